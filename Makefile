@@ -1,0 +1,31 @@
+# What people type. The work is done by cargo and by the scripts in .ci, which run without make too.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt deny doc ci bench
+
+help: ## This list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
+
+demo: ## The story: songs are analysed and clustered; FOLDER=path for your own audio files
+	cargo run --release --locked -p songs -- $(FOLDER)
+
+test: ## Every test that guards a change
+	.ci/test
+
+check: ## Format, lints, documentation, dependencies
+	.ci/check
+
+fmt: ## Format the code
+	cargo fmt --all
+
+doc: ## The crates' documentation, in target/doc
+	cargo doc --workspace --no-deps --locked
+
+deny: ## Dependencies: faults, licences, sources
+	.ci/deny
+
+bench: ## Measure the whole from outside
+	cargo run --release --locked -p celeriac-bench
+
+ci: ## What runs on every change: check, then test
+	.ci/run

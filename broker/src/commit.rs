@@ -1,0 +1,213 @@
+//! The store's thread: appends a batch's records, fills in what its messages show from the records, commits, and only
+//! then sends the messages. Reads take the same way as writes, so nobody sees what is not on disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::machine::command::{Code, ConnectionKey, Delivery, Effect, Message, QueueInfo, Refusal, RequestId, View};
+use crate::record::{Slot, Timestamp};
+use crate::error::RunError;
+use crate::store::{Error, Store};
+
+/// What one turn of the driver wants committed.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub opened: Vec<(ConnectionKey, Outbox)>,
+    pub effects: Vec<Effect>,
+    /// Payloads that came with it.
+    pub bytes: usize,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.opened.is_empty() && self.effects.is_empty()
+    }
+}
+
+/// Where a connection's messages go.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub messages: mpsc::Sender<Message>,
+    /// Ends the connection at once, with whatever it has not read.
+    pub kill: CancellationToken,
+}
+
+/// What the driver and the thread share.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// One permit while no commit is under way.
+    pub idle: Semaphore,
+    pub disk_is_low: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Results in one answer; more would not fit into a frame.
+    pub answer_bytes_max: usize,
+}
+
+/// How the thread ends.
+type Ended = oneshot::Receiver<Result<(), RunError>>;
+
+/// Starts the thread. It ends when the sender of batches is dropped, or with the store's first error.
+pub(crate) fn start(mut store: Store, settings: Settings) -> Result<(Arc<Link>, mpsc::Sender<Batch>, Ended), RunError> {
+    let link = Arc::new(Link { idle: Semaphore::new(1), disk_is_low: AtomicBool::new(store.disk_is_low()) });
+    let (sender, receiver) = mpsc::channel(1);
+    let (end, ended) = oneshot::channel();
+    let mut committer = Committer { store, settings, link: link.clone(), outboxes: HashMap::new() };
+    let run = move || {
+        let result = committer.run(receiver).and_then(|()| committer.store.close());
+        // The driver may have ended first.
+        let _ = end.send(result.map_err(RunError::Store));
+    };
+    std::thread::Builder::new().name("store".into()).spawn(run).map_err(RunError::Thread)?;
+    Ok((link, sender, ended))
+}
+
+struct Committer {
+    store: Store,
+    settings: Settings,
+    link: Arc<Link>,
+    outboxes: HashMap<ConnectionKey, Outbox>,
+}
+
+/// A message on its way, or the end of a connection.
+type Outgoing = (ConnectionKey, Option<Message>);
+
+impl Committer {
+    fn run(&mut self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Error> {
+        while let Some(batch) = batches.blocking_recv() {
+            self.outboxes.extend(batch.opened);
+            let outgoing = self.prepare(batch.effects)?;
+            self.store.commit()?;
+            self.link.disk_is_low.store(self.store.disk_is_low(), Ordering::Relaxed);
+            self.link.idle.add_permits(1);
+            for (connection, message) in outgoing {
+                self.send(connection, message);
+            }
+        }
+        Ok(())
+    }
+
+    /// In the order of the effects, so that a message shows the records as they were when it was made.
+    fn prepare(&mut self, effects: Vec<Effect>) -> Result<Vec<Outgoing>, Error> {
+        let mut outgoing = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Store(record) => self.store.append(&record),
+                Effect::Drop(slot) => self.store.drop_task(slot),
+                Effect::Send(connection, message) => outgoing.push((connection, Some(self.fill(message)?))),
+                Effect::Close(connection) => outgoing.push((connection, None)),
+            }
+        }
+        Ok(outgoing)
+    }
+
+    fn fill(&mut self, mut message: Message) -> Result<Message, Error> {
+        match &mut message {
+            Message::Deliver(deliveries) => self.fill_deliveries(deliveries)?,
+            Message::Transition { task, .. } => {
+                self.fill_view(task)?;
+            }
+            Message::Got { request, tasks }
+            | Message::Waited { request, tasks, .. }
+            | Message::Watching { request, tasks, .. }
+            | Message::Page { request, tasks, .. } => {
+                let request = *request;
+                if let Some(refusal) = self.fill_views(request, tasks)? {
+                    return Ok(refusal);
+                }
+            }
+            Message::Workers { workers, .. } => {
+                for view in workers.iter_mut().flat_map(|worker| &mut worker.running) {
+                    self.fill_view(view)?;
+                }
+            }
+            Message::Queues { queues, wall, .. } => self.fill_queues(queues, *wall)?,
+            _ => {}
+        }
+        Ok(message)
+    }
+
+    fn fill_deliveries(&mut self, deliveries: &mut [Delivery]) -> Result<(), Error> {
+        for delivery in deliveries {
+            let at = self.located(delivery.slot).submitted;
+            delivery.submitted = Some(Box::new(self.store.submitted(at)?));
+        }
+        Ok(())
+    }
+
+    fn fill_views(&mut self, request: RequestId, views: &mut [View]) -> Result<Option<Message>, Error> {
+        let mut bytes = 0;
+        for view in views {
+            bytes += self.fill_view(view)?;
+            if bytes > self.settings.answer_bytes_max {
+                let refusal = Refusal::new(Code::FrameTooLarge, "the answer is too large: ask for fewer tasks at once");
+                return Ok(Some(Message::Refused { request, refusal }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says about how many bytes the view has now.
+    fn fill_view(&mut self, view: &mut View) -> Result<usize, Error> {
+        const USUAL_BYTES: usize = 512;
+        let Some(task) = &mut view.task else { return Ok(view.id.len()) };
+        let located = self.located(task.slot);
+        let mut submitted = self.store.submitted(located.submitted)?;
+        // What a view does not show need not be kept alive until it is sent.
+        submitted.payload.clear();
+        let mut changed = located.changed.map(|at| self.store.changed(at)).transpose()?;
+        let mut bytes =
+            USUAL_BYTES + submitted.headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        if let Some(changed) = &mut changed {
+            if !view.with_result {
+                changed.result = None;
+            }
+            bytes += changed.result.as_ref().map_or(0, |result| result.bytes.len());
+            bytes += changed.progress.as_ref().map_or(0, |progress| progress.meta.len());
+            bytes += changed.errors.iter().map(|error| error.message.len() + error.traceback.len()).sum::<usize>();
+        }
+        task.records = Some((Box::new(submitted), changed.map(Box::new)));
+        Ok(bytes)
+    }
+
+    fn fill_queues(&mut self, queues: &mut [QueueInfo], now: Timestamp) -> Result<(), Error> {
+        for queue in queues {
+            if let Some(slot) = queue.oldest {
+                let located = self.located(slot);
+                let changed = located.changed.map(|at| self.store.changed(at)).transpose()?;
+                let submitted = self.store.submitted(located.submitted)?;
+                let due = changed.as_ref().and_then(|changed| changed.due).or(submitted.eta).unwrap_or(0);
+                queue.oldest_ms = now.saturating_sub(due.max(submitted.submitted_at)).max(0) as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn located(&self, slot: Slot) -> crate::store::Located {
+        self.store.locate(slot).expect("the machine names only tasks whose submit it has stored")
+    }
+
+    fn send(&mut self, connection: ConnectionKey, message: Option<Message>) {
+        let Some(message) = message else {
+            // Its writer sends what is left and closes.
+            self.outboxes.remove(&connection);
+            return;
+        };
+        let Some(outbox) = self.outboxes.get(&connection) else {
+            debug!(connection, "a message for a connection that is gone");
+            return;
+        };
+        if let Err(mpsc::error::TrySendError::Full(_)) = outbox.messages.try_send(message) {
+            warn!(connection, "closed: it does not read what it is sent");
+            outbox.kill.cancel();
+            self.outboxes.remove(&connection);
+        }
+    }
+}

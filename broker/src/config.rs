@@ -1,0 +1,299 @@
+//! What an operator may choose, with the defaults and the bounds, each with its unit and reason.
+//!
+//! Reading files, flags and the environment is the command line's work, and so are the listen address and
+//! the logs. The bounds of the protocol itself live in `celeriac_proto::limits`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use celeriac_proto::limits;
+use serde::{Deserialize, Serialize, Serializer};
+
+const SECOND_MS: u64 = 1_000;
+const DAY_MS: u64 = 24 * 3_600 * SECOND_MS;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Room in a frame for the fields around a payload: names, tags, limits and the framing itself.
+const FRAME_OVERHEAD_BYTES: usize = 64 * KIB;
+
+/// The settings of one broker. Only `data` has no default.
+///
+/// Every field is a key of the configuration file under the same name. If you add one, add it to the command line's
+/// `settings.rs` and to `deploy/README.md` too; tests compare them.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder that holds everything the broker must remember. Created when missing; one broker at a time.
+    pub data: PathBuf,
+
+    /// The secret that every client must name. `None`: anybody who reaches the port may do anything.
+    /// Masked when printed or serialized, so that it never lands in a log.
+    #[serde(serialize_with = "masked")]
+    pub token: Option<String>,
+
+    /// How often an idle connection says that it lives, in milliseconds. Default 5 s: frequent enough to find a dead peer
+    /// soon, rare enough that ten thousand idle connections cost nothing that shows.
+    pub heartbeat_ms: u64,
+
+    /// A worker silent for this long loses its leases, in milliseconds. Default 15 s: three heartbeats, so that
+    /// one lost packet or a short pause gives no task away. At least two heartbeats.
+    pub lease_ms: u64,
+
+    /// The longest frame after the handshake, in bytes. Default 16 MiB. A payload and its headers have to fit.
+    pub frame_bytes_max: usize,
+
+    /// The largest payload of one task, in bytes. Default 8 MiB: larger inputs belong in a file store.
+    pub payload_bytes_max: usize,
+
+    /// The largest result of one task, in bytes. Default 1 MiB. A larger one ends its task as FAILURE.
+    pub result_bytes_max: usize,
+
+    /// Connections at once; further ones are closed at once. Default 10,000. Each needs a file descriptor,
+    /// so the limit of the process has to be higher than this.
+    pub connections_max: usize,
+
+    /// How long an ended task is kept, in milliseconds, when neither the task nor its queue says. Default one day;
+    /// 0 drops it at once.
+    pub result_ttl_ms: u64,
+
+    /// Free space below which new tasks are refused, in bytes. Default 64 MiB: enough for running tasks to report
+    /// and for the next start to clean up.
+    pub disk_reserve_bytes: u64,
+
+    /// A commit that takes longer ends the process, in milliseconds. Default 10 s: a disk that slow is broken, and a
+    /// broker that cannot confirm must not look alive.
+    pub commit_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::new(),
+            token: None,
+            heartbeat_ms: 5 * SECOND_MS,
+            lease_ms: 15 * SECOND_MS,
+            frame_bytes_max: limits::FRAME_BYTES_MAX,
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
+            result_bytes_max: limits::RESULT_BYTES_MAX,
+            connections_max: 10_000,
+            result_ttl_ms: DAY_MS,
+            disk_reserve_bytes: 64 * MIB as u64,
+            commit_timeout_ms: 10 * SECOND_MS,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, with the given data folder.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), ..Self::default() }
+    }
+
+    /// Checks every value against its bounds.
+    ///
+    /// # Errors
+    /// The first setting that a broker could not run with.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.data.as_os_str().is_empty() {
+            return Err(ConfigError::Missing { key: "data" });
+        }
+        self.check_token()?;
+        for (key, value, min, max) in self.bounds() {
+            if value < min {
+                return Err(ConfigError::TooSmall { key, value, min });
+            }
+            if value > max {
+                return Err(ConfigError::TooLarge { key, value, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// Key, value, least and greatest value. The order matters: a bound may rest on a value checked before.
+    fn bounds(&self) -> [(&'static str, u64, u64, u64); 9] {
+        let fits_in_frame =
+            (self.frame_bytes_max.saturating_sub(limits::HEADERS_BYTES_MAX + FRAME_OVERHEAD_BYTES)) as u64;
+        let frame_bytes_min =
+            (limits::HEADERS_BYTES_MAX + FRAME_OVERHEAD_BYTES + limits::FRAME_BYTES_MAX_BEFORE_HELLO) as u64;
+        [
+            // Below this the heartbeats themselves are the load; above it nobody notices a lost worker.
+            ("heartbeat_ms", self.heartbeat_ms, 10, 3_600 * SECOND_MS),
+            ("lease_ms", self.lease_ms, self.heartbeat_ms.saturating_mul(2), DAY_MS),
+            // The codec holds a frame in memory as a whole, for each connection.
+            ("frame_bytes_max", self.frame_bytes_max as u64, frame_bytes_min, 1024 * MIB as u64),
+            ("payload_bytes_max", self.payload_bytes_max as u64, 1, fits_in_frame),
+            ("result_bytes_max", self.result_bytes_max as u64, 1, fits_in_frame),
+            ("connections_max", self.connections_max as u64, 1, 1_000_000),
+            ("result_ttl_ms", self.result_ttl_ms, 0, limits::SPAN_MS_MAX),
+            // With less, sled cannot even be opened on a full disk.
+            ("disk_reserve_bytes", self.disk_reserve_bytes, MIB as u64, 1024 * 1024 * MIB as u64),
+            ("commit_timeout_ms", self.commit_timeout_ms, 100, 600 * SECOND_MS),
+        ]
+    }
+
+    /// The token travels in URLs, environment variables and one-line files, and in the first frame.
+    fn check_token(&self) -> Result<(), ConfigError> {
+        let Some(token) = &self.token else { return Ok(()) };
+        if token.is_empty() {
+            return Err(ConfigError::Token { problem: "is empty" });
+        }
+        if token.len() > 1024 {
+            return Err(ConfigError::Token { problem: "is longer than 1024 bytes" });
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ConfigError::Token { problem: "has a character that is not visible ASCII" });
+        }
+        Ok(())
+    }
+}
+
+/// What stands in place of a secret.
+const MASK: &str = "********";
+
+fn masked<S: Serializer>(token: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    token.as_ref().map(|_| MASK).serialize(serializer)
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("data", &self.data)
+            .field("token", &self.token.as_ref().map(|_| MASK))
+            .field("heartbeat_ms", &self.heartbeat_ms)
+            .field("lease_ms", &self.lease_ms)
+            .field("frame_bytes_max", &self.frame_bytes_max)
+            .field("payload_bytes_max", &self.payload_bytes_max)
+            .field("result_bytes_max", &self.result_bytes_max)
+            .field("connections_max", &self.connections_max)
+            .field("result_ttl_ms", &self.result_ttl_ms)
+            .field("disk_reserve_bytes", &self.disk_reserve_bytes)
+            .field("commit_timeout_ms", &self.commit_timeout_ms)
+            .finish()
+    }
+}
+
+/// A setting that a broker cannot run with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A setting without a default was not given.
+    #[error("{key} is missing")]
+    Missing {
+        /// The setting.
+        key: &'static str,
+    },
+    /// Below the least value, which may depend on another setting.
+    #[error("{key} is {value}, the least is {min}")]
+    TooSmall {
+        /// The setting.
+        key: &'static str,
+        /// What was given.
+        value: u64,
+        /// The least value.
+        min: u64,
+    },
+    /// Above the greatest value, which may depend on another setting.
+    #[error("{key} is {value}, the greatest is {max}")]
+    TooLarge {
+        /// The setting.
+        key: &'static str,
+        /// What was given.
+        value: u64,
+        /// The greatest value.
+        max: u64,
+    },
+    /// The token cannot be used. The sentence does not repeat it.
+    #[error("token {problem}")]
+    Token {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// The setting at fault, so that the reader of a file can name the line.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Missing { key } | Self::TooSmall { key, .. } | Self::TooLarge { key, .. } => key,
+            Self::Token { .. } => "token",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(change: impl FnOnce(&mut Config)) -> Result<(), ConfigError> {
+        let mut config = Config::new("data");
+        change(&mut config);
+        config.check()
+    }
+
+    #[test]
+    fn the_defaults_are_within_their_own_bounds() {
+        assert_eq!(Config::new("data").check(), Ok(()));
+    }
+
+    #[test]
+    fn a_data_folder_must_be_named() {
+        assert_eq!(Config::default().check(), Err(ConfigError::Missing { key: "data" }));
+    }
+
+    #[test]
+    fn a_lease_lasts_at_least_two_heartbeats() {
+        let error = changed(|config| config.lease_ms = 9_999).expect_err("too short");
+        assert_eq!(error.to_string(), "lease_ms is 9999, the least is 10000");
+        assert_eq!(error.key(), "lease_ms");
+        assert_eq!(changed(|config| config.lease_ms = 10_000), Ok(()));
+    }
+
+    #[test]
+    fn a_payload_and_its_headers_fit_in_a_frame() {
+        let error = changed(|config| config.payload_bytes_max = config.frame_bytes_max).expect_err("does not fit");
+        assert_eq!(error.key(), "payload_bytes_max");
+        let error = changed(|config| config.frame_bytes_max = 0).expect_err("no frame at all");
+        assert_eq!(error.key(), "frame_bytes_max");
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused_by_name() {
+        let refused = |change: fn(&mut Config)| changed(change).expect_err("absurd").key();
+        assert_eq!(refused(|config| config.heartbeat_ms = 0), "heartbeat_ms");
+        assert_eq!(refused(|config| config.heartbeat_ms = u64::MAX), "heartbeat_ms");
+        assert_eq!(refused(|config| config.lease_ms = u64::MAX), "lease_ms");
+        assert_eq!(refused(|config| config.result_bytes_max = usize::MAX), "result_bytes_max");
+        assert_eq!(refused(|config| config.connections_max = 0), "connections_max");
+        assert_eq!(refused(|config| config.result_ttl_ms = u64::MAX), "result_ttl_ms");
+        assert_eq!(refused(|config| config.disk_reserve_bytes = 0), "disk_reserve_bytes");
+        assert_eq!(refused(|config| config.commit_timeout_ms = 0), "commit_timeout_ms");
+    }
+
+    #[test]
+    fn a_token_is_visible_ascii_and_not_empty() {
+        for bad in ["", "with space", "zeilen\numbruch", "müde", &"x".repeat(1025)] {
+            let error = changed(|config| config.token = Some(bad.to_owned())).expect_err("refused");
+            assert_eq!(error.key(), "token");
+            assert!(bad.is_empty() || !error.to_string().contains(bad), "the sentence repeats the secret");
+        }
+        assert_eq!(changed(|config| config.token = Some("s3cret/+=".to_owned())), Ok(()));
+    }
+
+    #[test]
+    fn the_token_is_never_printed() {
+        let mut config = Config::new("data");
+        config.token = Some("hunter2".to_owned());
+        let text = toml::to_string(&config).expect("a flat struct is a table");
+        assert!(!text.contains("hunter2") && text.contains(MASK), "{text}");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_may_name_any_subset_and_nothing_else() {
+        let config: Config = toml::from_str("data = \"d\"\nlease_ms = 20000").expect("two known keys");
+        assert_eq!(config, Config { lease_ms: 20_000, ..Config::new("d") });
+        let error = toml::from_str::<Config>("leese_ms = 1").expect_err("unknown key");
+        assert!(error.to_string().contains("leese_ms"), "{error}");
+    }
+}

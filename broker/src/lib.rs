@@ -1,0 +1,30 @@
+//! The Celeriac broker as a library: one call, [`run`], serves one data folder on one listener.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `config` | what an operator may choose |
+//! | `server` | [`run`]: open, accept, shut down |
+//! | `session` | one connection: wire frames to commands, messages to wire frames |
+//! | `driver` | the loop that owns the machine |
+//! | `machine` | what a task queue is: pure, deterministic, the index of the store |
+//! | `commit` | the store's thread: append, commit, then answer |
+//! | `store` | the log of records in sled; knows nothing of the machine |
+//! | `error` | why a broker ends |
+//! | `record` | what machine and store agree on |
+//! | `clock` | the one file that reads the time |
+
+mod clock;
+mod commit;
+mod config;
+mod driver;
+mod error;
+mod machine;
+mod record;
+mod server;
+mod session;
+mod store;
+
+pub use config::{Config, ConfigError};
+pub use error::RunError;
+pub use server::run;
+pub use store::Error as StoreError;

@@ -1,0 +1,458 @@
+//! What goes into the machine and what comes out: commands, effects and messages, in the domain's own types.
+//!
+//! Sessions turn wire frames into commands and messages into wire frames; nothing here knows the wire.
+
+use bytes::Bytes;
+use celeriac_proto::{QueueName, TaskId, TaskName};
+
+use crate::record::{
+    Body, Changed, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError, Timestamp,
+};
+
+/// Milliseconds on a clock that never jumps; its zero is arbitrary.
+pub type Monotonic = u64;
+
+/// The two times of one moment. Leases, waits and limits run on `mono`, schedules on `wall`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    pub wall: Timestamp,
+    pub mono: Monotonic,
+}
+
+/// One connection of this process; never used again.
+pub type ConnectionKey = u64;
+
+/// The number a client gave its request.
+pub type RequestId = u64;
+
+/// Everything that can happen to the machine, but for the passing of time.
+#[derive(Debug)]
+pub enum Command {
+    Connect(Box<Connect>),
+    /// The connection is lost, or closed for a reason that it is told. Its session may come back.
+    Disconnect {
+        connection: ConnectionKey,
+        reason: Option<Refusal>,
+    },
+    /// What a connected client asks.
+    Request {
+        connection: ConnectionKey,
+        request: RequestId,
+        ask: Ask,
+    },
+    /// The disk is nearly full, or no longer.
+    DiskLow(bool),
+    /// The broker closes down: every connection is told and closed.
+    Shutdown,
+}
+
+/// A client shook hands.
+#[derive(Debug)]
+pub struct Connect {
+    pub connection: ConnectionKey,
+    pub request: RequestId,
+    /// The id for a new session, random.
+    pub session_id: SessionId,
+    /// The session to go on with.
+    pub resume: Option<SessionId>,
+    pub instance: Box<str>,
+    pub worker: Option<WorkerInfo>,
+}
+
+/// What a worker can do and where it runs.
+#[derive(Debug, Clone)]
+pub struct WorkerInfo {
+    /// With the weight of each.
+    pub queues: Vec<(QueueName, u32)>,
+    pub task_names: Vec<TaskName>,
+    pub hostname: Box<str>,
+    pub pid: u32,
+    pub concurrency: u32,
+}
+
+/// A request of a connected client.
+#[derive(Debug)]
+pub enum Ask {
+    /// The session could not make sense of the request; it is refused in its turn.
+    Refuse(Refusal),
+    Goodbye,
+    Heartbeat {
+        running: u32,
+        memory_bytes: u64,
+    },
+    Submit(Vec<Result<Submission, Refusal>>),
+    Credit(u32),
+    Report(Vec<TaskReport>),
+    Get {
+        ids: Vec<TaskId>,
+        with_results: bool,
+    },
+    Wait {
+        ids: Vec<TaskId>,
+        any: bool,
+        /// Absent: until the task has ended.
+        until: Option<State>,
+        with_results: bool,
+        timeout_ms: u64,
+    },
+    Watch {
+        ids: Vec<TaskId>,
+        with_results: bool,
+    },
+    Unwatch {
+        watch: WatchKey,
+    },
+    Forget(Vec<TaskId>),
+    Cancel {
+        target: CancelTarget,
+        force: bool,
+        grace_ms: u64,
+        reason: Box<str>,
+    },
+    ListQueues(Vec<QueueName>),
+    ConfigureQueue(QueueRecord),
+    PauseQueues {
+        queues: Vec<QueueName>,
+        paused: bool,
+    },
+    PurgeQueue(QueueName),
+    DeleteQueue(QueueName),
+    ListTasks {
+        filter: Filter,
+        limit: usize,
+        after: Option<Cursor>,
+    },
+    ListWorkers,
+    OrderWorkers {
+        /// Empty: every worker.
+        instances: Vec<Box<str>>,
+        order: Order,
+    },
+}
+
+/// A task as its producer describes it, checked. Absent: the queue's or the broker's default.
+#[derive(Debug)]
+pub struct Submission {
+    pub id: TaskId,
+    pub name: TaskName,
+    pub queue: QueueName,
+    pub payload: Bytes,
+    pub content_type: Box<str>,
+    pub headers: Vec<(Box<str>, Bytes)>,
+    pub shadow: Box<str>,
+    pub priority: u8,
+    pub eta: Option<When>,
+    pub expires: Option<When>,
+    pub result_ttl_ms: Option<u64>,
+    pub retry: RetryPolicy,
+    pub soft_time_limit_ms: Option<u64>,
+    pub time_limit_ms: Option<u64>,
+    pub max_deliveries: Option<u32>,
+    pub on_conflict: OnConflict,
+    pub early_ack: bool,
+    pub root_id: Box<str>,
+    pub parent_id: Box<str>,
+    pub tags: Vec<Box<str>>,
+}
+
+/// A time, or a span from the moment the machine sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    At(Timestamp),
+    In(u64),
+}
+
+impl When {
+    /// The time it means.
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            When::At(at) => at,
+            When::In(span_ms) => now.saturating_add_unsigned(span_ms),
+        }
+    }
+}
+
+/// What a submit of an id that exists does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    RunAgainIfFinished,
+    Reject,
+    Replace,
+}
+
+/// What became of one lease.
+#[derive(Debug)]
+pub struct TaskReport {
+    pub id: TaskId,
+    pub lease: Lease,
+    pub kind: ReportKind,
+}
+
+/// The kinds of reports. All but the first two end the lease.
+#[derive(Debug)]
+pub enum ReportKind {
+    Started,
+    Progress { state: Box<str>, meta: Bytes },
+    Complete(Body),
+    Fail { error: Failure, last: bool },
+    RetryLater { after_ms: Option<u64>, error: Failure },
+    Release,
+    Reject(Failure),
+}
+
+/// Why a handler failed, as it says.
+#[derive(Debug, Default)]
+pub struct Failure {
+    pub kind: Box<str>,
+    pub message: Box<str>,
+    pub traceback: Box<str>,
+}
+
+/// Which tasks to cancel.
+#[derive(Debug)]
+pub enum CancelTarget {
+    Ids(Vec<TaskId>),
+    Root(Box<str>),
+    Tag(Box<str>),
+}
+
+/// Which tasks to list: all that match every field that is set.
+#[derive(Debug, Default)]
+pub struct Filter {
+    pub queue: Option<QueueName>,
+    pub states: Vec<State>,
+    pub name: Option<TaskName>,
+    pub tag: Option<Box<str>>,
+    pub root: Option<Box<str>>,
+    pub id_prefix: Box<str>,
+}
+
+/// Where the next page of a listing begins: after the task of this slot.
+pub type Cursor = Slot;
+
+/// What an operator asks of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Quiet,
+    Shutdown,
+    Resume,
+}
+
+/// Why a request, or one item of it, was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: Code,
+    pub message: Box<str>,
+    pub retry_after_ms: u64,
+}
+
+impl Refusal {
+    /// A refusal that names no time to try again.
+    pub fn new(code: Code, message: impl Into<Box<str>>) -> Self {
+        Self { code, message: message.into(), retry_after_ms: 0 }
+    }
+}
+
+/// The codes of the protocol that the broker uses; PROTOCOL.md says what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    Malformed,
+    FrameTooLarge,
+    Unsupported,
+    VersionMismatch,
+    Handshake,
+    Unauthenticated,
+    InvalidArgument,
+    PayloadTooLarge,
+    ResultTooLarge,
+    NotFound,
+    TaskExists,
+    NotFinished,
+    StaleLease,
+    QueueFull,
+    DiskFull,
+    Overloaded,
+    ShuttingDown,
+    SessionLost,
+    SlowConsumer,
+    Internal,
+}
+
+/// What the machine wants done, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Append to the log. Whatever is sent after it in the same batch waits for it to be durable.
+    Store(Record),
+    /// The task of this slot is past its time: nothing of it matters any more, and the log need not say so.
+    Drop(Slot),
+    Send(ConnectionKey, Message),
+    /// Nothing more will be sent to this connection: close it.
+    Close(ConnectionKey),
+}
+
+/// What a connection is told.
+#[derive(Debug)]
+pub enum Message {
+    Welcome { request: RequestId, session_id: SessionId, resumed: bool, leases: Vec<Lease>, wall: Timestamp },
+    Done { request: RequestId },
+    Refused { request: RequestId, refusal: Refusal },
+    HeartbeatReply { request: RequestId, wall: Timestamp },
+    Submitted { request: RequestId, outcomes: Vec<SubmitOutcome> },
+    Reported { request: RequestId, outcomes: Vec<ReportOutcome> },
+    Got { request: RequestId, tasks: Vec<View> },
+    Waited { request: RequestId, satisfied: bool, tasks: Vec<View> },
+    Watching { request: RequestId, watch: WatchKey, tasks: Vec<View> },
+    Forgot { request: RequestId, outcomes: Vec<Result<(), Code>> },
+    Cancelled { request: RequestId, outcomes: Vec<(TaskId, CancelOutcome)> },
+    Queues { request: RequestId, queues: Vec<QueueInfo>, wall: Timestamp },
+    Count { request: RequestId, count: u64 },
+    Page { request: RequestId, tasks: Vec<View>, next: Option<Cursor> },
+    Workers { request: RequestId, workers: Vec<WorkerStatus> },
+    Deliver(Vec<Delivery>),
+    Signal { leases: Vec<Lease>, kind: SignalKind, reason: Box<str> },
+    Order(Order),
+    Transition { watch: WatchKey, task: View },
+    Closing(Refusal),
+}
+
+/// One subscription to transitions.
+pub type WatchKey = u64;
+
+/// What became of one submitted task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmitOutcome {
+    Created { state: State },
+    Joined { generation: u32, state: State },
+    NewGeneration { generation: u32, state: State },
+    Refused(Refusal),
+}
+
+/// What a report did: the task's state after it, or why it was refused.
+pub type ReportOutcome = Result<State, (Code, Option<State>)>;
+
+/// What a cancel did to one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelOutcome {
+    Revoked,
+    Signalled,
+    AlreadyEnded,
+    NotFound,
+}
+
+/// Why a worker is told to stop a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalKind {
+    Cooperative,
+    Force,
+    SoftTimeLimit,
+    TimeLimit,
+    TakenBack,
+}
+
+/// Why a waiting task does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitingFor {
+    Nothing,
+    Turn,
+    Time,
+    Worker,
+    Queue,
+}
+
+/// One task as a reader sees it. The machine knows the outline; the store fills in the rest from the records.
+#[derive(Debug)]
+pub struct View {
+    pub id: TaskId,
+    /// Absent: no such task.
+    pub task: Option<Outline>,
+    pub with_result: bool,
+}
+
+/// What the machine itself keeps of a task.
+#[derive(Debug)]
+pub struct Outline {
+    pub slot: Slot,
+    pub state: State,
+    pub generation: u32,
+    pub version: u32,
+    pub waiting_for: WaitingFor,
+    pub forget_at: Option<Timestamp>,
+    /// Filled in on the way out.
+    pub records: Option<(Box<Submitted>, Option<Box<Changed>>)>,
+}
+
+/// One task on its way to a worker.
+#[derive(Debug)]
+pub struct Delivery {
+    pub slot: Slot,
+    pub lease: Lease,
+    pub attempt: u32,
+    pub deliveries: u32,
+    /// Filled in on the way out.
+    pub submitted: Option<Box<Submitted>>,
+}
+
+/// A queue for listings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueInfo {
+    pub record: QueueRecord,
+    pub ready: u64,
+    pub scheduled: u64,
+    pub leased: u64,
+    pub dead: u64,
+    /// The task that has been ready for longest.
+    pub oldest: Option<Slot>,
+    /// For how long; filled in on the way out.
+    pub oldest_ms: u64,
+    pub workers: u32,
+    pub submitted_total: u64,
+    pub ended_total: u64,
+    pub bytes: u64,
+}
+
+/// A worker for listings.
+#[derive(Debug)]
+pub struct WorkerStatus {
+    pub instance: Box<str>,
+    pub hostname: Box<str>,
+    pub pid: u32,
+    pub queues: Vec<QueueName>,
+    pub task_names: Vec<TaskName>,
+    pub concurrency: u32,
+    pub credit: u32,
+    pub running: Vec<View>,
+    pub memory_bytes: u64,
+    pub connected_at: Timestamp,
+    pub seen_at: Timestamp,
+    pub quiet: bool,
+    pub lost: bool,
+}
+
+impl Failure {
+    /// As it is kept with the task.
+    pub fn into_error(self, at: Timestamp, attempt: u32) -> TaskError {
+        TaskError { kind: self.kind, message: self.message, traceback: self.traceback, at, attempt }
+    }
+}
+
+impl Command {
+    /// Opaque bytes that came with it, for bounding a batch.
+    pub fn payload_bytes(&self) -> usize {
+        let Command::Request { ask, .. } = self else { return 0 };
+        match ask {
+            Ask::Submit(tasks) => tasks.iter().flatten().map(|task| task.payload.len()).sum(),
+            Ask::Report(reports) => reports.iter().map(|report| report.kind.payload_bytes()).sum(),
+            _ => 0,
+        }
+    }
+}
+
+impl ReportKind {
+    fn payload_bytes(&self) -> usize {
+        match self {
+            ReportKind::Complete(result) => result.bytes.len(),
+            ReportKind::Progress { meta, .. } => meta.len(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What happens to a task because its time has come: eta, expiry, time limits, the end of its record.
+
+use super::command::{Now, SignalKind};
+use super::timers::{Kind, MonoTimer, WallTimer};
+use super::{Effects, Machine};
+use crate::record::{Lease, Slot, State};
+
+impl Machine {
+    pub(super) fn wall_timer(&mut self, now: Now, timer: WallTimer, fx: &mut Effects) {
+        if !self.timer_holds(&timer) {
+            return;
+        }
+        match timer.kind() {
+            Kind::Due => self.promote(timer.slot, fx),
+            Kind::Expires => {
+                if self.tasks.task(timer.slot).state == State::Leased {
+                    self.signal(timer.slot, SignalKind::TakenBack, "expired", fx);
+                }
+                self.revoke(now, timer.slot, "expired", fx);
+            }
+            Kind::Forget => self.drop_ended(timer.slot, fx),
+        }
+    }
+
+    /// Whether a timer still means what it meant when it was set.
+    fn timer_holds(&self, timer: &WallTimer) -> bool {
+        let Some(task) = self.tasks.try_task(timer.slot) else { return false };
+        timer.is_for(task.serial)
+            && match timer.kind() {
+                Kind::Due => matches!(task.state, State::Scheduled | State::Retry) && task.due == timer.at,
+                // What has started once did not expire.
+                Kind::Expires => {
+                    (task.is_waiting() || task.state == State::Leased)
+                        && task.attempts() == 0
+                        && task.plan.as_ref().is_some_and(|plan| plan.expires == Some(timer.at))
+                }
+                Kind::Forget => task.state.is_terminal() && task.due == timer.at,
+            }
+    }
+
+    pub(super) fn compact_timers(&mut self) {
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.compact(self.tasks.len(), |timer| self.timer_holds(timer));
+        self.timers = timers;
+    }
+
+    /// Its expiry is over, and it has never started.
+    pub(super) fn is_expired(&self, now: Now, slot: Slot) -> bool {
+        let task = self.tasks.task(slot);
+        let expires = task.plan.as_ref().and_then(|plan| plan.expires);
+        task.attempts() == 0 && expires.is_some_and(|at| at <= now.wall)
+    }
+
+    pub(super) fn soft_limit_timer(&mut self, slot: Slot, lease: Lease, fx: &mut Effects) {
+        if self.runs_under(slot, lease) {
+            self.signal(slot, SignalKind::SoftTimeLimit, "soft_time_limit", fx);
+        }
+    }
+
+    pub(super) fn limit_timer(&mut self, now: Now, slot: Slot, lease: Lease, fx: &mut Effects) {
+        if self.runs_under(slot, lease) {
+            self.exceed_time_limit(now, slot, fx);
+        }
+    }
+
+    fn runs_under(&self, slot: Slot, lease: Lease) -> bool {
+        self.tasks.try_task(slot).is_some_and(|task| task.state == State::Started && task.lease == lease)
+    }
+
+    /// After a restart the limits of a running task go on from its start, by the wall clock as the best there is.
+    pub(super) fn resume_limits(&mut self, now: Now, slot: Slot) {
+        let task = self.tasks.task_mut(slot);
+        let lease = task.lease;
+        let (Some(plan), Some(run)) = (&task.plan, &mut task.run) else { return };
+        let Some(started_at) = run.started_at else { return };
+        let ran_ms = now.wall.saturating_sub(started_at).max(0) as u64;
+        let at = |span_ms: u64| now.mono.saturating_add(span_ms.saturating_sub(ran_ms));
+        run.soft_limit_at = plan.soft_time_limit_ms.map(at);
+        run.limit_at = plan.time_limit_ms.map(at);
+        if let Some(at) = run.soft_limit_at {
+            self.timers.set_mono(at, MonoTimer::SoftTimeLimit(slot, lease));
+        }
+        if let Some(at) = run.limit_at {
+            self.timers.set_mono(at, MonoTimer::TimeLimit(slot, lease));
+        }
+    }
+}

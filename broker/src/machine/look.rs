@@ -1,0 +1,143 @@
+//! Reading: tasks by id and by filter, queues, workers. Nothing here changes anything.
+
+use celeriac_proto::{QueueName, TaskId};
+
+use super::Machine;
+use super::command::{Cursor, Filter, Now, Outline, QueueInfo, View, WaitingFor, WorkerStatus};
+use super::queue::QueueKey;
+use super::sessions::Session;
+use super::task::Task;
+use crate::record::{Slot, State};
+
+/// Slots looked at for one page of a listing: some milliseconds. A page that is cut short by it has a cursor like any other.
+const SLOTS_PER_PAGE: u32 = 500_000;
+
+impl Machine {
+    pub(super) fn views(&self, ids: &[TaskId], with_result: bool) -> Vec<View> {
+        ids.iter().map(|id| self.view(id, with_result)).collect()
+    }
+
+    pub(super) fn view(&self, id: &TaskId, with_result: bool) -> View {
+        let task = self.tasks.find(id).map(|slot| self.outline(slot));
+        View { id: id.clone(), task, with_result }
+    }
+
+    fn view_of(&self, slot: Slot) -> View {
+        View { id: self.tasks.task(slot).id.clone(), task: Some(self.outline(slot)), with_result: false }
+    }
+
+    fn outline(&self, slot: Slot) -> Outline {
+        let task = self.tasks.task(slot);
+        Outline {
+            slot,
+            state: task.state,
+            generation: task.generation,
+            version: task.version,
+            waiting_for: self.waiting_for(task),
+            forget_at: task.state.is_terminal().then_some(task.due),
+            records: None,
+        }
+    }
+
+    /// Why a task does not run now.
+    fn waiting_for(&self, task: &Task) -> WaitingFor {
+        match task.state {
+            State::Scheduled | State::Retry => WaitingFor::Time,
+            State::Queued => {
+                let queue = self.queues.queue(task.queue);
+                let mut servers = queue.servers.iter().map(|key| self.sessions.session(*key));
+                if queue.record.paused {
+                    WaitingFor::Queue
+                } else if servers.any(|session| session.connection.is_some() && session.can_run(task.name)) {
+                    WaitingFor::Turn
+                } else {
+                    WaitingFor::Worker
+                }
+            }
+            _ => WaitingFor::Nothing,
+        }
+    }
+
+    /// One page of the tasks that match, in the order of their slots.
+    pub(super) fn list_tasks(
+        &self,
+        filter: &Filter,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> (Vec<View>, Option<Cursor>) {
+        let from = after.map_or(0, |cursor| cursor.saturating_add(1));
+        let end = self.tasks.slots().min(from.saturating_add(SLOTS_PER_PAGE));
+        let queue = filter.queue.as_ref().map(|name| self.queues.find(name));
+        let mut page = Vec::new();
+        for slot in from..end {
+            if page.len() == limit {
+                return (page, Some(slot - 1));
+            }
+            if self.tasks.try_task(slot).is_some_and(|task| self.matches(task, filter, queue)) {
+                page.push(self.view_of(slot));
+            }
+        }
+        (page, (end < self.tasks.slots()).then(|| end - 1))
+    }
+
+    /// `queue` is the filter's, looked up; `Some(None)` is one that does not exist.
+    fn matches(&self, task: &Task, filter: &Filter, queue: Option<Option<QueueKey>>) -> bool {
+        let plan = task.plan.as_deref();
+        queue.is_none_or(|queue| queue == Some(task.queue))
+            && (filter.states.is_empty() || filter.states.contains(&task.state))
+            && filter.name.as_ref().is_none_or(|name| self.names.name(task.name) == name)
+            && filter.tag.as_ref().is_none_or(|tag| plan.is_some_and(|plan| plan.tags.contains(tag)))
+            && filter.root.as_ref().is_none_or(|root| plan.is_some_and(|plan| plan.root_id == *root))
+            && task.id.starts_with(&*filter.id_prefix)
+    }
+
+    /// The named queues that exist, or all of them.
+    pub(super) fn list_queues(&self, names: &[QueueName]) -> Vec<QueueInfo> {
+        if names.is_empty() {
+            return self.queues.listed().map(|key| self.queue_info(key)).collect();
+        }
+        let found = names.iter().filter_map(|name| self.queues.find(name));
+        found.filter(|key| !self.queues.queue(*key).deleted).map(|key| self.queue_info(key)).collect()
+    }
+
+    fn queue_info(&self, key: QueueKey) -> QueueInfo {
+        let queue = self.queues.queue(key);
+        let connected = |session: &Session| session.connection.is_some();
+        let workers = queue.servers.iter().filter(|key| connected(self.sessions.session(**key))).count();
+        QueueInfo {
+            record: queue.record.clone(),
+            ready: queue.ready,
+            scheduled: queue.scheduled,
+            leased: queue.leased,
+            dead: queue.dead,
+            oldest: queue.oldest(&self.tasks),
+            oldest_ms: 0,
+            workers: workers as u32,
+            submitted_total: queue.submitted_total,
+            ended_total: queue.ended_total,
+            bytes: queue.bytes,
+        }
+    }
+
+    pub(super) fn list_workers(&self, now: Now) -> Vec<WorkerStatus> {
+        let workers = self.sessions.all.values().filter_map(|session| {
+            let info = &session.worker.as_ref()?.info;
+            Some(WorkerStatus {
+                instance: session.instance.clone(),
+                hostname: info.hostname.clone(),
+                pid: info.pid,
+                queues: info.queues.iter().map(|(name, _)| name.clone()).collect(),
+                task_names: info.task_names.clone(),
+                concurrency: info.concurrency,
+                credit: session.credit,
+                running: session.leases.iter().take(100).map(|slot| self.view_of(*slot)).collect(),
+                memory_bytes: session.memory_bytes,
+                connected_at: session.connected_at,
+                seen_at: session.seen_at.min(now.wall),
+                quiet: session.quiet,
+                lost: session.connection.is_none(),
+            })
+        });
+        workers.collect()
+    }
+}

@@ -1,0 +1,258 @@
+//! The machine: what a task queue is, as a pure and deterministic state machine.
+//!
+//! Commands and the time go in, effects come out. It reads no clock, does no I/O, has no lock and no randomness, and
+//! iterates over nothing whose order is not its own: the same commands at the same times give the same effects.
+//! It can refuse, it cannot fail. It is the index of the store, built again from the records at each start.
+
+mod admin;
+mod cancel;
+pub mod command;
+mod dispatch;
+mod invariants;
+mod limits;
+mod look;
+mod names;
+mod queue;
+mod report;
+mod restore;
+mod retry;
+mod sessions;
+mod submit;
+mod task;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod transitions;
+mod watch;
+
+use command::{Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId, SubmitOutcome};
+use names::Names;
+use queue::Queues;
+use restore::Restoring;
+use sessions::{SessionKey, Sessions};
+use task::{Plan, Tasks};
+use timers::{MonoTimer, Timers};
+use watch::{WaitFor, Watchers};
+
+use crate::record::{Lease, Timestamp};
+
+/// What the machine is told of the broker's configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A session silent for this long loses its leases.
+    pub lease_ms: u64,
+    /// How long an ended task is kept that does not say it.
+    pub result_ttl_ms: u64,
+    pub result_bytes_max: usize,
+    /// Payloads leased to one session at once; one task may be larger.
+    pub leased_bytes_max: u64,
+    /// For jitter and for the table of ids.
+    pub seed: u64,
+}
+
+/// The effects of one or more commands, in order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub list: Vec<Effect>,
+}
+
+impl Effects {
+    fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    fn send(&mut self, connection: ConnectionKey, message: Message) {
+        self.list.push(Effect::Send(connection, message));
+    }
+}
+
+/// All tasks, queues and sessions of the broker.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    tasks: Tasks,
+    queues: Queues,
+    names: Names,
+    sessions: Sessions,
+    watchers: Watchers,
+    timers: Timers,
+    usual_plan: Plan,
+    restoring: Restoring,
+    latest_serial: u64,
+    latest_order: u64,
+    latest_lease: Lease,
+    disk_is_low: bool,
+}
+
+/// Wall timers that one tick handles: some milliseconds. The rest follows at once.
+const TIMERS_PER_TICK: usize = 10_000;
+
+impl Machine {
+    /// A machine without tasks.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            tasks: Tasks::new(settings.seed),
+            usual_plan: Plan::usual(settings.result_ttl_ms),
+            settings,
+            queues: Queues::default(),
+            names: Names::default(),
+            sessions: Sessions::default(),
+            watchers: Watchers::default(),
+            timers: Timers::default(),
+            restoring: Restoring::default(),
+            latest_serial: 0,
+            latest_order: 0,
+            latest_lease: 0,
+            disk_is_low: false,
+        }
+    }
+
+    /// How many tasks there are, ended ones included.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Carries out one command. Deliveries follow with the next [`Machine::tick`].
+    pub fn apply(&mut self, now: Now, command: Command, fx: &mut Effects) {
+        match command {
+            Command::Connect(connect) => self.connect(now, *connect, fx),
+            Command::Disconnect { connection, reason } => self.disconnect(connection, reason, fx),
+            Command::Request { connection, request, ask } => self.request(now, connection, request, ask, fx),
+            Command::DiskLow(low) => self.disk_is_low = low,
+            Command::Shutdown => self.close_all(fx),
+        }
+    }
+
+    /// Does what is due, and hands out what can be handed out.
+    pub fn tick(&mut self, now: Now, fx: &mut Effects) {
+        while let Some(timer) = self.timers.pop_mono(now.mono) {
+            match timer {
+                MonoTimer::Session(key) => self.session_timer(now, key, fx),
+                MonoTimer::Wait(key) => self.wait_timer(key, fx),
+                MonoTimer::SoftTimeLimit(slot, lease) => self.soft_limit_timer(slot, lease, fx),
+                MonoTimer::TimeLimit(slot, lease) => self.limit_timer(now, slot, lease, fx),
+                MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(now, slot, lease, fx),
+            }
+        }
+        for _ in 0..TIMERS_PER_TICK {
+            let Some(timer) = self.timers.pop_wall(now.wall) else { break };
+            self.wall_timer(now, timer, fx);
+        }
+        self.compact_timers();
+        self.dispatch(now, fx);
+    }
+
+    /// When [`Machine::tick`] has something to do next, on either clock.
+    pub fn next_deadline(&self) -> (Option<Timestamp>, Option<Monotonic>) {
+        (self.timers.next_wall(), self.timers.next_mono())
+    }
+
+    fn request(&mut self, now: Now, connection: ConnectionKey, request: RequestId, ask: Ask, fx: &mut Effects) {
+        let Some(session) = self.sessions.of(connection) else {
+            // Its session has ended, and it was told so: the connection is about to close.
+            return;
+        };
+        self.touch(now, session);
+        match ask {
+            Ask::Goodbye => self.goodbye(now, connection, request, fx),
+            Ask::Wait { ids, any, until, with_results, timeout_ms } => {
+                let wait = WaitFor { ids, any, until, with_results, timeout_ms };
+                self.wait(now, connection, session, request, wait, fx);
+            }
+            Ask::Watch { ids, with_results } if self.may_watch(session, ids.len()) => {
+                self.watch(connection, session, request, ids, with_results, fx);
+            }
+            Ask::Watch { .. } => {
+                let refusal = Refusal::new(Code::Overloaded, "this connection watches as many ids as it may");
+                fx.send(connection, refused(request, refusal));
+            }
+            ask => {
+                let message = self.answer(now, session, request, ask, fx);
+                fx.send(connection, message);
+            }
+        }
+    }
+
+    /// The requests that are answered at once.
+    fn answer(&mut self, now: Now, session: SessionKey, request: RequestId, ask: Ask, fx: &mut Effects) -> Message {
+        match ask {
+            Ask::Refuse(refusal) => refused(request, refusal),
+            Ask::Heartbeat { running: _, memory_bytes } => {
+                self.sessions.session_mut(session).memory_bytes = memory_bytes;
+                Message::HeartbeatReply { request, wall: now.wall }
+            }
+            Ask::Submit(tasks) => {
+                let outcome = |task| match task {
+                    Ok(submission) => self.submit(now, submission, fx),
+                    Err(refusal) => SubmitOutcome::Refused(refusal),
+                };
+                Message::Submitted { request, outcomes: tasks.into_iter().map(outcome).collect() }
+            }
+            Ask::Credit(credit) => {
+                self.set_credit(session, credit);
+                Message::Done { request }
+            }
+            Ask::Report(reports) => {
+                let outcomes = reports.into_iter().map(|report| self.report(now, session, report, fx)).collect();
+                Message::Reported { request, outcomes }
+            }
+            Ask::Get { ids, with_results } => Message::Got { request, tasks: self.views(&ids, with_results) },
+            Ask::Unwatch { watch } => match self.unwatch(session, watch) {
+                true => Message::Done { request },
+                false => refused(request, Refusal::new(Code::NotFound, "there is no such watch")),
+            },
+            Ask::Forget(ids) => {
+                let outcomes = ids.iter().map(|id| self.forget_ended(id, fx)).collect();
+                Message::Forgot { request, outcomes }
+            }
+            Ask::Cancel { target, force, grace_ms, reason } => {
+                match self.cancel(now, target, force, grace_ms, &reason, fx) {
+                    Ok(outcomes) => Message::Cancelled { request, outcomes },
+                    Err(refusal) => refused(request, refusal),
+                }
+            }
+            ask => self.administer(now, request, ask, fx),
+        }
+    }
+
+    /// The requests of operators.
+    fn administer(&mut self, now: Now, request: RequestId, ask: Ask, fx: &mut Effects) -> Message {
+        let counted = |count: Result<u64, Refusal>| match count {
+            Ok(count) => Message::Count { request, count },
+            Err(refusal) => refused(request, refusal),
+        };
+        match ask {
+            Ask::ListQueues(names) => Message::Queues { request, queues: self.list_queues(&names), wall: now.wall },
+            Ask::ConfigureQueue(record) => {
+                self.configure_queue(record, fx);
+                Message::Done { request }
+            }
+            Ask::PauseQueues { queues, paused } => {
+                self.pause_queues(&queues, paused, fx);
+                Message::Done { request }
+            }
+            Ask::PurgeQueue(name) => counted(self.purge_queue(now, &name, fx)),
+            Ask::DeleteQueue(name) => counted(self.delete_queue(now, &name, fx)),
+            Ask::ListTasks { filter, limit, after } => {
+                let (tasks, next) = self.list_tasks(&filter, limit, after);
+                Message::Page { request, tasks, next }
+            }
+            Ask::ListWorkers => Message::Workers { request, workers: self.list_workers(now) },
+            Ask::OrderWorkers { instances, order } => counted(Ok(self.order_workers(&instances, order, fx))),
+            ask => unreachable!("{ask:?} is answered elsewhere"),
+        }
+    }
+
+    fn forget_ended(&mut self, id: &str, fx: &mut Effects) -> Result<(), Code> {
+        let slot = self.tasks.find(id).ok_or(Code::NotFound)?;
+        if !self.tasks.task(slot).state.is_terminal() {
+            return Err(Code::NotFinished);
+        }
+        self.forget(slot, fx);
+        Ok(())
+    }
+}
+
+fn refused(request: RequestId, refusal: Refusal) -> Message {
+    Message::Refused { request, refusal }
+}

@@ -1,0 +1,136 @@
+//! Reports: what workers say of their leases. Only the current lease, in the hands of the session that holds it, changes
+//! anything; a report that already counted is answered again and changes nothing.
+
+use super::command::{Code, Failure, Now, ReportKind, ReportOutcome, TaskReport};
+use super::retry::delay_ms;
+use super::sessions::SessionKey;
+use super::task::{ClosedBy, Task};
+use super::transitions::broker_error;
+use super::{Effects, Machine};
+use crate::record::{Body, Progress, RetryPolicy, Slot, State};
+
+impl Machine {
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        report: TaskReport,
+        fx: &mut Effects,
+    ) -> ReportOutcome {
+        let slot = self.tasks.find(&report.id).ok_or((Code::NotFound, None))?;
+        let task = self.tasks.task(slot);
+        if task.lease != report.lease || report.lease == 0 {
+            return Err((Code::StaleLease, Some(task.state)));
+        }
+        if !task.is_leased() {
+            return counted_before(task, &report.kind);
+        }
+        if task.run.as_ref().and_then(|run| run.holder) != Some(session) {
+            return Err((Code::StaleLease, Some(task.state)));
+        }
+        match report.kind {
+            ReportKind::Started => self.ensure_started(now, slot, fx),
+            ReportKind::Progress { state, meta } => {
+                self.ensure_started(now, slot, fx);
+                self.progress(now, slot, Progress { state, meta, at: now.wall }, fx);
+            }
+            ReportKind::Complete(result) => return self.complete(now, slot, result, fx),
+            ReportKind::Fail { error, last } => self.failed(now, slot, error, last, fx),
+            ReportKind::RetryLater { after_ms, error } => self.retry_later(now, slot, after_ms, error, fx),
+            ReportKind::Reject(error) => self.failed(now, slot, error, true, fx),
+            ReportKind::Release => self.release(now, slot, fx),
+        }
+        // Of these only a revoked task can be gone already, when it keeps no result.
+        Ok(self.tasks.try_task(slot).map_or(State::Revoked, |task| task.state))
+    }
+
+    fn ensure_started(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        if self.tasks.task(slot).state == State::Leased {
+            self.start(now, slot, fx);
+        }
+    }
+
+    fn complete(&mut self, now: Now, slot: Slot, result: Body, fx: &mut Effects) -> ReportOutcome {
+        self.ensure_started(now, slot, fx);
+        if result.bytes.len() <= self.settings.result_bytes_max {
+            self.succeed(now, slot, result, fx);
+            return Ok(State::Success);
+        }
+        let message =
+            format!("the result has {} bytes, and {} are allowed", result.bytes.len(), self.settings.result_bytes_max);
+        let error = broker_error("result_too_large", &message, now, self.tasks.task(slot).attempts());
+        self.fail(now, slot, ClosedBy::Complete, error, fx);
+        Err((Code::ResultTooLarge, Some(State::Failure)))
+    }
+
+    fn failed(&mut self, now: Now, slot: Slot, error: Failure, last: bool, fx: &mut Effects) {
+        self.ensure_started(now, slot, fx);
+        let task = self.tasks.task(slot);
+        let policy = retry_policy(task);
+        let attempt = task.attempts();
+        if let Some(reason) = cancel_reason(task) {
+            return self.revoke_reported(now, slot, &reason, ClosedBy::Fail, fx);
+        }
+        let error = error.into_error(now.wall, attempt);
+        if last || attempt >= policy.attempts_max {
+            return self.fail(now, slot, ClosedBy::Fail, error, fx);
+        }
+        let delay_ms = delay_ms(&policy, attempt, self.settings.seed ^ task.serial);
+        self.retry(now, slot, now.wall.saturating_add_unsigned(delay_ms), error, fx);
+    }
+
+    /// The handler asks for another attempt, after a time of its own or by the policy.
+    fn retry_later(&mut self, now: Now, slot: Slot, after_ms: Option<u64>, error: Failure, fx: &mut Effects) {
+        let Some(after_ms) = after_ms else { return self.failed(now, slot, error, false, fx) };
+        self.ensure_started(now, slot, fx);
+        let task = self.tasks.task(slot);
+        if cancel_reason(task).is_some() || task.attempts() >= retry_policy(task).attempts_max {
+            return self.failed(now, slot, error, true, fx);
+        }
+        let error = error.into_error(now.wall, task.attempts());
+        self.retry(now, slot, now.wall.saturating_add_unsigned(after_ms), error, fx);
+    }
+
+    /// A cancelled task ends with its worker's report, whatever that says short of success.
+    fn revoke_reported(&mut self, now: Now, slot: Slot, reason: &str, closed_by: ClosedBy, fx: &mut Effects) {
+        self.revoke(now, slot, reason, fx);
+        if self.tasks.try_task(slot).is_some() {
+            self.tasks.task_mut(slot).closed_by = closed_by;
+        }
+    }
+
+    /// Handed back: again in front, and no attempt is counted.
+    pub(super) fn release(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        if let Some(reason) = cancel_reason(self.tasks.task(slot)) {
+            return self.revoke_reported(now, slot, &reason, ClosedBy::Release, fx);
+        }
+        let task = self.tasks.task_mut(slot);
+        let started = task.state == State::Started;
+        let run = task.run.as_mut().expect("a leased task has a run");
+        if started {
+            run.attempts -= 1;
+        }
+        self.requeue(now, slot, ClosedBy::Release, fx);
+    }
+}
+
+/// The answer to a report on a lease that has ended: accepted if it is the report that ended it, or one before that.
+fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
+    let counted = match kind {
+        ReportKind::Started | ReportKind::Progress { .. } => task.closed_by != ClosedBy::Nobody,
+        ReportKind::Complete(_) => task.closed_by == ClosedBy::Complete,
+        ReportKind::Fail { .. } | ReportKind::RetryLater { .. } | ReportKind::Reject(_) => {
+            task.closed_by == ClosedBy::Fail
+        }
+        ReportKind::Release => task.closed_by == ClosedBy::Release,
+    };
+    if counted { Ok(task.state) } else { Err((Code::StaleLease, Some(task.state))) }
+}
+
+fn retry_policy(task: &Task) -> RetryPolicy {
+    task.plan.as_ref().map_or_else(RetryPolicy::default, |plan| plan.retry)
+}
+
+fn cancel_reason(task: &Task) -> Option<Box<str>> {
+    task.run.as_ref().and_then(|run| run.cancel.clone())
+}

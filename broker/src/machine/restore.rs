@@ -1,0 +1,227 @@
+//! A restart: the table of tasks is built again from the records of the log.
+//!
+//! The log may give a task's records in either order, and stale ones of tasks that are gone: the serial number says
+//! which task a record is of, the version which of two changes is later.
+
+use std::collections::BTreeMap;
+
+use super::command::{Effect, Now};
+use super::task::{ClosedBy, Run};
+use super::timers::Kind;
+use super::transitions::lineage_only;
+use super::{Effects, Machine};
+use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey};
+
+/// What is known only while the log is read.
+#[derive(Debug, Default)]
+pub(super) struct Restoring {
+    /// Changes whose submit has not been read yet.
+    early: BTreeMap<Slot, Box<Changed>>,
+    /// Whose lease each leased task is.
+    holders: BTreeMap<Slot, SessionId>,
+    /// Slots whose records stopped mattering.
+    dropped: Vec<Slot>,
+}
+
+impl Machine {
+    /// Takes in one record. To be called for every record of the log, before anything else.
+    pub(crate) fn restore(&mut self, now: Now, record: Record) {
+        match record {
+            Record::Submitted(submitted) => self.restore_submitted(now, *submitted),
+            Record::Changed(changed) => self.restore_changed(changed),
+            Record::Forgotten(key) => self.restore_forgotten(key),
+            Record::Queue(record) => self.restore_queue(record),
+            Record::QueueDeleted(name) => {
+                if let Some(key) = self.queues.find(&name) {
+                    self.queues.queue_mut(key).record = super::queue::Queue::unconfigured(name);
+                    self.queues.queue_mut(key).deleted = true;
+                }
+            }
+        }
+    }
+
+    fn restore_queue(&mut self, record: QueueRecord) {
+        let key = self.queues.find_or_create(&record.name);
+        self.queues.queue_mut(key).record = record;
+    }
+
+    fn restore_submitted(&mut self, now: Now, submitted: Submitted) {
+        let TaskKey { slot, serial } = submitted.key;
+        self.latest_serial = self.latest_serial.max(serial);
+        if self.tasks.try_task(slot).is_some_and(|task| task.serial >= serial) {
+            return;
+        }
+        if let Some(other) = self.tasks.find(&submitted.id) {
+            if self.tasks.task(other).serial > serial {
+                self.restoring.dropped.push(slot);
+                return;
+            }
+            self.unrestore(other);
+            if other != slot {
+                self.restoring.dropped.push(other);
+            }
+        }
+        if self.tasks.try_task(slot).is_some() {
+            self.unrestore(slot);
+        }
+        let queue = self.queues.find_or_create(&submitted.queue);
+        let name = self.names.take(&submitted.name);
+        let task = self.task_of(&submitted, queue, name, now.wall);
+        self.tasks.restore(slot, task);
+        if let Some(changed) = self.restoring.early.remove(&slot) {
+            self.restore_changed(changed);
+        }
+    }
+
+    fn unrestore(&mut self, slot: Slot) {
+        let task = self.tasks.remove(slot);
+        self.names.release(task.name);
+        self.restoring.holders.remove(&slot);
+    }
+
+    fn restore_forgotten(&mut self, key: TaskKey) {
+        if self.tasks.try_task(key.slot).is_some_and(|task| task.serial <= key.serial) {
+            self.unrestore(key.slot);
+        }
+        self.restoring.early.remove(&key.slot);
+    }
+
+    fn restore_changed(&mut self, changed: Box<Changed>) {
+        let TaskKey { slot, serial } = changed.key;
+        self.latest_lease = self.latest_lease.max(changed.lease);
+        match self.tasks.try_task(slot) {
+            Some(task) if task.serial > serial => {}
+            Some(task) if task.serial == serial => {
+                if changed.version > task.version {
+                    self.apply_changed(slot, *changed);
+                }
+            }
+            _ => {
+                let order = |changed: &Changed| (changed.key.serial, changed.version);
+                let known = self.restoring.early.get(&slot);
+                if known.is_none_or(|known| order(known) < order(&changed)) {
+                    self.restoring.early.insert(slot, changed);
+                }
+            }
+        }
+    }
+
+    fn apply_changed(&mut self, slot: Slot, changed: Changed) {
+        let default_ttl_ms = self.settings.result_ttl_ms;
+        let task = self.tasks.task_mut(slot);
+        task.state = changed.state;
+        task.version = changed.version;
+        task.lease = changed.lease;
+        task.closed_by = closed_by(&changed);
+        if let Some(due) = changed.due {
+            task.due = due;
+        }
+        self.restoring.holders.remove(&slot);
+        if changed.state.is_terminal() {
+            let ttl_ms = task.plan.as_ref().map_or(default_ttl_ms, |plan| plan.result_ttl_ms);
+            let ttl_ms = if ttl_ms == 0 { default_ttl_ms.max(1) } else { ttl_ms };
+            task.due = changed.at.saturating_add_unsigned(ttl_ms);
+            task.run = None;
+            return;
+        }
+        if let Some(session) = changed.session {
+            self.restoring.holders.insert(slot, session);
+        }
+        task.run = Some(Box::new(Run {
+            worker: changed.worker,
+            attempts: changed.attempts,
+            deliveries: changed.deliveries,
+            leased_at: changed.leased_at,
+            started_at: changed.started_at,
+            progress: changed.progress,
+            errors: changed.errors,
+            cancel: changed.cancel_requested.then(|| "cancelled".into()),
+            ..Run::default()
+        }));
+    }
+
+    /// The log is read: puts every task where it belongs. `lease` and `serial` are the highest
+    /// ever given out, also to tasks that the log no longer knows.
+    pub(crate) fn restored(&mut self, now: Now, lease: u64, serial: u64, fx: &mut Effects) {
+        self.latest_lease = self.latest_lease.max(lease);
+        self.latest_serial = self.latest_serial.max(serial);
+        let restoring = std::mem::take(&mut self.restoring);
+        for slot in restoring.dropped {
+            if self.tasks.try_task(slot).is_none() {
+                fx.push(Effect::Drop(slot));
+            }
+        }
+        self.tasks.collect_free_slots();
+        let mut waiting: Vec<(u64, Slot)> = Vec::new();
+        for slot in 0..self.tasks.slots() {
+            if self.tasks.try_task(slot).is_some() {
+                self.enter(slot);
+                self.set_restored_timers(slot);
+                let task = self.tasks.task(slot);
+                if task.state == State::Queued {
+                    waiting.push((task.serial, slot));
+                }
+            }
+        }
+        waiting.sort_unstable();
+        for (_, slot) in waiting {
+            self.line_up(slot, false);
+        }
+        for (slot, id) in restoring.holders {
+            self.restore_holder(now, slot, id);
+        }
+        self.tick(now, fx);
+    }
+
+    fn set_restored_timers(&mut self, slot: Slot) {
+        let key = self.tasks.key(slot);
+        let task = self.tasks.task_mut(slot);
+        let expires = task.plan.as_ref().and_then(|plan| plan.expires);
+        let (state, due) = (task.state, task.due);
+        if state.is_terminal() {
+            task.plan = task.plan.take().and_then(lineage_only);
+            self.timers.set_wall(due, key, Kind::Forget);
+            return;
+        }
+        if let Some(at) = expires {
+            self.timers.set_wall(at, key, Kind::Expires);
+        }
+        if matches!(state, State::Scheduled | State::Retry) {
+            self.timers.set_wall(due, key, Kind::Due);
+        }
+    }
+
+    /// A leased task goes on in the hands of its session, which has the lease time to come back.
+    fn restore_holder(&mut self, now: Now, slot: Slot, id: SessionId) {
+        let task = self.tasks.task(slot);
+        if !task.is_leased() {
+            return;
+        }
+        let bytes = u64::from(task.payload_bytes);
+        let worker = task.run.as_ref().map_or("".into(), |run| run.worker.clone());
+        let holder = self.sessions.find_or_restore(id, &worker, now);
+        self.arm_session(holder);
+        let session = self.sessions.session_mut(holder);
+        let place = session.leases.len();
+        session.leases.push(slot);
+        session.leased_bytes += bytes;
+        let run = self.tasks.task_mut(slot).run.as_mut().expect("a leased task has a run");
+        run.holder = Some(holder);
+        run.place = place;
+        self.resume_limits(now, slot);
+    }
+}
+
+/// Which report ended the last lease, as far as the state tells.
+fn closed_by(changed: &Changed) -> ClosedBy {
+    match changed.state {
+        State::Success => ClosedBy::Complete,
+        State::Retry => ClosedBy::Fail,
+        State::Failure => match changed.errors.last().map(|error| &*error.kind) {
+            Some("worker_lost" | "time_limit") => ClosedBy::Nobody,
+            Some("result_too_large") => ClosedBy::Complete,
+            _ => ClosedBy::Fail,
+        },
+        _ => ClosedBy::Nobody,
+    }
+}

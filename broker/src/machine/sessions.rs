@@ -1,0 +1,374 @@
+//! Sessions: who is connected, what they can run, which leases they hold. A session outlives its
+//! connection for as long as its leases do, so that a worker can come back to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::command::{
+    Code, Connect, ConnectionKey, Effect, Message, Monotonic, Now, Order, Refusal, RequestId, SignalKind, WorkerInfo,
+};
+use super::names::NameKey;
+use super::queue::QueueKey;
+use super::timers::MonoTimer;
+use super::watch::{WaitKey, WatchKey};
+use super::{Effects, Machine};
+use crate::record::{Lease, SessionId, Slot, State, Timestamp};
+
+/// A session of this process; never used again.
+pub(super) type SessionKey = u64;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub id: SessionId,
+    /// Absent while the connection is lost.
+    pub connection: Option<ConnectionKey>,
+    pub instance: Box<str>,
+    /// Absent for connections that only ask.
+    pub worker: Option<Worker>,
+    /// Leases it may hold at once.
+    pub credit: u32,
+    pub leases: Vec<Slot>,
+    /// Payloads of those leases.
+    pub leased_bytes: u64,
+    pub quiet: bool,
+    /// The last sign of life.
+    pub seen: Monotonic,
+    pub seen_at: Timestamp,
+    /// When silence is looked at next.
+    pub timer_at: Monotonic,
+    pub connected_at: Timestamp,
+    pub memory_bytes: u64,
+    pub waits: BTreeSet<WaitKey>,
+    pub watches: BTreeSet<WatchKey>,
+    /// As the queues have it in their sets.
+    pub idle: bool,
+    pub hungry: bool,
+}
+
+/// What makes a session a worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub queues: Vec<Subscription>,
+    pub names: BTreeSet<NameKey>,
+    pub info: WorkerInfo,
+}
+
+/// One queue that a worker serves.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub queue: QueueKey,
+    pub weight: i64,
+    /// How far the queue is owed its turn (smooth weighted round robin).
+    pub owed: i64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    pub all: BTreeMap<SessionKey, Session>,
+    by_id: BTreeMap<SessionId, SessionKey>,
+    by_connection: BTreeMap<ConnectionKey, SessionKey>,
+    latest: SessionKey,
+    /// How many could take a task now.
+    pub hungry: usize,
+}
+
+impl Session {
+    pub fn can_run(&self, name: NameKey) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.names.contains(&name))
+    }
+}
+
+impl Sessions {
+    pub fn of(&self, connection: ConnectionKey) -> Option<SessionKey> {
+        self.by_connection.get(&connection).copied()
+    }
+
+    pub fn session(&self, key: SessionKey) -> &Session {
+        self.all.get(&key).expect("a session is named only while it is in the table")
+    }
+
+    pub fn session_mut(&mut self, key: SessionKey) -> &mut Session {
+        self.all.get_mut(&key).expect("a session is named only while it is in the table")
+    }
+
+    fn add(&mut self, session: Session) -> SessionKey {
+        self.latest += 1;
+        self.by_id.insert(session.id, self.latest);
+        self.by_connection.extend(session.connection.map(|connection| (connection, self.latest)));
+        self.all.insert(self.latest, session);
+        self.latest
+    }
+
+    fn new_session(id: SessionId, instance: Box<str>, now: Now) -> Session {
+        Session {
+            id,
+            connection: None,
+            instance,
+            worker: None,
+            credit: 0,
+            leases: Vec::new(),
+            leased_bytes: 0,
+            quiet: false,
+            seen: now.mono,
+            seen_at: now.wall,
+            timer_at: 0,
+            connected_at: now.wall,
+            memory_bytes: 0,
+            waits: BTreeSet::new(),
+            watches: BTreeSet::new(),
+            idle: false,
+            hungry: false,
+        }
+    }
+
+    /// The session that held a lease before the broker restarted; it may come back.
+    pub fn find_or_restore(&mut self, id: SessionId, worker: &str, now: Now) -> SessionKey {
+        match self.by_id.get(&id) {
+            Some(key) => *key,
+            None => self.add(Self::new_session(id, worker.into(), now)),
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn connect(&mut self, now: Now, connect: Connect, fx: &mut Effects) {
+        let Connect { connection, request, session_id, resume, instance, worker } = connect;
+        let found = resume.and_then(|id| self.sessions.by_id.get(&id).copied());
+        let key = match found {
+            Some(key) => key,
+            None => self.sessions.add(Sessions::new_session(session_id, instance.clone(), now)),
+        };
+        self.drop_connection(key, fx, Some("another connection took the session over"));
+        self.sessions.by_connection.insert(connection, key);
+        let session = self.sessions.session_mut(key);
+        session.connection = Some(connection);
+        session.instance = instance;
+        session.credit = 0;
+        session.connected_at = now.wall;
+        self.unsubscribe(key);
+        if let Some(info) = worker {
+            self.subscribe(key, info);
+        }
+        self.touch(now, key);
+        self.arm_session(key);
+        self.note_hunger(key);
+        let session = self.sessions.session(key);
+        let leases: Vec<Lease> = session.leases.iter().map(|slot| self.tasks.task(*slot).lease).collect();
+        let welcome =
+            Message::Welcome { request, session_id: session.id, resumed: found.is_some(), leases, wall: now.wall };
+        fx.send(connection, welcome);
+        self.deliver_again(connection, key, fx);
+    }
+
+    /// What the worker may have lost with its connection: everything that it has not started.
+    fn deliver_again(&mut self, connection: ConnectionKey, key: SessionKey, fx: &mut Effects) {
+        let session = self.sessions.session(key);
+        let unstarted = session.leases.iter().filter(|slot| self.tasks.task(**slot).state == State::Leased);
+        let deliveries: Vec<_> = unstarted.map(|slot| self.delivery(*slot)).collect();
+        if !deliveries.is_empty() {
+            fx.send(connection, Message::Deliver(deliveries));
+        }
+    }
+
+    fn subscribe(&mut self, key: SessionKey, info: WorkerInfo) {
+        let mut queues: Vec<Subscription> = Vec::with_capacity(info.queues.len());
+        for (name, weight) in &info.queues {
+            let queue = self.queues.find_or_create(name);
+            if queues.iter().all(|other| other.queue != queue) {
+                queues.push(Subscription { queue, weight: i64::from((*weight).max(1)), owed: 0 });
+                self.queues.queue_mut(queue).servers.insert(key);
+            }
+        }
+        let names = info.task_names.iter().map(|name| self.names.take(name)).collect::<Vec<_>>();
+        let unique: BTreeSet<NameKey> = names.iter().copied().collect();
+        self.sessions.session_mut(key).worker = Some(Worker { queues, names: unique.clone(), info });
+        // A name announced twice is used once.
+        for (index, name) in names.iter().enumerate() {
+            if names[..index].contains(name) {
+                self.names.release(*name);
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, key: SessionKey) {
+        self.set_hunger(key, false, false);
+        let Some(worker) = self.sessions.session_mut(key).worker.take() else { return };
+        for subscription in &worker.queues {
+            self.queues.queue_mut(subscription.queue).servers.remove(&key);
+        }
+        for name in worker.names {
+            self.names.release(name);
+        }
+    }
+
+    /// The connection is lost. A worker's session waits for another; any other is gone.
+    pub(super) fn disconnect(&mut self, connection: ConnectionKey, reason: Option<Refusal>, fx: &mut Effects) {
+        if let Some(refusal) = reason {
+            fx.send(connection, Message::Refused { request: 0, refusal });
+        }
+        fx.push(Effect::Close(connection));
+        let Some(key) = self.sessions.of(connection) else { return };
+        self.drop_connection(key, fx, None);
+        let session = self.sessions.session(key);
+        if session.worker.is_none() && session.leases.is_empty() {
+            self.remove_session(key);
+        }
+    }
+
+    /// The client closes on purpose: its leases go back at once.
+    pub(super) fn goodbye(&mut self, now: Now, connection: ConnectionKey, request: RequestId, fx: &mut Effects) {
+        fx.send(connection, Message::Done { request });
+        fx.push(Effect::Close(connection));
+        if let Some(key) = self.sessions.of(connection) {
+            self.end_session(now, key, true, fx);
+        }
+    }
+
+    /// Sessions stay as they are: their workers come back to them after the restart.
+    pub(super) fn close_all(&mut self, fx: &mut Effects) {
+        for connection in self.sessions.by_connection.keys() {
+            let refusal = Refusal::new(Code::ShuttingDown, "the broker is shutting down");
+            fx.send(*connection, Message::Closing(refusal));
+            fx.push(Effect::Close(*connection));
+        }
+    }
+
+    /// No sign of life for the lease time.
+    pub(super) fn session_timer(&mut self, now: Now, key: SessionKey, fx: &mut Effects) {
+        let Some(session) = self.sessions.all.get(&key) else { return };
+        let silent = session.worker.is_some() || !session.leases.is_empty() || session.connection.is_none();
+        if !silent {
+            return;
+        }
+        if now.mono < session.seen + self.settings.lease_ms {
+            self.arm_session(key);
+        } else {
+            self.drop_connection(key, fx, Some("nothing was heard for the lease time"));
+            self.end_session(now, key, false, fx);
+        }
+    }
+
+    /// A session that ends on purpose hands back what it has not started; that counts as no delivery.
+    fn end_session(&mut self, now: Now, key: SessionKey, on_purpose: bool, fx: &mut Effects) {
+        self.unsubscribe(key);
+        // From the last to the first, each in front of its queue: the oldest ends up first.
+        while let Some(slot) = self.last_ordered_lease(key) {
+            if on_purpose && self.tasks.task(slot).state == State::Leased {
+                self.release(now, slot, fx);
+            } else {
+                self.lose_lease(now, slot, fx);
+            }
+        }
+        self.drop_connection(key, fx, None);
+        self.remove_session(key);
+    }
+
+    fn last_ordered_lease(&self, key: SessionKey) -> Option<Slot> {
+        let leases = &self.sessions.session(key).leases;
+        leases.iter().copied().max_by_key(|slot| self.tasks.task(*slot).order)
+    }
+
+    fn remove_session(&mut self, key: SessionKey) {
+        self.unsubscribe(key);
+        let session = self.sessions.all.remove(&key).expect("removed once");
+        self.timers.clear_mono(session.timer_at, MonoTimer::Session(key));
+        self.sessions.by_id.remove(&session.id);
+    }
+
+    /// Forgets the connection, what it waits for and watches. With a reason, it is told and closed.
+    fn drop_connection(&mut self, key: SessionKey, fx: &mut Effects, reason: Option<&str>) {
+        let Some(connection) = self.sessions.session_mut(key).connection.take() else { return };
+        self.sessions.by_connection.remove(&connection);
+        self.end_watches(key);
+        self.note_hunger(key);
+        if let Some(reason) = reason {
+            fx.send(connection, Message::Closing(Refusal::new(Code::SessionLost, reason)));
+            fx.push(Effect::Close(connection));
+        }
+    }
+
+    /// Any frame is a sign of life and renews every lease of the session.
+    pub(super) fn touch(&mut self, now: Now, key: SessionKey) {
+        let session = self.sessions.session_mut(key);
+        session.seen = now.mono;
+        session.seen_at = now.wall;
+    }
+
+    pub(super) fn arm_session(&mut self, key: SessionKey) {
+        let session = self.sessions.session_mut(key);
+        self.timers.clear_mono(session.timer_at, MonoTimer::Session(key));
+        session.timer_at = session.seen + self.settings.lease_ms;
+        self.timers.set_mono(session.timer_at, MonoTimer::Session(key));
+    }
+
+    pub(super) fn set_credit(&mut self, key: SessionKey, credit: u32) {
+        self.sessions.session_mut(key).credit = credit;
+        self.note_hunger(key);
+    }
+
+    /// Quiet, resume or shutdown for some workers, or for all. Says how many were told.
+    pub(super) fn order_workers(&mut self, instances: &[Box<str>], order: Order, fx: &mut Effects) -> u64 {
+        let wanted = |session: &Session| {
+            session.worker.is_some() && (instances.is_empty() || instances.contains(&session.instance))
+        };
+        let keys: Vec<SessionKey> =
+            self.sessions.all.iter().filter(|(_, session)| wanted(session)).map(|(key, _)| *key).collect();
+        for key in &keys {
+            let session = self.sessions.session_mut(*key);
+            session.quiet = order != Order::Resume;
+            if let Some(connection) = session.connection {
+                fx.send(connection, Message::Order(order));
+            }
+            self.note_hunger(*key);
+        }
+        keys.len() as u64
+    }
+
+    /// Tells the holder of a lease something about it.
+    pub(super) fn signal(&self, slot: Slot, kind: SignalKind, reason: &str, fx: &mut Effects) {
+        let task = self.tasks.task(slot);
+        let holder = task.run.as_ref().and_then(|run| run.holder);
+        if let Some(connection) = holder.and_then(|key| self.sessions.session(key).connection) {
+            let leases = vec![task.lease];
+            fx.send(connection, Message::Signal { leases, kind, reason: reason.into() });
+        }
+    }
+
+    /// Keeps the queues' sets of idle and hungry workers true after anything about a session changed.
+    pub(super) fn note_hunger(&mut self, key: SessionKey) {
+        let session = self.sessions.session(key);
+        let leases = session.leases.len();
+        let room = session.leases.is_empty() || session.leased_bytes < self.settings.leased_bytes_max;
+        let present = session.connection.is_some() && session.worker.is_some() && !session.quiet;
+        let hungry = present && room && leases < session.credit as usize;
+        let concurrency = session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
+        self.set_hunger(key, hungry, hungry && leases < concurrency);
+    }
+
+    fn set_hunger(&mut self, key: SessionKey, hungry: bool, idle: bool) {
+        let session = self.sessions.session_mut(key);
+        let was = (session.hungry, session.idle);
+        if was == (hungry, idle) {
+            return;
+        }
+        (session.hungry, session.idle) = (hungry, idle);
+        let Some(worker) = &self.sessions.session(key).worker else { return };
+        for subscription in &worker.queues {
+            let queue = self.queues.queue_mut(subscription.queue);
+            set_member(&mut queue.hungry, key, hungry);
+            set_member(&mut queue.idle, key, idle);
+        }
+        match (was.0, hungry) {
+            (false, true) => self.sessions.hungry += 1,
+            (true, false) => self.sessions.hungry -= 1,
+            _ => {}
+        }
+    }
+}
+
+fn set_member(set: &mut BTreeSet<SessionKey>, key: SessionKey, member: bool) {
+    if member {
+        set.insert(key);
+    } else {
+        set.remove(&key);
+    }
+}

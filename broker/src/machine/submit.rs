@@ -1,0 +1,191 @@
+//! Submits: defaults filled in, conflicts decided, the task put in line.
+
+use celeriac_proto::limits::SPAN_MS_MAX;
+
+use super::command::{Code, Effect, Now, OnConflict, Refusal, SignalKind, Submission, SubmitOutcome};
+use super::queue::QueueKey;
+use super::task::{ClosedBy, MAX_DELIVERIES, Plan, Task};
+use super::timers::Kind;
+use super::{Effects, Machine};
+use crate::record::{Record, Slot, State, Submitted, TaskKey, Timestamp};
+
+/// Queues that may exist; names are for kinds of work, not for single tasks.
+const QUEUES_MAX: usize = 100_000;
+
+/// How long a producer should wait after `queue_full` or `disk_full`.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+impl Machine {
+    pub(super) fn submit(&mut self, now: Now, submission: Submission, fx: &mut Effects) -> SubmitOutcome {
+        // What is there already needs no room: a producer that asks again is answered even when the broker is full.
+        let present = self.tasks.find(&submission.id);
+        if let Some(slot) = present {
+            let Task { generation, state, .. } = *self.tasks.task(slot);
+            match submission.on_conflict {
+                OnConflict::Reject => return refused(Code::TaskExists, "a task of this id exists", 0),
+                OnConflict::RunAgainIfFinished if !state.is_terminal() => {
+                    return SubmitOutcome::Joined { generation, state };
+                }
+                OnConflict::RunAgainIfFinished | OnConflict::Replace => {}
+            }
+        }
+        let queue = match self.admit(&submission) {
+            Ok(queue) => queue,
+            Err(refusal) => return SubmitOutcome::Refused(refusal),
+        };
+        let Some(slot) = present else {
+            let state = self.create(now, submission, queue, 1, fx);
+            return SubmitOutcome::Created { state };
+        };
+        let generation = self.tasks.task(slot).generation.saturating_add(1);
+        self.make_way(now, slot, fx);
+        let state = self.create(now, submission, queue, generation, fx);
+        SubmitOutcome::NewGeneration { generation, state }
+    }
+
+    /// The queue, if there is room in it and on the disk.
+    fn admit(&mut self, submission: &Submission) -> Result<QueueKey, Refusal> {
+        if self.disk_is_low {
+            let message = "the broker's disk is nearly full";
+            return Err(Refusal { retry_after_ms: RETRY_AFTER_MS, ..Refusal::new(Code::DiskFull, message) });
+        }
+        if self.queues.find(&submission.queue).is_none() && self.queues.len() >= QUEUES_MAX {
+            return Err(Refusal::new(Code::Overloaded, "there are too many queues"));
+        }
+        let key = self.queues.find_or_create(&submission.queue);
+        let queue = self.queues.queue(key);
+        let over = |bound: Option<u64>, count: u64| bound.is_some_and(|bound| count > bound);
+        if over(queue.record.tasks_max, self.unfinished(key) + 1)
+            || over(queue.record.bytes_max, queue.bytes + submission.payload.len() as u64)
+        {
+            let message = format!("the queue `{}` is full", submission.queue);
+            return Err(Refusal { retry_after_ms: RETRY_AFTER_MS, ..Refusal::new(Code::QueueFull, message) });
+        }
+        Ok(key)
+    }
+
+    /// Takes the present generation of an id out of the table, ending it first if need be.
+    fn make_way(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        if self.tasks.task(slot).is_leased() {
+            self.signal(slot, SignalKind::Force, "replaced", fx);
+        }
+        if !self.tasks.task(slot).state.is_terminal() {
+            self.revoke(now, slot, "replaced", fx);
+        }
+        // With a TTL of 0 the revoked task is gone already. The new record of the slot hides the old ones.
+        if self.tasks.try_task(slot).is_some() {
+            let task = self.tasks.remove(slot);
+            self.uncount(&task);
+        }
+    }
+
+    fn create(
+        &mut self,
+        now: Now,
+        submission: Submission,
+        queue: QueueKey,
+        generation: u32,
+        fx: &mut Effects,
+    ) -> State {
+        self.latest_serial += 1;
+        let key = TaskKey { slot: self.tasks.next_slot(), serial: self.latest_serial };
+        let submitted = self.complete_submission(now, key, submission, queue, generation);
+        let name = self.names.take(&submitted.name);
+        let task = self.task_of(&submitted, queue, name, now.wall);
+        let (state, due, expires) = (task.state, task.due, submitted.expires);
+        let slot = self.tasks.insert(task);
+        fx.push(Effect::Store(Record::Submitted(Box::new(submitted))));
+        self.enter(slot);
+        self.queues.queue_mut(queue).submitted_total += 1;
+        if let Some(at) = expires {
+            self.timers.set_wall(at, key, Kind::Expires);
+        }
+        match state {
+            State::Scheduled => self.timers.set_wall(due, key, Kind::Due),
+            _ => self.line_up(slot, false),
+        }
+        self.notify(slot, fx);
+        state
+    }
+
+    /// Counts a task that came into the table.
+    pub(super) fn enter(&mut self, slot: Slot) {
+        let task = self.tasks.task(slot);
+        let (key, state, bytes) = (task.queue, task.state, u64::from(task.payload_bytes));
+        let queue = self.queues.queue_mut(key);
+        if let Some(count) = queue.counter(state) {
+            *count += 1;
+        }
+        if !state.is_terminal() {
+            queue.bytes += bytes;
+        }
+        self.queues.note_ready(key);
+    }
+
+    /// Fills in the defaults of the queue and of the broker.
+    fn complete_submission(
+        &self,
+        now: Now,
+        key: TaskKey,
+        submission: Submission,
+        queue: QueueKey,
+        generation: u32,
+    ) -> Submitted {
+        let defaults = &self.queues.queue(queue).record;
+        let expires = submission.expires.map(|when| when.resolve(now.wall));
+        let expires = expires.or(defaults.expires_in_ms.map(|span| now.wall.saturating_add_unsigned(span)));
+        let ttl_ms = submission.result_ttl_ms.or(defaults.result_ttl_ms).unwrap_or(self.settings.result_ttl_ms);
+        Submitted {
+            key,
+            generation,
+            id: submission.id,
+            name: submission.name,
+            queue: submission.queue,
+            payload: submission.payload,
+            content_type: submission.content_type,
+            headers: submission.headers,
+            shadow: submission.shadow,
+            priority: submission.priority,
+            submitted_at: now.wall,
+            eta: submission.eta.map(|when| when.resolve(now.wall)),
+            expires,
+            result_ttl_ms: ttl_ms.min(SPAN_MS_MAX),
+            retry: submission.retry,
+            soft_time_limit_ms: submission.soft_time_limit_ms,
+            time_limit_ms: submission.time_limit_ms,
+            max_deliveries: submission.max_deliveries.unwrap_or(MAX_DELIVERIES),
+            early_ack: submission.early_ack,
+            root_id: submission.root_id,
+            parent_id: submission.parent_id,
+            tags: submission.tags,
+        }
+    }
+
+    /// The table's entry for a task as it was submitted; a restart makes the same.
+    pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32, now: Timestamp) -> Task {
+        let plan = Plan::of(submitted);
+        let scheduled = submitted.eta.is_some_and(|eta| eta > now);
+        Task {
+            id: submitted.id.clone(),
+            serial: submitted.key.serial,
+            order: 0,
+            lease: 0,
+            due: submitted.eta.unwrap_or(submitted.submitted_at),
+            generation: submitted.generation,
+            version: 1,
+            name,
+            queue,
+            payload_bytes: submitted.payload.len() as u32,
+            priority: submitted.priority,
+            state: if scheduled { State::Scheduled } else { State::Queued },
+            closed_by: ClosedBy::Nobody,
+            watched: self.is_watched(&submitted.id),
+            plan: (plan != self.usual_plan).then(|| Box::new(plan)),
+            run: None,
+        }
+    }
+}
+
+fn refused(code: Code, message: &str, retry_after_ms: u64) -> SubmitOutcome {
+    SubmitOutcome::Refused(Refusal { retry_after_ms, ..Refusal::new(code, message) })
+}

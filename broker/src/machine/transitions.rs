@@ -1,0 +1,317 @@
+//! The only place where a task's state changes. Each transition keeps the counters and timers true, hands
+//! the store the task's new record, and tells those who watch.
+
+use super::command::{Now, SignalKind};
+use super::queue::QueueKey;
+use super::sessions::SessionKey;
+use super::task::{ClosedBy, Run, Task};
+use super::timers::{Kind, MonoTimer};
+use super::{Effects, Machine};
+use crate::machine::command::Effect;
+use crate::record::{Body, Changed, Progress, Record, Slot, State, TaskError, Timestamp};
+
+/// Errors kept with a task.
+const ERRORS_KEPT: usize = 5;
+
+impl Machine {
+    /// Moves a task between the counters of its queue.
+    fn set_state(&mut self, slot: Slot, state: State) {
+        let task = self.tasks.task_mut(slot);
+        let (was, key, bytes) = (task.state, task.queue, u64::from(task.payload_bytes));
+        assert!(!was.is_terminal(), "an ended task never changes");
+        task.state = state;
+        task.version += 1;
+        let queue = self.queues.queue_mut(key);
+        if let Some(count) = queue.counter(was) {
+            *count -= 1;
+        }
+        if let Some(count) = queue.counter(state) {
+            *count += 1;
+        }
+        if state.is_terminal() {
+            queue.bytes -= bytes;
+            queue.ended_total += 1;
+        }
+        if was == State::Queued || state == State::Queued {
+            self.queues.note_ready(key);
+        }
+    }
+
+    /// Hands the store what the task is now and tells the watchers.
+    fn publish(&mut self, now: Now, slot: Slot, ended: Ended, fx: &mut Effects) {
+        let key = self.tasks.key(slot);
+        let task = self.tasks.task(slot);
+        let holder = task.run.as_ref().and_then(|run| run.holder);
+        let mut changed = Changed {
+            key,
+            state: task.state,
+            version: task.version,
+            at: now.wall,
+            lease: task.lease,
+            session: holder.map(|holder| self.sessions.session(holder).id),
+            worker: "".into(),
+            attempts: 0,
+            deliveries: 0,
+            due: matches!(task.state, State::Scheduled | State::Retry).then_some(task.due),
+            leased_at: None,
+            started_at: None,
+            progress: None,
+            errors: Vec::new(),
+            result: ended.result,
+            revoked_reason: ended.revoked_reason,
+            cancel_requested: false,
+        };
+        if let Some(run) = &task.run {
+            changed.worker.clone_from(&run.worker);
+            changed.attempts = run.attempts;
+            changed.deliveries = run.deliveries;
+            changed.leased_at = run.leased_at;
+            changed.started_at = run.started_at;
+            changed.progress.clone_from(&run.progress);
+            changed.errors.clone_from(&run.errors);
+            changed.cancel_requested = run.cancel.is_some();
+        }
+        fx.push(Effect::Store(Record::Changed(Box::new(changed))));
+        self.notify(slot, fx);
+    }
+
+    /// SCHEDULED or RETRY, and due. Not stored: a restart finds out anew.
+    pub(super) fn promote(&mut self, slot: Slot, fx: &mut Effects) {
+        self.set_state(slot, State::Queued);
+        self.line_up(slot, false);
+        self.notify(slot, fx);
+    }
+
+    /// Puts a QUEUED task in line; one that was out already goes in front.
+    pub(super) fn line_up(&mut self, slot: Slot, in_front: bool) {
+        if !in_front {
+            self.latest_order += 1;
+            self.tasks.task_mut(slot).order = self.latest_order;
+        }
+        let task = self.tasks.task(slot);
+        self.queues.queue_mut(task.queue).push(slot, task, in_front);
+    }
+
+    pub(super) fn lease(&mut self, now: Now, slot: Slot, holder: SessionKey, fx: &mut Effects) {
+        self.latest_lease += 1;
+        let session = self.sessions.session_mut(holder);
+        let task = self.tasks.task_mut(slot);
+        task.lease = self.latest_lease;
+        task.closed_by = ClosedBy::Nobody;
+        let run = task.run.get_or_insert_default();
+        run.holder = Some(holder);
+        run.place = session.leases.len();
+        run.worker.clone_from(&session.instance);
+        run.deliveries += 1;
+        run.leased_at = Some(now.wall);
+        run.started_at = None;
+        run.progress = None;
+        session.leases.push(slot);
+        session.leased_bytes += u64::from(task.payload_bytes);
+        self.note_hunger(holder);
+        self.set_state(slot, State::Leased);
+        self.publish(now, slot, Ended::default(), fx);
+    }
+
+    /// The handler has begun: an attempt is counted and its limits run.
+    pub(super) fn start(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        let task = self.tasks.task_mut(slot);
+        let lease = task.lease;
+        let (soft, hard) =
+            task.plan.as_ref().map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
+        let run = task.run.as_mut().expect("a leased task has a run");
+        run.attempts += 1;
+        run.started_at = Some(now.wall);
+        run.soft_limit_at = soft.map(|span| now.mono.saturating_add(span));
+        run.limit_at = hard.map(|span| now.mono.saturating_add(span));
+        if let Some(at) = run.soft_limit_at {
+            self.timers.set_mono(at, MonoTimer::SoftTimeLimit(slot, lease));
+        }
+        if let Some(at) = run.limit_at {
+            self.timers.set_mono(at, MonoTimer::TimeLimit(slot, lease));
+        }
+        self.set_state(slot, State::Started);
+        self.publish(now, slot, Ended::default(), fx);
+    }
+
+    pub(super) fn progress(&mut self, now: Now, slot: Slot, progress: Progress, fx: &mut Effects) {
+        let task = self.tasks.task_mut(slot);
+        task.run.as_mut().expect("a started task has a run").progress = Some(progress);
+        task.version += 1;
+        self.publish(now, slot, Ended::default(), fx);
+    }
+
+    pub(super) fn succeed(&mut self, now: Now, slot: Slot, result: Body, fx: &mut Effects) {
+        self.end_lease(slot, ClosedBy::Complete);
+        self.end(now, slot, State::Success, Ended { result: Some(result), revoked_reason: "".into() }, fx);
+    }
+
+    /// Fails for good: kept as dead.
+    pub(super) fn fail(&mut self, now: Now, slot: Slot, closed_by: ClosedBy, error: TaskError, fx: &mut Effects) {
+        self.end_lease(slot, closed_by);
+        self.keep_error(slot, error);
+        self.end(now, slot, State::Failure, Ended::default(), fx);
+    }
+
+    /// Failed, and waits for its next attempt.
+    pub(super) fn retry(&mut self, now: Now, slot: Slot, due: Timestamp, error: TaskError, fx: &mut Effects) {
+        self.end_lease(slot, ClosedBy::Fail);
+        self.keep_error(slot, error);
+        self.tasks.task_mut(slot).due = due;
+        self.set_state(slot, State::Retry);
+        self.timers.set_wall(due, self.tasks.key(slot), Kind::Due);
+        self.publish(now, slot, Ended::default(), fx);
+    }
+
+    /// Back to the front of its queue, unfinished.
+    pub(super) fn requeue(&mut self, now: Now, slot: Slot, closed_by: ClosedBy, fx: &mut Effects) {
+        self.end_lease(slot, closed_by);
+        self.set_state(slot, State::Queued);
+        self.line_up(slot, true);
+        self.publish(now, slot, Ended::default(), fx);
+    }
+
+    /// Ends a task that shall not run, or not run on. A worker that holds it is told by the caller.
+    pub(super) fn revoke(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
+        if self.tasks.task(slot).is_leased() {
+            self.end_lease(slot, ClosedBy::Nobody);
+        }
+        self.end(now, slot, State::Revoked, Ended { result: None, revoked_reason: reason.into() }, fx);
+    }
+
+    /// Asks the holder to stop; what it does then decides how the task ends.
+    pub(super) fn request_cancel(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
+        let task = self.tasks.task_mut(slot);
+        task.run.as_mut().expect("a leased task has a run").cancel = Some(reason.into());
+        task.version += 1;
+        self.publish(now, slot, Ended::default(), fx);
+    }
+
+    fn end(&mut self, now: Now, slot: Slot, state: State, ended: Ended, fx: &mut Effects) {
+        self.set_state(slot, state);
+        self.publish(now, slot, ended, fx);
+        let task = self.tasks.task_mut(slot);
+        let mut ttl_ms = task.plan.as_ref().map_or(self.settings.result_ttl_ms, |plan| plan.result_ttl_ms);
+        if state == State::Failure && ttl_ms == 0 {
+            // "Keep no result" is not "keep no failure": what failed for good can be looked at.
+            ttl_ms = self.settings.result_ttl_ms.max(1);
+        }
+        task.due = now.wall.saturating_add_unsigned(ttl_ms);
+        task.run = None;
+        task.plan = task.plan.take().and_then(lineage_only);
+        if ttl_ms == 0 {
+            self.forget(slot, fx);
+        } else {
+            self.timers.set_wall(task.due, self.tasks.key(slot), Kind::Forget);
+        }
+    }
+
+    /// Removes an ended task before its time.
+    pub(super) fn forget(&mut self, slot: Slot, fx: &mut Effects) {
+        fx.push(Effect::Store(Record::Forgotten(self.tasks.key(slot))));
+        self.remove(slot, fx);
+    }
+
+    /// Removes an ended task whose time is over. The log need not say so: a restart would find the same.
+    pub(super) fn drop_ended(&mut self, slot: Slot, fx: &mut Effects) {
+        fx.push(Effect::Drop(slot));
+        self.remove(slot, fx);
+    }
+
+    fn remove(&mut self, slot: Slot, fx: &mut Effects) {
+        let task = self.tasks.remove(slot);
+        assert!(task.state.is_terminal(), "only an ended task is forgotten");
+        self.uncount(&task);
+        if task.watched {
+            self.notify_forgotten(&task.id, fx);
+        }
+    }
+
+    /// Takes an ended task out of the books.
+    pub(super) fn uncount(&mut self, task: &Task) {
+        if let Some(count) = self.queues.queue_mut(task.queue).counter(task.state) {
+            *count -= 1;
+        }
+        self.names.release(task.name);
+    }
+
+    /// Takes the task from its holder's hands. An outcome takes back the delivery that had been counted.
+    fn end_lease(&mut self, slot: Slot, closed_by: ClosedBy) {
+        let task = self.tasks.task_mut(slot);
+        task.closed_by = closed_by;
+        let (lease, bytes) = (task.lease, u64::from(task.payload_bytes));
+        let run = task.run.as_mut().expect("a leased task has a run");
+        if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release) {
+            run.deliveries -= 1;
+        }
+        run.grace_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::CancelGrace(slot, lease)));
+        run.soft_limit_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::SoftTimeLimit(slot, lease)));
+        run.limit_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::TimeLimit(slot, lease)));
+        let holder = run.holder.take().expect("a leased task has a holder");
+        let place = run.place;
+        let session = self.sessions.session_mut(holder);
+        session.leased_bytes -= bytes;
+        session.leases.swap_remove(place);
+        if let Some(moved) = session.leases.get(place) {
+            self.tasks.task_mut(*moved).run.as_mut().expect("a leased task has a run").place = place;
+        }
+        self.note_hunger(holder);
+    }
+
+    fn keep_error(&mut self, slot: Slot, error: TaskError) {
+        let run: &mut Run = self.tasks.task_mut(slot).run.as_mut().expect("only what was handed out fails");
+        if run.errors.len() == ERRORS_KEPT {
+            run.errors.remove(0);
+        }
+        run.errors.push(error);
+    }
+
+    /// The holder is gone without an outcome: again, or the end if that happened too often.
+    pub(super) fn lose_lease(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        let task = self.tasks.task(slot);
+        let run = task.run.as_ref().expect("a leased task has a run");
+        let early_ack = task.plan.as_ref().is_some_and(|plan| plan.early_ack);
+        let deliveries_max = task.plan.as_ref().map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
+        let message = if early_ack && task.state == State::Started {
+            "the worker was lost, and the task asks not to be run twice"
+        } else if run.deliveries >= deliveries_max {
+            "workers were lost with this task too often"
+        } else if let Some(reason) = run.cancel.clone() {
+            return self.revoke(now, slot, &reason, fx);
+        } else {
+            return self.requeue(now, slot, ClosedBy::Nobody, fx);
+        };
+        let error = broker_error("worker_lost", message, now, run.attempts);
+        self.fail(now, slot, ClosedBy::Nobody, error, fx);
+    }
+
+    /// The hard time limit is over.
+    pub(super) fn exceed_time_limit(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        self.signal(slot, SignalKind::TimeLimit, "time_limit", fx);
+        let error = broker_error("time_limit", "the time limit is over", now, self.tasks.task(slot).attempts());
+        self.fail(now, slot, ClosedBy::Nobody, error, fx);
+    }
+
+    /// How many unfinished tasks a queue holds.
+    pub(super) fn unfinished(&self, queue: QueueKey) -> u64 {
+        let queue = self.queues.queue(queue);
+        queue.ready + queue.scheduled + queue.leased
+    }
+}
+
+/// What only a terminal transition has to say.
+#[derive(Debug, Default)]
+struct Ended {
+    result: Option<Body>,
+    revoked_reason: Box<str>,
+}
+
+/// An error that the broker itself finds.
+pub(super) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) -> TaskError {
+    TaskError { kind: kind.into(), message: message.into(), traceback: "".into(), at: now.wall, attempt }
+}
+
+/// An ended task is still found by its root and its tags; its rules no longer matter.
+pub(super) fn lineage_only(plan: Box<super::task::Plan>) -> Option<Box<super::task::Plan>> {
+    (!plan.root_id.is_empty() || !plan.tags.is_empty()).then_some(plan)
+}

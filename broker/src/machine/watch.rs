@@ -1,0 +1,253 @@
+//! Those who wait for tasks and those who watch them. Both are by id, so that they may name a task
+//! that does not exist yet and live on over its generations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use celeriac_proto::TaskId;
+
+use super::command::{ConnectionKey, Message, Monotonic, Now, RequestId};
+use super::sessions::SessionKey;
+use super::timers::MonoTimer;
+use super::{Effects, Machine};
+use crate::record::{Slot, State};
+
+pub(super) use super::command::WatchKey;
+
+/// One unanswered wait.
+pub(super) type WaitKey = u64;
+
+/// Ids that one connection may watch: each transition of each is a message to it.
+const WATCHED_IDS_MAX: usize = 100_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    by_id: BTreeMap<TaskId, BTreeSet<Watcher>>,
+    waits: BTreeMap<WaitKey, Wait>,
+    watches: BTreeMap<WatchKey, Watch>,
+    latest: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Watcher {
+    Wait(WaitKey),
+    Watch(WatchKey),
+}
+
+#[derive(Debug)]
+struct Wait {
+    session: SessionKey,
+    connection: ConnectionKey,
+    request: RequestId,
+    ids: Vec<TaskId>,
+    /// One of the ids is enough.
+    any: bool,
+    until: Option<State>,
+    with_results: bool,
+    deadline: Monotonic,
+    /// Ids that have not come so far yet.
+    open: usize,
+}
+
+#[derive(Debug)]
+struct Watch {
+    session: SessionKey,
+    connection: ConnectionKey,
+    ids: Vec<TaskId>,
+    with_results: bool,
+}
+
+/// What a wait names.
+#[derive(Debug)]
+pub(super) struct WaitFor {
+    pub ids: Vec<TaskId>,
+    pub any: bool,
+    pub until: Option<State>,
+    pub with_results: bool,
+    pub timeout_ms: u64,
+}
+
+/// Whether a task in `state` has come as far as `until`, or has ended.
+fn has_come_to(state: State, until: Option<State>) -> bool {
+    state.is_terminal() || until.is_some_and(|until| state >= until)
+}
+
+impl Machine {
+    pub(super) fn wait(
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        session: SessionKey,
+        request: RequestId,
+        wait: WaitFor,
+        fx: &mut Effects,
+    ) {
+        let WaitFor { mut ids, any, until, with_results, timeout_ms } = wait;
+        let asked = ids.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        let (open, done): (Vec<_>, Vec<_>) = ids
+            .into_iter()
+            .partition(|id| self.tasks.find(id).is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until)));
+        if open.is_empty() || (any && !done.is_empty()) {
+            let tasks = self.views(&asked, with_results);
+            fx.send(connection, Message::Waited { request, satisfied: true, tasks });
+            return;
+        }
+        self.watchers.latest += 1;
+        let key = self.watchers.latest;
+        for id in &open {
+            self.add_watcher(id, Watcher::Wait(key));
+        }
+        let deadline = now.mono.saturating_add(timeout_ms);
+        self.timers.set_mono(deadline, MonoTimer::Wait(key));
+        self.sessions.session_mut(session).waits.insert(key);
+        let open = open.len();
+        let wait = Wait { session, connection, request, ids: asked, any, until, with_results, deadline, open };
+        self.watchers.waits.insert(key, wait);
+    }
+
+    /// The time of a wait is over: it is answered with what is there.
+    pub(super) fn wait_timer(&mut self, key: WaitKey, fx: &mut Effects) {
+        self.answer_wait(key, false, fx);
+    }
+
+    fn answer_wait(&mut self, key: WaitKey, satisfied: bool, fx: &mut Effects) {
+        let Some(wait) = self.remove_wait(key) else { return };
+        let tasks = self.views(&wait.ids, wait.with_results);
+        fx.send(wait.connection, Message::Waited { request: wait.request, satisfied, tasks });
+    }
+
+    fn remove_wait(&mut self, key: WaitKey) -> Option<Wait> {
+        let wait = self.watchers.waits.remove(&key)?;
+        self.timers.clear_mono(wait.deadline, MonoTimer::Wait(key));
+        self.sessions.session_mut(wait.session).waits.remove(&key);
+        for id in &wait.ids {
+            self.remove_watcher(id, Watcher::Wait(key));
+        }
+        Some(wait)
+    }
+
+    /// Whether a session may watch this many ids more.
+    pub(super) fn may_watch(&self, session: SessionKey, ids: usize) -> bool {
+        let watches = self.sessions.session(session).watches.iter();
+        watches.map(|key| self.watchers.watches[key].ids.len()).sum::<usize>() + ids <= WATCHED_IDS_MAX
+    }
+
+    pub(super) fn watch(
+        &mut self,
+        connection: ConnectionKey,
+        session: SessionKey,
+        request: RequestId,
+        ids: Vec<TaskId>,
+        with_results: bool,
+        fx: &mut Effects,
+    ) {
+        self.watchers.latest += 1;
+        let key = self.watchers.latest;
+        let tasks = self.views(&ids, with_results);
+        for id in &ids {
+            self.add_watcher(id, Watcher::Watch(key));
+        }
+        self.sessions.session_mut(session).watches.insert(key);
+        self.watchers.watches.insert(key, Watch { session, connection, ids, with_results });
+        fx.send(connection, Message::Watching { request, watch: key, tasks });
+    }
+
+    /// Ends a watch of this session; false when it has none of that number.
+    pub(super) fn unwatch(&mut self, session: SessionKey, key: WatchKey) -> bool {
+        if !self.sessions.session(session).watches.contains(&key) {
+            return false;
+        }
+        self.remove_watch(key);
+        true
+    }
+
+    fn remove_watch(&mut self, key: WatchKey) {
+        let Some(watch) = self.watchers.watches.remove(&key) else { return };
+        self.sessions.session_mut(watch.session).watches.remove(&key);
+        for id in &watch.ids {
+            self.remove_watcher(id, Watcher::Watch(key));
+        }
+    }
+
+    /// The connection is gone: nobody is there to be told.
+    pub(super) fn end_watches(&mut self, session: SessionKey) {
+        while let Some(key) = self.sessions.session(session).waits.first().copied() {
+            self.remove_wait(key);
+        }
+        while let Some(key) = self.sessions.session(session).watches.first().copied() {
+            self.remove_watch(key);
+        }
+    }
+
+    fn add_watcher(&mut self, id: &TaskId, watcher: Watcher) {
+        self.watchers.by_id.entry(id.clone()).or_default().insert(watcher);
+        if let Some(slot) = self.tasks.find(id) {
+            self.tasks.task_mut(slot).watched = true;
+        }
+    }
+
+    fn remove_watcher(&mut self, id: &TaskId, watcher: Watcher) {
+        let Some(watchers) = self.watchers.by_id.get_mut(id) else { return };
+        watchers.remove(&watcher);
+        if watchers.is_empty() {
+            self.watchers.by_id.remove(id);
+            if let Some(slot) = self.tasks.find(id) {
+                self.tasks.task_mut(slot).watched = false;
+            }
+        }
+    }
+
+    /// Whether a new task of this id has watchers already.
+    pub(super) fn is_watched(&self, id: &TaskId) -> bool {
+        !self.watchers.by_id.is_empty() && self.watchers.by_id.contains_key(id)
+    }
+
+    /// Tells those who care that a task changed its state.
+    pub(super) fn notify(&mut self, slot: Slot, fx: &mut Effects) {
+        let task = self.tasks.task(slot);
+        if !task.watched {
+            return;
+        }
+        let (id, state) = (task.id.clone(), task.state);
+        let watchers: Vec<Watcher> =
+            self.watchers.by_id.get(&id).map(|watchers| watchers.iter().copied().collect()).unwrap_or_default();
+        for watcher in watchers {
+            match watcher {
+                Watcher::Watch(key) => self.push_transition(key, &id, fx),
+                Watcher::Wait(key) => self.advance_wait(key, &id, state, fx),
+            }
+        }
+    }
+
+    /// Tells those who care that the id no longer has a task.
+    pub(super) fn notify_forgotten(&mut self, id: &TaskId, fx: &mut Effects) {
+        let Some(watchers) = self.watchers.by_id.get(id) else { return };
+        let watchers: Vec<Watcher> = watchers.iter().copied().collect();
+        for watcher in watchers {
+            match watcher {
+                Watcher::Watch(key) => self.push_transition(key, id, fx),
+                Watcher::Wait(key) => self.answer_wait(key, false, fx),
+            }
+        }
+    }
+
+    fn push_transition(&self, key: WatchKey, id: &TaskId, fx: &mut Effects) {
+        let watch = &self.watchers.watches[&key];
+        let task = self.view(id, watch.with_results);
+        fx.send(watch.connection, Message::Transition { watch: key, task });
+    }
+
+    fn advance_wait(&mut self, key: WaitKey, id: &TaskId, state: State, fx: &mut Effects) {
+        let Some(wait) = self.watchers.waits.get_mut(&key) else { return };
+        if !has_come_to(state, wait.until) {
+            return;
+        }
+        wait.open -= 1;
+        if wait.any || wait.open == 0 {
+            self.answer_wait(key, true, fx);
+        } else {
+            self.remove_watcher(id, Watcher::Wait(key));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The broker as one call: open the store, build the machine, accept connections, and on shutdown commit and close.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::commit;
+use crate::config::Config;
+use crate::driver::{Driver, INPUTS_MAX, Input};
+use crate::error::RunError;
+use crate::machine::command::{Command, ConnectionKey};
+use crate::machine::{Effects, Machine, Settings};
+use crate::session::{self, Shared};
+use crate::store::{self, Store};
+
+/// Payloads leased to one worker at once.
+const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long connections have to take their last answers when the broker closes.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// After a failed accept (too few file descriptors, mostly) the next try waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs a broker on `listener` until `shutdown` resolves. Connections are accepted once the data folder is open and read.
+///
+/// # Errors
+/// [`RunError`] when the data folder cannot be opened or fails while running. What was confirmed is on disk either way.
+pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    config.check()?;
+    let clock = Clock::new();
+    let opening = config.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&opening, clock)).await;
+    let (machine, store, restored) = opened.map_err(|_| RunError::StorePanicked)??;
+    info!(tasks = machine.tasks(), address = ?listener.local_addr().ok(), "ready");
+
+    let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+    let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
+    let settings = commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 };
+    let driver = Driver::new(machine, clock, store, receiver, settings, commit_timeout)?;
+    let mut driver = tokio::spawn(driver.run(restored));
+    let shared = Arc::new(Shared { config, inputs: inputs.clone(), stop: CancellationToken::new() });
+    let sessions = TaskTracker::new();
+    let accept = accept(listener, shared.clone(), sessions.clone());
+    tokio::select! {
+        ended = &mut driver => return ended.unwrap_or(Err(RunError::StorePanicked)),
+        () = accept => unreachable!("accepting goes on until it is dropped"),
+        () = shutdown => info!("shutting down"),
+    }
+    shared.stop.cancel();
+    // The driver may have failed in this very moment; its result says so.
+    let _ = inputs.send(Input::Command(Command::Shutdown)).await;
+    let result = driver.await.unwrap_or(Err(RunError::StorePanicked));
+    sessions.close();
+    if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {
+        warn!("some connections did not take their last answers");
+    }
+    result
+}
+
+/// Opens the store and builds the machine from its records.
+fn open(config: &Config, clock: Clock) -> Result<(Machine, Store, Effects), RunError> {
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let mut machine = Machine::new(Settings {
+        lease_ms: config.lease_ms,
+        result_ttl_ms: config.result_ttl_ms,
+        result_bytes_max: config.result_bytes_max,
+        leased_bytes_max: LEASED_BYTES_MAX,
+        seed,
+    });
+    let now = clock.now();
+    let settings =
+        store::Settings { disk_reserve_bytes: config.disk_reserve_bytes, ..store::Settings::new(&config.data) };
+    let (store, marks) = Store::open(settings, &mut |record| machine.restore(now, record))?;
+    let mut restored = Effects::default();
+    machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
+    Ok((machine, store, restored))
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracker) {
+    let mut latest: ConnectionKey = 0;
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if open.load(Ordering::Relaxed) >= shared.config.connections_max {
+            warn!(%peer, "refused: there are as many connections as allowed");
+            session::refuse(stream).await;
+            continue;
+        }
+        latest += 1;
+        let (connection, shared, guard) = (latest, shared.clone(), Count::new(open.clone()));
+        sessions.spawn(async move {
+            prepare_socket(&stream);
+            session::run(stream, peer, connection, shared).await;
+            drop(guard);
+        });
+    }
+}
+
+/// Counts one open connection for as long as it lives.
+struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Frames are whole when they are written, so none waits for another; and a peer that vanished is
+/// found by the system even when the protocol has no reason to speak.
+fn prepare_socket(stream: &TcpStream) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
+    let set = stream.set_nodelay(true).and_then(|()| socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = set {
+        warn!(%error, "socket options");
+    }
+}

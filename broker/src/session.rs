@@ -1,0 +1,294 @@
+//! Sessions at the edge: one per connection. Frames become commands, messages become frames; the only place that sees wire
+//! types and credentials. What a session means (leases, credit, resume) is the machine's affair.
+
+mod decode;
+mod encode;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX};
+use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame, server_frame};
+use celeriac_proto::{FrameCodec, FrameError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::commit::Outbox;
+use crate::config::Config;
+use crate::driver::Input;
+use crate::machine::command::{Ask, Code, Command, Connect, ConnectionKey, Message, Refusal};
+use decode::Bounds;
+
+/// A client has this long to say Hello.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// A write that makes no headway for this long ends the connection.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// Messages that wait for the writer. Answers are bounded by the requests in flight; the rest is for
+/// deliveries and transitions. A client that lets it fill does not read.
+const OUTBOX_MESSAGES: usize = 2 * REQUESTS_IN_FLIGHT_MAX;
+
+/// Messages encoded into one write, and the bytes after which it is written in any case.
+const MESSAGES_PER_WRITE: usize = 64;
+const BYTES_PER_WRITE: usize = 256 * 1024;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub config: Config,
+    pub inputs: mpsc::Sender<Input>,
+    /// No more requests are read.
+    pub stop: CancellationToken,
+}
+
+type Codec = FrameCodec<ClientFrame, ServerFrame>;
+
+/// Says to a connection that there are too many of them.
+pub(crate) async fn refuse(stream: TcpStream) {
+    let (_read, mut write) = stream.into_split();
+    Farewell::refuse(Code::Overloaded, "there are as many connections as allowed").say(&mut write).await;
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn run(stream: TcpStream, peer: SocketAddr, connection: ConnectionKey, shared: Arc<Shared>) {
+    let (read, mut write) = stream.into_split();
+    let mut reader = Reader { read, buffer: BytesMut::new(), codec: Codec::new(FRAME_BYTES_MAX_BEFORE_HELLO) };
+    let handshake = async {
+        tokio::select! {
+            connect = tokio::time::timeout(HANDSHAKE, handshake(&mut reader, connection, &shared.config)) => {
+                connect.unwrap_or_else(|_| Err(Farewell::refuse(Code::Handshake, "no Hello came in time")))
+            }
+            () = shared.stop.cancelled() => {
+                Err(Farewell::refuse(Code::ShuttingDown, "the broker is shutting down"))
+            }
+        }
+    };
+    let connect = match handshake.await {
+        Ok(connect) => connect,
+        Err(farewell) => {
+            debug!(%peer, ?farewell, "no handshake");
+            return farewell.say(&mut write).await;
+        }
+    };
+    if let Some(worker) = &connect.worker {
+        info!(%peer, connection, instance = %connect.instance, names = worker.task_names.len(), "worker connected");
+    } else {
+        debug!(%peer, connection, instance = %connect.instance, "connected");
+    }
+    reader.codec.set_frame_bytes_max(shared.config.frame_bytes_max);
+    let is_worker = connect.worker.is_some();
+    let reason = serve(reader, write, connect, &shared).await;
+    if is_worker {
+        info!(%peer, connection, reason, "worker disconnected");
+    } else {
+        debug!(%peer, connection, reason, "disconnected");
+    }
+}
+
+/// From the handshake to the end. Says why it ended.
+async fn serve(mut reader: Reader, write: OwnedWriteHalf, connect: Connect, shared: &Shared) -> &'static str {
+    let connection = connect.connection;
+    let (messages, outbox) = mpsc::channel(OUTBOX_MESSAGES);
+    let kill = CancellationToken::new();
+    let opened = Input::Open(connection, Outbox { messages, kill: kill.clone() });
+    let in_flight = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX - 1));
+    let writer = Writer { write, in_flight: in_flight.clone(), limits: encode::limits(&shared.config) };
+    let mut writer = tokio::spawn(writer.run(outbox));
+    for input in [opened, Input::Command(Command::Connect(Box::new(connect)))] {
+        if shared.inputs.send(input).await.is_err() {
+            return "the broker has stopped";
+        }
+    }
+    let (reason, refusal) = tokio::select! {
+        ended = reader.run(connection, shared, &in_flight) => ended,
+        _ = &mut writer => ("the broker closed it", None),
+        () = kill.cancelled() => ("it does not read", None),
+        // Its last answers are on their way, and then the end of its outbox.
+        () = shared.stop.cancelled() => ("the broker is shutting down", None),
+    };
+    let disconnect = Command::Disconnect { connection, reason: refusal };
+    // A driver that is gone needs no telling.
+    let _ = shared.inputs.send(Input::Command(disconnect)).await;
+    if kill.is_cancelled() {
+        writer.abort();
+    } else if !writer.is_finished() && tokio::time::timeout(WRITE, &mut writer).await.is_err() {
+        writer.abort();
+    }
+    reason
+}
+
+/// The reading half.
+struct Reader {
+    read: OwnedReadHalf,
+    buffer: BytesMut,
+    codec: Codec,
+}
+
+impl Reader {
+    /// The next frame; `None` at the end of the stream.
+    async fn next(&mut self) -> Result<Option<ClientFrame>, FrameError> {
+        loop {
+            if let Some(frame) = self.codec.decode(&mut self.buffer)? {
+                return Ok(Some(frame));
+            }
+            if self.read.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Turns frames into commands until there are no more. Says why, and what to tell the client.
+    async fn run(
+        &mut self,
+        connection: ConnectionKey,
+        shared: &Shared,
+        in_flight: &Semaphore,
+    ) -> (&'static str, Option<Refusal>) {
+        let bounds = Bounds::of(&shared.config);
+        loop {
+            let frame = match self.next().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return ("closed by the client", None),
+                Err(FrameError::Io(_)) => return ("lost", None),
+                Err(error) => return ("broken framing", Some(framing_refusal(&error))),
+            };
+            let request = frame.request_id;
+            let ask = match frame.body {
+                Some(client_frame::Body::Hello(_)) => Err(Refusal::new(Code::Handshake, "Hello comes once")),
+                _ if request == 0 => Err(Refusal::new(Code::InvalidArgument, "request ids are above 0")),
+                body => decode::ask(body, frame.timeout_ms, &bounds),
+            };
+            let ask = ask.unwrap_or_else(Ask::Refuse);
+            in_flight.acquire().await.expect("the semaphore is never closed").forget();
+            let command = Command::Request { connection, request, ask };
+            if shared.inputs.send(Input::Command(command)).await.is_err() {
+                return ("the broker has stopped", None);
+            }
+        }
+    }
+}
+
+/// The writing half: many messages in one write.
+struct Writer {
+    write: OwnedWriteHalf,
+    in_flight: Arc<Semaphore>,
+    limits: encode::Limits,
+}
+
+impl Writer {
+    /// Until the outbox is closed and empty, or the client is gone.
+    async fn run(mut self, mut outbox: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(MESSAGES_PER_WRITE);
+        let mut buffer = BytesMut::new();
+        while outbox.recv_many(&mut messages, MESSAGES_PER_WRITE).await > 0 {
+            for message in messages.drain(..) {
+                for frame in encode::frames(message, &self.limits) {
+                    let is_answer = frame.request_id != 0;
+                    encode_frame(frame, &mut buffer);
+                    if buffer.len() > BYTES_PER_WRITE && self.flush(&mut buffer).await.is_err() {
+                        return;
+                    }
+                    self.in_flight.add_permits(usize::from(is_answer));
+                }
+            }
+            if self.flush(&mut buffer).await.is_err() {
+                return;
+            }
+        }
+        // The client may be gone already.
+        let _ = self.write.shutdown().await;
+    }
+
+    async fn flush(&mut self, buffer: &mut BytesMut) -> std::io::Result<()> {
+        tokio::time::timeout(WRITE, self.write.write_all(buffer)).await??;
+        buffer.clear();
+        if buffer.capacity() > BYTES_PER_WRITE {
+            *buffer = BytesMut::new();
+        }
+        Ok(())
+    }
+}
+
+fn encode_frame(frame: ServerFrame, buffer: &mut BytesMut) {
+    Codec::new(0).encode(frame, buffer).expect("answers are bounded far below 4 GiB");
+}
+
+/// The last words to a connection that never got a session.
+#[derive(Debug)]
+enum Farewell {
+    Refusal(u64, Refusal),
+    /// To a client of another protocol, in its own.
+    Http,
+    Silence,
+}
+
+impl Farewell {
+    fn refuse(code: Code, message: &str) -> Self {
+        Farewell::Refusal(0, Refusal::new(code, message))
+    }
+
+    async fn say(self, write: &mut OwnedWriteHalf) {
+        let mut buffer = BytesMut::new();
+        match self {
+            Farewell::Refusal(request_id, refusal) => {
+                let body = Some(server_frame::Body::Error(encode::error(refusal)));
+                encode_frame(ServerFrame { request_id, body }, &mut buffer);
+            }
+            Farewell::Http => {
+                let text = "This is the port of a Celeriac broker, which does not speak HTTP.\n";
+                let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n";
+                buffer.extend_from_slice(format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes());
+            }
+            Farewell::Silence => return,
+        }
+        // Whoever it is may be gone already.
+        let _ = tokio::time::timeout(HANDSHAKE, write.write_all(&buffer)).await;
+        let _ = write.shutdown().await;
+    }
+}
+
+fn framing_refusal(error: &FrameError) -> Refusal {
+    let code = match error {
+        FrameError::TooLarge { .. } => Code::FrameTooLarge,
+        _ => Code::Malformed,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// Reads and checks the first frame.
+async fn handshake(reader: &mut Reader, connection: ConnectionKey, config: &Config) -> Result<Connect, Farewell> {
+    let frame = match reader.next().await {
+        Ok(Some(frame)) => frame,
+        Ok(None) | Err(FrameError::Io(_)) => return Err(Farewell::Silence),
+        Err(FrameError::OtherProtocol("HTTP")) => return Err(Farewell::Http),
+        // It could not read our answer.
+        Err(FrameError::OtherProtocol(_)) => return Err(Farewell::Silence),
+        Err(error) => return Err(Farewell::Refusal(0, framing_refusal(&error))),
+    };
+    let request = frame.request_id;
+    let refuse = |code, message: &str| Err(Farewell::Refusal(request, Refusal::new(code, message)));
+    let Some(client_frame::Body::Hello(hello)) = frame.body else {
+        return refuse(Code::Handshake, "the first frame has to be Hello");
+    };
+    if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION) {
+        return refuse(Code::VersionMismatch, &format!("this broker speaks version {PROTOCOL_VERSION}"));
+    }
+    if config.token.as_ref().is_some_and(|token| !same(token.as_bytes(), hello.token.as_bytes())) {
+        return refuse(Code::Unauthenticated, "the token is missing or wrong");
+    }
+    decode::hello(hello, connection, request).map_err(|refusal| Farewell::Refusal(request, refusal))
+}
+
+/// Compares secrets in a time that does not depend on where they differ.
+fn same(secret: &[u8], given: &[u8]) -> bool {
+    let differences = secret.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b));
+    differences == 0 && secret.len() == given.len()
+}

@@ -1,0 +1,413 @@
+//! From wire to domain. What comes out has been checked: lengths, ranges, names. Values that
+//! contradict each other are refused here; what depends on the present state is the machine's to refuse.
+
+use bytes::Bytes;
+use celeriac_proto::limits::{
+    BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PRIORITY_DEFAULT,
+    PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX, TAGS_MAX,
+};
+use celeriac_proto::wire::{self, client_frame};
+use celeriac_proto::{InvalidName, QueueName, TaskId, TaskName};
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::machine::command::{
+    Ask, CancelTarget, Code, Connect, ConnectionKey, Failure, Filter, OnConflict, Order, Refusal, ReportKind,
+    RequestId, Submission, TaskReport, When, WorkerInfo,
+};
+use crate::record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State, Timestamp};
+
+/// The end of the year 9999: later is a mistake, and so is anything before 1970.
+const TIME_MS_MAX: Timestamp = 253_402_300_799_999;
+
+/// How long a request may take that does not say.
+const TIMEOUT_MS_DEFAULT: u64 = 30_000;
+
+/// How long a forced cancel waits for the worker, by default.
+const GRACE_MS_DEFAULT: u64 = 10_000;
+
+/// Tasks on one page of a listing, by default and at most.
+const PAGE_DEFAULT: u32 = 100;
+const PAGE_MAX: u32 = 1_000;
+
+/// Queues and names that one worker may announce.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// The bounds that the configuration sets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    payload_bytes_max: usize,
+}
+
+impl Bounds {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { payload_bytes_max: config.payload_bytes_max }
+    }
+}
+
+type Checked<T> = Result<T, Refusal>;
+
+fn invalid(message: impl Into<Box<str>>) -> Refusal {
+    Refusal::new(Code::InvalidArgument, message)
+}
+
+impl From<InvalidName> for Refusal {
+    fn from(error: InvalidName) -> Self {
+        invalid(error.to_string())
+    }
+}
+
+/// The first frame, once its version and token are right.
+pub(super) fn hello(hello: wire::Hello, connection: ConnectionKey, request: RequestId) -> Checked<Connect> {
+    let resume = match hello.session_id.as_str() {
+        "" => None,
+        // An id that is none of ours is one that is gone: the answer is a new session.
+        text => Uuid::parse_str(text).ok().map(Uuid::into_bytes),
+    };
+    Ok(Connect {
+        connection,
+        request,
+        session_id: Uuid::new_v4().into_bytes(),
+        resume,
+        instance: short("instance id", hello.instance_id)?,
+        worker: hello.worker.map(worker_info).transpose()?,
+    })
+}
+
+fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
+    if info.queues.len() > SUBSCRIPTIONS_MAX || info.task_names.len() > SUBSCRIPTIONS_MAX {
+        return Err(invalid(format!("a worker serves at most {SUBSCRIPTIONS_MAX} queues and names")));
+    }
+    let queue = |subscription: wire::QueueSubscription| {
+        Ok::<_, Refusal>((QueueName::parse(subscription.queue)?, subscription.weight))
+    };
+    Ok(WorkerInfo {
+        queues: info.queues.into_iter().map(queue).collect::<Checked<_>>()?,
+        task_names: info.task_names.into_iter().map(TaskName::parse).collect::<Result<_, _>>()?,
+        hostname: short("hostname", info.hostname)?,
+        pid: info.pid,
+        concurrency: info.concurrency.clamp(1, CREDIT_MAX),
+    })
+}
+
+/// Any request but Hello.
+pub(super) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -> Checked<Ask> {
+    use client_frame::Body::*;
+    let Some(body) = body else { return Err(unsupported("the broker does not know this kind of request")) };
+    Ok(match body {
+        Hello(_) => return Err(Refusal::new(Code::Handshake, "Hello comes once")),
+        Goodbye(_) => Ask::Goodbye,
+        Heartbeat(beat) => Ask::Heartbeat { running: beat.running, memory_bytes: beat.memory_bytes },
+        Submit(submit) => {
+            batch(submit.tasks.len())?;
+            Ask::Submit(submit.tasks.into_iter().map(|task| submission(task, bounds)).collect())
+        }
+        Report(report) => {
+            batch(report.reports.len())?;
+            Ask::Report(report.reports.into_iter().map(task_report).collect::<Checked<_>>()?)
+        }
+        Credit(credit) if credit.credit > CREDIT_MAX => {
+            return Err(invalid(format!("credit is at most {CREDIT_MAX}")));
+        }
+        Credit(credit) => Ask::Credit(credit.credit),
+        Get(get) => Ask::Get { ids: ids(get.ids)?, with_results: get.with_results },
+        Wait(wait) => Ask::Wait {
+            any: known::<wire::wait::Mode>("mode of wait", wait.mode)? == wire::wait::Mode::Any,
+            until: optional_state(wait.until)?,
+            with_results: wait.with_results,
+            timeout_ms: if timeout_ms == 0 { TIMEOUT_MS_DEFAULT } else { timeout_ms },
+            ids: ids(wait.ids)?,
+        },
+        Watch(watch) => Ask::Watch { ids: ids(watch.ids)?, with_results: watch.with_results },
+        Unwatch(unwatch) => Ask::Unwatch { watch: unwatch.watch_id },
+        Forget(forget) => Ask::Forget(ids(forget.ids)?),
+        Cancel(cancel) => self::cancel(cancel)?,
+        body => administrative(body)?,
+    })
+}
+
+fn administrative(body: client_frame::Body) -> Checked<Ask> {
+    use client_frame::Body::*;
+    Ok(match body {
+        ListQueues(list) => Ask::ListQueues(queue_names(list.queues)?),
+        ConfigureQueue(configure) => Ask::ConfigureQueue(queue_record(configure)?),
+        PauseQueues(pause) => {
+            batch(pause.queues.len())?;
+            Ask::PauseQueues { queues: queue_names(pause.queues)?, paused: pause.paused }
+        }
+        PurgeQueue(purge) => Ask::PurgeQueue(QueueName::parse(purge.queue)?),
+        DeleteQueue(delete) => Ask::DeleteQueue(QueueName::parse(delete.queue)?),
+        ListTasks(list) => list_tasks(list)?,
+        ListWorkers(_) => Ask::ListWorkers,
+        OrderWorkers(order) => Ask::OrderWorkers {
+            order: match order.order() {
+                wire::order::Kind::Quiet => Order::Quiet,
+                wire::order::Kind::Shutdown => Order::Shutdown,
+                wire::order::Kind::Resume => Order::Resume,
+                wire::order::Kind::Unspecified => return Err(invalid("the order is missing or unknown")),
+            },
+            instances: order.instance_ids.into_iter().map(Box::from).collect(),
+        },
+        _ => return Err(unsupported("the broker does not offer this request")),
+    })
+}
+
+fn unsupported(message: &str) -> Refusal {
+    Refusal::new(Code::Unsupported, message)
+}
+
+/// A value of an enumeration; one that a newer client knows and we do not is refused, not guessed.
+fn known<T: TryFrom<i32>>(what: &str, value: i32) -> Checked<T> {
+    T::try_from(value).map_err(|_| invalid(format!("{value} is no {what}")))
+}
+
+fn batch(items: usize) -> Checked<()> {
+    match items {
+        1..=BATCH_ITEMS_MAX => Ok(()),
+        _ => Err(invalid(format!("a batch has 1 to {BATCH_ITEMS_MAX} items, this one has {items}"))),
+    }
+}
+
+fn ids(ids: Vec<String>) -> Checked<Vec<TaskId>> {
+    batch(ids.len())?;
+    Ok(ids.into_iter().map(TaskId::parse).collect::<Result<_, _>>()?)
+}
+
+fn queue_names(names: Vec<String>) -> Checked<Vec<QueueName>> {
+    Ok(names.into_iter().map(QueueName::parse).collect::<Result<_, _>>()?)
+}
+
+/// A text that may be empty but not long.
+fn short(what: &str, text: String) -> Checked<Box<str>> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(invalid(format!("a {what} has at most {NAME_BYTES_MAX} bytes, this one has {}", text.len())));
+    }
+    Ok(text.into())
+}
+
+fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submission> {
+    let (on_conflict, retry) = (known("conflict policy", task.on_conflict)?, task.retry.unwrap_or_default());
+    if task.payload.len() > bounds.payload_bytes_max {
+        let (bytes, max) = (task.payload.len(), bounds.payload_bytes_max);
+        let message = format!("the payload has {bytes} bytes, and {max} are allowed");
+        return Err(Refusal::new(Code::PayloadTooLarge, message));
+    }
+    let priority = task.priority.unwrap_or(PRIORITY_DEFAULT);
+    if priority > PRIORITY_MAX {
+        return Err(invalid(format!("priorities go from 0 to {PRIORITY_MAX}, this one is {priority}")));
+    }
+    Ok(Submission {
+        id: TaskId::parse(task.id)?,
+        name: TaskName::parse(task.name)?,
+        queue: if task.queue.is_empty() { QueueName::default() } else { QueueName::parse(task.queue)? },
+        payload: task.payload,
+        content_type: short("content type", task.content_type)?,
+        headers: headers(task.headers)?,
+        shadow: short("shadow", task.shadow)?,
+        priority: priority as u8,
+        eta: when("eta", task.eta_at_ms, task.countdown_ms)?,
+        expires: when("expiry", task.expires_at_ms, task.expires_in_ms)?,
+        result_ttl_ms: span("result_ttl_ms", task.result_ttl_ms, 0)?,
+        retry: retry_policy(retry)?,
+        soft_time_limit_ms: span("soft_time_limit_ms", task.soft_time_limit_ms, 1)?,
+        time_limit_ms: span("time_limit_ms", task.time_limit_ms, 1)?,
+        max_deliveries: at_least_one("max_deliveries", task.max_deliveries)?,
+        on_conflict: match on_conflict {
+            wire::OnConflict::RunAgainIfFinished => OnConflict::RunAgainIfFinished,
+            wire::OnConflict::Reject => OnConflict::Reject,
+            wire::OnConflict::Replace => OnConflict::Replace,
+        },
+        early_ack: task.early_ack,
+        root_id: short("root id", task.root_id)?,
+        parent_id: short("parent id", task.parent_id)?,
+        tags: tags(task.tags)?,
+    })
+}
+
+fn headers(headers: std::collections::BTreeMap<String, Bytes>) -> Checked<Vec<(Box<str>, Bytes)>> {
+    let bytes: usize = headers.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > HEADERS_BYTES_MAX {
+        return Err(invalid(format!("the headers have {bytes} bytes, and {HEADERS_BYTES_MAX} are allowed")));
+    }
+    headers.into_iter().map(|(key, value)| Ok((short("header's name", key)?, value))).collect()
+}
+
+fn tags(tags: Vec<String>) -> Checked<Vec<Box<str>>> {
+    if tags.len() > TAGS_MAX {
+        return Err(invalid(format!("a task has at most {TAGS_MAX} tags, this one has {}", tags.len())));
+    }
+    if tags.iter().any(String::is_empty) {
+        return Err(invalid("a tag must not be empty"));
+    }
+    tags.into_iter().map(|tag| short("tag", tag)).collect()
+}
+
+fn when(what: &str, at: Option<i64>, span_ms: Option<u64>) -> Checked<Option<When>> {
+    match (at, span_ms) {
+        (Some(_), Some(_)) => Err(invalid(format!("the {what} is a time or a span, not both"))),
+        (Some(at), None) if !(0..=TIME_MS_MAX).contains(&at) => {
+            Err(invalid(format!("the {what} {at} is no time between the years 1970 and 9999 in milliseconds")))
+        }
+        (Some(at), None) => Ok(Some(When::At(at))),
+        (None, span_ms) => Ok(span(what, span_ms, 0)?.map(When::In)),
+    }
+}
+
+fn span(what: &str, span_ms: Option<u64>, min: u64) -> Checked<Option<u64>> {
+    match span_ms {
+        Some(span_ms) if span_ms < min || span_ms > SPAN_MS_MAX => {
+            Err(invalid(format!("{what} of {span_ms} ms is not between {min} and {SPAN_MS_MAX} ms (100 years)")))
+        }
+        span_ms => Ok(span_ms),
+    }
+}
+
+fn at_least_one(what: &str, count: Option<u32>) -> Checked<Option<u32>> {
+    match count {
+        Some(0) => Err(invalid(format!("{what} is at least 1"))),
+        count => Ok(count),
+    }
+}
+
+fn retry_policy(policy: wire::RetryPolicy) -> Checked<RetryPolicy> {
+    let usual = RetryPolicy::default();
+    let factor = policy.factor.unwrap_or(usual.factor);
+    if !(0.0..=1_000.0).contains(&factor) {
+        return Err(invalid(format!("a retry factor is between 0 and 1000, this one is {factor}")));
+    }
+    Ok(RetryPolicy {
+        attempts_max: at_least_one("max_attempts", policy.max_attempts)?.unwrap_or(usual.attempts_max),
+        backoff: match known("backoff", policy.backoff)? {
+            wire::Backoff::Exponential => Backoff::Exponential,
+            wire::Backoff::Fixed => Backoff::Fixed,
+            wire::Backoff::Polynomial => Backoff::Polynomial,
+        },
+        delay_ms: span("retry delay", policy.delay_ms, 0)?.unwrap_or(usual.delay_ms),
+        factor,
+        delay_max_ms: span("longest retry delay", policy.delay_max_ms, 0)?.unwrap_or(usual.delay_max_ms),
+        jitter: match known("jitter", policy.jitter)? {
+            wire::Jitter::None => Jitter::None,
+            wire::Jitter::Full => Jitter::Full,
+            wire::Jitter::Equal => Jitter::Equal,
+        },
+    })
+}
+
+fn task_report(report: wire::TaskReport) -> Checked<TaskReport> {
+    use wire::task_report::Report;
+    let kind = match report.report {
+        Some(Report::Started(_)) => ReportKind::Started,
+        Some(Report::Progress(progress)) => progress_report(progress)?,
+        Some(Report::Complete(complete)) => ReportKind::Complete(Body {
+            bytes: complete.result,
+            content_type: short("content type", complete.content_type)?,
+        }),
+        Some(Report::Fail(fail)) => ReportKind::Fail { error: failure(fail.error), last: fail.r#final },
+        Some(Report::Retry(retry)) => {
+            ReportKind::RetryLater { after_ms: span("retry delay", retry.after_ms, 0)?, error: failure(retry.error) }
+        }
+        Some(Report::Release(_)) => ReportKind::Release,
+        Some(Report::Reject(reject)) => ReportKind::Reject(failure(reject.error)),
+        None => return Err(invalid("a report says nothing, or something that the broker does not know")),
+    };
+    Ok(TaskReport { id: TaskId::parse(report.id)?, lease: report.lease, kind })
+}
+
+fn progress_report(progress: wire::ProgressReport) -> Checked<ReportKind> {
+    if progress.meta.len() > PROGRESS_BYTES_MAX {
+        let bytes = progress.meta.len();
+        return Err(invalid(format!("progress has {bytes} bytes, and {PROGRESS_BYTES_MAX} are allowed")));
+    }
+    let state = short("progress state", progress.state)?;
+    let state = if state.is_empty() { "PROGRESS".into() } else { state };
+    Ok(ReportKind::Progress { state, meta: progress.meta })
+}
+
+/// Long texts are cut, not refused: the failure itself must come through.
+fn failure(error: Option<wire::TaskError>) -> Failure {
+    let error = error.unwrap_or_default();
+    let kind = if error.kind.is_empty() { "error".to_owned() } else { error.kind };
+    Failure { kind: cut(kind, NAME_BYTES_MAX), message: text(error.message), traceback: text(error.traceback) }
+}
+
+fn text(text: String) -> Box<str> {
+    cut(text, ERROR_TEXT_BYTES_MAX)
+}
+
+fn cut(mut text: String, bytes_max: usize) -> Box<str> {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max - '…'.len_utf8()));
+        text.push('…');
+    }
+    text.into()
+}
+
+fn cancel(cancel: wire::Cancel) -> Checked<Ask> {
+    let force = known::<wire::cancel::Mode>("mode of cancel", cancel.mode)? == wire::cancel::Mode::Force;
+    let grace_ms = span("grace", cancel.grace_ms, 0)?.unwrap_or(GRACE_MS_DEFAULT);
+    let reason = short("reason", cancel.reason)?;
+    let target = match (cancel.ids.is_empty(), cancel.root_id.as_str(), cancel.tag.as_str()) {
+        (false, "", "") => CancelTarget::Ids(ids(cancel.ids)?),
+        (true, root, "") if !root.is_empty() => CancelTarget::Root(short("root id", cancel.root_id)?),
+        (true, "", tag) if !tag.is_empty() => CancelTarget::Tag(short("tag", cancel.tag)?),
+        _ => return Err(invalid("a cancel names ids, or a root, or a tag: one of the three")),
+    };
+    Ok(Ask::Cancel { target, force, grace_ms, reason })
+}
+
+fn queue_record(configure: wire::ConfigureQueue) -> Checked<QueueRecord> {
+    let settings = configure.settings.unwrap_or_default();
+    Ok(QueueRecord {
+        name: QueueName::parse(configure.queue)?,
+        paused: false,
+        tasks_max: settings.tasks_max,
+        bytes_max: settings.bytes_max,
+        expires_in_ms: span("expires_in_ms", settings.expires_in_ms, 0)?,
+        result_ttl_ms: span("result_ttl_ms", settings.result_ttl_ms, 0)?,
+    })
+}
+
+fn list_tasks(list: wire::ListTasks) -> Checked<Ask> {
+    let filter = list.filter.unwrap_or_default();
+    if filter.submitted_before_ms.is_some() || filter.submitted_after_ms.is_some() {
+        return Err(unsupported("tasks cannot be listed by age yet"));
+    }
+    if list.limit > PAGE_MAX {
+        return Err(invalid(format!("a page has at most {PAGE_MAX} tasks")));
+    }
+    let after = match &list.cursor[..] {
+        [] => None,
+        cursor => Some(u32::from_be_bytes(cursor.try_into().map_err(|_| invalid("the cursor is not one of ours"))?)),
+    };
+    let some = |text: String| (!text.is_empty()).then(|| Box::from(text));
+    Ok(Ask::ListTasks {
+        filter: Filter {
+            queue: (!filter.queue.is_empty()).then(|| QueueName::parse(filter.queue)).transpose()?,
+            states: filter.states.iter().map(|state| known_state(*state)).collect::<Checked<_>>()?,
+            name: (!filter.name.is_empty()).then(|| TaskName::parse(filter.name)).transpose()?,
+            tag: some(filter.tag),
+            root: some(filter.root_id),
+            id_prefix: filter.id_prefix.into(),
+        },
+        limit: if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize,
+        after,
+    })
+}
+
+fn optional_state(state: i32) -> Checked<Option<State>> {
+    if state == wire::TaskState::Unknown as i32 { Ok(None) } else { known_state(state).map(Some) }
+}
+
+fn known_state(state: i32) -> Checked<State> {
+    Ok(match wire::TaskState::try_from(state) {
+        Ok(wire::TaskState::Scheduled) => State::Scheduled,
+        Ok(wire::TaskState::Queued) => State::Queued,
+        Ok(wire::TaskState::Leased) => State::Leased,
+        Ok(wire::TaskState::Started) => State::Started,
+        Ok(wire::TaskState::Retry) => State::Retry,
+        Ok(wire::TaskState::Success) => State::Success,
+        Ok(wire::TaskState::Failure) => State::Failure,
+        Ok(wire::TaskState::Revoked) => State::Revoked,
+        Ok(wire::TaskState::Unknown) | Err(_) => return Err(invalid(format!("{state} is no state of a task"))),
+    })
+}

@@ -1,0 +1,82 @@
+//! Cleaning: the log is a ring. When it holds more than twice what is live, the oldest chunks' live records are appended
+//! again and the chunks leave, in the same batch as the records that a commit writes anyway.
+
+use super::Store;
+use super::chunk::{self, Kind};
+use super::codec::{self, Glance};
+use super::error::Error;
+use super::index::Location;
+
+/// Bytes removed for each byte that a batch appends. Even if the older half of the log is all live and has to be copied, the
+/// log grows by no more than a quarter until the dead half comes up.
+const REMOVED_PER_APPENDED: u64 = 4;
+/// What even the smallest batch may remove.
+const REMOVED_BYTES_MIN: u64 = 64 * 1024;
+/// What a chunk costs besides its bytes, so that a log of many small chunks is no free ride.
+const CHUNK_COST_BYTES: u64 = 256;
+
+impl Store {
+    /// Removes old chunks, in proportion to what this batch appends.
+    pub(super) fn clean(&mut self) -> Result<(), Error> {
+        let budget = REMOVED_BYTES_MIN + REMOVED_PER_APPENDED * self.tail.bytes() as u64;
+        let mut spent = 0;
+        while spent < budget && self.is_oversized() {
+            let Some((pieces, live)) = self.index.oldest() else { return Ok(()) };
+            let first = self.index.base();
+            if self.tail.first().is_none_or(|of_batch| first + pieces > of_batch) {
+                return Ok(());
+            }
+            if live {
+                self.append_again(first)?;
+            }
+            for number in first..first + pieces {
+                spent += self.index.pop_chunk() + CHUNK_COST_BYTES;
+                self.removed.push(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_oversized(&self) -> bool {
+        self.index.log_bytes() > 2 * self.index.live_bytes() + self.settings.slack_bytes
+    }
+
+    /// Copies the live records of the oldest chunk to the tail.
+    fn append_again(&mut self, number: u64) -> Result<(), Error> {
+        let bytes = self.chunk(number)?;
+        let fault = |store: &mut Self, reason: String| store.fail(store.folder.damaged(reason));
+        let header = chunk::open(number, &bytes).map_err(|found| fault(self, found.to_string()))?;
+        if header.kind != Kind::Records {
+            return self.append_one_again(Location::run(number));
+        }
+        let frames = chunk::frames(&header, &bytes).map_err(|found| fault(self, found.to_string()))?;
+        for (offset, length) in frames {
+            self.append_one_again(Location::frame(number, offset, length))?;
+        }
+        Ok(())
+    }
+
+    /// Copies one record if it is live; a submit together with its change, so that a submit always comes first.
+    fn append_one_again(&mut self, at: Location) -> Result<(), Error> {
+        let body = self.body(at)?;
+        let glance = codec::glance(&body).map_err(|malformed| self.fail(self.folder.damaged(malformed.to_string())))?;
+        if !self.index.is_live(&glance, at) {
+            return Ok(());
+        }
+        // Read before the submit is recorded again, which makes every earlier change of the slot stale.
+        let change = match glance {
+            Glance::Submitted(slot) => match self.index.locate(slot).and_then(|located| located.changed) {
+                Some(changed) => Some((slot, self.body(changed)?)),
+                None => None,
+            },
+            _ => None,
+        };
+        let copy = self.append_bytes(&body);
+        self.index.record(glance, copy);
+        if let Some((slot, body)) = change {
+            let copy = self.append_bytes(&body);
+            self.index.record(Glance::Changed(slot), copy);
+        }
+        Ok(())
+    }
+}

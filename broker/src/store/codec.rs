@@ -1,0 +1,183 @@
+//! A record as bytes. The format is the store's own: a change of the wire protocol never rewrites a disk.
+//!
+//! ```text
+//! record     kind, then by kind:
+//!   submitted, changed   slot, serial, the fields every such record has, then tagged fields to the end
+//!   forgotten            slot, serial
+//!   queue                name, then tagged fields
+//!   queue deleted        name
+//! ```
+//!
+//! A tagged field that is absent has the default that stands in this module's files. **Those defaults are part of the
+//! format**: if a default of the broker changes, the ones here stay. A new field gets a new number and must be one that
+//! an older record can lack. Numbers are never used again.
+
+mod changed;
+mod submitted;
+
+use bytes::Bytes;
+use celeriac_proto::QueueName;
+
+use super::varint::{Field, Malformed, Put, Take, narrow, peek_unsigned, text};
+use crate::record::{Changed, QueueRecord, Record, Slot, Submitted, TaskKey};
+
+const SUBMITTED: u8 = 1;
+const CHANGED: u8 = 2;
+const FORGOTTEN: u8 = 3;
+const QUEUE: u8 = 4;
+const QUEUE_DELETED: u8 = 5;
+
+/// What decides whether a record is live, read without decoding the rest.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Glance {
+    Submitted(Slot),
+    Changed(Slot),
+    Forgotten(Slot),
+    Queue(QueueName),
+    QueueDeleted(QueueName),
+}
+
+/// At most this many bytes are added by `encode` on top of the texts and payloads that [`bulk`] counts.
+pub(super) const OVERHEAD_BYTES_MAX: usize = 512;
+
+/// The bytes of the parts that can be large: enough to tell whether a record might not fit into a chunk.
+pub(super) fn bulk(record: &Record) -> usize {
+    match record {
+        Record::Submitted(task) => submitted::bulk(task),
+        Record::Changed(change) => changed::bulk(change),
+        Record::Forgotten(_) | Record::Queue(_) | Record::QueueDeleted(_) => 0,
+    }
+}
+
+/// Appends the record to `buffer`.
+pub(super) fn encode(record: &Record, buffer: &mut Vec<u8>) {
+    let mut put = Put(buffer);
+    match record {
+        Record::Submitted(task) => {
+            put_key(&mut put, SUBMITTED, task.key);
+            submitted::encode(task, &mut put);
+        }
+        Record::Changed(change) => {
+            put_key(&mut put, CHANGED, change.key);
+            changed::encode(change, &mut put);
+        }
+        Record::Forgotten(key) => put_key(&mut put, FORGOTTEN, *key),
+        Record::Queue(queue) => put_queue(&mut put, queue),
+        Record::QueueDeleted(name) => {
+            put.byte(QUEUE_DELETED);
+            put.bytes(name.as_bytes());
+        }
+    }
+}
+
+/// Reads a whole record. Payloads are slices of `bytes`.
+pub(super) fn decode(bytes: Bytes) -> Result<Record, Malformed> {
+    let mut take = Take::new(bytes);
+    Ok(match take.byte()? {
+        SUBMITTED => Record::Submitted(Box::new(submitted::decode(take_key(&mut take)?, take)?)),
+        CHANGED => Record::Changed(Box::new(changed::decode(take_key(&mut take)?, take)?)),
+        FORGOTTEN => Record::Forgotten(take_key(&mut take)?),
+        QUEUE => Record::Queue(take_queue(take)?),
+        QUEUE_DELETED => Record::QueueDeleted(queue_name(take.text()?)?),
+        _ => return Err(Malformed("its kind is unknown")),
+    })
+}
+
+/// Reads a record that has to be a submit.
+pub(super) fn decode_submitted(bytes: Bytes) -> Result<Submitted, Malformed> {
+    let mut take = Take::new(bytes);
+    match take.byte()? {
+        SUBMITTED => submitted::decode(take_key(&mut take)?, take),
+        _ => Err(Malformed("it should have been a submit")),
+    }
+}
+
+/// Reads a record that has to be a change.
+pub(super) fn decode_changed(bytes: Bytes) -> Result<Changed, Malformed> {
+    let mut take = Take::new(bytes);
+    match take.byte()? {
+        CHANGED => changed::decode(take_key(&mut take)?, take),
+        _ => Err(Malformed("it should have been a change")),
+    }
+}
+
+/// Reads no further than needed to know what the record replaces.
+pub(super) fn glance(bytes: &[u8]) -> Result<Glance, Malformed> {
+    let (kind, rest) = bytes.split_first().ok_or(Malformed("it is empty"))?;
+    let (number, length) = peek_unsigned(rest)?;
+    let name = || {
+        let end = usize::try_from(number).ok().and_then(|number| number.checked_add(length));
+        let name = end.and_then(|end| rest.get(length..end)).ok_or(Malformed("a name reaches past its end"))?;
+        queue_name(text(name)?)
+    };
+    Ok(match *kind {
+        SUBMITTED => Glance::Submitted(narrow(number)?),
+        CHANGED => Glance::Changed(narrow(number)?),
+        FORGOTTEN => Glance::Forgotten(narrow(number)?),
+        QUEUE => Glance::Queue(name()?),
+        QUEUE_DELETED => Glance::QueueDeleted(name()?),
+        _ => return Err(Malformed("its kind is unknown")),
+    })
+}
+
+fn put_key(put: &mut Put<'_>, kind: u8, key: TaskKey) {
+    put.byte(kind);
+    put.unsigned(u64::from(key.slot));
+    put.unsigned(key.serial);
+}
+
+fn take_key(take: &mut Take) -> Result<TaskKey, Malformed> {
+    Ok(TaskKey { slot: narrow(take.unsigned()?)?, serial: take.unsigned()? })
+}
+
+fn queue_name(text: Box<str>) -> Result<QueueName, Malformed> {
+    QueueName::parse(text).map_err(|_| Malformed("its queue has no valid name"))
+}
+
+// The fields of a queue.
+const PAUSED: u8 = 1;
+const TASKS_MAX: u8 = 2;
+const BYTES_MAX: u8 = 3;
+const EXPIRES_IN_MS: u8 = 4;
+const RESULT_TTL_MS: u8 = 5;
+
+fn put_queue(put: &mut Put<'_>, queue: &QueueRecord) {
+    put.byte(QUEUE);
+    put.bytes(queue.name.as_bytes());
+    put.unsigned_field(PAUSED, u64::from(queue.paused));
+    for (field, value) in [
+        (TASKS_MAX, queue.tasks_max),
+        (BYTES_MAX, queue.bytes_max),
+        (EXPIRES_IN_MS, queue.expires_in_ms),
+        (RESULT_TTL_MS, queue.result_ttl_ms),
+    ] {
+        if let Some(value) = value {
+            put.present_field(field, value);
+        }
+    }
+}
+
+fn take_queue(mut take: Take) -> Result<QueueRecord, Malformed> {
+    let mut queue = QueueRecord {
+        name: queue_name(take.text()?)?,
+        paused: false,
+        tasks_max: None,
+        bytes_max: None,
+        expires_in_ms: None,
+        result_ttl_ms: None,
+    };
+    while let Some(field) = take.field()? {
+        match field {
+            Field::Number(PAUSED, value) => queue.paused = value != 0,
+            Field::Number(TASKS_MAX, value) => queue.tasks_max = Some(value),
+            Field::Number(BYTES_MAX, value) => queue.bytes_max = Some(value),
+            Field::Number(EXPIRES_IN_MS, value) => queue.expires_in_ms = Some(value),
+            Field::Number(RESULT_TTL_MS, value) => queue.result_ttl_ms = Some(value),
+            Field::Number(..) | Field::Bytes(..) => {}
+        }
+    }
+    Ok(queue)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What can go wrong in the store. There are few kinds, each ends the process with its own exit code, and each
+//! sentence says what happened and what to do. Nothing here is retried.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the store cannot be opened, or can no longer be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another broker has the folder open.
+    #[error("the data folder {} is in use by another broker; stop that one or choose another folder", folder.display())]
+    Locked {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// A newer broker wrote the folder.
+    #[error(
+        "the data folder {} has format {found}, this broker knows formats up to {known}; start the newer broker again",
+        folder.display()
+    )]
+    NewerFormat {
+        /// The data folder.
+        folder: PathBuf,
+        /// The format it has.
+        found: u32,
+        /// The newest format this program reads.
+        known: u32,
+    },
+    /// The folder holds something else than this store's files.
+    #[error("{} is not a Celeriac data folder: {reason}; choose an empty folder", folder.display())]
+    Foreign {
+        /// The data folder.
+        folder: PathBuf,
+        /// What was found there.
+        reason: String,
+    },
+    /// Bytes are wrong or missing. The broker refuses rather than serve half of what it confirmed.
+    #[error(
+        "the data folder {} is damaged: {reason}; nothing is served from it; bring back the folder from a backup",
+        folder.display()
+    )]
+    Damaged {
+        /// The data folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is too little room to start.
+    #[error(
+        "the disk of the data folder {} is full: {free_bytes} bytes are free and starting needs {needed_bytes}; make room",
+        folder.display()
+    )]
+    DiskFull {
+        /// The data folder.
+        folder: PathBuf,
+        /// Bytes that are free.
+        free_bytes: u64,
+        /// Bytes that a start may need.
+        needed_bytes: u64,
+    },
+    /// The operating system refused a read or a write.
+    #[error("cannot {doing}: {source}; check the disk, then start the broker again")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// sled reported an error. It accepts nothing after that.
+    #[error("the storage engine failed to {doing}: {source}; check the disk, then start the broker again")]
+    Engine {
+        /// What was tried.
+        doing: &'static str,
+        /// What sled said.
+        source: sled::Error,
+    },
+    /// A flush came back without a sync of the file: a power cut would lose confirmed tasks.
+    #[error("a flush did not sync the data file; this program was linked wrongly and must not be used, build it again")]
+    NotSynced,
+    /// An earlier error of this store; see the log for it.
+    #[error("the store failed before ({reason}) and accepts nothing more; start the broker again")]
+    Failed {
+        /// The first error's sentence.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The exit code of a broker that ends with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Locked { .. } => 11,
+            Self::NewerFormat { .. } => 12,
+            Self::Damaged { .. } => 13,
+            Self::DiskFull { .. } => 14,
+            Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
+            Self::NotSynced => 16,
+            Self::Foreign { .. } => 17,
+        }
+    }
+
+    pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing: doing.into(), source }
+    }
+
+    pub(super) fn engine(doing: &'static str) -> impl FnOnce(sled::Error) -> Self {
+        move |source| Self::Engine { doing, source }
+    }
+}

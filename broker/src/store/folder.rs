@@ -1,0 +1,368 @@
+//! The data folder and the files beside sled's: `lock`, `format`, `durable` (how far the log was confirmed) and `ballast`.
+//!
+//! `durable` is written after each commit and not synced: an older note is as true as a newer one, it only promises less.
+//! It has two places that take turns, so that a torn write spoils the newer one alone.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::chunk::FORMAT;
+use super::error::Error;
+
+const NOTE_BYTES: usize = 64;
+const NOTE_SUMMED_BYTES: usize = 48;
+const NOTE_MAGIC: [u8; 8] = *b"CELNOTE1";
+/// The files and folders that sled makes.
+const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
+/// A killed broker keeps its lock until its last write is through; its successor should not fail over that.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Where a doubtful folder is opened on trial.
+pub(super) const REHEARSAL: &str = "rehearsal";
+
+/// A data folder that this process has locked.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Held open: closing it gives the lock back.
+    _lock: File,
+    notes: Option<File>,
+    note_sequence: u64,
+    /// The snapshot that sled made or used at this start.
+    snapshot: u64,
+}
+
+/// How far the log was durable when it was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note {
+    sequence: u64,
+    /// The newest chunk.
+    pub(super) chunk: u64,
+    /// The position of the last stable byte, as sled counts.
+    pub(super) position: i64,
+    /// The length of the data file. sled may have cut it since: a shorter one is a reason to look, not to refuse.
+    pub(super) file_bytes: u64,
+    /// The position of the snapshot that sled started from. 0: none, as in a folder's first run.
+    pub(super) snapshot: u64,
+}
+
+/// The state of the disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) free_bytes: u64,
+    pub(super) disk_bytes: u64,
+}
+
+impl Room {
+    /// Under the reserve, or under 5 % of the disk; but of a large disk no more than 16 reserves are asked for.
+    pub(super) fn is_low(self, reserve_bytes: u64) -> bool {
+        let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
+        self.free_bytes < reserve_bytes.max(share)
+    }
+}
+
+impl Folder {
+    /// Makes the folder if need be and locks it.
+    pub(super) fn lock(path: &Path) -> Result<Self, Error> {
+        let existed = path.is_dir();
+        fs::create_dir_all(path).map_err(Error::io(format!("make the folder {}", path.display())))?;
+        let path = path.canonicalize().map_err(Error::io(format!("find the folder {}", path.display())))?;
+        if let (false, Some(parent)) = (existed, path.parent()) {
+            sync_folder(parent)?;
+        }
+        let doing = || format!("lock {}", path.join("lock").display());
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(Error::io(doing()))?;
+        let patience = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Err(Error::Locked { folder: path }),
+                Err(TryLockError::Error(error)) => return Err(Error::io(doing())(error)),
+            }
+        }
+        Ok(Self { path, _lock: lock, notes: None, note_sequence: 0, snapshot: 0 })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn damaged(&self, reason: impl Into<String>) -> Error {
+        Error::Damaged { folder: self.path.clone(), reason: reason.into() }
+    }
+
+    pub(super) fn newer(&self, found: u32) -> Error {
+        Error::NewerFormat { folder: self.path.clone(), found, known: u32::from(FORMAT) }
+    }
+
+    /// Reads which format the folder has, and makes a fresh folder ours.
+    pub(super) fn claim(&self) -> Result<(), Error> {
+        let path = self.path.join("format");
+        match fs::read(&path) {
+            Ok(bytes) => match parse_format(&bytes) {
+                Some(format) if format > u32::from(FORMAT) => Err(self.newer(format)),
+                Some(_) => Ok(()),
+                None => Err(self.damaged("its file `format` cannot be read")),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for name in OF_SLED.iter().chain(&["durable"]) {
+                    if self.path.join(name).exists() {
+                        let reason = format!("it has a file `{name}` but none named `format`");
+                        return Err(Error::Foreign { folder: self.path.clone(), reason });
+                    }
+                }
+                let new = self.path.join("format.new");
+                write_synced(&new, format_text(u32::from(FORMAT)).as_bytes())?;
+                fs::rename(&new, &path).map_err(Error::io("name the file `format`"))?;
+                sync_folder(&self.path)
+            }
+            Err(error) => Err(Error::io("read the file `format`")(error)),
+        }
+    }
+
+    /// Removes what a start that was killed may have left. sled would take a half-written snapshot for a whole one.
+    pub(super) fn remove_leftovers(&self) -> Result<(), Error> {
+        for name in self.names(&self.path)? {
+            if name.starts_with("snap.") && name.ends_with(".generating") {
+                fs::remove_file(self.path.join(&name)).map_err(Error::io(format!("remove the leftover {name}")))?;
+            }
+        }
+        match fs::remove_dir_all(self.path.join(REHEARSAL)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("remove the leftover {REHEARSAL}"))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes sled's files after a creation that never came to its first confirmed chunk.
+    pub(super) fn remove_unconfirmed(&self) -> Result<(), Error> {
+        for name in self.names(&self.path)? {
+            let path = self.path.join(&name);
+            let outcome = match name.as_str() {
+                "blobs" => fs::remove_dir_all(&path),
+                name if OF_SLED.contains(&name) || name.starts_with("snap.") => fs::remove_file(&path),
+                _ => Ok(()),
+            };
+            outcome.map_err(Error::io(format!("remove {} of an interrupted creation", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// The names in a folder, sorted.
+    pub(super) fn names(&self, folder: &Path) -> Result<Vec<String>, Error> {
+        let doing = || format!("list the folder {}", folder.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(Error::io(doing()))? {
+            names.push(entry.map_err(Error::io(doing()))?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The name of the snapshot that sled starts from, and its position in sled's log, which is its name.
+    pub(super) fn snapshot(&self) -> Result<Option<(String, u64)>, Error> {
+        let names = self.names(&self.path)?;
+        Ok(names.into_iter().rev().find_map(|name| {
+            let position = u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok()?;
+            Some((name, position))
+        }))
+    }
+
+    /// Remembers the snapshot of this start for the notes to come.
+    pub(super) fn remember_snapshot(&mut self) -> Result<(), Error> {
+        self.snapshot = self.snapshot()?.map_or(0, |(_, position)| position);
+        Ok(())
+    }
+
+    /// The newest note that is whole. `None`: no commit was ever confirmed.
+    pub(super) fn read_note(&mut self) -> Result<Option<Note>, Error> {
+        let bytes = match fs::read(self.path.join("durable")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read the file `durable`")(error)),
+        };
+        let newest = bytes.chunks(NOTE_BYTES).filter_map(parse_note).max_by_key(|note| note.sequence);
+        let Some(note) = newest else { return Err(self.damaged("its file `durable` cannot be read")) };
+        self.note_sequence = note.sequence;
+        Ok(Some(note))
+    }
+
+    /// Writes down that everything up to this chunk is durable.
+    pub(super) fn note(&mut self, chunk: u64, position: i64) -> Result<(), Error> {
+        if self.notes.is_none() {
+            let path = self.path.join("durable");
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+            self.notes = Some(file.map_err(Error::io("open the file `durable`"))?);
+        }
+        let notes = self.notes.as_ref().expect("it was opened just now");
+        self.note_sequence += 1;
+        let (sequence, snapshot) = (self.note_sequence, self.snapshot);
+        let note = Note { sequence, chunk, position, file_bytes: self.database_bytes()?, snapshot };
+        let place = (note.sequence % 2) * NOTE_BYTES as u64;
+        notes.write_all_at(&note_bytes(&note), place).map_err(Error::io("write the file `durable`"))
+    }
+
+    /// Makes the creation of every file durable.
+    pub(super) fn sync_creation(&self) -> Result<(), Error> {
+        for name in ["db", "conf", "durable"] {
+            let file = File::open(self.path.join(name)).and_then(|file| file.sync_all());
+            file.map_err(Error::io(format!("sync the file `{name}`")))?;
+        }
+        sync_folder(&self.path)
+    }
+
+    pub(super) fn database_bytes(&self) -> Result<u64, Error> {
+        let metadata = fs::metadata(self.path.join("db")).map_err(Error::io("look at the file `db`"))?;
+        Ok(metadata.len())
+    }
+
+    /// Values that sled keeps in files of their own.
+    pub(super) fn stray_files(&self) -> Result<u64, Error> {
+        match fs::read_dir(self.path.join("blobs")) {
+            Ok(entries) => Ok(entries.count() as u64),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(Error::io("list the folder `blobs`")(error)),
+        }
+    }
+
+    pub(super) fn room(&self) -> Result<Room, Error> {
+        let disk =
+            rustix::fs::statvfs(&self.path).map_err(|error| Error::io("ask how full the disk is")(error.into()))?;
+        Ok(Room { free_bytes: disk.f_bavail * disk.f_frsize, disk_bytes: disk.f_blocks * disk.f_frsize })
+    }
+
+    pub(super) fn has_ballast(&self) -> bool {
+        self.path.join("ballast").exists()
+    }
+
+    pub(super) fn drop_ballast(&self) -> Result<(), Error> {
+        fs::remove_file(self.path.join("ballast")).map_err(Error::io("remove the file `ballast`"))
+    }
+
+    /// Takes room that a later start on a full disk can give back. Not having it is no reason to stop.
+    pub(super) fn make_ballast(&self, bytes: u64) {
+        let path = self.path.join("ballast");
+        let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(|file| {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+            Ok(())
+        });
+        if let Err(error) = made {
+            tracing::warn!(%error, "no ballast file: a start on a full disk may fail");
+            let _absent = fs::remove_file(&path);
+        }
+    }
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io(format!("sync the folder {}", path.display())))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let written = File::create(path).and_then(|file| {
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()
+    });
+    written.map_err(Error::io(format!("write {}", path.display())))
+}
+
+fn format_text(format: u32) -> String {
+    let line = format!("celeriac data folder, format {format}");
+    format!("{line}, checksum {:08x}\n", crc32c::crc32c(line.as_bytes()))
+}
+
+fn parse_format(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let number = text.strip_prefix("celeriac data folder, format ")?.split(',').next()?.parse().ok()?;
+    (format_text(number) == text).then_some(number)
+}
+
+fn note_bytes(note: &Note) -> [u8; NOTE_BYTES] {
+    let mut bytes = [0; NOTE_BYTES];
+    bytes[0..8].copy_from_slice(&NOTE_MAGIC);
+    bytes[8..16].copy_from_slice(&note.sequence.to_le_bytes());
+    bytes[16..24].copy_from_slice(&note.chunk.to_le_bytes());
+    bytes[24..32].copy_from_slice(&note.position.to_le_bytes());
+    bytes[32..40].copy_from_slice(&note.file_bytes.to_le_bytes());
+    bytes[40..48].copy_from_slice(&note.snapshot.to_le_bytes());
+    let sum = crc32c::crc32c(&bytes[..NOTE_SUMMED_BYTES]);
+    bytes[48..52].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn parse_note(bytes: &[u8]) -> Option<Note> {
+    let number = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map(u64::from_le_bytes);
+    let sum = u32::from_le_bytes(bytes.get(48..52)?.try_into().ok()?);
+    if bytes[..8] != NOTE_MAGIC || sum != crc32c::crc32c(&bytes[..NOTE_SUMMED_BYTES]) {
+        return None;
+    }
+    Some(Note {
+        sequence: number(8)?,
+        chunk: number(16)?,
+        position: number(24)? as i64,
+        file_bytes: number(32)?,
+        snapshot: number(40)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn note_comes_back_from_the_place_that_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("db"), b"12345").unwrap();
+        let mut first = Folder::lock(folder.path()).unwrap();
+        assert_eq!(first.read_note().unwrap(), None);
+        for chunk in 1..=3 {
+            first.note(chunk, 100 * chunk as i64).unwrap();
+        }
+        let note = first.read_note().unwrap().unwrap();
+        assert_eq!((note.chunk, note.position, note.file_bytes), (3, 300, 5));
+
+        let path = folder.path().join("durable");
+        let whole = fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut broken = whole.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &broken).unwrap();
+            assert!(matches!(first.read_note().unwrap().unwrap().chunk, 2 | 3), "bit {bit}");
+        }
+        fs::write(&path, b"").unwrap();
+        assert!(matches!(first.read_note(), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn format_with_a_flipped_bit_is_no_format() {
+        let whole = format_text(1).into_bytes();
+        assert_eq!(parse_format(&whole), Some(1));
+        for bit in 0..whole.len() * 8 {
+            let mut broken = whole.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse_format(&broken), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn low_disk_is_below_the_reserve_or_below_five_percent() {
+        let room = |free_bytes, disk_bytes| Room { free_bytes, disk_bytes };
+        assert!(room(63, 100).is_low(64));
+        assert!(!room(64, 100).is_low(64));
+        assert!(room(99, 2_000).is_low(64));
+        assert!(!room(100, 2_000).is_low(64));
+        assert!(!room(16 * 64, 1_000_000).is_low(64));
+    }
+}

@@ -1,0 +1,155 @@
+//! The log in sled: chunks by number, written in batches. The only file of the broker that calls sled while running.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sled::IVec;
+
+use super::error::Error;
+use super::sync::syncs;
+
+/// Part of the format: a folder made with one size cannot be opened with another. A leaf of 16 chunks stays far below a
+/// quarter of it, which is where sled would put it into a file of its own that it never syncs.
+pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// sled keeps several times this.
+const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// sled frees space only from its own flusher, so it has to have one. It is not what makes a commit durable.
+const FLUSH_EVERY_MS: u64 = 500;
+/// How long the lock of a database that this process just closed may linger.
+const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Log {
+    database: sled::Db,
+    tree: sled::Tree,
+}
+
+/// Why sled could not open a folder: with an error, or with a panic.
+pub(super) enum OpenFailure {
+    Error(sled::Error),
+    Panic(String),
+}
+
+impl Log {
+    /// Opens the database. Without the flusher nothing is cleaned, and no thread of sled's outlives a failure.
+    pub(super) fn open(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
+        let config = sled::Config::new()
+            .path(folder)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(SLED_CACHE_BYTES)
+            .use_compression(false)
+            .flush_every_ms(with_flusher.then_some(FLUSH_EVERY_MS));
+        let patience = Instant::now() + REOPEN_PATIENCE;
+        loop {
+            let opened = guarded(|| {
+                let database = config.open()?;
+                let tree = database.open_tree("log")?;
+                Ok(Self { database, tree })
+            });
+            match opened {
+                Err(OpenFailure::Error(sled::Error::Io(error)))
+                    if error.to_string().contains("could not acquire lock") && Instant::now() < patience =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    pub(super) fn read(&self, number: u64) -> Result<Option<Bytes>, Error> {
+        let value = self.tree.get(number.to_be_bytes()).map_err(Error::engine("read a chunk"))?;
+        Ok(value.map(Bytes::from_owner))
+    }
+
+    /// Every chunk, in order. An error of sled's, or a key that is no number, is said as a sentence.
+    pub(super) fn walk(&self) -> impl Iterator<Item = Result<(u64, Bytes), String>> + '_ {
+        let mut chunks = self.tree.iter();
+        std::iter::from_fn(move || {
+            let item = match guarded(|| chunks.next().transpose()) {
+                Ok(item) => item?,
+                Err(failure) => return Some(Err(failure.to_string())),
+            };
+            Some(chunk_of(item))
+        })
+    }
+
+    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on return.
+    pub(super) fn write(&self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
+        let before = syncs();
+        match chunks {
+            // One chunk is atomic by itself, and saves the sync of the batch's own mark.
+            [(number, chunk)] if removed.is_empty() => {
+                self.tree.insert(number.to_be_bytes(), chunk).map_err(Error::engine("write a chunk"))?;
+            }
+            _ => self.write_batch(chunks, removed)?,
+        }
+        self.database.flush().map_err(Error::engine("flush a batch"))?;
+        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is followed by a sync.
+        if syncs() == before {
+            return Err(Error::NotSynced);
+        }
+        Ok(())
+    }
+
+    fn write_batch(&self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        for (number, chunk) in chunks {
+            batch.insert(&number.to_be_bytes(), chunk);
+        }
+        for number in removed {
+            batch.remove(&number.to_be_bytes());
+        }
+        self.tree.apply_batch(batch).map_err(Error::engine("write a batch"))
+    }
+
+    /// The position of the last stable byte in sled's own numbering.
+    pub(super) fn stable_position(&self) -> i64 {
+        self.database.context.pagecache.log.stable_offset()
+    }
+
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.database.flush().map_err(Error::engine("flush at the end"))?;
+        Ok(())
+    }
+
+    /// The newest chunk.
+    pub(super) fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
+        let item = guarded(|| self.tree.last()).map_err(|failure| failure.to_string())?;
+        item.map(chunk_of).transpose()
+    }
+
+    /// Lets go of a database that is refused; whatever sled says about that.
+    pub(super) fn abandon(self) {
+        let _closed = guarded(move || {
+            drop(self);
+            Ok(())
+        });
+    }
+}
+
+impl std::fmt::Display for OpenFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Error(error) => write!(f, "the storage engine reports {error}"),
+            Self::Panic(text) => write!(f, "the storage engine gave up ({text})"),
+        }
+    }
+}
+
+fn chunk_of((key, value): (IVec, IVec)) -> Result<(u64, Bytes), String> {
+    let number = <[u8; 8]>::try_from(&key[..]).map_err(|_| "a key of its log is not a number")?;
+    Ok((u64::from_be_bytes(number), Bytes::from_owner(value)))
+}
+
+/// sled panics over some kinds of damage; that must come back as a sentence.
+fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, OpenFailure> {
+    let outcome = super::quiet::quietly(|| catch_unwind(AssertUnwindSafe(work)));
+    outcome.map_err(|panic| OpenFailure::Panic(panic_text(&*panic)))?.map_err(OpenFailure::Error)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
+}

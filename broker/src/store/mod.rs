@@ -1,0 +1,274 @@
+//! The store: an ordered sequence of records that is durable after each commit, and can be read again by place.
+//!
+//! It is passive and synchronous: one thread owns it, calls [`append`](Store::append) for each record of a batch, then
+//! [`commit`](Store::commit), and only then lets the batch's answers go. It knows the record type, not the machine; the
+//! times at which tasks end, retry or expire are none of its business. After the first error it accepts nothing.
+//!
+//! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `open.rs` starts. Beneath them, `codec`
+//! (record to bytes), `chunk` (bytes to checked chunks), `index` (what is live), `cache`, `log` (sled), `folder` (the files
+//! beside sled's) and `guard` (what is checked before sled may touch anything).
+
+mod append;
+mod cache;
+mod chunk;
+mod clean;
+mod codec;
+mod error;
+mod folder;
+mod guard;
+mod index;
+mod log;
+mod open;
+mod quiet;
+mod scan;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod varint;
+mod walk;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use self::append::Tail;
+use self::cache::Cache;
+use self::chunk::HEADER_BYTES;
+pub use self::error::Error;
+use self::folder::{Folder, Room};
+use self::index::Index;
+pub use self::index::{Located, Location};
+use self::log::Log;
+use crate::record::{Changed, Lease, Slot, Submitted};
+
+/// Where the store keeps its files, and its bounds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The data folder. Made if it is not there.
+    pub folder: PathBuf,
+    /// Less free space than this is a low disk; so is less than 5 % of the disk, but never more than 16 times this.
+    pub disk_reserve_bytes: u64,
+    /// Chunks kept in memory, so that what was just written or read costs no reading.
+    pub cache_bytes: u64,
+    /// How much more than twice the live bytes the log may hold before it is cleaned.
+    pub slack_bytes: u64,
+    /// The size of the file that a start on a full disk may delete.
+    pub ballast_bytes: u64,
+}
+
+impl Settings {
+    /// The defaults, for a folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            disk_reserve_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
+            slack_bytes: 64 << 20,
+            ballast_bytes: 32 << 20,
+        }
+    }
+}
+
+/// The highest numbers ever given out in this folder, also by tasks that are long forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The highest serial of a task.
+    pub serial: u64,
+    /// The highest lease.
+    pub lease: Lease,
+}
+
+impl Marks {
+    fn raise(&mut self, other: Self) {
+        self.serial = self.serial.max(other.serial);
+        self.lease = self.lease.max(other.lease);
+    }
+}
+
+/// How full the store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes of records that matter.
+    pub live_bytes: u64,
+    /// Bytes of the log; at most about twice the live bytes plus the slack.
+    pub log_bytes: u64,
+    /// Chunks of the log.
+    pub chunks: u64,
+    /// Bytes of sled's data file.
+    pub file_bytes: u64,
+    /// Bytes that are free on the disk.
+    pub disk_free_bytes: u64,
+    /// The size of the disk.
+    pub disk_bytes: u64,
+    /// Values that sled put into files of their own. It never should; anything but 0 is worth an alarm.
+    pub stray_files: u64,
+}
+
+/// The broker's memory on disk. See the head of this module.
+pub struct Store {
+    settings: Settings,
+    log: Log,
+    index: Index,
+    cache: Cache,
+    tail: Tail,
+    marks: Marks,
+    /// Chunks that left the log since the last commit.
+    removed: Vec<u64>,
+    failed: Option<String>,
+    room: Option<(Instant, Room)>,
+    /// Last, so that the lock is given back after sled is closed.
+    folder: Folder,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("folder", &self.settings.folder)
+            .field("marks", &self.marks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Where the live records of a task are now, those of the open batch included.
+    pub fn locate(&self, slot: Slot) -> Option<Located> {
+        self.index.locate(slot)
+    }
+
+    /// Reads a submit. The payload is a slice of the chunk, which stays in memory as long as the slice: copy what is to be
+    /// kept for long.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] or [`Error::Damaged`] if the chunk cannot be read back.
+    pub fn submitted(&mut self, at: Location) -> Result<Submitted, Error> {
+        let body = self.body(at)?;
+        codec::decode_submitted(body).map_err(|malformed| self.fail(self.folder.damaged(malformed.to_string())))
+    }
+
+    /// Reads a change of state; the result is a slice as with [`submitted`](Self::submitted).
+    ///
+    /// # Errors
+    /// As [`submitted`](Self::submitted).
+    pub fn changed(&mut self, at: Location) -> Result<Changed, Error> {
+        let body = self.body(at)?;
+        codec::decode_changed(body).map_err(|malformed| self.fail(self.folder.damaged(malformed.to_string())))
+    }
+
+    /// Lets go of a task without a record of it. It no longer counts as live and its bytes will be cleaned; until they are,
+    /// a restart loads it again, whole, and its owner has to drop it again.
+    pub fn drop_task(&mut self, slot: Slot) {
+        self.index.drop_task(slot);
+    }
+
+    /// Whether a commit would write anything.
+    pub fn is_dirty(&self) -> bool {
+        self.tail.is_dirty()
+    }
+
+    /// Asks the operating system about the disk; not for every request.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it does not say.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        let room = self.folder.room()?;
+        Ok(Usage {
+            live_bytes: self.index.live_bytes(),
+            log_bytes: self.index.log_bytes(),
+            chunks: self.index.end() - self.index.base(),
+            file_bytes: self.folder.database_bytes()?,
+            disk_free_bytes: room.free_bytes,
+            disk_bytes: room.disk_bytes,
+            stray_files: self.folder.stray_files()?,
+        })
+    }
+
+    /// Whether so little is free that new tasks should be refused, so that running ones can still report. Asks at most once
+    /// a second, and keeps the last answer if the system gives none.
+    pub fn disk_is_low(&mut self) -> bool {
+        let stale = self.room.is_none_or(|(asked, _)| asked.elapsed().as_secs() >= 1);
+        if stale && let Ok(room) = self.folder.room() {
+            self.room = Some((Instant::now(), room));
+        }
+        self.room.is_some_and(|(_, room)| room.is_low(self.settings.disk_reserve_bytes))
+    }
+
+    /// Ends the store. What was appended since the last commit is not written.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if sled cannot flush; everything confirmed is safe even then.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.check()?;
+        self.log.flush()?;
+        self.note()
+    }
+
+    /// The bytes of one record.
+    fn body(&mut self, at: Location) -> Result<Bytes, Error> {
+        self.check()?;
+        let number = self.index.number(at);
+        if at.is_run() {
+            let pieces = self.index.run_of(number);
+            let mut body = BytesMut::new();
+            for piece in number..number + pieces {
+                // Not kept in the cache: one large payload would drive out a thousand small ones.
+                let chunk = match self.cache.find(piece) {
+                    Some(chunk) => chunk.clone(),
+                    None => self.chunk_on_disk(piece)?,
+                };
+                body.extend_from_slice(&chunk[HEADER_BYTES..]);
+            }
+            return Ok(body.freeze());
+        }
+        let range = usize::from(at.offset.get())..usize::from(at.offset.get()) + usize::from(at.length);
+        if let Some(open) = self.tail.open_chunk(number) {
+            return Ok(Bytes::copy_from_slice(&open[range]));
+        }
+        Ok(self.chunk(number)?.slice(range))
+    }
+
+    /// A sealed chunk, from memory or the disk.
+    fn chunk(&mut self, number: u64) -> Result<Bytes, Error> {
+        if let Some(chunk) = self.cache.find(number) {
+            return Ok(chunk.clone());
+        }
+        let chunk = self.chunk_on_disk(number)?;
+        self.cache.read(number, chunk.clone());
+        Ok(chunk)
+    }
+
+    fn chunk_on_disk(&mut self, number: u64) -> Result<Bytes, Error> {
+        let chunk = self.log.read(number).map_err(|error| self.fail(error))?;
+        let checked = match &chunk {
+            None => Err(format!("chunk {number} is missing from its log")),
+            Some(chunk) => chunk::open(number, chunk).map_err(|fault| fault.to_string()),
+        };
+        match (chunk, checked) {
+            (Some(chunk), Ok(_)) => Ok(chunk),
+            (_, checked) => {
+                let reason = checked.err().unwrap_or_default();
+                Err(self.fail(self.folder.damaged(reason)))
+            }
+        }
+    }
+
+    fn note(&mut self) -> Result<(), Error> {
+        let position = self.log.stable_position();
+        let newest = self.index.end() - 1;
+        self.folder.note(newest, position)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.failed {
+            None => Ok(()),
+            Some(reason) => Err(Error::Failed { reason: reason.clone() }),
+        }
+    }
+
+    /// Remembers the first error; from now on everything is refused.
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed.get_or_insert_with(|| error.to_string());
+        error
+    }
+}

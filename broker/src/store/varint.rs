@@ -1,0 +1,174 @@
+//! Numbers, texts and tagged fields as bytes: the small pieces that `codec.rs` puts together. No record is known here.
+//!
+//! A field is a tag byte (field number times two, plus one if bytes follow), then a varint, or a varint length and that
+//! many bytes. So a reader can step over a field that it does not know.
+
+use bytes::Bytes;
+
+/// Why bytes are no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record is malformed: {0}")]
+pub(super) struct Malformed(pub(super) &'static str);
+
+/// Appends to a chunk's own buffer, so that nothing is allocated on the way.
+pub(super) struct Put<'a>(pub(super) &'a mut Vec<u8>);
+
+impl Put<'_> {
+    pub(super) fn byte(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    pub(super) fn unsigned(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    pub(super) fn signed(&mut self, value: i64) {
+        self.unsigned(((value << 1) ^ (value >> 63)) as u64);
+    }
+
+    pub(super) fn bytes(&mut self, value: &[u8]) {
+        self.unsigned(value.len() as u64);
+        self.0.extend_from_slice(value);
+    }
+
+    pub(super) fn raw(&mut self, value: &[u8]) {
+        self.0.extend_from_slice(value);
+    }
+
+    /// Zero is the absence of the field.
+    pub(super) fn unsigned_field(&mut self, field: u8, value: u64) {
+        if value != 0 {
+            self.present_field(field, value);
+        }
+    }
+
+    /// A number whose zero means something.
+    pub(super) fn present_field(&mut self, field: u8, value: u64) {
+        self.byte(field << 1);
+        self.unsigned(value);
+    }
+
+    pub(super) fn signed_field(&mut self, field: u8, value: Option<i64>) {
+        if let Some(value) = value {
+            self.byte(field << 1);
+            self.signed(value);
+        }
+    }
+
+    /// The empty text is the absence of the field.
+    pub(super) fn bytes_field(&mut self, field: u8, value: &[u8]) {
+        if !value.is_empty() {
+            self.byte(field << 1 | 1);
+            self.bytes(value);
+        }
+    }
+
+    /// A field made of other values. Its length is known only afterwards.
+    pub(super) fn nested_field(&mut self, field: u8, write: impl FnOnce(&mut Put<'_>)) {
+        self.byte(field << 1 | 1);
+        let start = self.0.len();
+        self.byte(0);
+        write(self);
+        let length = self.0.len() - start - 1;
+        if length < 0x80 {
+            self.0[start] = length as u8;
+            return;
+        }
+        let mut prefix = Vec::with_capacity(5);
+        Put(&mut prefix).unsigned(length as u64);
+        self.0.splice(start..=start, prefix);
+    }
+}
+
+/// Reads what [`Put`] wrote. Byte strings are slices of the buffer, not copies.
+#[derive(Clone)]
+pub(super) struct Take {
+    rest: Bytes,
+}
+
+/// One tagged field.
+pub(super) enum Field {
+    Number(u8, u64),
+    Bytes(u8, Bytes),
+}
+
+impl Take {
+    pub(super) fn new(bytes: Bytes) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+        let first = *self.rest.first().ok_or(Malformed("it ends too early"))?;
+        bytes::Buf::advance(&mut self.rest, 1);
+        Ok(first)
+    }
+
+    pub(super) fn unsigned(&mut self) -> Result<u64, Malformed> {
+        let (value, length) = peek_unsigned(&self.rest)?;
+        bytes::Buf::advance(&mut self.rest, length);
+        Ok(value)
+    }
+
+    pub(super) fn signed(&mut self) -> Result<i64, Malformed> {
+        self.unsigned().map(unzigzag)
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Bytes, Malformed> {
+        let length = self.unsigned()?;
+        if length > self.rest.len() as u64 {
+            return Err(Malformed("a length reaches past its end"));
+        }
+        Ok(self.rest.split_to(length as usize))
+    }
+
+    pub(super) fn text(&mut self) -> Result<Box<str>, Malformed> {
+        text(&self.bytes()?)
+    }
+
+    pub(super) fn rest(self) -> Bytes {
+        self.rest
+    }
+
+    pub(super) fn field(&mut self) -> Result<Option<Field>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.byte()?;
+        Ok(Some(match tag & 1 {
+            0 => Field::Number(tag >> 1, self.unsigned()?),
+            _ => Field::Bytes(tag >> 1, self.bytes()?),
+        }))
+    }
+}
+
+/// A varint at the start of `bytes`, and how long it is.
+pub(super) fn peek_unsigned(bytes: &[u8]) -> Result<(u64, usize), Malformed> {
+    let mut value = 0u64;
+    for (index, byte) in bytes.iter().take(10).enumerate() {
+        let bits = u64::from(byte & 0x7F);
+        if index == 9 && bits > 1 {
+            return Err(Malformed("a number is too large"));
+        }
+        value |= bits << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok((value, index + 1));
+        }
+    }
+    Err(Malformed("a number has no end"))
+}
+
+pub(super) fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+pub(super) fn text(bytes: &[u8]) -> Result<Box<str>, Malformed> {
+    std::str::from_utf8(bytes).map(Into::into).map_err(|_| Malformed("a text is not UTF-8"))
+}
+
+pub(super) fn narrow(value: u64) -> Result<u32, Malformed> {
+    u32::try_from(value).map_err(|_| Malformed("a number is too large"))
+}

@@ -1,0 +1,178 @@
+//! Reads the log from end to end: checks that every chunk is there and whole, finds what is live, and hands it out.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Marks;
+use super::chunk::{self, Fault, HEADER_BYTES, Kind};
+use super::codec;
+use super::error::Error;
+use super::folder::{Folder, Note};
+use super::index::{Index, Location};
+use super::log::Log;
+use super::varint::Malformed;
+use crate::record::Record;
+
+/// Why a log is not served.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Damaged(String),
+    Newer(u32),
+}
+
+impl Refusal {
+    pub(super) fn into_error(self, folder: &Folder) -> Error {
+        match self {
+            Self::Damaged(reason) => folder.damaged(reason),
+            Self::Newer(found) => folder.newer(found),
+        }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Newer(_, format) => Self::Newer(format),
+            fault => Self::Damaged(fault.to_string()),
+        }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Damaged(reason)
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Damaged(malformed.to_string())
+    }
+}
+
+/// What the first reading finds.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) index: Index,
+    pub(super) marks: Marks,
+    /// Chunks that had left the log and are there again: sled lost their removal, which harms nothing.
+    pub(super) leftovers: Vec<u64>,
+}
+
+/// Reads and checks every chunk. `note` says how far the log was durable at least.
+pub(super) fn survey(log: &Log, note: Option<&Note>) -> Result<Survey, Refusal> {
+    let Some((newest, bytes)) = log.newest()? else {
+        return match note {
+            Some(note) => Err(format!("its log is empty, but chunk {} was confirmed", note.chunk).into()),
+            None => Ok(Survey { index: Index::new(0), marks: Marks::default(), leftovers: Vec::new() }),
+        };
+    };
+    if let Some(note) = note.filter(|note| note.chunk > newest) {
+        return Err(format!("its log ends with chunk {newest}, but chunk {} was confirmed", note.chunk).into());
+    }
+    let newest_header = chunk::open(newest, &bytes)?;
+    let mut survey =
+        Survey { index: Index::new(newest_header.base), marks: newest_header.marks, leftovers: Vec::new() };
+    let mut reader = Reader::default();
+    for item in log.walk() {
+        let (number, bytes) = item?;
+        if number < newest_header.base {
+            survey.leftovers.push(number);
+            continue;
+        }
+        if number != survey.index.end() {
+            return Err(format!("chunk {} is missing from its log", survey.index.end()).into());
+        }
+        let header = chunk::open(number, &bytes)?;
+        survey.index.push_chunk(bytes.len(), header.kind == Kind::RunPiece);
+        survey.marks.raise(header.marks);
+        let index = &mut survey.index;
+        reader.chunk(header, bytes, |at, bytes, body| {
+            index.record(codec::glance(&bytes[body])?, at);
+            Ok(())
+        })?;
+    }
+    reader.finish()?;
+    if survey.index.end() != newest + 1 {
+        return Err(format!("chunk {} is missing from its log", survey.index.end()).into());
+    }
+    Ok(survey)
+}
+
+/// Hands out every live record, in the order of the log.
+pub(super) fn load(log: &Log, index: &Index, load: &mut dyn FnMut(Record)) -> Result<(), Refusal> {
+    let mut reader = Reader::default();
+    for item in log.walk() {
+        let (number, bytes) = item?;
+        if number < index.base() {
+            continue;
+        }
+        let header = chunk::open(number, &bytes)?;
+        reader.chunk(header, bytes, |at, bytes, body| {
+            if index.is_live(&codec::glance(&bytes[body.clone()])?, at) {
+                load(codec::decode(bytes.slice(body))?);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Turns chunks into records, putting those together that fill a run of chunks.
+#[derive(Debug, Default)]
+struct Reader {
+    run: Option<Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    first: u64,
+    pieces: u32,
+    seen: u32,
+    body: BytesMut,
+}
+
+impl Reader {
+    /// Calls `visit` with the place of each record, and with the bytes it is in and where.
+    fn chunk(
+        &mut self,
+        header: chunk::Header,
+        bytes: Bytes,
+        mut visit: impl FnMut(Location, &Bytes, Range<usize>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let number = header.number;
+        let fault = || Refusal::from(Fault::Content(number));
+        match (header.kind, &mut self.run) {
+            (Kind::Records, None) => {
+                for (offset, length) in chunk::frames(&header, &bytes)? {
+                    let body = usize::from(offset)..usize::from(offset) + usize::from(length);
+                    visit(Location::frame(number, offset, length), &bytes, body)?;
+                }
+                return Ok(());
+            }
+            (Kind::RunStart, None) if header.count > 0 => {
+                let body = BytesMut::from(&bytes[HEADER_BYTES..]);
+                self.run = Some(Run { first: number, pieces: header.count, seen: 1, body });
+            }
+            (Kind::RunPiece, Some(run)) if header.count == run.seen => {
+                run.body.extend_from_slice(&bytes[HEADER_BYTES..]);
+                run.seen += 1;
+            }
+            _ => return Err(fault()),
+        }
+        if let Some(run) = self.run.take_if(|run| run.seen == run.pieces) {
+            let body = run.body.freeze();
+            visit(Location::run(run.first), &body, 0..body.len())?;
+        }
+        Ok(())
+    }
+
+    /// The log must not end inside a run.
+    fn finish(self) -> Result<(), Refusal> {
+        match self.run {
+            None => Ok(()),
+            Some(run) => Err(format!("the record that starts in chunk {} has no end", run.first).into()),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! JSON that comes from a command line, and bytes that may be JSON on their way out.
+//!
+//! JSON is checked and then passed on as it was written: a number with more digits than a float holds arrives with all of them.
+
+use std::io::Read;
+
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::exit::Failure;
+
+/// The positional arguments of a task: an array.
+pub(crate) fn parse_args(text: &str) -> Result<Box<RawValue>, Failure> {
+    parse("--args", text, '[', "a JSON array, such as '[\"title\", 3]'")
+}
+
+/// The named arguments of a task: an object.
+pub(crate) fn parse_kwargs(text: &str) -> Result<Box<RawValue>, Failure> {
+    parse("--kwargs", text, '{', "a JSON object, such as '{\"title\": \"Dynamite\"}'")
+}
+
+fn parse(flag: &str, text: &str, opening: char, wanted: &str) -> Result<Box<RawValue>, Failure> {
+    let value: Box<RawValue> =
+        serde_json::from_str(text).map_err(|error| Failure::usage(format!("{flag} is not JSON: {error}")))?;
+    if value.get().starts_with(opening) {
+        return Ok(value);
+    }
+    Err(Failure::usage(format!("{flag} has to be {wanted}")))
+}
+
+/// All of stdin.
+pub(crate) fn read_stdin(flag: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    match std::io::stdin().lock().read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::usage(format!("{flag}: cannot read stdin: {error}"))),
+    }
+}
+
+/// Bytes as a JSON value: themselves when they are JSON, else a string when they are text, else `{"hex": "…"}`.
+/// No bytes at all are null, as for the client.
+pub(crate) fn embed(bytes: &[u8], content_type: &str) -> Box<RawValue> {
+    let is_json = matches!(content_type, "" | "application/json");
+    if is_json && bytes.is_empty() {
+        return RawValue::NULL.to_owned();
+    }
+    let text = std::str::from_utf8(bytes);
+    if let Ok(text) = text
+        && is_json
+        // A line break in JSON is always white space between its parts: in a string it would be escaped.
+        && let Ok(value) = RawValue::from_string(text.replace(['\n', '\r'], " "))
+    {
+        return value;
+    }
+    match text {
+        Ok(text) => to_raw_value(text),
+        Err(_) => to_raw_value(&serde_json::json!({ "hex": hex(bytes) })),
+    }
+    .expect("strings are always JSON")
+}
+
+/// Bytes as one line of text for people.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => crate::output::clean(text),
+        Err(_) => format!("{} bytes that are not text", bytes.len()),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> String {
+        match outcome.expect_err("refused") {
+            Failure::Sentence { sentence, .. } => sentence,
+            Failure::ReaderGone => unreachable!("nothing was written"),
+        }
+    }
+
+    #[test]
+    fn bad_json_is_refused_with_its_position() {
+        assert_eq!(sentence(parse_args("[1, 2")), "--args is not JSON: EOF while parsing a list at line 1 column 5");
+        assert_eq!(sentence(parse_args("{}")), "--args has to be a JSON array, such as '[\"title\", 3]'");
+        assert!(sentence(parse_kwargs("[]")).starts_with("--kwargs has to be a JSON object"));
+        assert!(sentence(parse_args("[] []")).contains("line 1 column 4"));
+    }
+
+    #[test]
+    fn json_nested_a_hundred_thousand_deep_does_no_harm() {
+        let _ = parse_args(&"[".repeat(100_000));
+        let _ = embed("[".repeat(100_000).as_bytes(), "");
+    }
+
+    #[test]
+    fn json_is_passed_on_digit_by_digit() {
+        let text = "[12345678901234567890123, 0.10000000000000000001]";
+        assert_eq!(parse_args(text).expect("valid").get(), text);
+        assert_eq!(embed(text.as_bytes(), "").get(), text);
+    }
+
+    #[test]
+    fn bytes_are_embedded_as_what_they_are_on_one_line() {
+        assert_eq!(embed(b"[1,\n2]", "").get(), "[1, 2]");
+        assert_eq!(embed(b"", "").get(), "null");
+        assert_eq!(embed(b"[1]", "text/plain").get(), "\"[1]\"");
+        assert_eq!(embed(b"not\njson", "application/json").get(), "\"not\\njson\"");
+        assert_eq!(embed(&[0xff, 0x00], "").get(), "{\"hex\":\"ff00\"}");
+    }
+}

@@ -1,0 +1,212 @@
+//! `celeriac serve`: the broker as a process, with its settings, its log, its signals and its service manager.
+//!
+//! The broker itself is `celeriac_broker::run`.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use celeriac_broker::RunError;
+use celeriac_client::Client;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::config_file::ConfigFile;
+use crate::connection::broker_url;
+use crate::exit::{Exit, Failure};
+use crate::logging;
+use crate::output::Output;
+use crate::settings::{Effective, Serve};
+
+/// How long one look at readiness waits for the handshake: longer than any start, so that looks do not pile up.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks, when one failed outright.
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs the broker until a signal ends it, or only checks its settings.
+pub(crate) fn run(
+    serve: Serve,
+    token_file: Option<PathBuf>,
+    matches: &ArgMatches,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let check_only = serve.check_config;
+    let effective = load(serve, token_file, matches)?;
+    if check_only {
+        print(&effective, output)?;
+        return Ok(Exit::Success);
+    }
+    logging::start(&effective.log, effective.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
+    let outcome = runtime.block_on(serve_until_signalled(effective, output));
+    // After a second signal something may still hang; the process is not to wait for it.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Merges flags, environment, file and defaults, and checks what comes out.
+fn load(serve: Serve, token_file: Option<PathBuf>, matches: &ArgMatches) -> Result<Effective, Failure> {
+    let mut given = serve.settings;
+    given.token = std::env::var("CELERIAC_TOKEN").ok();
+    given.token_file = token_file;
+    let (file, effective) = match &serve.config {
+        Some(path) => {
+            let (file, settings) = ConfigFile::read(path)?;
+            (Some(file), given.over(settings).resolve()?)
+        }
+        None => (None, given.resolve()?),
+    };
+    effective.check().map_err(|(key, sentence)| match origin(key, file.as_ref(), matches) {
+        Some(origin) => Failure::usage(format!("{origin}: {sentence}")),
+        None => Failure::usage(sentence),
+    })?;
+    Ok(effective)
+}
+
+/// Who set a value: the flag, the variable, or the line of the file. `None` for a default.
+fn origin(key: &str, file: Option<&ConfigFile>, matches: &ArgMatches) -> Option<String> {
+    let flag = if key == "token" { "token_file" } else { key };
+    let serve = matches.subcommand_matches("serve")?;
+    match serve.value_source(flag) {
+        Some(ValueSource::CommandLine) => Some(format!("--{}", flag.replace('_', "-"))),
+        Some(ValueSource::EnvVariable) => Some(format!("CELERIAC_{}", flag.to_uppercase())),
+        _ if key == "token" && std::env::var_os("CELERIAC_TOKEN").is_some() => Some("CELERIAC_TOKEN".to_owned()),
+        _ => file.and_then(|file| file.place(key)),
+    }
+}
+
+fn print(effective: &Effective, output: &mut Output) -> Result<(), Failure> {
+    if output.json {
+        return Ok(output.document(effective)?);
+    }
+    let text = toml::to_string(effective)
+        .map_err(|error| Failure::usage(format!("the settings cannot be written as text: {error}")))?;
+    Ok(output.line(text.trim_end())?)
+}
+
+async fn serve_until_signalled(effective: Effective, output: &mut Output) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let listener = bind(effective.listen).await?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(effective.listen, &error))?;
+    warn_of_open_doors(&effective);
+
+    let is_ready = answers(address, effective.broker.token.clone());
+    let (shut_down, shutdown) = oneshot::channel::<()>();
+    let mut broker = pin!(celeriac_broker::run(effective.broker, listener, async {
+        // An error means that the sender is gone, and this function with it.
+        let _ = shutdown.await;
+    }));
+    let signal = tokio::select! {
+        outcome = &mut broker => return ended(outcome),
+        signal = signals.next() => signal,
+        () = is_ready => {
+            announce(address, output)?;
+            tokio::select! {
+                outcome = &mut broker => return ended(outcome),
+                signal = signals.next() => signal,
+            }
+        }
+    };
+    tracing::info!(signal, "shutting down");
+    tell_manager(NotifyState::Stopping);
+    // The broker may have ended at this very moment; then nobody listens.
+    let _ = shut_down.send(());
+    tokio::select! {
+        outcome = &mut broker => ended(outcome),
+        signal = signals.next() => Err(Failure::error(format!("ended at once by a second {signal}; what was confirmed is safe"))),
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    Failure::new(Exit::Address, format!("cannot listen on {address}: {error}"))
+}
+
+fn warn_of_open_doors(effective: &Effective) {
+    if !effective.is_public() {
+        return;
+    }
+    match effective.broker.token {
+        Some(_) => tracing::warn!(
+            "the token and all tasks cross the network in clear text: let only a trusted network reach this port"
+        ),
+        None => tracing::warn!("anybody who reaches this port may submit, read and run tasks"),
+    }
+}
+
+/// Returns when the broker lets a client in: its store is open, and it serves.
+///
+/// The socket takes connections from the moment it is bound, long before that, so a real handshake is the only honest sign.
+async fn answers(address: SocketAddr, token: Option<String>) {
+    let address = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+        _ => address,
+    };
+    let url = broker_url(&address.to_string(), token.as_deref().unwrap_or_default());
+    loop {
+        match Client::builder(&url).instance("celeriac-serve").connect_timeout(PROBE_TIMEOUT).connect().await {
+            Ok(client) => return client.close().await,
+            Err(error) => tracing::debug!(%error, "not ready yet"),
+        }
+        tokio::time::sleep(PROBE_PAUSE).await;
+    }
+}
+
+fn announce(address: SocketAddr, output: &mut Output) -> Result<(), Failure> {
+    tell_manager(NotifyState::Ready);
+    match output.line(&format!("celeriac: listening on {address}")).map_err(Failure::from) {
+        // A service manager may have closed stdout; that is no reason not to serve.
+        Err(Failure::ReaderGone) | Ok(()) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Tells systemd, if it asked to be told. A broken notify socket must not stop a broker that works.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}
+
+fn ended(outcome: Result<(), RunError>) -> Result<Exit, Failure> {
+    match outcome {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(Exit::Success)
+        }
+        Err(error) => Err(Failure::new(Exit::Broker(error.exit_code()), error.to_string())),
+    }
+}
+
+/// The signals that ask for an end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Spans and moments as people write and read them: `10s`, `now+5m`, `3 min ago`.
+//!
+//! The broker's clock decides when a task is due; this file reads ours only to show how long ago something was.
+
+use std::time::{Duration, SystemTime};
+
+use celeriac_proto::limits::SPAN_MS_MAX;
+use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo, Timestamp};
+
+/// A time, or a span from now on the broker's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// A time.
+    At(SystemTime),
+    /// From now.
+    In(Duration),
+}
+
+/// Parses `500ms`, `10s`, `5m`, `2h`, `1d`, `1h30m`, `1w`; a bare number is seconds.
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
+    let seconds = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty();
+    let written = if seconds { format!("{text}s") } else { text.to_owned() };
+    let span: Span = written.parse().map_err(|_| format!("`{text}` is not a span such as 500ms, 10s, 5m, 2h or 1d"))?;
+    let exact = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| format!("`{text}` has no fixed length: use weeks, days or less"))?;
+    let span = Duration::try_from(exact).map_err(|_| format!("`{text}` is negative"))?;
+    if span.as_millis() > u128::from(SPAN_MS_MAX) {
+        return Err(format!("`{text}` is longer than 100 years"));
+    }
+    Ok(span)
+}
+
+/// Parses a time with its offset, such as `2026-11-22T10:00:00+09:00`, or `now+10m`.
+pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
+    if text == "now" {
+        return Ok(Moment::In(Duration::ZERO));
+    }
+    if let Some(span) = text.strip_prefix("now+") {
+        return parse_span(span.trim()).map(Moment::In);
+    }
+    let time: Timestamp = text.parse().map_err(|_| {
+        format!("`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, nor a span such as now+10m")
+    })?;
+    Ok(Moment::At(time.into()))
+}
+
+/// As [`parse_moment`], and a bare span counts from now.
+pub(crate) fn parse_moment_or_span(text: &str) -> Result<Moment, String> {
+    match parse_span(text) {
+        Ok(span) => Ok(Moment::In(span)),
+        Err(sentence) => match text.starts_with(|first: char| first.is_ascii_digit()) && text.contains('-') {
+            true => parse_moment(text),
+            false if text.starts_with("now") => parse_moment(text),
+            false => Err(format!("{sentence}, and no time such as 2026-11-22T10:00:00Z")),
+        },
+    }
+}
+
+/// Now, in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+/// A time as programs read it: milliseconds since 1970, UTC.
+pub(crate) fn ms(time: SystemTime) -> i64 {
+    // The client makes times of milliseconds that the calendar holds; anything else is as good as 1970.
+    Timestamp::try_from(time).map_or(0, Timestamp::as_millisecond)
+}
+
+/// A span as programs read it.
+pub(crate) fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A time for people, in the time zone of this machine: `2026-11-22 10:57:17.250`.
+pub(crate) fn absolute(at_ms: i64) -> String {
+    match Timestamp::from_millisecond(at_ms) {
+        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        // A time that no calendar holds is shown as it is.
+        Err(_) => at_ms.to_string(),
+    }
+}
+
+/// The time of day only, for lines that follow each other.
+pub(crate) fn time_of_day(at_ms: i64) -> String {
+    match Timestamp::from_millisecond(at_ms) {
+        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
+        Err(_) => at_ms.to_string(),
+    }
+}
+
+/// How far a time is from now: `3m ago`, `in 2h`.
+pub(crate) fn relative(at_ms: i64, now_ms: i64) -> String {
+    let distance = now_ms.saturating_sub(at_ms);
+    let span = rough(distance.unsigned_abs());
+    if distance >= 0 { format!("{span} ago") } else { format!("in {span}") }
+}
+
+/// A time with its distance, as detail views show it.
+pub(crate) fn both(at_ms: i64, now_ms: i64) -> String {
+    format!("{} ({})", absolute(at_ms), relative(at_ms, now_ms))
+}
+
+/// A span in its two largest units: `250ms`, `3.2s`, `4m 10s`, `2d 3h`.
+pub(crate) fn rough(span_ms: u64) -> String {
+    match span_ms {
+        0..1_000 => format!("{span_ms}ms"),
+        1_000..60_000 => format!("{}.{}s", span_ms / 1_000, span_ms % 1_000 / 100),
+        _ => rough_units(span_ms / 1_000),
+    }
+}
+
+fn rough_units(seconds: u64) -> String {
+    let (large, small, of, unit, part) = match seconds {
+        0..3_600 => (seconds / 60, seconds % 60, 1, "m", "s"),
+        3_600..86_400 => (seconds / 3_600, seconds % 3_600, 60, "h", "m"),
+        _ => (seconds / 86_400, seconds % 86_400, 3_600, "d", "h"),
+    };
+    match small / of {
+        0 => format!("{large}{unit}"),
+        rest => format!("{large}{unit} {rest}{part}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment::At(SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn spans_are_read_in_every_usual_unit() {
+        let ms = |text| parse_span(text).expect(text).as_millis();
+        assert_eq!(ms("500ms"), 500);
+        assert_eq!(ms("10s"), 10_000);
+        assert_eq!(ms("5m"), 300_000);
+        assert_eq!(ms("2h"), 7_200_000);
+        assert_eq!(ms("1d"), 86_400_000);
+        assert_eq!(ms("1w"), 604_800_000);
+        assert_eq!(ms("1h30m"), 5_400_000);
+        assert_eq!(ms("30"), 30_000);
+        assert_eq!(ms("0.5"), 500);
+        assert_eq!(ms("0"), 0);
+    }
+
+    #[test]
+    fn a_span_that_is_none_is_refused_with_a_sentence() {
+        for text in ["", "ten", "10 parsecs", "-5s", "5s ago", "1y", "1mo", "200000d", "99999999999999999999s", "."] {
+            let sentence = parse_span(text).expect_err(text);
+            assert!(sentence.contains(&format!("`{text}`")), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn moments_have_an_offset_or_count_from_now() {
+        assert_eq!(parse_moment("now+10m"), Ok(Moment::In(Duration::from_secs(600))));
+        assert_eq!(parse_moment("now"), Ok(Moment::In(Duration::ZERO)));
+        assert_eq!(parse_moment("1970-01-01T00:00:01Z"), Ok(at(1_000)));
+        assert_eq!(parse_moment("1970-01-01T09:00:01.5+09:00"), Ok(at(1_500)));
+        for text in ["2026-11-22T10:00:00", "tomorrow", "10m", ""] {
+            assert!(parse_moment(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expiry_may_be_a_bare_span() {
+        assert_eq!(parse_moment_or_span("1d"), Ok(Moment::In(Duration::from_secs(86_400))));
+        assert_eq!(parse_moment_or_span("now+1d"), Ok(Moment::In(Duration::from_secs(86_400))));
+        assert_eq!(parse_moment_or_span("1970-01-01T00:00:01Z"), Ok(at(1_000)));
+        assert!(parse_moment_or_span("later").is_err());
+    }
+
+    #[test]
+    fn distances_are_rough() {
+        assert_eq!(relative(0, 250), "250ms ago");
+        assert_eq!(relative(0, 3_250), "3.2s ago");
+        assert_eq!(relative(250_000, 0), "in 4m 10s");
+        assert_eq!(relative(0, 7_200_000), "2h ago");
+        assert_eq!(relative(0, 90_000_000), "1d 1h ago");
+        assert_eq!(relative(i64::MIN, i64::MAX), "106751991167d 7h ago");
+    }
+}

@@ -1,0 +1,231 @@
+//! The command line and a broker in a process of its own: what an operator does in a day. The worker's side is played by none,
+//! so tasks wait; whole lives of tasks are tested in the workspace's `tests`.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use crate::process::{Broker, Ended, celeriac, finish, run, within_deadline};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn documents(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn started() -> (Broker, TempDir) {
+    let data = TempDir::new().expect("a folder");
+    (Broker::start(data.path(), &[]), data)
+}
+
+#[test]
+fn a_submitted_task_is_seen_by_every_command() {
+    let (broker, _data) = started();
+    let submitted = broker.run(&["submit", "songs.cluster", "--id", "a", "--queue", "songs", "--args", "[1]"]);
+    assert_eq!((submitted.code, submitted.stdout.as_str()), (Some(0), "a  QUEUED  created\n"), "{submitted:?}");
+
+    let again = broker.run(&["submit", "songs.cluster", "--id", "a", "--json"]);
+    assert_eq!(documents(&again.stdout)[0]["outcome"], "joined", "{again:?}");
+
+    let status = broker.run(&["status", "a", "--json"]);
+    let task = &documents(&status.stdout)[0];
+    assert_eq!((status.code, &task["state"], &task["queue"]), (Some(0), &"QUEUED".into(), &"songs".into()), "{task}");
+    assert_eq!(task["waiting_for"], "worker");
+
+    let table = broker.run(&["status", "a", "b"]);
+    assert_eq!(table.code, Some(4), "{table:?}");
+    assert!(table.stdout.starts_with("ID ") && table.stdout.lines().count() == 3, "{table:?}");
+    assert!(table.stdout.lines().all(|line| line.trim_end() == line && !line.is_empty()), "{table:?}");
+
+    let queues = broker.run(&["queues", "--json"]);
+    let songs = documents(&queues.stdout).into_iter().find(|queue| queue["queue"] == "songs").expect("it was made");
+    assert_eq!((&songs["ready"], &songs["leased"]), (&1.into(), &0.into()), "{songs}");
+    assert_eq!(broker.run(&["queues", "songs"]).code, Some(0));
+    assert_eq!(broker.run(&["queues", "none-of-this-name"]).code, Some(4));
+}
+
+#[test]
+fn every_option_of_a_submit_reaches_the_task() {
+    let (broker, _data) = started();
+    let submitted = broker.run(&[
+        "submit",
+        "songs.cluster",
+        "--id",
+        "노래 1",
+        "--queue",
+        "songs",
+        "--countdown",
+        "1h",
+        "--expires",
+        "2h",
+        "--priority",
+        "9",
+        "--shadow",
+        "cluster: Dynamite",
+        "--result-ttl",
+        "3h",
+        "--max-attempts",
+        "7",
+        "--header",
+        "a=b=c",
+        "--tag",
+        "x",
+        "--tag",
+        "y",
+    ]);
+    assert_eq!(submitted.stdout, "노래 1  SCHEDULED  created\n", "{submitted:?}");
+    let task = documents(&broker.run(&["status", "노래 1", "--json"]).stdout).remove(0);
+    let ms = |field: &str| task[field].as_i64().expect(field);
+    assert_eq!(ms("eta_at_ms") - ms("submitted_at_ms"), 3_600_000);
+    assert_eq!(ms("expires_at_ms") - ms("submitted_at_ms"), 7_200_000);
+    assert_eq!((ms("priority"), ms("attempts_max")), (9, 7));
+    assert_eq!((&task["shadow"], &task["headers"]["a"]), (&"cluster: Dynamite".into(), &"b=c".into()));
+    assert_eq!(task["tags"], serde_json::json!(["x", "y"]));
+    let details = broker.run(&["status", "노래 1"]).stdout;
+    assert!(details.contains("due") && details.contains("in 59m"), "{details}");
+}
+
+#[test]
+fn a_result_that_is_not_there_says_why_by_its_exit_code() {
+    let (broker, _data) = started();
+    broker.run(&["submit", "songs.cluster", "--id", "a"]);
+    for (arguments, code, sentence) in [
+        (["result", "nobody"].as_slice(), 4, "celeriac: no task nobody\n"),
+        (&["result", "a"], 7, "celeriac: task a has not ended, it is QUEUED\n"),
+        (&["result", "a", "--wait", "100ms"], 7, "celeriac: task a has not ended, it is QUEUED\n"),
+    ] {
+        let ended = broker.run(arguments);
+        assert_eq!(
+            (ended.code, ended.stderr.as_str(), ended.stdout.as_str()),
+            (Some(code), sentence, ""),
+            "{arguments:?}"
+        );
+    }
+    let waited = broker.run(&["submit", "songs.cluster", "--wait", "100ms", "--json"]);
+    assert_eq!((waited.code, documents(&waited.stdout).len()), (Some(7), 2), "{waited:?}");
+}
+
+#[test]
+fn only_ended_tasks_can_be_forgotten() {
+    let (broker, _data) = started();
+    broker.run(&["submit", "songs.cluster", "--id", "a"]);
+    let ended = broker.run(&["forget", "a", "nobody", "--json"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    let outcomes: Vec<_> = documents(&ended.stdout).into_iter().map(|document| document["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["not_finished", "not_found"], "{ended:?}");
+}
+
+#[test]
+fn a_watch_that_runs_out_of_time_says_so() {
+    let (broker, _data) = started();
+    broker.run(&["submit", "songs.cluster", "--id", "a"]);
+    let ended = broker.run(&["watch", "a", "a", "--wait", "300ms", "--json"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert_eq!(documents(&ended.stdout)[0]["state"], "QUEUED", "{ended:?}");
+}
+
+#[test]
+fn an_expired_task_ends_its_watch_with_6() {
+    let (broker, _data) = started();
+    broker.run(&["submit", "songs.cluster", "--id", "a", "--expires", "1s"]);
+    let ended = broker.run(&["watch", "a"]);
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.stdout.lines().last().is_some_and(|line| line.ends_with("REVOKED    expired")), "{ended:?}");
+    assert_eq!(broker.run(&["result", "a"]).code, Some(6));
+    assert_eq!(broker.run(&["forget", "a"]).code, Some(0));
+    assert_eq!(broker.run(&["status", "a"]).code, Some(4));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (broker, _data) = started();
+    let mut child = broker
+        .command(&["status", "a", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let ended: Ended = within_deadline(move || child.wait_with_output().expect("it ends")).into();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+}
+
+#[test]
+fn a_wrong_token_is_refused_and_the_right_one_works_from_url_variable_and_file() {
+    let data = TempDir::new().expect("a folder");
+    let token = data.path().join("token");
+    std::fs::write(&token, "s3%cret\n").expect("written");
+    let mut serve = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"]);
+    serve.arg(data.path().join("store")).arg("--token-file").arg(&token);
+    let broker = Broker::ready(serve);
+
+    let refused = broker.run(&["queues"]);
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+    assert_eq!(finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "s3%cret"), "").code, Some(0));
+    assert_eq!(finish(broker.command(&["queues"]).env("CELERIAC_TOKEN_FILE", &token), "").code, Some(0));
+    let url = format!("celeriac://s3%25cret@{}", broker.address);
+    assert_eq!(run(&["queues", "--url", &url]).code, Some(0));
+}
+
+#[test]
+fn term_and_int_end_a_broker_with_0_and_it_remembers() {
+    let data = TempDir::new().expect("a folder");
+    for signal in ["TERM", "INT"] {
+        let broker = Broker::start(data.path(), &[]);
+        let submitted = broker.run(&["submit", "songs.cluster", "--id", signal]);
+        assert_eq!(submitted.code, Some(0), "{submitted:?}");
+        assert_eq!(broker.stop(signal).code, Some(0));
+    }
+    let broker = Broker::start(data.path(), &[]);
+    assert_eq!(broker.run(&["status", "TERM", "INT"]).code, Some(0));
+}
+
+#[test]
+fn a_second_broker_on_the_same_folder_ends_with_11() {
+    let (_broker, data) = started();
+    let mut second = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data"]);
+    let ended = finish(second.arg(data.path()), "");
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(11), ""), "{ended:?}");
+    assert!(ended.stderr.starts_with("celeriac: ") && ended.stderr.lines().count() == 1, "{ended:?}");
+}
+
+#[test]
+fn an_address_in_use_ends_with_10() {
+    let (broker, _data) = started();
+    let other = TempDir::new().expect("a folder");
+    let mut second = celeriac(&["serve", "--listen", &broker.address, "--log", "off", "--data"]);
+    let ended = finish(second.arg(other.path()), "");
+    assert_eq!(ended.code, Some(10), "{ended:?}");
+    assert!(ended.stderr.contains(&broker.address), "{ended:?}");
+}
+
+#[test]
+fn the_service_manager_is_told_when_the_broker_is_ready_and_when_it_stops() {
+    let data = TempDir::new().expect("a folder");
+    let path = data.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    let mut serve = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
+    serve.arg(data.path().join("store")).env("NOTIFY_SOCKET", &path);
+    let broker = Broker::ready(serve);
+    let heard = |socket: &UnixDatagram| {
+        let socket = socket.try_clone().expect("cloned");
+        within_deadline(move || {
+            let mut buffer = [0; 256];
+            let length = socket.recv(&mut buffer).expect("a message");
+            String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+        })
+    };
+    assert_eq!(heard(&socket), "READY=1");
+    assert_eq!(broker.stop("TERM").code, Some(0));
+    assert_eq!(heard(&socket), "STOPPING=1");
+}
+
+#[test]
+fn a_log_in_json_is_one_object_per_line() {
+    let data = TempDir::new().expect("a folder");
+    let mut serve = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"]);
+    serve.arg(data.path()).stderr(Stdio::piped());
+    let ended = Broker::ready(serve).stop("TERM");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines = documents(&ended.stderr);
+    assert!(lines.iter().any(|line| line["message"] == "shutting down" && line["signal"] == "SIGTERM"), "{lines:?}");
+}

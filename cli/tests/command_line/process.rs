@@ -1,0 +1,117 @@
+//! Runs the built binary, in a clean environment and with a deadline, for the tests of this crate.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Nothing here takes longer, not even on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The binary, without any variable of the surrounding environment that could change what it does.
+pub(crate) fn celeriac(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_celeriac"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CELERIAC_") || name == "NOTIFY_SOCKET") {
+        command.env_remove(name);
+    }
+    command.args(arguments);
+    command
+}
+
+/// What a run that has ended left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("stdout is text"),
+            stderr: String::from_utf8(output.stderr).expect("stderr is text"),
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Ended {
+    finish(&mut celeriac(arguments), "")
+}
+
+/// Runs a prepared command to its end, with a text on stdin.
+pub(crate) fn finish(command: &mut Command, stdin: &str) -> Ended {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    // It may end without reading its stdin.
+    let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    within_deadline(move || child.wait_with_output().expect("it can be waited for")).into()
+}
+
+/// Panics when the work takes too long, so that a hang is a failure with a name.
+pub(crate) fn within_deadline<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(DEADLINE).expect("it ends within the deadline")
+}
+
+/// A broker in a process of its own, on a free port. Killed when dropped.
+pub(crate) struct Broker {
+    child: Option<Child>,
+    pub(crate) address: String,
+}
+
+impl Broker {
+    /// Starts a broker on a data folder and waits until it says that it is ready.
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        let mut command = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
+        command.arg(data).args(more);
+        Self::ready(command)
+    }
+
+    /// Starts a prepared `serve` and waits until it says that it is ready.
+    pub(crate) fn ready(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let line = within_deadline(move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("stdout is text");
+            line
+        });
+        let address =
+            line.trim_end().strip_prefix("celeriac: listening on ").unwrap_or_else(|| panic!("not ready: {line:?}"));
+        Self { address: address.to_owned(), child: Some(child) }
+    }
+
+    /// Runs a client command against this broker.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        finish(&mut self.command(arguments), "")
+    }
+
+    /// A client command for this broker, to be prepared further.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = celeriac(arguments);
+        command.env("CELERIAC_URL", format!("celeriac://{}", self.address));
+        command
+    }
+
+    /// Sends a signal, by its name, and returns what the broker left behind.
+    pub(crate) fn stop(mut self, signal: &str) -> Ended {
+        let child = self.child.take().expect("stopped once");
+        let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "the broker is still there");
+        within_deadline(move || child.wait_with_output().expect("it can be waited for")).into()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

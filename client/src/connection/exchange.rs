@@ -1,0 +1,313 @@
+//! The requests and watches of one connection, from the moment they are encoded to their answers. No I/O: bytes to be
+//! written are left in [`Exchange::outgoing`], frames that came are given to [`Exchange::accept`].
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use celeriac_proto::wire::{self, client_frame, server_frame};
+use tokio::sync::oneshot;
+use tokio_util::codec::Encoder;
+use tracing::{debug, warn};
+
+use super::handshake::Codec;
+use super::watching::WatchPart;
+use super::{Command, Reply};
+use crate::error::{Error, ErrorCode};
+
+const LENGTH_BYTES: usize = 4;
+
+/// Bytes encoded and not yet written, beyond which no further request is taken.
+const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
+
+/// The broker reads no further when so many requests are unanswered; a heartbeat must still get through.
+const IN_FLIGHT_RESERVE: usize = 8;
+
+/// What a frame asks of the task that owns the socket.
+#[allow(clippy::large_enum_variant, reason = "it lives for one call; a box would cost more")]
+pub(super) enum Accepted {
+    /// It was an answer.
+    Settled,
+    /// Something for the owner of the connection.
+    Push(server_frame::Body),
+    /// The broker answered Goodbye.
+    Parted,
+}
+
+pub(super) struct Exchange {
+    codec: Codec,
+    pub(super) outgoing: BytesMut,
+    frame_bytes_max: usize,
+    in_flight_max: usize,
+    request_id: u64,
+    pending: HashMap<u64, Pending>,
+    watches: HashMap<u64, WatchPart>,
+    /// Watches that the broker could not begin just now.
+    watch_later: Vec<WatchPart>,
+    goodbye_id: Option<u64>,
+    /// The broker gave the session up: the next connection begins a new one.
+    pub(super) session_lost: bool,
+    clock: BrokerClock,
+}
+
+struct Pending {
+    /// Kept for sending it again.
+    body: client_frame::Body,
+    sent_at_ms: i64,
+    watch: Option<WatchPart>,
+    /// None for a watch that is begun again after a reconnect.
+    reply: Option<oneshot::Sender<Reply>>,
+}
+
+/// The caller of a request, if it has one.
+struct ReplyTo(Option<oneshot::Sender<Reply>>);
+
+impl ReplyTo {
+    fn send(self, reply: Reply) {
+        if let Some(caller) = self.0 {
+            // The caller may have gone; then the answer is of no use to anybody.
+            let _ = caller.send(reply);
+        }
+    }
+
+    /// False only when the caller has gone.
+    fn is_awaited(&self) -> bool {
+        self.0.as_ref().is_none_or(|caller| !caller.is_closed())
+    }
+}
+
+/// What time it is at the broker, never later than it really is there.
+struct BrokerClock {
+    server_time_ms: i64,
+    heard_at: Instant,
+}
+
+impl BrokerClock {
+    fn set(server_time_ms: i64) -> Self {
+        Self { server_time_ms, heard_at: Instant::now() }
+    }
+
+    fn now_ms(&self) -> i64 {
+        let since = i64::try_from(self.heard_at.elapsed().as_millis()).unwrap_or(0);
+        self.server_time_ms.saturating_add(since)
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(codec: Codec, server_time_ms: i64, limits: wire::Limits) -> Self {
+        Self {
+            codec,
+            outgoing: BytesMut::with_capacity(16 * 1024),
+            frame_bytes_max: usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX),
+            in_flight_max: (limits.requests_in_flight_max as usize).saturating_sub(IN_FLIGHT_RESERVE).max(1),
+            // 1 was Hello.
+            request_id: 1,
+            pending: HashMap::new(),
+            watches: HashMap::new(),
+            watch_later: Vec::new(),
+            goodbye_id: None,
+            session_lost: false,
+            clock: BrokerClock::set(server_time_ms),
+        }
+    }
+
+    /// How many more requests may be taken now.
+    pub(super) fn room(&self) -> usize {
+        if self.outgoing.len() >= OUTGOING_BYTES_MAX {
+            return 0;
+        }
+        self.in_flight_max.saturating_sub(self.pending.len())
+    }
+
+    /// Whether nobody waits for an answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.values().all(|pending| pending.reply.is_none())
+    }
+
+    /// Encodes a request, unless its caller has gone.
+    pub(super) fn send(&mut self, command: Command) {
+        let Command { body, timeout, watch, reply } = command;
+        if !reply.is_closed() {
+            let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+            self.send_body(body, timeout_ms, watch, Some(reply));
+        }
+    }
+
+    /// Begins a watch of an earlier connection again.
+    pub(super) fn watch_again(&mut self, part: WatchPart) {
+        if part.sink().is_some() {
+            let body = client_frame::Body::Watch(part.request.clone());
+            self.send_body(body, 0, Some(part), None);
+        }
+    }
+
+    fn send_body(
+        &mut self,
+        body: client_frame::Body,
+        timeout_ms: u64,
+        watch: Option<WatchPart>,
+        reply: Option<oneshot::Sender<Reply>>,
+    ) {
+        let start = self.outgoing.len();
+        let (id, body) = self.encode(body, timeout_ms);
+        let length = self.outgoing.len() - start - LENGTH_BYTES;
+        if length > self.frame_bytes_max {
+            self.outgoing.truncate(start);
+            let message = format!("a request of {length} bytes, and the broker allows {}", self.frame_bytes_max);
+            match reply {
+                Some(reply) => drop(reply.send(Reply::Failed(Error::refused(ErrorCode::FrameTooLarge, message)))),
+                None => warn!("a watch cannot be begun again: {message}"),
+            }
+            return;
+        }
+        let sent_at_ms = self.clock.now_ms();
+        self.pending.insert(id, Pending { body, sent_at_ms, watch, reply });
+    }
+
+    /// Appends a frame to the outgoing bytes and gives its body back.
+    fn encode(&mut self, body: client_frame::Body, timeout_ms: u64) -> (u64, client_frame::Body) {
+        self.request_id += 1;
+        let frame = wire::ClientFrame { request_id: self.request_id, timeout_ms, body: Some(body) };
+        self.codec.encode(&frame, &mut self.outgoing).expect("a request is shorter than 4 GiB");
+        (self.request_id, frame.body.expect("set above"))
+    }
+
+    /// Sends a heartbeat and lets go of what nobody waits for any more.
+    pub(super) fn beat(&mut self, running: u32, memory_bytes: u64) {
+        // A watch that nobody waits for any more stays until its answer names what to unwatch.
+        self.pending.retain(|_, pending| {
+            pending.watch.is_some() || pending.reply.as_ref().is_none_or(|reply| !reply.is_closed())
+        });
+        let abandoned: Vec<u64> =
+            self.watches.iter().filter(|(_, part)| part.sink().is_none()).map(|(id, _)| *id).collect();
+        abandoned.into_iter().for_each(|watch_id| self.unwatch(watch_id));
+        std::mem::take(&mut self.watch_later).into_iter().for_each(|part| self.watch_again(part));
+        self.encode(client_frame::Body::Heartbeat(wire::Heartbeat { running, memory_bytes }), 0);
+    }
+
+    /// Asks to part. Answered by [`Accepted::Parted`], or by the broker closing the connection.
+    pub(super) fn say_goodbye(&mut self) {
+        if self.goodbye_id.is_none() {
+            self.goodbye_id = Some(self.encode(client_frame::Body::Goodbye(wire::Goodbye {}), 0).0);
+        }
+    }
+
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.goodbye_id.is_some()
+    }
+
+    fn unwatch(&mut self, watch_id: u64) {
+        self.watches.remove(&watch_id);
+        // Its answer is of no interest and is ignored when it comes.
+        self.encode(client_frame::Body::Unwatch(wire::Unwatch { watch_id }), 0);
+    }
+
+    /// Takes a frame of the broker.
+    pub(super) fn accept(&mut self, frame: wire::ServerFrame) -> Accepted {
+        let Some(body) = frame.body else {
+            // A kind of answer that this version does not know; an unknown push is none of our business.
+            if let Some(Pending { reply: Some(reply), .. }) = self.pending.remove(&frame.request_id) {
+                let _ = reply.send(Reply::Failed(Error::Protocol("an answer of an unknown kind".to_owned())));
+            }
+            return Accepted::Settled;
+        };
+        if let server_frame::Body::HeartbeatReply(reply) = &body {
+            self.clock = BrokerClock::set(reply.server_time_ms);
+            return Accepted::Settled;
+        }
+        if frame.request_id == 0 {
+            return self.accept_push(body);
+        }
+        if self.goodbye_id == Some(frame.request_id) {
+            return Accepted::Parted;
+        }
+        // An answer whose caller has gone, or one that nobody asked for: nothing depends on it.
+        let Some(pending) = self.pending.remove(&frame.request_id) else { return Accepted::Settled };
+        self.settle(pending, body);
+        Accepted::Settled
+    }
+
+    fn accept_push(&mut self, body: server_frame::Body) -> Accepted {
+        match body {
+            server_frame::Body::Transition(wire::Transition { watch_id, task }) => {
+                let sink = self.watches.get(&watch_id).map(WatchPart::sink);
+                match (sink, task) {
+                    (Some(Some(sink)), Some(task)) => sink.push(task),
+                    (Some(None), _) => self.unwatch(watch_id),
+                    _ => {}
+                }
+                Accepted::Settled
+            }
+            server_frame::Body::Error(error) => {
+                self.accept_push(server_frame::Body::Closing(wire::Closing { error: Some(error) }))
+            }
+            server_frame::Body::Closing(closing) => {
+                let code = closing.error.as_ref().map(wire::Error::code);
+                self.session_lost |= code == Some(ErrorCode::SessionLost);
+                Accepted::Push(server_frame::Body::Closing(closing))
+            }
+            body => Accepted::Push(body),
+        }
+    }
+
+    fn settle(&mut self, pending: Pending, answer: server_frame::Body) {
+        let Pending { body, sent_at_ms, watch, reply } = pending;
+        let reply = ReplyTo(reply);
+        match (answer, watch) {
+            (server_frame::Body::Error(error), None) if error.code() == ErrorCode::ShuttingDown => {
+                reply.send(Reply::Interrupted { body, sent_at_ms, refused: Some(error) });
+            }
+            (server_frame::Body::Error(error), Some(part)) if reply.0.is_none() => self.watch_refused(part, error),
+            (server_frame::Body::Error(error), _) => reply.send(Reply::Failed(error.into())),
+            (server_frame::Body::WatchReply(begun), Some(part)) => {
+                let watch_id = begun.watch_id;
+                match part.sink() {
+                    Some(sink) if reply.is_awaited() => {
+                        begun.tasks.into_iter().for_each(|task| sink.push(task));
+                        self.watches.insert(watch_id, part);
+                    }
+                    _ => self.unwatch(watch_id),
+                }
+                let tasks = Vec::new();
+                reply.send(Reply::Answer(server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks })));
+            }
+            (answer, _) => reply.send(Reply::Answer(answer)),
+        }
+    }
+
+    /// A watch was not begun again after a reconnect. Its owner cannot see the refusal, only the end of the watch.
+    fn watch_refused(&mut self, part: WatchPart, error: wire::Error) {
+        debug!(code = error.code().as_str_name(), "a watch was not begun again: {}", error.message);
+        if error.retryable {
+            self.watch_later.push(part);
+        } else if let Some(sink) = part.sink() {
+            sink.end();
+        }
+    }
+
+    /// Ends every `Wait`: closing does not wait for them.
+    pub(super) fn end_waits(&mut self) {
+        let waits = |pending: &Pending| matches!(pending.body, client_frame::Body::Wait(_));
+        for (_, mut pending) in self.pending.extract_if(|_, pending| waits(pending)) {
+            if let Some(reply) = pending.reply.take() {
+                let _ = reply.send(Reply::Failed(Error::Closed));
+            }
+        }
+    }
+
+    /// The connection is gone: tells every caller, and returns the watches that the next connection has to begin.
+    pub(super) fn interrupt(self) -> Vec<WatchPart> {
+        let mut parts: Vec<WatchPart> = self.watches.into_values().chain(self.watch_later).collect();
+        for pending in self.pending.into_values() {
+            let Pending { body, sent_at_ms, watch, reply } = pending;
+            match (reply, watch) {
+                // The caller of a watch begins it again itself.
+                (Some(reply), _) => drop(reply.send(Reply::Interrupted { body, sent_at_ms, refused: None })),
+                (None, Some(part)) => parts.push(part),
+                (None, None) => {}
+            }
+        }
+        parts.retain(|part| part.sink().is_some());
+        parts
+    }
+}

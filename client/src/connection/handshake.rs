@@ -1,0 +1,145 @@
+//! From an address to a connection that may be used: TCP, Hello, Welcome. One attempt; repeating is the driver's work.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, PROTOCOL_VERSION};
+use celeriac_proto::wire::{self, client_frame, server_frame};
+use celeriac_proto::{FrameCodec, FrameError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::ConnectionOptions;
+use crate::error::{Error, ErrorCode};
+
+pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
+
+/// The longest frame taken from a broker. Answers carry many results at once and may be longer than what a client may
+/// send; memory is taken as the bytes come.
+const RECEIVED_FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A connection whose handshake is over.
+pub(super) struct Link {
+    pub(super) stream: TcpStream,
+    pub(super) codec: Codec,
+    /// What came after the Welcome.
+    pub(super) incoming: BytesMut,
+    pub(super) welcome: wire::Welcome,
+}
+
+/// Connects once.
+pub(super) async fn connect(options: &ConnectionOptions, session_id: &str) -> Result<Link, Error> {
+    let unreachable = |source: io::Error| Error::Connect { address: options.address.clone(), source: Arc::new(source) };
+    match timeout(options.connect_timeout, greet(options, session_id)).await {
+        Ok(Ok(link)) => Ok(link),
+        Ok(Err(Failure::Unreachable(source))) => Err(unreachable(source)),
+        Ok(Err(Failure::NotLetIn { code, message })) => Err(Error::Handshake { code, message }),
+        Err(_) => Err(unreachable(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no broker answered within {:?}", options.connect_timeout),
+        ))),
+    }
+}
+
+enum Failure {
+    Unreachable(io::Error),
+    NotLetIn { code: ErrorCode, message: String },
+}
+
+impl Failure {
+    fn no_broker(message: impl Into<String>) -> Self {
+        Failure::NotLetIn { code: ErrorCode::Unspecified, message: message.into() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Unreachable(error)
+    }
+}
+
+impl From<FrameError> for Failure {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Io(error) => Failure::Unreachable(error),
+            error => Failure::no_broker(format!("what answers is no Celeriac broker: {error}")),
+        }
+    }
+}
+
+async fn greet(options: &ConnectionOptions, session_id: &str) -> Result<Link, Failure> {
+    let mut stream = TcpStream::connect(&options.address).await?;
+    // Small frames are written together here already; waiting for more in the kernel only adds delay.
+    stream.set_nodelay(true)?;
+    let mut codec = Codec::new(RECEIVED_FRAME_BYTES_MAX);
+    let mut buffer = BytesMut::new();
+    codec.encode(&hello(options, session_id), &mut buffer)?;
+    if buffer.len() > FRAME_BYTES_MAX_BEFORE_HELLO {
+        return Err(Failure::NotLetIn {
+            code: ErrorCode::FrameTooLarge,
+            message: format!(
+                "the names of all queues and tasks make a Hello of {} bytes, and {FRAME_BYTES_MAX_BEFORE_HELLO} are allowed",
+                buffer.len()
+            ),
+        });
+    }
+    stream.write_all(&buffer).await?;
+    buffer.clear();
+    loop {
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Err(
+                io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection in the handshake").into()
+            );
+        }
+        if buffer.starts_with(b"HTTP") {
+            return Err(Failure::no_broker("what answers speaks HTTP"));
+        }
+        if let Some(frame) = codec.decode(&mut buffer)? {
+            let welcome = admitted(frame)?;
+            return Ok(Link { stream, codec, incoming: buffer, welcome });
+        }
+    }
+}
+
+fn hello(options: &ConnectionOptions, session_id: &str) -> wire::ClientFrame {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let hello = wire::Hello {
+        protocol_min: PROTOCOL_VERSION,
+        protocol_max: PROTOCOL_VERSION,
+        client_name: options.client_name.clone(),
+        client_version: options.client_version.clone(),
+        token: options.token.clone(),
+        instance_id: options.instance_id.clone(),
+        session_id: session_id.to_owned(),
+        heartbeat_ms: options.heartbeat.map(millis).unwrap_or_default(),
+        features: Vec::new(),
+        worker: options.worker.clone(),
+    };
+    wire::ClientFrame {
+        request_id: 1,
+        timeout_ms: millis(options.connect_timeout),
+        body: Some(client_frame::Body::Hello(hello)),
+    }
+}
+
+fn admitted(frame: wire::ServerFrame) -> Result<wire::Welcome, Failure> {
+    match frame.body {
+        Some(server_frame::Body::Welcome(welcome)) if welcome.protocol == PROTOCOL_VERSION => Ok(welcome),
+        Some(server_frame::Body::Welcome(welcome)) => Err(Failure::NotLetIn {
+            code: ErrorCode::VersionMismatch,
+            message: format!(
+                "the broker chose version {} of the protocol, this client speaks {PROTOCOL_VERSION}",
+                welcome.protocol
+            ),
+        }),
+        Some(server_frame::Body::Error(error))
+        | Some(server_frame::Body::Closing(wire::Closing { error: Some(error) })) => {
+            Err(Failure::NotLetIn { code: error.code(), message: error.message })
+        }
+        _ => Err(Failure::no_broker("it answered Hello with something other than Welcome")),
+    }
+}

@@ -1,0 +1,190 @@
+//! Where a broker is: `celeriac://[token@]host[:port]`. Parses and prints; resolving names is the connection's work.
+
+use std::fmt;
+use std::str::FromStr;
+
+use celeriac_proto::limits::DEFAULT_PORT;
+
+const SCHEME: &str = "celeriac://";
+
+/// Why a text is not the address of a broker.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidUrl {
+    /// Another scheme, or none.
+    #[error("it must begin with `celeriac://`, as in `celeriac://token@localhost:{DEFAULT_PORT}`")]
+    Scheme,
+    /// Nothing between the token and the port.
+    #[error("it names no host")]
+    NoHost,
+    /// Not a number from 1 to 65535.
+    #[error("`{0}` is not a port")]
+    Port(String),
+    /// An IPv6 address has to stand in brackets.
+    #[error("an IPv6 address stands in brackets, as in `celeriac://[::1]:{DEFAULT_PORT}`")]
+    Brackets,
+    /// A `%` that is not followed by two hexadecimal digits, or bytes that are not UTF-8.
+    #[error("the token has a `%` that is not followed by two hexadecimal digits of UTF-8 text; write `%25` for `%`")]
+    Percent,
+    /// Something after the port.
+    #[error("nothing may follow the port, and `{0}` does")]
+    Rest(String),
+}
+
+/// The address of a broker and the token to show it.
+///
+/// ```
+/// let url: celeriac_client::BrokerUrl = "celeriac://s3cret@broker.example".parse()?;
+/// assert_eq!(url.address(), "broker.example:23537");
+/// assert_eq!(url.token(), "s3cret");
+/// # Ok::<(), celeriac_client::InvalidUrl>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrokerUrl {
+    host: String,
+    port: u16,
+    token: String,
+}
+
+impl BrokerUrl {
+    /// Host and port, ready for resolving; an IPv6 address in brackets.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The host without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; the protocol's own when the text named none.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The token with percent signs decoded; empty when there is none.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let rest = text.trim().strip_prefix(SCHEME).ok_or(InvalidUrl::Scheme)?;
+        // The last `@`: a token may hold one, a host may not.
+        let (token, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (host_and_port, tail) = match rest.find(['/', '?', '#']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        if !matches!(tail, "" | "/") {
+            return Err(InvalidUrl::Rest(tail.to_owned()));
+        }
+        let (host, port) = split_port(host_and_port)?;
+        if host.is_empty() {
+            return Err(InvalidUrl::NoHost);
+        }
+        Ok(Self { host: host.to_owned(), port, token: percent_decode(token)? })
+    }
+}
+
+fn split_port(text: &str) -> Result<(&str, u16), InvalidUrl> {
+    let (host, after) = match text.strip_prefix('[') {
+        Some(inner) => inner.split_once(']').ok_or(InvalidUrl::Brackets)?,
+        None => match text.split_once(':') {
+            Some((_, port)) if port.contains(':') => return Err(InvalidUrl::Brackets),
+            Some((host, _)) => (host, &text[host.len()..]),
+            None => (text, ""),
+        },
+    };
+    if after.is_empty() {
+        return Ok((host, DEFAULT_PORT));
+    }
+    let digits = after.strip_prefix(':').ok_or_else(|| InvalidUrl::Rest(after.to_owned()))?;
+    match digits.parse::<u16>() {
+        Ok(port) if port > 0 && !digits.starts_with('+') => Ok((host, port)),
+        _ => Err(InvalidUrl::Port(digits.to_owned())),
+    }
+}
+
+fn percent_decode(text: &str) -> Result<String, InvalidUrl> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first != b'%' {
+            bytes.push(first);
+            rest = tail;
+            continue;
+        }
+        let [high, low, tail @ ..] = tail else { return Err(InvalidUrl::Percent) };
+        let digit = |byte: u8| (byte as char).to_digit(16).ok_or(InvalidUrl::Percent);
+        let value = digit(*high)? * 16 + digit(*low)?;
+        bytes.push(u8::try_from(value).map_err(|_| InvalidUrl::Percent)?);
+        rest = tail;
+    }
+    String::from_utf8(bytes).map_err(|_| InvalidUrl::Percent)
+}
+
+/// The token is a secret and is never printed.
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = if self.token.is_empty() { "" } else { "***@" };
+        write!(f, "{SCHEME}{token}{}", self.address())
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<(String, String), InvalidUrl> {
+        text.parse::<BrokerUrl>().map(|url| (url.address(), url.token().to_owned()))
+    }
+
+    #[test]
+    fn host_port_and_token_are_taken_apart() {
+        let ok = |address: &str, token: &str| Ok((address.to_owned(), token.to_owned()));
+        assert_eq!(parse("celeriac://localhost"), ok("localhost:23537", ""));
+        assert_eq!(parse("celeriac://10.0.0.1:9/"), ok("10.0.0.1:9", ""));
+        assert_eq!(parse("celeriac://s%40p%C3%A4t@host:1"), ok("host:1", "s@pät"));
+        assert_eq!(parse("celeriac://a@b@host"), ok("host:23537", "a@b"));
+        assert_eq!(parse("celeriac://a/b@host"), ok("host:23537", "a/b"));
+        assert_eq!(parse("celeriac://t@[::1]:7"), ok("[::1]:7", "t"));
+        assert_eq!(parse("celeriac://[fe80::1%25eth0]"), ok("[fe80::1%25eth0]:23537", ""));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_its_reason() {
+        assert_eq!(parse("localhost:1"), Err(InvalidUrl::Scheme));
+        assert_eq!(parse("redis://localhost"), Err(InvalidUrl::Scheme));
+        assert_eq!(parse("celeriac://"), Err(InvalidUrl::NoHost));
+        assert_eq!(parse("celeriac://token@:1"), Err(InvalidUrl::NoHost));
+        assert_eq!(parse("celeriac://host:0"), Err(InvalidUrl::Port("0".into())));
+        assert_eq!(parse("celeriac://host:70000"), Err(InvalidUrl::Port("70000".into())));
+        assert_eq!(parse("celeriac://host:"), Err(InvalidUrl::Port("".into())));
+        assert_eq!(parse("celeriac://::1:7"), Err(InvalidUrl::Brackets));
+        assert_eq!(parse("celeriac://[::1"), Err(InvalidUrl::Brackets));
+        assert_eq!(parse("celeriac://[::1]7"), Err(InvalidUrl::Rest("7".into())));
+        assert_eq!(parse("celeriac://to%ken@host"), Err(InvalidUrl::Percent));
+        assert_eq!(parse("celeriac://to%ff@host"), Err(InvalidUrl::Percent));
+        assert_eq!(parse("celeriac://host:1/0"), Err(InvalidUrl::Rest("/0".into())));
+    }
+
+    #[test]
+    fn a_printed_address_does_not_tell_the_token() {
+        let url: BrokerUrl = "celeriac://s3cret@host".parse().expect("a good address");
+        assert_eq!(format!("{url} {url:?}"), "celeriac://***@host:23537 celeriac://***@host:23537");
+    }
+}

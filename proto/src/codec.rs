@@ -1,0 +1,377 @@
+//! Frames on a byte stream: a big-endian u32 length, then one protobuf message.
+//!
+//! Here a peer is not trusted: nothing is allocated because it was announced, and a frame that would
+//! grow in memory far beyond its bytes is refused unread. What the broker answers to a fault is not
+//! decided here, nor is anything checked that the messages mean.
+
+use std::io;
+use std::marker::PhantomData;
+
+use bytes::{Buf, BufMut, BytesMut};
+use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
+use tokio_util::codec::{Decoder, Encoder};
+
+use crate::limits::{FRAME_ITEMS_MAX, FRAME_ITEMS_MAX_BEFORE_HELLO};
+
+/// Why the bytes of a peer are not a frame. All of them end the connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A frame of no bytes says nothing and is never sent.
+    #[error("a frame of length 0")]
+    Empty,
+    /// The length is over what this connection may send; nothing was allocated for it.
+    #[error("a frame of {length} bytes, and {max} are allowed")]
+    TooLarge {
+        /// As announced by the peer.
+        length: usize,
+        /// As allowed.
+        max: usize,
+    },
+    /// More items in one frame than any batch may have; it was not decoded.
+    #[error("a frame of more than {max} items")]
+    TooManyItems {
+        /// As allowed.
+        max: usize,
+    },
+    /// The first bytes are those of a protocol that people mistake this port for.
+    #[error("this is the port of a Celeriac broker, and the bytes are {0}")]
+    OtherProtocol(&'static str),
+    /// The length was right and the message was not.
+    #[error("a frame that is no message of this protocol: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// The peer closed in the middle of a frame, or the connection failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Decodes frames into `In` and encodes `Out` into frames.
+///
+/// The limit bounds what may arrive; it is low until the handshake is over.
+#[derive(Debug)]
+pub struct FrameCodec<In, Out> {
+    frame_bytes_max: usize,
+    direction: PhantomData<fn(Out) -> In>,
+}
+
+const LENGTH_BYTES: usize = 4;
+
+/// What is reserved at once for a frame that has not arrived: one read of a busy socket.
+const RESERVE_BYTES_MAX: usize = 64 * 1024;
+
+/// An item of two bytes on the wire takes up to 500 in memory, so a frame may have one item for so many
+/// bytes of the connection's limit.
+const LIMIT_BYTES_PER_ITEM: usize = 64;
+
+impl<In, Out> FrameCodec<In, Out> {
+    /// A codec that takes frames of up to `frame_bytes_max` bytes, the length not counted.
+    pub fn new(frame_bytes_max: usize) -> Self {
+        Self { frame_bytes_max, direction: PhantomData }
+    }
+
+    /// Changes the bound, as the handshake does.
+    pub fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
+    fn frame_items_max(&self) -> usize {
+        (self.frame_bytes_max / LIMIT_BYTES_PER_ITEM).clamp(FRAME_ITEMS_MAX_BEFORE_HELLO, FRAME_ITEMS_MAX)
+    }
+
+    /// Takes one whole frame's body off the front of `buffer`, if it is there.
+    fn split_frame(&self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, FrameError> {
+        let Some(prefix) = buffer.first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*prefix) as usize;
+        if length == 0 {
+            return Err(FrameError::Empty);
+        }
+        if length > self.frame_bytes_max {
+            if let Some(protocol) = other_protocol(prefix) {
+                return Err(FrameError::OtherProtocol(protocol));
+            }
+            return Err(FrameError::TooLarge { length, max: self.frame_bytes_max });
+        }
+        if buffer.len() < LENGTH_BYTES + length {
+            // What is missing is allocated as it comes, not as it is announced.
+            buffer.reserve((LENGTH_BYTES + length - buffer.len()).min(RESERVE_BYTES_MAX));
+            return Ok(None);
+        }
+        buffer.advance(LENGTH_BYTES);
+        Ok(Some(buffer.split_to(length)))
+    }
+}
+
+/// Names the protocol that a length over the limit really is the beginning of.
+fn other_protocol(prefix: &[u8; LENGTH_BYTES]) -> Option<&'static str> {
+    match prefix {
+        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" | b"DELE" | b"PATC" | b"CONN" | b"PRI " => Some("HTTP"),
+        [0x16, 3, ..] => Some("TLS"),
+        b"AMQP" => Some("AMQP"),
+        [b'*', b'1'..=b'9', ..] => Some("Redis"),
+        b"SSH-" => Some("SSH"),
+        _ => None,
+    }
+}
+
+/// Counts the fields of a frame and of its body, which is where every batch keeps its items.
+///
+/// It steps over the items without looking into them. Bytes that are no protobuf end the count: the decoder
+/// will say what is wrong with them.
+fn has_more_items_than(max: usize, frame: &[u8]) -> bool {
+    let mut items = 0;
+    let mut bodies = frame;
+    while let Some(field) = next_field(&mut bodies) {
+        items += 1;
+        let mut body = field;
+        while items <= max && next_field(&mut body).is_some() {
+            items += 1;
+        }
+        if items > max {
+            return true;
+        }
+    }
+    false
+}
+
+/// Takes one field off the front of a message and returns its content, which is empty unless it has a length.
+fn next_field<'a>(message: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (_, wire_type) = decode_key(message).ok()?;
+    let length = match wire_type {
+        WireType::Varint => {
+            decode_varint(message).ok()?;
+            return Some(&[]);
+        }
+        WireType::SixtyFourBit => 8,
+        WireType::ThirtyTwoBit => 4,
+        WireType::LengthDelimited => usize::try_from(decode_varint(message).ok()?).ok()?,
+        // No message of ours has groups, and the decoder bounds how deep it follows them.
+        WireType::StartGroup | WireType::EndGroup => 0,
+    };
+    let (content, rest) = message.split_at_checked(length)?;
+    *message = rest;
+    Some(if wire_type == WireType::LengthDelimited { content } else { &[] })
+}
+
+impl<In: Message + Default, Out> Decoder for FrameCodec<In, Out> {
+    type Item = In;
+    type Error = FrameError;
+
+    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<In>, FrameError> {
+        match self.split_frame(buffer)? {
+            Some(frame) => {
+                let max = self.frame_items_max();
+                if has_more_items_than(max, &frame) {
+                    return Err(FrameError::TooManyItems { max });
+                }
+                Ok(Some(In::decode(frame.freeze())?))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl<In, Out: Message> Encoder<&Out> for FrameCodec<In, Out> {
+    type Error = FrameError;
+
+    fn encode(&mut self, frame: &Out, buffer: &mut BytesMut) -> Result<(), FrameError> {
+        let length = frame.encoded_len();
+        let Ok(prefix) = u32::try_from(length) else {
+            return Err(FrameError::TooLarge { length, max: u32::MAX as usize });
+        };
+        buffer.reserve(LENGTH_BYTES + length);
+        buffer.put_u32(prefix);
+        frame.encode_raw(buffer);
+        Ok(())
+    }
+}
+
+impl<In, Out: Message> Encoder<Out> for FrameCodec<In, Out> {
+    type Error = FrameError;
+
+    fn encode(&mut self, frame: Out, buffer: &mut BytesMut) -> Result<(), FrameError> {
+        self.encode(&frame, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{ClientFrame, Heartbeat, Hello, ServerFrame, Submit, Task, client_frame::Body};
+
+    type BrokerCodec = FrameCodec<ClientFrame, ServerFrame>;
+    type ClientCodec = FrameCodec<ServerFrame, ClientFrame>;
+
+    fn encoded(frame: &ClientFrame) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        ClientCodec::new(1024).encode(frame.clone(), &mut bytes).expect("it encodes");
+        bytes
+    }
+
+    fn hello() -> ClientFrame {
+        ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Body::Hello(Hello::default())) }
+    }
+
+    /// What the broker makes of `bytes` when the limit is that of a new connection.
+    fn received(bytes: &[u8]) -> Result<Option<ClientFrame>, FrameError> {
+        BrokerCodec::new(64 * 1024).decode(&mut BytesMut::from(bytes))
+    }
+
+    #[test]
+    fn frames_that_arrive_byte_by_byte_come_out_whole_and_once() {
+        let mut stream = encoded(&hello());
+        let second = ClientFrame { request_id: 2, timeout_ms: 9, body: Some(Body::Heartbeat(Heartbeat::default())) };
+        stream.extend_from_slice(&encoded(&second));
+
+        let mut codec = BrokerCodec::new(1024);
+        let mut buffer = BytesMut::new();
+        let mut frames = Vec::new();
+        for byte in stream {
+            buffer.put_u8(byte);
+            frames.extend(codec.decode(&mut buffer).expect("every byte is right"));
+        }
+        assert_eq!(frames, [hello(), second]);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn frames_that_arrive_together_come_out_one_by_one() {
+        let mut buffer = encoded(&hello());
+        buffer.unsplit(encoded(&hello()));
+        let mut codec = BrokerCodec::new(1024);
+        assert_eq!(codec.decode(&mut buffer).expect("first"), Some(hello()));
+        assert_eq!(codec.decode(&mut buffer).expect("second"), Some(hello()));
+        assert_eq!(codec.decode(&mut buffer).expect("nothing more"), None);
+    }
+
+    #[test]
+    fn a_frame_of_length_0_is_refused() {
+        assert!(matches!(received(&[0, 0, 0, 0]), Err(FrameError::Empty)));
+    }
+
+    #[test]
+    fn a_frame_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
+        let bytes = encoded(&hello());
+        let length = bytes.len() - LENGTH_BYTES;
+        let decoded = BrokerCodec::new(length).decode(&mut bytes.clone());
+        assert_eq!(decoded.expect("it fits"), Some(hello()));
+        let refused = BrokerCodec::new(length - 1).decode(&mut bytes.clone());
+        assert!(matches!(refused, Err(FrameError::TooLarge { length: l, max }) if l == length && max == length - 1));
+    }
+
+    #[test]
+    fn the_limit_follows_the_handshake() {
+        let bytes = [0, 1, 0, 1];
+        let mut codec = BrokerCodec::new(64 * 1024);
+        assert!(matches!(codec.decode(&mut BytesMut::from(&bytes[..])), Err(FrameError::TooLarge { .. })));
+        codec.set_frame_bytes_max(128 * 1024);
+        assert!(matches!(codec.decode(&mut BytesMut::from(&bytes[..])), Ok(None)));
+    }
+
+    #[test]
+    fn nothing_is_allocated_for_a_length_over_the_limit() {
+        for length in [1_u32 << 31, u32::MAX, 64 * 1024 + 1] {
+            let mut buffer = BytesMut::from(&length.to_be_bytes()[..]);
+            let before = buffer.capacity();
+            let refused = BrokerCodec::new(64 * 1024).decode(&mut buffer);
+            assert!(matches!(refused, Err(FrameError::TooLarge { .. })), "{length}");
+            assert_eq!(buffer.capacity(), before);
+        }
+    }
+
+    #[test]
+    fn a_length_within_the_limit_allocates_only_what_the_next_read_needs() {
+        let mut buffer = BytesMut::from(&(16_u32 * 1024 * 1024).to_be_bytes()[..]);
+        let waiting = BrokerCodec::new(16 * 1024 * 1024).decode(&mut buffer);
+        assert!(matches!(waiting, Ok(None)));
+        assert!(buffer.capacity() <= 2 * RESERVE_BYTES_MAX, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn a_peer_that_closes_in_the_middle_of_a_frame_is_an_error_and_between_frames_is_not() {
+        let whole = encoded(&hello());
+        for cut in 1..whole.len() {
+            let mut half = BytesMut::from(&whole[..cut]);
+            assert!(matches!(BrokerCodec::new(1024).decode_eof(&mut half), Err(FrameError::Io(_))), "{cut}");
+        }
+        assert!(matches!(BrokerCodec::new(1024).decode_eof(&mut BytesMut::new()), Ok(None)));
+    }
+
+    #[test]
+    fn other_protocols_are_named() {
+        let cases: [(&[u8], &str); 7] = [
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP"),
+            (b"POST /submit HTTP/1.1\r\n", "HTTP"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP"),
+            (&[0x16, 3, 1, 2, 0, 1, 0], "TLS"),
+            (b"AMQP\0\0\x09\x01", "AMQP"),
+            (b"*1\r\n$4\r\nPING\r\n", "Redis"),
+            (b"SSH-2.0-OpenSSH_9.9\r\n", "SSH"),
+        ];
+        for (bytes, name) in cases {
+            assert!(matches!(received(bytes), Err(FrameError::OtherProtocol(n)) if n == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_malformed() {
+        let bodies: [&[u8]; 5] = [
+            // A field number of 0.
+            &[0x00, 0x00],
+            // A length that goes past the end.
+            &[0x82, 0x01, 0x7f, 0x00],
+            // A number that never ends.
+            &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            // A body that should be a message and is a number.
+            &[0x80, 0x01, 0x01],
+            // A client name that is not UTF-8.
+            &[0x82, 0x01, 0x03, 0x1a, 0x01, 0xff],
+        ];
+        for body in bodies {
+            let mut bytes = BytesMut::new();
+            bytes.put_u32(u32::try_from(body.len()).expect("it is short"));
+            bytes.put_slice(body);
+            assert!(matches!(received(&bytes), Err(FrameError::Malformed(_))), "{body:02x?}");
+        }
+    }
+
+    #[test]
+    fn groups_nested_without_end_are_malformed_and_do_not_overflow_the_stack() {
+        let mut bytes = BytesMut::new();
+        bytes.put_u32(60_000);
+        bytes.put_bytes(0x0b, 60_000);
+        assert!(matches!(received(&bytes), Err(FrameError::TooManyItems { .. } | FrameError::Malformed(_))));
+        let mut bytes = BytesMut::new();
+        bytes.put_u32(1_000);
+        bytes.put_bytes(0x0b, 1_000);
+        assert!(matches!(received(&bytes), Err(FrameError::Malformed(_))));
+    }
+
+    #[test]
+    fn unknown_fields_are_skipped() {
+        let mut message = BytesMut::new();
+        hello().encode_raw(&mut message);
+        // Field 1000, three bytes.
+        message.put_slice(&[0xc2, 0x3e, 0x03, 1, 2, 3]);
+        let mut bytes = BytesMut::new();
+        bytes.put_u32(u32::try_from(message.len()).expect("it is short"));
+        bytes.unsplit(message);
+        assert_eq!(received(&bytes).expect("it decodes"), Some(hello()));
+    }
+
+    #[test]
+    fn more_items_than_any_batch_has_are_refused_before_they_take_memory() {
+        let submit = |tasks| ClientFrame {
+            request_id: 1,
+            timeout_ms: 0,
+            body: Some(Body::Submit(Submit { tasks: vec![Task::default(); tasks] })),
+        };
+        // Two bytes each on the wire: 60 KB in all, 15 MB once decoded.
+        let refused = received(&encoded(&submit(30_000)));
+        assert!(matches!(refused, Err(FrameError::TooManyItems { max: 1_024 })));
+        let batch = BrokerCodec::new(crate::limits::FRAME_BYTES_MAX).decode(&mut encoded(&submit(10_000)));
+        assert_eq!(batch.expect("a full batch passes"), Some(submit(10_000)));
+    }
+}

@@ -1,0 +1,134 @@
+//! The names of the glossary as parsed types: a value of one of these types has been checked.
+//!
+//! Any UTF-8 text of 1 to 255 bytes is a name, control characters and spaces included: ids are tokens, URLs
+//! and keys of other systems, and the broker never cuts them up. Who prints a name escapes it; that does not live here.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::limits::NAME_BYTES_MAX;
+
+/// A name that is empty or longer than [`NAME_BYTES_MAX`] bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidName {
+    /// Names have at least one byte.
+    #[error("a {0} must not be empty")]
+    Empty(&'static str),
+    /// Names have at most [`NAME_BYTES_MAX`] bytes; the second field is how many this one has.
+    #[error("a {0} has at most {NAME_BYTES_MAX} bytes, this one has {1}")]
+    TooLong(&'static str, usize),
+}
+
+fn check(what: &'static str, text: &str) -> Result<(), InvalidName> {
+    match text.len() {
+        0 => Err(InvalidName::Empty(what)),
+        1..=NAME_BYTES_MAX => Ok(()),
+        bytes => Err(InvalidName::TooLong(what, bytes)),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Checks the length; takes any UTF-8 text of 1 to 255 bytes.
+            ///
+            /// # Errors
+            /// [`InvalidName`] for an empty or too long text.
+            pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidName> {
+                let text = text.into();
+                check($what, &text)?;
+                Ok(Self(text))
+            }
+
+            /// The text as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = InvalidName;
+            fn try_from(text: &str) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.into_string()
+            }
+        }
+    };
+}
+
+name!(
+    /// The id of a task: chosen by its producer, unique in the broker.
+    TaskId,
+    "task id"
+);
+name!(
+    /// What a task runs, e.g. `songs.cluster`.
+    TaskName,
+    "task name"
+);
+name!(
+    /// Where tasks wait.
+    QueueName,
+    "queue name"
+);
+
+impl Default for QueueName {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_1_to_255_bytes() {
+        assert_eq!(TaskId::parse(""), Err(InvalidName::Empty("task id")));
+        assert!(TaskId::parse("a".repeat(255)).is_ok());
+        assert_eq!(TaskId::parse("ä".repeat(128)), Err(InvalidName::TooLong("task id", 256)));
+    }
+
+    #[test]
+    fn any_text_is_a_name_and_stays_as_it_was() {
+        for text in ["a b", "ä/🎵", "line\nbreak", "\0", "https://example.org/?song=1#x"] {
+            assert_eq!(TaskName::parse(text).expect(text).as_str(), text);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The whole, from outside: one binary for all of it, so that it links once. Each module is one
+//! subject; the harness beside it is a library of its own.
+
+mod bad_frames;
+mod bad_reports;
+mod bad_submits;
+mod data_folder;
+mod delivery;
+mod full_disk;
+mod handshake;
+mod lost_worker;
+mod network;
+mod restart;
+mod story;
+mod system_calls;

@@ -1,0 +1,95 @@
+//! The same load through the crates that users have: `submit_many` of the client, and handlers of the
+//! worker. What these cost above the raw wire is what the two tables differ in.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use celeriac_client::{Client, Submission};
+use celeriac_worker::{Context, TaskFailure, Worker};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::load::{self, NAME, QUEUE, Quota, Shape};
+
+/// As [`load::produce`], through the client crate: `window` submits under way on one connection.
+pub(crate) async fn produce(url: String, producer: usize, shape: Shape, quota: Quota) -> Result<u64> {
+    let client = Client::connect(&url).await?;
+    let payload = load::payload(shape.payload);
+    let mut hands = JoinSet::new();
+    for hand in 0..shape.window {
+        let (client, payload, quota, batch) = (client.clone(), payload.clone(), quota.clone(), shape.batch);
+        hands.spawn_local(async move {
+            let mut confirmed = 0_u64;
+            loop {
+                let tasks = quota.take(batch) as u64;
+                if tasks == 0 {
+                    return Ok(confirmed);
+                }
+                let tasks = (confirmed..confirmed + tasks).map(|number| {
+                    Submission::new(NAME)
+                        .queue(QUEUE)
+                        .task_id(format!("{producer:02}-{hand:02}-{number:012}"))
+                        .payload(payload.clone(), "application/json")
+                });
+                let outcomes = client.submit_many(tasks.collect::<Vec<_>>()).await?;
+                confirmed += outcomes.len() as u64;
+                let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+                ensure!(refused.is_none(), "a submit was refused: {refused:?}");
+            }
+        });
+    }
+    let mut confirmed = 0;
+    while let Some(hand) = hands.join_next().await {
+        confirmed += hand??;
+    }
+    Ok(confirmed)
+}
+
+/// Workers of the worker crate, each with its own connection.
+pub(crate) struct Workers {
+    counts: tokio::sync::mpsc::UnboundedReceiver<()>,
+    stops: Vec<oneshot::Sender<()>>,
+    running: Vec<JoinHandle<Result<(), celeriac_worker::RunError>>>,
+}
+
+impl Workers {
+    pub(crate) fn start(url: &str, shape: &Shape) -> Self {
+        let (count, counts) = tokio::sync::mpsc::unbounded_channel();
+        let result = "r".repeat(shape.result.saturating_sub(2));
+        let (mut stops, mut running) = (Vec::new(), Vec::new());
+        for _ in 0..shape.workers {
+            let (stop, stopped) = oneshot::channel::<()>();
+            let (count, result) = (count.clone(), result.clone());
+            let worker = Worker::builder(url)
+                .queues([QUEUE])
+                .concurrency(16)
+                .credit(shape.credit)
+                .register_fn(NAME, move |_: Context, (_text,): (String,)| {
+                    // The bench ends before the workers do, and then nobody counts.
+                    let _ = count.send(());
+                    let result = result.clone();
+                    async move { Ok::<_, TaskFailure>(result) }
+                })
+                .build();
+            running.push(tokio::spawn(worker.run(async { drop(stopped.await) })));
+            stops.push(stop);
+        }
+        Self { counts, stops, running }
+    }
+
+    /// Waits until this many have run, and then until the workers have ended, which they do when their
+    /// last reports are confirmed.
+    pub(crate) async fn finish(mut self, tasks: u64) -> Result<u64> {
+        let mut ran = 0;
+        while ran < tasks {
+            let next = tokio::time::timeout(Duration::from_secs(60), self.counts.recv()).await;
+            ensure!(matches!(next, Ok(Some(()))), "{ran} of {tasks} ran, then nothing for a minute");
+            ran += 1;
+        }
+        drop(self.stops);
+        for worker in self.running {
+            worker.await??;
+        }
+        Ok(ran)
+    }
+}

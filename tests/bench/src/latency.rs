@@ -1,0 +1,90 @@
+//! From submit to result as a user sees it: the client crate submits one task, the worker crate in the
+//! same process runs it, and the client gets the result; then the next. The broker is idle otherwise.
+//! Beside it stands the disk's own fdatasync of 4 KiB, which each confirmation has to wait for.
+
+use std::io::{Seek, SeekFrom, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use celeriac_client::Client;
+use celeriac_worker::{Worker, task};
+use tokio::sync::oneshot;
+
+use crate::broker::{Broker, Choice};
+use crate::table::Table;
+
+/// Long enough for a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    broker: Choice,
+    /// Tasks, one after the other.
+    #[arg(long, default_value_t = 3_000)]
+    tasks: usize,
+}
+
+/// Returns what it is given.
+#[task(name = "bench.echo")]
+async fn echo(text: String) -> String {
+    text
+}
+
+pub(crate) async fn run(options: Options) -> Result<Table> {
+    let broker = Broker::start(&options.broker).await?;
+    let worker = Worker::builder(broker.url()).queues(["default"]).concurrency(1).register(echo).build();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let working = tokio::spawn(worker.run(async { drop(stopped.await) }));
+    let client = Client::connect(&broker.url()).await?;
+    let text = "x".repeat(200);
+
+    let mut submits = Vec::new();
+    let mut results = Vec::new();
+    // The first tenth warms up and is not counted.
+    let warm_up = options.tasks / 10;
+    for number in 0..warm_up + options.tasks {
+        let begun = Instant::now();
+        let handle = client.delay(&echo, (text.clone(),)).await?;
+        let submitted = begun.elapsed();
+        handle.get(PATIENCE).await?;
+        if number >= warm_up {
+            submits.push(submitted);
+            results.push(begun.elapsed());
+        }
+    }
+    // A worker that is gone already has nothing to stop.
+    let _ = stop.send(());
+    working.await??;
+
+    let mut table = Table::default();
+    table.row("tasks, one at a time", options.tasks, "");
+    percentiles("submit confirmed", submits, &mut table);
+    percentiles("submit to result", results, &mut table);
+    percentiles("fdatasync of 4 KiB", syncs(&options.broker)?, &mut table);
+    broker.describe(options.tasks as u64, &mut table);
+    Ok(table)
+}
+
+fn percentiles(what: &str, mut times: Vec<Duration>, table: &mut Table) {
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1_000.0;
+    table.row(format!("{what}, p50"), at(0.5), "ms");
+    table.row(format!("{what}, p99"), at(0.99), "ms");
+    table.row(format!("{what}, at most"), at(1.0), "ms");
+}
+
+/// What the disk under the data folder needs for the smallest promise.
+fn syncs(choice: &Choice) -> Result<Vec<Duration>> {
+    let mut file = tempfile::tempfile_in(choice.disk())?;
+    let page = [7; 4096];
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        let begun = Instant::now();
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&page)?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    Ok(times)
+}

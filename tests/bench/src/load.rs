@@ -1,0 +1,144 @@
+//! Cheap producers and workers on the raw wire: a frame is built, sent and counted, no more. A
+//! worker completes what it is handed without saying that it has begun, as a fast handler's worker
+//! may; producers keep `window` batches under way.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+use bytes::Bytes;
+use celeriac_proto::wire::{self, ErrorCode};
+use celeriac_tests::RawConnection;
+use celeriac_tests::raw::{self, Answer, Lost, Request};
+
+/// What is submitted and how.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Shape {
+    /// Connections that submit.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) producers: usize,
+    /// Connections that take and complete tasks.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) workers: usize,
+    /// Tasks in one submit.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) batch: usize,
+    /// Submits that a producer keeps under way before it waits for an answer.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) window: usize,
+    /// Leases that a worker holds at once.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) credit: u32,
+    /// Bytes of a payload.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) payload: usize,
+    /// Bytes of a result.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) result: usize,
+}
+
+/// The queue and the task name of all load.
+pub(crate) const QUEUE: &str = "bench";
+pub(crate) const NAME: &str = "bench.nothing";
+
+/// How many tasks are still to be submitted, and until when.
+#[derive(Debug, Clone)]
+pub(crate) struct Quota {
+    left: Rc<Cell<u64>>,
+    until: Option<Instant>,
+}
+
+impl Quota {
+    pub(crate) fn new(tasks: u64, until: Option<Instant>) -> Self {
+        Self { left: Rc::new(Cell::new(tasks)), until }
+    }
+
+    /// The size of the next batch; 0 when there is none.
+    pub(crate) fn take(&self, batch: usize) -> usize {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return 0;
+        }
+        let taken = self.left.get().min(batch as u64);
+        self.left.set(self.left.get() - taken);
+        usize::try_from(taken).expect("no more than a batch")
+    }
+}
+
+/// A payload of this size that is also a JSON call.
+pub(crate) fn payload(bytes: usize) -> Bytes {
+    let filling = "x".repeat(bytes.saturating_sub(br#"[[""],{}]"#.len()));
+    Bytes::from(format!("[[\"{filling}\"],{{}}]"))
+}
+
+/// A result of this size that is also a JSON string.
+pub(crate) fn result(bytes: usize) -> Bytes {
+    Bytes::from(format!("\"{}\"", "r".repeat(bytes.saturating_sub(2))))
+}
+
+/// Submits until the quota is used up; how many were confirmed.
+pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, quota: Quota) -> Result<u64> {
+    let mut connection = RawConnection::open(address).await;
+    let payload = payload(shape.payload);
+    let (mut next, mut under_way, mut confirmed) = (0_u64, 0, 0);
+    loop {
+        while under_way < shape.window {
+            let batch = quota.take(shape.batch);
+            if batch == 0 {
+                break;
+            }
+            let tasks = (next..).take(batch).map(|number| wire::Task {
+                queue: QUEUE.into(),
+                payload: payload.clone(),
+                ..raw::task(&format!("{producer:02}-{number:012}"), NAME)
+            });
+            let submit = wire::Submit { tasks: tasks.collect() };
+            next += batch as u64;
+            connection.send(Request::Submit(submit), 0).await.map_err(lost)?;
+            under_way += 1;
+        }
+        if under_way == 0 {
+            return Ok(confirmed);
+        }
+        let (_, answer) = connection.next().await.map_err(lost)?;
+        let Answer::SubmitReply(reply) = answer else { bail!("no SubmitReply but {answer:?}") };
+        let refused = reply.outcomes.iter().find(|outcome| outcome.error.is_some());
+        ensure!(refused.is_none(), "a submit was refused: {refused:?}");
+        confirmed += reply.outcomes.len() as u64;
+        under_way -= 1;
+    }
+}
+
+/// Completes what it is handed, for ever; counts what was confirmed.
+pub(crate) async fn work(address: SocketAddr, shape: Shape, confirmed: Rc<Cell<u64>>) -> Result<()> {
+    let mut connection = RawConnection::worker(address, &[QUEUE], &[NAME], shape.credit).await;
+    let result = result(shape.result);
+    loop {
+        let (_, answer) = connection.next().await.map_err(lost)?;
+        match answer {
+            Answer::Deliver(deliver) => {
+                let reports = deliver.deliveries.into_iter().map(|delivery| wire::TaskReport {
+                    id: delivery.id,
+                    lease: delivery.lease,
+                    report: Some(wire::task_report::Report::Complete(wire::Complete {
+                        result: result.clone(),
+                        content_type: String::new(),
+                    })),
+                });
+                let report = wire::Report { reports: reports.collect() };
+                connection.send(Request::Report(report), 0).await.map_err(lost)?;
+            }
+            Answer::ReportReply(reply) => {
+                let good = reply.outcomes.iter().all(|outcome| outcome.code() == ErrorCode::Unspecified);
+                ensure!(good, "a report was refused: {:?}", reply.outcomes);
+                confirmed.set(confirmed.get() + reply.outcomes.len() as u64);
+            }
+            other => bail!("neither a delivery nor an answer but {other:?}"),
+        }
+    }
+}
+
+fn lost(Lost(how): Lost) -> anyhow::Error {
+    anyhow::anyhow!("the connection was lost: {how}")
+}

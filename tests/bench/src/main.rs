@@ -1,0 +1,54 @@
+//! `celeriac-bench`: starts the release binary of the broker on a temporary folder (or takes the one
+//! at `--url`), drives it, and prints one table, or JSON with `--json`. Every confirmation that is
+//! counted was made durable by the broker first. What is driven and how stands in the file of each
+//! command; comparisons with other queues are not here yet.
+
+mod broker;
+mod crates;
+mod latency;
+mod lifecycle;
+mod load;
+mod start;
+mod table;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::table::Table;
+
+/// Measures a Celeriac broker from outside.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Print JSON in place of the table.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Whole task lifecycles and submits a second: submit, deliver, complete, everything confirmed.
+    Lifecycle(lifecycle::Options),
+    /// From submit to result in the client, one task at a time on an idle broker.
+    Latency(latency::Options),
+    /// From exec to ready with many tasks in the data folder.
+    Start(start::Options),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    // One thread: the load generator shares the machine with the broker and has to stay cheap.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let table = runtime.block_on(run(arguments.command))?;
+    table.print(arguments.json)?;
+    Ok(())
+}
+
+async fn run(command: Command) -> Result<Table> {
+    match command {
+        Command::Lifecycle(options) => lifecycle::run(options).await,
+        Command::Latency(options) => latency::run(options).await,
+        Command::Start(options) => start::run(options).await,
+    }
+}

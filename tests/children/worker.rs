@@ -1,0 +1,42 @@
+//! A worker as a process of its own, for the tests that kill one. `echo` returns its argument, `hold`
+//! runs until a file is there. Both say on stdout what they do, a line each.
+//!
+//! Usage: celeriac-test-worker URL QUEUE
+
+// The lines on stdout are what this program is for.
+#![allow(clippy::print_stdout)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use celeriac_worker::{Context, TaskFailure, Worker, task};
+
+/// Returns what it is given.
+#[task(name = "test.echo")]
+async fn echo(context: &Context, text: String) -> String {
+    println!("started {} {}", context.id(), context.attempt());
+    text
+}
+
+/// Runs until the file exists, and returns the process id of the one who ran it.
+#[task(name = "test.hold")]
+async fn hold(context: &Context, file: PathBuf) -> Result<u32, TaskFailure> {
+    println!("started {} {}", context.id(), context.attempt());
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("finished {}", context.id());
+    Ok(std::process::id())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(url), Some(queue)) = (arguments.next(), arguments.next()) else {
+        anyhow::bail!("usage: celeriac-test-worker URL QUEUE");
+    };
+    let worker = Worker::builder(&url).queues([queue]).concurrency(2).register(echo).register(hold).build();
+    worker.run_until_signalled().await?;
+    println!("ended");
+    Ok(())
+}

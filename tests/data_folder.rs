@@ -1,0 +1,170 @@
+//! Data folders that are in use, damaged or from the future: refused with a sentence and an exit
+//! code, or served with everything in them. Never a panic, never a silent loss.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use celeriac_proto::wire::TaskState;
+use celeriac_tests::{BrokerProcess, Exit, RawConnection, Setup, raw, runs};
+
+const TASKS: usize = 300;
+
+/// A folder in which a broker has left this many tasks, half of them with results.
+async fn filled() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut broker = Setup::new().data(folder.path().join("data")).start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["done"], 100).await;
+    let name = |number: usize| if number.is_multiple_of(2) { "done" } else { "waiting" };
+    worker.submit((0..TASKS).map(|number| raw::task(&format!("task-{number}"), name(number))).collect()).await;
+    for _ in 0..TASKS / 2 {
+        let delivery = worker.delivery().await;
+        let result = format!("\"result of {}\"", delivery.id);
+        worker.report_one(raw::report(&delivery, raw::complete(result.as_bytes()))).await;
+    }
+    let exit = broker.stop().await;
+    assert_eq!(exit.status.code(), Some(0), "{exit:?}");
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the temporary folder is writable");
+    for entry in fs::read_dir(from).expect("the folder can be read") {
+        let entry = entry.expect("the folder can be read");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("the folder can be read").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("the temporary folder is writable");
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if fs::metadata(&path).is_ok_and(|data| data.len() > 0) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+async fn assert_serves_everything(broker: &mut BrokerProcess, what: &str) {
+    let mut reader = RawConnection::open(broker.address()).await;
+    for number in 0..TASKS {
+        let id = format!("task-{number}");
+        let info = reader.info(&id).await;
+        if number.is_multiple_of(2) {
+            let result = format!("\"result of {id}\"");
+            assert_eq!((info.state(), &info.result[..]), (TaskState::Success, result.as_bytes()), "{what}: {id}");
+        } else {
+            assert_eq!(info.state(), TaskState::Queued, "{what}: {id}");
+        }
+    }
+    assert!(!broker.stderr().contains("panicked at"), "{what}: a panic");
+}
+
+/// Starts a broker on the folder: it must refuse clearly, or serve all. Whether it served.
+async fn refused_or_served(folder: &Path, what: &str) -> bool {
+    match Setup::new().data(folder).try_start().await {
+        Ok(mut broker) => {
+            assert_serves_everything(&mut broker, what).await;
+            true
+        }
+        Err(exit) => {
+            assert!(exit.is_a_clear_refusal(), "{what}: {exit:?}");
+            false
+        }
+    }
+}
+
+/// A cheap generator of the same numbers on every run.
+fn scatter(seed: &mut u64) -> usize {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) as usize
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_a_stop_and_start() {
+    let folder = filled().await;
+    assert!(refused_or_served(&folder.path().join("data"), "untouched").await, "an untouched folder is served");
+}
+
+#[tokio::test]
+async fn a_second_broker_on_the_same_folder_is_refused_with_a_code_and_a_sentence() {
+    let first = BrokerProcess::start().await;
+    let exit = Setup::new().data(first.data()).try_start().await.expect_err("the folder is in use");
+    assert!(exit.is_a_clear_refusal(), "{exit:?}");
+    assert!(exit.stderr.contains("broker") || exit.stderr.contains("use"), "{exit:?}");
+    // The first one is none the worse.
+    assert_eq!(RawConnection::open(first.address()).await.submit_one(raw::task("task", "n")).await.error, None);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_refused_or_served_intact() {
+    let folder = filled().await;
+    let original = folder.path().join("data");
+    let mut seed = 4;
+    let mut served = 0;
+    for run in 0..runs(20) {
+        let damaged = folder.path().join(format!("damaged-{run}"));
+        copy(&original, &damaged);
+        let candidates = files(&damaged);
+        let file = &candidates[scatter(&mut seed) % candidates.len()];
+        let mut bytes = fs::read(file).expect("the copy can be read");
+        // Half of the flips near the front, where there is something to hit in a large sparse file.
+        let span = if run % 2 == 0 { bytes.len().min(200_000) } else { bytes.len() };
+        let (at, bit) = (scatter(&mut seed) % span, scatter(&mut seed) % 8);
+        bytes[at] ^= 1 << bit;
+        fs::write(file, &bytes).expect("the copy is writable");
+        let name = file.strip_prefix(&damaged).expect("it lies inside").display().to_string();
+        served += usize::from(refused_or_served(&damaged, &format!("bit {bit} of byte {at} of {name}")).await);
+        fs::remove_dir_all(&damaged).expect("the copy can be removed");
+    }
+    assert!(served < runs(20), "no flip was ever found: are the checks on?");
+}
+
+#[tokio::test]
+async fn a_folder_cut_short_is_refused_or_served_intact() {
+    let folder = filled().await;
+    let original = folder.path().join("data");
+    let mut seed = 9;
+    for run in 0..runs(12) {
+        let damaged = folder.path().join(format!("damaged-{run}"));
+        copy(&original, &damaged);
+        let candidates = files(&damaged);
+        let file = &candidates[run % candidates.len()];
+        let length = fs::metadata(file).expect("the copy can be read").len();
+        let left = scatter(&mut seed) as u64 % length;
+        fs::File::options().write(true).open(file).and_then(|open| open.set_len(left)).expect("the copy is writable");
+        let name = file.strip_prefix(&damaged).expect("it lies inside").display().to_string();
+        refused_or_served(&damaged, &format!("{name} cut from {length} to {left} bytes")).await;
+        fs::remove_dir_all(&damaged).expect("the copy can be removed");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_one_of_its_files_is_refused_or_served_intact() {
+    let folder = filled().await;
+    let original = folder.path().join("data");
+    for file in files(&original) {
+        let name = file.strip_prefix(&original).expect("it lies inside");
+        let damaged = folder.path().join("damaged");
+        copy(&original, &damaged);
+        fs::remove_file(damaged.join(name)).expect("the copy is writable");
+        refused_or_served(&damaged, &format!("without {}", name.display())).await;
+        fs::remove_dir_all(&damaged).expect("the copy can be removed");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_refused_with_a_sentence() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    fs::write(folder.path().join("file"), "in the way").expect("the temporary folder is writable");
+    let exit: Exit = Setup::new().data(folder.path().join("file")).try_start().await.expect_err("a file is no folder");
+    assert!(exit.is_a_clear_refusal(), "{exit:?}");
+}

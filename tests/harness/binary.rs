@@ -1,0 +1,57 @@
+//! Where the `celeriac` binary is. Cargo tells a test the binaries of its own package only, and
+//! this one belongs to another, so the harness asks cargo to build it and reads where it went.
+//! That works alike under `cargo test`, `cargo nextest` and in the bench, and is never stale.
+//! `CELERIAC_BIN` names a binary to use in its place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+static BINARY: OnceLock<PathBuf> = OnceLock::new();
+
+/// The `celeriac` binary of the profile that this program was built with.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn celeriac_binary() -> &'static Path {
+    BINARY.get_or_init(|| match std::env::var_os("CELERIAC_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => built_once_per_run(),
+    })
+}
+
+/// nextest starts a process for each test; those of one run share one build.
+fn built_once_per_run() -> PathBuf {
+    let Ok(run) = std::env::var("NEXTEST_RUN_ID") else {
+        return build();
+    };
+    let note = std::env::temp_dir().join(format!("celeriac-tests-{run}"));
+    if let Ok(path) = fs::read_to_string(&note) {
+        return PathBuf::from(path);
+    }
+    let path = build();
+    let draft = note.with_extension(std::process::id().to_string());
+    let text = path.to_str().expect("cargo prints paths as UTF-8");
+    fs::write(&draft, text).and_then(|()| fs::rename(&draft, &note)).expect("the temporary folder is writable");
+    path
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the workspace");
+    let mut command = Command::new(cargo);
+    // The whole workspace, so that cargo picks the same features as for the tests and builds nothing twice.
+    command.current_dir(workspace).args(["build", "--workspace", "--bin", "celeriac", "--message-format=json"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command.stderr(Stdio::inherit()).output().expect("cargo can be started");
+    assert!(output.status.success(), "`cargo build --bin celeriac` failed");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "celeriac")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the executable it built")
+}

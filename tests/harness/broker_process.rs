@@ -1,0 +1,292 @@
+//! A broker as a real process: `celeriac serve` on a temporary folder and a free port, to be
+//! killed, stopped and started again on the same folder and port. What it wrote to stderr is
+//! shown when a test fails.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::{celeriac_binary, within};
+
+/// The address that brokers under test listen on. Not 127.0.0.1 where there is a choice: clients
+/// that knock while the broker is down connect from there, and a port of the same number on the
+/// same address could be their own.
+const LISTEN: &str = if cfg!(target_os = "linux") { "127.0.0.2:0" } else { "127.0.0.1:0" };
+
+/// What a broker is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    settings: Vec<String>,
+    data: Option<PathBuf>,
+    prefix: Vec<String>,
+    listen: Option<SocketAddr>,
+}
+
+impl Setup {
+    /// The defaults on a fresh folder.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a line to the broker's TOML file, e.g. `lease_ms = 1000`.
+    #[must_use]
+    pub fn set(mut self, line: impl Into<String>) -> Self {
+        self.settings.push(line.into());
+        self
+    }
+
+    /// Uses this data folder, which the caller keeps.
+    #[must_use]
+    pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data = Some(folder.into());
+        self
+    }
+
+    /// Starts the broker under another program, e.g. `strace`.
+    #[must_use]
+    pub fn under<S: Into<String>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
+        self.prefix = program.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Starts a broker that must become ready.
+    ///
+    /// # Panics
+    /// When it exits instead, with what it wrote.
+    pub async fn start(self) -> BrokerProcess {
+        match self.try_start().await {
+            Ok(broker) => broker,
+            Err(exit) => panic!("the broker did not start: {exit:?}"),
+        }
+    }
+
+    /// Starts a broker that may refuse to.
+    ///
+    /// # Errors
+    /// How it ended, when it ended before it was ready.
+    pub async fn try_start(self) -> Result<BrokerProcess, Exit> {
+        let home = tempfile::tempdir().expect("a temporary folder can be made");
+        let data = self.data.clone().unwrap_or_else(|| home.path().join("data"));
+        let (child, address, stderr) = self.spawn(home.path(), &data).await?;
+        Ok(BrokerProcess { setup: self, home, data, child: Some(child), address, stderr })
+    }
+
+    async fn spawn(&self, home: &Path, data: &Path) -> Result<(Child, SocketAddr, Collected), Exit> {
+        let config = home.join("celeriac.toml");
+        std::fs::write(&config, self.settings.join("\n")).expect("the temporary folder is writable");
+        let listen = self.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
+        let mut words: Vec<std::ffi::OsString> = self.prefix.iter().map(Into::into).collect();
+        words.extend([celeriac_binary().into(), "serve".into(), "--data".into(), data.into()]);
+        words.extend(["--listen".into(), listen.into(), "--config".into(), config.into()]);
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the broker can be started");
+        let mut stderr = Collected::from(child.stderr.take().expect("stderr is piped"));
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let ready = async {
+            while let Ok(Some(line)) = stdout.next_line().await {
+                if let Some(address) = line.strip_prefix("celeriac: listening on ") {
+                    return Some(address.trim().parse().expect("the ready line ends with an address"));
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(self.start_patience(), ready).await {
+            Ok(Some(address)) => {
+                // Whatever else it prints is read, so that it never waits for us.
+                tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
+                Ok((child, address, stderr))
+            }
+            Ok(None) => {
+                let status = within("the exit of a broker that closed its stdout", child.wait()).await;
+                Err(Exit { status: status.expect("a child can be waited for"), stderr: stderr.all().await })
+            }
+            Err(_) => panic!("the broker is neither ready nor gone; it wrote:\n{}", stderr.so_far()),
+        }
+    }
+
+    /// Big folders take their time; a broker under a tracer too.
+    fn start_patience(&self) -> std::time::Duration {
+        crate::PATIENCE * 6
+    }
+}
+
+/// How a broker ended.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    /// Code or signal.
+    pub status: ExitStatus,
+    /// Everything it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Exit {
+    /// Whether it ended with a code of its own and a sentence, not in a panic or by a signal.
+    pub fn is_a_clear_refusal(&self) -> bool {
+        self.status.code().is_some_and(|code| code != 0 && code != 101)
+            && !self.stderr.contains("panicked at")
+            && self.stderr.lines().any(|line| line.split_whitespace().count() >= 4)
+    }
+}
+
+/// A running (or killed, and to be restarted) broker.
+#[derive(Debug)]
+pub struct BrokerProcess {
+    setup: Setup,
+    home: TempDir,
+    data: PathBuf,
+    child: Option<Child>,
+    address: SocketAddr,
+    stderr: Collected,
+}
+
+impl BrokerProcess {
+    /// A broker with the defaults on a fresh folder.
+    pub async fn start() -> Self {
+        Setup::new().start().await
+    }
+
+    /// Where it listens; the same after a restart.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL for client and worker.
+    pub fn url(&self) -> String {
+        format!("celeriac://{}", self.address)
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A folder of this broker that is removed with it, for whatever a test needs.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Its process id; under a prefix program, that program's.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("the broker runs")
+    }
+
+    /// Its resident memory, by the kernel's account.
+    ///
+    /// # Panics
+    /// Where there is no /proc.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the broker runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells it");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("it is a number")
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        let mut child = self.child.take().expect("the broker runs");
+        within("the end of a killed broker", child.kill()).await.expect("our own child can be killed");
+    }
+
+    /// TERM, and how it ended.
+    pub async fn stop(&mut self) -> Exit {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid is above 0");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child can be signalled");
+        self.exit().await
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&mut self) -> Exit {
+        let mut child = self.child.take().expect("the broker runs");
+        let status = within("the end of the broker", child.wait()).await.expect("a child can be waited for");
+        Exit { status, stderr: self.stderr.all().await }
+    }
+
+    /// Starts it again on the same folder and port, after [`kill`](Self::kill) or [`stop`](Self::stop).
+    pub async fn restart(&mut self) {
+        if let Err(exit) = self.try_restart().await {
+            panic!("the broker did not start again: {exit:?}");
+        }
+    }
+
+    /// As [`restart`](Self::restart), when it may refuse.
+    ///
+    /// # Errors
+    /// How it ended, when it ended before it was ready.
+    pub async fn try_restart(&mut self) -> Result<(), Exit> {
+        assert!(self.child.is_none(), "only a broker that is gone can be started again");
+        self.setup.listen = Some(self.address);
+        let (child, address, stderr) = self.setup.spawn(self.home.path(), &self.data).await?;
+        self.child = Some(child);
+        self.address = address;
+        self.stderr = stderr;
+        Ok(())
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the broker ---\n{}----------------------------", self.stderr.so_far());
+        }
+    }
+}
+
+/// A stream read to its end in the background.
+#[derive(Debug)]
+struct Collected {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// Enough to see what went wrong, not enough to hurt.
+const COLLECTED_BYTES_MAX: usize = 1024 * 1024;
+
+impl Collected {
+    fn from(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let target = Arc::clone(&text);
+        let reader = tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut target = target.lock().expect("nobody panics with this lock");
+                if target.len() < COLLECTED_BYTES_MAX {
+                    target.push_str(&line);
+                    target.push('\n');
+                }
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().expect("nobody panics with this lock").clone()
+    }
+
+    async fn all(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            within("the rest of stderr", reader).await.expect("the reader does not panic");
+        }
+        self.so_far()
+    }
+}

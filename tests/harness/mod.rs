@@ -1,0 +1,25 @@
+//! The harness of the tests from outside: the broker and workers as real processes, the raw wire,
+//! deadlines, and histories with their checker. No test of the product lives here; the tests in
+//! this crate are those of the checker.
+
+// A harness fails by panicking with a sentence, and tells about a failure on stderr.
+#![allow(clippy::print_stderr)]
+
+mod binary;
+mod broker_process;
+mod deadline;
+pub mod history;
+pub mod raw;
+pub mod traffic;
+mod worker_process;
+
+pub use binary::celeriac_binary;
+pub use broker_process::{BrokerProcess, Exit, Setup};
+pub use deadline::{PATIENCE, until, within};
+pub use raw::RawConnection;
+pub use worker_process::WorkerProcess;
+
+/// How often a test that repeats itself should do so: the environment variable `RUNS`, or what the test says.
+pub fn runs(by_default: usize) -> usize {
+    std::env::var("RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(by_default)
+}

@@ -1,0 +1,383 @@
+//! The wire without a client: frames as they are, so that a test can say exactly what is sent
+//! and sees exactly what comes back. It sends nothing of itself, not even heartbeats.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use celeriac_proto::wire::{self, client_frame, server_frame, task_report};
+use celeriac_proto::{FrameCodec, limits};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_util::codec::{Encoder, Framed};
+
+use crate::within;
+
+/// What a client may ask.
+pub type Request = client_frame::Body;
+/// What a broker may say.
+pub type Answer = server_frame::Body;
+
+/// The connection ended; the text says how.
+#[derive(Debug, Clone)]
+pub struct Lost(pub String);
+
+/// One connection, frame by frame.
+#[derive(Debug)]
+pub struct RawConnection {
+    frames: Framed<TcpStream, FrameCodec<wire::ServerFrame, wire::ClientFrame>>,
+    last_request: u64,
+    answers: BTreeMap<u64, Answer>,
+    pushes: VecDeque<Answer>,
+}
+
+/// A Hello that the broker must accept.
+pub fn hello() -> wire::Hello {
+    wire::Hello {
+        protocol_min: limits::PROTOCOL_VERSION,
+        protocol_max: limits::PROTOCOL_VERSION,
+        client_name: "celeriac-tests".into(),
+        client_version: "0".into(),
+        instance_id: format!("test-{}", uuid::Uuid::now_v7()),
+        ..Default::default()
+    }
+}
+
+/// A Hello of a worker of these queues and task names.
+pub fn worker_hello(queues: &[&str], names: &[&str]) -> wire::Hello {
+    let subscriptions =
+        queues.iter().map(|queue| wire::QueueSubscription { queue: (*queue).into(), weight: 1 }).collect();
+    let worker = wire::WorkerInfo {
+        queues: subscriptions,
+        task_names: names.iter().map(|name| (*name).into()).collect(),
+        hostname: "test".into(),
+        pid: std::process::id(),
+        concurrency: 1,
+    };
+    wire::Hello { worker: Some(worker), ..hello() }
+}
+
+/// A task with an empty JSON call as its payload.
+pub fn task(id: &str, name: &str) -> wire::Task {
+    wire::Task { id: id.into(), name: name.into(), payload: Bytes::from_static(b"[[],{}]"), ..Default::default() }
+}
+
+/// A report on a delivery.
+pub fn report(delivery: &wire::Delivery, report: task_report::Report) -> wire::TaskReport {
+    wire::TaskReport { id: delivery.id.clone(), lease: delivery.lease, report: Some(report) }
+}
+
+/// The handler's success.
+pub fn complete(result: &[u8]) -> task_report::Report {
+    task_report::Report::Complete(wire::Complete {
+        result: Bytes::copy_from_slice(result),
+        content_type: "application/json".into(),
+    })
+}
+
+/// The handler's failure, which the task's policy may try again.
+pub fn fail(message: &str) -> task_report::Report {
+    let error = wire::TaskError { kind: "TestError".into(), message: message.into(), ..Default::default() };
+    task_report::Report::Fail(wire::Fail { error: Some(error), r#final: false })
+}
+
+/// The handler has begun.
+pub fn started() -> task_report::Report {
+    task_report::Report::Started(wire::Started {})
+}
+
+/// The bytes of a frame, its length in front.
+pub fn frame_bytes(frame: wire::ClientFrame) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    FrameCodec::<wire::ServerFrame, _>::new(0).encode(frame, &mut bytes).expect("it is short");
+    bytes.to_vec()
+}
+
+/// The bytes of a frame with a good Hello, as request 1.
+pub fn hello_bytes() -> Vec<u8> {
+    frame_bytes(wire::ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Request::Hello(hello())) })
+}
+
+impl RawConnection {
+    /// A connection on which nothing has been said.
+    pub async fn silent(address: SocketAddr) -> Self {
+        Self::try_silent(address).await.expect("the broker takes connections")
+    }
+
+    /// As [`silent`](Self::silent), for a broker that may be down.
+    ///
+    /// # Errors
+    /// [`Lost`] when nobody listens.
+    pub async fn try_silent(address: SocketAddr) -> Result<Self, Lost> {
+        let stream = TcpStream::connect(address).await.map_err(|error| Lost(error.to_string()))?;
+        stream.set_nodelay(true).map_err(|error| Lost(error.to_string()))?;
+        let frames = Framed::new(stream, FrameCodec::new(limits::FRAME_BYTES_MAX));
+        Ok(Self { frames, last_request: 0, answers: BTreeMap::new(), pushes: VecDeque::new() })
+    }
+
+    /// A connection after its handshake.
+    pub async fn open(address: SocketAddr) -> Self {
+        Self::greeted(address, hello()).await.0
+    }
+
+    /// A worker's connection after its handshake, with this credit.
+    pub async fn worker(address: SocketAddr, queues: &[&str], names: &[&str], credit: u32) -> Self {
+        let (mut connection, _) = Self::greeted(address, worker_hello(queues, names)).await;
+        connection.credit(credit).await;
+        connection
+    }
+
+    /// A connection after a handshake with this Hello.
+    pub async fn greeted(address: SocketAddr, hello: wire::Hello) -> (Self, wire::Welcome) {
+        let mut connection = Self::silent(address).await;
+        let answer = connection.request(Request::Hello(hello)).await;
+        match answer {
+            Ok(Answer::Welcome(welcome)) => (connection, welcome),
+            other => panic!("no Welcome but {other:?}"),
+        }
+    }
+
+    /// Sends bytes that are perhaps no frame.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection is gone.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        self.frames.get_mut().write_all(bytes).await.map_err(|error| Lost(error.to_string()))
+    }
+
+    /// Says that nothing more will be sent.
+    pub async fn close_sending(&mut self) {
+        // A broker that has closed already is what the test is about to look at.
+        let _ = self.frames.get_mut().shutdown().await;
+    }
+
+    /// Sends a request and does not wait for its answer.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection is gone.
+    pub async fn send(&mut self, body: Request, timeout_ms: u64) -> Result<u64, Lost> {
+        self.last_request += 1;
+        let frame = wire::ClientFrame { request_id: self.last_request, timeout_ms, body: Some(body) };
+        self.frames.send(frame).await.map_err(|error| Lost(error.to_string()))?;
+        Ok(self.last_request)
+    }
+
+    /// Takes the next frame off the wire and puts it where it belongs.
+    async fn receive(&mut self) -> Result<(), Lost> {
+        match self.frames.next().await {
+            Some(Ok(frame)) => {
+                match (frame.request_id, frame.body) {
+                    (_, None) => panic!("the broker sent a frame without a body"),
+                    (0, Some(Answer::HeartbeatReply(_))) => {}
+                    (0, Some(push)) => self.pushes.push_back(push),
+                    (id, Some(answer)) => {
+                        let before = self.answers.insert(id, answer);
+                        assert!(before.is_none(), "request {id} was answered twice");
+                    }
+                }
+                Ok(())
+            }
+            Some(Err(error)) => Err(Lost(error.to_string())),
+            None => Err(Lost("closed".into())),
+        }
+    }
+
+    /// The answer to a request sent before.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection ended first.
+    pub async fn answer(&mut self, request_id: u64) -> Result<Answer, Lost> {
+        loop {
+            if let Some(answer) = self.answers.remove(&request_id) {
+                return Ok(answer);
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// The next thing that the broker sends unasked. Safe to drop while it waits.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection ended first.
+    pub async fn push(&mut self) -> Result<Answer, Lost> {
+        loop {
+            if let Some(push) = self.pushes.pop_front() {
+                return Ok(push);
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Whatever comes next: an answer with the id of its request, or a push with 0. For load
+    /// generators that keep many requests under way.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection ended first.
+    pub async fn next(&mut self) -> Result<(u64, Answer), Lost> {
+        loop {
+            if let Some((id, answer)) = self.answers.pop_first() {
+                return Ok((id, answer));
+            }
+            if let Some(push) = self.pushes.pop_front() {
+                return Ok((0, push));
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Request and answer.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection ended first.
+    pub async fn try_request(&mut self, body: Request) -> Result<Answer, Lost> {
+        let id = self.send(body, 0).await?;
+        self.answer(id).await
+    }
+
+    /// Request and answer, refusals apart.
+    ///
+    /// # Errors
+    /// What the broker refused it with.
+    ///
+    /// # Panics
+    /// When the connection ends or nothing comes.
+    pub async fn request(&mut self, body: Request) -> Result<Answer, wire::Error> {
+        self.request_with_timeout(body, 0).await
+    }
+
+    /// As [`request`](Self::request), with a time for the broker to answer in.
+    ///
+    /// # Errors
+    /// What the broker refused it with.
+    pub async fn request_with_timeout(&mut self, body: Request, timeout_ms: u64) -> Result<Answer, wire::Error> {
+        let what = format!("the answer to {body:.80?}");
+        let asked = async {
+            let id = self.send(body, timeout_ms).await?;
+            self.answer(id).await
+        };
+        match within(&what, asked).await {
+            Ok(Answer::Error(error)) => Err(error),
+            Ok(answer) => Ok(answer),
+            Err(lost) => panic!("the connection ended before {what}: {lost:?}; pushed: {:?}", self.pushes),
+        }
+    }
+
+    /// Reads until the broker has closed the connection; the last error that it named.
+    ///
+    /// # Panics
+    /// When it does not close.
+    pub async fn closed_with(mut self) -> Option<wire::Error> {
+        within("the broker to close the connection", async { while self.receive().await.is_ok() {} }).await;
+        let pushed = self.pushes.into_iter().filter_map(|push| match push {
+            Answer::Closing(closing) => closing.error,
+            Answer::Error(error) => Some(error),
+            _ => None,
+        });
+        let answered = self.answers.into_values().filter_map(|answer| match answer {
+            Answer::Error(error) => Some(error),
+            _ => None,
+        });
+        answered.chain(pushed).last()
+    }
+
+    /// Submits; one outcome per task.
+    pub async fn submit(&mut self, tasks: Vec<wire::Task>) -> Vec<wire::SubmitOutcome> {
+        match self.request(Request::Submit(wire::Submit { tasks })).await {
+            Ok(Answer::SubmitReply(reply)) => reply.outcomes,
+            other => panic!("no SubmitReply but {other:?}"),
+        }
+    }
+
+    /// Submits one task.
+    pub async fn submit_one(&mut self, task: wire::Task) -> wire::SubmitOutcome {
+        self.submit(vec![task]).await.pop().expect("one outcome per task")
+    }
+
+    /// Reports; one outcome per report.
+    pub async fn report(&mut self, reports: Vec<wire::TaskReport>) -> Vec<wire::ReportOutcome> {
+        match self.request(Request::Report(wire::Report { reports })).await {
+            Ok(Answer::ReportReply(reply)) => reply.outcomes,
+            other => panic!("no ReportReply but {other:?}"),
+        }
+    }
+
+    /// Reports on one lease.
+    pub async fn report_one(&mut self, report: wire::TaskReport) -> wire::ReportOutcome {
+        self.report(vec![report]).await.pop().expect("one outcome per report")
+    }
+
+    /// All that is known of a task, its result too.
+    pub async fn info(&mut self, id: &str) -> wire::TaskInfo {
+        let get = wire::Get { ids: vec![id.into()], with_results: true };
+        match self.request(Request::Get(get)).await {
+            Ok(Answer::GetReply(mut reply)) => reply.tasks.pop().expect("one answer per id"),
+            other => panic!("no GetReply but {other:?}"),
+        }
+    }
+
+    /// Waits in the broker until the task has ended.
+    pub async fn ended(&mut self, id: &str) -> wire::TaskInfo {
+        self.reached(id, wire::TaskState::Unknown).await
+    }
+
+    /// Waits in the broker until the task has this state or a later one; `Unknown`: until it has ended.
+    pub async fn reached(&mut self, id: &str, until: wire::TaskState) -> wire::TaskInfo {
+        let wait = wire::Wait { ids: vec![id.into()], mode: 0, until: until.into(), with_results: true };
+        match self.request_with_timeout(Request::Wait(wait), 15_000).await {
+            Ok(Answer::WaitReply(mut reply)) => {
+                assert!(reply.satisfied, "{id} did not reach {until:?}: {:?}", reply.tasks);
+                reply.tasks.pop().expect("one answer per id")
+            }
+            other => panic!("no WaitReply but {other:?}"),
+        }
+    }
+
+    /// Begins a watch; its id, and the states at that moment.
+    pub async fn watch(&mut self, ids: &[&str]) -> wire::WatchReply {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        match self.request(Request::Watch(wire::Watch { ids, with_results: true })).await {
+            Ok(Answer::WatchReply(reply)) => reply,
+            other => panic!("no WatchReply but {other:?}"),
+        }
+    }
+
+    /// The next transition of any watch of this connection.
+    pub async fn transition(&mut self) -> wire::TaskInfo {
+        match within("a transition", self.push()).await {
+            Ok(Answer::Transition(transition)) => transition.task.expect("a transition tells of a task"),
+            other => panic!("no Transition but {other:?}"),
+        }
+    }
+
+    /// How many leases this session may hold from now on.
+    pub async fn credit(&mut self, credit: u32) {
+        let answer = self.request(Request::Credit(wire::Credit { credit })).await;
+        assert!(matches!(answer, Ok(Answer::Done(_))), "no Done but {answer:?}");
+    }
+
+    /// The next deliveries, until there are this many.
+    pub async fn deliveries(&mut self, count: usize) -> Vec<wire::Delivery> {
+        let mut deliveries = Vec::new();
+        while deliveries.len() < count {
+            match within("a delivery", self.push()).await {
+                Ok(Answer::Deliver(deliver)) => deliveries.extend(deliver.deliveries),
+                other => panic!("no Deliver but {other:?}"),
+            }
+        }
+        assert_eq!(deliveries.len(), count, "more deliveries than expected");
+        deliveries
+    }
+
+    /// The next delivery.
+    pub async fn delivery(&mut self) -> wire::Delivery {
+        self.deliveries(1).await.pop().expect("one was counted")
+    }
+
+    /// What was pushed before the answer to a request that is sent now: the way to see that
+    /// something was *not* pushed, since answers and pushes keep their order.
+    pub async fn pushed_so_far(&mut self) -> Vec<Answer> {
+        self.info("nobody").await;
+        self.pushes.drain(..).collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! A worker as a real process, to be killed while it runs a task. The program itself is
+//! `children/worker.rs`; what it does stands there.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::within;
+
+/// A running worker process.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl WorkerProcess {
+    /// Starts the program as a worker of the broker at `url`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(program: impl AsRef<Path>, url: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program.as_ref())
+            .arg(url)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the worker program can be started");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        Self { child, stdout }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the worker runs")
+    }
+
+    /// The next line it prints: `started ID`, `finished ID` and the like.
+    pub async fn line(&mut self) -> String {
+        let line = within("a line of the worker process", self.stdout.next_line()).await;
+        line.expect("the pipe is ours").expect("the worker process runs on")
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub async fn kill(mut self) {
+        within("the end of a killed worker", self.child.kill()).await.expect("our own child can be killed");
+    }
+
+    /// Sends TERM.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid is above 0");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child can be signalled");
+    }
+
+    /// Waits for its end.
+    pub async fn exit(mut self) -> ExitStatus {
+        within("the end of the worker", self.child.wait()).await.expect("a child can be waited for")
+    }
+}

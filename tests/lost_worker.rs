@@ -1,0 +1,98 @@
+//! Worker processes that die or are told to end while they run a task.
+
+use std::fs;
+
+use celeriac_proto::wire;
+use celeriac_proto::wire::TaskState;
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
+
+fn hold(id: &str, file: &std::path::Path) -> wire::Task {
+    let payload = serde_json::json!([[file], {}]).to_string();
+    wire::Task { queue: "held".into(), payload: payload.into(), ..raw::task(id, "test.hold") }
+}
+
+#[tokio::test]
+async fn the_task_of_a_killed_worker_is_run_again_by_another() {
+    let broker = Setup::new().set("heartbeat_ms = 200").set("lease_ms = 600").start().await;
+    let file = broker.home().join("go on");
+    let mut connection = RawConnection::open(broker.address()).await;
+    connection.submit_one(hold("task", &file)).await;
+    let mut first = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    assert_eq!(first.line().await, "started task 1");
+    let first_pid = first.pid();
+    let mut second = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    first.kill().await;
+    assert!(second.line().await.starts_with("started task"), "another worker begins it");
+    let running = connection.info("task").await;
+    assert_eq!((running.state(), running.deliveries), (TaskState::Started, 2));
+    fs::write(&file, "").expect("the temporary folder is writable");
+    let info = connection.ended("task").await;
+    assert_eq!(info.state(), TaskState::Success);
+    let by: u32 = serde_json::from_slice(&info.result).expect("the result is a process id");
+    assert!(by == second.pid() && by != first_pid, "run by {by}");
+}
+
+#[tokio::test]
+async fn a_busy_worker_process_keeps_its_lease_for_longer_than_the_lease_time() {
+    let broker = Setup::new().set("heartbeat_ms = 50").set("lease_ms = 150").start().await;
+    let file = broker.home().join("go on");
+    let mut connection = RawConnection::open(broker.address()).await;
+    connection.submit_one(hold("task", &file)).await;
+    let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    assert_eq!(worker.line().await, "started task 1");
+    // Five lease times, counted by the broker: a wait that is not satisfied.
+    let wait = wire::Wait { ids: vec!["task".into()], ..Default::default() };
+    let answer = connection.request_with_timeout(raw::Request::Wait(wait), 750).await;
+    assert!(matches!(answer, Ok(raw::Answer::WaitReply(reply)) if !reply.satisfied));
+    fs::write(&file, "").expect("the temporary folder is writable");
+    let info = connection.ended("task").await;
+    assert_eq!((info.state(), info.deliveries), (TaskState::Success, 1));
+}
+
+#[tokio::test]
+async fn term_lets_a_running_task_end_and_gives_unstarted_ones_back() {
+    let broker = BrokerProcess::start().await;
+    let file = broker.home().join("go on");
+    let mut connection = RawConnection::open(broker.address()).await;
+    connection.submit((0..6).map(|number| hold(&format!("task-{number}"), &file)).collect()).await;
+    let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    let mut running = vec![worker.line().await, worker.line().await];
+    running.sort();
+    assert_eq!(running, ["started task-0 1", "started task-1 1"]);
+    worker.terminate();
+    for number in 2..6 {
+        let id = format!("task-{number}");
+        celeriac_tests::until("the unstarted ones are back", || async {
+            // One connection per question: the closure may not hold the other one.
+            let mut asking = RawConnection::open(broker.address()).await;
+            asking.info(&id).await.state() == TaskState::Queued
+        })
+        .await;
+    }
+    fs::write(&file, "").expect("the temporary folder is writable");
+    assert_eq!(connection.ended("task-0").await.state(), TaskState::Success);
+    assert_eq!(connection.ended("task-1").await.state(), TaskState::Success);
+    assert!(worker.exit().await.success(), "a worker that was told to end ends well");
+    assert_eq!(connection.info("task-2").await.attempts, 0);
+}
+
+#[tokio::test]
+async fn a_second_term_gives_running_tasks_back_at_once() {
+    let broker = BrokerProcess::start().await;
+    let file = broker.home().join("never");
+    let mut connection = RawConnection::open(broker.address()).await;
+    connection.submit_one(hold("task", &file)).await;
+    let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    assert_eq!(worker.line().await, "started task 1");
+    worker.terminate();
+    // Signals of one kind that are not yet taken are one: the second has to come after the first was seen.
+    // A worker that was told to end takes nothing new, so a task that stays queued is the sign of that.
+    connection.reached("task", TaskState::Started).await;
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    worker.terminate();
+    worker.exit().await;
+    let mut other = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    assert!(other.line().await.starts_with("started task"), "another worker begins it");
+}

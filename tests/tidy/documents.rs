@@ -1,0 +1,126 @@
+//! What stands in the code and has to stand in a document too.
+
+use std::collections::BTreeMap;
+
+use super::source::{Source, files, has_word};
+use super::{Findings, rust_files};
+
+fn document(path: &str) -> Source {
+    Source::read(path).unwrap_or_else(|| panic!("{path}:1: the document is missing: write it"))
+}
+
+#[test]
+fn the_protocol_describes_every_message_and_every_error_code() {
+    let protocol = document("proto/PROTOCOL.md");
+    let mut findings = Findings::default();
+    let mut names = 0;
+    for file in files().iter().filter(|file| file.path.ends_with(".proto")) {
+        for (index, line) in file.text.lines().enumerate() {
+            let mut words = line.split_whitespace();
+            let name = match (words.next(), words.next()) {
+                // `Kind` and `Mode` are told apart by the message around them.
+                (Some("message" | "enum"), Some(name)) if !line.starts_with(' ') => name,
+                (Some(code), Some("=")) if code.starts_with("ERROR_CODE_") => code,
+                _ => continue,
+            };
+            names += 1;
+            if !has_word(&protocol.text, name) {
+                findings.add(&file.path, index + 1, format!("`{name}`: say in proto/PROTOCOL.md what it means"));
+            }
+        }
+    }
+    assert!(names > 80, "the .proto files are read: {names} names");
+    findings.none();
+}
+
+#[test]
+fn the_operators_manual_lists_every_flag() {
+    let manual = document("deploy/README.md");
+    let mut findings = Findings::default();
+    let mut flags = 0;
+    for file in rust_files().iter().filter(|file| file.path.starts_with("cli/src/")) {
+        for (number, name) in flags_and_variables(file) {
+            flags += 1;
+            if !has_word(&manual.text, &name) {
+                findings.add(&file.path, number, format!("`{name}`: describe it in deploy/README.md"));
+            }
+        }
+    }
+    assert!(flags > 10, "the flags are found: {flags}");
+    findings.none();
+}
+
+/// What the `#[arg(..)]` attributes of a file name: `--flag` for each `long`, and the variable of each `env`.
+fn flags_and_variables(file: &Source) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let lines: Vec<&str> = file.text.lines().collect();
+    let mut index = 0;
+    while index < lines.len() {
+        let first = index;
+        if !lines[first].trim_start().starts_with("#[arg(") {
+            index += 1;
+            continue;
+        }
+        let last = (first..lines.len()).find(|&at| lines[at].trim_end().ends_with(")]")).unwrap_or(first);
+        let attribute = lines[first..=last].join(" ");
+        if let Some(variable) = quoted_after(&attribute, "env =") {
+            found.push((first + 1, variable.to_owned()));
+        }
+        if let Some(flag) = quoted_after(&attribute, "long =") {
+            found.push((first + 1, format!("--{flag}")));
+        } else if has_word(&attribute, "long") && !has_word(&attribute, "skip") {
+            found.extend(field_after(&lines[last + 1..]).map(|flag| (first + 1, format!("--{flag}"))));
+        }
+        index = last + 1;
+    }
+    found
+}
+
+fn quoted_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.split_once(key)?.1.trim_start().strip_prefix('"')?.split('"').next()
+}
+
+/// The name of the next field, as clap makes a flag of it.
+fn field_after(lines: &[&str]) -> Option<String> {
+    let field = lines.iter().map(|line| line.trim()).find(|line| !line.starts_with("#[") && !line.starts_with("//"))?;
+    let name = field.split(':').next()?.split_whitespace().next_back()?;
+    Some(name.replace('_', "-"))
+}
+
+#[test]
+fn the_operators_manual_lists_every_exit_code() {
+    let manual = document("deploy/README.md");
+    let mut codes: BTreeMap<u8, (String, usize)> = BTreeMap::new();
+    for file in rust_files() {
+        if file.path.starts_with("cli/src/") || file.path.starts_with("broker/src/") {
+            codes.extend(exit_codes(&file).into_iter().map(|(number, code)| (code, (file.path.clone(), number))));
+        }
+    }
+    assert!(codes.len() > 5, "the exit codes are found: {codes:?}");
+    let mut findings = Findings::default();
+    for (code, (path, number)) in codes {
+        let is_listed = manual.text.lines().any(|line| {
+            let cell = line.trim_start_matches('|').split('|').next().unwrap_or_default();
+            line.starts_with('|') && cell.trim().trim_matches('`') == code.to_string()
+        });
+        if !is_listed {
+            findings.add(&path, number, format!("exit code {code}: give it a row of the table in deploy/README.md"));
+        }
+    }
+    findings.none();
+}
+
+/// The numbers that a function called `code` or `exit_code` returns for its cases.
+fn exit_codes(file: &Source) -> Vec<(usize, u8)> {
+    let mut found = Vec::new();
+    let mut in_function = false;
+    for (number, line) in file.code_outside_tests() {
+        if line.contains("fn ") {
+            in_function = line.contains("fn exit_code(") || line.contains("fn code(");
+        }
+        if in_function && let Some((_, value)) = line.split_once("=>") {
+            found.extend(value.trim().trim_end_matches(',').parse().ok().map(|code| (number, code)));
+        }
+    }
+    found
+}

@@ -1,0 +1,149 @@
+//! Who may use whom: among the crates, and among the modules of the broker. ARCHITECTURE.md has the picture.
+
+use super::source::{Source, files};
+use super::{Findings, rust_files};
+
+/// A crate's folder, the crates of the house that it may use, and crates from outside that it must not.
+struct Rule {
+    folder: &'static str,
+    house: &'static [&'static str],
+    never: &'static [&'static str],
+}
+
+/// If you add a crate, add its row, and its arrow to ARCHITECTURE.md.
+const CRATES: [Rule; 9] = [
+    Rule { folder: "proto", house: &[], never: &["tokio", "sled", "clap", "tracing", "serde"] },
+    Rule { folder: "broker", house: &["celeriac-proto"], never: &["clap"] },
+    Rule { folder: "client", house: &["celeriac-proto"], never: &["sled", "clap"] },
+    Rule {
+        folder: "worker",
+        house: &["celeriac-client", "celeriac-macros", "celeriac-proto"],
+        never: &["sled", "clap"],
+    },
+    Rule { folder: "worker/macros", house: &[], never: &["tokio", "sled", "clap"] },
+    Rule { folder: "cli", house: &["celeriac-broker", "celeriac-client", "celeriac-proto"], never: &["sled"] },
+    Rule {
+        folder: "examples/songs",
+        house: &["celeriac-broker", "celeriac-client", "celeriac-worker"],
+        never: &["sled"],
+    },
+    Rule {
+        folder: "tests",
+        house: &["celeriac-broker", "celeriac-client", "celeriac-proto", "celeriac-worker"],
+        never: &["sled"],
+    },
+    Rule {
+        folder: "tests/bench",
+        house: &["celeriac-broker", "celeriac-client", "celeriac-proto", "celeriac-tests", "celeriac-worker"],
+        never: &["sled"],
+    },
+];
+
+/// A module of the broker, and the modules it may use. `lib.rs` may use all of them.
+/// Whatever is not in the table may use nothing: add it when it is made, and to ARCHITECTURE.md.
+const BROKER_MODULES: [(&str, &[&str]); 10] = [
+    ("server", &["session", "driver", "commit", "store", "machine", "clock", "config", "error"]),
+    ("session", &["driver", "commit", "machine", "config", "record"]),
+    ("driver", &["commit", "machine", "store", "clock", "error"]),
+    ("commit", &["machine", "store", "record", "error"]),
+    ("clock", &["machine", "record"]),
+    ("machine", &["record"]),
+    ("store", &["record"]),
+    ("error", &["store", "config"]),
+    ("record", &[]),
+    ("config", &[]),
+];
+
+/// These speak to the machine in its language and know nothing else of it.
+const SPEAK_TO_THE_MACHINE: [&str; 3] = ["session", "commit", "clock"];
+
+#[test]
+fn crates_use_only_the_crates_below_them() {
+    let mut findings = Findings::default();
+    for manifest in files().iter().filter(|file| file.path.ends_with("/Cargo.toml")) {
+        let folder = manifest.path.trim_end_matches("/Cargo.toml");
+        let Some(rule) = CRATES.iter().find(|rule| rule.folder == folder) else {
+            findings.add(&manifest.path, 1, "a new crate: say in tests/tidy/layers.rs what it may use");
+            continue;
+        };
+        for (number, name) in dependencies(manifest) {
+            if name.starts_with("celeriac") && !rule.house.contains(&name) {
+                findings.add(
+                    &manifest.path,
+                    number,
+                    format!("{folder} may not use {name}: move what it needs below both"),
+                );
+            }
+            if rule.never.contains(&name) {
+                findings.add(&manifest.path, number, format!("{folder} does without {name}: see ARCHITECTURE.md"));
+            }
+        }
+    }
+    findings.none();
+}
+
+/// The names in every section of dependencies, those for tests included.
+fn dependencies(manifest: &Source) -> Vec<(usize, &str)> {
+    let mut in_section = false;
+    let mut found = Vec::new();
+    for (index, line) in manifest.text.lines().enumerate() {
+        if line.starts_with('[') {
+            in_section = line.ends_with("dependencies]");
+        } else if in_section && line.contains('=') && !line.trim_start().starts_with('#') {
+            let name = line.split(['.', '=']).next().unwrap_or_default().trim();
+            found.push((index + 1, name));
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_of_the_broker_use_only_those_below_them() {
+    let mut findings = Findings::default();
+    for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/")) {
+        let inside = &file.path["broker/src/".len()..];
+        let module = inside.split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" {
+            continue;
+        }
+        let Some((_, allowed)) = BROKER_MODULES.iter().find(|(name, _)| *name == module) else {
+            findings.add(&file.path, 1, format!("`{module}` is new: say in tests/tidy/layers.rs what it may use"));
+            continue;
+        };
+        for (number, used, rest) in crate_paths(file) {
+            if used != module && !allowed.contains(&used.as_str()) {
+                findings.add(&file.path, number, format!("`{module}` may not use `{used}`: hand it what it needs"));
+            }
+            if SPEAK_TO_THE_MACHINE.contains(&module) && used == "machine" && !rest.starts_with("::command") {
+                let advice = format!("`{module}` speaks to the machine in `machine::command` alone");
+                findings.add(&file.path, number, advice);
+            }
+        }
+    }
+    findings.none();
+}
+
+/// Line, first module and the rest of every path that begins with `crate::`, those in braces too.
+fn crate_paths(file: &Source) -> Vec<(usize, String, String)> {
+    let mut found = Vec::new();
+    for (number, line) in file.code_outside_tests() {
+        for (at, _) in line.match_indices("crate::") {
+            if line[..at].ends_with("pub(in ") || line[..at].ends_with('$') {
+                continue;
+            }
+            let path = &line[at + "crate::".len()..];
+            let branches: Vec<&str> = match path.strip_prefix('{') {
+                Some(branches) => branches.split(',').map(str::trim).collect(),
+                None => vec![path],
+            };
+            for branch in branches {
+                let end = branch.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(branch.len());
+                let (module, rest) = branch.split_at(end);
+                if module.starts_with(|c: char| c.is_lowercase()) {
+                    found.push((number, module.to_owned(), rest.to_owned()));
+                }
+            }
+        }
+    }
+    found
+}

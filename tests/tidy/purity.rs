@@ -1,0 +1,100 @@
+//! What the machine, the store and the rest must not even name.
+
+use super::source::has_word;
+use super::{Findings, rust_files};
+
+/// A word, and what the machine does instead.
+const FORBIDDEN_IN_THE_MACHINE: [(&str, &str); 22] = [
+    ("tokio", "the machine is not async: the driver runs it"),
+    ("async", "the machine is not async: the driver runs it"),
+    ("await", "the machine is not async: the driver runs it"),
+    ("futures_util", "the machine is not async: the driver runs it"),
+    ("sled", "hand records to the store as effects"),
+    ("fs", "hand records to the store as effects"),
+    ("net", "send messages as effects"),
+    ("env", "what can be configured comes in through `new`"),
+    ("Instant", "time comes in with each command"),
+    ("SystemTime", "time comes in with each command"),
+    ("rand", "what is random comes in with the command"),
+    ("uuid", "what is random comes in with the command"),
+    ("Uuid", "what is random comes in with the command"),
+    ("Mutex", "one driver owns the machine: there is nothing to lock"),
+    ("RwLock", "one driver owns the machine: there is nothing to lock"),
+    ("lock", "one driver owns the machine: there is nothing to lock"),
+    ("tracing", "the machine does not log: the driver sees every effect"),
+    ("wire", "wire types stop at the session: use machine::command"),
+    ("prost", "wire types stop at the session: use machine::command"),
+    ("HashMap", "its order is random: use BTreeMap, or hashbrown::HashTable for look-ups alone"),
+    ("HashSet", "its order is random: use BTreeSet, or hashbrown::HashTable for look-ups alone"),
+    ("thread", "the machine has no threads: the driver runs it"),
+];
+
+#[test]
+fn the_machine_names_nothing_that_could_make_two_runs_differ() {
+    let mut findings = Findings::default();
+    let mut looked_at = 0;
+    for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/machine/")) {
+        looked_at += 1;
+        for (number, line) in file.code_outside_tests() {
+            for (word, advice) in FORBIDDEN_IN_THE_MACHINE {
+                if has_word(&line, word) {
+                    findings.add(&file.path, number, format!("`{word}`: {advice}"));
+                }
+            }
+        }
+    }
+    assert!(looked_at > 0, "broker/src/machine/ has moved: change this test");
+    findings.none();
+}
+
+#[test]
+fn wire_types_stop_at_the_session_and_sled_types_at_the_store() {
+    let mut findings = Findings::default();
+    for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/")) {
+        let is_session = file.path.starts_with("broker/src/session");
+        let is_store = file.path.starts_with("broker/src/store");
+        for (number, line) in file.code_outside_tests() {
+            if has_word(&line, "wire") && !is_session {
+                findings.add(&file.path, number, "`wire`: only the session knows the protocol's messages");
+            }
+            if has_word(&line, "sled") && !is_store {
+                findings.add(&file.path, number, "`sled`: only the store knows how it stores");
+            }
+        }
+    }
+    findings.none();
+}
+
+#[test]
+fn only_the_clock_reads_time() {
+    let mut findings = Findings::default();
+    for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/")) {
+        // The store's watchdog measures its own commits; no task depends on it.
+        if file.path == "broker/src/clock.rs" || file.path.starts_with("broker/src/store/") {
+            continue;
+        }
+        for (number, line) in file.code_outside_tests() {
+            if line.contains("Instant::now") || line.contains("SystemTime::now") {
+                findings.add(&file.path, number, "read the time in clock.rs and hand it on");
+            }
+        }
+    }
+    findings.none();
+}
+
+#[test]
+fn unsafe_code_stands_in_one_file() {
+    let mut findings = Findings::default();
+    for file in rust_files().iter().filter(|file| file.path != "broker/src/store/sync.rs") {
+        for (number, line) in file.code() {
+            if has_word(&line, "unsafe") {
+                findings.add(
+                    &file.path,
+                    number,
+                    "`unsafe`: only broker/src/store/sync.rs may; find a safe way or a crate",
+                );
+            }
+        }
+    }
+    findings.none();
+}

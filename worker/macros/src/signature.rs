@@ -1,0 +1,240 @@
+//! What the macro needs to know of a function, and which functions can be a task.
+
+use proc_macro2::Span;
+use quote::ToTokens;
+use syn::spanned::Spanned;
+use syn::{FnArg, GenericArgument, ItemFn, Pat, PathArguments, PathSegment, ReturnType, Safety, Type};
+
+/// serde reads tuples of up to this many items.
+const ARGUMENTS_MAX: usize = 16;
+
+/// How the function takes its context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ContextParameter {
+    Absent,
+    Owned,
+    Borrowed,
+}
+
+/// One argument of the task.
+pub(crate) struct Argument {
+    /// For keyword arguments; empty when the parameter is a pattern and has no name.
+    pub(crate) name: String,
+    pub(crate) kind: Box<Type>,
+    /// An `Option` may be left out by the producer.
+    pub(crate) optional: bool,
+}
+
+/// The function's return type, seen from the task's result.
+pub(crate) struct Output {
+    /// What a reader of the result gets; `None` stands for `()`.
+    pub(crate) value: Option<Box<Type>>,
+    /// The function returns a `Result`.
+    pub(crate) fallible: bool,
+}
+
+/// A function that can be a task.
+pub(crate) struct Signature {
+    pub(crate) context: ContextParameter,
+    pub(crate) arguments: Vec<Argument>,
+    pub(crate) output: Output,
+    pub(crate) asynchronous: bool,
+}
+
+impl Signature {
+    /// Takes the function apart, or says what keeps it from being a task.
+    pub(crate) fn parse(function: &ItemFn) -> syn::Result<Self> {
+        refuse_qualifiers(function)?;
+        let mut context = ContextParameter::Absent;
+        let mut arguments = Vec::new();
+        for (index, input) in function.sig.inputs.iter().enumerate() {
+            let parameter = match input {
+                FnArg::Typed(parameter) => parameter,
+                FnArg::Receiver(receiver) => {
+                    return Err(syn::Error::new(receiver.span(), "a task is a free function and has no `self`"));
+                }
+            };
+            match context_parameter(&parameter.ty)? {
+                ContextParameter::Absent => arguments.push(argument(&parameter.pat, &parameter.ty)?),
+                found if index == 0 => context = found,
+                _ => return Err(syn::Error::new(parameter.ty.span(), "the context is the first parameter")),
+            }
+        }
+        if let Some(extra) = arguments.get(ARGUMENTS_MAX) {
+            let message = format!("a task has at most {ARGUMENTS_MAX} arguments; put them into a struct");
+            return Err(syn::Error::new(extra.kind.span(), message));
+        }
+        let output = output(&function.sig.output)?;
+        Ok(Self { context, arguments, output, asynchronous: function.sig.asyncness.is_some() })
+    }
+}
+
+fn refuse_qualifiers(function: &ItemFn) -> syn::Result<()> {
+    let signature = &function.sig;
+    let refuse = |span: Span, message: &str| Err(syn::Error::new(span, message));
+    if let Some(attribute) = function.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+        return refuse(attribute.span(), "write `#[cfg(..)]` above `#[task]`, so that it holds for the whole task");
+    }
+    if let Some(parameter) = signature.generics.params.first() {
+        return refuse(parameter.span(), "a task cannot be generic: a worker must know the types of its arguments");
+    }
+    if let Some(clause) = &signature.generics.where_clause {
+        return refuse(clause.span(), "a task cannot be generic and has no `where` clause");
+    }
+    if let Some(keyword) = &signature.constness {
+        return refuse(keyword.span(), "a task cannot be `const`");
+    }
+    if let Safety::Unsafe(keyword) = &signature.safety {
+        return refuse(keyword.span(), "a task cannot be `unsafe`");
+    }
+    if let Some(abi) = &signature.abi {
+        return refuse(abi.span(), "a task cannot be `extern`");
+    }
+    if let Some(variadic) = &signature.variadic {
+        return refuse(variadic.span(), "a task has a fixed number of arguments");
+    }
+    Ok(())
+}
+
+fn last_segment(kind: &Type) -> Option<&PathSegment> {
+    match kind {
+        Type::Path(path) => path.path.segments.last(),
+        Type::Group(group) => last_segment(&group.elem),
+        Type::Paren(paren) => last_segment(&paren.elem),
+        _ => None,
+    }
+}
+
+/// The context is recognised by its type's name: the macro sees no more than that.
+fn context_parameter(kind: &Type) -> syn::Result<ContextParameter> {
+    let is_context = |kind: &Type| last_segment(kind).is_some_and(|segment| segment.ident == "Context");
+    match kind {
+        Type::Reference(reference) if is_context(&reference.elem) => match reference.mutability {
+            Some(keyword) => Err(syn::Error::new(keyword.span(), "the context is shared: take `&Context`")),
+            None => Ok(ContextParameter::Borrowed),
+        },
+        kind if is_context(kind) => Ok(ContextParameter::Owned),
+        _ => Ok(ContextParameter::Absent),
+    }
+}
+
+fn argument(pattern: &Pat, kind: &Type) -> syn::Result<Argument> {
+    match kind {
+        Type::Reference(reference) => {
+            let owned = match reference.elem.to_token_stream().to_string().as_str() {
+                "str" => "take `String`",
+                _ => "take the owned type",
+            };
+            let message = format!("an argument comes out of a message and must be owned: {owned}");
+            return Err(syn::Error::new(kind.span(), message));
+        }
+        Type::ImplTrait(_) => {
+            return Err(syn::Error::new(kind.span(), "an argument needs a type that serde can read, not `impl Trait`"));
+        }
+        _ => {}
+    }
+    let name = match pattern {
+        Pat::Ident(ident) => ident.ident.to_string().trim_start_matches("r#").to_owned(),
+        _ => String::new(),
+    };
+    let optional = last_segment(kind).is_some_and(|segment| segment.ident == "Option");
+    Ok(Argument { name, kind: Box::new(kind.clone()), optional })
+}
+
+fn output(output: &ReturnType) -> syn::Result<Output> {
+    let ReturnType::Type(_, kind) = output else {
+        return Ok(Output { value: None, fallible: false });
+    };
+    if let Type::ImplTrait(_) = **kind {
+        return Err(syn::Error::new(kind.span(), "a result needs a type that serde can write, not `impl Trait`"));
+    }
+    let output = match last_segment(kind) {
+        Some(segment) if segment.ident == "Result" => {
+            let PathArguments::AngleBracketed(generics) = &segment.arguments else {
+                return Err(syn::Error::new(kind.span(), "write the type of the result out, as in `Result<T, E>`"));
+            };
+            let value = generics.args.iter().find_map(|argument| match argument {
+                GenericArgument::Type(value) => Some(Box::new(value.clone())),
+                _ => None,
+            });
+            Output { value, fallible: true }
+        }
+        _ => Output { value: Some(kind.clone()), fallible: false },
+    };
+    match output.value.as_deref() {
+        Some(Type::Reference(reference)) => {
+            let message = "a result is read by another program and must be owned: return `String` and the like";
+            Err(syn::Error::new(reference.span(), message))
+        }
+        _ => Ok(output),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> syn::Result<Signature> {
+        Signature::parse(&syn::parse_str::<ItemFn>(text).expect("a function"))
+    }
+
+    #[test]
+    fn the_context_is_recognised_as_the_first_parameter() {
+        for (text, expected) in [
+            ("async fn f() {}", ContextParameter::Absent),
+            ("async fn f(title: String) {}", ContextParameter::Absent),
+            ("async fn f(c: &Context, title: String) {}", ContextParameter::Borrowed),
+            ("fn f(c: celeriac_worker::Context, title: String) {}", ContextParameter::Owned),
+        ] {
+            let signature = parse(text).expect(text);
+            assert_eq!(signature.context, expected, "{text}");
+        }
+        assert!(parse("fn f(title: String, c: &Context) {}").is_err());
+        assert!(parse("fn f(c: &mut Context) {}").is_err());
+    }
+
+    #[test]
+    fn arguments_keep_their_names_and_options_may_be_left_out() {
+        let signature = parse("fn f(mut title: String, (a, b): (u8, u8), limit: Option<u32>) {}").expect("a task");
+        let arguments: Vec<(&str, bool)> = signature.arguments.iter().map(|a| (a.name.as_str(), a.optional)).collect();
+        assert_eq!(arguments, [("title", false), ("", false), ("limit", true)]);
+        assert!(!signature.asynchronous);
+    }
+
+    #[test]
+    fn the_value_of_a_result_is_the_output() {
+        let output = |text: &str| {
+            let output = parse(text).expect(text).output;
+            (output.value.map(|value| value.to_token_stream().to_string()), output.fallible)
+        };
+        assert_eq!(output("fn f() {}"), (None, false));
+        assert_eq!(output("fn f() -> u64 {}"), (Some("u64".to_owned()), false));
+        assert_eq!(output("fn f() -> Result<u64, E> {}"), (Some("u64".to_owned()), true));
+        assert_eq!(output("fn f() -> std::io::Result<()> {}"), (Some("()".to_owned()), true));
+    }
+
+    #[test]
+    fn functions_that_cannot_be_tasks_are_refused_with_the_reason() {
+        for (text, reason) in [
+            ("fn f(self) {}", "no `self`"),
+            ("fn f<T>(value: T) {}", "generic"),
+            ("fn f<'a>(value: &'a str) {}", "generic"),
+            ("unsafe fn f() {}", "unsafe"),
+            ("const fn f() {}", "const"),
+            ("#[cfg(unix)] fn f() {}", "above"),
+            ("extern \"C\" fn f() {}", "extern"),
+            ("fn f(title: &str) {}", "take `String`"),
+            ("fn f(title: &[u8]) {}", "owned"),
+            ("fn f(title: impl Into<String>) {}", "impl Trait"),
+            ("fn f() -> impl Sized {}", "impl Trait"),
+            ("fn f() -> Result {}", "Result<T, E>"),
+            ("fn f() -> &'static str {}", "owned"),
+            ("fn f() -> Result<&'static str, E> {}", "owned"),
+        ] {
+            let refusal = parse(text).err().expect(text).to_string();
+            assert!(refusal.contains(reason), "{text}: {refusal}");
+        }
+        let many: Vec<String> = (0..17).map(|index| format!("a{index}: u8")).collect();
+        assert!(parse(&format!("fn f({}) {{}}", many.join(", "))).is_err());
+    }
+}

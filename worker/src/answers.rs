@@ -1,0 +1,71 @@
+//! What the broker's answer to one report means for it. Acting on it is the matter of `driver.rs`.
+
+use celeriac_client::ErrorCode;
+use celeriac_proto::wire::task_report::Report;
+use celeriac_proto::wire::{Reject, TaskError, TaskReport};
+
+/// What to do with a report after its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The broker has it.
+    Answered,
+    /// The lease is no longer ours.
+    Stale,
+    /// Not now: send it again.
+    Again,
+    /// Not ever.
+    Refused,
+}
+
+/// Reads the code of one outcome.
+pub(crate) fn verdict(code: ErrorCode) -> Verdict {
+    match code {
+        // A result that is too large has ended the task as a failure: nothing is left to say.
+        ErrorCode::Unspecified | ErrorCode::ResultTooLarge => Verdict::Answered,
+        ErrorCode::StaleLease | ErrorCode::NotFound | ErrorCode::SessionLost => Verdict::Stale,
+        ErrorCode::Overloaded
+        | ErrorCode::Internal
+        | ErrorCode::ShuttingDown
+        | ErrorCode::DeadlineExceeded
+        | ErrorCode::DiskFull => Verdict::Again,
+        _ => Verdict::Refused,
+    }
+}
+
+/// What to report in place of an end that the broker refused; `None` when that was it already.
+pub(crate) fn substitute(report: &TaskReport, code: ErrorCode) -> Option<TaskReport> {
+    if let Some(Report::Reject(_)) = report.report {
+        return None;
+    }
+    let error = TaskError {
+        kind: "report_refused".to_owned(),
+        message: format!("the broker refused the report of this run's end: {}", code.as_str_name()),
+        ..TaskError::default()
+    };
+    let report = TaskReport { report: Some(Report::Reject(Reject { error: Some(error) })), ..report.clone() };
+    Some(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_proto::wire::Complete;
+
+    use super::*;
+
+    #[test]
+    fn a_stale_lease_counts_as_an_answer_and_an_overload_does_not() {
+        assert_eq!(verdict(ErrorCode::Unspecified), Verdict::Answered);
+        assert_eq!(verdict(ErrorCode::StaleLease), Verdict::Stale);
+        assert_eq!(verdict(ErrorCode::NotFound), Verdict::Stale);
+        assert_eq!(verdict(ErrorCode::Overloaded), Verdict::Again);
+        assert_eq!(verdict(ErrorCode::InvalidArgument), Verdict::Refused);
+    }
+
+    #[test]
+    fn a_refused_end_is_replaced_once() {
+        let end = TaskReport { id: "a".into(), lease: 1, report: Some(Report::Complete(Complete::default())) };
+        let rejection = substitute(&end, ErrorCode::InvalidArgument).expect("a rejection");
+        assert_eq!((rejection.id.as_str(), rejection.lease), ("a", 1));
+        assert_eq!(substitute(&rejection, ErrorCode::InvalidArgument), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! Why a handler failed, as it is reported to the broker: kind, message, traceback, and whether
+//! another attempt makes sense. When that attempt runs is decided by the broker's retry policy.
+
+use std::any::type_name;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use celeriac_proto::limits::{ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX};
+use celeriac_proto::wire;
+
+/// The kind of a failure whose type has no name that says anything.
+const KIND_UNNAMED: &str = "Error";
+
+/// The failure of one attempt.
+///
+/// Every error that `?` can turn into a boxed one becomes a `TaskFailure`, with the name of its
+/// type as the kind and the chain of its sources in the message. Such a failure is retryable:
+/// the task runs again while its policy has attempts left.
+///
+/// ```
+/// use celeriac_worker::TaskFailure;
+///
+/// fn parse(text: &str) -> Result<u64, TaskFailure> {
+///     if text.is_empty() {
+///         return Err(TaskFailure::fatal("EmptyText", "there is nothing to parse"));
+///     }
+///     Ok(text.parse::<u64>()?)
+/// }
+///
+/// let failure = parse("ten").expect_err("no number");
+/// assert_eq!(failure.kind(), "ParseIntError");
+/// assert!(failure.is_retryable());
+/// assert!(!parse("").expect_err("empty").is_retryable());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFailure {
+    kind: String,
+    message: String,
+    traceback: String,
+    retryable: bool,
+    retry_after: Option<Duration>,
+}
+
+impl TaskFailure {
+    /// A failure after which the task may run again, by its retry policy.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            message: message.into(),
+            traceback: String::new(),
+            retryable: true,
+            retry_after: None,
+        }
+    }
+
+    /// A failure that another attempt would not mend: the task ends, whatever attempts are left.
+    pub fn fatal(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(kind, message).without_retry()
+    }
+
+    /// Turns this failure into a final one.
+    #[must_use]
+    pub fn without_retry(mut self) -> Self {
+        self.retryable = false;
+        self.retry_after = None;
+        self
+    }
+
+    /// Asks for the next attempt after this span instead of the policy's delay. The number of
+    /// attempts stays bounded by the policy.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retryable = true;
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// Adds a traceback for people to read. The broker keeps its first 16 KiB.
+    #[must_use]
+    pub fn with_traceback(mut self, traceback: impl Into<String>) -> Self {
+        self.traceback = traceback.into();
+        self
+    }
+
+    /// The short name of the kind of failure, e.g. `ParseIntError` or `panic`.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// What went wrong, in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The traceback, empty when there is none.
+    pub fn traceback(&self) -> &str {
+        &self.traceback
+    }
+
+    /// True when the task may run again.
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
+    }
+
+    /// The report that says this to the broker.
+    pub(crate) fn into_report(self, attempt: u32, at_ms: i64) -> wire::task_report::Report {
+        let error = wire::TaskError {
+            kind: cut(self.kind, NAME_BYTES_MAX),
+            message: cut(self.message, ERROR_TEXT_BYTES_MAX),
+            traceback: cut(self.traceback, ERROR_TEXT_BYTES_MAX),
+            at_ms,
+            attempt,
+        };
+        match self.retry_after {
+            Some(delay) => wire::task_report::Report::Retry(wire::RetryLater {
+                after_ms: Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+                error: Some(error),
+            }),
+            None => wire::task_report::Report::Fail(wire::Fail { error: Some(error), r#final: !self.retryable }),
+        }
+    }
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+/// `TaskFailure` is itself no `Error`: that is what makes room for this conversion of all others.
+impl<E> From<E> for TaskFailure
+where
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    fn from(error: E) -> Self {
+        let error: Box<dyn Error + Send + Sync> = error.into();
+        Self::new(kind_of::<E>(), message_of(error.as_ref()))
+    }
+}
+
+/// The last word of the type's name. Texts and boxes say nothing about the error in them.
+fn kind_of<E>() -> &'static str {
+    let path = type_name::<E>();
+    let path = path.split('<').next().unwrap_or(path);
+    match path.rsplit("::").next() {
+        None | Some("" | "String" | "Box" | "&str") => KIND_UNNAMED,
+        Some(name) => name,
+    }
+}
+
+fn message_of(error: &(dyn Error + 'static)) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        // Some errors print their source themselves.
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = error.source();
+    }
+    message
+}
+
+/// Cuts at a character's edge.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let edge = (0..=bytes_max).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
+        text.truncate(edge);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the song cannot be read")]
+    struct Unreadable(#[source] std::num::ParseIntError);
+
+    #[test]
+    fn an_error_becomes_a_failure_with_its_type_and_its_sources() {
+        let source = "ten".parse::<u64>().expect_err("no number");
+        let failure = TaskFailure::from(Unreadable(source));
+        assert_eq!(failure.kind(), "Unreadable");
+        assert_eq!(failure.message(), "the song cannot be read: invalid digit found in string");
+        assert!(failure.is_retryable());
+    }
+
+    #[test]
+    fn texts_and_boxed_errors_become_failures_too() {
+        let from_text: TaskFailure = "no such song".into();
+        assert_eq!((from_text.kind(), from_text.message()), ("Error", "no such song"));
+        let boxed: Box<dyn Error + Send + Sync> = "no such song".into();
+        assert_eq!(TaskFailure::from(boxed), from_text);
+    }
+
+    #[test]
+    fn the_report_says_whether_and_when_to_try_again() {
+        use wire::task_report::Report;
+        let report = TaskFailure::new("Busy", "later").into_report(2, 7);
+        let Report::Fail(fail) = report else { panic!("{report:?}") };
+        let error = fail.error.expect("an error");
+        assert_eq!((fail.r#final, error.attempt, error.at_ms), (false, 2, 7));
+        let report = TaskFailure::fatal("Broken", "never").into_report(1, 0);
+        assert!(matches!(report, Report::Fail(fail) if fail.r#final));
+        let report = TaskFailure::new("Busy", "later").retry_after(Duration::from_secs(3)).into_report(1, 0);
+        assert!(matches!(report, Report::Retry(retry) if retry.after_ms == Some(3_000)));
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        assert_eq!(cut("ää".to_owned(), 3), "ä");
+        assert_eq!(cut("ab".to_owned(), 2), "ab");
+    }
+}

@@ -1,0 +1,29 @@
+//! The public face of the worker crate; the worker itself is in `worker.rs`, the macro in `macros`.
+//!
+#![doc = include_str!("../README.md")]
+
+mod answers;
+mod builder;
+mod context;
+mod credit;
+mod driver;
+#[doc(hidden)]
+pub mod expansion;
+mod failure;
+mod handler;
+mod leases;
+mod outbox;
+mod payload;
+mod signals;
+mod slot;
+mod termination;
+mod worker;
+
+pub use builder::WorkerBuilder;
+pub use celeriac_client::{Task, TaskDefinition, TaskOptions};
+pub use celeriac_macros::task;
+pub use context::{Context, ProgressError};
+pub use failure::TaskFailure;
+pub use handler::{Handler, Outcome, Run};
+pub use payload::Payload;
+pub use worker::{RunError, Worker};

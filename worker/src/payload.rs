@@ -1,0 +1,160 @@
+//! From the bytes of a delivery to the arguments of a handler, and from its value to the bytes
+//! of a result. Both are JSON: a payload is `[args, kwargs]`, so that programs in Rust and
+//! Python call each other.
+
+use std::any::TypeId;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::failure::TaskFailure;
+
+/// The content type of payloads and results.
+pub(crate) const JSON: &str = "application/json";
+
+/// What a producer sent for a handler to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Payload<'a> {
+    bytes: &'a Bytes,
+    content_type: &'a str,
+}
+
+/// How nearly all payloads look; the arguments are read without a detour through [`Value`].
+#[derive(Deserialize)]
+struct Plain<A>(A, NoKeywords);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoKeywords {}
+
+impl<'a> Payload<'a> {
+    /// A payload as it came; an empty content type stands for JSON.
+    pub fn new(bytes: &'a Bytes, content_type: &'a str) -> Self {
+        Self { bytes, content_type }
+    }
+
+    /// The bytes as the producer sent them.
+    pub fn bytes(&self) -> &'a Bytes {
+        self.bytes
+    }
+
+    /// The content type; empty stands for `application/json`.
+    pub fn content_type(&self) -> &'a str {
+        self.content_type
+    }
+
+    /// Reads the arguments of a handler. `parameters` are their names, by which keyword
+    /// arguments find their places, and whether they may be left out (they are `null` then).
+    ///
+    /// # Errors
+    /// A final failure of the kind `invalid_arguments`: the same bytes will be no better next time.
+    pub fn arguments<A: DeserializeOwned + 'static>(&self, parameters: &[(&str, bool)]) -> Result<A, TaskFailure> {
+        if !matches!(self.content_type, "" | JSON) {
+            return Err(invalid(format!("the payload is `{}`, and this task reads {JSON}", self.content_type)));
+        }
+        // The unit type is read from `null`, while a task without arguments is sent `[]`.
+        if TypeId::of::<A>() != TypeId::of::<()>()
+            && let Ok(Plain(arguments, NoKeywords {})) = serde_json::from_slice(self.bytes)
+        {
+            return Ok(arguments);
+        }
+        self.arguments_by_name(parameters)
+    }
+
+    /// The thorough way, which also finds the words for what is wrong.
+    fn arguments_by_name<A: DeserializeOwned + 'static>(&self, parameters: &[(&str, bool)]) -> Result<A, TaskFailure> {
+        let (args, mut kwargs): (Option<Vec<Value>>, Option<Map<String, Value>>) =
+            serde_json::from_slice(self.bytes)
+                .map_err(|error| invalid(format!("the payload is not [args, kwargs] in JSON: {error}")))?;
+        let mut args = args.unwrap_or_default();
+        let given = args.len();
+        for (name, optional) in parameters.iter().skip(given) {
+            match kwargs.as_mut().and_then(|kwargs| kwargs.remove(*name)) {
+                Some(value) => args.push(value),
+                None if *optional => args.push(Value::Null),
+                None => return Err(invalid(format!("the argument `{name}` is missing"))),
+            }
+        }
+        if let Some((name, _)) = kwargs.unwrap_or_default().into_iter().next() {
+            let given_twice = parameters.iter().take(given).any(|(parameter, _)| *parameter == name);
+            let reason = if given_twice { "is given twice" } else { "is not known to this task" };
+            return Err(invalid(format!("the argument `{name}` {reason}")));
+        }
+        let nothing = args.is_empty() && TypeId::of::<A>() == TypeId::of::<()>();
+        let value = if nothing { Value::Null } else { Value::Array(args) };
+        serde_json::from_value(value).map_err(|error| invalid(error.to_string()))
+    }
+}
+
+fn invalid(message: String) -> TaskFailure {
+    TaskFailure::fatal("invalid_arguments", message)
+}
+
+/// The bytes of a handler's value.
+pub(crate) fn encode_result<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, TaskFailure> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) => {
+            Err(TaskFailure::fatal("invalid_result", format!("the result cannot be written as JSON: {error}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<A: DeserializeOwned + 'static>(json: &'static str, parameters: &[(&str, bool)]) -> Result<A, String> {
+        Payload::new(&Bytes::from_static(json.as_bytes()), "").arguments(parameters).map_err(|failure| {
+            assert_eq!(failure.kind(), "invalid_arguments");
+            assert!(!failure.is_retryable());
+            failure.message().to_owned()
+        })
+    }
+
+    #[test]
+    fn arguments_are_read_by_place() {
+        assert_eq!(
+            read(r#"[["Dynamite", 3], {}]"#, &[("title", false), ("limit", false)]),
+            Ok(("Dynamite".to_owned(), 3))
+        );
+        assert_eq!(read(r#"[["Dynamite"], null]"#, &[("title", false)]), Ok(("Dynamite".to_owned(),)));
+    }
+
+    #[test]
+    fn a_task_without_arguments_is_sent_nothing() {
+        assert_eq!(read(r#"[[], {}]"#, &[]), Ok(()));
+        assert_eq!(read(r#"[null, {}]"#, &[]), Ok(()));
+        assert!(read::<()>(r#"[[1], {}]"#, &[]).is_err());
+    }
+
+    #[test]
+    fn keyword_arguments_find_their_places() {
+        let parameters = [("title", false), ("limit", true)];
+        let expected = ("Dynamite".to_owned(), Some(3));
+        assert_eq!(read(r#"[["Dynamite"], {"limit": 3}]"#, &parameters), Ok(expected.clone()));
+        assert_eq!(read(r#"[[], {"limit": 3, "title": "Dynamite"}]"#, &parameters), Ok(expected));
+        assert_eq!(read(r#"[["Dynamite"], {}]"#, &parameters), Ok(("Dynamite".to_owned(), None::<u32>)));
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_with_the_reason() {
+        let refusal = |json| read::<(String,)>(json, &[("title", false)]).expect_err(json);
+        assert!(refusal("[[], {}]").contains("`title` is missing"));
+        assert!(refusal(r#"[["a"], {"title": "b"}]"#).contains("given twice"));
+        assert!(refusal(r#"[["a"], {"colour": "b"}]"#).contains("`colour` is not known"));
+        assert!(refusal(r#"[["a", "b"], {}]"#).contains("length"));
+        assert!(refusal("[[7], {}]").contains("string"));
+        assert!(refusal("garbage").contains("[args, kwargs]"));
+        assert!(refusal("").contains("[args, kwargs]"));
+    }
+
+    #[test]
+    fn another_content_type_is_refused() {
+        let bytes = Bytes::from_static(b"[[], {}]");
+        let refusal = Payload::new(&bytes, "application/x-pickle").arguments::<()>(&[]).expect_err("no JSON");
+        assert!(refusal.message().contains("application/x-pickle"));
+    }
+}

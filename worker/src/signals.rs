@@ -1,0 +1,73 @@
+//! What a running handler is told from outside: stop when you can, your soft limit is over,
+//! you are being dropped. A signal, once raised, stays raised.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::Notify;
+
+/// One thing to tell, or several of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signal(u8);
+
+impl Signal {
+    /// The handler should stop when it can.
+    pub(crate) const CANCEL: Self = Self(1);
+    /// The soft time limit is over.
+    pub(crate) const SOFT_LIMIT: Self = Self(2);
+    /// The handler is dropped where it stands.
+    pub(crate) const DROP: Self = Self(4);
+    /// Reasons to stop.
+    pub(crate) const STOP: Self = Self(Self::CANCEL.0 | Self::DROP.0);
+}
+
+/// The signals of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    raised: AtomicU8,
+    changed: Notify,
+}
+
+impl Signals {
+    /// Raises a signal, for everybody who waits for it now or later.
+    pub(crate) fn raise(&self, signal: Signal) {
+        self.raised.fetch_or(signal.0, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// True when one of these signals was raised.
+    pub(crate) fn is_raised(&self, signal: Signal) -> bool {
+        self.raised.load(Ordering::Acquire) & signal.0 != 0
+    }
+
+    /// Until one of these signals is raised.
+    pub(crate) async fn raised(&self, signal: Signal) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Listen before looking: a signal raised in between is not missed.
+            changed.as_mut().enable();
+            if self.is_raised(signal) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_stays_raised_and_wakes_who_waits_for_it() {
+        let signals = std::sync::Arc::new(Signals::default());
+        let waiting = tokio::spawn({
+            let signals = signals.clone();
+            async move { signals.raised(Signal::STOP).await }
+        });
+        signals.raise(Signal::SOFT_LIMIT);
+        assert!(!signals.is_raised(Signal::STOP));
+        signals.raise(Signal::DROP);
+        waiting.await.expect("it ends");
+        signals.raised(Signal::SOFT_LIMIT).await;
+    }
+}
