@@ -60,17 +60,18 @@ async fn a_report_on_an_unknown_id_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_report_without_an_id_or_without_a_kind_is_refused_and_the_others_count() {
+async fn a_report_without_an_id_or_without_a_kind_is_refused_with_its_whole_request() {
     let (_broker, mut worker, delivery) = one_delivery().await;
     let nameless = wire::Delivery { id: String::new(), ..delivery.clone() };
     let empty = wire::TaskReport { id: "task".into(), lease: delivery.lease, report: None };
-    let reports =
-        vec![raw::report(&nameless, raw::complete(b"1")), empty, raw::report(&delivery, raw::complete(b"good"))];
-    let outcomes = worker.report(reports).await;
-    assert!(matches!(outcomes[0].code(), ErrorCode::InvalidArgument | ErrorCode::NotFound), "{outcomes:?}");
-    assert_eq!(outcomes[1].code(), ErrorCode::InvalidArgument);
-    assert_eq!(outcomes[2].code(), ErrorCode::Unspecified);
-    assert_eq!(&worker.info("task").await.result[..], b"good");
+    let good = raw::report(&delivery, raw::complete(b"good"));
+    for bad in [raw::report(&nameless, raw::complete(b"1")), empty] {
+        let report = Request::Report(wire::Report { reports: vec![good.clone(), bad] });
+        let error = worker.request(report).await.expect_err("a fault of the worker");
+        assert_eq!(error.code(), ErrorCode::InvalidArgument);
+        assert_eq!(worker.info("task").await.state(), TaskState::Leased, "nothing of it counted");
+    }
+    assert_eq!(worker.report_one(good).await.code(), ErrorCode::Unspecified);
 }
 
 #[tokio::test]
@@ -130,11 +131,13 @@ async fn a_credit_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_credit_of_a_connection_that_is_no_worker_is_refused() {
+async fn a_credit_of_a_connection_that_is_no_worker_has_no_effect() {
     let broker = BrokerProcess::start().await;
     let mut producer = RawConnection::open(broker.address()).await;
-    let error = producer.request(Request::Credit(wire::Credit { credit: 1 })).await.expect_err("it serves no queue");
-    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    producer.credit(10).await;
+    producer.submit_one(raw::task("task", "n")).await;
+    assert_eq!(producer.pushed_so_far().await, []);
+    assert_eq!(producer.info("task").await.state(), TaskState::Queued);
 }
 
 #[tokio::test]

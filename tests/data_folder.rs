@@ -9,6 +9,10 @@ use celeriac_tests::{BrokerProcess, Exit, RawConnection, Setup, raw, runs};
 
 const TASKS: usize = 300;
 
+/// Exit codes, as deploy/README.md lists them.
+const IN_USE: i32 = 11;
+const NEWER_FORMAT: i32 = 12;
+
 /// A folder in which a broker has left this many tasks, half of them with results.
 async fn filled() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -16,10 +20,13 @@ async fn filled() -> tempfile::TempDir {
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["done"], 100).await;
     let name = |number: usize| if number.is_multiple_of(2) { "done" } else { "waiting" };
     worker.submit((0..TASKS).map(|number| raw::task(&format!("task-{number}"), name(number))).collect()).await;
-    for _ in 0..TASKS / 2 {
-        let delivery = worker.delivery().await;
-        let result = format!("\"result of {}\"", delivery.id);
-        worker.report_one(raw::report(&delivery, raw::complete(result.as_bytes()))).await;
+    let mut done = 0;
+    while done < TASKS / 2 {
+        for delivery in worker.some_deliveries().await {
+            let result = format!("\"result of {}\"", delivery.id);
+            worker.report_one(raw::report(&delivery, raw::complete(result.as_bytes()))).await;
+            done += 1;
+        }
     }
     let exit = broker.stop().await;
     assert_eq!(exit.status.code(), Some(0), "{exit:?}");
@@ -99,7 +106,7 @@ async fn a_second_broker_on_the_same_folder_is_refused_with_a_code_and_a_sentenc
     let first = BrokerProcess::start().await;
     let exit = Setup::new().data(first.data()).try_start().await.expect_err("the folder is in use");
     assert!(exit.is_a_clear_refusal(), "{exit:?}");
-    assert!(exit.stderr.contains("broker") || exit.stderr.contains("use"), "{exit:?}");
+    assert_eq!(exit.status.code(), Some(IN_USE), "{exit:?}");
     // The first one is none the worse.
     assert_eq!(RawConnection::open(first.address()).await.submit_one(raw::task("task", "n")).await.error, None);
 }
@@ -159,6 +166,20 @@ async fn a_folder_without_one_of_its_files_is_refused_or_served_intact() {
         refused_or_served(&damaged, &format!("without {}", name.display())).await;
         fs::remove_dir_all(&damaged).expect("the copy can be removed");
     }
+}
+
+#[tokio::test]
+async fn a_folder_of_a_newer_format_is_refused_as_such_and_left_alone() {
+    // With its checksum, as a broker of format 9 would write it.
+    const LINE: &str = "celeriac data folder, format 9, checksum a0b6fc64\n";
+    let folder = filled().await;
+    let data = folder.path().join("data");
+    fs::write(data.join("format"), LINE).expect("the folder is writable");
+    let before = fs::read(data.join("db")).expect("the folder can be read");
+    let exit = Setup::new().data(&data).try_start().await.expect_err("it cannot know that format");
+    assert_eq!(exit.status.code(), Some(NEWER_FORMAT), "{exit:?}");
+    assert!(exit.is_a_clear_refusal() && exit.stderr.contains("newer"), "{exit:?}");
+    assert!(fs::read(data.join("db")).expect("the folder can be read") == before, "the refusal changed the folder");
 }
 
 #[tokio::test]

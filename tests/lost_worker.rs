@@ -25,8 +25,7 @@ async fn the_task_of_a_killed_worker_is_run_again_by_another() {
     let mut second = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     first.kill().await;
     assert!(second.line().await.starts_with("started task"), "another worker begins it");
-    let running = connection.info("task").await;
-    assert_eq!((running.state(), running.deliveries), (TaskState::Started, 2));
+    assert_eq!(connection.reached("task", TaskState::Started).await.deliveries, 2);
     fs::write(&file, "").expect("the temporary folder is writable");
     let info = connection.ended("task").await;
     assert_eq!(info.state(), TaskState::Success);

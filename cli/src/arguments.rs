@@ -26,7 +26,7 @@ Exit codes:
 #[derive(Parser)]
 #[command(name = "celeriac", version, after_help = EXIT_CODES, arg_required_else_help = false)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Shared options")]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,

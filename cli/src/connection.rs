@@ -8,7 +8,7 @@ use celeriac_client::{BrokerUrl, Client, Error, ErrorCode};
 
 use crate::arguments::Global;
 use crate::exit::{Exit, Failure};
-use crate::settings::read_token;
+use crate::settings::{read_token, token_variable};
 
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure
     }
     let token = match token_file {
         Some(file) => read_token(file)?,
-        None => std::env::var("CELERIAC_TOKEN").unwrap_or_default(),
+        None => token_variable()?.unwrap_or_default(),
     };
     Ok(broker_url(&parsed.address(), &token))
 }

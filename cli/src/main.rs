@@ -11,7 +11,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, clean};
 
 mod arguments;
 mod cancel;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         // The reader has what it wanted, as in `celeriac queues | head -1`.
         Err(Failure::ReaderGone) => Exit::Success.into(),
         Err(Failure::Sentence { exit, sentence }) => {
-            complain(&sentence);
+            complain(&clean(&sentence));
             exit.into()
         }
     }

@@ -52,12 +52,13 @@ pub(crate) async fn wait_and_print(
     // A task whose result is not kept is gone when it has ended; the wait saw how.
     let present = present.filter(|task| waited.is_none() || task.state != State::Unknown);
     match present.or(waited) {
-        Some(task) => print(&task, output),
+        Some(task) => print_result(&task, output),
         None => Err(Failure::error("the broker answered without the task that was asked for")),
     }
 }
 
-fn print(task: &TaskInfo, output: &mut Output) -> Result<Exit, Failure> {
+/// Prints what a task returned; for people a task without a result becomes the sentence that says why.
+pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit, Failure> {
     let (exit, sentence) = verdict(task);
     if output.json {
         output.document(&TaskDocument::new(task))?;

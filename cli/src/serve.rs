@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use celeriac_broker::RunError;
 use celeriac_client::Client;
@@ -22,12 +22,15 @@ use crate::connection::broker_url;
 use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::output::Output;
-use crate::settings::{Effective, Serve};
+use crate::settings::{Effective, Serve, token_variable};
 
 /// How long one look at readiness waits for the handshake: longer than any start, so that looks do not pile up.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks, when one failed outright.
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Signals that follow the first within this time belong to it.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Runs the broker until a signal ends it, or only checks its settings.
 pub(crate) fn run(
@@ -56,7 +59,7 @@ pub(crate) fn run(
 /// Merges flags, environment, file and defaults, and checks what comes out.
 fn load(serve: Serve, token_file: Option<PathBuf>, matches: &ArgMatches) -> Result<Effective, Failure> {
     let mut given = serve.settings;
-    given.token = std::env::var("CELERIAC_TOKEN").ok();
+    given.token = token_variable()?;
     given.token_file = token_file;
     let (file, effective) = match &serve.config {
         Some(path) => {
@@ -122,7 +125,7 @@ async fn serve_until_signalled(effective: Effective, output: &mut Output) -> Res
     let _ = shut_down.send(());
     tokio::select! {
         outcome = &mut broker => ended(outcome),
-        signal = signals.next() => Err(Failure::error(format!("ended at once by a second {signal}; what was confirmed is safe"))),
+        signal = signals.second() => Err(Failure::error(format!("ended at once by a second {signal}; what was confirmed is safe"))),
     }
 }
 
@@ -201,6 +204,18 @@ impl Signals {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// A signal that was meant as another one. Terminals and supervisors send the first to the process and to its whole
+    /// group, so that it comes twice.
+    async fn second(&mut self) -> &'static str {
+        let first = Instant::now();
+        loop {
+            let signal = self.next().await;
+            if first.elapsed() > ONE_SIGNAL {
+                return signal;
+            }
+        }
     }
 
     async fn next(&mut self) -> &'static str {

@@ -3,6 +3,7 @@
 //! The bounds of the broker's own settings are in the broker's `config.rs`; here are the few that belong to the process
 //! around it (address, logs), and the names under which each can be given. If you add one, `deploy/README.md` needs it too.
 
+use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -196,6 +197,20 @@ impl Effective {
 /// Names are not resolved: which of their addresses would be public is nothing to guess about.
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "give an IP address and a port, such as 127.0.0.1:23537 or [::1]:23537".to_owned())
+}
+
+/// The token from the environment.
+///
+/// # Errors
+/// When it is not text: a token that was meant must not be taken for none.
+pub(crate) fn token_variable() -> Result<Option<String>, Failure> {
+    match std::env::var("CELERIAC_TOKEN") {
+        Ok(token) => Ok(Some(token)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            Err(Failure::usage("CELERIAC_TOKEN: token has a character that is not visible ASCII"))
+        }
+    }
 }
 
 /// The token is the one line of its file, so that `echo`, editors and secret mounts all work.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac_client::{OnConflict, RetryPolicy, Submission, SubmitKind, Submitted};
+use celeriac_client::{Client, OnConflict, RetryPolicy, State, Submission, SubmitKind, Submitted, TaskInfo, Watch};
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::json::{parse_args, parse_kwargs, read_stdin};
 use crate::output::{Output, clean};
-use crate::result::{FOREVER, wait_and_print};
+use crate::result::{FOREVER, print_result, wait_and_print};
 use crate::time::{Moment, parse_moment, parse_moment_or_span, parse_span};
 
 /// The arguments of `submit`.
@@ -129,18 +129,50 @@ pub(crate) async fn run(submit: Submit, global: &Global, output: &mut Output) ->
     let wait = submit.wait;
     let submission = submission(submit)?;
     let client = connect(global).await?;
+    // Watched before it exists: a task whose result is not kept may be gone at once.
+    let watch = match wait {
+        Some(_) => Some(client.watch_with_results(&[submission.id()]).await.map_err(failure)?),
+        None => None,
+    };
     let mut outcomes = client.submit_many([submission]).await.map_err(failure)?;
     let outcome = outcomes.pop().ok_or_else(|| Failure::error("the broker answered without an outcome"))?;
     let submitted = outcome.map_err(|refusal| failure(refusal.into()))?;
     if wait.is_none() || output.json {
         print(&submitted, output)?;
     }
-    let exit = match wait {
-        Some(span) => wait_and_print(&client, &submitted.id, span, output).await,
+    let exit = match watch.zip(wait) {
+        Some((watch, span)) => wait_for_end(&client, watch, &submitted, span, output).await,
         None => Ok(Exit::Success),
     };
     client.close().await;
     exit
+}
+
+async fn wait_for_end(
+    client: &Client,
+    watch: Watch,
+    submitted: &Submitted,
+    span: Duration,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    match tokio::time::timeout(span, end_of(watch, submitted.generation)).await {
+        Ok(Some(task)) => print_result(&task, output),
+        // The time is over, or the task was forgotten: the broker says how it stands.
+        Ok(None) | Err(_) => wait_and_print(client, &submitted.id, Duration::ZERO, output).await,
+    }
+}
+
+/// The task at its end; `None` when it is gone. Earlier generations of the id are somebody else's.
+async fn end_of(mut watch: Watch, generation: u32) -> Option<TaskInfo> {
+    // The state before the submit: unknown, an earlier generation, or the task that was joined.
+    let mut task = watch.next().await?;
+    while task.generation < generation || !task.state.is_ended() {
+        task = watch.next().await?;
+        if task.state == State::Unknown {
+            return None;
+        }
+    }
+    Some(task)
 }
 
 fn submission(submit: Submit) -> Result<Submission, Failure> {

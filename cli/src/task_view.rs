@@ -166,7 +166,7 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String
         ("leased", time(task.leased_at)),
         ("started", time(task.started_at)),
         ("finished", time(task.finished_at)),
-        ("forgotten", time(task.forget_at)),
+        ("kept until", time(task.forget_at)),
         ("worker", clean(&task.worker)),
         ("attempts", attempts(task)),
         ("deliveries", if task.deliveries > 1 { task.deliveries.to_string() } else { String::new() }),

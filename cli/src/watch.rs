@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use celeriac_client::{State, TaskInfo, Watch as Transitions};
 use clap::Args;
-use tokio::time::Instant;
 
 use crate::arguments::Global;
 use crate::connection::{connect, failure};
@@ -37,7 +36,7 @@ pub(crate) async fn run(watch: Watch, global: &Global, output: &mut Output) -> R
     match watch.wait {
         Some(span) => {
             // The time is up: what has not ended counts as unfinished below.
-            if let Ok(followed) = tokio::time::timeout_at(deadline(span), following).await {
+            if let Ok(followed) = tokio::time::timeout(span, following).await {
                 followed?;
             }
         }
@@ -45,12 +44,6 @@ pub(crate) async fn run(watch: Watch, global: &Global, output: &mut Output) -> R
     }
     client.close().await;
     Ok(watch.ids.iter().map(|id| followed.exit(id)).fold(Exit::Success, Exit::and))
-}
-
-fn deadline(span: Duration) -> Instant {
-    let now = Instant::now();
-    // A span that no clock can add is as good as for ever.
-    now.checked_add(span).unwrap_or(now + Duration::from_secs(365 * 24 * 3_600))
 }
 
 /// The last state seen of each task, and whether nothing more is to come of it.

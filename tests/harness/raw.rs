@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use celeriac_proto::wire::{self, client_frame, server_frame, task_report};
 use celeriac_proto::{FrameCodec, limits};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::{Encoder, Framed};
 
@@ -18,6 +18,9 @@ use crate::within;
 pub type Request = client_frame::Body;
 /// What a broker may say.
 pub type Answer = server_frame::Body;
+
+/// So much of a request is shown when it fails; payloads can be long.
+const WHAT_CHARS: usize = 120;
 
 /// The connection ended; the text says how.
 #[derive(Debug, Clone)]
@@ -251,7 +254,7 @@ impl RawConnection {
     /// # Errors
     /// What the broker refused it with.
     pub async fn request_with_timeout(&mut self, body: Request, timeout_ms: u64) -> Result<Answer, wire::Error> {
-        let what = format!("the answer to {body:.80?}");
+        let what: String = format!("the answer to {body:?}").chars().take(WHAT_CHARS).collect();
         let asked = async {
             let id = self.send(body, timeout_ms).await?;
             self.answer(id).await
@@ -279,6 +282,18 @@ impl RawConnection {
             _ => None,
         });
         answered.chain(pushed).last()
+    }
+
+    /// Everything that comes until the broker closes the connection, as bytes: for clients of other protocols.
+    ///
+    /// # Panics
+    /// When it does not close.
+    pub async fn bytes_until_closed(self) -> Vec<u8> {
+        let parts = self.frames.into_parts();
+        let (mut stream, mut bytes) = (parts.io, parts.read_buf.to_vec());
+        // A reset in place of a close ends it as well.
+        let _ = within("the broker to close the connection", stream.read_to_end(&mut bytes)).await;
+        bytes
     }
 
     /// Submits; one outcome per task.
@@ -360,13 +375,18 @@ impl RawConnection {
     pub async fn deliveries(&mut self, count: usize) -> Vec<wire::Delivery> {
         let mut deliveries = Vec::new();
         while deliveries.len() < count {
-            match within("a delivery", self.push()).await {
-                Ok(Answer::Deliver(deliver)) => deliveries.extend(deliver.deliveries),
-                other => panic!("no Deliver but {other:?}"),
-            }
+            deliveries.extend(self.some_deliveries().await);
         }
         assert_eq!(deliveries.len(), count, "more deliveries than expected");
         deliveries
+    }
+
+    /// The next deliveries, however many come at once.
+    pub async fn some_deliveries(&mut self) -> Vec<wire::Delivery> {
+        match within("a delivery", self.push()).await {
+            Ok(Answer::Deliver(deliver)) => deliver.deliveries,
+            other => panic!("no Deliver but {other:?}"),
+        }
     }
 
     /// The next delivery.

@@ -188,6 +188,9 @@ impl Traffic {
                 let (id, result) = (report.id.clone(), complete.result.clone());
                 self.history.record(Event::CompleteAsked { id, lease: report.lease, result });
             }
+            if let Some(wire::task_report::Report::Fail(_)) = &report.report {
+                self.history.record(Event::FailAsked { id: report.id.clone(), lease: report.lease });
+            }
             hand.unanswered.insert(report.lease, (*generation, report.clone()));
         }
         let body = wire::Report { reports: reports.iter().map(|(_, report)| report.clone()).collect() };

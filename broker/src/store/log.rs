@@ -17,6 +17,10 @@ pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// sled frees space only from its own flusher, so it has to have one. It is not what makes a commit durable.
 const FLUSH_EVERY_MS: u64 = 500;
+/// Further uses of a page: see [`Log::touching`].
+const TOUCHES_COLD: u32 = 15;
+/// Sixteen chunks in a row share a page.
+const TOUCHES_IN_ORDER: u32 = 3;
 /// How long the lock of a database that this process just closed may linger.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -58,21 +62,33 @@ impl Log {
         }
     }
 
+    /// A chunk from anywhere in the log.
     pub(super) fn read(&self, number: u64) -> Result<Option<Bytes>, Error> {
-        let value = self.tree.get(number.to_be_bytes()).map_err(Error::engine("read a chunk"))?;
-        Ok(value.map(Bytes::from_owner))
+        self.touching(number, TOUCHES_COLD).map_err(Error::engine("read a chunk"))
     }
 
-    /// Every chunk, in order. An error of sled's, or a key that is no number, is said as a sentence.
-    pub(super) fn walk(&self) -> impl Iterator<Item = Result<(u64, Bytes), String>> + '_ {
-        let mut chunks = self.tree.iter();
-        std::iter::from_fn(move || {
-            let item = match guarded(|| chunks.next().transpose()) {
-                Ok(item) => item?,
-                Err(failure) => return Some(Err(failure.to_string())),
-            };
-            Some(chunk_of(item))
-        })
+    /// A chunk, when all are read in order. An error of sled's is said as a sentence.
+    pub(super) fn read_next(&self, number: u64) -> Result<Bytes, String> {
+        let chunk = guarded(|| self.touching(number, TOUCHES_IN_ORDER)).map_err(|failure| failure.to_string())?;
+        chunk.ok_or_else(|| format!("chunk {number} is missing from its log"))
+    }
+
+    /// sled looks at its cache's size only after 64 uses of pages of one of 256 groups, and a page is up to 384 KiB: a scan
+    /// would keep gigabytes. So each page is used more often than it need be, until its group is looked at.
+    fn touching(&self, number: u64, touches: u32) -> sled::Result<Option<Bytes>> {
+        let key = number.to_be_bytes();
+        let chunk = self.tree.get(key)?;
+        for _ in 0..touches {
+            self.tree.contains_key(key)?;
+        }
+        Ok(chunk.map(Bytes::from_owner))
+    }
+
+    /// The chunks that are there although they are older than the log.
+    pub(super) fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
+        let keys = || self.tree.range(..base.to_be_bytes()).keys().collect::<sled::Result<Vec<_>>>();
+        let keys = guarded(keys).map_err(|failure| failure.to_string())?;
+        keys.iter().map(number_of).collect()
     }
 
     /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on return.
@@ -139,8 +155,12 @@ impl std::fmt::Display for OpenFailure {
 }
 
 fn chunk_of((key, value): (IVec, IVec)) -> Result<(u64, Bytes), String> {
+    Ok((number_of(&key)?, Bytes::from_owner(value)))
+}
+
+fn number_of(key: &IVec) -> Result<u64, String> {
     let number = <[u8; 8]>::try_from(&key[..]).map_err(|_| "a key of its log is not a number")?;
-    Ok((u64::from_be_bytes(number), Bytes::from_owner(value)))
+    Ok(u64::from_be_bytes(number))
 }
 
 /// sled panics over some kinds of damage; that must come back as a sentence.

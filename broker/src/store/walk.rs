@@ -72,18 +72,11 @@ pub(super) fn survey(log: &Log, note: Option<&Note>) -> Result<Survey, Refusal> 
         return Err(format!("its log ends with chunk {newest}, but chunk {} was confirmed", note.chunk).into());
     }
     let newest_header = chunk::open(newest, &bytes)?;
-    let mut survey =
-        Survey { index: Index::new(newest_header.base), marks: newest_header.marks, leftovers: Vec::new() };
+    let leftovers = log.numbers_below(newest_header.base)?;
+    let mut survey = Survey { index: Index::new(newest_header.base), marks: newest_header.marks, leftovers };
     let mut reader = Reader::default();
-    for item in log.walk() {
-        let (number, bytes) = item?;
-        if number < newest_header.base {
-            survey.leftovers.push(number);
-            continue;
-        }
-        if number != survey.index.end() {
-            return Err(format!("chunk {} is missing from its log", survey.index.end()).into());
-        }
+    for number in newest_header.base..=newest {
+        let bytes = log.read_next(number)?;
         let header = chunk::open(number, &bytes)?;
         survey.index.push_chunk(bytes.len(), header.kind == Kind::RunPiece);
         survey.marks.raise(header.marks);
@@ -94,20 +87,14 @@ pub(super) fn survey(log: &Log, note: Option<&Note>) -> Result<Survey, Refusal> 
         })?;
     }
     reader.finish()?;
-    if survey.index.end() != newest + 1 {
-        return Err(format!("chunk {} is missing from its log", survey.index.end()).into());
-    }
     Ok(survey)
 }
 
 /// Hands out every live record, in the order of the log.
 pub(super) fn load(log: &Log, index: &Index, load: &mut dyn FnMut(Record)) -> Result<(), Refusal> {
     let mut reader = Reader::default();
-    for item in log.walk() {
-        let (number, bytes) = item?;
-        if number < index.base() {
-            continue;
-        }
+    for number in index.base()..index.end() {
+        let bytes = log.read_next(number)?;
         let header = chunk::open(number, &bytes)?;
         reader.chunk(header, bytes, |at, bytes, body| {
             if index.is_live(&codec::glance(&bytes[body.clone()])?, at) {

@@ -2,4 +2,6 @@
 
 mod broker;
 mod process;
+mod results;
 mod usage;
+mod worker;

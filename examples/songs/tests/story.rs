@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn songs(arguments: &[&Path]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_songs")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_songs")).args(arguments).output().expect("cargo builds the program for this test")
 }
 
 fn printed(output: &Output) -> String {

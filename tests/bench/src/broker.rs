@@ -67,6 +67,9 @@ impl Broker {
             // The kernel counts in hundredths of a second.
             table.row("broker processor time per task", ticks as f64 * 10_000.0 / tasks as f64, "us");
         }
+        if let (Some(ticks), true) = (processor_ticks(std::process::id()), tasks > 0) {
+            table.row("bench processor time per task", ticks as f64 * 10_000.0 / tasks as f64, "us");
+        }
         table.row("data folder", folder_bytes(process.data()) >> 20, "MiB");
     }
 }

@@ -87,13 +87,13 @@ impl Pair {
             }
             Step::Drop(slot) => {
                 // The machine drops only what is confirmed.
-                if let Some(task) = self.committed.tasks.get(&slot) {
-                    if self.now.tasks.get(&slot) == Some(task) {
-                        self.dropped.push(task.clone());
-                        self.now.tasks.remove(&slot);
-                        self.committed.tasks.remove(&slot);
-                        self.store().drop_task(slot);
-                    }
+                if let Some(task) = self.committed.tasks.get(&slot)
+                    && self.now.tasks.get(&slot) == Some(task)
+                {
+                    self.dropped.push(task.clone());
+                    self.now.tasks.remove(&slot);
+                    self.committed.tasks.remove(&slot);
+                    self.store().drop_task(slot);
                 }
             }
             Step::Queue(name, bound) => {

@@ -117,7 +117,7 @@ fn killed_writer_loses_nothing_that_was_confirmed() {
     let folder = tempfile::tempdir().unwrap();
     let mut confirmed = 0;
     for kill in 0..12 {
-        let mut child = start("killed_writer_loses_nothing_that_was_confirmed", folder.path(), &["nice"]);
+        let mut child = start("killed_writer_loses_nothing_that_was_confirmed", folder.path(), &[]);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let wanted = 3 + kill * 37 % 90;
         for _ in 0..wanted {
@@ -150,7 +150,7 @@ fn kill_at_any_moment_of_a_start_does_no_harm() {
     let expected = open(folder.path()).unwrap().1;
     for kill in 0..16u64 {
         for folder in [folder.path(), fresh.path()] {
-            let mut child = start("kill_at_any_moment_of_a_start_does_no_harm", folder, &["nice"]);
+            let mut child = start("kill_at_any_moment_of_a_start_does_no_harm", folder, &[]);
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
             lines.by_ref().map(Result::unwrap).find(|line| line.contains("starting")).unwrap();
             // The moment of the fault is the point of the test: a start takes some 20 ms.
@@ -213,8 +213,8 @@ fn failing_disk_confirms_nothing_and_loses_nothing() {
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
         assert!(said.contains("ended 15"), "it failed at sync {fail_from} and said {said}");
-        let numbers = said.lines().filter_map(|line| line.strip_prefix("confirmed "));
-        confirmed = numbers.last().map_or(confirmed, |number| number.parse().unwrap());
+        let mut numbers = said.lines().rev().filter_map(|line| line.strip_prefix("confirmed "));
+        confirmed = numbers.next().map_or(confirmed, |number| number.parse().unwrap());
         let (store, serials) = open(folder.path()).unwrap();
         assert!(serials.values().max().copied().unwrap_or(0) >= confirmed, "failed at sync {fail_from}");
         store.close().unwrap();

@@ -1,0 +1,79 @@
+//! Plays a worker by the protocol, so that the tests decide when a task starts, fails and ends.
+
+use std::time::Duration;
+
+use celeriac_client::connection::{Connection, ConnectionOptions, Event};
+use celeriac_proto::wire::{self, client_frame::Body, server_frame, task_report::Report};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use crate::process::{Broker, DEADLINE};
+
+/// A worker that holds one task at a time and does with it what the test says.
+pub(crate) struct Worker {
+    runtime: Runtime,
+    connection: Connection,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Worker {
+    /// Connects, ready for tasks of this name in the queue `default`.
+    pub(crate) fn connect(broker: &Broker, task_name: &str) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+        let mut options = ConnectionOptions::new(&broker.address);
+        options.instance_id = "worker-1".to_owned();
+        options.worker = Some(wire::WorkerInfo {
+            queues: vec![wire::QueueSubscription { queue: "default".to_owned(), weight: 1 }],
+            task_names: vec![task_name.to_owned()],
+            concurrency: 1,
+            ..Default::default()
+        });
+        let (connection, events) = runtime.block_on(Connection::open(options)).expect("the broker is there");
+        let worker = Self { runtime, connection, events };
+        worker.request(Body::Credit(wire::Credit { credit: 1 }));
+        worker
+    }
+
+    /// Waits for the next task.
+    pub(crate) fn receive(&mut self) -> wire::Delivery {
+        let events = &mut self.events;
+        let next = async {
+            loop {
+                if let Event::Push(server_frame::Body::Deliver(deliver)) = events.recv().await.expect("connected") {
+                    return deliver.deliveries.into_iter().next().expect("a delivery is never empty");
+                }
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(DEADLINE, next).await }).expect("a task comes")
+    }
+
+    /// Reports on a task and expects to be heard.
+    pub(crate) fn report(&self, delivery: &wire::Delivery, report: Report) {
+        let report = wire::TaskReport { id: delivery.id.clone(), lease: delivery.lease, report: Some(report) };
+        match self.request(Body::Report(wire::Report { reports: vec![report] })) {
+            server_frame::Body::ReportReply(reply) => assert_eq!(reply.outcomes[0].code, 0, "{reply:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Starts the next task and ends it with this result.
+    pub(crate) fn complete(&mut self, result: &'static [u8], content_type: &str) {
+        let delivery = self.receive();
+        self.report(&delivery, Report::Started(wire::Started {}));
+        let complete = wire::Complete { result: result.into(), content_type: content_type.to_owned() };
+        self.report(&delivery, Report::Complete(complete));
+    }
+
+    /// Starts the next task and fails it for good.
+    pub(crate) fn fail(&mut self, kind: &str, message: &str) {
+        let delivery = self.receive();
+        self.report(&delivery, Report::Started(wire::Started {}));
+        let error = wire::TaskError { kind: kind.to_owned(), message: message.to_owned(), ..Default::default() };
+        self.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: true }));
+    }
+
+    fn request(&self, body: Body) -> server_frame::Body {
+        self.runtime.block_on(self.connection.request(body, Duration::from_secs(30))).expect("the broker answers")
+    }
+}
