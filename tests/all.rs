@@ -13,3 +13,4 @@ mod network;
 mod restart;
 mod story;
 mod system_calls;
+mod tidy;

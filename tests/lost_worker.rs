@@ -4,7 +4,7 @@ use std::fs;
 
 use celeriac_proto::wire;
 use celeriac_proto::wire::TaskState;
-use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw};
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
 
@@ -63,7 +63,7 @@ async fn term_lets_a_running_task_end_and_gives_unstarted_ones_back() {
     worker.terminate();
     for number in 2..6 {
         let id = format!("task-{number}");
-        celeriac_tests::until("the unstarted ones are back", || async {
+        until("the unstarted ones are back", || async {
             // One connection per question: the closure may not hold the other one.
             let mut asking = RawConnection::open(broker.address()).await;
             asking.info(&id).await.state() == TaskState::Queued
@@ -86,10 +86,16 @@ async fn a_second_term_gives_running_tasks_back_at_once() {
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(worker.line().await, "started task 1");
     worker.terminate();
-    // Signals of one kind that are not yet taken are one: the second has to come after the first was seen.
-    // A worker that was told to end takes nothing new, so a task that stays queued is the sign of that.
-    connection.reached("task", TaskState::Started).await;
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    // Signals of one kind that are not yet taken are one: the second has to come after the first was seen,
+    // and a worker that has seen it wants nothing more.
+    until("the worker wants no more tasks", || async {
+        let mut asking = RawConnection::open(broker.address()).await;
+        match asking.request(raw::Request::ListWorkers(wire::ListWorkers {})).await {
+            Ok(raw::Answer::WorkerList(list)) => list.workers.iter().all(|worker| worker.credit == 0),
+            other => panic!("no WorkerList but {other:?}"),
+        }
+    })
+    .await;
     worker.terminate();
     worker.exit().await;
     let mut other = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);

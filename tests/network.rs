@@ -50,6 +50,7 @@ async fn a_sender_that_drips_its_hello_for_ever_is_closed_too() {
             if connection.send_bytes(&[*byte]).await.is_err() {
                 return;
             }
+            // The slow pace is what is tested.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         connection.closed_with().await;

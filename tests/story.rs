@@ -54,6 +54,7 @@ async fn panics() {
 /// Blocks its thread.
 #[task(name = "story.blocking")]
 fn blocking(text: String) -> String {
+    // It holds its thread, as real ones do.
     std::thread::sleep(Duration::from_millis(5));
     text.to_uppercase()
 }

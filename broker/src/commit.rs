@@ -9,9 +9,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::error::RunError;
 use crate::machine::command::{Code, ConnectionKey, Delivery, Effect, Message, QueueInfo, Refusal, RequestId, View};
 use crate::record::{Slot, Timestamp};
-use crate::error::RunError;
 use crate::store::{Error, Store};
 
 /// What one turn of the driver wants committed.

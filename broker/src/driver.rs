@@ -12,9 +12,9 @@ use tracing::info;
 
 use crate::clock::Clock;
 use crate::commit::{self, Batch, Link, Outbox};
+use crate::error::RunError;
 use crate::machine::command::{Command, ConnectionKey, Monotonic};
 use crate::machine::{Effects, Machine};
-use crate::error::RunError;
 use crate::store::Store;
 
 /// What sessions hand to the driver.

@@ -26,5 +26,5 @@ mod store;
 
 pub use config::{Config, ConfigError};
 pub use error::RunError;
-pub use server::run;
+pub use server::{Broker, run};
 pub use store::Error as StoreError;

@@ -29,51 +29,75 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// After a failed accept (too few file descriptors, mostly) the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs a broker on `listener` until `shutdown` resolves. Connections are accepted once the data folder is open and read.
+/// A broker whose data folder is open and read, ready to serve.
+#[derive(Debug)]
+pub struct Broker {
+    config: Config,
+    clock: Clock,
+    machine: Machine,
+    store: Store,
+    restored: Effects,
+}
+
+/// Runs a broker on `listener` until `shutdown` resolves: [`Broker::open`], then [`Broker::serve`].
 ///
 /// # Errors
-/// [`RunError`] when the data folder cannot be opened or fails while running. What was confirmed is on disk either way.
+/// As those two.
 pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    config.check()?;
-    let clock = Clock::new();
-    let opening = config.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&opening, clock)).await;
-    let (machine, store, restored) = opened.map_err(|_| RunError::StorePanicked)??;
-    info!(tasks = machine.tasks(), address = ?listener.local_addr().ok(), "ready");
+    Broker::open(config).await?.serve(listener, shutdown).await
+}
 
-    let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
-    let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
-    let settings = commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 };
-    let driver = Driver::new(machine, clock, store, receiver, settings, commit_timeout)?;
-    let mut driver = tokio::spawn(driver.run(restored));
-    let shared = Arc::new(Shared { config, inputs: inputs.clone(), stop: CancellationToken::new() });
-    let sessions = TaskTracker::new();
-    let accept = accept(listener, shared.clone(), sessions.clone());
-    tokio::select! {
-        ended = &mut driver => return ended.unwrap_or(Err(RunError::StorePanicked)),
-        () = accept => unreachable!("accepting goes on until it is dropped"),
-        () = shutdown => info!("shutting down"),
+impl Broker {
+    /// Checks the configuration, opens the data folder and reads it.
+    ///
+    /// # Errors
+    /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used; it is left as it was.
+    pub async fn open(config: Config) -> Result<Self, RunError> {
+        config.check()?;
+        tokio::task::spawn_blocking(move || open(config)).await.map_err(|_| RunError::StorePanicked)?
     }
-    shared.stop.cancel();
-    // The driver may have failed in this very moment; its result says so.
-    let _ = inputs.send(Input::Command(Command::Shutdown)).await;
-    let result = driver.await.unwrap_or(Err(RunError::StorePanicked));
-    sessions.close();
-    if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {
-        warn!("some connections did not take their last answers");
+
+    /// Serves until `shutdown` resolves: from the first moment on, connections are answered.
+    ///
+    /// # Errors
+    /// [`RunError`] when the data folder fails. What was confirmed is on disk either way.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Broker { config, clock, machine, store, restored } = self;
+        info!(tasks = machine.tasks(), address = ?listener.local_addr().ok(), "ready");
+        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+        let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
+        let settings = commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 };
+        let driver = Driver::new(machine, clock, store, receiver, settings, commit_timeout)?;
+        let mut driver = tokio::spawn(driver.run(restored));
+        let shared = Arc::new(Shared { config, inputs: inputs.clone(), stop: CancellationToken::new() });
+        let sessions = TaskTracker::new();
+        let accept = accept(listener, shared.clone(), sessions.clone());
+        tokio::select! {
+            ended = &mut driver => return ended.unwrap_or(Err(RunError::StorePanicked)),
+            () = accept => unreachable!("accepting goes on until it is dropped"),
+            () = shutdown => info!("shutting down"),
+        }
+        shared.stop.cancel();
+        // The driver may have failed in this very moment; its result says so.
+        let _ = inputs.send(Input::Command(Command::Shutdown)).await;
+        let result = driver.await.unwrap_or(Err(RunError::StorePanicked));
+        sessions.close();
+        if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {
+            warn!("some connections did not take their last answers");
+        }
+        result
     }
-    result
 }
 
 /// Opens the store and builds the machine from its records.
-fn open(config: &Config, clock: Clock) -> Result<(Machine, Store, Effects), RunError> {
-    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+fn open(config: Config) -> Result<Broker, RunError> {
+    let clock = Clock::new();
     let mut machine = Machine::new(Settings {
         lease_ms: config.lease_ms,
         result_ttl_ms: config.result_ttl_ms,
         result_bytes_max: config.result_bytes_max,
         leased_bytes_max: LEASED_BYTES_MAX,
-        seed,
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
     });
     let now = clock.now();
     let settings =
@@ -81,7 +105,7 @@ fn open(config: &Config, clock: Clock) -> Result<(Machine, Store, Effects), RunE
     let (store, marks) = Store::open(settings, &mut |record| machine.restore(now, record))?;
     let mut restored = Effects::default();
     machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
-    Ok((machine, store, restored))
+    Ok(Broker { config, clock, machine, store, restored })
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracker) {

@@ -117,9 +117,8 @@ async fn serve(mut reader: Reader, write: OwnedWriteHalf, connect: Connect, shar
     let disconnect = Command::Disconnect { connection, reason: refusal };
     // A driver that is gone needs no telling.
     let _ = shared.inputs.send(Input::Command(disconnect)).await;
-    if kill.is_cancelled() {
-        writer.abort();
-    } else if !writer.is_finished() && tokio::time::timeout(WRITE, &mut writer).await.is_err() {
+    let farewell = if kill.is_cancelled() { Duration::ZERO } else { WRITE };
+    if !writer.is_finished() && tokio::time::timeout(farewell, &mut writer).await.is_err() {
         writer.abort();
     }
     reason

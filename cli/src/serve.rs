@@ -1,15 +1,14 @@
 //! `celeriac serve`: the broker as a process, with its settings, its log, its signals and its service manager.
 //!
-//! The broker itself is `celeriac_broker::run`.
+//! The broker itself is `celeriac_broker::Broker`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use celeriac_broker::RunError;
-use celeriac_client::Client;
+use celeriac_broker::{Broker, RunError};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use sd_notify::NotifyState;
@@ -18,16 +17,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::config_file::ConfigFile;
-use crate::connection::broker_url;
 use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::output::Output;
 use crate::settings::{Effective, Serve, token_variable};
-
-/// How long one look at readiness waits for the handshake: longer than any start, so that looks do not pile up.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Between two looks, when one failed outright.
-const PROBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Signals that follow the first within this time belong to it.
 const ONE_SIGNAL: Duration = Duration::from_secs(1);
@@ -102,22 +95,23 @@ async fn serve_until_signalled(effective: Effective, output: &mut Output) -> Res
     let address = listener.local_addr().map_err(|error| cannot_listen(effective.listen, &error))?;
     warn_of_open_doors(&effective);
 
-    let is_ready = answers(address, effective.broker.token.clone());
+    // Nothing has been promised yet: a signal while the folder is read ends the process at once.
+    let broker = tokio::select! {
+        opened = Broker::open(effective.broker) => match opened {
+            Ok(broker) => broker,
+            Err(error) => return ended(Err(error)),
+        },
+        _ = signals.next() => return ended(Ok(())),
+    };
     let (shut_down, shutdown) = oneshot::channel::<()>();
-    let mut broker = pin!(celeriac_broker::run(effective.broker, listener, async {
+    let mut broker = pin!(broker.serve(listener, async {
         // An error means that the sender is gone, and this function with it.
         let _ = shutdown.await;
     }));
+    announce(address, output)?;
     let signal = tokio::select! {
         outcome = &mut broker => return ended(outcome),
         signal = signals.next() => signal,
-        () = is_ready => {
-            announce(address, output)?;
-            tokio::select! {
-                outcome = &mut broker => return ended(outcome),
-                signal = signals.next() => signal,
-            }
-        }
     };
     tracing::info!(signal, "shutting down");
     tell_manager(NotifyState::Stopping);
@@ -146,25 +140,6 @@ fn warn_of_open_doors(effective: &Effective) {
             "the token and all tasks cross the network in clear text: let only a trusted network reach this port"
         ),
         None => tracing::warn!("anybody who reaches this port may submit, read and run tasks"),
-    }
-}
-
-/// Returns when the broker lets a client in: its store is open, and it serves.
-///
-/// The socket takes connections from the moment it is bound, long before that, so a real handshake is the only honest sign.
-async fn answers(address: SocketAddr, token: Option<String>) {
-    let address = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
-        _ => address,
-    };
-    let url = broker_url(&address.to_string(), token.as_deref().unwrap_or_default());
-    loop {
-        match Client::builder(&url).instance("celeriac-serve").connect_timeout(PROBE_TIMEOUT).connect().await {
-            Ok(client) => return client.close().await,
-            Err(error) => tracing::debug!(%error, "not ready yet"),
-        }
-        tokio::time::sleep(PROBE_PAUSE).await;
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) fn parse_id(text: &str) -> Result<String, String> {
     TaskId::parse(text).map(String::from).map_err(|error| error.to_string())
 }
 
-fn parse_name(text: &str) -> Result<TaskName, String> {
+pub(crate) fn parse_name(text: &str) -> Result<TaskName, String> {
     TaskName::parse(text).map_err(|error| error.to_string())
 }
 

@@ -11,6 +11,7 @@ mod driver;
 mod exchange;
 mod handshake;
 mod link;
+mod local;
 pub(crate) mod watching;
 
 use std::fmt;
@@ -108,7 +109,10 @@ pub struct Connection {
 
 struct Inner {
     commands: mpsc::Sender<Command>,
-    closing: watch::Sender<bool>,
+    /// How long to wait for what is under way; `None` until closing is asked for.
+    closing: watch::Sender<Option<Duration>>,
+    /// Carries nothing: its other half is dropped with the task that owns the socket, however that task ends.
+    ended: watch::Receiver<()>,
     shared: Arc<Shared>,
 }
 
@@ -161,18 +165,24 @@ impl Connection {
     pub async fn open(options: ConnectionOptions) -> Result<(Self, mpsc::Receiver<Event>), Error> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
-        let (closing, closing_receiver) = watch::channel(false);
+        let (closing, closing_receiver) = watch::channel(None);
+        let (end, ended) = watch::channel(());
         let (opened, opened_receiver) = oneshot::channel();
         let shared = Arc::new(Shared::default());
-        let own_thread = options.own_thread;
+        let (own_thread, address) = (options.own_thread, options.address.clone());
         let driver = Driver::new(options, shared.clone(), command_receiver, closing_receiver, events);
+        let driver = async move {
+            // Dropped after the driver, and so after the socket.
+            let _end = end;
+            driver.run(opened).await;
+        };
         if own_thread {
-            driver::run_on_own_thread(driver, opened)?;
+            driver::run_on_own_thread(&address, driver)?;
         } else {
-            tokio::spawn(driver.run(opened));
+            tokio::spawn(driver);
         }
         opened_receiver.await.unwrap_or(Err(Error::Closed))?;
-        Ok((Self { inner: Arc::new(Inner { commands, closing, shared }) }, event_receiver))
+        Ok((Self { inner: Arc::new(Inner { commands, closing, ended, shared }) }, event_receiver))
     }
 
     /// Sends one request and waits for its answer, over reconnects if it may be sent twice.
@@ -313,9 +323,14 @@ impl Connection {
     /// a worker's leases go back at once. `Wait`s are not waited for. Returns when the socket is closed.
     pub async fn close(&self, patience: Duration) {
         self.inner.shared.terminal.get_or_init(|| Error::Closed);
-        self.inner.closing.send_replace(true);
-        // The task bounds its own end; the second bound holds if its runtime is gone.
-        let _ = timeout_at(deadline_after(patience + Duration::from_secs(2)), self.inner.commands.closed()).await;
+        self.inner
+            .closing
+            .send_modify(|closing| *closing = Some(closing.map_or(patience, |other| other.min(patience))));
+        let mut ended = self.inner.ended.clone();
+        // An error is what is waited for: nothing is ever sent. The task bounds its own end; the second bound holds if
+        // its runtime stands still.
+        let bound = deadline_after(patience.saturating_add(Duration::from_secs(2)));
+        let _ = timeout_at(bound, self.inner.commands.closed()).await;
     }
 
     pub(crate) fn timeout(&self, after: Duration) -> Error {

@@ -22,9 +22,9 @@ impl Machine {
         let reason = if reason.is_empty() { "cancelled" } else { reason };
         let ids = match target {
             CancelTarget::Ids(ids) => ids,
-            CancelTarget::Root(root) => self.unended(|task| {
-                *task.id == *root || task.plan.as_ref().is_some_and(|plan| plan.root_id == root)
-            })?,
+            CancelTarget::Root(root) => {
+                self.unended(|task| *task.id == *root || task.plan.as_ref().is_some_and(|plan| plan.root_id == root))?
+            }
             CancelTarget::Tag(tag) => {
                 self.unended(|task| task.plan.as_ref().is_some_and(|plan| plan.tags.contains(&tag)))?
             }

@@ -77,7 +77,6 @@ pub enum Ask {
     Refuse(Refusal),
     Goodbye,
     Heartbeat {
-        running: u32,
         memory_bytes: u64,
     },
     Submit(Vec<Result<Submission, Refusal>>),
@@ -274,8 +273,6 @@ pub enum Code {
     Overloaded,
     ShuttingDown,
     SessionLost,
-    SlowConsumer,
-    Internal,
 }
 
 /// What the machine wants done, in order.

@@ -177,7 +177,7 @@ impl Machine {
     fn answer(&mut self, now: Now, session: SessionKey, request: RequestId, ask: Ask, fx: &mut Effects) -> Message {
         match ask {
             Ask::Refuse(refusal) => refused(request, refusal),
-            Ask::Heartbeat { running: _, memory_bytes } => {
+            Ask::Heartbeat { memory_bytes } => {
                 self.sessions.session_mut(session).memory_bytes = memory_bytes;
                 Message::HeartbeatReply { request, wall: now.wall }
             }

@@ -23,7 +23,7 @@ pub(super) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
 /// A number from 0 to `most`, the same for the same seed and attempt.
 fn spread(most: u64, seed: u64, attempt: u32) -> u64 {
     let random = split_mix(seed.wrapping_add(u64::from(attempt)));
-    (u128::from(random) * (u128::from(most) + 1) >> 64) as u64
+    ((u128::from(random) * (u128::from(most) + 1)) >> 64) as u64
 }
 
 /// SplitMix64: one step of a small generator whose outputs are well spread.

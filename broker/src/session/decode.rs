@@ -97,7 +97,8 @@ pub(super) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bo
     Ok(match body {
         Hello(_) => return Err(Refusal::new(Code::Handshake, "Hello comes once")),
         Goodbye(_) => Ask::Goodbye,
-        Heartbeat(beat) => Ask::Heartbeat { running: beat.running, memory_bytes: beat.memory_bytes },
+        // How many handlers run is known from the leases.
+        Heartbeat(beat) => Ask::Heartbeat { memory_bytes: beat.memory_bytes },
         Submit(submit) => {
             batch(submit.tasks.len())?;
             Ask::Submit(submit.tasks.into_iter().map(|task| submission(task, bounds)).collect())

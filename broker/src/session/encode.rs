@@ -173,8 +173,6 @@ fn is_retryable(code: Code) -> bool {
             | Code::ShuttingDown
             | Code::NotFinished
             | Code::SessionLost
-            | Code::SlowConsumer
-            | Code::Internal
     )
 }
 
@@ -198,8 +196,6 @@ fn code(code: Code) -> wire::ErrorCode {
         Code::Overloaded => wire::ErrorCode::Overloaded,
         Code::ShuttingDown => wire::ErrorCode::ShuttingDown,
         Code::SessionLost => wire::ErrorCode::SessionLost,
-        Code::SlowConsumer => wire::ErrorCode::SlowConsumer,
-        Code::Internal => wire::ErrorCode::Internal,
     }
 }
 

@@ -18,6 +18,9 @@ use crate::error::{Error, is_terminal};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long answers are waited for after the last handle was dropped. Only watches begun again can be under way then.
+const PATIENCE_OF_NOBODY: Duration = Duration::from_secs(5);
+
 /// A connection that lived for so long was a good one: the next pause is short again.
 const GOOD_CONNECTION: Duration = Duration::from_secs(5);
 
@@ -25,7 +28,7 @@ pub(super) struct Driver {
     pub(super) options: ConnectionOptions,
     pub(super) shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) closing: watch::Receiver<bool>,
+    pub(super) closing: watch::Receiver<Option<Duration>>,
     pub(super) events: Events,
     /// The session to go on with; empty before the first Welcome.
     pub(super) session_id: String,
@@ -46,7 +49,7 @@ impl Driver {
         options: ConnectionOptions,
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
-        closing: watch::Receiver<bool>,
+        closing: watch::Receiver<Option<Duration>>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let events = Events { sender: events, waiting: VecDeque::new() };
@@ -147,15 +150,16 @@ impl Driver {
         };
         tokio::select! {
             result = reconnect => result.map(Some),
-            () = asked_to_close(closing) => Ok(None),
+            _ = asked_to_close(closing) => Ok(None),
         }
     }
 }
 
-/// Returns when the connection is to be closed.
-pub(super) async fn asked_to_close(closing: &mut watch::Receiver<bool>) {
+/// Returns when the connection is to be closed, with the time for what is under way then.
+pub(super) async fn asked_to_close(closing: &mut watch::Receiver<Option<Duration>>) -> Duration {
     // An error means that the last handle was dropped, which is closing too.
-    let _ = closing.wait_for(|closing| *closing).await;
+    let asked = closing.wait_for(Option::is_some).await;
+    asked.ok().and_then(|patience| *patience).unwrap_or(PATIENCE_OF_NOBODY)
 }
 
 /// Whether another attempt will end in the same way.
@@ -163,14 +167,13 @@ fn is_final(error: &Error) -> bool {
     matches!(error, Error::Handshake { code, .. } if is_terminal(*code))
 }
 
-/// Runs the driver on a thread of its own with a runtime of its own.
-pub(super) fn run_on_own_thread(driver: Driver, opened: oneshot::Sender<Result<(), Error>>) -> Result<(), Error> {
-    let address = driver.options.address.clone();
-    let failed = |source| Error::Connect { address: address.clone(), source: Arc::new(source) };
+/// Runs a driver on a thread of its own with a runtime of its own.
+pub(super) fn run_on_own_thread(address: &str, driver: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+    let failed = |source| Error::Connect { address: address.to_owned(), source: Arc::new(source) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     std::thread::Builder::new()
         .name("celeriac-connection".to_owned())
-        .spawn(move || runtime.block_on(driver.run(opened)))
+        .spawn(move || runtime.block_on(driver))
         .map_err(failed)?;
     Ok(())
 }

@@ -16,14 +16,13 @@ use tracing::{info, warn};
 use super::driver::{self, Driver, Ended};
 use super::exchange::{Accepted, Exchange};
 use super::handshake::{Codec, Link};
-use super::{Command, Event, effective_limits};
+use super::{Command, Event, deadline_after, effective_limits};
 use celeriac_proto::wire::{self, server_frame};
 
 const READ_BYTES: usize = 64 * 1024;
 /// Requests taken at once from the channel; more wait for the next turn, after a look at the socket.
 const TURN_COMMANDS_MAX: usize = 256;
-/// How long answers are waited for after closing was asked for, and then for the answer to Goodbye.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the answer to Goodbye is waited for.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -136,10 +135,10 @@ impl Pump<'_> {
             }
             // Silence was our own while nothing was read.
             () = events.drain_one(), if !reading => self.heard_at = Instant::now(),
-            () = driver::asked_to_close(closing), if self.give_up_at.is_none() => {
+            patience = driver::asked_to_close(closing), if self.give_up_at.is_none() => {
                 commands.close();
                 self.exchange.end_waits();
-                self.give_up_at = Some(Instant::now() + CLOSE_PATIENCE);
+                self.give_up_at = Some(deadline_after(patience));
             }
             () = until(self.give_up_at) => return self.lose_patience(),
             () = &mut self.silence => return self.suspect_silence(reading),

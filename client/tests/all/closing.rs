@@ -1,5 +1,7 @@
 //! Closing: what is under way is answered first, Goodbye is said, and later calls fail.
 
+use std::time::Duration;
+
 use celeriac_client::{Error, State};
 use celeriac_proto::wire::{self, TaskState, client_frame, server_frame};
 
@@ -59,4 +61,39 @@ async fn a_client_without_a_connection_closes_at_once() {
         client.close().await;
     });
     assert!(matches!(tasks, Err(Error::Closed)), "{tasks:?}");
+}
+
+#[tokio::test]
+async fn closing_ends_only_after_goodbye_was_answered() {
+    let broker = FakeBroker::bind().await;
+    let (client, mut peer) = broker.client().await;
+    let mut closing = std::pin::pin!(client.close());
+    let goodbye = tokio::select! {
+        biased;
+        () = &mut closing => panic!("closed before Goodbye was said"),
+        (id, body) = peer.receive() => {
+            assert!(matches!(body, client_frame::Body::Goodbye(_)), "{body:?}");
+            id
+        }
+    };
+    peer.answer(goodbye, server_frame::Body::Done(wire::Done {})).await;
+    closing.await;
+    assert!(peer.next().await.is_none(), "the socket is closed by now");
+}
+
+#[tokio::test]
+async fn closing_waits_for_answers_no_longer_than_it_is_told() {
+    let broker = FakeBroker::bind().await;
+    let (client, mut peer) = broker.client().await;
+    let ids = ["a"];
+    let (asked, ()) = tokio::join!(client.info(&ids), async {
+        assert!(matches!(peer.receive().await, (_, client_frame::Body::Get(_))));
+        // The question stays without its answer.
+        tokio::join!(client.connection().close(Duration::from_millis(1)), async {
+            let (id, body) = peer.receive().await;
+            assert!(matches!(body, client_frame::Body::Goodbye(_)), "{body:?}");
+            peer.answer(id, server_frame::Body::Done(wire::Done {})).await;
+        });
+    });
+    assert!(matches!(asked, Err(Error::Closed)), "{asked:?}");
 }

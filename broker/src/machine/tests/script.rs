@@ -243,7 +243,7 @@ impl Scene {
         let client = || self.number(words.option("by").unwrap_or("c"));
         let ask = match verb {
             "credit" => return (self.number(first), Ask::Credit(words.plain[2].parse().expect("a number"))),
-            "beat" => return (self.number(first), Ask::Heartbeat { running: 0, memory_bytes: 0 }),
+            "beat" => return (self.number(first), Ask::Heartbeat { memory_bytes: 0 }),
             "bye" => return (self.number(first), Ask::Goodbye),
             "submit" => Ask::Submit(ids_of(words).into_iter().map(|id| Ok(submission(id, words))).collect()),
             "get" => Ask::Get { ids: ids(), with_results: true },

@@ -121,7 +121,7 @@ impl World {
                 let id = self.id();
                 self.ask(peer, Ask::Forget(vec![id]));
             }
-            _ => self.ask(peer, Ask::Heartbeat { running: 0, memory_bytes: 0 }),
+            _ => self.ask(peer, Ask::Heartbeat { memory_bytes: 0 }),
         }
     }
 
