@@ -1,6 +1,7 @@
 //! The whole, from outside: one binary for all of it, so that it links once. Each module is one
 //! subject; the harness beside it is a library of its own.
 
+mod backup;
 mod bad_frames;
 mod bad_reports;
 mod bad_submits;
@@ -8,9 +9,14 @@ mod data_folder;
 mod delivery;
 mod full_disk;
 mod handshake;
+mod interruptions;
 mod lost_worker;
 mod network;
+mod operators;
 mod restart;
+mod soak;
 mod story;
 mod system_calls;
 mod tidy;
+mod traps;
+mod two_ways;

@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use celeriac_client::{
     Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, Task, TaskHandle, WaitMode,
 };
-use celeriac_tests::{BrokerProcess, PATIENCE, Setup, within};
+use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, within};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder, task};
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 mod failures;
 mod lasting;
+mod record;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -69,29 +70,6 @@ async fn endless() {
 #[task(name = "story.long", max_attempts = 1)]
 async fn long(bytes: usize) -> String {
     "x".repeat(bytes)
-}
-
-/// A worker that runs in the background until it is dropped or stopped.
-struct Pool {
-    stop: Option<oneshot::Sender<()>>,
-    running: tokio::task::JoinHandle<()>,
-}
-
-impl Pool {
-    fn start(builder: WorkerBuilder) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let worker = builder.build();
-        let running = tokio::spawn(async move {
-            let shutdown = async { drop(stopped.await) };
-            worker.run(shutdown).await.expect("the worker runs until it is stopped");
-        });
-        Self { stop: Some(stop), running }
-    }
-
-    async fn stop(mut self) {
-        drop(self.stop.take());
-        within("the worker to stop", &mut self.running).await.expect("the worker does not panic");
-    }
 }
 
 fn worker(broker: &BrokerProcess) -> WorkerBuilder {

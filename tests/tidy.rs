@@ -5,6 +5,7 @@
 mod documents;
 mod layers;
 mod purity;
+mod rules;
 mod size;
 mod source;
 mod words;

@@ -2,6 +2,7 @@
 //! then sends the messages. Reads take the same way as writes, so nobody sees what is not on disk.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,8 +12,8 @@ use tracing::{debug, warn};
 
 use crate::error::RunError;
 use crate::machine::command::{Code, ConnectionKey, Delivery, Effect, Message, QueueInfo, Refusal, RequestId, View};
-use crate::record::{Slot, Timestamp};
-use crate::store::{Error, Store};
+use crate::record::{Record, Slot, Timestamp};
+use crate::store::{BackupError, Error, Store};
 
 /// What one turn of the driver wants committed.
 #[derive(Debug, Default)]
@@ -59,7 +60,8 @@ pub(crate) fn start(mut store: Store, settings: Settings) -> Result<(Arc<Link>, 
     let link = Arc::new(Link { idle: Semaphore::new(1), disk_is_low: AtomicBool::new(store.disk_is_low()) });
     let (sender, receiver) = mpsc::channel(1);
     let (end, ended) = oneshot::channel();
-    let mut committer = Committer { store, settings, link: link.clone(), outboxes: HashMap::new() };
+    let mut committer =
+        Committer { store, settings, link: link.clone(), outboxes: HashMap::new(), backups: Vec::new() };
     let run = move || {
         let result = committer.run(receiver).and_then(|()| committer.store.close());
         // The driver may have ended first.
@@ -74,6 +76,16 @@ struct Committer {
     settings: Settings,
     link: Arc<Link>,
     outboxes: HashMap<ConnectionKey, Outbox>,
+    /// To be started once the batch that asks for them is durable.
+    backups: Vec<Backup>,
+}
+
+/// Who asked for a backup, and what of.
+struct Backup {
+    connection: ConnectionKey,
+    request: RequestId,
+    folder: PathBuf,
+    tasks: u64,
 }
 
 /// A message on its way, or the end of a connection.
@@ -90,6 +102,9 @@ impl Committer {
             for (connection, message) in outgoing {
                 self.send(connection, message);
             }
+            for backup in std::mem::take(&mut self.backups) {
+                self.start_backup(backup);
+            }
         }
         Ok(())
     }
@@ -100,9 +115,17 @@ impl Committer {
         for effect in effects {
             match effect {
                 Effect::Store(record) => self.store.append(&record),
+                Effect::Replay { key, generation, at } => {
+                    let located = self.located(key.slot);
+                    let submitted = self.store.submitted(located.submitted)?;
+                    self.store.append(&Record::Submitted(Box::new(submitted.again(key, generation, at))));
+                }
                 Effect::Drop(slot) => self.store.drop_task(slot),
                 Effect::Send(connection, message) => outgoing.push((connection, Some(self.fill(message)?))),
                 Effect::Close(connection) => outgoing.push((connection, None)),
+                Effect::Backup { connection, request, folder, tasks } => {
+                    self.backups.push(Backup { connection, request, folder, tasks });
+                }
             }
         }
         Ok(outgoing)
@@ -194,6 +217,22 @@ impl Committer {
         self.store.locate(slot).expect("the machine names only tasks whose submit it has stored")
     }
 
+    /// The answer comes from the backup's own thread, which keeps no connection open for it.
+    fn start_backup(&mut self, backup: Backup) {
+        let Backup { connection, request, folder, tasks } = backup;
+        let answer_to = self.outboxes.get(&connection).map(|outbox| outbox.messages.downgrade());
+        self.store.start_backup(folder, move |outcome| {
+            let message = match outcome {
+                Ok(bytes) => Message::BackedUp { request, tasks, bytes },
+                Err(error) => Message::Refused { request, refusal: no_backup(&error) },
+            };
+            if let Some(messages) = answer_to.and_then(|messages| messages.upgrade()) {
+                // One that does not read is found out by the next message to it.
+                let _ = messages.try_send(message);
+            }
+        });
+    }
+
     fn send(&mut self, connection: ConnectionKey, message: Option<Message>) {
         let Some(message) = message else {
             // Its writer sends what is left and closes.
@@ -210,4 +249,15 @@ impl Committer {
             self.outboxes.remove(&connection);
         }
     }
+}
+
+fn no_backup(error: &BackupError) -> Refusal {
+    let code = match error {
+        BackupError::Busy => Code::Overloaded,
+        BackupError::Place { .. } => Code::InvalidArgument,
+        BackupError::GivenUp => Code::ShuttingDown,
+        BackupError::Failed(Error::NoRoom { .. }) => Code::DiskFull,
+        BackupError::Failed(_) => Code::Internal,
+    };
+    Refusal::new(code, error.to_string())
 }

@@ -34,8 +34,8 @@ const INPUTS_PER_TURN: usize = 256;
 /// Effects in one batch; a fuller one is not added to until it is handed over. Some 10 ms of the store's work.
 const EFFECTS_PER_BATCH: usize = 20_000;
 
-/// Payload bytes in one batch, for the same reason.
-const BYTES_PER_BATCH: usize = 16 * 1024 * 1024;
+/// Payload bytes in one batch, for the same reason, and so that a disk that fills up is noticed before it is full.
+const BYTES_PER_BATCH: usize = 4 * 1024 * 1024;
 
 pub(crate) struct Driver {
     machine: Machine,

@@ -23,8 +23,9 @@ mod record;
 mod server;
 mod session;
 mod store;
+pub mod testing;
 
 pub use config::{Config, ConfigError};
 pub use error::RunError;
 pub use server::{Broker, run};
-pub use store::Error as StoreError;
+pub use store::{Error as StoreError, Report, check};

@@ -75,6 +75,13 @@ pub struct Submitted {
     pub tags: Vec<Box<str>>,
 }
 
+impl Submitted {
+    /// The same task as submitted anew: due at once, and it no longer expires.
+    pub fn again(self, key: TaskKey, generation: u32, at: Timestamp) -> Self {
+        Self { key, generation, submitted_at: at, eta: None, expires: None, ..self }
+    }
+}
+
 /// When a failed task runs again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {

@@ -226,6 +226,7 @@ enum Farewell {
     Refusal(u64, Refusal),
     /// To a client of another protocol, in its own.
     Http,
+    Tls,
     Silence,
 }
 
@@ -246,6 +247,8 @@ impl Farewell {
                 let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n";
                 buffer.extend_from_slice(format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes());
             }
+            // A fatal alert: protocol_version.
+            Farewell::Tls => buffer.extend_from_slice(&[21, 3, 1, 0, 2, 2, 70]),
             Farewell::Silence => return,
         }
         // Whoever it is may be gone already.
@@ -268,6 +271,7 @@ async fn handshake(reader: &mut Reader, connection: ConnectionKey, config: &Conf
         Ok(Some(frame)) => frame,
         Ok(None) | Err(FrameError::Io(_)) => return Err(Farewell::Silence),
         Err(FrameError::OtherProtocol("HTTP")) => return Err(Farewell::Http),
+        Err(FrameError::OtherProtocol("TLS")) => return Err(Farewell::Tls),
         // It could not read our answer.
         Err(FrameError::OtherProtocol(_)) => return Err(Farewell::Silence),
         Err(error) => return Err(Farewell::Refusal(0, framing_refusal(&error))),

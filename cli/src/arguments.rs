@@ -8,7 +8,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::time::parse_span;
-use crate::{cancel, forget, queues, result, settings, status, submit, watch};
+use crate::{
+    backup, cancel, check, completions, dead, forget, queues, result, settings, show, status, submit, tasks, top,
+    watch, workers,
+};
 
 /// Shown at the end of every command's help.
 pub(crate) const EXIT_CODES: &str = "\
@@ -17,10 +20,10 @@ Exit codes:
   1  any other error; stderr has the sentence
   2  wrong usage or configuration
   3  the broker cannot be reached, or did not answer in time
-  4  no such task
+  4  no such task, queue or worker
   5  the task ended as FAILURE
   6  the task was REVOKED
-  7  the task has not ended, or not in the time given";
+  7  the task has not ended, or not in the time given; or tasks of the queue still run";
 
 /// A durable task queue: the broker, and the commands that talk to one.
 #[derive(Parser)]
@@ -68,6 +71,12 @@ pub(crate) enum Command {
     /// Show the state of tasks
     #[command(after_help = EXIT_CODES)]
     Status(status::Status),
+    /// Show the whole history of a task
+    #[command(after_help = EXIT_CODES)]
+    Show(show::Show),
+    /// List tasks
+    #[command(after_help = EXIT_CODES)]
+    Tasks(Box<tasks::Tasks>),
     /// Print what a task returned
     #[command(after_help = EXIT_CODES)]
     Result(result::ResultOf),
@@ -80,9 +89,26 @@ pub(crate) enum Command {
     /// Cancel tasks
     #[command(after_help = EXIT_CODES)]
     Cancel(cancel::Cancel),
-    /// List the queues
+    /// List the queues, pause and empty them, set their bounds
     #[command(after_help = EXIT_CODES)]
     Queues(queues::Queues),
+    /// Look at tasks that failed for good, run them again, or drop them
+    #[command(after_help = EXIT_CODES)]
+    Dead(Box<dead::Dead>),
+    /// List the workers, and give them orders
+    #[command(after_help = EXIT_CODES)]
+    Workers(workers::Workers),
+    /// Watch rates, queues and workers live
+    #[command(after_help = EXIT_CODES)]
+    Top(top::Top),
+    /// Copy what a running broker stores into a new folder
+    #[command(after_help = EXIT_CODES)]
+    Backup(backup::Backup),
+    /// Say whether a data folder that no broker uses is sound
+    #[command(after_help = check::EXIT_CODES)]
+    Check(check::Check),
+    /// Print the script that teaches a shell the command line
+    Completions(completions::Completions),
 }
 
 #[cfg(test)]

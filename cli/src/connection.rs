@@ -24,6 +24,12 @@ pub(crate) async fn connect(global: &Global) -> Result<Client, Failure> {
     }
 }
 
+/// Where the broker is, for people: the URL without its token.
+pub(crate) fn address(global: &Global) -> String {
+    let url = global.url.as_deref().unwrap_or(DEFAULT_URL);
+    url.parse::<BrokerUrl>().map(|url| url.address()).unwrap_or_default()
+}
+
 /// The URL of a broker at `host:port`.
 pub(crate) fn broker_url(address: &str, token: &str) -> String {
     match token {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use celeriac_client::TaskFilter;
 use celeriac_proto::{QueueName, TaskName};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::submit::{parse_name, parse_queue};
 use crate::time::parse_span;
@@ -21,15 +22,16 @@ pub(crate) struct Filter {
     name: Option<TaskName>,
 
     /// With this tag
-    #[arg(long)]
+    // Empty, these would stand for all tasks: what a script's unset variable must not do.
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     tag: Option<String>,
 
     /// Of the tree that began with this task
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "ID")]
     root: Option<String>,
 
     /// Whose id begins so
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "PREFIX")]
     id_prefix: Option<String>,
 
     /// Submitted longer ago than this
@@ -42,13 +44,6 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Nothing was given: all tasks match.
-    pub(crate) fn is_empty(&self) -> bool {
-        let Self { queue, name, tag, root, id_prefix, older_than, newer_than } = self;
-        let named = queue.is_some() || name.is_some() || tag.is_some() || root.is_some() || id_prefix.is_some();
-        !named && older_than.is_none() && newer_than.is_none()
-    }
-
     /// The filter for the broker. Ages count from now, on the clock of this machine.
     pub(crate) fn to_client(&self) -> TaskFilter {
         let now = SystemTime::now();

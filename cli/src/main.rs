@@ -14,11 +14,18 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, clean};
 
 mod arguments;
+mod backup;
 mod cancel;
+mod check;
+mod completions;
 mod config_file;
+mod confirm;
 mod connection;
+mod dead;
 mod exit;
+mod filter;
 mod forget;
+mod history;
 mod json;
 mod logging;
 mod output;
@@ -26,11 +33,16 @@ mod queues;
 mod result;
 mod serve;
 mod settings;
+mod show;
 mod status;
 mod submit;
+mod task_document;
 mod task_view;
+mod tasks;
 mod time;
+mod top;
 mod watch;
+mod workers;
 
 fn main() -> ExitCode {
     let matches = match Arguments::command().try_get_matches() {
@@ -66,7 +78,15 @@ fn dispatch(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure>
         Command::Watch(watch) => block_on(watch::run(watch, &global, output)),
         Command::Forget(forget) => block_on(forget::run(forget, &global, output)),
         Command::Cancel(cancel) => block_on(cancel::run(cancel, &global, output)),
+        Command::Show(show) => block_on(show::run(show, &global, output)),
+        Command::Tasks(tasks) => block_on(tasks::run(*tasks, &global, output)),
         Command::Queues(queues) => block_on(queues::run(queues, &global, output)),
+        Command::Dead(dead) => block_on(dead::run(*dead, &global, output)),
+        Command::Workers(workers) => block_on(workers::run(workers, &global, output)),
+        Command::Top(top) => block_on(top::run(&top, &global, output)),
+        Command::Backup(backup) => block_on(backup::run(backup, &global, output)),
+        Command::Check(check) => check::run(&check, output),
+        Command::Completions(completions) => completions::run(&completions, output),
     }
 }
 

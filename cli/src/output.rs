@@ -39,27 +39,39 @@ impl Output {
         self.stdout.flush()
     }
 
-    /// Rows under headings, columns aligned, no lines drawn: easy on the eye and on `awk`.
+    /// Rows under headings.
     pub(crate) fn table<const N: usize>(&mut self, headings: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(headings).add_rows(rows);
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        for line in table.lines() {
-            writeln!(self.stdout, "{}", line.trim_end())?;
+        self.lines(&table_lines(headings, rows))
+    }
+
+    /// Lines for people, seen together.
+    pub(crate) fn lines(&mut self, lines: &[String]) -> io::Result<()> {
+        for line in lines {
+            writeln!(self.stdout, "{line}")?;
         }
         self.stdout.flush()
     }
 
     /// Names and values below each other, for one thing in full.
     pub(crate) fn details(&mut self, rows: &[(&str, String)]) -> io::Result<()> {
-        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        for (name, value) in rows {
-            writeln!(self.stdout, "{name:width$}  {value}")?;
-        }
-        self.stdout.flush()
+        self.lines(&details_lines(rows))
     }
+}
+
+/// Names and values below each other, values aligned.
+pub(crate) fn details_lines(rows: &[(&str, String)]) -> Vec<String> {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect()
+}
+
+/// Rows under headings, columns aligned, no lines drawn: easy on the eye and on `awk`.
+pub(crate) fn table_lines<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(headings).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// Text of other people's making, safe to show: ids, names and errors come from any producer, and a control

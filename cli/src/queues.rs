@@ -1,4 +1,4 @@
-//! `celeriac queues`: what waits, what runs, what is dead, queue by queue.
+//! `celeriac queues`: what waits, what runs, what is dead, queue by queue. What is done to queues is in `queues::orders`.
 
 use celeriac_client::QueueInfo;
 use celeriac_proto::QueueName;
@@ -12,9 +12,15 @@ use crate::output::{Output, clean};
 use crate::submit::parse_queue;
 use crate::time::{rough, whole_ms};
 
-/// The arguments of `queues`.
+mod orders;
+
+/// The arguments of `queues`. A queue that is called as one of the subcommands is listed by `queues -- NAME`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Queues {
+    #[command(subcommand)]
+    command: Option<orders::Command>,
+
     /// Only these queues [default: all]
     #[arg(value_parser = parse_queue, value_name = "QUEUE")]
     queues: Vec<QueueName>,
@@ -22,7 +28,7 @@ pub(crate) struct Queues {
 
 /// What a program reads about one queue.
 #[derive(Serialize)]
-struct Document<'a> {
+pub(crate) struct QueueDocument<'a> {
     queue: &'a str,
     ready: u64,
     scheduled: u64,
@@ -36,17 +42,33 @@ struct Document<'a> {
     bytes: u64,
     submitted_per_second: f64,
     ended_per_second: f64,
+    #[serde(flatten)]
+    settings: orders::SettingsDocument,
+}
+
+impl QueueDocument<'_> {
+    /// With rates of the caller's own.
+    pub(crate) fn with_rates(self, submitted_per_second: f64, ended_per_second: f64) -> Self {
+        Self { submitted_per_second, ended_per_second, ..self }
+    }
 }
 
 const HEADINGS: [&str; 10] =
     ["QUEUE", "READY", "SCHEDULED", "LEASED", "DEAD", "OLDEST", "WORKERS", "SUBMITTED", "ENDED", "NOTE"];
 
-/// Lists the queues, sorted by name. The exit code is 4 when one that was named does not exist.
+/// Lists the queues, or does something to them.
 pub(crate) async fn run(arguments: Queues, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    match arguments.command {
+        Some(command) => orders::run(command, global, output).await,
+        None => list(&arguments.queues, global, output).await,
+    }
+}
+
+/// Lists the queues, sorted by name. The exit code is 4 when one that was named does not exist.
+async fn list(wanted: &[QueueName], global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let mut queues = client.queues().await.map_err(failure)?;
     client.close().await;
-    let wanted = arguments.queues;
     queues.retain(|queue| wanted.is_empty() || wanted.iter().any(|name| name.as_str() == queue.name));
     queues.sort_by(|left, right| left.name.cmp(&right.name));
     match output.json {
@@ -59,8 +81,9 @@ pub(crate) async fn run(arguments: Queues, global: &Global, output: &mut Output)
     }
 }
 
-fn document(queue: &QueueInfo) -> Document<'_> {
-    Document {
+/// A queue for programs.
+pub(crate) fn document(queue: &QueueInfo) -> QueueDocument<'_> {
+    QueueDocument {
         queue: &queue.name,
         ready: queue.ready,
         scheduled: queue.scheduled,
@@ -74,15 +97,24 @@ fn document(queue: &QueueInfo) -> Document<'_> {
         bytes: queue.bytes,
         submitted_per_second: queue.submitted_per_second,
         ended_per_second: queue.ended_per_second,
+        settings: orders::settings_document(&queue.settings),
+    }
+}
+
+/// Why a queue does not do what one might expect of it.
+pub(crate) fn note(queue: &QueueInfo) -> &'static str {
+    let unfinished = queue.ready + queue.scheduled + queue.leased;
+    let reached = |bound: Option<u64>, present: u64| bound.is_some_and(|bound| present >= bound);
+    match (queue.paused, queue.workers) {
+        (true, _) => "paused",
+        (false, 0) if queue.ready > 0 => "no worker",
+        _ if reached(queue.settings.tasks_max, unfinished) => "full",
+        _ if reached(queue.settings.bytes_max, queue.bytes) => "full",
+        _ => "",
     }
 }
 
 fn row(queue: &QueueInfo) -> [String; 10] {
-    let note = match (queue.paused, queue.workers) {
-        (true, _) => "paused",
-        (false, 0) if queue.ready > 0 => "no worker",
-        _ => "",
-    };
     [
         clean(&queue.name),
         queue.ready.to_string(),
@@ -93,6 +125,6 @@ fn row(queue: &QueueInfo) -> [String; 10] {
         queue.workers.to_string(),
         queue.submitted_total.to_string(),
         queue.ended_total.to_string(),
-        note.to_owned(),
+        note(queue).to_owned(),
     ]
 }

@@ -10,7 +10,8 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, clean};
 use crate::submit::parse_id;
-use crate::task_view::{TaskDocument, failed_attempt};
+use crate::task_document::TaskDocument;
+use crate::task_view::failed_attempt;
 use crate::time::parse_span;
 
 /// The arguments of `result`.

@@ -7,7 +7,8 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::submit::parse_id;
-use crate::task_view::{HEADINGS, TaskDocument, details, exists, row};
+use crate::task_document::TaskDocument;
+use crate::task_view::{HEADINGS, details, exists, row};
 use crate::time::now_ms;
 
 /// The arguments of `status`.

@@ -1,133 +1,15 @@
-//! A task as the command line shows it: a JSON document for programs, a row, details or a line for people.
+//! A task as people see it: a row among others, details, its whole history, or a line for one transition.
 //!
-//! The names in [`TaskDocument`] are a contract with scripts, written down in `cli/README.md`; a test compares the two.
+//! What programs read is in `task_document`.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use celeriac_client::{Progress, State, TaskError, TaskInfo, WaitingFor};
-use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::exit::Exit;
-use crate::json::{embed, shown};
+use crate::json::shown;
 use crate::output::clean;
 use crate::time::{both, ms, now_ms, relative, rough, time_of_day, whole_ms};
-
-/// A task for programs. Every field is always there; what does not apply is null or empty.
-#[derive(Serialize)]
-pub(crate) struct TaskDocument<'a> {
-    id: &'a str,
-    state: String,
-    generation: u32,
-    version: u32,
-    name: &'a str,
-    queue: &'a str,
-    shadow: &'a str,
-    priority: u32,
-    headers: BTreeMap<&'a str, Box<RawValue>>,
-    tags: &'a [String],
-    root_id: &'a str,
-    parent_id: &'a str,
-    waiting_for: Option<&'a str>,
-    submitted_at_ms: Option<i64>,
-    eta_at_ms: Option<i64>,
-    expires_at_ms: Option<i64>,
-    leased_at_ms: Option<i64>,
-    started_at_ms: Option<i64>,
-    finished_at_ms: Option<i64>,
-    forget_at_ms: Option<i64>,
-    worker: &'a str,
-    attempts: u32,
-    attempts_max: u32,
-    deliveries: u32,
-    progress: Option<ProgressDocument<'a>>,
-    errors: Vec<ErrorDocument<'a>>,
-    result: Option<Box<RawValue>>,
-    result_content_type: &'a str,
-    revoked_reason: &'a str,
-    cancel_requested: bool,
-}
-
-#[derive(Serialize)]
-struct ProgressDocument<'a> {
-    state: &'a str,
-    meta: Box<RawValue>,
-    at_ms: i64,
-}
-
-#[derive(Serialize)]
-struct ErrorDocument<'a> {
-    kind: &'a str,
-    message: &'a str,
-    traceback: &'a str,
-    at_ms: i64,
-    attempt: u32,
-}
-
-impl<'a> TaskDocument<'a> {
-    pub(crate) fn new(task: &'a TaskInfo) -> Self {
-        let at_ms = |time: Option<SystemTime>| time.map(ms);
-        let has_result = task.state == State::Success;
-        Self {
-            id: &task.id,
-            state: task.state.to_string(),
-            generation: task.generation,
-            version: task.version,
-            name: &task.name,
-            queue: &task.queue,
-            shadow: &task.shadow,
-            priority: task.priority,
-            headers: task.headers.iter().map(|(key, value)| (key.as_str(), embed(value, "text/plain"))).collect(),
-            tags: &task.tags,
-            root_id: &task.root_id,
-            parent_id: &task.parent_id,
-            waiting_for: waiting_for(task.waiting_for),
-            submitted_at_ms: at_ms(task.submitted_at),
-            eta_at_ms: at_ms(task.eta),
-            expires_at_ms: at_ms(task.expires_at),
-            leased_at_ms: at_ms(task.leased_at),
-            started_at_ms: at_ms(task.started_at),
-            finished_at_ms: at_ms(task.finished_at),
-            forget_at_ms: at_ms(task.forget_at),
-            worker: &task.worker,
-            attempts: task.attempts,
-            attempts_max: task.attempts_max,
-            deliveries: task.deliveries,
-            progress: task.progress.as_ref().map(ProgressDocument::new),
-            errors: task.errors.iter().map(ErrorDocument::new).collect(),
-            result: has_result.then(|| embed(&task.result, &task.result_content_type)),
-            result_content_type: &task.result_content_type,
-            revoked_reason: &task.revoked_reason,
-            cancel_requested: task.cancel_requested,
-        }
-    }
-}
-
-impl<'a> ProgressDocument<'a> {
-    fn new(progress: &'a Progress) -> Self {
-        Self { state: &progress.state, meta: embed(&progress.meta, ""), at_ms: ms(progress.at) }
-    }
-}
-
-impl<'a> ErrorDocument<'a> {
-    fn new(error: &'a TaskError) -> Self {
-        let TaskError { kind, message, traceback, at, attempt, .. } = error;
-        Self { kind, message, traceback, at_ms: ms(*at), attempt: *attempt }
-    }
-}
-
-/// The word for programs; for people a sentence is made of it in [`note`].
-fn waiting_for(reason: WaitingFor) -> Option<&'static str> {
-    match reason {
-        WaitingFor::Nothing => None,
-        WaitingFor::Turn => Some("turn"),
-        WaitingFor::Time => Some("time"),
-        WaitingFor::Worker => Some("worker"),
-        WaitingFor::Queue => Some("queue"),
-        _ => Some("unknown"),
-    }
-}
 
 /// Exit code 4 for an id without a task.
 pub(crate) fn exists(task: &TaskInfo) -> Exit {
@@ -150,7 +32,7 @@ pub(crate) fn row(task: &TaskInfo, now_ms: i64) -> [String; 7] {
     ]
 }
 
-/// A task alone, in full.
+/// A task alone, with what is out of the ordinary.
 pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
     let time = |time: Option<SystemTime>| time.map(|time| both(ms(time), now_ms)).unwrap_or_default();
     let mut rows = vec![
@@ -242,8 +124,8 @@ fn run_time(task: &TaskInfo) -> Option<String> {
     Some(rough(whole_ms(span)))
 }
 
-/// Cut so that a row stays a row; `status` of one task shows all of it.
-fn shortened(text: &str) -> String {
+/// Cut so that a row stays a row; `show` has all of it.
+pub(crate) fn shortened(text: &str) -> String {
     const SHOWN: usize = 60;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),

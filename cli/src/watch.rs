@@ -11,7 +11,8 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::submit::parse_id;
-use crate::task_view::{TaskDocument, transition};
+use crate::task_document::TaskDocument;
+use crate::task_view::transition;
 use crate::time::parse_span;
 
 /// The arguments of `watch`.

@@ -1,5 +1,7 @@
 //! The operator's calls: queues, listings, dead tasks, workers. Each is one request and its answer, nothing more.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use celeriac_proto::wire::{self, client_frame, server_frame};
 
@@ -7,6 +9,19 @@ use crate::client::{Client, owned};
 use crate::error::Error;
 use crate::listing::{TaskFilter, TaskPage, WorkerOrder, WorkerStatus};
 use crate::queue::{QueueInfo, QueueSettings};
+
+/// A slow disk takes hours for a terabyte.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A backup that is complete and on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backup {
+    /// Tasks that the broker knew when the backup began, ended ones included.
+    pub tasks: u64,
+    /// Bytes of records that were copied.
+    pub bytes: u64,
+}
 
 impl Client {
     /// All queues.
@@ -145,6 +160,20 @@ impl Client {
     pub async fn order_workers(&self, instance_ids: &[impl AsRef<str>], order: WorkerOrder) -> Result<(), Error> {
         let order = wire::OrderWorkers { instance_ids: owned(instance_ids), order: order.to_wire().into() };
         self.order(client_frame::Body::OrderWorkers(order)).await
+    }
+
+    /// Has the broker copy what it stores into a new folder on its own machine, while it serves. A broker started on the
+    /// copy has everything that was confirmed before this call. `folder` is an absolute path there; it must not exist, or
+    /// be empty.
+    ///
+    /// # Errors
+    /// As [`Client::purge_queue`]. The copying itself may take up to a day; the client's timeout does not count.
+    pub async fn backup(&self, folder: impl Into<String>) -> Result<Backup, Error> {
+        let body = client_frame::Body::Backup(wire::Backup { folder: folder.into() });
+        match self.connection.request(body, BACKUP_TIMEOUT).await? {
+            server_frame::Body::BackupReply(reply) => Ok(Backup { tasks: reply.tasks, bytes: reply.bytes }),
+            _ => Err(Error::unexpected("a BackupReply")),
+        }
     }
 
     /// A request whose answer says nothing of interest: `Done`, or how many were concerned.

@@ -330,7 +330,7 @@ impl Connection {
         // An error is what is waited for: nothing is ever sent. The task bounds its own end; the second bound holds if
         // its runtime stands still.
         let bound = deadline_after(patience.saturating_add(Duration::from_secs(2)));
-        let _ = timeout_at(bound, self.inner.commands.closed()).await;
+        let _ = timeout_at(bound, ended.changed()).await;
     }
 
     pub(crate) fn timeout(&self, after: Duration) -> Error {
@@ -394,6 +394,7 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         Body::ListQueues(_) | Body::ListTasks(_) | Body::ListWorkers(_) => true,
         Body::ConfigureQueue(_) | Body::PauseQueues(_) => true,
         Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => false,
+        Body::Backup(_) => false,
         Body::Hello(_) | Body::Goodbye(_) | Body::Heartbeat(_) | Body::Submit(_) | Body::Publish(_) => false,
     }
 }

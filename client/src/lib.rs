@@ -24,6 +24,7 @@ mod url;
 mod wait;
 mod watch;
 
+pub use admin::Backup;
 pub use apply::ApplyAsync;
 pub use client::{CancelMode, CancelOutcome, Cancelled, Client, ClientBuilder};
 pub use error::{Error, ErrorCode, Refusal};

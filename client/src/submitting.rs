@@ -170,6 +170,10 @@ impl<'c> SubmitUnderWay<'c> {
                     if refused.is_none() {
                         tasks = repeat.prepare(connection, tasks, sent_at_ms, deadline).await?;
                     }
+                    if tasks.is_empty() {
+                        // Every one of them was accepted before the connection broke.
+                        return repeat.complete(connection, &ids, Vec::new(), deadline).await;
+                    }
                     connection.pause_before_repeat(refused, deadline).await?;
                     let left = deadline.saturating_duration_since(Instant::now());
                     reply = connection.send_once(submit_body(tasks), left, None, deadline).await;

@@ -365,7 +365,7 @@ pub struct TaskInfo {
     pub attempts: u32,
     #[prost(uint32, tag = "25")]
     pub attempts_max: u32,
-    /// How often it was handed out.
+    /// How often it was handed out without an outcome, the latest time included.
     #[prost(uint32, tag = "26")]
     pub deliveries: u32,
     #[prost(message, optional, tag = "27")]
@@ -850,7 +850,7 @@ pub struct Delivery {
     pub attempt: u32,
     #[prost(uint32, tag = "11")]
     pub attempts_max: u32,
-    /// How often it was handed out, this time included.
+    /// How often it was handed out without an outcome, this time included.
     #[prost(uint32, tag = "12")]
     pub deliveries: u32,
     #[prost(uint32, tag = "13")]
@@ -1220,7 +1220,8 @@ pub struct TaskPage {
     #[prost(bytes = "bytes", tag = "2")]
     pub cursor: ::prost::bytes::Bytes,
 }
-/// Runs dead tasks again, as a new generation each.
+/// Runs dead tasks again, as a new generation each: those of the ids, or the first 10,000 that match.
+/// The answer is a CountReply; ask again until it counts 0.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplayDead {
     #[prost(string, repeated, tag = "1")]
@@ -1228,6 +1229,7 @@ pub struct ReplayDead {
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<TaskFilter>,
 }
+/// Drops dead tasks before their time; named and answered as for ReplayDead.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscardDead {
     #[prost(string, repeated, tag = "1")]
@@ -1280,6 +1282,22 @@ pub struct OrderWorkers {
     #[prost(enumeration = "order::Kind", tag = "2")]
     pub order: i32,
 }
+/// Copies what is stored into a new folder on the broker's machine, while the broker serves.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Backup {
+    /// An absolute path; nothing is there yet, or an empty folder. Not inside the data folder.
+    #[prost(string, tag = "1")]
+    pub folder: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupReply {
+    /// Tasks that the broker knew when the backup began, ended ones included.
+    #[prost(uint64, tag = "1")]
+    pub tasks: u64,
+    /// Bytes of records that were copied.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+}
 /// Everything a client sends.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientFrame {
@@ -1291,7 +1309,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 48, 49, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 96, 97, 98"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 48, 49, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 96, 97, 98"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -1343,6 +1361,8 @@ pub mod client_frame {
         ListWorkers(super::ListWorkers),
         #[prost(message, tag = "73")]
         OrderWorkers(super::OrderWorkers),
+        #[prost(message, tag = "74")]
+        Backup(super::Backup),
         #[prost(message, tag = "96")]
         Publish(super::Publish),
         #[prost(message, tag = "97")]
@@ -1359,7 +1379,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 64, 67, 69, 72, 128, 129, 130, 131, 132, 133"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 64, 67, 69, 72, 74, 128, 129, 130, 131, 132, 133"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -1398,6 +1418,8 @@ pub mod server_frame {
         TaskPage(super::TaskPage),
         #[prost(message, tag = "72")]
         WorkerList(super::WorkerList),
+        #[prost(message, tag = "74")]
+        BackupReply(super::BackupReply),
         /// Sent unasked, with request_id 0.
         #[prost(message, tag = "128")]
         Deliver(super::Deliver),
@@ -1483,7 +1505,7 @@ pub struct Welcome {
     /// The session named in Hello was still there, with its leases.
     #[prost(bool, tag = "5")]
     pub resumed: bool,
-    /// Send a heartbeat this often; the broker sends one too when it is otherwise silent.
+    /// Send a heartbeat at least this often; each is answered.
     #[prost(uint64, tag = "6")]
     pub heartbeat_ms: u64,
     /// A session silent for this long loses its leases.

@@ -1,5 +1,6 @@
 //! A worker as a process of its own, for the tests that kill one. `echo` returns its argument, `hold`
-//! runs until a file is there. Both say on stdout what they do, a line each.
+//! runs until a file is there. Both say on stdout what they do, a line each. `work` takes a few milliseconds and says
+//! nothing, so that nobody has to read it.
 //!
 //! Usage: celeriac-test-worker URL QUEUE
 
@@ -29,13 +30,21 @@ async fn hold(context: &Context, file: PathBuf) -> Result<u32, TaskFailure> {
     Ok(std::process::id())
 }
 
+/// Takes as long as small tasks take, and returns its number.
+#[task(name = "test.work")]
+async fn work(number: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(number % 8)).await;
+    number
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(url), Some(queue)) = (arguments.next(), arguments.next()) else {
         anyhow::bail!("usage: celeriac-test-worker URL QUEUE");
     };
-    let worker = Worker::builder(&url).queues([queue]).concurrency(2).register(echo).register(hold).build();
+    let worker =
+        Worker::builder(&url).queues([queue]).concurrency(2).register(echo).register(hold).register(work).build();
     worker.run_until_signalled().await?;
     println!("ended");
     Ok(())

@@ -21,37 +21,45 @@ pub fn celeriac_binary() -> &'static Path {
     })
 }
 
+/// The program of the worker processes, for those whom cargo does not tell where it is.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn worker_binary() -> PathBuf {
+    build("celeriac-test-worker")
+}
+
 /// nextest starts a process for each test; those of one run share one build.
 fn built_once_per_run() -> PathBuf {
     let Ok(run) = std::env::var("NEXTEST_RUN_ID") else {
-        return build();
+        return build("celeriac");
     };
     let note = std::env::temp_dir().join(format!("celeriac-tests-{run}"));
     if let Ok(path) = fs::read_to_string(&note) {
         return PathBuf::from(path);
     }
-    let path = build();
+    let path = build("celeriac");
     let draft = note.with_extension(std::process::id().to_string());
     let text = path.to_str().expect("cargo prints paths as UTF-8");
     fs::write(&draft, text).and_then(|()| fs::rename(&draft, &note)).expect("the temporary folder is writable");
     path
 }
 
-fn build() -> PathBuf {
+fn build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the workspace");
     let mut command = Command::new(cargo);
     // The whole workspace, so that cargo picks the same features as for the tests and builds nothing twice.
-    command.current_dir(workspace).args(["build", "--workspace", "--bin", "celeriac", "--message-format=json"]);
+    command.current_dir(workspace).args(["build", "--workspace", "--bin", name, "--message-format=json"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let output = command.stderr(Stdio::inherit()).output().expect("cargo can be started");
-    assert!(output.status.success(), "`cargo build --bin celeriac` failed");
+    assert!(output.status.success(), "`cargo build --bin {name}` failed");
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "celeriac")
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("cargo names the executable it built")
 }

@@ -9,13 +9,18 @@ mod binary;
 mod broker_process;
 mod deadline;
 pub mod history;
+mod pool;
+mod proxy;
 pub mod raw;
+pub mod soak;
 pub mod traffic;
 mod worker_process;
 
-pub use binary::celeriac_binary;
+pub use binary::{celeriac_binary, worker_binary};
 pub use broker_process::{BrokerProcess, Exit, Setup};
 pub use deadline::{PATIENCE, until, within};
+pub use pool::Pool;
+pub use proxy::Proxy;
 pub use raw::RawConnection;
 pub use worker_process::WorkerProcess;
 

@@ -39,6 +39,11 @@ impl WorkerProcess {
         self.child.id().expect("the worker runs")
     }
 
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The next line it prints: `started ID`, `finished ID` and the like.
     pub async fn line(&mut self) -> String {
         let line = within("a line of the worker process", self.stdout.next_line()).await;
@@ -52,8 +57,22 @@ impl WorkerProcess {
 
     /// Sends TERM.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends STOP: it stands still, as one on a machine that sleeps.
+    pub fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Sends CONT, after [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid is above 0");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child can be signalled");
+        rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
     }
 
     /// Waits for its end.

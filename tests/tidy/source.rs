@@ -64,7 +64,7 @@ pub(super) fn files() -> Vec<Source> {
                 if !foreign {
                     folders.push(path);
                 }
-            } else if kind.is_file() {
+            } else if kind.is_file() && name != ".git" {
                 files.extend(Source::read(&path));
             }
         }

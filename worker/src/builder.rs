@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::credit::CreditPlan;
 use crate::failure::TaskFailure;
 use crate::handler::{Closure, Handler};
+use crate::middleware::{Chain, Middleware};
 use crate::slot::Handlers;
 use crate::worker::Worker;
 
@@ -35,6 +36,7 @@ pub struct WorkerBuilder {
     pub(crate) url: String,
     queues: BTreeMap<String, u32>,
     pub(crate) handlers: Handlers,
+    pub(crate) middleware: Chain,
     pub(crate) concurrency: u32,
     credit: Option<u32>,
     look_ahead: Option<u32>,
@@ -52,6 +54,7 @@ impl WorkerBuilder {
             url,
             queues: BTreeMap::new(),
             handlers: Handlers::new(),
+            middleware: Chain::default(),
             concurrency: processors,
             credit: None,
             look_ahead: None,
@@ -153,6 +156,13 @@ impl WorkerBuilder {
         E: Into<TaskFailure>,
     {
         self.register(Closure::new(name.into(), function))
+    }
+
+    /// Adds hooks around every run, called after those that were added before.
+    #[must_use]
+    pub fn middleware(mut self, middleware: Arc<dyn Middleware>) -> Self {
+        self.middleware.push(middleware);
+        self
     }
 
     /// The worker, not yet running.

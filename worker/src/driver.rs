@@ -36,11 +36,12 @@ const REPORT_PAUSE: Duration = Duration::from_millis(200);
 /// How long the last reports may take when the worker ends.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 
-/// How long saying Goodbye may take.
+/// How long the last answers may take before Goodbye is said.
 const PARTING_TIME: Duration = Duration::from_secs(2);
 
-/// How often the figures of the heartbeat are brought up to date.
-const FIGURES_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the figures of the heartbeat are brought up to date: what a listing shows of a worker is as old as its
+/// latest heartbeat, and not much older.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far the worker's end has come, as wanted from outside. It only ever rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,19 +144,9 @@ impl Driver {
             }
         };
         self.leases.close();
-        self.part().await;
+        // This runtime must outlive the socket.
+        self.connection.close(PARTING_TIME).await;
         outcome
-    }
-
-    /// Says Goodbye. The events end with the socket, and this runtime must outlive it.
-    async fn part(&mut self) {
-        let closed = async {
-            self.connection.close(PARTING_TIME).await;
-            while self.events.recv().await.is_some() {}
-        };
-        if tokio::time::timeout(PARTING_TIME * 2, closed).await.is_err() {
-            tracing::debug!("the broker did not answer Goodbye");
-        }
     }
 
     fn on_event(&mut self, event: Event) {
@@ -418,7 +409,8 @@ async fn phase_over(phase: Phase) {
 
 /// The memory of this process, where the system tells it; otherwise 0.
 fn memory_bytes() -> u64 {
-    const PAGE_BYTES: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * PAGE_BYTES
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
 }

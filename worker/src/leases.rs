@@ -189,15 +189,15 @@ impl Leases {
         self.work.notify_waiters();
     }
 
-    /// The handler begins.
-    pub(crate) fn begin(&self, id: &str, lease: u64) {
+    /// The handler begins. False when it must not: the lease was lost or handed back since it left the queue.
+    pub(crate) fn begin(&self, id: &str, lease: u64) -> bool {
         let mut state = self.state();
-        if let Some(Held::Running { .. }) = state.held.get(&lease) {
-            let report = Some(Report::Started(Started {}));
-            state.outbox.push(TaskReport { id: id.to_owned(), lease, report });
-            drop(state);
-            self.begun.notify_one();
-        }
+        let Some(Held::Running { .. }) = state.held.get(&lease) else { return false };
+        let report = Some(Report::Started(Started {}));
+        state.outbox.push(TaskReport { id: id.to_owned(), lease, report });
+        drop(state);
+        self.begun.notify_one();
+        true
     }
 
     /// What a handler says of its progress. Of a lease that is lost or has ended, nothing is said.
@@ -371,4 +371,23 @@ fn release(id: String, lease: u64) -> TaskReport {
 /// True for a report after which the worker has nothing more to say of the lease.
 pub(crate) fn is_end(report: &TaskReport) -> bool {
     !matches!(report.report, None | Some(Report::Started(_) | Report::Progress(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_taken_back_between_queue_and_handler_does_not_begin() {
+        let leases = Leases::new();
+        let delivery = |lease| Delivery { id: "a".to_owned(), lease, ..Delivery::default() };
+        leases.deliver(vec![delivery(1), delivery(2)]);
+        let taken = leases.next().await.expect("not closed");
+        leases.lose(taken.delivery.lease);
+        assert!(!leases.begin("a", 1));
+        let kept = leases.next().await.expect("not closed");
+        assert!(leases.begin("a", kept.delivery.lease));
+        let told: Vec<u64> = leases.take_batch(10, 1_000).reports.iter().map(|report| report.lease).collect();
+        assert_eq!(told, [2]);
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use celeriac_client::Client;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Complete, Release};
@@ -20,6 +21,7 @@ use crate::context::Context;
 use crate::failure::TaskFailure;
 use crate::handler::{Handler, Outcome, Run, RunKind};
 use crate::leases::{Job, Leases};
+use crate::middleware::Chain;
 use crate::payload::{JSON, Payload};
 use crate::signals::{Signal, Signals};
 
@@ -31,6 +33,7 @@ pub(crate) type Handlers = HashMap<String, Arc<dyn Handler>>;
 pub(crate) struct Slot {
     pub(crate) leases: Arc<Leases>,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) middleware: Arc<Chain>,
     pub(crate) client: Client,
 }
 
@@ -47,35 +50,44 @@ impl Slot {
     /// Runs deliveries until the worker ends.
     pub(crate) async fn run(self) {
         while let Some(job) = self.leases.next().await {
-            let delivery = &job.delivery;
-            let span = tracing::info_span!(
-                "task",
-                id = delivery.id,
-                name = delivery.name,
-                shadow = (!delivery.shadow.is_empty()).then_some(delivery.shadow.as_str()),
-                attempt = delivery.attempt,
-            );
-            self.run_job(job).instrument(span).await;
-            self.leases.leave();
+            self.run_job(job).await;
             // Many short tasks in a row must not keep other tasks of the runtime from running.
             tokio::task::coop::consume_budget().await;
         }
     }
 
-    async fn run_job(&self, job: Job) {
+    /// Runs one delivery to its end, which is reported by then.
+    pub(crate) async fn run_job(&self, job: Job) {
+        let delivery = &job.delivery;
+        let span = tracing::info_span!(
+            "task",
+            id = delivery.id,
+            name = delivery.name,
+            shadow = (!delivery.shadow.is_empty()).then_some(delivery.shadow.as_str()),
+            attempt = delivery.attempt,
+        );
+        self.run_handler(job).instrument(span).await;
+        self.leases.leave();
+    }
+
+    async fn run_handler(&self, job: Job) {
         let Job { mut delivery, signals } = job;
-        let id = delivery.id.clone();
         let lease = delivery.lease;
         let Some(handler) = self.handlers.get(&delivery.name) else {
             tracing::warn!("this worker has no handler of that name; handed back");
-            self.leases.end(&id, lease, Report::Release(Release {}));
+            self.leases.end(&delivery.id, lease, Report::Release(Release {}));
             return;
         };
+        if !self.leases.begin(&delivery.id, lease) {
+            tracing::debug!("taken back before it began");
+            return;
+        }
         let payload = std::mem::take(&mut delivery.payload);
         let content_type = std::mem::take(&mut delivery.content_type);
         let context = Context::new(delivery, signals.clone(), self.leases.clone(), self.client.clone());
-        let watch = Watch { limits: Limits::of(&context), signals, ending: End::new(self, &context) };
-        self.leases.begin(&id, lease);
+        let ending = End { slot: self, context: context.clone(), began: Instant::now() };
+        let watch = Watch { limits: Limits::of(&context), signals, ending };
+        self.middleware.call(|middleware| middleware.before(&context));
         let start = AssertUnwindSafe(|| handler.start(context, Payload::new(&payload, &content_type)));
         match catch_unwind(start) {
             Ok(Ok(Run(RunKind::Future(future)))) => watch.future(future).await,
@@ -168,41 +180,33 @@ impl Limits {
     }
 }
 
-/// What is needed to report the end of a run.
+/// What is needed to tell of the end of a run: the middleware first, and then the broker.
 struct End<'a> {
     slot: &'a Slot,
-    id: String,
-    lease: u64,
-    attempt: u32,
+    context: Context,
     began: Instant,
 }
 
-impl<'a> End<'a> {
-    fn new(slot: &'a Slot, context: &Context) -> Self {
-        let id = context.id().to_owned();
-        Self { slot, id, lease: context.lease(), attempt: context.attempt(), began: Instant::now() }
-    }
-
+impl End<'_> {
     fn report(&self, ending: Ending) {
-        let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.began.elapsed();
         let report = match ending {
             Ending::Outcome(Ok(result)) => match self.too_large(result.len() as u64) {
-                None => {
-                    tracing::info!(elapsed_ms, "succeeded");
-                    Report::Complete(Complete { result, content_type: JSON.to_owned() })
-                }
-                Some(failure) => self.failed(failure, elapsed_ms),
+                None => self.succeeded(result, elapsed),
+                Some(failure) => self.failed(failure, elapsed),
             },
-            Ending::Outcome(Err(failure)) => self.failed(failure, elapsed_ms),
+            Ending::Outcome(Err(failure)) => self.failed(failure, elapsed),
             Ending::TimeLimit => {
-                self.failed(TaskFailure::fatal("time_limit", "the handler ran longer than its time limit"), elapsed_ms)
+                self.failed(TaskFailure::fatal("time_limit", "the handler ran longer than its time limit"), elapsed)
             }
             Ending::Dropped => {
-                tracing::info!(elapsed_ms, "dropped");
+                tracing::info!(elapsed_ms = elapsed.as_millis(), "dropped");
+                self.slot.middleware.call(|middleware| middleware.after_drop(&self.context, elapsed));
                 Report::Release(Release {})
             }
         };
-        self.slot.leases.end(&self.id, self.lease, report);
+        self.slot.middleware.call(|middleware| middleware.after(&self.context, elapsed));
+        self.slot.leases.end(self.context.id(), self.context.lease(), report);
     }
 
     fn too_large(&self, bytes: u64) -> Option<TaskFailure> {
@@ -212,11 +216,22 @@ impl<'a> End<'a> {
         })
     }
 
-    fn failed(&self, failure: TaskFailure, elapsed_ms: u64) -> Report {
+    fn succeeded(&self, result: Bytes, elapsed: Duration) -> Report {
+        tracing::info!(elapsed_ms = elapsed.as_millis(), "succeeded");
+        self.slot.middleware.call(|middleware| middleware.after_success(&self.context, elapsed));
+        Report::Complete(Complete { result, content_type: JSON.to_owned() })
+    }
+
+    fn failed(&self, failure: TaskFailure, elapsed: Duration) -> Report {
         let (kind, retryable) = (failure.kind(), failure.is_retryable());
-        tracing::warn!(elapsed_ms, kind, retryable, "failed: {}", failure.message());
+        tracing::warn!(elapsed_ms = elapsed.as_millis(), kind, retryable, "failed: {}", failure.message());
+        let again = retryable && !self.context.is_last_attempt();
+        self.slot.middleware.call(|middleware| match again {
+            true => middleware.after_retry(&self.context, &failure, elapsed),
+            false => middleware.after_failure(&self.context, &failure, elapsed),
+        });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        failure.into_report(self.attempt, i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+        failure.into_report(self.context.attempt(), i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
     }
 }
 

@@ -115,12 +115,12 @@ impl Worker {
         let side = BrokerSide { leases: leases.clone(), stage: stage.clone(), credit, grace, signals };
         let ended = side.spawn(options, opened)?;
         let _closed_on_drop = CloseOnDrop { leases: leases.clone(), stage: stage.clone() };
-        let handlers = Arc::new(self.options.handlers);
+        let (handlers, middleware) = (Arc::new(self.options.handlers), Arc::new(self.options.middleware));
         let mut slots = JoinSet::new();
         let working = async {
             // An error means that the other side ended first; `ended` says why.
             if let Ok(connection) = opening.await {
-                let slot = Slot { leases, handlers, client: Client::over(connection) };
+                let slot = Slot { leases, handlers, middleware, client: Client::over(connection) };
                 (0..concurrency).for_each(|_| drop(slots.spawn(slot.clone().run())));
             }
             std::future::pending().await
@@ -173,9 +173,10 @@ impl BrokerSide {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (ended, receiver) = oneshot::channel();
         std::thread::Builder::new().name("celeriac-worker".to_owned()).spawn(move || {
-            let outcome = runtime.block_on(self.live(options, opened));
-            // Nobody listens when the worker was dropped.
-            let _ = ended.send(outcome);
+            // As a task: the runtime wakes its own tasks without a system call, and what it blocks on only with one.
+            let outcome = runtime.block_on(async move { tokio::spawn(self.live(options, opened)).await });
+            // A panic is told by `ended` being dropped. Nobody listens when the worker was dropped.
+            let _ = outcome.map(|outcome| ended.send(outcome));
         })?;
         Ok(receiver)
     }

@@ -2,11 +2,14 @@
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; nothing here knows the wire.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 
 use crate::record::{
-    Body, Changed, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError, Timestamp,
+    Body, Changed, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError, TaskKey,
+    Timestamp,
 };
 
 /// Milliseconds on a clock that never jumps; its zero is arbitrary.
@@ -81,7 +84,7 @@ pub enum Ask {
     },
     Submit(Vec<Result<Submission, Refusal>>),
     Credit(u32),
-    Report(Vec<TaskReport>),
+    Report(Vec<Result<TaskReport, Refusal>>),
     Get {
         ids: Vec<TaskId>,
         with_results: bool,
@@ -114,8 +117,13 @@ pub enum Ask {
         queues: Vec<QueueName>,
         paused: bool,
     },
-    PurgeQueue(QueueName),
-    DeleteQueue(QueueName),
+    PurgeQueue {
+        queue: QueueName,
+        /// Drop its settings too, and take it off the list.
+        delete: bool,
+    },
+    ReplayDead(Dead),
+    DiscardDead(Dead),
     ListTasks {
         filter: Filter,
         limit: usize,
@@ -127,6 +135,8 @@ pub enum Ask {
         instances: Vec<Box<str>>,
         order: Order,
     },
+    /// The path is absolute.
+    Backup(PathBuf),
 }
 
 /// A task as its producer describes it, checked. Absent: the queue's or the broker's default.
@@ -224,6 +234,15 @@ pub struct Filter {
     pub tag: Option<Box<str>>,
     pub root: Option<Box<str>>,
     pub id_prefix: Box<str>,
+    pub submitted_before: Option<Timestamp>,
+    pub submitted_after: Option<Timestamp>,
+}
+
+/// Which dead tasks are meant.
+#[derive(Debug)]
+pub enum Dead {
+    Ids(Vec<TaskId>),
+    Matching(Filter),
 }
 
 /// Where the next page of a listing begins: after the task of this slot.
@@ -273,6 +292,7 @@ pub enum Code {
     Overloaded,
     ShuttingDown,
     SessionLost,
+    Internal,
 }
 
 /// What the machine wants done, in order.
@@ -280,11 +300,25 @@ pub enum Code {
 pub enum Effect {
     /// Append to the log. Whatever is sent after it in the same batch waits for it to be durable.
     Store(Record),
+    /// The dead task of this slot is submitted again under a new key: its submit is copied.
+    Replay {
+        key: TaskKey,
+        generation: u32,
+        at: Timestamp,
+    },
     /// The task of this slot is past its time: nothing of it matters any more, and the log need not say so.
     Drop(Slot),
     Send(ConnectionKey, Message),
     /// Nothing more will be sent to this connection: close it.
     Close(ConnectionKey),
+    /// Copy what is stored once the batch is durable; the answer comes from there.
+    Backup {
+        connection: ConnectionKey,
+        request: RequestId,
+        folder: PathBuf,
+        /// How many there are.
+        tasks: u64,
+    },
 }
 
 /// What a connection is told.
@@ -305,6 +339,7 @@ pub enum Message {
     Count { request: RequestId, count: u64 },
     Page { request: RequestId, tasks: Vec<View>, next: Option<Cursor> },
     Workers { request: RequestId, workers: Vec<WorkerStatus> },
+    BackedUp { request: RequestId, tasks: u64, bytes: u64 },
     Deliver(Vec<Delivery>),
     Signal { leases: Vec<Lease>, kind: SignalKind, reason: Box<str> },
     Order(Order),
@@ -404,6 +439,8 @@ pub struct QueueInfo {
     pub workers: u32,
     pub submitted_total: u64,
     pub ended_total: u64,
+    pub submitted_per_second: f64,
+    pub ended_per_second: f64,
     pub bytes: u64,
 }
 
@@ -438,7 +475,7 @@ impl Command {
         let Command::Request { ask, .. } = self else { return 0 };
         match ask {
             Ask::Submit(tasks) => tasks.iter().flatten().map(|task| task.payload.len()).sum(),
-            Ask::Report(reports) => reports.iter().map(|report| report.kind.payload_bytes()).sum(),
+            Ask::Report(reports) => reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum(),
             _ => 0,
         }
     }

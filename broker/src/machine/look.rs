@@ -80,6 +80,11 @@ impl Machine {
         (page, (end < self.tasks.slots()).then(|| end - 1))
     }
 
+    pub(super) fn is_listed(&self, slot: Slot, filter: &Filter) -> bool {
+        let queue = filter.queue.as_ref().map(|name| self.queues.find(name));
+        self.matches(self.tasks.task(slot), filter, queue)
+    }
+
     /// `queue` is the filter's, looked up; `Some(None)` is one that does not exist.
     fn matches(&self, task: &Task, filter: &Filter, queue: Option<Option<QueueKey>>) -> bool {
         let plan = task.plan.as_deref();
@@ -88,6 +93,8 @@ impl Machine {
             && filter.name.as_ref().is_none_or(|name| self.names.name(task.name) == name)
             && filter.tag.as_ref().is_none_or(|tag| plan.is_some_and(|plan| plan.tags.contains(tag)))
             && filter.root.as_ref().is_none_or(|root| plan.is_some_and(|plan| plan.root_id == *root))
+            && filter.submitted_before.is_none_or(|at| task.submitted_at < at)
+            && filter.submitted_after.is_none_or(|at| task.submitted_at > at)
             && task.id.starts_with(&*filter.id_prefix)
     }
 
@@ -115,6 +122,8 @@ impl Machine {
             workers: workers as u32,
             submitted_total: queue.submitted_total,
             ended_total: queue.ended_total,
+            submitted_per_second: queue.submitted_rate.per_second(self.queues.second),
+            ended_per_second: queue.ended_rate.per_second(self.queues.second),
             bytes: queue.bytes,
         }
     }

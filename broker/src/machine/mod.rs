@@ -5,14 +5,17 @@
 //! It can refuse, it cannot fail. It is the index of the store, built again from the records at each start.
 
 mod admin;
+mod balance;
 mod cancel;
 pub mod command;
+mod dead;
 mod dispatch;
 mod invariants;
 mod limits;
 mod look;
 mod names;
 mod queue;
+mod rate;
 mod report;
 mod restore;
 mod retry;
@@ -25,6 +28,9 @@ mod timers;
 mod transitions;
 mod watch;
 
+use std::collections::VecDeque;
+
+use admin::Purge;
 use command::{Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId, SubmitOutcome};
 use names::Names;
 use queue::Queues;
@@ -82,6 +88,10 @@ pub struct Machine {
     latest_order: u64,
     latest_lease: Lease,
     disk_is_low: bool,
+    /// When the balance between workers is looked at next.
+    balance_at: Option<Monotonic>,
+    /// Queues that are being purged, some tasks at a time.
+    purges: VecDeque<Purge>,
 }
 
 /// Wall timers that one tick handles: some milliseconds. The rest follows at once.
@@ -104,6 +114,8 @@ impl Machine {
             latest_order: 0,
             latest_lease: 0,
             disk_is_low: false,
+            balance_at: None,
+            purges: VecDeque::new(),
         }
     }
 
@@ -114,6 +126,7 @@ impl Machine {
 
     /// Carries out one command. Deliveries follow with the next [`Machine::tick`].
     pub fn apply(&mut self, now: Now, command: Command, fx: &mut Effects) {
+        self.queues.second = now.mono / 1_000;
         match command {
             Command::Connect(connect) => self.connect(now, *connect, fx),
             Command::Disconnect { connection, reason } => self.disconnect(connection, reason, fx),
@@ -125,6 +138,7 @@ impl Machine {
 
     /// Does what is due, and hands out what can be handed out.
     pub fn tick(&mut self, now: Now, fx: &mut Effects) {
+        self.queues.second = now.mono / 1_000;
         while let Some(timer) = self.timers.pop_mono(now.mono) {
             match timer {
                 MonoTimer::Session(key) => self.session_timer(now, key, fx),
@@ -132,6 +146,7 @@ impl Machine {
                 MonoTimer::SoftTimeLimit(slot, lease) => self.soft_limit_timer(slot, lease, fx),
                 MonoTimer::TimeLimit(slot, lease) => self.limit_timer(now, slot, lease, fx),
                 MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(now, slot, lease, fx),
+                MonoTimer::Balance => self.balance_timer(now, fx),
             }
         }
         for _ in 0..TIMERS_PER_TICK {
@@ -139,12 +154,15 @@ impl Machine {
             self.wall_timer(now, timer, fx);
         }
         self.compact_timers();
+        self.continue_purge(now, fx);
         self.dispatch(now, fx);
     }
 
     /// When [`Machine::tick`] has something to do next, on either clock.
     pub fn next_deadline(&self) -> (Option<Timestamp>, Option<Monotonic>) {
-        (self.timers.next_wall(), self.timers.next_mono())
+        // A purge goes on at once.
+        let next_mono = if self.purges.is_empty() { self.timers.next_mono() } else { Some(0) };
+        (self.timers.next_wall(), next_mono)
     }
 
     fn request(&mut self, now: Now, connection: ConnectionKey, request: RequestId, ask: Ask, fx: &mut Effects) {
@@ -165,6 +183,11 @@ impl Machine {
             Ask::Watch { .. } => {
                 let refusal = Refusal::new(Code::Overloaded, "this connection watches as many ids as it may");
                 fx.send(connection, refused(request, refusal));
+            }
+            Ask::PurgeQueue { queue, delete } => self.start_purge(connection, request, &queue, delete, fx),
+            Ask::Backup(folder) => {
+                let tasks = self.tasks() as u64;
+                fx.push(Effect::Backup { connection, request, folder, tasks });
             }
             ask => {
                 let message = self.answer(now, session, request, ask, fx);
@@ -193,7 +216,11 @@ impl Machine {
                 Message::Done { request }
             }
             Ask::Report(reports) => {
-                let outcomes = reports.into_iter().map(|report| self.report(now, session, report, fx)).collect();
+                let outcome = |report| match report {
+                    Ok(report) => self.report(now, session, report, fx),
+                    Err(Refusal { code, .. }) => Err((code, None)),
+                };
+                let outcomes = reports.into_iter().map(outcome).collect();
                 Message::Reported { request, outcomes }
             }
             Ask::Get { ids, with_results } => Message::Got { request, tasks: self.views(&ids, with_results) },
@@ -217,10 +244,7 @@ impl Machine {
 
     /// The requests of operators.
     fn administer(&mut self, now: Now, request: RequestId, ask: Ask, fx: &mut Effects) -> Message {
-        let counted = |count: Result<u64, Refusal>| match count {
-            Ok(count) => Message::Count { request, count },
-            Err(refusal) => refused(request, refusal),
-        };
+        let counted = |count: u64| Message::Count { request, count };
         match ask {
             Ask::ListQueues(names) => Message::Queues { request, queues: self.list_queues(&names), wall: now.wall },
             Ask::ConfigureQueue(record) => {
@@ -231,14 +255,14 @@ impl Machine {
                 self.pause_queues(&queues, paused, fx);
                 Message::Done { request }
             }
-            Ask::PurgeQueue(name) => counted(self.purge_queue(now, &name, fx)),
-            Ask::DeleteQueue(name) => counted(self.delete_queue(now, &name, fx)),
+            Ask::ReplayDead(which) => counted(self.replay_dead(now, &which, fx)),
+            Ask::DiscardDead(which) => counted(self.discard_dead(&which, fx)),
             Ask::ListTasks { filter, limit, after } => {
                 let (tasks, next) = self.list_tasks(&filter, limit, after);
                 Message::Page { request, tasks, next }
             }
             Ask::ListWorkers => Message::Workers { request, workers: self.list_workers(now) },
-            Ask::OrderWorkers { instances, order } => counted(Ok(self.order_workers(&instances, order, fx))),
+            Ask::OrderWorkers { instances, order } => counted(self.order_workers(&instances, order, fx)),
             ask => unreachable!("{ask:?} is answered elsewhere"),
         }
     }

@@ -31,6 +31,11 @@ impl Names {
         key
     }
 
+    /// One use more of a name that is in use.
+    pub fn take_again(&mut self, key: NameKey) {
+        self.entries[key as usize].uses += 1;
+    }
+
     /// One use less; the last one frees the number.
     pub fn release(&mut self, key: NameKey) {
         let entry = &mut self.entries[key as usize];

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use celeriac_proto::QueueName;
 
 use super::names::NameKey;
+use super::rate::Rate;
 use super::sessions::SessionKey;
 use super::task::{Task, Tasks};
 use crate::record::{QueueRecord, Slot, State};
@@ -27,6 +28,8 @@ pub(super) struct Queue {
     pub bytes: u64,
     pub submitted_total: u64,
     pub ended_total: u64,
+    pub submitted_rate: Rate,
+    pub ended_rate: Rate,
     /// Workers that serve the queue: all of them, those with a free hand, and those with credit left.
     pub servers: BTreeSet<SessionKey>,
     pub idle: BTreeSet<SessionKey>,
@@ -80,6 +83,8 @@ impl Queue {
             bytes: 0,
             submitted_total: 0,
             ended_total: 0,
+            submitted_rate: Rate::default(),
+            ended_rate: Rate::default(),
             servers: BTreeSet::new(),
             idle: BTreeSet::new(),
             hungry: BTreeSet::new(),
@@ -181,6 +186,8 @@ pub(super) struct Queues {
     pub ready: BTreeSet<QueueKey>,
     /// The queue asked for last: batches are mostly for one queue.
     latest: QueueKey,
+    /// The present second of the monotonic clock, for the rates.
+    pub second: u64,
 }
 
 impl Queues {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::command::{Effect, Now};
 use super::task::{ClosedBy, Run};
 use super::timers::Kind;
-use super::transitions::lineage_only;
+use super::transitions::kept_plan;
 use super::{Effects, Machine};
 use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey};
 
@@ -179,7 +179,7 @@ impl Machine {
         let expires = task.plan.as_ref().and_then(|plan| plan.expires);
         let (state, due) = (task.state, task.due);
         if state.is_terminal() {
-            task.plan = task.plan.take().and_then(lineage_only);
+            task.plan = task.plan.take().and_then(|plan| kept_plan(state, plan));
             self.timers.set_wall(due, key, Kind::Forget);
             return;
         }

@@ -96,7 +96,7 @@ impl Machine {
         let slot = self.tasks.insert(task);
         fx.push(Effect::Store(Record::Submitted(Box::new(submitted))));
         self.enter(slot);
-        self.queues.queue_mut(queue).submitted_total += 1;
+        self.note_submitted(slot);
         if let Some(at) = expires {
             self.timers.set_wall(at, key, Kind::Expires);
         }
@@ -106,6 +106,13 @@ impl Machine {
         }
         self.notify(slot, fx);
         state
+    }
+
+    pub(super) fn note_submitted(&mut self, slot: Slot) {
+        let second = self.queues.second;
+        let queue = self.queues.queue_mut(self.tasks.task(slot).queue);
+        queue.submitted_total += 1;
+        queue.submitted_rate.note(second);
     }
 
     /// Counts a task that came into the table.
@@ -171,6 +178,7 @@ impl Machine {
             order: 0,
             lease: 0,
             due: submitted.eta.unwrap_or(submitted.submitted_at),
+            submitted_at: submitted.submitted_at,
             generation: submitted.generation,
             version: 1,
             name,

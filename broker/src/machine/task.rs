@@ -26,6 +26,7 @@ pub(super) struct Task {
     pub lease: Lease,
     /// SCHEDULED, RETRY: when it is due. Ended: when it is forgotten.
     pub due: Timestamp,
+    pub submitted_at: Timestamp,
     pub generation: u32,
     pub version: u32,
     pub name: NameKey,

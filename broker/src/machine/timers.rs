@@ -66,6 +66,8 @@ pub(super) enum MonoTimer {
     TimeLimit(Slot, Lease),
     /// A forced cancel has waited long enough.
     CancelGrace(Slot, Lease),
+    /// Does a worker hold what another could run?
+    Balance,
 }
 
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 use super::command::{Now, SignalKind};
 use super::queue::QueueKey;
 use super::sessions::SessionKey;
-use super::task::{ClosedBy, Run, Task};
+use super::task::{ClosedBy, Plan, Run, Task};
 use super::timers::{Kind, MonoTimer};
 use super::{Effects, Machine};
 use crate::machine::command::Effect;
@@ -21,6 +21,7 @@ impl Machine {
         assert!(!was.is_terminal(), "an ended task never changes");
         task.state = state;
         task.version += 1;
+        let second = self.queues.second;
         let queue = self.queues.queue_mut(key);
         if let Some(count) = queue.counter(was) {
             *count -= 1;
@@ -31,6 +32,7 @@ impl Machine {
         if state.is_terminal() {
             queue.bytes -= bytes;
             queue.ended_total += 1;
+            queue.ended_rate.note(second);
         }
         if was == State::Queued || state == State::Queued {
             self.queues.note_ready(key);
@@ -109,6 +111,7 @@ impl Machine {
         session.leases.push(slot);
         session.leased_bytes += u64::from(task.payload_bytes);
         self.note_hunger(holder);
+        self.arm_balance(now, holder);
         self.set_state(slot, State::Leased);
         self.publish(now, slot, Ended::default(), fx);
     }
@@ -198,7 +201,7 @@ impl Machine {
         }
         task.due = now.wall.saturating_add_unsigned(ttl_ms);
         task.run = None;
-        task.plan = task.plan.take().and_then(lineage_only);
+        task.plan = task.plan.take().and_then(|plan| kept_plan(state, plan));
         if ttl_ms == 0 {
             self.forget(slot, fx);
         } else {
@@ -311,7 +314,7 @@ pub(super) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) ->
     TaskError { kind: kind.into(), message: message.into(), traceback: "".into(), at: now.wall, attempt }
 }
 
-/// An ended task is still found by its root and its tags; its rules no longer matter.
-pub(super) fn lineage_only(plan: Box<super::task::Plan>) -> Option<Box<super::task::Plan>> {
-    (!plan.root_id.is_empty() || !plan.tags.is_empty()).then_some(plan)
+/// An ended task is still found by its root and its tags, and a dead one may be run again by its rules.
+pub(super) fn kept_plan(state: State, plan: Box<Plan>) -> Option<Box<Plan>> {
+    (state == State::Failure || !plan.root_id.is_empty() || !plan.tags.is_empty()).then_some(plan)
 }

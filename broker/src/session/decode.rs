@@ -1,6 +1,8 @@
 //! From wire to domain. What comes out has been checked: lengths, ranges, names. Values that
 //! contradict each other are refused here; what depends on the present state is the machine's to refuse.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PRIORITY_DEFAULT,
@@ -12,7 +14,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::machine::command::{
-    Ask, CancelTarget, Code, Connect, ConnectionKey, Failure, Filter, OnConflict, Order, Refusal, ReportKind,
+    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order, Refusal, ReportKind,
     RequestId, Submission, TaskReport, When, WorkerInfo,
 };
 use crate::record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State, Timestamp};
@@ -105,7 +107,7 @@ pub(super) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bo
         }
         Report(report) => {
             batch(report.reports.len())?;
-            Ask::Report(report.reports.into_iter().map(task_report).collect::<Checked<_>>()?)
+            Ask::Report(report.reports.into_iter().map(task_report).collect())
         }
         Credit(credit) if credit.credit > CREDIT_MAX => {
             return Err(invalid(format!("credit is at most {CREDIT_MAX}")));
@@ -136,10 +138,16 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
             batch(pause.queues.len())?;
             Ask::PauseQueues { queues: queue_names(pause.queues)?, paused: pause.paused }
         }
-        PurgeQueue(purge) => Ask::PurgeQueue(QueueName::parse(purge.queue)?),
-        DeleteQueue(delete) => Ask::DeleteQueue(QueueName::parse(delete.queue)?),
+        PurgeQueue(purge) => Ask::PurgeQueue { queue: QueueName::parse(purge.queue)?, delete: false },
+        DeleteQueue(delete) => Ask::PurgeQueue { queue: QueueName::parse(delete.queue)?, delete: true },
+        ReplayDead(replay) => Ask::ReplayDead(dead(replay.ids, replay.filter)?),
+        DiscardDead(discard) => Ask::DiscardDead(dead(discard.ids, discard.filter)?),
         ListTasks(list) => list_tasks(list)?,
         ListWorkers(_) => Ask::ListWorkers,
+        Backup(backup) if !Path::new(&backup.folder).is_absolute() => {
+            return Err(invalid("the folder of a backup is an absolute path on the broker's machine"));
+        }
+        Backup(backup) => Ask::Backup(backup.folder.into()),
         OrderWorkers(order) => Ask::OrderWorkers {
             order: match order.order() {
                 wire::order::Kind::Quiet => Order::Quiet,
@@ -369,10 +377,6 @@ fn queue_record(configure: wire::ConfigureQueue) -> Checked<QueueRecord> {
 }
 
 fn list_tasks(list: wire::ListTasks) -> Checked<Ask> {
-    let filter = list.filter.unwrap_or_default();
-    if filter.submitted_before_ms.is_some() || filter.submitted_after_ms.is_some() {
-        return Err(unsupported("tasks cannot be listed by age yet"));
-    }
     if list.limit > PAGE_MAX {
         return Err(invalid(format!("a page has at most {PAGE_MAX} tasks")));
     }
@@ -380,19 +384,31 @@ fn list_tasks(list: wire::ListTasks) -> Checked<Ask> {
         [] => None,
         cursor => Some(u32::from_be_bytes(cursor.try_into().map_err(|_| invalid("the cursor is not one of ours"))?)),
     };
+    let limit = if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize;
+    Ok(Ask::ListTasks { filter: filter(list.filter.unwrap_or_default())?, limit, after })
+}
+
+fn filter(filter: wire::TaskFilter) -> Checked<Filter> {
     let some = |text: String| (!text.is_empty()).then(|| Box::from(text));
-    Ok(Ask::ListTasks {
-        filter: Filter {
-            queue: (!filter.queue.is_empty()).then(|| QueueName::parse(filter.queue)).transpose()?,
-            states: filter.states.iter().map(|state| known_state(*state)).collect::<Checked<_>>()?,
-            name: (!filter.name.is_empty()).then(|| TaskName::parse(filter.name)).transpose()?,
-            tag: some(filter.tag),
-            root: some(filter.root_id),
-            id_prefix: filter.id_prefix.into(),
-        },
-        limit: if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize,
-        after,
+    Ok(Filter {
+        queue: (!filter.queue.is_empty()).then(|| QueueName::parse(filter.queue)).transpose()?,
+        states: filter.states.iter().map(|state| known_state(*state)).collect::<Checked<_>>()?,
+        name: (!filter.name.is_empty()).then(|| TaskName::parse(filter.name)).transpose()?,
+        tag: some(filter.tag),
+        root: some(filter.root_id),
+        id_prefix: filter.id_prefix.into(),
+        submitted_before: filter.submitted_before_ms,
+        submitted_after: filter.submitted_after_ms,
     })
+}
+
+/// Ids or a filter; a filter that says nothing means all.
+fn dead(ids: Vec<String>, filter: Option<wire::TaskFilter>) -> Checked<Dead> {
+    match (ids.is_empty(), filter) {
+        (false, None) => Ok(Dead::Ids(self::ids(ids)?)),
+        (true, Some(filter)) => Ok(Dead::Matching(self::filter(filter)?)),
+        _ => Err(invalid("dead tasks are named by ids or by a filter: one of the two")),
+    }
 }
 
 fn optional_state(state: i32) -> Checked<Option<State>> {

@@ -120,6 +120,7 @@ fn frame(message: Message, limits: &Limits) -> (RequestId, Body) {
             let workers = workers.into_iter().map(worker_status).collect();
             (request, Body::WorkerList(wire::WorkerList { workers }))
         }
+        Message::BackedUp { request, tasks, bytes } => (request, Body::BackupReply(wire::BackupReply { tasks, bytes })),
         message => (0, push(message)),
     }
 }
@@ -173,6 +174,7 @@ fn is_retryable(code: Code) -> bool {
             | Code::ShuttingDown
             | Code::NotFinished
             | Code::SessionLost
+            | Code::Internal
     )
 }
 
@@ -196,6 +198,7 @@ fn code(code: Code) -> wire::ErrorCode {
         Code::Overloaded => wire::ErrorCode::Overloaded,
         Code::ShuttingDown => wire::ErrorCode::ShuttingDown,
         Code::SessionLost => wire::ErrorCode::SessionLost,
+        Code::Internal => wire::ErrorCode::Internal,
     }
 }
 
@@ -406,8 +409,8 @@ fn queue_info(info: QueueInfo) -> wire::QueueInfo {
             result_ttl_ms: record.result_ttl_ms,
         }),
         bytes: info.bytes,
-        submitted_per_second: 0.0,
-        ended_per_second: 0.0,
+        submitted_per_second: info.submitted_per_second,
+        ended_per_second: info.ended_per_second,
     }
 }
 

@@ -16,8 +16,11 @@ const REMOVED_BYTES_MIN: u64 = 64 * 1024;
 const CHUNK_COST_BYTES: u64 = 256;
 
 impl Store {
-    /// Removes old chunks, in proportion to what this batch appends.
+    /// Removes old chunks, in proportion to what this batch appends; none while a backup copies them.
     pub(super) fn clean(&mut self) -> Result<(), Error> {
+        if self.holds_cleaning() {
+            return Ok(());
+        }
         let budget = REMOVED_BYTES_MIN + REMOVED_PER_APPENDED * self.tail.bytes() as u64;
         let mut spent = 0;
         while spent < budget && self.is_oversized() {

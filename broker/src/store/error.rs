@@ -2,7 +2,7 @@
 //! sentence says what happened and what to do. Nothing here is retried.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the store cannot be opened, or can no longer be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum Error {
         known: u32,
     },
     /// The folder holds something else than this store's files.
-    #[error("{} is not a Celeriac data folder: {reason}; choose an empty folder", folder.display())]
+    #[error("{} is not a Celeriac data folder: {reason}; choose another folder", folder.display())]
     Foreign {
         /// The data folder.
         folder: PathBuf,
@@ -57,6 +57,32 @@ pub enum Error {
         /// Bytes that are free.
         free_bytes: u64,
         /// Bytes that a start may need.
+        needed_bytes: u64,
+    },
+    /// The folder cannot be made, found or locked: its path or its permissions are not as they should be.
+    #[error(
+        "cannot {doing} the data folder {}: {source}; give this user access to it, or choose another folder",
+        folder.display()
+    )]
+    Inaccessible {
+        /// What was tried.
+        doing: &'static str,
+        /// The data folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is too little room for a copy of the data.
+    #[error(
+        "the copy in {} needs {needed_bytes} bytes and {free_bytes} are free; make room, or choose another place",
+        place.display()
+    )]
+    NoRoom {
+        /// Where the copy was to be.
+        place: PathBuf,
+        /// Bytes that are free there.
+        free_bytes: u64,
+        /// Bytes that the copy may need.
         needed_bytes: u64,
     },
     /// The operating system refused a read or a write.
@@ -93,10 +119,21 @@ impl Error {
             Self::Locked { .. } => 11,
             Self::NewerFormat { .. } => 12,
             Self::Damaged { .. } => 13,
-            Self::DiskFull { .. } => 14,
+            Self::DiskFull { .. } | Self::NoRoom { .. } => 14,
             Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
             Self::NotSynced => 16,
-            Self::Foreign { .. } => 17,
+            Self::Foreign { .. } | Self::Inaccessible { .. } => 17,
+        }
+    }
+
+    /// A path or a permission that is wrong; anything else is the disk's.
+    pub(super) fn inaccessible(doing: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> Self {
+        let folder = folder.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Io { doing: format!("{doing} the data folder {}", folder.display()), source }
+            }
+            _ => Self::Inaccessible { doing, folder, source },
         }
     }
 

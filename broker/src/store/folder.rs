@@ -27,7 +27,7 @@ pub(super) const REHEARSAL: &str = "rehearsal";
 pub(super) struct Folder {
     path: PathBuf,
     /// Held open: closing it gives the lock back.
-    _lock: File,
+    _lock: Option<File>,
     notes: Option<File>,
     note_sequence: u64,
     /// The snapshot that sled made or used at this start.
@@ -67,28 +67,34 @@ impl Folder {
     /// Makes the folder if need be and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
         let existed = path.is_dir();
-        fs::create_dir_all(path).map_err(Error::io(format!("make the folder {}", path.display())))?;
-        let path = path.canonicalize().map_err(Error::io(format!("find the folder {}", path.display())))?;
+        fs::create_dir_all(path).map_err(Error::inaccessible("create", path))?;
+        let path = path.canonicalize().map_err(Error::inaccessible("find", path))?;
         if let (false, Some(parent)) = (existed, path.parent()) {
             sync_folder(parent)?;
         }
-        let doing = || format!("lock {}", path.join("lock").display());
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path.join("lock"))
-            .map_err(Error::io(doing()))?;
-        let patience = Instant::now() + LOCK_PATIENCE;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < patience => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(TryLockError::WouldBlock) => return Err(Error::Locked { folder: path }),
-                Err(TryLockError::Error(error)) => return Err(Error::io(doing())(error)),
-            }
+            .map_err(Error::inaccessible("lock", &path))?;
+        wait_for_lock(&path, || lock.try_lock())?;
+        Ok(Self { path, _lock: Some(lock), notes: None, note_sequence: 0, snapshot: 0 })
+    }
+
+    /// Keeps brokers away from a folder that is there, and changes nothing in it. A copy may have no file to lock.
+    pub(super) fn lock_to_read(path: &Path) -> Result<Self, Error> {
+        let path = path.canonicalize().map_err(Error::inaccessible("read", path))?;
+        if !path.is_dir() {
+            return Err(Error::inaccessible("read", &path)(io::ErrorKind::NotADirectory.into()));
+        }
+        let lock = match File::open(path.join("lock")) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::inaccessible("lock", &path)(error)),
+        };
+        if let Some(lock) = &lock {
+            wait_for_lock(&path, || lock.try_lock_shared())?;
         }
         Ok(Self { path, _lock: lock, notes: None, note_sequence: 0, snapshot: 0 })
     }
@@ -101,33 +107,46 @@ impl Folder {
         Error::Damaged { folder: self.path.clone(), reason: reason.into() }
     }
 
+    pub(super) fn foreign(&self, reason: impl Into<String>) -> Error {
+        Error::Foreign { folder: self.path.clone(), reason: reason.into() }
+    }
+
     pub(super) fn newer(&self, found: u32) -> Error {
         Error::NewerFormat { folder: self.path.clone(), found, known: u32::from(FORMAT) }
     }
 
-    /// Reads which format the folder has, and makes a fresh folder ours.
-    pub(super) fn claim(&self) -> Result<(), Error> {
-        let path = self.path.join("format");
-        match fs::read(&path) {
+    /// Reads which format the folder has; `None`: it is fresh, or not ours.
+    pub(super) fn read_format(&self) -> Result<Option<u32>, Error> {
+        match fs::read(self.path.join("format")) {
             Ok(bytes) => match parse_format(&bytes) {
                 Some(format) if format > u32::from(FORMAT) => Err(self.newer(format)),
-                Some(_) => Ok(()),
+                Some(format) => Ok(Some(format)),
                 None => Err(self.damaged("its file `format` cannot be read")),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for name in OF_SLED.iter().chain(&["durable"]) {
-                    if self.path.join(name).exists() {
-                        let reason = format!("it has a file `{name}` but none named `format`");
-                        return Err(Error::Foreign { folder: self.path.clone(), reason });
-                    }
-                }
-                let new = self.path.join("format.new");
-                write_synced(&new, format_text(u32::from(FORMAT)).as_bytes())?;
-                fs::rename(&new, &path).map_err(Error::io("name the file `format`"))?;
-                sync_folder(&self.path)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read the file `format`")(error)),
         }
+    }
+
+    /// Makes a fresh folder ours, and checks the format of any other.
+    pub(super) fn claim(&self) -> Result<(), Error> {
+        if self.read_format()?.is_some() {
+            return Ok(());
+        }
+        for name in OF_SLED.iter().chain(&["durable"]) {
+            if self.path.join(name).exists() {
+                return Err(self.foreign(format!("it has a file `{name}` but none named `format`")));
+            }
+        }
+        self.write_format()
+    }
+
+    /// From now on the folder counts as a data folder.
+    pub(super) fn write_format(&self) -> Result<(), Error> {
+        let new = self.path.join("format.new");
+        write_synced(&new, format_text(u32::from(FORMAT)).as_bytes())?;
+        fs::rename(&new, self.path.join("format")).map_err(Error::io("name the file `format`"))?;
+        sync_folder(&self.path)
     }
 
     /// Removes what a start that was killed may have left. sled would take a half-written snapshot for a whole one.
@@ -237,9 +256,7 @@ impl Folder {
     }
 
     pub(super) fn room(&self) -> Result<Room, Error> {
-        let disk =
-            rustix::fs::statvfs(&self.path).map_err(|error| Error::io("ask how full the disk is")(error.into()))?;
-        Ok(Room { free_bytes: disk.f_bavail * disk.f_frsize, disk_bytes: disk.f_blocks * disk.f_frsize })
+        room_in(&self.path)
     }
 
     pub(super) fn has_ballast(&self) -> bool {
@@ -260,6 +277,26 @@ impl Folder {
         if let Err(error) = made {
             tracing::warn!(%error, "no ballast file: a start on a full disk may fail");
             let _absent = fs::remove_file(&path);
+        }
+    }
+}
+
+/// How full the disk of this folder is.
+pub(super) fn room_in(path: &Path) -> Result<Room, Error> {
+    let disk = rustix::fs::statvfs(path).map_err(|error| Error::io("ask how full the disk is")(error.into()))?;
+    Ok(Room { free_bytes: disk.f_bavail * disk.f_frsize, disk_bytes: disk.f_blocks * disk.f_frsize })
+}
+
+fn wait_for_lock(folder: &Path, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), Error> {
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked { folder: folder.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(Error::inaccessible("lock", folder)(error)),
         }
     }
 }

@@ -17,13 +17,23 @@ use super::walk;
 
 /// A trial that has not ended by then never will: one of sled's threads is gone.
 const REHEARSAL_PATIENCE: Duration = Duration::from_secs(600);
+/// A large folder gets more time, as much as it takes on a slow disk.
+const REHEARSAL_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 /// An interrupted creation leaves a small file. A larger one is not even searched.
 const UNCONFIRMED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Room that has to stay free beside the copy.
-const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Checks an existing folder without changing anything in it.
+/// Checks an existing folder, and tries it out as a copy if something is odd.
 pub(super) fn inspect(folder: &Folder, note: &Note) -> Result<(), Error> {
+    match doubt(folder, note)? {
+        None => Ok(()),
+        Some(reason) => rehearse(folder, note, &reason),
+    }
+}
+
+/// Checks an existing folder without changing anything in it. A doubt is a reason to try out a copy, not to refuse.
+pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
     let database = folder.path().join("db");
     if !database.exists() {
         return Err(folder.damaged("its file `db` is missing"));
@@ -36,10 +46,7 @@ pub(super) fn inspect(folder: &Folder, note: &Note) -> Result<(), Error> {
     }
     let snapshot = inspect_snapshot(folder, note)?;
     let scan = scan(&database).map_err(Error::io("read the file `db`"))?;
-    match snapshot.or_else(|| scan.suspicion(note)) {
-        None => Ok(()),
-        Some(reason) => rehearse(folder, note, &reason),
-    }
+    Ok(snapshot.or_else(|| scan.suspicion(note)))
 }
 
 /// Whether a folder without a note may be made anew: nothing in it was ever confirmed.
@@ -92,44 +99,61 @@ fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> 
         return Ok(());
     }
     let stage = folder.path().join(REHEARSAL);
-    copy(folder, &stage).map_err(Error::io(format!("copy the folder to {}", stage.display())))?;
-    let outcome = {
-        let (sender, receiver) = mpsc::channel();
-        let (stage, note) = (stage.clone(), *note);
-        let trial = std::thread::Builder::new()
-            .name("store rehearsal".into())
-            .spawn(move || sender.send(try_out(&stage, &note)))
-            .map_err(Error::io("start a thread"))?;
-        let outcome = receiver.recv_timeout(REHEARSAL_PATIENCE);
-        if outcome.is_ok() {
-            let _ended = trial.join();
-        }
-        outcome
+    fs::create_dir(&stage).map_err(Error::io(format!("make {}", stage.display())))?;
+    let trial = {
+        let note = *note;
+        move |log: &Log| walk::survey(log, Some(&note)).map(|_| ())
     };
+    let outcome = try_out(folder, &stage, Some(suspicion), trial);
     fs::remove_dir_all(&stage).map_err(Error::io(format!("remove {}", stage.display())))?;
+    outcome
+}
+
+/// Copies sled's files to the empty folder `stage`, opens them there, and lets `trial` read them.
+pub(super) fn try_out<T: Send + 'static>(
+    folder: &Folder,
+    stage: &Path,
+    suspicion: Option<&str>,
+    trial: impl FnOnce(&Log) -> Result<T, walk::Refusal> + Send + 'static,
+) -> Result<T, Error> {
+    copy(folder, stage).map_err(Error::io(format!("copy the folder to {}", stage.display())))?;
+    let patience = REHEARSAL_PATIENCE + Duration::from_secs(folder.database_bytes()? / REHEARSAL_BYTES_PER_SECOND);
+    let (sender, receiver) = mpsc::channel();
+    let place = stage.to_owned();
+    let thread = std::thread::Builder::new()
+        .name("store rehearsal".into())
+        .spawn(move || sender.send(read_copy(&place, trial)))
+        .map_err(Error::io("start a thread"))?;
+    let outcome = receiver.recv_timeout(patience);
+    if outcome.is_ok() {
+        let _ended = thread.join();
+    }
+    let reason = |reason: &str| match suspicion {
+        Some(suspicion) => format!("{suspicion}, and {reason}"),
+        None => reason.to_owned(),
+    };
     match outcome {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(walk::Refusal::Damaged(reason))) => Err(folder.damaged(format!("{suspicion}, and {reason}"))),
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(walk::Refusal::Damaged(damage))) => Err(folder.damaged(reason(&damage))),
         Ok(Err(refusal)) => Err(refusal.into_error(folder)),
-        Err(_) => Err(folder.damaged(format!("{suspicion}, and the storage engine does not get through it"))),
+        Err(_) => Err(folder.damaged(reason("the storage engine does not get through it"))),
     }
 }
 
 fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
-    fs::create_dir(stage)?;
     for entry in fs::read_dir(folder.path())? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
-        if text == "db" || text == "conf" || text.starts_with("snap.") {
+        if text == "db" || text == "conf" || (text.starts_with("snap.") && !text.ends_with(".generating")) {
             fs::copy(folder.path().join(&name), stage.join(&name))?;
         }
     }
     Ok(())
 }
 
-fn try_out(stage: &Path, note: &Note) -> Result<(), walk::Refusal> {
+fn read_copy<T>(stage: &Path, trial: impl FnOnce(&Log) -> Result<T, walk::Refusal>) -> Result<T, walk::Refusal> {
     let log = Log::open(stage, false).map_err(|failure| walk::Refusal::Damaged(failure.to_string()))?;
-    let survey = walk::survey(&log, Some(note));
+    let outcome = trial(&log);
     log.abandon();
-    survey.map(|_| ())
+    outcome
 }

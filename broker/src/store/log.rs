@@ -24,6 +24,7 @@ const TOUCHES_IN_ORDER: u32 = 3;
 /// How long the lock of a database that this process just closed may linger.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
 
+#[derive(Clone)]
 pub(super) struct Log {
     database: sled::Db,
     tree: sled::Tree,

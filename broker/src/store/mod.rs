@@ -4,12 +4,15 @@
 //! [`commit`](Store::commit), and only then lets the batch's answers go. It knows the record type, not the machine; the
 //! times at which tasks end, retry or expire are none of its business. After the first error it accepts nothing.
 //!
-//! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `open.rs` starts. Beneath them, `codec`
-//! (record to bytes), `chunk` (bytes to checked chunks), `index` (what is live), `cache`, `log` (sled), `folder` (the files
-//! beside sled's) and `guard` (what is checked before sled may touch anything).
+//! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `open.rs` starts, `backup.rs` copies,
+//! `check.rs` looks at a folder that nobody uses. Beneath them, `codec` (record to bytes), `chunk` (bytes to checked chunks),
+//! `index` (what is live), `cache`, `log` (sled), `folder` (the files beside sled's) and `guard` (what is checked before
+//! sled may touch anything).
 
 mod append;
+mod backup;
 mod cache;
+mod check;
 mod chunk;
 mod clean;
 mod codec;
@@ -33,7 +36,9 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use self::append::Tail;
+pub use self::backup::BackupError;
 use self::cache::Cache;
+pub use self::check::{Report, check};
 use self::chunk::HEADER_BYTES;
 pub use self::error::Error;
 use self::folder::{Folder, Room};
@@ -109,6 +114,8 @@ pub struct Usage {
 /// The broker's memory on disk. See the head of this module.
 pub struct Store {
     settings: Settings,
+    /// Before the log, so that its thread has ended when sled is closed.
+    backup: Option<backup::Running>,
     log: Log,
     index: Index,
     cache: Cache,
@@ -118,6 +125,8 @@ pub struct Store {
     removed: Vec<u64>,
     failed: Option<String>,
     room: Option<(Instant, Room)>,
+    /// Bytes of chunks since the disk was looked at.
+    written_bytes: u64,
     /// Last, so that the lock is given back after sled is closed.
     folder: Folder,
 }
@@ -184,10 +193,15 @@ impl Store {
         })
     }
 
-    /// Whether so little is free that new tasks should be refused, so that running ones can still report. Asks at most once
-    /// a second, and keeps the last answer if the system gives none.
+    /// Whether so little is free that new tasks should be refused, so that running ones can still report. Asks once
+    /// a second, and sooner when much has been written since; keeps the last answer if the system gives none.
     pub fn disk_is_low(&mut self) -> bool {
-        let stale = self.room.is_none_or(|(asked, _)| asked.elapsed().as_secs() >= 1);
+        let written = std::mem::take(&mut self.written_bytes);
+        let much = written > self.settings.disk_reserve_bytes / 16;
+        let stale = much || self.room.is_none_or(|(asked, _)| asked.elapsed().as_secs() >= 1);
+        if !stale {
+            self.written_bytes = written;
+        }
         if stale && let Ok(room) = self.folder.room() {
             self.room = Some((Instant::now(), room));
         }
@@ -199,6 +213,7 @@ impl Store {
     /// # Errors
     /// [`Error::Engine`] if sled cannot flush; everything confirmed is safe even then.
     pub fn close(mut self) -> Result<(), Error> {
+        self.backup = None;
         self.check()?;
         self.log.flush()?;
         self.note()

@@ -1,8 +1,11 @@
 //! The store as its owner sees it, in temporary folders: what is appended, committed and read back, over restarts,
 //! cleaning, damage, kills and a full disk.
 
+mod backup;
+mod checking;
 mod cleaning;
 mod damage;
+mod fixture;
 mod liveness;
 mod process;
 pub(super) mod records;

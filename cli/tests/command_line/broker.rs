@@ -4,13 +4,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
-use crate::process::{Broker, Ended, celeriac, finish, run, within_deadline};
-use serde_json::Value;
+use crate::process::{Broker, Ended, celeriac, documents, finish, run, within_deadline};
 use tempfile::TempDir;
-
-fn documents(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
-}
 
 fn started() -> (Broker, TempDir) {
     let data = TempDir::new().expect("a folder");

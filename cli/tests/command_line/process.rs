@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Nothing here takes longer, not even on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,11 @@ pub(crate) fn within_deadline<T: Send + 'static>(work: impl FnOnce() -> T + Send
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(work()));
     receiver.recv_timeout(DEADLINE).expect("it ends within the deadline")
+}
+
+/// What a program reads: one document on each line.
+pub(crate) fn documents(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 /// A broker in a process of its own, on a free port. Killed when dropped.

@@ -103,7 +103,19 @@ fn the_readme_names_every_field_of_every_document() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
     let submitted = broker.run(&["submit", "songs.cluster", "--id", "a", "--json"]).stdout;
     worker.fail("ValueError", "no song");
-    let commands: [&[&str]; 4] = [&["result", "a", "--wait"], &["queues"], &["cancel", "a"], &["forget", "a"]];
+    let commands: [&[&str]; 11] = [
+        &["result", "a", "--wait"],
+        &["show", "a"],
+        &["queues"],
+        &["queues", "pause", "default"],
+        &["queues", "purge", "default", "--yes"],
+        &["queues", "set", "default", "--tasks-max", "none"],
+        &["workers"],
+        &["workers", "quiet", "--all"],
+        &["top", "--once"],
+        &["cancel", "a"],
+        &["forget", "a"],
+    ];
     let printed = commands.map(|command| broker.run(&[command, &["--json"]].concat()).stdout);
     for text in [submitted].iter().chain(&printed) {
         let document: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));

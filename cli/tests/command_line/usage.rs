@@ -6,7 +6,42 @@ use std::fs;
 use crate::process::{Ended, celeriac, finish, run};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 8] = ["serve", "submit", "status", "result", "watch", "forget", "cancel", "queues"];
+const COMMANDS: [&str; 29] = [
+    "serve",
+    "submit",
+    "status",
+    "show",
+    "tasks",
+    "result",
+    "watch",
+    "forget",
+    "cancel",
+    "queues",
+    "queues pause",
+    "queues resume",
+    "queues purge",
+    "queues delete",
+    "queues set",
+    "dead",
+    "dead list",
+    "dead show",
+    "dead replay",
+    "dead discard",
+    "workers",
+    "workers list",
+    "workers quiet",
+    "workers resume",
+    "workers shutdown",
+    "top",
+    "backup",
+    "check",
+    "completions",
+];
+
+/// What a command says of itself.
+fn help(command: &str) -> Ended {
+    run(&command.split(' ').chain(["--help"]).collect::<Vec<_>>())
+}
 
 /// `serve --check-config` with a file of the given text.
 fn check_file(text: &str, more: &[&str]) -> Ended {
@@ -20,12 +55,13 @@ fn check_file(text: &str, more: &[&str]) -> Ended {
 #[test]
 fn every_command_explains_itself() {
     for command in COMMANDS {
-        let help = run(&[command, "--help"]);
+        let help = help(command);
         assert_eq!(help.code, Some(0), "{help:?}");
         assert!(help.stdout.contains("Usage: celeriac") && help.stderr.is_empty(), "{help:?}");
     }
     let help = run(&["--help"]);
-    assert!(COMMANDS.iter().all(|command| help.stdout.contains(command)), "{}", help.stdout);
+    let mut first = COMMANDS.iter().filter_map(|command| command.split(' ').next());
+    assert!(first.all(|command| help.stdout.contains(&format!("  {command} "))), "{}", help.stdout);
     assert!(help.stdout.contains("Exit codes:"), "{}", help.stdout);
 }
 
@@ -34,7 +70,7 @@ fn the_operators_readme_names_every_flag_variable_key_and_exit_code() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/README.md")).expect("it is there");
     let mut names = BTreeSet::new();
     for command in COMMANDS {
-        let help = run(&[command, "--help"]).stdout;
+        let help = help(command).stdout;
         let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
         let is_name = |word: &&str| word.len() > 2 && (word.starts_with("--") || word.starts_with("CELERIAC_"));
         names.extend(words.filter(is_name).map(|word| word.trim_end_matches('_').to_owned()));
@@ -62,7 +98,7 @@ fn the_example_file_holds_the_defaults() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_one_voice() {
-    let mistakes: [&[&str]; 15] = [
+    let mistakes: [&[&str]; 33] = [
         &[],
         &["surve"],
         &["status"],
@@ -78,11 +114,71 @@ fn wrong_usage_exits_with_2_and_one_voice() {
         &["submit", "a", "--countdown", "1s", "--eta", "now+1s"],
         &["submit", "a", "--header", "no equals sign"],
         &["queues", "--url", "redis://localhost"],
+        &["queues", "set", "q"],
+        &["queues", "set", "q", "--tasks-max", "many"],
+        &["queues", "pause"],
+        &["tasks", "--limit", "0"],
+        &["tasks", "--limit", "3", "--all"],
+        &["tasks", "--state", "waiting"],
+        &["tasks", "--older-than", "yesterday"],
+        &["show"],
+        &["show", "a", "b"],
+        &["cancel"],
+        &["cancel", "a", "--tag", "x", "--yes"],
+        &["cancel", "a", "--grace", "1s"],
+        &["dead", "replay"],
+        &["dead", "replay", "a", "--all"],
+        &["dead", "replay", "--queue", "q", "--all"],
+        &["dead", "discard", "a", "--queue", "q", "--yes"],
+        &["workers", "quiet"],
+        &["completions", "tcsh"],
     ];
     for mistake in mistakes {
         let ended = run(mistake);
         assert_eq!(ended.code, Some(2), "{mistake:?}: {ended:?}");
         assert!(ended.stderr.starts_with("celeriac: ") && ended.stdout.is_empty(), "{mistake:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_undone_wants_yes_where_nobody_can_be_asked() {
+    let commands: [&[&str]; 7] = [
+        &["queues", "purge", "q"],
+        &["queues", "delete", "q"],
+        &["dead", "discard", "a"],
+        &["dead", "discard", "--all"],
+        &["workers", "shutdown", "--all"],
+        &["cancel", "--tag", "x"],
+        &["cancel", "--root", "x"],
+    ];
+    // No broker is there: it must not even be asked.
+    let unreachable = ["--url", "celeriac://127.0.0.1:1", "--timeout", "1"];
+    for command in commands {
+        let refused = run(&[command, &unreachable].concat());
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{command:?}: {refused:?}");
+        assert!(refused.stderr.ends_with("nobody can be asked here: say --yes\n"), "{refused:?}");
+        let allowed = run(&[command, &["--yes"], &unreachable].concat());
+        assert_eq!(allowed.code, Some(3), "{command:?}: {allowed:?}");
+    }
+}
+
+#[test]
+fn an_empty_filter_does_not_stand_for_everything() {
+    for flag in ["--tag", "--root", "--id-prefix", "--queue", "--name"] {
+        let ended = run(&["dead", "discard", "--yes", flag, ""]);
+        assert_eq!(ended.code, Some(2), "{flag}: {ended:?}");
+    }
+    for flag in ["--tag", "--root"] {
+        assert_eq!(run(&["cancel", "--yes", flag, ""]).code, Some(2), "{flag}");
+    }
+}
+
+#[test]
+fn every_shell_gets_a_script_that_knows_the_commands() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ended = run(&["completions", shell]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(["replay", "older-than", "tasks"].iter().all(|word| ended.stdout.contains(word)), "{shell}");
     }
 }
 

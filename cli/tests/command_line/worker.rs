@@ -48,6 +48,19 @@ impl Worker {
         self.runtime.block_on(async { tokio::time::timeout(DEADLINE, next).await }).expect("a task comes")
     }
 
+    /// Waits for the next order of an operator.
+    pub(crate) fn receive_order(&mut self) -> wire::order::Kind {
+        let events = &mut self.events;
+        let next = async {
+            loop {
+                if let Event::Push(server_frame::Body::Order(order)) = events.recv().await.expect("connected") {
+                    return order.kind();
+                }
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(DEADLINE, next).await }).expect("an order comes")
+    }
+
     /// Reports on a task and expects to be heard.
     pub(crate) fn report(&self, delivery: &wire::Delivery, report: Report) {
         let report = wire::TaskReport { id: delivery.id.clone(), lease: delivery.lease, report: Some(report) };
@@ -69,7 +82,9 @@ impl Worker {
     pub(crate) fn fail(&mut self, kind: &str, message: &str) {
         let delivery = self.receive();
         self.report(&delivery, Report::Started(wire::Started {}));
-        let error = wire::TaskError { kind: kind.to_owned(), message: message.to_owned(), ..Default::default() };
+        let traceback = "at songs.py:7\n  decode(title)".to_owned();
+        let error =
+            wire::TaskError { kind: kind.to_owned(), message: message.to_owned(), traceback, ..Default::default() };
         self.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: true }));
     }
 

@@ -63,6 +63,7 @@ async fn waiting_ends_when_the_callers_time_is_over() {
         // Too early, so it is asked again; then in time.
         answer_wait(&mut peer, false, vec![info("a", TaskState::Started, 3)]).await;
         let (id, client_frame::Body::Wait(_)) = peer.receive().await else { panic!("a wait") };
+        // The passing of the caller's own time is what is tested.
         tokio::time::sleep(patience).await;
         let tasks = vec![info("a", TaskState::Started, 3)];
         peer.answer(id, server_frame::Body::WaitReply(wire::WaitReply { satisfied: false, tasks })).await;

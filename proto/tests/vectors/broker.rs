@@ -4,11 +4,11 @@ use bytes::Bytes;
 use celeriac_proto::limits;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    CancelOutcome, CancelReply, CancelSignal, Closing, CountReply, Deliver, Delivery, Done, Error, ErrorCode,
-    ForgetReply, GetReply, HeartbeatReply, Limits, Order, Progress, QueueInfo, QueueList, QueueSettings, ReportOutcome,
-    ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskError, TaskInfo, TaskPage, TaskState, TopicMessage,
-    Transition, WaitReply, WaitingFor, WatchReply, Welcome, WorkerList, WorkerStatus, cancel_outcome, cancel_signal,
-    order, submit_outcome,
+    BackupReply, CancelOutcome, CancelReply, CancelSignal, Closing, CountReply, Deliver, Delivery, Done, Error,
+    ErrorCode, ForgetReply, GetReply, HeartbeatReply, Limits, Order, Progress, QueueInfo, QueueList, QueueSettings,
+    ReportOutcome, ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskError, TaskInfo, TaskPage, TaskState,
+    TopicMessage, Transition, WaitReply, WaitingFor, WatchReply, Welcome, WorkerList, WorkerStatus, cancel_outcome,
+    cancel_signal, order, submit_outcome,
 };
 
 use crate::client::ID;
@@ -339,6 +339,7 @@ fn admin() -> Vec<Vector<ServerFrame>> {
             Body::TaskPage(TaskPage { tasks: vec![failure()], cursor: Bytes::from_static(&[0, 0, 0, 199]) }),
         ),
         vector("worker-list", "One worker.", 10, Body::WorkerList(WorkerList { workers: vec![worker_status()] })),
+        vector("backup-reply", "It is complete.", 12, Body::BackupReply(BackupReply { tasks: 1_000, bytes: 262_144 })),
     ]
 }
 

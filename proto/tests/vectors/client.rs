@@ -4,7 +4,7 @@ use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::task_report::Report as Outcome;
 use celeriac_proto::wire::{
-    Backoff, Cancel, ClientFrame, Complete, ConfigureQueue, Credit, DeleteQueue, DiscardDead, Fail, Forget, Get,
+    Backoff, Backup, Cancel, ClientFrame, Complete, ConfigureQueue, Credit, DeleteQueue, DiscardDead, Fail, Forget, Get,
     Goodbye, Heartbeat, Hello, Jitter, ListQueues, ListTasks, ListWorkers, OnConflict, OrderWorkers, PauseQueues,
     ProgressReport, Publish, PurgeQueue, QueueSettings, QueueSubscription, Reject, Release, ReplayDead, Report,
     RetryLater, RetryPolicy, Started, Submit, Subscribe, Task, TaskError, TaskFilter, TaskReport, TaskState,
@@ -302,6 +302,7 @@ fn admin() -> Vec<Vector<ClientFrame>> {
                 order: order::Kind::Quiet.into(),
             }),
         ),
+        vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
     ]
 }
 

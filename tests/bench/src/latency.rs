@@ -66,7 +66,8 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     Ok(table)
 }
 
-fn percentiles(what: &str, mut times: Vec<Duration>, table: &mut Table) {
+/// Three rows of these times.
+pub(crate) fn percentiles(what: &str, mut times: Vec<Duration>, table: &mut Table) {
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1_000.0;
     table.row(format!("{what}, p50"), at(0.5), "ms");

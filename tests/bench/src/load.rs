@@ -10,8 +10,8 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use celeriac_proto::wire::{self, ErrorCode};
-use celeriac_tests::RawConnection;
 use celeriac_tests::raw::{self, Answer, Lost, Request};
+use celeriac_tests::{BrokerProcess, RawConnection};
 
 /// What is submitted and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -108,6 +108,28 @@ pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, 
         confirmed += reply.outcomes.len() as u64;
         under_way -= 1;
     }
+}
+
+/// Submits this many tasks as they are made, on one connection, and waits until all are confirmed.
+pub(crate) async fn submit(broker: &BrokerProcess, tasks: u64, make: impl FnMut(u64) -> wire::Task) -> Result<()> {
+    const BATCH: usize = 1_000;
+    const WINDOW: usize = 4;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let mut tasks = (0..tasks).map(make).peekable();
+    let mut under_way = 0;
+    while tasks.peek().is_some() || under_way > 0 {
+        while under_way < WINDOW && tasks.peek().is_some() {
+            let submit = wire::Submit { tasks: tasks.by_ref().take(BATCH).collect() };
+            connection.send(Request::Submit(submit), 0).await.map_err(lost)?;
+            under_way += 1;
+        }
+        let (_, answer) = connection.next().await.map_err(lost)?;
+        let Answer::SubmitReply(reply) = answer else { bail!("no SubmitReply but {answer:?}") };
+        let refused = reply.outcomes.iter().find(|outcome| outcome.error.is_some());
+        ensure!(refused.is_none(), "a submit was refused: {refused:?}");
+        under_way -= 1;
+    }
+    Ok(())
 }
 
 /// Completes what it is handed, for ever; counts what was confirmed.

@@ -7,7 +7,10 @@ mod broker;
 mod crates;
 mod latency;
 mod lifecycle;
+mod listing;
 mod load;
+mod scheduled;
+mod soak;
 mod start;
 mod table;
 
@@ -34,6 +37,12 @@ enum Command {
     Latency(latency::Options),
     /// From exec to ready with many tasks in the data folder.
     Start(start::Options),
+    /// Memory for many tasks that are due over the next day, and how soon a ready task behind them starts.
+    Scheduled(scheduled::Options),
+    /// Pages of a listing by various filters, while other load runs.
+    Listing(listing::Options),
+    /// A steady load while workers and the broker are killed, frozen and cut off; every task has to be accounted for.
+    Soak(soak::Options),
 }
 
 fn main() -> Result<()> {
@@ -50,5 +59,8 @@ async fn run(command: Command) -> Result<Table> {
         Command::Lifecycle(options) => lifecycle::run(options).await,
         Command::Latency(options) => latency::run(options).await,
         Command::Start(options) => start::run(options).await,
+        Command::Scheduled(options) => scheduled::run(options).await,
+        Command::Listing(options) => listing::run(options).await,
+        Command::Soak(options) => soak::run(options).await,
     }
 }

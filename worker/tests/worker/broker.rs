@@ -6,8 +6,8 @@ use bytes::Bytes;
 use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{
-    ClientFrame, Credit, Deliver, Delivery, Done, ErrorCode, HeartbeatReply, Hello, Limits, ReportOutcome, ReportReply,
-    ServerFrame, TaskReport, Welcome, client_frame, server_frame,
+    ClientFrame, Credit, Deliver, Delivery, Done, ErrorCode, Heartbeat, HeartbeatReply, Hello, Limits, ReportOutcome,
+    ReportReply, ServerFrame, TaskReport, Welcome, client_frame, server_frame,
 };
 use celeriac_worker::{RunError, WorkerBuilder};
 use futures_util::{SinkExt, StreamExt};
@@ -38,8 +38,12 @@ impl Broker {
     /// The next connection of the worker, after its Hello; Welcome is not said yet.
     pub(crate) async fn accept(&self) -> Session {
         let (stream, _) = within(self.listener.accept()).await.expect("a connection");
-        let mut session =
-            Session { framed: Framed::new(stream, FrameCodec::new(16 << 20)), hello: Hello::default(), heartbeats: 0 };
+        let mut session = Session {
+            framed: Framed::new(stream, FrameCodec::new(16 << 20)),
+            hello: Hello::default(),
+            heartbeats: 0,
+            heartbeat: Heartbeat::default(),
+        };
         let (request_id, body) = session.request().await;
         let client_frame::Body::Hello(hello) = body else { panic!("{body:?} is no Hello") };
         assert_eq!(request_id, 1);
@@ -69,6 +73,8 @@ pub(crate) struct Session {
     framed: Framed<TcpStream, FrameCodec<ClientFrame, ServerFrame>>,
     pub(crate) hello: Hello,
     pub(crate) heartbeats: u32,
+    /// The latest one.
+    pub(crate) heartbeat: Heartbeat,
 }
 
 impl Session {
@@ -100,7 +106,7 @@ impl Session {
         loop {
             let frame = within(self.framed.next()).await?.ok()?;
             match frame.body.expect("a body") {
-                client_frame::Body::Heartbeat(_) => self.heartbeat(frame.request_id).await,
+                client_frame::Body::Heartbeat(beat) => self.on_heartbeat(frame.request_id, beat).await,
                 body => return Some((frame.request_id, body)),
             }
         }
@@ -114,13 +120,14 @@ impl Session {
     pub(crate) async fn heartbeats(&mut self, wanted: u32) {
         while self.heartbeats < wanted {
             let frame = within(self.framed.next()).await.expect("a frame").expect("no error");
-            assert!(matches!(frame.body, Some(client_frame::Body::Heartbeat(_))), "{frame:?}");
-            self.heartbeat(frame.request_id).await;
+            let Some(client_frame::Body::Heartbeat(beat)) = frame.body else { panic!("{frame:?} is no heartbeat") };
+            self.on_heartbeat(frame.request_id, beat).await;
         }
     }
 
-    async fn heartbeat(&mut self, request_id: u64) {
+    async fn on_heartbeat(&mut self, request_id: u64, beat: Heartbeat) {
         self.heartbeats += 1;
+        self.heartbeat = beat;
         let frame = server_frame::Body::HeartbeatReply(HeartbeatReply::default());
         // The worker may have closed by now; the next read says so.
         let _ = self.framed.send(ServerFrame { request_id, body: Some(frame) }).await;

@@ -79,20 +79,6 @@ async fn a_forced_cancel_drops_the_handler_and_frees_its_slot() {
 }
 
 #[tokio::test]
-async fn a_lease_that_was_taken_back_never_starts() {
-    let broker = Broker::start().await;
-    let _worker = run(waiting(&broker).concurrency(1));
-    let (mut session, _) = broker.welcome().await;
-    session.deliver((1..=3).map(|lease| delivery(lease, "wait_for_cancel", "[[], {}]"))).await;
-    assert_eq!(session.words(1).await, ["1 started"]);
-    signal(&mut session, 2, SignalKind::TakenBack).await;
-    signal(&mut session, 1, SignalKind::Cooperative).await;
-    let mut words = session.words(2).await;
-    words.sort();
-    assert_eq!(words, ["1 complete \"stopped\"", "3 started"]);
-}
-
-#[tokio::test]
 async fn after_the_time_limit_signal_nothing_is_reported() {
     let broker = Broker::start().await;
     let _worker = run(waiting(&broker).concurrency(1));
@@ -203,6 +189,64 @@ async fn quiet_and_resume_are_orders_of_the_broker() {
     assert_eq!(session.credit().await, 5);
     signal(&mut session, 1, SignalKind::Cooperative).await;
     assert_eq!(session.words(1).await, ["1 complete \"stopped\""]);
+}
+
+#[tokio::test]
+async fn a_quiet_worker_stays_quiet_over_a_reconnect_until_it_is_told_to_resume() {
+    let broker = Broker::start().await;
+    let _worker = run(waiting(&broker).concurrency(1).credit(5));
+    let (mut session, _) = broker.welcome().await;
+    order(&mut session, order::Kind::Quiet).await;
+    assert_eq!(session.credit().await, 0);
+    drop(session);
+    let (mut session, credit) = broker.welcome().await;
+    assert_eq!(credit, 0);
+    order(&mut session, order::Kind::Resume).await;
+    assert_eq!(session.credit().await, 5);
+    session.deliver([delivery(1, "wait_for_cancel", "[[], {}]")]).await;
+    assert_eq!(session.words(1).await, ["1 started"]);
+}
+
+#[tokio::test]
+async fn an_ordered_end_waits_for_what_runs_also_in_a_quiet_worker() {
+    let broker = Broker::start().await;
+    let worker = run(waiting(&broker).concurrency(1).credit(5));
+    let (mut session, _) = broker.welcome().await;
+    session.deliver([delivery(1, "wait_for_cancel", "[[], {}]"), delivery(2, "wait_for_cancel", "[[], {}]")]).await;
+    assert_eq!(session.words(1).await, ["1 started"]);
+    order(&mut session, order::Kind::Quiet).await;
+    assert_eq!(session.credit().await, 0);
+    assert_eq!(session.words(1).await, ["2 release"]);
+    order(&mut session, order::Kind::Shutdown).await;
+    // Too late: the end is ordered.
+    order(&mut session, order::Kind::Resume).await;
+    session.heartbeats(session.heartbeats + 2).await;
+    signal(&mut session, 1, SignalKind::Cooperative).await;
+    assert_eq!(session.words(1).await, ["1 complete \"stopped\""]);
+    session.goodbye().await;
+    worker.ended().await.expect("in good order");
+}
+
+#[tokio::test]
+async fn heartbeats_say_how_many_handlers_run_and_how_much_memory_is_used() {
+    let broker = Broker::start().await;
+    let _worker = run(waiting(&broker).concurrency(2).credit(5));
+    let (mut session, _) = broker.welcome().await;
+    session.deliver((1..=3).map(|lease| delivery(lease, "wait_for_cancel", "[[], {}]"))).await;
+    session.reports(2).await;
+    for running in [2, 1] {
+        while session.heartbeat.running != running {
+            session.heartbeats(session.heartbeats + 1).await;
+        }
+        if running == 2 {
+            signal(&mut session, 3, SignalKind::TakenBack).await;
+            signal(&mut session, 1, SignalKind::Cooperative).await;
+            assert_eq!(session.words(1).await, ["1 complete \"stopped\""]);
+        }
+    }
+    if cfg!(target_os = "linux") {
+        assert!(session.heartbeat.memory_bytes > 1024 * 1024, "{:?}", session.heartbeat);
+    }
 }
 
 #[tokio::test]

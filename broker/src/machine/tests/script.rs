@@ -9,11 +9,11 @@ use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 
 use crate::machine::command::{
-    Ask, CancelTarget, Command, Connect, Delivery, Effect, Failure, Filter, Message, Now, OnConflict, Order,
+    Ask, CancelTarget, Command, Connect, Dead, Delivery, Effect, Failure, Filter, Message, Now, OnConflict, Order,
     ReportKind, Submission, TaskReport, View, WaitingFor, When, WorkerInfo,
 };
 use crate::machine::{Effects, Machine, Settings};
-use crate::record::{Backoff, Body, Jitter, QueueRecord, Record, RetryPolicy, SessionId, State, TaskKey};
+use crate::record::{Backoff, Body, Jitter, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted};
 
 pub(super) const LEASE_MS: u64 = 15_000;
 pub(super) const DAY_MS: u64 = 86_400_000;
@@ -127,7 +127,10 @@ impl Scene {
     fn line(&mut self, line: &str) -> Vec<String> {
         let words = Words::of(line);
         match words.plain[0] {
-            "after" => self.pass(span_ms(words.plain[1])),
+            "after" => match words.option("beating") {
+                Some(worker) => self.pass_beating(span_ms(words.plain[1]), worker),
+                None => self.pass(span_ms(words.plain[1])),
+            },
             "clock" => {
                 let jump = words.plain[1];
                 let by = span_ms(jump.trim_start_matches(['+', '-'])) as i64;
@@ -168,6 +171,19 @@ impl Scene {
         }
     }
 
+    /// The same, while a worker sends its heartbeats, whose answers say nothing.
+    fn pass_beating(&mut self, span_ms: u64, worker: &str) -> Vec<String> {
+        let mut said = Vec::new();
+        let mut left = span_ms;
+        while left > 0 {
+            let step = left.min(LEASE_MS / 3);
+            said.extend(self.pass(step));
+            left -= step;
+            said.extend(self.line(&format!("beat {worker}")).into_iter().filter(|line| !line.ends_with(": heartbeat")));
+        }
+        said
+    }
+
     fn tick(&mut self) -> Vec<String> {
         let mut fx = Effects::default();
         self.machine.tick(self.now, &mut fx);
@@ -187,7 +203,11 @@ impl Scene {
         for effect in fx.list {
             match effect {
                 Effect::Store(record) => self.log.push(record),
-                Effect::Drop(_) => {}
+                Effect::Replay { key, generation, at } => {
+                    let submitted = self.submitted(key.slot).clone();
+                    self.log.push(Record::Submitted(Box::new(submitted.again(key, generation, at))));
+                }
+                Effect::Drop(_) | Effect::Backup { .. } => {}
                 Effect::Send(connection, message) => said.extend(self.say(connection, message)),
                 Effect::Close(connection) => said.push(format!("{}: closed", self.name(connection))),
             }
@@ -277,17 +297,37 @@ impl Scene {
             }),
             "pause" => Ask::PauseQueues { queues: vec![queue(first)], paused: true },
             "resume" => Ask::PauseQueues { queues: vec![queue(first)], paused: false },
-            "purge" => Ask::PurgeQueue(queue(first)),
-            "delete" => Ask::DeleteQueue(queue(first)),
+            "purge" => Ask::PurgeQueue { queue: queue(first), delete: false },
+            "delete" => Ask::PurgeQueue { queue: queue(first), delete: true },
+            "replay" if words.has("all") => Ask::ReplayDead(Dead::Matching(self.filter(words))),
+            "replay" => Ask::ReplayDead(Dead::Ids(ids())),
+            "discard" if words.has("all") => Ask::DiscardDead(Dead::Matching(self.filter(words))),
+            "discard" => Ask::DiscardDead(Dead::Ids(ids())),
             "list" => Ask::ListTasks {
-                filter: Filter { queue: words.option("queue").map(queue), ..Filter::default() },
+                filter: self.filter(words),
                 limit: words.number("limit").unwrap_or(100) as usize,
                 after: words.number("cursor").map(|cursor| cursor as u32),
             },
             "quiet" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Quiet },
+            "wake" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Resume },
+            "shutdown" => Ask::OrderWorkers { instances: Vec::new(), order: Order::Shutdown },
             verb => return self.report(verb, first, words),
         };
         (client(), ask)
+    }
+
+    fn filter(&self, words: &Words<'_>) -> Filter {
+        let ago = |key| words.span(key).map(|span_ms| self.now.wall - span_ms as i64);
+        Filter {
+            queue: words.option("queue").map(queue),
+            states: words.list("state").into_iter().map(state).collect(),
+            name: words.option("name").map(|name| TaskName::parse(name).expect("a name")),
+            tag: words.option("tag").map(Box::from),
+            root: words.option("root").map(Box::from),
+            id_prefix: words.option("prefix").unwrap_or("").into(),
+            submitted_before: ago("older"),
+            submitted_after: ago("younger"),
+        }
     }
 
     fn report(&self, verb: &str, task: &str, words: &Words<'_>) -> (u64, Ask) {
@@ -308,7 +348,7 @@ impl Scene {
         let (lease, holder) = self.leases.get(task).cloned().unwrap_or((0, "c".into()));
         let connection = self.number(words.option("by").unwrap_or(&holder));
         let lease = words.number("lease").unwrap_or(lease);
-        (connection, Ask::Report(vec![TaskReport { id: id(task), lease, kind }]))
+        (connection, Ask::Report(vec![Ok(TaskReport { id: id(task), lease, kind })]))
     }
 
     fn say(&mut self, connection: u64, message: Message) -> Vec<String> {
@@ -319,20 +359,25 @@ impl Scene {
         vec![format!("{who}: {}", words_of(message))]
     }
 
-    fn delivered(&mut self, who: &str, delivery: &Delivery) -> String {
-        let Delivery { slot, lease, attempt, deliveries, .. } = delivery;
+    /// The present submit of a slot, as the store would find it.
+    fn submitted(&self, slot: Slot) -> &Submitted {
         let submitted = self.log.iter().rev().find_map(|record| match record {
-            Record::Submitted(submitted) if submitted.key.slot == *slot => Some(submitted),
+            Record::Submitted(submitted) if submitted.key.slot == slot => Some(&**submitted),
             _ => None,
         });
-        let task = submitted.expect("what is delivered was submitted").id.to_string();
+        submitted.expect("the machine names only what was submitted")
+    }
+
+    fn delivered(&mut self, who: &str, delivery: &Delivery) -> String {
+        let Delivery { slot, lease, attempt, deliveries, .. } = delivery;
+        let task = self.submitted(*slot).id.to_string();
         self.leases.insert(task.clone(), (*lease, who.to_owned()));
         format!("{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}")
     }
 }
 
 /// Words of a line that are no ids.
-const KEYWORDS: [&str; 3] = ["any", "force", "started"];
+const KEYWORDS: [&str; 4] = ["any", "force", "started", "all"];
 
 /// `a1..a3` stands for three ids.
 fn ids_of(words: &Words<'_>) -> Vec<TaskId> {
@@ -343,6 +388,12 @@ fn ids_of(words: &Words<'_>) -> Vec<TaskId> {
         (number(first)..=number(last)).map(|each| id(&format!("{stem}{each}"))).collect()
     };
     words.plain[1..].iter().flat_map(|word| range(word)).collect()
+}
+
+fn state(text: &str) -> State {
+    use State::{Failure, Leased, Queued, Retry, Revoked, Scheduled, Started, Success};
+    let all = [Scheduled, Queued, Leased, Started, Retry, Success, Failure, Revoked];
+    all.into_iter().find(|state| format!("{state:?}") == text).unwrap_or_else(|| panic!("no such state: {text}"))
 }
 
 fn submission(id: TaskId, words: &Words<'_>) -> Submission {
@@ -361,10 +412,20 @@ fn submission(id: TaskId, words: &Words<'_>) -> Submission {
         expires: words.span("expires").map(when),
         result_ttl_ms: words.span("ttl"),
         retry: RetryPolicy {
-            attempts_max: words.number("attempts").unwrap_or(4) as u32,
-            backoff: if words.option("backoff") == Some("fixed") { Backoff::Fixed } else { Backoff::Exponential },
-            jitter: Jitter::None,
-            ..usual
+            attempts_max: words.number("attempts").map_or(usual.attempts_max, |attempts| attempts as u32),
+            backoff: match words.option("backoff") {
+                Some("fixed") => Backoff::Fixed,
+                Some("polynomial") => Backoff::Polynomial,
+                _ => usual.backoff,
+            },
+            delay_ms: words.span("delay").unwrap_or(usual.delay_ms),
+            factor: words.number("factor").map_or(usual.factor, |factor| factor as f64),
+            delay_max_ms: words.span("cap").unwrap_or(usual.delay_max_ms),
+            jitter: match words.option("jitter") {
+                Some("full") => Jitter::Full,
+                Some("equal") => Jitter::Equal,
+                _ => usual.jitter,
+            },
         },
         soft_time_limit_ms: words.span("soft"),
         time_limit_ms: words.span("limit"),
@@ -376,7 +437,7 @@ fn submission(id: TaskId, words: &Words<'_>) -> Submission {
         },
         early_ack: words.option("early_ack").is_some(),
         root_id: words.option("root").unwrap_or("").into(),
-        parent_id: "".into(),
+        parent_id: words.option("parent").unwrap_or("").into(),
         tags: words.list("tag").into_iter().map(Box::from).collect(),
     }
 }
@@ -411,6 +472,7 @@ fn words_of(message: Message) -> String {
         Message::Count { count, .. } => format!("count {count}"),
         Message::Page { tasks, next, .. } => format!("page {} next {next:?}", views(tasks)),
         Message::Workers { workers, .. } => format!("workers {}", workers.len()),
+        Message::BackedUp { .. } => unreachable!("the store answers it"),
         Message::Signal { leases, kind, reason } => format!("signal {kind:?} leases {leases:?} ({reason})"),
         Message::Order(order) => format!("order {order:?}"),
         Message::Transition { task, .. } => format!("sees {}", view(&task)),
@@ -433,6 +495,5 @@ fn view(view: &View) -> String {
         WaitingFor::Nothing => String::new(),
         waits => format!(" for {waits:?}"),
     };
-    let TaskKey { .. } = TaskKey { slot: task.slot, serial: 0 };
     format!("{} {:?}{waits} g{} v{}", view.id, task.state, task.generation, task.version)
 }

@@ -10,7 +10,7 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 
 use super::script::{DAY_MS, LEASE_MS, settings};
 use crate::machine::command::{
-    Ask, CancelTarget, Command, Connect, Effect, Failure, Message, Now, OnConflict, ReportKind, Submission,
+    Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict, ReportKind, Submission,
     SubmitOutcome, TaskReport, When, WorkerInfo,
 };
 use crate::machine::retry::split_mix;
@@ -117,7 +117,11 @@ impl World {
             20..50 => self.submit(peer),
             50..90 => self.report(peer),
             90..95 => self.cancel(peer),
-            95..97 => {
+            95..96 => {
+                let id = self.id();
+                self.ask(peer, Ask::ReplayDead(Dead::Ids(vec![id])));
+            }
+            96..98 => {
                 let id = self.id();
                 self.ask(peer, Ask::Forget(vec![id]));
             }
@@ -231,7 +235,7 @@ impl World {
             4..6 => ReportKind::Fail { error: Failure::default(), last: false },
             _ => ReportKind::Complete(Body { bytes: Bytes::from_static(b"result"), content_type: "".into() }),
         };
-        self.ask(peer, Ask::Report(vec![TaskReport { id, lease, kind }]));
+        self.ask(peer, Ask::Report(vec![Ok(TaskReport { id, lease, kind })]));
     }
 
     fn cancel(&mut self, peer: usize) {
@@ -244,6 +248,14 @@ impl World {
         for effect in fx.list {
             match effect {
                 Effect::Store(record) => self.store(record),
+                Effect::Replay { key, generation, at } => {
+                    let submits = self.log.iter().rev().filter_map(|record| match record {
+                        Record::Submitted(submitted) if submitted.key.slot == key.slot => Some(submitted.clone()),
+                        _ => None,
+                    });
+                    let dead = submits.into_iter().next().expect("only what was submitted is submitted again");
+                    self.store(Record::Submitted(Box::new(dead.again(key, generation, at))));
+                }
                 Effect::Drop(slot) => {
                     // A restart drops again what the log still knows.
                     let dropped = self.promises.remove(&slot);
@@ -251,6 +263,7 @@ impl World {
                     assert!(ended, "what has not ended is not dropped");
                 }
                 Effect::Send(connection, message) => self.receive(connection, message),
+                Effect::Backup { .. } => {}
                 Effect::Close(connection) => {
                     let closed = self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
                     closed.into_iter().for_each(|peer| peer.connection = None);
@@ -347,7 +360,7 @@ impl World {
             self.ask(1, Ask::Credit(4));
             for (id, lease) in std::mem::take(&mut self.peers[1].held) {
                 let body = Body { bytes: Bytes::new(), content_type: "".into() };
-                self.ask(1, Ask::Report(vec![TaskReport { id, lease, kind: ReportKind::Complete(body) }]));
+                self.ask(1, Ask::Report(vec![Ok(TaskReport { id, lease, kind: ReportKind::Complete(body) })]));
             }
         }
         panic!("tasks that never end: {:?}", self.promises);

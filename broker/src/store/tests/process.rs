@@ -197,6 +197,28 @@ fn write_until_the_disk_fails(folder: &Path) {
 }
 
 #[test]
+fn flush_that_does_not_sync_is_refused_at_start_and_later() {
+    let linked_wrongly = &super::super::sync::LINKED_WRONGLY;
+    if let Some(folder) = role() {
+        let (mut store, _) = open(&folder).unwrap();
+        linked_wrongly.store(true, std::sync::atomic::Ordering::SeqCst);
+        store.append(&submit(1, 1, 10));
+        let refused = store.commit().unwrap_err();
+        assert!(matches!(refused, Error::NotSynced), "{refused}");
+        assert_eq!(refused.exit_code(), 16);
+        drop(store);
+        assert!(matches!(open(&folder).unwrap_err(), Error::NotSynced));
+        println!("refused twice");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let child = start("flush_that_does_not_sync_is_refused_at_start_and_later", folder.path(), &[]);
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("refused twice"), "{said}");
+}
+
+#[test]
 fn failing_disk_confirms_nothing_and_loses_nothing() {
     if let Some(folder) = role() {
         write_until_the_disk_fails(&folder);

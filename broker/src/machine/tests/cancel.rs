@@ -1,0 +1,172 @@
+//! Tasks that are cancelled: waiting, running, in trees and by tag.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn a_waiting_task_is_cancelled_for_good_with_no_worker_up() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        submit b in=1h
+            c: Created { state: Scheduled }
+        cancel a b
+            c: ("a", Revoked), ("b", Revoked)
+        restart
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+        after 2h
+            w: closing SessionLost: nothing was heard for the lease time
+            w: closed
+        get a b
+            c: a Revoked g1 v2, b Revoked g1 v2
+    "#]]);
+}
+
+#[test]
+fn a_running_task_is_told_and_its_worker_decides() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        cancel a
+            w: signal Cooperative leases [1] (cancelled)
+            c: ("a", Signalled)
+        fail a
+            w: Ok(Revoked)
+        get a
+            c: a Revoked g1 v5
+        submit b
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
+        start b
+            w: Ok(Started)
+        cancel b
+            w: signal Cooperative leases [2] (cancelled)
+            c: ("b", Signalled)
+        complete b
+            w: Ok(Success)
+        get b
+            c: b Success g1 v5
+    "#]]);
+}
+
+#[test]
+fn a_forced_cancel_revokes_the_lease_after_its_grace() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        cancel a force grace=3s
+            w: signal Force leases [1] (cancelled)
+            c: ("a", Signalled)
+        after 3s
+        complete a
+            w: Err((StaleLease, Some(Revoked)))
+        get a
+            c: a Revoked g1 v5
+    "#]]);
+}
+
+#[test]
+fn a_cancelled_task_whose_worker_is_lost_does_not_run_again() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        cancel a
+            w: signal Cooperative leases [1] (cancelled)
+            c: ("a", Signalled)
+        restart
+        connect c
+            c: welcome new leases []
+        after 15s
+        get a
+            c: a Revoked g1 v5
+    "#]]);
+}
+
+#[test]
+fn a_tree_and_a_tag_are_cancelled_as_a_whole() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit r
+            c: Created { state: Queued }
+        submit r1..r2 root=r
+            c: Created { state: Queued }, Created { state: Queued }
+        submit t1..t2 tag=night
+            c: Created { state: Queued }, Created { state: Queued }
+        cancel root=r
+            c: ("r", Revoked), ("r1", Revoked), ("r2", Revoked)
+        cancel tag=night
+            c: ("t1", Revoked), ("t2", Revoked)
+    "#]]);
+}
+
+#[test]
+fn a_cancel_says_per_id_what_it_did() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+        submit ended
+            c: Created { state: Queued }
+            w: deliver ended lease 1 attempt 1 delivery 1
+        complete ended
+            w: Ok(Success)
+        submit running
+            c: Created { state: Queued }
+            w: deliver running lease 2 attempt 1 delivery 1
+        start running
+            w: Ok(Started)
+        submit later in=1h
+            c: Created { state: Scheduled }
+        submit waiting name=other
+            c: Created { state: Queued }
+        cancel ended running later waiting nobody
+            w: signal Cooperative leases [2] (cancelled)
+            c: ("ended", AlreadyEnded), ("running", Signalled), ("later", Revoked), ("waiting", Revoked), ("nobody", NotFound)
+        get ended running later waiting
+            c: ended Success g1 v4, running Started g1 v4, later Revoked g1 v2, waiting Revoked g1 v2
+        restart
+        connect c
+            c: welcome new leases []
+        get ended later waiting
+            c: ended Success g1 v4, later Revoked g1 v2, waiting Revoked g1 v2
+    "#]]);
+}

@@ -1,0 +1,189 @@
+//! What workers report of their leases, and what is refused.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn a_final_failure_and_a_reject_are_dead_at_once() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        fail a last
+            w: Ok(Failure)
+        submit b
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
+        reject b
+            w: Ok(Failure)
+        get a b
+            c: a Failure g1 v4, b Failure g1 v4
+    "#]]);
+}
+
+#[test]
+fn a_released_task_is_first_in_line_and_no_attempt_is_counted() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        submit b
+            c: Created { state: Queued }
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        release a
+            w: Ok(Queued)
+            w: deliver a lease 2 attempt 1 delivery 1
+        get b
+            c: b Queued for Turn g1 v1
+    "#]]);
+}
+
+#[test]
+fn a_report_that_is_sent_again_counts_once() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        start a
+            w: Ok(Started)
+        complete a
+            w: Ok(Success)
+        complete a
+            w: Ok(Success)
+        start a
+            w: Ok(Success)
+        fail a
+            w: Err((StaleLease, Some(Success)))
+        get a
+            c: a Success g1 v4
+    "#]]);
+}
+
+#[test]
+fn a_report_without_the_current_lease_is_refused() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        connect v runs=job
+            v: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a lease=0
+            w: Err((StaleLease, Some(Leased)))
+        complete a lease=99
+            w: Err((StaleLease, Some(Leased)))
+        complete a by=v
+            v: Err((StaleLease, Some(Leased)))
+        complete nothing lease=1 by=w
+            w: Err((NotFound, None))
+        get a
+            c: a Leased g1 v2
+    "#]]);
+}
+
+#[test]
+fn a_result_over_the_limit_is_a_failure() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a bytes=1001
+            w: Err((ResultTooLarge, Some(Failure)))
+        complete a bytes=1001
+            w: Ok(Failure)
+        get a
+            c: a Failure g1 v4
+    "#]]);
+}
+
+#[test]
+fn progress_needs_the_current_lease() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        progress a
+            w: Ok(Started)
+        get a
+            c: a Started g1 v4
+        progress a lease=99
+            w: Err((StaleLease, Some(Started)))
+        complete a
+            w: Ok(Success)
+        progress a
+            w: Ok(Success)
+        get a
+            c: a Success g1 v5
+    "#]]);
+}
+
+#[test]
+fn what_has_ended_changes_no_more_within_its_generation() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a
+            w: Ok(Success)
+        release a
+            w: Err((StaleLease, Some(Success)))
+        reject a
+            w: Err((StaleLease, Some(Success)))
+        again a
+            w: Err((StaleLease, Some(Success)))
+        cancel a
+            c: ("a", AlreadyEnded)
+        get a
+            c: a Success g1 v4
+        submit a
+            c: NewGeneration { generation: 2, state: Queued }
+            w: deliver a lease 2 attempt 1 delivery 1
+        get a
+            c: a Leased g2 v2
+    "#]]);
+}

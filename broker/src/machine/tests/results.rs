@@ -1,0 +1,178 @@
+//! What readers are told: states, waits, watches, and what is forgotten.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn an_unknown_id_is_not_found_and_never_waiting() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        get a
+            c: a unknown
+        wait a
+            c: came: a unknown
+        forget a
+            c: Err(NotFound)
+        cancel a
+            c: ("a", NotFound)
+    "#]]);
+}
+
+#[test]
+fn waits_are_answered_when_their_condition_holds_or_their_time_is_over() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        connect e
+            e: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        submit a b
+            c: Created { state: Queued }, Created { state: Queued }
+        wait a b by=c for=1m
+        wait a b any by=d for=1m
+        wait b started by=e for=5s
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a
+            d: came: a Success g1 v4, b Queued for Turn g1 v1
+            w: Ok(Success)
+            w: deliver b lease 2 attempt 1 delivery 1
+        after 5s
+            e: time over: b Leased g1 v2
+        complete b
+            c: came: a Success g1 v4, b Success g1 v4
+            w: Ok(Success)
+        wait a b
+            c: came: a Success g1 v4, b Success g1 v4
+    "#]]);
+}
+
+#[test]
+fn a_watch_sees_each_transition_of_ids_that_may_not_exist_yet() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        watch a by=d
+            d: watching a unknown
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a attempts=2
+            d: sees a Queued for Turn g1 v1
+            c: Created { state: Queued }
+            d: sees a Leased g1 v2
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            d: sees a Started g1 v3
+            w: Ok(Started)
+        progress a
+            d: sees a Started g1 v4
+            w: Ok(Started)
+        fail a
+            d: sees a Retry for Time g1 v5
+            w: Ok(Retry)
+        after 1s
+            d: sees a Queued for Turn g1 v6
+            d: sees a Leased g1 v7
+            w: deliver a lease 2 attempt 2 delivery 1
+        complete a
+            d: sees a Started g1 v8
+            d: sees a Success g1 v9
+            w: Ok(Success)
+        forget a
+            d: sees a unknown
+            c: Ok(())
+        submit a
+            d: sees a Queued for Turn g1 v1
+            c: Created { state: Queued }
+            d: sees a Leased g1 v2
+            w: deliver a lease 3 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn only_an_ended_task_can_be_forgotten() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        forget a
+            c: Err(NotFinished)
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a
+            w: Ok(Success)
+        forget a
+            c: Ok(())
+        get a
+            c: a unknown
+        restart
+        connect c
+            c: welcome new leases []
+        get a
+            c: a unknown
+    "#]]);
+}
+
+#[test]
+fn right_after_a_submit_every_reader_sees_the_task() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        get a by=d
+            d: a Queued for Worker g1 v1
+        submit b in=1h
+            c: Created { state: Scheduled }
+        get b by=d
+            d: b Scheduled for Time g1 v1
+    "#]]);
+}
+
+#[test]
+fn many_readers_of_one_task_are_all_told() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        connect e
+            e: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        wait a by=d
+        wait a by=e
+        wait a by=c
+        watch a by=e
+            e: watching a Queued for Turn g1 v1
+        credit w 1
+            w: done
+            e: sees a Leased g1 v2
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a
+            e: sees a Started g1 v3
+            d: came: a Success g1 v4
+            e: came: a Success g1 v4
+            c: came: a Success g1 v4
+            e: sees a Success g1 v4
+            w: Ok(Success)
+    "#]]);
+}

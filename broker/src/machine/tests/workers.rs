@@ -1,0 +1,66 @@
+//! Workers that an operator lists and gives orders.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn a_quiet_worker_gets_no_more_tasks() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        quiet w
+            w: order Quiet
+            c: count 1
+        submit b
+            c: Created { state: Queued }
+        complete a
+            w: Ok(Success)
+        get b
+            c: b Queued for Turn g1 v1
+    "#]]);
+}
+
+#[test]
+fn a_worker_that_was_quiet_works_again_when_it_is_told_to() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        quiet w
+            w: order Quiet
+            c: count 1
+        submit a
+            c: Created { state: Queued }
+        wake w
+            w: order Resume
+            c: count 1
+            w: deliver a lease 1 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn every_worker_is_told_to_shut_down() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        connect v runs=job
+            v: welcome new leases []
+        shutdown
+            w: order Shutdown
+            v: order Shutdown
+            c: count 2
+    "#]]);
+}

@@ -1,0 +1,264 @@
+//! An online backup: a copy of the committed log in a folder of its own, from which a broker can start.
+//!
+//! The log is append-only but for cleaning. So cleaning is held, and a thread copies the chunks that are there, oldest to
+//! newest, while the store goes on. The copy grows in `FOLDER.partial`, gets its file `format` last, without which no broker
+//! takes it for a data folder, and then its name: a backup that fails or is killed leaves nothing that could be served.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use sled::IVec;
+
+use super::Store;
+use super::chunk;
+use super::error::Error;
+use super::folder::{Folder, room_in, sync_folder};
+use super::log::{Log, SEGMENT_BYTES};
+
+/// Chunks written to the copy in one batch.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// What sled adds to the log, while it writes it and afterwards.
+const ROOM_FACTOR: u64 = 2;
+const ROOM_BYTES: u64 = 8 * SEGMENT_BYTES as u64;
+
+/// Why there is no backup. The store goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// One at a time.
+    #[error("another backup is under way")]
+    Busy,
+    /// The folder cannot be the place of a backup.
+    #[error("cannot back up to {}: {reason}", folder.display())]
+    Place {
+        /// The folder that was asked for.
+        folder: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store is being closed, or its disk is nearly full and has to be cleaned.
+    #[error("the backup was given up: the broker closes down, or its disk is nearly full")]
+    GivenUp,
+    /// Reading the log or writing the copy failed.
+    #[error("the backup failed: {0}")]
+    Failed(#[from] Error),
+}
+
+/// A backup under way. Dropping it gives it up and waits for its end.
+#[derive(Debug)]
+pub(super) struct Running {
+    give_up: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.give_up.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            // A panic was caught in it and told to whoever asked.
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl Store {
+    /// Copies everything that is committed into a new folder, which must not exist or be empty, in a thread of its own.
+    /// `done` is called once, from there, with the bytes that were copied; or at once, if nothing can be begun.
+    pub fn start_backup<D>(&mut self, target: PathBuf, done: D)
+    where
+        D: FnOnce(Result<u64, BackupError>) + Send + 'static,
+    {
+        assert!(!self.is_dirty(), "a backup begins between commits");
+        if self.backup_is_running() {
+            return done(Err(BackupError::Busy));
+        }
+        let give_up = Arc::new(AtomicBool::new(false));
+        let copy = Copy {
+            log: self.log.clone(),
+            chunks: self.index.base()..self.index.end(),
+            log_bytes: self.index.log_bytes(),
+            reserve_bytes: self.settings.disk_reserve_bytes,
+            source: self.folder.path().to_owned(),
+            target,
+            give_up: give_up.clone(),
+        };
+        // It gets `done` only once it runs, so that a thread that cannot be started is told too.
+        let (sender, receiver) = mpsc::sync_channel::<D>(1);
+        let run = move || {
+            let outcome = copy.run();
+            if let Ok(done) = receiver.recv() {
+                done(outcome);
+            }
+        };
+        match std::thread::Builder::new().name("backup".into()).spawn(run) {
+            Ok(thread) => {
+                self.backup = Some(Running { give_up, thread: Some(thread) });
+                assert!(sender.send(done).is_ok(), "the thread waits for it");
+            }
+            Err(error) => done(Err(Error::io("start a thread for the backup")(error).into())),
+        }
+    }
+
+    fn backup_is_running(&mut self) -> bool {
+        let ended = |running: &Running| running.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        self.backup.take_if(|running| ended(running));
+        self.backup.is_some()
+    }
+
+    /// Whether a backup needs the chunks that are there. When the disk gets low it is given up: serving comes first. Should
+    /// it be in the middle of its work, it misses a chunk and ends.
+    pub(super) fn holds_cleaning(&mut self) -> bool {
+        if !self.backup_is_running() {
+            return false;
+        }
+        let low = self.disk_is_low();
+        let Some(running) = &self.backup else { return false };
+        if low && !running.give_up.swap(true, Ordering::SeqCst) {
+            tracing::warn!("the disk is nearly full; giving up the backup");
+        }
+        !running.give_up.load(Ordering::SeqCst)
+    }
+}
+
+/// What the thread knows. It shares nothing with the store but sled, which is made for that.
+struct Copy {
+    log: Log,
+    chunks: std::ops::Range<u64>,
+    log_bytes: u64,
+    reserve_bytes: u64,
+    source: PathBuf,
+    target: PathBuf,
+    give_up: Arc<AtomicBool>,
+}
+
+impl Copy {
+    fn run(self) -> Result<u64, BackupError> {
+        tracing::info!(folder = %self.target.display(), bytes = self.log_bytes, "a backup begins");
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.copy())).unwrap_or_else(|_panic| {
+            let reason = "the storage engine panicked while it wrote the copy".to_owned();
+            Err(Error::Failed { reason }.into())
+        });
+        match &outcome {
+            Ok(bytes) => tracing::info!(folder = %self.target.display(), bytes, "the backup is complete"),
+            Err(error) => tracing::warn!(folder = %self.target.display(), %error, "no backup"),
+        }
+        outcome
+    }
+
+    fn copy(&self) -> Result<u64, BackupError> {
+        let (target, parent) = self.place()?;
+        let mut partial = target.clone().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let room = room_in(&parent)?;
+        let needed_bytes = ROOM_FACTOR * self.log_bytes + ROOM_BYTES + self.reserve_bytes;
+        if room.free_bytes < needed_bytes {
+            return Err(Error::NoRoom { place: parent, free_bytes: room.free_bytes, needed_bytes }.into());
+        }
+        // Whoever may read the data may read its backup, and nobody else.
+        let mode = fs::metadata(&self.source).map_or(0o700, |source| source.permissions().mode() & 0o777);
+        DirBuilder::new().mode(mode).create(&partial).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => self
+                .refused(format!("{} is left over from a backup that was interrupted; remove it", partial.display())),
+            _ => self.refused(format!("cannot make {}: {error}", partial.display())),
+        })?;
+        let made = self.fill(&partial).and_then(|bytes| {
+            fs::rename(&partial, &target).map_err(|error| self.refused(format!("cannot name it: {error}")))?;
+            sync_folder(&parent)?;
+            Ok(bytes)
+        });
+        if made.is_err() {
+            if let Err(error) = fs::remove_dir_all(&partial) {
+                tracing::warn!(%error, folder = %partial.display(), "the failed backup is left over");
+            }
+            if self.give_up.load(Ordering::SeqCst) {
+                return Err(BackupError::GivenUp);
+            }
+        }
+        made
+    }
+
+    /// The folder to be made and the one it lies in, links resolved.
+    fn place(&self) -> Result<(PathBuf, PathBuf), BackupError> {
+        let (true, Some(parent), Some(name)) =
+            (self.target.is_absolute(), self.target.parent(), self.target.file_name())
+        else {
+            return Err(self.refused("it is not the absolute path of a new folder"));
+        };
+        let parent = parent.canonicalize().map_err(|error| self.refused(format!("the folder it lies in: {error}")))?;
+        if parent.starts_with(&self.source) {
+            return Err(self.refused("it lies inside the data folder"));
+        }
+        let target = parent.join(name);
+        let taken = || self.refused("it exists and is not an empty folder");
+        match fs::symlink_metadata(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(self.refused(error.to_string())),
+            Ok(found) if !found.is_dir() => return Err(taken()),
+            Ok(_) => {
+                let mut entries = fs::read_dir(&target).map_err(|error| self.refused(error.to_string()))?;
+                if entries.next().is_some() {
+                    return Err(taken());
+                }
+            }
+        }
+        Ok((target, parent))
+    }
+
+    /// Makes the new folder a data folder with these chunks.
+    fn fill(&self, partial: &Path) -> Result<u64, BackupError> {
+        let mut folder = Folder::lock(partial)?;
+        let log = Log::open(folder.path(), true).map_err(|failure| Error::Failed { reason: failure.to_string() })?;
+        let written = self.write_chunks(&folder, &log).and_then(|bytes| {
+            log.flush()?;
+            folder.note(self.chunks.end - 1, log.stable_position())?;
+            Ok(bytes)
+        });
+        log.abandon();
+        let bytes = written?;
+        folder.sync_creation()?;
+        folder.write_format()?;
+        Ok(bytes)
+    }
+
+    fn write_chunks(&self, folder: &Folder, log: &Log) -> Result<u64, BackupError> {
+        let (mut copied, mut batch, mut batch_bytes) = (0, Vec::new(), 0);
+        for number in self.chunks.clone() {
+            if self.give_up.load(Ordering::SeqCst) {
+                return Err(BackupError::GivenUp);
+            }
+            let damaged = |reason| Error::Damaged { folder: self.source.clone(), reason };
+            let bytes = self.log.read_next(number).map_err(damaged)?;
+            chunk::open(number, &bytes).map_err(|fault| damaged(fault.to_string()))?;
+            batch_bytes += bytes.len();
+            batch.push((number, IVec::from(&bytes[..])));
+            if batch_bytes >= BATCH_BYTES || number + 1 == self.chunks.end {
+                self.keep_reserve(folder)?;
+                log.write(&batch, &[])?;
+                copied += batch_bytes as u64;
+                batch.clear();
+                batch_bytes = 0;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// The copy may share its disk with the broker.
+    fn keep_reserve(&self, folder: &Folder) -> Result<(), BackupError> {
+        let free_bytes = folder.room()?.free_bytes;
+        let needed_bytes = self.reserve_bytes + 2 * SEGMENT_BYTES as u64;
+        if free_bytes < needed_bytes {
+            return Err(Error::NoRoom { place: folder.path().to_owned(), free_bytes, needed_bytes }.into());
+        }
+        Ok(())
+    }
+
+    fn refused(&self, reason: impl Into<String>) -> BackupError {
+        BackupError::Place { folder: self.target.clone(), reason: reason.into() }
+    }
+}

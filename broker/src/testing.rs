@@ -1,0 +1,190 @@
+//! A broker for tests: in the test's own process, on a free port, with a temporary folder. It is the real one, with its
+//! log and its disk; only its life is arranged. Part of the library, because the tests of programs that use Celeriac
+//! want it as much as our own.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::error::RunError;
+use crate::server::Broker;
+
+/// A running broker that ends, and takes its folder with it, when it is dropped.
+///
+/// It has a thread and a runtime of its own: a test that blocks does not stop it.
+///
+/// ```
+/// use celeriac_broker::testing::TestBroker;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let broker = TestBroker::start().await;
+/// // Client::connect(&broker.url()), Worker::builder(broker.url()), and so on.
+/// assert!(broker.url().starts_with("celeriac://127.0.0.1:"));
+/// broker.stop().await;
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TestBroker {
+    address: SocketAddr,
+    token: Option<String>,
+    /// Dropped to end the broker.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), RunError>>>,
+}
+
+/// Where a broker listens, or why it does not.
+type Started = Result<SocketAddr, RunError>;
+
+impl TestBroker {
+    /// Starts a broker with the usual settings. It accepts connections when this returns.
+    ///
+    /// # Panics
+    /// When the system has no port, folder or thread for it.
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// As [`TestBroker::start`], with other settings: a token, or a lease short enough for a test to outlive it. The
+    /// data folder is given.
+    ///
+    /// # Panics
+    /// When a setting is out of its bounds, and as [`TestBroker::start`].
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mut config = Config::new(folder.path());
+        change(&mut config);
+        let token = config.token.clone();
+        let (started, starting) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("the system has a runtime for us");
+        let thread = std::thread::Builder::new().name("test-broker".to_owned()).spawn(move || {
+            let outcome = runtime.block_on(serve(config, started, stopped));
+            // What the broker left to the blocking pool is over before the folder goes.
+            drop(runtime);
+            drop(folder);
+            outcome
+        });
+        let thread = thread.expect("the system has a thread for us");
+        match starting.await {
+            Ok(Ok(address)) => Self { address, token, stop: Some(stop), thread: Some(thread) },
+            Ok(Err(error)) => panic!("the broker does not start: {error}"),
+            Err(_) => panic!("the broker's thread ended before it began"),
+        }
+    }
+
+    /// What clients and workers connect to, the token included.
+    pub fn url(&self) -> String {
+        match &self.token {
+            Some(token) => format!("celeriac://{token}@{}", self.address),
+            None => format!("celeriac://{}", self.address),
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends the broker in good order and removes its folder. Dropping it does the same, and holds the thread it is
+    /// dropped on for as long.
+    ///
+    /// # Panics
+    /// When the broker had failed.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            let outcome = joined.expect("joining does not panic").expect("the broker's thread does not panic");
+            outcome.expect("the broker ends in good order");
+        }
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // The test has its verdict by now; what the broker says can only be told.
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the broker of a test failed"),
+                Err(_) => tracing::error!("the broker of a test panicked"),
+            }
+        }
+    }
+}
+
+async fn serve(
+    config: Config,
+    started: oneshot::Sender<Started>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), RunError> {
+    let broker = match Broker::open(config).await {
+        Ok(broker) => broker,
+        Err(error) => {
+            // Its receiver panics with it.
+            let _ = started.send(Err(error));
+            return Ok(());
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let address = listener.local_addr().expect("it was bound");
+    // A test that waits no longer has dropped the other half of `stopped` too.
+    let _ = started.send(Ok(address));
+    let shutdown = async {
+        // The sender is never used: dropping it is what ends the broker.
+        let _ = stopped.await;
+    };
+    broker.serve(listener, shutdown).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// A broker, and where its folder is.
+    async fn start() -> (TestBroker, std::path::PathBuf) {
+        let mut folder = std::path::PathBuf::new();
+        let broker = TestBroker::start_with(|config| folder.clone_from(&config.data)).await;
+        (broker, folder)
+    }
+
+    #[tokio::test]
+    async fn a_test_broker_accepts_connections_until_it_is_stopped_and_leaves_no_folder() {
+        let (broker, folder) = start().await;
+        let address = broker.address();
+        TcpStream::connect(address).await.expect("it listens");
+        assert!(folder.is_dir());
+        broker.stop().await;
+        assert!(TcpStream::connect(address).await.is_err());
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn a_test_broker_that_is_dropped_leaves_no_folder_either() {
+        let (broker, folder) = start().await;
+        let _connected = TcpStream::connect(broker.address()).await.expect("it listens");
+        drop(broker);
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn the_url_of_a_test_broker_names_its_token() {
+        let broker = TestBroker::start_with(|config| config.token = Some("s3cret-of-sixteen".to_owned())).await;
+        assert_eq!(broker.url(), format!("celeriac://s3cret-of-sixteen@{}", broker.address()));
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the broker does not start")]
+    async fn settings_that_no_broker_runs_with_end_the_test() {
+        TestBroker::start_with(|config| config.lease_ms = 0).await;
+    }
+}

@@ -1,0 +1,142 @@
+//! Finding tasks, and one task in full: `tasks`, `show`, and `cancel` of many at once.
+
+use celeriac_client::{Client, Submission};
+use celeriac_proto::wire::{self, task_report::Report};
+use tempfile::TempDir;
+
+use crate::process::{Broker, documents};
+use crate::worker::Worker;
+
+fn started() -> (Broker, TempDir) {
+    let data = TempDir::new().expect("a folder");
+    (Broker::start(data.path(), &[]), data)
+}
+
+/// What the command line has no flags for: lineage, and many tasks at once.
+fn submit_all(broker: &Broker, submissions: Vec<Submission>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    runtime.block_on(async {
+        let client = Client::connect(&format!("celeriac://{}", broker.address)).await.expect("connected");
+        let outcomes = client.submit_many(submissions).await.expect("answered");
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        client.close().await;
+    });
+}
+
+fn ids(broker: &Broker, arguments: &[&str]) -> Vec<String> {
+    let ended = broker.run(&[&["tasks", "--json"], arguments].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    documents(&ended.stdout).iter().map(|task| task["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn tasks_are_found_by_everything_one_knows_of_them() {
+    let (broker, _data) = started();
+    broker.run(&["submit", "songs.cluster", "--id", "a-1", "--queue", "songs", "--tag", "x"]);
+    broker.run(&["submit", "songs.cluster", "--id", "a-2", "--countdown", "1h"]);
+    broker.run(&["submit", "mail.send", "--id", "b-1", "--tag", "x", "--tag", "y"]);
+    submit_all(&broker, vec![Submission::new("songs.part").task_id("c-1").root_id("a-1").parent_id("a-1")]);
+    for (arguments, found) in [
+        ([].as_slice(), ["a-1", "a-2", "b-1", "c-1"].as_slice()),
+        (&["--queue", "songs"], &["a-1"]),
+        (&["--queue", "none-of-this-name"], &[]),
+        (&["--state", "scheduled"], &["a-2"]),
+        (&["--state", "SCHEDULED", "--state", "queued"], &["a-1", "a-2", "b-1", "c-1"]),
+        (&["--name", "songs.cluster"], &["a-1", "a-2"]),
+        (&["--tag", "x"], &["a-1", "b-1"]),
+        (&["--tag", "x", "--id-prefix", "b"], &["b-1"]),
+        (&["--root", "a-1"], &["c-1"]),
+        (&["--older-than", "1h"], &[]),
+        (&["--newer-than", "1h"], &["a-1", "a-2", "b-1", "c-1"]),
+    ] {
+        assert_eq!(ids(&broker, arguments), found, "{arguments:?}");
+    }
+    let table = broker.run(&["tasks", "--tag", "y"]);
+    assert!(table.stdout.starts_with("ID ") && table.stdout.lines().count() == 2, "{table:?}");
+}
+
+#[test]
+fn a_listing_goes_on_over_its_pages() {
+    let (broker, _data) = started();
+    submit_all(&broker, (0..1_100).map(|n| Submission::new("n").task_id(format!("{n:04}"))).collect());
+    assert_eq!(ids(&broker, &[]).len(), 100);
+    assert_eq!(ids(&broker, &["--limit", "1050"]).len(), 1_050);
+    let mut all = ids(&broker, &["--all"]);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 1_100);
+    let cut = broker.run(&["tasks", "--limit", "2"]).stdout;
+    assert_eq!((cut.lines().count(), cut.contains("--all shows them")), (4, true), "{cut}");
+    let whole = broker.run(&["tasks", "--limit", "1100"]).stdout;
+    assert!(!whole.contains("--all shows them"), "nothing is left out");
+}
+
+#[test]
+fn the_history_of_a_task_has_its_attempts_with_their_tracebacks() {
+    let (broker, _data) = started();
+    let mut worker = Worker::connect(&broker, "songs.cluster");
+    broker.run(&["submit", "songs.cluster", "--id", "a", "--tag", "x", "--header", "k=v"]);
+    let child = Submission::new("songs.part").task_id("child").root_id("a").parent_id("a");
+    submit_all(&broker, vec![child]);
+    let delivery = worker.receive();
+    worker.report(&delivery, Report::Started(wire::Started {}));
+    let meta = "{\"percent\":40}".into();
+    worker.report(&delivery, Report::Progress(wire::ProgressReport { state: "DECODING".to_owned(), meta }));
+    let traceback = "at songs.py:7\n  decode(\u{1b}[2J)".to_owned();
+    let kind = "ValueError".to_owned();
+    let error = wire::TaskError { kind, message: "no song".to_owned(), traceback, ..Default::default() };
+    worker.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: true }));
+
+    let shown = broker.run(&["show", "a"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    for text in [
+        "FAILURE",
+        "header      k=v",
+        "started on worker-1",
+        "DECODING {\"percent\":40}",
+        "attempt 1: ValueError: no song",
+        "    at songs.py:7\n      decode(\\u{1b}[2J)\n",
+        "ended as FAILURE",
+        "SUBMITTED BY THIS TASK",
+        "child",
+    ] {
+        assert!(shown.stdout.contains(text), "{text}: {}", shown.stdout);
+    }
+    let document = documents(&broker.run(&["show", "a", "--json"]).stdout).remove(0);
+    assert_eq!(document["children"], serde_json::json!(["child"]));
+    assert_eq!(document["errors"][0]["kind"], "ValueError");
+    assert_eq!(broker.run(&["show", "child", "--json"]).code, Some(0));
+    let unknown = broker.run(&["show", "nobody"]);
+    assert_eq!((unknown.code, unknown.stdout.contains("UNKNOWN")), (Some(4), true), "{unknown:?}");
+}
+
+#[test]
+fn a_history_ends_with_the_result() {
+    let (broker, _data) = started();
+    let mut worker = Worker::connect(&broker, "songs.cluster");
+    broker.run(&["submit", "songs.cluster", "--id", "a"]);
+    worker.complete(b"{\"bpm\":114}", "");
+    let shown = broker.run(&["show", "a"]);
+    assert!(shown.stdout.ends_with("RESULT\n  {\"bpm\":114}\n"), "{shown:?}");
+}
+
+#[test]
+fn many_tasks_are_cancelled_by_tag_and_by_root() {
+    let (broker, _data) = started();
+    for id in ["a", "b"] {
+        broker.run(&["submit", "songs.cluster", "--id", id, "--tag", "x"]);
+    }
+    broker.run(&["submit", "songs.cluster", "--id", "root"]);
+    submit_all(&broker, vec![Submission::new("songs.part").task_id("child").root_id("root").parent_id("root")]);
+    let cancelled = |arguments: &[&str]| {
+        let ended = broker.run(&[&["cancel", "--yes", "--json"], arguments].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let outcome = |document: &serde_json::Value| format!("{} {}", document["id"], document["outcome"]);
+        documents(&ended.stdout).iter().map(outcome).collect::<Vec<_>>()
+    };
+    assert_eq!(cancelled(&["--tag", "x"]), ["\"a\" \"revoked\"", "\"b\" \"revoked\""]);
+    assert_eq!(cancelled(&["--root", "root"]), ["\"root\" \"revoked\"", "\"child\" \"revoked\""]);
+    assert_eq!(cancelled(&["--tag", "x"]), [""; 0]);
+    assert_eq!(broker.run(&["cancel", "--yes", "--tag", "x"]).stdout, "no unfinished task matches\n");
+    assert_eq!(broker.run(&["status", "child", "--json"]).stdout.matches("REVOKED").count(), 1);
+}

@@ -1,0 +1,112 @@
+//! What is different on a terminal: questions before what cannot be undone, and `top` on the whole screen.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use tempfile::TempDir;
+
+use crate::process::{Broker, documents, within_deadline};
+
+/// A program on a terminal of its own, with the test at the keys.
+struct Terminal {
+    keys: File,
+    child: Child,
+    seen: String,
+}
+
+impl Terminal {
+    fn open(mut command: Command) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&master).expect("granted");
+        unlockpt(&master).expect("unlocked");
+        let path = ptsname(&master, Vec::new()).expect("a name").into_string().expect("text");
+        let side = || Stdio::from(File::options().read(true).write(true).open(&path).expect("opened"));
+        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("the binary starts");
+        // The command would hold the terminal open.
+        drop(command);
+        Self { keys: master.into(), child, seen: String::new() }
+    }
+
+    /// Reads until this text was seen.
+    fn wait_for(&mut self, text: &str) {
+        while !self.seen.contains(text) {
+            assert!(self.read(), "ended without {text:?}: {:?}", self.seen);
+        }
+    }
+
+    /// False at the end, which Linux tells as an error.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let mut reader = self.keys.try_clone().expect("cloned");
+        match within_deadline(move || reader.read(&mut buffer).map(|length| buffer[..length].to_vec())) {
+            Ok(bytes) if !bytes.is_empty() => {
+                self.seen.push_str(&String::from_utf8_lossy(&bytes));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("pressed");
+    }
+
+    /// The exit code, and all that was shown.
+    fn end(mut self) -> (Option<i32>, String) {
+        while self.read() {}
+        let mut child = self.child;
+        (within_deadline(move || child.wait().expect("it ends").code()), self.seen)
+    }
+}
+
+fn started() -> (Broker, TempDir) {
+    let data = TempDir::new().expect("a folder");
+    (Broker::start(data.path(), &[]), data)
+}
+
+#[test]
+fn a_purge_asks_and_does_nothing_without_a_yes() {
+    let (broker, _data) = started();
+    broker.run(&["submit", "songs.cluster", "--id", "a"]);
+    for (answer, code, state) in [("\n", 1, "QUEUED"), ("no\n", 1, "QUEUED"), ("y\n", 0, "REVOKED")] {
+        let mut terminal = Terminal::open(broker.command(&["queues", "purge", "default"]));
+        terminal.wait_for("Revoke 1 waiting task of the queue default? [y/N] ");
+        terminal.press(answer);
+        let (ended, shown) = terminal.end();
+        assert_eq!(ended, Some(code), "{shown}");
+        assert_eq!(documents(&broker.run(&["status", "a", "--json"]).stdout)[0]["state"], state);
+    }
+}
+
+#[test]
+fn top_takes_the_screen_and_gives_it_back() {
+    let (broker, _data) = started();
+    broker.run(&["submit", "songs.cluster", "--queue", "songs"]);
+    for key in ["q", "\u{3}"] {
+        let mut terminal = Terminal::open(broker.command(&["top"]));
+        terminal.wait_for("\u{1b}[?1049h");
+        terminal.wait_for("songs");
+        // The second frame has rates.
+        terminal.wait_for("in 0.0/s");
+        terminal.press(key);
+        let (code, shown) = terminal.end();
+        assert_eq!(code, Some(0), "{shown:?}");
+        assert!(shown.ends_with("\u{1b}[?25h\u{1b}[?7h\u{1b}[?1049l"), "{shown:?}");
+    }
+}
+
+#[test]
+fn top_stays_when_the_broker_goes_and_ends_well_when_it_is_told_to() {
+    let (broker, _data) = started();
+    let mut terminal = Terminal::open(broker.command(&["top", "--timeout", "1"]));
+    terminal.wait_for("QUEUE");
+    broker.stop("TERM");
+    terminal.wait_for("no answer within 1s");
+    let pid = terminal.child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().expect("kill runs").success());
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(0), "{shown:?}");
+    assert!(shown.ends_with("\u{1b}[?1049l"), "{shown:?}");
+}

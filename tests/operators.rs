@@ -1,0 +1,172 @@
+//! What operators do with queues, dead tasks and workers, through the client.
+
+use std::time::Duration;
+
+use celeriac_client::{
+    Client, Error, ErrorCode, QueueSettings, State, Submission, TaskFilter, WaitingFor, WorkerOrder,
+};
+use celeriac_tests::{BrokerProcess, PATIENCE, Pool, until};
+use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
+
+async fn client(broker: &BrokerProcess) -> Client {
+    Client::connect(&broker.url()).await.expect("the broker takes clients")
+}
+
+/// Knows `fine`, which succeeds, and `broken`, which fails for good.
+fn worker(broker: &BrokerProcess) -> WorkerBuilder {
+    Worker::builder(broker.url())
+        .queues(["default"])
+        .register_fn("fine", |_: Context, (): ()| async { Ok::<_, TaskFailure>(()) })
+        .register_fn("broken", |_: Context, (): ()| async { Err::<(), _>(TaskFailure::fatal("Broken", "for good")) })
+}
+
+fn ids(page: &celeriac_client::TaskPage) -> Vec<&str> {
+    page.tasks.iter().map(|task| task.id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_paused_queue_stays_paused_over_a_restart() {
+    let mut broker = BrokerProcess::start().await;
+    let before = client(&broker).await;
+    before.pause_queues(&["default"]).await.expect("answered");
+    let task = before.submit::<()>(Submission::new("fine").task_id("task")).await.expect("a pause stops no submit");
+    assert_eq!(task.info().await.expect("known").waiting_for, WaitingFor::Queue);
+    broker.kill().await;
+    broker.restart().await;
+    let after = client(&broker).await;
+    let _pool = Pool::start(worker(&broker));
+    let free = after.submit::<()>(Submission::new("fine").queue("default").task_id("free")).await.expect("submitted");
+    until("the worker is there", || async { !after.workers().await.expect("answered").is_empty() }).await;
+    let infos = after.info(&["task", "free"]).await.expect("answered");
+    assert!(infos.iter().all(|info| info.waiting_for == WaitingFor::Queue), "{infos:?}");
+    after.resume_queues(&["default"]).await.expect("answered");
+    free.get(PATIENCE).await.expect("it succeeds");
+    after.result::<()>("task").get(PATIENCE).await.expect("it succeeds");
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_again() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    let bounded = QueueSettings { tasks_max: Some(1), ..QueueSettings::default() };
+    client.configure_queue("small", bounded).await.expect("answered");
+    let submit = || client.submit::<()>(Submission::new("fine").queue("small"));
+    submit().await.expect("there is room");
+    match submit().await {
+        Err(Error::Refused { code, retryable, retry_after, .. }) => {
+            assert_eq!((code, retryable), (ErrorCode::QueueFull, true));
+            assert!(retry_after.is_some());
+        }
+        other => panic!("not refused but {:?}", other.map(|handle| handle.id().to_owned())),
+    }
+    assert_eq!(client.purge_queue("small").await.expect("answered"), 1);
+    submit().await.expect("there is room again");
+    assert_eq!(client.delete_queue("small").await.expect("answered"), 1);
+    assert!(client.queue("small").await.expect("answered").is_none());
+}
+
+#[tokio::test]
+async fn a_queue_gives_its_tasks_the_times_they_do_not_name() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    let hour = Duration::from_secs(3_600);
+    let settings = QueueSettings { expires_in: Some(Duration::from_millis(100)), ..QueueSettings::default() };
+    client.configure_queue("default", settings).await.expect("answered");
+    let short = client.submit::<()>(Submission::new("fine")).await.expect("submitted");
+    let long = client.submit::<()>(Submission::new("fine").expires_in(hour)).await.expect("submitted");
+    assert!(matches!(short.get(PATIENCE).await, Err(Error::TaskRevoked { .. })));
+    assert_eq!(long.state().await.expect("known"), State::Queued);
+}
+
+#[tokio::test]
+async fn a_queue_tells_its_figures() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    let hour = Duration::from_secs(3_600);
+    client.submit::<()>(Submission::new("nobody")).await.expect("submitted");
+    client.submit::<()>(Submission::new("nobody").countdown(hour)).await.expect("submitted");
+    let _pool = Pool::start(worker(&broker));
+    let broken = client.submit::<()>(Submission::new("broken")).await.expect("submitted");
+    broken.get(PATIENCE).await.expect_err("it fails");
+    let queue = client.queue("default").await.expect("answered").expect("it is there");
+    assert_eq!((queue.ready, queue.scheduled, queue.leased, queue.dead), (1, 1, 0, 1), "{queue:?}");
+    assert_eq!((queue.submitted_total, queue.ended_total, queue.workers), (3, 1, 1), "{queue:?}");
+    assert!(queue.bytes > 0, "{queue:?}");
+    until("the oldest has an age, and the rates of the last seconds are told", || async {
+        let queue = client.queue("default").await.expect("answered").expect("it is there");
+        queue.oldest_ready > Duration::ZERO && queue.submitted_per_second > 0.0 && queue.ended_per_second > 0.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dead_tasks_are_listed_replayed_and_discarded() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    let pool = Pool::start(worker(&broker));
+    for id in ["dead-1", "dead-2", "dead-3"] {
+        let tag = if id == "dead-3" { "keep" } else { "again" };
+        let dead = client.submit::<()>(Submission::new("broken").task_id(id).tag(tag)).await.expect("submitted");
+        dead.get(PATIENCE).await.expect_err("it fails");
+    }
+    pool.stop().await;
+    let filter = || TaskFilter::new().state(State::Failure);
+    let page = client.tasks(filter(), 2, None).await.expect("answered");
+    assert_eq!(ids(&page), ["dead-1", "dead-2"]);
+    assert_eq!(page.tasks[0].errors.len(), 1, "{:?}", page.tasks[0]);
+    let page = client.tasks(filter(), 2, page.cursor).await.expect("answered");
+    assert_eq!(ids(&page), ["dead-3"]);
+
+    assert_eq!(client.replay_dead(&["dead-1"]).await.expect("answered"), 1);
+    assert_eq!(client.replay_dead_matching(filter().tag("again")).await.expect("answered"), 1);
+    assert_eq!(client.discard_dead(&["dead-3"]).await.expect("answered"), 1);
+    let infos = client.info(&["dead-1", "dead-2", "dead-3"]).await.expect("answered");
+    let seen: Vec<_> = infos.iter().map(|info| (info.state, info.generation)).collect();
+    assert_eq!(seen, [(State::Queued, 2), (State::Queued, 2), (State::Unknown, 0)]);
+}
+
+#[tokio::test]
+async fn tasks_are_listed_by_what_they_are() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    let hour = Duration::from_secs(3_600);
+    let tasks = [
+        Submission::new("song").task_id("song-1").tag("night"),
+        Submission::new("song").task_id("song-2").queue("songs").countdown(hour),
+        Submission::new("film").task_id("film-1").root_id("song-1").parent_id("song-1"),
+    ];
+    client.submit_many(tasks).await.expect("answered");
+    let cases = [
+        (TaskFilter::new().queue("songs"), vec!["song-2"]),
+        (TaskFilter::new().state(State::Scheduled), vec!["song-2"]),
+        (TaskFilter::new().name("song"), vec!["song-1", "song-2"]),
+        (TaskFilter::new().tag("night"), vec!["song-1"]),
+        (TaskFilter::new().id_prefix("film-"), vec!["film-1"]),
+        (TaskFilter::new().root_id("song-1"), vec!["film-1"]),
+    ];
+    for (filter, expected) in cases {
+        let page = client.tasks(filter.clone(), 100, None).await.expect("answered");
+        assert_eq!(ids(&page), expected, "{filter:?}");
+        assert!(page.cursor.is_none());
+    }
+}
+
+#[tokio::test]
+async fn workers_are_listed_quieted_and_shut_down() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    let pool = Pool::start(worker(&broker).instance("the-one").concurrency(3));
+    until("it is listed", || async { client.workers().await.expect("answered").len() == 1 }).await;
+    let worker = client.workers().await.expect("answered").remove(0);
+    assert_eq!((worker.instance_id.as_str(), worker.concurrency, worker.quiet), ("the-one", 3, false));
+    assert_eq!((worker.pid, worker.task_names.len()), (std::process::id(), 2));
+    client.order_workers(&["the-one"], WorkerOrder::Quiet).await.expect("answered");
+    until("it is quiet", || async { client.workers().await.expect("answered")[0].quiet }).await;
+    let waits = client.submit::<()>(Submission::new("fine")).await.expect("submitted");
+    assert_eq!(waits.state().await.expect("known"), State::Queued);
+    client.order_workers(&["the-one"], WorkerOrder::Resume).await.expect("answered");
+    waits.get(PATIENCE).await.expect("it succeeds");
+    client.order_workers(&["the-one"], WorkerOrder::Shutdown).await.expect("answered");
+    pool.ended().await;
+    until("it is gone", || async { client.workers().await.expect("answered").is_empty() }).await;
+}

@@ -1,0 +1,126 @@
+//! Hooks around runs.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
+use celeriac_proto::wire::{CancelSignal, server_frame};
+use celeriac_worker::{Context, Middleware, TaskFailure, Worker, task};
+
+use crate::broker::{Broker, delivery, run};
+
+#[task]
+async fn fail(kind: String) -> Result<(), TaskFailure> {
+    match kind.as_str() {
+        "not" => Ok(()),
+        "final" => Err(TaskFailure::fatal("Broken", "for good")),
+        "panic" => panic!("wanted"),
+        "hang" => std::future::pending().await,
+        _ => Err(TaskFailure::new("Busy", "not now")),
+    }
+}
+
+/// Writes down what it is told.
+struct Notes {
+    name: &'static str,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Notes {
+    fn note(&self, context: &Context, what: &str) {
+        self.lines.lock().expect("unpoisoned").push(format!("{} {} {what}", self.name, context.id()));
+    }
+}
+
+impl Middleware for Notes {
+    fn before(&self, context: &Context) {
+        self.note(context, "before");
+    }
+
+    fn after_success(&self, context: &Context, _elapsed: Duration) {
+        self.note(context, "success");
+    }
+
+    fn after_failure(&self, context: &Context, failure: &TaskFailure, _elapsed: Duration) {
+        self.note(context, &format!("failure {}", failure.kind()));
+    }
+
+    fn after_retry(&self, context: &Context, failure: &TaskFailure, _elapsed: Duration) {
+        self.note(context, &format!("retry {}", failure.kind()));
+    }
+
+    fn after_drop(&self, context: &Context, _elapsed: Duration) {
+        self.note(context, "drop");
+    }
+
+    fn after(&self, context: &Context, _elapsed: Duration) {
+        self.note(context, "after");
+    }
+}
+
+/// Panics whatever it is told.
+struct Panicking;
+
+impl Middleware for Panicking {
+    fn before(&self, _context: &Context) {
+        panic!("before");
+    }
+
+    fn after(&self, _context: &Context, _elapsed: Duration) {
+        panic!("after");
+    }
+}
+
+#[tokio::test]
+async fn middleware_is_told_of_every_run_and_how_it_ended_before_the_broker_is() {
+    let broker = Broker::start().await;
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::new(Notes { name: "a", lines: lines.clone() });
+    let _worker = run(Worker::builder(broker.url()).concurrency(1).register(fail).middleware(notes));
+    let (mut session, _) = broker.welcome().await;
+    let cases = [
+        ("[\"not\"]", "success"),
+        ("[\"final\"]", "failure Broken"),
+        ("[\"busy\"]", "retry Busy"),
+        ("[\"panic\"]", "retry panic"),
+        ("[7]", "failure invalid_arguments"),
+    ];
+    for (lease, (arguments, expected)) in (1..).zip(cases) {
+        session.deliver([delivery(lease, "fail", &format!("[{arguments}, {{}}]"))]).await;
+        session.reports(2).await;
+        let told = std::mem::take(&mut *lines.lock().expect("unpoisoned"));
+        let expected = ["before", expected, "after"].map(|what| format!("a task-{lease} {what}"));
+        assert_eq!(told, expected);
+    }
+    let mut last = delivery(6, "fail", "[[\"busy\"], {}]");
+    last.attempt = last.attempts_max;
+    session.deliver([last]).await;
+    session.reports(2).await;
+    assert_eq!(lines.lock().expect("unpoisoned")[1], "a task-6 failure Busy");
+    lines.lock().expect("unpoisoned").clear();
+
+    session.deliver([delivery(7, "fail", "[[\"hang\"], {}]")]).await;
+    session.reports(1).await;
+    let force = CancelSignal { leases: vec![7], kind: SignalKind::Force.into(), reason: "test".to_owned() };
+    session.push(server_frame::Body::CancelSignal(force)).await;
+    assert_eq!(session.words(1).await, ["7 release"]);
+    assert_eq!(*lines.lock().expect("unpoisoned"), ["a task-7 before", "a task-7 drop", "a task-7 after"]);
+}
+
+#[tokio::test]
+async fn several_middlewares_are_called_in_order_and_one_that_panics_harms_nobody() {
+    let broker = Broker::start().await;
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let notes = |name| Arc::new(Notes { name, lines: lines.clone() });
+    let builder = Worker::builder(broker.url()).concurrency(1).register(fail);
+    let _worker = run(builder.middleware(notes("a")).middleware(Arc::new(Panicking)).middleware(notes("b")));
+    let (mut session, _) = broker.welcome().await;
+    for lease in 1..=2 {
+        session.deliver([delivery(lease, "fail", "[[\"not\"], {}]")]).await;
+        assert_eq!(session.words(2).await, [format!("{lease} started"), format!("{lease} complete null")]);
+        let told = std::mem::take(&mut *lines.lock().expect("unpoisoned"));
+        let expected = ["a before", "b before", "a success", "b success", "a after", "b after"];
+        let expected = expected.map(|line| line.replace(' ', &format!(" task-{lease} ")));
+        assert_eq!(told, expected);
+    }
+}
