@@ -1,4 +1,5 @@
-//! The Celeriac broker as a library: one call, [`run`], serves one data folder on one listener.
+//! The Celeriac broker as a library: one call, [`run`], serves one data folder on one listener; [`check`] looks at
+//! a folder that no broker uses.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | `error` | why a broker ends |
 //! | `record` | what machine and store agree on |
 //! | `clock` | the one file that reads the time |
+//! | [`testing`] | a broker in the process of a test, for users of the crates too |
 
 mod clock;
 mod commit;

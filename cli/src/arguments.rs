@@ -36,6 +36,8 @@ pub(crate) struct Arguments {
 }
 
 /// What every client command needs to know.
+// Its texts are for `--help`, where brackets are no links.
+#[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Args)]
 pub(crate) struct Global {
     /// Where the broker is: celeriac://[token@]host:port [default: celeriac://127.0.0.1:23537]

@@ -21,12 +21,13 @@ pub fn celeriac_binary() -> &'static Path {
     })
 }
 
-/// The program of the worker processes, for those whom cargo does not tell where it is.
+/// The program of the worker processes, for those whom cargo does not tell where it is. `CELERIAC_TEST_WORKER` names one
+/// to use in its place.
 ///
 /// # Panics
 /// When it cannot be built.
 pub fn worker_binary() -> PathBuf {
-    build("celeriac-test-worker")
+    std::env::var_os("CELERIAC_TEST_WORKER").map_or_else(|| build("celeriac-test-worker"), PathBuf::from)
 }
 
 /// nextest starts a process for each test; those of one run share one build.

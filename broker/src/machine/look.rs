@@ -10,7 +10,7 @@ use super::task::Task;
 use crate::record::{Slot, State};
 
 /// Slots looked at for one page of a listing: some milliseconds. A page that is cut short by it has a cursor like any other.
-const SLOTS_PER_PAGE: u32 = 500_000;
+const SLOTS_PER_PAGE: u32 = 150_000;
 
 impl Machine {
     pub(super) fn views(&self, ids: &[TaskId], with_result: bool) -> Vec<View> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::task_report::Report as Outcome;
 use celeriac_proto::wire::{
-    Backoff, Backup, Cancel, ClientFrame, Complete, ConfigureQueue, Credit, DeleteQueue, DiscardDead, Fail, Forget, Get,
-    Goodbye, Heartbeat, Hello, Jitter, ListQueues, ListTasks, ListWorkers, OnConflict, OrderWorkers, PauseQueues,
+    Backoff, Backup, Cancel, ClientFrame, Complete, ConfigureQueue, Credit, DeleteQueue, DiscardDead, Fail, Forget,
+    Get, Goodbye, Heartbeat, Hello, Jitter, ListQueues, ListTasks, ListWorkers, OnConflict, OrderWorkers, PauseQueues,
     ProgressReport, Publish, PurgeQueue, QueueSettings, QueueSubscription, Reject, Release, ReplayDead, Report,
     RetryLater, RetryPolicy, Started, Submit, Subscribe, Task, TaskError, TaskFilter, TaskReport, TaskState,
     Unsubscribe, Unwatch, Wait, Watch, WorkerInfo, cancel, order, wait,

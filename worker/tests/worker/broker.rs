@@ -84,7 +84,8 @@ impl Session {
             protocol: 1,
             session_id: "session".to_owned(),
             resumed,
-            heartbeat_ms: 20,
+            // Far above what a panic takes to print its backtrace, during which this peer is silent too.
+            heartbeat_ms: 500,
             lease_ms: 15_000,
             limits: Some(limits),
             leases: leases.to_vec(),

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::check;
+use super::{check, script};
 
 #[test]
 fn a_silent_worker_loses_its_leases_and_its_report_is_refused() {
@@ -405,4 +405,12 @@ fn heartbeats_renew_all_leases_of_a_session_at_once() {
         get a1 a2 a3
             c: a1 Queued for Worker g1 v3, a2 Queued for Worker g1 v3, a3 Queued for Worker g1 v3
     "#]]);
+}
+
+#[test]
+fn a_task_is_handed_out_twenty_times_unless_it_says_otherwise() {
+    let death = "connect w runs=job\ncredit w 1\nlose w\nafter 15s\n";
+    let said = script::run(&format!("connect c\nsubmit a\n{}get a\n", death.repeat(21)));
+    assert_eq!(said.matches("w: deliver a").count(), 20, "{said}");
+    assert!(said.trim_end().ends_with("c: a Failure g1 v41"), "{said}");
 }
