@@ -152,6 +152,8 @@ pub struct Changed {
     pub version: u32,
     /// When this transition happened.
     pub at: Timestamp,
+    /// Who made it happen.
+    pub actor: Actor,
     /// The current lease, or the last one.
     pub lease: Lease,
     /// Whose lease it is; `None` when the task is not leased.
@@ -172,6 +174,17 @@ pub struct Changed {
     /// With REVOKED; empty otherwise.
     pub revoked_reason: Box<str>,
     pub cancel_requested: bool,
+}
+
+/// Who makes a task change its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// The broker itself: it hands out, it lets time pass, it finds a worker lost.
+    Broker,
+    /// The worker that holds or held the lease.
+    Worker,
+    /// Another client, by its instance.
+    Client(Box<str>),
 }
 
 /// Opaque bytes and what they are.

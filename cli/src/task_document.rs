@@ -45,6 +45,7 @@ pub(crate) struct TaskDocument<'a> {
     result: Option<Box<RawValue>>,
     result_content_type: &'a str,
     revoked_reason: &'a str,
+    actor: &'a str,
     cancel_requested: bool,
 }
 
@@ -98,6 +99,7 @@ impl<'a> TaskDocument<'a> {
             result: has_result.then(|| embed(&task.result, &task.result_content_type)),
             result_content_type: &task.result_content_type,
             revoked_reason: &task.revoked_reason,
+            actor: &task.actor,
             cancel_requested: task.cancel_requested,
         }
     }

@@ -50,6 +50,7 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String
         ("finished", time(task.finished_at)),
         ("kept until", time(task.forget_at)),
         ("worker", clean(&task.worker)),
+        ("changed by", clean(&task.actor)),
         ("attempts", attempts(task)),
         ("deliveries", if task.deliveries > 1 { task.deliveries.to_string() } else { String::new() }),
         ("generation", if task.generation > 1 { task.generation.to_string() } else { String::new() }),

@@ -208,6 +208,9 @@ pub struct TaskInfo {
     pub result_content_type: String,
     /// Why it was revoked, e.g. `expired`, `cancelled`, `replaced`.
     pub revoked_reason: String,
+    /// Who made the latest transition: the instance of a worker or a client, or `broker`; empty while there was none
+    /// since the submit.
+    pub actor: String,
     /// It runs and was asked to stop.
     pub cancel_requested: bool,
 }
@@ -285,6 +288,7 @@ impl From<wire::TaskInfo> for TaskInfo {
             result: detached(task.result),
             result_content_type: task.result_content_type,
             revoked_reason: task.revoked_reason,
+            actor: task.actor,
             cancel_requested: task.cancel_requested,
         }
     }

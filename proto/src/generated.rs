@@ -384,6 +384,9 @@ pub struct TaskInfo {
     /// A running task was asked to stop.
     #[prost(bool, tag = "32")]
     pub cancel_requested: bool,
+    /// Who made the latest transition: an instance id, or "broker"; empty while there was none since the submit.
+    #[prost(string, tag = "33")]
+    pub actor: ::prost::alloc::string::String,
 }
 /// The present state of each id, in order; UNKNOWN for those that do not exist.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -19,11 +19,26 @@ async fn a_record_keeps_everything_that_happened_to_its_task() {
     );
     assert_eq!((info.state, info.generation, info.worker.as_str()), (State::Success, 1, "the-one"));
     assert_eq!((info.attempts, info.attempts_max, info.deliveries), (3, 4, 1));
-    assert_eq!((&info.result[..], info.errors.len()), (&b"3"[..], 2));
+    assert_eq!((&info.result[..], info.errors.len(), info.actor.as_str()), (&b"3"[..], 2, "the-one"));
     assert!(info.errors.iter().all(|error| error.kind == "TooEarly"), "{:?}", info.errors);
     let times = [info.submitted_at, info.leased_at, info.started_at, info.finished_at, info.forget_at];
     assert!(times.iter().all(Option::is_some) && times.is_sorted(), "{times:?}");
     assert_eq!(info.forget_at, info.finished_at.map(|ended| ended + DAY));
+}
+
+#[tokio::test]
+async fn a_transition_names_who_made_it() {
+    let broker = BrokerProcess::start().await;
+    let client = Client::builder(broker.url()).instance("web-1").connect().await.expect("the broker takes clients");
+    let waits = client.submit::<()>(Submission::new("nobody.runs").task_id("waits")).await.expect("submitted");
+    let expires = Submission::new("nobody.runs").task_id("expires").expires_in(Duration::from_millis(1));
+    client.submit::<()>(expires).await.expect("submitted");
+    assert_eq!(waits.info().await.expect("answered").actor, "", "nothing has happened since the submit");
+    waits.cancel().await.expect("cancelled");
+    client.wait(&["expires"], WaitMode::All, PATIENCE).await.expect("it expires");
+    let infos = client.info(&["waits", "expires"]).await.expect("answered");
+    let actors: Vec<&str> = infos.iter().map(|info| info.actor.as_str()).collect();
+    assert_eq!(actors, ["web-1", "broker"]);
 }
 
 #[tokio::test]

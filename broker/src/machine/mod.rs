@@ -40,7 +40,7 @@ use task::{Plan, Tasks};
 use timers::{MonoTimer, Timers};
 use watch::{WaitFor, Watchers};
 
-use crate::record::{Lease, Timestamp};
+use crate::record::{Actor, Lease, Timestamp};
 
 /// What the machine is told of the broker's configuration.
 #[derive(Debug, Clone)]
@@ -88,6 +88,8 @@ pub struct Machine {
     latest_order: u64,
     latest_lease: Lease,
     disk_is_low: bool,
+    /// On whose behalf tasks change at this moment.
+    actor: Actor,
     /// When the balance between workers is looked at next.
     balance_at: Option<Monotonic>,
     /// Queues that are being purged, some tasks at a time.
@@ -114,6 +116,7 @@ impl Machine {
             latest_order: 0,
             latest_lease: 0,
             disk_is_low: false,
+            actor: Actor::Broker,
             balance_at: None,
             purges: VecDeque::new(),
         }
@@ -171,6 +174,10 @@ impl Machine {
             return;
         };
         self.touch(now, session);
+        self.actor = match &ask {
+            Ask::Report(_) | Ask::Goodbye => Actor::Worker,
+            _ => Actor::Client(self.sessions.session(session).instance.clone()),
+        };
         match ask {
             Ask::Goodbye => self.goodbye(now, connection, request, fx),
             Ask::Wait { ids, any, until, with_results, timeout_ms } => {
@@ -194,6 +201,7 @@ impl Machine {
                 fx.send(connection, message);
             }
         }
+        self.actor = Actor::Broker;
     }
 
     /// The requests that are answered at once.

@@ -49,6 +49,7 @@ impl Machine {
             state: task.state,
             version: task.version,
             at: now.wall,
+            actor: self.actor.clone(),
             lease: task.lease,
             session: holder.map(|holder| self.sessions.session(holder).id),
             worker: "".into(),

@@ -10,7 +10,7 @@ use crate::machine::command::{
     CancelOutcome, Code, Delivery, Message, Order, QueueInfo, Refusal, ReportOutcome, RequestId, SignalKind,
     SubmitOutcome, View, WaitingFor, WorkerStatus,
 };
-use crate::record::{Changed, State, Submitted, TaskError, Timestamp};
+use crate::record::{Actor, Changed, State, Submitted, TaskError, Timestamp};
 
 /// Deliveries are spread over frames of about this size.
 const DELIVER_BYTES: usize = 1024 * 1024;
@@ -361,6 +361,11 @@ fn with_change(info: wire::TaskInfo, changed: Changed, with_result: bool) -> wir
         eta_at_ms: changed.due.or(info.eta_at_ms),
         leased_at_ms: changed.leased_at,
         started_at_ms: changed.started_at,
+        actor: match changed.actor {
+            Actor::Broker => "broker".into(),
+            Actor::Worker => changed.worker.clone().into(),
+            Actor::Client(instance) => instance.into(),
+        },
         finished_at_ms: changed.state.is_terminal().then_some(changed.at),
         worker: changed.worker.into(),
         attempts: changed.attempts,

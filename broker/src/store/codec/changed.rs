@@ -1,7 +1,7 @@
 //! A change of state as bytes. It is written several times for each task, so the common ones take a few dozen bytes.
 
 use super::super::varint::{Field, Malformed, Put, Take, narrow, text, unzigzag};
-use crate::record::{Body, Changed, Progress, State, TaskError, TaskKey};
+use crate::record::{Actor, Body, Changed, Progress, State, TaskError, TaskKey};
 
 const LEASE: u8 = 1;
 const SESSION: u8 = 2;
@@ -16,13 +16,16 @@ const ERROR: u8 = 10;
 const RESULT: u8 = 11;
 const REVOKED_REASON: u8 = 12;
 const CANCEL_REQUESTED: u8 = 13;
+/// Absent: the broker. A number: the worker. Bytes: a client.
+const ACTOR: u8 = 14;
 
 pub(super) fn bulk(change: &Changed) -> usize {
     let errors: usize =
         change.errors.iter().map(|error| error.kind.len() + error.message.len() + error.traceback.len() + 64).sum();
     let progress = change.progress.as_ref().map_or(0, |progress| progress.state.len() + progress.meta.len());
     let result = change.result.as_ref().map_or(0, |result| result.bytes.len() + result.content_type.len());
-    errors + progress + result + change.worker.len() + change.revoked_reason.len()
+    let actor = if let Actor::Client(instance) = &change.actor { instance.len() } else { 0 };
+    errors + progress + result + change.worker.len() + actor + change.revoked_reason.len()
 }
 
 pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
@@ -34,6 +37,11 @@ pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
         put.bytes_field(SESSION, session);
     }
     put.bytes_field(WORKER, change.worker.as_bytes());
+    match &change.actor {
+        Actor::Broker => {}
+        Actor::Worker => put.unsigned_field(ACTOR, 1),
+        Actor::Client(instance) => put.nested_field(ACTOR, |put| put.bytes(instance.as_bytes())),
+    }
     put.unsigned_field(ATTEMPTS, u64::from(change.attempts));
     put.unsigned_field(DELIVERIES, u64::from(change.deliveries));
     let since_change = |time: Option<i64>| time.map(|time| time.wrapping_sub(change.at));
@@ -72,6 +80,7 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Changed, Malformed>
         state: state(take.byte()?)?,
         version: narrow(take.unsigned()?)?,
         at: take.signed()?,
+        actor: Actor::Broker,
         lease: 0,
         session: None,
         worker: "".into(),
@@ -100,6 +109,8 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
             change.session = Some(value[..].try_into().map_err(|_| Malformed("its session is not 16 bytes"))?);
         }
         Field::Bytes(WORKER, value) => change.worker = text(&value)?,
+        Field::Number(ACTOR, _) => change.actor = Actor::Worker,
+        Field::Bytes(ACTOR, value) => change.actor = Actor::Client(Take::new(value).text()?),
         Field::Number(ATTEMPTS, value) => change.attempts = narrow(value)?,
         Field::Number(DELIVERIES, value) => change.deliveries = narrow(value)?,
         Field::Number(DUE, value) => change.due = since_change(value),

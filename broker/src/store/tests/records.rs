@@ -7,7 +7,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::record::{
-    Backoff, Body, Changed, Jitter, Progress, QueueRecord, Record, RetryPolicy, State, Submitted, TaskError, TaskKey,
+    Actor, Backoff, Body, Changed, Jitter, Progress, QueueRecord, Record, RetryPolicy, State, Submitted, TaskError,
+    TaskKey,
 };
 
 /// A task with defaults. Its payload tells its serial, so that a mix-up shows.
@@ -46,6 +47,7 @@ pub(in crate::store) fn changed(slot: u32, serial: u64, version: u32) -> Changed
         state: State::Started,
         version,
         at: 1_800_000_000_500,
+        actor: Actor::Broker,
         lease: 10 * serial + u64::from(version),
         session: None,
         worker: "worker-1".into(),
@@ -149,8 +151,12 @@ fn any_state() -> impl Strategy<Value = State> {
     ])
 }
 
+fn any_actor() -> impl Strategy<Value = Actor> {
+    prop_oneof![Just(Actor::Broker), Just(Actor::Worker), any_text().prop_map(Actor::Client)]
+}
+
 fn any_changed() -> impl Strategy<Value = Changed> {
-    let identity = (any_key(), any_state(), any::<u32>(), any::<i64>(), any::<u64>());
+    let identity = (any_key(), any_state(), any::<u32>(), any::<i64>(), any::<u64>(), any_actor());
     let holder = (of(any::<[u8; 16]>()), any_text(), any::<u32>(), any::<u32>());
     let times = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()));
     let progress = (any_text(), any_bytes(), any::<i64>()).prop_map(|(state, meta, at)| Progress { state, meta, at });
@@ -161,6 +167,7 @@ fn any_changed() -> impl Strategy<Value = Changed> {
         state: identity.1,
         version: identity.2,
         at: identity.3,
+        actor: identity.5,
         lease: identity.4,
         session: holder.0,
         worker: holder.1,
