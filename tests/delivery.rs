@@ -354,3 +354,60 @@ async fn a_waiting_task_that_is_cancelled_never_runs() {
     assert_eq!(worker.pushed_so_far().await, []);
     assert_eq!(worker.info("task").await.state(), TaskState::Revoked);
 }
+
+#[tokio::test]
+async fn tasks_that_run_go_on_when_their_queue_is_paused() {
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 2).await;
+    worker.submit_one(raw::task("runs", "n")).await;
+    let delivery = worker.delivery().await;
+    worker.report_one(raw::report(&delivery, raw::started())).await;
+    let pause = wire::PauseQueues { queues: vec!["default".to_owned()], paused: true };
+    worker.request(Request::PauseQueues(pause)).await.expect("answered");
+    worker.submit_one(raw::task("waits", "n")).await;
+    let outcome = worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await;
+    assert_eq!(outcome.state(), TaskState::Success);
+    assert_eq!(worker.info("waits").await.waiting_for(), wire::WaitingFor::Queue);
+}
+
+#[tokio::test]
+async fn a_worker_takes_from_its_queues_by_weight() {
+    let broker = BrokerProcess::start().await;
+    let mut producer = RawConnection::open(broker.address()).await;
+    let task = |number: u32, queue: &str| wire::Task {
+        queue: queue.to_owned(),
+        ..raw::task(&format!("{queue}-{number}"), "n")
+    };
+    producer.submit((0..18).map(|number| task(number, if number < 9 { "often" } else { "seldom" })).collect()).await;
+    let mut hello = raw::worker_hello(&["often", "seldom"], &["n"]);
+    hello.worker.as_mut().expect("a worker's").queues[0].weight = 2;
+    let (mut worker, _) = RawConnection::greeted(broker.address(), hello).await;
+    worker.credit(9).await;
+    let often = worker.deliveries(9).await.iter().filter(|delivery| delivery.queue == "often").count();
+    assert_eq!(often, 6, "two of three");
+}
+
+#[tokio::test]
+async fn jitter_spreads_the_next_attempts_of_tasks_that_failed_together() {
+    const HOUR_MS: i64 = 3_600_000;
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 20).await;
+    let retry = wire::RetryPolicy {
+        backoff: wire::Backoff::Fixed.into(),
+        delay_ms: Some(HOUR_MS as u64),
+        delay_max_ms: Some(HOUR_MS as u64),
+        jitter: wire::Jitter::Equal.into(),
+        ..wire::RetryPolicy::default()
+    };
+    let task = |number| wire::Task { retry: Some(retry), ..raw::task(&format!("t{number}"), "n") };
+    worker.submit((0..20).map(task).collect()).await;
+    let mut delays = std::collections::BTreeSet::new();
+    for delivery in worker.deliveries(20).await {
+        worker.report_one(raw::report(&delivery, raw::fail("again"))).await;
+        let info = worker.info(&delivery.id).await;
+        let failed_at = info.errors.last().expect("why it failed").at_ms;
+        delays.insert(info.eta_at_ms.expect("when it is tried again") - failed_at);
+    }
+    assert!(delays.iter().all(|delay| (HOUR_MS / 2..=HOUR_MS).contains(delay)), "{delays:?}");
+    assert!(delays.len() > 10, "spread: {delays:?}");
+}
