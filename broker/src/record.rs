@@ -171,7 +171,7 @@ pub struct Changed {
     pub errors: Vec<TaskError>,
     /// With SUCCESS.
     pub result: Option<Body>,
-    /// With REVOKED; empty otherwise.
+    /// With REVOKED, and while a cancel is requested; empty otherwise.
     pub revoked_reason: Box<str>,
     pub cancel_requested: bool,
 }

@@ -135,7 +135,7 @@ impl Machine {
             started_at: changed.started_at,
             progress: changed.progress,
             errors: changed.errors,
-            cancel: changed.cancel_requested.then(|| "cancelled".into()),
+            cancel: changed.cancel_requested.then_some(changed.revoked_reason),
             ..Run::default()
         }));
     }

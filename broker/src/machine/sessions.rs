@@ -157,6 +157,7 @@ impl Machine {
             Message::Welcome { request, session_id: session.id, resumed: found.is_some(), leases, wall: now.wall };
         fx.send(connection, welcome);
         self.deliver_again(connection, key, fx);
+        self.signal_again(key, fx);
     }
 
     /// What the worker may have lost with its connection: everything that it has not started.
@@ -166,6 +167,17 @@ impl Machine {
         let deliveries: Vec<_> = unstarted.map(|slot| self.delivery(*slot)).collect();
         if !deliveries.is_empty() {
             fx.send(connection, Message::Deliver(deliveries));
+        }
+    }
+
+    /// A cancel that came while the connection was lost, or was lost with it.
+    fn signal_again(&self, key: SessionKey, fx: &mut Effects) {
+        for slot in &self.sessions.session(key).leases {
+            let run = self.tasks.task(*slot).run.as_ref().expect("a leased task has a run");
+            if let Some(reason) = &run.cancel {
+                let kind = if run.grace_at.is_some() { SignalKind::Force } else { SignalKind::Cooperative };
+                self.signal(*slot, kind, reason, fx);
+            }
         }
     }
 

@@ -73,6 +73,10 @@ impl Machine {
             changed.progress.clone_from(&run.progress);
             changed.errors.clone_from(&run.errors);
             changed.cancel_requested = run.cancel.is_some();
+            if let Some(reason) = run.cancel.as_ref().filter(|_| !task.state.is_terminal()) {
+                // Kept for the end that it may lead to, over a restart too.
+                changed.revoked_reason.clone_from(reason);
+            }
         }
         fx.push(Effect::Store(Record::Changed(Box::new(changed))));
         self.notify(slot, fx);

@@ -378,7 +378,7 @@ fn with_change(info: wire::TaskInfo, changed: Changed, with_result: bool) -> wir
         errors: changed.errors.into_iter().map(task_error).collect(),
         result,
         result_content_type,
-        revoked_reason: changed.revoked_reason.into(),
+        revoked_reason: if changed.state == State::Revoked { changed.revoked_reason.into() } else { String::new() },
         cancel_requested: changed.cancel_requested,
         ..info
     }

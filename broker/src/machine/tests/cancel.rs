@@ -170,3 +170,37 @@ fn a_cancel_says_per_id_what_it_did() {
             c: ended Success g1 v4, later Revoked g1 v2, waiting Revoked g1 v2
     "#]]);
 }
+
+#[test]
+fn a_cancel_reaches_a_worker_that_was_away_also_over_a_restart() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        cancel a reason=tired
+            c: ("a", Signalled)
+        connect w resume runs=job
+            w: welcome back leases [1]
+            w: signal Cooperative leases [1] (tired)
+        restart
+        connect w resume runs=job
+            w: welcome back leases [1]
+            w: signal Cooperative leases [1] (tired)
+        release a
+            w: Ok(Revoked)
+        connect c
+            c: welcome new leases []
+        get a
+            c: a Revoked g1 v5
+    "#]]);
+}

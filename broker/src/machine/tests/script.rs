@@ -284,7 +284,7 @@ impl Scene {
                 },
                 force: words.has("force"),
                 grace_ms: words.span("grace").unwrap_or(10_000),
-                reason: "".into(),
+                reason: words.option("reason").unwrap_or("").into(),
             },
             "queues" => Ask::ListQueues(Vec::new()),
             "configure" => Ask::ConfigureQueue(QueueRecord {
