@@ -13,6 +13,8 @@
 //! | `error` | why a broker ends |
 //! | `record` | what machine and store agree on |
 //! | `clock` | the one file that reads the time |
+//! | `planted` | bugs that the tests of the tests ask for; nothing of it is in a release build |
+//! | `internals` | the inside, for the fault harness alone: behind the feature of that name |
 //! | [`testing`] | a broker in the process of a test, for users of the crates too |
 
 mod clock;
@@ -20,7 +22,11 @@ mod commit;
 mod config;
 mod driver;
 mod error;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod machine;
+mod planted;
 mod record;
 mod server;
 mod session;

@@ -8,6 +8,7 @@
 mod binary;
 mod broker_process;
 mod deadline;
+pub mod faults;
 pub mod history;
 mod pool;
 mod proxy;
