@@ -1,5 +1,6 @@
 //! The store's thread: appends a batch's records, fills in what its messages show from the records, commits, and only
-//! then sends the messages. Reads take the same way as writes, so nobody sees what is not on disk.
+//! then sends the messages. Reads take the same way as writes, so nobody sees what is not on disk. What the thread does is
+//! a [`Committer`], step by step.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -52,26 +53,37 @@ pub(crate) struct Settings {
     pub answer_bytes_max: usize,
 }
 
-/// How the thread ends.
-type Ended = oneshot::Receiver<Result<(), RunError>>;
-
-/// Starts the thread. It ends when the sender of batches is dropped, or with the store's first error.
-pub(crate) fn start(mut store: Store, settings: Settings) -> Result<(Arc<Link>, mpsc::Sender<Batch>, Ended), RunError> {
-    let link = Arc::new(Link { idle: Semaphore::new(1), disk_is_low: AtomicBool::new(store.disk_is_low()) });
-    let (sender, receiver) = mpsc::channel(1);
-    let (end, ended) = oneshot::channel();
-    let mut committer =
-        Committer { store, settings, link: link.clone(), outboxes: HashMap::new(), backups: Vec::new() };
-    let run = move || {
-        let result = committer.run(receiver).and_then(|()| committer.store.close());
-        // The driver may have ended first.
-        let _ = end.send(result.map_err(RunError::Store));
-    };
-    std::thread::Builder::new().name("store".into()).spawn(run).map_err(RunError::Thread)?;
-    Ok((link, sender, ended))
+/// The driver's hand on whoever commits.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    pub link: Arc<Link>,
+    pub batches: mpsc::Sender<Batch>,
+    /// How the committing ended.
+    pub ended: oneshot::Receiver<Result<(), RunError>>,
 }
 
-struct Committer {
+/// The other side of a [`Hand`].
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub batches: mpsc::Receiver<Batch>,
+    pub end: oneshot::Sender<Result<(), RunError>>,
+}
+
+/// Starts the thread. It ends when the sender of batches is dropped, or with the store's first error.
+pub(crate) fn start(store: Store, settings: Settings) -> Result<Hand, RunError> {
+    let (mut committer, hand, mut work) = Committer::new(store, settings);
+    let run = move || {
+        let result = committer.run(&mut work.batches).and_then(|()| committer.close());
+        // The driver may have ended first.
+        let _ = work.end.send(result.map_err(RunError::Store));
+    };
+    std::thread::Builder::new().name("store".into()).spawn(run).map_err(RunError::Thread)?;
+    Ok(hand)
+}
+
+/// Commits batch after batch. Who calls it, and when, is not its affair: the thread as fast as it can, a simulation at
+/// moments of its own.
+pub(crate) struct Committer {
     store: Store,
     settings: Settings,
     link: Arc<Link>,
@@ -91,22 +103,52 @@ struct Backup {
 /// A message on its way, or the end of a connection.
 type Outgoing = (ConnectionKey, Option<Message>);
 
+/// What a durable batch has to say.
+#[derive(Debug)]
+#[must_use = "the clients wait for it"]
+pub(crate) struct Committed(Vec<Outgoing>);
+
 impl Committer {
-    fn run(&mut self, mut batches: mpsc::Receiver<Batch>) -> Result<(), Error> {
+    pub(crate) fn new(mut store: Store, settings: Settings) -> (Self, Hand, Work) {
+        let link = Arc::new(Link { idle: Semaphore::new(1), disk_is_low: AtomicBool::new(store.disk_is_low()) });
+        let (sender, batches) = mpsc::channel(1);
+        let (end, ended) = oneshot::channel();
+        let hand = Hand { link: link.clone(), batches: sender, ended };
+        let committer = Self { store, settings, link, outboxes: HashMap::new(), backups: Vec::new() };
+        (committer, hand, Work { batches, end })
+    }
+
+    fn run(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
         while let Some(batch) = batches.blocking_recv() {
-            self.outboxes.extend(batch.opened);
-            let outgoing = self.prepare(batch.effects)?;
-            self.store.commit()?;
-            self.link.disk_is_low.store(self.store.disk_is_low(), Ordering::Relaxed);
-            self.link.idle.add_permits(1);
-            for (connection, message) in outgoing {
-                self.send(connection, message);
-            }
-            for backup in std::mem::take(&mut self.backups) {
-                self.start_backup(backup);
-            }
+            let committed = self.commit(batch)?;
+            self.answer(committed);
         }
         Ok(())
+    }
+
+    /// The first step: the batch is durable when this returns, and nobody was told.
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
+        self.outboxes.extend(batch.opened);
+        let outgoing = self.prepare(batch.effects)?;
+        self.store.commit()?;
+        Ok(Committed(outgoing))
+    }
+
+    /// The second step: the next batch may come, and the messages go.
+    pub(crate) fn answer(&mut self, committed: Committed) {
+        self.link.disk_is_low.store(self.store.disk_is_low(), Ordering::Relaxed);
+        self.link.idle.add_permits(1);
+        for (connection, message) in committed.0 {
+            self.send(connection, message);
+        }
+        for backup in std::mem::take(&mut self.backups) {
+            self.start_backup(backup);
+        }
+    }
+
+    /// The end, in good order.
+    pub(crate) fn close(self) -> Result<(), Error> {
+        self.store.close()
     }
 
     /// In the order of the effects, so that a message shows the records as they were when it was made.

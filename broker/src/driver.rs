@@ -11,11 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::commit::{self, Batch, Link, Outbox};
+use crate::commit::{Batch, Hand, Link, Outbox};
 use crate::error::RunError;
 use crate::machine::command::{Command, ConnectionKey, Monotonic};
 use crate::machine::{Effects, Machine};
-use crate::store::Store;
 
 /// What sessions hand to the driver.
 #[derive(Debug)]
@@ -56,13 +55,12 @@ impl Driver {
     pub(crate) fn new(
         machine: Machine,
         clock: Clock,
-        store: Store,
         inputs: mpsc::Receiver<Input>,
-        settings: commit::Settings,
+        hand: Hand,
         commit_timeout: Duration,
-    ) -> Result<Self, RunError> {
-        let (link, batches, ended) = commit::start(store, settings)?;
-        Ok(Self {
+    ) -> Self {
+        let Hand { link, batches, ended } = hand;
+        Self {
             machine,
             clock,
             inputs,
@@ -73,7 +71,7 @@ impl Driver {
             disk_is_low: false,
             committing_since: None,
             commit_timeout,
-        })
+        }
     }
 
     /// Works until `Shutdown` has been carried out and committed, or the store fails.

@@ -67,7 +67,8 @@ impl Broker {
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
         let settings = commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 };
-        let driver = Driver::new(machine, clock, store, receiver, settings, commit_timeout)?;
+        let hand = commit::start(store, settings)?;
+        let driver = Driver::new(machine, clock, receiver, hand, commit_timeout);
         let mut driver = tokio::spawn(driver.run(restored));
         let shared = Arc::new(Shared { config, inputs: inputs.clone(), stop: CancellationToken::new() });
         let sessions = TaskTracker::new();
@@ -122,14 +123,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracke
         };
         if open.load(Ordering::Relaxed) >= shared.config.connections_max {
             warn!(%peer, "refused: there are as many connections as allowed");
-            session::refuse(stream).await;
+            session::refuse(stream.into_split().1).await;
             continue;
         }
         latest += 1;
         let (connection, shared, guard) = (latest, shared.clone(), Count::new(open.clone()));
         sessions.spawn(async move {
             prepare_socket(&stream);
-            session::run(stream, peer, connection, shared).await;
+            let (read, write) = stream.into_split();
+            session::run(read, write, peer, connection, shared).await;
             drop(guard);
         });
     }

@@ -12,9 +12,7 @@ use bytes::BytesMut;
 use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX};
 use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame, server_frame};
 use celeriac_proto::{FrameCodec, FrameError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{Decoder, Encoder};
 use tokio_util::sync::CancellationToken;
@@ -51,15 +49,29 @@ pub(crate) struct Shared {
 
 type Codec = FrameCodec<ClientFrame, ServerFrame>;
 
+/// Bytes from a client.
+pub(crate) trait Incoming: AsyncRead + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + Unpin + Send + 'static> Incoming for T {}
+
+/// Bytes to a client. The two halves are of their own types, so that a socket's need no lock.
+pub(crate) trait Outgoing: AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncWrite + Unpin + Send + 'static> Outgoing for T {}
+
 /// Says to a connection that there are too many of them.
-pub(crate) async fn refuse(stream: TcpStream) {
-    let (_read, mut write) = stream.into_split();
+pub(crate) async fn refuse(mut write: impl Outgoing) {
     Farewell::refuse(Code::Overloaded, "there are as many connections as allowed").say(&mut write).await;
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn run(stream: TcpStream, peer: SocketAddr, connection: ConnectionKey, shared: Arc<Shared>) {
-    let (read, mut write) = stream.into_split();
+pub(crate) async fn run(
+    read: impl Incoming,
+    mut write: impl Outgoing,
+    peer: SocketAddr,
+    connection: ConnectionKey,
+    shared: Arc<Shared>,
+) {
     let mut reader = Reader { read, buffer: BytesMut::new(), codec: Codec::new(FRAME_BYTES_MAX_BEFORE_HELLO) };
     let handshake = async {
         tokio::select! {
@@ -94,7 +106,12 @@ pub(crate) async fn run(stream: TcpStream, peer: SocketAddr, connection: Connect
 }
 
 /// From the handshake to the end. Says why it ended.
-async fn serve(mut reader: Reader, write: OwnedWriteHalf, connect: Connect, shared: &Shared) -> &'static str {
+async fn serve(
+    mut reader: Reader<impl Incoming>,
+    write: impl Outgoing,
+    connect: Connect,
+    shared: &Shared,
+) -> &'static str {
     let connection = connect.connection;
     let (messages, outbox) = mpsc::channel(OUTBOX_MESSAGES);
     let kill = CancellationToken::new();
@@ -125,13 +142,13 @@ async fn serve(mut reader: Reader, write: OwnedWriteHalf, connect: Connect, shar
 }
 
 /// The reading half.
-struct Reader {
-    read: OwnedReadHalf,
+struct Reader<R> {
+    read: R,
     buffer: BytesMut,
     codec: Codec,
 }
 
-impl Reader {
+impl<R: Incoming> Reader<R> {
     /// The next frame; `None` at the end of the stream.
     async fn next(&mut self) -> Result<Option<ClientFrame>, FrameError> {
         loop {
@@ -176,13 +193,13 @@ impl Reader {
 }
 
 /// The writing half: many messages in one write.
-struct Writer {
-    write: OwnedWriteHalf,
+struct Writer<W> {
+    write: W,
     in_flight: Arc<Semaphore>,
     limits: encode::Limits,
 }
 
-impl Writer {
+impl<W: Outgoing> Writer<W> {
     /// Until the outbox is closed and empty, or the client is gone.
     async fn run(mut self, mut outbox: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(MESSAGES_PER_WRITE);
@@ -235,7 +252,7 @@ impl Farewell {
         Farewell::Refusal(0, Refusal::new(code, message))
     }
 
-    async fn say(self, write: &mut OwnedWriteHalf) {
+    async fn say(self, write: &mut impl Outgoing) {
         let mut buffer = BytesMut::new();
         match self {
             Farewell::Refusal(request_id, refusal) => {
@@ -266,7 +283,11 @@ fn framing_refusal(error: &FrameError) -> Refusal {
 }
 
 /// Reads and checks the first frame.
-async fn handshake(reader: &mut Reader, connection: ConnectionKey, config: &Config) -> Result<Connect, Farewell> {
+async fn handshake(
+    reader: &mut Reader<impl Incoming>,
+    connection: ConnectionKey,
+    config: &Config,
+) -> Result<Connect, Farewell> {
     let frame = match reader.next().await {
         Ok(Some(frame)) => frame,
         Ok(None) | Err(FrameError::Io(_)) => return Err(Farewell::Silence),

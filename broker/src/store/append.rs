@@ -113,13 +113,13 @@ impl Store {
         if self.tail.records > 0 || !self.removed.is_empty() {
             self.seal_open(true);
         }
-        self.log.write(&self.tail.sealed, &self.removed)?;
+        self.medium.write(&self.tail.sealed, &self.removed)?;
         self.written_bytes += self.tail.sealed.iter().map(|(_, chunk)| chunk.len() as u64).sum::<u64>();
         self.tail.sealed.clear();
         self.tail.sealed_bytes = 0;
         self.removed.clear();
         self.cache.trim();
-        self.note()
+        self.confirm()
     }
 
     /// Lets `encode` append to the open chunk; if that gets too long, the record moves on to the next one.

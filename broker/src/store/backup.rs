@@ -77,13 +77,16 @@ impl Store {
         if self.backup_is_running() {
             return done(Err(BackupError::Busy));
         }
+        let Some(log) = self.medium.log_for_backup() else {
+            return done(Err(BackupError::GivenUp));
+        };
         let give_up = Arc::new(AtomicBool::new(false));
         let copy = Copy {
-            log: self.log.clone(),
+            log,
             chunks: self.index.base()..self.index.end(),
             log_bytes: self.index.log_bytes(),
             reserve_bytes: self.settings.disk_reserve_bytes,
-            source: self.folder.path().to_owned(),
+            source: self.medium.path().to_owned(),
             target,
             give_up: give_up.clone(),
         };

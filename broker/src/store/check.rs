@@ -106,7 +106,7 @@ struct Count {
 }
 
 fn count(log: &Log, note: &Note) -> Result<Count, walk::Refusal> {
-    let survey = walk::survey(log, Some(note))?;
+    let survey = walk::survey(log, Some(note.chunk))?;
     let index = &survey.index;
     let mut count = Count {
         chunks: index.end() - index.base(),

@@ -47,12 +47,11 @@ impl Store {
     /// Copies the live records of the oldest chunk to the tail.
     fn append_again(&mut self, number: u64) -> Result<(), Error> {
         let bytes = self.chunk(number)?;
-        let fault = |store: &mut Self, reason: String| store.fail(store.folder.damaged(reason));
-        let header = chunk::open(number, &bytes).map_err(|found| fault(self, found.to_string()))?;
+        let header = chunk::open(number, &bytes).map_err(|found| self.damaged(found.to_string()))?;
         if header.kind != Kind::Records {
             return self.append_one_again(Location::run(number));
         }
-        let frames = chunk::frames(&header, &bytes).map_err(|found| fault(self, found.to_string()))?;
+        let frames = chunk::frames(&header, &bytes).map_err(|found| self.damaged(found.to_string()))?;
         for (offset, length) in frames {
             self.append_one_again(Location::frame(number, offset, length))?;
         }
@@ -62,7 +61,7 @@ impl Store {
     /// Copies one record if it is live; a submit together with its change, so that a submit always comes first.
     fn append_one_again(&mut self, at: Location) -> Result<(), Error> {
         let body = self.body(at)?;
-        let glance = codec::glance(&body).map_err(|malformed| self.fail(self.folder.damaged(malformed.to_string())))?;
+        let glance = codec::glance(&body).map_err(|malformed| self.damaged(malformed.to_string()))?;
         if !self.index.is_live(&glance, at) {
             return Ok(());
         }

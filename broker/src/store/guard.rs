@@ -101,8 +101,8 @@ fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> 
     let stage = folder.path().join(REHEARSAL);
     fs::create_dir(&stage).map_err(Error::io(format!("make {}", stage.display())))?;
     let trial = {
-        let note = *note;
-        move |log: &Log| walk::survey(log, Some(&note)).map(|_| ())
+        let confirmed = Some(note.chunk);
+        move |log: &Log| walk::survey(log, confirmed).map(|_| ())
     };
     let outcome = try_out(folder, &stage, Some(suspicion), trial);
     fs::remove_dir_all(&stage).map_err(Error::io(format!("remove {}", stage.display())))?;
@@ -135,7 +135,7 @@ pub(super) fn try_out<T: Send + 'static>(
     match outcome {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(walk::Refusal::Damaged(damage))) => Err(folder.damaged(reason(&damage))),
-        Ok(Err(refusal)) => Err(refusal.into_error(folder)),
+        Ok(Err(refusal)) => Err(refusal.into_error(folder.path())),
         Err(_) => Err(folder.damaged(reason("the storage engine does not get through it"))),
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `open.rs` starts, `backup.rs` copies,
 //! `check.rs` looks at a folder that nobody uses. Beneath them, `codec` (record to bytes), `chunk` (bytes to checked chunks),
-//! `index` (what is live), `cache`, `log` (sled), `folder` (the files beside sled's) and `guard` (what is checked before
+//! `index` (what is live), `cache`, `medium` (what chunks lie on), `log` (sled), `folder` (the files beside sled's) and `guard` (what is checked before
 //! sled may touch anything).
 
 mod append;
@@ -21,6 +21,7 @@ mod folder;
 mod guard;
 mod index;
 mod log;
+mod medium;
 mod open;
 mod quiet;
 mod scan;
@@ -41,10 +42,10 @@ use self::cache::Cache;
 pub use self::check::{Report, check};
 use self::chunk::HEADER_BYTES;
 pub use self::error::Error;
-use self::folder::{Folder, Room};
+use self::folder::Room;
 use self::index::Index;
 pub use self::index::{Located, Location};
-use self::log::Log;
+use self::medium::Medium;
 use crate::record::{Changed, Lease, Slot, Submitted};
 
 /// Where the store keeps its files, and its bounds.
@@ -114,9 +115,9 @@ pub struct Usage {
 /// The broker's memory on disk. See the head of this module.
 pub struct Store {
     settings: Settings,
-    /// Before the log, so that its thread has ended when sled is closed.
+    /// Before the medium, so that its thread has ended when sled is closed.
     backup: Option<backup::Running>,
-    log: Log,
+    medium: Box<dyn Medium>,
     index: Index,
     cache: Cache,
     tail: Tail,
@@ -127,8 +128,6 @@ pub struct Store {
     room: Option<(Instant, Room)>,
     /// Bytes of chunks since the disk was looked at.
     written_bytes: u64,
-    /// Last, so that the lock is given back after sled is closed.
-    folder: Folder,
 }
 
 impl std::fmt::Debug for Store {
@@ -153,7 +152,7 @@ impl Store {
     /// [`Error::Engine`] or [`Error::Damaged`] if the chunk cannot be read back.
     pub fn submitted(&mut self, at: Location) -> Result<Submitted, Error> {
         let body = self.body(at)?;
-        codec::decode_submitted(body).map_err(|malformed| self.fail(self.folder.damaged(malformed.to_string())))
+        codec::decode_submitted(body).map_err(|malformed| self.damaged(malformed.to_string()))
     }
 
     /// Reads a change of state; the result is a slice as with [`submitted`](Self::submitted).
@@ -162,7 +161,7 @@ impl Store {
     /// As [`submitted`](Self::submitted).
     pub fn changed(&mut self, at: Location) -> Result<Changed, Error> {
         let body = self.body(at)?;
-        codec::decode_changed(body).map_err(|malformed| self.fail(self.folder.damaged(malformed.to_string())))
+        codec::decode_changed(body).map_err(|malformed| self.damaged(malformed.to_string()))
     }
 
     /// Lets go of a task without a record of it. It no longer counts as live and its bytes will be cleaned; until they are,
@@ -181,15 +180,15 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] if it does not say.
     pub fn usage(&self) -> Result<Usage, Error> {
-        let room = self.folder.room()?;
+        let room = self.medium.room()?;
         Ok(Usage {
             live_bytes: self.index.live_bytes(),
             log_bytes: self.index.log_bytes(),
             chunks: self.index.end() - self.index.base(),
-            file_bytes: self.folder.database_bytes()?,
+            file_bytes: self.medium.file_bytes()?,
             disk_free_bytes: room.free_bytes,
             disk_bytes: room.disk_bytes,
-            stray_files: self.folder.stray_files()?,
+            stray_files: self.medium.stray_files()?,
         })
     }
 
@@ -202,7 +201,7 @@ impl Store {
         if !stale {
             self.written_bytes = written;
         }
-        if stale && let Ok(room) = self.folder.room() {
+        if stale && let Ok(room) = self.medium.room() {
             self.room = Some((Instant::now(), room));
         }
         self.room.is_some_and(|(_, room)| room.is_low(self.settings.disk_reserve_bytes))
@@ -215,8 +214,8 @@ impl Store {
     pub fn close(mut self) -> Result<(), Error> {
         self.backup = None;
         self.check()?;
-        self.log.flush()?;
-        self.note()
+        self.medium.flush()?;
+        self.confirm()
     }
 
     /// The bytes of one record.
@@ -254,7 +253,7 @@ impl Store {
     }
 
     fn chunk_on_disk(&mut self, number: u64) -> Result<Bytes, Error> {
-        let chunk = self.log.read(number).map_err(|error| self.fail(error))?;
+        let chunk = self.medium.read(number).map_err(|error| self.fail(error))?;
         let checked = match &chunk {
             None => Err(format!("chunk {number} is missing from its log")),
             Some(chunk) => chunk::open(number, chunk).map_err(|fault| fault.to_string()),
@@ -263,15 +262,13 @@ impl Store {
             (Some(chunk), Ok(_)) => Ok(chunk),
             (_, checked) => {
                 let reason = checked.err().unwrap_or_default();
-                Err(self.fail(self.folder.damaged(reason)))
+                Err(self.damaged(reason))
             }
         }
     }
 
-    fn note(&mut self) -> Result<(), Error> {
-        let position = self.log.stable_position();
-        let newest = self.index.end() - 1;
-        self.folder.note(newest, position)
+    fn confirm(&mut self) -> Result<(), Error> {
+        self.medium.confirm(self.index.end() - 1)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -279,6 +276,11 @@ impl Store {
             None => Ok(()),
             Some(reason) => Err(Error::Failed { reason: reason.clone() }),
         }
+    }
+
+    fn damaged(&mut self, reason: String) -> Error {
+        let error = Error::Damaged { folder: self.medium.path().to_owned(), reason };
+        self.fail(error)
     }
 
     /// Remembers the first error; from now on everything is refused.

@@ -4,6 +4,7 @@ use super::append::Tail;
 use super::cache::Cache;
 use super::error::Error;
 use super::folder::Folder;
+use super::medium::{Medium, OnDisk};
 use super::log::{Log, OpenFailure};
 use super::walk::{self, Survey};
 use super::{Marks, Settings, Store, guard};
@@ -37,13 +38,24 @@ impl Store {
         make_room(&folder)?;
         let log = Log::open(folder.path(), true).map_err(|failure| refusal(&folder, failure))?;
         folder.remember_snapshot()?;
-        let survey = walk::survey(&log, note.as_ref());
-        let loaded = survey.and_then(|survey| walk::load(&log, &survey.index, load).map(|()| survey));
+        Self::over(settings, Box::new(OnDisk { log, folder }), note.map(|note| note.chunk), load)
+    }
+
+    /// Opens what is on a medium. `confirmed` is the newest chunk that was durable at least, if any was.
+    pub(super) fn over(
+        settings: Settings,
+        medium: Box<dyn Medium>,
+        confirmed: Option<u64>,
+        load: &mut dyn FnMut(Record),
+    ) -> Result<(Self, Marks), Error> {
+        let survey = walk::survey(&*medium, confirmed);
+        let loaded = survey.and_then(|survey| walk::load(&*medium, &survey.index, load).map(|()| survey));
         let Survey { index, marks, leftovers } = match loaded {
             Ok(survey) => survey,
             Err(refusal) => {
-                log.abandon();
-                return Err(refusal.into_error(&folder));
+                let error = refusal.into_error(medium.path());
+                medium.abandon();
+                return Err(error);
             }
         };
         let mut store = Self {
@@ -55,17 +67,13 @@ impl Store {
             removed: leftovers,
             settings,
             backup: None,
-            log,
+            medium,
             index,
             marks,
-            folder,
         };
         store.prove()?;
-        if note.is_none() {
-            store.folder.sync_creation()?;
-        }
-        store.ballast()?;
-        tracing::info!(folder = %store.folder.path().display(), usage = ?store.usage()?, "the store is open");
+        store.medium.opened(confirmed.is_none(), &store.settings)?;
+        tracing::info!(folder = %store.medium.path().display(), usage = ?store.usage()?, "the store is open");
         Ok((store, marks))
     }
 
@@ -74,19 +82,10 @@ impl Store {
     fn prove(&mut self) -> Result<(), Error> {
         self.seal_open(true);
         self.write_batch()?;
-        match self.folder.stray_files()? {
+        match self.medium.stray_files()? {
             0 => Ok(()),
-            _ => Err(self.folder.damaged("its folder `blobs` is not empty")),
+            _ => Err(self.damaged("its folder `blobs` is not empty".into())),
         }
-    }
-
-    fn ballast(&self) -> Result<(), Error> {
-        let room = self.folder.room()?;
-        // On a disk that is nearly full it would only make things worse.
-        if !self.folder.has_ballast() && room.free_bytes >= 2 * self.settings.ballast_bytes {
-            self.folder.make_ballast(self.settings.ballast_bytes);
-        }
-        Ok(())
     }
 }
 

@@ -1,16 +1,16 @@
 //! Reads the log from end to end: checks that every chunk is there and whole, finds what is live, and hands it out.
 
 use std::ops::Range;
+use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 
 use super::Marks;
-use super::chunk::{self, Fault, HEADER_BYTES, Kind};
+use super::chunk::{self, FORMAT, Fault, HEADER_BYTES, Kind};
 use super::codec;
 use super::error::Error;
-use super::folder::{Folder, Note};
 use super::index::{Index, Location};
-use super::log::Log;
+use super::medium::Chunks;
 use super::varint::Malformed;
 use crate::record::Record;
 
@@ -22,10 +22,11 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn into_error(self, folder: &Folder) -> Error {
+    pub(super) fn into_error(self, folder: &Path) -> Error {
+        let folder = folder.to_owned();
         match self {
-            Self::Damaged(reason) => folder.damaged(reason),
-            Self::Newer(found) => folder.newer(found),
+            Self::Damaged(reason) => Error::Damaged { folder, reason },
+            Self::Newer(found) => Error::NewerFormat { folder, found, known: u32::from(FORMAT) },
         }
     }
 }
@@ -60,16 +61,16 @@ pub(super) struct Survey {
     pub(super) leftovers: Vec<u64>,
 }
 
-/// Reads and checks every chunk. `note` says how far the log was durable at least.
-pub(super) fn survey(log: &Log, note: Option<&Note>) -> Result<Survey, Refusal> {
+/// Reads and checks every chunk. `confirmed` is the newest one that was durable at least.
+pub(super) fn survey(log: &dyn Chunks, confirmed: Option<u64>) -> Result<Survey, Refusal> {
     let Some((newest, bytes)) = log.newest()? else {
-        return match note {
-            Some(note) => Err(format!("its log is empty, but chunk {} was confirmed", note.chunk).into()),
+        return match confirmed {
+            Some(chunk) => Err(format!("its log is empty, but chunk {chunk} was confirmed").into()),
             None => Ok(Survey { index: Index::new(0), marks: Marks::default(), leftovers: Vec::new() }),
         };
     };
-    if let Some(note) = note.filter(|note| note.chunk > newest) {
-        return Err(format!("its log ends with chunk {newest}, but chunk {} was confirmed", note.chunk).into());
+    if let Some(chunk) = confirmed.filter(|chunk| *chunk > newest) {
+        return Err(format!("its log ends with chunk {newest}, but chunk {chunk} was confirmed").into());
     }
     let newest_header = chunk::open(newest, &bytes)?;
     let leftovers = log.numbers_below(newest_header.base)?;
@@ -91,7 +92,7 @@ pub(super) fn survey(log: &Log, note: Option<&Note>) -> Result<Survey, Refusal> 
 }
 
 /// Hands out every live record, in the order of the log.
-pub(super) fn load(log: &Log, index: &Index, load: &mut dyn FnMut(Record)) -> Result<(), Refusal> {
+pub(super) fn load(log: &dyn Chunks, index: &Index, load: &mut dyn FnMut(Record)) -> Result<(), Refusal> {
     let mut reader = Reader::default();
     for number in index.base()..index.end() {
         let bytes = log.read_next(number)?;
