@@ -10,6 +10,7 @@ mod broker_process;
 mod deadline;
 pub mod faults;
 pub mod history;
+mod plain_history;
 mod pool;
 mod proxy;
 pub mod raw;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::{Encoder, Framed};
 
+use crate::history::{Tap, Tapped};
 use crate::within;
 
 /// What a client may ask.
@@ -29,7 +30,7 @@ pub struct Lost(pub String);
 /// One connection, frame by frame.
 #[derive(Debug)]
 pub struct RawConnection {
-    frames: Framed<TcpStream, FrameCodec<wire::ServerFrame, wire::ClientFrame>>,
+    frames: Framed<Tapped<TcpStream>, FrameCodec<wire::ServerFrame, wire::ClientFrame>>,
     last_request: u64,
     answers: BTreeMap<u64, Answer>,
     pushes: VecDeque<Answer>,
@@ -102,6 +103,12 @@ pub fn hello_bytes() -> Vec<u8> {
     frame_bytes(wire::ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Request::Hello(hello())) })
 }
 
+async fn connect(address: SocketAddr) -> Result<TcpStream, Lost> {
+    let stream = TcpStream::connect(address).await.map_err(|error| Lost(error.to_string()))?;
+    stream.set_nodelay(true).map_err(|error| Lost(error.to_string()))?;
+    Ok(stream)
+}
+
 impl RawConnection {
     /// A connection on which nothing has been said.
     pub async fn silent(address: SocketAddr) -> Self {
@@ -113,10 +120,20 @@ impl RawConnection {
     /// # Errors
     /// [`Lost`] when nobody listens.
     pub async fn try_silent(address: SocketAddr) -> Result<Self, Lost> {
-        let stream = TcpStream::connect(address).await.map_err(|error| Lost(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| Lost(error.to_string()))?;
+        Ok(Self::over(Tapped::untapped(connect(address).await?)))
+    }
+
+    /// As [`try_silent`](Self::try_silent), with all that is said written into a history.
+    ///
+    /// # Errors
+    /// [`Lost`] when nobody listens.
+    pub async fn try_tapped(address: SocketAddr, tap: Tap) -> Result<Self, Lost> {
+        Ok(Self::over(Tapped::new(connect(address).await?, tap)))
+    }
+
+    fn over(stream: Tapped<TcpStream>) -> Self {
         let frames = Framed::new(stream, FrameCodec::new(limits::FRAME_BYTES_MAX));
-        Ok(Self { frames, last_request: 0, answers: BTreeMap::new(), pushes: VecDeque::new() })
+        Self { frames, last_request: 0, answers: BTreeMap::new(), pushes: VecDeque::new() }
     }
 
     /// A connection after its handshake.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use celeriac_proto::wire;
 
-use crate::history::{Event, History};
+use crate::plain_history::{Event, History};
 use crate::raw::{self, Answer, Lost, RawConnection, Request};
 
 const QUEUE: &str = "traffic";
