@@ -5,8 +5,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use celeriac_proto::wire::{self, ErrorCode, TaskState};
+use celeriac_tests::faults::toxic_network;
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, RawConnection, within};
+use celeriac_tests::{BrokerProcess, RawConnection, runs, seed, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_confirmed_is_lost_on_a_bad_network() {
+    toxic_network::run(runs(40) as u64, seed(11)).await.assert_clean();
+}
 
 #[tokio::test]
 async fn a_connection_that_never_says_hello_is_closed_after_5_seconds() {

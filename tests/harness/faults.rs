@@ -1,6 +1,8 @@
 //! Faults, one kind to a file: each can be run a few times as a test, or for hours by `make faults`, and says in a
 //! [`Tally`] what came of it.
 
+pub mod toxic_network;
+
 use std::time::Duration;
 
 /// What came of many runs of one fault: a row of the table of `make faults`.

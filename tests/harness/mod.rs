@@ -10,9 +10,10 @@ mod broker_process;
 mod deadline;
 pub mod faults;
 pub mod history;
+mod luck;
 mod plain_history;
 mod pool;
-mod proxy;
+pub mod proxy;
 pub mod raw;
 pub mod soak;
 pub mod traffic;
@@ -21,6 +22,7 @@ mod worker_process;
 pub use binary::{celeriac_binary, worker_binary};
 pub use broker_process::{BrokerProcess, Exit, Setup};
 pub use deadline::{PATIENCE, until, within};
+pub use luck::Luck;
 pub use pool::Pool;
 pub use proxy::Proxy;
 pub use raw::RawConnection;
@@ -29,4 +31,9 @@ pub use worker_process::WorkerProcess;
 /// How often a test that repeats itself should do so: the environment variable `RUNS`, or what the test says.
 pub fn runs(by_default: usize) -> usize {
     std::env::var("RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(by_default)
+}
+
+/// The seed of a fault: the environment variable `SEED`, or what the test says.
+pub fn seed(by_default: u64) -> u64 {
+    std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(by_default)
 }
