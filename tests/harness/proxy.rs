@@ -249,8 +249,8 @@ impl Pump {
 
     async fn paced(&self, bytes: usize) {
         let Toxic { rate, slice, .. } = self.toxic();
-        if rate > 0 {
-            sleep(Duration::from_micros(bytes as u64 * 1_000_000 / rate)).await;
+        if let Some(micros) = (bytes as u64 * 1_000_000).checked_div(rate) {
+            sleep(Duration::from_micros(micros)).await;
         } else if slice > 0 {
             // So that the other side gets to read what there is.
             tokio::task::yield_now().await;
