@@ -1,7 +1,7 @@
 # What people type. The work is done by cargo and by the scripts in .ci, which run without make too.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt deny doc ci bench soak
+.PHONY: help demo test check fmt deny doc ci bench soak faults
 
 help: ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
@@ -29,6 +29,9 @@ bench: ## Measure the whole from outside
 
 soak: ## Ten minutes of load while workers and the broker are killed, frozen and cut off; MINUTES=n for another span
 	cargo run --release --locked -p celeriac-bench -- soak --minutes $(or $(MINUTES),10)
+
+faults: ## Every fault for long, and a table of what came of it; RUNS=n times each, ONLY=name,name, SEED=n
+	cargo run --release --locked -p celeriac-tests --bin celeriac-faults
 
 ci: ## What runs on every change: check, then test
 	.ci/run

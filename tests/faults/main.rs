@@ -1,0 +1,78 @@
+//! `make faults`: every fault of the harness for long, one after the other, and the table of what came of it. The short
+//! versions are tests; this one is for nights. It ends with 1 when a promise was broken or a start failed.
+
+// A program that prints a table, and its progress beside it.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod plan;
+mod report;
+
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use celeriac_tests::faults::Tally;
+use clap::Parser;
+use plan::{FAULTS, Fault};
+
+/// Breaks a broker in every way that the harness knows, and prints what came of it.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How often each fault is done. Without it each has a number of its own.
+    #[arg(long, env = "RUNS")]
+    runs: Option<u64>,
+    /// Only these faults, by name, with commas between them.
+    #[arg(long, env = "ONLY", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where luck begins. Without it the time of day says; it is printed either way.
+    #[arg(long, env = "SEED")]
+    seed: Option<u64>,
+    /// Lists the faults and how often each is done.
+    #[arg(long)]
+    list: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        for fault in FAULTS {
+            println!("{:<18} {:>6}", fault.name, fault.runs);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let only: Vec<&str> = arguments.only.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
+    if let Some(unknown) = only.iter().find(|name| !FAULTS.iter().any(|fault| fault.name == **name)) {
+        eprintln!("there is no fault `{unknown}`; `--list` names them");
+        return ExitCode::from(2);
+    }
+    let seed = arguments.seed.unwrap_or_else(seconds_since_1970);
+    eprintln!("seed {seed}");
+    let mut rows = Vec::new();
+    for fault in FAULTS.iter().filter(|fault| only.is_empty() || only.contains(&fault.name)) {
+        let begun = Instant::now();
+        let runs = arguments.runs.unwrap_or(fault.runs);
+        eprintln!("{}: {runs} ...", fault.name);
+        let tally = carry_out(fault, runs, seed).await;
+        report::findings(&tally);
+        rows.push((tally, begun.elapsed()));
+    }
+    println!("{}", report::table(&rows));
+    let is_clean = rows.iter().all(|(tally, _)| tally.violations.is_empty() && tally.failed_starts.is_empty());
+    if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A fault whose harness panics has found something too.
+async fn carry_out(fault: &Fault, runs: u64, seed: u64) -> Tally {
+    match tokio::spawn((fault.run)(runs, seed)).await {
+        Ok(tally) => tally,
+        Err(error) => {
+            let mut tally = Tally::new(fault.name, "runs");
+            tally.violations.push(format!("the harness gave up: {error}"));
+            tally
+        }
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

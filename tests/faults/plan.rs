@@ -1,0 +1,28 @@
+//! Which faults there are, and how often each is done when nobody says.
+
+use std::pin::Pin;
+
+use celeriac_tests::faults::{self, Tally};
+
+type Running = Pin<Box<dyn Future<Output = Tally> + Send>>;
+
+/// One fault of the harness.
+pub(crate) struct Fault {
+    /// For `ONLY`.
+    pub(crate) name: &'static str,
+    /// How often it is done for a table that is worth something.
+    pub(crate) runs: u64,
+    /// Does it so often, with this seed.
+    pub(crate) run: fn(u64, u64) -> Running,
+}
+
+macro_rules! faults {
+    ($($name:literal, $runs:literal, $run:expr;)*) => {
+        &[$(Fault { name: $name, runs: $runs, run: |runs, seed| Box::pin($run(runs, seed)) }),*]
+    };
+}
+
+/// All of them, the quick ones first.
+pub(crate) const FAULTS: &[Fault] = faults! {
+    "toxic-network", 2_000, faults::toxic_network::run;
+};
