@@ -1,2 +1,4 @@
 //! The inside of the broker, for the simulation and the fuzz targets of this workspace. No promise is made about any of
 //! it: whoever builds on it builds on sand.
+
+pub mod simulation;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -17,8 +18,9 @@ use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::error::RunError;
 use crate::machine::command::{Command, ConnectionKey};
 use crate::machine::{Effects, Machine, Settings};
+use crate::record::Record;
 use crate::session::{self, Shared};
-use crate::store::{self, Store};
+use crate::store::{self, Marks, Store};
 
 /// Payloads leased to one worker at once.
 const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -62,15 +64,9 @@ impl Broker {
     /// # Errors
     /// [`RunError`] when the data folder fails. What was confirmed is on disk either way.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Broker { config, clock, machine, store, restored } = self;
-        info!(tasks = machine.tasks(), address = ?listener.local_addr().ok(), "ready");
-        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
-        let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
-        let settings = commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 };
-        let hand = commit::start(store, settings)?;
-        let driver = Driver::new(machine, clock, receiver, hand, commit_timeout);
-        let mut driver = tokio::spawn(driver.run(restored));
-        let shared = Arc::new(Shared { config, inputs: inputs.clone(), stop: CancellationToken::new() });
+        info!(tasks = self.machine.tasks(), address = ?listener.local_addr().ok(), "ready");
+        let (mut driver, shared) = self.start(commit::start)?;
+        let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
         let accept = accept(listener, shared.clone(), sessions.clone());
         tokio::select! {
@@ -88,10 +84,40 @@ impl Broker {
         }
         result
     }
+
+    /// Sets the driver going, on whatever commits.
+    pub(crate) fn start(
+        self,
+        commit: impl FnOnce(Store, commit::Settings) -> Result<commit::Hand, RunError>,
+    ) -> Result<Running, RunError> {
+        let Broker { config, clock, machine, store, restored } = self;
+        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+        let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
+        let hand = commit(store, commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 })?;
+        let driver = Driver::new(machine, clock, receiver, hand, commit_timeout);
+        let driver = tokio::spawn(driver.run(restored));
+        Ok((driver, Arc::new(Shared { config, inputs, stop: CancellationToken::new() })))
+    }
 }
+
+/// The driver, and what its sessions share.
+pub(crate) type Running = (JoinHandle<Result<(), RunError>>, Arc<Shared>);
 
 /// Opens the store and builds the machine from its records.
 fn open(config: Config) -> Result<Broker, RunError> {
+    let settings =
+        store::Settings { disk_reserve_bytes: config.disk_reserve_bytes, ..store::Settings::new(&config.data) };
+    open_with(config, |load| Store::open(settings, load))
+}
+
+/// What hands every live record to the closure it is given.
+type Opened = Result<(Store, Marks), store::Error>;
+
+/// As [`open`], with any store.
+pub(crate) fn open_with(
+    config: Config,
+    open: impl FnOnce(&mut dyn FnMut(Record)) -> Opened,
+) -> Result<Broker, RunError> {
     let clock = Clock::new();
     let mut machine = Machine::new(Settings {
         lease_ms: config.lease_ms,
@@ -101,9 +127,7 @@ fn open(config: Config) -> Result<Broker, RunError> {
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     });
     let now = clock.now();
-    let settings =
-        store::Settings { disk_reserve_bytes: config.disk_reserve_bytes, ..store::Settings::new(&config.data) };
-    let (store, marks) = Store::open(settings, &mut |record| machine.restore(now, record))?;
+    let (store, marks) = open(&mut |record| machine.restore(now, record))?;
     let mut restored = Effects::default();
     machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
     Ok(Broker { config, clock, machine, store, restored })

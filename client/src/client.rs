@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::apply::ApplyAsync;
-use crate::connection::{Connection, ConnectionOptions};
+use crate::connection::{Connection, ConnectionOptions, Connector};
 use crate::error::{Error, Refusal};
 use crate::handle::TaskHandle;
 use crate::info::{TaskInfo, span_ms};
@@ -75,6 +75,12 @@ impl ClientBuilder {
     /// How often to send heartbeats; by default the broker says.
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.options.heartbeat = Some(every);
+        self
+    }
+
+    /// Opens byte streams with this in place of TCP.
+    pub fn connector(mut self, connector: Connector) -> Self {
+        self.options.connector = Some(connector);
         self
     }
 

@@ -12,6 +12,7 @@ mod exchange;
 mod handshake;
 mod link;
 mod local;
+mod stream;
 pub(crate) mod watching;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::error::{Error, ErrorCode};
 use driver::Driver;
+pub use stream::{Connector, Halves};
 use watching::{WatchPart, WatchSink};
 
 /// Requests that wait to be written; more wait in their callers.
@@ -64,6 +66,8 @@ pub struct ConnectionOptions {
     pub connect_wait: Option<Duration>,
     /// Runs the connection on a thread of its own, so that handlers that block the runtime cannot stop the heartbeats.
     pub own_thread: bool,
+    /// What opens the byte stream; `None`: TCP to the address.
+    pub connector: Option<Connector>,
 }
 
 impl ConnectionOptions {
@@ -80,6 +84,7 @@ impl ConnectionOptions {
             connect_timeout: Duration::from_secs(5),
             connect_wait: None,
             own_thread: false,
+            connector: None,
         }
     }
 }

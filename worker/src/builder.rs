@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_client::BrokerUrl;
-use celeriac_client::connection::ConnectionOptions;
+use celeriac_client::connection::{ConnectionOptions, Connector};
 use celeriac_proto::limits::CREDIT_MAX;
 use celeriac_proto::wire::{QueueSubscription, WorkerInfo};
 use serde::Serialize;
@@ -44,6 +44,8 @@ pub struct WorkerBuilder {
     instance: Option<String>,
     heartbeat: Option<Duration>,
     connect_wait: Duration,
+    pub(crate) own_thread: bool,
+    connector: Option<Connector>,
 }
 
 impl WorkerBuilder {
@@ -62,6 +64,8 @@ impl WorkerBuilder {
             instance: None,
             heartbeat: None,
             connect_wait: CONNECT_WAIT,
+            own_thread: true,
+            connector: None,
         }
     }
 
@@ -138,6 +142,21 @@ impl WorkerBuilder {
         self
     }
 
+    /// Whether the connection has a thread of its own, as it has by default. Without one it shares the runtime with the
+    /// handlers, and one that blocks it for longer than a lease loses all of them.
+    #[must_use]
+    pub fn own_thread(mut self, own: bool) -> Self {
+        self.own_thread = own;
+        self
+    }
+
+    /// Opens byte streams with this in place of TCP.
+    #[must_use]
+    pub fn connector(mut self, connector: Connector) -> Self {
+        self.connector = Some(connector);
+        self
+    }
+
     /// Adds a handler, mostly a function under `#[task]`. A later one of the same name replaces an earlier one.
     #[must_use]
     pub fn register(mut self, handler: impl Handler) -> Self {
@@ -200,6 +219,7 @@ impl WorkerBuilder {
             self.instance.clone().unwrap_or_else(|| format!("{hostname}-{pid}-{:08x}", random_bytes()));
         options.heartbeat = self.heartbeat;
         options.connect_wait = Some(self.connect_wait);
+        options.connector = self.connector.clone();
         options.worker = Some(WorkerInfo {
             queues: queues.into_iter().map(|(queue, weight)| QueueSubscription { queue, weight }).collect(),
             task_names,

@@ -81,7 +81,8 @@ impl Worker {
 
     /// Runs until `shutdown` resolves or the broker orders the end, and then ends in good order:
     /// no new tasks, those that have not begun go back at once, those that run get the grace.
-    /// Handlers run on the runtime this is called on; the connection has a thread of its own.
+    /// Handlers run on the runtime this is called on; the connection has a thread of its own, unless
+    /// [`WorkerBuilder::own_thread`] says otherwise.
     ///
     /// Dropping the future ends the worker at once: everything goes back to its queues.
     ///
@@ -104,7 +105,7 @@ impl Worker {
     }
 
     async fn live(self, shutdown: impl Future<Output = ()>, signals: bool) -> Result<(), RunError> {
-        let WorkerBuilder { ref url, concurrency, grace, .. } = self.options;
+        let WorkerBuilder { ref url, concurrency, grace, own_thread, .. } = self.options;
         let url: BrokerUrl = url.parse().map_err(Error::from)?;
         let options = self.options.connection_options(&url);
         let credit = self.options.credit_plan();
@@ -113,7 +114,7 @@ impl Worker {
         let (stage, _) = watch::channel(Stage::Work);
         let (opened, opening) = oneshot::channel();
         let side = BrokerSide { leases: leases.clone(), stage: stage.clone(), credit, grace, signals };
-        let ended = side.spawn(options, opened)?;
+        let ended = side.spawn(options, opened, own_thread)?;
         let _closed_on_drop = CloseOnDrop { leases: leases.clone(), stage: stage.clone() };
         let (handlers, middleware) = (Arc::new(self.options.handlers), Arc::new(self.options.middleware));
         let mut slots = JoinSet::new();
@@ -153,7 +154,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// What lives on the connection's thread.
+/// What lives on the connection's thread, or beside the handlers if it has none.
 struct BrokerSide {
     leases: Arc<Leases>,
     stage: watch::Sender<Stage>,
@@ -169,9 +170,17 @@ impl BrokerSide {
         self,
         options: ConnectionOptions,
         opened: oneshot::Sender<Connection>,
+        own_thread: bool,
     ) -> std::io::Result<oneshot::Receiver<Result<(), RunError>>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (ended, receiver) = oneshot::channel();
+        if !own_thread {
+            tokio::spawn(async move {
+                // Nobody listens when the worker was dropped.
+                let _ = ended.send(self.live(options, opened).await);
+            });
+            return Ok(receiver);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("celeriac-worker".to_owned()).spawn(move || {
             // As a task: the runtime wakes its own tasks without a system call, and what it blocks on only with one.
             let outcome = runtime.block_on(async move { tokio::spawn(self.live(options, opened)).await });

@@ -25,6 +25,8 @@ mod medium;
 mod open;
 mod quiet;
 mod scan;
+#[cfg(feature = "internals")]
+pub(crate) mod simulated;
 mod sync;
 #[cfg(test)]
 mod tests;

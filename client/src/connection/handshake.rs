@@ -1,4 +1,4 @@
-//! From an address to a connection that may be used: TCP, Hello, Welcome. One attempt; repeating is the driver's work.
+//! From an address to a connection that may be used: a stream, Hello, Welcome. One attempt; repeating is the driver's work.
 
 use std::io;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, PROTOCOL_VERSION};
 use celeriac_proto::wire::{self, client_frame, server_frame};
 use celeriac_proto::{FrameCodec, FrameError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::ConnectionOptions;
+use super::stream::{self, Reader, Writer};
 use crate::error::{Error, ErrorCode};
 
 pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
@@ -24,7 +24,8 @@ const RECEIVED_FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A connection whose handshake is over.
 pub(super) struct Link {
-    pub(super) stream: TcpStream,
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
     pub(super) codec: Codec,
     /// What came after the Welcome.
     pub(super) incoming: BytesMut,
@@ -72,9 +73,7 @@ impl From<FrameError> for Failure {
 }
 
 async fn greet(options: &ConnectionOptions, session_id: &str) -> Result<Link, Failure> {
-    let mut stream = TcpStream::connect(&options.address).await?;
-    // Small frames are written together here already; waiting for more in the kernel only adds delay.
-    stream.set_nodelay(true)?;
+    let (mut reader, mut writer) = stream::open(options.connector.as_ref(), &options.address).await?;
     let mut codec = Codec::new(RECEIVED_FRAME_BYTES_MAX);
     let mut buffer = BytesMut::new();
     codec.encode(&hello(options, session_id), &mut buffer)?;
@@ -87,10 +86,10 @@ async fn greet(options: &ConnectionOptions, session_id: &str) -> Result<Link, Fa
             ),
         });
     }
-    stream.write_all(&buffer).await?;
+    writer.write_all(&buffer).await?;
     buffer.clear();
     loop {
-        if stream.read_buf(&mut buffer).await? == 0 {
+        if reader.read_buf(&mut buffer).await? == 0 {
             return Err(
                 io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection in the handshake").into()
             );
@@ -100,7 +99,7 @@ async fn greet(options: &ConnectionOptions, session_id: &str) -> Result<Link, Fa
         }
         if let Some(frame) = codec.decode(&mut buffer)? {
             let welcome = admitted(frame)?;
-            return Ok(Link { stream, codec, incoming: buffer, welcome });
+            return Ok(Link { reader, writer, codec, incoming: buffer, welcome });
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_until};
 use tokio_util::codec::Decoder;
 use tracing::{info, warn};
@@ -16,6 +15,7 @@ use tracing::{info, warn};
 use super::driver::{self, Driver, Ended};
 use super::exchange::{Accepted, Exchange};
 use super::handshake::{Codec, Link};
+use super::stream::{Reader, Writer};
 use super::{Command, Event, deadline_after, effective_limits};
 use celeriac_proto::wire::{self, server_frame};
 
@@ -28,7 +28,7 @@ const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends. What is unanswered then is handed back to its callers.
 pub(super) async fn serve(driver: &mut Driver, link: Link) -> Ended {
-    let Link { stream, codec, incoming, welcome } = link;
+    let Link { reader, writer, codec, incoming, welcome } = link;
     let limits = effective_limits(welcome.limits);
     let beat = match welcome.heartbeat_ms {
         0 => HEARTBEAT_DEFAULT,
@@ -39,7 +39,6 @@ pub(super) async fn serve(driver: &mut Driver, link: Link) -> Ended {
         exchange.watch_again(part);
     }
     admit(driver, welcome);
-    let (reader, writer) = stream.into_split();
     let mut heartbeat = interval(beat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pump = Pump {
@@ -84,8 +83,8 @@ fn admit(driver: &mut Driver, welcome: wire::Welcome) {
 /// Everything that one socket needs.
 struct Pump<'d> {
     driver: &'d mut Driver,
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: Reader,
+    writer: Writer,
     codec: Codec,
     incoming: BytesMut,
     exchange: Exchange,
@@ -185,9 +184,9 @@ impl Pump<'_> {
     /// Nothing may have come for long. After a stop of this whole program the bytes lie in the socket, unread.
     fn suspect_silence(&mut self, reading: bool) -> Option<Ended> {
         if reading && self.heard_at + self.silence_max <= Instant::now() {
-            match self.reader.try_read_buf(&mut self.incoming) {
-                Ok(count) if count > 0 => self.heard_at = Instant::now(),
-                _ => return Some(Ended::Lost(format!("the broker was silent for {:?}", self.silence_max))),
+            match self.reader.take_ready(&mut self.incoming) {
+                true => self.heard_at = Instant::now(),
+                false => return Some(Ended::Lost(format!("the broker was silent for {:?}", self.silence_max))),
             }
         }
         let at_least = Instant::now() + self.silence_max / 5;

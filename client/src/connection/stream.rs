@@ -1,0 +1,151 @@
+//! What a connection's bytes go through: a TCP socket, or whatever a [`Connector`] opened. The socket keeps its own two
+//! halves, so that the usual case pays for one branch and no more.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// The two directions of an open byte stream.
+pub struct Halves {
+    /// From the broker.
+    pub read: Box<dyn AsyncRead + Send + Unpin>,
+    /// To the broker. Bytes get on their way without a flush.
+    pub write: Box<dyn AsyncWrite + Send + Unpin>,
+}
+
+type Dialling = Pin<Box<dyn Future<Output = io::Result<Halves>> + Send>>;
+
+/// Opens the way to a broker in place of TCP: a tunnel, TLS, a socket in the file system, or a network that exists in a
+/// test alone. It is asked again for each attempt to connect, with the address of [`super::ConnectionOptions`]. Like a
+/// socket, what it opens sends what is written without being flushed, and fails when the other side is gone; silence the
+/// connection notices by itself.
+///
+/// ```
+/// use celeriac_client::connection::{Connector, Halves};
+/// use tokio::net::UnixStream;
+///
+/// let local = Connector::new(|_address| async {
+///     let (read, write) = UnixStream::connect("/run/celeriac.sock").await?.into_split();
+///     Ok(Halves { read: Box::new(read), write: Box::new(write) })
+/// });
+/// # let _ = local;
+/// ```
+#[derive(Clone)]
+pub struct Connector(Arc<dyn Fn(String) -> Dialling + Send + Sync>);
+
+impl Connector {
+    /// A connector that opens streams with `dial`.
+    pub fn new<D, F>(dial: D) -> Self
+    where
+        D: Fn(String) -> F + Send + Sync + 'static,
+        F: Future<Output = io::Result<Halves>> + Send + 'static,
+    {
+        Self(Arc::new(move |address| Box::pin(dial(address))))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+/// Opens a stream once.
+pub(super) async fn open(connector: Option<&Connector>, address: &str) -> io::Result<(Reader, Writer)> {
+    if let Some(Connector(dial)) = connector {
+        let Halves { read, write } = dial(address.to_owned()).await?;
+        return Ok((Reader::Other(read), Writer::Other(write)));
+    }
+    let stream = TcpStream::connect(address).await?;
+    // Small frames are written together here already; waiting for more in the kernel only adds delay.
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    Ok((Reader::Tcp(read), Writer::Tcp(write)))
+}
+
+/// The half that is read.
+pub(super) enum Reader {
+    Tcp(OwnedReadHalf),
+    Other(Box<dyn AsyncRead + Send + Unpin>),
+}
+
+impl Reader {
+    /// Takes what is there already. True: there was something.
+    pub(super) fn take_ready(&mut self, buffer: &mut BytesMut) -> bool {
+        match self {
+            Self::Tcp(read) => read.try_read_buf(buffer).is_ok_and(|count| count > 0),
+            Self::Other(read) => {
+                let mut bytes = [0; 1024];
+                let mut ready = ReadBuf::new(&mut bytes);
+                let mut nobody = Context::from_waker(Waker::noop());
+                let polled = Pin::new(read).poll_read(&mut nobody, &mut ready);
+                buffer.extend_from_slice(ready.filled());
+                matches!(polled, Poll::Ready(Ok(()))) && !ready.filled().is_empty()
+            }
+        }
+    }
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(read) => Pin::new(read).poll_read(context, buffer),
+            Self::Other(read) => Pin::new(read).poll_read(context, buffer),
+        }
+    }
+}
+
+/// The half that is written.
+pub(super) enum Writer {
+    Tcp(OwnedWriteHalf),
+    Other(Box<dyn AsyncWrite + Send + Unpin>),
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(write) => Pin::new(write).poll_write(context, bytes),
+            Self::Other(write) => Pin::new(write).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(write) => Pin::new(write).poll_write_vectored(context, bytes),
+            Self::Other(write) => Pin::new(write).poll_write_vectored(context, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(write) => write.is_write_vectored(),
+            Self::Other(write) => write.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(write) => Pin::new(write).poll_flush(context),
+            Self::Other(write) => Pin::new(write).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(write) => Pin::new(write).poll_shutdown(context),
+            Self::Other(write) => Pin::new(write).poll_shutdown(context),
+        }
+    }
+}
