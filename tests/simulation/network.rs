@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use celeriac_client::connection::{Connector, Halves};
+use celeriac_tests::history::{History, Tapped};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use crate::dice::Dice;
-use crate::tap::{self, Tap};
 use crate::trace;
 
 /// Bytes on their way in one direction; a writer waits for room.
@@ -214,28 +214,34 @@ impl Network {
         self.state().nodes.get(&node)?.cut_off_until.filter(|until| *until > Instant::now())
     }
 
-    /// How a program reaches the broker. What it is told goes through the tap.
-    pub fn connector(&self, node: Node, tap: &Tap) -> Connector {
-        let (network, tap) = (self.clone(), tap.clone());
-        Connector::new(move |_address| network.clone().dial(node, tap.clone()))
+    /// How a program of this name reaches the broker. What it asks and is told is written into the history.
+    pub fn connector(&self, node: Node, name: &str, history: &History) -> Connector {
+        let (network, name, history) = (self.clone(), name.to_owned(), history.clone());
+        Connector::new(move |_address| network.clone().dial(node, name.clone(), history.clone()))
     }
 
-    async fn dial(self, node: Node, tap: Tap) -> io::Result<Halves> {
+    async fn dial(self, node: Node, name: String, history: History) -> io::Result<Halves> {
         let delay = self.state().delay();
         tokio::time::sleep(delay).await;
         if let Some(until) = self.cut_off_until(node) {
             tokio::time::sleep_until(until).await;
         }
-        let state = &mut *self.state();
-        let is_dead = state.nodes.entry(node).or_default().is_dead;
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        let listener = state.listener.clone().filter(|_| !is_dead).ok_or_else(refused)?;
         let (to_broker, to_node) = (Shared::default(), Shared::default());
-        state.links.push(Link { node, to_broker: to_broker.clone(), to_node: to_node.clone() });
+        let listener = {
+            let state = &mut *self.state();
+            let is_dead = state.nodes.entry(node).or_default().is_dead;
+            let listener = state.listener.clone().filter(|_| !is_dead).ok_or_else(refused)?;
+            state.links.push(Link { node, to_broker: to_broker.clone(), to_node: to_node.clone() });
+            listener
+        };
         let reader = |pipe: &Shared| Reader::new(self.clone(), node, pipe.clone());
-        let writer = |pipe: &Shared| Writer { network: self.clone(), node, pipe: pipe.clone() };
+        let writer = |pipe: &Shared| Writer { network: self.clone(), pipe: pipe.clone() };
+        // Before the broker knows of it.
+        let tap = history.connecting(&name);
         listener.send((reader(&to_broker), writer(&to_node))).map_err(|_| refused())?;
-        let (read, write) = tap::halves(reader(&to_node), writer(&to_broker), tap);
+        let stream = tokio::io::join(reader(&to_node), writer(&to_broker));
+        let (read, write) = tokio::io::split(Tapped::new(stream, tap));
         Ok(Halves { read: Box::new(read), write: Box::new(write) })
     }
 
@@ -354,7 +360,6 @@ impl Drop for Reader {
 /// The end of a pipe that is written.
 pub struct Writer {
     network: Network,
-    node: Node,
     pipe: Shared,
 }
 
@@ -414,6 +419,5 @@ impl Drop for Writer {
             pipe.end = pipe.end.or(Some(End::Closed));
         }
         pipe.wake();
-        let _ = self.node;
     }
 }

@@ -1,0 +1,131 @@
+//! The broker's machine: starts it, serves it connections, lets it crash, and starts it again, as a supervisor would.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use celeriac_broker::internals::simulation::{Disk, SimulatedBroker};
+use celeriac_broker::{Config, RunError, StoreError};
+use celeriac_tests::history::{Event, History};
+use tokio::sync::mpsc;
+
+use crate::dice::Dice;
+use crate::findings::Findings;
+use crate::network::Network;
+use crate::trace;
+
+/// What is done to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Killed, or cut off from power; and started again after so long.
+    Crash(Duration),
+    /// Told to end, and started again.
+    Restart(Duration),
+}
+
+/// What the broker's machine counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub crashes: AtomicU64,
+    pub restarts: AtomicU64,
+    /// Ends by itself, over an error of the disk.
+    pub failures: AtomicU64,
+}
+
+pub struct Host {
+    pub config: Config,
+    pub disk: Disk,
+    pub network: Network,
+    pub history: History,
+    pub findings: Findings,
+    pub counts: Arc<Counts>,
+    pub dice: Dice,
+}
+
+/// How one life of the broker ended, and how long nothing runs then.
+enum Ended {
+    Crashed(Duration),
+    Stopped(Duration),
+    Failed(RunError),
+}
+
+impl Host {
+    /// For ever.
+    pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            let pause = match SimulatedBroker::start(self.config.clone(), &self.disk) {
+                Ok(broker) => {
+                    let ended = self.live(broker, &mut orders).await;
+                    self.bury(ended)
+                }
+                Err(error) => {
+                    self.judge(&error, "does not start");
+                    self.disk.crash();
+                    self.dice.millis(50, 5_000)
+                }
+            };
+            tokio::time::sleep(pause).await;
+            self.history.note(Event::BrokerUp);
+            trace::step("the broker starts");
+        }
+    }
+
+    async fn live(&mut self, mut broker: SimulatedBroker, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
+        let mut accepted = self.network.listen();
+        // What was ordered while there was none had no broker to befall.
+        while orders.try_recv().is_ok() {}
+        loop {
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order.unwrap_or(Order::Crash(Duration::ZERO)) {
+                    Order::Crash(pause) => return Ended::Crashed(pause),
+                    Order::Restart(pause) => {
+                        self.network.close();
+                        return match broker.stop().await {
+                            Ok(()) => Ended::Stopped(pause),
+                            Err(error) => Ended::Failed(error),
+                        };
+                    }
+                },
+                error = broker.failed() => return Ended::Failed(error),
+                Some((read, write)) = accepted.recv() => broker.accept(read, write),
+            }
+        }
+    }
+
+    /// The broker was dropped just now.
+    fn bury(&mut self, ended: Ended) -> Duration {
+        self.network.crash_broker();
+        self.disk.crash();
+        self.history.note(Event::BrokerDown);
+        match ended {
+            Ended::Crashed(pause) => {
+                trace::step("the broker crashed");
+                self.counts.crashes.fetch_add(1, Relaxed);
+                pause
+            }
+            Ended::Stopped(pause) => {
+                trace::step("the broker ended in good order");
+                self.counts.restarts.fetch_add(1, Relaxed);
+                pause
+            }
+            Ended::Failed(error) => {
+                self.judge(&error, "ended by itself");
+                self.dice.millis(50, 5_000)
+            }
+        }
+    }
+
+    /// The disk was told to fail, and may. Anything else is a finding.
+    fn judge(&self, error: &RunError, what: &str) {
+        trace::step(&format!("the broker {what}: {error}"));
+        self.counts.failures.fetch_add(1, Relaxed);
+        let is_fault = matches!(
+            error,
+            RunError::Store(StoreError::Io { .. } | StoreError::Failed { .. }) | RunError::CommitTimeout(_)
+        );
+        if !is_fault {
+            self.findings.add(format!("the broker {what}: {error}"));
+        }
+    }
+}

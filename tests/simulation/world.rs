@@ -1,0 +1,290 @@
+//! A world: one broker, its disk, a network, producers and workers, and what befalls them. In the end all is healed, every
+//! task gets the time to end, and everything is read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use celeriac_broker::Config;
+use celeriac_broker::internals::simulation::{Disk, Fault};
+use celeriac_client::{Client, State};
+use celeriac_tests::history::{Event, History, Moment};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::dice::Dice;
+use crate::findings::Findings;
+use crate::host::{Counts, Host, Order};
+use crate::network::{Network, Node};
+use crate::producer::{Known, Producer, Trade};
+use crate::worker::{Hand, URL};
+use crate::{interpose, trace};
+
+/// In this time, with healthy workers, everything has to end: what is put off, runs or tries again takes less.
+const DRAIN: Duration = Duration::from_secs(8 * 3_600);
+
+pub struct World {
+    dice: Dice,
+    pub network: Network,
+    pub history: History,
+    pub findings: Findings,
+    disk: Disk,
+    pub counts: Arc<Counts>,
+    orders: mpsc::UnboundedSender<Order>,
+    producers: Vec<Producer>,
+    hands: Vec<Hand>,
+    ending: Vec<Hand>,
+    trade: Trade,
+    over: watch::Sender<bool>,
+    latest: Node,
+    pub worker_kills: u64,
+    pub clock_jumps: u64,
+}
+
+impl World {
+    /// The beginning: a broker on an empty disk, some producers, some workers.
+    pub fn begin(seed: u64, findings: Findings) -> Self {
+        let mut dice = Dice::new(seed);
+        let network = Network::new(dice.fork());
+        let history = History::with_clock(|| {
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Moment { mono_ms: interpose::elapsed().as_millis() as u64, wall_ms: wall.as_millis() as i64 }
+        });
+        let disk = Disk::new(dice.roll());
+        let counts = Arc::new(Counts::default());
+        let (orders, given) = mpsc::unbounded_channel();
+        let host = Host {
+            config: Config::new("simulated"),
+            disk: disk.clone(),
+            network: network.clone(),
+            history: history.clone(),
+            findings: findings.clone(),
+            counts: counts.clone(),
+            dice: dice.fork(),
+        };
+        tokio::spawn(host.run(given));
+        let (over, is_over) = watch::channel(false);
+        let queues = (0..dice.between(1, 4)).map(|number| format!("queue-{number}")).collect();
+        let trade = Trade {
+            network: network.clone(),
+            history: history.clone(),
+            findings: findings.clone(),
+            known: Known::default(),
+            queues,
+            pause_max_ms: dice.span(2_000, 60_000).as_millis() as u64,
+            is_over,
+        };
+        let (producers, hands, ending) = (Vec::new(), Vec::new(), Vec::new());
+        let (latest, worker_kills, clock_jumps) = (0, 0, 0);
+        let mut world = Self {
+            dice,
+            network,
+            history,
+            findings,
+            disk,
+            counts,
+            orders,
+            producers,
+            hands,
+            ending,
+            trade,
+            over,
+            latest,
+            worker_kills,
+            clock_jumps,
+        };
+        (0..world.dice.between(1, 3)).for_each(|_| world.add_producer());
+        (0..world.dice.between(1, 3)).for_each(|_| world.add_worker(false));
+        world
+    }
+
+    fn next_node(&mut self) -> Node {
+        self.latest += 1;
+        self.latest
+    }
+
+    fn add_producer(&mut self) {
+        let node = self.next_node();
+        trace::step(&format!("producer {node} begins"));
+        self.producers.push(Producer::start(node, &self.trade, self.dice.fork()));
+    }
+
+    fn add_worker(&mut self, of_all: bool) {
+        let node = self.next_node();
+        let mut queues: Vec<String> = self.trade.queues.clone();
+        if !of_all {
+            queues.retain(|_| !self.dice.one_in(4));
+        }
+        if queues.is_empty() {
+            queues.clone_from(&self.trade.queues);
+        }
+        trace::step(&format!("worker {node} begins"));
+        let (network, history, findings) = (&self.network, &self.history, &self.findings);
+        self.hands.push(Hand::start(node, &queues, network, history, findings, &mut self.dice));
+    }
+
+    /// Lives for so long, with a mishap now and then.
+    pub async fn live(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        let pause_max_ms = self.dice.span(16_000, 240_000).as_millis() as u64;
+        while Instant::now() < until {
+            tokio::time::sleep(self.dice.span(400, pause_max_ms)).await;
+            self.befall();
+            self.ending.retain(|hand| !hand.has_ended());
+        }
+    }
+
+    fn befall(&mut self) {
+        match self.dice.below(24) {
+            0..4 => {
+                let pause = self.dice.span(1, 40_000);
+                self.order(Order::Crash(pause));
+            }
+            4 => {
+                let pause = self.dice.span(1, 10_000);
+                self.order(Order::Restart(pause));
+            }
+            5..8 if !self.hands.is_empty() => {
+                let at = self.dice.below(self.hands.len() as u64) as usize;
+                let hand = self.hands.swap_remove(at);
+                trace::step(&format!("worker {} is killed", hand.node));
+                self.worker_kills += 1;
+                hand.kill(&self.network);
+            }
+            8 if !self.hands.is_empty() => {
+                let at = self.dice.below(self.hands.len() as u64) as usize;
+                let mut hand = self.hands.swap_remove(at);
+                trace::step(&format!("worker {} is told to end", hand.node));
+                hand.stop();
+                self.ending.push(hand);
+            }
+            9..12 if self.hands.len() < 4 => self.add_worker(false),
+            12 => self.replace_producer(),
+            13..15 => {
+                let (node, span) = (self.anybody(), self.dice.span(200, 90_000));
+                trace::step(&format!("{node} is cut off for {span:?}"));
+                self.network.cut_off(node, span);
+            }
+            15..19 => {
+                let node = self.anybody();
+                trace::step(&format!("a connection of {node} will break"));
+                self.network.reset_soon(node);
+            }
+            19 => {
+                let node = self.anybody();
+                trace::step(&format!("one direction of {node} ends"));
+                self.network.half_close(node);
+            }
+            20 | 21 => {
+                let fault = *self.dice.pick(&[Fault::Write, Fault::Sync, Fault::Stall]);
+                trace::step(&format!("the disk will fail: {fault:?}"));
+                self.disk.fail(fault);
+            }
+            22 => {
+                let is_low = self.dice.one_in(2);
+                trace::step(&format!("the disk is low: {is_low}"));
+                self.disk.set_low(is_low);
+            }
+            23 => self.jump(),
+            _ => {}
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        trace::step(&format!("{order:?}"));
+        // The host lives as long as the world.
+        let _ = self.orders.send(order);
+    }
+
+    fn replace_producer(&mut self) {
+        if self.producers.len() > 1 {
+            let at = self.dice.below(self.producers.len() as u64) as usize;
+            let producer = self.producers.swap_remove(at);
+            trace::step(&format!("producer {} is killed", producer.node));
+            producer.kill(&self.network);
+        }
+        self.add_producer();
+    }
+
+    fn anybody(&mut self) -> Node {
+        let nodes: Vec<Node> =
+            self.hands.iter().map(|hand| hand.node).chain(self.producers.iter().map(|one| one.node)).collect();
+        if nodes.is_empty() { 0 } else { *self.dice.pick(&nodes) }
+    }
+
+    /// Somebody sets the wall clock, by up to an hour; the next time mostly back.
+    fn jump(&mut self) {
+        let away = interpose::jumped_ms();
+        let millis = match away {
+            0 => self.dice.span(10, 3_600_000).as_millis() as i64 * if self.dice.one_in(2) { 1 } else { -1 },
+            away => -away,
+        };
+        trace::step(&format!("the wall clock is set by {millis} ms"));
+        self.clock_jumps += 1;
+        interpose::jump(millis);
+        self.history.note(Event::ClockSet);
+    }
+
+    /// No more mishaps and no more requests: everything ends, and is read.
+    pub async fn settle(&mut self) {
+        trace::step("all is healed");
+        if interpose::jumped_ms() != 0 {
+            self.jump();
+        }
+        self.network.heal();
+        self.disk.set_low(false);
+        self.over.send_replace(true);
+        (0..2).for_each(|_| self.add_worker(true));
+        for producer in std::mem::take(&mut self.producers) {
+            producer.end().await;
+        }
+        let node = self.next_node();
+        let connector = self.network.connector(node, "the reader", &self.history);
+        let client = Client::builder(URL).connector(connector).wait_for_broker(Duration::from_secs(600));
+        let client = match client.connect().await {
+            Ok(client) => client,
+            Err(error) => return self.findings.add(format!("in the end nobody gets in: {error}")),
+        };
+        self.drain(&client).await;
+        self.history.note(Event::Settled);
+        trace::step("settled");
+        let ids = self.trade.known.all();
+        if let Err(error) = client.info_with_results(&ids).await {
+            self.findings.add(format!("in the end nothing can be read: {error}"));
+        }
+        for mut hand in std::mem::take(&mut self.hands) {
+            hand.stop();
+            self.ending.push(hand);
+        }
+        client.close().await;
+    }
+
+    /// Until every task has ended, or should have.
+    async fn drain(&self, client: &Client) {
+        let until = Instant::now() + DRAIN;
+        let mut left = self.trade.known.all();
+        let mut pause = Duration::from_millis(500);
+        loop {
+            match client.info(&left).await {
+                Ok(tasks) => {
+                    let open = tasks.iter().filter(|task| !task.state.is_ended() && task.state != State::Unknown);
+                    left = open.map(|task| task.id.clone()).collect();
+                }
+                Err(error) => self.findings.add(format!("in the end a read fails: {error}")),
+            }
+            if left.is_empty() || Instant::now() > until {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(120));
+        }
+    }
+
+    pub fn tasks(&self) -> usize {
+        self.trade.known.all().len()
+    }
+
+    pub fn crashes(&self) -> u64 {
+        self.counts.crashes.load(Relaxed)
+    }
+}
