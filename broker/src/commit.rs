@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::error::RunError;
 use crate::machine::command::{Code, ConnectionKey, Delivery, Effect, Message, QueueInfo, Refusal, RequestId, View};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Record, Slot, Timestamp};
 use crate::store::{BackupError, Error, Store};
 
@@ -129,7 +130,10 @@ impl Committer {
     /// The first step: the batch is durable when this returns, and nobody was told.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
         self.outboxes.extend(batch.opened);
-        let outgoing = self.prepare(batch.effects)?;
+        let mut outgoing = self.prepare(batch.effects)?;
+        if is_planted(Bug::ReplyBeforeTheCommit) {
+            std::mem::take(&mut outgoing).into_iter().for_each(|(connection, message)| self.send(connection, message));
+        }
         self.store.commit()?;
         Ok(Committed(outgoing))
     }

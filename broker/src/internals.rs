@@ -2,3 +2,5 @@
 //! it: whoever builds on it builds on sand.
 
 pub mod simulation;
+
+pub use crate::planted::NAMES as PLANTED_BUGS;

@@ -8,6 +8,7 @@ use super::command::{ConnectionKey, Delivery, Message, Now};
 use super::queue::QueueKey;
 use super::sessions::SessionKey;
 use super::{Effects, Machine};
+use crate::planted::{Bug, is_planted};
 use crate::record::Slot;
 
 impl Machine {
@@ -51,6 +52,10 @@ impl Machine {
             self.lease(now, slot, taker, fx);
             let connection = self.sessions.session(taker).connection.expect("only the connected are hungry");
             outgoing.entry(connection).or_default().push(self.delivery(slot));
+            if is_planted(Bug::HandOutALeaseTwice) {
+                let other = self.next_taker(queue, &[taker]).and_then(|key| self.sessions.session(key).connection);
+                outgoing.entry(other.unwrap_or(connection)).or_default().push(self.delivery(slot));
+            }
         }
     }
 

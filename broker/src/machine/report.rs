@@ -7,6 +7,7 @@ use super::sessions::SessionKey;
 use super::task::{ClosedBy, Task};
 use super::transitions::broker_error;
 use super::{Effects, Machine};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Body, Progress, RetryPolicy, Slot, State};
 
 impl Machine {
@@ -50,8 +51,15 @@ impl Machine {
         }
     }
 
-    fn complete(&mut self, now: Now, slot: Slot, result: Body, fx: &mut Effects) -> ReportOutcome {
+    fn complete(&mut self, now: Now, slot: Slot, mut result: Body, fx: &mut Effects) -> ReportOutcome {
         self.ensure_started(now, slot, fx);
+        if is_planted(Bug::CutAResult) {
+            result.bytes.truncate(result.bytes.len().saturating_sub(1));
+        }
+        if is_planted(Bug::DeliverAfterCompletion) && self.tasks.task(slot).lease.is_multiple_of(16) {
+            self.requeue(now, slot, ClosedBy::Complete, fx);
+            return Ok(State::Success);
+        }
         if result.bytes.len() <= self.settings.result_bytes_max {
             self.succeed(now, slot, result, fx);
             return Ok(State::Success);

@@ -10,6 +10,7 @@ use super::task::{ClosedBy, Run};
 use super::timers::Kind;
 use super::transitions::kept_plan;
 use super::{Effects, Machine};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey};
 
 /// What is known only while the log is read.
@@ -129,7 +130,7 @@ impl Machine {
         }
         task.run = Some(Box::new(Run {
             worker: changed.worker,
-            attempts: changed.attempts,
+            attempts: if is_planted(Bug::LoseTheRetryCount) { 0 } else { changed.attempts },
             deliveries: changed.deliveries,
             leased_at: changed.leased_at,
             started_at: changed.started_at,

@@ -11,6 +11,7 @@ use super::queue::QueueKey;
 use super::timers::MonoTimer;
 use super::watch::{WaitKey, WatchKey};
 use super::{Effects, Machine};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Lease, SessionId, Slot, State, Timestamp};
 
 /// A session of this process; never used again.
@@ -253,7 +254,7 @@ impl Machine {
         }
         if now.mono < session.seen + self.settings.lease_ms {
             self.arm_session(key);
-        } else {
+        } else if !is_planted(Bug::ForgetADeadWorker) {
             self.drop_connection(key, fx, Some("nothing was heard for the lease time"));
             self.end_session(now, key, false, fx);
         }

@@ -7,6 +7,7 @@ use super::queue::QueueKey;
 use super::task::{ClosedBy, MAX_DELIVERIES, Plan, Task};
 use super::timers::Kind;
 use super::{Effects, Machine};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Record, Slot, State, Submitted, TaskKey, Timestamp};
 
 /// Queues that may exist; names are for kinds of work, not for single tasks.
@@ -23,7 +24,7 @@ impl Machine {
             let Task { generation, state, .. } = *self.tasks.task(slot);
             match submission.on_conflict {
                 OnConflict::Reject => return refused(Code::TaskExists, "a task of this id exists", 0),
-                OnConflict::RunAgainIfFinished if !state.is_terminal() => {
+                OnConflict::RunAgainIfFinished if !state.is_terminal() && !is_planted(Bug::RunAConflictTwice) => {
                     return SubmitOutcome::Joined { generation, state };
                 }
                 OnConflict::RunAgainIfFinished | OnConflict::Replace => {}
@@ -171,7 +172,7 @@ impl Machine {
     /// The table's entry for a task as it was submitted; a restart makes the same.
     pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32, now: Timestamp) -> Task {
         let plan = Plan::of(submitted);
-        let scheduled = submitted.eta.is_some_and(|eta| eta > now);
+        let scheduled = submitted.eta.is_some_and(|eta| eta > now) && !is_planted(Bug::StartBeforeTheEta);
         Task {
             id: submitted.id.clone(),
             serial: submitted.key.serial,

@@ -8,6 +8,7 @@ use super::task::{ClosedBy, Plan, Run, Task};
 use super::timers::{Kind, MonoTimer};
 use super::{Effects, Machine};
 use crate::machine::command::Effect;
+use crate::planted::{Bug, is_planted};
 use crate::record::{Body, Changed, Progress, Record, Slot, State, TaskError, Timestamp};
 
 /// Errors kept with a task.
@@ -203,6 +204,9 @@ impl Machine {
         if state == State::Failure && ttl_ms == 0 {
             // "Keep no result" is not "keep no failure": what failed for good can be looked at.
             ttl_ms = self.settings.result_ttl_ms.max(1);
+        }
+        if is_planted(Bug::ForgetTooEarly) {
+            ttl_ms = ttl_ms.min(1);
         }
         task.due = now.wall.saturating_add_unsigned(ttl_ms);
         task.run = None;
