@@ -55,8 +55,24 @@ impl Broker {
     /// # Errors
     /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used; it is left as it was.
     pub async fn open(config: Config) -> Result<Self, RunError> {
+        let settings = store_settings(&config);
+        Self::open_store(config, settings).await
+    }
+
+    /// As [`open`](Self::open), with a log that is cleaned once it is this much larger than twice what is live.
+    ///
+    /// # Errors
+    /// As that.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub async fn open_with_slack(config: Config, slack_bytes: u64) -> Result<Self, RunError> {
+        let settings = store::Settings { slack_bytes, ..store_settings(&config) };
+        Self::open_store(config, settings).await
+    }
+
+    async fn open_store(config: Config, settings: store::Settings) -> Result<Self, RunError> {
         config.check()?;
-        tokio::task::spawn_blocking(move || open(config)).await.map_err(|_| RunError::StorePanicked)?
+        tokio::task::spawn_blocking(move || open(config, settings)).await.map_err(|_| RunError::StorePanicked)?
     }
 
     /// Serves until `shutdown` resolves: from the first moment on, connections are answered.
@@ -103,10 +119,12 @@ impl Broker {
 /// The driver, and what its sessions share.
 pub(crate) type Running = (JoinHandle<Result<(), RunError>>, Arc<Shared>);
 
+fn store_settings(config: &Config) -> store::Settings {
+    store::Settings { disk_reserve_bytes: config.disk_reserve_bytes, ..store::Settings::new(&config.data) }
+}
+
 /// Opens the store and builds the machine from its records.
-fn open(config: Config) -> Result<Broker, RunError> {
-    let settings =
-        store::Settings { disk_reserve_bytes: config.disk_reserve_bytes, ..store::Settings::new(&config.data) };
+fn open(config: Config, settings: store::Settings) -> Result<Broker, RunError> {
     open_with(config, |load| Store::open(settings, load))
 }
 

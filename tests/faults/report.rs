@@ -28,7 +28,8 @@ pub(crate) fn table(rows: &[(Tally, Duration)]) -> String {
         widths.chain([HEADER[column].len()]).max().unwrap_or(0)
     };
     // A column in which nothing stands is left out.
-    let shown: Vec<usize> = (0..HEADER.len()).filter(|&column| rows.iter().any(|row| !row[column].is_empty())).collect();
+    let shown: Vec<usize> =
+        (0..HEADER.len()).filter(|&column| rows.iter().any(|row| !row[column].is_empty())).collect();
     let line = |text: &dyn Fn(usize) -> String| {
         let cells: Vec<String> = shown.iter().map(|&column| format!("{:<1$}", text(column), width(column))).collect();
         format!("| {} |\n", cells.join(" | "))

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
+static TEST_BROKER: OnceLock<PathBuf> = OnceLock::new();
 
 /// The `celeriac` binary of the profile that this program was built with.
 ///
@@ -17,7 +18,19 @@ static BINARY: OnceLock<PathBuf> = OnceLock::new();
 pub fn celeriac_binary() -> &'static Path {
     BINARY.get_or_init(|| match std::env::var_os("CELERIAC_BIN") {
         Some(path) => PathBuf::from(path),
-        None => built_once_per_run(),
+        None => built_once_per_run("celeriac"),
+    })
+}
+
+/// The broker whose system calls can be made to fail: `children/broker.rs`. `CELERIAC_TEST_BROKER` names one to use in its
+/// place.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn test_broker_binary() -> &'static Path {
+    TEST_BROKER.get_or_init(|| match std::env::var_os("CELERIAC_TEST_BROKER") {
+        Some(path) => PathBuf::from(path),
+        None => built_once_per_run("celeriac-test-broker"),
     })
 }
 
@@ -31,15 +44,15 @@ pub fn worker_binary() -> PathBuf {
 }
 
 /// nextest starts a process for each test; those of one run share one build.
-fn built_once_per_run() -> PathBuf {
+fn built_once_per_run(name: &str) -> PathBuf {
     let Ok(run) = std::env::var("NEXTEST_RUN_ID") else {
-        return build("celeriac");
+        return build(name);
     };
-    let note = std::env::temp_dir().join(format!("celeriac-tests-{run}"));
+    let note = std::env::temp_dir().join(format!("{name}-tests-{run}"));
     if let Ok(path) = fs::read_to_string(&note) {
         return PathBuf::from(path);
     }
-    let path = build("celeriac");
+    let path = build(name);
     let draft = note.with_extension(std::process::id().to_string());
     let text = path.to_str().expect("cargo prints paths as UTF-8");
     fs::write(&draft, text).and_then(|()| fs::rename(&draft, &note)).expect("the temporary folder is writable");

@@ -25,6 +25,8 @@ pub struct Setup {
     settings: Vec<String>,
     data: Option<PathBuf>,
     prefix: Vec<String>,
+    program: Option<PathBuf>,
+    environment: Vec<(String, String)>,
     listen: Option<SocketAddr>,
 }
 
@@ -55,6 +57,27 @@ impl Setup {
         self
     }
 
+    /// Starts this program in place of `celeriac`; it has to take the same arguments.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// Starts the program with this variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Listens on this address, where a broker that is gone has listened.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
     /// Starts a broker that must become ready.
     ///
     /// # Panics
@@ -82,10 +105,12 @@ impl Setup {
         std::fs::write(&config, self.settings.join("\n")).expect("the temporary folder is writable");
         let listen = self.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
         let mut words: Vec<std::ffi::OsString> = self.prefix.iter().map(Into::into).collect();
-        words.extend([celeriac_binary().into(), "serve".into(), "--data".into(), data.into()]);
+        let program = self.program.as_deref().unwrap_or_else(|| celeriac_binary());
+        words.extend([program.into(), "serve".into(), "--data".into(), data.into()]);
         words.extend(["--listen".into(), listen.into(), "--config".into(), config.into()]);
         let mut child = Command::new(&words[0])
             .args(&words[1..])
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -210,9 +235,14 @@ impl BrokerProcess {
 
     /// TERM, and how it ended.
     pub async fn stop(&mut self) -> Exit {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid is above 0");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child can be signalled");
+        self.signal(rustix::process::Signal::TERM);
         self.exit().await
+    }
+
+    /// Sends it this signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid is above 0");
+        rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
     }
 
     /// Waits for its end.

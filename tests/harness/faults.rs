@@ -1,9 +1,20 @@
 //! Faults, one kind to a file: each can be run a few times as a test, or for hours by `make faults`, and says in a
 //! [`Tally`] what came of it.
 
+pub mod bit_rot;
+pub mod clock_jumps;
+pub mod failing_disk;
+pub mod full_disk;
+pub mod power_cut;
 pub mod toxic_network;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::Luck;
+use crate::crowd::panic_text;
 
 /// What came of many runs of one fault: a row of the table of `make faults`.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +35,8 @@ pub struct Tally {
     pub skipped: Option<String>,
     /// What a reader of the table should know besides, such as how many flips were refused and how many served.
     pub remarks: String,
+    /// What was counted on the way, for the remarks.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
@@ -42,6 +55,33 @@ impl Tally {
         self.worst_ready = Some(self.worst_ready.map_or(took, |worst| worst.max(took)));
     }
 
+    /// Counts one more of these.
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// The same with what was counted as its remarks.
+    #[must_use]
+    pub fn with_counts_as_remarks(mut self) -> Self {
+        let counts: Vec<String> = self.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        self.remarks = counts.join(", ");
+        self
+    }
+
+    /// Adds what came of other runs of the same fault.
+    pub fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.violations.extend(other.violations);
+        self.failed_starts.extend(other.failed_starts);
+        if let Some(took) = other.worst_ready {
+            self.ready_after(took);
+        }
+        self.skipped = self.skipped.take().or(other.skipped);
+        for (what, count) in other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
     /// For a test: says clearly when it was skipped, and fails with everything that was found.
     ///
     /// # Panics
@@ -56,4 +96,27 @@ impl Tally {
         assert!(self.runs > 0, "{}: nothing was done", self.what);
         eprintln!("{}: {} {}, no violation. {}", self.what, self.runs, self.unit, self.remarks);
     }
+}
+
+/// Runs a fault in two lanes side by side, each with its share of the runs and a seed of its own.
+pub(crate) async fn in_two_lanes<Lane>(empty: Tally, runs: u64, seed: u64, lane: fn(u64, u64) -> Lane) -> Tally
+where
+    Lane: Future<Output = Tally> + Send + 'static,
+{
+    let mut tally = empty;
+    let mut lanes = JoinSet::new();
+    let mut seeds = Luck::new(seed);
+    for share in [runs.div_ceil(2), runs / 2] {
+        let seed = seeds.bits();
+        if share > 0 {
+            lanes.spawn(lane(share, seed));
+        }
+    }
+    while let Some(ended) = lanes.join_next().await {
+        match ended {
+            Ok(part) => tally.add(part),
+            Err(panic) => tally.violations.push(format!("seed {seed}: the harness gave up: {}", panic_text(panic))),
+        }
+    }
+    tally
 }

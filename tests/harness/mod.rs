@@ -7,10 +7,13 @@
 
 mod binary;
 mod broker_process;
+mod crowd;
 mod deadline;
 pub mod faults;
+mod file_system_shutdown;
 pub mod history;
 mod luck;
+mod mounted;
 mod plain_history;
 mod pool;
 pub mod proxy;
@@ -19,8 +22,9 @@ pub mod soak;
 pub mod traffic;
 mod worker_process;
 
-pub use binary::{celeriac_binary, worker_binary};
+pub use binary::{celeriac_binary, test_broker_binary, worker_binary};
 pub use broker_process::{BrokerProcess, Exit, Setup};
+pub use crowd::Crowd;
 pub use deadline::{PATIENCE, until, within};
 pub use luck::Luck;
 pub use pool::Pool;

@@ -83,12 +83,14 @@ fn only_the_clock_reads_time() {
 }
 
 /// Where unsafe code may stand, and what cannot be had without it.
-const UNSAFE: [(&str, &str); 2] = [
+const UNSAFE: [(&str, &str); 4] = [
     (
         "broker/src/store/sync.rs",
         "a flush of sled reaches the disk only through a function that takes the place of libc's",
     ),
     ("tests/simulation/interpose.rs", "time and randomness of the simulation take the place of libc's"),
+    ("tests/children/interposed.rs", "system calls that fail on request take the place of libc's"),
+    ("tests/harness/file_system_shutdown.rs", "a file system is cut off as by a power failure by an ioctl"),
 ];
 
 #[test]

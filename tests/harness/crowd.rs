@@ -1,0 +1,99 @@
+//! The producers and workers that keep a broker busy while something is done to it, and the verdict on their history.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::plain_history::broken_promises;
+use crate::traffic::Traffic;
+
+/// How long the crowd has to finish what it began. Longer than a test waits: much may have piled up.
+const FINISH: Duration = Duration::from_secs(120);
+
+/// Producers and workers at one address.
+#[derive(Debug)]
+pub struct Crowd {
+    traffic: Arc<Traffic>,
+    producers: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Of all of them: a crowd that is dropped goes away.
+    aborts: Vec<AbortHandle>,
+}
+
+impl Crowd {
+    /// Starts so many of each.
+    pub fn start(address: SocketAddr, each: usize) -> Self {
+        let traffic = Traffic::new(address);
+        let producers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+        let workers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
+        let aborts = producers.iter().chain(&workers).map(JoinHandle::abort_handle).collect();
+        Self { traffic, producers, workers, aborts }
+    }
+
+    /// Results that were confirmed so far.
+    pub fn finished(&self) -> u64 {
+        self.traffic.finished()
+    }
+
+    /// Whether so many more results are confirmed within this time.
+    pub async fn gets_done(&self, more: u64, patience: Duration) -> bool {
+        let enough = self.finished() + more;
+        let deadline = Instant::now() + patience;
+        while self.finished() < enough {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        true
+    }
+
+    /// To be called between a broker's death and its next start.
+    pub fn begin_next_life(&self) {
+        self.traffic.begin_next_life();
+    }
+
+    /// Has everybody finish, and says which promises were broken; the broker has to be up.
+    pub async fn verdict(mut self) -> Vec<String> {
+        let traffic = self.traffic.clone();
+        traffic.stop_producing();
+        let (producers, workers) = (std::mem::take(&mut self.producers), std::mem::take(&mut self.workers));
+        let finish = tokio::spawn(async move {
+            for producer in producers {
+                producer.await?;
+            }
+            traffic.read_all().await;
+            traffic.stop_working();
+            for worker in workers {
+                worker.await?;
+            }
+            Ok::<(), tokio::task::JoinError>(())
+        });
+        self.aborts.push(finish.abort_handle());
+        let mut broken = broken_promises(&self.traffic.history().events());
+        match timeout(FINISH, finish).await {
+            Ok(Ok(Ok(()))) => broken = broken_promises(&self.traffic.history().events()),
+            Ok(Ok(Err(panic)) | Err(panic)) => broken.push(format!("a client gave up: {}", panic_text(panic))),
+            Err(_) => broken.push(format!("the clients did not finish within {FINISH:?}")),
+        }
+        broken
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for abort in &self.aborts {
+            abort.abort();
+        }
+    }
+}
+
+/// What a task of the harness panicked with.
+pub(crate) fn panic_text(error: tokio::task::JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "it was aborted".to_owned() };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}

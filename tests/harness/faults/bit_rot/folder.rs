@@ -1,0 +1,218 @@
+//! Data folders to be damaged, kept in memory, and what a broker has to serve from them. They are small, so that thousands
+//! of copies take minutes, and yet have what a large one has: many chunks, records in pieces, a log that was cleaned, a
+//! snapshot of the storage engine.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use celeriac_proto::wire::{self, TaskState};
+
+use crate::raw::{Answer, Request};
+use crate::{BrokerProcess, Luck, RawConnection, Setup, raw, test_broker_binary};
+
+/// So small a slack has even a small log cleaned.
+const SLACK_BYTES: u64 = 16 * 1024;
+const BLOCK_BYTES: usize = 4096;
+const HOUR_MS: u64 = 3_600_000;
+
+/// A file: where it has content, and the rest is zeros.
+#[derive(Debug)]
+pub(super) struct OriginalFile {
+    pub(super) name: PathBuf,
+    pub(super) bytes: u64,
+    blocks: Vec<(u64, Vec<u8>)>,
+}
+
+impl OriginalFile {
+    fn read(folder: &Path, name: PathBuf) -> io::Result<Self> {
+        let content = fs::read(folder.join(&name))?;
+        let blocks = content.chunks(BLOCK_BYTES).enumerate();
+        let blocks = blocks.filter(|(_, block)| block.iter().any(|byte| *byte != 0));
+        let blocks = blocks.map(|(at, block)| ((at * BLOCK_BYTES) as u64, block.to_vec())).collect();
+        Ok(Self { name, bytes: content.len() as u64, blocks })
+    }
+
+    fn write(&self, folder: &Path) -> io::Result<()> {
+        let path = folder.join(&self.name);
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        let file = File::create(path)?;
+        file.set_len(self.bytes)?;
+        self.blocks.iter().try_for_each(|(at, block)| file.write_all_at(block, *at))
+    }
+
+    /// A place that is not in a hole, if there is one.
+    pub(super) fn byte_with_content(&self, luck: &mut Luck) -> u64 {
+        if self.blocks.is_empty() {
+            return luck.below(self.bytes);
+        }
+        let (at, block) = &self.blocks[luck.below(self.blocks.len() as u64) as usize];
+        at + luck.below(block.len() as u64)
+    }
+}
+
+pub(super) fn flip(path: &Path, byte: u64, bit: u32) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut found = [0];
+    file.read_exact_at(&mut found, byte)?;
+    file.write_all_at(&[found[0] ^ (1 << bit)], byte)
+}
+
+pub(super) fn cut(path: &Path, left: u64) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.set_len(left)
+}
+
+/// A data folder that a broker has left, whole.
+#[derive(Debug)]
+pub(super) struct Original {
+    pub(super) what: &'static str,
+    /// Those that are not empty.
+    pub(super) files: Vec<OriginalFile>,
+    pub(super) content: Content,
+}
+
+impl Original {
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir(folder)?;
+        self.files.iter().try_for_each(|file| file.write(folder))?;
+        // The file of the lock is empty, and there.
+        File::create(folder.join("lock")).map(|_| ())
+    }
+}
+
+/// What has to be there, by task.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// State, result.
+    tasks: BTreeMap<String, (TaskState, Bytes)>,
+    /// Of those that wait.
+    payloads: BTreeMap<String, Bytes>,
+}
+
+/// The folders, each with its own past.
+pub(super) async fn originals() -> Result<Vec<Original>, String> {
+    let small = |number: usize| 50 + number * 37 % 900;
+    let large = |number: usize| 1_000 + number * 7_919 % 90_000;
+    let mut originals = Vec::new();
+    originals.push(original("after a stop", 60, small, false).await?);
+    originals.push(original("after kill -9", 60, small, true).await?);
+    originals.push(original("with large payloads", 16, large, true).await?);
+    Ok(originals)
+}
+
+async fn original(what: &'static str, tasks: usize, bytes: fn(usize) -> usize, kill: bool) -> Result<Original, String> {
+    let home = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let data = home.path().join("data");
+    let setup = Setup::new()
+        .program(test_broker_binary())
+        .variable("CELERIAC_TEST_SLACK_BYTES", SLACK_BYTES.to_string())
+        .data(&data);
+    let mut broker = setup.try_start().await.map_err(|exit| format!("{exit:?}"))?;
+    let content = fill(&broker, tasks, bytes).await?;
+    // A start makes the snapshot; what comes after it is only in the log.
+    broker.kill().await;
+    broker.restart().await;
+    content.is_served_by(broker.address()).await?;
+    if kill {
+        broker.kill().await;
+    } else {
+        broker.stop().await;
+    }
+    let mut files = Vec::new();
+    for name in names(&data, Path::new("")).map_err(|error| error.to_string())? {
+        let file = OriginalFile::read(&data, name).map_err(|error| error.to_string())?;
+        if file.bytes > 0 {
+            files.push(file);
+        }
+    }
+    Ok(Original { what, files, content })
+}
+
+/// Tasks of every kind: that ended with results, that wait with payloads, that are scheduled, that were forgotten, and
+/// enough that came and went for the log to have been cleaned.
+async fn fill(broker: &BrokerProcess, tasks: usize, bytes: fn(usize) -> usize) -> Result<Content, String> {
+    let mut content = Content::default();
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["done"], 100).await;
+    for number in 0..tasks {
+        let payload = Bytes::from(vec![b'a' + (number % 26) as u8; bytes(number)]);
+        let task = |id: &str, name: &str| wire::Task { payload: payload.clone(), ..raw::task(id, name) };
+        for passing in 0..4 {
+            let id = format!("passing-{number}-{passing}");
+            worker.submit_one(wire::Task { result_ttl_ms: Some(0), ..task(&id, "done") }).await;
+            complete(&mut worker, b"1").await;
+        }
+        let id = format!("task-{number}");
+        match number % 4 {
+            0 | 1 => {
+                let result = Bytes::from(format!("\"result of {id}\""));
+                worker.submit_one(task(&id, "done")).await;
+                complete(&mut worker, &result).await;
+                content.tasks.insert(id, (TaskState::Success, result));
+            }
+            2 => {
+                worker.submit_one(task(&id, "waiting")).await;
+                content.tasks.insert(id.clone(), (TaskState::Queued, Bytes::new()));
+                content.payloads.insert(id, payload);
+            }
+            _ => {
+                let late = wire::Task { countdown_ms: Some(24 * HOUR_MS), ..task(&id, "waiting") };
+                worker.submit_one(late).await;
+                content.tasks.insert(id, (TaskState::Scheduled, Bytes::new()));
+            }
+        }
+    }
+    worker.submit_one(raw::task("forgotten", "done")).await;
+    complete(&mut worker, b"1").await;
+    let forget = wire::Forget { ids: vec!["forgotten".into()] };
+    worker.request(Request::Forget(forget)).await.map_err(|error| format!("forget: {error:?}"))?;
+    content.tasks.insert("forgotten".into(), (TaskState::Unknown, Bytes::new()));
+    Ok(content)
+}
+
+async fn complete(worker: &mut RawConnection, result: &[u8]) {
+    let delivery = worker.delivery().await;
+    worker.report_one(raw::report(&delivery, raw::complete(result))).await;
+}
+
+fn names(folder: &Path, inside: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder.join(inside))? {
+        let entry = entry?;
+        let name = inside.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            found.extend(names(folder, &name)?);
+        } else {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+impl Content {
+    /// Or what is not as it should be.
+    pub(super) async fn is_served_by(&self, address: SocketAddr) -> Result<(), String> {
+        let mut reader = RawConnection::open(address).await;
+        let ids = self.tasks.keys().cloned().collect();
+        let answer = reader.request(Request::Get(wire::Get { ids, with_results: true })).await;
+        let Ok(Answer::GetReply(reply)) = answer else { return Err(format!("no GetReply but {answer:?}")) };
+        for (info, (id, (state, result))) in reply.tasks.iter().zip(&self.tasks) {
+            if info.state() != *state || info.result != result {
+                return Err(format!("served, but {id} is {:?} with {:?}", info.state(), info.result));
+            }
+        }
+        // A worker that is lost gives them back; no other has come before it in this life.
+        let count = self.payloads.len();
+        let mut worker = RawConnection::worker(address, &["default"], &["waiting"], count as u32).await;
+        for delivery in worker.deliveries(count).await {
+            if self.payloads.get(&delivery.id) != Some(&delivery.payload) {
+                return Err(format!("served, but {} has another payload", delivery.id));
+            }
+        }
+        Ok(())
+    }
+}

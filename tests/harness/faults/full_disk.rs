@@ -1,0 +1,161 @@
+//! A full disk, on a small file system in memory: new tasks are refused with `disk_full`, running ones still end, and the
+//! broker starts again with not one byte left, with everything it confirmed. It needs the right to mount.
+
+use std::fs;
+
+use bytes::Bytes;
+use celeriac_proto::wire::{self, ErrorCode, TaskState};
+
+use super::{Tally, in_two_lanes};
+use crate::mounted::Mounted;
+use crate::{BrokerProcess, Luck, RawConnection, Setup, raw};
+
+const HELD: usize = 8;
+
+/// Fills so many disks.
+pub async fn run(runs: u64, seed: u64) -> Tally {
+    let tally = Tally::new("full disk", "disks filled");
+    let probe = tempfile::tempdir().expect("a temporary folder can be made");
+    if let Err(reason) = Mounted::in_memory(probe.path(), 1) {
+        return Tally { skipped: Some(reason), ..tally };
+    }
+    in_two_lanes(tally, runs, seed, lane).await
+}
+
+async fn lane(runs: u64, seed: u64) -> Tally {
+    let mut tally = Tally::default();
+    let mut luck = Luck::new(seed);
+    for _ in 0..runs {
+        let seed = luck.bits();
+        if let Err(reason) = one_disk(seed, &mut tally).await {
+            tally.violations.push(format!("disk seed {seed}: {reason}"));
+        }
+        tally.runs += 1;
+    }
+    tally
+}
+
+/// What one disk is like.
+struct Shape {
+    mebibytes: u64,
+    payload_bytes: u64,
+    batch: u64,
+    /// Reports before the disk is full come after every so many batches.
+    report_every: u64,
+    killed: bool,
+}
+
+async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
+    let mut luck = Luck::new(seed);
+    let shape = Shape {
+        mebibytes: luck.between(140, 260),
+        payload_bytes: luck.between(20_000, 400_000),
+        batch: luck.between(1, 8),
+        report_every: luck.between(20, 100),
+        killed: luck.below(3) > 0,
+    };
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    // Declared after the folder, so that it is unmounted before that is removed.
+    let disk = Mounted::in_memory(folder.path(), shape.mebibytes)?;
+    let setup = Setup::new().data(disk.path().join("data")).set("disk_reserve_bytes = 33554432");
+    let started = setup.try_start().await;
+    let mut broker = started.map_err(|exit| format!("no start on an empty disk: {exit:?}"))?;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["work"], HELD as u32).await;
+    worker.submit((0..HELD).map(|number| raw::task(&format!("work-{number}"), "work")).collect()).await;
+    let held = worker.deliveries(HELD).await;
+
+    let (kept, reported) = fill(&shape, &mut worker, &held).await?;
+    let done = &held[..HELD - 2];
+    for delivery in &done[reported.min(done.len())..] {
+        report(&mut worker, delivery).await?;
+    }
+    if shape.killed {
+        broker.kill().await;
+    } else {
+        let exit = broker.stop().await;
+        if exit.status.code() != Some(0) {
+            return Err(format!("told to end on a full disk: {exit:?}"));
+        }
+    }
+    // Now not one byte is left.
+    if fs::write(disk.path().join("filler"), vec![0; (shape.mebibytes << 20) as usize]).is_ok() {
+        return Err("the disk was not full".into());
+    }
+    if let Err(exit) = broker.try_restart().await {
+        tally.failed_starts.push(format!("disk seed {seed}: {exit:?}"));
+        return Ok(());
+    }
+    look(&broker, &shape, kept, done).await?;
+    broker.kill().await;
+    Ok(())
+}
+
+/// Submits until the broker refuses; how many tasks it took, and how many of the held ones were reported meanwhile.
+async fn fill(shape: &Shape, worker: &mut RawConnection, held: &[wire::Delivery]) -> Result<(u64, usize), String> {
+    let (mut kept, mut reported, mut batches) = (0, 0, 0);
+    loop {
+        let tasks = (0..shape.batch).map(|item| fill_task(shape, kept + item)).collect();
+        let outcomes = worker.submit(tasks).await;
+        let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.error.clone()).collect();
+        kept += outcomes.len() as u64 - refused.len() as u64;
+        if let Some(error) = refused.first() {
+            if error.code() != ErrorCode::DiskFull || !error.retryable {
+                return Err(format!("refused, but not as a full disk: {error:?}"));
+            }
+            if kept * shape.payload_bytes < 20 << 20 {
+                return Err(format!("refused after {kept} tasks of {} bytes", shape.payload_bytes));
+            }
+            return Ok((kept, reported));
+        }
+        batches += 1;
+        if batches % shape.report_every == 0 && reported + 4 < HELD {
+            report(worker, &held[reported]).await?;
+            reported += 1;
+        }
+        if kept * shape.payload_bytes > shape.mebibytes << 20 {
+            return Err(format!("{kept} tasks of {} bytes went onto {} MiB", shape.payload_bytes, shape.mebibytes));
+        }
+    }
+}
+
+fn fill_task(shape: &Shape, number: u64) -> wire::Task {
+    let payload = Bytes::from(vec![(number % 251) as u8; shape.payload_bytes as usize]);
+    wire::Task { payload, ..raw::task(&format!("fill-{number}"), "nothing") }
+}
+
+async fn report(worker: &mut RawConnection, delivery: &wire::Delivery) -> Result<(), String> {
+    let outcome = worker.report_one(raw::report(delivery, raw::complete(b"\"done\""))).await;
+    match outcome.code() {
+        ErrorCode::Unspecified => Ok(()),
+        code => Err(format!("a report was refused: {code:?}")),
+    }
+}
+
+/// Everything is there, and new tasks are still refused.
+async fn look(broker: &BrokerProcess, shape: &Shape, kept: u64, done: &[wire::Delivery]) -> Result<(), String> {
+    let mut reader = RawConnection::open(broker.address()).await;
+    for delivery in done {
+        let state = reader.info(&delivery.id).await.state();
+        if state != TaskState::Success {
+            return Err(format!("{} was completed, and is {state:?}", delivery.id));
+        }
+    }
+    for number in 0..kept {
+        let state = reader.info(&format!("fill-{number}")).await.state();
+        if state != TaskState::Queued {
+            return Err(format!("fill-{number} of {kept} was confirmed, and is {state:?}"));
+        }
+    }
+    let refused = reader.submit_one(raw::task("more", "nothing")).await;
+    if refused.error.as_ref().map(wire::Error::code) != Some(ErrorCode::DiskFull) {
+        return Err(format!("a task was taken without any room: {refused:?}"));
+    }
+    // A payload comes back whole from a disk on which nothing can be written any more but what was set aside.
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["nothing"], 1).await;
+    let delivery = worker.delivery().await;
+    let number = delivery.id.trim_start_matches("fill-").parse().unwrap_or(u64::MAX);
+    if delivery.payload != fill_task(shape, number).payload {
+        return Err(format!("{} has another payload", delivery.id));
+    }
+    report(&mut worker, &delivery).await
+}

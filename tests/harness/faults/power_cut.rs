@@ -1,0 +1,174 @@
+//! Power cuts: a broker works on an ext4 file system in a file, which is cut off at some moment; everything that was not
+//! synced is gone, as in a power failure. Many cuts in a row hit the same data, in mid-load and while the broker starts.
+//! It needs the right to mount. The disk itself is taken to keep its word.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{Tally, in_two_lanes};
+use crate::file_system_shutdown::cut_off;
+use crate::mounted::Mounted;
+use crate::{BrokerProcess, Crowd, Luck, PATIENCE, Setup, test_broker_binary};
+
+const IMAGE_BYTES: u64 = 384 << 20;
+/// Cuts on the same data, before a fresh image is made.
+const CUTS_IN_A_ROW: u64 = 10;
+/// So small a slack has the log cleaned all the time.
+const SLACK_BYTES: u64 = 256 * 1024;
+/// Written right before each cut, and gone after it: the proof that the cut is one.
+const NEVER_SYNCED: &[u8] = b"never synced";
+
+/// Cuts the power so often.
+pub async fn run(runs: u64, seed: u64) -> Tally {
+    let tally = Tally::new("power cut", "cuts");
+    match Disk::new() {
+        Ok(_works) => {}
+        Err(reason) => return Tally { skipped: Some(reason), ..tally },
+    }
+    in_two_lanes(tally, runs, seed, lane).await
+}
+
+async fn lane(runs: u64, seed: u64) -> Tally {
+    let mut tally = Tally::default();
+    let mut luck = Luck::new(seed);
+    while tally.runs < runs {
+        let image_seed = luck.bits();
+        let cuts = CUTS_IN_A_ROW.min(runs - tally.runs);
+        let before = tally.violations.len() + tally.failed_starts.len();
+        if let Err(reason) = one_image(cuts, image_seed, &mut tally).await {
+            tally.violations.push(format!("image seed {image_seed}: {reason}"));
+        }
+        if tally.violations.len() + tally.failed_starts.len() > before {
+            // What broke this image would only break the count.
+            tally.runs = tally.runs.max(1);
+            break;
+        }
+    }
+    tally
+}
+
+/// Many cuts on one image; what the clients were told is judged at the end.
+async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String> {
+    let mut luck = Luck::new(seed);
+    let mut disk = Disk::new()?;
+    let setup = setup(&disk, &mut luck);
+    let mut broker = start(&setup, tally, "on a fresh image").await?;
+    let address = broker.address();
+    let setup = setup.listen(address);
+    let crowd = Crowd::start(address, 3);
+    for cut in 1..=cuts {
+        let what = format!("image seed {seed}, after cut {cut}");
+        if !crowd.gets_done(luck.between(1, 400), PATIENCE).await {
+            return Err(format!("{what}: no task ends any more"));
+        }
+        disk.cut()?;
+        broker.kill().await;
+        disk.plug_in_again()?;
+        crowd.begin_next_life();
+        if luck.below(3) == 0 {
+            cut_while_starting(&setup, &mut disk, luck.between(1, 120)).await?;
+            crowd.begin_next_life();
+        }
+        broker = start(&setup, tally, &what).await?;
+        tally.runs += 1;
+    }
+    let broken = crowd.verdict().await;
+    tally.violations.extend(broken.into_iter().map(|line| format!("image seed {seed}, {cuts} cuts: {line}")));
+    broker.kill().await;
+    Ok(())
+}
+
+/// The real broker, or one that differs only in that its log is cleaned all the time.
+fn setup(disk: &Disk, luck: &mut Luck) -> Setup {
+    let setup = Setup::new().data(disk.mounted.path().join("data")).set("disk_reserve_bytes = 16777216");
+    match luck.below(2) {
+        0 => setup,
+        _ => setup.program(test_broker_binary()).variable("CELERIAC_TEST_SLACK_BYTES", SLACK_BYTES.to_string()),
+    }
+}
+
+async fn start(setup: &Setup, tally: &mut Tally, what: &str) -> Result<BrokerProcess, String> {
+    let begun = Instant::now();
+    match setup.clone().try_start().await {
+        Ok(broker) => {
+            tally.ready_after(begun.elapsed());
+            Ok(broker)
+        }
+        Err(exit) => {
+            tally.failed_starts.push(format!("{what}: {exit:?}"));
+            Err(format!("{what}: the broker did not start"))
+        }
+    }
+}
+
+/// The power fails again so soon after the start.
+async fn cut_while_starting(setup: &Setup, disk: &mut Disk, moment_ms: u64) -> Result<(), String> {
+    let mut starting = Box::pin(setup.clone().try_start());
+    // The moment is the point: how far the start has got by then.
+    let started = tokio::time::timeout(Duration::from_millis(moment_ms), &mut starting).await;
+    disk.cut()?;
+    if let Ok(Ok(mut broker)) = started {
+        broker.kill().await;
+    }
+    // It is killed with this.
+    drop(starting);
+    disk.plug_in_again()
+}
+
+/// An ext4 file system in a file that can be cut off.
+struct Disk {
+    /// Before the folder, so that it is unmounted when that is removed.
+    mounted: Mounted,
+    folder: TempDir,
+    cuts: u64,
+}
+
+impl Disk {
+    /// Or why it cannot be had here.
+    fn new() -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let (at, image) = (folder.path().join("disk"), folder.path().join("image"));
+        let made =
+            fs::create_dir(&at).and_then(|()| fs::File::create(&image)).and_then(|file| file.set_len(IMAGE_BYTES));
+        made.map_err(|error| format!("no room for the image: {error}"))?;
+        let mounted = Mounted::ext4(&image, &at)?;
+        let mut disk = Self { mounted, folder, cuts: 0 };
+        // A kernel that cannot do it is to be found out here, not in the first run.
+        disk.cut()?;
+        disk.plug_in_again()?;
+        Ok(disk)
+    }
+
+    fn witness(&self) -> PathBuf {
+        self.mounted.path().join(format!("witness-{}", self.cuts))
+    }
+
+    /// From now on nothing reaches the disk, and what has not yet is lost.
+    fn cut(&mut self) -> Result<(), String> {
+        self.cuts += 1;
+        fs::write(self.witness(), NEVER_SYNCED).map_err(|error| format!("the image is full: {error}"))?;
+        cut_off(self.mounted.path()).map_err(|error| format!("this kernel cannot cut off a file system: {error}"))
+    }
+
+    /// The power is back.
+    fn plug_in_again(&mut self) -> Result<(), String> {
+        let patience = Instant::now() + PATIENCE;
+        // Whoever was just killed may still be on the way out.
+        while let Err(reason) = self.mounted.unmount() {
+            if Instant::now() > patience {
+                return Err(reason);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.mounted.mount_ext4(&self.folder.path().join("image"))?;
+        match fs::read(self.witness()) {
+            Ok(bytes) if bytes == NEVER_SYNCED => {
+                Err("what was never synced is still there: this is no power cut".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
