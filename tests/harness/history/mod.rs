@@ -6,16 +6,62 @@
 //! asked only where a promise is about time.
 
 mod event;
+mod life;
+mod reading;
+mod rules;
 mod tap;
 mod tapped;
+#[cfg(test)]
+mod tests;
+mod walls;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use reading::Reading;
+
 pub use event::{Answer, Ask, ConnectionId, Entry, Event, Mark, Moment};
 pub use tap::Tap;
 pub use tapped::Tapped;
+
+/// What the checker has to know of the broker and of the clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Promises {
+    /// How far the clock of the history may be from the broker's, and how late the broker may be: 0 in a simulation that
+    /// stands still while the broker works.
+    pub tolerance_ms: u64,
+    /// How long a result is kept whose producer said nothing.
+    pub result_ttl_ms: u64,
+}
+
+impl Default for Promises {
+    /// Real processes with the defaults, on a machine that is shared.
+    fn default() -> Self {
+        Self { tolerance_ms: 500, result_ttl_ms: 24 * 60 * 60 * 1_000 }
+    }
+}
+
+/// A promise that a history shows broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Its number, 1 to 10.
+    pub promise: u8,
+    /// Which task, and how.
+    pub line: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "promise {}: {}", self.promise, self.line)
+    }
+}
+
+/// Every broken promise that these entries show.
+pub fn broken_promises(entries: &[Entry], promises: &Promises) -> Vec<Broken> {
+    rules::judge(&Reading::of(entries, promises))
+}
 
 /// The common history of all clients of a test. Clones write into the same.
 #[derive(Clone)]
@@ -76,6 +122,25 @@ impl History {
     /// All of it so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.0.written.lock().expect("nobody panics with this lock").entries.clone()
+    }
+
+    /// Every broken promise that it shows so far.
+    pub fn broken_promises(&self, promises: &Promises) -> Vec<Broken> {
+        broken_promises(&self.entries(), promises)
+    }
+
+    /// The ids that the broker said it has.
+    pub fn confirmed(&self) -> BTreeSet<String> {
+        let entries = self.entries();
+        let confirmed = entries.iter().filter_map(|entry| match &entry.event {
+            Event::Answered { ask, answer: Answer::Submit(outcome) } if outcome.error.is_none() => Some(*ask),
+            _ => None,
+        });
+        let ids = confirmed.filter_map(|ask| match &entries[ask].event {
+            Event::Asked(Ask::Submit(task)) => Some(task.id.clone()),
+            _ => None,
+        });
+        ids.collect()
     }
 
     /// How many entries there are.

@@ -1,0 +1,69 @@
+//! Promise 1: a confirmed submit is never lost. It ended, or it is listed.
+
+use celeriac_proto::wire::{ErrorCode, TaskState, cancel_outcome};
+
+use super::Findings;
+use crate::history::event::Mark;
+use crate::history::life::is_ended;
+use crate::history::reading::{Reading, Task};
+
+pub(super) fn nothing_confirmed_is_lost(reading: &Reading<'_>, broken: &mut Findings) {
+    for (id, task) in &reading.tasks {
+        if let Some(confirmed) = task.first_confirmed() {
+            is_known_ever_after(reading, id, task, confirmed, broken);
+            has_ended_in_the_end(reading, id, task, broken);
+        }
+        ended_for_a_reason(reading, id, task, broken);
+    }
+}
+
+/// Whoever asks after the confirmation is not told that there is no such task.
+fn is_known_ever_after(reading: &Reading<'_>, id: &str, task: &Task<'_>, confirmed: Mark, broken: &mut Findings) {
+    let unknown = task.seen.iter().filter(|seen| seen.info.state() == TaskState::Unknown);
+    let read = unknown.filter_map(|seen| Some((seen.asked?, seen.told, "read")));
+    let cancelled = task.cancels.iter().filter_map(|cancel| match cancel.answered? {
+        (told, cancel_outcome::Kind::NotFound) => Some((cancel.asked, told, "cancelled")),
+        _ => None,
+    });
+    let forgotten = task.forgets.iter().filter_map(|forget| match forget.answered? {
+        (told, ErrorCode::NotFound) => Some((forget.asked, told, "forgotten")),
+        _ => None,
+    });
+    let reported = task.reports.iter().filter_map(|report| match report.answered? {
+        (told, outcome) if outcome.code() == ErrorCode::NotFound => Some((report.asked, told, "reported on")),
+        _ => None,
+    });
+    let mut missed = read.chain(cancelled).chain(forgotten).chain(reported);
+    let lost = missed.find(|(asked, told, _)| *asked > confirmed && !reading.may_be_gone(task, *told));
+    if let Some((_, _, how)) = lost {
+        broken.add(1, format!("{id}: confirmed, and unknown when it was {how}"));
+    }
+}
+
+/// When all had time to end, nothing waits or is held for ever.
+fn has_ended_in_the_end(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken: &mut Findings) {
+    let Some(settled) = reading.settled else { return };
+    let in_the_end = task.seen.iter().rfind(|seen| seen.asked.is_some_and(|asked| asked > settled));
+    let Some(seen) = in_the_end else {
+        broken.add(1, format!("{id}: confirmed, and never looked at in the end"));
+        return;
+    };
+    let state = seen.info.state();
+    let wall = reading.walls.latest(seen.told, seen.told) + reading.promises.tolerance_ms as i64;
+    let is_for_later = seen.info.eta_at_ms.is_some_and(|eta| eta > wall)
+        && task.submits.iter().any(|submit| reading.eta(submit, seen.told).is_some_and(|(_, eta)| eta > wall));
+    if !is_ended(state) && state != TaskState::Unknown && !is_for_later {
+        broken.add(1, format!("{id}: confirmed, and in the end {state:?}"));
+    }
+}
+
+/// Only what was asked for, or its time, ends a task.
+fn ended_for_a_reason(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken: &mut Findings) {
+    for seen in task.seen.iter().filter(|seen| is_ended(seen.info.state()) && !task.submits.is_empty()) {
+        if reading.may_have_ended(task, Some(seen.info.generation), seen.told).is_none() {
+            let state = seen.info.state();
+            broken.add(1, format!("{id}: generation {} is {state:?}, and nothing ended it", seen.info.generation));
+            return;
+        }
+    }
+}

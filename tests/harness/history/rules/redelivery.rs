@@ -1,0 +1,158 @@
+//! Promise 4: every redelivery has a cause, and none exceeds its limit. Promise 5: after a confirmed completion a task is
+//! never delivered again.
+
+use std::collections::BTreeSet;
+
+use celeriac_proto::wire::ErrorCode;
+use celeriac_proto::wire::task_report::Report;
+
+use super::Findings;
+use crate::history::event::Mark;
+use crate::history::life::{ATTEMPTS_MAX, DELIVERIES_MAX};
+use crate::history::reading::{Lease, Reading, Reported, Task};
+
+pub(super) fn every_redelivery_has_a_cause(reading: &Reading<'_>, broken: &mut Findings) {
+    for lease in reading.leases.values().filter(|lease| lease.began.len() > 1) {
+        let (id, number) = (&lease.delivery.id, lease.delivery.lease);
+        broken.add(4, format!("{id}: a handler began {} times under lease {number}", lease.began.len()));
+    }
+    for (id, task) in &reading.tasks {
+        if reading.may_be_born_again(task) {
+            continue;
+        }
+        for number in &task.leases {
+            within_limits(id, task, &reading.leases[number], broken);
+        }
+        for pair in task.leases.windows(2) {
+            let (lease, next) = (&reading.leases[&pair[0]], &reading.leases[&pair[1]]);
+            if lease.delivery.generation == next.delivery.generation {
+                judge_pair(reading, id, lease, next, broken);
+                after_the_last_attempt(id, task, lease, next, broken);
+            }
+        }
+    }
+}
+
+fn judge_pair(reading: &Reading<'_>, id: &str, lease: &Lease<'_>, next: &Lease<'_>, broken: &mut Findings) {
+    let at = next.first_seen();
+    let (number, another) = (lease.delivery.lease, next.delivery.lease);
+    let handed_back = lease.reports.iter().any(|report| hands_back(report, at));
+    let has_started = lease.reports.iter().any(|report| report.accepted().is_some() && !report.is_release());
+    let left = left_by(reading, lease, at);
+    let taken_back = !has_started && (may_be_taken_back(reading, lease, at) || left);
+    if !handed_back && !taken_back && !left && !was_lost(reading, lease, at) {
+        broken.add(4, format!("{id}: given under lease {another} while lease {number} was held"));
+    }
+    let (count, after) = (lease.delivery.deliveries, next.delivery.deliveries);
+    if after < count || (after == count && !handed_back && !taken_back) {
+        broken.add(4, format!("{id}: lost under lease {number}, and not counted: {count} deliveries, then {after}"));
+    }
+    let released = lease.reports.iter().any(|report| report.is_release() && !is_refused(report));
+    let least = lease.delivery.attempt + u32::from(has_started && !released);
+    if next.delivery.attempt < least {
+        let attempt = next.delivery.attempt;
+        broken.add(4, format!("{id}: attempt {attempt} under lease {another}, and {least} is due after {number}"));
+    }
+}
+
+/// A failure or a release, unless it was refused.
+fn hands_back(report: &Reported<'_>, by: Mark) -> bool {
+    let back = matches!(report.what, Report::Fail(_) | Report::Retry(_) | Report::Release(_));
+    back && report.asked < by && !is_refused(report)
+}
+
+fn is_refused(report: &Reported<'_>) -> bool {
+    report.answered.is_some_and(|(_, outcome)| outcome.code() != ErrorCode::Unspecified)
+}
+
+/// Its worker took its leave.
+fn left_by(reading: &Reading<'_>, lease: &Lease<'_>, by: Mark) -> bool {
+    let mut sessions = lease.sights.iter().filter_map(|(_, connection)| reading.session_of(*connection));
+    sessions.any(|session| reading.sessions[session].goodbye.is_some_and(|goodbye| goodbye < by))
+}
+
+/// The broker had not heard of its worker for the lease time.
+fn was_lost(reading: &Reading<'_>, lease: &Lease<'_>, by: Mark) -> bool {
+    let Some(session) = lease.sights.first().and_then(|(_, connection)| reading.session_of(*connection)) else {
+        return true;
+    };
+    let session = &reading.sessions[session];
+    let before = session.signs.partition_point(|sign| *sign < by);
+    let Some(heard) = before.checked_sub(1).map(|last| session.signs[last]) else { return true };
+    let silence_ms = reading.walls.mono(by).saturating_sub(reading.walls.mono(heard));
+    silence_ms + reading.promises.tolerance_ms >= session.lease_ms
+}
+
+/// What was not begun may be taken back; its worker is told, if the word reaches it.
+fn may_be_taken_back(reading: &Reading<'_>, lease: &Lease<'_>, by: Mark) -> bool {
+    let may_have_missed_it = lease.sights.iter().any(|(_, connection)| {
+        let connection = reading.connections.get(connection);
+        connection.is_none_or(|connection| {
+            connection.gone.is_some() || connection.last_answered.is_none_or(|asked| asked < by)
+        })
+    });
+    lease.taken_back.is_some() || may_have_missed_it
+}
+
+/// Deliveries and attempts are counted and limited apart.
+fn within_limits(id: &str, task: &Task<'_>, lease: &Lease<'_>, broken: &mut Findings) {
+    let (number, generation) = (lease.delivery.lease, lease.delivery.generation);
+    let makers = task.makers(generation);
+    let limit = makers.iter().map(|submit| submit.task.max_deliveries.unwrap_or(DELIVERIES_MAX)).max();
+    if limit.is_some_and(|limit| lease.delivery.deliveries > limit) {
+        broken.add(4, format!("{id}: handed out {} times under lease {number}", lease.delivery.deliveries));
+    }
+    let begun = task.reports.iter().filter(|report| !report.is_release() && report.asked < lease.first_seen());
+    let begun: BTreeSet<u64> = begun.map(|report| report.lease).filter(|earlier| *earlier < number).collect();
+    let attempt = lease.delivery.attempt as usize;
+    if attempt > 1 + begun.len() {
+        broken.add(4, format!("{id}: attempt {attempt} under lease {number}, and {} were begun before", begun.len()));
+    }
+}
+
+/// A last attempt that failed, or a failure for good, is the end.
+fn after_the_last_attempt(id: &str, task: &Task<'_>, lease: &Lease<'_>, next: &Lease<'_>, broken: &mut Findings) {
+    let policies = task.makers(lease.delivery.generation).into_iter().map(|submit| submit.task.retry.as_ref());
+    let limit = policies.map(|policy| policy.and_then(|policy| policy.max_attempts).unwrap_or(ATTEMPTS_MAX)).max();
+    let is_last = limit.is_some_and(|limit| lease.delivery.attempt >= limit);
+    let for_good = lease.reports.iter().any(|report| {
+        let is_final = match report.what {
+            Report::Reject(_) => true,
+            Report::Fail(fail) => fail.r#final || is_last,
+            Report::Retry(_) => is_last,
+            _ => false,
+        };
+        is_final && report.accepted().is_some()
+    });
+    if for_good {
+        let (number, another) = (lease.delivery.lease, next.delivery.lease);
+        broken.add(4, format!("{id}: failed for good under lease {number}, and given again under {another}"));
+    }
+}
+
+pub(super) fn what_was_completed_is_not_delivered_again(reading: &Reading<'_>, broken: &mut Findings) {
+    for (id, task) in &reading.tasks {
+        let is_unsure = reading.may_be_born_again(task);
+        for number in &task.leases {
+            let lease = &reading.leases[number];
+            let Some(completed) = lease.reports.iter().filter_map(completed).min() else { continue };
+            let generation = lease.delivery.generation;
+            let mut later = task.leases.iter().filter(|other| *other > number);
+            let again = later.find(|other| reading.leases[other].delivery.generation == generation);
+            if let Some(again) = again.filter(|_| !is_unsure) {
+                broken.add(5, format!("{id}: delivered under lease {again} after it was completed under {number}"));
+            }
+            let connecting = |connection| reading.connections.get(connection).map_or(0, |known| known.connecting);
+            if lease.sights.iter().any(|(_, connection)| connecting(connection) > completed) {
+                broken.add(5, format!("{id}: lease {number} was delivered again after it was completed"));
+            }
+        }
+    }
+}
+
+/// When the worker was told that its completion counts; one with a result that is too large is an end too.
+fn completed(report: &Reported<'_>) -> Option<Mark> {
+    let (told, outcome) = report.answered?;
+    let counts = matches!(outcome.code(), ErrorCode::Unspecified | ErrorCode::ResultTooLarge);
+    (matches!(report.what, Report::Complete(_)) && counts).then_some(told)
+}

@@ -1,0 +1,62 @@
+//! The broker's wall clock over a history: what it may have shown between two entries, jumps included.
+
+use super::event::{Entry, Mark, Moment};
+
+/// A difference of the two clocks beyond this is a jump.
+const JUMP_MS: i64 = 20;
+
+/// The clocks of all entries.
+pub(super) struct Walls {
+    moments: Vec<Moment>,
+    /// Where a stretch without a jump begins, and how far the wall clock is ahead in it.
+    stretches: Vec<(Mark, i64)>,
+}
+
+impl Walls {
+    pub(super) fn of(entries: &[Entry]) -> Self {
+        let moments: Vec<Moment> = entries.iter().map(|entry| entry.at).collect();
+        let mut stretches: Vec<(Mark, i64)> = Vec::new();
+        for (mark, moment) in moments.iter().enumerate() {
+            let ahead = moment.wall_ms - moment.mono_ms as i64;
+            if stretches.last().is_none_or(|(_, last)| (ahead - last).abs() > JUMP_MS) {
+                stretches.push((mark, ahead));
+            }
+        }
+        Self { moments, stretches }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.moments.len()
+    }
+
+    pub(super) fn mono(&self, mark: Mark) -> u64 {
+        self.moments[mark].mono_ms
+    }
+
+    /// The latest that the wall clock may have shown from one entry to another.
+    pub(super) fn latest(&self, from: Mark, to: Mark) -> i64 {
+        self.shown(from, to, |mark, _, end| mark.1.min(end)).max().unwrap_or(i64::MIN)
+    }
+
+    /// The earliest that the wall clock may have shown from one entry to another.
+    pub(super) fn earliest(&self, from: Mark, to: Mark) -> i64 {
+        self.shown(from, to, |mark, begin, _| mark.0.max(begin)).min().unwrap_or(i64::MAX)
+    }
+
+    /// For each stretch that touches the span: the clock at the entry that is chosen from the span and the stretch. A jump
+    /// happened somewhere between two entries, so a stretch reaches to the entries around it.
+    fn shown(
+        &self,
+        from: Mark,
+        to: Mark,
+        choose: impl Fn((Mark, Mark), Mark, Mark) -> Mark,
+    ) -> impl Iterator<Item = i64> {
+        let last = self.moments.len().saturating_sub(1);
+        let first = self.stretches.partition_point(|(begin, _)| *begin <= from).saturating_sub(1);
+        let touched = self.stretches[first..].iter().enumerate().take_while(move |(_, (begin, _))| *begin <= to);
+        touched.map(move |(index, (begin, ahead))| {
+            let end = self.stretches.get(first + index + 1).map_or(last, |(next, _)| *next);
+            self.moments[choose((from, to), begin.saturating_sub(1), end)].mono_ms as i64 + ahead
+        })
+    }
+}
