@@ -18,6 +18,7 @@ mod network;
 mod operators;
 mod power_cut;
 mod restart;
+mod simulation;
 mod soak;
 mod story;
 mod system_calls;

@@ -24,5 +24,6 @@ macro_rules! faults {
 
 /// All of them, the quick ones first.
 pub(crate) const FAULTS: &[Fault] = faults! {
+    "simulation", 1_000, faults::simulation::run;
     "toxic-network", 2_000, faults::toxic_network::run;
 };

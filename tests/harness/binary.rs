@@ -43,6 +43,14 @@ pub fn worker_binary() -> PathBuf {
     std::env::var_os("CELERIAC_TEST_WORKER").map_or_else(|| build("celeriac-test-worker"), PathBuf::from)
 }
 
+/// The program of the simulated worlds, one seed to a process. `CELERIAC_SIMULATION` names one to use in its place.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn simulation_binary() -> PathBuf {
+    std::env::var_os("CELERIAC_SIMULATION").map_or_else(|| build("celeriac-simulation"), PathBuf::from)
+}
+
 /// nextest starts a process for each test; those of one run share one build.
 fn built_once_per_run(name: &str) -> PathBuf {
     let Ok(run) = std::env::var("NEXTEST_RUN_ID") else {

@@ -6,6 +6,7 @@ pub mod clock_jumps;
 pub mod failing_disk;
 pub mod full_disk;
 pub mod power_cut;
+pub mod simulation;
 pub mod toxic_network;
 
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@ pub mod soak;
 pub mod traffic;
 mod worker_process;
 
-pub use binary::{celeriac_binary, test_broker_binary, worker_binary};
+pub use binary::{celeriac_binary, simulation_binary, test_broker_binary, worker_binary};
 pub use broker_process::{BrokerProcess, Exit, Setup};
 pub use crowd::Crowd;
 pub use deadline::{PATIENCE, until, within};
