@@ -56,7 +56,8 @@ pub async fn live(program: &Path, seed: u64, minutes: u64, bug: Option<&str>) ->
             None => {}
         }
     }
-    if world.trace.is_empty() || !(output.status.success() || !world.broken.is_empty()) {
+    let is_silent = !output.status.success() && world.broken.is_empty();
+    if world.trace.is_empty() || is_silent {
         let said = String::from_utf8_lossy(&output.stderr);
         world.broken.push(format!("seed {seed}: the world ended with {}: {}", output.status, said.trim()));
     }
