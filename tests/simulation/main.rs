@@ -2,7 +2,9 @@
 //! some simulated minutes in which everything breaks, is healed, and is judged by the history of what its clients were
 //! told. The same seed gives the same world, to the last byte.
 //!
-//! Usage: celeriac-simulation --seed N [--minutes M] [--trace]
+//! Usage: celeriac-simulation --seed N [--minutes M] [--trace] [--about TEXT]
+//!
+//! `--trace` prints what the world does, `--about` what clients asked and were told in which a text occurs, such as an id.
 
 // Its lines are what this program is for.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -21,6 +23,8 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use celeriac_tests::history::{Event, Promises};
+
 use findings::Findings;
 use world::World;
 
@@ -29,24 +33,24 @@ const MINUTES: u64 = 10;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut seed, mut minutes) = (None, MINUTES);
+    let (mut seed, mut minutes, mut about) = (None, MINUTES, None);
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|text| text.parse().ok());
         match argument.as_str() {
-            "--seed" => seed = number(),
-            "--minutes" => minutes = number().unwrap_or(MINUTES),
+            "--seed" => seed = arguments.next().and_then(|text| text.parse().ok()),
+            "--minutes" => minutes = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(MINUTES),
             "--trace" => trace::tell(),
+            "--about" => about = arguments.next(),
             _ => seed = None,
         }
     }
     let Some(seed) = seed else {
-        eprintln!("usage: celeriac-simulation --seed N [--minutes M] [--trace]");
+        eprintln!("usage: celeriac-simulation --seed N [--minutes M] [--trace] [--about TEXT]");
         return ExitCode::from(2);
     };
-    run(seed, minutes)
+    run(seed, minutes, about.as_deref())
 }
 
-fn run(seed: u64, minutes: u64) -> ExitCode {
+fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
     interpose::check();
     interpose::seed(seed);
     let began = interpose::real_time();
@@ -60,6 +64,9 @@ fn run(seed: u64, minutes: u64) -> ExitCode {
         world
     });
     let simulated = interpose::elapsed();
+    if let Some(about) = about {
+        tell(&world, about);
+    }
     let mut broken = findings.all();
     broken.extend(judge(&world));
     for line in broken.iter().take(30) {
@@ -90,6 +97,19 @@ fn run(seed: u64, minutes: u64) -> ExitCode {
     std::process::exit(i32::from(!broken.is_empty()));
 }
 
-fn judge(_world: &World) -> Vec<String> {
-    Vec::new()
+/// Prints the entries of the history in which a text occurs.
+fn tell(world: &World, about: &str) {
+    for (mark, entry) in world.history.entries().iter().enumerate() {
+        let event = format!("{:?}", entry.event);
+        if event.contains(about) || matches!(entry.event, Event::BrokerDown | Event::BrokerUp | Event::ClockSet) {
+            let (at, name) = (entry.at, world.history.name(entry.connection));
+            println!("{mark:>7} {:>9} ms, wall {}, {name} ({}): {event}", at.mono_ms, at.wall_ms, entry.connection);
+        }
+    }
+}
+
+/// What the history shows. The clocks stand still while the broker works, so it is never late by its own fault.
+fn judge(world: &World) -> Vec<String> {
+    let promises = Promises { tolerance_ms: 0, ..Promises::default() };
+    world.history.broken_promises(&promises).iter().map(ToString::to_string).collect()
 }

@@ -216,7 +216,7 @@ impl World {
     fn jump(&mut self) {
         let away = interpose::jumped_ms();
         let millis = match away {
-            0 => self.dice.span(10, 3_600_000).as_millis() as i64 * if self.dice.one_in(2) { 1 } else { -1 },
+            0 => self.dice.span(100, 3_600_000).as_millis() as i64 * if self.dice.one_in(2) { 1 } else { -1 },
             away => -away,
         };
         trace::step(&format!("the wall clock is set by {millis} ms"));
