@@ -1,6 +1,7 @@
 //! The inside of the broker, for the simulation and the fuzz targets of this workspace. No promise is made about any of
 //! it: whoever builds on it builds on sand.
 
+pub mod fuzz;
 pub mod simulation;
 
 pub use crate::planted::NAMES as PLANTED_BUGS;

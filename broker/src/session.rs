@@ -1,8 +1,8 @@
 //! Sessions at the edge: one per connection. Frames become commands, messages become frames; the only place that sees wire
 //! types and credentials. What a session means (leases, credit, resume) is the machine's affair.
 
-mod decode;
-mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

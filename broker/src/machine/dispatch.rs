@@ -96,7 +96,7 @@ impl Machine {
     pub(super) fn delivery(&self, slot: Slot) -> Delivery {
         let task = self.tasks.task(slot);
         let deliveries = task.run.as_ref().map_or(0, |run| run.deliveries);
-        Delivery { slot, lease: task.lease, attempt: task.attempts() + 1, deliveries, submitted: None }
+        Delivery { slot, lease: task.lease, attempt: task.attempts().saturating_add(1), deliveries, submitted: None }
     }
 }
 

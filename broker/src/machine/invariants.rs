@@ -1,6 +1,6 @@
 //! What must hold between any two commands. Checked by the tests and the simulation after every step.
 
-#![cfg(test)]
+#![cfg(any(test, feature = "internals"))]
 
 use super::Machine;
 use crate::record::State;

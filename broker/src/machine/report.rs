@@ -116,7 +116,7 @@ impl Machine {
         let started = task.state == State::Started;
         let run = task.run.as_mut().expect("a leased task has a run");
         if started {
-            run.attempts -= 1;
+            run.attempts = run.attempts.saturating_sub(1);
         }
         self.requeue(now, slot, ClosedBy::Release, fx);
     }

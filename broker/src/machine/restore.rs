@@ -125,8 +125,13 @@ impl Machine {
             task.run = None;
             return;
         }
-        if let Some(session) = changed.session {
-            self.restoring.holders.insert(slot, session);
+        match changed.session {
+            Some(session) => {
+                self.restoring.holders.insert(slot, session);
+            }
+            // A lease that is nobody's, which no broker writes. The task is not lost over it.
+            None if task.is_leased() => task.state = State::Queued,
+            None => {}
         }
         task.run = Some(Box::new(Run {
             worker: changed.worker,

@@ -21,7 +21,7 @@ impl Machine {
         let (was, key, bytes) = (task.state, task.queue, u64::from(task.payload_bytes));
         assert!(!was.is_terminal(), "an ended task never changes");
         task.state = state;
-        task.version += 1;
+        task.version = task.version.saturating_add(1);
         let second = self.queues.second;
         let queue = self.queues.queue_mut(key);
         if let Some(count) = queue.counter(was) {
@@ -110,7 +110,7 @@ impl Machine {
         run.holder = Some(holder);
         run.place = session.leases.len();
         run.worker.clone_from(&session.instance);
-        run.deliveries += 1;
+        run.deliveries = run.deliveries.saturating_add(1);
         run.leased_at = Some(now.wall);
         run.started_at = None;
         run.progress = None;
@@ -129,7 +129,7 @@ impl Machine {
         let (soft, hard) =
             task.plan.as_ref().map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
         let run = task.run.as_mut().expect("a leased task has a run");
-        run.attempts += 1;
+        run.attempts = run.attempts.saturating_add(1);
         run.started_at = Some(now.wall);
         run.soft_limit_at = soft.map(|span| now.mono.saturating_add(span));
         run.limit_at = hard.map(|span| now.mono.saturating_add(span));
@@ -146,7 +146,7 @@ impl Machine {
     pub(super) fn progress(&mut self, now: Now, slot: Slot, progress: Progress, fx: &mut Effects) {
         let task = self.tasks.task_mut(slot);
         task.run.as_mut().expect("a started task has a run").progress = Some(progress);
-        task.version += 1;
+        task.version = task.version.saturating_add(1);
         self.publish(now, slot, Ended::default(), fx);
     }
 
@@ -192,7 +192,7 @@ impl Machine {
     pub(super) fn request_cancel(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
         let task = self.tasks.task_mut(slot);
         task.run.as_mut().expect("a leased task has a run").cancel = Some(reason.into());
-        task.version += 1;
+        task.version = task.version.saturating_add(1);
         self.publish(now, slot, Ended::default(), fx);
     }
 
@@ -254,7 +254,7 @@ impl Machine {
         let (lease, bytes) = (task.lease, u64::from(task.payload_bytes));
         let run = task.run.as_mut().expect("a leased task has a run");
         if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release) {
-            run.deliveries -= 1;
+            run.deliveries = run.deliveries.saturating_sub(1);
         }
         run.grace_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::CancelGrace(slot, lease)));
         run.soft_limit_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::SoftTimeLimit(slot, lease)));

@@ -37,12 +37,12 @@ const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// The bounds that the configuration sets.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     payload_bytes_max: usize,
 }
 
 impl Bounds {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         Self { payload_bytes_max: config.payload_bytes_max }
     }
 }
@@ -60,7 +60,7 @@ impl From<InvalidName> for Refusal {
 }
 
 /// The first frame, once its version and token are right.
-pub(super) fn hello(hello: wire::Hello, connection: ConnectionKey, request: RequestId) -> Checked<Connect> {
+pub(crate) fn hello(hello: wire::Hello, connection: ConnectionKey, request: RequestId) -> Checked<Connect> {
     let resume = match hello.session_id.as_str() {
         "" => None,
         // An id that is none of ours is one that is gone: the answer is a new session.
@@ -93,7 +93,7 @@ fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
 }
 
 /// Any request but Hello.
-pub(super) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -> Checked<Ask> {
+pub(crate) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -> Checked<Ask> {
     use client_frame::Body::*;
     let Some(body) = body else { return Err(unsupported("the broker does not know this kind of request")) };
     Ok(match body {

@@ -17,13 +17,13 @@ const DELIVER_BYTES: usize = 1024 * 1024;
 
 /// What Welcome says of the broker.
 #[derive(Debug, Clone)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     heartbeat_ms: u64,
     lease_ms: u64,
     limits: wire::Limits,
 }
 
-pub(super) fn limits(config: &Config) -> Limits {
+pub(crate) fn limits(config: &Config) -> Limits {
     Limits {
         heartbeat_ms: config.heartbeat_ms,
         lease_ms: config.lease_ms,
@@ -38,7 +38,7 @@ pub(super) fn limits(config: &Config) -> Limits {
     }
 }
 
-pub(super) fn frames(message: Message, limits: &Limits) -> Vec<ServerFrame> {
+pub(crate) fn frames(message: Message, limits: &Limits) -> Vec<ServerFrame> {
     if let Message::Deliver(deliveries) = message {
         return deliver(deliveries);
     }
@@ -155,7 +155,7 @@ fn welcome(session_id: [u8; 16], resumed: bool, leases: Vec<u64>, wall: Timestam
     }
 }
 
-pub(super) fn error(refusal: Refusal) -> wire::Error {
+pub(crate) fn error(refusal: Refusal) -> wire::Error {
     wire::Error {
         code: code(refusal.code) as i32,
         message: refusal.message.into(),

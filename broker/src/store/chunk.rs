@@ -31,6 +31,9 @@ pub(super) const PIECE_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES;
 /// The newest format this program reads, and the one it writes.
 pub(super) const FORMAT: u16 = 1;
 
+/// No chunk, serial or lease ever gets so far: a million a second would take 290,000 years.
+const NUMBER_MAX: u64 = i64::MAX as u64;
+
 const MAGIC: [u8; 4] = *b"CELC";
 
 /// Why bytes are not the chunk they should be.
@@ -119,6 +122,10 @@ pub(super) fn open(number: u64, bytes: &[u8]) -> Result<Header, Fault> {
     if header.number != number {
         return Err(Fault::Misplaced(number));
     }
+    let highest = header.number.max(header.marks.serial).max(header.marks.lease);
+    if header.base > number || highest > NUMBER_MAX {
+        return Err(Fault::Content(number));
+    }
     Ok(header)
 }
 
@@ -194,5 +201,21 @@ mod tests {
         let sum = crc32c::crc32c(&buffer[4..]);
         buffer[0..4].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(open(77, &buffer), Err(Fault::Newer(77, u32::from(FORMAT) + 1)));
+    }
+
+    #[test]
+    fn numbers_that_nobody_can_have_reached_are_refused() {
+        let (header, buffer) = example();
+        let changes: [fn(&mut Header); 3] = [
+            |header| header.base = header.number + 1,
+            |header| header.marks.serial = u64::MAX,
+            |header| header.marks.lease = 1 << 63,
+        ];
+        for change in changes {
+            let (mut header, mut buffer) = (header, buffer.clone());
+            change(&mut header);
+            seal(&mut buffer, header);
+            assert_eq!(open(77, &buffer), Err(Fault::Content(77)), "{header:?}");
+        }
     }
 }

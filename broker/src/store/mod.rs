@@ -22,6 +22,8 @@ mod guard;
 mod index;
 mod log;
 mod medium;
+#[cfg(feature = "internals")]
+pub(crate) mod offline;
 mod open;
 mod quiet;
 mod scan;
@@ -48,7 +50,7 @@ use self::folder::Room;
 use self::index::Index;
 pub use self::index::{Located, Location};
 use self::medium::Medium;
-use crate::record::{Changed, Lease, Slot, Submitted};
+use crate::record::{Changed, Lease, Record, Slot, Submitted};
 
 /// Where the store keeps its files, and its bounds.
 #[derive(Debug, Clone)]
@@ -91,6 +93,16 @@ impl Marks {
     fn raise(&mut self, other: Self) {
         self.serial = self.serial.max(other.serial);
         self.lease = self.lease.max(other.lease);
+    }
+
+    /// Whether the numbers of a record are among those that were given out.
+    fn cover(self, record: &Record) -> bool {
+        match record {
+            Record::Submitted(task) => task.key.serial <= self.serial,
+            Record::Changed(change) => change.key.serial <= self.serial && change.lease <= self.lease,
+            Record::Forgotten(key) => key.serial <= self.serial,
+            Record::Queue(_) | Record::QueueDeleted(_) => true,
+        }
     }
 }
 

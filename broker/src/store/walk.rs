@@ -99,7 +99,11 @@ pub(super) fn load(log: &dyn Chunks, index: &Index, load: &mut dyn FnMut(Record)
         let header = chunk::open(number, &bytes)?;
         reader.chunk(header, bytes, |at, bytes, body| {
             if index.is_live(&codec::glance(&bytes[body.clone()])?, at) {
-                load(codec::decode(bytes.slice(body))?);
+                let record = codec::decode(bytes.slice(body))?;
+                if !header.marks.cover(&record) {
+                    return Err(Fault::Content(number).into());
+                }
+                load(record);
             }
             Ok(())
         })?;

@@ -1,0 +1,21 @@
+//! What the fuzz targets run: each function takes any bytes at all and panics only over a fault of the broker.
+//!
+//! The targets in `tests/fuzz` hand them what libFuzzer makes up, the tests what is committed and what a seeded generator
+//! makes of it. If you add one, add it to [`TARGETS`], and a target and a corpus of its name to `tests/fuzz`.
+
+mod chunk;
+mod frame;
+mod input;
+mod request;
+mod shapes;
+mod world;
+
+pub use chunk::chunk;
+pub use frame::frame;
+pub use request::request;
+
+/// A function that takes any bytes.
+pub type Target = fn(&[u8]);
+
+/// All of them, by name.
+pub const TARGETS: [(&str, Target); 3] = [("frame", frame), ("request", request), ("chunk", chunk)];
