@@ -37,14 +37,33 @@ async fn work(number: u64) -> u64 {
     number
 }
 
+/// Takes as long as small tasks take, sometimes fails, and returns what it is given, turned around. Says nothing either.
+#[task(name = "traffic.echo")]
+async fn turn(context: &Context, text: String) -> Result<String, TaskFailure> {
+    let luck = context.lease() % 64;
+    // Most are so short that several wait in the worker's hand.
+    tokio::time::sleep(Duration::from_millis(if luck < 8 { luck * 5 } else { 0 })).await;
+    match luck {
+        8 => Err(TaskFailure::fatal("Luck", "as luck has it")),
+        9..12 => Err(TaskFailure::new("Luck", "as luck has it")),
+        _ => Ok(text.chars().rev().collect()),
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(url), Some(queue)) = (arguments.next(), arguments.next()) else {
         anyhow::bail!("usage: celeriac-test-worker URL QUEUE");
     };
-    let worker =
-        Worker::builder(&url).queues([queue]).concurrency(2).register(echo).register(hold).register(work).build();
+    let worker = Worker::builder(&url)
+        .queues([queue])
+        .concurrency(2)
+        .register(echo)
+        .register(hold)
+        .register(work)
+        .register(turn)
+        .build();
     worker.run_until_signalled().await?;
     println!("ended");
     Ok(())

@@ -25,5 +25,8 @@ macro_rules! faults {
 /// All of them, the quick ones first.
 pub(crate) const FAULTS: &[Fault] = faults! {
     "simulation", 1_000, faults::simulation::run;
+    "kill-start", 300, faults::kill_start::run;
+    "kill-worker", 1_000, faults::kill_worker::run;
+    "kill-broker", 1_000, faults::kill_broker::run;
     "toxic-network", 2_000, faults::toxic_network::run;
 };

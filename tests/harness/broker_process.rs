@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -100,7 +101,7 @@ impl Setup {
         Ok(BrokerProcess { setup: self, home, data, child: Some(child), address, stderr })
     }
 
-    async fn spawn(&self, home: &Path, data: &Path) -> Result<(Child, SocketAddr, Collected), Exit> {
+    fn spawn_child(&self, home: &Path, data: &Path) -> Child {
         let config = home.join("celeriac.toml");
         std::fs::write(&config, self.settings.join("\n")).expect("the temporary folder is writable");
         let listen = self.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
@@ -108,7 +109,7 @@ impl Setup {
         let program = self.program.as_deref().unwrap_or_else(|| celeriac_binary());
         words.extend([program.into(), "serve".into(), "--data".into(), data.into()]);
         words.extend(["--listen".into(), listen.into(), "--config".into(), config.into()]);
-        let mut child = Command::new(&words[0])
+        Command::new(&words[0])
             .args(&words[1..])
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
@@ -116,7 +117,11 @@ impl Setup {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the broker can be started");
+            .expect("the broker can be started")
+    }
+
+    async fn spawn(&self, home: &Path, data: &Path) -> Result<(Child, SocketAddr, Collected), Exit> {
+        let mut child = self.spawn_child(home, data);
         let mut stderr = Collected::from(child.stderr.take().expect("stderr is piped"));
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let ready = async {
@@ -250,6 +255,16 @@ impl BrokerProcess {
         let mut child = self.child.take().expect("the broker runs");
         let status = within("the end of the broker", child.wait()).await.expect("a child can be waited for");
         Exit { status, stderr: self.stderr.all().await }
+    }
+
+    /// Starts it again as [`restart`](Self::restart) does, and kills it after this time, ready or not.
+    pub async fn restart_and_kill(&mut self, after: Duration) {
+        assert!(self.child.is_none(), "only a broker that is gone can be started again");
+        self.setup.listen = Some(self.address);
+        let mut child = self.setup.spawn_child(self.home.path(), &self.data);
+        // The moment of death is the point.
+        tokio::time::sleep(after).await;
+        within("the end of a killed broker", child.kill()).await.expect("our own child can be killed");
     }
 
     /// Starts it again on the same folder and port, after [`kill`](Self::kill) or [`stop`](Self::stop).

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::plain_history::broken_promises;
+use crate::history::History;
 use crate::traffic::Traffic;
 
 /// How long the crowd has to finish what it began. Longer than a test waits: much may have piled up.
@@ -24,13 +24,40 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Starts so many of each.
+    /// Starts so many of each. Their tasks all end in SUCCESS.
     pub fn start(address: SocketAddr, each: usize) -> Self {
         let traffic = Traffic::new(address);
-        let producers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
-        let workers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
+        let producers = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+        let workers = (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
+        Self::of(traffic, producers, workers)
+    }
+
+    /// Starts so many of each that use all that a task can have, and two more for a queue whose order is judged. The
+    /// broker should have a lease time of about a second.
+    pub fn wild(address: SocketAddr, each: usize, seed: u64) -> Self {
+        let traffic = Traffic::wild(address, seed);
+        let mut producers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+        let mut workers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
+        producers.push(tokio::spawn(traffic.clone().produce_in_order()));
+        workers.push(tokio::spawn(traffic.clone().work_in_order()));
+        Self::of(traffic, producers, workers)
+    }
+
+    /// Starts so many wild producers; somebody else works.
+    pub fn producing(address: SocketAddr, each: usize, seed: u64) -> Self {
+        let traffic = Traffic::wild(address, seed);
+        let producers = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+        Self::of(traffic, producers, Vec::new())
+    }
+
+    fn of(traffic: Arc<Traffic>, producers: Vec<JoinHandle<()>>, workers: Vec<JoinHandle<()>>) -> Self {
         let aborts = producers.iter().chain(&workers).map(JoinHandle::abort_handle).collect();
         Self { traffic, producers, workers, aborts }
+    }
+
+    /// What everybody asked and was told.
+    pub fn history(&self) -> &History {
+        self.traffic.history()
     }
 
     /// Results that were confirmed so far.
@@ -73,9 +100,10 @@ impl Crowd {
             Ok::<(), tokio::task::JoinError>(())
         });
         self.aborts.push(finish.abort_handle());
-        let mut broken = broken_promises(&self.traffic.history().events());
-        match timeout(FINISH, finish).await {
-            Ok(Ok(Ok(()))) => broken = broken_promises(&self.traffic.history().events()),
+        let finished = timeout(FINISH, finish).await;
+        let mut broken = self.traffic.broken_promises();
+        match finished {
+            Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(panic)) | Err(panic)) => broken.push(format!("a client gave up: {}", panic_text(panic))),
             Err(_) => broken.push(format!("the clients did not finish within {FINISH:?}")),
         }

@@ -5,8 +5,12 @@ pub mod bit_rot;
 pub mod clock_jumps;
 pub mod failing_disk;
 pub mod full_disk;
+pub mod kill_broker;
+pub mod kill_start;
+pub mod kill_worker;
 pub mod power_cut;
 pub mod simulation;
+mod stock;
 pub mod toxic_network;
 
 use std::collections::BTreeMap;

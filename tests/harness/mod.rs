@@ -14,10 +14,10 @@ mod file_system_shutdown;
 pub mod history;
 mod luck;
 mod mounted;
-mod plain_history;
 mod pool;
 pub mod proxy;
 pub mod raw;
+mod recording;
 pub mod soak;
 pub mod traffic;
 mod worker_process;
@@ -30,6 +30,7 @@ pub use luck::Luck;
 pub use pool::Pool;
 pub use proxy::Proxy;
 pub use raw::RawConnection;
+pub use recording::RecordingProxy;
 pub use worker_process::WorkerProcess;
 
 /// How often a test that repeats itself should do so: the environment variable `RUNS`, or what the test says.

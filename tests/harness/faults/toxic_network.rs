@@ -66,7 +66,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         }
     };
     match timeout(CALM, calm).await {
-        Ok(()) => found.extend(crate::plain_history::broken_promises(&traffic.history().events())),
+        Ok(()) => found.extend(traffic.broken_promises()),
         Err(_) => found.push(format!("the raw clients did not come to an end in {CALM:?} of calm")),
     }
     if broker.stderr().contains("panicked") {

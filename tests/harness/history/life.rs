@@ -99,10 +99,10 @@ impl<'h> Reading<'h> {
 
     /// It expires, runs into its time limit, or is given up with its workers.
     fn may_end_by_itself(&self, task: &Task<'h>, submit: &Submit<'_>, by: Mark) -> bool {
-        let tolerance = self.promises.tolerance_ms as i64;
+        let clock = self.promises.clock_ms as i64;
         let expires = self
             .expires_at(submit, by)
-            .is_some_and(|(at, _)| self.walls.latest(submit.asked, by).saturating_add(tolerance) >= at);
+            .is_some_and(|(at, _)| self.walls.latest(submit.asked, by).saturating_add(clock) >= at);
         let deliveries = task.leases.iter().filter_map(|lease| self.leases.get(lease));
         let deliveries = deliveries.map(|lease| lease.delivery.deliveries).max().unwrap_or(0);
         let limit = submit.task.max_deliveries.unwrap_or(DELIVERIES_MAX);
@@ -142,8 +142,8 @@ impl<'h> Reading<'h> {
         let Some(ended) = self.may_have_ended(task, None, by) else { return false };
         let ttl_ms = task.submits.iter().map(|submit| submit.result_ttl_ms(self.promises.result_ttl_ms)).min();
         let gone_at = self.walls.earliest(ended, by).saturating_add_unsigned(ttl_ms.unwrap_or(0));
-        let tolerance = self.promises.tolerance_ms as i64;
-        self.walls.latest(ended, by).saturating_add(tolerance) >= gone_at
+        let clock = self.promises.clock_ms as i64;
+        self.walls.latest(ended, by).saturating_add(clock) >= gone_at
     }
 
     /// Whether the id may have been gone and submitted again, and so have two tasks of the same generation.

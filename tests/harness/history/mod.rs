@@ -29,9 +29,10 @@ pub use tapped::Tapped;
 /// What the checker has to know of the broker and of the clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Promises {
-    /// How far the clock of the history may be from the broker's, and how late the broker may be: 0 in a simulation that
-    /// stands still while the broker works.
-    pub tolerance_ms: u64,
+    /// How far the clock of the history may be from the broker's. Nothing happens earlier than by so much.
+    pub clock_ms: u64,
+    /// How late the broker may be with what is due: 0 in a simulation that stands still while the broker works.
+    pub late_ms: u64,
     /// How long a result is kept whose producer said nothing.
     pub result_ttl_ms: u64,
 }
@@ -39,7 +40,7 @@ pub struct Promises {
 impl Default for Promises {
     /// Real processes with the defaults, on a machine that is shared.
     fn default() -> Self {
-        Self { tolerance_ms: 500, result_ttl_ms: 24 * 60 * 60 * 1_000 }
+        Self { clock_ms: 25, late_ms: 2_000, result_ttl_ms: 24 * 60 * 60 * 1_000 }
     }
 }
 

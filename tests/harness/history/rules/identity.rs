@@ -39,10 +39,10 @@ fn answer_follows_the_policy(
     let may_be_there = others().any(|other| other.asked < answered && other.code().is_none());
     let generation = outcome.generation;
     match outcome.kind() {
-        Kind::Refused if submit.code() == Some(ErrorCode::TaskExists) => {
-            if policy != OnConflict::Reject || !may_be_there {
-                broken.add(7, format!("{id}: refused as a task that exists under {policy:?}"));
-            }
+        Kind::Refused
+            if submit.code() == Some(ErrorCode::TaskExists) && (policy != OnConflict::Reject || !may_be_there) =>
+        {
+            broken.add(7, format!("{id}: refused as a task that exists under {policy:?}"));
         }
         Kind::Created if was_there && !reading.may_be_gone(task, answered) => {
             broken.add(7, format!("{id}: created although it was there"));

@@ -49,7 +49,7 @@ fn has_ended_in_the_end(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken
         return;
     };
     let state = seen.info.state();
-    let wall = reading.walls.latest(seen.told, seen.told) + reading.promises.tolerance_ms as i64;
+    let wall = reading.walls.earliest(seen.told, seen.told) - reading.promises.late_ms as i64;
     let is_for_later = seen.info.eta_at_ms.is_some_and(|eta| eta > wall)
         && task.submits.iter().any(|submit| reading.eta(submit, seen.told).is_some_and(|(_, eta)| eta > wall));
     if !is_ended(state) && state != TaskState::Unknown && !is_for_later {

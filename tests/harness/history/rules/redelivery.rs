@@ -80,7 +80,7 @@ fn was_lost(reading: &Reading<'_>, lease: &Lease<'_>, by: Mark) -> bool {
     let before = session.signs.partition_point(|sign| *sign < by);
     let Some(heard) = before.checked_sub(1).map(|last| session.signs[last]) else { return true };
     let silence_ms = reading.walls.mono(by).saturating_sub(reading.walls.mono(heard));
-    silence_ms + reading.promises.tolerance_ms >= session.lease_ms
+    silence_ms + reading.promises.clock_ms >= session.lease_ms
 }
 
 /// What was not begun may be taken back; its worker is told, if the word reaches it.

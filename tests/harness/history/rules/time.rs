@@ -56,7 +56,7 @@ fn is_readable(reading: &Reading<'_>, id: &str, task: &Task<'_>, end: &End, brok
     let walls = &reading.walls;
     let kept_until = walls.earliest(end.asked, end.told).saturating_add_unsigned(least);
     let gone_from = walls.latest(end.asked, end.told).saturating_add_unsigned(most);
-    let tolerance = reading.promises.tolerance_ms as i64;
+    let (clock, late) = (reading.promises.clock_ms as i64, reading.promises.late_ms as i64);
     let forgotten = task.forgets.iter().map(|forget| forget.asked).min().unwrap_or(Mark::MAX);
     let replaced = task.submits.iter().filter(|submit| may_make_a_later(submit, end.generation));
     let replaced = replaced.map(|submit| submit.asked).min().unwrap_or(Mark::MAX);
@@ -64,13 +64,13 @@ fn is_readable(reading: &Reading<'_>, id: &str, task: &Task<'_>, end: &End, brok
         let Some(asked) = seen.asked.filter(|asked| *asked > end.told) else { continue };
         let (state, generation) = (seen.info.state(), seen.info.generation);
         let is_it = state == end.state && generation == end.generation;
-        let in_time = walls.latest(end.asked, seen.told) + tolerance < kept_until;
+        let in_time = walls.latest(end.asked, seen.told) + clock < kept_until;
         if in_time && seen.told < forgotten && seen.told < replaced && !is_it {
             let wanted = end.state;
             broken.add(8, format!("{id}: ended as {wanted:?}, and was shown as {state:?} before its time was over"));
             return;
         }
-        if is_it && walls.earliest(asked, seen.told) > gone_from + tolerance {
+        if is_it && walls.earliest(asked, seen.told) > gone_from + late {
             broken.add(8, format!("{id}: was shown as {state:?} after its time was over"));
             return;
         }
@@ -121,27 +121,25 @@ pub(super) fn nothing_starts_outside_its_time(reading: &Reading<'_>, broken: &mu
 fn starts_in_time(reading: &Reading<'_>, id: &str, task: &Task<'_>, lease: &Lease<'_>, broken: &mut Findings) {
     let makers = task.makers(lease.delivery.generation);
     let (seen, number) = (lease.first_seen(), lease.delivery.lease);
-    let tolerance = reading.promises.tolerance_ms as i64;
+    let (clock, late) = (reading.promises.clock_ms as i64, reading.promises.late_ms as i64);
     let asked = makers.iter().map(|submit| submit.asked).min().unwrap_or(0);
     let etas: Option<Vec<(i64, i64)>> = makers.iter().map(|submit| reading.eta(submit, seen)).collect();
     let eta = etas.into_iter().flatten().map(|(earliest, _)| earliest).min();
-    if let Some(early_ms) =
-        eta.map(|eta| eta - reading.walls.latest(asked.min(seen), seen)).filter(|ms| *ms > tolerance)
-    {
+    if let Some(early_ms) = eta.map(|eta| eta - reading.walls.latest(asked.min(seen), seen)).filter(|ms| *ms > clock) {
         broken.add(10, format!("{id}: delivered under lease {number} {early_ms} ms before its eta"));
     }
     let expiries: Option<Vec<(i64, i64)>> = makers.iter().map(|submit| reading.expires_at(submit, seen)).collect();
     let expiry = expiries.into_iter().flatten().map(|(_, latest)| latest).max();
     // What has begun once no longer expires.
     let Some(expiry) = expiry.filter(|_| lease.delivery.attempt == 1) else { return };
-    if reading.walls.earliest(lease.given_after.min(seen), seen) > expiry + tolerance {
+    if reading.walls.earliest(lease.given_after.min(seen), seen) > expiry + late {
         broken.add(10, format!("{id}: delivered under lease {number} after its expiry"));
     }
     let begun = lease.reports.iter().filter(|report| !report.is_release());
     let began = begun.clone().map(|report| report.asked).min();
     let counted = begun.filter_map(|report| report.accepted()).min();
     if let (Some(began), Some(counted)) = (began, counted)
-        && reading.walls.earliest(began, counted) > expiry + tolerance
+        && reading.walls.earliest(began, counted) > expiry + late
     {
         broken.add(10, format!("{id}: begun under lease {number} after its expiry"));
     }

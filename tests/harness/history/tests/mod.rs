@@ -156,7 +156,7 @@ impl Script {
     }
 
     fn broken(&self) -> Vec<Broken> {
-        broken_promises(&self.entries, &Promises { tolerance_ms: 0, result_ttl_ms: 60_000 })
+        broken_promises(&self.entries, &Promises { clock_ms: 0, late_ms: 0, result_ttl_ms: 60_000 })
     }
 
     /// What is merely unknown is not reported.

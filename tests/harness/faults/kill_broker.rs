@@ -1,0 +1,73 @@
+//! kill -9 of the broker in mid-load: producers and workers over TCP that use all that a task can have, killed at any
+//! moment and started again on the same folder. Every history is judged.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::{Tally, stock};
+use crate::{Crowd, Luck, Setup};
+
+/// So many of each, beside the two of the queue whose order is judged.
+const CLIENTS: usize = 4;
+/// Kills in one history. Each round has a folder of its own.
+const KILLS_PER_ROUND: u64 = 50;
+/// From so many kills on the folder holds a stock of tasks, so that the time to ready says something.
+const LONG: u64 = 100;
+const STOCK: u64 = 100_000;
+/// What one life of the broker has to get done, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Kills so often.
+pub async fn run(runs: u64, seed: u64) -> Tally {
+    let mut tally = Tally::new("kill -9 of the broker under load", "kills");
+    let mut luck = Luck::new(seed);
+    let tasks = if runs >= LONG { STOCK } else { 0 };
+    let mut left = runs;
+    while left > 0 {
+        let kills = left.min(KILLS_PER_ROUND);
+        let from = tally.runs;
+        let found = round(kills, tasks, luck.fork(), &mut tally).await;
+        let to = tally.runs;
+        tally.violations.extend(found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")));
+        left -= kills;
+    }
+    tally.remarks = format!("{tasks} more tasks in the folder, {} entries judged", count(&tally, ENTRIES));
+    tally
+}
+
+const ENTRIES: &str = "entries judged";
+
+fn count(tally: &Tally, what: &str) -> u64 {
+    tally.counts.get(what).copied().unwrap_or(0)
+}
+
+/// Some lives of one folder, and what was wrong with them.
+async fn round(kills: u64, tasks: u64, mut luck: Luck, tally: &mut Tally) -> Vec<String> {
+    let mut broker = Setup::new().set("heartbeat_ms = 300").set("lease_ms = 1000").start().await;
+    stock::fill(broker.address(), tasks).await;
+    let crowd = Crowd::wild(broker.address(), CLIENTS, luck.bits());
+    let mut found = Vec::new();
+    for kill in 0..kills {
+        if !crowd.gets_done(luck.between(1, 200), PATIENCE).await {
+            found.push(format!("before kill {kill} nothing got done for {PATIENCE:?}"));
+            break;
+        }
+        // Any moment will do.
+        sleep(Duration::from_micros(luck.below(60_000))).await;
+        broker.kill().await;
+        crowd.begin_next_life();
+        tally.runs += 1;
+        let begun = Instant::now();
+        if let Err(exit) = broker.try_restart().await {
+            tally.failed_starts.push(format!("after kill {kill} of a round: {exit:?}"));
+            return found;
+        }
+        tally.ready_after(begun.elapsed());
+        found.extend(stock::look(broker.address(), tasks).await);
+    }
+    let history = crowd.history().clone();
+    found.extend(crowd.verdict().await);
+    *tally.counts.entry(ENTRIES).or_default() += history.len() as u64;
+    found
+}

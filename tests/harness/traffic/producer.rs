@@ -1,0 +1,171 @@
+//! Producers: batch after batch, and between them second thoughts: cancels, forgets, ids that are used again, reads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use celeriac_proto::wire;
+use tokio::time::sleep;
+
+use super::{KNOCK, NAME, ORDERED, QUEUE, Traffic, soon};
+use crate::Luck;
+use crate::raw::{self, Lost, RawConnection, Request};
+
+const BATCH: usize = 20;
+/// Ids that a producer still remembers.
+const REMEMBERED: usize = 400;
+
+/// One producer, over all its connections.
+struct Producer {
+    number: usize,
+    queue: &'static str,
+    connection: Option<RawConnection>,
+    luck: Luck,
+    batches: u64,
+    ids: Vec<String>,
+}
+
+impl Traffic {
+    /// Submits batch after batch. Who is tame sends each again until it is confirmed; who is wild may let it be.
+    pub async fn produce(self: Arc<Self>, number: usize) {
+        self.produce_for(number, QUEUE).await;
+    }
+
+    /// The one producer whose order is judged.
+    pub async fn produce_in_order(self: Arc<Self>) {
+        self.produce_for(usize::MAX >> 1, ORDERED).await;
+    }
+
+    async fn produce_for(&self, number: usize, queue: &'static str) {
+        let luck = self.luck(1, number);
+        let mut producer = Producer { number, queue, connection: None, luck, batches: 0, ids: Vec::new() };
+        while self.producing.load(Ordering::SeqCst) {
+            let request = producer.next_request(self.is_wild);
+            while let Err(Lost(_)) = producer.send(self, &request).await {
+                producer.connection = None;
+                // Until the broker is back.
+                sleep(KNOCK).await;
+                if self.is_wild && producer.luck.below(2) == 0 {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Producer {
+    async fn send(&mut self, traffic: &Traffic, request: &Request) -> Result<(), Lost> {
+        if self.connection.is_none() {
+            let name = format!("producer-{}", self.number);
+            self.connection = Some(traffic.open(&name, raw::hello()).await?.0);
+        }
+        let connection = self.connection.as_mut().expect("it was just opened");
+        soon(connection.try_request(request.clone())).await.map(|_| ())
+    }
+
+    fn next_request(&mut self, is_wild: bool) -> Request {
+        let is_ordered = self.queue == ORDERED;
+        match self.luck.below(10) {
+            0 if is_wild && !is_ordered => self.again(),
+            1 if is_wild && !is_ordered => Request::Cancel(self.cancel()),
+            2 if is_wild && !is_ordered => Request::Forget(wire::Forget { ids: self.some_ids(3) }),
+            3 | 4 if is_wild && !self.ids.is_empty() => {
+                Request::Get(wire::Get { ids: self.some_ids(20), with_results: true })
+            }
+            _ => self.batch(is_wild),
+        }
+    }
+
+    fn batch(&mut self, is_wild: bool) -> Request {
+        self.batches += 1;
+        let tasks: Vec<wire::Task> = (0..BATCH)
+            .map(|item| {
+                let id = format!("{}-{}-{item}", self.number, self.batches);
+                let tame = tame(&id, self.queue);
+                if is_wild { wild(tame, &mut self.luck, self.queue == ORDERED) } else { tame }
+            })
+            .collect();
+        self.ids.extend(tasks.iter().map(|task| task.id.clone()));
+        let forgotten = self.ids.len().saturating_sub(REMEMBERED);
+        self.ids.drain(..forgotten);
+        Request::Submit(wire::Submit { tasks })
+    }
+
+    /// Some ids that were used before, with payloads of their own, under any policy.
+    fn again(&mut self) -> Request {
+        let ids = self.some_ids(4);
+        let tasks = ids.into_iter().map(|id| {
+            let policy = [wire::OnConflict::RunAgainIfFinished, wire::OnConflict::Reject, wire::OnConflict::Replace];
+            let policy = policy[self.luck.below(3) as usize];
+            let payload = Bytes::from(format!("[[\"{id} again {}\"],{{}}]", self.luck.below(1_000)));
+            wire::Task { payload, on_conflict: policy.into(), ..tame(&id, self.queue) }
+        });
+        let tasks: Vec<_> = tasks.collect();
+        if tasks.is_empty() { self.batch(true) } else { Request::Submit(wire::Submit { tasks }) }
+    }
+
+    fn cancel(&mut self) -> wire::Cancel {
+        let mode = [wire::cancel::Mode::Cooperative, wire::cancel::Mode::Force][self.luck.below(2) as usize];
+        wire::Cancel { ids: self.some_ids(3), mode: mode.into(), grace_ms: Some(50), ..Default::default() }
+    }
+
+    /// The latest as often as older ones; perhaps fewer, perhaps none.
+    fn some_ids(&mut self, count: usize) -> Vec<String> {
+        let known = self.ids.len() as u64;
+        if known == 0 {
+            // No task has this name; the answer says so.
+            return vec!["nobody".into()];
+        }
+        let mut ids: Vec<String> = (0..count)
+            .map(|_| {
+                let back =
+                    if self.luck.below(2) == 0 { self.luck.below(known.min(30)) } else { self.luck.below(known) };
+                self.ids[(known - 1 - back) as usize].clone()
+            })
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}
+
+fn tame(id: &str, queue: &str) -> wire::Task {
+    let retry = wire::RetryPolicy { delay_ms: Some(5), backoff: wire::Backoff::Fixed.into(), ..Default::default() };
+    wire::Task {
+        queue: queue.into(),
+        payload: Bytes::from(format!("[[\"{id}\"],{{}}]")),
+        retry: Some(retry),
+        on_conflict: wire::OnConflict::Reject.into(),
+        ..raw::task(id, NAME)
+    }
+}
+
+/// Something of all that a task can have.
+fn wild(mut task: wire::Task, luck: &mut Luck, is_ordered: bool) -> wire::Task {
+    task.priority = (luck.below(3) == 0).then(|| luck.below(10) as u32);
+    if is_ordered {
+        return task;
+    }
+    if luck.below(2) == 0 {
+        task.on_conflict = wire::OnConflict::RunAgainIfFinished.into();
+    }
+    match luck.below(16) {
+        0 | 1 => task.countdown_ms = Some(luck.between(5, 300)),
+        2 => task.expires_in_ms = Some(luck.between(1, 60)),
+        3 => task.expires_in_ms = Some(10_000),
+        4 => {
+            task.countdown_ms = Some(luck.between(5, 50));
+            task.expires_in_ms = Some(luck.between(20, 100));
+        }
+        5 => task.result_ttl_ms = Some(luck.between(0, 2_000)),
+        6 => task.retry = Some(wire::RetryPolicy { max_attempts: Some(1), ..Default::default() }),
+        7 => task.early_ack = true,
+        8 => task.max_deliveries = Some(luck.between(1, 3) as u32),
+        9 => {
+            let filler = "x".repeat(luck.below(40_000) as usize);
+            task.payload = Bytes::from(format!("[[\"{} {filler}\"],{{}}]", task.id));
+        }
+        _ => {}
+    }
+    task
+}
