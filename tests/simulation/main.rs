@@ -19,6 +19,7 @@ mod trace;
 mod worker;
 mod world;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -30,6 +31,8 @@ use world::World;
 
 /// The simulated time in which a world has mishaps; healing and draining come on top.
 const MINUTES: u64 = 10;
+
+const LINES_OF_A_KIND: usize = 6;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -69,7 +72,7 @@ fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
     }
     let mut broken = findings.all();
     broken.extend(judge(&world));
-    for line in broken.iter().take(30) {
+    for line in some_of_each(&broken) {
         println!("  {line}");
     }
     if !broken.is_empty() {
@@ -95,6 +98,16 @@ fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
     );
     // The world's tasks are not waited for.
     std::process::exit(i32::from(!broken.is_empty()));
+}
+
+/// A few lines of each kind: what is broken in one way is mostly broken often.
+fn some_of_each(broken: &[String]) -> impl Iterator<Item = &String> {
+    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+    broken.iter().filter(move |line| {
+        let many = shown.entry(line.split(':').next().unwrap_or_default()).or_default();
+        *many += 1;
+        *many <= LINES_OF_A_KIND
+    })
 }
 
 /// Prints the entries of the history in which a text occurs.

@@ -1,10 +1,13 @@
 //! Producers of a world: the real client on the simulated network, doing everything that programs do, mostly with ids that
 //! they chose, so that ids meet again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use celeriac_client::{Backoff, CancelMode, Client, Error, Jitter, OnConflict, RetryPolicy, Submission, WaitMode};
+use celeriac_client::{
+    Backoff, CancelMode, Client, Error, Jitter, OnConflict, RetryPolicy, Submission, WaitMode, WorkerOrder,
+};
 use celeriac_tests::history::History;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,23 +24,23 @@ const LATER_MS: u64 = 10 * 60 * 1_000;
 
 /// All ids of a world, in the order in which they were first used.
 #[derive(Debug, Clone, Default)]
-pub struct Known(Arc<Mutex<Vec<String>>>);
+pub struct Known(Arc<Mutex<(Vec<String>, BTreeSet<String>)>>);
 
 impl Known {
-    fn add(&self, id: &str) {
-        let mut ids = self.0.lock().expect("nothing panics with this lock");
-        if !ids.iter().any(|known| known == id) {
+    pub fn add(&self, id: &str) {
+        let (ids, seen) = &mut *self.0.lock().expect("nothing panics with this lock");
+        if seen.insert(id.to_owned()) {
             ids.push(id.to_owned());
         }
     }
 
     pub fn all(&self) -> Vec<String> {
-        self.0.lock().expect("nothing panics with this lock").clone()
+        self.0.lock().expect("nothing panics with this lock").0.clone()
     }
 
     /// Some of the latest.
     fn some(&self, dice: &mut Dice, most: u64) -> Vec<String> {
-        let ids = self.0.lock().expect("nothing panics with this lock");
+        let (ids, _) = &*self.0.lock().expect("nothing panics with this lock");
         let recent = &ids[ids.len().saturating_sub(60)..];
         if recent.is_empty() {
             return Vec::new();
@@ -56,6 +59,8 @@ pub struct Trade {
     pub queues: Vec<String>,
     /// The longest pause between two requests of a producer.
     pub pause_max_ms: u64,
+    /// Whether its producers pause and purge queues too, and order workers about.
+    pub may_operate: bool,
     /// True when no more is to be asked.
     pub is_over: watch::Receiver<bool>,
 }
@@ -138,11 +143,7 @@ impl Maker {
                 let ids = self.trade.known.some(&mut self.dice, 2);
                 under_way.spawn(async move { expect(&findings, "forget", client.forget(&ids).await) });
             }
-            13 if self.dice.one_in(8) => {
-                let tag = format!("tag-{}", self.dice.below(6));
-                let mode = CancelMode::Cooperative;
-                under_way.spawn(async move { expect(&findings, "cancel", client.cancel_tagged(tag, mode).await) });
-            }
+            13 if self.trade.may_operate && self.dice.one_in(3) => self.operate(client, under_way),
             13..16 => {
                 let ids = self.trade.known.some(&mut self.dice, 10);
                 under_way.spawn(async move { expect(&findings, "info", client.info_with_results(&ids).await) });
@@ -169,6 +170,39 @@ impl Maker {
                         Err(error) => expect::<()>(&findings, "watch", Err(error)),
                     }
                 });
+            }
+        }
+    }
+
+    /// What operators do, now and then.
+    fn operate(&mut self, client: Client, under_way: &mut JoinSet<()>) {
+        let findings = self.trade.findings.clone();
+        let queue = self.dice.pick(&self.trade.queues).clone();
+        match self.dice.below(12) {
+            0..3 => {
+                let tag = format!("tag-{}", self.dice.below(6));
+                let mode = CancelMode::Cooperative;
+                under_way.spawn(async move { expect(&findings, "cancel", client.cancel_tagged(tag, mode).await) });
+            }
+            3 | 4 => {
+                let Some(root) = self.trade.known.some(&mut self.dice, 1).pop() else { return };
+                let mode = CancelMode::Force { grace: None };
+                under_way.spawn(async move { expect(&findings, "cancel", client.cancel_tree(root, mode).await) });
+            }
+            5 => {
+                under_way.spawn(async move { expect(&findings, "purge", client.purge_queue(&queue).await) });
+            }
+            6 => {
+                under_way.spawn(async move { expect(&findings, "pause", client.pause_queues(&[queue]).await) });
+            }
+            7..10 => {
+                under_way.spawn(async move { expect(&findings, "resume", client.resume_queues(&[queue]).await) });
+            }
+            _ => {
+                let worker = format!("worker-{}", self.dice.between(1, 20));
+                let order = *self.dice.pick(&[WorkerOrder::Quiet, WorkerOrder::Resume, WorkerOrder::Shutdown]);
+                under_way
+                    .spawn(async move { expect(&findings, "order", client.order_workers(&[worker], order).await) });
             }
         }
     }
@@ -251,6 +285,7 @@ fn plan(dice: &mut Dice) -> Plan {
         },
         progress: if dice.one_in(6) { dice.between(1, 4) as u32 } else { 0 },
         heeds: dice.one_in(2),
+        children: if dice.one_in(12) { dice.between(1, 3) as u32 } else { 0 },
         filling: "f".repeat(match dice.below(60) {
             0 => dice.between(20_000, 90_000) as usize,
             _ => dice.below(200) as usize,

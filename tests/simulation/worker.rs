@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use celeriac_client::Submission;
 use celeriac_tests::history::{Event, History};
 use celeriac_worker::{Context, TaskFailure, Worker};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::dice::Dice;
 use crate::findings::{Findings, ON_PURPOSE};
 use crate::network::{Network, Node};
+use crate::producer::{Known, Trade};
 
 pub const URL: &str = "celeriac://127.0.0.1:23537";
 pub const NAME: &str = "world.work";
@@ -30,8 +32,16 @@ pub struct Plan {
     pub progress: u32,
     /// Whether it ends when it is told to.
     pub heeds: bool,
+    /// Tasks that the handler submits before it ends.
+    pub children: u32,
     /// Makes payloads of every length.
     pub filling: String,
+}
+
+impl Plan {
+    fn of_a_child(&self) -> Self {
+        Self { millis: self.millis / 2 + 1, failures: 0, children: 0, filling: String::new(), ..*self }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -49,24 +59,20 @@ pub struct Hand {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// What one worker's handlers know of each other.
-#[derive(Default)]
+/// What one worker's handlers know of each other and of the world.
 struct Shop {
+    concurrency: u32,
     running: AtomicU32,
     begun: Mutex<BTreeSet<u64>>,
+    history: History,
+    findings: Findings,
+    known: Known,
 }
 
 impl Hand {
     /// A worker that serves these queues.
-    pub fn start(
-        node: Node,
-        queues: &[String],
-        network: &Network,
-        history: &History,
-        findings: &Findings,
-        dice: &mut Dice,
-    ) -> Self {
-        let name = format!("worker-{node}");
+    pub fn start(node: Node, name: String, queues: &[String], trade: &Trade, dice: &mut Dice) -> Self {
+        let Trade { network, history, findings, known, .. } = trade;
         let concurrency = dice.between(1, 4) as u32;
         let mut builder = Worker::builder(URL)
             .own_thread(false)
@@ -80,14 +86,18 @@ impl Hand {
         if dice.one_in(3) {
             builder = builder.look_ahead(dice.below(8) as u32);
         }
-        let shop = Arc::new(Shop::default());
-        let (history, findings) = (history.clone(), findings.clone());
-        let builder = builder.register_fn(NAME, {
-            let findings = findings.clone();
-            move |context: Context, (plan,): (Plan,)| {
-                let (shop, history, findings) = (shop.clone(), history.clone(), findings.clone());
-                async move { shop.work(concurrency, &context, plan, &history, &findings).await }
-            }
+        let shop = Arc::new(Shop {
+            concurrency,
+            running: AtomicU32::new(0),
+            begun: Mutex::default(),
+            history: history.clone(),
+            findings: findings.clone(),
+            known: known.clone(),
+        });
+        let findings = findings.clone();
+        let builder = builder.register_fn(NAME, move |context: Context, (plan,): (Plan,)| {
+            let shop = shop.clone();
+            async move { shop.work(&context, plan).await }
         });
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
@@ -132,24 +142,17 @@ impl Drop for Counted<'_> {
 }
 
 impl Shop {
-    async fn work(
-        &self,
-        concurrency: u32,
-        context: &Context,
-        plan: Plan,
-        history: &History,
-        findings: &Findings,
-    ) -> Result<String, TaskFailure> {
+    async fn work(&self, context: &Context, plan: Plan) -> Result<String, TaskFailure> {
         let (id, lease) = (context.id().to_owned(), context.lease());
-        if self.running.fetch_add(1, Relaxed) >= concurrency {
-            findings.add(format!("{id}: a worker runs more than {concurrency} handlers"));
+        if self.running.fetch_add(1, Relaxed) >= self.concurrency {
+            self.findings.add(format!("{id}: a worker runs more than {} handlers", self.concurrency));
         }
         let _counted = Counted(&self.running);
         if !self.begun.lock().expect("nothing panics with this lock").insert(lease) {
-            findings.add(format!("{id}: its handler began twice under lease {lease}"));
+            self.findings.add(format!("{id}: its handler began twice under lease {lease}"));
         }
         let (generation, deliveries, attempt) = (context.generation(), context.deliveries(), context.attempt());
-        history.note(Event::Began { id, generation, lease, deliveries, attempt });
+        self.history.note(Event::Began { id, generation, lease, deliveries, attempt });
         for step in 0..=plan.progress {
             if step > 0 {
                 // A lease that is lost says nothing more; the handler need not know.
@@ -163,6 +166,13 @@ impl Shop {
                     return Err(TaskFailure::fatal("Cancelled", "it was told to end"));
                 }
             }
+        }
+        for child in 0..plan.children {
+            let child = format!("{}-{child}", context.id());
+            self.known.add(&child);
+            let task = Submission::new(NAME).task_id(child).args((plan.of_a_child(),)).queue(context.queue());
+            // The child may exist already, and the broker may be away.
+            let _ = context.client().with_timeout(Duration::from_secs(20)).submit::<String>(task).await;
         }
         if attempt <= plan.failures {
             return match plan.failure {

@@ -34,6 +34,9 @@ pub struct World {
     producers: Vec<Producer>,
     hands: Vec<Hand>,
     ending: Vec<Hand>,
+    /// The worker of the queue that is looked at for its order.
+    in_line: Option<Hand>,
+    line_producer: Option<Producer>,
     trade: Trade,
     over: watch::Sender<bool>,
     latest: Node,
@@ -72,9 +75,10 @@ impl World {
             known: Known::default(),
             queues,
             pause_max_ms: dice.span(2_000, 60_000).as_millis() as u64,
+            may_operate: true,
             is_over,
         };
-        let (producers, hands, ending) = (Vec::new(), Vec::new(), Vec::new());
+        let (producers, hands, ending, in_line) = (Vec::new(), Vec::new(), Vec::new(), None);
         let (latest, worker_kills, clock_jumps) = (0, 0, 0);
         let mut world = Self {
             dice,
@@ -87,6 +91,8 @@ impl World {
             producers,
             hands,
             ending,
+            in_line,
+            line_producer: None,
             trade,
             over,
             latest,
@@ -95,7 +101,21 @@ impl World {
         };
         (0..world.dice.between(1, 3)).for_each(|_| world.add_producer());
         (0..world.dice.between(1, 3)).for_each(|_| world.add_worker(false));
+        if world.dice.one_in(3) {
+            world.add_line();
+        }
         world
+    }
+
+    /// A queue with one producer and one worker, whom nothing befalls but what befalls the broker: it keeps its order.
+    fn add_line(&mut self) {
+        let queues = vec!["line".to_owned()];
+        let trade = Trade { queues: queues.clone(), may_operate: false, ..self.trade.clone() };
+        let node = self.next_node();
+        self.line_producer = Some(Producer::start(node, &trade, self.dice.fork()));
+        let node = self.next_node();
+        self.in_line = Some(Hand::start(node, "line".to_owned(), &queues, &trade, &mut self.dice));
+        self.history.note(Event::InOrder { queue: "line".to_owned() });
     }
 
     fn next_node(&mut self) -> Node {
@@ -119,8 +139,7 @@ impl World {
             queues.clone_from(&self.trade.queues);
         }
         trace::step(&format!("worker {node} begins"));
-        let (network, history, findings) = (&self.network, &self.history, &self.findings);
-        self.hands.push(Hand::start(node, &queues, network, history, findings, &mut self.dice));
+        self.hands.push(Hand::start(node, format!("worker-{node}"), &queues, &self.trade, &mut self.dice));
     }
 
     /// Lives for so long, with a mishap now and then.
@@ -131,6 +150,7 @@ impl World {
             tokio::time::sleep(self.dice.span(400, pause_max_ms)).await;
             self.befall();
             self.ending.retain(|hand| !hand.has_ended());
+            self.hands.retain(|hand| !hand.has_ended());
         }
     }
 
@@ -235,7 +255,7 @@ impl World {
         self.disk.set_low(false);
         self.over.send_replace(true);
         (0..2).for_each(|_| self.add_worker(true));
-        for producer in std::mem::take(&mut self.producers) {
+        for producer in std::mem::take(&mut self.producers).into_iter().chain(self.line_producer.take()) {
             producer.end().await;
         }
         let node = self.next_node();
@@ -245,6 +265,9 @@ impl World {
             Ok(client) => client,
             Err(error) => return self.findings.add(format!("in the end nobody gets in: {error}")),
         };
+        if let Err(error) = client.resume_queues(&self.trade.queues).await {
+            self.findings.add(format!("in the end no queue can be resumed: {error}"));
+        }
         self.drain(&client).await;
         self.history.note(Event::Settled);
         trace::step("settled");
@@ -252,7 +275,7 @@ impl World {
         if let Err(error) = client.info_with_results(&ids).await {
             self.findings.add(format!("in the end nothing can be read: {error}"));
         }
-        for mut hand in std::mem::take(&mut self.hands) {
+        for mut hand in std::mem::take(&mut self.hands).into_iter().chain(self.in_line.take()) {
             hand.stop();
             self.ending.push(hand);
         }
@@ -265,6 +288,7 @@ impl World {
         let mut left = self.trade.known.all();
         let mut pause = Duration::from_millis(500);
         loop {
+            let is_all = left.len() == self.trade.known.all().len();
             match client.info(&left).await {
                 Ok(tasks) => {
                     let open = tasks.iter().filter(|task| !task.state.is_ended() && task.state != State::Unknown);
@@ -272,8 +296,13 @@ impl World {
                 }
                 Err(error) => self.findings.add(format!("in the end a read fails: {error}")),
             }
-            if left.is_empty() || Instant::now() > until {
+            if left.is_empty() && is_all || Instant::now() > until {
                 return;
+            }
+            if left.is_empty() {
+                // Those that ended late may have submitted others, and those that had ended once more.
+                left = self.trade.known.all();
+                continue;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(120));
