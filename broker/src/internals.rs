@@ -5,3 +5,4 @@ pub mod fuzz;
 pub mod simulation;
 
 pub use crate::planted::NAMES as PLANTED_BUGS;
+pub use crate::store::reads::FAIL_READS;

@@ -28,6 +28,14 @@ fn fail(errno: c_int) -> c_long {
     -1
 }
 
+/// How a read at an offset fails; 0: as ever. The broker has taken the place of that call itself, and asks this.
+pub(crate) fn fate_of_pread(file: c_int) -> c_int {
+    match fate_of_file(Call::Pread, file) {
+        Fate::Fails(errno) => errno,
+        Fate::AsEver | Fate::Half => 0,
+    }
+}
+
 /// Calls on a descriptor count when it is a file; not pipes, not the descriptors by which threads wake each other.
 fn fate_of_file(call: Call, file: c_int) -> Fate {
     if !crate::plan::concerns(call) {
@@ -87,8 +95,6 @@ takes_the_place_of! {
     fn fsync(file: c_int) -> c_int = SYS_fsync, fate(Call::Fsync);
     fn ftruncate64(file: c_int, bytes: off_t) -> c_int = SYS_ftruncate, fate_of_file(Call::Ftruncate, file);
     fn read(file: c_int, buffer: *mut c_void, bytes: size_t) -> ssize_t = SYS_read, fate_of_file(Call::Read, file);
-    fn pread64(file: c_int, buffer: *mut c_void, bytes: size_t, at: off_t) -> ssize_t
-        = SYS_pread64, fate_of_file(Call::Pread, file);
     fn rename(from: *const c_char, to: *const c_char) -> c_int = SYS_rename, fate_of_path(Call::Rename, from);
     fn unlink(path: *const c_char) -> c_int = SYS_unlink, fate_of_path(Call::Unlink, path);
     fn mkdir(path: *const c_char, mode: mode_t) -> c_int = SYS_mkdir, fate_of_path(Call::Mkdir, path);

@@ -235,7 +235,10 @@ impl Copy {
             if self.give_up.load(Ordering::SeqCst) {
                 return Err(BackupError::GivenUp);
             }
-            let damaged = |reason| Error::Damaged { folder: self.source.clone(), reason };
+            let damaged = |reason| match self.log.read_failure() {
+                Some(error) => Error::io("read the file `db`")(error),
+                None => Error::Damaged { folder: self.source.clone(), reason },
+            };
             let bytes = self.log.read_next(number).map_err(damaged)?;
             chunk::open(number, &bytes).map_err(|fault| damaged(fault.to_string()))?;
             batch_bytes += bytes.len();

@@ -104,6 +104,9 @@ pub enum Error {
     /// A flush came back without a sync of the file: a power cut would lose confirmed tasks.
     #[error("a flush did not sync the data file; this program was linked wrongly and must not be used, build it again")]
     NotSynced,
+    /// Reads do not pass through the function that watches them: one that fails during a start would lose everything.
+    #[error("failed reads are not noticed; this program was linked wrongly and must not be used, build it again")]
+    NotWatched,
     /// An earlier error of this store; see the log for it.
     #[error("the store failed before ({reason}) and accepts nothing more; start the broker again")]
     Failed {
@@ -121,7 +124,7 @@ impl Error {
             Self::Damaged { .. } => 13,
             Self::DiskFull { .. } | Self::NoRoom { .. } => 14,
             Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
-            Self::NotSynced => 16,
+            Self::NotSynced | Self::NotWatched => 16,
             Self::Foreign { .. } | Self::Inaccessible { .. } => 17,
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::folder::{Folder, Note, REHEARSAL};
-use super::log::{Log, SEGMENT_BYTES};
+use super::log::{Log, OpenFailure, SEGMENT_BYTES};
 use super::scan::scan;
 use super::walk;
 
@@ -38,8 +38,12 @@ pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
     if !database.exists() {
         return Err(folder.damaged("its file `db` is missing"));
     }
-    if fs::read(folder.path().join("conf")).ok() != Some(expected_conf()) {
-        return Err(folder.damaged("its file `conf` is missing or is not what this store wrote"));
+    match fs::read(folder.path().join("conf")) {
+        Ok(conf) if conf == expected_conf() => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("read the file `conf`")(error));
+        }
+        _ => return Err(folder.damaged("its file `conf` is missing or is not what this store wrote")),
     }
     if folder.stray_files()? > 0 {
         return Err(folder.damaged("its folder `blobs` is not empty"));
@@ -152,8 +156,14 @@ fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
 }
 
 fn read_copy<T>(stage: &Path, trial: impl FnOnce(&Log) -> Result<T, walk::Refusal>) -> Result<T, walk::Refusal> {
-    let log = Log::open(stage, false).map_err(|failure| walk::Refusal::Damaged(failure.to_string()))?;
-    let outcome = trial(&log);
+    let log = Log::open(stage, false).map_err(|failure| match failure {
+        OpenFailure::Unreadable(error) | OpenFailure::Error(sled::Error::Io(error)) => walk::Refusal::Unreadable(error),
+        failure => walk::Refusal::Damaged(failure.to_string()),
+    })?;
+    let outcome = match (trial(&log), log.read_failure()) {
+        (Err(_), Some(error)) => Err(walk::Refusal::Unreadable(error)),
+        (outcome, _) => outcome,
+    };
     log.abandon();
     outcome
 }

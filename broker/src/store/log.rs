@@ -1,13 +1,16 @@
 //! The log in sled: chunks by number, written in batches. The only file of the broker that calls sled while running.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sled::IVec;
 
 use super::error::Error;
+use super::reads::Watch;
 use super::sync::syncs;
 use crate::planted::{Bug, is_planted};
 
@@ -24,22 +27,66 @@ const TOUCHES_COLD: u32 = 15;
 const TOUCHES_IN_ORDER: u32 = 3;
 /// How long the lock of a database that this process just closed may linger.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a start that takes its time is asked whether it can go on.
+const LOOK_FOR_FAILURE: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
 pub(super) struct Log {
     database: sled::Db,
     tree: sled::Tree,
+    /// Of a file that was there before.
+    watch: Option<Arc<Watch>>,
 }
 
-/// Why sled could not open a folder: with an error, or with a panic.
+/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not give what is there.
 pub(super) enum OpenFailure {
     Error(sled::Error),
+    Unreadable(io::Error),
     Panic(String),
 }
 
 impl Log {
     /// Opens the database. Without the flusher nothing is cleaned, and no thread of sled's outlives a failure.
+    ///
+    /// When a read fails meanwhile, the threads that sled opens it with stand still for good and keep sled's lock, but they
+    /// have changed nothing: see `reads.rs`.
     pub(super) fn open(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
+        let watch = match Watch::holding(&folder.join("db")) {
+            Ok(watch) => Arc::new(watch),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::open_now(folder, with_flusher),
+            Err(error) => return Err(OpenFailure::Unreadable(error)),
+        };
+        let (sender, receiver) = mpsc::channel();
+        let place = folder.to_owned();
+        let opening = std::thread::Builder::new()
+            .name("store opening".into())
+            .spawn(move || sender.send(Self::open_now(&place, with_flusher)))
+            .map_err(OpenFailure::Unreadable)?;
+        loop {
+            match receiver.recv_timeout(LOOK_FOR_FAILURE) {
+                Ok(opened) => {
+                    let _ended = opening.join();
+                    watch.let_go();
+                    return opened.map(|log| Self { watch: Some(watch), ..log });
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Some(error) = watch.failure() {
+                        return Err(OpenFailure::Unreadable(error));
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(OpenFailure::Panic("its thread ended".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// What the system said when a read of the file failed, if one did since it was opened.
+    pub(super) fn read_failure(&self) -> Option<io::Error> {
+        self.watch.as_ref().and_then(|watch| watch.failure())
+    }
+
+    fn open_now(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
         let config = sled::Config::new()
             .path(folder)
             .segment_size(SEGMENT_BYTES)
@@ -51,7 +98,7 @@ impl Log {
             let opened = guarded(|| {
                 let database = config.open()?;
                 let tree = database.open_tree("log")?;
-                Ok(Self { database, tree })
+                Ok(Self { database, tree, watch: None })
             });
             match opened {
                 Err(OpenFailure::Error(sled::Error::Io(error)))
@@ -154,6 +201,7 @@ impl std::fmt::Display for OpenFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Error(error) => write!(f, "the storage engine reports {error}"),
+            Self::Unreadable(error) => write!(f, "the file `db` cannot be read: {error}"),
             Self::Panic(text) => write!(f, "the storage engine gave up ({text})"),
         }
     }

@@ -26,6 +26,7 @@ mod medium;
 pub(crate) mod offline;
 mod open;
 mod quiet;
+pub(crate) mod reads;
 mod scan;
 #[cfg(feature = "internals")]
 pub(crate) mod simulated;

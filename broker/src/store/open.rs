@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::log::{Log, OpenFailure};
 use super::medium::{Medium, OnDisk};
 use super::walk::{self, Survey};
-use super::{Marks, Settings, Store, guard};
+use super::{Marks, Settings, Store, guard, reads};
 use crate::record::Record;
 
 /// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room than this the ballast goes.
@@ -35,10 +35,20 @@ impl Store {
             None if guard::is_unconfirmed(&folder)? => folder.remove_unconfirmed()?,
             None => return Err(folder.damaged("its file `durable` is missing")),
         }
+        // The inspection has read the file.
+        if note.is_some() && !reads::is_linked() {
+            return Err(Error::NotWatched);
+        }
         make_room(&folder)?;
         let log = Log::open(folder.path(), true).map_err(|failure| refusal(&folder, failure))?;
         folder.remember_snapshot()?;
-        Self::over(settings, Box::new(OnDisk { log, folder }), note.map(|note| note.chunk), load)
+        let witness = log.clone();
+        let opened = Self::over(settings, Box::new(OnDisk { log, folder }), note.map(|note| note.chunk), load);
+        // What cannot be read at the moment looks to sled like damage.
+        opened.map_err(|error| match (error, witness.read_failure()) {
+            (Error::Damaged { .. }, Some(source)) => Error::io("read the file `db`")(source),
+            (error, _) => error,
+        })
     }
 
     /// Opens what is on a medium. `confirmed` is the newest chunk that was durable at least, if any was.
@@ -108,6 +118,7 @@ fn refusal(folder: &Folder, failure: OpenFailure) -> Error {
         OpenFailure::Error(sled::Error::Io(error)) if error.to_string().contains("No space left") => {
             disk_full(folder, folder.room().map_or(0, |room| room.free_bytes))
         }
+        OpenFailure::Unreadable(error) => Error::io("read the file `db`")(error),
         OpenFailure::Error(sled::Error::Io(error)) => Error::io("open the storage engine")(error),
         failure => folder.damaged(failure.to_string()),
     }

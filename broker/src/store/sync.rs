@@ -1,4 +1,4 @@
-//! The one unsafe function of the project: it makes a flush of sled reach the disk.
+//! One of the two unsafe functions of the project, beside `reads.rs`: it makes a flush of sled reach the disk.
 //!
 //! On Linux, sled 0.34 ends a flush with `sync_file_range`, which starts writing but asks the disk for nothing: after
 //! a power cut a confirmed flush, and with it the whole database, is gone. This file defines a function of that name.

@@ -8,6 +8,7 @@ mod damage;
 mod fixture;
 mod liveness;
 mod process;
+mod reading;
 pub(super) mod records;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! Reads the log from end to end: checks that every chunk is there and whole, finds what is live, and hands it out.
 
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -18,6 +19,8 @@ use crate::record::Record;
 #[derive(Debug)]
 pub(super) enum Refusal {
     Damaged(String),
+    /// Nothing is known to be wrong with it, but the disk did not give it.
+    Unreadable(io::Error),
     Newer(u32),
 }
 
@@ -26,6 +29,7 @@ impl Refusal {
         let folder = folder.to_owned();
         match self {
             Self::Damaged(reason) => Error::Damaged { folder, reason },
+            Self::Unreadable(source) => Error::Io { doing: "read the file `db`".into(), source },
             Self::Newer(found) => Error::NewerFormat { folder, found, known: u32::from(FORMAT) },
         }
     }
