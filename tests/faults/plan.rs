@@ -28,5 +28,10 @@ pub(crate) const FAULTS: &[Fault] = faults! {
     "kill-start", 300, faults::kill_start::run;
     "kill-worker", 1_000, faults::kill_worker::run;
     "kill-broker", 1_000, faults::kill_broker::run;
+    "full-disk", 20, faults::full_disk::run;
+    "clock-jumps", 600, faults::clock_jumps::run;
+    "power-cut", 500, faults::power_cut::run;
+    "failing-disk", 300, faults::failing_disk::run;
+    "bit-rot", 10_000, faults::bit_rot::run;
     "toxic-network", 2_000, faults::toxic_network::run;
 };

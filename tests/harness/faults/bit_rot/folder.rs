@@ -116,7 +116,9 @@ async fn original(what: &'static str, tasks: usize, bytes: fn(usize) -> usize, k
     // A start makes the snapshot; what comes after it is only in the log.
     broker.kill().await;
     broker.restart().await;
-    content.is_served_by(broker.address()).await?;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["done"], 1).await;
+    worker.submit_one(wire::Task { result_ttl_ms: Some(0), ..raw::task("passing", "done") }).await;
+    complete(&mut worker, b"1").await;
     if kill {
         broker.kill().await;
     } else {
@@ -129,7 +131,12 @@ async fn original(what: &'static str, tasks: usize, bytes: fn(usize) -> usize, k
             files.push(file);
         }
     }
-    Ok(Original { what, files, content })
+    let original = Original { what, files, content };
+    let whole = home.path().join("whole");
+    original.write(&whole).map_err(|error| error.to_string())?;
+    let broker = Setup::new().data(whole).try_start().await.map_err(|exit| format!("a whole copy: {exit:?}"))?;
+    original.content.is_served_by(broker.address()).await.map_err(|reason| format!("a whole copy: {reason}"))?;
+    Ok(original)
 }
 
 /// Tasks of every kind: that ended with results, that wait with payloads, that are scheduled, that were forgotten, and
