@@ -37,6 +37,7 @@ pub(crate) fn load(stored: &Stored) -> Result<(Vec<Record>, Marks), String> {
     let marks = survey_and_load(stored, &mut |record| records.push(record));
     let marks = marks.map_err(|refusal| match refusal {
         Refusal::Damaged(reason) => reason,
+        Refusal::Unreadable(error) => error.to_string(),
         Refusal::Newer(format) => format!("format {format}"),
     })?;
     Ok((records, marks))
