@@ -127,12 +127,13 @@ impl History {
 
     /// Every broken promise that it shows so far.
     pub fn broken_promises(&self, promises: &Promises) -> Vec<Broken> {
-        broken_promises(&self.entries(), promises)
+        broken_promises(&self.0.written.lock().expect("nobody panics with this lock").entries, promises)
     }
 
     /// The ids that the broker said it has.
     pub fn confirmed(&self) -> BTreeSet<String> {
-        let entries = self.entries();
+        let written = self.0.written.lock().expect("nobody panics with this lock");
+        let entries = &written.entries;
         let confirmed = entries.iter().filter_map(|entry| match &entry.event {
             Event::Answered { ask, answer: Answer::Submit(outcome) } if outcome.error.is_none() => Some(*ask),
             _ => None,
