@@ -74,7 +74,7 @@ impl World {
             findings: findings.clone(),
             known: Known::default(),
             queues,
-            pause_max_ms: dice.span(2_000, 60_000).as_millis() as u64,
+            pause_max_ms: dice.span(4_000, 120_000).as_millis() as u64,
             may_operate: true,
             is_over,
         };

@@ -12,7 +12,7 @@ use super::Tally;
 use crate::simulation_binary;
 
 /// The simulated minutes with mishaps of one world in a long run.
-const MINUTES: u64 = 60;
+const MINUTES: u64 = 20;
 
 /// A world that has not ended by then never will.
 const PATIENCE: Duration = Duration::from_secs(300);
