@@ -11,6 +11,7 @@ mod data_folder;
 mod delivery;
 mod failing_disk;
 mod full_disk;
+mod fuzz_smoke;
 mod handshake;
 mod interruptions;
 mod lost_worker;

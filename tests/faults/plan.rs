@@ -34,4 +34,7 @@ pub(crate) const FAULTS: &[Fault] = faults! {
     "failing-disk", 300, faults::failing_disk::run;
     "bit-rot", 10_000, faults::bit_rot::run;
     "toxic-network", 2_000, faults::toxic_network::run;
+    "fuzz-mutations", 100_000, faults::fuzz::run;
+    // Minutes for each of the three targets.
+    "fuzz", 30, faults::fuzz::with_libfuzzer;
 };

@@ -5,6 +5,7 @@ pub mod bit_rot;
 pub mod clock_jumps;
 pub mod failing_disk;
 pub mod full_disk;
+pub mod fuzz;
 pub mod kill_broker;
 pub mod kill_start;
 pub mod kill_worker;

@@ -44,6 +44,13 @@ impl Machine {
         self.timers = timers;
     }
 
+    pub(super) fn set_expiry_timer(&mut self, slot: Slot) {
+        let expires = self.tasks.task(slot).plan.as_ref().and_then(|plan| plan.expires);
+        if let Some(at) = expires {
+            self.timers.set_wall(at, self.tasks.key(slot), Kind::Expires);
+        }
+    }
+
     /// Its expiry is over, and it has never started.
     pub(super) fn is_expired(&self, now: Now, slot: Slot) -> bool {
         let task = self.tasks.task(slot);

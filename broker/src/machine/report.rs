@@ -119,6 +119,10 @@ impl Machine {
             run.attempts = run.attempts.saturating_sub(1);
         }
         self.requeue(now, slot, ClosedBy::Release, fx);
+        if started {
+            // The start no longer counts, and the expiry may have passed since.
+            self.set_expiry_timer(slot);
+        }
     }
 }
 

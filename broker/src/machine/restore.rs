@@ -158,20 +158,24 @@ impl Machine {
             }
         }
         self.tasks.collect_free_slots();
-        let mut waiting: Vec<(u64, Slot)> = Vec::new();
+        let mut in_line: Vec<(u64, Slot)> = Vec::new();
         for slot in 0..self.tasks.slots() {
             if self.tasks.try_task(slot).is_some() {
                 self.enter(slot);
                 self.set_restored_timers(slot);
                 let task = self.tasks.task(slot);
-                if task.state == State::Queued {
-                    waiting.push((task.serial, slot));
+                if task.state == State::Queued || task.is_leased() {
+                    in_line.push((task.serial, slot));
                 }
             }
         }
-        waiting.sort_unstable();
-        for (_, slot) in waiting {
-            self.line_up(slot, false);
+        // A leased task has its place too: it may come back to it.
+        in_line.sort_unstable();
+        for (_, slot) in in_line {
+            match self.tasks.task(slot).state {
+                State::Queued => self.line_up(slot, false),
+                _ => self.take_place(slot),
+            }
         }
         for (slot, id) in restoring.holders {
             self.restore_holder(now, slot, id);

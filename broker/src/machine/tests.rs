@@ -6,6 +6,7 @@ mod dead;
 mod delivery;
 mod leases;
 mod listing;
+mod model;
 mod nonsense;
 mod queues;
 mod reports;

@@ -93,11 +93,16 @@ impl Machine {
     /// Puts a QUEUED task in line; one that was out already goes in front.
     pub(super) fn line_up(&mut self, slot: Slot, in_front: bool) {
         if !in_front {
-            self.latest_order += 1;
-            self.tasks.task_mut(slot).order = self.latest_order;
+            self.take_place(slot);
         }
         let task = self.tasks.task(slot);
         self.queues.queue_mut(task.queue).push(slot, task, in_front);
+    }
+
+    /// Gives a task the place behind all others.
+    pub(super) fn take_place(&mut self, slot: Slot) {
+        self.latest_order += 1;
+        self.tasks.task_mut(slot).order = self.latest_order;
     }
 
     pub(super) fn lease(&mut self, now: Now, slot: Slot, holder: SessionKey, fx: &mut Effects) {

@@ -414,3 +414,33 @@ fn a_task_is_handed_out_twenty_times_unless_it_says_otherwise() {
     assert_eq!(said.matches("w: deliver a").count(), 20, "{said}");
     assert!(said.trim_end().ends_with("c: a Failure g1 v41"), "{said}");
 }
+
+#[test]
+fn lost_leases_return_in_the_order_of_their_submits_after_a_restart_too() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job concurrency=4
+            w: welcome new leases []
+        submit x y
+            c: Created { state: Queued }, Created { state: Queued }
+        cancel x y
+            c: ("x", Revoked), ("y", Revoked)
+        forget x y
+            c: Ok(()), Ok(())
+        submit a b
+            c: Created { state: Queued }, Created { state: Queued }
+        credit w 2
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
+        restart
+        after 15s
+        connect v runs=job
+            v: welcome new leases []
+        credit v 2
+            v: done
+            v: deliver a lease 3 attempt 1 delivery 2
+            v: deliver b lease 4 attempt 1 delivery 2
+    "#]]);
+}

@@ -53,6 +53,30 @@ fn a_task_that_has_not_started_expires_with_no_worker_there() {
 }
 
 #[test]
+fn a_started_task_that_is_handed_back_after_its_expiry_is_revoked() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a expires=5s
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        credit w 0
+            w: done
+        after 6s
+        release a
+            w: Ok(Queued)
+        get a
+            c: a Revoked g1 v5
+    "#]]);
+}
+
+#[test]
 fn a_task_that_has_started_no_longer_expires() {
     check(expect![[r#"
         connect c
