@@ -12,6 +12,8 @@ use crate::{Crowd, Luck, Setup};
 const CLIENTS: usize = 4;
 /// Kills in one history. Each round has a folder of its own.
 const KILLS_PER_ROUND: u64 = 50;
+/// So many kills should show everything that the rules are about.
+const ENOUGH: u64 = 20;
 /// From so many kills on the folder holds a stock of tasks, so that the time to ready says something.
 const LONG: u64 = 100;
 const STOCK: u64 = 100_000;
@@ -31,6 +33,11 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         let to = tally.runs;
         tally.violations.extend(found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")));
         left -= kills;
+    }
+    // Rules that find nothing have proved something only if there was something to find.
+    let missing: Vec<&str> = tally.counts.iter().filter(|(_, count)| **count == 0).map(|(kind, _)| *kind).collect();
+    if runs >= ENOUGH && !missing.is_empty() {
+        tally.violations.push(format!("seed {seed}: the traffic had none of {missing:?}, so it proves little"));
     }
     tally.remarks = format!("{tasks} more tasks in the folder, {} entries judged", count(&tally, ENTRIES));
     tally
@@ -69,5 +76,8 @@ async fn round(kills: u64, tasks: u64, mut luck: Luck, tally: &mut Tally) -> Vec
     let history = crowd.history().clone();
     found.extend(crowd.verdict().await);
     *tally.counts.entry(ENTRIES).or_default() += history.len() as u64;
+    for (kind, count) in history.census() {
+        *tally.counts.entry(kind).or_default() += count;
+    }
     found
 }

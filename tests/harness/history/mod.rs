@@ -5,6 +5,7 @@
 //! of the raw wire, of a real client or worker, or of a proxy between processes. Order is that of the entries; clocks are
 //! asked only where a promise is about time.
 
+mod census;
 mod event;
 mod life;
 mod reading;
@@ -15,7 +16,7 @@ mod tapped;
 mod tests;
 mod walls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -128,6 +129,11 @@ impl History {
     /// Every broken promise that it shows so far.
     pub fn broken_promises(&self, promises: &Promises) -> Vec<Broken> {
         broken_promises(&self.0.written.lock().expect("nobody panics with this lock").entries, promises)
+    }
+
+    /// How often each of the things occurs that the rules are about.
+    pub fn census(&self) -> BTreeMap<&'static str, u64> {
+        census::census(&self.0.written.lock().expect("nobody panics with this lock").entries)
     }
 
     /// The ids that the broker said it has.
