@@ -21,7 +21,13 @@ use crate::worker::{Hand, URL};
 use crate::{interpose, trace};
 
 /// In this time, with healthy workers, everything has to end: what is put off, runs or tries again takes less.
-const DRAIN: Duration = Duration::from_secs(8 * 3_600);
+const DRAIN: Duration = Duration::from_secs(24 * 3_600);
+
+/// Workers for the end.
+const HEALTHY: usize = 4;
+
+/// What one worker gets done.
+const LINE_PAUSE_MAX_MS: u64 = 120_000;
 
 pub struct World {
     dice: Dice,
@@ -74,7 +80,7 @@ impl World {
             findings: findings.clone(),
             known: Known::default(),
             queues,
-            pause_max_ms: dice.span(4_000, 120_000).as_millis() as u64,
+            pause_max_ms: dice.span(8_000, 120_000).as_millis() as u64,
             may_operate: true,
             is_over,
         };
@@ -110,7 +116,8 @@ impl World {
     /// A queue with one producer and one worker, whom nothing befalls but what befalls the broker: it keeps its order.
     fn add_line(&mut self) {
         let queues = vec!["line".to_owned()];
-        let trade = Trade { queues: queues.clone(), may_operate: false, ..self.trade.clone() };
+        let trade =
+            Trade { queues: queues.clone(), may_operate: false, pause_max_ms: LINE_PAUSE_MAX_MS, ..self.trade.clone() };
         let node = self.next_node();
         self.line_producer = Some(Producer::start(node, &trade, self.dice.fork()));
         let node = self.next_node();
@@ -254,7 +261,7 @@ impl World {
         self.network.heal();
         self.disk.set_low(false);
         self.over.send_replace(true);
-        (0..2).for_each(|_| self.add_worker(true));
+        (0..HEALTHY).for_each(|_| self.add_worker(true));
         for producer in std::mem::take(&mut self.producers).into_iter().chain(self.line_producer.take()) {
             producer.end().await;
         }
@@ -305,7 +312,7 @@ impl World {
                 continue;
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(120));
+            pause = (pause * 2).min(Duration::from_secs(300));
         }
     }
 
