@@ -49,6 +49,9 @@ pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a folder of the workspace").to_owned()
 }
 
+/// Inputs that a program made up, some of which happen to be text.
+const FUZZED: [&str; 3] = ["tests/fuzz/corpus", "tests/fuzz/regressions", "tests/fuzz/artifacts"];
+
 /// Every text file, sorted. Folders that builds and tools make are left out.
 pub(super) fn files() -> Vec<Source> {
     let mut files = Vec::new();
@@ -60,7 +63,8 @@ pub(super) fn files() -> Vec<Source> {
             let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             let kind = entry.file_type().expect("the entry has a type");
             if kind.is_dir() {
-                let foreign = name == "target" || name == "node_modules" || (name.starts_with('.') && name != ".ci");
+                let is_made = name == "target" || name == "node_modules" || (name.starts_with('.') && name != ".ci");
+                let foreign = is_made || FUZZED.contains(&path.as_str());
                 if !foreign {
                     folders.push(path);
                 }
