@@ -204,7 +204,6 @@ pub(crate) fn is_terminal(code: ErrorCode) -> bool {
         ErrorCode::Unauthenticated
             | ErrorCode::Forbidden
             | ErrorCode::VersionMismatch
-            | ErrorCode::Handshake
             | ErrorCode::InvalidArgument
             | ErrorCode::FrameTooLarge
             | ErrorCode::Malformed

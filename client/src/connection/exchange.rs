@@ -59,6 +59,17 @@ struct Pending {
     reply: Option<oneshot::Sender<Reply>>,
 }
 
+/// Whether nothing was done, and the same request will do in a moment: the broker closes down, or this client has not
+/// read its earlier answers yet.
+fn is_for_later(error: &wire::Error, body: &client_frame::Body) -> bool {
+    use client_frame::Body;
+    match error.code() {
+        ErrorCode::ShuttingDown => true,
+        ErrorCode::Overloaded => error.retryable && matches!(body, Body::Get(_) | Body::Wait(_) | Body::ListTasks(_)),
+        _ => false,
+    }
+}
+
 /// The caller of a request, if it has one.
 struct ReplyTo(Option<oneshot::Sender<Reply>>);
 
@@ -254,7 +265,7 @@ impl Exchange {
         let Pending { body, sent_at_ms, watch, reply } = pending;
         let reply = ReplyTo(reply);
         match (answer, watch) {
-            (server_frame::Body::Error(error), None) if error.code() == ErrorCode::ShuttingDown => {
+            (server_frame::Body::Error(error), None) if is_for_later(&error, &body) => {
                 reply.send(Reply::Interrupted { body, sent_at_ms, refused: Some(error) });
             }
             (server_frame::Body::Error(error), Some(part)) if reply.0.is_none() => self.watch_refused(part, error),

@@ -76,6 +76,20 @@ async fn a_broker_that_is_closing_down_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_hello_that_came_too_late_is_said_again() {
+    let broker = FakeBroker::bind().await;
+    let (client, peer) = broker.client().await;
+    drop(peer);
+    let ids = ["a"];
+    let (tasks, ()) = tokio::join!(client.info(&ids), async {
+        // What a broker says that has waited for five seconds: the network was slow, the client did nothing wrong.
+        broker.refuse(ErrorCode::Handshake).await;
+        broker.welcome().await.answer_get(vec![info("a", TaskState::Queued, 1)]).await;
+    });
+    assert_eq!(tasks.expect("answered")[0].id, "a");
+}
+
+#[tokio::test]
 async fn another_version_of_the_protocol_is_refused_by_the_client_too() {
     let broker = FakeBroker::bind().await;
     let url = broker.url();
