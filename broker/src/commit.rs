@@ -8,14 +8,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::RunError;
 use crate::machine::command::{Code, ConnectionKey, Delivery, Effect, Message, QueueInfo, Refusal, RequestId, View};
+use crate::outbox::{AllWaiting, Letter, Outbox, Weight};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Record, Slot, Timestamp};
 use crate::store::{BackupError, Error, Store};
+
+/// Once so many bytes of answers wait for a connection, further ones are refused unread, and may be asked for again when
+/// the client has read: nobody who asks for much at once is to fill the memory, or to keep the store busy in vain.
+const ANSWER_BYTES_WAITING_MAX: usize = 32 * 1024 * 1024;
+
+/// What may wait for one connection in all: what is leased to a worker, its answers, and what it watches. A client that
+/// lets it come to more does not read.
+const BYTES_WAITING_MAX: usize = 128 * 1024 * 1024;
+
+/// When so much waits for all connections together, this is the bound for each.
+const ALL_BYTES_WAITING_MAX: usize = 256 * 1024 * 1024;
+const ANSWER_BYTES_WHEN_TIGHT: usize = 1024 * 1024;
 
 /// What one turn of the driver wants committed.
 #[derive(Debug, Default)]
@@ -30,14 +42,6 @@ impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.opened.is_empty() && self.effects.is_empty()
     }
-}
-
-/// Where a connection's messages go.
-#[derive(Debug)]
-pub(crate) struct Outbox {
-    pub messages: mpsc::Sender<Message>,
-    /// Ends the connection at once, with whatever it has not read.
-    pub kill: CancellationToken,
 }
 
 /// What the driver and the thread share.
@@ -89,6 +93,7 @@ pub(crate) struct Committer {
     settings: Settings,
     link: Arc<Link>,
     outboxes: HashMap<ConnectionKey, Outbox>,
+    all_waiting: AllWaiting,
     /// To be started once the batch that asks for them is durable.
     backups: Vec<Backup>,
 }
@@ -102,7 +107,7 @@ struct Backup {
 }
 
 /// A message on its way, or the end of a connection.
-type Outgoing = (ConnectionKey, Option<Message>);
+type Outgoing = (ConnectionKey, Option<(Message, Weight)>);
 
 /// What a durable batch has to say.
 #[derive(Debug)]
@@ -115,7 +120,8 @@ impl Committer {
         let (sender, batches) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
         let hand = Hand { link: link.clone(), batches: sender, ended };
-        let committer = Self { store, settings, link, outboxes: HashMap::new(), backups: Vec::new() };
+        let (outboxes, all_waiting) = (HashMap::new(), AllWaiting::default());
+        let committer = Self { store, settings, link, outboxes, all_waiting, backups: Vec::new() };
         (committer, hand, Work { batches, end })
     }
 
@@ -167,7 +173,11 @@ impl Committer {
                     self.store.append(&Record::Submitted(Box::new(submitted.again(key, generation, at))));
                 }
                 Effect::Drop(slot) => self.store.drop_task(slot),
-                Effect::Send(connection, message) => outgoing.push((connection, Some(self.fill(message)?))),
+                Effect::Send(connection, message) => {
+                    if let Some(weighed) = self.fill(connection, message)? {
+                        outgoing.push((connection, Some(weighed)));
+                    }
+                }
                 Effect::Close(connection) => outgoing.push((connection, None)),
                 Effect::Backup { connection, request, folder, tasks } => {
                     self.backups.push(Backup { connection, request, folder, tasks });
@@ -177,50 +187,86 @@ impl Committer {
         Ok(outgoing)
     }
 
-    fn fill(&mut self, mut message: Message) -> Result<Message, Error> {
-        match &mut message {
+    /// Completes a message from the records. `None` when there is nobody to send it to.
+    fn fill(&mut self, connection: ConnectionKey, mut message: Message) -> Result<Option<(Message, Weight)>, Error> {
+        let Some(outbox) = self.outboxes.get(&connection) else {
+            debug!(connection, "a message for a connection that is gone");
+            return Ok(None);
+        };
+        let waiting = outbox.waiting();
+        if waiting > BYTES_WAITING_MAX {
+            self.close_slow(connection);
+            return Ok(None);
+        }
+        let bytes = match &mut message {
             Message::Deliver(deliveries) => self.fill_deliveries(deliveries)?,
-            Message::Transition { task, .. } => {
-                self.fill_view(task)?;
+            Message::Transition { task, .. } => self.fill_view(task)?,
+            Message::Got { request, .. } | Message::Waited { request, .. } | Message::Page { request, .. }
+                if waiting >= self.room_for_answers() =>
+            {
+                let text = "earlier answers to this connection were not read yet: read them, and ask again";
+                message = Message::Refused { request: *request, refusal: Refusal::new(Code::Overloaded, text) };
+                0
             }
+            // What a watch is answered with is never refused for want of room: it names the watch, which has begun.
             Message::Got { request, tasks }
             | Message::Waited { request, tasks, .. }
-            | Message::Watching { request, tasks, .. }
-            | Message::Page { request, tasks, .. } => {
-                let request = *request;
-                if let Some(refusal) = self.fill_views(request, tasks)? {
-                    return Ok(refusal);
+            | Message::Page { request, tasks, .. }
+            | Message::Watching { request, tasks, .. } => match self.fill_views(tasks)? {
+                Some(bytes) => bytes,
+                None => {
+                    let text = "the answer is too large: ask for fewer tasks at once";
+                    message = Message::Refused { request: *request, refusal: Refusal::new(Code::FrameTooLarge, text) };
+                    0
                 }
-            }
+            },
             Message::Workers { workers, .. } => {
+                let mut bytes = 0;
                 for view in workers.iter_mut().flat_map(|worker| &mut worker.running) {
-                    self.fill_view(view)?;
+                    bytes += self.fill_view(view)?;
                 }
+                bytes
             }
-            Message::Queues { queues, wall, .. } => self.fill_queues(queues, *wall)?,
-            _ => {}
-        }
-        Ok(message)
+            Message::Queues { queues, wall, .. } => {
+                self.fill_queues(queues, *wall)?;
+                0
+            }
+            _ => 0,
+        };
+        let weight = self.outboxes.get(&connection).map(|outbox| outbox.weigh(bytes, &self.all_waiting));
+        Ok(weight.map(|weight| (message, weight)))
     }
 
-    fn fill_deliveries(&mut self, deliveries: &mut [Delivery]) -> Result<(), Error> {
+    /// Bytes of answers that one connection may have waiting when it gets another, at this moment.
+    fn room_for_answers(&self) -> usize {
+        if self.all_waiting.bytes() < ALL_BYTES_WAITING_MAX {
+            ANSWER_BYTES_WAITING_MAX
+        } else {
+            ANSWER_BYTES_WHEN_TIGHT
+        }
+    }
+
+    fn fill_deliveries(&mut self, deliveries: &mut [Delivery]) -> Result<usize, Error> {
+        let mut bytes = 0;
         for delivery in deliveries {
             let at = self.located(delivery.slot).submitted;
-            delivery.submitted = Some(Box::new(self.store.submitted(at)?));
+            let submitted = self.store.submitted(at)?;
+            bytes += submitted.payload.len();
+            delivery.submitted = Some(Box::new(submitted));
         }
-        Ok(())
+        Ok(bytes)
     }
 
-    fn fill_views(&mut self, request: RequestId, views: &mut [View]) -> Result<Option<Message>, Error> {
+    /// How many bytes the views have now. `None`: more than one answer may have.
+    fn fill_views(&mut self, views: &mut [View]) -> Result<Option<usize>, Error> {
         let mut bytes = 0;
         for view in views {
             bytes += self.fill_view(view)?;
             if bytes > self.settings.answer_bytes_max {
-                let refusal = Refusal::new(Code::FrameTooLarge, "the answer is too large: ask for fewer tasks at once");
-                return Ok(Some(Message::Refused { request, refusal }));
+                return Ok(None);
             }
         }
-        Ok(None)
+        Ok(Some(bytes))
     }
 
     /// Says about how many bytes the view has now.
@@ -266,7 +312,7 @@ impl Committer {
     /// The answer comes from the backup's own thread, which keeps no connection open for it.
     fn start_backup(&mut self, backup: Backup) {
         let Backup { connection, request, folder, tasks } = backup;
-        let answer_to = self.outboxes.get(&connection).map(|outbox| outbox.messages.downgrade());
+        let answer_to = self.outboxes.get(&connection).map(Outbox::downgrade);
         self.store.start_backup(folder, move |outcome| {
             let message = match outcome {
                 Ok(bytes) => Message::BackedUp { request, tasks, bytes },
@@ -274,13 +320,13 @@ impl Committer {
             };
             if let Some(messages) = answer_to.and_then(|messages| messages.upgrade()) {
                 // One that does not read is found out by the next message to it.
-                let _ = messages.try_send(message);
+                let _ = messages.try_send(Letter::small(message));
             }
         });
     }
 
-    fn send(&mut self, connection: ConnectionKey, message: Option<Message>) {
-        let Some(message) = message else {
+    fn send(&mut self, connection: ConnectionKey, message: Option<(Message, Weight)>) {
+        let Some((message, weight)) = message else {
             // Its writer sends what is left and closes.
             self.outboxes.remove(&connection);
             return;
@@ -289,10 +335,15 @@ impl Committer {
             debug!(connection, "a message for a connection that is gone");
             return;
         };
-        if let Err(mpsc::error::TrySendError::Full(_)) = outbox.messages.try_send(message) {
+        if !outbox.put(message, weight) {
+            self.close_slow(connection);
+        }
+    }
+
+    fn close_slow(&mut self, connection: ConnectionKey) {
+        if let Some(outbox) = self.outboxes.remove(&connection) {
             warn!(connection, "closed: it does not read what it is sent");
             outbox.kill.cancel();
-            self.outboxes.remove(&connection);
         }
     }
 }

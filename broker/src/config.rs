@@ -49,8 +49,8 @@ pub struct Config {
     /// The largest result of one task, in bytes. Default 1 MiB. A larger one ends its task as FAILURE.
     pub result_bytes_max: usize,
 
-    /// Connections at once; further ones are closed at once. Default 10,000. Each needs a file descriptor,
-    /// so the limit of the process has to be higher than this.
+    /// Connections at once; further ones are told so and closed. Default 10,000. Each needs a file descriptor; where
+    /// the limit of the process is too low there may be fewer.
     pub connections_max: usize,
 
     /// How long an ended task is kept, in milliseconds, when neither the task nor its queue says. Default one day;

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::commit::{Batch, Hand, Link, Outbox};
+use crate::commit::{Batch, Hand, Link};
 use crate::error::RunError;
 use crate::machine::command::{Command, ConnectionKey, Monotonic};
 use crate::machine::{Effects, Machine};
+use crate::outbox::Outbox;
 
 /// What sessions hand to the driver.
 #[derive(Debug)]
@@ -22,10 +23,18 @@ pub(crate) enum Input {
     /// A new connection: where its messages go.
     Open(ConnectionKey, Outbox),
     Command(Command),
+    /// A request, with the room it takes until the driver has it.
+    Request {
+        command: Command,
+        _room: OwnedSemaphorePermit,
+    },
 }
 
 /// Inputs that wait for the driver. Sessions wait when it is full, and with them their clients.
 pub(crate) const INPUTS_MAX: usize = 1_024;
+
+/// Bytes of requests that wait for the driver, of all connections together, for the same reason.
+pub(crate) const INPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Inputs taken in one turn of the loop.
 const INPUTS_PER_TURN: usize = 256;
@@ -111,7 +120,7 @@ impl Driver {
         for input in inputs {
             match input {
                 Input::Open(connection, outbox) => self.batch.opened.push((connection, outbox)),
-                Input::Command(command) => {
+                Input::Command(command) | Input::Request { command, .. } => {
                     last |= matches!(command, Command::Shutdown);
                     self.batch.bytes += command.payload_bytes();
                     self.machine.apply(now, command, &mut fx);

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `config` | what an operator may choose |
 //! | `server` | [`run`]: open, accept, shut down |
+//! | `descriptors` | how many connections the process can hold |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `driver` | the loop that owns the machine |
 //! | `machine` | what a task queue is: pure, deterministic, the index of the store |
 //! | `commit` | the store's thread: append, commit, then answer |
+//! | `outbox` | what waits for the writer of a connection |
 //! | `store` | the log of records in sled; knows nothing of the machine |
 //! | `error` | why a broker ends |
 //! | `record` | what machine and store agree on |
@@ -20,12 +22,14 @@
 mod clock;
 mod commit;
 mod config;
+mod descriptors;
 mod driver;
 mod error;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
 mod machine;
+mod outbox;
 mod planted;
 mod record;
 mod server;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,8 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::commit;
 use crate::config::Config;
-use crate::driver::{Driver, INPUTS_MAX, Input};
+use crate::descriptors;
+use crate::driver::{Driver, INPUT_BYTES_MAX, INPUTS_MAX, Input};
 use crate::error::RunError;
 use crate::machine::command::{Command, ConnectionKey};
 use crate::machine::{Effects, Machine, Settings};
@@ -75,11 +76,13 @@ impl Broker {
         tokio::task::spawn_blocking(move || open(config, settings)).await.map_err(|_| RunError::StorePanicked)?
     }
 
-    /// Serves until `shutdown` resolves: from the first moment on, connections are answered.
+    /// Serves until `shutdown` resolves: from the first moment on, connections are answered. Raises the soft limit of
+    /// open files where `connections_max` needs it; where that is not enough there may be fewer connections.
     ///
     /// # Errors
     /// [`RunError`] when the data folder fails. What was confirmed is on disk either way.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        self.config.connections_max = descriptors::connections_max(self.config.connections_max);
         info!(tasks = self.machine.tasks(), address = ?listener.local_addr().ok(), "ready");
         let (mut driver, shared) = self.start(commit::start)?;
         let inputs = shared.inputs.clone();
@@ -112,7 +115,8 @@ impl Broker {
         let hand = commit(store, commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 })?;
         let driver = Driver::new(machine, clock, receiver, hand, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
-        Ok((driver, Arc::new(Shared { config, inputs, stop: CancellationToken::new() })))
+        let (input_room, stop) = (Arc::new(Semaphore::new(INPUT_BYTES_MAX)), CancellationToken::new());
+        Ok((driver, Arc::new(Shared { config, inputs, input_room, stop })))
     }
 }
 
@@ -154,20 +158,28 @@ pub(crate) fn open_with(
 async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracker) {
     let mut latest: ConnectionKey = 0;
     let open = Arc::new(AtomicUsize::new(0));
+    let (mut full, mut failed) = (false, false);
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept");
+                // Once each time it begins: a flood is not to fill the log as well.
+                if !std::mem::replace(&mut failed, true) {
+                    warn!(%error, "cannot accept; trying again until it works");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        failed = false;
         if open.load(Ordering::Relaxed) >= shared.config.connections_max {
-            warn!(%peer, "refused: there are as many connections as allowed");
+            if !std::mem::replace(&mut full, true) {
+                warn!(%peer, "refused, and others after it: there are as many connections as allowed");
+            }
             session::refuse(stream.into_split().1).await;
             continue;
         }
+        full = false;
         latest += 1;
         let (connection, shared, guard) = (latest, shared.clone(), Count::new(open.clone()));
         sessions.spawn(async move {

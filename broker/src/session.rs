@@ -14,14 +14,15 @@ use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame, server_frame}
 use celeriac_proto::{FrameCodec, FrameError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::codec::{Decoder, Encoder};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::commit::Outbox;
 use crate::config::Config;
-use crate::driver::Input;
-use crate::machine::command::{Ask, Code, Command, Connect, ConnectionKey, Message, Refusal};
+use crate::driver::{INPUT_BYTES_MAX, Input};
+use crate::machine::command::{Ask, Code, Command, Connect, ConnectionKey, Refusal};
+use crate::outbox::{Letter, Outbox};
 use decode::Bounds;
 
 /// A client has this long to say Hello.
@@ -43,6 +44,8 @@ const BYTES_PER_WRITE: usize = 256 * 1024;
 pub(crate) struct Shared {
     pub config: Config,
     pub inputs: mpsc::Sender<Input>,
+    /// A permit for each byte of a request that may wait for the driver.
+    pub input_room: Arc<Semaphore>,
     /// No more requests are read.
     pub stop: CancellationToken,
 }
@@ -72,7 +75,8 @@ pub(crate) async fn run(
     connection: ConnectionKey,
     shared: Arc<Shared>,
 ) {
-    let mut reader = Reader { read, buffer: BytesMut::new(), codec: Codec::new(FRAME_BYTES_MAX_BEFORE_HELLO) };
+    let heartbeat = Duration::from_millis(shared.config.heartbeat_ms);
+    let mut reader = Reader::new(read, heartbeat);
     let handshake = async {
         tokio::select! {
             connect = tokio::time::timeout(HANDSHAKE, handshake(&mut reader, connection, &shared.config)) => {
@@ -113,12 +117,12 @@ async fn serve(
     shared: &Shared,
 ) -> &'static str {
     let connection = connect.connection;
-    let (messages, outbox) = mpsc::channel(OUTBOX_MESSAGES);
-    let kill = CancellationToken::new();
-    let opened = Input::Open(connection, Outbox { messages, kill: kill.clone() });
+    let (outbox, letters) = Outbox::new(OUTBOX_MESSAGES);
+    let kill = outbox.kill.clone();
+    let opened = Input::Open(connection, outbox);
     let in_flight = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX - 1));
     let writer = Writer { write, in_flight: in_flight.clone(), limits: encode::limits(&shared.config) };
-    let mut writer = tokio::spawn(writer.run(outbox));
+    let mut writer = tokio::spawn(writer.run(letters));
     for input in [opened, Input::Command(Command::Connect(Box::new(connect)))] {
         if shared.inputs.send(input).await.is_err() {
             return "the broker has stopped";
@@ -146,17 +150,39 @@ struct Reader<R> {
     read: R,
     buffer: BytesMut,
     codec: Codec,
+    pulse: Interval,
+}
+
+/// What came.
+#[allow(clippy::large_enum_variant, reason = "it lives for one call; a box would cost more")]
+enum Received {
+    /// A frame, and its bytes on the wire.
+    Frame(ClientFrame, usize),
+    /// For a heartbeat's time bytes came that are no whole frame yet: a long one on a slow wire.
+    Part,
+    End,
 }
 
 impl<R: Incoming> Reader<R> {
-    /// The next frame; `None` at the end of the stream.
-    async fn next(&mut self) -> Result<Option<ClientFrame>, FrameError> {
+    fn new(read: R, heartbeat: Duration) -> Self {
+        let mut pulse = interval(heartbeat);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { read, buffer: BytesMut::new(), codec: Codec::new(FRAME_BYTES_MAX_BEFORE_HELLO), pulse }
+    }
+
+    async fn next(&mut self) -> Result<Received, FrameError> {
+        let mut came = false;
         loop {
+            let before = self.buffer.len();
             if let Some(frame) = self.codec.decode(&mut self.buffer)? {
-                return Ok(Some(frame));
+                return Ok(Received::Frame(frame, before - self.buffer.len()));
             }
-            if self.read.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(None);
+            tokio::select! {
+                count = self.read.read_buf(&mut self.buffer) => match count? {
+                    0 => return Ok(Received::End),
+                    _ => came = true,
+                },
+                _ = self.pulse.tick(), if came => return Ok(Received::Part),
             }
         }
     }
@@ -170,26 +196,34 @@ impl<R: Incoming> Reader<R> {
     ) -> (&'static str, Option<Refusal>) {
         let bounds = Bounds::of(&shared.config);
         loop {
-            let frame = match self.next().await {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return ("closed by the client", None),
+            let input = match self.next().await {
+                Ok(Received::Frame(frame, bytes)) => {
+                    let command = command(frame, connection, &bounds);
+                    in_flight.acquire().await.expect("the semaphore is never closed").forget();
+                    let bytes = bytes.min(INPUT_BYTES_MAX) as u32;
+                    let room = shared.input_room.clone().acquire_many_owned(bytes).await;
+                    Input::Request { command, _room: room.expect("the semaphore is never closed") }
+                }
+                Ok(Received::Part) => Input::Command(Command::Heard(connection)),
+                Ok(Received::End) => return ("closed by the client", None),
                 Err(FrameError::Io(_)) => return ("lost", None),
                 Err(error) => return ("broken framing", Some(framing_refusal(&error))),
             };
-            let request = frame.request_id;
-            let ask = match frame.body {
-                Some(client_frame::Body::Hello(_)) => Err(Refusal::new(Code::Handshake, "Hello comes once")),
-                _ if request == 0 => Err(Refusal::new(Code::InvalidArgument, "request ids are above 0")),
-                body => decode::ask(body, frame.timeout_ms, &bounds),
-            };
-            let ask = ask.unwrap_or_else(Ask::Refuse);
-            in_flight.acquire().await.expect("the semaphore is never closed").forget();
-            let command = Command::Request { connection, request, ask };
-            if shared.inputs.send(Input::Command(command)).await.is_err() {
+            if shared.inputs.send(input).await.is_err() {
                 return ("the broker has stopped", None);
             }
         }
     }
+}
+
+fn command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
+    let request = frame.request_id;
+    let ask = match frame.body {
+        Some(client_frame::Body::Hello(_)) => Err(Refusal::new(Code::Handshake, "Hello comes once")),
+        _ if request == 0 => Err(Refusal::new(Code::InvalidArgument, "request ids are above 0")),
+        body => decode::ask(body, frame.timeout_ms, bounds),
+    };
+    Command::Request { connection, request, ask: ask.unwrap_or_else(Ask::Refuse) }
 }
 
 /// The writing half: many messages in one write.
@@ -201,12 +235,12 @@ struct Writer<W> {
 
 impl<W: Outgoing> Writer<W> {
     /// Until the outbox is closed and empty, or the client is gone.
-    async fn run(mut self, mut outbox: mpsc::Receiver<Message>) {
-        let mut messages = Vec::with_capacity(MESSAGES_PER_WRITE);
+    async fn run(mut self, mut outbox: mpsc::Receiver<Letter>) {
+        let mut letters = Vec::with_capacity(MESSAGES_PER_WRITE);
         let mut buffer = BytesMut::new();
-        while outbox.recv_many(&mut messages, MESSAGES_PER_WRITE).await > 0 {
-            for message in messages.drain(..) {
-                for frame in encode::frames(message, &self.limits) {
+        while outbox.recv_many(&mut letters, MESSAGES_PER_WRITE).await > 0 {
+            for letter in letters.drain(..) {
+                for frame in encode::frames(letter.message, &self.limits) {
                     let is_answer = frame.request_id != 0;
                     encode_frame(frame, &mut buffer);
                     if buffer.len() > BYTES_PER_WRITE && self.flush(&mut buffer).await.is_err() {
@@ -223,10 +257,15 @@ impl<W: Outgoing> Writer<W> {
         let _ = self.write.shutdown().await;
     }
 
+    /// However long it takes, as long as the client takes something now and then.
     async fn flush(&mut self, buffer: &mut BytesMut) -> std::io::Result<()> {
-        tokio::time::timeout(WRITE, self.write.write_all(buffer)).await??;
-        buffer.clear();
-        if buffer.capacity() > BYTES_PER_WRITE {
+        let is_large = buffer.capacity() > BYTES_PER_WRITE;
+        while !buffer.is_empty() {
+            if tokio::time::timeout(WRITE, self.write.write_buf(buffer)).await?? == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+        }
+        if is_large {
             *buffer = BytesMut::new();
         }
         Ok(())
@@ -288,9 +327,15 @@ async fn handshake(
     connection: ConnectionKey,
     config: &Config,
 ) -> Result<Connect, Farewell> {
-    let frame = match reader.next().await {
-        Ok(Some(frame)) => frame,
-        Ok(None) | Err(FrameError::Io(_)) => return Err(Farewell::Silence),
+    let received = loop {
+        match reader.next().await {
+            Ok(Received::Part) => {}
+            other => break other,
+        }
+    };
+    let frame = match received {
+        Ok(Received::Frame(frame, _)) => frame,
+        Ok(Received::Part | Received::End) | Err(FrameError::Io(_)) => return Err(Farewell::Silence),
         Err(FrameError::OtherProtocol("HTTP")) => return Err(Farewell::Http),
         Err(FrameError::OtherProtocol("TLS")) => return Err(Farewell::Tls),
         // It could not read our answer.

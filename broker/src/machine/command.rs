@@ -43,6 +43,8 @@ pub enum Command {
         request: RequestId,
         ask: Ask,
     },
+    /// Bytes came that are no whole frame yet.
+    Heard(ConnectionKey),
     /// The disk is nearly full, or no longer.
     DiskLow(bool),
     /// The broker closes down: every connection is told and closed.

@@ -134,6 +134,7 @@ impl Machine {
             Command::Connect(connect) => self.connect(now, *connect, fx),
             Command::Disconnect { connection, reason } => self.disconnect(connection, reason, fx),
             Command::Request { connection, request, ask } => self.request(now, connection, request, ask, fx),
+            Command::Heard(connection) => self.heard(now, connection, fx),
             Command::DiskLow(low) => self.disk_is_low = low,
             Command::Shutdown => self.close_all(fx),
         }
@@ -180,6 +181,10 @@ impl Machine {
         };
         match ask {
             Ask::Goodbye => self.goodbye(now, connection, request, fx),
+            Ask::Wait { ids, .. } if !self.may_wait(session, ids.len()) => {
+                let refusal = Refusal::new(Code::Overloaded, "this connection waits for as many ids as it may");
+                fx.send(connection, refused(request, refusal));
+            }
             Ask::Wait { ids, any, until, with_results, timeout_ms } => {
                 let wait = WaitFor { ids, any, until, with_results, timeout_ms };
                 self.wait(now, connection, session, request, wait, fx);
@@ -255,14 +260,20 @@ impl Machine {
         let counted = |count: u64| Message::Count { request, count };
         match ask {
             Ask::ListQueues(names) => Message::Queues { request, queues: self.list_queues(&names), wall: now.wall },
-            Ask::ConfigureQueue(record) => {
-                self.configure_queue(record, fx);
-                Message::Done { request }
-            }
-            Ask::PauseQueues { queues, paused } => {
-                self.pause_queues(&queues, paused, fx);
-                Message::Done { request }
-            }
+            Ask::ConfigureQueue(record) => match self.queues.room_for([&record.name]) {
+                Ok(()) => {
+                    self.configure_queue(record, fx);
+                    Message::Done { request }
+                }
+                Err(refusal) => refused(request, refusal),
+            },
+            Ask::PauseQueues { queues, paused } => match self.queues.room_for(&queues) {
+                Ok(()) => {
+                    self.pause_queues(&queues, paused, fx);
+                    Message::Done { request }
+                }
+                Err(refusal) => refused(request, refusal),
+            },
             Ask::ReplayDead(which) => counted(self.replay_dead(now, &which, fx)),
             Ask::DiscardDead(which) => counted(self.discard_dead(&which, fx)),
             Ask::ListTasks { filter, limit, after } => {

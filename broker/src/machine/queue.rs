@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use celeriac_proto::QueueName;
 
+use super::command::{Code, Refusal};
 use super::names::NameKey;
 use super::rate::Rate;
 use super::sessions::SessionKey;
 use super::task::{Task, Tasks};
 use crate::record::{QueueRecord, Slot, State};
+
+/// Queues that may exist; names are for kinds of work, not for single tasks.
+const QUEUES_MAX: usize = 100_000;
 
 /// A queue that exists.
 pub(super) type QueueKey = u32;
@@ -196,6 +200,15 @@ impl Queues {
             Some(queue) if queue.record.name == *name => Some(self.latest),
             _ => self.by_name.get(name).copied(),
         }
+    }
+
+    /// Whether queues of these names are there or may be made; otherwise what to say.
+    pub fn room_for<'n>(&self, names: impl IntoIterator<Item = &'n QueueName>) -> Result<(), Refusal> {
+        let new = names.into_iter().filter(|name| self.find(name).is_none()).count();
+        if new > 0 && self.len() + new > QUEUES_MAX {
+            return Err(Refusal::new(Code::Overloaded, "there are too many queues"));
+        }
+        Ok(())
     }
 
     /// The queue of this name, made if need be, and shown again if it was deleted.

@@ -133,6 +133,11 @@ impl Sessions {
 impl Machine {
     pub(super) fn connect(&mut self, now: Now, connect: Connect, fx: &mut Effects) {
         let Connect { connection, request, session_id, resume, instance, worker } = connect;
+        let served = worker.iter().flat_map(|worker| worker.queues.iter().map(|(name, _)| name));
+        if let Err(refusal) = self.queues.room_for(served) {
+            fx.send(connection, Message::Refused { request, refusal });
+            return fx.push(Effect::Close(connection));
+        }
         let found = resume.and_then(|id| self.sessions.by_id.get(&id).copied());
         let key = match found {
             Some(key) => key,
@@ -299,11 +304,20 @@ impl Machine {
         }
     }
 
-    /// Any frame is a sign of life and renews every lease of the session.
+    /// Any frame, or a part of one, is a sign of life and renews every lease of the session.
     pub(super) fn touch(&mut self, now: Now, key: SessionKey) {
         let session = self.sessions.session_mut(key);
         session.seen = now.mono;
         session.seen_at = now.wall;
+    }
+
+    /// A long frame is on its way. Its sender's heartbeats wait behind it, and so does what would answer them: it is told
+    /// that it is heard.
+    pub(super) fn heard(&mut self, now: Now, connection: ConnectionKey, fx: &mut Effects) {
+        if let Some(key) = self.sessions.of(connection) {
+            self.touch(now, key);
+            fx.send(connection, Message::HeartbeatReply { request: 0, wall: now.wall });
+        }
     }
 
     pub(super) fn arm_session(&mut self, key: SessionKey) {

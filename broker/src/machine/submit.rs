@@ -10,9 +10,6 @@ use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Record, Slot, State, Submitted, TaskKey, Timestamp};
 
-/// Queues that may exist; names are for kinds of work, not for single tasks.
-const QUEUES_MAX: usize = 100_000;
-
 /// How long a producer should wait after `queue_full` or `disk_full`.
 const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -50,9 +47,7 @@ impl Machine {
             let message = "the broker's disk is nearly full";
             return Err(Refusal { retry_after_ms: RETRY_AFTER_MS, ..Refusal::new(Code::DiskFull, message) });
         }
-        if self.queues.find(&submission.queue).is_none() && self.queues.len() >= QUEUES_MAX {
-            return Err(Refusal::new(Code::Overloaded, "there are too many queues"));
-        }
+        self.queues.room_for([&submission.queue])?;
         let key = self.queues.find_or_create(&submission.queue);
         let queue = self.queues.queue(key);
         let over = |bound: Option<u64>, count: u64| bound.is_some_and(|bound| count > bound);

@@ -16,7 +16,8 @@ pub(super) use super::command::WatchKey;
 /// One unanswered wait.
 pub(super) type WaitKey = u64;
 
-/// Ids that one connection may watch: each transition of each is a message to it.
+/// Ids that one connection may watch: each transition of each is a message to it. It may wait for as many besides: each
+/// is remembered.
 const WATCHED_IDS_MAX: usize = 100_000;
 
 #[derive(Debug, Default)]
@@ -131,6 +132,12 @@ impl Machine {
     pub(super) fn may_watch(&self, session: SessionKey, ids: usize) -> bool {
         let watches = self.sessions.session(session).watches.iter();
         watches.map(|key| self.watchers.watches[key].ids.len()).sum::<usize>() + ids <= WATCHED_IDS_MAX
+    }
+
+    /// Whether a session may wait for this many ids more.
+    pub(super) fn may_wait(&self, session: SessionKey, ids: usize) -> bool {
+        let waits = self.sessions.session(session).waits.iter();
+        waits.map(|key| self.watchers.waits[key].ids.len()).sum::<usize>() + ids <= WATCHED_IDS_MAX
     }
 
     pub(super) fn watch(
