@@ -1,6 +1,7 @@
 //! The whole, from outside: one binary for all of it, so that it links once. Each module is one
 //! subject; the harness beside it is a library of its own.
 
+mod abuse;
 mod backup;
 mod bad_frames;
 mod bad_reports;

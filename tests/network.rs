@@ -4,14 +4,65 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use celeriac_client::{Client, Submission};
 use celeriac_proto::wire::{self, ErrorCode, TaskState};
-use celeriac_tests::faults::toxic_network;
+use celeriac_tests::faults::{black_hole, cut_everywhere, toxic_network};
+use celeriac_tests::proxy::{Toxic, Toxics};
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, RawConnection, runs, seed, within};
+use celeriac_tests::{BrokerProcess, Pool, Proxy, RawConnection, Setup, runs, seed, within};
+use celeriac_worker::{Context, TaskFailure, Worker};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_confirmed_is_lost_on_a_bad_network() {
     toxic_network::run(runs(40) as u64, seed(11)).await.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_cut_at_any_byte_goes_on_where_it_was() {
+    cut_everywhere::run(runs(1_000) as u64, seed(7)).await.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wire_that_falls_silent_is_noticed_on_both_sides() {
+    black_hole::run(runs(4) as u64, seed(13)).await.assert_clean();
+}
+
+/// A second and a half for each of the two large frames below, which is more than two of these leases.
+const NARROW: Toxic = Toxic { rate: 400_000, ..Toxic::HARMLESS };
+const LARGE: usize = 600_000;
+
+async fn with_short_leases() -> BrokerProcess {
+    Setup::new().set("heartbeat_ms = 200").set("lease_ms = 600").start().await
+}
+
+#[tokio::test]
+async fn a_payload_that_takes_long_on_its_way_arrives_and_its_client_does_not_give_up() {
+    let broker = with_short_leases().await;
+    let wire = Proxy::toxic(broker.address(), Toxics { up: NARROW, ..Toxics::default() }, 1).await;
+    let client = Client::connect(&wire.url()).await.expect("the wire is narrow, and free");
+    let submission = Submission::new("large").payload(vec![b'1'; LARGE], "text/plain").task_id("large");
+    let handle = within("the submit", client.submit::<()>(submission)).await.expect("it is confirmed");
+    let [up, _] = wire.passed();
+    // Sent again after a lost connection it would have passed twice.
+    assert!(up < 2 * LARGE as u64, "{up} bytes were sent");
+    assert_eq!(handle.info().await.expect("it is there").generation, 1);
+}
+
+#[tokio::test]
+async fn a_worker_whose_report_takes_long_on_its_way_keeps_its_lease() {
+    let broker = with_short_leases().await;
+    let wire = Proxy::toxic(broker.address(), Toxics { up: NARROW, down: NARROW, ends_once: false }, 1).await;
+    let worker = Worker::builder(wire.url()).register_fn("large", |_context: Context, (count,): (usize,)| async move {
+        Ok::<_, TaskFailure>("1".repeat(count))
+    });
+    let worker = Pool::start(worker);
+    let client = Client::connect(&broker.url()).await.expect("the broker takes clients");
+    let submission = Submission::new("large").args((LARGE,)).task_id("large");
+    let handle = client.submit::<String>(submission).await.expect("it is confirmed");
+    let result = within("the result", handle.get(Duration::from_secs(60))).await.expect("it succeeds");
+    let info = handle.info().await.expect("it is there");
+    assert_eq!((result.len(), info.deliveries, info.attempts), (LARGE, 1, 1));
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -33,6 +33,12 @@ pub(crate) const FAULTS: &[Fault] = faults! {
     "power-cut", 500, faults::power_cut::run;
     "failing-disk", 300, faults::failing_disk::run;
     "bit-rot", 10_000, faults::bit_rot::run;
+    "black-hole", 100, faults::black_hole::run;
+    "flood", 20_000, faults::flood::run;
+    "idle-sockets", 5_000, faults::idle_sockets::run;
+    "cut-everywhere", 20_000, faults::cut_everywhere::run;
+    "hostile-peers", 3_000, faults::hostile_peers::run;
+    "deaf-consumer", 30, faults::deaf_consumer::run;
     "toxic-network", 2_000, faults::toxic_network::run;
     "fuzz-mutations", 100_000, faults::fuzz::run;
     // Minutes for each of the three targets.

@@ -2,10 +2,16 @@
 //! [`Tally`] what came of it.
 
 pub mod bit_rot;
+pub mod black_hole;
 pub mod clock_jumps;
+pub mod cut_everywhere;
+pub mod deaf_consumer;
 pub mod failing_disk;
+pub mod flood;
 pub mod full_disk;
 pub mod fuzz;
+pub mod hostile_peers;
+pub mod idle_sockets;
 pub mod kill_broker;
 pub mod kill_start;
 pub mod kill_worker;

@@ -12,6 +12,7 @@ mod deadline;
 pub mod faults;
 mod file_system_shutdown;
 pub mod history;
+pub mod honest;
 mod luck;
 mod mounted;
 mod pool;

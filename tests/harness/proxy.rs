@@ -45,6 +45,12 @@ pub struct Toxic {
     pub end: Option<(u64, Ending)>,
 }
 
+impl Toxic {
+    /// Does nothing.
+    pub const HARMLESS: Self =
+        Self { delay: Duration::ZERO, jitter: Duration::ZERO, slice: 0, rate: 0, stalled: false, end: None };
+}
+
 /// How a direction of a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {

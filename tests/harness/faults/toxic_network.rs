@@ -2,7 +2,7 @@
 //! history, each behind a wire of its own that is delayed, sliced, narrowed, stalled, half closed and reset in turn.
 //! What was confirmed has to end with the right result, and nothing may run after its confirmed end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -74,7 +74,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     }
     tally.violations = found.into_iter().map(|what| format!("seed {seed}, {runs} toxics: {what}")).collect();
     let raw = traffic.history().confirmed().len();
-    tally.remarks = format!("{} tasks of the crates and {raw} raw ones ended", scene.verified.load(Ordering::SeqCst));
+    let (verified, late) = (scene.verified.load(Ordering::SeqCst), scene.witness.late.load(Ordering::SeqCst));
+    tally.remarks = format!("{verified} tasks of the crates and {raw} raw ones ended; {late} began late, in vain");
     tally
 }
 
@@ -119,8 +120,17 @@ struct Scene {
 #[derive(Debug, Clone, Default)]
 struct Witness {
     found: Arc<Mutex<Vec<String>>>,
-    ended: Arc<Mutex<BTreeSet<String>>>,
-    ids: Arc<Mutex<Vec<String>>>,
+    tasks: Arc<Mutex<BTreeMap<String, Seen>>>,
+    late: Arc<AtomicU64>,
+}
+
+/// What was seen of one task.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The leases under which it began.
+    leases: BTreeSet<u64>,
+    /// Its result was confirmed when this lease was the highest.
+    ended: Option<u64>,
 }
 
 impl Witness {
@@ -128,10 +138,26 @@ impl Witness {
         self.found.lock().expect("nobody panics with this lock").push(what);
     }
 
-    fn begins(&self, id: &str) {
-        if self.ended.lock().expect("nobody panics with this lock").contains(id) {
-            self.finds(format!("{id} began again after its result was confirmed"));
-        }
+    fn seen(&self, id: &str, see: impl FnOnce(&mut Seen)) {
+        see(self.tasks.lock().expect("nobody panics with this lock").entry(id.to_owned()).or_default());
+    }
+
+    fn begins(&self, id: &str, lease: u64) {
+        self.seen(id, |seen| {
+            if !seen.leases.insert(lease) {
+                self.finds(format!("{id} began twice under lease {lease}"));
+            }
+            match seen.ended {
+                Some(last) if lease > last => self.finds(format!("{id} was delivered after its result was confirmed")),
+                // It was on its way to a worker who did not know yet that it had lost it: what it reports is stale.
+                Some(_) => drop(self.late.fetch_add(1, Ordering::SeqCst)),
+                None => {}
+            }
+        });
+    }
+
+    fn ends(&self, id: &str) {
+        self.seen(id, |seen| seen.ended = seen.leases.last().copied());
     }
 }
 
@@ -143,7 +169,7 @@ impl Scene {
             let witness = witness.clone();
             let worker = Worker::builder(wire.url()).queue(QUEUE).concurrency(4);
             Pool::start(worker.register_fn("toxic.double", move |context: Context, (number,): (u64,)| {
-                witness.begins(context.id());
+                witness.begins(context.id(), context.lease());
                 async move {
                     // Work takes a while, so that a wire can break in the middle of it.
                     sleep(Duration::from_millis(number % 15)).await;
@@ -190,7 +216,8 @@ impl Scene {
 
     /// Every task ran in its first generation and ended well.
     async fn look_back(&self, broker: &BrokerProcess) {
-        let ids = self.witness.ids.lock().expect("nobody panics with this lock").clone();
+        let ids: Vec<String> =
+            self.witness.tasks.lock().expect("nobody panics with this lock").keys().cloned().collect();
         let client = Client::connect(&broker.url()).await.expect("the broker takes clients");
         for task in client.info(&ids).await.expect("the broker answers") {
             if (task.state, task.generation) != (State::Success, 1) {
@@ -204,7 +231,7 @@ impl Scene {
 async fn produce(client: &Client, producer: usize, first: u64, witness: &Witness, verified: &AtomicU64) {
     let numbers: Vec<u64> = (first..first + BATCH as u64).collect();
     let ids: Vec<String> = numbers.iter().map(|number| format!("toxic-{producer}-{number}")).collect();
-    witness.ids.lock().expect("nobody panics with this lock").extend(ids.clone());
+    ids.iter().for_each(|id| witness.seen(id, |_| {}));
     let watch = match client.watch(&ids).await {
         Ok(watch) => watch,
         Err(error) => return witness.finds(format!("watching {}: {error}", ids[0])),
@@ -218,7 +245,7 @@ async fn produce(client: &Client, producer: usize, first: u64, witness: &Witness
         };
         match handle.get(REQUEST).await {
             Ok(output) if output == number * 2 => {
-                witness.ended.lock().expect("nobody panics with this lock").insert(id.clone());
+                witness.ends(id);
                 verified.fetch_add(1, Ordering::SeqCst);
             }
             outcome => witness.finds(format!("{id} should give {} and gave {outcome:?}", number * 2)),
@@ -234,7 +261,7 @@ async fn produce(client: &Client, producer: usize, first: u64, witness: &Witness
 /// Until every task was seen to end. What a watch tells never goes back.
 async fn watched(mut watch: celeriac_client::Watch, ids: Vec<String>, witness: Witness) {
     let mut open: BTreeSet<String> = ids.into_iter().collect();
-    let mut latest = std::collections::BTreeMap::new();
+    let mut latest = BTreeMap::new();
     while !open.is_empty() {
         let Some(task) = watch.next().await else {
             return witness.finds(format!("a watch ended before {open:?} did"));

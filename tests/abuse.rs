@@ -1,0 +1,129 @@
+//! Peers that take more than their share: too many, too few descriptors for them, deaf ones. Honest work goes on.
+
+use celeriac_proto::limits;
+use celeriac_proto::wire::{self, ErrorCode};
+use celeriac_tests::faults::{deaf_consumer, flood, hostile_peers, idle_sockets};
+use celeriac_tests::raw::{self, Answer, Request};
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, runs, seed, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_connections_is_refused_and_those_inside_are_served() {
+    flood::run(runs(600) as u64, seed(3)).await.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_idle_sockets_cost_little_and_hold_up_nobody() {
+    idle_sockets::run(runs(5_000) as u64, seed(2)).await.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_peers_neither_stop_the_broker_nor_the_work_of_others() {
+    hostile_peers::run(runs(100) as u64, seed(9)).await.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_stops_reading_is_closed_and_holds_up_nobody() {
+    deaf_consumer::run(runs(3) as u64, seed(5)).await.assert_clean();
+}
+
+/// A broker that may have so many descriptors, by `ulimit`'s flag: `-n` both limits, `-Sn` the soft one.
+async fn with_descriptors(flag: &str) -> BrokerProcess {
+    Setup::new().under(["sh", "-c", &format!("ulimit {flag} 64; exec \"$@\""), "sh"]).start().await
+}
+
+/// How many are let in before one is told that there is no room, at most so many.
+async fn let_in(broker: &BrokerProcess, at_most: usize) -> Vec<RawConnection> {
+    let mut inside = Vec::new();
+    while inside.len() < at_most {
+        let mut connection = RawConnection::silent(broker.address()).await;
+        connection.send(Request::Hello(raw::hello()), 0).await.expect("it is read or refused");
+        match within("an answer", connection.next()).await.expect("an answer comes before the end") {
+            (_, Answer::Welcome(_)) => inside.push(connection),
+            (_, Answer::Error(error)) if error.code() == ErrorCode::Overloaded => break,
+            other => panic!("neither let in nor refused: {other:?}"),
+        }
+    }
+    inside
+}
+
+#[tokio::test]
+async fn a_broker_with_few_descriptors_keeps_some_for_its_files() {
+    let broker = with_descriptors("-n").await;
+    let mut inside = let_in(&broker, 64).await;
+    assert!(inside.len() > 8 && inside.len() < 64, "{} were let in", inside.len());
+    assert!(broker.stderr().contains("raise the limit of open files"), "it is not told:\n{}", broker.stderr());
+    // Nobody else fits in, and yet files can be opened.
+    let folder = broker.home().join("copy").display().to_string();
+    let backup = inside[0].request(Request::Backup(wire::Backup { folder })).await;
+    assert!(matches!(backup, Ok(Answer::BackupReply(_))), "{backup:?}");
+}
+
+#[tokio::test]
+async fn a_soft_limit_of_open_files_is_raised_as_far_as_it_may() {
+    let broker = with_descriptors("-Sn").await;
+    assert_eq!(let_in(&broker, 100).await.len(), 100);
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_refused_before_they_fill_the_memory() {
+    const GETS: usize = 300;
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
+    worker.submit_one(raw::task("large", "n")).await;
+    let delivery = worker.delivery().await;
+    worker.report_one(raw::report(&delivery, raw::complete(&vec![b'1'; 900 * 1024]))).await;
+    let mut asking = RawConnection::open(broker.address()).await;
+    let get = || Request::Get(wire::Get { ids: vec!["large".into()], with_results: true });
+    for _ in 0..GETS {
+        asking.send(get(), 0).await.expect("the broker reads on: so many may be in flight");
+    }
+    // Of another connection: when it is answered, those before it were.
+    worker.info("large").await;
+    let (mut answered, mut refused) = (0, 0);
+    for _ in 0..GETS {
+        match within("an answer", asking.next()).await.expect("the connection goes on") {
+            (_, Answer::GetReply(_)) => answered += 1,
+            (_, Answer::Error(error)) if error.code() == ErrorCode::Overloaded && error.retryable => refused += 1,
+            other => panic!("neither answered nor refused for now: {other:?}"),
+        }
+    }
+    assert!(answered >= 32 && refused > 0, "{answered} answered, {refused} refused");
+    assert!(matches!(asking.request(get()).await, Ok(Answer::GetReply(_))), "what was read makes room");
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_a_bounded_number_of_ids() {
+    let broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let ids: Vec<String> = (0..limits::BATCH_ITEMS_MAX).map(|number| number.to_string()).collect();
+    connection.submit(ids.iter().map(|id| raw::task(id, "n")).collect()).await;
+    let wait = || Request::Wait(wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: false });
+    for _ in 0..10 {
+        connection.send(wait(), 0).await.expect("the broker reads");
+    }
+    let refused = connection.request(wait()).await.expect_err("a hundred thousand are waited for");
+    assert_eq!((refused.code(), refused.retryable), (ErrorCode::Overloaded, true));
+}
+
+#[tokio::test]
+async fn queues_are_bounded_however_they_are_made() {
+    let broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let pause = |names: Vec<String>| Request::PauseQueues(wire::PauseQueues { queues: names, paused: false });
+    for part in 0..10 {
+        let names = (0..limits::BATCH_ITEMS_MAX).map(|number| format!("queue-{part}-{number}")).collect();
+        connection.request(pause(names)).await.expect("a hundred thousand there may be");
+    }
+    let requests = [
+        pause(vec!["one more".into()]),
+        Request::ConfigureQueue(wire::ConfigureQueue { queue: "one more".into(), settings: Some(Default::default()) }),
+    ];
+    for request in requests {
+        assert_eq!(connection.request(request).await.expect_err("it is one more").code(), ErrorCode::Overloaded);
+    }
+    let mut worker = RawConnection::silent(broker.address()).await;
+    let hello = Request::Hello(raw::worker_hello(&["one more"], &["n"]));
+    assert_eq!(worker.request(hello).await.expect_err("it is one more").code(), ErrorCode::Overloaded);
+    let known = RawConnection::worker(broker.address(), &["queue-3-14"], &["n"], 1).await;
+    drop(known);
+}

@@ -1,0 +1,253 @@
+//! Peers that are sent much and read nothing: they are closed, their leases come back, the broker's memory stays
+//! bounded, and nobody else notices.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use celeriac_proto::wire::{self, TaskState};
+use tokio::time::timeout;
+
+use super::Tally;
+use crate::honest::Honest;
+use crate::raw::{self, Lost, RawConnection, Request};
+use crate::{BrokerProcess, Luck, PATIENCE, Setup};
+
+/// What one deaf consumer is sent, at least, if nobody stops it.
+const SENT_BYTES: usize = 300 * 1024 * 1024;
+/// What waits for one consumer is 128 MiB at most, and comes and goes in pieces that the allocator keeps. Each consumer
+/// alone is sent more than this in what it asks for.
+const RESIDENT_KIB_MAX: u64 = 1536 * 1024;
+/// A write that makes no headway for this long ends the connection, and then come the leases.
+const CLOSED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Lets so many consumers go deaf, one after the other.
+pub async fn run(runs: u64, seed: u64) -> Tally {
+    let mut tally = Tally::new("a consumer that stops reading", "consumers");
+    let mut luck = Luck::new(seed);
+    let mut broker = Setup::new().set("heartbeat_ms = 400").set("lease_ms = 1500").start().await;
+    let honest = Honest::start(&broker.url()).await;
+    let mut resident_kib = 0;
+    for run in 0..runs {
+        let kind = KINDS[(luck.below(2) + 2 * (run % 3)) as usize % KINDS.len()];
+        let deaf = Deaf { address: broker.address(), kind, run };
+        let outcome = timeout(CLOSED_WITHIN + 3 * PATIENCE, deaf.go(&broker, &mut resident_kib)).await;
+        tally.runs += 1;
+        let found = match outcome {
+            Ok(Ok(())) => continue,
+            Ok(Err(what)) => what,
+            Err(_) => "it came to no end".to_owned(),
+        };
+        tally.violations.push(format!("seed {seed}, consumer {run}, {kind:?}: {found}"));
+        if !broker.is_running() {
+            break;
+        }
+    }
+    let work = honest.end().await;
+    tally.violations.extend(work.found);
+    if resident_kib > RESIDENT_KIB_MAX {
+        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
+    }
+    if !broker.is_running() || broker.stderr().contains("panicked") {
+        tally.violations.push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
+    }
+    tally.remarks = format!(
+        "The broker held {} MiB at most; {} honest tasks, the slowest in {} ms.",
+        resident_kib / 1024,
+        work.done,
+        work.worst.as_millis()
+    );
+    tally
+}
+
+/// Who does not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A worker with much credit that says nothing more.
+    Worker,
+    /// One whose heartbeats go on, so that its session lives.
+    BeatingWorker,
+    /// One that watches tasks with large results.
+    Watcher,
+    /// One that asks for large results again and again.
+    Asker,
+    /// One that waits for many tasks with large results.
+    Waiter,
+    /// One that submits large tasks and does not take the answers.
+    Submitter,
+}
+
+const KINDS: [Kind; 6] = [Kind::Worker, Kind::BeatingWorker, Kind::Watcher, Kind::Asker, Kind::Waiter, Kind::Submitter];
+
+struct Deaf {
+    address: std::net::SocketAddr,
+    kind: Kind,
+    run: u64,
+}
+
+impl Deaf {
+    async fn go(&self, broker: &BrokerProcess, resident_kib: &mut u64) -> Result<(), String> {
+        let deaf = async {
+            match self.kind {
+                Kind::Worker => self.worker(false).await,
+                Kind::BeatingWorker => self.worker(true).await,
+                Kind::Watcher => self.watcher().await,
+                Kind::Asker | Kind::Waiter => self.asker().await,
+                Kind::Submitter => self.submitter().await,
+            }
+        };
+        tokio::pin!(deaf);
+        loop {
+            tokio::select! {
+                outcome = &mut deaf => return outcome,
+                () = tokio::time::sleep(Duration::from_millis(20)) => {
+                    *resident_kib = (*resident_kib).max(broker.resident_kib());
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("deaf-{}", self.run)
+    }
+
+    /// Tasks of this run with so large a payload.
+    fn tasks(&self, first: usize, count: usize, payload_bytes: usize) -> Vec<wire::Task> {
+        let task = |number| wire::Task {
+            queue: self.name(),
+            payload: Bytes::from(vec![b'1'; payload_bytes]),
+            result_ttl_ms: Some(120_000),
+            ..raw::task(&format!("{}-{number}", self.name()), "deaf")
+        };
+        (first..first + count).map(task).collect()
+    }
+
+    /// Leases fill the wire. They all come back, and another worker gets every one of them.
+    async fn worker(&self, beats: bool) -> Result<(), String> {
+        const PAYLOAD: usize = 64 * 1024;
+        const TASKS: usize = 2_000;
+        let name = self.name();
+        let mut producer = RawConnection::open(self.address).await;
+        for first in (0..TASKS).step_by(100) {
+            producer.submit(self.tasks(first, 100, PAYLOAD)).await;
+        }
+        let (mut deaf, _) = RawConnection::greeted(self.address, raw::worker_hello(&[&name], &["deaf"])).await;
+        deaf.send(Request::Credit(wire::Credit { credit: 10_000 }), 0).await.map_err(|lost| lost.0)?;
+        let beating = async {
+            // Until the broker has closed it: the pace is that of a client of its own.
+            while beats && deaf.send(Request::Heartbeat(wire::Heartbeat::default()), 0).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        timeout(CLOSED_WITHIN, beating).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
+        let mut other = RawConnection::worker(self.address, &[&name], &["deaf"], 100).await;
+        let mut done = 0;
+        while done < TASKS {
+            let Ok(pushed) = timeout(PATIENCE, other.push()).await else {
+                return Err(format!("{done} of {TASKS} tasks came to the other worker"));
+            };
+            let raw::Answer::Deliver(deliver) = pushed.map_err(|lost| lost.0)? else { continue };
+            let reports: Vec<_> =
+                deliver.deliveries.iter().map(|delivery| raw::report(delivery, raw::complete(b"1"))).collect();
+            done += reports.len();
+            other.report(reports).await;
+        }
+        drop(deaf);
+        self.forget(&mut producer, TASKS).await
+    }
+
+    /// Every result goes to somebody who does not take it.
+    async fn watcher(&self) -> Result<(), String> {
+        let count = SENT_BYTES / RESULT;
+        let ids: Vec<String> = (0..count).map(|number| format!("{}-{number}", self.name())).collect();
+        let mut deaf = RawConnection::open(self.address).await;
+        deaf.watch(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let mut worker = self.run_large(count).await;
+        closed(deaf).await?;
+        self.forget(&mut worker, count).await
+    }
+
+    /// So many tasks end with large results.
+    async fn run_large(&self, count: usize) -> RawConnection {
+        let name = self.name();
+        let mut worker = RawConnection::worker(self.address, &[&name], &["deaf"], 8).await;
+        worker.submit(self.tasks(0, count, 2)).await;
+        let result = vec![b'1'; RESULT];
+        let mut done = 0;
+        while done < count {
+            for delivery in worker.some_deliveries().await {
+                worker.report_one(raw::report(&delivery, raw::complete(&result))).await;
+                done += 1;
+            }
+        }
+        worker
+    }
+
+    /// Requests go out as long as the broker reads; answers are left where they are.
+    async fn asker(&self) -> Result<(), String> {
+        const TASKS: usize = 8;
+        let mut worker = self.run_large(TASKS).await;
+        let ids: Vec<String> = (0..TASKS).map(|number| format!("{}-{number}", self.name())).collect();
+        let mut deaf = RawConnection::open(self.address).await;
+        let asking = async {
+            // In flight is less than this: it ends when the broker has closed the connection.
+            for _ in 0..10_000 {
+                let ids = ids.clone();
+                let request = match self.kind {
+                    Kind::Asker => Request::Get(wire::Get { ids, with_results: true }),
+                    _ => Request::Wait(wire::Wait { ids, mode: 0, until: 0, with_results: true }),
+                };
+                if deaf.send(request, 0).await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout(CLOSED_WITHIN, asking).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
+        closed(deaf).await?;
+        self.forget(&mut worker, TASKS).await
+    }
+
+    /// Payloads come in as fast as the broker takes them.
+    async fn submitter(&self) -> Result<(), String> {
+        const PAYLOAD: usize = 4 * 1024 * 1024;
+        let count = SENT_BYTES / PAYLOAD;
+        let mut deaf = RawConnection::open(self.address).await;
+        let submitting = async {
+            for number in 0..count {
+                let tasks = self.tasks(number, 1, PAYLOAD);
+                deaf.send(Request::Submit(wire::Submit { tasks }), 0).await?;
+            }
+            Ok::<_, Lost>(())
+        };
+        timeout(CLOSED_WITHIN, submitting).await.map_err(|_| "its submits were not taken")?.map_err(|lost| lost.0)?;
+        let mut other = RawConnection::open(self.address).await;
+        let last = format!("{}-{}", self.name(), count - 1);
+        for _ in 0..10_000 {
+            if other.info(&last).await.state() == TaskState::Queued {
+                let purge = wire::PurgeQueue { queue: self.name() };
+                other.request(Request::PurgeQueue(purge)).await.map_err(|error| error.message)?;
+                return self.forget(&mut other, count).await;
+            }
+        }
+        Err(format!("{last} is not there"))
+    }
+
+    /// So that the folder does not grow from one consumer to the next.
+    async fn forget(&self, connection: &mut RawConnection, count: usize) -> Result<(), String> {
+        let ids = (0..count).map(|number| format!("{}-{number}", self.name())).collect();
+        match connection.request(Request::Forget(wire::Forget { ids })).await {
+            Ok(raw::Answer::ForgetReply(reply)) => {
+                let kept = reply.outcomes().filter(|code| *code != wire::ErrorCode::Unspecified).count();
+                if kept == 0 { Ok(()) } else { Err(format!("{kept} of {count} tasks had not ended")) }
+            }
+            other => Err(format!("no ForgetReply but {other:?}")),
+        }
+    }
+}
+
+const RESULT: usize = 900 * 1024;
+
+/// What is left for it is read now; then the connection has to end.
+async fn closed(mut deaf: RawConnection) -> Result<(), String> {
+    let end = async { while deaf.next().await.is_ok() {} };
+    timeout(CLOSED_WITHIN, end).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))
+}

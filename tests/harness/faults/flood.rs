@@ -1,0 +1,161 @@
+//! More connections than there may be, and fewer file descriptors than are needed: who is connected is served on, who
+//! comes is told that there is no room, and is let in as soon as there is.
+
+use celeriac_client::{Client, Error, ErrorCode};
+use celeriac_proto::wire;
+use tokio::time::timeout;
+
+use super::Tally;
+use crate::honest::Honest;
+use crate::raw::{self, Answer, Request};
+use crate::{BrokerProcess, Luck, PATIENCE, RawConnection, Setup};
+
+const CONNECTIONS_MAX: usize = 40;
+/// Of the whole process; the broker keeps some of them for its files.
+const DESCRIPTORS: usize = 64;
+
+/// Connects so often: half to a broker with few places, half to one with few descriptors.
+pub async fn run(runs: u64, seed: u64) -> Tally {
+    let mut tally = Tally::new("connection flood and too few descriptors", "connects");
+    let mut luck = Luck::new(seed);
+    let mut found = full_house(runs.div_ceil(2), &mut luck, &mut tally).await;
+    found.extend(starved(runs.div_ceil(2), &mut luck, &mut tally).await);
+    tally.violations = found.into_iter().map(|what| format!("seed {seed}, {runs} connects: {what}")).collect();
+    tally
+}
+
+/// What became of one who knocked.
+#[derive(Debug)]
+enum Knock {
+    In(Box<RawConnection>),
+    Full,
+    /// Neither: the sentence says what.
+    Odd(String),
+}
+
+async fn knock(broker: &BrokerProcess) -> Knock {
+    let knocked = async {
+        let mut connection = match RawConnection::try_silent(broker.address()).await {
+            Ok(connection) => connection,
+            Err(lost) => return Knock::Odd(format!("no connection: {lost:?}")),
+        };
+        // Whoever is refused may be told before it has said a word.
+        let _ = connection.send(Request::Hello(raw::hello()), 0).await;
+        match connection.next().await {
+            Ok((_, Answer::Welcome(_))) => Knock::In(Box::new(connection)),
+            Ok((_, Answer::Error(error))) if error.code() == wire::ErrorCode::Overloaded && error.retryable => {
+                Knock::Full
+            }
+            other => Knock::Odd(format!("neither let in nor told that it is full: {other:?}")),
+        }
+    };
+    timeout(PATIENCE, knocked).await.unwrap_or_else(|_| Knock::Odd(format!("no answer in {PATIENCE:?}")))
+}
+
+/// As many as may come are in; the others are told. The honest worker and client count too.
+async fn full_house(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String> {
+    let mut broker = Setup::new().set(format!("connections_max = {CONNECTIONS_MAX}")).start().await;
+    let honest = Honest::start(&broker.url()).await;
+    let mut found = Vec::new();
+    let mut inside = Vec::new();
+    for _ in 0..runs {
+        tally.runs += 1;
+        match knock(&broker).await {
+            Knock::In(connection) => inside.push(connection),
+            Knock::Full if inside.len() + 2 < CONNECTIONS_MAX && luck.below(2) == 0 => {
+                // Whoever left may not be gone yet; another will be let in.
+            }
+            Knock::Full => drop_some(&mut inside, luck),
+            Knock::Odd(what) => found.push(format!("{} are in: {what}", inside.len())),
+        }
+        if inside.len() + 2 > CONNECTIONS_MAX {
+            found.push(format!("{} are in, and {CONNECTIONS_MAX} may be", inside.len() + 2));
+        }
+    }
+    while inside.len() + 2 < CONNECTIONS_MAX {
+        match knock(&broker).await {
+            Knock::In(connection) => inside.push(connection),
+            Knock::Full => tokio::task::yield_now().await,
+            Knock::Odd(what) => {
+                found.push(what);
+                break;
+            }
+        }
+    }
+    match Client::connect(&broker.url()).await {
+        Err(Error::Handshake { code: ErrorCode::Overloaded, .. }) => {}
+        other => found.push(format!("a client that comes too late should be told so: {:?}", other.map(|_| "it is in"))),
+    }
+    ended(&mut broker, honest, found, tally, "with few places").await
+}
+
+#[allow(clippy::vec_box, reason = "they are made in boxes, and only moved")]
+fn drop_some(inside: &mut Vec<Box<RawConnection>>, luck: &mut Luck) {
+    for _ in 0..=luck.below(4) {
+        if !inside.is_empty() {
+            inside.swap_remove(luck.below(inside.len() as u64) as usize);
+        }
+    }
+}
+
+/// Many more come than the process has descriptors for.
+async fn starved(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String> {
+    let limit = format!("ulimit -n {DESCRIPTORS}; exec \"$@\"");
+    let mut broker = Setup::new().under(["sh", "-c", &limit, "sh"]).start().await;
+    let honest = Honest::start(&broker.url()).await;
+    let mut found = Vec::new();
+    let mut made = 0;
+    while made < runs && found.is_empty() {
+        let wave = luck.between(1, 3 * DESCRIPTORS as u64).min(runs - made);
+        let mut silent = Vec::new();
+        for _ in 0..wave {
+            if let Ok(connection) = RawConnection::try_silent(broker.address()).await {
+                silent.push(connection);
+            }
+        }
+        made += wave;
+        tally.runs += wave;
+        if let Knock::Odd(what) = knock(&broker).await {
+            found.push(format!("while {wave} silent connections are there: {what}"));
+        }
+        let enough = honest.done() + 3;
+        let goes_on = async {
+            while honest.done() < enough && broker_lives(&broker) {
+                tokio::task::yield_now().await;
+            }
+        };
+        if timeout(PATIENCE * 3, goes_on).await.is_err() || !broker.is_running() {
+            found.push(format!("with {wave} silent connections honest work came to an end: {}", broker.stderr()));
+        }
+        drop(silent);
+        found.extend(let_in_again(&broker).await.err());
+    }
+    ended(&mut broker, honest, found, tally, "with few descriptors").await
+}
+
+fn broker_lives(broker: &BrokerProcess) -> bool {
+    !broker.stderr().contains("panicked")
+}
+
+/// When the others are gone there is room for a new one.
+async fn let_in_again(broker: &BrokerProcess) -> Result<(), String> {
+    let came_in = async { while !matches!(knock(broker).await, Knock::In(_)) {} };
+    timeout(PATIENCE, came_in).await.map_err(|_| "nobody is let in although all others have gone".to_owned())
+}
+
+async fn ended(
+    broker: &mut BrokerProcess,
+    honest: Honest,
+    mut found: Vec<String>,
+    tally: &mut Tally,
+    what: &str,
+) -> Vec<String> {
+    let work = honest.end().await;
+    tally.remarks += &format!("{what}: {} honest tasks, the slowest in {} ms. ", work.done, work.worst.as_millis());
+    found.extend(work.found);
+    let stderr = broker.stderr();
+    if !broker.is_running() || stderr.contains("panicked") {
+        found.push(format!("the broker {what} is gone or panicked:\n{stderr}"));
+    }
+    found
+}

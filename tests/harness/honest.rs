@@ -1,0 +1,104 @@
+//! One client and one worker that behave, for as long as others do not: task after task is submitted, run, waited for
+//! and compared. How long each took is noted, and judged by nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use celeriac_client::{Client, Submission};
+use celeriac_worker::{Context, TaskFailure, Worker};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::{PATIENCE, Pool};
+
+const QUEUE: &str = "honest";
+/// A task that takes longer than this was not merely slowed down.
+const TASK: Duration = Duration::from_secs(60);
+
+/// Works in the background.
+#[derive(Debug)]
+pub struct Honest {
+    client: Client,
+    worker: Pool,
+    going_on: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    working: JoinHandle<Work>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Tasks that ended with the right result.
+    pub done: u64,
+    /// The longest time from submit to result.
+    pub worst: Duration,
+    /// What went wrong, each as a sentence.
+    pub found: Vec<String>,
+}
+
+impl Honest {
+    /// Connects both, before anything bad happens.
+    ///
+    /// # Panics
+    /// When the broker does not let them in.
+    pub async fn start(url: &str) -> Self {
+        let worker = Worker::builder(url)
+            .queue(QUEUE)
+            .concurrency(4)
+            .register_fn("honest.length", |_context: Context, (text,): (String,)| async move {
+                Ok::<_, TaskFailure>(text.len())
+            });
+        let worker = Pool::start(worker);
+        let client = Client::builder(url).timeout(TASK).connect().await.expect("the broker takes clients");
+        let (going_on, done) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let working = tokio::spawn(work(client.clone(), going_on.clone(), done.clone()));
+        let honest = Self { client, worker, going_on, done, working };
+        crate::until("the honest worker works", || async { honest.done() > 0 }).await;
+        honest
+    }
+
+    /// Tasks that ended with the right result so far.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the task under way; what came of all of them.
+    ///
+    /// # Panics
+    /// When the worker does not stop.
+    pub async fn end(self) -> Work {
+        self.going_on.store(false, Ordering::SeqCst);
+        let work = match timeout(TASK + PATIENCE, self.working).await {
+            Ok(work) => work.expect("it writes down what it finds"),
+            Err(_) => Work { found: vec![format!("an honest task did not end in {TASK:?}")], ..Work::default() },
+        };
+        self.worker.stop().await;
+        self.client.close().await;
+        work
+    }
+}
+
+async fn work(client: Client, going_on: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Work {
+    let mut work = Work::default();
+    while going_on.load(Ordering::SeqCst) && work.found.len() < 10 {
+        let text = "x".repeat(work.done as usize % 300);
+        let begun = Instant::now();
+        let submission = Submission::new("honest.length").args(json!([text])).queue(QUEUE);
+        let id = submission.id().to_owned();
+        let output = match client.submit::<usize>(submission).await {
+            Ok(handle) => handle.get(TASK).await,
+            Err(error) => Err(error),
+        };
+        match output {
+            Ok(output) if output == text.len() => {
+                work.done += 1;
+                done.store(work.done, Ordering::SeqCst);
+            }
+            output => work.found.push(format!("honest task {id} should give {} and gave {output:?}", text.len())),
+        }
+        work.worst = work.worst.max(begun.elapsed());
+    }
+    work
+}
