@@ -13,6 +13,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use celeriac_tests::faults::Tally;
 use clap::Parser;
 use plan::{FAULTS, Fault};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The exit code when somebody stopped it.
+const STOPPED: u8 = 130;
 
 /// Breaks a broker in every way that the harness knows, and prints what came of it.
 #[derive(Debug, Parser)]
@@ -47,10 +51,27 @@ async fn main() -> ExitCode {
     }
     let seed = arguments.seed.unwrap_or_else(seconds_since_1970);
     eprintln!("seed {seed}");
+    tokio::select! {
+        exit = carry_out_all(&only, arguments.runs, seed) => exit,
+        // The faults are dropped with the runtime, and give back what they have mounted and started.
+        () = told_to_stop() => ExitCode::from(STOPPED),
+    }
+}
+
+async fn told_to_stop() {
+    let mut terminate = signal(SignalKind::terminate()).expect("the process can listen for signals");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("the process can listen for signals");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn carry_out_all(only: &[&str], runs: Option<u64>, seed: u64) -> ExitCode {
     let mut rows = Vec::new();
     for fault in FAULTS.iter().filter(|fault| only.is_empty() || only.contains(&fault.name)) {
         let begun = Instant::now();
-        let runs = arguments.runs.unwrap_or(fault.runs);
+        let runs = runs.unwrap_or(fault.runs);
         eprintln!("{}: {runs} ...", fault.name);
         let tally = carry_out(fault, runs, seed).await;
         report::findings(&tally);
