@@ -123,6 +123,6 @@ fn tell(world: &World, about: &str) {
 
 /// What the history shows. The clocks stand still while the broker works, so it is never late by its own fault.
 fn judge(world: &World) -> Vec<String> {
-    let promises = Promises { clock_ms: 0, late_ms: 0, ..Promises::default() };
+    let promises = Promises { clock_ms: 0, late_ms: 0, result_ttl_ms: world.result_ttl_ms };
     world.history.broken_promises(&promises).iter().map(ToString::to_string).collect()
 }

@@ -23,6 +23,9 @@ use crate::{interpose, trace};
 /// In this time, with healthy workers, everything has to end: what is put off, runs or tries again takes less.
 const DRAIN: Duration = Duration::from_secs(24 * 3_600);
 
+/// How long results are kept in most worlds: until the end of it.
+const RESULT_TTL_MS: u64 = 30 * 24 * 3_600 * 1_000;
+
 /// Workers for the end.
 const HEALTHY: usize = 4;
 
@@ -48,6 +51,7 @@ pub struct World {
     latest: Node,
     pub worker_kills: u64,
     pub clock_jumps: u64,
+    pub result_ttl_ms: u64,
 }
 
 impl World {
@@ -59,11 +63,13 @@ impl World {
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             Moment { mono_ms: interpose::elapsed().as_millis() as u64, wall_ms: wall.as_millis() as i64 }
         });
+        // What is forgotten soon makes room: only then is the log cleaned.
+        let result_ttl_ms = if dice.one_in(4) { dice.between(5_000, 120_000) } else { RESULT_TTL_MS };
         let disk = Disk::new(dice.roll());
         let counts = Arc::new(Counts::default());
         let (orders, given) = mpsc::unbounded_channel();
         let host = Host {
-            config: Config::new("simulated"),
+            config: Config { result_ttl_ms, ..Config::new("simulated") },
             disk: disk.clone(),
             network: network.clone(),
             history: history.clone(),
@@ -104,6 +110,7 @@ impl World {
             latest,
             worker_kills,
             clock_jumps,
+            result_ttl_ms,
         };
         (0..world.dice.between(1, 3)).for_each(|_| world.add_producer());
         (0..world.dice.between(1, 3)).for_each(|_| world.add_worker(false));
