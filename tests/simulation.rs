@@ -11,7 +11,7 @@ const WORLDS: u64 = 200;
 const MINUTES: u64 = 5;
 
 /// So many worlds are enough to find any of the planted bugs.
-const WORLDS_PER_BUG: u64 = 12;
+const WORLDS_PER_BUG: u64 = 40;
 
 /// The promise that each planted bug breaks, in the words of the checker.
 const PROMISES: [(&str, &str); 10] = [

@@ -1,5 +1,6 @@
 //! The broker's machine: starts it, serves it connections, lets it crash, and starts it again, as a supervisor would.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -49,6 +50,20 @@ enum Ended {
     Failed(RunError),
 }
 
+/// A moment to come.
+type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Waits for the moment of a crash, if one was ordered.
+async fn reached(when: &mut Option<(Moment, Duration)>) -> Duration {
+    match when {
+        Some((moment, pause)) => {
+            moment.await;
+            *pause
+        }
+        None => std::future::pending().await,
+    }
+}
+
 impl Host {
     /// For ever.
     pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
@@ -74,11 +89,14 @@ impl Host {
         let mut accepted = self.network.listen();
         // What was ordered while there was none had no broker to befall.
         while orders.try_recv().is_ok() {}
+        let mut when: Option<(Moment, Duration)> = None;
         loop {
             tokio::select! {
                 biased;
                 order = orders.recv() => match order.unwrap_or(Order::Crash(Duration::ZERO)) {
-                    Order::Crash(pause) => return Ended::Crashed(pause),
+                    Order::Crash(pause) => {
+                        when = Some((self.worst_moment(), pause));
+                    }
                     Order::Restart(pause) => {
                         self.network.close();
                         return match broker.stop().await {
@@ -87,10 +105,24 @@ impl Host {
                         };
                     }
                 },
+                pause = reached(&mut when) => return Ended::Crashed(pause),
                 error = broker.failed() => return Ended::Failed(error),
                 Some((read, write)) = accepted.recv() => broker.accept(read, write),
             }
         }
+    }
+
+    /// At once, or when the disk has something that is not synced.
+    fn worst_moment(&mut self) -> Moment {
+        if self.dice.one_in(3) {
+            return Box::pin(std::future::ready(()));
+        }
+        let (disk, later) = (self.disk.clone(), self.dice.millis(0, 3));
+        Box::pin(async move {
+            // A broker that has nothing to do crashes all the same.
+            let _ = tokio::time::timeout(Duration::from_secs(10), disk.written()).await;
+            tokio::time::sleep(later).await;
+        })
     }
 
     /// The broker was dropped just now.

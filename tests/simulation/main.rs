@@ -83,7 +83,7 @@ fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
     }
     println!(
         "seed {seed}: {:.0} simulated minutes in {:.3} s, {} tasks, {} crashes, {} restarts, {} failures of the disk, {} \
-         killed workers, {} resets, {} clock jumps, {} entries, trace {:016x}",
+         killed workers, {} resets, {} clock jumps, {} entries, {:?}, trace {:016x}",
         simulated.as_secs_f64() / 60.0,
         (interpose::real_time() - began).as_secs_f64(),
         world.tasks(),
@@ -94,6 +94,7 @@ fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
         world.network.resets(),
         world.clock_jumps,
         world.history.len(),
+        world.disk.figures(),
         trace::hash(),
     );
     // The world's tasks are not waited for.

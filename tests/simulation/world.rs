@@ -37,7 +37,7 @@ pub struct World {
     pub network: Network,
     pub history: History,
     pub findings: Findings,
-    disk: Disk,
+    pub disk: Disk,
     pub counts: Arc<Counts>,
     orders: mpsc::UnboundedSender<Order>,
     producers: Vec<Producer>,

@@ -12,7 +12,7 @@ use crate::commit::{Committer, Work};
 use crate::driver::Input;
 use crate::machine::command::{Command, ConnectionKey};
 use crate::session::{self, Shared};
-pub use crate::store::simulated::{Disk, Fault};
+pub use crate::store::simulated::{Disk, Fault, Figures};
 use crate::{Config, RunError, server};
 
 /// A running broker. Dropped, it has crashed; what the disk keeps then is for [`Disk::crash`] to say.

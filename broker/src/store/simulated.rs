@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sled::IVec;
+use tokio::sync::Notify;
 
 use super::error::Error;
 use super::folder::Room;
@@ -36,7 +37,7 @@ pub enum Fault {
 
 /// The disk of one data folder. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub struct Disk(Arc<Mutex<State>>);
+pub struct Disk(Arc<Mutex<State>>, Arc<Notify>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -50,9 +51,18 @@ struct State {
     fault: Option<Fault>,
     is_low: bool,
     random: u64,
-    /// Batches that a crash took, or left.
-    lost: u64,
-    kept: u64,
+    figures: Figures,
+}
+
+/// What became of batches and chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Un-synced batches that a crash took.
+    pub lost: u64,
+    /// Un-synced batches that a crash left.
+    pub kept: u64,
+    /// Chunks that left the log.
+    pub cleaned: u64,
 }
 
 #[derive(Debug)]
@@ -88,7 +98,7 @@ impl State {
 impl Disk {
     /// An empty one.
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State { random: seed, ..State::default() })))
+        Self(Arc::new(Mutex::new(State { random: seed, ..State::default() })), Arc::default())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,17 +123,21 @@ impl Disk {
         for batch in state.unsynced.drain(..).take(kept as usize) {
             batch.apply(&mut state.durable);
         }
-        state.kept += kept;
-        state.lost += batches - kept;
+        state.figures.kept += kept;
+        state.figures.lost += batches - kept;
         state.note_to_come = None;
         state.fault = None;
         state.seen = state.durable.clone();
     }
 
-    /// How many batches crashes took, and how many un-synced ones they left.
-    pub fn lost_and_kept(&self) -> (u64, u64) {
-        let state = self.state();
-        (state.lost, state.kept)
+    /// All of them since it was new.
+    pub fn figures(&self) -> Figures {
+        self.state().figures
+    }
+
+    /// Waits until something is written that is not synced yet: the worst of all moments for a crash.
+    pub async fn written(&self) {
+        self.1.notified().await;
     }
 
     /// How long the next write or sync takes: mostly some milliseconds, at times much longer.
@@ -212,7 +226,9 @@ impl Medium for Mounted {
         let chunks = chunks.iter().map(|(number, chunk)| (*number, Bytes::copy_from_slice(chunk))).collect();
         let batch = Batch { chunks, removed: removed.to_vec() };
         batch.apply(&mut state.seen);
+        state.figures.cleaned += removed.len() as u64;
         state.unsynced.push(batch);
+        self.disk.1.notify_waiters();
         Ok(())
     }
 
