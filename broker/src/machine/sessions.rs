@@ -164,6 +164,8 @@ impl Machine {
         fx.send(connection, welcome);
         self.deliver_again(connection, key, fx);
         self.signal_again(key, fx);
+        // Nobody was looking after what it held while it was away.
+        self.arm_balance(now, key);
     }
 
     /// What the worker may have lost with its connection: everything that it has not started.

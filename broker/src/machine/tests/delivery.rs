@@ -133,6 +133,37 @@ fn an_unstarted_lease_is_taken_back_for_an_idle_worker() {
 }
 
 #[test]
+fn what_a_worker_holds_that_came_back_is_taken_back_too() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job concurrency=1
+            w: welcome new leases []
+        credit w 2
+            w: done
+        submit a1..a2
+            c: Created { state: Queued }, Created { state: Queued }
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a2 lease 2 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 1s
+        connect w resume runs=job concurrency=1
+            w: welcome back leases [1, 2]
+            w: deliver a2 lease 2 attempt 1 delivery 1
+        connect v runs=job concurrency=1
+            v: welcome new leases []
+        credit v 1
+            v: done
+        after 100ms
+            w: signal TakenBack leases [2] (another worker is idle)
+            v: deliver a2 lease 3 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
 fn queues_are_served_by_weight() {
     check(expect![[r#"
         connect c
