@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
@@ -280,10 +281,13 @@ impl Committer {
         let mut changed = located.changed.map(|at| self.store.changed(at)).transpose()?;
         let mut bytes =
             USUAL_BYTES + submitted.headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        submitted.headers.iter_mut().for_each(|(_, value)| detach(value));
         if let Some(changed) = &mut changed {
             if !view.with_result {
                 changed.result = None;
             }
+            changed.result.iter_mut().for_each(|result| detach(&mut result.bytes));
+            changed.progress.iter_mut().for_each(|progress| detach(&mut progress.meta));
             bytes += changed.result.as_ref().map_or(0, |result| result.bytes.len());
             bytes += changed.progress.as_ref().map_or(0, |progress| progress.meta.len());
             bytes += changed.errors.iter().map(|error| error.message.len() + error.traceback.len()).sum::<usize>();
@@ -345,6 +349,14 @@ impl Committer {
             warn!(connection, "closed: it does not read what it is sent");
             outbox.kill.cancel();
         }
+    }
+}
+
+/// A few bytes are not to keep their whole chunk in memory until somebody reads them.
+fn detach(bytes: &mut Bytes) {
+    const FEW_BYTES: usize = 4 * 1024;
+    if bytes.len() <= FEW_BYTES {
+        *bytes = Bytes::copy_from_slice(bytes);
     }
 }
 
