@@ -33,6 +33,12 @@ impl Walls {
         self.moments[mark].mono_ms
     }
 
+    /// The first entry that is no more than so much older than this one, by the clock that only goes forward.
+    pub(super) fn since(&self, mark: Mark, ms: u64) -> Mark {
+        let from = self.mono(mark).saturating_sub(ms);
+        self.moments[..mark].partition_point(|moment| moment.mono_ms < from)
+    }
+
     /// The latest that the wall clock may have shown from one entry to another.
     pub(super) fn latest(&self, from: Mark, to: Mark) -> i64 {
         self.shown(from, to, |mark, _, end| mark.1.min(end)).max().unwrap_or(i64::MIN)

@@ -56,7 +56,7 @@ fn is_readable(reading: &Reading<'_>, id: &str, task: &Task<'_>, end: &End, brok
     let walls = &reading.walls;
     let kept_until = walls.earliest(end.asked, end.told).saturating_add_unsigned(least);
     let gone_from = walls.latest(end.asked, end.told).saturating_add_unsigned(most);
-    let (clock, late) = (reading.promises.clock_ms as i64, reading.promises.late_ms as i64);
+    let clock = reading.promises.clock_ms as i64;
     let forgotten = task.forgets.iter().map(|forget| forget.asked).min().unwrap_or(Mark::MAX);
     let replaced = task.submits.iter().filter(|submit| may_make_a_later(submit, end.generation));
     let replaced = replaced.map(|submit| submit.asked).min().unwrap_or(Mark::MAX);
@@ -70,7 +70,10 @@ fn is_readable(reading: &Reading<'_>, id: &str, task: &Task<'_>, end: &End, brok
             broken.add(8, format!("{id}: ended as {wanted:?}, and was shown as {state:?} before its time was over"));
             return;
         }
-        if is_it && walls.earliest(asked, seen.told) > gone_from + late {
+        // As late as it may be, also after the clock was set.
+        let late = reading.promises.late_ms;
+        let was_over = walls.earliest(walls.since(asked, late), seen.told) > gone_from;
+        if is_it && was_over && walls.earliest(asked, seen.told) > gone_from + late as i64 {
             broken.add(8, format!("{id}: was shown as {state:?} after its time was over"));
             return;
         }
