@@ -274,7 +274,9 @@ impl World {
         }
         let node = self.next_node();
         let connector = self.network.connector(node, "the reader", &self.history);
-        let client = Client::builder(URL).connector(connector).wait_for_broker(Duration::from_secs(600));
+        // A crash that was ordered before may still come, and take its time.
+        let patience = Duration::from_secs(600);
+        let client = Client::builder(URL).connector(connector).wait_for_broker(patience).timeout(patience);
         let client = match client.connect().await {
             Ok(client) => client,
             Err(error) => return self.findings.add(format!("in the end nobody gets in: {error}")),

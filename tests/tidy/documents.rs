@@ -110,6 +110,25 @@ fn the_operators_manual_lists_every_exit_code() {
     findings.none();
 }
 
+#[test]
+fn the_list_of_faults_has_each_of_them() {
+    let list = document("tests/FAULTS.md");
+    let plan = document("tests/faults/plan.rs");
+    let mut findings = Findings::default();
+    let mut names = 0;
+    for (index, line) in plan.text.lines().enumerate() {
+        let Some((name, _)) = line.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"')) else {
+            continue;
+        };
+        names += 1;
+        if !list.text.contains(&format!("| `{name}` |")) {
+            findings.add(&plan.path, index + 1, format!("`{name}`: say in tests/FAULTS.md what is done"));
+        }
+    }
+    assert!(names > 10, "the faults are found: {names}");
+    findings.none();
+}
+
 /// The numbers that a function called `code` or `exit_code` returns for its cases.
 fn exit_codes(file: &Source) -> Vec<(usize, u8)> {
     let mut found = Vec::new();

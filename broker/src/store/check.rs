@@ -63,7 +63,7 @@ pub fn check(folder: &Path) -> Result<Report, Error> {
         if guard::is_unconfirmed(&folder)? {
             return Ok(Count::default().report(format, 0, None));
         }
-        return Err(folder.damaged("its file `durable` is missing"));
+        return Err(folder.damaged("its file `durable` is missing or cannot be read"));
     };
     let oddity = guard::doubt(&folder, &note)?;
     let file_bytes = folder.database_bytes()?;

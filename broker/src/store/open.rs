@@ -33,7 +33,7 @@ impl Store {
         match &note {
             Some(note) => guard::inspect(&folder, note)?,
             None if guard::is_unconfirmed(&folder)? => folder.remove_unconfirmed()?,
-            None => return Err(folder.damaged("its file `durable` is missing")),
+            None => return Err(folder.damaged("its file `durable` is missing or cannot be read")),
         }
         // The inspection has read the file.
         if note.is_some() && !reads::is_linked() {

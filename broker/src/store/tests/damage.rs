@@ -28,6 +28,26 @@ fn folder_with_history() -> (tempfile::TempDir, Loaded) {
     (folder, loaded)
 }
 
+#[test]
+fn first_note_that_was_torn_takes_nothing_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).unwrap().0.close().unwrap();
+    let path = folder.path().join("durable");
+    let whole = fs::read(&path).unwrap();
+    for bytes in 0..whole.len() {
+        // Nothing was ever confirmed but the folder itself: it is begun anew.
+        let torn = copy(folder.path());
+        fs::write(torn.path().join("durable"), &whole[..bytes]).unwrap();
+        let (mut store, ..) = open(torn.path()).unwrap_or_else(|error| panic!("{bytes} bytes: {error}"));
+        store.append(&submit(1, 1, 100));
+        store.commit().unwrap();
+        store.close().unwrap();
+        // Now something was: without its notes it is refused.
+        fs::write(torn.path().join("durable"), &whole[..bytes.min(32)]).unwrap();
+        assert!(matches!(open(torn.path()), Err(Error::Damaged { .. })), "{bytes} bytes");
+    }
+}
+
 fn copy(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     fs::create_dir(to.path().join("blobs")).unwrap();
