@@ -44,6 +44,11 @@ mod top;
 mod watch;
 mod workers;
 
+/// The broker's messages are made on one thread and freed on another, in all sizes: the C library's allocator keeps several
+/// times what is in use. This one gives it back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let matches = match Arguments::command().try_get_matches() {
         Ok(matches) => matches,

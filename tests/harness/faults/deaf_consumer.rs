@@ -14,9 +14,8 @@ use crate::{BrokerProcess, Luck, PATIENCE, Setup};
 
 /// What one deaf consumer is sent, at least, if nobody stops it.
 const SENT_BYTES: usize = 300 * 1024 * 1024;
-/// What waits for one consumer is 128 MiB at most, and comes and goes in pieces that the allocator keeps. Each consumer
-/// alone is sent more than this in what it asks for.
-const RESIDENT_KIB_MAX: u64 = 1536 * 1024;
+/// What waits for one consumer is 128 MiB at most. Each consumer alone is sent more than this in what it asks for.
+const RESIDENT_KIB_MAX: u64 = 1024 * 1024;
 /// A write that makes no headway for this long ends the connection, and then come the leases.
 const CLOSED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -189,7 +188,6 @@ impl Deaf {
         let ids: Vec<String> = (0..TASKS).map(|number| format!("{}-{number}", self.name())).collect();
         let mut deaf = RawConnection::open(self.address).await;
         let asking = async {
-            // In flight is less than this: it ends when the broker has closed the connection.
             for _ in 0..10_000 {
                 let ids = ids.clone();
                 let request = match self.kind {
@@ -200,9 +198,12 @@ impl Deaf {
                     return;
                 }
             }
+            // Still deaf: it speaks now and then until the broker has closed the connection.
+            while deaf.send(Request::Heartbeat(wire::Heartbeat::default()), 0).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         };
         timeout(CLOSED_WITHIN, asking).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
-        closed(deaf).await?;
         self.forget(&mut worker, TASKS).await
     }
 

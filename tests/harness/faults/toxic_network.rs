@@ -55,19 +55,15 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     wires.iter().for_each(|wire| wire.set(Toxics::default()));
     traffic.stop_producing();
     let mut found = scene.end(&broker).await;
-    let calm = async {
-        for producer in raw_producers {
-            producer.await.expect("no producer panics");
-        }
+    let produced = ended(raw_producers).await;
+    if produced.is_ok() {
+        // As long as it takes: of a long run there is much to read, and each request has its own deadline.
         traffic.read_all().await;
-        traffic.stop_working();
-        for worker in raw_workers {
-            worker.await.expect("no worker panics");
-        }
-    };
-    match timeout(CALM, calm).await {
+    }
+    traffic.stop_working();
+    match produced.and(ended(raw_workers).await) {
         Ok(()) => found.extend(traffic.broken_promises()),
-        Err(_) => found.push(format!("the raw clients did not come to an end in {CALM:?} of calm")),
+        Err(late) => found.push(late),
     }
     if broker.stderr().contains("panicked") {
         found.push(format!("the broker panicked:\n{}", broker.stderr()));
@@ -77,6 +73,16 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     let (verified, late) = (scene.verified.load(Ordering::SeqCst), scene.witness.late.load(Ordering::SeqCst));
     tally.remarks = format!("{verified} tasks of the crates and {raw} raw ones ended; {late} began late, in vain");
     tally
+}
+
+/// Waits for raw clients that were told to end.
+async fn ended(clients: Vec<tokio::task::JoinHandle<()>>) -> Result<(), String> {
+    let all = async {
+        for client in clients {
+            client.await.expect("no client panics");
+        }
+    };
+    timeout(CALM, all).await.map_err(|_| format!("the raw clients did not come to an end in {CALM:?} of calm"))
 }
 
 /// What a wire does next. Both directions are drawn, so that requests and answers suffer apart and together.
