@@ -184,7 +184,7 @@ impl Deaf {
     /// Requests go out as long as the broker reads; answers are left where they are.
     async fn asker(&self) -> Result<(), String> {
         const TASKS: usize = 8;
-        let mut worker = self.run_large(TASKS).await;
+        drop(self.run_large(TASKS).await);
         let ids: Vec<String> = (0..TASKS).map(|number| format!("{}-{number}", self.name())).collect();
         let mut deaf = RawConnection::open(self.address).await;
         let asking = async {
@@ -204,7 +204,7 @@ impl Deaf {
             }
         };
         timeout(CLOSED_WITHIN, asking).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
-        self.forget(&mut worker, TASKS).await
+        self.forget(&mut RawConnection::open(self.address).await, TASKS).await
     }
 
     /// Payloads come in as fast as the broker takes them.
