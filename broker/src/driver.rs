@@ -94,7 +94,15 @@ impl Driver {
                 biased;
                 ended = &mut self.ended => return ended.unwrap_or(Err(RunError::StorePanicked)),
                 permit = link.idle.acquire(), if !self.batch.is_empty() => {
-                    permit.expect("the semaphore is never closed").forget();
+                    let permit = permit.expect("the semaphore is never closed");
+                    // Sessions that have something to say at this moment say it first: it shares the sync.
+                    tokio::task::yield_now().await;
+                    self.collect(&mut inputs);
+                    if self.take(inputs.drain(..)) {
+                        drop(permit);
+                        return self.finish().await;
+                    }
+                    permit.forget();
                     self.hand_over().await;
                 }
                 count = self.inputs.recv_many(&mut inputs, INPUTS_PER_TURN), if self.has_room() => {
@@ -105,6 +113,14 @@ impl Driver {
                 () = sleep => self.tick(),
             }
             self.check_commit()?;
+        }
+    }
+
+    /// What waits by now.
+    fn collect(&mut self, inputs: &mut Vec<Input>) {
+        while self.has_room() && inputs.len() < INPUTS_PER_TURN {
+            let Ok(input) = self.inputs.try_recv() else { return };
+            inputs.push(input);
         }
     }
 
