@@ -40,6 +40,7 @@ pub(crate) fn run(
     }
     logging::start(&effective.log, effective.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(session_threads())
         .enable_all()
         .build()
         .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
@@ -47,6 +48,12 @@ pub(crate) fn run(
     // After a second signal something may still hang; the process is not to wait for it.
     runtime.shutdown_background();
     outcome
+}
+
+/// Threads for the sessions: half of the processors. The other half is for the store, whose two threads work while the
+/// sessions do; and each thread more is one that is woken, only to find that the others were faster.
+fn session_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
 /// Merges flags, environment, file and defaults, and checks what comes out.
