@@ -51,8 +51,18 @@ impl Machine {
         }
     }
 
+    /// Before an outcome, which hides at once what the store would be told of the start: only a watcher is to see it.
+    fn ensure_started_in_passing(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        let task = self.tasks.task(slot);
+        match task.state {
+            State::Leased if task.watched => self.start(now, slot, fx),
+            State::Leased => self.begin(now, slot),
+            _ => {}
+        }
+    }
+
     fn complete(&mut self, now: Now, slot: Slot, mut result: Body, fx: &mut Effects) -> ReportOutcome {
-        self.ensure_started(now, slot, fx);
+        self.ensure_started_in_passing(now, slot, fx);
         if is_planted(Bug::CutAResult) {
             result.bytes.truncate(result.bytes.len().saturating_sub(1));
         }
@@ -72,7 +82,7 @@ impl Machine {
     }
 
     fn failed(&mut self, now: Now, slot: Slot, error: Failure, last: bool, fx: &mut Effects) {
-        self.ensure_started(now, slot, fx);
+        self.ensure_started_in_passing(now, slot, fx);
         let task = self.tasks.task(slot);
         let policy = retry_policy(task);
         let attempt = task.attempts();
@@ -90,7 +100,7 @@ impl Machine {
     /// The handler asks for another attempt, after a time of its own or by the policy.
     fn retry_later(&mut self, now: Now, slot: Slot, after_ms: Option<u64>, error: Failure, fx: &mut Effects) {
         let Some(after_ms) = after_ms else { return self.failed(now, slot, error, false, fx) };
-        self.ensure_started(now, slot, fx);
+        self.ensure_started_in_passing(now, slot, fx);
         let task = self.tasks.task(slot);
         if cancel_reason(task).is_some() || task.attempts() >= retry_policy(task).attempts_max {
             return self.failed(now, slot, error, true, fx);

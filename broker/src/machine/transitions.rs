@@ -127,8 +127,14 @@ impl Machine {
         self.publish(now, slot, Ended::default(), fx);
     }
 
-    /// The handler has begun: an attempt is counted and its limits run.
+    /// The handler has begun.
     pub(super) fn start(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        self.begin(now, slot);
+        self.publish(now, slot, Ended::default(), fx);
+    }
+
+    /// What a start changes, told to nobody: an attempt is counted and its limits run.
+    pub(super) fn begin(&mut self, now: Now, slot: Slot) {
         let task = self.tasks.task_mut(slot);
         let lease = task.lease;
         let (soft, hard) =
@@ -145,7 +151,6 @@ impl Machine {
             self.timers.set_mono(at, MonoTimer::TimeLimit(slot, lease));
         }
         self.set_state(slot, State::Started);
-        self.publish(now, slot, Ended::default(), fx);
     }
 
     pub(super) fn progress(&mut self, now: Now, slot: Slot, progress: Progress, fx: &mut Effects) {
