@@ -61,7 +61,7 @@ impl Machine {
         while purge.next < end && revoked < REVOKED_PER_TURN {
             let slot = purge.next;
             purge.next += 1;
-            let waits = |task: &Task| task.queue == purge.queue && task.is_waiting() && task.serial <= purge.before;
+            let waits = |task: &Task| task.queue() == purge.queue && task.is_waiting() && task.serial() <= purge.before;
             if self.tasks.try_task(slot).is_some_and(waits) {
                 self.revoke(now, slot, "purged", fx);
                 revoked += 1;

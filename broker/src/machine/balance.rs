@@ -60,21 +60,21 @@ impl Machine {
     fn unstarted(&self, now: Now, holder: SessionKey, most: usize) -> Vec<Slot> {
         let leases = self.sessions.session(holder).leases.iter().copied();
         let mut slots: Vec<Slot> = leases.filter(|slot| self.is_held_unstarted(now, *slot)).collect();
-        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(self.tasks.task(*slot).lease));
+        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(self.tasks.task(*slot).lease()));
         slots.truncate(most);
         slots
     }
 
     fn is_held_unstarted(&self, now: Now, slot: Slot) -> bool {
         let task = self.tasks.task(slot);
-        let leased_at = task.run.as_ref().and_then(|run| run.leased_at).unwrap_or(now.wall);
+        let leased_at = self.tasks.run(task).and_then(|run| run.leased_at).unwrap_or(now.wall);
         task.state == State::Leased && now.wall.abs_diff(leased_at) >= HELD_MS
     }
 
     /// Finds an idle worker for a task, and counts on it.
     fn promise(&self, slot: Slot, promised: &mut BTreeMap<SessionKey, usize>) -> bool {
         let task = self.tasks.task(slot);
-        let queue = self.queues.queue(task.queue);
+        let queue = self.queues.queue(task.queue());
         if queue.record.paused || queue.ready > 0 {
             return false;
         }

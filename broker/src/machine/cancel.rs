@@ -23,10 +23,11 @@ impl Machine {
         let ids = match target {
             CancelTarget::Ids(ids) => ids,
             CancelTarget::Root(root) => {
-                self.unended(|task| *task.id == *root || task.plan.as_ref().is_some_and(|plan| plan.root_id == root))?
+                let is_root = |task: &Task| self.tasks.with_id(task, |id| *id == *root);
+                self.unended(|task| is_root(task) || self.tasks.plan(task).is_some_and(|plan| plan.root_id == root))?
             }
             CancelTarget::Tag(tag) => {
-                self.unended(|task| task.plan.as_ref().is_some_and(|plan| plan.tags.contains(&tag)))?
+                self.unended(|task| self.tasks.plan(task).is_some_and(|plan| plan.tags.contains(&tag)))?
             }
         };
         let outcome = |id: TaskId| {
@@ -43,7 +44,7 @@ impl Machine {
     fn unended(&self, holds: impl Fn(&Task) -> bool) -> Result<Vec<TaskId>, Refusal> {
         let tasks = (0..self.tasks.slots()).filter_map(|slot| self.tasks.try_task(slot));
         let found = tasks.filter(|task| !task.state.is_terminal() && holds(task)).take(BATCH_ITEMS_MAX + 1);
-        let ids: Vec<TaskId> = found.map(|task| task.id.clone()).collect();
+        let ids: Vec<TaskId> = found.map(|task| self.tasks.id(task)).collect();
         if ids.len() > BATCH_ITEMS_MAX {
             let message = format!("more than {BATCH_ITEMS_MAX} tasks: cancel them by their ids");
             return Err(Refusal::new(Code::Overloaded, message));
@@ -86,9 +87,8 @@ impl Machine {
     }
 
     fn arm_grace(&mut self, now: Now, slot: Slot, grace_ms: u64) {
-        let task = self.tasks.task_mut(slot);
-        let timer = MonoTimer::CancelGrace(slot, task.lease);
-        let run = task.run.as_mut().expect("a leased task has a run");
+        let timer = MonoTimer::CancelGrace(slot, self.tasks.task(slot).lease());
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if let Some(at) = run.grace_at.take() {
             self.timers.clear_mono(at, timer);
         }
@@ -99,10 +99,10 @@ impl Machine {
 
     /// A forced cancel was not answered in time: the lease is revoked.
     pub(super) fn cancel_grace_timer(&mut self, now: Now, slot: Slot, lease: Lease, fx: &mut Effects) {
-        let Some(task) = self.tasks.try_task(slot).filter(|task| task.lease == lease && task.is_leased()) else {
+        let Some(task) = self.tasks.try_task(slot).filter(|task| task.lease() == lease && task.is_leased()) else {
             return;
         };
-        let reason = task.run.as_ref().and_then(|run| run.cancel.clone()).unwrap_or_default();
+        let reason = self.tasks.run(task).and_then(|run| run.cancel.clone()).unwrap_or_default();
         self.revoke(now, slot, &reason, fx);
     }
 }

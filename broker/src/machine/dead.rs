@@ -3,7 +3,7 @@
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 
 use super::command::{Dead, Effect, Now};
-use super::task::{ClosedBy, Task};
+use super::task::NewTask;
 use super::{Effects, Machine};
 use crate::record::{Slot, State, TaskKey};
 
@@ -43,31 +43,35 @@ impl Machine {
     }
 
     fn replay(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        let dead = self.tasks.task(slot);
+        let generation = self.tasks.generation(dead).saturating_add(1);
+        let mut plan = self.tasks.plan(dead).cloned();
+        if let Some(plan) = &mut plan {
+            plan.expires = None;
+        }
+        let (id, watched) = (self.tasks.id(dead), self.tasks.is_watched(dead));
         let dead = self.tasks.remove(slot);
         // The name is in use before it is given back.
         self.names.take_again(dead.name);
         self.uncount(&dead);
         self.latest_serial += 1;
-        let generation = dead.generation.saturating_add(1);
-        let mut plan = dead.plan;
-        if let Some(plan) = &mut plan {
-            plan.expires = None;
-        }
-        let task = Task {
+        let task = NewTask {
+            id,
             serial: self.latest_serial,
-            lease: 0,
             due: now.wall,
             submitted_at: now.wall,
             generation,
-            version: 1,
+            name: dead.name,
+            queue: dead.queue(),
+            payload_bytes: dead.payload_bytes(),
+            priority: dead.priority,
             state: State::Queued,
-            closed_by: ClosedBy::Nobody,
-            plan: plan.filter(|plan| **plan != self.usual_plan),
-            run: None,
-            ..dead
+            watched,
+            plan: plan.filter(|plan| *plan != self.usual_plan).map(Box::new),
         };
-        let key = TaskKey { slot: self.tasks.insert(task), serial: self.latest_serial };
-        assert_eq!(key.slot, slot, "the slot that became free last is used first");
+        // The new record of the slot hides the old ones.
+        self.tasks.put(slot, task);
+        let key = TaskKey { slot, serial: self.latest_serial };
         fx.push(Effect::Replay { key, generation, at: now.wall });
         self.enter(slot);
         self.note_submitted(slot);

@@ -95,8 +95,9 @@ impl Machine {
     /// What a worker is told of a task that it holds.
     pub(super) fn delivery(&self, slot: Slot) -> Delivery {
         let task = self.tasks.task(slot);
-        let deliveries = task.run.as_ref().map_or(0, |run| run.deliveries);
-        Delivery { slot, lease: task.lease, attempt: task.attempts().saturating_add(1), deliveries, submitted: None }
+        let deliveries = self.tasks.run(task).map_or(0, |run| run.deliveries);
+        let attempt = self.tasks.attempts(task).saturating_add(1);
+        Delivery { slot, lease: task.lease(), attempt, deliveries, submitted: None }
     }
 }
 

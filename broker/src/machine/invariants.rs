@@ -13,8 +13,8 @@ impl Machine {
         let mut counts = vec![[0_u64; 5]; self.queues.len()];
         for slot in 0..self.tasks.slots() {
             let Some(task) = self.tasks.try_task(slot) else { continue };
-            assert_eq!(self.tasks.find(&task.id), Some(slot), "every task is found by its id");
-            let count = &mut counts[task.queue as usize];
+            assert_eq!(self.tasks.find(&self.tasks.id(task)), Some(slot), "every task is found by its id");
+            let count = &mut counts[task.queue() as usize];
             match task.state {
                 State::Queued => count[0] += 1,
                 State::Scheduled | State::Retry => count[1] += 1,
@@ -23,16 +23,16 @@ impl Machine {
                 State::Success | State::Revoked => {}
             }
             if !task.state.is_terminal() {
-                count[4] += u64::from(task.payload_bytes);
+                count[4] += task.payload_bytes();
             }
-            let run = task.run.as_deref();
+            let run = self.tasks.run(task);
             assert_eq!(task.is_leased(), run.is_some_and(|run| run.holder.is_some()), "a lease has a holder");
             if let Some((run, holder)) = run.and_then(|run| Some((run, run.holder?))) {
                 leased += 1;
                 assert_eq!(self.sessions.session(holder).leases[run.place], slot, "the holder knows its lease");
             }
-            assert!(!task.state.is_terminal() || task.run.is_none(), "an ended task runs no more");
-            assert!(task.lease <= self.latest_lease && task.serial <= self.latest_serial);
+            assert!(!task.state.is_terminal() || run.is_none(), "an ended task runs no more");
+            assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
         }
         let held: usize = self.sessions.all.values().map(|session| session.leases.len()).sum();
         assert_eq!(leased, held, "every lease is some task's");

@@ -1,6 +1,7 @@
 //! What happens to a task because its time has come: eta, expiry, time limits, the end of its record.
 
 use super::command::{Now, SignalKind};
+use super::task::Extra;
 use super::timers::{Kind, MonoTimer, WallTimer};
 use super::{Effects, Machine};
 use crate::record::{Lease, Slot, State};
@@ -25,16 +26,16 @@ impl Machine {
     /// Whether a timer still means what it meant when it was set.
     fn timer_holds(&self, timer: &WallTimer) -> bool {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
-        timer.is_for(task.serial)
+        timer.is_for(task.serial())
             && match timer.kind() {
-                Kind::Due => matches!(task.state, State::Scheduled | State::Retry) && task.due == timer.at,
+                Kind::Due => matches!(task.state, State::Scheduled | State::Retry) && task.due() == timer.at,
                 // What has started once did not expire.
                 Kind::Expires => {
                     (task.is_waiting() || task.state == State::Leased)
-                        && task.attempts() == 0
-                        && task.plan.as_ref().is_some_and(|plan| plan.expires == Some(timer.at))
+                        && self.tasks.attempts(task) == 0
+                        && self.tasks.plan(task).is_some_and(|plan| plan.expires == Some(timer.at))
                 }
-                Kind::Forget => task.state.is_terminal() && task.due == timer.at,
+                Kind::Forget => task.state.is_terminal() && task.due() == timer.at,
             }
     }
 
@@ -45,7 +46,7 @@ impl Machine {
     }
 
     pub(super) fn set_expiry_timer(&mut self, slot: Slot) {
-        let expires = self.tasks.task(slot).plan.as_ref().and_then(|plan| plan.expires);
+        let expires = self.tasks.plan(self.tasks.task(slot)).and_then(|plan| plan.expires);
         if let Some(at) = expires {
             self.timers.set_wall(at, self.tasks.key(slot), Kind::Expires);
         }
@@ -54,8 +55,8 @@ impl Machine {
     /// Its expiry is over, and it has never started.
     pub(super) fn is_expired(&self, now: Now, slot: Slot) -> bool {
         let task = self.tasks.task(slot);
-        let expires = task.plan.as_ref().and_then(|plan| plan.expires);
-        task.attempts() == 0 && expires.is_some_and(|at| at <= now.wall)
+        let expires = self.tasks.plan(task).and_then(|plan| plan.expires);
+        self.tasks.attempts(task) == 0 && expires.is_some_and(|at| at <= now.wall)
     }
 
     pub(super) fn soft_limit_timer(&mut self, slot: Slot, lease: Lease, fx: &mut Effects) {
@@ -71,14 +72,13 @@ impl Machine {
     }
 
     fn runs_under(&self, slot: Slot, lease: Lease) -> bool {
-        self.tasks.try_task(slot).is_some_and(|task| task.state == State::Started && task.lease == lease)
+        self.tasks.try_task(slot).is_some_and(|task| task.state == State::Started && task.lease() == lease)
     }
 
     /// After a restart the limits of a running task go on from its start, by the wall clock as the best there is.
     pub(super) fn resume_limits(&mut self, now: Now, slot: Slot) {
-        let task = self.tasks.task_mut(slot);
-        let lease = task.lease;
-        let (Some(plan), Some(run)) = (&task.plan, &mut task.run) else { return };
+        let lease = self.tasks.task(slot).lease();
+        let Extra { plan: Some(plan), run: Some(run), .. } = self.tasks.extra_mut(slot) else { return };
         let Some(started_at) = run.started_at else { return };
         let ran_ms = now.wall.saturating_sub(started_at).max(0) as u64;
         let at = |span_ms: u64| now.mono.saturating_add(span_ms.saturating_sub(ran_ms));

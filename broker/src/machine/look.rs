@@ -23,7 +23,7 @@ impl Machine {
     }
 
     fn view_of(&self, slot: Slot) -> View {
-        View { id: self.tasks.task(slot).id.clone(), task: Some(self.outline(slot)), with_result: false }
+        View { id: self.tasks.id(self.tasks.task(slot)), task: Some(self.outline(slot)), with_result: false }
     }
 
     fn outline(&self, slot: Slot) -> Outline {
@@ -31,10 +31,10 @@ impl Machine {
         Outline {
             slot,
             state: task.state,
-            generation: task.generation,
+            generation: self.tasks.generation(task),
             version: task.version,
             waiting_for: self.waiting_for(task),
-            forget_at: task.state.is_terminal().then_some(task.due),
+            forget_at: task.state.is_terminal().then_some(task.due()),
             records: None,
         }
     }
@@ -44,7 +44,7 @@ impl Machine {
         match task.state {
             State::Scheduled | State::Retry => WaitingFor::Time,
             State::Queued => {
-                let queue = self.queues.queue(task.queue);
+                let queue = self.queues.queue(task.queue());
                 let mut servers = queue.servers.iter().map(|key| self.sessions.session(*key));
                 if queue.record.paused {
                     WaitingFor::Queue
@@ -87,15 +87,15 @@ impl Machine {
 
     /// `queue` is the filter's, looked up; `Some(None)` is one that does not exist.
     fn matches(&self, task: &Task, filter: &Filter, queue: Option<Option<QueueKey>>) -> bool {
-        let plan = task.plan.as_deref();
-        queue.is_none_or(|queue| queue == Some(task.queue))
+        let plan = self.tasks.plan(task);
+        queue.is_none_or(|queue| queue == Some(task.queue()))
             && (filter.states.is_empty() || filter.states.contains(&task.state))
             && filter.name.as_ref().is_none_or(|name| self.names.name(task.name) == name)
             && filter.tag.as_ref().is_none_or(|tag| plan.is_some_and(|plan| plan.tags.contains(tag)))
             && filter.root.as_ref().is_none_or(|root| plan.is_some_and(|plan| plan.root_id == *root))
-            && filter.submitted_before.is_none_or(|at| task.submitted_at < at)
-            && filter.submitted_after.is_none_or(|at| task.submitted_at > at)
-            && task.id.starts_with(&*filter.id_prefix)
+            && filter.submitted_before.is_none_or(|at| task.submitted_at() < at)
+            && filter.submitted_after.is_none_or(|at| task.submitted_at() > at)
+            && (filter.id_prefix.is_empty() || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
     }
 
     /// The named queues that exist, or all of them.

@@ -9,7 +9,8 @@ use super::command::{Code, Refusal};
 use super::names::NameKey;
 use super::rate::Rate;
 use super::sessions::SessionKey;
-use super::task::{Task, Tasks};
+use super::table::Tasks;
+use super::task::Task;
 use crate::record::{QueueRecord, Slot, State};
 
 /// Queues that may exist; names are for kinds of work, not for single tasks.
@@ -122,14 +123,14 @@ impl Queue {
             self.lanes.len() - 1
         });
         let lane = &mut self.lanes[index];
-        let place = Place { slot, order: task.order as u32 };
+        let place = Place { slot, order: task.order() as u32 };
         if in_front {
             lane.places.push_front(place);
         } else {
             lane.places.push_back(place);
         }
         if in_front || lane.head.is_none() {
-            self.set_head(index, Some(task.order));
+            self.set_head(index, Some(task.order()));
         }
     }
 
@@ -151,7 +152,7 @@ impl Queue {
             while lane.places.front().is_some_and(|place| !stands(tasks, *place)) {
                 lane.places.pop_front();
             }
-            let next = lane.places.front().map(|place| tasks.task(place.slot).order);
+            let next = lane.places.front().map(|place| tasks.task(place.slot).order());
             self.set_head(head.lane, next);
             if let Some(place) = first {
                 return Some(place.slot);
@@ -162,7 +163,7 @@ impl Queue {
     /// The task that has been in line for longest.
     pub fn oldest(&self, tasks: &Tasks) -> Option<Slot> {
         let fronts = self.lanes.iter().filter_map(|lane| lane.places.iter().find(|place| stands(tasks, **place)));
-        fronts.map(|place| place.slot).min_by_key(|slot| tasks.task(*slot).order)
+        fronts.map(|place| place.slot).min_by_key(|slot| tasks.task(*slot).order())
     }
 
     /// Drops lanes that are empty, when names have come and gone by the thousand.
@@ -178,7 +179,7 @@ impl Queue {
 
 /// Whether the task that took this place is still waiting in it.
 fn stands(tasks: &Tasks, place: Place) -> bool {
-    tasks.try_task(place.slot).is_some_and(|task| task.state == State::Queued && task.order as u32 == place.order)
+    tasks.try_task(place.slot).is_some_and(|task| task.state == State::Queued && task.order() as u32 == place.order)
 }
 
 /// All queues: by number, and by name.

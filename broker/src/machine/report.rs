@@ -20,13 +20,13 @@ impl Machine {
     ) -> ReportOutcome {
         let slot = self.tasks.find(&report.id).ok_or((Code::NotFound, None))?;
         let task = self.tasks.task(slot);
-        if task.lease != report.lease || report.lease == 0 {
+        if task.lease() != report.lease || report.lease == 0 {
             return Err((Code::StaleLease, Some(task.state)));
         }
         if !task.is_leased() {
             return counted_before(task, &report.kind);
         }
-        if task.run.as_ref().and_then(|run| run.holder) != Some(session) {
+        if self.tasks.run(task).and_then(|run| run.holder) != Some(session) {
             return Err((Code::StaleLease, Some(task.state)));
         }
         match report.kind {
@@ -55,7 +55,7 @@ impl Machine {
     fn ensure_started_in_passing(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         let task = self.tasks.task(slot);
         match task.state {
-            State::Leased if task.watched => self.start(now, slot, fx),
+            State::Leased if self.tasks.is_watched(task) => self.start(now, slot, fx),
             State::Leased => self.begin(now, slot),
             _ => {}
         }
@@ -66,7 +66,7 @@ impl Machine {
         if is_planted(Bug::CutAResult) {
             result.bytes.truncate(result.bytes.len().saturating_sub(1));
         }
-        if is_planted(Bug::DeliverAfterCompletion) && self.tasks.task(slot).lease.is_multiple_of(16) {
+        if is_planted(Bug::DeliverAfterCompletion) && self.tasks.task(slot).lease().is_multiple_of(16) {
             self.requeue(now, slot, ClosedBy::Complete, fx);
             return Ok(State::Success);
         }
@@ -76,7 +76,7 @@ impl Machine {
         }
         let message =
             format!("the result has {} bytes, and {} are allowed", result.bytes.len(), self.settings.result_bytes_max);
-        let error = broker_error("result_too_large", &message, now, self.tasks.task(slot).attempts());
+        let error = broker_error("result_too_large", &message, now, self.tasks.attempts(self.tasks.task(slot)));
         self.fail(now, slot, ClosedBy::Complete, error, fx);
         Err((Code::ResultTooLarge, Some(State::Failure)))
     }
@@ -84,16 +84,16 @@ impl Machine {
     fn failed(&mut self, now: Now, slot: Slot, error: Failure, last: bool, fx: &mut Effects) {
         self.ensure_started_in_passing(now, slot, fx);
         let task = self.tasks.task(slot);
-        let policy = retry_policy(task);
-        let attempt = task.attempts();
-        if let Some(reason) = cancel_reason(task) {
+        let policy = self.retry_policy(task);
+        let attempt = self.tasks.attempts(task);
+        if let Some(reason) = self.cancel_reason(task) {
             return self.revoke_reported(now, slot, &reason, ClosedBy::Fail, fx);
         }
         let error = error.into_error(now.wall, attempt);
         if last || attempt >= policy.attempts_max {
             return self.fail(now, slot, ClosedBy::Fail, error, fx);
         }
-        let delay_ms = delay_ms(&policy, attempt, self.settings.seed ^ task.serial);
+        let delay_ms = delay_ms(&policy, attempt, self.settings.seed ^ task.serial());
         self.retry(now, slot, now.wall.saturating_add_unsigned(delay_ms), error, fx);
     }
 
@@ -102,10 +102,10 @@ impl Machine {
         let Some(after_ms) = after_ms else { return self.failed(now, slot, error, false, fx) };
         self.ensure_started_in_passing(now, slot, fx);
         let task = self.tasks.task(slot);
-        if cancel_reason(task).is_some() || task.attempts() >= retry_policy(task).attempts_max {
+        if self.cancel_reason(task).is_some() || self.tasks.attempts(task) >= self.retry_policy(task).attempts_max {
             return self.failed(now, slot, error, true, fx);
         }
-        let error = error.into_error(now.wall, task.attempts());
+        let error = error.into_error(now.wall, self.tasks.attempts(task));
         self.retry(now, slot, now.wall.saturating_add_unsigned(after_ms), error, fx);
     }
 
@@ -119,12 +119,11 @@ impl Machine {
 
     /// Handed back: again in front, and no attempt is counted.
     pub(super) fn release(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
-        if let Some(reason) = cancel_reason(self.tasks.task(slot)) {
+        if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_reported(now, slot, &reason, ClosedBy::Release, fx);
         }
-        let task = self.tasks.task_mut(slot);
-        let started = task.state == State::Started;
-        let run = task.run.as_mut().expect("a leased task has a run");
+        let started = self.tasks.task(slot).state == State::Started;
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if started {
             run.attempts = run.attempts.saturating_sub(1);
         }
@@ -133,6 +132,14 @@ impl Machine {
             // The start no longer counts, and the expiry may have passed since.
             self.set_expiry_timer(slot);
         }
+    }
+
+    fn retry_policy(&self, task: &Task) -> RetryPolicy {
+        self.tasks.plan(task).map_or_else(RetryPolicy::default, |plan| plan.retry)
+    }
+
+    fn cancel_reason(&self, task: &Task) -> Option<Box<str>> {
+        self.tasks.run(task).and_then(|run| run.cancel.clone())
     }
 }
 
@@ -147,12 +154,4 @@ fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
         ReportKind::Release => task.closed_by == ClosedBy::Release,
     };
     if counted { Ok(task.state) } else { Err((Code::StaleLease, Some(task.state))) }
-}
-
-fn retry_policy(task: &Task) -> RetryPolicy {
-    task.plan.as_ref().map_or_else(RetryPolicy::default, |plan| plan.retry)
-}
-
-fn cancel_reason(task: &Task) -> Option<Box<str>> {
-    task.run.as_ref().and_then(|run| run.cancel.clone())
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use super::command::{Effect, Now};
 use super::task::{ClosedBy, Run};
 use super::timers::Kind;
-use super::transitions::kept_plan;
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey};
@@ -49,11 +48,11 @@ impl Machine {
     fn restore_submitted(&mut self, now: Now, submitted: Submitted) {
         let TaskKey { slot, serial } = submitted.key;
         self.latest_serial = self.latest_serial.max(serial);
-        if self.tasks.try_task(slot).is_some_and(|task| task.serial >= serial) {
+        if self.tasks.try_task(slot).is_some_and(|task| task.serial() >= serial) {
             return;
         }
         if let Some(other) = self.tasks.find(&submitted.id) {
-            if self.tasks.task(other).serial > serial {
+            if self.tasks.task(other).serial() > serial {
                 self.restoring.dropped.push(slot);
                 return;
             }
@@ -68,7 +67,7 @@ impl Machine {
         let queue = self.queues.find_or_create(&submitted.queue);
         let name = self.names.take(&submitted.name);
         let task = self.task_of(&submitted, queue, name, now.wall);
-        self.tasks.restore(slot, task);
+        self.tasks.put(slot, task);
         if let Some(changed) = self.restoring.early.remove(&slot) {
             self.restore_changed(changed);
         }
@@ -81,7 +80,7 @@ impl Machine {
     }
 
     fn restore_forgotten(&mut self, key: TaskKey) {
-        if self.tasks.try_task(key.slot).is_some_and(|task| task.serial <= key.serial) {
+        if self.tasks.try_task(key.slot).is_some_and(|task| task.serial() <= key.serial) {
             self.unrestore(key.slot);
         }
         self.restoring.early.remove(&key.slot);
@@ -91,8 +90,8 @@ impl Machine {
         let TaskKey { slot, serial } = changed.key;
         self.latest_lease = self.latest_lease.max(changed.lease);
         match self.tasks.try_task(slot) {
-            Some(task) if task.serial > serial => {}
-            Some(task) if task.serial == serial => {
+            Some(task) if task.serial() > serial => {}
+            Some(task) if task.serial() == serial => {
                 if changed.version > task.version {
                     self.apply_changed(slot, *changed);
                 }
@@ -109,20 +108,20 @@ impl Machine {
 
     fn apply_changed(&mut self, slot: Slot, changed: Changed) {
         let default_ttl_ms = self.settings.result_ttl_ms;
+        let ttl_ms = self.tasks.plan(self.tasks.task(slot)).map_or(default_ttl_ms, |plan| plan.result_ttl_ms);
         let task = self.tasks.task_mut(slot);
         task.state = changed.state;
         task.version = changed.version;
-        task.lease = changed.lease;
+        task.set_lease(changed.lease);
         task.closed_by = closed_by(&changed);
         if let Some(due) = changed.due {
-            task.due = due;
+            task.set_due(due);
         }
         self.restoring.holders.remove(&slot);
         if changed.state.is_terminal() {
-            let ttl_ms = task.plan.as_ref().map_or(default_ttl_ms, |plan| plan.result_ttl_ms);
             let ttl_ms = if ttl_ms == 0 { default_ttl_ms.max(1) } else { ttl_ms };
-            task.due = changed.at.saturating_add_unsigned(ttl_ms);
-            task.run = None;
+            task.set_due(changed.at.saturating_add_unsigned(ttl_ms));
+            self.strip(slot);
             return;
         }
         match changed.session {
@@ -133,7 +132,7 @@ impl Machine {
             None if task.is_leased() => task.state = State::Queued,
             None => {}
         }
-        task.run = Some(Box::new(Run {
+        self.tasks.extra_mut(slot).run = Some(Box::new(Run {
             worker: changed.worker,
             attempts: if is_planted(Bug::LoseTheRetryCount) { 0 } else { changed.attempts },
             deliveries: changed.deliveries,
@@ -157,7 +156,6 @@ impl Machine {
                 fx.push(Effect::Drop(slot));
             }
         }
-        self.tasks.collect_free_slots();
         let mut in_line: Vec<(u64, Slot)> = Vec::new();
         for slot in 0..self.tasks.slots() {
             if self.tasks.try_task(slot).is_some() {
@@ -165,7 +163,7 @@ impl Machine {
                 self.set_restored_timers(slot);
                 let task = self.tasks.task(slot);
                 if task.state == State::Queued || task.is_leased() {
-                    in_line.push((task.serial, slot));
+                    in_line.push((task.serial(), slot));
                 }
             }
         }
@@ -185,11 +183,10 @@ impl Machine {
 
     fn set_restored_timers(&mut self, slot: Slot) {
         let key = self.tasks.key(slot);
-        let task = self.tasks.task_mut(slot);
-        let expires = task.plan.as_ref().and_then(|plan| plan.expires);
-        let (state, due) = (task.state, task.due);
+        let task = self.tasks.task(slot);
+        let expires = self.tasks.plan(task).and_then(|plan| plan.expires);
+        let (state, due) = (task.state, task.due());
         if state.is_terminal() {
-            task.plan = task.plan.take().and_then(|plan| kept_plan(state, plan));
             self.timers.set_wall(due, key, Kind::Forget);
             return;
         }
@@ -207,15 +204,15 @@ impl Machine {
         if !task.is_leased() {
             return;
         }
-        let bytes = u64::from(task.payload_bytes);
-        let worker = task.run.as_ref().map_or("".into(), |run| run.worker.clone());
+        let bytes = task.payload_bytes();
+        let worker = self.tasks.run(task).map_or("".into(), |run| run.worker.clone());
         let holder = self.sessions.find_or_restore(id, &worker, now);
         self.arm_session(holder);
         let session = self.sessions.session_mut(holder);
         let place = session.leases.len();
         session.leases.push(slot);
         session.leased_bytes += bytes;
-        let run = self.tasks.task_mut(slot).run.as_mut().expect("a leased task has a run");
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         run.holder = Some(holder);
         run.place = place;
         self.resume_limits(now, slot);

@@ -158,7 +158,7 @@ impl Machine {
         self.arm_session(key);
         self.note_hunger(key);
         let session = self.sessions.session(key);
-        let leases: Vec<Lease> = session.leases.iter().map(|slot| self.tasks.task(*slot).lease).collect();
+        let leases: Vec<Lease> = session.leases.iter().map(|slot| self.tasks.task(*slot).lease()).collect();
         let welcome =
             Message::Welcome { request, session_id: session.id, resumed: found.is_some(), leases, wall: now.wall };
         fx.send(connection, welcome);
@@ -181,7 +181,7 @@ impl Machine {
     /// A cancel that came while the connection was lost, or was lost with it.
     fn signal_again(&self, key: SessionKey, fx: &mut Effects) {
         for slot in &self.sessions.session(key).leases {
-            let run = self.tasks.task(*slot).run.as_ref().expect("a leased task has a run");
+            let run = self.tasks.run(self.tasks.task(*slot)).expect("a leased task has a run");
             if let Some(reason) = &run.cancel {
                 let kind = if run.grace_at.is_some() { SignalKind::Force } else { SignalKind::Cooperative };
                 self.signal(*slot, kind, reason, fx);
@@ -284,7 +284,7 @@ impl Machine {
 
     fn last_ordered_lease(&self, key: SessionKey) -> Option<Slot> {
         let leases = &self.sessions.session(key).leases;
-        leases.iter().copied().max_by_key(|slot| self.tasks.task(*slot).order)
+        leases.iter().copied().max_by_key(|slot| self.tasks.task(*slot).order())
     }
 
     fn remove_session(&mut self, key: SessionKey) {
@@ -355,9 +355,9 @@ impl Machine {
     /// Tells the holder of a lease something about it.
     pub(super) fn signal(&self, slot: Slot, kind: SignalKind, reason: &str, fx: &mut Effects) {
         let task = self.tasks.task(slot);
-        let holder = task.run.as_ref().and_then(|run| run.holder);
+        let holder = self.tasks.run(task).and_then(|run| run.holder);
         if let Some(connection) = holder.and_then(|key| self.sessions.session(key).connection) {
-            let leases = vec![task.lease];
+            let leases = vec![task.lease()];
             fx.send(connection, Message::Signal { leases, kind, reason: reason.into() });
         }
     }

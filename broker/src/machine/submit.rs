@@ -4,7 +4,7 @@ use celeriac_proto::limits::SPAN_MS_MAX;
 
 use super::command::{Code, Effect, Now, OnConflict, Refusal, SignalKind, Submission, SubmitOutcome};
 use super::queue::QueueKey;
-use super::task::{ClosedBy, MAX_DELIVERIES, Plan, Task};
+use super::task::{MAX_DELIVERIES, NewTask, Plan};
 use super::timers::Kind;
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
@@ -18,7 +18,8 @@ impl Machine {
         // What is there already needs no room: a producer that asks again is answered even when the broker is full.
         let present = self.tasks.find(&submission.id);
         if let Some(slot) = present {
-            let Task { generation, state, .. } = *self.tasks.task(slot);
+            let task = self.tasks.task(slot);
+            let (generation, state) = (self.tasks.generation(task), task.state);
             match submission.on_conflict {
                 OnConflict::Reject => return refused(Code::TaskExists, "a task of this id exists", 0),
                 OnConflict::RunAgainIfFinished if !state.is_terminal() && !is_planted(Bug::RunAConflictTwice) => {
@@ -32,12 +33,12 @@ impl Machine {
             Err(refusal) => return SubmitOutcome::Refused(refusal),
         };
         let Some(slot) = present else {
-            let state = self.create(now, submission, queue, 1, fx);
+            let state = self.create(now, self.tasks.next_slot(), submission, queue, 1, fx);
             return SubmitOutcome::Created { state };
         };
-        let generation = self.tasks.task(slot).generation.saturating_add(1);
+        let generation = self.tasks.generation(self.tasks.task(slot)).saturating_add(1);
         self.make_way(now, slot, fx);
-        let state = self.create(now, submission, queue, generation, fx);
+        let state = self.create(now, slot, submission, queue, generation, fx);
         SubmitOutcome::NewGeneration { generation, state }
     }
 
@@ -68,7 +69,7 @@ impl Machine {
         if !self.tasks.task(slot).state.is_terminal() {
             self.revoke(now, slot, "replaced", fx);
         }
-        // With a TTL of 0 the revoked task is gone already. The new record of the slot hides the old ones.
+        // With a TTL of 0 the revoked task is gone already. The new record of the slot, which comes next, hides the old ones.
         if self.tasks.try_task(slot).is_some() {
             let task = self.tasks.remove(slot);
             self.uncount(&task);
@@ -78,18 +79,19 @@ impl Machine {
     fn create(
         &mut self,
         now: Now,
+        slot: Slot,
         submission: Submission,
         queue: QueueKey,
         generation: u32,
         fx: &mut Effects,
     ) -> State {
         self.latest_serial += 1;
-        let key = TaskKey { slot: self.tasks.next_slot(), serial: self.latest_serial };
+        let key = TaskKey { slot, serial: self.latest_serial };
         let submitted = self.complete_submission(now, key, submission, queue, generation);
         let name = self.names.take(&submitted.name);
         let task = self.task_of(&submitted, queue, name, now.wall);
-        let (state, due, expires) = (task.state, task.due, submitted.expires);
-        let slot = self.tasks.insert(task);
+        let (state, expires) = (task.state, submitted.expires);
+        self.tasks.put(slot, task);
         fx.push(Effect::Store(Record::Submitted(Box::new(submitted))));
         self.enter(slot);
         self.note_submitted(slot);
@@ -97,7 +99,7 @@ impl Machine {
             self.timers.set_wall(at, key, Kind::Expires);
         }
         match state {
-            State::Scheduled => self.timers.set_wall(due, key, Kind::Due),
+            State::Scheduled => self.timers.set_wall(self.tasks.task(slot).due(), key, Kind::Due),
             _ => self.line_up(slot, false),
         }
         self.notify(slot, fx);
@@ -106,7 +108,7 @@ impl Machine {
 
     pub(super) fn note_submitted(&mut self, slot: Slot) {
         let second = self.queues.second;
-        let queue = self.queues.queue_mut(self.tasks.task(slot).queue);
+        let queue = self.queues.queue_mut(self.tasks.task(slot).queue());
         queue.submitted_total += 1;
         queue.submitted_rate.note(second);
     }
@@ -114,7 +116,7 @@ impl Machine {
     /// Counts a task that came into the table.
     pub(super) fn enter(&mut self, slot: Slot) {
         let task = self.tasks.task(slot);
-        let (key, state, bytes) = (task.queue, task.state, u64::from(task.payload_bytes));
+        let (key, state, bytes) = (task.queue(), task.state, task.payload_bytes());
         let queue = self.queues.queue_mut(key);
         if let Some(count) = queue.counter(state) {
             *count += 1;
@@ -165,27 +167,22 @@ impl Machine {
     }
 
     /// The table's entry for a task as it was submitted; a restart makes the same.
-    pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32, now: Timestamp) -> Task {
+    pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32, now: Timestamp) -> NewTask {
         let plan = Plan::of(submitted);
         let scheduled = submitted.eta.is_some_and(|eta| eta > now) && !is_planted(Bug::StartBeforeTheEta);
-        Task {
+        NewTask {
             id: submitted.id.clone(),
             serial: submitted.key.serial,
-            order: 0,
-            lease: 0,
             due: submitted.eta.unwrap_or(submitted.submitted_at),
             submitted_at: submitted.submitted_at,
             generation: submitted.generation,
-            version: 1,
             name,
             queue,
-            payload_bytes: submitted.payload.len() as u32,
+            payload_bytes: submitted.payload.len() as u64,
             priority: submitted.priority,
             state: if scheduled { State::Scheduled } else { State::Queued },
-            closed_by: ClosedBy::Nobody,
             watched: self.is_watched(&submitted.id),
             plan: (plan != self.usual_plan).then(|| Box::new(plan)),
-            run: None,
         }
     }
 }

@@ -1,47 +1,108 @@
-//! What the machine keeps of each task, and the table of all of them.
+//! What the machine keeps of each task.
 //!
-//! There may be ten million: an entry holds what decisions need, and the records in the store hold the rest.
-//! What only some tasks have, or only while they run, is boxed.
-
-use std::hash::BuildHasher;
+//! There may be ten million: an entry is one line of the processor's cache and holds what decisions need, and the records in
+//! the store hold the rest. What only some tasks have, or only while they run, stands apart. The table of all of them is
+//! `table.rs`.
 
 use celeriac_proto::TaskId;
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 
 use super::command::Monotonic;
+use super::id::PackedId;
 use super::names::NameKey;
 use super::queue::QueueKey;
 use super::sessions::SessionKey;
-use crate::record::{Lease, Progress, RetryPolicy, Slot, State, Submitted, TaskError, TaskKey, Timestamp};
+use crate::record::{Lease, Progress, RetryPolicy, State, Submitted, TaskError, Timestamp};
 
-/// One task of the table.
+/// One task of the table. What it has beyond this is asked of the table.
 #[derive(Debug)]
 pub(super) struct Task {
+    pub id: PackedId,
+    /// Where the table keeps what only some tasks have.
+    pub extra: Option<ExtraKey>,
+    pub version: u32,
+    pub name: NameKey,
+    pub state: State,
+    /// How the lease named below ended, so that a report that is sent again can be told from a stale one.
+    pub closed_by: ClosedBy,
+    pub priority: u8,
+    serial: Narrow<7>,
+    lease: Narrow<7>,
+    /// By the state: a time or a place in line, see `due` and `order`.
+    turn: Narrow<6>,
+    submitted_at: Narrow<6>,
+    queue: Narrow<3>,
+    /// From `LARGE` on it counts KiB.
+    payload: Narrow<3>,
+}
+
+/// Payloads of so many bytes are counted in KiB, rounded up: no other task is to pay for them.
+const LARGE: u64 = 1 << 23;
+
+/// Where the table keeps an [`Extra`]; one more than its number there.
+pub(super) type ExtraKey = std::num::NonZeroU32;
+
+/// A number in as many bytes as it needs. A larger one becomes the largest.
+#[derive(Debug, Clone, Copy)]
+struct Narrow<const BYTES: usize>([u8; BYTES]);
+
+impl<const BYTES: usize> Narrow<BYTES> {
+    fn new(number: u64) -> Self {
+        let number = number.min((1 << (8 * BYTES)) - 1);
+        Self(std::array::from_fn(|at| (number >> (8 * at)) as u8))
+    }
+
+    fn get(self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[..BYTES].copy_from_slice(&self.0);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// A task as it comes into the table.
+#[derive(Debug)]
+pub(super) struct NewTask {
     pub id: TaskId,
     pub serial: u64,
-    /// The place in line: smaller is served first within a priority.
-    pub order: u64,
-    /// The current lease, or the last one; 0 before the first.
-    pub lease: Lease,
-    /// SCHEDULED, RETRY: when it is due. Ended: when it is forgotten.
+    /// Of a SCHEDULED task.
     pub due: Timestamp,
     pub submitted_at: Timestamp,
     pub generation: u32,
-    pub version: u32,
     pub name: NameKey,
     pub queue: QueueKey,
-    pub payload_bytes: u32,
+    pub payload_bytes: u64,
     pub priority: u8,
     pub state: State,
-    /// How the lease named above ended, so that a report that is sent again can be told from a stale one.
-    pub closed_by: ClosedBy,
     /// Somebody waits for this id or watches it.
     pub watched: bool,
-    /// What the producer asked for beyond the defaults; none once the task has ended.
+    /// What the producer asked for beyond the defaults.
+    pub plan: Option<Box<Plan>>,
+}
+
+/// What only some tasks have.
+#[derive(Debug)]
+pub(super) struct Extra {
+    /// What the producer asked for beyond the defaults; mostly none once the task has ended.
     pub plan: Option<Box<Plan>>,
     /// From the first delivery until the end.
     pub run: Option<Box<Run>>,
+    /// An id that cannot be packed.
+    pub long_id: Option<Box<str>>,
+    pub generation: u32,
+    /// Somebody waits for this id or watches it.
+    pub watched: bool,
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self { plan: None, run: None, long_id: None, generation: 1, watched: false }
+    }
+}
+
+impl Extra {
+    /// Whether a task needs none.
+    pub fn is_bare(&self) -> bool {
+        self.plan.is_none() && self.run.is_none() && self.long_id.is_none() && self.generation == 1 && !self.watched
+    }
 }
 
 /// Which report ended a lease.
@@ -127,6 +188,28 @@ pub(super) struct Run {
 }
 
 impl Task {
+    pub fn new(task: &NewTask) -> Self {
+        let turn = if task.state == State::Scheduled { task.due } else { 0 };
+        Self {
+            id: PackedId::of(&task.id),
+            extra: None,
+            version: 1,
+            name: task.name,
+            state: task.state,
+            closed_by: ClosedBy::Nobody,
+            priority: task.priority,
+            serial: Narrow::new(task.serial),
+            lease: Narrow::new(0),
+            turn: narrow_time(turn),
+            submitted_at: narrow_time(task.submitted_at),
+            queue: Narrow::new(u64::from(task.queue)),
+            payload: Narrow::new(match task.payload_bytes {
+                bytes @ ..LARGE => bytes,
+                bytes => LARGE + bytes.div_ceil(1024),
+            }),
+        }
+    }
+
     /// Waiting for a time or a worker.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Scheduled | State::Queued | State::Retry)
@@ -137,111 +220,76 @@ impl Task {
         matches!(self.state, State::Leased | State::Started)
     }
 
-    pub fn attempts(&self) -> u32 {
-        self.run.as_ref().map_or(0, |run| run.attempts)
+    pub fn serial(&self) -> u64 {
+        self.serial.get()
+    }
+
+    /// The current lease, or the last one; 0 before the first.
+    pub fn lease(&self) -> Lease {
+        self.lease.get()
+    }
+
+    pub fn set_lease(&mut self, lease: Lease) {
+        self.lease = Narrow::new(lease);
+    }
+
+    /// SCHEDULED, RETRY: when it is due. Ended: when it is forgotten. In other states it means nothing.
+    pub fn due(&self) -> Timestamp {
+        self.turn.get() as Timestamp
+    }
+
+    /// To be followed by the state that it is for.
+    pub fn set_due(&mut self, due: Timestamp) {
+        self.turn = narrow_time(due);
+    }
+
+    /// QUEUED, LEASED, STARTED: the place in line; smaller is served first within a priority. In other states it means
+    /// nothing.
+    pub fn order(&self) -> u64 {
+        self.turn.get()
+    }
+
+    pub fn set_order(&mut self, order: u64) {
+        self.turn = Narrow::new(order);
+    }
+
+    pub fn submitted_at(&self) -> Timestamp {
+        self.submitted_at.get() as Timestamp
+    }
+
+    pub fn queue(&self) -> QueueKey {
+        self.queue.get() as QueueKey
+    }
+
+    pub fn payload_bytes(&self) -> u64 {
+        match self.payload.get() {
+            bytes @ ..LARGE => bytes,
+            large => (large - LARGE) * 1024,
+        }
     }
 }
 
-/// All tasks: by slot, and by id.
-#[derive(Debug)]
-pub(super) struct Tasks {
-    slots: Vec<Option<Task>>,
-    free: Vec<Slot>,
-    by_id: HashTable<Slot>,
-    /// Seeded, so that nobody outside can make ids collide.
-    hasher: FixedState,
+/// Times before 1970 are as good as 1970, and those after the year 10,000 never come.
+fn narrow_time(at: Timestamp) -> Narrow<6> {
+    Narrow::new(at.max(0) as u64)
 }
 
-impl Tasks {
-    pub fn new(seed: u64) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), by_id: HashTable::new(), hasher: FixedState::with_seed(seed) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_takes_64_bytes_and_its_extra_40() {
+        assert_eq!(size_of::<Option<Task>>(), 64);
+        assert_eq!(size_of::<Option<Extra>>(), 40);
     }
 
-    pub fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// One past the highest slot in use.
-    pub fn slots(&self) -> Slot {
-        self.slots.len() as Slot
-    }
-
-    pub fn find(&self, id: &str) -> Option<Slot> {
-        let hash = self.hasher.hash_one(id);
-        self.by_id.find(hash, |slot| self.holds(*slot, id)).copied()
-    }
-
-    fn holds(&self, slot: Slot, id: &str) -> bool {
-        self.slots[slot as usize].as_ref().is_some_and(|task| *task.id == *id)
-    }
-
-    pub fn try_task(&self, slot: Slot) -> Option<&Task> {
-        self.slots.get(slot as usize)?.as_ref()
-    }
-
-    /// The task of a slot that is known to be taken.
-    pub fn task(&self, slot: Slot) -> &Task {
-        self.slots[slot as usize].as_ref().expect("slots are named only by what is removed with their task")
-    }
-
-    pub fn task_mut(&mut self, slot: Slot) -> &mut Task {
-        self.slots[slot as usize].as_mut().expect("slots are named only by what is removed with their task")
-    }
-
-    pub fn key(&self, slot: Slot) -> TaskKey {
-        TaskKey { slot, serial: self.task(slot).serial }
-    }
-
-    /// The slot that the next task gets.
-    pub fn next_slot(&self) -> Slot {
-        self.free.last().copied().unwrap_or(self.slots.len() as Slot)
-    }
-
-    /// Puts a task where `next_slot` said.
-    pub fn insert(&mut self, task: Task) -> Slot {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            (self.slots.len() - 1) as Slot
-        });
-        self.place(slot, task);
-        slot
-    }
-
-    /// Puts a task into a slot of its own choice, as a restart does. The slot must be empty.
-    pub fn restore(&mut self, slot: Slot, task: Task) {
-        if self.slots.len() <= slot as usize {
-            self.slots.resize_with(slot as usize + 1, || None);
+    #[test]
+    fn a_number_comes_out_as_it_went_in_and_a_large_one_as_the_largest() {
+        for number in [0, 1, 0x1234_5678, (1 << 48) - 1] {
+            assert_eq!(Narrow::<6>::new(number).get(), number);
         }
-        self.place(slot, task);
-    }
-
-    fn place(&mut self, slot: Slot, task: Task) {
-        let hash = self.hasher.hash_one(&*task.id);
-        debug_assert!(self.find(&task.id).is_none(), "one id, one task");
-        assert!(self.slots[slot as usize].is_none(), "slot {slot} is taken");
-        self.slots[slot as usize] = Some(task);
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.by_id.insert_unique(hash, slot, |slot| {
-            let task = slots[*slot as usize].as_ref().expect("every slot in the index is taken");
-            hasher.hash_one(&*task.id)
-        });
-    }
-
-    pub fn remove(&mut self, slot: Slot) -> Task {
-        let task = self.slots[slot as usize].take().expect("only a task that is there is removed");
-        let hash = self.hasher.hash_one(&*task.id);
-        match self.by_id.find_entry(hash, |other| *other == slot) {
-            Ok(entry) => {
-                entry.remove();
-            }
-            Err(_) => unreachable!("every task is in the index"),
-        }
-        self.free.push(slot);
-        task
-    }
-
-    /// After a restart: every slot that no record filled may be used, the lowest first.
-    pub fn collect_free_slots(&mut self) {
-        self.free = (0..self.slots()).rev().filter(|slot| self.slots[*slot as usize].is_none()).collect();
+        assert_eq!(Narrow::<6>::new(1 << 48).get(), (1 << 48) - 1);
+        assert_eq!(Narrow::<7>::new(u64::MAX).get(), (1 << 56) - 1);
     }
 }

@@ -4,7 +4,7 @@
 use super::command::{Now, SignalKind};
 use super::queue::QueueKey;
 use super::sessions::SessionKey;
-use super::task::{ClosedBy, Plan, Run, Task};
+use super::task::{ClosedBy, Extra, Plan, Task};
 use super::timers::{Kind, MonoTimer};
 use super::{Effects, Machine};
 use crate::machine::command::Effect;
@@ -18,7 +18,7 @@ impl Machine {
     /// Moves a task between the counters of its queue.
     fn set_state(&mut self, slot: Slot, state: State) {
         let task = self.tasks.task_mut(slot);
-        let (was, key, bytes) = (task.state, task.queue, u64::from(task.payload_bytes));
+        let (was, key, bytes) = (task.state, task.queue(), task.payload_bytes());
         assert!(!was.is_terminal(), "an ended task never changes");
         task.state = state;
         task.version = task.version.saturating_add(1);
@@ -44,19 +44,20 @@ impl Machine {
     fn publish(&mut self, now: Now, slot: Slot, ended: Ended, fx: &mut Effects) {
         let key = self.tasks.key(slot);
         let task = self.tasks.task(slot);
-        let holder = task.run.as_ref().and_then(|run| run.holder);
+        let run = self.tasks.run(task);
+        let holder = run.and_then(|run| run.holder);
         let mut changed = Changed {
             key,
             state: task.state,
             version: task.version,
             at: now.wall,
             actor: self.actor.clone(),
-            lease: task.lease,
+            lease: task.lease(),
             session: holder.map(|holder| self.sessions.session(holder).id),
             worker: "".into(),
             attempts: 0,
             deliveries: 0,
-            due: matches!(task.state, State::Scheduled | State::Retry).then_some(task.due),
+            due: matches!(task.state, State::Scheduled | State::Retry).then_some(task.due()),
             leased_at: None,
             started_at: None,
             progress: None,
@@ -65,7 +66,7 @@ impl Machine {
             revoked_reason: ended.revoked_reason,
             cancel_requested: false,
         };
-        if let Some(run) = &task.run {
+        if let Some(run) = run {
             changed.worker.clone_from(&run.worker);
             changed.attempts = run.attempts;
             changed.deliveries = run.deliveries;
@@ -96,22 +97,23 @@ impl Machine {
             self.take_place(slot);
         }
         let task = self.tasks.task(slot);
-        self.queues.queue_mut(task.queue).push(slot, task, in_front);
+        self.queues.queue_mut(task.queue()).push(slot, task, in_front);
     }
 
     /// Gives a task the place behind all others.
     pub(super) fn take_place(&mut self, slot: Slot) {
         self.latest_order += 1;
-        self.tasks.task_mut(slot).order = self.latest_order;
+        self.tasks.task_mut(slot).set_order(self.latest_order);
     }
 
     pub(super) fn lease(&mut self, now: Now, slot: Slot, holder: SessionKey, fx: &mut Effects) {
         self.latest_lease += 1;
         let session = self.sessions.session_mut(holder);
         let task = self.tasks.task_mut(slot);
-        task.lease = self.latest_lease;
+        task.set_lease(self.latest_lease);
         task.closed_by = ClosedBy::Nobody;
-        let run = task.run.get_or_insert_default();
+        let payload_bytes = task.payload_bytes();
+        let run = self.tasks.extra_mut(slot).run.get_or_insert_default();
         run.holder = Some(holder);
         run.place = session.leases.len();
         run.worker.clone_from(&session.instance);
@@ -120,7 +122,7 @@ impl Machine {
         run.started_at = None;
         run.progress = None;
         session.leases.push(slot);
-        session.leased_bytes += u64::from(task.payload_bytes);
+        session.leased_bytes += payload_bytes;
         self.note_hunger(holder);
         self.arm_balance(now, holder);
         self.set_state(slot, State::Leased);
@@ -135,11 +137,11 @@ impl Machine {
 
     /// What a start changes, told to nobody: an attempt is counted and its limits run.
     pub(super) fn begin(&mut self, now: Now, slot: Slot) {
-        let task = self.tasks.task_mut(slot);
-        let lease = task.lease;
-        let (soft, hard) =
-            task.plan.as_ref().map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
-        let run = task.run.as_mut().expect("a leased task has a run");
+        let lease = self.tasks.task(slot).lease();
+        let Extra { plan, run: Some(run), .. } = self.tasks.extra_mut(slot) else {
+            unreachable!("a leased task has a run");
+        };
+        let (soft, hard) = plan.as_ref().map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
         run.attempts = run.attempts.saturating_add(1);
         run.started_at = Some(now.wall);
         run.soft_limit_at = soft.map(|span| now.mono.saturating_add(span));
@@ -154,8 +156,8 @@ impl Machine {
     }
 
     pub(super) fn progress(&mut self, now: Now, slot: Slot, progress: Progress, fx: &mut Effects) {
+        self.tasks.run_mut(slot).expect("a started task has a run").progress = Some(progress);
         let task = self.tasks.task_mut(slot);
-        task.run.as_mut().expect("a started task has a run").progress = Some(progress);
         task.version = task.version.saturating_add(1);
         self.publish(now, slot, Ended::default(), fx);
     }
@@ -176,9 +178,9 @@ impl Machine {
     pub(super) fn retry(&mut self, now: Now, slot: Slot, due: Timestamp, error: TaskError, fx: &mut Effects) {
         self.end_lease(slot, ClosedBy::Fail);
         self.keep_error(slot, error);
-        self.tasks.task_mut(slot).due = due;
+        self.tasks.task_mut(slot).set_due(due);
         self.set_state(slot, State::Retry);
-        self.timers.set_wall(due, self.tasks.key(slot), Kind::Due);
+        self.timers.set_wall(self.tasks.task(slot).due(), self.tasks.key(slot), Kind::Due);
         self.publish(now, slot, Ended::default(), fx);
     }
 
@@ -200,8 +202,8 @@ impl Machine {
 
     /// Asks the holder to stop; what it does then decides how the task ends.
     pub(super) fn request_cancel(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
+        self.tasks.run_mut(slot).expect("a leased task has a run").cancel = Some(reason.into());
         let task = self.tasks.task_mut(slot);
-        task.run.as_mut().expect("a leased task has a run").cancel = Some(reason.into());
         task.version = task.version.saturating_add(1);
         self.publish(now, slot, Ended::default(), fx);
     }
@@ -209,8 +211,8 @@ impl Machine {
     fn end(&mut self, now: Now, slot: Slot, state: State, ended: Ended, fx: &mut Effects) {
         self.set_state(slot, state);
         self.publish(now, slot, ended, fx);
-        let task = self.tasks.task_mut(slot);
-        let mut ttl_ms = task.plan.as_ref().map_or(self.settings.result_ttl_ms, |plan| plan.result_ttl_ms);
+        let task = self.tasks.task(slot);
+        let mut ttl_ms = self.tasks.plan(task).map_or(self.settings.result_ttl_ms, |plan| plan.result_ttl_ms);
         if state == State::Failure && ttl_ms == 0 {
             // "Keep no result" is not "keep no failure": what failed for good can be looked at.
             ttl_ms = self.settings.result_ttl_ms.max(1);
@@ -218,13 +220,23 @@ impl Machine {
         if is_planted(Bug::ForgetTooEarly) {
             ttl_ms = ttl_ms.min(1);
         }
-        task.due = now.wall.saturating_add_unsigned(ttl_ms);
-        task.run = None;
-        task.plan = task.plan.take().and_then(|plan| kept_plan(state, plan));
+        self.tasks.task_mut(slot).set_due(now.wall.saturating_add_unsigned(ttl_ms));
+        self.strip(slot);
         if ttl_ms == 0 {
             self.forget(slot, fx);
         } else {
-            self.timers.set_wall(task.due, self.tasks.key(slot), Kind::Forget);
+            self.timers.set_wall(self.tasks.task(slot).due(), self.tasks.key(slot), Kind::Forget);
+        }
+    }
+
+    /// Takes from an ended task what it no longer needs.
+    pub(super) fn strip(&mut self, slot: Slot) {
+        let state = self.tasks.task(slot).state;
+        if self.tasks.task(slot).extra.is_some() {
+            let extra = self.tasks.extra_mut(slot);
+            extra.run = None;
+            extra.plan = extra.plan.take().filter(|plan| keeps_plan(state, plan));
+            self.tasks.settle(slot);
         }
     }
 
@@ -241,17 +253,19 @@ impl Machine {
     }
 
     fn remove(&mut self, slot: Slot, fx: &mut Effects) {
+        let task = self.tasks.task(slot);
+        let watched = self.tasks.is_watched(task).then(|| self.tasks.id(task));
         let task = self.tasks.remove(slot);
         assert!(task.state.is_terminal(), "only an ended task is forgotten");
         self.uncount(&task);
-        if task.watched {
-            self.notify_forgotten(&task.id, fx);
+        if let Some(id) = watched {
+            self.notify_forgotten(&id, fx);
         }
     }
 
     /// Takes an ended task out of the books.
     pub(super) fn uncount(&mut self, task: &Task) {
-        if let Some(count) = self.queues.queue_mut(task.queue).counter(task.state) {
+        if let Some(count) = self.queues.queue_mut(task.queue()).counter(task.state) {
             *count -= 1;
         }
         self.names.release(task.name);
@@ -261,8 +275,8 @@ impl Machine {
     fn end_lease(&mut self, slot: Slot, closed_by: ClosedBy) {
         let task = self.tasks.task_mut(slot);
         task.closed_by = closed_by;
-        let (lease, bytes) = (task.lease, u64::from(task.payload_bytes));
-        let run = task.run.as_mut().expect("a leased task has a run");
+        let (lease, bytes) = (task.lease(), task.payload_bytes());
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release) {
             run.deliveries = run.deliveries.saturating_sub(1);
         }
@@ -275,13 +289,13 @@ impl Machine {
         session.leased_bytes -= bytes;
         session.leases.swap_remove(place);
         if let Some(moved) = session.leases.get(place) {
-            self.tasks.task_mut(*moved).run.as_mut().expect("a leased task has a run").place = place;
+            self.tasks.run_mut(*moved).expect("a leased task has a run").place = place;
         }
         self.note_hunger(holder);
     }
 
     fn keep_error(&mut self, slot: Slot, error: TaskError) {
-        let run: &mut Run = self.tasks.task_mut(slot).run.as_mut().expect("only what was handed out fails");
+        let run = self.tasks.run_mut(slot).expect("only what was handed out fails");
         if run.errors.len() == ERRORS_KEPT {
             run.errors.remove(0);
         }
@@ -291,9 +305,9 @@ impl Machine {
     /// The holder is gone without an outcome: again, or the end if that happened too often.
     pub(super) fn lose_lease(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         let task = self.tasks.task(slot);
-        let run = task.run.as_ref().expect("a leased task has a run");
-        let early_ack = task.plan.as_ref().is_some_and(|plan| plan.early_ack);
-        let deliveries_max = task.plan.as_ref().map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
+        let run = self.tasks.run(task).expect("a leased task has a run");
+        let early_ack = self.tasks.plan(task).is_some_and(|plan| plan.early_ack);
+        let deliveries_max = self.tasks.plan(task).map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
         let message = if early_ack && task.state == State::Started {
             "the worker was lost, and the task asks not to be run twice"
         } else if run.deliveries >= deliveries_max {
@@ -310,7 +324,8 @@ impl Machine {
     /// The hard time limit is over.
     pub(super) fn exceed_time_limit(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         self.signal(slot, SignalKind::TimeLimit, "time_limit", fx);
-        let error = broker_error("time_limit", "the time limit is over", now, self.tasks.task(slot).attempts());
+        let error =
+            broker_error("time_limit", "the time limit is over", now, self.tasks.attempts(self.tasks.task(slot)));
         self.fail(now, slot, ClosedBy::Nobody, error, fx);
     }
 
@@ -334,6 +349,6 @@ pub(super) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) ->
 }
 
 /// An ended task is still found by its root and its tags, and a dead one may be run again by its rules.
-pub(super) fn kept_plan(state: State, plan: Box<Plan>) -> Option<Box<Plan>> {
-    (state == State::Failure || !plan.root_id.is_empty() || !plan.tags.is_empty()).then_some(plan)
+fn keeps_plan(state: State, plan: &Plan) -> bool {
+    state == State::Failure || !plan.root_id.is_empty() || !plan.tags.is_empty()
 }

@@ -190,7 +190,7 @@ impl Machine {
     fn add_watcher(&mut self, id: &TaskId, watcher: Watcher) {
         self.watchers.by_id.entry(id.clone()).or_default().insert(watcher);
         if let Some(slot) = self.tasks.find(id) {
-            self.tasks.task_mut(slot).watched = true;
+            self.tasks.extra_mut(slot).watched = true;
         }
     }
 
@@ -200,7 +200,8 @@ impl Machine {
         if watchers.is_empty() {
             self.watchers.by_id.remove(id);
             if let Some(slot) = self.tasks.find(id) {
-                self.tasks.task_mut(slot).watched = false;
+                self.tasks.extra_mut(slot).watched = false;
+                self.tasks.settle(slot);
             }
         }
     }
@@ -213,10 +214,10 @@ impl Machine {
     /// Tells those who care that a task changed its state.
     pub(super) fn notify(&mut self, slot: Slot, fx: &mut Effects) {
         let task = self.tasks.task(slot);
-        if !task.watched {
+        if !self.tasks.is_watched(task) {
             return;
         }
-        let (id, state) = (task.id.clone(), task.state);
+        let (id, state) = (self.tasks.id(task), task.state);
         let watchers: Vec<Watcher> =
             self.watchers.by_id.get(&id).map(|watchers| watchers.iter().copied().collect()).unwrap_or_default();
         for watcher in watchers {
