@@ -11,7 +11,7 @@ impl Machine {
         if !self.timer_holds(&timer) {
             return;
         }
-        match timer.kind() {
+        match timer.kind {
             Kind::Due => self.promote(timer.slot, fx),
             Kind::Expires => {
                 if self.tasks.task(timer.slot).state == State::Leased {
@@ -26,17 +26,16 @@ impl Machine {
     /// Whether a timer still means what it meant when it was set.
     fn timer_holds(&self, timer: &WallTimer) -> bool {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
-        timer.is_for(task.serial())
-            && match timer.kind() {
-                Kind::Due => matches!(task.state, State::Scheduled | State::Retry) && task.due() == timer.at,
-                // What has started once did not expire.
-                Kind::Expires => {
-                    (task.is_waiting() || task.state == State::Leased)
-                        && self.tasks.attempts(task) == 0
-                        && self.tasks.plan(task).is_some_and(|plan| plan.expires == Some(timer.at))
-                }
-                Kind::Forget => task.state.is_terminal() && task.due() == timer.at,
+        match timer.kind {
+            Kind::Due => matches!(task.state, State::Scheduled | State::Retry) && task.due() == timer.at,
+            // What has started once did not expire.
+            Kind::Expires => {
+                (task.is_waiting() || task.state == State::Leased)
+                    && self.tasks.attempts(task) == 0
+                    && self.tasks.plan(task).is_some_and(|plan| plan.expires == Some(timer.at))
             }
+            Kind::Forget => task.state.is_terminal() && task.due() == timer.at,
+        }
     }
 
     pub(super) fn compact_timers(&mut self) {
@@ -48,7 +47,7 @@ impl Machine {
     pub(super) fn set_expiry_timer(&mut self, slot: Slot) {
         let expires = self.tasks.plan(self.tasks.task(slot)).and_then(|plan| plan.expires);
         if let Some(at) = expires {
-            self.timers.set_wall(at, self.tasks.key(slot), Kind::Expires);
+            self.timers.set_wall(at, slot, Kind::Expires);
         }
     }
 

@@ -13,6 +13,7 @@ mod dispatch;
 mod id;
 mod invariants;
 mod limits;
+mod line;
 mod look;
 mod names;
 mod pages;

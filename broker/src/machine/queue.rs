@@ -1,11 +1,12 @@
 //! Queues: tasks in line by priority and age, a line of their own for each name so that a name
 //! nobody can run does not hold up the others.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::QueueName;
 
 use super::command::{Code, Refusal};
+use super::line::{Line, Place};
 use super::names::NameKey;
 use super::rate::Rate;
 use super::sessions::SessionKey;
@@ -53,16 +54,9 @@ struct Lane {
     name: NameKey,
     rank: u8,
     /// May hold places whose task has left; they are skipped when they come up.
-    places: VecDeque<Place>,
+    places: Line,
     /// The entry of this lane in `heads`.
     head: Option<Head>,
-}
-
-/// A task in line. `order` tells whether the slot still holds the task that stood here.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    slot: Slot,
-    order: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +113,7 @@ impl Queue {
     /// Puts a task at the end of its line, or in front when it has been out already.
     pub fn push(&mut self, slot: Slot, task: &Task, in_front: bool) {
         let index = *self.lane_of.entry((task.name, task.priority)).or_insert_with(|| {
-            self.lanes.push(Lane { name: task.name, rank: rank(task.priority), places: VecDeque::new(), head: None });
+            self.lanes.push(Lane { name: task.name, rank: rank(task.priority), places: Line::default(), head: None });
             self.lanes.len() - 1
         });
         let lane = &mut self.lanes[index];

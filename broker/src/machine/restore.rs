@@ -182,19 +182,18 @@ impl Machine {
     }
 
     fn set_restored_timers(&mut self, slot: Slot) {
-        let key = self.tasks.key(slot);
         let task = self.tasks.task(slot);
         let expires = self.tasks.plan(task).and_then(|plan| plan.expires);
         let (state, due) = (task.state, task.due());
         if state.is_terminal() {
-            self.timers.set_wall(due, key, Kind::Forget);
+            self.timers.set_wall(due, slot, Kind::Forget);
             return;
         }
         if let Some(at) = expires {
-            self.timers.set_wall(at, key, Kind::Expires);
+            self.timers.set_wall(at, slot, Kind::Expires);
         }
         if matches!(state, State::Scheduled | State::Retry) {
-            self.timers.set_wall(due, key, Kind::Due);
+            self.timers.set_wall(due, slot, Kind::Due);
         }
     }
 

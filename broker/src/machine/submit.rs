@@ -96,10 +96,10 @@ impl Machine {
         self.enter(slot);
         self.note_submitted(slot);
         if let Some(at) = expires {
-            self.timers.set_wall(at, key, Kind::Expires);
+            self.timers.set_wall(at, slot, Kind::Expires);
         }
         match state {
-            State::Scheduled => self.timers.set_wall(self.tasks.task(slot).due(), key, Kind::Due),
+            State::Scheduled => self.timers.set_wall(self.tasks.task(slot).due(), slot, Kind::Due),
             _ => self.line_up(slot, false),
         }
         self.notify(slot, fx);

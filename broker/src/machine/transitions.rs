@@ -180,7 +180,7 @@ impl Machine {
         self.keep_error(slot, error);
         self.tasks.task_mut(slot).set_due(due);
         self.set_state(slot, State::Retry);
-        self.timers.set_wall(self.tasks.task(slot).due(), self.tasks.key(slot), Kind::Due);
+        self.timers.set_wall(self.tasks.task(slot).due(), slot, Kind::Due);
         self.publish(now, slot, Ended::default(), fx);
     }
 
@@ -225,7 +225,7 @@ impl Machine {
         if ttl_ms == 0 {
             self.forget(slot, fx);
         } else {
-            self.timers.set_wall(self.tasks.task(slot).due(), self.tasks.key(slot), Kind::Forget);
+            self.timers.set_wall(self.tasks.task(slot).due(), slot, Kind::Forget);
         }
     }
 
