@@ -60,7 +60,8 @@ async fn measure(broker: &BrokerProcess, options: &Options) -> Result<Table> {
     .await?;
 
     let mut load = JoinSet::new();
-    let shape = Shape { producers: 1, workers: 2, batch: 20, window: 2, credit: 200, payload: 200, result: 64 };
+    let shape =
+        Shape { producers: 1, workers: 2, batch: 20, window: 2, credit: 200, first: 0, payload: 200, result: 64 };
     let completed = Rc::new(Cell::new(0));
     if !options.idle {
         for _ in 0..shape.workers {

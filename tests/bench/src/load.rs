@@ -31,6 +31,9 @@ pub(crate) struct Shape {
     /// Leases that a worker holds at once.
     #[arg(long, default_value_t = 500)]
     pub(crate) credit: u32,
+    /// The number of the first producer: ids are new where an earlier run had others.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) first: usize,
     /// Bytes of a payload.
     #[arg(long, default_value_t = 200)]
     pub(crate) payload: usize,
@@ -91,7 +94,7 @@ pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, 
             let tasks = (next..).take(batch).map(|number| wire::Task {
                 queue: QUEUE.into(),
                 payload: payload.clone(),
-                ..raw::task(&format!("{producer:02}-{number:012}"), NAME)
+                ..raw::task(&format!("{:02}-{number:012}", shape.first + producer), NAME)
             });
             let submit = wire::Submit { tasks: tasks.collect() };
             next += batch as u64;

@@ -58,7 +58,8 @@ async fn started_in(broker: &mut BrokerProcess) -> Duration {
 }
 
 async fn fill(broker: &BrokerProcess, tasks: u64) -> Result<()> {
-    let shape = Shape { producers: 2, workers: 2, batch: 500, window: 4, credit: 2_000, payload: 200, result: 64 };
+    let shape =
+        Shape { producers: 2, workers: 2, batch: 500, window: 4, credit: 2_000, first: 0, payload: 200, result: 64 };
     let completed = Rc::new(Cell::new(0));
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..shape.workers {
