@@ -17,6 +17,7 @@ pub(super) struct Pages<T> {
     open: BTreeSet<u32>,
     empty_pages: usize,
     end: u32,
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl<T> Page<T> {
 
 impl<T> Default for Pages<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), open: BTreeSet::new(), empty_pages: 0, end: 0 }
+        Self { pages: Vec::new(), open: BTreeSet::new(), empty_pages: 0, end: 0, len: 0 }
     }
 }
 
@@ -70,6 +71,11 @@ impl<T> Pages<T> {
     /// One past the highest number that is, or was lately, in use.
     pub fn end(&self) -> u32 {
         self.end
+    }
+
+    /// How many things there are.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// The number that [`insert`](Self::insert) uses next.
@@ -101,6 +107,7 @@ impl<T> Pages<T> {
         };
         page.put(cell, thing);
         self.end = self.end.max(number.saturating_add(1));
+        self.len += 1;
         if page.used == PAGE_CELLS {
             self.open.remove(&(at as u32));
         }
@@ -110,6 +117,7 @@ impl<T> Pages<T> {
         let at = number as usize / PAGE_CELLS;
         let page = self.pages.get_mut(at)?.as_mut()?;
         let thing = page.take(number as usize % PAGE_CELLS)?;
+        self.len -= 1;
         if page.used == PAGE_CELLS - 1 {
             self.open.insert(at as u32);
         }

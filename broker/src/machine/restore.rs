@@ -19,8 +19,19 @@ pub(super) struct Restoring {
     early: BTreeMap<Slot, Box<Changed>>,
     /// Whose lease each leased task is.
     holders: BTreeMap<Slot, SessionId>,
-    /// Slots whose records stopped mattering.
-    dropped: Vec<Slot>,
+}
+
+/// A task that waits in line, in the order of the serials. Twelve bytes: there may be ten million at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct InLine {
+    serial: [u32; 2],
+    slot: Slot,
+}
+
+impl InLine {
+    fn new(serial: u64, slot: Slot) -> Self {
+        Self { serial: [(serial >> 32) as u32, serial as u32], slot }
+    }
 }
 
 impl Machine {
@@ -51,30 +62,20 @@ impl Machine {
         if self.tasks.try_task(slot).is_some_and(|task| task.serial() >= serial) {
             return;
         }
-        if let Some(other) = self.tasks.find(&submitted.id) {
-            if self.tasks.task(other).serial() > serial {
-                self.restoring.dropped.push(slot);
-                return;
-            }
-            self.unrestore(other);
-            if other != slot {
-                self.restoring.dropped.push(other);
-            }
-        }
         if self.tasks.try_task(slot).is_some() {
             self.unrestore(slot);
         }
         let queue = self.queues.find_or_create(&submitted.queue);
         let name = self.names.take(&submitted.name);
         let task = self.task_of(&submitted, queue, name, now.wall);
-        self.tasks.put(slot, task);
+        self.tasks.restore(slot, task);
         if let Some(changed) = self.restoring.early.remove(&slot) {
             self.restore_changed(changed);
         }
     }
 
     fn unrestore(&mut self, slot: Slot) {
-        let task = self.tasks.remove(slot);
+        let task = self.tasks.unrestore(slot);
         self.names.release(task.name);
         self.restoring.holders.remove(&slot);
     }
@@ -150,32 +151,34 @@ impl Machine {
     pub(crate) fn restored(&mut self, now: Now, lease: u64, serial: u64, fx: &mut Effects) {
         self.latest_lease = self.latest_lease.max(lease);
         self.latest_serial = self.latest_serial.max(serial);
-        let restoring = std::mem::take(&mut self.restoring);
-        for slot in restoring.dropped {
-            if self.tasks.try_task(slot).is_none() {
-                fx.push(Effect::Drop(slot));
-            }
+        // Of two tasks of one id the earlier one was dropped without a record.
+        let mut dropped = Vec::new();
+        self.tasks.restored(|slot| dropped.push(slot));
+        for slot in dropped {
+            self.unrestore(slot);
+            fx.push(Effect::Drop(slot));
         }
-        let mut in_line: Vec<(u64, Slot)> = Vec::new();
+        let holders = std::mem::take(&mut self.restoring).holders;
+        let mut in_line: Vec<InLine> = Vec::with_capacity(self.tasks.len());
         for slot in 0..self.tasks.slots() {
             if self.tasks.try_task(slot).is_some() {
                 self.enter(slot);
                 self.set_restored_timers(slot);
                 let task = self.tasks.task(slot);
                 if task.state == State::Queued || task.is_leased() {
-                    in_line.push((task.serial(), slot));
+                    in_line.push(InLine::new(task.serial(), slot));
                 }
             }
         }
         // A leased task has its place too: it may come back to it.
         in_line.sort_unstable();
-        for (_, slot) in in_line {
+        for InLine { slot, .. } in in_line {
             match self.tasks.task(slot).state {
                 State::Queued => self.line_up(slot, false),
                 _ => self.take_place(slot),
             }
         }
-        for (slot, id) in restoring.holders {
+        for (slot, id) in holders {
             self.restore_holder(now, slot, id);
         }
         self.tick(now, fx);

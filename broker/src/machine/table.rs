@@ -150,9 +150,18 @@ impl Tasks {
 
     /// Puts a task into an empty slot.
     pub fn put(&mut self, slot: Slot, new: NewTask) {
-        let task = Task::new(&new);
-        let (packed, hash) = (task.id, hash(&self.hasher, task.id, &new.id));
         debug_assert!(self.find(&new.id).is_none(), "one id, one task");
+        let hash = hash(&self.hasher, PackedId::of(&new.id), &new.id);
+        self.restore(slot, new);
+        let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
+        self.by_id[shard(hash)].insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
+        self.len += 1;
+    }
+
+    /// Puts a task into an empty slot, not to be found by its id before [`restored`](Self::restored).
+    pub fn restore(&mut self, slot: Slot, new: NewTask) {
+        let task = Task::new(&new);
+        let packed = task.id;
         self.slots.put(slot, task);
         let NewTask { id, plan, generation, watched, .. } = new;
         let extra =
@@ -160,9 +169,41 @@ impl Tasks {
         if !extra.is_bare() {
             *self.extra_mut(slot) = extra;
         }
+    }
+
+    /// Takes out what [`restore`](Self::restore) put in.
+    pub fn unrestore(&mut self, slot: Slot) -> Task {
+        let task = self.slots.take(slot).expect("only a task that is there is removed");
+        task.extra.map(|key| self.extras.take(key.get() - 1));
+        task
+    }
+
+    /// All tasks are there: from now on they are found by their ids. Of two of one id the later one is; the other's slot
+    /// is handed to `duplicate`.
+    pub fn restored(&mut self, mut duplicate: impl FnMut(Slot)) {
         let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
-        self.by_id[shard(hash)].insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
-        self.len += 1;
+        let rehash = |slot: &Slot| hash_of(slots, extras, hasher, *slot);
+        // A little more than their share, so that hardly any of them has to grow.
+        let share = slots.len() / SHARDS;
+        for table in &mut self.by_id {
+            table.reserve(share + share / 16, rehash);
+        }
+        for slot in (0..slots.end()).filter(|slot| slots.get(*slot).is_some()) {
+            let hash = rehash(&slot);
+            let table = &mut self.by_id[shard(hash)];
+            let same = |other: &Slot| same_id(slots, extras, *other, slot);
+            match table.find_mut(hash, same) {
+                None => {
+                    table.insert_unique(hash, slot, rehash);
+                    self.len += 1;
+                }
+                Some(other) => {
+                    let serial = |slot: Slot| slots.get(slot).map(Task::serial);
+                    let earlier = if serial(*other) < serial(slot) { std::mem::replace(other, slot) } else { slot };
+                    duplicate(earlier);
+                }
+            }
+        }
     }
 
     pub fn remove(&mut self, slot: Slot) -> Task {
@@ -174,9 +215,7 @@ impl Tasks {
             shard.shrink_to(2 * shard.len(), |slot| hash_of(slots, extras, hasher, *slot));
         }
         self.len -= 1;
-        let task = self.slots.take(slot).expect("only a task that is there is removed");
-        task.extra.map(|key| self.extras.take(key.get() - 1));
-        task
+        self.unrestore(slot)
     }
 }
 
@@ -197,6 +236,11 @@ fn hash_of(slots: &Pages<Task>, extras: &Pages<Extra>, hasher: &FixedState, slot
     let task = slots.get(slot).expect("every slot in the index is taken");
     let id = if task.id.is_long() { long_id(extras, task) } else { "" };
     hash(hasher, task.id, id)
+}
+
+fn same_id(slots: &Pages<Task>, extras: &Pages<Extra>, one: Slot, other: Slot) -> bool {
+    let [one, other] = [one, other].map(|slot| slots.get(slot).expect("every slot in the index is taken"));
+    one.id == other.id && (!one.id.is_long() || long_id(extras, one) == long_id(extras, other))
 }
 
 /// Bits of a hash that the tables themselves do not look at first.
