@@ -23,6 +23,8 @@ const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 const FLUSH_EVERY_MS: u64 = 500;
 /// Further uses of a page: see [`Log::touching`].
 const TOUCHES_COLD: u32 = 15;
+/// Half of a page of sixteen chunks is written before it is split, and each chunk is a use of it or two.
+const TOUCHES_WRITTEN: u32 = 6;
 /// Sixteen chunks in a row share a page.
 const TOUCHES_IN_ORDER: u32 = 3;
 /// How long the lock of a database that this process just closed may linger.
@@ -149,6 +151,11 @@ impl Log {
                 self.tree.insert(number.to_be_bytes(), chunk).map_err(Error::engine("write a chunk"))?;
             }
             _ => self.write_batch(chunks, removed)?,
+        }
+        for (number, _) in chunks {
+            for _ in 0..TOUCHES_WRITTEN {
+                self.tree.contains_key(number.to_be_bytes()).map_err(Error::engine("look for a chunk"))?;
+            }
         }
         if is_planted(Bug::SkipTheFlush) {
             return Ok(());
