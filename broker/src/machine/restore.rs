@@ -24,13 +24,13 @@ pub(super) struct Restoring {
 /// A task that waits in line, in the order of the serials. Twelve bytes: there may be ten million at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct InLine {
-    serial: [u32; 2],
+    serial: (u32, u32),
     slot: Slot,
 }
 
 impl InLine {
     fn new(serial: u64, slot: Slot) -> Self {
-        Self { serial: [(serial >> 32) as u32, serial as u32], slot }
+        Self { serial: ((serial >> 32) as u32, serial as u32), slot }
     }
 }
 
