@@ -13,6 +13,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::limits::{FRAME_ITEMS_MAX, FRAME_ITEMS_MAX_BEFORE_HELLO};
+use crate::wire::{ClientFrame, client_frame};
 
 /// Why the bytes of a peer are not a frame. All of them end the connection.
 #[derive(Debug, thiserror::Error)]
@@ -173,18 +174,45 @@ impl<In: Message + Default, Out> Decoder for FrameCodec<In, Out> {
     }
 }
 
+/// Appends one frame whose message `encode` writes. How long it is is seen when it is there: to count first what is
+/// written then would be to walk through every message twice.
+fn encode_frame(buffer: &mut BytesMut, encode: impl FnOnce(&mut BytesMut)) -> Result<(), FrameError> {
+    let start = buffer.len();
+    buffer.put_u32(0);
+    encode(buffer);
+    let length = buffer.len() - start - LENGTH_BYTES;
+    let Ok(prefix) = u32::try_from(length) else {
+        buffer.truncate(start);
+        return Err(FrameError::TooLarge { length, max: u32::MAX as usize });
+    };
+    buffer[start..start + LENGTH_BYTES].copy_from_slice(&prefix.to_be_bytes());
+    Ok(())
+}
+
+/// Appends a request to the bytes that go to the broker, as [`FrameCodec`] does with a whole [`ClientFrame`]; the body
+/// stays with its owner, who may have to send it again.
+///
+/// # Errors
+/// [`FrameError::TooLarge`] for a request of 4 GiB, and then nothing is appended.
+pub fn encode_request(
+    request_id: u64,
+    timeout_ms: u64,
+    body: &client_frame::Body,
+    buffer: &mut BytesMut,
+) -> Result<(), FrameError> {
+    // The fields beside the body are few: a frame without one has them all.
+    let frame = ClientFrame { request_id, timeout_ms, body: None };
+    encode_frame(buffer, |buffer| {
+        frame.encode_raw(buffer);
+        body.encode(buffer);
+    })
+}
+
 impl<In, Out: Message> Encoder<&Out> for FrameCodec<In, Out> {
     type Error = FrameError;
 
     fn encode(&mut self, frame: &Out, buffer: &mut BytesMut) -> Result<(), FrameError> {
-        let length = frame.encoded_len();
-        let Ok(prefix) = u32::try_from(length) else {
-            return Err(FrameError::TooLarge { length, max: u32::MAX as usize });
-        };
-        buffer.reserve(LENGTH_BYTES + length);
-        buffer.put_u32(prefix);
-        frame.encode_raw(buffer);
-        Ok(())
+        encode_frame(buffer, |buffer| frame.encode_raw(buffer))
     }
 }
 
@@ -199,7 +227,7 @@ impl<In, Out: Message> Encoder<Out> for FrameCodec<In, Out> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{ClientFrame, Heartbeat, Hello, ServerFrame, Submit, Task, client_frame::Body};
+    use crate::wire::{Heartbeat, Hello, ServerFrame, Submit, Task, client_frame::Body};
 
     type BrokerCodec = FrameCodec<ClientFrame, ServerFrame>;
     type ClientCodec = FrameCodec<ServerFrame, ClientFrame>;
@@ -244,6 +272,18 @@ mod tests {
         assert_eq!(codec.decode(&mut buffer).expect("first"), Some(hello()));
         assert_eq!(codec.decode(&mut buffer).expect("second"), Some(hello()));
         assert_eq!(codec.decode(&mut buffer).expect("nothing more"), None);
+    }
+
+    #[test]
+    fn a_request_is_encoded_as_its_frame_is() {
+        let mut whole = BytesMut::from(&b"before"[..]);
+        let mut parts = whole.clone();
+        for body in [Body::Hello(Hello::default()), Body::Submit(Submit { tasks: vec![Task::default(); 300] })] {
+            encode_request(7, 8, &body, &mut parts).expect("it encodes");
+            let frame = ClientFrame { request_id: 7, timeout_ms: 8, body: Some(body) };
+            ClientCodec::new(0).encode(frame, &mut whole).expect("it encodes");
+        }
+        assert_eq!(whole, parts);
     }
 
     #[test]

@@ -45,6 +45,14 @@ macro_rules! name {
                 Ok(Self(text))
             }
 
+            /// As [`Self::parse`], for a text that stays as it is.
+            ///
+            /// # Errors
+            /// As [`Self::parse`].
+            pub fn check(text: &str) -> Result<(), InvalidName> {
+                check($what, text)
+            }
+
             /// The text as it was given.
             pub fn as_str(&self) -> &str {
                 &self.0
