@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, client_frame, server_frame};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -136,7 +137,8 @@ struct Shared {
 
 /// One request on its way to the task that owns the socket.
 struct Command {
-    body: client_frame::Body,
+    /// Shared with a caller who needs it afterwards.
+    body: Arc<client_frame::Body>,
     /// What the broker is told.
     timeout: Duration,
     /// Set for a watch: where its transitions go.
@@ -151,7 +153,6 @@ pub(crate) enum Reply {
     Failed(Error),
     /// No answer, and none will come: the connection broke, or the broker is closing down and said so.
     Interrupted {
-        body: client_frame::Body,
         /// When the request was sent, on the broker's clock and not later than that.
         sent_at_ms: i64,
         /// The broker's own words, which also say that nothing was done.
@@ -207,24 +208,34 @@ impl Connection {
     /// As [`Connection::request`].
     pub async fn request_within(
         &self,
-        mut body: client_frame::Body,
+        body: client_frame::Body,
+        broker_timeout: Duration,
+        timeout: Duration,
+    ) -> Result<server_frame::Body, Error> {
+        self.request_shared(&Arc::new(body), broker_timeout, timeout).await
+    }
+
+    /// As [`Connection::request_within`], for a caller who needs the body once more when the answer is there.
+    ///
+    /// # Errors
+    /// As [`Connection::request`].
+    pub async fn request_shared(
+        &self,
+        body: &Arc<client_frame::Body>,
         broker_timeout: Duration,
         timeout: Duration,
     ) -> Result<server_frame::Body, Error> {
         let deadline = deadline_after(timeout);
-        let may_repeat = may_be_sent_twice(&body);
+        let mut left = timeout;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let reply = self.send_once(body, broker_timeout.min(left), None, deadline).await;
+            let reply = self.send_once(body.clone(), broker_timeout.min(left), None, deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
                 Reply::Answer(answer) => return Ok(answer),
                 Reply::Failed(error) => return Err(self.with_time(error, timeout)),
-                Reply::Interrupted { refused: None, .. } if !may_repeat => return Err(Error::Interrupted),
-                Reply::Interrupted { body: again, refused, .. } => {
-                    self.pause_before_repeat(refused, deadline).await?;
-                    body = again;
-                }
+                Reply::Interrupted { refused: None, .. } if !may_be_sent_twice(body) => return Err(Error::Interrupted),
+                Reply::Interrupted { refused, .. } => self.pause_before_repeat(refused, deadline).await?,
             }
+            left = deadline.saturating_duration_since(Instant::now());
         }
     }
 
@@ -236,11 +247,11 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(), Error> {
         let deadline = deadline_after(timeout);
+        let body = Arc::new(client_frame::Body::Watch(request.clone()));
         loop {
             let part = WatchPart::new(request.clone(), sink);
-            let body = client_frame::Body::Watch(request.clone());
             let left = deadline.saturating_duration_since(Instant::now());
-            let reply = self.send_once(body, left, Some(part), deadline).await;
+            let reply = self.send_once(body.clone(), left, Some(part), deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
                 Reply::Answer(server_frame::Body::WatchReply(_)) => return Ok(()),
                 Reply::Answer(_) => return Err(Error::unexpected("a WatchReply")),
@@ -253,7 +264,7 @@ impl Connection {
     /// Sends a request once. `None` when the deadline comes first.
     pub(crate) async fn send_once(
         &self,
-        body: client_frame::Body,
+        body: Arc<client_frame::Body>,
         timeout: Duration,
         watch: Option<WatchPart>,
         deadline: Instant,
@@ -267,13 +278,19 @@ impl Connection {
     /// The first half of [`Connection::send_once`]: requests are written in the order in which this returns.
     pub(crate) async fn enqueue(
         &self,
-        body: client_frame::Body,
+        body: Arc<client_frame::Body>,
         timeout: Duration,
         watch: Option<WatchPart>,
         deadline: Instant,
     ) -> Option<Result<oneshot::Receiver<Reply>, Error>> {
         let (reply, answer) = oneshot::channel();
         let command = Command { body, timeout, watch, reply };
+        // There is room nearly always, and then no clock is needed.
+        let command = match self.inner.commands.try_send(command) {
+            Ok(()) => return Some(Ok(answer)),
+            Err(TrySendError::Closed(_)) => return Some(Err(self.why_ended())),
+            Err(TrySendError::Full(command)) => command,
+        };
         match timeout_at(deadline, self.inner.commands.send(command)).await.ok()? {
             Ok(()) => Some(Ok(answer)),
             Err(_) => Some(Err(self.why_ended())),

@@ -15,6 +15,7 @@ mod error;
 mod handle;
 mod info;
 mod listing;
+mod minting;
 mod queue;
 mod retry;
 mod submission;

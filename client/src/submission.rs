@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Refusal};
 use crate::info::{State, at_ms, span_ms};
+use crate::minting::new_id;
 use crate::retry::RetryPolicy;
 use crate::task::TaskOptions;
 
@@ -65,9 +66,8 @@ pub(crate) struct Lineage {
 impl Submission {
     /// A task of this name, without arguments.
     pub fn new(name: impl Into<String>) -> Self {
-        let id = uuid::Uuid::now_v7().to_string();
         Self {
-            task: wire::Task { id, name: name.into(), ..Default::default() },
+            task: wire::Task { id: new_id(), name: name.into(), ..Default::default() },
             minted: true,
             args: Vec::new(),
             kwargs: Map::new(),
@@ -297,11 +297,11 @@ impl Submission {
             return Err(refused(problem));
         }
         if !minted {
-            task.id = TaskId::parse(task.id).map_err(|error| refused(error.to_string()))?.into();
+            TaskId::check(&task.id).map_err(|error| refused(error.to_string()))?;
         }
-        task.name = TaskName::parse(task.name).map_err(|error| refused(error.to_string()))?.into();
+        TaskName::check(&task.name).map_err(|error| refused(error.to_string()))?;
         if !task.queue.is_empty() {
-            task.queue = QueueName::parse(task.queue).map_err(|error| refused(error.to_string()))?.into();
+            QueueName::check(&task.queue).map_err(|error| refused(error.to_string()))?;
         }
         if let Some(priority) = task.priority.filter(|priority| *priority > limits::PRIORITY_MAX) {
             return Err(refused(format!("a priority is 0 to {}, this one is {priority}", limits::PRIORITY_MAX)));

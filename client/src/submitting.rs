@@ -9,6 +9,7 @@
 //! Neither sees a task that ended and was dropped at once, as `ignore_result` has it: such a task may run twice.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_proto::wire::{self, ErrorCode, client_frame, server_frame, submit_outcome};
@@ -31,7 +32,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const FRAME_OVERHEAD_BYTES: usize = 64;
 
 /// Tasks of one request.
-#[derive(Default)]
 struct Batch {
     tasks: Vec<wire::Task>,
     /// Which ids this crate made.
@@ -39,6 +39,13 @@ struct Batch {
     /// Where each one stands in the caller's list.
     positions: Vec<usize>,
     bytes: usize,
+}
+
+impl Batch {
+    fn with_capacity(tasks: usize) -> Self {
+        let (minted, positions) = (Vec::with_capacity(tasks), Vec::with_capacity(tasks));
+        Self { tasks: Vec::with_capacity(tasks), minted, positions, bytes: 0 }
+    }
 }
 
 type Outcomes = Vec<Result<Submitted, Refusal>>;
@@ -63,10 +70,10 @@ pub(crate) async fn submit_all(
     }
     let batches = under_way.len();
     let mut failed = Vec::new();
-    for submit in under_way {
-        let (ids, positions) = (submit.ids(), submit.batch.positions.clone());
+    for mut submit in under_way {
+        let positions = std::mem::take(&mut submit.batch.positions);
         match submit.finish().await {
-            Ok(answers) => {
+            Ok((ids, answers)) => {
                 for ((position, id), answer) in positions.into_iter().zip(ids).zip(answers) {
                     outcomes[position] = Some(Submitted::from_wire(id, answer));
                 }
@@ -98,7 +105,9 @@ fn split(
         usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX).saturating_sub(FRAME_OVERHEAD_BYTES);
     let bytes_max = frame_bytes.min(BATCH_BYTES);
     let mut batches: Vec<Batch> = Vec::new();
+    let mut left = items.len();
     for (position, item) in items.into_iter().enumerate() {
+        left -= 1;
         let (task, minted) = match item {
             Ok(item) => item,
             Err(refusal) => {
@@ -115,7 +124,7 @@ fn split(
         }
         let full = |batch: &Batch| batch.tasks.len() >= items_max || batch.bytes + bytes > bytes_max;
         if batches.last().is_none_or(full) {
-            batches.push(Batch::default());
+            batches.push(Batch::with_capacity(items_max.min(left + 1)));
         }
         let batch = batches.last_mut().expect("one was pushed if there was none");
         batch.tasks.push(task);
@@ -130,7 +139,8 @@ fn split(
 struct SubmitUnderWay<'c> {
     connection: &'c Connection,
     batch: Batch,
-    ids: Vec<String>,
+    /// The tasks of the batch.
+    body: Arc<client_frame::Body>,
     timeout: Duration,
     deadline: Instant,
     first: Option<Result<oneshot::Receiver<Reply>, Error>>,
@@ -139,52 +149,45 @@ struct SubmitUnderWay<'c> {
 impl<'c> SubmitUnderWay<'c> {
     async fn begin(connection: &'c Connection, mut batch: Batch, timeout: Duration) -> Self {
         let deadline = deadline_after(timeout);
-        let tasks = std::mem::take(&mut batch.tasks);
-        let ids = tasks.iter().map(|task| task.id.clone()).collect();
-        let first = connection.enqueue(submit_body(tasks), timeout, None, deadline).await;
-        Self { connection, batch, ids, timeout, deadline, first }
+        let body = submit_body(std::mem::take(&mut batch.tasks));
+        let first = connection.enqueue(body.clone(), timeout, None, deadline).await;
+        Self { connection, batch, body, timeout, deadline, first }
     }
 
-    fn ids(&self) -> Vec<String> {
-        self.ids.clone()
-    }
-
-    /// One outcome per task, in order.
-    async fn finish(self) -> Result<Vec<wire::SubmitOutcome>, Error> {
-        let Self { connection, batch, ids, timeout, deadline, first } = self;
+    /// The ids, and one outcome for each, in order.
+    async fn finish(self) -> Result<(Vec<String>, Vec<wire::SubmitOutcome>), Error> {
+        let Self { connection, batch, body, timeout, deadline, first } = self;
         let first = first.ok_or_else(|| connection.timeout(timeout))??;
-        let mut reply = connection.answer(first, deadline).await;
-        let mut repeat = Repeat { minted: batch.minted, outcomes: vec![None; ids.len()], first_sent_at_ms: None };
-        loop {
-            match reply.ok_or_else(|| connection.timeout(timeout))? {
-                Reply::Answer(server_frame::Body::SubmitReply(answer)) => {
-                    return repeat.complete(connection, &ids, answer.outcomes, deadline).await;
-                }
-                Reply::Answer(_) => return Err(Error::unexpected("a SubmitReply")),
-                Reply::Failed(error) => return Err(connection.with_time(error, timeout)),
-                Reply::Interrupted { body, sent_at_ms, refused } => {
-                    let client_frame::Body::Submit(wire::Submit { mut tasks }) = body else {
-                        return Err(Error::Protocol("another request came back than was sent".to_owned()));
-                    };
-                    // A broker that refused has done nothing.
-                    if refused.is_none() {
-                        tasks = repeat.prepare(connection, tasks, sent_at_ms, deadline).await?;
-                    }
-                    if tasks.is_empty() {
-                        // Every one of them was accepted before the connection broke.
-                        return repeat.complete(connection, &ids, Vec::new(), deadline).await;
-                    }
-                    connection.pause_before_repeat(refused, deadline).await?;
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    reply = connection.send_once(submit_body(tasks), left, None, deadline).await;
-                }
-            }
+        let reply = connection.answer(first, deadline).await;
+        let tasks = submitted_tasks(body);
+        if let Some(Reply::Answer(server_frame::Body::SubmitReply(answer))) = reply {
+            check_count(&answer.outcomes, tasks.len())?;
+            return Ok((tasks.into_iter().map(|task| task.id).collect(), answer.outcomes));
         }
+        let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
+        let repeat = Repeat { minted: batch.minted, outcomes: vec![None; ids.len()], first_sent_at_ms: None };
+        let outcomes = repeat.run(connection, &ids, tasks, reply, (timeout, deadline)).await?;
+        Ok((ids, outcomes))
     }
 }
 
-fn submit_body(tasks: Vec<wire::Task>) -> client_frame::Body {
-    client_frame::Body::Submit(wire::Submit { tasks })
+fn submit_body(tasks: Vec<wire::Task>) -> Arc<client_frame::Body> {
+    Arc::new(client_frame::Body::Submit(wire::Submit { tasks }))
+}
+
+/// The tasks of a submit that is over, which the connection has let go of by then.
+fn submitted_tasks(body: Arc<client_frame::Body>) -> Vec<wire::Task> {
+    match Arc::unwrap_or_clone(body) {
+        client_frame::Body::Submit(submit) => submit.tasks,
+        _ => unreachable!("made by `submit_body`"),
+    }
+}
+
+fn check_count(answers: &[wire::SubmitOutcome], tasks: usize) -> Result<(), Error> {
+    match answers.len() == tasks {
+        true => Ok(()),
+        false => Err(Error::Protocol(format!("{} outcomes for {tasks} tasks", answers.len()))),
+    }
 }
 
 /// What is known of a batch that may have to be sent again.
@@ -197,6 +200,41 @@ struct Repeat {
 }
 
 impl Repeat {
+    /// Sends the batch as often as it takes, beginning with what the first time led to.
+    async fn run(
+        mut self,
+        connection: &Connection,
+        ids: &[String],
+        mut tasks: Vec<wire::Task>,
+        mut reply: Option<Reply>,
+        (timeout, deadline): (Duration, Instant),
+    ) -> Result<Vec<wire::SubmitOutcome>, Error> {
+        loop {
+            match reply.ok_or_else(|| connection.timeout(timeout))? {
+                Reply::Answer(server_frame::Body::SubmitReply(answer)) => {
+                    return self.complete(connection, ids, answer.outcomes, deadline).await;
+                }
+                Reply::Answer(_) => return Err(Error::unexpected("a SubmitReply")),
+                Reply::Failed(error) => return Err(connection.with_time(error, timeout)),
+                Reply::Interrupted { sent_at_ms, refused } => {
+                    // A broker that refused has done nothing.
+                    if refused.is_none() {
+                        tasks = self.prepare(connection, tasks, sent_at_ms, deadline).await?;
+                    }
+                    if tasks.is_empty() {
+                        // Every one of them was accepted before the connection broke.
+                        return self.complete(connection, ids, Vec::new(), deadline).await;
+                    }
+                    connection.pause_before_repeat(refused, deadline).await?;
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let body = submit_body(tasks);
+            reply = connection.send_once(body.clone(), left, None, deadline).await;
+            tasks = submitted_tasks(body);
+        }
+    }
+
     fn open(&self) -> Vec<usize> {
         (0..self.outcomes.len()).filter(|index| self.outcomes[*index].is_none()).collect()
     }
@@ -237,9 +275,7 @@ impl Repeat {
         deadline: Instant,
     ) -> Result<Vec<wire::SubmitOutcome>, Error> {
         let open = self.open();
-        if answers.len() != open.len() {
-            return Err(Error::Protocol(format!("{} outcomes for {} tasks", answers.len(), open.len())));
-        }
+        check_count(&answers, open.len())?;
         let mut exist = Vec::new();
         for (index, answer) in open.into_iter().zip(answers) {
             let refused_as = answer.error.as_ref().map(wire::Error::code);

@@ -2,15 +2,16 @@
 //! written are left in [`Exchange::outgoing`], frames that came are given to [`Exchange::accept`].
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use celeriac_proto::encode_request;
 use celeriac_proto::wire::{self, client_frame, server_frame};
+use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
-use tokio_util::codec::Encoder;
 use tracing::{debug, warn};
 
-use super::handshake::Codec;
 use super::watching::WatchPart;
 use super::{Command, Reply};
 use crate::error::{Error, ErrorCode};
@@ -35,13 +36,12 @@ pub(super) enum Accepted {
 }
 
 pub(super) struct Exchange {
-    codec: Codec,
     pub(super) outgoing: BytesMut,
     frame_bytes_max: usize,
     in_flight_max: usize,
     request_id: u64,
-    pending: HashMap<u64, Pending>,
-    watches: HashMap<u64, WatchPart>,
+    pending: HashMap<u64, Pending, FixedState>,
+    watches: HashMap<u64, WatchPart, FixedState>,
     /// Watches that the broker could not begin just now.
     watch_later: Vec<WatchPart>,
     goodbye_id: Option<u64>,
@@ -51,8 +51,8 @@ pub(super) struct Exchange {
 }
 
 struct Pending {
-    /// Kept for sending it again.
-    body: client_frame::Body,
+    /// What was asked, for the meaning of its answer.
+    body: Arc<client_frame::Body>,
     sent_at_ms: i64,
     watch: Option<WatchPart>,
     /// None for a watch that is begun again after a reconnect.
@@ -105,16 +105,15 @@ impl BrokerClock {
 }
 
 impl Exchange {
-    pub(super) fn new(codec: Codec, server_time_ms: i64, limits: wire::Limits) -> Self {
+    pub(super) fn new(server_time_ms: i64, limits: wire::Limits) -> Self {
         Self {
-            codec,
             outgoing: BytesMut::with_capacity(16 * 1024),
             frame_bytes_max: usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX),
             in_flight_max: (limits.requests_in_flight_max as usize).saturating_sub(IN_FLIGHT_RESERVE).max(1),
             // 1 was Hello.
             request_id: 1,
-            pending: HashMap::new(),
-            watches: HashMap::new(),
+            pending: HashMap::default(),
+            watches: HashMap::default(),
             watch_later: Vec::new(),
             goodbye_id: None,
             session_lost: false,
@@ -148,19 +147,19 @@ impl Exchange {
     pub(super) fn watch_again(&mut self, part: WatchPart) {
         if part.sink().is_some() {
             let body = client_frame::Body::Watch(part.request.clone());
-            self.send_body(body, 0, Some(part), None);
+            self.send_body(Arc::new(body), 0, Some(part), None);
         }
     }
 
     fn send_body(
         &mut self,
-        body: client_frame::Body,
+        body: Arc<client_frame::Body>,
         timeout_ms: u64,
         watch: Option<WatchPart>,
         reply: Option<oneshot::Sender<Reply>>,
     ) {
         let start = self.outgoing.len();
-        let (id, body) = self.encode(body, timeout_ms);
+        let id = self.encode(&body, timeout_ms);
         let length = self.outgoing.len() - start - LENGTH_BYTES;
         if length > self.frame_bytes_max {
             self.outgoing.truncate(start);
@@ -175,12 +174,11 @@ impl Exchange {
         self.pending.insert(id, Pending { body, sent_at_ms, watch, reply });
     }
 
-    /// Appends a frame to the outgoing bytes and gives its body back.
-    fn encode(&mut self, body: client_frame::Body, timeout_ms: u64) -> (u64, client_frame::Body) {
+    /// Appends a frame to the outgoing bytes.
+    fn encode(&mut self, body: &client_frame::Body, timeout_ms: u64) -> u64 {
         self.request_id += 1;
-        let frame = wire::ClientFrame { request_id: self.request_id, timeout_ms, body: Some(body) };
-        self.codec.encode(&frame, &mut self.outgoing).expect("a request is shorter than 4 GiB");
-        (self.request_id, frame.body.expect("set above"))
+        encode_request(self.request_id, timeout_ms, body, &mut self.outgoing).expect("it is shorter than 4 GiB");
+        self.request_id
     }
 
     /// Sends a heartbeat and lets go of what nobody waits for any more.
@@ -193,13 +191,13 @@ impl Exchange {
             self.watches.iter().filter(|(_, part)| part.sink().is_none()).map(|(id, _)| *id).collect();
         abandoned.into_iter().for_each(|watch_id| self.unwatch(watch_id));
         std::mem::take(&mut self.watch_later).into_iter().for_each(|part| self.watch_again(part));
-        self.encode(client_frame::Body::Heartbeat(wire::Heartbeat { running, memory_bytes }), 0);
+        self.encode(&client_frame::Body::Heartbeat(wire::Heartbeat { running, memory_bytes }), 0);
     }
 
     /// Asks to part. Answered by [`Accepted::Parted`], or by the broker closing the connection.
     pub(super) fn say_goodbye(&mut self) {
         if self.goodbye_id.is_none() {
-            self.goodbye_id = Some(self.encode(client_frame::Body::Goodbye(wire::Goodbye {}), 0).0);
+            self.goodbye_id = Some(self.encode(&client_frame::Body::Goodbye(wire::Goodbye {}), 0));
         }
     }
 
@@ -210,7 +208,7 @@ impl Exchange {
     fn unwatch(&mut self, watch_id: u64) {
         self.watches.remove(&watch_id);
         // Its answer is of no interest and is ignored when it comes.
-        self.encode(client_frame::Body::Unwatch(wire::Unwatch { watch_id }), 0);
+        self.encode(&client_frame::Body::Unwatch(wire::Unwatch { watch_id }), 0);
     }
 
     /// Takes a frame of the broker.
@@ -266,7 +264,7 @@ impl Exchange {
         let reply = ReplyTo(reply);
         match (answer, watch) {
             (server_frame::Body::Error(error), None) if is_for_later(&error, &body) => {
-                reply.send(Reply::Interrupted { body, sent_at_ms, refused: Some(error) });
+                reply.send(Reply::Interrupted { sent_at_ms, refused: Some(error) });
             }
             (server_frame::Body::Error(error), Some(part)) if reply.0.is_none() => self.watch_refused(part, error),
             (server_frame::Body::Error(error), _) => reply.send(Reply::Failed(error.into())),
@@ -282,7 +280,11 @@ impl Exchange {
                 let tasks = Vec::new();
                 reply.send(Reply::Answer(server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks })));
             }
-            (answer, _) => reply.send(Reply::Answer(answer)),
+            (answer, _) => {
+                // The caller may want it for itself alone.
+                drop(body);
+                reply.send(Reply::Answer(answer));
+            }
         }
     }
 
@@ -298,7 +300,7 @@ impl Exchange {
 
     /// Ends every `Wait`: closing does not wait for them.
     pub(super) fn end_waits(&mut self) {
-        let waits = |pending: &Pending| matches!(pending.body, client_frame::Body::Wait(_));
+        let waits = |pending: &Pending| matches!(*pending.body, client_frame::Body::Wait(_));
         for (_, mut pending) in self.pending.extract_if(|_, pending| waits(pending)) {
             if let Some(reply) = pending.reply.take() {
                 let _ = reply.send(Reply::Failed(Error::Closed));
@@ -310,10 +312,10 @@ impl Exchange {
     pub(super) fn interrupt(self) -> Vec<WatchPart> {
         let mut parts: Vec<WatchPart> = self.watches.into_values().chain(self.watch_later).collect();
         for pending in self.pending.into_values() {
-            let Pending { body, sent_at_ms, watch, reply } = pending;
+            let Pending { sent_at_ms, watch, reply, .. } = pending;
             match (reply, watch) {
                 // The caller of a watch begins it again itself.
-                (Some(reply), _) => drop(reply.send(Reply::Interrupted { body, sent_at_ms, refused: None })),
+                (Some(reply), _) => drop(reply.send(Reply::Interrupted { sent_at_ms, refused: None })),
                 (None, Some(part)) => parts.push(part),
                 (None, None) => {}
             }

@@ -34,7 +34,7 @@ pub(super) async fn serve(driver: &mut Driver, link: Link) -> Ended {
         0 => HEARTBEAT_DEFAULT,
         millis => Duration::from_millis(millis),
     };
-    let mut exchange = Exchange::new(Codec::new(0), welcome.server_time_ms, limits);
+    let mut exchange = Exchange::new(welcome.server_time_ms, limits);
     for part in std::mem::take(&mut driver.watch_again) {
         exchange.watch_again(part);
     }

@@ -59,7 +59,7 @@ async fn serve<F, A>(
             command = commands.recv() => {
                 let (Some(command), Some(inner)) = (command, handle.upgrade()) else { break Duration::ZERO };
                 let Command { body, timeout: within, watch, reply } = command;
-                let answering = answer(Connection { inner }, body);
+                let answering = answer(Connection { inner }, Arc::unwrap_or_clone(body));
                 calls.spawn(async move {
                     let mut answer = timeout(within, answering).await.unwrap_or_else(|_| Err(deadline_exceeded()));
                     if let (Ok(server_frame::Body::WatchReply(begun)), Some(part)) = (&mut answer, watch)
