@@ -15,7 +15,7 @@ use crate::error::{Error, Refusal};
 use crate::handle::TaskHandle;
 use crate::info::{TaskInfo, span_ms};
 use crate::submission::{Lineage, Submission, Submitted};
-use crate::submitting::submit_all;
+use crate::submitting::{submit_all, submit_one};
 use crate::task::TaskDefinition;
 use crate::url::BrokerUrl;
 use crate::watch::Watch;
@@ -159,8 +159,9 @@ impl Client {
     /// [`Error::Refused`] when the broker, or a check in this crate, says no; otherwise as
     /// [`Connection::request`]. After [`Error::Timeout`] the task may exist: submit a clone of the same submission.
     pub async fn submit<T>(&self, submission: Submission) -> Result<TaskHandle<T>, Error> {
-        let outcome = self.submit_many([submission]).await?.pop();
-        let submitted = outcome.ok_or_else(|| Error::unexpected("one outcome for one task"))??;
+        let payload_bytes_max = self.connection.limits().payload_bytes_max;
+        let item = submission.into_wire(self.lineage.as_ref(), payload_bytes_max);
+        let submitted = submit_one(&self.connection, item, self.timeout).await?;
         Ok(TaskHandle::submitted(self.clone(), submitted))
     }
 

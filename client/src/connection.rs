@@ -147,9 +147,9 @@ struct Command {
 }
 
 /// What became of one sending of a request.
-#[allow(clippy::large_enum_variant, reason = "a reply is moved twice; a box would cost more")]
 pub(crate) enum Reply {
-    Answer(server_frame::Body),
+    /// In a box: between the socket and the caller a reply is moved a dozen times.
+    Answer(Box<server_frame::Body>),
     Failed(Error),
     /// No answer, and none will come: the connection broke, or the broker is closing down and said so.
     Interrupted {
@@ -230,7 +230,7 @@ impl Connection {
         loop {
             let reply = self.send_once(body.clone(), broker_timeout.min(left), None, deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
-                Reply::Answer(answer) => return Ok(answer),
+                Reply::Answer(answer) => return Ok(*answer),
                 Reply::Failed(error) => return Err(self.with_time(error, timeout)),
                 Reply::Interrupted { refused: None, .. } if !may_be_sent_twice(body) => return Err(Error::Interrupted),
                 Reply::Interrupted { refused, .. } => self.pause_before_repeat(refused, deadline).await?,
@@ -253,7 +253,7 @@ impl Connection {
             let left = deadline.saturating_duration_since(Instant::now());
             let reply = self.send_once(body.clone(), left, Some(part), deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
-                Reply::Answer(server_frame::Body::WatchReply(_)) => return Ok(()),
+                Reply::Answer(answer) if matches!(*answer, server_frame::Body::WatchReply(_)) => return Ok(()),
                 Reply::Answer(_) => return Err(Error::unexpected("a WatchReply")),
                 Reply::Failed(error) => return Err(self.with_time(error, timeout)),
                 Reply::Interrupted { refused, .. } => self.pause_before_repeat(refused, deadline).await?,

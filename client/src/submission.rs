@@ -32,7 +32,8 @@ use crate::task::TaskOptions;
 #[derive(Debug, Clone)]
 #[must_use = "a submission does nothing until a client submits it"]
 pub struct Submission {
-    task: wire::Task,
+    /// In a box: each option moves the submission.
+    task: Box<wire::Task>,
     /// Whether this crate made the id, so that nobody else can have used it.
     minted: bool,
     /// A JSON array.
@@ -67,7 +68,7 @@ impl Submission {
     /// A task of this name, without arguments.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
-            task: wire::Task { id: new_id(), name: name.into(), ..Default::default() },
+            task: Box::new(wire::Task { id: new_id(), name: name.into(), ..Default::default() }),
             minted: true,
             args: Vec::new(),
             kwargs: Map::new(),
@@ -290,7 +291,7 @@ impl Submission {
         self,
         lineage: Option<&Arc<Lineage>>,
         payload_bytes_max: u64,
-    ) -> Result<(wire::Task, bool), Refusal> {
+    ) -> Result<(Box<wire::Task>, bool), Refusal> {
         let refused = |message: String| Refusal::local(ErrorCode::InvalidArgument, message);
         let Self { mut task, minted, args, kwargs, raw, problem } = self;
         if let Some(problem) = problem {

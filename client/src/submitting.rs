@@ -50,12 +50,38 @@ impl Batch {
 
 type Outcomes = Vec<Result<Submitted, Refusal>>;
 
+/// Submits one task, which takes no lists.
+pub(crate) async fn submit_one(
+    connection: &Connection,
+    item: Result<(Box<wire::Task>, bool), Refusal>,
+    timeout: Duration,
+) -> Result<Submitted, Error> {
+    let (task, minted) = item?;
+    let bytes = encoded_bytes(&task, connection.limits().frame_bytes_max)?;
+    let batch = Batch { tasks: vec![*task], minted: vec![minted], positions: Vec::new(), bytes };
+    let (mut ids, mut answers) = SubmitUnderWay::begin(connection, batch, timeout).await.finish().await?;
+    match (ids.pop(), answers.pop()) {
+        (Some(id), Some(answer)) => Ok(Submitted::from_wire(id, answer)?),
+        _ => Err(Error::unexpected("one outcome for one task")),
+    }
+}
+
+/// What a task takes in a frame, with its tag and its length.
+fn encoded_bytes(task: &wire::Task, frame_bytes_max: u64) -> Result<usize, Refusal> {
+    let bytes = task.encoded_len() + 6;
+    if (bytes + FRAME_OVERHEAD_BYTES) as u64 > frame_bytes_max {
+        let message = format!("a task of {bytes} bytes does not fit into a frame of {frame_bytes_max}");
+        return Err(Refusal::local(ErrorCode::PayloadTooLarge, message));
+    }
+    Ok(bytes)
+}
+
 /// Submits what was found good and gives every item of the list its outcome.
 ///
 /// Fails as a whole only if every batch of it failed.
 pub(crate) async fn submit_all(
     connection: &Connection,
-    items: Vec<Result<(wire::Task, bool), Refusal>>,
+    items: Vec<Result<(Box<wire::Task>, bool), Refusal>>,
     timeout: Duration,
 ) -> Result<Outcomes, Error> {
     let mut outcomes: Vec<Option<Result<Submitted, Refusal>>> = Vec::with_capacity(items.len());
@@ -96,7 +122,7 @@ pub(crate) async fn submit_all(
 
 /// Puts the good items into batches that the broker takes, and the refusals in their places.
 fn split(
-    items: Vec<Result<(wire::Task, bool), Refusal>>,
+    items: Vec<Result<(Box<wire::Task>, bool), Refusal>>,
     limits: &wire::Limits,
     outcomes: &mut [Option<Result<Submitted, Refusal>>],
 ) -> Vec<Batch> {
@@ -108,26 +134,21 @@ fn split(
     let mut left = items.len();
     for (position, item) in items.into_iter().enumerate() {
         left -= 1;
-        let (task, minted) = match item {
+        let fits =
+            |(task, minted): (Box<wire::Task>, bool)| Ok((encoded_bytes(&task, limits.frame_bytes_max)?, task, minted));
+        let (bytes, task, minted) = match item.and_then(fits) {
             Ok(item) => item,
             Err(refusal) => {
                 outcomes[position] = Some(Err(refusal));
                 continue;
             }
         };
-        // With its tag and its length.
-        let bytes = task.encoded_len() + 6;
-        if bytes > frame_bytes {
-            let message = format!("a task of {bytes} bytes does not fit into a frame of {}", limits.frame_bytes_max);
-            outcomes[position] = Some(Err(Refusal::local(ErrorCode::PayloadTooLarge, message)));
-            continue;
-        }
         let full = |batch: &Batch| batch.tasks.len() >= items_max || batch.bytes + bytes > bytes_max;
         if batches.last().is_none_or(full) {
             batches.push(Batch::with_capacity(items_max.min(left + 1)));
         }
         let batch = batches.last_mut().expect("one was pushed if there was none");
-        batch.tasks.push(task);
+        batch.tasks.push(*task);
         batch.minted.push(minted);
         batch.positions.push(position);
         batch.bytes += bytes;
@@ -160,9 +181,9 @@ impl<'c> SubmitUnderWay<'c> {
         let first = first.ok_or_else(|| connection.timeout(timeout))??;
         let reply = connection.answer(first, deadline).await;
         let tasks = submitted_tasks(body);
-        if let Some(Reply::Answer(server_frame::Body::SubmitReply(answer))) = reply {
-            check_count(&answer.outcomes, tasks.len())?;
-            return Ok((tasks.into_iter().map(|task| task.id).collect(), answer.outcomes));
+        if let Some(Reply::Answer(answer)) = reply {
+            let answers = outcomes(*answer, tasks.len())?;
+            return Ok((tasks.into_iter().map(|task| task.id).collect(), answers));
         }
         let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
         let repeat = Repeat { minted: batch.minted, outcomes: vec![None; ids.len()], first_sent_at_ms: None };
@@ -183,10 +204,14 @@ fn submitted_tasks(body: Arc<client_frame::Body>) -> Vec<wire::Task> {
     }
 }
 
-fn check_count(answers: &[wire::SubmitOutcome], tasks: usize) -> Result<(), Error> {
-    match answers.len() == tasks {
-        true => Ok(()),
-        false => Err(Error::Protocol(format!("{} outcomes for {tasks} tasks", answers.len()))),
+/// The outcomes in an answer, one for each of so many tasks.
+fn outcomes(answer: server_frame::Body, tasks: usize) -> Result<Vec<wire::SubmitOutcome>, Error> {
+    match answer {
+        server_frame::Body::SubmitReply(answer) if answer.outcomes.len() == tasks => Ok(answer.outcomes),
+        server_frame::Body::SubmitReply(answer) => {
+            Err(Error::Protocol(format!("{} outcomes for {tasks} tasks", answer.outcomes.len())))
+        }
+        _ => Err(Error::unexpected("a SubmitReply")),
     }
 }
 
@@ -211,10 +236,10 @@ impl Repeat {
     ) -> Result<Vec<wire::SubmitOutcome>, Error> {
         loop {
             match reply.ok_or_else(|| connection.timeout(timeout))? {
-                Reply::Answer(server_frame::Body::SubmitReply(answer)) => {
-                    return self.complete(connection, ids, answer.outcomes, deadline).await;
+                Reply::Answer(answer) => {
+                    let answers = outcomes(*answer, self.open().len())?;
+                    return self.complete(connection, ids, answers, deadline).await;
                 }
-                Reply::Answer(_) => return Err(Error::unexpected("a SubmitReply")),
                 Reply::Failed(error) => return Err(connection.with_time(error, timeout)),
                 Reply::Interrupted { sent_at_ms, refused } => {
                     // A broker that refused has done nothing.
@@ -275,7 +300,6 @@ impl Repeat {
         deadline: Instant,
     ) -> Result<Vec<wire::SubmitOutcome>, Error> {
         let open = self.open();
-        check_count(&answers, open.len())?;
         let mut exist = Vec::new();
         for (index, answer) in open.into_iter().zip(answers) {
             let refused_as = answer.error.as_ref().map(wire::Error::code);
@@ -339,11 +363,12 @@ async fn present(
 mod tests {
     use super::*;
 
-    fn task(id: &str, payload_bytes: usize) -> Result<(wire::Task, bool), Refusal> {
-        Ok((wire::Task { id: id.into(), payload: vec![0; payload_bytes].into(), ..Default::default() }, true))
+    fn task(id: &str, payload_bytes: usize) -> Result<(Box<wire::Task>, bool), Refusal> {
+        let payload = vec![0; payload_bytes].into();
+        Ok((Box::new(wire::Task { id: id.into(), payload, ..Default::default() }), true))
     }
 
-    fn batches(items: Vec<Result<(wire::Task, bool), Refusal>>, limits: wire::Limits) -> (Vec<usize>, usize) {
+    fn batches(items: Vec<Result<(Box<wire::Task>, bool), Refusal>>, limits: wire::Limits) -> (Vec<usize>, usize) {
         let mut outcomes = vec![None; items.len()];
         let sizes = split(items, &limits, &mut outcomes).iter().map(|batch| batch.tasks.len()).collect();
         (sizes, outcomes.iter().filter(|outcome| matches!(outcome, Some(Err(_)))).count())

@@ -232,7 +232,7 @@ impl Exchange {
         }
         // An answer whose caller has gone, or one that nobody asked for: nothing depends on it.
         let Some(pending) = self.pending.remove(&frame.request_id) else { return Accepted::Settled };
-        self.settle(pending, body);
+        self.settle(pending, Box::new(body));
         Accepted::Settled
     }
 
@@ -259,10 +259,15 @@ impl Exchange {
         }
     }
 
-    fn settle(&mut self, pending: Pending, answer: server_frame::Body) {
+    fn settle(&mut self, pending: Pending, answer: Box<server_frame::Body>) {
         let Pending { body, sent_at_ms, watch, reply } = pending;
         let reply = ReplyTo(reply);
-        match (answer, watch) {
+        if watch.is_none() && !matches!(*answer, server_frame::Body::Error(_)) {
+            // The caller may want it for itself alone.
+            drop(body);
+            return reply.send(Reply::Answer(answer));
+        }
+        match (*answer, watch) {
             (server_frame::Body::Error(error), None) if is_for_later(&error, &body) => {
                 reply.send(Reply::Interrupted { sent_at_ms, refused: Some(error) });
             }
@@ -278,13 +283,10 @@ impl Exchange {
                     _ => self.unwatch(watch_id),
                 }
                 let tasks = Vec::new();
-                reply.send(Reply::Answer(server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks })));
+                let begun = server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks });
+                reply.send(Reply::Answer(Box::new(begun)));
             }
-            (answer, _) => {
-                // The caller may want it for itself alone.
-                drop(body);
-                reply.send(Reply::Answer(answer));
-            }
+            (answer, _) => reply.send(Reply::Answer(Box::new(answer))),
         }
     }
 

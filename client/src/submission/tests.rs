@@ -3,7 +3,7 @@
 use super::*;
 
 fn made(submission: Submission) -> Result<wire::Task, Refusal> {
-    submission.into_wire(None, 100).map(|(task, _)| task)
+    submission.into_wire(None, 100).map(|(task, _)| *task)
 }
 
 fn payload(submission: Submission) -> String {
