@@ -13,6 +13,7 @@ use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Delivery, ProgressReport, TaskReport};
 use serde::Serialize;
 
+use crate::delivered::Delivered;
 use crate::leases::Leases;
 use crate::signals::{Signal, Signals};
 
@@ -35,15 +36,16 @@ use crate::signals::{Signal, Signals};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Context {
-    run: Arc<ContextRun>,
+    run: Arc<Delivered>,
+    /// What a detached context lacks.
+    worker: Option<Arc<WorkerSide>>,
 }
 
+/// What all runs of a worker share.
 #[derive(Debug)]
-struct ContextRun {
-    delivery: Delivery,
-    signals: Arc<Signals>,
-    /// What a detached context lacks.
-    worker: Option<(Arc<Leases>, Client)>,
+pub(crate) struct WorkerSide {
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) client: Client,
 }
 
 /// Why a progress report was not taken.
@@ -65,8 +67,8 @@ pub enum ProgressError {
 }
 
 impl Context {
-    pub(crate) fn new(delivery: Delivery, signals: Arc<Signals>, leases: Arc<Leases>, client: Client) -> Self {
-        Self { run: Arc::new(ContextRun { delivery, signals, worker: Some((leases, client)) }) }
+    pub(crate) fn new(run: Arc<Delivered>, worker: Arc<WorkerSide>) -> Self {
+        Self { run, worker: Some(worker) }
     }
 
     /// A context that belongs to no worker, for tests of a handler's body: its first attempt,
@@ -85,7 +87,7 @@ impl Context {
     /// ```
     pub fn detached(id: impl Into<String>) -> Self {
         let delivery = Delivery { id: id.into(), attempt: 1, attempts_max: 1, deliveries: 1, ..Delivery::default() };
-        Self { run: Arc::new(ContextRun { delivery, signals: Arc::default(), worker: None }) }
+        Self { run: Arc::new(Delivered { delivery, ..Delivered::default() }), worker: None }
     }
 
     /// The task's id, which its producer chose.
@@ -202,9 +204,9 @@ impl Context {
         if meta.len() > PROGRESS_BYTES_MAX {
             return Err(ProgressError::TooLarge { bytes: meta.len() });
         }
-        if let Some((leases, _)) = &self.run.worker {
+        if let Some(worker) = &self.worker {
             let progress = ProgressReport { state: state.to_owned(), meta: meta.into() };
-            leases.progress(TaskReport {
+            worker.leases.progress(TaskReport {
                 id: self.run.delivery.id.clone(),
                 lease: self.run.delivery.lease,
                 report: Some(Report::Progress(progress)),
@@ -240,8 +242,8 @@ impl Context {
     /// # Panics
     /// In a detached context, which has no connection.
     pub fn client(&self) -> Client {
-        let (_, client) = self.run.worker.as_ref().expect("a detached context has no client");
-        client.clone().with_lineage(self.root_id(), self.id())
+        let worker = self.worker.as_ref().expect("a detached context has no client");
+        worker.client.clone().with_lineage(self.root_id(), self.id())
     }
 
     /// Submits a task that belongs to this one, with its defaults.
@@ -261,6 +263,10 @@ impl Context {
     /// In a detached context, which has no connection.
     pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: D::Args) -> ApplyAsync<D::Output> {
         self.client().apply_async(task, args)
+    }
+
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.run.signals
     }
 
     /// Soft and hard limit of one run.

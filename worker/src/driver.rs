@@ -165,7 +165,10 @@ impl Driver {
                 tracing::warn!(running = self.leases.running(), "the connection to the broker is lost")
             }
             Event::Push(server_frame::Body::Deliver(deliver)) if self.quiet => self.leases.refuse(deliver.deliveries),
-            Event::Push(server_frame::Body::Deliver(deliver)) => self.leases.deliver(deliver.deliveries),
+            Event::Push(server_frame::Body::Deliver(deliver)) => {
+                self.leases.deliver(deliver.deliveries);
+                self.send_within(Leases::START_DELAY);
+            }
             Event::Push(server_frame::Body::CancelSignal(signal)) => self.on_signal(&signal),
             Event::Push(server_frame::Body::Order(order)) => self.on_order(order.kind()),
             Event::Push(server_frame::Body::Closing(closing)) => {
@@ -291,27 +294,26 @@ impl Driver {
         while self.sending.len() < BATCHES_IN_FLIGHT_MAX {
             let items_max = if self.one_by_one > 0 { 1 } else { batch_items_max };
             let batch = self.leases.take_batch(items_max, BATCH_BYTES_MAX);
+            if let Some(wait) = batch.next_in {
+                self.send_within(wait);
+            }
             if batch.reports.is_empty() {
-                if let Some(wait) = batch.next_in {
-                    self.send_within(wait);
-                }
                 return;
             }
             self.one_by_one = self.one_by_one.saturating_sub(1);
             let connection = self.connection.clone();
-            let body = client_frame::Body::Report(wire::Report { reports: batch.reports.clone() });
-            self.sending.spawn(async move { (batch.reports, connection.request(body, REPORT_TIMEOUT).await) });
+            let body = Arc::new(client_frame::Body::Report(wire::Report { reports: batch.reports }));
+            self.sending.spawn(async move {
+                let answer = connection.request_shared(&body, REPORT_TIMEOUT, REPORT_TIMEOUT).await;
+                (reports_of(body), answer)
+            });
         }
     }
 
     fn on_sent(&mut self, (reports, answer): (Vec<TaskReport>, Result<server_frame::Body, Error>)) {
         match answer {
             Ok(server_frame::Body::ReportReply(reply)) if reply.outcomes.len() == reports.len() => {
-                let again: Vec<TaskReport> = reports
-                    .into_iter()
-                    .zip(&reply.outcomes)
-                    .filter_map(|(report, outcome)| self.on_outcome(report, outcome.code()))
-                    .collect();
+                let again = self.on_outcomes(reports, &reply.outcomes);
                 if !again.is_empty() {
                     self.send_again(again);
                 }
@@ -329,10 +331,24 @@ impl Driver {
         self.send();
     }
 
-    /// What one answer means; the report comes back when it has to be sent again.
-    fn on_outcome(&self, report: TaskReport, code: ErrorCode) -> Option<TaskReport> {
-        match verdict(code) {
-            Verdict::Answered => self.leases.answered(&report),
+    /// What the answers mean; those reports come back that have to be sent again.
+    fn on_outcomes(&self, reports: Vec<TaskReport>, outcomes: &[wire::ReportOutcome]) -> Vec<TaskReport> {
+        let mut ended = Vec::with_capacity(reports.len());
+        let mut again = Vec::new();
+        for (report, outcome) in reports.into_iter().zip(outcomes) {
+            match verdict(outcome.code()) {
+                Verdict::Answered if is_end(&report) => ended.push(report.lease),
+                Verdict::Answered => {}
+                verdict => again.extend(self.on_trouble(report, outcome.code(), verdict)),
+            }
+        }
+        self.leases.answered(&ended);
+        again
+    }
+
+    /// A report that does not count; it comes back when it has to be sent again.
+    fn on_trouble(&self, report: TaskReport, code: ErrorCode, verdict: Verdict) -> Option<TaskReport> {
+        match verdict {
             Verdict::Stale => {
                 if self.leases.is_held(report.lease) {
                     tracing::warn!(
@@ -344,6 +360,7 @@ impl Driver {
                 self.leases.lose(report.lease);
             }
             Verdict::Again => return Some(report),
+            Verdict::Answered => {}
             Verdict::Refused => {
                 tracing::error!(id = report.id, code = code.as_str_name(), "the broker refused a report");
                 self.give_up(report, code);
@@ -386,6 +403,14 @@ impl Driver {
         self.leases.lose_all();
         let body = client_frame::Body::Credit(wire::Credit { credit: 0 });
         self.connection.request(body, Duration::from_secs(1)).await.err().unwrap_or(Error::Closed)
+    }
+}
+
+/// The reports of a request that is over, which the connection has let go of by then.
+fn reports_of(body: Arc<client_frame::Body>) -> Vec<TaskReport> {
+    match Arc::unwrap_or_clone(body) {
+        client_frame::Body::Report(report) => report.reports,
+        _ => unreachable!("made by `send`"),
     }
 }
 

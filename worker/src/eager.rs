@@ -19,6 +19,7 @@ use celeriac_proto::wire::{
 use tokio::sync::Notify;
 
 use crate::builder::WorkerBuilder;
+use crate::context::WorkerSide;
 use crate::leases::Leases;
 use crate::middleware::Chain;
 use crate::slot::{Handlers, Slot};
@@ -218,16 +219,17 @@ impl Eager {
         let mut info = begun(task, generation);
         while !is_ended(&info) {
             let leases = Arc::new(Leases::new());
+            let client = Client::over(connection.clone()).with_timeout(SUBMIT_TIMEOUT);
             let slot = Slot {
-                leases: leases.clone(),
+                worker: Arc::new(WorkerSide { leases: leases.clone(), client }),
                 handlers: self.handlers.clone(),
                 middleware: self.middleware.clone(),
-                client: Client::over(connection.clone()).with_timeout(SUBMIT_TIMEOUT),
             };
             info.deliveries += 1;
             leases.deliver(vec![self.delivery(task, &info)]);
             let job = leases.next().await.expect("it was delivered, and nobody closes these leases");
             slot.run_job(job).await;
+            info.attempts += 1;
             for report in leases.take_batch(usize::MAX, usize::MAX).reports {
                 apply(&mut info, report.report);
             }
@@ -290,10 +292,8 @@ fn begun(task: &wire::Task, generation: u32) -> TaskInfo {
 fn apply(info: &mut TaskInfo, report: Option<Report>) {
     info.version += 1;
     match report {
-        Some(Report::Started(_)) => {
-            info.attempts += 1;
-            info.started_at_ms = Some(now_ms());
-        }
+        // Each run is counted, whether or not its start is reported.
+        Some(Report::Started(_)) => {}
         Some(Report::Progress(progress)) => {
             let state = if progress.state.is_empty() { "PROGRESS".to_owned() } else { progress.state };
             info.progress = Some(wire::Progress { state, meta: progress.meta, at_ms: now_ms() });

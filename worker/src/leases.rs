@@ -7,17 +7,19 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use celeriac_proto::limits::RESULT_BYTES_MAX;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Delivery, Release, Started, TaskReport};
+use foldhash::fast::FixedState;
 use tokio::sync::Notify;
 
+use crate::delivered::{Delivered, Job, Waiting};
 use crate::outbox::{Batch, Outbox};
-use crate::signals::{Signal, Signals};
+use crate::signals::Signal;
 
 /// Shared by the slots and the driver of one worker.
 #[derive(Debug)]
@@ -30,18 +32,25 @@ pub(crate) struct Leases {
     /// There is something to report now.
     due: Notify,
     result_bytes_max: AtomicU64,
+    running: AtomicU32,
+    /// Runs that ended since [`Leases::pace`] was last asked.
+    ended: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Delivery>,
-    held: HashMap<u64, Held>,
+    waiting: VecDeque<Waiting>,
+    held: HashMap<u64, Held, FixedState>,
     outbox: Outbox,
+    /// Runs that began and whose start is not reported yet. Those among them that have ended meanwhile need no such
+    /// report: their end says it too. So there are no more of them than leases.
+    begun: Vec<u64>,
+    /// The driver will look into `begun` within [`Leases::START_DELAY`], or as soon as it may send.
+    is_watched: bool,
+    /// `due` was notified and nothing was taken since.
+    is_due: bool,
     idle_slots: usize,
-    running: usize,
     closed: bool,
-    /// Runs that ended since [`Leases::pace`] was last asked.
-    ended: u64,
     /// When a delivery last left the queue, or came into an empty one.
     moved_at: Option<Instant>,
 }
@@ -49,10 +58,7 @@ struct State {
 #[derive(Debug)]
 enum Held {
     Waiting,
-    Running {
-        id: String,
-        signals: Arc<Signals>,
-    },
+    Running(Arc<Delivered>),
     /// The end is reported, and the report not answered yet.
     Ended,
 }
@@ -66,13 +72,6 @@ pub(crate) struct Pace {
     pub(crate) held_up: Duration,
 }
 
-/// A delivery whose handler is to run now.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) delivery: Delivery,
-    pub(crate) signals: Arc<Signals>,
-}
-
 impl Leases {
     /// How long a start may wait for company: a task that ends within it is reported as a whole, in one batch.
     pub(crate) const START_DELAY: Duration = Duration::from_millis(1);
@@ -84,6 +83,8 @@ impl Leases {
             begun: Notify::new(),
             due: Notify::new(),
             result_bytes_max: AtomicU64::new(RESULT_BYTES_MAX as u64),
+            running: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
         }
     }
 
@@ -103,7 +104,7 @@ impl Leases {
 
     /// Handlers that run now.
     pub(crate) fn running(&self) -> u32 {
-        u32::try_from(self.state().running).unwrap_or(u32::MAX)
+        self.running.load(Ordering::Relaxed)
     }
 
     /// True until the lease is lost, or its end is reported and answered.
@@ -117,22 +118,29 @@ impl Leases {
         state.held.is_empty() && state.outbox.is_empty()
     }
 
-    /// Queues what the broker sent, in its order.
+    /// Queues what the broker sent, in its order. The driver takes a batch [`Leases::START_DELAY`] later at the latest.
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) {
+        // Made before the lock is taken: the slots want it too.
+        let arrived: Vec<Waiting> = deliveries.into_iter().map(Waiting::from).collect();
         let mut state = self.state();
-        for delivery in deliveries {
-            if state.held.contains_key(&delivery.lease) {
-                tracing::debug!(id = delivery.id, lease = delivery.lease, "delivered twice, ignored");
-                continue;
+        state.is_watched = true;
+        if state.waiting.is_empty() {
+            state.moved_at = Some(Instant::now());
+        }
+        for waiting in arrived {
+            let delivery = &waiting.delivered.delivery;
+            match state.held.entry(delivery.lease) {
+                Entry::Vacant(entry) => drop(entry.insert(Held::Waiting)),
+                Entry::Occupied(_) => {
+                    tracing::debug!(id = delivery.id, lease = delivery.lease, "delivered twice, ignored");
+                    continue;
+                }
             }
-            state.held.insert(delivery.lease, Held::Waiting);
-            if state.waiting.is_empty() {
-                state.moved_at = Some(Instant::now());
-            }
-            state.waiting.push_back(delivery);
+            state.waiting.push_back(waiting);
         }
         let wanted = state.waiting.len().min(state.idle_slots);
         drop(state);
+        // All of them from here: a slot that is woken by another one waits behind that one's handler.
         for _ in 0..wanted {
             self.work.notify_one();
         }
@@ -142,17 +150,22 @@ impl Leases {
     pub(crate) fn refuse(&self, deliveries: Vec<Delivery>) {
         let mut state = self.state();
         for delivery in deliveries {
-            if let Entry::Vacant(entry) = state.held.entry(delivery.lease) {
-                entry.insert(Held::Ended);
-                state.outbox.push(release(delivery.id, delivery.lease));
+            if !state.held.contains_key(&delivery.lease) {
+                state.hand_back(&delivery);
             }
         }
-        drop(state);
-        self.due.notify_one();
+        self.tell(state);
     }
 
-    /// The next delivery for a slot, which counts as running from here on; `None` when the worker ends.
+    /// The next delivery for a slot; `None` when the worker ends. Its handler has begun from here on.
     pub(crate) async fn next(&self) -> Option<Job> {
+        // Nearly always there is more, and then there is nothing to listen for.
+        let turn = self.state().begin();
+        match turn {
+            Turn::Begun(job, news) => return Some(self.run(job, news)),
+            Turn::Closed => return None,
+            Turn::Idle => {}
+        }
         let mut idle = false;
         loop {
             let mut work = std::pin::pin!(self.work.notified());
@@ -163,24 +176,26 @@ impl Leases {
                 if std::mem::take(&mut idle) {
                     state.idle_slots -= 1;
                 }
-                if state.closed {
-                    return None;
-                }
-                if let Some(delivery) = state.waiting.pop_front() {
-                    let signals = Arc::new(Signals::default());
-                    let running = Held::Running { id: delivery.id.clone(), signals: signals.clone() };
-                    state.held.insert(delivery.lease, running);
-                    state.running += 1;
-                    if !state.waiting.is_empty() {
-                        state.moved_at = Some(Instant::now());
+                match state.begin() {
+                    Turn::Begun(job, news) => {
+                        drop(state);
+                        return Some(self.run(job, news));
                     }
-                    return Some(Job { delivery, signals });
+                    Turn::Closed => return None,
+                    Turn::Idle => state.idle_slots += 1,
                 }
-                state.idle_slots += 1;
                 idle = true;
             }
             work.await;
         }
+    }
+
+    fn run(&self, job: Job, news: bool) -> Job {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        if news {
+            self.begun.notify_one();
+        }
+        job
     }
 
     /// No slot gets anything more.
@@ -189,24 +204,12 @@ impl Leases {
         self.work.notify_waiters();
     }
 
-    /// The handler begins. False when it must not: the lease was lost or handed back since it left the queue.
-    pub(crate) fn begin(&self, id: &str, lease: u64) -> bool {
-        let mut state = self.state();
-        let Some(Held::Running { .. }) = state.held.get(&lease) else { return false };
-        let report = Some(Report::Started(Started {}));
-        state.outbox.push(TaskReport { id: id.to_owned(), lease, report });
-        drop(state);
-        self.begun.notify_one();
-        true
-    }
-
     /// What a handler says of its progress. Of a lease that is lost or has ended, nothing is said.
     pub(crate) fn progress(&self, report: TaskReport) {
         let mut state = self.state();
-        if let Some(Held::Running { .. }) = state.held.get(&report.lease) {
+        if let Some(Held::Running(_)) = state.held.get(&report.lease) {
             state.outbox.push_progress(report);
-            drop(state);
-            self.due.notify_one();
+            self.tell(state);
         }
     }
 
@@ -214,70 +217,71 @@ impl Leases {
     /// [`Leases::leave`].
     pub(crate) fn end(&self, id: &str, lease: u64, report: Report) {
         let mut state = self.state();
-        if let Some(held @ Held::Running { .. }) = state.held.get_mut(&lease) {
+        if let Some(held @ Held::Running(_)) = state.held.get_mut(&lease) {
             *held = Held::Ended;
             state.outbox.push(TaskReport { id: id.to_owned(), lease, report: Some(report) });
-            drop(state);
+            self.tell(state);
+        }
+    }
+
+    /// Lets the driver know that there is something to report now, unless it knows.
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
+        let knew = std::mem::replace(&mut state.is_due, true);
+        drop(state);
+        if !knew {
             self.due.notify_one();
         }
     }
 
     /// A slot is done with a job.
     pub(crate) fn leave(&self) {
-        let mut state = self.state();
-        state.running -= 1;
-        state.ended += 1;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How fast the work went since this was last asked.
     pub(crate) fn pace(&self) -> Pace {
-        let mut state = self.state();
+        let state = self.state();
         let held_up = match state.moved_at {
             Some(moved_at) if !state.waiting.is_empty() => moved_at.elapsed(),
             _ => Duration::ZERO,
         };
-        Pace { ended: std::mem::take(&mut state.ended), held_up }
+        Pace { ended: self.ended.swap(0, Ordering::Relaxed), held_up }
     }
 
     /// Hands back everything that has not begun.
     pub(crate) fn release_waiting(&self) {
         let mut state = self.state();
-        for delivery in std::mem::take(&mut state.waiting) {
-            state.held.insert(delivery.lease, Held::Ended);
-            state.outbox.push(release(delivery.id, delivery.lease));
+        for waiting in std::mem::take(&mut state.waiting) {
+            state.hand_back(&waiting.delivered.delivery);
         }
-        drop(state);
-        self.due.notify_one();
+        self.tell(state);
     }
 
     /// Hands back everything that runs, and stops its handlers.
     pub(crate) fn release_running(&self) {
         let mut state = self.state();
         let State { held, outbox, .. } = &mut *state;
-        for (lease, held) in held.iter_mut() {
-            if let Held::Running { id, signals } = held {
-                signals.raise(Signal::DROP);
-                outbox.push(release(std::mem::take(id), *lease));
+        for held in held.values_mut() {
+            if let Held::Running(delivered) = held {
+                delivered.signals.raise(Signal::DROP);
+                outbox.push(release(&delivered.delivery));
                 *held = Held::Ended;
             }
         }
-        drop(state);
-        self.due.notify_one();
+        self.tell(state);
     }
 
     /// Tells a running handler something; a delivery that waits is handed back.
     pub(crate) fn signal(&self, lease: u64, signal: Signal) {
         let mut state = self.state();
         match state.held.get(&lease) {
-            Some(Held::Running { signals, .. }) => signals.raise(signal),
+            Some(Held::Running(delivered)) => delivered.signals.raise(signal),
             Some(Held::Waiting) => {
-                if let Some(index) = state.waiting.iter().position(|delivery| delivery.lease == lease)
-                    && let Some(delivery) = state.waiting.remove(index)
-                {
-                    state.held.insert(lease, Held::Ended);
-                    state.outbox.push(release(delivery.id, lease));
-                    drop(state);
-                    self.due.notify_one();
+                let place = state.waiting.iter().position(|waiting| waiting.lease() == lease);
+                if let Some(waiting) = place.and_then(|place| state.waiting.remove(place)) {
+                    state.hand_back(&waiting.delivered.delivery);
+                    self.tell(state);
                 }
             }
             Some(Held::Ended) | None => {}
@@ -294,11 +298,12 @@ impl Leases {
     pub(crate) fn lose_all(&self) {
         let mut state = self.state();
         for (_, held) in state.held.drain() {
-            if let Held::Running { signals, .. } = held {
-                signals.raise(Signal::DROP);
+            if let Held::Running(delivered) = held {
+                delivered.signals.raise(Signal::DROP);
             }
         }
         state.waiting.clear();
+        state.begun.clear();
         state.outbox.clear();
     }
 
@@ -333,13 +338,29 @@ impl Leases {
 
     /// Takes the next reports to send.
     pub(crate) fn take_batch(&self, items_max: usize, bytes_max: usize) -> Batch {
-        self.state().outbox.take_batch(items_max, bytes_max, Instant::now())
+        let mut state = self.state();
+        let State { held, outbox, begun, is_due, is_watched, waiting, .. } = &mut *state;
+        *is_due = false;
+        for lease in begun.drain(..) {
+            if let Some(Held::Running(delivered)) = held.get(&lease) {
+                let report = Some(Report::Started(Started {}));
+                outbox.push_start(TaskReport { id: delivered.delivery.id.clone(), lease, report });
+            }
+        }
+        let mut batch = outbox.take_batch(items_max, bytes_max, Instant::now());
+        // Where something has ended, the next begins.
+        *is_watched = !batch.reports.is_empty() && !waiting.is_empty();
+        if *is_watched {
+            batch.next_in = Some(Self::START_DELAY);
+        }
+        batch
     }
 
-    /// The broker has this report: a lease that has ended is no longer held.
-    pub(crate) fn answered(&self, report: &TaskReport) {
-        if is_end(report) {
-            self.state().held.remove(&report.lease);
+    /// The broker has the reports of these ends: the leases are no longer held.
+    pub(crate) fn answered(&self, ended: &[u64]) {
+        let mut state = self.state();
+        for lease in ended {
+            state.held.remove(lease);
         }
     }
 
@@ -348,24 +369,51 @@ impl Leases {
         let mut state = self.state();
         reports.retain(|report| state.held.contains_key(&report.lease));
         state.outbox.put_back(reports);
-        drop(state);
-        self.due.notify_one();
+        self.tell(state);
     }
 }
 
 impl State {
+    /// Takes the next delivery for a slot.
+    fn begin(&mut self) -> Turn {
+        if self.closed {
+            return Turn::Closed;
+        }
+        let Some(Waiting { delivered, payload, content_type }) = self.waiting.pop_front() else { return Turn::Idle };
+        let (lease, begun_at) = (delivered.delivery.lease, Instant::now());
+        self.held.insert(lease, Held::Running(delivered.clone()));
+        self.moved_at = Some(begun_at);
+        self.begun.push(lease);
+        let news = !std::mem::replace(&mut self.is_watched, true);
+        Turn::Begun(Job { delivered, payload, content_type, begun_at }, news)
+    }
+
+    /// Says that the broker may have this delivery back.
+    fn hand_back(&mut self, delivery: &Delivery) {
+        self.held.insert(delivery.lease, Held::Ended);
+        self.outbox.push(release(delivery));
+    }
+
     fn lose(&mut self, lease: u64) {
         match self.held.remove(&lease) {
-            Some(Held::Running { signals, .. }) => signals.raise(Signal::DROP),
-            Some(Held::Waiting) => self.waiting.retain(|delivery| delivery.lease != lease),
+            Some(Held::Running(delivered)) => delivered.signals.raise(Signal::DROP),
+            Some(Held::Waiting) => self.waiting.retain(|waiting| waiting.lease() != lease),
             Some(Held::Ended) | None => {}
         }
         self.outbox.forget(lease);
     }
 }
 
-fn release(id: String, lease: u64) -> TaskReport {
-    TaskReport { id, lease, report: Some(Report::Release(Release {})) }
+/// What there is for a slot that looks for work.
+enum Turn {
+    /// True: the driver has to be told.
+    Begun(Job, bool),
+    Idle,
+    Closed,
+}
+
+fn release(delivery: &Delivery) -> TaskReport {
+    TaskReport { id: delivery.id.clone(), lease: delivery.lease, report: Some(Report::Release(Release {})) }
 }
 
 /// True for a report after which the worker has nothing more to say of the lease.
@@ -377,17 +425,40 @@ pub(crate) fn is_end(report: &TaskReport) -> bool {
 mod tests {
     use super::*;
 
+    fn delivery(lease: u64) -> Delivery {
+        Delivery { id: "a".to_owned(), lease, ..Delivery::default() }
+    }
+
+    fn told(leases: &Leases) -> Vec<(u64, bool)> {
+        leases.take_batch(10, 1_000).reports.iter().map(|report| (report.lease, is_end(report))).collect()
+    }
+
     #[tokio::test]
-    async fn a_lease_taken_back_between_queue_and_handler_does_not_begin() {
+    async fn of_a_lease_that_is_lost_nothing_is_told_and_its_handler_is_to_stop() {
         let leases = Leases::new();
-        let delivery = |lease| Delivery { id: "a".to_owned(), lease, ..Delivery::default() };
         leases.deliver(vec![delivery(1), delivery(2)]);
-        let taken = leases.next().await.expect("not closed");
-        leases.lose(taken.delivery.lease);
-        assert!(!leases.begin("a", 1));
-        let kept = leases.next().await.expect("not closed");
-        assert!(leases.begin("a", kept.delivery.lease));
-        let told: Vec<u64> = leases.take_batch(10, 1_000).reports.iter().map(|report| report.lease).collect();
-        assert_eq!(told, [2]);
+        let lost = leases.next().await.expect("not closed");
+        leases.lose(1);
+        assert!(lost.delivered.signals.is_raised(Signal::DROP));
+        leases.next().await.expect("not closed");
+        assert_eq!(told(&leases), [(2, false)]);
+    }
+
+    #[tokio::test]
+    async fn a_start_is_told_only_of_what_has_not_ended_by_then() {
+        let leases = Leases::new();
+        leases.deliver(vec![delivery(1), delivery(2)]);
+        for lease in 1..=2 {
+            leases.next().await.expect("not closed");
+            if lease == 1 {
+                leases.end("a", 1, Report::Release(Release {}));
+                assert_eq!(told(&leases), [(1, true)]);
+            }
+        }
+        assert_eq!(told(&leases), [(2, false)]);
+        leases.end("a", 2, Report::Release(Release {}));
+        leases.due().await;
+        assert_eq!(told(&leases), [(2, true)]);
+        assert!(told(&leases).is_empty());
     }
 }

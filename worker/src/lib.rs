@@ -6,6 +6,7 @@ mod answers;
 mod builder;
 mod context;
 mod credit;
+mod delivered;
 mod driver;
 mod eager;
 #[doc(hidden)]

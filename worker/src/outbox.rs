@@ -36,14 +36,21 @@ struct Progress {
 pub(crate) struct Batch {
     /// To be sent now, in this order.
     pub(crate) reports: Vec<TaskReport>,
-    /// When nothing is to be sent now: how long until something is.
+    /// How long until there may be more.
     pub(crate) next_in: Option<Duration>,
 }
 
 impl Outbox {
-    /// A start or an end. What was last said of the lease's progress goes before it.
+    /// A start. Progress of the same run, if there is some already, goes after it.
+    pub(crate) fn push_start(&mut self, report: TaskReport) {
+        self.due.push_back(report);
+    }
+
+    /// An end. What was last said of the lease's progress goes before it.
     pub(crate) fn push(&mut self, report: TaskReport) {
-        if let Some(progress) = self.progress.remove(&report.lease) {
+        if !self.progress.is_empty()
+            && let Some(progress) = self.progress.remove(&report.lease)
+        {
             self.due.extend(progress.newest);
         }
         self.due.push_back(report);
@@ -139,10 +146,10 @@ mod tests {
     #[test]
     fn a_lease_keeps_the_order_of_its_reports() {
         let mut outbox = Outbox::default();
-        outbox.push(report(1, Report::Started(Started {})));
+        outbox.push_start(report(1, Report::Started(Started {})));
         outbox.push_progress(progress(1, "half"));
         outbox.push_progress(progress(1, "nearly"));
-        outbox.push(report(2, Report::Started(Started {})));
+        outbox.push_start(report(2, Report::Started(Started {})));
         outbox.push(report(1, Report::Complete(Complete::default())));
         let batch = outbox.take_batch(100, 1_000, Instant::now());
         assert_eq!(words(&batch), ["1 started", "2 started", "1 nearly", "1 complete"]);
@@ -183,7 +190,7 @@ mod tests {
     fn unanswered_reports_go_back_in_their_order_and_lost_leases_are_forgotten() {
         let mut outbox = Outbox::default();
         for lease in 1..=4 {
-            outbox.push(report(lease, Report::Started(Started {})));
+            outbox.push_start(report(lease, Report::Started(Started {})));
         }
         let batch = outbox.take_batch(3, 1_000, Instant::now());
         outbox.put_back(batch.reports);

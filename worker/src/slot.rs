@@ -12,15 +12,14 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use celeriac_client::Client;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Complete, Release};
 use tracing::Instrument;
 
-use crate::context::Context;
+use crate::context::{Context, WorkerSide};
+use crate::delivered::Job;
 use crate::failure::TaskFailure;
 use crate::handler::{Handler, Outcome, Run, RunKind};
-use crate::leases::{Job, Leases};
 use crate::middleware::Chain;
 use crate::payload::{JSON, Payload};
 use crate::signals::{Signal, Signals};
@@ -31,10 +30,9 @@ pub(crate) type Handlers = HashMap<String, Arc<dyn Handler>>;
 /// One place for a running handler.
 #[derive(Clone)]
 pub(crate) struct Slot {
-    pub(crate) leases: Arc<Leases>,
+    pub(crate) worker: Arc<WorkerSide>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) middleware: Arc<Chain>,
-    pub(crate) client: Client,
 }
 
 /// How a run ended.
@@ -49,7 +47,7 @@ enum Ending {
 impl Slot {
     /// Runs deliveries until the worker ends.
     pub(crate) async fn run(self) {
-        while let Some(job) = self.leases.next().await {
+        while let Some(job) = self.worker.leases.next().await {
             self.run_job(job).await;
             // Many short tasks in a row must not keep other tasks of the runtime from running.
             tokio::task::coop::consume_budget().await;
@@ -58,7 +56,7 @@ impl Slot {
 
     /// Runs one delivery to its end, which is reported by then.
     pub(crate) async fn run_job(&self, job: Job) {
-        let delivery = &job.delivery;
+        let delivery = &job.delivered.delivery;
         let span = tracing::info_span!(
             "task",
             id = delivery.id,
@@ -67,26 +65,24 @@ impl Slot {
             attempt = delivery.attempt,
         );
         self.run_handler(job).instrument(span).await;
-        self.leases.leave();
+        self.worker.leases.leave();
     }
 
     async fn run_handler(&self, job: Job) {
-        let Job { mut delivery, signals } = job;
-        let lease = delivery.lease;
+        let Job { delivered, payload, content_type, begun_at } = job;
+        let delivery = &delivered.delivery;
         let Some(handler) = self.handlers.get(&delivery.name) else {
             tracing::warn!("this worker has no handler of that name; handed back");
-            self.leases.end(&delivery.id, lease, Report::Release(Release {}));
+            self.worker.leases.end(&delivery.id, delivery.lease, Report::Release(Release {}));
             return;
         };
-        if !self.leases.begin(&delivery.id, lease) {
+        if delivered.signals.is_raised(Signal::DROP) {
             tracing::debug!("taken back before it began");
             return;
         }
-        let payload = std::mem::take(&mut delivery.payload);
-        let content_type = std::mem::take(&mut delivery.content_type);
-        let context = Context::new(delivery, signals.clone(), self.leases.clone(), self.client.clone());
-        let ending = End { slot: self, context: context.clone(), began: Instant::now() };
-        let watch = Watch { limits: Limits::of(&context), signals, ending };
+        let context = Context::new(delivered, self.worker.clone());
+        let ending = End { slot: self, context: context.clone(), begun_at };
+        let watch = Watch { limits: Limits::of(&context), ending };
         self.middleware.call(|middleware| middleware.before(&context));
         let start = AssertUnwindSafe(|| handler.start(context, Payload::new(&payload, &content_type)));
         match catch_unwind(start) {
@@ -101,11 +97,14 @@ impl Slot {
 /// A run under way, with what may end it before its handler does.
 struct Watch<'a> {
     limits: Limits,
-    signals: Arc<Signals>,
     ending: End<'a>,
 }
 
 impl Watch<'_> {
+    fn signals(&self) -> &Signals {
+        self.ending.context.signals()
+    }
+
     async fn future(self, future: Pin<Box<dyn Future<Output = Outcome> + Send>>) {
         let mut run = Guarded(future);
         // Most short handlers are ready at once: no timers and no listeners for them.
@@ -114,9 +113,9 @@ impl Watch<'_> {
             Poll::Ready(outcome) => Ending::Outcome(outcome),
             Poll::Pending => tokio::select! {
                 biased;
-                () = self.signals.raised(Signal::DROP) => Ending::Dropped,
+                () = self.signals().raised(Signal::DROP) => Ending::Dropped,
                 outcome = &mut run => Ending::Outcome(outcome),
-                () = self.limits.over(&self.signals) => Ending::TimeLimit,
+                () = self.limits.over(self.signals()) => Ending::TimeLimit,
             },
         };
         self.ending.report(ending);
@@ -131,7 +130,7 @@ impl Watch<'_> {
         let mut thread = tokio::task::spawn_blocking(move || span.in_scope(run));
         let ending = tokio::select! {
             biased;
-            () = self.signals.raised(Signal::DROP) => Ending::Dropped,
+            () = self.signals().raised(Signal::DROP) => Ending::Dropped,
             outcome = &mut thread => Ending::Outcome(match outcome {
                 Ok(outcome) => outcome,
                 Err(error) => Err(match error.try_into_panic() {
@@ -139,13 +138,13 @@ impl Watch<'_> {
                     Err(_) => TaskFailure::new("worker_stopped", "the worker's runtime ended before the handler began"),
                 }),
             }),
-            () = self.limits.over(&self.signals) => Ending::TimeLimit,
+            () = self.limits.over(self.signals()) => Ending::TimeLimit,
         };
         let left_running = !matches!(ending, Ending::Outcome(_));
         self.ending.report(ending);
         if left_running {
             // A thread cannot be dropped. It is told to stop, and keeps the slot as long as it does not.
-            self.signals.raise(Signal::DROP);
+            self.signals().raise(Signal::DROP);
             let _ = thread.await;
         }
     }
@@ -184,12 +183,12 @@ impl Limits {
 struct End<'a> {
     slot: &'a Slot,
     context: Context,
-    began: Instant,
+    begun_at: Instant,
 }
 
 impl End<'_> {
     fn report(&self, ending: Ending) {
-        let elapsed = self.began.elapsed();
+        let elapsed = self.begun_at.elapsed();
         let report = match ending {
             Ending::Outcome(Ok(result)) => match self.too_large(result.len() as u64) {
                 None => self.succeeded(result, elapsed),
@@ -206,11 +205,11 @@ impl End<'_> {
             }
         };
         self.slot.middleware.call(|middleware| middleware.after(&self.context, elapsed));
-        self.slot.leases.end(self.context.id(), self.context.lease(), report);
+        self.slot.worker.leases.end(self.context.id(), self.context.lease(), report);
     }
 
     fn too_large(&self, bytes: u64) -> Option<TaskFailure> {
-        let max = self.slot.leases.result_bytes_max();
+        let max = self.slot.worker.leases.result_bytes_max();
         (bytes > max).then(|| {
             TaskFailure::fatal("result_too_large", format!("the result has {bytes} bytes, and {max} are allowed"))
         })

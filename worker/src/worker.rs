@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::builder::WorkerBuilder;
+use crate::context::WorkerSide;
 use crate::credit::CreditPlan;
 use crate::driver::{Driver, Stage};
 use crate::leases::Leases;
@@ -121,7 +122,8 @@ impl Worker {
         let working = async {
             // An error means that the other side ended first; `ended` says why.
             if let Ok(connection) = opening.await {
-                let slot = Slot { leases, handlers, middleware, client: Client::over(connection) };
+                let worker = Arc::new(WorkerSide { leases, client: Client::over(connection) });
+                let slot = Slot { worker, handlers, middleware };
                 (0..concurrency).for_each(|_| drop(slots.spawn(slot.clone().run())));
             }
             std::future::pending().await

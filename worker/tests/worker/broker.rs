@@ -208,6 +208,18 @@ impl Session {
         taken
     }
 
+    /// Takes reports until so many have come that are no starts, accepts them all, and returns those in words. A worker
+    /// says that it has begun only when it has not ended soon after.
+    pub(crate) async fn words_but_starts(&mut self, wanted: usize) -> Vec<String> {
+        let mut taken = Vec::new();
+        while taken.len() < wanted {
+            let mut reports = self.reports(1).await;
+            reports.retain(|report| !matches!(report.report, Some(Report::Started(_))));
+            taken.extend(reports);
+        }
+        words(&taken)
+    }
+
     /// As [`Session::reports`], in words.
     pub(crate) async fn words(&mut self, wanted: usize) -> Vec<String> {
         words(&self.reports(wanted).await)
