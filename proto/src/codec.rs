@@ -122,6 +122,10 @@ fn other_protocol(prefix: &[u8; LENGTH_BYTES]) -> Option<&'static str> {
 /// It steps over the items without looking into them. Bytes that are no protobuf end the count: the decoder
 /// will say what is wrong with them.
 fn has_more_items_than(max: usize, frame: &[u8]) -> bool {
+    // Each takes a byte at least, so most frames need no counting.
+    if frame.len() <= max {
+        return false;
+    }
     let mut items = 0;
     let mut bodies = frame;
     while let Some(field) = next_field(&mut bodies) {
@@ -139,6 +143,9 @@ fn has_more_items_than(max: usize, frame: &[u8]) -> bool {
 
 /// Takes one field off the front of a message and returns its content, which is empty unless it has a length.
 fn next_field<'a>(message: &mut &'a [u8]) -> Option<&'a [u8]> {
+    if message.is_empty() {
+        return None;
+    }
     let (_, wire_type) = decode_key(message).ok()?;
     let length = match wire_type {
         WireType::Varint => {
