@@ -4,6 +4,7 @@
 //! command; comparisons with other queues are not here yet.
 
 mod broker;
+mod compare;
 mod crates;
 mod latency;
 mod lifecycle;

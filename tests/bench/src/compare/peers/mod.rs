@@ -1,0 +1,8 @@
+//! The peers: each in a file of its own, with its server and its best client.
+
+use super::system::System;
+
+/// Every peer in every durability, found or not.
+pub(crate) fn all() -> Vec<Box<dyn System>> {
+    Vec::new()
+}

@@ -1,0 +1,109 @@
+//! What every system under comparison can be asked to do, whichever it is. How it does that stands in the file of each.
+
+use std::any::Any;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use futures_util::future::LocalBoxFuture;
+
+/// What is measured. The names stand in the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Workload {
+    Enqueue,
+    Lifecycle,
+    Roundtrip,
+    Backlog,
+    Restart,
+    Scheduled,
+    IdleConnections,
+}
+
+/// How a system is driven.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub tasks: u64,
+    pub producers: usize,
+    pub workers: usize,
+    /// Tasks in one request, for producers and for workers.
+    pub batch: usize,
+    /// Requests that a connection keeps under way before it waits for an answer.
+    pub in_flight: usize,
+    /// Bytes of a payload.
+    pub payload: usize,
+    /// Bytes of a result.
+    pub result: usize,
+}
+
+/// What came of a load.
+#[derive(Debug, Default)]
+pub(crate) struct Timing {
+    pub elapsed: Duration,
+    /// One for each request (enqueue), round trip, or scheduled task (how late it was); may be empty for lifecycles.
+    pub latencies: Vec<Duration>,
+}
+
+/// A server that could not be found: a sentence with the command that installs it.
+#[derive(Debug)]
+pub(crate) struct Missing(pub String);
+
+/// One system in one durability: one set of rows.
+pub(crate) trait System {
+    fn name(&self) -> &'static str;
+
+    /// As its own documentation says it: "appendfsync always", "quorum queue, confirms".
+    fn durability(&self) -> &'static str;
+
+    /// The version of the server that was found.
+    fn version(&self) -> Result<String, Missing>;
+
+    /// What it can be asked for. The rest answers with the error "not offered".
+    fn offers(&self, workload: Workload) -> bool;
+
+    /// Starts the server on a free port with everything it writes below this (empty) folder.
+    fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>>;
+}
+
+/// A server that was started. Dropping it ends its processes, whatever happened before.
+pub(crate) trait Running {
+    /// Submits so many tasks; each is confirmed durable (as far as the durability goes) before the time ends.
+    fn enqueue<'a>(&'a self, _load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
+        not_offered()
+    }
+
+    /// Producers and workers at once: submit confirmed, delivered, completed with a result of `load.result` bytes that
+    /// is confirmed and readable by id with a TTL (where the system can). Ends when `load.tasks` submits and
+    /// `load.tasks` completions are confirmed; tasks that waited before may be among the completed ones and others stay
+    /// waiting.
+    fn lifecycle<'a>(&'a self, _load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
+        not_offered()
+    }
+
+    /// One task at a time on an idle server: from submit until the submitter holds the result.
+    fn roundtrip(&self, _tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
+        not_offered()
+    }
+
+    /// `waiting` tasks are due in an hour or later, and then `due` tasks fall due evenly over `over`; latencies are
+    /// how late each of those was handed to a worker.
+    fn schedule(&self, _waiting: u64, _due: u64, _over: Duration) -> LocalBoxFuture<'_, Result<Timing>> {
+        not_offered()
+    }
+
+    /// Opens so many connections that are greeted and then do nothing; they are closed when the answer is dropped.
+    fn connect(&self, _connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
+        not_offered()
+    }
+
+    /// Stops the server in good order, starts it again on the same folder; from exec to the first answered request.
+    fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {
+        not_offered()
+    }
+
+    /// All processes of the server, for memory and processor time.
+    fn processes(&self) -> Vec<u32>;
+}
+
+fn not_offered<'a, T>() -> LocalBoxFuture<'a, Result<T>> {
+    Box::pin(async { bail!("not offered") })
+}
