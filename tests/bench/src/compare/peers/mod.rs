@@ -1,8 +1,15 @@
 //! The peers: each in a file of its own, with its server and its best client.
 
+mod process;
+mod redis;
+mod resp;
+mod wire;
+
 use super::system::System;
 
 /// Every peer in every durability, found or not.
 pub(crate) fn all() -> Vec<Box<dyn System>> {
-    Vec::new()
+    let mut all: Vec<Box<dyn System>> = Vec::new();
+    all.extend(redis::systems());
+    all
 }

@@ -1,0 +1,159 @@
+//! A server as a child of ours: in a process group of its own, with a log, asked until it answers, and ended with all
+//! its children. What is started and how it is asked stands in the file of each peer.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::compare::system::Missing;
+
+/// Longest wait for a first answer. RabbitMQ needs some seconds; a large append-only file is read first.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Longest wait for an end in good order.
+const END_WITHIN: Duration = Duration::from_secs(60);
+const LOG_LINES_SHOWN: usize = 15;
+
+/// A child that runs, or has ended and was not yet dropped.
+pub(super) struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it with a group of its own; what it prints is appended to this log.
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let output = OpenOptions::new().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+        let child = command.spawn().with_context(|| format!("{} did not start", command.get_program().display()))?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// Asks until the answer is yes. An end of the server is noticed at once.
+    pub async fn ready(&mut self, mut answers: impl AsyncFnMut() -> bool) -> Result<()> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            if answers().await {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended with {status}:\n{}", self.log_tail());
+            }
+            if Instant::now() > deadline {
+                bail!("the server does not answer:\n{}", self.log_tail());
+            }
+            // Nothing says when a server of others is ready: it is asked again and again.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// SIGTERM to the server itself.
+    pub fn terminate(&self) -> Result<()> {
+        Ok(kill_process(self.pid(), Signal::TERM)?)
+    }
+
+    /// Waits for its end, which somebody asked for.
+    pub async fn ended(&mut self) -> Result<()> {
+        let deadline = Instant::now() + END_WITHIN;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("the server does not end:\n{}", self.log_tail());
+            }
+            // The standard library knows no wait with a deadline.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// The server, its children, and theirs.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut found = vec![self.child.id()];
+        let parents = parents();
+        let mut next = 0;
+        while next < found.len() {
+            let parent = found[next];
+            found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        found
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn log_tail(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            // Its number may belong to somebody else by now; a group with its number can only be its own.
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            return;
+        }
+        let processes = self.processes();
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        // Some left the group, as Erlang's children do. Whoever is gone already is no matter.
+        for process in processes {
+            if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Every process with its parent.
+fn parents() -> Vec<(u32, u32)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| parent(&entry.file_name())).collect()
+}
+
+fn parent(pid: &OsStr) -> Option<(u32, u32)> {
+    let pid = pid.to_str()?.parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in brackets and may hold anything; the state and the parent follow.
+    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+    Some((pid, parent))
+}
+
+/// A port that nobody listened on a moment ago.
+pub(super) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A program in `PATH`, or where Debian keeps servers.
+pub(super) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(servers).map(|folder| folder.join(program)).find(|file| File::open(file).is_ok())
+}
+
+/// A program of a Debian package, or what to type.
+pub(super) fn installed(program: &str, package: &str) -> Result<PathBuf, Missing> {
+    find(program).ok_or_else(|| Missing(format!("{program} is not installed: apt-get install {package}")))
+}
+
+/// The first word of what the program prints that begins with a digit (after a `v`, it may be).
+pub(super) fn printed_version(mut command: Command) -> Result<String, Missing> {
+    let program = command.get_program().display().to_string();
+    let output = command.output().map_err(|error| Missing(format!("{program} cannot be run: {error}")))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split(|letter: char| letter.is_whitespace() || letter == '=').find_map(|word| {
+        let word = word.trim_start_matches('v');
+        word.starts_with(|letter: char| letter.is_ascii_digit()).then(|| word.to_owned())
+    });
+    version.ok_or_else(|| Missing(format!("{program} does not say its version")))
+}

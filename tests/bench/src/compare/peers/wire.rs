@@ -1,0 +1,162 @@
+//! A connection that keeps many requests under way: they are written together and answered in order. The protocols are
+//! those of the peers; each says in a function where an answer ends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::compare::system::{Load, Timing};
+
+const READ_BYTES: usize = 64 * 1024;
+
+/// How long the first answer in these bytes is, if it is there as a whole. A refusal is an error.
+pub(super) type Scan = fn(&[u8]) -> Result<Option<usize>>;
+
+/// A connection with what is not yet written and what is not yet read.
+pub(super) struct Wire {
+    stream: TcpStream,
+    scan: Scan,
+    /// Requests, until the next flush.
+    pub out: Vec<u8>,
+    input: BytesMut,
+}
+
+impl Wire {
+    pub async fn connect(port: u16, scan: Scan) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, scan, out: Vec::new(), input: BytesMut::new() })
+    }
+
+    /// Writes all requests at once.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.stream.write_all(&self.out).await?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// The next answer.
+    pub async fn answer(&mut self) -> Result<Bytes> {
+        loop {
+            if let Some(length) = (self.scan)(&self.input)? {
+                return Ok(self.input.split_to(length).freeze());
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Waits for so many answers, in which only refusals are of interest.
+    pub async fn answers(&mut self, count: usize) -> Result<()> {
+        while !self.are_there(count)? {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes so many answers if they have arrived, or none.
+    pub fn are_there(&mut self, count: usize) -> Result<bool> {
+        let mut end = 0;
+        for _ in 0..count {
+            let Some(length) = (self.scan)(&self.input[end..])? else { return Ok(false) };
+            end += length;
+        }
+        let _ = self.input.split_to(end);
+        Ok(true)
+    }
+
+    /// The bare connection, without its buffers.
+    pub fn idle(self) -> TcpStream {
+        self.stream
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        self.input.reserve(READ_BYTES);
+        if self.stream.read_buf(&mut self.input).await? == 0 {
+            bail!("the server closed the connection");
+        }
+        Ok(())
+    }
+
+    /// Submits so many tasks: requests of `load.batch`, `load.in_flight` of them under way. `request` appends one task.
+    /// Returns how long each request took.
+    pub async fn submit(
+        &mut self,
+        mut left: u64,
+        load: &Load,
+        mut request: impl FnMut(&mut Vec<u8>),
+    ) -> Result<Vec<Duration>> {
+        let mut under_way: VecDeque<(Instant, usize)> = VecDeque::with_capacity(load.in_flight);
+        let mut latencies = Vec::new();
+        while left > 0 || !under_way.is_empty() {
+            while left > 0 && under_way.len() < load.in_flight {
+                let count = left.min(load.batch as u64);
+                for _ in 0..count {
+                    request(&mut self.out);
+                }
+                under_way.push_back((Instant::now(), usize::try_from(count)?));
+                left -= count;
+            }
+            self.flush().await?;
+            let Some((since, count)) = under_way.pop_front() else { break };
+            self.answers(count).await?;
+            latencies.push(since.elapsed());
+            // Whatever else was answered meanwhile makes room too, so that a window is filled in one write.
+            while let Some(&(since, count)) = under_way.front()
+                && self.are_there(count)?
+            {
+                under_way.pop_front();
+                latencies.push(since.elapsed());
+            }
+        }
+        Ok(latencies)
+    }
+}
+
+/// The first line and its length with the line's end, if it is there as a whole.
+pub(super) fn line(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), end + 1))
+}
+
+/// A number in digits.
+pub(super) fn number(digits: &[u8]) -> Result<i64> {
+    Ok(std::str::from_utf8(digits)?.trim().parse()?)
+}
+
+/// The completions of a run, which the workers divide among themselves as they go.
+#[derive(Clone)]
+pub(super) struct Claims(Arc<AtomicU64>);
+
+impl Claims {
+    pub fn new(tasks: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(tasks)))
+    }
+
+    /// Takes up to so many; none means that the others do the rest.
+    pub fn take(&self, most: u64) -> u64 {
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left - left.min(most)));
+        before.unwrap_or_default().min(most)
+    }
+}
+
+/// A producer's or worker's part of the tasks, as even as it can be.
+pub(super) fn share(tasks: u64, of: usize, index: usize) -> u64 {
+    let (of, index) = (of as u64, index as u64);
+    tasks / of + u64::from(index < tasks % of)
+}
+
+/// Waits until all are done; the first error ends the others.
+pub(super) async fn all_of(mut tasks: JoinSet<Result<Vec<Duration>>>, since: Instant) -> Result<Timing> {
+    let mut latencies = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        latencies.extend(ended??);
+    }
+    Ok(Timing { elapsed: since.elapsed(), latencies })
+}
