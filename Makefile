@@ -24,8 +24,8 @@ doc: ## The crates' documentation, in target/doc
 deny: ## Dependencies: faults, licences, sources
 	.ci/deny
 
-bench: ## Measure the whole from outside
-	cargo run --release --locked -p celeriac-bench
+bench: ## Ours against its peers; ROUNDS=n, ONLY=name,name, QUICK=1; the report is in target/bench
+	cargo run --release --locked -p celeriac-bench -- compare
 
 soak: ## Ten minutes of load while workers and the broker are killed, frozen and cut off; MINUTES=n for another span
 	cargo run --release --locked -p celeriac-bench -- soak --minutes $(or $(MINUTES),10)

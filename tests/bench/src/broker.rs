@@ -80,7 +80,8 @@ pub(crate) fn status_kib(pid: u32, name: &str) -> Option<u64> {
     status.lines().find(|line| line.starts_with(name))?.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn processor_ticks(pid: u32) -> Option<u64> {
+/// Processor time so far, in hundredths of a second.
+pub(crate) fn processor_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold anything, so the fields are counted from behind its bracket: utime and stime.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);

@@ -1,7 +1,7 @@
 //! The same load through the crates that users have: `submit_many` of the client, and handlers of the
 //! worker. What these cost above the raw wire is what the two tables differ in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use celeriac_client::{Client, Submission};
@@ -9,41 +9,49 @@ use celeriac_worker::{Context, TaskFailure, Worker};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::load::{self, NAME, QUEUE, Quota, Shape};
+use crate::load::{self, NAME, QUEUE, Quota, Shape, Submitted};
 
 /// As [`load::produce`], through the client crate: `window` submits under way on one connection.
-pub(crate) async fn produce(url: String, producer: usize, shape: Shape, quota: Quota) -> Result<u64> {
+pub(crate) async fn produce(url: String, producer: usize, shape: Shape, quota: Quota) -> Result<Submitted> {
     let client = Client::connect(&url).await?;
     let payload = load::payload(shape.payload);
     let mut hands = JoinSet::new();
     for hand in 0..shape.window {
         let (client, payload, quota, batch) = (client.clone(), payload.clone(), quota.clone(), shape.batch);
         hands.spawn_local(async move {
-            let mut confirmed = 0_u64;
+            let mut submitted = Submitted::default();
             loop {
                 let tasks = quota.take(batch) as u64;
                 if tasks == 0 {
-                    return Ok(confirmed);
+                    return Ok::<_, anyhow::Error>(submitted);
                 }
-                let tasks = (confirmed..confirmed + tasks).map(|number| {
+                let tasks = (submitted.tasks..submitted.tasks + tasks).map(|number| {
                     Submission::new(NAME)
                         .queue(QUEUE)
                         .task_id(format!("{producer:02}-{hand:02}-{number:012}"))
                         .payload(payload.clone(), "application/json")
                 });
-                let outcomes = client.submit_many(tasks.collect::<Vec<_>>()).await?;
-                confirmed += outcomes.len() as u64;
+                let tasks = tasks.collect::<Vec<_>>();
+                let begun = Instant::now();
+                let outcomes = client.submit_many(tasks).await?;
+                submitted.latencies.push(begun.elapsed());
+                submitted.tasks += outcomes.len() as u64;
                 let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
                 ensure!(refused.is_none(), "a submit was refused: {refused:?}");
             }
         });
     }
-    let mut confirmed = 0;
+    let mut all = Submitted::default();
     while let Some(hand) = hands.join_next().await {
-        confirmed += hand??;
+        let hand = hand??;
+        all.tasks += hand.tasks;
+        all.latencies.extend(hand.latencies);
     }
-    Ok(confirmed)
+    Ok(all)
 }
+
+/// Handlers that a worker runs at once, when it may hold so many leases.
+const CONCURRENCY: u32 = 16;
 
 /// Workers of the worker crate, each with its own connection.
 pub(crate) struct Workers {
@@ -62,7 +70,7 @@ impl Workers {
             let (count, result) = (count.clone(), result.clone());
             let worker = Worker::builder(url)
                 .queues([QUEUE])
-                .concurrency(16)
+                .concurrency(CONCURRENCY.min(shape.credit))
                 .credit(shape.credit)
                 .register_fn(NAME, move |_: Context, (_text,): (String,)| {
                     // The bench ends before the workers do, and then nobody counts.

@@ -3,6 +3,7 @@
 //! Beside it stands the disk's own fdatasync of 4 KiB, which each confirmation has to wait for.
 
 use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -33,37 +34,49 @@ async fn echo(text: String) -> String {
 
 pub(crate) async fn run(options: Options) -> Result<Table> {
     let broker = Broker::start(&options.broker).await?;
-    let worker = Worker::builder(broker.url()).queues(["default"]).concurrency(1).register(echo).build();
+    let trips = round_trips(&broker.url(), options.tasks).await?;
+
+    let mut table = Table::default();
+    table.row("tasks, one at a time", options.tasks, "");
+    percentiles("submit confirmed", trips.submits, &mut table);
+    percentiles("submit to result", trips.results, &mut table);
+    percentiles("fdatasync of 4 KiB", syncs(&options.broker.disk())?, &mut table);
+    broker.describe(options.tasks as u64, &mut table);
+    Ok(table)
+}
+
+/// How long it took to the confirmation and to the result, for each task.
+#[derive(Debug, Default)]
+pub(crate) struct RoundTrips {
+    pub(crate) submits: Vec<Duration>,
+    pub(crate) results: Vec<Duration>,
+}
+
+/// So many tasks, one after the other, with a worker in this process.
+pub(crate) async fn round_trips(url: &str, tasks: usize) -> Result<RoundTrips> {
+    let worker = Worker::builder(url).queues(["default"]).concurrency(1).register(echo).build();
     let (stop, stopped) = oneshot::channel::<()>();
     let working = tokio::spawn(worker.run(async { drop(stopped.await) }));
-    let client = Client::connect(&broker.url()).await?;
+    let client = Client::connect(url).await?;
     let text = "x".repeat(200);
 
-    let mut submits = Vec::new();
-    let mut results = Vec::new();
+    let mut trips = RoundTrips::default();
     // The first tenth warms up and is not counted.
-    let warm_up = options.tasks / 10;
-    for number in 0..warm_up + options.tasks {
+    let warm_up = tasks / 10;
+    for number in 0..warm_up + tasks {
         let begun = Instant::now();
         let handle = client.delay(&echo, (text.clone(),)).await?;
         let submitted = begun.elapsed();
         handle.get(PATIENCE).await?;
         if number >= warm_up {
-            submits.push(submitted);
-            results.push(begun.elapsed());
+            trips.submits.push(submitted);
+            trips.results.push(begun.elapsed());
         }
     }
     // A worker that is gone already has nothing to stop.
     let _ = stop.send(());
     working.await??;
-
-    let mut table = Table::default();
-    table.row("tasks, one at a time", options.tasks, "");
-    percentiles("submit confirmed", submits, &mut table);
-    percentiles("submit to result", results, &mut table);
-    percentiles("fdatasync of 4 KiB", syncs(&options.broker)?, &mut table);
-    broker.describe(options.tasks as u64, &mut table);
-    Ok(table)
+    Ok(trips)
 }
 
 /// Three rows of these times.
@@ -75,9 +88,9 @@ pub(crate) fn percentiles(what: &str, mut times: Vec<Duration>, table: &mut Tabl
     table.row(format!("{what}, at most"), at(1.0), "ms");
 }
 
-/// What the disk under the data folder needs for the smallest promise.
-fn syncs(choice: &Choice) -> Result<Vec<Duration>> {
-    let mut file = tempfile::tempfile_in(choice.disk())?;
+/// What the disk under this folder needs for the smallest promise.
+pub(crate) fn syncs(folder: &Path) -> Result<Vec<Duration>> {
+    let mut file = tempfile::tempfile_in(folder)?;
     let page = [7; 4096];
     let mut times = Vec::new();
     for _ in 0..1_000 {

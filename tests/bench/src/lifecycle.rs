@@ -60,7 +60,7 @@ async fn measure(broker: &Broker, options: &Options) -> Result<Table> {
     }
     let mut submitted = 0;
     while let Some(producer) = producers.join_next().await {
-        submitted += producer??;
+        submitted += producer??.tasks;
     }
     let submitting = begun.elapsed();
     let completed = workers.finish(submitted).await?;

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use celeriac_proto::wire::{self, TaskState};
@@ -41,24 +41,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
 }
 
 async fn measure(broker: &BrokerProcess, options: &Options) -> Result<Table> {
-    let payload = load::payload(200);
-    load::submit(broker, options.tasks, |number| {
-        let mut task = wire::Task {
-            queue: format!("queue-{}", number % 10),
-            payload: payload.clone(),
-            tags: vec![format!("tag-{}", number % 100)],
-            ..raw::task(&format!("listed-{number:012}"), NAME)
-        };
-        if number % RARE == 0 {
-            task.tags.push("rare".into());
-            task.root_id = "rare".into();
-            task.name = "bench.rare".into();
-            task.countdown_ms = u64::try_from(HOUR_MS).ok();
-        }
-        task
-    })
-    .await?;
-
+    fill(broker, options.tasks).await?;
     let mut load = JoinSet::new();
     let shape =
         Shape { producers: 1, workers: 2, batch: 20, window: 2, credit: 200, first: 0, payload: 200, result: 64 };
@@ -74,7 +57,8 @@ async fn measure(broker: &BrokerProcess, options: &Options) -> Result<Table> {
     table.row("tasks", options.tasks, "");
     let begun = Instant::now();
     for (what, filter) in filters(options.tasks) {
-        pages(broker, what, filter, options.pages, &mut table).await?;
+        let (times, most) = pages(broker, what, filter, options.pages).await?;
+        percentiles(&format!("{what} ({most})"), times, &mut table);
         if let Some(ended) = load.try_join_next() {
             bail!("the load ended: {ended:?}");
         }
@@ -83,7 +67,29 @@ async fn measure(broker: &BrokerProcess, options: &Options) -> Result<Table> {
     Ok(table)
 }
 
-fn filters(tasks: u64) -> Vec<(&'static str, wire::TaskFilter)> {
+/// Submits so many tasks, a few of them rare.
+pub(crate) async fn fill(broker: &BrokerProcess, tasks: u64) -> Result<()> {
+    let payload = load::payload(200);
+    load::submit(broker, tasks, |number| {
+        let mut task = wire::Task {
+            queue: format!("queue-{}", number % 10),
+            payload: payload.clone(),
+            tags: vec![format!("tag-{}", number % 100)],
+            ..raw::task(&format!("listed-{number:012}"), NAME)
+        };
+        if number % RARE == 0 {
+            task.tags.push("rare".into());
+            task.root_id = "rare".into();
+            task.name = "bench.rare".into();
+            task.countdown_ms = u64::try_from(HOUR_MS).ok();
+        }
+        task
+    })
+    .await
+}
+
+/// A filter of each kind, each with what it is.
+pub(crate) fn filters(tasks: u64) -> Vec<(&'static str, wire::TaskFilter)> {
     let any = wire::TaskFilter::default;
     let last = format!("listed-{:010}", tasks.saturating_sub(100) / 100);
     vec![
@@ -103,13 +109,13 @@ fn filters(tasks: u64) -> Vec<(&'static str, wire::TaskFilter)> {
     ]
 }
 
-async fn pages(
+/// How long each of so many pages by this filter took, and the most tasks on one of them.
+pub(crate) async fn pages(
     broker: &BrokerProcess,
     what: &str,
     filter: wire::TaskFilter,
     pages: usize,
-    table: &mut Table,
-) -> Result<()> {
+) -> Result<(Vec<Duration>, usize)> {
     let mut reader = RawConnection::open(broker.address()).await;
     let (mut times, mut most) = (Vec::new(), 0);
     let mut cursor = bytes::Bytes::new();
@@ -126,6 +132,5 @@ async fn pages(
         cursor = page.cursor;
     }
     ensure!(most > 0 || what.ends_with("none"), "nothing is listed {what}");
-    percentiles(&format!("{what} ({most})"), times, table);
-    Ok(())
+    Ok((times, most))
 }

@@ -3,11 +3,12 @@
 //! may; producers keep `window` batches under way.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use celeriac_proto::wire::{self, ErrorCode};
 use celeriac_tests::raw::{self, Answer, Lost, Request};
@@ -22,7 +23,7 @@ pub(crate) struct Shape {
     /// Connections that take and complete tasks.
     #[arg(long, default_value_t = 4)]
     pub(crate) workers: usize,
-    /// Tasks in one submit.
+    /// Tasks in one submit, and in one report at most.
     #[arg(long, default_value_t = 100)]
     pub(crate) batch: usize,
     /// Submits that a producer keeps under way before it waits for an answer.
@@ -80,13 +81,22 @@ pub(crate) fn result(bytes: usize) -> Bytes {
     Bytes::from(format!("\"{}\"", "r".repeat(bytes.saturating_sub(2))))
 }
 
-/// Submits until the quota is used up; how many were confirmed.
-pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, quota: Quota) -> Result<u64> {
+/// What was confirmed, and how long each request took.
+#[derive(Debug, Default)]
+pub(crate) struct Submitted {
+    pub(crate) tasks: u64,
+    pub(crate) latencies: Vec<Duration>,
+}
+
+/// Submits until the quota is used up.
+pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, quota: Quota) -> Result<Submitted> {
     let mut connection = RawConnection::open(address).await;
     let payload = payload(shape.payload);
-    let (mut next, mut under_way, mut confirmed) = (0_u64, 0, 0);
+    let mut next = 0_u64;
+    let mut under_way = VecDeque::new();
+    let mut submitted = Submitted::default();
     loop {
-        while under_way < shape.window {
+        while under_way.len() < shape.window {
             let batch = quota.take(shape.batch);
             if batch == 0 {
                 break;
@@ -98,18 +108,21 @@ pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, 
             });
             let submit = wire::Submit { tasks: tasks.collect() };
             next += batch as u64;
-            connection.send(Request::Submit(submit), 0).await.map_err(lost)?;
-            under_way += 1;
+            let begun = Instant::now();
+            under_way.push_back((connection.send(Request::Submit(submit), 0).await.map_err(lost)?, begun));
         }
-        if under_way == 0 {
-            return Ok(confirmed);
+        if under_way.is_empty() {
+            return Ok(submitted);
         }
-        let (_, answer) = connection.next().await.map_err(lost)?;
+        let (id, answer) = connection.next().await.map_err(lost)?;
         let Answer::SubmitReply(reply) = answer else { bail!("no SubmitReply but {answer:?}") };
         let refused = reply.outcomes.iter().find(|outcome| outcome.error.is_some());
         ensure!(refused.is_none(), "a submit was refused: {refused:?}");
-        confirmed += reply.outcomes.len() as u64;
-        under_way -= 1;
+        let place = under_way.iter().position(|(sent, _)| *sent == id);
+        let sent = place.and_then(|place| under_way.remove(place));
+        let (_, begun) = sent.context("an answer to nothing that was asked")?;
+        submitted.latencies.push(begun.elapsed());
+        submitted.tasks += reply.outcomes.len() as u64;
     }
 }
 
@@ -143,7 +156,7 @@ pub(crate) async fn work(address: SocketAddr, shape: Shape, confirmed: Rc<Cell<u
         let (_, answer) = connection.next().await.map_err(lost)?;
         match answer {
             Answer::Deliver(deliver) => {
-                let reports = deliver.deliveries.into_iter().map(|delivery| wire::TaskReport {
+                let mut reports = deliver.deliveries.into_iter().map(|delivery| wire::TaskReport {
                     id: delivery.id,
                     lease: delivery.lease,
                     report: Some(wire::task_report::Report::Complete(wire::Complete {
@@ -151,8 +164,10 @@ pub(crate) async fn work(address: SocketAddr, shape: Shape, confirmed: Rc<Cell<u
                         content_type: String::new(),
                     })),
                 });
-                let report = wire::Report { reports: reports.collect() };
-                connection.send(Request::Report(report), 0).await.map_err(lost)?;
+                while reports.len() > 0 {
+                    let report = wire::Report { reports: reports.by_ref().take(shape.batch).collect() };
+                    connection.send(Request::Report(report), 0).await.map_err(lost)?;
+                }
             }
             Answer::ReportReply(reply) => {
                 let good = reply.outcomes.iter().all(|outcome| outcome.code() == ErrorCode::Unspecified);

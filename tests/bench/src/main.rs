@@ -1,7 +1,7 @@
 //! `celeriac-bench`: starts the release binary of the broker on a temporary folder (or takes the one
 //! at `--url`), drives it, and prints one table, or JSON with `--json`. Every confirmation that is
 //! counted was made durable by the broker first. What is driven and how stands in the file of each
-//! command; comparisons with other queues are not here yet.
+//! command; `compare` starts peers beside it and writes a report.
 
 mod broker;
 mod compare;
@@ -15,10 +15,10 @@ mod soak;
 mod start;
 mod table;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-
-use crate::table::Table;
 
 /// Measures a Celeriac broker from outside.
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ours and every peer that is installed, in turn, with a report: `make bench`.
+    Compare(compare::Options),
     /// Whole task lifecycles and submits a second: submit, deliver, complete, everything confirmed.
     Lifecycle(lifecycle::Options),
     /// From submit to result in the client, one task at a time on an idle broker.
@@ -46,22 +48,24 @@ enum Command {
     Soak(soak::Options),
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     // One thread: the load generator shares the machine with the broker and has to stay cheap.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let table = runtime.block_on(run(arguments.command))?;
-    table.print(arguments.json)?;
-    Ok(())
+    runtime.block_on(run(arguments.command, arguments.json))
 }
 
-async fn run(command: Command) -> Result<Table> {
-    match command {
-        Command::Lifecycle(options) => lifecycle::run(options).await,
-        Command::Latency(options) => latency::run(options).await,
-        Command::Start(options) => start::run(options).await,
-        Command::Scheduled(options) => scheduled::run(options).await,
-        Command::Listing(options) => listing::run(options).await,
-        Command::Soak(options) => soak::run(options).await,
-    }
+async fn run(command: Command, json: bool) -> Result<ExitCode> {
+    let table = match command {
+        // It writes a report of its own, and may fail in parts.
+        Command::Compare(options) => return compare::run(options).await,
+        Command::Lifecycle(options) => lifecycle::run(options).await?,
+        Command::Latency(options) => latency::run(options).await?,
+        Command::Start(options) => start::run(options).await?,
+        Command::Scheduled(options) => scheduled::run(options).await?,
+        Command::Listing(options) => listing::run(options).await?,
+        Command::Soak(options) => soak::run(options).await?,
+    };
+    table.print(json)?;
+    Ok(ExitCode::SUCCESS)
 }

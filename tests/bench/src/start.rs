@@ -65,7 +65,7 @@ async fn fill(broker: &BrokerProcess, tasks: u64) -> Result<()> {
     for _ in 0..shape.workers {
         workers.spawn_local(load::work(broker.address(), shape.clone(), Rc::clone(&completed)));
     }
-    let ended = load::produce(broker.address(), 0, shape.clone(), Quota::new(tasks / 2, None)).await?;
+    let ended = load::produce(broker.address(), 0, shape.clone(), Quota::new(tasks / 2, None)).await?.tasks;
     while completed.get() < ended {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -17,6 +17,35 @@ pub(crate) enum Workload {
     Restart,
     Scheduled,
     IdleConnections,
+    Listing,
+}
+
+impl Workload {
+    /// In the order of the report.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Enqueue,
+        Self::Lifecycle,
+        Self::Roundtrip,
+        Self::Backlog,
+        Self::Restart,
+        Self::Scheduled,
+        Self::IdleConnections,
+        Self::Listing,
+    ];
+
+    /// As the report calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Enqueue => "enqueue",
+            Self::Lifecycle => "lifecycle",
+            Self::Roundtrip => "roundtrip",
+            Self::Backlog => "backlog",
+            Self::Restart => "restart",
+            Self::Scheduled => "scheduled",
+            Self::IdleConnections => "idle_connections",
+            Self::Listing => "listing",
+        }
+    }
 }
 
 /// How a system is driven.
@@ -92,6 +121,11 @@ pub(crate) trait Running {
 
     /// Opens so many connections that are greeted and then do nothing; they are closed when the answer is dropped.
     fn connect(&self, _connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
+        not_offered()
+    }
+
+    /// Lists pages of 100 out of so many tasks; a latency for each page.
+    fn list(&self, _tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
         not_offered()
     }
 

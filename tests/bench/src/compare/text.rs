@@ -1,0 +1,229 @@
+//! The report for people, in Markdown: a summary with ratios, the goals, every row, and the growth.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::figures::Figures;
+use super::goals::{self, BATCHES, MANY_IN_FLIGHT, ONE, Which, goals};
+use super::report::{Report, Row};
+use super::system::Workload;
+
+/// What stands where nothing was measured.
+const NOTHING: &str = "–";
+
+/// The whole of it.
+pub(crate) fn report(report: &Report) -> String {
+    let mut text = String::from("# Celeriac and its peers\n\n");
+    line(&mut text, &report.machine.sentence());
+    line(&mut text, &format!("\n{}\n", report.how));
+    line(&mut text, &summary(report));
+    line(&mut text, "![Lifecycles a second](chart.svg)\n");
+    line(&mut text, &goals_table(report));
+    line(&mut text, &growth(&report.rows));
+    line(&mut text, "![Lifecycles a second with more and more tasks waiting](growth.svg)\n");
+    for workload in Workload::ALL {
+        line(&mut text, &all_rows(&report.rows, workload));
+    }
+    if !report.failures.is_empty() {
+        line(&mut text, "## Failed\n");
+        for failure in &report.failures {
+            line(&mut text, &format!("- {}: {}: failed: {}", failure.system, failure.step, failure.reason));
+        }
+    }
+    if !report.missing.is_empty() {
+        line(&mut text, "\n## Not installed\n");
+        for sentence in &report.missing {
+            line(&mut text, &format!("- {sentence}"));
+        }
+    }
+    text
+}
+
+/// One line for each system, with how much faster ours is: what the README shows.
+pub(crate) fn summary(report: &Report) -> String {
+    let mut text = String::from(
+        "| | durability | enqueue /s | lifecycles /s, batches of 100 | one at a time | 32 in flight | round trip p50, p99 ms |\n\
+         |---|---|--:|--:|--:|--:|--:|\n",
+    );
+    let lifecycle = |which| (Workload::Lifecycle, which);
+    let columns = [(Workload::Enqueue, BATCHES), lifecycle(BATCHES), lifecycle(ONE), lifecycle(MANY_IN_FLIGHT)];
+    for first in systems(&report.rows) {
+        let own = |workload, which| of(&report.rows, first, workload, which);
+        let ours = |workload, which| goals::find(&report.rows, goals::Who::Ours, workload, which).map(Row::figures);
+        let is_ours = goals::Who::Ours.is(first);
+        let mut cells = vec![first.who.system.to_owned(), first.who.durability.to_owned()];
+        for (workload, which) in columns {
+            let theirs = own(workload, which).and_then(|figures| figures.per_second);
+            let ratio =
+                ours(workload, which).and_then(|ours| ours.per_second).zip(theirs).map(|(ours, theirs)| ours / theirs);
+            cells.push(theirs.map_or_else(|| NOTHING.into(), grouped) + &times(ratio.filter(|_| !is_ours)));
+        }
+        let trip = own(Workload::Roundtrip, Which::default());
+        let p50 = |figures: &Figures| figures.p50_ms;
+        let ratio = trip.as_ref().and_then(p50).zip(ours(Workload::Roundtrip, Which::default()).as_ref().and_then(p50));
+        let ratio = ratio.map(|(theirs, ours)| theirs / ours).filter(|_| !is_ours);
+        let trip = trip.map(|trip| format!("{}, {}", plain(trip.p50_ms), plain(trip.p99_ms)));
+        cells.push(trip.unwrap_or_else(|| NOTHING.into()) + &times(ratio));
+        line(&mut text, &format!("| {} |", cells.join(" | ")));
+    }
+    line(&mut text, "\nIn brackets: how many times faster Celeriac is, driven on the raw wire as thinly as its peers.");
+    text
+}
+
+fn goals_table(report: &Report) -> String {
+    let mut text = String::from("## Goals\n\n| | goal | measured | |\n|---|--:|--:|---|\n");
+    for goal in goals(&report.rows, report.machine.fdatasync_p50_ms) {
+        let verdict = match goal.is_reached {
+            Some(true) => "reached",
+            Some(false) => "**not reached**",
+            None => "not measured",
+        };
+        let measured = goal.measured.unwrap_or_else(|| NOTHING.into());
+        line(&mut text, &format!("| {} | {} | {measured} | {verdict} |", goal.what, goal.goal));
+    }
+    text
+}
+
+/// A column for each system, a line for each number of waiting tasks.
+fn growth(rows: &[Row]) -> String {
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.point.workload == Workload::Backlog).collect();
+    let counts: BTreeSet<u64> = rows.iter().filter_map(|row| row.point.count).collect();
+    let mut text = String::from(
+        "## Growth\n\nLifecycles a second in batches of 100 with so many tasks waiting, and the server's memory.\n\n",
+    );
+    if rows.is_empty() {
+        return text + "Not measured.\n";
+    }
+    let mut whos: Vec<_> = Vec::new();
+    rows.iter().filter(|row| row.point.count == rows[0].point.count).for_each(|row| whos.push(&row.who));
+    let names: Vec<_> = whos.iter().map(|who| format!("{}, {}", who.system, who.durability)).collect();
+    line(&mut text, &format!("| waiting | {} |\n|--:|{}", names.join(" | "), "--:|".repeat(names.len())));
+    for count in counts {
+        let cell = |who: &&super::report::Who| {
+            let row = rows.iter().find(|row| row.who == **who && row.point.count == Some(count));
+            row.map(|row| row.figures()).map_or_else(
+                || NOTHING.to_owned(),
+                |figures| format!("{}, {} MiB", whole(figures.per_second), whole(figures.rss_mib)),
+            )
+        };
+        let cells: Vec<String> = whos.iter().map(cell).collect();
+        line(&mut text, &format!("| {} | {} |", grouped(count as f64), cells.join(" | ")));
+    }
+    text
+}
+
+fn all_rows(rows: &[Row], workload: Workload) -> String {
+    let mut rows = rows.iter().filter(|row| row.point.workload == workload).peekable();
+    if rows.peek().is_none() {
+        return String::new();
+    }
+    let mut text = format!("## {}\n\n{}\n\n", workload.name(), explained(workload));
+    text.push_str(
+        "| system | version | durability | tasks | producers, workers | batch | in flight | /s | p50 ms | p99 ms \
+         | server CPU µs | client CPU µs | RSS MiB | disk MiB | KiB each |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for row in rows {
+        let (who, point, figures) = (&row.who, &row.point, row.figures());
+        let cells = [
+            who.system.to_owned(),
+            who.version.clone(),
+            who.durability.to_owned(),
+            grouped(figures.tasks as f64),
+            format!("{}, {}", point.producers, point.workers),
+            point.batch.to_string(),
+            point.in_flight.to_string(),
+            whole(figures.per_second),
+            plain(figures.p50_ms),
+            plain(figures.p99_ms),
+            plain(figures.cpu_us_per_task),
+            plain(figures.client_cpu_us_per_task),
+            whole(figures.rss_mib),
+            whole(figures.disk_mib),
+            plain(figures.kib_each),
+        ];
+        line(&mut text, &format!("| {} |", cells.join(" | ")));
+    }
+    text
+}
+
+fn explained(workload: Workload) -> &'static str {
+    match workload {
+        Workload::Enqueue => "Submits, each confirmed; latencies are of requests.",
+        Workload::Lifecycle => {
+            "Submit confirmed, delivered, completed with a result, and that confirmed; CPU time is for each task."
+        }
+        Workload::Roundtrip => "One task at a time on an idle server, from submit until the submitter has the result.",
+        Workload::Backlog => "Lifecycles while `tasks` others wait.",
+        Workload::Restart => {
+            "From exec to the first answer, with `tasks` tasks in the folder, after a stop in good order: p50."
+        }
+        Workload::Scheduled => {
+            "How late tasks are handed over that fall due over ten seconds (a quick run: one), while `tasks` others are due in an hour or later."
+        }
+        Workload::IdleConnections => {
+            "So many connections that are greeted and do nothing: memory of the server, and what each adds."
+        }
+        Workload::Listing => "Pages of 100 out of `tasks`, by filters that match much, little and nothing.",
+    }
+}
+
+/// The first row of each system.
+pub(crate) fn systems(rows: &[Row]) -> Vec<&Row> {
+    let mut firsts: Vec<&Row> = Vec::new();
+    for row in rows {
+        if firsts.iter().all(|first| first.who != row.who) {
+            firsts.push(row);
+        }
+    }
+    firsts
+}
+
+/// The figures of the system that this row is of.
+pub(crate) fn of(rows: &[Row], system: &Row, workload: Workload, which: Which) -> Option<Figures> {
+    let own: Vec<Row> = rows.iter().filter(|row| row.who == system.who).cloned().collect();
+    let fits = |row: &&Row| {
+        row.point.workload == workload
+            && which.batch.is_none_or(|batch| row.point.batch == batch)
+            && which.in_flight.is_none_or(|in_flight| row.point.in_flight == in_flight)
+    };
+    own.iter().find(fits).map(Row::figures)
+}
+
+fn times(ratio: Option<f64>) -> String {
+    ratio.map_or_else(
+        String::new,
+        |ratio| if ratio < 10.0 { format!(" ({ratio:.1} ×)") } else { format!(" ({ratio:.0} ×)") },
+    )
+}
+
+/// Whole numbers with commas between thousands.
+pub(crate) fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn whole(figure: Option<f64>) -> String {
+    figure.map_or_else(|| NOTHING.into(), grouped)
+}
+
+/// Three digits that say something.
+fn plain(figure: Option<f64>) -> String {
+    match figure {
+        None => NOTHING.into(),
+        Some(figure) if figure >= 100.0 => grouped(figure),
+        Some(figure) if figure >= 10.0 => format!("{figure:.1}"),
+        Some(figure) => format!("{figure:.2}"),
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}

@@ -1,0 +1,82 @@
+//! Who is measured when: round after round, in each round step after step, in each step the systems in turn, so that whatever
+//! the machine does meanwhile falls on all of them. A server that fails in a step is not asked for it again.
+
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use super::measure::{Found, measure};
+use super::plan::{Plan, Step};
+use super::report::{Failure, Report};
+use super::system::System;
+
+/// A system that was found, with the version that it says it has.
+pub(crate) struct Present<'a> {
+    pub system: &'a dyn System,
+    pub version: String,
+}
+
+/// Runs the plan; after each measurement the report is complete as far as it goes, and written.
+pub(crate) async fn run(plan: &Plan, systems: &[Present<'_>], scratch: &Path, report: &mut Report) -> Result<()> {
+    for round in 0..plan.rounds {
+        for (number, step) in plan.steps.iter().enumerate().filter(|(_, step)| round == 0 || step.is_repeated()) {
+            for present in systems.iter().filter(|present| present.system.offers(step.workload())) {
+                if report.has_failed(present.system, number) {
+                    continue;
+                }
+                let begun = Instant::now();
+                let mut found = Vec::new();
+                let outcome = bounded(plan, step, present.system, scratch, &mut found).await;
+                tell(round + 1, step, present.system, begun, &found, &outcome);
+                for (point, figures) in found {
+                    report.add(present, point, figures);
+                }
+                if let Err(error) = outcome {
+                    report.failures.push(Failure::of(present.system, number, step, &error));
+                }
+                report.write()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A driver that panics, or a server that does not answer, costs no more than its own figures.
+async fn bounded(plan: &Plan, step: &Step, system: &dyn System, scratch: &Path, found: &mut Vec<Found>) -> Result<()> {
+    let measured = AssertUnwindSafe(measure(step, system, scratch, found)).catch_unwind();
+    match timeout(plan.patience, measured).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            bail!("{}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the driver panicked"))
+        }
+        Err(_) => bail!("it took longer than {} s", plan.patience.as_secs()),
+    }
+}
+
+/// A line for who waits; whoever does not look at it still gets the report.
+fn tell(round: usize, step: &Step, system: &dyn System, begun: Instant, found: &[Found], outcome: &Result<()>) {
+    let (name, durability) = (system.name(), system.durability());
+    let mut line = format!("round {round}  {:<38} {name}, {durability}:", step.name());
+    for (point, figures) in found {
+        let parts = [
+            point.count.filter(|_| found.len() > 1).map(|count| format!("[{count}]")),
+            figures.per_second.map(|figure| format!("{figure:.0}/s")),
+            figures.p50_ms.map(|figure| format!("p50 {figure:.3} ms")),
+            figures.kib_each.map(|figure| format!("{figure:.1} KiB each")),
+        ];
+        for part in parts.into_iter().flatten() {
+            line.push(' ');
+            line.push_str(&part);
+        }
+    }
+    if let Err(error) = outcome {
+        line.push_str(&format!(" failed: {error:#}"));
+    }
+    let _ = writeln!(std::io::stderr(), "{line} ({:.1} s)", begun.elapsed().as_secs_f64());
+}
