@@ -90,7 +90,9 @@ pub(crate) fn short(exponent: i32) -> String {
 pub(crate) fn lifecycles(rows: &[Row]) -> String {
     let mut bars: Vec<(&Row, f64)> = systems(rows)
         .into_iter()
-        .filter_map(|system| Some((system, of(rows, system, Workload::Lifecycle, BATCHES)?.per_second?)))
+        .filter_map(|system| {
+            Some((system, of(rows, system, Workload::Lifecycle, BATCHES)?.per_second.filter(|figure| *figure > 0.0)?))
+        })
         .collect();
     bars.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     let height = TOP + STEP * bars.len().max(1) as f64 + 34.0;

@@ -55,7 +55,7 @@ fn whos(rows: &[Row]) -> Vec<&Who> {
 fn curves<'a>(rows: &[Row], whos: &[&'a Who], figure: fn(&Figures) -> Option<f64>) -> Vec<Curve<'a>> {
     let curve = |who: &&'a Who| {
         let own = rows.iter().filter(|row| row.point.workload == Workload::Backlog && row.who == **who);
-        let point = |row: &Row| Some((row.point.count?, figure(&row.figures())?));
+        let point = |row: &Row| Some((row.point.count?, figure(&row.figures()).filter(|figure| *figure > 0.0)?));
         Curve { who, points: own.filter_map(point).collect() }
     };
     whos.iter().map(curve).collect()

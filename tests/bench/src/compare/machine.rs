@@ -1,14 +1,12 @@
-//! The machine that all figures are from, and when. Nothing here is measured but the disk.
+//! The machine that all figures are from, and when. Its disk is measured beside the servers, not here.
 
 use std::fs::read_to_string;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::figures::percentile;
-use crate::latency;
+use super::figures::median;
 
 /// What a reader has to know of a machine.
 #[derive(Debug, Clone)]
@@ -17,16 +15,14 @@ pub(crate) struct Machine {
     pub cores: usize,
     pub memory_mib: u64,
     pub kernel: String,
-    /// What the disk under the servers' folders needs for 4 KiB, in the middle.
-    pub fdatasync_p50_ms: Option<f64>,
+    /// What the disk under the servers' folders needs for 4 KiB, in the middle, each time that it was asked.
+    pub fdatasync_ms: Vec<f64>,
     /// In UTC.
     pub date: String,
 }
 
 impl Machine {
-    pub(crate) fn here(folder: &Path) -> Result<Self> {
-        let mut syncs = latency::syncs(folder)?;
-        syncs.sort();
+    pub(crate) fn here() -> Result<Self> {
         let date = Command::new("date").args(["-u", "+%F %R"]).output()?.stdout;
         let memory_kib =
             field("/proc/meminfo", "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
@@ -35,9 +31,14 @@ impl Machine {
             cores: std::thread::available_parallelism()?.get(),
             memory_mib: memory_kib.unwrap_or(0) / 1024,
             kernel: read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-            fdatasync_p50_ms: percentile(&syncs, 0.5),
+            fdatasync_ms: Vec::new(),
             date: String::from_utf8_lossy(&date).trim().to_owned(),
         })
+    }
+
+    /// Over the whole run.
+    pub(crate) fn fdatasync_p50_ms(&self) -> Option<f64> {
+        median(self.fdatasync_ms.clone())
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -46,7 +47,7 @@ impl Machine {
             "cores": self.cores,
             "memory_mib": self.memory_mib,
             "kernel": self.kernel,
-            "fdatasync_p50_ms": self.fdatasync_p50_ms,
+            "fdatasync_p50_ms": self.fdatasync_p50_ms(),
             "date": self.date,
         })
     }
@@ -54,7 +55,7 @@ impl Machine {
     /// In one sentence.
     pub(crate) fn sentence(&self) -> String {
         let Self { cpu, cores, memory_mib, kernel, date, .. } = self;
-        let disk = self.fdatasync_p50_ms.map_or_else(String::new, |ms| format!(", fdatasync of 4 KiB {ms:.2} ms"));
+        let disk = self.fdatasync_p50_ms().map_or_else(String::new, |ms| format!(", fdatasync of 4 KiB {ms:.2} ms"));
         format!("{cpu}, {cores} cores, {} GiB, Linux {kernel}{disk}; {date} UTC", memory_mib.div_ceil(1024))
     }
 }

@@ -12,6 +12,8 @@ mod peers;
 mod plan;
 mod report;
 mod system;
+#[cfg(test)]
+mod tests;
 mod text;
 mod turns;
 
@@ -68,7 +70,7 @@ async fn compare(options: Options) -> Result<ExitCode> {
     let chosen = systems.iter().filter(|system| only.system(&***system)).map(|system| &**system);
     let (present, missing) = found(chosen);
     let how = how(&plan, options.quick);
-    let machine = Machine::here(scratch.path())?;
+    let machine = Machine::here()?;
     let mut report = Report { folder, machine, how, rows: Vec::new(), failures: Vec::new(), missing };
     for sentence in &report.missing {
         say(&format!("missing: {sentence}"));

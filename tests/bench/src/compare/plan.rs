@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(chosen, [Workload::Enqueue, Workload::IdleConnections]);
 
         let only = Only::parse("always", &systems()).unwrap();
-        assert!(only.system(&systems()[0]) && !only.system(&systems()[1]) && only.workload(Workload::Restart));
+        assert!(only.system(&*systems()[0]) && !only.system(&*systems()[1]) && only.workload(Workload::Restart));
     }
 
     #[test]

@@ -138,6 +138,9 @@ pub(crate) trait Running {
     fn processes(&self) -> Vec<u32>;
 }
 
+/// What a system says that was asked for more than it offers; no failure.
+pub(crate) const NOT_OFFERED: &str = "not offered";
+
 fn not_offered<'a, T>() -> LocalBoxFuture<'a, Result<T>> {
-    Box::pin(async { bail!("not offered") })
+    Box::pin(async { bail!(NOT_OFFERED) })
 }

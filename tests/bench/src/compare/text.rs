@@ -72,7 +72,7 @@ pub(crate) fn summary(report: &Report) -> String {
 
 fn goals_table(report: &Report) -> String {
     let mut text = String::from("## Goals\n\n| | goal | measured | |\n|---|--:|--:|---|\n");
-    for goal in goals(&report.rows, report.machine.fdatasync_p50_ms) {
+    for goal in goals(&report.rows, report.machine.fdatasync_p50_ms()) {
         let verdict = match goal.is_reached {
             Some(true) => "reached",
             Some(false) => "**not reached**",
@@ -113,37 +113,64 @@ fn growth(rows: &[Row]) -> String {
 }
 
 fn all_rows(rows: &[Row], workload: Workload) -> String {
-    let mut rows = rows.iter().filter(|row| row.point.workload == workload).peekable();
-    if rows.peek().is_none() {
+    let rows: Vec<[String; 15]> = rows.iter().filter(|row| row.point.workload == workload).map(cells).collect();
+    if rows.is_empty() {
         return String::new();
     }
+    // A column that says nothing of this workload is left out.
+    let columns: Vec<usize> = (0..HEAD.len()).filter(|at| rows.iter().any(|cells| cells[*at] != NOTHING)).collect();
+    let pick = |cells: &[String; 15]| columns.iter().map(|at| cells[*at].clone()).collect::<Vec<_>>().join(" | ");
     let mut text = format!("## {}\n\n{}\n\n", workload.name(), explained(workload));
-    text.push_str(
-        "| system | version | durability | tasks | producers, workers | batch | in flight | /s | p50 ms | p99 ms \
-         | server CPU µs | client CPU µs | RSS MiB | disk MiB | KiB each |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-    );
-    for row in rows {
-        let (who, point, figures) = (&row.who, &row.point, row.figures());
-        let cells = [
-            who.system.to_owned(),
-            who.version.clone(),
-            who.durability.to_owned(),
-            grouped(figures.tasks as f64),
-            format!("{}, {}", point.producers, point.workers),
-            point.batch.to_string(),
-            point.in_flight.to_string(),
-            whole(figures.per_second),
-            plain(figures.p50_ms),
-            plain(figures.p99_ms),
-            plain(figures.cpu_us_per_task),
-            plain(figures.client_cpu_us_per_task),
-            whole(figures.rss_mib),
-            whole(figures.disk_mib),
-            plain(figures.kib_each),
-        ];
-        line(&mut text, &format!("| {} |", cells.join(" | ")));
+    line(&mut text, &format!("| {} |", pick(&HEAD.map(str::to_owned))));
+    let ruler: Vec<&str> = columns.iter().map(|at| if *at < WORDS { "---" } else { "--:" }).collect();
+    line(&mut text, &format!("|{}|", ruler.join("|")));
+    for cells in &rows {
+        line(&mut text, &format!("| {} |", pick(cells)));
     }
     text
+}
+
+/// The first so many columns are words.
+const WORDS: usize = 3;
+const HEAD: [&str; 15] = [
+    "system",
+    "version",
+    "durability",
+    "tasks",
+    "producers",
+    "workers",
+    "batch",
+    "in flight",
+    "/s",
+    "p50 ms",
+    "p99 ms",
+    "server CPU µs",
+    "client CPU µs",
+    "RSS MiB",
+    "disk MiB",
+];
+
+fn cells(row: &Row) -> [String; 15] {
+    let (who, point, figures) = (&row.who, &row.point, row.figures());
+    let count = |count: usize| if point.producers > 0 && count > 0 { count.to_string() } else { NOTHING.into() };
+    let each = figures.kib_each.map_or_else(String::new, |kib| format!(" ({kib:.1} KiB each)"));
+    [
+        who.system.to_owned(),
+        who.version.clone(),
+        who.durability.to_owned(),
+        grouped(figures.tasks as f64),
+        count(point.producers),
+        count(point.workers),
+        count(point.batch),
+        count(point.in_flight),
+        whole(figures.per_second),
+        plain(figures.p50_ms),
+        plain(figures.p99_ms),
+        plain(figures.cpu_us_per_task),
+        plain(figures.client_cpu_us_per_task),
+        whole(figures.rss_mib) + &each,
+        whole(figures.disk_mib),
+    ]
 }
 
 fn explained(workload: Workload) -> &'static str {

@@ -10,10 +10,10 @@ use anyhow::{Result, bail};
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
-use super::measure::{Found, measure};
+use super::measure::{Found, disk, measure};
 use super::plan::{Plan, Step};
 use super::report::{Failure, Report};
-use super::system::System;
+use super::system::{NOT_OFFERED, System, Workload};
 
 /// A system that was found, with the version that it says it has.
 pub(crate) struct Present<'a> {
@@ -36,14 +36,25 @@ pub(crate) async fn run(plan: &Plan, systems: &[Present<'_>], scratch: &Path, re
                 for (point, figures) in found {
                     report.add(present, point, figures);
                 }
-                if let Err(error) = outcome {
+                let offered = outcome.as_ref().err().is_none_or(|error| error.to_string() != NOT_OFFERED);
+                if let Err(error) = outcome
+                    && offered
+                {
                     report.failures.push(Failure::of(present.system, number, step, &error));
+                }
+                if asks_the_disk(step) {
+                    report.machine.fdatasync_ms.extend(disk(scratch)?);
                 }
                 report.write()?;
             }
         }
     }
     Ok(())
+}
+
+/// Submits one at a time are held against the disk of that moment.
+fn asks_the_disk(step: &Step) -> bool {
+    matches!(step, Step::Load { workload: Workload::Enqueue, load, .. } if load.batch * load.in_flight == 1)
 }
 
 /// A driver that panics, or a server that does not answer, costs no more than its own figures.
