@@ -1,6 +1,7 @@
 //! The report as it grows, and its files. What it says in Markdown and how it looks as a chart stands beside.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -148,7 +149,9 @@ pub(crate) fn full_name(system: &dyn System) -> String {
 
 fn replace(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("a report has a folder")?;
-    let mut draft = tempfile::NamedTempFile::new_in(folder)?;
+    // To be read by whoever may read the folder.
+    let open = std::fs::Permissions::from_mode(0o644);
+    let mut draft = tempfile::Builder::new().permissions(open).tempfile_in(folder)?;
     draft.write_all(text.trim_end().as_bytes())?;
     draft.write_all(b"\n")?;
     draft.persist(path)?;

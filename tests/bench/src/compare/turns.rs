@@ -32,14 +32,14 @@ pub(crate) async fn run(plan: &Plan, systems: &[Present<'_>], scratch: &Path, re
                 let begun = Instant::now();
                 let mut found = Vec::new();
                 let outcome = bounded(plan, step, present.system, scratch, &mut found).await;
+                if outcome.as_ref().is_err_and(|error| error.to_string() == NOT_OFFERED) {
+                    continue;
+                }
                 tell(round + 1, step, present.system, begun, &found, &outcome);
                 for (point, figures) in found {
                     report.add(present, point, figures);
                 }
-                let offered = outcome.as_ref().err().is_none_or(|error| error.to_string() != NOT_OFFERED);
-                if let Err(error) = outcome
-                    && offered
-                {
+                if let Err(error) = outcome {
                     report.failures.push(Failure::of(present.system, number, step, &error));
                 }
                 if asks_the_disk(step) {
