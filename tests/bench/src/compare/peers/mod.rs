@@ -1,6 +1,10 @@
 //! The peers: each in a file of its own, with its server and its best client.
 
+mod amqp;
+mod beanstalkd;
+mod nats;
 mod process;
+mod rabbitmq;
 mod redis;
 mod resp;
 mod wire;
@@ -11,5 +15,8 @@ use super::system::System;
 pub(crate) fn all() -> Vec<Box<dyn System>> {
     let mut all: Vec<Box<dyn System>> = Vec::new();
     all.extend(redis::systems());
+    all.extend(rabbitmq::systems());
+    all.extend(beanstalkd::systems());
+    all.extend(nats::systems());
     all
 }

@@ -18,6 +18,8 @@ use crate::compare::system::Missing;
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Longest wait for an end in good order.
 const END_WITHIN: Duration = Duration::from_secs(60);
+/// Longest wait for children of a server that was killed.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 const LOG_LINES_SHOWN: usize = 15;
 
 /// A child that runs, or has ended and was not yet dropped.
@@ -106,13 +108,23 @@ impl Drop for Server {
         let processes = self.processes();
         let _ = kill_process_group(self.pid(), Signal::KILL);
         // Some left the group, as Erlang's children do. Whoever is gone already is no matter.
-        for process in processes {
-            if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        for process in &processes {
+            if let Some(pid) = i32::try_from(*process).ok().and_then(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
         let _ = self.child.wait();
+        let deadline = Instant::now() + GONE_WITHIN;
+        while processes.iter().any(|process| runs(*process)) && Instant::now() < deadline {
+            // Only parents can wait for the end of a process, and these have lost theirs. They may still hold files.
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
+}
+
+/// Whether it does anything yet: what has ended stays in the list until somebody asks for its status.
+fn runs(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
 }
 
 /// Every process with its parent.
@@ -123,10 +135,15 @@ fn parents() -> Vec<(u32, u32)> {
 
 fn parent(pid: &OsStr) -> Option<(u32, u32)> {
     let pid = pid.to_str()?.parse().ok()?;
+    Some((pid, stat(pid)?.1))
+}
+
+/// State and parent.
+fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in brackets and may hold anything; the state and the parent follow.
-    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-    Some((pid, parent))
+    // The name stands in brackets before them and may hold anything.
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
 /// A port that nobody listened on a moment ago.

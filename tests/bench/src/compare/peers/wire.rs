@@ -23,6 +23,8 @@ pub(super) type Scan = fn(&[u8]) -> Result<Option<usize>>;
 pub(super) struct Wire {
     stream: TcpStream,
     scan: Scan,
+    /// Looks into each answer that is otherwise only counted.
+    pub check: Option<fn(&[u8]) -> Result<()>>,
     /// Requests, until the next flush.
     pub out: Vec<u8>,
     input: BytesMut,
@@ -32,7 +34,7 @@ impl Wire {
     pub async fn connect(port: u16, scan: Scan) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, scan, out: Vec::new(), input: BytesMut::new() })
+        Ok(Self { stream, scan, check: None, out: Vec::new(), input: BytesMut::new() })
     }
 
     /// Writes all requests at once.
@@ -45,11 +47,16 @@ impl Wire {
     /// The next answer.
     pub async fn answer(&mut self) -> Result<Bytes> {
         loop {
-            if let Some(length) = (self.scan)(&self.input)? {
-                return Ok(self.input.split_to(length).freeze());
+            if let Some(answer) = self.answer_there()? {
+                return Ok(answer);
             }
             self.fill().await?;
         }
+    }
+
+    /// The next answer, if it has arrived.
+    pub fn answer_there(&mut self) -> Result<Option<Bytes>> {
+        Ok((self.scan)(&self.input)?.map(|length| self.input.split_to(length).freeze()))
     }
 
     /// Waits for so many answers, in which only refusals are of interest.
@@ -65,6 +72,9 @@ impl Wire {
         let mut end = 0;
         for _ in 0..count {
             let Some(length) = (self.scan)(&self.input[end..])? else { return Ok(false) };
+            if let Some(check) = self.check {
+                check(&self.input[end..end + length])?;
+            }
             end += length;
         }
         let _ = self.input.split_to(end);

@@ -1,0 +1,257 @@
+//! beanstalkd with its log written through on every change. It keeps no results, so that a lifecycle is put, reserve
+//! and delete. Commands are pipelined; deletes travel with the next reserves.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use futures_util::future::LocalBoxFuture;
+use tokio::task::JoinSet;
+
+use super::process::{Server, free_port, installed, printed_version};
+use super::wire::{Claims, Wire, all_of, line, number, share};
+use crate::compare::system::{Load, Missing, Running, System, Timing, Workload};
+
+/// How long a worker may keep a task, in seconds.
+const TIME_TO_RUN_S: u64 = 3600;
+
+/// The one row.
+pub(super) fn systems() -> [Box<dyn System>; 1] {
+    [Box::new(Beanstalkd)]
+}
+
+struct Beanstalkd;
+
+impl System for Beanstalkd {
+    fn name(&self) -> &'static str {
+        "beanstalkd"
+    }
+
+    fn durability(&self) -> &'static str {
+        "-b -f0: fsync on every write; keeps no results, a lifecycle is put, reserve, delete"
+    }
+
+    fn version(&self) -> Result<String, Missing> {
+        let mut command = Command::new(program()?);
+        command.arg("-v");
+        printed_version(command)
+    }
+
+    fn offers(&self, workload: Workload) -> bool {
+        workload != Workload::Roundtrip
+    }
+
+    fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
+        Box::pin(async {
+            let port = free_port()?;
+            let mut beanstalkd = BeanstalkdServer { server: spawn(folder, port)?, folder: folder.to_owned(), port };
+            beanstalkd.ready().await?;
+            Ok(Box::new(beanstalkd) as Box<dyn Running>)
+        })
+    }
+}
+
+fn program() -> Result<PathBuf, Missing> {
+    installed("beanstalkd", "beanstalkd")
+}
+
+fn spawn(folder: &Path, port: u16) -> Result<Server> {
+    let mut beanstalkd = Command::new(program().map_err(|missing| anyhow!(missing.0))?);
+    beanstalkd.args(["-l", "127.0.0.1", "-p", &port.to_string(), "-f0", "-b"]).arg(folder);
+    Server::start(beanstalkd, &folder.join("beanstalkd.out"))
+}
+
+struct BeanstalkdServer {
+    server: Server,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl BeanstalkdServer {
+    async fn ready(&mut self) -> Result<()> {
+        let port = self.port;
+        self.server.ready(async || greeted(port).await.is_ok()).await
+    }
+
+    async fn wires(&self, count: usize) -> Result<Vec<Wire>> {
+        let mut wires = Vec::new();
+        for _ in 0..count {
+            wires.push(greeted(self.port).await?);
+        }
+        Ok(wires)
+    }
+}
+
+async fn greeted(port: u16) -> Result<Wire> {
+    let mut wire = Wire::connect(port, scan).await?;
+    wire.out.extend_from_slice(b"list-tube-used\r\n");
+    wire.flush().await?;
+    wire.answers(1).await?;
+    Ok(wire)
+}
+
+/// How long the first answer is, if it is there as a whole.
+fn scan(bytes: &[u8]) -> Result<Option<usize>> {
+    let Some((line, end)) = line(bytes) else { return Ok(None) };
+    let mut words = line.split(|byte| *byte == b' ');
+    match words.next() {
+        Some(b"INSERTED" | b"DELETED" | b"USING" | b"WATCHING") => Ok(Some(end)),
+        Some(b"RESERVED") => {
+            let length = usize::try_from(number(words.nth(1).context("a job without its length")?)?)?;
+            let end = end + length + 2;
+            Ok((end <= bytes.len()).then_some(end))
+        }
+        _ => bail!("refused: {}", String::from_utf8_lossy(line)),
+    }
+}
+
+/// The number of a job that was reserved.
+fn job(answer: &[u8]) -> Result<&[u8]> {
+    answer.split(|byte| *byte == b' ').nth(1).context("a job without its number")
+}
+
+impl Running for BeanstalkdServer {
+    fn enqueue<'a>(&'a self, load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
+        Box::pin(async {
+            let wires = self.wires(load.producers).await?;
+            let mut tasks = JoinSet::new();
+            let since = Instant::now();
+            produce(&mut tasks, wires, load);
+            all_of(tasks, since).await
+        })
+    }
+
+    fn lifecycle<'a>(&'a self, load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
+        Box::pin(async {
+            let producers = self.wires(load.producers).await?;
+            let workers = self.wires(load.workers).await?;
+            let claims = Claims::new(load.tasks);
+            let mut tasks = JoinSet::new();
+            let since = Instant::now();
+            for wire in workers {
+                tasks.spawn(work(wire, claims.clone(), (load.batch * load.in_flight) as u64));
+            }
+            produce(&mut tasks, producers, load);
+            all_of(tasks, since).await
+        })
+    }
+
+    fn schedule(&self, waiting: u64, due: u64, over: Duration) -> LocalBoxFuture<'_, Result<Timing>> {
+        Box::pin(async move {
+            let mut producer = greeted(self.port).await?;
+            producer.out.extend_from_slice(b"use due\r\n");
+            producer.flush().await?;
+            producer.answers(1).await?;
+            let window = Load { tasks: 0, producers: 1, workers: 1, batch: 100, in_flight: 4, payload: 200, result: 0 };
+            producer.submit(waiting, &window, |out| put(out, 3600, &[b'p'; 200])).await?;
+            let mut worker = greeted(self.port).await?;
+            worker.out.extend_from_slice(b"watch due\r\nignore default\r\n");
+            worker.flush().await?;
+            worker.answers(2).await?;
+            let mut planned = VecDeque::new();
+            let mut latencies = Vec::new();
+            let since = Instant::now();
+            // Delays are whole seconds. So each is put so many whole seconds before it is to fall due.
+            let delay = Duration::from_secs(1);
+            worker.out.extend_from_slice(&b"reserve\r\n".repeat(usize::try_from(due)?));
+            worker.flush().await?;
+            for task in 0..due {
+                let at = since + over.mul_f64(task as f64 / due as f64);
+                while planned.front().is_some_and(|first: &Instant| *first < at) {
+                    latencies.push(reserved(&mut worker, &mut planned).await?);
+                }
+                // The schedule is what is measured.
+                tokio::time::sleep_until(at.into()).await;
+                put(&mut producer.out, delay.as_secs(), &[b'p'; 200]);
+                planned.push_back(Instant::now() + delay);
+                producer.flush().await?;
+                producer.answers(1).await?;
+            }
+            while !planned.is_empty() {
+                latencies.push(reserved(&mut worker, &mut planned).await?);
+            }
+            Ok(Timing { elapsed: since.elapsed(), latencies })
+        })
+    }
+
+    fn connect(&self, connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
+        Box::pin(async move {
+            let mut idle = Vec::with_capacity(connections);
+            for _ in 0..connections {
+                idle.push(greeted(self.port).await?.idle());
+            }
+            Ok(Box::new(idle) as Box<dyn Any>)
+        })
+    }
+
+    fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {
+        Box::pin(async {
+            self.server.terminate()?;
+            self.server.ended().await?;
+            let since = Instant::now();
+            self.server = spawn(&self.folder, self.port)?;
+            self.ready().await?;
+            Ok(since.elapsed())
+        })
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        self.server.processes()
+    }
+}
+
+fn put(out: &mut Vec<u8>, delay_s: u64, payload: &[u8]) {
+    let head = format!("put 0 {delay_s} {TIME_TO_RUN_S} {}\r\n", payload.len());
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn produce(tasks: &mut JoinSet<Result<Vec<Duration>>>, wires: Vec<Wire>, load: &Load) {
+    for (index, mut wire) in wires.into_iter().enumerate() {
+        let load = load.clone();
+        tasks.spawn(async move {
+            let payload = vec![b'p'; load.payload];
+            wire.submit(share(load.tasks, load.producers, index), &load, |out| put(out, 0, &payload)).await
+        });
+    }
+}
+
+/// Reserves and deletes until all completions are claimed.
+async fn work(mut wire: Wire, claims: Claims, most: u64) -> Result<Vec<Duration>> {
+    let mut reserved = claims.take(most);
+    let mut deleted = 0;
+    while reserved > 0 {
+        for _ in 0..reserved {
+            wire.out.extend_from_slice(b"reserve\r\n");
+        }
+        wire.flush().await?;
+        wire.answers(deleted).await?;
+        deleted = 0;
+        for _ in 0..reserved {
+            let answer = wire.answer().await?;
+            delete(&mut wire.out, job(&answer)?);
+            deleted += 1;
+        }
+        reserved = claims.take(most);
+    }
+    wire.flush().await?;
+    wire.answers(deleted).await?;
+    Ok(Vec::new())
+}
+
+fn delete(out: &mut Vec<u8>, job: &[u8]) {
+    out.extend_from_slice(b"delete ");
+    out.extend_from_slice(job);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Waits for the next job that falls due, and tells how late it came.
+async fn reserved(worker: &mut Wire, planned: &mut VecDeque<Instant>) -> Result<Duration> {
+    worker.answer().await?;
+    let due = planned.pop_front().context("a job that nobody put")?;
+    Ok(Instant::now().saturating_duration_since(due))
+}
