@@ -112,7 +112,7 @@ impl Plan {
                 waiting: vec![0, 10_000, 100_000, 1_000_000, 10_000_000],
                 load: load(4, 4, 100, 4),
                 span,
-                filling: Duration::from_secs(75),
+                filling: Duration::from_secs(100),
             },
             Step::Restart { tasks: 100_000, times: 3 },
             Step::Scheduled { waiting: 1_000_000, due: 10_000, over: Duration::from_secs(10) },

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::figures::Figures;
 use super::goals::{self, BATCHES, MANY_IN_FLIGHT, ONE, Which, goals};
-use super::report::{Report, Row};
+use super::report::{Report, Row, Who};
 use super::system::Workload;
 
 /// What stands where nothing was measured.
@@ -89,7 +89,7 @@ fn growth(rows: &[Row]) -> String {
     let rows: Vec<&Row> = rows.iter().filter(|row| row.point.workload == Workload::Backlog).collect();
     let counts: BTreeSet<u64> = rows.iter().filter_map(|row| row.point.count).collect();
     let mut text = String::from(
-        "## Growth\n\nLifecycles a second in batches of 100 with so many tasks waiting, and the server's memory.\n\n",
+        "## Growth\n\nLifecycles a second in batches of 100 with so many tasks waiting (and to an empty server), and the server's memory.\n\n",
     );
     if rows.is_empty() {
         return text + "Not measured.\n";
@@ -98,13 +98,13 @@ fn growth(rows: &[Row]) -> String {
     rows.iter().filter(|row| row.point.count == rows[0].point.count).for_each(|row| whos.push(&row.who));
     let names: Vec<_> = whos.iter().map(|who| format!("{}, {}", who.system, who.durability)).collect();
     line(&mut text, &format!("| waiting | {} |\n|--:|{}", names.join(" | "), "--:|".repeat(names.len())));
+    let found = |who: &Who, count| rows.iter().find(|row| row.who == *who && row.point.count == Some(count));
     for count in counts {
-        let cell = |who: &&super::report::Who| {
-            let row = rows.iter().find(|row| row.who == **who && row.point.count == Some(count));
-            row.map(|row| row.figures()).map_or_else(
-                || NOTHING.to_owned(),
-                |figures| format!("{}, {} MiB", whole(figures.per_second), whole(figures.rss_mib)),
-            )
+        let cell = |who: &&Who| {
+            let Some(figures) = found(who, count).map(|row| row.figures()) else { return NOTHING.to_owned() };
+            let empty = found(who, 0).and_then(|row| row.figures().per_second).filter(|_| count > 0);
+            let share = figures.per_second.zip(empty).map(|(now, empty)| format!(" ({:.0} %)", now / empty * 100.0));
+            format!("{}{}, {} MiB", whole(figures.per_second), share.unwrap_or_default(), whole(figures.rss_mib))
         };
         let cells: Vec<String> = whos.iter().map(cell).collect();
         line(&mut text, &format!("| {} | {} |", grouped(count as f64), cells.join(" | ")));
