@@ -43,6 +43,8 @@ pub(crate) struct Figures {
     /// Resident memory of the server at its highest.
     pub rss_mib: Option<f64>,
     pub disk_mib: Option<f64>,
+    /// What of it are payloads of waiting tasks and results of ended ones.
+    pub live_mib: Option<f64>,
     /// What one idle connection adds to the resident memory.
     pub kib_each: Option<f64>,
 }
@@ -69,6 +71,7 @@ impl Figures {
             client_cpu_us_per_task: of(|round| round.client_cpu_us_per_task),
             rss_mib: of(|round| round.rss_mib),
             disk_mib: of(|round| round.disk_mib),
+            live_mib: of(|round| round.live_mib),
             kib_each: of(|round| round.kib_each),
         }
     }

@@ -1,6 +1,7 @@
 //! One step with one system: a fresh server in an empty folder, warmed up, measured, ended. What it used is read from the
 //! kernel. Which steps there are stands in the plan.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,8 @@ pub(crate) type Found = (Point, Figures);
 pub(crate) async fn measure(step: &Step, system: &dyn System, scratch: &Path, found: &mut Vec<Found>) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch)?;
     let mut server = system.start(folder.path()).await?;
-    let measured = Measurement { folder: folder.path(), found }.of(step, &mut *server, system).await;
+    let measured =
+        Measurement { folder: folder.path(), found, live_bytes: Cell::new(0) }.of(step, &mut *server, system).await;
     let processes = server.processes();
     drop(server);
     let ended = all_gone(&processes).await;
@@ -44,6 +46,8 @@ pub(crate) fn disk(scratch: &Path) -> Result<Option<f64>> {
 struct Measurement<'a> {
     folder: &'a Path,
     found: &'a mut Vec<Found>,
+    /// Payloads of tasks that wait and results of those that ended, all of which have to be kept.
+    live_bytes: Cell<u64>,
 }
 
 impl Measurement<'_> {
@@ -89,12 +93,22 @@ impl Measurement<'_> {
         Ok(())
     }
 
+    async fn drive(&self, server: &dyn Running, workload: Workload, load: &Load) -> Result<Timing> {
+        let (timing, kept) = match workload {
+            Workload::Enqueue => (server.enqueue(load).await?, load.payload),
+            Workload::Lifecycle => (server.lifecycle(load).await?, load.result),
+            other => bail!("{} is no load", other.name()),
+        };
+        self.live_bytes.set(self.live_bytes.get() + load.tasks * kept as u64);
+        Ok(timing)
+    }
+
     /// Under load for about the span; the warm-up before it tells how many tasks that takes.
     async fn load(&self, server: &dyn Running, workload: Workload, load: &Load, span: Duration) -> Result<Figures> {
         let mut load = Load { tasks: FIRST_TASKS, ..load.clone() };
         // The first load meets a cold server and tells little; what took long enough tells how many it will be.
         for attempt in 0.. {
-            let timing = drive(server, workload, &load).await?;
+            let timing = self.drive(server, workload, &load).await?;
             let wanted = round_down(per_second(load.tasks, &timing) * span.as_secs_f64()).min(TASKS_MAX);
             let is_warm = attempt > 0 && timing.elapsed >= span / 5;
             if is_warm || load.tasks >= wanted {
@@ -104,7 +118,7 @@ impl Measurement<'_> {
             load.tasks = wanted.min(load.tasks * 8);
         }
         let before = Used::by(server);
-        let timing = drive(server, workload, &load).await?;
+        let timing = self.drive(server, workload, &load).await?;
         let figures = self.figures(server, &before, load.tasks);
         let per_second = Some(per_second(load.tasks, &timing));
         Ok(Figures { per_second, ..figures }.with_latencies(timing.latencies))
@@ -127,7 +141,8 @@ impl Measurement<'_> {
                 if expected > filling {
                     break;
                 }
-                let timing = server.enqueue(&Load { tasks: more, ..filling_load() }).await?;
+                let more = Load { tasks: more, ..filling_load() };
+                let timing = self.drive(server, Workload::Enqueue, &more).await?;
                 filled += timing.elapsed;
                 waiting = *level;
             }
@@ -178,7 +193,8 @@ impl Measurement<'_> {
         Figures {
             tasks,
             rss_mib: Some(resident_kib(server, "VmHWM:") / 1024.0),
-            disk_mib: Some(folder_bytes(self.folder) as f64 / f64::from(1 << 20)),
+            disk_mib: Some(mib(folder_bytes(self.folder))),
+            live_mib: Some(mib(self.live_bytes.get())).filter(|mib| *mib > 0.0),
             ..Figures::default()
         }
     }
@@ -205,12 +221,8 @@ async fn affordable(server: &dyn Running, wanted: u64) -> Result<u64> {
     Ok(tasks)
 }
 
-async fn drive(server: &dyn Running, workload: Workload, load: &Load) -> Result<Timing> {
-    match workload {
-        Workload::Enqueue => server.enqueue(load).await,
-        Workload::Lifecycle => server.lifecycle(load).await,
-        other => bail!("{} is no load", other.name()),
-    }
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn per_second(tasks: u64, timing: &Timing) -> f64 {

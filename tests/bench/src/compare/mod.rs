@@ -70,7 +70,8 @@ async fn compare(options: Options) -> Result<ExitCode> {
     let chosen = systems.iter().filter(|system| only.system(&***system)).map(|system| &**system);
     let (present, missing) = found(chosen);
     let how = how(&plan, options.quick);
-    let machine = Machine::here()?;
+    let mut machine = Machine::here()?;
+    machine.fdatasync_ms.extend(measure::disk(scratch.path())?);
     let mut report = Report { folder, machine, how, rows: Vec::new(), failures: Vec::new(), missing };
     for sentence in &report.missing {
         say(&format!("missing: {sentence}"));

@@ -62,6 +62,7 @@ impl Row {
             "client_cpu_us_per_task": figures.client_cpu_us_per_task,
             "rss_mib": figures.rss_mib,
             "disk_mib": figures.disk_mib,
+            "live_mib": figures.live_mib,
             "kib_each": figures.kib_each,
         })
     }

@@ -22,7 +22,7 @@ pub(crate) fn report(report: &Report) -> String {
     line(&mut text, &growth(&report.rows));
     line(&mut text, "![Lifecycles a second with more and more tasks waiting](growth.svg)\n");
     for workload in Workload::ALL {
-        line(&mut text, &all_rows(&report.rows, workload));
+        text.push_str(&all_rows(&report.rows, workload));
     }
     if !report.failures.is_empty() {
         line(&mut text, "## Failed\n");
@@ -113,13 +113,13 @@ fn growth(rows: &[Row]) -> String {
 }
 
 fn all_rows(rows: &[Row], workload: Workload) -> String {
-    let rows: Vec<[String; 15]> = rows.iter().filter(|row| row.point.workload == workload).map(cells).collect();
+    let rows: Vec<[String; 16]> = rows.iter().filter(|row| row.point.workload == workload).map(cells).collect();
     if rows.is_empty() {
         return String::new();
     }
     // A column that says nothing of this workload is left out.
     let columns: Vec<usize> = (0..HEAD.len()).filter(|at| rows.iter().any(|cells| cells[*at] != NOTHING)).collect();
-    let pick = |cells: &[String; 15]| columns.iter().map(|at| cells[*at].clone()).collect::<Vec<_>>().join(" | ");
+    let pick = |cells: &[String; 16]| columns.iter().map(|at| cells[*at].clone()).collect::<Vec<_>>().join(" | ");
     let mut text = format!("## {}\n\n{}\n\n", workload.name(), explained(workload));
     line(&mut text, &format!("| {} |", pick(&HEAD.map(str::to_owned))));
     let ruler: Vec<&str> = columns.iter().map(|at| if *at < WORDS { "---" } else { "--:" }).collect();
@@ -127,12 +127,12 @@ fn all_rows(rows: &[Row], workload: Workload) -> String {
     for cells in &rows {
         line(&mut text, &format!("| {} |", pick(cells)));
     }
-    text
+    text + "\n"
 }
 
 /// The first so many columns are words.
 const WORDS: usize = 3;
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 16] = [
     "system",
     "version",
     "durability",
@@ -148,9 +148,10 @@ const HEAD: [&str; 15] = [
     "client CPU µs",
     "RSS MiB",
     "disk MiB",
+    "live MiB",
 ];
 
-fn cells(row: &Row) -> [String; 15] {
+fn cells(row: &Row) -> [String; 16] {
     let (who, point, figures) = (&row.who, &row.point, row.figures());
     let count = |count: usize| if point.producers > 0 && count > 0 { count.to_string() } else { NOTHING.into() };
     let each = figures.kib_each.map_or_else(String::new, |kib| format!(" ({kib:.1} KiB each)"));
@@ -170,6 +171,7 @@ fn cells(row: &Row) -> [String; 15] {
         plain(figures.client_cpu_us_per_task),
         whole(figures.rss_mib) + &each,
         whole(figures.disk_mib),
+        whole(figures.live_mib),
     ]
 }
 
