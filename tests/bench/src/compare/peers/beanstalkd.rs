@@ -31,7 +31,7 @@ impl System for Beanstalkd {
     }
 
     fn durability(&self) -> &'static str {
-        "-b -f0: fsync on every write; keeps no results, a lifecycle is put, reserve, delete"
+        "-f0 (fsync on every write); keeps no results"
     }
 
     fn version(&self) -> Result<String, Missing> {
@@ -41,7 +41,7 @@ impl System for Beanstalkd {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        workload != Workload::Roundtrip
+        !matches!(workload, Workload::Roundtrip | Workload::Listing)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

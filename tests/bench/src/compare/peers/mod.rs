@@ -2,6 +2,7 @@
 
 mod amqp;
 mod beanstalkd;
+mod celery;
 mod nats;
 mod process;
 mod rabbitmq;
@@ -18,5 +19,6 @@ pub(crate) fn all() -> Vec<Box<dyn System>> {
     all.extend(rabbitmq::systems());
     all.extend(beanstalkd::systems());
     all.extend(nats::systems());
+    all.extend(celery::systems());
     all
 }

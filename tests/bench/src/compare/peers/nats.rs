@@ -47,7 +47,7 @@ impl System for Nats {
     }
 
     fn durability(&self) -> &'static str {
-        "file storage, one replica: synced every 2 minutes, may lose as much"
+        "file storage, synced every 2 minutes (may lose as much)"
     }
 
     fn version(&self) -> Result<String, Missing> {
@@ -57,7 +57,7 @@ impl System for Nats {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        workload != Workload::Scheduled
+        !matches!(workload, Workload::Scheduled | Workload::Listing)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::compare::system::Missing;
@@ -71,6 +71,18 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
+    }
+
+    /// Waits until it has done what it was started for, however long that takes.
+    pub async fn succeeded(&mut self) -> Result<()> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "a program ended with {status}:\n{}", self.log_tail());
+                return Ok(());
+            }
+            // The standard library knows no other wait that can be given up.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The server, its children, and theirs.

@@ -32,28 +32,22 @@ const PREFETCH: u64 = 200;
 /// Both rows.
 pub(super) fn systems() -> [Box<dyn System>; 2] {
     [
+        Box::new(RabbitMq { durability: "quorum queue, persistent, confirms; results published", kind: "quorum" }),
         Box::new(RabbitMq {
-            name: "RabbitMQ quorum",
-            durability: "quorum queue of one node, persistent, confirms; results published into a queue",
-            kind: "quorum",
-        }),
-        Box::new(RabbitMq {
-            name: "RabbitMQ classic",
-            durability: "classic durable queue, persistent, confirms; results published into a queue",
+            durability: "classic durable queue, persistent, confirms; results published",
             kind: "classic",
         }),
     ]
 }
 
 struct RabbitMq {
-    name: &'static str,
     durability: &'static str,
     kind: &'static str,
 }
 
 impl System for RabbitMq {
     fn name(&self) -> &'static str {
-        self.name
+        "RabbitMQ"
     }
 
     fn durability(&self) -> &'static str {
@@ -69,7 +63,7 @@ impl System for RabbitMq {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        workload != Workload::Scheduled
+        !matches!(workload, Workload::Scheduled | Workload::Listing)
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {

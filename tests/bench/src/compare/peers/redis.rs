@@ -37,24 +37,19 @@ return #due";
 /// Both rows.
 pub(super) fn systems() -> [Box<dyn System>; 2] {
     [
-        Box::new(Redis { name: "Redis Streams", durability: "appendfsync always", fsync: "always" }),
-        Box::new(Redis {
-            name: "Redis Streams everysec",
-            durability: "appendfsync everysec: may lose a second",
-            fsync: "everysec",
-        }),
+        Box::new(Redis { durability: "appendfsync always", fsync: "always" }),
+        Box::new(Redis { durability: "appendfsync everysec (may lose a second)", fsync: "everysec" }),
     ]
 }
 
 struct Redis {
-    name: &'static str,
     durability: &'static str,
     fsync: &'static str,
 }
 
 impl System for Redis {
     fn name(&self) -> &'static str {
-        self.name
+        "Redis Streams"
     }
 
     fn durability(&self) -> &'static str {
@@ -62,13 +57,11 @@ impl System for Redis {
     }
 
     fn version(&self) -> Result<String, Missing> {
-        let mut command = Command::new(program()?);
-        command.arg("--version");
-        printed_version(command)
+        redis_version()
     }
 
-    fn offers(&self, _workload: Workload) -> bool {
-        true
+    fn offers(&self, workload: Workload) -> bool {
+        workload != Workload::Listing
     }
 
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
@@ -83,6 +76,13 @@ impl System for Redis {
             Ok(Box::new(redis) as Box<dyn Running>)
         })
     }
+}
+
+/// The version of the server that is installed.
+pub(super) fn redis_version() -> Result<String, Missing> {
+    let mut command = Command::new(program()?);
+    command.arg("--version");
+    printed_version(command)
 }
 
 fn program() -> Result<PathBuf, Missing> {
