@@ -58,8 +58,8 @@ impl System for RabbitMq {
         // It says its version only when it runs; but its folder is always named after it.
         let program = program()?;
         let program = program.canonicalize().unwrap_or(program);
-        let folders = program.iter().filter_map(|folder| folder.to_str()?.strip_prefix("rabbitmq_server-"));
-        folders.last().map(str::to_owned).ok_or_else(|| Missing(format!("{} has no version", program.display())))
+        let mut folders = program.iter().filter_map(|folder| folder.to_str()?.strip_prefix("rabbitmq_server-"));
+        folders.next_back().map(str::to_owned).ok_or_else(|| Missing(format!("{} has no version", program.display())))
     }
 
     fn offers(&self, workload: Workload) -> bool {
@@ -281,7 +281,7 @@ async fn produce(mut wire: Wire, index: usize, load: Load) -> Result<Vec<Duratio
     let window = (batch * load.in_flight as u64).max(if batch > 1 { CONFIRMS_WINDOW } else { 1 });
     let mut confirms = Confirms::default();
     let mut sent = 0;
-    let mut begun = VecDeque::new();
+    let mut begun: VecDeque<(Instant, u64)> = VecDeque::new();
     let mut latencies = Vec::new();
     while confirms.all_up_to < share {
         while sent < share && sent - confirms.all_up_to < window {
@@ -297,8 +297,11 @@ async fn produce(mut wire: Wire, index: usize, load: Load) -> Result<Vec<Duratio
             confirms.note(&arrived(&next)?)?;
             answer = wire.answer_there()?;
         }
-        while let Some((since, _)) = begun.pop_front_if(|(_, last)| *last <= confirms.all_up_to) {
+        while let Some((since, last)) = begun.front()
+            && *last <= confirms.all_up_to
+        {
             latencies.push(since.elapsed());
+            begun.pop_front();
         }
     }
     Ok(latencies)

@@ -19,12 +19,15 @@ const READ_BYTES: usize = 64 * 1024;
 /// How long the first answer in these bytes is, if it is there as a whole. A refusal is an error.
 pub(super) type Scan = fn(&[u8]) -> Result<Option<usize>>;
 
+/// Whether an answer says what was hoped for, where the protocol does not tell.
+pub(super) type Check = fn(&[u8]) -> Result<()>;
+
 /// A connection with what is not yet written and what is not yet read.
 pub(super) struct Wire {
     stream: TcpStream,
     scan: Scan,
     /// Looks into each answer that is otherwise only counted.
-    pub check: Option<fn(&[u8]) -> Result<()>>,
+    pub check: Option<Check>,
     /// Requests, until the next flush.
     pub out: Vec<u8>,
     input: BytesMut,
