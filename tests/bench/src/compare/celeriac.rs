@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use celeriac_proto::wire;
+use celeriac_tests::raw::{Answer, Request};
 use celeriac_tests::{BrokerProcess, RawConnection, Setup, celeriac_binary, raw};
 use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::task::JoinSet;
@@ -261,20 +262,24 @@ async fn all(mut producers: JoinSet<Result<Submitted>>) -> Result<Submitted> {
     Ok(all)
 }
 
-/// How long after its time each of so many tasks was handed over; the time stands in its id.
+/// How long after its time each of so many tasks was handed over; the time stands in its id. Reports are not waited for:
+/// the next task may be due already.
 async fn lateness(worker: &mut RawConnection, due: u64) -> Result<Vec<Duration>> {
     let mut late = Vec::new();
     while (late.len() as u64) < due {
-        let deliveries = worker.some_deliveries().await;
+        let next = tokio::time::timeout(PATIENCE, worker.next()).await.context("nothing fell due for a minute")?;
+        let (_, answer) = next.map_err(|lost| anyhow!("the connection was lost: {lost:?}"))?;
+        let Answer::Deliver(deliver) = answer else { continue };
         let now = now_ms()?;
         let mut reports = Vec::new();
-        for delivery in deliveries {
+        for delivery in deliver.deliveries {
             let due_at: u64 = delivery.id.split('-').nth(1).context("the id of a task that is due")?.parse()?;
             ensure!(due_at <= now, "{} was handed over at {now}, before its time", delivery.id);
             late.push(Duration::from_millis(now - due_at));
             reports.push(raw::report(&delivery, raw::complete(b"null")));
         }
-        worker.report(reports).await;
+        let report = Request::Report(wire::Report { reports });
+        worker.send(report, 0).await.map_err(|lost| anyhow!("the connection was lost: {lost:?}"))?;
     }
     Ok(late)
 }

@@ -74,8 +74,9 @@ impl Measurement<'_> {
                 }
             }
             Step::Restart { tasks, times } => {
-                server.enqueue(&Load { tasks: *tasks, ..filling_load() }).await?;
-                self.restarts(server, *tasks, *times).await?;
+                let tasks = affordable(server, *tasks).await?;
+                server.enqueue(&Load { tasks, ..filling_load() }).await?;
+                self.restarts(server, tasks, *times).await?;
             }
             Step::Scheduled { waiting, due, over } => {
                 let waiting = affordable(server, *waiting).await?;
@@ -136,14 +137,17 @@ impl Measurement<'_> {
         let (mut waiting, mut filled) = (0, Duration::ZERO);
         for level in levels {
             if *level > waiting {
-                let more = level - waiting;
-                let expected = filled.mul_f64(*level as f64 / waiting.max(1) as f64);
-                if expected > filling {
+                // Before the first filling, lifecycles tell how long it takes at most.
+                let lifecycles = self.found.last().and_then(|(_, figures)| figures.per_second).unwrap_or(f64::MAX);
+                let expected = match waiting {
+                    0 => *level as f64 / lifecycles,
+                    some => filled.as_secs_f64() * *level as f64 / some as f64,
+                };
+                if expected > filling.as_secs_f64() {
                     break;
                 }
-                let more = Load { tasks: more, ..filling_load() };
-                let timing = self.drive(server, Workload::Enqueue, &more).await?;
-                filled += timing.elapsed;
+                let more = Load { tasks: level - waiting, ..filling_load() };
+                filled += self.drive(server, Workload::Enqueue, &more).await?.elapsed;
                 waiting = *level;
             }
             let figures = self.load(server, Workload::Lifecycle, load, span).await?;

@@ -119,7 +119,7 @@ fn how(plan: &Plan, quick: bool) -> String {
     format!(
         "{}Payloads of 200 bytes, results of 64; every measurement on a fresh server in an empty folder, systems in turn; \
          load and server share the machine, and one thread drives every system. {} round{} for {}, medians; one for the rest.",
-        if quick { "A quick run: orders of magnitude only. " } else { "" },
+        if quick { "A quick run: orders of magnitude only, and not everything of slow servers. " } else { "" },
         plan.rounds,
         if plan.rounds == 1 { "" } else { "s" },
         repeated.join(", "),

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use futures_util::FutureExt;
@@ -23,15 +23,18 @@ pub(crate) struct Present<'a> {
 
 /// Runs the plan; after each measurement the report is complete as far as it goes, and written.
 pub(crate) async fn run(plan: &Plan, systems: &[Present<'_>], scratch: &Path, report: &mut Report) -> Result<()> {
+    let mut spent = vec![Duration::ZERO; systems.len()];
     for round in 0..plan.rounds {
         for (number, step) in plan.steps.iter().enumerate().filter(|(_, step)| round == 0 || step.is_repeated()) {
-            for present in systems.iter().filter(|present| present.system.offers(step.workload())) {
-                if report.has_failed(present.system, number) {
+            for (present, spent) in systems.iter().zip(&mut spent) {
+                let is_asked = present.system.offers(step.workload()) && *spent < plan.time_for_each;
+                if !is_asked || report.has_failed(present.system, number) {
                     continue;
                 }
                 let begun = Instant::now();
                 let mut found = Vec::new();
                 let outcome = bounded(plan, step, present.system, scratch, &mut found).await;
+                *spent += begun.elapsed();
                 if outcome.as_ref().is_err_and(|error| error.to_string() == NOT_OFFERED) {
                     continue;
                 }
@@ -72,8 +75,7 @@ async fn bounded(plan: &Plan, step: &Step, system: &dyn System, scratch: &Path, 
 
 /// A line for who waits; whoever does not look at it still gets the report.
 fn tell(round: usize, step: &Step, system: &dyn System, begun: Instant, found: &[Found], outcome: &Result<()>) {
-    let (name, durability) = (system.name(), system.durability());
-    let mut line = format!("round {round}  {:<38} {name}, {durability}:", step.name());
+    let mut line = format!("round {round}  {:<38} {}:", step.name(), system.name());
     for (point, figures) in found {
         let parts = [
             point.count.filter(|_| found.len() > 1).map(|count| format!("[{count}]")),
