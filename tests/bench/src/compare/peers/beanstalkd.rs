@@ -2,7 +2,6 @@
 //! and delete. Commands are pipelined; deletes travel with the next reserves.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -147,32 +146,25 @@ impl Running for BeanstalkdServer {
             producer.answers(1).await?;
             let window = Load { tasks: 0, producers: 1, workers: 1, batch: 100, in_flight: 4, payload: 200, result: 0 };
             producer.submit(waiting, &window, |out| put(out, 3600, &[b'p'; 200])).await?;
+            let since = Instant::now();
             let mut worker = greeted(self.port).await?;
             worker.out.extend_from_slice(b"watch due\r\nignore default\r\n");
             worker.flush().await?;
             worker.answers(2).await?;
-            let mut planned = VecDeque::new();
-            let mut latencies = Vec::new();
-            let since = Instant::now();
-            // Delays are whole seconds. So each is put so many whole seconds before it is to fall due.
-            let delay = Duration::from_secs(1);
             worker.out.extend_from_slice(&b"reserve\r\n".repeat(usize::try_from(due)?));
             worker.flush().await?;
-            for task in 0..due {
-                let at = since + over.mul_f64(task as f64 / due as f64);
-                while planned.front().is_some_and(|first: &Instant| *first < at) {
-                    latencies.push(reserved(&mut worker, &mut planned).await?);
+            let mut taking = JoinSet::new();
+            taking.spawn(async move {
+                let mut at = Vec::new();
+                for _ in 0..due {
+                    worker.answer().await?;
+                    at.push(Instant::now());
                 }
-                // The schedule is what is measured.
-                tokio::time::sleep_until(at.into()).await;
-                put(&mut producer.out, delay.as_secs(), &[b'p'; 200]);
-                planned.push_back(Instant::now() + delay);
-                producer.flush().await?;
-                producer.answers(1).await?;
-            }
-            while !planned.is_empty() {
-                latencies.push(reserved(&mut worker, &mut planned).await?);
-            }
+                anyhow::Ok(at)
+            });
+            let planned = plan(&mut producer, due, over).await?;
+            let taken = taking.join_next().await.context("the worker is gone")???;
+            let latencies = taken.iter().zip(&planned).map(|(at, due)| at.saturating_duration_since(*due)).collect();
             Ok(Timing { elapsed: since.elapsed(), latencies })
         })
     }
@@ -249,9 +241,18 @@ fn delete(out: &mut Vec<u8>, job: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Waits for the next job that falls due, and tells how late it came.
-async fn reserved(worker: &mut Wire, planned: &mut VecDeque<Instant>) -> Result<Duration> {
-    worker.answer().await?;
-    let due = planned.pop_front().context("a job that nobody put")?;
-    Ok(Instant::now().saturating_duration_since(due))
+/// Delays are whole seconds. So each is put one second before it is to fall due; returns when each does, in their order.
+async fn plan(producer: &mut Wire, due: u64, over: Duration) -> Result<Vec<Instant>> {
+    let (since, delay) = (Instant::now(), Duration::from_secs(1));
+    let mut planned = Vec::new();
+    for task in 0..due {
+        let at = since + over.mul_f64(task as f64 / due as f64);
+        // The schedule is what is measured.
+        tokio::time::sleep_until(at.into()).await;
+        put(&mut producer.out, delay.as_secs(), &[b'p'; 200]);
+        planned.push(Instant::now() + delay);
+        producer.flush().await?;
+        producer.answers(1).await?;
+    }
+    Ok(planned)
 }
