@@ -24,6 +24,7 @@ pub(crate) fn open(width: f64, height: f64, title: &str) -> String {
   text {{ font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }}
   .title {{ font-size: 16px; font-weight: 600; }}
   .small {{ font-size: 11px; fill: #59636e; }}
+  .line {{ font-size: 12px; }}
   .grid {{ stroke: #d1d9e0; stroke-width: 1; }}
   .ours {{ font-weight: 600; }}
   @media (prefers-color-scheme: dark) {{

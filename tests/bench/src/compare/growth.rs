@@ -10,7 +10,7 @@ use super::system::Workload;
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;
 /// Room for the names behind the lines.
-const RIGHT: f64 = 210.0;
+const RIGHT: f64 = 240.0;
 const TOP: f64 = 62.0;
 const FIELD: f64 = 240.0;
 /// Between one name and the next.
@@ -108,6 +108,14 @@ fn field(svg: &mut String, top: f64, title: &str, curves: &[Curve<'_>]) {
     legend(svg, top, curves, |curve| curve.points.last().map(|(_, value)| y(*value)));
 }
 
+/// The system, and how durable it is in few words where it is there more than once.
+fn name(curves: &[Curve<'_>], number: usize) -> String {
+    let who = curves[number].who;
+    let shared = curves.iter().filter(|curve| curve.who.system == who.system).count() > 1;
+    let few = who.durability.split([',', '(', ';']).next().unwrap_or_default().trim();
+    if shared { format!("{}, {few}", who.system) } else { who.system.to_owned() }
+}
+
 /// The names in the order of their lines' ends, as near to them as there is room.
 fn legend(svg: &mut String, top: f64, curves: &[Curve<'_>], end: impl Fn(&Curve<'_>) -> Option<f64>) {
     let mut names: Vec<(usize, f64)> =
@@ -122,7 +130,7 @@ fn legend(svg: &mut String, top: f64, curves: &[Curve<'_>], end: impl Fn(&Curve<
         let colour = COLOURS[number % COLOURS.len()];
         let x = WIDTH - RIGHT + 12.0;
         let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="4.5" fill="{colour}"/>"#);
-        let class = if *number == 0 { "ours" } else { "" };
-        label(svg, (x + 11.0, y + 4.0), class, "start", curves[*number].who.system);
+        let class = if *number == 0 { "line ours" } else { "line" };
+        label(svg, (x + 11.0, y + 4.0), class, "start", &name(curves, *number));
     }
 }

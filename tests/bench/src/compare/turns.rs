@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::measure::{Found, disk, measure};
 use super::plan::{Plan, Step};
-use super::report::{Failure, Report};
+use super::report::{Failure, Report, full_name};
 use super::system::{NOT_OFFERED, System, Workload};
 
 /// A system that was found, with the version that it says it has.
@@ -75,7 +75,7 @@ async fn bounded(plan: &Plan, step: &Step, system: &dyn System, scratch: &Path, 
 
 /// A line for who waits; whoever does not look at it still gets the report.
 fn tell(round: usize, step: &Step, system: &dyn System, begun: Instant, found: &[Found], outcome: &Result<()>) {
-    let mut line = format!("round {round}  {:<38} {}:", step.name(), system.name());
+    let mut line = format!("round {round}  {:<38} {}:", step.name(), full_name(system));
     for (point, figures) in found {
         let parts = [
             point.count.filter(|_| found.len() > 1).map(|count| format!("[{count}]")),
