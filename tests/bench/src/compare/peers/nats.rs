@@ -169,7 +169,7 @@ async fn ask(port: u16, subject: &str, request: &str) -> Result<bytes::Bytes> {
     publish(&mut wire.out, subject.as_bytes(), b"_INBOX.asked", request.as_bytes());
     wire.flush().await?;
     let answer = wire.answer().await?;
-    ensure!(answer.starts_with(b"MSG"), "nobody answers {subject}");
+    ensure!(unasked(&answer).starts_with(b"MSG"), "nobody answers {subject}");
     let text = String::from_utf8_lossy(payload(&answer)?);
     ensure!(!text.contains("\"error\""), "{subject}: {text}");
     Ok(answer)
@@ -192,6 +192,8 @@ fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     }
     match line {
         b"PONG" => Ok(Some(end)),
+        // It goes with what follows it. The server waits for two of them, minutes apart, before it misses an answer.
+        b"PING" => Ok(scan(&bytes[end..])?.map(|length| end + length)),
         line if line.starts_with(b"INFO") => Ok(Some(end)),
         _ => bail!("refused: {}", String::from_utf8_lossy(line)),
     }
@@ -199,7 +201,7 @@ fn scan(bytes: &[u8]) -> Result<Option<usize>> {
 
 /// The subscription that a message came for, and the subject to answer to.
 fn head(message: &[u8]) -> Result<(&[u8], &[u8])> {
-    let (line, _) = line(message).context("a message without a head")?;
+    let (line, _) = line(unasked(message)).context("a message without a head")?;
     let mut words = line.split(|byte| *byte == b' ');
     match (words.next(), words.nth(1), words.next()) {
         (Some(b"MSG"), Some(number), Some(reply)) => Ok((number, reply)),
@@ -207,7 +209,13 @@ fn head(message: &[u8]) -> Result<(&[u8], &[u8])> {
     }
 }
 
+/// Without the server's question whether somebody is there.
+fn unasked(message: &[u8]) -> &[u8] {
+    message.strip_prefix(b"PING\r\n").map_or(message, unasked)
+}
+
 fn payload(message: &[u8]) -> Result<&[u8]> {
+    let message = unasked(message);
     let (_, end) = line(message).context("a message without a head")?;
     message[end..].strip_suffix(b"\r\n").context("a message without an end")
 }
