@@ -37,7 +37,7 @@ pub(crate) async fn measure(step: &Step, system: &dyn System, scratch: &Path, fo
 
 /// What the disk needs for the smallest promise, now: it is not the same all the time on a machine that others use too.
 pub(crate) fn disk(scratch: &Path) -> Result<Option<f64>> {
-    const SYNCS: usize = 300;
+    const SYNCS: usize = 100;
     let mut syncs = latency::syncs(scratch, SYNCS)?;
     syncs.sort();
     Ok(percentile(&syncs, 0.5))

@@ -118,7 +118,8 @@ fn how(plan: &Plan, quick: bool) -> String {
     let repeated: Vec<&str> = [Workload::Enqueue, Workload::Lifecycle, Workload::Roundtrip].map(Workload::name).into();
     format!(
         "{}Payloads of 200 bytes, results of 64; every measurement on a fresh server in an empty folder, systems in turn; \
-         load and server share the machine, and one thread drives every system. {} round{} for {}, medians; one for the rest.",
+         load and server share the machine, and one thread drives every system but Celery, whose producers are its own \
+         Python. {} round{} for {}, medians; one for the rest.",
         if quick { "A quick run: orders of magnitude only, and not everything of slow servers. " } else { "" },
         plan.rounds,
         if plan.rounds == 1 { "" } else { "s" },
