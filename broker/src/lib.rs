@@ -16,7 +16,7 @@
 //! | `record` | what machine and store agree on |
 //! | `clock` | the one file that reads the time |
 //! | `planted` | bugs that the tests of the tests ask for; nothing of it is in a release build |
-//! | `internals` | the inside, for the fault harness alone: behind the feature of that name |
+//! | `internals` | the inside, for the fault harness and the bench: behind the feature of that name |
 //! | [`testing`] | a broker in the process of a test, for users of the crates too |
 
 mod clock;

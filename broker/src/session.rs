@@ -216,7 +216,7 @@ impl<R: Incoming> Reader<R> {
     }
 }
 
-fn command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
+pub(crate) fn command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
     let request = frame.request_id;
     let ask = match frame.body {
         Some(client_frame::Body::Hello(_)) => Err(Refusal::new(Code::Handshake, "Hello comes once")),

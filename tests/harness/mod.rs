@@ -13,6 +13,7 @@ pub mod faults;
 mod file_system_shutdown;
 pub mod history;
 pub mod honest;
+pub mod inside;
 mod luck;
 mod mounted;
 mod pool;

@@ -59,7 +59,10 @@ const BROKER_MODULES: [(&str, &[&str]); 15] = [
     ("error", &["store", "config"]),
     ("record", &[]),
     ("planted", &[]),
-    ("internals", &["server", "session", "driver", "commit", "store", "machine", "planted", "record", "config"]),
+    (
+        "internals",
+        &["server", "session", "driver", "commit", "outbox", "store", "machine", "planted", "record", "config"],
+    ),
     ("config", &[]),
     ("descriptors", &[]),
 ];

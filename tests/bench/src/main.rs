@@ -6,6 +6,7 @@
 mod broker;
 mod compare;
 mod crates;
+mod inside;
 mod latency;
 mod lifecycle;
 mod listing;
@@ -44,6 +45,8 @@ enum Command {
     Scheduled(scheduled::Options),
     /// Pages of a listing by various filters, while other load runs.
     Listing(listing::Options),
+    /// Lifecycles inside one broker without sockets, threads or a disk, for counting instructions.
+    Inside(inside::Options),
     /// A steady load while workers and the broker are killed, frozen and cut off; every task has to be accounted for.
     Soak(soak::Options),
 }
@@ -64,6 +67,7 @@ async fn run(command: Command, json: bool) -> Result<ExitCode> {
         Command::Start(options) => start::run(options).await?,
         Command::Scheduled(options) => scheduled::run(options).await?,
         Command::Listing(options) => listing::run(options).await?,
+        Command::Inside(options) => inside::run(&options)?,
         Command::Soak(options) => soak::run(options).await?,
     };
     table.print(json)?;

@@ -247,6 +247,7 @@ fn shape(load: &Load) -> Shape {
         window: load.in_flight,
         // What a worker has in its hands is what a producer has on its way.
         credit: u32::try_from(load.batch * load.in_flight).unwrap_or(u32::MAX),
+        first: 0,
         payload: load.payload,
         result: load.result,
     }

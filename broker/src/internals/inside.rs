@@ -1,0 +1,132 @@
+//! A broker in one thread and without sockets, for measurements: frames as bytes in, frames as bytes out, and between them
+//! four stages, each a function of its own, so that a profile can tell them apart.
+
+use std::path::Path;
+
+use bytes::BytesMut;
+use celeriac_proto::FrameCodec;
+use celeriac_proto::wire::{self, ClientFrame, ServerFrame};
+use tokio::sync::mpsc;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::simulation::Disk;
+use crate::commit::{self, Batch, Committer, Hand, Work};
+use crate::config::Config;
+use crate::machine::command::{Command, ConnectionKey, Now};
+use crate::machine::{Effects, Machine, Settings};
+use crate::outbox::{Letter, Outbox};
+use crate::record::Record;
+use crate::session::{self, decode, encode};
+use crate::store::{self, Store};
+
+/// Messages that a connection may leave unread.
+const OUTBOX_MESSAGES: usize = 100_000;
+
+/// The time in here: it does not pass.
+const NOW: Now = Now { wall: 1_700_000_000_000, mono: 0 };
+
+/// See the head of this module.
+pub struct Inside {
+    machine: Machine,
+    committer: Committer,
+    /// The other ends of the committer, which nobody needs here and which have to be there.
+    _hand: (Hand, Work),
+    bounds: decode::Bounds,
+    limits: encode::Limits,
+    codec: FrameCodec<ClientFrame, ServerFrame>,
+    commands: Vec<Command>,
+    batch: Batch,
+    letters: Vec<mpsc::Receiver<Letter>>,
+    disk: Option<Disk>,
+}
+
+impl Inside {
+    /// A broker whose disk is memory.
+    pub fn in_memory() -> Self {
+        let disk = Disk::new(1);
+        let (store, _) = disk.open(0, &mut |_: Record| {}).expect("nothing is there yet");
+        Self { disk: Some(disk), ..Self::over(store) }
+    }
+
+    /// A broker on a folder that has to be new.
+    pub fn on_disk(folder: &Path) -> Self {
+        let (store, _) =
+            Store::open(store::Settings::new(folder), &mut |_: Record| {}).expect("a new folder can be used");
+        Self::over(store)
+    }
+
+    fn over(store: Store) -> Self {
+        let config = Config::default();
+        let machine = Machine::new(Settings {
+            lease_ms: config.lease_ms,
+            result_ttl_ms: config.result_ttl_ms,
+            result_bytes_max: config.result_bytes_max,
+            leased_bytes_max: u64::MAX,
+            seed: 1,
+        });
+        let (committer, hand, work) =
+            Committer::new(store, commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 });
+        Self {
+            machine,
+            committer,
+            _hand: (hand, work),
+            bounds: decode::Bounds::of(&config),
+            limits: encode::limits(&config),
+            codec: FrameCodec::new(config.frame_bytes_max),
+            commands: Vec::new(),
+            batch: Batch::default(),
+            letters: Vec::new(),
+            disk: None,
+        }
+    }
+
+    /// A new connection after its handshake. Its Welcome is its first answer.
+    pub fn connect(&mut self, hello: wire::Hello) -> ConnectionKey {
+        let connection = self.letters.len() as ConnectionKey;
+        let (outbox, letters) = Outbox::new(OUTBOX_MESSAGES);
+        self.letters.push(letters);
+        self.batch.opened.push((connection, outbox));
+        let connect = decode::hello(hello, connection, 1).expect("the Hello is a good one");
+        self.commands.push(Command::Connect(Box::new(connect)));
+        connection
+    }
+
+    /// The first stage: whole frames to commands.
+    #[inline(never)]
+    pub fn decode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
+        while let Some(frame) = self.codec.decode(frames).expect("the frames are good") {
+            self.commands.push(session::command(frame, connection, &self.bounds));
+        }
+    }
+
+    /// The second: commands to effects.
+    #[inline(never)]
+    pub fn apply(&mut self) {
+        let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
+        for command in self.commands.drain(..) {
+            self.machine.apply(NOW, command, &mut fx);
+        }
+        self.machine.tick(NOW, &mut fx);
+        self.batch.effects = fx.list;
+    }
+
+    /// The third: effects to records on the disk and messages on their way.
+    #[inline(never)]
+    pub fn commit(&mut self) {
+        let committed = self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk is good");
+        if let Some(disk) = &self.disk {
+            disk.sync().expect("the disk is good");
+        }
+        self.committer.answer(committed);
+    }
+
+    /// The fourth: messages to frames.
+    #[inline(never)]
+    pub fn encode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
+        while let Ok(letter) = self.letters[connection as usize].try_recv() {
+            for frame in encode::frames(letter.message, &self.limits) {
+                self.codec.encode(frame, frames).expect("the answers are small");
+            }
+        }
+    }
+}
