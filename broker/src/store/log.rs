@@ -1,5 +1,6 @@
 //! The log in sled: chunks by number, written in batches. The only file of the broker that calls sled while running.
 
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -27,6 +28,9 @@ const TOUCHES_COLD: u32 = 15;
 const TOUCHES_WRITTEN: u32 = 6;
 /// Sixteen chunks in a row share a page.
 const TOUCHES_IN_ORDER: u32 = 3;
+/// Chunks to come that have a place already, at least and after more were made: see [`Log::make_places`].
+const PLACES_MIN: u64 = 32;
+const PLACES_MADE: u64 = 96;
 /// How long the lock of a database that this process just closed may linger.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a start that takes its time is asked whether it can go on.
@@ -36,6 +40,8 @@ const LOOK_FOR_FAILURE: Duration = Duration::from_millis(10);
 pub(super) struct Log {
     database: sled::Db,
     tree: sled::Tree,
+    /// One past the last chunk that is there or has a place.
+    places_end: Cell<u64>,
     /// Of a file that was there before.
     watch: Option<Arc<Watch>>,
 }
@@ -100,7 +106,8 @@ impl Log {
             let opened = guarded(|| {
                 let database = config.open()?;
                 let tree = database.open_tree("log")?;
-                Ok(Self { database, tree, watch: None })
+                let last = tree.last()?.map(|(key, _)| key);
+                Ok((database, tree, last))
             });
             match opened {
                 Err(OpenFailure::Error(sled::Error::Io(error)))
@@ -108,7 +115,12 @@ impl Log {
                 {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                other => return other,
+                Err(failure) => return Err(failure),
+                Ok((database, tree, last)) => {
+                    let last = last.map(|key| number_of(&key)).transpose().map_err(OpenFailure::Panic)?;
+                    let places_end = Cell::new(last.map_or(0, |last| last.saturating_add(1)));
+                    return Ok(Self { database, tree, places_end, watch: None });
+                }
             }
         }
     }
@@ -132,7 +144,7 @@ impl Log {
         for _ in 0..touches {
             self.tree.contains_key(key)?;
         }
-        Ok(chunk.map(Bytes::from_owner))
+        Ok(chunk.filter(|chunk| !chunk.is_empty()).map(Bytes::from_owner))
     }
 
     /// The chunks that are there although they are older than the log.
@@ -145,6 +157,9 @@ impl Log {
     /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on return.
     pub(super) fn write(&self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
         let before = syncs();
+        if let Some((newest, _)) = chunks.last() {
+            self.make_places(*newest).map_err(Error::engine("make places for chunks"))?;
+        }
         match chunks {
             // One chunk is atomic by itself, and saves the sync of the batch's own mark.
             [(number, chunk)] if removed.is_empty() => {
@@ -165,6 +180,24 @@ impl Log {
         if syncs() == before {
             return Err(Error::NotSynced);
         }
+        Ok(())
+    }
+
+    /// Gives the chunks that come next a place: their key, with nothing under it.
+    ///
+    /// A page of sled's that gets a seventeenth key is split, and both halves are written again, whole. Were the keys to come
+    /// with their chunks, each chunk would be written five times. So pages are split while they are empty. The places need
+    /// not be durable: a chunk without one makes its own.
+    fn make_places(&self, newest: u64) -> sled::Result<()> {
+        let end = self.places_end.get();
+        if newest + PLACES_MIN < end {
+            return Ok(());
+        }
+        let new_end = newest + PLACES_MADE;
+        for number in end..new_end {
+            self.tree.insert(number.to_be_bytes(), IVec::default())?;
+        }
+        self.places_end.set(new_end);
         Ok(())
     }
 
@@ -189,9 +222,10 @@ impl Log {
         Ok(())
     }
 
-    /// The newest chunk.
+    /// The newest chunk: the last place that has something in it.
     pub(super) fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
-        let item = guarded(|| self.tree.last()).map_err(|failure| failure.to_string())?;
+        let is_chunk = |item: &sled::Result<(IVec, IVec)>| item.as_ref().map_or(true, |(_, chunk)| !chunk.is_empty());
+        let item = guarded(|| self.tree.iter().rev().find(is_chunk).transpose()).map_err(|failure| failure.to_string())?;
         item.map(chunk_of).transpose()
     }
 
