@@ -163,7 +163,9 @@ impl Driver {
     }
 
     async fn hand_over(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
+        // The next batch is likely to be of this size.
+        let effects = Vec::with_capacity(self.batch.effects.len());
+        let batch = std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() });
         self.committing_since = Some(self.clock.now().mono);
         let batches = self.batches.as_ref().expect("taken only by finish");
         // When the thread is gone, `ended` says why.

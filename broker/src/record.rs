@@ -4,6 +4,8 @@
 //! two records that matter: how it was submitted, and the latest change of its state. If you add a field here, add it to
 //! the codec as an optional one, so that older directories stay readable.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 
@@ -158,8 +160,8 @@ pub struct Changed {
     pub lease: Lease,
     /// Whose lease it is; `None` when the task is not leased.
     pub session: Option<SessionId>,
-    /// The instance that holds or held the lease; empty: none yet.
-    pub worker: Box<str>,
+    /// The instance that holds or held the lease; empty: none yet. Shared, since every change names it.
+    pub worker: Arc<str>,
     pub attempts: u32,
     pub deliveries: u32,
     /// When a waiting task is due.
@@ -184,7 +186,7 @@ pub enum Actor {
     /// The worker that holds or held the lease.
     Worker,
     /// Another client, by its instance.
-    Client(Box<str>),
+    Client(Arc<str>),
 }
 
 /// Opaque bytes and what they are.

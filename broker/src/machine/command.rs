@@ -3,6 +3,7 @@
 //! Sessions turn wire frames into commands and messages into wire frames; nothing here knows the wire.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
@@ -60,7 +61,7 @@ pub struct Connect {
     pub session_id: SessionId,
     /// The session to go on with.
     pub resume: Option<SessionId>,
-    pub instance: Box<str>,
+    pub instance: Arc<str>,
     pub worker: Option<WorkerInfo>,
 }
 
@@ -449,7 +450,7 @@ pub struct QueueInfo {
 /// A worker for listings.
 #[derive(Debug)]
 pub struct WorkerStatus {
-    pub instance: Box<str>,
+    pub instance: Arc<str>,
     pub hostname: Box<str>,
     pub pid: u32,
     pub queues: Vec<QueueName>,

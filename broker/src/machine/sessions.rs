@@ -2,6 +2,7 @@
 //! connection for as long as its leases do, so that a worker can come back to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::command::{
     Code, Connect, ConnectionKey, Effect, Message, Monotonic, Now, Order, Refusal, RequestId, SignalKind, WorkerInfo,
@@ -22,7 +23,7 @@ pub(super) struct Session {
     pub id: SessionId,
     /// Absent while the connection is lost.
     pub connection: Option<ConnectionKey>,
-    pub instance: Box<str>,
+    pub instance: Arc<str>,
     /// Absent for connections that only ask.
     pub worker: Option<Worker>,
     /// Leases it may hold at once.
@@ -99,7 +100,7 @@ impl Sessions {
         self.latest
     }
 
-    fn new_session(id: SessionId, instance: Box<str>, now: Now) -> Session {
+    fn new_session(id: SessionId, instance: Arc<str>, now: Now) -> Session {
         Session {
             id,
             connection: None,
@@ -337,7 +338,7 @@ impl Machine {
     /// Quiet, resume or shutdown for some workers, or for all. Says how many were told.
     pub(super) fn order_workers(&mut self, instances: &[Box<str>], order: Order, fx: &mut Effects) -> u64 {
         let wanted = |session: &Session| {
-            session.worker.is_some() && (instances.is_empty() || instances.contains(&session.instance))
+            session.worker.is_some() && (instances.is_empty() || instances.iter().any(|instance| **instance == *session.instance))
         };
         let keys: Vec<SessionKey> =
             self.sessions.all.iter().filter(|(_, session)| wanted(session)).map(|(key, _)| *key).collect();

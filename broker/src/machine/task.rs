@@ -4,6 +4,8 @@
 //! the store hold the rest. What only some tasks have, or only while they run, stands apart. The table of all of them is
 //! `table.rs`.
 
+use std::sync::Arc;
+
 use celeriac_proto::TaskId;
 
 use super::command::Monotonic;
@@ -171,7 +173,7 @@ pub(super) struct Run {
     pub holder: Option<SessionKey>,
     /// Its place in the holder's list of leases.
     pub place: usize,
-    pub worker: Box<str>,
+    pub worker: Arc<str>,
     pub attempts: u32,
     /// Deliveries without an outcome, the present one included.
     pub deliveries: u32,

@@ -71,7 +71,7 @@ pub(crate) fn hello(hello: wire::Hello, connection: ConnectionKey, request: Requ
         request,
         session_id: Uuid::new_v4().into_bytes(),
         resume,
-        instance: short("instance id", hello.instance_id)?,
+        instance: short("instance id", hello.instance_id)?.into(),
         worker: hello.worker.map(worker_info).transpose()?,
     })
 }

@@ -48,7 +48,7 @@ pub(crate) fn frames(message: Message, limits: &Limits) -> Vec<ServerFrame> {
 
 fn deliver(deliveries: Vec<Delivery>) -> Vec<ServerFrame> {
     let mut frames = Vec::with_capacity(1);
-    let mut some = wire::Deliver::default();
+    let mut some = wire::Deliver { deliveries: Vec::with_capacity(deliveries.len()) };
     let mut bytes = 0;
     for delivery in deliveries {
         let size = delivery.submitted.as_ref().map_or(0, |submitted| submitted.payload.len() + HEAD_BYTES);
@@ -363,11 +363,11 @@ fn with_change(info: wire::TaskInfo, changed: Changed, with_result: bool) -> wir
         started_at_ms: changed.started_at,
         actor: match changed.actor {
             Actor::Broker => "broker".into(),
-            Actor::Worker => changed.worker.clone().into(),
-            Actor::Client(instance) => instance.into(),
+            Actor::Worker => changed.worker.to_string(),
+            Actor::Client(instance) => instance.to_string(),
         },
         finished_at_ms: changed.state.is_terminal().then_some(changed.at),
-        worker: changed.worker.into(),
+        worker: changed.worker.to_string(),
         attempts: changed.attempts,
         deliveries: changed.deliveries,
         progress: changed.progress.map(|progress| wire::Progress {
@@ -421,7 +421,7 @@ fn queue_info(info: QueueInfo) -> wire::QueueInfo {
 
 fn worker_status(status: WorkerStatus) -> wire::WorkerStatus {
     wire::WorkerStatus {
-        instance_id: status.instance.into(),
+        instance_id: status.instance.to_string(),
         hostname: status.hostname.into(),
         pid: status.pid,
         queues: status.queues.into_iter().map(String::from).collect(),

@@ -182,11 +182,11 @@ fn changed(input: &mut Input<'_>) -> Changed {
         actor: match input.below(3) {
             0 => Actor::Broker,
             1 => Actor::Worker,
-            _ => Actor::Client(word(input)),
+            _ => Actor::Client(word(input).into()),
         },
         lease: input.any_number(),
         session: (!input.one_in(4)).then(|| [0xA0 + input.below(3); 16]),
-        worker: word(input),
+        worker: word(input).into(),
         attempts: input.any_number() as u32,
         deliveries: input.any_number() as u32,
         due: input.sometimes(2, time),

@@ -108,9 +108,9 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
         Field::Bytes(SESSION, value) => {
             change.session = Some(value[..].try_into().map_err(|_| Malformed("its session is not 16 bytes"))?);
         }
-        Field::Bytes(WORKER, value) => change.worker = text(&value)?,
+        Field::Bytes(WORKER, value) => change.worker = text(&value)?.into(),
         Field::Number(ACTOR, _) => change.actor = Actor::Worker,
-        Field::Bytes(ACTOR, value) => change.actor = Actor::Client(Take::new(value).text()?),
+        Field::Bytes(ACTOR, value) => change.actor = Actor::Client(Take::new(value).text()?.into()),
         Field::Number(ATTEMPTS, value) => change.attempts = narrow(value)?,
         Field::Number(DELIVERIES, value) => change.deliveries = narrow(value)?,
         Field::Number(DUE, value) => change.due = since_change(value),

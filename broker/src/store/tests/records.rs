@@ -152,7 +152,7 @@ fn any_state() -> impl Strategy<Value = State> {
 }
 
 fn any_actor() -> impl Strategy<Value = Actor> {
-    prop_oneof![Just(Actor::Broker), Just(Actor::Worker), any_text().prop_map(Actor::Client)]
+    prop_oneof![Just(Actor::Broker), Just(Actor::Worker), any_text().prop_map(|text| Actor::Client(text.into()))]
 }
 
 fn any_changed() -> impl Strategy<Value = Changed> {
@@ -170,7 +170,7 @@ fn any_changed() -> impl Strategy<Value = Changed> {
         actor: identity.5,
         lease: identity.4,
         session: holder.0,
-        worker: holder.1,
+        worker: holder.1.into(),
         attempts: holder.2,
         deliveries: holder.3,
         due: times.0,
