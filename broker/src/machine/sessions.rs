@@ -338,7 +338,8 @@ impl Machine {
     /// Quiet, resume or shutdown for some workers, or for all. Says how many were told.
     pub(super) fn order_workers(&mut self, instances: &[Box<str>], order: Order, fx: &mut Effects) -> u64 {
         let wanted = |session: &Session| {
-            session.worker.is_some() && (instances.is_empty() || instances.iter().any(|instance| **instance == *session.instance))
+            session.worker.is_some()
+                && (instances.is_empty() || instances.iter().any(|instance| **instance == *session.instance))
         };
         let keys: Vec<SessionKey> =
             self.sessions.all.iter().filter(|(_, session)| wanted(session)).map(|(key, _)| *key).collect();

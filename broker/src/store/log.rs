@@ -25,7 +25,7 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// Further uses of a page: see [`Log::touching`].
 const TOUCHES_COLD: u32 = 15;
 /// Half of a page of sixteen chunks is written before it is split, and each chunk is a use of it or two.
-const TOUCHES_WRITTEN: u32 = 6;
+const TOUCHES_WRITTEN: u32 = 8;
 /// Sixteen chunks in a row share a page.
 const TOUCHES_IN_ORDER: u32 = 3;
 /// Chunks to come that have a place already, at least and after more were made: see [`Log::make_places`].
@@ -225,7 +225,8 @@ impl Log {
     /// The newest chunk: the last place that has something in it.
     pub(super) fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
         let is_chunk = |item: &sled::Result<(IVec, IVec)>| item.as_ref().map_or(true, |(_, chunk)| !chunk.is_empty());
-        let item = guarded(|| self.tree.iter().rev().find(is_chunk).transpose()).map_err(|failure| failure.to_string())?;
+        let item =
+            guarded(|| self.tree.iter().rev().find(is_chunk).transpose()).map_err(|failure| failure.to_string())?;
         item.map(chunk_of).transpose()
     }
 

@@ -74,7 +74,7 @@ impl Settings {
         Self {
             folder: folder.into(),
             disk_reserve_bytes: 64 << 20,
-            cache_bytes: 32 << 20,
+            cache_bytes: 24 << 20,
             slack_bytes: 64 << 20,
             ballast_bytes: 32 << 20,
         }

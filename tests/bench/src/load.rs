@@ -104,7 +104,7 @@ pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, 
             let tasks = (next..).take(batch).map(|number| wire::Task {
                 queue: QUEUE.into(),
                 payload: payload.clone(),
-                ..raw::task(&format!("{:02}-{number:012}", shape.first + producer), NAME)
+                ..raw::task(&format!("{:04}-{number:011}", shape.first + producer), NAME)
             });
             let submit = wire::Submit { tasks: tasks.collect() };
             next += batch as u64;

@@ -135,23 +135,27 @@ impl Measurement<'_> {
         filling: Duration,
     ) -> Result<()> {
         let (mut waiting, mut filled) = (0, Duration::ZERO);
+        let mut resident = None;
         for level in levels {
             if *level > waiting {
-                // Before the first filling, lifecycles tell how long it takes at most.
-                let lifecycles = self.found.last().and_then(|(_, figures)| figures.per_second).unwrap_or(f64::MAX);
-                let expected = match waiting {
-                    0 => *level as f64 / lifecycles,
-                    some => filled.as_secs_f64() * *level as f64 / some as f64,
-                };
-                if expected > filling.as_secs_f64() {
+                if waiting == 0 {
+                    let first = Load { tasks: FIRST_FILLED.min(*level), ..filling_load() };
+                    filled += self.drive(server, Workload::Enqueue, &first).await?.elapsed;
+                    waiting = first.tasks;
+                }
+                if filled.as_secs_f64() * *level as f64 / waiting as f64 > filling.as_secs_f64() {
                     break;
                 }
-                let more = Load { tasks: level - waiting, ..filling_load() };
-                filled += self.drive(server, Workload::Enqueue, &more).await?.elapsed;
-                waiting = *level;
+                if *level > waiting {
+                    let more = Load { tasks: level - waiting, ..filling_load() };
+                    filled += self.drive(server, Workload::Enqueue, &more).await?.elapsed;
+                    waiting = *level;
+                }
+                resident = Some(resident_kib(server, "VmRSS:") / 1024.0);
             }
             let figures = self.load(server, Workload::Lifecycle, load, span).await?;
-            let figures = Figures { tasks: waiting, ..figures };
+            // The memory of what waits, before any of it was handed out.
+            let figures = Figures { tasks: waiting, rss_mib: resident.or(figures.rss_mib), ..figures };
             self.found.push((Point::under(Workload::Backlog, Some(waiting), load), figures));
         }
         Ok(())
@@ -203,6 +207,9 @@ impl Measurement<'_> {
         }
     }
 }
+
+/// So many tell how long it takes to submit more.
+const FIRST_FILLED: u64 = 10_000;
 
 /// Many tasks, soon: what waits before something is measured.
 fn filling_load() -> Load {

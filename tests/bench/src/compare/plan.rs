@@ -111,7 +111,14 @@ impl Plan {
         steps.extend([
             Step::Roundtrip { tasks: 1_000 },
             Step::Growth {
-                waiting: vec![0, 10_000, 100_000, 1_000_000, 10_000_000],
+                waiting: vec![0, 10_000, 100_000, 1_000_000],
+                load: load(4, 4, 100, 4),
+                span,
+                filling: Duration::from_secs(100),
+            },
+            // On a server of its own, so that its memory is that of what waits, not of what ended before.
+            Step::Growth {
+                waiting: vec![10_000_000],
                 load: load(4, 4, 100, 4),
                 span,
                 filling: Duration::from_secs(100),
