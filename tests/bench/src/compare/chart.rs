@@ -7,8 +7,8 @@ use super::report::Row;
 use super::system::Workload;
 use super::text::{grouped, of, systems};
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 250.0;
+const WIDTH: f64 = 1010.0;
+const LEFT: f64 = 400.0;
 /// Room for the figure behind the longest bar.
 const RIGHT: f64 = 100.0;
 const TOP: f64 = 56.0;

@@ -7,10 +7,10 @@ use super::figures::Figures;
 use super::report::{Row, Who};
 use super::system::Workload;
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 920.0;
 const LEFT: f64 = 70.0;
 /// Room for the names behind the lines.
-const RIGHT: f64 = 240.0;
+const RIGHT: f64 = 300.0;
 const TOP: f64 = 62.0;
 const FIELD: f64 = 240.0;
 /// Between one name and the next.
