@@ -68,7 +68,10 @@ async fn serve<F, A>(
                         std::mem::take(&mut begun.tasks).into_iter().for_each(|task| sink.push(task));
                     }
                     // Of no use to a caller that has gone.
-                    let _ = reply.send(answer.map_or_else(|error| Reply::Failed(error.into()), |answer| Reply::Answer(Box::new(answer))));
+                    let _ = reply.send(match answer {
+                        Ok(answer) => Reply::Answer(Box::new(answer)),
+                        Err(error) => Reply::Failed(error.into()),
+                    });
                 });
             }
         }

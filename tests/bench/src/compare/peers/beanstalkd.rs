@@ -11,7 +11,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::task::JoinSet;
 
 use super::process::{Server, free_port, installed, printed_version};
-use super::wire::{Claims, Wire, all_of, line, number, share};
+use super::wire::{Claims, Wire, all_of, idle_connections, line, number, share};
 use crate::compare::system::{Load, Missing, Running, System, Timing, Workload};
 
 /// How long a worker may keep a task, in seconds.
@@ -170,13 +170,7 @@ impl Running for BeanstalkdServer {
     }
 
     fn connect(&self, connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
-        Box::pin(async move {
-            let mut idle = Vec::with_capacity(connections);
-            for _ in 0..connections {
-                idle.push(greeted(self.port).await?.idle());
-            }
-            Ok(Box::new(idle) as Box<dyn Any>)
-        })
+        Box::pin(idle_connections(connections, async || greeted(self.port).await))
     }
 
     fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {

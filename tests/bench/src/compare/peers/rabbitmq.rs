@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::amqp::{About, Arrived, acknowledge, arrived, consume, declare, greet, open_channel, publish, scan};
 use super::process::{Server, find, free_port};
-use super::wire::{Wire, all_of, share};
+use super::wire::{Wire, all_of, idle_connections, share};
 use crate::compare::system::{Load, Missing, Running, System, Timing, Workload};
 
 const TASKS: &str = "tasks";
@@ -240,13 +240,7 @@ impl Running for RabbitServer {
     }
 
     fn connect(&self, connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
-        Box::pin(async move {
-            let mut idle = Vec::with_capacity(connections);
-            for _ in 0..connections {
-                idle.push(greeted(self.port).await?.idle());
-            }
-            Ok(Box::new(idle) as Box<dyn Any>)
-        })
+        Box::pin(idle_connections(connections, async || greeted(self.port).await))
     }
 
     fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {

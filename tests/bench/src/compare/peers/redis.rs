@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::process::{Server, free_port, installed, printed_version};
 use super::resp::{argument, begin, command, scan, strings};
-use super::wire::{Claims, Wire, all_of, share};
+use super::wire::{Claims, Wire, all_of, idle_connections, share};
 use crate::compare::system::{Load, Missing, Running, System, Timing, Workload};
 
 const QUEUE: &[u8] = b"queue";
@@ -253,13 +253,7 @@ impl Running for RedisServer {
     }
 
     fn connect(&self, connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
-        Box::pin(async move {
-            let mut idle = Vec::with_capacity(connections);
-            for _ in 0..connections {
-                idle.push(ping(self.port).await?.idle());
-            }
-            Ok(Box::new(idle) as Box<dyn Any>)
-        })
+        Box::pin(idle_connections(connections, async || ping(self.port).await))
     }
 
     fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {

@@ -1,6 +1,7 @@
 //! A connection that keeps many requests under way: they are written together and answered in order. The protocols are
 //! those of the peers; each says in a function where an answer ends.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,16 @@ pub(super) type Scan = fn(&[u8]) -> Result<Option<usize>>;
 
 /// Whether an answer says what was hoped for, where the protocol does not tell.
 pub(super) type Check = fn(&[u8]) -> Result<()>;
+
+/// So many connections that are greeted and then do nothing, until they are dropped.
+pub(super) async fn idle_connections(count: usize, greeted: impl AsyncFn() -> Result<Wire>) -> Result<Box<dyn Any>> {
+    let mut idle = Vec::with_capacity(count);
+    for _ in 0..count {
+        // The bare connection, without its buffers.
+        idle.push(greeted().await?.stream);
+    }
+    Ok(Box::new(idle))
+}
 
 /// A connection with what is not yet written and what is not yet read.
 pub(super) struct Wire {
@@ -82,11 +93,6 @@ impl Wire {
         }
         let _ = self.input.split_to(end);
         Ok(true)
-    }
-
-    /// The bare connection, without its buffers.
-    pub fn idle(self) -> TcpStream {
-        self.stream
     }
 
     async fn fill(&mut self) -> Result<()> {
