@@ -16,6 +16,7 @@ mod script;
 mod simulation;
 mod submits;
 mod time;
+mod words;
 mod workers;
 
 use expect_test::Expect;

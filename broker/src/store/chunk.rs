@@ -31,8 +31,9 @@ pub(super) const PIECE_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES;
 /// The newest format this program reads, and the one it writes.
 pub(super) const FORMAT: u16 = 1;
 
-/// No chunk, serial or lease ever gets so far: a million a second would take 290,000 years.
-const NUMBER_MAX: u64 = i64::MAX as u64;
+/// No chunk, serial or lease ever gets so far: a million a second would take a thousand years. Whoever keeps millions of
+/// them in memory may count on seven bytes being enough.
+const NUMBER_MAX: u64 = 1 << 55;
 
 const MAGIC: [u8; 4] = *b"CELC";
 
@@ -206,9 +207,10 @@ mod tests {
     #[test]
     fn numbers_that_nobody_can_have_reached_are_refused() {
         let (header, buffer) = example();
-        let changes: [fn(&mut Header); 3] = [
+        let changes: [fn(&mut Header); 4] = [
             |header| header.base = header.number + 1,
             |header| header.marks.serial = u64::MAX,
+            |header| header.marks.serial = (1 << 55) + 1,
             |header| header.marks.lease = 1 << 63,
         ];
         for change in changes {

@@ -29,6 +29,38 @@ fn a_final_failure_and_a_reject_are_dead_at_once() {
 }
 
 #[test]
+fn a_start_that_comes_with_the_outcome_is_stored_only_for_those_who_watch() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a
+            w: Ok(Success)
+        watch b
+            c: watching b unknown
+        submit b
+            c: sees b Queued for Turn g1 v1
+            c: Created { state: Queued }
+            c: sees b Leased g1 v2
+            w: deliver b lease 2 attempt 1 delivery 1
+        complete b
+            c: sees b Started g1 v3
+            c: sees b Success g1 v4
+            w: Ok(Success)
+        get a b
+            c: a Success g1 v4, b Success g1 v4
+        records
+            a Leased v2, a Success v4, b Leased v2, b Started v3, b Success v4
+    "#]]);
+}
+
+#[test]
 fn a_released_task_is_first_in_line_and_no_attempt_is_counted() {
     check(expect![[r#"
         connect c

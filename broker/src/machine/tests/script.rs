@@ -8,6 +8,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 
+use super::words::{DAY_MS, Words, span_ms};
 use crate::machine::command::{
     Ask, CancelTarget, Command, Connect, Dead, Delivery, Effect, Failure, Filter, Message, Now, OnConflict, Order,
     ReportKind, Submission, TaskReport, View, WaitingFor, When, WorkerInfo,
@@ -16,7 +17,6 @@ use crate::machine::{Effects, Machine, Settings};
 use crate::record::{Backoff, Body, Jitter, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted};
 
 pub(super) const LEASE_MS: u64 = 15_000;
-pub(super) const DAY_MS: u64 = 86_400_000;
 const START: i64 = 1_000_000;
 
 pub(super) fn settings() -> Settings {
@@ -57,52 +57,6 @@ struct Scene {
     latest: u64,
 }
 
-/// `key=value` words of a line, and the others.
-struct Words<'a> {
-    plain: Vec<&'a str>,
-    options: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Words<'a> {
-    fn of(line: &'a str) -> Self {
-        let (options, plain): (Vec<_>, Vec<_>) = line.split_whitespace().partition(|word| word.contains('='));
-        Self { plain, options: options.iter().filter_map(|word| word.split_once('=')).collect() }
-    }
-
-    fn option(&self, key: &str) -> Option<&'a str> {
-        self.options.get(key).copied()
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        self.option(key).map(|text| text.parse().expect("a number"))
-    }
-
-    fn span(&self, key: &str) -> Option<u64> {
-        self.option(key).map(span_ms)
-    }
-
-    fn list(&self, key: &str) -> Vec<&'a str> {
-        self.option(key).map(|text| text.split(',').collect()).unwrap_or_default()
-    }
-
-    fn has(&self, word: &str) -> bool {
-        self.plain.contains(&word)
-    }
-}
-
-fn span_ms(text: &str) -> u64 {
-    let digits = text.trim_end_matches(char::is_alphabetic);
-    let number: u64 = digits.parse().expect("a number and a unit");
-    match &text[digits.len()..] {
-        "ms" => number,
-        "s" => number * 1_000,
-        "m" => number * 60_000,
-        "h" => number * 3_600_000,
-        "d" => number * DAY_MS,
-        unit => panic!("no unit of time: {unit}"),
-    }
-}
-
 fn id(text: &str) -> TaskId {
     TaskId::parse(text).expect("an id")
 }
@@ -138,6 +92,7 @@ impl Scene {
                 self.tick()
             }
             "restart" => self.restart(),
+            "records" => vec![self.records()],
             "connect" => self.connect(&words),
             "lose" => self.command(Command::Disconnect { connection: self.number(words.plain[1]), reason: None }),
             "disk" => self.command(Command::DiskLow(words.has("full"))),
@@ -224,6 +179,17 @@ impl Scene {
         machine.restored(self.now, 0, 0, &mut fx);
         self.machine = machine;
         self.settle(fx)
+    }
+
+    /// The changes that were stored, from the first on.
+    fn records(&self) -> String {
+        let changes = self.log.iter().filter_map(|record| match record {
+            Record::Changed(changed) => {
+                Some(format!("{} {:?} v{}", self.submitted(changed.key.slot).id, changed.state, changed.version))
+            }
+            _ => None,
+        });
+        changes.collect::<Vec<_>>().join(", ")
     }
 
     fn name(&self, connection: u64) -> String {

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 
-use super::script::{DAY_MS, LEASE_MS, settings};
+use super::script::{LEASE_MS, settings};
+use super::words::DAY_MS;
 use crate::machine::command::{
     Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict, ReportKind, Submission,
     SubmitOutcome, TaskReport, When, WorkerInfo,

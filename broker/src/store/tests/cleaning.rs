@@ -28,6 +28,30 @@ fn log_stays_bounded_while_tasks_come_and_go() {
 }
 
 #[test]
+fn chunks_are_written_about_once_and_go_on_after_their_places_are_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut serial = 0;
+    for _ in 0..2 {
+        // A start finds the newest chunk among places that nothing was written to.
+        let (mut store, marks, loaded) = open(folder.path()).unwrap();
+        assert_eq!((marks.serial, loaded.tasks.len() as u64), (serial, serial));
+        for _ in 0..100 {
+            for _ in 0..10 {
+                serial += 1;
+                store.append(&submit(serial as Slot, serial, 20_000));
+            }
+            store.commit().unwrap();
+        }
+        store.close().unwrap();
+    }
+    let (store, _, loaded) = open(folder.path()).unwrap();
+    let usage = store.usage().unwrap();
+    assert_eq!(loaded.tasks.len(), 2_000);
+    // sled would make five times as much of it. It holds a few segments besides.
+    assert!(usage.file_bytes <= usage.live_bytes * 3 / 2 + 2 * 8 * 1024 * 1024, "{usage:?}");
+}
+
+#[test]
 fn marks_outlive_the_records_that_used_them() {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, ..) = open(folder.path()).unwrap();

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::script::{DAY_MS, LEASE_MS};
+use super::super::script::LEASE_MS;
+use super::super::words::DAY_MS;
 use super::steps::{End, Submit};
 use crate::machine::command::{CancelOutcome, Now, OnConflict, SubmitOutcome};
 use crate::record::State;

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::script::{DAY_MS, LEASE_MS};
+use super::super::script::LEASE_MS;
+use super::super::words::DAY_MS;
 use super::{BEAT_MS, IDS, QUEUES, WORKERS};
 use crate::machine::command::OnConflict;
 
