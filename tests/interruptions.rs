@@ -70,6 +70,7 @@ async fn a_task_that_kills_every_worker_is_dead_in_the_end() {
     for _ in 0..2 {
         let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
         assert!(worker.line().await.starts_with("started deadly"));
+        until("the start is known", || async { task.state().await.expect("known") == State::Started }).await;
         worker.kill().await;
     }
     assert_failed(task.get(PATIENCE).await, "worker_lost");

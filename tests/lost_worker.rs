@@ -39,6 +39,56 @@ async fn the_task_of_a_killed_worker_is_run_again_by_another() {
     assert!(by == second.pid() && by != first_pid, "run by {by}");
 }
 
+fn poison(id: &str) -> wire::Task {
+    wire::Task { queue: "held".into(), payload: "[[],{}]".into(), ..raw::task(id, "test.poison") }
+}
+
+#[tokio::test]
+async fn one_task_that_kills_its_workers_takes_no_other_with_it() {
+    let broker = Setup::new().set("heartbeat_ms = 100").set("lease_ms = 300").start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let echo = |number: u32| wire::Task {
+        queue: "held".into(),
+        payload: "[[\"text\"],{}]".into(),
+        ..raw::task(&format!("task-{number}"), "test.echo")
+    };
+    let retry = wire::RetryPolicy { max_attempts: Some(3), ..Default::default() };
+    connection.submit((0..4).map(echo).collect()).await;
+    connection.submit_one(wire::Task { retry: Some(retry), ..poison("poison") }).await;
+    connection.submit((4..40).map(echo).collect()).await;
+    // Each worker dies of the poison, until that has used up its attempts; the last one is left with what is harmless.
+    let mut attempts = Vec::new();
+    while connection.info("poison").await.state() != TaskState::Failure {
+        let worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+        attempts.extend(worker.lines_until_exit().await.into_iter().filter(|line| line.starts_with("poisoned")));
+        assert!(attempts.len() <= 3, "{attempts:?}");
+        until("the loss is noticed", || async {
+            let state = RawConnection::open(broker.address()).await.info("poison").await.state();
+            !matches!(state, TaskState::Leased | TaskState::Started)
+        })
+        .await;
+    }
+    let _harmless = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    for number in 0..40 {
+        let info = connection.ended(&format!("task-{number}")).await;
+        assert_eq!(info.state(), TaskState::Success, "{info:?}");
+    }
+    let info = connection.info("poison").await;
+    assert_eq!((info.attempts, info.errors.last().map(|error| error.kind.as_str())), (3, Some("worker_lost")));
+}
+
+#[tokio::test]
+async fn a_task_with_one_attempt_that_kills_its_worker_runs_once() {
+    let broker = Setup::new().set("heartbeat_ms = 100").set("lease_ms = 300").start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let retry = wire::RetryPolicy { max_attempts: Some(1), ..Default::default() };
+    connection.submit_one(wire::Task { retry: Some(retry), ..poison("once") }).await;
+    let worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
+    assert_eq!(worker.lines_until_exit().await, ["poisoned by once 1"]);
+    let info = connection.ended("once").await;
+    assert_eq!((info.state(), info.attempts, info.deliveries), (TaskState::Failure, 1, 1));
+}
+
 #[tokio::test]
 async fn a_busy_worker_process_keeps_its_lease_for_longer_than_the_lease_time() {
     let broker = Setup::new().set("heartbeat_ms = 50").set("lease_ms = 150").start().await;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use celeriac_proto::wire::TaskState;
+use celeriac_proto::wire::{self, TaskState};
 use celeriac_tests::faults::{kill_broker, kill_start};
 use celeriac_tests::{BrokerProcess, RawConnection, raw, runs, seed};
 
@@ -29,6 +29,24 @@ async fn term_commits_closes_and_exits_with_0() {
     connection.closed_with().await;
     broker.restart().await;
     assert_eq!(RawConnection::open(broker.address()).await.info("task").await.state(), TaskState::Queued);
+}
+
+#[tokio::test]
+async fn a_version_names_one_state_over_a_restart() {
+    let mut broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    connection.submit_one(wire::Task { countdown_ms: Some(50), ..raw::task("task", "n") }).await;
+    let queued = connection.reached("task", TaskState::Queued).await;
+    broker.kill().await;
+    broker.restart().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 0).await;
+    let again = worker.info("task").await;
+    assert_eq!((again.state(), again.version), (TaskState::Queued, queued.version));
+    worker.credit(1).await;
+    worker.delivery().await;
+    let leased = worker.info("task").await;
+    assert_eq!(leased.state(), TaskState::Leased);
+    assert!(leased.version > queued.version, "{} after {}", leased.version, queued.version);
 }
 
 #[tokio::test]

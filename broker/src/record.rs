@@ -44,6 +44,10 @@ pub enum Record {
     Queue(QueueRecord),
     /// The queue is gone, with its settings.
     QueueDeleted(QueueName),
+    /// A worker's session, which its worker may resume. Replaces the one before of its id.
+    Session(SessionRecord),
+    /// The session is over.
+    SessionEnded(SessionId),
 }
 
 /// A task as its producer described it, after defaults of its queue were filled in.
@@ -158,12 +162,16 @@ pub struct Changed {
     pub actor: Actor,
     /// The current lease, or the last one.
     pub lease: Lease,
+    /// How that lease ended.
+    pub closed_by: ClosedBy,
     /// Whose lease it is; `None` when the task is not leased.
     pub session: Option<SessionId>,
     /// The instance that holds or held the lease; empty: none yet. Shared, since every change names it.
     pub worker: Arc<str>,
     pub attempts: u32,
     pub deliveries: u32,
+    /// How often a worker was lost while it ran the task, or may have run it, since the last outcome.
+    pub losses: u32,
     /// When a waiting task is due.
     pub due: Option<Timestamp>,
     pub leased_at: Option<Timestamp>,
@@ -176,6 +184,17 @@ pub struct Changed {
     /// With REVOKED, and while a cancel is requested; empty otherwise.
     pub revoked_reason: Box<str>,
     pub cancel_requested: bool,
+}
+
+/// Which report ended a lease, so that one that is sent again can be told from one that is stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// None: the lease is current, or the broker took it back.
+    Nobody,
+    Complete,
+    /// Fail, retry or reject.
+    Fail,
+    Release,
 }
 
 /// Who makes a task change its state.
@@ -224,4 +243,25 @@ pub struct QueueRecord {
     pub bytes_max: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub result_ttl_ms: Option<u64>,
+}
+
+/// A worker's session: what it keeps over a restart of the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRecord {
+    pub id: SessionId,
+    pub instance: Arc<str>,
+    /// How many handlers its worker runs at once.
+    pub concurrency: u32,
+    /// What it was last ordered to do.
+    pub order: Order,
+}
+
+/// What an operator asks of a worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Take tasks, as every worker does that was never told otherwise.
+    #[default]
+    Resume,
+    Quiet,
+    Shutdown,
 }

@@ -46,7 +46,7 @@ pub(crate) struct Submit {
     #[arg(long, value_parser = parse_span, value_name = "SPAN", conflicts_with = "eta")]
     countdown: Option<Duration>,
 
-    /// It must have started by then, or it is revoked: a span from now, or a time with its offset
+    /// No attempt begins after it, and the task is revoked: a span from now, or a time with its offset
     #[arg(long, value_parser = parse_moment_or_span, value_name = "SPAN|TIME")]
     expires: Option<Moment>,
 

@@ -139,7 +139,7 @@ impl<T> ApplyAsync<T> {
         self.with(|submission| submission.soft_time_limit(span))
     }
 
-    /// How often it may be handed out without an outcome. See [`Submission::max_deliveries`].
+    /// How often it may be begun without an outcome. See [`Submission::max_deliveries`].
     pub fn max_deliveries(self, deliveries: u32) -> Self {
         self.with(|submission| submission.max_deliveries(deliveries))
     }

@@ -164,8 +164,8 @@ impl Submission {
         self
     }
 
-    /// It must have *started* by then; otherwise it is revoked as `expired`. How long the result is kept is said with
-    /// [`Submission::result_ttl`].
+    /// No attempt begins after it, retries included: the task is then revoked as `expired`. How long the result is kept is
+    /// said with [`Submission::result_ttl`].
     pub fn expires_at(mut self, time: SystemTime) -> Self {
         self.task.expires_at_ms = Some(at_ms(time));
         self.task.expires_in_ms = None;
@@ -231,7 +231,7 @@ impl Submission {
         self
     }
 
-    /// How often it may be handed out without an outcome; 20 by default.
+    /// How often it may be begun without an outcome; 20 by default.
     pub fn max_deliveries(mut self, deliveries: u32) -> Self {
         self.task.max_deliveries = Some(deliveries);
         self

@@ -41,11 +41,11 @@ pub struct TaskOptions {
     pub soft_time_limit: Option<Duration>,
     /// From the start of each attempt: the end of it.
     pub time_limit: Option<Duration>,
-    /// How often it may be handed out without an outcome.
+    /// How often it may be begun without an outcome.
     pub max_deliveries: Option<u32>,
     /// How long the ended task is kept.
     pub result_ttl: Option<Duration>,
-    /// From the submit: it must have started by then.
+    /// From the submit: no attempt begins after it.
     pub expires_in: Option<Duration>,
     /// Once started, a lost worker means Failure and not a second run.
     pub early_ack: bool,

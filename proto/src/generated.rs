@@ -158,7 +158,7 @@ pub struct Task {
     pub eta_at_ms: ::core::option::Option<i64>,
     #[prost(uint64, optional, tag = "10")]
     pub countdown_ms: ::core::option::Option<u64>,
-    /// It must have started by then, or it is revoked: a time, or a span. Not both.
+    /// No attempt begins after it, retries included; the task is then revoked: a time, or a span. Not both.
     #[prost(int64, optional, tag = "11")]
     pub expires_at_ms: ::core::option::Option<i64>,
     #[prost(uint64, optional, tag = "12")]
@@ -173,7 +173,7 @@ pub struct Task {
     pub soft_time_limit_ms: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "16")]
     pub time_limit_ms: ::core::option::Option<u64>,
-    /// How often it may be handed out without an outcome; 20 by default.
+    /// How often it may be begun without an outcome; 20 by default.
     #[prost(uint32, optional, tag = "17")]
     pub max_deliveries: ::core::option::Option<u32>,
     #[prost(enumeration = "OnConflict", tag = "18")]
@@ -365,7 +365,7 @@ pub struct TaskInfo {
     pub attempts: u32,
     #[prost(uint32, tag = "25")]
     pub attempts_max: u32,
-    /// How often it was handed out without an outcome, the latest time included.
+    /// How often it was begun without an outcome; a present lease counts too.
     #[prost(uint32, tag = "26")]
     pub deliveries: u32,
     #[prost(message, optional, tag = "27")]
@@ -853,7 +853,7 @@ pub struct Delivery {
     pub attempt: u32,
     #[prost(uint32, tag = "11")]
     pub attempts_max: u32,
-    /// How often it was handed out without an outcome, this time included.
+    /// How often it was begun without an outcome, this time included.
     #[prost(uint32, tag = "12")]
     pub deliveries: u32,
     #[prost(uint32, tag = "13")]
@@ -874,6 +874,10 @@ pub struct Delivery {
     pub parent_id: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "21")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Report Started, and begin once that is answered: the task must not run once more than it may, or is suspected of
+    /// killing its workers.
+    #[prost(bool, tag = "22")]
+    pub report_start: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Report {

@@ -1,5 +1,5 @@
 //! A worker as a process of its own, for the tests that kill one. `echo` returns its argument, `hold`
-//! runs until a file is there. Both say on stdout what they do, a line each. `work` takes a few milliseconds and says
+//! runs until a file is there, `poison` ends the process. They say on stdout what they do, a line each. `work` takes a few milliseconds and says
 //! nothing, so that nobody has to read it.
 //!
 //! Usage: celeriac-test-worker URL QUEUE
@@ -28,6 +28,13 @@ async fn hold(context: &Context, file: PathBuf) -> Result<u32, TaskFailure> {
     }
     println!("finished {}", context.id());
     Ok(std::process::id())
+}
+
+/// Takes its worker with it.
+#[task(name = "test.poison")]
+async fn poison(context: &Context) {
+    println!("poisoned by {} {}", context.id(), context.attempt());
+    std::process::abort();
 }
 
 /// Takes as long as small tasks take, and returns its number.
@@ -61,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
         .concurrency(2)
         .register(echo)
         .register(hold)
+        .register(poison)
         .register(work)
         .register(turn)
         .build();

@@ -75,6 +75,16 @@ impl WorkerProcess {
         rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
     }
 
+    /// What else it prints, until it has ended.
+    pub async fn lines_until_exit(mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(Some(line)) = within("the end of the worker's lines", self.stdout.next_line()).await {
+            lines.push(line);
+        }
+        self.exit().await;
+        lines
+    }
+
     /// Waits for its end.
     pub async fn exit(mut self) -> ExitStatus {
         within("the end of the worker", self.child.wait()).await.expect("a child can be waited for")

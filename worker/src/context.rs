@@ -125,7 +125,7 @@ impl Context {
         self.attempt() >= self.attempts_max()
     }
 
-    /// How often the task was handed out, this time included. Above the attempt when workers died.
+    /// How often the task was begun without an outcome, this time included. Above 1 when workers died.
     pub fn deliveries(&self) -> u32 {
         self.run.delivery.deliveries
     }

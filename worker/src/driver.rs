@@ -9,6 +9,7 @@ use std::time::Duration;
 use celeriac_client::connection::{Connection, Event};
 use celeriac_client::{Error, ErrorCode};
 use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
+use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{self, CancelSignal, TaskReport, client_frame, order, server_frame};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -334,15 +335,16 @@ impl Driver {
     /// What the answers mean; those reports come back that have to be sent again.
     fn on_outcomes(&self, reports: Vec<TaskReport>, outcomes: &[wire::ReportOutcome]) -> Vec<TaskReport> {
         let mut ended = Vec::with_capacity(reports.len());
-        let mut again = Vec::new();
+        let (mut started, mut again) = (Vec::new(), Vec::new());
         for (report, outcome) in reports.into_iter().zip(outcomes) {
             match verdict(outcome.code()) {
                 Verdict::Answered if is_end(&report) => ended.push(report.lease),
+                Verdict::Answered if matches!(report.report, Some(Report::Started(_))) => started.push(report.lease),
                 Verdict::Answered => {}
                 verdict => again.extend(self.on_trouble(report, outcome.code(), verdict)),
             }
         }
-        self.leases.answered(&ended);
+        self.leases.answered(&ended, &started);
         again
     }
 
@@ -385,7 +387,7 @@ impl Driver {
     /// the reason. A refused start or progress is only left out.
     fn give_up(&self, report: TaskReport, code: ErrorCode) {
         if !is_end(&report) {
-            return;
+            return self.leases.answered(&[], &[report.lease]);
         }
         match crate::answers::substitute(&report, code) {
             Some(rejection) => self.leases.put_back(vec![rejection]),

@@ -192,7 +192,10 @@ impl Leases {
 
     fn run(&self, job: Job, news: bool) -> Job {
         self.running.fetch_add(1, Ordering::Relaxed);
-        if news {
+        if job.delivered.delivery.report_start {
+            // Its slot waits for the answer.
+            self.tell(self.state());
+        } else if news {
             self.begun.notify_one();
         }
         job
@@ -356,11 +359,17 @@ impl Leases {
         batch
     }
 
-    /// The broker has the reports of these ends: the leases are no longer held.
-    pub(crate) fn answered(&self, ended: &[u64]) {
+    /// The broker has the reports of these ends: the leases are no longer held. It knows of these starts: what waited for
+    /// that begins.
+    pub(crate) fn answered(&self, ended: &[u64], started: &[u64]) {
         let mut state = self.state();
         for lease in ended {
             state.held.remove(lease);
+        }
+        for lease in started {
+            if let Some(Held::Running(delivered)) = state.held.get(lease) {
+                delivered.signals.raise(Signal::MAY_BEGIN);
+            }
         }
     }
 
@@ -383,7 +392,12 @@ impl State {
         let (lease, begun_at) = (delivered.delivery.lease, Instant::now());
         self.held.insert(lease, Held::Running(delivered.clone()));
         self.moved_at = Some(begun_at);
-        self.begun.push(lease);
+        if delivered.delivery.report_start {
+            let report = Some(Report::Started(Started {}));
+            self.outbox.push_start(TaskReport { id: delivered.delivery.id.clone(), lease, report });
+        } else {
+            self.begun.push(lease);
+        }
         let news = !std::mem::replace(&mut self.is_watched, true);
         Turn::Begun(Job { delivered, payload, content_type, begun_at }, news)
     }

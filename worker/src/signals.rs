@@ -16,6 +16,10 @@ impl Signal {
     pub(crate) const SOFT_LIMIT: Self = Self(2);
     /// The handler is dropped where it stands.
     pub(crate) const DROP: Self = Self(4);
+    /// The broker has answered that the run has started: see `Delivery.report_start`.
+    pub(crate) const MAY_BEGIN: Self = Self(8);
+    /// An end to the wait for that answer.
+    pub(crate) const MAY_BEGIN_OR_DROP: Self = Self(Self::MAY_BEGIN.0 | Self::DROP.0);
     /// Reasons to stop.
     pub(crate) const STOP: Self = Self(Self::CANCEL.0 | Self::DROP.0);
 }

@@ -69,13 +69,18 @@ impl Slot {
     }
 
     async fn run_handler(&self, job: Job) {
-        let Job { delivered, payload, content_type, begun_at } = job;
+        let Job { delivered, payload, content_type, mut begun_at } = job;
         let delivery = &delivered.delivery;
         let Some(handler) = self.handlers.get(&delivery.name) else {
             tracing::warn!("this worker has no handler of that name; handed back");
             self.worker.leases.end(&delivery.id, delivery.lease, Report::Release(Release {}));
             return;
         };
+        if delivery.report_start {
+            // Should the worker be lost from here on, the broker knows that the task had begun.
+            delivered.signals.raised(Signal::MAY_BEGIN_OR_DROP).await;
+            begun_at = Instant::now();
+        }
         if delivered.signals.is_raised(Signal::DROP) {
             tracing::debug!("taken back before it began");
             return;

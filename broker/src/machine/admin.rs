@@ -27,6 +27,7 @@ impl Machine {
                 queue.record.paused = paused;
                 fx.push(Effect::Store(Record::Queue(queue.record.clone())));
                 self.queues.note_ready(key);
+                self.stop_draining_for(key);
             }
         }
     }

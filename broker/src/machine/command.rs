@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 
+pub use crate::record::Order;
 use crate::record::{
     Body, Changed, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError, TaskKey,
     Timestamp,
@@ -251,14 +252,6 @@ pub enum Dead {
 /// Where the next page of a listing begins: after the task of this slot.
 pub type Cursor = Slot;
 
-/// What an operator asks of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    Quiet,
-    Shutdown,
-    Resume,
-}
-
 /// Why a request, or one item of it, was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -423,6 +416,8 @@ pub struct Delivery {
     pub lease: Lease,
     pub attempt: u32,
     pub deliveries: u32,
+    /// The worker reports the start, and begins once that is answered.
+    pub report_start: bool,
     /// Filled in on the way out.
     pub submitted: Option<Box<Submitted>>,
 }

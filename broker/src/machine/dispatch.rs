@@ -38,6 +38,9 @@ impl Machine {
         while self.queues.ready.contains(&queue) {
             let Some(taker) = self.next_taker(queue, &unable) else { return };
             self.queues.queue_mut(queue).turn = taker;
+            if self.begins_to_drain(queue, taker) {
+                continue;
+            }
             let from = self.choose_queue(taker, queue);
             let taken =
                 self.take_from(from, taker).or_else(|| (from != queue).then(|| self.take_from(queue, taker))?);
@@ -45,7 +48,7 @@ impl Machine {
                 unable.push(taker);
                 continue;
             };
-            if self.is_expired(now, slot) {
+            if self.is_expired(slot) {
                 self.revoke(now, slot, "expired", fx);
                 continue;
             }
@@ -67,7 +70,12 @@ impl Machine {
 
     /// Which of its queues a worker serves next: by weight, in turn.
     fn choose_queue(&mut self, taker: SessionKey, offered: QueueKey) -> QueueKey {
-        let worker = self.sessions.session_mut(taker).worker.as_mut().expect("only workers take tasks");
+        let session = self.sessions.session_mut(taker);
+        if let Some(queue) = session.drains {
+            // It has taken nothing from any queue for the sake of this one.
+            return queue;
+        }
+        let worker = session.worker.as_mut().expect("only workers take tasks");
         if worker.queues.len() == 1 {
             return offered;
         }
@@ -89,7 +97,7 @@ impl Machine {
 
     fn take_from(&mut self, queue: QueueKey, taker: SessionKey) -> Option<Slot> {
         let session = self.sessions.session(taker);
-        self.queues.queue_mut(queue).pop(&self.tasks, |name| session.can_run(name))
+        self.queues.queue_mut(queue).pop(&self.tasks, session.leases.is_empty(), |name| session.can_run(name))
     }
 
     /// What a worker is told of a task that it holds.
@@ -97,7 +105,12 @@ impl Machine {
         let task = self.tasks.task(slot);
         let deliveries = self.tasks.run(task).map_or(0, |run| run.deliveries);
         let attempt = self.tasks.attempts(task).saturating_add(1);
-        Delivery { slot, lease: task.lease(), attempt, deliveries, submitted: None }
+        let plan = self.tasks.plan(task);
+        let alone = self.tasks.run(task).is_some_and(|run| run.alone);
+        // What must not begin once more unless it is known that it did not begin.
+        let report_start =
+            alone || attempt >= self.retry_policy(task).attempts_max || plan.is_some_and(|plan| plan.early_ack);
+        Delivery { slot, lease: task.lease(), attempt, deliveries, report_start, submitted: None }
     }
 }
 

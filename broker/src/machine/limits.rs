@@ -2,12 +2,12 @@
 
 use super::command::{Now, SignalKind};
 use super::task::Extra;
-use super::timers::{Kind, MonoTimer, WallTimer};
+use super::timers::{Kind, Moment, MonoTimer, Timer};
 use super::{Effects, Machine};
 use crate::record::{Lease, Slot, State};
 
 impl Machine {
-    pub(super) fn wall_timer(&mut self, now: Now, timer: WallTimer, fx: &mut Effects) {
+    pub(super) fn task_timer(&mut self, now: Now, timer: Timer, fx: &mut Effects) {
         if !self.timer_holds(&timer) {
             return;
         }
@@ -23,16 +23,21 @@ impl Machine {
         }
     }
 
+    /// Whether what a timer is for happens now.
+    fn timer_holds(&self, timer: &Timer) -> bool {
+        let Some(task) = self.tasks.try_task(timer.slot) else { return false };
+        // What runs goes on after its expiry. Should it come back to wait, `expire_if_over` sees to it.
+        self.timer_is_needed(timer) && !(timer.kind == Kind::Expires && task.state == State::Started)
+    }
+
     /// Whether a timer still means what it meant when it was set.
-    fn timer_holds(&self, timer: &WallTimer) -> bool {
+    fn timer_is_needed(&self, timer: &Timer) -> bool {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
         match timer.kind {
             Kind::Due => matches!(task.state, State::Scheduled | State::Retry) && task.due() == timer.at,
-            // What has started once did not expire.
             Kind::Expires => {
-                (task.is_waiting() || task.state == State::Leased)
-                    && self.tasks.attempts(task) == 0
-                    && self.tasks.plan(task).is_some_and(|plan| plan.expires == Some(timer.at))
+                let at = self.expiry(timer.slot).map(|(Moment::At(at) | Moment::Steady(at))| at);
+                !task.state.is_terminal() && at == Some(timer.at)
             }
             Kind::Forget => task.state.is_terminal() && task.due() == timer.at,
         }
@@ -40,22 +45,30 @@ impl Machine {
 
     pub(super) fn compact_timers(&mut self) {
         let mut timers = std::mem::take(&mut self.timers);
-        timers.compact(self.tasks.len(), |timer| self.timer_holds(timer));
+        timers.compact(self.tasks.len(), |timer| self.timer_is_needed(timer));
         self.timers = timers;
     }
 
     pub(super) fn set_expiry_timer(&mut self, slot: Slot) {
-        let expires = self.tasks.plan(self.tasks.task(slot)).and_then(|plan| plan.expires);
-        if let Some(at) = expires {
-            self.timers.set_wall(at, slot, Kind::Expires);
+        if let Some(moment) = self.expiry(slot) {
+            self.timers.set(moment, slot, Kind::Expires);
         }
     }
 
-    /// Its expiry is over, and it has never started.
-    pub(super) fn is_expired(&self, now: Now, slot: Slot) -> bool {
-        let task = self.tasks.task(slot);
-        let expires = self.tasks.plan(task).and_then(|plan| plan.expires);
-        self.tasks.attempts(task) == 0 && expires.is_some_and(|at| at <= now.wall)
+    /// To be called whenever a task that ran begins to wait: its timer may have come meanwhile, and meant nothing.
+    pub(super) fn expire_if_over(&mut self, slot: Slot) {
+        if self.is_expired(slot) {
+            self.set_expiry_timer(slot);
+        }
+    }
+
+    /// No attempt of it may begin any more.
+    pub(super) fn is_expired(&self, slot: Slot) -> bool {
+        self.expiry(slot).is_some_and(|moment| self.clocks.has_come(moment))
+    }
+
+    fn expiry(&self, slot: Slot) -> Option<Moment> {
+        self.tasks.plan(self.tasks.task(slot)).and_then(|plan| plan.expires)
     }
 
     pub(super) fn soft_limit_timer(&mut self, slot: Slot, lease: Lease, fx: &mut Effects) {

@@ -34,7 +34,7 @@ impl Machine {
             generation: self.tasks.generation(task),
             version: task.version,
             waiting_for: self.waiting_for(task),
-            forget_at: task.state.is_terminal().then_some(task.due()),
+            forget_at: task.state.is_terminal().then(|| self.clocks.wall_at(task.due())),
             records: None,
         }
     }
@@ -143,7 +143,7 @@ impl Machine {
                 memory_bytes: session.memory_bytes,
                 connected_at: session.connected_at,
                 seen_at: session.seen_at.min(now.wall),
-                quiet: session.quiet,
+                quiet: session.is_quiet(),
                 lost: session.connection.is_none(),
             })
         });

@@ -24,6 +24,7 @@ mod restore;
 mod retry;
 mod sessions;
 mod submit;
+mod suspects;
 mod table;
 mod task;
 #[cfg(test)]
@@ -42,7 +43,7 @@ use restore::Restoring;
 use sessions::{SessionKey, Sessions};
 use table::Tasks;
 use task::Plan;
-use timers::{MonoTimer, Timers};
+use timers::{Clocks, MonoTimer, Timers};
 use watch::{WaitFor, Watchers};
 
 use crate::record::{Actor, Lease, Timestamp};
@@ -95,13 +96,17 @@ pub struct Machine {
     disk_is_low: bool,
     /// On whose behalf tasks change at this moment.
     actor: Actor,
+    /// What the clocks of tasks show at this moment.
+    clocks: Clocks,
+    /// What the steady clock shows beyond the monotonic one: fixed at the first moment.
+    steady_offset: Option<Timestamp>,
     /// When the balance between workers is looked at next.
     balance_at: Option<Monotonic>,
     /// Queues that are being purged, some tasks at a time.
     purges: VecDeque<Purge>,
 }
 
-/// Wall timers that one tick handles: some milliseconds. The rest follows at once.
+/// Timers of tasks that one tick handles: some milliseconds. The rest follows at once.
 const TIMERS_PER_TICK: usize = 10_000;
 
 impl Machine {
@@ -122,6 +127,8 @@ impl Machine {
             latest_lease: 0,
             disk_is_low: false,
             actor: Actor::Broker,
+            clocks: Clocks::default(),
+            steady_offset: None,
             balance_at: None,
             purges: VecDeque::new(),
         }
@@ -132,9 +139,17 @@ impl Machine {
         self.tasks.len()
     }
 
+    /// Takes note of the time.
+    fn set_clocks(&mut self, now: Now) {
+        self.queues.second = now.mono / 1_000;
+        let mono = now.mono as Timestamp;
+        let offset = *self.steady_offset.get_or_insert(now.wall.saturating_sub(mono));
+        self.clocks = Clocks { wall: now.wall, steady: offset.saturating_add(mono) };
+    }
+
     /// Carries out one command. Deliveries follow with the next [`Machine::tick`].
     pub fn apply(&mut self, now: Now, command: Command, fx: &mut Effects) {
-        self.queues.second = now.mono / 1_000;
+        self.set_clocks(now);
         match command {
             Command::Connect(connect) => self.connect(now, *connect, fx),
             Command::Disconnect { connection, reason } => self.disconnect(connection, reason, fx),
@@ -147,7 +162,7 @@ impl Machine {
 
     /// Does what is due, and hands out what can be handed out.
     pub fn tick(&mut self, now: Now, fx: &mut Effects) {
-        self.queues.second = now.mono / 1_000;
+        self.set_clocks(now);
         while let Some(timer) = self.timers.pop_mono(now.mono) {
             match timer {
                 MonoTimer::Session(key) => self.session_timer(now, key, fx),
@@ -159,8 +174,8 @@ impl Machine {
             }
         }
         for _ in 0..TIMERS_PER_TICK {
-            let Some(timer) = self.timers.pop_wall(now.wall) else { break };
-            self.wall_timer(now, timer, fx);
+            let Some(timer) = self.timers.pop(self.clocks) else { break };
+            self.task_timer(now, timer, fx);
         }
         self.compact_timers();
         self.continue_purge(now, fx);
@@ -171,7 +186,9 @@ impl Machine {
     pub fn next_deadline(&self) -> (Option<Timestamp>, Option<Monotonic>) {
         // A purge goes on at once.
         let next_mono = if self.purges.is_empty() { self.timers.next_mono() } else { Some(0) };
-        (self.timers.next_wall(), next_mono)
+        let offset = self.steady_offset.unwrap_or(0);
+        let next_steady = self.timers.next_steady().map(|at| at.saturating_sub(offset).max(0) as Monotonic);
+        (self.timers.next_wall(), next_mono.into_iter().chain(next_steady).min())
     }
 
     fn request(&mut self, now: Now, connection: ConnectionKey, request: RequestId, ask: Ask, fx: &mut Effects) {

@@ -42,17 +42,24 @@ pub(super) struct Queue {
     pub hungry: BTreeSet<SessionKey>,
     /// Who was served last, so that the next one is another.
     pub turn: SessionKey,
+    /// Ready tasks that are suspects, and workers that take nothing more until they are free for one of them.
+    pub suspects: u64,
+    pub draining: BTreeSet<SessionKey>,
     lanes: Vec<Lane>,
-    lane_of: BTreeMap<(NameKey, u8), usize>,
+    lane_of: BTreeMap<LaneKey, usize>,
     /// The head of each lane that has one: lowest rank (highest priority) first, then oldest first.
     heads: BTreeSet<Head>,
 }
 
-/// Tasks of one name and one priority, in line.
+/// The name, the priority, and whether the tasks are suspects.
+type LaneKey = (NameKey, u8, bool);
+
+/// Tasks of one name and one priority, in line; suspects in a line of their own, for they are given out alone.
 #[derive(Debug)]
 struct Lane {
     name: NameKey,
     rank: u8,
+    of_suspects: bool,
     /// May hold places whose task has left; they are skipped when they come up.
     places: Line,
     /// The entry of this lane in `heads`.
@@ -88,6 +95,8 @@ impl Queue {
             idle: BTreeSet::new(),
             hungry: BTreeSet::new(),
             turn: 0,
+            suspects: 0,
+            draining: BTreeSet::new(),
             lanes: Vec::new(),
             lane_of: BTreeMap::new(),
             heads: BTreeSet::new(),
@@ -111,9 +120,10 @@ impl Queue {
     }
 
     /// Puts a task at the end of its line, or in front when it has been out already.
-    pub fn push(&mut self, slot: Slot, task: &Task, in_front: bool) {
-        let index = *self.lane_of.entry((task.name, task.priority)).or_insert_with(|| {
-            self.lanes.push(Lane { name: task.name, rank: rank(task.priority), places: Line::default(), head: None });
+    pub fn push(&mut self, slot: Slot, task: &Task, is_suspect: bool, in_front: bool) {
+        let index = *self.lane_of.entry((task.name, task.priority, is_suspect)).or_insert_with(|| {
+            let (name, rank) = (task.name, rank(task.priority));
+            self.lanes.push(Lane { name, rank, of_suspects: is_suspect, places: Line::default(), head: None });
             self.lanes.len() - 1
         });
         let lane = &mut self.lanes[index];
@@ -137,10 +147,18 @@ impl Queue {
         self.heads.extend(lane.head);
     }
 
+    /// Whether the first task in line whose name `can_run` allows is a suspect.
+    pub fn is_suspect_next(&self, can_run: impl Fn(NameKey) -> bool) -> bool {
+        let mut lanes = self.heads.iter().map(|head| &self.lanes[head.lane]);
+        self.suspects > 0 && lanes.find(|lane| can_run(lane.name)).is_some_and(|lane| lane.of_suspects)
+    }
+
     /// Takes the first task in line whose name `can_run` allows.
-    pub fn pop(&mut self, tasks: &Tasks, can_run: impl Fn(NameKey) -> bool) -> Option<Slot> {
+    pub fn pop(&mut self, tasks: &Tasks, suspects: bool, can_run: impl Fn(NameKey) -> bool) -> Option<Slot> {
         loop {
-            let head = *self.heads.iter().find(|head| can_run(self.lanes[head.lane].name))?;
+            let lane_of = |head: &Head| &self.lanes[head.lane];
+            let may_take = |lane: &Lane| can_run(lane.name) && (suspects || !lane.of_suspects);
+            let head = *self.heads.iter().find(|head| may_take(lane_of(head)))?;
             let lane = &mut self.lanes[head.lane];
             let first = lane.places.pop_front().filter(|place| stands(tasks, *place));
             while lane.places.front().is_some_and(|place| !stands(tasks, *place)) {

@@ -4,11 +4,11 @@
 use super::command::{Code, Failure, Now, ReportKind, ReportOutcome, TaskReport};
 use super::retry::delay_ms;
 use super::sessions::SessionKey;
-use super::task::{ClosedBy, Task};
+use super::task::Task;
 use super::transitions::broker_error;
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Body, Progress, RetryPolicy, Slot, State};
+use crate::record::{Body, ClosedBy, Progress, RetryPolicy, Slot, State};
 
 impl Machine {
     pub(super) fn report(
@@ -87,14 +87,14 @@ impl Machine {
         let policy = self.retry_policy(task);
         let attempt = self.tasks.attempts(task);
         if let Some(reason) = self.cancel_reason(task) {
-            return self.revoke_reported(now, slot, &reason, ClosedBy::Fail, fx);
+            return self.revoke_as(now, slot, ClosedBy::Fail, &reason, fx);
         }
         let error = error.into_error(now.wall, attempt);
         if last || attempt >= policy.attempts_max {
             return self.fail(now, slot, ClosedBy::Fail, error, fx);
         }
         let delay_ms = delay_ms(&policy, attempt, self.settings.seed ^ task.serial());
-        self.retry(now, slot, now.wall.saturating_add_unsigned(delay_ms), error, fx);
+        self.retry(now, slot, delay_ms, error, fx);
     }
 
     /// The handler asks for another attempt, after a time of its own or by the policy.
@@ -106,21 +106,13 @@ impl Machine {
             return self.failed(now, slot, error, true, fx);
         }
         let error = error.into_error(now.wall, self.tasks.attempts(task));
-        self.retry(now, slot, now.wall.saturating_add_unsigned(after_ms), error, fx);
+        self.retry(now, slot, after_ms, error, fx);
     }
 
-    /// A cancelled task ends with its worker's report, whatever that says short of success.
-    fn revoke_reported(&mut self, now: Now, slot: Slot, reason: &str, closed_by: ClosedBy, fx: &mut Effects) {
-        self.revoke(now, slot, reason, fx);
-        if self.tasks.try_task(slot).is_some() {
-            self.tasks.task_mut(slot).closed_by = closed_by;
-        }
-    }
-
-    /// Handed back: again in front, and no attempt is counted.
+    /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as with a failure.
     pub(super) fn release(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
-            return self.revoke_reported(now, slot, &reason, ClosedBy::Release, fx);
+            return self.revoke_as(now, slot, ClosedBy::Release, &reason, fx);
         }
         let started = self.tasks.task(slot).state == State::Started;
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
@@ -128,13 +120,9 @@ impl Machine {
             run.attempts = run.attempts.saturating_sub(1);
         }
         self.requeue(now, slot, ClosedBy::Release, fx);
-        if started {
-            // The start no longer counts, and the expiry may have passed since.
-            self.set_expiry_timer(slot);
-        }
     }
 
-    fn retry_policy(&self, task: &Task) -> RetryPolicy {
+    pub(super) fn retry_policy(&self, task: &Task) -> RetryPolicy {
         self.tasks.plan(task).map_or_else(RetryPolicy::default, |plan| plan.retry)
     }
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::command::{Effect, Now};
-use super::task::{ClosedBy, Run};
-use super::timers::Kind;
+use super::task::Run;
+use super::timers::{Kind, Moment};
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey};
@@ -38,7 +38,7 @@ impl Machine {
     /// Takes in one record. To be called for every record of the log, before anything else.
     pub(crate) fn restore(&mut self, now: Now, record: Record) {
         match record {
-            Record::Submitted(submitted) => self.restore_submitted(now, *submitted),
+            Record::Submitted(submitted) => self.restore_submitted(*submitted),
             Record::Changed(changed) => self.restore_changed(changed),
             Record::Forgotten(key) => self.restore_forgotten(key),
             Record::Queue(record) => self.restore_queue(record),
@@ -48,6 +48,8 @@ impl Machine {
                     self.queues.queue_mut(key).deleted = true;
                 }
             }
+            Record::Session(record) => self.sessions.restore(record, now),
+            Record::SessionEnded(id) => self.sessions.unrestore(id),
         }
     }
 
@@ -56,7 +58,7 @@ impl Machine {
         self.queues.queue_mut(key).record = record;
     }
 
-    fn restore_submitted(&mut self, now: Now, submitted: Submitted) {
+    fn restore_submitted(&mut self, submitted: Submitted) {
         let TaskKey { slot, serial } = submitted.key;
         self.latest_serial = self.latest_serial.max(serial);
         if self.tasks.try_task(slot).is_some_and(|task| task.serial() >= serial) {
@@ -67,7 +69,7 @@ impl Machine {
         }
         let queue = self.queues.find_or_create(&submitted.queue);
         let name = self.names.take(&submitted.name);
-        let task = self.task_of(&submitted, queue, name, now.wall);
+        let task = self.task_of(&submitted, queue, name);
         self.tasks.restore(slot, task);
         if let Some(changed) = self.restoring.early.remove(&slot) {
             self.restore_changed(changed);
@@ -114,7 +116,7 @@ impl Machine {
         task.state = changed.state;
         task.version = changed.version;
         task.set_lease(changed.lease);
-        task.closed_by = closed_by(&changed);
+        task.closed_by = changed.closed_by;
         if let Some(due) = changed.due {
             task.set_due(due);
         }
@@ -137,6 +139,7 @@ impl Machine {
             worker: changed.worker,
             attempts: if is_planted(Bug::LoseTheRetryCount) { 0 } else { changed.attempts },
             deliveries: changed.deliveries,
+            losses: changed.losses,
             leased_at: changed.leased_at,
             started_at: changed.started_at,
             progress: changed.progress,
@@ -149,6 +152,7 @@ impl Machine {
     /// The log is read: puts every task where it belongs. `lease` and `serial` are the highest
     /// ever given out, also to tasks that the log no longer knows.
     pub(crate) fn restored(&mut self, now: Now, lease: u64, serial: u64, fx: &mut Effects) {
+        self.set_clocks(now);
         self.latest_lease = self.latest_lease.max(lease);
         self.latest_serial = self.latest_serial.max(serial);
         // Of two tasks of one id the earlier one was dropped without a record.
@@ -162,6 +166,7 @@ impl Machine {
         let mut in_line: Vec<InLine> = Vec::with_capacity(self.tasks.len());
         for slot in 0..self.tasks.slots() {
             if self.tasks.try_task(slot).is_some() {
+                self.promote_restored(slot);
                 self.enter(slot);
                 self.set_restored_timers(slot);
                 let task = self.tasks.task(slot);
@@ -181,23 +186,36 @@ impl Machine {
         for (slot, id) in holders {
             self.restore_holder(now, slot, id);
         }
+        for key in self.sessions.all.keys().copied().collect::<Vec<_>>() {
+            self.arm_session(key);
+        }
         self.tick(now, fx);
     }
 
+    /// What came due before the restart, or meanwhile: it has the version that it was shown with then.
+    fn promote_restored(&mut self, slot: Slot) {
+        let wall = self.clocks.wall;
+        let task = self.tasks.task_mut(slot);
+        if matches!(task.state, State::Scheduled | State::Retry) && task.due() <= wall {
+            task.state = State::Queued;
+            task.version = task.version.saturating_add(1);
+        }
+    }
+
+    /// A time that was stored does not tell a time of day from the end of a span: an eta and an expiry count as the former,
+    /// and what the broker itself decided on as the latter.
     fn set_restored_timers(&mut self, slot: Slot) {
         let task = self.tasks.task(slot);
-        let expires = self.tasks.plan(task).and_then(|plan| plan.expires);
         let (state, due) = (task.state, task.due());
-        if state.is_terminal() {
-            self.timers.set_wall(due, slot, Kind::Forget);
-            return;
+        match state {
+            State::Scheduled => self.timers.set(Moment::At(due), slot, Kind::Due),
+            State::Retry => self.timers.set(Moment::Steady(due), slot, Kind::Due),
+            State::Success | State::Failure | State::Revoked => {
+                return self.timers.set(Moment::Steady(due), slot, Kind::Forget);
+            }
+            State::Queued | State::Leased | State::Started => {}
         }
-        if let Some(at) = expires {
-            self.timers.set_wall(at, slot, Kind::Expires);
-        }
-        if matches!(state, State::Scheduled | State::Retry) {
-            self.timers.set_wall(due, slot, Kind::Due);
-        }
+        self.set_expiry_timer(slot);
     }
 
     /// A leased task goes on in the hands of its session, which has the lease time to come back.
@@ -208,29 +226,18 @@ impl Machine {
         }
         let bytes = task.payload_bytes();
         let worker = self.tasks.run(task).map_or("".into(), |run| run.worker.clone());
+        let started = task.state == State::Started;
         let holder = self.sessions.find_or_restore(id, &worker, now);
-        self.arm_session(holder);
+        let alone = self.was_suspect(slot, started);
         let session = self.sessions.session_mut(holder);
+        session.alone |= alone;
         let place = session.leases.len();
         session.leases.push(slot);
         session.leased_bytes += bytes;
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         run.holder = Some(holder);
         run.place = place;
+        run.alone = alone;
         self.resume_limits(now, slot);
-    }
-}
-
-/// Which report ended the last lease, as far as the state tells.
-fn closed_by(changed: &Changed) -> ClosedBy {
-    match changed.state {
-        State::Success => ClosedBy::Complete,
-        State::Retry => ClosedBy::Fail,
-        State::Failure => match changed.errors.last().map(|error| &*error.kind) {
-            Some("worker_lost" | "time_limit") => ClosedBy::Nobody,
-            Some("result_too_large") => ClosedBy::Complete,
-            _ => ClosedBy::Fail,
-        },
-        _ => ClosedBy::Nobody,
     }
 }

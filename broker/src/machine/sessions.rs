@@ -13,7 +13,7 @@ use super::timers::MonoTimer;
 use super::watch::{WaitKey, WatchKey};
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Lease, SessionId, Slot, State, Timestamp};
+use crate::record::{Lease, Record, SessionId, SessionRecord, Slot, State, Timestamp};
 
 /// A session of this process; never used again.
 pub(super) type SessionKey = u64;
@@ -24,6 +24,10 @@ pub(super) struct Session {
     /// Absent while the connection is lost.
     pub connection: Option<ConnectionKey>,
     pub instance: Arc<str>,
+    /// How many handlers its worker runs at once; 0 for connections that only ask.
+    pub concurrency: u32,
+    /// As the store has it, if it has it.
+    stored: Option<SessionRecord>,
     /// Absent for connections that only ask.
     pub worker: Option<Worker>,
     /// Leases it may hold at once.
@@ -31,7 +35,12 @@ pub(super) struct Session {
     pub leases: Vec<Slot>,
     /// Payloads of those leases.
     pub leased_bytes: u64,
-    pub quiet: bool,
+    /// What its worker was last told to do.
+    pub order: Order,
+    /// It holds a suspect, and takes nothing else.
+    pub alone: bool,
+    /// It takes nothing until it is free for a suspect of this queue.
+    pub drains: Option<QueueKey>,
     /// The last sign of life.
     pub seen: Monotonic,
     pub seen_at: Timestamp,
@@ -74,6 +83,10 @@ pub(super) struct Sessions {
 }
 
 impl Session {
+    pub fn is_quiet(&self) -> bool {
+        self.order != Order::Resume
+    }
+
     pub fn can_run(&self, name: NameKey) -> bool {
         self.worker.as_ref().is_some_and(|worker| worker.names.contains(&name))
     }
@@ -105,11 +118,15 @@ impl Sessions {
             id,
             connection: None,
             instance,
+            concurrency: 0,
+            stored: None,
             worker: None,
             credit: 0,
             leases: Vec::new(),
             leased_bytes: 0,
-            quiet: false,
+            order: Order::Resume,
+            alone: false,
+            drains: None,
             seen: now.mono,
             seen_at: now.wall,
             timer_at: 0,
@@ -127,6 +144,21 @@ impl Sessions {
         match self.by_id.get(&id) {
             Some(key) => *key,
             None => self.add(Self::new_session(id, worker.into(), now)),
+        }
+    }
+
+    /// A worker's session of before the broker restarted.
+    pub fn restore(&mut self, record: SessionRecord, now: Now) {
+        let key = self.find_or_restore(record.id, &record.instance, now);
+        let session = self.session_mut(key);
+        (session.concurrency, session.order) = (record.concurrency, record.order);
+        session.stored = Some(record);
+    }
+
+    /// The log says that a session is over.
+    pub fn unrestore(&mut self, id: SessionId) {
+        if let Some(key) = self.by_id.remove(&id) {
+            self.all.remove(&key);
         }
     }
 }
@@ -153,7 +185,9 @@ impl Machine {
         session.connected_at = now.wall;
         self.unsubscribe(key);
         if let Some(info) = worker {
+            self.sessions.session_mut(key).concurrency = info.concurrency;
             self.subscribe(key, info);
+            self.store_session(key, fx);
         }
         self.touch(now, key);
         self.arm_session(key);
@@ -162,11 +196,27 @@ impl Machine {
         let leases: Vec<Lease> = session.leases.iter().map(|slot| self.tasks.task(*slot).lease()).collect();
         let welcome =
             Message::Welcome { request, session_id: session.id, resumed: found.is_some(), leases, wall: now.wall };
+        let order = session.order;
         fx.send(connection, welcome);
+        if order != Order::Resume {
+            // It may have been given while the connection was lost.
+            fx.send(connection, Message::Order(order));
+        }
         self.deliver_again(connection, key, fx);
         self.signal_again(key, fx);
         // Nobody was looking after what it held while it was away.
         self.arm_balance(now, key);
+    }
+
+    /// Has the store keep what is to outlive a restart of the broker.
+    fn store_session(&mut self, key: SessionKey, fx: &mut Effects) {
+        let session = self.sessions.session_mut(key);
+        let Session { id, concurrency, order, .. } = *session;
+        let record = SessionRecord { id, instance: session.instance.clone(), concurrency, order };
+        if session.stored.as_ref() != Some(&record) {
+            fx.push(Effect::Store(Record::Session(record.clone())));
+            session.stored = Some(record);
+        }
     }
 
     /// What the worker may have lost with its connection: everything that it has not started.
@@ -231,7 +281,7 @@ impl Machine {
         self.drop_connection(key, fx, None);
         let session = self.sessions.session(key);
         if session.worker.is_none() && session.leases.is_empty() {
-            self.remove_session(key);
+            self.remove_session(key, fx);
         }
     }
 
@@ -270,6 +320,9 @@ impl Machine {
 
     /// A session that ends on purpose hands back what it has not started; that counts as no delivery.
     fn end_session(&mut self, now: Now, key: SessionKey, on_purpose: bool, fx: &mut Effects) {
+        if !on_purpose {
+            self.suspect_leases(key);
+        }
         self.unsubscribe(key);
         // From the last to the first, each in front of its queue: the oldest ends up first.
         while let Some(slot) = self.last_ordered_lease(key) {
@@ -280,7 +333,7 @@ impl Machine {
             }
         }
         self.drop_connection(key, fx, None);
-        self.remove_session(key);
+        self.remove_session(key, fx);
     }
 
     fn last_ordered_lease(&self, key: SessionKey) -> Option<Slot> {
@@ -288,11 +341,14 @@ impl Machine {
         leases.iter().copied().max_by_key(|slot| self.tasks.task(*slot).order())
     }
 
-    fn remove_session(&mut self, key: SessionKey) {
+    fn remove_session(&mut self, key: SessionKey, fx: &mut Effects) {
         self.unsubscribe(key);
         let session = self.sessions.all.remove(&key).expect("removed once");
         self.timers.clear_mono(session.timer_at, MonoTimer::Session(key));
         self.sessions.by_id.remove(&session.id);
+        if session.stored.is_some() {
+            fx.push(Effect::Store(Record::SessionEnded(session.id)));
+        }
     }
 
     /// Forgets the connection, what it waits for and watches. With a reason, it is told and closed.
@@ -345,10 +401,11 @@ impl Machine {
             self.sessions.all.iter().filter(|(_, session)| wanted(session)).map(|(key, _)| *key).collect();
         for key in &keys {
             let session = self.sessions.session_mut(*key);
-            session.quiet = order != Order::Resume;
+            session.order = order;
             if let Some(connection) = session.connection {
                 fx.send(connection, Message::Order(order));
             }
+            self.store_session(*key, fx);
             self.note_hunger(*key);
         }
         keys.len() as u64
@@ -368,11 +425,14 @@ impl Machine {
     pub(super) fn note_hunger(&mut self, key: SessionKey) {
         let session = self.sessions.session(key);
         let leases = session.leases.len();
-        let room = session.leases.is_empty() || session.leased_bytes < self.settings.leased_bytes_max;
-        let present = session.connection.is_some() && session.worker.is_some() && !session.quiet;
+        let present = session.connection.is_some() && session.worker.is_some() && !session.is_quiet();
+        if session.drains.is_some() && (!present || session.credit == 0 || session.alone) {
+            return self.stop_draining(key);
+        }
+        let room = leases == 0
+            || (session.leased_bytes < self.settings.leased_bytes_max && !session.alone && session.drains.is_none());
         let hungry = present && room && leases < session.credit as usize;
-        let concurrency = session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
-        self.set_hunger(key, hungry, hungry && leases < concurrency);
+        self.set_hunger(key, hungry, hungry && leases < session.concurrency as usize);
     }
 
     fn set_hunger(&mut self, key: SessionKey, hungry: bool, idle: bool) {

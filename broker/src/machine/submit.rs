@@ -2,13 +2,13 @@
 
 use celeriac_proto::limits::SPAN_MS_MAX;
 
-use super::command::{Code, Effect, Now, OnConflict, Refusal, SignalKind, Submission, SubmitOutcome};
+use super::command::{Code, Effect, Now, OnConflict, Refusal, SignalKind, Submission, SubmitOutcome, When};
 use super::queue::QueueKey;
 use super::task::{MAX_DELIVERIES, NewTask, Plan};
-use super::timers::Kind;
+use super::timers::{Kind, Moment};
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Record, Slot, State, Submitted, TaskKey, Timestamp};
+use crate::record::{Record, Slot, State, Submitted, TaskKey};
 
 /// How long a producer should wait after `queue_full` or `disk_full`.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -87,23 +87,38 @@ impl Machine {
     ) -> State {
         self.latest_serial += 1;
         let key = TaskKey { slot, serial: self.latest_serial };
+        let eta = submission.eta.map(|when| self.moment(when));
+        let expires_in = self.queues.queue(queue).record.expires_in_ms.map(When::In);
+        let expires = submission.expires.or(expires_in).map(|when| self.moment(when));
         let submitted = self.complete_submission(now, key, submission, queue, generation);
         let name = self.names.take(&submitted.name);
-        let task = self.task_of(&submitted, queue, name, now.wall);
-        let (state, expires) = (task.state, submitted.expires);
+        let mut task = self.task_of(&submitted, queue, name);
+        if let Some(plan) = &mut task.plan {
+            plan.expires = expires;
+        }
+        if let Some(Moment::At(due) | Moment::Steady(due)) = eta {
+            task.due = due;
+        }
+        let state = task.state;
         self.tasks.put(slot, task);
         fx.push(Effect::Store(Record::Submitted(Box::new(submitted))));
         self.enter(slot);
         self.note_submitted(slot);
-        if let Some(at) = expires {
-            self.timers.set_wall(at, slot, Kind::Expires);
-        }
-        match state {
-            State::Scheduled => self.timers.set_wall(self.tasks.task(slot).due(), slot, Kind::Due),
+        self.set_expiry_timer(slot);
+        match (state, eta) {
+            (State::Scheduled, Some(eta)) => self.timers.set(eta, slot, Kind::Due),
             _ => self.line_up(slot, false),
         }
         self.notify(slot, fx);
         state
+    }
+
+    /// On which clock a producer's time is met: a span follows the steady one.
+    fn moment(&self, when: When) -> Moment {
+        match when {
+            When::At(at) => Moment::At(at),
+            When::In(span_ms) => Moment::Steady(self.clocks.after(span_ms)),
+        }
     }
 
     pub(super) fn note_submitted(&mut self, slot: Slot) {
@@ -125,6 +140,9 @@ impl Machine {
             queue.bytes += bytes;
         }
         self.queues.note_ready(key);
+        if state == State::Queued && self.is_suspect(slot) {
+            self.count_suspect(key, true);
+        }
     }
 
     /// Fills in the defaults of the queue and of the broker.
@@ -166,10 +184,12 @@ impl Machine {
         }
     }
 
-    /// The table's entry for a task as it was submitted; a restart makes the same.
-    pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32, now: Timestamp) -> NewTask {
+    /// The table's entry for a task as it was submitted, whenever that was; a restart makes the same, so that a version
+    /// names the same state before and after it.
+    pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32) -> NewTask {
         let plan = Plan::of(submitted);
-        let scheduled = submitted.eta.is_some_and(|eta| eta > now) && !is_planted(Bug::StartBeforeTheEta);
+        let waits = submitted.eta.is_some_and(|eta| eta > submitted.submitted_at);
+        let scheduled = waits && !is_planted(Bug::StartBeforeTheEta);
         NewTask {
             id: submitted.id.clone(),
             serial: submitted.key.serial,

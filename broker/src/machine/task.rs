@@ -13,7 +13,8 @@ use super::id::PackedId;
 use super::names::NameKey;
 use super::queue::QueueKey;
 use super::sessions::SessionKey;
-use crate::record::{Lease, Progress, RetryPolicy, State, Submitted, TaskError, Timestamp};
+use super::timers::Moment;
+use crate::record::{ClosedBy, Lease, Progress, RetryPolicy, State, Submitted, TaskError, Timestamp};
 
 /// One task of the table. What it has beyond this is asked of the table.
 #[derive(Debug)]
@@ -107,21 +108,10 @@ impl Extra {
     }
 }
 
-/// Which report ended a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClosedBy {
-    /// None: it is current, or it was lost.
-    Nobody,
-    Complete,
-    /// Fail, retry or reject.
-    Fail,
-    Release,
-}
-
 /// The rules of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Plan {
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Moment>,
     pub result_ttl_ms: u64,
     pub retry: RetryPolicy,
     pub soft_time_limit_ms: Option<u64>,
@@ -150,7 +140,7 @@ impl Plan {
 
     pub fn of(submitted: &Submitted) -> Self {
         Self {
-            expires: submitted.expires,
+            expires: submitted.expires.map(Moment::At),
             result_ttl_ms: submitted.result_ttl_ms,
             retry: submitted.retry,
             soft_time_limit_ms: submitted.soft_time_limit_ms,
@@ -163,7 +153,7 @@ impl Plan {
     }
 }
 
-/// How often a task may be handed out without an outcome, unless it says otherwise.
+/// How often a task may be begun without an outcome, unless it says otherwise.
 pub(super) const MAX_DELIVERIES: u32 = 20;
 
 /// What has happened to a task that was handed out at least once.
@@ -175,8 +165,12 @@ pub(super) struct Run {
     pub place: usize,
     pub worker: Arc<str>,
     pub attempts: u32,
-    /// Deliveries without an outcome, the present one included.
+    /// Deliveries without an outcome, the present one included. What was lost before it began does not count.
     pub deliveries: u32,
+    /// How often a worker was lost while it ran the task, or may have run it, since the last outcome.
+    pub losses: u32,
+    /// Its holder has nothing else, for the task is a suspect: see `suspects.rs`.
+    pub alone: bool,
     pub leased_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub progress: Option<Progress>,
@@ -235,7 +229,8 @@ impl Task {
         self.lease = Narrow::new(lease);
     }
 
-    /// SCHEDULED, RETRY: when it is due. Ended: when it is forgotten. In other states it means nothing.
+    /// SCHEDULED: its eta, on the clock that its producer named it by. RETRY: when it is due, and ended: when it is
+    /// forgotten, both on the steady clock. In other states it means nothing.
     pub fn due(&self) -> Timestamp {
         self.turn.get() as Timestamp
     }

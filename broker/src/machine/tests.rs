@@ -15,6 +15,7 @@ mod retries;
 mod script;
 mod simulation;
 mod submits;
+mod suspects;
 mod time;
 mod words;
 mod workers;

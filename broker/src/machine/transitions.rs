@@ -4,12 +4,12 @@
 use super::command::{Now, SignalKind};
 use super::queue::QueueKey;
 use super::sessions::SessionKey;
-use super::task::{ClosedBy, Extra, Plan, Task};
-use super::timers::{Kind, MonoTimer};
+use super::task::{Extra, Plan, Task};
+use super::timers::{Kind, Moment, MonoTimer};
 use super::{Effects, Machine};
 use crate::machine::command::Effect;
 use crate::planted::{Bug, is_planted};
-use crate::record::{Body, Changed, Progress, Record, Slot, State, TaskError, Timestamp};
+use crate::record::{Body, Changed, ClosedBy, Progress, Record, Slot, State, TaskError};
 
 /// Errors kept with a task.
 const ERRORS_KEPT: usize = 5;
@@ -17,11 +17,15 @@ const ERRORS_KEPT: usize = 5;
 impl Machine {
     /// Moves a task between the counters of its queue.
     fn set_state(&mut self, slot: Slot, state: State) {
+        let is_suspect = self.is_suspect(slot);
         let task = self.tasks.task_mut(slot);
         let (was, key, bytes) = (task.state, task.queue(), task.payload_bytes());
         assert!(!was.is_terminal(), "an ended task never changes");
         task.state = state;
-        task.version = task.version.saturating_add(1);
+        // The version after one that waits for its time is that of QUEUED, which is not stored. Whatever else comes next
+        // leaves it out: so a version names one state, also when a restart takes a task back to where it waited.
+        let waits_no_more = matches!(was, State::Scheduled | State::Retry) && state != State::Queued;
+        task.version = task.version.saturating_add(1 + u32::from(waits_no_more));
         let second = self.queues.second;
         let queue = self.queues.queue_mut(key);
         if let Some(count) = queue.counter(was) {
@@ -37,6 +41,9 @@ impl Machine {
         }
         if was == State::Queued || state == State::Queued {
             self.queues.note_ready(key);
+            if is_suspect {
+                self.count_suspect(key, state == State::Queued);
+            }
         }
     }
 
@@ -53,11 +60,13 @@ impl Machine {
             at: now.wall,
             actor: self.actor.clone(),
             lease: task.lease(),
+            closed_by: task.closed_by,
             session: holder.map(|holder| self.sessions.session(holder).id),
             worker: "".into(),
             attempts: 0,
             deliveries: 0,
-            due: matches!(task.state, State::Scheduled | State::Retry).then_some(task.due()),
+            losses: 0,
+            due: (task.state == State::Retry).then(|| self.clocks.wall_at(task.due())),
             leased_at: None,
             started_at: None,
             progress: None,
@@ -70,6 +79,7 @@ impl Machine {
             changed.worker.clone_from(&run.worker);
             changed.attempts = run.attempts;
             changed.deliveries = run.deliveries;
+            changed.losses = run.losses;
             changed.leased_at = run.leased_at;
             changed.started_at = run.started_at;
             changed.progress.clone_from(&run.progress);
@@ -84,7 +94,7 @@ impl Machine {
         self.notify(slot, fx);
     }
 
-    /// SCHEDULED or RETRY, and due. Not stored: a restart finds out anew.
+    /// SCHEDULED or RETRY, and due. Not stored: a restart finds out anew, and counts the same version for it.
     pub(super) fn promote(&mut self, slot: Slot, fx: &mut Effects) {
         self.set_state(slot, State::Queued);
         self.line_up(slot, false);
@@ -96,8 +106,9 @@ impl Machine {
         if !in_front {
             self.take_place(slot);
         }
+        let is_suspect = self.is_suspect(slot);
         let task = self.tasks.task(slot);
-        self.queues.queue_mut(task.queue()).push(slot, task, in_front);
+        self.queues.queue_mut(task.queue()).push(slot, task, is_suspect, in_front);
     }
 
     /// Gives a task the place behind all others.
@@ -108,7 +119,9 @@ impl Machine {
 
     pub(super) fn lease(&mut self, now: Now, slot: Slot, holder: SessionKey, fx: &mut Effects) {
         self.latest_lease += 1;
+        let alone = self.is_suspect(slot);
         let session = self.sessions.session_mut(holder);
+        session.alone = alone;
         let task = self.tasks.task_mut(slot);
         task.set_lease(self.latest_lease);
         task.closed_by = ClosedBy::Nobody;
@@ -118,14 +131,15 @@ impl Machine {
         run.place = session.leases.len();
         run.worker.clone_from(&session.instance);
         run.deliveries = run.deliveries.saturating_add(1);
+        run.alone = alone;
         run.leased_at = Some(now.wall);
         run.started_at = None;
         run.progress = None;
         session.leases.push(slot);
         session.leased_bytes += payload_bytes;
+        self.set_state(slot, State::Leased);
         self.note_hunger(holder);
         self.arm_balance(now, holder);
-        self.set_state(slot, State::Leased);
         self.publish(now, slot, Ended::default(), fx);
     }
 
@@ -175,12 +189,13 @@ impl Machine {
     }
 
     /// Failed, and waits for its next attempt.
-    pub(super) fn retry(&mut self, now: Now, slot: Slot, due: Timestamp, error: TaskError, fx: &mut Effects) {
+    pub(super) fn retry(&mut self, now: Now, slot: Slot, delay_ms: u64, error: TaskError, fx: &mut Effects) {
         self.end_lease(slot, ClosedBy::Fail);
         self.keep_error(slot, error);
-        self.tasks.task_mut(slot).set_due(due);
+        self.tasks.task_mut(slot).set_due(self.clocks.after(delay_ms));
         self.set_state(slot, State::Retry);
-        self.timers.set_wall(self.tasks.task(slot).due(), slot, Kind::Due);
+        self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Due);
+        self.expire_if_over(slot);
         self.publish(now, slot, Ended::default(), fx);
     }
 
@@ -189,13 +204,27 @@ impl Machine {
         self.end_lease(slot, closed_by);
         self.set_state(slot, State::Queued);
         self.line_up(slot, true);
+        self.expire_if_over(slot);
         self.publish(now, slot, Ended::default(), fx);
+    }
+
+    /// Takes an unstarted lease from its holder, who is told. Whatever the holder still reports on it is stale.
+    pub(super) fn take_back(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
+        self.signal(slot, SignalKind::TakenBack, reason, fx);
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        run.deliveries = run.deliveries.saturating_sub(1);
+        self.requeue(now, slot, ClosedBy::Nobody, fx);
     }
 
     /// Ends a task that shall not run, or not run on. A worker that holds it is told by the caller.
     pub(super) fn revoke(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
+        self.revoke_as(now, slot, ClosedBy::Nobody, reason, fx);
+    }
+
+    /// The same, as the consequence of a report.
+    pub(super) fn revoke_as(&mut self, now: Now, slot: Slot, closed_by: ClosedBy, reason: &str, fx: &mut Effects) {
         if self.tasks.task(slot).is_leased() {
-            self.end_lease(slot, ClosedBy::Nobody);
+            self.end_lease(slot, closed_by);
         }
         self.end(now, slot, State::Revoked, Ended { result: None, revoked_reason: reason.into() }, fx);
     }
@@ -220,12 +249,12 @@ impl Machine {
         if is_planted(Bug::ForgetTooEarly) {
             ttl_ms = ttl_ms.min(1);
         }
-        self.tasks.task_mut(slot).set_due(now.wall.saturating_add_unsigned(ttl_ms));
+        self.tasks.task_mut(slot).set_due(self.clocks.after(ttl_ms));
         self.strip(slot);
         if ttl_ms == 0 {
             self.forget(slot, fx);
         } else {
-            self.timers.set_wall(self.tasks.task(slot).due(), slot, Kind::Forget);
+            self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Forget);
         }
     }
 
@@ -275,17 +304,22 @@ impl Machine {
     fn end_lease(&mut self, slot: Slot, closed_by: ClosedBy) {
         let task = self.tasks.task_mut(slot);
         task.closed_by = closed_by;
-        let (lease, bytes) = (task.lease(), task.payload_bytes());
+        let (lease, bytes, started) = (task.lease(), task.payload_bytes(), task.state == State::Started);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release) {
             run.deliveries = run.deliveries.saturating_sub(1);
+            if started {
+                // It ran, and its worker lives.
+                run.losses = 0;
+            }
         }
         run.grace_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::CancelGrace(slot, lease)));
         run.soft_limit_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::SoftTimeLimit(slot, lease)));
         run.limit_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::TimeLimit(slot, lease)));
         let holder = run.holder.take().expect("a leased task has a holder");
-        let place = run.place;
+        let (place, alone) = (run.place, std::mem::take(&mut run.alone));
         let session = self.sessions.session_mut(holder);
+        session.alone &= !alone;
         session.leased_bytes -= bytes;
         session.leases.swap_remove(place);
         if let Some(moved) = session.leases.get(place) {
@@ -302,18 +336,32 @@ impl Machine {
         run.errors.push(error);
     }
 
-    /// The holder is gone without an outcome: again, or the end if that happened too often.
+    /// The holder is gone without an outcome: again, or the end if that happened too often. Only what had begun is charged
+    /// for it.
     pub(super) fn lose_lease(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         let task = self.tasks.task(slot);
-        let run = self.tasks.run(task).expect("a leased task has a run");
-        let early_ack = self.tasks.plan(task).is_some_and(|plan| plan.early_ack);
-        let deliveries_max = self.tasks.plan(task).map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
-        let message = if early_ack && task.state == State::Started {
-            "the worker was lost, and the task asks not to be run twice"
-        } else if run.deliveries >= deliveries_max {
-            "workers were lost with this task too often"
-        } else if let Some(reason) = run.cancel.clone() {
+        let plan = self.tasks.plan(task);
+        let early_ack = plan.is_some_and(|plan| plan.early_ack);
+        let deliveries_max = plan.map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
+        let attempts_max = self.retry_policy(task).attempts_max;
+        let started = task.state == State::Started;
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        // A suspect was all that its worker had: it is taken to have begun, whether or not the worker came to say so.
+        let begun = started || run.alone;
+        if run.alone && !started {
+            run.attempts = run.attempts.saturating_add(1);
+        }
+        if !begun {
+            run.deliveries = run.deliveries.saturating_sub(1);
+        }
+        let message = if let Some(reason) = run.cancel.clone() {
             return self.revoke(now, slot, &reason, fx);
+        } else if begun && early_ack {
+            "the worker was lost, and the task asks not to be run twice"
+        } else if begun && run.attempts >= attempts_max {
+            "the worker was lost during the last attempt"
+        } else if begun && run.deliveries >= deliveries_max {
+            "workers were lost with this task too often"
         } else {
             return self.requeue(now, slot, ClosedBy::Nobody, fx);
         };

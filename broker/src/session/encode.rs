@@ -287,7 +287,7 @@ fn strings(texts: Vec<Box<str>>) -> Vec<String> {
 }
 
 fn wire_delivery(delivery: Delivery) -> wire::Delivery {
-    let Delivery { lease, attempt, deliveries, submitted, .. } = delivery;
+    let Delivery { lease, attempt, deliveries, report_start, submitted, .. } = delivery;
     let submitted = *submitted.expect("filled in by the store's thread");
     wire::Delivery {
         id: submitted.id.into(),
@@ -311,6 +311,7 @@ fn wire_delivery(delivery: Delivery) -> wire::Delivery {
         root_id: submitted.root_id.into(),
         parent_id: submitted.parent_id.into(),
         tags: strings(submitted.tags),
+        report_start,
     }
 }
 

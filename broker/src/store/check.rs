@@ -133,7 +133,7 @@ impl Count {
             Record::Queue(queue) => {
                 self.queues.insert(queue.name);
             }
-            Record::Forgotten(_) | Record::QueueDeleted(_) => {}
+            Record::Forgotten(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => {}
         }
     }
 

@@ -6,6 +6,8 @@
 //!   forgotten            slot, serial
 //!   queue                name, then tagged fields
 //!   queue deleted        name
+//!   session              id, then tagged fields
+//!   session ended        id
 //! ```
 //!
 //! A tagged field that is absent has the default that stands in this module's files. **Those defaults are part of the
@@ -19,13 +21,15 @@ use bytes::Bytes;
 use celeriac_proto::QueueName;
 
 use super::varint::{Field, Malformed, Put, Take, narrow, peek_unsigned, text};
-use crate::record::{Changed, QueueRecord, Record, Slot, Submitted, TaskKey};
+use crate::record::{Changed, Order, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey};
 
 const SUBMITTED: u8 = 1;
 const CHANGED: u8 = 2;
 const FORGOTTEN: u8 = 3;
 const QUEUE: u8 = 4;
 const QUEUE_DELETED: u8 = 5;
+const SESSION: u8 = 6;
+const SESSION_ENDED: u8 = 7;
 
 /// What decides whether a record is live, read without decoding the rest.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(super) enum Glance {
     Forgotten(Slot),
     Queue(QueueName),
     QueueDeleted(QueueName),
+    Session(SessionId),
+    SessionEnded(SessionId),
 }
 
 /// At most this many bytes are added by `encode` on top of the texts and payloads that [`bulk`] counts.
@@ -45,7 +51,8 @@ pub(super) fn bulk(record: &Record) -> usize {
     match record {
         Record::Submitted(task) => submitted::bulk(task),
         Record::Changed(change) => changed::bulk(change),
-        Record::Forgotten(_) | Record::Queue(_) | Record::QueueDeleted(_) => 0,
+        Record::Session(session) => session.instance.len(),
+        Record::Forgotten(_) | Record::Queue(_) | Record::QueueDeleted(_) | Record::SessionEnded(_) => 0,
     }
 }
 
@@ -67,6 +74,11 @@ pub(super) fn encode(record: &Record, buffer: &mut Vec<u8>) {
             put.byte(QUEUE_DELETED);
             put.bytes(name.as_bytes());
         }
+        Record::Session(session) => put_session(&mut put, session),
+        Record::SessionEnded(id) => {
+            put.byte(SESSION_ENDED);
+            put.raw(id);
+        }
     }
 }
 
@@ -79,6 +91,8 @@ pub(super) fn decode(bytes: Bytes) -> Result<Record, Malformed> {
         FORGOTTEN => Record::Forgotten(take_key(&mut take)?),
         QUEUE => Record::Queue(take_queue(take)?),
         QUEUE_DELETED => Record::QueueDeleted(queue_name(take.text()?)?),
+        SESSION => Record::Session(take_session(take)?),
+        SESSION_ENDED => Record::SessionEnded(take_session_id(&mut take)?),
         _ => return Err(Malformed("its kind is unknown")),
     })
 }
@@ -104,6 +118,10 @@ pub(super) fn decode_changed(bytes: Bytes) -> Result<Changed, Malformed> {
 /// Reads no further than needed to know what the record replaces.
 pub(super) fn glance(bytes: &[u8]) -> Result<Glance, Malformed> {
     let (kind, rest) = bytes.split_first().ok_or(Malformed("it is empty"))?;
+    if let SESSION | SESSION_ENDED = *kind {
+        let id = *rest.first_chunk().ok_or(SHORT_SESSION_ID)?;
+        return Ok(if *kind == SESSION { Glance::Session(id) } else { Glance::SessionEnded(id) });
+    }
     let (number, length) = peek_unsigned(rest)?;
     let name = || {
         let end = usize::try_from(number).ok().and_then(|number| number.checked_add(length));
@@ -177,6 +195,51 @@ fn take_queue(mut take: Take) -> Result<QueueRecord, Malformed> {
         }
     }
     Ok(queue)
+}
+
+// The fields of a session.
+const INSTANCE: u8 = 1;
+const CONCURRENCY: u8 = 2;
+const ORDER: u8 = 3;
+
+const SHORT_SESSION_ID: Malformed = Malformed("its session is not 16 bytes");
+
+fn put_session(put: &mut Put<'_>, session: &SessionRecord) {
+    put.byte(SESSION);
+    put.raw(&session.id);
+    put.bytes_field(INSTANCE, session.instance.as_bytes());
+    put.unsigned_field(CONCURRENCY, u64::from(session.concurrency));
+    put.unsigned_field(
+        ORDER,
+        match session.order {
+            Order::Resume => 0,
+            Order::Quiet => 1,
+            Order::Shutdown => 2,
+        },
+    );
+}
+
+fn take_session_id(take: &mut Take) -> Result<SessionId, Malformed> {
+    let mut id = [0; 16];
+    for byte in &mut id {
+        *byte = take.byte().map_err(|_| SHORT_SESSION_ID)?;
+    }
+    Ok(id)
+}
+
+fn take_session(mut take: Take) -> Result<SessionRecord, Malformed> {
+    let id = take_session_id(&mut take)?;
+    let mut session = SessionRecord { id, instance: "".into(), concurrency: 0, order: Order::Resume };
+    while let Some(field) = take.field()? {
+        match field {
+            Field::Bytes(INSTANCE, value) => session.instance = text(&value)?.into(),
+            Field::Number(CONCURRENCY, value) => session.concurrency = narrow(value)?,
+            Field::Number(ORDER, 1) => session.order = Order::Quiet,
+            Field::Number(ORDER, 2) => session.order = Order::Shutdown,
+            Field::Number(..) | Field::Bytes(..) => {}
+        }
+    }
+    Ok(session)
 }
 
 #[cfg(test)]

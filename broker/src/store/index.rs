@@ -17,7 +17,7 @@ use celeriac_proto::QueueName;
 
 use super::chunk::{FRAME_PREFIX_BYTES, HEADER_BYTES};
 use super::codec::Glance;
-use crate::record::Slot;
+use crate::record::{SessionId, Slot};
 
 /// Where a record is. Valid while the record is live: until its task changes again, is dropped or forgotten, or the next
 /// commit, which may have moved it. Ask [`Store::locate`](super::Store::locate) right before reading.
@@ -97,6 +97,7 @@ pub(super) struct Index {
     /// Pages, so that growing never copies the whole table.
     pages: Vec<Option<Page>>,
     queues: HashMap<QueueName, Location>,
+    sessions: HashMap<SessionId, Location>,
     chunks: VecDeque<ChunkLife>,
     base: u64,
     live_bytes: u64,
@@ -169,6 +170,15 @@ impl Index {
                 let old = self.queues.remove(&name);
                 self.bury(old);
             }
+            Glance::Session(id) => {
+                let old = self.sessions.insert(id, at);
+                self.bury(old);
+                self.revive(at);
+            }
+            Glance::SessionEnded(id) => {
+                let old = self.sessions.remove(&id);
+                self.bury(old);
+            }
         }
     }
 
@@ -195,7 +205,8 @@ impl Index {
             Glance::Submitted(slot) => self.locate(*slot).is_some_and(|located| located.submitted == at),
             Glance::Changed(slot) => self.locate(*slot).is_some_and(|located| located.changed == Some(at)),
             Glance::Queue(name) => self.queues.get(name) == Some(&at),
-            Glance::Forgotten(_) | Glance::QueueDeleted(_) => false,
+            Glance::Session(id) => self.sessions.get(id) == Some(&at),
+            Glance::Forgotten(_) | Glance::QueueDeleted(_) | Glance::SessionEnded(_) => false,
         }
     }
 

@@ -102,7 +102,7 @@ impl Marks {
             Record::Submitted(task) => task.key.serial <= self.serial,
             Record::Changed(change) => change.key.serial <= self.serial && change.lease <= self.lease,
             Record::Forgotten(key) => key.serial <= self.serial,
-            Record::Queue(_) | Record::QueueDeleted(_) => true,
+            Record::Queue(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => true,
         }
     }
 }

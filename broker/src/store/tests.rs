@@ -16,13 +16,14 @@ use std::path::Path;
 
 use self::records::{changed, queue, submitted};
 use super::{Error, Marks, Settings, Store};
-use crate::record::{Changed, QueueRecord, Record, Slot, Submitted, TaskKey};
+use crate::record::{Changed, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey};
 
 /// What a start handed out, by slot and by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Loaded {
     tasks: BTreeMap<Slot, (Submitted, Option<Changed>)>,
     queues: BTreeMap<String, QueueRecord>,
+    sessions: BTreeMap<SessionId, SessionRecord>,
 }
 
 impl Loaded {
@@ -42,7 +43,11 @@ impl Loaded {
                 let before = self.queues.insert(queue.name.to_string(), queue);
                 assert_eq!(before, None, "a queue has one live record");
             }
-            Record::Forgotten(_) | Record::QueueDeleted(_) => panic!("it is never live"),
+            Record::Session(session) => {
+                let before = self.sessions.insert(session.id, session);
+                assert_eq!(before, None, "a session has one live record");
+            }
+            Record::Forgotten(_) | Record::QueueDeleted(_) | Record::SessionEnded(_) => panic!("it is never live"),
         }
     }
 }

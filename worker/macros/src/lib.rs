@@ -42,9 +42,9 @@ use signature::Signature;
 /// | `soft_time_limit = "9m"` | from each start: a signal in the context | none |
 /// | `time_limit = "10m"` | from each start: the run ends as a failure | none |
 /// | `priority = 7` | 0 to 9, 9 first | 4 |
-/// | `expires = "1d"` | it must have started that long after its submit | never |
+/// | `expires = "1d"` | no attempt begins later than that after its submit | never |
 /// | `result_ttl = "1d"` | how long the ended task is kept | 1 day |
-/// | `max_deliveries = 20` | how often it is handed out without an outcome | 20 |
+/// | `max_deliveries = 20` | how often it is begun without an outcome | 20 |
 /// | `early_ack` | once started, it never runs a second time | it may |
 ///
 /// Spans of time are a whole number and a unit: `"500ms"`, `"10s"`, `"5m"`, `"1h"`, `"1d"`.

@@ -7,8 +7,8 @@ use super::input::Input;
 use super::request::play;
 use super::world::World;
 use crate::record::{
-    Actor, Backoff, Body, Changed, Jitter, Progress, QueueRecord, Record, RetryPolicy, State, Submitted, TaskError,
-    TaskKey,
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record, RetryPolicy, SessionId,
+    SessionRecord, State, Submitted, TaskError, TaskKey,
 };
 use crate::store::Marks;
 use crate::store::offline::{Stored, chunk_of_a_run, chunk_of_records, encode_record, load, number_of, with_checksum};
@@ -86,7 +86,7 @@ fn marks(input: &mut Input<'_>) -> Marks {
 }
 
 fn made_record(input: &mut Input<'_>) -> Record {
-    match input.below(16) {
+    match input.below(17) {
         0..7 => Record::Submitted(Box::new(submitted(input))),
         7..13 => Record::Changed(Box::new(changed(input))),
         13 => Record::Forgotten(key(input)),
@@ -98,6 +98,13 @@ fn made_record(input: &mut Input<'_>) -> Record {
             expires_in_ms: input.sometimes(2, Input::any_number),
             result_ttl_ms: input.sometimes(2, Input::any_number),
         }),
+        15 if input.one_in(2) => Record::Session(SessionRecord {
+            id: session(input),
+            instance: word(input).into(),
+            concurrency: input.any_number() as u32,
+            order: [Order::Resume, Order::Quiet, Order::Shutdown][usize::from(input.below(3))],
+        }),
+        15 => Record::SessionEnded(session(input)),
         _ => Record::QueueDeleted(queue(input)),
     }
 }
@@ -111,6 +118,10 @@ fn key(input: &mut Input<'_>) -> TaskKey {
 
 fn queue(input: &mut Input<'_>) -> QueueName {
     QueueName::parse(["default", "slow", "other"][usize::from(input.below(3))]).expect("it is a name")
+}
+
+fn session(input: &mut Input<'_>) -> SessionId {
+    [0xA0 + input.below(3); 16]
 }
 
 fn word(input: &mut Input<'_>) -> Box<str> {
@@ -185,10 +196,13 @@ fn changed(input: &mut Input<'_>) -> Changed {
             _ => Actor::Client(word(input).into()),
         },
         lease: input.any_number(),
-        session: (!input.one_in(4)).then(|| [0xA0 + input.below(3); 16]),
+        closed_by: [ClosedBy::Nobody, ClosedBy::Complete, ClosedBy::Fail, ClosedBy::Release]
+            [usize::from(input.below(4))],
+        session: (!input.one_in(4)).then(|| session(input)),
         worker: word(input).into(),
         attempts: input.any_number() as u32,
         deliveries: input.any_number() as u32,
+        losses: input.any_number() as u32,
         due: input.sometimes(2, time),
         leased_at: input.sometimes(2, time),
         started_at: input.sometimes(2, time),

@@ -303,6 +303,7 @@ struct Live {
     /// The submit and the change of each.
     tasks: BTreeMap<Slot, (usize, Option<usize>)>,
     queues: BTreeMap<QueueName, usize>,
+    sessions: BTreeMap<SessionId, usize>,
 }
 
 impl Live {
@@ -331,12 +332,18 @@ impl Live {
             Record::QueueDeleted(name) => {
                 self.queues.remove(name);
             }
+            Record::Session(session) => {
+                self.sessions.insert(session.id, place);
+            }
+            Record::SessionEnded(id) => {
+                self.sessions.remove(id);
+            }
         }
     }
 
     fn places(&self) -> BTreeSet<usize> {
         let tasks = self.tasks.values().flat_map(|(submitted, changed)| [Some(*submitted), *changed]).flatten();
-        tasks.chain(self.queues.values().copied()).collect()
+        tasks.chain(self.queues.values().copied()).chain(self.sessions.values().copied()).collect()
     }
 }
 

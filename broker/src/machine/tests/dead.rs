@@ -15,7 +15,7 @@ fn a_dead_task_runs_again_as_a_new_generation_or_is_discarded() {
             w: done
         submit a attempts=1
             c: Created { state: Queued }
-            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver a lease 1 attempt 1 delivery 1 report start
         fail a
             w: Ok(Failure)
         submit b
@@ -30,7 +30,7 @@ fn a_dead_task_runs_again_as_a_new_generation_or_is_discarded() {
             w: Ok(Failure)
         replay a
             c: count 1
-            w: deliver a lease 4 attempt 1 delivery 1
+            w: deliver a lease 4 attempt 1 delivery 1 report start
         complete a
             w: Ok(Success)
         discard b

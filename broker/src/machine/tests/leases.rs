@@ -33,7 +33,7 @@ fn a_silent_worker_loses_its_leases_and_its_report_is_refused() {
             v: welcome new leases []
         credit v 1
             v: done
-            v: deliver a lease 2 attempt 2 delivery 2
+            v: deliver a lease 2 attempt 2 delivery 2 report start
         connect w resume runs=job
             w: welcome new leases []
         complete a lease=1 by=w
@@ -210,7 +210,7 @@ fn a_task_with_early_ack_never_starts_twice() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver a lease 1 attempt 1 delivery 1 report start
         lose w
             w: closed
         after 15s
@@ -218,7 +218,7 @@ fn a_task_with_early_ack_never_starts_twice() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 1 delivery 2
+            w: deliver a lease 2 attempt 1 delivery 1 report start
         start a
             w: Ok(Started)
         lose w
@@ -243,7 +243,7 @@ fn leases_ignore_the_wall_clock_and_schedules_follow_it() {
             w: deliver a lease 1 attempt 1 delivery 1
         start a
             w: Ok(Started)
-        submit b in=30m
+        submit b at=30m
             c: Created { state: Scheduled }
         clock +1h
             w: deliver b lease 2 attempt 1 delivery 1
@@ -282,7 +282,7 @@ fn leases_rise_over_restarts() {
         beat w
             w: heartbeat
         after 5s
-            w: deliver a lease 4 attempt 1 delivery 2
+            w: deliver a lease 4 attempt 1 delivery 1
     "#]]);
 }
 
@@ -327,11 +327,11 @@ fn attempts_and_deliveries_are_limited_apart() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 1 delivery 2
+            w: deliver a lease 2 attempt 1 delivery 1
         fail a
             w: Ok(Retry)
         after 1s
-            w: deliver a lease 3 attempt 2 delivery 2
+            w: deliver a lease 3 attempt 2 delivery 1 report start
         start a
             w: Ok(Started)
         lose w
@@ -370,8 +370,8 @@ fn the_tasks_of_a_lost_worker_are_queued_again_in_front() {
         after 15s beating=v
         credit v 3
             v: done
-            v: deliver a1 lease 3 attempt 1 delivery 2
-            v: deliver a2 lease 4 attempt 1 delivery 2
+            v: deliver a1 lease 3 attempt 1 delivery 1
+            v: deliver a2 lease 4 attempt 1 delivery 1
             v: deliver b lease 5 attempt 1 delivery 1
     "#]]);
 }
@@ -408,11 +408,73 @@ fn heartbeats_renew_all_leases_of_a_session_at_once() {
 }
 
 #[test]
-fn a_task_is_handed_out_twenty_times_unless_it_says_otherwise() {
-    let death = "connect w runs=job\ncredit w 1\nlose w\nafter 15s\n";
-    let said = script::run(&format!("connect c\nsubmit a\n{}get a\n", death.repeat(21)));
+fn a_task_is_begun_twenty_times_unless_it_says_otherwise() {
+    let death = "connect w runs=job\ncredit w 1\nstart a\nlose w\nafter 15s\n";
+    let said = script::run(&format!("connect c\nsubmit a attempts=100\n{}get a\n", death.repeat(21)));
     assert_eq!(said.matches("w: deliver a").count(), 20, "{said}");
-    assert!(said.trim_end().ends_with("c: a Failure g1 v41"), "{said}");
+    assert!(said.trim_end().ends_with("c: a Failure g1 v61"), "{said}");
+}
+
+#[test]
+fn a_worker_without_leases_keeps_its_session_over_a_restart_of_the_broker() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        connect v runs=job
+            v: welcome new leases []
+        quiet v
+            v: order Quiet
+            c: count 1
+        restart
+        connect c
+            c: welcome new leases []
+        connect w resume runs=job
+            w: welcome back leases []
+        connect v resume runs=job
+            v: welcome back leases []
+            v: order Quiet
+        submit a
+            c: Created { state: Queued }
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        credit v 1
+            v: done
+        submit b
+            c: Created { state: Queued }
+        restart
+        after 15s
+        connect v resume runs=job
+            v: welcome new leases []
+        restart
+        connect w resume runs=job
+            w: welcome new leases []
+    "#]]);
+}
+
+#[test]
+fn an_order_reaches_a_worker_whose_connection_was_lost_when_it_was_given() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        lose w
+            w: closed
+        shutdown
+            c: count 1
+        connect w resume runs=job
+            w: welcome back leases []
+            w: order Shutdown
+        lose w
+            w: closed
+        wake w
+            c: count 1
+        connect w resume runs=job
+            w: welcome back leases []
+    "#]]);
 }
 
 #[test]
@@ -440,7 +502,7 @@ fn lost_leases_return_in_the_order_of_their_submits_after_a_restart_too() {
             v: welcome new leases []
         credit v 2
             v: done
-            v: deliver a lease 3 attempt 1 delivery 2
-            v: deliver b lease 4 attempt 1 delivery 2
+            v: deliver a lease 3 attempt 1 delivery 1
+            v: deliver b lease 4 attempt 1 delivery 1
     "#]]);
 }

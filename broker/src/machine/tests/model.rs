@@ -85,6 +85,8 @@ struct Model {
     /// The highest lease and serial ever, which the store knows however much of the log is cleaned.
     marks: (u64, u64),
     peers: [Peer; WORKERS + 1],
+    /// The state that each version of each task was shown with.
+    shown: BTreeMap<(u64, u32), State>,
     latest: u64,
 }
 
@@ -100,8 +102,15 @@ struct Said {
 impl Model {
     fn new() -> Self {
         let (machine, reference) = (Machine::new(settings()), Reference::new(START));
-        let mut model =
-            Self { machine, reference, log: Vec::new(), marks: (0, 0), peers: Default::default(), latest: 0 };
+        let mut model = Self {
+            machine,
+            reference,
+            log: Vec::new(),
+            marks: (0, 0),
+            peers: Default::default(),
+            shown: BTreeMap::new(),
+            latest: 0,
+        };
         model.connect_client();
         model
     }
@@ -360,7 +369,7 @@ impl Model {
                 Some(changed.key.slot)
             }
             Record::Forgotten(key) => Some(key.slot),
-            Record::Queue(_) | Record::QueueDeleted(_) => None,
+            Record::Queue(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => None,
         };
         self.log.push((slot, record));
     }
@@ -390,6 +399,12 @@ impl Model {
         let ids = (0..IDS).map(id_of).collect();
         let answer = self.answer(CLIENT, Ask::Get { ids, with_results: false });
         let Some(Message::Got { tasks, .. }) = answer else { panic!("no answer: {answer:?}") };
+        for view in &tasks {
+            let (id, Some(task)) = (number_of(&view.id), &view.task) else { continue };
+            let known = self.reference.tasks.get(&id).expect("the reference has every task");
+            let first = *self.shown.entry((known.submitted, task.version)).or_insert(task.state);
+            assert_eq!(first, task.state, "version {} of {} names one state", task.version, view.id);
+        }
         let found: BTreeMap<u8, (State, u32)> = tasks
             .into_iter()
             .filter_map(|view| Some((number_of(&view.id), view.task.map(|task| (task.state, task.generation))?)))

@@ -6,7 +6,7 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 use super::script::settings;
 use crate::machine::command::{Ask, Command, Connect, Effect, Message, Now, ReportKind, TaskReport, WorkerInfo};
 use crate::machine::{Effects, Machine};
-use crate::record::{Actor, Changed, Record, RetryPolicy, State, Submitted, TaskKey};
+use crate::record::{Actor, Changed, ClosedBy, Record, RetryPolicy, State, Submitted, TaskKey};
 
 const NOW: Now = Now { wall: 1_000_000, mono: 0 };
 const KEY: TaskKey = TaskKey { slot: 0, serial: 1 };
@@ -47,10 +47,12 @@ fn started() -> Changed {
         at: NOW.wall,
         actor: Actor::Worker,
         lease: 5,
+        closed_by: ClosedBy::Nobody,
         session: Some(SESSION),
         worker: "w".into(),
         attempts: 1,
         deliveries: 1,
+        losses: 0,
         due: None,
         leased_at: None,
         started_at: None,

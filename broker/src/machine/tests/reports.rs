@@ -219,3 +219,56 @@ fn what_has_ended_changes_no_more_within_its_generation() {
             c: a Leased g2 v2
     "#]]);
 }
+
+#[test]
+fn a_report_that_is_sent_again_after_a_restart_is_answered_as_before() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job concurrency=9
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit released failed cancelled given
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+            w: deliver released lease 1 attempt 1 delivery 1
+            w: deliver failed lease 2 attempt 1 delivery 1
+            w: deliver cancelled lease 3 attempt 1 delivery 1
+            w: deliver given lease 4 attempt 1 delivery 1
+        pause default
+            c: done
+        start released
+            w: Ok(Started)
+        release released
+            w: Ok(Queued)
+        fail failed last
+            w: Ok(Failure)
+        start cancelled
+            w: Ok(Started)
+        cancel cancelled
+            w: signal Cooperative leases [3] (cancelled)
+            c: ("cancelled", Signalled)
+        release cancelled
+            w: Ok(Revoked)
+        release released
+            w: Ok(Queued)
+        release cancelled
+            w: Ok(Revoked)
+        restart
+        connect w resume runs=job concurrency=9
+            w: welcome back leases [4]
+            w: deliver given lease 4 attempt 1 delivery 1
+        release released
+            w: Ok(Queued)
+        start released
+            w: Ok(Queued)
+        complete released
+            w: Err((StaleLease, Some(Queued)))
+        fail failed last
+            w: Ok(Failure)
+        release cancelled
+            w: Ok(Revoked)
+        fail cancelled
+            w: Err((StaleLease, Some(Revoked)))
+    "#]]);
+}

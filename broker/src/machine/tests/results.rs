@@ -83,7 +83,7 @@ fn a_watch_sees_each_transition_of_ids_that_may_not_exist_yet() {
         after 1s
             d: sees a Queued for Turn g1 v6
             d: sees a Leased g1 v7
-            w: deliver a lease 2 attempt 2 delivery 1
+            w: deliver a lease 2 attempt 2 delivery 1 report start
         complete a
             d: sees a Started g1 v8
             d: sees a Success g1 v9

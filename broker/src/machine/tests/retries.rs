@@ -26,7 +26,7 @@ fn a_failed_task_is_retried_with_growing_delays_and_then_dead() {
             w: Ok(Retry)
         after 1999ms
         after 1ms
-            w: deliver a lease 3 attempt 3 delivery 1
+            w: deliver a lease 3 attempt 3 delivery 1 report start
         fail a
             w: Ok(Failure)
         get a
@@ -51,7 +51,7 @@ fn a_handler_may_ask_for_another_attempt_at_its_own_time() {
         again a in=5s
             w: Ok(Retry)
         after 5s
-            w: deliver a lease 2 attempt 2 delivery 1
+            w: deliver a lease 2 attempt 2 delivery 1 report start
         again a in=5s
             w: Ok(Failure)
         get a
@@ -82,7 +82,7 @@ fn a_task_has_four_attempts_unless_it_says_otherwise() {
         fail a
             w: Ok(Retry)
         after 1s beating=w
-            w: deliver a lease 4 attempt 4 delivery 1
+            w: deliver a lease 4 attempt 4 delivery 1 report start
         fail a
             w: Ok(Failure)
         get a
@@ -215,7 +215,7 @@ fn a_retry_is_due_over_a_restart_too() {
         credit w 1
             w: done
         after 5s
-            w: deliver a lease 2 attempt 2 delivery 1
+            w: deliver a lease 2 attempt 2 delivery 1 report start
         fail a
             w: Ok(Failure)
     "#]]);

@@ -2,7 +2,7 @@
 //!
 //! Records are kept as the store would keep them, so that `restart` builds a new machine from the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -43,6 +43,42 @@ pub(super) fn run(transcript: &str) -> String {
         }
     }
     out
+}
+
+/// A script whose next line depends on what was said.
+pub(super) struct Transcript {
+    scene: Scene,
+    text: String,
+    /// What the worker of the latest connection was handed and has not begun, in order.
+    unstarted: VecDeque<String>,
+}
+
+impl Transcript {
+    pub(super) fn new() -> Self {
+        Self { scene: Scene::new(), text: String::new(), unstarted: VecDeque::new() }
+    }
+
+    pub(super) fn line(&mut self, line: &str) -> Vec<String> {
+        let said = self.scene.line(line);
+        if line.starts_with("connect") {
+            self.unstarted.clear();
+        }
+        for line in &said {
+            let task = line.split_once(": deliver ").and_then(|(_, delivery)| delivery.split_once(' '));
+            self.unstarted.extend(task.map(|(task, _)| task.to_owned()));
+        }
+        writeln!(self.text, "{line}\n    {}", said.join("\n    ")).expect("strings take all");
+        said
+    }
+
+    /// Takes what the worker begins next.
+    pub(super) fn next_unstarted(&mut self) -> Option<String> {
+        self.unstarted.pop_front()
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 struct Scene {
@@ -231,7 +267,9 @@ impl Scene {
             "credit" => return (self.number(first), Ask::Credit(words.plain[2].parse().expect("a number"))),
             "beat" => return (self.number(first), Ask::Heartbeat { memory_bytes: 0 }),
             "bye" => return (self.number(first), Ask::Goodbye),
-            "submit" => Ask::Submit(ids_of(words).into_iter().map(|id| Ok(submission(id, words))).collect()),
+            "submit" => {
+                Ask::Submit(ids_of(words).into_iter().map(|id| Ok(submission(id, words, self.now.wall))).collect())
+            }
             "get" => Ask::Get { ids: ids(), with_results: true },
             "forget" => Ask::Forget(ids()),
             "wait" => Ask::Wait {
@@ -335,10 +373,11 @@ impl Scene {
     }
 
     fn delivered(&mut self, who: &str, delivery: &Delivery) -> String {
-        let Delivery { slot, lease, attempt, deliveries, .. } = delivery;
+        let Delivery { slot, lease, attempt, deliveries, report_start, .. } = delivery;
         let task = self.submitted(*slot).id.to_string();
         self.leases.insert(task.clone(), (*lease, who.to_owned()));
-        format!("{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}")
+        let report_start = if *report_start { " report start" } else { "" };
+        format!("{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}{report_start}")
     }
 }
 
@@ -362,9 +401,13 @@ fn state(text: &str) -> State {
     all.into_iter().find(|state| format!("{state:?}") == text).unwrap_or_else(|| panic!("no such state: {text}"))
 }
 
-fn submission(id: TaskId, words: &Words<'_>) -> Submission {
+/// `in` and `expires` are spans, `at` and `until` times of day.
+fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
     let usual = RetryPolicy::default();
-    let when = |span_ms: u64| When::In(span_ms);
+    let when = |span: &str, time: &str| {
+        let at = words.span(time).map(|span_ms| When::At(wall + span_ms as i64));
+        at.or(words.span(span).map(When::In))
+    };
     Submission {
         id,
         name: TaskName::parse(words.option("name").unwrap_or("job")).expect("a name"),
@@ -374,8 +417,8 @@ fn submission(id: TaskId, words: &Words<'_>) -> Submission {
         headers: Vec::new(),
         shadow: "".into(),
         priority: words.number("priority").unwrap_or(4) as u8,
-        eta: words.span("in").map(when),
-        expires: words.span("expires").map(when),
+        eta: when("in", "at"),
+        expires: when("expires", "until"),
         result_ttl_ms: words.span("ttl"),
         retry: RetryPolicy {
             attempts_max: words.number("attempts").map_or(usual.attempts_max, |attempts| attempts as u32),

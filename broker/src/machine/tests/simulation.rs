@@ -306,7 +306,7 @@ impl World {
                 let ended = forgotten.is_none_or(|(_, promise)| promise.state.is_terminal());
                 assert!(ended, "what has not ended is not forgotten");
             }
-            Record::Queue(_) | Record::QueueDeleted(_) => {}
+            Record::Queue(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => {}
         }
     }
 

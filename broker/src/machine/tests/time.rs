@@ -44,7 +44,7 @@ fn a_task_that_has_not_started_expires_with_no_worker_there() {
         after 5s
             c: sees a Revoked g1 v2
         get a b
-            c: a Revoked g1 v2, b Revoked g1 v2
+            c: a Revoked g1 v2, b Revoked g1 v3
         connect w runs=job
             w: welcome new leases []
         credit w 1
@@ -77,7 +77,7 @@ fn a_started_task_that_is_handed_back_after_its_expiry_is_revoked() {
 }
 
 #[test]
-fn a_task_that_has_started_no_longer_expires() {
+fn no_attempt_begins_after_the_expiry_and_what_runs_goes_on() {
     check(expect![[r#"
         connect c
             c: welcome new leases []
@@ -90,13 +90,236 @@ fn a_task_that_has_started_no_longer_expires() {
             w: deliver a lease 1 attempt 1 delivery 1
         start a
             w: Ok(Started)
+        submit b expires=5s
+            c: Created { state: Queued }
+        credit w 2
+            w: done
+            w: deliver b lease 2 attempt 1 delivery 1
+        start b
+            w: Ok(Started)
         after 6s
+        watch a
+            c: watching a Started g1 v3
+        fail a
+            c: sees a Retry for Time g1 v4
+            w: Ok(Retry)
+            c: sees a Revoked g1 v6
+        complete b
+            w: Ok(Success)
+        after 1s
+        get a b
+            c: a Revoked g1 v6, b Success g1 v4
+    "#]]);
+}
+
+#[test]
+fn a_retry_that_waits_expires() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a expires=5s delay=10s
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
         fail a
             w: Ok(Retry)
+        submit b until=5s delay=10s
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
+        fail b
+            w: Ok(Retry)
+        watch a b
+            c: watching a Retry for Time g1 v4, b Retry for Time g1 v4
+        after 4999ms
+        restart
+        connect c
+            c: welcome new leases []
+        get a b
+            c: a Retry for Time g1 v4, b Retry for Time g1 v4
+        after 1ms
+        get a b
+            c: a Revoked g1 v6, b Revoked g1 v6
+    "#]]);
+}
+
+#[test]
+fn a_task_of_a_lost_worker_does_not_run_again_after_its_expiry() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a expires=5s
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        connect v runs=job
+            v: welcome new leases []
+        credit v 1
+            v: done
+        after 15s beating=v
+        get a
+            c: a Revoked g1 v5
+    "#]]);
+}
+
+#[test]
+fn a_version_names_one_state_over_a_restart_too() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a in=300ms
+            c: Created { state: Scheduled }
+        submit b in=300ms
+            c: Created { state: Scheduled }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit r backoff=fixed
+            c: Created { state: Queued }
+            w: deliver r lease 1 attempt 1 delivery 1
+        fail r
+            w: Ok(Retry)
+        credit w 0
+            w: done
+        watch a b r
+            c: watching a Scheduled for Time g1 v1, b Scheduled for Time g1 v1, r Retry for Time g1 v4
         after 1s
-            w: deliver a lease 2 attempt 2 delivery 1
-        complete a
+            c: sees a Queued for Turn g1 v2
+            c: sees b Queued for Turn g1 v2
+            c: sees r Queued for Turn g1 v5
+        restart
+        connect c
+            c: welcome new leases []
+        get a b r
+            c: a Queued for Worker g1 v2, b Queued for Worker g1 v2, r Queued for Worker g1 v5
+        cancel b
+            c: ("b", Revoked)
+        get b
+            c: b Revoked g1 v3
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 2 attempt 1 delivery 1
+        get a b r
+            c: a Leased g1 v3, b Revoked g1 v3, r Queued for Turn g1 v5
+    "#]]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_over_a_restart_gives_no_version_a_second_state() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a at=10s
+            c: Created { state: Scheduled }
+        submit b at=10s
+            c: Created { state: Scheduled }
+        after 10s
+        get a b
+            c: a Queued for Worker g1 v2, b Queued for Worker g1 v2
+        clock -1h
+        restart
+        connect c
+            c: welcome new leases []
+        get a b
+            c: a Scheduled for Time g1 v1, b Scheduled for Time g1 v1
+        cancel a
+            c: ("a", Revoked)
+        get a
+            c: a Revoked g1 v3
+        clock +1h
+        get b
+            c: b Queued for Worker g1 v2
+    "#]]);
+}
+
+#[test]
+fn spans_go_on_when_the_clock_is_set() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit retried backoff=fixed
+            c: Created { state: Queued }
+            w: deliver retried lease 1 attempt 1 delivery 1
+        fail retried
+            w: Ok(Retry)
+        submit counted in=2s
+            c: Created { state: Scheduled }
+        submit timed at=2s
+            c: Created { state: Scheduled }
+        submit span expires=3s name=nobody
+            c: Created { state: Queued }
+        submit time until=3s name=nobody
+            c: Created { state: Queued }
+        submit kept ttl=10s
+            c: Created { state: Queued }
+            w: deliver kept lease 2 attempt 1 delivery 1
+        complete kept
             w: Ok(Success)
+        clock -1h
+        after 1s
+            w: deliver retried lease 3 attempt 2 delivery 1
+        complete retried
+            w: Ok(Success)
+        after 1s
+            w: deliver counted lease 4 attempt 1 delivery 1
+        complete counted
+            w: Ok(Success)
+        after 1s
+        get span time kept
+            c: span Revoked g1 v2, time Queued for Worker g1 v1, kept Success g1 v4
+        after 7s
+        get kept time
+            c: kept unknown, time Queued for Worker g1 v1
+        clock +1h
+            w: deliver timed lease 5 attempt 1 delivery 1
+        get timed time
+            c: timed Leased g1 v3, time Revoked g1 v2
+    "#]]);
+}
+
+#[test]
+fn a_clock_that_is_set_forward_ends_no_span() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit kept ttl=10s
+            c: Created { state: Queued }
+            w: deliver kept lease 1 attempt 1 delivery 1
+        complete kept
+            w: Ok(Success)
+        submit retried delay=10s
+            c: Created { state: Queued }
+            w: deliver retried lease 2 attempt 1 delivery 1
+        fail retried
+            w: Ok(Retry)
+        submit counted in=10s
+            c: Created { state: Scheduled }
+        submit timed at=10s
+            c: Created { state: Scheduled }
+        clock +1h
+            w: deliver timed lease 3 attempt 1 delivery 1
+        get kept retried counted timed
+            c: kept Success g1 v4, retried Retry for Time g1 v4, counted Scheduled for Time g1 v1, timed Leased g1 v3
     "#]]);
 }
 
@@ -172,7 +395,7 @@ fn a_failure_is_kept_even_when_no_result_is() {
             w: done
         submit a ttl=0ms attempts=1
             c: Created { state: Queued }
-            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver a lease 1 attempt 1 delivery 1 report start
         fail a
             w: Ok(Failure)
         get a

@@ -1,7 +1,7 @@
 //! A change of state as bytes. It is written several times for each task, so the common ones take a few dozen bytes.
 
 use super::super::varint::{Field, Malformed, Put, Take, narrow, text, unzigzag};
-use crate::record::{Actor, Body, Changed, Progress, State, TaskError, TaskKey};
+use crate::record::{Actor, Body, Changed, ClosedBy, Progress, State, TaskError, TaskKey};
 
 const LEASE: u8 = 1;
 const SESSION: u8 = 2;
@@ -18,6 +18,9 @@ const REVOKED_REASON: u8 = 12;
 const CANCEL_REQUESTED: u8 = 13;
 /// Absent: the broker. A number: the worker. Bytes: a client.
 const ACTOR: u8 = 14;
+/// Absent: as [`closed_by_state`] tells from the state.
+const CLOSED_BY: u8 = 15;
+const LOSSES: u8 = 16;
 
 pub(super) fn bulk(change: &Changed) -> usize {
     let errors: usize =
@@ -44,6 +47,10 @@ pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
     }
     put.unsigned_field(ATTEMPTS, u64::from(change.attempts));
     put.unsigned_field(DELIVERIES, u64::from(change.deliveries));
+    put.unsigned_field(LOSSES, u64::from(change.losses));
+    if change.closed_by != closed_by_state(change.state) {
+        put.present_field(CLOSED_BY, closed_by_number(change.closed_by));
+    }
     let since_change = |time: Option<i64>| time.map(|time| time.wrapping_sub(change.at));
     put.signed_field(DUE, since_change(change.due));
     put.signed_field(LEASED_AT, since_change(change.leased_at));
@@ -75,17 +82,20 @@ pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
 }
 
 pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Changed, Malformed> {
+    let state = state(take.byte()?)?;
     let mut change = Changed {
         key,
-        state: state(take.byte()?)?,
+        state,
         version: narrow(take.unsigned()?)?,
         at: take.signed()?,
         actor: Actor::Broker,
         lease: 0,
+        closed_by: closed_by_state(state),
         session: None,
         worker: "".into(),
         attempts: 0,
         deliveries: 0,
+        losses: 0,
         due: None,
         leased_at: None,
         started_at: None,
@@ -113,6 +123,8 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
         Field::Bytes(ACTOR, value) => change.actor = Actor::Client(Take::new(value).text()?.into()),
         Field::Number(ATTEMPTS, value) => change.attempts = narrow(value)?,
         Field::Number(DELIVERIES, value) => change.deliveries = narrow(value)?,
+        Field::Number(LOSSES, value) => change.losses = narrow(value)?,
+        Field::Number(CLOSED_BY, value) => change.closed_by = closed_by(value)?,
         Field::Number(DUE, value) => change.due = since_change(value),
         Field::Number(LEASED_AT, value) => change.leased_at = since_change(value),
         Field::Number(STARTED_AT, value) => change.started_at = since_change(value),
@@ -165,5 +177,33 @@ fn state(number: u8) -> Result<State, Malformed> {
         7 => State::Failure,
         8 => State::Revoked,
         _ => return Err(Malformed("its state is unknown")),
+    })
+}
+
+/// Which report most likely led to a state: what is not stored. Part of the format.
+fn closed_by_state(state: State) -> ClosedBy {
+    match state {
+        State::Success => ClosedBy::Complete,
+        State::Retry | State::Failure => ClosedBy::Fail,
+        _ => ClosedBy::Nobody,
+    }
+}
+
+fn closed_by_number(closed_by: ClosedBy) -> u64 {
+    match closed_by {
+        ClosedBy::Nobody => 0,
+        ClosedBy::Complete => 1,
+        ClosedBy::Fail => 2,
+        ClosedBy::Release => 3,
+    }
+}
+
+fn closed_by(number: u64) -> Result<ClosedBy, Malformed> {
+    Ok(match number {
+        0 => ClosedBy::Nobody,
+        1 => ClosedBy::Complete,
+        2 => ClosedBy::Fail,
+        3 => ClosedBy::Release,
+        _ => return Err(Malformed("how its lease ended is unknown")),
     })
 }

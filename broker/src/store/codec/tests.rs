@@ -28,6 +28,8 @@ proptest! {
             Record::Forgotten(key) => Glance::Forgotten(key.slot),
             Record::Queue(queue) => Glance::Queue(queue.name.clone()),
             Record::QueueDeleted(name) => Glance::QueueDeleted(name.clone()),
+            Record::Session(session) => Glance::Session(session.id),
+            Record::SessionEnded(id) => Glance::SessionEnded(*id),
         };
         prop_assert_eq!(glance(&encoded(&record)), Ok(expected));
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::super::check;
 use super::super::chunk::FORMAT;
 use super::*;
-use crate::record::{Backoff, Body, Jitter, Progress, RetryPolicy, State, TaskError};
+use crate::record::{Backoff, Body, ClosedBy, Jitter, Progress, RetryPolicy, State, TaskError};
 
 fn fixture(format: u16) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/store/tests/fixtures/format-{format}"))
@@ -81,7 +81,13 @@ fn states() -> Vec<Changed> {
     let with_state = |(place, state): (usize, State)| {
         let result = Body { bytes: Bytes::from_static(b"{\"bpm\":114.0}"), content_type: "text/plain".into() };
         let result = (state == Success).then_some(result);
-        Changed { state, result, ..changed(10 + place as Slot, 100 + place as u64, 2) }
+        // A format without the field has what the state suggests.
+        let closed_by = match state {
+            Success => ClosedBy::Complete,
+            Retry | Failure => ClosedBy::Fail,
+            _ => ClosedBy::Nobody,
+        };
+        Changed { state, result, closed_by, ..changed(10 + place as Slot, 100 + place as u64, 2) }
     };
     states.into_iter().enumerate().map(with_state).collect()
 }
@@ -161,6 +167,8 @@ fn folder_of_an_earlier_version_is_read_whole() {
             Record::Forgotten(key) => drop(expected.tasks.remove(&key.slot)),
             Record::Queue(queue) => drop(expected.queues.insert(queue.name.to_string(), queue)),
             Record::QueueDeleted(name) => drop(expected.queues.remove(&name.to_string())),
+            Record::Session(session) => drop(expected.sessions.insert(session.id, session)),
+            Record::SessionEnded(id) => drop(expected.sessions.remove(&id)),
         }
     }
     for format in 1..=FORMAT {

@@ -7,8 +7,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::record::{
-    Actor, Backoff, Body, Changed, Jitter, Progress, QueueRecord, Record, RetryPolicy, State, Submitted, TaskError,
-    TaskKey,
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record, RetryPolicy, SessionRecord,
+    State, Submitted, TaskError, TaskKey,
 };
 
 /// A task with defaults. Its payload tells its serial, so that a mix-up shows.
@@ -49,10 +49,12 @@ pub(in crate::store) fn changed(slot: u32, serial: u64, version: u32) -> Changed
         at: 1_800_000_000_500,
         actor: Actor::Broker,
         lease: 10 * serial + u64::from(version),
+        closed_by: ClosedBy::Nobody,
         session: None,
         worker: "worker-1".into(),
         attempts: 1,
         deliveries: 1,
+        losses: 0,
         due: None,
         leased_at: Some(1_800_000_000_400),
         started_at: Some(1_800_000_000_500),
@@ -151,13 +153,27 @@ fn any_state() -> impl Strategy<Value = State> {
     ])
 }
 
+fn any_closed_by() -> impl Strategy<Value = ClosedBy> {
+    proptest::sample::select(vec![ClosedBy::Nobody, ClosedBy::Complete, ClosedBy::Fail, ClosedBy::Release])
+}
+
+fn any_session() -> impl Strategy<Value = SessionRecord> {
+    let order = proptest::sample::select(vec![Order::Resume, Order::Quiet, Order::Shutdown]);
+    (any::<[u8; 16]>(), any_text(), any::<u32>(), order).prop_map(|(id, instance, concurrency, order)| SessionRecord {
+        id,
+        instance: instance.into(),
+        concurrency,
+        order,
+    })
+}
+
 fn any_actor() -> impl Strategy<Value = Actor> {
     prop_oneof![Just(Actor::Broker), Just(Actor::Worker), any_text().prop_map(|text| Actor::Client(text.into()))]
 }
 
 fn any_changed() -> impl Strategy<Value = Changed> {
     let identity = (any_key(), any_state(), any::<u32>(), any::<i64>(), any::<u64>(), any_actor());
-    let holder = (of(any::<[u8; 16]>()), any_text(), any::<u32>(), any::<u32>());
+    let holder = (of(any::<[u8; 16]>()), any_text(), any::<u32>(), any::<u32>(), any_closed_by(), any::<u32>());
     let times = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()));
     let progress = (any_text(), any_bytes(), any::<i64>()).prop_map(|(state, meta, at)| Progress { state, meta, at });
     let result = (any_bytes(), any_text()).prop_map(|(bytes, content_type)| Body { bytes, content_type });
@@ -169,10 +185,12 @@ fn any_changed() -> impl Strategy<Value = Changed> {
         at: identity.3,
         actor: identity.5,
         lease: identity.4,
+        closed_by: holder.4,
         session: holder.0,
         worker: holder.1.into(),
         attempts: holder.2,
         deliveries: holder.3,
+        losses: holder.5,
         due: times.0,
         leased_at: times.1,
         started_at: times.2,
@@ -201,5 +219,7 @@ pub(in crate::store) fn any_record() -> impl Strategy<Value = Record> {
         any_key().prop_map(Record::Forgotten),
         queue.prop_map(Record::Queue),
         name().prop_map(Record::QueueDeleted),
+        any_session().prop_map(Record::Session),
+        any::<[u8; 16]>().prop_map(Record::SessionEnded),
     ]
 }

@@ -20,12 +20,21 @@ pub(super) struct Task {
     stored: Option<State>,
     pub attempts: u32,
     pub deliveries: u32,
+    /// Lost workers that ran it, or may have run it.
+    losses: u32,
+    /// A suspect, whose holder has nothing else.
+    alone: bool,
     pub lease: u64,
     holder: Option<u64>,
     cancelled: bool,
     /// SCHEDULED, RETRY: when it is due. Ended: when it is forgotten.
     due: i64,
-    submitted: u64,
+    /// The same on the clock that nobody sets, where it is the end of a span.
+    due_mono: Option<u64>,
+    /// How it was at its submit.
+    first: State,
+    /// Tells two tasks of one id apart.
+    pub submitted: u64,
     /// Its place in line among tasks of other names.
     order: u64,
 }
@@ -79,10 +88,14 @@ impl Reference {
             stored: None,
             attempts: 0,
             deliveries: 0,
+            losses: 0,
+            alone: false,
             lease: 0,
             holder: None,
             cancelled: false,
             due,
+            due_mono: None,
+            first: state,
             submitted: self.submitted,
             order: 0,
         };
@@ -116,7 +129,6 @@ impl Reference {
     /// A change that a restart remembers.
     fn becomes(&mut self, id: u8, state: State) {
         self.line.retain(|other| *other != id);
-        let now = self.now.wall;
         let task = self.task(id);
         task.state = state;
         task.stored = Some(state);
@@ -128,11 +140,32 @@ impl Reference {
                 (State::Failure, 0) => DAY_MS,
                 (_, ttl_ms) => ttl_ms,
             };
-            task.due = now + ttl_ms as i64;
+            self.is_due_in(id, ttl_ms);
             if ttl_ms == 0 {
                 self.remove(id);
             }
         }
+    }
+
+    /// From now on, whatever the wall clock is set to.
+    fn is_due_in(&mut self, id: u8, span_ms: u64) {
+        let Now { wall, mono } = self.now;
+        let task = self.task(id);
+        (task.due, task.due_mono) = (wall + span_ms as i64, Some(mono + span_ms));
+    }
+
+    fn is_due(&self, task: &Task) -> bool {
+        self.lateness(task) <= 0
+    }
+
+    fn lateness(&self, task: &Task) -> i64 {
+        task.due_mono.map_or(task.due - self.now.wall, |at| at as i64 - self.now.mono as i64)
+    }
+
+    /// Workers were lost with it so often that it is given out alone.
+    fn is_suspect(&self, id: u8) -> bool {
+        let task = &self.tasks[&id];
+        task.losses >= 2 || (task.losses == 1 && task.attempts + 1 >= task.submit.attempts_max)
     }
 
     fn requeue(&mut self, id: u8) {
@@ -150,8 +183,10 @@ impl Reference {
             self.becomes(id, State::Started);
             self.task(id).attempts += 1;
         }
-        let now = self.now.wall;
         let task = self.tasks[&id].clone();
+        if task.state == State::Started && matches!(end, End::Fail | End::FailForGood | End::Release) {
+            self.task(id).losses = 0;
+        }
         match end {
             End::Start | End::Progress => {}
             End::Complete => self.becomes(id, State::Success),
@@ -164,7 +199,7 @@ impl Reference {
             }
             End::Fail if task.attempts < task.submit.attempts_max => {
                 self.task(id).deliveries -= 1;
-                self.task(id).due = now + (1_000 << (task.attempts - 1));
+                self.is_due_in(id, 1_000 << (task.attempts - 1));
                 self.becomes(id, State::Retry);
             }
             End::Fail | End::FailForGood => self.becomes(id, State::Failure),
@@ -248,13 +283,22 @@ impl Reference {
         let mut lost = self.ids(|task| task.holder == Some(session));
         lost.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
         for id in lost {
-            let task = self.tasks[&id].clone();
-            if on_purpose && task.state == State::Leased {
+            if on_purpose && self.tasks[&id].state == State::Leased {
                 self.report(id, End::Release);
-            } else if task.deliveries >= task.submit.max_deliveries {
-                self.becomes(id, State::Failure);
-            } else if task.cancelled {
+                continue;
+            }
+            let task = self.task(id);
+            // Workers have more hands than credit here: any of these may have begun.
+            task.losses += u32::from(!on_purpose);
+            let started = task.state == State::Started;
+            let begun = started || task.alone;
+            task.attempts += u32::from(begun && !started);
+            task.deliveries -= u32::from(!begun);
+            let is_over = task.attempts >= task.submit.attempts_max || task.deliveries >= task.submit.max_deliveries;
+            if task.cancelled {
                 self.becomes(id, State::Revoked);
+            } else if begun && is_over {
+                self.becomes(id, State::Failure);
             } else {
                 self.requeue(id);
             }
@@ -273,43 +317,61 @@ impl Reference {
         for session in silent {
             self.end_session(session, false);
         }
-        let mut due = self.ids(|task| matches!(task.state, State::Scheduled | State::Retry) && task.due <= wall);
-        due.sort_by_key(|id| (self.tasks[id].due, self.tasks[id].slot));
+        let waits = |task: &Task| matches!(task.state, State::Scheduled | State::Retry);
+        let mut due = self.ids(|task| waits(task) && self.is_due(task));
+        due.sort_by_key(|id| (self.lateness(&self.tasks[id]), self.tasks[id].slot));
         for id in due {
             self.task(id).state = State::Queued;
             self.line_up(id);
         }
-        let may_expire = |task: &Task| !task.state.is_terminal() && task.state != State::Started && task.attempts == 0;
+        let may_expire = |task: &Task| !task.state.is_terminal() && task.state != State::Started;
         let expired = self.ids(|task| may_expire(task) && task.submit.expires.is_some_and(|at| at <= wall));
         expired.iter().for_each(|id| self.becomes(*id, State::Revoked));
-        let over = self.ids(|task| task.state.is_terminal() && task.due <= wall);
+        let over = self.ids(|task| task.state.is_terminal() && self.is_due(task));
         over.iter().for_each(|id| self.remove(*id));
     }
 
     /// Which tasks this session may be handed next: one of each of its queues.
     fn next_for(&self, session: &Session, id: u64) -> Vec<u8> {
-        let held = self.tasks.values().filter(|task| task.holder == Some(id)).count();
-        if !session.is_connected || held >= session.credit {
+        let held = self.held(id);
+        let has_suspect = self.tasks.values().any(|task| task.holder == Some(id) && task.alone);
+        if !session.is_connected || held >= session.credit || has_suspect {
             return Vec::new();
         }
         let mut next = Vec::new();
         for queue in session.queues.iter().filter(|queue| !self.paused.contains(queue)) {
             let can_run = |id: &&u8| {
                 let submit = &self.tasks[id].submit;
-                submit.queue == *queue && session.names.contains(&submit.name)
+                let may_run = submit.queue == *queue && session.names.contains(&submit.name);
+                may_run && (held == 0 || !self.is_suspect(**id))
             };
             let waiting: Vec<u8> = self.line.iter().filter(can_run).copied().collect();
             let priority = waiting.iter().map(|id| self.tasks[id].submit.priority).max();
-            let first_of = |name: &u8| {
+            let first_of = |(name, suspect): (u8, bool)| {
                 let stands = |id: &&u8| {
                     let submit = &self.tasks[id].submit;
-                    Some(submit.priority) == priority && submit.name == *name
+                    Some(submit.priority) == priority && submit.name == name && self.is_suspect(**id) == suspect
                 };
                 waiting.iter().find(stands).copied()
             };
-            next.extend(session.names.iter().filter_map(first_of).min_by_key(|id| self.tasks[id].order));
+            let lines = session.names.iter().flat_map(|name| [(*name, false), (*name, true)]);
+            next.extend(lines.filter_map(first_of).min_by_key(|id| self.tasks[id].order));
         }
         next
+    }
+
+    fn held(&self, session: u64) -> usize {
+        self.tasks.values().filter(|task| task.holder == Some(session)).count()
+    }
+
+    /// Whether a worker may take nothing although it could, so that it becomes free for a suspect.
+    fn may_drain(&self, session: &Session, id: u64) -> bool {
+        let waits = |id: &u8| {
+            let submit = &self.tasks[id].submit;
+            let is_served = session.queues.contains(&submit.queue) && !self.paused.contains(&submit.queue);
+            self.is_suspect(*id) && is_served && session.names.contains(&submit.name)
+        };
+        self.held(id) > 0 && self.line.iter().any(waits)
     }
 
     /// The machine hands a task to a session: was it that task's turn?
@@ -317,7 +379,9 @@ impl Reference {
         let allowed = self.next_for(&self.sessions[&session], session);
         assert!(allowed.contains(&id), "task {id} was handed out, and it was the turn of {allowed:?}");
         self.becomes(id, State::Leased);
+        let alone = self.is_suspect(id);
         let task = self.task(id);
+        task.alone = alone;
         task.lease = lease;
         task.holder = Some(session);
         task.deliveries += 1;
@@ -325,7 +389,7 @@ impl Reference {
 
     /// Who could have been handed something and was not.
     pub fn is_all_handed_out(&self) -> bool {
-        self.sessions.iter().all(|(id, session)| self.next_for(session, *id).is_empty())
+        self.sessions.iter().all(|(id, session)| self.next_for(session, *id).is_empty() || self.may_drain(session, *id))
     }
 
     pub fn session_of(&self, peer: usize) -> Option<u64> {
@@ -341,18 +405,20 @@ impl Reference {
         [count(&[Queued]), count(&[Scheduled, Retry]), count(&[Leased, Started]), count(&[Failure])].map(|n| n as u64)
     }
 
-    /// A restart knows what was stored: no connection, no session without a lease, and no promotion.
+    /// A restart knows what was stored: no connection and no promotion.
     pub fn restart(&mut self) {
-        let (holders, now): (BTreeSet<u64>, Now) =
-            (self.tasks.values().filter_map(|task| task.holder).collect(), self.now);
-        self.sessions.retain(|id, _| holders.contains(id));
+        let now = self.now;
         for session in self.sessions.values_mut() {
             (session.is_connected, session.credit, session.seen) = (false, 0, now.mono);
         }
         for task in self.tasks.values_mut() {
-            let unstored =
-                if task.submit.eta.is_some_and(|eta| eta > now.wall) { State::Scheduled } else { State::Queued };
-            task.state = task.stored.unwrap_or(unstored);
+            task.state = task.stored.unwrap_or(task.first);
+            if task.due_mono.is_some() {
+                task.due_mono = Some(now.mono + (task.due - now.wall).max(0) as u64);
+            }
+            if matches!(task.state, State::Scheduled | State::Retry) && task.due <= now.wall {
+                task.state = State::Queued;
+            }
         }
         self.line.clear();
         let mut ids = self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));

@@ -1,0 +1,381 @@
+//! Lost workers: who is charged for them, and how one task that kills its workers is told from those that were with it.
+
+use expect_test::expect;
+
+use super::{check, script};
+
+#[test]
+fn what_had_not_begun_is_not_charged_for_a_lost_worker() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 3
+            w: done
+        submit a1..a3 attempts=3
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a2 lease 2 attempt 1 delivery 1
+            w: deliver a3 lease 3 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect v runs=job
+            v: welcome new leases []
+        credit v 3
+            v: done
+            v: deliver a1 lease 4 attempt 2 delivery 2
+            v: deliver a2 lease 5 attempt 1 delivery 1
+            v: deliver a3 lease 6 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn no_attempt_beyond_the_last_begins_whatever_ended_the_others() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a attempts=1
+            c: Created { state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1 report start
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        get a
+            c: a Failure g1 v4
+    "#]]);
+}
+
+#[test]
+fn a_task_that_was_lost_twice_is_given_out_alone() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a1..a4
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+        connect w runs=job concurrency=2
+            w: welcome new leases []
+        credit w 4
+            w: done
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a2 lease 2 attempt 1 delivery 1
+            w: deliver a3 lease 3 attempt 1 delivery 1
+            w: deliver a4 lease 4 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
+        start a2
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect w runs=job concurrency=2
+            w: welcome new leases []
+        credit w 4
+            w: done
+            w: deliver a1 lease 5 attempt 2 delivery 2
+            w: deliver a2 lease 6 attempt 2 delivery 2
+            w: deliver a3 lease 7 attempt 1 delivery 1
+            w: deliver a4 lease 8 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
+        start a2
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect w runs=job concurrency=2
+            w: welcome new leases []
+        credit w 4
+            w: done
+            w: deliver a1 lease 9 attempt 3 delivery 3 report start
+        start a1
+            w: Ok(Started)
+        complete a1
+            w: Ok(Success)
+            w: deliver a2 lease 10 attempt 3 delivery 3 report start
+        complete a2
+            w: Ok(Success)
+            w: deliver a3 lease 11 attempt 1 delivery 1
+            w: deliver a4 lease 12 attempt 1 delivery 1
+        complete a3
+            w: Ok(Success)
+        complete a4
+            w: Ok(Success)
+    "#]]);
+}
+
+#[test]
+fn with_one_attempt_left_a_task_is_given_out_alone_after_the_first_loss() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a1..a2 attempts=2
+            c: Created { state: Queued }, Created { state: Queued }
+        connect w runs=job concurrency=2
+            w: welcome new leases []
+        credit w 2
+            w: done
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a2 lease 2 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
+        start a2
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect w runs=job concurrency=2
+            w: welcome new leases []
+        credit w 2
+            w: done
+            w: deliver a1 lease 3 attempt 2 delivery 2 report start
+        start a1
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect w runs=job concurrency=2
+            w: welcome new leases []
+        credit w 2
+            w: done
+            w: deliver a2 lease 4 attempt 2 delivery 2 report start
+        complete a2
+            w: Ok(Success)
+        get a1 a2
+            c: a1 Failure g1 v7, a2 Success g1 v7
+    "#]]);
+}
+
+#[test]
+fn a_suspect_counts_as_begun_when_its_worker_is_lost_without_a_word() {
+    let death = "connect w runs=job\ncredit w 1\nlose w\nafter 15s\n";
+    let said = script::run(&format!("connect c\nsubmit a\n{}get a\n", death.repeat(8)));
+    // Twice it may have begun, and nothing proves it. Then it is alone, and has four attempts.
+    assert_eq!(said.matches("w: deliver a").count(), 6, "{said}");
+    assert!(said.contains("w: deliver a lease 6 attempt 4 delivery 4 report start"), "{said}");
+    assert!(said.trim_end().ends_with("c: a Failure g1 v13"), "{said}");
+}
+
+#[test]
+fn a_busy_worker_takes_nothing_more_until_it_is_free_for_a_suspect() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a attempts=2
+            c: Created { state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        connect v runs=job concurrency=3
+            v: welcome new leases []
+        credit v 3
+            v: done
+        submit b1..b2
+            c: Created { state: Queued }, Created { state: Queued }
+            v: deliver b1 lease 2 attempt 1 delivery 1
+            v: deliver b2 lease 3 attempt 1 delivery 1
+        after 15s beating=v
+        submit b3..b4
+            c: Created { state: Queued }, Created { state: Queued }
+        complete b1
+            v: Ok(Success)
+        complete b2
+            v: Ok(Success)
+            v: deliver a lease 4 attempt 2 delivery 2 report start
+        start a
+            v: Ok(Started)
+        complete a
+            v: Ok(Success)
+            v: deliver b3 lease 5 attempt 1 delivery 1
+            v: deliver b4 lease 6 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn a_free_worker_takes_the_suspect_and_a_busy_one_goes_on() {
+    check(expect![[r#"
+        connect c
+        submit a attempts=2
+        connect w runs=job
+        credit w 1
+        start a
+        lose w
+        connect v runs=job concurrency=2
+        credit v 2
+        submit b1
+        after 14s beating=v
+        connect u runs=job concurrency=2
+        after 1s
+        submit b2
+        credit u 2
+        submit b3
+        complete b1
+        complete a
+    "#]]);
+}
+
+#[test]
+fn a_worker_stops_waiting_for_a_suspect_that_is_gone() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a attempts=2
+            c: Created { state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        connect v runs=job concurrency=2
+            v: welcome new leases []
+        credit v 2
+            v: done
+        submit b1
+            c: Created { state: Queued }
+            v: deliver b1 lease 2 attempt 1 delivery 1
+        after 15s beating=v
+        submit b2
+            c: Created { state: Queued }
+        pause default
+            c: done
+        resume default
+            c: done
+        cancel a
+            c: ("a", Revoked)
+            v: deliver b2 lease 3 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn a_suspect_is_alone_over_a_restart_too() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a attempts=2
+            c: Created { state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect v runs=job concurrency=2
+            v: welcome new leases []
+        credit v 2
+            v: done
+            v: deliver a lease 2 attempt 2 delivery 2 report start
+        submit b
+            c: Created { state: Queued }
+        restart
+        connect v resume runs=job concurrency=2
+            v: welcome back leases [2]
+            v: deliver a lease 2 attempt 2 delivery 2 report start
+        credit v 2
+            v: done
+        start a
+            v: Ok(Started)
+        restart
+        connect v resume runs=job concurrency=2
+            v: welcome back leases [2]
+        credit v 2
+            v: done
+        complete a
+            v: Ok(Success)
+            v: deliver b lease 3 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn a_failure_that_is_reported_clears_a_suspect() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a attempts=4 backoff=fixed
+            c: Created { state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+            w: deliver a lease 2 attempt 2 delivery 2
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+            w: deliver a lease 3 attempt 3 delivery 3 report start
+        start a
+            w: Ok(Started)
+        fail a
+            w: Ok(Retry)
+        submit b
+            c: Created { state: Queued }
+            w: deliver b lease 4 attempt 1 delivery 1
+        after 1s
+            w: deliver a lease 5 attempt 4 delivery 3 report start
+    "#]]);
+}
+
+/// One task kills whichever worker begins it; all others end, and are not charged.
+#[test]
+fn one_poison_task_is_found_and_all_others_succeed() {
+    let mut scene = script::Transcript::new();
+    scene.line("connect c");
+    scene.line("submit p");
+    scene.line("submit a1..a30 deliveries=1");
+    let mut deaths = 0;
+    for _ in 0..200 {
+        scene.line("connect w runs=job concurrency=1");
+        scene.line("credit w 10");
+        loop {
+            let Some(task) = scene.next_unstarted() else { break };
+            scene.line(&format!("start {task}"));
+            if task == "p" {
+                deaths += 1;
+                scene.line("lose w");
+                break;
+            }
+            scene.line(&format!("complete {task}"));
+        }
+        scene.line("after 15s");
+    }
+    assert_eq!(deaths, 4, "{}", scene.text());
+    let said = scene.line("get p a1 a2 a30").join(" ");
+    assert!(said.contains("p Failure") && said.matches("Success").count() == 3, "{said}");
+}
