@@ -76,8 +76,7 @@ fn what_was_purged_does_not_begin(
 ) {
     let Some(told) = purge.told else { return };
     let was_there = |generation: u32| {
-        let confirmed = task.submits.iter().filter(|submit| submit.task.queue == purge.queue);
-        let mut confirmed = confirmed.filter_map(|submit| submit.confirmed());
+        let mut confirmed = task.submits.iter().filter_map(|submit| submit.confirmed());
         confirmed.find(|(mark, known)| *known == generation && *mark < purge.asked).map(|(mark, _)| mark)
     };
     let leases = || task.leases.iter().map(|number| &reading.leases[number]);
@@ -88,15 +87,16 @@ fn what_was_purged_does_not_begin(
             lease.begun().is_some_and(|begun| begun < told) && !is_over
         })
     };
-    for lease in leases() {
+    // Who joined a task may have named another queue.
+    for lease in leases().filter(|lease| lease.delivery.queue == purge.queue) {
         let (generation, number) = (lease.delivery.generation, lease.delivery.lease);
         let Some(confirmed) = was_there(generation).filter(|_| !may_have_run(generation)) else { continue };
         let begun = begun_and_counted_after(lease, told);
         let given = (lease.given_after > told).then(|| lease.first_seen());
         let how = if begun.is_some() { "begun" } else { "delivered" };
-        if let Some(mark) = begun.or(given).filter(|mark| !reading.may_have_another_life(task, confirmed, *mark)) {
+        if begun.or(given).is_some_and(|mark| !reading.may_have_another_life(task, confirmed, mark)) {
             let queue = purge.queue;
-            broken.add(12, format!("{id}: {how} under lease {number} ({mark}) after the queue {queue} was purged"));
+            broken.add(12, format!("{id}: {how} under lease {number} after the queue {queue} was purged"));
             return;
         }
     }

@@ -174,6 +174,15 @@ fn what_waits_between_two_attempts_is_purged() {
 }
 
 #[test]
+fn who_joined_a_task_under_the_name_of_another_queue_did_not_move_it() {
+    let mut script = leased();
+    let joined = script.submit(wire::Task { queue: "other".into(), ..task("a") });
+    script.told(joined, Kind::Joined, 1);
+    script.done(Ask::Purge { queue: "other".into() }).accepted(WORKER, "a", 1, started());
+    script.is_good();
+}
+
+#[test]
 fn what_comes_after_a_purge_runs() {
     let mut script = Script::new();
     script.done(Ask::Purge { queue: "q".into() });
