@@ -31,6 +31,8 @@ pub struct Counts {
     pub restarts: AtomicU64,
     /// Ends by itself, over an error of the disk.
     pub failures: AtomicU64,
+    /// Times that somebody set the wall clock.
+    pub clock_jumps: AtomicU64,
 }
 
 pub struct Host {

@@ -14,8 +14,10 @@ mod findings;
 mod host;
 mod interpose;
 mod network;
+mod operator;
 mod producer;
 mod trace;
+mod ward;
 mod worker;
 mod world;
 
@@ -92,7 +94,7 @@ fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
         world.counts.failures.load(Relaxed),
         world.worker_kills,
         world.network.resets(),
-        world.clock_jumps,
+        world.counts.clock_jumps.load(Relaxed),
         world.history.len(),
         world.disk.figures(),
         trace::hash(),

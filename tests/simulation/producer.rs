@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use celeriac_client::{
-    Backoff, CancelMode, Client, Error, Jitter, OnConflict, RetryPolicy, Submission, WaitMode, WorkerOrder,
-};
+use celeriac_client::{Backoff, CancelMode, Client, Error, Jitter, OnConflict, RetryPolicy, Submission, WaitMode};
 use celeriac_tests::history::History;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::dice::Dice;
 use crate::findings::Findings;
+use crate::host::{Counts, Order};
 use crate::network::{Network, Node};
 use crate::worker::{Failure, NAME, Plan, URL};
 
@@ -39,7 +38,7 @@ impl Known {
     }
 
     /// Some of the latest.
-    fn some(&self, dice: &mut Dice, most: u64) -> Vec<String> {
+    pub fn some(&self, dice: &mut Dice, most: u64) -> Vec<String> {
         let (ids, _) = &*self.0.lock().expect("nothing panics with this lock");
         let recent = &ids[ids.len().saturating_sub(60)..];
         if recent.is_empty() {
@@ -61,6 +60,9 @@ pub struct Trade {
     pub pause_max_ms: u64,
     /// Whether its producers pause and purge queues too, and order workers about.
     pub may_operate: bool,
+    /// What befalls the broker at a moment that a producer chose.
+    pub orders: mpsc::UnboundedSender<Order>,
+    pub counts: Arc<Counts>,
     /// True when no more is to be asked.
     pub is_over: watch::Receiver<bool>,
 }
@@ -90,10 +92,10 @@ impl Producer {
     }
 }
 
-struct Maker {
+pub struct Maker {
     node: Node,
-    trade: Trade,
-    dice: Dice,
+    pub trade: Trade,
+    pub dice: Dice,
     made: u64,
 }
 
@@ -143,7 +145,7 @@ impl Maker {
                 let ids = self.trade.known.some(&mut self.dice, 2);
                 under_way.spawn(async move { expect(&findings, "forget", client.forget(&ids).await) });
             }
-            13 if self.trade.may_operate && self.dice.one_in(3) => self.operate(client, under_way),
+            13 if self.trade.may_operate && self.dice.one_in(2) => self.operate(client, under_way),
             13..16 => {
                 let ids = self.trade.known.some(&mut self.dice, 10);
                 under_way.spawn(async move { expect(&findings, "info", client.info_with_results(&ids).await) });
@@ -174,40 +176,7 @@ impl Maker {
         }
     }
 
-    /// What operators do, now and then.
-    fn operate(&mut self, client: Client, under_way: &mut JoinSet<()>) {
-        let findings = self.trade.findings.clone();
-        let queue = self.dice.pick(&self.trade.queues).clone();
-        match self.dice.below(12) {
-            0..3 => {
-                let tag = format!("tag-{}", self.dice.below(6));
-                let mode = CancelMode::Cooperative;
-                under_way.spawn(async move { expect(&findings, "cancel", client.cancel_tagged(tag, mode).await) });
-            }
-            3 | 4 => {
-                let Some(root) = self.trade.known.some(&mut self.dice, 1).pop() else { return };
-                let mode = CancelMode::Force { grace: None };
-                under_way.spawn(async move { expect(&findings, "cancel", client.cancel_tree(root, mode).await) });
-            }
-            5 => {
-                under_way.spawn(async move { expect(&findings, "purge", client.purge_queue(&queue).await) });
-            }
-            6 => {
-                under_way.spawn(async move { expect(&findings, "pause", client.pause_queues(&[queue]).await) });
-            }
-            7..10 => {
-                under_way.spawn(async move { expect(&findings, "resume", client.resume_queues(&[queue]).await) });
-            }
-            _ => {
-                let worker = format!("worker-{}", self.dice.between(1, 20));
-                let order = *self.dice.pick(&[WorkerOrder::Quiet, WorkerOrder::Resume, WorkerOrder::Shutdown]);
-                under_way
-                    .spawn(async move { expect(&findings, "order", client.order_workers(&[worker], order).await) });
-            }
-        }
-    }
-
-    fn task(&mut self) -> Submission {
+    pub fn task(&mut self) -> Submission {
         let dice = &mut self.dice;
         let id = match dice.below(10) {
             0 => Some(format!("shared-{}", dice.below(SHARED_IDS))),
@@ -218,7 +187,12 @@ impl Maker {
                 Some(format!("p{}-{}", self.node, self.made))
             }
         };
-        let mut task = Submission::new(NAME).args((plan(dice),)).queue(dice.pick(&self.trade.queues).clone());
+        let (mut plan, is_brief) = (plan(dice), dice.one_in(15));
+        if is_brief {
+            plan =
+                Plan { millis: dice.span(1, 300).as_millis() as u64, failures: 3, failure: Failure::Retryable, ..plan };
+        }
+        let mut task = Submission::new(NAME).args((plan,)).queue(dice.pick(&self.trade.queues).clone());
         if let Some(id) = id {
             task = task.task_id(id);
         }
@@ -256,6 +230,11 @@ impl Maker {
         if dice.one_in(10) {
             task = task.max_deliveries(dice.between(1, 4) as u32);
         }
+        if is_brief {
+            // Its time is over between two attempts.
+            let (delay, time) = (dice.span(100, 20_000), dice.span(100, 30_000));
+            task = task.retry(RetryPolicy::fixed(delay)).expires_in(time);
+        }
         if dice.one_in(6) {
             task = task.tag(format!("tag-{}", dice.below(6)));
         }
@@ -264,7 +243,7 @@ impl Maker {
 }
 
 /// A refusal is an answer, and a timeout says that nothing is known. What a client must not do is break down.
-fn expect<T>(findings: &Findings, what: &str, outcome: Result<T, Error>) {
+pub fn expect<T>(findings: &Findings, what: &str, outcome: Result<T, Error>) {
     if let Err(error @ (Error::Encode(_) | Error::Url(_) | Error::Handshake { .. })) = outcome {
         findings.add(format!("{what}: {error}"));
     }
@@ -286,6 +265,7 @@ fn plan(dice: &mut Dice) -> Plan {
         progress: if dice.one_in(6) { dice.between(1, 4) as u32 } else { 0 },
         heeds: dice.one_in(2),
         children: if dice.one_in(12) { dice.between(1, 3) as u32 } else { 0 },
+        kills: false,
         filling: "f".repeat(match dice.below(60) {
             0 => dice.between(20_000, 90_000) as usize,
             _ => dice.below(200) as usize,

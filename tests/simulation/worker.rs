@@ -1,5 +1,5 @@
 //! Workers of a world: the real worker on the simulated network, with one handler that does what its task says: takes its
-//! time, fails, panics, reports progress, heeds a cancel or does not.
+//! time, fails, panics, reports progress, heeds a cancel or does not, or takes the whole process with it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use celeriac_client::Submission;
 use celeriac_tests::history::{Event, History};
-use celeriac_worker::{Context, TaskFailure, Worker};
+use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::dice::Dice;
 use crate::findings::{Findings, ON_PURPOSE};
 use crate::network::{Network, Node};
 use crate::producer::{Known, Trade};
+use crate::trace;
 
 pub const URL: &str = "celeriac://127.0.0.1:23537";
 pub const NAME: &str = "world.work";
@@ -34,6 +35,8 @@ pub struct Plan {
     pub heeds: bool,
     /// Tasks that the handler submits before it ends.
     pub children: u32,
+    /// Its handler ends the process that it runs in.
+    pub kills: bool,
     /// Makes payloads of every length.
     pub filling: String,
 }
@@ -52,11 +55,29 @@ pub enum Failure {
     Panic,
 }
 
+/// The longest that a worker is gone whose process was ended by a task.
+const GONE_MAX_MS: u64 = 20_000;
+
+/// From a process to the next of the same worker: a world has fewer programs.
+const NODES_APART: Node = 1_000;
+
 /// One worker of the world.
 pub struct Hand {
     pub node: Node,
     running: JoinHandle<()>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// What a worker is, over all its processes.
+struct Recipe {
+    node: Node,
+    name: String,
+    queues: Vec<(String, u32)>,
+    concurrency: u32,
+    grace: Duration,
+    look_ahead: Option<u32>,
+    trade: Trade,
+    dice: Dice,
 }
 
 /// What one worker's handlers know of each other and of the world.
@@ -67,50 +88,23 @@ struct Shop {
     history: History,
     findings: Findings,
     known: Known,
+    network: Network,
+    node: Node,
+    /// Told when a task has ended the process.
+    doom: Notify,
 }
 
 impl Hand {
     /// A worker that serves these queues.
     pub fn start(node: Node, name: String, queues: &[String], trade: &Trade, dice: &mut Dice) -> Self {
-        let Trade { network, history, findings, known, .. } = trade;
         let concurrency = dice.between(1, 4) as u32;
-        let mut builder = Worker::builder(URL)
-            .own_thread(false)
-            .connector(network.connector(node, &name, history))
-            .instance(name.clone())
-            .concurrency(concurrency)
-            .shutdown_grace(dice.span(100, 60_000));
-        for queue in queues {
-            builder = builder.queue_weighted(queue.clone(), dice.between(1, 3) as u32);
-        }
-        if dice.one_in(3) {
-            builder = builder.look_ahead(dice.below(8) as u32);
-        }
-        let shop = Arc::new(Shop {
-            concurrency,
-            running: AtomicU32::new(0),
-            begun: Mutex::default(),
-            history: history.clone(),
-            findings: findings.clone(),
-            known: known.clone(),
-        });
-        let findings = findings.clone();
-        let builder = builder.register_fn(NAME, move |context: Context, (plan,): (Plan,)| {
-            let shop = shop.clone();
-            async move { shop.work(&context, plan).await }
-        });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(async move {
-            let shutdown = async {
-                if stopped.await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            if let Err(error) = builder.build().run(shutdown).await {
-                findings.add(format!("{name} ended by itself: {error}"));
-            }
-        });
-        Self { node, running, stop: Some(stop) }
+        let grace = dice.span(100, 60_000);
+        let queues = queues.iter().map(|queue| (queue.clone(), dice.between(1, 3) as u32)).collect();
+        let look_ahead = dice.one_in(3).then(|| dice.below(8) as u32);
+        let (trade, dice) = (trade.clone(), dice.fork());
+        let recipe = Recipe { node, name, queues, concurrency, grace, look_ahead, trade, dice };
+        let (stop, stopped) = watch::channel(false);
+        Self { node, running: tokio::spawn(recipe.run(stopped)), stop }
     }
 
     /// The end of its process.
@@ -120,15 +114,72 @@ impl Hand {
     }
 
     /// Asks it to end in good order.
-    pub fn stop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // It may have ended.
-            let _ = stop.send(());
-        }
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     pub fn has_ended(&self) -> bool {
         self.running.is_finished()
+    }
+}
+
+impl Recipe {
+    /// One process after the other, as under a supervisor: a process that a task ends is started again.
+    async fn run(mut self, stopped: watch::Receiver<bool>) {
+        loop {
+            let shop = self.shop();
+            let mut stopping = stopped.clone();
+            let shutdown = async move {
+                if stopping.wait_for(|stopped| *stopped).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shop.doom.notified() => {}
+                ended = self.builder(&shop).build().run(shutdown) => {
+                    if let Err(error) = ended {
+                        self.trade.findings.add(format!("{} ended by itself: {error}", self.name));
+                    }
+                    return;
+                }
+            }
+            trace::step(&format!("worker {} was ended by its task", self.node));
+            tokio::time::sleep(self.dice.span(1, GONE_MAX_MS)).await;
+            if *stopped.borrow() {
+                return;
+            }
+            // What is left of the old process must not come back under the name of the new one.
+            self.node += NODES_APART;
+        }
+    }
+
+    fn shop(&self) -> Arc<Shop> {
+        let Trade { history, findings, known, network, .. } = self.trade.clone();
+        let (concurrency, node) = (self.concurrency, self.node);
+        let (running, begun, doom) = (AtomicU32::new(0), Mutex::default(), Notify::new());
+        Arc::new(Shop { concurrency, running, begun, history, findings, known, network, node, doom })
+    }
+
+    fn builder(&self, shop: &Arc<Shop>) -> WorkerBuilder {
+        let Trade { network, history, .. } = &self.trade;
+        let mut builder = Worker::builder(URL)
+            .own_thread(false)
+            .connector(network.connector(self.node, &self.name, history))
+            .instance(self.name.clone())
+            .concurrency(self.concurrency)
+            .shutdown_grace(self.grace);
+        for (queue, weight) in &self.queues {
+            builder = builder.queue_weighted(queue.clone(), *weight);
+        }
+        if let Some(tasks) = self.look_ahead {
+            builder = builder.look_ahead(tasks);
+        }
+        let shop = shop.clone();
+        builder.register_fn(NAME, move |context: Context, (plan,): (Plan,)| {
+            let shop = shop.clone();
+            async move { shop.work(&context, plan).await }
+        })
     }
 }
 
@@ -153,6 +204,13 @@ impl Shop {
         }
         let (generation, deliveries, attempt) = (context.generation(), context.deliveries(), context.attempt());
         self.history.note(Event::Began { id, generation, lease, deliveries, attempt });
+        if plan.kills {
+            // Some time after its start was said, or too soon for that.
+            tokio::time::sleep(Duration::from_millis(plan.millis)).await;
+            self.network.kill(self.node);
+            self.doom.notify_one();
+            std::future::pending::<()>().await;
+        }
         for step in 0..=plan.progress {
             if step > 0 {
                 // A lease that is lost says nothing more; the handler need not know.

@@ -17,6 +17,7 @@ use crate::findings::Findings;
 use crate::host::{Counts, Host, Order};
 use crate::network::{Network, Node};
 use crate::producer::{Known, Producer, Trade};
+use crate::ward::Ward;
 use crate::worker::{Hand, URL};
 use crate::{interpose, trace};
 
@@ -29,8 +30,23 @@ const RESULT_TTL_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Workers for the end.
 const HEALTHY: usize = 4;
 
+/// Programs of a ward: its producer, and one worker or two.
+const WARD: (u64, u64) = (2, 3);
+
 /// What one worker gets done.
 const LINE_PAUSE_MAX_MS: u64 = 120_000;
+
+/// Somebody sets the wall clock, by up to an hour; the next time back.
+pub fn set_clock(dice: &mut Dice, history: &History, counts: &Counts) {
+    let millis = match interpose::jumped_ms() {
+        0 => dice.span(100, 3_600_000).as_millis() as i64 * if dice.one_in(2) { 1 } else { -1 },
+        away => -away,
+    };
+    trace::step(&format!("the wall clock is set by {millis} ms"));
+    counts.clock_jumps.fetch_add(1, Relaxed);
+    interpose::jump(millis);
+    history.note(Event::ClockSet);
+}
 
 pub struct World {
     dice: Dice,
@@ -46,11 +62,11 @@ pub struct World {
     /// The worker of the queue that is looked at for its order.
     in_line: Option<Hand>,
     line_producer: Option<Producer>,
+    ward: Option<Ward>,
     trade: Trade,
     over: watch::Sender<bool>,
     latest: Node,
     pub worker_kills: u64,
-    pub clock_jumps: u64,
     pub result_ttl_ms: u64,
 }
 
@@ -88,10 +104,12 @@ impl World {
             queues,
             pause_max_ms: dice.span(8_000, 120_000).as_millis() as u64,
             may_operate: true,
+            orders: orders.clone(),
+            counts: counts.clone(),
             is_over,
         };
         let (producers, hands, ending, in_line) = (Vec::new(), Vec::new(), Vec::new(), None);
-        let (latest, worker_kills, clock_jumps) = (0, 0, 0);
+        let (latest, worker_kills) = (0, 0);
         let mut world = Self {
             dice,
             network,
@@ -105,17 +123,22 @@ impl World {
             ending,
             in_line,
             line_producer: None,
+            ward: None,
             trade,
             over,
             latest,
             worker_kills,
-            clock_jumps,
             result_ttl_ms,
         };
         (0..world.dice.between(1, 3)).for_each(|_| world.add_producer());
         (0..world.dice.between(1, 3)).for_each(|_| world.add_worker(false));
         if world.dice.one_in(3) {
             world.add_line();
+        }
+        if world.dice.one_in(3) {
+            let programs = world.dice.between(WARD.0, WARD.1);
+            let nodes: Vec<Node> = (0..programs).map(|_| world.next_node()).collect();
+            world.ward = Some(Ward::open(&nodes, &world.trade, &mut world.dice));
         }
         world
     }
@@ -187,7 +210,7 @@ impl World {
             }
             8 if !self.hands.is_empty() => {
                 let at = self.dice.below(self.hands.len() as u64) as usize;
-                let mut hand = self.hands.swap_remove(at);
+                let hand = self.hands.swap_remove(at);
                 trace::step(&format!("worker {} is told to end", hand.node));
                 hand.stop();
                 self.ending.push(hand);
@@ -246,17 +269,8 @@ impl World {
         if nodes.is_empty() { 0 } else { *self.dice.pick(&nodes) }
     }
 
-    /// Somebody sets the wall clock, by up to an hour; the next time mostly back.
     fn jump(&mut self) {
-        let away = interpose::jumped_ms();
-        let millis = match away {
-            0 => self.dice.span(100, 3_600_000).as_millis() as i64 * if self.dice.one_in(2) { 1 } else { -1 },
-            away => -away,
-        };
-        trace::step(&format!("the wall clock is set by {millis} ms"));
-        self.clock_jumps += 1;
-        interpose::jump(millis);
-        self.history.note(Event::ClockSet);
+        set_clock(&mut self.dice, &self.history, &self.counts);
     }
 
     /// No more mishaps and no more requests: everything ends, and is read.
@@ -271,6 +285,9 @@ impl World {
         (0..HEALTHY).for_each(|_| self.add_worker(true));
         for producer in std::mem::take(&mut self.producers).into_iter().chain(self.line_producer.take()) {
             producer.end().await;
+        }
+        if let Some(ward) = &mut self.ward {
+            ward.end().await;
         }
         let node = self.next_node();
         let connector = self.network.connector(node, "the reader", &self.history);
@@ -287,11 +304,13 @@ impl World {
         self.drain(&client).await;
         self.history.note(Event::Settled);
         trace::step("settled");
-        let ids = self.trade.known.all();
-        if let Err(error) = client.info_with_results(&ids).await {
-            self.findings.add(format!("in the end nothing can be read: {error}"));
+        let ids = self.ids();
+        match client.info_with_results(&ids).await {
+            Ok(infos) => self.ward.iter().for_each(|ward| ward.judge(&infos, &self.findings)),
+            Err(error) => self.findings.add(format!("in the end nothing can be read: {error}")),
         }
-        for mut hand in std::mem::take(&mut self.hands).into_iter().chain(self.in_line.take()) {
+        let of_ward = self.ward.take().map_or_else(Vec::new, Ward::close);
+        for hand in std::mem::take(&mut self.hands).into_iter().chain(self.in_line.take()).chain(of_ward) {
             hand.stop();
             self.ending.push(hand);
         }
@@ -301,10 +320,10 @@ impl World {
     /// Until every task has ended, or should have.
     async fn drain(&self, client: &Client) {
         let until = Instant::now() + DRAIN;
-        let mut left = self.trade.known.all();
+        let mut left = self.ids();
         let mut pause = Duration::from_millis(500);
         loop {
-            let is_all = left.len() == self.trade.known.all().len();
+            let is_all = left.len() == self.ids().len();
             match client.info(&left).await {
                 Ok(tasks) => {
                     let open = tasks.iter().filter(|task| !task.state.is_ended() && task.state != State::Unknown);
@@ -317,7 +336,7 @@ impl World {
             }
             if left.is_empty() {
                 // Those that ended late may have submitted others, and those that had ended once more.
-                left = self.trade.known.all();
+                left = self.ids();
                 continue;
             }
             tokio::time::sleep(pause).await;
@@ -325,8 +344,13 @@ impl World {
         }
     }
 
+    fn ids(&self) -> Vec<String> {
+        let of_ward = self.ward.iter().flat_map(Ward::ids);
+        self.trade.known.all().into_iter().chain(of_ward).collect()
+    }
+
     pub fn tasks(&self) -> usize {
-        self.trade.known.all().len()
+        self.ids().len()
     }
 
     pub fn crashes(&self) -> u64 {

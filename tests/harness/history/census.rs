@@ -10,7 +10,7 @@ use super::event::{Answer, Ask, Entry, Event, Mark};
 
 /// How often each of the things occurs that the rules are about.
 pub(super) fn census(entries: &[Entry]) -> BTreeMap<&'static str, u64> {
-    const KINDS: [&str; 14] = [
+    const KINDS: [&str; 16] = [
         "submits without an answer",
         "joined ids",
         "ids run again",
@@ -20,6 +20,8 @@ pub(super) fn census(entries: &[Entry]) -> BTreeMap<&'static str, u64> {
         "forgotten ids",
         "results that were read",
         "expired tasks",
+        "pauses that were answered",
+        "purges that were answered",
         "tasks that were gone",
         "deliveries after a loss",
         "deliveries after a failure",
@@ -38,12 +40,24 @@ pub(super) fn census(entries: &[Entry]) -> BTreeMap<&'static str, u64> {
             }
             _ => {}
         }
+        if let Event::Answered { ask, .. } = &entry.event {
+            counts.entry("pauses that were answered").and_modify(|count| *count += u64::from(is_pause(entries, *ask)));
+            counts.entry("purges that were answered").and_modify(|count| *count += u64::from(is_purge(entries, *ask)));
+        }
         for kind in kinds(&entry.event) {
             *counts.get_mut(kind).expect("it is one of the kinds") += 1;
         }
     }
     counts.insert(KINDS[0], open.len() as u64);
     counts
+}
+
+fn is_pause(entries: &[Entry], ask: Mark) -> bool {
+    matches!(entries[ask].event, Event::Asked(Ask::Pause { paused: true, .. }))
+}
+
+fn is_purge(entries: &[Entry], ask: Mark) -> bool {
+    matches!(entries[ask].event, Event::Asked(Ask::Purge { .. } | Ask::Delete { .. }))
 }
 
 fn kinds(event: &Event) -> Vec<&'static str> {

@@ -115,10 +115,29 @@ pub enum Ask {
         /// With this tag, if not empty.
         tag: String,
     },
+    /// A queue was to be paused, or to go on.
+    Pause {
+        /// Which.
+        queue: String,
+        /// False: it was to go on.
+        paused: bool,
+    },
     /// Everything that waits in a queue was to be revoked.
     Purge {
         /// Which.
         queue: String,
+    },
+    /// The same, and the queue itself was to go.
+    Delete {
+        /// Which.
+        queue: String,
+    },
+    /// Dead tasks were to run again, or to be dropped.
+    Dead {
+        /// Which; empty: those that match a filter.
+        ids: Vec<String>,
+        /// Whether they were to run again.
+        again: bool,
     },
     /// An id was to be forgotten.
     Forget {
@@ -132,8 +151,17 @@ pub enum Ask {
         /// Whether its result was asked for.
         with_result: bool,
     },
-    /// Tasks were listed.
+    /// An id was watched from then on. The answer is its state at that moment.
+    Watch {
+        /// Which.
+        id: String,
+        /// Whether its result was asked for.
+        with_result: bool,
+    },
+    /// Tasks were listed, by themselves or with the workers that hold them.
     List,
+    /// Queues were listed.
+    Queues,
     /// A worker reported.
     Report(Box<wire::TaskReport>),
     /// A worker said how many leases it wants to hold.
@@ -155,10 +183,12 @@ pub enum Answer {
     CancelMany(Vec<wire::CancelOutcome>),
     /// To [`Ask::Forget`].
     Forget(ErrorCode),
-    /// To [`Ask::Read`].
+    /// To [`Ask::Read`] and [`Ask::Watch`].
     Read(Box<wire::TaskInfo>),
     /// To [`Ask::List`].
     List(Vec<wire::TaskInfo>),
+    /// To [`Ask::Queues`].
+    Queues(Vec<wire::QueueInfo>),
     /// To [`Ask::Report`].
     Report(wire::ReportOutcome),
     /// To all others: it was done.

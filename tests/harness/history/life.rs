@@ -17,6 +17,15 @@ pub(super) fn is_ended(state: TaskState) -> bool {
     matches!(state, TaskState::Success | TaskState::Failure | TaskState::Revoked)
 }
 
+/// When something is due. The clocks of the history and of the broker may be set apart, and a span may be measured by
+/// either: only what every clock says is sure.
+pub(super) struct Due {
+    /// On the wall clock: not before the first, and not after the second.
+    wall: (i64, i64),
+    /// On the clock that only goes forward, where a span is meant.
+    mono: Option<(u64, u64)>,
+}
+
 /// A cancel that was told to have revoked this generation.
 pub(super) struct Revoked {
     pub(super) asked: Mark,
@@ -59,13 +68,28 @@ impl Submit<'_> {
 }
 
 impl<'h> Task<'h> {
-    /// The requests that may have made a generation: the one that was told so, else those without an answer.
+    /// The requests that may have made a generation: the one that was told so, else those without an answer; and of a dead
+    /// task that was run again all that may have made it before.
     pub(super) fn makers(&self, generation: u32) -> Vec<&Submit<'h>> {
         let known: Vec<_> = self.submits.iter().filter(|submit| submit.made() == Some(generation)).collect();
         if !known.is_empty() {
             return known;
         }
+        if self.may_be_replayed(generation) {
+            return self.submits.iter().collect();
+        }
         self.submits.iter().filter(|submit| submit.answered.is_none()).collect()
+    }
+
+    /// Whether this generation may be a dead task that was run again: it has no times of its own then.
+    pub(super) fn may_be_replayed(&self, generation: u32) -> bool {
+        !self.replays.is_empty() && generation > 1 && self.submits.iter().all(|one| one.made() != Some(generation))
+    }
+
+    /// The most attempts that this generation may have.
+    pub(super) fn attempts_max(&self, generation: u32) -> Option<u32> {
+        let of = |submit: &Submit<'_>| submit.task.retry.as_ref().and_then(|policy| policy.max_attempts);
+        self.makers(generation).into_iter().map(|submit| of(submit).unwrap_or(ATTEMPTS_MAX)).max()
     }
 
     /// The first time that somebody was told that the broker has this id.
@@ -84,7 +108,7 @@ impl<'h> Reading<'h> {
         let reported = reported.map(|report| report.asked).min();
         let cancelled = task.cancels.iter().map(|cancel| cancel.asked).min();
         let queues: Vec<&str> = task.submits.iter().map(|submit| &*submit.task.queue).collect();
-        let purged = self.purges.iter().filter(|(_, queue)| queues.contains(queue)).map(|(mark, _)| *mark).min();
+        let purged = self.purges.iter().filter(|purge| queues.contains(&purge.queue)).map(|purge| purge.asked).min();
         let many = self.cancels_of_many.first().copied();
         let replaced = task.submits.iter().filter(|submit| submit.task.on_conflict() == OnConflict::Replace);
         // The one that made this generation does not replace it.
@@ -100,38 +124,67 @@ impl<'h> Reading<'h> {
     /// It expires, runs into its time limit, or is given up with its workers.
     fn may_end_by_itself(&self, task: &Task<'h>, submit: &Submit<'_>, by: Mark) -> bool {
         let clock = self.promises.clock_ms as i64;
-        let expires = self
-            .expires_at(submit, by)
-            .is_some_and(|(at, _)| self.walls.latest(submit.asked, by).saturating_add(clock) >= at);
+        let expires = self.expires_at(submit, by).is_some_and(|due| self.early_ms(&due, submit.asked, by) <= clock);
+        // With its last attempt it goes when its worker is lost.
+        let begun = task.leases.iter().filter_map(|lease| self.leases.get(lease)?.begun()).filter(|begun| *begun < by);
+        let attempts_max = submit.task.retry.as_ref().and_then(|policy| policy.max_attempts).unwrap_or(ATTEMPTS_MAX);
         let deliveries = task.leases.iter().filter_map(|lease| self.leases.get(lease));
         let deliveries = deliveries.map(|lease| lease.delivery.deliveries).max().unwrap_or(0);
         let limit = submit.task.max_deliveries.unwrap_or(DELIVERIES_MAX);
         expires
+            || begun.count() >= attempts_max as usize
             || submit.task.time_limit_ms.is_some()
             || submit.task.early_ack
             || limit < DELIVERIES_NEAR_THE_LIMIT
             || deliveries >= DELIVERIES_NEAR_THE_LIMIT
     }
 
-    /// When a task must have started: not before the first, and not after the second.
-    pub(super) fn expires_at(&self, submit: &Submit<'_>, by: Mark) -> Option<(i64, i64)> {
-        self.time(submit, submit.task.expires_at_ms, submit.task.expires_in_ms, by)
+    /// After this no attempt of the task begins.
+    pub(super) fn expires_at(&self, submit: &Submit<'_>, by: Mark) -> Option<Due> {
+        self.due(submit, submit.task.expires_at_ms, submit.task.expires_in_ms, by)
     }
 
-    /// When a task may start: not before the first, and not after the second.
-    pub(super) fn eta(&self, submit: &Submit<'_>, by: Mark) -> Option<(i64, i64)> {
-        self.time(submit, submit.task.eta_at_ms, submit.task.countdown_ms, by)
+    /// Before this the task does not start.
+    pub(super) fn eta(&self, submit: &Submit<'_>, by: Mark) -> Option<Due> {
+        self.due(submit, submit.task.eta_at_ms, submit.task.countdown_ms, by)
     }
 
     /// A span counts from when the broker takes the request in: between the question and its answer.
-    fn time(&self, submit: &Submit<'_>, at: Option<i64>, span: Option<u64>, by: Mark) -> Option<(i64, i64)> {
+    fn due(&self, submit: &Submit<'_>, at: Option<i64>, span: Option<u64>, by: Mark) -> Option<Due> {
         if let Some(at) = at {
-            return Some((at, at));
+            return Some(Due { wall: (at, at), mono: None });
         }
         let span = span?;
         let taken_in = submit.answered.map_or(by, |(mark, _)| mark).max(submit.asked);
-        let earliest = self.walls.earliest(submit.asked, taken_in).saturating_add_unsigned(span);
-        Some((earliest, self.walls.latest(submit.asked, taken_in).saturating_add_unsigned(span)))
+        Some(self.after(submit.asked, taken_in, span, span))
+    }
+
+    /// A span that begins between two entries, and is as long as the first or the second.
+    pub(super) fn after(&self, from: Mark, to: Mark, least: u64, most: u64) -> Due {
+        let earliest = self.walls.earliest(from, to).saturating_add_unsigned(least);
+        let latest = self.walls.latest(from, to).saturating_add_unsigned(most);
+        let mono = (self.walls.mono(from).saturating_add(least), self.walls.mono(to).saturating_add(most));
+        Due { wall: (earliest, latest), mono: Some(mono) }
+    }
+
+    /// How long before its time something surely was that happened between two entries.
+    pub(super) fn early_ms(&self, due: &Due, from: Mark, to: Mark) -> i64 {
+        let wall = due.wall.0.saturating_sub(self.walls.latest(from, to));
+        let mono = due.mono.map(|(earliest, _)| ms(earliest).saturating_sub(ms(self.walls.mono(to))));
+        mono.map_or(wall, |mono| mono.min(wall))
+    }
+
+    /// How long after its time something surely was that happened between two entries.
+    pub(super) fn late_ms(&self, due: &Due, from: Mark, to: Mark) -> i64 {
+        let wall = self.walls.earliest(from, to).saturating_sub(due.wall.1);
+        let mono = due.mono.map(|(_, latest)| ms(self.walls.mono(from)).saturating_sub(ms(latest)));
+        mono.map_or(wall, |mono| mono.min(wall))
+    }
+
+    /// Whether the broker must have noticed, before the first of two entries, that something is due: it had the time that
+    /// it may take, also after the clock was set.
+    pub(super) fn is_overdue(&self, due: &Due, from: Mark, to: Mark) -> bool {
+        self.late_ms(due, self.walls.since(from, self.promises.late_ms), to) > self.promises.clock_ms as i64
     }
 
     /// Whether a task could be gone by an entry: forgotten, or ended and its time over.
@@ -141,9 +194,26 @@ impl<'h> Reading<'h> {
         }
         let Some(ended) = self.may_have_ended(task, None, by) else { return false };
         let ttl_ms = task.submits.iter().map(|submit| submit.result_ttl_ms(self.promises.result_ttl_ms)).min();
-        let gone_at = self.walls.earliest(ended, by).saturating_add_unsigned(ttl_ms.unwrap_or(0));
-        let clock = self.promises.clock_ms as i64;
-        self.walls.latest(ended, by).saturating_add(clock) >= gone_at
+        let gone_at = self.after(ended, by, ttl_ms.unwrap_or(0), 0);
+        self.early_ms(&gone_at, ended, by) <= self.promises.clock_ms as i64
+    }
+
+    /// Whether the id may have been gone and submitted again between two moments, the first not before `from` and the
+    /// second not after `to`: what was shown at the second is then another task than what was shown at the first.
+    pub(super) fn may_have_another_life(&self, task: &Task<'h>, from: Mark, to: Mark) -> bool {
+        let makers: Vec<(Mark, Mark)> = task
+            .submits
+            .iter()
+            .filter(|submit| submit.outcome().is_none_or(|(kind, _)| kind == Kind::Created))
+            .map(|submit| (submit.asked, submit.answered.map_or(Mark::MAX, |(told, _)| told)))
+            .collect();
+        let last = self.walls.len().saturating_sub(1);
+        let begins = |(asked, told): &(Mark, Mark)| {
+            let others = makers.iter().filter(|(other, _)| other != asked);
+            let is_between = *asked < to && *told > from;
+            is_between && others.into_iter().any(|(other, _)| other < told) && self.may_be_gone(task, (*told).min(last))
+        };
+        makers.iter().any(begins)
     }
 
     /// Whether the id may have been gone and submitted again, and so have two tasks of the same generation.
@@ -164,12 +234,17 @@ impl<'h> Reading<'h> {
             });
             let before = task.submits.iter().filter(|submit| submit.asked < cancel.asked);
             let generation = before.filter_map(|submit| submit.confirmed()).map(|(_, generation)| generation).max();
-            if let Some(generation) = generation.filter(|_| is_clear) {
+            let is_replayed = task.replays.iter().any(|asked| *asked < told);
+            if let Some(generation) = generation.filter(|_| is_clear && !is_replayed) {
                 revoked.push(Revoked { asked: cancel.asked, told, generation });
             }
         }
         revoked
     }
+}
+
+fn ms(moment: u64) -> i64 {
+    i64::try_from(moment).unwrap_or(i64::MAX)
 }
 
 /// Whether a report may end its task.

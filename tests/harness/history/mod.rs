@@ -48,7 +48,7 @@ impl Default for Promises {
 /// A promise that a history shows broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Its number, 1 to 10.
+    /// Its number, 1 to 13.
     pub promise: u8,
     /// Which task, and how.
     pub line: String,

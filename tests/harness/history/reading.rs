@@ -17,9 +17,18 @@ pub(super) struct Reading<'h> {
     pub(super) leases: BTreeMap<u64, Lease<'h>>,
     pub(super) connections: BTreeMap<ConnectionId, Connection<'h>>,
     pub(super) sessions: BTreeMap<&'h str, Session>,
-    /// Each queue that was to be purged, and each cancel of many tasks: from when on it may have happened.
-    pub(super) purges: Vec<(Mark, &'h str)>,
+    /// Each queue that was to be purged or deleted.
+    pub(super) purges: Vec<Swept<'h>>,
+    /// Each queue that was to be paused, or was shown as paused.
+    pub(super) pauses: Vec<Swept<'h>>,
+    /// Each queue that was to go on.
+    pub(super) resumes: Vec<Swept<'h>>,
+    /// Each cancel of many tasks: from when on it may have happened.
     pub(super) cancels_of_many: Vec<Mark>,
+    /// Each time that dead tasks were to run again, or to be dropped, by a filter.
+    dead_of_many: Vec<(Mark, bool)>,
+    /// Each time that the broker was gone, and with it whatever was on its way.
+    pub(super) downs: Vec<Mark>,
     pub(super) in_order: Vec<&'h str>,
     pub(super) settled: Option<Mark>,
 }
@@ -30,6 +39,8 @@ pub(super) struct Task<'h> {
     pub(super) submits: Vec<Submit<'h>>,
     pub(super) cancels: Vec<Told<cancel_outcome::Kind>>,
     pub(super) forgets: Vec<Told<ErrorCode>>,
+    /// Each time that it was to run again as a dead task: from when on it may have happened.
+    pub(super) replays: Vec<Mark>,
     pub(super) reports: Vec<Reported<'h>>,
     /// In the order in which they were given.
     pub(super) leases: Vec<u64>,
@@ -50,6 +61,14 @@ pub(super) struct Told<Outcome> {
     pub(super) answered: Option<(Mark, Outcome)>,
 }
 
+/// Something was done to a whole queue, or seen to have been done.
+#[derive(Clone, Copy)]
+pub(super) struct Swept<'h> {
+    pub(super) asked: Mark,
+    pub(super) told: Option<Mark>,
+    pub(super) queue: &'h str,
+}
+
 /// One report, each time it was sent.
 #[derive(Clone, Copy)]
 pub(super) struct Reported<'h> {
@@ -64,6 +83,9 @@ pub(super) struct Seen<'h> {
     /// Not before this. Unknown when it was pushed.
     pub(super) asked: Option<Mark>,
     pub(super) told: Mark,
+    pub(super) connection: ConnectionId,
+    /// Told by a watch: its first answer, or what it pushed.
+    pub(super) is_watched: bool,
     pub(super) with_result: bool,
     pub(super) info: &'h wire::TaskInfo,
 }
@@ -119,7 +141,22 @@ impl Reported<'_> {
     }
 }
 
+impl Task<'_> {
+    fn note_dead(&mut self, asked: Mark, again: bool) {
+        if again {
+            self.replays.push(asked);
+        } else {
+            self.forgets.push(Told { asked, answered: None });
+        }
+    }
+}
+
 impl Lease<'_> {
+    /// When its worker first said something from which a start follows, if ever.
+    pub(super) fn begun(&self) -> Option<Mark> {
+        self.reports.iter().filter(|report| !report.is_release()).map(|report| report.asked).min()
+    }
+
     pub(super) fn first_seen(&self) -> Mark {
         self.sights.first().map_or(0, |(mark, _)| *mark)
     }
@@ -136,7 +173,11 @@ impl<'h> Reading<'h> {
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
             purges: Vec::new(),
+            pauses: Vec::new(),
+            resumes: Vec::new(),
             cancels_of_many: Vec::new(),
+            dead_of_many: Vec::new(),
+            downs: Vec::new(),
             in_order: Vec::new(),
             settled: None,
         };
@@ -153,6 +194,7 @@ impl<'h> Reading<'h> {
                 event => reading.read_event(mark, entry.connection, event),
             }
         }
+        reading.sort_what_was_asked_of_many();
         reading.sort_reports_to_leases();
         reading.find_when_leases_were_given();
         reading
@@ -204,13 +246,15 @@ impl<'h> Reading<'h> {
                 }
             }
             Event::Pushed(info) => {
-                self.task(&info.id).seen.push(Seen { asked: None, told: mark, with_result: false, info });
+                let seen = Seen { asked: None, told: mark, connection, is_watched: true, with_result: false, info };
+                self.task(&info.id).seen.push(seen);
             }
             Event::Began { lease, .. } => {
                 if let Some(lease) = self.leases.get_mut(lease) {
                     lease.began.push(mark);
                 }
             }
+            Event::BrokerDown => self.downs.push(mark),
             Event::InOrder { queue } => self.in_order.push(queue),
             Event::Settled => self.settled = Some(mark),
             _ => {}
@@ -221,6 +265,7 @@ impl<'h> Reading<'h> {
         if answer.is_some() {
             self.note_sign(mark, connection);
         }
+        let swept = |queue: &'h str| Swept { asked: mark, told: answer.map(|(at, _)| at), queue };
         match ask {
             Ask::Submit(task) => {
                 let answered = answer.and_then(|(at, answer)| match answer {
@@ -236,8 +281,31 @@ impl<'h> Reading<'h> {
                 });
                 self.task(id).cancels.push(Told { asked: mark, answered });
             }
-            Ask::CancelMany { .. } => self.cancels_of_many.push(mark),
-            Ask::Purge { queue } => self.purges.push((mark, queue)),
+            Ask::CancelMany { .. } => {
+                self.cancels_of_many.push(mark);
+                if let Some((at, Answer::CancelMany(outcomes))) = answer {
+                    for outcome in outcomes {
+                        let answered = Some((at, outcome.kind()));
+                        self.task(&outcome.id).cancels.push(Told { asked: mark, answered });
+                    }
+                }
+            }
+            Ask::Purge { queue } => self.purges.push(swept(queue)),
+            Ask::Delete { queue } => {
+                self.purges.push(swept(queue));
+                // When it comes again it is not paused.
+                self.resumes.push(swept(queue));
+            }
+            Ask::Pause { queue, paused: true } => self.pauses.push(swept(queue)),
+            Ask::Pause { queue, paused: false } => self.resumes.push(swept(queue)),
+            Ask::Queues => {
+                if let Some((at, Answer::Queues(queues))) = answer {
+                    let paused = queues.iter().filter(|queue| queue.paused);
+                    self.pauses.extend(paused.map(|queue| Swept { asked: mark, told: Some(at), queue: &queue.name }));
+                }
+            }
+            Ask::Dead { ids, again } if ids.is_empty() => self.dead_of_many.push((mark, *again)),
+            Ask::Dead { ids, again } => ids.iter().for_each(|id| self.task(id).note_dead(mark, *again)),
             Ask::Forget { id } => {
                 let answered = answer.and_then(|(at, answer)| match answer {
                     Answer::Forget(code) => Some((at, *code)),
@@ -245,19 +313,7 @@ impl<'h> Reading<'h> {
                 });
                 self.task(id).forgets.push(Told { asked: mark, answered });
             }
-            Ask::Read { id, with_result } => {
-                if let Some((told, Answer::Read(info))) = answer {
-                    let with_result = *with_result;
-                    self.task(id).seen.push(Seen { asked: Some(mark), told, with_result, info });
-                }
-            }
-            Ask::List => {
-                if let Some((told, Answer::List(infos))) = answer {
-                    for info in infos {
-                        self.task(&info.id).seen.push(Seen { asked: Some(mark), told, with_result: false, info });
-                    }
-                }
-            }
+            Ask::Read { .. } | Ask::Watch { .. } | Ask::List => self.read_sight(mark, connection, ask, answer),
             Ask::Report(report) => self.read_report(mark, report, answer),
             Ask::Credit(credit) if *credit > 0 => {
                 self.connection(connection).credit.get_or_insert(mark);
@@ -269,6 +325,23 @@ impl<'h> Reading<'h> {
                 }
             }
             Ask::Credit(_) | Ask::Other => {}
+        }
+    }
+
+    fn read_sight(&mut self, asked: Mark, connection: ConnectionId, ask: &Ask, answer: Option<(Mark, &'h Answer)>) {
+        let (is_watched, with_result) = match ask {
+            Ask::Read { with_result, .. } => (false, *with_result),
+            Ask::Watch { with_result, .. } => (true, *with_result),
+            _ => (false, false),
+        };
+        let (told, infos) = match answer {
+            Some((told, Answer::Read(info))) => (told, std::slice::from_ref(&**info)),
+            Some((told, Answer::List(infos))) => (told, &infos[..]),
+            _ => return,
+        };
+        for info in infos {
+            let seen = Seen { asked: Some(asked), told, connection, is_watched, with_result, info };
+            self.task(&info.id).seen.push(seen);
         }
     }
 
@@ -288,6 +361,17 @@ impl<'h> Reading<'h> {
         let session = connection.welcome.map(|(_, welcome)| &*welcome.session_id);
         if let Some(session) = session.and_then(|id| self.sessions.get_mut(id)) {
             session.signs.push(mark);
+        }
+    }
+
+    /// What was asked by a filter was perhaps asked of any id.
+    fn sort_what_was_asked_of_many(&mut self) {
+        for (mark, again) in std::mem::take(&mut self.dead_of_many) {
+            self.tasks.values_mut().for_each(|task| task.note_dead(mark, again));
+        }
+        // Requests stand in the order in which they were asked, and what was shown in that in which it was told.
+        for task in self.tasks.values_mut() {
+            task.seen.sort_by_key(|seen| seen.told);
         }
     }
 
@@ -339,11 +423,12 @@ impl<'h> Reading<'h> {
     }
 }
 
-/// The answer to each item; none when the whole request was refused.
+/// The answer to each item; none when the whole request was refused. One that was refused because tasks run may have ended
+/// others before it came to them: it counts as one without an answer.
 fn answers(entries: &[Entry]) -> HashMap<Mark, (Mark, Option<&Answer>)> {
     let answered = entries.iter().enumerate().filter_map(|(at, entry)| match &entry.event {
         Event::Answered { ask, answer } => Some((*ask, (at, Some(answer)))),
-        Event::Refused { ask, .. } => Some((*ask, (at, None))),
+        Event::Refused { ask, code } if *code != ErrorCode::NotFinished => Some((*ask, (at, None))),
         _ => None,
     });
     answered.collect()

@@ -67,6 +67,8 @@ impl Tap {
         }
         let answers = match body {
             Told::CancelReply(reply) if is_cancel_of_many => vec![Answer::CancelMany(reply.outcomes)],
+            // It is one answer, and all that was asked for was done.
+            Told::Done(_) => vec![Answer::Done; marks.len()],
             body => answers(body),
         };
         for (ask, answer) in marks.into_iter().zip(answers) {
@@ -106,6 +108,9 @@ fn asks(body: &Request) -> Vec<Ask> {
     let reads = |ids: &[String], with_result: bool| {
         ids.iter().map(|id| Ask::Read { id: id.clone(), with_result }).collect::<Vec<_>>()
     };
+    let watches = |ids: &[String], with_result: bool| {
+        ids.iter().map(|id| Ask::Watch { id: id.clone(), with_result }).collect::<Vec<_>>()
+    };
     match body {
         Request::Submit(submit) => submit.tasks.iter().map(|task| Ask::Submit(Box::new(task.clone()))).collect(),
         Request::Cancel(cancel) if cancel.ids.is_empty() => {
@@ -118,11 +123,18 @@ fn asks(body: &Request) -> Vec<Ask> {
         Request::Forget(forget) => forget.ids.iter().map(|id| Ask::Forget { id: id.clone() }).collect(),
         Request::Get(get) => reads(&get.ids, get.with_results),
         Request::Wait(wait) => reads(&wait.ids, wait.with_results),
-        Request::Watch(watch) => reads(&watch.ids, watch.with_results),
+        Request::Watch(watch) => watches(&watch.ids, watch.with_results),
         Request::Report(report) => report.reports.iter().map(|report| Ask::Report(Box::new(report.clone()))).collect(),
         Request::PurgeQueue(purge) => vec![Ask::Purge { queue: purge.queue.clone() }],
-        Request::DeleteQueue(delete) => vec![Ask::Purge { queue: delete.queue.clone() }],
-        Request::ListTasks(_) => vec![Ask::List],
+        Request::DeleteQueue(delete) => vec![Ask::Delete { queue: delete.queue.clone() }],
+        Request::PauseQueues(pause) => {
+            let paused = pause.paused;
+            pause.queues.iter().map(|queue| Ask::Pause { queue: queue.clone(), paused }).collect()
+        }
+        Request::ReplayDead(replay) => vec![Ask::Dead { ids: replay.ids.clone(), again: true }],
+        Request::DiscardDead(discard) => vec![Ask::Dead { ids: discard.ids.clone(), again: false }],
+        Request::ListTasks(_) | Request::ListWorkers(_) => vec![Ask::List],
+        Request::ListQueues(_) => vec![Ask::Queues],
         Request::Credit(credit) => vec![Ask::Credit(credit.credit)],
         Request::Goodbye(_) => vec![Ask::Goodbye],
         _ => vec![Ask::Other],
@@ -141,6 +153,8 @@ fn answers(body: Told) -> Vec<Answer> {
         Told::ReportReply(reply) => reply.outcomes.into_iter().map(Answer::Report).collect(),
         Told::CancelReply(reply) => reply.outcomes.iter().map(|outcome| Answer::Cancel(outcome.kind())).collect(),
         Told::TaskPage(page) => vec![Answer::List(page.tasks)],
+        Told::WorkerList(list) => vec![Answer::List(list.workers.into_iter().flat_map(|one| one.running).collect())],
+        Told::QueueList(list) => vec![Answer::Queues(list.queues)],
         _ => vec![Answer::Done],
     }
 }

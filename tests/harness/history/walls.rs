@@ -33,10 +33,15 @@ impl Walls {
         self.moments[mark].mono_ms
     }
 
-    /// The first entry that is no more than so much older than this one, by the clock that only goes forward.
+    /// The first entry that is no more than so much older than this one, by the clock that only goes forward; where the wall
+    /// clock was set just before it, the one before that.
     pub(super) fn since(&self, mark: Mark, ms: u64) -> Mark {
         let from = self.mono(mark).saturating_sub(ms);
-        self.moments[..mark].partition_point(|moment| moment.mono_ms < from)
+        let first = self.moments[..mark].partition_point(|moment| moment.mono_ms < from);
+        match self.stretches.binary_search_by_key(&first, |(begin, _)| *begin) {
+            Ok(_) => first.saturating_sub(1),
+            Err(_) => first,
+        }
     }
 
     /// The latest that the wall clock may have shown from one entry to another.

@@ -1,4 +1,5 @@
-//! Producers: batch after batch, and between them second thoughts: cancels, forgets, ids that are used again, reads.
+//! Producers: batch after batch, and between them second thoughts: cancels, forgets, ids that are used again, reads, a
+//! queue that is purged or stands still for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,8 @@ use crate::Luck;
 use crate::raw::{self, Lost, RawConnection, Request};
 
 const BATCH: usize = 20;
+/// One in so many requests is a pause.
+const RARELY: u64 = 60;
 /// Ids that a producer still remembers.
 const REMEMBERED: usize = 400;
 
@@ -23,6 +26,8 @@ struct Producer {
     luck: Luck,
     batches: u64,
     ids: Vec<String>,
+    /// The queue is paused, or may be, and this producer is to see that it goes on.
+    has_paused: bool,
 }
 
 impl Traffic {
@@ -38,7 +43,8 @@ impl Traffic {
 
     async fn produce_for(&self, number: usize, queue: &'static str) {
         let luck = self.luck(1, number);
-        let mut producer = Producer { number, queue, connection: None, luck, batches: 0, ids: Vec::new() };
+        let (batches, ids, has_paused) = (0, Vec::new(), false);
+        let mut producer = Producer { number, queue, connection: None, luck, batches, ids, has_paused };
         while self.producing.load(Ordering::SeqCst) {
             let request = producer.next_request(self.is_wild);
             while let Err(Lost(_)) = producer.send(self, &request).await {
@@ -48,6 +54,15 @@ impl Traffic {
                 if self.is_wild && producer.luck.below(2) == 0 {
                     break;
                 }
+            }
+        }
+        while producer.has_paused {
+            if producer.send(self, &pause(queue, false)).await.is_ok() {
+                producer.has_paused = false;
+            } else {
+                producer.connection = None;
+                // Until the broker is back.
+                sleep(KNOCK).await;
             }
         }
     }
@@ -65,6 +80,17 @@ impl Producer {
 
     fn next_request(&mut self, is_wild: bool) -> Request {
         let is_ordered = self.queue == ORDERED;
+        if is_wild && !is_ordered && self.luck.below(RARELY) == 0 {
+            self.has_paused = true;
+            return pause(self.queue, true);
+        }
+        if is_wild && !is_ordered && self.luck.below(10 * RARELY) == 0 {
+            return Request::PurgeQueue(wire::PurgeQueue { queue: self.queue.into() });
+        }
+        if self.has_paused && self.luck.below(3) == 0 {
+            // Whether the answer comes or not: it is asked again in the end, and that the queue goes on is no promise.
+            return pause(self.queue, false);
+        }
         match self.luck.below(10) {
             0 if is_wild && !is_ordered => self.again(),
             1 if is_wild && !is_ordered => Request::Cancel(self.cancel()),
@@ -129,6 +155,10 @@ impl Producer {
     }
 }
 
+fn pause(queue: &str, paused: bool) -> Request {
+    Request::PauseQueues(wire::PauseQueues { queues: vec![queue.into()], paused })
+}
+
 fn tame(id: &str, queue: &str) -> wire::Task {
     let retry = wire::RetryPolicy { delay_ms: Some(5), backoff: wire::Backoff::Fixed.into(), ..Default::default() };
     wire::Task {
@@ -158,6 +188,12 @@ fn wild(mut task: wire::Task, luck: &mut Luck, is_ordered: bool) -> wire::Task {
             task.expires_in_ms = Some(luck.between(20, 100));
         }
         5 => task.result_ttl_ms = Some(luck.between(0, 2_000)),
+        // Whose first attempts fail may expire between two of them.
+        10 | 11 => {
+            task.expires_in_ms = Some(luck.between(1, 400));
+            let (delay_ms, backoff) = (Some(luck.between(1, 400)), wire::Backoff::Fixed.into());
+            task.retry = Some(wire::RetryPolicy { delay_ms, backoff, ..Default::default() });
+        }
         6 => task.retry = Some(wire::RetryPolicy { max_attempts: Some(1), ..Default::default() }),
         7 => task.early_ack = true,
         8 => task.max_deliveries = Some(luck.between(1, 3) as u32),

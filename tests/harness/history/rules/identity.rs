@@ -140,7 +140,8 @@ pub(super) fn an_unknown_request_happened_once_or_not_at_all(reading: &Reading<'
                 // Whoever was told later than this mark is counted too.
                 Some(_) => submit.made().is_some_and(|made| made <= generation),
             });
-            let makers = makers.count();
+            let replays = task.replays.iter().filter(|asked| **asked < mark);
+            let makers = makers.count() + replays.count();
             if (makers as u64) < u64::from(generation) {
                 broken.add(9, format!("{id}: has generation {generation}, and {makers} requests could have made one"));
                 break;

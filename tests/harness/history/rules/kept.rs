@@ -4,7 +4,7 @@ use celeriac_proto::wire::{ErrorCode, TaskState, cancel_outcome};
 
 use super::Findings;
 use crate::history::event::Mark;
-use crate::history::life::is_ended;
+use crate::history::life::{Due, is_ended};
 use crate::history::reading::{Reading, Task};
 
 pub(super) fn nothing_confirmed_is_lost(reading: &Reading<'_>, broken: &mut Findings) {
@@ -49,9 +49,11 @@ fn has_ended_in_the_end(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken
         return;
     };
     let state = seen.info.state();
-    let wall = reading.walls.earliest(seen.told, seen.told) - reading.promises.late_ms as i64;
+    let late = reading.promises.late_ms as i64;
+    let wall = reading.walls.earliest(seen.told, seen.told) - late;
+    let may_wait = |due: &Due| reading.late_ms(due, seen.told, seen.told) <= late;
     let is_for_later = seen.info.eta_at_ms.is_some_and(|eta| eta > wall)
-        && task.submits.iter().any(|submit| reading.eta(submit, seen.told).is_some_and(|(_, eta)| eta > wall));
+        && task.submits.iter().any(|submit| reading.eta(submit, seen.told).is_some_and(|due| may_wait(&due)));
     if !is_ended(state) && state != TaskState::Unknown && !is_for_later {
         broken.add(1, format!("{id}: confirmed, and in the end {state:?}"));
     }

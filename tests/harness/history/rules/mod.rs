@@ -1,6 +1,7 @@
-//! The ten promises, a group of them to a file. Each rule reports only what the history proves: a request without an
+//! The thirteen promises, a group of them to a file. Each rule reports only what the history proves: a request without an
 //! answer happened once or not at all, and the broker gets the benefit of every doubt.
 
+mod charges;
 mod content;
 mod identity;
 mod kept;
@@ -8,6 +9,8 @@ mod leases;
 mod order;
 mod redelivery;
 mod time;
+mod unbegun;
+mod versions;
 
 use super::Broken;
 use super::reading::Reading;
@@ -25,6 +28,9 @@ pub(super) fn judge(reading: &Reading<'_>) -> Vec<Broken> {
     identity::an_unknown_request_happened_once_or_not_at_all(reading, &mut broken);
     time::a_confirmed_end_is_readable_until_its_time(reading, &mut broken);
     time::nothing_starts_outside_its_time(reading, &mut broken);
+    versions::a_version_names_one_state(reading, &mut broken);
+    unbegun::what_is_held_back_does_not_begin(reading, &mut broken);
+    charges::only_what_began_is_charged(reading, &mut broken);
     broken.0
 }
 

@@ -1,12 +1,12 @@
 //! Promise 8: a confirmed result is readable until its time to live is over, and not after. Promise 10: nothing starts
-//! before its eta or after its expiry; what was revoked never runs.
+//! before its eta, no attempt begins after the expiry of its task, and what was revoked never runs.
 
 use celeriac_proto::wire::submit_outcome::Kind;
 use celeriac_proto::wire::{TaskState, task_report};
 
 use super::Findings;
 use crate::history::event::Mark;
-use crate::history::life::is_ended;
+use crate::history::life::{Due, is_ended};
 use crate::history::reading::{Lease, Reading, Submit, Task};
 
 /// An end that a client was told of.
@@ -53,9 +53,7 @@ fn is_readable(reading: &Reading<'_>, id: &str, task: &Task<'_>, end: &End, brok
     let makers = task.makers(end.generation);
     let ttls = || makers.iter().map(|submit| submit.result_ttl_ms(reading.promises.result_ttl_ms));
     let (Some(least), Some(most)) = (ttls().min(), ttls().max()) else { return };
-    let walls = &reading.walls;
-    let kept_until = walls.earliest(end.asked, end.told).saturating_add_unsigned(least);
-    let gone_from = walls.latest(end.asked, end.told).saturating_add_unsigned(most);
+    let over = reading.after(end.asked, end.told, least, most);
     let clock = reading.promises.clock_ms as i64;
     let forgotten = task.forgets.iter().map(|forget| forget.asked).min().unwrap_or(Mark::MAX);
     let replaced = task.submits.iter().filter(|submit| may_make_a_later(submit, end.generation));
@@ -64,16 +62,13 @@ fn is_readable(reading: &Reading<'_>, id: &str, task: &Task<'_>, end: &End, brok
         let Some(asked) = seen.asked.filter(|asked| *asked > end.told) else { continue };
         let (state, generation) = (seen.info.state(), seen.info.generation);
         let is_it = state == end.state && generation == end.generation;
-        let in_time = walls.latest(end.asked, seen.told) + clock < kept_until;
+        let in_time = reading.early_ms(&over, end.asked, seen.told) > clock;
         if in_time && seen.told < forgotten && seen.told < replaced && !is_it {
             let wanted = end.state;
             broken.add(8, format!("{id}: ended as {wanted:?}, and was shown as {state:?} before its time was over"));
             return;
         }
-        // As late as it may be, also after the clock was set.
-        let late = reading.promises.late_ms;
-        let was_over = walls.earliest(walls.since(asked, late), seen.told) > gone_from;
-        if is_it && was_over && walls.earliest(asked, seen.told) > gone_from + late as i64 {
+        if is_it && reading.is_overdue(&over, asked, seen.told) {
             broken.add(8, format!("{id}: was shown as {state:?} after its time was over"));
             return;
         }
@@ -122,27 +117,31 @@ pub(super) fn nothing_starts_outside_its_time(reading: &Reading<'_>, broken: &mu
 }
 
 fn starts_in_time(reading: &Reading<'_>, id: &str, task: &Task<'_>, lease: &Lease<'_>, broken: &mut Findings) {
-    let makers = task.makers(lease.delivery.generation);
+    let generation = lease.delivery.generation;
+    // Whoever runs a dead task again wants it now.
+    if task.may_be_replayed(generation) {
+        return;
+    }
+    let makers = task.makers(generation);
     let (seen, number) = (lease.first_seen(), lease.delivery.lease);
-    let (clock, late) = (reading.promises.clock_ms as i64, reading.promises.late_ms as i64);
-    let asked = makers.iter().map(|submit| submit.asked).min().unwrap_or(0);
-    let etas: Option<Vec<(i64, i64)>> = makers.iter().map(|submit| reading.eta(submit, seen)).collect();
-    let eta = etas.into_iter().flatten().map(|(earliest, _)| earliest).min();
-    if let Some(early_ms) = eta.map(|eta| eta - reading.walls.latest(asked.min(seen), seen)).filter(|ms| *ms > clock) {
+    let asked = makers.iter().map(|submit| submit.asked).min().unwrap_or(0).min(seen);
+    let etas: Option<Vec<Due>> = makers.iter().map(|submit| reading.eta(submit, seen)).collect();
+    let early = etas.into_iter().flatten().map(|eta| reading.early_ms(&eta, asked, seen)).min();
+    if let Some(early_ms) = early.filter(|ms| *ms > reading.promises.clock_ms as i64) {
         broken.add(10, format!("{id}: delivered under lease {number} {early_ms} ms before its eta"));
     }
-    let expiries: Option<Vec<(i64, i64)>> = makers.iter().map(|submit| reading.expires_at(submit, seen)).collect();
-    let expiry = expiries.into_iter().flatten().map(|(_, latest)| latest).max();
-    // What has begun once no longer expires.
-    let Some(expiry) = expiry.filter(|_| lease.delivery.attempt == 1) else { return };
-    if reading.walls.earliest(lease.given_after.min(seen), seen) > expiry + late {
+    let expiries: Option<Vec<Due>> = makers.iter().map(|submit| reading.expires_at(submit, seen)).collect();
+    let expiries = expiries.unwrap_or_default();
+    let is_expired = |from: Mark, to: Mark| {
+        !expiries.is_empty() && expiries.iter().all(|expiry| reading.is_overdue(expiry, from.min(to), to))
+    };
+    if is_expired(lease.given_after, seen) {
         broken.add(10, format!("{id}: delivered under lease {number} after its expiry"));
     }
     let begun = lease.reports.iter().filter(|report| !report.is_release());
-    let began = begun.clone().map(|report| report.asked).min();
     let counted = begun.filter_map(|report| report.accepted()).min();
-    if let (Some(began), Some(counted)) = (began, counted)
-        && reading.walls.earliest(began, counted) > expiry + late
+    if let (Some(began), Some(counted)) = (lease.begun(), counted)
+        && is_expired(began, counted)
     {
         broken.add(10, format!("{id}: begun under lease {number} after its expiry"));
     }

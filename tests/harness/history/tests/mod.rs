@@ -1,6 +1,7 @@
 //! Histories made by hand: good ones must be accepted, each violation must be found under its number, and what is merely
 //! unknown must not be reported.
 
+mod charges;
 mod content;
 mod identity;
 mod kept;
@@ -9,6 +10,8 @@ mod order;
 mod redelivery;
 mod taps;
 mod time;
+mod unbegun;
+mod versions;
 
 use celeriac_proto::wire::submit_outcome::Kind;
 use celeriac_proto::wire::task_report::Report;
@@ -143,6 +146,31 @@ impl Script {
         self
     }
 
+    /// A watch on an id begins, or goes on.
+    fn watch(&mut self, connection: ConnectionId, info: wire::TaskInfo) -> &mut Self {
+        let asked = self.ask(connection, Ask::Watch { id: info.id.clone(), with_result: false });
+        self.answer(asked, Answer::Read(Box::new(info)));
+        self
+    }
+
+    fn pushed(&mut self, connection: ConnectionId, info: wire::TaskInfo) -> &mut Self {
+        self.push(connection, Event::Pushed(Box::new(info)));
+        self
+    }
+
+    /// Asked by the producer, and answered.
+    fn done(&mut self, ask: Ask) -> &mut Self {
+        let asked = self.ask(PRODUCER, ask);
+        self.answer(asked, Answer::Done);
+        self
+    }
+
+    fn restart(&mut self) -> &mut Self {
+        self.push(0, Event::BrokerDown);
+        self.push(0, Event::BrokerUp);
+        self
+    }
+
     /// A worker is heard of.
     fn alive(&mut self, worker: ConnectionId) -> &mut Self {
         let asked = self.ask(worker, Ask::Other);
@@ -194,6 +222,11 @@ fn delivery(id: &str, lease: u64) -> wire::Delivery {
 
 fn info(id: &str) -> wire::TaskInfo {
     wire::TaskInfo { id: id.into(), generation: 1, ..Default::default() }
+}
+
+/// A state under its version.
+fn at(id: &str, version: u32, state: TaskState) -> wire::TaskInfo {
+    wire::TaskInfo { version, state: state.into(), ..info(id) }
 }
 
 fn success(id: &str, result: &'static str) -> wire::TaskInfo {

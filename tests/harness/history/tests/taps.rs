@@ -99,3 +99,29 @@ fn a_cancel_says_of_each_id_what_it_did_and_of_a_tree_which_ids_it_meant() {
     assert!(matches!(entries[2].event, Event::Answered { ask: 1, answer: Answer::Cancel(_) }));
     assert!(matches!(entries[4].event, Event::Answered { ask: 3, answer: Answer::CancelMany(_) }));
 }
+
+#[test]
+fn a_pause_of_many_queues_is_answered_once_for_all() {
+    let history = History::new();
+    let mut tap = history.connecting("operator");
+    let queues = vec!["one".into(), "two".into()];
+    tap.sent(&asks(1, Request::PauseQueues(wire::PauseQueues { queues, paused: true })));
+    tap.received(ServerFrame { request_id: 1, body: Some(Told::Done(wire::Done {})) });
+    let entries = history.entries();
+    assert!(matches!(&entries[2].event, Event::Asked(Ask::Pause { queue, paused: true }) if queue == "two"));
+    assert!(matches!(entries[3].event, Event::Answered { ask: 1, answer: Answer::Done }));
+    assert!(matches!(entries[4].event, Event::Answered { ask: 2, answer: Answer::Done }));
+}
+
+#[test]
+fn a_list_of_workers_shows_the_tasks_that_they_hold() {
+    let history = History::new();
+    let mut tap = history.connecting("operator");
+    tap.sent(&asks(1, Request::ListWorkers(wire::ListWorkers {})));
+    let worker = wire::WorkerStatus { running: vec![at("a", 2, TaskState::Leased)], ..Default::default() };
+    let body = Some(Told::WorkerList(wire::WorkerList { workers: vec![worker.clone(), worker] }));
+    tap.received(ServerFrame { request_id: 1, body });
+    assert!(
+        matches!(&history.entries()[2].event, Event::Answered { answer: Answer::List(tasks), .. } if tasks.len() == 2)
+    );
+}

@@ -152,6 +152,52 @@ fn a_start_after_the_expiry_is_found() {
 }
 
 #[test]
+fn a_retry_after_the_expiry_is_found() {
+    let expiring = || wire::Task { expires_in_ms: Some(100), ..task("a") };
+    let second = || wire::Delivery { attempt: 2, ..delivery("a", 2) };
+    let mut script = Script::new();
+    script
+        .created(expiring())
+        .deliver(WORKER, "a", 1)
+        .accepted(WORKER, "a", 1, fail(false))
+        .deliver_as(WORKER, second());
+    let mut late = script.clone();
+    late.pass(101).accepted(WORKER, "a", 2, started());
+    late.breaks(10, "begun under lease 2 after its expiry");
+    script.accepted(WORKER, "a", 2, started()).pass(101).accepted(WORKER, "a", 2, complete("result"));
+    script.is_good();
+}
+
+#[test]
+fn a_dead_task_that_is_run_again_has_no_expiry() {
+    let mut script = Script::new();
+    script.created(wire::Task { expires_in_ms: Some(100), ..task("a") }).deliver(WORKER, "a", 1);
+    script.accepted(WORKER, "a", 1, fail(true)).pass(101);
+    script.done(Ask::Dead { ids: Vec::new(), again: true });
+    script.deliver_as(WORKER, wire::Delivery { generation: 2, ..delivery("a", 2) }).accepted(WORKER, "a", 2, started());
+    script.is_good();
+}
+
+#[test]
+fn a_span_may_be_measured_by_either_clock() {
+    for jump_ms in [-3_600_000, 3_600_000] {
+        let mut script = Script::new();
+        script.created(wire::Task { countdown_ms: Some(100), expires_in_ms: Some(200), ..task("a") });
+        script.now.wall_ms += jump_ms;
+        script.push(0, Event::ClockSet);
+        script.pass(150).deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, started());
+        script.is_good();
+    }
+    // But nothing is early or late by both.
+    let mut script = Script::new();
+    script.created(wire::Task { countdown_ms: Some(100), ..task("a") });
+    script.now.wall_ms -= 3_600_000;
+    script.push(0, Event::ClockSet);
+    script.pass(99).deliver(WORKER, "a", 1);
+    script.breaks(10, "1 ms before its eta");
+}
+
+#[test]
 fn a_revoked_task_that_is_delivered_is_found() {
     let mut script = revoked();
     script.connect(9, "third", &[]);
