@@ -55,6 +55,8 @@ pub enum Record {
 pub struct Submitted {
     pub key: TaskKey,
     pub generation: u32,
+    /// It runs once this task of its id has ended.
+    pub after: Option<TaskKey>,
     pub id: TaskId,
     pub name: TaskName,
     pub queue: QueueName,
@@ -84,7 +86,7 @@ pub struct Submitted {
 impl Submitted {
     /// The same task as submitted anew: due at once, and it no longer expires.
     pub fn again(self, key: TaskKey, generation: u32, at: Timestamp) -> Self {
-        Self { key, generation, submitted_at: at, eta: None, expires: None, ..self }
+        Self { key, generation, after: None, submitted_at: at, eta: None, expires: None, ..self }
     }
 }
 

@@ -92,6 +92,8 @@ enum Conflict {
     Reject,
     /// Cancel the present run, then start a new one
     Replace,
+    /// An ended task runs again, an unfinished one once more after its end
+    RunAgainAfter,
 }
 
 impl From<Conflict> for OnConflict {
@@ -100,6 +102,7 @@ impl From<Conflict> for OnConflict {
             Conflict::RunAgainIfFinished => Self::RunAgainIfFinished,
             Conflict::Reject => Self::Reject,
             Conflict::Replace => Self::Replace,
+            Conflict::RunAgainAfter => Self::RunAgainAfter,
         }
     }
 }

@@ -55,6 +55,9 @@ pub enum OnConflict {
     Reject,
     /// The present generation is cancelled and a new one begun.
     Replace,
+    /// An ended task gets a new generation; an unfinished one runs once more after its end, with what this submit says. At
+    /// most one run waits: another submit joins it.
+    RunAgainAfter,
 }
 
 /// Who submits: set on tasks that a handler submits.
@@ -214,6 +217,7 @@ impl Submission {
             OnConflict::RunAgainIfFinished => wire::OnConflict::RunAgainIfFinished,
             OnConflict::Reject => wire::OnConflict::Reject,
             OnConflict::Replace => wire::OnConflict::Replace,
+            OnConflict::RunAgainAfter => wire::OnConflict::RunAgainAfter,
         }
         .into();
         self

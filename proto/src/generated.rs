@@ -748,6 +748,9 @@ pub enum OnConflict {
     Reject = 1,
     /// Cancel the present generation, then a new one.
     Replace = 2,
+    /// An ended task gets a new generation; an unfinished one runs once more after its end. At most one run waits: another
+    /// submit joins that.
+    RunAgainAfter = 3,
 }
 impl OnConflict {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -759,6 +762,7 @@ impl OnConflict {
             Self::RunAgainIfFinished => "ON_CONFLICT_RUN_AGAIN_IF_FINISHED",
             Self::Reject => "ON_CONFLICT_REJECT",
             Self::Replace => "ON_CONFLICT_REPLACE",
+            Self::RunAgainAfter => "ON_CONFLICT_RUN_AGAIN_AFTER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -767,6 +771,7 @@ impl OnConflict {
             "ON_CONFLICT_RUN_AGAIN_IF_FINISHED" => Some(Self::RunAgainIfFinished),
             "ON_CONFLICT_REJECT" => Some(Self::Reject),
             "ON_CONFLICT_REPLACE" => Some(Self::Replace),
+            "ON_CONFLICT_RUN_AGAIN_AFTER" => Some(Self::RunAgainAfter),
             _ => None,
         }
     }

@@ -64,7 +64,10 @@ impl Machine {
             purge.next += 1;
             let waits = |task: &Task| task.queue() == purge.queue && task.is_waiting() && task.serial() <= purge.before;
             if self.tasks.try_task(slot).is_some_and(waits) {
-                self.revoke(now, slot, "purged", fx);
+                match self.successors.present_of(slot) {
+                    Some(present) => self.drop_successor(present, fx),
+                    None => self.revoke(now, slot, "purged", fx),
+                }
                 revoked += 1;
             }
         }

@@ -61,6 +61,8 @@ impl Machine {
         reason: &str,
         fx: &mut Effects,
     ) -> CancelOutcome {
+        // Who cancels an id wants none of its runs.
+        self.drop_successor(slot, fx);
         let task = self.tasks.task(slot);
         match task.state {
             State::Success | State::Failure | State::Revoked => CancelOutcome::AlreadyEnded,

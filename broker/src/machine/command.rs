@@ -191,6 +191,7 @@ pub enum OnConflict {
     RunAgainIfFinished,
     Reject,
     Replace,
+    RunAgainAfter,
 }
 
 /// What became of one lease.

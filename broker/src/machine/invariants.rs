@@ -13,7 +13,14 @@ impl Machine {
         let mut counts = vec![[0_u64; 5]; self.queues.len()];
         for slot in 0..self.tasks.slots() {
             let Some(task) = self.tasks.try_task(slot) else { continue };
-            assert_eq!(self.tasks.find(&self.tasks.id(task)), Some(slot), "every task is found by its id");
+            let found = self.tasks.find(&self.tasks.id(task));
+            let present = self.successors.present_of(slot);
+            assert_eq!(
+                found,
+                present.or(Some(slot)),
+                "every task is found by its id, but for one that waits for another"
+            );
+            assert!(present.is_none_or(|present| self.successors.of(present) == Some(slot)));
             let count = &mut counts[task.queue() as usize];
             match task.state {
                 State::Queued => count[0] += 1,

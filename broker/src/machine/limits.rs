@@ -14,6 +14,9 @@ impl Machine {
         match timer.kind {
             Kind::Due => self.promote(timer.slot, fx),
             Kind::Expires => {
+                if let Some(present) = self.successors.present_of(timer.slot) {
+                    return self.drop_successor(present, fx);
+                }
                 if self.tasks.task(timer.slot).state == State::Leased {
                     self.signal(timer.slot, SignalKind::TakenBack, "expired", fx);
                 }

@@ -24,6 +24,7 @@ mod restore;
 mod retry;
 mod sessions;
 mod submit;
+mod successors;
 mod suspects;
 mod table;
 mod task;
@@ -41,6 +42,7 @@ use names::Names;
 use queue::Queues;
 use restore::Restoring;
 use sessions::{SessionKey, Sessions};
+use successors::Successors;
 use table::Tasks;
 use task::Plan;
 use timers::{Clocks, MonoTimer, Timers};
@@ -88,6 +90,7 @@ pub struct Machine {
     sessions: Sessions,
     watchers: Watchers,
     timers: Timers,
+    successors: Successors,
     usual_plan: Plan,
     restoring: Restoring,
     latest_serial: u64,
@@ -121,6 +124,7 @@ impl Machine {
             sessions: Sessions::default(),
             watchers: Watchers::default(),
             timers: Timers::default(),
+            successors: Successors::default(),
             restoring: Restoring::default(),
             latest_serial: 0,
             latest_order: 0,
@@ -158,6 +162,7 @@ impl Machine {
             Command::DiskLow(low) => self.disk_is_low = low,
             Command::Shutdown => self.close_all(fx),
         }
+        self.advance_successors(fx);
     }
 
     /// Does what is due, and hands out what can be handed out.
@@ -179,6 +184,7 @@ impl Machine {
         }
         self.compact_timers();
         self.continue_purge(now, fx);
+        self.advance_successors(fx);
         self.dispatch(now, fx);
     }
 

@@ -17,6 +17,8 @@ use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submit
 pub(super) struct Restoring {
     /// Changes whose submit has not been read yet.
     early: BTreeMap<Slot, Box<Changed>>,
+    /// Which tasks were submitted to follow which.
+    following: BTreeMap<Slot, TaskKey>,
     /// Whose lease each leased task is.
     holders: BTreeMap<Slot, SessionId>,
 }
@@ -67,6 +69,9 @@ impl Machine {
         if self.tasks.try_task(slot).is_some() {
             self.unrestore(slot);
         }
+        if let Some(present) = submitted.after {
+            self.restoring.following.insert(slot, present);
+        }
         let queue = self.queues.find_or_create(&submitted.queue);
         let name = self.names.take(&submitted.name);
         let task = self.task_of(&submitted, queue, name);
@@ -80,6 +85,7 @@ impl Machine {
         let task = self.tasks.unrestore(slot);
         self.names.release(task.name);
         self.restoring.holders.remove(&slot);
+        self.restoring.following.remove(&slot);
     }
 
     fn restore_forgotten(&mut self, key: TaskKey) {
@@ -157,7 +163,10 @@ impl Machine {
         self.latest_serial = self.latest_serial.max(serial);
         // Of two tasks of one id the earlier one was dropped without a record.
         let mut dropped = Vec::new();
-        self.tasks.restored(|slot| dropped.push(slot));
+        let following = std::mem::take(&mut self.restoring.following);
+        self.restore_successors(following);
+        let is_hidden = |slot| self.successors.present_of(slot).is_some();
+        self.tasks.restored(is_hidden, |slot| dropped.push(slot));
         for slot in dropped {
             self.unrestore(slot);
             fx.push(Effect::Drop(slot));
@@ -165,7 +174,10 @@ impl Machine {
         let holders = std::mem::take(&mut self.restoring).holders;
         let mut in_line: Vec<InLine> = Vec::with_capacity(self.tasks.len());
         for slot in 0..self.tasks.slots() {
-            if self.tasks.try_task(slot).is_some() {
+            if self.tasks.try_task(slot).is_some() && self.successors.present_of(slot).is_some() {
+                self.enter(slot);
+                self.set_expiry_timer(slot);
+            } else if self.tasks.try_task(slot).is_some() {
                 self.promote_restored(slot);
                 self.enter(slot);
                 self.set_restored_timers(slot);

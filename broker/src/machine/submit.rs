@@ -13,6 +13,16 @@ use crate::record::{Record, Slot, State, Submitted, TaskKey};
 /// How long a producer should wait after `queue_full` or `disk_full`.
 const RETRY_AFTER_MS: u64 = 1_000;
 
+/// Where a new task goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub slot: Slot,
+    pub queue: QueueKey,
+    pub generation: u32,
+    /// It waits for the end of this one of its id.
+    pub after: Option<TaskKey>,
+}
+
 impl Machine {
     pub(super) fn submit(&mut self, now: Now, submission: Submission, fx: &mut Effects) -> SubmitOutcome {
         // What is there already needs no room: a producer that asks again is answered even when the broker is full.
@@ -25,7 +35,8 @@ impl Machine {
                 OnConflict::RunAgainIfFinished if !state.is_terminal() && !is_planted(Bug::RunAConflictTwice) => {
                     return SubmitOutcome::Joined { generation, state };
                 }
-                OnConflict::RunAgainIfFinished | OnConflict::Replace => {}
+                OnConflict::RunAgainAfter if !state.is_terminal() => return self.follow(now, slot, submission, fx),
+                OnConflict::RunAgainIfFinished | OnConflict::Replace | OnConflict::RunAgainAfter => {}
             }
         }
         let queue = match self.admit(&submission) {
@@ -33,17 +44,20 @@ impl Machine {
             Err(refusal) => return SubmitOutcome::Refused(refusal),
         };
         let Some(slot) = present else {
-            let state = self.create(now, self.tasks.next_slot(), submission, queue, 1, fx);
+            let place = Place { slot: self.tasks.next_slot(), queue, generation: 1, after: None };
+            let state = self.create(now, place, submission, fx);
             return SubmitOutcome::Created { state };
         };
-        let generation = self.tasks.generation(self.tasks.task(slot)).saturating_add(1);
+        // One that waits has a number already.
+        let latest = self.successors.of(slot).unwrap_or(slot);
+        let generation = self.tasks.generation(self.tasks.task(latest)).saturating_add(1);
         self.make_way(now, slot, fx);
-        let state = self.create(now, slot, submission, queue, generation, fx);
+        let state = self.create(now, Place { slot, queue, generation, after: None }, submission, fx);
         SubmitOutcome::NewGeneration { generation, state }
     }
 
     /// The queue, if there is room in it and on the disk.
-    fn admit(&mut self, submission: &Submission) -> Result<QueueKey, Refusal> {
+    pub(super) fn admit(&mut self, submission: &Submission) -> Result<QueueKey, Refusal> {
         if self.disk_is_low {
             let message = "the broker's disk is nearly full";
             return Err(Refusal { retry_after_ms: RETRY_AFTER_MS, ..Refusal::new(Code::DiskFull, message) });
@@ -63,6 +77,7 @@ impl Machine {
 
     /// Takes the present generation of an id out of the table, ending it first if need be.
     fn make_way(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        self.drop_successor(slot, fx);
         if self.tasks.task(slot).is_leased() {
             self.signal(slot, SignalKind::Force, "replaced", fx);
         }
@@ -76,21 +91,14 @@ impl Machine {
         }
     }
 
-    fn create(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        submission: Submission,
-        queue: QueueKey,
-        generation: u32,
-        fx: &mut Effects,
-    ) -> State {
+    pub(super) fn create(&mut self, now: Now, place: Place, submission: Submission, fx: &mut Effects) -> State {
+        let Place { slot, queue, .. } = place;
         self.latest_serial += 1;
         let key = TaskKey { slot, serial: self.latest_serial };
         let eta = submission.eta.map(|when| self.moment(when));
         let expires_in = self.queues.queue(queue).record.expires_in_ms.map(When::In);
         let expires = submission.expires.or(expires_in).map(|when| self.moment(when));
-        let submitted = self.complete_submission(now, key, submission, queue, generation);
+        let submitted = self.complete_submission(now, key, submission, &place);
         let name = self.names.take(&submitted.name);
         let mut task = self.task_of(&submitted, queue, name);
         if let Some(plan) = &mut task.plan {
@@ -100,11 +108,21 @@ impl Machine {
             task.due = due;
         }
         let state = task.state;
-        self.tasks.put(slot, task);
+        match place.after {
+            None => self.tasks.put(slot, task),
+            Some(present) => {
+                self.tasks.restore(slot, task);
+                self.successors.add(present.slot, slot, eta);
+            }
+        }
         fx.push(Effect::Store(Record::Submitted(Box::new(submitted))));
         self.enter(slot);
         self.note_submitted(slot);
         self.set_expiry_timer(slot);
+        if place.after.is_some() {
+            // Its turn comes with the end of the other.
+            return state;
+        }
         match (state, eta) {
             (State::Scheduled, Some(eta)) => self.timers.set(eta, slot, Kind::Due),
             _ => self.line_up(slot, false),
@@ -146,21 +164,15 @@ impl Machine {
     }
 
     /// Fills in the defaults of the queue and of the broker.
-    fn complete_submission(
-        &self,
-        now: Now,
-        key: TaskKey,
-        submission: Submission,
-        queue: QueueKey,
-        generation: u32,
-    ) -> Submitted {
-        let defaults = &self.queues.queue(queue).record;
+    fn complete_submission(&self, now: Now, key: TaskKey, submission: Submission, place: &Place) -> Submitted {
+        let defaults = &self.queues.queue(place.queue).record;
         let expires = submission.expires.map(|when| when.resolve(now.wall));
         let expires = expires.or(defaults.expires_in_ms.map(|span| now.wall.saturating_add_unsigned(span)));
         let ttl_ms = submission.result_ttl_ms.or(defaults.result_ttl_ms).unwrap_or(self.settings.result_ttl_ms);
         Submitted {
             key,
-            generation,
+            generation: place.generation,
+            after: place.after,
             id: submission.id,
             name: submission.name,
             queue: submission.queue,
@@ -189,7 +201,7 @@ impl Machine {
     pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32) -> NewTask {
         let plan = Plan::of(submitted);
         let waits = submitted.eta.is_some_and(|eta| eta > submitted.submitted_at);
-        let scheduled = waits && !is_planted(Bug::StartBeforeTheEta);
+        let scheduled = submitted.after.is_some() || (waits && !is_planted(Bug::StartBeforeTheEta));
         NewTask {
             id: submitted.id.clone(),
             serial: submitted.key.serial,

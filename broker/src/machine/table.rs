@@ -153,6 +153,10 @@ impl Tasks {
         debug_assert!(self.find(&new.id).is_none(), "one id, one task");
         let hash = hash(&self.hasher, PackedId::of(&new.id), &new.id);
         self.restore(slot, new);
+        self.index(slot, hash);
+    }
+
+    fn index(&mut self, slot: Slot, hash: u64) {
         let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
         self.by_id[shard(hash)].insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
         self.len += 1;
@@ -171,6 +175,11 @@ impl Tasks {
         }
     }
 
+    /// From now on the task of this slot is found by its id.
+    pub fn reveal(&mut self, slot: Slot) {
+        self.index(slot, hash_of(&self.slots, &self.extras, &self.hasher, slot));
+    }
+
     /// Takes out what [`restore`](Self::restore) put in.
     pub fn unrestore(&mut self, slot: Slot) -> Task {
         let task = self.slots.take(slot).expect("only a task that is there is removed");
@@ -179,8 +188,8 @@ impl Tasks {
     }
 
     /// All tasks are there: from now on they are found by their ids. Of two of one id the later one is; the other's slot
-    /// is handed to `duplicate`.
-    pub fn restored(&mut self, mut duplicate: impl FnMut(Slot)) {
+    /// is handed to `duplicate`. The slots for which `is_hidden` holds are not found for now.
+    pub fn restored(&mut self, is_hidden: impl Fn(Slot) -> bool, mut duplicate: impl FnMut(Slot)) {
         let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
         let rehash = |slot: &Slot| hash_of(slots, extras, hasher, *slot);
         // A little more than their share, so that hardly any of them has to grow.
@@ -188,7 +197,7 @@ impl Tasks {
         for table in &mut self.by_id {
             table.reserve(share + share / 16, rehash);
         }
-        for slot in (0..slots.end()).filter(|slot| slots.get(*slot).is_some()) {
+        for slot in (0..slots.end()).filter(|slot| slots.get(*slot).is_some() && !is_hidden(*slot)) {
             let hash = rehash(&slot);
             let table = &mut self.by_id[shard(hash)];
             let same = |other: &Slot| same_id(slots, extras, *other, slot);

@@ -251,6 +251,7 @@ impl Machine {
         }
         self.tasks.task_mut(slot).set_due(self.clocks.after(ttl_ms));
         self.strip(slot);
+        self.successors.note_end(slot);
         if ttl_ms == 0 {
             self.forget(slot, fx);
         } else {

@@ -225,6 +225,7 @@ fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submission> {
             wire::OnConflict::RunAgainIfFinished => OnConflict::RunAgainIfFinished,
             wire::OnConflict::Reject => OnConflict::Reject,
             wire::OnConflict::Replace => OnConflict::Replace,
+            wire::OnConflict::RunAgainAfter => OnConflict::RunAgainAfter,
         },
         early_ack: task.early_ack,
         root_id: short("root id", task.root_id)?,

@@ -144,6 +144,7 @@ fn submitted(input: &mut Input<'_>) -> Submitted {
     Submitted {
         key,
         generation: input.any_number() as u32,
+        after: input.sometimes(4, |input| self::key(input)),
         id: TaskId::parse(id).expect("it is an id"),
         name: TaskName::parse(["job", "song", "mix"][usize::from(input.below(3))]).expect("it is a name"),
         queue: queue(input),

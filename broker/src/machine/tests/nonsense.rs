@@ -16,6 +16,7 @@ fn submitted() -> Record {
     Record::Submitted(Box::new(Submitted {
         key: KEY,
         generation: 1,
+        after: None,
         id: TaskId::parse("a").expect("an id"),
         name: TaskName::parse("job").expect("a name"),
         queue: QueueName::default(),

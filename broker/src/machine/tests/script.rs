@@ -442,6 +442,7 @@ fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
         on_conflict: match words.option("conflict") {
             Some("reject") => OnConflict::Reject,
             Some("replace") => OnConflict::Replace,
+            Some("after") => OnConflict::RunAgainAfter,
             _ => OnConflict::RunAgainIfFinished,
         },
         early_ack: words.option("early_ack").is_some(),

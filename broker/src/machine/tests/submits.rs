@@ -177,3 +177,214 @@ fn two_submits_of_an_id_at_once_run_once() {
             c: a Leased g2 v2
     "#]]);
 }
+
+#[test]
+fn an_unfinished_id_runs_once_more_afterwards_and_at_most_one_run_waits() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        submit a conflict=after
+            c: NewGeneration { generation: 2, state: Scheduled }
+        submit a conflict=after
+            c: Joined { generation: 2, state: Scheduled }
+        submit a
+            c: Joined { generation: 1, state: Started }
+        get a
+            c: a Started g1 v3
+        watch a
+            c: watching a Started g1 v3
+        wait a
+        list
+            c: page a Started g1 v3, a Scheduled for Time g2 v1 next None
+        queues
+            c: default: ready 0 scheduled 1 leased 1 dead 0
+        complete a
+            c: came: a Success g1 v4
+            c: sees a Success g1 v4
+            w: Ok(Success)
+            c: sees a Queued for Turn g2 v2
+            c: sees a Leased g2 v3
+            w: deliver a lease 2 attempt 1 delivery 1
+        get a
+            c: a Leased g2 v3
+        list
+            c: page a Leased g2 v3 next None
+        complete a
+            c: sees a Started g2 v4
+            c: sees a Success g2 v5
+            w: Ok(Success)
+        get a
+            c: a Success g2 v5
+        submit a conflict=after
+            c: sees a Queued for Turn g3 v1
+            c: NewGeneration { generation: 3, state: Queued }
+            c: sees a Leased g3 v2
+            w: deliver a lease 3 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn a_run_that_waits_for_another_does_so_over_a_restart() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        submit b
+            c: Created { state: Queued }
+        start a
+            w: Ok(Started)
+        submit a conflict=after
+            c: NewGeneration { generation: 2, state: Scheduled }
+        submit b conflict=after in=10s
+            c: NewGeneration { generation: 2, state: Scheduled }
+        restart
+        connect c
+            c: welcome new leases []
+        connect w resume runs=job
+            w: welcome back leases [1]
+        credit w 1
+            w: done
+        list
+            c: page a Started g1 v3, b Queued for Turn g1 v1, a Scheduled for Time g2 v1, b Scheduled for Time g2 v1 next None
+        submit a conflict=after
+            c: Joined { generation: 2, state: Scheduled }
+        fail a last
+            w: Ok(Failure)
+            w: deliver b lease 2 attempt 1 delivery 1
+        restart
+        connect c
+            c: welcome new leases []
+        connect w resume runs=job
+            w: welcome back leases [2]
+            w: deliver b lease 2 attempt 1 delivery 1
+        credit w 1
+            w: done
+        get a b
+            c: a Queued for Turn g2 v2, b Leased g1 v2
+        complete b
+            w: Ok(Success)
+            w: deliver a lease 3 attempt 1 delivery 1
+        get b
+            c: b Scheduled for Time g2 v1
+        restart
+        connect c
+            c: welcome new leases []
+        get a b
+            c: a Leased g2 v3, b Scheduled for Time g2 v1
+        list
+            c: page a Leased g2 v3, b Scheduled for Time g2 v1 next None
+        after 10s
+        get b
+            c: b Queued for Worker g2 v2
+    "#]]);
+}
+
+#[test]
+fn a_run_that_waits_is_dropped_with_a_cancel_a_replacement_a_purge_and_its_expiry() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit a b d e
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
+            w: deliver d lease 3 attempt 1 delivery 1
+            w: deliver e lease 4 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        start b
+            w: Ok(Started)
+        start d
+            w: Ok(Started)
+        start e
+            w: Ok(Started)
+        submit a b d conflict=after
+            c: NewGeneration { generation: 2, state: Scheduled }, NewGeneration { generation: 2, state: Scheduled }, NewGeneration { generation: 2, state: Scheduled }
+        submit e conflict=after expires=1s
+            c: NewGeneration { generation: 2, state: Scheduled }
+        list
+            c: page a Started g1 v3, b Started g1 v3, d Started g1 v3, e Started g1 v3, a Scheduled for Time g2 v1, b Scheduled for Time g2 v1, d Scheduled for Time g2 v1, e Scheduled for Time g2 v1 next None
+        cancel a
+            w: signal Cooperative leases [1] (cancelled)
+            c: ("a", Signalled)
+        fail a
+            w: Ok(Revoked)
+        get a
+            c: a Revoked g1 v5
+        submit b conflict=replace
+            w: signal Force leases [2] (replaced)
+            c: NewGeneration { generation: 3, state: Queued }
+            w: deliver b lease 5 attempt 1 delivery 1
+        purge default
+            c: count 2
+        complete d
+            w: Ok(Success)
+        get a b d
+            c: a Revoked g1 v5, b Leased g3 v2, d Success g1 v4
+        after 1s
+        complete e
+            w: Ok(Success)
+        get e
+            c: e Success g1 v4
+        queues
+            c: default: ready 0 scheduled 0 leased 1 dead 0
+        restart
+        connect c
+            c: welcome new leases []
+        list
+            c: page a Revoked g1 v5, b Leased g3 v2, d Success g1 v4, e Success g1 v4 next None
+    "#]]);
+}
+
+#[test]
+fn a_run_that_waits_comes_after_a_retry_and_whatever_ends_the_present_one() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit a attempts=2 backoff=fixed
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        submit b ttl=0ms
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
+        submit a b conflict=after
+            c: NewGeneration { generation: 2, state: Scheduled }, NewGeneration { generation: 2, state: Scheduled }
+        fail a
+            w: Ok(Retry)
+        complete b
+            w: Ok(Success)
+            w: deliver b lease 3 attempt 1 delivery 1
+        get a b
+            c: a Retry for Time g1 v4, b Leased g2 v3
+        after 1s
+            w: deliver a lease 4 attempt 2 delivery 1 report start
+        fail a
+            w: Ok(Failure)
+            w: deliver a lease 5 attempt 1 delivery 1
+        get a b
+            c: a Leased g2 v3, b Leased g2 v3
+    "#]]);
+}

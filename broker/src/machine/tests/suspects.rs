@@ -210,22 +210,42 @@ fn a_busy_worker_takes_nothing_more_until_it_is_free_for_a_suspect() {
 fn a_free_worker_takes_the_suspect_and_a_busy_one_goes_on() {
     check(expect![[r#"
         connect c
+            c: welcome new leases []
         submit a attempts=2
+            c: Created { state: Queued }
         connect w runs=job
+            w: welcome new leases []
         credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
         start a
+            w: Ok(Started)
         lose w
+            w: closed
         connect v runs=job concurrency=2
+            v: welcome new leases []
         credit v 2
+            v: done
         submit b1
+            c: Created { state: Queued }
+            v: deliver b1 lease 2 attempt 1 delivery 1
         after 14s beating=v
         connect u runs=job concurrency=2
+            u: welcome new leases []
         after 1s
         submit b2
+            c: Created { state: Queued }
         credit u 2
+            u: done
+            v: deliver b2 lease 4 attempt 1 delivery 1
+            u: deliver a lease 3 attempt 2 delivery 2 report start
         submit b3
+            c: Created { state: Queued }
         complete b1
+            v: Ok(Success)
+            v: deliver b3 lease 5 attempt 1 delivery 1
         complete a
+            u: Ok(Success)
     "#]]);
 }
 

@@ -22,6 +22,7 @@ const ROOT_ID: u8 = 14;
 const PARENT_ID: u8 = 15;
 const TAG: u8 = 16;
 const PAYLOAD: u8 = 17;
+const AFTER: u8 = 18;
 
 // What an absent field means. Frozen: see the head of codec.rs.
 const DEFAULT_QUEUE: &str = "default";
@@ -82,6 +83,12 @@ pub(super) fn encode(task: &Submitted, put: &mut Put<'_>) {
     for tag in &task.tags {
         put.nested_field(TAG, |put| put.raw(tag.as_bytes()));
     }
+    if let Some(after) = task.after {
+        put.nested_field(AFTER, |put| {
+            put.unsigned(u64::from(after.slot));
+            put.unsigned(after.serial);
+        });
+    }
     put.bytes_field(PAYLOAD, &task.payload);
 }
 
@@ -92,6 +99,7 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Submitted, Malforme
     let mut task = Submitted {
         key,
         generation,
+        after: None,
         id,
         name,
         queue: QueueName::parse(DEFAULT_QUEUE).map_err(|_| Malformed("its queue has no valid name"))?,
@@ -145,6 +153,10 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
         Field::Bytes(ROOT_ID, value) => task.root_id = text(&value)?,
         Field::Bytes(PARENT_ID, value) => task.parent_id = text(&value)?,
         Field::Bytes(TAG, value) => task.tags.push(text(&value)?),
+        Field::Bytes(AFTER, value) => {
+            let mut take = Take::new(value);
+            task.after = Some(TaskKey { slot: narrow(take.unsigned()?)?, serial: take.unsigned()? });
+        }
         Field::Bytes(PAYLOAD, value) => task.payload = value,
         Field::Number(..) | Field::Bytes(..) => {}
     }

@@ -17,6 +17,7 @@ pub(in crate::store) fn submitted(slot: u32, serial: u64, payload_bytes: usize) 
     Submitted {
         key: TaskKey { slot, serial },
         generation: 1,
+        after: None,
         id: TaskId::parse(format!("task-{serial}")).unwrap(),
         name: TaskName::parse("songs.preprocess").unwrap(),
         queue: QueueName::default(),
@@ -108,10 +109,12 @@ fn any_submitted() -> impl Strategy<Value = Submitted> {
     let identity = (any_key(), any::<u32>(), "\\PC{1,60}", "[a-z.]{1,255}", "[a-z]{1,20}", any_bytes());
     let described = (any_text(), vec((any_text(), any_bytes()), 0..3), any_text(), vec(any_text(), 0..3));
     let times = (any::<u8>(), any::<i64>(), of(any::<i64>()), of(any::<i64>()), any::<u64>(), any_retry());
-    let limits = (of(any::<u64>()), of(any::<u64>()), any::<u32>(), any::<bool>(), any_text(), any_text());
+    let limits =
+        (of(any::<u64>()), of(any::<u64>()), any::<u32>(), any::<bool>(), any_text(), any_text(), of(any_key()));
     (identity, described, times, limits).prop_map(|(identity, described, times, limits)| Submitted {
         key: identity.0,
         generation: identity.1,
+        after: limits.6,
         id: TaskId::parse(identity.2).unwrap(),
         name: TaskName::parse(identity.3).unwrap(),
         queue: QueueName::parse(identity.4).unwrap(),
