@@ -95,9 +95,9 @@ pub(crate) async fn run(
         }
     };
     if let Some(worker) = &connect.worker {
-        info!(%peer, connection, instance = %connect.instance, names = worker.task_names.len(), "worker connected");
+        info!(%peer, connection, instance = &*connect.instance, names = worker.task_names.len(), "worker connected");
     } else {
-        debug!(%peer, connection, instance = %connect.instance, "connected");
+        debug!(%peer, connection, instance = &*connect.instance, "connected");
     }
     reader.codec.set_frame_bytes_max(shared.config.frame_bytes_max);
     let is_worker = connect.worker.is_some();

@@ -23,7 +23,8 @@ Exit codes:
   4  no such task, queue or worker
   5  the task ended as FAILURE
   6  the task was REVOKED
-  7  the task has not ended, or not in the time given; or tasks of the queue still run";
+  7  the task has not ended, or not in the time given; or tasks of the queue still run
+  22 there is no more memory for this process";
 
 /// A durable task queue: the broker, and the commands that talk to one.
 #[derive(Parser)]

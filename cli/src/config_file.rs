@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use crate::exit::Failure;
+use crate::secret_file;
 use crate::settings::Settings;
 
 /// The file's text, kept so that later checks can name a line of it.
@@ -33,6 +34,11 @@ impl ConfigFile {
         Ok((file, settings))
     }
 
+    /// Whether any user of this machine can read the secret in it.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.place("token").and_then(|_| secret_file::warning(&self.path))
+    }
+
     /// Where a key stands, as `file:line`; `None` when the file does not have it.
     pub(crate) fn place(&self, key: &str) -> Option<String> {
         let table = DeTable::parse(&self.text).ok()?;
@@ -42,8 +48,22 @@ impl ConfigFile {
 
     fn wrong(&self, error: &toml::de::Error) -> Failure {
         let place = error.span().map_or_else(|| self.path.display().to_string(), |span| self.at(span));
-        let sentence = error.message().trim().replace('\n', ", ");
+        let sentence = match error.span().and_then(|span| self.secret_at(span)) {
+            // The parser's own words repeat the value.
+            Some(key) => format!("{key} has to be a string in quotes; what is there is not shown"),
+            None => error.message().trim().replace('\n', ", "),
+        };
         Failure::usage(format!("{place}: {sentence}"))
+    }
+
+    /// The secret, or the name of its file, that this part of the file belongs to. A file that cannot be parsed has none;
+    /// what the parser says of it repeats nothing.
+    fn secret_at(&self, wrong: Range<usize>) -> Option<&'static str> {
+        let table = DeTable::parse(&self.text).ok()?;
+        ["token", "token_file"].into_iter().find(|key| {
+            let value = table.get_ref().get_key_value(*key).map(|(_, value)| value.span());
+            value.is_some_and(|value| value.start < wrong.end && wrong.start < value.end)
+        })
     }
 
     fn at(&self, span: Range<usize>) -> String {

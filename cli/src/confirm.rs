@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::Args;
 
 use crate::exit::{Exit, Failure};
+use crate::printable::clean_lines;
 
 /// The flag of every command that asks.
 #[derive(Args)]
@@ -62,7 +63,7 @@ impl Consent {
 
 fn read_answer(question: &str) -> io::Result<String> {
     let mut stderr = io::stderr();
-    write!(stderr, "{question} [y/N] ")?;
+    write!(stderr, "{} [y/N] ", clean_lines(question))?;
     stderr.flush()?;
     let mut text = String::new();
     io::stdin().read_line(&mut text)?;

@@ -8,7 +8,9 @@ use celeriac_client::{BrokerUrl, Client, Error, ErrorCode};
 
 use crate::arguments::Global;
 use crate::exit::{Exit, Failure};
-use crate::settings::{read_token, token_variable};
+use crate::output::clean;
+use crate::secret_file::{read_token, warning};
+use crate::settings::token_variable;
 
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,7 +49,13 @@ fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure
         return Ok(url.to_owned());
     }
     let token = match token_file {
-        Some(file) => read_token(file)?,
+        Some(file) => {
+            let token = read_token(file)?;
+            if let Some(sentence) = warning(file) {
+                crate::complain(&clean(&sentence));
+            }
+            token
+        }
         None => token_variable()?.unwrap_or_default(),
     };
     Ok(broker_url(&parsed.address(), &token))

@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     Address,
     /// `serve` ended with the broker's own code.
     Broker(u8),
+    /// There is no memory, or too little to begin with.
+    Memory,
 }
 
 impl Exit {
@@ -44,6 +46,7 @@ impl Exit {
             Self::Unfinished => 7,
             Self::Address => 10,
             Self::Broker(code) => code,
+            Self::Memory => 22,
         }
     }
 

@@ -11,8 +11,10 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, clean};
+use crate::output::Output;
+use crate::printable::{clean, clean_lines};
 
+mod allocator;
 mod arguments;
 mod backup;
 mod cancel;
@@ -29,11 +31,14 @@ mod history;
 mod json;
 mod logging;
 mod output;
+mod printable;
 mod queues;
 mod result;
+mod secret_file;
 mod serve;
 mod settings;
 mod show;
+mod signals;
 mod status;
 mod submit;
 mod task_document;
@@ -44,10 +49,8 @@ mod top;
 mod watch;
 mod workers;
 
-/// The broker's messages are made on one thread and freed on another, in all sizes: the C library's allocator keeps several
-/// times what is in use. This one gives it back.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     let matches = match Arguments::command().try_get_matches() {
@@ -119,7 +122,7 @@ fn refuse_client_flags(matches: &ArgMatches) -> Result<(), Failure> {
 fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         let text = error.render().to_string();
-        complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+        complain(&clean_lines(&masked(text.strip_prefix("error: ").unwrap_or(&text).trim_end())));
         return Exit::Usage.into();
     }
     // A reader that has gone away is no reason to fail.
@@ -127,7 +130,23 @@ fn usage(error: &clap::Error) -> ExitCode {
     Exit::Success.into()
 }
 
-fn complain(sentence: &str) {
+/// The text without what stands before an `@` in the address of a broker, which somebody may have given to another flag.
+fn masked(text: &str) -> String {
+    const SCHEME: &str = "celeriac://";
+    let mut parts = text.split(SCHEME);
+    let mut masked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(char::is_whitespace).unwrap_or(part.len());
+        let from = part[..end].rfind('@').unwrap_or_default();
+        masked.push_str(SCHEME);
+        masked.push_str(if from > 0 { "***" } else { "" });
+        masked.push_str(&part[from..]);
+    }
+    masked
+}
+
+/// Tells a person, in one voice for all commands.
+pub(crate) fn complain(sentence: &str) {
     // Nobody is left to be told when stderr is closed.
     let _ = writeln!(std::io::stderr(), "celeriac: {sentence}");
 }

@@ -1,39 +1,48 @@
 //! Where results go: tables and lines for people, one JSON document per line for programs.
 //!
 //! Everything here goes to stdout and nothing but a command's result does; sentences about failures go to stderr from
-//! `main.rs`, logs from `logging.rs`. No colours: state names are words.
+//! `main.rs`, logs from `logging.rs`. No colours: state names are words. Nothing but [`Output::bytes`] lets a character
+//! through that a terminal obeys or that nobody sees, whatever it is given.
 
-use std::io::{self, StdoutLock, Write};
+use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
+use crate::printable::{clean_json, clean_lines};
+
+pub(crate) use crate::printable::clean;
+
 /// Stdout in the form the caller asked for.
 pub(crate) struct Output {
     /// JSON for programs instead of text for people.
     pub(crate) json: bool,
+    /// Results are printed as the worker wrote them: a program reads them, or a person who asked for it.
+    pub(crate) is_raw: bool,
     stdout: StdoutLock<'static>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, stdout: io::stdout().lock() }
+        let stdout = io::stdout().lock();
+        Self { json, is_raw: !stdout.is_terminal(), stdout }
     }
 
     /// One line for people.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.stdout, "{text}")?;
+        writeln!(self.stdout, "{}", clean_lines(text))?;
         self.stdout.flush()
     }
 
     /// One JSON document on a line of its own, seen by the reader at once.
     pub(crate) fn document(&mut self, document: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.stdout, document)?;
-        self.line("")
+        let text = serde_json::to_string(document)?;
+        writeln!(self.stdout, "{}", clean_json(&text))?;
+        self.stdout.flush()
     }
 
-    /// Bytes as they are, for results that are not text.
+    /// Bytes as they are: for programs, and for what we made ourselves.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stdout.write_all(bytes)?;
         self.stdout.flush()
@@ -47,7 +56,7 @@ impl Output {
     /// Lines for people, seen together.
     pub(crate) fn lines(&mut self, lines: &[String]) -> io::Result<()> {
         for line in lines {
-            writeln!(self.stdout, "{line}")?;
+            writeln!(self.stdout, "{}", clean_lines(line))?;
         }
         self.stdout.flush()
     }
@@ -72,27 +81,4 @@ pub(crate) fn table_lines<const N: usize>(headings: [&str; N], rows: &[[String; 
         column.set_padding((0, 2));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect()
-}
-
-/// Text of other people's making, safe to show: ids, names and errors come from any producer, and a control
-/// character in one of them could rewrite what the terminal shows.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control().then(|| character.escape_default());
-            let plain = escaped.is_none().then_some(character);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_are_shown_and_not_obeyed() {
-        assert_eq!(clean("다이너마이트 ✓"), "다이너마이트 ✓");
-        assert_eq!(clean("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
-    }
 }

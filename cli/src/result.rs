@@ -8,6 +8,7 @@ use clap::Args;
 use crate::arguments::Global;
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
+use crate::json::shown;
 use crate::output::{Output, clean};
 use crate::submit::parse_id;
 use crate::task_document::TaskDocument;
@@ -24,6 +25,10 @@ pub(crate) struct ResultOf {
     /// Wait for the end; without a value as long as it takes
     #[arg(long, num_args = 0..=1, value_parser = parse_span, default_missing_value = FOREVER, value_name = "SECONDS")]
     wait: Option<Duration>,
+
+    /// Print the bytes as they are, on a terminal too
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
 }
 
 /// `--wait` without a value: longer than any task.
@@ -33,6 +38,7 @@ pub(crate) const FOREVER: &str = "3650d";
 pub(crate) async fn run(result: ResultOf, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let span = result.wait.unwrap_or(Duration::ZERO);
+    output.is_raw |= result.raw;
     let exit = wait_and_print(&client, &result.id, span, output).await;
     client.close().await;
     exit
@@ -71,9 +77,11 @@ pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit,
     match std::str::from_utf8(&task.result) {
         // A handler that returns nothing, as JSON has it.
         Ok("") => output.line("null")?,
+        Ok(text) if output.is_raw => output.bytes(format!("{text}\n").as_bytes())?,
         Ok(text) => output.line(text)?,
         // Not text: the bytes as they are, for a pipe.
-        Err(_) => output.bytes(&task.result)?,
+        Err(_) if output.is_raw => output.bytes(&task.result)?,
+        Err(_) => output.line(&format!("{}; --raw or a pipe gets them as they are", shown(&task.result)))?,
     }
     Ok(Exit::Success)
 }

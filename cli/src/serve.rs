@@ -6,45 +6,82 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use celeriac_broker::{Broker, RunError};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use rustix::process::{Resource, getrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::config_file::ConfigFile;
 use crate::exit::{Exit, Failure};
-use crate::logging;
+use crate::logging::{self, Lines, Queue};
 use crate::output::Output;
+use crate::printable::clean;
+use crate::secret_file;
 use crate::settings::{Effective, Serve, token_variable};
+use crate::signals::Signals;
 
-/// Signals that follow the first within this time belong to it.
-const ONE_SIGNAL: Duration = Duration::from_secs(1);
-
-/// Runs the broker until a signal ends it, or only checks its settings.
+/// Runs the broker until a signal ends it, or only checks its settings. A sentence about its end goes the log's way to
+/// stderr, which waits for nobody for long.
 pub(crate) fn run(
     serve: Serve,
     token_file: Option<PathBuf>,
     matches: &ArgMatches,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    let mut log = None;
+    let outcome = check_and_serve(serve, token_file, matches, output, &mut log);
+    let outcome = match outcome {
+        Err(Failure::Sentence { exit, sentence }) => {
+            // Without a thread for it the sentence is told like that of any other command.
+            let Some(queue) = log.take().or_else(|| Queue::start(|_| Vec::new()).ok()) else {
+                return Err(Failure::new(exit, sentence));
+            };
+            queue.push(format!("celeriac: {}\n", clean(&sentence)).into_bytes());
+            log = Some(queue);
+            Ok(exit)
+        }
+        outcome => outcome,
+    };
+    if let Some(log) = log {
+        log.flush();
+    }
+    outcome
+}
+
+fn check_and_serve(
+    serve: Serve,
+    token_file: Option<PathBuf>,
+    matches: &ArgMatches,
+    output: &mut Output,
+    log: &mut Option<Arc<Queue>>,
+) -> Result<Exit, Failure> {
     let check_only = serve.check_config;
-    let effective = load(serve, token_file, matches)?;
+    let (effective, warnings) = load(serve, token_file, matches)?;
     if check_only {
+        warnings.iter().for_each(|warning| crate::complain(&clean(warning)));
         print(&effective, output)?;
         return Ok(Exit::Success);
     }
-    logging::start(&effective.log, effective.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(session_threads())
-        .enable_all()
-        .build()
+    check_memory()?;
+    *log = Some(logging::start(&effective.log, effective.log_format)?);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    serve_in_runtime(effective)
+}
+
+fn serve_in_runtime(effective: Effective) -> Result<Exit, Failure> {
+    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(session_threads()).enable_all().build();
+    // It panics where the operating system gives no thread.
+    let runtime = std::panic::catch_unwind(build)
+        .map_err(|_| {
+            Failure::error("cannot start: no thread for the sessions; raise the limit of processes (`ulimit -u`)")
+        })?
         .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
-    let outcome = runtime.block_on(serve_until_signalled(effective, output));
+    let outcome = runtime.block_on(serve_until_signalled(effective));
     // After a second signal something may still hang; the process is not to wait for it.
     runtime.shutdown_background();
     outcome
@@ -56,23 +93,47 @@ fn session_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
-/// Merges flags, environment, file and defaults, and checks what comes out.
-fn load(serve: Serve, token_file: Option<PathBuf>, matches: &ArgMatches) -> Result<Effective, Failure> {
+/// Refuses a limit of the address space (`ulimit -v`) with which some thread or other would not get its memory, now or later.
+/// What is reserved counts for that limit, and that is several times what is used.
+fn check_memory() -> Result<(), Failure> {
+    const MIB: u64 = 1024 * 1024;
+    // The allocator's arena, and what the C library and it reserve for each of the threads, a dozen and those of sessions.
+    let needed = (2048 + 128 * (session_threads() as u64 - 1)) * MIB;
+    match getrlimit(Resource::As).current {
+        Some(limit) if limit < needed => Err(Failure::new(
+            Exit::Memory,
+            format!(
+                "the address space of this process is limited to {} MiB (`ulimit -v`), and a broker on this machine needs {} MiB of \
+                 it, most of which it never uses: raise that limit, or bound memory with MemoryMax= of systemd or a container",
+                limit / MIB,
+                needed / MIB
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Merges flags, environment, file and defaults, and checks what comes out. Says too what is not wrong and yet not good.
+fn load(serve: Serve, token_file: Option<PathBuf>, matches: &ArgMatches) -> Result<(Effective, Vec<String>), Failure> {
     let mut given = serve.settings;
     given.token = token_variable()?;
     given.token_file = token_file;
-    let (file, effective) = match &serve.config {
+    let (file, settings) = match &serve.config {
         Some(path) => {
             let (file, settings) = ConfigFile::read(path)?;
-            (Some(file), given.over(settings).resolve()?)
+            (Some(file), given.over(settings))
         }
-        None => (None, given.resolve()?),
+        None => (None, given),
     };
+    let token_file = settings.token_file.as_deref();
+    let warnings = [file.as_ref().and_then(ConfigFile::warning), token_file.and_then(secret_file::warning)];
+    let warnings = warnings.into_iter().flatten().collect();
+    let effective = settings.resolve()?;
     effective.check().map_err(|(key, sentence)| match origin(key, file.as_ref(), matches) {
         Some(origin) => Failure::usage(format!("{origin}: {sentence}")),
         None => Failure::usage(sentence),
     })?;
-    Ok(effective)
+    Ok((effective, warnings))
 }
 
 /// Who set a value: the flag, the variable, or the line of the file. `None` for a default.
@@ -96,7 +157,7 @@ fn print(effective: &Effective, output: &mut Output) -> Result<(), Failure> {
     Ok(output.line(text.trim_end())?)
 }
 
-async fn serve_until_signalled(effective: Effective, output: &mut Output) -> Result<Exit, Failure> {
+async fn serve_until_signalled(effective: Effective) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let listener = bind(effective.listen).await?;
     let address = listener.local_addr().map_err(|error| cannot_listen(effective.listen, &error))?;
@@ -115,7 +176,7 @@ async fn serve_until_signalled(effective: Effective, output: &mut Output) -> Res
         // An error means that the sender is gone, and this function with it.
         let _ = shutdown.await;
     }));
-    announce(address, output)?;
+    announce(address);
     let signal = tokio::select! {
         outcome = &mut broker => return ended(outcome),
         signal = signals.next() => signal,
@@ -150,12 +211,17 @@ fn warn_of_open_doors(effective: &Effective) {
     }
 }
 
-fn announce(address: SocketAddr, output: &mut Output) -> Result<(), Failure> {
+/// Says that the broker is ready. Whoever started it may not read stdout, or have closed it; that is no reason not to serve.
+fn announce(address: SocketAddr) {
     tell_manager(NotifyState::Ready);
-    match output.line(&format!("celeriac: listening on {address}")).map_err(Failure::from) {
-        // A service manager may have closed stdout; that is no reason not to serve.
-        Err(Failure::ReaderGone) | Ok(()) => Ok(()),
-        Err(failure) => Err(failure),
+    let say = move || {
+        let line = format!("celeriac: listening on {address}\n");
+        if let Err(error) = Lines::new(rustix::stdio::stdout()).write(line.as_bytes()) {
+            tracing::warn!(%error, "stdout does not take the line that says that the broker is ready");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("celeriac-ready".to_owned()).spawn(say) {
+        tracing::warn!(%error, "no thread to say on stdout that the broker is ready");
     }
 }
 
@@ -173,37 +239,5 @@ fn ended(outcome: Result<(), RunError>) -> Result<Exit, Failure> {
             Ok(Exit::Success)
         }
         Err(error) => Err(Failure::new(Exit::Broker(error.exit_code()), error.to_string())),
-    }
-}
-
-/// The signals that ask for an end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    /// A signal that was meant as another one. Terminals and supervisors send the first to the process and to its whole
-    /// group, so that it comes twice.
-    async fn second(&mut self) -> &'static str {
-        let first = Instant::now();
-        loop {
-            let signal = self.next().await;
-            if first.elapsed() > ONE_SIGNAL {
-                return signal;
-            }
-        }
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }

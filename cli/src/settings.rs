@@ -5,7 +5,7 @@
 
 use std::env::VarError;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use celeriac_broker::Config;
 use celeriac_proto::limits::DEFAULT_PORT;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Failure;
 use crate::logging::{LogFormat, check_filter};
+use crate::secret_file::read_token;
 
 /// Shown at the end of `celeriac serve --help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -211,15 +212,4 @@ pub(crate) fn token_variable() -> Result<Option<String>, Failure> {
             Err(Failure::usage("CELERIAC_TOKEN: token has a character that is not visible ASCII"))
         }
     }
-}
-
-/// The token is the one line of its file, so that `echo`, editors and secret mounts all work.
-pub(crate) fn read_token(file: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("cannot read the token file {}: {error}", file.display())))?;
-    let token = text.trim_end_matches(['\r', '\n']);
-    if token.is_empty() {
-        return Err(Failure::usage(format!("the token file {} is empty", file.display())));
-    }
-    Ok(token.to_owned())
 }

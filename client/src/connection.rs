@@ -175,7 +175,7 @@ impl Connection {
         let (end, ended) = watch::channel(());
         let (opened, opened_receiver) = oneshot::channel();
         let shared = Arc::new(Shared::default());
-        let (own_thread, address) = (options.own_thread, options.address.clone());
+        let own_thread = options.own_thread;
         let driver = Driver::new(options, shared.clone(), command_receiver, closing_receiver, events);
         let driver = async move {
             // Dropped after the driver, and so after the socket.
@@ -183,7 +183,7 @@ impl Connection {
             driver.run(opened).await;
         };
         if own_thread {
-            driver::run_on_own_thread(&address, driver)?;
+            driver::run_on_own_thread(driver)?;
         } else {
             tokio::spawn(driver);
         }

@@ -24,7 +24,8 @@ pub enum Error {
     /// Nobody answers at the broker's address. Only the first connect says so; later the client tries again on its own.
     #[error("no connection to a broker at {address}: {source}")]
     Connect {
-        /// The host and port that were tried.
+        /// The host and port that were tried. A host that cannot be found is not named: it may be a token whose host was
+        /// forgotten.
         address: String,
         /// What the operating system said.
         source: Arc<io::Error>,

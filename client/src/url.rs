@@ -17,18 +17,20 @@ pub enum InvalidUrl {
     /// Nothing between the token and the port.
     #[error("it names no host")]
     NoHost,
-    /// Not a number from 1 to 65535.
-    #[error("`{0}` is not a port")]
-    Port(String),
+    /// Not a number from 1 to 65535. What stands there may be a secret in the wrong place and is not repeated.
+    #[error(
+        "what follows the host is not a port from 1 to 65535; a token stands before an `@`, as in `celeriac://token@localhost`"
+    )]
+    Port,
     /// An IPv6 address has to stand in brackets.
     #[error("an IPv6 address stands in brackets, as in `celeriac://[::1]:{DEFAULT_PORT}`")]
     Brackets,
     /// A `%` that is not followed by two hexadecimal digits, or bytes that are not UTF-8.
     #[error("the token has a `%` that is not followed by two hexadecimal digits of UTF-8 text; write `%25` for `%`")]
     Percent,
-    /// Something after the port.
-    #[error("nothing may follow the port, and `{0}` does")]
-    Rest(String),
+    /// Something after the port. It may be a secret in the wrong place and is not repeated.
+    #[error("nothing may follow the port; a token stands before an `@`, as in `celeriac://token@localhost`")]
+    Rest,
 }
 
 /// The address of a broker and the token to show it.
@@ -84,7 +86,7 @@ impl FromStr for BrokerUrl {
             None => (rest, ""),
         };
         if !matches!(tail, "" | "/") {
-            return Err(InvalidUrl::Rest(tail.to_owned()));
+            return Err(InvalidUrl::Rest);
         }
         let (host, port) = split_port(host_and_port)?;
         if host.is_empty() {
@@ -106,10 +108,10 @@ fn split_port(text: &str) -> Result<(&str, u16), InvalidUrl> {
     if after.is_empty() {
         return Ok((host, DEFAULT_PORT));
     }
-    let digits = after.strip_prefix(':').ok_or_else(|| InvalidUrl::Rest(after.to_owned()))?;
+    let digits = after.strip_prefix(':').ok_or(InvalidUrl::Rest)?;
     match digits.parse::<u16>() {
         Ok(port) if port > 0 && !digits.starts_with('+') => Ok((host, port)),
-        _ => Err(InvalidUrl::Port(digits.to_owned())),
+        _ => Err(InvalidUrl::Port),
     }
 }
 
@@ -131,11 +133,19 @@ fn percent_decode(text: &str) -> Result<String, InvalidUrl> {
     String::from_utf8(bytes).map_err(|_| InvalidUrl::Percent)
 }
 
-/// The token is a secret and is never printed.
+/// The token is a secret and is never printed. Neither is a single word without a token before it: in `celeriac://s3cret`
+/// somebody forgot the host.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = if self.token.is_empty() { "" } else { "***@" };
-        write!(f, "{SCHEME}{token}{}", self.address())
+        let is_host = !self.token.is_empty()
+            || self.host == "localhost"
+            || self.host.contains(['.', ':'])
+            || self.port != DEFAULT_PORT;
+        match is_host {
+            true => write!(f, "{SCHEME}{token}{}", self.address()),
+            false => write!(f, "{SCHEME}***:{}", self.port),
+        }
     }
 }
 
@@ -171,20 +181,59 @@ mod tests {
         assert_eq!(parse("redis://localhost"), Err(InvalidUrl::Scheme));
         assert_eq!(parse("celeriac://"), Err(InvalidUrl::NoHost));
         assert_eq!(parse("celeriac://token@:1"), Err(InvalidUrl::NoHost));
-        assert_eq!(parse("celeriac://host:0"), Err(InvalidUrl::Port("0".into())));
-        assert_eq!(parse("celeriac://host:70000"), Err(InvalidUrl::Port("70000".into())));
-        assert_eq!(parse("celeriac://host:"), Err(InvalidUrl::Port("".into())));
+        assert_eq!(parse("celeriac://host:0"), Err(InvalidUrl::Port));
+        assert_eq!(parse("celeriac://host:70000"), Err(InvalidUrl::Port));
+        assert_eq!(parse("celeriac://host:"), Err(InvalidUrl::Port));
         assert_eq!(parse("celeriac://::1:7"), Err(InvalidUrl::Brackets));
         assert_eq!(parse("celeriac://[::1"), Err(InvalidUrl::Brackets));
-        assert_eq!(parse("celeriac://[::1]7"), Err(InvalidUrl::Rest("7".into())));
+        assert_eq!(parse("celeriac://[::1]7"), Err(InvalidUrl::Rest));
         assert_eq!(parse("celeriac://to%ken@host"), Err(InvalidUrl::Percent));
         assert_eq!(parse("celeriac://to%ff@host"), Err(InvalidUrl::Percent));
-        assert_eq!(parse("celeriac://host:1/0"), Err(InvalidUrl::Rest("/0".into())));
+        assert_eq!(parse("celeriac://host:1/0"), Err(InvalidUrl::Rest));
     }
 
     #[test]
     fn a_printed_address_does_not_tell_the_token() {
         let url: BrokerUrl = "celeriac://s3cret@host".parse().expect("a good address");
         assert_eq!(format!("{url} {url:?}"), "celeriac://***@host:23537 celeriac://***@host:23537");
+    }
+
+    #[test]
+    fn a_word_that_may_be_a_token_in_the_place_of_the_host_is_not_printed() {
+        let printed = |text: &str| text.parse::<BrokerUrl>().expect("a good address").to_string();
+        assert_eq!(printed("celeriac://s3cret"), "celeriac://***:23537");
+        assert_eq!(printed("celeriac://broker.example"), "celeriac://broker.example:23537");
+        assert_eq!(printed("celeriac://broker:1"), "celeriac://broker:1");
+        assert_eq!(printed("celeriac://localhost"), "celeriac://localhost:23537");
+        assert_eq!(printed("celeriac://[::1]"), "celeriac://[::1]:23537");
+    }
+
+    #[test]
+    fn no_error_repeats_what_may_be_a_secret() {
+        for text in [
+            "s3cret",
+            "s3cret@host",
+            "host:s3cret",
+            "redis://s3cret@host",
+            "celeriac:s3cret@host",
+            "celeriac:///s3cret",
+            "celeriac://host:s3cret",
+            "celeriac://s3cret:host",
+            "celeriac://host:1:s3cret",
+            "celeriac://host/s3cret",
+            "celeriac://s3cret/@",
+            "celeriac://host?token=s3cret",
+            "celeriac://host#s3cret",
+            "celeriac://[::1]s3cret",
+            "celeriac://[s3cret",
+            "celeriac://s3cret%@host",
+            "celeriac://s3cret%ff@host",
+            "celeriac://s3cret@",
+            "celeriac://s3cret@:1",
+            "celeriac://host:1/s3cret",
+        ] {
+            let error = text.parse::<BrokerUrl>().expect_err(text);
+            assert!(!format!("{error} {error:?}").contains("s3cret"), "{text}: {error} {error:?}");
+        }
     }
 }

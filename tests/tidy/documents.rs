@@ -129,6 +129,41 @@ fn the_list_of_faults_has_each_of_them() {
     findings.none();
 }
 
+#[test]
+fn the_page_of_bounds_has_the_values_of_the_code() {
+    let page = document("deploy/BOUNDS.md");
+    let mut findings = Findings::default();
+    let mut bounds = 0;
+    for (index, line) in page.text.lines().enumerate().filter(|(_, line)| line.starts_with('|')) {
+        // Constants first, then the file that has them: `NAME = value` ... (`path`).
+        let mut named: Vec<(&str, &str)> = Vec::new();
+        for quoted in line.split('`').skip(1).step_by(2) {
+            match quoted.split_once(" = ") {
+                Some((name, value)) => named.push((name, value)),
+                None if quoted.ends_with(".rs") => {
+                    let file = Source::read(quoted).map(|file| file.text).unwrap_or_default();
+                    for (name, value) in named.drain(..) {
+                        bounds += 1;
+                        if !has_constant(&file, name, value) {
+                            findings.add(&page.path, index + 1, format!("`{name} = {value}`: {quoted} says otherwise"));
+                        }
+                    }
+                }
+                None => {}
+            }
+        }
+        for (name, _) in named {
+            findings.add(&page.path, index + 1, format!("`{name}`: name the file that has it behind it"));
+        }
+    }
+    assert!(bounds > 20, "the bounds are found: {bounds}");
+    findings.none();
+}
+
+fn has_constant(text: &str, name: &str, value: &str) -> bool {
+    text.lines().any(|line| line.contains(&format!("const {name}: ")) && line.ends_with(&format!(" = {value};")))
+}
+
 /// The numbers that a function called `code` or `exit_code` returns for its cases.
 fn exit_codes(file: &Source) -> Vec<(usize, u8)> {
     let mut found = Vec::new();

@@ -110,11 +110,12 @@ impl Worker {
         let url: BrokerUrl = url.parse().map_err(Error::from)?;
         let options = self.options.connection_options(&url);
         let credit = self.options.credit_plan();
-        tracing::info!(instance = options.instance_id, concurrency, ?credit, "worker of {}", url.address());
+        tracing::info!(instance = options.instance_id, concurrency, ?credit, "worker of {url}");
         let leases = Arc::new(Leases::new());
         let (stage, _) = watch::channel(Stage::Work);
         let (opened, opening) = oneshot::channel();
-        let side = BrokerSide { leases: leases.clone(), stage: stage.clone(), credit, grace, signals };
+        let broker = url.to_string();
+        let side = BrokerSide { broker, leases: leases.clone(), stage: stage.clone(), credit, grace, signals };
         let ended = side.spawn(options, opened, own_thread)?;
         let _closed_on_drop = CloseOnDrop { leases: leases.clone(), stage: stage.clone() };
         let (handlers, middleware) = (Arc::new(self.options.handlers), Arc::new(self.options.middleware));
@@ -158,6 +159,8 @@ impl Drop for CloseOnDrop {
 
 /// What lives on the connection's thread, or beside the handlers if it has none.
 struct BrokerSide {
+    /// For people; the token and what may be one are masked.
+    broker: String,
     leases: Arc<Leases>,
     stage: watch::Sender<Stage>,
     credit: CreditPlan,
@@ -197,12 +200,11 @@ impl BrokerSide {
             termination::watch(self.stage.clone())?;
         }
         let mut stage = self.stage.subscribe();
-        let address = options.address.clone();
         let (connection, events) = tokio::select! {
             opening = Connection::open(options) => opening?,
             // Told to end before it began: there is nothing to bring to an end.
             _ = stage.wait_for(|stage| *stage > Stage::Work) => return Ok(()),
-            () = say_that_nobody_answers(&address) => return Ok(()),
+            () = say_that_nobody_answers(&self.broker) => return Ok(()),
         };
         let _ = opened.send(connection.clone());
         Driver::new(connection, events, self.leases, stage, self.credit, self.grace).run().await?;
@@ -211,9 +213,9 @@ impl BrokerSide {
 }
 
 /// A worker without a broker looks like one without work: it says which it is, now and then.
-async fn say_that_nobody_answers(address: &str) {
+async fn say_that_nobody_answers(broker: &str) {
     loop {
         tokio::time::sleep(UNANSWERED_INTERVAL).await;
-        tracing::warn!("no broker answers at {address}; still trying");
+        tracing::warn!("no broker answers at {broker}; still trying");
     }
 }

@@ -3,10 +3,15 @@
 mod backup;
 mod broker;
 mod dead;
+mod foreign_text;
 mod listing;
+mod log;
+mod memory;
 mod process;
 mod queues;
 mod results;
+mod secrets;
+mod signals;
 mod terminal;
 mod top;
 mod usage;

@@ -105,12 +105,25 @@ impl Broker {
         command
     }
 
-    /// Sends a signal, by its name, and returns what the broker left behind.
-    pub(crate) fn stop(mut self, signal: &str) -> Ended {
+    /// The process that its own has started, for a broker under another program.
+    pub(crate) fn child_of_its_process(&self) -> String {
+        let pid = self.child.as_ref().expect("not stopped").id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("a process");
+        children.split_whitespace().next().map_or(pid.to_string(), str::to_owned)
+    }
+
+    /// Waits for its end, and returns what it left behind.
+    pub(crate) fn ended(mut self) -> Ended {
         let child = self.child.take().expect("stopped once");
-        let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().expect("kill runs");
-        assert!(status.success(), "the broker is still there");
         within_deadline(move || child.wait_with_output().expect("it can be waited for")).into()
+    }
+
+    /// Sends a signal, by its name, and returns what the broker left behind.
+    pub(crate) fn stop(self, signal: &str) -> Ended {
+        let pid = self.child.as_ref().expect("stopped once").id().to_string();
+        let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs");
+        assert!(status.success(), "the broker is still there");
+        self.ended()
     }
 }
 

@@ -10,15 +10,15 @@ use tempfile::TempDir;
 use crate::process::{Broker, documents, within_deadline};
 
 /// A program on a terminal of its own, with the test at the keys.
-struct Terminal {
+pub(crate) struct Terminal {
     keys: File,
     child: Child,
     seen: String,
 }
 
 impl Terminal {
-    fn open(mut command: Command) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    pub(crate) fn open(mut command: Command) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
         let path = ptsname(&master, Vec::new()).expect("a name").into_string().expect("text");
@@ -30,7 +30,7 @@ impl Terminal {
     }
 
     /// Reads until this text was seen.
-    fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         while !self.seen.contains(text) {
             assert!(self.read(), "ended without {text:?}: {:?}", self.seen);
         }
@@ -53,8 +53,18 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).expect("pressed");
     }
 
+    /// All that was shown so far.
+    pub(crate) fn seen(&self) -> &str {
+        &self.seen
+    }
+
+    /// Closes it, as when a window is closed; the program may go on.
+    pub(crate) fn hang_up(self) -> Child {
+        self.child
+    }
+
     /// The exit code, and all that was shown.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         while self.read() {}
         let mut child = self.child;
         (within_deadline(move || child.wait().expect("it ends").code()), self.seen)

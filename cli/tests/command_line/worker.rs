@@ -19,10 +19,15 @@ pub(crate) struct Worker {
 impl Worker {
     /// Connects, ready for tasks of this name in the queue `default`.
     pub(crate) fn connect(broker: &Broker, task_name: &str) -> Self {
+        Self::connect_as(broker, "worker-1", task_name)
+    }
+
+    /// The same, under this name.
+    pub(crate) fn connect_as(broker: &Broker, instance: &str, task_name: &str) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
         let mut options = ConnectionOptions::new(&broker.address);
-        options.instance_id = "worker-1".to_owned();
+        options.instance_id = instance.to_owned();
         options.worker = Some(wire::WorkerInfo {
             queues: vec![wire::QueueSubscription { queue: "default".to_owned(), weight: 1 }],
             task_names: vec![task_name.to_owned()],

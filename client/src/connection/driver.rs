@@ -116,7 +116,7 @@ impl Driver {
                         let _ = opened.send(Err(error.clone()));
                         return Err(error);
                     }
-                    debug!(broker = self.options.address, "not connected yet: {error}");
+                    debug!("not connected yet: {error}");
                 }
             }
             if opened.is_closed() {
@@ -139,7 +139,7 @@ impl Driver {
                         return Err(error);
                     }
                     Err(error) => {
-                        debug!(broker = options.address, "not connected yet: {error}");
+                        debug!("not connected yet: {error}");
                         shared.set_trouble(Some(error.to_string()));
                         if matches!(error, Error::Handshake { code, .. } if code == crate::ErrorCode::SessionLost) {
                             session_id.clear();
@@ -168,8 +168,9 @@ fn is_final(error: &Error) -> bool {
 }
 
 /// Runs a driver on a thread of its own with a runtime of its own.
-pub(super) fn run_on_own_thread(address: &str, driver: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-    let failed = |source| Error::Connect { address: address.to_owned(), source: Arc::new(source) };
+pub(super) fn run_on_own_thread(driver: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+    let untried = || "an address that was not tried".to_owned();
+    let failed = |source| Error::Connect { address: untried(), source: Arc::new(source) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     std::thread::Builder::new()
         .name("celeriac-connection".to_owned())

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -32,10 +33,18 @@ pub(super) struct Link {
     pub(super) welcome: wire::Welcome,
 }
 
+/// Stands for a host whose address nobody knows. In `celeriac://s3cret` it is a token.
+const NOT_FOUND: &str =
+    "a host that cannot be found (it is not named here: it may be a token, which stands before an `@`)";
+
 /// Connects once.
 pub(super) async fn connect(options: &ConnectionOptions, session_id: &str) -> Result<Link, Error> {
-    let unreachable = |source: io::Error| Error::Connect { address: options.address.clone(), source: Arc::new(source) };
-    match timeout(options.connect_timeout, greet(options, session_id)).await {
+    let found = AtomicBool::new(false);
+    let unreachable = |source: io::Error| {
+        let address = if found.load(Ordering::Relaxed) { &options.address } else { NOT_FOUND };
+        Error::Connect { address: address.to_owned(), source: Arc::new(source) }
+    };
+    match timeout(options.connect_timeout, greet(options, session_id, &found)).await {
         Ok(Ok(link)) => Ok(link),
         Ok(Err(Failure::Unreachable(source))) => Err(unreachable(source)),
         Ok(Err(Failure::NotLetIn { code, message })) => Err(Error::Handshake { code, message }),
@@ -72,8 +81,8 @@ impl From<FrameError> for Failure {
     }
 }
 
-async fn greet(options: &ConnectionOptions, session_id: &str) -> Result<Link, Failure> {
-    let (mut reader, mut writer) = stream::open(options.connector.as_ref(), &options.address).await?;
+async fn greet(options: &ConnectionOptions, session_id: &str, found: &AtomicBool) -> Result<Link, Failure> {
+    let (mut reader, mut writer) = stream::open(options.connector.as_ref(), &options.address, found).await?;
     let mut codec = Codec::new(RECEIVED_FRAME_BYTES_MAX);
     let mut buffer = BytesMut::new();
     codec.encode(&hello(options, session_id), &mut buffer)?;

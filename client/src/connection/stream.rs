@@ -4,14 +4,16 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, lookup_host};
 
 /// The two directions of an open byte stream.
 pub struct Halves {
@@ -58,13 +60,20 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Opens a stream once.
-pub(super) async fn open(connector: Option<&Connector>, address: &str) -> io::Result<(Reader, Writer)> {
+/// Opens a stream once. `found` becomes true as soon as the address is known to be one.
+pub(super) async fn open(
+    connector: Option<&Connector>,
+    address: &str,
+    found: &AtomicBool,
+) -> io::Result<(Reader, Writer)> {
     if let Some(Connector(dial)) = connector {
+        found.store(true, Ordering::Relaxed);
         let Halves { read, write } = dial(address.to_owned()).await?;
         return Ok((Reader::Other(read), Writer::Other(write)));
     }
-    let stream = TcpStream::connect(address).await?;
+    let addresses: Vec<SocketAddr> = lookup_host(address).await?.collect();
+    found.store(true, Ordering::Relaxed);
+    let stream = TcpStream::connect(&addresses[..]).await?;
     // Small frames are written together here already; waiting for more in the kernel only adds delay.
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();

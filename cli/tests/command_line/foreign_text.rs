@@ -1,0 +1,107 @@
+//! What others wrote, as a terminal gets it: nothing in it is obeyed, and nothing is hidden.
+
+use tempfile::TempDir;
+
+use crate::process::{Broker, documents, run};
+use crate::terminal::Terminal;
+use crate::worker::Worker;
+
+/// Clears the screen, in two ways; turns text around; hides; breaks lines.
+const EVIL: &str = "a\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\u{200b}\u{e0041}\u{feff}\u{2028}\u{7f}b";
+
+/// Whether nobody should see this character as it is. Line breaks are ours.
+fn is_hidden(character: char) -> bool {
+    !character.is_ascii_graphic() && EVIL.contains(character)
+}
+
+fn started() -> (Broker, Worker, TempDir) {
+    let data = TempDir::new().expect("a folder");
+    let broker = Broker::start(data.path(), &[]);
+    let worker = Worker::connect_as(&broker, &format!("worker {EVIL}"), EVIL);
+    (broker, worker, data)
+}
+
+#[test]
+fn names_of_others_are_shown_with_escapes_in_every_listing() {
+    let (broker, mut worker, _data) = started();
+    let meta = format!("meta{EVIL}");
+    for id in [EVIL, "other"] {
+        let submitted = broker.run(&[
+            "submit",
+            EVIL,
+            "--id",
+            id,
+            "--shadow",
+            EVIL,
+            "--tag",
+            EVIL,
+            "--header",
+            &format!("k={meta}"),
+        ]);
+        assert_eq!(submitted.code, Some(0), "{submitted:?}");
+        assert!(!submitted.stdout.contains(is_hidden), "{submitted:?}");
+        worker.fail(EVIL, EVIL);
+    }
+    let (instance, gone) = (format!("worker {EVIL}"), format!("gone {EVIL}"));
+    let commands: [&[&str]; 16] = [
+        &["status", EVIL],
+        &["status", EVIL, "other"],
+        &["show", EVIL],
+        &["tasks"],
+        &["result", EVIL],
+        &["watch", EVIL],
+        &["queues"],
+        &["queues", EVIL],
+        &["dead", "list"],
+        &["dead", "show", EVIL],
+        &["workers"],
+        &["workers", "list", &instance],
+        &["workers", "quiet", &instance],
+        &["top", "--once"],
+        &["forget", &gone],
+        &["cancel", &gone],
+    ];
+    for json in [&["--json"][..], &[]] {
+        for command in commands {
+            let ended = broker.run(&[command, json].concat());
+            let all = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(!all.contains(is_hidden), "{command:?} {json:?}: {all:?}");
+            if !json.is_empty() {
+                documents(&ended.stdout);
+            }
+        }
+    }
+    let task = &documents(&broker.run(&["status", "other", "--json"]).stdout)[0];
+    assert_eq!((&task["shadow"], &task["errors"][0]["message"]), (&EVIL.into(), &EVIL.into()), "escapes mean the same");
+    for wrong in
+        [&["status", EVIL, "--url", EVIL][..], &[EVIL], &["tasks", "--state", EVIL], &["submit", "a", "--eta", EVIL]]
+    {
+        let ended = run(wrong);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(!ended.stderr.contains(is_hidden), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_result_is_raw_in_a_pipe_and_escaped_on_a_terminal() {
+    let (broker, mut worker, _data) = started();
+    let result: &'static str = "line 1\nline\t2 \u{1b}[31mred \u{202e}back";
+    broker.run(&["submit", EVIL, "--id", "text"]);
+    worker.complete(result.as_bytes(), "text/plain");
+    broker.run(&["submit", EVIL, "--id", "bytes"]);
+    worker.complete(&[0xff, 0x1b, b'['], "application/octet-stream");
+
+    let raw = format!("{result}\n");
+    assert_eq!(broker.run(&["result", "text"]).stdout, raw);
+    assert_eq!(broker.run(&["result", "text", "--raw"]).stdout, raw);
+    let shown = |arguments: &[&str]| Terminal::open(broker.command(arguments)).end();
+    let (code, text) = shown(&["result", "text"]);
+    assert_eq!((code, text.as_str()), (Some(0), "line 1\r\nline\t2 \\u{1b}[31mred \\u{202e}back\r\n"));
+    let (_, text) = shown(&["result", "text", "--raw"]);
+    assert!(text.contains("\u{1b}[31m"), "{text:?}");
+    let (_, text) = shown(&["result", "bytes"]);
+    assert_eq!(text, "3 bytes that are not text; --raw or a pipe gets them as they are\r\n");
+    let (_, text) = shown(&["result", "text", "--json"]);
+    assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+    assert_eq!(broker.run(&["result", "text", "--raw", "--json"]).code, Some(2));
+}

@@ -1,0 +1,186 @@
+//! A broker whose log or first line nobody takes: what reads it is gone, has stopped, or is a device that is full. It serves,
+//! backs up and ends as ever. And what is in a log is lines of ours, whatever others call themselves.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use tempfile::TempDir;
+
+use crate::process::{Broker, celeriac, documents, finish, within_deadline};
+
+/// Connections that together say more than the queue of the log takes.
+const KNOCKS: usize = 5_000;
+
+const LEVELS: [&str; 3] = ["info", "debug", "trace"];
+
+/// The ways of a log that nobody takes, each as the broker's stderr, with what has to be kept open meanwhile.
+fn silent_ends() -> Vec<(&'static str, Stdio, Option<OwnedFd>)> {
+    let full_device = File::options().write(true).open("/dev/full").expect("it is there");
+    let read_only = File::open("/dev/null").expect("it is there");
+    let (gone, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+    drop(gone);
+    let mut ends = vec![
+        ("a full device", Stdio::from(full_device), None),
+        ("a file that cannot be written", Stdio::from(read_only), None),
+        ("a reader that is gone", Stdio::from(writer), None),
+    ];
+    for (name, flags) in [
+        ("a full pipe", PipeFlags::CLOEXEC),
+        ("a full pipe that does not wait", PipeFlags::CLOEXEC | PipeFlags::NONBLOCK),
+    ] {
+        let (reader, writer) = full_pipe(flags);
+        ends.push((name, Stdio::from(writer), Some(reader)));
+    }
+    ends
+}
+
+/// A pipe without room for another byte.
+fn full_pipe(flags: PipeFlags) -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("a pipe");
+    while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
+    while rustix::io::write(&writer, b".").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, flags.contains(PipeFlags::NONBLOCK)).expect("set");
+    rustix::io::ioctl_fionbio(&reader, false).expect("set");
+    (reader, writer)
+}
+
+fn serve(data: &TempDir, level: &str) -> Command {
+    serve_on("127.0.0.1:0", data, level)
+}
+
+fn serve_on(address: &str, data: &TempDir, level: &str) -> Command {
+    let mut serve = celeriac(&["serve", "--listen", address, "--log", level, "--data"]);
+    serve.arg(data.path().join("store"));
+    serve
+}
+
+/// All that a broker is asked for in its life.
+fn lives_as_ever(broker: Broker, data: &TempDir, case: &str) {
+    for number in 0..10 {
+        let submitted = broker.run(&["submit", "songs.cluster", "--id", &number.to_string()]);
+        assert_eq!(submitted.code, Some(0), "{case}: {submitted:?}");
+    }
+    let folder = data.path().join("copy");
+    let backup = broker.run(&["backup", folder.to_str().expect("text")]);
+    assert_eq!(backup.code, Some(0), "{case}: {backup:?}");
+    assert_eq!(broker.stop("TERM").code, Some(0), "{case}");
+}
+
+#[test]
+fn a_log_that_nobody_takes_changes_nothing() {
+    for level in LEVELS {
+        for (name, stderr, _open) in silent_ends() {
+            let data = TempDir::new().expect("a folder");
+            let mut command = serve(&data, level);
+            command.stderr(stderr);
+            lives_as_ever(Broker::ready(command), &data, &format!("{name}, {level}"));
+        }
+    }
+}
+
+#[test]
+fn descriptors_that_were_closed_before_the_start_change_nothing() {
+    for level in LEVELS {
+        let data = TempDir::new().expect("a folder");
+        let mut shell = Command::new("sh");
+        let broker = serve(&data, level);
+        shell.args(["-c", "exec \"$0\" \"$@\" 0<&- 2>&-"]).arg(broker.get_program()).args(broker.get_args());
+        lives_as_ever(Broker::ready(shell), &data, &format!("closed, {level}"));
+        let copy = data.path().join("copy");
+        assert_eq!(finish(celeriac(&["check"]).arg(copy), "").code, Some(0), "no log is in the data");
+    }
+}
+
+/// A free port; somebody else may take it before the broker does, which then says so.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+fn ended(mut child: Child) -> Option<i32> {
+    within_deadline(move || child.wait().expect("it can be waited for").code())
+}
+
+#[test]
+fn a_first_line_that_nobody_takes_changes_nothing() {
+    for (name, stdout, _open) in silent_ends() {
+        let data = TempDir::new().expect("a folder");
+        let address = format!("127.0.0.1:{}", free_port());
+        let child = serve_on(&address, &data, "off").stdout(stdout).spawn().expect("the binary starts");
+        let mut status = celeriac(&["queues", "--url", &format!("celeriac://{address}")]);
+        within_deadline(move || while finish(&mut status, "").code != Some(0) {});
+        let signalled = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+        assert!(signalled.success());
+        assert_eq!(ended(child), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_refusal_that_nobody_reads_keeps_its_exit_code() {
+    let data = TempDir::new().expect("a folder");
+    let _broker = Broker::ready(serve(&data, "off"));
+    for (name, stderr, _open) in silent_ends() {
+        let child = serve(&data, "trace").stderr(stderr).spawn().expect("the binary starts");
+        assert_eq!(ended(child), Some(11), "{name}");
+    }
+    for (name, stderr, _open) in silent_ends() {
+        let child = celeriac(&["serve"]).stderr(stderr).spawn().expect("the binary starts");
+        assert_eq!(ended(child), Some(2), "{name}");
+    }
+}
+
+#[test]
+fn a_log_that_is_read_again_says_how_many_lines_are_missing() {
+    for format in ["text", "json"] {
+        let data = TempDir::new().expect("a folder");
+        let (reader, writer) = full_pipe(PipeFlags::CLOEXEC);
+        let mut command = serve(&data, "trace");
+        command.args(["--log-format", format]).stderr(Stdio::from(writer));
+        let broker = Broker::ready(command);
+        // Some connections make a few lines each at this level; the queue takes one MiB of them.
+        let peer: std::net::SocketAddr = broker.address.parse().expect("an address");
+        let knock = move || (0..KNOCKS).for_each(|_| drop(TcpStream::connect(peer)));
+        let (mut log, mut seen) = (BufReader::new(File::from(reader)), String::new());
+        within_deadline(knock);
+        within_deadline(move || {
+            let mut line = Vec::new();
+            while !seen.contains(" lines of this log could not be written and are missing") {
+                line.clear();
+                assert_ne!(log.read_until(b'\n', &mut line).expect("read"), 0, "the log ended: {seen}");
+                seen = String::from_utf8_lossy(&line).into_owned();
+            }
+            // Nobody stands in its way at the end.
+            std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        });
+        assert_eq!(broker.stop("TERM").code, Some(0));
+    }
+}
+
+#[test]
+fn no_name_writes_a_line_of_its_own_into_the_log() {
+    let evil = "x\n2026-01-01T00:00:00Z  INFO celeriac: forged\r\u{1b}[2J\u{9b}1m\u{202e}\u{2028}";
+    for format in ["text", "json"] {
+        let data = TempDir::new().expect("a folder");
+        let mut command = serve(&data, "trace");
+        command.args(["--log-format", format]).stderr(Stdio::piped());
+        let broker = Broker::ready(command);
+        crate::worker::Worker::connect_as(&broker, evil, "songs.cluster");
+        let folder = data.path().join(evil);
+        assert_eq!(broker.run(&["backup", folder.to_str().expect("text")]).code, Some(0));
+        let missing = data.path().join(evil).join(evil).join(evil);
+        assert_ne!(broker.run(&["backup", missing.to_str().expect("text")]).code, Some(0));
+        assert_ne!(finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "\u{7f}"), "").code, None);
+        let log = broker.stop("TERM").stderr;
+        assert!(log.contains("forged"), "{log}");
+        for hidden in ['\r', '\u{1b}', '\u{9b}', '\u{202e}', '\u{2028}'] {
+            assert!(!log.contains(hidden), "{hidden:?} in {log:?}");
+        }
+        assert!(log.lines().all(|line| !line.starts_with("2026-01-01")), "{log}");
+        if format == "json" {
+            documents(&log);
+        }
+    }
+}

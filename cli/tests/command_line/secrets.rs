@@ -1,0 +1,166 @@
+//! Secrets in the wrong place, or in files that others read: no error shows them, whatever else is wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::process::{Ended, celeriac, finish, run};
+
+/// Digits, so that it can stand unquoted.
+const SECRET: &str = "98765432109";
+
+fn check_file(text: &str) -> Ended {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("celeriac.toml");
+    fs::write(&file, format!("data = \"d\"\n{text}\n")).expect("written");
+    finish(celeriac(&["serve", "--check-config", "--config"]).arg(&file), "")
+}
+
+#[test]
+fn a_wrong_file_never_has_its_secret_repeated() {
+    let values = [
+        "S",
+        "-S",
+        "S.5",
+        "S_",
+        "0xS",
+        "1e S",
+        "S-05-27",
+        "1979-05-27T07:32:00.S",
+        "1979-05-27T07:32:00.98765432109Z",
+        "[S]",
+        "[\"S\"]",
+        "{ S = 1 }",
+        "{ a = \"S\" }",
+        "\"S",
+        "'S",
+        "\"\"\"S",
+        "'''S",
+        "\"\\qS\"",
+        "\"S\" more",
+        "\"S\"S",
+        "S = 3",
+        "aS",
+        "\"a\u{1}S\"",
+        "SSSSSSSS",
+        "true # S",
+        "\"\\u{S}\"",
+        "",
+    ];
+    for key in ["token", "token_file", "\"token\"", "token.a", "token_file.S"] {
+        for value in values {
+            for line in [format!("{key} = {value}"), format!("{key} = {value}\nlog = \"info\"\n{key} = {value}")] {
+                let ended = check_file(&line.replace('S', SECRET));
+                assert!(!ended.stderr.contains(SECRET), "{line}: {ended:?}");
+                // Alone, a number of quotes may end well; then nothing is shown either.
+                assert!(!ended.stdout.contains(SECRET), "{line}: {ended:?}");
+            }
+        }
+    }
+    for line in [
+        format!("[token]\n{SECRET} = 1"),
+        format!("[[token]]\na = {SECRET}"),
+        format!("token {SECRET}"),
+        format!("token: \"{SECRET}\""),
+        format!("token = \"a\"\ntoken = \"{SECRET}\""),
+        format!("token_file = \"{SECRET}\""),
+        format!("[server]\ntoken = {SECRET}"),
+    ] {
+        let ended = check_file(&line);
+        assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
+        assert!(!ended.stderr.contains(SECRET), "{line}: {ended:?}");
+    }
+    let ended = check_file(&format!("token = {SECRET}"));
+    assert!(ended.stderr.contains("celeriac.toml:2: token has to be a string in quotes"), "{ended:?}");
+}
+
+#[test]
+fn an_address_that_cannot_be_used_never_has_its_secret_repeated() {
+    let secret = "s3cr3t-98765432109";
+    for url in [
+        "celeriac://S",
+        "celeriac://S:23537",
+        "celeriac://S:1/",
+        "S",
+        "S@h",
+        "h:S",
+        "host:S",
+        "redis://S@h",
+        "redis://:S@h:1/0",
+        "celeriac:S@h",
+        "celeriac://h:S",
+        "celeriac://S:S",
+        "celeriac://h/S",
+        "celeriac://S@",
+        "celeriac://S@:1",
+        "celeriac://S@h:0",
+        "celeriac://%S@h",
+        "celeriac://[S",
+        "celeriac://[::1]S",
+        "celeriac://S@h:1:S",
+        "celeriac://user:S@",
+        "celeriac://S.example.invalid",
+        "CELERIAC://S@h",
+        " celeriac://S",
+        "celeriac://S ",
+        "celeriac:// S",
+        "celeriac://S\u{1b}",
+    ] {
+        let url = url.replace('S', secret);
+        for command in [&["queues"][..], &["top"], &["submit", "a"], &["serve", "--data", "d"]] {
+            let ended = run(&[command, &["--url", &url, "--timeout", "2"]].concat());
+            assert_ne!(ended.code, Some(0), "{url}: {ended:?}");
+            assert!(!format!("{}{}", ended.stdout, ended.stderr).contains(secret), "{url}: {ended:?}");
+        }
+    }
+    for arguments in [
+        &["queues", "--token-file", secret][..],
+        &["queues", "--token", secret],
+        &["serve", "--data", "d", "--token-file", secret],
+        &["serve", "--data", "d", "--listen", "celeriac://s3cr3t-98765432109@h:1"],
+        &["queues", "--timeout", "celeriac://s3cr3t-98765432109@h"],
+    ] {
+        let ended = run(arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(!ended.stderr.contains(secret), "{arguments:?}: {ended:?}");
+    }
+}
+
+fn with_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+}
+
+#[test]
+fn a_secret_that_every_user_of_the_machine_can_read_is_warned_of() {
+    let folder = TempDir::new().expect("a folder");
+    let (token, config) = (folder.path().join("token"), folder.path().join("celeriac.toml"));
+    fs::write(&token, "s3cret\n").expect("written");
+    fs::write(&config, "data = \"d\"\ntoken = \"s3cret\"\n").expect("written");
+    let serve = |flag: &str, file: &Path| {
+        finish(celeriac(&["serve", "--data", "d", "--check-config", flag]).arg(file), "").stderr
+    };
+    let client = |file: &Path| {
+        let arguments = ["queues", "--url", "celeriac://127.0.0.1:1", "--timeout", "1", "--token-file"];
+        finish(celeriac(&arguments).arg(file), "").stderr
+    };
+    for mode in [0o644, 0o604, 0o666, 0o602] {
+        with_mode(&token, mode);
+        with_mode(&config, mode);
+        for said in [serve("--token-file", &token), serve("--config", &config), client(&token)] {
+            assert!(said.contains("chmod 600") && said.contains(&format!("(mode {mode:04o})")), "{mode:o}: {said:?}");
+            assert!(!said.contains("s3cret"), "{said:?}");
+        }
+    }
+    for mode in [0o600, 0o400, 0o640] {
+        with_mode(&token, mode);
+        with_mode(&config, mode);
+        for said in [serve("--token-file", &token), serve("--config", &config), client(&token)] {
+            assert!(!said.contains("chmod"), "{mode:o}: {said:?}");
+        }
+    }
+    fs::write(&config, "data = \"d\"\n").expect("written");
+    with_mode(&config, 0o644);
+    assert_eq!(serve("--config", &config), "", "there is no secret in it");
+}
