@@ -39,7 +39,7 @@ impl Machine {
             for slot in self.unstarted(now, holder, surplus) {
                 if self.promise(slot, &mut promised) {
                     self.signal(slot, SignalKind::TakenBack, "another worker is idle", fx);
-                    self.release(now, slot, fx);
+                    self.take_back(now, slot, fx);
                 }
             }
         }

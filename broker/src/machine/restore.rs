@@ -44,8 +44,7 @@ impl Machine {
             Record::Queue(record) => self.restore_queue(record),
             Record::QueueDeleted(name) => {
                 if let Some(key) = self.queues.find(&name) {
-                    self.queues.queue_mut(key).record = super::queue::Queue::unconfigured(name);
-                    self.queues.queue_mut(key).deleted = true;
+                    self.queues.queue_mut(key).reset();
                 }
             }
         }
@@ -181,6 +180,8 @@ impl Machine {
         for (slot, id) in holders {
             self.restore_holder(now, slot, id);
         }
+        self.queues.restored();
+        self.take_back_paused(now, fx);
         self.tick(now, fx);
     }
 

@@ -116,6 +116,8 @@ pub(super) enum ClosedBy {
     /// Fail, retry or reject.
     Fail,
     Release,
+    /// None: the broker took it back before it began.
+    TakenBack,
 }
 
 /// The rules of a task.

@@ -12,6 +12,7 @@ mod queues;
 mod reports;
 mod results;
 mod retries;
+mod scans;
 mod script;
 mod simulation;
 mod submits;

@@ -73,7 +73,13 @@ fn a_queue_can_be_purged_and_deleted() {
             w: done
             w: deliver a1 lease 1 attempt 1 delivery 1
         purge default
-            c: count 2
+            w: signal TakenBack leases [1] (purged)
+            c: count 3
+        submit a1
+            c: NewGeneration { generation: 2, state: Queued }
+            w: deliver a1 lease 2 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
         delete default
             c: refused NotFinished: tasks of the queue `default` are running
         complete a1
@@ -81,12 +87,12 @@ fn a_queue_can_be_purged_and_deleted() {
         delete default
             c: count 0
         queues
-            c: 
+            c: default: ready 0 scheduled 0 leased 0 dead 0
         purge nothing
             c: refused NotFound: there is no queue `nothing`
         submit b
             c: Created { state: Queued }
-            w: deliver b lease 2 attempt 1 delivery 1
+            w: deliver b lease 3 attempt 1 delivery 1
         queues
             c: default: ready 0 scheduled 0 leased 1 dead 0
     "#]]);
@@ -124,12 +130,379 @@ fn a_queue_is_there_from_its_first_task() {
         connect c
             c: welcome new leases []
         queues
-            c: 
+            c: default: ready 0 scheduled 0 leased 0 dead 0
         submit a
             c: Created { state: Queued }
         submit b queue=songs
             c: Created { state: Queued }
         queues
             c: default: ready 1 scheduled 0 leased 0 dead 0; songs: ready 1 scheduled 0 leased 0 dead 0
+    "#]]);
+}
+
+#[test]
+fn a_queue_that_nothing_needs_is_gone_and_its_number_is_used_again() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a queue=songs ttl=1h
+            c: Created { state: Queued }
+        submit b queue=films ttl=0s
+            c: Created { state: Queued }
+        cancel a b
+            c: ("a", Revoked), ("b", Revoked)
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        purge songs
+            c: count 0
+        purge films
+            c: refused NotFound: there is no queue `films`
+        submit a2 queue=songs
+            c: Created { state: Queued }
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; songs: ready 1 scheduled 0 leased 0 dead 0
+        cancel a2
+            c: ("a2", Revoked)
+        after 2h
+        purge songs
+            c: count 0
+        restart
+        connect c
+            c: welcome new leases []
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+    "#]]);
+}
+
+#[test]
+fn a_dead_task_keeps_its_queue_in_sight() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job queues=songs
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a queue=songs
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        fail a last
+            w: Ok(Failure)
+        bye w
+            w: done
+            w: closed
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; songs: ready 0 scheduled 0 leased 0 dead 1
+        restart
+        connect c
+            c: welcome new leases []
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; songs: ready 0 scheduled 0 leased 0 dead 1
+        discard all queue=songs
+            c: count 1
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+    "#]]);
+}
+
+#[test]
+fn a_queue_is_there_as_long_as_a_worker_serves_it() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job queues=songs,films
+            w: welcome new leases []
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; films: ready 0 scheduled 0 leased 0 dead 0; songs: ready 0 scheduled 0 leased 0 dead 0
+        delete songs
+            c: count 0
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; films: ready 0 scheduled 0 leased 0 dead 0; songs: ready 0 scheduled 0 leased 0 dead 0
+        lose w
+            w: closed
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; films: ready 0 scheduled 0 leased 0 dead 0; songs: ready 0 scheduled 0 leased 0 dead 0
+        after 15s
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        connect w runs=job queues=songs
+            w: welcome new leases []
+        bye w
+            w: done
+            w: closed
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+    "#]]);
+}
+
+#[test]
+fn settings_and_a_pause_keep_a_queue_and_taking_them_back_ends_it() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        resume songs
+            c: done
+        configure songs
+            c: done
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        pause songs
+            c: done
+        configure films tasks=3
+            c: done
+        restart
+        connect c
+            c: welcome new leases []
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; films: ready 0 scheduled 0 leased 0 dead 0; songs: ready 0 scheduled 0 leased 0 dead 0 paused
+        resume songs
+            c: done
+        configure films
+            c: done
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        restart
+        connect c
+            c: welcome new leases []
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        pause default
+            c: done
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0 paused
+        delete default
+            c: count 0
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        pause songs
+            c: done
+        delete songs
+            c: count 0
+        delete songs
+            c: refused NotFound: there is no queue `songs`
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        restart
+        connect c
+            c: welcome new leases []
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+    "#]]);
+}
+
+#[test]
+fn a_deleted_queue_stays_deleted_over_a_restart_with_its_ended_tasks_kept() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        configure songs tasks=10
+            c: done
+        submit a1..a2 queue=songs
+            c: Created { state: Queued }, Created { state: Queued }
+        delete songs
+            c: count 2
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        list queue=songs
+            c: page a1 Revoked g1 v2, a2 Revoked g1 v2 next None
+        restart
+        connect c
+            c: welcome new leases []
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0
+        get a1
+            c: a1 Revoked g1 v2
+        submit a3 queue=songs
+            c: Created { state: Queued }
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; songs: ready 1 scheduled 0 leased 0 dead 0
+    "#]]);
+}
+
+#[test]
+fn a_submit_that_is_refused_leaves_no_queue_behind() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        configure default tasks=1
+            c: done
+        submit a
+            c: Created { state: Queued }
+        submit b
+            c: Refused(Refusal { code: QueueFull, message: "the queue `default` is full", retry_after_ms: 1000 })
+        submit a queue=songs
+            c: Joined { generation: 1, state: Queued }
+        submit a queue=songs conflict=reject
+            c: Refused(Refusal { code: TaskExists, message: "a task of this id exists", retry_after_ms: 0 })
+        disk full
+        submit d queue=films
+            c: Refused(Refusal { code: DiskFull, message: "the broker's disk is nearly full", retry_after_ms: 1000 })
+        queues
+            c: default: ready 1 scheduled 0 leased 0 dead 0
+        disk free
+        submit a queue=songs conflict=replace
+            c: NewGeneration { generation: 2, state: Queued }
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; songs: ready 1 scheduled 0 leased 0 dead 0
+        submit a queue=songs conflict=replace
+            c: NewGeneration { generation: 3, state: Queued }
+        queues
+            c: default: ready 0 scheduled 0 leased 0 dead 0; songs: ready 1 scheduled 0 leased 0 dead 0
+    "#]]);
+}
+
+#[test]
+fn a_pause_takes_back_what_has_not_begun_in_order() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job concurrency=4
+            w: welcome new leases []
+        connect v runs=job concurrency=4
+            v: welcome new leases []
+        credit w 2
+            w: done
+        credit v 2
+            v: done
+        submit a1..a6
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a3 lease 3 attempt 1 delivery 1
+            v: deliver a2 lease 2 attempt 1 delivery 1
+            v: deliver a4 lease 4 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
+        pause default
+            w: signal TakenBack leases [3] (the queue is paused)
+            v: signal TakenBack leases [4, 2] (the queue is paused)
+            c: done
+        get a1 a2 a3 a4 a5 a6
+            c: a1 Started g1 v3, a2 Queued for Queue g1 v3, a3 Queued for Queue g1 v3, a4 Queued for Queue g1 v3, a5 Queued for Queue g1 v1, a6 Queued for Queue g1 v1
+        start a2
+            v: Err((StaleLease, Some(Queued)))
+        complete a1
+            w: Ok(Success)
+        connect u runs=job concurrency=9
+            u: welcome new leases []
+        credit u 9
+            u: done
+        resume default
+            c: done
+            w: deliver a3 lease 6 attempt 1 delivery 1
+            w: deliver a6 lease 9 attempt 1 delivery 1
+            v: deliver a4 lease 7 attempt 1 delivery 1
+            u: deliver a2 lease 5 attempt 1 delivery 1
+            u: deliver a5 lease 8 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn a_pause_takes_back_from_a_worker_that_is_away_also_after_a_restart() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+        submit a1..a2
+            c: Created { state: Queued }, Created { state: Queued }
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a2 lease 2 attempt 1 delivery 1
+        start a1
+            w: Ok(Started)
+        lose w
+            w: closed
+        pause default
+            c: done
+        get a1 a2
+            c: a1 Started g1 v3, a2 Queued for Queue g1 v3
+        connect w runs=job resume
+            w: welcome back leases [1]
+        restart
+        connect c
+            c: welcome new leases []
+        pause default
+            c: done
+        connect w runs=job resume
+            w: welcome back leases [1]
+        get a1 a2
+            c: a1 Started g1 v3, a2 Queued for Queue g1 v3
+        resume default
+            c: done
+    "#]]);
+}
+
+#[test]
+fn a_purge_and_a_delete_take_back_what_has_not_begun() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job queues=songs concurrency=4
+            w: welcome new leases []
+        credit w 4
+            w: done
+        submit a1..a2 queue=songs
+            c: Created { state: Queued }, Created { state: Queued }
+            w: deliver a1 lease 1 attempt 1 delivery 1
+            w: deliver a2 lease 2 attempt 1 delivery 1
+        submit other
+            c: Created { state: Queued }
+        purge songs
+            w: signal TakenBack leases [1, 2] (purged)
+            c: count 2
+        start a1
+            w: Err((StaleLease, Some(Revoked)))
+        get a1 a2 other
+            c: a1 Revoked g1 v3, a2 Revoked g1 v3, other Queued for Worker g1 v1
+        submit b1 queue=songs
+            c: Created { state: Queued }
+            w: deliver b1 lease 3 attempt 1 delivery 1
+        lose w
+            w: closed
+        delete songs
+            c: count 1
+        connect w runs=job queues=songs resume
+            w: welcome back leases []
+        submit d queue=songs
+            c: Created { state: Queued }
+        credit w 1
+            w: done
+            w: deliver d lease 4 attempt 1 delivery 1
+        start d
+            w: Ok(Started)
+        delete songs
+            c: refused NotFinished: tasks of the queue `songs` are running
+        get d
+            c: d Started g1 v3
+    "#]]);
+}
+
+#[test]
+fn a_pause_after_a_restart_takes_back_what_its_holder_has_not_come_back_to() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        restart
+        connect c
+            c: welcome new leases []
+        pause default
+            c: done
+        get a
+            c: a Queued for Queue g1 v3
+        connect w runs=job resume
+            w: welcome back leases []
+        credit w 1
+            w: done
+        resume default
+            c: done
+            w: deliver a lease 2 attempt 1 delivery 1
     "#]]);
 }
