@@ -16,6 +16,7 @@ mod scans;
 mod script;
 mod simulation;
 mod submits;
+mod take_back;
 mod time;
 mod words;
 mod workers;
