@@ -1,5 +1,7 @@
 //! What operators do with queues, dead tasks and workers, through the client.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use celeriac_client::{
@@ -7,6 +9,7 @@ use celeriac_client::{
 };
 use celeriac_tests::{BrokerProcess, PATIENCE, Pool, until};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
+use tokio::sync::Semaphore;
 
 async fn client(broker: &BrokerProcess) -> Client {
     Client::connect(&broker.url()).await.expect("the broker takes clients")
@@ -169,4 +172,85 @@ async fn workers_are_listed_quieted_and_shut_down() {
     client.order_workers(&["the-one"], WorkerOrder::Shutdown).await.expect("answered");
     pool.ended().await;
     until("it is gone", || async { client.workers().await.expect("answered").is_empty() }).await;
+}
+
+async fn names(client: &Client) -> Vec<String> {
+    client.queues().await.expect("answered").into_iter().map(|queue| queue.name).collect()
+}
+
+#[tokio::test]
+async fn queues_come_and_go_with_what_needs_them() {
+    let mut broker = BrokerProcess::start().await;
+    let before = client(&broker).await;
+    assert_eq!(names(&before).await, ["default"]);
+    // Nothing of this is anything that a queue is needed for.
+    before.resume_queues(&["resumed"]).await.expect("answered");
+    before.configure_queue("plain", QueueSettings::default()).await.expect("answered");
+    before.submit::<()>(Submission::new("fine").queue("deleted").task_id("gone")).await.expect("submitted");
+    let bounded = || QueueSettings { tasks_max: Some(1), ..QueueSettings::default() };
+    before.configure_queue("deleted", bounded()).await.expect("answered");
+    before.pause_queues(&["deleted", "paused"]).await.expect("answered");
+    assert_eq!(names(&before).await, ["default", "deleted", "paused"]);
+    assert_eq!(before.delete_queue("deleted").await.expect("answered"), 1);
+    assert_eq!(names(&before).await, ["default", "paused"]);
+    broker.kill().await;
+    broker.restart().await;
+    let after = client(&broker).await;
+    assert_eq!(names(&after).await, ["default", "paused"]);
+    assert_eq!(after.info(&["gone"]).await.expect("answered")[0].state, State::Revoked, "what has ended is kept");
+    after.resume_queues(&["paused"]).await.expect("answered");
+    assert_eq!(names(&after).await, ["default"]);
+    let _pool = Pool::start(worker(&broker).queues(["deleted"]));
+    for _ in 0..2 {
+        let task = after.submit::<()>(Submission::new("fine").queue("deleted")).await.expect("its bound is gone");
+        task.get(PATIENCE).await.expect("it succeeds");
+    }
+    assert_eq!(names(&after).await, ["default", "deleted"], "a worker serves it");
+}
+
+#[tokio::test]
+async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    let begun = Arc::new(AtomicUsize::new(0));
+    let go_on = Arc::new(Semaphore::new(0));
+    let (count, gate) = (begun.clone(), go_on.clone());
+    let blocked = move |_: Context, (): ()| {
+        let (count, gate) = (count.clone(), gate.clone());
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            gate.acquire().await.expect("it is never closed").forget();
+            Ok::<_, TaskFailure>(())
+        }
+    };
+    let builder = Worker::builder(broker.url()).queues(["default"]).register_fn("blocked", blocked);
+    let _pool = Pool::start(builder.concurrency(1).look_ahead(20));
+    let submit_ten = || async {
+        let tasks: Vec<Submission> = (0..10).map(|_| Submission::new("blocked")).collect();
+        client.submit_many(tasks).await.expect("answered");
+    };
+    let leased = || async { client.queue("default").await.expect("answered").expect("it is there").leased };
+    let begins = |number: usize| {
+        let begun = begun.clone();
+        move || {
+            let begun = begun.clone();
+            async move { begun.load(Ordering::SeqCst) == number }
+        }
+    };
+
+    submit_ten().await;
+    until("the first of ten begins", begins(1)).await;
+    client.pause_queues(&["default"]).await.expect("answered");
+    assert_eq!(leased().await, 1, "only what runs is left to the worker");
+    go_on.add_permits(1);
+    until("it has ended", || async { leased().await == 0 }).await;
+    assert_eq!(begun.load(Ordering::SeqCst), 1, "nothing begins in a paused queue");
+
+    client.resume_queues(&["default"]).await.expect("answered");
+    until("the next begins", begins(2)).await;
+    assert!(matches!(client.delete_queue("default").await, Err(Error::Refused { code: ErrorCode::NotFinished, .. })));
+    assert_eq!(client.purge_queue("default").await.expect("answered"), 8);
+    go_on.add_permits(1);
+    until("it has ended", || async { leased().await == 0 }).await;
+    assert_eq!(begun.load(Ordering::SeqCst), 2, "what was purged does not begin");
 }

@@ -191,12 +191,14 @@ pub struct Changed {
 /// Which report ended a lease, so that one that is sent again can be told from one that is stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClosedBy {
-    /// None: the lease is current, or the broker took it back.
+    /// None: the lease is current, or it was lost.
     Nobody,
     Complete,
     /// Fail, retry or reject.
     Fail,
     Release,
+    /// None: the broker took it back before it began.
+    TakenBack,
 }
 
 /// Who makes a task change its state.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::command::{Monotonic, Now};
+use super::command::{Monotonic, Now, SignalKind};
 use super::sessions::SessionKey;
 use super::timers::MonoTimer;
 use super::{Effects, Machine};
@@ -38,7 +38,8 @@ impl Machine {
         for (holder, surplus) in crowded {
             for slot in self.unstarted(now, holder, surplus) {
                 if self.promise(slot, &mut promised) {
-                    self.take_back(now, slot, "another worker is idle", fx);
+                    self.signal(slot, SignalKind::TakenBack, "another worker is idle", fx);
+                    self.take_back(now, slot, fx);
                 }
             }
         }

@@ -3,86 +3,133 @@
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 
-use super::command::{CancelOutcome, CancelTarget, Code, Now, Refusal, SignalKind};
-use super::task::Task;
+use super::command::{CancelOutcome, CancelTarget, ConnectionKey, Message, Now, RequestId, SignalKind};
+use super::scan::{CHANGE, Look, RULES, Work};
+use super::signals::Signals;
 use super::timers::MonoTimer;
 use super::{Effects, Machine};
 use crate::record::{Lease, Slot, State};
 
+/// How tasks are cancelled.
+#[derive(Debug)]
+pub(super) struct Cancelling {
+    pub force: bool,
+    pub grace_ms: u64,
+    pub reason: Box<str>,
+    /// Whose leases are taken back, and whose handlers are told.
+    taken: Signals,
+    told: Signals,
+}
+
+impl Cancelling {
+    pub fn new(force: bool, grace_ms: u64, reason: Box<str>) -> Self {
+        let reason = if reason.is_empty() { "cancelled".into() } else { reason };
+        Self { force, grace_ms, reason, taken: Signals::default(), told: Signals::default() }
+    }
+
+    fn tell(&mut self, fx: &mut Effects) {
+        let kind = if self.force { SignalKind::Force } else { SignalKind::Cooperative };
+        self.taken.send(SignalKind::TakenBack, &self.reason, fx);
+        self.told.send(kind, &self.reason, fx);
+    }
+}
+
+/// A cancel of all tasks of a root or a tag, under way.
+#[derive(Debug)]
+pub(super) struct CancelMany {
+    pub root_id: Option<Box<str>>,
+    /// Where the task of that id is, during a slice.
+    pub root: Option<Slot>,
+    tag: Option<Box<str>>,
+    how: Cancelling,
+    /// Of the first ones.
+    pub outcomes: Vec<(TaskId, CancelOutcome)>,
+}
+
+impl CancelMany {
+    pub fn tell(&mut self, fx: &mut Effects) {
+        self.how.tell(fx);
+    }
+}
+
 impl Machine {
+    /// A cancel by ids is done at once, any other slot by slot.
     pub(super) fn cancel(
         &mut self,
         now: Now,
+        connection: ConnectionKey,
+        request: RequestId,
         target: CancelTarget,
-        force: bool,
-        grace_ms: u64,
-        reason: &str,
+        mut how: Cancelling,
         fx: &mut Effects,
-    ) -> Result<Vec<(TaskId, CancelOutcome)>, Refusal> {
-        let reason = if reason.is_empty() { "cancelled" } else { reason };
-        let ids = match target {
-            CancelTarget::Ids(ids) => ids,
-            CancelTarget::Root(root) => {
-                let is_root = |task: &Task| self.tasks.with_id(task, |id| *id == *root);
-                self.unended(|task| is_root(task) || self.tasks.plan(task).is_some_and(|plan| plan.root_id == root))?
+    ) {
+        let (root_id, tag) = match target {
+            CancelTarget::Ids(ids) => {
+                let outcome = |id: TaskId| {
+                    let slot = self.tasks.find(&id);
+                    let outcome =
+                        slot.map_or(CancelOutcome::NotFound, |slot| self.cancel_task(now, slot, &mut how, fx));
+                    (id, outcome)
+                };
+                let outcomes = ids.into_iter().map(outcome).collect();
+                how.tell(fx);
+                return fx.send(connection, Message::Cancelled { request, outcomes });
             }
-            CancelTarget::Tag(tag) => {
-                self.unended(|task| self.tasks.plan(task).is_some_and(|plan| plan.tags.contains(&tag)))?
-            }
+            CancelTarget::Root(root) => (Some(root), None),
+            CancelTarget::Tag(tag) => (None, Some(tag)),
         };
-        let outcome = |id: TaskId| {
-            let outcome = match self.tasks.find(&id) {
-                Some(slot) => self.cancel_task(now, slot, force, grace_ms, reason, fx),
-                None => CancelOutcome::NotFound,
-            };
-            (id, outcome)
-        };
-        Ok(ids.into_iter().map(outcome).collect())
+        let many = CancelMany { root_id, root: None, tag, how, outcomes: Vec::new() };
+        self.begin_scan(now, connection, request, Work::Cancel(many), fx);
     }
 
-    /// The ids of all tasks that have not ended and for which something holds, if they are not too many for one request.
-    fn unended(&self, holds: impl Fn(&Task) -> bool) -> Result<Vec<TaskId>, Refusal> {
-        let tasks = (0..self.tasks.slots()).filter_map(|slot| self.tasks.try_task(slot));
-        let found = tasks.filter(|task| !task.state.is_terminal() && holds(task)).take(BATCH_ITEMS_MAX + 1);
-        let ids: Vec<TaskId> = found.map(|task| self.tasks.id(task)).collect();
-        if ids.len() > BATCH_ITEMS_MAX {
-            let message = format!("more than {BATCH_ITEMS_MAX} tasks: cancel them by their ids");
-            return Err(Refusal::new(Code::Overloaded, message));
-        }
-        Ok(ids)
-    }
-
-    fn cancel_task(
+    pub(super) fn cancel_slot(
         &mut self,
         now: Now,
         slot: Slot,
-        force: bool,
-        grace_ms: u64,
-        reason: &str,
+        before: u64,
+        cancel: &mut CancelMany,
         fx: &mut Effects,
-    ) -> CancelOutcome {
-        // Who cancels an id wants none of its runs.
-        self.drop_successor(slot, fx);
-        let task = self.tasks.task(slot);
-        match task.state {
-            State::Success | State::Failure | State::Revoked => CancelOutcome::AlreadyEnded,
-            State::Scheduled | State::Queued | State::Retry => {
-                self.revoke(now, slot, reason, fx);
+    ) -> Look {
+        let task = self.tasks.try_task(slot).filter(|task| !task.state.is_terminal() && task.serial() <= before);
+        let Some(task) = task else { return Look::Cost(1) };
+        let plan = self.tasks.plan(task);
+        let is_meant = cancel.root == Some(slot)
+            || plan.is_some_and(|plan| match (&cancel.root_id, &cancel.tag) {
+                (Some(root), _) => plan.root_id == *root,
+                (None, tag) => tag.as_ref().is_some_and(|tag| plan.tags.contains(tag)),
+            });
+        if !is_meant {
+            return Look::Cost(plan.map_or(1, |plan| RULES + plan.tags.len() as u32));
+        }
+        let id = (cancel.outcomes.len() < BATCH_ITEMS_MAX).then(|| self.tasks.id(task));
+        let outcome = match self.successors.present_of(slot) {
+            Some(present) => {
+                self.drop_successor(present, fx);
                 CancelOutcome::Revoked
             }
-            // Its worker has not begun: it is told to leave it alone.
-            State::Leased => {
-                self.signal(slot, SignalKind::TakenBack, reason, fx);
-                self.revoke(now, slot, reason, fx);
+            None => self.cancel_task(now, slot, &mut cancel.how, fx),
+        };
+        cancel.outcomes.extend(id.map(|id| (id, outcome)));
+        Look::Cost(CHANGE)
+    }
+
+    fn cancel_task(&mut self, now: Now, slot: Slot, how: &mut Cancelling, fx: &mut Effects) -> CancelOutcome {
+        // Who cancels an id wants none of its runs.
+        self.drop_successor(slot, fx);
+        match self.tasks.task(slot).state {
+            State::Success | State::Failure | State::Revoked => CancelOutcome::AlreadyEnded,
+            // A worker that has it and has not begun is told to leave it alone.
+            State::Scheduled | State::Queued | State::Retry | State::Leased => {
+                self.note_signal(slot, &mut how.taken);
+                self.revoke(now, slot, &how.reason, fx);
                 CancelOutcome::Revoked
             }
             State::Started => {
-                if force {
-                    self.arm_grace(now, slot, grace_ms);
+                if how.force {
+                    self.arm_grace(now, slot, how.grace_ms);
                 }
-                self.request_cancel(now, slot, reason, fx);
-                let kind = if force { SignalKind::Force } else { SignalKind::Cooperative };
-                self.signal(slot, kind, reason, fx);
+                self.request_cancel(now, slot, &how.reason, fx);
+                self.note_signal(slot, &mut how.told);
                 CancelOutcome::Signalled
             }
         }

@@ -1,44 +1,81 @@
 //! Dead tasks: what failed for good is kept, and may be run again or discarded.
 
-use celeriac_proto::limits::BATCH_ITEMS_MAX;
-
-use super::command::{Dead, Effect, Now};
+use super::command::{ConnectionKey, Dead, Effect, Filter, Message, Now, RequestId};
+use super::queue::QueueKey;
+use super::scan::{CHANGE, Look, Work};
 use super::task::NewTask;
 use super::{Effects, Machine};
 use crate::record::{Slot, State, TaskKey};
 
+/// What is done to a dead task.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// It runs again, as a new generation without an expiry.
+    Replay,
+    /// It is dropped before its time.
+    Discard,
+}
+
+/// A replay or discard of all dead tasks that match, under way.
+#[derive(Debug)]
+pub(super) struct DeadMany {
+    pub filter: Filter,
+    /// The queue of the filter, during a slice.
+    pub queue: Option<Option<QueueKey>>,
+    fate: Fate,
+    pub count: u64,
+}
+
 impl Machine {
-    /// Runs dead tasks again, each as a new generation without an expiry. Says how many; never more than one batch.
-    pub(super) fn replay_dead(&mut self, now: Now, which: &Dead, fx: &mut Effects) -> u64 {
-        let slots = self.dead(which);
-        for slot in &slots {
-            self.replay(now, *slot, fx);
-        }
-        slots.len() as u64
-    }
-
-    /// Drops dead tasks before their time. Says how many; never more than one batch.
-    pub(super) fn discard_dead(&mut self, which: &Dead, fx: &mut Effects) -> u64 {
-        let slots = self.dead(which);
-        for slot in &slots {
-            self.forget(*slot, fx);
-        }
-        slots.len() as u64
-    }
-
-    fn dead(&self, which: &Dead) -> Vec<Slot> {
-        let is_dead = |slot: &Slot| self.tasks.try_task(*slot).is_some_and(|task| task.state == State::Failure);
-        match which {
-            Dead::Ids(ids) => {
-                let mut slots: Vec<Slot> = ids.iter().filter_map(|id| self.tasks.find(id)).filter(is_dead).collect();
-                slots.sort_unstable();
-                slots.dedup();
-                slots
-            }
+    /// Replays or discards dead tasks, and says how many.
+    pub(super) fn settle_dead(
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        request: RequestId,
+        which: Dead,
+        fate: Fate,
+        fx: &mut Effects,
+    ) {
+        let ids = match which {
+            Dead::Ids(ids) => ids,
             Dead::Matching(filter) => {
-                let matching = (0..self.tasks.slots()).filter(|slot| is_dead(slot) && self.is_listed(*slot, filter));
-                matching.take(BATCH_ITEMS_MAX).collect()
+                let many = DeadMany { filter, queue: None, fate, count: 0 };
+                return self.begin_scan(now, connection, request, Work::Dead(many), fx);
             }
+        };
+        let mut slots: Vec<Slot> = ids.iter().filter_map(|id| self.tasks.find(id)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots.retain(|slot| self.tasks.task(*slot).state == State::Failure);
+        for slot in &slots {
+            self.settle_one(now, *slot, fate, fx);
+        }
+        fx.send(connection, Message::Count { request, count: slots.len() as u64 });
+    }
+
+    pub(super) fn dead_slot(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        before: u64,
+        dead: &mut DeadMany,
+        fx: &mut Effects,
+    ) -> Look {
+        let is_dead = self.tasks.try_task(slot).filter(|task| task.state == State::Failure && task.serial() <= before);
+        let Some(task) = is_dead else { return Look::Cost(1) };
+        if !self.matches(task, &dead.filter, dead.queue) {
+            return Look::Cost(self.cost_of(task, &dead.filter));
+        }
+        self.settle_one(now, slot, dead.fate, fx);
+        dead.count += 1;
+        Look::Cost(CHANGE)
+    }
+
+    fn settle_one(&mut self, now: Now, slot: Slot, fate: Fate, fx: &mut Effects) {
+        match fate {
+            Fate::Replay => self.replay(now, slot, fx),
+            Fate::Discard => self.forget(slot, fx),
         }
     }
 

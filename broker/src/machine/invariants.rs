@@ -2,7 +2,12 @@
 
 #![cfg(any(test, feature = "internals"))]
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use celeriac_proto::QueueName;
+
 use super::Machine;
+use super::queue::QueueKey;
 use crate::record::State;
 
 impl Machine {
@@ -10,7 +15,7 @@ impl Machine {
     /// When the books do not agree with each other.
     pub(crate) fn check_invariants(&self) {
         let mut leased = 0;
-        let mut counts = vec![[0_u64; 5]; self.queues.len()];
+        let mut counts: BTreeMap<QueueKey, [u64; 7]> = BTreeMap::new();
         for slot in 0..self.tasks.slots() {
             let Some(task) = self.tasks.try_task(slot) else { continue };
             let found = self.tasks.find(&self.tasks.id(task));
@@ -21,16 +26,18 @@ impl Machine {
                 "every task is found by its id, but for one that waits for another"
             );
             assert!(present.is_none_or(|present| self.successors.of(present) == Some(slot)));
-            let count = &mut counts[task.queue() as usize];
+            let count = counts.entry(task.queue()).or_default();
+            count[6] += 1;
             match task.state {
                 State::Queued => count[0] += 1,
                 State::Scheduled | State::Retry => count[1] += 1,
-                State::Leased | State::Started => count[2] += 1,
-                State::Failure => count[3] += 1,
+                State::Leased => count[2] += 1,
+                State::Started => count[3] += 1,
+                State::Failure => count[4] += 1,
                 State::Success | State::Revoked => {}
             }
             if !task.state.is_terminal() {
-                count[4] += task.payload_bytes();
+                count[5] += task.payload_bytes();
             }
             let run = self.tasks.run(task);
             assert_eq!(task.is_leased(), run.is_some_and(|run| run.holder.is_some()), "a lease has a holder");
@@ -45,11 +52,31 @@ impl Machine {
         assert_eq!(leased, held, "every lease is some task's");
         let hungry = self.sessions.all.values().filter(|session| session.hungry).count();
         assert_eq!(hungry, self.sessions.hungry);
-        for (key, count) in counts.iter().enumerate() {
-            let queue = self.queues.queue(key as u32);
-            let books = [queue.ready, queue.scheduled, queue.leased, queue.dead, queue.bytes];
-            assert_eq!(&books, count, "the counters of queue {}", queue.record.name);
-            assert_eq!(self.queues.ready.contains(&(key as u32)), queue.ready > 0 && !queue.record.paused);
+        self.check_queues(&counts);
+    }
+
+    fn check_queues(&self, counts: &BTreeMap<QueueKey, [u64; 7]>) {
+        let (mut known, mut in_use) = (BTreeSet::new(), 0);
+        let (queues, said_in_use) = self.queues.all();
+        for (key, queue) in queues {
+            known.insert(key);
+            let books =
+                [queue.ready, queue.scheduled, queue.leased, queue.started, queue.dead, queue.bytes, queue.tasks];
+            assert_eq!(books, counts.get(&key).copied().unwrap_or_default(), "the counters of {}", queue.record.name);
+            assert_eq!(self.queues.ready.contains(&key), queue.is_servable());
+            assert_eq!(queue.counted, queue.is_in_use(), "whether {} is in use", queue.record.name);
+            let is_default = queue.record.name == QueueName::default();
+            assert!(is_default || queue.counted || queue.tasks > 0, "nothing needs {}", queue.record.name);
+            assert!(
+                !queue.record.paused || !self.scans.is_empty() || queue.leased == 0,
+                "a paused queue holds no lease"
+            );
+            in_use += usize::from(queue.counted && !is_default);
+            for server in &queue.servers {
+                assert!(self.sessions.all.contains_key(server), "a worker that serves a queue is there");
+            }
         }
+        assert_eq!(in_use, said_in_use);
+        assert!(counts.keys().all(|key| known.contains(key)), "a task's queue is there");
     }
 }

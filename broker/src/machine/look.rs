@@ -2,15 +2,27 @@
 
 use celeriac_proto::{QueueName, TaskId};
 
-use super::Machine;
-use super::command::{Cursor, Filter, Now, Outline, QueueInfo, View, WaitingFor, WorkerStatus};
+use super::command::{
+    ConnectionKey, Cursor, Filter, Now, Outline, QueueInfo, RequestId, View, WaitingFor, WorkerStatus,
+};
 use super::queue::QueueKey;
+use super::scan::{Look, RULES, Work};
 use super::sessions::Session;
 use super::task::Task;
-use crate::record::{Slot, State};
+use super::{Effects, Machine};
+use crate::record::{Slot, State, TaskKey};
 
-/// Slots looked at for one page of a listing: some milliseconds. A page that is cut short by it has a cursor like any other.
-const SLOTS_PER_PAGE: u32 = 150_000;
+/// A page of a listing under way.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub filter: Filter,
+    /// The queue of the filter, during a slice.
+    pub queue: Option<Option<QueueKey>>,
+    limit: usize,
+    /// The first slot to look at.
+    pub from: Slot,
+    found: Vec<TaskKey>,
+}
 
 impl Machine {
     pub(super) fn views(&self, ids: &[TaskId], with_result: bool) -> Vec<View> {
@@ -60,33 +72,50 @@ impl Machine {
 
     /// One page of the tasks that match, in the order of their slots.
     pub(super) fn list_tasks(
-        &self,
-        filter: &Filter,
-        limit: usize,
-        after: Option<Cursor>,
-    ) -> (Vec<View>, Option<Cursor>) {
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        request: RequestId,
+        page: (Filter, usize, Option<Cursor>),
+        fx: &mut Effects,
+    ) {
+        let (filter, limit, after) = page;
         let from = after.map_or(0, |cursor| cursor.saturating_add(1));
-        let end = self.tasks.slots().min(from.saturating_add(SLOTS_PER_PAGE));
-        let queue = filter.queue.as_ref().map(|name| self.queues.find(name));
-        let mut page = Vec::new();
-        for slot in from..end {
-            if page.len() == limit {
-                return (page, Some(slot - 1));
-            }
-            if self.tasks.try_task(slot).is_some_and(|task| self.matches(task, filter, queue)) {
-                page.push(self.view_of(slot));
-            }
-        }
-        (page, (end < self.tasks.slots()).then(|| end - 1))
+        let listing = Listing { filter, queue: None, limit, from, found: Vec::new() };
+        self.begin_scan(now, connection, request, Work::List(listing), fx);
     }
 
-    pub(super) fn is_listed(&self, slot: Slot, filter: &Filter) -> bool {
-        let queue = filter.queue.as_ref().map(|name| self.queues.find(name));
-        self.matches(self.tasks.task(slot), filter, queue)
+    pub(super) fn list_slot(&self, slot: Slot, listing: &mut Listing) -> Look {
+        if listing.found.len() == listing.limit {
+            return Look::Enough;
+        }
+        let Some(task) = self.tasks.try_task(slot) else { return Look::Cost(1) };
+        if self.matches(task, &listing.filter, listing.queue) {
+            listing.found.push(self.tasks.key(slot));
+            return Look::Cost(RULES);
+        }
+        Look::Cost(self.cost_of(task, &listing.filter))
+    }
+
+    /// What was found, as it is now: in the meantime some may have gone, or match no more.
+    pub(super) fn page(&self, listing: &Listing) -> Vec<View> {
+        let matches = |key: &&TaskKey| {
+            let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
+            task.is_some_and(|task| self.matches(task, &listing.filter, listing.queue))
+        };
+        listing.found.iter().filter(matches).map(|key| self.view_of(key.slot)).collect()
+    }
+
+    /// What it counts for to find that a task does not match.
+    pub(super) fn cost_of(&self, task: &Task, filter: &Filter) -> u32 {
+        if filter.tag.is_none() && filter.root.is_none() && filter.id_prefix.is_empty() {
+            return 1;
+        }
+        RULES + self.tasks.plan(task).map_or(0, |plan| plan.tags.len() as u32)
     }
 
     /// `queue` is the filter's, looked up; `Some(None)` is one that does not exist.
-    fn matches(&self, task: &Task, filter: &Filter, queue: Option<Option<QueueKey>>) -> bool {
+    pub(super) fn matches(&self, task: &Task, filter: &Filter, queue: Option<Option<QueueKey>>) -> bool {
         let plan = self.tasks.plan(task);
         queue.is_none_or(|queue| queue == Some(task.queue()))
             && (filter.states.is_empty() || filter.states.contains(&task.state))
@@ -104,7 +133,7 @@ impl Machine {
             return self.queues.listed().map(|key| self.queue_info(key)).collect();
         }
         let found = names.iter().filter_map(|name| self.queues.find(name));
-        found.filter(|key| !self.queues.queue(*key).deleted).map(|key| self.queue_info(key)).collect()
+        found.filter(|key| self.queues.is_listed(*key)).map(|key| self.queue_info(key)).collect()
     }
 
     fn queue_info(&self, key: QueueKey) -> QueueInfo {
@@ -115,7 +144,7 @@ impl Machine {
             record: queue.record.clone(),
             ready: queue.ready,
             scheduled: queue.scheduled,
-            leased: queue.leased,
+            leased: queue.leased + queue.started,
             dead: queue.dead,
             oldest: queue.oldest(&self.tasks),
             oldest_ms: 0,

@@ -18,11 +18,14 @@ mod look;
 mod names;
 mod pages;
 mod queue;
+mod queues;
 mod rate;
 mod report;
 mod restore;
 mod retry;
+mod scan;
 mod sessions;
+mod signals;
 mod submit;
 mod successors;
 mod suspects;
@@ -34,13 +37,13 @@ mod timers;
 mod transitions;
 mod watch;
 
-use std::collections::VecDeque;
-
-use admin::Purge;
+use cancel::Cancelling;
 use command::{Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId, SubmitOutcome};
+use dead::Fate;
 use names::Names;
-use queue::Queues;
+use queues::Queues;
 use restore::Restoring;
+use scan::Scans;
 use sessions::{SessionKey, Sessions};
 use successors::Successors;
 use table::Tasks;
@@ -105,8 +108,7 @@ pub struct Machine {
     steady_offset: Option<Timestamp>,
     /// When the balance between workers is looked at next.
     balance_at: Option<Monotonic>,
-    /// Queues that are being purged, some tasks at a time.
-    purges: VecDeque<Purge>,
+    scans: Scans,
 }
 
 /// Timers of tasks that one tick handles: some milliseconds. The rest follows at once.
@@ -134,7 +136,7 @@ impl Machine {
             clocks: Clocks::default(),
             steady_offset: None,
             balance_at: None,
-            purges: VecDeque::new(),
+            scans: Scans::default(),
         }
     }
 
@@ -163,6 +165,7 @@ impl Machine {
             Command::Shutdown => self.close_all(fx),
         }
         self.advance_successors(fx);
+        self.queues.sweep();
     }
 
     /// Does what is due, and hands out what can be handed out.
@@ -183,15 +186,16 @@ impl Machine {
             self.task_timer(now, timer, fx);
         }
         self.compact_timers();
-        self.continue_purge(now, fx);
+        self.continue_scans(now, fx);
         self.advance_successors(fx);
         self.dispatch(now, fx);
+        self.queues.sweep();
     }
 
     /// When [`Machine::tick`] has something to do next, on either clock.
     pub fn next_deadline(&self) -> (Option<Timestamp>, Option<Monotonic>) {
-        // A purge goes on at once.
-        let next_mono = if self.purges.is_empty() { self.timers.next_mono() } else { Some(0) };
+        // What is under way goes on at once.
+        let next_mono = if self.scans.is_empty() { self.timers.next_mono() } else { Some(0) };
         let offset = self.steady_offset.unwrap_or(0);
         let next_steady = self.timers.next_steady().map(|at| at.saturating_sub(offset).max(0) as Monotonic);
         (self.timers.next_wall(), next_mono.into_iter().chain(next_steady).min())
@@ -203,6 +207,21 @@ impl Machine {
             return;
         };
         self.touch(now, session);
+        if let Err(ask) = self.waits_for_scan(connection, request, ask) {
+            self.carry_out(now, connection, session, request, ask, fx);
+        }
+    }
+
+    /// Does what is asked, or begins to.
+    fn carry_out(
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        session: SessionKey,
+        request: RequestId,
+        ask: Ask,
+        fx: &mut Effects,
+    ) {
         self.actor = match &ask {
             Ask::Report(_) | Ask::Goodbye => Actor::Worker,
             _ => Actor::Client(self.sessions.session(session).instance.clone()),
@@ -224,7 +243,16 @@ impl Machine {
                 let refusal = Refusal::new(Code::Overloaded, "this connection watches as many ids as it may");
                 fx.send(connection, refused(request, refusal));
             }
-            Ask::PurgeQueue { queue, delete } => self.start_purge(connection, request, &queue, delete, fx),
+            Ask::PurgeQueue { queue, delete } => self.begin_purge(now, connection, request, queue, delete, fx),
+            Ask::PauseQueues { queues, paused } => self.begin_pause(now, connection, request, queues, paused, fx),
+            Ask::ReplayDead(which) => self.settle_dead(now, connection, request, which, Fate::Replay, fx),
+            Ask::DiscardDead(which) => self.settle_dead(now, connection, request, which, Fate::Discard, fx),
+            Ask::ListTasks { filter, limit, after } => {
+                self.list_tasks(now, connection, request, (filter, limit, after), fx);
+            }
+            Ask::Cancel { target, force, grace_ms, reason } => {
+                self.cancel(now, connection, request, target, Cancelling::new(force, grace_ms, reason), fx);
+            }
             Ask::Backup(folder) => {
                 let tasks = self.tasks() as u64;
                 fx.push(Effect::Backup { connection, request, folder, tasks });
@@ -273,12 +301,6 @@ impl Machine {
                 let outcomes = ids.iter().map(|id| self.forget_ended(id, fx)).collect();
                 Message::Forgot { request, outcomes }
             }
-            Ask::Cancel { target, force, grace_ms, reason } => {
-                match self.cancel(now, target, force, grace_ms, &reason, fx) {
-                    Ok(outcomes) => Message::Cancelled { request, outcomes },
-                    Err(refusal) => refused(request, refusal),
-                }
-            }
             ask => self.administer(now, request, ask, fx),
         }
     }
@@ -295,19 +317,6 @@ impl Machine {
                 }
                 Err(refusal) => refused(request, refusal),
             },
-            Ask::PauseQueues { queues, paused } => match self.queues.room_for(&queues) {
-                Ok(()) => {
-                    self.pause_queues(&queues, paused, fx);
-                    Message::Done { request }
-                }
-                Err(refusal) => refused(request, refusal),
-            },
-            Ask::ReplayDead(which) => counted(self.replay_dead(now, &which, fx)),
-            Ask::DiscardDead(which) => counted(self.discard_dead(&which, fx)),
-            Ask::ListTasks { filter, limit, after } => {
-                let (tasks, next) = self.list_tasks(&filter, limit, after);
-                Message::Page { request, tasks, next }
-            }
             Ask::ListWorkers => Message::Workers { request, workers: self.list_workers(now) },
             Ask::OrderWorkers { instances, order } => counted(self.order_workers(&instances, order, fx)),
             ask => unreachable!("{ask:?} is answered elsewhere"),

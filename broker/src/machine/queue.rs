@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::QueueName;
 
-use super::command::{Code, Refusal};
 use super::line::{Line, Place};
 use super::names::NameKey;
 use super::rate::Rate;
@@ -14,21 +13,22 @@ use super::table::Tasks;
 use super::task::Task;
 use crate::record::{QueueRecord, Slot, State};
 
-/// Queues that may exist; names are for kinds of work, not for single tasks.
-const QUEUES_MAX: usize = 100_000;
-
 /// A queue that exists.
 pub(super) type QueueKey = u32;
 
 #[derive(Debug)]
 pub(super) struct Queue {
     pub record: QueueRecord,
-    /// Not listed until it is used again. Its number stays, for the ended tasks that name it.
-    pub deleted: bool,
+    /// Tasks of any state that name the queue by its number.
+    pub tasks: u64,
+    /// Whether it counts as one of the queues that there may be; kept true by `Queues::note_use`.
+    pub counted: bool,
     /// Tasks in each of these conditions.
     pub ready: u64,
     pub scheduled: u64,
+    /// Handed to a worker and not begun.
     pub leased: u64,
+    pub started: u64,
     pub dead: u64,
     /// Payloads of tasks that have not ended.
     pub bytes: u64,
@@ -81,10 +81,12 @@ impl Queue {
     pub fn new(record: QueueRecord) -> Self {
         Self {
             record,
-            deleted: false,
+            tasks: 0,
+            counted: false,
             ready: 0,
             scheduled: 0,
             leased: 0,
+            started: 0,
             dead: 0,
             bytes: 0,
             submitted_total: 0,
@@ -108,12 +110,41 @@ impl Queue {
         QueueRecord { name, paused: false, tasks_max: None, bytes_max: None, expires_in_ms: None, result_ttl_ms: None }
     }
 
+    /// Somebody has given it settings, or paused it.
+    pub fn is_configured(&self) -> bool {
+        let QueueRecord { name: _, paused, tasks_max, bytes_max, expires_in_ms, result_ttl_ms } = &self.record;
+        *paused || [tasks_max, bytes_max, expires_in_ms, result_ttl_ms].into_iter().any(Option::is_some)
+    }
+
+    /// Tasks that have not ended.
+    pub fn unfinished(&self) -> u64 {
+        self.ready + self.scheduled + self.leased + self.started
+    }
+
+    /// More than ended tasks needs it.
+    pub fn is_in_use(&self) -> bool {
+        self.unfinished() > 0 || !self.servers.is_empty() || self.is_configured()
+    }
+
+    /// Has something to hand out, and somebody to hand it to.
+    pub fn is_servable(&self) -> bool {
+        self.ready > 0 && !self.record.paused && !self.hungry.is_empty()
+    }
+
+    /// As if it were new: its settings and what it has counted are gone. What is there stays.
+    pub fn reset(&mut self) {
+        self.record = Self::unconfigured(self.record.name.clone());
+        (self.submitted_total, self.ended_total) = (0, 0);
+        (self.submitted_rate, self.ended_rate) = (Rate::default(), Rate::default());
+    }
+
     /// The counter that a task in `state` belongs to.
     pub fn counter(&mut self, state: State) -> Option<&mut u64> {
         match state {
             State::Queued => Some(&mut self.ready),
             State::Scheduled | State::Retry => Some(&mut self.scheduled),
-            State::Leased | State::Started => Some(&mut self.leased),
+            State::Leased => Some(&mut self.leased),
+            State::Started => Some(&mut self.started),
             State::Failure => Some(&mut self.dead),
             State::Success | State::Revoked => None,
         }
@@ -178,89 +209,15 @@ impl Queue {
         fronts.map(|place| place.slot).min_by_key(|slot| tasks.task(*slot).order())
     }
 
-    /// Drops lanes that are empty, when names have come and gone by the thousand.
-    pub fn prune_lanes(&mut self) {
-        const LANES_KEPT: usize = 64;
-        if self.lanes.len() <= LANES_KEPT || self.lanes.iter().any(|lane| lane.head.is_some()) {
-            return;
+    /// Gives back the lines when nobody stands in them.
+    pub fn drop_empty_lanes(&mut self) {
+        if self.ready == 0 {
+            (self.lanes, self.lane_of, self.heads) = Default::default();
         }
-        self.lanes.clear();
-        self.lane_of.clear();
     }
 }
 
 /// Whether the task that took this place is still waiting in it.
 fn stands(tasks: &Tasks, place: Place) -> bool {
     tasks.try_task(place.slot).is_some_and(|task| task.state == State::Queued && task.order() as u32 == place.order)
-}
-
-/// All queues: by number, and by name.
-#[derive(Debug, Default)]
-pub(super) struct Queues {
-    queues: Vec<Queue>,
-    by_name: BTreeMap<QueueName, QueueKey>,
-    /// Queues that have something to hand out.
-    pub ready: BTreeSet<QueueKey>,
-    /// The queue asked for last: batches are mostly for one queue.
-    latest: QueueKey,
-    /// The present second of the monotonic clock, for the rates.
-    pub second: u64,
-}
-
-impl Queues {
-    pub fn find(&self, name: &QueueName) -> Option<QueueKey> {
-        match self.queues.get(self.latest as usize) {
-            Some(queue) if queue.record.name == *name => Some(self.latest),
-            _ => self.by_name.get(name).copied(),
-        }
-    }
-
-    /// Whether queues of these names are there or may be made; otherwise what to say.
-    pub fn room_for<'n>(&self, names: impl IntoIterator<Item = &'n QueueName>) -> Result<(), Refusal> {
-        let new = names.into_iter().filter(|name| self.find(name).is_none()).count();
-        if new > 0 && self.len() + new > QUEUES_MAX {
-            return Err(Refusal::new(Code::Overloaded, "there are too many queues"));
-        }
-        Ok(())
-    }
-
-    /// The queue of this name, made if need be, and shown again if it was deleted.
-    pub fn find_or_create(&mut self, name: &QueueName) -> QueueKey {
-        let key = self.find(name).unwrap_or_else(|| {
-            self.queues.push(Queue::new(Queue::unconfigured(name.clone())));
-            let key = (self.queues.len() - 1) as QueueKey;
-            self.by_name.insert(name.clone(), key);
-            key
-        });
-        self.latest = key;
-        self.queue_mut(key).deleted = false;
-        key
-    }
-
-    pub fn len(&self) -> usize {
-        self.queues.len()
-    }
-
-    /// By name, as listings show them.
-    pub fn listed(&self) -> impl Iterator<Item = QueueKey> {
-        self.by_name.values().copied().filter(|key| !self.queue(*key).deleted)
-    }
-
-    pub fn queue(&self, key: QueueKey) -> &Queue {
-        &self.queues[key as usize]
-    }
-
-    pub fn queue_mut(&mut self, key: QueueKey) -> &mut Queue {
-        &mut self.queues[key as usize]
-    }
-
-    /// Keeps `ready` true after the queue gained or lost ready tasks, or was paused or resumed.
-    pub fn note_ready(&mut self, key: QueueKey) {
-        let queue = &self.queues[key as usize];
-        if queue.ready > 0 && !queue.record.paused {
-            self.ready.insert(key);
-        } else {
-            self.ready.remove(&key);
-        }
-    }
 }

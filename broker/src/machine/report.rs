@@ -134,12 +134,15 @@ impl Machine {
 /// The answer to a report on a lease that has ended: accepted if it is the report that ended it, or one before that.
 fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
     let counted = match kind {
-        ReportKind::Started | ReportKind::Progress { .. } => task.closed_by != ClosedBy::Nobody,
+        ReportKind::Started | ReportKind::Progress { .. } => {
+            !matches!(task.closed_by, ClosedBy::Nobody | ClosedBy::TakenBack)
+        }
         ReportKind::Complete(_) => task.closed_by == ClosedBy::Complete,
         ReportKind::Fail { .. } | ReportKind::RetryLater { .. } | ReportKind::Reject(_) => {
             task.closed_by == ClosedBy::Fail
         }
-        ReportKind::Release => task.closed_by == ClosedBy::Release,
+        // Taken back, or given back at that moment: it is all the same.
+        ReportKind::Release => matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack),
     };
     if counted { Ok(task.state) } else { Err((Code::StaleLease, Some(task.state))) }
 }

@@ -46,8 +46,7 @@ impl Machine {
             Record::Queue(record) => self.restore_queue(record),
             Record::QueueDeleted(name) => {
                 if let Some(key) = self.queues.find(&name) {
-                    self.queues.queue_mut(key).record = super::queue::Queue::unconfigured(name);
-                    self.queues.queue_mut(key).deleted = true;
+                    self.queues.queue_mut(key).reset();
                 }
             }
             Record::Session(record) => self.sessions.restore(record, now),
@@ -201,6 +200,8 @@ impl Machine {
         for key in self.sessions.all.keys().copied().collect::<Vec<_>>() {
             self.arm_session(key);
         }
+        self.queues.restored();
+        self.take_back_paused(now, fx);
         self.tick(now, fx);
     }
 

@@ -244,20 +244,21 @@ impl Machine {
         let mut queues: Vec<Subscription> = Vec::with_capacity(info.queues.len());
         for (name, weight) in &info.queues {
             let queue = self.queues.find_or_create(name);
-            if queues.iter().all(|other| other.queue != queue) {
+            // Named twice, it counts once.
+            if self.queues.queue_mut(queue).servers.insert(key) {
                 queues.push(Subscription { queue, weight: i64::from((*weight).max(1)), owed: 0 });
-                self.queues.queue_mut(queue).servers.insert(key);
+                self.queues.note_use(queue);
             }
         }
-        let names = info.task_names.iter().map(|name| self.names.take(name)).collect::<Vec<_>>();
-        let unique: BTreeSet<NameKey> = names.iter().copied().collect();
-        self.sessions.session_mut(key).worker = Some(Worker { queues, names: unique.clone(), info });
-        // A name announced twice is used once.
-        for (index, name) in names.iter().enumerate() {
-            if names[..index].contains(name) {
-                self.names.release(*name);
+        let mut names: BTreeSet<NameKey> = BTreeSet::new();
+        for name in &info.task_names {
+            let name = self.names.take(name);
+            // A name announced twice is used once.
+            if !names.insert(name) {
+                self.names.release(name);
             }
         }
+        self.sessions.session_mut(key).worker = Some(Worker { queues, names, info });
     }
 
     fn unsubscribe(&mut self, key: SessionKey) {
@@ -265,6 +266,7 @@ impl Machine {
         let Some(worker) = self.sessions.session_mut(key).worker.take() else { return };
         for subscription in &worker.queues {
             self.queues.queue_mut(subscription.queue).servers.remove(&key);
+            self.queues.note_use(subscription.queue);
         }
         for name in worker.names {
             self.names.release(name);
@@ -327,7 +329,7 @@ impl Machine {
         // From the last to the first, each in front of its queue: the oldest ends up first.
         while let Some(slot) = self.last_ordered_lease(key) {
             if on_purpose && self.tasks.task(slot).state == State::Leased {
-                self.release(now, slot, fx);
+                self.take_back(now, slot, fx);
             } else {
                 self.lose_lease(now, slot, fx);
             }
@@ -355,6 +357,7 @@ impl Machine {
     fn drop_connection(&mut self, key: SessionKey, fx: &mut Effects, reason: Option<&str>) {
         let Some(connection) = self.sessions.session_mut(key).connection.take() else { return };
         self.sessions.by_connection.remove(&connection);
+        self.orphan_scans(connection);
         self.end_watches(key);
         self.note_hunger(key);
         if let Some(reason) = reason {
@@ -447,6 +450,9 @@ impl Machine {
             let queue = self.queues.queue_mut(subscription.queue);
             set_member(&mut queue.hungry, key, hungry);
             set_member(&mut queue.idle, key, idle);
+            if was.0 != hungry {
+                self.queues.note_ready(subscription.queue);
+            }
         }
         match (was.0, hungry) {
             (false, true) => self.sessions.hungry += 1,

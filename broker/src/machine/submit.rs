@@ -66,7 +66,7 @@ impl Machine {
         let key = self.queues.find_or_create(&submission.queue);
         let queue = self.queues.queue(key);
         let over = |bound: Option<u64>, count: u64| bound.is_some_and(|bound| count > bound);
-        if over(queue.record.tasks_max, self.unfinished(key) + 1)
+        if over(queue.record.tasks_max, queue.unfinished() + 1)
             || over(queue.record.bytes_max, queue.bytes + submission.payload.len() as u64)
         {
             let message = format!("the queue `{}` is full", submission.queue);
@@ -151,11 +151,15 @@ impl Machine {
         let task = self.tasks.task(slot);
         let (key, state, bytes) = (task.queue(), task.state, task.payload_bytes());
         let queue = self.queues.queue_mut(key);
+        queue.tasks += 1;
         if let Some(count) = queue.counter(state) {
             *count += 1;
         }
         if !state.is_terminal() {
             queue.bytes += bytes;
+        }
+        if !queue.counted {
+            self.queues.note_use(key);
         }
         self.queues.note_ready(key);
         if state == State::Queued && self.is_suspect(slot) {

@@ -111,7 +111,9 @@ impl Machine {
         let task = self.tasks.unrestore(slot);
         let queue = self.queues.queue_mut(task.queue());
         queue.scheduled -= 1;
+        queue.tasks -= 1;
         queue.bytes -= task.payload_bytes();
+        self.queues.note_use(task.queue());
         self.names.release(task.name);
     }
 

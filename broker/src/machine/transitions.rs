@@ -2,7 +2,6 @@
 //! the store the task's new record, and tells those who watch.
 
 use super::command::{Now, SignalKind};
-use super::queue::QueueKey;
 use super::sessions::SessionKey;
 use super::task::{Extra, Plan, Task};
 use super::timers::{Kind, Moment, MonoTimer};
@@ -38,6 +37,9 @@ impl Machine {
             queue.bytes -= bytes;
             queue.ended_total += 1;
             queue.ended_rate.note(second);
+            if queue.unfinished() == 0 {
+                self.queues.note_use(key);
+            }
         }
         if was == State::Queued || state == State::Queued {
             self.queues.note_ready(key);
@@ -208,12 +210,10 @@ impl Machine {
         self.publish(now, slot, Ended::default(), fx);
     }
 
-    /// Takes an unstarted lease from its holder, who is told. Whatever the holder still reports on it is stale.
-    pub(super) fn take_back(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
-        self.signal(slot, SignalKind::TakenBack, reason, fx);
-        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        run.deliveries = run.deliveries.saturating_sub(1);
-        self.requeue(now, slot, ClosedBy::Nobody, fx);
+    /// Takes a lease back that has not begun: that counts as no delivery. The worker is told by the caller.
+    pub(super) fn take_back(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        assert_eq!(self.tasks.task(slot).state, State::Leased, "what has begun is not taken back");
+        self.requeue(now, slot, ClosedBy::TakenBack, fx);
     }
 
     /// Ends a task that shall not run, or not run on. A worker that holds it is told by the caller.
@@ -295,8 +295,13 @@ impl Machine {
 
     /// Takes an ended task out of the books.
     pub(super) fn uncount(&mut self, task: &Task) {
-        if let Some(count) = self.queues.queue_mut(task.queue()).counter(task.state) {
+        let queue = self.queues.queue_mut(task.queue());
+        queue.tasks -= 1;
+        if let Some(count) = queue.counter(task.state) {
             *count -= 1;
+        }
+        if queue.tasks == 0 {
+            self.queues.note_use(task.queue());
         }
         self.names.release(task.name);
     }
@@ -307,7 +312,7 @@ impl Machine {
         task.closed_by = closed_by;
         let (lease, bytes, started) = (task.lease(), task.payload_bytes(), task.state == State::Started);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release) {
+        if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release | ClosedBy::TakenBack) {
             run.deliveries = run.deliveries.saturating_sub(1);
             if started {
                 // It ran, and its worker lives.
@@ -376,12 +381,6 @@ impl Machine {
         let error =
             broker_error("time_limit", "the time limit is over", now, self.tasks.attempts(self.tasks.task(slot)));
         self.fail(now, slot, ClosedBy::Nobody, error, fx);
-    }
-
-    /// How many unfinished tasks a queue holds.
-    pub(super) fn unfinished(&self, queue: QueueKey) -> u64 {
-        let queue = self.queues.queue(queue);
-        queue.ready + queue.scheduled + queue.leased
     }
 }
 

@@ -77,13 +77,19 @@ fn a_queue_is_deleted_only_when_nothing_of_it_runs() {
     let mut worker = Worker::connect(&broker, "songs.cluster");
     broker.run(&["submit", "songs.cluster"]);
     let delivery = worker.receive();
+    let started = celeriac_proto::wire::Started::default();
+    worker.report(&delivery, celeriac_proto::wire::task_report::Report::Started(started));
     let refused = broker.run(&["queues", "delete", "default", "--yes"]);
     assert_eq!((refused.code, refused.stderr.lines().count()), (Some(7), 1), "{refused:?}");
     let reject = celeriac_proto::wire::Reject::default();
     worker.report(&delivery, celeriac_proto::wire::task_report::Report::Reject(reject));
     let deleted = broker.run(&["queues", "delete", "default", "--yes"]);
     assert_eq!((deleted.code, deleted.stdout.as_str()), (Some(0), "default  deleted, 0 waiting tasks revoked\n"));
-    assert_eq!(broker.run(&["queues", "default"]).code, Some(4));
+    // The default queue is always there, and this one has a dead task.
+    assert_eq!(queue(&broker, "default")["dead"], 1);
+    broker.run(&["submit", "songs.cluster", "--queue", "songs"]);
+    assert_eq!(broker.run(&["queues", "delete", "songs", "--yes"]).stdout, "songs  deleted, 1 waiting task revoked\n");
+    assert_eq!(broker.run(&["queues", "songs"]).code, Some(4));
 }
 
 #[test]

@@ -18,8 +18,8 @@ use steps::{End, Step, Submit, any_step};
 
 use super::script::settings;
 use crate::machine::command::{
-    Ask, CancelTarget, Command, Connect, Delivery, Effect, Failure, Message, Now, OnConflict, ReportKind, Submission,
-    SubmitOutcome, TaskReport, When, WorkerInfo,
+    Ask, CancelTarget, Code, Command, Connect, Delivery, Effect, Failure, Message, Now, OnConflict, ReportKind,
+    Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
 };
 use crate::machine::{Effects, Machine};
 use crate::record::{Body, Record, RetryPolicy, Slot, State};
@@ -152,6 +152,7 @@ impl Model {
             Step::Forget(id) => Ask::Forget(vec![id_of(id)]),
             Step::Pause(queue, paused) => Ask::PauseQueues { queues: vec![queue_of(queue)], paused },
             Step::Purge(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: false },
+            Step::Delete(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: true },
             step => unreachable!("{step:?} is done elsewhere"),
         };
         let answer = self.answer(CLIENT, ask);
@@ -162,18 +163,22 @@ impl Model {
             (Step::Forget(id), Some(Message::Forgot { outcomes, .. })) => {
                 assert_eq!(outcomes[0].is_ok(), self.reference.forget(id));
             }
-            (Step::Pause(queue, paused), Some(Message::Done { .. })) => self.reference.pause(queue, paused),
-            // It is answered when it is done, with the next tick.
-            (Step::Purge(queue), None) => {
-                let said = self.tick_machine();
-                self.reference.tick(&said.changed);
-                let count = self.reference.purge(queue);
-                let counted =
-                    |message: &Message| matches!(message, Message::Count { count: found, .. } if *found == count);
-                assert!(said.answers.iter().any(counted), "{count} were to be purged: {:?}", said.answers);
-                self.hand_out(said.deliveries);
+            (Step::Pause(queue, true), Some(Message::Done { .. })) => self.reference.pause(queue),
+            (Step::Pause(queue, false), Some(Message::Done { .. })) => self.reference.resume(queue),
+            (Step::Purge(queue), Some(Message::Count { count, .. })) => {
+                assert!(self.reference.is_known(queue));
+                assert_eq!(count, self.reference.purge(queue));
             }
-            (Step::Purge(queue), Some(Message::Refused { .. })) => assert_eq!(self.reference.purge(queue), 0),
+            (Step::Delete(queue), Some(Message::Count { count, .. })) => {
+                assert!(self.reference.is_known(queue) && !self.reference.has_started(queue));
+                assert_eq!(count, self.reference.purge(queue));
+                self.reference.resume(queue);
+            }
+            (Step::Purge(queue) | Step::Delete(queue), Some(Message::Refused { refusal, .. })) => {
+                let code = if self.reference.is_known(queue) { Code::NotFinished } else { Code::NotFound };
+                assert_eq!(refusal.code, code);
+                assert!(code == Code::NotFound || self.reference.has_started(queue));
+            }
             (step, answer) => panic!("{step:?}: {answer:?}"),
         }
     }
@@ -413,7 +418,16 @@ impl Model {
         assert_eq!(found, known.collect(), "the machine, then the reference");
         let answer = self.answer(CLIENT, Ask::ListQueues(Vec::new()));
         let Some(Message::Queues { queues, .. }) = answer else { panic!("no answer: {answer:?}") };
-        for queue in queues {
+        // The default one is always there, and nobody uses it here.
+        let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
+        let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
+        let expected: Vec<QueueName> = std::iter::once(QueueName::default()).chain(expected).collect();
+        assert_eq!(
+            listed,
+            expected.iter().map(QueueName::as_str).collect::<Vec<_>>(),
+            "the machine, then the reference"
+        );
+        for queue in queues.into_iter().skip(1) {
             let number = u8::from(*queue.record.name == *"two");
             let counts = [queue.ready, queue.scheduled, queue.leased, queue.dead];
             assert_eq!(counts, self.reference.counts(number), "of queue {}", queue.record.name);

@@ -335,23 +335,24 @@ fn a_run_that_waits_is_dropped_with_a_cancel_a_replacement_a_purge_and_its_expir
             c: NewGeneration { generation: 3, state: Queued }
             w: deliver b lease 5 attempt 1 delivery 1
         purge default
-            c: count 2
+            w: signal TakenBack leases [5] (purged)
+            c: count 3
         complete d
             w: Ok(Success)
         get a b d
-            c: a Revoked g1 v5, b Leased g3 v2, d Success g1 v4
+            c: a Revoked g1 v5, b Revoked g3 v3, d Success g1 v4
         after 1s
         complete e
             w: Ok(Success)
         get e
             c: e Success g1 v4
         queues
-            c: default: ready 0 scheduled 0 leased 1 dead 0
+            c: default: ready 0 scheduled 0 leased 0 dead 0
         restart
         connect c
             c: welcome new leases []
         list
-            c: page a Revoked g1 v5, b Leased g3 v2, d Success g1 v4, e Success g1 v4 next None
+            c: page a Revoked g1 v5, b Revoked g3 v3, d Success g1 v4, e Success g1 v4 next None
     "#]]);
 }
 

@@ -276,12 +276,16 @@ fn a_worker_stops_waiting_for_a_suspect_that_is_gone() {
         submit b2
             c: Created { state: Queued }
         pause default
+            v: signal TakenBack leases [2] (the queue is paused)
             c: done
         resume default
             c: done
+            v: deliver a lease 3 attempt 2 delivery 2 report start
         cancel a
+            v: signal TakenBack leases [3] (cancelled)
             c: ("a", Revoked)
-            v: deliver b2 lease 3 attempt 1 delivery 1
+            v: deliver b1 lease 4 attempt 1 delivery 1
+            v: deliver b2 lease 5 attempt 1 delivery 1
     "#]]);
 }
 

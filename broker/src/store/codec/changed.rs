@@ -195,6 +195,7 @@ fn closed_by_number(closed_by: ClosedBy) -> u64 {
         ClosedBy::Complete => 1,
         ClosedBy::Fail => 2,
         ClosedBy::Release => 3,
+        ClosedBy::TakenBack => 4,
     }
 }
 
@@ -204,6 +205,7 @@ fn closed_by(number: u64) -> Result<ClosedBy, Malformed> {
         1 => ClosedBy::Complete,
         2 => ClosedBy::Fail,
         3 => ClosedBy::Release,
+        4 => ClosedBy::TakenBack,
         _ => return Err(Malformed("how its lease ended is unknown")),
     })
 }

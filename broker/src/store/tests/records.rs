@@ -157,7 +157,13 @@ fn any_state() -> impl Strategy<Value = State> {
 }
 
 fn any_closed_by() -> impl Strategy<Value = ClosedBy> {
-    proptest::sample::select(vec![ClosedBy::Nobody, ClosedBy::Complete, ClosedBy::Fail, ClosedBy::Release])
+    proptest::sample::select(vec![
+        ClosedBy::Nobody,
+        ClosedBy::Complete,
+        ClosedBy::Fail,
+        ClosedBy::Release,
+        ClosedBy::TakenBack,
+    ])
 }
 
 fn any_session() -> impl Strategy<Value = SessionRecord> {

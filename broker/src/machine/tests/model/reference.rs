@@ -229,16 +229,39 @@ impl Reference {
         ended
     }
 
-    pub fn pause(&mut self, queue: u8, paused: bool) {
-        if paused {
-            self.paused.insert(queue);
-        } else {
-            self.paused.remove(&queue);
+    /// What has not begun comes back, as if it had never left.
+    pub fn pause(&mut self, queue: u8) {
+        self.paused.insert(queue);
+        let mut unstarted = self.ids(|task| task.submit.queue == queue && task.state == State::Leased);
+        unstarted.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
+        for id in unstarted {
+            self.task(id).deliveries -= 1;
+            self.requeue(id);
         }
     }
 
+    pub fn resume(&mut self, queue: u8) {
+        self.paused.remove(&queue);
+    }
+
+    /// Whether a queue is there: somebody waits in it, runs, is dead, serves it, or has paused it.
+    pub fn is_listed(&self, queue: u8) -> bool {
+        let counts = |task: &Task| task.submit.queue == queue && !matches!(task.state, State::Success | State::Revoked);
+        let is_served = self.sessions.values().any(|session| session.queues.contains(&queue));
+        is_served || self.paused.contains(&queue) || !self.ids(counts).is_empty()
+    }
+
+    /// Whether anything at all has its name.
+    pub fn is_known(&self, queue: u8) -> bool {
+        self.is_listed(queue) || !self.ids(|task| task.submit.queue == queue).is_empty()
+    }
+
+    pub fn has_started(&self, queue: u8) -> bool {
+        !self.ids(|task| task.submit.queue == queue && task.state == State::Started).is_empty()
+    }
+
     pub fn purge(&mut self, queue: u8) -> u64 {
-        let waits = |task: &Task| matches!(task.state, State::Scheduled | State::Queued | State::Retry);
+        let waits = |task: &Task| !task.state.is_terminal() && task.state != State::Started;
         let purged = self.ids(|task| task.submit.queue == queue && waits(task));
         purged.iter().for_each(|id| self.becomes(*id, State::Revoked));
         purged.len() as u64
@@ -410,6 +433,8 @@ impl Reference {
         let now = self.now;
         for session in self.sessions.values_mut() {
             (session.is_connected, session.credit, session.seen) = (false, 0, now.mono);
+            // What it serves it says when it is back.
+            session.queues.clear();
         }
         for task in self.tasks.values_mut() {
             task.state = task.stored.unwrap_or(task.first);
