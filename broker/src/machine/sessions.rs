@@ -194,20 +194,19 @@ impl Machine {
         let mut queues: Vec<Subscription> = Vec::with_capacity(info.queues.len());
         for (name, weight) in &info.queues {
             let queue = self.queues.find_or_create(name);
-            if queues.iter().all(|other| other.queue != queue) {
+            if self.queues.queue_mut(queue).servers.insert(key) {
                 queues.push(Subscription { queue, weight: i64::from((*weight).max(1)), owed: 0 });
-                self.queues.queue_mut(queue).servers.insert(key);
             }
         }
-        let names = info.task_names.iter().map(|name| self.names.take(name)).collect::<Vec<_>>();
-        let unique: BTreeSet<NameKey> = names.iter().copied().collect();
-        self.sessions.session_mut(key).worker = Some(Worker { queues, names: unique.clone(), info });
-        // A name announced twice is used once.
-        for (index, name) in names.iter().enumerate() {
-            if names[..index].contains(name) {
-                self.names.release(*name);
+        let mut names = BTreeSet::new();
+        for name in &info.task_names {
+            let name = self.names.take(name);
+            // A name announced twice is used once.
+            if !names.insert(name) {
+                self.names.release(name);
             }
         }
+        self.sessions.session_mut(key).worker = Some(Worker { queues, names, info });
     }
 
     fn unsubscribe(&mut self, key: SessionKey) {
@@ -314,8 +313,15 @@ impl Machine {
         session.seen_at = now.wall;
     }
 
-    /// A long frame is on its way. Its sender's heartbeats wait behind it, and so does what would answer them: it is told
-    /// that it is heard.
+    /// Its request waits its turn.
+    pub(super) fn alive(&mut self, now: Now, connection: ConnectionKey) {
+        if let Some(key) = self.sessions.of(connection) {
+            self.touch(now, key);
+        }
+    }
+
+    /// A long frame is on its way, or waits for its turn. Its sender's heartbeats wait behind it, and so does what would
+    /// answer them: it is told that it is heard.
     pub(super) fn heard(&mut self, now: Now, connection: ConnectionKey, fx: &mut Effects) {
         if let Some(key) = self.sessions.of(connection) {
             self.touch(now, key);
