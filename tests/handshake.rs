@@ -131,9 +131,8 @@ async fn a_hello_with_one_name_more_than_there_may_be_is_refused() {
 #[tokio::test]
 async fn the_token_is_judged_before_the_rest_of_a_hello_has_come() {
     let broker = Setup::new().set("token = \"open-sesame\"").start().await;
-    let bytes = |hello| {
-        raw::frame_bytes(wire::ClientFrame { request_id: 7, timeout_ms: 0, body: Some(Request::Hello(hello)) })
-    };
+    let bytes =
+        |hello| raw::frame_bytes(wire::ClientFrame { request_id: 7, timeout_ms: 0, body: Some(Request::Hello(hello)) });
     let late = wire::Hello { client_name: "x".repeat(limits::HELLO_PREFIX_BYTES), ..largest_hello() };
     for hello in [wire::Hello { token: "wrong".into(), ..largest_hello() }, largest_hello(), late] {
         let mut connection = RawConnection::silent(broker.address()).await;

@@ -22,5 +22,4 @@ pub use request::request;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 4] =
-    [("frame", frame), ("cost", cost), ("request", request), ("chunk", chunk)];
+pub const TARGETS: [(&str, Target); 4] = [("frame", frame), ("cost", cost), ("request", request), ("chunk", chunk)];

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use celeriac_proto::limits::PROTOCOL_VERSION;
+use celeriac_proto::measure::measure;
 use celeriac_proto::wire::{ClientFrame, client_frame};
 use celeriac_proto::{FrameError, Opening};
 use prost::Message;
 use tokio::time::timeout;
 
 use super::reader::{End, Reader};
+use super::requests::weight_of_a_small_one;
 use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
 use crate::lobby::{Guest, Seat};
 use crate::machine::command::{Code, Connect, ConnectionKey, Refusal, RequestId};
@@ -62,17 +64,18 @@ async fn hello(
     shared: &Shared,
 ) -> Result<Connect, Farewell> {
     let arrived = reader.next().await.map_err(farewell)?;
-    // One large frame at a time, as ever after.
-    let _turn = match shared.is_large(&arrived) {
-        true => Some(shared.turn.take(1, arrived.frame.len()).await),
-        false => None,
-    };
+    let refused = |error: FrameError| Farewell::Refusal(0, framing_refusal(&error));
     let (frame, secret) = (arrived.frame, shared.config.token.clone());
-    let decode = move || decode_hello(&frame, connection, secret.as_deref());
-    match shared.is_slow(&arrived.measure) {
-        true => shared.decoding.run(decode).await,
-        false => decode(),
+    if weight_of_a_small_one(&frame).map_err(refused)?.is_some() {
+        return decode_hello(&frame, connection, secret.as_deref());
     }
+    // One large frame at a time, as ever after.
+    let _turn = shared.turn.take(1, frame.len()).await;
+    let decode = move || {
+        measure::<ClientFrame>(&frame).map_err(|error| refused(error.into()))?;
+        decode_hello(&frame, connection, secret.as_deref())
+    };
+    shared.decoding.run(decode).await
 }
 
 fn decode_hello(frame: &[u8], connection: ConnectionKey, secret: Option<&str>) -> Result<Connect, Farewell> {

@@ -1,12 +1,11 @@
 //! The reading half of a connection up to whole frames: what it holds of a frame that is not whole is bounded, over all
-//! connections, and whoever waits for the broker is known to be alive. Frames are measured here and not decoded.
+//! connections, and whoever waits for the broker is known to be alive. Frames are neither measured
+//! nor decoded here.
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, HELLO_PREFIX_BYTES};
-use celeriac_proto::measure::{Measure, measure};
-use celeriac_proto::wire::ClientFrame;
 use celeriac_proto::{FrameError, LENGTH_BYTES, Opening};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -20,13 +19,13 @@ use crate::room::{Place, Room};
 const FREE_BYTES: usize = 8 * 1024;
 
 /// A frame so long finds room among the small ones.
-pub(crate) const SMALL_BYTES: usize = 64 * 1024;
+pub(super) const SMALL_BYTES: usize = 64 * 1024;
 
 /// Room for small frames that are not whole, of all connections.
-pub(crate) const SMALL_ROOM_BYTES: usize = 64 * 1024 * 1024;
+const SMALL_ROOM_BYTES: usize = 64 * 1024 * 1024;
 
 /// The same for large ones; more where one frame may be so large.
-pub(crate) const LARGE_ROOM_BYTES: usize = 192 * 1024 * 1024;
+const LARGE_ROOM_BYTES: usize = 192 * 1024 * 1024;
 
 /// One read of a busy socket. After it others have their turn.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -55,7 +54,6 @@ impl From<FrameError> for End {
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub frame: Bytes,
-    pub measure: Measure,
     /// The room it takes until nobody needs its bytes.
     pub place: Option<Place>,
 }
@@ -159,8 +157,7 @@ impl<R: Incoming> Reader<R> {
                     // Its memory goes with the frame, not with the next one.
                     self.buffer = BytesMut::new();
                 }
-                let measure = measure::<ClientFrame>(&frame).map_err(FrameError::TooMany)?;
-                return Ok(Arrived { frame: frame.freeze(), measure, place });
+                return Ok(Arrived { frame: frame.freeze(), place });
             }
             let read_max = self.make_room().await?;
             self.read(read_max).await?;
