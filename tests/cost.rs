@@ -1,8 +1,5 @@
 //! What one frame may cost, counted and not timed: a program of its own, because its allocator counts.
 
-use std::fs;
-use std::path::Path;
-
 use bytes::Bytes;
 use celeriac_broker::internals::fuzz::{Counting, cost, taken};
 use celeriac_proto::limits::{BATCH_FIELD_ITEMS_MAX, FRAME_BYTES_MAX, HEADERS_FIELD_MAX, TAGS_FIELD_MAX};
