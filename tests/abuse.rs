@@ -22,6 +22,11 @@ async fn hostile_peers_neither_stop_the_broker_nor_the_work_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_cost_as_much_as_they_can_cost_nobody_else_a_session_or_a_second_run() {
+    hostile_peers::costly::run(runs(3) as u64, seed(4)).await.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_stops_reading_is_closed_and_holds_up_nobody() {
     deaf_consumer::run(runs(3) as u64, seed(5)).await.assert_clean();
 }
@@ -126,4 +131,81 @@ async fn queues_are_bounded_however_they_are_made() {
     assert_eq!(worker.request(hello).await.expect_err("it is one more").code(), ErrorCode::Overloaded);
     let known = RawConnection::worker(broker.address(), &["queue-3-14"], &["n"], 1).await;
     drop(known);
+}
+
+#[tokio::test]
+async fn millions_of_tags_in_one_task_are_refused_undecoded_and_the_error_names_them() {
+    let broker = BrokerProcess::start().await;
+    let before = broker.resident_kib();
+    let mut connection = RawConnection::open(broker.address()).await;
+    let task = wire::Task { tags: vec![String::new(); 5_000_000], ..raw::task("tagged", "n") };
+    connection.send(Request::Submit(wire::Submit { tasks: vec![task] }), 0).await.expect("the broker reads");
+    let error = connection.closed_with().await.expect("an error before the close");
+    assert_eq!(error.code(), ErrorCode::Malformed);
+    assert!(error.message.contains("tags in a Task"), "{}", error.message);
+    let grown = broker.resident_kib().saturating_sub(before);
+    assert!(grown < 64 * 1024, "{grown} KiB more than before");
+}
+
+#[tokio::test]
+async fn one_task_with_a_few_tags_or_headers_too_many_is_refused_alone() {
+    let broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let tags = wire::Task { tags: vec!["t".into(); limits::TAGS_MAX + 1], ..raw::task("tags", "n") };
+    let headers = (0..=limits::HEADERS_MAX).map(|key| (key.to_string(), "v".into())).collect();
+    let headers = wire::Task { headers, ..raw::task("headers", "n") };
+    let outcomes = connection.submit(vec![raw::task("first", "n"), tags, headers, raw::task("last", "n")]).await;
+    let codes: Vec<_> = outcomes.into_iter().map(|outcome| outcome.error.map(|error| error.code())).collect();
+    assert_eq!(codes, [None, Some(ErrorCode::InvalidArgument), Some(ErrorCode::InvalidArgument), None]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_never_end_hold_bounded_memory_and_give_way_to_those_that_do() {
+    const STUCK: usize = 100;
+    let broker = BrokerProcess::start().await;
+    let before = broker.resident_kib();
+    let mut almost = raw::frame_bytes(wire::ClientFrame {
+        request_id: 2,
+        timeout_ms: 0,
+        body: Some(Request::Submit(wire::Submit {
+            tasks: vec![wire::Task { payload: vec![b'x'; 16 * 1024 * 1024 - 200].into(), ..raw::task("stuck", "n") }],
+        })),
+    });
+    almost.pop();
+    let mut stuck = tokio::task::JoinSet::new();
+    let almost = std::sync::Arc::new(almost);
+    for _ in 0..STUCK {
+        let mut connection = RawConnection::open(broker.address()).await;
+        let almost = almost.clone();
+        stuck.spawn(async move {
+            // Those that find no room are not read.
+            let _ = connection.send_bytes(&almost).await;
+            connection.closed_with().await
+        });
+    }
+    // Small ones go on, and a long one finds room as soon as somebody has been too slow for it.
+    let mut honest = RawConnection::open(broker.address()).await;
+    assert_eq!(honest.submit_one(raw::task("small", "n")).await.error, None);
+    let long = wire::Task { payload: vec![b'x'; 8 * 1024 * 1024].into(), ..raw::task("long", "n") };
+    assert_eq!(honest.submit_one(long).await.error, None);
+    let held = broker.resident_kib().saturating_sub(before);
+    assert!(held < 400 * 1024, "{held} KiB for frames that are not whole");
+    let first = within("a client that is too slow is closed", stuck.join_next()).await;
+    let error = first.expect("there are many").expect("it does not panic").expect("it is told");
+    assert_eq!((error.code(), error.retryable), (ErrorCode::Overloaded, true));
+    stuck.shutdown().await;
+    celeriac_tests::until("the memory is given back", || async { broker.resident_kib() < before + 64 * 1024 }).await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_do_not_keep_others_out() {
+    const PLACES: usize = 20;
+    let broker = Setup::new().set(format!("connections_max = {PLACES}")).start().await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(RawConnection::silent(broker.address()).await);
+    }
+    assert_eq!(let_in(&broker, PLACES + 10).await.len(), PLACES);
+    let error = within("the oldest is sent away", silent.swap_remove(0).closed_with()).await.expect("it is told");
+    assert_eq!((error.code(), error.retryable), (ErrorCode::Overloaded, true));
 }

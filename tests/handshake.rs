@@ -95,3 +95,67 @@ async fn a_worker_with_an_impossible_queue_or_name_is_refused() {
         assert_eq!(error.code(), ErrorCode::InvalidArgument, "queue of {} bytes, name of {}", queue.len(), name.len());
     }
 }
+
+/// A Hello of a worker with as many queues and names as there may be, of the greatest length.
+fn largest_hello() -> wire::Hello {
+    let name = |number: usize| format!("{number:0>length$}", length = limits::NAME_BYTES_MAX);
+    let names: Vec<String> = (0..limits::SUBSCRIPTIONS_MAX).map(name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    raw::worker_hello(&names, &names)
+}
+
+#[tokio::test]
+async fn a_worker_of_ten_thousand_queues_and_names_is_welcome() {
+    for token in ["", "open-sesame"] {
+        let setup = Setup::new();
+        let setup = if token.is_empty() { setup } else { setup.set(format!("token = \"{token}\"")) };
+        let broker = setup.start().await;
+        let hello = wire::Hello { token: token.into(), ..largest_hello() };
+        let (mut connection, _) = RawConnection::greeted(broker.address(), hello).await;
+        connection.credit(1).await;
+        let last = format!("{:0>255}", limits::SUBSCRIPTIONS_MAX - 1);
+        connection.submit_one(wire::Task { queue: last.clone(), ..raw::task("an-id", &last) }).await;
+        assert_eq!(connection.delivery().await.id, "an-id");
+    }
+}
+
+#[tokio::test]
+async fn a_hello_with_one_name_more_than_there_may_be_is_refused() {
+    let broker = BrokerProcess::start().await;
+    let names = vec!["n"; limits::SUBSCRIPTIONS_MAX + 1];
+    assert_eq!(turned_away(&broker, raw::worker_hello(&["q"], &names)).await, ErrorCode::InvalidArgument);
+    let names = vec!["n"; 2 * limits::SUBSCRIPTIONS_MAX];
+    assert_eq!(turned_away(&broker, raw::worker_hello(&["q"], &names)).await, ErrorCode::Malformed);
+}
+
+#[tokio::test]
+async fn the_token_is_judged_before_the_rest_of_a_hello_has_come() {
+    let broker = Setup::new().set("token = \"open-sesame\"").start().await;
+    let bytes =
+        |hello| raw::frame_bytes(wire::ClientFrame { request_id: 7, timeout_ms: 0, body: Some(Request::Hello(hello)) });
+    let late = wire::Hello { client_name: "x".repeat(limits::HELLO_PREFIX_BYTES), ..largest_hello() };
+    for hello in [wire::Hello { token: "wrong".into(), ..largest_hello() }, largest_hello(), late] {
+        let mut connection = RawConnection::silent(broker.address()).await;
+        connection.send_bytes(&bytes(hello)[..limits::HELLO_PREFIX_BYTES + 4]).await.expect("the broker reads");
+        let (request, answer) = connection.next().await.expect("it is told");
+        assert!(matches!(&answer, Answer::Error(error) if error.code() == ErrorCode::Unauthenticated), "{answer:?}");
+        assert_eq!(request, 7);
+    }
+}
+
+#[tokio::test]
+async fn a_second_token_in_one_hello_does_not_replace_the_right_one() {
+    let broker = Setup::new().set("token = \"open-sesame\"").start().await;
+    let mut bytes = raw::frame_bytes(wire::ClientFrame {
+        request_id: 7,
+        timeout_ms: 0,
+        body: Some(Request::Hello(wire::Hello { token: "open-sesame".into(), ..raw::hello() })),
+    });
+    // Field 16 once more, with a token of one byte: the decoder would put the two together.
+    bytes.extend([0x82, 0x01, 3, 0x2a, 1, b'x']);
+    let length = u32::try_from(bytes.len() - 4).expect("it is short");
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    let mut connection = RawConnection::silent(broker.address()).await;
+    connection.send_bytes(&bytes).await.expect("the broker reads");
+    assert_eq!(connection.closed_with().await.map(|error| error.code()), Some(ErrorCode::Unauthenticated));
+}

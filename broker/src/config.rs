@@ -114,8 +114,7 @@ impl Config {
     fn bounds(&self) -> [(&'static str, u64, u64, u64); 9] {
         let fits_in_frame =
             (self.frame_bytes_max.saturating_sub(limits::HEADERS_BYTES_MAX + FRAME_OVERHEAD_BYTES)) as u64;
-        let frame_bytes_min =
-            (limits::HEADERS_BYTES_MAX + FRAME_OVERHEAD_BYTES + limits::FRAME_BYTES_MAX_BEFORE_HELLO) as u64;
+        let frame_bytes_min = (limits::HEADERS_BYTES_MAX + 2 * FRAME_OVERHEAD_BYTES) as u64;
         [
             // Below this the heartbeats themselves are the load; above it nobody notices a lost worker.
             ("heartbeat_ms", self.heartbeat_ms, 10, 3_600 * SECOND_MS),

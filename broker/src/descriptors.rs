@@ -5,15 +5,28 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
 /// Descriptors for all that is no connection: the data folder, a backup, the runtime, the listener, stdio, and
-/// connections that are being refused.
+/// connections that were sent away and have not gone.
 const RESERVE: u64 = 32;
 
+/// Connections that may be there before they have said Hello, where descriptors are not scarce.
+pub(crate) const GUESTS_MAX: usize = 256;
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// Before Hello.
+    pub guests: usize,
+    /// After it.
+    pub connections: usize,
+}
+
 /// Raises the soft limit of the process as far as this many connections need it and the hard limit allows; says how many
-/// connections there may be.
-pub(crate) fn connections_max(wanted: usize) -> usize {
-    let needed = wanted as u64 + RESERVE;
+/// there may be.
+pub(crate) fn places(wanted: usize) -> Places {
+    let all = Places { guests: GUESTS_MAX, connections: wanted };
+    let needed = (wanted + GUESTS_MAX) as u64 + RESERVE;
     let limit = getrlimit(Resource::Nofile);
-    let Some(soft) = limit.current.filter(|soft| *soft < needed) else { return wanted };
+    let Some(soft) = limit.current.filter(|soft| *soft < needed) else { return all };
     let raised = limit.maximum.map_or(needed, |hard| needed.min(hard)).max(soft);
     let new = Rlimit { current: Some(raised), maximum: limit.maximum };
     let allowed = match setrlimit(Resource::Nofile, new) {
@@ -24,14 +37,35 @@ pub(crate) fn connections_max(wanted: usize) -> usize {
         }
     };
     if allowed >= needed {
-        return wanted;
+        return all;
     }
-    // One connection at least: without any there is nothing to serve.
-    let connections = usize::try_from(allowed.saturating_sub(RESERVE)).unwrap_or(wanted).max(1);
-    warn!(
-        open_files_max = allowed,
-        connections_max = wanted,
-        "there may be {connections} connections at once and no more: raise the limit of open files (`ulimit -n`)"
-    );
-    connections
+    let places = shared_out(usize::try_from(allowed.saturating_sub(RESERVE)).unwrap_or(wanted), wanted);
+    if places.connections < wanted {
+        let connections = places.connections;
+        warn!(
+            open_files_max = allowed,
+            connections_max = wanted,
+            "there may be {connections} connections at once and no more: raise the limit of open files (`ulimit -n`)"
+        );
+    }
+    places
+}
+
+/// A quarter at most for those before Hello. One of each at least: without any there is nothing to serve.
+fn shared_out(descriptors: usize, wanted: usize) -> Places {
+    let guests = GUESTS_MAX.min(descriptors / 4).max(1);
+    Places { guests, connections: descriptors.saturating_sub(guests).clamp(1, wanted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_descriptors_are_shared_out() {
+        assert_eq!(shared_out(32, 10_000), Places { guests: 8, connections: 24 });
+        assert_eq!(shared_out(9_000, 10_000), Places { guests: 256, connections: 8_744 });
+        assert_eq!(shared_out(0, 10_000), Places { guests: 1, connections: 1 });
+        assert_eq!(shared_out(40, 10), Places { guests: 10, connections: 10 });
+    }
 }

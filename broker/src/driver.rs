@@ -1,21 +1,24 @@
 //! The driver: the loop that owns the machine. It drains what is waiting, applies all of it, hands one batch to the
 //! store's thread as soon as that has finished the one before, and sleeps until the next deadline.
 //!
-//! It never waits for a session, and no batch waits for a timer: one commit is under way, the next batch fills.
+//! It never waits for a session, and no batch waits for a timer: one commit is under way, the next batch fills. However much
+//! waits for it, nobody whose request is among it is taken for silent.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::Clock;
 use crate::commit::{Batch, Hand, Link};
 use crate::error::RunError;
-use crate::machine::command::{Command, ConnectionKey, Monotonic};
+use crate::machine::command::{Command, ConnectionKey, Monotonic, Now};
 use crate::machine::{Effects, Machine};
 use crate::outbox::Outbox;
+use crate::room::Place;
 
 /// What sessions hand to the driver.
 #[derive(Debug)]
@@ -23,18 +26,26 @@ pub(crate) enum Input {
     /// A new connection: where its messages go.
     Open(ConnectionKey, Outbox),
     Command(Command),
-    /// A request, with the room it takes until the driver has it.
     Request {
         command: Command,
-        _room: OwnedSemaphorePermit,
+        _held: Held,
     },
+}
+
+/// What a request takes from others until the driver has it.
+#[derive(Debug)]
+#[allow(dead_code, reason = "it is held to be dropped")]
+pub(crate) struct Held {
+    /// The room of its bytes.
+    pub frame: Option<Place>,
+    /// Its place among those that wait.
+    pub room: Place,
+    /// Dropped when its session may go on.
+    pub taken: Option<oneshot::Sender<()>>,
 }
 
 /// Inputs that wait for the driver. Sessions wait when it is full, and with them their clients.
 pub(crate) const INPUTS_MAX: usize = 1_024;
-
-/// Bytes of requests that wait for the driver, of all connections together, for the same reason.
-pub(crate) const INPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Inputs taken in one turn of the loop.
 const INPUTS_PER_TURN: usize = 256;
@@ -49,6 +60,10 @@ pub(crate) struct Driver {
     machine: Machine,
     clock: Clock,
     inputs: mpsc::Receiver<Input>,
+    /// Taken out of `inputs`, and not applied: the batch is full.
+    waiting: VecDeque<Input>,
+    /// Connections whose clients wait for something else than the driver.
+    signs: mpsc::UnboundedReceiver<ConnectionKey>,
     link: Arc<Link>,
     batches: Option<mpsc::Sender<Batch>>,
     /// How the store's thread ended.
@@ -65,6 +80,7 @@ impl Driver {
         machine: Machine,
         clock: Clock,
         inputs: mpsc::Receiver<Input>,
+        signs: mpsc::UnboundedReceiver<ConnectionKey>,
         hand: Hand,
         commit_timeout: Duration,
     ) -> Self {
@@ -73,6 +89,8 @@ impl Driver {
             machine,
             clock,
             inputs,
+            waiting: VecDeque::new(),
+            signs,
             link,
             batches: Some(batches),
             ended,
@@ -93,20 +111,27 @@ impl Driver {
             tokio::select! {
                 biased;
                 ended = &mut self.ended => return ended.unwrap_or(Err(RunError::StorePanicked)),
+                Some(connection) = self.signs.recv() => self.apply(Command::Heard(connection)),
                 permit = link.idle.acquire(), if !self.batch.is_empty() => {
                     let permit = permit.expect("the semaphore is never closed");
                     // Sessions that have something to say at this moment say it first: it shares the sync.
                     tokio::task::yield_now().await;
-                    self.collect(&mut inputs);
-                    if self.take(inputs.drain(..)) {
+                    self.collect();
+                    if self.take() {
                         drop(permit);
                         return self.finish().await;
                     }
                     permit.forget();
                     self.hand_over().await;
                 }
+                () = std::future::ready(()), if self.has_room() && !self.waiting.is_empty() => {
+                    if self.take() {
+                        return self.finish().await;
+                    }
+                }
                 count = self.inputs.recv_many(&mut inputs, INPUTS_PER_TURN), if self.has_room() => {
-                    if count == 0 || self.take(inputs.drain(..)) {
+                    self.waiting.extend(inputs.drain(..));
+                    if count == 0 || self.take() {
                         return self.finish().await;
                     }
                 }
@@ -117,10 +142,10 @@ impl Driver {
     }
 
     /// What waits by now.
-    fn collect(&mut self, inputs: &mut Vec<Input>) {
-        while self.has_room() && inputs.len() < INPUTS_PER_TURN {
+    fn collect(&mut self) {
+        while self.has_room() && self.waiting.len() < INPUTS_PER_TURN {
             let Ok(input) = self.inputs.try_recv() else { return };
-            inputs.push(input);
+            self.waiting.push_back(input);
         }
     }
 
@@ -128,12 +153,13 @@ impl Driver {
         self.batch.effects.len() < EFFECTS_PER_BATCH && self.batch.bytes < BYTES_PER_BATCH
     }
 
-    /// Applies inputs; true when one of them was the last.
-    fn take(&mut self, inputs: impl Iterator<Item = Input>) -> bool {
+    /// Applies what waits, until the batch is full; true when one of them was the last.
+    fn take(&mut self) -> bool {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
         let mut last = false;
-        for input in inputs {
+        while fx.list.len() < EFFECTS_PER_BATCH && self.batch.bytes < BYTES_PER_BATCH {
+            let Some(input) = self.waiting.pop_front() else { break };
             match input {
                 Input::Open(connection, outbox) => self.batch.opened.push((connection, outbox)),
                 Input::Command(command) | Input::Request { command, .. } => {
@@ -149,6 +175,7 @@ impl Driver {
             self.machine.apply(now, Command::DiskLow(low), &mut fx);
         }
         if !last {
+            self.hear_those_who_wait(now, &mut fx);
             self.machine.tick(now, &mut fx);
         }
         self.batch.effects = fx.list;
@@ -158,8 +185,36 @@ impl Driver {
     fn tick(&mut self) {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
+        self.hear_those_who_wait(now, &mut fx);
         self.machine.tick(now, &mut fx);
         self.batch.effects = fx.list;
+    }
+
+    fn apply(&mut self, command: Command) {
+        let now = self.clock.now();
+        let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
+        self.machine.apply(now, command, &mut fx);
+        self.batch.effects = fx.list;
+    }
+
+    /// Before somebody is found to have been silent: whoever has a request here, or waits to bring one, is not.
+    fn hear_those_who_wait(&mut self, now: Now, fx: &mut Effects) {
+        let (_, next) = self.machine.next_deadline();
+        if next.is_none_or(|next| next > now.mono) {
+            return;
+        }
+        while let Ok(connection) = self.signs.try_recv() {
+            self.machine.apply(now, Command::Heard(connection), fx);
+        }
+        // Their room bounds how many there are.
+        while let Ok(input) = self.inputs.try_recv() {
+            self.waiting.push_back(input);
+        }
+        for input in &self.waiting {
+            if let Input::Request { command: Command::Request { connection, .. }, .. } = input {
+                self.machine.apply(now, Command::Alive(*connection), fx);
+            }
+        }
     }
 
     async fn hand_over(&mut self) {

@@ -7,6 +7,8 @@
 //! | `server` | [`run`]: open, accept, shut down |
 //! | `descriptors` | how many connections the process can hold |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
+//! | `lobby` | connections before and after their Hello, and how many of each there may be |
+//! | `room` | what all connections share of memory and of turns, and who waits for it |
 //! | `driver` | the loop that owns the machine |
 //! | `machine` | what a task queue is: pure, deterministic, the index of the store |
 //! | `commit` | the store's thread: append, commit, then answer |
@@ -28,10 +30,12 @@ mod error;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod lobby;
 mod machine;
 mod outbox;
 mod planted;
 mod record;
+mod room;
 mod server;
 mod session;
 mod store;

@@ -1,11 +1,10 @@
 //! The broker as one call: open the store, build the machine, accept connections, and on shutdown commit and close.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,13 +13,15 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::commit;
 use crate::config::Config;
-use crate::descriptors;
-use crate::driver::{Driver, INPUT_BYTES_MAX, INPUTS_MAX, Input};
+use crate::descriptors::{self, Places};
+use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::error::RunError;
+use crate::lobby::Lobby;
 use crate::machine::command::{Command, ConnectionKey};
 use crate::machine::{Effects, Machine, Settings};
 use crate::record::Record;
-use crate::session::{self, Shared};
+use crate::room::Room;
+use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
 use crate::store::{self, Marks, Store};
 
 /// Payloads leased to one worker at once.
@@ -81,10 +82,10 @@ impl Broker {
     ///
     /// # Errors
     /// [`RunError`] when the data folder fails. What was confirmed is on disk either way.
-    pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        self.config.connections_max = descriptors::connections_max(self.config.connections_max);
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let places = descriptors::places(self.config.connections_max);
         info!(tasks = self.machine.tasks(), address = ?listener.local_addr().ok(), "ready");
-        let (mut driver, shared) = self.start(commit::start)?;
+        let (mut driver, shared) = self.start(places, Decoding::Apart, commit::start)?;
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
         let accept = accept(listener, shared.clone(), sessions.clone());
@@ -107,16 +108,29 @@ impl Broker {
     /// Sets the driver going, on whatever commits.
     pub(crate) fn start(
         self,
+        places: Places,
+        decoding: Decoding,
         commit: impl FnOnce(Store, commit::Settings) -> Result<commit::Hand, RunError>,
     ) -> Result<Running, RunError> {
         let Broker { config, clock, machine, store, restored } = self;
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+        let (signs, heard) = mpsc::unbounded_channel();
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
         let hand = commit(store, commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 })?;
-        let driver = Driver::new(machine, clock, receiver, hand, commit_timeout);
+        let driver = Driver::new(machine, clock, receiver, heard, hand, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
-        let (input_room, stop) = (Arc::new(Semaphore::new(INPUT_BYTES_MAX)), CancellationToken::new());
-        Ok((driver, Arc::new(Shared { config, inputs, input_room, stop })))
+        let shared = Shared {
+            inputs,
+            signs,
+            lobby: Lobby::new(places.guests, places.connections),
+            frames: FrameRooms::new(config.frame_bytes_max),
+            requests: Room::new(REQUESTS_WEIGHT_MAX),
+            turn: Room::new(1),
+            decoding,
+            stop: CancellationToken::new(),
+            config,
+        };
+        Ok((driver, Arc::new(shared)))
     }
 }
 
@@ -157,8 +171,7 @@ pub(crate) fn open_with(
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracker) {
     let mut latest: ConnectionKey = 0;
-    let open = Arc::new(AtomicUsize::new(0));
-    let (mut full, mut failed) = (false, false);
+    let mut failed = false;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -172,38 +185,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracke
             }
         };
         failed = false;
-        if open.load(Ordering::Relaxed) >= shared.config.connections_max {
-            if !std::mem::replace(&mut full, true) {
-                warn!(%peer, "refused, and others after it: there are as many connections as allowed");
-            }
-            session::refuse(stream.into_split().1).await;
-            continue;
-        }
-        full = false;
         latest += 1;
-        let (connection, shared, guard) = (latest, shared.clone(), Count::new(open.clone()));
+        let (guest, shared) = (shared.lobby.enter(latest).await, shared.clone());
         sessions.spawn(async move {
             prepare_socket(&stream);
             let (read, write) = stream.into_split();
-            session::run(read, write, peer, connection, shared).await;
-            drop(guard);
+            session::run(read, write, peer, guest, shared).await;
         });
-    }
-}
-
-/// Counts one open connection for as long as it lives.
-struct Count(Arc<AtomicUsize>);
-
-impl Count {
-    fn new(count: Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

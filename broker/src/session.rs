@@ -3,30 +3,35 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod handshake;
+mod reader;
+mod requests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX};
+use celeriac_proto::limits::REQUESTS_IN_FLIGHT_MAX;
 use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame, server_frame};
 use celeriac_proto::{FrameCodec, FrameError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Interval, MissedTickBehavior, interval};
-use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::config::Config;
-use crate::driver::{INPUT_BYTES_MAX, Input};
+use crate::driver::Input;
+use crate::lobby::{Guest, Lobby};
 use crate::machine::command::{Ask, Code, Command, Connect, ConnectionKey, Refusal};
 use crate::outbox::{Letter, Outbox};
+use crate::room::Room;
 use decode::Bounds;
-
-/// A client has this long to say Hello.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+use handshake::{HANDSHAKE, handshake};
+pub(crate) use reader::FrameRooms;
+use reader::Reader;
+pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
 
 /// A write that makes no headway for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
@@ -44,8 +49,16 @@ const BYTES_PER_WRITE: usize = 256 * 1024;
 pub(crate) struct Shared {
     pub config: Config,
     pub inputs: mpsc::Sender<Input>,
-    /// A permit for each byte of a request that may wait for the driver.
-    pub input_room: Arc<Semaphore>,
+    /// Which connections live although the driver has no request of theirs.
+    pub signs: mpsc::UnboundedSender<ConnectionKey>,
+    pub lobby: Lobby,
+    /// For frames that are not whole.
+    pub frames: FrameRooms,
+    /// For small requests that wait for the driver.
+    pub requests: Room,
+    /// For the one large request that is decoded or waits for the driver.
+    pub turn: Room,
+    pub decoding: Decoding,
     /// No more requests are read.
     pub stop: CancellationToken,
 }
@@ -62,44 +75,40 @@ pub(crate) trait Outgoing: AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncWrite + Unpin + Send + 'static> Outgoing for T {}
 
-/// Says to a connection that there are too many of them.
-pub(crate) async fn refuse(mut write: impl Outgoing) {
-    Farewell::refuse(Code::Overloaded, "there are as many connections as allowed").say(&mut write).await;
-}
-
 /// Serves one connection until it ends.
 pub(crate) async fn run(
     read: impl Incoming,
     mut write: impl Outgoing,
     peer: SocketAddr,
-    connection: ConnectionKey,
+    guest: Guest,
     shared: Arc<Shared>,
 ) {
+    let connection = guest.connection;
     let heartbeat = Duration::from_millis(shared.config.heartbeat_ms);
-    let mut reader = Reader::new(read, heartbeat);
+    let mut reader = Reader::new(read, heartbeat, shared.frames.clone());
     let handshake = async {
         tokio::select! {
-            connect = tokio::time::timeout(HANDSHAKE, handshake(&mut reader, connection, &shared.config)) => {
-                connect.unwrap_or_else(|_| Err(Farewell::refuse(Code::Handshake, "no Hello came in time")))
-            }
+            connect = handshake(&mut reader, &guest, &shared) => connect,
             () = shared.stop.cancelled() => {
                 Err(Farewell::refuse(Code::ShuttingDown, "the broker is shutting down"))
             }
         }
     };
-    let connect = match handshake.await {
-        Ok(connect) => connect,
+    let (connect, _seat) = match handshake.await {
+        Ok(admitted) => admitted,
         Err(farewell) => {
             debug!(%peer, ?farewell, "no handshake");
             return farewell.say(&mut write).await;
         }
     };
+    drop(guest);
     if let Some(worker) = &connect.worker {
         info!(%peer, connection, instance = &*connect.instance, names = worker.task_names.len(), "worker connected");
     } else {
         debug!(%peer, connection, instance = &*connect.instance, "connected");
     }
     reader.codec.set_frame_bytes_max(shared.config.frame_bytes_max);
+    reader.pulse.signs = Some((connection, shared.signs.clone()));
     let is_worker = connect.worker.is_some();
     let reason = serve(reader, write, connect, &shared).await;
     if is_worker {
@@ -129,7 +138,7 @@ async fn serve(
         }
     }
     let (reason, refusal) = tokio::select! {
-        ended = reader.run(connection, shared, &in_flight) => ended,
+        ended = requests::run(&mut reader, connection, shared, &in_flight) => ended,
         _ = &mut writer => ("the broker closed it", None),
         () = kill.cancelled() => ("it does not read", None),
         // Its last answers are on their way, and then the end of its outbox.
@@ -143,77 +152,6 @@ async fn serve(
         writer.abort();
     }
     reason
-}
-
-/// The reading half.
-struct Reader<R> {
-    read: R,
-    buffer: BytesMut,
-    codec: Codec,
-    pulse: Interval,
-}
-
-/// What came.
-#[allow(clippy::large_enum_variant, reason = "it lives for one call; a box would cost more")]
-enum Received {
-    /// A frame, and its bytes on the wire.
-    Frame(ClientFrame, usize),
-    /// For a heartbeat's time bytes came that are no whole frame yet: a long one on a slow wire.
-    Part,
-    End,
-}
-
-impl<R: Incoming> Reader<R> {
-    fn new(read: R, heartbeat: Duration) -> Self {
-        let mut pulse = interval(heartbeat);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { read, buffer: BytesMut::new(), codec: Codec::new(FRAME_BYTES_MAX_BEFORE_HELLO), pulse }
-    }
-
-    async fn next(&mut self) -> Result<Received, FrameError> {
-        let mut came = false;
-        loop {
-            let before = self.buffer.len();
-            if let Some(frame) = self.codec.decode(&mut self.buffer)? {
-                return Ok(Received::Frame(frame, before - self.buffer.len()));
-            }
-            tokio::select! {
-                count = self.read.read_buf(&mut self.buffer) => match count? {
-                    0 => return Ok(Received::End),
-                    _ => came = true,
-                },
-                _ = self.pulse.tick(), if came => return Ok(Received::Part),
-            }
-        }
-    }
-
-    /// Turns frames into commands until there are no more. Says why, and what to tell the client.
-    async fn run(
-        &mut self,
-        connection: ConnectionKey,
-        shared: &Shared,
-        in_flight: &Semaphore,
-    ) -> (&'static str, Option<Refusal>) {
-        let bounds = Bounds::of(&shared.config);
-        loop {
-            let input = match self.next().await {
-                Ok(Received::Frame(frame, bytes)) => {
-                    let command = command(frame, connection, &bounds);
-                    in_flight.acquire().await.expect("the semaphore is never closed").forget();
-                    let bytes = bytes.min(INPUT_BYTES_MAX) as u32;
-                    let room = shared.input_room.clone().acquire_many_owned(bytes).await;
-                    Input::Request { command, _room: room.expect("the semaphore is never closed") }
-                }
-                Ok(Received::Part) => Input::Command(Command::Heard(connection)),
-                Ok(Received::End) => return ("closed by the client", None),
-                Err(FrameError::Io(_)) => return ("lost", None),
-                Err(error) => return ("broken framing", Some(framing_refusal(&error))),
-            };
-            if shared.inputs.send(input).await.is_err() {
-                return ("the broker has stopped", None);
-            }
-        }
-    }
 }
 
 pub(crate) fn command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
@@ -321,43 +259,6 @@ fn framing_refusal(error: &FrameError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-/// Reads and checks the first frame.
-async fn handshake(
-    reader: &mut Reader<impl Incoming>,
-    connection: ConnectionKey,
-    config: &Config,
-) -> Result<Connect, Farewell> {
-    let received = loop {
-        match reader.next().await {
-            Ok(Received::Part) => {}
-            other => break other,
-        }
-    };
-    let frame = match received {
-        Ok(Received::Frame(frame, _)) => frame,
-        Ok(Received::Part | Received::End) | Err(FrameError::Io(_)) => return Err(Farewell::Silence),
-        Err(FrameError::OtherProtocol("HTTP")) => return Err(Farewell::Http),
-        Err(FrameError::OtherProtocol("TLS")) => return Err(Farewell::Tls),
-        // It could not read our answer.
-        Err(FrameError::OtherProtocol(_)) => return Err(Farewell::Silence),
-        Err(error) => return Err(Farewell::Refusal(0, framing_refusal(&error))),
-    };
-    let request = frame.request_id;
-    let refuse = |code, message: &str| Err(Farewell::Refusal(request, Refusal::new(code, message)));
-    let Some(client_frame::Body::Hello(hello)) = frame.body else {
-        return refuse(Code::Handshake, "the first frame has to be Hello");
-    };
-    if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION) {
-        return refuse(Code::VersionMismatch, &format!("this broker speaks version {PROTOCOL_VERSION}"));
-    }
-    if config.token.as_ref().is_some_and(|token| !same(token.as_bytes(), hello.token.as_bytes())) {
-        return refuse(Code::Unauthenticated, "the token is missing or wrong");
-    }
-    decode::hello(hello, connection, request).map_err(|refusal| Farewell::Refusal(request, refusal))
-}
-
-/// Compares secrets in a time that does not depend on where they differ.
-fn same(secret: &[u8], given: &[u8]) -> bool {
-    let differences = secret.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b));
-    differences == 0 && secret.len() == given.len()
+fn too_slow() -> Refusal {
+    Refusal::new(Code::Overloaded, "a long frame came too slowly while others waited for its room")
 }

@@ -9,10 +9,9 @@ use std::marker::PhantomData;
 
 use bytes::{Buf, BufMut, BytesMut};
 use prost::Message;
-use prost::encoding::{WireType, decode_key, decode_varint};
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::limits::{FRAME_ITEMS_MAX, FRAME_ITEMS_MAX_BEFORE_HELLO};
+use crate::measure::{Frame, TooMany, measure};
 use crate::wire::{ClientFrame, client_frame};
 
 /// Why the bytes of a peer are not a frame. All of them end the connection.
@@ -30,12 +29,9 @@ pub enum FrameError {
         /// As allowed.
         max: usize,
     },
-    /// More items in one frame than any batch may have; it was not decoded.
-    #[error("a frame of more than {max} items")]
-    TooManyItems {
-        /// As allowed.
-        max: usize,
-    },
+    /// More of something in one frame than there may be; it was not decoded.
+    #[error("a frame with {0}")]
+    TooMany(#[from] TooMany),
     /// The first bytes are those of a protocol that people mistake this port for.
     #[error("this is the port of a Celeriac broker, and the bytes are {0}")]
     OtherProtocol(&'static str),
@@ -56,14 +52,11 @@ pub struct FrameCodec<In, Out> {
     direction: PhantomData<fn(Out) -> In>,
 }
 
-const LENGTH_BYTES: usize = 4;
+/// The length in front of every frame.
+pub const LENGTH_BYTES: usize = 4;
 
 /// What is reserved at once for a frame that has not arrived: one read of a busy socket.
 const RESERVE_BYTES_MAX: usize = 64 * 1024;
-
-/// An item of two bytes on the wire takes up to 500 in memory, so a frame may have one item for so many
-/// bytes of the connection's limit.
-const LIMIT_BYTES_PER_ITEM: usize = 64;
 
 impl<In, Out> FrameCodec<In, Out> {
     /// A codec that takes frames of up to `frame_bytes_max` bytes, the length not counted.
@@ -76,12 +69,11 @@ impl<In, Out> FrameCodec<In, Out> {
         self.frame_bytes_max = frame_bytes_max;
     }
 
-    fn frame_items_max(&self) -> usize {
-        (self.frame_bytes_max / LIMIT_BYTES_PER_ITEM).clamp(FRAME_ITEMS_MAX_BEFORE_HELLO, FRAME_ITEMS_MAX)
-    }
-
-    /// Takes one whole frame's body off the front of `buffer`, if it is there.
-    fn split_frame(&self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, FrameError> {
+    /// The length of the frame that `buffer` begins with, once it is announced; nothing is allocated for it.
+    ///
+    /// # Errors
+    /// [`FrameError`] for a length that cannot be, or the beginning of another protocol.
+    pub fn announced(&self, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
         let Some(prefix) = buffer.first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
@@ -95,9 +87,16 @@ impl<In, Out> FrameCodec<In, Out> {
             }
             return Err(FrameError::TooLarge { length, max: self.frame_bytes_max });
         }
+        Ok(Some(length))
+    }
+
+    /// Takes one whole frame's message off the front of `buffer`, if it is there. It is not measured and not decoded.
+    ///
+    /// # Errors
+    /// As [`announced`](Self::announced).
+    pub fn split(&self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, FrameError> {
+        let Some(length) = self.announced(buffer)? else { return Ok(None) };
         if buffer.len() < LENGTH_BYTES + length {
-            // What is missing is allocated as it comes, not as it is announced.
-            buffer.reserve((LENGTH_BYTES + length - buffer.len()).min(RESERVE_BYTES_MAX));
             return Ok(None);
         }
         buffer.advance(LENGTH_BYTES);
@@ -117,67 +116,19 @@ fn other_protocol(prefix: &[u8; LENGTH_BYTES]) -> Option<&'static str> {
     }
 }
 
-/// Counts the fields of a frame and of its body, which is where every batch keeps its items.
-///
-/// It steps over the items without looking into them. Bytes that are no protobuf end the count: the decoder
-/// will say what is wrong with them.
-fn has_more_items_than(max: usize, frame: &[u8]) -> bool {
-    // Each takes a byte at least, so most frames need no counting.
-    if frame.len() <= max {
-        return false;
-    }
-    let mut items = 0;
-    let mut bodies = frame;
-    while let Some(field) = next_field(&mut bodies) {
-        items += 1;
-        let mut body = field;
-        while items <= max && next_field(&mut body).is_some() {
-            items += 1;
-        }
-        if items > max {
-            return true;
-        }
-    }
-    false
-}
-
-/// Takes one field off the front of a message and returns its content, which is empty unless it has a length.
-fn next_field<'a>(message: &mut &'a [u8]) -> Option<&'a [u8]> {
-    if message.is_empty() {
-        return None;
-    }
-    let (_, wire_type) = decode_key(message).ok()?;
-    let length = match wire_type {
-        WireType::Varint => {
-            decode_varint(message).ok()?;
-            return Some(&[]);
-        }
-        WireType::SixtyFourBit => 8,
-        WireType::ThirtyTwoBit => 4,
-        WireType::LengthDelimited => usize::try_from(decode_varint(message).ok()?).ok()?,
-        // No message of ours has groups, and the decoder bounds how deep it follows them.
-        WireType::StartGroup | WireType::EndGroup => 0,
-    };
-    let (content, rest) = message.split_at_checked(length)?;
-    *message = rest;
-    Some(if wire_type == WireType::LengthDelimited { content } else { &[] })
-}
-
-impl<In: Message + Default, Out> Decoder for FrameCodec<In, Out> {
+impl<In: Frame, Out> Decoder for FrameCodec<In, Out> {
     type Item = In;
     type Error = FrameError;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<In>, FrameError> {
-        match self.split_frame(buffer)? {
-            Some(frame) => {
-                let max = self.frame_items_max();
-                if has_more_items_than(max, &frame) {
-                    return Err(FrameError::TooManyItems { max });
-                }
-                Ok(Some(In::decode(frame.freeze())?))
-            }
-            None => Ok(None),
-        }
+        let Some(frame) = self.split(buffer)? else {
+            let whole = self.announced(buffer)?.map_or(LENGTH_BYTES, |length| LENGTH_BYTES + length);
+            // What is missing is allocated as it comes, not as it is announced.
+            buffer.reserve((whole - buffer.len()).min(RESERVE_BYTES_MAX));
+            return Ok(None);
+        };
+        measure::<In>(&frame)?;
+        Ok(Some(In::decode(frame.freeze())?))
     }
 }
 
@@ -386,14 +337,12 @@ mod tests {
 
     #[test]
     fn groups_nested_without_end_are_malformed_and_do_not_overflow_the_stack() {
-        let mut bytes = BytesMut::new();
-        bytes.put_u32(60_000);
-        bytes.put_bytes(0x0b, 60_000);
-        assert!(matches!(received(&bytes), Err(FrameError::TooManyItems { .. } | FrameError::Malformed(_))));
-        let mut bytes = BytesMut::new();
-        bytes.put_u32(1_000);
-        bytes.put_bytes(0x0b, 1_000);
-        assert!(matches!(received(&bytes), Err(FrameError::Malformed(_))));
+        for depth in [60_000, 1_000, 120] {
+            let mut bytes = BytesMut::new();
+            bytes.put_u32(depth);
+            bytes.put_bytes(0x0b, depth as usize);
+            assert!(matches!(received(&bytes), Err(FrameError::TooMany(_) | FrameError::Malformed(_))), "{depth}");
+        }
     }
 
     #[test]
@@ -417,7 +366,7 @@ mod tests {
         };
         // Two bytes each on the wire: 60 KB in all, 15 MB once decoded.
         let refused = received(&encoded(&submit(30_000)));
-        assert!(matches!(refused, Err(FrameError::TooManyItems { max: 1_024 })));
+        assert!(matches!(refused, Err(FrameError::TooMany(TooMany { what: "tasks", .. }))));
         let batch = BrokerCodec::new(crate::limits::FRAME_BYTES_MAX).decode(&mut encoded(&submit(10_000)));
         assert_eq!(batch.expect("a full batch passes"), Some(submit(10_000)));
     }

@@ -38,9 +38,10 @@ pub(crate) const FAULTS: &[Fault] = faults! {
     "idle-sockets", 5_000, faults::idle_sockets::run;
     "cut-everywhere", 6_400, faults::cut_everywhere::run;
     "hostile-peers", 500, faults::hostile_peers::run;
+    "costly-frames", 6, faults::hostile_peers::costly::run;
     "deaf-consumer", 12, faults::deaf_consumer::run;
     "toxic-network", 500, faults::toxic_network::run;
     "fuzz-mutations", 100_000, faults::fuzz::run;
-    // Minutes for each of the three targets.
+    // Minutes for each of the four targets.
     "fuzz", 30, faults::fuzz::with_libfuzzer;
 };

@@ -24,6 +24,7 @@ pub struct Honest {
     worker: Pool,
     going_on: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
+    ran: Arc<AtomicU64>,
     working: JoinHandle<Work>,
 }
 
@@ -34,6 +35,10 @@ pub struct Work {
     pub done: u64,
     /// The longest time from submit to result.
     pub worst: Duration,
+    /// The time that all but one in a hundred took at most.
+    pub p99: Duration,
+    /// How often a handler ran.
+    pub ran: u64,
     /// What went wrong, each as a sentence.
     pub found: Vec<String>,
 }
@@ -44,17 +49,20 @@ impl Honest {
     /// # Panics
     /// When the broker does not let them in.
     pub async fn start(url: &str) -> Self {
-        let worker = Worker::builder(url)
-            .queue(QUEUE)
-            .concurrency(4)
-            .register_fn("honest.length", |_context: Context, (text,): (String,)| async move {
-                Ok::<_, TaskFailure>(text.len())
-            });
+        let ran = Arc::new(AtomicU64::new(0));
+        let runs = ran.clone();
+        let worker = Worker::builder(url).queue(QUEUE).concurrency(4).register_fn(
+            "honest.length",
+            move |_context: Context, (text,): (String,)| {
+                runs.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, TaskFailure>(text.len()) }
+            },
+        );
         let worker = Pool::start(worker);
         let client = Client::builder(url).timeout(TASK).connect().await.expect("the broker takes clients");
         let (going_on, done) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
         let working = tokio::spawn(work(client.clone(), going_on.clone(), done.clone()));
-        let honest = Self { client, worker, going_on, done, working };
+        let honest = Self { client, worker, going_on, done, ran, working };
         crate::until("the honest worker works", || async { honest.done() > 0 }).await;
         honest
     }
@@ -70,18 +78,20 @@ impl Honest {
     /// When the worker does not stop.
     pub async fn end(self) -> Work {
         self.going_on.store(false, Ordering::SeqCst);
-        let work = match timeout(TASK + PATIENCE, self.working).await {
+        let mut work = match timeout(TASK + PATIENCE, self.working).await {
             Ok(work) => work.expect("it writes down what it finds"),
             Err(_) => Work { found: vec![format!("an honest task did not end in {TASK:?}")], ..Work::default() },
         };
         self.worker.stop().await;
         self.client.close().await;
+        work.ran = self.ran.load(Ordering::SeqCst);
         work
     }
 }
 
 async fn work(client: Client, going_on: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Work {
     let mut work = Work::default();
+    let mut times = Vec::new();
     while going_on.load(Ordering::SeqCst) && work.found.len() < 10 {
         let text = "x".repeat(work.done as usize % 300);
         let begun = Instant::now();
@@ -98,7 +108,10 @@ async fn work(client: Client, going_on: Arc<AtomicBool>, done: Arc<AtomicU64>) -
             }
             output => work.found.push(format!("honest task {id} should give {} and gave {output:?}", text.len())),
         }
-        work.worst = work.worst.max(begun.elapsed());
+        times.push(begun.elapsed());
     }
+    times.sort_unstable();
+    work.worst = times.last().copied().unwrap_or_default();
+    work.p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
     work
 }

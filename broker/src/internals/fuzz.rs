@@ -4,6 +4,8 @@
 //! makes of it. If you add one, add it to [`TARGETS`], and a target and a corpus of its name to `tests/fuzz`.
 
 mod chunk;
+mod cost;
+mod counting;
 mod frame;
 mod input;
 mod request;
@@ -11,6 +13,8 @@ mod shapes;
 mod world;
 
 pub use chunk::chunk;
+pub use cost::cost;
+pub use counting::{Counting, taken};
 pub use frame::frame;
 pub use request::request;
 
@@ -18,4 +22,4 @@ pub use request::request;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 3] = [("frame", frame), ("request", request), ("chunk", chunk)];
+pub const TARGETS: [(&str, Target); 4] = [("frame", frame), ("cost", cost), ("request", request), ("chunk", chunk)];

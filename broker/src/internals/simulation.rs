@@ -9,11 +9,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::commit::{Committer, Work};
+use crate::descriptors::{GUESTS_MAX, Places};
 use crate::driver::Input;
 use crate::machine::command::{Command, ConnectionKey};
-use crate::session::{self, Shared};
+use crate::session::{self, Decoding, Shared};
 pub use crate::store::simulated::{Disk, Fault, Figures};
 use crate::{Config, RunError, server};
+
+/// More than a simulation opens.
+const CONNECTIONS_MAX: usize = 10_000;
 
 /// A running broker. Dropped, it has crashed; what the disk keeps then is for [`Disk::crash`] to say.
 #[derive(Debug)]
@@ -35,7 +39,8 @@ impl SimulatedBroker {
         let reserve_bytes = config.disk_reserve_bytes;
         let broker = server::open_with(config, |load| disk.open(reserve_bytes, load))?;
         let mut committing = None;
-        let (driver, shared) = broker.start(|store, settings| {
+        let places = Places { guests: GUESTS_MAX, connections: CONNECTIONS_MAX };
+        let (driver, shared) = broker.start(places, Decoding::Here, |store, settings| {
             let (committer, hand, work) = Committer::new(store, settings);
             committing = Some(tokio::spawn(commit(committer, work, disk.clone())).abort_handle());
             Ok(hand)
@@ -54,7 +59,11 @@ impl SimulatedBroker {
         // Those that ended.
         while self.sessions.try_join_next().is_some() {}
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        self.sessions.spawn(session::run(read, write, peer, self.latest, self.shared.clone()));
+        let (connection, shared) = (self.latest, self.shared.clone());
+        self.sessions.spawn(async move {
+            let guest = shared.lobby.enter(connection).await;
+            session::run(read, write, peer, guest, shared).await;
+        });
     }
 
     /// Waits until it ends by itself, which is a failure.

@@ -45,8 +45,10 @@ pub enum Command {
         request: RequestId,
         ask: Ask,
     },
-    /// Bytes came that are no whole frame yet.
+    /// Bytes came that are no whole frame yet, or a frame that has to wait for the frames of others.
     Heard(ConnectionKey),
+    /// A request came that is not carried out yet.
+    Alive(ConnectionKey),
     /// The disk is nearly full, or no longer.
     DiskLow(bool),
     /// The broker closes down: every connection is told and closed.

@@ -161,6 +161,7 @@ impl Machine {
             Command::Disconnect { connection, reason } => self.disconnect(connection, reason, fx),
             Command::Request { connection, request, ask } => self.request(now, connection, request, ask, fx),
             Command::Heard(connection) => self.heard(now, connection, fx),
+            Command::Alive(connection) => self.alive(now, connection),
             Command::DiskLow(low) => self.disk_is_low = low,
             Command::Shutdown => self.close_all(fx),
         }

@@ -373,8 +373,15 @@ impl Machine {
         session.seen_at = now.wall;
     }
 
-    /// A long frame is on its way. Its sender's heartbeats wait behind it, and so does what would answer them: it is told
-    /// that it is heard.
+    /// Its request waits its turn.
+    pub(super) fn alive(&mut self, now: Now, connection: ConnectionKey) {
+        if let Some(key) = self.sessions.of(connection) {
+            self.touch(now, key);
+        }
+    }
+
+    /// A long frame is on its way, or waits for its turn. Its sender's heartbeats wait behind it, and so does what would
+    /// answer them: it is told that it is heard.
     pub(super) fn heard(&mut self, now: Now, connection: ConnectionKey, fx: &mut Effects) {
         if let Some(key) = self.sessions.of(connection) {
             self.touch(now, key);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use celeriac_proto::limits::{
-    BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PRIORITY_DEFAULT,
-    PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX, TAGS_MAX,
+    BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, NAME_BYTES_MAX,
+    PRIORITY_DEFAULT, PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX, SUBSCRIPTIONS_MAX, TAGS_MAX,
 };
 use celeriac_proto::wire::{self, client_frame};
 use celeriac_proto::{InvalidName, QueueName, TaskId, TaskName};
@@ -31,9 +31,6 @@ const GRACE_MS_DEFAULT: u64 = 10_000;
 /// Tasks on one page of a listing, by default and at most.
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
-
-/// Queues and names that one worker may announce.
-const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// The bounds that the configuration sets.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +129,10 @@ pub(crate) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bo
 fn administrative(body: client_frame::Body) -> Checked<Ask> {
     use client_frame::Body::*;
     Ok(match body {
-        ListQueues(list) => Ask::ListQueues(queue_names(list.queues)?),
+        ListQueues(list) => {
+            at_most_a_batch(list.queues.len())?;
+            Ask::ListQueues(queue_names(list.queues)?)
+        }
         ConfigureQueue(configure) => Ask::ConfigureQueue(queue_record(configure)?),
         PauseQueues(pause) => {
             batch(pause.queues.len())?;
@@ -148,6 +148,11 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
             return Err(invalid("the folder of a backup is an absolute path on the broker's machine"));
         }
         Backup(backup) => Ask::Backup(backup.folder.into()),
+        OrderWorkers(order) if order.instance_ids.len() > BATCH_ITEMS_MAX => {
+            return Err(invalid(format!(
+                "an order names at most {BATCH_ITEMS_MAX} workers; without names it is for all"
+            )));
+        }
         OrderWorkers(order) => Ask::OrderWorkers {
             order: match order.order() {
                 wire::order::Kind::Quiet => Order::Quiet,
@@ -175,6 +180,11 @@ fn batch(items: usize) -> Checked<()> {
         1..=BATCH_ITEMS_MAX => Ok(()),
         _ => Err(invalid(format!("a batch has 1 to {BATCH_ITEMS_MAX} items, this one has {items}"))),
     }
+}
+
+/// As [`batch`], where no item at all means every one there is.
+fn at_most_a_batch(items: usize) -> Checked<()> {
+    if items == 0 { Ok(()) } else { batch(items) }
 }
 
 fn ids(ids: Vec<String>) -> Checked<Vec<TaskId>> {
@@ -235,6 +245,9 @@ fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submission> {
 }
 
 fn headers(headers: std::collections::BTreeMap<String, Bytes>) -> Checked<Vec<(Box<str>, Bytes)>> {
+    if headers.len() > HEADERS_MAX {
+        return Err(invalid(format!("a task has at most {HEADERS_MAX} headers, this one has {}", headers.len())));
+    }
     let bytes: usize = headers.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > HEADERS_BYTES_MAX {
         return Err(invalid(format!("the headers have {bytes} bytes, and {HEADERS_BYTES_MAX} are allowed")));

@@ -69,7 +69,7 @@ fn framing() -> Vec<Refused> {
     let tls: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
     vec![
         refused("length-0", "A frame of no bytes.", When::First, &[0_u8; 4][..], malformed),
-        refused("length-64-kib-and-1", "One byte more than is allowed.", When::First, &[0, 1, 0, 1][..], too_large),
+        refused("length-6-mib-and-1", "One byte more than is allowed.", When::First, &[0, 0x60, 0, 1][..], too_large),
         refused("length-2-31", "Two gibibytes are announced.", When::First, &[0x80, 0, 0, 0][..], too_large),
         refused("length-2-32-less-1", "As much as can be announced.", When::Open, &[0xff; 4][..], too_large),
         refused("garbage", "A field number of 0.", When::First, raw(&[0, 0, 0xde, 0xad, 0xbe, 0xef]), malformed),

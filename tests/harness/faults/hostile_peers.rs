@@ -10,12 +10,13 @@ use super::Tally;
 use crate::honest::Honest;
 use crate::{Luck, PATIENCE, Setup};
 
+pub mod costly;
 mod frames;
 mod requests;
 
 /// Hostile peers at once.
 const SIDE_BY_SIDE: usize = 32;
-/// Each may have a frame of 16 MiB under way, and the answers that it does not read.
+/// The frames that they leave unfinished have 256 MiB of room together; besides there are the answers that they do not read.
 const RESIDENT_KIB_MAX: u64 = 1024 * 1024;
 /// Longer than any of them has a reason to stay.
 const STAY: Duration = Duration::from_secs(60);

@@ -3,8 +3,7 @@
 use bytes::BytesMut;
 use celeriac_proto::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_HELLO};
 use celeriac_proto::wire::{ClientFrame, ServerFrame};
-use celeriac_proto::{FrameCodec, FrameError};
-use prost::Message;
+use celeriac_proto::{Frame, FrameCodec, FrameError};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::input::Input;
@@ -26,8 +25,8 @@ pub fn frame(bytes: &[u8]) {
 
 fn both_ways<In, Out>(stream: &[u8], limit: usize, slices: u8)
 where
-    In: Message + Default + PartialEq,
-    Out: Message + Default,
+    In: Frame + PartialEq,
+    Out: Frame,
 {
     let whole = decoded::<In, Out>(stream, limit, |left| left);
     let mut turn = u64::from(slices);
@@ -46,8 +45,8 @@ fn decoded<In, Out>(
     mut slice: impl FnMut(usize) -> usize,
 ) -> (Vec<BytesMut>, Option<String>)
 where
-    In: Message + Default + PartialEq,
-    Out: Message + Default,
+    In: Frame + PartialEq,
+    Out: Frame,
 {
     let mut codec = FrameCodec::<In, Out>::new(limit);
     let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
@@ -70,8 +69,8 @@ where
 
 fn again<In, Out>(frame: &In) -> BytesMut
 where
-    In: Message + Default + PartialEq,
-    Out: Message + Default,
+    In: Frame + PartialEq,
+    Out: Frame,
 {
     let mut encoded = BytesMut::new();
     let result: Result<(), FrameError> = FrameCodec::<Out, In>::new(0).encode(frame, &mut encoded);

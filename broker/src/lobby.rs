@@ -1,0 +1,125 @@
+//! Connections that have not said Hello, and those that have: two counts, so that the first never take places of the
+//! second. When there are too many of the first, the one that has waited longest is sent away; of the second no more are
+//! let in. What a Hello is is not known here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::machine::command::ConnectionKey;
+
+/// Those who were sent away and have not gone yet; each holds a file descriptor.
+const LEAVING_MAX: usize = 8;
+
+/// See the head of this file.
+#[derive(Debug, Clone)]
+pub(crate) struct Lobby {
+    guests_max: usize,
+    seats_max: usize,
+    counts: Arc<Mutex<Counts>>,
+    doors: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Connections before Hello, the oldest first.
+    guests: BTreeMap<ConnectionKey, CancellationToken>,
+    /// Connections after it.
+    seats: usize,
+    is_full: bool,
+}
+
+/// A connection before Hello.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub connection: ConnectionKey,
+    /// Cancelled when it has to leave, because others came after it.
+    pub leave: CancellationToken,
+    lobby: Lobby,
+    _door: OwnedSemaphorePermit,
+}
+
+/// The place of a connection after Hello.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Mutex<Counts>>);
+
+impl Lobby {
+    /// For so many before Hello, and so many after it.
+    pub(crate) fn new(guests_max: usize, seats_max: usize) -> Self {
+        let doors = Arc::new(Semaphore::new(guests_max + LEAVING_MAX));
+        Self { guests_max, seats_max, counts: Arc::default(), doors }
+    }
+
+    /// Lets a new connection in. Keys rise.
+    pub(crate) async fn enter(&self, connection: ConnectionKey) -> Guest {
+        let leave = CancellationToken::new();
+        {
+            let mut counts = self.counts();
+            if counts.guests.len() >= self.guests_max
+                && let Some((_, oldest)) = counts.guests.pop_first()
+            {
+                oldest.cancel();
+            }
+            counts.guests.insert(connection, leave.clone());
+        }
+        // It waits only while others are leaving.
+        let door = self.doors.clone().acquire_owned().await.expect("the semaphore is never closed");
+        Guest { connection, leave, lobby: self.clone(), _door: door }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().expect("nobody panics with the lock")
+    }
+}
+
+impl Guest {
+    /// A place among those who have said Hello, if there is one.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        let mut counts = self.lobby.counts();
+        if counts.seats >= self.lobby.seats_max {
+            // Once each time it begins: a flood is not to fill the log as well.
+            if !std::mem::replace(&mut counts.is_full, true) {
+                warn!("a connection is refused, and others after it: there are as many as allowed");
+            }
+            return None;
+        }
+        counts.is_full = false;
+        counts.seats += 1;
+        counts.guests.remove(&self.connection);
+        Some(Seat(self.lobby.counts.clone()))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.lobby.counts().guests.remove(&self.connection);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.lock().expect("nobody panics with the lock").seats -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_guest_leaves_and_those_with_a_seat_stay() {
+        let lobby = Lobby::new(2, 1);
+        let (first, second) = (lobby.enter(1).await, lobby.enter(2).await);
+        let seat = first.seat().expect("it is the first");
+        let (third, fourth) = (lobby.enter(3).await, lobby.enter(4).await);
+        assert!(!first.leave.is_cancelled() && second.leave.is_cancelled());
+        assert!(!third.leave.is_cancelled() && !fourth.leave.is_cancelled());
+        assert!(third.seat().is_none(), "there is one seat");
+        drop((seat, third));
+        assert!(fourth.seat().is_some());
+        assert!(lobby.counts().guests.is_empty() && lobby.counts().seats == 0);
+    }
+}

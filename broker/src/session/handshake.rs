@@ -1,0 +1,115 @@
+//! The first frame: who is let in. The token is looked at before the rest of a Hello is read, and a connection takes a place
+//! among the others only after it.
+
+use std::time::Duration;
+
+use celeriac_proto::limits::PROTOCOL_VERSION;
+use celeriac_proto::measure::measure;
+use celeriac_proto::wire::{ClientFrame, client_frame};
+use celeriac_proto::{FrameError, Opening};
+use prost::Message;
+use tokio::time::timeout;
+
+use super::reader::{End, Reader};
+use super::requests::weight_of_a_small_one;
+use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
+use crate::lobby::{Guest, Seat};
+use crate::machine::command::{Code, Connect, ConnectionKey, Refusal, RequestId};
+
+/// A client has this long to say who it is.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// The rest of a long Hello may take so long.
+const REST: Duration = Duration::from_secs(30);
+
+/// Reads and checks the first frame.
+pub(super) async fn handshake(
+    reader: &mut Reader<impl Incoming>,
+    guest: &Guest,
+    shared: &Shared,
+) -> Result<(Connect, Seat), Farewell> {
+    let late = |_| Farewell::refuse(Code::Handshake, "no Hello came in time");
+    let opened = tokio::select! {
+        opened = timeout(HANDSHAKE, opening(reader, shared.config.token.as_deref())) => opened.map_err(late)?,
+        () = guest.leave.cancelled() => {
+            let message = "there are as many connections as allowed that have not said Hello, and this one was the oldest";
+            return Err(Farewell::refuse(Code::Overloaded, message));
+        }
+    };
+    let request = opened?;
+    let seat = guest.seat().ok_or_else(|| {
+        Farewell::Refusal(request, Refusal::new(Code::Overloaded, "there are as many connections as allowed"))
+    })?;
+    let connect = timeout(REST, hello(reader, guest.connection, shared)).await.map_err(late)??;
+    Ok((connect, seat))
+}
+
+/// Whether it is a Hello with the right token; the id for the answer.
+async fn opening(reader: &mut Reader<impl Incoming>, secret: Option<&str>) -> Result<RequestId, Farewell> {
+    let refuse = |request, code, message: &str| Err(Farewell::Refusal(request, Refusal::new(code, message)));
+    match reader.opening().await.map_err(farewell)? {
+        Opening::Hello { request_id, token } if secret.is_none_or(|secret| same(secret.as_bytes(), token)) => {
+            Ok(request_id)
+        }
+        Opening::Hello { request_id, .. } => refuse(request_id, Code::Unauthenticated, "the token is missing or wrong"),
+        Opening::Other { request_id } => refuse(request_id, Code::Handshake, "the first frame has to be Hello"),
+        Opening::More | Opening::Malformed => refuse(0, Code::Malformed, "a frame that is no message of this protocol"),
+    }
+}
+
+/// The Hello as a whole.
+async fn hello(
+    reader: &mut Reader<impl Incoming>,
+    connection: ConnectionKey,
+    shared: &Shared,
+) -> Result<Connect, Farewell> {
+    let arrived = reader.next().await.map_err(farewell)?;
+    let refused = |error: FrameError| Farewell::Refusal(0, framing_refusal(&error));
+    let (frame, secret) = (arrived.frame, shared.config.token.clone());
+    if weight_of_a_small_one(&frame).map_err(refused)?.is_some() {
+        return decode_hello(&frame, connection, secret.as_deref());
+    }
+    // One large frame at a time, as ever after.
+    let _turn = shared.turn.take(1, frame.len()).await;
+    let decode = move || {
+        measure::<ClientFrame>(&frame).map_err(|error| refused(error.into()))?;
+        decode_hello(&frame, connection, secret.as_deref())
+    };
+    shared.decoding.run(decode).await
+}
+
+fn decode_hello(frame: &[u8], connection: ConnectionKey, secret: Option<&str>) -> Result<Connect, Farewell> {
+    let malformed = |error| Farewell::Refusal(0, framing_refusal(&FrameError::Malformed(error)));
+    let frame = ClientFrame::decode(frame).map_err(malformed)?;
+    let request = frame.request_id;
+    let refuse = |code, message: &str| Err(Farewell::Refusal(request, Refusal::new(code, message)));
+    let Some(client_frame::Body::Hello(hello)) = frame.body else {
+        return refuse(Code::Handshake, "the first frame has to be Hello");
+    };
+    // Of a field that is there twice the last one counts, and the first was looked at.
+    if secret.is_some_and(|secret| !same(secret.as_bytes(), hello.token.as_bytes())) {
+        return refuse(Code::Unauthenticated, "the token is missing or wrong");
+    }
+    if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION) {
+        return refuse(Code::VersionMismatch, &format!("this broker speaks version {PROTOCOL_VERSION}"));
+    }
+    decode::hello(hello, connection, request).map_err(|refusal| Farewell::Refusal(request, refusal))
+}
+
+fn farewell(end: End) -> Farewell {
+    match end {
+        End::Closed | End::Broken(FrameError::Io(_)) => Farewell::Silence,
+        End::Broken(FrameError::OtherProtocol("HTTP")) => Farewell::Http,
+        End::Broken(FrameError::OtherProtocol("TLS")) => Farewell::Tls,
+        // It could not read our answer.
+        End::Broken(FrameError::OtherProtocol(_)) => Farewell::Silence,
+        End::Broken(error) => Farewell::Refusal(0, framing_refusal(&error)),
+        End::TooSlow => Farewell::Refusal(0, too_slow()),
+    }
+}
+
+/// Compares secrets in a time that does not depend on where they differ.
+fn same(secret: &[u8], given: &[u8]) -> bool {
+    let differences = secret.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b));
+    differences == 0 && secret.len() == given.len()
+}

@@ -1,0 +1,154 @@
+//! From whole frames to requests in the hands of the driver. Small ones are decoded where they arrive; large ones one at a
+//! time, and where that takes long, where it delays nobody. Nobody's session ends because somebody else's frame was large.
+
+use bytes::Bytes;
+use celeriac_proto::FrameError;
+use celeriac_proto::measure::measure;
+use celeriac_proto::wire::ClientFrame;
+use prost::Message;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::reader::{Arrived, End, Reader, SMALL_BYTES};
+use super::{Bounds, Incoming, Shared, command, framing_refusal, too_slow};
+use crate::driver::{Held, Input};
+use crate::machine::command::{Command, ConnectionKey, Refusal};
+
+/// What a field costs beside its bytes: the most of a field's memory and of the time that it takes.
+const BYTES_PER_FIELD: usize = 32;
+
+/// A request that weighs more is a large one, and so is a longer frame: a few hundred tasks, or a payload of some size.
+const SMALL_WEIGHT_MAX: usize = 128 * 1024;
+
+/// After so much other connections have their turn.
+const WEIGHT_PER_TURN: usize = 32 * 1024;
+
+/// Small requests that may wait for the driver, of all connections together, by their weight: a few milliseconds of its
+/// work, so that nobody waits for long behind those who send as fast as they can.
+pub(crate) const REQUESTS_WEIGHT_MAX: usize = 4 * 1024 * 1024;
+
+/// Where large frames are measured and decoded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Decoding {
+    /// On a thread beside those that serve connections.
+    Apart,
+    /// Where they arrive: a simulation has one thread.
+    #[cfg(feature = "internals")]
+    Here,
+}
+
+impl Decoding {
+    pub(super) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match self {
+            #[cfg(feature = "internals")]
+            Decoding::Here => work(),
+            Decoding::Apart => match tokio::task::spawn_blocking(work).await {
+                Ok(done) => done,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime ends, and this connection with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// What a small frame weighs; nothing for a large one.
+pub(super) fn weight_of_a_small_one(frame: &[u8]) -> Result<Option<usize>, FrameError> {
+    if frame.len() > SMALL_BYTES {
+        return Ok(None);
+    }
+    let weight = frame.len() + BYTES_PER_FIELD * measure::<ClientFrame>(frame)?.fields as usize;
+    Ok((weight <= SMALL_WEIGHT_MAX).then_some(weight))
+}
+
+/// Why a connection ends, and what its client is told.
+type Ended = (&'static str, Option<Refusal>);
+
+/// Turns frames into commands until there are no more. Says why, and what to tell the client.
+pub(super) async fn run(
+    reader: &mut Reader<impl Incoming>,
+    connection: ConnectionKey,
+    shared: &Shared,
+    in_flight: &Semaphore,
+) -> Ended {
+    let bounds = Bounds::of(&shared.config);
+    let mut weighed = 0;
+    loop {
+        let arrived = match reader.next().await {
+            Ok(arrived) => arrived,
+            Err(End::Closed) => return ("closed by the client", None),
+            Err(End::Broken(error)) => return broken(&error),
+            Err(End::TooSlow) => return ("too slow", Some(too_slow())),
+        };
+        // Its answers are not read: that is the client's own affair.
+        in_flight.acquire().await.expect("the semaphore is never closed").forget();
+        let handed_over = match weight_of_a_small_one(&arrived.frame) {
+            Ok(Some(weight)) => {
+                weighed += weight;
+                small(reader, arrived, weight, connection, shared, &bounds).await
+            }
+            Ok(None) => large(reader, arrived, connection, shared, bounds).await,
+            Err(error) => Err(broken(&error)),
+        };
+        if let Err(ended) = handed_over {
+            return ended;
+        }
+        if weighed > WEIGHT_PER_TURN {
+            weighed = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn broken(error: &FrameError) -> Ended {
+    match error {
+        FrameError::Io(_) => ("lost", None),
+        error => ("broken framing", Some(framing_refusal(error))),
+    }
+}
+
+async fn small(
+    reader: &mut Reader<impl Incoming>,
+    arrived: Arrived,
+    weight: usize,
+    connection: ConnectionKey,
+    shared: &Shared,
+    bounds: &Bounds,
+) -> Result<(), Ended> {
+    let command = decoded(arrived.frame, connection, bounds).map_err(|error| broken(&error))?;
+    let room = reader.pulse.during(shared.requests.take(weight, weight)).await;
+    let held = Held { frame: arrived.place, room, taken: None };
+    hand_over(reader, Input::Request { command, _held: held }, shared).await
+}
+
+/// The next frame of this connection is looked at when the driver has this one: requests are carried out in their order.
+async fn large(
+    reader: &mut Reader<impl Incoming>,
+    arrived: Arrived,
+    connection: ConnectionKey,
+    shared: &Shared,
+    bounds: Bounds,
+) -> Result<(), Ended> {
+    let Arrived { frame, place } = arrived;
+    let room = reader.pulse.during(shared.turn.take(1, frame.len())).await;
+    let decode = move || {
+        measure::<ClientFrame>(&frame)?;
+        decoded(frame, connection, &bounds)
+    };
+    let decoded = reader.pulse.during(shared.decoding.run(decode)).await;
+    let command = decoded.map_err(|error| broken(&error))?;
+    let (taken, when_taken) = oneshot::channel();
+    let held = Held { frame: place, room, taken: Some(taken) };
+    hand_over(reader, Input::Request { command, _held: held }, shared).await?;
+    // It is dropped, not sent.
+    let _ = reader.pulse.during(when_taken).await;
+    Ok(())
+}
+
+async fn hand_over(reader: &mut Reader<impl Incoming>, input: Input, shared: &Shared) -> Result<(), Ended> {
+    let sent = reader.pulse.during(shared.inputs.send(input)).await;
+    sent.map_err(|_| ("the broker has stopped", None))
+}
+
+fn decoded(frame: Bytes, connection: ConnectionKey, bounds: &Bounds) -> Result<Command, FrameError> {
+    Ok(command(ClientFrame::decode(frame)?, connection, bounds))
+}

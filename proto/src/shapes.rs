@@ -1,0 +1,213 @@
+//! The shapes of all messages: which of their fields hold messages or may be repeated, and how often each may occur.
+//!
+//! `tests/shapes.rs` compares them with the .proto files. Bounds of what a client sends stand above those that the broker
+//! holds each item of a request to: one item with a few tags too many is refused alone, and its batch goes on.
+
+use crate::limits::{
+    ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, ERRORS_FIELD_MAX, FEATURES_MAX, HEADERS_FIELD_MAX, STATES_FIELD_MAX,
+    TAGS_FIELD_MAX,
+};
+use crate::measure::{Field, Holds, Shape};
+
+/// A message that is there once, or not.
+const fn one(number: u32, name: &'static str, shape: &'static Shape) -> Field {
+    Field { number, name, max: 1, holds: Holds::Message(shape) }
+}
+
+const fn many(number: u32, name: &'static str, max: u32, shape: &'static Shape) -> Field {
+    Field { number, name, max, holds: Holds::Message(shape) }
+}
+
+const fn texts(number: u32, name: &'static str, max: u32) -> Field {
+    Field { number, name, max, holds: Holds::Text }
+}
+
+const fn numbers(number: u32, name: &'static str, max: u32) -> Field {
+    Field { number, name, max, holds: Holds::Number }
+}
+
+/// An entry of a map from names to values.
+const HEADER: Shape = Shape { name: "HeadersEntry", fields: &[] };
+
+const QUEUE_SUBSCRIPTION: Shape = Shape { name: "QueueSubscription", fields: &[] };
+const WORKER_INFO: Shape = Shape {
+    name: "WorkerInfo",
+    fields: &[
+        many(1, "queues", BATCH_FIELD_ITEMS_MAX, &QUEUE_SUBSCRIPTION),
+        texts(2, "task_names", BATCH_FIELD_ITEMS_MAX),
+    ],
+};
+const HELLO: Shape =
+    Shape { name: "Hello", fields: &[texts(9, "features", FEATURES_MAX), one(10, "worker", &WORKER_INFO)] };
+const GOODBYE: Shape = Shape { name: "Goodbye", fields: &[] };
+const HEARTBEAT: Shape = Shape { name: "Heartbeat", fields: &[] };
+const RETRY_POLICY: Shape = Shape { name: "RetryPolicy", fields: &[] };
+const TASK: Shape = Shape {
+    name: "Task",
+    fields: &[
+        many(6, "headers", HEADERS_FIELD_MAX, &HEADER),
+        one(14, "retry", &RETRY_POLICY),
+        texts(21, "tags", TAGS_FIELD_MAX),
+    ],
+};
+const SUBMIT: Shape = Shape { name: "Submit", fields: &[many(1, "tasks", BATCH_FIELD_ITEMS_MAX, &TASK)] };
+const CANCEL: Shape = Shape { name: "Cancel", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
+const FORGET: Shape = Shape { name: "Forget", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
+const GET: Shape = Shape { name: "Get", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
+const WAIT: Shape = Shape { name: "Wait", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
+const WATCH: Shape = Shape { name: "Watch", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
+const UNWATCH: Shape = Shape { name: "Unwatch", fields: &[] };
+const CREDIT: Shape = Shape { name: "Credit", fields: &[] };
+const STARTED: Shape = Shape { name: "Started", fields: &[] };
+const PROGRESS_REPORT: Shape = Shape { name: "ProgressReport", fields: &[] };
+const COMPLETE: Shape = Shape { name: "Complete", fields: &[] };
+const TASK_ERROR: Shape = Shape { name: "TaskError", fields: &[] };
+const FAIL: Shape = Shape { name: "Fail", fields: &[one(1, "error", &TASK_ERROR)] };
+const RETRY_LATER: Shape = Shape { name: "RetryLater", fields: &[one(2, "error", &TASK_ERROR)] };
+const RELEASE: Shape = Shape { name: "Release", fields: &[] };
+const REJECT: Shape = Shape { name: "Reject", fields: &[one(1, "error", &TASK_ERROR)] };
+const TASK_REPORT: Shape = Shape {
+    name: "TaskReport",
+    fields: &[
+        one(3, "started", &STARTED),
+        one(4, "progress", &PROGRESS_REPORT),
+        one(5, "complete", &COMPLETE),
+        one(6, "fail", &FAIL),
+        one(7, "retry", &RETRY_LATER),
+        one(8, "release", &RELEASE),
+        one(9, "reject", &REJECT),
+    ],
+};
+const REPORT: Shape = Shape { name: "Report", fields: &[many(1, "reports", BATCH_FIELD_ITEMS_MAX, &TASK_REPORT)] };
+const LIST_QUEUES: Shape = Shape { name: "ListQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
+const QUEUE_SETTINGS: Shape = Shape { name: "QueueSettings", fields: &[] };
+const CONFIGURE_QUEUE: Shape = Shape { name: "ConfigureQueue", fields: &[one(2, "settings", &QUEUE_SETTINGS)] };
+const PAUSE_QUEUES: Shape = Shape { name: "PauseQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
+const PURGE_QUEUE: Shape = Shape { name: "PurgeQueue", fields: &[] };
+const DELETE_QUEUE: Shape = Shape { name: "DeleteQueue", fields: &[] };
+const TASK_FILTER: Shape = Shape { name: "TaskFilter", fields: &[numbers(2, "states", STATES_FIELD_MAX)] };
+const LIST_TASKS: Shape = Shape { name: "ListTasks", fields: &[one(1, "filter", &TASK_FILTER)] };
+const REPLAY_DEAD: Shape =
+    Shape { name: "ReplayDead", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX), one(2, "filter", &TASK_FILTER)] };
+const DISCARD_DEAD: Shape =
+    Shape { name: "DiscardDead", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX), one(2, "filter", &TASK_FILTER)] };
+const LIST_WORKERS: Shape = Shape { name: "ListWorkers", fields: &[] };
+const ORDER_WORKERS: Shape = Shape { name: "OrderWorkers", fields: &[texts(1, "instance_ids", BATCH_FIELD_ITEMS_MAX)] };
+const BACKUP: Shape = Shape { name: "Backup", fields: &[] };
+const PUBLISH: Shape = Shape { name: "Publish", fields: &[] };
+const SUBSCRIBE: Shape = Shape { name: "Subscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
+const UNSUBSCRIBE: Shape = Shape { name: "Unsubscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
+pub(crate) const CLIENT_FRAME: Shape = Shape {
+    name: "ClientFrame",
+    fields: &[
+        one(16, "hello", &HELLO),
+        one(17, "goodbye", &GOODBYE),
+        one(18, "heartbeat", &HEARTBEAT),
+        one(32, "submit", &SUBMIT),
+        one(33, "cancel", &CANCEL),
+        one(34, "forget", &FORGET),
+        one(35, "get", &GET),
+        one(36, "wait", &WAIT),
+        one(37, "watch", &WATCH),
+        one(38, "unwatch", &UNWATCH),
+        one(48, "credit", &CREDIT),
+        one(49, "report", &REPORT),
+        one(64, "list_queues", &LIST_QUEUES),
+        one(65, "configure_queue", &CONFIGURE_QUEUE),
+        one(66, "pause_queues", &PAUSE_QUEUES),
+        one(67, "purge_queue", &PURGE_QUEUE),
+        one(68, "delete_queue", &DELETE_QUEUE),
+        one(69, "list_tasks", &LIST_TASKS),
+        one(70, "replay_dead", &REPLAY_DEAD),
+        one(71, "discard_dead", &DISCARD_DEAD),
+        one(72, "list_workers", &LIST_WORKERS),
+        one(73, "order_workers", &ORDER_WORKERS),
+        one(74, "backup", &BACKUP),
+        one(96, "publish", &PUBLISH),
+        one(97, "subscribe", &SUBSCRIBE),
+        one(98, "unsubscribe", &UNSUBSCRIBE),
+    ],
+};
+const LIMITS: Shape = Shape { name: "Limits", fields: &[] };
+const WELCOME: Shape = Shape {
+    name: "Welcome",
+    fields: &[one(9, "limits", &LIMITS), texts(10, "features", FEATURES_MAX), numbers(11, "leases", ANSWER_ITEMS_MAX)],
+};
+const ERROR: Shape = Shape { name: "Error", fields: &[] };
+const DONE: Shape = Shape { name: "Done", fields: &[] };
+const HEARTBEAT_REPLY: Shape = Shape { name: "HeartbeatReply", fields: &[] };
+const SUBMIT_OUTCOME: Shape = Shape { name: "SubmitOutcome", fields: &[one(4, "error", &ERROR)] };
+const SUBMIT_REPLY: Shape =
+    Shape { name: "SubmitReply", fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &SUBMIT_OUTCOME)] };
+const CANCEL_OUTCOME: Shape = Shape { name: "CancelOutcome", fields: &[] };
+const CANCEL_REPLY: Shape =
+    Shape { name: "CancelReply", fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &CANCEL_OUTCOME)] };
+const FORGET_REPLY: Shape = Shape { name: "ForgetReply", fields: &[numbers(1, "outcomes", ANSWER_ITEMS_MAX)] };
+const PROGRESS: Shape = Shape { name: "Progress", fields: &[] };
+const TASK_INFO: Shape = Shape {
+    name: "TaskInfo",
+    fields: &[
+        many(9, "headers", HEADERS_FIELD_MAX, &HEADER),
+        texts(10, "tags", TAGS_FIELD_MAX),
+        one(27, "progress", &PROGRESS),
+        many(28, "errors", ERRORS_FIELD_MAX, &TASK_ERROR),
+    ],
+};
+const GET_REPLY: Shape = Shape { name: "GetReply", fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
+const WAIT_REPLY: Shape = Shape { name: "WaitReply", fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
+const WATCH_REPLY: Shape = Shape { name: "WatchReply", fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
+const REPORT_OUTCOME: Shape = Shape { name: "ReportOutcome", fields: &[] };
+const REPORT_REPLY: Shape =
+    Shape { name: "ReportReply", fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &REPORT_OUTCOME)] };
+const QUEUE_INFO: Shape = Shape { name: "QueueInfo", fields: &[one(11, "settings", &QUEUE_SETTINGS)] };
+const QUEUE_LIST: Shape = Shape { name: "QueueList", fields: &[many(1, "queues", ANSWER_ITEMS_MAX, &QUEUE_INFO)] };
+const COUNT_REPLY: Shape = Shape { name: "CountReply", fields: &[] };
+const TASK_PAGE: Shape = Shape { name: "TaskPage", fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
+const WORKER_STATUS: Shape = Shape {
+    name: "WorkerStatus",
+    fields: &[
+        texts(4, "queues", ANSWER_ITEMS_MAX),
+        texts(5, "task_names", ANSWER_ITEMS_MAX),
+        many(8, "running", ANSWER_ITEMS_MAX, &TASK_INFO),
+    ],
+};
+const WORKER_LIST: Shape =
+    Shape { name: "WorkerList", fields: &[many(1, "workers", ANSWER_ITEMS_MAX, &WORKER_STATUS)] };
+const BACKUP_REPLY: Shape = Shape { name: "BackupReply", fields: &[] };
+const DELIVERY: Shape = Shape {
+    name: "Delivery",
+    fields: &[many(7, "headers", HEADERS_FIELD_MAX, &HEADER), texts(21, "tags", TAGS_FIELD_MAX)],
+};
+const DELIVER: Shape = Shape { name: "Deliver", fields: &[many(1, "deliveries", ANSWER_ITEMS_MAX, &DELIVERY)] };
+const CANCEL_SIGNAL: Shape = Shape { name: "CancelSignal", fields: &[numbers(1, "leases", ANSWER_ITEMS_MAX)] };
+const ORDER: Shape = Shape { name: "Order", fields: &[] };
+const TRANSITION: Shape = Shape { name: "Transition", fields: &[one(2, "task", &TASK_INFO)] };
+const TOPIC_MESSAGE: Shape = Shape { name: "TopicMessage", fields: &[] };
+const CLOSING: Shape = Shape { name: "Closing", fields: &[one(1, "error", &ERROR)] };
+pub(crate) const SERVER_FRAME: Shape = Shape {
+    name: "ServerFrame",
+    fields: &[
+        one(16, "welcome", &WELCOME),
+        one(17, "error", &ERROR),
+        one(18, "done", &DONE),
+        one(19, "heartbeat_reply", &HEARTBEAT_REPLY),
+        one(32, "submit_reply", &SUBMIT_REPLY),
+        one(33, "cancel_reply", &CANCEL_REPLY),
+        one(34, "forget_reply", &FORGET_REPLY),
+        one(35, "get_reply", &GET_REPLY),
+        one(36, "wait_reply", &WAIT_REPLY),
+        one(37, "watch_reply", &WATCH_REPLY),
+        one(49, "report_reply", &REPORT_REPLY),
+        one(64, "queue_list", &QUEUE_LIST),
+        one(67, "count_reply", &COUNT_REPLY),
+        one(69, "task_page", &TASK_PAGE),
+        one(72, "worker_list", &WORKER_LIST),
+        one(74, "backup_reply", &BACKUP_REPLY),
+        one(128, "deliver", &DELIVER),
+        one(129, "cancel_signal", &CANCEL_SIGNAL),
+        one(130, "order", &ORDER),
+        one(131, "transition", &TRANSITION),
+        one(132, "topic_message", &TOPIC_MESSAGE),
+        one(133, "closing", &CLOSING),
+    ],
+};
