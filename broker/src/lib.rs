@@ -34,6 +34,7 @@ mod planted;
 mod record;
 mod server;
 mod session;
+mod size;
 mod store;
 pub mod testing;
 

@@ -3,7 +3,7 @@
 use celeriac_proto::{QueueName, TaskId};
 
 use super::Machine;
-use super::command::{Cursor, Filter, Now, Outline, QueueInfo, View, WaitingFor, WorkerStatus};
+use super::command::{Cursor, Filter, Now, Outline, QueueInfo, View, WaitingFor, WorkerKey, WorkerStatus};
 use super::queue::QueueKey;
 use super::sessions::Session;
 use super::task::Task;
@@ -12,6 +12,13 @@ use crate::record::{Slot, State};
 /// Slots looked at for one page of a listing: some milliseconds. A page that is cut short by it has a cursor like any other.
 const SLOTS_PER_PAGE: u32 = 150_000;
 
+/// Queues of one page, and workers of one page: some milliseconds.
+const QUEUES_PER_PAGE: usize = 10_000;
+const WORKERS_PER_PAGE: usize = 1_000;
+
+/// Leases of a worker that a listing shows.
+const RUNNING_SHOWN: usize = 100;
+
 impl Machine {
     pub(super) fn views(&self, ids: &[TaskId], with_result: bool) -> Vec<View> {
         ids.iter().map(|id| self.view(id, with_result)).collect()
@@ -19,11 +26,12 @@ impl Machine {
 
     pub(super) fn view(&self, id: &TaskId, with_result: bool) -> View {
         let task = self.tasks.find(id).map(|slot| self.outline(slot));
-        View { id: id.clone(), task, with_result }
+        View { id: id.clone(), task, with_result, with_tracebacks: true }
     }
 
-    fn view_of(&self, slot: Slot) -> View {
-        View { id: self.tasks.id(self.tasks.task(slot)), task: Some(self.outline(slot)), with_result: false }
+    fn view_of(&self, slot: Slot, with_tracebacks: bool) -> View {
+        let id = self.tasks.id(self.tasks.task(slot));
+        View { id, task: Some(self.outline(slot)), with_result: false, with_tracebacks }
     }
 
     fn outline(&self, slot: Slot) -> Outline {
@@ -64,6 +72,7 @@ impl Machine {
         filter: &Filter,
         limit: usize,
         after: Option<Cursor>,
+        with_tracebacks: bool,
     ) -> (Vec<View>, Option<Cursor>) {
         let from = after.map_or(0, |cursor| cursor.saturating_add(1));
         let end = self.tasks.slots().min(from.saturating_add(SLOTS_PER_PAGE));
@@ -74,7 +83,7 @@ impl Machine {
                 return (page, Some(slot - 1));
             }
             if self.tasks.try_task(slot).is_some_and(|task| self.matches(task, filter, queue)) {
-                page.push(self.view_of(slot));
+                page.push(self.view_of(slot, with_tracebacks));
             }
         }
         (page, (end < self.tasks.slots()).then(|| end - 1))
@@ -98,13 +107,27 @@ impl Machine {
             && (filter.id_prefix.is_empty() || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
     }
 
-    /// The named queues that exist, or all of them.
-    pub(super) fn list_queues(&self, names: &[QueueName]) -> Vec<QueueInfo> {
-        if names.is_empty() {
-            return self.queues.listed().map(|key| self.queue_info(key)).collect();
-        }
-        let found = names.iter().filter_map(|name| self.queues.find(name));
-        found.filter(|key| !self.queues.queue(*key).deleted).map(|key| self.queue_info(key)).collect()
+    /// One page of the named queues that exist, or of all of them, in the order of their names.
+    pub(super) fn list_queues(
+        &self,
+        mut names: Vec<QueueName>,
+        after: Option<QueueName>,
+    ) -> (Vec<QueueInfo>, Option<QueueName>) {
+        names.sort_unstable();
+        names.dedup();
+        let is_later = |key: &QueueKey| after.as_ref().is_none_or(|after| self.queues.queue(*key).record.name > *after);
+        let mut keys: Vec<QueueKey> = if names.is_empty() {
+            self.queues.listed().filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
+        } else {
+            let found = names.iter().filter_map(|name| self.queues.find(name));
+            let listed = found.filter(|key| !self.queues.queue(*key).deleted);
+            listed.filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
+        };
+        let is_cut = keys.len() > QUEUES_PER_PAGE;
+        keys.truncate(QUEUES_PER_PAGE);
+        let queues: Vec<QueueInfo> = keys.into_iter().map(|key| self.queue_info(key)).collect();
+        let next = queues.last().filter(|_| is_cut).map(|queue| queue.record.name.clone());
+        (queues, next)
     }
 
     fn queue_info(&self, key: QueueKey) -> QueueInfo {
@@ -128,10 +151,19 @@ impl Machine {
         }
     }
 
-    pub(super) fn list_workers(&self, now: Now) -> Vec<WorkerStatus> {
-        let workers = self.sessions.all.values().filter_map(|session| {
+    /// One page of the workers, in the order of their sessions.
+    pub(super) fn list_workers(
+        &self,
+        now: Now,
+        after: Option<WorkerKey>,
+        with_tracebacks: bool,
+    ) -> (Vec<WorkerStatus>, Option<WorkerKey>) {
+        let from = after.map_or(0, |key| key.saturating_add(1));
+        let workers = self.sessions.all.range(from..).filter_map(|(key, session)| {
             let info = &session.worker.as_ref()?.info;
+            let shown = session.leases.iter().take(RUNNING_SHOWN);
             Some(WorkerStatus {
+                key: *key,
                 instance: session.instance.clone(),
                 hostname: info.hostname.clone(),
                 pid: info.pid,
@@ -139,7 +171,8 @@ impl Machine {
                 task_names: info.task_names.clone(),
                 concurrency: info.concurrency,
                 credit: session.credit,
-                running: session.leases.iter().take(100).map(|slot| self.view_of(*slot)).collect(),
+                running: shown.map(|slot| self.view_of(*slot, with_tracebacks)).collect(),
+                running_left_out: session.leases.len().saturating_sub(RUNNING_SHOWN) as u32,
                 memory_bytes: session.memory_bytes,
                 connected_at: session.connected_at,
                 seen_at: session.seen_at.min(now.wall),
@@ -147,6 +180,10 @@ impl Machine {
                 lost: session.connection.is_none(),
             })
         });
-        workers.collect()
+        let mut workers: Vec<WorkerStatus> = workers.take(WORKERS_PER_PAGE + 1).collect();
+        let is_cut = workers.len() > WORKERS_PER_PAGE;
+        workers.truncate(WORKERS_PER_PAGE);
+        let next = workers.last().filter(|_| is_cut).map(|worker| worker.key);
+        (workers, next)
     }
 }

@@ -241,7 +241,9 @@ impl Machine {
                 let outcomes = reports.into_iter().map(outcome).collect();
                 Message::Reported { request, outcomes }
             }
-            Ask::Get { ids, with_results } => Message::Got { request, tasks: self.views(&ids, with_results) },
+            Ask::Get { ids, with_results } => {
+                Message::Got { request, tasks: self.views(&ids, with_results), left_out: Vec::new() }
+            }
             Ask::Unwatch { watch } => match self.unwatch(session, watch) {
                 true => Message::Done { request },
                 false => refused(request, Refusal::new(Code::NotFound, "there is no such watch")),
@@ -264,7 +266,10 @@ impl Machine {
     fn administer(&mut self, now: Now, request: RequestId, ask: Ask, fx: &mut Effects) -> Message {
         let counted = |count: u64| Message::Count { request, count };
         match ask {
-            Ask::ListQueues(names) => Message::Queues { request, queues: self.list_queues(&names), wall: now.wall },
+            Ask::ListQueues { names, after } => {
+                let (queues, next) = self.list_queues(names, after);
+                Message::Queues { request, queues, next, wall: now.wall }
+            }
             Ask::ConfigureQueue(record) => match self.queues.room_for([&record.name]) {
                 Ok(()) => {
                     self.configure_queue(record, fx);
@@ -281,11 +286,14 @@ impl Machine {
             },
             Ask::ReplayDead(which) => counted(self.replay_dead(now, &which, fx)),
             Ask::DiscardDead(which) => counted(self.discard_dead(&which, fx)),
-            Ask::ListTasks { filter, limit, after } => {
-                let (tasks, next) = self.list_tasks(&filter, limit, after);
+            Ask::ListTasks { filter, limit, after, with_tracebacks } => {
+                let (tasks, next) = self.list_tasks(&filter, limit, after, with_tracebacks);
                 Message::Page { request, tasks, next }
             }
-            Ask::ListWorkers => Message::Workers { request, workers: self.list_workers(now) },
+            Ask::ListWorkers { after, with_tracebacks } => {
+                let (workers, next) = self.list_workers(now, after, with_tracebacks);
+                Message::Workers { request, workers, next }
+            }
             Ask::OrderWorkers { instances, order } => counted(self.order_workers(&instances, order, fx)),
             ask => unreachable!("{ask:?} is answered elsewhere"),
         }
