@@ -425,3 +425,6 @@ fn worker_status(status: WorkerStatus) -> wire::WorkerStatus {
         lost: status.lost,
     }
 }
+
+#[cfg(test)]
+mod tests;
