@@ -3,6 +3,7 @@
 mod backup;
 mod broker;
 mod dead;
+mod full_answers;
 mod listing;
 mod process;
 mod queues;
