@@ -31,6 +31,11 @@ async fn a_consumer_that_stops_reading_is_closed_and_holds_up_nobody() {
     deaf_consumer::run(runs(3) as u64, seed(5)).await.assert_clean();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_that_stop_reading_together_share_one_bound_of_memory() {
+    deaf_consumer::run_together(runs(6) as u64, seed(8)).await.assert_clean();
+}
+
 /// A broker that may have so many descriptors, by `ulimit`'s flag: `-n` both limits, `-Sn` the soft one.
 async fn with_descriptors(flag: &str) -> BrokerProcess {
     Setup::new().under(["sh", "-c", &format!("ulimit {flag} 64; exec \"$@\""), "sh"]).start().await

@@ -11,6 +11,7 @@ mod clock_jumps;
 mod data_folder;
 mod delivery;
 mod failing_disk;
+mod full_answers;
 mod full_disk;
 mod fuzz_smoke;
 mod handshake;

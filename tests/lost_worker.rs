@@ -146,7 +146,7 @@ async fn a_second_term_gives_running_tasks_back_at_once() {
     // and a worker that has seen it wants nothing more.
     until("the worker wants no more tasks", || async {
         let mut asking = RawConnection::open(broker.address()).await;
-        match asking.request(raw::Request::ListWorkers(wire::ListWorkers {})).await {
+        match asking.request(raw::Request::ListWorkers(wire::ListWorkers::default())).await {
             Ok(raw::Answer::WorkerList(list)) => list.workers.iter().all(|worker| worker.credit == 0),
             other => panic!("no WorkerList but {other:?}"),
         }

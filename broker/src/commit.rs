@@ -1,34 +1,25 @@
 //! The store's thread: appends a batch's records, fills in what its messages show from the records, commits, and only
 //! then sends the messages. Reads take the same way as writes, so nobody sees what is not on disk. What the thread does is
-//! a [`Committer`], step by step.
+//! a [`Committer`], step by step. How messages are completed is told in `commit/filling.rs`, who they wait for in
+//! `commit/readers.rs`.
 
-use std::collections::HashMap;
+mod filling;
+mod readers;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::{debug, warn};
+use tracing::debug;
 
+use self::readers::Readers;
 use crate::error::RunError;
-use crate::machine::command::{Code, ConnectionKey, Delivery, Effect, Message, QueueInfo, Refusal, RequestId, View};
-use crate::outbox::{AllWaiting, Letter, Outbox, Weight};
+use crate::machine::command::{Code, ConnectionKey, Effect, Message, Refusal, RequestId};
+use crate::outbox::{Letter, Outbox, Weight};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Record, Slot, Timestamp};
+use crate::record::Record;
 use crate::store::{BackupError, Error, Store};
-
-/// Once so many bytes of answers wait for a connection, further ones are refused unread, and may be asked for again when
-/// the client has read: nobody who asks for much at once is to fill the memory, or to keep the store busy in vain.
-const ANSWER_BYTES_WAITING_MAX: usize = 32 * 1024 * 1024;
-
-/// What may wait for one connection in all: what is leased to a worker, its answers, and what it watches. A client that
-/// lets it come to more does not read.
-const BYTES_WAITING_MAX: usize = 128 * 1024 * 1024;
-
-/// When so much waits for all connections together, this is the bound for each.
-const ALL_BYTES_WAITING_MAX: usize = 256 * 1024 * 1024;
-const ANSWER_BYTES_WHEN_TIGHT: usize = 1024 * 1024;
 
 /// What one turn of the driver wants committed.
 #[derive(Debug, Default)]
@@ -55,8 +46,8 @@ pub(crate) struct Link {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
-    /// Results in one answer; more would not fit into a frame.
-    pub answer_bytes_max: usize,
+    /// The longest frame that any client takes.
+    pub frame_bytes_max: usize,
 }
 
 /// The driver's hand on whoever commits.
@@ -93,8 +84,7 @@ pub(crate) struct Committer {
     store: Store,
     settings: Settings,
     link: Arc<Link>,
-    outboxes: HashMap<ConnectionKey, Outbox>,
-    all_waiting: AllWaiting,
+    readers: Readers,
     /// To be started once the batch that asks for them is durable.
     backups: Vec<Backup>,
 }
@@ -121,8 +111,7 @@ impl Committer {
         let (sender, batches) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
         let hand = Hand { link: link.clone(), batches: sender, ended };
-        let (outboxes, all_waiting) = (HashMap::new(), AllWaiting::default());
-        let committer = Self { store, settings, link, outboxes, all_waiting, backups: Vec::new() };
+        let committer = Self { store, settings, link, readers: Readers::default(), backups: Vec::new() };
         (committer, hand, Work { batches, end })
     }
 
@@ -136,7 +125,7 @@ impl Committer {
 
     /// The first step: the batch is durable when this returns, and nobody was told.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        self.outboxes.extend(batch.opened);
+        self.readers.add(batch.opened);
         let mut outgoing = self.prepare(batch.effects)?;
         if is_planted(Bug::ReplyBeforeTheCommit) {
             std::mem::take(&mut outgoing).into_iter().for_each(|(connection, message)| self.send(connection, message));
@@ -174,11 +163,7 @@ impl Committer {
                     self.store.append(&Record::Submitted(Box::new(submitted.again(key, generation, at))));
                 }
                 Effect::Drop(slot) => self.store.drop_task(slot),
-                Effect::Send(connection, message) => {
-                    if let Some(weighed) = self.fill(connection, message)? {
-                        outgoing.push((connection, Some(weighed)));
-                    }
-                }
+                Effect::Send(connection, message) => self.fill(connection, message, &mut outgoing)?,
                 Effect::Close(connection) => outgoing.push((connection, None)),
                 Effect::Backup { connection, request, folder, tasks } => {
                     self.backups.push(Backup { connection, request, folder, tasks });
@@ -188,135 +173,10 @@ impl Committer {
         Ok(outgoing)
     }
 
-    /// Completes a message from the records. `None` when there is nobody to send it to.
-    fn fill(&mut self, connection: ConnectionKey, mut message: Message) -> Result<Option<(Message, Weight)>, Error> {
-        let Some(outbox) = self.outboxes.get(&connection) else {
-            debug!(connection, "a message for a connection that is gone");
-            return Ok(None);
-        };
-        let waiting = outbox.waiting();
-        if waiting > BYTES_WAITING_MAX {
-            self.close_slow(connection);
-            return Ok(None);
-        }
-        let bytes = match &mut message {
-            Message::Deliver(deliveries) => self.fill_deliveries(deliveries)?,
-            Message::Transition { task, .. } => self.fill_view(task)?,
-            Message::Got { request, .. } | Message::Waited { request, .. } | Message::Page { request, .. }
-                if waiting >= self.room_for_answers() =>
-            {
-                let text = "earlier answers to this connection were not read yet: read them, and ask again";
-                message = Message::Refused { request: *request, refusal: Refusal::new(Code::Overloaded, text) };
-                0
-            }
-            // What a watch is answered with is never refused for want of room: it names the watch, which has begun.
-            Message::Got { request, tasks }
-            | Message::Waited { request, tasks, .. }
-            | Message::Page { request, tasks, .. }
-            | Message::Watching { request, tasks, .. } => match self.fill_views(tasks)? {
-                Some(bytes) => bytes,
-                None => {
-                    let text = "the answer is too large: ask for fewer tasks at once";
-                    message = Message::Refused { request: *request, refusal: Refusal::new(Code::FrameTooLarge, text) };
-                    0
-                }
-            },
-            Message::Workers { workers, .. } => {
-                let mut bytes = 0;
-                for view in workers.iter_mut().flat_map(|worker| &mut worker.running) {
-                    bytes += self.fill_view(view)?;
-                }
-                bytes
-            }
-            Message::Queues { queues, wall, .. } => {
-                self.fill_queues(queues, *wall)?;
-                0
-            }
-            _ => 0,
-        };
-        let weight = self.outboxes.get(&connection).map(|outbox| outbox.weigh(bytes, &self.all_waiting));
-        Ok(weight.map(|weight| (message, weight)))
-    }
-
-    /// Bytes of answers that one connection may have waiting when it gets another, at this moment.
-    fn room_for_answers(&self) -> usize {
-        if self.all_waiting.bytes() < ALL_BYTES_WAITING_MAX {
-            ANSWER_BYTES_WAITING_MAX
-        } else {
-            ANSWER_BYTES_WHEN_TIGHT
-        }
-    }
-
-    fn fill_deliveries(&mut self, deliveries: &mut [Delivery]) -> Result<usize, Error> {
-        let mut bytes = 0;
-        for delivery in deliveries {
-            let at = self.located(delivery.slot).submitted;
-            let submitted = self.store.submitted(at)?;
-            bytes += submitted.payload.len();
-            delivery.submitted = Some(Box::new(submitted));
-        }
-        Ok(bytes)
-    }
-
-    /// How many bytes the views have now. `None`: more than one answer may have.
-    fn fill_views(&mut self, views: &mut [View]) -> Result<Option<usize>, Error> {
-        let mut bytes = 0;
-        for view in views {
-            bytes += self.fill_view(view)?;
-            if bytes > self.settings.answer_bytes_max {
-                return Ok(None);
-            }
-        }
-        Ok(Some(bytes))
-    }
-
-    /// Says about how many bytes the view has now.
-    fn fill_view(&mut self, view: &mut View) -> Result<usize, Error> {
-        const USUAL_BYTES: usize = 512;
-        let Some(task) = &mut view.task else { return Ok(view.id.len()) };
-        let located = self.located(task.slot);
-        let mut submitted = self.store.submitted(located.submitted)?;
-        // What a view does not show need not be kept alive until it is sent.
-        submitted.payload.clear();
-        let mut changed = located.changed.map(|at| self.store.changed(at)).transpose()?;
-        let mut bytes =
-            USUAL_BYTES + submitted.headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        submitted.headers.iter_mut().for_each(|(_, value)| detach(value));
-        if let Some(changed) = &mut changed {
-            if !view.with_result {
-                changed.result = None;
-            }
-            changed.result.iter_mut().for_each(|result| detach(&mut result.bytes));
-            changed.progress.iter_mut().for_each(|progress| detach(&mut progress.meta));
-            bytes += changed.result.as_ref().map_or(0, |result| result.bytes.len());
-            bytes += changed.progress.as_ref().map_or(0, |progress| progress.meta.len());
-            bytes += changed.errors.iter().map(|error| error.message.len() + error.traceback.len()).sum::<usize>();
-        }
-        task.records = Some((Box::new(submitted), changed.map(Box::new)));
-        Ok(bytes)
-    }
-
-    fn fill_queues(&mut self, queues: &mut [QueueInfo], now: Timestamp) -> Result<(), Error> {
-        for queue in queues {
-            if let Some(slot) = queue.oldest {
-                let located = self.located(slot);
-                let changed = located.changed.map(|at| self.store.changed(at)).transpose()?;
-                let submitted = self.store.submitted(located.submitted)?;
-                let due = changed.as_ref().and_then(|changed| changed.due).or(submitted.eta).unwrap_or(0);
-                queue.oldest_ms = now.saturating_sub(due.max(submitted.submitted_at)).max(0) as u64;
-            }
-        }
-        Ok(())
-    }
-
-    fn located(&self, slot: Slot) -> crate::store::Located {
-        self.store.locate(slot).expect("the machine names only tasks whose submit it has stored")
-    }
-
     /// The answer comes from the backup's own thread, which keeps no connection open for it.
     fn start_backup(&mut self, backup: Backup) {
         let Backup { connection, request, folder, tasks } = backup;
-        let answer_to = self.outboxes.get(&connection).map(Outbox::downgrade);
+        let answer_to = self.readers.late_sender(connection);
         self.store.start_backup(folder, move |outcome| {
             let message = match outcome {
                 Ok(bytes) => Message::BackedUp { request, tasks, bytes },
@@ -330,33 +190,14 @@ impl Committer {
     }
 
     fn send(&mut self, connection: ConnectionKey, message: Option<(Message, Weight)>) {
-        let Some((message, weight)) = message else {
-            // Its writer sends what is left and closes.
-            self.outboxes.remove(&connection);
-            return;
-        };
-        let Some(outbox) = self.outboxes.get(&connection) else {
-            debug!(connection, "a message for a connection that is gone");
-            return;
-        };
-        if !outbox.put(message, weight) {
-            self.close_slow(connection);
+        match message {
+            None => self.readers.end(connection),
+            Some((message, weight)) => {
+                if !self.readers.send(connection, message, weight) {
+                    debug!(connection, "a message for a connection that is gone");
+                }
+            }
         }
-    }
-
-    fn close_slow(&mut self, connection: ConnectionKey) {
-        if let Some(outbox) = self.outboxes.remove(&connection) {
-            warn!(connection, "closed: it does not read what it is sent");
-            outbox.kill.cancel();
-        }
-    }
-}
-
-/// A few bytes are not to keep their whole chunk in memory until somebody reads them.
-fn detach(bytes: &mut Bytes) {
-    const FEW_BYTES: usize = 4 * 1024;
-    if bytes.len() <= FEW_BYTES {
-        *bytes = Bytes::copy_from_slice(bytes);
     }
 }
 

@@ -9,13 +9,11 @@ use std::path::PathBuf;
 use celeriac_proto::limits;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::size;
+
 const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 24 * 3_600 * SECOND_MS;
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-
-/// Room in a frame for the fields around a payload: names, tags, limits and the framing itself.
-const FRAME_OVERHEAD_BYTES: usize = 64 * KIB;
+const MIB: usize = 1024 * 1024;
 
 /// The settings of one broker. Only `data` has no default.
 ///
@@ -40,7 +38,9 @@ pub struct Config {
     /// one lost packet or a short pause gives no task away. At least two heartbeats.
     pub lease_ms: u64,
 
-    /// The longest frame after the handshake, in bytes. Default 16 MiB. A payload and its headers have to fit.
+    /// The longest frame after the handshake, in bytes. Default 16 MiB. The largest task has to fit with all that it may
+    /// have: its payload and headers on the way to a worker, its result, errors and progress in an answer. Where tasks are
+    /// stored that need more, because the limits were larger when they came, longer frames are announced.
     pub frame_bytes_max: usize,
 
     /// The largest payload of one task, in bytes. Default 8 MiB: larger inputs belong in a file store.
@@ -112,17 +112,16 @@ impl Config {
 
     /// Key, value, least and greatest value. The order matters: a bound may rest on a value checked before.
     fn bounds(&self) -> [(&'static str, u64, u64, u64); 9] {
-        let fits_in_frame =
-            (self.frame_bytes_max.saturating_sub(limits::HEADERS_BYTES_MAX + FRAME_OVERHEAD_BYTES)) as u64;
-        let frame_bytes_min = (limits::HEADERS_BYTES_MAX + 2 * FRAME_OVERHEAD_BYTES) as u64;
+        let left_in_frame = |bytes: usize| self.frame_bytes_max.saturating_sub(bytes) as u64;
+        let frame_bytes_min = size::frame_bytes_for(1, 1) as u64;
         [
             // Below this the heartbeats themselves are the load; above it nobody notices a lost worker.
             ("heartbeat_ms", self.heartbeat_ms, 10, 3_600 * SECOND_MS),
             ("lease_ms", self.lease_ms, self.heartbeat_ms.saturating_mul(2), DAY_MS),
             // The codec holds a frame in memory as a whole, for each connection.
             ("frame_bytes_max", self.frame_bytes_max as u64, frame_bytes_min, 1024 * MIB as u64),
-            ("payload_bytes_max", self.payload_bytes_max as u64, 1, fits_in_frame),
-            ("result_bytes_max", self.result_bytes_max as u64, 1, fits_in_frame),
+            ("payload_bytes_max", self.payload_bytes_max as u64, 1, left_in_frame(size::DELIVERY_BYTES_MAX)),
+            ("result_bytes_max", self.result_bytes_max as u64, 1, left_in_frame(size::VIEW_BYTES_MAX)),
             ("connections_max", self.connections_max as u64, 1, 1_000_000),
             ("result_ttl_ms", self.result_ttl_ms, 0, limits::SPAN_MS_MAX),
             // With less, sled cannot even be opened on a full disk.
@@ -254,6 +253,29 @@ mod tests {
         assert_eq!(error.key(), "payload_bytes_max");
         let error = changed(|config| config.frame_bytes_max = 0).expect_err("no frame at all");
         assert_eq!(error.key(), "frame_bytes_max");
+        // As much as is left beside the headers, and not a byte more.
+        let most = limits::FRAME_BYTES_MAX - size::DELIVERY_BYTES_MAX;
+        assert_eq!(changed(|config| config.payload_bytes_max = most), Ok(()));
+        let error = changed(|config| config.payload_bytes_max = most + 1).expect_err("does not fit");
+        assert_eq!(error.key(), "payload_bytes_max");
+    }
+
+    #[test]
+    fn a_result_fits_in_a_frame_with_all_errors_headers_and_progress() {
+        let most = limits::FRAME_BYTES_MAX - size::VIEW_BYTES_MAX;
+        assert_eq!(changed(|config| config.result_bytes_max = most), Ok(()));
+        let error = changed(|config| config.result_bytes_max = most + 1).expect_err("does not fit");
+        assert_eq!(error.key(), "result_bytes_max");
+    }
+
+    #[test]
+    fn a_frame_of_a_mebibyte_is_enough_for_small_tasks() {
+        let small = |config: &mut Config| {
+            config.frame_bytes_max = MIB;
+            config.payload_bytes_max = MIB / 2;
+            config.result_bytes_max = MIB / 2;
+        };
+        assert_eq!(changed(small), Ok(()));
     }
 
     #[test]

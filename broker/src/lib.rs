@@ -38,6 +38,7 @@ mod record;
 mod room;
 mod server;
 mod session;
+mod size;
 mod store;
 pub mod testing;
 

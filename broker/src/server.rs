@@ -22,6 +22,7 @@ use crate::machine::{Effects, Machine, Settings};
 use crate::record::Record;
 use crate::room::Room;
 use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
+use crate::size;
 use crate::store::{self, Marks, Store};
 
 /// Payloads leased to one worker at once.
@@ -116,7 +117,7 @@ impl Broker {
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
         let (signs, heard) = mpsc::unbounded_channel();
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
-        let hand = commit(store, commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 })?;
+        let hand = commit(store, commit::Settings { frame_bytes_max: config.frame_bytes_max })?;
         let driver = Driver::new(machine, clock, receiver, heard, hand, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {
@@ -151,7 +152,7 @@ type Opened = Result<(Store, Marks), store::Error>;
 
 /// As [`open`], with any store.
 pub(crate) fn open_with(
-    config: Config,
+    mut config: Config,
     open: impl FnOnce(&mut dyn FnMut(Record)) -> Opened,
 ) -> Result<Broker, RunError> {
     let clock = Clock::new();
@@ -163,10 +164,47 @@ pub(crate) fn open_with(
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     });
     let now = clock.now();
-    let (store, marks) = open(&mut |record| machine.restore(now, record))?;
+    let mut largest = Largest::default();
+    let (store, marks) = open(&mut |record| {
+        largest.note(&record);
+        machine.restore(now, record);
+    })?;
+    largest.make_room(&mut config);
     let mut restored = Effects::default();
     machine.restored(clock.now(), marks.lease, marks.serial, &mut restored);
     Ok(Broker { config, clock, machine, store, restored })
+}
+
+/// The largest of what is stored. The limits may have been larger when it came.
+#[derive(Debug, Default)]
+struct Largest {
+    payload_bytes: usize,
+    result_bytes: usize,
+}
+
+impl Largest {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Submitted(task) => self.payload_bytes = self.payload_bytes.max(task.payload.len()),
+            Record::Changed(change) => {
+                let bytes = change.result.as_ref().map_or(0, |result| result.bytes.len());
+                self.result_bytes = self.result_bytes.max(bytes);
+            }
+            _ => {}
+        }
+    }
+
+    /// What was accepted can be delivered and read, whatever is accepted today.
+    fn make_room(&self, config: &mut Config) {
+        let needed = size::frame_bytes_for(self.payload_bytes, self.result_bytes);
+        if needed > config.frame_bytes_max {
+            warn!(
+                frame_bytes_max = config.frame_bytes_max,
+                needed, "stored tasks are larger than the limits of today: clients are told to take longer frames"
+            );
+            config.frame_bytes_max = needed;
+        }
+    }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracker) {

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::driver::Input;
 use crate::lobby::{Guest, Lobby};
 use crate::machine::command::{Ask, Code, Command, Connect, ConnectionKey, Refusal};
-use crate::outbox::{Letter, Outbox};
+use crate::outbox::{Gauge, Letter, Outbox, Weight};
 use crate::room::Room;
 use decode::Bounds;
 use handshake::{HANDSHAKE, handshake};
@@ -128,10 +128,16 @@ async fn serve(
     let connection = connect.connection;
     let (outbox, letters) = Outbox::new(OUTBOX_MESSAGES);
     let kill = outbox.kill.clone();
-    let opened = Input::Open(connection, outbox);
     let in_flight = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX - 1));
-    let writer = Writer { write, in_flight: in_flight.clone(), limits: encode::limits(&shared.config) };
+    let writer = Writer {
+        write,
+        in_flight: in_flight.clone(),
+        limits: encode::limits(&shared.config),
+        gauge: outbox.gauge().clone(),
+        weights: Vec::with_capacity(MESSAGES_PER_WRITE),
+    };
     let mut writer = tokio::spawn(writer.run(letters));
+    let opened = Input::Open(connection, outbox);
     for input in [opened, Input::Command(Command::Connect(Box::new(connect)))] {
         if shared.inputs.send(input).await.is_err() {
             return "the broker has stopped";
@@ -169,6 +175,9 @@ struct Writer<W> {
     write: W,
     in_flight: Arc<Semaphore>,
     limits: encode::Limits,
+    gauge: Gauge,
+    /// Of what is encoded and not written.
+    weights: Vec<Weight>,
 }
 
 impl<W: Outgoing> Writer<W> {
@@ -177,15 +186,19 @@ impl<W: Outgoing> Writer<W> {
         let mut letters = Vec::with_capacity(MESSAGES_PER_WRITE);
         let mut buffer = BytesMut::new();
         while outbox.recv_many(&mut letters, MESSAGES_PER_WRITE).await > 0 {
-            for letter in letters.drain(..) {
-                for frame in encode::frames(letter.message, &self.limits) {
-                    let is_answer = frame.request_id != 0;
-                    encode_frame(frame, &mut buffer);
-                    if buffer.len() > BYTES_PER_WRITE && self.flush(&mut buffer).await.is_err() {
-                        return;
-                    }
-                    self.in_flight.add_permits(usize::from(is_answer));
+            for Letter { message, weight } in letters.drain(..) {
+                // A long frame is not to be moved from buffer to buffer while it grows.
+                if weight.bytes() > BYTES_PER_WRITE {
+                    buffer.reserve(weight.bytes());
                 }
+                self.weights.push(weight);
+                let frame = encode::frame(message, &self.limits);
+                let is_answer = frame.request_id != 0;
+                encode_frame(frame, &mut buffer);
+                if buffer.len() > BYTES_PER_WRITE && self.flush(&mut buffer).await.is_err() {
+                    return;
+                }
+                self.in_flight.add_permits(usize::from(is_answer));
             }
             if self.flush(&mut buffer).await.is_err() {
                 return;
@@ -202,10 +215,12 @@ impl<W: Outgoing> Writer<W> {
             if tokio::time::timeout(WRITE, self.write.write_buf(buffer)).await?? == 0 {
                 return Err(std::io::ErrorKind::WriteZero.into());
             }
+            self.gauge.note_write();
         }
         if is_large {
             *buffer = BytesMut::new();
         }
+        self.weights.clear();
         Ok(())
     }
 }

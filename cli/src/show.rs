@@ -55,12 +55,21 @@ pub(crate) async fn whole(client: &Client, id: &str) -> Result<(TaskInfo, Vec<Ta
     }
     // The tree is named after its first task, which itself names none.
     let root = if task.root_id.is_empty() { &task.id } else { &task.root_id };
-    let page = client.tasks(TaskFilter::new().root_id(root), TREE_TASKS_MAX, None).await.map_err(failure)?;
-    let children = page.tasks.into_iter().filter(|other| other.parent_id == task.id).collect();
+    let filter = TaskFilter::new().root_id(root);
+    let (mut children, mut left, mut cursor) = (Vec::new(), TREE_TASKS_MAX, None);
+    while left > 0 {
+        let page = client.tasks(filter.clone(), left, cursor).await.map_err(failure)?;
+        left = left.saturating_sub(page.tasks.len() as u32);
+        children.extend(page.tasks.into_iter().filter(|other| other.parent_id == task.id));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
     Ok((task, children))
 }
 
-/// One page is looked at: a tree may have any number of tasks, and `tasks --root` lists them all.
+/// So many tasks are looked at: a tree may have any number of them, and `tasks --root` lists them all.
 const TREE_TASKS_MAX: u32 = 1000;
 
 /// Prints one task in full.

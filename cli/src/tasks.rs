@@ -36,6 +36,10 @@ pub(crate) struct Pages {
     /// Show all of them
     #[arg(long, conflicts_with = "limit")]
     all: bool,
+
+    /// With --json: the tracebacks of errors too
+    #[arg(long)]
+    tracebacks: bool,
 }
 
 /// The states a task that exists can be in.
@@ -94,7 +98,11 @@ pub(crate) async fn list<const N: usize>(
     loop {
         // One more than is shown: it tells whether there is more.
         let wanted = left.saturating_add(1).min(PAGE_TASKS_MAX);
-        let page = client.tasks(filter.clone(), wanted as u32, cursor).await.map_err(failure)?;
+        let page = match pages.tracebacks {
+            true => client.tasks_with_tracebacks(filter.clone(), wanted as u32, cursor).await,
+            false => client.tasks(filter.clone(), wanted as u32, cursor).await,
+        };
+        let page = page.map_err(failure)?;
         let shown = page.tasks.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let has_more = page.tasks.len() > shown;
         let tasks = &page.tasks[..shown];

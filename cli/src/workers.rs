@@ -76,6 +76,7 @@ pub(crate) struct WorkerDocument<'a> {
     concurrency: u32,
     credit: u32,
     running: Vec<TaskDocument<'a>>,
+    running_left_out: u32,
     memory_bytes: u64,
     connected_at_ms: i64,
     seen_at_ms: i64,
@@ -166,6 +167,9 @@ fn print(workers: &[WorkerStatus], in_full: bool, output: &mut Output) -> Result
                 let rows: Vec<_> = worker.running.iter().map(|task| running_row(task, now_ms)).collect();
                 output.line("")?;
                 output.lines(&table_lines(["RUNNING", "TASK", "QUEUE", "STATE", "SINCE"], &rows))?;
+                if worker.running_left_out > 0 {
+                    output.line(&format!("… and {} more", worker.running_left_out))?;
+                }
             }
         }
         workers => output.table(HEADINGS, &workers.iter().map(|worker| row(worker, now_ms)).collect::<Vec<_>>())?,
@@ -184,6 +188,7 @@ pub(crate) fn document(worker: &WorkerStatus) -> WorkerDocument<'_> {
         concurrency: worker.concurrency,
         credit: worker.credit,
         running: worker.running.iter().map(TaskDocument::new).collect(),
+        running_left_out: worker.running_left_out,
         memory_bytes: worker.memory_bytes,
         connected_at_ms: ms(worker.connected_at),
         seen_at_ms: ms(worker.seen_at),
@@ -197,7 +202,7 @@ pub(crate) fn row(worker: &WorkerStatus, now_ms: i64) -> [String; 8] {
     [
         clean(&worker.instance_id),
         state(worker).to_owned(),
-        format!("{}/{}", worker.running.len(), worker.concurrency),
+        format!("{}/{}", held(worker), worker.concurrency),
         memory(worker.memory_bytes),
         relative(ms(worker.connected_at), now_ms),
         clean(&worker.hostname),
@@ -215,11 +220,16 @@ fn details(worker: &WorkerStatus, now_ms: i64) -> Vec<(&'static str, String)> {
         ("memory", memory(worker.memory_bytes)),
         ("connected", both(ms(worker.connected_at), now_ms)),
         ("seen", both(ms(worker.seen_at), now_ms)),
-        ("running", format!("{} of {} at once", worker.running.len(), worker.concurrency)),
+        ("running", format!("{} of {} at once", held(worker), worker.concurrency)),
         ("credit", worker.credit.to_string()),
         ("queues", clean(&worker.queues.join(", "))),
         ("tasks", clean(&worker.task_names.join(", "))),
     ]
+}
+
+/// How many tasks it holds; not all of them are listed.
+fn held(worker: &WorkerStatus) -> usize {
+    worker.running.len() + worker.running_left_out as usize
 }
 
 fn running_row(task: &TaskInfo, now_ms: i64) -> [String; 5] {
@@ -237,7 +247,7 @@ fn state(worker: &WorkerStatus) -> &'static str {
     match (worker.lost, worker.quiet) {
         (true, _) => "lost",
         (false, true) => "quiet",
-        (false, false) if worker.running.is_empty() => "idle",
+        (false, false) if held(worker) == 0 => "idle",
         (false, false) => "busy",
     }
 }

@@ -45,9 +45,17 @@ impl Client {
     }
 
     async fn list_queues(&self, queues: Vec<String>) -> Result<Vec<QueueInfo>, Error> {
-        match self.request(client_frame::Body::ListQueues(wire::ListQueues { queues })).await? {
-            server_frame::Body::QueueList(list) => Ok(list.queues.into_iter().map(QueueInfo::from).collect()),
-            _ => Err(Error::unexpected("a QueueList")),
+        let (mut found, mut cursor) = (Vec::new(), Bytes::new());
+        loop {
+            let list = wire::ListQueues { queues: queues.clone(), cursor };
+            let server_frame::Body::QueueList(page) = self.request(client_frame::Body::ListQueues(list)).await? else {
+                return Err(Error::unexpected("a QueueList"));
+            };
+            found.extend(page.queues.into_iter().map(QueueInfo::from));
+            cursor = page.cursor;
+            if cursor.is_empty() {
+                return Ok(found);
+            }
         }
     }
 
@@ -95,13 +103,37 @@ impl Client {
         self.count(client_frame::Body::DeleteQueue(wire::DeleteQueue { queue: queue.to_owned() })).await
     }
 
-    /// A page of tasks: up to `limit`, from the beginning or from the cursor of the page before.
+    /// A page of tasks: up to `limit`, from the beginning or from the cursor of the page before. A page ends earlier where
+    /// it is full. Without the tracebacks of errors.
     ///
     /// # Errors
     /// As [`Client::queues`].
     pub async fn tasks(&self, filter: TaskFilter, limit: u32, cursor: Option<Bytes>) -> Result<TaskPage, Error> {
+        self.list_tasks(filter, limit, cursor, false).await
+    }
+
+    /// As [`Client::tasks`], with the tracebacks.
+    ///
+    /// # Errors
+    /// As [`Client::queues`].
+    pub async fn tasks_with_tracebacks(
+        &self,
+        filter: TaskFilter,
+        limit: u32,
+        cursor: Option<Bytes>,
+    ) -> Result<TaskPage, Error> {
+        self.list_tasks(filter, limit, cursor, true).await
+    }
+
+    async fn list_tasks(
+        &self,
+        filter: TaskFilter,
+        limit: u32,
+        cursor: Option<Bytes>,
+        with_tracebacks: bool,
+    ) -> Result<TaskPage, Error> {
         let filter = Some(filter.into_wire());
-        let list = wire::ListTasks { filter, limit, cursor: cursor.unwrap_or_default() };
+        let list = wire::ListTasks { filter, limit, cursor: cursor.unwrap_or_default(), with_tracebacks };
         match self.request(client_frame::Body::ListTasks(list)).await? {
             server_frame::Body::TaskPage(page) => Ok(page.into()),
             _ => Err(Error::unexpected("a TaskPage")),
@@ -147,9 +179,18 @@ impl Client {
     /// # Errors
     /// As [`Client::queues`].
     pub async fn workers(&self) -> Result<Vec<WorkerStatus>, Error> {
-        match self.request(client_frame::Body::ListWorkers(wire::ListWorkers {})).await? {
-            server_frame::Body::WorkerList(list) => Ok(list.workers.into_iter().map(WorkerStatus::from).collect()),
-            _ => Err(Error::unexpected("a WorkerList")),
+        let (mut found, mut cursor) = (Vec::new(), Bytes::new());
+        loop {
+            let list = wire::ListWorkers { cursor, with_tracebacks: false };
+            let server_frame::Body::WorkerList(page) = self.request(client_frame::Body::ListWorkers(list)).await?
+            else {
+                return Err(Error::unexpected("a WorkerList"));
+            };
+            found.extend(page.workers.into_iter().map(WorkerStatus::from));
+            cursor = page.cursor;
+            if cursor.is_empty() {
+                return Ok(found);
+            }
         }
     }
 

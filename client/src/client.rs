@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::apply::ApplyAsync;
 use crate::connection::{Connection, ConnectionOptions, Connector};
 use crate::error::{Error, Refusal};
+use crate::getting;
 use crate::handle::TaskHandle;
 use crate::info::{TaskInfo, span_ms};
 use crate::submission::{Lineage, Submission, Submitted};
@@ -192,7 +193,7 @@ impl Client {
     /// # Errors
     /// As [`Connection::request`]. An id that does not exist is no error but [`crate::State::Unknown`].
     pub async fn info(&self, ids: &[impl AsRef<str>]) -> Result<Vec<TaskInfo>, Error> {
-        self.get(ids, false, IDS_PER_REQUEST).await
+        self.get(ids, false).await
     }
 
     /// As [`Client::info`], with the results of those that ended as Success.
@@ -200,25 +201,14 @@ impl Client {
     /// # Errors
     /// As [`Client::info`].
     pub async fn info_with_results(&self, ids: &[impl AsRef<str>]) -> Result<Vec<TaskInfo>, Error> {
-        // So many that the answer fits into a frame even if all results are as large as they may be.
-        let limits = self.connection.limits();
-        let per_request = limits.frame_bytes_max / limits.result_bytes_max.max(1);
-        self.get(ids, true, usize::try_from(per_request).unwrap_or(IDS_PER_REQUEST)).await
+        self.get(ids, true).await
     }
 
-    async fn get(
-        &self,
-        ids: &[impl AsRef<str>],
-        with_results: bool,
-        per_request: usize,
-    ) -> Result<Vec<TaskInfo>, Error> {
+    async fn get(&self, ids: &[impl AsRef<str>], with_results: bool) -> Result<Vec<TaskInfo>, Error> {
         let mut tasks = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(per_request.clamp(1, self.ids_per_request())) {
-            let body = client_frame::Body::Get(wire::Get { ids: owned(ids), with_results });
-            match self.request(body).await? {
-                server_frame::Body::GetReply(reply) => tasks.extend(reply.tasks.into_iter().map(TaskInfo::from)),
-                _ => return Err(Error::unexpected("a GetReply")),
-            }
+        for ids in ids.chunks(self.ids_per_request()) {
+            let some = getting::get(&self.connection, owned(ids), with_results, self.timeout).await?;
+            tasks.extend(some.into_iter().map(TaskInfo::from));
         }
         Ok(tasks)
     }

@@ -12,6 +12,7 @@ mod client;
 #[doc(hidden)]
 pub mod connection;
 mod error;
+mod getting;
 mod handle;
 mod info;
 mod listing;

@@ -113,8 +113,10 @@ pub struct WorkerStatus {
     pub concurrency: u32,
     /// How many leases it may hold.
     pub credit: u32,
-    /// What it holds.
+    /// What it holds: the first hundred, or as many as fit into the answer. Without the tracebacks of earlier attempts.
     pub running: Vec<TaskInfo>,
+    /// How many more it holds.
+    pub running_left_out: u32,
     /// Of its process, as it says.
     pub memory_bytes: u64,
     /// When it connected.
@@ -138,6 +140,7 @@ impl From<wire::WorkerStatus> for WorkerStatus {
             concurrency: worker.concurrency,
             credit: worker.credit,
             running: worker.running.into_iter().map(TaskInfo::from).collect(),
+            running_left_out: worker.running_left_out,
             memory_bytes: worker.memory_bytes,
             connected_at: time(worker.connected_at_ms),
             seen_at: time(worker.seen_at_ms),

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::connection::{Connection, Reply, deadline_after};
 use crate::error::{Error, Refusal};
+use crate::getting;
 use crate::submission::Submitted;
 
 /// Tasks in one request, if the broker allows so many: large enough to cost nothing per request, and small enough that
@@ -349,14 +350,9 @@ async fn present(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let body = client_frame::Body::Get(wire::Get { ids, with_results: false });
     let left = deadline.saturating_duration_since(Instant::now());
-    match connection.request(body, left).await? {
-        server_frame::Body::GetReply(reply) => {
-            Ok(reply.tasks.into_iter().map(|task| (task.id.clone(), task)).collect())
-        }
-        _ => Err(Error::unexpected("a GetReply")),
-    }
+    let tasks = getting::get(connection, ids, false, left).await?;
+    Ok(tasks.into_iter().map(|task| (task.id.clone(), task)).collect())
 }
 
 #[cfg(test)]

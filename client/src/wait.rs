@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::client::{Client, owned};
 use crate::connection::deadline_after;
 use crate::error::Error;
+use crate::getting;
 use crate::info::{State, TaskInfo};
 
 /// One request waits no longer than this, so that a broker never holds a request for hours.
@@ -63,10 +64,12 @@ impl Client {
         let deadline = deadline_after(timeout);
         let mut waited = Waited { satisfied: true, tasks: Vec::with_capacity(ids.len()) };
         for ids in ids.chunks(per_request) {
-            let wait = wire::Wait { ids: owned(ids), mode: wire_mode.into(), ..Default::default() };
-            let part = self.wait_in_slices(wait, timeout, deadline).await?;
-            waited.satisfied &= part.satisfied;
-            waited.tasks.extend(part.tasks.into_iter().map(TaskInfo::from));
+            let ids = owned(ids);
+            let wait = wire::Wait { ids: ids.clone(), mode: wire_mode.into(), ..Default::default() };
+            let wire::WaitReply { satisfied, tasks, left_out } = self.wait_in_slices(wait, timeout, deadline).await?;
+            let tasks = getting::rest(&self.connection, &ids, tasks, left_out, false, self.timeout).await?;
+            waited.satisfied &= satisfied;
+            waited.tasks.extend(tasks.into_iter().map(TaskInfo::from));
         }
         Ok(waited)
     }

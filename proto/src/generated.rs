@@ -388,7 +388,8 @@ pub struct TaskInfo {
     #[prost(string, tag = "33")]
     pub actor: ::prost::alloc::string::String,
 }
-/// The present state of each id, in order; UNKNOWN for those that do not exist.
+/// The present state of each id, in order; UNKNOWN for those that do not exist. An answer holds as many tasks as fit into a
+/// frame, at least one; ask again for those that it leaves out.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Get {
     #[prost(string, repeated, tag = "1")]
@@ -400,6 +401,9 @@ pub struct Get {
 pub struct GetReply {
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<TaskInfo>,
+    /// The places in the request, from 0 and rising, of the ids whose tasks had no room in the frame.
+    #[prost(uint32, repeated, tag = "2")]
+    pub left_out: ::prost::alloc::vec::Vec<u32>,
 }
 /// Answered as soon as the condition holds, or with what is there when the frame's timeout_ms is over.
 /// An id that does not exist is nothing to wait for: it is answered as UNKNOWN.
@@ -461,6 +465,9 @@ pub struct WaitReply {
     pub satisfied: bool,
     #[prost(message, repeated, tag = "2")]
     pub tasks: ::prost::alloc::vec::Vec<TaskInfo>,
+    /// As in GetReply: ask for them with Get.
+    #[prost(uint32, repeated, tag = "3")]
+    pub left_out: ::prost::alloc::vec::Vec<u32>,
 }
 /// From now on every transition of these ids is pushed, for ids that do not exist yet too.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -477,6 +484,9 @@ pub struct WatchReply {
     /// The state at the moment the watch began: nothing is missed in between.
     #[prost(message, repeated, tag = "2")]
     pub tasks: ::prost::alloc::vec::Vec<TaskInfo>,
+    /// As in GetReply: ask for them with Get. They are watched like the others.
+    #[prost(uint32, repeated, tag = "3")]
+    pub left_out: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Unwatch {
@@ -568,6 +578,7 @@ pub struct CancelReply {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelOutcome {
+    /// Empty when the ids of all outcomes together do not fit into a frame.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     #[prost(enumeration = "cancel_outcome::Kind", tag = "2")]
@@ -1102,11 +1113,18 @@ pub struct ListQueues {
     /// Empty: all of them.
     #[prost(string, repeated, tag = "1")]
     pub queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// From the page before; empty: from the start.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cursor: ::prost::bytes::Bytes,
 }
+/// In order of name.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueList {
     #[prost(message, repeated, tag = "1")]
     pub queues: ::prost::alloc::vec::Vec<QueueInfo>,
+    /// Empty at the end.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cursor: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueInfo {
@@ -1223,6 +1241,9 @@ pub struct ListTasks {
     /// From the page before; empty: from the start.
     #[prost(bytes = "bytes", tag = "3")]
     pub cursor: ::prost::bytes::Bytes,
+    /// Show the tracebacks of errors too; without them a page holds many more tasks.
+    #[prost(bool, tag = "4")]
+    pub with_tracebacks: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskPage {
@@ -1249,12 +1270,22 @@ pub struct DiscardDead {
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<TaskFilter>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListWorkers {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWorkers {
+    /// From the page before; empty: from the start.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cursor: ::prost::bytes::Bytes,
+    /// Show the tracebacks of earlier attempts too.
+    #[prost(bool, tag = "2")]
+    pub with_tracebacks: bool,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerList {
     #[prost(message, repeated, tag = "1")]
     pub workers: ::prost::alloc::vec::Vec<WorkerStatus>,
+    /// Empty at the end.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cursor: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerStatus {
@@ -1272,6 +1303,7 @@ pub struct WorkerStatus {
     pub concurrency: u32,
     #[prost(uint32, tag = "7")]
     pub credit: u32,
+    /// The first hundred tasks that it holds, or as many as fit into a frame.
     #[prost(message, repeated, tag = "8")]
     pub running: ::prost::alloc::vec::Vec<TaskInfo>,
     #[prost(uint64, tag = "9")]
@@ -1285,6 +1317,9 @@ pub struct WorkerStatus {
     /// Its connection is lost; its leases are kept for a while.
     #[prost(bool, tag = "13")]
     pub lost: bool,
+    /// How many more it holds.
+    #[prost(uint32, tag = "14")]
+    pub running_left_out: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OrderWorkers {

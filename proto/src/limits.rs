@@ -91,5 +91,8 @@ pub const PROGRESS_BYTES_MAX: usize = 64 * 1024;
 /// Message and traceback of one error, each; longer ones are cut.
 pub const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
 
+/// Errors kept of one task; then the oldest goes.
+pub const ERRORS_KEPT: usize = 5;
+
 /// Spans longer than this are refused as mistakes: 100 years.
 pub const SPAN_MS_MAX: u64 = 100 * 365 * 24 * 3_600 * 1_000;

@@ -118,12 +118,15 @@ impl Eager {
                 Ok(server_frame::Body::SubmitReply(wire::SubmitReply { outcomes }))
             }
             client_frame::Body::Get(wire::Get { ids, with_results }) => {
-                Ok(server_frame::Body::GetReply(wire::GetReply { tasks: self.look(&ids, with_results) }))
+                Ok(server_frame::Body::GetReply(wire::GetReply {
+                    tasks: self.look(&ids, with_results),
+                    ..Default::default()
+                }))
             }
             client_frame::Body::Wait(wait) => Ok(server_frame::Body::WaitReply(self.wait(wait).await)),
             client_frame::Body::Watch(wire::Watch { ids, with_results }) => {
                 let tasks = self.look(&ids, with_results);
-                Ok(server_frame::Body::WatchReply(wire::WatchReply { watch_id: 1, tasks }))
+                Ok(server_frame::Body::WatchReply(wire::WatchReply { watch_id: 1, tasks, ..Default::default() }))
             }
             client_frame::Body::Forget(forget) => {
                 let outcomes = forget.ids.iter().map(|id| self.forget(id).into()).collect();
@@ -158,7 +161,7 @@ impl Eager {
                 wire::wait::Mode::Any => tasks.iter().any(is_over),
             };
             if satisfied {
-                return wire::WaitReply { satisfied, tasks };
+                return wire::WaitReply { satisfied, tasks, ..Default::default() };
             }
             changed.await;
         }

@@ -65,7 +65,7 @@ impl Inside {
             seed: 1,
         });
         let (committer, hand, work) =
-            Committer::new(store, commit::Settings { answer_bytes_max: config.frame_bytes_max / 2 });
+            Committer::new(store, commit::Settings { frame_bytes_max: config.frame_bytes_max });
         Self {
             machine,
             committer,
@@ -124,9 +124,8 @@ impl Inside {
     #[inline(never)]
     pub fn encode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
         while let Ok(letter) = self.letters[connection as usize].try_recv() {
-            for frame in encode::frames(letter.message, &self.limits) {
-                self.codec.encode(frame, frames).expect("the answers are small");
-            }
+            let frame = encode::frame(letter.message, &self.limits);
+            self.codec.encode(frame, frames).expect("the answers are small");
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; nothing here knows the wire.
 
+mod shown;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,9 +12,10 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 
 pub use crate::record::Order;
 use crate::record::{
-    Body, Changed, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError, TaskKey,
-    Timestamp,
+    Body, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError, TaskKey, Timestamp,
 };
+
+pub use shown::{Outline, View, WorkerStatus};
 
 /// Milliseconds on a clock that never jumps; its zero is arbitrary.
 pub type Monotonic = u64;
@@ -117,7 +120,12 @@ pub enum Ask {
         grace_ms: u64,
         reason: Box<str>,
     },
-    ListQueues(Vec<QueueName>),
+    ListQueues {
+        /// Empty: all of them.
+        names: Vec<QueueName>,
+        /// Only those whose names come later.
+        after: Option<QueueName>,
+    },
     ConfigureQueue(QueueRecord),
     PauseQueues {
         queues: Vec<QueueName>,
@@ -134,8 +142,12 @@ pub enum Ask {
         filter: Filter,
         limit: usize,
         after: Option<Cursor>,
+        with_tracebacks: bool,
     },
-    ListWorkers,
+    ListWorkers {
+        after: Option<WorkerKey>,
+        with_tracebacks: bool,
+    },
     OrderWorkers {
         /// Empty: every worker.
         instances: Vec<Box<str>>,
@@ -255,6 +267,9 @@ pub enum Dead {
 /// Where the next page of a listing begins: after the task of this slot.
 pub type Cursor = Slot;
 
+/// A worker's session in a listing of them; the list is in this order.
+pub type WorkerKey = u64;
+
 /// Why a request, or one item of it, was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -329,15 +344,15 @@ pub enum Message {
     HeartbeatReply { request: RequestId, wall: Timestamp },
     Submitted { request: RequestId, outcomes: Vec<SubmitOutcome> },
     Reported { request: RequestId, outcomes: Vec<ReportOutcome> },
-    Got { request: RequestId, tasks: Vec<View> },
-    Waited { request: RequestId, satisfied: bool, tasks: Vec<View> },
-    Watching { request: RequestId, watch: WatchKey, tasks: Vec<View> },
+    Got { request: RequestId, tasks: Vec<View>, left_out: LeftOut },
+    Waited { request: RequestId, satisfied: bool, tasks: Vec<View>, left_out: LeftOut },
+    Watching { request: RequestId, watch: WatchKey, tasks: Vec<View>, left_out: LeftOut },
     Forgot { request: RequestId, outcomes: Vec<Result<(), Code>> },
     Cancelled { request: RequestId, outcomes: Vec<(TaskId, CancelOutcome)> },
-    Queues { request: RequestId, queues: Vec<QueueInfo>, wall: Timestamp },
+    Queues { request: RequestId, queues: Vec<QueueInfo>, next: Option<QueueName>, wall: Timestamp },
     Count { request: RequestId, count: u64 },
     Page { request: RequestId, tasks: Vec<View>, next: Option<Cursor> },
-    Workers { request: RequestId, workers: Vec<WorkerStatus> },
+    Workers { request: RequestId, workers: Vec<WorkerStatus>, next: Option<WorkerKey> },
     BackedUp { request: RequestId, tasks: u64, bytes: u64 },
     Deliver(Vec<Delivery>),
     Signal { leases: Vec<Lease>, kind: SignalKind, reason: Box<str> },
@@ -348,6 +363,9 @@ pub enum Message {
 
 /// One subscription to transitions.
 pub type WatchKey = u64;
+
+/// The places of the ids whose tasks have no room in the answer; filled in on the way out.
+pub type LeftOut = Vec<u32>;
 
 /// What became of one submitted task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -390,28 +408,6 @@ pub enum WaitingFor {
     Queue,
 }
 
-/// One task as a reader sees it. The machine knows the outline; the store fills in the rest from the records.
-#[derive(Debug)]
-pub struct View {
-    pub id: TaskId,
-    /// Absent: no such task.
-    pub task: Option<Outline>,
-    pub with_result: bool,
-}
-
-/// What the machine itself keeps of a task.
-#[derive(Debug)]
-pub struct Outline {
-    pub slot: Slot,
-    pub state: State,
-    pub generation: u32,
-    pub version: u32,
-    pub waiting_for: WaitingFor,
-    pub forget_at: Option<Timestamp>,
-    /// Filled in on the way out.
-    pub records: Option<(Box<Submitted>, Option<Box<Changed>>)>,
-}
-
 /// One task on its way to a worker.
 #[derive(Debug)]
 pub struct Delivery {
@@ -443,24 +439,6 @@ pub struct QueueInfo {
     pub submitted_per_second: f64,
     pub ended_per_second: f64,
     pub bytes: u64,
-}
-
-/// A worker for listings.
-#[derive(Debug)]
-pub struct WorkerStatus {
-    pub instance: Arc<str>,
-    pub hostname: Box<str>,
-    pub pid: u32,
-    pub queues: Vec<QueueName>,
-    pub task_names: Vec<TaskName>,
-    pub concurrency: u32,
-    pub credit: u32,
-    pub running: Vec<View>,
-    pub memory_bytes: u64,
-    pub connected_at: Timestamp,
-    pub seen_at: Timestamp,
-    pub quiet: bool,
-    pub lost: bool,
 }
 
 impl Failure {

@@ -3,7 +3,7 @@
 use celeriac_proto::{QueueName, TaskId};
 
 use super::command::{
-    ConnectionKey, Cursor, Filter, Now, Outline, QueueInfo, RequestId, View, WaitingFor, WorkerStatus,
+    ConnectionKey, Cursor, Filter, Now, Outline, QueueInfo, RequestId, View, WaitingFor, WorkerKey, WorkerStatus,
 };
 use super::queue::QueueKey;
 use super::scan::{Look, RULES, Work};
@@ -19,10 +19,27 @@ pub(super) struct Listing {
     /// The queue of the filter, during a slice.
     pub queue: Option<Option<QueueKey>>,
     limit: usize,
+    with_tracebacks: bool,
     /// The first slot to look at.
     pub from: Slot,
     found: Vec<TaskKey>,
 }
+
+/// Which page is asked for.
+#[derive(Debug)]
+pub(super) struct PageAsked {
+    pub filter: Filter,
+    pub limit: usize,
+    pub after: Option<Cursor>,
+    pub with_tracebacks: bool,
+}
+
+/// Queues of one page, and workers of one page: some milliseconds.
+const QUEUES_PER_PAGE: usize = 10_000;
+const WORKERS_PER_PAGE: usize = 1_000;
+
+/// Leases of a worker that a listing shows.
+const RUNNING_SHOWN: usize = 100;
 
 impl Machine {
     pub(super) fn views(&self, ids: &[TaskId], with_result: bool) -> Vec<View> {
@@ -31,11 +48,12 @@ impl Machine {
 
     pub(super) fn view(&self, id: &TaskId, with_result: bool) -> View {
         let task = self.tasks.find(id).map(|slot| self.outline(slot));
-        View { id: id.clone(), task, with_result }
+        View { id: id.clone(), task, with_result, with_tracebacks: true }
     }
 
-    fn view_of(&self, slot: Slot) -> View {
-        View { id: self.tasks.id(self.tasks.task(slot)), task: Some(self.outline(slot)), with_result: false }
+    fn view_of(&self, slot: Slot, with_tracebacks: bool) -> View {
+        let id = self.tasks.id(self.tasks.task(slot));
+        View { id, task: Some(self.outline(slot)), with_result: false, with_tracebacks }
     }
 
     fn outline(&self, slot: Slot) -> Outline {
@@ -76,12 +94,12 @@ impl Machine {
         now: Now,
         connection: ConnectionKey,
         request: RequestId,
-        page: (Filter, usize, Option<Cursor>),
+        asked: PageAsked,
         fx: &mut Effects,
     ) {
-        let (filter, limit, after) = page;
+        let PageAsked { filter, limit, after, with_tracebacks } = asked;
         let from = after.map_or(0, |cursor| cursor.saturating_add(1));
-        let listing = Listing { filter, queue: None, limit, from, found: Vec::new() };
+        let listing = Listing { filter, queue: None, limit, from, with_tracebacks, found: Vec::new() };
         self.begin_scan(now, connection, request, Work::List(listing), fx);
     }
 
@@ -103,7 +121,7 @@ impl Machine {
             let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
             task.is_some_and(|task| self.matches(task, &listing.filter, listing.queue))
         };
-        listing.found.iter().filter(matches).map(|key| self.view_of(key.slot)).collect()
+        listing.found.iter().filter(matches).map(|key| self.view_of(key.slot, listing.with_tracebacks)).collect()
     }
 
     /// What it counts for to find that a task does not match.
@@ -127,13 +145,27 @@ impl Machine {
             && (filter.id_prefix.is_empty() || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
     }
 
-    /// The named queues that exist, or all of them.
-    pub(super) fn list_queues(&self, names: &[QueueName]) -> Vec<QueueInfo> {
-        if names.is_empty() {
-            return self.queues.listed().map(|key| self.queue_info(key)).collect();
-        }
-        let found = names.iter().filter_map(|name| self.queues.find(name));
-        found.filter(|key| self.queues.is_listed(*key)).map(|key| self.queue_info(key)).collect()
+    /// One page of the named queues that exist, or of all of them, in the order of their names.
+    pub(super) fn list_queues(
+        &self,
+        mut names: Vec<QueueName>,
+        after: Option<QueueName>,
+    ) -> (Vec<QueueInfo>, Option<QueueName>) {
+        names.sort_unstable();
+        names.dedup();
+        let is_later = |key: &QueueKey| after.as_ref().is_none_or(|after| self.queues.queue(*key).record.name > *after);
+        let mut keys: Vec<QueueKey> = if names.is_empty() {
+            self.queues.listed().filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
+        } else {
+            let found = names.iter().filter_map(|name| self.queues.find(name));
+            let listed = found.filter(|key| self.queues.is_listed(*key));
+            listed.filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
+        };
+        let is_cut = keys.len() > QUEUES_PER_PAGE;
+        keys.truncate(QUEUES_PER_PAGE);
+        let queues: Vec<QueueInfo> = keys.into_iter().map(|key| self.queue_info(key)).collect();
+        let next = queues.last().filter(|_| is_cut).map(|queue| queue.record.name.clone());
+        (queues, next)
     }
 
     fn queue_info(&self, key: QueueKey) -> QueueInfo {
@@ -157,10 +189,19 @@ impl Machine {
         }
     }
 
-    pub(super) fn list_workers(&self, now: Now) -> Vec<WorkerStatus> {
-        let workers = self.sessions.all.values().filter_map(|session| {
+    /// One page of the workers, in the order of their sessions.
+    pub(super) fn list_workers(
+        &self,
+        now: Now,
+        after: Option<WorkerKey>,
+        with_tracebacks: bool,
+    ) -> (Vec<WorkerStatus>, Option<WorkerKey>) {
+        let from = after.map_or(0, |key| key.saturating_add(1));
+        let workers = self.sessions.all.range(from..).filter_map(|(key, session)| {
             let info = &session.worker.as_ref()?.info;
+            let shown = session.leases.iter().take(RUNNING_SHOWN);
             Some(WorkerStatus {
+                key: *key,
                 instance: session.instance.clone(),
                 hostname: info.hostname.clone(),
                 pid: info.pid,
@@ -168,7 +209,8 @@ impl Machine {
                 task_names: info.task_names.clone(),
                 concurrency: info.concurrency,
                 credit: session.credit,
-                running: session.leases.iter().take(100).map(|slot| self.view_of(*slot)).collect(),
+                running: shown.map(|slot| self.view_of(*slot, with_tracebacks)).collect(),
+                running_left_out: session.leases.len().saturating_sub(RUNNING_SHOWN) as u32,
                 memory_bytes: session.memory_bytes,
                 connected_at: session.connected_at,
                 seen_at: session.seen_at.min(now.wall),
@@ -176,6 +218,10 @@ impl Machine {
                 lost: session.connection.is_none(),
             })
         });
-        workers.collect()
+        let mut workers: Vec<WorkerStatus> = workers.take(WORKERS_PER_PAGE + 1).collect();
+        let is_cut = workers.len() > WORKERS_PER_PAGE;
+        workers.truncate(WORKERS_PER_PAGE);
+        let next = workers.last().filter(|_| is_cut).map(|worker| worker.key);
+        (workers, next)
     }
 }

@@ -40,6 +40,7 @@ mod watch;
 use cancel::Cancelling;
 use command::{Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId, SubmitOutcome};
 use dead::Fate;
+use look::PageAsked;
 use names::Names;
 use queues::Queues;
 use restore::Restoring;
@@ -248,8 +249,9 @@ impl Machine {
             Ask::PauseQueues { queues, paused } => self.begin_pause(now, connection, request, queues, paused, fx),
             Ask::ReplayDead(which) => self.settle_dead(now, connection, request, which, Fate::Replay, fx),
             Ask::DiscardDead(which) => self.settle_dead(now, connection, request, which, Fate::Discard, fx),
-            Ask::ListTasks { filter, limit, after } => {
-                self.list_tasks(now, connection, request, (filter, limit, after), fx);
+            Ask::ListTasks { filter, limit, after, with_tracebacks } => {
+                let asked = PageAsked { filter, limit, after, with_tracebacks };
+                self.list_tasks(now, connection, request, asked, fx);
             }
             Ask::Cancel { target, force, grace_ms, reason } => {
                 self.cancel(now, connection, request, target, Cancelling::new(force, grace_ms, reason), fx);
@@ -293,7 +295,9 @@ impl Machine {
                 let outcomes = reports.into_iter().map(outcome).collect();
                 Message::Reported { request, outcomes }
             }
-            Ask::Get { ids, with_results } => Message::Got { request, tasks: self.views(&ids, with_results) },
+            Ask::Get { ids, with_results } => {
+                Message::Got { request, tasks: self.views(&ids, with_results), left_out: Vec::new() }
+            }
             Ask::Unwatch { watch } => match self.unwatch(session, watch) {
                 true => Message::Done { request },
                 false => refused(request, Refusal::new(Code::NotFound, "there is no such watch")),
@@ -310,7 +314,10 @@ impl Machine {
     fn administer(&mut self, now: Now, request: RequestId, ask: Ask, fx: &mut Effects) -> Message {
         let counted = |count: u64| Message::Count { request, count };
         match ask {
-            Ask::ListQueues(names) => Message::Queues { request, queues: self.list_queues(&names), wall: now.wall },
+            Ask::ListQueues { names, after } => {
+                let (queues, next) = self.list_queues(names, after);
+                Message::Queues { request, queues, next, wall: now.wall }
+            }
             Ask::ConfigureQueue(record) => match self.queues.room_for([&record.name]) {
                 Ok(()) => {
                     self.configure_queue(record, fx);
@@ -318,7 +325,10 @@ impl Machine {
                 }
                 Err(refusal) => refused(request, refusal),
             },
-            Ask::ListWorkers => Message::Workers { request, workers: self.list_workers(now) },
+            Ask::ListWorkers { after, with_tracebacks } => {
+                let (workers, next) = self.list_workers(now, after, with_tracebacks);
+                Message::Workers { request, workers, next }
+            }
             Ask::OrderWorkers { instances, order } => counted(self.order_workers(&instances, order, fx)),
             ask => unreachable!("{ask:?} is answered elsewhere"),
         }

@@ -316,7 +316,7 @@ fn ids_of(ask: &Ask) -> usize {
         | Ask::Cancel { target: CancelTarget::Ids(ids), .. }
         | Ask::ReplayDead(Dead::Ids(ids))
         | Ask::DiscardDead(Dead::Ids(ids)) => ids.len(),
-        Ask::ListQueues(names) | Ask::PauseQueues { queues: names, .. } => names.len(),
+        Ask::ListQueues { names, .. } | Ask::PauseQueues { queues: names, .. } => names.len(),
         Ask::OrderWorkers { instances, .. } => instances.len(),
         _ => 0,
     }

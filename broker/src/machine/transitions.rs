@@ -1,6 +1,8 @@
 //! The only place where a task's state changes. Each transition keeps the counters and timers true, hands
 //! the store the task's new record, and tells those who watch.
 
+use celeriac_proto::limits::ERRORS_KEPT;
+
 use super::command::{Now, SignalKind};
 use super::sessions::SessionKey;
 use super::task::{Extra, Plan, Task};
@@ -9,9 +11,6 @@ use super::{Effects, Machine};
 use crate::machine::command::Effect;
 use crate::planted::{Bug, is_planted};
 use crate::record::{Body, Changed, ClosedBy, Progress, Record, Slot, State, TaskError};
-
-/// Errors kept with a task.
-const ERRORS_KEPT: usize = 5;
 
 impl Machine {
     /// Moves a task between the counters of its queue.

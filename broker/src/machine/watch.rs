@@ -91,7 +91,7 @@ impl Machine {
             .partition(|id| self.tasks.find(id).is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until)));
         if open.is_empty() || (any && !done.is_empty()) {
             let tasks = self.views(&asked, with_results);
-            fx.send(connection, Message::Waited { request, satisfied: true, tasks });
+            fx.send(connection, Message::Waited { request, satisfied: true, tasks, left_out: Vec::new() });
             return;
         }
         self.watchers.latest += 1;
@@ -115,7 +115,7 @@ impl Machine {
     fn answer_wait(&mut self, key: WaitKey, satisfied: bool, fx: &mut Effects) {
         let Some(wait) = self.remove_wait(key) else { return };
         let tasks = self.views(&wait.ids, wait.with_results);
-        fx.send(wait.connection, Message::Waited { request: wait.request, satisfied, tasks });
+        fx.send(wait.connection, Message::Waited { request: wait.request, satisfied, tasks, left_out: Vec::new() });
     }
 
     fn remove_wait(&mut self, key: WaitKey) -> Option<Wait> {
@@ -157,7 +157,7 @@ impl Machine {
         }
         self.sessions.session_mut(session).watches.insert(key);
         self.watchers.watches.insert(key, Watch { session, connection, ids, with_results });
-        fx.send(connection, Message::Watching { request, watch: key, tasks });
+        fx.send(connection, Message::Watching { request, watch: key, tasks, left_out: Vec::new() });
     }
 
     /// Ends a watch of this session; false when it has none of that number.

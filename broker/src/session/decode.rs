@@ -131,7 +131,7 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
     Ok(match body {
         ListQueues(list) => {
             at_most_a_batch(list.queues.len())?;
-            Ask::ListQueues(queue_names(list.queues)?)
+            Ask::ListQueues { names: queue_names(list.queues)?, after: queue_cursor(&list.cursor)? }
         }
         ConfigureQueue(configure) => Ask::ConfigureQueue(queue_record(configure)?),
         PauseQueues(pause) => {
@@ -143,7 +143,10 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
         ReplayDead(replay) => Ask::ReplayDead(dead(replay.ids, replay.filter)?),
         DiscardDead(discard) => Ask::DiscardDead(dead(discard.ids, discard.filter)?),
         ListTasks(list) => list_tasks(list)?,
-        ListWorkers(_) => Ask::ListWorkers,
+        ListWorkers(list) => Ask::ListWorkers {
+            after: cursor(&list.cursor)?.map(u64::from_be_bytes),
+            with_tracebacks: list.with_tracebacks,
+        },
         Backup(backup) if !Path::new(&backup.folder).is_absolute() => {
             return Err(invalid("the folder of a backup is an absolute path on the broker's machine"));
         }
@@ -394,12 +397,27 @@ fn list_tasks(list: wire::ListTasks) -> Checked<Ask> {
     if list.limit > PAGE_MAX {
         return Err(invalid(format!("a page has at most {PAGE_MAX} tasks")));
     }
-    let after = match &list.cursor[..] {
-        [] => None,
-        cursor => Some(u32::from_be_bytes(cursor.try_into().map_err(|_| invalid("the cursor is not one of ours"))?)),
-    };
+    let after = cursor(&list.cursor)?.map(u32::from_be_bytes);
     let limit = if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize;
-    Ok(Ask::ListTasks { filter: filter(list.filter.unwrap_or_default())?, limit, after })
+    let filter = filter(list.filter.unwrap_or_default())?;
+    Ok(Ask::ListTasks { filter, limit, after, with_tracebacks: list.with_tracebacks })
+}
+
+/// Where a page begins; `None`: at the start.
+fn cursor<const N: usize>(bytes: &[u8]) -> Checked<Option<[u8; N]>> {
+    match bytes {
+        [] => Ok(None),
+        bytes => Ok(Some(bytes.try_into().map_err(|_| invalid("the cursor is not one of ours"))?)),
+    }
+}
+
+/// As [`cursor`], of a listing in the order of names.
+fn queue_cursor(bytes: &[u8]) -> Checked<Option<QueueName>> {
+    let name = |bytes| QueueName::parse(std::str::from_utf8(bytes).ok()?).ok();
+    match bytes {
+        [] => Ok(None),
+        bytes => Ok(Some(name(bytes).ok_or_else(|| invalid("the cursor is not one of ours"))?)),
+    }
 }
 
 fn filter(filter: wire::TaskFilter) -> Checked<Filter> {

@@ -1,4 +1,4 @@
-//! From domain to wire: one message becomes one frame, or several where one would be too large.
+//! From domain to wire: one message becomes one frame. That it is not too large is seen to where it is filled in.
 
 use bytes::Bytes;
 use celeriac_proto::limits::{BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX};
@@ -11,9 +11,7 @@ use crate::machine::command::{
     SubmitOutcome, View, WaitingFor, WorkerStatus,
 };
 use crate::record::{Actor, Changed, State, Submitted, TaskError, Timestamp};
-
-/// Deliveries are spread over frames of about this size.
-const DELIVER_BYTES: usize = 1024 * 1024;
+use crate::size;
 
 /// What Welcome says of the broker.
 #[derive(Debug, Clone)]
@@ -38,39 +36,13 @@ pub(crate) fn limits(config: &Config) -> Limits {
     }
 }
 
-pub(crate) fn frames(message: Message, limits: &Limits) -> Vec<ServerFrame> {
-    if let Message::Deliver(deliveries) = message {
-        return deliver(deliveries);
-    }
-    let (request_id, body) = frame(message, limits);
-    vec![ServerFrame { request_id, body: Some(body) }]
+/// One message is one frame.
+pub(crate) fn frame(message: Message, limits: &Limits) -> ServerFrame {
+    let (request_id, body) = body(message, limits);
+    ServerFrame { request_id, body: Some(body) }
 }
 
-fn deliver(deliveries: Vec<Delivery>) -> Vec<ServerFrame> {
-    let mut frames = Vec::with_capacity(1);
-    let mut some = wire::Deliver { deliveries: Vec::with_capacity(deliveries.len()) };
-    let mut bytes = 0;
-    for delivery in deliveries {
-        let size = delivery.submitted.as_ref().map_or(0, |submitted| submitted.payload.len() + HEAD_BYTES);
-        if bytes + size > DELIVER_BYTES && !some.deliveries.is_empty() {
-            frames.push(pushed(Body::Deliver(std::mem::take(&mut some))));
-            bytes = 0;
-        }
-        bytes += size;
-        some.deliveries.push(wire_delivery(delivery));
-    }
-    frames.push(pushed(Body::Deliver(some)));
-    frames
-}
-
-/// A delivery without its payload, as a guess.
-const HEAD_BYTES: usize = 256;
-
-fn pushed(body: Body) -> ServerFrame {
-    ServerFrame { request_id: 0, body: Some(body) }
-}
-
-fn frame(message: Message, limits: &Limits) -> (RequestId, Body) {
+fn body(message: Message, limits: &Limits) -> (RequestId, Body) {
     match message {
         Message::Welcome { request, session_id, resumed, leases, wall } => {
             (request, Body::Welcome(welcome(session_id, resumed, leases, wall, limits)))
@@ -88,12 +60,14 @@ fn frame(message: Message, limits: &Limits) -> (RequestId, Body) {
             let outcomes = outcomes.into_iter().map(report_outcome).collect();
             (request, Body::ReportReply(wire::ReportReply { outcomes }))
         }
-        Message::Got { request, tasks } => (request, Body::GetReply(wire::GetReply { tasks: infos(tasks) })),
-        Message::Waited { request, satisfied, tasks } => {
-            (request, Body::WaitReply(wire::WaitReply { satisfied, tasks: infos(tasks) }))
+        Message::Got { request, tasks, left_out } => {
+            (request, Body::GetReply(wire::GetReply { tasks: infos(tasks), left_out }))
         }
-        Message::Watching { request, watch, tasks } => {
-            (request, Body::WatchReply(wire::WatchReply { watch_id: watch, tasks: infos(tasks) }))
+        Message::Waited { request, satisfied, tasks, left_out } => {
+            (request, Body::WaitReply(wire::WaitReply { satisfied, tasks: infos(tasks), left_out }))
+        }
+        Message::Watching { request, watch, tasks, left_out } => {
+            (request, Body::WatchReply(wire::WatchReply { watch_id: watch, tasks: infos(tasks), left_out }))
         }
         Message::Forgot { request, outcomes } => {
             let outcome = |outcome: Result<(), Code>| outcome.map_or_else(code, |()| wire::ErrorCode::Unspecified);
@@ -101,24 +75,28 @@ fn frame(message: Message, limits: &Limits) -> (RequestId, Body) {
             (request, Body::ForgetReply(wire::ForgetReply { outcomes }))
         }
         Message::Cancelled { request, outcomes } => {
+            let ids: usize = outcomes.iter().map(|(id, _)| id.len()).sum();
+            let with_ids = ids + outcomes.len() * size::OUTCOME + size::FRAME <= limits.limits.frame_bytes_max as usize;
             let outcome = |(id, outcome): (celeriac_proto::TaskId, _)| wire::CancelOutcome {
-                id: id.into(),
+                id: if with_ids { id.into() } else { String::new() },
                 kind: cancel_kind(outcome) as i32,
             };
             (request, Body::CancelReply(wire::CancelReply { outcomes: outcomes.into_iter().map(outcome).collect() }))
         }
-        Message::Queues { request, queues, .. } => {
+        Message::Queues { request, queues, next, .. } => {
             let queues = queues.into_iter().map(queue_info).collect();
-            (request, Body::QueueList(wire::QueueList { queues }))
+            let cursor = next.map(|next| Bytes::from(String::from(next))).unwrap_or_default();
+            (request, Body::QueueList(wire::QueueList { queues, cursor }))
         }
         Message::Count { request, count } => (request, Body::CountReply(wire::CountReply { count })),
         Message::Page { request, tasks, next } => {
             let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
             (request, Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor }))
         }
-        Message::Workers { request, workers } => {
+        Message::Workers { request, workers, next } => {
             let workers = workers.into_iter().map(worker_status).collect();
-            (request, Body::WorkerList(wire::WorkerList { workers }))
+            let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
+            (request, Body::WorkerList(wire::WorkerList { workers, cursor }))
         }
         Message::BackedUp { request, tasks, bytes } => (request, Body::BackupReply(wire::BackupReply { tasks, bytes })),
         message => (0, push(message)),
@@ -127,6 +105,9 @@ fn frame(message: Message, limits: &Limits) -> (RequestId, Body) {
 
 fn push(message: Message) -> Body {
     match message {
+        Message::Deliver(deliveries) => {
+            Body::Deliver(wire::Deliver { deliveries: deliveries.into_iter().map(wire_delivery).collect() })
+        }
         Message::Signal { leases, kind, reason } => {
             Body::CancelSignal(wire::CancelSignal { leases, kind: signal_kind(kind) as i32, reason: reason.into() })
         }
@@ -158,10 +139,17 @@ fn welcome(session_id: [u8; 16], resumed: bool, leases: Vec<u64>, wall: Timestam
 pub(crate) fn error(refusal: Refusal) -> wire::Error {
     wire::Error {
         code: code(refusal.code) as i32,
-        message: refusal.message.into(),
+        message: sentence(refusal.message),
         retryable: is_retryable(refusal.code),
         retry_after_ms: refusal.retry_after_ms,
     }
+}
+
+/// Some sentences repeat what the client said, which may be long.
+fn sentence(text: Box<str>) -> String {
+    let mut text = String::from(text);
+    text.truncate(text.floor_char_boundary(size::SENTENCE_BYTES_MAX));
+    text
 }
 
 /// Whether the same request may succeed later.
@@ -430,6 +418,7 @@ fn worker_status(status: WorkerStatus) -> wire::WorkerStatus {
         concurrency: status.concurrency,
         credit: status.credit,
         running: infos(status.running),
+        running_left_out: status.running_left_out,
         memory_bytes: status.memory_bytes,
         connected_at_ms: status.connected_at,
         seen_at_ms: status.seen_at,
@@ -437,3 +426,6 @@ fn worker_status(status: WorkerStatus) -> wire::WorkerStatus {
         lost: status.lost,
     }
 }
+
+#[cfg(test)]
+mod tests;

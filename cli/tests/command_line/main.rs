@@ -4,6 +4,7 @@ mod backup;
 mod broker;
 mod dead;
 mod foreign_text;
+mod full_answers;
 mod listing;
 mod log;
 mod memory;

@@ -42,8 +42,8 @@ pub(super) struct Exchange {
     request_id: u64,
     pending: HashMap<u64, Pending, FixedState>,
     watches: HashMap<u64, WatchPart, FixedState>,
-    /// Watches that the broker could not begin just now.
-    watch_later: Vec<WatchPart>,
+    /// Watches that the broker could not begin just now, and first states of watches that it could not show.
+    later: Vec<(Arc<client_frame::Body>, WatchPart)>,
     goodbye_id: Option<u64>,
     /// The broker gave the session up: the next connection begins a new one.
     pub(super) session_lost: bool,
@@ -54,18 +54,24 @@ struct Pending {
     /// What was asked, for the meaning of its answer.
     body: Arc<client_frame::Body>,
     sent_at_ms: i64,
+    /// For a `Watch`, and for the `Get` of what its answer left out.
     watch: Option<WatchPart>,
-    /// None for a watch that is begun again after a reconnect.
+    /// None for a watch that is begun again after a reconnect, and for the rest of one.
     reply: Option<oneshot::Sender<Reply>>,
+}
+
+/// Whether its answer grows with what is stored: such an answer is refused while earlier ones are not read.
+fn is_read(body: &client_frame::Body) -> bool {
+    use client_frame::Body;
+    matches!(body, Body::Get(_) | Body::Wait(_) | Body::ListTasks(_) | Body::ListQueues(_) | Body::ListWorkers(_))
 }
 
 /// Whether nothing was done, and the same request will do in a moment: the broker closes down, or this client has not
 /// read its earlier answers yet.
 fn is_for_later(error: &wire::Error, body: &client_frame::Body) -> bool {
-    use client_frame::Body;
     match error.code() {
         ErrorCode::ShuttingDown => true,
-        ErrorCode::Overloaded => error.retryable && matches!(body, Body::Get(_) | Body::Wait(_) | Body::ListTasks(_)),
+        ErrorCode::Overloaded => error.retryable && is_read(body),
         _ => false,
     }
 }
@@ -114,7 +120,7 @@ impl Exchange {
             request_id: 1,
             pending: HashMap::default(),
             watches: HashMap::default(),
-            watch_later: Vec::new(),
+            later: Vec::new(),
             goodbye_id: None,
             session_lost: false,
             clock: BrokerClock::set(server_time_ms),
@@ -145,9 +151,14 @@ impl Exchange {
 
     /// Begins a watch of an earlier connection again.
     pub(super) fn watch_again(&mut self, part: WatchPart) {
+        let body = client_frame::Body::Watch(part.request.clone());
+        self.send_for(Arc::new(body), part);
+    }
+
+    /// Sends what a watch needs and nobody waits for.
+    fn send_for(&mut self, body: Arc<client_frame::Body>, part: WatchPart) {
         if part.sink().is_some() {
-            let body = client_frame::Body::Watch(part.request.clone());
-            self.send_body(Arc::new(body), 0, Some(part), None);
+            self.send_body(body, 0, Some(part), None);
         }
     }
 
@@ -190,7 +201,9 @@ impl Exchange {
         let abandoned: Vec<u64> =
             self.watches.iter().filter(|(_, part)| part.sink().is_none()).map(|(id, _)| *id).collect();
         abandoned.into_iter().for_each(|watch_id| self.unwatch(watch_id));
-        std::mem::take(&mut self.watch_later).into_iter().for_each(|part| self.watch_again(part));
+        for (body, part) in std::mem::take(&mut self.later) {
+            self.send_for(body, part);
+        }
         self.encode(&client_frame::Body::Heartbeat(wire::Heartbeat { running, memory_bytes }), 0);
     }
 
@@ -271,30 +284,47 @@ impl Exchange {
             (server_frame::Body::Error(error), None) if is_for_later(&error, &body) => {
                 reply.send(Reply::Interrupted { sent_at_ms, refused: Some(error) });
             }
-            (server_frame::Body::Error(error), Some(part)) if reply.0.is_none() => self.watch_refused(part, error),
+            (server_frame::Body::Error(error), Some(part)) if reply.0.is_none() => {
+                self.watch_refused(body, part, error)
+            }
+            (server_frame::Body::GetReply(rest), Some(part)) => self.show(&part, rest.tasks, &rest.left_out),
             (server_frame::Body::Error(error), _) => reply.send(Reply::Failed(error.into())),
             (server_frame::Body::WatchReply(begun), Some(part)) => {
                 let watch_id = begun.watch_id;
-                match part.sink() {
-                    Some(sink) if reply.is_awaited() => {
-                        begun.tasks.into_iter().for_each(|task| sink.push(task));
-                        self.watches.insert(watch_id, part);
-                    }
-                    _ => self.unwatch(watch_id),
+                if part.sink().is_some() && reply.is_awaited() {
+                    self.show(&part, begun.tasks, &begun.left_out);
+                    self.watches.insert(watch_id, part);
+                } else {
+                    self.unwatch(watch_id);
                 }
-                let tasks = Vec::new();
-                let begun = server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks });
+                let begun = server_frame::Body::WatchReply(wire::WatchReply { watch_id, ..Default::default() });
                 reply.send(Reply::Answer(Box::new(begun)));
             }
             (answer, _) => reply.send(Reply::Answer(Box::new(answer))),
         }
     }
 
-    /// A watch was not begun again after a reconnect. Its owner cannot see the refusal, only the end of the watch.
-    fn watch_refused(&mut self, part: WatchPart, error: wire::Error) {
+    /// Shows the first states of a watch, and asks for those that the answer had no room for. Transitions that come before
+    /// them are shown before them, and older states not at all.
+    fn show(&mut self, part: &WatchPart, tasks: Vec<wire::TaskInfo>, left_out: &[u32]) {
+        let Some(sink) = part.sink() else { return };
+        let is_progress = !tasks.is_empty();
+        tasks.into_iter().for_each(|task| sink.push(task));
+        let wire::Watch { ids, with_results } = &part.request;
+        let ids: Vec<String> = left_out.iter().filter_map(|place| ids.get(*place as usize).cloned()).collect();
+        if ids.is_empty() || !is_progress {
+            return;
+        }
+        let body = client_frame::Body::Get(wire::Get { ids: ids.clone(), with_results: *with_results });
+        self.send_for(Arc::new(body), part.of(ids));
+    }
+
+    /// A watch was not begun again after a reconnect, or its first states were not shown. Its owner cannot see the refusal,
+    /// only the end of the watch.
+    fn watch_refused(&mut self, body: Arc<client_frame::Body>, part: WatchPart, error: wire::Error) {
         debug!(code = error.code().as_str_name(), "a watch was not begun again: {}", error.message);
         if error.retryable {
-            self.watch_later.push(part);
+            self.later.push((body, part));
         } else if let Some(sink) = part.sink() {
             sink.end();
         }
@@ -312,14 +342,17 @@ impl Exchange {
 
     /// The connection is gone: tells every caller, and returns the watches that the next connection has to begin.
     pub(super) fn interrupt(self) -> Vec<WatchPart> {
-        let mut parts: Vec<WatchPart> = self.watches.into_values().chain(self.watch_later).collect();
+        let is_watch = |body: &client_frame::Body| matches!(body, client_frame::Body::Watch(_));
+        // Of a watch that had begun all states are shown again.
+        let later = self.later.into_iter().filter(|(body, _)| is_watch(body)).map(|(_, part)| part);
+        let mut parts: Vec<WatchPart> = self.watches.into_values().chain(later).collect();
         for pending in self.pending.into_values() {
-            let Pending { sent_at_ms, watch, reply, .. } = pending;
+            let Pending { body, sent_at_ms, watch, reply } = pending;
             match (reply, watch) {
                 // The caller of a watch begins it again itself.
                 (Some(reply), _) => drop(reply.send(Reply::Interrupted { sent_at_ms, refused: None })),
-                (None, Some(part)) => parts.push(part),
-                (None, None) => {}
+                (None, Some(part)) if is_watch(&body) => parts.push(part),
+                (None, _) => {}
             }
         }
         parts.retain(|part| part.sink().is_some());

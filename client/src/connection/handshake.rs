@@ -13,15 +13,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::ConnectionOptions;
 use super::stream::{self, Reader, Writer};
+use super::{ConnectionOptions, effective_limits};
 use crate::error::{Error, ErrorCode};
 
 pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
 
-/// The longest frame taken from a broker. Answers carry many results at once and may be longer than what a client may
-/// send; memory is taken as the bytes come.
-const RECEIVED_FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The longest Welcome: it lists the leases of a session. It says how long the frames after it may be; memory is taken as
+/// the bytes come.
+const WELCOME_BYTES_MAX: usize = 1024 * 1024;
 
 /// A connection whose handshake is over.
 pub(super) struct Link {
@@ -83,7 +83,7 @@ impl From<FrameError> for Failure {
 
 async fn greet(options: &ConnectionOptions, session_id: &str, found: &AtomicBool) -> Result<Link, Failure> {
     let (mut reader, mut writer) = stream::open(options.connector.as_ref(), &options.address, found).await?;
-    let mut codec = Codec::new(RECEIVED_FRAME_BYTES_MAX);
+    let mut codec = Codec::new(WELCOME_BYTES_MAX);
     let mut buffer = BytesMut::new();
     codec.encode(&hello(options, session_id), &mut buffer)?;
     if buffer.len() > FRAME_BYTES_MAX_BEFORE_HELLO {
@@ -108,6 +108,8 @@ async fn greet(options: &ConnectionOptions, session_id: &str, found: &AtomicBool
         }
         if let Some(frame) = codec.decode(&mut buffer)? {
             let welcome = admitted(frame)?;
+            let frame_bytes_max = effective_limits(welcome.limits).frame_bytes_max;
+            codec.set_frame_bytes_max(usize::try_from(frame_bytes_max).unwrap_or(usize::MAX));
             return Ok(Link { reader, writer, codec, incoming: buffer, welcome });
         }
     }

@@ -124,6 +124,11 @@ impl WatchPart {
         Self { request, sink: Arc::downgrade(sink) }
     }
 
+    /// The same for some of its ids.
+    pub(super) fn of(&self, ids: Vec<String>) -> Self {
+        Self { request: wire::Watch { ids, ..self.request }, sink: self.sink.clone() }
+    }
+
     /// `None` when nobody reads any more.
     pub(super) fn sink(&self) -> Option<Arc<WatchSink>> {
         self.sink.upgrade()

@@ -172,7 +172,7 @@ impl Peer {
     pub(crate) async fn answer_get(&mut self, tasks: Vec<wire::TaskInfo>) -> Vec<String> {
         match self.receive().await {
             (id, client_frame::Body::Get(get)) => {
-                self.answer(id, server_frame::Body::GetReply(wire::GetReply { tasks })).await;
+                self.answer(id, server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() })).await;
                 get.ids
             }
             (_, other) => panic!("a get and not {other:?}"),

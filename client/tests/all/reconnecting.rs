@@ -120,7 +120,7 @@ async fn answers_may_overtake_each_other() {
         }
         for (id, task) in ids.into_iter().rev() {
             let tasks = vec![info(&task, TaskState::Queued, 1)];
-            peer.answer(id, server_frame::Body::GetReply(wire::GetReply { tasks })).await;
+            peer.answer(id, server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() })).await;
         }
     });
     assert_eq!(first.expect("answered")[0].id, "a");

@@ -10,7 +10,8 @@ use crate::fake_broker::{FakeBroker, Peer, SOON, info};
 async fn answer_wait(peer: &mut Peer, satisfied: bool, tasks: Vec<wire::TaskInfo>) -> wire::Wait {
     match peer.receive().await {
         (id, client_frame::Body::Wait(wait)) => {
-            peer.answer(id, server_frame::Body::WaitReply(wire::WaitReply { satisfied, tasks })).await;
+            peer.answer(id, server_frame::Body::WaitReply(wire::WaitReply { satisfied, tasks, ..Default::default() }))
+                .await;
             wait
         }
         (_, other) => panic!("a wait and not {other:?}"),
@@ -66,7 +67,11 @@ async fn waiting_ends_when_the_callers_time_is_over() {
         // The passing of the caller's own time is what is tested.
         tokio::time::sleep(patience).await;
         let tasks = vec![info("a", TaskState::Started, 3)];
-        peer.answer(id, server_frame::Body::WaitReply(wire::WaitReply { satisfied: false, tasks })).await;
+        peer.answer(
+            id,
+            server_frame::Body::WaitReply(wire::WaitReply { satisfied: false, tasks, ..Default::default() }),
+        )
+        .await;
     });
     assert!(matches!(output, Err(Error::Timeout { after, .. }) if after == patience));
 }

@@ -8,7 +8,8 @@ use crate::fake_broker::{FakeBroker, Peer, info, refusal};
 async fn begin_watch(peer: &mut Peer, watch_id: u64, tasks: Vec<wire::TaskInfo>) -> Vec<String> {
     match peer.receive().await {
         (id, client_frame::Body::Watch(watch)) => {
-            peer.answer(id, server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks })).await;
+            peer.answer(id, server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks, ..Default::default() }))
+                .await;
             watch.ids
         }
         (_, other) => panic!("a watch and not {other:?}"),

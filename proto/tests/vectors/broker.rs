@@ -253,25 +253,43 @@ fn looking() -> Vec<Vector<ServerFrame>> {
             "get-reply",
             "Ended with a result, dead after its attempts, never heard of.",
             4,
-            Body::GetReply(GetReply { tasks: vec![success(), failure(), unknown] }),
+            Body::GetReply(GetReply { tasks: vec![success(), failure(), unknown], left_out: vec![] }),
+        ),
+        vector(
+            "get-reply/full",
+            "The frame had room for the first task and the third; ask for the second and the fourth.",
+            13,
+            Body::GetReply(GetReply { tasks: vec![success(), failure()], left_out: vec![1, 3] }),
+        ),
+        vector(
+            "wait-reply/full",
+            "Both tasks have ended; the frame had room for the second.",
+            14,
+            Body::WaitReply(WaitReply { satisfied: true, tasks: vec![success()], left_out: vec![0] }),
+        ),
+        vector(
+            "watch-reply/full",
+            "Watch 2 begins for 131 tasks; the frame had room for all but the last.",
+            15,
+            Body::WatchReply(WatchReply { watch_id: 2, tasks: vec![queued(); 130], left_out: vec![130] }),
         ),
         vector(
             "wait-reply/satisfied",
             "The task has ended.",
             3,
-            Body::WaitReply(WaitReply { satisfied: true, tasks: vec![success()] }),
+            Body::WaitReply(WaitReply { satisfied: true, tasks: vec![success()], left_out: vec![] }),
         ),
         vector(
             "wait-reply/time-over",
             "The time was over first; this is what is there.",
             3,
-            Body::WaitReply(WaitReply { satisfied: false, tasks: vec![started()] }),
+            Body::WaitReply(WaitReply { satisfied: false, tasks: vec![started()], left_out: vec![] }),
         ),
         vector(
             "watch-reply",
             "Watch 1 begins; the task waits.",
             2,
-            Body::WatchReply(WatchReply { watch_id: 1, tasks: vec![queued()] }),
+            Body::WatchReply(WatchReply { watch_id: 1, tasks: vec![queued()], left_out: vec![] }),
         ),
         vector(
             "transition/started",
@@ -309,6 +327,7 @@ fn worker_status() -> WorkerStatus {
         seen_at_ms: NOW_MS + 5_000,
         quiet: true,
         lost: true,
+        running_left_out: 0,
     }
 }
 
@@ -330,7 +349,18 @@ fn admin() -> Vec<Vector<ServerFrame>> {
         ended_per_second: 9.0,
     };
     vec![
-        vector("queue-list", "One queue.", 2, Body::QueueList(QueueList { queues: vec![queue] })),
+        vector(
+            "queue-list",
+            "One queue.",
+            2,
+            Body::QueueList(QueueList { queues: vec![queue.clone()], cursor: Bytes::new() }),
+        ),
+        vector(
+            "queue-list/page",
+            "One queue, and there are more.",
+            16,
+            Body::QueueList(QueueList { queues: vec![queue], cursor: Bytes::from_static(b"songs") }),
+        ),
         vector("count-reply", "Twelve tasks were revoked.", 5, Body::CountReply(CountReply { count: 12 })),
         vector(
             "task-page",
@@ -338,7 +368,21 @@ fn admin() -> Vec<Vector<ServerFrame>> {
             7,
             Body::TaskPage(TaskPage { tasks: vec![failure()], cursor: Bytes::from_static(&[0, 0, 0, 199]) }),
         ),
-        vector("worker-list", "One worker.", 10, Body::WorkerList(WorkerList { workers: vec![worker_status()] })),
+        vector(
+            "worker-list",
+            "One worker.",
+            10,
+            Body::WorkerList(WorkerList { workers: vec![worker_status()], cursor: Bytes::new() }),
+        ),
+        vector(
+            "worker-list/page",
+            "One worker that holds twelve more tasks, and there are more workers.",
+            17,
+            Body::WorkerList(WorkerList {
+                workers: vec![WorkerStatus { running_left_out: 12, ..worker_status() }],
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
+            }),
+        ),
         vector("backup-reply", "It is complete.", 12, Body::BackupReply(BackupReply { tasks: 1_000, bytes: 262_144 })),
     ]
 }

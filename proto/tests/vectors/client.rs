@@ -263,6 +263,12 @@ fn admin() -> Vec<Vector<ClientFrame>> {
     vec![
         vector("list-queues", "All of them.", 2, Body::ListQueues(ListQueues::default())),
         vector(
+            "list-queues/page",
+            "The page after the queue of that name.",
+            13,
+            Body::ListQueues(ListQueues { cursor: Bytes::from_static(b"songs"), ..ListQueues::default() }),
+        ),
+        vector(
             "configure-queue",
             "At most a million tasks, results kept for an hour.",
             3,
@@ -280,7 +286,12 @@ fn admin() -> Vec<Vector<ClientFrame>> {
             "list-tasks",
             "The second page of dead tasks, with every filter set.",
             7,
-            Body::ListTasks(ListTasks { filter: Some(dead), limit: 100, cursor: Bytes::from_static(&[0, 0, 0, 99]) }),
+            Body::ListTasks(ListTasks {
+                filter: Some(dead),
+                limit: 100,
+                cursor: Bytes::from_static(&[0, 0, 0, 99]),
+                with_tracebacks: false,
+            }),
         ),
         vector("replay-dead", "By id.", 8, Body::ReplayDead(ReplayDead { ids: ids(&[ID]), filter: None })),
         vector(
@@ -292,7 +303,22 @@ fn admin() -> Vec<Vector<ClientFrame>> {
                 filter: Some(TaskFilter { queue: "songs".into(), ..TaskFilter::default() }),
             }),
         ),
-        vector("list-workers", "", 10, Body::ListWorkers(ListWorkers {})),
+        vector("list-workers", "", 10, Body::ListWorkers(ListWorkers::default())),
+        vector(
+            "list-workers/page",
+            "The page after a worker, with the tracebacks of what its tasks failed with before.",
+            14,
+            Body::ListWorkers(ListWorkers {
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
+                with_tracebacks: true,
+            }),
+        ),
+        vector(
+            "list-tasks/with-tracebacks",
+            "The first page of all tasks, with the tracebacks of their errors.",
+            15,
+            Body::ListTasks(ListTasks { with_tracebacks: true, ..ListTasks::default() }),
+        ),
         vector(
             "order-workers",
             "One worker takes no more tasks.",

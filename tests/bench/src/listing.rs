@@ -120,7 +120,7 @@ pub(crate) async fn pages(
     let (mut times, mut most) = (Vec::new(), 0);
     let mut cursor = bytes::Bytes::new();
     for _ in 0..pages {
-        let list = wire::ListTasks { filter: Some(filter.clone()), limit: 100, cursor };
+        let list = wire::ListTasks { filter: Some(filter.clone()), limit: 100, cursor, with_tracebacks: false };
         let begun = Instant::now();
         let page = match reader.request(Request::ListTasks(list)).await {
             Ok(Answer::TaskPage(page)) => page,

@@ -29,7 +29,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     for run in 0..runs {
         let kind = KINDS[(luck.below(2) + 2 * (run % 3)) as usize % KINDS.len()];
         let deaf = Deaf { address: broker.address(), kind, run };
-        let outcome = timeout(CLOSED_WITHIN + 3 * PATIENCE, deaf.go(&broker, &mut resident_kib)).await;
+        let deaf = observed(deaf.be_deaf(), &broker, &mut resident_kib);
+        let outcome = timeout(CLOSED_WITHIN + 3 * PATIENCE, deaf).await;
         tally.runs += 1;
         let found = match outcome {
             Ok(Ok(())) => continue,
@@ -58,6 +59,58 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     tally
 }
 
+/// So many consumers go deaf at the same time, of every kind.
+pub async fn run_together(consumers: u64, seed: u64) -> Tally {
+    let mut tally = Tally::new("consumers that stop reading together", "consumers");
+    let mut broker = Setup::new().set("heartbeat_ms = 400").set("lease_ms = 1500").start().await;
+    let honest = Honest::start(&broker.url()).await;
+    let deaf = (0..consumers).map(|run| {
+        let kind = KINDS[(seed.wrapping_add(run) % KINDS.len() as u64) as usize];
+        let deaf = Deaf { address: broker.address(), kind, run };
+        async move {
+            let outcome = timeout(CLOSED_WITHIN + 3 * PATIENCE, deaf.be_deaf()).await;
+            outcome
+                .unwrap_or_else(|_| Err("it came to no end".to_owned()))
+                .map_err(|what| format!("{run}, {kind:?}: {what}"))
+        }
+    });
+    let together = futures_util::future::join_all(deaf);
+    let mut resident_kib = 0;
+    let outcomes = observed(together, &broker, &mut resident_kib).await;
+    tally.runs = consumers;
+    let found = outcomes.into_iter().filter_map(Result::err);
+    tally.violations.extend(found.map(|what| format!("seed {seed}, consumer {what}")));
+    let work = honest.end().await;
+    tally.violations.extend(work.found);
+    if resident_kib > RESIDENT_KIB_MAX {
+        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
+    }
+    if !broker.is_running() || broker.stderr().contains("panicked") {
+        tally.violations.push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
+    }
+    tally.remarks = format!(
+        "The broker held {} MiB at most, {} MiB at the end; {} honest tasks, the slowest in {} ms.",
+        resident_kib / 1024,
+        broker.resident_kib() / 1024,
+        work.done,
+        work.worst.as_millis()
+    );
+    tally
+}
+
+/// Waits, and keeps the most memory that the broker held meanwhile.
+async fn observed<T>(work: impl Future<Output = T>, broker: &BrokerProcess, resident_kib: &mut u64) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            () = tokio::time::sleep(Duration::from_millis(20)) => {
+                *resident_kib = (*resident_kib).max(broker.resident_kib());
+            }
+        }
+    }
+}
+
 /// Who does not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -84,24 +137,13 @@ struct Deaf {
 }
 
 impl Deaf {
-    async fn go(&self, broker: &BrokerProcess, resident_kib: &mut u64) -> Result<(), String> {
-        let deaf = async {
-            match self.kind {
-                Kind::Worker => self.worker(false).await,
-                Kind::BeatingWorker => self.worker(true).await,
-                Kind::Watcher => self.watcher().await,
-                Kind::Asker | Kind::Waiter => self.asker().await,
-                Kind::Submitter => self.submitter().await,
-            }
-        };
-        tokio::pin!(deaf);
-        loop {
-            tokio::select! {
-                outcome = &mut deaf => return outcome,
-                () = tokio::time::sleep(Duration::from_millis(20)) => {
-                    *resident_kib = (*resident_kib).max(broker.resident_kib());
-                }
-            }
+    async fn be_deaf(&self) -> Result<(), String> {
+        match self.kind {
+            Kind::Worker => self.worker(false).await,
+            Kind::BeatingWorker => self.worker(true).await,
+            Kind::Watcher => self.watcher().await,
+            Kind::Asker | Kind::Waiter => self.asker().await,
+            Kind::Submitter => self.submitter().await,
         }
     }
 

@@ -23,7 +23,10 @@ pub(super) async fn fill(address: SocketAddr, tasks: u64) {
 /// What is wrong with them, if anything is.
 pub(super) async fn look(address: SocketAddr, tasks: u64) -> Option<String> {
     let mut connection = RawConnection::open(address).await;
-    let ready = match connection.request(Request::ListQueues(wire::ListQueues { queues: vec![QUEUE.into()] })).await {
+    let ready = match connection
+        .request(Request::ListQueues(wire::ListQueues { queues: vec![QUEUE.into()], ..Default::default() }))
+        .await
+    {
         Ok(Answer::QueueList(list)) => list.queues.first().map_or(0, |queue| queue.ready),
         other => return Some(format!("no QueueList but {other:?}")),
     };

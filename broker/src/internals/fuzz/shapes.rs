@@ -99,7 +99,10 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
         4..6 => Body::Watch(wire::Watch { ids: ids(input), with_results: input.one_in(2) }),
         6 => Body::Unwatch(wire::Unwatch { watch_id: peer.watches.last().copied().unwrap_or(input.any_number()) }),
         7..9 => Body::Forget(wire::Forget { ids: ids(input) }),
-        9 => Body::ListQueues(wire::ListQueues { queues: (0..input.below(3)).map(|_| queue(input)).collect() }),
+        9 => Body::ListQueues(wire::ListQueues {
+            queues: (0..input.below(3)).map(|_| queue(input)).collect(),
+            ..Default::default()
+        }),
         10 => Body::ConfigureQueue(wire::ConfigureQueue { queue: queue(input), settings: Some(settings(input)) }),
         11 => Body::PauseQueues(wire::PauseQueues { queues: vec![queue(input)], paused: input.one_in(2) }),
         12 => Body::PurgeQueue(wire::PurgeQueue { queue: queue(input) }),
@@ -116,8 +119,9 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
             filter: input.sometimes(2, filter),
             limit: u32::from(input.below(4)),
             cursor: if input.one_in(2) { input.bytes(4).to_vec().into() } else { Default::default() },
+            ..Default::default()
         }),
-        17 => Body::ListWorkers(wire::ListWorkers {}),
+        17 => Body::ListWorkers(wire::ListWorkers::default()),
         18 => Body::Backup(wire::Backup { folder: "/backup".to_owned() }),
         _ => Body::OrderWorkers(wire::OrderWorkers { instance_ids: Vec::new(), order: i32::from(input.below(5)) }),
     }

@@ -14,6 +14,7 @@ use crate::machine::{Effects, Machine, Settings};
 use crate::record::{Changed, Lease, Record, SessionId, Slot, State, Submitted};
 use crate::session::decode::{self, Bounds};
 use crate::session::encode;
+use crate::size;
 use crate::store::Marks;
 use crate::store::offline::{decode_record, encode_record};
 
@@ -246,13 +247,14 @@ impl World {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.connection == Some(connection)) {
             peer.learn(&message);
         }
-        for frame in encode::frames(message, &self.limits) {
-            let mut buffer = BytesMut::new();
-            let mut codec = FrameCodec::<ServerFrame, ServerFrame>::new(usize::MAX);
-            codec.encode(&frame, &mut buffer).expect("an answer can be encoded");
-            let read = codec.decode(&mut buffer).expect("an answer can be decoded");
-            assert_eq!(read, Some(frame), "an answer changes on the wire");
-        }
+        let bytes_max = size::message(&message);
+        let frame = encode::frame(message, &self.limits);
+        let mut buffer = BytesMut::new();
+        let mut codec = FrameCodec::<ServerFrame, ServerFrame>::new(usize::MAX);
+        codec.encode(&frame, &mut buffer).expect("an answer can be encoded");
+        assert!(buffer.len() <= bytes_max, "{} bytes, and {bytes_max} were counted: {frame:?}", buffer.len());
+        let read = codec.decode(&mut buffer).expect("an answer can be decoded");
+        assert_eq!(read, Some(frame), "an answer changes on the wire");
     }
 
     /// As the store's thread does.

@@ -416,7 +416,7 @@ impl Model {
             .collect();
         let known = self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
         assert_eq!(found, known.collect(), "the machine, then the reference");
-        let answer = self.answer(CLIENT, Ask::ListQueues(Vec::new()));
+        let answer = self.answer(CLIENT, Ask::ListQueues { names: Vec::new(), after: None });
         let Some(Message::Queues { queues, .. }) = answer else { panic!("no answer: {answer:?}") };
         // The default one is always there, and nobody uses it here.
         let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();

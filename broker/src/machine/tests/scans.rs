@@ -141,7 +141,12 @@ fn cancel(tag: &str) -> Ask {
 }
 
 fn list(tag: &str) -> Ask {
-    Ask::ListTasks { filter: Filter { tag: Some(tag.into()), ..Filter::default() }, limit: 10, after: None }
+    Ask::ListTasks {
+        filter: Filter { tag: Some(tag.into()), ..Filter::default() },
+        limit: 10,
+        after: None,
+        with_tracebacks: false,
+    }
 }
 
 fn purge() -> Ask {

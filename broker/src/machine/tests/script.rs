@@ -290,7 +290,7 @@ impl Scene {
                 grace_ms: words.span("grace").unwrap_or(10_000),
                 reason: words.option("reason").unwrap_or("").into(),
             },
-            "queues" => Ask::ListQueues(Vec::new()),
+            "queues" => Ask::ListQueues { names: Vec::new(), after: None },
             "configure" => Ask::ConfigureQueue(QueueRecord {
                 name: queue(first),
                 paused: false,
@@ -311,6 +311,7 @@ impl Scene {
                 filter: self.filter(words),
                 limit: words.number("limit").unwrap_or(100) as usize,
                 after: words.number("cursor").map(|cursor| cursor as u32),
+                with_tracebacks: false,
             },
             "quiet" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Quiet },
             "wake" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Resume },
