@@ -13,7 +13,7 @@ use tracing::info;
 use crate::clock::Clock;
 use crate::commit::{Batch, Hand, Link};
 use crate::error::RunError;
-use crate::machine::command::{Command, ConnectionKey, Monotonic};
+use crate::machine::command::{Command, ConnectionKey, Monotonic, Now};
 use crate::machine::{Effects, Machine};
 use crate::outbox::Outbox;
 
@@ -55,6 +55,8 @@ pub(crate) struct Driver {
     ended: oneshot::Receiver<Result<(), RunError>>,
     batch: Batch,
     disk_is_low: bool,
+    /// The disk is low, and the store is to look whether it still is, even if it has nothing else to do.
+    is_to_look: bool,
     /// When the batch under way was handed over.
     committing_since: Option<Monotonic>,
     commit_timeout: Duration,
@@ -78,6 +80,7 @@ impl Driver {
             ended,
             batch: Batch::default(),
             disk_is_low: false,
+            is_to_look: false,
             committing_since: None,
             commit_timeout,
         }
@@ -93,7 +96,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 ended = &mut self.ended => return ended.unwrap_or(Err(RunError::StorePanicked)),
-                permit = link.idle.acquire(), if !self.batch.is_empty() => {
+                permit = link.idle.acquire(), if !self.batch.is_empty() || self.is_to_look => {
                     let permit = permit.expect("the semaphore is never closed");
                     // Sessions that have something to say at this moment say it first: it shares the sync.
                     tokio::task::yield_now().await;
@@ -133,6 +136,7 @@ impl Driver {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
         let mut last = false;
+        self.take_note_of_the_disk(now, &mut fx);
         for input in inputs {
             match input {
                 Input::Open(connection, outbox) => self.batch.opened.push((connection, outbox)),
@@ -142,11 +146,6 @@ impl Driver {
                     self.machine.apply(now, command, &mut fx);
                 }
             }
-        }
-        let low = self.link.disk_is_low.load(Ordering::Relaxed);
-        if low != self.disk_is_low {
-            self.disk_is_low = low;
-            self.machine.apply(now, Command::DiskLow(low), &mut fx);
         }
         if !last {
             self.machine.tick(now, &mut fx);
@@ -158,11 +157,22 @@ impl Driver {
     fn tick(&mut self) {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
+        self.take_note_of_the_disk(now, &mut fx);
+        self.is_to_look = self.disk_is_low;
         self.machine.tick(now, &mut fx);
         self.batch.effects = fx.list;
     }
 
+    fn take_note_of_the_disk(&mut self, now: Now, fx: &mut Effects) {
+        let low = self.link.disk_is_low.load(Ordering::Relaxed);
+        if low != self.disk_is_low {
+            self.disk_is_low = low;
+            self.machine.apply(now, Command::DiskLow(low), fx);
+        }
+    }
+
     async fn hand_over(&mut self) {
+        self.is_to_look = false;
         // The next batch is likely to be of this size.
         let effects = Vec::with_capacity(self.batch.effects.len());
         let batch = std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() });

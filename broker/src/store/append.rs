@@ -114,7 +114,7 @@ impl Store {
             self.seal_open(true);
         }
         self.medium.write(&self.tail.sealed, &self.removed)?;
-        self.written_bytes += self.tail.sealed.iter().map(|(_, chunk)| chunk.len() as u64).sum::<u64>();
+        self.outlook.written_bytes += self.tail.sealed.iter().map(|(_, chunk)| chunk.len() as u64).sum::<u64>();
         self.tail.sealed.clear();
         self.tail.sealed_bytes = 0;
         self.removed.clear();

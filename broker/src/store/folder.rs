@@ -52,14 +52,21 @@ pub(super) struct Note {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
     pub(super) free_bytes: u64,
+    /// Inside the file with the chunks: it holds nothing, and is written to before the file grows.
+    pub(super) reusable_bytes: u64,
     pub(super) disk_bytes: u64,
 }
 
 impl Room {
+    /// What can still be written.
+    pub(super) fn usable_bytes(self) -> u64 {
+        self.free_bytes + self.reusable_bytes
+    }
+
     /// Under the reserve, or under 5 % of the disk; but of a large disk no more than 16 reserves are asked for.
     pub(super) fn is_low(self, reserve_bytes: u64) -> bool {
         let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
-        self.free_bytes < reserve_bytes.max(share)
+        self.usable_bytes() < reserve_bytes.max(share)
     }
 }
 
@@ -283,7 +290,8 @@ impl Folder {
 /// How full the disk of this folder is.
 pub(super) fn room_in(path: &Path) -> Result<Room, Error> {
     let disk = rustix::fs::statvfs(path).map_err(|error| Error::io("ask how full the disk is")(error.into()))?;
-    Ok(Room { free_bytes: disk.f_bavail * disk.f_frsize, disk_bytes: disk.f_blocks * disk.f_frsize })
+    let (free_bytes, disk_bytes) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+    Ok(Room { free_bytes, reusable_bytes: 0, disk_bytes })
 }
 
 fn wait_for_lock(folder: &Path, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), Error> {
@@ -394,11 +402,12 @@ mod tests {
 
     #[test]
     fn low_disk_is_below_the_reserve_or_below_five_percent() {
-        let room = |free_bytes, disk_bytes| Room { free_bytes, disk_bytes };
+        let room = |free_bytes, disk_bytes| Room { free_bytes, reusable_bytes: 0, disk_bytes };
         assert!(room(63, 100).is_low(64));
         assert!(!room(64, 100).is_low(64));
         assert!(room(99, 2_000).is_low(64));
         assert!(!room(100, 2_000).is_low(64));
         assert!(!room(16 * 64, 1_000_000).is_low(64));
+        assert!(!Room { reusable_bytes: 1, ..room(63, 100) }.is_low(64));
     }
 }

@@ -31,6 +31,8 @@ const TOUCHES_IN_ORDER: u32 = 3;
 /// Chunks to come that have a place already, at least and after more were made: see [`Log::make_places`].
 const PLACES_MIN: u64 = 32;
 const PLACES_MADE: u64 = 96;
+/// A segment is filled in steps of this size: sled moves a page out of a thin segment with every tenth or so.
+const TURN_BYTES: usize = 4 * 1024;
 /// How long the lock of a database that this process just closed may linger.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a start that takes its time is asked whether it can go on.
@@ -210,6 +212,30 @@ impl Log {
             batch.remove(&number.to_be_bytes());
         }
         self.tree.apply_batch(batch).map_err(Error::engine("write a batch"))
+    }
+
+    /// Bytes of the data file, which has this length, that hold nothing: sled writes to them before the file grows.
+    pub(super) fn reusable_bytes(&self, file_bytes: u64) -> u64 {
+        // The segments that hold something, by their place in the log.
+        let used = self.database.context.pagecache.log.iter_from(0).segments.len() as u64;
+        (file_bytes / SEGMENT_BYTES as u64).saturating_sub(used) * SEGMENT_BYTES as u64
+    }
+
+    /// Has sled go on to its next segment.
+    ///
+    /// Segments from which everything was moved or removed count as free only once the segment is full in which that is
+    /// written down, and the one after it. On a log that is written to little this may never be.
+    pub(super) fn turn_over(&self) -> Result<(), Error> {
+        let turn = || {
+            let tree = self.database.open_tree("turn")?;
+            for step in 0..SEGMENT_BYTES / TURN_BYTES {
+                // The same value again would not be written.
+                tree.insert([0], vec![1 + step as u8 % 2; TURN_BYTES])?;
+            }
+            tree.insert([0], IVec::default())?;
+            self.database.flush()
+        };
+        turn().map(|_| ()).map_err(Error::engine("go on to the next segment"))
     }
 
     /// The position of the last stable byte in sled's own numbering.

@@ -46,8 +46,11 @@ pub(super) trait Medium: Chunks + Send {
     /// Lets go of a log that is refused.
     fn abandon(self: Box<Self>);
 
-    /// How full the disk is.
+    /// How full the disk is, and what of the file with the chunks will be written to again.
     fn room(&self) -> Result<Room, Error>;
+
+    /// Does what is needed to have what was removed count as room, after many chunks were removed and little written since.
+    fn turn_over(&mut self) -> Result<(), Error>;
 
     /// Bytes of the file with the chunks.
     fn file_bytes(&self) -> Result<u64, Error>;
@@ -133,7 +136,12 @@ impl Medium for OnDisk {
     }
 
     fn room(&self) -> Result<Room, Error> {
-        self.folder.room()
+        let reusable_bytes = self.log.reusable_bytes(self.folder.database_bytes()?);
+        Ok(Room { reusable_bytes, ..self.folder.room()? })
+    }
+
+    fn turn_over(&mut self) -> Result<(), Error> {
+        self.log.turn_over()
     }
 
     fn file_bytes(&self) -> Result<u64, Error> {

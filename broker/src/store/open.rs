@@ -6,6 +6,7 @@ use super::error::Error;
 use super::folder::Folder;
 use super::log::{Log, OpenFailure};
 use super::medium::{Medium, OnDisk};
+use super::room::Outlook;
 use super::walk::{self, Survey};
 use super::{Marks, Settings, Store, guard, reads};
 use crate::record::Record;
@@ -72,8 +73,7 @@ impl Store {
             cache: Cache::new(settings.cache_bytes),
             tail: Tail::new(),
             failed: None,
-            room: None,
-            written_bytes: 0,
+            outlook: Outlook::default(),
             removed: leftovers,
             settings,
             backup: None,

@@ -10,6 +10,8 @@ mod liveness;
 mod process;
 mod reading;
 pub(super) mod records;
+mod room;
+mod small_disk;
 
 use std::collections::BTreeMap;
 use std::path::Path;
