@@ -95,7 +95,7 @@ impl Driver {
             let sleep = tokio::time::sleep(self.clock.until(self.machine.next_deadline()));
             tokio::select! {
                 biased;
-                ended = &mut self.ended => return ended.unwrap_or(Err(RunError::StorePanicked)),
+                ended = &mut self.ended => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
                 permit = link.idle.acquire(), if !self.batch.is_empty() || self.is_to_look => {
                     let permit = permit.expect("the semaphore is never closed");
                     // Sessions that have something to say at this moment say it first: it shares the sync.
@@ -187,7 +187,7 @@ impl Driver {
         match self.committing_since {
             Some(_) if self.link.idle.available_permits() > 0 => self.committing_since = None,
             Some(since) if self.clock.now().mono - since > self.commit_timeout.as_millis() as Monotonic => {
-                return Err(RunError::CommitTimeout(self.commit_timeout));
+                return Err(RunError::overdue(self.commit_timeout));
             }
             _ => {}
         }
@@ -201,9 +201,9 @@ impl Driver {
             self.link.idle.acquire().await.expect("the semaphore is never closed").forget();
             self.hand_over().await;
             self.batches = None;
-            (&mut self.ended).await.unwrap_or(Err(RunError::StorePanicked))
+            (&mut self.ended).await.unwrap_or_else(|_| Err(RunError::panicked()))
         };
-        let result = tokio::time::timeout(timeout, last).await.unwrap_or(Err(RunError::CommitTimeout(timeout)));
+        let result = tokio::time::timeout(timeout, last).await.unwrap_or_else(|_| Err(RunError::overdue(timeout)));
         info!(tasks = self.machine.tasks(), "closed");
         result
     }

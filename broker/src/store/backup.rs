@@ -18,7 +18,8 @@ use sled::IVec;
 use super::Store;
 use super::chunk;
 use super::error::Error;
-use super::folder::{Folder, room_in, sync_folder};
+use super::files::sync_folder;
+use super::folder::{Folder, room_in};
 use super::log::{Log, SEGMENT_BYTES};
 
 /// Chunks written to the copy in one batch.
@@ -236,7 +237,7 @@ impl Copy {
                 return Err(BackupError::GivenUp);
             }
             let damaged = |reason| match self.log.read_failure() {
-                Some(error) => Error::io("read the file `db`")(error),
+                Some(error) => Error::io(format!("read {}", self.source.join("db").display()))(error),
                 None => Error::Damaged { folder: self.source.clone(), reason },
             };
             let bytes = self.log.read_next(number).map_err(damaged)?;

@@ -107,6 +107,12 @@ impl Medium for OnDisk {
     }
 
     fn write(&mut self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
+        // Looked at before anything is written: afterwards a hole would be all that is left of the cut.
+        if let Some(file_bytes) = self.folder.has_shrunk()?
+            && file_bytes < self.log.needed_bytes()
+        {
+            return Err(self.folder.damaged("its file `db` was cut short while the broker ran"));
+        }
         self.log.write(chunks, removed)
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `room.rs` watches how full the disk is, `open.rs` starts, `backup.rs` copies,
 //! `check.rs` looks at a folder that nobody uses. Beneath them, `codec` (record to bytes), `chunk` (bytes to checked chunks),
-//! `index` (what is live), `cache`, `medium` (what chunks lie on), `log` (sled), `folder` (the files beside sled's) and `guard` (what is checked before
+//! `index` (what is live), `cache`, `medium` (what chunks lie on), `log` (sled), `folder` (the files beside sled's), `files` (how files are made and refused) and `guard` (what is checked before
 //! sled may touch anything).
 
 mod append;
@@ -17,6 +17,7 @@ mod chunk;
 mod clean;
 mod codec;
 mod error;
+mod files;
 mod folder;
 mod guard;
 mod index;
@@ -79,6 +80,12 @@ impl Settings {
             ballast_bytes: 32 << 20,
         }
     }
+}
+
+/// What the system said when a call for the disk failed inside the engine, which then panicked: the cause of what follows.
+pub(crate) fn disk_failure() -> Option<Error> {
+    let source = quiet::disk_failure()?;
+    Some(Error::Engine { doing: "read or write the data folder", reason: source.to_string() })
 }
 
 /// The highest numbers ever given out in this folder, also by tasks that are long forgotten.
