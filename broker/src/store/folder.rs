@@ -297,7 +297,10 @@ impl Folder {
 
     /// Whether `db` is shorter than it was at the last note. sled may have cut it.
     pub(super) fn has_shrunk(&self) -> Result<Option<u64>, Error> {
-        let file_bytes = if self.file_bytes == 0 { return Ok(None) } else { self.database_bytes()? };
+        if self.watched.is_empty() {
+            return Ok(None);
+        }
+        let file_bytes = self.look_after_files()?;
         Ok((file_bytes < self.file_bytes).then_some(file_bytes))
     }
 

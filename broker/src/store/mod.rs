@@ -45,7 +45,7 @@ use bytes::{Bytes, BytesMut};
 use self::append::Tail;
 pub use self::backup::BackupError;
 use self::cache::Cache;
-pub use self::check::{Report, check};
+pub use self::check::{Report, check, check_telling};
 use self::chunk::HEADER_BYTES;
 pub use self::error::Error;
 use self::index::Index;

@@ -5,6 +5,7 @@ mod backup;
 mod checking;
 mod cleaning;
 mod damage;
+mod files;
 mod fixture;
 mod liveness;
 mod process;
