@@ -16,7 +16,7 @@ use crate::output::{Output, clean};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  the folder is sound
-  1  any other error; stderr has the sentence
+  1  any other error, or ended by a signal; stderr has the sentence
   2  wrong usage
  11  a broker uses the folder
  12  a newer Celeriac wrote it
