@@ -75,3 +75,22 @@ async fn a_broker_that_is_killed_during_a_backup_leaves_nothing_that_could_be_se
         .await
         .expect("in time");
 }
+
+#[tokio::test]
+async fn a_backup_goes_into_an_empty_folder_that_is_a_link_or_has_its_own_permissions() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let broker = BrokerProcess::start().await;
+    RawConnection::open(broker.address()).await.submit_one(raw::task("task", "n")).await;
+    let client = Client::connect(&broker.url()).await.expect("the broker is there");
+    let (real, link) = (broker.home().join("real"), broker.home().join("link"));
+    std::fs::create_dir_all(real.join("lost+found")).expect("the home is writable");
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
+    symlink(&real, &link).expect("the home is writable");
+    let backup = within("the backup", client.backup(link.to_str().expect("a temporary path is text"))).await;
+    assert_eq!(backup.expect("a backup is made").tasks, 1);
+    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&real), mode(&real.join("db"))), (0o700, 0o600));
+    let restored = Setup::new().data(&real).start().await;
+    let info = RawConnection::open(restored.address()).await.info("task").await;
+    assert_eq!(info.state(), TaskState::Queued);
+}

@@ -140,3 +140,58 @@ async fn a_folder_that_cannot_be_made_is_refused_with_a_sentence() {
     let exit: Exit = Setup::new().data(folder.path().join("file")).try_start().await.expect_err("a file is no folder");
     assert!(exit.is_a_clear_refusal(), "{exit:?}");
 }
+
+/// `celeriac check` on this folder, with its copy in that one.
+fn check(folder: &Path, copies: &Path) -> std::process::Command {
+    let mut check = std::process::Command::new(celeriac_tests::celeriac_binary());
+    check.arg("check").arg(folder).env("TMPDIR", copies).stdout(std::process::Stdio::null());
+    check
+}
+
+fn copies(of: &Path) -> Vec<std::ffi::OsString> {
+    fs::read_dir(of).expect("the folder can be read").map(|entry| entry.expect("it can be read").file_name()).collect()
+}
+
+#[tokio::test]
+async fn a_check_that_is_ended_leaves_no_copy() {
+    let folder = filled().await;
+    let place = folder.path().join("copies");
+    fs::create_dir(&place).expect("the temporary folder is writable");
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut child = check(&folder.path().join("data"), &place).spawn().expect("the binary is there");
+        // Or it is done by then, which leaves nothing either.
+        while copies(&place).is_empty() && child.try_wait().expect("it is our own child").is_none() {
+            std::thread::yield_now();
+        }
+        let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(sent.is_ok(), "kill is there");
+        child.wait().expect("it is our own child");
+        assert_eq!(copies(&place), Vec::<std::ffi::OsString>::new(), "after {signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_removes_what_a_killed_one_left_and_nothing_else() {
+    let folder = filled().await;
+    let place = folder.path().join("copies");
+    for name in ["celeriac-check-killed", "celeriac-check-at-work", "other"] {
+        fs::create_dir_all(place.join(name).join("inside")).expect("the temporary folder is writable");
+    }
+    let at_work = fs::File::open(place.join("celeriac-check-at-work")).expect("it was made just now");
+    at_work.lock().expect("nobody else has it");
+    let status = check(&folder.path().join("data"), &place).status().expect("the binary is there");
+    assert!(status.success(), "{status}");
+    let mut left = copies(&place);
+    left.sort();
+    assert_eq!(left, ["celeriac-check-at-work", "other"]);
+}
+
+#[tokio::test]
+async fn a_place_for_the_copy_that_does_not_exist_is_named_and_is_not_the_disk() {
+    let folder = filled().await;
+    let place = folder.path().join("no-such-place");
+    let output = check(&folder.path().join("data"), &place).output().expect("the binary is there");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(17), "{stderr}");
+    assert!(stderr.contains("no-such-place") && !stderr.contains("check the disk"), "{stderr}");
+}

@@ -116,11 +116,20 @@ impl Committer {
     }
 
     fn run(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
-        while let Some(batch) = batches.blocking_recv() {
+        loop {
+            // Nobody waits for more than one step of it.
+            while batches.is_empty() && !batches.is_closed() && self.clean_in_passing()? {}
+            let Some(batch) = batches.blocking_recv() else { return Ok(()) };
             let committed = self.commit(batch)?;
             self.answer(committed);
         }
-        Ok(())
+    }
+
+    /// Makes room on a disk that gets low. Returns whether there is more to do.
+    pub(crate) fn clean_in_passing(&mut self) -> Result<bool, Error> {
+        let goes_on = self.store.clean_in_passing()?;
+        self.link.disk_is_low.store(self.store.disk_is_low(), Ordering::Relaxed);
+        Ok(goes_on)
     }
 
     /// The first step: the batch is durable when this returns, and nobody was told.

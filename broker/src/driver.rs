@@ -70,6 +70,8 @@ pub(crate) struct Driver {
     ended: oneshot::Receiver<Result<(), RunError>>,
     batch: Batch,
     disk_is_low: bool,
+    /// The disk is low, and the store is to look whether it still is, even if it has nothing else to do.
+    is_to_look: bool,
     /// When the batch under way was handed over.
     committing_since: Option<Monotonic>,
     commit_timeout: Duration,
@@ -96,6 +98,7 @@ impl Driver {
             ended,
             batch: Batch::default(),
             disk_is_low: false,
+            is_to_look: false,
             committing_since: None,
             commit_timeout,
         }
@@ -110,9 +113,9 @@ impl Driver {
             let sleep = tokio::time::sleep(self.clock.until(self.machine.next_deadline()));
             tokio::select! {
                 biased;
-                ended = &mut self.ended => return ended.unwrap_or(Err(RunError::StorePanicked)),
+                ended = &mut self.ended => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
                 Some(connection) = self.signs.recv() => self.apply(Command::Heard(connection)),
-                permit = link.idle.acquire(), if !self.batch.is_empty() => {
+                permit = link.idle.acquire(), if !self.batch.is_empty() || self.is_to_look => {
                     let permit = permit.expect("the semaphore is never closed");
                     // Sessions that have something to say at this moment say it first: it shares the sync.
                     tokio::task::yield_now().await;
@@ -158,6 +161,7 @@ impl Driver {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
         let mut last = false;
+        self.take_note_of_the_disk(now, &mut fx);
         while fx.list.len() < EFFECTS_PER_BATCH && self.batch.bytes < BYTES_PER_BATCH {
             let Some(input) = self.waiting.pop_front() else { break };
             match input {
@@ -168,11 +172,6 @@ impl Driver {
                     self.machine.apply(now, command, &mut fx);
                 }
             }
-        }
-        let low = self.link.disk_is_low.load(Ordering::Relaxed);
-        if low != self.disk_is_low {
-            self.disk_is_low = low;
-            self.machine.apply(now, Command::DiskLow(low), &mut fx);
         }
         if !last {
             self.hear_those_who_wait(now, &mut fx);
@@ -185,6 +184,8 @@ impl Driver {
     fn tick(&mut self) {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
+        self.take_note_of_the_disk(now, &mut fx);
+        self.is_to_look = self.disk_is_low;
         self.hear_those_who_wait(now, &mut fx);
         self.machine.tick(now, &mut fx);
         self.batch.effects = fx.list;
@@ -217,7 +218,16 @@ impl Driver {
         }
     }
 
+    fn take_note_of_the_disk(&mut self, now: Now, fx: &mut Effects) {
+        let low = self.link.disk_is_low.load(Ordering::Relaxed);
+        if low != self.disk_is_low {
+            self.disk_is_low = low;
+            self.machine.apply(now, Command::DiskLow(low), fx);
+        }
+    }
+
     async fn hand_over(&mut self) {
+        self.is_to_look = false;
         // The next batch is likely to be of this size.
         let effects = Vec::with_capacity(self.batch.effects.len());
         let batch = std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() });
@@ -232,7 +242,7 @@ impl Driver {
         match self.committing_since {
             Some(_) if self.link.idle.available_permits() > 0 => self.committing_since = None,
             Some(since) if self.clock.now().mono - since > self.commit_timeout.as_millis() as Monotonic => {
-                return Err(RunError::CommitTimeout(self.commit_timeout));
+                return Err(RunError::overdue(self.commit_timeout));
             }
             _ => {}
         }
@@ -246,9 +256,9 @@ impl Driver {
             self.link.idle.acquire().await.expect("the semaphore is never closed").forget();
             self.hand_over().await;
             self.batches = None;
-            (&mut self.ended).await.unwrap_or(Err(RunError::StorePanicked))
+            (&mut self.ended).await.unwrap_or_else(|_| Err(RunError::panicked()))
         };
-        let result = tokio::time::timeout(timeout, last).await.unwrap_or(Err(RunError::CommitTimeout(timeout)));
+        let result = tokio::time::timeout(timeout, last).await.unwrap_or_else(|_| Err(RunError::overdue(timeout)));
         info!(tasks = self.machine.tasks(), "closed");
         result
     }

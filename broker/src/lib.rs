@@ -45,4 +45,4 @@ pub mod testing;
 pub use config::{Config, ConfigError};
 pub use error::RunError;
 pub use server::{Broker, run};
-pub use store::{Error as StoreError, Report, check};
+pub use store::{Error as StoreError, Report, check, check_telling};

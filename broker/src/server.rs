@@ -34,6 +34,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// After a failed accept (too few file descriptors, mostly) the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a start whose disk has failed may take to say so itself.
+const DISK_FAILURE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A broker whose data folder is open and read, ready to serve.
 #[derive(Debug)]
 pub struct Broker {
@@ -75,7 +78,12 @@ impl Broker {
 
     async fn open_store(config: Config, settings: store::Settings) -> Result<Self, RunError> {
         config.check()?;
-        tokio::task::spawn_blocking(move || open(config, settings)).await.map_err(|_| RunError::StorePanicked)?
+        let opening = tokio::task::spawn_blocking(move || open(config, settings));
+        tokio::select! {
+            biased;
+            opened = opening => opened.map_err(|_| RunError::panicked())?,
+            error = disk_failed() => Err(error),
+        }
     }
 
     /// Serves until `shutdown` resolves: from the first moment on, connections are answered. Raises the soft limit of
@@ -91,14 +99,14 @@ impl Broker {
         let sessions = TaskTracker::new();
         let accept = accept(listener, shared.clone(), sessions.clone());
         tokio::select! {
-            ended = &mut driver => return ended.unwrap_or(Err(RunError::StorePanicked)),
+            ended = &mut driver => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = shutdown => info!("shutting down"),
         }
         shared.stop.cancel();
         // The driver may have failed in this very moment; its result says so.
         let _ = inputs.send(Input::Command(Command::Shutdown)).await;
-        let result = driver.await.unwrap_or(Err(RunError::StorePanicked));
+        let result = driver.await.unwrap_or_else(|_| Err(RunError::panicked()));
         sessions.close();
         if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {
             warn!("some connections did not take their last answers");
@@ -132,6 +140,18 @@ impl Broker {
             config,
         };
         Ok((driver, Arc::new(shared)))
+    }
+}
+
+/// Waits until a call for the disk has failed inside the engine and nothing has come of it since: one of its threads waits for
+/// another that is gone.
+async fn disk_failed() -> RunError {
+    loop {
+        tokio::time::sleep(DISK_FAILURE_PATIENCE).await;
+        if let Some(error) = store::disk_failure() {
+            tokio::time::sleep(DISK_FAILURE_PATIENCE).await;
+            return RunError::Store(error);
+        }
     }
 }
 

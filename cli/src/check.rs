@@ -1,10 +1,13 @@
 //! `celeriac check`: whether a data folder that no broker uses is sound. The one client command that asks no broker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use celeriac_broker::Report;
 use clap::Args;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, clean};
@@ -13,7 +16,7 @@ use crate::output::{Output, clean};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  the folder is sound
-  1  any other error; stderr has the sentence
+  1  any other error, or ended by a signal; stderr has the sentence
   2  wrong usage
  11  a broker uses the folder
  12  a newer Celeriac wrote it
@@ -21,6 +24,9 @@ Exit codes:
  14  there is no room for the copy that is read
  15  the disk failed
  17  it is no data folder, or cannot be read";
+
+/// A copy that is still written to is removed as often as that.
+const REMOVALS_MAX: u32 = 1_000;
 
 /// The arguments of `check`.
 #[derive(Args)]
@@ -54,14 +60,58 @@ struct State {
 
 /// Reads the whole folder; a folder that is not sound is a failure with the exit code that `serve` would end with.
 pub(crate) fn run(check: &Check, output: &mut Output) -> Result<Exit, Failure> {
-    let report = celeriac_broker::check(&check.folder)
-        .map_err(|error| Failure::new(Exit::Broker(error.exit_code()), error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
+    let report = runtime.block_on(read(check.folder.clone()))?;
     let folder = check.folder.display().to_string();
     match output.json {
         true => output.document(&document(folder, &report))?,
         false => print(&folder, &report, output)?,
     }
     Ok(Exit::Success)
+}
+
+/// Checks the folder in a thread, so that a signal can end it and its copy with it.
+async fn read(folder: PathBuf) -> Result<Report, Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    let (done, mut outcome) = oneshot::channel();
+    let (tell, copy) = mpsc::channel::<PathBuf>();
+    let check = move || {
+        // Who asked may be gone.
+        let told = |path: &Path| drop(tell.send(path.to_owned()));
+        let _ = done.send(celeriac_broker::check_telling(&folder, told));
+    };
+    let thread = std::thread::Builder::new().name("check".into()).spawn(check);
+    thread.map_err(|error| Failure::error(format!("no thread for the check: {error}")))?;
+    let signal = tokio::select! {
+        outcome = &mut outcome => {
+            let outcome = outcome.map_err(|_| Failure::error("the check failed inside"))?;
+            return outcome.map_err(|error| Failure::new(Exit::Broker(error.exit_code()), error.to_string()));
+        }
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        _ = hang_up.recv() => "SIGHUP",
+    };
+    if let Ok(copy) = copy.try_recv() {
+        remove(&copy);
+    }
+    Err(Failure::error(format!("ended by {signal} before the folder was read; nothing is known about it")))
+}
+
+/// The thread may still be writing to it.
+fn remove(copy: &Path) {
+    for _ in 0..REMOVALS_MAX {
+        match std::fs::remove_dir_all(copy) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
 }
 
 fn document(folder: String, report: &Report) -> Document<'_> {

@@ -10,7 +10,7 @@ use super::codec;
 use super::error::Error;
 use super::index::Location;
 use super::{Marks, Store};
-use crate::record::Record;
+use crate::record::{Record, Slot, State};
 
 /// The end of the log that is not on the disk yet.
 #[derive(Debug)]
@@ -66,6 +66,9 @@ impl Store {
         match record {
             Record::Submitted(task) => self.marks.serial = self.marks.serial.max(task.key.serial),
             Record::Changed(change) => {
+                if matches!(change.state, State::Success | State::Revoked) {
+                    self.shed_payload(change.key.slot);
+                }
                 self.marks.raise(Marks { serial: change.key.serial, lease: change.lease });
             }
             Record::Forgotten(key) => self.marks.serial = self.marks.serial.max(key.serial),
@@ -84,6 +87,21 @@ impl Store {
             at
         };
         self.index.record(glance, at);
+    }
+
+    /// Nobody reads the payload of a task any more that has succeeded or was revoked: only a failed one can be run again. A large
+    /// payload has chunks of its own, which leave the log sooner than the task does; so a queue that was worked off gives room
+    /// although its results are kept.
+    fn shed_payload(&mut self, slot: Slot) {
+        let Some(at) = self.index.locate(slot).map(|located| located.submitted).filter(|at| at.is_run()) else {
+            return;
+        };
+        // If it cannot be read, the commit will say so.
+        let Ok(mut task) = self.submitted(at) else { return };
+        if !task.payload.is_empty() {
+            task.payload = Bytes::new();
+            self.append(&Record::Submitted(Box::new(task)));
+        }
     }
 
     /// Makes everything appended so far durable, in one batch: after a crash all of it is there or nothing.
@@ -114,7 +132,7 @@ impl Store {
             self.seal_open(true);
         }
         self.medium.write(&self.tail.sealed, &self.removed)?;
-        self.written_bytes += self.tail.sealed.iter().map(|(_, chunk)| chunk.len() as u64).sum::<u64>();
+        self.outlook.written_bytes += self.tail.sealed.iter().map(|(_, chunk)| chunk.len() as u64).sum::<u64>();
         self.tail.sealed.clear();
         self.tail.sealed_bytes = 0;
         self.removed.clear();

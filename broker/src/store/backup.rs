@@ -1,12 +1,12 @@
 //! An online backup: a copy of the committed log in a folder of its own, from which a broker can start.
 //!
 //! The log is append-only but for cleaning. So cleaning is held, and a thread copies the chunks that are there, oldest to
-//! newest, while the store goes on. The copy grows in `FOLDER.partial`, gets its file `format` last, without which no broker
-//! takes it for a data folder, and then its name: a backup that fails or is killed leaves nothing that could be served.
+//! newest, while the store goes on. The copy gets its file `format` last, without which no broker takes it for a data folder: a
+//! backup that fails or is killed leaves nothing that could be served. A new folder grows under the name `FOLDER.partial`.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,11 +18,14 @@ use sled::IVec;
 use super::Store;
 use super::chunk;
 use super::error::Error;
-use super::folder::{Folder, room_in, sync_folder};
+use super::files::{self, PRIVATE_FOLDER, sync_folder};
+use super::folder::{Folder, room_in};
 use super::log::{Log, SEGMENT_BYTES};
 
 /// Chunks written to the copy in one batch.
 const BATCH_BYTES: usize = 1024 * 1024;
+/// A folder that some file systems have in their root.
+const LOST_AND_FOUND: &str = "lost+found";
 /// What sled adds to the log, while it writes it and afterwards.
 const ROOM_FACTOR: u64 = 2;
 const ROOM_BYTES: u64 = 8 * SEGMENT_BYTES as u64;
@@ -128,6 +131,14 @@ impl Store {
     }
 }
 
+/// Where a backup goes.
+enum Place {
+    /// A folder that is not there yet, and the one it lies in.
+    New { target: PathBuf, parent: PathBuf },
+    /// An empty folder.
+    Empty(PathBuf),
+}
+
 /// What the thread knows. It shares nothing with the store but sled, which is made for that.
 struct Copy {
     log: Log,
@@ -154,30 +165,58 @@ impl Copy {
     }
 
     fn copy(&self) -> Result<u64, BackupError> {
-        let (target, parent) = self.place()?;
-        let mut partial = target.clone().into_os_string();
+        match self.place()? {
+            Place::New { target, parent } => self.copy_to_new(&target, &parent),
+            Place::Empty(target) => self.copy_into(&target),
+        }
+    }
+
+    fn copy_to_new(&self, target: &Path, parent: &Path) -> Result<u64, BackupError> {
+        let mut partial = target.to_owned().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let room = room_in(&parent)?;
-        let needed_bytes = ROOM_FACTOR * self.log_bytes + ROOM_BYTES + self.reserve_bytes;
-        if room.free_bytes < needed_bytes {
-            return Err(Error::NoRoom { place: parent, free_bytes: room.free_bytes, needed_bytes }.into());
-        }
-        // Whoever may read the data may read its backup, and nobody else.
-        let mode = fs::metadata(&self.source).map_or(0o700, |source| source.permissions().mode() & 0o777);
-        DirBuilder::new().mode(mode).create(&partial).map_err(|error| match error.kind() {
+        self.need_room(parent)?;
+        let made = fs::create_dir(&partial)
+            .and_then(|()| fs::set_permissions(&partial, Permissions::from_mode(PRIVATE_FOLDER)));
+        made.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => self
                 .refused(format!("{} is left over from a backup that was interrupted; remove it", partial.display())),
             _ => self.refused(format!("cannot make {}: {error}", partial.display())),
         })?;
         let made = self.fill(&partial).and_then(|bytes| {
-            fs::rename(&partial, &target).map_err(|error| self.refused(format!("cannot name it: {error}")))?;
-            sync_folder(&parent)?;
+            fs::rename(&partial, target).map_err(|error| self.refused(format!("cannot name it: {error}")))?;
+            sync_folder(parent)?;
             Ok(bytes)
         });
+        self.clear_unless(made, || fs::remove_dir_all(&partial))
+    }
+
+    /// A folder that is there keeps its place and its permissions: it may be where another disk is mounted.
+    fn copy_into(&self, target: &Path) -> Result<u64, BackupError> {
+        self.need_room(target)?;
+        let made = self.fill(target);
+        self.clear_unless(made, || {
+            for entry in fs::read_dir(target)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true if entry.file_name() == LOST_AND_FOUND => {}
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes what a backup that failed has made.
+    fn clear_unless(
+        &self,
+        made: Result<u64, BackupError>,
+        clear: impl FnOnce() -> io::Result<()>,
+    ) -> Result<u64, BackupError> {
         if made.is_err() {
-            if let Err(error) = fs::remove_dir_all(&partial) {
-                tracing::warn!(%error, folder = %partial.display(), "the failed backup is left over");
+            if let Err(error) = clear() {
+                tracing::warn!(%error, folder = %self.target.display(), "the failed backup is left over");
             }
             if self.give_up.load(Ordering::SeqCst) {
                 return Err(BackupError::GivenUp);
@@ -186,36 +225,56 @@ impl Copy {
         made
     }
 
-    /// The folder to be made and the one it lies in, links resolved.
-    fn place(&self) -> Result<(PathBuf, PathBuf), BackupError> {
+    fn need_room(&self, place: &Path) -> Result<(), BackupError> {
+        let free_bytes = room_in(place)?.free_bytes;
+        let needed_bytes = ROOM_FACTOR * self.log_bytes + ROOM_BYTES + self.reserve_bytes;
+        if free_bytes < needed_bytes {
+            return Err(Error::NoRoom { place: place.to_owned(), free_bytes, needed_bytes }.into());
+        }
+        Ok(())
+    }
+
+    /// Where the copy goes, links resolved.
+    fn place(&self) -> Result<Place, BackupError> {
         let (true, Some(parent), Some(name)) =
             (self.target.is_absolute(), self.target.parent(), self.target.file_name())
         else {
             return Err(self.refused("it is not the absolute path of a new folder"));
         };
         let parent = parent.canonicalize().map_err(|error| self.refused(format!("the folder it lies in: {error}")))?;
+        let inside = || self.refused("it lies inside the data folder");
         if parent.starts_with(&self.source) {
-            return Err(self.refused("it lies inside the data folder"));
+            return Err(inside());
         }
         let target = parent.join(name);
+        if let Err(error) = fs::symlink_metadata(&target) {
+            return match error.kind() {
+                io::ErrorKind::NotFound => Ok(Place::New { target, parent }),
+                _ => Err(self.refused(error.to_string())),
+            };
+        }
+        // A link may lead to an empty folder.
+        let refused = |error: io::Error| self.refused(error.to_string());
+        let target = target.canonicalize().map_err(refused)?;
         let taken = || self.refused("it exists and is not an empty folder");
-        match fs::symlink_metadata(&target) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(self.refused(error.to_string())),
-            Ok(found) if !found.is_dir() => return Err(taken()),
-            Ok(_) => {
-                let mut entries = fs::read_dir(&target).map_err(|error| self.refused(error.to_string()))?;
-                if entries.next().is_some() {
-                    return Err(taken());
-                }
+        if !target.is_dir() {
+            return Err(taken());
+        }
+        for entry in fs::read_dir(&target).map_err(refused)? {
+            let entry = entry.map_err(refused)?;
+            // A file system that was made just now has it.
+            if entry.file_name() != LOST_AND_FOUND || !entry.file_type().map_err(refused)?.is_dir() {
+                return Err(taken());
             }
         }
-        Ok((target, parent))
+        if target.starts_with(&self.source) { Err(inside()) } else { Ok(Place::Empty(target)) }
     }
 
     /// Makes the new folder a data folder with these chunks.
     fn fill(&self, partial: &Path) -> Result<u64, BackupError> {
         let mut folder = Folder::lock(partial)?;
+        files::warn_of_others(&folder);
+        let before = folder.names(folder.path())?;
         let log = Log::open(folder.path(), true).map_err(|failure| Error::Failed { reason: failure.to_string() })?;
         let written = self.write_chunks(&folder, &log).and_then(|bytes| {
             log.flush()?;
@@ -224,6 +283,7 @@ impl Copy {
         });
         log.abandon();
         let bytes = written?;
+        files::close_new(&folder, &before)?;
         folder.sync_creation()?;
         folder.write_format()?;
         Ok(bytes)
@@ -236,7 +296,7 @@ impl Copy {
                 return Err(BackupError::GivenUp);
             }
             let damaged = |reason| match self.log.read_failure() {
-                Some(error) => Error::io("read the file `db`")(error),
+                Some(error) => Error::io(format!("read {}", self.source.join("db").display()))(error),
                 None => Error::Damaged { folder: self.source.clone(), reason },
             };
             let bytes = self.log.read_next(number).map_err(damaged)?;

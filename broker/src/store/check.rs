@@ -2,17 +2,21 @@
 //! `open` writes, so it gets a copy in the system's folder for temporary files (`TMPDIR`), which is removed afterwards.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use super::files::PRIVATE_FOLDER;
 use super::folder::{Folder, Note, room_in};
 use super::guard::{self, SPARE_BYTES};
 use super::log::Log;
 use super::walk;
 use crate::record::{Record, Slot, State};
 
+/// How the name of a copy begins.
+const COPY: &str = "celeriac-check-";
 /// The states of tasks and their names, in the order of a task's life.
 const STATES: [(State, &str); 8] = [
     (State::Scheduled, "SCHEDULED"),
@@ -57,6 +61,15 @@ pub struct Report {
 /// Those of a broker's start, with the same exit codes: [`Error::Damaged`], [`Error::Locked`], [`Error::NewerFormat`],
 /// [`Error::Foreign`], [`Error::Inaccessible`]; and [`Error::NoRoom`] for the copy.
 pub fn check(folder: &Path) -> Result<Report, Error> {
+    check_telling(folder, |_| {})
+}
+
+/// As [`check`]; tells where the copy is, once it is made: whoever ends the process before the check is done has to remove it. A
+/// copy that was left over is removed by the next check.
+///
+/// # Errors
+/// As those of [`check`].
+pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, Error> {
     let mut folder = Folder::lock_to_read(folder)?;
     let format = folder.read_format()?.ok_or_else(|| folder.foreign("it has no file named `format`"))?;
     let Some(note) = folder.read_note()? else {
@@ -68,30 +81,57 @@ pub fn check(folder: &Path) -> Result<Report, Error> {
     let oddity = guard::doubt(&folder, &note)?;
     let file_bytes = folder.database_bytes()?;
     let stage = Stage::new(file_bytes)?;
-    let count = guard::try_out(&folder, &stage.0, oddity.as_deref(), move |log| count(log, &note))?;
+    tell(&stage.path);
+    let count = guard::try_out(&folder, &stage.path, oddity.as_deref(), move |log| count(log, &note))?;
     Ok(count.report(format, file_bytes, oddity))
 }
 
 /// A folder for the copy that only this user can look into.
-struct Stage(PathBuf);
+struct Stage {
+    path: PathBuf,
+    /// Locked as long as the check lives, by which others know that the copy is not left over.
+    _lock: File,
+}
 
 impl Stage {
     fn new(file_bytes: u64) -> Result<Self, Error> {
         let place = std::env::temp_dir();
+        remove_leftovers(&place);
         let (free_bytes, needed_bytes) = (room_in(&place)?.free_bytes, file_bytes + SPARE_BYTES);
         if free_bytes < needed_bytes {
             return Err(Error::NoRoom { place, free_bytes, needed_bytes });
         }
-        let path = place.join(format!("celeriac-check-{}", uuid::Uuid::new_v4()));
-        DirBuilder::new().mode(0o700).create(&path).map_err(Error::io(format!("make {}", path.display())))?;
-        Ok(Self(path))
+        loop {
+            let path = place.join(format!("{COPY}{}", uuid::Uuid::new_v4()));
+            let doing = || format!("make {}", path.display());
+            DirBuilder::new().mode(PRIVATE_FOLDER).create(&path).map_err(Error::io(doing()))?;
+            match File::open(&path).and_then(|lock| Ok((lock.try_lock().is_ok() && path.is_dir()).then_some(lock))) {
+                Ok(Some(lock)) => return Ok(Self { path, _lock: lock }),
+                // Another check took it for left over before it was locked.
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io(doing())(error)),
+            }
+        }
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, folder = %self.0.display(), "the copy that was checked is left over");
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, folder = %self.path.display(), "the copy that was checked is left over");
+        }
+    }
+}
+
+/// Removes copies of this user's whose check was killed.
+fn remove_leftovers(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let is_copy = entry.file_name().to_string_lossy().starts_with(COPY)
+            && entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw());
+        if is_copy && File::open(entry.path()).is_ok_and(|copy| copy.try_lock().is_ok()) {
+            // The next check tries again.
+            let _gone = fs::remove_dir_all(entry.path());
         }
     }
 }

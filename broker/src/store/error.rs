@@ -2,7 +2,7 @@
 //! sentence says what happened and what to do. Nothing here is retried.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why the store cannot be opened, or can no longer be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,16 +59,19 @@ pub enum Error {
         /// Bytes that a start may need.
         needed_bytes: u64,
     },
-    /// The folder cannot be made, found or locked: its path or its permissions are not as they should be.
-    #[error(
-        "cannot {doing} the data folder {}: {source}; give this user access to it, or choose another folder",
-        folder.display()
-    )]
+    /// A file or folder cannot be made, found, read or locked: its path or its permissions are not as they should be.
+    #[error("cannot {doing}: {source}; give this user access to it, or choose another place")]
     Inaccessible {
-        /// What was tried.
-        doing: &'static str,
-        /// The data folder.
-        folder: PathBuf,
+        /// What was tried, with the path.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The operating system gives this process too little: descriptors, threads or memory.
+    #[error("cannot {doing}: {source}; raise what this process may have (`ulimit -n`, `ulimit -u`, `ulimit -v`)")]
+    Limited {
+        /// What was tried, with the path.
+        doing: String,
         /// What the system said.
         source: io::Error,
     },
@@ -94,12 +97,12 @@ pub enum Error {
         source: io::Error,
     },
     /// sled reported an error. It accepts nothing after that.
-    #[error("the storage engine failed to {doing}: {source}; check the disk, then start the broker again")]
+    #[error("the storage engine failed to {doing}: {reason}; check the disk, then start the broker again")]
     Engine {
         /// What was tried.
         doing: &'static str,
-        /// What sled said.
-        source: sled::Error,
+        /// What sled said, in our words.
+        reason: String,
     },
     /// A flush came back without a sync of the file: a power cut would lose confirmed tasks.
     #[error("a flush did not sync the data file; this program was linked wrongly and must not be used, build it again")]
@@ -126,25 +129,58 @@ impl Error {
             Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
             Self::NotSynced | Self::NotWatched => 16,
             Self::Foreign { .. } | Self::Inaccessible { .. } => 17,
+            Self::Limited { .. } => 1,
         }
     }
 
-    /// A path or a permission that is wrong; anything else is the disk's.
-    pub(super) fn inaccessible(doing: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> Self {
-        let folder = folder.to_owned();
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::Io { doing: format!("{doing} the data folder {}", folder.display()), source }
-            }
-            _ => Self::Inaccessible { doing, folder, source },
-        }
-    }
-
+    /// What the operating system refused, by its kind: a path or a permission, a limit of this process, or the disk.
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { doing: doing.into(), source }
+        move |source| {
+            let doing = doing.into();
+            match kind_of(&source) {
+                Kind::Place => Self::Inaccessible { doing, source },
+                Kind::Limit => Self::Limited { doing, source },
+                Kind::Disk => Self::Io { doing, source },
+            }
+        }
     }
 
     pub(super) fn engine(doing: &'static str) -> impl FnOnce(sled::Error) -> Self {
-        move |source| Self::Engine { doing, source }
+        move |source| Self::Engine { doing, reason: engine_reason(&source) }
     }
+}
+
+enum Kind {
+    Place,
+    Limit,
+    Disk,
+}
+
+fn kind_of(error: &io::Error) -> Kind {
+    use io::ErrorKind as K;
+    match (error.raw_os_error(), error.kind()) {
+        (Some(libc::EMFILE | libc::ENFILE), _) | (_, K::OutOfMemory | K::WouldBlock) => Kind::Limit,
+        (Some(libc::ELOOP | libc::ENXIO), _) => Kind::Place,
+        (_, K::NotFound | K::PermissionDenied | K::AlreadyExists | K::NotADirectory | K::IsADirectory) => Kind::Place,
+        (_, K::InvalidInput | K::InvalidFilename | K::ReadOnlyFilesystem | K::ResourceBusy) => Kind::Place,
+        _ => Kind::Disk,
+    }
+}
+
+/// Why sled gave up, for a person. Its own words are about its inside, and of no use to whoever reads the sentence.
+pub(super) fn engine_reason(error: &sled::Error) -> String {
+    match error {
+        sled::Error::Io(error) => {
+            os_error(&error.to_string()).map_or_else(|| error.to_string(), |found| found.to_string())
+        }
+        sled::Error::Corruption { .. } => "what it reads from its file `db` is not what was written".to_owned(),
+        _ => "its file `db` does not fit together".to_owned(),
+    }
+}
+
+/// The error of the operating system that a text of sled's names: sled wraps some, and panics over others.
+pub(super) fn os_error(text: &str) -> Option<io::Error> {
+    let digits = text.split_once("code: ")?.1;
+    let end = digits.find(|character: char| !character.is_ascii_digit())?;
+    digits[..end].parse().ok().map(io::Error::from_raw_os_error)
 }

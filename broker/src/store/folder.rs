@@ -3,20 +3,23 @@
 //! `durable` is written after each commit and not synced: an older note is as true as a newer one, it only promises less.
 //! It has two places that take turns, so that a torn write spoils the newer one alone.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::chunk::FORMAT;
 use super::error::Error;
+use super::files::{PRIVATE_FILE, make_folder, make_or_open, refuse_irregular, sync_folder, write_synced};
 
 const NOTE_BYTES: usize = 64;
 const NOTE_SUMMED_BYTES: usize = 48;
 const NOTE_MAGIC: [u8; 8] = *b"CELNOTE1";
+/// The files that a start needs. They are watched while the broker runs.
+const WATCHED: [&str; 4] = ["db", "conf", "format", "durable"];
 /// The files and folders that sled makes.
-const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
+pub(super) const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 /// A killed broker keeps its lock until its last write is through; its successor should not fail over that.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Where a doubtful folder is opened on trial.
@@ -32,6 +35,10 @@ pub(super) struct Folder {
     note_sequence: u64,
     /// The snapshot that sled made or used at this start.
     snapshot: u64,
+    /// The files that have to stay, by name, with their device and number.
+    watched: Vec<(&'static str, PathBuf, (u64, u64))>,
+    /// The length of `db` at the last note.
+    file_bytes: u64,
 }
 
 /// How far the log was durable when it was written down.
@@ -52,14 +59,21 @@ pub(super) struct Note {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
     pub(super) free_bytes: u64,
+    /// Inside the file with the chunks: it holds nothing, and is written to before the file grows.
+    pub(super) reusable_bytes: u64,
     pub(super) disk_bytes: u64,
 }
 
 impl Room {
+    /// What can still be written.
+    pub(super) fn usable_bytes(self) -> u64 {
+        self.free_bytes + self.reusable_bytes
+    }
+
     /// Under the reserve, or under 5 % of the disk; but of a large disk no more than 16 reserves are asked for.
     pub(super) fn is_low(self, reserve_bytes: u64) -> bool {
         let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
-        self.free_bytes < reserve_bytes.max(share)
+        self.usable_bytes() < reserve_bytes.max(share)
     }
 }
 
@@ -67,40 +81,51 @@ impl Folder {
     /// Makes the folder if need be and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
         let existed = path.is_dir();
-        fs::create_dir_all(path).map_err(Error::inaccessible("create", path))?;
-        let path = path.canonicalize().map_err(Error::inaccessible("find", path))?;
+        make_folder(path).map_err(Error::io(format!("create the data folder {}", path.display())))?;
+        let path = path.canonicalize().map_err(Error::io(format!("find the data folder {}", path.display())))?;
         if let (false, Some(parent)) = (existed, path.parent()) {
             sync_folder(parent)?;
         }
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .map_err(Error::inaccessible("lock", &path))?;
+        refuse_irregular(&path)?;
+        let lock = make_or_open(&path.join("lock"))?;
         wait_for_lock(&path, || lock.try_lock())?;
-        Ok(Self { path, _lock: Some(lock), notes: None, note_sequence: 0, snapshot: 0 })
+        Ok(Self {
+            path,
+            _lock: Some(lock),
+            notes: None,
+            note_sequence: 0,
+            snapshot: 0,
+            watched: Vec::new(),
+            file_bytes: 0,
+        })
     }
 
     /// Keeps brokers away from a folder that is there, and changes nothing in it. A copy may have no file to lock.
     pub(super) fn lock_to_read(path: &Path) -> Result<Self, Error> {
-        let path = path.canonicalize().map_err(Error::inaccessible("read", path))?;
+        let path = path.canonicalize().map_err(Error::io(format!("read the data folder {}", path.display())))?;
         if !path.is_dir() {
-            return Err(Error::inaccessible("read", &path)(io::ErrorKind::NotADirectory.into()));
+            let doing = format!("read the data folder {}", path.display());
+            return Err(Error::io(doing)(io::ErrorKind::NotADirectory.into()));
         }
+        refuse_irregular(&path)?;
         let lock = match File::open(path.join("lock")) {
             Ok(lock) => Some(lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::inaccessible("lock", &path)(error)),
+            Err(error) => return Err(Error::io(format!("open {}", path.join("lock").display()))(error)),
         };
         if let Some(lock) = &lock {
             wait_for_lock(&path, || lock.try_lock_shared())?;
         }
-        Ok(Self { path, _lock: lock, notes: None, note_sequence: 0, snapshot: 0 })
+        Ok(Self { path, _lock: lock, notes: None, note_sequence: 0, snapshot: 0, watched: Vec::new(), file_bytes: 0 })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// An error over one of its files.
+    pub(super) fn io(&self, doing: &str, name: &str) -> impl FnOnce(io::Error) -> Error {
+        Error::io(format!("{doing} {}", self.path.join(name).display()))
     }
 
     pub(super) fn damaged(&self, reason: impl Into<String>) -> Error {
@@ -124,7 +149,7 @@ impl Folder {
                 None => Err(self.damaged("its file `format` cannot be read")),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read the file `format`")(error)),
+            Err(error) => Err(self.io("read", "format")(error)),
         }
     }
 
@@ -145,7 +170,7 @@ impl Folder {
     pub(super) fn write_format(&self) -> Result<(), Error> {
         let new = self.path.join("format.new");
         write_synced(&new, format_text(u32::from(FORMAT)).as_bytes())?;
-        fs::rename(&new, self.path.join("format")).map_err(Error::io("name the file `format`"))?;
+        fs::rename(&new, self.path.join("format")).map_err(self.io("name", "format"))?;
         sync_folder(&self.path)
     }
 
@@ -153,12 +178,12 @@ impl Folder {
     pub(super) fn remove_leftovers(&self) -> Result<(), Error> {
         for name in self.names(&self.path)? {
             if name.starts_with("snap.") && name.ends_with(".generating") {
-                fs::remove_file(self.path.join(&name)).map_err(Error::io(format!("remove the leftover {name}")))?;
+                fs::remove_file(self.path.join(&name)).map_err(self.io("remove the leftover", &name))?;
             }
         }
         match fs::remove_dir_all(self.path.join(REHEARSAL)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io(format!("remove the leftover {REHEARSAL}"))(error))
+                Err(self.io("remove the leftover", REHEARSAL)(error))
             }
             _ => Ok(()),
         }
@@ -209,7 +234,7 @@ impl Folder {
         let bytes = match fs::read(self.path.join("durable")) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("read the file `durable`")(error)),
+            Err(error) => return Err(self.io("read", "durable")(error)),
         };
         let newest = bytes.chunks(NOTE_BYTES).filter_map(parse_note).max_by_key(|note| note.sequence);
         self.note_sequence = newest.map_or(0, |note| note.sequence);
@@ -219,29 +244,77 @@ impl Folder {
     /// Writes down that everything up to this chunk is durable.
     pub(super) fn note(&mut self, chunk: u64, position: i64) -> Result<(), Error> {
         if self.notes.is_none() {
-            let path = self.path.join("durable");
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-            self.notes = Some(file.map_err(Error::io("open the file `durable`"))?);
+            self.notes = Some(make_or_open(&self.path.join("durable"))?);
+            self.watch()?;
         }
+        self.file_bytes = self.look_after_files()?;
         let notes = self.notes.as_ref().expect("it was opened just now");
         self.note_sequence += 1;
-        let (sequence, snapshot) = (self.note_sequence, self.snapshot);
-        let note = Note { sequence, chunk, position, file_bytes: self.database_bytes()?, snapshot };
+        let note = Note {
+            sequence: self.note_sequence,
+            chunk,
+            position,
+            file_bytes: self.file_bytes,
+            snapshot: self.snapshot,
+        };
         let place = (note.sequence % 2) * NOTE_BYTES as u64;
-        notes.write_all_at(&note_bytes(&note), place).map_err(Error::io("write the file `durable`"))
+        notes.write_all_at(&note_bytes(&note), place).map_err(self.io("write", "durable"))
+    }
+
+    /// Remembers which files these are.
+    fn watch(&mut self) -> Result<(), Error> {
+        for name in WATCHED {
+            let path = self.path.join(name);
+            match fs::metadata(&path) {
+                Ok(found) => self.watched.push((name, path, (found.dev(), found.ino()))),
+                // The backup's copy gets its `format` last, and nobody starts from it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.io("look at", name)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// That the files are there which the next start needs, and the same ones; or nothing more is confirmed. Returns the length
+    /// of `db`.
+    fn look_after_files(&self) -> Result<u64, Error> {
+        let mut file_bytes = 0;
+        for (name, path, identity) in &self.watched {
+            let found = match fs::metadata(path) {
+                Ok(found) => Some(found),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(self.io("look at", name)(error)),
+            };
+            let Some(found) = found.filter(|found| (found.dev(), found.ino()) == *identity) else {
+                return Err(self.damaged(format!("its file `{name}` was removed or replaced while the broker ran")));
+            };
+            if *name == "db" {
+                file_bytes = found.len();
+            }
+        }
+        Ok(file_bytes)
+    }
+
+    /// Whether `db` is shorter than it was at the last note. sled may have cut it.
+    pub(super) fn has_shrunk(&self) -> Result<Option<u64>, Error> {
+        if self.watched.is_empty() {
+            return Ok(None);
+        }
+        let file_bytes = self.look_after_files()?;
+        Ok((file_bytes < self.file_bytes).then_some(file_bytes))
     }
 
     /// Makes the creation of every file durable.
     pub(super) fn sync_creation(&self) -> Result<(), Error> {
         for name in ["db", "conf", "durable"] {
             let file = File::open(self.path.join(name)).and_then(|file| file.sync_all());
-            file.map_err(Error::io(format!("sync the file `{name}`")))?;
+            file.map_err(self.io("sync", name))?;
         }
         sync_folder(&self.path)
     }
 
     pub(super) fn database_bytes(&self) -> Result<u64, Error> {
-        let metadata = fs::metadata(self.path.join("db")).map_err(Error::io("look at the file `db`"))?;
+        let metadata = fs::metadata(self.path.join("db")).map_err(self.io("look at", "db"))?;
         Ok(metadata.len())
     }
 
@@ -250,7 +323,7 @@ impl Folder {
         match fs::read_dir(self.path.join("blobs")) {
             Ok(entries) => Ok(entries.count() as u64),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(Error::io("list the folder `blobs`")(error)),
+            Err(error) => Err(self.io("list", "blobs")(error)),
         }
     }
 
@@ -263,13 +336,14 @@ impl Folder {
     }
 
     pub(super) fn drop_ballast(&self) -> Result<(), Error> {
-        fs::remove_file(self.path.join("ballast")).map_err(Error::io("remove the file `ballast`"))
+        fs::remove_file(self.path.join("ballast")).map_err(self.io("remove", "ballast"))
     }
 
     /// Takes room that a later start on a full disk can give back. Not having it is no reason to stop.
     pub(super) fn make_ballast(&self, bytes: u64) {
         let path = self.path.join("ballast");
         let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(|file| {
+            file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
             rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
             Ok(())
         });
@@ -282,8 +356,10 @@ impl Folder {
 
 /// How full the disk of this folder is.
 pub(super) fn room_in(path: &Path) -> Result<Room, Error> {
-    let disk = rustix::fs::statvfs(path).map_err(|error| Error::io("ask how full the disk is")(error.into()))?;
-    Ok(Room { free_bytes: disk.f_bavail * disk.f_frsize, disk_bytes: disk.f_blocks * disk.f_frsize })
+    let disk = rustix::fs::statvfs(path)
+        .map_err(|error| Error::io(format!("ask how full the disk of {} is", path.display()))(error.into()))?;
+    let (free_bytes, disk_bytes) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+    Ok(Room { free_bytes, reusable_bytes: 0, disk_bytes })
 }
 
 fn wait_for_lock(folder: &Path, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), Error> {
@@ -295,23 +371,11 @@ fn wait_for_lock(folder: &Path, try_lock: impl Fn() -> Result<(), TryLockError>)
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(TryLockError::WouldBlock) => return Err(Error::Locked { folder: folder.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(Error::inaccessible("lock", folder)(error)),
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::io(format!("lock the data folder {}", folder.display()))(error));
+            }
         }
     }
-}
-
-pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(Error::io(format!("sync the folder {}", path.display())))
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let written = File::create(path).and_then(|file| {
-        file.write_all_at(bytes, 0)?;
-        file.sync_all()
-    });
-    written.map_err(Error::io(format!("write {}", path.display())))
 }
 
 fn format_text(format: u32) -> String {
@@ -394,11 +458,12 @@ mod tests {
 
     #[test]
     fn low_disk_is_below_the_reserve_or_below_five_percent() {
-        let room = |free_bytes, disk_bytes| Room { free_bytes, disk_bytes };
+        let room = |free_bytes, disk_bytes| Room { free_bytes, reusable_bytes: 0, disk_bytes };
         assert!(room(63, 100).is_low(64));
         assert!(!room(64, 100).is_low(64));
         assert!(room(99, 2_000).is_low(64));
         assert!(!room(100, 2_000).is_low(64));
         assert!(!room(16 * 64, 1_000_000).is_low(64));
+        assert!(!Room { reusable_bytes: 1, ..room(63, 100) }.is_low(64));
     }
 }

@@ -4,12 +4,14 @@
 //! flipped bit, but also a crash at a rare moment that sled does recover from - the folder is opened on trial, as a copy. Only
 //! if the copy turns out to hold everything that was confirmed, the folder itself is opened.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::error::Error;
+use super::files::PRIVATE_FOLDER;
 use super::folder::{Folder, Note, REHEARSAL};
 use super::log::{Log, OpenFailure, SEGMENT_BYTES};
 use super::scan::scan;
@@ -41,7 +43,7 @@ pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
     match fs::read(folder.path().join("conf")) {
         Ok(conf) if conf == expected_conf() => {}
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("read the file `conf`")(error));
+            return Err(folder.io("read", "conf")(error));
         }
         _ => return Err(folder.damaged("its file `conf` is missing or is not what this store wrote")),
     }
@@ -49,7 +51,7 @@ pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
         return Err(folder.damaged("its folder `blobs` is not empty"));
     }
     let snapshot = inspect_snapshot(folder, note)?;
-    let scan = scan(&database).map_err(Error::io("read the file `db`"))?;
+    let scan = scan(&database).map_err(folder.io("read", "db"))?;
     Ok(snapshot.or_else(|| scan.suspicion(note)))
 }
 
@@ -62,7 +64,7 @@ pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
     if folder.database_bytes()? > UNCONFIRMED_BYTES_MAX {
         return Ok(false);
     }
-    let bytes = fs::read(path).map_err(Error::io("read the file `db`"))?;
+    let bytes = fs::read(path).map_err(folder.io("read", "db"))?;
     // The creation writes chunk 0, and its note. Any later chunk tells that the note was there and is lost.
     let confirmed = bytes.windows(16).any(|window| {
         let number = window[8..16].try_into().map(u64::from_le_bytes);
@@ -84,7 +86,7 @@ fn inspect_snapshot(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
     let Some((name, position)) = folder.snapshot()? else {
         return Ok((note.snapshot > 0).then(|| "its snapshot is missing".into()));
     };
-    let bytes = fs::read(folder.path().join(&name)).map_err(Error::io(format!("read the file `{name}`")))?;
+    let bytes = fs::read(folder.path().join(&name)).map_err(folder.io("read", &name))?;
     let whole = bytes.len() > 12 && {
         let (body, trailer) = bytes.split_at(bytes.len() - 12);
         trailer[8..] == crc32fast::hash(body).to_le_bytes() && trailer[..8] == (body.len() as u64).to_le_bytes()
@@ -103,7 +105,7 @@ fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> 
         return Ok(());
     }
     let stage = folder.path().join(REHEARSAL);
-    fs::create_dir(&stage).map_err(Error::io(format!("make {}", stage.display())))?;
+    DirBuilder::new().mode(PRIVATE_FOLDER).create(&stage).map_err(folder.io("make", REHEARSAL))?;
     let trial = {
         let confirmed = Some(note.chunk);
         move |log: &Log| walk::survey(log, confirmed).map(|_| ())

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sled::IVec;
 
-use super::error::Error;
+use super::error::{Error, engine_reason};
 use super::reads::Watch;
 use super::sync::syncs;
 use crate::planted::{Bug, is_planted};
@@ -31,6 +31,8 @@ const TOUCHES_IN_ORDER: u32 = 3;
 /// Chunks to come that have a place already, at least and after more were made: see [`Log::make_places`].
 const PLACES_MIN: u64 = 32;
 const PLACES_MADE: u64 = 96;
+/// A segment is filled in steps of this size: sled moves a page out of a thin segment with every tenth or so.
+const TURN_BYTES: usize = 4 * 1024;
 /// How long the lock of a database that this process just closed may linger.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a start that takes its time is asked whether it can go on.
@@ -46,8 +48,10 @@ pub(super) struct Log {
     watch: Option<Arc<Watch>>,
 }
 
-/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not give what is there.
+/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not give what is there, or
+/// another process has it open.
 pub(super) enum OpenFailure {
+    Locked,
     Error(sled::Error),
     Unreadable(io::Error),
     Panic(String),
@@ -111,8 +115,11 @@ impl Log {
             });
             match opened {
                 Err(OpenFailure::Error(sled::Error::Io(error)))
-                    if error.to_string().contains("could not acquire lock") && Instant::now() < patience =>
+                    if error.to_string().contains("could not acquire lock") =>
                 {
+                    if Instant::now() >= patience {
+                        return Err(OpenFailure::Locked);
+                    }
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 Err(failure) => return Err(failure),
@@ -127,7 +134,7 @@ impl Log {
 
     /// A chunk from anywhere in the log.
     pub(super) fn read(&self, number: u64) -> Result<Option<Bytes>, Error> {
-        self.touching(number, TOUCHES_COLD).map_err(Error::engine("read a chunk"))
+        caught("read a chunk", || self.touching(number, TOUCHES_COLD))
     }
 
     /// A chunk, when all are read in order. An error of sled's is said as a sentence.
@@ -157,28 +164,42 @@ impl Log {
     /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on return.
     pub(super) fn write(&self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
         let before = syncs();
+        caught("write a batch", || self.write_batch(chunks, removed))?;
+        if is_planted(Bug::SkipTheFlush) {
+            return Ok(());
+        }
+        caught("flush a batch", || self.database.flush())?;
+        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is followed by a sync.
+        if syncs() == before {
+            return Err(Error::NotSynced);
+        }
+        Ok(())
+    }
+
+    fn write_batch(&self, chunks: &[(u64, IVec)], removed: &[u64]) -> sled::Result<()> {
         if let Some((newest, _)) = chunks.last() {
-            self.make_places(*newest).map_err(Error::engine("make places for chunks"))?;
+            self.make_places(*newest)?;
         }
         match chunks {
             // One chunk is atomic by itself, and saves the sync of the batch's own mark.
             [(number, chunk)] if removed.is_empty() => {
-                self.tree.insert(number.to_be_bytes(), chunk).map_err(Error::engine("write a chunk"))?;
+                self.tree.insert(number.to_be_bytes(), chunk)?;
             }
-            _ => self.write_batch(chunks, removed)?,
+            _ => {
+                let mut batch = sled::Batch::default();
+                for (number, chunk) in chunks {
+                    batch.insert(&number.to_be_bytes(), chunk);
+                }
+                for number in removed {
+                    batch.remove(&number.to_be_bytes());
+                }
+                self.tree.apply_batch(batch)?;
+            }
         }
         for (number, _) in chunks {
             for _ in 0..TOUCHES_WRITTEN {
-                self.tree.contains_key(number.to_be_bytes()).map_err(Error::engine("look for a chunk"))?;
+                self.tree.contains_key(number.to_be_bytes())?;
             }
-        }
-        if is_planted(Bug::SkipTheFlush) {
-            return Ok(());
-        }
-        self.database.flush().map_err(Error::engine("flush a batch"))?;
-        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is followed by a sync.
-        if syncs() == before {
-            return Err(Error::NotSynced);
         }
         Ok(())
     }
@@ -201,15 +222,39 @@ impl Log {
         Ok(())
     }
 
-    fn write_batch(&self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
-        for (number, chunk) in chunks {
-            batch.insert(&number.to_be_bytes(), chunk);
-        }
-        for number in removed {
-            batch.remove(&number.to_be_bytes());
-        }
-        self.tree.apply_batch(batch).map_err(Error::engine("write a batch"))
+    /// Bytes of the data file, which has this length, that hold nothing: sled writes to them before the file grows.
+    pub(super) fn reusable_bytes(&self, file_bytes: u64) -> u64 {
+        // The segments that hold something, by their place in the log.
+        let used = self.database.context.pagecache.log.iter_from(0).segments.len() as u64;
+        (file_bytes / SEGMENT_BYTES as u64).saturating_sub(used) * SEGMENT_BYTES as u64
+    }
+
+    /// Has sled go on to its next segment.
+    ///
+    /// Segments from which everything was moved or removed count as free only once the segment is full in which that is
+    /// written down, and the one after it. On a log that is written to little this may never be.
+    pub(super) fn turn_over(&self) -> Result<(), Error> {
+        caught("go on to the next segment", || {
+            let tree = self.database.open_tree("turn")?;
+            for step in 0..SEGMENT_BYTES / TURN_BYTES {
+                // The same value again would not be written.
+                tree.insert([0], vec![1 + step as u8 % 2; TURN_BYTES])?;
+            }
+            tree.insert([0], IVec::default())?;
+            self.database.flush()?;
+            Ok(())
+        })
+    }
+
+    /// Up to where the data file has something that is needed.
+    pub(super) fn needed_bytes(&self) -> u64 {
+        let stable = self.stable_position();
+        let segments = self.database.context.pagecache.log.iter_from(0).segments;
+        let end = |(position, offset): (i64, u64)| {
+            let written = (stable + 1 - position).clamp(0, SEGMENT_BYTES as i64);
+            offset + written.unsigned_abs()
+        };
+        segments.into_iter().filter(|(position, _)| *position <= stable).map(end).max().unwrap_or(0)
     }
 
     /// The position of the last stable byte in sled's own numbering.
@@ -218,8 +263,7 @@ impl Log {
     }
 
     pub(super) fn flush(&self) -> Result<(), Error> {
-        self.database.flush().map_err(Error::engine("flush at the end"))?;
-        Ok(())
+        caught("flush at the end", || self.database.flush()).map(|_| ())
     }
 
     /// The newest chunk: the last place that has something in it.
@@ -242,9 +286,13 @@ impl Log {
 impl std::fmt::Display for OpenFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Error(error) => write!(f, "the storage engine reports {error}"),
+            Self::Locked => write!(f, "another process has it open"),
+            Self::Error(error) => f.write_str(&engine_reason(error)),
             Self::Unreadable(error) => write!(f, "the file `db` cannot be read: {error}"),
-            Self::Panic(text) => write!(f, "the storage engine gave up ({text})"),
+            Self::Panic(text) => {
+                tracing::debug!(text, "the storage engine gave up");
+                write!(f, "the storage engine cannot make sense of it")
+            }
         }
     }
 }
@@ -258,10 +306,27 @@ fn number_of(key: &IVec) -> Result<u64, String> {
     Ok(u64::from_be_bytes(number))
 }
 
+/// sled panics over some errors of the disk; that is an error like the others. Any other panic goes on.
+fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => outcome.map_err(Error::engine(doing)),
+        Err(panic) => match super::disk_failure() {
+            Some(error) => Err(error),
+            None => resume_unwind(panic),
+        },
+    }
+}
+
 /// sled panics over some kinds of damage; that must come back as a sentence.
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, OpenFailure> {
     let outcome = super::quiet::quietly(|| catch_unwind(AssertUnwindSafe(work)));
-    outcome.map_err(|panic| OpenFailure::Panic(panic_text(&*panic)))?.map_err(OpenFailure::Error)
+    match outcome {
+        Ok(outcome) => outcome.map_err(OpenFailure::Error),
+        Err(panic) => {
+            let text = panic_text(&*panic);
+            Err(super::quiet::disk_failure().map_or(OpenFailure::Panic(text), OpenFailure::Unreadable))
+        }
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -46,8 +46,11 @@ pub(super) trait Medium: Chunks + Send {
     /// Lets go of a log that is refused.
     fn abandon(self: Box<Self>);
 
-    /// How full the disk is.
+    /// How full the disk is, and what of the file with the chunks will be written to again.
     fn room(&self) -> Result<Room, Error>;
+
+    /// Does what is needed to have what was removed count as room, after many chunks were removed and little written since.
+    fn turn_over(&mut self) -> Result<(), Error>;
 
     /// Bytes of the file with the chunks.
     fn file_bytes(&self) -> Result<u64, Error>;
@@ -104,6 +107,12 @@ impl Medium for OnDisk {
     }
 
     fn write(&mut self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
+        // Looked at before anything is written: afterwards a hole would be all that is left of the cut.
+        if let Some(file_bytes) = self.folder.has_shrunk()?
+            && file_bytes < self.log.needed_bytes()
+        {
+            return Err(self.folder.damaged("its file `db` was cut short while the broker ran"));
+        }
         self.log.write(chunks, removed)
     }
 
@@ -133,7 +142,12 @@ impl Medium for OnDisk {
     }
 
     fn room(&self) -> Result<Room, Error> {
-        self.folder.room()
+        let reusable_bytes = self.log.reusable_bytes(self.folder.database_bytes()?);
+        Ok(Room { reusable_bytes, ..self.folder.room()? })
+    }
+
+    fn turn_over(&mut self) -> Result<(), Error> {
+        self.log.turn_over()
     }
 
     fn file_bytes(&self) -> Result<u64, Error> {

@@ -4,9 +4,9 @@
 //! [`commit`](Store::commit), and only then lets the batch's answers go. It knows the record type, not the machine; the
 //! times at which tasks end, retry or expire are none of its business. After the first error it accepts nothing.
 //!
-//! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `open.rs` starts, `backup.rs` copies,
+//! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `room.rs` watches how full the disk is, `open.rs` starts, `backup.rs` copies,
 //! `check.rs` looks at a folder that nobody uses. Beneath them, `codec` (record to bytes), `chunk` (bytes to checked chunks),
-//! `index` (what is live), `cache`, `medium` (what chunks lie on), `log` (sled), `folder` (the files beside sled's) and `guard` (what is checked before
+//! `index` (what is live), `cache`, `medium` (what chunks lie on), `log` (sled), `folder` (the files beside sled's), `files` (how files are made and refused) and `guard` (what is checked before
 //! sled may touch anything).
 
 mod append;
@@ -17,6 +17,7 @@ mod chunk;
 mod clean;
 mod codec;
 mod error;
+mod files;
 mod folder;
 mod guard;
 mod index;
@@ -27,6 +28,7 @@ pub(crate) mod offline;
 mod open;
 mod quiet;
 pub(crate) mod reads;
+mod room;
 mod scan;
 #[cfg(feature = "internals")]
 pub(crate) mod simulated;
@@ -37,20 +39,19 @@ mod varint;
 mod walk;
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use self::append::Tail;
 pub use self::backup::BackupError;
 use self::cache::Cache;
-pub use self::check::{Report, check};
+pub use self::check::{Report, check, check_telling};
 use self::chunk::HEADER_BYTES;
 pub use self::error::Error;
-use self::folder::Room;
 use self::index::Index;
 pub use self::index::{Located, Location};
 use self::medium::Medium;
+use self::room::Outlook;
 use crate::record::{Changed, Lease, Record, Slot, Submitted};
 
 /// Where the store keeps its files, and its bounds.
@@ -79,6 +80,12 @@ impl Settings {
             ballast_bytes: 32 << 20,
         }
     }
+}
+
+/// What the system said when a call for the disk failed inside the engine, which then panicked: the cause of what follows.
+pub(crate) fn disk_failure() -> Option<Error> {
+    let source = quiet::disk_failure()?;
+    Some(Error::Engine { doing: "read or write the data folder", reason: source.to_string() })
 }
 
 /// The highest numbers ever given out in this folder, also by tasks that are long forgotten.
@@ -121,6 +128,8 @@ pub struct Usage {
     pub file_bytes: u64,
     /// Bytes that are free on the disk.
     pub disk_free_bytes: u64,
+    /// Bytes of sled's data file that hold nothing and are written to before the file grows.
+    pub reusable_bytes: u64,
     /// The size of the disk.
     pub disk_bytes: u64,
     /// Values that sled put into files of their own. It never should; anything but 0 is worth an alarm.
@@ -140,9 +149,7 @@ pub struct Store {
     /// Chunks that left the log since the last commit.
     removed: Vec<u64>,
     failed: Option<String>,
-    room: Option<(Instant, Room)>,
-    /// Bytes of chunks since the disk was looked at.
-    written_bytes: u64,
+    outlook: Outlook,
 }
 
 impl std::fmt::Debug for Store {
@@ -202,24 +209,10 @@ impl Store {
             chunks: self.index.end() - self.index.base(),
             file_bytes: self.medium.file_bytes()?,
             disk_free_bytes: room.free_bytes,
+            reusable_bytes: room.reusable_bytes,
             disk_bytes: room.disk_bytes,
             stray_files: self.medium.stray_files()?,
         })
-    }
-
-    /// Whether so little is free that new tasks should be refused, so that running ones can still report. Asks once
-    /// a second, and sooner when much has been written since; keeps the last answer if the system gives none.
-    pub fn disk_is_low(&mut self) -> bool {
-        let written = std::mem::take(&mut self.written_bytes);
-        let much = written > self.settings.disk_reserve_bytes / 16;
-        let stale = much || self.room.is_none_or(|(asked, _)| asked.elapsed().as_secs() >= 1);
-        if !stale {
-            self.written_bytes = written;
-        }
-        if stale && let Ok(room) = self.medium.room() {
-            self.room = Some((Instant::now(), room));
-        }
-        self.room.is_some_and(|(_, room)| room.is_low(self.settings.disk_reserve_bytes))
     }
 
     /// Ends the store. What was appended since the last commit is not written.

@@ -6,8 +6,9 @@ use super::error::Error;
 use super::folder::Folder;
 use super::log::{Log, OpenFailure};
 use super::medium::{Medium, OnDisk};
+use super::room::Outlook;
 use super::walk::{self, Survey};
-use super::{Marks, Settings, Store, guard, reads};
+use super::{Marks, Settings, Store, files, guard, reads};
 use crate::record::Record;
 
 /// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room than this the ballast goes.
@@ -40,13 +41,18 @@ impl Store {
             return Err(Error::NotWatched);
         }
         make_room(&folder)?;
+        files::warn_of_others(&folder);
+        let before = folder.names(folder.path())?;
         let log = Log::open(folder.path(), true).map_err(|failure| refusal(&folder, failure))?;
+        files::close_new(&folder, &before)?;
         folder.remember_snapshot()?;
         let witness = log.clone();
         let opened = Self::over(settings, Box::new(OnDisk { log, folder }), note.map(|note| note.chunk), load);
         // What cannot be read at the moment looks to sled like damage.
         opened.map_err(|error| match (error, witness.read_failure()) {
-            (Error::Damaged { .. }, Some(source)) => Error::io("read the file `db`")(source),
+            (Error::Damaged { folder, .. }, Some(source)) => {
+                Error::io(format!("read {}", folder.join("db").display()))(source)
+            }
             (error, _) => error,
         })
     }
@@ -72,8 +78,7 @@ impl Store {
             cache: Cache::new(settings.cache_bytes),
             tail: Tail::new(),
             failed: None,
-            room: None,
-            written_bytes: 0,
+            outlook: Outlook::default(),
             removed: leftovers,
             settings,
             backup: None,
@@ -81,7 +86,11 @@ impl Store {
             index,
             marks,
         };
-        store.prove()?;
+        if let Err(error) = store.prove() {
+            // sled's own threads may be gone, and it would wait for them.
+            let _ends_when_it_can = std::thread::Builder::new().name("store closing".into()).spawn(move || drop(store));
+            return Err(error);
+        }
         store.medium.opened(confirmed.is_none(), &store.settings)?;
         tracing::info!(folder = %store.medium.path().display(), usage = ?store.usage()?, "the store is open");
         Ok((store, marks))
@@ -118,8 +127,9 @@ fn refusal(folder: &Folder, failure: OpenFailure) -> Error {
         OpenFailure::Error(sled::Error::Io(error)) if error.to_string().contains("No space left") => {
             disk_full(folder, folder.room().map_or(0, |room| room.free_bytes))
         }
-        OpenFailure::Unreadable(error) => Error::io("read the file `db`")(error),
-        OpenFailure::Error(sled::Error::Io(error)) => Error::io("open the storage engine")(error),
+        OpenFailure::Locked => Error::Locked { folder: folder.path().to_owned() },
+        OpenFailure::Unreadable(error) => folder.io("read", "db")(error),
+        OpenFailure::Error(sled::Error::Io(error)) => folder.io("open", "db")(error),
         failure => folder.damaged(failure.to_string()),
     }
 }

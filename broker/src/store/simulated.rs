@@ -249,7 +249,11 @@ impl Medium for Mounted {
 
     fn room(&self) -> Result<Room, Error> {
         let free_bytes = if self.disk.state().is_low { 1 << 20 } else { DISK_BYTES / 2 };
-        Ok(Room { free_bytes, disk_bytes: DISK_BYTES })
+        Ok(Room { free_bytes, reusable_bytes: 0, disk_bytes: DISK_BYTES })
+    }
+
+    fn turn_over(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 
     fn file_bytes(&self) -> Result<u64, Error> {

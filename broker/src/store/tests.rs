@@ -5,11 +5,14 @@ mod backup;
 mod checking;
 mod cleaning;
 mod damage;
+mod files;
 mod fixture;
 mod liveness;
 mod process;
 mod reading;
 pub(super) mod records;
+mod room;
+mod small_disk;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -29,7 +29,7 @@ impl Refusal {
         let folder = folder.to_owned();
         match self {
             Self::Damaged(reason) => Error::Damaged { folder, reason },
-            Self::Unreadable(source) => Error::Io { doing: "read the file `db`".into(), source },
+            Self::Unreadable(source) => Error::io(format!("read {}", folder.join("db").display()))(source),
             Self::Newer(found) => Error::NewerFormat { folder, found, known: u32::from(FORMAT) },
         }
     }

@@ -4,6 +4,7 @@
 use std::fs;
 
 use bytes::Bytes;
+use celeriac_client::CancelMode;
 use celeriac_proto::wire::{self, ErrorCode, TaskState};
 
 use super::{Tally, in_two_lanes};
@@ -86,7 +87,48 @@ async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
         return Ok(());
     }
     look(&broker, &shape, kept, done).await?;
+    empty(&broker, kept).await?;
+    if shape.killed {
+        broker.kill().await;
+        let again = broker.try_restart().await;
+        again.map_err(|exit| format!("no start after the queue was emptied: {exit:?}"))?;
+    }
+    fs::remove_file(disk.path().join("filler")).map_err(|error| format!("the filler stays: {error}"))?;
+    serves_again(&broker).await?;
     broker.kill().await;
+    Ok(())
+}
+
+/// Ends and forgets everything.
+async fn empty(broker: &BrokerProcess, kept: u64) -> Result<(), String> {
+    let client = celeriac_client::Client::connect(&broker.url()).await.map_err(|error| error.to_string())?;
+    let ids: Vec<_> = (0..kept).map(|number| format!("fill-{number}")).collect();
+    client.cancel(&ids, CancelMode::Cooperative).await.map_err(|error| format!("the queue is not emptied: {error}"))?;
+    let forgotten = client.forget(&ids).await.map_err(|error| format!("nothing is forgotten: {error}"))?;
+    match forgotten.iter().filter(|outcome| outcome.is_err()).count() {
+        0 => Ok(()),
+        count => Err(format!(
+            "{count} of {kept} tasks are not forgotten: {:?}",
+            forgotten.iter().find(|outcome| outcome.is_err())
+        )),
+    }
+}
+
+/// New tasks are taken again, without anybody writing meanwhile, and more than a few.
+async fn serves_again(broker: &BrokerProcess) -> Result<(), String> {
+    let mut producer = RawConnection::open(broker.address()).await;
+    let begun = std::time::Instant::now();
+    let mut taken = 0;
+    while taken < 100 {
+        let task = wire::Task { payload: vec![7; 100_000].into(), ..raw::task(&format!("again-{taken}"), "nothing") };
+        match producer.submit_one(task).await.error {
+            None => taken += 1,
+            Some(error) if begun.elapsed() > crate::PATIENCE => {
+                return Err(format!("{taken} tasks were taken after the disk was emptied, then: {error:?}"));
+            }
+            Some(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+        }
+    }
     Ok(())
 }
 

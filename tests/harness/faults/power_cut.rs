@@ -11,13 +11,15 @@ use tempfile::TempDir;
 use super::{Tally, in_two_lanes};
 use crate::file_system_shutdown::cut_off;
 use crate::mounted::Mounted;
-use crate::{BrokerProcess, Crowd, Luck, PATIENCE, Setup, test_broker_binary};
+use crate::{BrokerProcess, Crowd, Exit, Luck, PATIENCE, Setup, test_broker_binary};
 
 const IMAGE_BYTES: u64 = 384 << 20;
 /// Cuts on the same data, before a fresh image is made.
 const CUTS_IN_A_ROW: u64 = 10;
 /// So small a slack has the log cleaned all the time.
 const SLACK_BYTES: u64 = 256 * 1024;
+/// The exit code of a disk that failed.
+const DISK_FAILED: i32 = 15;
 /// Written right before each cut, and gone after it: the proof that the cut is one.
 const NEVER_SYNCED: &[u8] = b"never synced";
 
@@ -65,7 +67,16 @@ async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String
             return Err(format!("{what}: no task ends any more"));
         }
         disk.cut()?;
-        broker.kill().await;
+        if luck.below(2) == 0 {
+            judge_end(&format!("{what}, at work"), &broker.exit().await, tally);
+            // Nobody is told that it is there, and it is not there for long.
+            match setup.clone().try_start().await {
+                Err(exit) => judge_end(&format!("{what}, started on the dead disk"), &exit, tally),
+                Ok(_) => tally.violations.push(format!("{what}: a broker started on a dead disk")),
+            }
+        } else {
+            broker.kill().await;
+        }
         disk.plug_in_again()?;
         crowd.begin_next_life();
         if luck.below(3) == 0 {
@@ -79,6 +90,13 @@ async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String
     tally.violations.extend(broken.into_iter().map(|line| format!("image seed {seed}, {cuts} cuts: {line}")));
     broker.kill().await;
     Ok(())
+}
+
+/// A disk that is dead ends the broker, with the code that says so.
+fn judge_end(what: &str, exit: &Exit, tally: &mut Tally) {
+    if exit.status.code() != Some(DISK_FAILED) || !exit.is_a_clear_refusal() {
+        tally.violations.push(format!("{what}: {exit:?}"));
+    }
 }
 
 /// The real broker, or one that differs only in that its log is cleaned all the time.

@@ -190,7 +190,7 @@ fn backup_is_given_up_when_the_disk_gets_low() {
     }
     store.commit().unwrap();
     let outcome = start(&mut store, &folder.path().join("copy"));
-    (store.settings.disk_reserve_bytes, store.room) = (1 << 60, None);
+    (store.settings.disk_reserve_bytes, store.outlook.room) = (1 << 60, None);
     store.append(&submit(3000, 3001, 10));
     store.commit().unwrap();
     assert!(!store.holds_cleaning());

@@ -143,3 +143,29 @@ fn one_commit_cleans_in_proportion_to_what_it_appends() {
     let removed = before - store.usage().unwrap().log_bytes;
     assert!((1..=100_000).contains(&removed), "{removed}");
 }
+
+#[test]
+fn large_payload_leaves_before_its_task_once_nobody_will_read_it() {
+    use crate::record::State;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, ..) = open(folder.path()).unwrap();
+    let states = [State::Success, State::Revoked, State::Failure, State::Started];
+    for (slot, state) in (0..).zip(states) {
+        store.append(&submit(slot, 1 + u64::from(slot), 700_000));
+        store.commit().unwrap();
+        store.append(&Record::Changed(Box::new(Changed { state, ..changed(slot, 1 + u64::from(slot), 2) })));
+        store.commit().unwrap();
+    }
+    let live_bytes = store.usage().unwrap().live_bytes;
+    assert!((1_400_000..1_410_000).contains(&live_bytes), "{live_bytes}");
+    store.close().unwrap();
+    let (_store, _, loaded) = open(folder.path()).unwrap();
+    for (slot, state) in (0..).zip(states) {
+        let (task, change) = &loaded.tasks[&slot];
+        let mut expected = submitted(slot, 1 + u64::from(slot), 700_000);
+        if matches!(state, State::Success | State::Revoked) {
+            expected.payload.clear();
+        }
+        assert_eq!((task, change.as_ref().map(|change| change.state)), (&expected, Some(state)));
+    }
+}

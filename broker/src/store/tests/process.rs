@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::small_disk::SmallDisk;
 use super::*;
 
 const FOLDER: &str = "CELERIAC_STORE_TEST_FOLDER";
@@ -243,39 +244,13 @@ fn failing_disk_confirms_nothing_and_loses_nothing() {
     }
 }
 
-/// A small disk of its own, if this process may mount one.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(mebibytes: u32) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={mebibytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(folder.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder))
-    }
-}
-
-impl SmallDisk {
-    /// Writes a file until not a byte is left.
-    fn fill(&self, name: &str) {
-        let mut filler = std::fs::File::create(self.0.path().join(name)).unwrap();
-        while filler.write_all(&[1; 4096]).is_ok() {}
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg(self.0.path()).output();
-    }
-}
-
 #[test]
 fn full_disk_is_announced_then_fails_and_a_restart_serves_what_was_confirmed() {
     let Some(disk) = SmallDisk::new(96) else {
         eprintln!("SKIPPED: no tmpfs can be mounted without root, so the full disk was not tried");
         return;
     };
-    let folder = disk.0.path().join("data");
+    let folder = disk.path().join("data");
     let (mut store, _) = open(&folder).unwrap();
     assert!(store.usage().unwrap().disk_free_bytes < 96 << 20);
     let mut confirmed = 0;
@@ -306,7 +281,7 @@ fn full_disk_is_announced_then_fails_and_a_restart_serves_what_was_confirmed() {
         Err(error) => assert!(matches!(error, Error::DiskFull { .. }), "{error}"),
     }
     for name in ["filler", "filler-2"] {
-        std::fs::remove_file(disk.0.path().join(name)).ok();
+        std::fs::remove_file(disk.path().join(name)).ok();
     }
     let (_store, serials) = open(&folder).unwrap();
     assert!(serials.len() as u64 >= confirmed - 1);

@@ -117,9 +117,9 @@ fn a_pause_of_many_queues_is_answered_once_for_all() {
 fn a_list_of_workers_shows_the_tasks_that_they_hold() {
     let history = History::new();
     let mut tap = history.connecting("operator");
-    tap.sent(&asks(1, Request::ListWorkers(wire::ListWorkers {})));
+    tap.sent(&asks(1, Request::ListWorkers(wire::ListWorkers::default())));
     let worker = wire::WorkerStatus { running: vec![at("a", 2, TaskState::Leased)], ..Default::default() };
-    let body = Some(Told::WorkerList(wire::WorkerList { workers: vec![worker.clone(), worker] }));
+    let body = Some(Told::WorkerList(wire::WorkerList { workers: vec![worker.clone(), worker], ..Default::default() }));
     tap.received(ServerFrame { request_id: 1, body });
     assert!(
         matches!(&history.entries()[2].event, Event::Answered { answer: Answer::List(tasks), .. } if tasks.len() == 2)

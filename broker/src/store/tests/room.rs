@@ -1,0 +1,122 @@
+//! Small disks: what was filled and emptied can be filled again, whatever became of sled's file meanwhile.
+
+use std::time::{Duration, Instant};
+
+use super::small_disk::SmallDisk;
+use super::*;
+
+/// Long enough for sled's own thread to move what is spread thin, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn open(disk: &SmallDisk) -> (Store, Vec<(Slot, u64)>) {
+    let mut found = Vec::new();
+    let (store, _) = Store::open(Settings::new(disk.path().join("data")), &mut |record| {
+        if let Record::Submitted(task) = record {
+            found.push((task.key.slot, task.key.serial));
+        }
+    })
+    .unwrap();
+    found.sort_unstable();
+    (store, found)
+}
+
+/// Submits from this slot on, until the store says that the disk is low. As many tasks as that took.
+fn fill(store: &mut Store, serial: &mut u64, payload_bytes: usize) -> u32 {
+    let mut slot = 0;
+    while !store.disk_is_low() {
+        *serial += 1;
+        store.append(&submit(slot, *serial, payload_bytes));
+        slot += 1;
+        store.commit().unwrap();
+    }
+    slot
+}
+
+fn forget(store: &mut Store, slots: impl Iterator<Item = Slot>, serial: u64) {
+    for slot in slots {
+        store.append(&Record::Forgotten(TaskKey { slot, serial }));
+    }
+    store.commit().unwrap();
+}
+
+/// What the store's thread does when nobody wants a commit, until the disk is no longer low.
+fn wait_for_room(store: &mut Store) {
+    let begun = Instant::now();
+    loop {
+        while store.clean_in_passing().unwrap() {}
+        if !store.disk_is_low() {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it stays full: {:?}", store.usage());
+        std::thread::yield_now();
+    }
+}
+
+/// Fills the disk and empties it, again and again; if `restarts`, the store is dropped and opened after each step.
+fn fill_and_empty(mebibytes: u32, rounds: u32, payload_bytes: usize, restarts: bool) {
+    let Some(disk) = SmallDisk::new(mebibytes) else {
+        eprintln!("SKIPPED: no tmpfs can be mounted without root, so the full disk was not tried");
+        return;
+    };
+    let mut serial = 0;
+    let mut open_store = Some(open(&disk).0);
+    let mut step = |tasks: u32, work: &mut dyn FnMut(&mut Store) -> u32| {
+        let mut store = open_store.take().unwrap();
+        let tasks_then = work(&mut store) + tasks;
+        if restarts {
+            drop(store);
+            let (again, found) = open(&disk);
+            assert_eq!(found.len(), tasks_then as usize);
+            store = again;
+        }
+        open_store = Some(store);
+        tasks_then
+    };
+    for round in 0..rounds {
+        let tasks = step(0, &mut |store| fill(store, &mut serial, payload_bytes));
+        let stored = u64::from(tasks) * payload_bytes as u64;
+        assert!(stored > u64::from(mebibytes) << 18, "round {round}: full after {stored} bytes");
+        step(0, &mut |store| {
+            forget(store, 0..tasks, serial);
+            0
+        });
+        step(0, &mut |store| {
+            wait_for_room(store);
+            0
+        });
+    }
+}
+
+#[test]
+fn disk_of_300_mib_that_was_filled_and_emptied_is_filled_again() {
+    fill_and_empty(300, 5, 100_000, false);
+}
+
+#[test]
+fn disk_of_300_mib_is_filled_again_over_restarts() {
+    fill_and_empty(300, 2, 100_000, true);
+}
+
+#[test]
+fn disk_of_700_mib_that_was_filled_and_emptied_has_room_again() {
+    fill_and_empty(700, 1, 20_000, false);
+}
+
+#[test]
+fn room_is_made_while_much_stays() {
+    let Some(disk) = SmallDisk::new(300) else {
+        eprintln!("SKIPPED: no tmpfs can be mounted without root, so the full disk was not tried");
+        return;
+    };
+    let (mut store, _) = open(&disk);
+    let mut serial = 0;
+    let tasks = fill(&mut store, &mut serial, 100_000);
+    // Every third task stays, so that what is to be kept lies everywhere.
+    forget(&mut store, (0..tasks).filter(|slot| slot % 3 > 0), serial);
+    wait_for_room(&mut store);
+    let kept = tasks.div_ceil(3);
+    let more = fill(&mut store, &mut serial, 100_000);
+    drop(store);
+    let (_store, found) = open(&disk);
+    assert!(found.len() as u32 >= more, "{} of {more} and {kept}", found.len());
+}
