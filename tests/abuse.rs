@@ -119,14 +119,17 @@ async fn a_connection_waits_for_a_bounded_number_of_ids() {
 async fn queues_are_bounded_however_they_are_made() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let pause = |names: Vec<String>| Request::PauseQueues(wire::PauseQueues { queues: names, paused: false });
+    let pause = |names: Vec<String>| Request::PauseQueues(wire::PauseQueues { queues: names, paused: true });
     for part in 0..10 {
         let names = (0..limits::BATCH_ITEMS_MAX).map(|number| format!("queue-{part}-{number}")).collect();
         connection.request(pause(names)).await.expect("a hundred thousand there may be");
     }
     let requests = [
         pause(vec!["one more".into()]),
-        Request::ConfigureQueue(wire::ConfigureQueue { queue: "one more".into(), settings: Some(Default::default()) }),
+        Request::ConfigureQueue(wire::ConfigureQueue {
+            queue: "one more".into(),
+            settings: Some(wire::QueueSettings { tasks_max: Some(1), ..Default::default() }),
+        }),
     ];
     for request in requests {
         assert_eq!(connection.request(request).await.expect_err("it is one more").code(), ErrorCode::Overloaded);

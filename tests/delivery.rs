@@ -223,6 +223,7 @@ async fn a_silent_worker_loses_its_leases_to_another() {
     let mut silent = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
     silent.submit_one(raw::task("task", "n")).await;
     let lost = silent.delivery().await;
+    silent.report_one(raw::report(&lost, raw::started())).await;
     let mut other = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
     let again = loop {
         // A request that the broker answers after 50 ms: it shows that this one lives, so that it is not lost too.

@@ -27,6 +27,7 @@ async fn the_task_of_a_killed_worker_is_run_again_by_another() {
     connection.submit_one(hold("task", &file)).await;
     let mut first = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(first.line().await, "started task 1");
+    connection.reached("task", TaskState::Started).await;
     let first_pid = first.pid();
     let mut second = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     first.kill().await;
@@ -74,7 +75,10 @@ async fn one_task_that_kills_its_workers_takes_no_other_with_it() {
         assert_eq!(info.state(), TaskState::Success, "{info:?}");
     }
     let info = connection.info("poison").await;
-    assert_eq!((info.attempts, info.errors.last().map(|error| error.kind.as_str())), (3, Some("worker_lost")));
+    // The first two may have ended before they were reported; the last one is not begun before that.
+    assert!((1..=3).contains(&info.attempts), "{info:?}");
+    assert_eq!(info.errors.last().map(|error| error.kind.as_str()), Some("worker_lost"));
+    assert_eq!(attempts.len(), 3, "{attempts:?}");
 }
 
 #[tokio::test]

@@ -1,15 +1,14 @@
 //! What operators do with queues, dead tasks and workers, through the client.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use celeriac_client::{
     Client, Error, ErrorCode, QueueSettings, State, Submission, TaskFilter, WaitingFor, WorkerOrder,
 };
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, until};
+use celeriac_proto::wire::{self, ErrorCode as WireCode};
+use celeriac_tests::raw::{self, Answer, Request};
+use celeriac_tests::{BrokerProcess, PATIENCE, Pool, RawConnection, until};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
-use tokio::sync::Semaphore;
 
 async fn client(broker: &BrokerProcess) -> Client {
     Client::connect(&broker.url()).await.expect("the broker takes clients")
@@ -208,49 +207,47 @@ async fn queues_come_and_go_with_what_needs_them() {
     assert_eq!(names(&after).await, ["default", "deleted"], "a worker serves it");
 }
 
+/// What a worker holds when an operator is answered, and has not begun, is not its own any more.
 #[tokio::test]
 async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
-    let begun = Arc::new(AtomicUsize::new(0));
-    let go_on = Arc::new(Semaphore::new(0));
-    let (count, gate) = (begun.clone(), go_on.clone());
-    let blocked = move |_: Context, (): ()| {
-        let (count, gate) = (count.clone(), gate.clone());
-        async move {
-            count.fetch_add(1, Ordering::SeqCst);
-            gate.acquire().await.expect("it is never closed").forget();
-            Ok::<_, TaskFailure>(())
+    let mut operator = RawConnection::open(broker.address()).await;
+    let queues = || vec!["q".to_owned()];
+    let pause = |paused| Request::PauseQueues(wire::PauseQueues { queues: queues(), paused });
+    let purge = Request::PurgeQueue(wire::PurgeQueue { queue: "q".into() });
+    let delete = Request::DeleteQueue(wire::DeleteQueue { queue: "q".into() });
+    for (round, request) in [pause(true), purge, delete].into_iter().enumerate() {
+        let mut worker = RawConnection::worker(broker.address(), &["q"], &["n"], 10).await;
+        let task = |number| wire::Task { queue: "q".into(), ..raw::task(&format!("task-{round}-{number}"), "n") };
+        operator.submit((0..10).map(task).collect()).await;
+        let held = worker.deliveries(10).await;
+        // A delete is refused while something runs.
+        let running = usize::from(round < 2);
+        for delivery in &held[..running] {
+            worker.report_one(raw::report(delivery, raw::started())).await;
         }
-    };
-    let builder = Worker::builder(broker.url()).queues(["default"]).register_fn("blocked", blocked);
-    let _pool = Pool::start(builder.concurrency(1).look_ahead(20));
-    let submit_ten = || async {
-        let tasks: Vec<Submission> = (0..10).map(|_| Submission::new("blocked")).collect();
-        client.submit_many(tasks).await.expect("answered");
-    };
-    let leased = || async { client.queue("default").await.expect("answered").expect("it is there").leased };
-    let begins = |number: usize| {
-        let begun = begun.clone();
-        move || {
-            let begun = begun.clone();
-            async move { begun.load(Ordering::SeqCst) == number }
+        operator.request(request).await.expect("it is done");
+        for delivery in &held[running..] {
+            let late = worker.report_one(raw::report(delivery, raw::started())).await;
+            assert_eq!(late.code(), WireCode::StaleLease, "{delivery:?}");
         }
-    };
-
-    submit_ten().await;
-    until("the first of ten begins", begins(1)).await;
-    client.pause_queues(&["default"]).await.expect("answered");
-    assert_eq!(leased().await, 1, "only what runs is left to the worker");
-    go_on.add_permits(1);
-    until("it has ended", || async { leased().await == 0 }).await;
-    assert_eq!(begun.load(Ordering::SeqCst), 1, "nothing begins in a paused queue");
-
-    client.resume_queues(&["default"]).await.expect("answered");
-    until("the next begins", begins(2)).await;
-    assert!(matches!(client.delete_queue("default").await, Err(Error::Refused { code: ErrorCode::NotFinished, .. })));
-    assert_eq!(client.purge_queue("default").await.expect("answered"), 8);
-    go_on.add_permits(1);
-    until("it has ended", || async { leased().await == 0 }).await;
-    assert_eq!(begun.load(Ordering::SeqCst), 2, "what was purged does not begin");
+        let taken = worker.pushed_so_far().await.into_iter().filter_map(|push| match push {
+            Answer::CancelSignal(signal) => Some((signal.kind(), signal.leases)),
+            _ => None,
+        });
+        let mut taken: Vec<u64> = taken
+            .flat_map(|(kind, leases)| {
+                assert_eq!(kind, wire::cancel_signal::Kind::TakenBack);
+                leases
+            })
+            .collect();
+        taken.sort_unstable();
+        assert_eq!(taken, held[running..].iter().map(|delivery| delivery.lease).collect::<Vec<_>>());
+        for delivery in &held[..running] {
+            worker.report_one(raw::report(delivery, raw::complete(b"1"))).await;
+        }
+        worker.request(Request::Goodbye(wire::Goodbye {})).await.expect("it may go");
+        operator.request(pause(false)).await.expect("it is done");
+        operator.request(Request::PurgeQueue(wire::PurgeQueue { queue: "q".into() })).await.ok();
+    }
 }

@@ -14,7 +14,7 @@ const MINUTES: u64 = 5;
 const WORLDS_PER_BUG: u64 = 40;
 
 /// The promise that each planted bug breaks, in the words of the checker.
-const PROMISES: [(&str, &str); 10] = [
+const PROMISES: [(&str, &str); 15] = [
     ("SkipTheFlush", "promise 1"),
     ("ReplyBeforeTheCommit", "promise 1"),
     ("ForgetADeadWorker", "promise 1"),
@@ -25,6 +25,11 @@ const PROMISES: [(&str, &str); 10] = [
     ("RunAConflictTwice", "promise 7"),
     ("ForgetTooEarly", "promise 8"),
     ("StartBeforeTheEta", "promise 10"),
+    ("RetryAfterTheExpiry", "promise 10"),
+    ("ForgetADueVersion", "promise 11"),
+    ("LeaveLeasesInAPause", "promise 12"),
+    ("ChargeWhatNeverBegan", "promise 13"),
+    ("StartOnceMore", "promise 13"),
 ];
 
 fn program() -> &'static Path {

@@ -114,6 +114,7 @@ async fn a_killed_workers_task_is_run_again_by_another() {
     let task = client.submit::<u32>(held("task", &file)).await.expect("submitted");
     let mut first = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(first.line().await, "started task 1");
+    until("the start is known", || async { task.state().await.expect("known") == State::Started }).await;
     first.kill().await;
     let mut second = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert!(second.line().await.starts_with("started task"), "another worker begins it");

@@ -28,11 +28,21 @@ pub(crate) enum Bug {
     ForgetTooEarly,
     /// A task does not wait for its time. Promise 10.
     StartBeforeTheEta,
+    /// A task that was tried before its expiry is tried after it too. Promise 10.
+    RetryAfterTheExpiry,
+    /// A restart takes a task that had come due back to where it waited. Promise 11.
+    ForgetADueVersion,
+    /// A pause leaves workers what they have not begun. Promise 12.
+    LeaveLeasesInAPause,
+    /// All that a lost worker held is charged for it. Promise 13.
+    ChargeWhatNeverBegan,
+    /// The worker was lost in the last attempt, and another one begins. Promise 13.
+    StartOnceMore,
 }
 
 /// The names of all of them, for those who want to see each one found.
 #[cfg(feature = "internals")]
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 15] = [
     "SkipTheFlush",
     "ReplyBeforeTheCommit",
     "ForgetADeadWorker",
@@ -43,6 +53,11 @@ pub const NAMES: [&str; 10] = [
     "RunAConflictTwice",
     "ForgetTooEarly",
     "StartBeforeTheEta",
+    "RetryAfterTheExpiry",
+    "ForgetADueVersion",
+    "LeaveLeasesInAPause",
+    "ChargeWhatNeverBegan",
+    "StartOnceMore",
 ];
 
 /// Whether this bug is to do its harm.
@@ -80,6 +95,11 @@ mod tests {
             Bug::RunAConflictTwice,
             Bug::ForgetTooEarly,
             Bug::StartBeforeTheEta,
+            Bug::RetryAfterTheExpiry,
+            Bug::ForgetADueVersion,
+            Bug::LeaveLeasesInAPause,
+            Bug::ChargeWhatNeverBegan,
+            Bug::StartOnceMore,
         ];
         for bug in bugs {
             assert_eq!(NAMES[bug as usize], format!("{bug:?}"));

@@ -174,6 +174,8 @@ pub struct Changed {
     pub deliveries: u32,
     /// How often a worker was lost while it ran the task, or may have run it, since the last outcome.
     pub losses: u32,
+    /// How many of these were without a report of its start.
+    pub silent: u32,
     /// When a waiting task is due.
     pub due: Option<Timestamp>,
     pub leased_at: Option<Timestamp>,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use celeriac_broker::Report;
 use clap::Args;
@@ -27,6 +28,9 @@ Exit codes:
 
 /// A copy that is still written to is removed as often as that.
 const REMOVALS_MAX: u32 = 1_000;
+
+/// How long a check that was ended may take to say where its copy is.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
 /// The arguments of `check`.
 #[derive(Args)]
@@ -97,7 +101,8 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
         _ = interrupt.recv() => "SIGINT",
         _ = hang_up.recv() => "SIGHUP",
     };
-    if let Ok(copy) = copy.try_recv() {
+    // It may be made at this very moment.
+    if let Ok(copy) = copy.recv_timeout(TOLD_WITHIN) {
         remove(&copy);
     }
     Err(Failure::error(format!("ended by {signal} before the folder was read; nothing is known about it")))

@@ -153,9 +153,18 @@ const TASK_INFO: Shape = Shape {
         many(28, "errors", ERRORS_FIELD_MAX, &TASK_ERROR),
     ],
 };
-const GET_REPLY: Shape = Shape { name: "GetReply", fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
-const WAIT_REPLY: Shape = Shape { name: "WaitReply", fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
-const WATCH_REPLY: Shape = Shape { name: "WatchReply", fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
+const GET_REPLY: Shape = Shape {
+    name: "GetReply",
+    fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO), numbers(2, "left_out", ANSWER_ITEMS_MAX)],
+};
+const WAIT_REPLY: Shape = Shape {
+    name: "WaitReply",
+    fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO), numbers(3, "left_out", ANSWER_ITEMS_MAX)],
+};
+const WATCH_REPLY: Shape = Shape {
+    name: "WatchReply",
+    fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO), numbers(3, "left_out", ANSWER_ITEMS_MAX)],
+};
 const REPORT_OUTCOME: Shape = Shape { name: "ReportOutcome", fields: &[] };
 const REPORT_REPLY: Shape =
     Shape { name: "ReportReply", fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &REPORT_OUTCOME)] };

@@ -106,10 +106,10 @@ impl Machine {
         let deliveries = self.tasks.run(task).map_or(0, |run| run.deliveries);
         let attempt = self.tasks.attempts(task).saturating_add(1);
         let plan = self.tasks.plan(task);
-        let alone = self.tasks.run(task).is_some_and(|run| run.alone);
+        let (alone, silent) = self.tasks.run(task).map_or((false, 0), |run| (run.alone, run.silent));
+        let is_last = attempt.saturating_add(silent) >= self.retry_policy(task).attempts_max;
         // What must not begin once more unless it is known that it did not begin.
-        let report_start =
-            alone || attempt >= self.retry_policy(task).attempts_max || plan.is_some_and(|plan| plan.early_ack);
+        let report_start = alone || is_last || plan.is_some_and(|plan| plan.early_ack);
         Delivery { slot, lease: task.lease(), attempt, deliveries, report_start, submitted: None }
     }
 }

@@ -4,6 +4,7 @@ use super::command::{Now, SignalKind};
 use super::task::Extra;
 use super::timers::{Kind, Moment, MonoTimer, Timer};
 use super::{Effects, Machine};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Lease, Slot, State};
 
 impl Machine {
@@ -12,7 +13,7 @@ impl Machine {
             return;
         }
         match timer.kind {
-            Kind::Due => self.promote(timer.slot, fx),
+            Kind::Due => self.promote(now, timer.slot, fx),
             Kind::Expires => {
                 if let Some(present) = self.successors.present_of(timer.slot) {
                     return self.drop_successor(present, fx);
@@ -71,7 +72,11 @@ impl Machine {
     }
 
     fn expiry(&self, slot: Slot) -> Option<Moment> {
-        self.tasks.plan(self.tasks.task(slot)).and_then(|plan| plan.expires)
+        let task = self.tasks.task(slot);
+        if is_planted(Bug::RetryAfterTheExpiry) && self.tasks.attempts(task) > 0 {
+            return None;
+        }
+        self.tasks.plan(task).and_then(|plan| plan.expires)
     }
 
     pub(super) fn soft_limit_timer(&mut self, slot: Slot, lease: Lease, fx: &mut Effects) {

@@ -107,10 +107,15 @@ pub struct Machine {
     clocks: Clocks,
     /// What the steady clock shows beyond the monotonic one: fixed at the first moment.
     steady_offset: Option<Timestamp>,
+    /// Somebody has set the wall clock since then.
+    clock_was_set: bool,
     /// When the balance between workers is looked at next.
     balance_at: Option<Monotonic>,
     scans: Scans,
 }
+
+/// So far apart the wall clock and the steady one come by themselves, or by a clock that is kept right in small steps.
+const CLOCK_DRIFT_MS: u64 = 100;
 
 /// Timers of tasks that one tick handles: some milliseconds. The rest follows at once.
 const TIMERS_PER_TICK: usize = 10_000;
@@ -136,6 +141,7 @@ impl Machine {
             actor: Actor::Broker,
             clocks: Clocks::default(),
             steady_offset: None,
+            clock_was_set: false,
             balance_at: None,
             scans: Scans::default(),
         }
@@ -152,6 +158,7 @@ impl Machine {
         let mono = now.mono as Timestamp;
         let offset = *self.steady_offset.get_or_insert(now.wall.saturating_sub(mono));
         self.clocks = Clocks { wall: now.wall, steady: offset.saturating_add(mono) };
+        self.clock_was_set |= self.clocks.wall.abs_diff(self.clocks.steady) > CLOCK_DRIFT_MS;
     }
 
     /// Carries out one command. Deliveries follow with the next [`Machine::tick`].
@@ -166,7 +173,7 @@ impl Machine {
             Command::DiskLow(low) => self.disk_is_low = low,
             Command::Shutdown => self.close_all(fx),
         }
-        self.advance_successors(fx);
+        self.advance_successors(now, fx);
         self.queues.sweep();
     }
 
@@ -189,7 +196,7 @@ impl Machine {
         }
         self.compact_timers();
         self.continue_scans(now, fx);
-        self.advance_successors(fx);
+        self.advance_successors(now, fx);
         self.dispatch(now, fx);
         self.queues.sweep();
     }

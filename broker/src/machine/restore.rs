@@ -140,18 +140,23 @@ impl Machine {
             None if task.is_leased() => task.state = State::Queued,
             None => {}
         }
-        self.tasks.extra_mut(slot).run = Some(Box::new(Run {
+        let run = Run {
             worker: changed.worker,
             attempts: if is_planted(Bug::LoseTheRetryCount) { 0 } else { changed.attempts },
             deliveries: changed.deliveries,
             losses: changed.losses,
+            silent: changed.silent,
             leased_at: changed.leased_at,
             started_at: changed.started_at,
             progress: changed.progress,
             errors: changed.errors,
             cancel: changed.cancel_requested.then_some(changed.revoked_reason),
             ..Run::default()
-        }));
+        };
+        // What has only come due is as it was submitted.
+        if !run.is_untouched() || self.tasks.task(slot).is_leased() {
+            self.tasks.extra_mut(slot).run = Some(Box::new(run));
+        }
     }
 
     /// The log is read: puts every task where it belongs. `lease` and `serial` are the highest
@@ -167,6 +172,8 @@ impl Machine {
         let is_hidden = |slot| self.successors.present_of(slot).is_some();
         self.tasks.restored(is_hidden, |slot| dropped.push(slot));
         for slot in dropped {
+            // No broker writes two tasks of one id of which one has a successor.
+            self.successors.note_end(slot);
             self.unrestore(slot);
             fx.push(Effect::Drop(slot));
         }
@@ -177,7 +184,6 @@ impl Machine {
                 self.enter(slot);
                 self.set_expiry_timer(slot);
             } else if self.tasks.try_task(slot).is_some() {
-                self.promote_restored(slot);
                 self.enter(slot);
                 self.set_restored_timers(slot);
                 let task = self.tasks.task(slot);
@@ -203,16 +209,6 @@ impl Machine {
         self.queues.restored();
         self.take_back_paused(now, fx);
         self.tick(now, fx);
-    }
-
-    /// What came due before the restart, or meanwhile: it has the version that it was shown with then.
-    fn promote_restored(&mut self, slot: Slot) {
-        let wall = self.clocks.wall;
-        let task = self.tasks.task_mut(slot);
-        if matches!(task.state, State::Scheduled | State::Retry) && task.due() <= wall {
-            task.state = State::Queued;
-            task.version = task.version.saturating_add(1);
-        }
     }
 
     /// A time that was stored does not tell a time of day from the end of a span: an eta and an expiry count as the former,

@@ -111,7 +111,7 @@ impl Machine {
         match place.after {
             None => self.tasks.put(slot, task),
             Some(present) => {
-                self.tasks.restore(slot, task);
+                self.tasks.put_hidden(slot, task);
                 self.successors.add(present.slot, slot, eta);
             }
         }

@@ -9,7 +9,7 @@ use super::command::{Effect, Now, Submission, SubmitOutcome};
 use super::submit::Place;
 use super::timers::{Kind, Moment};
 use super::{Effects, Machine};
-use crate::record::{Record, Slot, TaskKey};
+use crate::record::{Record, Slot, State, TaskKey};
 
 /// A task that waits for the end of another.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +81,7 @@ impl Machine {
     }
 
     /// Lets the successors of what has ended take their places.
-    pub(super) fn advance_successors(&mut self, fx: &mut Effects) {
+    pub(super) fn advance_successors(&mut self, now: Now, fx: &mut Effects) {
         for present in std::mem::take(&mut self.successors.due) {
             let Some(Successor { slot, eta }) = self.successors.take(present) else { continue };
             // With a TTL of 0 it is gone already.
@@ -90,8 +90,14 @@ impl Machine {
                 let ended = self.tasks.remove(present);
                 self.uncount(&ended);
             }
+            let id = self.tasks.id(self.tasks.task(slot));
+            if self.tasks.find(&id).is_some() {
+                // A log that says so was not written by a broker.
+                self.discard(slot, fx);
+                continue;
+            }
             self.tasks.reveal(slot);
-            if self.is_watched(&self.tasks.id(self.tasks.task(slot))) {
+            if self.is_watched(&id) {
                 self.tasks.extra_mut(slot).watched = true;
             }
             match eta.filter(|eta| !self.clocks.has_come(*eta)) {
@@ -99,16 +105,21 @@ impl Machine {
                     self.timers.set(eta, slot, Kind::Due);
                     self.notify(slot, fx);
                 }
-                None => self.promote(slot, fx),
+                None => self.promote(now, slot, fx),
             }
         }
     }
 
     /// What was to follow shall not run. Nobody saw it yet.
     pub(super) fn drop_successor(&mut self, present: Slot, fx: &mut Effects) {
-        let Some(Successor { slot, .. }) = self.successors.take(present) else { return };
+        if let Some(Successor { slot, .. }) = self.successors.take(present) {
+            self.discard(slot, fx);
+        }
+    }
+
+    fn discard(&mut self, slot: Slot, fx: &mut Effects) {
         fx.push(Effect::Store(Record::Forgotten(self.tasks.key(slot))));
-        let task = self.tasks.unrestore(slot);
+        let task = self.tasks.remove_hidden(slot);
         let queue = self.queues.queue_mut(task.queue());
         queue.scheduled -= 1;
         queue.tasks -= 1;
@@ -119,15 +130,26 @@ impl Machine {
 
     /// After a restart: what follows a task that has not ended waits for it again.
     pub(super) fn restore_successors(&mut self, following: BTreeMap<Slot, TaskKey>) {
-        let is_unfinished = |machine: &Self, key: TaskKey| {
-            let task = machine.tasks.try_task(key.slot);
-            task.is_some_and(|task| task.serial() == key.serial && !task.state.is_terminal())
-        };
         for (slot, present) in following {
-            if is_unfinished(self, present) && self.tasks.try_task(slot).is_some() {
+            if self.follows(slot, present) && self.successors.of(present.slot).is_none() {
                 let eta = Moment::At(self.tasks.task(slot).due());
                 self.successors.add(present.slot, slot, Some(eta));
             }
         }
+    }
+
+    /// Whether it waits for a task of its id that is there and has not ended. Anything else no broker writes, but for a
+    /// task whose present one has ended: that is found by its id like all others.
+    fn follows(&self, slot: Slot, present: TaskKey) -> bool {
+        let (Some(task), Some(before)) = (self.tasks.try_task(slot), self.tasks.try_task(present.slot)) else {
+            return false;
+        };
+        let is_that = before.serial() == present.serial && before.serial() < task.serial();
+        is_that
+            && !before.state.is_terminal()
+            && task.state == State::Scheduled
+            && self.tasks.id(before) == self.tasks.id(task)
+            && self.successors.present_of(present.slot).is_none()
+            && self.successors.of(slot).is_none()
     }
 }

@@ -23,8 +23,8 @@ impl Machine {
     pub(super) fn was_suspect(&self, slot: Slot, started: bool) -> bool {
         let task = self.tasks.task(slot);
         let Some(run) = self.tasks.run(task).filter(|run| run.losses > 0) else { return false };
-        let attempt = run.attempts.saturating_add(u32::from(!started));
-        run.losses >= LOSSES || attempt >= self.retry_policy(task).attempts_max
+        let starts = run.attempts.saturating_add(run.silent).saturating_add(u32::from(!started));
+        run.losses >= LOSSES || starts >= self.retry_policy(task).attempts_max
     }
 
     /// Raises the suspicion against what a lost worker ran, and against what it may have begun without being heard: the
@@ -36,9 +36,11 @@ impl Machine {
         let (started, unstarted): (Vec<Slot>, Vec<Slot>) =
             slots.into_iter().partition(|slot| self.tasks.task(*slot).state == State::Started);
         let free = (session.concurrency as usize).saturating_sub(started.len());
-        for slot in started.into_iter().chain(unstarted.into_iter().take(free)) {
-            let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        for slot in started.iter().chain(unstarted.iter().take(free)) {
+            let is_started = self.tasks.task(*slot).state == State::Started;
+            let run = self.tasks.run_mut(*slot).expect("a leased task has a run");
             run.losses = run.losses.saturating_add(1);
+            run.silent = run.silent.saturating_add(u32::from(!is_started && !run.alone));
         }
     }
 

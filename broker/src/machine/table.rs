@@ -154,12 +154,24 @@ impl Tasks {
         let hash = hash(&self.hasher, PackedId::of(&new.id), &new.id);
         self.restore(slot, new);
         self.index(slot, hash);
+        self.len += 1;
     }
 
     fn index(&mut self, slot: Slot, hash: u64) {
         let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
         self.by_id[shard(hash)].insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
+    }
+
+    /// Puts a task into an empty slot that is not to be found by its id before [`reveal`](Self::reveal).
+    pub fn put_hidden(&mut self, slot: Slot, new: NewTask) {
+        self.restore(slot, new);
         self.len += 1;
+    }
+
+    /// Takes out what is hidden.
+    pub fn remove_hidden(&mut self, slot: Slot) -> Task {
+        self.len -= 1;
+        self.unrestore(slot)
     }
 
     /// Puts a task into an empty slot, not to be found by its id before [`restored`](Self::restored).
@@ -197,7 +209,11 @@ impl Tasks {
         for table in &mut self.by_id {
             table.reserve(share + share / 16, rehash);
         }
-        for slot in (0..slots.end()).filter(|slot| slots.get(*slot).is_some() && !is_hidden(*slot)) {
+        for slot in (0..slots.end()).filter(|slot| slots.get(*slot).is_some()) {
+            if is_hidden(slot) {
+                self.len += 1;
+                continue;
+            }
             let hash = rehash(&slot);
             let table = &mut self.by_id[shard(hash)];
             let same = |other: &Slot| same_id(slots, extras, *other, slot);

@@ -169,6 +169,8 @@ pub(super) struct Run {
     pub deliveries: u32,
     /// How often a worker was lost while it ran the task, or may have run it, since the last outcome.
     pub losses: u32,
+    /// How many of these were without a report of its start, and are in no count of attempts.
+    pub silent: u32,
     /// Its holder has nothing else, for the task is a suspect: see `suspects.rs`.
     pub alone: bool,
     pub leased_at: Option<Timestamp>,
@@ -181,6 +183,17 @@ pub(super) struct Run {
     pub soft_limit_at: Option<Monotonic>,
     pub limit_at: Option<Monotonic>,
     pub grace_at: Option<Monotonic>,
+}
+
+impl Run {
+    /// The task was never handed out, or nothing came of it.
+    pub fn is_untouched(&self) -> bool {
+        self.attempts == 0
+            && self.deliveries == 0
+            && self.losses == 0
+            && self.errors.is_empty()
+            && self.worker.is_empty()
+    }
 }
 
 impl Task {

@@ -14,11 +14,13 @@ mod results;
 mod retries;
 mod scans;
 mod script;
+mod sessions;
 mod simulation;
 mod submits;
 mod suspects;
 mod take_back;
 mod time;
+mod transcript;
 mod words;
 mod workers;
 

@@ -20,10 +20,7 @@ impl Machine {
         let (was, key, bytes) = (task.state, task.queue(), task.payload_bytes());
         assert!(!was.is_terminal(), "an ended task never changes");
         task.state = state;
-        // The version after one that waits for its time is that of QUEUED, which is not stored. Whatever else comes next
-        // leaves it out: so a version names one state, also when a restart takes a task back to where it waited.
-        let waits_no_more = matches!(was, State::Scheduled | State::Retry) && state != State::Queued;
-        task.version = task.version.saturating_add(1 + u32::from(waits_no_more));
+        task.version = task.version.saturating_add(1);
         let second = self.queues.second;
         let queue = self.queues.queue_mut(key);
         if let Some(count) = queue.counter(was) {
@@ -67,6 +64,7 @@ impl Machine {
             attempts: 0,
             deliveries: 0,
             losses: 0,
+            silent: 0,
             due: (task.state == State::Retry).then(|| self.clocks.wall_at(task.due())),
             leased_at: None,
             started_at: None,
@@ -81,6 +79,7 @@ impl Machine {
             changed.attempts = run.attempts;
             changed.deliveries = run.deliveries;
             changed.losses = run.losses;
+            changed.silent = run.silent;
             changed.leased_at = run.leased_at;
             changed.started_at = run.started_at;
             changed.progress.clone_from(&run.progress);
@@ -95,11 +94,15 @@ impl Machine {
         self.notify(slot, fx);
     }
 
-    /// SCHEDULED or RETRY, and due. Not stored: a restart finds out anew, and counts the same version for it.
-    pub(super) fn promote(&mut self, slot: Slot, fx: &mut Effects) {
+    /// SCHEDULED or RETRY, and due. It is stored although a restart could find out by itself: by then the clock may say
+    /// otherwise, and what was shown with this version would be another state.
+    pub(super) fn promote(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         self.set_state(slot, State::Queued);
         self.line_up(slot, false);
-        self.notify(slot, fx);
+        if is_planted(Bug::ForgetADueVersion) {
+            return self.notify(slot, fx);
+        }
+        self.publish(now, slot, Ended::default(), fx);
     }
 
     /// Puts a QUEUED task in line; one that was out already goes in front.
@@ -275,8 +278,12 @@ impl Machine {
         self.remove(slot, fx);
     }
 
-    /// Removes an ended task whose time is over. The log need not say so: a restart would find the same.
+    /// Removes an ended task whose time is over. The log need not say so: a restart would find the same, unless somebody
+    /// has set the clock.
     pub(super) fn drop_ended(&mut self, slot: Slot, fx: &mut Effects) {
+        if self.clock_was_set {
+            return self.forget(slot, fx);
+        }
         fx.push(Effect::Drop(slot));
         self.remove(slot, fx);
     }
@@ -315,7 +322,7 @@ impl Machine {
             run.deliveries = run.deliveries.saturating_sub(1);
             if started {
                 // It ran, and its worker lives.
-                run.losses = 0;
+                (run.losses, run.silent) = (0, 0);
             }
         }
         run.grace_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::CancelGrace(slot, lease)));
@@ -352,18 +359,20 @@ impl Machine {
         let started = task.state == State::Started;
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         // A suspect was all that its worker had: it is taken to have begun, whether or not the worker came to say so.
-        let begun = started || run.alone;
+        let begun = started || run.alone || is_planted(Bug::ChargeWhatNeverBegan);
         if run.alone && !started {
             run.attempts = run.attempts.saturating_add(1);
         }
         if !begun {
             run.deliveries = run.deliveries.saturating_sub(1);
         }
+        // Runs of before that may have begun in silence count once it is certain that the task takes workers with it.
+        let starts = run.attempts.saturating_add(run.silent);
         let message = if let Some(reason) = run.cancel.clone() {
             return self.revoke(now, slot, &reason, fx);
         } else if begun && early_ack {
             "the worker was lost, and the task asks not to be run twice"
-        } else if begun && run.attempts >= attempts_max {
+        } else if begun && starts >= attempts_max && !is_planted(Bug::StartOnceMore) {
             "the worker was lost during the last attempt"
         } else if begun && run.deliveries >= deliveries_max {
             "workers were lost with this task too often"

@@ -19,7 +19,7 @@ fn vector(name: &'static str, about: &'static str, request_id: u64, body: Body) 
 }
 
 pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
-    [connection(), answers(), looking(), admin(), pushed()].into_iter().flatten().collect()
+    [connection(), answers(), looking(), transitions(), admin(), pushed()].into_iter().flatten().collect()
 }
 
 fn error(code: ErrorCode, message: &str, retry_after_ms: Option<u64>) -> Error {
@@ -239,15 +239,6 @@ fn failure() -> TaskInfo {
 
 fn looking() -> Vec<Vector<ServerFrame>> {
     let unknown = TaskInfo { id: "user-9999".into(), ..TaskInfo::default() };
-    let revoked = TaskInfo {
-        state: TaskState::Revoked.into(),
-        version: 2,
-        waiting_for: WaitingFor::Nothing.into(),
-        finished_at_ms: Some(NOW_MS + 60),
-        revoked_reason: "expired".into(),
-        cancel_requested: false,
-        ..queued()
-    };
     vec![
         vector(
             "get-reply",
@@ -291,6 +282,20 @@ fn looking() -> Vec<Vector<ServerFrame>> {
             2,
             Body::WatchReply(WatchReply { watch_id: 1, tasks: vec![queued()], left_out: vec![] }),
         ),
+    ]
+}
+
+fn transitions() -> Vec<Vector<ServerFrame>> {
+    let revoked = TaskInfo {
+        state: TaskState::Revoked.into(),
+        version: 2,
+        waiting_for: WaitingFor::Nothing.into(),
+        finished_at_ms: Some(NOW_MS + 60),
+        revoked_reason: "expired".into(),
+        cancel_requested: false,
+        ..queued()
+    };
+    vec![
         vector(
             "transition/started",
             "Pushed for watch 1.",

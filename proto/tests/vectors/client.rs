@@ -25,7 +25,7 @@ fn ids(ids: &[&str]) -> Vec<String> {
 }
 
 pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
-    [connection(), tasks(), looking(), work(), admin(), topics()].into_iter().flatten().collect()
+    [connection(), tasks(), looking(), work(), admin(), pages(), topics()].into_iter().flatten().collect()
 }
 
 fn hello(name: &str) -> Hello {
@@ -263,12 +263,6 @@ fn admin() -> Vec<Vector<ClientFrame>> {
     vec![
         vector("list-queues", "All of them.", 2, Body::ListQueues(ListQueues::default())),
         vector(
-            "list-queues/page",
-            "The page after the queue of that name.",
-            13,
-            Body::ListQueues(ListQueues { cursor: Bytes::from_static(b"songs"), ..ListQueues::default() }),
-        ),
-        vector(
             "configure-queue",
             "At most a million tasks, results kept for an hour.",
             3,
@@ -305,6 +299,28 @@ fn admin() -> Vec<Vector<ClientFrame>> {
         ),
         vector("list-workers", "", 10, Body::ListWorkers(ListWorkers::default())),
         vector(
+            "order-workers",
+            "One worker takes no more tasks.",
+            11,
+            Body::OrderWorkers(OrderWorkers {
+                instance_ids: ids(&["worker-1-4711"]),
+                order: order::Kind::Quiet.into(),
+            }),
+        ),
+        vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
+    ]
+}
+
+/// Pages of listings, and what is shown only when asked for.
+fn pages() -> Vec<Vector<ClientFrame>> {
+    vec![
+        vector(
+            "list-queues/page",
+            "The page after the queue of that name.",
+            13,
+            Body::ListQueues(ListQueues { cursor: Bytes::from_static(b"songs"), ..ListQueues::default() }),
+        ),
+        vector(
             "list-workers/page",
             "The page after a worker, with the tracebacks of what its tasks failed with before.",
             14,
@@ -319,16 +335,6 @@ fn admin() -> Vec<Vector<ClientFrame>> {
             15,
             Body::ListTasks(ListTasks { with_tracebacks: true, ..ListTasks::default() }),
         ),
-        vector(
-            "order-workers",
-            "One worker takes no more tasks.",
-            11,
-            Body::OrderWorkers(OrderWorkers {
-                instance_ids: ids(&["worker-1-4711"]),
-                order: order::Kind::Quiet.into(),
-            }),
-        ),
-        vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
     ]
 }
 

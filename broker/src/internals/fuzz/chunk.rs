@@ -204,6 +204,7 @@ fn changed(input: &mut Input<'_>) -> Changed {
         attempts: input.any_number() as u32,
         deliveries: input.any_number() as u32,
         losses: input.any_number() as u32,
+        silent: input.any_number() as u32,
         due: input.sometimes(2, time),
         leased_at: input.sometimes(2, time),
         started_at: input.sometimes(2, time),

@@ -26,7 +26,7 @@ fn a_waiting_task_is_cancelled_for_good_with_no_worker_up() {
             w: closing SessionLost: nothing was heard for the lease time
             w: closed
         get a b
-            c: a Revoked g1 v2, b Revoked g1 v3
+            c: a Revoked g1 v2, b Revoked g1 v2
     "#]]);
 }
 
@@ -162,12 +162,12 @@ fn a_cancel_says_per_id_what_it_did() {
             w: signal Cooperative leases [2] (cancelled)
             c: ("ended", AlreadyEnded), ("running", Signalled), ("later", Revoked), ("waiting", Revoked), ("nobody", NotFound)
         get ended running later waiting
-            c: ended Success g1 v4, running Started g1 v4, later Revoked g1 v3, waiting Revoked g1 v2
+            c: ended Success g1 v4, running Started g1 v4, later Revoked g1 v2, waiting Revoked g1 v2
         restart
         connect c
             c: welcome new leases []
         get ended later waiting
-            c: ended Success g1 v4, later Revoked g1 v3, waiting Revoked g1 v2
+            c: ended Success g1 v4, later Revoked g1 v2, waiting Revoked g1 v2
     "#]]);
 }
 

@@ -327,7 +327,7 @@ fn attempts_and_deliveries_are_limited_apart() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 1 delivery 1
+            w: deliver a lease 2 attempt 1 delivery 1 report start
         fail a
             w: Ok(Retry)
         after 1s
@@ -413,68 +413,6 @@ fn a_task_is_begun_twenty_times_unless_it_says_otherwise() {
     let said = script::run(&format!("connect c\nsubmit a attempts=100\n{}get a\n", death.repeat(21)));
     assert_eq!(said.matches("w: deliver a").count(), 20, "{said}");
     assert!(said.trim_end().ends_with("c: a Failure g1 v61"), "{said}");
-}
-
-#[test]
-fn a_worker_without_leases_keeps_its_session_over_a_restart_of_the_broker() {
-    check(expect![[r#"
-        connect c
-            c: welcome new leases []
-        connect w runs=job
-            w: welcome new leases []
-        connect v runs=job
-            v: welcome new leases []
-        quiet v
-            v: order Quiet
-            c: count 1
-        restart
-        connect c
-            c: welcome new leases []
-        connect w resume runs=job
-            w: welcome back leases []
-        connect v resume runs=job
-            v: welcome back leases []
-            v: order Quiet
-        submit a
-            c: Created { state: Queued }
-        credit w 1
-            w: done
-            w: deliver a lease 1 attempt 1 delivery 1
-        credit v 1
-            v: done
-        submit b
-            c: Created { state: Queued }
-        restart
-        after 15s
-        connect v resume runs=job
-            v: welcome new leases []
-        restart
-        connect w resume runs=job
-            w: welcome new leases []
-    "#]]);
-}
-
-#[test]
-fn an_order_reaches_a_worker_whose_connection_was_lost_when_it_was_given() {
-    check(expect![[r#"
-        connect c
-            c: welcome new leases []
-        connect w runs=job
-            w: welcome new leases []
-        lose w
-            w: closed
-        shutdown
-            c: count 1
-        connect w resume runs=job
-            w: welcome back leases []
-            w: order Shutdown
-        lose w
-            w: closed
-        wake w
-            c: count 1
-        connect w resume runs=job
-            w: welcome back leases []
-    "#]]);
 }
 
 #[test]

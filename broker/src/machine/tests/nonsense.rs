@@ -54,6 +54,7 @@ fn started() -> Changed {
         attempts: 1,
         deliveries: 1,
         losses: 0,
+        silent: 0,
         due: None,
         leased_at: None,
         started_at: None,

@@ -2,7 +2,7 @@
 //!
 //! Records are kept as the store would keep them, so that `restart` builds a new machine from the log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -45,43 +45,7 @@ pub(super) fn run(transcript: &str) -> String {
     out
 }
 
-/// A script whose next line depends on what was said.
-pub(super) struct Transcript {
-    scene: Scene,
-    text: String,
-    /// What the worker of the latest connection was handed and has not begun, in order.
-    unstarted: VecDeque<String>,
-}
-
-impl Transcript {
-    pub(super) fn new() -> Self {
-        Self { scene: Scene::new(), text: String::new(), unstarted: VecDeque::new() }
-    }
-
-    pub(super) fn line(&mut self, line: &str) -> Vec<String> {
-        let said = self.scene.line(line);
-        if line.starts_with("connect") {
-            self.unstarted.clear();
-        }
-        for line in &said {
-            let task = line.split_once(": deliver ").and_then(|(_, delivery)| delivery.split_once(' '));
-            self.unstarted.extend(task.map(|(task, _)| task.to_owned()));
-        }
-        writeln!(self.text, "{line}\n    {}", said.join("\n    ")).expect("strings take all");
-        said
-    }
-
-    /// Takes what the worker begins next.
-    pub(super) fn next_unstarted(&mut self) -> Option<String> {
-        self.unstarted.pop_front()
-    }
-
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-}
-
-struct Scene {
+pub(super) struct Scene {
     machine: Machine,
     now: Now,
     log: Vec<Record>,
@@ -102,7 +66,7 @@ fn queue(text: &str) -> QueueName {
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             machine: Machine::new(settings()),
             now: Now { wall: START, mono: 0 },
@@ -114,7 +78,7 @@ impl Scene {
         }
     }
 
-    fn line(&mut self, line: &str) -> Vec<String> {
+    pub(super) fn line(&mut self, line: &str) -> Vec<String> {
         let words = Words::of(line);
         match words.plain[0] {
             "after" => match words.option("beating") {

@@ -44,7 +44,7 @@ fn a_task_that_has_not_started_expires_with_no_worker_there() {
         after 5s
             c: sees a Revoked g1 v2
         get a b
-            c: a Revoked g1 v2, b Revoked g1 v3
+            c: a Revoked g1 v2, b Revoked g1 v2
         connect w runs=job
             w: welcome new leases []
         credit w 1
@@ -103,12 +103,12 @@ fn no_attempt_begins_after_the_expiry_and_what_runs_goes_on() {
         fail a
             c: sees a Retry for Time g1 v4
             w: Ok(Retry)
-            c: sees a Revoked g1 v6
+            c: sees a Revoked g1 v5
         complete b
             w: Ok(Success)
         after 1s
         get a b
-            c: a Revoked g1 v6, b Success g1 v4
+            c: a Revoked g1 v5, b Success g1 v4
     "#]]);
 }
 
@@ -141,7 +141,7 @@ fn a_retry_that_waits_expires() {
             c: a Retry for Time g1 v4, b Retry for Time g1 v4
         after 1ms
         get a b
-            c: a Revoked g1 v6, b Revoked g1 v6
+            c: a Revoked g1 v5, b Revoked g1 v5
     "#]]);
 }
 
@@ -233,7 +233,7 @@ fn a_clock_that_is_set_back_over_a_restart_gives_no_version_a_second_state() {
         connect c
             c: welcome new leases []
         get a b
-            c: a Scheduled for Time g1 v1, b Scheduled for Time g1 v1
+            c: a Queued for Worker g1 v2, b Queued for Worker g1 v2
         cancel a
             c: ("a", Revoked)
         get a

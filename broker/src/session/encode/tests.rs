@@ -125,6 +125,7 @@ fn changed(shape: &Shape) -> Changed {
         attempts: u32::MAX,
         deliveries: u32::MAX,
         losses: u32::MAX,
+        silent: u32::MAX,
         due: Some(shape.number),
         leased_at: Some(shape.number),
         started_at: Some(shape.number),

@@ -21,6 +21,7 @@ const ACTOR: u8 = 14;
 /// Absent: as [`closed_by_state`] tells from the state.
 const CLOSED_BY: u8 = 15;
 const LOSSES: u8 = 16;
+const SILENT: u8 = 17;
 
 pub(super) fn bulk(change: &Changed) -> usize {
     let errors: usize =
@@ -48,6 +49,7 @@ pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
     put.unsigned_field(ATTEMPTS, u64::from(change.attempts));
     put.unsigned_field(DELIVERIES, u64::from(change.deliveries));
     put.unsigned_field(LOSSES, u64::from(change.losses));
+    put.unsigned_field(SILENT, u64::from(change.silent));
     if change.closed_by != closed_by_state(change.state) {
         put.present_field(CLOSED_BY, closed_by_number(change.closed_by));
     }
@@ -96,6 +98,7 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Changed, Malformed>
         attempts: 0,
         deliveries: 0,
         losses: 0,
+        silent: 0,
         due: None,
         leased_at: None,
         started_at: None,
@@ -124,6 +127,7 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
         Field::Number(ATTEMPTS, value) => change.attempts = narrow(value)?,
         Field::Number(DELIVERIES, value) => change.deliveries = narrow(value)?,
         Field::Number(LOSSES, value) => change.losses = narrow(value)?,
+        Field::Number(SILENT, value) => change.silent = narrow(value)?,
         Field::Number(CLOSED_BY, value) => change.closed_by = closed_by(value)?,
         Field::Number(DUE, value) => change.due = since_change(value),
         Field::Number(LEASED_AT, value) => change.leased_at = since_change(value),

@@ -56,6 +56,7 @@ pub(in crate::store) fn changed(slot: u32, serial: u64, version: u32) -> Changed
         attempts: 1,
         deliveries: 1,
         losses: 0,
+        silent: 0,
         due: None,
         leased_at: Some(1_800_000_000_400),
         started_at: Some(1_800_000_000_500),
@@ -182,7 +183,8 @@ fn any_actor() -> impl Strategy<Value = Actor> {
 
 fn any_changed() -> impl Strategy<Value = Changed> {
     let identity = (any_key(), any_state(), any::<u32>(), any::<i64>(), any::<u64>(), any_actor());
-    let holder = (of(any::<[u8; 16]>()), any_text(), any::<u32>(), any::<u32>(), any_closed_by(), any::<u32>());
+    let holder =
+        (of(any::<[u8; 16]>()), any_text(), any::<u32>(), any::<u32>(), any_closed_by(), any::<u32>(), any::<u32>());
     let times = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()));
     let progress = (any_text(), any_bytes(), any::<i64>()).prop_map(|(state, meta, at)| Progress { state, meta, at });
     let result = (any_bytes(), any_text()).prop_map(|(bytes, content_type)| Body { bytes, content_type });
@@ -200,6 +202,7 @@ fn any_changed() -> impl Strategy<Value = Changed> {
         attempts: holder.2,
         deliveries: holder.3,
         losses: holder.5,
+        silent: holder.6,
         due: times.0,
         leased_at: times.1,
         started_at: times.2,

@@ -22,6 +22,8 @@ pub(super) struct Task {
     pub deliveries: u32,
     /// Lost workers that ran it, or may have run it.
     losses: u32,
+    /// How many of these were without a report of its start.
+    silent: u32,
     /// A suspect, whose holder has nothing else.
     alone: bool,
     pub lease: u64,
@@ -89,6 +91,7 @@ impl Reference {
             attempts: 0,
             deliveries: 0,
             losses: 0,
+            silent: 0,
             alone: false,
             lease: 0,
             holder: None,
@@ -165,7 +168,7 @@ impl Reference {
     /// Workers were lost with it so often that it is given out alone.
     fn is_suspect(&self, id: u8) -> bool {
         let task = &self.tasks[&id];
-        task.losses >= 2 || (task.losses == 1 && task.attempts + 1 >= task.submit.attempts_max)
+        task.losses >= 2 || (task.losses == 1 && task.attempts + task.silent + 1 >= task.submit.attempts_max)
     }
 
     fn requeue(&mut self, id: u8) {
@@ -185,7 +188,7 @@ impl Reference {
         }
         let task = self.tasks[&id].clone();
         if task.state == State::Started && matches!(end, End::Fail | End::FailForGood | End::Release) {
-            self.task(id).losses = 0;
+            (self.task(id).losses, self.task(id).silent) = (0, 0);
         }
         match end {
             End::Start | End::Progress => {}
@@ -317,7 +320,9 @@ impl Reference {
             let begun = started || task.alone;
             task.attempts += u32::from(begun && !started);
             task.deliveries -= u32::from(!begun);
-            let is_over = task.attempts >= task.submit.attempts_max || task.deliveries >= task.submit.max_deliveries;
+            task.silent += u32::from(!begun && !on_purpose);
+            let is_over = task.attempts + task.silent >= task.submit.attempts_max
+                || task.deliveries >= task.submit.max_deliveries;
             if task.cancelled {
                 self.becomes(id, State::Revoked);
             } else if begun && is_over {
@@ -344,7 +349,7 @@ impl Reference {
         let mut due = self.ids(|task| waits(task) && self.is_due(task));
         due.sort_by_key(|id| (self.lateness(&self.tasks[id]), self.tasks[id].slot));
         for id in due {
-            self.task(id).state = State::Queued;
+            self.becomes(id, State::Queued);
             self.line_up(id);
         }
         let may_expire = |task: &Task| !task.state.is_terminal() && task.state != State::Started;
@@ -428,7 +433,7 @@ impl Reference {
         [count(&[Queued]), count(&[Scheduled, Retry]), count(&[Leased, Started]), count(&[Failure])].map(|n| n as u64)
     }
 
-    /// A restart knows what was stored: no connection and no promotion.
+    /// A restart knows what was stored: no connection.
     pub fn restart(&mut self) {
         let now = self.now;
         for session in self.sessions.values_mut() {
@@ -440,9 +445,6 @@ impl Reference {
             task.state = task.stored.unwrap_or(task.first);
             if task.due_mono.is_some() {
                 task.due_mono = Some(now.mono + (task.due - now.wall).max(0) as u64);
-            }
-            if matches!(task.state, State::Scheduled | State::Retry) && task.due <= now.wall {
-                task.state = State::Queued;
             }
         }
         self.line.clear();

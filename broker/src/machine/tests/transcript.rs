@@ -1,0 +1,42 @@
+//! A script whose next line depends on what was said.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use super::script::Scene;
+
+/// The lines so far.
+pub(super) struct Transcript {
+    scene: Scene,
+    text: String,
+    /// What the worker of the latest connection was handed and has not begun, in order.
+    unstarted: VecDeque<String>,
+}
+
+impl Transcript {
+    pub(super) fn new() -> Self {
+        Self { scene: Scene::new(), text: String::new(), unstarted: VecDeque::new() }
+    }
+
+    pub(super) fn line(&mut self, line: &str) -> Vec<String> {
+        let said = self.scene.line(line);
+        if line.starts_with("connect") {
+            self.unstarted.clear();
+        }
+        for line in &said {
+            let task = line.split_once(": deliver ").and_then(|(_, delivery)| delivery.split_once(' '));
+            self.unstarted.extend(task.map(|(task, _)| task.to_owned()));
+        }
+        writeln!(self.text, "{line}\n    {}", said.join("\n    ")).expect("strings take all");
+        said
+    }
+
+    /// Takes what the worker begins next.
+    pub(super) fn next_unstarted(&mut self) -> Option<String> {
+        self.unstarted.pop_front()
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
