@@ -268,3 +268,19 @@ async fn queues_with_long_names_are_listed_page_by_page() {
     let ours = listed.into_iter().map(|queue| queue.name).filter(|name| name.len() == 255);
     assert!(ours.eq(names), "all of them, in order, once");
 }
+
+/// The commit of everybody waits while an answer is put together: it reads what it shows, not what was submitted.
+#[tokio::test]
+async fn very_many_ids_of_tasks_with_large_payloads_are_asked_for_at_once() {
+    const TIMES: usize = 3_000;
+    let broker = BrokerProcess::start().await;
+    let mut producer = RawConnection::open(broker.address()).await;
+    let task = wire::Task { payload: vec![b'x'; 7 * MIB].into(), ..raw::task("large", "n") };
+    producer.submit_one(task).await;
+    let get = wire::Get { ids: vec!["large".into(); TIMES], with_results: false };
+    let Ok(Answer::GetReply(answer)) = within("the answer", producer.request(Request::Get(get))).await else {
+        panic!("a Get is answered with tasks")
+    };
+    assert_eq!(answer.tasks.len() + answer.left_out.len(), TIMES);
+    assert!(answer.tasks.iter().all(|task| task.state() == TaskState::Queued));
+}

@@ -221,8 +221,8 @@ impl Committer {
             let queue = &mut queues[place];
             if let Some(slot) = queue.oldest {
                 let located = self.located(slot);
-                let changed = located.changed.map(|at| self.store.changed(at)).transpose()?;
-                let submitted = self.store.submitted(located.submitted)?;
+                let changed = located.changed.map(|at| self.store.changed_head(at)).transpose()?;
+                let submitted = self.store.submitted_head(located.submitted)?;
                 let due = changed.as_ref().and_then(|changed| changed.due).or(submitted.eta).unwrap_or(0);
                 queue.oldest_ms = now.saturating_sub(due.max(submitted.submitted_at)).max(0) as u64;
             }
@@ -249,15 +249,15 @@ impl Committer {
         let Some(task) = &mut view.task else { return Ok((size::view(view), 0)) };
         let few_bytes = if room.is_behind { CHUNK_BYTES } else { FEW_BYTES };
         let located = self.located(task.slot);
-        let mut submitted = self.store.submitted(located.submitted)?;
-        // What a view does not show need not be kept alive until it is sent.
-        submitted.payload.clear();
-        let mut changed = located.changed.map(|at| self.store.changed(at)).transpose()?;
+        // A view shows no payload.
+        let mut submitted = self.store.submitted_head(located.submitted)?;
+        let changed = located.changed.map(|at| match view.with_result {
+            true => self.store.changed(at),
+            false => self.store.changed_head(at),
+        });
+        let mut changed = changed.transpose()?;
         submitted.headers.iter_mut().for_each(|(_, value)| detach(value, few_bytes));
         if let Some(changed) = &mut changed {
-            if !view.with_result {
-                changed.result = None;
-            }
             if !view.with_tracebacks {
                 changed.errors.iter_mut().for_each(|error| error.traceback = Box::default());
             }

@@ -101,7 +101,7 @@ impl Machine {
 
     /// Sets the queues, and takes back what workers hold of paused ones and have not begun. False when it is not done yet.
     pub(super) fn continue_pause(&mut self, now: Now, pausing: &mut Pausing, fx: &mut Effects) -> bool {
-        while let Some(name) = pausing.names.next() {
+        for name in pausing.names.by_ref() {
             self.set_paused(&name, pausing.paused, fx);
             if !self.scans.spend(NAME) {
                 return false;

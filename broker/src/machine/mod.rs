@@ -216,7 +216,7 @@ impl Machine {
             return;
         };
         self.touch(now, session);
-        if let Err(ask) = self.waits_for_scan(connection, request, ask) {
+        if let Some(ask) = self.ask_for_now(connection, request, ask) {
             self.carry_out(now, connection, session, request, ask, fx);
         }
     }

@@ -126,21 +126,17 @@ enum Turn {
 }
 
 impl Machine {
-    /// Whether a request waits for a scan of its connection. One that may not wait is refused at once.
-    pub(super) fn waits_for_scan(
-        &mut self,
-        connection: ConnectionKey,
-        request: RequestId,
-        ask: Ask,
-    ) -> Result<(), Ask> {
-        let Some(line) = self.scans.lines.get_mut(&connection).filter(|_| !goes_past(&ask)) else { return Err(ask) };
+    /// What is to be done now about a request: nothing if it waits for a scan of its connection. One that may not wait is
+    /// refused at once.
+    pub(super) fn ask_for_now(&mut self, connection: ConnectionKey, request: RequestId, ask: Ask) -> Option<Ask> {
+        let Some(line) = self.scans.lines.get_mut(&connection).filter(|_| !goes_past(&ask)) else { return Some(ask) };
         if line.later_ids + ids_of(&ask) > WAITING_IDS_MAX {
             let message = "an earlier request of this connection looks at all tasks: wait for its answer";
-            return Err(Ask::Refuse(Refusal::new(Code::Overloaded, message)));
+            return Some(Ask::Refuse(Refusal::new(Code::Overloaded, message)));
         }
         line.later_ids += ids_of(&ask);
         line.later.push_back((request, ask));
-        Ok(())
+        None
     }
 
     /// Begins a scan, and does as much of it as this turn has room for.

@@ -105,7 +105,7 @@ impl Stage {
             let path = place.join(format!("{COPY}{}", uuid::Uuid::new_v4()));
             let doing = || format!("make {}", path.display());
             DirBuilder::new().mode(PRIVATE_FOLDER).create(&path).map_err(Error::io(doing()))?;
-            match File::open(&path).and_then(|lock| Ok((lock.try_lock().is_ok() && path.is_dir()).then_some(lock))) {
+            match File::open(&path).map(|lock| (lock.try_lock().is_ok() && path.is_dir()).then_some(lock)) {
                 Ok(Some(lock)) => return Ok(Self { path, _lock: lock }),
                 // Another check took it for left over before it was locked.
                 Ok(None) => {}

@@ -106,6 +106,23 @@ pub(super) fn decode_submitted(bytes: Bytes) -> Result<Submitted, Malformed> {
     }
 }
 
+/// Reads a submit of which the bytes may be cut within the payload, and leaves that out. `None` when the bytes end before
+/// it.
+pub(super) fn decode_submitted_head(bytes: Bytes) -> Option<Submitted> {
+    let mut take = Take::before(bytes, submitted::PAYLOAD);
+    let is_submitted = take.byte().ok()? == SUBMITTED;
+    let key = take_key(&mut take).ok()?;
+    submitted::decode(key, take).ok().filter(|_| is_submitted)
+}
+
+/// The same of a change, and its result.
+pub(super) fn decode_changed_head(bytes: Bytes) -> Option<Changed> {
+    let mut take = Take::before(bytes, changed::RESULT);
+    let is_changed = take.byte().ok()? == CHANGED;
+    let key = take_key(&mut take).ok()?;
+    changed::decode(key, take).ok().filter(|_| is_changed)
+}
+
 /// Reads a record that has to be a change.
 pub(super) fn decode_changed(bytes: Bytes) -> Result<Changed, Malformed> {
     let mut take = Take::new(bytes);

@@ -186,6 +186,50 @@ impl Store {
         codec::decode_changed(body).map_err(|malformed| self.damaged(malformed.to_string()))
     }
 
+    /// Reads a submit without its payload. Of a large one no more is read than what comes before the payload.
+    ///
+    /// # Errors
+    /// As [`submitted`](Self::submitted).
+    pub fn submitted_head(&mut self, at: Location) -> Result<Submitted, Error> {
+        if let Some(head) = self.head(at, codec::decode_submitted_head)? {
+            return Ok(head);
+        }
+        let whole = self.submitted(at)?;
+        Ok(Submitted { payload: Bytes::new(), ..whole })
+    }
+
+    /// Reads a change of state without its result, as [`submitted_head`](Self::submitted_head).
+    ///
+    /// # Errors
+    /// As [`submitted`](Self::submitted).
+    pub fn changed_head(&mut self, at: Location) -> Result<Changed, Error> {
+        if let Some(head) = self.head(at, codec::decode_changed_head)? {
+            return Ok(head);
+        }
+        let whole = self.changed(at)?;
+        Ok(Changed { result: None, ..whole })
+    }
+
+    /// Reads a run up to where its head ends; nothing of a record that is no run, which is short.
+    fn head<T>(&mut self, at: Location, decode: fn(Bytes) -> Option<T>) -> Result<Option<T>, Error> {
+        self.check()?;
+        if !at.is_run() {
+            return Ok(None);
+        }
+        let number = self.index.number(at);
+        let mut bytes = BytesMut::new();
+        for count in 1..=self.index.run_of(number) {
+            bytes.extend_from_slice(&self.chunk(number + count - 1)?[HEADER_BYTES..]);
+            // Each time with twice as much, so that a long head is not decoded for each of its pieces.
+            if count.is_power_of_two()
+                && let Some(head) = decode(bytes.clone().freeze())
+            {
+                return Ok(Some(head));
+            }
+        }
+        Ok(None)
+    }
+
     /// Lets go of a task without a record of it. It no longer counts as live and its bytes will be cleaned; until they are,
     /// a restart loads it again, whole, and its owner has to drop it again.
     pub fn drop_task(&mut self, slot: Slot) {

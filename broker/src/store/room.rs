@@ -12,9 +12,9 @@ use super::folder::Room;
 /// How long an answer of the system about the disk is good for, when little was written since.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Cleaning takes room before it gives any. With less than this the medium is asked first to give what it can.
-const CLEANING_ROOM_BYTES: u64 = 32 * 1024 * 1024;
+const CLEANING_ROOM_BYTES: u64 = 40 * 1024 * 1024;
 /// What a turn of the medium may take before it gives anything. When no turn gives anything more, cleaning goes on down to this.
-const TURN_ROOM_BYTES: u64 = 10 * 1024 * 1024;
+const TURN_ROOM_BYTES: u64 = 20 * 1024 * 1024;
 /// Parts of the medium that are in use at any time, whatever the log holds.
 const IN_USE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// A change of the log or of the room that makes further turns worth while.

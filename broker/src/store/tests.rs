@@ -17,6 +17,8 @@ mod small_disk;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use self::records::{changed, queue, submitted};
 use super::{Error, Marks, Settings, Store};
 use crate::record::{Changed, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey};
@@ -141,9 +143,12 @@ fn payload_of_3_mib_is_read_back_before_and_after_the_commit_and_after_a_restart
     store.append(&submit(2, 3, 10));
     let expected = submitted(1, 2, 3 << 20);
     let at = store.locate(1).unwrap().submitted;
+    let head = Submitted { payload: Bytes::new(), ..expected.clone() };
     assert_eq!(store.submitted(at).unwrap(), expected);
+    assert_eq!(store.submitted_head(at).unwrap(), head);
     store.commit().unwrap();
     assert_eq!(store.submitted(at).unwrap(), expected);
+    assert_eq!(store.submitted_head(at).unwrap(), head);
     store.close().unwrap();
     let (mut store, _, loaded) = open(folder.path()).unwrap();
     assert_eq!(loaded.tasks.len(), 3);

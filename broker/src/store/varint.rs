@@ -88,6 +88,8 @@ impl Put<'_> {
 #[derive(Clone)]
 pub(super) struct Take {
     rest: Bytes,
+    /// The field before which the bytes may have been cut.
+    last: Option<u8>,
 }
 
 /// One tagged field.
@@ -98,7 +100,12 @@ pub(super) enum Field {
 
 impl Take {
     pub(super) fn new(bytes: Bytes) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, last: None }
+    }
+
+    /// Reads what comes before this field, which is the last; its own bytes need not be there.
+    pub(super) fn before(bytes: Bytes, last: u8) -> Self {
+        Self { rest: bytes, last: Some(last) }
     }
 
     pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
@@ -135,9 +142,12 @@ impl Take {
 
     pub(super) fn field(&mut self) -> Result<Option<Field>, Malformed> {
         if self.rest.is_empty() {
-            return Ok(None);
+            return if self.last.is_none() { Ok(None) } else { Err(Malformed("its last field is missing")) };
         }
         let tag = self.byte()?;
+        if tag & 1 == 1 && self.last == Some(tag >> 1) {
+            return Ok(None);
+        }
         Ok(Some(match tag & 1 {
             0 => Field::Number(tag >> 1, self.unsigned()?),
             _ => Field::Bytes(tag >> 1, self.bytes()?),

@@ -18,7 +18,7 @@ fn with_dead_tasks() -> (Broker, TempDir, Vec<String>) {
     let broker = Broker::start(data.path(), &[]);
     let ids: Vec<String> = (0..TASKS).map(|number| format!("dead-{number:03}")).collect();
     let retry = RetryPolicy::fixed(Duration::ZERO).max_attempts(5);
-    let submissions: Vec<_> = ids.iter().map(|id| Submission::new("broken").task_id(id).retry(retry.clone())).collect();
+    let submissions: Vec<_> = ids.iter().map(|id| Submission::new("broken").task_id(id).retry(retry)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
     runtime.block_on(async {
         let client = Client::connect(&format!("celeriac://{}", broker.address)).await.expect("connected");

@@ -22,8 +22,15 @@ pub(super) fn is_ended(state: TaskState) -> bool {
 pub(super) struct Due {
     /// On the wall clock: not before the first, and not after the second.
     wall: (i64, i64),
-    /// On the clock that only goes forward, where a span is meant.
-    mono: Option<(u64, u64)>,
+    /// On the clocks of spans, where a span is meant.
+    span: Option<Span>,
+}
+
+struct Span {
+    /// On the clock that only goes forward.
+    mono: (u64, u64),
+    /// On the broker's steady clock. A restart takes over what the wall clock was to show then.
+    steady: (i64, i64),
 }
 
 /// A cancel that was told to have revoked this generation.
@@ -126,7 +133,9 @@ impl<'h> Reading<'h> {
         let clock = self.promises.clock_ms as i64;
         let expires = self.expires_at(submit, by).is_some_and(|due| self.early_ms(&due, submit.asked, by) <= clock);
         // With its last attempt it goes when its worker is lost.
-        let begun = task.leases.iter().filter_map(|lease| self.leases.get(lease)?.begun()).filter(|begun| *begun < by);
+        // A worker may have begun it and died before it could say so.
+        let leases = task.leases.iter().filter_map(|lease| self.leases.get(lease));
+        let begun = leases.filter(|lease| lease.first_seen() < by && !lease.is_released());
         let attempts_max = submit.task.retry.as_ref().and_then(|policy| policy.max_attempts).unwrap_or(ATTEMPTS_MAX);
         let deliveries = task.leases.iter().filter_map(|lease| self.leases.get(lease));
         let deliveries = deliveries.map(|lease| lease.delivery.deliveries).max().unwrap_or(0);
@@ -152,7 +161,7 @@ impl<'h> Reading<'h> {
     /// A span counts from when the broker takes the request in: between the question and its answer.
     fn due(&self, submit: &Submit<'_>, at: Option<i64>, span: Option<u64>, by: Mark) -> Option<Due> {
         if let Some(at) = at {
-            return Some(Due { wall: (at, at), mono: None });
+            return Some(Due { wall: (at, at), span: None });
         }
         let span = span?;
         let taken_in = submit.answered.map_or(by, |(mark, _)| mark).max(submit.asked);
@@ -164,21 +173,28 @@ impl<'h> Reading<'h> {
         let earliest = self.walls.earliest(from, to).saturating_add_unsigned(least);
         let latest = self.walls.latest(from, to).saturating_add_unsigned(most);
         let mono = (self.walls.mono(from).saturating_add(least), self.walls.mono(to).saturating_add(most));
-        Due { wall: (earliest, latest), mono: Some(mono) }
+        let steady_from = self.walls.earliest_steady(from, to).saturating_add_unsigned(least);
+        let steady_to = self.walls.latest_steady(from, to).saturating_add_unsigned(most);
+        let steady = (steady_from.min(earliest), steady_to.max(latest));
+        Due { wall: (earliest, latest), span: Some(Span { mono, steady }) }
     }
 
     /// How long before its time something surely was that happened between two entries.
     pub(super) fn early_ms(&self, due: &Due, from: Mark, to: Mark) -> i64 {
         let wall = due.wall.0.saturating_sub(self.walls.latest(from, to));
-        let mono = due.mono.map(|(earliest, _)| ms(earliest).saturating_sub(ms(self.walls.mono(to))));
-        mono.map_or(wall, |mono| mono.min(wall))
+        let Some(span) = &due.span else { return wall };
+        let mono = ms(span.mono.0).saturating_sub(ms(self.walls.mono(to)));
+        let steady = span.steady.0.saturating_sub(self.walls.latest_steady(from, to));
+        wall.min(mono).min(steady)
     }
 
     /// How long after its time something surely was that happened between two entries.
     pub(super) fn late_ms(&self, due: &Due, from: Mark, to: Mark) -> i64 {
         let wall = self.walls.earliest(from, to).saturating_sub(due.wall.1);
-        let mono = due.mono.map(|(_, latest)| ms(self.walls.mono(from)).saturating_sub(ms(latest)));
-        mono.map_or(wall, |mono| mono.min(wall))
+        let Some(span) = &due.span else { return wall };
+        let mono = ms(self.walls.mono(from)).saturating_sub(ms(span.mono.1));
+        let steady = self.walls.earliest_steady(from, to).saturating_sub(span.steady.1);
+        wall.min(mono).min(steady)
     }
 
     /// Whether the broker must have noticed, before the first of two entries, that something is due: it had the time that

@@ -157,6 +157,11 @@ impl Lease<'_> {
         self.reports.iter().filter(|report| !report.is_release()).map(|report| report.asked).min()
     }
 
+    /// Whether its worker gave it back without having begun it.
+    pub(super) fn is_released(&self) -> bool {
+        self.begun().is_none() && !self.reports.is_empty()
+    }
+
     pub(super) fn first_seen(&self) -> Mark {
         self.sights.first().map_or(0, |(mark, _)| *mark)
     }

@@ -1,6 +1,6 @@
-//! The broker's wall clock over a history: what it may have shown between two entries, jumps included.
+//! The broker's clocks over a history: what they may have shown between two entries, jumps included.
 
-use super::event::{Entry, Mark, Moment};
+use super::event::{Entry, Event, Mark, Moment};
 
 /// A difference of the two clocks beyond this is a jump.
 const JUMP_MS: i64 = 20;
@@ -10,6 +10,8 @@ pub(super) struct Walls {
     moments: Vec<Moment>,
     /// Where a stretch without a jump begins, and how far the wall clock is ahead in it.
     stretches: Vec<(Mark, i64)>,
+    /// The same of the clock that measures spans: it shows what the wall clock showed when the broker started.
+    steady: Vec<(Mark, i64)>,
 }
 
 impl Walls {
@@ -22,7 +24,10 @@ impl Walls {
                 stretches.push((mark, ahead));
             }
         }
-        Self { moments, stretches }
+        let starts =
+            entries.iter().enumerate().filter(|(mark, entry)| *mark == 0 || matches!(entry.event, Event::BrokerUp));
+        let steady = starts.map(|(mark, entry)| (mark, entry.at.wall_ms - entry.at.mono_ms as i64)).collect();
+        Self { moments, stretches, steady }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -46,27 +51,46 @@ impl Walls {
 
     /// The latest that the wall clock may have shown from one entry to another.
     pub(super) fn latest(&self, from: Mark, to: Mark) -> i64 {
-        self.shown(from, to, |mark, _, end| mark.1.min(end)).max().unwrap_or(i64::MIN)
+        self.latest_of(&self.stretches, from, to)
+    }
+
+    /// The latest that the steady clock may have shown from one entry to another.
+    pub(super) fn latest_steady(&self, from: Mark, to: Mark) -> i64 {
+        self.latest_of(&self.steady, from, to)
+    }
+
+    fn latest_of(&self, stretches: &[(Mark, i64)], from: Mark, to: Mark) -> i64 {
+        self.shown(stretches, from, to, |mark, _, end| mark.1.min(end)).max().unwrap_or(i64::MIN)
     }
 
     /// The earliest that the wall clock may have shown from one entry to another.
     pub(super) fn earliest(&self, from: Mark, to: Mark) -> i64 {
-        self.shown(from, to, |mark, begin, _| mark.0.max(begin)).min().unwrap_or(i64::MAX)
+        self.earliest_of(&self.stretches, from, to)
+    }
+
+    /// The earliest that the steady clock may have shown from one entry to another.
+    pub(super) fn earliest_steady(&self, from: Mark, to: Mark) -> i64 {
+        self.earliest_of(&self.steady, from, to)
+    }
+
+    fn earliest_of(&self, stretches: &[(Mark, i64)], from: Mark, to: Mark) -> i64 {
+        self.shown(stretches, from, to, |mark, begin, _| mark.0.max(begin)).min().unwrap_or(i64::MAX)
     }
 
     /// For each stretch that touches the span: the clock at the entry that is chosen from the span and the stretch. A jump
     /// happened somewhere between two entries, so a stretch reaches to the entries around it.
     fn shown(
         &self,
+        stretches: &[(Mark, i64)],
         from: Mark,
         to: Mark,
         choose: impl Fn((Mark, Mark), Mark, Mark) -> Mark,
     ) -> impl Iterator<Item = i64> {
         let last = self.moments.len().saturating_sub(1);
-        let first = self.stretches.partition_point(|(begin, _)| *begin <= from).saturating_sub(1);
-        let touched = self.stretches[first..].iter().enumerate().take_while(move |(_, (begin, _))| *begin <= to);
+        let first = stretches.partition_point(|(begin, _)| *begin <= from).saturating_sub(1);
+        let touched = stretches[first..].iter().enumerate().take_while(move |(_, (begin, _))| *begin <= to);
         touched.map(move |(index, (begin, ahead))| {
-            let end = self.stretches.get(first + index + 1).map_or(last, |(next, _)| *next);
+            let end = stretches.get(first + index + 1).map_or(last, |(next, _)| *next);
             self.moments[choose((from, to), begin.saturating_sub(1), end)].mono_ms as i64 + ahead
         })
     }

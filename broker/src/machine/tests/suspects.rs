@@ -388,8 +388,7 @@ fn one_poison_task_is_found_and_all_others_succeed() {
     for _ in 0..200 {
         scene.line("connect w runs=job concurrency=1");
         scene.line("credit w 10");
-        loop {
-            let Some(task) = scene.next_unstarted() else { break };
+        while let Some(task) = scene.next_unstarted() {
             scene.line(&format!("start {task}"));
             if task == "p" {
                 deaths += 1;

@@ -13,7 +13,8 @@ const LEASED_AT: u8 = 7;
 const STARTED_AT: u8 = 8;
 const PROGRESS: u8 = 9;
 const ERROR: u8 = 10;
-const RESULT: u8 = 11;
+/// Written last, so that a record can be read up to it.
+pub(super) const RESULT: u8 = 11;
 const REVOKED_REASON: u8 = 12;
 const CANCEL_REQUESTED: u8 = 13;
 /// Absent: the broker. A number: the worker. Bytes: a client.

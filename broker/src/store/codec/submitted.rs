@@ -21,8 +21,9 @@ const EARLY_ACK: u8 = 13;
 const ROOT_ID: u8 = 14;
 const PARENT_ID: u8 = 15;
 const TAG: u8 = 16;
-const PAYLOAD: u8 = 17;
 const AFTER: u8 = 18;
+/// Written last, so that a record can be read up to it.
+pub(super) const PAYLOAD: u8 = 17;
 
 // What an absent field means. Frozen: see the head of codec.rs.
 const DEFAULT_QUEUE: &str = "default";

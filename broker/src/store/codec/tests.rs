@@ -35,6 +35,28 @@ proptest! {
     }
 
     #[test]
+    fn a_head_is_read_from_any_bytes_that_reach_to_the_last_field(record in any_record(), cut in any::<usize>()) {
+        let whole = encoded(&record);
+        let bytes = Bytes::from(whole[..cut % (whole.len() + 1)].to_vec());
+        match record {
+            Record::Submitted(task) => {
+                let head = Submitted { payload: Bytes::new(), ..(*task).clone() };
+                let has_last = !task.payload.is_empty() && bytes.len() > encoded(&Record::Submitted(Box::new(head.clone()))).len();
+                prop_assert_eq!(decode_submitted_head(bytes), has_last.then_some(head));
+            }
+            Record::Changed(change) => {
+                let head = Changed { result: None, ..(*change).clone() };
+                let has_last = change.result.is_some() && bytes.len() > encoded(&Record::Changed(Box::new(head.clone()))).len();
+                prop_assert_eq!(decode_changed_head(bytes), has_last.then_some(head));
+            }
+            _ => {
+                prop_assert_eq!(decode_submitted_head(bytes.clone()), None);
+                prop_assert_eq!(decode_changed_head(bytes), None);
+            }
+        }
+    }
+
+    #[test]
     fn any_bytes_are_a_record_or_malformed(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _outcome = glance(&bytes);
         let _outcome = decode(bytes.into());

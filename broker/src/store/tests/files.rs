@@ -6,6 +6,8 @@ use std::process::Command;
 
 use super::*;
 
+type Harm = fn(&Path);
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -81,7 +83,7 @@ fn what_is_no_regular_file_is_refused_in_place_of_any_file() {
 
 #[test]
 fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
-    let harms: [(&str, fn(&Path)); 8] = [
+    let harms: [(&str, Harm); 8] = [
         ("durable", |path| fs::remove_file(path).unwrap()),
         ("format", |path| fs::remove_file(path).unwrap()),
         ("conf", |path| fs::remove_file(path).unwrap()),

@@ -239,3 +239,21 @@ fn a_cancel_that_was_never_answered_promises_nothing() {
     script.deliver(9, "a", 1).accepted(9, "a", 1, complete("result"));
     script.is_good();
 }
+
+/// A broker that starts while the clock is set measures by what it shows then, also after the clock is right again.
+#[test]
+fn a_clock_that_was_set_over_a_restart_moves_the_time_of_a_result() {
+    for (ahead_ms, shown) in [(3_600_000, TaskState::Unknown), (-3_600_000, TaskState::Success)] {
+        let mut script = done(brief());
+        script.now.wall_ms += ahead_ms;
+        script.push(0, Event::ClockSet);
+        script.restart();
+        script.now.wall_ms -= ahead_ms;
+        script.push(0, Event::ClockSet);
+        match shown {
+            TaskState::Success => script.pass(10_000).read_as(success("a", "result")),
+            _ => script.read("a", shown),
+        };
+        script.is_good();
+    }
+}
