@@ -84,7 +84,7 @@ impl Producer {
             self.has_paused = true;
             return pause(self.queue, true);
         }
-        if is_wild && !is_ordered && self.luck.below(3 * RARELY) == 0 {
+        if is_wild && !is_ordered && self.luck.below(5 * RARELY) == 0 {
             return Request::PurgeQueue(wire::PurgeQueue { queue: self.queue.into() });
         }
         if self.has_paused && self.luck.below(3) == 0 {
