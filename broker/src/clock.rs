@@ -1,5 +1,7 @@
 //! The one file that reads the time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::machine::command::{Monotonic, Now};
@@ -8,20 +10,44 @@ use crate::record::Timestamp;
 /// The longest that the driver sleeps: how late it notices that somebody set the wall clock.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone, Copy)]
+/// What two clocks show within this time counts as shown at the same moment, if need be after so many tries.
+const SAME_MOMENT: Duration = Duration::from_micros(50);
+const READS_MAX: u32 = 3;
+
+const NANOS_PER_MILLI: i64 = 1_000_000;
+
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
     start: Instant,
+    /// How far the wall clock is ahead of the time since the start, in whole milliseconds.
+    ahead: Arc<AtomicI64>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), ahead: Arc::new(AtomicI64::new(0)) }
     }
 
     pub(crate) fn now(&self) -> Now {
-        // A clock before 1970 reads as 1970.
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Timestamp);
-        Now { wall, mono: self.start.elapsed().as_millis() as Monotonic }
+        let (since_start, wall) = self.read();
+        let mono = since_start.as_millis() as Monotonic;
+        let seen_ns = nanos(wall).saturating_sub(nanos(since_start));
+        let ahead = steady_ahead(self.ahead.load(Ordering::Relaxed), seen_ns);
+        self.ahead.store(ahead, Ordering::Relaxed);
+        Now { wall: ahead.saturating_add_unsigned(mono), mono }
+    }
+
+    /// Both clocks at the same moment; again when something came between. A wall clock before 1970 reads as 1970.
+    fn read(&self) -> (Duration, Duration) {
+        let mut tries = 0;
+        loop {
+            let before = self.start.elapsed();
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            tries += 1;
+            if tries == READS_MAX || self.start.elapsed() - before < SAME_MOMENT {
+                return (before, wall);
+            }
+        }
     }
 
     /// How long until the earlier of two deadlines.
@@ -30,5 +56,47 @@ impl Clock {
         let wall = wall.map_or(u64::MAX, |at| at.saturating_sub(now.wall).max(0) as u64);
         let mono = mono.map_or(u64::MAX, |at| at.saturating_sub(now.mono));
         Duration::from_millis(wall.min(mono)).min(SLEEP_MAX)
+    }
+}
+
+/// How far the wall clock counts as ahead, after it counted as `before_ms` and is now seen to be `seen_ns`.
+///
+/// It stays the same for as long as the wall clock goes on within a millisecond of it, so that the times of a span fit
+/// together exactly. It is rounded down: nothing comes before its time of day.
+fn steady_ahead(before_ms: Timestamp, seen_ns: i64) -> Timestamp {
+    let above_ns = seen_ns.saturating_sub(before_ms.saturating_mul(NANOS_PER_MILLI));
+    if (-nanos(SAME_MOMENT)..2 * NANOS_PER_MILLI).contains(&above_ns) {
+        return before_ms;
+    }
+    seen_ns.div_euclid(NANOS_PER_MILLI)
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_clocks_are_read_apart_changes_nothing_and_a_clock_that_is_set_does() {
+        let seen_us = [700_400, 700_390, 700_999, 701_001, 699_980, 701_999, 699_900, 702_000, -5_500, 9_000_000];
+        let counted = seen_us.iter().scan(0, |ahead, seen_us| {
+            *ahead = steady_ahead(*ahead, seen_us * 1_000);
+            Some(*ahead)
+        });
+        assert_eq!(counted.collect::<Vec<_>>(), [700, 700, 700, 700, 700, 700, 699, 702, -6, 9_000]);
+    }
+
+    #[test]
+    fn a_span_is_as_long_on_the_wall_clock() {
+        let clock = Clock::new();
+        let first = clock.now();
+        for _ in 0..10_000 {
+            let now = clock.now();
+            // Should somebody set the clock of this machine meanwhile, this fails, and rightly.
+            assert_eq!(now.wall - first.wall, now.mono as Timestamp - first.mono as Timestamp);
+        }
     }
 }

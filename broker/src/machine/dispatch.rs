@@ -41,6 +41,12 @@ impl Machine {
             if self.begins_to_drain(queue, taker) {
                 continue;
             }
+            // Looking for its queue in turn takes long for a worker of very many queues.
+            let session = self.sessions.session(taker);
+            if !self.queues.queue(queue).has_for(session.leases.is_empty(), |name| session.can_run(name)) {
+                unable.push(taker);
+                continue;
+            }
             let from = self.choose_queue(taker, queue);
             let taken =
                 self.take_from(from, taker).or_else(|| (from != queue).then(|| self.take_from(queue, taker))?);
@@ -107,7 +113,9 @@ impl Machine {
         let attempt = self.tasks.attempts(task).saturating_add(1);
         let plan = self.tasks.plan(task);
         let (alone, silent) = self.tasks.run(task).map_or((false, 0), |run| (run.alone, run.silent));
-        let is_last = attempt.saturating_add(silent) >= self.retry_policy(task).attempts_max;
+        let deliveries_max = plan.map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
+        let is_last = attempt.saturating_add(silent) >= self.retry_policy(task).attempts_max
+            || deliveries.saturating_add(silent) >= deliveries_max;
         // What must not begin once more unless it is known that it did not begin.
         let report_start = alone || is_last || plan.is_some_and(|plan| plan.early_ack);
         Delivery { slot, lease: task.lease(), attempt, deliveries, report_start, submitted: None }

@@ -184,6 +184,12 @@ impl Queue {
         self.suspects > 0 && lanes.find(|lane| can_run(lane.name)).is_some_and(|lane| lane.of_suspects)
     }
 
+    /// Whether there is a line of tasks whose name `can_run` allows. All that stood in it may have left it.
+    pub fn has_for(&self, suspects: bool, can_run: impl Fn(NameKey) -> bool) -> bool {
+        let mut lanes = self.heads.iter().map(|head| &self.lanes[head.lane]);
+        lanes.any(|lane| can_run(lane.name) && (suspects || !lane.of_suspects))
+    }
+
     /// Takes the first task in line whose name `can_run` allows.
     pub fn pop(&mut self, tasks: &Tasks, suspects: bool, can_run: impl Fn(NameKey) -> bool) -> Option<Slot> {
         loop {

@@ -115,9 +115,13 @@ impl Machine {
             return self.revoke_as(now, slot, ClosedBy::Release, &reason, fx);
         }
         let started = self.tasks.task(slot).state == State::Started;
+        let is_expired = self.is_expired(slot);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if started {
             run.attempts = run.attempts.saturating_sub(1);
+        }
+        if is_expired {
+            return self.revoke_as(now, slot, ClosedBy::Release, "expired", fx);
         }
         self.requeue(now, slot, ClosedBy::Release, fx);
     }

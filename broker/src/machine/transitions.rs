@@ -374,7 +374,7 @@ impl Machine {
             "the worker was lost, and the task asks not to be run twice"
         } else if begun && starts >= attempts_max && !is_planted(Bug::StartOnceMore) {
             "the worker was lost during the last attempt"
-        } else if begun && run.deliveries >= deliveries_max {
+        } else if begun && run.deliveries.saturating_add(run.silent) >= deliveries_max {
             "workers were lost with this task too often"
         } else {
             return self.requeue(now, slot, ClosedBy::Nobody, fx);

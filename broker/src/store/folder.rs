@@ -35,10 +35,21 @@ pub(super) struct Folder {
     note_sequence: u64,
     /// The snapshot that sled made or used at this start.
     snapshot: u64,
-    /// The files that have to stay, by name, with their device and number.
-    watched: Vec<(&'static str, PathBuf, (u64, u64))>,
+    /// The files that have to stay.
+    watched: Vec<Watched>,
     /// The length of `db` at the last note.
     file_bytes: u64,
+}
+
+/// A file as it was when the broker began to work.
+#[derive(Debug)]
+struct Watched {
+    name: &'static str,
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// It is never shorter than this.
+    bytes: u64,
 }
 
 /// How far the log was durable when it was written down.
@@ -244,7 +255,12 @@ impl Folder {
     /// Writes down that everything up to this chunk is durable.
     pub(super) fn note(&mut self, chunk: u64, position: i64) -> Result<(), Error> {
         if self.notes.is_none() {
-            self.notes = Some(make_or_open(&self.path.join("durable"))?);
+            let notes = make_or_open(&self.path.join("durable"))?;
+            // As long as it will ever be, so that it is seen when somebody cuts it.
+            if notes.metadata().map_err(self.io("look at", "durable"))?.len() < 2 * NOTE_BYTES as u64 {
+                notes.set_len(2 * NOTE_BYTES as u64).map_err(self.io("write", "durable"))?;
+            }
+            self.notes = Some(notes);
             self.watch()?;
         }
         self.file_bytes = self.look_after_files()?;
@@ -266,7 +282,11 @@ impl Folder {
         for name in WATCHED {
             let path = self.path.join(name);
             match fs::metadata(&path) {
-                Ok(found) => self.watched.push((name, path, (found.dev(), found.ino()))),
+                Ok(found) => {
+                    // sled may cut its file: how much of that is needed, the log knows.
+                    let bytes = if name == "db" { 0 } else { found.len() };
+                    self.watched.push(Watched { name, path, device: found.dev(), inode: found.ino(), bytes });
+                }
                 // The backup's copy gets its `format` last, and nobody starts from it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(self.io("look at", name)(error)),
@@ -279,15 +299,18 @@ impl Folder {
     /// of `db`.
     fn look_after_files(&self) -> Result<u64, Error> {
         let mut file_bytes = 0;
-        for (name, path, identity) in &self.watched {
+        for Watched { name, path, device, inode, bytes } in &self.watched {
             let found = match fs::metadata(path) {
                 Ok(found) => Some(found),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(self.io("look at", name)(error)),
             };
-            let Some(found) = found.filter(|found| (found.dev(), found.ino()) == *identity) else {
+            let Some(found) = found.filter(|found| (found.dev(), found.ino()) == (*device, *inode)) else {
                 return Err(self.damaged(format!("its file `{name}` was removed or replaced while the broker ran")));
             };
+            if found.len() < *bytes {
+                return Err(self.damaged(format!("its file `{name}` was cut short while the broker ran")));
+            }
             if *name == "db" {
                 file_bytes = found.len();
             }

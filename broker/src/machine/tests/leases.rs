@@ -188,7 +188,7 @@ fn a_task_that_kills_its_workers_is_dead_in_the_end() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 2 delivery 2
+            w: deliver a lease 2 attempt 2 delivery 2 report start
         start a
             w: Ok(Started)
         lose w
@@ -442,5 +442,36 @@ fn lost_leases_return_in_the_order_of_their_submits_after_a_restart_too() {
             v: done
             v: deliver a lease 3 attempt 1 delivery 1
             v: deliver b lease 4 attempt 1 delivery 1
+    "#]]);
+}
+
+/// A worker that dies before it is heard to have started would else begin the task once more than it may.
+#[test]
+fn the_last_of_its_deliveries_begins_once_its_start_is_heard() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a deliveries=1
+            c: Created { state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1 report start
+        lose w
+            w: closed
+        after 15s
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 2 attempt 1 delivery 1 report start
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        get a
+            c: a Failure g1 v6
     "#]]);
 }

@@ -70,9 +70,9 @@ fn a_started_task_that_is_handed_back_after_its_expiry_is_revoked() {
             w: done
         after 6s
         release a
-            w: Ok(Queued)
+            w: Ok(Revoked)
         get a
-            c: a Revoked g1 v5
+            c: a Revoked g1 v4
     "#]]);
 }
 

@@ -83,14 +83,17 @@ fn what_is_no_regular_file_is_refused_in_place_of_any_file() {
 
 #[test]
 fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
-    let harms: [(&str, Harm); 8] = [
+    let harms: [(&str, Harm); 11] = [
         ("durable", |path| fs::remove_file(path).unwrap()),
         ("format", |path| fs::remove_file(path).unwrap()),
         ("conf", |path| fs::remove_file(path).unwrap()),
         ("db", |path| fs::remove_file(path).unwrap()),
         ("durable", |path| replace(path)),
         ("db", |path| replace(path)),
-        ("db", |path| fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap()),
+        ("durable", |path| cut(path)),
+        ("format", |path| cut(path)),
+        ("conf", |path| cut(path)),
+        ("db", |path| cut(path)),
         ("db", |path| {
             let file = fs::File::options().write(true).open(path).unwrap();
             file.set_len(file.metadata().unwrap().len() - 1).unwrap();
@@ -107,6 +110,10 @@ fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confi
         store.append(&submit(3, 3, 100));
         assert!(matches!(store.commit(), Err(Error::Failed { .. })));
     }
+}
+
+fn cut(path: &Path) {
+    fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
 }
 
 fn replace(path: &Path) {
