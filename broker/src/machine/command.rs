@@ -72,7 +72,7 @@ pub struct Connect {
 }
 
 /// What a worker can do and where it runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct WorkerInfo {
     /// With the weight of each.
     pub queues: Vec<(QueueName, u32)>,

@@ -197,17 +197,19 @@ impl Machine {
         with_tracebacks: bool,
     ) -> (Vec<WorkerStatus>, Option<WorkerKey>) {
         let from = after.map_or(0, |key| key.saturating_add(1));
-        let workers = self.sessions.all.range(from..).filter_map(|(key, session)| {
-            let info = &session.worker.as_ref()?.info;
+        let sessions = self.sessions.all.range(from..).filter(|(_, session)| session.is_of_worker());
+        let workers = sessions.map(|(key, session)| {
+            // What a worker says of itself is not stored.
+            let info = session.worker.as_ref().map(|worker| worker.info.clone()).unwrap_or_default();
             let shown = session.leases.iter().take(RUNNING_SHOWN);
-            Some(WorkerStatus {
+            WorkerStatus {
                 key: *key,
                 instance: session.instance.clone(),
-                hostname: info.hostname.clone(),
+                hostname: info.hostname,
                 pid: info.pid,
-                queues: info.queues.iter().map(|(name, _)| name.clone()).collect(),
-                task_names: info.task_names.clone(),
-                concurrency: info.concurrency,
+                queues: info.queues.into_iter().map(|(name, _)| name).collect(),
+                task_names: info.task_names,
+                concurrency: session.concurrency,
                 credit: session.credit,
                 running: shown.map(|slot| self.view_of(*slot, with_tracebacks)).collect(),
                 running_left_out: session.leases.len().saturating_sub(RUNNING_SHOWN) as u32,
@@ -216,7 +218,7 @@ impl Machine {
                 seen_at: session.seen_at.min(now.wall),
                 quiet: session.is_quiet(),
                 lost: session.connection.is_none(),
-            })
+            }
         });
         let mut workers: Vec<WorkerStatus> = workers.take(WORKERS_PER_PAGE + 1).collect();
         let is_cut = workers.len() > WORKERS_PER_PAGE;

@@ -87,6 +87,11 @@ impl Session {
         self.order != Order::Resume
     }
 
+    /// Whether it is that of a worker, also of one that has not resumed it since the broker restarted.
+    pub fn is_of_worker(&self) -> bool {
+        self.worker.is_some() || self.stored.is_some() || !self.leases.is_empty()
+    }
+
     pub fn can_run(&self, name: NameKey) -> bool {
         self.worker.as_ref().is_some_and(|worker| worker.names.contains(&name))
     }

@@ -277,6 +277,7 @@ impl Scene {
                 after: words.number("cursor").map(|cursor| cursor as u32),
                 with_tracebacks: false,
             },
+            "workers" => Ask::ListWorkers { after: None, with_tracebacks: false },
             "quiet" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Quiet },
             "wake" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Resume },
             "shutdown" => Ask::OrderWorkers { instances: Vec::new(), order: Order::Shutdown },
@@ -446,7 +447,17 @@ fn words_of(message: Message) -> String {
         }
         Message::Count { count, .. } => format!("count {count}"),
         Message::Page { tasks, next, .. } => format!("page {} next {next:?}", views(tasks)),
-        Message::Workers { workers, .. } => format!("workers {}", workers.len()),
+        Message::Workers { workers, .. } => {
+            let shown = workers.iter().map(|worker| {
+                let lost = if worker.lost { " lost" } else { "" };
+                format!(
+                    "{} runs {:?}{lost}",
+                    worker.instance,
+                    worker.task_names.iter().map(|name| name.as_str()).collect::<Vec<_>>()
+                )
+            });
+            format!("workers [{}]", shown.collect::<Vec<_>>().join(", "))
+        }
         Message::BackedUp { .. } => unreachable!("the store answers it"),
         Message::Signal { leases, kind, reason } => format!("signal {kind:?} leases {leases:?} ({reason})"),
         Message::Order(order) => format!("order {order:?}"),

@@ -65,3 +65,34 @@ fn an_order_reaches_a_worker_whose_connection_was_lost_when_it_was_given() {
             w: welcome back leases []
     "#]]);
 }
+
+#[test]
+fn lost_workers_are_listed_until_their_sessions_are_over_also_after_a_restart() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        lose w
+            w: closed
+        workers
+            c: workers [w runs ["job"] lost]
+        restart
+        connect c
+            c: welcome new leases []
+        workers
+            c: workers [w runs [] lost]
+        connect w resume runs=job
+            w: welcome back leases []
+        workers
+            c: workers [w runs ["job"]]
+        lose w
+            w: closed
+        restart
+        after 15s
+        connect c
+            c: welcome new leases []
+        workers
+            c: workers []
+    "#]]);
+}
