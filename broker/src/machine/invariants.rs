@@ -52,6 +52,9 @@ impl Machine {
         assert_eq!(leased, held, "every lease is some task's");
         let hungry = self.sessions.all.values().filter(|session| session.hungry).count();
         assert_eq!(hungry, self.sessions.hungry);
+        for (key, session) in &self.sessions.all {
+            assert_eq!(self.watchers.ids_of(*key), (session.waited_ids, session.watched_ids), "its ids are counted");
+        }
         self.check_queues(&counts);
     }
 

@@ -50,6 +50,9 @@ pub(super) struct Session {
     pub memory_bytes: u64,
     pub waits: BTreeSet<WaitKey>,
     pub watches: BTreeSet<WatchKey>,
+    /// The ids of those waits, and of those watches.
+    pub waited_ids: usize,
+    pub watched_ids: usize,
     /// As the queues have it in their sets.
     pub idle: bool,
     pub hungry: bool,
@@ -139,6 +142,8 @@ impl Sessions {
             memory_bytes: 0,
             waits: BTreeSet::new(),
             watches: BTreeSet::new(),
+            waited_ids: 0,
+            watched_ids: 0,
             idle: false,
             hungry: false,
         }
@@ -331,8 +336,10 @@ impl Machine {
             self.suspect_leases(key);
         }
         self.unsubscribe(key);
+        let mut leases = self.sessions.session(key).leases.clone();
+        leases.sort_unstable_by_key(|slot| self.tasks.task(*slot).order());
         // From the last to the first, each in front of its queue: the oldest ends up first.
-        while let Some(slot) = self.last_ordered_lease(key) {
+        for slot in leases.into_iter().rev() {
             if on_purpose && self.tasks.task(slot).state == State::Leased {
                 self.take_back(now, slot, fx);
             } else {
@@ -341,11 +348,6 @@ impl Machine {
         }
         self.drop_connection(key, fx, None);
         self.remove_session(key, fx);
-    }
-
-    fn last_ordered_lease(&self, key: SessionKey) -> Option<Slot> {
-        let leases = &self.sessions.session(key).leases;
-        leases.iter().copied().max_by_key(|slot| self.tasks.task(*slot).order())
     }
 
     fn remove_session(&mut self, key: SessionKey, fx: &mut Effects) {

@@ -28,6 +28,16 @@ pub(super) struct Watchers {
     latest: u64,
 }
 
+#[cfg(any(test, feature = "internals"))]
+impl Watchers {
+    /// For the checks: the ids that a session waits for, and those that it watches.
+    pub fn ids_of(&self, session: SessionKey) -> (usize, usize) {
+        let waits = self.waits.values().filter(|wait| wait.session == session);
+        let watches = self.watches.values().filter(|watch| watch.session == session);
+        (waits.map(|wait| wait.ids.len()).sum(), watches.map(|watch| watch.ids.len()).sum())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Watcher {
     Wait(WaitKey),
@@ -101,7 +111,9 @@ impl Machine {
         }
         let deadline = now.mono.saturating_add(timeout_ms);
         self.timers.set_mono(deadline, MonoTimer::Wait(key));
-        self.sessions.session_mut(session).waits.insert(key);
+        let asking = self.sessions.session_mut(session);
+        asking.waits.insert(key);
+        asking.waited_ids += asked.len();
         let open = open.len();
         let wait = Wait { session, connection, request, ids: asked, any, until, with_results, deadline, open };
         self.watchers.waits.insert(key, wait);
@@ -121,7 +133,9 @@ impl Machine {
     fn remove_wait(&mut self, key: WaitKey) -> Option<Wait> {
         let wait = self.watchers.waits.remove(&key)?;
         self.timers.clear_mono(wait.deadline, MonoTimer::Wait(key));
-        self.sessions.session_mut(wait.session).waits.remove(&key);
+        let session = self.sessions.session_mut(wait.session);
+        session.waits.remove(&key);
+        session.waited_ids -= wait.ids.len();
         for id in &wait.ids {
             self.remove_watcher(id, Watcher::Wait(key));
         }
@@ -130,14 +144,12 @@ impl Machine {
 
     /// Whether a session may watch this many ids more.
     pub(super) fn may_watch(&self, session: SessionKey, ids: usize) -> bool {
-        let watches = self.sessions.session(session).watches.iter();
-        watches.map(|key| self.watchers.watches[key].ids.len()).sum::<usize>() + ids <= WATCHED_IDS_MAX
+        self.sessions.session(session).watched_ids + ids <= WATCHED_IDS_MAX
     }
 
     /// Whether a session may wait for this many ids more.
     pub(super) fn may_wait(&self, session: SessionKey, ids: usize) -> bool {
-        let waits = self.sessions.session(session).waits.iter();
-        waits.map(|key| self.watchers.waits[key].ids.len()).sum::<usize>() + ids <= WATCHED_IDS_MAX
+        self.sessions.session(session).waited_ids + ids <= WATCHED_IDS_MAX
     }
 
     pub(super) fn watch(
@@ -155,7 +167,9 @@ impl Machine {
         for id in &ids {
             self.add_watcher(id, Watcher::Watch(key));
         }
-        self.sessions.session_mut(session).watches.insert(key);
+        let asking = self.sessions.session_mut(session);
+        asking.watches.insert(key);
+        asking.watched_ids += ids.len();
         self.watchers.watches.insert(key, Watch { session, connection, ids, with_results });
         fx.send(connection, Message::Watching { request, watch: key, tasks, left_out: Vec::new() });
     }
@@ -171,7 +185,9 @@ impl Machine {
 
     fn remove_watch(&mut self, key: WatchKey) {
         let Some(watch) = self.watchers.watches.remove(&key) else { return };
-        self.sessions.session_mut(watch.session).watches.remove(&key);
+        let session = self.sessions.session_mut(watch.session);
+        session.watches.remove(&key);
+        session.watched_ids -= watch.ids.len();
         for id in &watch.ids {
             self.remove_watcher(id, Watcher::Watch(key));
         }
