@@ -130,19 +130,17 @@ fn usage(error: &clap::Error) -> ExitCode {
     Exit::Success.into()
 }
 
-/// The text without what stands before an `@` in the address of a broker, which somebody may have given to another flag.
+/// The text without what stands before an `@` in a word: it may be the token of an address that somebody gave to another
+/// flag, with its scheme or without.
 fn masked(text: &str) -> String {
-    const SCHEME: &str = "celeriac://";
-    let mut parts = text.split(SCHEME);
-    let mut masked = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(char::is_whitespace).unwrap_or(part.len());
-        let from = part[..end].rfind('@').unwrap_or_default();
-        masked.push_str(SCHEME);
-        masked.push_str(if from > 0 { "***" } else { "" });
-        masked.push_str(&part[from..]);
-    }
-    masked
+    const SCHEME_END: &str = "://";
+    let mask = |word: &str| {
+        let Some(at) = word.rfind('@') else { return word.to_owned() };
+        let quote = usize::from(word.starts_with(['\'', '"']));
+        let from = word[..at].find(SCHEME_END).map_or(quote, |end| end + SCHEME_END.len());
+        if from == at { word.to_owned() } else { format!("{}***{}", &word[..from], &word[at..]) }
+    };
+    text.split_inclusive(char::is_whitespace).map(mask).collect()
 }
 
 /// Tells a person, in one voice for all commands.

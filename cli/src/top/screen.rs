@@ -56,18 +56,29 @@ impl Screen {
         notice: &str,
         output: &mut Output,
     ) -> Result<(), Failure> {
-        let height = terminal::size().map_or(0, |(_, lines)| lines);
+        let (width, height) = terminal::size().unwrap_or_default();
         let height = if height == 0 { LINES_DEFAULT } else { height };
         let mut bytes = Vec::new();
         queue!(bytes, BeginSynchronizedUpdate)?;
         // Lines of the frame before that this one does not have are cleared too.
         let lines = frame.lines(address, notice, Some(height.into()));
         for (line, text) in (0..height).zip(lines.into_iter().chain(std::iter::repeat(String::new()))) {
-            queue!(bytes, MoveTo(0, line), Clear(ClearType::CurrentLine), Print(text))?;
+            queue!(bytes, MoveTo(0, line), Clear(ClearType::CurrentLine), Print(cut(text, width)))?;
         }
         queue!(bytes, EndSynchronizedUpdate)?;
         Ok(output.bytes(&bytes)?)
     }
+}
+
+/// What does not fit into a line is left out here: a terminal that does not wrap shows its last character at the margin. A
+/// width of 0 is not known.
+fn cut(mut line: String, width: u16) -> String {
+    if width > 0
+        && let Some((end, _)) = line.char_indices().nth(width.into())
+    {
+        line.truncate(end);
+    }
+    line
 }
 
 /// Raw keys and the second screen.
@@ -114,5 +125,19 @@ mod tests {
         assert!(is_end(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)));
         assert!(!is_end(&key(KeyCode::Char('c'), KeyModifiers::NONE)));
         assert!(!is_end(&Event::Resize(80, 24)));
+    }
+
+    #[test]
+    fn a_line_ends_where_the_screen_does() {
+        let cases = [
+            ("leased 40", 8, "leased 4"),
+            ("leased 4", 8, "leased 4"),
+            ("ééé", 2, "éé"),
+            ("any", 0, "any"),
+            ("", 3, ""),
+        ];
+        for (line, width, shown) in cases {
+            assert_eq!(cut(line.to_owned(), width), shown);
+        }
     }
 }

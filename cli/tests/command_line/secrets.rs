@@ -120,6 +120,9 @@ fn an_address_that_cannot_be_used_never_has_its_secret_repeated() {
         &["queues", "--token", secret],
         &["serve", "--data", "d", "--token-file", secret],
         &["serve", "--data", "d", "--listen", "celeriac://s3cr3t-98765432109@h:1"],
+        &["serve", "--data", "d", "--listen", "s3cr3t-98765432109@h:1"],
+        &["serve", "--data", "d", "--listen=s3cr3t-98765432109/a=b@h:1"],
+        &["serve", "--data", "d", "--log=info", "--commit-timeout-ms", "s3cr3t-98765432109@h"],
         &["queues", "--timeout", "celeriac://s3cr3t-98765432109@h"],
     ] {
         let ended = run(arguments);
