@@ -206,6 +206,24 @@ async fn frames_that_never_end_hold_bounded_memory_and_give_way_to_those_that_do
 }
 
 #[tokio::test]
+async fn a_quiet_broker_gives_memory_back() {
+    const HALF_FRAME_BYTES: usize = 300 * 1024;
+    let broker = BrokerProcess::start().await;
+    let before = broker.resident_kib();
+    let mut half = u32::try_from(2 * HALF_FRAME_BYTES).expect("it is short").to_be_bytes().to_vec();
+    half.resize(HALF_FRAME_BYTES, b'x');
+    let mut connections = Vec::new();
+    for _ in 0..200 {
+        let mut connection = RawConnection::open(broker.address()).await;
+        connection.send_bytes(&half).await.expect("there is room for it");
+        connections.push(connection);
+    }
+    celeriac_tests::until("all of it was read", || async { broker.resident_kib() > before + 50 * 1024 }).await;
+    drop(connections);
+    celeriac_tests::until("the memory is given back", || async { broker.resident_kib() < before + 8 * 1024 }).await;
+}
+
+#[tokio::test]
 async fn connections_that_say_nothing_do_not_keep_others_out() {
     const PLACES: usize = 20;
     let broker = Setup::new().set(format!("connections_max = {PLACES}")).start().await;

@@ -1,12 +1,15 @@
-//! The allocator, and the end of a process that gets no more memory: one sentence and an exit code of its own, in place of
-//! an abort. Rust has no stable hook for it, so that this file implements the allocator's unsafe interface; it passes every
-//! call on as it came.
+//! The allocator. A process that gets no more memory ends with one sentence and an exit code of its own, in place of an abort;
+//! a process that has become quiet gives memory back to the operating system. Rust has no stable hook for either, so that this
+//! file implements the allocator's unsafe interface; it passes every call on as it came.
 //!
 //! Memory that others take away (the kernel's out-of-memory killer) ends a process without a word; nothing can be done here.
 
 #![allow(unsafe_code, reason = "see above: each call is passed on under the contract it came with")]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +30,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count_large(layout.size());
         // SAFETY: as above.
         unsafe { MiMalloc.dealloc(pointer, layout) }
     }
@@ -37,6 +41,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count_large(layout.size());
         // SAFETY: as above.
         checked(unsafe { MiMalloc.realloc(pointer, layout, size) })
     }
@@ -47,6 +52,49 @@ fn checked(pointer: *mut u8) -> *mut u8 {
         end();
     }
     pointer
+}
+
+/// How often something large was freed.
+static LARGE_FREED: AtomicUsize = AtomicUsize::new(0);
+
+/// Memory of this size and more is missed where it is not given back.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// For so long nothing large was freed in a process that is quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
+fn count_large(bytes: usize) {
+    if bytes >= LARGE_BYTES {
+        LARGE_FREED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives memory back that was freed, each time that the process becomes quiet; never ends. mimalloc gives back what was freed
+/// before when a thread frees more, and in a process that does nothing no thread does. A thread can give back only what it
+/// allocated itself, so that there is a task for each of the runtime's `threads` beside the thread of the caller.
+pub(crate) async fn give_back_when_quiet(threads: usize) -> Infallible {
+    let (mut before, mut given_back) = (0, 0);
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let freed = LARGE_FREED.load(Ordering::Relaxed);
+        if freed == before && freed != given_back {
+            give_back();
+            for _ in 0..threads {
+                tokio::spawn(async { give_back() });
+            }
+            given_back = freed;
+        }
+        before = freed;
+    }
+}
+
+fn give_back() {
+    unsafe extern "C" {
+        /// Of mimalloc.
+        fn mi_collect(force: bool);
+    }
+    // SAFETY: any thread may call it at any time.
+    unsafe { mi_collect(true) };
 }
 
 /// Allocates nothing, takes no lock, and waits for nobody.

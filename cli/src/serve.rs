@@ -16,6 +16,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::allocator::give_back_when_quiet;
 use crate::config_file::ConfigFile;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, Lines, Queue};
@@ -81,7 +82,12 @@ fn serve_in_runtime(effective: Effective) -> Result<Exit, Failure> {
             Failure::error("cannot start: no thread for the sessions; raise the limit of processes (`ulimit -u`)")
         })?
         .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
-    let outcome = runtime.block_on(serve_until_signalled(effective));
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = serve_until_signalled(effective) => outcome,
+            never = give_back_when_quiet(session_threads()) => match never {},
+        }
+    });
     // After a second signal something may still hang; the process is not to wait for it.
     runtime.shutdown_background();
     outcome

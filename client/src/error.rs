@@ -54,7 +54,7 @@ pub enum Error {
     },
 
     /// No answer came in time. A submit may nevertheless have been accepted: submit it again under the same id.
-    #[error("no answer within {after:?}{}", because(.trouble))]
+    #[error("no answer within {}{}", rounded(*.after), because(.trouble))]
     Timeout {
         /// The time that was given.
         after: Duration,
@@ -217,6 +217,17 @@ fn code_name(code: ErrorCode) -> String {
     code.as_str_name().trim_start_matches("ERROR_CODE_").to_ascii_lowercase()
 }
 
+/// To the millisecond: what was left of a time limit has all digits of the clock.
+fn rounded(after: Duration) -> String {
+    match u64::try_from(after.as_millis()) {
+        Ok(millis) if millis > 0 => format!(
+            "{:?}",
+            Duration::from_millis(millis.saturating_add(u64::from(after.subsec_micros() % 1000 >= 500)))
+        ),
+        _ => format!("{after:?}"),
+    }
+}
+
 fn because(trouble: &Option<String>) -> String {
     trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default()
 }
@@ -233,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_timeout_says_what_was_wrong_with_the_connection() {
-        let error = Error::Timeout { after: Duration::from_secs(1), trouble: Some("connection refused".into()) };
+        let error =
+            Error::Timeout { after: Duration::from_nanos(999_999_372), trouble: Some("connection refused".into()) };
         assert_eq!(error.to_string(), "no answer within 1s (connection refused)");
         assert!(error.is_retryable());
     }

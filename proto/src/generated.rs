@@ -284,7 +284,7 @@ pub mod submit_outcome {
 /// Why a handler failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskError {
-    /// The kind of error, e.g. "ValueError", "panic", "time_limit", "worker_lost".
+    /// The kind of error, e.g. "ValueError", "panic", "time_limit", "worker_lost"; "error" where a report names none.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -365,7 +365,8 @@ pub struct TaskInfo {
     pub attempts: u32,
     #[prost(uint32, tag = "25")]
     pub attempts_max: u32,
-    /// How often it was begun without an outcome; a present lease counts too.
+    /// How often it was handed out and had no outcome: each time that it was begun and its worker was lost, and the latest
+    /// lease, be it present or the one with which the task ended.
     #[prost(uint32, tag = "26")]
     pub deliveries: u32,
     #[prost(message, optional, tag = "27")]

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -82,7 +83,9 @@ pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, 
     let file_bytes = folder.database_bytes()?;
     let stage = Stage::new(file_bytes)?;
     tell(&stage.path);
-    let count = guard::try_out(&folder, &stage.path, oddity.as_deref(), move |log| count(log, &note))?;
+    let place = stage.by_descriptor();
+    guard::copy(&folder, &place).map_err(Error::io(format!("copy the folder to {}", stage.path.display())))?;
+    let count = guard::try_out(&folder, &place, oddity.as_deref(), move |log| count(log, &note))?;
     Ok(count.report(format, file_bytes, oddity))
 }
 
@@ -90,7 +93,7 @@ pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, 
 struct Stage {
     path: PathBuf,
     /// Locked as long as the check lives, by which others know that the copy is not left over.
-    _lock: File,
+    lock: File,
 }
 
 impl Stage {
@@ -106,13 +109,21 @@ impl Stage {
             let doing = || format!("make {}", path.display());
             DirBuilder::new().mode(PRIVATE_FOLDER).create(&path).map_err(Error::io(doing()))?;
             match File::open(&path).map(|lock| (lock.try_lock().is_ok() && path.is_dir()).then_some(lock)) {
-                Ok(Some(lock)) => return Ok(Self { path, _lock: lock }),
+                Ok(Some(lock)) => return Ok(Self { path, lock }),
                 // Another check took it for left over before it was locked.
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::io(doing())(error)),
             }
         }
+    }
+
+    /// The folder as sled is to know it. By its path sled would make it anew when it has been removed in the meantime because
+    /// the process is told to end.
+    fn by_descriptor(&self) -> PathBuf {
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.lock.as_raw_fd()));
+        // Not every container has that file system.
+        if descriptor.is_dir() { descriptor } else { self.path.clone() }
     }
 }
 

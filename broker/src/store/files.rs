@@ -94,8 +94,8 @@ pub(super) fn warn_of_others(folder: &Folder) {
     }
     let names = folder.names(folder.path()).unwrap_or_default();
     let open: Vec<_> = names.iter().filter(|name| is_ours(name) && is_open(&folder.path().join(name))).collect();
-    tracing::warn!(folder = %folder.path().display(), files = ?open,
-        "other users may look into the data folder: take that from them with `chmod -R go= FOLDER`");
+    let path = folder.path().display();
+    tracing::warn!(files = ?open, "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {

@@ -106,6 +106,7 @@ fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> 
     }
     let stage = folder.path().join(REHEARSAL);
     DirBuilder::new().mode(PRIVATE_FOLDER).create(&stage).map_err(folder.io("make", REHEARSAL))?;
+    copy(folder, &stage).map_err(Error::io(format!("copy the folder to {}", stage.display())))?;
     let trial = {
         let confirmed = Some(note.chunk);
         move |log: &Log| walk::survey(log, confirmed).map(|_| ())
@@ -115,14 +116,13 @@ fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> 
     outcome
 }
 
-/// Copies sled's files to the empty folder `stage`, opens them there, and lets `trial` read them.
+/// Opens the copy of the folder at `stage`, and lets `trial` read it.
 pub(super) fn try_out<T: Send + 'static>(
     folder: &Folder,
     stage: &Path,
     suspicion: Option<&str>,
     trial: impl FnOnce(&Log) -> Result<T, walk::Refusal> + Send + 'static,
 ) -> Result<T, Error> {
-    copy(folder, stage).map_err(Error::io(format!("copy the folder to {}", stage.display())))?;
     let patience = REHEARSAL_PATIENCE + Duration::from_secs(folder.database_bytes()? / REHEARSAL_BYTES_PER_SECOND);
     let (sender, receiver) = mpsc::channel();
     let place = stage.to_owned();
@@ -146,7 +146,8 @@ pub(super) fn try_out<T: Send + 'static>(
     }
 }
 
-fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
+/// Copies sled's files to the empty folder `stage`.
+pub(super) fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder.path())? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
