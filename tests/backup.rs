@@ -23,6 +23,7 @@ async fn a_backup_under_load_has_everything_that_was_confirmed_before() {
     let backup = within("the backup", client.backup(path)).await.expect("a backup is made");
     assert!(backup.tasks >= before.len() as u64 && backup.bytes > 0, "{backup:?}, {} confirmed", before.len());
     until("the broker goes on", || async { traffic.finished() > finished + 200 }).await;
+    traffic.stop_producing();
 
     let again = client.backup(path).await.expect_err("the folder is there");
     assert!(matches!(again, Error::Refused { code: ErrorCode::InvalidArgument, .. }), "{again}");
@@ -36,7 +37,6 @@ async fn a_backup_under_load_has_everything_that_was_confirmed_before() {
     }
     assert_eq!(reader.submit_one(raw::task("new", "n")).await.error, None);
 
-    traffic.stop_producing();
     for producer in producers {
         within("a producer to confirm its last batch", producer).await.expect("no producer panics");
     }

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use super::Store;
 use super::error::Error;
 use super::folder::Room;
+use super::log::SEGMENT_BYTES;
 
 /// How long an answer of the system about the disk is good for, when little was written since.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Cleaning takes room before it gives any. With less than this the medium is asked first to give what it can.
 const CLEANING_ROOM_BYTES: u64 = 40 * 1024 * 1024;
-/// What a turn of the medium may take before it gives anything. When no turn gives anything more, cleaning goes on down to this.
-const TURN_ROOM_BYTES: u64 = 20 * 1024 * 1024;
+/// What a turn of the medium may take before it gives anything: the segment that it fills, and another one for what sled moves in
+/// the meantime. When no turn gives anything more, cleaning goes on down to this.
+const TURN_ROOM_BYTES: u64 = 2 * SEGMENT_BYTES as u64;
 /// Parts of the medium that are in use at any time, whatever the log holds.
 const IN_USE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// A change of the log or of the room that makes further turns worth while.

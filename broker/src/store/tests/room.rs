@@ -6,7 +6,7 @@ use super::small_disk::SmallDisk;
 use super::*;
 
 /// Long enough for sled's own thread to move what is spread thin, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn open(disk: &SmallDisk) -> (Store, Vec<(Slot, u64)>) {
     let mut found = Vec::new();
