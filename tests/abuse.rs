@@ -108,10 +108,10 @@ async fn a_connection_waits_for_a_bounded_number_of_ids() {
     let ids: Vec<String> = (0..limits::BATCH_ITEMS_MAX).map(|number| number.to_string()).collect();
     connection.submit(ids.iter().map(|id| raw::task(id, "n")).collect()).await;
     let wait = || Request::Wait(wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: false });
-    for _ in 0..10 {
+    for _ in 0..limits::WAITED_IDS_MAX / limits::BATCH_ITEMS_MAX {
         connection.send(wait(), 0).await.expect("the broker reads");
     }
-    let refused = connection.request(wait()).await.expect_err("a hundred thousand are waited for");
+    let refused = connection.request(wait()).await.expect_err("as many as may be are waited for");
     assert_eq!((refused.code(), refused.retryable), (ErrorCode::Overloaded, true));
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod handshake;
+mod in_flight;
 mod reader;
 mod requests;
 
@@ -12,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use celeriac_proto::limits::REQUESTS_IN_FLIGHT_MAX;
+use celeriac_proto::limits::{REQUESTS_IN_FLIGHT_MAX, WAITED_IDS_MAX, WATCHED_IDS_MAX};
 use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame, server_frame};
 use celeriac_proto::{FrameCodec, FrameError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -29,6 +30,7 @@ use crate::outbox::{Gauge, Letter, Outbox, Weight};
 use crate::room::Room;
 use decode::Bounds;
 use handshake::{HANDSHAKE, handshake};
+use in_flight::InFlight;
 pub(crate) use reader::FrameRooms;
 use reader::Reader;
 pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
@@ -36,9 +38,9 @@ pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
 /// A write that makes no headway for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// Messages that wait for the writer. Answers are bounded by the requests in flight; the rest is for
-/// deliveries and transitions. A client that lets it fill does not read.
-const OUTBOX_MESSAGES: usize = 2 * REQUESTS_IN_FLIGHT_MAX;
+/// Messages that wait for the writer: all that a connection waits for and watches may come at one moment, besides answers
+/// and deliveries. A client that lets it fill does not read.
+const OUTBOX_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
 
 /// Messages encoded into one write, and the bytes after which it is written in any case.
 const MESSAGES_PER_WRITE: usize = 64;
@@ -128,7 +130,7 @@ async fn serve(
     let connection = connect.connection;
     let (outbox, letters) = Outbox::new(OUTBOX_MESSAGES);
     let kill = outbox.kill.clone();
-    let in_flight = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX - 1));
+    let in_flight = Arc::new(InFlight::default());
     let writer = Writer {
         write,
         in_flight: in_flight.clone(),
@@ -173,7 +175,7 @@ pub(crate) fn command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bo
 /// The writing half: many messages in one write.
 struct Writer<W> {
     write: W,
-    in_flight: Arc<Semaphore>,
+    in_flight: Arc<InFlight>,
     limits: encode::Limits,
     gauge: Gauge,
     /// Of what is encoded and not written.
@@ -193,12 +195,12 @@ impl<W: Outgoing> Writer<W> {
                 }
                 self.weights.push(weight);
                 let frame = encode::frame(message, &self.limits);
-                let is_answer = frame.request_id != 0;
+                let request = frame.request_id;
                 encode_frame(frame, &mut buffer);
                 if buffer.len() > BYTES_PER_WRITE && self.flush(&mut buffer).await.is_err() {
                     return;
                 }
-                self.in_flight.add_permits(usize::from(is_answer));
+                self.in_flight.answered(request);
             }
             if self.flush(&mut buffer).await.is_err() {
                 return;

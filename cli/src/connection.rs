@@ -71,6 +71,7 @@ pub(crate) fn failure(error: Error) -> Failure {
     let exit = match &error {
         Error::Connect { .. } | Error::Timeout { .. } | Error::Interrupted | Error::Closed => Exit::Unreachable,
         Error::NotFound { .. } => Exit::NotFound,
+        Error::NotFinished { .. } => Exit::Unfinished,
         Error::TaskFailed { .. } => Exit::Failed,
         Error::TaskRevoked { .. } => Exit::Revoked,
         Error::Url(_) | Error::Encode(_) => Exit::Usage,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use celeriac_proto::wire::{self, ErrorCode, client_frame, server_frame};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 
 use crate::apply::ApplyAsync;
 use crate::connection::{Connection, ConnectionOptions, Connector};
@@ -32,8 +31,6 @@ const IDS_PER_REQUEST: usize = 1_000;
 pub struct Client {
     pub(crate) connection: Connection,
     pub(crate) timeout: Duration,
-    /// Bounds the waits on the connection, so that they leave room for everything else.
-    pub(crate) waits: Arc<Semaphore>,
     lineage: Option<Arc<Lineage>>,
 }
 
@@ -120,8 +117,7 @@ impl Client {
 
     /// A client on a connection that is open already, as a worker has one.
     pub fn over(connection: Connection) -> Self {
-        let waits = (connection.limits().requests_in_flight_max as usize / 2).max(1);
-        Self { connection, timeout: TIMEOUT_DEFAULT, waits: Arc::new(Semaphore::new(waits)), lineage: None }
+        Self { connection, timeout: TIMEOUT_DEFAULT, lineage: None }
     }
 
     /// The same client with another time for each request.

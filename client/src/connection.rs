@@ -13,6 +13,7 @@ mod handshake;
 mod link;
 mod local;
 mod stream;
+mod waiting;
 pub(crate) mod watching;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::error::{Error, ErrorCode};
 use driver::Driver;
 pub use stream::{Connector, Halves};
+use waiting::{WaitKey, Waits};
 use watching::{WatchPart, WatchSink};
 
 /// Requests that wait to be written; more wait in their callers.
@@ -120,6 +122,7 @@ struct Inner {
     /// Carries nothing: its other half is dropped with the task that owns the socket, however that task ends.
     ended: watch::Receiver<()>,
     shared: Arc<Shared>,
+    waits: Waits,
 }
 
 /// What the handles and the task behind them both see.
@@ -141,9 +144,16 @@ struct Command {
     body: Arc<client_frame::Body>,
     /// What the broker is told.
     timeout: Duration,
-    /// Set for a watch: where its transitions go.
-    watch: Option<WatchPart>,
+    purpose: Purpose,
     reply: oneshot::Sender<Reply>,
+}
+
+/// What a request is for, besides its answer.
+pub(crate) enum Purpose {
+    Answer,
+    /// With where the transitions go.
+    Watch(WatchPart),
+    Wait(WaitKey),
 }
 
 /// What became of one sending of a request.
@@ -173,10 +183,11 @@ impl Connection {
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
         let (closing, closing_receiver) = watch::channel(None);
         let (end, ended) = watch::channel(());
+        let (waits, withdrawn) = Waits::new();
         let (opened, opened_receiver) = oneshot::channel();
         let shared = Arc::new(Shared::default());
         let own_thread = options.own_thread;
-        let driver = Driver::new(options, shared.clone(), command_receiver, closing_receiver, events);
+        let driver = Driver::new(options, shared.clone(), command_receiver, withdrawn, closing_receiver, events);
         let driver = async move {
             // Dropped after the driver, and so after the socket.
             let _end = end;
@@ -188,7 +199,7 @@ impl Connection {
             tokio::spawn(driver);
         }
         opened_receiver.await.unwrap_or(Err(Error::Closed))?;
-        Ok((Self { inner: Arc::new(Inner { commands, closing, ended, shared }) }, event_receiver))
+        Ok((Self { inner: Arc::new(Inner { commands, closing, ended, shared, waits }) }, event_receiver))
     }
 
     /// Sends one request and waits for its answer, over reconnects if it may be sent twice.
@@ -198,37 +209,22 @@ impl Connection {
     /// error when the broker no longer lets this client in, [`Error::Closed`] after [`Connection::close`], and
     /// [`Error::Interrupted`] for a request that must not be sent twice.
     pub async fn request(&self, body: client_frame::Body, timeout: Duration) -> Result<server_frame::Body, Error> {
-        self.request_within(body, timeout, timeout).await
+        self.request_shared(&Arc::new(body), timeout).await
     }
 
-    /// As [`Connection::request`], with a shorter time for the broker than for the whole: what a `Wait` needs, whose
-    /// answer at the end of its time is still an answer.
-    ///
-    /// # Errors
-    /// As [`Connection::request`].
-    pub async fn request_within(
-        &self,
-        body: client_frame::Body,
-        broker_timeout: Duration,
-        timeout: Duration,
-    ) -> Result<server_frame::Body, Error> {
-        self.request_shared(&Arc::new(body), broker_timeout, timeout).await
-    }
-
-    /// As [`Connection::request_within`], for a caller who needs the body once more when the answer is there.
+    /// As [`Connection::request`], for a caller who needs the body once more when the answer is there.
     ///
     /// # Errors
     /// As [`Connection::request`].
     pub async fn request_shared(
         &self,
         body: &Arc<client_frame::Body>,
-        broker_timeout: Duration,
         timeout: Duration,
     ) -> Result<server_frame::Body, Error> {
         let deadline = deadline_after(timeout);
         let mut left = timeout;
         loop {
-            let reply = self.send_once(body.clone(), broker_timeout.min(left), None, deadline).await;
+            let reply = self.send_once(body.clone(), left, Purpose::Answer, deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
                 Reply::Answer(answer) => return Ok(*answer),
                 Reply::Failed(error) => return Err(self.with_time(error, timeout)),
@@ -249,9 +245,9 @@ impl Connection {
         let deadline = deadline_after(timeout);
         let body = Arc::new(client_frame::Body::Watch(request.clone()));
         loop {
-            let part = WatchPart::new(request.clone(), sink);
+            let purpose = Purpose::Watch(WatchPart::new(request.clone(), sink));
             let left = deadline.saturating_duration_since(Instant::now());
-            let reply = self.send_once(body.clone(), left, Some(part), deadline).await;
+            let reply = self.send_once(body.clone(), left, purpose, deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
                 Reply::Answer(answer) if matches!(*answer, server_frame::Body::WatchReply(_)) => return Ok(()),
                 Reply::Answer(_) => return Err(Error::unexpected("a WatchReply")),
@@ -266,10 +262,10 @@ impl Connection {
         &self,
         body: Arc<client_frame::Body>,
         timeout: Duration,
-        watch: Option<WatchPart>,
+        purpose: Purpose,
         deadline: Instant,
     ) -> Option<Reply> {
-        match self.enqueue(body, timeout, watch, deadline).await? {
+        match self.enqueue(body, timeout, purpose, deadline).await? {
             Ok(answer) => self.answer(answer, deadline).await,
             Err(error) => Some(Reply::Failed(error)),
         }
@@ -280,11 +276,11 @@ impl Connection {
         &self,
         body: Arc<client_frame::Body>,
         timeout: Duration,
-        watch: Option<WatchPart>,
+        purpose: Purpose,
         deadline: Instant,
     ) -> Option<Result<oneshot::Receiver<Reply>, Error>> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { body, timeout, watch, reply };
+        let command = Command { body, timeout, purpose, reply };
         // There is room nearly always, and then no clock is needed.
         let command = match self.inner.commands.try_send(command) {
             Ok(()) => return Some(Ok(answer)),
@@ -411,7 +407,8 @@ fn effective_limits(limits: Option<wire::Limits>) -> wire::Limits {
 fn may_be_sent_twice(body: &client_frame::Body) -> bool {
     use client_frame::Body;
     match body {
-        Body::Cancel(_) | Body::Forget(_) | Body::Get(_) | Body::Wait(_) | Body::Watch(_) | Body::Unwatch(_) => true,
+        Body::Cancel(_) | Body::Forget(_) | Body::Get(_) | Body::Wait(_) | Body::Watch(_) => true,
+        Body::Unwatch(_) | Body::Unwait(_) => true,
         Body::Credit(_) | Body::Report(_) | Body::Subscribe(_) | Body::Unsubscribe(_) | Body::OrderWorkers(_) => true,
         Body::ListQueues(_) | Body::ListTasks(_) | Body::ListWorkers(_) => true,
         Body::ConfigureQueue(_) | Body::PauseQueues(_) => true,

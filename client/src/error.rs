@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use celeriac_proto::wire;
 
+use crate::info::State;
 use crate::url::InvalidUrl;
 
 pub use celeriac_proto::wire::ErrorCode;
@@ -60,6 +61,17 @@ pub enum Error {
         after: Duration,
         /// What kept the connection from working at the end of it, if anything did.
         trouble: Option<String>,
+    },
+
+    /// The broker answered: the task has not ended in the time that was given to wait for it.
+    #[error("task {id} has not ended within {}: it is {state}", rounded(*.after))]
+    NotFinished {
+        /// The task.
+        id: String,
+        /// How it stands.
+        state: State,
+        /// The time that was given.
+        after: Duration,
     },
 
     /// The connection broke before the answer to a request that must not be sent twice. It may have been carried out.
@@ -123,7 +135,7 @@ impl Error {
     /// True when the same call may succeed later without anything being changed.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Connect { .. } | Error::Timeout { .. } => true,
+            Error::Connect { .. } | Error::Timeout { .. } | Error::NotFinished { .. } => true,
             Error::Handshake { code, .. } => !is_terminal(*code),
             Error::Refused { retryable, .. } => *retryable,
             _ => false,

@@ -72,7 +72,8 @@ impl<T> TaskHandle<T> {
     /// Waits until the task has ended, however it ended, and returns what is known of it, with its result.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Timeout`]; otherwise as [`crate::connection::Connection::request`].
+    /// [`Error::NotFound`]; [`Error::NotFinished`] when the time is over and [`Error::Timeout`] when the broker did not answer;
+    /// otherwise as [`crate::connection::Connection::request`].
     pub async fn wait(&self, timeout: Duration) -> Result<TaskInfo, Error> {
         self.client.wait_for_end(&self.id, timeout).await
     }
@@ -114,8 +115,8 @@ impl<T: DeserializeOwned> TaskHandle<T> {
     ///
     /// # Errors
     /// [`Error::TaskFailed`] and [`Error::TaskRevoked`] for a task that ended without output, [`Error::NotFound`] for
-    /// one that the broker does not know, [`Error::Timeout`] when the time is over, [`Error::Decode`] when the output is
-    /// not a `T`.
+    /// one that the broker does not know, [`Error::NotFinished`] when the time is over, [`Error::Timeout`] when the broker
+    /// did not answer, [`Error::Decode`] when the output is not a `T`.
     pub async fn get(&self, timeout: Duration) -> Result<T, Error> {
         self.client.output(&self.id, timeout).await
     }

@@ -17,7 +17,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::connection::{Connection, Reply, deadline_after};
+use crate::connection::{Connection, Purpose, Reply, deadline_after};
 use crate::error::{Error, Refusal};
 use crate::getting;
 use crate::submission::Submitted;
@@ -172,7 +172,7 @@ impl<'c> SubmitUnderWay<'c> {
     async fn begin(connection: &'c Connection, mut batch: Batch, timeout: Duration) -> Self {
         let deadline = deadline_after(timeout);
         let body = submit_body(std::mem::take(&mut batch.tasks));
-        let first = connection.enqueue(body.clone(), timeout, None, deadline).await;
+        let first = connection.enqueue(body.clone(), timeout, Purpose::Answer, deadline).await;
         Self { connection, batch, body, timeout, deadline, first }
     }
 
@@ -256,7 +256,7 @@ impl Repeat {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let body = submit_body(tasks);
-            reply = connection.send_once(body.clone(), left, None, deadline).await;
+            reply = connection.send_once(body.clone(), left, Purpose::Answer, deadline).await;
             tasks = submitted_tasks(body);
         }
     }

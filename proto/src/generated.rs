@@ -408,6 +408,7 @@ pub struct GetReply {
 }
 /// Answered as soon as the condition holds, or with what is there when the frame's timeout_ms is over.
 /// An id that does not exist is nothing to wait for: it is answered as UNKNOWN.
+/// A Wait that is not answered yet is none of the requests_in_flight_max.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Wait {
     #[prost(string, repeated, tag = "1")]
@@ -469,6 +470,13 @@ pub struct WaitReply {
     /// As in GetReply: ask for them with Get.
     #[prost(uint32, repeated, tag = "3")]
     pub left_out: ::prost::alloc::vec::Vec<u32>,
+}
+/// Ends Waits of this connection before their time: each is answered, unsatisfied and without tasks, and then this.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unwait {
+    /// The request_ids of the Waits. One whose answer is on its way already, or that never was, is passed over.
+    #[prost(uint64, repeated, tag = "1")]
+    pub request_ids: ::prost::alloc::vec::Vec<u64>,
 }
 /// From now on every transition of these ids is pushed, for ids that do not exist yet too.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1357,7 +1365,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 48, 49, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 96, 97, 98"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 96, 97, 98"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -1385,6 +1393,8 @@ pub mod client_frame {
         Watch(super::Watch),
         #[prost(message, tag = "38")]
         Unwatch(super::Unwatch),
+        #[prost(message, tag = "39")]
+        Unwait(super::Unwait),
         #[prost(message, tag = "48")]
         Credit(super::Credit),
         #[prost(message, tag = "49")]

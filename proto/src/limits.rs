@@ -49,6 +49,12 @@ pub const MESSAGE_FIELDS_MAX: u32 = 128;
 /// Unanswered requests of one connection; beyond it the broker reads no further.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 
+/// Ids that one connection may wait for, in all its `Wait`s together: each is remembered. A `Wait` is no unanswered request.
+pub const WAITED_IDS_MAX: usize = 200_000;
+
+/// Ids that one connection may watch: each transition of each is a message to it.
+pub const WATCHED_IDS_MAX: usize = 100_000;
+
 /// Leases that one session may hold.
 pub const CREDIT_MAX: u32 = 10_000;
 

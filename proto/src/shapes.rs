@@ -57,6 +57,7 @@ const GET: Shape = Shape { name: "Get", fields: &[texts(1, "ids", BATCH_FIELD_IT
 const WAIT: Shape = Shape { name: "Wait", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
 const WATCH: Shape = Shape { name: "Watch", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
 const UNWATCH: Shape = Shape { name: "Unwatch", fields: &[] };
+const UNWAIT: Shape = Shape { name: "Unwait", fields: &[numbers(1, "request_ids", BATCH_FIELD_ITEMS_MAX)] };
 const CREDIT: Shape = Shape { name: "Credit", fields: &[] };
 const STARTED: Shape = Shape { name: "Started", fields: &[] };
 const PROGRESS_REPORT: Shape = Shape { name: "ProgressReport", fields: &[] };
@@ -110,6 +111,7 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(36, "wait", &WAIT),
         one(37, "watch", &WATCH),
         one(38, "unwatch", &UNWATCH),
+        one(39, "unwait", &UNWAIT),
         one(48, "credit", &CREDIT),
         one(49, "report", &REPORT),
         one(64, "list_queues", &LIST_QUEUES),

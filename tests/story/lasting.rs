@@ -19,7 +19,40 @@ async fn a_wait_for_any_or_all_ends_by_its_deadline() {
     let states: Vec<_> = all.tasks.iter().map(|task| task.state).collect();
     assert_eq!(states, [State::Success, State::Queued]);
     let error = within("the deadline", never.get(short)).await.expect_err("it never ends");
-    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    assert!(matches!(error, Error::NotFinished { state: State::Queued, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
+    const WAITS: usize = 5_000;
+    let broker = BrokerProcess::start().await;
+    let _pool = Pool::start(worker(&broker));
+    let client = client(&broker).await;
+    // More than three times the requests that a connection may have unanswered, and more dropped ones than that again.
+    for round in 0..3 {
+        let never =
+            (0..WAITS).map(|number| Submission::new("story.nobody-knows-it").task_id(format!("{round}-{number}")));
+        let mut waits = tokio::task::JoinSet::new();
+        for submitted in client.submit_many(never).await.expect("submitted") {
+            let handle: TaskHandle<()> = client.result(submitted.expect("accepted").id);
+            waits.spawn(async move { handle.get(PATIENCE).await });
+        }
+        tokio::task::yield_now().await;
+        for number in 0..20 {
+            let sum = async { client.delay(&add, (number, 1)).await?.get(PATIENCE).await };
+            assert_eq!(within("a result beside the waits", sum).await.expect("it ends"), number + 1);
+        }
+        match round {
+            0 => waits.shutdown().await,
+            _ => {
+                let ids: Vec<String> = (0..WAITS).map(|number| format!("{round}-{number}")).collect();
+                client.cancel(&ids, Default::default()).await.expect("cancelled");
+                while let Some(ended) = within("the end of each", waits.join_next()).await {
+                    assert!(matches!(ended.expect("not aborted"), Err(Error::TaskRevoked { .. })));
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ impl Driver {
             let connection = self.connection.clone();
             let body = Arc::new(client_frame::Body::Report(wire::Report { reports: batch.reports }));
             self.sending.spawn(async move {
-                let answer = connection.request_shared(&body, REPORT_TIMEOUT, REPORT_TIMEOUT).await;
+                let answer = connection.request_shared(&body, REPORT_TIMEOUT).await;
                 (reports_of(body), answer)
             });
         }

@@ -113,6 +113,8 @@ pub enum Ask {
     Unwatch {
         watch: WatchKey,
     },
+    /// The requests that wait.
+    Unwait(Vec<RequestId>),
     Forget(Vec<TaskId>),
     Cancel {
         target: CancelTarget,

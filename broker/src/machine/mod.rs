@@ -309,6 +309,10 @@ impl Machine {
                 true => Message::Done { request },
                 false => refused(request, Refusal::new(Code::NotFound, "there is no such watch")),
             },
+            Ask::Unwait(waits) => {
+                waits.into_iter().for_each(|wait| self.unwait(session, wait, fx));
+                Message::Done { request }
+            }
             Ask::Forget(ids) => {
                 let outcomes = ids.iter().map(|id| self.forget_ended(id, fx)).collect();
                 Message::Forgot { request, outcomes }

@@ -297,6 +297,8 @@ fn goes_past(ask: &Ask) -> bool {
             | Ask::Credit(_)
             | Ask::Heartbeat { .. }
             | Ask::Goodbye
+            | Ask::Wait { .. }
+            | Ask::Unwait(_)
             | Ask::Unwatch { .. }
             | Ask::Refuse(_)
     )
@@ -306,7 +308,6 @@ fn goes_past(ask: &Ask) -> bool {
 fn ids_of(ask: &Ask) -> usize {
     match ask {
         Ask::Get { ids, .. }
-        | Ask::Wait { ids, .. }
         | Ask::Watch { ids, .. }
         | Ask::Forget(ids)
         | Ask::Cancel { target: CancelTarget::Ids(ids), .. }

@@ -48,7 +48,8 @@ pub(super) struct Session {
     pub timer_at: Monotonic,
     pub connected_at: Timestamp,
     pub memory_bytes: u64,
-    pub waits: BTreeSet<WaitKey>,
+    /// With the request that waits, by which it may be withdrawn.
+    pub waits: BTreeSet<(RequestId, WaitKey)>,
     pub watches: BTreeSet<WatchKey>,
     /// The ids of those waits, and of those watches.
     pub waited_ids: usize,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::TaskId;
+use celeriac_proto::limits::{WAITED_IDS_MAX, WATCHED_IDS_MAX};
 
 use super::command::{ConnectionKey, Message, Monotonic, Now, RequestId};
 use super::sessions::SessionKey;
@@ -15,10 +16,6 @@ pub(super) use super::command::WatchKey;
 
 /// One unanswered wait.
 pub(super) type WaitKey = u64;
-
-/// Ids that one connection may watch: each transition of each is a message to it. It may wait for as many besides: each
-/// is remembered.
-const WATCHED_IDS_MAX: usize = 100_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
@@ -112,7 +109,7 @@ impl Machine {
         let deadline = now.mono.saturating_add(timeout_ms);
         self.timers.set_mono(deadline, MonoTimer::Wait(key));
         let asking = self.sessions.session_mut(session);
-        asking.waits.insert(key);
+        asking.waits.insert((request, key));
         asking.waited_ids += asked.len();
         let open = open.len();
         let wait = Wait { session, connection, request, ids: asked, any, until, with_results, deadline, open };
@@ -134,12 +131,22 @@ impl Machine {
         let wait = self.watchers.waits.remove(&key)?;
         self.timers.clear_mono(wait.deadline, MonoTimer::Wait(key));
         let session = self.sessions.session_mut(wait.session);
-        session.waits.remove(&key);
+        session.waits.remove(&(wait.request, key));
         session.waited_ids -= wait.ids.len();
         for id in &wait.ids {
             self.remove_watcher(id, Watcher::Wait(key));
         }
         Some(wait)
+    }
+
+    /// Ends a wait of this session before its time, if it has one of that request.
+    pub(super) fn unwait(&mut self, session: SessionKey, request: RequestId, fx: &mut Effects) {
+        let of_request = (request, WaitKey::MIN)..=(request, WaitKey::MAX);
+        let Some((_, key)) = self.sessions.session(session).waits.range(of_request).next().copied() else { return };
+        if let Some(Wait { connection, .. }) = self.remove_wait(key) {
+            let tasks = Vec::new();
+            fx.send(connection, Message::Waited { request, satisfied: false, tasks, left_out: Vec::new() });
+        }
     }
 
     /// Whether a session may watch this many ids more.
@@ -149,7 +156,7 @@ impl Machine {
 
     /// Whether a session may wait for this many ids more.
     pub(super) fn may_wait(&self, session: SessionKey, ids: usize) -> bool {
-        self.sessions.session(session).waited_ids + ids <= WATCHED_IDS_MAX
+        self.sessions.session(session).waited_ids + ids <= WAITED_IDS_MAX
     }
 
     pub(super) fn watch(
@@ -195,7 +202,7 @@ impl Machine {
 
     /// The connection is gone: nobody is there to be told.
     pub(super) fn end_watches(&mut self, session: SessionKey) {
-        while let Some(key) = self.sessions.session(session).waits.first().copied() {
+        while let Some(key) = self.sessions.session(session).waits.first().map(|(_, key)| *key) {
             self.remove_wait(key);
         }
         while let Some(key) = self.sessions.session(session).watches.first().copied() {

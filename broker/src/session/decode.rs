@@ -120,6 +120,10 @@ pub(crate) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bo
         },
         Watch(watch) => Ask::Watch { ids: ids(watch.ids)?, with_results: watch.with_results },
         Unwatch(unwatch) => Ask::Unwatch { watch: unwatch.watch_id },
+        Unwait(unwait) => {
+            batch(unwait.request_ids.len())?;
+            Ask::Unwait(unwait.request_ids)
+        }
         Forget(forget) => Ask::Forget(ids(forget.ids)?),
         Cancel(cancel) => self::cancel(cancel)?,
         body => administrative(body)?,

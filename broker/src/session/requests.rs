@@ -6,8 +6,9 @@ use celeriac_proto::FrameError;
 use celeriac_proto::measure::measure;
 use celeriac_proto::wire::ClientFrame;
 use prost::Message;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
+use super::in_flight::InFlight;
 use super::reader::{Arrived, End, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, command, framing_refusal, too_slow};
 use crate::driver::{Held, Input};
@@ -68,7 +69,7 @@ pub(super) async fn run(
     reader: &mut Reader<impl Incoming>,
     connection: ConnectionKey,
     shared: &Shared,
-    in_flight: &Semaphore,
+    in_flight: &InFlight,
 ) -> Ended {
     let bounds = Bounds::of(&shared.config);
     let mut weighed = 0;
@@ -80,13 +81,13 @@ pub(super) async fn run(
             Err(End::TooSlow) => return ("too slow", Some(too_slow())),
         };
         // Its answers are not read: that is the client's own affair.
-        in_flight.acquire().await.expect("the semaphore is never closed").forget();
+        in_flight.begin().await;
         let handed_over = match weight_of_a_small_one(&arrived.frame) {
             Ok(Some(weight)) => {
                 weighed += weight;
-                small(reader, arrived, weight, connection, shared, &bounds).await
+                small(reader, arrived, weight, connection, shared, in_flight, &bounds).await
             }
-            Ok(None) => large(reader, arrived, connection, shared, bounds).await,
+            Ok(None) => large(reader, arrived, connection, shared, in_flight, bounds).await,
             Err(error) => Err(broken(&error)),
         };
         if let Err(ended) = handed_over {
@@ -112,11 +113,13 @@ async fn small(
     weight: usize,
     connection: ConnectionKey,
     shared: &Shared,
+    in_flight: &InFlight,
     bounds: &Bounds,
 ) -> Result<(), Ended> {
     let command = decoded(arrived.frame, connection, bounds).map_err(|error| broken(&error))?;
     let room = reader.pulse.during(shared.requests.take(weight, weight)).await;
     let held = Held { frame: arrived.place, room, taken: None };
+    in_flight.let_wait(&command);
     hand_over(reader, Input::Request { command, _held: held }, shared).await
 }
 
@@ -126,6 +129,7 @@ async fn large(
     arrived: Arrived,
     connection: ConnectionKey,
     shared: &Shared,
+    in_flight: &InFlight,
     bounds: Bounds,
 ) -> Result<(), Ended> {
     let Arrived { frame, place } = arrived;
@@ -138,6 +142,7 @@ async fn large(
     let command = decoded.map_err(|error| broken(&error))?;
     let (taken, when_taken) = oneshot::channel();
     let held = Held { frame: place, room, taken: Some(taken) };
+    in_flight.let_wait(&command);
     hand_over(reader, Input::Request { command, _held: held }, shared).await?;
     // It is dropped, not sent.
     let _ = reader.pulse.during(when_taken).await;

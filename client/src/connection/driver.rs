@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::handshake::{self, Link};
+use super::handshake::{self, Link, Turn};
+use super::waiting::WaitKey;
 use super::watching::WatchPart;
 use super::{Command, ConnectionOptions, Event, Reply, Shared, link};
 use crate::error::{Error, is_terminal};
@@ -28,10 +29,13 @@ pub(super) struct Driver {
     pub(super) options: ConnectionOptions,
     pub(super) shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) withdrawn: mpsc::UnboundedReceiver<WaitKey>,
     pub(super) closing: watch::Receiver<Option<Duration>>,
     pub(super) events: Events,
     /// The session to go on with; empty before the first Welcome.
     pub(super) session_id: String,
+    /// Among the addresses of the broker's name.
+    pub(super) turn: Turn,
     /// Watches to be begun again on the next connection.
     pub(super) watch_again: Vec<WatchPart>,
 }
@@ -49,11 +53,22 @@ impl Driver {
         options: ConnectionOptions,
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
+        withdrawn: mpsc::UnboundedReceiver<WaitKey>,
         closing: watch::Receiver<Option<Duration>>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let events = Events { sender: events, waiting: VecDeque::new() };
-        Self { options, shared, commands, closing, events, session_id: String::new(), watch_again: Vec::new() }
+        Self {
+            options,
+            shared,
+            commands,
+            withdrawn,
+            closing,
+            events,
+            session_id: String::new(),
+            turn: Turn::default(),
+            watch_again: Vec::new(),
+        }
     }
 
     /// Runs until the connection is closed or can never be opened again.
@@ -105,7 +120,7 @@ impl Driver {
     ) -> Result<Option<Link>, Error> {
         let give_up_at = self.options.connect_wait.map(super::deadline_after);
         loop {
-            match handshake::connect(&self.options, &self.session_id).await {
+            match handshake::connect(&self.options, &self.session_id, &mut self.turn).await {
                 Ok(link) => {
                     let _ = opened.send(Ok(()));
                     return Ok(Some(link));
@@ -128,11 +143,11 @@ impl Driver {
 
     /// Connects again, however long it takes. `None`: closed meanwhile.
     async fn next_connection(&mut self, pauses: &mut Pauses) -> Result<Option<Link>, Error> {
-        let Self { options, closing, session_id, shared, .. } = self;
+        let Self { options, closing, session_id, shared, turn, .. } = self;
         let reconnect = async {
             loop {
                 sleep(pauses.next()).await;
-                match handshake::connect(options, session_id).await {
+                match handshake::connect(options, session_id, turn).await {
                     Ok(link) => return Ok(link),
                     Err(error) if is_final(&error) => {
                         warn!(broker = options.address, "the connection cannot be opened again: {error}");

@@ -7,13 +7,15 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use celeriac_proto::encode_request;
+use celeriac_proto::limits::WAITED_IDS_MAX;
 use celeriac_proto::wire::{self, client_frame, server_frame};
 use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::waiting::WaitKey;
 use super::watching::WatchPart;
-use super::{Command, Reply};
+use super::{Command, Purpose, Reply};
 use crate::error::{Error, ErrorCode};
 
 const LENGTH_BYTES: usize = 4;
@@ -41,6 +43,10 @@ pub(super) struct Exchange {
     in_flight_max: usize,
     request_id: u64,
     pending: HashMap<u64, Pending, FixedState>,
+    /// Requests that wait. They take no room from others.
+    waits: HashMap<WaitKey, u64, FixedState>,
+    /// The ids that they wait for.
+    waited_ids: usize,
     watches: HashMap<u64, WatchPart, FixedState>,
     /// Watches that the broker could not begin just now, and first states of watches that it could not show.
     later: Vec<(Arc<client_frame::Body>, WatchPart)>,
@@ -56,6 +62,8 @@ struct Pending {
     sent_at_ms: i64,
     /// For a `Watch`, and for the `Get` of what its answer left out.
     watch: Option<WatchPart>,
+    /// For a `Wait`.
+    wait: Option<WaitKey>,
     /// None for a watch that is begun again after a reconnect, and for the rest of one.
     reply: Option<oneshot::Sender<Reply>>,
 }
@@ -64,6 +72,13 @@ struct Pending {
 fn is_read(body: &client_frame::Body) -> bool {
     use client_frame::Body;
     matches!(body, Body::Get(_) | Body::Wait(_) | Body::ListTasks(_) | Body::ListQueues(_) | Body::ListWorkers(_))
+}
+
+fn ids_waited_for(body: &client_frame::Body) -> usize {
+    match body {
+        client_frame::Body::Wait(wait) => wait.ids.len(),
+        _ => 0,
+    }
 }
 
 /// Whether nothing was done, and the same request will do in a moment: the broker closes down, or this client has not
@@ -119,6 +134,8 @@ impl Exchange {
             // 1 was Hello.
             request_id: 1,
             pending: HashMap::default(),
+            waits: HashMap::default(),
+            waited_ids: 0,
             watches: HashMap::default(),
             later: Vec::new(),
             goodbye_id: None,
@@ -132,7 +149,7 @@ impl Exchange {
         if self.outgoing.len() >= OUTGOING_BYTES_MAX {
             return 0;
         }
-        self.in_flight_max.saturating_sub(self.pending.len())
+        self.in_flight_max.saturating_sub(self.pending.len() - self.waits.len())
     }
 
     /// Whether nobody waits for an answer.
@@ -142,11 +159,46 @@ impl Exchange {
 
     /// Encodes a request, unless its caller has gone.
     pub(super) fn send(&mut self, command: Command) {
-        let Command { body, timeout, watch, reply } = command;
-        if !reply.is_closed() {
-            let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-            self.send_body(body, timeout_ms, watch, Some(reply));
+        let Command { body, timeout, purpose, reply } = command;
+        if reply.is_closed() {
+            return;
         }
+        let (watch, wait) = match purpose {
+            Purpose::Answer => (None, None),
+            Purpose::Watch(part) => (Some(part), None),
+            Purpose::Wait(key) => (None, Some(key)),
+        };
+        if wait.is_some() && self.waited_ids + ids_waited_for(&body) > WAITED_IDS_MAX {
+            let message = format!("this connection waits for {WAITED_IDS_MAX} tasks already, as many as it may");
+            let _ = reply.send(Reply::Failed(Error::refused(ErrorCode::Overloaded, message)));
+            return;
+        }
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.send_body(body, timeout_ms, watch, wait, Some(reply));
+    }
+
+    /// Nobody waits for these any more: the broker is told, and their answers are ignored.
+    pub(super) fn withdraw(&mut self, waits: impl Iterator<Item = WaitKey>) {
+        let mut request_ids = Vec::new();
+        for wait in waits {
+            // One that was never sent, or is answered by now, is not there.
+            if let Some(id) = self.waits.get(&wait).copied() {
+                self.take_pending(id);
+                request_ids.push(id);
+            }
+        }
+        if !request_ids.is_empty() {
+            self.encode(&client_frame::Body::Unwait(wire::Unwait { request_ids }), 0);
+        }
+    }
+
+    fn take_pending(&mut self, id: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        if let Some(wait) = &pending.wait {
+            self.waits.remove(wait);
+            self.waited_ids -= ids_waited_for(&pending.body);
+        }
+        Some(pending)
     }
 
     /// Begins a watch of an earlier connection again.
@@ -158,7 +210,7 @@ impl Exchange {
     /// Sends what a watch needs and nobody waits for.
     fn send_for(&mut self, body: Arc<client_frame::Body>, part: WatchPart) {
         if part.sink().is_some() {
-            self.send_body(body, 0, Some(part), None);
+            self.send_body(body, 0, Some(part), None, None);
         }
     }
 
@@ -167,6 +219,7 @@ impl Exchange {
         body: Arc<client_frame::Body>,
         timeout_ms: u64,
         watch: Option<WatchPart>,
+        wait: Option<WaitKey>,
         reply: Option<oneshot::Sender<Reply>>,
     ) {
         let start = self.outgoing.len();
@@ -182,7 +235,11 @@ impl Exchange {
             return;
         }
         let sent_at_ms = self.clock.now_ms();
-        self.pending.insert(id, Pending { body, sent_at_ms, watch, reply });
+        if let Some(wait) = wait {
+            self.waits.insert(wait, id);
+            self.waited_ids += ids_waited_for(&body);
+        }
+        self.pending.insert(id, Pending { body, sent_at_ms, watch, wait, reply });
     }
 
     /// Appends a frame to the outgoing bytes.
@@ -194,9 +251,10 @@ impl Exchange {
 
     /// Sends a heartbeat and lets go of what nobody waits for any more.
     pub(super) fn beat(&mut self, running: u32, memory_bytes: u64) {
-        // A watch that nobody waits for any more stays until its answer names what to unwatch.
+        // A watch that nobody waits for any more stays until its answer names what to unwatch, a wait until it is withdrawn.
         self.pending.retain(|_, pending| {
-            pending.watch.is_some() || pending.reply.as_ref().is_none_or(|reply| !reply.is_closed())
+            let stays = pending.watch.is_some() || pending.wait.is_some();
+            stays || pending.reply.as_ref().is_none_or(|reply| !reply.is_closed())
         });
         let abandoned: Vec<u64> =
             self.watches.iter().filter(|(_, part)| part.sink().is_none()).map(|(id, _)| *id).collect();
@@ -228,7 +286,7 @@ impl Exchange {
     pub(super) fn accept(&mut self, frame: wire::ServerFrame) -> Accepted {
         let Some(body) = frame.body else {
             // A kind of answer that this version does not know; an unknown push is none of our business.
-            if let Some(Pending { reply: Some(reply), .. }) = self.pending.remove(&frame.request_id) {
+            if let Some(Pending { reply: Some(reply), .. }) = self.take_pending(frame.request_id) {
                 let _ = reply.send(Reply::Failed(Error::Protocol("an answer of an unknown kind".to_owned())));
             }
             return Accepted::Settled;
@@ -244,7 +302,7 @@ impl Exchange {
             return Accepted::Parted;
         }
         // An answer whose caller has gone, or one that nobody asked for: nothing depends on it.
-        let Some(pending) = self.pending.remove(&frame.request_id) else { return Accepted::Settled };
+        let Some(pending) = self.take_pending(frame.request_id) else { return Accepted::Settled };
         self.settle(pending, Box::new(body));
         Accepted::Settled
     }
@@ -273,7 +331,7 @@ impl Exchange {
     }
 
     fn settle(&mut self, pending: Pending, answer: Box<server_frame::Body>) {
-        let Pending { body, sent_at_ms, watch, reply } = pending;
+        let Pending { body, sent_at_ms, watch, reply, .. } = pending;
         let reply = ReplyTo(reply);
         if watch.is_none() && !matches!(*answer, server_frame::Body::Error(_)) {
             // The caller may want it for itself alone.
@@ -332,9 +390,9 @@ impl Exchange {
 
     /// Ends every `Wait`: closing does not wait for them.
     pub(super) fn end_waits(&mut self) {
-        let waits = |pending: &Pending| matches!(*pending.body, client_frame::Body::Wait(_));
-        for (_, mut pending) in self.pending.extract_if(|_, pending| waits(pending)) {
-            if let Some(reply) = pending.reply.take() {
+        let waits: Vec<u64> = self.waits.values().copied().collect();
+        for id in waits {
+            if let Some(Pending { reply: Some(reply), .. }) = self.take_pending(id) {
                 let _ = reply.send(Reply::Failed(Error::Closed));
             }
         }
@@ -347,7 +405,7 @@ impl Exchange {
         let later = self.later.into_iter().filter(|(body, _)| is_watch(body)).map(|(_, part)| part);
         let mut parts: Vec<WatchPart> = self.watches.into_values().chain(later).collect();
         for pending in self.pending.into_values() {
-            let Pending { body, sent_at_ms, watch, reply } = pending;
+            let Pending { body, sent_at_ms, watch, reply, .. } = pending;
             match (reply, watch) {
                 // The caller of a watch begins it again itself.
                 (Some(reply), _) => drop(reply.send(Reply::Interrupted { sent_at_ms, refused: None })),

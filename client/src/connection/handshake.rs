@@ -1,20 +1,22 @@
 //! From an address to a connection that may be used: a stream, Hello, Welcome. One attempt; repeating is the driver's work.
 
-use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::BytesMut;
 use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, PROTOCOL_VERSION};
 use celeriac_proto::wire::{self, client_frame, server_frame};
 use celeriac_proto::{FrameCodec, FrameError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::net::lookup_host;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::{Decoder, Encoder};
+use tracing::debug;
 
 use super::stream::{self, Reader, Writer};
-use super::{ConnectionOptions, effective_limits};
+use super::{ConnectionOptions, deadline_after, effective_limits};
 use crate::error::{Error, ErrorCode};
 
 pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
@@ -37,24 +39,71 @@ pub(super) struct Link {
 const NOT_FOUND: &str =
     "a host that cannot be found (it is not named here: it may be a token, which stands before an `@`)";
 
-/// Connects once.
-pub(super) async fn connect(options: &ConnectionOptions, session_id: &str) -> Result<Link, Error> {
-    let found = AtomicBool::new(false);
-    let unreachable = |source: io::Error| {
-        let address = if found.load(Ordering::Relaxed) { &options.address } else { NOT_FOUND };
-        Error::Connect { address: address.to_owned(), source: Arc::new(source) }
+/// Which of several addresses of a name comes next. It goes on over all attempts: an address that lets nobody in, or whose
+/// connection was lost, is followed by another one.
+#[derive(Debug, Default)]
+pub(super) struct Turn(usize);
+
+/// Connects once: to each address of the name in turn, until one lets this client in.
+pub(super) async fn connect(options: &ConnectionOptions, session_id: &str, turn: &mut Turn) -> Result<Link, Error> {
+    let deadline = deadline_after(options.connect_timeout);
+    let mut address = NOT_FOUND;
+    let outcome = async {
+        if let Some(connector) = &options.connector {
+            address = &options.address;
+            return within(deadline, options, greet(options, session_id, connector.dial(&options.address))).await;
+        }
+        let addresses = within(deadline, options, async { Ok(lookup_host(&options.address).await?.collect()) }).await?;
+        address = &options.address;
+        connect_to_any(addresses, deadline, options, session_id, turn).await
     };
-    match timeout(options.connect_timeout, greet(options, session_id, &found)).await {
-        Ok(Ok(link)) => Ok(link),
-        Ok(Err(Failure::Unreachable(source))) => Err(unreachable(source)),
-        Ok(Err(Failure::NotLetIn { code, message })) => Err(Error::Handshake { code, message }),
-        Err(_) => Err(unreachable(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no broker answered within {:?}", options.connect_timeout),
-        ))),
+    match outcome.await {
+        Ok(link) => Ok(link),
+        Err(Failure::Unreachable(source)) => {
+            Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) })
+        }
+        Err(Failure::NotLetIn { code, message }) => Err(Error::Handshake { code, message }),
     }
 }
 
+/// Each has an equal share of the time that is left when its turn comes.
+async fn connect_to_any(
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+    options: &ConnectionOptions,
+    session_id: &str,
+    turn: &mut Turn,
+) -> Result<Link, Failure> {
+    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into());
+    for untried in (1..=addresses.len()).rev() {
+        let address = addresses[turn.0 % addresses.len()];
+        turn.0 = turn.0.wrapping_add(1);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = Instant::now() + left / u32::try_from(untried).unwrap_or(u32::MAX);
+        outcome = within(share, options, greet(options, session_id, stream::dial(address))).await;
+        match &outcome {
+            Ok(_) => break,
+            // The others are the same broker's.
+            Err(Failure::NotLetIn { code, .. }) if *code != ErrorCode::Unspecified => break,
+            Err(failure) => debug!(%address, "not this address: {failure}"),
+        }
+    }
+    outcome
+}
+
+async fn within<T>(
+    deadline: Instant,
+    options: &ConnectionOptions,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let no_answer = || {
+        let text = format!("no broker answered within {:?}", options.connect_timeout);
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    };
+    timeout_at(deadline, work).await.unwrap_or_else(|_| Err(no_answer().into()))
+}
+
+#[derive(Debug)]
 enum Failure {
     Unreachable(io::Error),
     NotLetIn { code: ErrorCode, message: String },
@@ -63,6 +112,15 @@ enum Failure {
 impl Failure {
     fn no_broker(message: impl Into<String>) -> Self {
         Failure::NotLetIn { code: ErrorCode::Unspecified, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unreachable(error) => error.fmt(f),
+            Failure::NotLetIn { message, .. } => f.write_str(message),
+        }
     }
 }
 
@@ -81,8 +139,12 @@ impl From<FrameError> for Failure {
     }
 }
 
-async fn greet(options: &ConnectionOptions, session_id: &str, found: &AtomicBool) -> Result<Link, Failure> {
-    let (mut reader, mut writer) = stream::open(options.connector.as_ref(), &options.address, found).await?;
+async fn greet(
+    options: &ConnectionOptions,
+    session_id: &str,
+    dialled: impl Future<Output = io::Result<(Reader, Writer)>>,
+) -> Result<Link, Failure> {
+    let (mut reader, mut writer) = dialled.await?;
     let mut codec = Codec::new(WELCOME_BYTES_MAX);
     let mut buffer = BytesMut::new();
     codec.encode(&hello(options, session_id), &mut buffer)?;
@@ -151,5 +213,63 @@ fn admitted(frame: wire::ServerFrame) -> Result<wire::Welcome, Failure> {
             Err(Failure::NotLetIn { code: error.code(), message: error.message })
         }
         _ => Err(Failure::no_broker("it answered Hello with something other than Welcome")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn bound() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        (listener, address)
+    }
+
+    /// Lets everybody in.
+    async fn welcome_all(listener: TcpListener) {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("it accepts");
+            let welcome = wire::Welcome { protocol: PROTOCOL_VERSION, ..Default::default() };
+            let frame = wire::ServerFrame { request_id: 1, body: Some(server_frame::Body::Welcome(welcome)) };
+            let mut bytes = BytesMut::new();
+            FrameCodec::<wire::ClientFrame, wire::ServerFrame>::new(0).encode(frame, &mut bytes).expect("it is short");
+            stream.write_all(&bytes).await.expect("the client is there");
+            tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
+        }
+    }
+
+    async fn attempt(addresses: &[SocketAddr], turn: &mut Turn) -> Result<SocketAddr, Failure> {
+        let options = ConnectionOptions::new("a name");
+        let deadline = deadline_after(Duration::from_millis(600));
+        let link = connect_to_any(addresses.to_vec(), deadline, &options, "", turn).await?;
+        Ok(link.reader.peer())
+    }
+
+    #[tokio::test]
+    async fn an_address_that_accepts_and_says_nothing_leaves_time_for_the_next_one() {
+        let (silent, (broker, good)) = (bound().await, bound().await);
+        let (closed, refused) = bound().await;
+        drop(closed);
+        tokio::spawn(welcome_all(broker));
+        for addresses in [[silent.1, good], [refused, good], [good, silent.1]] {
+            assert_eq!(attempt(&addresses, &mut Turn::default()).await.expect("one of them answers"), good);
+        }
+        let failure = attempt(&[silent.1, refused], &mut Turn::default()).await.expect_err("none of them answers");
+        assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+        assert!(attempt(&[], &mut Turn::default()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_next_attempt_goes_on_with_the_next_address() {
+        let ((one, first), (two, second)) = (bound().await, bound().await);
+        tokio::spawn(welcome_all(one));
+        tokio::spawn(welcome_all(two));
+        let mut turn = Turn::default();
+        for expected in [first, second, first] {
+            assert_eq!(attempt(&[first, second], &mut turn).await.expect("both answer"), expected);
+        }
     }
 }

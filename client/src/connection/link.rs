@@ -16,7 +16,9 @@ use super::driver::{self, Driver, Ended};
 use super::exchange::{Accepted, Exchange};
 use super::handshake::{Codec, Link};
 use super::stream::{Reader, Writer};
+use super::waiting::WaitKey;
 use super::{Command, Event, deadline_after, effective_limits};
+use celeriac_proto::limits::BATCH_ITEMS_MAX;
 use celeriac_proto::wire::{self, server_frame};
 
 const READ_BYTES: usize = 64 * 1024;
@@ -49,7 +51,9 @@ pub(super) async fn serve(driver: &mut Driver, link: Link) -> Ended {
         incoming,
         exchange,
         batch: Vec::with_capacity(TURN_COMMANDS_MAX),
+        withdrawn: Vec::new(),
         drained: false,
+        has_no_waits: false,
         heartbeat,
         heard_at: Instant::now(),
         silence_max: beat * 5 / 2,
@@ -89,8 +93,11 @@ struct Pump<'d> {
     incoming: BytesMut,
     exchange: Exchange,
     batch: Vec<Command>,
+    withdrawn: Vec<WaitKey>,
     /// No request will come any more.
     drained: bool,
+    /// There is no handle left that could wait.
+    has_no_waits: bool,
     heartbeat: Interval,
     heard_at: Instant,
     silence_max: Duration,
@@ -108,7 +115,7 @@ impl Pump<'_> {
         }
         self.say_goodbye_when_done();
         self.incoming.reserve(READ_BYTES);
-        let Driver { shared, commands, closing, events, .. } = &mut *self.driver;
+        let Driver { shared, commands, withdrawn, closing, events, .. } = &mut *self.driver;
         let room = self.exchange.room().min(TURN_COMMANDS_MAX);
         let reading = !events.is_behind();
         let writing = !self.exchange.outgoing.is_empty();
@@ -131,6 +138,10 @@ impl Pump<'_> {
             count = commands.recv_many(&mut self.batch, room), if !self.drained && room > 0 => {
                 self.drained = count == 0;
                 self.batch.drain(..).for_each(|command| self.exchange.send(command));
+            }
+            count = withdrawn.recv_many(&mut self.withdrawn, BATCH_ITEMS_MAX), if !self.has_no_waits => {
+                self.has_no_waits = count == 0;
+                self.exchange.withdraw(self.withdrawn.drain(..));
             }
             // Silence was our own while nothing was read.
             () = events.drain_one(), if !reading => self.heard_at = Instant::now(),

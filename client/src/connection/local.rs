@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{COMMANDS_MAX, Command, Connection, Inner, Reply, Shared, driver};
+use super::{COMMANDS_MAX, Command, Connection, Inner, Purpose, Reply, Shared, Waits, driver};
 use crate::error::Error;
 
 impl Connection {
@@ -31,7 +31,9 @@ impl Connection {
         let (end, ended) = watch::channel(());
         let shared = Arc::new(Shared::default());
         shared.connected.store(true, std::sync::atomic::Ordering::Relaxed);
-        let inner = Arc::new(Inner { commands, closing, ended, shared });
+        // A call whose caller has gone is finished nevertheless.
+        let (waits, _withdrawn) = Waits::new();
+        let inner = Arc::new(Inner { commands, closing, ended, shared, waits });
         // Weak: the last handle that is dropped ends the task.
         let handle = Arc::downgrade(&inner);
         tokio::spawn(async move {
@@ -58,11 +60,11 @@ async fn serve<F, A>(
             Some(_) = calls.join_next() => {}
             command = commands.recv() => {
                 let (Some(command), Some(inner)) = (command, handle.upgrade()) else { break Duration::ZERO };
-                let Command { body, timeout: within, watch, reply } = command;
+                let Command { body, timeout: within, purpose, reply } = command;
                 let answering = answer(Connection { inner }, Arc::unwrap_or_clone(body));
                 calls.spawn(async move {
                     let mut answer = timeout(within, answering).await.unwrap_or_else(|_| Err(deadline_exceeded()));
-                    if let (Ok(server_frame::Body::WatchReply(begun)), Some(part)) = (&mut answer, watch)
+                    if let (Ok(server_frame::Body::WatchReply(begun)), Purpose::Watch(part)) = (&mut answer, purpose)
                         && let Some(sink) = part.sink()
                     {
                         std::mem::take(&mut begun.tasks).into_iter().for_each(|task| sink.push(task));

@@ -7,13 +7,12 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, lookup_host};
 
 /// The two directions of an open byte stream.
 pub struct Halves {
@@ -52,6 +51,11 @@ impl Connector {
     {
         Self(Arc::new(move |address| Box::pin(dial(address))))
     }
+
+    pub(super) async fn dial(&self, address: &str) -> io::Result<(Reader, Writer)> {
+        let Halves { read, write } = self.0(address.to_owned()).await?;
+        Ok((Reader::Other(read), Writer::Other(write)))
+    }
 }
 
 impl fmt::Debug for Connector {
@@ -60,20 +64,9 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Opens a stream once. `found` becomes true as soon as the address is known to be one.
-pub(super) async fn open(
-    connector: Option<&Connector>,
-    address: &str,
-    found: &AtomicBool,
-) -> io::Result<(Reader, Writer)> {
-    if let Some(Connector(dial)) = connector {
-        found.store(true, Ordering::Relaxed);
-        let Halves { read, write } = dial(address.to_owned()).await?;
-        return Ok((Reader::Other(read), Writer::Other(write)));
-    }
-    let addresses: Vec<SocketAddr> = lookup_host(address).await?.collect();
-    found.store(true, Ordering::Relaxed);
-    let stream = TcpStream::connect(&addresses[..]).await?;
+/// Opens a stream to one address.
+pub(super) async fn dial(address: SocketAddr) -> io::Result<(Reader, Writer)> {
+    let stream = TcpStream::connect(address).await?;
     // Small frames are written together here already; waiting for more in the kernel only adds delay.
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
@@ -87,6 +80,12 @@ pub(super) enum Reader {
 }
 
 impl Reader {
+    #[cfg(test)]
+    pub(super) fn peer(&self) -> SocketAddr {
+        let Self::Tcp(read) = self else { panic!("it is no socket") };
+        read.peer_addr().expect("it is connected")
+    }
+
     /// Takes what is there already. True: there was something.
     pub(super) fn take_ready(&mut self, buffer: &mut BytesMut) -> bool {
         match self {

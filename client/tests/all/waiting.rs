@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use celeriac_client::{Error, State, WaitMode};
+use celeriac_client::{Error, ErrorCode, State, WaitMode};
+use celeriac_proto::limits::{BATCH_ITEMS_MAX, WAITED_IDS_MAX};
 use celeriac_proto::wire::{self, TaskState, client_frame, server_frame};
 
 use crate::fake_broker::{FakeBroker, Peer, SOON, info};
@@ -73,7 +74,10 @@ async fn waiting_ends_when_the_callers_time_is_over() {
         )
         .await;
     });
-    assert!(matches!(output, Err(Error::Timeout { after, .. }) if after == patience));
+    let error = output.expect_err("it has not ended");
+    assert!(error.is_retryable());
+    assert_eq!(error.to_string(), "task a has not ended within 120ms: it is STARTED");
+    assert!(matches!(error, Error::NotFinished { id, state: State::Started, after } if id == "a" && after == patience));
 }
 
 #[tokio::test]
@@ -90,16 +94,16 @@ async fn waiting_goes_on_after_a_reconnect() {
 }
 
 #[tokio::test]
-async fn many_waits_leave_room_for_other_requests() {
+async fn waits_take_no_room_from_other_requests() {
     let mut broker = FakeBroker::bind().await;
     broker.limits.requests_in_flight_max = 20;
     let (client, mut peer) = broker.client().await;
     let mut waits = tokio::task::JoinSet::new();
-    for _ in 0..50 {
+    for _ in 0..500 {
         let handle = client.result::<u32>("a");
         waits.spawn(async move { handle.get(SOON).await });
     }
-    for _ in 0..10 {
+    for _ in 0..500 {
         assert!(matches!(peer.receive().await, (_, client_frame::Body::Wait(_))));
     }
     let ids = ["b"];
@@ -119,4 +123,69 @@ async fn waiting_for_any_of_several_returns_them_all_as_they_stand() {
     assert!(waited.satisfied);
     assert_eq!(waited.tasks.iter().map(|task| task.state).collect::<Vec<_>>(), [State::Started, State::Failure]);
     assert_eq!((wait.mode(), wait.ids), (wire::wait::Mode::Any, vec!["a".to_owned(), "b".to_owned()]));
+}
+
+/// The request ids of the waits that the client withdraws next.
+async fn withdrawn(peer: &mut Peer) -> Vec<u64> {
+    match peer.receive().await {
+        (_, client_frame::Body::Unwait(unwait)) => unwait.request_ids,
+        (_, other) => panic!("an Unwait and not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_withdraws_its_wait_at_once_and_no_other() {
+    let broker = FakeBroker::bind().await;
+    let (client, mut peer) = broker.client().await;
+    let stays = tokio::spawn({
+        let handle = client.result::<u32>("a");
+        async move { handle.get(SOON).await }
+    });
+    let (stays_id, client_frame::Body::Wait(_)) = peer.receive().await else { panic!("a wait") };
+    let goes = tokio::spawn({
+        let handle = client.result::<u32>("a");
+        async move { handle.get(SOON).await }
+    });
+    let (goes_id, client_frame::Body::Wait(_)) = peer.receive().await else { panic!("a wait") };
+    goes.abort();
+    assert_eq!(withdrawn(&mut peer).await, [goes_id]);
+    // Its answer was on the way.
+    for id in [goes_id, stays_id] {
+        let tasks = vec![success("5")];
+        let reply = wire::WaitReply { satisfied: true, tasks, ..Default::default() };
+        peer.answer(id, server_frame::Body::WaitReply(reply)).await;
+    }
+    assert_eq!(stays.await.expect("it was not aborted").expect("a number"), 5);
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_in_time_is_told_that_nobody_waits() {
+    let broker = FakeBroker::bind().await;
+    let (client, mut peer) = broker.client().await;
+    let handle = client.result::<u32>("a");
+    let (output, ()) = tokio::join!(handle.get(Duration::from_millis(10)), async {
+        let (id, client_frame::Body::Wait(_)) = peer.receive().await else { panic!("a wait") };
+        assert_eq!(withdrawn(&mut peer).await, [id]);
+    });
+    assert!(matches!(output, Err(Error::Timeout { .. })), "{output:?}");
+}
+
+#[tokio::test]
+async fn one_wait_more_than_a_connection_may_have_is_refused_at_once_and_room_comes_back() {
+    let broker = FakeBroker::bind().await;
+    let (client, mut peer) = broker.client().await;
+    let ids: Vec<String> = (0..BATCH_ITEMS_MAX).map(|id| id.to_string()).collect();
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..WAITED_IDS_MAX / BATCH_ITEMS_MAX {
+        let (client, ids) = (client.clone(), ids.clone());
+        all.spawn(async move { client.wait(&ids, WaitMode::Any, SOON).await });
+        assert!(matches!(peer.receive().await, (_, client_frame::Body::Wait(_))));
+    }
+    let error = client.result::<u32>("a").get(SOON).await.expect_err("there is no room");
+    assert!(matches!(error, Error::Refused { code: ErrorCode::Overloaded, .. }), "{error:?}");
+    all.abort_all();
+    withdrawn(&mut peer).await;
+    let handle = client.result::<u32>("a");
+    let (output, _) = tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![success("5")]));
+    assert_eq!(output.expect("a number"), 5);
 }

@@ -8,7 +8,7 @@ use celeriac_proto::wire::{
     Get, Goodbye, Heartbeat, Hello, Jitter, ListQueues, ListTasks, ListWorkers, OnConflict, OrderWorkers, PauseQueues,
     ProgressReport, Publish, PurgeQueue, QueueSettings, QueueSubscription, Reject, Release, ReplayDead, Report,
     RetryLater, RetryPolicy, Started, Submit, Subscribe, Task, TaskError, TaskFilter, TaskReport, TaskState,
-    Unsubscribe, Unwatch, Wait, Watch, WorkerInfo, cancel, order, wait,
+    Unsubscribe, Unwait, Unwatch, Wait, Watch, WorkerInfo, cancel, order, wait,
 };
 
 use crate::{HOUR_MS, NOW_MS, SESSION, Vector};
@@ -182,6 +182,7 @@ fn looking() -> Vec<Vector<ClientFrame>> {
         wait,
         vector("watch", "From another container.", 2, Body::Watch(Watch { ids: ids(&[ID]), with_results: false })),
         vector("unwatch", "No more of watch 1.", 5, Body::Unwatch(Unwatch { watch_id: 1 })),
+        vector("unwait", "Requests 3 and 4 wait no longer.", 6, Body::Unwait(Unwait { request_ids: vec![3, 4] })),
     ]
 }
 

@@ -34,7 +34,8 @@ async fn echo(text: String) -> String {
 
 pub(crate) async fn run(options: Options) -> Result<Table> {
     let broker = Broker::start(&options.broker).await?;
-    let trips = round_trips(&broker.url(), options.tasks).await?;
+    let client = Client::connect(&broker.url()).await?;
+    let trips = round_trips(&broker.url(), &client, options.tasks).await?;
 
     let mut table = Table::default();
     table.row("tasks, one at a time", options.tasks, "");
@@ -52,12 +53,11 @@ pub(crate) struct RoundTrips {
     pub(crate) results: Vec<Duration>,
 }
 
-/// So many tasks, one after the other, with a worker in this process.
-pub(crate) async fn round_trips(url: &str, tasks: usize) -> Result<RoundTrips> {
+/// So many tasks of this client, one after the other, with a worker in this process.
+pub(crate) async fn round_trips(url: &str, client: &Client, tasks: usize) -> Result<RoundTrips> {
     let worker = Worker::builder(url).queues(["default"]).concurrency(1).register(echo).build();
     let (stop, stopped) = oneshot::channel::<()>();
     let working = tokio::spawn(worker.run(async { drop(stopped.await) }));
-    let client = Client::connect(url).await?;
     let text = "x".repeat(200);
 
     let mut trips = RoundTrips::default();

@@ -15,6 +15,7 @@ mod scheduled;
 mod soak;
 mod start;
 mod table;
+mod waits;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ enum Command {
     Lifecycle(lifecycle::Options),
     /// From submit to result in the client, one task at a time on an idle broker.
     Latency(latency::Options),
+    /// Very many callers that wait on one connection, and others beside them.
+    Waits(waits::Options),
     /// From exec to ready with many tasks in the data folder.
     Start(start::Options),
     /// Memory for many tasks that are due over the next day, and how soon a ready task behind them starts.
@@ -64,6 +67,7 @@ async fn run(command: Command, json: bool) -> Result<ExitCode> {
         Command::Compare(options) => return compare::run(options).await,
         Command::Lifecycle(options) => lifecycle::run(options).await?,
         Command::Latency(options) => latency::run(options).await?,
+        Command::Waits(options) => waits::run(options).await?,
         Command::Start(options) => start::run(options).await?,
         Command::Scheduled(options) => scheduled::run(options).await?,
         Command::Listing(options) => listing::run(options).await?,

@@ -90,7 +90,8 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
     match input.below(20) {
         0 => Body::Goodbye(wire::Goodbye {}),
         1 => Body::Get(wire::Get { ids: ids(input), with_results: input.one_in(2) }),
-        2..4 => Body::Wait(wire::Wait {
+        2 => Body::Unwait(wire::Unwait { request_ids: (0..=input.below(3)).map(u64::from).collect() }),
+        3 => Body::Wait(wire::Wait {
             ids: ids(input),
             mode: i32::from(input.below(3)),
             until: if input.one_in(2) { 0 } else { i32::from(input.below(10)) },

@@ -176,3 +176,35 @@ fn many_readers_of_one_task_are_all_told() {
             w: Ok(Success)
     "#]]);
 }
+
+#[test]
+fn a_wait_that_is_withdrawn_is_answered_at_once_and_nothing_is_told_later() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        submit a b
+            c: Created { state: Queued }, Created { state: Queued }
+        wait a by=c for=1m
+        wait b by=c for=1m
+        unwait 7 by=d
+            d: done
+        unwait 5 9 by=c
+            c: time over: 
+            c: done
+        unwait 5 by=c
+            c: done
+        credit w 2
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
+        complete a
+            w: Ok(Success)
+        complete b
+            c: came: b Success g1 v4
+            w: Ok(Success)
+    "#]]);
+}

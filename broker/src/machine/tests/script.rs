@@ -243,6 +243,8 @@ impl Scene {
                 with_results: true,
                 timeout_ms: words.span("for").unwrap_or(30_000),
             },
+            // By the numbers that `wait` has shown.
+            "unwait" => Ask::Unwait(ids().iter().map(|id| id.as_str().parse().expect("a request's number")).collect()),
             "watch" => Ask::Watch { ids: ids(), with_results: true },
             "cancel" => Ask::Cancel {
                 target: match (words.option("root"), words.option("tag")) {

@@ -165,8 +165,9 @@ impl Running for Broker {
 
     fn roundtrip(&self, tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
+            let client = celeriac_client::Client::connect(&self.process.url()).await?;
             let begun = Instant::now();
-            let trips = latency::round_trips(&self.process.url(), usize::try_from(tasks)?).await?;
+            let trips = latency::round_trips(&self.process.url(), &client, usize::try_from(tasks)?).await?;
             Ok(Timing { elapsed: begun.elapsed(), latencies: trips.results })
         })
     }
