@@ -15,6 +15,7 @@ mod error;
 mod getting;
 mod handle;
 mod info;
+pub mod json;
 mod listing;
 mod minting;
 mod queue;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Refusal};
 use crate::info::{State, at_ms, span_ms};
+use crate::json;
 use crate::minting::new_id;
 use crate::retry::RetryPolicy;
 use crate::task::TaskOptions;
@@ -87,7 +88,7 @@ impl Submission {
 
     /// The positional arguments: a tuple, a list, or a JSON array.
     pub fn args(mut self, args: impl Serialize) -> Self {
-        match serde_json::to_vec(&args) {
+        match json::to_vec_inside(1, &args) {
             // How serde writes the tuple of nothing.
             Ok(json) if json == b"null" => self.args = Vec::new(),
             Ok(json) if json.first() == Some(&b'[') => self.args = json,
@@ -99,7 +100,7 @@ impl Submission {
 
     /// The named arguments: a JSON object, or anything that serialises as one. Added to those that are there.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
-        match serde_json::to_value(&kwargs) {
+        match json::to_value_inside(1, &kwargs) {
             Ok(Value::Object(map)) => self.kwargs.extend(map),
             Ok(Value::Null) => {}
             Ok(_) => self.wrong("the named arguments are not an object"),
@@ -110,9 +111,10 @@ impl Submission {
 
     /// One named argument.
     pub fn kwarg(mut self, name: impl Into<String>, value: impl Serialize) -> Self {
-        match serde_json::to_value(&value) {
-            Ok(value) => drop(self.kwargs.insert(name.into(), value)),
-            Err(error) => self.wrong(format!("a named argument cannot be written as JSON: {error}")),
+        let name = name.into();
+        match json::to_value_inside(2, &value) {
+            Ok(value) => drop(self.kwargs.insert(name, value)),
+            Err(error) => self.wrong(format!("the argument `{name}` cannot be written as JSON: {error}")),
         }
         self
     }

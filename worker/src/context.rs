@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use celeriac_client::{ApplyAsync, Client, Error, TaskDefinition, TaskHandle};
+use celeriac_client::{ApplyAsync, Client, Error, TaskDefinition, TaskHandle, json};
 use celeriac_proto::limits::{NAME_BYTES_MAX, PROGRESS_BYTES_MAX};
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Delivery, ProgressReport, TaskReport};
@@ -54,7 +54,7 @@ pub(crate) struct WorkerSide {
 pub enum ProgressError {
     /// The meta cannot be written as JSON.
     #[error("the progress cannot be written as JSON: {0}")]
-    Encode(#[from] serde_json::Error),
+    Encode(#[from] json::NotJson),
     /// Progress is rewritten with every report and has to stay small; what is big belongs into the result.
     #[error("a progress report of {bytes} bytes, and {PROGRESS_BYTES_MAX} are allowed")]
     TooLarge {
@@ -200,7 +200,7 @@ impl Context {
         if state.len() > NAME_BYTES_MAX {
             return Err(ProgressError::StateTooLong(state.len()));
         }
-        let meta = serde_json::to_vec(meta)?;
+        let meta = json::to_vec(meta)?;
         if meta.len() > PROGRESS_BYTES_MAX {
             return Err(ProgressError::TooLarge { bytes: meta.len() });
         }

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use celeriac_client::json;
+
 use crate::failure::TaskFailure;
 
 /// The content type of payloads and results.
@@ -94,7 +96,7 @@ fn invalid(message: String) -> TaskFailure {
 
 /// The bytes of a handler's value.
 pub(crate) fn encode_result<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, TaskFailure> {
-    match serde_json::to_vec(value) {
+    match json::to_vec(value) {
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => {
             Err(TaskFailure::fatal("invalid_result", format!("the result cannot be written as JSON: {error}")))
