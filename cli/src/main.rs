@@ -75,6 +75,9 @@ fn main() -> ExitCode {
 fn dispatch(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
     let global = arguments.global;
     let output = &mut Output::new(global.json);
+    if !matches!(arguments.command, Command::Serve(_) | Command::Top(_) | Command::Check(_)) {
+        signals::end_as_first_process()?;
+    }
     match arguments.command {
         Command::Serve(serve) => {
             refuse_client_flags(matches)?;

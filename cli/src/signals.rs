@@ -1,5 +1,6 @@
 //! The signals of `serve`: those that ask for an end, and those that would end the process without order if nobody took
-//! them. What an end is belongs to `serve.rs`.
+//! them. What an end is belongs to `serve.rs`. Other commands leave their signals to the operating system, which needs help in a
+//! container.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// They ask for an end.
 const ENDING: [(Number, &str); 3] = [(Number::TERM, "SIGTERM"), (Number::INT, "SIGINT"), (Number::QUIT, "SIGQUIT")];
+
+/// The exit code of a process that was ended by a signal, less the number of the signal.
+const SIGNALLED: i32 = 128;
 
 /// They mean nothing to a broker. SIGXFSZ comes with a write that would make a file too long, which then fails as on a full
 /// disk.
@@ -82,6 +86,26 @@ impl Signals {
             }
         }
     }
+}
+
+/// Sees to it that a command ends on a signal when it is the first process of a container: to that one the kernel gives only
+/// the signals that it listens to. A thread of its own ends the process, whatever the command waits for.
+pub(crate) fn end_as_first_process() -> Result<(), Failure> {
+    if !rustix::process::getpid().is_init() {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| Failure::error(format!("cannot listen for signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let end = async {
+        for (number, _) in ENDING.into_iter().chain([(Number::HUP, "SIGHUP")]) {
+            // As a shell shows the end by a signal.
+            on_each(number, move || std::process::exit(SIGNALLED + number.as_raw()))?;
+        }
+        Ok::<_, Failure>(())
+    };
+    runtime.block_on(end)?;
+    let wait = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop).map_err(failed)
 }
 
 /// Calls `act` each time this signal comes, for the life of the runtime.

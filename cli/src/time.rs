@@ -5,8 +5,13 @@
 use std::time::{Duration, SystemTime};
 
 use celeriac_proto::limits::SPAN_MS_MAX;
+use jiff::civil::{DateTime, date};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+/// 1970 in UTC.
+const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// A time, or a span from now on the broker's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +45,22 @@ pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
     if let Some(span) = text.strip_prefix("now+") {
         return parse_span(span.trim()).map(Moment::In);
     }
-    let time: Timestamp = text.parse().map_err(|_| {
-        format!("`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, nor a span such as now+10m")
-    })?;
-    Ok(Moment::At(time.into()))
+    match text.parse::<Timestamp>().map(SystemTime::from).ok().or_else(|| time_of_the_last_days(text)) {
+        Some(time) => Ok(Moment::At(time)),
+        None => Err(format!(
+            "`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, nor a span such as now+10m"
+        )),
+    }
+}
+
+/// Times of the year 9999 that a [`Timestamp`] does not hold, because they may have no local time: people write its last
+/// moment for "never".
+fn time_of_the_last_days(text: &str) -> Option<SystemTime> {
+    let pieces = Pieces::parse(text).ok()?;
+    let offset = pieces.to_numeric_offset()?;
+    let since = pieces.date().to_datetime(pieces.time()?).duration_since(EPOCH)
+        - SignedDuration::from_secs(offset.seconds().into());
+    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from(since).ok()?)
 }
 
 /// As [`parse_moment`], and a bare span counts from now.
@@ -65,8 +82,10 @@ pub(crate) fn now_ms() -> i64 {
 
 /// A time as programs read it: milliseconds since 1970, UTC.
 pub(crate) fn ms(time: SystemTime) -> i64 {
-    // The client makes times of milliseconds that the calendar holds; anything else is as good as 1970.
-    Timestamp::try_from(time).map_or(0, Timestamp::as_millisecond)
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    }
 }
 
 /// A span as programs read it.
@@ -78,8 +97,11 @@ pub(crate) fn whole_ms(span: Duration) -> u64 {
 pub(crate) fn absolute(at_ms: i64) -> String {
     match Timestamp::from_millisecond(at_ms) {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
-        // A time that no calendar holds is shown as it is.
-        Err(_) => at_ms.to_string(),
+        Err(_) => match EPOCH.checked_add(SignedDuration::from_millis(at_ms)) {
+            Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
+            // A time that no calendar holds is shown as it is.
+            Err(_) => at_ms.to_string(),
+        },
     }
 }
 
@@ -162,6 +184,20 @@ mod tests {
         assert_eq!(parse_moment("1970-01-01T00:00:01Z"), Ok(at(1_000)));
         assert_eq!(parse_moment("1970-01-01T09:00:01.5+09:00"), Ok(at(1_500)));
         for text in ["2026-11-22T10:00:00", "tomorrow", "10m", ""] {
+            assert!(parse_moment(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_moment_of_the_calendar_is_read_and_shown() {
+        let last = "9999-12-31T23:59:59.999Z";
+        assert_eq!(parse_moment(last), Ok(at(253_402_300_799_999)));
+        assert_eq!(parse_moment_or_span(last), Ok(at(253_402_300_799_999)));
+        assert_eq!(parse_moment("9999-12-31T23:59:59+01:00"), Ok(at(253_402_297_199_000)));
+        assert_eq!(absolute(253_402_300_799_999), "9999-12-31 23:59:59.999 UTC");
+        let Ok(Moment::At(time)) = parse_moment(last) else { panic!("a time") };
+        assert_eq!(ms(time), 253_402_300_799_999);
+        for text in ["9999-12-31T23:59:59", "9999-12-31Z", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z"] {
             assert!(parse_moment(text).is_err(), "{text}");
         }
     }

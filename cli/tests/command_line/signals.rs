@@ -1,5 +1,6 @@
 //! Signals of `serve`: which of them end it, and which are noted and otherwise mean nothing.
 
+use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -79,4 +80,56 @@ fn a_broker_that_was_told_to_ignore_it_outlives_its_terminal() {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().expect("kill runs").success());
     assert_eq!(code(child), Some(0));
+}
+
+/// What `unshare` says, which needs to be root to make a process the first one of a container.
+#[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
+fn as_first_process(command: &Command) -> Option<Command> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc"]);
+    let probe = unshare.arg("true").stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no process can be made the first one of a container");
+        return None;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc"]).arg(command.get_program()).args(command.get_args());
+    unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Some(unshare)
+}
+
+/// The command below `unshare`, once it listens to SIGTERM.
+fn listening_child(unshare: u32) -> String {
+    const TERM: u64 = 1 << 14;
+    let caught = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    within_deadline(move || {
+        loop {
+            let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap_or_default();
+            match children.split_whitespace().next() {
+                Some(pid) if caught(pid).is_some_and(|mask| mask & TERM != 0) => return pid.to_owned(),
+                _ => std::thread::yield_now(),
+            }
+        }
+    })
+}
+
+#[test]
+fn a_command_ends_on_a_signal_as_the_first_process_of_a_container_too() {
+    let data = TempDir::new().expect("a folder");
+    let broker = Broker::ready(serve(&data));
+    broker.run(&["submit", "nobody-knows-it", "--id", "a"]);
+    for arguments in [&["watch", "b"][..], &["submit", "nobody-knows-it", "--wait"], &["result", "a", "--wait"]] {
+        for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
+            let Some(mut command) = as_first_process(&broker.command(arguments)) else { return };
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare runs");
+            let pid = listening_child(child.id());
+            assert!(Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs").success());
+            let ended = within_deadline(move || child.wait_with_output().expect("it can be waited for"));
+            assert_eq!(ended.status.code(), Some(code), "{arguments:?} {signal}: {ended:?}");
+        }
+    }
 }
