@@ -28,3 +28,4 @@ mod system_calls;
 mod tidy;
 mod traps;
 mod two_ways;
+mod worker_troubles;

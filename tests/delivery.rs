@@ -412,3 +412,24 @@ async fn jitter_spreads_the_next_attempts_of_tasks_that_failed_together() {
     assert!(delays.iter().all(|delay| (HOUR_MS / 2..=HOUR_MS).contains(delay)), "{delays:?}");
     assert!(delays.len() > 10, "spread: {delays:?}");
 }
+
+#[tokio::test]
+async fn a_retry_delay_that_was_asked_for_is_not_cut_by_a_cap_that_was_not() {
+    const HOUR_MS: u64 = 3_600_000;
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 20).await;
+    let policy = wire::RetryPolicy { backoff: wire::Backoff::Exponential.into(), ..wire::RetryPolicy::default() };
+    for (id, policy, expected) in [
+        ("longer than the usual cap", wire::RetryPolicy { delay_ms: Some(HOUR_MS), ..policy }, HOUR_MS),
+        ("shorter", wire::RetryPolicy { delay_ms: Some(60_000), ..policy }, 60_000),
+        ("capped", wire::RetryPolicy { delay_ms: Some(HOUR_MS), delay_max_ms: Some(5_000), ..policy }, 5_000),
+    ] {
+        let task = wire::Task { retry: Some(policy), ..raw::task(id, "n") };
+        worker.submit(vec![task]).await;
+        let delivery = worker.delivery().await;
+        worker.report_one(raw::report(&delivery, raw::fail("again"))).await;
+        let info = worker.info(id).await;
+        let failed_at = info.errors.last().expect("why it failed").at_ms;
+        assert_eq!(info.eta_at_ms.expect("when it is tried again") - failed_at, expected as i64, "{id}");
+    }
+}

@@ -381,8 +381,9 @@ impl Shared {
     }
 }
 
-/// The moment that is `timeout` from now.
-pub(crate) fn deadline_after(timeout: Duration) -> Instant {
+/// The moment that is `timeout` from now. Whatever anybody may ask for, there is such a moment: a span of more than a year is
+/// taken for a year.
+pub fn deadline_after(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(TIMEOUT_MAX)
 }
 

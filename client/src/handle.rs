@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -119,6 +120,16 @@ impl<T: DeserializeOwned> TaskHandle<T> {
     /// did not answer, [`Error::Decode`] when the output is not a `T`.
     pub async fn get(&self, timeout: Duration) -> Result<T, Error> {
         self.client.output(&self.id, timeout).await
+    }
+}
+
+/// `handle.await` waits for the output as [`TaskHandle::get`] does, for as long as it takes: for a year.
+impl<T: DeserializeOwned + 'static> IntoFuture for TaskHandle<T> {
+    type Output = Result<T, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.get(Duration::MAX).await })
     }
 }
 

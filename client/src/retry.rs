@@ -6,7 +6,8 @@ use celeriac_proto::wire;
 
 use crate::info::span_ms;
 
-/// When a failed task runs again. What is not set is left to the broker: 4 runs in all, 1 s, doubling, up to 10 minutes.
+/// When a failed task runs again. What is not set is left to the broker: 4 runs in all, 1 s, doubling, up to 10 minutes or to
+/// the first delay where that is longer.
 ///
 /// ```
 /// use std::time::Duration;

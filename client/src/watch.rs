@@ -2,9 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use celeriac_proto::wire;
+use futures_core::Stream;
 
 use crate::client::{Client, owned};
 use crate::connection::Connection;
@@ -39,7 +43,16 @@ impl Watch {
     /// [`crate::State::Unknown`]. `None` when the client was closed or the broker ended the watch. May be dropped
     /// while it waits without losing anything.
     pub async fn next(&mut self) -> Option<TaskInfo> {
-        self.sink.next().await.map(TaskInfo::from)
+        poll_fn(|context| self.sink.poll_next(context)).await.map(TaskInfo::from)
+    }
+}
+
+/// The same as [`Watch::next`], for the combinators of the futures crate.
+impl Stream for Watch {
+    type Item = TaskInfo;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<TaskInfo>> {
+        self.sink.poll_next(context).map(|task| task.map(TaskInfo::from))
     }
 }
 

@@ -184,7 +184,7 @@ pub struct Task {
     pub parent_id: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "21")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Once started, a lost worker means FAILURE and not a second run.
+    /// Once started, it never starts again, however the run ends: a failure, a lost worker, and a Release mean FAILURE.
     #[prost(bool, tag = "22")]
     pub early_ack: bool,
 }
@@ -202,7 +202,7 @@ pub struct RetryPolicy {
     /// Exponential: delay * factor^(n-1). Polynomial: delay * n^factor. 2 by default.
     #[prost(double, optional, tag = "4")]
     pub factor: ::core::option::Option<f64>,
-    /// No delay is longer; 10 minutes by default.
+    /// No delay is longer; by default 10 minutes, or delay_ms where that is longer.
     #[prost(uint64, optional, tag = "5")]
     pub delay_max_ms: ::core::option::Option<u64>,
     #[prost(enumeration = "Jitter", tag = "6")]

@@ -19,6 +19,7 @@ use crate::credit::CreditPlan;
 use crate::failure::TaskFailure;
 use crate::handler::{Closure, Handler};
 use crate::middleware::{Chain, Middleware};
+use crate::shared::SharedValues;
 use crate::slot::Handlers;
 use crate::worker::Worker;
 
@@ -37,6 +38,9 @@ pub struct WorkerBuilder {
     queues: BTreeMap<String, u32>,
     pub(crate) handlers: Handlers,
     pub(crate) middleware: Chain,
+    pub(crate) data: SharedValues,
+    /// The first thing that keeps the worker from starting.
+    fault: Option<String>,
     pub(crate) concurrency: u32,
     credit: Option<u32>,
     look_ahead: Option<u32>,
@@ -57,6 +61,8 @@ impl WorkerBuilder {
             queues: BTreeMap::new(),
             handlers: Handlers::new(),
             middleware: Chain::default(),
+            data: SharedValues::default(),
+            fault: None,
             concurrency: processors,
             credit: None,
             look_ahead: None,
@@ -157,10 +163,38 @@ impl WorkerBuilder {
         self
     }
 
-    /// Adds a handler, mostly a function under `#[task]`. A later one of the same name replaces an earlier one.
+    /// Adds a handler, mostly a function under `#[task]`. A worker with two handlers of one name does not start.
+    ///
+    /// A function without `#[task]` is no handler, and the compiler says so:
+    ///
+    /// ```compile_fail,E0277
+    /// async fn plain(number: i64) -> i64 {
+    ///     number
+    /// }
+    ///
+    /// let worker = celeriac_worker::Worker::builder("celeriac://127.0.0.1:23537").register(plain);
+    /// ```
     #[must_use]
     pub fn register(mut self, handler: impl Handler) -> Self {
-        self.handlers.insert(handler.name().to_owned(), Arc::new(handler));
+        let name = handler.name().to_owned();
+        if self.handlers.contains_key(&name) {
+            let fault = format!("two handlers are registered for the task `{name}`; give one of them another name");
+            self.fault.get_or_insert(fault);
+        }
+        self.handlers.insert(name, Arc::new(handler));
+        self
+    }
+
+    /// Gives the worker a value that its handlers share, such as a pool of connections: they take it as
+    /// [`Data<T>`](crate::Data), by its type. A worker that was given two values of one type does not start.
+    #[must_use]
+    pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        if !self.data.insert(value) {
+            let kind = std::any::type_name::<T>();
+            let fault =
+                format!("two values of the type `{kind}` were given as data; wrap one of them in a type of its own");
+            self.fault.get_or_insert(fault);
+        }
         self
     }
 
@@ -188,6 +222,12 @@ impl WorkerBuilder {
     #[must_use]
     pub fn build(self) -> Worker {
         Worker::new(self)
+    }
+
+    /// What keeps this worker from starting: two of what there may be one of, or none of what a handler needs.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let missing = || self.handlers.values().filter_map(|handler| self.data.missing_for(handler.as_ref())).min();
+        self.fault.clone().or_else(missing)
     }
 
     pub(crate) fn credit_plan(&self) -> CreditPlan {

@@ -15,7 +15,9 @@ use serde::Serialize;
 
 use crate::delivered::Delivered;
 use crate::leases::Leases;
+use crate::shared::{Data, SharedValues};
 use crate::signals::{Signal, Signals};
+use crate::threads::Threads;
 
 /// One run of a task, as its handler sees it. Cheap to clone; a clone that outlives the run does
 /// no harm: what it says then is not heard.
@@ -46,6 +48,9 @@ pub struct Context {
 pub(crate) struct WorkerSide {
     pub(crate) leases: Arc<Leases>,
     pub(crate) client: Client,
+    /// For blocking handlers.
+    pub(crate) threads: Threads,
+    pub(crate) data: Arc<SharedValues>,
 }
 
 /// Why a progress report was not taken.
@@ -263,6 +268,17 @@ impl Context {
     /// In a detached context, which has no connection.
     pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: D::Args) -> ApplyAsync<D::Output> {
         self.client().apply_async(task, args)
+    }
+
+    /// For a blocking handler. A context that belongs to no worker runs none.
+    pub(crate) fn threads(&self) -> Threads {
+        self.worker.as_ref().map(|worker| worker.threads.clone()).unwrap_or_default()
+    }
+
+    /// What the worker was given of this type with [`WorkerBuilder::data`](crate::WorkerBuilder::data); `None` when it was
+    /// given none, and in a detached context.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Data<T>> {
+        self.worker.as_ref()?.data.of()
     }
 
     pub(crate) fn signals(&self) -> &Signals {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_client::connection::{Connection, Event};
+use celeriac_client::connection::{Connection, Event, deadline_after};
 use celeriac_client::{Error, ErrorCode};
 use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
 use celeriac_proto::wire::task_report::Report;
@@ -236,7 +236,7 @@ impl Driver {
     fn drain(&mut self) {
         tracing::info!(running = self.leases.running(), grace = ?self.grace, "shutting down");
         self.stop_taking();
-        self.phase = Phase::Draining { until: Instant::now() + self.grace };
+        self.phase = Phase::Draining { until: deadline_after(self.grace) };
     }
 
     fn release(&mut self) {
@@ -248,7 +248,7 @@ impl Driver {
             tracing::warn!(running, "handing back what still runs");
         }
         self.leases.release_running();
-        self.phase = Phase::Flushing { until: Instant::now() + FLUSH_TIME };
+        self.phase = Phase::Flushing { until: deadline_after(FLUSH_TIME) };
     }
 
     fn on_stage(&mut self) {
@@ -277,7 +277,7 @@ impl Driver {
     }
 
     fn send_within(&mut self, span: Duration) {
-        let at = Instant::now() + span;
+        let at = deadline_after(span);
         self.send_at = Some(self.send_at.map_or(at, |earlier| earlier.min(at)));
     }
 
@@ -396,7 +396,7 @@ impl Driver {
     }
 
     fn send_again(&mut self, reports: Vec<TaskReport>) {
-        self.hold_until = Some(Instant::now() + REPORT_PAUSE);
+        self.hold_until = Some(deadline_after(REPORT_PAUSE));
         self.leases.put_back(reports);
     }
 

@@ -22,7 +22,9 @@ use crate::builder::WorkerBuilder;
 use crate::context::WorkerSide;
 use crate::leases::Leases;
 use crate::middleware::Chain;
+use crate::shared::SharedValues;
 use crate::slot::{Handlers, Slot};
+use crate::threads::Threads;
 
 /// A submit returns when its task has ended, and a task may take its time.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
@@ -68,11 +70,16 @@ impl WorkerBuilder {
     /// task for which there is no handler.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, and where [`Worker::run`](crate::Worker::run) would say that the worker cannot start.
     pub fn eager(self) -> Client {
+        if let Some(fault) = self.fault() {
+            panic!("the worker cannot start: {fault}");
+        }
         let eager = Arc::new(Eager {
             handlers: Arc::new(self.handlers),
             middleware: Arc::new(self.middleware),
+            threads: Threads::default(),
+            data: Arc::new(self.data),
             latest_lease: AtomicU64::new(0),
             tasks: Mutex::default(),
             changed: Notify::new(),
@@ -88,6 +95,8 @@ impl WorkerBuilder {
 struct Eager {
     handlers: Arc<Handlers>,
     middleware: Arc<Chain>,
+    threads: Threads,
+    data: Arc<SharedValues>,
     latest_lease: AtomicU64,
     tasks: Mutex<HashMap<String, TaskInfo>>,
     /// A task has ended.
@@ -224,14 +233,19 @@ impl Eager {
             let leases = Arc::new(Leases::new());
             let client = Client::over(connection.clone()).with_timeout(SUBMIT_TIMEOUT);
             let slot = Slot {
-                worker: Arc::new(WorkerSide { leases: leases.clone(), client }),
+                worker: Arc::new(WorkerSide {
+                    leases: leases.clone(),
+                    client,
+                    threads: self.threads.clone(),
+                    data: self.data.clone(),
+                }),
                 handlers: self.handlers.clone(),
                 middleware: self.middleware.clone(),
             };
             info.deliveries += 1;
             leases.deliver(vec![self.delivery(task, &info)]);
             let job = leases.next().await.expect("it was delivered, and nobody closes these leases");
-            slot.run_job(job).await;
+            slot.run_fenced(job).await;
             info.attempts += 1;
             for report in leases.take_batch(usize::MAX, usize::MAX).reports {
                 apply(&mut info, report.report);
@@ -286,7 +300,11 @@ fn begun(task: &wire::Task, generation: u32) -> TaskInfo {
         leased_at_ms: Some(now_ms),
         started_at_ms: Some(now_ms),
         worker: "eager".to_owned(),
-        attempts_max: task.retry.as_ref().and_then(|retry| retry.max_attempts).unwrap_or(ATTEMPTS_MAX),
+        // What is not to begin twice is not tried again either.
+        attempts_max: match task.early_ack {
+            true => 1,
+            false => task.retry.as_ref().and_then(|retry| retry.max_attempts).unwrap_or(ATTEMPTS_MAX),
+        },
         ..TaskInfo::default()
     }
 }

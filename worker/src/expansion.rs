@@ -8,9 +8,11 @@ use serde::Serialize;
 
 pub use celeriac_client::{Backoff, Jitter};
 
+use crate::context::Context;
 use crate::failure::TaskFailure;
 use crate::handler::Outcome;
 use crate::payload::encode_result;
+use crate::shared::Data;
 
 /// The attributes of one task as the macro has checked them.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +93,13 @@ impl Attributes {
         let is_written = policy != RetryPolicy::new() || self.backoff.is_some() || self.jitter.is_some();
         is_written.then_some(policy)
     }
+}
+
+/// The worker's shared value of this type. A worker without it does not start, so that only a context without a worker lacks it.
+pub fn data<T: Send + Sync + 'static>(context: &Context) -> Result<Data<T>, TaskFailure> {
+    let missing =
+        || TaskFailure::fatal("missing_data", format!("there is no `Data<{}>` here", std::any::type_name::<T>()));
+    context.data().ok_or_else(missing)
 }
 
 /// The queue of a definition, for the worker's subscription.

@@ -3,11 +3,22 @@
 
 use std::any::type_name;
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use celeriac_proto::limits::{ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX};
+use celeriac_proto::limits::{ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX, SPAN_MS_MAX};
 use celeriac_proto::wire;
+
+use crate::panics::fenced;
+
+/// The sources of an error that are told.
+const SOURCES_MAX: usize = 32;
+
+/// Stands for the rest of a text whose `Display` gave up.
+const UNSHOWABLE: &str = "(the rest cannot be shown: its Display failed)";
+
+/// Makes up the length of a text that was cut, so that it is known to be full.
+const FULL: &str = "....";
 
 /// The kind of a failure whose type has no name that says anything.
 const KIND_UNNAMED: &str = "Error";
@@ -43,11 +54,12 @@ pub struct TaskFailure {
 }
 
 impl TaskFailure {
-    /// A failure after which the task may run again, by its retry policy.
+    /// A failure after which the task may run again, by its retry policy. The first 255 bytes of the kind and the first
+    /// 16 KiB of the message are kept.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            kind: kind.into(),
-            message: message.into(),
+            kind: cut(kind.into(), NAME_BYTES_MAX),
+            message: cut(message.into(), ERROR_TEXT_BYTES_MAX),
             traceback: String::new(),
             retryable: true,
             retry_after: None,
@@ -76,10 +88,10 @@ impl TaskFailure {
         self
     }
 
-    /// Adds a traceback for people to read. The broker keeps its first 16 KiB.
+    /// Adds a traceback for people to read. Its first 16 KiB are kept.
     #[must_use]
     pub fn with_traceback(mut self, traceback: impl Into<String>) -> Self {
-        self.traceback = traceback.into();
+        self.traceback = cut(traceback.into(), ERROR_TEXT_BYTES_MAX);
         self
     }
 
@@ -105,16 +117,11 @@ impl TaskFailure {
 
     /// The report that says this to the broker.
     pub(crate) fn into_report(self, attempt: u32, at_ms: i64) -> wire::task_report::Report {
-        let error = wire::TaskError {
-            kind: cut(self.kind, NAME_BYTES_MAX),
-            message: cut(self.message, ERROR_TEXT_BYTES_MAX),
-            traceback: cut(self.traceback, ERROR_TEXT_BYTES_MAX),
-            at_ms,
-            attempt,
-        };
+        let error =
+            wire::TaskError { kind: self.kind, message: self.message, traceback: self.traceback, at_ms, attempt };
         match self.retry_after {
             Some(delay) => wire::task_report::Report::Retry(wire::RetryLater {
-                after_ms: Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+                after_ms: Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).min(SPAN_MS_MAX)),
                 error: Some(error),
             }),
             None => wire::task_report::Report::Fail(wire::Fail { error: Some(error), r#final: !self.retryable }),
@@ -135,7 +142,12 @@ where
 {
     fn from(error: E) -> Self {
         let error: Box<dyn Error + Send + Sync> = error.into();
-        Self::new(kind_of::<E>(), message_of(error.as_ref()))
+        let failure = Self::new(kind_of::<E>(), message_of(error.as_ref()));
+        // A panic here must not take the place of what went wrong.
+        if let Err(panic) = fenced(move || drop(error)) {
+            tracing::error!(kind = failure.kind, "an error panicked while it was dropped: {}", panic.message);
+        }
+        failure
     }
 }
 
@@ -149,26 +161,61 @@ fn kind_of<E>() -> &'static str {
     }
 }
 
+/// The text of an error and of its sources. Their code is not ours: a chain of sources may be a circle, and a text may have no
+/// end.
 fn message_of(error: &(dyn Error + 'static)) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let text = error.to_string();
+    let mut message = text_of(error);
+    let sources = std::iter::successors(source_of(error), |error| source_of(*error));
+    for source in sources.take(SOURCES_MAX) {
+        let text = text_of(source);
         // Some errors print their source themselves.
         if !message.ends_with(&text) {
             message.push_str(": ");
             message.push_str(&text);
         }
-        source = error.source();
+        if message.len() > ERROR_TEXT_BYTES_MAX {
+            break;
+        }
     }
-    message
+    cut(message, ERROR_TEXT_BYTES_MAX)
 }
 
-/// Cuts at a character's edge.
+fn source_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    fenced(|| error.source()).ok().flatten()
+}
+
+/// As much of a text as a report holds.
+pub(crate) fn text_of(value: &(impl fmt::Display + ?Sized)) -> String {
+    let mut text = Bounded(String::new());
+    let shown = fenced(|| write!(text, "{value}")).unwrap_or(Err(fmt::Error));
+    let Bounded(mut text) = text;
+    if shown.is_err() && text.len() < ERROR_TEXT_BYTES_MAX {
+        text.push_str(UNSHOWABLE);
+    }
+    cut(text, ERROR_TEXT_BYTES_MAX)
+}
+
+/// Takes text until there is enough of it, and then tells the writer to stop.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = ERROR_TEXT_BYTES_MAX.saturating_sub(self.0.len());
+        self.0.push_str(&part[..part.floor_char_boundary(room)]);
+        if part.len() <= room {
+            return Ok(());
+        }
+        // Full, whatever the length of the character that did not fit.
+        self.0.push_str(FULL);
+        Err(fmt::Error)
+    }
+}
+
+/// Cuts at a character's edge, and gives back the room of what was cut.
 fn cut(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
-        let edge = (0..=bytes_max).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
-        text.truncate(edge);
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.shrink_to_fit();
     }
     text
 }
@@ -188,6 +235,100 @@ mod tests {
         assert_eq!(failure.kind(), "Unreadable");
         assert_eq!(failure.message(), "the song cannot be read: invalid digit found in string");
         assert!(failure.is_retryable());
+    }
+
+    /// Its source is itself.
+    #[derive(Debug)]
+    struct Circle;
+
+    impl fmt::Display for Circle {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("round")
+        }
+    }
+
+    impl Error for Circle {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&Turned)
+        }
+    }
+
+    #[derive(Debug)]
+    struct Turned;
+
+    impl fmt::Display for Turned {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("and round")
+        }
+    }
+
+    impl Error for Turned {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&Circle)
+        }
+    }
+
+    #[test]
+    fn a_circle_of_sources_has_an_end() {
+        let failure = TaskFailure::from(Circle);
+        assert_eq!(failure.message(), "round: and round");
+    }
+
+    #[test]
+    fn a_text_without_an_end_is_cut_while_it_is_written() {
+        struct Endless;
+        impl fmt::Display for Endless {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                loop {
+                    f.write_str("ä and so on ")?;
+                }
+            }
+        }
+        let text = text_of(&Endless);
+        assert!(text.len() <= ERROR_TEXT_BYTES_MAX && text.len() > ERROR_TEXT_BYTES_MAX - 4, "{}", text.len());
+        let long = "ä".repeat(ERROR_TEXT_BYTES_MAX);
+        assert_eq!(text_of(&long), long[..ERROR_TEXT_BYTES_MAX]);
+    }
+
+    #[test]
+    fn a_display_that_fails_is_told_as_far_as_it_came() {
+        struct Fails;
+        impl fmt::Display for Fails {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("so far ")?;
+                Err(fmt::Error)
+            }
+        }
+        assert_eq!(text_of(&Fails), format!("so far {UNSHOWABLE}"));
+    }
+
+    /// All of its code panics.
+    #[derive(Debug)]
+    struct Wild;
+
+    impl fmt::Display for Wild {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("wild ")?;
+            panic!("while it is shown")
+        }
+    }
+
+    impl Error for Wild {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            panic!("while its source is asked for")
+        }
+    }
+
+    impl Drop for Wild {
+        fn drop(&mut self) {
+            panic!("while it is dropped")
+        }
+    }
+
+    #[test]
+    fn an_error_whose_code_panics_is_a_failure_of_its_kind() {
+        let failure = TaskFailure::from(Wild);
+        assert_eq!((failure.kind(), failure.message()), ("Wild", format!("wild {UNSHOWABLE}").as_str()));
     }
 
     #[test]

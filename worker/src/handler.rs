@@ -5,14 +5,17 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blocking::Blocking;
 use crate::context::Context;
 use crate::failure::TaskFailure;
 use crate::payload::{Payload, encode_result};
+use crate::shared::DataType;
 
 /// The result of a run in JSON, or why it failed.
 pub type Outcome = Result<Bytes, TaskFailure>;
@@ -38,6 +41,11 @@ pub type Outcome = Result<Bytes, TaskFailure>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no task that a worker can run",
+    label = "no handler",
+    note = "put `#[celeriac_worker::task]` above the function, or register a closure with `register_fn`"
+)]
 pub trait Handler: Send + Sync + 'static {
     /// The task name it is announced under.
     fn name(&self) -> &str;
@@ -47,6 +55,11 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
+    /// The types of the [`Data`](crate::Data) that it takes. A worker that was not given all of them does not start.
+    fn data(&self) -> Vec<DataType> {
+        Vec::new()
+    }
+
     /// Reads the payload and makes the run, without beginning it.
     ///
     /// # Errors
@@ -54,12 +67,13 @@ pub trait Handler: Send + Sync + 'static {
     fn start(&self, context: Context, payload: Payload<'_>) -> Result<Run, TaskFailure>;
 }
 
-/// One run of a handler, ready to begin.
+/// One run of a handler, ready to begin. As a future it runs to its outcome; middleware awaits it, see
+/// [`Middleware::around`](crate::Middleware::around). Outside a worker a blocking run blocks the thread that awaits it.
 pub struct Run(pub(crate) RunKind);
 
 pub(crate) enum RunKind {
     Future(Pin<Box<dyn Future<Output = Outcome> + Send>>),
-    Blocking(Box<dyn FnOnce() -> Outcome + Send>),
+    Blocking(Blocking),
 }
 
 impl Run {
@@ -72,6 +86,20 @@ impl Run {
     /// told to stop.
     pub fn blocking(run: impl FnOnce() -> Outcome + Send + 'static) -> Self {
         Self(RunKind::Blocking(Box::new(run)))
+    }
+}
+
+impl Future for Run {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Outcome> {
+        match &mut self.0 {
+            RunKind::Future(future) => future.as_mut().poll(context),
+            RunKind::Blocking(run) => {
+                let over = Box::new(|| panic!("a run was awaited after its end"));
+                Poll::Ready(std::mem::replace(run, over)())
+            }
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 #![doc = include_str!("../README.md")]
 
 mod answers;
+mod blocking;
 mod builder;
 mod context;
 mod credit;
 mod delivered;
 mod driver;
 mod eager;
+mod environment;
 #[doc(hidden)]
 pub mod expansion;
 mod failure;
@@ -16,18 +18,23 @@ mod handler;
 mod leases;
 mod middleware;
 mod outbox;
+mod panics;
 mod payload;
+mod shared;
 mod signals;
 mod slot;
 mod termination;
+mod threads;
 mod worker;
 
 pub use builder::WorkerBuilder;
 pub use celeriac_client::{Task, TaskDefinition, TaskOptions};
 pub use celeriac_macros::task;
 pub use context::{Context, ProgressError};
+pub use environment::EnvironmentError;
 pub use failure::TaskFailure;
 pub use handler::{Handler, Outcome, Run};
 pub use middleware::Middleware;
 pub use payload::Payload;
+pub use shared::{Data, DataType};
 pub use worker::{RunError, Worker};

@@ -2,25 +2,26 @@
 //! end, takes the next. What a handler does wrong ends here: a panic is a failure of its task
 //! and of nothing else. Reports are only handed over here; `driver.rs` sends them.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use celeriac_client::connection::deadline_after;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Complete, Release};
 use tracing::Instrument;
 
+use crate::blocking::{Blocking, Occupied, begin};
 use crate::context::{Context, WorkerSide};
 use crate::delivered::Job;
 use crate::failure::TaskFailure;
 use crate::handler::{Handler, Outcome, Run, RunKind};
-use crate::middleware::Chain;
+use crate::middleware::{Chain, Wrapped};
+use crate::panics::fenced;
 use crate::payload::{JSON, Payload};
 use crate::signals::{Signal, Signals};
 
@@ -48,14 +49,34 @@ impl Slot {
     /// Runs deliveries until the worker ends.
     pub(crate) async fn run(self) {
         while let Some(job) = self.worker.leases.next().await {
-            self.run_job(job).await;
+            self.run_fenced(job).await;
             // Many short tasks in a row must not keep other tasks of the runtime from running.
             tokio::task::coop::consume_budget().await;
         }
     }
 
-    /// Runs one delivery to its end, which is reported by then.
-    pub(crate) async fn run_job(&self, job: Job) {
+    /// Runs one delivery to its end, which is reported by then, whatever happens on the way: much of it is the code of
+    /// others, and a slot that is lost is never made anew.
+    pub(crate) async fn run_fenced(&self, job: Job) {
+        let delivered = job.delivered.clone();
+        let mut run = std::pin::pin!(self.run_job(job));
+        let ended = poll_fn(|context| match fenced(|| run.as_mut().poll(context)) {
+            Ok(poll) => poll.map(Ok),
+            Err(failure) => Poll::Ready(Err(failure)),
+        });
+        if let Err(failure) = ended.await {
+            tracing::error!(
+                id = delivered.delivery.id,
+                message = failure.message(),
+                "a run panicked outside its handler"
+            );
+            let report = failure.into_report(delivered.delivery.attempt, now_ms());
+            self.worker.leases.end(&delivered.delivery.id, delivered.delivery.lease, report);
+        }
+        self.worker.leases.leave();
+    }
+
+    async fn run_job(&self, job: Job) {
         let delivery = &job.delivered.delivery;
         let span = tracing::info_span!(
             "task",
@@ -65,7 +86,6 @@ impl Slot {
             attempt = delivery.attempt,
         );
         self.run_handler(job).instrument(span).await;
-        self.worker.leases.leave();
     }
 
     async fn run_handler(&self, job: Job) {
@@ -89,12 +109,13 @@ impl Slot {
         let ending = End { slot: self, context: context.clone(), begun_at };
         let watch = Watch { limits: Limits::of(&context), ending };
         self.middleware.call(|middleware| middleware.before(&context));
-        let start = AssertUnwindSafe(|| handler.start(context, Payload::new(&payload, &content_type)));
-        match catch_unwind(start) {
-            Ok(Ok(Run(RunKind::Future(future)))) => watch.future(future).await,
-            Ok(Ok(Run(RunKind::Blocking(run)))) => watch.blocking(run).await,
-            Ok(Err(failure)) => watch.ending.report(Ending::Outcome(Err(failure))),
-            Err(panic) => watch.ending.report(Ending::Outcome(Err(panic_failure(panic.as_ref())))),
+        let started = fenced(|| handler.start(context, Payload::new(&payload, &content_type))).and_then(|run| run);
+        // Read by now, and it may be large.
+        drop(payload);
+        match started.and_then(|run| self.middleware.around(&watch.ending.context, run)) {
+            Ok(Wrapped { run: Run(RunKind::Blocking(run)), .. }) => watch.blocking(run).await,
+            Ok(Wrapped { run: Run(RunKind::Future(future)), inside }) => watch.future(future, inside).await,
+            Err(failure) => watch.ending.report(Ending::Outcome(Err(failure))),
         }
     }
 }
@@ -110,7 +131,7 @@ impl Watch<'_> {
         self.ending.context.signals()
     }
 
-    async fn future(self, future: Pin<Box<dyn Future<Output = Outcome> + Send>>) {
+    async fn future(self, future: Pin<Box<dyn Future<Output = Outcome> + Send>>, inside: Vec<Occupied>) {
         let mut run = Guarded(future);
         // Most short handlers are ready at once: no timers and no listeners for them.
         let first = poll_fn(|context| Poll::Ready(Pin::new(&mut run).poll(context))).await;
@@ -125,24 +146,23 @@ impl Watch<'_> {
         };
         self.ending.report(ending);
         // What a handler drops may panic too.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(run))) {
-            tracing::error!(message = panic_message(panic.as_ref()), "a handler panicked while it was dropped");
+        if let Err(failure) = fenced(move || drop(run)) {
+            tracing::error!(message = failure.message(), "a handler panicked while it was dropped");
+        }
+        for thread in inside {
+            thread.left(self.ending.context.signals()).await;
         }
     }
 
-    async fn blocking(self, run: Box<dyn FnOnce() -> Outcome + Send>) {
-        let span = tracing::Span::current();
-        let mut thread = tokio::task::spawn_blocking(move || span.in_scope(run));
+    async fn blocking(self, run: Blocking) {
+        let mut thread = match begin(&self.ending.context, run) {
+            Ok(thread) => thread,
+            Err(failure) => return self.ending.report(Ending::Outcome(Err(failure))),
+        };
         let ending = tokio::select! {
             biased;
             () = self.signals().raised(Signal::DROP) => Ending::Dropped,
-            outcome = &mut thread => Ending::Outcome(match outcome {
-                Ok(outcome) => outcome,
-                Err(error) => Err(match error.try_into_panic() {
-                    Ok(panic) => panic_failure(panic.as_ref()),
-                    Err(_) => TaskFailure::new("worker_stopped", "the worker's runtime ended before the handler began"),
-                }),
-            }),
+            outcome = &mut thread => Ending::Outcome(outcome.expect("it sends, unless the run is dropped")),
             () = self.limits.over(self.signals()) => Ending::TimeLimit,
         };
         let left_running = !matches!(ending, Ending::Outcome(_));
@@ -171,14 +191,14 @@ impl Limits {
     /// Signals the soft limit and returns when the hard one is over. The broker watches them
     /// too; whoever is first reports it, and the other changes nothing.
     async fn over(&self, signals: &Signals) {
-        let began = tokio::time::Instant::now();
-        if let Some(soft) = self.soft {
-            tokio::time::sleep_until(began + soft).await;
+        let (soft_until, hard_until) = (self.soft.map(deadline_after), self.hard.map(deadline_after));
+        if let Some(until) = soft_until {
+            tokio::time::sleep_until(until).await;
             tracing::warn!("the soft time limit is over");
             signals.raise(Signal::SOFT_LIMIT);
         }
-        match self.hard {
-            Some(hard) => tokio::time::sleep_until(began + hard).await,
+        match hard_until {
+            Some(until) => tokio::time::sleep_until(until).await,
             None => std::future::pending().await,
         }
     }
@@ -234,9 +254,13 @@ impl End<'_> {
             true => middleware.after_retry(&self.context, &failure, elapsed),
             false => middleware.after_failure(&self.context, &failure, elapsed),
         });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        failure.into_report(self.context.attempt(), i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+        failure.into_report(self.context.attempt(), now_ms())
     }
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A handler's future whose panics are failures.
@@ -246,21 +270,6 @@ impl Future for Guarded {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Outcome> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
-            Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(panic_failure(panic.as_ref()))),
-        }
+        fenced(|| self.0.as_mut().poll(context)).unwrap_or_else(|failure| Poll::Ready(Err(failure)))
     }
-}
-
-fn panic_failure(panic: &(dyn Any + Send)) -> TaskFailure {
-    TaskFailure::new("panic", panic_message(panic))
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("the handler panicked with something that is no text")
 }

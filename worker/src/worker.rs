@@ -15,8 +15,10 @@ use crate::context::WorkerSide;
 use crate::credit::CreditPlan;
 use crate::driver::{Driver, Stage};
 use crate::leases::Leases;
+use crate::panics::keep_backtraces;
 use crate::slot::Slot;
 use crate::termination;
+use crate::threads::Threads;
 
 /// How often a worker that finds no broker says so.
 const UNANSWERED_INTERVAL: Duration = Duration::from_secs(10);
@@ -32,6 +34,9 @@ pub enum RunError {
     /// The system gave no thread or no signal handling. Trying again may help.
     #[error("the system refused what the worker needs: {0}")]
     System(#[from] std::io::Error),
+    /// The worker was put together in a way in which it cannot run. Trying again does not help.
+    #[error("the worker cannot start: {0}")]
+    Setup(String),
 }
 
 impl RunError {
@@ -40,6 +45,7 @@ impl RunError {
         match self {
             Self::Connection(error) => error.is_retryable(),
             Self::System(_) => true,
+            Self::Setup(_) => false,
         }
     }
 }
@@ -88,7 +94,8 @@ impl Worker {
     /// Dropping the future ends the worker at once: everything goes back to its queues.
     ///
     /// # Errors
-    /// [`RunError`] when the broker does not let the worker in, at the start or later.
+    /// [`RunError`] when the broker does not let the worker in, at the start or later, and when the worker was put together
+    /// in a way in which it cannot run: two handlers of one name, or no value for a handler's [`Data`](crate::Data).
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         self.live(shutdown, false).await
     }
@@ -97,7 +104,7 @@ impl Worker {
     /// [`Worker::run`], by a second one at once.
     ///
     /// A blocking handler that does not heed [`Context::is_cancelled`](crate::Context::is_cancelled)
-    /// cannot be stopped; its thread keeps the runtime from being dropped.
+    /// cannot be stopped: its thread goes on until the process ends.
     ///
     /// # Errors
     /// As [`Worker::run`].
@@ -106,11 +113,15 @@ impl Worker {
     }
 
     async fn live(self, shutdown: impl Future<Output = ()>, signals: bool) -> Result<(), RunError> {
+        if let Some(fault) = self.options.fault() {
+            return Err(RunError::Setup(fault));
+        }
         let WorkerBuilder { ref url, concurrency, grace, own_thread, .. } = self.options;
         let url: BrokerUrl = url.parse().map_err(Error::from)?;
         let options = self.options.connection_options(&url);
         let credit = self.options.credit_plan();
         tracing::info!(instance = options.instance_id, concurrency, ?credit, "worker of {url}");
+        keep_backtraces();
         let leases = Arc::new(Leases::new());
         let (stage, _) = watch::channel(Stage::Work);
         let (opened, opening) = oneshot::channel();
@@ -119,11 +130,17 @@ impl Worker {
         let ended = side.spawn(options, opened, own_thread)?;
         let _closed_on_drop = CloseOnDrop { leases: leases.clone(), stage: stage.clone() };
         let (handlers, middleware) = (Arc::new(self.options.handlers), Arc::new(self.options.middleware));
+        let data = Arc::new(self.options.data);
         let mut slots = JoinSet::new();
         let working = async {
             // An error means that the other side ended first; `ended` says why.
             if let Ok(connection) = opening.await {
-                let worker = Arc::new(WorkerSide { leases, client: Client::over(connection) });
+                let worker = Arc::new(WorkerSide {
+                    leases,
+                    client: Client::over(connection),
+                    threads: Threads::default(),
+                    data,
+                });
                 let slot = Slot { worker, handlers, middleware };
                 (0..concurrency).for_each(|_| drop(slots.spawn(slot.clone().run())));
             }

@@ -90,7 +90,7 @@ impl Machine {
             return self.revoke_as(now, slot, ClosedBy::Fail, &reason, fx);
         }
         let error = error.into_error(now.wall, attempt);
-        if last || attempt >= policy.attempts_max {
+        if last || attempt >= policy.attempts_max || self.is_run_once(slot) {
             return self.fail(now, slot, ClosedBy::Fail, error, fx);
         }
         let delay_ms = delay_ms(&policy, attempt, self.settings.seed ^ task.serial());
@@ -102,19 +102,26 @@ impl Machine {
         let Some(after_ms) = after_ms else { return self.failed(now, slot, error, false, fx) };
         self.ensure_started_in_passing(now, slot, fx);
         let task = self.tasks.task(slot);
-        if self.cancel_reason(task).is_some() || self.tasks.attempts(task) >= self.retry_policy(task).attempts_max {
+        let is_last = self.tasks.attempts(task) >= self.retry_policy(task).attempts_max || self.is_run_once(slot);
+        if self.cancel_reason(task).is_some() || is_last {
             return self.failed(now, slot, error, true, fx);
         }
         let error = error.into_error(now.wall, self.tasks.attempts(task));
         self.retry(now, slot, after_ms, error, fx);
     }
 
-    /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as with a failure.
+    /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as with a failure, and so does one
+    /// that has begun and is not to begin twice.
     pub(super) fn release(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_as(now, slot, ClosedBy::Release, &reason, fx);
         }
         let started = self.tasks.task(slot).state == State::Started;
+        if started && self.is_run_once(slot) {
+            let attempts = self.tasks.attempts(self.tasks.task(slot));
+            let message = "the worker handed it back after it had begun, and the task asks not to be run twice";
+            return self.fail(now, slot, ClosedBy::Release, broker_error("worker_lost", message, now, attempts), fx);
+        }
         let is_expired = self.is_expired(slot);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if started {
@@ -124,6 +131,11 @@ impl Machine {
             return self.revoke_as(now, slot, ClosedBy::Release, "expired", fx);
         }
         self.requeue(now, slot, ClosedBy::Release, fx);
+    }
+
+    /// Whether the task asks not to begin again, however its run ends.
+    fn is_run_once(&self, slot: Slot) -> bool {
+        self.tasks.plan(self.tasks.task(slot)).is_some_and(|plan| plan.early_ack)
     }
 
     pub(super) fn retry_policy(&self, task: &Task) -> RetryPolicy {

@@ -305,6 +305,9 @@ fn retry_policy(policy: wire::RetryPolicy) -> Checked<RetryPolicy> {
     if !(0.0..=1_000.0).contains(&factor) {
         return Err(invalid(format!("a retry factor is between 0 and 1000, this one is {factor}")));
     }
+    let delay_ms = span("retry delay", policy.delay_ms, 0)?.unwrap_or(usual.delay_ms);
+    // A cap that nobody asked for does not shorten a delay that somebody did ask for.
+    let delay_max_ms = span("longest retry delay", policy.delay_max_ms, 0)?;
     Ok(RetryPolicy {
         attempts_max: at_least_one("max_attempts", policy.max_attempts)?.unwrap_or(usual.attempts_max),
         backoff: match known("backoff", policy.backoff)? {
@@ -312,9 +315,9 @@ fn retry_policy(policy: wire::RetryPolicy) -> Checked<RetryPolicy> {
             wire::Backoff::Fixed => Backoff::Fixed,
             wire::Backoff::Polynomial => Backoff::Polynomial,
         },
-        delay_ms: span("retry delay", policy.delay_ms, 0)?.unwrap_or(usual.delay_ms),
+        delay_ms,
         factor,
-        delay_max_ms: span("longest retry delay", policy.delay_max_ms, 0)?.unwrap_or(usual.delay_max_ms),
+        delay_max_ms: delay_max_ms.unwrap_or(usual.delay_max_ms.max(delay_ms)),
         jitter: match known("jitter", policy.jitter)? {
             wire::Jitter::None => Jitter::None,
             wire::Jitter::Full => Jitter::Full,

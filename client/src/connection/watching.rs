@@ -5,9 +5,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
 
 use celeriac_proto::wire;
-use tokio::sync::Notify;
 
 /// Transitions kept for a reader that falls behind; then those that a later one of the same task overtook are dropped.
 const QUEUED_MAX: usize = 1_024;
@@ -16,7 +16,6 @@ const QUEUED_MAX: usize = 1_024;
 #[derive(Default)]
 pub(crate) struct WatchSink {
     state: Mutex<SinkState>,
-    changed: Notify,
 }
 
 #[derive(Default)]
@@ -25,6 +24,8 @@ struct SinkState {
     /// What was last queued of each task.
     latest: HashMap<String, Shown>,
     ended: bool,
+    /// Wakes the reader, if it waits.
+    reader: Option<Waker>,
 }
 
 /// Tells one state of a task from another: the version rises within a generation, and a task that was forgotten and
@@ -75,30 +76,33 @@ impl WatchSink {
         if state.queue.len() > QUEUED_MAX.max(2 * state.latest.len()) {
             drop_overtaken(&mut state.queue);
         }
-        drop(state);
-        self.changed.notify_one();
+        wake(state.reader.take());
     }
 
     /// Nothing will follow; what is queued is still read.
     pub(super) fn end(&self) {
-        self.state.lock().expect("no holder of this lock panics").ended = true;
-        self.changed.notify_one();
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        state.ended = true;
+        wake(state.reader.take());
     }
 
     /// The next state; `None` after the end. For one reader at a time.
-    pub(crate) async fn next(&self) -> Option<wire::TaskInfo> {
-        loop {
-            {
-                let mut state = self.state.lock().expect("no holder of this lock panics");
-                if let Some(task) = state.queue.pop_front() {
-                    return Some(task);
-                }
-                if state.ended {
-                    return None;
-                }
-            }
-            self.changed.notified().await;
+    pub(crate) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<wire::TaskInfo>> {
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        if let Some(task) = state.queue.pop_front() {
+            return Poll::Ready(Some(task));
         }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        state.reader = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn wake(reader: Option<Waker>) {
+    if let Some(reader) = reader {
+        reader.wake();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use celeriac_client::{State, Watch};
 use celeriac_proto::wire::{self, ErrorCode, TaskState, client_frame, server_frame};
+use futures_util::StreamExt;
 
 use crate::fake_broker::{FakeBroker, Peer, info, refusal};
 
@@ -95,4 +96,34 @@ async fn a_watch_ends_when_the_broker_does_not_take_it_again_or_the_client_is_cl
     let mut watch = watch.expect("begun");
     let (last, _, _) = tokio::join!(watch.next(), client.close(), again.next());
     assert!(last.is_none());
+}
+
+#[tokio::test]
+async fn a_watch_is_a_stream_and_a_handle_is_a_future() {
+    let broker = FakeBroker::bind().await;
+    let (client, mut peer) = broker.client().await;
+    let ids = ["a"];
+    let (watch, ()) = tokio::join!(client.watch(&ids), async {
+        let (id, client_frame::Body::Watch(_)) = peer.receive().await else { panic!("a watch") };
+        let tasks = vec![info("a", TaskState::Queued, 1)];
+        peer.answer(id, server_frame::Body::WatchReply(wire::WatchReply { watch_id: 1, tasks, ..Default::default() }))
+            .await;
+    });
+    let states = watch.expect("it begins").map(|task| task.state);
+    let seen = tokio::spawn(states.take(2).collect::<Vec<_>>());
+    let task = Some(info("a", TaskState::Started, 3));
+    peer.push(server_frame::Body::Transition(wire::Transition { watch_id: 1, task })).await;
+    assert_eq!(seen.await.expect("it does not panic"), [State::Queued, State::Started]);
+
+    let handle = client.result::<u32>("a");
+    let output = tokio::spawn(async move { handle.await });
+    let id = loop {
+        if let (id, client_frame::Body::Wait(_)) = peer.receive().await {
+            break id;
+        }
+    };
+    let tasks = vec![wire::TaskInfo { result: "5".into(), ..info("a", TaskState::Success, 4) }];
+    let reply = wire::WaitReply { satisfied: true, tasks, ..Default::default() };
+    peer.answer(id, server_frame::Body::WaitReply(reply)).await;
+    assert_eq!(output.await.expect("it does not panic").expect("a number"), 5);
 }

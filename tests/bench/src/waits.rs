@@ -1,6 +1,8 @@
 //! Very many callers that wait for results on one connection: what each costs, and how long other requests of that connection
 //! take beside them. Nobody runs the tasks that are waited for, until they are cancelled all at once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -33,10 +35,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     let before = status_kib(broker.pid(), "VmRSS:").unwrap_or(0);
 
     let began = Instant::now();
-    let mut waits = wait(&client, &ids);
-    // Requests are carried out in their order: when this is answered, the broker has the waits.
-    tokio::task::yield_now().await;
-    client.info(&["none"]).await?;
+    let mut waits = wait(&client, &ids).await?;
     let begun = began.elapsed();
     let memory = status_kib(broker.pid(), "VmRSS:").unwrap_or(0).saturating_sub(before) * 1024;
     let beside = round_trips(&broker.url(), &client, options.tasks).await?;
@@ -46,8 +45,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     client.info(&["none"]).await?;
     let dropped = dropping.elapsed();
 
-    let mut waits = wait(&client, &ids);
-    tokio::task::yield_now().await;
+    let mut waits = wait(&client, &ids).await?;
     let ending = Instant::now();
     client.cancel_tagged("waited for", Default::default()).await?;
     while let Some(ended) = waits.join_next().await {
@@ -73,11 +71,21 @@ async fn submit(client: &Client, tasks: usize) -> Result<Vec<String>> {
     ids.collect::<Result<_, _>>().context("a task was refused")
 }
 
-fn wait(client: &Client, ids: &[String]) -> JoinSet<Result<(), Error>> {
-    ids.iter()
-        .map(|id| {
-            let handle: TaskHandle<()> = client.result(id);
-            async move { handle.get(PATIENCE).await }
-        })
-        .collect()
+/// Returns when the broker has all of the waits.
+async fn wait(client: &Client, ids: &[String]) -> Result<JoinSet<Result<(), Error>>> {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let waits = ids.iter().map(|id| {
+        let (handle, begun): (TaskHandle<()>, _) = (client.result(id), begun.clone());
+        async move {
+            begun.fetch_add(1, Ordering::Relaxed);
+            handle.get(PATIENCE).await
+        }
+    });
+    let waits = waits.collect();
+    while begun.load(Ordering::Relaxed) < ids.len() {
+        tokio::task::yield_now().await;
+    }
+    // Requests are carried out in the order in which they are made.
+    client.info(&["none"]).await?;
+    Ok(waits)
 }

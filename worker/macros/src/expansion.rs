@@ -5,10 +5,11 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, ItemFn};
+use syn::{Attribute, ItemFn, Type};
 
 use crate::attributes::{Attributes, Backoff, Jitter};
-use crate::signature::{ContextParameter, Signature};
+use crate::parameter::{Given, Parameter};
+use crate::signature::Signature;
 
 /// Writes the task out.
 pub(crate) fn expand(attributes: &Attributes, signature: &Signature, function: &ItemFn) -> TokenStream {
@@ -124,12 +125,9 @@ fn handler(signature: &Signature, item: &Ident) -> TokenStream {
     let optional = signature.arguments.iter().map(|argument| argument.optional);
     let bindings: Vec<Ident> =
         (0..kinds.len()).map(|index| Ident::new(&format!("argument_{index}"), Span::mixed_site())).collect();
-    let context = match signature.context {
-        ContextParameter::Absent => None,
-        ContextParameter::Owned => Some(quote!(context,)),
-        ContextParameter::Borrowed => Some(quote!(&context,)),
-    };
-    let call = quote!(Self::run(#context #(#bindings),*));
+    let (data_kinds, given) = given(signature, &bindings);
+    let data_bindings: Vec<Ident> = data_bindings(data_kinds.len());
+    let call = quote!(Self::run(#(#given),*));
     let call = if signature.asynchronous { quote!(#call.await) } else { call };
     // The type's own place, so that a missing `Serialize` is reported where the type is written.
     let place = signature.output.value.as_ref().map_or_else(Span::call_site, Spanned::span);
@@ -143,6 +141,7 @@ fn handler(signature: &Signature, item: &Ident) -> TokenStream {
     } else {
         quote!(::celeriac_worker::Run::blocking(move || #outcome))
     };
+    let data = data_method(&data_kinds);
     quote! {
         impl ::celeriac_worker::Handler for #item {
             fn name(&self) -> &str {
@@ -153,6 +152,7 @@ fn handler(signature: &Signature, item: &Ident) -> TokenStream {
                 ::celeriac_worker::expansion::queue(self)
             }
 
+            #data
             #[allow(unused_variables)]
             fn start(
                 &self,
@@ -160,10 +160,45 @@ fn handler(signature: &Signature, item: &Ident) -> TokenStream {
                 payload: ::celeriac_worker::Payload<'_>,
             ) -> ::core::result::Result<::celeriac_worker::Run, ::celeriac_worker::TaskFailure> {
                 let (#(#bindings,)*) = payload.arguments::<(#(#kinds,)*)>(&[#((#names, #optional)),*])?;
+                #(let #data_bindings = ::celeriac_worker::expansion::data::<#data_kinds>(&context)?;)*
                 ::core::result::Result::Ok(#body)
             }
         }
     }
+}
+
+/// The types of the shared values that the function takes, and what stands in the call for each of its parameters.
+fn given<'a>(signature: &'a Signature, arguments: &[Ident]) -> (Vec<&'a Type>, Vec<TokenStream>) {
+    let mut arguments = arguments.iter();
+    let mut data_kinds = Vec::new();
+    let mut given = Vec::new();
+    for Parameter { given: source, borrowed } in &signature.parameters {
+        let value = match source {
+            Given::Context => quote!(context),
+            Given::Argument => arguments.next().map(ToTokens::to_token_stream).unwrap_or_default(),
+            Given::Data(kind) => {
+                data_kinds.push(&**kind);
+                data_bindings(data_kinds.len()).pop().map(ToTokens::into_token_stream).unwrap_or_default()
+            }
+        };
+        given.push(if *borrowed { quote!(&#value) } else { value });
+    }
+    (data_kinds, given)
+}
+
+fn data_bindings(count: usize) -> Vec<Ident> {
+    (0..count).map(|index| Ident::new(&format!("data_{index}"), Span::mixed_site())).collect()
+}
+
+/// Only where there is something to say.
+fn data_method(kinds: &[&Type]) -> Option<TokenStream> {
+    (!kinds.is_empty()).then(|| {
+        quote! {
+            fn data(&self) -> ::std::vec::Vec<::celeriac_worker::DataType> {
+                ::std::vec![#(::celeriac_worker::DataType::of::<#kinds>()),*]
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -208,8 +243,17 @@ mod tests {
         let text = expansion("", "fn decode() {}");
         assert!(text.contains("Run::blocking(move||") && !text.contains("await"), "{text}");
         let text = expansion("", "async fn decode(c: &Context) -> Result<(), E> { Ok(()) }");
-        assert!(text.contains("Run::future(asyncmove{") && text.contains("run(&context,).await"), "{text}");
+        assert!(text.contains("Run::future(asyncmove{") && text.contains("run(&context).await"), "{text}");
         assert!(text.contains("fallible_outcome"), "{text}");
+    }
+
+    #[test]
+    fn data_stands_in_the_call_where_the_function_takes_it_and_not_among_the_arguments() {
+        let text = expansion("", "async fn decode(c: Context, pool: &Data<Pool>, title: String, k: Data<Keys>) {}");
+        assert!(text.contains("typeArgs=(String,);"), "{text}");
+        assert!(text.contains("run(context,&data_0,argument_0,data_1).await"), "{text}");
+        assert!(text.contains("DataType::of::<Pool>(),::celeriac_worker::DataType::of::<Keys>()"), "{text}");
+        assert!(!expansion("", "fn decode() {}").contains("DataType"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod expansion;
+mod parameter;
 mod signature;
 mod span;
 
@@ -17,7 +18,8 @@ use signature::Signature;
 /// producer submits.
 ///
 /// An `async fn` runs on the worker's runtime; a plain `fn` runs on its blocking pool. A first
-/// parameter of the type `Context` or `&Context` is the run's context; all the others are the
+/// parameter of the type `Context` or `&Context` is the run's context; parameters of the type `Data<T>` or `&Data<T>`
+/// are given what the worker's builder was given as `data`; all the others are the
 /// task's arguments, and these are owned types that serde reads and writes. The function
 /// returns a value, or a `Result` (any type whose last word is `Result`) of a value and an error
 /// that becomes a `TaskFailure`.
@@ -37,7 +39,7 @@ use signature::Signature;
 /// | `retry_delay = "1s"` | before the second run | the broker's: 1 s |
 /// | `backoff = "exponential"` | or `"fixed"`, `"polynomial"` | exponential |
 /// | `retry_factor = 2.0` | of the back-off | 2 |
-/// | `retry_delay_max = "10m"` | no delay is longer | 10 minutes |
+/// | `retry_delay_max = "10m"` | no delay is longer | 10 minutes, or `retry_delay` where that is longer |
 /// | `jitter = "full"` | or `"none"`, `"equal"` | none |
 /// | `soft_time_limit = "9m"` | from each start: a signal in the context | none |
 /// | `time_limit = "10m"` | from each start: the run ends as a failure | none |
@@ -45,7 +47,7 @@ use signature::Signature;
 /// | `expires = "1d"` | no attempt begins later than that after its submit | never |
 /// | `result_ttl = "1d"` | how long the ended task is kept | 1 day |
 /// | `max_deliveries = 20` | how often it is begun without an outcome | 20 |
-/// | `early_ack` | once started, it never runs a second time | it may |
+/// | `early_ack` | once started, it never runs a second time, not even after a failure | it may |
 ///
 /// Spans of time are a whole number and a unit: `"500ms"`, `"10s"`, `"5m"`, `"1h"`, `"1d"`.
 ///

@@ -1,20 +1,13 @@
 //! What the macro needs to know of a function, and which functions can be a task.
 
 use proc_macro2::Span;
-use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{FnArg, GenericArgument, ItemFn, Pat, PathArguments, PathSegment, ReturnType, Safety, Type};
+use syn::{FnArg, GenericArgument, ItemFn, Pat, PathArguments, ReturnType, Safety, Type};
+
+use crate::parameter::{Given, Parameter, last_segment};
 
 /// serde reads tuples of up to this many items.
 const ARGUMENTS_MAX: usize = 16;
-
-/// How the function takes its context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ContextParameter {
-    Absent,
-    Owned,
-    Borrowed,
-}
 
 /// One argument of the task.
 pub(crate) struct Argument {
@@ -35,7 +28,9 @@ pub(crate) struct Output {
 
 /// A function that can be a task.
 pub(crate) struct Signature {
-    pub(crate) context: ContextParameter,
+    /// In the function's order.
+    pub(crate) parameters: Vec<Parameter>,
+    /// Of those that are arguments.
     pub(crate) arguments: Vec<Argument>,
     pub(crate) output: Output,
     pub(crate) asynchronous: bool,
@@ -45,7 +40,7 @@ impl Signature {
     /// Takes the function apart, or says what keeps it from being a task.
     pub(crate) fn parse(function: &ItemFn) -> syn::Result<Self> {
         refuse_qualifiers(function)?;
-        let mut context = ContextParameter::Absent;
+        let mut parameters = Vec::new();
         let mut arguments = Vec::new();
         for (index, input) in function.sig.inputs.iter().enumerate() {
             let parameter = match input {
@@ -54,18 +49,22 @@ impl Signature {
                     return Err(syn::Error::new(receiver.span(), "a task is a free function and has no `self`"));
                 }
             };
-            match context_parameter(&parameter.ty)? {
-                ContextParameter::Absent => arguments.push(argument(&parameter.pat, &parameter.ty)?),
-                found if index == 0 => context = found,
-                _ => return Err(syn::Error::new(parameter.ty.span(), "the context is the first parameter")),
+            let read = Parameter::of(&parameter.ty)?;
+            match read.given {
+                Given::Argument => arguments.push(argument(&parameter.pat, &parameter.ty)?),
+                Given::Context if index > 0 => {
+                    return Err(syn::Error::new(parameter.ty.span(), "the context is the first parameter"));
+                }
+                Given::Context | Given::Data(_) => {}
             }
+            parameters.push(read);
         }
         if let Some(extra) = arguments.get(ARGUMENTS_MAX) {
             let message = format!("a task has at most {ARGUMENTS_MAX} arguments; put them into a struct");
             return Err(syn::Error::new(extra.kind.span(), message));
         }
         let output = output(&function.sig.output)?;
-        Ok(Self { context, arguments, output, asynchronous: function.sig.asyncness.is_some() })
+        Ok(Self { parameters, arguments, output, asynchronous: function.sig.asyncness.is_some() })
     }
 }
 
@@ -96,42 +95,9 @@ fn refuse_qualifiers(function: &ItemFn) -> syn::Result<()> {
     Ok(())
 }
 
-fn last_segment(kind: &Type) -> Option<&PathSegment> {
-    match kind {
-        Type::Path(path) => path.path.segments.last(),
-        Type::Group(group) => last_segment(&group.elem),
-        Type::Paren(paren) => last_segment(&paren.elem),
-        _ => None,
-    }
-}
-
-/// The context is recognised by its type's name: the macro sees no more than that.
-fn context_parameter(kind: &Type) -> syn::Result<ContextParameter> {
-    let is_context = |kind: &Type| last_segment(kind).is_some_and(|segment| segment.ident == "Context");
-    match kind {
-        Type::Reference(reference) if is_context(&reference.elem) => match reference.mutability {
-            Some(keyword) => Err(syn::Error::new(keyword.span(), "the context is shared: take `&Context`")),
-            None => Ok(ContextParameter::Borrowed),
-        },
-        kind if is_context(kind) => Ok(ContextParameter::Owned),
-        _ => Ok(ContextParameter::Absent),
-    }
-}
-
 fn argument(pattern: &Pat, kind: &Type) -> syn::Result<Argument> {
-    match kind {
-        Type::Reference(reference) => {
-            let owned = match reference.elem.to_token_stream().to_string().as_str() {
-                "str" => "take `String`",
-                _ => "take the owned type",
-            };
-            let message = format!("an argument comes out of a message and must be owned: {owned}");
-            return Err(syn::Error::new(kind.span(), message));
-        }
-        Type::ImplTrait(_) => {
-            return Err(syn::Error::new(kind.span(), "an argument needs a type that serde can read, not `impl Trait`"));
-        }
-        _ => {}
+    if let Type::ImplTrait(_) = kind {
+        return Err(syn::Error::new(kind.span(), "an argument needs a type that serde can read, not `impl Trait`"));
     }
     let name = match pattern {
         Pat::Ident(ident) => ident.ident.to_string().trim_start_matches("r#").to_owned(),
@@ -172,6 +138,8 @@ fn output(output: &ReturnType) -> syn::Result<Output> {
 
 #[cfg(test)]
 mod tests {
+    use quote::ToTokens;
+
     use super::*;
 
     fn parse(text: &str) -> syn::Result<Signature> {
@@ -179,16 +147,11 @@ mod tests {
     }
 
     #[test]
-    fn the_context_is_recognised_as_the_first_parameter() {
-        for (text, expected) in [
-            ("async fn f() {}", ContextParameter::Absent),
-            ("async fn f(title: String) {}", ContextParameter::Absent),
-            ("async fn f(c: &Context, title: String) {}", ContextParameter::Borrowed),
-            ("fn f(c: celeriac_worker::Context, title: String) {}", ContextParameter::Owned),
-        ] {
-            let signature = parse(text).expect(text);
-            assert_eq!(signature.context, expected, "{text}");
-        }
+    fn the_context_comes_first_and_data_anywhere() {
+        let signature = parse("fn f(c: &Context, title: String, pool: Data<Pool>, limit: u32) {}").expect("a task");
+        assert_eq!((signature.parameters.len(), signature.arguments.len()), (4, 2));
+        assert!(matches!(signature.parameters[0], Parameter { given: Given::Context, borrowed: true }));
+        assert!(matches!(signature.parameters[2], Parameter { given: Given::Data(_), borrowed: false }));
         assert!(parse("fn f(title: String, c: &Context) {}").is_err());
         assert!(parse("fn f(c: &mut Context) {}").is_err());
     }

@@ -91,6 +91,17 @@ async fn an_eager_task_is_tried_again_at_once_and_its_attempts_are_told() {
 }
 
 #[tokio::test]
+async fn an_eager_task_with_early_ack_is_not_tried_again() {
+    let client = worker().eager();
+    for retry in [RetryPolicy::new(), RetryPolicy::new().max_attempts(9)] {
+        let once = client.apply_async(&panic_while_blocking, ()).early_ack().retry(retry);
+        let handle = within(once.send()).await.expect("submitted");
+        let error = handle.get(SOON).await.expect_err("it failed");
+        assert!(matches!(&error, Error::TaskFailed { kind, attempts: 1, .. } if kind == "panic"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn failures_and_panics_of_eager_tasks_are_told_by_the_handle() {
     let client = worker().eager();
     let handle = within(client.delay(&fail_for_good, ())).await.expect("submitted");

@@ -35,6 +35,13 @@ fn block_until_cancelled(context: &Context) {
     }
 }
 
+#[task]
+fn block_for_ever() {
+    loop {
+        std::thread::park();
+    }
+}
+
 fn waiting(broker: &Broker) -> WorkerBuilder {
     Worker::builder(broker.url())
         .register(wait_for_ever)
@@ -304,6 +311,30 @@ fn a_handler_that_blocks_the_runtime_does_not_stop_the_heartbeats() {
         session.goodbye().await;
         worker.join().expect("no panic").expect("in good order");
     });
+}
+
+#[test]
+fn a_blocking_handler_that_never_stops_does_not_keep_the_program_from_ending() {
+    let (gone, is_gone) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let broker = Broker::start().await;
+            let builder = Worker::builder(broker.url()).concurrency(1).shutdown_grace(Duration::ZERO);
+            let mut worker = run(builder.register(block_for_ever));
+            let (mut session, _) = broker.welcome().await;
+            session.deliver([delivery(1, "block_for_ever", "[[], {}]")]).await;
+            assert_eq!(session.words(1).await, ["1 started"]);
+            worker.shut_down();
+            assert_eq!(session.credit().await, 0);
+            assert_eq!(session.words(1).await, ["1 release"]);
+            session.goodbye().await;
+            worker.ended().await.expect("in good order");
+        });
+        drop(runtime);
+        gone.send(()).expect("the test waits");
+    });
+    is_gone.recv_timeout(Duration::from_secs(20)).expect("the runtime is dropped while the handler's thread goes on");
 }
 
 /// The only test whose worker listens to signals: they concern the whole process.

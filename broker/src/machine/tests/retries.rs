@@ -220,3 +220,41 @@ fn a_retry_is_due_over_a_restart_too() {
             w: Ok(Failure)
     "#]]);
 }
+
+#[test]
+fn a_task_with_early_ack_that_has_begun_ends_however_its_worker_lets_go_of_it() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        submit a b d e f early_ack=yes attempts=4
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+        credit w 5
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1 report start
+            w: deliver b lease 2 attempt 1 delivery 1 report start
+            w: deliver d lease 3 attempt 1 delivery 1 report start
+            w: deliver e lease 4 attempt 1 delivery 1 report start
+            w: deliver f lease 5 attempt 1 delivery 1 report start
+        start a
+            w: Ok(Started)
+        release a
+            w: Ok(Failure)
+        start b
+            w: Ok(Started)
+        fail b
+            w: Ok(Failure)
+        start d
+            w: Ok(Started)
+        again d in=5s
+            w: Ok(Failure)
+        fail e
+            w: Ok(Failure)
+        release f
+            w: Ok(Queued)
+            w: deliver f lease 6 attempt 1 delivery 1 report start
+        get a b d e f
+            c: a Failure g1 v4, b Failure g1 v4, d Failure g1 v4, e Failure g1 v4, f Leased g1 v4
+    "#]]);
+}

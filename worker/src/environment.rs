@@ -1,0 +1,158 @@
+//! A worker whose broker stands in the environment, as for the `celeriac` command line: the same variables, in the same order.
+
+use std::env::VarError;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use celeriac_client::{BrokerUrl, InvalidUrl};
+
+use crate::builder::WorkerBuilder;
+use crate::worker::Worker;
+
+const URL: &str = "CELERIAC_URL";
+const TOKEN_FILE: &str = "CELERIAC_TOKEN_FILE";
+const TOKEN: &str = "CELERIAC_TOKEN";
+
+/// Where the broker is when nobody says so.
+const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
+
+/// More than the longest token: a device in place of the file is not read for ever.
+const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why the environment does not say where the broker is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvironmentError {
+    /// `CELERIAC_URL` is no address of a broker.
+    #[error("{URL} cannot be used: {0}")]
+    Url(#[from] InvalidUrl),
+    /// A variable that is not Unicode.
+    #[error("the variable {0} is not UTF-8 text")]
+    NotText(&'static str),
+    /// The file that `CELERIAC_TOKEN_FILE` names.
+    #[error("the token file that {TOKEN_FILE} names{shown} cannot be read: {error}", shown = shown(path))]
+    TokenFile {
+        /// As the variable names it.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A token that no broker accepts. It is not repeated, as it may be a secret.
+    #[error("{0} is not one line of visible ASCII characters without spaces")]
+    Token(&'static str),
+}
+
+impl Worker {
+    /// Begins a worker of the broker that the environment names: at `CELERIAC_URL`, `celeriac://[token@]host[:port]`, or
+    /// else at `celeriac://127.0.0.1:23537`. A token in the URL counts first, then the one line of the file that
+    /// `CELERIAC_TOKEN_FILE` names, then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
+    /// both.
+    ///
+    /// ```no_run
+    /// # #[celeriac_worker::task] async fn add(a: i64, b: i64) -> i64 { a + b }
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// celeriac_worker::Worker::from_env()?.register(add).build().run_until_signalled().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never shows a token.
+    pub fn from_env() -> Result<WorkerBuilder, EnvironmentError> {
+        url(std::env::var::<&str>).map(Self::builder)
+    }
+}
+
+fn url(variable: impl Fn(&'static str) -> Result<String, VarError>) -> Result<String, EnvironmentError> {
+    let variable = |name| match variable(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(EnvironmentError::NotText(name)),
+    };
+    let url = variable(URL)?.unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let parsed: BrokerUrl = url.parse()?;
+    if !parsed.token().is_empty() {
+        return Ok(url);
+    }
+    let token = match variable(TOKEN_FILE)? {
+        Some(path) => token_in(path.into())?,
+        None => visible(TOKEN, variable(TOKEN)?.unwrap_or_default())?,
+    };
+    Ok(match token.as_str() {
+        "" => url,
+        // Tokens are visible ASCII; `%` is the one character with a meaning of its own in that place.
+        token => format!("celeriac://{}@{}", token.replace('%', "%25"), parsed.address()),
+    })
+}
+
+fn token_in(path: PathBuf) -> Result<String, EnvironmentError> {
+    let text = read(&path).map_err(|error| EnvironmentError::TokenFile { path, error })?;
+    // A file that is there and holds nothing is a secret that has gone missing.
+    match visible(TOKEN_FILE, text.trim_end_matches(['\r', '\n']).to_owned())? {
+        token if token.is_empty() => Err(EnvironmentError::Token(TOKEN_FILE)),
+        token => Ok(token),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The name of the file, where it is one for sure. Somebody may have put the token itself there.
+fn shown(path: &Path) -> String {
+    match path.is_absolute() || path.exists() {
+        true => format!(", {},", path.display()),
+        false => String::new(),
+    }
+}
+
+fn visible(variable: &'static str, token: String) -> Result<String, EnvironmentError> {
+    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(token),
+        false => Err(EnvironmentError::Token(variable)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url_of(variables: &[(&str, &str)]) -> Result<String, String> {
+        let find = |name: &'static str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
+        };
+        url(find).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_broker_is_the_one_that_the_environment_names() {
+        assert_eq!(url_of(&[]).as_deref(), Ok(DEFAULT_URL));
+        assert_eq!(url_of(&[(URL, "celeriac://broker")]).as_deref(), Ok("celeriac://broker"));
+        let refusal = url_of(&[(URL, "http://broker")]).expect_err("another scheme");
+        assert!(refusal.contains(URL) && refusal.contains("celeriac://"), "{refusal}");
+    }
+
+    #[test]
+    fn a_token_in_the_url_counts_first_then_the_file_then_the_variable() {
+        let file = std::env::temp_dir().join(format!("celeriac-token-{}", std::process::id()));
+        std::fs::write(&file, "of%file\n").expect("the temporary folder is writable");
+        let file_name = file.to_str().expect("a plain name");
+        let token = |variables: &[(&str, &str)]| {
+            let url: BrokerUrl = url_of(variables).expect("a URL").parse().expect("a broker");
+            url.token().to_owned()
+        };
+        assert_eq!(token(&[(URL, "celeriac://own@h"), (TOKEN_FILE, file_name), (TOKEN, "variable")]), "own");
+        assert_eq!(token(&[(URL, "celeriac://h"), (TOKEN_FILE, file_name), (TOKEN, "variable")]), "of%file");
+        assert_eq!(token(&[(TOKEN, "a@b/c")]), "a@b/c");
+        std::fs::remove_file(&file).expect("it was written");
+        let refusal = url_of(&[(TOKEN_FILE, file_name)]).expect_err("there is no such file");
+        assert!(refusal.contains(file_name), "{refusal}");
+        let refusal = url_of(&[(TOKEN_FILE, "s3cret")]).expect_err("that is no file");
+        assert!(!refusal.contains("s3cret"), "{refusal}");
+        let refusal = url_of(&[(TOKEN, "two words")]).expect_err("it has a space");
+        assert!(refusal.contains(TOKEN) && !refusal.contains("two"), "{refusal}");
+    }
+}
