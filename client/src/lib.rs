@@ -11,6 +11,7 @@ mod apply;
 mod client;
 #[doc(hidden)]
 pub mod connection;
+mod environment;
 mod error;
 mod getting;
 mod handle;
@@ -30,6 +31,7 @@ mod watch;
 pub use admin::Backup;
 pub use apply::ApplyAsync;
 pub use client::{CancelMode, CancelOutcome, Cancelled, Client, ClientBuilder};
+pub use environment::{EnvironmentError, url_from_env};
 pub use error::{Error, ErrorCode, Refusal};
 pub use handle::TaskHandle;
 pub use info::{Progress, State, TaskError, TaskInfo, WaitingFor};

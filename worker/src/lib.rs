@@ -10,7 +10,6 @@ mod credit;
 mod delivered;
 mod driver;
 mod eager;
-mod environment;
 #[doc(hidden)]
 pub mod expansion;
 mod failure;
@@ -28,10 +27,9 @@ mod threads;
 mod worker;
 
 pub use builder::WorkerBuilder;
-pub use celeriac_client::{Task, TaskDefinition, TaskOptions};
+pub use celeriac_client::{EnvironmentError, Task, TaskDefinition, TaskOptions};
 pub use celeriac_macros::task;
 pub use context::{Context, ProgressError};
-pub use environment::EnvironmentError;
 pub use failure::TaskFailure;
 pub use handler::{Handler, Outcome, Run};
 pub use middleware::Middleware;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_client::connection::{Connection, ConnectionOptions};
-use celeriac_client::{BrokerUrl, Client, Error};
+use celeriac_client::{BrokerUrl, Client, EnvironmentError, Error, url_from_env};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -84,6 +84,24 @@ impl Worker {
     /// Begins a worker of the broker at `url`, `celeriac://[token@]host[:port]`.
     pub fn builder(url: impl Into<String>) -> WorkerBuilder {
         WorkerBuilder::new(url.into())
+    }
+
+    /// Begins a worker of the broker that the environment names: at `CELERIAC_URL`, `celeriac://[token@]host[:port]`, or
+    /// else at `celeriac://127.0.0.1:23537`. A token in the URL counts first, then the one line of the file that
+    /// `CELERIAC_TOKEN_FILE` names, then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
+    /// both.
+    ///
+    /// ```no_run
+    /// # #[celeriac_worker::task] async fn add(a: i64, b: i64) -> i64 { a + b }
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// celeriac_worker::Worker::from_env()?.register(add).build().run_until_signalled().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never shows a token.
+    pub fn from_env() -> Result<WorkerBuilder, EnvironmentError> {
+        url_from_env().map(Self::builder)
     }
 
     /// Runs until `shutdown` resolves or the broker orders the end, and then ends in good order:

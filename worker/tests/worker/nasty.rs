@@ -286,6 +286,48 @@ async fn hooks_that_panic_with_something_that_panics_change_nothing() {
     within(all_end(worker(&broker).middleware(Arc::new(Hooks)), broker)).await;
 }
 
+/// Something that takes a while and may panic too, around every run.
+struct Around {
+    panics_after: bool,
+}
+
+impl Middleware for Around {
+    fn around(&self, _context: &Context, run: Run) -> Result<Run, TaskFailure> {
+        let panics_after = self.panics_after;
+        Ok(Run::future(async move {
+            tokio::task::yield_now().await;
+            let outcome = run.await;
+            tokio::task::yield_now().await;
+            if panics_after {
+                panic_any(Bomb);
+            }
+            outcome
+        }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_handler_does_within_a_middleware_its_task_ends_and_its_slot_is_free() {
+    let broker = Broker::start().await;
+    let around = Arc::new(Around { panics_after: false });
+    within(all_end(worker(&broker).middleware(around.clone()).middleware(around).own_thread(false), broker)).await;
+}
+
+#[tokio::test]
+async fn a_middleware_that_panics_around_a_run_costs_the_task_and_no_slot() {
+    let broker = Broker::start().await;
+    let _worker = run(worker(&broker).middleware(Arc::new(Around { panics_after: true })));
+    let (mut session, _) = broker.welcome().await;
+    let names = ["at_once", "later", "blocking", "never_begins"].into_iter().cycle().take(40);
+    session.deliver((1..).zip(names).map(|(lease, name)| delivery(lease, name, "[[\"much later\"], {}]"))).await;
+    for (lease, report) in ends(&mut session, 40).await {
+        assert!(
+            matches!(&report, Report::Fail(fail) if fail.error.as_ref().is_some_and(|error| error.kind == "panic")),
+            "{lease}: {report:?}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_panic_when_they_are_dropped_cost_no_slot() {
     let broker = Broker::start().await;

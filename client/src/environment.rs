@@ -1,14 +1,12 @@
-//! A worker whose broker stands in the environment, as for the `celeriac` command line: the same variables, in the same order.
+//! The broker that the environment names, as for the `celeriac` command line: the same variables, in the same order.
 
 use std::env::VarError;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use celeriac_client::{BrokerUrl, InvalidUrl};
-
-use crate::builder::WorkerBuilder;
-use crate::worker::Worker;
+use crate::client::{Client, ClientBuilder};
+use crate::url::{BrokerUrl, InvalidUrl};
 
 const URL: &str = "CELERIAC_URL";
 const TOKEN_FILE: &str = "CELERIAC_TOKEN_FILE";
@@ -43,24 +41,31 @@ pub enum EnvironmentError {
     Token(&'static str),
 }
 
-impl Worker {
-    /// Begins a worker of the broker that the environment names: at `CELERIAC_URL`, `celeriac://[token@]host[:port]`, or
+impl Client {
+    /// Options for a client of the broker that the environment names: at `CELERIAC_URL`, `celeriac://[token@]host[:port]`, or
     /// else at `celeriac://127.0.0.1:23537`. A token in the URL counts first, then the one line of the file that
     /// `CELERIAC_TOKEN_FILE` names, then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
     /// both.
     ///
     /// ```no_run
-    /// # #[celeriac_worker::task] async fn add(a: i64, b: i64) -> i64 { a + b }
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    /// celeriac_worker::Worker::from_env()?.register(add).build().run_until_signalled().await?;
+    /// let client = celeriac_client::Client::from_env()?.connect().await?;
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
     /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never shows a token.
-    pub fn from_env() -> Result<WorkerBuilder, EnvironmentError> {
-        url(std::env::var::<&str>).map(Self::builder)
+    pub fn from_env() -> Result<ClientBuilder, EnvironmentError> {
+        url_from_env().map(Self::builder)
     }
+}
+
+/// The URL of the broker that the environment names, with its token, as [`Client::from_env`] finds it.
+///
+/// # Errors
+/// As [`Client::from_env`].
+pub fn url_from_env() -> Result<String, EnvironmentError> {
+    url(std::env::var::<&str>)
 }
 
 fn url(variable: impl Fn(&'static str) -> Result<String, VarError>) -> Result<String, EnvironmentError> {
