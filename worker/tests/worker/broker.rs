@@ -85,7 +85,7 @@ impl Session {
             session_id: "session".to_owned(),
             resumed,
             // Far above what a panic takes to print its backtrace, during which this peer is silent too.
-            heartbeat_ms: 500,
+            heartbeat_ms: 2_000,
             lease_ms: 15_000,
             limits: Some(limits),
             leases: leases.to_vec(),

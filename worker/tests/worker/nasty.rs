@@ -310,7 +310,7 @@ impl Middleware for Around {
 async fn whatever_a_handler_does_within_a_middleware_its_task_ends_and_its_slot_is_free() {
     let broker = Broker::start().await;
     let around = Arc::new(Around { panics_after: false });
-    within(all_end(worker(&broker).middleware(around.clone()).middleware(around).own_thread(false), broker)).await;
+    within(all_end(worker(&broker).middleware(around.clone()).middleware(around), broker)).await;
 }
 
 #[tokio::test]

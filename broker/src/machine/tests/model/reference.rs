@@ -322,7 +322,7 @@ impl Reference {
             task.deliveries -= u32::from(!begun);
             task.silent += u32::from(!begun && !on_purpose);
             let is_over = task.attempts + task.silent >= task.submit.attempts_max
-                || task.deliveries >= task.submit.max_deliveries;
+                || task.deliveries + task.silent >= task.submit.max_deliveries;
             if task.cancelled {
                 self.becomes(id, State::Revoked);
             } else if begun && is_over {
