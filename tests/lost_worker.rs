@@ -146,17 +146,7 @@ async fn a_second_term_gives_running_tasks_back_at_once() {
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(worker.line().await, "started task 1");
     worker.terminate();
-    // Signals of one kind that are not yet taken are one: the second has to come after the first was seen,
-    // and a worker that has seen it wants nothing more.
-    until("the worker wants no more tasks", || async {
-        let mut asking = RawConnection::open(broker.address()).await;
-        match asking.request(raw::Request::ListWorkers(wire::ListWorkers::default())).await {
-            Ok(raw::Answer::WorkerList(list)) => list.workers.iter().all(|worker| worker.credit == 0),
-            other => panic!("no WorkerList but {other:?}"),
-        }
-    })
-    .await;
-    worker.terminate();
+    worker.terminate_again(&broker).await;
     worker.exit().await;
     let mut other = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert!(other.line().await.starts_with("started task"), "another worker begins it");

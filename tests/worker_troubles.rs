@@ -138,16 +138,7 @@ async fn a_second_term_ends_a_task_with_early_ack_for_good() {
     lines.sort();
     assert_eq!(lines, ["started again 1", "started once 1"]);
     worker.terminate();
-    // Two signals of one kind are one until the first is taken: a worker that wants no more tasks has taken it.
-    until("the worker wants no more tasks", || async {
-        let mut asking = RawConnection::open(broker.address()).await;
-        match asking.request(raw::Request::ListWorkers(wire::ListWorkers::default())).await {
-            Ok(raw::Answer::WorkerList(list)) => list.workers.iter().all(|worker| worker.credit == 0),
-            other => panic!("no WorkerList but {other:?}"),
-        }
-    })
-    .await;
-    worker.terminate();
+    worker.terminate_again(&broker).await;
     worker.exit().await;
     let info = connection.ended("once").await;
     assert_eq!((info.state(), info.attempts), (TaskState::Failure, 1));

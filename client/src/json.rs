@@ -118,21 +118,34 @@ struct Parts<'a, S> {
     walk: &'a Walk,
     /// How many were written.
     count: usize,
-    /// How many levels this one is in the written text.
-    levels: usize,
+    /// Of an enum; it is written as a map around the parts.
+    variant: Option<&'static str>,
 }
 
 impl<'a, S> Parts<'a, S> {
-    fn new<E: ser::Error>(walk: &'a Walk, levels: usize, begin: impl FnOnce() -> Result<S, E>) -> Result<Self, E> {
-        for _ in 0..levels {
+    fn new<E: ser::Error>(
+        walk: &'a Walk,
+        variant: Option<&'static str>,
+        begin: impl FnOnce() -> Result<S, E>,
+    ) -> Result<Self, E> {
+        if variant.is_some() {
             walk.deeper()?;
         }
-        Ok(Self { inner: begin()?, walk, count: 0, levels })
+        walk.deeper()?;
+        Ok(Self { inner: begin()?, walk, count: 0, variant })
     }
 
     fn end<T>(self, end: impl FnOnce(S) -> T) -> T {
-        (0..self.levels).for_each(|_| self.walk.back());
+        if self.variant.is_some() {
+            self.walk.back();
+        }
+        self.walk.back();
         end(self.inner)
+    }
+
+    /// The step to a part, as the text has it.
+    fn step(&self, part: String) -> String {
+        self.variant.map(|variant| format!(".{variant}{part}")).unwrap_or(part)
     }
 
     fn next(&mut self) -> usize {
@@ -214,15 +227,15 @@ impl<'a, S: Serializer> Serializer for Checking<'a, S> {
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        Parts::new(self.walk, 1, || self.inner.serialize_seq(length))
+        Parts::new(self.walk, None, || self.inner.serialize_seq(length))
     }
 
     fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
-        Parts::new(self.walk, 1, || self.inner.serialize_tuple(length))
+        Parts::new(self.walk, None, || self.inner.serialize_tuple(length))
     }
 
     fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
-        Parts::new(self.walk, 1, || self.inner.serialize_tuple_struct(name, length))
+        Parts::new(self.walk, None, || self.inner.serialize_tuple_struct(name, length))
     }
 
     fn serialize_tuple_variant(
@@ -232,15 +245,15 @@ impl<'a, S: Serializer> Serializer for Checking<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        Parts::new(self.walk, 2, || self.inner.serialize_tuple_variant(name, index, variant, length))
+        Parts::new(self.walk, Some(variant), || self.inner.serialize_tuple_variant(name, index, variant, length))
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        Parts::new(self.walk, 1, || self.inner.serialize_map(length))
+        Parts::new(self.walk, None, || self.inner.serialize_map(length))
     }
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, S::Error> {
-        Parts::new(self.walk, 1, || self.inner.serialize_struct(name, length))
+        Parts::new(self.walk, None, || self.inner.serialize_struct(name, length))
     }
 
     fn serialize_struct_variant(
@@ -250,7 +263,7 @@ impl<'a, S: Serializer> Serializer for Checking<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        Parts::new(self.walk, 2, || self.inner.serialize_struct_variant(name, index, variant, length))
+        Parts::new(self.walk, Some(variant), || self.inner.serialize_struct_variant(name, index, variant, length))
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
@@ -269,7 +282,8 @@ macro_rules! by_place {
 
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
                 let (place, walk) = (self.next(), self.walk);
-                walk.at(self.inner.$method(&Checked { value, walk }), || format!("[{place}]"))
+                let written = self.inner.$method(&Checked { value, walk });
+                walk.at(written, || self.step(format!("[{place}]")))
             }
 
             fn end(self) -> Result<S::Ok, S::Error> {
@@ -294,7 +308,8 @@ macro_rules! by_name {
 
             fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), S::Error> {
                 let walk = self.walk;
-                walk.at(self.inner.serialize_field(name, &Checked { value, walk }), || format!(".{name}"))
+                let written = self.inner.serialize_field(name, &Checked { value, walk });
+                walk.at(written, || self.step(format!(".{name}")))
             }
 
             fn skip_field(&mut self, name: &'static str) -> Result<(), S::Error> {
@@ -377,14 +392,14 @@ mod tests {
     #[test]
     fn numbers_that_json_does_not_have_are_refused_with_their_path() {
         assert_eq!(refusal(f64::NAN), "$: JSON has no number NaN");
-        assert_eq!(refusal(json_free(vec![1.0, f64::INFINITY])), "$.scores[1]: JSON has no number inf");
+        assert_eq!(refusal(scores_in_a_map(vec![1.0, f64::INFINITY])), "$.scores[1]: JSON has no number inf");
         assert_eq!(refusal((1, f32::NEG_INFINITY)), "$[1]: JSON has no number -inf");
         assert_eq!(refusal([Shape::One(f64::NAN)]), "$[0].One: JSON has no number NaN");
-        assert_eq!(refusal(Shape::Two(0, f32::NAN)), "$[1]: JSON has no number NaN");
-        assert_eq!(refusal(Shape::Named { x: 0.0, y: Some(f64::NAN) }), "$.y: JSON has no number NaN");
+        assert_eq!(refusal(Shape::Two(0, f32::NAN)), "$.Two[1]: JSON has no number NaN");
+        assert_eq!(refusal(Shape::Named { x: 0.0, y: Some(f64::NAN) }), "$.Named.y: JSON has no number NaN");
     }
 
-    fn json_free(scores: Vec<f64>) -> BTreeMap<&'static str, Vec<f64>> {
+    fn scores_in_a_map(scores: Vec<f64>) -> BTreeMap<&'static str, Vec<f64>> {
         BTreeMap::from([("scores", scores)])
     }
 

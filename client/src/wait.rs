@@ -55,7 +55,8 @@ impl Client {
             let ids = owned(ids);
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = wire::Wait { ids: ids.clone(), mode: wire_mode.into(), ..Default::default() };
-            let wire::WaitReply { satisfied, tasks, left_out } = self.connection.wait(wait, left).await?;
+            let wire::WaitReply { satisfied, tasks, left_out } =
+                self.connection.wait(wait, left).await.map_err(|error| after(error, timeout))?;
             let tasks = getting::rest(&self.connection, &ids, tasks, left_out, false, self.timeout).await?;
             waited.satisfied &= satisfied;
             waited.tasks.extend(tasks.into_iter().map(TaskInfo::from));
@@ -75,5 +76,13 @@ impl Client {
             _ if waited.satisfied => Err(Error::Protocol(format!("waiting for task {id} ended before the task did"))),
             state => Err(Error::NotFinished { id: id.to_owned(), state, after: timeout }),
         }
+    }
+}
+
+/// Of a long list the later parts had less time than the caller gave for all.
+fn after(error: Error, timeout: Duration) -> Error {
+    match error {
+        Error::Timeout { trouble, .. } => Error::Timeout { after: timeout, trouble },
+        error => error,
     }
 }

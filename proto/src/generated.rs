@@ -876,6 +876,7 @@ pub struct Delivery {
     /// The attempt this would be, from 1.
     #[prost(uint32, tag = "10")]
     pub attempt: u32,
+    /// With early_ack this attempt is the last one.
     #[prost(uint32, tag = "11")]
     pub attempts_max: u32,
     /// How often it was begun without an outcome, this time included.

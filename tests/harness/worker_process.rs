@@ -7,7 +7,9 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::within;
+use celeriac_proto::wire;
+
+use crate::{BrokerProcess, RawConnection, raw, until, within};
 
 /// A running worker process.
 #[derive(Debug)]
@@ -83,6 +85,23 @@ impl WorkerProcess {
         }
         self.exit().await;
         lines
+    }
+
+    /// Asks it again to end, once it has heard the first time. Two signals of one kind are one until the first is taken; a
+    /// worker that has taken it wants no more tasks.
+    ///
+    /// # Panics
+    /// When some worker of the broker goes on wanting tasks.
+    pub async fn terminate_again(&self, broker: &BrokerProcess) {
+        until("the worker wants no more tasks", || async {
+            let mut asking = RawConnection::open(broker.address()).await;
+            match asking.request(raw::Request::ListWorkers(wire::ListWorkers::default())).await {
+                Ok(raw::Answer::WorkerList(list)) => list.workers.iter().all(|worker| worker.credit == 0),
+                other => panic!("no WorkerList but {other:?}"),
+            }
+        })
+        .await;
+        self.terminate();
     }
 
     /// Waits for its end.

@@ -154,7 +154,13 @@ impl Maker {
                 let ids = self.trade.known.some(&mut self.dice, 5);
                 let mode = if self.dice.one_in(2) { WaitMode::All } else { WaitMode::Any };
                 let time = self.dice.span(100, 300_000);
-                under_way.spawn(async move { expect(&findings, "wait", client.wait(&ids, mode, time).await) });
+                // Some callers go away before the answer.
+                let patience = if self.dice.one_in(3) { self.dice.span(10, 5_000) } else { Duration::MAX };
+                under_way.spawn(async move {
+                    if let Ok(waited) = tokio::time::timeout(patience, client.wait(&ids, mode, time)).await {
+                        expect(&findings, "wait", waited);
+                    }
+                });
             }
             _ => {
                 let ids = self.trade.known.some(&mut self.dice, 4);

@@ -40,7 +40,7 @@ impl Machine {
             let is_started = self.tasks.task(*slot).state == State::Started;
             let run = self.tasks.run_mut(*slot).expect("a leased task has a run");
             run.losses = run.losses.saturating_add(1);
-            run.silent = run.silent.saturating_add(u32::from(!is_started && !run.alone));
+            run.silent = run.silent.saturating_add(u32::from(!is_started));
         }
     }
 

@@ -358,23 +358,20 @@ impl Machine {
         let attempts_max = self.retry_policy(task).attempts_max;
         let started = task.state == State::Started;
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        // A suspect was all that its worker had: it is taken to have begun, whether or not the worker came to say so.
-        let begun = started || run.alone || is_planted(Bug::ChargeWhatNeverBegan);
-        if run.alone && !started {
-            run.attempts = run.attempts.saturating_add(1);
-        }
-        if !begun {
+        if !(started || is_planted(Bug::ChargeWhatNeverBegan)) {
             run.deliveries = run.deliveries.saturating_sub(1);
         }
-        // Runs of before that may have begun in silence count once it is certain that the task takes workers with it.
+        // A suspect was all that its worker had, so it is to blame whether or not the worker came to say that it began.
+        let is_to_blame = started || run.alone;
+        // Runs that may have begun in silence count once it is certain that the task takes workers with it.
         let starts = run.attempts.saturating_add(run.silent);
         let message = if let Some(reason) = run.cancel.clone() {
             return self.revoke(now, slot, &reason, fx);
-        } else if begun && early_ack {
+        } else if started && early_ack {
             "the worker was lost, and the task asks not to be run twice"
-        } else if begun && starts >= attempts_max && !is_planted(Bug::StartOnceMore) {
+        } else if is_to_blame && starts >= attempts_max && !is_planted(Bug::StartOnceMore) {
             "the worker was lost during the last attempt"
-        } else if begun && run.deliveries.saturating_add(run.silent) >= deliveries_max {
+        } else if is_to_blame && run.deliveries.saturating_add(run.silent) >= deliveries_max {
             "workers were lost with this task too often"
         } else {
             return self.requeue(now, slot, ClosedBy::Nobody, fx);

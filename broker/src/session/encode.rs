@@ -288,7 +288,7 @@ fn wire_delivery(delivery: Delivery) -> wire::Delivery {
         shadow: submitted.shadow.into(),
         priority: submitted.priority.into(),
         attempt,
-        attempts_max: submitted.retry.attempts_max,
+        attempts_max: if submitted.early_ack { attempt } else { submitted.retry.attempts_max },
         deliveries,
         generation: submitted.generation,
         submitted_at_ms: submitted.submitted_at,

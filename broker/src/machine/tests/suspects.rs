@@ -157,12 +157,13 @@ fn with_one_attempt_left_a_task_is_given_out_alone_after_the_first_loss() {
 }
 
 #[test]
-fn a_suspect_counts_as_begun_when_its_worker_is_lost_without_a_word() {
+fn a_suspect_whose_workers_are_lost_without_a_word_is_given_up_in_the_end() {
     let death = "connect w runs=job\ncredit w 1\nlose w\nafter 15s\n";
     let said = script::run(&format!("connect c\nsubmit a\n{}get a\n", death.repeat(8)));
-    // Twice it may have begun, and nothing proves it. Then it is alone, and of its four attempts two are left.
+    // Twice it may have begun, and nothing proves it. Then it is alone, and two of its four attempts are left; none of
+    // them is known to have begun, so all were the first.
     assert_eq!(said.matches("w: deliver a").count(), 4, "{said}");
-    assert!(said.contains("w: deliver a lease 4 attempt 2 delivery 2 report start"), "{said}");
+    assert!(said.contains("w: deliver a lease 4 attempt 1 delivery 1 report start"), "{said}");
     assert!(said.trim_end().ends_with("c: a Failure g1 v9"), "{said}");
 }
 

@@ -1,5 +1,5 @@
 //! Promise 13: a task that never began is not charged for a lost worker; no attempt beyond `max_attempts` begins, whatever
-//! ended the others. What was given out alone may have begun without a word, and is charged.
+//! ended the others. What was given out alone may have begun without a word, and may be given up.
 
 use std::collections::BTreeMap;
 

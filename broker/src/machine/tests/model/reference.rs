@@ -317,15 +317,13 @@ impl Reference {
             // Workers have more hands than credit here: any of these may have begun.
             task.losses += u32::from(!on_purpose);
             let started = task.state == State::Started;
-            let begun = started || task.alone;
-            task.attempts += u32::from(begun && !started);
-            task.deliveries -= u32::from(!begun);
-            task.silent += u32::from(!begun && !on_purpose);
+            task.deliveries -= u32::from(!started);
+            task.silent += u32::from(!started && !on_purpose);
             let is_over = task.attempts + task.silent >= task.submit.attempts_max
                 || task.deliveries + task.silent >= task.submit.max_deliveries;
             if task.cancelled {
                 self.becomes(id, State::Revoked);
-            } else if begun && is_over {
+            } else if (started || task.alone) && is_over {
                 self.becomes(id, State::Failure);
             } else {
                 self.requeue(id);
