@@ -4,6 +4,7 @@
 
 mod documents;
 mod layers;
+mod packages;
 mod planted;
 mod purity;
 mod rules;

@@ -1,5 +1,6 @@
-//! The Celeriac broker as a library: one call, [`run`], serves one data folder on one listener; [`check`] looks at
-//! a folder that no broker uses.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
 //!
 //! | module | what it is |
 //! |---|---|

@@ -9,6 +9,7 @@ use celeriac_proto::wire::{self, ErrorCode, client_frame, server_frame};
 use serde::de::DeserializeOwned;
 
 use crate::apply::ApplyAsync;
+use crate::args::IntoArgs;
 use crate::connection::{Connection, ConnectionOptions, Connector};
 use crate::error::{Error, Refusal};
 use crate::getting;
@@ -141,13 +142,17 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Encode`] for arguments that are no tuple or cannot be JSON; otherwise as [`Client::submit`].
-    pub async fn delay<D: TaskDefinition>(&self, task: &D, args: D::Args) -> Result<TaskHandle<D::Output>, Error> {
+    pub async fn delay<D: TaskDefinition>(
+        &self,
+        task: &D,
+        args: impl IntoArgs<D::Args>,
+    ) -> Result<TaskHandle<D::Output>, Error> {
         self.apply_async(task, args).send().await
     }
 
     /// Begins a submit with options; [`ApplyAsync::send`] ends it.
-    pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: D::Args) -> ApplyAsync<D::Output> {
-        ApplyAsync::new(self.clone(), task, &args)
+    pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: impl IntoArgs<D::Args>) -> ApplyAsync<D::Output> {
+        ApplyAsync::new(self.clone(), task, &args.into_args())
     }
 
     /// Submits one task by name.

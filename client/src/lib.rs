@@ -8,6 +8,7 @@
 
 mod admin;
 mod apply;
+mod args;
 mod client;
 #[doc(hidden)]
 pub mod connection;
@@ -30,6 +31,7 @@ mod watch;
 
 pub use admin::Backup;
 pub use apply::ApplyAsync;
+pub use args::{IntoArgs, IntoArgument};
 pub use client::{CancelMode, CancelOutcome, Cancelled, Client, ClientBuilder};
 pub use environment::{EnvironmentError, url_from_env};
 pub use error::{Error, ErrorCode, Refusal};

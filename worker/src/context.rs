@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use celeriac_client::{ApplyAsync, Client, Error, TaskDefinition, TaskHandle, json};
+use celeriac_client::{ApplyAsync, Client, Error, IntoArgs, TaskDefinition, TaskHandle, json};
 use celeriac_proto::limits::{NAME_BYTES_MAX, PROGRESS_BYTES_MAX};
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Delivery, ProgressReport, TaskReport};
@@ -258,7 +258,11 @@ impl Context {
     ///
     /// # Panics
     /// In a detached context, which has no connection.
-    pub async fn delay<D: TaskDefinition>(&self, task: &D, args: D::Args) -> Result<TaskHandle<D::Output>, Error> {
+    pub async fn delay<D: TaskDefinition>(
+        &self,
+        task: &D,
+        args: impl IntoArgs<D::Args>,
+    ) -> Result<TaskHandle<D::Output>, Error> {
         self.client().delay(task, args).await
     }
 
@@ -266,7 +270,7 @@ impl Context {
     ///
     /// # Panics
     /// In a detached context, which has no connection.
-    pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: D::Args) -> ApplyAsync<D::Output> {
+    pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: impl IntoArgs<D::Args>) -> ApplyAsync<D::Output> {
         self.client().apply_async(task, args)
     }
 

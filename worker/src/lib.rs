@@ -1,5 +1,3 @@
-//! The public face of the worker crate; the worker itself is in `worker.rs`, the macro in `macros`.
-//!
 #![doc = include_str!("../README.md")]
 
 mod answers;

@@ -2,6 +2,7 @@
 
 use celeriac_client::{Client, Error, ErrorCode, OnConflict, State, Submission, SubmitKind, Task};
 use celeriac_proto::wire::{self, TaskState, submit_outcome};
+use serde_json::{Value, json};
 
 use crate::fake_broker::{FakeBroker, SOON, error, info, submit_reply};
 
@@ -33,6 +34,34 @@ async fn one_argument_that_is_no_tuple_is_an_encode_error() {
     let (client, _peer) = broker.client().await;
     let error = client.delay(&Task::<String, ()>::new("a"), "x".to_owned()).await.expect_err("not a tuple");
     assert!(matches!(error, Error::Encode(_)), "{error}");
+}
+
+/// Texts that are borrowed and numbers without a type stand for the arguments of the task.
+#[tokio::test]
+async fn values_become_the_arguments_that_the_task_takes() {
+    type Args = (String, u32, Option<f64>, Vec<String>, String);
+    const TASK: Task<Args, ()> = Task::new("a");
+    let broker = FakeBroker::bind().await;
+    let (client, mut peer) = broker.client().await;
+    let (title, tags) = ("Dynamite".to_owned(), ["a", "b"]);
+    let tags: Vec<_> = tags.into_iter().map(str::to_owned).collect();
+    let calls = [
+        (client.apply_async(&TASK, (&title, 1, Some(0.5), tags, "x")), r#"["Dynamite",1,0.5,["a","b"],"x"]"#),
+        (client.apply_async(&TASK, (&*title, 0, None, vec![], title.clone())), r#"["Dynamite",0,null,[],"Dynamite"]"#),
+        (client.apply_async(&Task::new("a"), ()), "[]"),
+        (client.apply_async(&Task::<Vec<u8>, ()>::new("a"), vec![1, 2]), "[1,2]"),
+        (client.apply_async(&Task::<[u8; 2], ()>::new("a"), [1, 2]), "[1,2]"),
+        (client.apply_async(&Task::<Value, ()>::new("a"), json!([1, "x"])), r#"[1,"x"]"#),
+    ];
+    for (call, written) in calls {
+        let (handle, task) = tokio::join!(call.send(), async {
+            let (id, mut tasks) = peer.receive_submit().await;
+            peer.accept_submit(id, 1).await;
+            tasks.remove(0)
+        });
+        handle.expect("accepted");
+        assert_eq!(String::from_utf8_lossy(&task.payload), format!("[{written},{{}}]"));
+    }
 }
 
 #[tokio::test]
