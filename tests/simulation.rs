@@ -14,7 +14,7 @@ const MINUTES: u64 = 5;
 const WORLDS_PER_BUG: u64 = 40;
 
 /// The promise that each planted bug breaks, in the words of the checker.
-const PROMISES: [(&str, &str); 15] = [
+const PROMISES: [(&str, &str); 16] = [
     ("SkipTheFlush", "promise 1"),
     ("ReplyBeforeTheCommit", "promise 1"),
     ("ForgetADeadWorker", "promise 1"),
@@ -30,6 +30,7 @@ const PROMISES: [(&str, &str); 15] = [
     ("LeaveLeasesInAPause", "promise 12"),
     ("ChargeWhatNeverBegan", "promise 13"),
     ("StartOnceMore", "promise 13"),
+    ("RetryWhatBeginsOnce", "promise 13"),
 ];
 
 fn program() -> &'static Path {

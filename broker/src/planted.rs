@@ -38,11 +38,13 @@ pub(crate) enum Bug {
     ChargeWhatNeverBegan,
     /// The worker was lost in the last attempt, and another one begins. Promise 13.
     StartOnceMore,
+    /// A task that asks to begin once is tried again after a failure. Promise 13.
+    RetryWhatBeginsOnce,
 }
 
 /// The names of all of them, for those who want to see each one found.
 #[cfg(feature = "internals")]
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     "SkipTheFlush",
     "ReplyBeforeTheCommit",
     "ForgetADeadWorker",
@@ -58,6 +60,7 @@ pub const NAMES: [&str; 15] = [
     "LeaveLeasesInAPause",
     "ChargeWhatNeverBegan",
     "StartOnceMore",
+    "RetryWhatBeginsOnce",
 ];
 
 /// Whether this bug is to do its harm.
@@ -100,6 +103,7 @@ mod tests {
             Bug::LeaveLeasesInAPause,
             Bug::ChargeWhatNeverBegan,
             Bug::StartOnceMore,
+            Bug::RetryWhatBeginsOnce,
         ];
         for bug in bugs {
             assert_eq!(NAMES[bug as usize], format!("{bug:?}"));

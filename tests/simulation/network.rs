@@ -21,6 +21,9 @@ use crate::trace;
 /// Bytes on their way in one direction; a writer waits for room.
 const IN_FLIGHT_MAX: usize = 512 * 1024;
 
+/// Of so many connections one reaches somebody who says nothing.
+const SILENT_ONE_IN: u64 = 20;
+
 /// Names a program, over all its connections.
 pub type Node = usize;
 
@@ -228,6 +231,12 @@ impl Network {
         }
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let (to_broker, to_node) = (Shared::default(), Shared::default());
+        let reader = |pipe: &Shared| Reader::new(self.clone(), node, pipe.clone());
+        let writer = |pipe: &Shared| Writer { network: self.clone(), pipe: pipe.clone() };
+        if self.state().is_silent() {
+            lock(&to_broker).is_void = true;
+            return Ok(Halves { read: Box::new(reader(&to_node)), write: Box::new(writer(&to_broker)) });
+        }
         let listener = {
             let state = &mut *self.state();
             let is_dead = state.nodes.entry(node).or_default().is_dead;
@@ -235,8 +244,6 @@ impl Network {
             state.links.push(Link { node, to_broker: to_broker.clone(), to_node: to_node.clone() });
             listener
         };
-        let reader = |pipe: &Shared| Reader::new(self.clone(), node, pipe.clone());
-        let writer = |pipe: &Shared| Writer { network: self.clone(), pipe: pipe.clone() };
         // Before the broker knows of it.
         let tap = history.connecting(&name);
         listener.send((reader(&to_broker), writer(&to_node))).map_err(|_| refused())?;
@@ -270,6 +277,11 @@ impl Network {
 }
 
 impl State {
+    /// Whether somebody else accepts a connection, and says nothing: an old address of the broker's name.
+    fn is_silent(&mut self) -> bool {
+        !self.is_healed && self.dice.one_in(SILENT_ONE_IN)
+    }
+
     fn delay(&mut self) -> Duration {
         if self.is_healed {
             return Duration::from_millis(1);

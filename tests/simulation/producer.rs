@@ -230,7 +230,7 @@ impl Maker {
         if dice.one_in(12) {
             task = task.time_limit(dice.span(50, 60_000));
         }
-        if dice.one_in(20) {
+        if dice.one_in(10) {
             task = task.early_ack();
         }
         if dice.one_in(10) {
@@ -263,7 +263,15 @@ fn plan(dice: &mut Dice) -> Plan {
             _ => dice.span(1, 2_000).as_millis() as u64,
         },
         failures: if dice.one_in(4) { dice.between(1, 4) as u32 } else { 0 },
-        failure: *dice.pick(&[Failure::Retryable, Failure::Retryable, Failure::Later, Failure::Fatal, Failure::Panic]),
+        failure: *dice.pick(&[
+            Failure::Retryable,
+            Failure::Retryable,
+            Failure::Later,
+            Failure::Fatal,
+            Failure::Panic,
+            Failure::NastyPanic,
+            Failure::EndlessError,
+        ]),
         result_bytes: match dice.below(60) {
             0 => dice.between(20_000, 90_000) as usize,
             _ => dice.span(1, 400).as_millis() as usize,

@@ -2,6 +2,8 @@
 //! time, fails, panics, reports progress, heeds a cancel or does not, or takes the whole process with it.
 
 use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,6 +55,36 @@ pub enum Failure {
     Later,
     Fatal,
     Panic,
+    /// What it panics with panics again when it is dropped.
+    NastyPanic,
+    /// An error that is its own source.
+    EndlessError,
+}
+
+/// Panics over and over.
+pub struct Nasty;
+
+impl Drop for Nasty {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("{ON_PURPOSE}");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Endless;
+
+impl fmt::Display for Endless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it was itself")
+    }
+}
+
+impl Error for Endless {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self)
+    }
 }
 
 /// The longest that a worker is gone whose process was ended by a task.
@@ -240,6 +272,8 @@ impl Shop {
                 }
                 Failure::Fatal => Err(TaskFailure::fatal("Broken", "for good")),
                 Failure::Panic => panic!("{ON_PURPOSE}"),
+                Failure::NastyPanic => std::panic::panic_any(Nasty),
+                Failure::EndlessError => Err(TaskFailure::from(Endless)),
             };
         }
         Ok("r".repeat(plan.result_bytes))

@@ -215,6 +215,13 @@ impl World {
                 hand.stop();
                 self.ending.push(hand);
             }
+            9 if !self.ending.is_empty() => {
+                let at = self.dice.below(self.ending.len() as u64) as usize;
+                let hand = self.ending.swap_remove(at);
+                trace::step(&format!("worker {} is killed while it ends", hand.node));
+                self.worker_kills += 1;
+                hand.kill(&self.network);
+            }
             9..12 if self.hands.len() < 4 => self.add_worker(false),
             12 => self.replace_producer(),
             13..15 => {

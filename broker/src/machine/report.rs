@@ -135,7 +135,8 @@ impl Machine {
 
     /// Whether the task asks not to begin again, however its run ends.
     fn is_run_once(&self, slot: Slot) -> bool {
-        self.tasks.plan(self.tasks.task(slot)).is_some_and(|plan| plan.early_ack)
+        let plan = self.tasks.plan(self.tasks.task(slot));
+        plan.is_some_and(|plan| plan.early_ack) && !is_planted(Bug::RetryWhatBeginsOnce)
     }
 
     pub(super) fn retry_policy(&self, task: &Task) -> RetryPolicy {

@@ -95,8 +95,17 @@ impl<'h> Task<'h> {
 
     /// The most attempts that this generation may have.
     pub(super) fn attempts_max(&self, generation: u32) -> Option<u32> {
-        let of = |submit: &Submit<'_>| submit.task.retry.as_ref().and_then(|policy| policy.max_attempts);
-        self.makers(generation).into_iter().map(|submit| of(submit).unwrap_or(ATTEMPTS_MAX)).max()
+        let of = |submit: &Submit<'_>| match &submit.task.retry {
+            _ if submit.task.early_ack => 1,
+            policy => policy.as_ref().and_then(|policy| policy.max_attempts).unwrap_or(ATTEMPTS_MAX),
+        };
+        self.makers(generation).into_iter().map(of).max()
+    }
+
+    /// Whether this generation, once begun, does not begin again, not even when it is handed back.
+    pub(super) fn begins_once(&self, generation: u32) -> bool {
+        let makers = self.makers(generation);
+        !makers.is_empty() && makers.into_iter().all(|submit| submit.task.early_ack)
     }
 
     /// The first time that somebody was told that the broker has this id.

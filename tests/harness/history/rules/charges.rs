@@ -38,14 +38,14 @@ fn no_attempt_exceeds_the_limit(reading: &Reading<'_>, id: &str, task: &Task<'_>
             return;
         }
         let counts = lease.reports.iter().any(is_counted_start);
-        // A release takes the start back, answered or not.
+        // A release takes the start back, answered or not, unless the task begins once.
         let refused = |code: ErrorCode| code != ErrorCode::Unspecified;
         let released = lease
             .reports
             .iter()
             .any(|report| report.is_release() && !report.answered.is_some_and(|(_, outcome)| refused(outcome.code())));
         let begun = begun.entry(generation).or_default();
-        *begun += u32::from(counts && !released);
+        *begun += u32::from(counts && (!released || task.begins_once(generation)));
         if *begun > limit {
             broken.add(13, format!("{id}: {begun} attempts have begun with lease {number}, and {limit} may"));
             return;

@@ -30,6 +30,23 @@ fn at_most(max_attempts: u32) -> wire::Task {
     wire::Task { retry: Some(policy), ..task("a") }
 }
 
+fn once() -> wire::Task {
+    wire::Task { early_ack: true, ..task("a") }
+}
+
+#[test]
+fn what_begins_once_does_not_begin_again() {
+    let mut begun = Script::new();
+    begun.created(once()).deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, started());
+    let mut failed = begun.clone();
+    failed.accepted(WORKER, "a", 1, fail(false));
+    failed.deliver_as(OTHER, again("a", 2, 2, 2)).breaks(13, "attempt 2 under lease 2, and 1 may begin");
+    let mut released = begun.clone();
+    released.accepted(WORKER, "a", 1, release());
+    released.deliver_as(OTHER, again("a", 2, 2, 1)).accepted(OTHER, "a", 2, started());
+    released.breaks(13, "2 attempts have begun with lease 2, and 1 may");
+}
+
 #[test]
 fn a_lease_that_never_began_is_not_charged_for_its_worker() {
     let mut script = in_company();
