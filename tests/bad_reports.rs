@@ -19,9 +19,12 @@ async fn a_report_with_an_invented_lease_is_stale_and_changes_nothing() {
     let (_broker, mut worker, delivery) = one_delivery().await;
     for lease in [0, delivery.lease + 1, delivery.lease.wrapping_sub(1), u64::MAX] {
         let invented = wire::Delivery { lease, ..delivery.clone() };
-        for what in
-            [raw::started(), raw::complete(b"1"), raw::fail("no"), task_report::Report::Release(wire::Release {})]
-        {
+        for what in [
+            raw::started(),
+            raw::complete(b"1"),
+            raw::fail("no"),
+            task_report::Report::Release(wire::Release::default()),
+        ] {
             let outcome = worker.report_one(raw::report(&invented, what)).await;
             assert_eq!(outcome.code(), ErrorCode::StaleLease, "lease {lease}: {outcome:?}");
         }
@@ -44,7 +47,7 @@ async fn a_report_with_the_lease_of_another_task_is_stale() {
 #[tokio::test]
 async fn a_report_with_a_lease_that_is_over_is_stale() {
     let (_broker, mut worker, old) = one_delivery().await;
-    worker.report_one(raw::report(&old, task_report::Report::Release(wire::Release {}))).await;
+    worker.report_one(raw::report(&old, task_report::Report::Release(wire::Release::default()))).await;
     let new = worker.delivery().await;
     assert!(new.lease > old.lease, "leases rise");
     assert_eq!(worker.report_one(raw::report(&old, raw::complete(b"old"))).await.code(), ErrorCode::StaleLease);

@@ -13,7 +13,7 @@ fn now_ms() -> i64 {
 }
 
 fn release() -> task_report::Report {
-    task_report::Report::Release(wire::Release {})
+    task_report::Report::Release(wire::Release::default())
 }
 
 #[tokio::test]

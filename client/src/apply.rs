@@ -89,12 +89,12 @@ impl<T> ApplyAsync<T> {
         self.with(|submission| submission.countdown(span))
     }
 
-    /// It must have *started* by then. See [`Submission::expires_at`].
+    /// No attempt begins after it. See [`Submission::expires_at`].
     pub fn expires_at(self, time: SystemTime) -> Self {
         self.with(|submission| submission.expires_at(time))
     }
 
-    /// It must have *started* within this span. See [`Submission::expires_in`].
+    /// No attempt begins after this span. See [`Submission::expires_in`].
     pub fn expires_in(self, span: Duration) -> Self {
         self.with(|submission| submission.expires_in(span))
     }

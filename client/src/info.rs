@@ -180,7 +180,7 @@ pub struct TaskInfo {
     pub submitted_at: Option<SystemTime>,
     /// When it is due: the eta, or the next attempt.
     pub eta: Option<SystemTime>,
-    /// By when it has to have started.
+    /// No attempt begins after it.
     pub expires_at: Option<SystemTime>,
     /// Of the latest delivery.
     pub leased_at: Option<SystemTime>,

@@ -47,7 +47,7 @@ pub struct QueueSettings {
     pub tasks_max: Option<u64>,
     /// Submits over so many payload bytes are refused as `queue_full`.
     pub bytes_max: Option<u64>,
-    /// By when a task has to have started.
+    /// No attempt of a task begins after this span, from its submit or its eta.
     pub expires_in: Option<Duration>,
     /// How long an ended task is kept.
     pub result_ttl: Option<Duration>,

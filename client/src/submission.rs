@@ -41,7 +41,9 @@ pub struct Submission {
     args: Vec<u8>,
     kwargs: Map<String, Value>,
     raw: bool,
-    /// The first thing that was wrong; told when it is submitted.
+    /// On the wire an empty name means the default.
+    names_queue: bool,
+    /// Why the arguments cannot be written; told when it is submitted.
     problem: Option<String>,
 }
 
@@ -77,6 +79,7 @@ impl Submission {
             args: Vec::new(),
             kwargs: Map::new(),
             raw: false,
+            names_queue: false,
             problem: None,
         }
     }
@@ -143,9 +146,7 @@ impl Submission {
     /// Where it waits; `default` by default. A queue is created on first use.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.task.queue = queue.into();
-        if self.task.queue.is_empty() {
-            self.wrong("a queue name must not be empty");
-        }
+        self.names_queue = true;
         self
     }
 
@@ -273,8 +274,8 @@ impl Submission {
         task.time_limit_ms = task.time_limit_ms.or(options.time_limit.map(span_ms));
         task.max_deliveries = task.max_deliveries.or(options.max_deliveries);
         task.result_ttl_ms = task.result_ttl_ms.or(options.result_ttl.map(span_ms));
-        if task.expires_at_ms.is_none() {
-            task.expires_in_ms = task.expires_in_ms.or(options.expires_in.map(span_ms));
+        if let (None, None, Some(span)) = (task.expires_at_ms, task.expires_in_ms, options.expires_in) {
+            expire_after_due(task, span_ms(span));
         }
         task.early_ack |= options.early_ack;
         self
@@ -299,7 +300,7 @@ impl Submission {
         payload_bytes_max: u64,
     ) -> Result<(Box<wire::Task>, bool), Refusal> {
         let refused = |message: String| Refusal::local(ErrorCode::InvalidArgument, message);
-        let Self { mut task, minted, args, kwargs, raw, problem } = self;
+        let Self { mut task, minted, args, kwargs, raw, names_queue, problem } = self;
         if let Some(problem) = problem {
             return Err(refused(problem));
         }
@@ -307,7 +308,7 @@ impl Submission {
             TaskId::check(&task.id).map_err(|error| refused(error.to_string()))?;
         }
         TaskName::check(&task.name).map_err(|error| refused(error.to_string()))?;
-        if !task.queue.is_empty() {
+        if names_queue || !task.queue.is_empty() {
             QueueName::check(&task.queue).map_err(|error| refused(error.to_string()))?;
         }
         if let Some(priority) = task.priority.filter(|priority| *priority > limits::PRIORITY_MAX) {
@@ -329,6 +330,20 @@ impl Submission {
             }
         }
         Ok((task, minted))
+    }
+}
+
+/// A default does not overrule what the caller asks for: it begins when the task is due.
+fn expire_after_due(task: &mut wire::Task, span_ms: u64) {
+    match task.eta_at_ms {
+        Some(eta) => {
+            let due = eta.max(at_ms(SystemTime::now()));
+            task.expires_at_ms = Some(due.saturating_add_unsigned(span_ms).min(limits::TIME_MS_MAX));
+        }
+        None => {
+            let span_ms = span_ms.saturating_add(task.countdown_ms.unwrap_or(0));
+            task.expires_in_ms = Some(span_ms.min(limits::SPAN_MS_MAX));
+        }
     }
 }
 

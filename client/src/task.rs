@@ -45,7 +45,7 @@ pub struct TaskOptions {
     pub max_deliveries: Option<u32>,
     /// How long the ended task is kept.
     pub result_ttl: Option<Duration>,
-    /// From the submit: no attempt begins after it.
+    /// From the submit, or from its eta or countdown: no attempt begins after it.
     pub expires_in: Option<Duration>,
     /// Once started, a lost worker means Failure and not a second run.
     pub early_ack: bool,

@@ -976,7 +976,11 @@ pub struct RetryLater {
 }
 /// Handed back unfinished: queued again in front, no attempt counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Release {}
+pub struct Release {
+    /// Its handler has not begun, although Started was reported. What has early_ack is then QUEUED again too.
+    #[prost(bool, tag = "1")]
+    pub not_begun: bool,
+}
 /// Dead at once, whatever attempts are left.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reject {
@@ -1180,7 +1184,7 @@ pub struct QueueSettings {
     pub tasks_max: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "2")]
     pub bytes_max: ::core::option::Option<u64>,
-    /// Defaults for tasks that name none.
+    /// Defaults for tasks that name none. The span to the expiry begins with the submit, or with the eta or countdown.
     #[prost(uint64, optional, tag = "3")]
     pub expires_in_ms: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "4")]

@@ -100,5 +100,8 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Errors kept of one task; then the oldest goes.
 pub const ERRORS_KEPT: usize = 5;
 
+/// Times in milliseconds since 1970 end with the year 9999: later is a mistake, and so is anything before 1970.
+pub const TIME_MS_MAX: i64 = 253_402_300_799_999;
+
 /// Spans longer than this are refused as mistakes: 100 years.
 pub const SPAN_MS_MAX: u64 = 100 * 365 * 24 * 3_600 * 1_000;

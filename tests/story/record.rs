@@ -27,6 +27,26 @@ async fn a_record_keeps_everything_that_happened_to_its_task() {
 }
 
 #[tokio::test]
+async fn who_waits_or_watches_is_told_the_same_of_an_end_as_who_asks_later() {
+    let broker = BrokerProcess::start().await;
+    let client = client(&broker).await;
+    for (id, args) in [("succeeds", json!([1, 2])), ("fails", json!(["one", "two"]))] {
+        let task = client.submit::<i64>(Submission::new("story.add").task_id(id).args(args)).await.expect("submitted");
+        let mut watch = task.watch().await.expect("watched");
+        let pool = Pool::start(worker(&broker));
+        let waited = client.wait(&[id], WaitMode::All, PATIENCE).await.expect("it ends");
+        let mut last = watch.next().await.expect("a state");
+        while !last.state.is_ended() {
+            last = watch.next().await.expect("a state");
+        }
+        let asked = task.info().await.expect("known");
+        assert_eq!(asked.forget_at, asked.finished_at.map(|ended| ended + DAY), "{id}");
+        assert_eq!((waited.tasks[0].forget_at, last.forget_at), (asked.forget_at, asked.forget_at), "{id}");
+        drop(pool);
+    }
+}
+
+#[tokio::test]
 async fn a_transition_names_who_made_it() {
     let broker = BrokerProcess::start().await;
     let client = Client::builder(broker.url()).instance("web-1").connect().await.expect("the broker takes clients");

@@ -1,6 +1,9 @@
 //! A blocking run on its thread: how it begins, and how the slot knows that it is over. The threads themselves are the matter
 //! of `threads.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use tokio::sync::oneshot;
 
 use crate::context::Context;
@@ -40,8 +43,12 @@ pub(crate) fn begin(context: &Context, run: Blocking) -> Result<oneshot::Receive
 /// A blocking run as a future, which takes a thread when it is first awaited.
 pub(crate) fn as_future(context: &Context, run: Blocking) -> (Run, Occupied) {
     let (occupied, over) = oneshot::channel();
-    let context = context.clone();
+    let (context, stage) = (context.clone(), Arc::new(AtomicU8::new(UNBEGUN)));
+    let thread = Occupied { over, stage: stage.clone() };
     let future = async move {
+        if stage.compare_exchange(UNBEGUN, BEGUN, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return Err(TaskFailure::new("dropped", "the run was given up before it began"));
+        }
         let run = move || {
             let _occupied: oneshot::Sender<()> = occupied;
             run()
@@ -51,27 +58,43 @@ pub(crate) fn as_future(context: &Context, run: Blocking) -> (Run, Occupied) {
             Err(_) => Err(TaskFailure::new("dropped", "the run was given up before it began")),
         }
     };
-    (Run::future(future), Occupied(over))
+    (Run::future(future), thread)
 }
 
-/// A thread that may go on when the future that waits for it was dropped.
-pub(crate) struct Occupied(oneshot::Receiver<()>);
+/// Whether a run that is seen as a future has asked for its thread.
+const UNBEGUN: u8 = 0;
+const BEGUN: u8 = 1;
+/// It may not ask any more.
+const GIVEN_UP: u8 = 2;
+
+/// A thread that may go on when the future that waits for it was dropped. The future may also be kept by somebody, who never
+/// awaits it, or too late.
+pub(crate) struct Occupied {
+    over: oneshot::Receiver<()>,
+    stage: Arc<AtomicU8>,
+}
 
 impl Occupied {
-    /// Until the run has left its thread; it is told to, if it has not.
-    pub(crate) async fn left(mut self, signals: &Signals) {
-        if let Err(oneshot::error::TryRecvError::Empty) = self.0.try_recv() {
+    /// The task ends: a run that has not begun never begins, and one that goes on is told to stop.
+    pub(crate) fn give_up(&mut self, signals: &Signals) {
+        let unbegun = self.stage.compare_exchange(UNBEGUN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if !unbegun && let Err(oneshot::error::TryRecvError::Empty) = self.over.try_recv() {
             signals.raise(Signal::DROP);
+        }
+    }
+
+    /// Until the run has left its thread, if it was given one.
+    pub(crate) async fn left(self) {
+        if self.stage.load(Ordering::SeqCst) == BEGUN && !self.over.is_terminated() {
             // Nothing is sent: it is dropped with the run.
-            let _ = self.0.await;
+            let _ = self.over.await;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
 
@@ -92,12 +115,24 @@ mod tests {
     #[tokio::test]
     async fn a_run_seen_as_a_future_has_left_its_thread_when_it_is_dropped_unbegun() {
         let context = Context::detached("task");
-        let (run, occupied) = as_future(&context, Box::new(|| Ok("null".into())));
+        let (run, mut occupied) = as_future(&context, Box::new(|| Ok("null".into())));
         drop(run);
-        occupied.left(context.signals()).await;
-        let (run, occupied) = as_future(&context, Box::new(|| Ok("7".into())));
+        occupied.give_up(context.signals());
+        occupied.left().await;
+        let (run, mut occupied) = as_future(&context, Box::new(|| Ok("7".into())));
         assert_eq!(run.await, Ok("7".into()));
-        occupied.left(context.signals()).await;
+        occupied.give_up(context.signals());
+        occupied.left().await;
         assert!(!context.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_run_that_somebody_keeps_holds_no_slot_and_never_begins() {
+        let context = Context::detached("task");
+        let (run, mut occupied) = as_future(&context, Box::new(|| panic!("it was given up")));
+        occupied.give_up(context.signals());
+        occupied.left().await;
+        let failure = run.await.expect_err("too late");
+        assert_eq!(failure.kind(), "dropped");
     }
 }

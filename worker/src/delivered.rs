@@ -7,13 +7,20 @@ use std::time::Instant;
 use bytes::Bytes;
 use celeriac_proto::wire::Delivery;
 
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 
 /// A delivery without its payload, and what its handler is told from outside.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
     pub(crate) delivery: Delivery,
     pub(crate) signals: Signals,
+}
+
+impl Delivered {
+    /// Whether its handler may have begun, once a slot has it. Some wait for the answer to their start first.
+    pub(crate) fn may_have_begun(&self) -> bool {
+        !self.delivery.report_start || self.signals.is_raised(Signal::MAY_BEGIN)
+    }
 }
 
 /// A delivery that waits for a slot. Its payload is apart: it goes as soon as the handler has read it, while a handler's

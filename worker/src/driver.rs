@@ -17,8 +17,10 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use crate::answers::{Verdict, verdict};
 use crate::credit::{Adjustment, CreditKeeper, CreditPlan, PACE_INTERVAL, adjustment};
-use crate::leases::{Leases, is_end};
+use crate::leases::Leases;
+use crate::outbox::is_end;
 use crate::signals::Signal;
+use crate::worker::RunError;
 
 /// Batches of reports under way at once. While the broker commits one, the next is on its way;
 /// what ends meanwhile makes the third, so that batches grow with the load.
@@ -87,6 +89,8 @@ pub(crate) struct Driver {
     hold_until: Option<Instant>,
     /// So many reports are sent one by one, because a batch of them was refused as a whole.
     one_by_one: usize,
+    /// Tasks of which the broker was told nothing in the end.
+    unanswered: usize,
 }
 
 impl Driver {
@@ -113,12 +117,13 @@ impl Driver {
             send_at: None,
             hold_until: None,
             one_by_one: 0,
+            unanswered: 0,
         }
     }
 
     /// Runs until the worker has ended, which it does in good order or because the broker no
     /// longer lets it in.
-    pub(crate) async fn run(mut self) -> Result<(), Error> {
+    pub(crate) async fn run(mut self) -> Result<(), RunError> {
         let mut figures = interval(FIGURES_INTERVAL);
         let mut pace = interval(PACE_INTERVAL);
         let outcome = loop {
@@ -127,7 +132,7 @@ impl Driver {
             tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => self.on_event(event),
-                    None => break Err(self.why_ended().await),
+                    None => break Err(self.why_ended().await.into()),
                 },
                 Some(sent) = self.sending.join_next() => {
                     self.on_sent(sent.expect("sending neither panics nor is aborted"));
@@ -141,7 +146,10 @@ impl Driver {
                 _ = figures.tick() => self.connection.set_heartbeat(self.leases.running(), memory_bytes()),
             }
             if self.is_finished() {
-                break Ok(());
+                break match self.unanswered {
+                    0 => Ok(()),
+                    tasks => Err(RunError::Unanswered { tasks }),
+                };
             }
         };
         self.leases.close();
@@ -230,7 +238,7 @@ impl Driver {
     fn stop_taking(&mut self) {
         self.quiet = true;
         self.credit.stop();
-        self.leases.release_waiting();
+        self.leases.release_unbegun();
     }
 
     fn drain(&mut self) {
@@ -265,7 +273,8 @@ impl Driver {
         match self.phase {
             Phase::Draining { .. } => self.release(),
             Phase::Flushing { .. } => {
-                tracing::warn!("ended with reports that the broker has not answered");
+                self.unanswered = self.leases.unanswered();
+                tracing::warn!(tasks = self.unanswered, "ended with reports that the broker has not answered");
                 self.leases.lose_all();
             }
             Phase::Working => {}

@@ -4,14 +4,15 @@
 //! A run goes the way it goes in a worker, through a slot and its leases: payload and result are written and read as
 //! JSON, panics and limits are failures, middleware is called. Only what the broker would make of the reports is played.
 
+mod shown;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use celeriac_client::Client;
 use celeriac_client::connection::Connection;
-use celeriac_proto::limits::PRIORITY_DEFAULT;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{
     self, ErrorCode, OnConflict, SubmitOutcome, TaskInfo, TaskState, client_frame, server_frame, submit_outcome,
@@ -22,15 +23,14 @@ use crate::builder::WorkerBuilder;
 use crate::context::WorkerSide;
 use crate::leases::Leases;
 use crate::middleware::Chain;
+use crate::outbox::is_end;
 use crate::shared::SharedValues;
 use crate::slot::{Handlers, Slot};
 use crate::threads::Threads;
+use shown::{apply, end, is_ended, queued, shown, started, unknown};
 
 /// A submit returns when its task has ended, and a task may take its time.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
-
-/// As a broker has it, where the task says nothing.
-const ATTEMPTS_MAX: u32 = 4;
 
 impl WorkerBuilder {
     /// A client for tests that runs these handlers itself, at once and without a broker: `delay` and `submit` return
@@ -65,9 +65,10 @@ impl WorkerBuilder {
     /// ```
     ///
     /// A task that fails is run again without a pause, as often as its retry policy says; its `info` has the attempts,
-    /// their errors and the newest progress. Its handler may submit tasks itself: they run at once too. An eta or an
-    /// expiry is not heeded, and all that concerns queues, workers and dead tasks is refused as `unsupported`; so is a
-    /// task for which there is no handler.
+    /// their errors and the newest progress. Its handler may submit tasks itself: they run at once too. A submit that joins
+    /// a task which runs, or has it run once more afterwards, does not wait for it; one that its caller gives up is
+    /// finished nevertheless. An eta or an expiry is not heeded. Cancels, listings and all that concerns queues, workers
+    /// and dead tasks are refused as `unsupported`; so is a task for which there is no handler.
     ///
     /// # Panics
     /// Outside a tokio runtime, and where [`Worker::run`](crate::Worker::run) would say that the worker cannot start.
@@ -75,20 +76,20 @@ impl WorkerBuilder {
         if let Some(fault) = self.fault() {
             panic!("the worker cannot start: {fault}");
         }
-        let eager = Arc::new(Eager {
-            handlers: Arc::new(self.handlers),
-            middleware: Arc::new(self.middleware),
-            threads: Threads::default(),
-            data: Arc::new(self.data),
-            latest_lease: AtomicU64::new(0),
-            tasks: Mutex::default(),
-            changed: Notify::new(),
+        let connection = Connection::local(|show| {
+            let eager = Arc::new(Eager {
+                handlers: Arc::new(self.handlers),
+                middleware: Arc::new(self.middleware),
+                threads: Threads::default(),
+                data: Arc::new(self.data),
+                latest_lease: AtomicU64::new(0),
+                tasks: Mutex::default(),
+                ended: Notify::new(),
+                show,
+            });
+            move |connection, body| eager.clone().answer(connection, body)
         });
-        let answer = move |connection, body| {
-            let eager = eager.clone();
-            async move { eager.answer(connection, body).await }
-        };
-        Client::over(Connection::local(answer)).with_timeout(SUBMIT_TIMEOUT)
+        Client::over(connection).with_timeout(SUBMIT_TIMEOUT)
     }
 }
 
@@ -98,39 +99,57 @@ struct Eager {
     threads: Threads,
     data: Arc<SharedValues>,
     latest_lease: AtomicU64,
-    tasks: Mutex<HashMap<String, TaskInfo>>,
-    /// A task has ended.
-    changed: Notify,
+    tasks: Mutex<HashMap<String, Record>>,
+    /// A run has ended.
+    ended: Notify,
+    /// Shows a transition to those who watch. Called with `tasks` locked, so that they see the versions rise.
+    show: Box<dyn Fn(&TaskInfo) + Send + Sync>,
+}
+
+/// What an id shows.
+struct Record {
+    info: TaskInfo,
+    run: Arc<Run>,
+    /// What is to be run once more when this has ended.
+    next: Option<(Connection, wire::Task)>,
+}
+
+/// One generation of a task.
+struct Run {
+    id: String,
+    is_result_ignored: bool,
+    leases: Arc<Leases>,
+    /// How it ended, for those who wait for it: by then its id may show the next run, or nothing.
+    end: OnceLock<TaskInfo>,
+}
+
+/// What a submit leads to.
+enum Accepted {
+    Begun(Arc<Run>),
+    /// Nothing that it would have to wait for.
+    Beside(SubmitOutcome),
 }
 
 impl Eager {
-    fn tasks(&self) -> MutexGuard<'_, HashMap<String, TaskInfo>> {
+    fn tasks(&self) -> MutexGuard<'_, HashMap<String, Record>> {
         self.tasks.lock().expect("no code panics while it holds this lock")
     }
 
     async fn answer(
-        &self,
+        self: Arc<Self>,
         connection: Connection,
         body: client_frame::Body,
     ) -> Result<server_frame::Body, wire::Error> {
         match body {
             client_frame::Body::Submit(submit) => {
-                let mut outcomes = Vec::with_capacity(submit.tasks.len());
-                for task in submit.tasks {
-                    let outcome = self.submit(&connection, task).await;
-                    outcomes.push(outcome.unwrap_or_else(|error| SubmitOutcome {
-                        kind: submit_outcome::Kind::Refused.into(),
-                        error: Some(error),
-                        ..SubmitOutcome::default()
-                    }));
-                }
+                // On its own: a caller who gives it up leaves no task behind that never ends.
+                let submitting = tokio::spawn(self.submit_all(connection, submit.tasks));
+                let outcomes = submitting.await.map_err(|lost| error(ErrorCode::Internal, &lost.to_string()))?;
                 Ok(server_frame::Body::SubmitReply(wire::SubmitReply { outcomes }))
             }
             client_frame::Body::Get(wire::Get { ids, with_results }) => {
-                Ok(server_frame::Body::GetReply(wire::GetReply {
-                    tasks: self.look(&ids, with_results),
-                    ..Default::default()
-                }))
+                let tasks = self.look(&ids, with_results);
+                Ok(server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() }))
             }
             client_frame::Body::Wait(wait) => Ok(server_frame::Body::WaitReply(self.wait(wait).await)),
             client_frame::Body::Watch(wire::Watch { ids, with_results }) => {
@@ -148,31 +167,40 @@ impl Eager {
     /// How these tasks stand, in order.
     fn look(&self, ids: &[String], with_results: bool) -> Vec<TaskInfo> {
         let tasks = self.tasks();
-        let look = |id: &String| {
-            let mut info = tasks.get(id).cloned().unwrap_or_else(|| TaskInfo { id: id.clone(), ..TaskInfo::default() });
-            if !with_results {
-                info.result.clear();
-            }
-            info
-        };
-        ids.iter().map(look).collect()
+        let info = |id: &String| tasks.get(id).map_or_else(|| unknown(id), |record| shown(&record.info, with_results));
+        ids.iter().map(info).collect()
     }
 
     async fn wait(&self, wait: wire::Wait) -> wire::WaitReply {
-        let is_over = |task: &TaskInfo| task.state() == TaskState::Unknown || is_ended(task);
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Listen before looking: an end in between is not missed.
-            changed.as_mut().enable();
-            let tasks = self.look(&wait.ids, wait.with_results);
-            let satisfied = match wait.mode() {
-                wire::wait::Mode::All => tasks.iter().all(is_over),
-                wire::wait::Mode::Any => tasks.iter().any(is_over),
-            };
-            if satisfied {
-                return wire::WaitReply { satisfied, tasks, ..Default::default() };
+        let runs: Vec<Option<Arc<Run>>> = {
+            let tasks = self.tasks();
+            wait.ids.iter().map(|id| tasks.get(id).map(|record| record.run.clone())).collect()
+        };
+        let is_over = |run: &Option<Arc<Run>>| run.as_ref().is_none_or(|run| run.end.get().is_some());
+        self.until(|| match wait.mode() {
+            wire::wait::Mode::All => runs.iter().all(is_over),
+            wire::wait::Mode::Any => runs.iter().any(is_over),
+        })
+        .await;
+        let mut tasks = self.look(&wait.ids, wait.with_results);
+        for (task, run) in tasks.iter_mut().zip(runs) {
+            if let Some(ended) = run.as_ref().and_then(|run| run.end.get()) {
+                *task = shown(ended, wait.with_results);
             }
-            changed.await;
+        }
+        wire::WaitReply { satisfied: true, tasks, ..Default::default() }
+    }
+
+    /// Until this is true, which the end of a run can make it.
+    async fn until(&self, mut is_so: impl FnMut() -> bool) {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // Listen before looking: an end in between is not missed.
+            ended.as_mut().enable();
+            if is_so() {
+                return;
+            }
+            ended.await;
         }
     }
 
@@ -180,78 +208,169 @@ impl Eager {
         let mut tasks = self.tasks();
         match tasks.get(id) {
             None => ErrorCode::NotFound,
-            Some(task) if !is_ended(task) => ErrorCode::NotFinished,
+            Some(record) if !is_ended(&record.info) => ErrorCode::NotFinished,
             Some(_) => {
-                tasks.remove(id);
+                self.remove(&mut tasks, id);
                 ErrorCode::Unspecified
             }
         }
     }
 
-    /// Runs a task to its end, unless one of its id is running.
-    async fn submit(&self, connection: &Connection, task: wire::Task) -> Result<SubmitOutcome, wire::Error> {
+    fn remove(&self, tasks: &mut HashMap<String, Record>, id: &str) {
+        tasks.remove(id);
+        (self.show)(&unknown(id));
+    }
+
+    async fn submit_all(self: Arc<Self>, connection: Connection, tasks: Vec<wire::Task>) -> Vec<SubmitOutcome> {
+        let mut outcomes = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let outcome = match self.accept(&connection, task) {
+                Ok(Accepted::Begun(run)) => self.outcome(&run).await,
+                Ok(Accepted::Beside(outcome)) => outcome,
+                Err(error) => {
+                    let kind = submit_outcome::Kind::Refused.into();
+                    SubmitOutcome { kind, error: Some(error), ..SubmitOutcome::default() }
+                }
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    /// What came of a run, when it has ended.
+    async fn outcome(&self, run: &Run) -> SubmitOutcome {
+        self.until(|| run.end.get().is_some()).await;
+        let info = run.end.get().expect("it has ended");
+        let is_first = info.generation == 1;
+        let kind = if is_first { submit_outcome::Kind::Created } else { submit_outcome::Kind::NewGeneration };
+        outcome(kind, info.generation, info.state())
+    }
+
+    /// Begins a run of this task, unless what is there under its id stands against it.
+    fn accept(self: &Arc<Self>, connection: &Connection, task: wire::Task) -> Result<Accepted, wire::Error> {
         if !self.handlers.contains_key(&task.name) {
             return Err(error(ErrorCode::Unsupported, &format!("no handler is registered for `{}`", task.name)));
         }
-        let mut generation = 1;
-        {
-            let mut tasks = self.tasks();
-            if let Some(present) = tasks.get(&task.id) {
-                match task.on_conflict() {
-                    OnConflict::Reject => return Err(error(ErrorCode::TaskExists, "a task of this id exists")),
-                    OnConflict::RunAgainIfFinished if !is_ended(present) => {
-                        return Ok(outcome(submit_outcome::Kind::Joined, present));
-                    }
-                    _ => generation = present.generation + 1,
-                }
-            }
-            tasks.insert(task.id.clone(), begun(&task, generation));
-        }
-        let ended = self.run(connection, &task, generation).await;
-        let kind = match generation {
-            1 => submit_outcome::Kind::Created,
-            _ => submit_outcome::Kind::NewGeneration,
-        };
-        let outcome = outcome(kind, &ended);
         let mut tasks = self.tasks();
-        // One that was replaced while it ran has nothing more to say.
-        if tasks.get(&task.id).is_some_and(|present| present.generation == generation) {
-            match task.result_ttl_ms {
-                Some(0) => drop(tasks.remove(&task.id)),
-                _ => drop(tasks.insert(task.id, ended)),
+        let Some(present) = tasks.get_mut(&task.id) else {
+            return Ok(Accepted::Begun(self.begin(&mut tasks, connection.clone(), task, 1)));
+        };
+        let next = present.info.generation + 1;
+        match task.on_conflict() {
+            OnConflict::Reject => return Err(error(ErrorCode::TaskExists, "a task of this id exists")),
+            _ if is_ended(&present.info) => {}
+            OnConflict::RunAgainAfter => {
+                let is_first = present.next.is_none();
+                let kind = if is_first { submit_outcome::Kind::NewGeneration } else { submit_outcome::Kind::Joined };
+                present.next.get_or_insert((connection.clone(), task));
+                return Ok(Accepted::Beside(outcome(kind, next, TaskState::Scheduled)));
+            }
+            OnConflict::Replace => self.replaced(present),
+            _ => {
+                let info = &present.info;
+                return Ok(Accepted::Beside(outcome(submit_outcome::Kind::Joined, info.generation, info.state())));
             }
         }
-        drop(tasks);
-        self.changed.notify_waiters();
-        Ok(outcome)
+        Ok(Accepted::Begun(self.begin(&mut tasks, connection.clone(), task, next)))
+    }
+
+    /// Begins a run in the background.
+    fn begin(
+        self: &Arc<Self>,
+        tasks: &mut HashMap<String, Record>,
+        connection: Connection,
+        task: wire::Task,
+        generation: u32,
+    ) -> Arc<Run> {
+        let info = queued(&task, generation);
+        (self.show)(&info);
+        let (leases, is_result_ignored) = (Arc::new(Leases::new()), task.result_ttl_ms == Some(0));
+        let run = Arc::new(Run { id: task.id.clone(), is_result_ignored, leases, end: OnceLock::new() });
+        tasks.insert(info.id.clone(), Record { info, run: run.clone(), next: None });
+        tokio::spawn(self.clone().run(connection, task, run.clone()));
+        run
+    }
+
+    /// Its handler is dropped, and what is asked to follow it does not.
+    fn replaced(&self, record: &mut Record) {
+        record.info.revoked_reason = "replaced".to_owned();
+        record.info.version += 1;
+        end(&mut record.info, TaskState::Revoked);
+        record.run.leases.lose_all();
+        record.run.leases.close();
+        self.tell(record);
+    }
+
+    /// Tells those who watch, and those who wait if it has ended.
+    fn tell(&self, record: &Record) {
+        (self.show)(&record.info);
+        if is_ended(&record.info) {
+            record.run.end.get_or_init(|| record.info.clone());
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Changes what is known of a run; `None` when it has ended, and there is nothing more to say of it.
+    fn update(self: &Arc<Self>, run: &Run, change: impl FnOnce(&mut TaskInfo)) -> Option<TaskInfo> {
+        let mut tasks = self.tasks();
+        // The end of one that was replaced is there before its successor is.
+        if run.end.get().is_some() {
+            return None;
+        }
+        let record = tasks.get_mut(&run.id)?;
+        change(&mut record.info);
+        record.info.version += 1;
+        self.tell(record);
+        let info = record.info.clone();
+        if is_ended(&info) {
+            match record.next.take() {
+                Some((connection, task)) => drop(self.begin(&mut tasks, connection, task, info.generation + 1)),
+                None if run.is_result_ignored && info.state() == TaskState::Success => {
+                    self.remove(&mut tasks, &info.id)
+                }
+                None => {}
+            }
+        }
+        Some(info)
     }
 
     /// All attempts of a task, one after the other.
-    async fn run(&self, connection: &Connection, task: &wire::Task, generation: u32) -> TaskInfo {
-        let mut info = begun(task, generation);
-        while !is_ended(&info) {
-            let leases = Arc::new(Leases::new());
-            let client = Client::over(connection.clone()).with_timeout(SUBMIT_TIMEOUT);
-            let slot = Slot {
-                worker: Arc::new(WorkerSide {
-                    leases: leases.clone(),
-                    client,
-                    threads: self.threads.clone(),
-                    data: self.data.clone(),
-                }),
-                handlers: self.handlers.clone(),
-                middleware: self.middleware.clone(),
-            };
-            info.deliveries += 1;
-            leases.deliver(vec![self.delivery(task, &info)]);
-            let job = leases.next().await.expect("it was delivered, and nobody closes these leases");
-            slot.run_fenced(job).await;
-            info.attempts += 1;
-            for report in leases.take_batch(usize::MAX, usize::MAX).reports {
-                apply(&mut info, report.report);
+    async fn run(self: Arc<Self>, connection: Connection, task: wire::Task, run: Arc<Run>) {
+        let client = Client::over(connection).with_timeout(SUBMIT_TIMEOUT);
+        let (leases, threads, data) = (run.leases.clone(), self.threads.clone(), self.data.clone());
+        let worker = Arc::new(WorkerSide { leases, client, threads, data });
+        let slot = Slot { worker, handlers: self.handlers.clone(), middleware: self.middleware.clone() };
+        while let Some(info) = self.update(&run, started) {
+            run.leases.deliver(vec![self.delivery(&task, &info)]);
+            // None when it was replaced in this moment.
+            let Some(job) = run.leases.next().await else { return };
+            self.attempt(&run, slot.run_fenced(job)).await;
+            run.leases.lose_all();
+        }
+    }
+
+    /// One attempt, until its end is reported: a thread may go on after that, and nobody waits for it.
+    async fn attempt(self: &Arc<Self>, run: &Run, attempt: impl Future<Output = ()>) {
+        let mut attempt = std::pin::pin!(attempt);
+        let mut is_over = false;
+        let mut more_in = None;
+        while !is_over {
+            tokio::select! {
+                biased;
+                () = &mut attempt => is_over = true,
+                () = run.leases.due() => {}
+                () = tokio::time::sleep(more_in.unwrap_or_default()), if more_in.is_some() => {}
+            }
+            let batch = run.leases.take_batch(usize::MAX, usize::MAX);
+            more_in = batch.next_in;
+            for report in batch.reports {
+                is_over |= is_end(&report);
+                // What runs has begun.
+                if !matches!(report.report, Some(Report::Started(_))) {
+                    self.update(run, |info| apply(info, report.report));
+                }
             }
         }
-        info
     }
 
     fn delivery(&self, task: &wire::Task, info: &TaskInfo) -> wire::Delivery {
@@ -280,86 +399,10 @@ impl Eager {
     }
 }
 
-/// A task whose first attempt is about to begin.
-fn begun(task: &wire::Task, generation: u32) -> TaskInfo {
-    let now_ms = now_ms();
-    TaskInfo {
-        id: task.id.clone(),
-        state: TaskState::Started.into(),
-        generation,
-        version: 1,
-        name: task.name.clone(),
-        queue: if task.queue.is_empty() { "default".to_owned() } else { task.queue.clone() },
-        shadow: task.shadow.clone(),
-        priority: task.priority.unwrap_or(PRIORITY_DEFAULT),
-        headers: task.headers.clone(),
-        tags: task.tags.clone(),
-        root_id: task.root_id.clone(),
-        parent_id: task.parent_id.clone(),
-        submitted_at_ms: now_ms,
-        leased_at_ms: Some(now_ms),
-        started_at_ms: Some(now_ms),
-        worker: "eager".to_owned(),
-        // What is not to begin twice is not tried again either.
-        attempts_max: match task.early_ack {
-            true => 1,
-            false => task.retry.as_ref().and_then(|retry| retry.max_attempts).unwrap_or(ATTEMPTS_MAX),
-        },
-        ..TaskInfo::default()
-    }
-}
-
-/// What a broker makes of a report.
-fn apply(info: &mut TaskInfo, report: Option<Report>) {
-    info.version += 1;
-    match report {
-        // Each run is counted, whether or not its start is reported.
-        Some(Report::Started(_)) => {}
-        Some(Report::Progress(progress)) => {
-            let state = if progress.state.is_empty() { "PROGRESS".to_owned() } else { progress.state };
-            info.progress = Some(wire::Progress { state, meta: progress.meta, at_ms: now_ms() });
-        }
-        Some(Report::Complete(complete)) => {
-            info.result = complete.result;
-            info.result_content_type = complete.content_type;
-            end(info, TaskState::Success);
-        }
-        Some(Report::Fail(fail)) => failed(info, fail.error, fail.r#final),
-        Some(Report::Retry(retry)) => failed(info, retry.error, false),
-        Some(Report::Reject(reject)) => failed(info, reject.error, true),
-        // Nothing here takes a run away from its handler.
-        Some(Report::Release(_)) | None => {
-            info.revoked_reason = "released".to_owned();
-            end(info, TaskState::Revoked);
-        }
-    }
-}
-
-fn failed(info: &mut TaskInfo, error: Option<wire::TaskError>, is_final: bool) {
-    info.errors.extend(error);
-    if is_final || info.attempts >= info.attempts_max {
-        end(info, TaskState::Failure);
-    }
-}
-
-fn end(info: &mut TaskInfo, state: TaskState) {
-    info.state = state.into();
-    info.finished_at_ms = Some(now_ms());
-}
-
-fn is_ended(info: &TaskInfo) -> bool {
-    matches!(info.state(), TaskState::Success | TaskState::Failure | TaskState::Revoked)
-}
-
-fn outcome(kind: submit_outcome::Kind, info: &TaskInfo) -> SubmitOutcome {
-    SubmitOutcome { kind: kind.into(), generation: info.generation, state: info.state, error: None }
+fn outcome(kind: submit_outcome::Kind, generation: u32, state: TaskState) -> SubmitOutcome {
+    SubmitOutcome { kind: kind.into(), generation, state: state.into(), error: None }
 }
 
 fn error(code: ErrorCode, message: &str) -> wire::Error {
     wire::Error { code: code.into(), message: message.to_owned(), ..wire::Error::default() }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -82,7 +82,7 @@ impl Run {
         Self(RunKind::Future(Box::pin(future)))
     }
 
-    /// A run on the blocking pool: it may block its thread. It cannot be dropped half-way, only
+    /// A run on a thread of the worker's own: it may block it. It cannot be dropped half-way, only
     /// told to stop.
     pub fn blocking(run: impl FnOnce() -> Outcome + Send + 'static) -> Self {
         Self(RunKind::Blocking(Box::new(run)))

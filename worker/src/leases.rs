@@ -112,6 +112,11 @@ impl Leases {
         self.state().held.contains_key(&lease)
     }
 
+    /// Leases of which the broker is still to be told something.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.state().held.len()
+    }
+
     /// Nothing is held, and every report was answered.
     pub(crate) fn is_settled(&self) -> bool {
         let state = self.state();
@@ -252,26 +257,25 @@ impl Leases {
         Pace { ended: self.ended.swap(0, Ordering::Relaxed), held_up }
     }
 
-    /// Hands back everything that has not begun.
+    /// Hands back what waits for a slot.
     pub(crate) fn release_waiting(&self) {
         let mut state = self.state();
-        for waiting in std::mem::take(&mut state.waiting) {
-            state.hand_back(&waiting.delivered.delivery);
-        }
+        state.release_waiting();
+        self.tell(state);
+    }
+
+    /// Hands back everything that has not begun, in a slot or not.
+    pub(crate) fn release_unbegun(&self) {
+        let mut state = self.state();
+        state.release_waiting();
+        state.release_held(|delivered| !delivered.may_have_begun());
         self.tell(state);
     }
 
     /// Hands back everything that runs, and stops its handlers.
     pub(crate) fn release_running(&self) {
         let mut state = self.state();
-        let State { held, outbox, .. } = &mut *state;
-        for held in held.values_mut() {
-            if let Held::Running(delivered) = held {
-                delivered.signals.raise(Signal::DROP);
-                outbox.push(release(&delivered.delivery));
-                *held = Held::Ended;
-            }
-        }
+        state.release_held(|_| true);
         self.tell(state);
     }
 
@@ -405,7 +409,27 @@ impl State {
     /// Says that the broker may have this delivery back.
     fn hand_back(&mut self, delivery: &Delivery) {
         self.held.insert(delivery.lease, Held::Ended);
-        self.outbox.push(release(delivery));
+        self.outbox.push(release(delivery, true));
+    }
+
+    fn release_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.hand_back(&waiting.delivered.delivery);
+        }
+    }
+
+    /// Hands back what slots have and `is_meant`. Its handlers stop, or never begin.
+    fn release_held(&mut self, is_meant: impl Fn(&Delivered) -> bool) {
+        for held in self.held.values_mut() {
+            if let Held::Running(delivered) = held
+                && is_meant(delivered)
+            {
+                // A slot that waits for the answer to the start looks at this before it begins.
+                delivered.signals.raise(Signal::DROP);
+                self.outbox.push(release(&delivered.delivery, !delivered.may_have_begun()));
+                *held = Held::Ended;
+            }
+        }
     }
 
     fn lose(&mut self, lease: u64) {
@@ -426,18 +450,15 @@ enum Turn {
     Closed,
 }
 
-fn release(delivery: &Delivery) -> TaskReport {
-    TaskReport { id: delivery.id.clone(), lease: delivery.lease, report: Some(Report::Release(Release {})) }
-}
-
-/// True for a report after which the worker has nothing more to say of the lease.
-pub(crate) fn is_end(report: &TaskReport) -> bool {
-    !matches!(report.report, None | Some(Report::Started(_) | Report::Progress(_)))
+fn release(delivery: &Delivery, not_begun: bool) -> TaskReport {
+    let report = Some(Report::Release(Release { not_begun }));
+    TaskReport { id: delivery.id.clone(), lease: delivery.lease, report }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::is_end;
 
     fn delivery(lease: u64) -> Delivery {
         Delivery { id: "a".to_owned(), lease, ..Delivery::default() }
@@ -465,12 +486,12 @@ mod tests {
         for lease in 1..=2 {
             leases.next().await.expect("not closed");
             if lease == 1 {
-                leases.end("a", 1, Report::Release(Release {}));
+                leases.end("a", 1, Report::Release(Release::default()));
                 assert_eq!(told(&leases), [(1, true)]);
             }
         }
         assert_eq!(told(&leases), [(2, false)]);
-        leases.end("a", 2, Report::Release(Release {}));
+        leases.end("a", 2, Report::Release(Release::default()));
         leases.due().await;
         assert_eq!(told(&leases), [(2, true)]);
         assert!(told(&leases).is_empty());

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use celeriac_proto::wire::TaskReport;
+use celeriac_proto::wire::task_report::Report;
 use prost::Message;
 
 /// Progress of one lease is sent no more often than this, however often its handler reports.
@@ -116,6 +117,11 @@ impl Outbox {
         }
         batch
     }
+}
+
+/// True for a report after which the worker has nothing more to say of the lease.
+pub(crate) fn is_end(report: &TaskReport) -> bool {
+    !matches!(report.report, None | Some(Report::Started(_) | Report::Progress(_)))
 }
 
 #[cfg(test)]

@@ -142,6 +142,24 @@ mod tests {
     }
 
     #[test]
+    fn numbers_given_by_name_are_read_as_they_were_written() {
+        let parameters = [("length", false), ("plays", false)];
+        let expected = (0.9073038322028689, u128::from(u64::MAX));
+        assert_eq!(read(r#"[[0.9073038322028689, 18446744073709551615], {}]"#, &parameters), Ok(expected));
+        assert_eq!(
+            read(r#"[[], {"length": 0.9073038322028689, "plays": 18446744073709551615}]"#, &parameters),
+            Ok(expected)
+        );
+    }
+
+    #[test]
+    fn results_that_nobody_could_read_are_refused() {
+        let failure = encode_result(&("a", u128::MAX)).expect_err("it has more than 64 bits");
+        assert_eq!(failure.kind(), "invalid_result");
+        assert!(failure.message().contains("$[1]: the number"));
+    }
+
+    #[test]
     fn wrong_arguments_are_refused_with_the_reason() {
         let refusal = |json| read::<(String,)>(json, &[("title", false)]).expect_err(json);
         assert!(refusal("[[], {}]").contains("`title` is missing"));

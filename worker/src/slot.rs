@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use celeriac_client::connection::deadline_after;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Complete, Release};
@@ -35,6 +35,9 @@ pub(crate) struct Slot {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) middleware: Arc<Chain>,
 }
+
+const RELEASE: Report = Report::Release(Release { not_begun: false });
+const NOT_BEGUN: Report = Report::Release(Release { not_begun: true });
 
 /// How a run ended.
 enum Ending {
@@ -93,7 +96,7 @@ impl Slot {
         let delivery = &delivered.delivery;
         let Some(handler) = self.handlers.get(&delivery.name) else {
             tracing::warn!("this worker has no handler of that name; handed back");
-            self.worker.leases.end(&delivery.id, delivery.lease, Report::Release(Release {}));
+            self.worker.leases.end(&delivery.id, delivery.lease, NOT_BEGUN);
             return;
         };
         if delivery.report_start {
@@ -103,6 +106,7 @@ impl Slot {
         }
         if delivered.signals.is_raised(Signal::DROP) {
             tracing::debug!("taken back before it began");
+            self.worker.leases.end(&delivery.id, delivery.lease, NOT_BEGUN);
             return;
         }
         let context = Context::new(delivered, self.worker.clone());
@@ -113,7 +117,7 @@ impl Slot {
         // Read by now, and it may be large.
         drop(payload);
         match started.and_then(|run| self.middleware.around(&watch.ending.context, run)) {
-            Ok(Wrapped { run: Run(RunKind::Blocking(run)), .. }) => watch.blocking(run).await,
+            Ok(Wrapped { run: Run(RunKind::Blocking(run)), inside }) => watch.blocking(run, inside).await,
             Ok(Wrapped { run: Run(RunKind::Future(future)), inside }) => watch.future(future, inside).await,
             Err(failure) => watch.ending.report(Ending::Outcome(Err(failure))),
         }
@@ -131,7 +135,7 @@ impl Watch<'_> {
         self.ending.context.signals()
     }
 
-    async fn future(self, future: Pin<Box<dyn Future<Output = Outcome> + Send>>, inside: Vec<Occupied>) {
+    async fn future(self, future: Pin<Box<dyn Future<Output = Outcome> + Send>>, mut inside: Vec<Occupied>) {
         let mut run = Guarded(future);
         // Most short handlers are ready at once: no timers and no listeners for them.
         let first = poll_fn(|context| Poll::Ready(Pin::new(&mut run).poll(context))).await;
@@ -144,17 +148,28 @@ impl Watch<'_> {
                 () = self.limits.over(self.signals()) => Ending::TimeLimit,
             },
         };
-        self.ending.report(ending);
+        self.end(ending, &mut inside);
         // What a handler drops may panic too.
         if let Err(failure) = fenced(move || drop(run)) {
             tracing::error!(message = failure.message(), "a handler panicked while it was dropped");
         }
         for thread in inside {
-            thread.left(self.ending.context.signals()).await;
+            thread.left().await;
         }
     }
 
-    async fn blocking(self, run: Blocking) {
+    /// Reports it. What is still to begin does not begin any more by then, and what goes on is told to stop.
+    fn end(&self, ending: Ending, inside: &mut [Occupied]) {
+        if !matches!(ending, Ending::Outcome(_)) {
+            self.signals().raise(Signal::DROP);
+        }
+        for thread in inside {
+            thread.give_up(self.signals());
+        }
+        self.ending.report(ending);
+    }
+
+    async fn blocking(self, run: Blocking, mut inside: Vec<Occupied>) {
         let mut thread = match begin(&self.ending.context, run) {
             Ok(thread) => thread,
             Err(failure) => return self.ending.report(Ending::Outcome(Err(failure))),
@@ -166,11 +181,13 @@ impl Watch<'_> {
             () = self.limits.over(self.signals()) => Ending::TimeLimit,
         };
         let left_running = !matches!(ending, Ending::Outcome(_));
-        self.ending.report(ending);
+        self.end(ending, &mut inside);
         if left_running {
-            // A thread cannot be dropped. It is told to stop, and keeps the slot as long as it does not.
-            self.signals().raise(Signal::DROP);
+            // A thread cannot be dropped. It was told to stop, and keeps the slot as long as it does not.
             let _ = thread.await;
+        }
+        for thread in inside {
+            thread.left().await;
         }
     }
 }
@@ -215,9 +232,9 @@ impl End<'_> {
     fn report(&self, ending: Ending) {
         let elapsed = self.begun_at.elapsed();
         let report = match ending {
-            Ending::Outcome(Ok(result)) => match self.too_large(result.len() as u64) {
-                None => self.succeeded(result, elapsed),
-                Some(failure) => self.failed(failure, elapsed),
+            Ending::Outcome(Ok(result)) => match self.taken(result) {
+                Ok(result) => self.succeeded(result, elapsed),
+                Err(failure) => self.failed(failure, elapsed),
             },
             Ending::Outcome(Err(failure)) => self.failed(failure, elapsed),
             Ending::TimeLimit => {
@@ -226,18 +243,26 @@ impl End<'_> {
             Ending::Dropped => {
                 tracing::info!(elapsed_ms = elapsed.as_millis(), "dropped");
                 self.slot.middleware.call(|middleware| middleware.after_drop(&self.context, elapsed));
-                Report::Release(Release {})
+                RELEASE
             }
         };
         self.slot.middleware.call(|middleware| middleware.after(&self.context, elapsed));
         self.slot.worker.leases.end(self.context.id(), self.context.lease(), report);
     }
 
-    fn too_large(&self, bytes: u64) -> Option<TaskFailure> {
-        let max = self.slot.worker.leases.result_bytes_max();
-        (bytes > max).then(|| {
-            TaskFailure::fatal("result_too_large", format!("the result has {bytes} bytes, and {max} are allowed"))
+    /// The result, if the broker takes one of its length. Bytes that know an owner are copied: what an owner does when it is
+    /// dropped is the handler's affair, and the connection has other things to do.
+    fn taken(&self, result: Bytes) -> Outcome {
+        let (bytes, max) = (result.len() as u64, self.slot.worker.leases.result_bytes_max());
+        fenced(|| match bytes > max {
+            true => {
+                drop(result);
+                let message = format!("the result has {bytes} bytes, and {max} are allowed");
+                Err(TaskFailure::fatal("result_too_large", message))
+            }
+            false => Ok(result.try_into_mut().map_or_else(|shared| Bytes::copy_from_slice(&shared), BytesMut::freeze)),
         })
+        .and_then(|taken| taken)
     }
 
     fn succeeded(&self, result: Bytes, elapsed: Duration) -> Report {

@@ -34,6 +34,13 @@ pub enum RunError {
     /// The system gave no thread or no signal handling. Trying again may help.
     #[error("the system refused what the worker needs: {0}")]
     System(#[from] std::io::Error),
+    /// It was told to end, and the broker could not be told how these tasks went, within the grace and 5 s more. The broker
+    /// takes the worker for lost: they run again, or end as FAILURE `worker_lost`.
+    #[error("ended without an answer of the broker to the reports of {tasks} tasks")]
+    Unanswered {
+        /// How many.
+        tasks: usize,
+    },
     /// The worker was put together in a way in which it cannot run. Trying again does not help.
     #[error("the worker cannot start: {0}")]
     Setup(String),
@@ -44,7 +51,7 @@ impl RunError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connection(error) => error.is_retryable(),
-            Self::System(_) => true,
+            Self::System(_) | Self::Unanswered { .. } => true,
             Self::Setup(_) => false,
         }
     }
@@ -242,8 +249,7 @@ impl BrokerSide {
             () = say_that_nobody_answers(&self.broker) => return Ok(()),
         };
         let _ = opened.send(connection.clone());
-        Driver::new(connection, events, self.leases, stage, self.credit, self.grace).run().await?;
-        Ok(())
+        Driver::new(connection, events, self.leases, stage, self.credit, self.grace).run().await
     }
 }
 

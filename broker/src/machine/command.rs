@@ -199,6 +199,14 @@ impl When {
             When::In(span_ms) => now.saturating_add_unsigned(span_ms),
         }
     }
+
+    /// So much later, and not before now.
+    pub fn later(self, span_ms: u64, now: Timestamp) -> When {
+        match self {
+            When::At(at) => When::At(at.max(now).saturating_add_unsigned(span_ms)),
+            When::In(span) => When::In(span.saturating_add(span_ms)),
+        }
+    }
 }
 
 /// What a submit of an id that exists does.
@@ -222,11 +230,23 @@ pub struct TaskReport {
 #[derive(Debug)]
 pub enum ReportKind {
     Started,
-    Progress { state: Box<str>, meta: Bytes },
+    Progress {
+        state: Box<str>,
+        meta: Bytes,
+    },
     Complete(Body),
-    Fail { error: Failure, last: bool },
-    RetryLater { after_ms: Option<u64>, error: Failure },
-    Release,
+    Fail {
+        error: Failure,
+        last: bool,
+    },
+    RetryLater {
+        after_ms: Option<u64>,
+        error: Failure,
+    },
+    /// Handed back; the start that was reported, if any, may have been of a handler that has not begun.
+    Release {
+        not_begun: bool,
+    },
     Reject(Failure),
 }
 

@@ -39,7 +39,7 @@ impl Machine {
             ReportKind::Fail { error, last } => self.failed(now, slot, error, last, fx),
             ReportKind::RetryLater { after_ms, error } => self.retry_later(now, slot, after_ms, error, fx),
             ReportKind::Reject(error) => self.failed(now, slot, error, true, fx),
-            ReportKind::Release => self.release(now, slot, fx),
+            ReportKind::Release { not_begun } => self.release(now, slot, not_begun, fx),
         }
         // Of these only a revoked task can be gone already, when it keeps no result.
         Ok(self.tasks.try_task(slot).map_or(State::Revoked, |task| task.state))
@@ -112,12 +112,12 @@ impl Machine {
 
     /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as with a failure, and so does one
     /// that has begun and is not to begin twice.
-    pub(super) fn release(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+    pub(super) fn release(&mut self, now: Now, slot: Slot, not_begun: bool, fx: &mut Effects) {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_as(now, slot, ClosedBy::Release, &reason, fx);
         }
         let started = self.tasks.task(slot).state == State::Started;
-        if started && self.is_run_once(slot) {
+        if started && !not_begun && self.is_run_once(slot) {
             let attempts = self.tasks.attempts(self.tasks.task(slot));
             let message = "the worker handed it back after it had begun, and the task asks not to be run twice";
             return self.fail(now, slot, ClosedBy::Release, broker_error("worker_lost", message, now, attempts), fx);
@@ -159,7 +159,7 @@ fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
             task.closed_by == ClosedBy::Fail
         }
         // Taken back, or given back at that moment: it is all the same.
-        ReportKind::Release => matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack),
+        ReportKind::Release { .. } => matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack),
     };
     if counted { Ok(task.state) } else { Err((Code::StaleLease, Some(task.state))) }
 }

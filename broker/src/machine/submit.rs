@@ -96,8 +96,7 @@ impl Machine {
         self.latest_serial += 1;
         let key = TaskKey { slot, serial: self.latest_serial };
         let eta = submission.eta.map(|when| self.moment(when));
-        let expires_in = self.queues.queue(queue).record.expires_in_ms.map(When::In);
-        let expires = submission.expires.or(expires_in).map(|when| self.moment(when));
+        let expires = self.expiry_of(now, queue, &submission).map(|when| self.moment(when));
         let submitted = self.complete_submission(now, key, submission, &place);
         let name = self.names.take(&submitted.name);
         let mut task = self.task_of(&submitted, queue, name);
@@ -167,11 +166,17 @@ impl Machine {
         }
     }
 
+    /// The submit's own, or the queue's, which begins when the task is due: it does not overrule an eta.
+    fn expiry_of(&self, now: Now, queue: QueueKey, submission: &Submission) -> Option<When> {
+        let of_queue = self.queues.queue(queue).record.expires_in_ms;
+        let due = submission.eta.unwrap_or(When::In(0));
+        submission.expires.or_else(|| of_queue.map(|span| due.later(span, now.wall)))
+    }
+
     /// Fills in the defaults of the queue and of the broker.
     fn complete_submission(&self, now: Now, key: TaskKey, submission: Submission, place: &Place) -> Submitted {
         let defaults = &self.queues.queue(place.queue).record;
-        let expires = submission.expires.map(|when| when.resolve(now.wall));
-        let expires = expires.or(defaults.expires_in_ms.map(|span| now.wall.saturating_add_unsigned(span)));
+        let expires = self.expiry_of(now, place.queue, &submission).map(|when| when.resolve(now.wall));
         let ttl_ms = submission.result_ttl_ms.or(defaults.result_ttl_ms).unwrap_or(self.settings.result_ttl_ms);
         Submitted {
             key,

@@ -241,7 +241,6 @@ impl Machine {
 
     fn end(&mut self, now: Now, slot: Slot, state: State, ended: Ended, fx: &mut Effects) {
         self.set_state(slot, state);
-        self.publish(now, slot, ended, fx);
         let task = self.tasks.task(slot);
         let mut ttl_ms = self.tasks.plan(task).map_or(self.settings.result_ttl_ms, |plan| plan.result_ttl_ms);
         if state == State::Failure && ttl_ms == 0 {
@@ -252,6 +251,7 @@ impl Machine {
             ttl_ms = ttl_ms.min(1);
         }
         self.tasks.task_mut(slot).set_due(self.clocks.after(ttl_ms));
+        self.publish(now, slot, ended, fx);
         self.strip(slot);
         self.successors.note_end(slot);
         if ttl_ms == 0 {

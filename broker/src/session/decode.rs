@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, NAME_BYTES_MAX,
-    PRIORITY_DEFAULT, PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX, SUBSCRIPTIONS_MAX, TAGS_MAX,
+    PRIORITY_DEFAULT, PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX, SUBSCRIPTIONS_MAX, TAGS_MAX, TIME_MS_MAX,
 };
 use celeriac_proto::wire::{self, client_frame};
 use celeriac_proto::{InvalidName, QueueName, TaskId, TaskName};
@@ -17,10 +17,7 @@ use crate::machine::command::{
     Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order, Refusal, ReportKind,
     RequestId, Submission, TaskReport, When, WorkerInfo,
 };
-use crate::record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State, Timestamp};
-
-/// The end of the year 9999: later is a mistake, and so is anything before 1970.
-const TIME_MS_MAX: Timestamp = 253_402_300_799_999;
+use crate::record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State};
 
 /// How long a request may take that does not say.
 const TIMEOUT_MS_DEFAULT: u64 = 30_000;
@@ -339,7 +336,7 @@ fn task_report(report: wire::TaskReport) -> Checked<TaskReport> {
         Some(Report::Retry(retry)) => {
             ReportKind::RetryLater { after_ms: span("retry delay", retry.after_ms, 0)?, error: failure(retry.error) }
         }
-        Some(Report::Release(_)) => ReportKind::Release,
+        Some(Report::Release(release)) => ReportKind::Release { not_begun: release.not_begun },
         Some(Report::Reject(reject)) => ReportKind::Reject(failure(reject.error)),
         None => return Err(invalid("a report says nothing, or something that the broker does not know")),
     };

@@ -40,9 +40,35 @@ const NOT_FOUND: &str =
     "a host that cannot be found (it is not named here: it may be a token, which stands before an `@`)";
 
 /// Which of several addresses of a name comes next. It goes on over all attempts: an address that lets nobody in, or whose
-/// connection was lost, is followed by another one.
+/// connection was lost, is followed by another one, in whatever order the name's addresses come.
 #[derive(Debug, Default)]
-pub(super) struct Turn(usize);
+pub(super) struct Turn {
+    /// The addresses of before, the latest last.
+    tried: Vec<SocketAddr>,
+}
+
+impl Turn {
+    /// A name whose addresses change keeps no more of them than this.
+    const TRIED_MAX: usize = 64;
+
+    /// Those that were not tried yet come first, in the order of the resolver; then the others, the latest last.
+    fn order(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let mut order: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            if !order.contains(&address) {
+                order.push(address);
+            }
+        }
+        order.sort_by_key(|address| self.tried.iter().position(|tried| tried == address));
+        order
+    }
+
+    fn try_now(&mut self, address: SocketAddr) {
+        self.tried.retain(|tried| *tried != address);
+        self.tried.push(address);
+        self.tried.drain(..self.tried.len().saturating_sub(Self::TRIED_MAX));
+    }
+}
 
 /// Connects once: to each address of the name in turn, until one lets this client in.
 pub(super) async fn connect(options: &ConnectionOptions, session_id: &str, turn: &mut Turn) -> Result<Link, Error> {
@@ -75,9 +101,10 @@ async fn connect_to_any(
     turn: &mut Turn,
 ) -> Result<Link, Failure> {
     let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into());
-    for untried in (1..=addresses.len()).rev() {
-        let address = addresses[turn.0 % addresses.len()];
-        turn.0 = turn.0.wrapping_add(1);
+    let addresses = turn.order(addresses);
+    let shares = (1..=addresses.len()).rev();
+    for (address, untried) in addresses.into_iter().zip(shares) {
+        turn.try_now(address);
         let left = deadline.saturating_duration_since(Instant::now());
         let share = Instant::now() + left / u32::try_from(untried).unwrap_or(u32::MAX);
         outcome = within(share, options, greet(options, session_id, stream::dial(address))).await;
@@ -271,5 +298,21 @@ mod tests {
         for expected in [first, second, first] {
             assert_eq!(attempt(&[first, second], &mut turn).await.expect("both answer"), expected);
         }
+        // Resolvers turn their answers, so that the load is spread.
+        for (addresses, expected) in [([second, first], second), ([first, second], first), ([second, first], second)] {
+            assert_eq!(attempt(&addresses, &mut turn).await.expect("both answer"), expected);
+        }
+        for expected in [first, second, first] {
+            assert_eq!(attempt(&[second, first, second], &mut turn).await.expect("both answer"), expected);
+        }
+    }
+
+    #[test]
+    fn of_a_name_whose_addresses_change_not_all_are_kept() {
+        let (mut turn, all) =
+            (Turn::default(), |from: u16| (from..from + 100).map(|port| ([127, 0, 0, 1], port).into()));
+        all(1).for_each(|address| turn.try_now(address));
+        assert_eq!(turn.tried.len(), Turn::TRIED_MAX);
+        assert_eq!(turn.order(all(51).collect())[0], ([127, 0, 0, 1], 101).into());
     }
 }

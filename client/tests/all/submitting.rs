@@ -1,6 +1,8 @@
 //! Submits: batches, outcomes per item, and each task once over a broken connection.
 
-use celeriac_client::{Client, Error, ErrorCode, OnConflict, State, Submission, SubmitKind, Task};
+use std::time::{Duration, SystemTime};
+
+use celeriac_client::{Client, Error, ErrorCode, OnConflict, State, Submission, SubmitKind, Task, TaskOptions};
 use celeriac_proto::wire::{self, TaskState, submit_outcome};
 use serde_json::{Value, json};
 
@@ -61,6 +63,33 @@ async fn values_become_the_arguments_that_the_task_takes() {
         });
         handle.expect("accepted");
         assert_eq!(String::from_utf8_lossy(&task.payload), format!("[{written},{{}}]"));
+    }
+}
+
+#[tokio::test]
+async fn the_expiry_of_a_definition_begins_when_the_task_is_due() {
+    const SPAN: Duration = Duration::from_secs(10);
+    let mut options = TaskOptions::new();
+    options.expires_in = Some(SPAN);
+    let soon = Task::<(), ()>::new("a").options(options);
+    let (broker, later) = (FakeBroker::bind().await, SystemTime::now() + Duration::from_secs(3_600));
+    let (client, mut peer) = broker.client().await;
+    let call = || client.apply_async(&soon, ());
+    let in_ms = |span: u64| (None, Some(span));
+    let at_ms = later.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64 + 10_000;
+    for (call, expected) in [
+        (call(), in_ms(10_000)),
+        (call().countdown(Duration::from_secs(20)), in_ms(30_000)),
+        (call().countdown(Duration::from_secs(20)).expires_in(Duration::from_secs(1)), in_ms(1_000)),
+        (call().countdown(Duration::MAX), in_ms(celeriac_proto::limits::SPAN_MS_MAX)),
+        (call().eta(later), (Some(at_ms), None)),
+    ] {
+        let (_, tasks) = tokio::join!(call.send(), async {
+            let (id, tasks) = peer.receive_submit().await;
+            peer.accept_submit(id, 1).await;
+            tasks
+        });
+        assert_eq!((tasks[0].expires_at_ms, tasks[0].expires_in_ms), expected);
     }
 }
 

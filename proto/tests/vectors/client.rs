@@ -204,7 +204,7 @@ fn work() -> Vec<Vector<ClientFrame>> {
     let complete = || Complete { result: Bytes::from_static(br#"{"tempo":114.0}"#), content_type: String::new() };
     let batch = vec![
         TaskReport { id: ID.into(), lease: 42, report: Some(Outcome::Complete(complete())) },
-        TaskReport { id: "user-0000".into(), lease: 41, report: Some(Outcome::Release(Release {})) },
+        TaskReport { id: "user-0000".into(), lease: 41, report: Some(Outcome::Release(Release::default())) },
     ];
     vec![
         vector("credit", "At most four leases at once.", 2, Body::Credit(Credit { credit: 4 })),
@@ -238,7 +238,7 @@ fn work() -> Vec<Vector<ClientFrame>> {
             6,
             Outcome::Retry(RetryLater { after_ms: Some(30_000), error: None }),
         ),
-        report("report/release", "Handed back.", 6, Outcome::Release(Release {})),
+        report("report/release", "Handed back.", 6, Outcome::Release(Release::default())),
         report("report/reject", "Dead at once.", 6, Outcome::Reject(Reject { error: broken_file() })),
         vector("report/batch", "Two leases in one frame.", 7, Body::Report(Report { reports: batch })),
     ]

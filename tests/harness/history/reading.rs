@@ -139,6 +139,11 @@ impl Reported<'_> {
     pub(super) fn is_release(&self) -> bool {
         matches!(self.what, task_report::Report::Release(_))
     }
+
+    /// Handed back, with the word that its handler has not begun, whatever was reported before.
+    pub(super) fn is_unbegun(&self) -> bool {
+        matches!(self.what, task_report::Report::Release(release) if release.not_begun)
+    }
 }
 
 impl Task<'_> {

@@ -160,7 +160,7 @@ impl Hand {
         }
         let error = || Some(wire::TaskError { message: "as luck has it".into(), ..Default::default() });
         match if self.is_wild { self.luck.below(40) } else { u64::MAX } {
-            0 => Report::Release(wire::Release {}),
+            0 => Report::Release(wire::Release::default()),
             1 => Report::Retry(wire::RetryLater { after_ms: Some(10), error: error() }),
             2 => Report::Fail(wire::Fail { error: error(), r#final: true }),
             3 => Report::Reject(wire::Reject { error: error() }),

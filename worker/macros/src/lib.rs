@@ -17,7 +17,7 @@ use signature::Signature;
 /// Makes a task of a function: an item of the function's name that a worker registers and a
 /// producer submits.
 ///
-/// An `async fn` runs on the worker's runtime; a plain `fn` runs on its blocking pool. A first
+/// An `async fn` runs on the worker's runtime; a plain `fn` runs on a thread of the worker's own. A first
 /// parameter of the type `Context` or `&Context` is the run's context; parameters of the type `Data<T>` or `&Data<T>`
 /// are given what the worker's builder was given as `data`; all the others are the
 /// task's arguments, and these are owned types that serde reads and writes. The function
@@ -44,7 +44,7 @@ use signature::Signature;
 /// | `soft_time_limit = "9m"` | from each start: a signal in the context | none |
 /// | `time_limit = "10m"` | from each start: the run ends as a failure | none |
 /// | `priority = 7` | 0 to 9, 9 first | 4 |
-/// | `expires = "1d"` | no attempt begins later than that after its submit | never |
+/// | `expires = "1d"` | no attempt begins later than that after its submit, or after its eta or countdown | never |
 /// | `result_ttl = "1d"` | how long the ended task is kept | 1 day |
 /// | `max_deliveries = 20` | how often it is begun without an outcome | 20 |
 /// | `early_ack` | once started, it never runs a second time, not even after a failure | it may |

@@ -1,7 +1,7 @@
 //! Middleware that stands around the runs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use celeriac_client::Error;
@@ -118,6 +118,70 @@ async fn a_blocking_handler_with_something_around_it_keeps_its_slot_until_it_ret
     let signal = CancelSignal { leases: vec![2], kind: SignalKind::Force.into(), reason: "test".to_owned() };
     session.push(server_frame::Body::CancelSignal(signal)).await;
     assert_eq!(session.words_but_starts(2).await, ["2 release", "3 complete {\"a\":\"HEY\"}"]);
+}
+
+/// Keeps the runs that it was to begin.
+struct Keeper(Mutex<Vec<Run>>);
+
+impl Middleware for Keeper {
+    fn around(&self, _context: &Context, run: Run) -> Result<Run, TaskFailure> {
+        self.0.lock().expect("nothing panics with this lock").push(run);
+        Ok(Run::future(async { Ok("0".into()) }))
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_a_middleware_keeps_holds_no_slot_and_never_begins() {
+    let broker = Broker::start().await;
+    let keeper = Arc::new(Keeper(Mutex::default()));
+    let _worker = run(shouting(&broker.url()).middleware(keeper.clone()));
+    let (mut session, _) = broker.welcome().await;
+    for (lease, name) in [(1, "shout_blocking"), (2, "shout"), (3, "shout_blocking"), (4, "shout")] {
+        session.deliver([delivery(lease, name, "[[\"hey\"], {}]")]).await;
+        assert_eq!(session.words_but_starts(1).await, [format!("{lease} complete 0")]);
+    }
+    let kept = keeper.0.lock().expect("nothing panics with this lock").swap_remove(0);
+    let failure = within(kept).await.expect_err("its task has ended");
+    assert_eq!(failure.kind(), "dropped");
+}
+
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+static MOST: AtomicU32 = AtomicU32::new(0);
+
+#[task]
+fn lasting(context: &Context) {
+    MOST.fetch_max(RUNNING.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    while !context.is_cancelled() {
+        std::thread::yield_now();
+    }
+    // Longer than it takes to begin the next.
+    std::thread::sleep(Duration::from_millis(30));
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Waits for a run on a thread, and not for long.
+struct Impatient;
+
+impl Middleware for Impatient {
+    fn around(&self, _context: &Context, run: Run) -> Result<Run, TaskFailure> {
+        let runtime = tokio::runtime::Handle::current();
+        Ok(Run::blocking(move || {
+            let run = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(20), run).await });
+            run.unwrap_or_else(|_| Ok("\"too long\"".into()))
+        }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocking_run_within_a_blocking_run_keeps_its_slot_until_it_returns() {
+    const TASKS: u64 = 6;
+    let broker = Broker::start().await;
+    let _worker = run(shouting(&broker.url()).credit(10).register(lasting).middleware(Arc::new(Impatient)));
+    let (mut session, _) = broker.welcome().await;
+    session.deliver((1..=TASKS).map(|lease| delivery(lease, "lasting", "[[], {}]"))).await;
+    let words = session.words_but_starts(TASKS as usize).await;
+    assert!(words.iter().all(|word| word.ends_with("complete \"too long\"")), "{words:?}");
+    assert_eq!(MOST.load(Ordering::SeqCst), 1);
 }
 
 /// Counts how many are inside.

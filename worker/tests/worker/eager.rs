@@ -1,11 +1,16 @@
 //! Eager mode: a client that runs the handlers itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use celeriac_client::{Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, SubmitKind, Task};
-use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder, task};
+use celeriac_client::{
+    Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, SubmitKind, Task, TaskHandle, WaitMode, Watch,
+};
+use celeriac_worker::{Context, Data, TaskFailure, Worker, WorkerBuilder, task};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::broker::within;
 
@@ -118,7 +123,7 @@ async fn tasks_submitted_by_an_eager_handler_run_at_once_too_and_belong_to_it() 
     let handle = within(client.apply_async(&double, (4,)).task_id("top").send()).await.expect("submitted");
     assert_eq!(handle.get(SOON).await.expect("its value"), 8);
 
-    let seen = Arc::new(std::sync::Mutex::new(String::new()));
+    let seen = Arc::new(Mutex::new(String::new()));
     let looker = seen.clone();
     let client = Worker::builder("")
         .register_fn("above", |context: Context, ()| async move {
@@ -163,4 +168,265 @@ async fn what_eager_mode_lacks_is_refused_and_does_not_hang() {
     assert!(matches!(queues, Error::Refused { code: ErrorCode::Unsupported, .. }), "{queues}");
     within(client.close()).await;
     assert!(matches!(within(client.delay(&add, (1, 1))).await, Err(Error::Closed)));
+}
+
+/// Goes on until the test lets go, whatever it is told.
+#[task]
+fn hold(held: Data<Mutex<Receiver<()>>>) {
+    let _ = held.lock().expect("unpoisoned").recv();
+}
+
+/// Runs `gated` when the test lets it, and counts the runs that were let through.
+fn gated() -> (WorkerBuilder, Arc<Semaphore>) {
+    let (gate, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
+    let of_handler = gate.clone();
+    let builder = worker().register_fn("gated", move |_, ()| {
+        let (gate, runs) = (of_handler.clone(), runs.clone());
+        async move {
+            gate.acquire().await.expect("it stays open").forget();
+            Ok::<_, TaskFailure>(runs.fetch_add(1, Ordering::SeqCst) + 1)
+        }
+    });
+    (builder, gate)
+}
+
+fn gated_task() -> Submission {
+    Submission::new("gated").task_id("gated")
+}
+
+/// Submits in the background.
+fn submit(client: &Client, submission: Submission) -> JoinHandle<Result<TaskHandle<u32>, Error>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.submit(submission).await })
+}
+
+/// The same, until `gated` runs.
+async fn begin(client: &Client, submission: Submission) -> JoinHandle<Result<TaskHandle<u32>, Error>> {
+    let submitting = submit(client, submission);
+    within(until(client, "gated", State::Started)).await;
+    submitting
+}
+
+/// The next states that a watch shows.
+async fn seen(watch: &mut Watch, count: usize) -> Vec<(u32, State)> {
+    let mut states = Vec::new();
+    for _ in 0..count {
+        let task = within(watch.next()).await.expect("the next state");
+        states.push((task.generation, task.state));
+    }
+    states
+}
+
+async fn until(client: &Client, id: &str, state: State) {
+    while client.result::<u32>(id).state().await.expect("answered") != state {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_eager_task_that_runs_when_the_time_is_over_is_not_finished() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let submitting = begin(&client, gated_task()).await;
+    let handle = client.result::<u32>("gated");
+    let early = within(handle.get(Duration::from_millis(1))).await.expect_err("it runs");
+    assert!(matches!(early, Error::NotFinished { state: State::Started, .. }), "{early}");
+    let waited = within(client.wait(&["gated"], WaitMode::All, Duration::ZERO)).await.expect("answered");
+    assert_eq!((waited.satisfied, waited.tasks[0].state), (false, State::Started));
+    gate.add_permits(1);
+    assert_eq!(within(handle.get(SOON)).await.expect("its value"), 1);
+    within(submitting).await.expect("no panic").expect("submitted");
+}
+
+#[tokio::test]
+async fn an_eager_submit_that_its_caller_gave_up_is_finished_nevertheless() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let hurried = client.clone().with_timeout(Duration::from_millis(1));
+    let given_up =
+        within(hurried.submit_many([gated_task(), Submission::new("fail_for_good").task_id("behind")])).await;
+    assert!(matches!(given_up, Err(Error::Timeout { .. })), "{given_up:?}");
+    let joined = within(client.submit::<u32>(gated_task())).await.expect("it is still there");
+    assert_eq!(joined.outcome(), Some(SubmitKind::Joined));
+    gate.add_permits(1);
+    assert_eq!(within(joined.get(Duration::MAX)).await.expect("its value"), 1);
+    // What was to come after it in the same request comes.
+    within(until(&client, "behind", State::Failure)).await;
+
+    let dropped = begin(&client, gated_task()).await;
+    dropped.abort();
+    assert!(within(dropped).await.is_err());
+    gate.add_permits(1);
+    assert_eq!(within(client.result::<u32>("gated").get(Duration::MAX)).await.expect("its value"), 2);
+}
+
+#[tokio::test]
+async fn an_eager_task_that_is_replaced_is_revoked_and_its_handler_dropped() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let submitting = begin(&client, gated_task()).await;
+    let waiter = tokio::spawn(client.result::<u32>("gated").into_future());
+    let mut watch = client.watch(&["gated"]).await.expect("begun");
+    assert_eq!(within(watch.next()).await.expect("its present state").state, State::Started);
+    let replacing = submit(&client, gated_task().on_conflict(OnConflict::Replace));
+    let replaced = within(waiter).await.expect("no panic").expect_err("it was replaced");
+    assert!(matches!(&replaced, Error::TaskRevoked { reason, .. } if reason == "replaced"), "{replaced}");
+    within(submitting).await.expect("no panic").expect("it was submitted");
+    gate.add_permits(1);
+    let handle = within(replacing).await.expect("no panic").expect("submitted");
+    assert_eq!((handle.outcome(), handle.generation()), (Some(SubmitKind::NewGeneration), Some(2)));
+    // The first was not let through.
+    assert_eq!(within(handle.get(SOON)).await.expect("its value"), 1);
+    assert_eq!(
+        seen(&mut watch, 4).await,
+        [(1, State::Revoked), (2, State::Queued), (2, State::Started), (2, State::Success)]
+    );
+}
+
+#[tokio::test]
+async fn an_unfinished_eager_task_runs_once_more_afterwards_and_no_submit_waits_for_that() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let submitting = begin(&client, gated_task()).await;
+    let again = gated_task().on_conflict(OnConflict::RunAgainAfter);
+    for kind in [SubmitKind::NewGeneration, SubmitKind::Joined] {
+        let handle = within(client.submit::<u32>(again.clone())).await.expect("submitted");
+        assert_eq!((handle.outcome(), handle.generation()), (Some(kind), Some(2)));
+    }
+    assert_eq!(client.result::<u32>("gated").info().await.expect("known").generation, 1);
+    let waiter = tokio::spawn(client.result::<u32>("gated").into_future());
+    let mut watch = client.watch(&["gated"]).await.expect("begun");
+    assert_eq!(seen(&mut watch, 1).await, [(1, State::Started)]);
+    gate.add_permits(1);
+    assert_eq!(seen(&mut watch, 3).await, [(1, State::Success), (2, State::Queued), (2, State::Started)]);
+    // Of the first, though the id shows the second by now.
+    assert_eq!(within(waiter).await.expect("no panic").expect("its value"), 1);
+    within(submitting).await.expect("no panic").expect("submitted");
+    gate.add_permits(1);
+    assert_eq!(seen(&mut watch, 1).await, [(2, State::Success)]);
+    gate.add_permits(1);
+    let handle = within(client.submit::<u32>(again)).await.expect("it has ended, and runs at once");
+    assert_eq!((handle.generation(), handle.state().await.expect("known")), (Some(3), State::Success));
+}
+
+#[tokio::test]
+async fn a_watch_of_eager_tasks_shows_every_transition_and_ends_with_its_client() {
+    let client = worker().eager();
+    let mut watch = client.watch_with_results(&["later"]).await.expect("begun");
+    let twice = client.apply_async(&fail_twice, ()).task_id("later").retry(RetryPolicy::new().max_attempts(2));
+    let handle = within(twice.send()).await.expect("submitted");
+    handle.forget().await.expect("it has ended");
+    let mut states = Vec::new();
+    for _ in 0..9 {
+        let task = within(watch.next()).await.expect("the next state");
+        assert_eq!(task.result.is_empty(), task.state != State::Success);
+        states.push((task.state, task.attempts));
+    }
+    use State::{Queued, Retry, Started, Success, Unknown};
+    // Each attempt tells of its progress, too.
+    let attempts = [(Queued, 0), (Started, 0), (Started, 0), (Retry, 1), (Started, 1), (Started, 1), (Success, 2)];
+    assert_eq!(states[..1], [(Unknown, 0)]);
+    assert_eq!(states[1..8], attempts);
+    assert_eq!(states[8], (Unknown, 0));
+    client.close().await;
+    assert!(within(watch.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn an_eager_success_with_a_result_time_of_zero_is_told_to_who_waits_and_a_failure_is_kept() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let submitting = begin(&client, gated_task().ignore_result()).await;
+    let waiter = tokio::spawn(client.result::<u32>("gated").into_future());
+    tokio::task::yield_now().await;
+    gate.add_permits(1);
+    assert_eq!(within(waiter).await.expect("no panic").expect("its value"), 1);
+    let handle = within(submitting).await.expect("no panic").expect("submitted");
+    assert_eq!(handle.state().await.expect("answered"), State::Unknown);
+
+    let failure = Submission::new("fail_for_good").ignore_result();
+    let handle = within(client.submit::<()>(failure)).await.expect("submitted");
+    assert_eq!(handle.state().await.expect("answered"), State::Failure);
+}
+
+#[tokio::test]
+async fn an_eager_task_over_its_time_limit_has_failed_though_its_thread_goes_on() {
+    let (release, held) = std::sync::mpsc::channel();
+    let client = Worker::builder("celeriac://unused").register(hold).data(Mutex::new(held)).eager();
+    let limited = client.apply_async(&hold, ()).time_limit(Duration::from_millis(1)).send();
+    let handle = within(limited).await.expect("submitted");
+    let error = within(handle.get(SOON)).await.expect_err("it failed");
+    assert!(matches!(&error, Error::TaskFailed { kind, .. } if kind == "time_limit"), "{error}");
+    drop::<std::sync::mpsc::Sender<()>>(release);
+}
+
+#[tokio::test]
+async fn what_an_eager_handler_tells_is_seen_while_it_runs() {
+    let gate = Arc::new(Semaphore::new(0));
+    let of_handler = gate.clone();
+    let client = Worker::builder("celeriac://unused")
+        .register_fn("gated", move |context: Context, ()| {
+            let gate = of_handler.clone();
+            async move {
+                if context.attempt() == 1 {
+                    return Err(TaskFailure::new("Busy", "not now"));
+                }
+                for step in 1..=2 {
+                    context.progress("STEP", &step).await?;
+                }
+                gate.acquire().await.expect("it stays open").forget();
+                Ok(1)
+            }
+        })
+        .eager();
+    let _submitting = begin(&client, gated_task()).await;
+    let mut watch = client.watch(&["gated"]).await.expect("begun");
+    let told = loop {
+        let task = within(watch.next()).await.expect("the next state");
+        if let Some(progress) = &task.progress
+            && progress.meta::<u32>().expect("a number") == 2
+        {
+            break task;
+        }
+    };
+    assert_eq!((told.state, told.attempts, told.errors.len()), (State::Started, 1, 1));
+    gate.add_permits(1);
+}
+
+#[tokio::test]
+async fn a_closed_eager_client_ends_its_waits_at_once() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let submitting = begin(&client, gated_task()).await;
+    let waiter = tokio::spawn(client.result::<u32>("gated").into_future());
+    tokio::task::yield_now().await;
+    let closing = tokio::spawn(async move { client.close().await });
+    assert!(matches!(within(waiter).await.expect("no panic"), Err(Error::Closed)));
+    // What is under way besides is waited for.
+    assert!(!submitting.is_finished());
+    gate.add_permits(1);
+    within(submitting).await.expect("no panic").expect("submitted");
+    within(closing).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn an_eager_client_that_is_dropped_leaves_nothing_behind() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let submitting = begin(&client, gated_task()).await;
+    within(client.submit::<u32>(gated_task().on_conflict(OnConflict::RunAgainAfter))).await.expect("submitted");
+    submitting.abort();
+    let waiter = tokio::spawn(client.result::<u32>("gated").into_future());
+    tokio::task::yield_now().await;
+    waiter.abort();
+    drop(client);
+    assert!(Arc::strong_count(&gate) > 1);
+    // What runs is finished, and then nobody holds the handlers any more.
+    gate.add_permits(2);
+    let forgotten = async {
+        while Arc::strong_count(&gate) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(forgotten).await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
 use celeriac_proto::wire::{CancelSignal, Order, order, server_frame};
-use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder, task};
+use celeriac_worker::{Context, RunError, TaskFailure, Worker, WorkerBuilder, task};
 use tokio::sync::Notify;
 
 use crate::broker::{Broker, Session, delivery, run, within};
@@ -263,6 +263,19 @@ async fn the_broker_can_order_the_end() {
     order(&mut session, order::Kind::Shutdown).await;
     session.goodbye().await;
     worker.ended().await.expect("in good order");
+}
+
+#[tokio::test]
+async fn a_worker_whose_last_reports_nobody_answers_says_so_in_the_end() {
+    let broker = Broker::start().await;
+    let mut worker = run(waiting(&broker).shutdown_grace(Duration::from_millis(1)));
+    let (mut session, _) = broker.welcome().await;
+    session.deliver([delivery(1, "wait_for_ever", "[[], {}]"), delivery(2, "wait_for_ever", "[[], {}]")]).await;
+    assert_eq!(session.words(2).await, ["1 started", "2 started"]);
+    drop((session, broker));
+    worker.shut_down();
+    let error = worker.ended().await.expect_err("the broker does not know");
+    assert!(matches!(error, RunError::Unanswered { tasks: 2 }) && error.is_retryable(), "{error}");
 }
 
 #[tokio::test]

@@ -12,4 +12,5 @@ mod reconnecting;
 mod running;
 mod setup;
 mod spans;
+mod starts;
 mod taken_back;

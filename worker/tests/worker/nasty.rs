@@ -7,6 +7,7 @@ use std::panic::panic_any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use celeriac_proto::wire::Delivery;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_worker::{Context, Handler, Middleware, Payload, Run, TaskFailure, Worker, WorkerBuilder, task};
@@ -160,6 +161,27 @@ impl Handler for NeverBegins {
     }
 }
 
+/// What it returns panics when it is dropped.
+struct PanickingOwner;
+
+struct OwnedByABomb(Bomb);
+
+impl AsRef<[u8]> for OwnedByABomb {
+    fn as_ref(&self) -> &[u8] {
+        b"null"
+    }
+}
+
+impl Handler for PanickingOwner {
+    fn name(&self) -> &str {
+        "panicking_owner"
+    }
+
+    fn start(&self, _context: Context, _payload: Payload<'_>) -> Result<Run, TaskFailure> {
+        Ok(Run::future(async { Ok(Bytes::from_owner(OwnedByABomb(Bomb))) }))
+    }
+}
+
 /// Waits for ever, and panics when it is dropped.
 struct PanicsWhenDropped;
 
@@ -218,6 +240,7 @@ fn worker(broker: &Broker) -> WorkerBuilder {
         .register(later)
         .register(blocking)
         .register(NeverBegins)
+        .register(PanickingOwner)
         .register(PanicsWhenDropped)
         .register_fn("every_slot", move |_context, ()| {
             let everywhere = everywhere.clone();
@@ -252,7 +275,8 @@ async fn all_end(builder: WorkerBuilder, broker: Broker) {
     let (mut session, _) = broker.welcome().await;
     let names = ["at_once", "later", "blocking"];
     let each = ENDS.iter().flat_map(|how| names.map(|name| (name, format!("[[\"{how}\"], {{}}]"))));
-    let each: Vec<_> = each.chain([("never_begins", "[[], {}]".to_owned())]).collect();
+    let others = ["never_begins", "panicking_owner"].map(|name| (name, "[[], {}]".to_owned()));
+    let each: Vec<_> = each.chain(others).collect();
     let deliveries = (1..).zip(&each).map(|(lease, (name, payload))| Delivery {
         // Longer than anybody's clock.
         soft_time_limit_ms: Some(u64::MAX - 1),

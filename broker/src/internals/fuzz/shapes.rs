@@ -188,7 +188,7 @@ fn report(input: &mut Input<'_>, peer: &Peer) -> wire::TaskReport {
         }),
         10..12 => Report::Fail(wire::Fail { error: error(), r#final: input.one_in(3) }),
         12 => Report::Retry(wire::RetryLater { after_ms: span(input), error: error() }),
-        13..15 => Report::Release(wire::Release {}),
+        13..15 => Report::Release(wire::Release::default()),
         _ => Report::Reject(wire::Reject { error: error() }),
     };
     wire::TaskReport { id, lease, report: (!input.one_in(64)).then_some(report) }

@@ -255,7 +255,7 @@ impl Model {
             End::Complete => ReportKind::Complete(Body { bytes: Bytes::new(), content_type: "".into() }),
             End::Fail => ReportKind::Fail { error: failure(), last: false },
             End::FailForGood => ReportKind::Fail { error: failure(), last: true },
-            End::Release => ReportKind::Release,
+            End::Release => ReportKind::Release { not_begun: false },
         };
         let Some(session) = self.reference.session_of(worker) else { return };
         let ask = Ask::Report(vec![Ok(TaskReport { id: id_of(id), lease, kind })]);

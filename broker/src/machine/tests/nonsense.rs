@@ -87,7 +87,8 @@ fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
     let (connection, session_id) = (1, [1; 16]);
     let (resume, worker) = (Some(SESSION), Some(worker));
     let connect = Connect { connection, request: 1, session_id, resume, instance: "w".into(), worker };
-    let report = TaskReport { id: TaskId::parse("a").expect("an id"), lease: 5, kind: ReportKind::Release };
+    let report =
+        TaskReport { id: TaskId::parse("a").expect("an id"), lease: 5, kind: ReportKind::Release { not_begun: false } };
     let mut fx = Effects::default();
     machine.apply(NOW, Command::Connect(Box::new(connect)), &mut fx);
     for ask in [Ask::Report(vec![Ok(report)]), Ask::Credit(1)] {

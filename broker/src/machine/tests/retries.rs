@@ -254,7 +254,12 @@ fn a_task_with_early_ack_that_has_begun_ends_however_its_worker_lets_go_of_it() 
         release f
             w: Ok(Queued)
             w: deliver f lease 6 attempt 1 delivery 1 report start
+        start f
+            w: Ok(Started)
+        release f not_begun
+            w: Ok(Queued)
+            w: deliver f lease 7 attempt 1 delivery 1 report start
         get a b d e f
-            c: a Failure g1 v4, b Failure g1 v4, d Failure g1 v4, e Failure g1 v4, f Leased g1 v4
+            c: a Failure g1 v4, b Failure g1 v4, d Failure g1 v4, e Failure g1 v4, f Leased g1 v7
     "#]]);
 }

@@ -313,7 +313,7 @@ impl Scene {
             }
             "fail" => ReportKind::Fail { error: failure(), last: words.has("last") },
             "again" => ReportKind::RetryLater { after_ms: words.span("in"), error: failure() },
-            "release" => ReportKind::Release,
+            "release" => ReportKind::Release { not_begun: words.has("not_begun") },
             "reject" => ReportKind::Reject(failure()),
             verb => panic!("no such command: {verb}"),
         };

@@ -235,7 +235,7 @@ impl World {
         let kind = match self.below(10) {
             0..2 => ReportKind::Started,
             2 => ReportKind::Progress { state: "HALF".into(), meta: Bytes::new() },
-            3 => ReportKind::Release,
+            3 => ReportKind::Release { not_begun: self.below(2) == 0 },
             4..6 => ReportKind::Fail { error: Failure::default(), last: false },
             _ => ReportKind::Complete(Body { bytes: Bytes::from_static(b"result"), content_type: "".into() }),
         };

@@ -148,6 +148,26 @@ fn a_queue_gives_its_tasks_their_times() {
 }
 
 #[test]
+fn the_expiry_of_a_queue_begins_when_a_task_is_due() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        configure default expires=5s
+            c: done
+        submit a in=10s
+            c: Created { state: Scheduled }
+        submit b in=10s expires=2s
+            c: Created { state: Scheduled }
+        after 14s
+        get a b
+            c: a Queued for Worker g1 v2, b Revoked g1 v2
+        after 1s
+        get a
+            c: a Revoked g1 v3
+    "#]]);
+}
+
+#[test]
 fn two_submits_of_an_id_at_once_run_once() {
     check(expect![[r#"
         connect c

@@ -38,14 +38,18 @@ fn no_attempt_exceeds_the_limit(reading: &Reading<'_>, id: &str, task: &Task<'_>
             return;
         }
         let counts = lease.reports.iter().any(is_counted_start);
-        // A release takes the start back, answered or not, unless the task begins once.
+        // A release takes the start back, answered or not; that of a task that begins once only before it has begun.
         let refused = |code: ErrorCode| code != ErrorCode::Unspecified;
+        let takes_back = |report: &Reported<'_>| match task.begins_once(generation) {
+            true => report.is_unbegun(),
+            false => report.is_release(),
+        };
         let released = lease
             .reports
             .iter()
-            .any(|report| report.is_release() && !report.answered.is_some_and(|(_, outcome)| refused(outcome.code())));
+            .any(|report| takes_back(report) && !report.answered.is_some_and(|(_, outcome)| refused(outcome.code())));
         let begun = begun.entry(generation).or_default();
-        *begun += u32::from(counts && (!released || task.begins_once(generation)));
+        *begun += u32::from(counts && !released);
         if *begun > limit {
             broken.add(13, format!("{id}: {begun} attempts have begun with lease {number}, and {limit} may"));
             return;

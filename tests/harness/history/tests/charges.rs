@@ -45,6 +45,8 @@ fn what_begins_once_does_not_begin_again() {
     released.accepted(WORKER, "a", 1, release());
     released.deliver_as(OTHER, again("a", 2, 2, 1)).accepted(OTHER, "a", 2, started());
     released.breaks(13, "2 attempts have begun with lease 2, and 1 may");
+    begun.accepted(WORKER, "a", 1, wire::task_report::Report::Release(wire::Release { not_begun: true }));
+    begun.deliver_as(OTHER, again("a", 2, 1, 1)).accepted(OTHER, "a", 2, started()).is_good();
 }
 
 #[test]

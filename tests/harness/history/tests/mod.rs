@@ -246,7 +246,7 @@ fn fail(is_final: bool) -> Report {
 }
 
 fn release() -> Report {
-    Report::Release(wire::Release {})
+    Report::Release(wire::Release::default())
 }
 
 /// One task that was run and read.
