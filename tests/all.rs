@@ -8,6 +8,7 @@ mod bad_reports;
 mod bad_submits;
 mod bit_rot;
 mod clock_jumps;
+mod contract;
 mod data_folder;
 mod delivery;
 mod failing_disk;

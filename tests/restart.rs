@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use celeriac_proto::wire::{self, TaskState};
+use celeriac_proto::wire::{self, ErrorCode, TaskState};
 use celeriac_tests::faults::{kill_broker, kill_start};
 use celeriac_tests::{BrokerProcess, RawConnection, raw, runs, seed};
 
@@ -26,7 +26,8 @@ async fn term_commits_closes_and_exits_with_0() {
     let exit = broker.stop().await;
     assert_eq!(exit.status.code(), Some(0), "{exit:?}");
     assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
-    connection.closed_with().await;
+    let closing = connection.closed_with().await.expect("it says why");
+    assert_eq!((closing.code(), closing.retryable, closing.retry_after_ms), (ErrorCode::ShuttingDown, true, 1_000));
     broker.restart().await;
     assert_eq!(RawConnection::open(broker.address()).await.info("task").await.state(), TaskState::Queued);
 }

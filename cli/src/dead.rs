@@ -113,6 +113,7 @@ pub(crate) async fn run(dead: Dead, global: &Global, output: &mut Output) -> Res
             consent.ask(&format!("Discard {}?", which.in_words())).await?;
             let client = connect(global).await?;
             let count = match which.named.as_slice() {
+                [] if which.all => client.discard_all_dead().await,
                 [] => client.discard_dead_matching(which.filter.to_client()).await,
                 ids => client.discard_dead(ids).await,
             };

@@ -162,16 +162,24 @@ impl Client {
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn discard_dead(&self, ids: &[impl AsRef<str>]) -> Result<u64, Error> {
-        self.count(client_frame::Body::DiscardDead(wire::DiscardDead { ids: owned(ids), filter: None })).await
+        self.count(client_frame::Body::DiscardDead(wire::DiscardDead { ids: owned(ids), ..Default::default() })).await
     }
 
-    /// Drops the dead tasks that match.
+    /// Drops the dead tasks that match. A filter that says nothing is refused: see [`Client::discard_all_dead`].
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn discard_dead_matching(&self, filter: TaskFilter) -> Result<u64, Error> {
-        let discard = wire::DiscardDead { ids: Vec::new(), filter: Some(filter.into_wire()) };
+        let discard = wire::DiscardDead { filter: Some(filter.into_wire()), ..Default::default() };
         self.count(client_frame::Body::DiscardDead(discard)).await
+    }
+
+    /// Drops all dead tasks.
+    ///
+    /// # Errors
+    /// As [`Client::purge_queue`].
+    pub async fn discard_all_dead(&self) -> Result<u64, Error> {
+        self.count(client_frame::Body::DiscardDead(wire::DiscardDead { all: true, ..Default::default() })).await
     }
 
     /// All workers, those included whose connection is lost for the moment.

@@ -163,7 +163,7 @@ pub struct Task {
     pub expires_at_ms: ::core::option::Option<i64>,
     #[prost(uint64, optional, tag = "12")]
     pub expires_in_ms: ::core::option::Option<u64>,
-    /// How long the ended task is kept; 1 day by default, 0: not at all.
+    /// How long the ended task is kept; 1 day by default, 0: not at all, unless it ended as FAILURE.
     #[prost(uint64, optional, tag = "13")]
     pub result_ttl_ms: ::core::option::Option<u64>,
     #[prost(message, optional, tag = "14")]
@@ -805,7 +805,7 @@ pub enum WaitingFor {
     Turn = 1,
     /// Its eta or its next attempt.
     Time = 2,
-    /// A worker that serves the queue and knows the task's name.
+    /// A worker that serves the queue, knows the task's name, and is not quiet.
     Worker = 3,
     /// The queue to be resumed.
     Queue = 4,
@@ -1213,7 +1213,7 @@ pub struct PurgeQueue {
     #[prost(string, tag = "1")]
     pub queue: ::prost::alloc::string::String,
 }
-/// Purges the queue and drops its settings. Refused while tasks are leased.
+/// Purges the queue and drops its settings. Refused while a task of it is STARTED.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteQueue {
     #[prost(string, tag = "1")]
@@ -1267,8 +1267,7 @@ pub struct TaskPage {
     #[prost(bytes = "bytes", tag = "2")]
     pub cursor: ::prost::bytes::Bytes,
 }
-/// Runs dead tasks again, as a new generation each: those of the ids, or the first 10,000 that match.
-/// The answer is a CountReply; ask again until it counts 0.
+/// Runs dead tasks again, as a new generation each: those of the ids, or all that match. The answer is a CountReply.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplayDead {
     #[prost(string, repeated, tag = "1")]
@@ -1276,13 +1275,16 @@ pub struct ReplayDead {
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<TaskFilter>,
 }
-/// Drops dead tasks before their time; named and answered as for ReplayDead.
+/// Drops dead tasks before their time; named and answered as for ReplayDead, but that a filter without any field is refused:
+/// all dead tasks are named by `all`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscardDead {
     #[prost(string, repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<TaskFilter>,
+    #[prost(bool, tag = "3")]
+    pub all: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListWorkers {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use celeriac_client::Submission;
 use celeriac_tests::history::{Event, History};
-use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
+use celeriac_worker::{Context, RunError, TaskFailure, Worker, WorkerBuilder};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -170,7 +170,11 @@ impl Recipe {
                 biased;
                 () = shop.doom.notified() => {}
                 ended = self.builder(&shop).build().run(shutdown) => {
-                    if let Err(error) = ended {
+                    // One that was told to end, while the broker was away.
+                    let may_be_unheard = matches!(ended, Err(RunError::Unanswered { .. })) && *stopped.borrow();
+                    if let Err(error) = ended
+                        && !may_be_unheard
+                    {
                         self.trade.findings.add(format!("{} ended by itself: {error}", self.name));
                     }
                     return;

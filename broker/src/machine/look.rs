@@ -75,10 +75,11 @@ impl Machine {
             State::Scheduled | State::Retry => WaitingFor::Time,
             State::Queued => {
                 let queue = self.queues.queue(task.queue());
+                let takes = |session: &Session| session.connection.is_some() && !session.is_quiet();
                 let mut servers = queue.servers.iter().map(|key| self.sessions.session(*key));
                 if queue.record.paused {
                     WaitingFor::Queue
-                } else if servers.any(|session| session.connection.is_some() && session.can_run(task.name)) {
+                } else if servers.any(|session| takes(session) && session.can_run(task.name)) {
                     WaitingFor::Turn
                 } else {
                     WaitingFor::Worker

@@ -15,6 +15,9 @@ use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Lease, Record, SessionId, SessionRecord, Slot, State, Timestamp};
 
+/// When clients are to look for a broker again that closes: it is mostly a restart.
+const RESTART_MS: u64 = 1_000;
+
 /// A session of this process; never used again.
 pub(super) type SessionKey = u64;
 
@@ -310,7 +313,10 @@ impl Machine {
     /// Sessions stay as they are: their workers come back to them after the restart.
     pub(super) fn close_all(&mut self, fx: &mut Effects) {
         for connection in self.sessions.by_connection.keys() {
-            let refusal = Refusal::new(Code::ShuttingDown, "the broker is shutting down");
+            let refusal = Refusal {
+                retry_after_ms: RESTART_MS,
+                ..Refusal::new(Code::ShuttingDown, "the broker is shutting down")
+            };
             fx.send(*connection, Message::Closing(refusal));
             fx.push(Effect::Close(*connection));
         }

@@ -142,7 +142,7 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
         PurgeQueue(purge) => Ask::PurgeQueue { queue: QueueName::parse(purge.queue)?, delete: false },
         DeleteQueue(delete) => Ask::PurgeQueue { queue: QueueName::parse(delete.queue)?, delete: true },
         ReplayDead(replay) => Ask::ReplayDead(dead(replay.ids, replay.filter)?),
-        DiscardDead(discard) => Ask::DiscardDead(dead(discard.ids, discard.filter)?),
+        DiscardDead(discard) => Ask::DiscardDead(discarded(discard)?),
         ListTasks(list) => list_tasks(list)?,
         ListWorkers(list) => Ask::ListWorkers {
             after: cursor(&list.cursor)?.map(u64::from_be_bytes),
@@ -164,7 +164,7 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
                 wire::order::Kind::Resume => Order::Resume,
                 wire::order::Kind::Unspecified => return Err(invalid("the order is missing or unknown")),
             },
-            instances: order.instance_ids.into_iter().map(Box::from).collect(),
+            instances: order.instance_ids.into_iter().map(|id| short("instance id", id)).collect::<Checked<_>>()?,
         },
         _ => return Err(unsupported("the broker does not offer this request")),
     })
@@ -272,11 +272,17 @@ fn tags(tags: Vec<String>) -> Checked<Vec<Box<str>>> {
 fn when(what: &str, at: Option<i64>, span_ms: Option<u64>) -> Checked<Option<When>> {
     match (at, span_ms) {
         (Some(_), Some(_)) => Err(invalid(format!("the {what} is a time or a span, not both"))),
-        (Some(at), None) if !(0..=TIME_MS_MAX).contains(&at) => {
+        (Some(at), None) => Ok(time(what, Some(at))?.map(When::At)),
+        (None, span_ms) => Ok(span(what, span_ms, 0)?.map(When::In)),
+    }
+}
+
+fn time(what: &str, at: Option<i64>) -> Checked<Option<i64>> {
+    match at {
+        Some(at) if !(0..=TIME_MS_MAX).contains(&at) => {
             Err(invalid(format!("the {what} {at} is no time between the years 1970 and 9999 in milliseconds")))
         }
-        (Some(at), None) => Ok(Some(When::At(at))),
-        (None, span_ms) => Ok(span(what, span_ms, 0)?.map(When::In)),
+        at => Ok(at),
     }
 }
 
@@ -425,17 +431,28 @@ fn queue_cursor(bytes: &[u8]) -> Checked<Option<QueueName>> {
 }
 
 fn filter(filter: wire::TaskFilter) -> Checked<Filter> {
-    let some = |text: String| (!text.is_empty()).then(|| Box::from(text));
+    let some = |text: Box<str>| (!text.is_empty()).then_some(text);
     Ok(Filter {
         queue: (!filter.queue.is_empty()).then(|| QueueName::parse(filter.queue)).transpose()?,
         states: filter.states.iter().map(|state| known_state(*state)).collect::<Checked<_>>()?,
         name: (!filter.name.is_empty()).then(|| TaskName::parse(filter.name)).transpose()?,
-        tag: some(filter.tag),
-        root: some(filter.root_id),
-        id_prefix: filter.id_prefix.into(),
-        submitted_before: filter.submitted_before_ms,
-        submitted_after: filter.submitted_after_ms,
+        tag: some(short("tag", filter.tag)?),
+        root: some(short("root id", filter.root_id)?),
+        id_prefix: short("prefix of ids", filter.id_prefix)?,
+        submitted_before: time("time before which tasks were submitted", filter.submitted_before_ms)?,
+        submitted_after: time("time after which tasks were submitted", filter.submitted_after_ms)?,
     })
+}
+
+/// What is destroyed is named: a filter that says nothing is more likely a mistake than a wish.
+fn discarded(discard: wire::DiscardDead) -> Checked<Dead> {
+    let is_empty = discard.filter.as_ref().is_some_and(|filter| *filter == wire::TaskFilter::default());
+    match (discard.all, discard.ids.is_empty(), &discard.filter) {
+        (true, true, None) => Ok(Dead::Matching(Filter::default())),
+        (true, ..) => Err(invalid("all dead tasks, and ids or a filter besides: one of the three")),
+        (false, ..) if is_empty => Err(invalid("the filter says nothing: all dead tasks are named by `all`")),
+        (false, ..) => dead(discard.ids, discard.filter),
+    }
 }
 
 /// Ids or a filter; a filter that says nothing means all.

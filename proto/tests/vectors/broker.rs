@@ -77,7 +77,7 @@ fn connection() -> Vec<Vector<ServerFrame>> {
         ),
         vector(
             "heartbeat-reply/unasked",
-            "The broker had nothing else to say for a while.",
+            "A long frame of the client is coming in; its heartbeats wait behind that.",
             0,
             Body::HeartbeatReply(HeartbeatReply { server_time_ms: NOW_MS + 5_000 }),
         ),
@@ -202,7 +202,6 @@ fn success() -> TaskInfo {
         finished_at_ms: Some(NOW_MS + 2_000),
         forget_at_ms: Some(NOW_MS + 2_000 + 24 * HOUR_MS),
         result: Bytes::from_static(br#"{"tempo":114.0}"#),
-        result_content_type: "application/json".into(),
         ..started()
     }
 }
@@ -399,7 +398,6 @@ fn delivery() -> Delivery {
         name: "songs.preprocess".into(),
         queue: "songs".into(),
         payload: Bytes::from_static(br#"[["Dynamite"],{}]"#),
-        content_type: "application/json".into(),
         shadow: "preprocess: Dynamite".into(),
         priority: 4,
         attempt: 1,

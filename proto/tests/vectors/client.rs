@@ -294,8 +294,8 @@ fn admin() -> Vec<Vector<ClientFrame>> {
             "By filter.",
             9,
             Body::DiscardDead(DiscardDead {
-                ids: Vec::new(),
                 filter: Some(TaskFilter { queue: "songs".into(), ..TaskFilter::default() }),
+                ..DiscardDead::default()
             }),
         ),
         vector("list-workers", "", 10, Body::ListWorkers(ListWorkers::default())),

@@ -114,7 +114,7 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
         }
         15 => {
             let (ids, filter) = dead(input);
-            Body::DiscardDead(wire::DiscardDead { ids, filter })
+            Body::DiscardDead(wire::DiscardDead { ids, filter, all: input.byte() & 1 == 1 })
         }
         16 => Body::ListTasks(wire::ListTasks {
             filter: input.sometimes(2, filter),

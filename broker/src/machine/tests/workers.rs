@@ -24,7 +24,7 @@ fn a_quiet_worker_gets_no_more_tasks() {
         complete a
             w: Ok(Success)
         get b
-            c: b Queued for Turn g1 v1
+            c: b Queued for Worker g1 v1
     "#]]);
 }
 

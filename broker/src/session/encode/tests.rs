@@ -314,3 +314,36 @@ proptest! {
         assert_counted(&shape);
     }
 }
+
+/// What the table of PROTOCOL.md says of each code, beside its number and its meaning.
+#[test]
+fn the_table_of_errors_says_what_may_be_tried_again() {
+    let protocol = include_str!("../../../../proto/PROTOCOL.md");
+    let rows = protocol.lines().filter(|line| line.starts_with("| `ERROR_CODE_"));
+    let rows = rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
+    let table: Vec<(i32, &str)> = rows.map(|row| (row[1].parse().expect("a number"), row[row.len() - 2])).collect();
+    for known in [
+        Code::Malformed,
+        Code::FrameTooLarge,
+        Code::Unsupported,
+        Code::VersionMismatch,
+        Code::Handshake,
+        Code::Unauthenticated,
+        Code::InvalidArgument,
+        Code::PayloadTooLarge,
+        Code::ResultTooLarge,
+        Code::NotFound,
+        Code::TaskExists,
+        Code::NotFinished,
+        Code::StaleLease,
+        Code::QueueFull,
+        Code::DiskFull,
+        Code::Overloaded,
+        Code::ShuttingDown,
+        Code::SessionLost,
+        Code::Internal,
+    ] {
+        let said = table.iter().find(|(number, _)| *number == code(known) as i32).expect("each code has a row").1;
+        assert_eq!(said, if is_retryable(known) { "yes" } else { "no" }, "{known:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! What PROTOCOL.md says, compared with what the broker does.
+
+use celeriac_proto::wire::{self, ErrorCode};
+use celeriac_tests::raw::{self, Answer, Request};
+use celeriac_tests::{BrokerProcess, RawConnection};
+
+const PROTOCOL: &str = include_str!("../proto/PROTOCOL.md");
+
+/// The text between two headings.
+fn section(heading: &str) -> &'static str {
+    let text = PROTOCOL.split(heading).nth(1).unwrap_or_else(|| panic!("PROTOCOL.md has no section {heading}"));
+    text.split("\n## ").next().unwrap_or_default()
+}
+
+/// One request of each kind, without anything in it.
+fn each() -> Vec<(&'static str, Request)> {
+    macro_rules! requests {
+        ($($kind:ident),*) => { vec![$((stringify!($kind), Request::$kind(wire::$kind::default()))),*] };
+    }
+    requests![
+        Heartbeat,
+        Submit,
+        Get,
+        Wait,
+        Unwait,
+        Watch,
+        Unwatch,
+        Cancel,
+        Forget,
+        Credit,
+        Report,
+        ListQueues,
+        ConfigureQueue,
+        PauseQueues,
+        PurgeQueue,
+        DeleteQueue,
+        ListTasks,
+        ReplayDead,
+        DiscardDead,
+        ListWorkers,
+        OrderWorkers,
+        Backup,
+        Publish,
+        Subscribe,
+        Unsubscribe
+    ]
+}
+
+#[tokio::test]
+async fn what_is_not_offered_yet_is_refused_as_such_and_nothing_else_is() {
+    let broker = BrokerProcess::start().await;
+    let listed = section("\n## Not offered yet\n");
+    for (name, request) in each() {
+        let answer = RawConnection::open(broker.address()).await.request(request).await;
+        let refused = matches!(&answer, Err(error) if error.code() == ErrorCode::Unsupported);
+        assert_eq!(refused, listed.contains(&format!("`{name}`")), "{name}: {answer:?}");
+    }
+}
+
+async fn refusal(connection: &mut RawConnection, request: Request) -> String {
+    match connection.request(request).await {
+        Err(error) if error.code() == ErrorCode::InvalidArgument => error.message,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_destroys_all_dead_tasks_says_so() {
+    let broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 2).await;
+    for id in ["one", "other"] {
+        connection.submit_one(raw::task(id, "n")).await;
+        let lease = worker.delivery().await;
+        worker.report_one(raw::report(&lease, wire::task_report::Report::Reject(wire::Reject::default()))).await;
+    }
+    let discard = |ids: &[&str], filter: Option<wire::TaskFilter>, all: bool| {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        Request::DiscardDead(wire::DiscardDead { ids, filter, all })
+    };
+    let (nothing, songs) =
+        (wire::TaskFilter::default(), wire::TaskFilter { queue: "songs".into(), ..Default::default() });
+    for (request, reason) in [
+        (discard(&[], Some(nothing.clone()), false), "all dead tasks are named by `all`"),
+        (discard(&[], None, false), "by ids or by a filter"),
+        (discard(&["one"], Some(songs.clone()), false), "by ids or by a filter"),
+        (discard(&["one"], None, true), "one of the three"),
+        (discard(&[], Some(nothing), true), "one of the three"),
+        (discard(&[], Some(songs.clone()), true), "one of the three"),
+    ] {
+        let message = refusal(&mut connection, request).await;
+        assert!(message.contains(reason), "{message}");
+    }
+    for (request, count) in [(discard(&[], Some(songs), false), 0), (discard(&[], None, true), 2)] {
+        let answer = connection.request(request).await;
+        assert!(matches!(&answer, Ok(Answer::CountReply(reply)) if reply.count == count), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn values_that_break_the_rules_are_refused_wherever_they_stand() {
+    let broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let (long, list) =
+        ("x".repeat(256), |filter| Request::ListTasks(wire::ListTasks { filter: Some(filter), ..Default::default() }));
+    let none = wire::TaskFilter::default;
+    for request in [
+        list(wire::TaskFilter { queue: long.clone(), ..none() }),
+        list(wire::TaskFilter { name: long.clone(), ..none() }),
+        list(wire::TaskFilter { tag: long.clone(), ..none() }),
+        list(wire::TaskFilter { root_id: long.clone(), ..none() }),
+        list(wire::TaskFilter { id_prefix: long.clone(), ..none() }),
+        list(wire::TaskFilter { submitted_before_ms: Some(-1), ..none() }),
+        list(wire::TaskFilter { submitted_after_ms: Some(i64::MAX), ..none() }),
+        Request::OrderWorkers(wire::OrderWorkers { instance_ids: vec![long], order: wire::order::Kind::Quiet.into() }),
+    ] {
+        refusal(&mut connection, request).await;
+    }
+}
