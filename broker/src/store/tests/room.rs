@@ -113,6 +113,11 @@ fn disk_of_700_mib_that_was_filled_and_emptied_has_room_again() {
 }
 
 #[test]
+fn disk_of_2_gib_that_was_filled_and_emptied_has_room_again_also_after_restarts() {
+    fill_and_empty(2_048, 1, 1_000_000, true);
+}
+
+#[test]
 fn room_is_made_while_much_stays() {
     let Some(disk) = SmallDisk::new(300) else {
         eprintln!("SKIPPED: no tmpfs can be mounted without root, so the full disk was not tried");
