@@ -29,4 +29,5 @@ mod system_calls;
 mod tidy;
 mod traps;
 mod two_ways;
+mod vectors;
 mod worker_troubles;

@@ -147,6 +147,32 @@ async fn a_wait_answers_the_task_that_is_kept_for_no_time_before_the_others() {
     assert_eq!(worker.info(&ids[TASKS - 1]).await.state(), TaskState::Unknown);
 }
 
+#[tokio::test]
+async fn a_wait_for_all_shows_the_ends_of_tasks_that_are_gone_when_the_last_one_ends() {
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 9).await;
+    let ids: Vec<String> = ["kept", "gone", "short", "last"].map(String::from).into();
+    let ttl = |id: &str, ms| wire::Task { result_ttl_ms: Some(ms), ..raw::task(id, "n") };
+    worker.submit(vec![raw::task("kept", "n"), ttl("gone", 0), ttl("short", 50), raw::task("last", "n")]).await;
+    let deliveries = worker.deliveries(4).await;
+    let wait = wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: true };
+    let waiting = worker.send(Request::Wait(wait), 15_000).await.expect("it is read");
+    for (place, delivery) in deliveries.iter().enumerate().take(3) {
+        worker.report_one(raw::report(delivery, raw::complete(place.to_string().as_bytes()))).await;
+    }
+    while worker.info("short").await.state() != TaskState::Unknown {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    worker.report_one(raw::report(&deliveries[3], raw::complete(b"3"))).await;
+    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else { panic!("no reply") };
+    assert!(reply.satisfied);
+    for (place, task) in reply.tasks.iter().enumerate() {
+        let shown = (&task.id, task.state(), &task.result[..]);
+        assert_eq!(shown, (&ids[place], TaskState::Success, place.to_string().as_bytes()));
+    }
+    assert_eq!(worker.info("gone").await.state(), TaskState::Unknown);
+}
+
 /// A task with all that it may have.
 fn largest(id: &str) -> wire::Task {
     let headers = [("h".to_owned(), vec![b'h'; HEADERS_BYTES_MAX - 1].into())];

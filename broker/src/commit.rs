@@ -1,9 +1,10 @@
 //! The store's thread: appends a batch's records, fills in what its messages show from the records, commits, and only
 //! then sends the messages. Reads take the same way as writes, so nobody sees what is not on disk. What the thread does is
 //! a [`Committer`], step by step. How messages are completed is told in `commit/filling.rs`, who they wait for in
-//! `commit/readers.rs`.
+//! `commit/readers.rs`, what waits keep of tasks that go in `commit/kept.rs`.
 
 mod filling;
+mod kept;
 mod readers;
 
 use std::path::PathBuf;
@@ -173,6 +174,7 @@ impl Committer {
                 }
                 Effect::Drop(slot) => self.store.drop_task(slot),
                 Effect::Send(connection, message) => self.fill(connection, message, &mut outgoing)?,
+                Effect::Keep { connection, request, task } => self.keep(connection, request, task)?,
                 Effect::Close(connection) => outgoing.push((connection, None)),
                 Effect::Backup { connection, request, folder, tasks } => {
                     self.backups.push(Backup { connection, request, folder, tasks });

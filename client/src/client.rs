@@ -231,7 +231,7 @@ impl Client {
     }
 
     /// Drops ended tasks and their results before their time. One outcome per id: `Err(NotFound)` for one that does
-    /// not exist, `Err(NotFinished)` for one that has not ended.
+    /// not exist, `Err(NotFinished)` for one that has not ended, `Err(Unspecified)` for a reason that this crate does not know.
     ///
     /// # Errors
     /// As [`Connection::request`].
@@ -242,9 +242,11 @@ impl Client {
             let server_frame::Body::ForgetReply(reply) = self.request(body).await? else {
                 return Err(Error::unexpected("a ForgetReply"));
             };
-            outcomes.extend(reply.outcomes().map(|code| match code {
-                ErrorCode::Unspecified => Ok(()),
-                code => Err(code),
+            outcomes.extend(reply.outcomes.iter().map(|code| match ErrorCode::try_from(*code) {
+                Ok(ErrorCode::Unspecified) => Ok(()),
+                Ok(code) => Err(code),
+                // One of a later broker: a refusal all the same.
+                Err(_) => Err(ErrorCode::Unspecified),
             }));
         }
         Ok(outcomes)

@@ -39,6 +39,8 @@ pub enum Error {
         code: ErrorCode,
         /// One sentence.
         message: String,
+        /// Another attempt may succeed without anything being changed.
+        retryable: bool,
     },
 
     /// The broker, or a check of its limits in this client, says no to one request.
@@ -136,8 +138,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Connect { .. } | Error::Timeout { .. } | Error::NotFinished { .. } => true,
-            Error::Handshake { code, .. } => !is_terminal(*code),
-            Error::Refused { retryable, .. } => *retryable,
+            Error::Handshake { retryable, .. } | Error::Refused { retryable, .. } => *retryable,
             _ => false,
         }
     }
@@ -208,20 +209,6 @@ impl From<Refusal> for Error {
         let Refusal { code, message, retryable, retry_after } = refusal;
         Error::Refused { code, message, retryable, retry_after }
     }
-}
-
-/// A handshake refused with one of these will be refused again, however often it is tried.
-pub(crate) fn is_terminal(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::Unauthenticated
-            | ErrorCode::Forbidden
-            | ErrorCode::VersionMismatch
-            | ErrorCode::InvalidArgument
-            | ErrorCode::FrameTooLarge
-            | ErrorCode::Malformed
-            | ErrorCode::Unsupported
-    )
 }
 
 /// The code as PROTOCOL.md's prose writes it: `queue_full`.

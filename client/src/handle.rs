@@ -64,7 +64,7 @@ impl<T> TaskHandle<T> {
     /// [`Error::NotFound`] if it knows none of this id; otherwise as [`Client::info`].
     pub async fn info(&self) -> Result<TaskInfo, Error> {
         match self.client.info_with_results(&[&self.id]).await?.pop() {
-            Some(task) if task.state != State::Unknown => Ok(task),
+            Some(task) if task.is_there() => Ok(task),
             Some(_) => Err(Error::NotFound { id: self.id.clone() }),
             None => Err(Error::unexpected("one task for one id")),
         }

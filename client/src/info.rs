@@ -216,6 +216,12 @@ pub struct TaskInfo {
 }
 
 impl TaskInfo {
+    /// False when the broker knows no task of this id. A task that is there may be [`State::Unknown`] too, where a later broker
+    /// tells a state that this crate does not know: then ask again.
+    pub fn is_there(&self) -> bool {
+        self.state != State::Unknown || self.generation > 0
+    }
+
     /// The name to show to people: the shadow, or else the name.
     pub fn title(&self) -> &str {
         if self.shadow.is_empty() { &self.name } else { &self.shadow }
@@ -231,7 +237,7 @@ impl TaskInfo {
             State::Success => self.decode(),
             State::Failure => Err(self.failure()),
             State::Revoked => Err(Error::TaskRevoked { id: self.id.clone(), reason: self.revoked_reason.clone() }),
-            State::Unknown => Err(Error::NotFound { id: self.id.clone() }),
+            _ if !self.is_there() => Err(Error::NotFound { id: self.id.clone() }),
             state => Err(Error::refused(wire::ErrorCode::NotFinished, format!("task {} is {state}", self.id))),
         }
     }
@@ -257,7 +263,7 @@ impl TaskInfo {
 impl From<wire::TaskInfo> for TaskInfo {
     fn from(task: wire::TaskInfo) -> Self {
         let state = State::from(task.state());
-        let known = state != State::Unknown;
+        let known = state != State::Unknown || task.generation > 0;
         Self {
             state,
             waiting_for: task.waiting_for().into(),

@@ -325,7 +325,7 @@ impl Repeat {
 
 /// Whether what the broker has is what the first copy of this submit made or joined.
 fn accepted_before(task: &wire::Task, info: &wire::TaskInfo, first_sent_at_ms: i64) -> Option<wire::SubmitOutcome> {
-    if info.state() == wire::TaskState::Unknown {
+    if info.state() == wire::TaskState::Unknown && info.generation == 0 {
         return None;
     }
     let submitted_since = info.submitted_at_ms >= first_sent_at_ms;

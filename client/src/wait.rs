@@ -71,7 +71,7 @@ impl Client {
         let task = waited.tasks.into_iter().next().ok_or_else(|| Error::unexpected("one task for one id"))?;
         let task = TaskInfo::from(task);
         match task.state {
-            State::Unknown => Err(Error::NotFound { id: id.to_owned() }),
+            _ if !task.is_there() => Err(Error::NotFound { id: id.to_owned() }),
             state if state.is_ended() => Ok(task),
             _ if waited.satisfied => Err(Error::Protocol(format!("waiting for task {id} ended before the task did"))),
             state => Err(Error::NotFinished { id: id.to_owned(), state, after: timeout }),

@@ -18,7 +18,9 @@ pub(crate) enum Verdict {
 }
 
 /// Reads the code of one outcome.
-pub(crate) fn verdict(code: ErrorCode) -> Verdict {
+pub(crate) fn verdict(code: i32) -> Verdict {
+    // A code of a later broker is a refusal that is final.
+    let Ok(code) = ErrorCode::try_from(code) else { return Verdict::Refused };
     match code {
         // A result that is too large has ended the task as a failure: nothing is left to say.
         ErrorCode::Unspecified | ErrorCode::ResultTooLarge => Verdict::Answered,
@@ -54,11 +56,12 @@ mod tests {
 
     #[test]
     fn a_stale_lease_counts_as_an_answer_and_an_overload_does_not() {
-        assert_eq!(verdict(ErrorCode::Unspecified), Verdict::Answered);
-        assert_eq!(verdict(ErrorCode::StaleLease), Verdict::Stale);
-        assert_eq!(verdict(ErrorCode::NotFound), Verdict::Stale);
-        assert_eq!(verdict(ErrorCode::Overloaded), Verdict::Again);
-        assert_eq!(verdict(ErrorCode::InvalidArgument), Verdict::Refused);
+        assert_eq!(verdict(ErrorCode::Unspecified as i32), Verdict::Answered);
+        assert_eq!(verdict(ErrorCode::StaleLease as i32), Verdict::Stale);
+        assert_eq!(verdict(ErrorCode::NotFound as i32), Verdict::Stale);
+        assert_eq!(verdict(ErrorCode::Overloaded as i32), Verdict::Again);
+        assert_eq!(verdict(ErrorCode::InvalidArgument as i32), Verdict::Refused);
+        assert_eq!(verdict(9_999), Verdict::Refused, "a code of a later broker");
     }
 
     #[test]

@@ -166,6 +166,8 @@ impl Driver {
                     self.leases.retain(&welcome.leases);
                 } else {
                     self.leases.lose_all();
+                    // An order belongs to the session that it was given to.
+                    self.resume();
                 }
                 self.leases.set_result_bytes_max(self.connection.limits().result_bytes_max);
                 self.credit.connected();
@@ -209,10 +211,7 @@ impl Driver {
             (order::Kind::Quiet, Phase::Working) => {
                 self.stop_taking();
             }
-            (order::Kind::Resume, Phase::Working) => {
-                self.quiet = false;
-                self.credit.resume();
-            }
+            (order::Kind::Resume, _) => self.resume(),
             (order::Kind::Shutdown, Phase::Working) => self.drain(),
             _ => {}
         }
@@ -230,6 +229,14 @@ impl Driver {
                 self.credit.set(self.plan.least);
                 self.leases.release_waiting();
             }
+        }
+    }
+
+    /// New work again, unless the worker ends.
+    fn resume(&mut self) {
+        if self.quiet && matches!(self.phase, Phase::Working) {
+            self.quiet = false;
+            self.credit.resume();
         }
     }
 
@@ -346,7 +353,7 @@ impl Driver {
         let mut ended = Vec::with_capacity(reports.len());
         let (mut started, mut again) = (Vec::new(), Vec::new());
         for (report, outcome) in reports.into_iter().zip(outcomes) {
-            match verdict(outcome.code()) {
+            match verdict(outcome.code) {
                 Verdict::Answered if is_end(&report) => ended.push(report.lease),
                 Verdict::Answered if matches!(report.report, Some(Report::Started(_))) => started.push(report.lease),
                 Verdict::Answered => {}

@@ -41,10 +41,16 @@ impl Committer {
                 return self.fill_deliveries(connection, std::mem::take(deliveries), room, outgoing);
             }
             Message::Transition { task, .. } => self.fill_view(task, room)?,
+            Message::Waited { request, tasks, left_out, .. } => {
+                if let Some(kept) = self.readers.kept(connection) {
+                    kept.show(*request, tasks);
+                }
+                self.fill_views(tasks, left_out, room)?
+            }
             // What a watch is answered with is never refused for want of room: it names the watch, which has begun.
-            Message::Got { tasks, left_out, .. }
-            | Message::Waited { tasks, left_out, .. }
-            | Message::Watching { tasks, left_out, .. } => self.fill_views(tasks, left_out, room)?,
+            Message::Got { tasks, left_out, .. } | Message::Watching { tasks, left_out, .. } => {
+                self.fill_views(tasks, left_out, room)?
+            }
             Message::Page { tasks, next, .. } => self.fill_page(tasks, next, room)?,
             Message::Workers { workers, next, .. } => self.fill_workers(workers, next, room)?,
             Message::Queues { queues, next, wall, .. } => (self.fill_queues(queues, next, *wall, room)?, 0),
@@ -61,6 +67,16 @@ impl Committer {
         let is_there = weight.is_some();
         outgoing.extend(weight.map(|weight| (connection, Some((message, weight)))));
         is_there
+    }
+
+    /// Completes the view of a task that is about to go, for the answer to a wait that has seen it end.
+    pub(super) fn keep(&mut self, connection: ConnectionKey, request: RequestId, mut task: View) -> Result<(), Error> {
+        let Some(room) = self.readers.room(connection) else { return Ok(()) };
+        let (bytes, memory) = self.fill_view(&mut task, Room { is_behind: true, ..room })?;
+        if let Some(kept) = self.readers.kept(connection).filter(|kept| kept.has_room(bytes + memory)) {
+            kept.keep(request, task, bytes + memory);
+        }
+        Ok(())
     }
 
     /// What the tasks of one answer may have together.
@@ -247,6 +263,11 @@ impl Committer {
     /// Says how many bytes the view has in a frame, at most, and how many more in memory.
     fn fill_view(&mut self, view: &mut View, room: Room) -> Result<(usize, usize), Error> {
         let Some(task) = &mut view.task else { return Ok((size::view(view), 0)) };
+        if let Some((submitted, _)) = &task.records {
+            // It was kept.
+            let memory = size::memory(submitted);
+            return Ok((size::view(view), memory));
+        }
         let few_bytes = if room.is_behind { CHUNK_BYTES } else { FEW_BYTES };
         let located = self.located(task.slot);
         // A view shows no payload.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use tracing::warn;
 
+use super::kept::{AllKept, Kept};
 use crate::machine::command::{ConnectionKey, Message};
 use crate::outbox::{AllWaiting, Gauge, LateSender, Outbox, Weight};
 
@@ -40,6 +41,7 @@ const MIB: usize = 1024 * 1024;
 pub(super) struct Readers {
     all: HashMap<ConnectionKey, Reader>,
     waiting: AllWaiting,
+    kept: AllKept,
     /// Bytes promised since the start.
     promised: u64,
     looked_at: u64,
@@ -50,6 +52,7 @@ pub(super) struct Readers {
 #[derive(Debug)]
 struct Reader {
     outbox: Outbox,
+    kept: Kept,
     /// The writes that it had taken when it was last seen to take some.
     writes: usize,
     /// What had been promised to all by then. `None` while what waits for it has not been sent.
@@ -67,7 +70,8 @@ pub(super) struct Room {
 
 impl Readers {
     pub(super) fn add(&mut self, opened: Vec<(ConnectionKey, Outbox)>) {
-        let reader = |(key, outbox)| (key, Reader { outbox, writes: 0, since: None });
+        let kept = || Kept::new(self.kept.clone());
+        let reader = |(key, outbox)| (key, Reader { outbox, kept: kept(), writes: 0, since: None });
         self.all.extend(opened.into_iter().map(reader));
     }
 
@@ -84,6 +88,11 @@ impl Readers {
         };
         let answer_bytes = if waiting < may_wait { answer_bytes } else { 0 };
         Some(Room { answer_bytes, is_behind: waiting > BACKLOG_BYTES })
+    }
+
+    /// What the waits of a connection that is there have seen end.
+    pub(super) fn kept(&mut self, connection: ConnectionKey) -> Option<&mut Kept> {
+        self.all.get_mut(&connection).map(|reader| &mut reader.kept)
     }
 
     /// Takes room for a message. `None` when its reader is gone, or had to go for it.

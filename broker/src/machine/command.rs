@@ -82,6 +82,10 @@ pub struct WorkerInfo {
     pub concurrency: u32,
 }
 
+/// A report that the session could not make sense of, with the task that it names, if it names one.
+#[derive(Debug)]
+pub struct WrongReport(pub Option<TaskId>);
+
 /// A request of a connected client.
 #[derive(Debug)]
 pub enum Ask {
@@ -93,7 +97,7 @@ pub enum Ask {
     },
     Submit(Vec<Result<Submission, Refusal>>),
     Credit(u32),
-    Report(Vec<Result<TaskReport, Refusal>>),
+    Report(Vec<Result<TaskReport, WrongReport>>),
     Get {
         ids: Vec<TaskId>,
         with_results: bool,
@@ -345,6 +349,12 @@ pub enum Effect {
     /// The task of this slot is past its time: nothing of it matters any more, and the log need not say so.
     Drop(Slot),
     Send(ConnectionKey, Message),
+    /// The task of this view has come as far as an unanswered wait wants, and is about to go: the answer shall show it.
+    Keep {
+        connection: ConnectionKey,
+        request: RequestId,
+        task: View,
+    },
     /// Nothing more will be sent to this connection: close it.
     Close(ConnectionKey),
     /// Copy what is stored once the batch is durable; the answer comes from there.

@@ -80,6 +80,7 @@ impl Machine {
     }
 
     fn replay(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        self.keep_for_waits(slot, fx);
         let dead = self.tasks.task(slot);
         let generation = self.tasks.generation(dead).saturating_add(1);
         let mut plan = self.tasks.plan(dead).cloned();

@@ -38,7 +38,9 @@ mod transitions;
 mod watch;
 
 use cancel::Cancelling;
-use command::{Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId, SubmitOutcome};
+use command::{
+    Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId, SubmitOutcome, WrongReport,
+};
 use dead::Fate;
 use look::PageAsked;
 use names::Names;
@@ -297,7 +299,10 @@ impl Machine {
             Ask::Report(reports) => {
                 let outcome = |report| match report {
                     Ok(report) => self.report(now, session, report, fx),
-                    Err(Refusal { code, .. }) => Err((code, None)),
+                    Err(WrongReport(id)) => {
+                        let slot = id.and_then(|id| self.tasks.find(&id));
+                        Err((Code::InvalidArgument, slot.map(|slot| self.tasks.task(slot).state)))
+                    }
                 };
                 let outcomes = reports.into_iter().map(outcome).collect();
                 Message::Reported { request, outcomes }

@@ -1,5 +1,6 @@
 //! Reports: what workers say of their leases. Only the current lease, in the hands of the session that holds it, changes
-//! anything; a report that already counted is answered again and changes nothing.
+//! anything. A report that already counted is answered again and changes nothing; it may come from a worker's next session,
+//! which asks what became of it.
 
 use super::command::{Code, Failure, Now, ReportKind, ReportOutcome, TaskReport};
 use super::retry::delay_ms;
@@ -23,6 +24,9 @@ impl Machine {
         if task.lease() != report.lease || report.lease == 0 {
             return Err((Code::StaleLease, Some(task.state)));
         }
+        if !self.sessions.session(session).is_of_worker() {
+            return Err((Code::StaleLease, Some(task.state)));
+        }
         if !task.is_leased() {
             return counted_before(task, &report.kind);
         }
@@ -33,7 +37,10 @@ impl Machine {
             ReportKind::Started => self.ensure_started(now, slot, fx),
             ReportKind::Progress { state, meta } => {
                 self.ensure_started(now, slot, fx);
-                self.progress(now, slot, Progress { state, meta, at: now.wall }, fx);
+                let progress = Progress { state, meta, at: now.wall };
+                if !self.has_progress(slot, &progress) {
+                    self.progress(now, slot, progress, fx);
+                }
             }
             ReportKind::Complete(result) => return self.complete(now, slot, result, fx),
             ReportKind::Fail { error, last } => self.failed(now, slot, error, last, fx),
@@ -43,6 +50,12 @@ impl Machine {
         }
         // Of these only a revoked task can be gone already, when it keeps no result.
         Ok(self.tasks.try_task(slot).map_or(State::Revoked, |task| task.state))
+    }
+
+    /// Whether the task shows this progress: it was reported twice.
+    fn has_progress(&self, slot: Slot, progress: &Progress) -> bool {
+        let shown = self.tasks.run(self.tasks.task(slot)).and_then(|run| run.progress.as_ref());
+        shown.is_some_and(|shown| shown.state == progress.state && shown.meta == progress.meta)
     }
 
     fn ensure_started(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
@@ -148,8 +161,13 @@ impl Machine {
     }
 }
 
-/// The answer to a report on a lease that has ended: accepted if it is the report that ended it, or one before that.
+/// The answer to a report on a lease that has ended: that of the report that ended it, if it is of the same kind, and accepted
+/// if it is one of those before. `Fail`, `RetryLater` and `Reject` are one kind. What the reports carry is not compared: the
+/// first one counts.
 fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
+    if matches!(kind, ReportKind::Complete(_)) && task.closed_by == ClosedBy::Complete && task.state == State::Failure {
+        return Err((Code::ResultTooLarge, Some(State::Failure)));
+    }
     let counted = match kind {
         ReportKind::Started | ReportKind::Progress { .. } => {
             !matches!(task.closed_by, ClosedBy::Nobody | ClosedBy::TakenBack)

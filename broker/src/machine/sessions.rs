@@ -212,8 +212,8 @@ impl Machine {
             Message::Welcome { request, session_id: session.id, resumed: found.is_some(), leases, wall: now.wall };
         let order = session.order;
         fx.send(connection, welcome);
-        if order != Order::Resume {
-            // It may have been given while the connection was lost.
+        if found.is_some() {
+            // It may have been given while the connection was lost, or have been lost with it.
             fx.send(connection, Message::Order(order));
         }
         self.deliver_again(connection, key, fx);
@@ -418,7 +418,7 @@ impl Machine {
     /// Quiet, resume or shutdown for some workers, or for all. Says how many were told.
     pub(super) fn order_workers(&mut self, instances: &[Box<str>], order: Order, fx: &mut Effects) -> u64 {
         let wanted = |session: &Session| {
-            session.worker.is_some()
+            session.is_of_worker()
                 && (instances.is_empty() || instances.iter().any(|instance| **instance == *session.instance))
         };
         let keys: Vec<SessionKey> =

@@ -86,6 +86,7 @@ impl Machine {
         }
         // With a TTL of 0 the revoked task is gone already. The new record of the slot, which comes next, hides the old ones.
         if self.tasks.try_task(slot).is_some() {
+            self.keep_for_waits(slot, fx);
             let task = self.tasks.remove(slot);
             self.uncount(&task);
         }

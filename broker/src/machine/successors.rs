@@ -86,6 +86,7 @@ impl Machine {
             let Some(Successor { slot, eta }) = self.successors.take(present) else { continue };
             // With a TTL of 0 it is gone already.
             if self.tasks.try_task(present).is_some() {
+                self.keep_for_waits(present, fx);
                 fx.push(Effect::Store(Record::Forgotten(self.tasks.key(present))));
                 let ended = self.tasks.remove(present);
                 self.uncount(&ended);

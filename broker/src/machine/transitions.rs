@@ -274,6 +274,7 @@ impl Machine {
 
     /// Removes an ended task before its time.
     pub(super) fn forget(&mut self, slot: Slot, fx: &mut Effects) {
+        self.keep_for_waits(slot, fx);
         fx.push(Effect::Store(Record::Forgotten(self.tasks.key(slot))));
         self.remove(slot, fx);
     }
@@ -284,6 +285,7 @@ impl Machine {
         if self.clock_was_set {
             return self.forget(slot, fx);
         }
+        self.keep_for_waits(slot, fx);
         fx.push(Effect::Drop(slot));
         self.remove(slot, fx);
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::{WAITED_IDS_MAX, WATCHED_IDS_MAX};
 
-use super::command::{ConnectionKey, Message, Monotonic, Now, RequestId};
+use super::command::{ConnectionKey, Effect, Message, Monotonic, Now, RequestId};
 use super::sessions::SessionKey;
 use super::timers::MonoTimer;
 use super::{Effects, Machine};
@@ -53,7 +53,7 @@ struct Wait {
     with_results: bool,
     deadline: Monotonic,
     /// Ids that have not come so far yet.
-    open: usize,
+    open: BTreeSet<TaskId>,
 }
 
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Machine {
         let asked = ids.clone();
         ids.sort_unstable();
         ids.dedup();
-        let (open, done): (Vec<_>, Vec<_>) = ids
+        let (open, done): (BTreeSet<_>, BTreeSet<_>) = ids
             .into_iter()
             .partition(|id| self.tasks.find(id).is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until)));
         if open.is_empty() || (any && !done.is_empty()) {
@@ -103,7 +103,8 @@ impl Machine {
         }
         self.watchers.latest += 1;
         let key = self.watchers.latest;
-        for id in &open {
+        // Those that have come so far may go before the others come: then the wait is to keep how they ended.
+        for id in open.iter().chain(&done) {
             self.add_watcher(id, Watcher::Wait(key));
         }
         let deadline = now.mono.saturating_add(timeout_ms);
@@ -111,7 +112,6 @@ impl Machine {
         let asking = self.sessions.session_mut(session);
         asking.waits.insert((request, key));
         asking.waited_ids += asked.len();
-        let open = open.len();
         let wait = Wait { session, connection, request, ids: asked, any, until, with_results, deadline, open };
         self.watchers.waits.insert(key, wait);
     }
@@ -258,7 +258,24 @@ impl Machine {
         for watcher in watchers {
             match watcher {
                 Watcher::Watch(key) => self.push_transition(key, id, fx),
-                Watcher::Wait(key) => self.answer_wait(key, false, fx),
+                // It has kept how the task ended.
+                Watcher::Wait(_) => {}
+            }
+        }
+    }
+
+    /// The ended task of this slot is about to make way, by its time, by order, or for the next run of its id. The waits that
+    /// it has satisfied, and that go on for others, keep how it ended.
+    pub(super) fn keep_for_waits(&self, slot: Slot, fx: &mut Effects) {
+        let task = self.tasks.task(slot);
+        if !self.tasks.is_watched(task) {
+            return;
+        }
+        let id = self.tasks.id(task);
+        for watcher in self.watchers.by_id.get(&id).into_iter().flatten() {
+            if let Watcher::Wait(key) = watcher {
+                let Wait { connection, request, with_results, .. } = self.watchers.waits[key];
+                fx.push(Effect::Keep { connection, request, task: self.view(&id, with_results) });
             }
         }
     }
@@ -271,14 +288,8 @@ impl Machine {
 
     fn advance_wait(&mut self, key: WaitKey, id: &TaskId, state: State, fx: &mut Effects) {
         let Some(wait) = self.watchers.waits.get_mut(&key) else { return };
-        if !has_come_to(state, wait.until) {
-            return;
-        }
-        wait.open -= 1;
-        if wait.any || wait.open == 0 {
+        if has_come_to(state, wait.until) && wait.open.remove(id) && (wait.any || wait.open.is_empty()) {
             self.answer_wait(key, true, fx);
-        } else {
-            self.remove_watcher(id, Watcher::Wait(key));
         }
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::machine::command::{
     Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order, Refusal, ReportKind,
-    RequestId, Submission, TaskReport, When, WorkerInfo,
+    RequestId, Submission, TaskReport, When, WorkerInfo, WrongReport,
 };
 use crate::record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State};
 
@@ -60,6 +60,8 @@ pub(crate) fn hello(hello: wire::Hello, connection: ConnectionKey, request: Requ
         // An id that is none of ours is one that is gone: the answer is a new session.
         text => Uuid::parse_str(text).ok().map(Uuid::into_bytes),
     };
+    short("client name", hello.client_name)?;
+    short("client version", hello.client_version)?;
     Ok(Connect {
         connection,
         request,
@@ -329,9 +331,16 @@ fn retry_policy(policy: wire::RetryPolicy) -> Checked<RetryPolicy> {
     })
 }
 
-fn task_report(report: wire::TaskReport) -> Checked<TaskReport> {
+fn task_report(report: wire::TaskReport) -> Result<TaskReport, WrongReport> {
+    match (TaskId::parse(report.id), report_kind(report.report)) {
+        (Ok(id), Ok(kind)) => Ok(TaskReport { id, lease: report.lease, kind }),
+        (id, _) => Err(WrongReport(id.ok())),
+    }
+}
+
+fn report_kind(report: Option<wire::task_report::Report>) -> Checked<ReportKind> {
     use wire::task_report::Report;
-    let kind = match report.report {
+    Ok(match report {
         Some(Report::Started(_)) => ReportKind::Started,
         Some(Report::Progress(progress)) => progress_report(progress)?,
         Some(Report::Complete(complete)) => ReportKind::Complete(Body {
@@ -345,8 +354,7 @@ fn task_report(report: wire::TaskReport) -> Checked<TaskReport> {
         Some(Report::Release(release)) => ReportKind::Release { not_begun: release.not_begun },
         Some(Report::Reject(reject)) => ReportKind::Reject(failure(reject.error)),
         None => return Err(invalid("a report says nothing, or something that the broker does not know")),
-    };
-    Ok(TaskReport { id: TaskId::parse(report.id)?, lease: report.lease, kind })
+    })
 }
 
 fn progress_report(progress: wire::ProgressReport) -> Checked<ReportKind> {

@@ -14,10 +14,13 @@ use super::handshake::{self, Link, Turn};
 use super::waiting::WaitKey;
 use super::watching::WatchPart;
 use super::{Command, ConnectionOptions, Event, Reply, Shared, link};
-use crate::error::{Error, is_terminal};
+use crate::error::Error;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What a broker may ask for at most when it closes: whoever asks for more is asked again.
+pub(super) const BACK_IN_MAX: Duration = Duration::from_secs(10);
 
 /// How long answers are waited for after the last handle was dropped. Only watches begun again can be under way then.
 const PATIENCE_OF_NOBODY: Duration = Duration::from_secs(5);
@@ -38,6 +41,8 @@ pub(super) struct Driver {
     pub(super) turn: Turn,
     /// Watches to be begun again on the next connection.
     pub(super) watch_again: Vec<WatchPart>,
+    /// The next attempt comes no sooner than this after the end of the connection: the broker said so.
+    pub(super) back_in: Duration,
 }
 
 /// Why the socket is served no longer.
@@ -68,6 +73,7 @@ impl Driver {
             session_id: String::new(),
             turn: Turn::default(),
             watch_again: Vec::new(),
+            back_in: Duration::ZERO,
         }
     }
 
@@ -143,8 +149,9 @@ impl Driver {
 
     /// Connects again, however long it takes. `None`: closed meanwhile.
     async fn next_connection(&mut self, pauses: &mut Pauses) -> Result<Option<Link>, Error> {
-        let Self { options, closing, session_id, shared, turn, .. } = self;
+        let Self { options, closing, session_id, shared, turn, back_in, .. } = self;
         let reconnect = async {
+            sleep(std::mem::take(back_in)).await;
             loop {
                 sleep(pauses.next()).await;
                 match handshake::connect(options, session_id, turn).await {
@@ -179,7 +186,7 @@ pub(super) async fn asked_to_close(closing: &mut watch::Receiver<Option<Duration
 
 /// Whether another attempt will end in the same way.
 fn is_final(error: &Error) -> bool {
-    matches!(error, Error::Handshake { code, .. } if is_terminal(*code))
+    matches!(error, Error::Handshake { retryable: false, .. })
 }
 
 /// Runs a driver on a thread of its own with a runtime of its own.

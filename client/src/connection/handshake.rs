@@ -88,7 +88,7 @@ pub(super) async fn connect(options: &ConnectionOptions, session_id: &str, turn:
         Err(Failure::Unreachable(source)) => {
             Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) })
         }
-        Err(Failure::NotLetIn { code, message }) => Err(Error::Handshake { code, message }),
+        Err(Failure::NotLetIn { code, message, retryable }) => Err(Error::Handshake { code, message, retryable }),
     }
 }
 
@@ -133,12 +133,12 @@ async fn within<T>(
 #[derive(Debug)]
 enum Failure {
     Unreachable(io::Error),
-    NotLetIn { code: ErrorCode, message: String },
+    NotLetIn { code: ErrorCode, message: String, retryable: bool },
 }
 
 impl Failure {
     fn no_broker(message: impl Into<String>) -> Self {
-        Failure::NotLetIn { code: ErrorCode::Unspecified, message: message.into() }
+        Failure::NotLetIn { code: ErrorCode::Unspecified, message: message.into(), retryable: true }
     }
 }
 
@@ -182,6 +182,7 @@ async fn greet(
                 "the names of all queues and tasks make a Hello of {} bytes, and {FRAME_BYTES_MAX_BEFORE_HELLO} are allowed",
                 buffer.len()
             ),
+            retryable: false,
         });
     }
     writer.write_all(&buffer).await?;
@@ -225,6 +226,25 @@ fn hello(options: &ConnectionOptions, session_id: &str) -> wire::ClientFrame {
     }
 }
 
+/// Whether another attempt may be let in. What a code of a later broker means is known from `retryable` alone.
+fn may_be_let_in_later(error: &wire::Error) -> bool {
+    ErrorCode::try_from(error.code).map_or(error.retryable, |code| !is_terminal(code))
+}
+
+/// A handshake refused with one of these will be refused again, however often it is tried.
+fn is_terminal(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::Unauthenticated
+            | ErrorCode::Forbidden
+            | ErrorCode::VersionMismatch
+            | ErrorCode::InvalidArgument
+            | ErrorCode::FrameTooLarge
+            | ErrorCode::Malformed
+            | ErrorCode::Unsupported
+    )
+}
+
 fn admitted(frame: wire::ServerFrame) -> Result<wire::Welcome, Failure> {
     match frame.body {
         Some(server_frame::Body::Welcome(welcome)) if welcome.protocol == PROTOCOL_VERSION => Ok(welcome),
@@ -234,10 +254,12 @@ fn admitted(frame: wire::ServerFrame) -> Result<wire::Welcome, Failure> {
                 "the broker chose version {} of the protocol, this client speaks {PROTOCOL_VERSION}",
                 welcome.protocol
             ),
+            retryable: false,
         }),
         Some(server_frame::Body::Error(error))
         | Some(server_frame::Body::Closing(wire::Closing { error: Some(error) })) => {
-            Err(Failure::NotLetIn { code: error.code(), message: error.message })
+            let retryable = may_be_let_in_later(&error);
+            Err(Failure::NotLetIn { code: error.code(), message: error.message, retryable })
         }
         _ => Err(Failure::no_broker("it answered Hello with something other than Welcome")),
     }

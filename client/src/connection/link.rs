@@ -165,6 +165,7 @@ impl Pump<'_> {
                 Accepted::Push(body) => {
                     if let server_frame::Body::Closing(wire::Closing { error: Some(error) }) = &body {
                         warn!(code = error.code().as_str_name(), "the broker closes the connection: {}", error.message);
+                        self.driver.back_in = Duration::from_millis(error.retry_after_ms).min(driver::BACK_IN_MAX);
                     }
                     self.driver.events.push(Event::Push(body));
                 }

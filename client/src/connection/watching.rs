@@ -44,7 +44,8 @@ impl Shown {
             submitted_at_ms: task.submitted_at_ms,
             generation: task.generation,
             version: task.version,
-            known: task.state() != wire::TaskState::Unknown,
+            // A later broker may tell a state that is unknown here.
+            known: task.state() != wire::TaskState::Unknown || task.generation > 0,
         }
     }
 

@@ -175,7 +175,7 @@ fn what_a_broker_refuses_has_these_bytes() {
     let mut text = String::from(
         "# What a broker refuses.\n\
          # when: `first` as the first bytes of a connection, `open` after the handshake.\n\
-         # answer: an Error frame of this code and request id, an HTTP answer, or nothing.\n\
+         # answer: an Error frame of this code and request id, an HTTP answer, a fatal alert of TLS, or nothing.\n\
          # then: whether the broker closes the connection.\n",
     );
     for refused in refused::all() {
@@ -187,6 +187,7 @@ fn what_a_broker_refuses_has_these_bytes() {
             Answer::ErrorThenClose(code, id) => (format!("{} request_id {id}", code.as_str_name()), "close"),
             Answer::Error(code, id) => (format!("{} request_id {id}", code.as_str_name()), "open"),
             Answer::HttpThenClose => ("HTTP/1.1 400 Bad Request".to_owned(), "close"),
+            Answer::AlertThenClose => ("a TLS alert".to_owned(), "close"),
             Answer::Close => ("nothing".to_owned(), "close"),
         };
         let bytes = hex(&refused.bytes, "  ");

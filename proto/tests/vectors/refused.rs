@@ -27,6 +27,8 @@ pub(crate) enum Answer {
     Error(ErrorCode, u64),
     /// `HTTP/1.1 400 Bad Request`, and the connection is closed.
     HttpThenClose,
+    /// A fatal alert of TLS, and the connection is closed.
+    AlertThenClose,
     /// The connection is closed without a word.
     Close,
 }
@@ -89,7 +91,7 @@ fn framing() -> Vec<Refused> {
             &b"GET / HTTP/1.1\r\nHost: localhost:23537\r\n\r\n"[..],
             Answer::HttpThenClose,
         ),
-        refused("tls", "The beginning of a TLS handshake.", When::First, tls, Answer::Close),
+        refused("tls", "The beginning of a TLS handshake.", When::First, tls, Answer::AlertThenClose),
     ]
 }
 
@@ -143,6 +145,7 @@ pub(crate) fn codec_agrees(answer: Answer, decoded: &Result<Option<ClientFrame>,
         }
         Answer::ErrorThenClose(ErrorCode::FrameTooLarge, 0) => matches!(decoded, Err(FrameError::TooLarge { .. })),
         Answer::HttpThenClose => matches!(decoded, Err(FrameError::OtherProtocol("HTTP"))),
+        Answer::AlertThenClose => matches!(decoded, Err(FrameError::OtherProtocol("TLS"))),
         Answer::Close => matches!(decoded, Err(FrameError::OtherProtocol(_) | FrameError::Io(_))),
         Answer::Error(_, request_id) | Answer::ErrorThenClose(_, request_id) => {
             matches!(decoded, Ok(Some(frame)) if frame.request_id == request_id)

@@ -8,7 +8,7 @@ use super::{WaitingFor, WorkerKey};
 use crate::record::{Changed, Slot, State, Submitted, Timestamp};
 
 /// One task as a reader sees it. The machine knows the outline; the store fills in the rest from the records.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct View {
     pub id: TaskId,
     /// Absent: no such task.
@@ -18,7 +18,7 @@ pub struct View {
 }
 
 /// What the machine itself keeps of a task.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outline {
     pub slot: Slot,
     pub state: State,

@@ -191,10 +191,12 @@ fn a_cancel_reaches_a_worker_that_was_away_also_over_a_restart() {
             c: ("a", Signalled)
         connect w resume runs=job
             w: welcome back leases [1]
+            w: order Resume
             w: signal Cooperative leases [1] (tired)
         restart
         connect w resume runs=job
             w: welcome back leases [1]
+            w: order Resume
             w: signal Cooperative leases [1] (tired)
         release a
             w: Ok(Revoked)

@@ -152,6 +152,7 @@ fn what_a_worker_holds_that_came_back_is_taken_back_too() {
         after 1s
         connect w resume runs=job concurrency=1
             w: welcome back leases [1, 2]
+            w: order Resume
             w: deliver a2 lease 2 attempt 1 delivery 1
         connect v runs=job concurrency=1
             v: welcome new leases []

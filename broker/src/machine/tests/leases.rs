@@ -63,6 +63,7 @@ fn a_worker_that_reconnects_in_time_keeps_its_leases() {
         after 14s
         connect w resume runs=job concurrency=2
             w: welcome back leases [1, 2]
+            w: order Resume
             w: deliver a2 lease 2 attempt 1 delivery 1
         complete a1
             w: Ok(Success)
@@ -97,6 +98,7 @@ fn a_worker_keeps_its_leases_over_a_restart_of_the_broker() {
             c: a1 Started g1 v4, a2 Leased g1 v2, a3 Queued for Worker g1 v1
         connect w resume runs=job concurrency=2
             w: welcome back leases [1, 2]
+            w: order Resume
             w: deliver a2 lease 2 attempt 1 delivery 1
         complete a1
             w: Ok(Success)

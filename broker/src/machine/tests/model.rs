@@ -357,6 +357,8 @@ impl Model {
                     let closed = self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
                     closed.into_iter().for_each(|peer| peer.connection = None);
                 }
+                // The model asks again for what it wants to see.
+                Effect::Keep { .. } => {}
                 Effect::Replay { .. } | Effect::Backup { .. } => unreachable!("nobody asked for it"),
             }
         }

@@ -155,9 +155,127 @@ fn a_result_over_the_limit_is_a_failure() {
         complete a bytes=1001
             w: Err((ResultTooLarge, Some(Failure)))
         complete a bytes=1001
-            w: Ok(Failure)
+            w: Err((ResultTooLarge, Some(Failure)))
         get a
             c: a Failure g1 v4
+    "#]]);
+}
+
+#[test]
+fn reports_of_one_kind_are_answered_as_the_first_and_may_come_from_the_next_session() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        connect v runs=job
+            v: welcome new leases []
+        credit w 3
+            w: done
+        submit a b d attempts=1
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1 report start
+            w: deliver b lease 2 attempt 1 delivery 1 report start
+            w: deliver d lease 3 attempt 1 delivery 1 report start
+        fail a
+            w: Ok(Failure)
+        reject a
+            w: Ok(Failure)
+        again a in=1m
+            w: Ok(Failure)
+        complete a
+            w: Err((StaleLease, Some(Failure)))
+        release a
+            w: Err((StaleLease, Some(Failure)))
+        complete b
+            w: Ok(Success)
+        complete b bytes=1001
+            w: Ok(Success)
+        complete b by=v
+            v: Ok(Success)
+        start b by=v
+            v: Ok(Success)
+        complete b by=c
+            c: Err((StaleLease, Some(Success)))
+        submit d
+            c: Joined { generation: 1, state: Leased }
+        release d
+            w: Ok(Queued)
+            w: deliver d lease 4 attempt 1 delivery 1 report start
+    "#]]);
+}
+
+#[test]
+fn a_lease_that_is_followed_by_another_is_stale() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a attempts=2
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        fail a
+            w: Ok(Retry)
+        after 1s
+            w: deliver a lease 2 attempt 2 delivery 1 report start
+        fail a lease=1
+            w: Err((StaleLease, Some(Leased)))
+        complete a
+            w: Ok(Success)
+        submit a
+            c: NewGeneration { generation: 2, state: Queued }
+            w: deliver a lease 3 attempt 1 delivery 1
+        complete a lease=2
+            w: Err((StaleLease, Some(Leased)))
+        submit b ttl=0s
+            c: Created { state: Queued }
+        complete a
+            w: Ok(Success)
+            w: deliver b lease 4 attempt 1 delivery 1
+        complete b
+            w: Ok(Success)
+        complete b
+            w: Err((NotFound, None))
+    "#]]);
+}
+
+#[test]
+fn progress_that_is_reported_twice_counts_once() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        watch a
+            c: watching a Leased g1 v2
+        progress a meta=0.5
+            c: sees a Started g1 v3
+            c: sees a Started g1 v4
+            w: Ok(Started)
+        progress a meta=0.5
+            w: Ok(Started)
+        progress a meta=0.7
+            c: sees a Started g1 v5
+            w: Ok(Started)
+        get a
+            c: a Started g1 v5
+        lose w
+            w: closed
+        connect w resume runs=job
+            w: welcome back leases [1]
+            w: order Resume
+        progress a meta=0.7
+            w: Ok(Started)
+        get a
+            c: a Started g1 v5
     "#]]);
 }
 
@@ -257,6 +375,7 @@ fn a_report_that_is_sent_again_after_a_restart_is_answered_as_before() {
         restart
         connect w resume runs=job concurrency=9
             w: welcome back leases []
+            w: order Resume
         release released
             w: Ok(Queued)
         start released

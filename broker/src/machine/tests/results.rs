@@ -54,6 +54,97 @@ fn waits_are_answered_when_their_condition_holds_or_their_time_is_over() {
 }
 
 #[test]
+fn a_wait_for_several_tasks_keeps_the_ends_of_those_that_go_before_the_last_one_comes() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        submit gone ttl=0s
+            c: Created { state: Queued }
+            w: deliver gone lease 2 attempt 1 delivery 1
+        submit short ttl=2s
+            c: Created { state: Queued }
+            w: deliver short lease 3 attempt 1 delivery 1
+        submit dead attempts=1
+            c: Created { state: Queued }
+            w: deliver dead lease 4 attempt 1 delivery 1 report start
+        submit again
+            c: Created { state: Queued }
+            w: deliver again lease 5 attempt 1 delivery 1
+        submit after
+            c: Created { state: Queued }
+            w: deliver after lease 6 attempt 1 delivery 1
+        wait gone short dead again after a by=d for=1h
+        complete gone
+            d: is to be shown gone Success g1 v4
+            w: Ok(Success)
+        complete short
+            w: Ok(Success)
+        fail dead
+            w: Ok(Failure)
+        complete again
+            w: Ok(Success)
+        after 3s
+            d: is to be shown short Success g1 v4
+        forget dead
+            d: is to be shown dead Failure g1 v4
+            c: Ok(())
+        submit again
+            d: is to be shown again Success g1 v4
+            c: NewGeneration { generation: 2, state: Queued }
+            w: deliver again lease 7 attempt 1 delivery 1
+        submit after conflict=after
+            c: NewGeneration { generation: 2, state: Scheduled }
+        complete after
+            w: Ok(Success)
+            d: is to be shown after Success g1 v4
+            w: deliver after lease 8 attempt 1 delivery 1
+        complete a
+            d: came: gone unknown, short unknown, dead unknown, again Leased g2 v2, after Leased g2 v3, a Success g1 v4
+            w: Ok(Success)
+        wait gone by=d
+            d: came: gone unknown
+    "#]]);
+}
+
+#[test]
+fn a_wait_keeps_nothing_of_what_it_has_not_seen_end() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        submit b ttl=0s
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
+        wait a b by=d for=1s
+        after 2s
+            d: time over: a Leased g1 v2, b Leased g1 v2
+        complete b
+            w: Ok(Success)
+        wait a b any by=d for=1s
+            d: came: a Leased g1 v2, b unknown
+        complete a
+            w: Ok(Success)
+    "#]]);
+}
+
+#[test]
 fn a_watch_sees_each_transition_of_ids_that_may_not_exist_yet() {
     check(expect![[r#"
         connect c

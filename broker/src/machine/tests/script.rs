@@ -164,6 +164,9 @@ impl Scene {
                 }
                 Effect::Drop(_) | Effect::Backup { .. } => {}
                 Effect::Send(connection, message) => said.extend(self.say(connection, message)),
+                Effect::Keep { connection, task, .. } => {
+                    said.push(format!("{}: is to be shown {}", self.name(connection), view(&task)));
+                }
                 Effect::Close(connection) => said.push(format!("{}: closed", self.name(connection))),
             }
         }
@@ -306,7 +309,10 @@ impl Scene {
         let failure = || Failure { kind: "Oops".into(), ..Failure::default() };
         let kind = match verb {
             "start" => ReportKind::Started,
-            "progress" => ReportKind::Progress { state: "HALF".into(), meta: Bytes::from_static(b"0.5") },
+            "progress" => ReportKind::Progress {
+                state: "HALF".into(),
+                meta: Bytes::copy_from_slice(words.option("meta").unwrap_or("0.5").as_bytes()),
+            },
             "complete" => {
                 let bytes = vec![b'x'; words.number("bytes").unwrap_or(2) as usize];
                 ReportKind::Complete(Body { bytes: bytes.into(), content_type: "".into() })

@@ -21,6 +21,7 @@ fn a_worker_without_leases_keeps_its_session_over_a_restart_of_the_broker() {
             c: welcome new leases []
         connect w resume runs=job
             w: welcome back leases []
+            w: order Resume
         connect v resume runs=job
             v: welcome back leases []
             v: order Quiet
@@ -63,6 +64,42 @@ fn an_order_reaches_a_worker_whose_connection_was_lost_when_it_was_given() {
             c: count 1
         connect w resume runs=job
             w: welcome back leases []
+            w: order Resume
+    "#]]);
+}
+
+#[test]
+fn an_order_that_was_given_before_a_lost_worker_resumed_reaches_it_over_a_restart_too() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        quiet w
+            w: order Quiet
+            c: count 1
+        lose w
+            w: closed
+        wake w
+            c: count 1
+        connect w resume runs=job
+            w: welcome back leases []
+            w: order Resume
+        lose w
+            w: closed
+        restart
+        connect c
+            c: welcome new leases []
+        quiet w
+            c: count 1
+        connect w resume runs=job
+            w: welcome back leases []
+            w: order Quiet
+        after 16s
+            w: closing SessionLost: nothing was heard for the lease time
+            w: closed
+        connect w resume runs=job
+            w: welcome new leases []
     "#]]);
 }
 
@@ -84,6 +121,7 @@ fn lost_workers_are_listed_until_their_sessions_are_over_also_after_a_restart() 
             c: workers [w runs [] lost]
         connect w resume runs=job
             w: welcome back leases []
+            w: order Resume
         workers
             c: workers [w runs ["job"]]
         lose w

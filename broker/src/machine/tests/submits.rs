@@ -277,6 +277,7 @@ fn a_run_that_waits_for_another_does_so_over_a_restart() {
             c: welcome new leases []
         connect w resume runs=job
             w: welcome back leases [1]
+            w: order Resume
         credit w 1
             w: done
         list
@@ -291,6 +292,7 @@ fn a_run_that_waits_for_another_does_so_over_a_restart() {
             c: welcome new leases []
         connect w resume runs=job
             w: welcome back leases [2]
+            w: order Resume
             w: deliver b lease 2 attempt 1 delivery 1
         credit w 1
             w: done

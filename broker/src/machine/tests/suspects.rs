@@ -318,6 +318,7 @@ fn a_suspect_is_alone_over_a_restart_too() {
         restart
         connect v resume runs=job concurrency=2
             v: welcome back leases [2]
+            v: order Resume
             v: deliver a lease 2 attempt 2 delivery 2 report start
         credit v 2
             v: done
@@ -326,6 +327,7 @@ fn a_suspect_is_alone_over_a_restart_too() {
         restart
         connect v resume runs=job concurrency=2
             v: welcome back leases [2]
+            v: order Resume
         credit v 2
             v: done
         complete a

@@ -72,6 +72,7 @@ fn a_pause_takes_back_from_a_worker_that_is_away_also_after_a_restart() {
             c: a1 Started g1 v3, a2 Queued for Queue g1 v3
         connect w runs=job resume
             w: welcome back leases [1]
+            w: order Resume
         restart
         connect c
             c: welcome new leases []
@@ -79,6 +80,7 @@ fn a_pause_takes_back_from_a_worker_that_is_away_also_after_a_restart() {
             c: done
         connect w runs=job resume
             w: welcome back leases [1]
+            w: order Resume
         get a1 a2
             c: a1 Started g1 v3, a2 Queued for Queue g1 v3
         resume default
@@ -117,6 +119,7 @@ fn a_purge_and_a_delete_take_back_what_has_not_begun() {
             c: count 1
         connect w runs=job queues=songs resume
             w: welcome back leases []
+            w: order Resume
         submit d queue=songs
             c: Created { state: Queued }
         credit w 1
@@ -152,6 +155,7 @@ fn a_pause_after_a_restart_takes_back_what_its_holder_has_not_come_back_to() {
             c: a Queued for Queue g1 v3
         connect w runs=job resume
             w: welcome back leases []
+            w: order Resume
         credit w 1
             w: done
         resume default

@@ -448,6 +448,7 @@ fn a_time_limit_goes_on_over_a_restart() {
         restart
         connect w resume runs=job
             w: welcome back leases [1]
+            w: order Resume
         after 3s
             w: signal TimeLimit leases [1] (time_limit)
     "#]]);
