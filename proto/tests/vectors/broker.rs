@@ -1,25 +1,29 @@
 //! What the broker says: at least one frame for each kind of body. The names follow the transcripts of PROTOCOL.md.
 
-use bytes::Bytes;
+mod admin;
+mod pushed;
+mod refusals;
+mod tasks;
+
 use celeriac_proto::limits;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    BackupReply, CancelOutcome, CancelReply, CancelSignal, Closing, CountReply, Deliver, Delivery, Done, Error,
-    ErrorCode, ForgetReply, GetReply, HeartbeatReply, Limits, Order, Progress, QueueInfo, QueueList, QueueSettings,
-    ReportOutcome, ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskError, TaskInfo, TaskPage, TaskState,
-    TopicMessage, Transition, WaitReply, WaitingFor, WatchReply, Welcome, WorkerList, WorkerStatus, cancel_outcome,
-    cancel_signal, order, submit_outcome,
+    CancelOutcome, CancelReply, Done, Error, ErrorCode, ForgetReply, HeartbeatReply, Limits, ReportOutcome,
+    ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskState, Welcome, cancel_outcome, submit_outcome,
 };
 
 use crate::client::ID;
-use crate::{HOUR_MS, NOW_MS, SESSION, Vector};
+use crate::{NOW_MS, SESSION, Vector};
 
 fn vector(name: &'static str, about: &'static str, request_id: u64, body: Body) -> Vector<ServerFrame> {
     Vector { name, about, frame: ServerFrame { request_id, body: Some(body) } }
 }
 
 pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
-    [connection(), answers(), looking(), transitions(), admin(), pushed()].into_iter().flatten().collect()
+    let tasks = [tasks::looking(), tasks::waiting(), tasks::transitions(), tasks::changes()];
+    let workers = [pushed::pushed(), pushed::told()];
+    let parts = [connection(), refusals::refusals(), answers()].into_iter().chain(tasks);
+    parts.chain([admin::admin(), admin::settings()]).chain(workers).flatten().collect()
 }
 
 fn error(code: ErrorCode, message: &str, retry_after_ms: Option<u64>) -> Error {
@@ -123,6 +127,8 @@ fn answers() -> Vec<Vector<ServerFrame>> {
     let cancelled = |id: &str, kind: cancel_outcome::Kind| CancelOutcome { id: id.into(), kind: kind.into() };
     let outcomes =
         vec![cancelled(ID, cancel_outcome::Kind::Signalled), cancelled("user-0000", cancel_outcome::Kind::NotFound)];
+    let over =
+        vec![cancelled(ID, cancel_outcome::Kind::Revoked), cancelled("user-0000", cancel_outcome::Kind::AlreadyEnded)];
     let reported = |code: ErrorCode, state: TaskState| ReportOutcome { code: code.into(), state: state.into() };
     let accepted = |state| vec![reported(ErrorCode::Unspecified, state)];
     let stale =
@@ -130,6 +136,12 @@ fn answers() -> Vec<Vector<ServerFrame>> {
     let mut all = submits();
     all.extend([
         vector("cancel-reply", "One runs, one is not there.", 6, Body::CancelReply(CancelReply { outcomes })),
+        vector(
+            "cancel-reply/nothing-runs",
+            "One waited and is REVOKED, one had ended.",
+            6,
+            Body::CancelReply(CancelReply { outcomes: over }),
+        ),
         vector(
             "forget-reply",
             "Dropped, not ended yet, not there.",
@@ -162,294 +174,4 @@ fn answers() -> Vec<Vector<ServerFrame>> {
         ),
     ]);
     all
-}
-
-fn queued() -> TaskInfo {
-    TaskInfo {
-        id: ID.into(),
-        state: TaskState::Queued.into(),
-        generation: 1,
-        version: 1,
-        name: "songs.preprocess".into(),
-        queue: "songs".into(),
-        shadow: "preprocess: Dynamite".into(),
-        priority: 4,
-        waiting_for: WaitingFor::Worker.into(),
-        submitted_at_ms: NOW_MS,
-        attempts_max: 4,
-        ..TaskInfo::default()
-    }
-}
-
-fn started() -> TaskInfo {
-    TaskInfo {
-        state: TaskState::Started.into(),
-        version: 3,
-        waiting_for: WaitingFor::Nothing.into(),
-        leased_at_ms: Some(NOW_MS + 100),
-        started_at_ms: Some(NOW_MS + 101),
-        worker: "worker-1-4711".into(),
-        attempts: 1,
-        deliveries: 1,
-        ..queued()
-    }
-}
-
-fn success() -> TaskInfo {
-    TaskInfo {
-        state: TaskState::Success.into(),
-        version: 4,
-        finished_at_ms: Some(NOW_MS + 2_000),
-        forget_at_ms: Some(NOW_MS + 2_000 + 24 * HOUR_MS),
-        result: Bytes::from_static(br#"{"tempo":114.0}"#),
-        ..started()
-    }
-}
-
-fn failure() -> TaskInfo {
-    TaskInfo {
-        id: "user-0000".into(),
-        state: TaskState::Failure.into(),
-        version: 9,
-        headers: [("traceparent".to_owned(), Bytes::from_static(b"00-0af7651916cd43dd-01"))].into(),
-        tags: vec!["album:1".into()],
-        root_id: "album-1".into(),
-        parent_id: "album-1".into(),
-        eta_at_ms: Some(NOW_MS + 50),
-        expires_at_ms: Some(NOW_MS + HOUR_MS),
-        finished_at_ms: Some(NOW_MS + 2_000),
-        attempts: 1,
-        attempts_max: 1,
-        progress: Some(Progress {
-            state: "DECODING".into(),
-            meta: Bytes::from_static(br#"{"percent":50}"#),
-            at_ms: NOW_MS + 900,
-        }),
-        errors: vec![TaskError {
-            kind: "DecodeError".into(),
-            message: "no audio track".into(),
-            traceback: "decode.py:12".into(),
-            at_ms: NOW_MS + 2_000,
-            attempt: 1,
-        }],
-        ..started()
-    }
-}
-
-fn looking() -> Vec<Vector<ServerFrame>> {
-    let unknown = TaskInfo { id: "user-9999".into(), ..TaskInfo::default() };
-    vec![
-        vector(
-            "get-reply",
-            "Ended with a result, dead after its attempts, never heard of.",
-            4,
-            Body::GetReply(GetReply { tasks: vec![success(), failure(), unknown], left_out: vec![] }),
-        ),
-        vector(
-            "get-reply/full",
-            "The frame had room for the first task and the third; ask for the second and the fourth.",
-            13,
-            Body::GetReply(GetReply { tasks: vec![success(), failure()], left_out: vec![1, 3] }),
-        ),
-        vector(
-            "wait-reply/full",
-            "Both tasks have ended; the frame had room for the second.",
-            14,
-            Body::WaitReply(WaitReply { satisfied: true, tasks: vec![success()], left_out: vec![0] }),
-        ),
-        vector(
-            "watch-reply/full",
-            "Watch 2 begins for 131 tasks; the frame had room for all but the last.",
-            15,
-            Body::WatchReply(WatchReply { watch_id: 2, tasks: vec![queued(); 130], left_out: vec![130] }),
-        ),
-        vector(
-            "wait-reply/satisfied",
-            "The task has ended.",
-            3,
-            Body::WaitReply(WaitReply { satisfied: true, tasks: vec![success()], left_out: vec![] }),
-        ),
-        vector(
-            "wait-reply/time-over",
-            "The time was over first; this is what is there.",
-            3,
-            Body::WaitReply(WaitReply { satisfied: false, tasks: vec![started()], left_out: vec![] }),
-        ),
-        vector(
-            "watch-reply",
-            "Watch 1 begins; the task waits.",
-            2,
-            Body::WatchReply(WatchReply { watch_id: 1, tasks: vec![queued()], left_out: vec![] }),
-        ),
-    ]
-}
-
-fn transitions() -> Vec<Vector<ServerFrame>> {
-    let revoked = TaskInfo {
-        state: TaskState::Revoked.into(),
-        version: 2,
-        waiting_for: WaitingFor::Nothing.into(),
-        finished_at_ms: Some(NOW_MS + 60),
-        revoked_reason: "expired".into(),
-        cancel_requested: false,
-        ..queued()
-    };
-    vec![
-        vector(
-            "transition/started",
-            "Pushed for watch 1.",
-            0,
-            Body::Transition(Transition { watch_id: 1, task: Some(started()) }),
-        ),
-        vector(
-            "transition/success",
-            "The last one of this generation; the watch did not ask for results.",
-            0,
-            Body::Transition(Transition { watch_id: 1, task: Some(TaskInfo { result: Bytes::new(), ..success() }) }),
-        ),
-        vector(
-            "transition/revoked",
-            "It expired before it started.",
-            0,
-            Body::Transition(Transition { watch_id: 1, task: Some(revoked) }),
-        ),
-    ]
-}
-
-fn worker_status() -> WorkerStatus {
-    WorkerStatus {
-        instance_id: "worker-1-4711".into(),
-        hostname: "worker-1".into(),
-        pid: 4711,
-        queues: vec!["songs".into(), "default".into()],
-        task_names: vec!["songs.preprocess".into(), "songs.cluster".into()],
-        concurrency: 4,
-        credit: 4,
-        running: vec![started()],
-        memory_bytes: 128 << 20,
-        connected_at_ms: NOW_MS,
-        seen_at_ms: NOW_MS + 5_000,
-        quiet: true,
-        lost: true,
-        running_left_out: 0,
-    }
-}
-
-fn admin() -> Vec<Vector<ServerFrame>> {
-    let queue = QueueInfo {
-        name: "songs".into(),
-        ready: 12,
-        scheduled: 3,
-        leased: 4,
-        dead: 1,
-        oldest_ready_ms: 1_500,
-        paused: true,
-        workers: 2,
-        submitted_total: 1_000,
-        ended_total: 980,
-        settings: Some(QueueSettings { tasks_max: Some(1_000_000), ..QueueSettings::default() }),
-        bytes: 4_096,
-        submitted_per_second: 10.5,
-        ended_per_second: 9.0,
-    };
-    vec![
-        vector(
-            "queue-list",
-            "One queue.",
-            2,
-            Body::QueueList(QueueList { queues: vec![queue.clone()], cursor: Bytes::new() }),
-        ),
-        vector(
-            "queue-list/page",
-            "One queue, and there are more.",
-            16,
-            Body::QueueList(QueueList { queues: vec![queue], cursor: Bytes::from_static(b"songs") }),
-        ),
-        vector("count-reply", "Twelve tasks were revoked.", 5, Body::CountReply(CountReply { count: 12 })),
-        vector(
-            "task-page",
-            "One task, and there are more.",
-            7,
-            Body::TaskPage(TaskPage { tasks: vec![failure()], cursor: Bytes::from_static(&[0, 0, 0, 199]) }),
-        ),
-        vector(
-            "worker-list",
-            "One worker.",
-            10,
-            Body::WorkerList(WorkerList { workers: vec![worker_status()], cursor: Bytes::new() }),
-        ),
-        vector(
-            "worker-list/page",
-            "One worker that holds twelve more tasks, and there are more workers.",
-            17,
-            Body::WorkerList(WorkerList {
-                workers: vec![WorkerStatus { running_left_out: 12, ..worker_status() }],
-                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
-            }),
-        ),
-        vector("backup-reply", "It is complete.", 12, Body::BackupReply(BackupReply { tasks: 1_000, bytes: 262_144 })),
-    ]
-}
-
-fn delivery() -> Delivery {
-    Delivery {
-        id: ID.into(),
-        lease: 42,
-        name: "songs.preprocess".into(),
-        queue: "songs".into(),
-        payload: Bytes::from_static(br#"[["Dynamite"],{}]"#),
-        shadow: "preprocess: Dynamite".into(),
-        priority: 4,
-        attempt: 1,
-        attempts_max: 4,
-        deliveries: 1,
-        generation: 1,
-        submitted_at_ms: NOW_MS,
-        ..Delivery::default()
-    }
-}
-
-fn pushed() -> Vec<Vector<ServerFrame>> {
-    let second = Delivery {
-        id: "user-0000".into(),
-        lease: 43,
-        headers: [("traceparent".to_owned(), Bytes::from_static(b"00-0af7651916cd43dd-01"))].into(),
-        attempt: 2,
-        deliveries: 3,
-        generation: 2,
-        eta_at_ms: Some(NOW_MS + 50),
-        expires_at_ms: Some(NOW_MS + HOUR_MS),
-        soft_time_limit_ms: Some(540_000),
-        time_limit_ms: Some(600_000),
-        root_id: "album-1".into(),
-        parent_id: "album-1".into(),
-        tags: vec!["album:1".into()],
-        ..delivery()
-    };
-    let stop =
-        CancelSignal { leases: vec![42], kind: cancel_signal::Kind::Cooperative.into(), reason: "not needed".into() };
-    let bye = error(ErrorCode::ShuttingDown, "the broker is closing down", Some(1_000));
-    vec![
-        vector(
-            "deliver",
-            "The first task of the transcripts.",
-            0,
-            Body::Deliver(Deliver { deliveries: vec![delivery()] }),
-        ),
-        vector(
-            "deliver/batch",
-            "Two tasks, the second with everything set.",
-            0,
-            Body::Deliver(Deliver { deliveries: vec![delivery(), second] }),
-        ),
-        vector("cancel-signal", "The handler of lease 42 should stop when it can.", 0, Body::CancelSignal(stop)),
-        vector("order", "Take no new tasks.", 0, Body::Order(Order { kind: order::Kind::Quiet.into() })),
-        vector(
-            "topic-message",
-            "",
-            0,
-            Body::TopicMessage(TopicMessage { topic: "events".into(), body: Bytes::from_static(b"hello") }),
-        ),
-        vector("closing", "Reconnect in a second.", 0, Body::Closing(Closing { error: Some(bye) })),
-    ]
 }

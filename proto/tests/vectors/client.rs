@@ -1,14 +1,14 @@
 //! What clients say: at least one frame for each kind of body. The names follow the transcripts of PROTOCOL.md.
 
+mod admin;
+mod work;
+
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
-use celeriac_proto::wire::task_report::Report as Outcome;
 use celeriac_proto::wire::{
-    Backoff, Backup, Cancel, ClientFrame, Complete, ConfigureQueue, Credit, DeleteQueue, DiscardDead, Fail, Forget,
-    Get, Goodbye, Heartbeat, Hello, Jitter, ListQueues, ListTasks, ListWorkers, OnConflict, OrderWorkers, PauseQueues,
-    ProgressReport, Publish, PurgeQueue, QueueSettings, QueueSubscription, Reject, Release, ReplayDead, Report,
-    RetryLater, RetryPolicy, Started, Submit, Subscribe, Task, TaskError, TaskFilter, TaskReport, TaskState,
-    Unsubscribe, Unwait, Unwatch, Wait, Watch, WorkerInfo, cancel, order, wait,
+    Backoff, Cancel, ClientFrame, Forget, Get, Goodbye, Heartbeat, Hello, Jitter, OnConflict, Publish,
+    QueueSubscription, RetryPolicy, Submit, Subscribe, Task, TaskState, Unsubscribe, Unwait, Unwatch, Wait, Watch,
+    WorkerInfo, cancel, wait,
 };
 
 use crate::{HOUR_MS, NOW_MS, SESSION, Vector};
@@ -25,7 +25,9 @@ fn ids(ids: &[&str]) -> Vec<String> {
 }
 
 pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
-    [connection(), tasks(), looking(), work(), admin(), pages(), topics()].into_iter().flatten().collect()
+    let tasks = [connection(), tasks(), choices(), looking(), waiting()];
+    let others = [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices(), topics()];
+    tasks.into_iter().chain(others).flatten().collect()
 }
 
 fn hello(name: &str) -> Hello {
@@ -55,10 +57,17 @@ fn worker_info() -> WorkerInfo {
 fn connection() -> Vec<Vector<ClientFrame>> {
     let worker = Hello { token: "secret".into(), worker: Some(worker_info()), ..hello("worker-1-4711") };
     let resume = Hello { session_id: SESSION.into(), ..worker.clone() };
+    let later = Hello { heartbeat_ms: 10_000, features: vec!["example.later".into()], ..hello("web-1") };
     vec![
         vector("hello/producer", "A producer without a token.", 1, Body::Hello(hello("web-1"))),
         vector("hello/worker", "A worker with a token, two queues and two task names.", 1, Body::Hello(worker)),
         vector("hello/resume", "The same worker after a lost connection.", 1, Body::Hello(resume)),
+        vector(
+            "hello/wishes",
+            "A client of a later protocol: it would like to send fewer heartbeats, and names a feature that nobody knows yet.",
+            1,
+            Body::Hello(later),
+        ),
         vector("goodbye", "The client closes on purpose.", 9, Body::Goodbye(Goodbye {})),
         vector(
             "heartbeat",
@@ -159,6 +168,41 @@ fn tasks() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
+/// What an id that exists means, and when a failed task runs again.
+fn choices() -> Vec<Vector<ClientFrame>> {
+    let patient = Task {
+        on_conflict: OnConflict::Reject.into(),
+        retry: Some(RetryPolicy {
+            backoff: Backoff::Fixed.into(),
+            delay_ms: Some(5_000),
+            jitter: Jitter::Full.into(),
+            ..RetryPolicy::default()
+        }),
+        ..one_task()
+    };
+    let again = Task { on_conflict: OnConflict::RunAgainAfter.into(), ..one_task() };
+    vec![
+        vector(
+            "submit/reject",
+            "A task that must be new; it runs again within five seconds after each failure.",
+            2,
+            Body::Submit(Submit { tasks: vec![patient] }),
+        ),
+        vector(
+            "submit/run-again-after",
+            "Where the task has not ended it runs once more after its end.",
+            3,
+            Body::Submit(Submit { tasks: vec![again] }),
+        ),
+        vector(
+            "cancel/tag",
+            "Every task with this tag; a running handler is asked to stop.",
+            8,
+            Body::Cancel(Cancel { tag: "album:1".into(), ..Cancel::default() }),
+        ),
+    ]
+}
+
 fn looking() -> Vec<Vector<ClientFrame>> {
     let mut wait = vector(
         "wait",
@@ -186,155 +230,20 @@ fn looking() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-fn report(name: &'static str, about: &'static str, request_id: u64, report: Outcome) -> Vector<ClientFrame> {
-    let report = TaskReport { id: ID.into(), lease: 42, report: Some(report) };
-    vector(name, about, request_id, Body::Report(Report { reports: vec![report] }))
-}
-
-fn broken_file() -> Option<TaskError> {
-    Some(TaskError {
-        kind: "DecodeError".into(),
-        message: "no audio track".into(),
-        traceback: "decode.py:12".into(),
-        ..TaskError::default()
-    })
-}
-
-fn work() -> Vec<Vector<ClientFrame>> {
-    let complete = || Complete { result: Bytes::from_static(br#"{"tempo":114.0}"#), content_type: String::new() };
-    let batch = vec![
-        TaskReport { id: ID.into(), lease: 42, report: Some(Outcome::Complete(complete())) },
-        TaskReport { id: "user-0000".into(), lease: 41, report: Some(Outcome::Release(Release::default())) },
-    ];
-    vec![
-        vector("credit", "At most four leases at once.", 2, Body::Credit(Credit { credit: 4 })),
-        vector("credit/none", "No more deliveries.", 8, Body::Credit(Credit { credit: 0 })),
-        report("report/started", "The handler has begun.", 3, Outcome::Started(Started {})),
-        report(
-            "report/progress",
-            "Half of it is done.",
-            4,
-            Outcome::Progress(ProgressReport {
-                state: "DECODING".into(),
-                meta: Bytes::from_static(br#"{"percent":50}"#),
-            }),
-        ),
-        report("report/complete", "The handler returned a value.", 5, Outcome::Complete(complete())),
-        report(
-            "report/fail",
-            "The handler failed and may run again.",
-            6,
-            Outcome::Fail(Fail { error: broken_file(), r#final: false }),
-        ),
-        report(
-            "report/fail-final",
-            "The handler failed and must not run again.",
-            6,
-            Outcome::Fail(Fail { error: broken_file(), r#final: true }),
-        ),
-        report(
-            "report/retry",
-            "The handler asks for another attempt in 30 seconds.",
-            6,
-            Outcome::Retry(RetryLater { after_ms: Some(30_000), error: None }),
-        ),
-        report("report/release", "Handed back.", 6, Outcome::Release(Release::default())),
-        report("report/reject", "Dead at once.", 6, Outcome::Reject(Reject { error: broken_file() })),
-        vector("report/batch", "Two leases in one frame.", 7, Body::Report(Report { reports: batch })),
-    ]
-}
-
-fn admin() -> Vec<Vector<ClientFrame>> {
-    let dead = TaskFilter {
-        queue: "songs".into(),
-        states: vec![TaskState::Failure.into()],
-        name: "songs.preprocess".into(),
-        tag: "album:1".into(),
-        id_prefix: "user-".into(),
-        submitted_before_ms: Some(NOW_MS),
-        submitted_after_ms: Some(NOW_MS - HOUR_MS),
-        root_id: "album-1".into(),
-    };
-    let settings = QueueSettings {
-        tasks_max: Some(1_000_000),
-        bytes_max: None,
-        expires_in_ms: None,
-        result_ttl_ms: Some(HOUR_MS.unsigned_abs()),
+fn waiting() -> Vec<Vector<ClientFrame>> {
+    let first = Wait {
+        ids: ids(&[ID, "user-0000"]),
+        mode: wait::Mode::Any.into(),
+        until: TaskState::Started.into(),
+        with_results: false,
     };
     vec![
-        vector("list-queues", "All of them.", 2, Body::ListQueues(ListQueues::default())),
+        vector("wait/any-started", "Until one of two tasks has begun, for 30 seconds at most.", 3, Body::Wait(first)),
         vector(
-            "configure-queue",
-            "At most a million tasks, results kept for an hour.",
-            3,
-            Body::ConfigureQueue(ConfigureQueue { queue: "songs".into(), settings: Some(settings) }),
-        ),
-        vector(
-            "pause-queues",
-            "Nothing more is delivered from it.",
-            4,
-            Body::PauseQueues(PauseQueues { queues: ids(&["songs"]), paused: true }),
-        ),
-        vector("purge-queue", "", 5, Body::PurgeQueue(PurgeQueue { queue: "songs".into() })),
-        vector("delete-queue", "", 6, Body::DeleteQueue(DeleteQueue { queue: "songs".into() })),
-        vector(
-            "list-tasks",
-            "The second page of dead tasks, with every filter set.",
-            7,
-            Body::ListTasks(ListTasks {
-                filter: Some(dead),
-                limit: 100,
-                cursor: Bytes::from_static(&[0, 0, 0, 99]),
-                with_tracebacks: false,
-            }),
-        ),
-        vector("replay-dead", "By id.", 8, Body::ReplayDead(ReplayDead { ids: ids(&[ID]), filter: None })),
-        vector(
-            "discard-dead",
-            "By filter.",
-            9,
-            Body::DiscardDead(DiscardDead {
-                filter: Some(TaskFilter { queue: "songs".into(), ..TaskFilter::default() }),
-                ..DiscardDead::default()
-            }),
-        ),
-        vector("list-workers", "", 10, Body::ListWorkers(ListWorkers::default())),
-        vector(
-            "order-workers",
-            "One worker takes no more tasks.",
-            11,
-            Body::OrderWorkers(OrderWorkers {
-                instance_ids: ids(&["worker-1-4711"]),
-                order: order::Kind::Quiet.into(),
-            }),
-        ),
-        vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
-    ]
-}
-
-/// Pages of listings, and what is shown only when asked for.
-fn pages() -> Vec<Vector<ClientFrame>> {
-    vec![
-        vector(
-            "list-queues/page",
-            "The page after the queue of that name.",
-            13,
-            Body::ListQueues(ListQueues { cursor: Bytes::from_static(b"songs"), ..ListQueues::default() }),
-        ),
-        vector(
-            "list-workers/page",
-            "The page after a worker, with the tracebacks of what its tasks failed with before.",
-            14,
-            Body::ListWorkers(ListWorkers {
-                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
-                with_tracebacks: true,
-            }),
-        ),
-        vector(
-            "list-tasks/with-tracebacks",
-            "The first page of all tasks, with the tracebacks of their errors.",
-            15,
-            Body::ListTasks(ListTasks { with_tracebacks: true, ..ListTasks::default() }),
+            "watch/with-results",
+            "Transitions to SUCCESS show the result.",
+            2,
+            Body::Watch(Watch { ids: ids(&[ID, "user-0000"]), with_results: true }),
         ),
     ]
 }

@@ -1,0 +1,105 @@
+//! What the broker tells an operator.
+
+use bytes::Bytes;
+use celeriac_proto::wire::server_frame::Body;
+use celeriac_proto::wire::{
+    BackupReply, CountReply, QueueInfo, QueueList, QueueSettings, ServerFrame, TaskPage, WorkerList, WorkerStatus,
+};
+
+use super::tasks::{failure, started};
+use super::vector;
+use crate::{NOW_MS, Vector};
+
+pub(super) fn worker_status() -> WorkerStatus {
+    WorkerStatus {
+        instance_id: "worker-1-4711".into(),
+        hostname: "worker-1".into(),
+        pid: 4711,
+        queues: vec!["songs".into(), "default".into()],
+        task_names: vec!["songs.preprocess".into(), "songs.cluster".into()],
+        concurrency: 4,
+        credit: 4,
+        running: vec![started()],
+        memory_bytes: 128 << 20,
+        connected_at_ms: NOW_MS,
+        seen_at_ms: NOW_MS + 5_000,
+        quiet: true,
+        lost: true,
+        running_left_out: 0,
+    }
+}
+
+pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
+    let queue = QueueInfo {
+        name: "songs".into(),
+        ready: 12,
+        scheduled: 3,
+        leased: 4,
+        dead: 1,
+        oldest_ready_ms: 1_500,
+        paused: true,
+        workers: 2,
+        submitted_total: 1_000,
+        ended_total: 980,
+        settings: Some(QueueSettings { tasks_max: Some(1_000_000), ..QueueSettings::default() }),
+        bytes: 4_096,
+        submitted_per_second: 10.5,
+        ended_per_second: 9.0,
+    };
+    vec![
+        vector(
+            "queue-list",
+            "One queue.",
+            2,
+            Body::QueueList(QueueList { queues: vec![queue.clone()], cursor: Bytes::new() }),
+        ),
+        vector(
+            "queue-list/page",
+            "One queue, and there are more.",
+            16,
+            Body::QueueList(QueueList { queues: vec![queue], cursor: Bytes::from_static(b"songs") }),
+        ),
+        vector("count-reply", "Twelve tasks were revoked.", 5, Body::CountReply(CountReply { count: 12 })),
+        vector(
+            "task-page",
+            "One task, and there are more.",
+            7,
+            Body::TaskPage(TaskPage { tasks: vec![failure()], cursor: Bytes::from_static(&[0, 0, 0, 199]) }),
+        ),
+        vector(
+            "worker-list",
+            "One worker.",
+            10,
+            Body::WorkerList(WorkerList { workers: vec![worker_status()], cursor: Bytes::new() }),
+        ),
+        vector(
+            "worker-list/page",
+            "One worker that holds twelve more tasks, and there are more workers.",
+            17,
+            Body::WorkerList(WorkerList {
+                workers: vec![WorkerStatus { running_left_out: 12, ..worker_status() }],
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
+            }),
+        ),
+        vector("backup-reply", "It is complete.", 12, Body::BackupReply(BackupReply { tasks: 1_000, bytes: 262_144 })),
+    ]
+}
+
+pub(super) fn settings() -> Vec<Vector<ServerFrame>> {
+    let quiet = QueueInfo {
+        name: "night".into(),
+        settings: Some(QueueSettings {
+            tasks_max: Some(1_000_000),
+            bytes_max: Some(1 << 30),
+            expires_in_ms: Some(86_400_000),
+            result_ttl_ms: Some(3_600_000),
+        }),
+        ..QueueInfo::default()
+    };
+    vec![vector(
+        "queue-list/every-setting",
+        "An empty queue that has settings.",
+        2,
+        Body::QueueList(QueueList { queues: vec![quiet], cursor: Bytes::new() }),
+    )]
+}

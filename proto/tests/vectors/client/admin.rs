@@ -1,0 +1,155 @@
+//! What an operator asks.
+
+use bytes::Bytes;
+use celeriac_proto::wire::client_frame::Body;
+use celeriac_proto::wire::{
+    Backup, ClientFrame, ConfigureQueue, DeleteQueue, DiscardDead, ListQueues, ListTasks, ListWorkers, OrderWorkers,
+    PauseQueues, PurgeQueue, QueueSettings, ReplayDead, TaskFilter, TaskState, order,
+};
+
+use super::{ID, ids, vector};
+use crate::{HOUR_MS, NOW_MS, Vector};
+
+pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
+    let dead = TaskFilter {
+        queue: "songs".into(),
+        states: vec![TaskState::Failure.into()],
+        name: "songs.preprocess".into(),
+        tag: "album:1".into(),
+        id_prefix: "user-".into(),
+        submitted_before_ms: Some(NOW_MS),
+        submitted_after_ms: Some(NOW_MS - HOUR_MS),
+        root_id: "album-1".into(),
+    };
+    let settings = QueueSettings {
+        tasks_max: Some(1_000_000),
+        bytes_max: None,
+        expires_in_ms: None,
+        result_ttl_ms: Some(HOUR_MS.unsigned_abs()),
+    };
+    vec![
+        vector("list-queues", "All of them.", 2, Body::ListQueues(ListQueues::default())),
+        vector(
+            "configure-queue",
+            "At most a million tasks, results kept for an hour.",
+            3,
+            Body::ConfigureQueue(ConfigureQueue { queue: "songs".into(), settings: Some(settings) }),
+        ),
+        vector(
+            "pause-queues",
+            "Nothing more is delivered from it.",
+            4,
+            Body::PauseQueues(PauseQueues { queues: ids(&["songs"]), paused: true }),
+        ),
+        vector("purge-queue", "", 5, Body::PurgeQueue(PurgeQueue { queue: "songs".into() })),
+        vector("delete-queue", "", 6, Body::DeleteQueue(DeleteQueue { queue: "songs".into() })),
+        vector(
+            "list-tasks",
+            "The second page of dead tasks, with every filter set.",
+            7,
+            Body::ListTasks(ListTasks {
+                filter: Some(dead),
+                limit: 100,
+                cursor: Bytes::from_static(&[0, 0, 0, 99]),
+                with_tracebacks: false,
+            }),
+        ),
+        vector("replay-dead", "By id.", 8, Body::ReplayDead(ReplayDead { ids: ids(&[ID]), filter: None })),
+        vector(
+            "discard-dead",
+            "By filter.",
+            9,
+            Body::DiscardDead(DiscardDead {
+                filter: Some(TaskFilter { queue: "songs".into(), ..TaskFilter::default() }),
+                ..DiscardDead::default()
+            }),
+        ),
+        vector("list-workers", "", 10, Body::ListWorkers(ListWorkers::default())),
+        vector(
+            "order-workers",
+            "One worker takes no more tasks.",
+            11,
+            Body::OrderWorkers(OrderWorkers {
+                instance_ids: ids(&["worker-1-4711"]),
+                order: order::Kind::Quiet.into(),
+            }),
+        ),
+        vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
+    ]
+}
+
+/// Pages of listings, and what is shown only when asked for.
+pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
+    vec![
+        vector(
+            "list-queues/page",
+            "The page after the queue of that name.",
+            13,
+            Body::ListQueues(ListQueues { cursor: Bytes::from_static(b"songs"), ..ListQueues::default() }),
+        ),
+        vector(
+            "list-workers/page",
+            "The page after a worker, with the tracebacks of what its tasks failed with before.",
+            14,
+            Body::ListWorkers(ListWorkers {
+                cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
+                with_tracebacks: true,
+            }),
+        ),
+        vector(
+            "list-tasks/with-tracebacks",
+            "The first page of all tasks, with the tracebacks of their errors.",
+            15,
+            Body::ListTasks(ListTasks { with_tracebacks: true, ..ListTasks::default() }),
+        ),
+    ]
+}
+
+/// The same requests, said otherwise.
+pub(super) fn choices() -> Vec<Vector<ClientFrame>> {
+    let settings = QueueSettings {
+        tasks_max: Some(1_000_000),
+        bytes_max: Some(1 << 30),
+        expires_in_ms: Some(86_400_000),
+        result_ttl_ms: Some(HOUR_MS.unsigned_abs()),
+    };
+    let songs = TaskFilter { queue: "songs".into(), ..TaskFilter::default() };
+    vec![
+        vector(
+            "list-queues/some",
+            "Two queues by name.",
+            2,
+            Body::ListQueues(ListQueues { queues: ids(&["songs", "night"]), ..ListQueues::default() }),
+        ),
+        vector(
+            "configure-queue/every-setting",
+            "At most a million tasks and 1 GiB of payloads, defaults for expiry and results.",
+            3,
+            Body::ConfigureQueue(ConfigureQueue { queue: "night".into(), settings: Some(settings) }),
+        ),
+        vector(
+            "replay-dead/filter",
+            "All dead tasks of one queue run again.",
+            8,
+            Body::ReplayDead(ReplayDead { filter: Some(songs), ..ReplayDead::default() }),
+        ),
+        vector(
+            "discard-dead/ids",
+            "One dead task is dropped.",
+            9,
+            Body::DiscardDead(DiscardDead { ids: ids(&[ID]), ..DiscardDead::default() }),
+        ),
+        vector(
+            "discard-dead/all",
+            "All dead tasks are dropped.",
+            9,
+            Body::DiscardDead(DiscardDead { all: true, ..DiscardDead::default() }),
+        ),
+        vector(
+            "order-workers/all",
+            "Every worker takes tasks again.",
+            11,
+            Body::OrderWorkers(OrderWorkers { instance_ids: Vec::new(), order: order::Kind::Resume.into() }),
+        ),
+    ]
+}
