@@ -4,6 +4,8 @@
 
 mod broker;
 mod client;
+mod coverage;
+mod receive;
 mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +21,7 @@ use prost_reflect::text_format::FormatOptions;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use tokio_util::codec::{Decoder, Encoder};
 
+use receive::Received;
 use refused::{Answer, When};
 
 /// The moment at which the vectors happen.
@@ -139,33 +142,14 @@ fn every_vector_comes_through_the_codec_unchanged() {
     }
 }
 
-/// The fields that `bodies` use among those of the oneof `body`, against all there are.
-fn assert_every_kind_of_body(message: &str, frames: impl Iterator<Item = Vec<u8>>) {
-    let descriptor = descriptor(message);
-    let body = descriptor.oneofs().find(|oneof| oneof.name() == "body").expect("a frame has a body");
-    let mut missing: BTreeSet<String> = body.fields().map(|field| field.name().to_owned()).collect();
-    for frame in frames {
-        let frame = DynamicMessage::decode(descriptor.clone(), &frame[..]).expect("it decodes");
-        for (field, _) in frame.fields() {
-            missing.remove(field.name());
-        }
-    }
-    assert!(missing.is_empty(), "no vector of {message} has a body of {missing:?}: add one to tests/vectors");
-}
-
-#[test]
-fn every_kind_of_body_has_a_vector() {
-    assert_every_kind_of_body("ClientFrame", client::vectors().iter().map(|vector| vector.frame.encode_to_vec()));
-    assert_every_kind_of_body("ServerFrame", broker::vectors().iter().map(|vector| vector.frame.encode_to_vec()));
-}
-
 #[test]
 fn names_of_vectors_are_used_once() {
     let mut names = BTreeSet::new();
     let client = client::vectors().into_iter().map(|vector| vector.name);
     let broker = broker::vectors().into_iter().map(|vector| vector.name);
     let refused = refused::all().into_iter().map(|refused| refused.name);
-    for name in client.chain(broker).chain(refused) {
+    let received = receive::all().into_iter().map(|received| received.name);
+    for name in client.chain(broker).chain(refused).chain(received) {
         assert!(names.insert(name), "two vectors are called {name}");
     }
 }
@@ -208,6 +192,66 @@ fn the_codec_finds_what_it_must_find_in_refused_bytes() {
         let mut codec = FrameCodec::<ClientFrame, ServerFrame>::new(limit);
         let decoded = codec.decode_eof(&mut BytesMut::from(refused.bytes));
         assert!(refused::codec_agrees(refused.answer, &decoded), "{}: {decoded:?}", refused.name);
+    }
+}
+
+#[test]
+fn what_a_client_must_survive_has_these_bytes() {
+    let mut text = String::from(receive::VOCABULARY);
+    for Received { name, about, when, given, then, bytes, .. } in receive::all() {
+        let when = match when {
+            receive::When::Handshake => "handshake",
+            receive::When::Open => "open",
+        };
+        write!(text, "\nname: {name}\nabout: {about}\nwhen: {when}\n").expect("a String takes it");
+        if !given.is_empty() {
+            writeln!(text, "given: {given}").expect("a String takes it");
+        }
+        write!(text, "then: {}\nbytes:\n{}", then.text(), hex(&bytes, "  ")).expect("a String takes it");
+    }
+    compare(&root().join("vectors/receive.txt"), &text);
+}
+
+#[test]
+fn the_codec_finds_what_it_must_find_in_what_a_client_must_survive() {
+    for received in receive::all() {
+        let limit = match received.when {
+            receive::When::Handshake => limits::FRAME_BYTES_MAX_BEFORE_HELLO,
+            receive::When::Open => limits::FRAME_BYTES_MAX,
+        };
+        let mut codec = FrameCodec::<ServerFrame, ClientFrame>::new(limit);
+        let mut buffer = BytesMut::from(&received.bytes[..]);
+        let decoded = codec.decode_eof(&mut buffer);
+        assert!(receive::codec_agrees(&received.view, &decoded), "{}: {decoded:?}", received.name);
+        assert!(decoded.is_err() || buffer.is_empty(), "{}: one frame, and no more", received.name);
+        assert!(
+            receive::is_reason(&received),
+            "{}: {:?} is no reason to {:?}",
+            received.name,
+            received.view,
+            received.then
+        );
+    }
+}
+
+/// What stands behind `given:` are frames that are there, and the request that is answered is one of them.
+#[test]
+fn what_is_given_before_a_vector_for_receivers_is_there() {
+    let requests = client::vectors().into_iter().map(|vector| (format!("C: {}", vector.name), vector.frame.request_id));
+    let said = broker::vectors().into_iter().map(|vector| (format!("B: {}", vector.name), 0));
+    let known: BTreeMap<String, u64> = requests.chain(said).collect();
+    for Received { name, when, given, then, view, .. } in receive::all() {
+        let given: Vec<&str> = given.split(", ").filter(|given| !given.is_empty()).collect();
+        let ids: Vec<u64> = given
+            .iter()
+            .map(|given| *known.get(*given).unwrap_or_else(|| panic!("{name}: no vector for `{given}`")))
+            .collect();
+        if let receive::View::Frame(frame) = view
+            && when == receive::When::Open
+            && then != receive::Then::Ignore
+        {
+            assert!(frame.request_id == 0 || ids.contains(&frame.request_id), "{name}: nobody sent that request");
+        }
     }
 }
 
