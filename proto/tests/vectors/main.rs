@@ -5,6 +5,7 @@
 mod broker;
 mod client;
 mod coverage;
+mod errors;
 mod receive;
 mod refused;
 
