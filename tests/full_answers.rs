@@ -160,9 +160,8 @@ async fn a_wait_for_all_shows_the_ends_of_tasks_that_are_gone_when_the_last_one_
     for (place, delivery) in deliveries.iter().enumerate().take(3) {
         worker.report_one(raw::report(delivery, raw::complete(place.to_string().as_bytes()))).await;
     }
-    while worker.info("short").await.state() != TaskState::Unknown {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let mut reader = RawConnection::open(broker.address()).await;
+    while reader.info("short").await.state() != TaskState::Unknown {}
     worker.report_one(raw::report(&deliveries[3], raw::complete(b"3"))).await;
     let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else { panic!("no reply") };
     assert!(reply.satisfied);

@@ -174,7 +174,7 @@ impl Committer {
                 }
                 Effect::Drop(slot) => self.store.drop_task(slot),
                 Effect::Send(connection, message) => self.fill(connection, message, &mut outgoing)?,
-                Effect::Keep { connection, request, task } => self.keep(connection, request, task)?,
+                Effect::Keep(connection, request, task) => self.keep(connection, request, task)?,
                 Effect::Close(connection) => outgoing.push((connection, None)),
                 Effect::Backup { connection, request, folder, tasks } => {
                     self.backups.push(Backup { connection, request, folder, tasks });

@@ -10,7 +10,7 @@ use crate::client::{Client, owned};
 use crate::connection::deadline_after;
 use crate::error::Error;
 use crate::getting;
-use crate::info::{State, TaskInfo};
+use crate::info::TaskInfo;
 
 /// How many of several tasks have to have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -349,12 +349,8 @@ pub enum Effect {
     /// The task of this slot is past its time: nothing of it matters any more, and the log need not say so.
     Drop(Slot),
     Send(ConnectionKey, Message),
-    /// The task of this view has come as far as an unanswered wait wants, and is about to go: the answer shall show it.
-    Keep {
-        connection: ConnectionKey,
-        request: RequestId,
-        task: View,
-    },
+    /// This task has come as far as an unanswered wait wants, and is about to go: the answer shall show it.
+    Keep(ConnectionKey, RequestId, View),
     /// Nothing more will be sent to this connection: close it.
     Close(ConnectionKey),
     /// Copy what is stored once the batch is durable; the answer comes from there.

@@ -275,7 +275,7 @@ impl Machine {
         for watcher in self.watchers.by_id.get(&id).into_iter().flatten() {
             if let Watcher::Wait(key) = watcher {
                 let Wait { connection, request, with_results, .. } = self.watchers.waits[key];
-                fx.push(Effect::Keep { connection, request, task: self.view(&id, with_results) });
+                fx.push(Effect::Keep(connection, request, self.view(&id, with_results)));
             }
         }
     }

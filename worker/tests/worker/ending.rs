@@ -198,17 +198,33 @@ async fn quiet_and_resume_are_orders_of_the_broker() {
 }
 
 #[tokio::test]
-async fn a_quiet_worker_stays_quiet_over_a_reconnect_until_it_is_told_to_resume() {
+async fn a_quiet_worker_stays_quiet_in_its_session_until_it_is_told_to_resume() {
     let broker = Broker::start().await;
     let _worker = run(waiting(&broker).concurrency(1).credit(5));
     let (mut session, _) = broker.welcome().await;
     order(&mut session, order::Kind::Quiet).await;
     assert_eq!(session.credit().await, 0);
     drop(session);
-    let (mut session, credit) = broker.welcome().await;
-    assert_eq!(credit, 0);
+    let mut session = broker.accept().await;
+    session.say_welcome(true, &[]).await;
+    assert_eq!(session.credit().await, 0);
     order(&mut session, order::Kind::Resume).await;
     assert_eq!(session.credit().await, 5);
+    session.deliver([delivery(1, "wait_for_cancel", "[[], {}]")]).await;
+    assert_eq!(session.words(1).await, ["1 started"]);
+}
+
+#[tokio::test]
+async fn an_order_ends_with_the_session_that_it_was_given_to() {
+    let broker = Broker::start().await;
+    let _worker = run(waiting(&broker).concurrency(1).credit(5));
+    let (mut session, _) = broker.welcome().await;
+    order(&mut session, order::Kind::Quiet).await;
+    assert_eq!(session.credit().await, 0);
+    drop(session);
+    // Another session: the broker says so, and has no order for it.
+    let (mut session, credit) = broker.welcome().await;
+    assert_eq!(credit, 5);
     session.deliver([delivery(1, "wait_for_cancel", "[[], {}]")]).await;
     assert_eq!(session.words(1).await, ["1 started"]);
 }

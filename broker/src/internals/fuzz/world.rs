@@ -199,7 +199,7 @@ impl World {
                     self.live.tasks.remove(&slot);
                 }
                 Effect::Send(connection, message) => self.send(connection, message),
-                Effect::Keep { mut task, .. } => self.fill_view(&mut task),
+                Effect::Keep(.., mut task) => self.fill_view(&mut task),
                 Effect::Close(connection) => {
                     for peer in self.peers.iter_mut().filter(|peer| peer.connection == Some(connection)) {
                         peer.connection = None;

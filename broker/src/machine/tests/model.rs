@@ -358,7 +358,7 @@ impl Model {
                     closed.into_iter().for_each(|peer| peer.connection = None);
                 }
                 // The model asks again for what it wants to see.
-                Effect::Keep { .. } => {}
+                Effect::Keep(..) => {}
                 Effect::Replay { .. } | Effect::Backup { .. } => unreachable!("nobody asked for it"),
             }
         }

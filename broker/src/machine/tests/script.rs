@@ -164,7 +164,7 @@ impl Scene {
                 }
                 Effect::Drop(_) | Effect::Backup { .. } => {}
                 Effect::Send(connection, message) => said.extend(self.say(connection, message)),
-                Effect::Keep { connection, task, .. } => {
+                Effect::Keep(connection, _, task) => {
                     said.push(format!("{}: is to be shown {}", self.name(connection), view(&task)));
                 }
                 Effect::Close(connection) => said.push(format!("{}: closed", self.name(connection))),

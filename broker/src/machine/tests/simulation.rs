@@ -267,7 +267,7 @@ impl World {
                     assert!(ended, "what has not ended is not dropped");
                 }
                 Effect::Send(connection, message) => self.receive(connection, message),
-                Effect::Keep { task, .. } => {
+                Effect::Keep(.., task) => {
                     let ended = task.task.is_some_and(|task| task.state.is_terminal());
                     assert!(ended, "a wait keeps what has ended, while it is there");
                 }
