@@ -71,9 +71,20 @@ async fn a_report_without_an_id_or_without_a_kind_is_refused_and_the_others_coun
     let reports = vec![raw::report(&nameless, raw::complete(b"1")), empty, good];
     let reply = worker.request(Request::Report(wire::Report { reports })).await.expect("an answer for each");
     let raw::Answer::ReportReply(reply) = reply else { panic!("not a ReportReply: {reply:?}") };
-    let codes: Vec<ErrorCode> = reply.outcomes.iter().map(|outcome| outcome.code()).collect();
-    assert_eq!(codes, [ErrorCode::InvalidArgument, ErrorCode::InvalidArgument, ErrorCode::Unspecified]);
+    let outcomes: Vec<_> = reply.outcomes.iter().map(|outcome| (outcome.code(), outcome.state())).collect();
+    let wrong = ErrorCode::InvalidArgument;
+    let good = (ErrorCode::Unspecified, TaskState::Success);
+    assert_eq!(outcomes, [(wrong, TaskState::Unknown), (wrong, TaskState::Leased), good]);
     assert_eq!(worker.info("task").await.state(), TaskState::Success);
+}
+
+#[tokio::test]
+async fn who_is_no_worker_is_told_nothing_of_a_lease_that_has_ended() {
+    let (broker, mut worker, delivery) = one_delivery().await;
+    let complete = raw::report(&delivery, raw::complete(b"1"));
+    assert_eq!(worker.report_one(complete.clone()).await.code(), ErrorCode::Unspecified);
+    let outcome = RawConnection::open(broker.address()).await.report_one(complete).await;
+    assert_eq!(outcome.code(), ErrorCode::StaleLease);
 }
 
 #[tokio::test]
@@ -103,10 +114,13 @@ async fn a_report_with_the_lease_of_another_session_is_judged_by_the_lease_alone
 }
 
 #[tokio::test]
-async fn a_result_over_the_limit_ends_the_task_as_failure() {
+async fn a_result_over_the_limit_ends_the_task_as_failure_however_often_it_is_sent() {
     let (_broker, mut worker, delivery) = one_delivery().await;
     let large = vec![b'1'; limits::RESULT_BYTES_MAX + 1];
-    worker.report_one(raw::report(&delivery, raw::complete(&large))).await;
+    for time in ["first", "second"] {
+        let outcome = worker.report_one(raw::report(&delivery, raw::complete(&large))).await;
+        assert_eq!((outcome.code(), outcome.state()), (ErrorCode::ResultTooLarge, TaskState::Failure), "{time} time");
+    }
     let info = worker.ended("task").await;
     assert_eq!(info.state(), TaskState::Failure);
     assert_eq!(info.errors.last().map(|error| error.kind.as_str()), Some("result_too_large"));

@@ -1,8 +1,8 @@
 //! What PROTOCOL.md says, compared with what the broker does.
 
-use celeriac_proto::wire::{self, ErrorCode};
+use celeriac_proto::wire::{self, ErrorCode, TaskState};
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, RawConnection};
+use celeriac_tests::{BrokerProcess, RawConnection, within};
 
 const PROTOCOL: &str = include_str!("../proto/PROTOCOL.md");
 
@@ -116,4 +116,61 @@ async fn values_that_break_the_rules_are_refused_wherever_they_stand() {
     ] {
         refusal(&mut connection, request).await;
     }
+}
+
+#[tokio::test]
+async fn an_expiry_that_is_over_already_revokes_the_task_and_refuses_nothing() {
+    let broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    for (id, expires_at_ms, expires_in_ms) in [("past", Some(1_000), None), ("now", None, Some(0))] {
+        let task = wire::Task { expires_at_ms, expires_in_ms, ..raw::task(id, "n") };
+        assert_eq!(connection.submit_one(task).await.kind(), wire::submit_outcome::Kind::Created);
+        let info = connection.ended(id).await;
+        assert_eq!((info.state(), info.revoked_reason.as_str()), (TaskState::Revoked, "expired"), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_delivered_before_the_credit() {
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 0).await;
+    worker.submit_one(raw::task("a", "n")).await;
+    assert_eq!(worker.info("a").await.state(), TaskState::Queued);
+    assert!(worker.pushed_so_far().await.is_empty());
+    worker.credit(1).await;
+    assert_eq!(worker.delivery().await.id, "a");
+}
+
+#[tokio::test]
+async fn queues_that_are_named_twice_are_listed_once() {
+    let broker = BrokerProcess::start().await;
+    let mut connection = RawConnection::open(broker.address()).await;
+    let queues = ["default", "nowhere", "default"].map(String::from).into();
+    let list = Request::ListQueues(wire::ListQueues { queues, cursor: Default::default() });
+    let Ok(Answer::QueueList(list)) = connection.request(list).await else { panic!("no list") };
+    assert_eq!(list.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["default"]);
+}
+
+#[tokio::test]
+async fn an_order_reaches_a_worker_that_was_away_and_ends_with_its_session() {
+    let mut broker = BrokerProcess::start().await;
+    let hello = || wire::Hello { instance_id: "w".into(), ..raw::worker_hello(&["default"], &["n"]) };
+    let (worker, welcome) = RawConnection::greeted(broker.address(), hello()).await;
+    let resume = || wire::Hello { session_id: welcome.session_id.clone(), ..hello() };
+    drop(worker);
+    broker.kill().await;
+    broker.restart().await;
+    // The worker has not come back, and the broker knows its session from the disk alone.
+    for kind in [wire::order::Kind::Quiet, wire::order::Kind::Resume] {
+        let order = wire::OrderWorkers { instance_ids: vec!["w".into()], order: kind.into() };
+        let answer = RawConnection::open(broker.address()).await.request(Request::OrderWorkers(order)).await;
+        assert!(matches!(&answer, Ok(Answer::CountReply(reply)) if reply.count == 1), "{answer:?}");
+        let (mut worker, again) = RawConnection::greeted(broker.address(), resume()).await;
+        assert!(again.resumed);
+        let pushed = within("the order", worker.push()).await.expect("it is pushed");
+        assert!(matches!(pushed, Answer::Order(order) if order.kind() == kind), "{pushed:?}");
+    }
+    let (mut other, _) = RawConnection::greeted(broker.address(), hello()).await;
+    other.info("nothing").await;
+    assert!(other.pushed_so_far().await.is_empty(), "a new session has no order");
 }

@@ -96,6 +96,19 @@ async fn a_worker_with_an_impossible_queue_or_name_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_client_whose_name_or_version_is_too_long_is_refused() {
+    let broker = BrokerProcess::start().await;
+    let long = || "x".repeat(256);
+    for hello in [
+        wire::Hello { client_name: long(), ..raw::hello() },
+        wire::Hello { client_version: long(), ..raw::hello() },
+        wire::Hello { instance_id: long(), ..raw::hello() },
+    ] {
+        assert_eq!(turned_away(&broker, hello).await, ErrorCode::InvalidArgument);
+    }
+}
+
 /// A Hello of a worker with as many queues and names as there may be, of the greatest length.
 fn largest_hello() -> wire::Hello {
     let name = |number: usize| format!("{number:0>length$}", length = limits::NAME_BYTES_MAX);

@@ -103,9 +103,10 @@ impl Broker {
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = shutdown => info!("shutting down"),
         }
-        shared.stop.cancel();
-        // The driver may have failed in this very moment; its result says so.
+        // The driver may have failed in this very moment; its result says so. It hears of the end before any connection does: a
+        // connection that is told first says that it is gone, and then nobody tells its client why.
         let _ = inputs.send(Input::Command(Command::Shutdown)).await;
+        shared.stop.cancel();
         let result = driver.await.unwrap_or_else(|_| Err(RunError::panicked()));
         sessions.close();
         if tokio::time::timeout(FAREWELL, sessions.wait()).await.is_err() {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Order {
-    Submit(Task),
+    Submit(Box<Task>),
     SubmitMany {
         tasks: Vec<Task>,
     },
@@ -157,7 +157,7 @@ async fn carry_out(client: &Client, order: Order) -> Result<(), Error> {
     match order {
         Order::Submit(task) => {
             let id = task.id.clone();
-            let handle = client.submit::<Json>(submission(task)).await?;
+            let handle = client.submit::<Json>(submission(*task)).await?;
             say(&submitted(&id, handle.outcome().unwrap_or(SubmitKind::Joined)));
         }
         Order::SubmitMany { tasks } => {

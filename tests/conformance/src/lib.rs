@@ -8,6 +8,7 @@ mod peer;
 mod player;
 mod script;
 mod subject;
+mod welcome;
 
 pub use player::{Failure, Plan, play};
 pub use script::{Role, Script, scripts};

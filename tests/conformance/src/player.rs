@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use celeriac_proto::limits;
 use celeriac_proto::wire::client_frame::Body as Asked;
 use celeriac_proto::wire::server_frame::Body;
-use celeriac_proto::wire::{ClientFrame, Done, HeartbeatReply, Limits, ServerFrame, Welcome};
+use celeriac_proto::wire::{ClientFrame, Done, HeartbeatReply, ServerFrame};
 use prost_reflect::DynamicMessage;
 use serde_json::Value as Json;
 use tokio::io::AsyncWriteExt;
@@ -21,6 +20,7 @@ use crate::laws::{Laws, Standing};
 use crate::peer::{Door, Event, send};
 use crate::script::{Action, Script};
 use crate::subject::Subject;
+use crate::welcome;
 
 /// How often it is looked whether the subject has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -400,7 +400,7 @@ impl Player {
                 send(write, &frame, extra).await;
                 continue;
             };
-            self.reply(connection, id, with_usual_limits(body), extra).await?;
+            self.reply(connection, id, welcome::completed(body), extra).await?;
         }
         Ok(())
     }
@@ -479,29 +479,4 @@ fn has_all(line: &Json, expected: &Json) -> bool {
         }
         (line, expected) => line == expected,
     }
-}
-
-/// What a script does not say of a Welcome is as a broker of version 1 has it.
-fn with_usual_limits(body: Body) -> Body {
-    let Body::Welcome(welcome) = body else { return body };
-    let or = |value: u64, usual: u64| if value == 0 { usual } else { value };
-    let given = welcome.limits.unwrap_or_default();
-    let limits = Limits {
-        frame_bytes_max: or(given.frame_bytes_max, limits::FRAME_BYTES_MAX as u64),
-        payload_bytes_max: or(given.payload_bytes_max, limits::PAYLOAD_BYTES_MAX as u64),
-        result_bytes_max: or(given.result_bytes_max, limits::RESULT_BYTES_MAX as u64),
-        batch_items_max: or(given.batch_items_max.into(), limits::BATCH_ITEMS_MAX as u64) as u32,
-        requests_in_flight_max: or(given.requests_in_flight_max.into(), limits::REQUESTS_IN_FLIGHT_MAX as u64) as u32,
-        credit_max: or(given.credit_max.into(), limits::CREDIT_MAX.into()) as u32,
-    };
-    Body::Welcome(Welcome {
-        protocol: or(welcome.protocol.into(), limits::PROTOCOL_VERSION.into()) as u32,
-        server_name: "conformance".into(),
-        server_version: "1".into(),
-        heartbeat_ms: or(welcome.heartbeat_ms, 5_000),
-        lease_ms: or(welcome.lease_ms, 15_000),
-        server_time_ms: 1_790_000_000_000,
-        limits: Some(limits),
-        ..welcome
-    })
 }
