@@ -172,6 +172,28 @@ async fn a_wait_for_all_shows_the_ends_of_tasks_that_are_gone_when_the_last_one_
     assert_eq!(worker.info("gone").await.state(), TaskState::Unknown);
 }
 
+#[tokio::test]
+async fn ends_that_find_no_room_in_the_answer_of_their_wait_are_shown_without_their_results() {
+    const TASKS: usize = 20;
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
+    let ids = ids("gone", TASKS);
+    let forgotten = |id: &String| wire::Task { result_ttl_ms: Some(0), ..raw::task(id, "n") };
+    worker.submit(ids.iter().map(forgotten).collect()).await;
+    // Each id twice: that takes no room from the others.
+    let asked = [ids.clone(), ids.clone()].concat();
+    let wait = wire::Wait { ids: asked, mode: 0, until: 0, with_results: true };
+    let waiting = worker.send(Request::Wait(wait), 60_000).await.expect("it is read");
+    fail_all(&mut worker, TASKS, 0, || raw::complete(&vec![b'1'; RESULT_BYTES_MAX])).await;
+    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else { panic!("no reply") };
+    // Only a second place of an id may be left out.
+    assert!(reply.satisfied && reply.left_out.iter().all(|place| *place as usize >= TASKS), "{:?}", reply.left_out);
+    assert_eq!(reply.tasks.iter().take(TASKS).map(|task| task.id.clone()).collect::<Vec<_>>(), ids);
+    assert!(reply.tasks.iter().all(|task| task.state() == TaskState::Success));
+    let whole = reply.tasks.iter().filter(|task| task.result.len() == RESULT_BYTES_MAX).count();
+    assert!((TASKS / 2..TASKS).contains(&whole), "{whole} results came");
+}
+
 /// A task with all that it may have.
 fn largest(id: &str) -> wire::Task {
     let headers = [("h".to_owned(), vec![b'h'; HEADERS_BYTES_MAX - 1].into())];

@@ -49,6 +49,8 @@ pub(crate) struct Link {
 pub(crate) struct Settings {
     /// The longest frame that any client takes.
     pub frame_bytes_max: usize,
+    /// The largest result that is taken.
+    pub result_bytes_max: usize,
 }
 
 /// The driver's hand on whoever commits.

@@ -176,7 +176,7 @@ pub struct Changed {
     pub losses: u32,
     /// How many of these were without a report of its start.
     pub silent: u32,
-    /// When a waiting task is due.
+    /// When a waiting task is due; of a running one, when a forced cancel takes it from its worker.
     pub due: Option<Timestamp>,
     pub leased_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,

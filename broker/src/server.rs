@@ -126,7 +126,8 @@ impl Broker {
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
         let (signs, heard) = mpsc::unbounded_channel();
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
-        let hand = commit(store, commit::Settings { frame_bytes_max: config.frame_bytes_max })?;
+        let Config { frame_bytes_max, result_bytes_max, .. } = config;
+        let hand = commit(store, commit::Settings { frame_bytes_max, result_bytes_max })?;
         let driver = Driver::new(machine, clock, receiver, heard, hand, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use celeriac_proto::QueueName;
 use tracing::debug;
 
+use super::kept::strip;
 use super::readers::Room;
 use super::{Committer, Outgoing};
 use crate::machine::command::{
@@ -73,8 +74,17 @@ impl Committer {
     pub(super) fn keep(&mut self, connection: ConnectionKey, request: RequestId, mut task: View) -> Result<(), Error> {
         let Some(room) = self.readers.room(connection) else { return Ok(()) };
         let (bytes, memory) = self.fill_view(&mut task, Room { is_behind: true, ..room })?;
-        if let Some(kept) = self.readers.kept(connection).filter(|kept| kept.has_room(bytes + memory)) {
-            kept.keep(request, task, bytes + memory);
+        // The largest view that may join them at the end is to have room in the frame too.
+        let frame_bytes_max = self.settings.frame_bytes_max;
+        let largest = size::FRAME + size::VIEW_BYTES_MAX + self.settings.result_bytes_max;
+        let of_wait_max = frame_bytes_max.saturating_sub(largest).max(frame_bytes_max / 2);
+        let Some(kept) = self.readers.kept(connection) else { return Ok(()) };
+        if !kept.has_room(request, bytes + memory, of_wait_max) {
+            strip(&mut task);
+        }
+        let bytes = size::view(&task);
+        if kept.has_room(request, bytes, of_wait_max) {
+            kept.keep(request, task, bytes);
         }
         Ok(())
     }

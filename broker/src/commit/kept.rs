@@ -1,6 +1,6 @@
 //! How tasks ended that are gone before the wait which saw them is answered. A wait for many tasks may last longer than some of
-//! them are kept: their ends stay here, complete, until the answer takes them. The memory for that is bounded; what has no
-//! room is shown as UNKNOWN.
+//! them are kept: their ends stay here, complete, until the answer takes them. The memory for that is bounded: an end that has no
+//! room stays without its result, and what has no room even so is shown as UNKNOWN.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,9 +24,16 @@ pub(super) struct AllKept(Arc<AtomicUsize>);
 /// The ends that the waits of one connection have seen.
 #[derive(Debug)]
 pub(super) struct Kept {
-    waits: HashMap<RequestId, HashMap<TaskId, (View, usize)>>,
+    waits: HashMap<RequestId, Ends>,
     bytes: usize,
     all: AllKept,
+}
+
+/// Those that one wait has seen.
+#[derive(Debug, Default)]
+struct Ends {
+    tasks: HashMap<TaskId, View>,
+    bytes: usize,
 }
 
 impl Kept {
@@ -34,34 +41,49 @@ impl Kept {
         Self { waits: HashMap::new(), bytes: 0, all }
     }
 
-    /// Whether this many bytes have room.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.bytes + bytes <= KEPT_BYTES_MAX && self.all.0.load(Ordering::Relaxed) + bytes <= ALL_KEPT_BYTES_MAX
+    /// Whether this many bytes more have room for this request, which may have so many.
+    pub(super) fn has_room(&self, request: RequestId, bytes: usize, of_wait_max: usize) -> bool {
+        let of_wait = self.waits.get(&request).map_or(0, |ends| ends.bytes);
+        of_wait + bytes <= of_wait_max
+            && self.bytes + bytes <= KEPT_BYTES_MAX
+            && self.all.0.load(Ordering::Relaxed) + bytes <= ALL_KEPT_BYTES_MAX
     }
 
     /// Keeps one for the answer to this request. The first end of an id is the one that the wait has seen.
     pub(super) fn keep(&mut self, request: RequestId, view: View, bytes: usize) {
-        if let Entry::Vacant(entry) = self.waits.entry(request).or_default().entry(view.id.clone()) {
-            entry.insert((view, bytes));
+        let ends = self.waits.entry(request).or_default();
+        if let Entry::Vacant(entry) = ends.tasks.entry(view.id.clone()) {
+            entry.insert(view);
+            ends.bytes += bytes;
             self.bytes += bytes;
             self.all.0.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Puts what was kept for this request in the places of its answer, and forgets it.
+    /// Puts what was kept for this request in the places of its answer, and forgets it. An id that is named twice has its
+    /// result once: there is room for no more.
     pub(super) fn show(&mut self, request: RequestId, tasks: &mut [View]) {
-        let Some(kept) = self.waits.remove(&request) else { return };
+        let Some(mut ends) = self.waits.remove(&request) else { return };
         for task in tasks {
-            if let Some((view, _)) = kept.get(&task.id) {
+            if let Some(view) = ends.tasks.get_mut(&task.id) {
                 task.clone_from(view);
+                strip(view);
             }
         }
-        self.give_back(kept.values().map(|(_, bytes)| bytes).sum());
+        self.give_back(ends.bytes);
     }
 
     fn give_back(&mut self, bytes: usize) {
         self.bytes -= bytes;
         self.all.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Takes from the view of a task what may be large: an end without its result is better than none.
+pub(super) fn strip(view: &mut View) {
+    if let Some((_, Some(changed))) = view.task.as_mut().and_then(|task| task.records.as_mut()) {
+        changed.result = None;
+        changed.errors.iter_mut().for_each(|error| error.traceback = Box::default());
     }
 }
 
@@ -99,10 +121,12 @@ mod tests {
         let all = AllKept::default();
         let mut full: Vec<Kept> = (0..ALL_KEPT_BYTES_MAX / KEPT_BYTES_MAX).map(|_| Kept::new(all.clone())).collect();
         for kept in &mut full {
-            assert!(kept.has_room(KEPT_BYTES_MAX) && !kept.has_room(KEPT_BYTES_MAX + 1));
+            let has_room = |bytes, of_wait_max| kept.has_room(1, bytes, of_wait_max);
+            assert!(has_room(KEPT_BYTES_MAX, usize::MAX) && !has_room(KEPT_BYTES_MAX + 1, usize::MAX));
+            assert!(has_room(7, 7) && !has_room(8, 7), "the answer of one wait has a bound of its own");
             kept.keep(1, view("a"), KEPT_BYTES_MAX);
-            assert!(!kept.has_room(1));
+            assert!(!kept.has_room(2, 1, usize::MAX));
         }
-        assert!(!Kept::new(all).has_room(1), "there is no room for anybody");
+        assert!(!Kept::new(all).has_room(1, 1, usize::MAX), "there is no room for anybody");
     }
 }

@@ -64,8 +64,10 @@ impl Inside {
             leased_bytes_max: u64::MAX,
             seed: 1,
         });
-        let (committer, hand, work) =
-            Committer::new(store, commit::Settings { frame_bytes_max: config.frame_bytes_max });
+        let (committer, hand, work) = Committer::new(
+            store,
+            commit::Settings { frame_bytes_max: config.frame_bytes_max, result_bytes_max: config.result_bytes_max },
+        );
         Self {
             machine,
             committer,

@@ -135,7 +135,7 @@ impl Machine {
         }
     }
 
-    fn arm_grace(&mut self, now: Now, slot: Slot, grace_ms: u64) {
+    pub(super) fn arm_grace(&mut self, now: Now, slot: Slot, grace_ms: u64) {
         let timer = MonoTimer::CancelGrace(slot, self.tasks.task(slot).lease());
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if let Some(at) = run.grace_at.take() {

@@ -10,7 +10,7 @@ use super::task::Run;
 use super::timers::{Kind, Moment};
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey};
+use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey, Timestamp};
 
 /// What is known only while the log is read.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub(super) struct Restoring {
     early: BTreeMap<Slot, Box<Changed>>,
     /// Which tasks were submitted to follow which.
     following: BTreeMap<Slot, TaskKey>,
-    /// Whose lease each leased task is.
-    holders: BTreeMap<Slot, SessionId>,
+    /// Whose lease each leased task is, and when a forced cancel takes it from there.
+    holders: BTreeMap<Slot, (SessionId, Option<Timestamp>)>,
 }
 
 /// A task that waits in line, in the order of the serials. Twelve bytes: there may be ten million at once.
@@ -122,7 +122,8 @@ impl Machine {
         task.version = changed.version;
         task.set_lease(changed.lease);
         task.closed_by = changed.closed_by;
-        if let Some(due) = changed.due {
+        let grace_until = changed.due.filter(|_| changed.state == State::Started);
+        if let Some(due) = changed.due.filter(|_| grace_until.is_none()) {
             task.set_due(due);
         }
         self.restoring.holders.remove(&slot);
@@ -134,7 +135,7 @@ impl Machine {
         }
         match changed.session {
             Some(session) => {
-                self.restoring.holders.insert(slot, session);
+                self.restoring.holders.insert(slot, (session, grace_until));
             }
             // A lease that is nobody's, which no broker writes. The task is not lost over it.
             None if task.is_leased() => task.state = State::Queued,
@@ -200,8 +201,8 @@ impl Machine {
                 _ => self.take_place(slot),
             }
         }
-        for (slot, id) in holders {
-            self.restore_holder(now, slot, id);
+        for (slot, (id, grace_until)) in holders {
+            self.restore_holder(now, slot, id, grace_until);
         }
         for key in self.sessions.all.keys().copied().collect::<Vec<_>>() {
             self.arm_session(key);
@@ -228,7 +229,7 @@ impl Machine {
     }
 
     /// A leased task goes on in the hands of its session, which has the lease time to come back.
-    fn restore_holder(&mut self, now: Now, slot: Slot, id: SessionId) {
+    fn restore_holder(&mut self, now: Now, slot: Slot, id: SessionId, grace_until: Option<Timestamp>) {
         let task = self.tasks.task(slot);
         if !task.is_leased() {
             return;
@@ -248,5 +249,9 @@ impl Machine {
         run.place = place;
         run.alone = alone;
         self.resume_limits(now, slot);
+        if let Some(until) = grace_until {
+            let left_ms = until.saturating_sub(now.wall).max(0) as u64;
+            self.arm_grace(now, slot, left_ms);
+        }
     }
 }

@@ -185,7 +185,9 @@ impl Machine {
             fx.send(connection, Message::Refused { request, refusal });
             return fx.push(Effect::Close(connection));
         }
-        let found = resume.and_then(|id| self.sessions.by_id.get(&id).copied());
+        // The session of a worker is resumed by a worker alone; any other ends with its connection.
+        let found = resume.filter(|_| worker.is_some()).and_then(|id| self.sessions.by_id.get(&id).copied());
+        let found = found.filter(|key| self.sessions.session(*key).is_of_worker());
         let key = match found {
             Some(key) => key,
             None => self.sessions.add(Sessions::new_session(session_id, instance.clone(), now)),
@@ -217,7 +219,7 @@ impl Machine {
             fx.send(connection, Message::Order(order));
         }
         self.deliver_again(connection, key, fx);
-        self.signal_again(key, fx);
+        self.signal_again(now, key, fx);
         // Nobody was looking after what it held while it was away.
         self.arm_balance(now, key);
     }
@@ -243,10 +245,14 @@ impl Machine {
         }
     }
 
-    /// A cancel that came while the connection was lost, or was lost with it.
-    fn signal_again(&self, key: SessionKey, fx: &mut Effects) {
+    /// A cancel or a soft time limit that came while the connection was lost, or was lost with it.
+    fn signal_again(&self, now: Now, key: SessionKey, fx: &mut Effects) {
         for slot in &self.sessions.session(key).leases {
-            let run = self.tasks.run(self.tasks.task(*slot)).expect("a leased task has a run");
+            let task = self.tasks.task(*slot);
+            let run = self.tasks.run(task).expect("a leased task has a run");
+            if run.soft_limit_at.is_some_and(|at| at <= now.mono) {
+                self.signal(*slot, SignalKind::SoftTimeLimit, "soft_time_limit", fx);
+            }
             if let Some(reason) = &run.cancel {
                 let kind = if run.grace_at.is_some() { SignalKind::Force } else { SignalKind::Cooperative };
                 self.signal(*slot, kind, reason, fx);

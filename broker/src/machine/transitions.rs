@@ -85,6 +85,9 @@ impl Machine {
             changed.progress.clone_from(&run.progress);
             changed.errors.clone_from(&run.errors);
             changed.cancel_requested = run.cancel.is_some();
+            if let Some(at) = run.grace_at {
+                changed.due = Some(now.wall.saturating_add_unsigned(at.saturating_sub(now.mono)));
+            }
             if let Some(reason) = run.cancel.as_ref().filter(|_| !task.state.is_terminal()) {
                 // Kept for the end that it may lead to, over a restart too.
                 changed.revoked_reason.clone_from(reason);

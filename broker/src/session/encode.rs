@@ -347,7 +347,7 @@ fn with_change(info: wire::TaskInfo, changed: Changed, with_result: bool) -> wir
         _ => (Bytes::new(), String::new()),
     };
     wire::TaskInfo {
-        eta_at_ms: changed.due.or(info.eta_at_ms),
+        eta_at_ms: changed.due.filter(|_| changed.state == State::Retry).or(info.eta_at_ms),
         leased_at_ms: changed.leased_at,
         started_at_ms: changed.started_at,
         actor: match changed.actor {

@@ -86,6 +86,9 @@ fn decode_hello(frame: &[u8], connection: ConnectionKey, secret: Option<&str>) -
     let Some(client_frame::Body::Hello(hello)) = frame.body else {
         return refuse(Code::Handshake, "the first frame has to be Hello");
     };
+    if request == 0 {
+        return refuse(Code::InvalidArgument, "request ids are above 0");
+    }
     // Of a field that is there twice the last one counts, and the first was looked at.
     if secret.is_some_and(|secret| !same(secret.as_bytes(), hello.token.as_bytes())) {
         return refuse(Code::Unauthenticated, "the token is missing or wrong");

@@ -172,6 +172,62 @@ fn a_cancel_says_per_id_what_it_did() {
 }
 
 #[test]
+fn a_forced_cancel_takes_the_task_from_its_worker_over_a_restart_too() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 2
+            w: done
+        submit a b
+            c: Created { state: Queued }, Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        start b
+            w: Ok(Started)
+        cancel a force grace=5s reason=tired
+            w: signal Force leases [1] (tired)
+            c: ("a", Signalled)
+        cancel b force grace=20s
+            w: signal Force leases [2] (cancelled)
+            c: ("b", Signalled)
+        progress b
+            w: Ok(Started)
+        restart
+        connect w resume runs=job
+            w: welcome back leases [1, 2]
+            w: order Resume
+            w: signal Force leases [1] (tired)
+            w: signal Force leases [2] (cancelled)
+        after 6s
+        connect c
+            c: welcome new leases []
+        get a b
+            c: a Revoked g1 v5, b Started g1 v5
+        restart
+        connect w resume runs=job
+            w: welcome back leases [2]
+            w: order Resume
+            w: signal Force leases [2] (cancelled)
+        after 10s
+        connect w resume runs=job
+            w: closing SessionLost: another connection took the session over
+            w: closed
+            w: welcome back leases [2]
+            w: order Resume
+            w: signal Force leases [2] (cancelled)
+        after 6s
+        connect c
+            c: welcome new leases []
+        get b
+            c: b Revoked g1 v6
+    "#]]);
+}
+
+#[test]
 fn a_cancel_reaches_a_worker_that_was_away_also_over_a_restart() {
     check(expect![[r#"
         connect c

@@ -104,6 +104,37 @@ fn an_order_that_was_given_before_a_lost_worker_resumed_reaches_it_over_a_restar
 }
 
 #[test]
+fn only_a_worker_resumes_and_only_the_session_of_a_worker() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect d
+            d: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        connect c resume
+            c: welcome new leases []
+        connect d resume runs=job
+            d: welcome new leases []
+        lose w
+            w: closed
+        connect w resume
+            w: welcome new leases []
+        connect w resume runs=job
+            w: welcome back leases [1]
+            w: order Resume
+            w: deliver a lease 1 attempt 1 delivery 1
+        workers by=d
+            d: workers [w runs ["job"], d runs ["job"]]
+    "#]]);
+}
+
+#[test]
 fn lost_workers_are_listed_until_their_sessions_are_over_also_after_a_restart() {
     check(expect![[r#"
         connect c
