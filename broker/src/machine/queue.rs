@@ -209,6 +209,22 @@ impl Queue {
         }
     }
 
+    /// Takes the suspects from the heads of their lanes that do not stand in line any more.
+    pub fn drop_gone_suspects(&mut self, tasks: &Tasks) {
+        for lane in 0..self.lanes.len() {
+            let is_gone = |place: &Place| !stands(tasks, *place);
+            if !self.lanes[lane].of_suspects || !self.lanes[lane].places.front().is_some_and(is_gone) {
+                continue;
+            }
+            let places = &mut self.lanes[lane].places;
+            while places.front().is_some_and(is_gone) {
+                places.pop_front();
+            }
+            let next = places.front().map(|place| tasks.task(place.slot).order());
+            self.set_head(lane, next);
+        }
+    }
+
     /// The task that has been in line for longest.
     pub fn oldest(&self, tasks: &Tasks) -> Option<Slot> {
         let fronts = self.lanes.iter().filter_map(|lane| lane.places.iter().find(|place| stands(tasks, **place)));

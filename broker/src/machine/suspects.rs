@@ -58,8 +58,13 @@ impl Machine {
     /// Whether a worker that could take more is to become free for a suspect instead, because it is the suspect's turn and
     /// nobody else is free for it.
     pub(super) fn begins_to_drain(&mut self, queue: QueueKey, taker: SessionKey) -> bool {
+        if self.queues.queue(queue).suspects == 0 || self.sessions.session(taker).leases.is_empty() {
+            return false;
+        }
+        // One that was cancelled in line is not to be waited for.
+        self.queues.queue_mut(queue).drop_gone_suspects(&self.tasks);
         let (books, session) = (self.queues.queue(queue), self.sessions.session(taker));
-        if session.leases.is_empty() || !books.is_suspect_next(|name| session.can_run(name)) {
+        if !books.is_suspect_next(|name| session.can_run(name)) {
             return false;
         }
         let is_free = |key: &SessionKey| {

@@ -74,8 +74,11 @@ impl Laws {
             let (sent, max) = (bytes.len(), standing.frame_bytes_max());
             return Err(format!("a frame of {sent} bytes, and {max} are allowed"));
         }
-        if frame.request_id == 0 || !standing.unanswered.insert(frame.request_id) {
-            return Err(format!("the request id {} is 0, or that of another unanswered request", frame.request_id));
+        if frame.request_id == 0 {
+            return Err("a request has the id 0".into());
+        }
+        if !standing.unanswered.insert(frame.request_id) {
+            return Err(format!("another request with the id {} is not answered yet", frame.request_id));
         }
         match &frame.body {
             Some(Body::Hello(hello)) if !standing.said_hello => {

@@ -25,6 +25,9 @@ use crate::welcome;
 /// How often it is looked whether the subject has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long Welcome lets wait for itself, so that what was sent too soon is seen.
+const HELLO_ALONE: Duration = Duration::from_millis(20);
+
 /// What is tried, and how.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -263,7 +266,8 @@ impl Player {
                 return self.reply(number, request.id, reply, &[]).await;
             }
             Some(Asked::Credit(_) | Asked::Unwait(_) | Asked::Unwatch(_) | Asked::Goodbye(_)) => {
-                request.is_answered = true;
+                // Goodbye says too much where the script waits for silence.
+                request.is_answered = !matches!(request.frame.body, Some(Asked::Goodbye(_)));
                 self.reply(number, request.id, Body::Done(Done {}), &[]).await?;
             }
             _ => {}
@@ -371,6 +375,10 @@ impl Player {
 
     async fn answer(&mut self, to: &str, frame: &DynamicMessage, extra: &[u8]) -> Result<(), String> {
         self.show("B", frame);
+        if frame.has_field_by_name("welcome") {
+            // What comes with Hello came before Welcome.
+            while self.pump(Instant::now() + HELLO_ALONE).await? {}
+        }
         let places = self.named.get(to).cloned().ok_or_else(|| format!("no step is named `{to}`"))?;
         let answer: ServerFrame = frame.transcode_to().map_err(|error| error.to_string())?;
         let outcomes: Option<Vec<Outcome>> = match &answer.body {
