@@ -208,9 +208,10 @@ impl Player {
         if Instant::now() >= deadline {
             return Err(what(self));
         }
-        self.pump(deadline.min(Instant::now() + LOOK_INTERVAL)).await?;
+        let came = self.pump(deadline.min(Instant::now() + LOOK_INTERVAL)).await?;
+        // What came last may be what is waited for.
         match self.subject.ended() {
-            Some(status) if self.events.is_empty() => Err(format!("the subject has ended: {status}")),
+            Some(status) if !came => Err(format!("the subject has ended: {status}")),
             _ => Ok(()),
         }
     }
