@@ -406,34 +406,3 @@ fn one_poison_task_is_found_and_all_others_succeed() {
     let said = scene.line("get p a1 a2 a30").join(" ");
     assert!(said.contains("p Failure") && said.matches("Success").count() == 3, "{said}");
 }
-
-#[test]
-fn nobody_becomes_free_for_a_suspect_that_was_cancelled() {
-    check(expect![[r#"
-        connect c
-            c: welcome new leases []
-        connect w runs=one,two queues=q1
-            w: welcome new leases []
-        credit w 2
-            w: done
-        submit gone queue=q1 name=one attempts=1
-            c: Created { state: Queued }
-            w: deliver gone lease 1 attempt 1 delivery 1 report start
-        submit stays queue=q1 name=two attempts=1
-            c: Created { state: Queued }
-            w: deliver stays lease 2 attempt 1 delivery 1 report start
-        after 16s
-            w: closing SessionLost: nothing was heard for the lease time
-            w: closed
-        connect v runs=one queues=q0,q1 concurrency=2
-            v: welcome new leases []
-        submit a b queue=q0 name=one
-            c: Created { state: Queued }, Created { state: Queued }
-        cancel gone
-            c: ("gone", Revoked)
-        credit v 2
-            v: done
-            v: deliver a lease 3 attempt 1 delivery 1
-            v: deliver b lease 4 attempt 1 delivery 1
-    "#]]);
-}
