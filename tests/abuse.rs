@@ -1,4 +1,5 @@
-//! Peers that take more than their share: too many, too few descriptors for them, deaf ones. Honest work goes on.
+//! Peers that take more than their share: too many, too few descriptors for them, deaf ones. Honest
+//! work goes on.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode};
@@ -36,7 +37,8 @@ async fn consumers_that_stop_reading_together_share_one_bound_of_memory() {
     deaf_consumer::run_together(runs(6) as u64, seed(8)).await.assert_clean();
 }
 
-/// A broker that may have so many descriptors, by `ulimit`'s flag: `-n` both limits, `-Sn` the soft one.
+/// A broker that may have so many descriptors, by `ulimit`'s flag: `-n` both limits, `-Sn` the soft
+/// one.
 async fn with_descriptors(flag: &str) -> BrokerProcess {
     Setup::new().under(["sh", "-c", &format!("ulimit {flag} 64; exec \"$@\""), "sh"]).start().await
 }
@@ -47,7 +49,8 @@ async fn let_in(broker: &BrokerProcess, at_most: usize) -> Vec<RawConnection> {
     while inside.len() < at_most {
         let mut connection = RawConnection::silent(broker.address()).await;
         connection.send(Request::Hello(raw::hello()), 0).await.expect("it is read or refused");
-        match within("an answer", connection.next()).await.expect("an answer comes before the end") {
+        match within("an answer", connection.next()).await.expect("an answer comes before the end")
+        {
             (_, Answer::Welcome(_)) => inside.push(connection),
             (_, Answer::Error(error)) if error.code() == ErrorCode::Overloaded => break,
             other => panic!("neither let in nor refused: {other:?}"),
@@ -61,7 +64,11 @@ async fn a_broker_with_few_descriptors_keeps_some_for_its_files() {
     let broker = with_descriptors("-n").await;
     let mut inside = let_in(&broker, 64).await;
     assert!(inside.len() > 8 && inside.len() < 64, "{} were let in", inside.len());
-    assert!(broker.stderr().contains("raise the limit of open files"), "it is not told:\n{}", broker.stderr());
+    assert!(
+        broker.stderr().contains("raise the limit of open files"),
+        "it is not told:\n{}",
+        broker.stderr()
+    );
     // Nobody else fits in, and yet files can be opened.
     let folder = broker.home().join("copy").display().to_string();
     let backup = inside[0].request(Request::Backup(wire::Backup { folder })).await;
@@ -93,12 +100,19 @@ async fn answers_that_nobody_reads_are_refused_before_they_fill_the_memory() {
     for _ in 0..GETS {
         match within("an answer", asking.next()).await.expect("the connection goes on") {
             (_, Answer::GetReply(_)) => answered += 1,
-            (_, Answer::Error(error)) if error.code() == ErrorCode::Overloaded && error.retryable => refused += 1,
+            (_, Answer::Error(error))
+                if error.code() == ErrorCode::Overloaded && error.retryable =>
+            {
+                refused += 1
+            }
             other => panic!("neither answered nor refused for now: {other:?}"),
         }
     }
     assert!(answered >= 32 && refused > 0, "{answered} answered, {refused} refused");
-    assert!(matches!(asking.request(get()).await, Ok(Answer::GetReply(_))), "what was read makes room");
+    assert!(
+        matches!(asking.request(get()).await, Ok(Answer::GetReply(_))),
+        "what was read makes room"
+    );
 }
 
 #[tokio::test]
@@ -107,7 +121,8 @@ async fn a_connection_waits_for_a_bounded_number_of_ids() {
     let mut connection = RawConnection::open(broker.address()).await;
     let ids: Vec<String> = (0..limits::BATCH_ITEMS_MAX).map(|number| number.to_string()).collect();
     connection.submit(ids.iter().map(|id| raw::task(id, "n")).collect()).await;
-    let wait = || Request::Wait(wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: false });
+    let wait =
+        || Request::Wait(wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: false });
     for _ in 0..limits::WAITED_IDS_MAX / limits::BATCH_ITEMS_MAX {
         connection.send(wait(), 0).await.expect("the broker reads");
     }
@@ -119,9 +134,12 @@ async fn a_connection_waits_for_a_bounded_number_of_ids() {
 async fn queues_are_bounded_however_they_are_made() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let pause = |names: Vec<String>| Request::PauseQueues(wire::PauseQueues { queues: names, paused: true });
+    let pause = |names: Vec<String>| {
+        Request::PauseQueues(wire::PauseQueues { queues: names, paused: true })
+    };
     for part in 0..10 {
-        let names = (0..limits::BATCH_ITEMS_MAX).map(|number| format!("queue-{part}-{number}")).collect();
+        let names =
+            (0..limits::BATCH_ITEMS_MAX).map(|number| format!("queue-{part}-{number}")).collect();
         connection.request(pause(names)).await.expect("a hundred thousand there may be");
     }
     let requests = [
@@ -132,11 +150,17 @@ async fn queues_are_bounded_however_they_are_made() {
         }),
     ];
     for request in requests {
-        assert_eq!(connection.request(request).await.expect_err("it is one more").code(), ErrorCode::Overloaded);
+        assert_eq!(
+            connection.request(request).await.expect_err("it is one more").code(),
+            ErrorCode::Overloaded
+        );
     }
     let mut worker = RawConnection::silent(broker.address()).await;
     let hello = Request::Hello(raw::worker_hello(&["one more"], &["n"]));
-    assert_eq!(worker.request(hello).await.expect_err("it is one more").code(), ErrorCode::Overloaded);
+    assert_eq!(
+        worker.request(hello).await.expect_err("it is one more").code(),
+        ErrorCode::Overloaded
+    );
     let known = RawConnection::worker(broker.address(), &["queue-3-14"], &["n"], 1).await;
     drop(known);
 }
@@ -147,7 +171,10 @@ async fn millions_of_tags_in_one_task_are_refused_undecoded_and_the_error_names_
     let before = broker.resident_kib();
     let mut connection = RawConnection::open(broker.address()).await;
     let task = wire::Task { tags: vec![String::new(); 5_000_000], ..raw::task("tagged", "n") };
-    connection.send(Request::Submit(wire::Submit { tasks: vec![task] }), 0).await.expect("the broker reads");
+    connection
+        .send(Request::Submit(wire::Submit { tasks: vec![task] }), 0)
+        .await
+        .expect("the broker reads");
     let error = connection.closed_with().await.expect("an error before the close");
     assert_eq!(error.code(), ErrorCode::Malformed);
     assert!(error.message.contains("tags in a Task"), "{}", error.message);
@@ -159,12 +186,19 @@ async fn millions_of_tags_in_one_task_are_refused_undecoded_and_the_error_names_
 async fn one_task_with_a_few_tags_or_headers_too_many_is_refused_alone() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let tags = wire::Task { tags: vec!["t".into(); limits::TAGS_MAX + 1], ..raw::task("tags", "n") };
+    let tags =
+        wire::Task { tags: vec!["t".into(); limits::TAGS_MAX + 1], ..raw::task("tags", "n") };
     let headers = (0..=limits::HEADERS_MAX).map(|key| (key.to_string(), "v".into())).collect();
     let headers = wire::Task { headers, ..raw::task("headers", "n") };
-    let outcomes = connection.submit(vec![raw::task("first", "n"), tags, headers, raw::task("last", "n")]).await;
-    let codes: Vec<_> = outcomes.into_iter().map(|outcome| outcome.error.map(|error| error.code())).collect();
-    assert_eq!(codes, [None, Some(ErrorCode::InvalidArgument), Some(ErrorCode::InvalidArgument), None]);
+    let outcomes = connection
+        .submit(vec![raw::task("first", "n"), tags, headers, raw::task("last", "n")])
+        .await;
+    let codes: Vec<_> =
+        outcomes.into_iter().map(|outcome| outcome.error.map(|error| error.code())).collect();
+    assert_eq!(
+        codes,
+        [None, Some(ErrorCode::InvalidArgument), Some(ErrorCode::InvalidArgument), None]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,7 +210,10 @@ async fn frames_that_never_end_hold_bounded_memory_and_give_way_to_those_that_do
         request_id: 2,
         timeout_ms: 0,
         body: Some(Request::Submit(wire::Submit {
-            tasks: vec![wire::Task { payload: vec![b'x'; 16 * 1024 * 1024 - 200].into(), ..raw::task("stuck", "n") }],
+            tasks: vec![wire::Task {
+                payload: vec![b'x'; 16 * 1024 * 1024 - 200].into(),
+                ..raw::task("stuck", "n")
+            }],
         })),
     });
     almost.pop();
@@ -202,7 +239,10 @@ async fn frames_that_never_end_hold_bounded_memory_and_give_way_to_those_that_do
     let error = first.expect("there are many").expect("it does not panic").expect("it is told");
     assert_eq!((error.code(), error.retryable), (ErrorCode::Overloaded, true));
     stuck.shutdown().await;
-    celeriac_tests::until("the memory is given back", || async { broker.resident_kib() < before + 64 * 1024 }).await;
+    celeriac_tests::until("the memory is given back", || async {
+        broker.resident_kib() < before + 64 * 1024
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -218,9 +258,15 @@ async fn a_quiet_broker_gives_memory_back() {
         connection.send_bytes(&half).await.expect("there is room for it");
         connections.push(connection);
     }
-    celeriac_tests::until("all of it was read", || async { broker.resident_kib() > before + 50 * 1024 }).await;
+    celeriac_tests::until("all of it was read", || async {
+        broker.resident_kib() > before + 50 * 1024
+    })
+    .await;
     drop(connections);
-    celeriac_tests::until("the memory is given back", || async { broker.resident_kib() < before + 8 * 1024 }).await;
+    celeriac_tests::until("the memory is given back", || async {
+        broker.resident_kib() < before + 8 * 1024
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -232,6 +278,8 @@ async fn connections_that_say_nothing_do_not_keep_others_out() {
         silent.push(RawConnection::silent(broker.address()).await);
     }
     assert_eq!(let_in(&broker, PLACES + 10).await.len(), PLACES);
-    let error = within("the oldest is sent away", silent.swap_remove(0).closed_with()).await.expect("it is told");
+    let error = within("the oldest is sent away", silent.swap_remove(0).closed_with())
+        .await
+        .expect("it is told");
     assert_eq!((error.code(), error.retryable), (ErrorCode::Overloaded, true));
 }

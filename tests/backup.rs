@@ -1,5 +1,5 @@
-//! Backups of a broker that is at work: the copy has all that was confirmed before, a broker starts from it, and the one
-//! that was copied is none the worse.
+//! Backups of a broker that is at work: the copy has all that was confirmed before, a broker starts
+//! from it, and the one that was copied is none the worse.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ async fn a_backup_under_load_has_everything_that_was_confirmed_before() {
     let broker = BrokerProcess::start().await;
     let copy = broker.home().join("copy");
     let traffic = Traffic::new(broker.address());
-    let producers: Vec<_> = (0..4).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+    let producers: Vec<_> =
+        (0..4).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
     let workers: Vec<_> = (0..4).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
     until("some tasks have ended", || async { traffic.finished() >= 2_000 }).await;
 
@@ -21,19 +22,30 @@ async fn a_backup_under_load_has_everything_that_was_confirmed_before() {
     let (before, finished) = (traffic.history().confirmed(), traffic.finished());
     let path = copy.to_str().expect("a temporary path is text");
     let backup = within("the backup", client.backup(path)).await.expect("a backup is made");
-    assert!(backup.tasks >= before.len() as u64 && backup.bytes > 0, "{backup:?}, {} confirmed", before.len());
+    assert!(
+        backup.tasks >= before.len() as u64 && backup.bytes > 0,
+        "{backup:?}, {} confirmed",
+        before.len()
+    );
     until("the broker goes on", || async { traffic.finished() > finished + 200 }).await;
     traffic.stop_producing();
 
     let again = client.backup(path).await.expect_err("the folder is there");
     assert!(matches!(again, Error::Refused { code: ErrorCode::InvalidArgument, .. }), "{again}");
     let relative = client.backup("copy-2").await.expect_err("whose folder would that be?");
-    assert!(matches!(relative, Error::Refused { code: ErrorCode::InvalidArgument, .. }), "{relative}");
+    assert!(
+        matches!(relative, Error::Refused { code: ErrorCode::InvalidArgument, .. }),
+        "{relative}"
+    );
 
     let restored = Setup::new().data(&copy).start().await;
     let mut reader = RawConnection::open(restored.address()).await;
     for id in &before {
-        assert_ne!(reader.info(id).await.state(), TaskState::Unknown, "{id} was confirmed before the backup");
+        assert_ne!(
+            reader.info(id).await.state(),
+            TaskState::Unknown,
+            "{id} was confirmed before the backup"
+        );
     }
     assert_eq!(reader.submit_one(raw::task("new", "n")).await.error, None);
 
@@ -55,8 +67,10 @@ async fn a_broker_that_is_killed_during_a_backup_leaves_nothing_that_could_be_se
     let mut producer = RawConnection::open(broker.address()).await;
     for round in 0..20 {
         let large = |number| raw::task(&format!("task-{round}-{number}"), "n");
-        let tasks =
-            (0..20).map(|number| celeriac_proto::wire::Task { payload: vec![1; 50_000].into(), ..large(number) });
+        let tasks = (0..20).map(|number| celeriac_proto::wire::Task {
+            payload: vec![1; 50_000].into(),
+            ..large(number)
+        });
         producer.submit(tasks.collect()).await;
     }
     let client = Client::connect(&broker.url()).await.expect("the broker is there");
@@ -68,12 +82,20 @@ async fn a_broker_that_is_killed_during_a_backup_leaves_nothing_that_could_be_se
     backup.abort();
     if partial.exists() {
         assert!(!copy.exists(), "it gets its name at the end");
-        let exit = Setup::new().data(&partial).try_start().await.map(|_| ()).expect_err("half a backup is not served");
+        let exit = Setup::new()
+            .data(&partial)
+            .try_start()
+            .await
+            .map(|_| ())
+            .expect_err("half a backup is not served");
         assert!(exit.is_a_clear_refusal(), "{exit:?}");
     }
-    within("the broker starts again", tokio::time::timeout(Duration::from_secs(60), broker.restart()))
-        .await
-        .expect("in time");
+    within(
+        "the broker starts again",
+        tokio::time::timeout(Duration::from_secs(60), broker.restart()),
+    )
+    .await
+    .expect("in time");
 }
 
 #[tokio::test]
@@ -86,9 +108,12 @@ async fn a_backup_goes_into_an_empty_folder_that_is_a_link_or_has_its_own_permis
     std::fs::create_dir_all(real.join("lost+found")).expect("the home is writable");
     std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
     symlink(&real, &link).expect("the home is writable");
-    let backup = within("the backup", client.backup(link.to_str().expect("a temporary path is text"))).await;
+    let backup =
+        within("the backup", client.backup(link.to_str().expect("a temporary path is text"))).await;
     assert_eq!(backup.expect("a backup is made").tasks, 1);
-    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    let mode = |path: &std::path::Path| {
+        std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    };
     assert_eq!((mode(&real), mode(&real.join("db"))), (0o700, 0o600));
     let restored = Setup::new().data(&real).start().await;
     let info = RawConnection::open(restored.address()).await.info("task").await;

@@ -1,5 +1,5 @@
-//! Bytes that are no frames and frames that are no messages: a typed error or a closed connection, and
-//! the broker goes on for everybody else.
+//! Bytes that are no frames and frames that are no messages: a typed error or a closed connection,
+//! and the broker goes on for everybody else.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode};
@@ -8,10 +8,13 @@ use celeriac_tests::{BrokerProcess, RawConnection, within};
 use prost::Message;
 
 /// Sends the bytes on a new connection and on one after its handshake; the broker must close both.
-/// The code of the last error, where one came: what was still unread when it closed may have swallowed it.
+/// The code of the last error, where one came: what was still unread when it closed may have
+/// swallowed it.
 async fn refused(broker: &mut BrokerProcess, bytes: &[u8]) -> Vec<Option<ErrorCode>> {
     let mut codes = Vec::new();
-    for mut connection in [RawConnection::silent(broker.address()).await, RawConnection::open(broker.address()).await] {
+    for mut connection in
+        [RawConnection::silent(broker.address()).await, RawConnection::open(broker.address()).await]
+    {
         connection.send_bytes(bytes).await.expect("the broker reads");
         codes.push(connection.closed_with().await.map(|error| error.code()));
     }
@@ -22,7 +25,10 @@ async fn refused(broker: &mut BrokerProcess, bytes: &[u8]) -> Vec<Option<ErrorCo
 async fn still_serves(broker: &mut BrokerProcess) {
     assert!(broker.is_running(), "the broker is gone");
     assert!(!broker.stderr().contains("panicked"), "the broker panicked");
-    let outcome = RawConnection::open(broker.address()).await.submit_one(raw::task("still-here", "nothing")).await;
+    let outcome = RawConnection::open(broker.address())
+        .await
+        .submit_one(raw::task("still-here", "nothing"))
+        .await;
     assert_eq!(outcome.error, None);
 }
 
@@ -55,7 +61,10 @@ async fn a_frame_over_the_limit_before_hello_is_too_large_even_when_it_would_be_
     let mut connection = RawConnection::silent(broker.address()).await;
     let length = u32::try_from(limits::FRAME_BYTES_MAX_BEFORE_HELLO + 1).expect("it is small");
     connection.send_bytes(&length.to_be_bytes()).await.expect("the broker reads");
-    assert_eq!(connection.closed_with().await.map(|error| error.code()), Some(ErrorCode::FrameTooLarge));
+    assert_eq!(
+        connection.closed_with().await.map(|error| error.code()),
+        Some(ErrorCode::FrameTooLarge)
+    );
 }
 
 #[tokio::test]
@@ -81,11 +90,15 @@ async fn garbage_after_a_right_length_is_malformed() {
 async fn a_message_nested_100_000_deep_is_malformed() {
     let mut broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    // An unknown group within a group within ...: tag 15 with wire type 3, which a decoder has to skip.
+    // An unknown group within a group within ...: tag 15 with wire type 3, which a decoder has to
+    // skip.
     let mut bytes = 100_000_u32.to_be_bytes().to_vec();
     bytes.resize(4 + 100_000, (15 << 3) | 3);
     connection.send_bytes(&bytes).await.expect("the broker reads");
-    assert_eq!(connection.closed_with().await.map(|error| error.code()), Some(ErrorCode::Malformed));
+    assert_eq!(
+        connection.closed_with().await.map(|error| error.code()),
+        Some(ErrorCode::Malformed)
+    );
     still_serves(&mut broker).await;
 }
 
@@ -97,7 +110,10 @@ async fn a_message_of_a_million_unknown_fields_is_malformed_and_costs_little() {
     bytes.extend([1 << 3, 77]); // request_id = 77
     bytes.extend([15 << 3, 1].repeat(1_000_000));
     connection.send_bytes(&bytes).await.expect("the broker reads");
-    assert_eq!(connection.closed_with().await.map(|error| error.code()), Some(ErrorCode::Malformed));
+    assert_eq!(
+        connection.closed_with().await.map(|error| error.code()),
+        Some(ErrorCode::Malformed)
+    );
     assert!(broker.resident_kib() < 256 * 1024, "the broker holds {} KiB", broker.resident_kib());
 }
 
@@ -115,7 +131,10 @@ async fn an_http_request_is_told_what_port_this_is() {
 async fn a_tls_client_hello_is_closed_with_at_most_an_alert() {
     let mut broker = BrokerProcess::start().await;
     let mut connection = RawConnection::silent(broker.address()).await;
-    connection.send_bytes(b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03").await.expect("the broker reads");
+    connection
+        .send_bytes(b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03")
+        .await
+        .expect("the broker reads");
     let answer = connection.bytes_until_closed().await;
     // A record of the kind alert, or nothing: a frame of ours would say nothing to a TLS client.
     assert!(answer.is_empty() || answer[0] == 0x15, "{answer:?}");
@@ -126,13 +145,15 @@ async fn a_tls_client_hello_is_closed_with_at_most_an_alert() {
 async fn an_unknown_kind_of_request_is_unsupported_and_the_connection_goes_on() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let mut message = wire::ClientFrame { request_id: 1_000, timeout_ms: 0, body: None }.encode_to_vec();
+    let mut message =
+        wire::ClientFrame { request_id: 1_000, timeout_ms: 0, body: None }.encode_to_vec();
     // Field 500, a message of no bytes: a request of a later version.
     message.extend([0xa2, 0x1f, 0x00]);
     let mut bytes = u32::try_from(message.len()).expect("it is short").to_be_bytes().to_vec();
     bytes.extend(message);
     connection.send_bytes(&bytes).await.expect("the broker reads");
-    let answer = within("an answer", connection.answer(1_000)).await.expect("the connection goes on");
+    let answer =
+        within("an answer", connection.answer(1_000)).await.expect("the connection goes on");
     let Answer::Error(error) = answer else { panic!("no Error but {answer:?}") };
     assert_eq!(error.code(), ErrorCode::Unsupported);
     assert_eq!(connection.submit_one(raw::task("after", "nothing")).await.error, None);
@@ -151,8 +172,13 @@ async fn text_that_is_not_utf_8_is_malformed() {
             _ => drop(task.headers.insert("@@".into(), b"value".as_slice().into())),
         }
         let submit = Request::Submit(wire::Submit { tasks: vec![task] });
-        let mut bytes = raw::frame_bytes(wire::ClientFrame { request_id: 9, timeout_ms: 0, body: Some(submit) });
-        let at = bytes.windows(2).position(|pair| pair == b"@@").expect("the place holder is there");
+        let mut bytes = raw::frame_bytes(wire::ClientFrame {
+            request_id: 9,
+            timeout_ms: 0,
+            body: Some(submit),
+        });
+        let at =
+            bytes.windows(2).position(|pair| pair == b"@@").expect("the place holder is there");
         bytes[at..at + 2].copy_from_slice(b"\xff\xfe");
         let mut connection = RawConnection::open(broker.address()).await;
         connection.send_bytes(&bytes).await.expect("the broker reads");

@@ -1,4 +1,5 @@
-//! Reports and other requests that claim what is not so: they change nothing, and the answer says why.
+//! Reports and other requests that claim what is not so: they change nothing, and the answer says
+//! why.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode, TaskState, task_report};
@@ -30,7 +31,10 @@ async fn a_report_with_an_invented_lease_is_stale_and_changes_nothing() {
         }
     }
     assert_eq!(worker.info("task").await.state(), TaskState::Leased);
-    assert_eq!(worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await.code(), ErrorCode::Unspecified);
+    assert_eq!(
+        worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await.code(),
+        ErrorCode::Unspecified
+    );
 }
 
 #[tokio::test]
@@ -40,17 +44,25 @@ async fn a_report_with_the_lease_of_another_task_is_stale() {
     worker.submit_one(raw::task("other", "n")).await;
     let second = worker.delivery().await;
     let crossed = wire::Delivery { lease: second.lease, ..first };
-    assert_eq!(worker.report_one(raw::report(&crossed, raw::complete(b"1"))).await.code(), ErrorCode::StaleLease);
+    assert_eq!(
+        worker.report_one(raw::report(&crossed, raw::complete(b"1"))).await.code(),
+        ErrorCode::StaleLease
+    );
     assert_eq!(worker.info("task").await.state(), TaskState::Leased);
 }
 
 #[tokio::test]
 async fn a_report_with_a_lease_that_is_over_is_stale() {
     let (_broker, mut worker, old) = one_delivery().await;
-    worker.report_one(raw::report(&old, task_report::Report::Release(wire::Release::default()))).await;
+    worker
+        .report_one(raw::report(&old, task_report::Report::Release(wire::Release::default())))
+        .await;
     let new = worker.delivery().await;
     assert!(new.lease > old.lease, "leases rise");
-    assert_eq!(worker.report_one(raw::report(&old, raw::complete(b"old"))).await.code(), ErrorCode::StaleLease);
+    assert_eq!(
+        worker.report_one(raw::report(&old, raw::complete(b"old"))).await.code(),
+        ErrorCode::StaleLease
+    );
     worker.report_one(raw::report(&new, raw::complete(b"new"))).await;
     assert_eq!(&worker.info("task").await.result[..], b"new");
 }
@@ -59,7 +71,10 @@ async fn a_report_with_a_lease_that_is_over_is_stale() {
 async fn a_report_on_an_unknown_id_is_not_found() {
     let (_broker, mut worker, delivery) = one_delivery().await;
     let unknown = wire::Delivery { id: "nobody".into(), ..delivery };
-    assert_eq!(worker.report_one(raw::report(&unknown, raw::complete(b"1"))).await.code(), ErrorCode::NotFound);
+    assert_eq!(
+        worker.report_one(raw::report(&unknown, raw::complete(b"1"))).await.code(),
+        ErrorCode::NotFound
+    );
 }
 
 #[tokio::test]
@@ -69,9 +84,13 @@ async fn a_report_without_an_id_or_without_a_kind_is_refused_and_the_others_coun
     let empty = wire::TaskReport { id: "task".into(), lease: delivery.lease, report: None };
     let good = raw::report(&delivery, raw::complete(b"good"));
     let reports = vec![raw::report(&nameless, raw::complete(b"1")), empty, good];
-    let reply = worker.request(Request::Report(wire::Report { reports })).await.expect("an answer for each");
+    let reply = worker
+        .request(Request::Report(wire::Report { reports }))
+        .await
+        .expect("an answer for each");
     let raw::Answer::ReportReply(reply) = reply else { panic!("not a ReportReply: {reply:?}") };
-    let outcomes: Vec<_> = reply.outcomes.iter().map(|outcome| (outcome.code(), outcome.state())).collect();
+    let outcomes: Vec<_> =
+        reply.outcomes.iter().map(|outcome| (outcome.code(), outcome.state())).collect();
     let wrong = ErrorCode::InvalidArgument;
     let good = (ErrorCode::Unspecified, TaskState::Success);
     assert_eq!(outcomes, [(wrong, TaskState::Unknown), (wrong, TaskState::Leased), good]);
@@ -93,7 +112,11 @@ async fn the_same_report_twice_counts_once() {
     let complete = raw::report(&delivery, raw::complete(b"1"));
     for time in ["first", "second"] {
         let outcome = worker.report_one(complete.clone()).await;
-        assert_eq!((outcome.code(), outcome.state()), (ErrorCode::Unspecified, TaskState::Success), "{time} time");
+        assert_eq!(
+            (outcome.code(), outcome.state()),
+            (ErrorCode::Unspecified, TaskState::Success),
+            "{time} time"
+        );
     }
     let info = worker.info("task").await;
     assert_eq!((&info.result[..], info.attempts), (b"1".as_slice(), 1));
@@ -119,7 +142,11 @@ async fn a_result_over_the_limit_ends_the_task_as_failure_however_often_it_is_se
     let large = vec![b'1'; limits::RESULT_BYTES_MAX + 1];
     for time in ["first", "second"] {
         let outcome = worker.report_one(raw::report(&delivery, raw::complete(&large))).await;
-        assert_eq!((outcome.code(), outcome.state()), (ErrorCode::ResultTooLarge, TaskState::Failure), "{time} time");
+        assert_eq!(
+            (outcome.code(), outcome.state()),
+            (ErrorCode::ResultTooLarge, TaskState::Failure),
+            "{time} time"
+        );
     }
     let info = worker.ended("task").await;
     assert_eq!(info.state(), TaskState::Failure);
@@ -141,7 +168,10 @@ async fn a_result_at_the_limit_is_kept_over_a_restart() {
 async fn a_credit_over_the_limit_is_refused() {
     let (_broker, mut worker, _delivery) = one_delivery().await;
     for credit in [limits::CREDIT_MAX + 1, u32::MAX] {
-        let error = worker.request(Request::Credit(wire::Credit { credit })).await.expect_err("it is too much");
+        let error = worker
+            .request(Request::Credit(wire::Credit { credit }))
+            .await
+            .expect_err("it is too much");
         assert_eq!(error.code(), ErrorCode::InvalidArgument);
     }
 }
@@ -163,7 +193,10 @@ async fn a_cancel_names_exactly_one_of_ids_root_and_tag() {
     connection.submit_one(raw::task("task", "n")).await;
     let both = wire::Cancel { ids: vec!["task".into()], tag: "t".into(), ..Default::default() };
     for cancel in [wire::Cancel::default(), both] {
-        let error = connection.request(Request::Cancel(cancel)).await.expect_err("it is not clear what is meant");
+        let error = connection
+            .request(Request::Cancel(cancel))
+            .await
+            .expect_err("it is not clear what is meant");
         assert_eq!(error.code(), ErrorCode::InvalidArgument);
     }
     assert_eq!(connection.info("task").await.state(), TaskState::Queued);
@@ -193,9 +226,15 @@ async fn more_ids_than_a_batch_holds_are_refused() {
     let mut connection = RawConnection::open(broker.address()).await;
     let ids: Vec<_> = (0..=limits::BATCH_ITEMS_MAX).map(|number| number.to_string()).collect();
     let get = Request::Get(wire::Get { ids: ids.clone(), with_results: false });
-    assert_eq!(connection.request(get).await.expect_err("too many").code(), ErrorCode::InvalidArgument);
+    assert_eq!(
+        connection.request(get).await.expect_err("too many").code(),
+        ErrorCode::InvalidArgument
+    );
     let wait = Request::Wait(wire::Wait { ids, ..Default::default() });
-    assert_eq!(connection.request(wait).await.expect_err("too many").code(), ErrorCode::InvalidArgument);
+    assert_eq!(
+        connection.request(wait).await.expect_err("too many").code(),
+        ErrorCode::InvalidArgument
+    );
 }
 
 #[tokio::test]
@@ -223,7 +262,10 @@ async fn the_end_of_a_watch_that_never_began_is_not_found() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
     for watch_id in [0, 1, u64::MAX] {
-        let error = connection.request(Request::Unwatch(wire::Unwatch { watch_id })).await.expect_err("there is none");
+        let error = connection
+            .request(Request::Unwatch(wire::Unwatch { watch_id }))
+            .await
+            .expect_err("there is none");
         assert_eq!(error.code(), ErrorCode::NotFound);
     }
 }
@@ -240,11 +282,15 @@ async fn a_wait_for_an_unknown_id_is_answered_at_once() {
 async fn forget_says_per_id_what_it_did() {
     let (_broker, mut worker, delivery) = one_delivery().await;
     let forget = || Request::Forget(wire::Forget { ids: vec!["task".into(), "nobody".into()] });
-    let raw::Answer::ForgetReply(reply) = worker.request(forget()).await.expect("per id") else { panic!("no reply") };
+    let raw::Answer::ForgetReply(reply) = worker.request(forget()).await.expect("per id") else {
+        panic!("no reply")
+    };
     let codes: Vec<_> = reply.outcomes().collect();
     assert_eq!(codes, [ErrorCode::NotFinished, ErrorCode::NotFound]);
     worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await;
-    let raw::Answer::ForgetReply(reply) = worker.request(forget()).await.expect("per id") else { panic!("no reply") };
+    let raw::Answer::ForgetReply(reply) = worker.request(forget()).await.expect("per id") else {
+        panic!("no reply")
+    };
     let codes: Vec<_> = reply.outcomes().collect();
     assert_eq!(codes, [ErrorCode::Unspecified, ErrorCode::NotFound]);
     assert_eq!(worker.info("task").await.state(), TaskState::Unknown);

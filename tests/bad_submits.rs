@@ -19,7 +19,11 @@ async fn refused(connection: &mut RawConnection, what: &str, task: wire::Task) -
     let error = outcomes[1].error.clone().expect("a refused item says why");
     assert!(error.message.split_whitespace().count() >= 3, "{what}: no sentence: {error:?}");
     if (1..=limits::NAME_BYTES_MAX).contains(&id.len()) {
-        assert_eq!(connection.info(&id).await.state(), TaskState::Unknown, "{what}: kept all the same");
+        assert_eq!(
+            connection.info(&id).await.state(),
+            TaskState::Unknown,
+            "{what}: kept all the same"
+        );
     }
     error.code()
 }
@@ -47,7 +51,11 @@ async fn ids_and_names_have_1_to_255_bytes() {
         ("a tag of 256 bytes", bad(|task| task.tags = vec![long.clone()])),
     ];
     for (what, task) in cases {
-        assert_eq!(refused(&mut connection, what, task).await, ErrorCode::InvalidArgument, "{what}");
+        assert_eq!(
+            refused(&mut connection, what, task).await,
+            ErrorCode::InvalidArgument,
+            "{what}"
+        );
     }
     let mut longest = raw::task(&"i".repeat(255), &"n".repeat(255));
     longest.queue = "q".repeat(255);
@@ -59,7 +67,11 @@ async fn any_text_is_an_id() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
     for id in [" ", "\0", "\n", "../../etc/passwd", "💿", "a b\tc", "%s{}'\"; DROP TABLE tasks"] {
-        assert_eq!(connection.submit_one(raw::task(id, "nothing")).await.kind(), Kind::Created, "{id:?}");
+        assert_eq!(
+            connection.submit_one(raw::task(id, "nothing")).await.kind(),
+            Kind::Created,
+            "{id:?}"
+        );
         assert_eq!(connection.info(id).await.id, id);
     }
 }
@@ -80,18 +92,27 @@ async fn absurd_times_are_refused() {
         ("the greatest expiry span there is", bad(|task| task.expires_in_ms = Some(u64::MAX))),
         ("the greatest result_ttl there is", bad(|task| task.result_ttl_ms = Some(u64::MAX))),
         ("the greatest time limit there is", bad(|task| task.time_limit_ms = Some(u64::MAX))),
-        ("the greatest soft time limit there is", bad(|task| task.soft_time_limit_ms = Some(u64::MAX))),
+        (
+            "the greatest soft time limit there is",
+            bad(|task| task.soft_time_limit_ms = Some(u64::MAX)),
+        ),
         (
             "both eta and countdown",
             bad(|task| (task.eta_at_ms, task.countdown_ms) = (Some(2_000_000_000_000), Some(1))),
         ),
         (
             "both expiry and expiry span",
-            bad(|task| (task.expires_at_ms, task.expires_in_ms) = (Some(2_000_000_000_000), Some(1))),
+            bad(|task| {
+                (task.expires_at_ms, task.expires_in_ms) = (Some(2_000_000_000_000), Some(1))
+            }),
         ),
     ];
     for (what, task) in cases {
-        assert_eq!(refused(&mut connection, what, task).await, ErrorCode::InvalidArgument, "{what}");
+        assert_eq!(
+            refused(&mut connection, what, task).await,
+            ErrorCode::InvalidArgument,
+            "{what}"
+        );
     }
 }
 
@@ -100,10 +121,13 @@ async fn a_task_that_expired_before_it_was_submitted_is_revoked_or_refused_and_n
     let broker = BrokerProcess::start().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["late"], 10).await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let outcome =
-        connection.submit_one(bad(|task| (task.name, task.expires_at_ms) = ("late".into(), Some(1_000)))).await;
+    let outcome = connection
+        .submit_one(bad(|task| (task.name, task.expires_at_ms) = ("late".into(), Some(1_000))))
+        .await;
     match outcome.kind() {
-        Kind::Refused => assert_eq!(outcome.error.expect("it says why").code(), ErrorCode::InvalidArgument),
+        Kind::Refused => {
+            assert_eq!(outcome.error.expect("it says why").code(), ErrorCode::InvalidArgument)
+        }
         _ => assert_eq!(connection.ended("bad").await.revoked_reason, "expired"),
     }
     assert_eq!(worker.pushed_so_far().await, []);
@@ -115,10 +139,22 @@ async fn an_absurd_retry_policy_is_refused() {
     let mut connection = RawConnection::open(broker.address()).await;
     let policies = [
         ("no attempts", wire::RetryPolicy { max_attempts: Some(0), ..Default::default() }),
-        ("a delay over 100 years", wire::RetryPolicy { delay_ms: Some(u64::MAX), ..Default::default() }),
-        ("a cap over 100 years", wire::RetryPolicy { delay_max_ms: Some(u64::MAX), ..Default::default() }),
-        ("a factor that is no number", wire::RetryPolicy { factor: Some(f64::NAN), ..Default::default() }),
-        ("a factor without end", wire::RetryPolicy { factor: Some(f64::INFINITY), ..Default::default() }),
+        (
+            "a delay over 100 years",
+            wire::RetryPolicy { delay_ms: Some(u64::MAX), ..Default::default() },
+        ),
+        (
+            "a cap over 100 years",
+            wire::RetryPolicy { delay_max_ms: Some(u64::MAX), ..Default::default() },
+        ),
+        (
+            "a factor that is no number",
+            wire::RetryPolicy { factor: Some(f64::NAN), ..Default::default() },
+        ),
+        (
+            "a factor without end",
+            wire::RetryPolicy { factor: Some(f64::INFINITY), ..Default::default() },
+        ),
         ("a negative factor", wire::RetryPolicy { factor: Some(-2.0), ..Default::default() }),
         ("an unknown backoff", wire::RetryPolicy { backoff: 77, ..Default::default() }),
         ("an unknown jitter", wire::RetryPolicy { jitter: -1, ..Default::default() }),
@@ -127,9 +163,12 @@ async fn an_absurd_retry_policy_is_refused() {
         let code = refused(&mut connection, what, bad(|task| task.retry = Some(policy))).await;
         assert_eq!(code, ErrorCode::InvalidArgument, "{what}");
     }
-    let code = refused(&mut connection, "an unknown conflict policy", bad(|task| task.on_conflict = 9)).await;
+    let code =
+        refused(&mut connection, "an unknown conflict policy", bad(|task| task.on_conflict = 9))
+            .await;
     assert_eq!(code, ErrorCode::InvalidArgument);
-    let code = refused(&mut connection, "no deliveries", bad(|task| task.max_deliveries = Some(0))).await;
+    let code =
+        refused(&mut connection, "no deliveries", bad(|task| task.max_deliveries = Some(0))).await;
     assert_eq!(code, ErrorCode::InvalidArgument);
 }
 
@@ -138,10 +177,18 @@ async fn a_priority_is_0_to_9() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
     for priority in [10, u32::MAX] {
-        let code = refused(&mut connection, &priority.to_string(), bad(|task| task.priority = Some(priority))).await;
+        let code = refused(
+            &mut connection,
+            &priority.to_string(),
+            bad(|task| task.priority = Some(priority)),
+        )
+        .await;
         assert_eq!(code, ErrorCode::InvalidArgument);
     }
-    assert_eq!(connection.submit_one(bad(|task| task.priority = Some(9))).await.kind(), Kind::Created);
+    assert_eq!(
+        connection.submit_one(bad(|task| task.priority = Some(9))).await.kind(),
+        Kind::Created
+    );
 }
 
 #[tokio::test]
@@ -160,7 +207,8 @@ async fn a_payload_over_the_limit_is_refused_and_one_at_the_limit_is_kept() {
 #[tokio::test]
 async fn a_payload_of_several_megabytes_arrives_unchanged_also_after_a_restart() {
     let mut broker = BrokerProcess::start().await;
-    let payload: Bytes = (0..limits::PAYLOAD_BYTES_MAX).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
+    let payload: Bytes =
+        (0..limits::PAYLOAD_BYTES_MAX).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
     let mut connection = RawConnection::open(broker.address()).await;
     let task = bad(|task| (task.name, task.payload) = ("large".into(), payload.clone()));
     assert_eq!(connection.submit_one(task).await.kind(), Kind::Created);
@@ -174,10 +222,17 @@ async fn a_payload_of_several_megabytes_arrives_unchanged_also_after_a_restart()
 async fn too_many_tags_and_headers_are_refused() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let tags = bad(|task| task.tags = (0..=limits::TAGS_MAX).map(|number| format!("tag-{number}")).collect());
+    let tags = bad(|task| {
+        task.tags = (0..=limits::TAGS_MAX).map(|number| format!("tag-{number}")).collect()
+    });
     assert_eq!(refused(&mut connection, "too many tags", tags).await, ErrorCode::InvalidArgument);
-    let headers = bad(|task| drop(task.headers.insert("k".into(), vec![0; limits::HEADERS_BYTES_MAX].into())));
-    assert_eq!(refused(&mut connection, "too large headers", headers).await, ErrorCode::InvalidArgument);
+    let headers = bad(|task| {
+        drop(task.headers.insert("k".into(), vec![0; limits::HEADERS_BYTES_MAX].into()))
+    });
+    assert_eq!(
+        refused(&mut connection, "too large headers", headers).await,
+        ErrorCode::InvalidArgument
+    );
 }
 
 #[tokio::test]
@@ -185,7 +240,8 @@ async fn a_batch_has_1_to_10_000_items() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
     let batch = |count: usize| {
-        let tasks = (0..count).map(|number| raw::task(&format!("{count}-{number}"), "nothing")).collect();
+        let tasks =
+            (0..count).map(|number| raw::task(&format!("{count}-{number}"), "nothing")).collect();
         Request::Submit(wire::Submit { tasks })
     };
     for count in [0, limits::BATCH_ITEMS_MAX + 1] {
@@ -201,7 +257,8 @@ async fn a_batch_has_1_to_10_000_items() {
 async fn the_same_id_twice_in_one_batch_is_created_and_joined() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let outcomes = connection.submit(vec![raw::task("twin", "nothing"), raw::task("twin", "nothing")]).await;
+    let outcomes =
+        connection.submit(vec![raw::task("twin", "nothing"), raw::task("twin", "nothing")]).await;
     let kinds: Vec<_> = outcomes.iter().map(wire::SubmitOutcome::kind).collect();
     assert_eq!(kinds, [Kind::Created, Kind::Joined]);
 }

@@ -1,4 +1,5 @@
-//! Damage to a data folder is refused with a sentence, or everything is served intact. `RUNS=2000` damages more copies.
+//! Damage to a data folder is refused with a sentence, or everything is served intact. `RUNS=2000`
+//! damages more copies.
 
 use celeriac_tests::faults::bit_rot;
 use celeriac_tests::runs;

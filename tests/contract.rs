@@ -8,7 +8,10 @@ const PROTOCOL: &str = include_str!("../proto/PROTOCOL.md");
 
 /// The text between two headings.
 fn section(heading: &str) -> &'static str {
-    let text = PROTOCOL.split(heading).nth(1).unwrap_or_else(|| panic!("PROTOCOL.md has no section {heading}"));
+    let text = PROTOCOL
+        .split(heading)
+        .nth(1)
+        .unwrap_or_else(|| panic!("PROTOCOL.md has no section {heading}"));
     text.split("\n## ").next().unwrap_or_default()
 }
 
@@ -72,14 +75,21 @@ async fn what_destroys_all_dead_tasks_says_so() {
     for id in ["one", "other"] {
         connection.submit_one(raw::task(id, "n")).await;
         let lease = worker.delivery().await;
-        worker.report_one(raw::report(&lease, wire::task_report::Report::Reject(wire::Reject::default()))).await;
+        worker
+            .report_one(raw::report(
+                &lease,
+                wire::task_report::Report::Reject(wire::Reject::default()),
+            ))
+            .await;
     }
     let discard = |ids: &[&str], filter: Option<wire::TaskFilter>, all: bool| {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
         Request::DiscardDead(wire::DiscardDead { ids, filter, all })
     };
-    let (nothing, songs) =
-        (wire::TaskFilter::default(), wire::TaskFilter { queue: "songs".into(), ..Default::default() });
+    let (nothing, songs) = (
+        wire::TaskFilter::default(),
+        wire::TaskFilter { queue: "songs".into(), ..Default::default() },
+    );
     for (request, reason) in [
         (discard(&[], Some(nothing.clone()), false), "all dead tasks are named by `all`"),
         (discard(&[], None, false), "by ids or by a filter"),
@@ -93,7 +103,10 @@ async fn what_destroys_all_dead_tasks_says_so() {
     }
     for (request, count) in [(discard(&[], Some(songs), false), 0), (discard(&[], None, true), 2)] {
         let answer = connection.request(request).await;
-        assert!(matches!(&answer, Ok(Answer::CountReply(reply)) if reply.count == count), "{answer:?}");
+        assert!(
+            matches!(&answer, Ok(Answer::CountReply(reply)) if reply.count == count),
+            "{answer:?}"
+        );
     }
 }
 
@@ -101,8 +114,9 @@ async fn what_destroys_all_dead_tasks_says_so() {
 async fn values_that_break_the_rules_are_refused_wherever_they_stand() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let (long, list) =
-        ("x".repeat(256), |filter| Request::ListTasks(wire::ListTasks { filter: Some(filter), ..Default::default() }));
+    let (long, list) = ("x".repeat(256), |filter| {
+        Request::ListTasks(wire::ListTasks { filter: Some(filter), ..Default::default() })
+    });
     let none = wire::TaskFilter::default;
     for request in [
         list(wire::TaskFilter { queue: long.clone(), ..none() }),
@@ -112,7 +126,10 @@ async fn values_that_break_the_rules_are_refused_wherever_they_stand() {
         list(wire::TaskFilter { id_prefix: long.clone(), ..none() }),
         list(wire::TaskFilter { submitted_before_ms: Some(-1), ..none() }),
         list(wire::TaskFilter { submitted_after_ms: Some(i64::MAX), ..none() }),
-        Request::OrderWorkers(wire::OrderWorkers { instance_ids: vec![long], order: wire::order::Kind::Quiet.into() }),
+        Request::OrderWorkers(wire::OrderWorkers {
+            instance_ids: vec![long],
+            order: wire::order::Kind::Quiet.into(),
+        }),
     ] {
         refusal(&mut connection, request).await;
     }
@@ -122,11 +139,16 @@ async fn values_that_break_the_rules_are_refused_wherever_they_stand() {
 async fn an_expiry_that_is_over_already_revokes_the_task_and_refuses_nothing() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    for (id, expires_at_ms, expires_in_ms) in [("past", Some(1_000), None), ("now", None, Some(0))] {
+    for (id, expires_at_ms, expires_in_ms) in [("past", Some(1_000), None), ("now", None, Some(0))]
+    {
         let task = wire::Task { expires_at_ms, expires_in_ms, ..raw::task(id, "n") };
         assert_eq!(connection.submit_one(task).await.kind(), wire::submit_outcome::Kind::Created);
         let info = connection.ended(id).await;
-        assert_eq!((info.state(), info.revoked_reason.as_str()), (TaskState::Revoked, "expired"), "{id}");
+        assert_eq!(
+            (info.state(), info.revoked_reason.as_str()),
+            (TaskState::Revoked, "expired"),
+            "{id}"
+        );
     }
 }
 
@@ -148,13 +170,17 @@ async fn queues_that_are_named_twice_are_listed_once() {
     let queues = ["default", "nowhere", "default"].map(String::from).into();
     let list = Request::ListQueues(wire::ListQueues { queues, cursor: Default::default() });
     let Ok(Answer::QueueList(list)) = connection.request(list).await else { panic!("no list") };
-    assert_eq!(list.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["default"]);
+    assert_eq!(
+        list.queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(),
+        ["default"]
+    );
 }
 
 #[tokio::test]
 async fn an_order_reaches_a_worker_that_was_away_and_ends_with_its_session() {
     let mut broker = BrokerProcess::start().await;
-    let hello = || wire::Hello { instance_id: "w".into(), ..raw::worker_hello(&["default"], &["n"]) };
+    let hello =
+        || wire::Hello { instance_id: "w".into(), ..raw::worker_hello(&["default"], &["n"]) };
     let (worker, welcome) = RawConnection::greeted(broker.address(), hello()).await;
     let resume = || wire::Hello { session_id: welcome.session_id.clone(), ..hello() };
     drop(worker);
@@ -163,7 +189,8 @@ async fn an_order_reaches_a_worker_that_was_away_and_ends_with_its_session() {
     // The worker has not come back, and the broker knows its session from the disk alone.
     for kind in [wire::order::Kind::Quiet, wire::order::Kind::Resume] {
         let order = wire::OrderWorkers { instance_ids: vec!["w".into()], order: kind.into() };
-        let answer = RawConnection::open(broker.address()).await.request(Request::OrderWorkers(order)).await;
+        let answer =
+            RawConnection::open(broker.address()).await.request(Request::OrderWorkers(order)).await;
         assert!(matches!(&answer, Ok(Answer::CountReply(reply)) if reply.count == 1), "{answer:?}");
         let (mut worker, again) = RawConnection::greeted(broker.address(), resume()).await;
         assert!(again.resumed);

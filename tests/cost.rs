@@ -1,8 +1,11 @@
-//! What one frame may cost, counted and not timed: a program of its own, because its allocator counts.
+//! What one frame may cost, counted and not timed: a program of its own, because its allocator
+//! counts.
 
 use bytes::Bytes;
 use celeriac_broker::internals::fuzz::{Counting, cost, taken};
-use celeriac_proto::limits::{BATCH_FIELD_ITEMS_MAX, FRAME_BYTES_MAX, HEADERS_FIELD_MAX, TAGS_FIELD_MAX};
+use celeriac_proto::limits::{
+    BATCH_FIELD_ITEMS_MAX, FRAME_BYTES_MAX, HEADERS_FIELD_MAX, TAGS_FIELD_MAX,
+};
 use celeriac_proto::wire::{self, ClientFrame, client_frame::Body};
 use celeriac_tests::faults::fuzz;
 use celeriac_tests::runs;
@@ -29,12 +32,16 @@ fn the_allocator_counts() {
 #[test]
 fn no_frame_costs_more_than_its_bytes_and_items_explain() {
     let short = || wire::Task { id: "i".into(), name: "n".into(), ..Default::default() };
-    let headers = |count: u32| (0..count).map(|key| (key.to_string(), Bytes::from_static(b"v"))).collect();
+    let headers =
+        |count: u32| (0..count).map(|key| (key.to_string(), Bytes::from_static(b"v"))).collect();
     let tags = |count: u32| vec![String::from("t"); count as usize];
     let batch = BATCH_FIELD_ITEMS_MAX as usize;
     let failure = wire::TaskError { kind: "k".into(), message: "m".into(), ..Default::default() };
     let fail = wire::Fail { error: Some(failure), r#final: true };
-    let report = wire::TaskReport { report: Some(wire::task_report::Report::Fail(fail)), ..Default::default() };
+    let report = wire::TaskReport {
+        report: Some(wire::task_report::Report::Fail(fail)),
+        ..Default::default()
+    };
     let worker = wire::WorkerInfo {
         queues: vec![wire::QueueSubscription { queue: "q".into(), weight: 1 }; batch],
         task_names: vec!["n".into(); batch],
@@ -44,7 +51,10 @@ fn no_frame_costs_more_than_its_bytes_and_items_explain() {
         submit(wire::Task::default(), batch),
         submit(short(), batch),
         submit(wire::Task { tags: tags(TAGS_FIELD_MAX), ..short() }, 10_000),
-        submit(wire::Task { tags: vec![String::new(); TAGS_FIELD_MAX as usize], ..short() }, 10_000),
+        submit(
+            wire::Task { tags: vec![String::new(); TAGS_FIELD_MAX as usize], ..short() },
+            10_000,
+        ),
         submit(wire::Task { headers: headers(HEADERS_FIELD_MAX), ..short() }, 300),
         submit(wire::Task { headers: headers(20), ..short() }, 10_000),
         submit(wire::Task { payload: vec![1; FRAME_BYTES_MAX / 2].into(), ..short() }, 1),
@@ -68,7 +78,11 @@ fn no_frame_costs_more_than_its_bytes_and_items_explain() {
 fn nested(fields: &[u32], content: &[u8]) -> Vec<u8> {
     fields.iter().rev().fold(content.to_vec(), |content, field| {
         let mut around = Vec::with_capacity(content.len() + 10);
-        prost::encoding::encode_key(*field, prost::encoding::WireType::LengthDelimited, &mut around);
+        prost::encoding::encode_key(
+            *field,
+            prost::encoding::WireType::LengthDelimited,
+            &mut around,
+        );
         prost::encoding::encode_varint(content.len() as u64, &mut around);
         around.extend(content);
         around

@@ -1,5 +1,6 @@
-//! Data folders that are in use, incomplete or from the future: refused with a sentence and an exit code, or served with
-//! everything in them. Never a panic, never a silent loss. Flipped bits and cuts are in `bit_rot.rs`.
+//! Data folders that are in use, incomplete or from the future: refused with a sentence and an exit
+//! code, or served with everything in them. Never a panic, never a silent loss. Flipped bits and
+//! cuts are in `bit_rot.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,11 @@ async fn filled() -> tempfile::TempDir {
     let mut broker = Setup::new().data(folder.path().join("data")).start().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["done"], 100).await;
     let name = |number: usize| if number.is_multiple_of(2) { "done" } else { "waiting" };
-    worker.submit((0..TASKS).map(|number| raw::task(&format!("task-{number}"), name(number))).collect()).await;
+    worker
+        .submit(
+            (0..TASKS).map(|number| raw::task(&format!("task-{number}"), name(number))).collect(),
+        )
+        .await;
     let mut done = 0;
     while done < TASKS / 2 {
         for delivery in worker.some_deliveries().await {
@@ -67,7 +72,11 @@ async fn assert_serves_everything(broker: &mut BrokerProcess, what: &str) {
         let info = reader.info(&id).await;
         if number.is_multiple_of(2) {
             let result = format!("\"result of {id}\"");
-            assert_eq!((info.state(), &info.result[..]), (TaskState::Success, result.as_bytes()), "{what}: {id}");
+            assert_eq!(
+                (info.state(), &info.result[..]),
+                (TaskState::Success, result.as_bytes()),
+                "{what}: {id}"
+            );
         } else {
             assert_eq!(info.state(), TaskState::Queued, "{what}: {id}");
         }
@@ -92,7 +101,10 @@ async fn refused_or_served(folder: &Path, what: &str) -> bool {
 #[tokio::test]
 async fn what_was_stored_is_there_after_a_stop_and_start() {
     let folder = filled().await;
-    assert!(refused_or_served(&folder.path().join("data"), "untouched").await, "an untouched folder is served");
+    assert!(
+        refused_or_served(&folder.path().join("data"), "untouched").await,
+        "an untouched folder is served"
+    );
 }
 
 #[tokio::test]
@@ -102,7 +114,10 @@ async fn a_second_broker_on_the_same_folder_is_refused_with_a_code_and_a_sentenc
     assert!(exit.is_a_clear_refusal(), "{exit:?}");
     assert_eq!(exit.status.code(), Some(IN_USE), "{exit:?}");
     // The first one is none the worse.
-    assert_eq!(RawConnection::open(first.address()).await.submit_one(raw::task("task", "n")).await.error, None);
+    assert_eq!(
+        RawConnection::open(first.address()).await.submit_one(raw::task("task", "n")).await.error,
+        None
+    );
 }
 
 #[tokio::test]
@@ -130,14 +145,21 @@ async fn a_folder_of_a_newer_format_is_refused_as_such_and_left_alone() {
     let exit = Setup::new().data(&data).try_start().await.expect_err("it cannot know that format");
     assert_eq!(exit.status.code(), Some(NEWER_FORMAT), "{exit:?}");
     assert!(exit.is_a_clear_refusal() && exit.stderr.contains("newer"), "{exit:?}");
-    assert!(fs::read(data.join("db")).expect("the folder can be read") == before, "the refusal changed the folder");
+    assert!(
+        fs::read(data.join("db")).expect("the folder can be read") == before,
+        "the refusal changed the folder"
+    );
 }
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_is_refused_with_a_sentence() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     fs::write(folder.path().join("file"), "in the way").expect("the temporary folder is writable");
-    let exit: Exit = Setup::new().data(folder.path().join("file")).try_start().await.expect_err("a file is no folder");
+    let exit: Exit = Setup::new()
+        .data(folder.path().join("file"))
+        .try_start()
+        .await
+        .expect_err("a file is no folder");
     assert!(exit.is_a_clear_refusal(), "{exit:?}");
 }
 
@@ -149,7 +171,10 @@ fn check(folder: &Path, copies: &Path) -> std::process::Command {
 }
 
 fn copies(of: &Path) -> Vec<std::ffi::OsString> {
-    fs::read_dir(of).expect("the folder can be read").map(|entry| entry.expect("it can be read").file_name()).collect()
+    fs::read_dir(of)
+        .expect("the folder can be read")
+        .map(|entry| entry.expect("it can be read").file_name())
+        .collect()
 }
 
 #[tokio::test]
@@ -158,12 +183,16 @@ async fn a_check_that_is_ended_leaves_no_copy() {
     let place = folder.path().join("copies");
     fs::create_dir(&place).expect("the temporary folder is writable");
     for signal in ["TERM", "INT", "HUP"] {
-        let mut child = check(&folder.path().join("data"), &place).spawn().expect("the binary is there");
+        let mut child =
+            check(&folder.path().join("data"), &place).spawn().expect("the binary is there");
         // Or it is done by then, which leaves nothing either.
-        while copies(&place).is_empty() && child.try_wait().expect("it is our own child").is_none() {
+        while copies(&place).is_empty() && child.try_wait().expect("it is our own child").is_none()
+        {
             std::thread::yield_now();
         }
-        let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        let sent = std::process::Command::new("kill")
+            .args([&format!("-{signal}"), &child.id().to_string()])
+            .status();
         assert!(sent.is_ok(), "kill is there");
         child.wait().expect("it is our own child");
         assert_eq!(copies(&place), Vec::<std::ffi::OsString>::new(), "after {signal}");
@@ -175,9 +204,11 @@ async fn a_check_removes_what_a_killed_one_left_and_nothing_else() {
     let folder = filled().await;
     let place = folder.path().join("copies");
     for name in ["celeriac-check-killed", "celeriac-check-at-work", "other"] {
-        fs::create_dir_all(place.join(name).join("inside")).expect("the temporary folder is writable");
+        fs::create_dir_all(place.join(name).join("inside"))
+            .expect("the temporary folder is writable");
     }
-    let at_work = fs::File::open(place.join("celeriac-check-at-work")).expect("it was made just now");
+    let at_work =
+        fs::File::open(place.join("celeriac-check-at-work")).expect("it was made just now");
     at_work.lock().expect("nobody else has it");
     let status = check(&folder.path().join("data"), &place).status().expect("the binary is there");
     assert!(status.success(), "{status}");

@@ -37,7 +37,9 @@ async fn higher_priorities_go_first_and_equal_ones_in_order_of_submission() {
     let broker = BrokerProcess::start().await;
     let mut producer = RawConnection::open(broker.address()).await;
     let mut tasks = Vec::new();
-    for (number, priority) in [Some(0), None, Some(9), Some(5), Some(9), None, Some(0)].into_iter().enumerate() {
+    for (number, priority) in
+        [Some(0), None, Some(9), Some(5), Some(9), None, Some(0)].into_iter().enumerate()
+    {
         tasks.push(wire::Task { priority, ..raw::task(&format!("{number}"), "n") });
     }
     producer.submit(tasks).await;
@@ -170,16 +172,24 @@ async fn a_failed_attempt_is_tried_again_after_its_delay_until_none_is_left() {
         let delivery = worker.delivery().await;
         assert_eq!((delivery.attempt, delivery.attempts_max), (attempt, 3));
         worker.report_one(raw::report(&delivery, raw::started())).await;
-        let outcome = worker.report_one(raw::report(&delivery, raw::fail(&format!("no {attempt}")))).await;
-        assert_eq!(outcome.state(), if attempt < 3 { TaskState::Retry } else { TaskState::Failure });
+        let outcome =
+            worker.report_one(raw::report(&delivery, raw::fail(&format!("no {attempt}")))).await;
+        assert_eq!(
+            outcome.state(),
+            if attempt < 3 { TaskState::Retry } else { TaskState::Failure }
+        );
         let info = worker.info("task").await;
         if attempt < 3 {
-            waited.push(info.eta_at_ms.expect("a retry has a time") - info.errors.last().expect("an error").at_ms);
+            waited.push(
+                info.eta_at_ms.expect("a retry has a time")
+                    - info.errors.last().expect("an error").at_ms,
+            );
         }
     }
     assert_eq!(waited, [100, 200], "the delay doubles");
     let info = worker.info("task").await;
-    let messages: Vec<_> = info.errors.iter().map(|error| (error.attempt, error.message.as_str())).collect();
+    let messages: Vec<_> =
+        info.errors.iter().map(|error| (error.attempt, error.message.as_str())).collect();
     assert_eq!((info.state(), info.attempts), (TaskState::Failure, 3));
     assert_eq!(messages, [(1, "no 1"), (2, "no 2"), (3, "no 3")]);
 }
@@ -187,32 +197,42 @@ async fn a_failed_attempt_is_tried_again_after_its_delay_until_none_is_left() {
 #[tokio::test]
 async fn a_lost_connection_is_not_a_lost_worker() {
     let broker = BrokerProcess::start().await;
-    let (mut worker, welcome) = RawConnection::greeted(broker.address(), raw::worker_hello(&["default"], &["n"])).await;
+    let (mut worker, welcome) =
+        RawConnection::greeted(broker.address(), raw::worker_hello(&["default"], &["n"])).await;
     worker.credit(5).await;
     worker.submit_one(raw::task("task", "n")).await;
     let delivery = worker.delivery().await;
     drop(worker);
-    let hello = wire::Hello { session_id: welcome.session_id, ..raw::worker_hello(&["default"], &["n"]) };
+    let hello =
+        wire::Hello { session_id: welcome.session_id, ..raw::worker_hello(&["default"], &["n"]) };
     let (mut worker, welcome) = RawConnection::greeted(broker.address(), hello).await;
     assert_eq!((welcome.resumed, welcome.leases), (true, vec![delivery.lease]));
-    assert_eq!(worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await.code(), ErrorCode::Unspecified);
+    assert_eq!(
+        worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await.code(),
+        ErrorCode::Unspecified
+    );
     assert_eq!(worker.info("task").await.deliveries, 1);
 }
 
 #[tokio::test]
 async fn a_worker_keeps_its_lease_over_a_broker_restart() {
     let mut broker = BrokerProcess::start().await;
-    let (mut worker, welcome) = RawConnection::greeted(broker.address(), raw::worker_hello(&["default"], &["n"])).await;
+    let (mut worker, welcome) =
+        RawConnection::greeted(broker.address(), raw::worker_hello(&["default"], &["n"])).await;
     worker.credit(5).await;
     worker.submit_one(raw::task("task", "n")).await;
     let delivery = worker.delivery().await;
     worker.report_one(raw::report(&delivery, raw::started())).await;
     broker.kill().await;
     broker.restart().await;
-    let hello = wire::Hello { session_id: welcome.session_id, ..raw::worker_hello(&["default"], &["n"]) };
+    let hello =
+        wire::Hello { session_id: welcome.session_id, ..raw::worker_hello(&["default"], &["n"]) };
     let (mut worker, welcome) = RawConnection::greeted(broker.address(), hello).await;
     assert_eq!((welcome.resumed, welcome.leases), (true, vec![delivery.lease]));
-    assert_eq!(worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await.code(), ErrorCode::Unspecified);
+    assert_eq!(
+        worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await.code(),
+        ErrorCode::Unspecified
+    );
     let info = worker.info("task").await;
     assert_eq!((info.state(), info.deliveries), (TaskState::Success, 1));
 }
@@ -226,7 +246,8 @@ async fn a_silent_worker_loses_its_leases_to_another() {
     silent.report_one(raw::report(&lost, raw::started())).await;
     let mut other = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
     let again = loop {
-        // A request that the broker answers after 50 ms: it shows that this one lives, so that it is not lost too.
+        // A request that the broker answers after 50 ms: it shows that this one lives, so that it
+        // is not lost too.
         let wait = Request::Wait(wire::Wait { ids: vec!["task".into()], ..Default::default() });
         other.request_with_timeout(wait, 50).await.expect("a wait is answered");
         let pushed = other.pushed_so_far().await.into_iter().find_map(|push| match push {
@@ -240,7 +261,9 @@ async fn a_silent_worker_loses_its_leases_to_another() {
     assert!(again.lease > lost.lease && again.deliveries == 2, "{again:?}");
     // The silent one was told, or finds out now; either way its report changes nothing.
     if let Ok(Answer::ReportReply(reply)) = silent
-        .try_request(Request::Report(wire::Report { reports: vec![raw::report(&lost, raw::complete(b"late"))] }))
+        .try_request(Request::Report(wire::Report {
+            reports: vec![raw::report(&lost, raw::complete(b"late"))],
+        }))
         .await
     {
         assert_eq!(reply.outcomes[0].code(), ErrorCode::StaleLease);
@@ -263,11 +286,15 @@ async fn a_worker_that_says_goodbye_gives_its_tasks_back_at_once() {
 async fn a_reused_id_follows_the_conflict_policy() {
     let broker = BrokerProcess::start().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
-    let reject = wire::Task { on_conflict: wire::OnConflict::Reject.into(), ..raw::task("task", "n") };
+    let reject =
+        wire::Task { on_conflict: wire::OnConflict::Reject.into(), ..raw::task("task", "n") };
     assert_eq!(worker.submit_one(raw::task("task", "n")).await.kind(), Kind::Created);
     let delivery = worker.delivery().await;
     let joined = worker.submit_one(raw::task("task", "n")).await;
-    assert_eq!((joined.kind(), joined.generation, joined.state()), (Kind::Joined, 1, TaskState::Leased));
+    assert_eq!(
+        (joined.kind(), joined.generation, joined.state()),
+        (Kind::Joined, 1, TaskState::Leased)
+    );
     worker.report_one(raw::report(&delivery, raw::complete(b"1"))).await;
     let refused = worker.submit_one(reject).await;
     assert_eq!(refused.error.map(|error| error.code()), Some(ErrorCode::TaskExists));
@@ -285,7 +312,9 @@ async fn a_wait_is_answered_by_its_deadline_with_what_is_there() {
     let mut connection = RawConnection::open(broker.address()).await;
     connection.submit_one(raw::task("task", "n")).await;
     let wait = Request::Wait(wire::Wait { ids: vec!["task".into()], ..Default::default() });
-    let Ok(Answer::WaitReply(reply)) = connection.request_with_timeout(wait, 100).await else { panic!("no reply") };
+    let Ok(Answer::WaitReply(reply)) = connection.request_with_timeout(wait, 100).await else {
+        panic!("no reply")
+    };
     assert!(!reply.satisfied);
     assert_eq!(reply.tasks[0].state(), TaskState::Queued);
 }
@@ -300,7 +329,10 @@ async fn a_watch_shows_every_transition_in_order_and_nothing_twice() {
     worker.submit_one(raw::task("task", "n")).await;
     let delivery = worker.delivery().await;
     worker.report_one(raw::report(&delivery, raw::started())).await;
-    let progress = task_report::Report::Progress(wire::ProgressReport { state: "DECODING".into(), meta: "7".into() });
+    let progress = task_report::Report::Progress(wire::ProgressReport {
+        state: "DECODING".into(),
+        meta: "7".into(),
+    });
     worker.report_one(raw::report(&delivery, progress)).await;
     worker.report_one(raw::report(&delivery, raw::complete(b"42"))).await;
     let mut seen = Vec::new();
@@ -310,7 +342,10 @@ async fn a_watch_shows_every_transition_in_order_and_nothing_twice() {
         assert!(info.version > version || seen.is_empty(), "versions rise: {info:?}");
         version = info.version;
         if info.progress.is_some() && info.state() == TaskState::Started {
-            assert_eq!(info.progress.as_ref().map(|progress| progress.state.as_str()), Some("DECODING"));
+            assert_eq!(
+                info.progress.as_ref().map(|progress| progress.state.as_str()),
+                Some("DECODING")
+            );
         }
         seen.push(info.state());
         if info.state() == TaskState::Success {
@@ -348,7 +383,9 @@ async fn a_waiting_task_that_is_cancelled_never_runs() {
     let mut connection = RawConnection::open(broker.address()).await;
     connection.submit_one(raw::task("task", "n")).await;
     let cancel = wire::Cancel { ids: vec!["task".into(), "nobody".into()], ..Default::default() };
-    let Ok(Answer::CancelReply(reply)) = connection.request(Request::Cancel(cancel)).await else { panic!("no reply") };
+    let Ok(Answer::CancelReply(reply)) = connection.request(Request::Cancel(cancel)).await else {
+        panic!("no reply")
+    };
     let kinds: Vec<_> = reply.outcomes.iter().map(wire::CancelOutcome::kind).collect();
     assert_eq!(kinds, [wire::cancel_outcome::Kind::Revoked, wire::cancel_outcome::Kind::NotFound]);
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
@@ -379,12 +416,19 @@ async fn a_worker_takes_from_its_queues_by_weight() {
         queue: queue.to_owned(),
         ..raw::task(&format!("{queue}-{number}"), "n")
     };
-    producer.submit((0..18).map(|number| task(number, if number < 9 { "often" } else { "seldom" })).collect()).await;
+    producer
+        .submit(
+            (0..18)
+                .map(|number| task(number, if number < 9 { "often" } else { "seldom" }))
+                .collect(),
+        )
+        .await;
     let mut hello = raw::worker_hello(&["often", "seldom"], &["n"]);
     hello.worker.as_mut().expect("a worker's").queues[0].weight = 2;
     let (mut worker, _) = RawConnection::greeted(broker.address(), hello).await;
     worker.credit(9).await;
-    let often = worker.deliveries(9).await.iter().filter(|delivery| delivery.queue == "often").count();
+    let often =
+        worker.deliveries(9).await.iter().filter(|delivery| delivery.queue == "often").count();
     assert_eq!(often, 6, "two of three");
 }
 
@@ -418,11 +462,22 @@ async fn a_retry_delay_that_was_asked_for_is_not_cut_by_a_cap_that_was_not() {
     const HOUR_MS: u64 = 3_600_000;
     let broker = BrokerProcess::start().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 20).await;
-    let policy = wire::RetryPolicy { backoff: wire::Backoff::Exponential.into(), ..wire::RetryPolicy::default() };
+    let policy = wire::RetryPolicy {
+        backoff: wire::Backoff::Exponential.into(),
+        ..wire::RetryPolicy::default()
+    };
     for (id, policy, expected) in [
-        ("longer than the usual cap", wire::RetryPolicy { delay_ms: Some(HOUR_MS), ..policy }, HOUR_MS),
+        (
+            "longer than the usual cap",
+            wire::RetryPolicy { delay_ms: Some(HOUR_MS), ..policy },
+            HOUR_MS,
+        ),
         ("shorter", wire::RetryPolicy { delay_ms: Some(60_000), ..policy }, 60_000),
-        ("capped", wire::RetryPolicy { delay_ms: Some(HOUR_MS), delay_max_ms: Some(5_000), ..policy }, 5_000),
+        (
+            "capped",
+            wire::RetryPolicy { delay_ms: Some(HOUR_MS), delay_max_ms: Some(5_000), ..policy },
+            5_000,
+        ),
     ] {
         let task = wire::Task { retry: Some(policy), ..raw::task(id, "n") };
         worker.submit(vec![task]).await;
@@ -430,6 +485,10 @@ async fn a_retry_delay_that_was_asked_for_is_not_cut_by_a_cap_that_was_not() {
         worker.report_one(raw::report(&delivery, raw::fail("again"))).await;
         let info = worker.info(id).await;
         let failed_at = info.errors.last().expect("why it failed").at_ms;
-        assert_eq!(info.eta_at_ms.expect("when it is tried again") - failed_at, expected as i64, "{id}");
+        assert_eq!(
+            info.eta_at_ms.expect("when it is tried again") - failed_at,
+            expected as i64,
+            "{id}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! A disk whose calls fail: the broker ends with a code and a sentence, and nothing confirmed is lost. `RUNS=300` fails more
-//! calls.
+//! A disk whose calls fail: the broker ends with a code and a sentence, and nothing confirmed is
+//! lost. `RUNS=300` fails more calls.
 
 use celeriac_tests::faults::failing_disk;
 use celeriac_tests::runs;

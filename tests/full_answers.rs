@@ -1,10 +1,13 @@
-//! Nothing that leaves the broker is longer than its limit, and nothing that was accepted is unreadable for it: answers end
-//! where they are full, and clients ask for the rest. The connections of these tests refuse any frame over the limit.
+//! Nothing that leaves the broker is longer than its limit, and nothing that was accepted is
+//! unreadable for it: answers end where they are full, and clients ask for the rest. The
+//! connections of these tests refuse any frame over the limit.
 
 use std::collections::BTreeMap;
 
 use celeriac_client::{Client, State, TaskFilter, WaitMode};
-use celeriac_proto::limits::{ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, PROGRESS_BYTES_MAX, RESULT_BYTES_MAX, TAGS_MAX};
+use celeriac_proto::limits::{
+    ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, PROGRESS_BYTES_MAX, RESULT_BYTES_MAX, TAGS_MAX,
+};
 use celeriac_proto::wire::{self, TaskState, task_report};
 use celeriac_tests::raw::{self, Answer, Request};
 use celeriac_tests::{BrokerProcess, PATIENCE, RawConnection, Setup, within};
@@ -17,19 +20,30 @@ fn ids(prefix: &str, count: usize) -> Vec<String> {
 
 /// A task that is tried six times, at once.
 fn stubborn(id: &str) -> wire::Task {
-    let retry = wire::RetryPolicy { max_attempts: Some(6), delay_ms: Some(0), ..Default::default() };
+    let retry =
+        wire::RetryPolicy { max_attempts: Some(6), delay_ms: Some(0), ..Default::default() };
     wire::Task { retry: Some(retry), ..raw::task(id, "n") }
 }
 
 /// A failure that says as much as it may.
 fn long_failure() -> task_report::Report {
     let text = "x".repeat(ERROR_TEXT_BYTES_MAX);
-    let error = wire::TaskError { kind: "k".repeat(255), message: text.clone(), traceback: text, ..Default::default() };
+    let error = wire::TaskError {
+        kind: "k".repeat(255),
+        message: text.clone(),
+        traceback: text,
+        ..Default::default()
+    };
     task_report::Report::Fail(wire::Fail { error: Some(error), r#final: false })
 }
 
 /// Fails every task of these so often, and ends each with `last`.
-async fn fail_all(worker: &mut RawConnection, tasks: usize, failures: usize, last: impl Fn() -> task_report::Report) {
+async fn fail_all(
+    worker: &mut RawConnection,
+    tasks: usize,
+    failures: usize,
+    last: impl Fn() -> task_report::Report,
+) {
     let mut seen = BTreeMap::new();
     let mut ended = 0;
     while ended < tasks {
@@ -64,13 +78,20 @@ async fn tasks_with_long_errors_are_read_by_every_call() {
 
     let client = client(&broker).await;
     let is_whole = |task: &celeriac_client::TaskInfo| {
-        task.state == State::Failure && task.errors.len() == 5 && task.errors[4].traceback.len() == ERROR_TEXT_BYTES_MAX
+        task.state == State::Failure
+            && task.errors.len() == 5
+            && task.errors[4].traceback.len() == ERROR_TEXT_BYTES_MAX
     };
-    let named = |tasks: &[celeriac_client::TaskInfo]| tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
+    let named = |tasks: &[celeriac_client::TaskInfo]| {
+        tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>()
+    };
     let info = client.info(&ids).await.expect("answered");
     assert!(named(&info) == ids && info.iter().all(is_whole), "info");
     let waited = client.wait(&ids, WaitMode::All, PATIENCE).await.expect("answered");
-    assert!(waited.satisfied && named(&waited.tasks) == ids && waited.tasks.iter().all(is_whole), "wait");
+    assert!(
+        waited.satisfied && named(&waited.tasks) == ids && waited.tasks.iter().all(is_whole),
+        "wait"
+    );
     let mut watch = client.watch(&ids).await.expect("answered");
     let mut watched = Vec::new();
     while watched.len() < TASKS {
@@ -80,11 +101,17 @@ async fn tasks_with_long_errors_are_read_by_every_call() {
     assert!(named(&watched) == ids && watched.iter().all(is_whole), "watch");
 
     let page = client.tasks(TaskFilter::new(), 1_000, None).await.expect("answered");
-    assert!(page.cursor.is_none() && page.tasks.len() == TASKS, "one page is enough without tracebacks");
-    assert!(page.tasks.iter().all(|task| task.errors.len() == 5 && task.errors[0].traceback.is_empty()));
+    assert!(
+        page.cursor.is_none() && page.tasks.len() == TASKS,
+        "one page is enough without tracebacks"
+    );
+    assert!(
+        page.tasks.iter().all(|task| task.errors.len() == 5 && task.errors[0].traceback.is_empty())
+    );
     let (mut listed, mut cursor, mut pages) = (Vec::new(), None, 0);
     loop {
-        let page = client.tasks_with_tracebacks(TaskFilter::new(), 1_000, cursor).await.expect("answered");
+        let page =
+            client.tasks_with_tracebacks(TaskFilter::new(), 1_000, cursor).await.expect("answered");
         listed.extend(page.tasks);
         (cursor, pages) = (page.cursor, pages + 1);
         if cursor.is_none() {
@@ -104,16 +131,27 @@ async fn many_large_results_are_had_by_one_get_and_by_one_wait() {
     fail_all(&mut worker, TASKS, 0, || raw::complete(&vec![b'1'; RESULT_BYTES_MAX])).await;
 
     let get = wire::Get { ids: ids.clone(), with_results: true };
-    let Ok(Answer::GetReply(reply)) = worker.request(Request::Get(get)).await else { panic!("no GetReply") };
+    let Ok(Answer::GetReply(reply)) = worker.request(Request::Get(get)).await else {
+        panic!("no GetReply")
+    };
     assert!(reply.tasks.len() >= 14, "{} fit", reply.tasks.len());
     let places: Vec<u32> = (reply.tasks.len() as u32..TASKS as u32).collect();
     let answered: Vec<_> = reply.tasks.iter().map(|task| task.id.as_str()).collect();
     let is_out = |place: u32| reply.left_out.contains(&place);
-    let kept: Vec<_> = (0..TASKS as u32).filter(|place| !is_out(*place)).map(|place| &*ids[place as usize]).collect();
+    let kept: Vec<_> = (0..TASKS as u32)
+        .filter(|place| !is_out(*place))
+        .map(|place| &*ids[place as usize])
+        .collect();
     assert_eq!((answered, reply.left_out.len()), (kept, places.len()));
     let wait = wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: true };
-    let Ok(Answer::WaitReply(reply)) = worker.request(Request::Wait(wait)).await else { panic!("no WaitReply") };
-    assert!(reply.satisfied && reply.tasks.len() >= 14 && reply.tasks.len() + reply.left_out.len() == TASKS);
+    let Ok(Answer::WaitReply(reply)) = worker.request(Request::Wait(wait)).await else {
+        panic!("no WaitReply")
+    };
+    assert!(
+        reply.satisfied
+            && reply.tasks.len() >= 14
+            && reply.tasks.len() + reply.left_out.len() == TASKS
+    );
 
     let client = client(&broker).await;
     let tasks = client.info_with_results(&ids).await.expect("answered");
@@ -135,15 +173,22 @@ async fn a_wait_answers_the_task_that_is_kept_for_no_time_before_the_others() {
     worker.submit(ids[..TASKS - 1].iter().map(|id| raw::task(id, "n")).collect()).await;
     let large = || raw::complete(&vec![b'1'; RESULT_BYTES_MAX]);
     fail_all(&mut worker, TASKS - 1, 0, large).await;
-    worker.submit_one(wire::Task { result_ttl_ms: Some(0), ..raw::task(&ids[TASKS - 1], "n") }).await;
+    worker
+        .submit_one(wire::Task { result_ttl_ms: Some(0), ..raw::task(&ids[TASKS - 1], "n") })
+        .await;
     let delivery = worker.delivery().await;
     let wait = wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: true };
     let waiting = worker.send(Request::Wait(wait), 15_000).await.expect("it is read");
     worker.report_one(raw::report(&delivery, large())).await;
-    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else { panic!("no reply") };
+    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else {
+        panic!("no reply")
+    };
     let last = reply.tasks.last().expect("some fit");
     assert!(reply.satisfied && !reply.left_out.is_empty());
-    assert_eq!((&last.id, last.state(), last.result.len()), (&ids[TASKS - 1], TaskState::Success, RESULT_BYTES_MAX));
+    assert_eq!(
+        (&last.id, last.state(), last.result.len()),
+        (&ids[TASKS - 1], TaskState::Success, RESULT_BYTES_MAX)
+    );
     assert_eq!(worker.info(&ids[TASKS - 1]).await.state(), TaskState::Unknown);
 }
 
@@ -153,7 +198,14 @@ async fn a_wait_for_all_shows_the_ends_of_tasks_that_are_gone_when_the_last_one_
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 9).await;
     let ids: Vec<String> = ["kept", "gone", "short", "last"].map(String::from).into();
     let ttl = |id: &str, ms| wire::Task { result_ttl_ms: Some(ms), ..raw::task(id, "n") };
-    worker.submit(vec![raw::task("kept", "n"), ttl("gone", 0), ttl("short", 50), raw::task("last", "n")]).await;
+    worker
+        .submit(vec![
+            raw::task("kept", "n"),
+            ttl("gone", 0),
+            ttl("short", 50),
+            raw::task("last", "n"),
+        ])
+        .await;
     let deliveries = worker.deliveries(4).await;
     let wait = wire::Wait { ids: ids.clone(), mode: 0, until: 0, with_results: true };
     let waiting = worker.send(Request::Wait(wait), 15_000).await.expect("it is read");
@@ -163,7 +215,9 @@ async fn a_wait_for_all_shows_the_ends_of_tasks_that_are_gone_when_the_last_one_
     let mut reader = RawConnection::open(broker.address()).await;
     while reader.info("short").await.state() != TaskState::Unknown {}
     worker.report_one(raw::report(&deliveries[3], raw::complete(b"3"))).await;
-    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else { panic!("no reply") };
+    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else {
+        panic!("no reply")
+    };
     assert!(reply.satisfied);
     for (place, task) in reply.tasks.iter().enumerate() {
         let shown = (&task.id, task.state(), &task.result[..]);
@@ -185,9 +239,15 @@ async fn ends_that_find_no_room_in_the_answer_of_their_wait_are_shown_without_th
     let wait = wire::Wait { ids: asked, mode: 0, until: 0, with_results: true };
     let waiting = worker.send(Request::Wait(wait), 60_000).await.expect("it is read");
     fail_all(&mut worker, TASKS, 0, || raw::complete(&vec![b'1'; RESULT_BYTES_MAX])).await;
-    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else { panic!("no reply") };
+    let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else {
+        panic!("no reply")
+    };
     // Only a second place of an id may be left out.
-    assert!(reply.satisfied && reply.left_out.iter().all(|place| *place as usize >= TASKS), "{:?}", reply.left_out);
+    assert!(
+        reply.satisfied && reply.left_out.iter().all(|place| *place as usize >= TASKS),
+        "{:?}",
+        reply.left_out
+    );
     assert_eq!(reply.tasks.iter().take(TASKS).map(|task| task.id.clone()).collect::<Vec<_>>(), ids);
     assert!(reply.tasks.iter().all(|task| task.state() == TaskState::Success));
     let whole = reply.tasks.iter().filter(|task| task.result.len() == RESULT_BYTES_MAX).count();
@@ -205,14 +265,16 @@ fn largest(id: &str) -> wire::Task {
 async fn the_largest_result_is_read_where_everything_else_is_as_large_as_it_may_be() {
     // The largest that the broker starts with.
     let most = 16 * MIB - 520 * 1024;
-    let setup = Setup::new().set(format!("result_bytes_max = {most}")).set("payload_bytes_max = 1024");
+    let setup =
+        Setup::new().set(format!("result_bytes_max = {most}")).set("payload_bytes_max = 1024");
     let broker = setup.start().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
     worker.submit_one(largest("task")).await;
     for _ in 0..5 {
         let delivery = worker.delivery().await;
         let meta = vec![b'p'; PROGRESS_BYTES_MAX].into();
-        let progress = task_report::Report::Progress(wire::ProgressReport { state: "p".repeat(255), meta });
+        let progress =
+            task_report::Report::Progress(wire::ProgressReport { state: "p".repeat(255), meta });
         worker.report_one(raw::report(&delivery, progress)).await;
         worker.report_one(raw::report(&delivery, long_failure())).await;
     }
@@ -235,12 +297,16 @@ async fn what_was_accepted_under_larger_limits_is_delivered_and_read_under_small
     let delivery = worker.delivery().await;
     worker.report_one(raw::report(&delivery, raw::complete(&vec![b'1'; 8_000_000]))).await;
     worker.credit(0).await;
-    worker.submit_one(wire::Task { payload: vec![b'1'; 7 * MIB].into(), ..raw::task("payload", "n") }).await;
+    worker
+        .submit_one(wire::Task { payload: vec![b'1'; 7 * MIB].into(), ..raw::task("payload", "n") })
+        .await;
     broker.stop().await;
 
-    let small = ["frame_bytes_max = 1048576", "payload_bytes_max = 1000", "result_bytes_max = 1000"];
+    let small =
+        ["frame_bytes_max = 1048576", "payload_bytes_max = 1000", "result_bytes_max = 1000"];
     let broker = small.into_iter().fold(Setup::new().data(data.path()), Setup::set).start().await;
-    let (mut worker, welcome) = RawConnection::greeted(broker.address(), raw::worker_hello(&["default"], &["n"])).await;
+    let (mut worker, welcome) =
+        RawConnection::greeted(broker.address(), raw::worker_hello(&["default"], &["n"])).await;
     let limits = welcome.limits.expect("it names its limits");
     assert!(limits.frame_bytes_max > 8_000_000 && limits.payload_bytes_max == 1_000, "{limits:?}");
     assert!(broker.stderr().contains("larger than the limits of today"), "{}", broker.stderr());
@@ -250,7 +316,9 @@ async fn what_was_accepted_under_larger_limits_is_delivered_and_read_under_small
     let tasks = client(&broker).await.info_with_results(&["result"]).await.expect("answered");
     assert_eq!(tasks[0].result.len(), 8_000_000);
     // What comes now keeps to the limits of today.
-    let refused = worker.submit_one(wire::Task { payload: vec![b'1'; 1_001].into(), ..raw::task("new", "n") }).await;
+    let refused = worker
+        .submit_one(wire::Task { payload: vec![b'1'; 1_001].into(), ..raw::task("new", "n") })
+        .await;
     assert_eq!(refused.error.expect("it is refused").code(), wire::ErrorCode::PayloadTooLarge);
 }
 
@@ -261,12 +329,22 @@ async fn deliveries_are_spread_over_frames_by_all_that_is_in_them() {
     for part in ids("headers", 300).chunks(100) {
         let headers: BTreeMap<_, _> = [("h".to_owned(), vec![b'h'; 65_000].into())].into();
         producer
-            .submit(part.iter().map(|id| wire::Task { headers: headers.clone(), ..raw::task(id, "n") }).collect())
+            .submit(
+                part.iter()
+                    .map(|id| wire::Task { headers: headers.clone(), ..raw::task(id, "n") })
+                    .collect(),
+            )
             .await;
     }
     for part in ids("tags", 3_000).chunks(1_000) {
         let tags: Vec<_> = (0..TAGS_MAX).map(|_| "t".repeat(255)).collect();
-        producer.submit(part.iter().map(|id| wire::Task { tags: tags.clone(), ..raw::task(id, "n") }).collect()).await;
+        producer
+            .submit(
+                part.iter()
+                    .map(|id| wire::Task { tags: tags.clone(), ..raw::task(id, "n") })
+                    .collect(),
+            )
+            .await;
     }
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 3_300).await;
     assert_eq!(worker.deliveries(3_300).await.len(), 3_300);
@@ -287,15 +365,25 @@ async fn workers_that_hold_large_tasks_are_listed_page_by_page() {
         worker.deliveries(120).await;
         workers.push(worker);
     }
-    let Ok(Answer::WorkerList(page)) = workers[0].request(Request::ListWorkers(wire::ListWorkers::default())).await
+    let Ok(Answer::WorkerList(page)) =
+        workers[0].request(Request::ListWorkers(wire::ListWorkers::default())).await
     else {
         panic!("no WorkerList")
     };
-    assert!(page.workers.len() < WORKERS && !page.cursor.is_empty(), "{} on one page", page.workers.len());
+    assert!(
+        page.workers.len() < WORKERS && !page.cursor.is_empty(),
+        "{} on one page",
+        page.workers.len()
+    );
     let listed = client(&broker).await.workers().await.expect("answered");
     assert_eq!(listed.len(), WORKERS);
     for worker in listed {
-        assert_eq!((worker.running.len(), worker.running_left_out), (100, 20), "{}", worker.instance_id);
+        assert_eq!(
+            (worker.running.len(), worker.running_left_out),
+            (100, 20),
+            "{}",
+            worker.instance_id
+        );
     }
 }
 
@@ -307,7 +395,10 @@ async fn queues_with_long_names_are_listed_page_by_page() {
     let names: Vec<String> = (0..QUEUES).map(|number| format!("{number:0>255}")).collect();
     for part in names.chunks(9_000) {
         connection
-            .request(Request::PauseQueues(wire::PauseQueues { queues: part.to_vec(), paused: true }))
+            .request(Request::PauseQueues(wire::PauseQueues {
+                queues: part.to_vec(),
+                paused: true,
+            }))
             .await
             .expect("paused");
     }
@@ -316,7 +407,8 @@ async fn queues_with_long_names_are_listed_page_by_page() {
     assert!(ours.eq(names), "all of them, in order, once");
 }
 
-/// The commit of everybody waits while an answer is put together: it reads what it shows, not what was submitted.
+/// The commit of everybody waits while an answer is put together: it reads what it shows, not what
+/// was submitted.
 #[tokio::test]
 async fn very_many_ids_of_tasks_with_large_payloads_are_asked_for_at_once() {
     const TIMES: usize = 3_000;
@@ -325,7 +417,9 @@ async fn very_many_ids_of_tasks_with_large_payloads_are_asked_for_at_once() {
     let task = wire::Task { payload: vec![b'x'; 7 * MIB].into(), ..raw::task("large", "n") };
     producer.submit_one(task).await;
     let get = wire::Get { ids: vec!["large".into(); TIMES], with_results: false };
-    let Ok(Answer::GetReply(answer)) = within("the answer", producer.request(Request::Get(get))).await else {
+    let Ok(Answer::GetReply(answer)) =
+        within("the answer", producer.request(Request::Get(get))).await
+    else {
         panic!("a Get is answered with tasks")
     };
     assert_eq!(answer.tasks.len() + answer.left_out.len(), TIMES);

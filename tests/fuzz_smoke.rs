@@ -1,5 +1,5 @@
-//! What the fuzz targets run, over everything that they ever found and over seeded mutations of it, on a stable compiler.
-//! `RUNS=100000` for longer.
+//! What the fuzz targets run, over everything that they ever found and over seeded mutations of it,
+//! on a stable compiler. `RUNS=100000` for longer.
 
 use celeriac_tests::faults::fuzz;
 use celeriac_tests::runs;

@@ -17,7 +17,10 @@ async fn a_welcome_names_the_session_and_the_limits() {
     let broker = BrokerProcess::start().await;
     let (_connection, welcome) = RawConnection::greeted(broker.address(), raw::hello()).await;
     assert_eq!(welcome.protocol, limits::PROTOCOL_VERSION);
-    assert!(!welcome.session_id.is_empty() && !welcome.resumed && welcome.leases.is_empty(), "{welcome:?}");
+    assert!(
+        !welcome.session_id.is_empty() && !welcome.resumed && welcome.leases.is_empty(),
+        "{welcome:?}"
+    );
     assert_eq!((welcome.heartbeat_ms, welcome.lease_ms), (5_000, 15_000));
     let told = welcome.limits.expect("a Welcome names the limits");
     assert_eq!(told.payload_bytes_max, limits::PAYLOAD_BYTES_MAX as u64);
@@ -41,7 +44,8 @@ async fn a_request_before_hello_is_refused_and_the_connection_closed() {
 async fn a_second_hello_is_refused() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    let error = connection.request(Request::Hello(raw::hello())).await.expect_err("one Hello is enough");
+    let error =
+        connection.request(Request::Hello(raw::hello())).await.expect_err("one Hello is enough");
     assert_eq!(error.code(), ErrorCode::Handshake);
 }
 
@@ -68,7 +72,11 @@ async fn only_the_right_token_is_let_in() {
         let hello = wire::Hello { token: token.into(), ..raw::hello() };
         assert_eq!(turned_away(&broker, hello).await, ErrorCode::Unauthenticated, "`{token}`");
     }
-    RawConnection::greeted(broker.address(), wire::Hello { token: "open-sesame".into(), ..raw::hello() }).await;
+    RawConnection::greeted(
+        broker.address(),
+        wire::Hello { token: "open-sesame".into(), ..raw::hello() },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -78,7 +86,9 @@ async fn a_session_that_never_was_is_not_resumed() {
     let mut connection = RawConnection::silent(broker.address()).await;
     match connection.request(Request::Hello(hello)).await {
         // A new session, or a refusal with a code; never somebody else's leases.
-        Ok(Answer::Welcome(welcome)) => assert!(!welcome.resumed && welcome.leases.is_empty(), "{welcome:?}"),
+        Ok(Answer::Welcome(welcome)) => {
+            assert!(!welcome.resumed && welcome.leases.is_empty(), "{welcome:?}")
+        }
         Err(error) => assert_eq!(error.code(), ErrorCode::SessionLost, "{error:?}"),
         Ok(other) => panic!("neither Welcome nor a refusal but {other:?}"),
     }
@@ -91,8 +101,15 @@ async fn a_worker_with_an_impossible_queue_or_name_is_refused() {
     for (queue, name) in [("", "n"), (long.as_str(), "n"), ("q", ""), ("q", long.as_str())] {
         let mut connection = RawConnection::silent(broker.address()).await;
         let hello = raw::worker_hello(&[queue], &[name]);
-        let error = connection.request(Request::Hello(hello)).await.expect_err("it cannot be served");
-        assert_eq!(error.code(), ErrorCode::InvalidArgument, "queue of {} bytes, name of {}", queue.len(), name.len());
+        let error =
+            connection.request(Request::Hello(hello)).await.expect_err("it cannot be served");
+        assert_eq!(
+            error.code(),
+            ErrorCode::InvalidArgument,
+            "queue of {} bytes, name of {}",
+            queue.len(),
+            name.len()
+        );
     }
 }
 
@@ -121,13 +138,16 @@ fn largest_hello() -> wire::Hello {
 async fn a_worker_of_ten_thousand_queues_and_names_is_welcome() {
     for token in ["", "open-sesame"] {
         let setup = Setup::new();
-        let setup = if token.is_empty() { setup } else { setup.set(format!("token = \"{token}\"")) };
+        let setup =
+            if token.is_empty() { setup } else { setup.set(format!("token = \"{token}\"")) };
         let broker = setup.start().await;
         let hello = wire::Hello { token: token.into(), ..largest_hello() };
         let (mut connection, _) = RawConnection::greeted(broker.address(), hello).await;
         connection.credit(1).await;
         let last = format!("{:0>255}", limits::SUBSCRIPTIONS_MAX - 1);
-        connection.submit_one(wire::Task { queue: last.clone(), ..raw::task("an-id", &last) }).await;
+        connection
+            .submit_one(wire::Task { queue: last.clone(), ..raw::task("an-id", &last) })
+            .await;
         assert_eq!(connection.delivery().await.id, "an-id");
     }
 }
@@ -136,7 +156,10 @@ async fn a_worker_of_ten_thousand_queues_and_names_is_welcome() {
 async fn a_hello_with_one_name_more_than_there_may_be_is_refused() {
     let broker = BrokerProcess::start().await;
     let names = vec!["n"; limits::SUBSCRIPTIONS_MAX + 1];
-    assert_eq!(turned_away(&broker, raw::worker_hello(&["q"], &names)).await, ErrorCode::InvalidArgument);
+    assert_eq!(
+        turned_away(&broker, raw::worker_hello(&["q"], &names)).await,
+        ErrorCode::InvalidArgument
+    );
     let names = vec!["n"; 2 * limits::SUBSCRIPTIONS_MAX];
     assert_eq!(turned_away(&broker, raw::worker_hello(&["q"], &names)).await, ErrorCode::Malformed);
 }
@@ -144,14 +167,26 @@ async fn a_hello_with_one_name_more_than_there_may_be_is_refused() {
 #[tokio::test]
 async fn the_token_is_judged_before_the_rest_of_a_hello_has_come() {
     let broker = Setup::new().set("token = \"open-sesame\"").start().await;
-    let bytes =
-        |hello| raw::frame_bytes(wire::ClientFrame { request_id: 7, timeout_ms: 0, body: Some(Request::Hello(hello)) });
-    let late = wire::Hello { client_name: "x".repeat(limits::HELLO_PREFIX_BYTES), ..largest_hello() };
+    let bytes = |hello| {
+        raw::frame_bytes(wire::ClientFrame {
+            request_id: 7,
+            timeout_ms: 0,
+            body: Some(Request::Hello(hello)),
+        })
+    };
+    let late =
+        wire::Hello { client_name: "x".repeat(limits::HELLO_PREFIX_BYTES), ..largest_hello() };
     for hello in [wire::Hello { token: "wrong".into(), ..largest_hello() }, largest_hello(), late] {
         let mut connection = RawConnection::silent(broker.address()).await;
-        connection.send_bytes(&bytes(hello)[..limits::HELLO_PREFIX_BYTES + 4]).await.expect("the broker reads");
+        connection
+            .send_bytes(&bytes(hello)[..limits::HELLO_PREFIX_BYTES + 4])
+            .await
+            .expect("the broker reads");
         let (request, answer) = connection.next().await.expect("it is told");
-        assert!(matches!(&answer, Answer::Error(error) if error.code() == ErrorCode::Unauthenticated), "{answer:?}");
+        assert!(
+            matches!(&answer, Answer::Error(error) if error.code() == ErrorCode::Unauthenticated),
+            "{answer:?}"
+        );
         assert_eq!(request, 7);
     }
 }
@@ -170,5 +205,8 @@ async fn a_second_token_in_one_hello_does_not_replace_the_right_one() {
     bytes[..4].copy_from_slice(&length.to_be_bytes());
     let mut connection = RawConnection::silent(broker.address()).await;
     connection.send_bytes(&bytes).await.expect("the broker reads");
-    assert_eq!(connection.closed_with().await.map(|error| error.code()), Some(ErrorCode::Unauthenticated));
+    assert_eq!(
+        connection.closed_with().await.map(|error| error.code()),
+        Some(ErrorCode::Unauthenticated)
+    );
 }

@@ -1,5 +1,6 @@
-//! What becomes of tasks whose workers are frozen, killed for good, busy, or told to stop: rules of leases and of
-//! cancelling that only show with real processes. Plain deaths of workers stand in `lost_worker.rs`.
+//! What becomes of tasks whose workers are frozen, killed for good, busy, or told to stop: rules of
+//! leases and of cancelling that only show with real processes. Plain deaths of workers stand in
+//! `lost_worker.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -54,8 +55,10 @@ async fn a_frozen_worker_that_thaws_is_refused_and_its_result_does_not_count() {
     frozen.thaw();
     // What it reports late comes before it takes another task.
     let text = json!(["awake"]);
-    let echo: TaskHandle<String> =
-        client.submit(Submission::new("test.echo").args(text).queue("held")).await.expect("submitted");
+    let echo: TaskHandle<String> = client
+        .submit(Submission::new("test.echo").args(text).queue("held"))
+        .await
+        .expect("submitted");
     assert_eq!(echo.get(PATIENCE).await.expect("it succeeds"), "awake");
     assert_eq!(task.info().await.expect("known").version, ended.version);
     assert_eq!(task.get(PATIENCE).await.expect("it succeeds"), by);
@@ -66,11 +69,15 @@ async fn a_task_that_kills_every_worker_is_dead_in_the_end() {
     let broker = short_leases().await;
     let client = client(&broker).await;
     let never = broker.home().join("never");
-    let task = client.submit::<u32>(held("deadly", &never).max_deliveries(2)).await.expect("submitted");
+    let task =
+        client.submit::<u32>(held("deadly", &never).max_deliveries(2)).await.expect("submitted");
     for _ in 0..2 {
         let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
         assert!(worker.line().await.starts_with("started deadly"));
-        until("the start is known", || async { task.state().await.expect("known") == State::Started }).await;
+        until("the start is known", || async {
+            task.state().await.expect("known") == State::Started
+        })
+        .await;
         worker.kill().await;
     }
     assert_failed(task.get(PATIENCE).await, "worker_lost");
@@ -85,26 +92,35 @@ async fn a_task_with_early_ack_is_not_run_twice() {
     let task = client.submit::<u32>(held("once", &never).early_ack()).await.expect("submitted");
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(worker.line().await, "started once 1");
-    until("the start is known", || async { task.state().await.expect("known") == State::Started }).await;
+    until("the start is known", || async { task.state().await.expect("known") == State::Started })
+        .await;
     worker.kill().await;
     assert_failed(task.get(PATIENCE).await, "worker_lost");
     assert_eq!(task.info().await.expect("known").deliveries, 1);
 }
 
 /// A worker with one slot whose `gate` says when it begins, and ends when there is a permit.
-fn gated(broker: &BrokerProcess, begun: &mpsc::UnboundedSender<String>, gate: &Arc<Semaphore>, credit: u32) -> Pool {
+fn gated(
+    broker: &BrokerProcess,
+    begun: &mpsc::UnboundedSender<String>,
+    gate: &Arc<Semaphore>,
+    credit: u32,
+) -> Pool {
     let (begun, gate) = (begun.clone(), Arc::clone(gate));
-    Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(1).credit(credit).register_fn(
-        "gate",
-        move |context: Context, (): ()| {
-            let (begun, gate) = (begun.clone(), Arc::clone(&gate));
-            async move {
-                begun.send(context.id().to_owned()).expect("the test listens");
-                gate.acquire().await.expect("never closed").forget();
-                Ok::<_, TaskFailure>(())
-            }
-        },
-    ))
+    Pool::start(
+        Worker::builder(broker.url())
+            .queues(["default"])
+            .concurrency(1)
+            .credit(credit)
+            .register_fn("gate", move |context: Context, (): ()| {
+                let (begun, gate) = (begun.clone(), Arc::clone(&gate));
+                async move {
+                    begun.send(context.id().to_owned()).expect("the test listens");
+                    gate.acquire().await.expect("never closed").forget();
+                    Ok::<_, TaskFailure>(())
+                }
+            }),
+    )
 }
 
 #[tokio::test]
@@ -135,10 +151,13 @@ async fn a_forced_cancel_ends_a_handler_that_does_not_listen() {
     let gate = Arc::new(Semaphore::new(0));
     let client = client(&broker).await;
     let _pool = gated(&broker, &begun, &gate, 1);
-    let deaf = client.submit::<()>(Submission::new("gate").task_id("deaf")).await.expect("submitted");
+    let deaf =
+        client.submit::<()>(Submission::new("gate").task_id("deaf")).await.expect("submitted");
     within("it begins", begins.recv()).await.expect("the worker runs");
-    until("the start is known", || async { deaf.state().await.expect("known") == State::Started }).await;
-    let outcomes = client.cancel(&["deaf"], CancelMode::Force { grace: Some(Duration::from_secs(5)) }).await;
+    until("the start is known", || async { deaf.state().await.expect("known") == State::Started })
+        .await;
+    let outcomes =
+        client.cancel(&["deaf"], CancelMode::Force { grace: Some(Duration::from_secs(5)) }).await;
     assert_eq!(outcomes.expect("answered")[0].outcome, CancelOutcome::Signalled);
     match deaf.get(PATIENCE).await {
         Err(Error::TaskRevoked { .. }) => {}
@@ -176,14 +195,19 @@ async fn a_cancel_says_of_each_id_what_it_did() {
     let gate = Arc::new(Semaphore::new(1));
     let client = client(&broker).await;
     let _pool = gated(&broker, &begun, &gate, 1);
-    let ended = client.submit::<()>(Submission::new("gate").task_id("ended")).await.expect("submitted");
+    let ended =
+        client.submit::<()>(Submission::new("gate").task_id("ended")).await.expect("submitted");
     ended.get(PATIENCE).await.expect("it succeeds");
-    let running = client.submit::<()>(Submission::new("gate").task_id("running")).await.expect("submitted");
+    let running =
+        client.submit::<()>(Submission::new("gate").task_id("running")).await.expect("submitted");
     client.submit::<()>(Submission::new("nobody").task_id("waiting")).await.expect("submitted");
     for _ in 0..2 {
         within("both begin", begins.recv()).await.expect("the worker runs");
     }
-    until("the start is known", || async { running.state().await.expect("known") == State::Started }).await;
+    until("the start is known", || async {
+        running.state().await.expect("known") == State::Started
+    })
+    .await;
     let ids = ["ended", "running", "waiting", "unknown"];
     let outcomes = client.cancel(&ids, CancelMode::Cooperative).await.expect("answered");
     let outcomes: Vec<_> = outcomes.iter().map(|each| each.outcome).collect();

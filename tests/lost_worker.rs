@@ -57,11 +57,14 @@ async fn one_task_that_kills_its_workers_takes_no_other_with_it() {
     connection.submit((0..4).map(echo).collect()).await;
     connection.submit_one(wire::Task { retry: Some(retry), ..poison("poison") }).await;
     connection.submit((4..40).map(echo).collect()).await;
-    // Each worker dies of the poison, until that has used up its attempts; the last one is left with what is harmless.
+    // Each worker dies of the poison, until that has used up its attempts; the last one is left
+    // with what is harmless.
     let mut attempts = Vec::new();
     while connection.info("poison").await.state() != TaskState::Failure {
         let worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
-        attempts.extend(worker.lines_until_exit().await.into_iter().filter(|line| line.starts_with("poisoned")));
+        attempts.extend(
+            worker.lines_until_exit().await.into_iter().filter(|line| line.starts_with("poisoned")),
+        );
         assert!(attempts.len() <= 3, "{attempts:?}");
         until("the loss is noticed", || async {
             let state = RawConnection::open(broker.address()).await.info("poison").await.state();
@@ -75,7 +78,8 @@ async fn one_task_that_kills_its_workers_takes_no_other_with_it() {
         assert_eq!(info.state(), TaskState::Success, "{info:?}");
     }
     let info = connection.info("poison").await;
-    // The first two may have ended before they were reported; the last one is not begun before that.
+    // The first two may have ended before they were reported; the last one is not begun before
+    // that.
     assert!((1..=3).contains(&info.attempts), "{info:?}");
     assert_eq!(info.errors.last().map(|error| error.kind.as_str()), Some("worker_lost"));
     assert_eq!(attempts.len(), 3, "{attempts:?}");

@@ -1,5 +1,5 @@
-//! Connections that are silent, slow, cut off or not read: nothing hangs, nothing happens half, and nobody
-//! else notices.
+//! Connections that are silent, slow, cut off or not read: nothing hangs, nothing happens half, and
+//! nobody else notices.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,8 @@ async fn a_wire_that_falls_silent_is_noticed_on_both_sides() {
     black_hole::run(runs(4) as u64, seed(13)).await.assert_clean();
 }
 
-/// A second and a half for each of the two large frames below, which is more than two of these leases.
+/// A second and a half for each of the two large frames below, which is more than two of these
+/// leases.
 const NARROW: Toxic = Toxic { rate: 400_000, ..Toxic::HARMLESS };
 const LARGE: usize = 600_000;
 
@@ -40,8 +41,10 @@ async fn a_payload_that_takes_long_on_its_way_arrives_and_its_client_does_not_gi
     let broker = with_short_leases().await;
     let wire = Proxy::toxic(broker.address(), Toxics { up: NARROW, ..Toxics::default() }, 1).await;
     let client = Client::connect(&wire.url()).await.expect("the wire is narrow, and free");
-    let submission = Submission::new("large").payload(vec![b'1'; LARGE], "text/plain").task_id("large");
-    let handle = within("the submit", client.submit::<()>(submission)).await.expect("it is confirmed");
+    let submission =
+        Submission::new("large").payload(vec![b'1'; LARGE], "text/plain").task_id("large");
+    let handle =
+        within("the submit", client.submit::<()>(submission)).await.expect("it is confirmed");
     let [up, _] = wire.passed();
     // Sent again after a lost connection it would have passed twice.
     assert!(up < 2 * LARGE as u64, "{up} bytes were sent");
@@ -51,15 +54,19 @@ async fn a_payload_that_takes_long_on_its_way_arrives_and_its_client_does_not_gi
 #[tokio::test]
 async fn a_worker_whose_report_takes_long_on_its_way_keeps_its_lease() {
     let broker = with_short_leases().await;
-    let wire = Proxy::toxic(broker.address(), Toxics { up: NARROW, down: NARROW, ends_once: false }, 1).await;
-    let worker = Worker::builder(wire.url()).register_fn("large", |_context: Context, (count,): (usize,)| async move {
-        Ok::<_, TaskFailure>("1".repeat(count))
-    });
+    let wire =
+        Proxy::toxic(broker.address(), Toxics { up: NARROW, down: NARROW, ends_once: false }, 1)
+            .await;
+    let worker = Worker::builder(wire.url())
+        .register_fn("large", |_context: Context, (count,): (usize,)| async move {
+            Ok::<_, TaskFailure>("1".repeat(count))
+        });
     let worker = Pool::start(worker);
     let client = Client::connect(&broker.url()).await.expect("the broker takes clients");
     let submission = Submission::new("large").args((LARGE,)).task_id("large");
     let handle = client.submit::<String>(submission).await.expect("it is confirmed");
-    let result = within("the result", handle.get(Duration::from_secs(60))).await.expect("it succeeds");
+    let result =
+        within("the result", handle.get(Duration::from_secs(60))).await.expect("it succeeds");
     let info = handle.info().await.expect("it is there");
     assert_eq!((result.len(), info.deliveries, info.attempts), (LARGE, 1, 1));
     worker.stop().await;
@@ -69,10 +76,17 @@ async fn a_worker_whose_report_takes_long_on_its_way_keeps_its_lease() {
 async fn a_connection_that_never_says_hello_is_closed_after_5_seconds() {
     let broker = BrokerProcess::start().await;
     let begun = Instant::now();
-    let error = RawConnection::silent(broker.address()).await.closed_with().await.expect("an error before the close");
+    let error = RawConnection::silent(broker.address())
+        .await
+        .closed_with()
+        .await
+        .expect("an error before the close");
     assert_eq!(error.code(), ErrorCode::Handshake);
     let took = begun.elapsed();
-    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(9), "closed after {took:?}");
+    assert!(
+        took > Duration::from_secs(4) && took < Duration::from_secs(9),
+        "closed after {took:?}"
+    );
 }
 
 #[tokio::test]
@@ -86,11 +100,14 @@ async fn a_sender_of_one_byte_at_a_time_is_served() {
     let answer = within("the Welcome", connection.answer(1)).await.expect("the connection goes on");
     assert!(matches!(answer, Answer::Welcome(_)), "{answer:?}");
     let submit = Request::Submit(wire::Submit { tasks: vec![raw::task("slow", "nothing")] });
-    for byte in raw::frame_bytes(wire::ClientFrame { request_id: 2, timeout_ms: 0, body: Some(submit) }) {
+    for byte in
+        raw::frame_bytes(wire::ClientFrame { request_id: 2, timeout_ms: 0, body: Some(submit) })
+    {
         connection.send_bytes(&[byte]).await.expect("the broker reads");
         tokio::task::yield_now().await;
     }
-    let answer = within("the SubmitReply", connection.answer(2)).await.expect("the connection goes on");
+    let answer =
+        within("the SubmitReply", connection.answer(2)).await.expect("the connection goes on");
     assert!(matches!(answer, Answer::SubmitReply(_)), "{answer:?}");
 }
 
@@ -133,10 +150,16 @@ async fn a_conversation_cut_at_any_byte_happened_as_a_whole_or_not_at_all() {
         connection.send_bytes(&bytes[..cut]).await.expect("the broker reads");
         connection.close_sending().await;
         connection.closed_with().await;
-        let states = [reader.info(&format!("{id}-a")).await.state(), reader.info(&format!("{id}-b")).await.state()];
+        let states = [
+            reader.info(&format!("{id}-a")).await.state(),
+            reader.info(&format!("{id}-b")).await.state(),
+        ];
         let whole = states == [TaskState::Queued; 2];
         assert!(whole || states == [TaskState::Unknown; 2], "cut at {cut} of {length}: {states:?}");
-        assert!(!whole || cut == length, "half a request was carried out, cut at {cut} of {length}");
+        assert!(
+            !whole || cut == length,
+            "half a request was carried out, cut at {cut} of {length}"
+        );
     }
     assert!(broker.is_running() && !broker.stderr().contains("panicked"), "the broker panicked");
 }
@@ -162,5 +185,8 @@ async fn a_client_that_stops_reading_is_closed_and_holds_up_nobody() {
     let resident_kib = broker.resident_kib();
     assert!(resident_kib < 512 * 1024, "the broker holds {resident_kib} KiB");
     let error = deaf.closed_with().await;
-    assert!(error.is_none_or(|error| error.code() == ErrorCode::SlowConsumer), "closed for another reason");
+    assert!(
+        error.is_none_or(|error| error.code() == ErrorCode::SlowConsumer),
+        "closed for another reason"
+    );
 }

@@ -19,7 +19,9 @@ fn worker(broker: &BrokerProcess) -> WorkerBuilder {
     Worker::builder(broker.url())
         .queues(["default"])
         .register_fn("fine", |_: Context, (): ()| async { Ok::<_, TaskFailure>(()) })
-        .register_fn("broken", |_: Context, (): ()| async { Err::<(), _>(TaskFailure::fatal("Broken", "for good")) })
+        .register_fn("broken", |_: Context, (): ()| async {
+            Err::<(), _>(TaskFailure::fatal("Broken", "for good"))
+        })
 }
 
 fn ids(page: &celeriac_client::TaskPage) -> Vec<&str> {
@@ -31,14 +33,21 @@ async fn a_paused_queue_stays_paused_over_a_restart() {
     let mut broker = BrokerProcess::start().await;
     let before = client(&broker).await;
     before.pause_queues(&["default"]).await.expect("answered");
-    let task = before.submit::<()>(Submission::new("fine").task_id("task")).await.expect("a pause stops no submit");
+    let task = before
+        .submit::<()>(Submission::new("fine").task_id("task"))
+        .await
+        .expect("a pause stops no submit");
     assert_eq!(task.info().await.expect("known").waiting_for, WaitingFor::Queue);
     broker.kill().await;
     broker.restart().await;
     let after = client(&broker).await;
     let _pool = Pool::start(worker(&broker));
-    let free = after.submit::<()>(Submission::new("fine").queue("default").task_id("free")).await.expect("submitted");
-    until("the worker is there", || async { !after.workers().await.expect("answered").is_empty() }).await;
+    let free = after
+        .submit::<()>(Submission::new("fine").queue("default").task_id("free"))
+        .await
+        .expect("submitted");
+    until("the worker is there", || async { !after.workers().await.expect("answered").is_empty() })
+        .await;
     let infos = after.info(&["task", "free"]).await.expect("answered");
     assert!(infos.iter().all(|info| info.waiting_for == WaitingFor::Queue), "{infos:?}");
     after.resume_queues(&["default"]).await.expect("answered");
@@ -72,10 +81,12 @@ async fn a_queue_gives_its_tasks_the_times_they_do_not_name() {
     let broker = BrokerProcess::start().await;
     let client = client(&broker).await;
     let hour = Duration::from_secs(3_600);
-    let settings = QueueSettings { expires_in: Some(Duration::from_millis(100)), ..QueueSettings::default() };
+    let settings =
+        QueueSettings { expires_in: Some(Duration::from_millis(100)), ..QueueSettings::default() };
     client.configure_queue("default", settings).await.expect("answered");
     let short = client.submit::<()>(Submission::new("fine")).await.expect("submitted");
-    let long = client.submit::<()>(Submission::new("fine").expires_in(hour)).await.expect("submitted");
+    let long =
+        client.submit::<()>(Submission::new("fine").expires_in(hour)).await.expect("submitted");
     assert!(matches!(short.get(PATIENCE).await, Err(Error::TaskRevoked { .. })));
     assert_eq!(long.state().await.expect("known"), State::Queued);
 }
@@ -96,7 +107,9 @@ async fn a_queue_tells_its_figures() {
     assert!(queue.bytes > 0, "{queue:?}");
     until("the oldest has an age, and the rates of the last seconds are told", || async {
         let queue = client.queue("default").await.expect("answered").expect("it is there");
-        queue.oldest_ready > Duration::ZERO && queue.submitted_per_second > 0.0 && queue.ended_per_second > 0.0
+        queue.oldest_ready > Duration::ZERO
+            && queue.submitted_per_second > 0.0
+            && queue.ended_per_second > 0.0
     })
     .await;
 }
@@ -108,7 +121,10 @@ async fn dead_tasks_are_listed_replayed_and_discarded() {
     let pool = Pool::start(worker(&broker));
     for id in ["dead-1", "dead-2", "dead-3"] {
         let tag = if id == "dead-3" { "keep" } else { "again" };
-        let dead = client.submit::<()>(Submission::new("broken").task_id(id).tag(tag)).await.expect("submitted");
+        let dead = client
+            .submit::<()>(Submission::new("broken").task_id(id).tag(tag))
+            .await
+            .expect("submitted");
         dead.get(PATIENCE).await.expect_err("it fails");
     }
     pool.stop().await;
@@ -160,7 +176,10 @@ async fn workers_are_listed_quieted_and_shut_down() {
     let pool = Pool::start(worker(&broker).instance("the-one").concurrency(3));
     until("it is listed", || async { client.workers().await.expect("answered").len() == 1 }).await;
     let worker = client.workers().await.expect("answered").remove(0);
-    assert_eq!((worker.instance_id.as_str(), worker.concurrency, worker.quiet), ("the-one", 3, false));
+    assert_eq!(
+        (worker.instance_id.as_str(), worker.concurrency, worker.quiet),
+        ("the-one", 3, false)
+    );
     assert_eq!((worker.pid, worker.task_names.len()), (std::process::id(), 2));
     client.order_workers(&["the-one"], WorkerOrder::Quiet).await.expect("answered");
     until("it is quiet", || async { client.workers().await.expect("answered")[0].quiet }).await;
@@ -185,7 +204,10 @@ async fn queues_come_and_go_with_what_needs_them() {
     // Nothing of this is anything that a queue is needed for.
     before.resume_queues(&["resumed"]).await.expect("answered");
     before.configure_queue("plain", QueueSettings::default()).await.expect("answered");
-    before.submit::<()>(Submission::new("fine").queue("deleted").task_id("gone")).await.expect("submitted");
+    before
+        .submit::<()>(Submission::new("fine").queue("deleted").task_id("gone"))
+        .await
+        .expect("submitted");
     let bounded = || QueueSettings { tasks_max: Some(1), ..QueueSettings::default() };
     before.configure_queue("deleted", bounded()).await.expect("answered");
     before.pause_queues(&["deleted", "paused"]).await.expect("answered");
@@ -196,12 +218,19 @@ async fn queues_come_and_go_with_what_needs_them() {
     broker.restart().await;
     let after = client(&broker).await;
     assert_eq!(names(&after).await, ["default", "paused"]);
-    assert_eq!(after.info(&["gone"]).await.expect("answered")[0].state, State::Revoked, "what has ended is kept");
+    assert_eq!(
+        after.info(&["gone"]).await.expect("answered")[0].state,
+        State::Revoked,
+        "what has ended is kept"
+    );
     after.resume_queues(&["paused"]).await.expect("answered");
     assert_eq!(names(&after).await, ["default"]);
     let _pool = Pool::start(worker(&broker).queues(["deleted"]));
     for _ in 0..2 {
-        let task = after.submit::<()>(Submission::new("fine").queue("deleted")).await.expect("its bound is gone");
+        let task = after
+            .submit::<()>(Submission::new("fine").queue("deleted"))
+            .await
+            .expect("its bound is gone");
         task.get(PATIENCE).await.expect("it succeeds");
     }
     assert_eq!(names(&after).await, ["default", "deleted"], "a worker serves it");
@@ -218,7 +247,10 @@ async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
     let delete = Request::DeleteQueue(wire::DeleteQueue { queue: "q".into() });
     for (round, request) in [pause(true), purge, delete].into_iter().enumerate() {
         let mut worker = RawConnection::worker(broker.address(), &["q"], &["n"], 10).await;
-        let task = |number| wire::Task { queue: "q".into(), ..raw::task(&format!("task-{round}-{number}"), "n") };
+        let task = |number| wire::Task {
+            queue: "q".into(),
+            ..raw::task(&format!("task-{round}-{number}"), "n")
+        };
         operator.submit((0..10).map(task).collect()).await;
         let held = worker.deliveries(10).await;
         // A delete is refused while something runs.
@@ -242,7 +274,10 @@ async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
             })
             .collect();
         taken.sort_unstable();
-        assert_eq!(taken, held[running..].iter().map(|delivery| delivery.lease).collect::<Vec<_>>());
+        assert_eq!(
+            taken,
+            held[running..].iter().map(|delivery| delivery.lease).collect::<Vec<_>>()
+        );
         for delivery in &held[..running] {
             worker.report_one(raw::report(delivery, raw::complete(b"1"))).await;
         }

@@ -27,9 +27,15 @@ async fn term_commits_closes_and_exits_with_0() {
     assert_eq!(exit.status.code(), Some(0), "{exit:?}");
     assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
     let closing = connection.closed_with().await.expect("it says why");
-    assert_eq!((closing.code(), closing.retryable, closing.retry_after_ms), (ErrorCode::ShuttingDown, true, 1_000));
+    assert_eq!(
+        (closing.code(), closing.retryable, closing.retry_after_ms),
+        (ErrorCode::ShuttingDown, true, 1_000)
+    );
     broker.restart().await;
-    assert_eq!(RawConnection::open(broker.address()).await.info("task").await.state(), TaskState::Queued);
+    assert_eq!(
+        RawConnection::open(broker.address()).await.info("task").await.state(),
+        TaskState::Queued
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The simulated worlds, a share of them on each change: nothing is broken in them, a seed is a world, and a bug that is
-//! planted in the broker is found.
+//! The simulated worlds, a share of them on each change: nothing is broken in them, a seed is a
+//! world, and a bug that is planted in the broker is found.
 
 use std::path::Path;
 
@@ -52,14 +52,19 @@ async fn nothing_is_broken_in_two_hundred_worlds() {
     assert!(minutes > 0.0 && crashes > 0, "nothing happened");
     let hours = minutes / 60.0;
     let ratio = minutes * 60.0 / began.elapsed().as_secs_f64();
-    eprintln!("{WORLDS} worlds: {hours:.0} simulated hours, {crashes} crashes, {ratio:.0} times real time");
+    eprintln!(
+        "{WORLDS} worlds: {hours:.0} simulated hours, {crashes} crashes, {ratio:.0} times real time"
+    );
 }
 
 #[tokio::test]
 async fn a_seed_is_the_same_world_twice() {
     let mut traces = std::collections::BTreeSet::new();
     for seed in 1..=5 {
-        let (one, two) = tokio::join!(live(program(), seed, MINUTES, None), live(program(), seed, MINUTES, None));
+        let (one, two) = tokio::join!(
+            live(program(), seed, MINUTES, None),
+            live(program(), seed, MINUTES, None)
+        );
         assert_eq!(one.trace, two.trace, "seed {seed}");
         traces.insert(one.trace);
     }
@@ -80,7 +85,9 @@ async fn every_planted_bug_is_found() {
         let worlds = live_through(program(), 1..=WORLDS_PER_BUG, MINUTES, Some(bug), found).await;
         let broken = broken(&worlds);
         let line = broken.iter().find(|line| line.contains(&words));
-        let line = line.unwrap_or_else(|| panic!("{bug}: no broken {promise} in {WORLDS_PER_BUG} worlds: {broken:#?}"));
+        let line = line.unwrap_or_else(|| {
+            panic!("{bug}: no broken {promise} in {WORLDS_PER_BUG} worlds: {broken:#?}")
+        });
         eprintln!("{bug}: {line}");
     }
 }

@@ -1,12 +1,13 @@
-//! The story of a task as its user tells it: a producer, a worker and a reader, made of the client and
-//! worker crates, each with a connection of its own to a real broker process.
+//! The story of a task as its user tells it: a producer, a worker and a reader, made of the client
+//! and worker crates, each with a connection of its own to a real broker process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use celeriac_client::{
-    Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, Task, TaskHandle, WaitMode,
+    Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, Task, TaskHandle,
+    WaitMode,
 };
 use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, within};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder, task};
@@ -122,7 +123,10 @@ async fn a_chosen_id_shadow_and_expiry_are_seen_by_another_client() {
     let reader = client(&broker).await;
     let result = reader.result::<i64>("token-4711");
     let info = result.info().await.expect("known");
-    assert_eq!((info.state, info.shadow.as_str(), info.priority), (State::Queued, "add: one and two", 7));
+    assert_eq!(
+        (info.state, info.shadow.as_str(), info.priority),
+        (State::Queued, "add: one and two", 7)
+    );
     let expires = info.expires_at.expect("it was asked for");
     let left = expires.duration_since(SystemTime::now()).expect("it lies ahead");
     assert!(left < DAY && left > DAY - Duration::from_secs(60), "{left:?}");
@@ -135,25 +139,30 @@ async fn another_client_sees_each_state_as_it_comes() {
     let broker = BrokerProcess::start().await;
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let _pool = Pool::start(worker(&broker).register_fn("story.gate", move |context: Context, (): ()| {
-        let gate = Arc::clone(&opened);
-        async move {
-            context.progress("HALF", &json!({"percent": 50})).await?;
-            gate.acquire().await.expect("never closed").forget();
-            Ok::<_, TaskFailure>("through")
-        }
-    }));
+    let _pool =
+        Pool::start(worker(&broker).register_fn("story.gate", move |context: Context, (): ()| {
+            let gate = Arc::clone(&opened);
+            async move {
+                context.progress("HALF", &json!({"percent": 50})).await?;
+                gate.acquire().await.expect("never closed").forget();
+                Ok::<_, TaskFailure>("through")
+            }
+        }));
     let watcher = client(&broker).await;
     let mut watch = watcher.watch(&["gated"]).await.expect("watching");
     let producer = client(&broker).await;
     producer
-        .submit::<String>(Submission::new("story.gate").task_id("gated").countdown(Duration::from_millis(50)))
+        .submit::<String>(
+            Submission::new("story.gate").task_id("gated").countdown(Duration::from_millis(50)),
+        )
         .await
         .expect("submitted");
     let mut seen = Vec::new();
     loop {
         let info = within("a transition", watch.next()).await.expect("the watch goes on");
-        if info.progress.as_ref().is_some_and(|progress| progress.state == "HALF") && gate.available_permits() == 0 {
+        if info.progress.as_ref().is_some_and(|progress| progress.state == "HALF")
+            && gate.available_permits() == 0
+        {
             gate.add_permits(1);
         }
         seen.push(info.state);
@@ -163,7 +172,10 @@ async fn another_client_sees_each_state_as_it_comes() {
     }
     seen.retain(|state| *state != State::Unknown);
     seen.dedup();
-    assert_eq!(seen, [State::Scheduled, State::Queued, State::Leased, State::Started, State::Success]);
+    assert_eq!(
+        seen,
+        [State::Scheduled, State::Queued, State::Leased, State::Started, State::Success]
+    );
 }
 
 #[tokio::test]
@@ -171,8 +183,11 @@ async fn one_bad_task_of_a_batch_spoils_no_other() {
     let broker = BrokerProcess::start().await;
     let _pool = Pool::start(worker(&broker));
     let client = client(&broker).await;
-    let good = |number: i64| Submission::new("story.add").args(json!([number, 1])).task_id(format!("sum-{number}"));
-    let outcomes = client.submit_many(vec![good(1), good(2).priority(10), good(3)]).await.expect("answered");
+    let good = |number: i64| {
+        Submission::new("story.add").args(json!([number, 1])).task_id(format!("sum-{number}"))
+    };
+    let outcomes =
+        client.submit_many(vec![good(1), good(2).priority(10), good(3)]).await.expect("answered");
     assert_eq!(outcomes.len(), 3);
     assert_eq!(outcomes[1].as_ref().expect_err("priority 10").code, ErrorCode::InvalidArgument);
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
@@ -184,7 +199,8 @@ async fn a_name_without_a_worker_waits_and_holds_up_nobody() {
     let broker = BrokerProcess::start().await;
     let _pool = Pool::start(worker(&broker));
     let client = client(&broker).await;
-    let waits: TaskHandle<()> = client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
+    let waits: TaskHandle<()> =
+        client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
     let runs = client.delay(&add, (2, 2)).await.expect("submitted");
     assert_eq!(runs.get(PATIENCE).await.expect("it succeeds"), 4);
     assert_eq!(waits.state().await.expect("known"), State::Queued);
@@ -206,7 +222,8 @@ async fn a_running_handler_sees_that_it_is_cancelled_and_its_task_is_revoked() {
         },
     ));
     let client = client(&broker).await;
-    let handle: TaskHandle<()> = client.submit(Submission::new("story.cancellable")).await.expect("submitted");
+    let handle: TaskHandle<()> =
+        client.submit(Submission::new("story.cancellable")).await.expect("submitted");
     within("the task begins", begins.recv()).await.expect("the worker runs");
     handle.cancel().await.expect("it runs and can be told");
     match handle.get(PATIENCE).await {
@@ -218,10 +235,13 @@ async fn a_running_handler_sees_that_it_is_cancelled_and_its_task_is_revoked() {
 #[tokio::test]
 async fn a_task_that_a_handler_submits_knows_its_parent_and_root() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker).register_fn("story.parent", |context: Context, (): ()| async move {
-        let child = context.delay(&add, (20, 1)).await?;
-        Ok::<_, TaskFailure>(child.id().to_owned())
-    }));
+    let _pool = Pool::start(worker(&broker).register_fn(
+        "story.parent",
+        |context: Context, (): ()| async move {
+            let child = context.delay(&add, (20, 1)).await?;
+            Ok::<_, TaskFailure>(child.id().to_owned())
+        },
+    ));
     let client = client(&broker).await;
     let parent: TaskHandle<String> =
         client.submit(Submission::new("story.parent").task_id("parent")).await.expect("submitted");

@@ -1,6 +1,7 @@
-//! The rules of the house that a program can check. Each failure says where it is and what to do instead;
-//! CONTRIBUTING.md says why the rule is there. Only text is looked at here: what the compiler and clippy can
-//! find is theirs. Uses nothing but std, so that no other fault of the workspace can hide one of these.
+//! The rules of the house that a program can check. Each failure says where it is and what to do
+//! instead; CONTRIBUTING.md says why the rule is there. Only text is looked at here: what the
+//! compiler and clippy can find is theirs. Uses nothing but std, so that no other fault of the
+//! workspace can hide one of these.
 
 mod documents;
 mod layers;
@@ -32,8 +33,10 @@ impl Findings {
 
 /// Every Rust file that people write.
 fn rust_files() -> Vec<Source> {
-    let files: Vec<Source> =
-        source::files().into_iter().filter(|file| file.path.ends_with(".rs") && !file.is_generated()).collect();
+    let files: Vec<Source> = source::files()
+        .into_iter()
+        .filter(|file| file.path.ends_with(".rs") && !file.is_generated())
+        .collect();
     assert!(files.len() >= 20, "the walk finds the sources");
     files
 }

@@ -1,5 +1,5 @@
-//! Seven things that surprise people who come from Celery, each as it is here. A client and workers as users have
-//! them, a real broker, and processes of their own where something is killed.
+//! Seven things that surprise people who come from Celery, each as it is here. A client and workers
+//! as users have them, a real broker, and processes of their own where something is killed.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use celeriac_client::{CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle, WaitingFor};
+use celeriac_client::{
+    CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle, WaitingFor,
+};
 use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, WorkerProcess, until, within};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 use serde_json::json;
@@ -21,10 +23,13 @@ async fn client(broker: &BrokerProcess) -> Client {
 /// Knows `trap.echo`, which returns its argument, and counts how often it ran.
 fn echo(broker: &BrokerProcess, runs: &Arc<AtomicU32>) -> WorkerBuilder {
     let counted = Arc::clone(runs);
-    Worker::builder(broker.url()).queues(["default"]).register_fn("trap.echo", move |_: Context, (text,): (String,)| {
-        counted.fetch_add(1, Ordering::SeqCst);
-        async move { Ok::<_, TaskFailure>(text) }
-    })
+    Worker::builder(broker.url()).queues(["default"]).register_fn(
+        "trap.echo",
+        move |_: Context, (text,): (String,)| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { Ok::<_, TaskFailure>(text) }
+        },
+    )
 }
 
 fn echoed(id: &str, text: &str) -> Submission {
@@ -51,7 +56,11 @@ async fn a_reused_id_shows_the_new_result() {
     let again = producer.submit::<String>(echoed("token", "tomorrow")).await.expect("submitted");
     assert_eq!(again.generation(), Some(2));
     let info = result.info().await.expect("known");
-    assert_eq!((info.state, info.generation), (State::Queued, 2), "nothing of the old run is shown");
+    assert_eq!(
+        (info.state, info.generation),
+        (State::Queued, 2),
+        "nothing of the old run is shown"
+    );
     assert!(info.result.is_empty());
     let _pool = Pool::start(echo(&broker, &runs));
     assert_eq!(result.get(PATIENCE).await.expect("it succeeds"), "tomorrow");
@@ -63,7 +72,10 @@ async fn two_clicks_at_once_run_once_and_give_both_the_result() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
     let (one, other) = (client(&broker).await, client(&broker).await);
-    let clicks = tokio::join!(one.submit::<String>(echoed("token", "once")), other.submit(echoed("token", "once")));
+    let clicks = tokio::join!(
+        one.submit::<String>(echoed("token", "once")),
+        other.submit(echoed("token", "once"))
+    );
     let (first, second): (TaskHandle<String>, TaskHandle<String>) =
         (clicks.0.expect("submitted"), clicks.1.expect("submitted"));
     assert_eq!((first.generation(), second.generation()), (Some(1), Some(1)));
@@ -82,7 +94,8 @@ async fn waiting_differs_from_unknown() {
     assert_eq!((infos[0].state, infos[0].waiting_for), (State::Queued, WaitingFor::Worker));
     assert_eq!(infos[1].state, State::Unknown);
     // Nobody waits for what will never come.
-    let unknown = within("the answer", reader.result::<String>("nobody-submitted-it").get(PATIENCE)).await;
+    let unknown =
+        within("the answer", reader.result::<String>("nobody-submitted-it").get(PATIENCE)).await;
     assert!(matches!(unknown, Err(Error::NotFound { .. })), "{unknown:?}");
 }
 
@@ -96,7 +109,8 @@ async fn running_differs_from_waiting() {
     assert_eq!(worker.line().await, "started runs 1");
     client.submit::<u32>(held("waits", &file).queue("elsewhere")).await.expect("submitted");
     let runs = client.result::<u32>("runs");
-    until("the start is known", || async { runs.state().await.expect("known") == State::Started }).await;
+    until("the start is known", || async { runs.state().await.expect("known") == State::Started })
+        .await;
     let infos = client.info(&["runs", "waits"]).await.expect("answered");
     assert!(infos[0].started_at.is_some() && !infos[0].worker.is_empty(), "{:?}", infos[0]);
     assert_eq!(infos[0].waiting_for, WaitingFor::Nothing);
@@ -114,7 +128,8 @@ async fn a_killed_workers_task_is_run_again_by_another() {
     let task = client.submit::<u32>(held("task", &file)).await.expect("submitted");
     let mut first = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(first.line().await, "started task 1");
-    until("the start is known", || async { task.state().await.expect("known") == State::Started }).await;
+    until("the start is known", || async { task.state().await.expect("known") == State::Started })
+        .await;
     first.kill().await;
     let mut second = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert!(second.line().await.starts_with("started task"), "another worker begins it");
@@ -152,7 +167,8 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
     }
     let later = echoed("three", "").countdown(Duration::from_millis(200)).priority(9);
     before.submit::<String>(later).await.expect("submitted");
-    let cancelled = before.cancel(&["one", "two", "three"], CancelMode::Cooperative).await.expect("answered");
+    let cancelled =
+        before.cancel(&["one", "two", "three"], CancelMode::Cooperative).await.expect("answered");
     assert!(cancelled.iter().all(|each| each.outcome == CancelOutcome::Revoked), "{cancelled:?}");
     broker.kill().await;
     broker.restart().await;
@@ -161,7 +177,13 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
     let _pool = Pool::start(echo(&broker, &runs));
     // Lower in priority and later than what was cancelled: that would have run before it.
     let last = echoed("last", "").countdown(Duration::from_millis(300)).priority(0);
-    after.submit::<String>(last).await.expect("submitted").get(PATIENCE).await.expect("it succeeds");
+    after
+        .submit::<String>(last)
+        .await
+        .expect("submitted")
+        .get(PATIENCE)
+        .await
+        .expect("it succeeds");
     assert_eq!(runs.load(Ordering::SeqCst), 1);
     let infos = after.info(&["one", "two", "three"]).await.expect("answered");
     assert!(infos.iter().all(|info| info.state == State::Revoked), "{infos:?}");
@@ -173,10 +195,13 @@ async fn an_unregistered_name_waits_and_fails_nothing() {
     let runs = Arc::new(AtomicU32::new(0));
     let client = client(&broker).await;
     let _old = Pool::start(echo(&broker, &runs));
-    let new: TaskHandle<u32> =
-        client.submit(Submission::new("trap.of-the-next-version").priority(9)).await.expect("submitted");
+    let new: TaskHandle<u32> = client
+        .submit(Submission::new("trap.of-the-next-version").priority(9))
+        .await
+        .expect("submitted");
     for number in 0..20 {
-        let others = client.submit::<String>(echoed(&format!("old-{number}"), "")).await.expect("submitted");
+        let others =
+            client.submit::<String>(echoed(&format!("old-{number}"), "")).await.expect("submitted");
         others.get(PATIENCE).await.expect("it succeeds");
     }
     let info = new.info().await.expect("known");
@@ -185,7 +210,9 @@ async fn an_unregistered_name_waits_and_fails_nothing() {
     let _new = Pool::start(
         Worker::builder(broker.url())
             .queues(["default"])
-            .register_fn("trap.of-the-next-version", |_: Context, (): ()| async { Ok::<_, TaskFailure>(2_u32) }),
+            .register_fn("trap.of-the-next-version", |_: Context, (): ()| async {
+                Ok::<_, TaskFailure>(2_u32)
+            }),
     );
     assert_eq!(new.get(PATIENCE).await.expect("it succeeds"), 2);
 }

@@ -1,5 +1,5 @@
-//! The two ways to test a user's code, on the same code: eager, and against a broker in the test's own process. What
-//! can be seen of a task that needs no queue is the same both ways.
+//! The two ways to test a user's code, on the same code: eager, and against a broker in the test's
+//! own process. What can be seen of a task that needs no queue is the same both ways.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,7 +41,8 @@ struct Counts {
 
 impl Counts {
     fn all(&self) -> [u32; 4] {
-        [&self.begun, &self.succeeded, &self.retried, &self.failed].map(|count| count.load(Ordering::SeqCst))
+        [&self.begun, &self.succeeded, &self.retried, &self.failed]
+            .map(|count| count.load(Ordering::SeqCst))
     }
 }
 
@@ -79,14 +80,23 @@ async fn use_tasks(client: &Client, counts: &Counts) {
     assert_eq!(handle.get(PATIENCE).await.expect("it succeeds"), 4);
     let info = handle.info().await.expect("it is known");
     assert_eq!((info.state, info.attempts, info.attempts_max), (State::Success, 2, 3));
-    assert_eq!(info.errors.iter().map(|error| error.kind.as_str()).collect::<Vec<_>>(), ["TooEarly"]);
+    assert_eq!(
+        info.errors.iter().map(|error| error.kind.as_str()).collect::<Vec<_>>(),
+        ["TooEarly"]
+    );
     assert_eq!(info.progress.expect("it told").state, "READING");
 
     let handle = client.delay(&measure, (String::new(),)).await.expect("submitted");
     let error = handle.get(PATIENCE).await.expect_err("it fails");
-    assert!(matches!(&error, Error::TaskFailed { kind, attempts: 1, .. } if kind == "Empty"), "{error}");
+    assert!(
+        matches!(&error, Error::TaskFailed { kind, attempts: 1, .. } if kind == "Empty"),
+        "{error}"
+    );
     assert_eq!(counts.all(), [7, 4, 2, 1]);
-    assert!(matches!(client.result::<()>("nobody").get(PATIENCE).await, Err(Error::NotFound { .. })));
+    assert!(matches!(
+        client.result::<()>("nobody").get(PATIENCE).await,
+        Err(Error::NotFound { .. })
+    ));
 }
 
 #[tokio::test]
@@ -101,7 +111,8 @@ async fn users_code_is_tested_against_a_broker_in_the_same_process() {
     let counts = Arc::new(Counts::default());
     let broker = TestBroker::start().await;
     let (stop, stopped) = oneshot::channel::<()>();
-    let working = tokio::spawn(worker(&broker.url(), &counts).build().run(async { drop(stopped.await) }));
+    let working =
+        tokio::spawn(worker(&broker.url(), &counts).build().run(async { drop(stopped.await) }));
     let client = Client::connect(&broker.url()).await.expect("the broker is there");
     within("the tasks", use_tasks(&client, &counts)).await;
     client.close().await;

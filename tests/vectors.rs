@@ -1,4 +1,5 @@
-//! The vectors that name what a broker refuses, and all that a client may say, played against the broker.
+//! The vectors that name what a broker refuses, and all that a client may say, played against the
+//! broker.
 
 use std::path::Path;
 
@@ -20,7 +21,10 @@ impl Vector {
 
     /// The code and the request id of the error that the file promises.
     fn error(&self) -> (ErrorCode, u64) {
-        let (code, id) = self.field("answer").split_once(" request_id ").expect("an error has a code and a request id");
+        let (code, id) = self
+            .field("answer")
+            .split_once(" request_id ")
+            .expect("an error has a code and a request id");
         (ErrorCode::from_str_name(code).expect("it is a code"), id.parse().expect("it is a number"))
     }
 }
@@ -28,7 +32,10 @@ impl Vector {
 fn vectors(file: &str) -> Vec<Vector> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/vectors").join(file);
     let text = std::fs::read_to_string(&path).expect("the vectors are there");
-    text.split("\n\n").filter(|entry| entry.lines().any(|line| line.starts_with("name: "))).map(vector).collect()
+    text.split("\n\n")
+        .filter(|entry| entry.lines().any(|line| line.starts_with("name: ")))
+        .map(vector)
+        .collect()
 }
 
 fn vector(entry: &str) -> Vector {
@@ -61,24 +68,39 @@ async fn what_the_vectors_say_is_refused_is_refused_as_they_say() {
             connection.close_sending().await;
         }
         match (vector.field("answer"), vector.field("then")) {
-            ("nothing", "close") => assert_eq!(connection.bytes_until_closed().await, b"", "{name}"),
+            ("nothing", "close") => {
+                assert_eq!(connection.bytes_until_closed().await, b"", "{name}")
+            }
             ("a TLS alert", "close") => {
                 let bytes = connection.bytes_until_closed().await;
-                assert!(matches!(bytes[..], [21, 3, _, 0, 2, 2, _]), "{name}: {bytes:?} is no fatal alert");
+                assert!(
+                    matches!(bytes[..], [21, 3, _, 0, 2, 2, _]),
+                    "{name}: {bytes:?} is no fatal alert"
+                );
             }
             (http, "close") if http.starts_with("HTTP/1.1 ") => {
                 let bytes = connection.bytes_until_closed().await;
-                assert!(bytes.starts_with(http.as_bytes()), "{name}: {:?}", String::from_utf8_lossy(&bytes));
+                assert!(
+                    bytes.starts_with(http.as_bytes()),
+                    "{name}: {:?}",
+                    String::from_utf8_lossy(&bytes)
+                );
             }
             (_, "close") => {
-                let (id, answer) = within(name, connection.next()).await.expect("it is refused aloud");
+                let (id, answer) =
+                    within(name, connection.next()).await.expect("it is refused aloud");
                 assert_eq!((error_of(name, answer), id), vector.error(), "{name}");
                 connection.closed_with().await;
             }
             (_, "open") => {
-                let (id, answer) = within(name, connection.next()).await.expect("it is refused aloud");
+                let (id, answer) =
+                    within(name, connection.next()).await.expect("it is refused aloud");
                 assert_eq!((error_of(name, answer), id), vector.error(), "{name}");
-                assert_eq!(connection.submit_one(raw::task(name, "nothing")).await.error, None, "{name}");
+                assert_eq!(
+                    connection.submit_one(raw::task(name, "nothing")).await.error,
+                    None,
+                    "{name}"
+                );
             }
             other => panic!("{name}: {other:?} is no outcome"),
         }
@@ -87,7 +109,9 @@ async fn what_the_vectors_say_is_refused_is_refused_as_they_say() {
 
 fn error_of(name: &str, answer: Answer) -> ErrorCode {
     match answer {
-        Answer::Error(error) | Answer::Closing(wire::Closing { error: Some(error) }) => error.code(),
+        Answer::Error(error) | Answer::Closing(wire::Closing { error: Some(error) }) => {
+            error.code()
+        }
         other => panic!("{name}: no error, but {other:?}"),
     }
 }
@@ -117,7 +141,8 @@ async fn each_request_of_the_vectors_is_understood() {
         let (answered, answer) = within(name, connection.next()).await.expect("it is answered");
         assert_eq!(answered, id, "{name}");
         if let Answer::Error(error) = answer {
-            let unheard = [ErrorCode::Malformed, ErrorCode::InvalidArgument, ErrorCode::FrameTooLarge];
+            let unheard =
+                [ErrorCode::Malformed, ErrorCode::InvalidArgument, ErrorCode::FrameTooLarge];
             assert!(!unheard.contains(&error.code()), "{name}: {error:?}");
         }
     }

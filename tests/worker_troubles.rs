@@ -1,5 +1,5 @@
-//! Workers that are told to end, or fail, in the middle of tasks that must not begin twice. A real broker, and workers as users
-//! have them.
+//! Workers that are told to end, or fail, in the middle of tasks that must not begin twice. A real
+//! broker, and workers as users have them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,7 +65,11 @@ fn worker(broker: &BrokerProcess, runs: &Arc<AtomicU32>) -> WorkerBuilder {
 
 fn once(name: &str, how: &str) -> Submission {
     let retry = RetryPolicy::fixed(Duration::ZERO).max_attempts(5);
-    Submission::new(name).args(json!([how])).task_id(format!("{name} {how}")).early_ack().retry(retry)
+    Submission::new(name)
+        .args(json!([how]))
+        .task_id(format!("{name} {how}"))
+        .early_ack()
+        .retry(retry)
 }
 
 async fn state(client: &Client, id: &str, wanted: State) -> TaskInfo {
@@ -93,7 +97,11 @@ async fn a_failure_of_a_task_with_early_ack_is_its_end() {
         let handle = client.submit::<()>(once(name, how)).await.expect("submitted");
         handle.get(PATIENCE).await.expect_err("it fails");
         let info = handle.info().await.expect("known");
-        assert_eq!((info.state, info.attempts, info.errors.len()), (State::Failure, 1, 1), "{name} {how}");
+        assert_eq!(
+            (info.state, info.attempts, info.errors.len()),
+            (State::Failure, 1, 1),
+            "{name} {how}"
+        );
         assert_eq!(runs.load(Ordering::SeqCst), number, "{name} {how}");
     }
 }
@@ -107,13 +115,20 @@ async fn what_runs_with_early_ack_when_the_grace_is_over_is_lost_and_not_begun_a
     for name in ["once.async", "once.blocking"] {
         client.submit::<()>(once(name, "hold")).await.expect("submitted");
         // Without early ack it is handed back, as ever.
-        client.submit::<()>(Submission::new(name).args(json!(["hold"])).task_id(name)).await.expect("submitted");
+        client
+            .submit::<()>(Submission::new(name).args(json!(["hold"])).task_id(name))
+            .await
+            .expect("submitted");
     }
     until("all of them run", || async { runs.load(Ordering::SeqCst) == 4 }).await;
     pool.stop().await;
     for name in ["once.async", "once.blocking"] {
         let info = state(&client, &format!("{name} hold"), State::Failure).await;
-        assert_eq!(info.errors.last().map(|error| error.kind.as_str()), Some("worker_lost"), "{info:?}");
+        assert_eq!(
+            info.errors.last().map(|error| error.kind.as_str()),
+            Some("worker_lost"),
+            "{info:?}"
+        );
         assert_eq!(client.result::<()>(name).info().await.expect("known").state, State::Queued);
     }
     let second = Arc::new(AtomicU32::new(0));
@@ -129,7 +144,12 @@ async fn a_second_term_ends_a_task_with_early_ack_for_good() {
     let file = broker.home().join("never");
     let hold = |id: &str, early_ack| {
         let payload = json!([[file], {}]).to_string();
-        wire::Task { queue: "held".into(), payload: payload.into(), early_ack, ..raw::task(id, "test.hold") }
+        wire::Task {
+            queue: "held".into(),
+            payload: payload.into(),
+            early_ack,
+            ..raw::task(id, "test.hold")
+        }
     };
     let mut connection = RawConnection::open(broker.address()).await;
     connection.submit(vec![hold("once", true), hold("again", false)]).await;

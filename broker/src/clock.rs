@@ -10,7 +10,8 @@ use crate::record::Timestamp;
 /// The longest that the driver sleeps: how late it notices that somebody set the wall clock.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// What two clocks show within this time counts as shown at the same moment, if need be after so many tries.
+/// What two clocks show within this time counts as shown at the same moment, if need be after so
+/// many tries.
 const SAME_MOMENT: Duration = Duration::from_micros(50);
 const READS_MAX: u32 = 3;
 
@@ -37,7 +38,8 @@ impl Clock {
         Now { wall: ahead.saturating_add_unsigned(mono), mono }
     }
 
-    /// Both clocks at the same moment; again when something came between. A wall clock before 1970 reads as 1970.
+    /// Both clocks at the same moment; again when something came between. A wall clock before 1970
+    /// reads as 1970.
     fn read(&self) -> (Duration, Duration) {
         let mut tries = 0;
         loop {
@@ -59,10 +61,11 @@ impl Clock {
     }
 }
 
-/// How far the wall clock counts as ahead, after it counted as `before_ms` and is now seen to be `seen_ns`.
+/// How far the wall clock counts as ahead, after it counted as `before_ms` and is now seen to be
+/// `seen_ns`.
 ///
-/// It stays the same for as long as the wall clock goes on within a millisecond of it, so that the times of a span fit
-/// together exactly. It is rounded down: nothing comes before its time of day.
+/// It stays the same for as long as the wall clock goes on within a millisecond of it, so that the
+/// times of a span fit together exactly. It is rounded down: nothing comes before its time of day.
 fn steady_ahead(before_ms: Timestamp, seen_ns: i64) -> Timestamp {
     let above_ns = seen_ns.saturating_sub(before_ms.saturating_mul(NANOS_PER_MILLI));
     if (-nanos(SAME_MOMENT)..2 * NANOS_PER_MILLI).contains(&above_ns) {
@@ -81,12 +84,18 @@ mod tests {
 
     #[test]
     fn what_two_clocks_are_read_apart_changes_nothing_and_a_clock_that_is_set_does() {
-        let seen_us = [700_400, 700_390, 700_999, 701_001, 699_980, 701_999, 699_900, 702_000, -5_500, 9_000_000];
+        let seen_us = [
+            700_400, 700_390, 700_999, 701_001, 699_980, 701_999, 699_900, 702_000, -5_500,
+            9_000_000,
+        ];
         let counted = seen_us.iter().scan(0, |ahead, seen_us| {
             *ahead = steady_ahead(*ahead, seen_us * 1_000);
             Some(*ahead)
         });
-        assert_eq!(counted.collect::<Vec<_>>(), [700, 700, 700, 700, 700, 700, 699, 702, -6, 9_000]);
+        assert_eq!(
+            counted.collect::<Vec<_>>(),
+            [700, 700, 700, 700, 700, 700, 699, 702, -6, 9_000]
+        );
     }
 
     #[test]

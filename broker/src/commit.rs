@@ -1,7 +1,8 @@
-//! The store's thread: appends a batch's records, fills in what its messages show from the records, commits, and only
-//! then sends the messages. Reads take the same way as writes, so nobody sees what is not on disk. What the thread does is
-//! a [`Committer`], step by step. How messages are completed is told in `commit/filling.rs`, who they wait for in
-//! `commit/readers.rs`, what waits keep of tasks that go in `commit/kept.rs`.
+//! The store's thread: appends a batch's records, fills in what its messages show from the records,
+//! commits, and only then sends the messages. Reads take the same way as writes, so nobody sees
+//! what is not on disk. What the thread does is a [`Committer`], step by step. How messages are
+//! completed is told in `commit/filling.rs`, who they wait for in `commit/readers.rs`, what waits
+//! keep of tasks that go in `commit/kept.rs`.
 
 mod filling;
 mod kept;
@@ -69,7 +70,8 @@ pub(crate) struct Work {
     pub end: oneshot::Sender<Result<(), RunError>>,
 }
 
-/// Starts the thread. It ends when the sender of batches is dropped, or with the store's first error.
+/// Starts the thread. It ends when the sender of batches is dropped, or with the store's first
+/// error.
 pub(crate) fn start(store: Store, settings: Settings) -> Result<Hand, RunError> {
     let (mut committer, hand, mut work) = Committer::new(store, settings);
     let run = move || {
@@ -81,8 +83,8 @@ pub(crate) fn start(store: Store, settings: Settings) -> Result<Hand, RunError> 
     Ok(hand)
 }
 
-/// Commits batch after batch. Who calls it, and when, is not its affair: the thread as fast as it can, a simulation at
-/// moments of its own.
+/// Commits batch after batch. Who calls it, and when, is not its affair: the thread as fast as it
+/// can, a simulation at moments of its own.
 pub(crate) struct Committer {
     store: Store,
     settings: Settings,
@@ -110,11 +112,15 @@ pub(crate) struct Committed(Vec<Outgoing>);
 
 impl Committer {
     pub(crate) fn new(mut store: Store, settings: Settings) -> (Self, Hand, Work) {
-        let link = Arc::new(Link { idle: Semaphore::new(1), disk_is_low: AtomicBool::new(store.disk_is_low()) });
+        let link = Arc::new(Link {
+            idle: Semaphore::new(1),
+            disk_is_low: AtomicBool::new(store.disk_is_low()),
+        });
         let (sender, batches) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
         let hand = Hand { link: link.clone(), batches: sender, ended };
-        let committer = Self { store, settings, link, readers: Readers::default(), backups: Vec::new() };
+        let committer =
+            Self { store, settings, link, readers: Readers::default(), backups: Vec::new() };
         (committer, hand, Work { batches, end })
     }
 
@@ -140,7 +146,9 @@ impl Committer {
         self.readers.add(batch.opened);
         let mut outgoing = self.prepare(batch.effects)?;
         if is_planted(Bug::ReplyBeforeTheCommit) {
-            std::mem::take(&mut outgoing).into_iter().for_each(|(connection, message)| self.send(connection, message));
+            std::mem::take(&mut outgoing)
+                .into_iter()
+                .for_each(|(connection, message)| self.send(connection, message));
         }
         self.store.commit()?;
         Ok(Committed(outgoing))
@@ -163,7 +171,8 @@ impl Committer {
         self.store.close()
     }
 
-    /// In the order of the effects, so that a message shows the records as they were when it was made.
+    /// In the order of the effects, so that a message shows the records as they were when it was
+    /// made.
     fn prepare(&mut self, effects: Vec<Effect>) -> Result<Vec<Outgoing>, Error> {
         let mut outgoing = Vec::new();
         for effect in effects {
@@ -172,10 +181,13 @@ impl Committer {
                 Effect::Replay { key, generation, at } => {
                     let located = self.located(key.slot);
                     let submitted = self.store.submitted(located.submitted)?;
-                    self.store.append(&Record::Submitted(Box::new(submitted.again(key, generation, at))));
+                    self.store
+                        .append(&Record::Submitted(Box::new(submitted.again(key, generation, at))));
                 }
                 Effect::Drop(slot) => self.store.drop_task(slot),
-                Effect::Send(connection, message) => self.fill(connection, message, &mut outgoing)?,
+                Effect::Send(connection, message) => {
+                    self.fill(connection, message, &mut outgoing)?
+                }
                 Effect::Keep(connection, request, task) => self.keep(connection, request, task)?,
                 Effect::Close(connection) => outgoing.push((connection, None)),
                 Effect::Backup { connection, request, folder, tasks } => {

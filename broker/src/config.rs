@@ -1,7 +1,7 @@
 //! What an operator may choose, with the defaults and the bounds, each with its unit and reason.
 //!
-//! Reading files, flags and the environment is the command line's work, and so are the listen address and
-//! the logs. The bounds of the protocol itself live in `celeriac_proto::limits`.
+//! Reading files, flags and the environment is the command line's work, and so are the listen
+//! address and the logs. The bounds of the protocol itself live in `celeriac_proto::limits`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,52 +17,58 @@ const MIB: usize = 1024 * 1024;
 
 /// The settings of one broker. Only `data` has no default.
 ///
-/// Every field is a key of the configuration file under the same name. If you add one, add it to the command line's
-/// `settings.rs` and to `deploy/README.md` too; tests compare them.
+/// Every field is a key of the configuration file under the same name. If you add one, add it to
+/// the command line's `settings.rs` and to `deploy/README.md` too; tests compare them.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The folder that holds everything the broker must remember. Created when missing; one broker at a time.
+    /// The folder that holds everything the broker must remember. Created when missing; one broker
+    /// at a time.
     pub data: PathBuf,
 
-    /// The secret that every client must name. `None`: anybody who reaches the port may do anything.
-    /// Masked when printed or serialized, so that it never lands in a log.
+    /// The secret that every client must name. `None`: anybody who reaches the port may do
+    /// anything. Masked when printed or serialized, so that it never lands in a log.
     #[serde(serialize_with = "masked")]
     pub token: Option<String>,
 
-    /// How often an idle connection says that it lives, in milliseconds. Default 5 s: frequent enough to find a dead peer
-    /// soon, rare enough that ten thousand idle connections cost nothing that shows.
+    /// How often an idle connection says that it lives, in milliseconds. Default 5 s: frequent
+    /// enough to find a dead peer soon, rare enough that ten thousand idle connections cost
+    /// nothing that shows.
     pub heartbeat_ms: u64,
 
-    /// A worker silent for this long loses its leases, in milliseconds. Default 15 s: three heartbeats, so that
-    /// one lost packet or a short pause gives no task away. At least two heartbeats.
+    /// A worker silent for this long loses its leases, in milliseconds. Default 15 s: three
+    /// heartbeats, so that one lost packet or a short pause gives no task away. At least two
+    /// heartbeats.
     pub lease_ms: u64,
 
-    /// The longest frame after the handshake, in bytes. Default 16 MiB. The largest task has to fit with all that it may
-    /// have: its payload and headers on the way to a worker, its result, errors and progress in an answer. Where tasks are
-    /// stored that need more, because the limits were larger when they came, longer frames are announced.
+    /// The longest frame after the handshake, in bytes. Default 16 MiB. The largest task has to
+    /// fit with all that it may have: its payload and headers on the way to a worker, its
+    /// result, errors and progress in an answer. Where tasks are stored that need more,
+    /// because the limits were larger when they came, longer frames are announced.
     pub frame_bytes_max: usize,
 
-    /// The largest payload of one task, in bytes. Default 8 MiB: larger inputs belong in a file store.
+    /// The largest payload of one task, in bytes. Default 8 MiB: larger inputs belong in a file
+    /// store.
     pub payload_bytes_max: usize,
 
-    /// The largest result of one task, in bytes. Default 1 MiB. A larger one ends its task as FAILURE.
+    /// The largest result of one task, in bytes. Default 1 MiB. A larger one ends its task as
+    /// FAILURE.
     pub result_bytes_max: usize,
 
-    /// Connections at once; further ones are told so and closed. Default 10,000. Each needs a file descriptor; where
-    /// the limit of the process is too low there may be fewer.
+    /// Connections at once; further ones are told so and closed. Default 10,000. Each needs a file
+    /// descriptor; where the limit of the process is too low there may be fewer.
     pub connections_max: usize,
 
-    /// How long an ended task is kept, in milliseconds, when neither the task nor its queue says. Default one day;
-    /// 0 drops it at once.
+    /// How long an ended task is kept, in milliseconds, when neither the task nor its queue says.
+    /// Default one day; 0 drops it at once.
     pub result_ttl_ms: u64,
 
-    /// Free space below which new tasks are refused, in bytes. Default 64 MiB: enough for running tasks to report
-    /// and for the next start to clean up.
+    /// Free space below which new tasks are refused, in bytes. Default 64 MiB: enough for running
+    /// tasks to report and for the next start to clean up.
     pub disk_reserve_bytes: u64,
 
-    /// A commit that takes longer ends the process, in milliseconds. Default 10 s: a disk that slow is broken, and a
-    /// broker that cannot confirm must not look alive.
+    /// A commit that takes longer ends the process, in milliseconds. Default 10 s: a disk that
+    /// slow is broken, and a broker that cannot confirm must not look alive.
     pub commit_timeout_ms: u64,
 }
 
@@ -110,18 +116,30 @@ impl Config {
         Ok(())
     }
 
-    /// Key, value, least and greatest value. The order matters: a bound may rest on a value checked before.
+    /// Key, value, least and greatest value. The order matters: a bound may rest on a value checked
+    /// before.
     fn bounds(&self) -> [(&'static str, u64, u64, u64); 9] {
         let left_in_frame = |bytes: usize| self.frame_bytes_max.saturating_sub(bytes) as u64;
         let frame_bytes_min = size::frame_bytes_for(1, 1) as u64;
         [
-            // Below this the heartbeats themselves are the load; above it nobody notices a lost worker.
+            // Below this the heartbeats themselves are the load; above it nobody notices a lost
+            // worker.
             ("heartbeat_ms", self.heartbeat_ms, 10, 3_600 * SECOND_MS),
             ("lease_ms", self.lease_ms, self.heartbeat_ms.saturating_mul(2), DAY_MS),
             // The codec holds a frame in memory as a whole, for each connection.
             ("frame_bytes_max", self.frame_bytes_max as u64, frame_bytes_min, 1024 * MIB as u64),
-            ("payload_bytes_max", self.payload_bytes_max as u64, 1, left_in_frame(size::DELIVERY_BYTES_MAX)),
-            ("result_bytes_max", self.result_bytes_max as u64, 1, left_in_frame(size::VIEW_BYTES_MAX)),
+            (
+                "payload_bytes_max",
+                self.payload_bytes_max as u64,
+                1,
+                left_in_frame(size::DELIVERY_BYTES_MAX),
+            ),
+            (
+                "result_bytes_max",
+                self.result_bytes_max as u64,
+                1,
+                left_in_frame(size::VIEW_BYTES_MAX),
+            ),
             ("connections_max", self.connections_max as u64, 1, 1_000_000),
             ("result_ttl_ms", self.result_ttl_ms, 0, limits::SPAN_MS_MAX),
             // With less, sled cannot even be opened on a full disk.
@@ -140,7 +158,9 @@ impl Config {
             return Err(ConfigError::Token { problem: "is longer than 1024 bytes" });
         }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ConfigError::Token { problem: "has a character that is not visible ASCII" });
+            return Err(ConfigError::Token {
+                problem: "has a character that is not visible ASCII",
+            });
         }
         Ok(())
     }
@@ -249,14 +269,16 @@ mod tests {
 
     #[test]
     fn a_payload_and_its_headers_fit_in_a_frame() {
-        let error = changed(|config| config.payload_bytes_max = config.frame_bytes_max).expect_err("does not fit");
+        let error = changed(|config| config.payload_bytes_max = config.frame_bytes_max)
+            .expect_err("does not fit");
         assert_eq!(error.key(), "payload_bytes_max");
         let error = changed(|config| config.frame_bytes_max = 0).expect_err("no frame at all");
         assert_eq!(error.key(), "frame_bytes_max");
         // As much as is left beside the headers, and not a byte more.
         let most = limits::FRAME_BYTES_MAX - size::DELIVERY_BYTES_MAX;
         assert_eq!(changed(|config| config.payload_bytes_max = most), Ok(()));
-        let error = changed(|config| config.payload_bytes_max = most + 1).expect_err("does not fit");
+        let error =
+            changed(|config| config.payload_bytes_max = most + 1).expect_err("does not fit");
         assert_eq!(error.key(), "payload_bytes_max");
     }
 
@@ -296,7 +318,10 @@ mod tests {
         for bad in ["", "with space", "zeilen\numbruch", "müde", &"x".repeat(1025)] {
             let error = changed(|config| config.token = Some(bad.to_owned())).expect_err("refused");
             assert_eq!(error.key(), "token");
-            assert!(bad.is_empty() || !error.to_string().contains(bad), "the sentence repeats the secret");
+            assert!(
+                bad.is_empty() || !error.to_string().contains(bad),
+                "the sentence repeats the secret"
+            );
         }
         assert_eq!(changed(|config| config.token = Some("s3cret/+=".to_owned())), Ok(()));
     }
@@ -312,7 +337,8 @@ mod tests {
 
     #[test]
     fn a_file_may_name_any_subset_and_nothing_else() {
-        let config: Config = toml::from_str("data = \"d\"\nlease_ms = 20000").expect("two known keys");
+        let config: Config =
+            toml::from_str("data = \"d\"\nlease_ms = 20000").expect("two known keys");
         assert_eq!(config, Config { lease_ms: 20_000, ..Config::new("d") });
         let error = toml::from_str::<Config>("leese_ms = 1").expect_err("unknown key");
         assert!(error.to_string().contains("leese_ms"), "{error}");

@@ -1,11 +1,12 @@
-//! File descriptors: how many connections the process can really hold. Without one the broker cannot accept, and its
-//! store cannot open a file, which would be its end; so it counts before it takes connections, and keeps some back.
+//! File descriptors: how many connections the process can really hold. Without one the broker
+//! cannot accept, and its store cannot open a file, which would be its end; so it counts before it
+//! takes connections, and keeps some back.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// Descriptors for all that is no connection: the data folder, a backup, the runtime, the listener, stdio, and
-/// connections that were sent away and have not gone.
+/// Descriptors for all that is no connection: the data folder, a backup, the runtime, the listener,
+/// stdio, and connections that were sent away and have not gone.
 const RESERVE: u64 = 32;
 
 /// Connections that may be there before they have said Hello, where descriptors are not scarce.
@@ -20,8 +21,8 @@ pub(crate) struct Places {
     pub connections: usize,
 }
 
-/// Raises the soft limit of the process as far as this many connections need it and the hard limit allows; says how many
-/// there may be.
+/// Raises the soft limit of the process as far as this many connections need it and the hard limit
+/// allows; says how many there may be.
 pub(crate) fn places(wanted: usize) -> Places {
     let all = Places { guests: GUESTS_MAX, connections: wanted };
     let needed = (wanted + GUESTS_MAX) as u64 + RESERVE;
@@ -39,7 +40,8 @@ pub(crate) fn places(wanted: usize) -> Places {
     if allowed >= needed {
         return all;
     }
-    let places = shared_out(usize::try_from(allowed.saturating_sub(RESERVE)).unwrap_or(wanted), wanted);
+    let places =
+        shared_out(usize::try_from(allowed.saturating_sub(RESERVE)).unwrap_or(wanted), wanted);
     if places.connections < wanted {
         let connections = places.connections;
         warn!(
@@ -51,7 +53,8 @@ pub(crate) fn places(wanted: usize) -> Places {
     places
 }
 
-/// A quarter at most for those before Hello. One of each at least: without any there is nothing to serve.
+/// A quarter at most for those before Hello. One of each at least: without any there is nothing to
+/// serve.
 fn shared_out(descriptors: usize, wanted: usize) -> Places {
     let guests = GUESTS_MAX.min(descriptors / 4).max(1);
     Places { guests, connections: descriptors.saturating_sub(guests).clamp(1, wanted) }

@@ -1,8 +1,9 @@
-//! The driver: the loop that owns the machine. It drains what is waiting, applies all of it, hands one batch to the
-//! store's thread as soon as that has finished the one before, and sleeps until the next deadline.
+//! The driver: the loop that owns the machine. It drains what is waiting, applies all of it, hands
+//! one batch to the store's thread as soon as that has finished the one before, and sleeps until
+//! the next deadline.
 //!
-//! It never waits for a session, and no batch waits for a timer: one commit is under way, the next batch fills. However much
-//! waits for it, nobody whose request is among it is taken for silent.
+//! It never waits for a session, and no batch waits for a timer: one commit is under way, the next
+//! batch fills. However much waits for it, nobody whose request is among it is taken for silent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,10 +51,12 @@ pub(crate) const INPUTS_MAX: usize = 1_024;
 /// Inputs taken in one turn of the loop.
 const INPUTS_PER_TURN: usize = 256;
 
-/// Effects in one batch; a fuller one is not added to until it is handed over. Some 10 ms of the store's work.
+/// Effects in one batch; a fuller one is not added to until it is handed over. Some 10 ms of the
+/// store's work.
 const EFFECTS_PER_BATCH: usize = 20_000;
 
-/// Payload bytes in one batch, for the same reason, and so that a disk that fills up is noticed before it is full.
+/// Payload bytes in one batch, for the same reason, and so that a disk that fills up is noticed
+/// before it is full.
 const BYTES_PER_BATCH: usize = 4 * 1024 * 1024;
 
 pub(crate) struct Driver {
@@ -70,7 +73,8 @@ pub(crate) struct Driver {
     ended: oneshot::Receiver<Result<(), RunError>>,
     batch: Batch,
     disk_is_low: bool,
-    /// The disk is low, and the store is to look whether it still is, even if it has nothing else to do.
+    /// The disk is low, and the store is to look whether it still is, even if it has nothing else
+    /// to do.
     is_to_look: bool,
     /// When the batch under way was handed over.
     committing_since: Option<Monotonic>,
@@ -198,7 +202,8 @@ impl Driver {
         self.batch.effects = fx.list;
     }
 
-    /// Before somebody is found to have been silent: whoever has a request here, or waits to bring one, is not.
+    /// Before somebody is found to have been silent: whoever has a request here, or waits to bring
+    /// one, is not.
     fn hear_those_who_wait(&mut self, now: Now, fx: &mut Effects) {
         let (_, next) = self.machine.next_deadline();
         if next.is_none_or(|next| next > now.mono) {
@@ -237,11 +242,14 @@ impl Driver {
         let _ = batches.send(batch).await;
     }
 
-    /// A commit that takes too long is a broken disk: nothing can be confirmed, so nothing should look alive.
+    /// A commit that takes too long is a broken disk: nothing can be confirmed, so nothing should
+    /// look alive.
     fn check_commit(&mut self) -> Result<(), RunError> {
         match self.committing_since {
             Some(_) if self.link.idle.available_permits() > 0 => self.committing_since = None,
-            Some(since) if self.clock.now().mono - since > self.commit_timeout.as_millis() as Monotonic => {
+            Some(since)
+                if self.clock.now().mono - since > self.commit_timeout.as_millis() as Monotonic =>
+            {
                 return Err(RunError::overdue(self.commit_timeout));
             }
             _ => {}
@@ -258,7 +266,9 @@ impl Driver {
             self.batches = None;
             (&mut self.ended).await.unwrap_or_else(|_| Err(RunError::panicked()))
         };
-        let result = tokio::time::timeout(timeout, last).await.unwrap_or_else(|_| Err(RunError::overdue(timeout)));
+        let result = tokio::time::timeout(timeout, last)
+            .await
+            .unwrap_or_else(|_| Err(RunError::overdue(timeout)));
         info!(tasks = self.machine.tasks(), "closed");
         result
     }

@@ -27,17 +27,20 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The end of a thread that panicked with the store in its hands. Where the disk is the cause, that is said.
+    /// The end of a thread that panicked with the store in its hands. Where the disk is the cause,
+    /// that is said.
     pub(crate) fn panicked() -> Self {
         store::disk_failure().map_or(Self::StorePanicked, Self::Store)
     }
 
-    /// A commit that does not end: the disk is slow, or failed inside the engine, whose threads then wait for each other.
+    /// A commit that does not end: the disk is slow, or failed inside the engine, whose threads
+    /// then wait for each other.
     pub(crate) fn overdue(timeout: Duration) -> Self {
         store::disk_failure().map_or(Self::CommitTimeout(timeout), Self::Store)
     }
 
-    /// The exit code of a process that ends with this error. The store's own codes are in `store::Error`.
+    /// The exit code of a process that ends with this error. The store's own codes are in
+    /// `store::Error`.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Config(_) => 2,

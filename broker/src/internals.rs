@@ -1,5 +1,5 @@
-//! The inside of the broker, for the simulation, the fuzz targets and the measurements of this workspace. No promise is made about any of
-//! it: whoever builds on it builds on sand.
+//! The inside of the broker, for the simulation, the fuzz targets and the measurements of this
+//! workspace. No promise is made about any of it: whoever builds on it builds on sand.
 
 pub mod fuzz;
 pub mod inside;

@@ -1,6 +1,6 @@
-//! Connections that have not said Hello, and those that have: two counts, so that the first never take places of the
-//! second. When there are too many of the first, the one that has waited longest is sent away; of the second no more are
-//! let in. What a Hello is is not known here.
+//! Connections that have not said Hello, and those that have: two counts, so that the first never
+//! take places of the second. When there are too many of the first, the one that has waited longest
+//! is sent away; of the second no more are let in. What a Hello is is not known here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

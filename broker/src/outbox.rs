@@ -1,5 +1,5 @@
-//! What waits for the writer of a connection: bounded in messages and in bytes, since one answer may be a few bytes or
-//! many megabytes. Who fills it and who empties it is not known here.
+//! What waits for the writer of a connection: bounded in messages and in bytes, since one answer
+//! may be a few bytes or many megabytes. Who fills it and who empties it is not known here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,7 +69,10 @@ impl Outbox {
 
     /// False when there is no room: its client does not read.
     pub(crate) fn put(&self, message: Message, weight: Weight) -> bool {
-        !matches!(self.messages.try_send(Letter { message, weight }), Err(mpsc::error::TrySendError::Full(_)))
+        !matches!(
+            self.messages.try_send(Letter { message, weight }),
+            Err(mpsc::error::TrySendError::Full(_))
+        )
     }
 
     /// Does not keep the connection open.

@@ -1,14 +1,16 @@
-//! Bugs that are planted on purpose, so that the tests can show that they would find them. A planted bug is asked for by
-//! name in the environment variable `CELERIAC_PLANTED_BUG`, and only a debug build with the feature `internals` asks: in
-//! any other the answer is a constant, and no trace of this is left in the binary.
+//! Bugs that are planted on purpose, so that the tests can show that they would find them. A
+//! planted bug is asked for by name in the environment variable `CELERIAC_PLANTED_BUG`, and only a
+//! debug build with the feature `internals` asks: in any other the answer is a constant, and no
+//! trace of this is left in the binary.
 //!
-//! Each bug breaks a promise that the checker of histories (`tests/harness/history/`) knows by its number. If you add one,
-//! plant it at the one place where it would really happen.
+//! Each bug breaks a promise that the checker of histories (`tests/harness/history/`) knows by its
+//! number. If you add one, plant it at the one place where it would really happen.
 
 /// A promise to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// A commit returns before its bytes are durable. Promise 1: what was confirmed is lost with the next crash.
+    /// A commit returns before its bytes are durable. Promise 1: what was confirmed is lost with
+    /// the next crash.
     SkipTheFlush,
     /// Answers leave before the commit that they depend on. Promise 1, in a narrower gap.
     ReplyBeforeTheCommit,
@@ -18,7 +20,8 @@ pub(crate) enum Bug {
     CutAResult,
     /// A second worker is handed a lease that a first one holds. Promise 3.
     HandOutALeaseTwice,
-    /// A restart forgets how often a task was tried. Promise 4: it is tried more often than its limit.
+    /// A restart forgets how often a task was tried. Promise 4: it is tried more often than its
+    /// limit.
     LoseTheRetryCount,
     /// Now and then a completed task is queued again. Promise 5.
     DeliverAfterCompletion,
@@ -75,8 +78,14 @@ pub(crate) fn is_planted(bug: Bug) -> bool {
     static PLANTED: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
     let planted = PLANTED.get_or_init(|| {
         let name = std::env::var("CELERIAC_PLANTED_BUG").ok()?;
-        // A name with a slip in it would plant nothing, and a test would find that nothing is found.
-        Some(NAMES.iter().position(|known| *known == name).expect("CELERIAC_PLANTED_BUG is the name of a planted bug"))
+        // A name with a slip in it would plant nothing, and a test would find that nothing is
+        // found.
+        Some(
+            NAMES
+                .iter()
+                .position(|known| *known == name)
+                .expect("CELERIAC_PLANTED_BUG is the name of a planted bug"),
+        )
     });
     *planted == Some(bug as usize)
 }

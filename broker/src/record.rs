@@ -1,8 +1,9 @@
 //! What the machine hands to the store: the records of the log, in the domain's own types.
 //!
-//! The store gives each record its bytes (`store/codec.rs`); the machine gives it its meaning. A task has at most
-//! two records that matter: how it was submitted, and the latest change of its state. If you add a field here, add it to
-//! the codec as an optional one, so that older directories stay readable.
+//! The store gives each record its bytes (`store/codec.rs`); the machine gives it its meaning. A
+//! task has at most two records that matter: how it was submitted, and the latest change of its
+//! state. If you add a field here, add it to the codec as an optional one, so that older
+//! directories stay readable.
 
 use std::sync::Arc;
 
@@ -168,15 +169,18 @@ pub struct Changed {
     pub closed_by: ClosedBy,
     /// Whose lease it is; `None` when the task is not leased.
     pub session: Option<SessionId>,
-    /// The instance that holds or held the lease; empty: none yet. Shared, since every change names it.
+    /// The instance that holds or held the lease; empty: none yet. Shared, since every change
+    /// names it.
     pub worker: Arc<str>,
     pub attempts: u32,
     pub deliveries: u32,
-    /// How often a worker was lost while it ran the task, or may have run it, since the last outcome.
+    /// How often a worker was lost while it ran the task, or may have run it, since the last
+    /// outcome.
     pub losses: u32,
     /// How many of these were without a report of its start.
     pub silent: u32,
-    /// When a waiting task is due; of a running one, when a forced cancel takes it from its worker.
+    /// When a waiting task is due; of a running one, when a forced cancel takes it from its
+    /// worker.
     pub due: Option<Timestamp>,
     pub leased_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,

@@ -1,14 +1,14 @@
-//! Room that all connections share: for the bytes of frames that are not whole yet, for requests that the driver has not
-//! taken, for the one large frame that is decoded. Who finds none waits, whoever wants little first; what the room is for
-//! is not known here.
+//! Room that all connections share: for the bytes of frames that are not whole yet, for requests
+//! that the driver has not taken, for the one large frame that is decoded. Who finds none waits,
+//! whoever wants little first; what the room is for is not known here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
-/// Whoever comes later by one has so many bytes more to wait for, as it were: a large frame is overtaken by small ones, but
-/// not for ever.
+/// Whoever comes later by one has so many bytes more to wait for, as it were: a large frame is
+/// overtaken by small ones, but not for ever.
 const BYTES_PER_TURN: u64 = 64 * 1024;
 
 /// See the head of this file. Copies are of the same room.
@@ -46,7 +46,8 @@ impl Room {
         Self { size, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Takes room for so much, of the whole at most, once it is there. Who comes with fewer bytes comes first.
+    /// Takes room for so much, of the whole at most, once it is there. Who comes with fewer bytes
+    /// comes first.
     pub(crate) async fn take(&self, takes: usize, bytes: usize) -> Place {
         let takes = takes.min(self.size);
         let ready = {
@@ -137,7 +138,10 @@ mod tests {
         let held = now(room.take(10, 10)).expect("it is empty");
         assert!(now(room.take(1, 1)).is_none() && !room.is_wanted(), "it does not wait any more");
         drop(held);
-        assert!(now(room.take(100, 100)).is_some(), "the whole room is enough for whoever wants more");
+        assert!(
+            now(room.take(100, 100)).is_some(),
+            "the whole room is enough for whoever wants more"
+        );
         assert!(now(room.take(10, 10)).is_some());
     }
 

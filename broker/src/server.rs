@@ -1,4 +1,5 @@
-//! The broker as one call: open the store, build the machine, accept connections, and on shutdown commit and close.
+//! The broker as one call: open the store, build the machine, accept connections, and on shutdown
+//! commit and close.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,11 @@ pub struct Broker {
 ///
 /// # Errors
 /// As those two.
-pub async fn run(config: Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     Broker::open(config).await?.serve(listener, shutdown).await
 }
 
@@ -59,13 +64,15 @@ impl Broker {
     /// Checks the configuration, opens the data folder and reads it.
     ///
     /// # Errors
-    /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used; it is left as it was.
+    /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used; it is left as
+    /// it was.
     pub async fn open(config: Config) -> Result<Self, RunError> {
         let settings = store_settings(&config);
         Self::open_store(config, settings).await
     }
 
-    /// As [`open`](Self::open), with a log that is cleaned once it is this much larger than twice what is live.
+    /// As [`open`](Self::open), with a log that is cleaned once it is this much larger than twice
+    /// what is live.
     ///
     /// # Errors
     /// As that.
@@ -86,12 +93,17 @@ impl Broker {
         }
     }
 
-    /// Serves until `shutdown` resolves: from the first moment on, connections are answered. Raises the soft limit of
-    /// open files where `connections_max` needs it; where that is not enough there may be fewer connections.
+    /// Serves until `shutdown` resolves: from the first moment on, connections are answered. Raises
+    /// the soft limit of open files where `connections_max` needs it; where that is not enough
+    /// there may be fewer connections.
     ///
     /// # Errors
     /// [`RunError`] when the data folder fails. What was confirmed is on disk either way.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
         let places = descriptors::places(self.config.connections_max);
         info!(tasks = self.machine.tasks(), address = ?listener.local_addr().ok(), "ready");
         let (mut driver, shared) = self.start(places, Decoding::Apart, commit::start)?;
@@ -103,8 +115,9 @@ impl Broker {
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = shutdown => info!("shutting down"),
         }
-        // The driver may have failed in this very moment; its result says so. It hears of the end before any connection does: a
-        // connection that is told first says that it is gone, and then nobody tells its client why.
+        // The driver may have failed in this very moment; its result says so. It hears of the end
+        // before any connection does: a connection that is told first says that it is gone,
+        // and then nobody tells its client why.
         let _ = inputs.send(Input::Command(Command::Shutdown)).await;
         shared.stop.cancel();
         let result = driver.await.unwrap_or_else(|_| Err(RunError::panicked()));
@@ -145,8 +158,8 @@ impl Broker {
     }
 }
 
-/// Waits until a call for the disk has failed inside the engine and nothing has come of it since: one of its threads waits for
-/// another that is gone.
+/// Waits until a call for the disk has failed inside the engine and nothing has come of it since:
+/// one of its threads waits for another that is gone.
 async fn disk_failed() -> RunError {
     loop {
         tokio::time::sleep(DISK_FAILURE_PATIENCE).await;
@@ -161,7 +174,10 @@ async fn disk_failed() -> RunError {
 pub(crate) type Running = (JoinHandle<Result<(), RunError>>, Arc<Shared>);
 
 fn store_settings(config: &Config) -> store::Settings {
-    store::Settings { disk_reserve_bytes: config.disk_reserve_bytes, ..store::Settings::new(&config.data) }
+    store::Settings {
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        ..store::Settings::new(&config.data)
+    }
 }
 
 /// Opens the store and builds the machine from its records.
@@ -207,7 +223,9 @@ struct Largest {
 impl Largest {
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Submitted(task) => self.payload_bytes = self.payload_bytes.max(task.payload.len()),
+            Record::Submitted(task) => {
+                self.payload_bytes = self.payload_bytes.max(task.payload.len())
+            }
             Record::Changed(change) => {
                 let bytes = change.result.as_ref().map_or(0, |result| result.bytes.len());
                 self.result_bytes = self.result_bytes.max(bytes);
@@ -222,7 +240,8 @@ impl Largest {
         if needed > config.frame_bytes_max {
             warn!(
                 frame_bytes_max = config.frame_bytes_max,
-                needed, "stored tasks are larger than the limits of today: clients are told to take longer frames"
+                needed,
+                "stored tasks are larger than the limits of today: clients are told to take longer frames"
             );
             config.frame_bytes_max = needed;
         }
@@ -259,7 +278,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracke
 /// found by the system even when the protocol has no reason to speak.
 fn prepare_socket(stream: &TcpStream) {
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-    let set = stream.set_nodelay(true).and_then(|()| socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
     if let Err(error) = set {
         warn!(%error, "socket options");
     }

@@ -1,5 +1,6 @@
-//! Sessions at the edge: one per connection. Frames become commands, messages become frames; the only place that sees wire
-//! types and credentials. What a session means (leases, credit, resume) is the machine's affair.
+//! Sessions at the edge: one per connection. Frames become commands, messages become frames; the
+//! only place that sees wire types and credentials. What a session means (leases, credit, resume)
+//! is the machine's affair.
 
 pub(crate) mod decode;
 pub(crate) mod encode;
@@ -38,8 +39,8 @@ pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
 /// A write that makes no headway for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// Messages that wait for the writer: all that a connection waits for and watches may come at one moment, besides answers
-/// and deliveries. A client that lets it fill does not read.
+/// Messages that wait for the writer: all that a connection waits for and watches may come at one
+/// moment, besides answers and deliveries. A client that lets it fill does not read.
 const OUTBOX_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
 
 /// Messages encoded into one write, and the bytes after which it is written in any case.
@@ -165,7 +166,9 @@ async fn serve(
 pub(crate) fn command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
     let request = frame.request_id;
     let ask = match frame.body {
-        Some(client_frame::Body::Hello(_)) => Err(Refusal::new(Code::Handshake, "Hello comes once")),
+        Some(client_frame::Body::Hello(_)) => {
+            Err(Refusal::new(Code::Handshake, "Hello comes once"))
+        }
         _ if request == 0 => Err(Refusal::new(Code::InvalidArgument, "request ids are above 0")),
         body => decode::ask(body, frame.timeout_ms, bounds),
     };
@@ -255,8 +258,11 @@ impl Farewell {
             }
             Farewell::Http => {
                 let text = "This is the port of a Celeriac broker, which does not speak HTTP.\n";
-                let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n";
-                buffer.extend_from_slice(format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes());
+                let head =
+                    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n";
+                buffer.extend_from_slice(
+                    format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes(),
+                );
             }
             // A fatal alert: protocol_version.
             Farewell::Tls => buffer.extend_from_slice(&[21, 3, 1, 0, 2, 2, 70]),

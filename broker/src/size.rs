@@ -1,9 +1,11 @@
-//! How many bytes of a frame a message takes at most, told from the lengths of its parts, so that nobody has to encode it
-//! to know. Nothing here knows the wire but for this: a field is a tag, perhaps a length, and what it holds.
+//! How many bytes of a frame a message takes at most, told from the lengths of its parts, so that
+//! nobody has to encode it to know. Nothing here knows the wire but for this: a field is a tag,
+//! perhaps a length, and what it holds.
 
 use bytes::Bytes;
 use celeriac_proto::limits::{
-    BATCH_ITEMS_MAX, ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX, TAGS_MAX,
+    BATCH_ITEMS_MAX, ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX,
+    PROGRESS_BYTES_MAX, TAGS_MAX,
 };
 
 use crate::machine::command::{Delivery, Message, QueueInfo, SubmitOutcome, View, WorkerStatus};
@@ -12,7 +14,8 @@ use crate::record::{Actor, Changed, Submitted, TaskError};
 /// The tag of a field and its length, at most.
 const FIELD: usize = 2 + 5;
 
-/// All that a frame holds beside what is counted on its own: the id of the request, the tags of the body, cursors.
+/// All that a frame holds beside what is counted on its own: the id of the request, the tags of the
+/// body, cursors.
 pub(crate) const FRAME: usize = 512;
 
 /// The numbers of a task, a queue, a worker, or an error; none of them has more.
@@ -31,15 +34,16 @@ pub(crate) const SENTENCE_BYTES_MAX: usize = ERROR_TEXT_BYTES_MAX;
 
 const NAME: usize = FIELD + NAME_BYTES_MAX;
 
-/// The headers of one task. Names differ, so that few headers have less than two bytes; one of two bytes takes six in a
-/// frame, one of three nine, longer ones less.
+/// The headers of one task. Names differ, so that few headers have less than two bytes; one of two
+/// bytes takes six in a frame, one of three nine, longer ones less.
 const HEADERS: usize = 3 * HEADERS_BYTES_MAX + 1024;
 
 /// The largest delivery but for its payload: numbers, seven names, tags, headers.
-pub(crate) const DELIVERY_BYTES_MAX: usize = FIELD + NUMBERS + 7 * NAME + TAGS_MAX * NAME + HEADERS + FRAME;
+pub(crate) const DELIVERY_BYTES_MAX: usize =
+    FIELD + NUMBERS + 7 * NAME + TAGS_MAX * NAME + HEADERS + FRAME;
 
-/// The largest task in an answer but for its result: numbers, ten names, tags, headers, progress, errors. Beside it, the
-/// places of all others that were asked for.
+/// The largest task in an answer but for its result: numbers, ten names, tags, headers, progress,
+/// errors. Beside it, the places of all others that were asked for.
 pub(crate) const VIEW_BYTES_MAX: usize = FIELD
     + NUMBERS
     + 10 * NAME
@@ -81,7 +85,15 @@ fn headers(headers: &[(Box<str>, Bytes)]) -> usize {
 
 /// What a task has in a delivery and in an answer, but for its payload.
 fn head(task: &Submitted) -> usize {
-    let names = [&task.id, &*task.name, &task.queue, &task.content_type, &task.shadow, &task.root_id, &task.parent_id];
+    let names = [
+        &task.id,
+        &*task.name,
+        &task.queue,
+        &task.content_type,
+        &task.shadow,
+        &task.root_id,
+        &task.parent_id,
+    ];
     let tags = task.tags.iter().map(|tag| FIELD + tag.len()).sum::<usize>();
     FIELD + NUMBERS + parts(names) + tags + headers(&task.headers)
 }
@@ -104,12 +116,21 @@ fn change(changed: &Changed) -> usize {
         Actor::Client(instance) => instance.len(),
         _ => changed.worker.len() + "broker".len(),
     };
-    let result = changed.result.as_ref().map_or(0, |result| part(result.bytes.len()) + part(result.content_type.len()));
+    let result = changed
+        .result
+        .as_ref()
+        .map_or(0, |result| part(result.bytes.len()) + part(result.content_type.len()));
     let progress = changed.progress.as_ref();
-    let progress =
-        progress.map_or(0, |progress| FIELD + ERROR_NUMBERS + part(progress.state.len()) + part(progress.meta.len()));
+    let progress = progress.map_or(0, |progress| {
+        FIELD + ERROR_NUMBERS + part(progress.state.len()) + part(progress.meta.len())
+    });
     let errors = changed.errors.iter().map(error).sum::<usize>();
-    part(actor) + part(changed.worker.len()) + part(changed.revoked_reason.len()) + result + progress + errors
+    part(actor)
+        + part(changed.worker.len())
+        + part(changed.revoked_reason.len())
+        + result
+        + progress
+        + errors
 }
 
 fn error(error: &TaskError) -> usize {
@@ -122,7 +143,11 @@ pub(crate) fn queue(queue: &QueueInfo) -> usize {
 
 /// A worker without the tasks that it holds.
 pub(crate) fn worker(worker: &WorkerStatus) -> usize {
-    let names = worker.queues.iter().map(|name| &**name).chain(worker.task_names.iter().map(|name| &**name));
+    let names = worker
+        .queues
+        .iter()
+        .map(|name| &**name)
+        .chain(worker.task_names.iter().map(|name| &**name));
     FIELD + NUMBERS + parts([&*worker.instance, &*worker.hostname]) + parts(names)
 }
 
@@ -133,7 +158,9 @@ pub(crate) fn memory(task: &Submitted) -> usize {
 
 pub(crate) fn outcomes(outcomes: &[SubmitOutcome]) -> usize {
     let outcome = |outcome: &SubmitOutcome| match outcome {
-        SubmitOutcome::Refused(refusal) => OUTCOME + part(refusal.message.len().min(SENTENCE_BYTES_MAX)),
+        SubmitOutcome::Refused(refusal) => {
+            OUTCOME + part(refusal.message.len().min(SENTENCE_BYTES_MAX))
+        }
         _ => OUTCOME,
     };
     outcomes.iter().map(outcome).sum()
@@ -144,7 +171,9 @@ pub(crate) fn message(message: &Message) -> usize {
     let views = |tasks: &[View]| tasks.iter().map(view).sum::<usize>();
     FRAME
         + match message {
-            Message::Welcome { leases, .. } | Message::Signal { leases, .. } => leases.len() * LEASE,
+            Message::Welcome { leases, .. } | Message::Signal { leases, .. } => {
+                leases.len() * LEASE
+            }
             Message::Refused { refusal, .. } | Message::Closing(refusal) => {
                 OUTCOME + refusal.message.len().min(SENTENCE_BYTES_MAX)
             }

@@ -1,6 +1,6 @@
-//! A broker for tests: in the test's own process, on a free port, with a temporary folder. It is the real one, with its
-//! log and its disk; only its life is arranged. Part of the library, because the tests of programs that use Celeriac
-//! want it as much as our own.
+//! A broker for tests: in the test's own process, on a free port, with a temporary folder. It is
+//! the real one, with its log and its disk; only its life is arranged. Part of the library, because
+//! the tests of programs that use Celeriac want it as much as our own.
 
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -47,8 +47,8 @@ impl TestBroker {
         Self::start_with(|_| ()).await
     }
 
-    /// As [`TestBroker::start`], with other settings: a token, or a lease short enough for a test to outlive it. The
-    /// data folder is given.
+    /// As [`TestBroker::start`], with other settings: a token, or a lease short enough for a test
+    /// to outlive it. The data folder is given.
     ///
     /// # Panics
     /// When a setting is out of its bounds, and as [`TestBroker::start`].
@@ -91,8 +91,8 @@ impl TestBroker {
         self.address
     }
 
-    /// Ends the broker in good order and removes its folder. Dropping it does the same, and holds the thread it is
-    /// dropped on for as long.
+    /// Ends the broker in good order and removes its folder. Dropping it does the same, and holds
+    /// the thread it is dropped on for as long.
     ///
     /// # Panics
     /// When the broker had failed.
@@ -100,7 +100,9 @@ impl TestBroker {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-            let outcome = joined.expect("joining does not panic").expect("the broker's thread does not panic");
+            let outcome = joined
+                .expect("joining does not panic")
+                .expect("the broker's thread does not panic");
             outcome.expect("the broker ends in good order");
         }
     }
@@ -178,7 +180,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_url_of_a_test_broker_names_its_token() {
-        let broker = TestBroker::start_with(|config| config.token = Some("s3cret-of-sixteen".to_owned())).await;
+        let broker =
+            TestBroker::start_with(|config| config.token = Some("s3cret-of-sixteen".to_owned()))
+                .await;
         assert_eq!(broker.url(), format!("celeriac://s3cret-of-sixteen@{}", broker.address()));
     }
 

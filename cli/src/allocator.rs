@@ -1,8 +1,10 @@
-//! The allocator. A process that gets no more memory ends with one sentence and an exit code of its own, in place of an abort;
-//! a process that has become quiet gives memory back to the operating system. Rust has no stable hook for either, so that this
-//! file implements the allocator's unsafe interface; it passes every call on as it came.
+//! The allocator. A process that gets no more memory ends with one sentence and an exit code of its
+//! own, in place of an abort; a process that has become quiet gives memory back to the operating
+//! system. Rust has no stable hook for either, so that this file implements the allocator's unsafe
+//! interface; it passes every call on as it came.
 //!
-//! Memory that others take away (the kernel's out-of-memory killer) ends a process without a word; nothing can be done here.
+//! Memory that others take away (the kernel's out-of-memory killer) ends a process without a word;
+//! nothing can be done here.
 
 #![allow(unsafe_code, reason = "see above: each call is passed on under the contract it came with")]
 
@@ -16,13 +18,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit::Exit;
 
-/// The broker's messages are made on one thread and freed on another, in all sizes: the C library's allocator keeps several
-/// times what is in use. This one gives it back.
+/// The broker's messages are made on one thread and freed on another, in all sizes: the C library's
+/// allocator keeps several times what is in use. This one gives it back.
 pub(crate) struct Allocator;
 
-const SENTENCE: &[u8] = b"celeriac: there is no more memory for this process; what was confirmed is safe\n";
+const SENTENCE: &[u8] =
+    b"celeriac: there is no more memory for this process; what was confirmed is safe\n";
 
-// SAFETY: mimalloc keeps the contract; a pointer that is returned is what it returned and is not null.
+// SAFETY: mimalloc keeps the contract; a pointer that is returned is what it returned and is not
+// null.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps the contract of this very function.
@@ -69,9 +73,10 @@ fn count_large(bytes: usize) {
     }
 }
 
-/// Gives memory back that was freed, each time that the process becomes quiet; never ends. mimalloc gives back what was freed
-/// before when a thread frees more, and in a process that does nothing no thread does. A thread can give back only what it
-/// allocated itself, so that there is a task for each of the runtime's `threads` beside the thread of the caller.
+/// Gives memory back that was freed, each time that the process becomes quiet; never ends. mimalloc
+/// gives back what was freed before when a thread frees more, and in a process that does nothing no
+/// thread does. A thread can give back only what it allocated itself, so that there is a task for
+/// each of the runtime's `threads` beside the thread of the caller.
 pub(crate) async fn give_back_when_quiet(threads: usize) -> Infallible {
     let (mut before, mut given_back) = (0, 0);
     loop {
@@ -106,6 +111,7 @@ fn end() -> ! {
     if has_room.is_ok_and(|ready| ready > 0) {
         let _ = rustix::io::write(stderr, SENTENCE);
     }
-    // SAFETY: it only ends the process, without what others registered to be done then, which may want memory.
+    // SAFETY: it only ends the process, without what others registered to be done then, which may
+    // want memory.
     unsafe { libc::_exit(Exit::Memory.code().into()) }
 }

@@ -1,6 +1,7 @@
 //! The command line as a whole: the options every command shares, and the list of commands.
 //!
-//! The options of one command are in the file of that command. Doc comments here are what `--help` shows.
+//! The options of one command are in the file of that command. Doc comments here are what `--help`
+//! shows.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::time::parse_span;
 use crate::{
-    backup, cancel, check, completions, dead, forget, queues, result, settings, show, status, submit, tasks, top,
-    watch, workers,
+    backup, cancel, check, completions, dead, forget, queues, result, settings, show, status,
+    submit, tasks, top, watch, workers,
 };
 
 /// Shown at the end of every command's help.
@@ -43,14 +44,15 @@ pub(crate) struct Arguments {
 pub(crate) struct Global {
     /// Where the broker is: celeriac://[token@]host:port [default: celeriac://127.0.0.1:23537]
     ///
-    /// A token in a command line can be seen by other users of the machine: prefer the environment variable, or --token-file.
+    /// A token in a command line can be seen by other users of the machine: prefer the environment
+    /// variable, or --token-file.
     #[arg(long, global = true, env = "CELERIAC_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) url: Option<String>,
 
     /// Read the token from this file
     ///
-    /// `serve` demands it of every client; the other commands name it to the broker when the URL has none.
-    /// CELERIAC_TOKEN holds the token itself.
+    /// `serve` demands it of every client; the other commands name it to the broker when the URL
+    /// has none. CELERIAC_TOKEN holds the token itself.
     #[arg(long, global = true, env = "CELERIAC_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 

@@ -35,7 +35,8 @@ pub(crate) struct Cancel {
     #[arg(long)]
     force: bool,
 
-    /// With --force: how long a handler is given to end before the broker revokes its task [default: 10s]
+    /// With --force: how long a handler is given to end before the broker revokes its task
+    /// [default: 10s]
     #[arg(long, value_parser = parse_span, value_name = "SPAN", requires = "force")]
     grace: Option<Duration>,
 
@@ -51,8 +52,16 @@ struct Document<'a> {
 }
 
 /// Cancels each task. A task that had already ended is no failure: it is not going to run.
-pub(crate) async fn run(cancel: Cancel, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let mode = if cancel.force { CancelMode::Force { grace: cancel.grace } } else { CancelMode::Cooperative };
+pub(crate) async fn run(
+    cancel: Cancel,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let mode = if cancel.force {
+        CancelMode::Force { grace: cancel.grace }
+    } else {
+        CancelMode::Cooperative
+    };
     // Ids were written out one by one; a root or a tag may stand for more than one thinks.
     if let Some(question) = question(&cancel) {
         cancel.confirm.consent("a cancel by root or tag")?.ask(&question).await?;
@@ -72,7 +81,9 @@ pub(crate) async fn run(cancel: Cancel, global: &Global, output: &mut Output) ->
     for cancelled in &outcomes {
         let (one, name, sentence) = match cancelled.outcome {
             CancelOutcome::Revoked => (Exit::Success, "revoked", "revoked"),
-            CancelOutcome::Signalled => (Exit::Success, "signalled", "is running and was told to stop"),
+            CancelOutcome::Signalled => {
+                (Exit::Success, "signalled", "is running and was told to stop")
+            }
             CancelOutcome::AlreadyEnded => (Exit::Success, "already_ended", "had already ended"),
             CancelOutcome::NotFound => (Exit::NotFound, "not_found", "no such task"),
             _ => (Exit::Error, "unknown", "the broker's answer is not understood"),
@@ -88,7 +99,9 @@ pub(crate) async fn run(cancel: Cancel, global: &Global, output: &mut Output) ->
 
 /// What is asked before; `None` when every task was named.
 fn question(cancel: &Cancel) -> Option<String> {
-    let of_root = |root: &String| format!("Cancel every unfinished task of the tree of {}?", clean(root));
-    let of_tag = |tag: &String| format!("Cancel every unfinished task with the tag {}?", clean(tag));
+    let of_root =
+        |root: &String| format!("Cancel every unfinished task of the tree of {}?", clean(root));
+    let of_tag =
+        |tag: &String| format!("Cancel every unfinished task with the tag {}?", clean(tag));
     cancel.root.as_ref().map(of_root).or(cancel.tag.as_ref().map(of_tag))
 }

@@ -1,4 +1,5 @@
-//! `celeriac check`: whether a data folder that no broker uses is sound. The one client command that asks no broker.
+//! `celeriac check`: whether a data folder that no broker uses is sound. The one client command
+//! that asks no broker.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -37,7 +38,8 @@ const TOLD_WITHIN: Duration = Duration::from_millis(500);
 pub(crate) struct Check {
     /// A data folder or a backup, not in use
     ///
-    /// It is not changed. What is read is a copy in the folder for temporary files; TMPDIR names another one.
+    /// It is not changed. What is read is a copy in the folder for temporary files; TMPDIR names
+    /// another one.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
@@ -62,7 +64,8 @@ struct State {
     tasks: u64,
 }
 
-/// Reads the whole folder; a folder that is not sound is a failure with the exit code that `serve` would end with.
+/// Reads the whole folder; a folder that is not sound is a failure with the exit code that `serve`
+/// would end with.
 pub(crate) fn run(check: &Check, output: &mut Output) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,7 +82,9 @@ pub(crate) fn run(check: &Check, output: &mut Output) -> Result<Exit, Failure> {
 
 /// Checks the folder in a thread, so that a signal can end it and its copy with it.
 async fn read(folder: PathBuf) -> Result<Report, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")));
+    let listen = |kind| {
+        signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
+    };
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;
@@ -105,7 +110,9 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
     if let Ok(copy) = copy.recv_timeout(TOLD_WITHIN) {
         remove(&copy);
     }
-    Err(Failure::error(format!("ended by {signal} before the folder was read; nothing is known about it")))
+    Err(Failure::error(format!(
+        "ended by {signal} before the folder was read; nothing is known about it"
+    )))
 }
 
 /// The thread may still be writing to it.

@@ -1,4 +1,5 @@
-//! The TOML file of `serve`: read, and asked for the line of a key when a value turns out to be wrong.
+//! The TOML file of `serve`: read, and asked for the line of a key when a value turns out to be
+//! wrong.
 //!
 //! What the keys mean is in `settings.rs`.
 
@@ -29,7 +30,9 @@ impl ConfigFile {
         let settings: Settings = toml::from_str(&file.text).map_err(|error| file.wrong(&error))?;
         if settings.token.is_some() && settings.token_file.is_some() {
             let place = file.place("token_file").unwrap_or_else(|| path.display().to_string());
-            return Err(Failure::usage(format!("{place}: token and token_file are both set, keep one")));
+            return Err(Failure::usage(format!(
+                "{place}: token and token_file are both set, keep one"
+            )));
         }
         Ok((file, settings))
     }
@@ -47,7 +50,8 @@ impl ConfigFile {
     }
 
     fn wrong(&self, error: &toml::de::Error) -> Failure {
-        let place = error.span().map_or_else(|| self.path.display().to_string(), |span| self.at(span));
+        let place =
+            error.span().map_or_else(|| self.path.display().to_string(), |span| self.at(span));
         let sentence = match error.span().and_then(|span| self.secret_at(span)) {
             // The parser's own words repeat the value.
             Some(key) => format!("{key} has to be a string in quotes; what is there is not shown"),
@@ -56,8 +60,8 @@ impl ConfigFile {
         Failure::usage(format!("{place}: {sentence}"))
     }
 
-    /// The secret, or the name of its file, that this part of the file belongs to. A file that cannot be parsed has none;
-    /// what the parser says of it repeats nothing.
+    /// The secret, or the name of its file, that this part of the file belongs to. A file that
+    /// cannot be parsed has none; what the parser says of it repeats nothing.
     fn secret_at(&self, wrong: Range<usize>) -> Option<&'static str> {
         let table = DeTable::parse(&self.text).ok()?;
         ["token", "token_file"].into_iter().find(|key| {

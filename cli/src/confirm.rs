@@ -1,7 +1,8 @@
-//! The question before something that cannot be undone: asked on a terminal, and everywhere else answered by `--yes`.
+//! The question before something that cannot be undone: asked on a terminal, and everywhere else
+//! answered by `--yes`.
 //!
-//! Whether anybody can be asked is settled before the broker is: a script that forgot `--yes` changes nothing and learns
-//! so every time, whatever the broker would have said.
+//! Whether anybody can be asked is settled before the broker is: a script that forgot `--yes`
+//! changes nothing and learns so every time, whatever the broker would have said.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -37,7 +38,9 @@ impl Confirm {
         if io::stdin().is_terminal() && io::stderr().is_terminal() {
             return Ok(Consent::Ask);
         }
-        Err(Failure::usage(format!("{what} cannot be undone and nobody can be asked here: say --yes")))
+        Err(Failure::usage(format!(
+            "{what} cannot be undone and nobody can be asked here: say --yes"
+        )))
     }
 }
 

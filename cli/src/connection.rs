@@ -1,5 +1,5 @@
-//! How a client command reaches its broker: address and token from flags, environment or files, and the
-//! client's errors as exit codes.
+//! How a client command reaches its broker: address and token from flags, environment or files, and
+//! the client's errors as exit codes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,10 +19,17 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn connect(global: &Global) -> Result<Client, Failure> {
     let url = with_token(global.url.as_deref().unwrap_or(DEFAULT_URL), global.token_file.as_ref())?;
     let timeout = global.timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let connecting = Client::builder(&url).instance(instance()).timeout(timeout).connect_timeout(timeout).connect();
+    let connecting = Client::builder(&url)
+        .instance(instance())
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .connect();
     match tokio::time::timeout(timeout, connecting).await {
         Ok(connected) => connected.map_err(failure),
-        Err(_) => Err(Failure::new(Exit::Unreachable, format!("no answer from the broker within {timeout:?}"))),
+        Err(_) => Err(Failure::new(
+            Exit::Unreachable,
+            format!("no answer from the broker within {timeout:?}"),
+        )),
     }
 }
 
@@ -36,15 +43,17 @@ pub(crate) fn address(global: &Global) -> String {
 pub(crate) fn broker_url(address: &str, token: &str) -> String {
     match token {
         "" => format!("celeriac://{address}"),
-        // Tokens are visible ASCII; `%` is the one character with a meaning of its own in that place.
+        // Tokens are visible ASCII; `%` is the one character with a meaning of its own in that
+        // place.
         token => format!("celeriac://{}@{address}", token.replace('%', "%25")),
     }
 }
 
 /// A token in the URL counts before the token file, the file before the variable.
 fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure> {
-    let parsed: BrokerUrl =
-        url.parse().map_err(|error| Failure::usage(format!("the broker's address cannot be used: {error}")))?;
+    let parsed: BrokerUrl = url
+        .parse()
+        .map_err(|error| Failure::usage(format!("the broker's address cannot be used: {error}")))?;
     if !parsed.token().is_empty() {
         return Ok(url.to_owned());
     }
@@ -69,7 +78,9 @@ fn instance() -> String {
 /// The client's errors by what a script can do about them.
 pub(crate) fn failure(error: Error) -> Failure {
     let exit = match &error {
-        Error::Connect { .. } | Error::Timeout { .. } | Error::Interrupted | Error::Closed => Exit::Unreachable,
+        Error::Connect { .. } | Error::Timeout { .. } | Error::Interrupted | Error::Closed => {
+            Exit::Unreachable
+        }
         Error::NotFound { .. } => Exit::NotFound,
         Error::NotFinished { .. } => Exit::Unfinished,
         Error::TaskFailed { .. } => Exit::Failed,
@@ -107,7 +118,10 @@ mod tests {
     #[test]
     fn a_token_in_the_url_counts_first() {
         let missing = PathBuf::from("/does/not/exist");
-        assert_eq!(with_token("celeriac://t@h", Some(&missing)).expect("not read"), "celeriac://t@h");
+        assert_eq!(
+            with_token("celeriac://t@h", Some(&missing)).expect("not read"),
+            "celeriac://t@h"
+        );
         let error = with_token("celeriac://h", Some(&missing)).expect_err("read");
         assert!(matches!(error, Failure::Sentence { exit: Exit::Usage, .. }));
     }

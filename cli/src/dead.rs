@@ -1,4 +1,5 @@
-//! `celeriac dead`: the tasks that ended as FAILURE and are kept, to be looked at, run again, or dropped.
+//! `celeriac dead`: the tasks that ended as FAILURE and are kept, to be looked at, run again, or
+//! dropped.
 
 use std::collections::BTreeSet;
 
@@ -139,7 +140,9 @@ async fn show_dead(show: &Show, global: &Global, output: &mut Output) -> Result<
     client.close().await;
     match task.state {
         State::Failure => show::print(&task, &children, output)?,
-        State::Unknown => return Err(Failure::new(Exit::NotFound, format!("no task {}", clean(&task.id)))),
+        State::Unknown => {
+            return Err(Failure::new(Exit::NotFound, format!("no task {}", clean(&task.id))));
+        }
         state => {
             let sentence = format!("task {} is not dead, it is {state}", clean(&task.id));
             return Err(Failure::new(Exit::NotFound, sentence));
@@ -164,7 +167,9 @@ async fn finish(
     let named = which.named.iter().collect::<BTreeSet<_>>().len() as u64;
     match named.saturating_sub(count) {
         0 => Ok(Exit::Success),
-        missing => Err(Failure::new(Exit::NotFound, format!("{missing} of {named} ids name no dead task"))),
+        missing => {
+            Err(Failure::new(Exit::NotFound, format!("{missing} of {named} ids name no dead task")))
+        }
     }
 }
 

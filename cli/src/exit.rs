@@ -1,6 +1,7 @@
 //! How a command ends: the exit codes, and the failures that carry one with a sentence.
 //!
-//! The codes are a contract with scripts: `deploy/README.md` and `celeriac --help` list them, tests compare.
+//! The codes are a contract with scripts: `deploy/README.md` and `celeriac --help` list them, tests
+//! compare.
 
 use std::io;
 use std::process::ExitCode;
@@ -50,7 +51,8 @@ impl Exit {
         }
     }
 
-    /// The more telling of two outcomes, for commands that handle several tasks: the first that is not a success.
+    /// The more telling of two outcomes, for commands that handle several tasks: the first that is
+    /// not a success.
     pub(crate) fn and(self, next: Self) -> Self {
         if self == Self::Success { next } else { self }
     }

@@ -48,7 +48,9 @@ impl Filter {
     pub(crate) fn to_client(&self) -> TaskFilter {
         let now = SystemTime::now();
         // A span that reaches back before 1970 reaches to the first task.
-        let ago = |span: Duration| now.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH);
+        let ago = |span: Duration| {
+            now.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
+        };
         let mut filter = TaskFilter::new();
         if let Some(queue) = &self.queue {
             filter = filter.queue(queue.as_str());

@@ -26,7 +26,11 @@ struct Document<'a> {
 }
 
 /// Forgets each task; the exit code is that of the first one that could not be forgotten.
-pub(crate) async fn run(forget: Forget, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    forget: Forget,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let outcomes = client.forget(&forget.ids).await.map_err(failure)?;
     client.close().await;
@@ -34,8 +38,12 @@ pub(crate) async fn run(forget: Forget, global: &Global, output: &mut Output) ->
     for (id, outcome) in forget.ids.iter().zip(outcomes) {
         let (one, outcome, sentence) = match outcome {
             Ok(()) => (Exit::Success, "forgotten".to_owned(), "forgotten".to_owned()),
-            Err(ErrorCode::NotFound) => (Exit::NotFound, "not_found".to_owned(), "no such task".to_owned()),
-            Err(ErrorCode::NotFinished) => (Exit::Unfinished, "not_finished".to_owned(), "has not ended".to_owned()),
+            Err(ErrorCode::NotFound) => {
+                (Exit::NotFound, "not_found".to_owned(), "no such task".to_owned())
+            }
+            Err(ErrorCode::NotFinished) => {
+                (Exit::Unfinished, "not_finished".to_owned(), "has not ended".to_owned())
+            }
             Err(other) => (refused(other), "refused".to_owned(), format!("refused: {other:?}")),
         };
         exit = exit.and(one);

@@ -1,4 +1,5 @@
-//! One task in every detail, for people: what it is, what happened to it and when, each failed attempt with its traceback.
+//! One task in every detail, for people: what it is, what happened to it and when, each failed
+//! attempt with its traceback.
 //!
 //! The first part is the one of `status`; here follows what `status` leaves out.
 
@@ -37,8 +38,8 @@ fn section(lines: &mut Vec<String>, heading: &str, content: Vec<String>) {
     lines.extend(content.into_iter().map(|line| format!("  {line}").trim_end().to_owned()));
 }
 
-/// The rows of `status` without those that have a section of their own, and the counts that `status` shows only where
-/// they are out of the ordinary.
+/// The rows of `status` without those that have a section of their own, and the counts that
+/// `status` shows only where they are out of the ordinary.
 fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
     const IN_SECTIONS: [&str; 5] = ["submitted", "leased", "started", "finished", "error"];
     const IN_COUNTS: [&str; 2] = ["deliveries", "generation"];
@@ -65,7 +66,8 @@ fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
 fn events(task: &TaskInfo, now_ms: i64) -> Vec<String> {
     let on_worker = |what: &str| format!("{what} {}", clean(&task.worker));
     let mut events: Vec<(i64, String)> = Vec::new();
-    let mut push = |at: Option<SystemTime>, what: String| events.extend(at.map(|at| (ms(at), what)));
+    let mut push =
+        |at: Option<SystemTime>, what: String| events.extend(at.map(|at| (ms(at), what)));
     push(task.submitted_at, "submitted".to_owned());
     push(task.leased_at, on_worker("handed to"));
     push(task.started_at, on_worker("started on"));
@@ -78,7 +80,9 @@ fn events(task: &TaskInfo, now_ms: i64) -> Vec<String> {
     events.sort_by_key(|(at_ms, _)| *at_ms);
     events
         .into_iter()
-        .map(|(at_ms, what)| format!("{}  {:<10}  {what}", absolute(at_ms), relative(at_ms, now_ms)))
+        .map(|(at_ms, what)| {
+            format!("{}  {:<10}  {what}", absolute(at_ms), relative(at_ms, now_ms))
+        })
         .collect()
 }
 

@@ -1,6 +1,7 @@
 //! JSON that comes from a command line, and bytes that may be JSON on their way out.
 //!
-//! JSON is checked and then passed on as it was written: a number with more digits than a float holds arrives with all of them.
+//! JSON is checked and then passed on as it was written: a number with more digits than a float
+//! holds arrives with all of them.
 
 use std::io::Read;
 
@@ -19,8 +20,8 @@ pub(crate) fn parse_kwargs(text: &str) -> Result<Box<RawValue>, Failure> {
 }
 
 fn parse(flag: &str, text: &str, opening: char, wanted: &str) -> Result<Box<RawValue>, Failure> {
-    let value: Box<RawValue> =
-        serde_json::from_str(text).map_err(|error| Failure::usage(format!("{flag} is not JSON: {error}")))?;
+    let value: Box<RawValue> = serde_json::from_str(text)
+        .map_err(|error| Failure::usage(format!("{flag} is not JSON: {error}")))?;
     if value.get().starts_with(opening) {
         return Ok(value);
     }
@@ -36,8 +37,8 @@ pub(crate) fn read_stdin(flag: &str) -> Result<String, Failure> {
     }
 }
 
-/// Bytes as a JSON value: themselves when they are JSON, else a string when they are text, else `{"hex": "…"}`.
-/// No bytes at all are null, as for the client.
+/// Bytes as a JSON value: themselves when they are JSON, else a string when they are text, else
+/// `{"hex": "…"}`. No bytes at all are null, as for the client.
 pub(crate) fn embed(bytes: &[u8], content_type: &str) -> Box<RawValue> {
     let is_json = matches!(content_type, "" | "application/json");
     if is_json && bytes.is_empty() {
@@ -83,8 +84,14 @@ mod tests {
 
     #[test]
     fn bad_json_is_refused_with_its_position() {
-        assert_eq!(sentence(parse_args("[1, 2")), "--args is not JSON: EOF while parsing a list at line 1 column 5");
-        assert_eq!(sentence(parse_args("{}")), "--args has to be a JSON array, such as '[\"title\", 3]'");
+        assert_eq!(
+            sentence(parse_args("[1, 2")),
+            "--args is not JSON: EOF while parsing a list at line 1 column 5"
+        );
+        assert_eq!(
+            sentence(parse_args("{}")),
+            "--args has to be a JSON array, such as '[\"title\", 3]'"
+        );
         assert!(sentence(parse_kwargs("[]")).starts_with("--kwargs has to be a JSON object"));
         assert!(sentence(parse_args("[] []")).contains("line 1 column 4"));
     }

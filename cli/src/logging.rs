@@ -1,7 +1,9 @@
-//! The broker's log: tracing to stderr, as text for people or as JSON, one object per line, for collectors.
+//! The broker's log: tracing to stderr, as text for people or as JSON, one object per line, for
+//! collectors.
 //!
-//! Every line goes through a queue that never makes anybody wait, and is made safe to show on its way there: whatever a
-//! caller logs, one event is one line, and no name can forge another. Client commands do not log.
+//! Every line goes through a queue that never makes anybody wait, and is made safe to show on its
+//! way there: whatever a caller logs, one event is one line, and no name can forge another. Client
+//! commands do not log.
 
 use std::io;
 use std::sync::Arc;
@@ -38,13 +40,21 @@ pub(crate) fn check_filter(filter: &str) -> Result<EnvFilter, String> {
 
 /// Starts logging, panics included. Called once, before the broker starts.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Arc<Queue>, Failure> {
-    let filter = check_filter(filter).map_err(|error| Failure::usage(format!("log filter `{filter}`: {error}")))?;
+    let filter = check_filter(filter)
+        .map_err(|error| Failure::usage(format!("log filter `{filter}`: {error}")))?;
     let queue = Queue::start(move |lost| {
-        format.line("WARN", &format!("{lost} lines of this log could not be written and are missing"), None)
+        format.line(
+            "WARN",
+            &format!("{lost} lines of this log could not be written and are missing"),
+            None,
+        )
     })
     .map_err(|error| Failure::error(format!("no thread for the log: {error}")))?;
     // The subscriber would tell of its own errors on stderr, and panics when it cannot.
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).log_internal_errors(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .log_internal_errors(false);
     let builder = builder.with_writer(Sink { queue: queue.clone(), format });
     match format {
         LogFormat::Text => builder.try_init(),
@@ -61,7 +71,10 @@ fn log_panics(queue: Arc<Queue>, format: LogFormat) {
         let thread = std::thread::current();
         let place = panic.location().map(|location| format!(" at {location}")).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("the reason is not text");
-        let text = format!("the thread {} panicked{place}: {message}", thread.name().unwrap_or("without a name"));
+        let text = format!(
+            "the thread {} panicked{place}: {message}",
+            thread.name().unwrap_or("without a name")
+        );
         let backtrace = std::backtrace::Backtrace::capture();
         let is_captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
         let backtrace = is_captured.then(|| backtrace.to_string());
@@ -70,7 +83,8 @@ fn log_panics(queue: Arc<Queue>, format: LogFormat) {
 }
 
 impl LogFormat {
-    /// A line of our own, whatever the filter says. The backtrace, which people want on many lines, is ours as well.
+    /// A line of our own, whatever the filter says. The backtrace, which people want on many lines,
+    /// is ours as well.
     fn line(self, level: &'static str, message: &str, backtrace: Option<&str>) -> Vec<u8> {
         let mut time = String::new();
         // A clock that cannot be written leaves the line without its time.

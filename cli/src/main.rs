@@ -1,7 +1,7 @@
 //! The one binary, `celeriac`: `serve` runs the broker, every other command is a client of one.
 //!
-//! Here arguments are parsed, the command is chosen, and its outcome becomes an exit code. What a command does is in the
-//! file of its name; nothing in this crate knows the wire or the store.
+//! Here arguments are parsed, the command is chosen, and its outcome becomes an exit code. What a
+//! command does is in the file of its name; nothing in this crate knows the wire or the store.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -110,12 +110,14 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     runtime.block_on(command)
 }
 
-/// `serve` is nobody's client: a flag that would be ignored is a mistake. Their environment variables may
-/// well be set for the commands that follow.
+/// `serve` is nobody's client: a flag that would be ignored is a mistake. Their environment
+/// variables may well be set for the commands that follow.
 fn refuse_client_flags(matches: &ArgMatches) -> Result<(), Failure> {
     for (id, flag) in [("url", "--url"), ("timeout", "--timeout")] {
         if matches.value_source(id) == Some(ValueSource::CommandLine) {
-            return Err(Failure::usage(format!("{flag} is for client commands, `serve` has no use for it")));
+            return Err(Failure::usage(format!(
+                "{flag} is for client commands, `serve` has no use for it"
+            )));
         }
     }
     Ok(())
@@ -133,8 +135,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     Exit::Success.into()
 }
 
-/// The text without what stands before an `@` in a word: it may be the token of an address that somebody gave to another
-/// flag, with its scheme or without.
+/// The text without what stands before an `@` in a word: it may be the token of an address that
+/// somebody gave to another flag, with its scheme or without.
 fn masked(text: &str) -> String {
     const SCHEME_END: &str = "://";
     let mask = |word: &str| {

@@ -1,8 +1,9 @@
 //! Where results go: tables and lines for people, one JSON document per line for programs.
 //!
-//! Everything here goes to stdout and nothing but a command's result does; sentences about failures go to stderr from
-//! `main.rs`, logs from `logging.rs`. No colours: state names are words. Nothing but [`Output::bytes`] lets a character
-//! through that a terminal obeys or that nobody sees, whatever it is given.
+//! Everything here goes to stdout and nothing but a command's result does; sentences about failures
+//! go to stderr from `main.rs`, logs from `logging.rs`. No colours: state names are words. Nothing
+//! but [`Output::bytes`] lets a character through that a terminal obeys or that nobody sees,
+//! whatever it is given.
 
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
@@ -18,7 +19,8 @@ pub(crate) use crate::printable::clean;
 pub(crate) struct Output {
     /// JSON for programs instead of text for people.
     pub(crate) json: bool,
-    /// Results are printed as the worker wrote them: a program reads them, or a person who asked for it.
+    /// Results are printed as the worker wrote them: a program reads them, or a person who asked
+    /// for it.
     pub(crate) is_raw: bool,
     stdout: StdoutLock<'static>,
 }
@@ -49,7 +51,11 @@ impl Output {
     }
 
     /// Rows under headings.
-    pub(crate) fn table<const N: usize>(&mut self, headings: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
+    pub(crate) fn table<const N: usize>(
+        &mut self,
+        headings: [&str; N],
+        rows: &[[String; N]],
+    ) -> io::Result<()> {
         self.lines(&table_lines(headings, rows))
     }
 
@@ -74,7 +80,10 @@ pub(crate) fn details_lines(rows: &[(&str, String)]) -> Vec<String> {
 }
 
 /// Rows under headings, columns aligned, no lines drawn: easy on the eye and on `awk`.
-pub(crate) fn table_lines<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Vec<String> {
+pub(crate) fn table_lines<const N: usize>(
+    headings: [&str; N],
+    rows: &[[String; N]],
+) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(headings).add_rows(rows);
     for column in table.column_iter_mut() {

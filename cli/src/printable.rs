@@ -1,13 +1,15 @@
-//! Text of other people's making, made safe to show: ids, names, errors and results come from any producer, and a control
-//! character in one of them could rewrite what a terminal shows, or add a line to a log. What cannot be seen is shown as an
-//! escape, so that two names that differ look different.
+//! Text of other people's making, made safe to show: ids, names, errors and results come from any
+//! producer, and a control character in one of them could rewrite what a terminal shows, or add a
+//! line to a log. What cannot be seen is shown as an escape, so that two names that differ look
+//! different.
 //!
 //! Who has to call this is said in `output.rs` and `logging.rs`, through which all text leaves.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Text for people: every character that is obeyed or not seen becomes an escape such as `\n` or `\u{202e}`.
+/// Text for people: every character that is obeyed or not seen becomes an escape such as `\n` or
+/// `\u{202e}`.
 pub(crate) fn clean(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -34,8 +36,8 @@ pub(crate) fn clean_lines(text: &str) -> String {
     shown
 }
 
-/// A JSON document with the same meaning, in which such characters are written as `\u` escapes. They can stand in strings
-/// alone, but for the white space between the parts, which stays.
+/// A JSON document with the same meaning, in which such characters are written as `\u` escapes.
+/// They can stand in strings alone, but for the white space between the parts, which stays.
 pub(crate) fn clean_json(document: &str) -> Cow<'_, str> {
     let is_escaped = |character| is_hidden(character) && !matches!(character, '\n' | '\r' | '\t');
     if !document.chars().any(is_escaped) {
@@ -54,8 +56,9 @@ pub(crate) fn clean_json(document: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters, and what Unicode calls format characters, separators of lines, and ignorable where it is not
-/// supported: marks for the direction of text, joiners, selectors of variants, fillers, tags.
+/// Control characters, and what Unicode calls format characters, separators of lines, and ignorable
+/// where it is not supported: marks for the direction of text, joiners, selectors of variants,
+/// fillers, tags.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,

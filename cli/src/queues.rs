@@ -1,4 +1,5 @@
-//! `celeriac queues`: what waits, what runs, what is dead, queue by queue. What is done to queues is in `queues::orders`.
+//! `celeriac queues`: what waits, what runs, what is dead, queue by queue. What is done to queues
+//! is in `queues::orders`.
 
 use celeriac_client::QueueInfo;
 use celeriac_proto::QueueName;
@@ -14,7 +15,8 @@ use crate::time::{rough, whole_ms};
 
 mod orders;
 
-/// The arguments of `queues`. A queue that is called as one of the subcommands is listed by `queues -- NAME`.
+/// The arguments of `queues`. A queue that is called as one of the subcommands is listed by `queues
+/// -- NAME`.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Queues {
@@ -53,11 +55,25 @@ impl QueueDocument<'_> {
     }
 }
 
-const HEADINGS: [&str; 10] =
-    ["QUEUE", "READY", "SCHEDULED", "LEASED", "DEAD", "OLDEST", "WORKERS", "SUBMITTED", "ENDED", "NOTE"];
+const HEADINGS: [&str; 10] = [
+    "QUEUE",
+    "READY",
+    "SCHEDULED",
+    "LEASED",
+    "DEAD",
+    "OLDEST",
+    "WORKERS",
+    "SUBMITTED",
+    "ENDED",
+    "NOTE",
+];
 
 /// Lists the queues, or does something to them.
-pub(crate) async fn run(arguments: Queues, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    arguments: Queues,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     match arguments.command {
         Some(command) => orders::run(command, global, output).await,
         None => list(&arguments.queues, global, output).await,
@@ -69,7 +85,8 @@ async fn list(wanted: &[QueueName], global: &Global, output: &mut Output) -> Res
     let client = connect(global).await?;
     let mut queues = client.queues().await.map_err(failure)?;
     client.close().await;
-    queues.retain(|queue| wanted.is_empty() || wanted.iter().any(|name| name.as_str() == queue.name));
+    queues
+        .retain(|queue| wanted.is_empty() || wanted.iter().any(|name| name.as_str() == queue.name));
     queues.sort_by(|left, right| left.name.cmp(&right.name));
     match output.json {
         true => queues.iter().try_for_each(|queue| output.document(&document(queue)))?,

@@ -35,7 +35,11 @@ pub(crate) struct ResultOf {
 pub(crate) const FOREVER: &str = "3650d";
 
 /// Prints the result of a task that has ended, waiting for it when asked to.
-pub(crate) async fn run(result: ResultOf, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    result: ResultOf,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let span = result.wait.unwrap_or(Duration::ZERO);
     output.is_raw |= result.raw;
@@ -64,7 +68,8 @@ pub(crate) async fn wait_and_print(
     }
 }
 
-/// Prints what a task returned; for people a task without a result becomes the sentence that says why.
+/// Prints what a task returned; for people a task without a result becomes the sentence that says
+/// why.
 pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit, Failure> {
     let (exit, sentence) = verdict(task);
     if output.json {
@@ -81,7 +86,8 @@ pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit,
         Ok(text) => output.line(text)?,
         // Not text: the bytes as they are, for a pipe.
         Err(_) if output.is_raw => output.bytes(&task.result)?,
-        Err(_) => output.line(&format!("{}; --raw or a pipe gets them as they are", shown(&task.result)))?,
+        Err(_) => output
+            .line(&format!("{}; --raw or a pipe gets them as they are", shown(&task.result)))?,
     }
     Ok(Exit::Success)
 }
@@ -92,10 +98,16 @@ fn verdict(task: &TaskInfo) -> (Exit, String) {
     match task.state {
         State::Success => (Exit::Success, String::new()),
         State::Failure => {
-            let error = task.errors.last().map(|error| format!(": {}", failed_attempt(error))).unwrap_or_default();
+            let error = task
+                .errors
+                .last()
+                .map(|error| format!(": {}", failed_attempt(error)))
+                .unwrap_or_default();
             (Exit::Failed, format!("task {id} failed{error}"))
         }
-        State::Revoked => (Exit::Revoked, format!("task {id} was revoked: {}", clean(&task.revoked_reason))),
+        State::Revoked => {
+            (Exit::Revoked, format!("task {id} was revoked: {}", clean(&task.revoked_reason)))
+        }
         State::Unknown => (Exit::NotFound, format!("no task {id}")),
         state => (Exit::Unfinished, format!("task {id} has not ended, it is {state}")),
     }

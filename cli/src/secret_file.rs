@@ -15,7 +15,8 @@ const BYTES_MAX: u64 = 64 * 1024;
 /// The token is the one line of its file, so that `echo`, editors and secret mounts all work.
 pub(crate) fn read_token(file: &Path) -> Result<String, Failure> {
     let shown = shown(file);
-    let text = read(file).map_err(|error| Failure::usage(format!("cannot read the token file{shown}: {error}")))?;
+    let text = read(file)
+        .map_err(|error| Failure::usage(format!("cannot read the token file{shown}: {error}")))?;
     let token = text.trim_end_matches(['\r', '\n']);
     if token.is_empty() {
         return Err(Failure::usage(format!("the token file{shown} is empty")));

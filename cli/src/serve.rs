@@ -1,4 +1,5 @@
-//! `celeriac serve`: the broker as a process, with its settings, its log, its signals and its service manager.
+//! `celeriac serve`: the broker as a process, with its settings, its log, its signals and its
+//! service manager.
 //!
 //! The broker itself is `celeriac_broker::Broker`.
 
@@ -26,8 +27,8 @@ use crate::secret_file;
 use crate::settings::{Effective, Serve, token_variable};
 use crate::signals::Signals;
 
-/// Runs the broker until a signal ends it, or only checks its settings. A sentence about its end goes the log's way to
-/// stderr, which waits for nobody for long.
+/// Runs the broker until a signal ends it, or only checks its settings. A sentence about its end
+/// goes the log's way to stderr, which waits for nobody for long.
 pub(crate) fn run(
     serve: Serve,
     token_file: Option<PathBuf>,
@@ -75,7 +76,12 @@ fn check_and_serve(
 }
 
 fn serve_in_runtime(effective: Effective) -> Result<Exit, Failure> {
-    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(session_threads()).enable_all().build();
+    let build = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(session_threads())
+            .enable_all()
+            .build()
+    };
     // It panics where the operating system gives no thread.
     let runtime = std::panic::catch_unwind(build)
         .map_err(|_| {
@@ -93,17 +99,20 @@ fn serve_in_runtime(effective: Effective) -> Result<Exit, Failure> {
     outcome
 }
 
-/// Threads for the sessions: half of the processors. The other half is for the store, whose two threads work while the
-/// sessions do; and each thread more is one that is woken, only to find that the others were faster.
+/// Threads for the sessions: half of the processors. The other half is for the store, whose two
+/// threads work while the sessions do; and each thread more is one that is woken, only to find that
+/// the others were faster.
 fn session_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
-/// Refuses a limit of the address space (`ulimit -v`) with which some thread or other would not get its memory, now or later.
-/// What is reserved counts for that limit, and that is several times what is used.
+/// Refuses a limit of the address space (`ulimit -v`) with which some thread or other would not get
+/// its memory, now or later. What is reserved counts for that limit, and that is several times what
+/// is used.
 fn check_memory() -> Result<(), Failure> {
     const MIB: u64 = 1024 * 1024;
-    // The allocator's arena, and what the C library and it reserve for each of the threads, a dozen and those of sessions.
+    // The allocator's arena, and what the C library and it reserve for each of the threads, a dozen
+    // and those of sessions.
     let needed = (2048 + 128 * (session_threads() as u64 - 1)) * MIB;
     match getrlimit(Resource::As).current {
         Some(limit) if limit < needed => Err(Failure::new(
@@ -119,8 +128,13 @@ fn check_memory() -> Result<(), Failure> {
     }
 }
 
-/// Merges flags, environment, file and defaults, and checks what comes out. Says too what is not wrong and yet not good.
-fn load(serve: Serve, token_file: Option<PathBuf>, matches: &ArgMatches) -> Result<(Effective, Vec<String>), Failure> {
+/// Merges flags, environment, file and defaults, and checks what comes out. Says too what is not
+/// wrong and yet not good.
+fn load(
+    serve: Serve,
+    token_file: Option<PathBuf>,
+    matches: &ArgMatches,
+) -> Result<(Effective, Vec<String>), Failure> {
     let mut given = serve.settings;
     given.token = token_variable()?;
     given.token_file = token_file;
@@ -132,7 +146,8 @@ fn load(serve: Serve, token_file: Option<PathBuf>, matches: &ArgMatches) -> Resu
         None => (None, given),
     };
     let token_file = settings.token_file.as_deref();
-    let warnings = [file.as_ref().and_then(ConfigFile::warning), token_file.and_then(secret_file::warning)];
+    let warnings =
+        [file.as_ref().and_then(ConfigFile::warning), token_file.and_then(secret_file::warning)];
     let warnings = warnings.into_iter().flatten().collect();
     let effective = settings.resolve()?;
     effective.check().map_err(|(key, sentence)| match origin(key, file.as_ref(), matches) {
@@ -149,7 +164,9 @@ fn origin(key: &str, file: Option<&ConfigFile>, matches: &ArgMatches) -> Option<
     match serve.value_source(flag) {
         Some(ValueSource::CommandLine) => Some(format!("--{}", flag.replace('_', "-"))),
         Some(ValueSource::EnvVariable) => Some(format!("CELERIAC_{}", flag.to_uppercase())),
-        _ if key == "token" && std::env::var_os("CELERIAC_TOKEN").is_some() => Some("CELERIAC_TOKEN".to_owned()),
+        _ if key == "token" && std::env::var_os("CELERIAC_TOKEN").is_some() => {
+            Some("CELERIAC_TOKEN".to_owned())
+        }
         _ => file.and_then(|file| file.place(key)),
     }
 }
@@ -158,8 +175,9 @@ fn print(effective: &Effective, output: &mut Output) -> Result<(), Failure> {
     if output.json {
         return Ok(output.document(effective)?);
     }
-    let text = toml::to_string(effective)
-        .map_err(|error| Failure::usage(format!("the settings cannot be written as text: {error}")))?;
+    let text = toml::to_string(effective).map_err(|error| {
+        Failure::usage(format!("the settings cannot be written as text: {error}"))
+    })?;
     Ok(output.line(text.trim_end())?)
 }
 
@@ -217,7 +235,8 @@ fn warn_of_open_doors(effective: &Effective) {
     }
 }
 
-/// Says that the broker is ready. Whoever started it may not read stdout, or have closed it; that is no reason not to serve.
+/// Says that the broker is ready. Whoever started it may not read stdout, or have closed it; that
+/// is no reason not to serve.
 fn announce(address: SocketAddr) {
     tell_manager(NotifyState::Ready);
     let say = move || {

@@ -1,7 +1,9 @@
-//! What `serve` was told: flags over environment over file over defaults, merged into one checked value.
+//! What `serve` was told: flags over environment over file over defaults, merged into one checked
+//! value.
 //!
-//! The bounds of the broker's own settings are in the broker's `config.rs`; here are the few that belong to the process
-//! around it (address, logs), and the names under which each can be given. If you add one, `deploy/README.md` needs it too.
+//! The bounds of the broker's own settings are in the broker's `config.rs`; here are the few that
+//! belong to the process around it (address, logs), and the names under which each can be given. If
+//! you add one, `deploy/README.md` needs it too.
 
 use std::env::VarError;
 use std::net::SocketAddr;
@@ -29,7 +31,8 @@ pub(crate) struct Serve {
     #[arg(long, env = "CELERIAC_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Print the settings that would be used, secrets masked, and exit: 0 when they are good, 2 when not
+    /// Print the settings that would be used, secrets masked, and exit: 0 when they are good, 2
+    /// when not
     #[arg(long)]
     pub(crate) check_config: bool,
 
@@ -110,10 +113,14 @@ pub(crate) struct Settings {
 impl Settings {
     /// This layer where it says something, the one below where it does not.
     pub(crate) fn over(self, below: Self) -> Self {
-        // The two ways to give a token are one setting: a token from above hides a token file from below.
+        // The two ways to give a token are one setting: a token from above hides a token file from
+        // below.
         let hides_token = self.token.is_some() || self.token_file.is_some();
-        let (token, token_file) =
-            if hides_token { (self.token, self.token_file) } else { (below.token, below.token_file) };
+        let (token, token_file) = if hides_token {
+            (self.token, self.token_file)
+        } else {
+            (below.token, below.token_file)
+        };
         Self {
             data: self.data.or(below.data),
             listen: self.listen.or(below.listen),
@@ -163,7 +170,8 @@ impl Settings {
     }
 }
 
-/// Every setting with its value, as the broker will run with it. Its serialized form masks the token.
+/// Every setting with its value, as the broker will run with it. Its serialized form masks the
+/// token.
 #[derive(Debug, Serialize)]
 pub(crate) struct Effective {
     pub(crate) listen: SocketAddr,
@@ -178,7 +186,8 @@ impl Effective {
     /// Checks every value; on failure the setting at fault and a sentence.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         self.broker.check().map_err(|error| (error.key(), error.to_string()))?;
-        check_filter(&self.log).map_err(|error| ("log", format!("log filter `{}`: {error}", self.log)))?;
+        check_filter(&self.log)
+            .map_err(|error| ("log", format!("log filter `{}`: {error}", self.log)))?;
         if self.is_public() && self.broker.token.is_none() && !self.insecure {
             let sentence = format!(
                 "{} can be reached from other machines: set a token with CELERIAC_TOKEN or --token-file, or say --insecure",
@@ -197,7 +206,9 @@ impl Effective {
 
 /// Names are not resolved: which of their addresses would be public is nothing to guess about.
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "give an IP address and a port, such as 127.0.0.1:23537 or [::1]:23537".to_owned())
+    text.parse().map_err(|_| {
+        "give an IP address and a port, such as 127.0.0.1:23537 or [::1]:23537".to_owned()
+    })
 }
 
 /// The token from the environment.

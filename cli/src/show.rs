@@ -37,7 +37,8 @@ struct Document<'a> {
     children: Vec<&'a str>,
 }
 
-/// Shows all that is known of the task. An id without a task is shown as UNKNOWN and makes the exit code 4.
+/// Shows all that is known of the task. An id without a task is shown as UNKNOWN and makes the exit
+/// code 4.
 pub(crate) async fn run(show: Show, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let (task, children) = whole(&client, &show.id).await?;
@@ -49,7 +50,8 @@ pub(crate) async fn run(show: Show, global: &Global, output: &mut Output) -> Res
 /// A task with its result, and the first of the tasks it submitted.
 pub(crate) async fn whole(client: &Client, id: &str) -> Result<(TaskInfo, Vec<TaskInfo>), Failure> {
     let task = client.info_with_results(&[id]).await.map_err(failure)?.pop();
-    let task = task.ok_or_else(|| Failure::error("the broker answered without the task that was asked for"))?;
+    let task = task
+        .ok_or_else(|| Failure::error("the broker answered without the task that was asked for"))?;
     if exists(&task) != Exit::Success {
         return Ok((task, Vec::new()));
     }
@@ -69,11 +71,16 @@ pub(crate) async fn whole(client: &Client, id: &str) -> Result<(TaskInfo, Vec<Ta
     Ok((task, children))
 }
 
-/// So many tasks are looked at: a tree may have any number of them, and `tasks --root` lists them all.
+/// So many tasks are looked at: a tree may have any number of them, and `tasks --root` lists them
+/// all.
 const TREE_TASKS_MAX: u32 = 1000;
 
 /// Prints one task in full.
-pub(crate) fn print(task: &TaskInfo, children: &[TaskInfo], output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn print(
+    task: &TaskInfo,
+    children: &[TaskInfo],
+    output: &mut Output,
+) -> Result<(), Failure> {
     match output.json {
         true => {
             let children = children.iter().map(|child| child.id.as_str()).collect();

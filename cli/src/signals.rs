@@ -1,6 +1,6 @@
-//! The signals of `serve`: those that ask for an end, and those that would end the process without order if nobody took
-//! them. What an end is belongs to `serve.rs`. Other commands leave their signals to the operating system, which needs help in a
-//! container.
+//! The signals of `serve`: those that ask for an end, and those that would end the process without
+//! order if nobody took them. What an end is belongs to `serve.rs`. Other commands leave their
+//! signals to the operating system, which needs help in a container.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -15,13 +15,14 @@ use crate::exit::Failure;
 const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// They ask for an end.
-const ENDING: [(Number, &str); 3] = [(Number::TERM, "SIGTERM"), (Number::INT, "SIGINT"), (Number::QUIT, "SIGQUIT")];
+const ENDING: [(Number, &str); 3] =
+    [(Number::TERM, "SIGTERM"), (Number::INT, "SIGINT"), (Number::QUIT, "SIGQUIT")];
 
 /// The exit code of a process that was ended by a signal, less the number of the signal.
 const SIGNALLED: i32 = 128;
 
-/// They mean nothing to a broker. SIGXFSZ comes with a write that would make a file too long, which then fails as on a full
-/// disk.
+/// They mean nothing to a broker. SIGXFSZ comes with a write that would make a file too long, which
+/// then fails as on a full disk.
 const NOTED: [(Number, &str); 9] = [
     (Number::USR1, "SIGUSR1"),
     (Number::USR2, "SIGUSR2"),
@@ -75,8 +76,8 @@ impl Signals {
         }
     }
 
-    /// A signal that was meant as another one. Terminals and supervisors send the first to the process and to its whole
-    /// group, so that it comes twice.
+    /// A signal that was meant as another one. Terminals and supervisors send the first to the
+    /// process and to its whole group, so that it comes twice.
     pub(crate) async fn second(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
@@ -88,14 +89,17 @@ impl Signals {
     }
 }
 
-/// Sees to it that a command ends on a signal when it is the first process of a container: to that one the kernel gives only
-/// the signals that it listens to. A thread of its own ends the process, whatever the command waits for.
+/// Sees to it that a command ends on a signal when it is the first process of a container: to that
+/// one the kernel gives only the signals that it listens to. A thread of its own ends the process,
+/// whatever the command waits for.
 pub(crate) fn end_as_first_process() -> Result<(), Failure> {
     if !rustix::process::getpid().is_init() {
         return Ok(());
     }
-    let failed = |error: std::io::Error| Failure::error(format!("cannot listen for signals: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let failed =
+        |error: std::io::Error| Failure::error(format!("cannot listen for signals: {error}"));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let end = async {
         for (number, _) in ENDING.into_iter().chain([(Number::HUP, "SIGHUP")]) {
             // As a shell shows the end by a signal.
@@ -111,8 +115,8 @@ pub(crate) fn end_as_first_process() -> Result<(), Failure> {
 /// Calls `act` each time this signal comes, for the life of the runtime.
 fn on_each(number: Number, act: impl Fn() + Send + 'static) -> Result<(), Failure> {
     let kind = SignalKind::from_raw(number.as_raw());
-    let mut signal: Signal =
-        signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))?;
+    let mut signal: Signal = signal(kind)
+        .map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))?;
     tokio::spawn(async move {
         while signal.recv().await.is_some() {
             act();
@@ -125,8 +129,9 @@ fn note(signal: &'static str) {
     tracing::info!(signal, "a signal that means nothing to a broker, ignored");
 }
 
-/// A broker that was started from a terminal ends with it, unless `nohup` said otherwise. Without one nobody who sends this
-/// signal means an end: service managers use it to have settings read again, which a broker does not do.
+/// A broker that was started from a terminal ends with it, unless `nohup` said otherwise. Without
+/// one nobody who sends this signal means an end: service managers use it to have settings read
+/// again, which a broker does not do.
 fn hang_up_ends() -> bool {
     let has_terminal = File::open("/dev/tty").is_ok();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -19,14 +19,21 @@ pub(crate) struct Status {
     ids: Vec<String>,
 }
 
-/// Shows one task in full, several as a table. An id without a task is shown as UNKNOWN and makes the exit code 4.
-pub(crate) async fn run(status: Status, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+/// Shows one task in full, several as a table. An id without a task is shown as UNKNOWN and makes
+/// the exit code 4.
+pub(crate) async fn run(
+    status: Status,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let tasks = client.info(&status.ids).await.map_err(failure)?;
     client.close().await;
     let now_ms = now_ms();
     match tasks.as_slice() {
-        tasks if output.json => tasks.iter().try_for_each(|task| output.document(&TaskDocument::new(task)))?,
+        tasks if output.json => {
+            tasks.iter().try_for_each(|task| output.document(&TaskDocument::new(task)))?
+        }
         [task] => output.details(&details(task, now_ms))?,
         tasks => {
             let rows: Vec<_> = tasks.iter().map(|task| row(task, now_ms)).collect();

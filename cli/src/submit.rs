@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use celeriac_client::{Client, OnConflict, RetryPolicy, State, Submission, SubmitKind, Submitted, TaskInfo, Watch};
+use celeriac_client::{
+    Client, OnConflict, RetryPolicy, State, Submission, SubmitKind, Submitted, TaskInfo, Watch,
+};
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -46,7 +48,8 @@ pub(crate) struct Submit {
     #[arg(long, value_parser = parse_span, value_name = "SPAN", conflicts_with = "eta")]
     countdown: Option<Duration>,
 
-    /// No attempt begins after it, and the task is revoked: a span from now, or a time with its offset
+    /// No attempt begins after it, and the task is revoked: a span from now, or a time with its
+    /// offset
     #[arg(long, value_parser = parse_moment_or_span, value_name = "SPAN|TIME")]
     expires: Option<Moment>,
 
@@ -58,7 +61,8 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "TEXT")]
     shadow: Option<String>,
 
-    /// How long the ended task and its result are kept; 0 drops them at once [default: the queue's, or one day]
+    /// How long the ended task and its result are kept; 0 drops them at once [default: the
+    /// queue's, or one day]
     #[arg(long, value_parser = parse_span, value_name = "SPAN")]
     result_ttl: Option<Duration>,
 
@@ -78,7 +82,8 @@ pub(crate) struct Submit {
     #[arg(long, value_enum, default_value_t = Conflict::RunAgainIfFinished, value_name = "POLICY")]
     on_conflict: Conflict,
 
-    /// Wait for the end and print the result, as `celeriac result --wait` does; without a value as long as it takes
+    /// Wait for the end and print the result, as `celeriac result --wait` does; without a value as
+    /// long as it takes
     #[arg(long, num_args = 0..=1, value_parser = parse_span, default_missing_value = FOREVER, value_name = "SECONDS")]
     wait: Option<Duration>,
 }
@@ -128,7 +133,11 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 }
 
 /// Submits the task, says what became of it, and waits for its result when asked to.
-pub(crate) async fn run(submit: Submit, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    submit: Submit,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let wait = submit.wait;
     let submission = submission(submit)?;
     let client = connect(global).await?;
@@ -138,7 +147,8 @@ pub(crate) async fn run(submit: Submit, global: &Global, output: &mut Output) ->
         None => None,
     };
     let mut outcomes = client.submit_many([submission]).await.map_err(failure)?;
-    let outcome = outcomes.pop().ok_or_else(|| Failure::error("the broker answered without an outcome"))?;
+    let outcome =
+        outcomes.pop().ok_or_else(|| Failure::error("the broker answered without an outcome"))?;
     let submitted = outcome.map_err(|refusal| failure(refusal.into()))?;
     if wait.is_none() || output.json {
         print(&submitted, output)?;
@@ -180,8 +190,9 @@ async fn end_of(mut watch: Watch, generation: u32) -> Option<TaskInfo> {
 
 fn submission(submit: Submit) -> Result<Submission, Failure> {
     let payload = payload(&submit.args, &submit.kwargs)?;
-    let mut submission =
-        Submission::new(submit.name).payload(payload, "application/json").on_conflict(submit.on_conflict.into());
+    let mut submission = Submission::new(submit.name)
+        .payload(payload, "application/json")
+        .on_conflict(submit.on_conflict.into());
     submission = match submit.eta.or(submit.countdown.map(Moment::In)) {
         Some(Moment::At(time)) => submission.eta(time),
         Some(Moment::In(span)) => submission.countdown(span),
@@ -194,16 +205,25 @@ fn submission(submit: Submit) -> Result<Submission, Failure> {
     };
     submission = optional(submission, submit.id, Submission::task_id);
     submission = optional(submission, submit.queue, Submission::queue);
-    submission = optional(submission, submit.priority, |submission, priority| submission.priority(priority.into()));
+    submission = optional(submission, submit.priority, |submission, priority| {
+        submission.priority(priority.into())
+    });
     submission = optional(submission, submit.shadow, Submission::shadow);
     submission = optional(submission, submit.result_ttl, Submission::result_ttl);
     let retry = submit.max_attempts.map(|attempts| RetryPolicy::new().max_attempts(attempts));
     submission = optional(submission, retry, Submission::retry);
-    submission = submit.headers.into_iter().fold(submission, |submission, (key, value)| submission.header(key, value));
+    submission = submit
+        .headers
+        .into_iter()
+        .fold(submission, |submission, (key, value)| submission.header(key, value));
     Ok(submit.tags.into_iter().fold(submission, Submission::tag))
 }
 
-fn optional<T>(submission: Submission, value: Option<T>, set: impl FnOnce(Submission, T) -> Submission) -> Submission {
+fn optional<T>(
+    submission: Submission,
+    value: Option<T>,
+    set: impl FnOnce(Submission, T) -> Submission,
+) -> Submission {
     match value {
         Some(value) => set(submission, value),
         None => submission,
@@ -239,7 +259,12 @@ fn print(submitted: &Submitted, output: &mut Output) -> Result<(), Failure> {
         _ => "accepted",
     };
     if output.json {
-        return Ok(output.document(&Document { id, outcome, generation: *generation, state: state.to_string() })?);
+        return Ok(output.document(&Document {
+            id,
+            outcome,
+            generation: *generation,
+            state: state.to_string(),
+        })?);
     }
     let sentence = match kind {
         SubmitKind::Joined => "joined the task of this id that has not ended yet".to_owned(),

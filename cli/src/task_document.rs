@@ -1,7 +1,7 @@
 //! A task as programs read it.
 //!
-//! The names in [`TaskDocument`] are a contract with scripts, written down in `cli/README.md`; a test compares the two.
-//! How people see a task is in `task_view`.
+//! The names in [`TaskDocument`] are a contract with scripts, written down in `cli/README.md`; a
+//! test compares the two. How people see a task is in `task_view`.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -78,7 +78,11 @@ impl<'a> TaskDocument<'a> {
             queue: &task.queue,
             shadow: &task.shadow,
             priority: task.priority,
-            headers: task.headers.iter().map(|(key, value)| (key.as_str(), embed(value, "text/plain"))).collect(),
+            headers: task
+                .headers
+                .iter()
+                .map(|(key, value)| (key.as_str(), embed(value, "text/plain")))
+                .collect(),
             tags: &task.tags,
             root_id: &task.root_id,
             parent_id: &task.parent_id,

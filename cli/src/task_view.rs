@@ -1,4 +1,5 @@
-//! A task as people see it: a row among others, details, its whole history, or a line for one transition.
+//! A task as people see it: a row among others, details, its whole history, or a line for one
+//! transition.
 //!
 //! What programs read is in `task_document`.
 
@@ -17,7 +18,8 @@ pub(crate) fn exists(task: &TaskInfo) -> Exit {
 }
 
 /// What stands above [`row`].
-pub(crate) const HEADINGS: [&str; 7] = ["ID", "STATE", "TASK", "QUEUE", "ATTEMPTS", "SUBMITTED", "NOTE"];
+pub(crate) const HEADINGS: [&str; 7] =
+    ["ID", "STATE", "TASK", "QUEUE", "ATTEMPTS", "SUBMITTED", "NOTE"];
 
 /// A task among others.
 pub(crate) fn row(task: &TaskInfo, now_ms: i64) -> [String; 7] {
@@ -34,7 +36,8 @@ pub(crate) fn row(task: &TaskInfo, now_ms: i64) -> [String; 7] {
 
 /// A task alone, with what is out of the ordinary.
 pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
-    let time = |time: Option<SystemTime>| time.map(|time| both(ms(time), now_ms)).unwrap_or_default();
+    let time =
+        |time: Option<SystemTime>| time.map(|time| both(ms(time), now_ms)).unwrap_or_default();
     let mut rows = vec![
         ("id", clean(&task.id)),
         ("state", task.state.to_string()),
@@ -52,13 +55,23 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String
         ("worker", clean(&task.worker)),
         ("changed by", clean(&task.actor)),
         ("attempts", attempts(task)),
-        ("deliveries", if task.deliveries > 1 { task.deliveries.to_string() } else { String::new() }),
-        ("generation", if task.generation > 1 { task.generation.to_string() } else { String::new() }),
+        (
+            "deliveries",
+            if task.deliveries > 1 { task.deliveries.to_string() } else { String::new() },
+        ),
+        (
+            "generation",
+            if task.generation > 1 { task.generation.to_string() } else { String::new() },
+        ),
         ("tags", clean(&task.tags.join(", "))),
         ("root", clean(&task.root_id)),
         ("parent", clean(&task.parent_id)),
     ];
-    rows.extend(task.headers.iter().map(|(key, value)| ("header", format!("{}={}", clean(key), shown(value)))));
+    rows.extend(
+        task.headers
+            .iter()
+            .map(|(key, value)| ("header", format!("{}={}", clean(key), shown(value)))),
+    );
     rows.extend(task.errors.iter().map(|error| ("error", failed_attempt(error))));
     rows.retain(|(_, value)| !value.is_empty());
     rows
@@ -73,12 +86,17 @@ pub(crate) fn transition(task: &TaskInfo, with_id: bool) -> String {
 }
 
 fn attempts(task: &TaskInfo) -> String {
-    if task.attempts_max == 0 { String::new() } else { format!("{}/{}", task.attempts, task.attempts_max) }
+    if task.attempts_max == 0 {
+        String::new()
+    } else {
+        format!("{}/{}", task.attempts, task.attempts_max)
+    }
 }
 
 /// What is worth knowing of a task in its state: why it waits, how far it is, why it ended.
 fn note(task: &TaskInfo, now_ms: i64) -> String {
-    let due = || task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default();
+    let due =
+        || task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default();
     match task.state {
         State::Unknown => "no such task".to_owned(),
         State::Scheduled => due(),
@@ -107,7 +125,11 @@ fn on_worker(task: &TaskInfo) -> String {
 }
 
 fn progress(progress: &Progress) -> String {
-    let meta = if progress.meta.is_empty() { String::new() } else { format!(" {}", shown(&progress.meta)) };
+    let meta = if progress.meta.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", shown(&progress.meta))
+    };
     format!("{}{meta}", clean(&progress.state))
 }
 

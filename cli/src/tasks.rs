@@ -71,9 +71,16 @@ impl From<Listed> for State {
 }
 
 /// Lists the tasks that match.
-pub(crate) async fn run(tasks: Tasks, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    tasks: Tasks,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let client = connect(global).await?;
-    let filter = tasks.states.iter().fold(tasks.filter.to_client(), |filter, state| filter.state((*state).into()));
+    let filter = tasks
+        .states
+        .iter()
+        .fold(tasks.filter.to_client(), |filter, state| filter.state((*state).into()));
     let listed = list(&client, filter, &tasks.pages, HEADINGS, row, output).await;
     client.close().await;
     listed
@@ -82,8 +89,8 @@ pub(crate) async fn run(tasks: Tasks, global: &Global, output: &mut Output) -> R
 /// What one request brings at most.
 const PAGE_TASKS_MAX: u64 = 1000;
 
-/// Prints the tasks that match, as they come: each page for people is a table of its own, so that any number of tasks is
-/// shown in little memory.
+/// Prints the tasks that match, as they come: each page for people is a table of its own, so that
+/// any number of tasks is shown in little memory.
 pub(crate) async fn list<const N: usize>(
     client: &Client,
     filter: TaskFilter,
@@ -111,7 +118,8 @@ pub(crate) async fn list<const N: usize>(
             tasks.iter().try_for_each(|task| output.document(&TaskDocument::new(task)))?;
         } else if is_first || shown > 0 {
             let now_ms = now_ms();
-            output.table(headings, &tasks.iter().map(|task| row(task, now_ms)).collect::<Vec<_>>())?;
+            output
+                .table(headings, &tasks.iter().map(|task| row(task, now_ms)).collect::<Vec<_>>())?;
         }
         is_first = false;
         if has_more && !output.json {

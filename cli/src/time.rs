@@ -1,6 +1,7 @@
 //! Spans and moments as people write and read them: `10s`, `now+5m`, `3 min ago`.
 //!
-//! The broker's clock decides when a task is due; this file reads ours only to show how long ago something was.
+//! The broker's clock decides when a task is due; this file reads ours only to show how long ago
+//! something was.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,9 +25,12 @@ pub(crate) enum Moment {
 
 /// Parses `500ms`, `10s`, `5m`, `2h`, `1d`, `1h30m`, `1w`; a bare number is seconds.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
-    let seconds = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty();
+    let seconds =
+        text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty();
     let written = if seconds { format!("{text}s") } else { text.to_owned() };
-    let span: Span = written.parse().map_err(|_| format!("`{text}` is not a span such as 500ms, 10s, 5m, 2h or 1d"))?;
+    let span: Span = written
+        .parse()
+        .map_err(|_| format!("`{text}` is not a span such as 500ms, 10s, 5m, 2h or 1d"))?;
     let exact = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|_| format!("`{text}` has no fixed length: use weeks, days or less"))?;
@@ -45,7 +49,12 @@ pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
     if let Some(span) = text.strip_prefix("now+") {
         return parse_span(span.trim()).map(Moment::In);
     }
-    match text.parse::<Timestamp>().map(SystemTime::from).ok().or_else(|| time_of_the_last_days(text)) {
+    match text
+        .parse::<Timestamp>()
+        .map(SystemTime::from)
+        .ok()
+        .or_else(|| time_of_the_last_days(text))
+    {
         Some(time) => Ok(Moment::At(time)),
         None => Err(format!(
             "`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, nor a span such as now+10m"
@@ -53,8 +62,8 @@ pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
     }
 }
 
-/// Times of the year 9999 that a [`Timestamp`] does not hold, because they may have no local time: people write its last
-/// moment for "never".
+/// Times of the year 9999 that a [`Timestamp`] does not hold, because they may have no local time:
+/// people write its last moment for "never".
 fn time_of_the_last_days(text: &str) -> Option<SystemTime> {
     let pieces = Pieces::parse(text).ok()?;
     let offset = pieces.to_numeric_offset()?;
@@ -67,11 +76,13 @@ fn time_of_the_last_days(text: &str) -> Option<SystemTime> {
 pub(crate) fn parse_moment_or_span(text: &str) -> Result<Moment, String> {
     match parse_span(text) {
         Ok(span) => Ok(Moment::In(span)),
-        Err(sentence) => match text.starts_with(|first: char| first.is_ascii_digit()) && text.contains('-') {
-            true => parse_moment(text),
-            false if text.starts_with("now") => parse_moment(text),
-            false => Err(format!("{sentence}, and no time such as 2026-11-22T10:00:00Z")),
-        },
+        Err(sentence) => {
+            match text.starts_with(|first: char| first.is_ascii_digit()) && text.contains('-') {
+                true => parse_moment(text),
+                false if text.starts_with("now") => parse_moment(text),
+                false => Err(format!("{sentence}, and no time such as 2026-11-22T10:00:00Z")),
+            }
+        }
     }
 }
 
@@ -171,7 +182,18 @@ mod tests {
 
     #[test]
     fn a_span_that_is_none_is_refused_with_a_sentence() {
-        for text in ["", "ten", "10 parsecs", "-5s", "5s ago", "1y", "1mo", "200000d", "99999999999999999999s", "."] {
+        for text in [
+            "",
+            "ten",
+            "10 parsecs",
+            "-5s",
+            "5s ago",
+            "1y",
+            "1mo",
+            "200000d",
+            "99999999999999999999s",
+            ".",
+        ] {
             let sentence = parse_span(text).expect_err(text);
             assert!(sentence.contains(&format!("`{text}`")), "{sentence}");
         }
@@ -197,7 +219,9 @@ mod tests {
         assert_eq!(absolute(253_402_300_799_999), "9999-12-31 23:59:59.999 UTC");
         let Ok(Moment::At(time)) = parse_moment(last) else { panic!("a time") };
         assert_eq!(ms(time), 253_402_300_799_999);
-        for text in ["9999-12-31T23:59:59", "9999-12-31Z", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z"] {
+        for text in
+            ["9999-12-31T23:59:59", "9999-12-31Z", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z"]
+        {
             assert!(parse_moment(text).is_err(), "{text}");
         }
     }

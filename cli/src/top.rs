@@ -1,6 +1,8 @@
-//! `celeriac top`: rates, queues and workers, looked at once a second until somebody has seen enough.
+//! `celeriac top`: rates, queues and workers, looked at once a second until somebody has seen
+//! enough.
 //!
-//! Here is the rhythm; what a frame shows is in `top::frame`, how it gets on a terminal in `top::screen`.
+//! Here is the rhythm; what a frame shows is in `top::frame`, how it gets on a terminal in
+//! `top::screen`.
 
 use std::time::Duration;
 
@@ -29,8 +31,8 @@ pub(crate) struct Top {
     once: bool,
 }
 
-/// Shows frame after frame until q, Ctrl-C or a signal. Where stdout is no terminal, and with --json, frames follow each other
-/// as plain text or as documents.
+/// Shows frame after frame until q, Ctrl-C or a signal. Where stdout is no terminal, and with
+/// --json, frames follow each other as plain text or as documents.
 pub(crate) async fn run(top: &Top, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let client = connect(global).await?;
@@ -46,7 +48,8 @@ pub(crate) async fn run(top: &Top, global: &Global, output: &mut Output) -> Resu
     shown.map(|()| Exit::Success)
 }
 
-/// Frames one below the other. The first one comes after the second look: before it there are no rates.
+/// Frames one below the other. The first one comes after the second look: before it there are no
+/// rates.
 async fn print(
     client: &Client,
     once: bool,
@@ -83,8 +86,14 @@ async fn print(
     }
 }
 
-/// Frames in place, on the whole terminal. A broker that does not answer is waited for: the last frame stays, with a word.
-async fn live(client: &Client, address: &str, signals: &mut Signals, output: &mut Output) -> Result<(), Failure> {
+/// Frames in place, on the whole terminal. A broker that does not answer is waited for: the last
+/// frame stays, with a word.
+async fn live(
+    client: &Client,
+    address: &str,
+    signals: &mut Signals,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let mut screen = Screen::enter()?;
     let (mut before, mut present): (Option<Look>, Option<Look>) = (None, None);
     loop {
@@ -121,7 +130,10 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")));
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
+        };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

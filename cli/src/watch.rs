@@ -27,8 +27,13 @@ pub(crate) struct Watch {
     wait: Option<Duration>,
 }
 
-/// Follows the tasks. The exit code is that of the first one, in the order given, that did not end well.
-pub(crate) async fn run(watch: Watch, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+/// Follows the tasks. The exit code is that of the first one, in the order given, that did not end
+/// well.
+pub(crate) async fn run(
+    watch: Watch,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let ids: Vec<&String> = watch.ids.iter().collect::<BTreeSet<_>>().into_iter().collect();
     let client = connect(global).await?;
     let transitions = client.watch(&ids).await.map_err(failure)?;
@@ -54,7 +59,12 @@ struct Followed {
 }
 
 impl Followed {
-    async fn follow(&mut self, mut transitions: Transitions, count: usize, output: &mut Output) -> Result<(), Failure> {
+    async fn follow(
+        &mut self,
+        mut transitions: Transitions,
+        count: usize,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         while self.tasks.len() < count || self.tasks.values().any(|(_, over)| !over) {
             let Some(task) = transitions.next().await else {
                 return Err(Failure::new(Exit::Unreachable, "the broker ended the watch"));
@@ -74,7 +84,9 @@ impl Followed {
             // Forgotten after its end: how it ended is still the answer.
             (Some((state, true)), State::Unknown) => (state, true),
             // Gone before anybody saw its end.
-            (Some((state, false)), State::Unknown) if state != State::Unknown => (State::Unknown, true),
+            (Some((state, false)), State::Unknown) if state != State::Unknown => {
+                (State::Unknown, true)
+            }
             (_, state) => (state, state.is_ended()),
         };
         self.tasks.insert(task.id.clone(), now);

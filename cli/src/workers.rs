@@ -92,10 +92,16 @@ struct Ordered<'a> {
 }
 
 /// What stands above [`row`].
-pub(crate) const HEADINGS: [&str; 8] = ["INSTANCE", "STATE", "RUNNING", "MEMORY", "CONNECTED", "HOST", "PID", "QUEUES"];
+pub(crate) const HEADINGS: [&str; 8] =
+    ["INSTANCE", "STATE", "RUNNING", "MEMORY", "CONNECTED", "HOST", "PID", "QUEUES"];
 
-/// Lists the workers, or gives them an order. The exit code is 4 when one that was named is not there.
-pub(crate) async fn run(workers: Workers, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+/// Lists the workers, or gives them an order. The exit code is 4 when one that was named is not
+/// there.
+pub(crate) async fn run(
+    workers: Workers,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     match workers.command.unwrap_or(Command::List(List::default())) {
         Command::List(which) => {
             let client = connect(global).await?;
@@ -105,9 +111,15 @@ pub(crate) async fn run(workers: Workers, global: &Global, output: &mut Output) 
             Ok(Exit::Success)
         }
         Command::Quiet(which) => order(&which, WorkerOrder::Quiet, "quiet", global, output).await,
-        Command::Resume(which) => order(&which, WorkerOrder::Resume, "resume", global, output).await,
+        Command::Resume(which) => {
+            order(&which, WorkerOrder::Resume, "resume", global, output).await
+        }
         Command::Shutdown(Shutdown { which, confirm }) => {
-            let who = if which.all { "every worker".to_owned() } else { clean(&which.instances.join(", ")) };
+            let who = if which.all {
+                "every worker".to_owned()
+            } else {
+                clean(&which.instances.join(", "))
+            };
             confirm.consent("a shutdown")?.ask(&format!("Shut down {who}?")).await?;
             order(&which, WorkerOrder::Shutdown, "shutdown", global, output).await
         }
@@ -118,7 +130,9 @@ pub(crate) async fn run(workers: Workers, global: &Global, output: &mut Output) 
 async fn present(client: &Client, instances: &[String]) -> Result<Vec<WorkerStatus>, Failure> {
     let mut workers = client.workers().await.map_err(failure)?;
     workers.sort_by(|left, right| left.instance_id.cmp(&right.instance_id));
-    if let Some(name) = instances.iter().find(|name| !workers.iter().any(|worker| worker.instance_id == **name)) {
+    if let Some(name) =
+        instances.iter().find(|name| !workers.iter().any(|worker| worker.instance_id == **name))
+    {
         return Err(Failure::new(Exit::NotFound, format!("no worker {}", clean(name))));
     }
     workers.retain(|worker| instances.is_empty() || instances.contains(&worker.instance_id));
@@ -140,7 +154,11 @@ async fn order(
     for worker in &workers {
         match output.json {
             true => output.document(&Ordered { instance_id: &worker.instance_id, order: name })?,
-            false => output.line(&format!("{}  was told to {}", clean(&worker.instance_id), in_words(order)))?,
+            false => output.line(&format!(
+                "{}  was told to {}",
+                clean(&worker.instance_id),
+                in_words(order)
+            ))?,
         }
     }
     if workers.is_empty() && !output.json {
@@ -160,19 +178,26 @@ fn in_words(order: WorkerOrder) -> &'static str {
 fn print(workers: &[WorkerStatus], in_full: bool, output: &mut Output) -> Result<(), Failure> {
     let now_ms = now_ms();
     match workers {
-        workers if output.json => workers.iter().try_for_each(|worker| output.document(&document(worker)))?,
+        workers if output.json => {
+            workers.iter().try_for_each(|worker| output.document(&document(worker)))?
+        }
         [worker] if in_full => {
             output.details(&details(worker, now_ms))?;
             if !worker.running.is_empty() {
-                let rows: Vec<_> = worker.running.iter().map(|task| running_row(task, now_ms)).collect();
+                let rows: Vec<_> =
+                    worker.running.iter().map(|task| running_row(task, now_ms)).collect();
                 output.line("")?;
-                output.lines(&table_lines(["RUNNING", "TASK", "QUEUE", "STATE", "SINCE"], &rows))?;
+                output
+                    .lines(&table_lines(["RUNNING", "TASK", "QUEUE", "STATE", "SINCE"], &rows))?;
                 if worker.running_left_out > 0 {
                     output.line(&format!("… and {} more", worker.running_left_out))?;
                 }
             }
         }
-        workers => output.table(HEADINGS, &workers.iter().map(|worker| row(worker, now_ms)).collect::<Vec<_>>())?,
+        workers => output.table(
+            HEADINGS,
+            &workers.iter().map(|worker| row(worker, now_ms)).collect::<Vec<_>>(),
+        )?,
     }
     Ok(())
 }
@@ -239,7 +264,9 @@ fn running_row(task: &TaskInfo, now_ms: i64) -> [String; 5] {
         clean(task.title()),
         clean(&task.queue),
         task.state.to_string(),
-        since.map(|at| rough(now_ms.saturating_sub(ms(at)).max(0).unsigned_abs())).unwrap_or_default(),
+        since
+            .map(|at| rough(now_ms.saturating_sub(ms(at)).max(0).unsigned_abs()))
+            .unwrap_or_default(),
     ]
 }
 

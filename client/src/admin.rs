@@ -1,4 +1,5 @@
-//! The operator's calls: queues, listings, dead tasks, workers. Each is one request and its answer, nothing more.
+//! The operator's calls: queues, listings, dead tasks, workers. Each is one request and its answer,
+//! nothing more.
 
 use std::time::Duration;
 
@@ -48,7 +49,9 @@ impl Client {
         let (mut found, mut cursor) = (Vec::new(), Bytes::new());
         loop {
             let list = wire::ListQueues { queues: queues.clone(), cursor };
-            let server_frame::Body::QueueList(page) = self.request(client_frame::Body::ListQueues(list)).await? else {
+            let server_frame::Body::QueueList(page) =
+                self.request(client_frame::Body::ListQueues(list)).await?
+            else {
                 return Err(Error::unexpected("a QueueList"));
             };
             found.extend(page.queues.into_iter().map(QueueInfo::from));
@@ -69,7 +72,8 @@ impl Client {
         self.order(client_frame::Body::ConfigureQueue(configure)).await
     }
 
-    /// Delivers nothing from these queues until they are resumed, over restarts too. Running tasks go on.
+    /// Delivers nothing from these queues until they are resumed, over restarts too. Running tasks
+    /// go on.
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -90,25 +94,34 @@ impl Client {
     /// Revokes every waiting task of a queue and says how many.
     ///
     /// # Errors
-    /// As [`Client::queues`]. Never sent twice: [`Error::Interrupted`] if the connection breaks before the answer.
+    /// As [`Client::queues`]. Never sent twice: [`Error::Interrupted`] if the connection breaks
+    /// before the answer.
     pub async fn purge_queue(&self, queue: &str) -> Result<u64, Error> {
-        self.count(client_frame::Body::PurgeQueue(wire::PurgeQueue { queue: queue.to_owned() })).await
+        self.count(client_frame::Body::PurgeQueue(wire::PurgeQueue { queue: queue.to_owned() }))
+            .await
     }
 
-    /// Purges a queue, drops its settings, and says how many tasks were revoked. Refused while tasks are leased.
+    /// Purges a queue, drops its settings, and says how many tasks were revoked. Refused while
+    /// tasks are leased.
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn delete_queue(&self, queue: &str) -> Result<u64, Error> {
-        self.count(client_frame::Body::DeleteQueue(wire::DeleteQueue { queue: queue.to_owned() })).await
+        self.count(client_frame::Body::DeleteQueue(wire::DeleteQueue { queue: queue.to_owned() }))
+            .await
     }
 
-    /// A page of tasks: up to `limit`, from the beginning or from the cursor of the page before. A page ends earlier where
-    /// it is full. Without the tracebacks of errors.
+    /// A page of tasks: up to `limit`, from the beginning or from the cursor of the page before. A
+    /// page ends earlier where it is full. Without the tracebacks of errors.
     ///
     /// # Errors
     /// As [`Client::queues`].
-    pub async fn tasks(&self, filter: TaskFilter, limit: u32, cursor: Option<Bytes>) -> Result<TaskPage, Error> {
+    pub async fn tasks(
+        &self,
+        filter: TaskFilter,
+        limit: u32,
+        cursor: Option<Bytes>,
+    ) -> Result<TaskPage, Error> {
         self.list_tasks(filter, limit, cursor, false).await
     }
 
@@ -133,7 +146,8 @@ impl Client {
         with_tracebacks: bool,
     ) -> Result<TaskPage, Error> {
         let filter = Some(filter.into_wire());
-        let list = wire::ListTasks { filter, limit, cursor: cursor.unwrap_or_default(), with_tracebacks };
+        let list =
+            wire::ListTasks { filter, limit, cursor: cursor.unwrap_or_default(), with_tracebacks };
         match self.request(client_frame::Body::ListTasks(list)).await? {
             server_frame::Body::TaskPage(page) => Ok(page.into()),
             _ => Err(Error::unexpected("a TaskPage")),
@@ -145,7 +159,11 @@ impl Client {
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn replay_dead(&self, ids: &[impl AsRef<str>]) -> Result<u64, Error> {
-        self.count(client_frame::Body::ReplayDead(wire::ReplayDead { ids: owned(ids), filter: None })).await
+        self.count(client_frame::Body::ReplayDead(wire::ReplayDead {
+            ids: owned(ids),
+            filter: None,
+        }))
+        .await
     }
 
     /// Runs the dead tasks that match again.
@@ -162,10 +180,15 @@ impl Client {
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn discard_dead(&self, ids: &[impl AsRef<str>]) -> Result<u64, Error> {
-        self.count(client_frame::Body::DiscardDead(wire::DiscardDead { ids: owned(ids), ..Default::default() })).await
+        self.count(client_frame::Body::DiscardDead(wire::DiscardDead {
+            ids: owned(ids),
+            ..Default::default()
+        }))
+        .await
     }
 
-    /// Drops the dead tasks that match. A filter that says nothing is refused: see [`Client::discard_all_dead`].
+    /// Drops the dead tasks that match. A filter that says nothing is refused: see
+    /// [`Client::discard_all_dead`].
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
@@ -179,7 +202,11 @@ impl Client {
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn discard_all_dead(&self) -> Result<u64, Error> {
-        self.count(client_frame::Body::DiscardDead(wire::DiscardDead { all: true, ..Default::default() })).await
+        self.count(client_frame::Body::DiscardDead(wire::DiscardDead {
+            all: true,
+            ..Default::default()
+        }))
+        .await
     }
 
     /// All workers, those included whose connection is lost for the moment.
@@ -190,7 +217,8 @@ impl Client {
         let (mut found, mut cursor) = (Vec::new(), Bytes::new());
         loop {
             let list = wire::ListWorkers { cursor, with_tracebacks: false };
-            let server_frame::Body::WorkerList(page) = self.request(client_frame::Body::ListWorkers(list)).await?
+            let server_frame::Body::WorkerList(page) =
+                self.request(client_frame::Body::ListWorkers(list)).await?
             else {
                 return Err(Error::unexpected("a WorkerList"));
             };
@@ -206,21 +234,29 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::queues`].
-    pub async fn order_workers(&self, instance_ids: &[impl AsRef<str>], order: WorkerOrder) -> Result<(), Error> {
-        let order = wire::OrderWorkers { instance_ids: owned(instance_ids), order: order.to_wire().into() };
+    pub async fn order_workers(
+        &self,
+        instance_ids: &[impl AsRef<str>],
+        order: WorkerOrder,
+    ) -> Result<(), Error> {
+        let order =
+            wire::OrderWorkers { instance_ids: owned(instance_ids), order: order.to_wire().into() };
         self.order(client_frame::Body::OrderWorkers(order)).await
     }
 
-    /// Has the broker copy what it stores into a new folder on its own machine, while it serves. A broker started on the
-    /// copy has everything that was confirmed before this call. `folder` is an absolute path there; it must not exist, or
-    /// be empty.
+    /// Has the broker copy what it stores into a new folder on its own machine, while it serves. A
+    /// broker started on the copy has everything that was confirmed before this call. `folder`
+    /// is an absolute path there; it must not exist, or be empty.
     ///
     /// # Errors
-    /// As [`Client::purge_queue`]. The copying itself may take up to a day; the client's timeout does not count.
+    /// As [`Client::purge_queue`]. The copying itself may take up to a day; the client's timeout
+    /// does not count.
     pub async fn backup(&self, folder: impl Into<String>) -> Result<Backup, Error> {
         let body = client_frame::Body::Backup(wire::Backup { folder: folder.into() });
         match self.connection.request(body, BACKUP_TIMEOUT).await? {
-            server_frame::Body::BackupReply(reply) => Ok(Backup { tasks: reply.tasks, bytes: reply.bytes }),
+            server_frame::Body::BackupReply(reply) => {
+                Ok(Backup { tasks: reply.tasks, bytes: reply.bytes })
+            }
             _ => Err(Error::unexpected("a BackupReply")),
         }
     }

@@ -1,5 +1,5 @@
-//! A typed call with options: `client.apply_async(&task, args).queue("songs").send()`. What each option means is told at
-//! [`Submission`], which this wraps; how it is sent, in `submitting`.
+//! A typed call with options: `client.apply_async(&task, args).queue("songs").send()`. What each
+//! option means is told at [`Submission`], which this wraps; how it is sent, in `submitting`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,7 +15,8 @@ use crate::retry::RetryPolicy;
 use crate::submission::{OnConflict, Submission};
 use crate::task::{TaskDefinition, TaskOptions};
 
-/// A call that is not sent yet. The options are those of [`Submission`]; what is not set is the task's default.
+/// A call that is not sent yet. The options are those of [`Submission`]; what is not set is the
+/// task's default.
 #[must_use = "nothing is submitted before `send`"]
 pub struct ApplyAsync<T> {
     client: Client,
@@ -25,7 +26,11 @@ pub struct ApplyAsync<T> {
 }
 
 impl<T> ApplyAsync<T> {
-    pub(crate) fn new<D: TaskDefinition<Output = T>>(client: Client, task: &D, args: &D::Args) -> Self {
+    pub(crate) fn new<D: TaskDefinition<Output = T>>(
+        client: Client,
+        task: &D,
+        args: &D::Args,
+    ) -> Self {
         let submission = Submission::new(task.name()).args(args);
         Self { client, submission, defaults: task.defaults(), output: PhantomData }
     }
@@ -38,7 +43,8 @@ impl<T> ApplyAsync<T> {
     /// Submits it.
     ///
     /// # Errors
-    /// [`Error::Encode`] for arguments that are no tuple or cannot be JSON; otherwise as [`Client::submit`].
+    /// [`Error::Encode`] for arguments that are no tuple or cannot be JSON; otherwise as
+    /// [`Client::submit`].
     pub async fn send(self) -> Result<TaskHandle<T>, Error> {
         self.submission.check_encoding()?;
         self.client.submit(self.submission.defaults(self.defaults)).await

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-/// Values that are the arguments `A` of a task: a tuple with a value for each, or the list that the task takes. Where an
-/// argument is a [`String`], `&str` and `&String` do as well. Each value has a type of its own, as with `impl Into`: `collect`
-/// and `parse` are told theirs.
+/// Values that are the arguments `A` of a task: a tuple with a value for each, or the list that the
+/// task takes. Where an argument is a [`String`], `&str` and `&String` do as well. Each value has a
+/// type of its own, as with `impl Into`: `collect` and `parse` are told theirs.
 ///
 /// ```
 /// # fn check(client: &celeriac_client::Client) {
@@ -16,8 +16,8 @@ use serde_json::Value;
 /// # }
 /// ```
 ///
-/// A type of your own that is serialized as a list can be a task's arguments too: implement this trait for it, with the
-/// type itself as `A`.
+/// A type of your own that is serialized as a list can be a task's arguments too: implement this
+/// trait for it, with the type itself as `A`.
 #[diagnostic::on_unimplemented(
     message = "the task takes the arguments `{A}`, and `{Self}` cannot be them",
     label = "not the arguments of this task",
@@ -68,7 +68,8 @@ impl<T, const N: usize> IntoArgs<[T; N]> for [T; N] {
     }
 }
 
-/// Whether a value is a list is seen when it is written; a text alone never is, and the error says how to write it.
+/// Whether a value is a list is seen when it is written; a text alone never is, and the error says
+/// how to write it.
 impl IntoArgs<Value> for Value {
     fn into_args(self) -> Value {
         self

@@ -1,5 +1,6 @@
-//! A program's door to the broker: submit tasks, ask for states and results, wait, watch, cancel, forget. The operator's
-//! calls are in `admin`; how the connection keeps itself alive is told in `connection`.
+//! A program's door to the broker: submit tasks, ask for states and results, wait, watch, cancel,
+//! forget. The operator's calls are in `admin`; how the connection keeps itself alive is told in
+//! `connection`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +53,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long one request may take, reconnects included; 30 s by default. Waiting for a task has its own time.
+    /// How long one request may take, reconnects included; 30 s by default. Waiting for a task has
+    /// its own time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -64,8 +66,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Keeps trying to connect for so long, instead of failing when the first attempt does: for programs that are
-    /// started together with their broker.
+    /// Keeps trying to connect for so long, instead of failing when the first attempt does: for
+    /// programs that are started together with their broker.
     pub fn wait_for_broker(mut self, span: Duration) -> Self {
         self.options.connect_wait = Some(span);
         self
@@ -86,7 +88,8 @@ impl ClientBuilder {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::Url`], [`Error::Connect`] when nobody answers, [`Error::Handshake`] when the broker refuses.
+    /// [`Error::Url`], [`Error::Connect`] when nobody answers, [`Error::Handshake`] when the broker
+    /// refuses.
     pub async fn connect(self) -> Result<Client, Error> {
         let url: BrokerUrl = self.url.parse()?;
         let mut options = self.options;
@@ -127,9 +130,15 @@ impl Client {
         self
     }
 
-    /// The same client for a handler's use: what it submits names this root and this parent, unless told otherwise.
-    pub fn with_lineage(mut self, root_id: impl Into<String>, parent_id: impl Into<String>) -> Self {
-        self.lineage = Some(Arc::new(Lineage { root_id: root_id.into(), parent_id: parent_id.into() }));
+    /// The same client for a handler's use: what it submits names this root and this parent, unless
+    /// told otherwise.
+    pub fn with_lineage(
+        mut self,
+        root_id: impl Into<String>,
+        parent_id: impl Into<String>,
+    ) -> Self {
+        self.lineage =
+            Some(Arc::new(Lineage { root_id: root_id.into(), parent_id: parent_id.into() }));
         self
     }
 
@@ -141,7 +150,8 @@ impl Client {
     /// Submits a task with its defaults.
     ///
     /// # Errors
-    /// [`Error::Encode`] for arguments that are no tuple or cannot be JSON; otherwise as [`Client::submit`].
+    /// [`Error::Encode`] for arguments that are no tuple or cannot be JSON; otherwise as
+    /// [`Client::submit`].
     pub async fn delay<D: TaskDefinition>(
         &self,
         task: &D,
@@ -151,7 +161,11 @@ impl Client {
     }
 
     /// Begins a submit with options; [`ApplyAsync::send`] ends it.
-    pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: impl IntoArgs<D::Args>) -> ApplyAsync<D::Output> {
+    pub fn apply_async<D: TaskDefinition>(
+        &self,
+        task: &D,
+        args: impl IntoArgs<D::Args>,
+    ) -> ApplyAsync<D::Output> {
         ApplyAsync::new(self.clone(), task, &args.into_args())
     }
 
@@ -159,7 +173,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Refused`] when the broker, or a check in this crate, says no; otherwise as
-    /// [`Connection::request`]. After [`Error::Timeout`] the task may exist: submit a clone of the same submission.
+    /// [`Connection::request`]. After [`Error::Timeout`] the task may exist: submit a clone of the
+    /// same submission.
     pub async fn submit<T>(&self, submission: Submission) -> Result<TaskHandle<T>, Error> {
         let payload_bytes_max = self.connection.limits().payload_bytes_max;
         let item = submission.into_wire(self.lineage.as_ref(), payload_bytes_max);
@@ -167,20 +182,22 @@ impl Client {
         Ok(TaskHandle::submitted(self.clone(), submitted))
     }
 
-    /// Submits many tasks at once, each with its own outcome, in order. Lists longer than the broker takes in one
-    /// request are sent in several.
+    /// Submits many tasks at once, each with its own outcome, in order. Lists longer than the
+    /// broker takes in one request are sent in several.
     ///
     /// # Errors
-    /// Only when nothing of it could be done. If some requests of a long list fail, their items are refused as
-    /// `deadline_exceeded` and the like.
+    /// Only when nothing of it could be done. If some requests of a long list fail, their items are
+    /// refused as `deadline_exceeded` and the like.
     pub async fn submit_many(
         &self,
         submissions: impl IntoIterator<Item = Submission>,
     ) -> Result<Vec<Result<Submitted, Refusal>>, Error> {
         let payload_bytes_max = self.connection.limits().payload_bytes_max;
         let lineage = self.lineage.as_ref();
-        let items =
-            submissions.into_iter().map(|submission| submission.into_wire(lineage, payload_bytes_max)).collect();
+        let items = submissions
+            .into_iter()
+            .map(|submission| submission.into_wire(lineage, payload_bytes_max))
+            .collect();
         submit_all(&self.connection, items, self.timeout).await
     }
 
@@ -192,7 +209,8 @@ impl Client {
     /// What the broker knows of these tasks, in order, without their results.
     ///
     /// # Errors
-    /// As [`Connection::request`]. An id that does not exist is no error but [`crate::State::Unknown`].
+    /// As [`Connection::request`]. An id that does not exist is no error but
+    /// [`crate::State::Unknown`].
     pub async fn info(&self, ids: &[impl AsRef<str>]) -> Result<Vec<TaskInfo>, Error> {
         self.get(ids, false).await
     }
@@ -205,16 +223,22 @@ impl Client {
         self.get(ids, true).await
     }
 
-    async fn get(&self, ids: &[impl AsRef<str>], with_results: bool) -> Result<Vec<TaskInfo>, Error> {
+    async fn get(
+        &self,
+        ids: &[impl AsRef<str>],
+        with_results: bool,
+    ) -> Result<Vec<TaskInfo>, Error> {
         let mut tasks = Vec::with_capacity(ids.len());
         for ids in ids.chunks(self.ids_per_request()) {
-            let some = getting::get(&self.connection, owned(ids), with_results, self.timeout).await?;
+            let some =
+                getting::get(&self.connection, owned(ids), with_results, self.timeout).await?;
             tasks.extend(some.into_iter().map(TaskInfo::from));
         }
         Ok(tasks)
     }
 
-    /// The present state of these tasks and then every transition, for ids that do not exist yet too. Without results.
+    /// The present state of these tasks and then every transition, for ids that do not exist yet
+    /// too. Without results.
     ///
     /// # Errors
     /// As [`Connection::request`].
@@ -230,12 +254,16 @@ impl Client {
         Watch::begin(self, ids, true).await
     }
 
-    /// Drops ended tasks and their results before their time. One outcome per id: `Err(NotFound)` for one that does
-    /// not exist, `Err(NotFinished)` for one that has not ended, `Err(Unspecified)` for a reason that this crate does not know.
+    /// Drops ended tasks and their results before their time. One outcome per id: `Err(NotFound)`
+    /// for one that does not exist, `Err(NotFinished)` for one that has not ended,
+    /// `Err(Unspecified)` for a reason that this crate does not know.
     ///
     /// # Errors
     /// As [`Connection::request`].
-    pub async fn forget(&self, ids: &[impl AsRef<str>]) -> Result<Vec<Result<(), ErrorCode>>, Error> {
+    pub async fn forget(
+        &self,
+        ids: &[impl AsRef<str>],
+    ) -> Result<Vec<Result<(), ErrorCode>>, Error> {
         let mut outcomes = Vec::with_capacity(ids.len());
         for ids in ids.chunks(self.ids_per_request()) {
             let body = client_frame::Body::Forget(wire::Forget { ids: owned(ids) });
@@ -256,10 +284,17 @@ impl Client {
     ///
     /// # Errors
     /// As [`Connection::request`].
-    pub async fn cancel(&self, ids: &[impl AsRef<str>], mode: CancelMode) -> Result<Vec<Cancelled>, Error> {
+    pub async fn cancel(
+        &self,
+        ids: &[impl AsRef<str>],
+        mode: CancelMode,
+    ) -> Result<Vec<Cancelled>, Error> {
         let mut outcomes = Vec::with_capacity(ids.len());
         for ids in ids.chunks(self.ids_per_request()) {
-            outcomes.extend(self.send_cancel(wire::Cancel { ids: owned(ids), ..Default::default() }, mode).await?);
+            outcomes.extend(
+                self.send_cancel(wire::Cancel { ids: owned(ids), ..Default::default() }, mode)
+                    .await?,
+            );
         }
         Ok(outcomes)
     }
@@ -268,7 +303,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Connection::request`].
-    pub async fn cancel_tree(&self, root_id: impl Into<String>, mode: CancelMode) -> Result<Vec<Cancelled>, Error> {
+    pub async fn cancel_tree(
+        &self,
+        root_id: impl Into<String>,
+        mode: CancelMode,
+    ) -> Result<Vec<Cancelled>, Error> {
         self.send_cancel(wire::Cancel { root_id: root_id.into(), ..Default::default() }, mode).await
     }
 
@@ -276,28 +315,41 @@ impl Client {
     ///
     /// # Errors
     /// As [`Connection::request`].
-    pub async fn cancel_tagged(&self, tag: impl Into<String>, mode: CancelMode) -> Result<Vec<Cancelled>, Error> {
+    pub async fn cancel_tagged(
+        &self,
+        tag: impl Into<String>,
+        mode: CancelMode,
+    ) -> Result<Vec<Cancelled>, Error> {
         self.send_cancel(wire::Cancel { tag: tag.into(), ..Default::default() }, mode).await
     }
 
-    async fn send_cancel(&self, mut cancel: wire::Cancel, mode: CancelMode) -> Result<Vec<Cancelled>, Error> {
+    async fn send_cancel(
+        &self,
+        mut cancel: wire::Cancel,
+        mode: CancelMode,
+    ) -> Result<Vec<Cancelled>, Error> {
         if let CancelMode::Force { grace } = mode {
             cancel.mode = wire::cancel::Mode::Force.into();
             cancel.grace_ms = grace.map(span_ms);
         }
         match self.request(client_frame::Body::Cancel(cancel)).await? {
-            server_frame::Body::CancelReply(reply) => Ok(reply.outcomes.into_iter().map(Cancelled::from).collect()),
+            server_frame::Body::CancelReply(reply) => {
+                Ok(reply.outcomes.into_iter().map(Cancelled::from).collect())
+            }
             _ => Err(Error::unexpected("a CancelReply")),
         }
     }
 
-    /// Waits for the answers of what is under way, at most 5 s, and closes the connection, for all clones of this
-    /// client. Later calls fail with [`Error::Closed`].
+    /// Waits for the answers of what is under way, at most 5 s, and closes the connection, for all
+    /// clones of this client. Later calls fail with [`Error::Closed`].
     pub async fn close(&self) {
         self.connection.close(Duration::from_secs(5)).await;
     }
 
-    pub(crate) async fn request(&self, body: client_frame::Body) -> Result<server_frame::Body, Error> {
+    pub(crate) async fn request(
+        &self,
+        body: client_frame::Body,
+    ) -> Result<server_frame::Body, Error> {
         self.connection.request(body, self.timeout).await
     }
 
@@ -306,7 +358,11 @@ impl Client {
     }
 
     /// Waits for one task and takes its output.
-    pub(crate) async fn output<T: DeserializeOwned>(&self, id: &str, timeout: Duration) -> Result<T, Error> {
+    pub(crate) async fn output<T: DeserializeOwned>(
+        &self,
+        id: &str,
+        timeout: Duration,
+    ) -> Result<T, Error> {
         self.wait_for_end(id, timeout).await?.output()
     }
 }

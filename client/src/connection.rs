@@ -1,9 +1,10 @@
 //! One connection to a broker that heals itself: the layer that clients and workers are built on.
 //!
-//! [`Connection::request`] takes the body of a frame and returns the body of its answer. Behind it one task owns the
-//! socket, writes what is waiting in one go, matches answers with requests, sends heartbeats, and connects again with
-//! growing pauses when the connection breaks. Requests that may be carried out twice are sent again after that, until
-//! their deadline; the others end as [`Error::Interrupted`].
+//! [`Connection::request`] takes the body of a frame and returns the body of its answer. Behind it
+//! one task owns the socket, writes what is waiting in one go, matches answers with requests, sends
+//! heartbeats, and connects again with growing pauses when the connection breaks. Requests that may
+//! be carried out twice are sent again after that, until their deadline; the others end as
+//! [`Error::Interrupted`].
 //!
 //! What a task is, and what an answer means, is not known here.
 
@@ -36,7 +37,8 @@ use watching::{WatchPart, WatchSink};
 /// Requests that wait to be written; more wait in their callers.
 const COMMANDS_MAX: usize = 1_024;
 
-/// Events that the owner has not taken yet. Beyond it the socket is not read: the broker then feels the back-pressure.
+/// Events that the owner has not taken yet. Beyond it the socket is not read: the broker then feels
+/// the back-pressure.
 const EVENTS_MAX: usize = 16_384;
 
 /// How long a caller pauses before it asks a broker again that said it was closing down.
@@ -65,9 +67,11 @@ pub struct ConnectionOptions {
     pub heartbeat: Option<Duration>,
     /// How long one attempt to connect and be let in may take.
     pub connect_timeout: Duration,
-    /// `None`: the first attempt decides whether [`Connection::open`] succeeds. Otherwise it is repeated for this long.
+    /// `None`: the first attempt decides whether [`Connection::open`] succeeds. Otherwise it is
+    /// repeated for this long.
     pub connect_wait: Option<Duration>,
-    /// Runs the connection on a thread of its own, so that handlers that block the runtime cannot stop the heartbeats.
+    /// Runs the connection on a thread of its own, so that handlers that block the runtime cannot
+    /// stop the heartbeats.
     pub own_thread: bool,
     /// What opens the byte stream; `None`: TCP to the address.
     pub connector: Option<Connector>,
@@ -81,7 +85,11 @@ impl ConnectionOptions {
             token: String::new(),
             client_name: "celeriac-rust".to_owned(),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance_id: format!("{}-{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..8]),
+            instance_id: format!(
+                "{}-{}",
+                std::process::id(),
+                &uuid::Uuid::new_v4().simple().to_string()[..8]
+            ),
             worker: None,
             heartbeat: None,
             connect_timeout: Duration::from_secs(5),
@@ -105,7 +113,8 @@ pub enum Event {
     },
     /// The connection broke; it is being opened again.
     Disconnected,
-    /// Deliver, CancelSignal, Order, TopicMessage or Closing. Transitions go to their watches instead.
+    /// Deliver, CancelSignal, Order, TopicMessage or Closing. Transitions go to their watches
+    /// instead.
     Push(server_frame::Body),
 }
 
@@ -119,7 +128,8 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     /// How long to wait for what is under way; `None` until closing is asked for.
     closing: watch::Sender<Option<Duration>>,
-    /// Carries nothing: its other half is dropped with the task that owns the socket, however that task ends.
+    /// Carries nothing: its other half is dropped with the task that owns the socket, however that
+    /// task ends.
     ended: watch::Receiver<()>,
     shared: Arc<Shared>,
     waits: Waits,
@@ -161,7 +171,8 @@ pub(crate) enum Reply {
     /// In a box: between the socket and the caller a reply is moved a dozen times.
     Answer(Box<server_frame::Body>),
     Failed(Error),
-    /// No answer, and none will come: the connection broke, or the broker is closing down and said so.
+    /// No answer, and none will come: the connection broke, or the broker is closing down and said
+    /// so.
     Interrupted {
         /// When the request was sent, on the broker's clock and not later than that.
         sent_at_ms: i64,
@@ -171,13 +182,15 @@ pub(crate) enum Reply {
 }
 
 impl Connection {
-    /// Connects, and keeps connected until the last handle is dropped or [`Connection::close`] is called.
+    /// Connects, and keeps connected until the last handle is dropped or [`Connection::close`] is
+    /// called.
     ///
-    /// The receiver has to be read by a task that does not itself wait for requests of this connection; it may also be
-    /// dropped.
+    /// The receiver has to be read by a task that does not itself wait for requests of this
+    /// connection; it may also be dropped.
     ///
     /// # Errors
-    /// [`Error::Connect`] and [`Error::Handshake`], by the rule of [`ConnectionOptions::connect_wait`].
+    /// [`Error::Connect`] and [`Error::Handshake`], by the rule of
+    /// [`ConnectionOptions::connect_wait`].
     pub async fn open(options: ConnectionOptions) -> Result<(Self, mpsc::Receiver<Event>), Error> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
@@ -187,7 +200,14 @@ impl Connection {
         let (opened, opened_receiver) = oneshot::channel();
         let shared = Arc::new(Shared::default());
         let own_thread = options.own_thread;
-        let driver = Driver::new(options, shared.clone(), command_receiver, withdrawn, closing_receiver, events);
+        let driver = Driver::new(
+            options,
+            shared.clone(),
+            command_receiver,
+            withdrawn,
+            closing_receiver,
+            events,
+        );
         let driver = async move {
             // Dropped after the driver, and so after the socket.
             let _end = end;
@@ -199,20 +219,29 @@ impl Connection {
             tokio::spawn(driver);
         }
         opened_receiver.await.unwrap_or(Err(Error::Closed))?;
-        Ok((Self { inner: Arc::new(Inner { commands, closing, ended, shared, waits }) }, event_receiver))
+        Ok((
+            Self { inner: Arc::new(Inner { commands, closing, ended, shared, waits }) },
+            event_receiver,
+        ))
     }
 
     /// Sends one request and waits for its answer, over reconnects if it may be sent twice.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the broker says no, [`Error::Timeout`] when `timeout` is over first, the handshake's
-    /// error when the broker no longer lets this client in, [`Error::Closed`] after [`Connection::close`], and
-    /// [`Error::Interrupted`] for a request that must not be sent twice.
-    pub async fn request(&self, body: client_frame::Body, timeout: Duration) -> Result<server_frame::Body, Error> {
+    /// [`Error::Refused`] when the broker says no, [`Error::Timeout`] when `timeout` is over first,
+    /// the handshake's error when the broker no longer lets this client in, [`Error::Closed`]
+    /// after [`Connection::close`], and [`Error::Interrupted`] for a request that must not be
+    /// sent twice.
+    pub async fn request(
+        &self,
+        body: client_frame::Body,
+        timeout: Duration,
+    ) -> Result<server_frame::Body, Error> {
         self.request_shared(&Arc::new(body), timeout).await
     }
 
-    /// As [`Connection::request`], for a caller who needs the body once more when the answer is there.
+    /// As [`Connection::request`], for a caller who needs the body once more when the answer is
+    /// there.
     ///
     /// # Errors
     /// As [`Connection::request`].
@@ -228,8 +257,12 @@ impl Connection {
             match reply.ok_or_else(|| self.timeout(timeout))? {
                 Reply::Answer(answer) => return Ok(*answer),
                 Reply::Failed(error) => return Err(self.with_time(error, timeout)),
-                Reply::Interrupted { refused: None, .. } if !may_be_sent_twice(body) => return Err(Error::Interrupted),
-                Reply::Interrupted { refused, .. } => self.pause_before_repeat(refused, deadline).await?,
+                Reply::Interrupted { refused: None, .. } if !may_be_sent_twice(body) => {
+                    return Err(Error::Interrupted);
+                }
+                Reply::Interrupted { refused, .. } => {
+                    self.pause_before_repeat(refused, deadline).await?
+                }
             }
             left = deadline.saturating_duration_since(Instant::now());
         }
@@ -249,10 +282,14 @@ impl Connection {
             let left = deadline.saturating_duration_since(Instant::now());
             let reply = self.send_once(body.clone(), left, purpose, deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
-                Reply::Answer(answer) if matches!(*answer, server_frame::Body::WatchReply(_)) => return Ok(()),
+                Reply::Answer(answer) if matches!(*answer, server_frame::Body::WatchReply(_)) => {
+                    return Ok(());
+                }
                 Reply::Answer(_) => return Err(Error::unexpected("a WatchReply")),
                 Reply::Failed(error) => return Err(self.with_time(error, timeout)),
-                Reply::Interrupted { refused, .. } => self.pause_before_repeat(refused, deadline).await?,
+                Reply::Interrupted { refused, .. } => {
+                    self.pause_before_repeat(refused, deadline).await?
+                }
             }
         }
     }
@@ -271,7 +308,8 @@ impl Connection {
         }
     }
 
-    /// The first half of [`Connection::send_once`]: requests are written in the order in which this returns.
+    /// The first half of [`Connection::send_once`]: requests are written in the order in which this
+    /// returns.
     pub(crate) async fn enqueue(
         &self,
         body: Arc<client_frame::Body>,
@@ -294,12 +332,17 @@ impl Connection {
     }
 
     /// The second half of [`Connection::send_once`].
-    pub(crate) async fn answer(&self, answer: oneshot::Receiver<Reply>, deadline: Instant) -> Option<Reply> {
+    pub(crate) async fn answer(
+        &self,
+        answer: oneshot::Receiver<Reply>,
+        deadline: Instant,
+    ) -> Option<Reply> {
         let reply = timeout_at(deadline, answer).await.ok()?;
         Some(reply.unwrap_or_else(|_| Reply::Failed(self.why_ended())))
     }
 
-    /// A broker that is closing down is given a moment; a connection that broke is being opened again anyway.
+    /// A broker that is closing down is given a moment; a connection that broke is being opened
+    /// again anyway.
     pub(crate) async fn pause_before_repeat(
         &self,
         refused: Option<wire::Error>,
@@ -337,16 +380,17 @@ impl Connection {
         self.inner.shared.connected.load(Ordering::Relaxed)
     }
 
-    /// Takes no further requests, waits up to `patience` for the answers of those that are under way, and says Goodbye:
-    /// a worker's leases go back at once. `Wait`s are not waited for. Returns when the socket is closed.
+    /// Takes no further requests, waits up to `patience` for the answers of those that are under
+    /// way, and says Goodbye: a worker's leases go back at once. `Wait`s are not waited for.
+    /// Returns when the socket is closed.
     pub async fn close(&self, patience: Duration) {
         self.inner.shared.terminal.get_or_init(|| Error::Closed);
-        self.inner
-            .closing
-            .send_modify(|closing| *closing = Some(closing.map_or(patience, |other| other.min(patience))));
+        self.inner.closing.send_modify(|closing| {
+            *closing = Some(closing.map_or(patience, |other| other.min(patience)))
+        });
         let mut ended = self.inner.ended.clone();
-        // An error is what is waited for: nothing is ever sent. The task bounds its own end; the second bound holds if
-        // its runtime stands still.
+        // An error is what is waited for: nothing is ever sent. The task bounds its own end; the
+        // second bound holds if its runtime stands still.
         let bound = deadline_after(patience.saturating_add(Duration::from_secs(2)));
         let _ = timeout_at(bound, ended.changed()).await;
     }
@@ -371,7 +415,9 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("connected", &self.is_connected()).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("connected", &self.is_connected())
+            .finish_non_exhaustive()
     }
 }
 
@@ -381,8 +427,8 @@ impl Shared {
     }
 }
 
-/// The moment that is `timeout` from now. Whatever anybody may ask for, there is such a moment: a span of more than a year is
-/// taken for a year.
+/// The moment that is `timeout` from now. Whatever anybody may ask for, there is such a moment: a
+/// span of more than a year is taken for a year.
 pub fn deadline_after(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(TIMEOUT_MAX)
 }
@@ -397,7 +443,10 @@ fn effective_limits(limits: Option<wire::Limits>) -> wire::Limits {
         payload_bytes_max: or(given.payload_bytes_max, limits::PAYLOAD_BYTES_MAX),
         result_bytes_max: or(given.result_bytes_max, limits::RESULT_BYTES_MAX),
         batch_items_max: or_small(given.batch_items_max, limits::BATCH_ITEMS_MAX as u32),
-        requests_in_flight_max: or_small(given.requests_in_flight_max, limits::REQUESTS_IN_FLIGHT_MAX as u32),
+        requests_in_flight_max: or_small(
+            given.requests_in_flight_max,
+            limits::REQUESTS_IN_FLIGHT_MAX as u32,
+        ),
         credit_max: or_small(given.credit_max, limits::CREDIT_MAX),
     }
 }
@@ -410,11 +459,21 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
     match body {
         Body::Cancel(_) | Body::Forget(_) | Body::Get(_) | Body::Wait(_) | Body::Watch(_) => true,
         Body::Unwatch(_) | Body::Unwait(_) => true,
-        Body::Credit(_) | Body::Report(_) | Body::Subscribe(_) | Body::Unsubscribe(_) | Body::OrderWorkers(_) => true,
+        Body::Credit(_)
+        | Body::Report(_)
+        | Body::Subscribe(_)
+        | Body::Unsubscribe(_)
+        | Body::OrderWorkers(_) => true,
         Body::ListQueues(_) | Body::ListTasks(_) | Body::ListWorkers(_) => true,
         Body::ConfigureQueue(_) | Body::PauseQueues(_) => true,
-        Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => false,
+        Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => {
+            false
+        }
         Body::Backup(_) => false,
-        Body::Hello(_) | Body::Goodbye(_) | Body::Heartbeat(_) | Body::Submit(_) | Body::Publish(_) => false,
+        Body::Hello(_)
+        | Body::Goodbye(_)
+        | Body::Heartbeat(_)
+        | Body::Submit(_)
+        | Body::Publish(_) => false,
     }
 }

@@ -1,4 +1,5 @@
-//! The broker that the environment names, as for the `celeriac` command line: the same variables, in the same order.
+//! The broker that the environment names, as for the `celeriac` command line: the same variables,
+//! in the same order.
 
 use std::env::VarError;
 use std::fs::File;
@@ -42,9 +43,10 @@ pub enum EnvironmentError {
 }
 
 impl Client {
-    /// Options for a client of the broker that the environment names: at `CELERIAC_URL`, `celeriac://[token@]host[:port]`, or
-    /// else at `celeriac://127.0.0.1:23537`. A token in the URL counts first, then the one line of the file that
-    /// `CELERIAC_TOKEN_FILE` names, then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
+    /// Options for a client of the broker that the environment names: at `CELERIAC_URL`,
+    /// `celeriac://[token@]host[:port]`, or else at `celeriac://127.0.0.1:23537`. A token in
+    /// the URL counts first, then the one line of the file that `CELERIAC_TOKEN_FILE` names,
+    /// then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
     /// both.
     ///
     /// ```no_run
@@ -54,13 +56,15 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never shows a token.
+    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never
+    /// shows a token.
     pub fn from_env() -> Result<ClientBuilder, EnvironmentError> {
         url_from_env().map(Self::builder)
     }
 }
 
-/// The URL of the broker that the environment names, with its token, as [`Client::from_env`] finds it.
+/// The URL of the broker that the environment names, with its token, as [`Client::from_env`] finds
+/// it.
 ///
 /// # Errors
 /// As [`Client::from_env`].
@@ -68,7 +72,9 @@ pub fn url_from_env() -> Result<String, EnvironmentError> {
     url(std::env::var::<&str>)
 }
 
-fn url(variable: impl Fn(&'static str) -> Result<String, VarError>) -> Result<String, EnvironmentError> {
+fn url(
+    variable: impl Fn(&'static str) -> Result<String, VarError>,
+) -> Result<String, EnvironmentError> {
     let variable = |name| match variable(name) {
         Ok(value) => Ok(Some(value)),
         Err(VarError::NotPresent) => Ok(None),
@@ -85,7 +91,8 @@ fn url(variable: impl Fn(&'static str) -> Result<String, VarError>) -> Result<St
     };
     Ok(match token.as_str() {
         "" => url,
-        // Tokens are visible ASCII; `%` is the one character with a meaning of its own in that place.
+        // Tokens are visible ASCII; `%` is the one character with a meaning of its own in that
+        // place.
         token => format!("celeriac://{}@{}", token.replace('%', "%25"), parsed.address()),
     })
 }
@@ -149,8 +156,14 @@ mod tests {
             let url: BrokerUrl = url_of(variables).expect("a URL").parse().expect("a broker");
             url.token().to_owned()
         };
-        assert_eq!(token(&[(URL, "celeriac://own@h"), (TOKEN_FILE, file_name), (TOKEN, "variable")]), "own");
-        assert_eq!(token(&[(URL, "celeriac://h"), (TOKEN_FILE, file_name), (TOKEN, "variable")]), "of%file");
+        assert_eq!(
+            token(&[(URL, "celeriac://own@h"), (TOKEN_FILE, file_name), (TOKEN, "variable")]),
+            "own"
+        );
+        assert_eq!(
+            token(&[(URL, "celeriac://h"), (TOKEN_FILE, file_name), (TOKEN, "variable")]),
+            "of%file"
+        );
         assert_eq!(token(&[(TOKEN, "a@b/c")]), "a@b/c");
         std::fs::remove_file(&file).expect("it was written");
         let refusal = url_of(&[(TOKEN_FILE, file_name)]).expect_err("there is no such file");

@@ -1,5 +1,6 @@
-//! What can go wrong for a caller, by stage: reaching the broker, being let in, asking, waiting, and what the task itself
-//! said. Each error says in [`Error::is_retryable`] whether the same call may succeed later. No recovery is done here.
+//! What can go wrong for a caller, by stage: reaching the broker, being let in, asking, waiting,
+//! and what the task itself said. Each error says in [`Error::is_retryable`] whether the same call
+//! may succeed later. No recovery is done here.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ pub use celeriac_proto::wire::ErrorCode;
 
 /// Why a call failed.
 ///
-/// Cloneable, because one lost connection or one refused handshake is the answer to many callers at once.
+/// Cloneable, because one lost connection or one refused handshake is the answer to many callers at
+/// once.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -22,11 +24,12 @@ pub enum Error {
     #[error("the broker's address cannot be used: {0}")]
     Url(#[from] InvalidUrl),
 
-    /// Nobody answers at the broker's address. Only the first connect says so; later the client tries again on its own.
+    /// Nobody answers at the broker's address. Only the first connect says so; later the client
+    /// tries again on its own.
     #[error("no connection to a broker at {address}: {source}")]
     Connect {
-        /// The host and port that were tried. A host that cannot be found is not named: it may be a token whose host was
-        /// forgotten.
+        /// The host and port that were tried. A host that cannot be found is not named: it may be
+        /// a token whose host was forgotten.
         address: String,
         /// What the operating system said.
         source: Arc<io::Error>,
@@ -56,7 +59,8 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
 
-    /// No answer came in time. A submit may nevertheless have been accepted: submit it again under the same id.
+    /// No answer came in time. A submit may nevertheless have been accepted: submit it again under
+    /// the same id.
     #[error("no answer within {}{}", rounded(*.after), because(.trouble))]
     Timeout {
         /// The time that was given.
@@ -76,7 +80,8 @@ pub enum Error {
         after: Duration,
     },
 
-    /// The connection broke before the answer to a request that must not be sent twice. It may have been carried out.
+    /// The connection broke before the answer to a request that must not be sent twice. It may have
+    /// been carried out.
     #[error("the connection broke before the answer came; the request may have been carried out")]
     Interrupted,
 
@@ -128,7 +133,8 @@ pub enum Error {
         id: String,
     },
 
-    /// The broker answered with something that does not answer the request. A fault of one of the two programs.
+    /// The broker answered with something that does not answer the request. A fault of one of the
+    /// two programs.
     #[error("the broker broke the protocol: {0}")]
     Protocol(String),
 }
@@ -184,14 +190,21 @@ impl Refusal {
     /// How an error that ended a whole request looks to one item of it.
     pub(crate) fn from_error(error: &Error) -> Self {
         match error {
-            Error::Refused { code, message, retryable, retry_after } => {
-                Self { code: *code, message: message.clone(), retryable: *retryable, retry_after: *retry_after }
-            }
-            Error::Timeout { .. } => {
-                Self { retryable: true, ..Self::local(ErrorCode::DeadlineExceeded, error.to_string()) }
-            }
+            Error::Refused { code, message, retryable, retry_after } => Self {
+                code: *code,
+                message: message.clone(),
+                retryable: *retryable,
+                retry_after: *retry_after,
+            },
+            Error::Timeout { .. } => Self {
+                retryable: true,
+                ..Self::local(ErrorCode::DeadlineExceeded, error.to_string())
+            },
             Error::Encode(_) => Self::local(ErrorCode::InvalidArgument, error.to_string()),
-            _ => Self { retryable: error.is_retryable(), ..Self::local(ErrorCode::Unspecified, error.to_string()) },
+            _ => Self {
+                retryable: error.is_retryable(),
+                ..Self::local(ErrorCode::Unspecified, error.to_string())
+            },
         }
     }
 }
@@ -199,7 +212,8 @@ impl Refusal {
 impl From<wire::Error> for Refusal {
     fn from(error: wire::Error) -> Self {
         let code = error.code();
-        let retry_after = (error.retry_after_ms > 0).then(|| Duration::from_millis(error.retry_after_ms));
+        let retry_after =
+            (error.retry_after_ms > 0).then(|| Duration::from_millis(error.retry_after_ms));
         Self { code, message: error.message, retryable: error.retryable, retry_after }
     }
 }
@@ -221,7 +235,9 @@ fn rounded(after: Duration) -> String {
     match u64::try_from(after.as_millis()) {
         Ok(millis) if millis > 0 => format!(
             "{:?}",
-            Duration::from_millis(millis.saturating_add(u64::from(after.subsec_micros() % 1000 >= 500)))
+            Duration::from_millis(
+                millis.saturating_add(u64::from(after.subsec_micros() % 1000 >= 500))
+            )
         ),
         _ => format!("{after:?}"),
     }
@@ -243,8 +259,10 @@ mod tests {
 
     #[test]
     fn a_timeout_says_what_was_wrong_with_the_connection() {
-        let error =
-            Error::Timeout { after: Duration::from_nanos(999_999_372), trouble: Some("connection refused".into()) };
+        let error = Error::Timeout {
+            after: Duration::from_nanos(999_999_372),
+            trouble: Some("connection refused".into()),
+        };
         assert_eq!(error.to_string(), "no answer within 1s (connection refused)");
         assert!(error.is_retryable());
     }

@@ -1,5 +1,5 @@
-//! Asking for tasks by their ids until all of them are there: a broker's answer ends where its frame is full, and says which
-//! tasks it leaves out.
+//! Asking for tasks by their ids until all of them are there: a broker's answer ends where its
+//! frame is full, and says which tasks it leaves out.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ pub(crate) async fn get(
     rest(connection, &ids, Vec::new(), all, with_results, timeout).await
 }
 
-/// An answer about these ids, made whole: what it has stays as it is, what it leaves out is asked for.
+/// An answer about these ids, made whole: what it has stays as it is, what it leaves out is asked
+/// for.
 pub(crate) async fn rest(
     connection: &Connection,
     ids: &[String],
@@ -58,8 +59,13 @@ pub(crate) async fn rest(
 }
 
 /// One entry for each of so many ids; `None` for those that are left out.
-fn spread(count: usize, tasks: Vec<wire::TaskInfo>, left_out: &[u32]) -> Result<Vec<Option<wire::TaskInfo>>, Error> {
-    let is_right = left_out.is_sorted_by(|a, b| a < b) && left_out.iter().all(|place| (*place as usize) < count);
+fn spread(
+    count: usize,
+    tasks: Vec<wire::TaskInfo>,
+    left_out: &[u32],
+) -> Result<Vec<Option<wire::TaskInfo>>, Error> {
+    let is_right = left_out.is_sorted_by(|a, b| a < b)
+        && left_out.iter().all(|place| (*place as usize) < count);
     if !is_right || tasks.len() + left_out.len() != count {
         return Err(Error::unexpected("one task for each id"));
     }

@@ -1,4 +1,5 @@
-//! One task as its caller holds it: ask for its state, wait for its output, watch it, cancel it, forget it.
+//! One task as its caller holds it: ask for its state, wait for its output, watch it, cancel it,
+//! forget it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,7 +17,8 @@ use crate::watch::Watch;
 /// A task of which the output, when there is one, is a `T`.
 ///
 /// Handles hold no state of the task: whoever knows the id has the same handle, in any process, by
-/// [`Client::result`]. A handle means the id, so after the id is submitted again it means the new run.
+/// [`Client::result`]. A handle means the id, so after the id is submitted again it means the new
+/// run.
 pub struct TaskHandle<T> {
     client: Client,
     id: String,
@@ -70,11 +72,12 @@ impl<T> TaskHandle<T> {
         }
     }
 
-    /// Waits until the task has ended, however it ended, and returns what is known of it, with its result.
+    /// Waits until the task has ended, however it ended, and returns what is known of it, with its
+    /// result.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NotFinished`] when the time is over and [`Error::Timeout`] when the broker did not answer;
-    /// otherwise as [`crate::connection::Connection::request`].
+    /// [`Error::NotFound`]; [`Error::NotFinished`] when the time is over and [`Error::Timeout`]
+    /// when the broker did not answer; otherwise as [`crate::connection::Connection::request`].
     pub async fn wait(&self, timeout: Duration) -> Result<TaskInfo, Error> {
         self.client.wait_for_end(&self.id, timeout).await
     }
@@ -90,24 +93,29 @@ impl<T> TaskHandle<T> {
     /// Drops the ended task and its result before its time.
     ///
     /// # Errors
-    /// [`Error::NotFound`], and [`Error::Refused`] with `not_finished` for a task that has not ended.
+    /// [`Error::NotFound`], and [`Error::Refused`] with `not_finished` for a task that has not
+    /// ended.
     pub async fn forget(&self) -> Result<(), Error> {
         match self.client.forget(&[&self.id]).await?.pop() {
             Some(Ok(())) => Ok(()),
             Some(Err(ErrorCode::NotFound)) => Err(Error::NotFound { id: self.id.clone() }),
-            Some(Err(code)) => Err(Error::refused(code, format!("task {} cannot be forgotten", self.id))),
+            Some(Err(code)) => {
+                Err(Error::refused(code, format!("task {} cannot be forgotten", self.id)))
+            }
             None => Err(Error::unexpected("one outcome for one id")),
         }
     }
 
-    /// Cancels the task; if it runs, its handler is told and may finish as it likes. [`Client::cancel`] has the other
-    /// mode.
+    /// Cancels the task; if it runs, its handler is told and may finish as it likes.
+    /// [`Client::cancel`] has the other mode.
     ///
     /// # Errors
     /// As [`Client::cancel`].
     pub async fn cancel(&self) -> Result<CancelOutcome, Error> {
         let outcome = self.client.cancel(&[&self.id], CancelMode::Cooperative).await?.pop();
-        outcome.map(|cancelled| cancelled.outcome).ok_or_else(|| Error::unexpected("one outcome for one id"))
+        outcome
+            .map(|cancelled| cancelled.outcome)
+            .ok_or_else(|| Error::unexpected("one outcome for one id"))
     }
 }
 
@@ -115,15 +123,17 @@ impl<T: DeserializeOwned> TaskHandle<T> {
     /// Waits for the output, over reconnects, for `timeout` and at most a second more.
     ///
     /// # Errors
-    /// [`Error::TaskFailed`] and [`Error::TaskRevoked`] for a task that ended without output, [`Error::NotFound`] for
-    /// one that the broker does not know, [`Error::NotFinished`] when the time is over, [`Error::Timeout`] when the broker
-    /// did not answer, [`Error::Decode`] when the output is not a `T`.
+    /// [`Error::TaskFailed`] and [`Error::TaskRevoked`] for a task that ended without output,
+    /// [`Error::NotFound`] for one that the broker does not know, [`Error::NotFinished`] when
+    /// the time is over, [`Error::Timeout`] when the broker did not answer, [`Error::Decode`]
+    /// when the output is not a `T`.
     pub async fn get(&self, timeout: Duration) -> Result<T, Error> {
         self.client.output(&self.id, timeout).await
     }
 }
 
-/// `handle.await` waits for the output as [`TaskHandle::get`] does, for as long as it takes: for a year.
+/// `handle.await` waits for the output as [`TaskHandle::get`] does, for as long as it takes: for a
+/// year.
 impl<T: DeserializeOwned + 'static> IntoFuture for TaskHandle<T> {
     type Output = Result<T, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -135,12 +145,20 @@ impl<T: DeserializeOwned + 'static> IntoFuture for TaskHandle<T> {
 
 impl<T> Clone for TaskHandle<T> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), id: self.id.clone(), submitted: self.submitted, output: PhantomData }
+        Self {
+            client: self.client.clone(),
+            id: self.id.clone(),
+            submitted: self.submitted,
+            output: PhantomData,
+        }
     }
 }
 
 impl<T> fmt::Debug for TaskHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskHandle").field("id", &self.id).field("submitted", &self.submitted).finish_non_exhaustive()
+        f.debug_struct("TaskHandle")
+            .field("id", &self.id)
+            .field("submitted", &self.submitted)
+            .finish_non_exhaustive()
     }
 }

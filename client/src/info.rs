@@ -1,5 +1,5 @@
-//! What the broker says of a task, as values of this crate: states, times, progress, errors, and how a result is taken out
-//! of them. Asking for it is done in `client` and `handle`.
+//! What the broker says of a task, as values of this crate: states, times, progress, errors, and
+//! how a result is taken out of them. Asking for it is done in `client` and `handle`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -114,7 +114,8 @@ impl From<wire::WaitingFor> for WaitingFor {
 pub struct Progress {
     /// The handler's own name for where it is; `PROGRESS` when it gave none.
     pub state: String,
-    /// What it said about that: JSON from this crate's workers, otherwise whatever its worker writes.
+    /// What it said about that: JSON from this crate's workers, otherwise whatever its worker
+    /// writes.
     pub meta: Bytes,
     /// When it said so.
     pub at: SystemTime,
@@ -154,7 +155,8 @@ pub struct TaskInfo {
     pub id: String,
     /// Where it stands. With [`State::Unknown`] all other fields are empty.
     pub state: State,
-    /// How often a task was run under this id, from 1. An id whose task has ended may be submitted again.
+    /// How often a task was run under this id, from 1. An id whose task has ended may be submitted
+    /// again.
     pub generation: u32,
     /// Rises with every transition within a generation, progress included.
     pub version: u32,
@@ -208,16 +210,17 @@ pub struct TaskInfo {
     pub result_content_type: String,
     /// Why it was revoked, e.g. `expired`, `cancelled`, `replaced`.
     pub revoked_reason: String,
-    /// Who made the latest transition: the instance of a worker or a client, or `broker`; empty while there was none
-    /// since the submit.
+    /// Who made the latest transition: the instance of a worker or a client, or `broker`; empty
+    /// while there was none since the submit.
     pub actor: String,
     /// It runs and was asked to stop.
     pub cancel_requested: bool,
 }
 
 impl TaskInfo {
-    /// False when the broker knows no task of this id. A task that is there may be [`State::Unknown`] too, where a later broker
-    /// tells a state that this crate does not know: then ask again.
+    /// False when the broker knows no task of this id. A task that is there may be
+    /// [`State::Unknown`] too, where a later broker tells a state that this crate does not
+    /// know: then ask again.
     pub fn is_there(&self) -> bool {
         self.state != State::Unknown || self.generation > 0
     }
@@ -236,16 +239,24 @@ impl TaskInfo {
         match self.state {
             State::Success => self.decode(),
             State::Failure => Err(self.failure()),
-            State::Revoked => Err(Error::TaskRevoked { id: self.id.clone(), reason: self.revoked_reason.clone() }),
+            State::Revoked => {
+                Err(Error::TaskRevoked { id: self.id.clone(), reason: self.revoked_reason.clone() })
+            }
             _ if !self.is_there() => Err(Error::NotFound { id: self.id.clone() }),
-            state => Err(Error::refused(wire::ErrorCode::NotFinished, format!("task {} is {state}", self.id))),
+            state => Err(Error::refused(
+                wire::ErrorCode::NotFinished,
+                format!("task {} is {state}", self.id),
+            )),
         }
     }
 
     fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let wrong = |message: String| Error::Decode { id: self.id.clone(), message };
         if !matches!(self.result_content_type.as_str(), "" | "application/json") {
-            return Err(wrong(format!("it is {} and not JSON; read the bytes instead", self.result_content_type)));
+            return Err(wrong(format!(
+                "it is {} and not JSON; read the bytes instead",
+                self.result_content_type
+            )));
         }
         let json: &[u8] = if self.result.is_empty() { b"null" } else { &self.result };
         serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))
@@ -254,7 +265,9 @@ impl TaskInfo {
     fn failure(&self) -> Error {
         let (kind, message, traceback) = match self.errors.last() {
             Some(error) => (error.kind.clone(), error.message.clone(), error.traceback.clone()),
-            None => ("unknown".to_owned(), "the broker keeps no error of it".to_owned(), String::new()),
+            None => {
+                ("unknown".to_owned(), "the broker keeps no error of it".to_owned(), String::new())
+            }
         };
         Error::TaskFailed { id: self.id.clone(), kind, message, traceback, attempts: self.attempts }
     }
@@ -281,7 +294,11 @@ impl From<wire::TaskInfo> for TaskInfo {
             queue: task.queue,
             shadow: task.shadow,
             priority: task.priority,
-            headers: task.headers.into_iter().map(|(name, value)| (name, detached(value))).collect(),
+            headers: task
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name, detached(value)))
+                .collect(),
             tags: task.tags,
             root_id: task.root_id,
             parent_id: task.parent_id,
@@ -345,7 +362,12 @@ mod tests {
     use super::*;
 
     fn ended(state: wire::TaskState) -> wire::TaskInfo {
-        wire::TaskInfo { id: "a".into(), state: state.into(), submitted_at_ms: 1, ..Default::default() }
+        wire::TaskInfo {
+            id: "a".into(),
+            state: state.into(),
+            submitted_at_ms: 1,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -360,17 +382,26 @@ mod tests {
         assert_eq!(TaskInfo::from(success.clone()).output::<Vec<u8>>().expect("decodes"), [1, 2]);
         assert!(matches!(TaskInfo::from(success).output::<String>(), Err(Error::Decode { .. })));
 
-        let error = wire::TaskError { kind: "panic".into(), message: "no".into(), ..Default::default() };
-        let failure = wire::TaskInfo { errors: vec![error], attempts: 4, ..ended(wire::TaskState::Failure) };
+        let error =
+            wire::TaskError { kind: "panic".into(), message: "no".into(), ..Default::default() };
+        let failure =
+            wire::TaskInfo { errors: vec![error], attempts: 4, ..ended(wire::TaskState::Failure) };
         let said = TaskInfo::from(failure).output::<()>().expect_err("it failed");
         assert_eq!(said.to_string(), "task a failed: panic: no");
 
-        let revoked = wire::TaskInfo { revoked_reason: "expired".into(), ..ended(wire::TaskState::Revoked) };
+        let revoked =
+            wire::TaskInfo { revoked_reason: "expired".into(), ..ended(wire::TaskState::Revoked) };
         assert!(
             matches!(TaskInfo::from(revoked).output::<()>(), Err(Error::TaskRevoked { reason, .. }) if reason == "expired")
         );
-        assert!(matches!(TaskInfo::from(ended(wire::TaskState::Unknown)).output::<()>(), Err(Error::NotFound { .. })));
-        assert!(matches!(TaskInfo::from(ended(wire::TaskState::Queued)).output::<()>(), Err(Error::Refused { .. })));
+        assert!(matches!(
+            TaskInfo::from(ended(wire::TaskState::Unknown)).output::<()>(),
+            Err(Error::NotFound { .. })
+        ));
+        assert!(matches!(
+            TaskInfo::from(ended(wire::TaskState::Queued)).output::<()>(),
+            Err(Error::Refused { .. })
+        ));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! # Where things are
 //!
-//! [`Client`] submits and asks, [`TaskHandle`] stands for one task, [`Task`] and [`TaskDefinition`] for what can be called,
-//! [`Submission`] for one call, [`TaskInfo`] for what is known of a task. The wire protocol is not visible here, apart from
-//! [`connection`], on which the worker crate is built. Nothing in this crate runs a task.
+//! [`Client`] submits and asks, [`TaskHandle`] stands for one task, [`Task`] and [`TaskDefinition`]
+//! for what can be called, [`Submission`] for one call, [`TaskInfo`] for what is known of a task.
+//! The wire protocol is not visible here, apart from [`connection`], on which the worker crate is
+//! built. Nothing in this crate runs a task.
 
 mod admin;
 mod apply;

@@ -113,7 +113,8 @@ pub struct WorkerStatus {
     pub concurrency: u32,
     /// How many leases it may hold.
     pub credit: u32,
-    /// What it holds: the first hundred, or as many as fit into the answer. Without the tracebacks of earlier attempts.
+    /// What it holds: the first hundred, or as many as fit into the answer. Without the tracebacks
+    /// of earlier attempts.
     pub running: Vec<TaskInfo>,
     /// How many more it holds.
     pub running_left_out: u32,

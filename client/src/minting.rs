@@ -1,6 +1,7 @@
-//! Ids for tasks that are given none: UUIDs of version 7, in the order of time. Asking the system for randomness costs
-//! more than all else of a submit, so it is asked once per millisecond, and within it ids are counted up (RFC 9562, 6.2,
-//! method 2). Nobody is kept out by not knowing an id: they need not be hard to guess.
+//! Ids for tasks that are given none: UUIDs of version 7, in the order of time. Asking the system
+//! for randomness costs more than all else of a submit, so it is asked once per millisecond, and
+//! within it ids are counted up (RFC 9562, 6.2, method 2). Nobody is kept out by not knowing an id:
+//! they need not be hard to guess.
 
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +11,8 @@ use uuid::Uuid;
 const MILLIS_SHIFT: u32 = 80;
 const VERSION_7: u128 = 0x7 << 76;
 const VARIANT: u128 = 0b10 << 62;
-/// The random bits: 12 behind the version and 61 behind the variant. The bit above these is left to counting.
+/// The random bits: 12 behind the version and 61 behind the variant. The bit above these is left to
+/// counting.
 const RANDOM: u128 = (0xfff << 64) | ((1 << 61) - 1);
 
 thread_local! {
@@ -56,9 +58,11 @@ mod tests {
     fn ids_of_many_threads_are_all_different() {
         let mint = || (0..1_000).map(|_| new_id()).collect::<Vec<_>>();
         let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(mint)).collect();
-        let ids: Vec<String> = threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
+        let ids: Vec<String> =
+            threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
         let different: HashSet<&String> = ids.iter().collect();
         assert_eq!((ids.len(), different.len()), (8_000, 8_000));
-        ids.iter().for_each(|id| assert_eq!(Uuid::parse_str(id).expect("an id").get_version_num(), 7));
+        ids.iter()
+            .for_each(|id| assert_eq!(Uuid::parse_str(id).expect("an id").get_version_num(), 7));
     }
 }

@@ -40,7 +40,8 @@ pub struct QueueInfo {
     pub settings: QueueSettings,
 }
 
-/// The bounds of a queue, and the defaults of tasks that name none. `None`: no bound, or the broker's default.
+/// The bounds of a queue, and the defaults of tasks that name none. `None`: no bound, or the
+/// broker's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueSettings {
     /// Submits over so many tasks are refused as `queue_full`.

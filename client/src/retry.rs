@@ -1,4 +1,5 @@
-//! When a failed task runs again: the policy a producer sends along. The delays are computed by the broker, not here.
+//! When a failed task runs again: the policy a producer sends along. The delays are computed by the
+//! broker, not here.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use celeriac_proto::wire;
 
 use crate::info::span_ms;
 
-/// When a failed task runs again. What is not set is left to the broker: 4 runs in all, 1 s, doubling, up to 10 minutes or to
-/// the first delay where that is longer.
+/// When a failed task runs again. What is not set is left to the broker: 4 runs in all, 1 s,
+/// doubling, up to 10 minutes or to the first delay where that is longer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,7 +81,8 @@ impl RetryPolicy {
         Self::new().backoff(Backoff::Exponential).delay(delay)
     }
 
-    /// A delay that grows with the square of the attempts, unless [`RetryPolicy::factor`] says otherwise.
+    /// A delay that grows with the square of the attempts, unless [`RetryPolicy::factor`] says
+    /// otherwise.
     pub const fn polynomial(delay: Duration) -> Self {
         Self::new().backoff(Backoff::Polynomial).delay(delay)
     }

@@ -1,4 +1,5 @@
-//! One task as its producer describes it, and what the broker made of it. Sending is done in `submitting`.
+//! One task as its producer describes it, and what the broker made of it. Sending is done in
+//! `submitting`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,8 +19,8 @@ use crate::task::TaskOptions;
 
 /// A task to be submitted, by name. Everything but the name may be left out.
 ///
-/// The id, unless [`Submission::task_id`] chooses one, is made at once: a clone of a submission that timed out may be
-/// submitted again and means the same task.
+/// The id, unless [`Submission::task_id`] chooses one, is made at once: a clone of a submission
+/// that timed out may be submitted again and means the same task.
 ///
 /// ```
 /// use celeriac_client::Submission;
@@ -58,8 +59,8 @@ pub enum OnConflict {
     Reject,
     /// The present generation is cancelled and a new one begun.
     Replace,
-    /// An ended task gets a new generation; an unfinished one runs once more after its end, with what this submit says. At
-    /// most one run waits: another submit joins it.
+    /// An ended task gets a new generation; an unfinished one runs once more after its end, with
+    /// what this submit says. At most one run waits: another submit joins it.
     RunAgainAfter,
 }
 
@@ -95,19 +96,24 @@ impl Submission {
             // How serde writes the tuple of nothing.
             Ok(json) if json == b"null" => self.args = Vec::new(),
             Ok(json) if json.first() == Some(&b'[') => self.args = json,
-            Ok(_) => self.wrong("the arguments are not a tuple or a list; one argument is written `(value,)`"),
+            Ok(_) => self.wrong(
+                "the arguments are not a tuple or a list; one argument is written `(value,)`",
+            ),
             Err(error) => self.wrong(format!("the arguments cannot be written as JSON: {error}")),
         }
         self
     }
 
-    /// The named arguments: a JSON object, or anything that serialises as one. Added to those that are there.
+    /// The named arguments: a JSON object, or anything that serialises as one. Added to those that
+    /// are there.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
         match json::to_value_inside(1, &kwargs) {
             Ok(Value::Object(map)) => self.kwargs.extend(map),
             Ok(Value::Null) => {}
             Ok(_) => self.wrong("the named arguments are not an object"),
-            Err(error) => self.wrong(format!("the named arguments cannot be written as JSON: {error}")),
+            Err(error) => {
+                self.wrong(format!("the named arguments cannot be written as JSON: {error}"))
+            }
         }
         self
     }
@@ -117,7 +123,9 @@ impl Submission {
         let name = name.into();
         match json::to_value_inside(2, &value) {
             Ok(value) => drop(self.kwargs.insert(name, value)),
-            Err(error) => self.wrong(format!("the argument `{name}` cannot be written as JSON: {error}")),
+            Err(error) => {
+                self.wrong(format!("the argument `{name}` cannot be written as JSON: {error}"))
+            }
         }
         self
     }
@@ -170,8 +178,8 @@ impl Submission {
         self
     }
 
-    /// No attempt begins after it, retries included: the task is then revoked as `expired`. How long the result is kept is
-    /// said with [`Submission::result_ttl`].
+    /// No attempt begins after it, retries included: the task is then revoked as `expired`. How
+    /// long the result is kept is said with [`Submission::result_ttl`].
     pub fn expires_at(mut self, time: SystemTime) -> Self {
         self.task.expires_at_ms = Some(at_ms(time));
         self.task.expires_in_ms = None;
@@ -274,14 +282,17 @@ impl Submission {
         task.time_limit_ms = task.time_limit_ms.or(options.time_limit.map(span_ms));
         task.max_deliveries = task.max_deliveries.or(options.max_deliveries);
         task.result_ttl_ms = task.result_ttl_ms.or(options.result_ttl.map(span_ms));
-        if let (None, None, Some(span)) = (task.expires_at_ms, task.expires_in_ms, options.expires_in) {
+        if let (None, None, Some(span)) =
+            (task.expires_at_ms, task.expires_in_ms, options.expires_in)
+        {
             expire_after_due(task, span_ms(span));
         }
         task.early_ack |= options.early_ack;
         self
     }
 
-    /// Whether the arguments could be written, for callers that tell this apart from other refusals.
+    /// Whether the arguments could be written, for callers that tell this apart from other
+    /// refusals.
     pub(crate) fn check_encoding(&self) -> Result<(), Error> {
         match &self.problem {
             Some(problem) => Err(Error::Encode(problem.clone())),
@@ -312,13 +323,20 @@ impl Submission {
             QueueName::check(&task.queue).map_err(|error| refused(error.to_string()))?;
         }
         if let Some(priority) = task.priority.filter(|priority| *priority > limits::PRIORITY_MAX) {
-            return Err(refused(format!("a priority is 0 to {}, this one is {priority}", limits::PRIORITY_MAX)));
+            return Err(refused(format!(
+                "a priority is 0 to {}, this one is {priority}",
+                limits::PRIORITY_MAX
+            )));
         }
         if !raw {
-            task.payload = json_payload(&args, kwargs).map_err(|error| refused(error.to_string()))?;
+            task.payload =
+                json_payload(&args, kwargs).map_err(|error| refused(error.to_string()))?;
         }
         if task.payload.len() as u64 > payload_bytes_max {
-            let message = format!("a payload of {} bytes, and {payload_bytes_max} are allowed", task.payload.len());
+            let message = format!(
+                "a payload of {} bytes, and {payload_bytes_max} are allowed",
+                task.payload.len()
+            );
             return Err(Refusal::local(ErrorCode::PayloadTooLarge, message));
         }
         if let Some(lineage) = lineage {
@@ -338,7 +356,8 @@ fn expire_after_due(task: &mut wire::Task, span_ms: u64) {
     match task.eta_at_ms {
         Some(eta) => {
             let due = eta.max(at_ms(SystemTime::now()));
-            task.expires_at_ms = Some(due.saturating_add_unsigned(span_ms).min(limits::TIME_MS_MAX));
+            task.expires_at_ms =
+                Some(due.saturating_add_unsigned(span_ms).min(limits::TIME_MS_MAX));
         }
         None => {
             let span_ms = span_ms.saturating_add(task.countdown_ms.unwrap_or(0));

@@ -1,12 +1,16 @@
-//! Sending submissions: one batch or many, in order, and each task once, even when the connection breaks between a submit
-//! and its answer.
+//! Sending submissions: one batch or many, in order, and each task once, even when the connection
+//! breaks between a submit and its answer.
 //!
-//! Sent again, a batch would run those tasks twice that were accepted the first time and have ended meanwhile. So:
-//! - an id that this crate made is sent again with `reject`: if the task exists, the first copy was accepted;
-//! - of an id that the caller chose, the broker is asked first. A task that was submitted or has ended since the first
-//!   copy was sent is taken as the answer: the submit then counts as having happened while the task was unfinished.
+//! Sent again, a batch would run those tasks twice that were accepted the first time and have ended
+//! meanwhile. So:
+//! - an id that this crate made is sent again with `reject`: if the task exists, the first copy was
+//!   accepted;
+//! - of an id that the caller chose, the broker is asked first. A task that was submitted or has
+//!   ended since the first copy was sent is taken as the answer: the submit then counts as having
+//!   happened while the task was unfinished.
 //!
-//! Neither sees a task that ended and was dropped at once, as `ignore_result` has it: such a task may run twice.
+//! Neither sees a task that ended and was dropped at once, as `ignore_result` has it: such a task
+//! may run twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,8 +26,8 @@ use crate::error::{Error, Refusal};
 use crate::getting;
 use crate::submission::Submitted;
 
-/// Tasks in one request, if the broker allows so many: large enough to cost nothing per request, and small enough that
-/// others come in between.
+/// Tasks in one request, if the broker allows so many: large enough to cost nothing per request,
+/// and small enough that others come in between.
 const BATCH_ITEMS: usize = 1_000;
 
 /// The same for the bytes.
@@ -60,7 +64,8 @@ pub(crate) async fn submit_one(
     let (task, minted) = item?;
     let bytes = encoded_bytes(&task, connection.limits().frame_bytes_max)?;
     let batch = Batch { tasks: vec![*task], minted: vec![minted], positions: Vec::new(), bytes };
-    let (mut ids, mut answers) = SubmitUnderWay::begin(connection, batch, timeout).await.finish().await?;
+    let (mut ids, mut answers) =
+        SubmitUnderWay::begin(connection, batch, timeout).await.finish().await?;
     match (ids.pop(), answers.pop()) {
         (Some(id), Some(answer)) => Ok(Submitted::from_wire(id, answer)?),
         _ => Err(Error::unexpected("one outcome for one task")),
@@ -71,7 +76,8 @@ pub(crate) async fn submit_one(
 fn encoded_bytes(task: &wire::Task, frame_bytes_max: u64) -> Result<usize, Refusal> {
     let bytes = task.encoded_len() + 6;
     if (bytes + FRAME_OVERHEAD_BYTES) as u64 > frame_bytes_max {
-        let message = format!("a task of {bytes} bytes does not fit into a frame of {frame_bytes_max}");
+        let message =
+            format!("a task of {bytes} bytes does not fit into a frame of {frame_bytes_max}");
         return Err(Refusal::local(ErrorCode::PayloadTooLarge, message));
     }
     Ok(bytes)
@@ -107,7 +113,9 @@ pub(crate) async fn submit_all(
             }
             Err(error) => {
                 let refusal = Refusal::from_error(&error);
-                positions.into_iter().for_each(|position| outcomes[position] = Some(Err(refusal.clone())));
+                positions
+                    .into_iter()
+                    .for_each(|position| outcomes[position] = Some(Err(refusal.clone())));
                 failed.push(error);
             }
         }
@@ -128,15 +136,17 @@ fn split(
     outcomes: &mut [Option<Result<Submitted, Refusal>>],
 ) -> Vec<Batch> {
     let items_max = (limits.batch_items_max as usize).clamp(1, BATCH_ITEMS);
-    let frame_bytes =
-        usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX).saturating_sub(FRAME_OVERHEAD_BYTES);
+    let frame_bytes = usize::try_from(limits.frame_bytes_max)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(FRAME_OVERHEAD_BYTES);
     let bytes_max = frame_bytes.min(BATCH_BYTES);
     let mut batches: Vec<Batch> = Vec::new();
     let mut left = items.len();
     for (position, item) in items.into_iter().enumerate() {
         left -= 1;
-        let fits =
-            |(task, minted): (Box<wire::Task>, bool)| Ok((encoded_bytes(&task, limits.frame_bytes_max)?, task, minted));
+        let fits = |(task, minted): (Box<wire::Task>, bool)| {
+            Ok((encoded_bytes(&task, limits.frame_bytes_max)?, task, minted))
+        };
         let (bytes, task, minted) = match item.and_then(fits) {
             Ok(item) => item,
             Err(refusal) => {
@@ -144,7 +154,8 @@ fn split(
                 continue;
             }
         };
-        let full = |batch: &Batch| batch.tasks.len() >= items_max || batch.bytes + bytes > bytes_max;
+        let full =
+            |batch: &Batch| batch.tasks.len() >= items_max || batch.bytes + bytes > bytes_max;
         if batches.last().is_none_or(full) {
             batches.push(Batch::with_capacity(items_max.min(left + 1)));
         }
@@ -187,7 +198,11 @@ impl<'c> SubmitUnderWay<'c> {
             return Ok((tasks.into_iter().map(|task| task.id).collect(), answers));
         }
         let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
-        let repeat = Repeat { minted: batch.minted, outcomes: vec![None; ids.len()], first_sent_at_ms: None };
+        let repeat = Repeat {
+            minted: batch.minted,
+            outcomes: vec![None; ids.len()],
+            first_sent_at_ms: None,
+        };
         let outcomes = repeat.run(connection, &ids, tasks, reply, (timeout, deadline)).await?;
         Ok((ids, outcomes))
     }
@@ -208,7 +223,9 @@ fn submitted_tasks(body: Arc<client_frame::Body>) -> Vec<wire::Task> {
 /// The outcomes in an answer, one for each of so many tasks.
 fn outcomes(answer: server_frame::Body, tasks: usize) -> Result<Vec<wire::SubmitOutcome>, Error> {
     match answer {
-        server_frame::Body::SubmitReply(answer) if answer.outcomes.len() == tasks => Ok(answer.outcomes),
+        server_frame::Body::SubmitReply(answer) if answer.outcomes.len() == tasks => {
+            Ok(answer.outcomes)
+        }
         server_frame::Body::SubmitReply(answer) => {
             Err(Error::Protocol(format!("{} outcomes for {tasks} tasks", answer.outcomes.len())))
         }
@@ -219,7 +236,8 @@ fn outcomes(answer: server_frame::Body, tasks: usize) -> Result<Vec<wire::Submit
 /// What is known of a batch that may have to be sent again.
 struct Repeat {
     minted: Vec<bool>,
-    /// Of the whole batch; None for those that are still to be answered, which are the ones sent, in order.
+    /// Of the whole batch; None for those that are still to be answered, which are the ones sent,
+    /// in order.
     outcomes: Vec<Option<wire::SubmitOutcome>>,
     /// On the broker's clock, and not later. Set once it is possible that a copy was accepted.
     first_sent_at_ms: Option<i64>,
@@ -304,12 +322,17 @@ impl Repeat {
         let mut exist = Vec::new();
         for (index, answer) in open.into_iter().zip(answers) {
             let refused_as = answer.error.as_ref().map(wire::Error::code);
-            if self.first_sent_at_ms.is_some() && self.minted[index] && refused_as == Some(ErrorCode::TaskExists) {
+            if self.first_sent_at_ms.is_some()
+                && self.minted[index]
+                && refused_as == Some(ErrorCode::TaskExists)
+            {
                 exist.push(index);
             }
             self.outcomes[index] = Some(answer);
         }
-        let present = present(connection, exist.iter().map(|index| ids[*index].clone()).collect(), deadline).await?;
+        let present =
+            present(connection, exist.iter().map(|index| ids[*index].clone()).collect(), deadline)
+                .await?;
         for index in exist {
             let info = present.get(&ids[index]);
             self.outcomes[index] = Some(wire::SubmitOutcome {
@@ -319,26 +342,40 @@ impl Repeat {
                 error: None,
             });
         }
-        Ok(self.outcomes.into_iter().map(|outcome| outcome.expect("open ones were answered")).collect())
+        Ok(self
+            .outcomes
+            .into_iter()
+            .map(|outcome| outcome.expect("open ones were answered"))
+            .collect())
     }
 }
 
 /// Whether what the broker has is what the first copy of this submit made or joined.
-fn accepted_before(task: &wire::Task, info: &wire::TaskInfo, first_sent_at_ms: i64) -> Option<wire::SubmitOutcome> {
+fn accepted_before(
+    task: &wire::Task,
+    info: &wire::TaskInfo,
+    first_sent_at_ms: i64,
+) -> Option<wire::SubmitOutcome> {
     if info.state() == wire::TaskState::Unknown && info.generation == 0 {
         return None;
     }
     let submitted_since = info.submitted_at_ms >= first_sent_at_ms;
     let ended_since = info.finished_at_ms.is_some_and(|at_ms| at_ms >= first_sent_at_ms);
     let kind = match task.on_conflict() {
-        // Whether it is this submit's own task cannot be told, and to be told so is the point of `reject`.
+        // Whether it is this submit's own task cannot be told, and to be told so is the point of
+        // `reject`.
         wire::OnConflict::Reject => return None,
         _ if submitted_since && info.generation > 1 => submit_outcome::Kind::NewGeneration,
         _ if submitted_since => submit_outcome::Kind::Created,
         wire::OnConflict::RunAgainIfFinished if ended_since => submit_outcome::Kind::Joined,
         _ => return None,
     };
-    Some(wire::SubmitOutcome { kind: kind.into(), generation: info.generation, state: info.state, error: None })
+    Some(wire::SubmitOutcome {
+        kind: kind.into(),
+        generation: info.generation,
+        state: info.state,
+        error: None,
+    })
 }
 
 /// What the broker has under these ids.
@@ -364,18 +401,26 @@ mod tests {
         Ok((Box::new(wire::Task { id: id.into(), payload, ..Default::default() }), true))
     }
 
-    fn batches(items: Vec<Result<(Box<wire::Task>, bool), Refusal>>, limits: wire::Limits) -> (Vec<usize>, usize) {
+    fn batches(
+        items: Vec<Result<(Box<wire::Task>, bool), Refusal>>,
+        limits: wire::Limits,
+    ) -> (Vec<usize>, usize) {
         let mut outcomes = vec![None; items.len()];
-        let sizes = split(items, &limits, &mut outcomes).iter().map(|batch| batch.tasks.len()).collect();
+        let sizes =
+            split(items, &limits, &mut outcomes).iter().map(|batch| batch.tasks.len()).collect();
         (sizes, outcomes.iter().filter(|outcome| matches!(outcome, Some(Err(_)))).count())
     }
 
     #[test]
     fn batches_keep_to_the_brokers_limits_of_items_and_bytes() {
-        let limits = wire::Limits { frame_bytes_max: 1_000, batch_items_max: 3, ..Default::default() };
+        let limits =
+            wire::Limits { frame_bytes_max: 1_000, batch_items_max: 3, ..Default::default() };
         assert_eq!(batches((0..7).map(|_| task("a", 1)).collect(), limits), (vec![3, 3, 1], 0));
         assert_eq!(batches((0..4).map(|_| task("a", 400)).collect(), limits), (vec![2, 2], 0));
-        assert_eq!(batches(vec![task("a", 1), task("b", 2_000), task("c", 1)], limits), (vec![2], 1));
+        assert_eq!(
+            batches(vec![task("a", 1), task("b", 2_000), task("c", 1)], limits),
+            (vec![2], 1)
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a program knows of a task that it calls: its name, the types of its arguments and its output, its defaults. The
-//! body is a worker's affair.
+//! What a program knows of a task that it calls: its name, the types of its arguments and its
+//! output, its defaults. The body is a worker's affair.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::retry::RetryPolicy;
 
-/// A task that can be called with types. A worker's `#[task]` functions implement it; a program without the body declares
-/// a [`Task`].
+/// A task that can be called with types. A worker's `#[task]` functions implement it; a program
+/// without the body declares a [`Task`].
 pub trait TaskDefinition {
     /// A tuple: `()`, `(String,)`, `(String, u32)`.
     type Args: Serialize;
@@ -27,7 +27,8 @@ pub trait TaskDefinition {
     }
 }
 
-/// What a task definition sets for all its submits. What is not set is left to the queue and the broker.
+/// What a task definition sets for all its submits. What is not set is left to the queue and the
+/// broker.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct TaskOptions {

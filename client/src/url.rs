@@ -1,4 +1,5 @@
-//! Where a broker is: `celeriac://[token@]host[:port]`. Parses and prints; resolving names is the connection's work.
+//! Where a broker is: `celeriac://[token@]host[:port]`. Parses and prints; resolving names is the
+//! connection's work.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +18,8 @@ pub enum InvalidUrl {
     /// Nothing between the token and the port.
     #[error("it names no host")]
     NoHost,
-    /// Not a number from 1 to 65535. What stands there may be a secret in the wrong place and is not repeated.
+    /// Not a number from 1 to 65535. What stands there may be a secret in the wrong place and is
+    /// not repeated.
     #[error(
         "what follows the host is not a port from 1 to 65535; a token stands before an `@`, as in `celeriac://token@localhost`"
     )]
@@ -26,10 +28,14 @@ pub enum InvalidUrl {
     #[error("an IPv6 address stands in brackets, as in `celeriac://[::1]:{DEFAULT_PORT}`")]
     Brackets,
     /// A `%` that is not followed by two hexadecimal digits, or bytes that are not UTF-8.
-    #[error("the token has a `%` that is not followed by two hexadecimal digits of UTF-8 text; write `%25` for `%`")]
+    #[error(
+        "the token has a `%` that is not followed by two hexadecimal digits of UTF-8 text; write `%25` for `%`"
+    )]
     Percent,
     /// Something after the port. It may be a secret in the wrong place and is not repeated.
-    #[error("nothing may follow the port; a token stands before an `@`, as in `celeriac://token@localhost`")]
+    #[error(
+        "nothing may follow the port; a token stands before an `@`, as in `celeriac://token@localhost`"
+    )]
     Rest,
 }
 
@@ -133,8 +139,8 @@ fn percent_decode(text: &str) -> Result<String, InvalidUrl> {
     String::from_utf8(bytes).map_err(|_| InvalidUrl::Percent)
 }
 
-/// The token is a secret and is never printed. Neither is a single word without a token before it: in `celeriac://s3cret`
-/// somebody forgot the host.
+/// The token is a secret and is never printed. Neither is a single word without a token before it:
+/// in `celeriac://s3cret` somebody forgot the host.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = if self.token.is_empty() { "" } else { "***@" };

@@ -1,5 +1,5 @@
-//! Waiting for tasks to end, for as long as the caller likes. How a connection keeps its waits is told in
-//! `connection::waiting`.
+//! Waiting for tasks to end, for as long as the caller likes. How a connection keeps its waits is
+//! told in `connection::waiting`.
 
 use std::time::Duration;
 
@@ -34,13 +34,18 @@ pub struct Waited {
 }
 
 impl Client {
-    /// Waits until any or all of these tasks have ended, or the time is over. An id that does not exist is nothing to
-    /// wait for.
+    /// Waits until any or all of these tasks have ended, or the time is over. An id that does not
+    /// exist is nothing to wait for.
     ///
     /// # Errors
-    /// As [`crate::connection::Connection::request`]; [`Error::Timeout`] only when the broker could not be asked at
-    /// all. `Any` over more ids than fit into one request is refused.
-    pub async fn wait(&self, ids: &[impl AsRef<str>], mode: WaitMode, timeout: Duration) -> Result<Waited, Error> {
+    /// As [`crate::connection::Connection::request`]; [`Error::Timeout`] only when the broker could
+    /// not be asked at all. `Any` over more ids than fit into one request is refused.
+    pub async fn wait(
+        &self,
+        ids: &[impl AsRef<str>],
+        mode: WaitMode,
+        timeout: Duration,
+    ) -> Result<Waited, Error> {
         let wire_mode = match mode {
             WaitMode::All => wire::wait::Mode::All,
             WaitMode::Any => wire::wait::Mode::Any,
@@ -54,10 +59,12 @@ impl Client {
         for ids in ids.chunks(per_request) {
             let ids = owned(ids);
             let left = deadline.saturating_duration_since(Instant::now());
-            let wait = wire::Wait { ids: ids.clone(), mode: wire_mode.into(), ..Default::default() };
+            let wait =
+                wire::Wait { ids: ids.clone(), mode: wire_mode.into(), ..Default::default() };
             let wire::WaitReply { satisfied, tasks, left_out } =
                 self.connection.wait(wait, left).await.map_err(|error| after(error, timeout))?;
-            let tasks = getting::rest(&self.connection, &ids, tasks, left_out, false, self.timeout).await?;
+            let tasks =
+                getting::rest(&self.connection, &ids, tasks, left_out, false, self.timeout).await?;
             waited.satisfied &= satisfied;
             waited.tasks.extend(tasks.into_iter().map(TaskInfo::from));
         }
@@ -65,15 +72,26 @@ impl Client {
     }
 
     /// Waits for the end of one task, with its result.
-    pub(crate) async fn wait_for_end(&self, id: &str, timeout: Duration) -> Result<TaskInfo, Error> {
-        let wait = wire::Wait { ids: vec![id.to_owned()], with_results: true, ..Default::default() };
+    pub(crate) async fn wait_for_end(
+        &self,
+        id: &str,
+        timeout: Duration,
+    ) -> Result<TaskInfo, Error> {
+        let wait =
+            wire::Wait { ids: vec![id.to_owned()], with_results: true, ..Default::default() };
         let waited = self.connection.wait(wait, timeout).await?;
-        let task = waited.tasks.into_iter().next().ok_or_else(|| Error::unexpected("one task for one id"))?;
+        let task = waited
+            .tasks
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::unexpected("one task for one id"))?;
         let task = TaskInfo::from(task);
         match task.state {
             _ if !task.is_there() => Err(Error::NotFound { id: id.to_owned() }),
             state if state.is_ended() => Ok(task),
-            _ if waited.satisfied => Err(Error::Protocol(format!("waiting for task {id} ended before the task did"))),
+            _ if waited.satisfied => {
+                Err(Error::Protocol(format!("waiting for task {id} ended before the task did")))
+            }
             state => Err(Error::NotFinished { id: id.to_owned(), state, after: timeout }),
         }
     }

@@ -18,9 +18,10 @@ use crate::info::TaskInfo;
 
 /// The present state of some tasks, and then every transition as it happens.
 ///
-/// It survives reconnects: after one, the present state is compared with what was shown, so no state comes twice and the
-/// latest is never missed. States that came and went while the connection was down are not seen, nor are all of those
-/// that a reader is more than a thousand transitions behind. Dropping it ends the watch.
+/// It survives reconnects: after one, the present state is compared with what was shown, so no
+/// state comes twice and the latest is never missed. States that came and went while the connection
+/// was down are not seen, nor are all of those that a reader is more than a thousand transitions
+/// behind. Dropping it ends the watch.
 pub struct Watch {
     sink: Arc<WatchSink>,
     /// The last handle on a connection closes it; a watch is one.
@@ -28,7 +29,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) async fn begin(client: &Client, ids: &[impl AsRef<str>], with_results: bool) -> Result<Self, Error> {
+    pub(crate) async fn begin(
+        client: &Client,
+        ids: &[impl AsRef<str>],
+        with_results: bool,
+    ) -> Result<Self, Error> {
         let sink = Arc::new(WatchSink::default());
         let mut seen = HashSet::new();
         let ids: Vec<&str> = ids.iter().map(AsRef::as_ref).filter(|id| seen.insert(*id)).collect();
@@ -40,8 +45,8 @@ impl Watch {
     }
 
     /// The next state of one of the tasks; a task that does not exist, or was forgotten, is
-    /// [`crate::State::Unknown`]. `None` when the client was closed or the broker ended the watch. May be dropped
-    /// while it waits without losing anything.
+    /// [`crate::State::Unknown`]. `None` when the client was closed or the broker ended the watch.
+    /// May be dropped while it waits without losing anything.
     pub async fn next(&mut self) -> Option<TaskInfo> {
         poll_fn(|context| self.sink.poll_next(context)).await.map(TaskInfo::from)
     }

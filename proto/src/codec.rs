@@ -1,8 +1,8 @@
 //! Frames on a byte stream: a big-endian u32 length, then one protobuf message.
 //!
-//! Here a peer is not trusted: nothing is allocated because it was announced, and a frame that would
-//! grow in memory far beyond its bytes is refused unread. What the broker answers to a fault is not
-//! decided here, nor is anything checked that the messages mean.
+//! Here a peer is not trusted: nothing is allocated because it was announced, and a frame that
+//! would grow in memory far beyond its bytes is refused unread. What the broker answers to a fault
+//! is not decided here, nor is anything checked that the messages mean.
 
 use std::io;
 use std::marker::PhantomData;
@@ -69,7 +69,8 @@ impl<In, Out> FrameCodec<In, Out> {
         self.frame_bytes_max = frame_bytes_max;
     }
 
-    /// The length of the frame that `buffer` begins with, once it is announced; nothing is allocated for it.
+    /// The length of the frame that `buffer` begins with, once it is announced; nothing is
+    /// allocated for it.
     ///
     /// # Errors
     /// [`FrameError`] for a length that cannot be, or the beginning of another protocol.
@@ -90,7 +91,8 @@ impl<In, Out> FrameCodec<In, Out> {
         Ok(Some(length))
     }
 
-    /// Takes one whole frame's message off the front of `buffer`, if it is there. It is not measured and not decoded.
+    /// Takes one whole frame's message off the front of `buffer`, if it is there. It is not
+    /// measured and not decoded.
     ///
     /// # Errors
     /// As [`announced`](Self::announced).
@@ -107,7 +109,9 @@ impl<In, Out> FrameCodec<In, Out> {
 /// Names the protocol that a length over the limit really is the beginning of.
 fn other_protocol(prefix: &[u8; LENGTH_BYTES]) -> Option<&'static str> {
     match prefix {
-        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" | b"DELE" | b"PATC" | b"CONN" | b"PRI " => Some("HTTP"),
+        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" | b"DELE" | b"PATC" | b"CONN" | b"PRI " => {
+            Some("HTTP")
+        }
         [0x16, 3, ..] => Some("TLS"),
         b"AMQP" => Some("AMQP"),
         [b'*', b'1'..=b'9', ..] => Some("Redis"),
@@ -122,7 +126,8 @@ impl<In: Frame, Out> Decoder for FrameCodec<In, Out> {
 
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<In>, FrameError> {
         let Some(frame) = self.split(buffer)? else {
-            let whole = self.announced(buffer)?.map_or(LENGTH_BYTES, |length| LENGTH_BYTES + length);
+            let whole =
+                self.announced(buffer)?.map_or(LENGTH_BYTES, |length| LENGTH_BYTES + length);
             // What is missing is allocated as it comes, not as it is announced.
             buffer.reserve((whole - buffer.len()).min(RESERVE_BYTES_MAX));
             return Ok(None);
@@ -132,9 +137,12 @@ impl<In: Frame, Out> Decoder for FrameCodec<In, Out> {
     }
 }
 
-/// Appends one frame whose message `encode` writes. How long it is is seen when it is there: to count first what is
-/// written then would be to walk through every message twice.
-fn encode_frame(buffer: &mut BytesMut, encode: impl FnOnce(&mut BytesMut)) -> Result<(), FrameError> {
+/// Appends one frame whose message `encode` writes. How long it is is seen when it is there: to
+/// count first what is written then would be to walk through every message twice.
+fn encode_frame(
+    buffer: &mut BytesMut,
+    encode: impl FnOnce(&mut BytesMut),
+) -> Result<(), FrameError> {
     let start = buffer.len();
     buffer.put_u32(0);
     encode(buffer);
@@ -147,8 +155,8 @@ fn encode_frame(buffer: &mut BytesMut, encode: impl FnOnce(&mut BytesMut)) -> Re
     Ok(())
 }
 
-/// Appends a request to the bytes that go to the broker, as [`FrameCodec`] does with a whole [`ClientFrame`]; the body
-/// stays with its owner, who may have to send it again.
+/// Appends a request to the bytes that go to the broker, as [`FrameCodec`] does with a whole
+/// [`ClientFrame`]; the body stays with its owner, who may have to send it again.
 ///
 /// # Errors
 /// [`FrameError::TooLarge`] for a request of 4 GiB, and then nothing is appended.
@@ -208,7 +216,11 @@ mod tests {
     #[test]
     fn frames_that_arrive_byte_by_byte_come_out_whole_and_once() {
         let mut stream = encoded(&hello());
-        let second = ClientFrame { request_id: 2, timeout_ms: 9, body: Some(Body::Heartbeat(Heartbeat::default())) };
+        let second = ClientFrame {
+            request_id: 2,
+            timeout_ms: 9,
+            body: Some(Body::Heartbeat(Heartbeat::default())),
+        };
         stream.extend_from_slice(&encoded(&second));
 
         let mut codec = BrokerCodec::new(1024);
@@ -236,7 +248,10 @@ mod tests {
     fn a_request_is_encoded_as_its_frame_is() {
         let mut whole = BytesMut::from(&b"before"[..]);
         let mut parts = whole.clone();
-        for body in [Body::Hello(Hello::default()), Body::Submit(Submit { tasks: vec![Task::default(); 300] })] {
+        for body in [
+            Body::Hello(Hello::default()),
+            Body::Submit(Submit { tasks: vec![Task::default(); 300] }),
+        ] {
             encode_request(7, 8, &body, &mut parts).expect("it encodes");
             let frame = ClientFrame { request_id: 7, timeout_ms: 8, body: Some(body) };
             ClientCodec::new(0).encode(frame, &mut whole).expect("it encodes");
@@ -256,14 +271,19 @@ mod tests {
         let decoded = BrokerCodec::new(length).decode(&mut bytes.clone());
         assert_eq!(decoded.expect("it fits"), Some(hello()));
         let refused = BrokerCodec::new(length - 1).decode(&mut bytes.clone());
-        assert!(matches!(refused, Err(FrameError::TooLarge { length: l, max }) if l == length && max == length - 1));
+        assert!(
+            matches!(refused, Err(FrameError::TooLarge { length: l, max }) if l == length && max == length - 1)
+        );
     }
 
     #[test]
     fn the_limit_follows_the_handshake() {
         let bytes = [0, 1, 0, 1];
         let mut codec = BrokerCodec::new(64 * 1024);
-        assert!(matches!(codec.decode(&mut BytesMut::from(&bytes[..])), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(
+            codec.decode(&mut BytesMut::from(&bytes[..])),
+            Err(FrameError::TooLarge { .. })
+        ));
         codec.set_frame_bytes_max(128 * 1024);
         assert!(matches!(codec.decode(&mut BytesMut::from(&bytes[..])), Ok(None)));
     }
@@ -292,7 +312,10 @@ mod tests {
         let whole = encoded(&hello());
         for cut in 1..whole.len() {
             let mut half = BytesMut::from(&whole[..cut]);
-            assert!(matches!(BrokerCodec::new(1024).decode_eof(&mut half), Err(FrameError::Io(_))), "{cut}");
+            assert!(
+                matches!(BrokerCodec::new(1024).decode_eof(&mut half), Err(FrameError::Io(_))),
+                "{cut}"
+            );
         }
         assert!(matches!(BrokerCodec::new(1024).decode_eof(&mut BytesMut::new()), Ok(None)));
     }
@@ -309,7 +332,10 @@ mod tests {
             (b"SSH-2.0-OpenSSH_9.9\r\n", "SSH"),
         ];
         for (bytes, name) in cases {
-            assert!(matches!(received(bytes), Err(FrameError::OtherProtocol(n)) if n == name), "{name}");
+            assert!(
+                matches!(received(bytes), Err(FrameError::OtherProtocol(n)) if n == name),
+                "{name}"
+            );
         }
     }
 
@@ -341,7 +367,10 @@ mod tests {
             let mut bytes = BytesMut::new();
             bytes.put_u32(depth);
             bytes.put_bytes(0x0b, depth as usize);
-            assert!(matches!(received(&bytes), Err(FrameError::TooMany(_) | FrameError::Malformed(_))), "{depth}");
+            assert!(
+                matches!(received(&bytes), Err(FrameError::TooMany(_) | FrameError::Malformed(_))),
+                "{depth}"
+            );
         }
     }
 
@@ -367,7 +396,8 @@ mod tests {
         // Two bytes each on the wire: 60 KB in all, 15 MB once decoded.
         let refused = received(&encoded(&submit(30_000)));
         assert!(matches!(refused, Err(FrameError::TooMany(TooMany { what: "tasks", .. }))));
-        let batch = BrokerCodec::new(crate::limits::FRAME_BYTES_MAX).decode(&mut encoded(&submit(10_000)));
+        let batch =
+            BrokerCodec::new(crate::limits::FRAME_BYTES_MAX).decode(&mut encoded(&submit(10_000)));
         assert_eq!(batch.expect("a full batch passes"), Some(submit(10_000)));
     }
 }

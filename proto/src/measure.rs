@@ -1,8 +1,10 @@
-//! What a frame would cost, seen before it is decoded: a walk over its bytes that allocates nothing.
+//! What a frame would cost, seen before it is decoded: a walk over its bytes that allocates
+//! nothing.
 //!
-//! Two bytes on the wire may become 500 in memory. So every field at every depth is counted here, those that nobody knows
-//! included, and a frame with too many of one kind is refused undecoded. What the fields mean is not looked at, nor whether
-//! the bytes are a right message: where they are none the walk ends, as the decoder will.
+//! Two bytes on the wire may become 500 in memory. So every field at every depth is counted here,
+//! those that nobody knows included, and a frame with too many of one kind is refused undecoded.
+//! What the fields mean is not looked at, nor whether the bytes are a right message: where they are
+//! none the walk ends, as the decoder will.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
@@ -10,7 +12,8 @@ use crate::limits::{CLIENT_FRAME_FIELDS_MAX, MESSAGE_FIELDS_MAX, SERVER_FRAME_FI
 use crate::shapes;
 use crate::wire::{ClientFrame, ServerFrame};
 
-/// Which fields of a message have to be counted by themselves: those that hold messages, and those that may be repeated.
+/// Which fields of a message have to be counted by themselves: those that hold messages, and those
+/// that may be repeated.
 #[derive(Debug)]
 pub struct Shape {
     /// The message's name, without its package.
@@ -130,7 +133,12 @@ impl Walk {
             self.count(1)?;
             let Some(index) = shape.fields.iter().position(|field| field.number == number) else {
                 others += 1;
-                bounded(others, MESSAGE_FIELDS_MAX, "fields that nobody knows or that are there once", shape)?;
+                bounded(
+                    others,
+                    MESSAGE_FIELDS_MAX,
+                    "fields that nobody knows or that are there once",
+                    shape,
+                )?;
                 continue;
             };
             let field = &shape.fields[index];
@@ -161,14 +169,22 @@ impl Walk {
         self.found.fields = self.found.fields.saturating_add(fields);
         self.found.steps += 1;
         if self.found.fields > self.fields_max {
-            return Err(Stop::TooMany(TooMany { what: "fields", message: self.frame, max: self.fields_max }));
+            return Err(Stop::TooMany(TooMany {
+                what: "fields",
+                message: self.frame,
+                max: self.fields_max,
+            }));
         }
         Ok(())
     }
 }
 
 fn bounded(count: u32, max: u32, what: &'static str, shape: &Shape) -> Result<(), Stop> {
-    if count > max { Err(Stop::TooMany(TooMany { what, message: shape.name, max })) } else { Ok(()) }
+    if count > max {
+        Err(Stop::TooMany(TooMany { what, message: shape.name, max }))
+    } else {
+        Ok(())
+    }
 }
 
 /// Takes one field off the front of a message: its number, and its content if that has a length.
@@ -182,8 +198,8 @@ pub(crate) fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Option<&'a 
         WireType::SixtyFourBit => 8,
         WireType::ThirtyTwoBit => 4,
         WireType::LengthDelimited => usize::try_from(decode_varint(message).ok()?).ok()?,
-        // No message of ours has groups: what is in one is counted as if it stood beside it, and the decoder bounds how deep
-        // it follows them.
+        // No message of ours has groups: what is in one is counted as if it stood beside it, and
+        // the decoder bounds how deep it follows them.
         WireType::StartGroup | WireType::EndGroup => 0,
     };
     let (content, rest) = message.split_at_checked(length)?;
@@ -214,8 +230,12 @@ mod tests {
     fn a_field_is_counted_at_every_depth() {
         let tasks = vec![tagged(TAGS_FIELD_MAX); 10];
         // The frame's id and body, ten tasks, and the tags of each.
-        assert_eq!(measured(Body::Submit(Submit { tasks })).map(|m| m.fields), Ok(2 + 10 + 10 * TAGS_FIELD_MAX));
-        let tasks = vec![tagged(1), Task { shadow: "x".repeat(SHORT_BYTES), ..tagged(TAGS_FIELD_MAX + 1) }];
+        assert_eq!(
+            measured(Body::Submit(Submit { tasks })).map(|m| m.fields),
+            Ok(2 + 10 + 10 * TAGS_FIELD_MAX)
+        );
+        let tasks =
+            vec![tagged(1), Task { shadow: "x".repeat(SHORT_BYTES), ..tagged(TAGS_FIELD_MAX + 1) }];
         let refused = measured(Body::Submit(Submit { tasks })).expect_err("one tag too many");
         assert_eq!(refused.to_string(), format!("more than {TAGS_FIELD_MAX} tags in a Task"));
     }
@@ -225,22 +245,32 @@ mod tests {
         let submit = |tasks| measured(Body::Submit(Submit { tasks: vec![Task::default(); tasks] }));
         assert!(submit(BATCH_FIELD_ITEMS_MAX as usize).is_ok());
         let refused = submit(BATCH_FIELD_ITEMS_MAX as usize + 1).expect_err("one task too many");
-        assert_eq!((refused.what, refused.message, refused.max), ("tasks", "Submit", BATCH_FIELD_ITEMS_MAX));
+        assert_eq!(
+            (refused.what, refused.message, refused.max),
+            ("tasks", "Submit", BATCH_FIELD_ITEMS_MAX)
+        );
     }
 
     #[test]
     fn a_body_that_comes_twice_is_counted_once_and_refused() {
-        let submit =
-            ClientFrame { body: Some(Body::Submit(Submit { tasks: vec![tagged(60); 3] })), ..Default::default() };
+        let submit = ClientFrame {
+            body: Some(Body::Submit(Submit { tasks: vec![tagged(60); 3] })),
+            ..Default::default()
+        };
         let twice = [submit.encode_to_vec(), submit.encode_to_vec()].concat();
-        let refused = measure::<ClientFrame>(&twice).expect_err("the decoder would put the two together");
+        let refused =
+            measure::<ClientFrame>(&twice).expect_err("the decoder would put the two together");
         assert_eq!((refused.what, refused.max), ("submit", 1));
     }
 
     #[test]
     fn packed_numbers_are_counted_one_by_one() {
         let listing = |states| {
-            let filter = TaskFilter { states: vec![1; states], id_prefix: "x".repeat(300), ..Default::default() };
+            let filter = TaskFilter {
+                states: vec![1; states],
+                id_prefix: "x".repeat(300),
+                ..Default::default()
+            };
             measured(Body::ListTasks(ListTasks { filter: Some(filter), ..Default::default() }))
         };
         assert!(listing(10).is_ok());
@@ -251,7 +281,10 @@ mod tests {
     fn fields_that_nobody_knows_are_counted_and_those_that_come_again() {
         for number in [15_u8, 1] {
             let frame = [number << 3, 1].repeat(1_000);
-            assert_eq!(measure::<ClientFrame>(&frame).expect_err("far too many").max, MESSAGE_FIELDS_MAX);
+            assert_eq!(
+                measure::<ClientFrame>(&frame).expect_err("far too many").max,
+                MESSAGE_FIELDS_MAX
+            );
         }
         // Groups in groups.
         assert!(measure::<ClientFrame>(&[0x0b; 60_000]).is_err());
@@ -259,8 +292,12 @@ mod tests {
 
     #[test]
     fn all_fields_together_are_bounded() {
-        let task = Task { headers: (0..400).map(|key| (key.to_string(), "x".into())).collect(), ..Task::default() };
-        let refused = measured(Body::Submit(Submit { tasks: vec![task; 1_000] })).expect_err("over a million");
+        let task = Task {
+            headers: (0..400).map(|key| (key.to_string(), "x".into())).collect(),
+            ..Task::default()
+        };
+        let refused = measured(Body::Submit(Submit { tasks: vec![task; 1_000] }))
+            .expect_err("over a million");
         assert_eq!((refused.what, refused.max), ("fields", CLIENT_FRAME_FIELDS_MAX));
     }
 
@@ -272,7 +309,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_message_end_the_walk() {
-        let mut frame = ClientFrame { body: Some(Body::Hello(Hello::default())), ..Default::default() }.encode_to_vec();
+        let mut frame =
+            ClientFrame { body: Some(Body::Hello(Hello::default())), ..Default::default() }
+                .encode_to_vec();
         frame.extend([0xff; 300]);
         assert!(measure::<ClientFrame>(&frame).is_ok());
     }

@@ -1,7 +1,8 @@
 //! The names of the glossary as parsed types: a value of one of these types has been checked.
 //!
-//! Any UTF-8 text of 1 to 255 bytes is a name, control characters and spaces included: ids are tokens, URLs
-//! and keys of other systems, and the broker never cuts them up. Who prints a name escapes it; that does not live here.
+//! Any UTF-8 text of 1 to 255 bytes is a name, control characters and spaces included: ids are
+//! tokens, URLs and keys of other systems, and the broker never cuts them up. Who prints a name
+//! escapes it; that does not live here.
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,12 +1,13 @@
-//! The beginning of a connection's first frame: who it is from is seen here before the rest of it is read. Whether the
-//! token is the right one is not decided here.
+//! The beginning of a connection's first frame: who it is from is seen here before the rest of it
+//! is read. Whether the token is the right one is not decided here.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::limits::HELLO_PREFIX_BYTES;
 use crate::measure::next_field;
 
-/// The numbers of the fields that are looked for; `tests/shapes.rs` compares them with the .proto files.
+/// The numbers of the fields that are looked for; `tests/shapes.rs` compares them with the .proto
+/// files.
 const REQUEST_ID: u32 = 1;
 const HELLO: u32 = 16;
 const TOKEN: u32 = 5;
@@ -16,7 +17,8 @@ const TOKEN: u32 = 5;
 pub enum Opening<'a> {
     /// Not enough yet.
     More,
-    /// It is a Hello with this token; it is empty where none is in the first [`HELLO_PREFIX_BYTES`] of the frame.
+    /// It is a Hello with this token; it is empty where none is in the first [`HELLO_PREFIX_BYTES`]
+    /// of the frame.
     Hello {
         /// To be named in the answer; 0 where it comes later.
         request_id: u64,
@@ -33,7 +35,8 @@ pub enum Opening<'a> {
 }
 
 impl<'a> Opening<'a> {
-    /// Reads what has come of a frame of this length. It takes a bounded number of steps and allocates nothing.
+    /// Reads what has come of a frame of this length. It takes a bounded number of steps and
+    /// allocates nothing.
     pub fn read(frame: &'a [u8], length: usize) -> Self {
         let needed = length.min(HELLO_PREFIX_BYTES);
         let mut bytes = &frame[..frame.len().min(needed)];
@@ -50,8 +53,11 @@ impl<'a> Opening<'a> {
             let Ok((number, wire_type)) = decode_key(&mut field) else { return cut(request_id) };
             match (number, wire_type) {
                 (HELLO, WireType::LengthDelimited) => {
-                    let Ok(hello_length) = decode_varint(&mut field) else { return cut(request_id) };
-                    let hello = &field[..field.len().min(usize::try_from(hello_length).unwrap_or(usize::MAX))];
+                    let Ok(hello_length) = decode_varint(&mut field) else {
+                        return cut(request_id);
+                    };
+                    let hello = &field
+                        [..field.len().min(usize::try_from(hello_length).unwrap_or(usize::MAX))];
                     let is_whole = hello.len() as u64 == hello_length;
                     return match token(hello) {
                         Some(token) => Opening::Hello { request_id, token },
@@ -95,15 +101,22 @@ mod tests {
     }
 
     fn hello(token: &str) -> Hello {
-        let worker = WorkerInfo { task_names: vec!["songs.cluster".into(); 10_000], ..Default::default() };
-        Hello { client_name: "a client".into(), token: token.into(), worker: Some(worker), ..Default::default() }
+        let worker =
+            WorkerInfo { task_names: vec!["songs.cluster".into(); 10_000], ..Default::default() };
+        Hello {
+            client_name: "a client".into(),
+            token: token.into(),
+            worker: Some(worker),
+            ..Default::default()
+        }
     }
 
     #[test]
     fn the_token_is_found_as_soon_as_it_is_there_and_not_before() {
         let bytes = frame(Some(Body::Hello(hello("open-sesame"))));
         let found = Opening::Hello { request_id: 300, token: b"open-sesame" };
-        let first = (0..bytes.len()).find(|cut| Opening::read(&bytes[..*cut], bytes.len()) != Opening::More);
+        let first = (0..bytes.len())
+            .find(|cut| Opening::read(&bytes[..*cut], bytes.len()) != Opening::More);
         let first = first.expect("it is found");
         assert!(first < 50, "{first}");
         for cut in first..HELLO_PREFIX_BYTES + 10 {
@@ -116,7 +129,10 @@ mod tests {
         let long = Hello { client_name: "x".repeat(HELLO_PREFIX_BYTES), ..hello("open-sesame") };
         for hello in [hello(""), long] {
             let bytes = frame(Some(Body::Hello(hello)));
-            assert_eq!(Opening::read(&bytes, bytes.len()), Opening::Hello { request_id: 300, token: b"" });
+            assert_eq!(
+                Opening::read(&bytes, bytes.len()),
+                Opening::Hello { request_id: 300, token: b"" }
+            );
             assert_eq!(Opening::read(&bytes[..40], bytes.len()), Opening::More);
         }
     }

@@ -1,11 +1,13 @@
-//! The shapes of all messages: which of their fields hold messages or may be repeated, and how often each may occur.
+//! The shapes of all messages: which of their fields hold messages or may be repeated, and how
+//! often each may occur.
 //!
-//! `tests/shapes.rs` compares them with the .proto files. Bounds of what a client sends stand above those that the broker
-//! holds each item of a request to: one item with a few tags too many is refused alone, and its batch goes on.
+//! `tests/shapes.rs` compares them with the .proto files. Bounds of what a client sends stand above
+//! those that the broker holds each item of a request to: one item with a few tags too many is
+//! refused alone, and its batch goes on.
 
 use crate::limits::{
-    ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, ERRORS_FIELD_MAX, FEATURES_MAX, HEADERS_FIELD_MAX, STATES_FIELD_MAX,
-    TAGS_FIELD_MAX,
+    ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, ERRORS_FIELD_MAX, FEATURES_MAX, HEADERS_FIELD_MAX,
+    STATES_FIELD_MAX, TAGS_FIELD_MAX,
 };
 use crate::measure::{Field, Holds, Shape};
 
@@ -37,8 +39,10 @@ const WORKER_INFO: Shape = Shape {
         texts(2, "task_names", BATCH_FIELD_ITEMS_MAX),
     ],
 };
-const HELLO: Shape =
-    Shape { name: "Hello", fields: &[texts(9, "features", FEATURES_MAX), one(10, "worker", &WORKER_INFO)] };
+const HELLO: Shape = Shape {
+    name: "Hello",
+    fields: &[texts(9, "features", FEATURES_MAX), one(10, "worker", &WORKER_INFO)],
+};
 const GOODBYE: Shape = Shape { name: "Goodbye", fields: &[] };
 const HEARTBEAT: Shape = Shape { name: "Heartbeat", fields: &[] };
 const RETRY_POLICY: Shape = Shape { name: "RetryPolicy", fields: &[] };
@@ -50,14 +54,16 @@ const TASK: Shape = Shape {
         texts(21, "tags", TAGS_FIELD_MAX),
     ],
 };
-const SUBMIT: Shape = Shape { name: "Submit", fields: &[many(1, "tasks", BATCH_FIELD_ITEMS_MAX, &TASK)] };
+const SUBMIT: Shape =
+    Shape { name: "Submit", fields: &[many(1, "tasks", BATCH_FIELD_ITEMS_MAX, &TASK)] };
 const CANCEL: Shape = Shape { name: "Cancel", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
 const FORGET: Shape = Shape { name: "Forget", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
 const GET: Shape = Shape { name: "Get", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
 const WAIT: Shape = Shape { name: "Wait", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
 const WATCH: Shape = Shape { name: "Watch", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX)] };
 const UNWATCH: Shape = Shape { name: "Unwatch", fields: &[] };
-const UNWAIT: Shape = Shape { name: "Unwait", fields: &[numbers(1, "request_ids", BATCH_FIELD_ITEMS_MAX)] };
+const UNWAIT: Shape =
+    Shape { name: "Unwait", fields: &[numbers(1, "request_ids", BATCH_FIELD_ITEMS_MAX)] };
 const CREDIT: Shape = Shape { name: "Credit", fields: &[] };
 const STARTED: Shape = Shape { name: "Started", fields: &[] };
 const PROGRESS_REPORT: Shape = Shape { name: "ProgressReport", fields: &[] };
@@ -79,25 +85,37 @@ const TASK_REPORT: Shape = Shape {
         one(9, "reject", &REJECT),
     ],
 };
-const REPORT: Shape = Shape { name: "Report", fields: &[many(1, "reports", BATCH_FIELD_ITEMS_MAX, &TASK_REPORT)] };
-const LIST_QUEUES: Shape = Shape { name: "ListQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
+const REPORT: Shape =
+    Shape { name: "Report", fields: &[many(1, "reports", BATCH_FIELD_ITEMS_MAX, &TASK_REPORT)] };
+const LIST_QUEUES: Shape =
+    Shape { name: "ListQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
 const QUEUE_SETTINGS: Shape = Shape { name: "QueueSettings", fields: &[] };
-const CONFIGURE_QUEUE: Shape = Shape { name: "ConfigureQueue", fields: &[one(2, "settings", &QUEUE_SETTINGS)] };
-const PAUSE_QUEUES: Shape = Shape { name: "PauseQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
+const CONFIGURE_QUEUE: Shape =
+    Shape { name: "ConfigureQueue", fields: &[one(2, "settings", &QUEUE_SETTINGS)] };
+const PAUSE_QUEUES: Shape =
+    Shape { name: "PauseQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
 const PURGE_QUEUE: Shape = Shape { name: "PurgeQueue", fields: &[] };
 const DELETE_QUEUE: Shape = Shape { name: "DeleteQueue", fields: &[] };
-const TASK_FILTER: Shape = Shape { name: "TaskFilter", fields: &[numbers(2, "states", STATES_FIELD_MAX)] };
+const TASK_FILTER: Shape =
+    Shape { name: "TaskFilter", fields: &[numbers(2, "states", STATES_FIELD_MAX)] };
 const LIST_TASKS: Shape = Shape { name: "ListTasks", fields: &[one(1, "filter", &TASK_FILTER)] };
-const REPLAY_DEAD: Shape =
-    Shape { name: "ReplayDead", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX), one(2, "filter", &TASK_FILTER)] };
-const DISCARD_DEAD: Shape =
-    Shape { name: "DiscardDead", fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX), one(2, "filter", &TASK_FILTER)] };
+const REPLAY_DEAD: Shape = Shape {
+    name: "ReplayDead",
+    fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX), one(2, "filter", &TASK_FILTER)],
+};
+const DISCARD_DEAD: Shape = Shape {
+    name: "DiscardDead",
+    fields: &[texts(1, "ids", BATCH_FIELD_ITEMS_MAX), one(2, "filter", &TASK_FILTER)],
+};
 const LIST_WORKERS: Shape = Shape { name: "ListWorkers", fields: &[] };
-const ORDER_WORKERS: Shape = Shape { name: "OrderWorkers", fields: &[texts(1, "instance_ids", BATCH_FIELD_ITEMS_MAX)] };
+const ORDER_WORKERS: Shape =
+    Shape { name: "OrderWorkers", fields: &[texts(1, "instance_ids", BATCH_FIELD_ITEMS_MAX)] };
 const BACKUP: Shape = Shape { name: "Backup", fields: &[] };
 const PUBLISH: Shape = Shape { name: "Publish", fields: &[] };
-const SUBSCRIBE: Shape = Shape { name: "Subscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
-const UNSUBSCRIBE: Shape = Shape { name: "Unsubscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
+const SUBSCRIBE: Shape =
+    Shape { name: "Subscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
+const UNSUBSCRIBE: Shape =
+    Shape { name: "Unsubscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
 pub(crate) const CLIENT_FRAME: Shape = Shape {
     name: "ClientFrame",
     fields: &[
@@ -133,18 +151,27 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
 const LIMITS: Shape = Shape { name: "Limits", fields: &[] };
 const WELCOME: Shape = Shape {
     name: "Welcome",
-    fields: &[one(9, "limits", &LIMITS), texts(10, "features", FEATURES_MAX), numbers(11, "leases", ANSWER_ITEMS_MAX)],
+    fields: &[
+        one(9, "limits", &LIMITS),
+        texts(10, "features", FEATURES_MAX),
+        numbers(11, "leases", ANSWER_ITEMS_MAX),
+    ],
 };
 const ERROR: Shape = Shape { name: "Error", fields: &[] };
 const DONE: Shape = Shape { name: "Done", fields: &[] };
 const HEARTBEAT_REPLY: Shape = Shape { name: "HeartbeatReply", fields: &[] };
 const SUBMIT_OUTCOME: Shape = Shape { name: "SubmitOutcome", fields: &[one(4, "error", &ERROR)] };
-const SUBMIT_REPLY: Shape =
-    Shape { name: "SubmitReply", fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &SUBMIT_OUTCOME)] };
+const SUBMIT_REPLY: Shape = Shape {
+    name: "SubmitReply",
+    fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &SUBMIT_OUTCOME)],
+};
 const CANCEL_OUTCOME: Shape = Shape { name: "CancelOutcome", fields: &[] };
-const CANCEL_REPLY: Shape =
-    Shape { name: "CancelReply", fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &CANCEL_OUTCOME)] };
-const FORGET_REPLY: Shape = Shape { name: "ForgetReply", fields: &[numbers(1, "outcomes", ANSWER_ITEMS_MAX)] };
+const CANCEL_REPLY: Shape = Shape {
+    name: "CancelReply",
+    fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &CANCEL_OUTCOME)],
+};
+const FORGET_REPLY: Shape =
+    Shape { name: "ForgetReply", fields: &[numbers(1, "outcomes", ANSWER_ITEMS_MAX)] };
 const PROGRESS: Shape = Shape { name: "Progress", fields: &[] };
 const TASK_INFO: Shape = Shape {
     name: "TaskInfo",
@@ -157,23 +184,37 @@ const TASK_INFO: Shape = Shape {
 };
 const GET_REPLY: Shape = Shape {
     name: "GetReply",
-    fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO), numbers(2, "left_out", ANSWER_ITEMS_MAX)],
+    fields: &[
+        many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO),
+        numbers(2, "left_out", ANSWER_ITEMS_MAX),
+    ],
 };
 const WAIT_REPLY: Shape = Shape {
     name: "WaitReply",
-    fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO), numbers(3, "left_out", ANSWER_ITEMS_MAX)],
+    fields: &[
+        many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO),
+        numbers(3, "left_out", ANSWER_ITEMS_MAX),
+    ],
 };
 const WATCH_REPLY: Shape = Shape {
     name: "WatchReply",
-    fields: &[many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO), numbers(3, "left_out", ANSWER_ITEMS_MAX)],
+    fields: &[
+        many(2, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO),
+        numbers(3, "left_out", ANSWER_ITEMS_MAX),
+    ],
 };
 const REPORT_OUTCOME: Shape = Shape { name: "ReportOutcome", fields: &[] };
-const REPORT_REPLY: Shape =
-    Shape { name: "ReportReply", fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &REPORT_OUTCOME)] };
-const QUEUE_INFO: Shape = Shape { name: "QueueInfo", fields: &[one(11, "settings", &QUEUE_SETTINGS)] };
-const QUEUE_LIST: Shape = Shape { name: "QueueList", fields: &[many(1, "queues", ANSWER_ITEMS_MAX, &QUEUE_INFO)] };
+const REPORT_REPLY: Shape = Shape {
+    name: "ReportReply",
+    fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &REPORT_OUTCOME)],
+};
+const QUEUE_INFO: Shape =
+    Shape { name: "QueueInfo", fields: &[one(11, "settings", &QUEUE_SETTINGS)] };
+const QUEUE_LIST: Shape =
+    Shape { name: "QueueList", fields: &[many(1, "queues", ANSWER_ITEMS_MAX, &QUEUE_INFO)] };
 const COUNT_REPLY: Shape = Shape { name: "CountReply", fields: &[] };
-const TASK_PAGE: Shape = Shape { name: "TaskPage", fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
+const TASK_PAGE: Shape =
+    Shape { name: "TaskPage", fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
 const WORKER_STATUS: Shape = Shape {
     name: "WorkerStatus",
     fields: &[
@@ -189,8 +230,10 @@ const DELIVERY: Shape = Shape {
     name: "Delivery",
     fields: &[many(7, "headers", HEADERS_FIELD_MAX, &HEADER), texts(21, "tags", TAGS_FIELD_MAX)],
 };
-const DELIVER: Shape = Shape { name: "Deliver", fields: &[many(1, "deliveries", ANSWER_ITEMS_MAX, &DELIVERY)] };
-const CANCEL_SIGNAL: Shape = Shape { name: "CancelSignal", fields: &[numbers(1, "leases", ANSWER_ITEMS_MAX)] };
+const DELIVER: Shape =
+    Shape { name: "Deliver", fields: &[many(1, "deliveries", ANSWER_ITEMS_MAX, &DELIVERY)] };
+const CANCEL_SIGNAL: Shape =
+    Shape { name: "CancelSignal", fields: &[numbers(1, "leases", ANSWER_ITEMS_MAX)] };
 const ORDER: Shape = Shape { name: "Order", fields: &[] };
 const TRANSITION: Shape = Shape { name: "Transition", fields: &[one(2, "task", &TASK_INFO)] };
 const TOPIC_MESSAGE: Shape = Shape { name: "TopicMessage", fields: &[] };

@@ -1,12 +1,13 @@
-//! The committed messages are those of the .proto files. `UPDATE_GENERATED=1 cargo test -p celeriac-proto`
-//! writes them anew.
+//! The committed messages are those of the .proto files. `UPDATE_GENERATED=1 cargo test -p
+//! celeriac-proto` writes them anew.
 
 use std::path::Path;
 
 #[test]
 fn committed_messages_match_the_proto_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let descriptors = protox::compile(["celeriac/v1/frame.proto"], [root]).expect("the .proto files compile");
+    let descriptors =
+        protox::compile(["celeriac/v1/frame.proto"], [root]).expect("the .proto files compile");
     let out = std::env::temp_dir().join(format!("celeriac-generated-{}", std::process::id()));
     std::fs::create_dir_all(&out).expect("a temporary folder");
     prost_build::Config::new()
@@ -23,5 +24,8 @@ fn committed_messages_match_the_proto_files() {
         std::fs::write(&committed, &fresh).expect("src/generated.rs is writable");
     }
     let present = std::fs::read_to_string(&committed).expect("src/generated.rs");
-    assert!(present == fresh, "src/generated.rs is out of date: UPDATE_GENERATED=1 cargo test -p celeriac-proto");
+    assert!(
+        present == fresh,
+        "src/generated.rs is out of date: UPDATE_GENERATED=1 cargo test -p celeriac-proto"
+    );
 }

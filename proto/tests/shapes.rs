@@ -1,5 +1,5 @@
-//! The fields that are counted before a frame is decoded are those of the .proto files: whatever holds a message or may be
-//! repeated.
+//! The fields that are counted before a frame is decoded are those of the .proto files: whatever
+//! holds a message or may be repeated.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,8 +13,10 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 type Counted = (u32, String, bool, &'static str);
 
 fn pool() -> DescriptorPool {
-    let files = protox::compile(["celeriac/v1/frame.proto"], [Path::new(env!("CARGO_MANIFEST_DIR"))]);
-    DescriptorPool::from_file_descriptor_set(files.expect("the .proto files compile")).expect("they are complete")
+    let files =
+        protox::compile(["celeriac/v1/frame.proto"], [Path::new(env!("CARGO_MANIFEST_DIR"))]);
+    DescriptorPool::from_file_descriptor_set(files.expect("the .proto files compile"))
+        .expect("they are complete")
 }
 
 fn collect(shape: &'static Shape, all: &mut BTreeMap<&'static str, Vec<Counted>>) {
@@ -41,11 +43,15 @@ fn described(field: &FieldDescriptor) -> Option<Counted> {
         _ => "number",
     };
     let is_many = field.is_list() || field.is_map();
-    (is_many || holds == "message").then(|| (field.number(), field.name().to_owned(), is_many, holds))
+    (is_many || holds == "message")
+        .then(|| (field.number(), field.name().to_owned(), is_many, holds))
 }
 
 fn descend(message: &MessageDescriptor, all: &mut BTreeMap<String, Vec<Counted>>) {
-    all.insert(message.name().to_owned(), message.fields().filter_map(|field| described(&field)).collect());
+    all.insert(
+        message.name().to_owned(),
+        message.fields().filter_map(|field| described(&field)).collect(),
+    );
     for field in message.fields() {
         if let Kind::Message(inner) = field.kind() {
             descend(&inner, all);
@@ -56,12 +62,20 @@ fn descend(message: &MessageDescriptor, all: &mut BTreeMap<String, Vec<Counted>>
 #[test]
 fn every_field_that_could_grow_is_counted() {
     let pool = pool();
-    for (shape, name) in [(ClientFrame::SHAPE, "ClientFrame"), (ServerFrame::SHAPE, "ServerFrame")] {
+    for (shape, name) in [(ClientFrame::SHAPE, "ClientFrame"), (ServerFrame::SHAPE, "ServerFrame")]
+    {
         let (mut shapes, mut messages) = (BTreeMap::new(), BTreeMap::new());
         collect(shape, &mut shapes);
-        descend(&pool.get_message_by_name(&format!("celeriac.v1.{name}")).expect("it is there"), &mut messages);
+        descend(
+            &pool.get_message_by_name(&format!("celeriac.v1.{name}")).expect("it is there"),
+            &mut messages,
+        );
         for (message, fields) in &messages {
-            assert_eq!(shapes.get(message.as_str()), Some(fields), "src/shapes.rs is out of date: {message}");
+            assert_eq!(
+                shapes.get(message.as_str()),
+                Some(fields),
+                "src/shapes.rs is out of date: {message}"
+            );
         }
         assert_eq!(shapes.len(), messages.len());
     }
@@ -71,7 +85,10 @@ fn every_field_that_could_grow_is_counted() {
 fn no_message_has_more_fields_than_may_occur_in_it() {
     let mut messages = BTreeMap::new();
     for name in ["ClientFrame", "ServerFrame"] {
-        descend(&pool().get_message_by_name(&format!("celeriac.v1.{name}")).expect("it is there"), &mut messages);
+        descend(
+            &pool().get_message_by_name(&format!("celeriac.v1.{name}")).expect("it is there"),
+            &mut messages,
+        );
     }
     // The walk has room to count so many by themselves.
     assert!(messages.values().all(|counted| counted.len() <= 32));
@@ -81,11 +98,16 @@ fn no_message_has_more_fields_than_may_occur_in_it() {
 fn the_opening_of_a_connection_is_read_by_the_right_numbers() {
     let pool = pool();
     let number = |message: &str, field: &str| {
-        let message = pool.get_message_by_name(&format!("celeriac.v1.{message}")).expect("it is there");
+        let message =
+            pool.get_message_by_name(&format!("celeriac.v1.{message}")).expect("it is there");
         message.get_field_by_name(field).expect("it is there").number()
     };
     assert_eq!(
-        (number("ClientFrame", "request_id"), number("ClientFrame", "hello"), number("Hello", "token")),
+        (
+            number("ClientFrame", "request_id"),
+            number("ClientFrame", "hello"),
+            number("Hello", "token")
+        ),
         (1, 16, 5)
     );
     // Encoders write fields in the order of their numbers: what can be long comes after the token.

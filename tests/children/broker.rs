@@ -1,8 +1,10 @@
-//! The broker as a child of the tests, to be started in place of `celeriac serve`: the same broker with the same
-//! arguments, whose system calls can be made to fail and whose wall clock can be moved.
+//! The broker as a child of the tests, to be started in place of `celeriac serve`: the same broker
+//! with the same arguments, whose system calls can be made to fail and whose wall clock can be
+//! moved.
 //!
-//! What fails is said in the environment, see `plan.rs`. SIGUSR1 moves the wall clock an hour ahead, SIGUSR2 an hour back.
-//! `CELERIAC_TEST_SLACK_BYTES` has the log cleaned sooner than a real broker would.
+//! What fails is said in the environment, see `plan.rs`. SIGUSR1 moves the wall clock an hour
+//! ahead, SIGUSR2 an hour back. `CELERIAC_TEST_SLACK_BYTES` has the log cleaned sooner than a real
+//! broker would.
 
 mod interposed;
 mod plan;
@@ -45,9 +47,12 @@ fn main() -> ExitCode {
 
 async fn serve() -> Result<(), Failure> {
     let (config, listen) = arguments().map_err(|sentence| (2, sentence))?;
-    let slack = std::env::var(SLACK).ok().map(|text| text.parse().map_err(|_| (2, format!("{SLACK}: {text}"))));
+    let slack = std::env::var(SLACK)
+        .ok()
+        .map(|text| text.parse().map_err(|_| (2, format!("{SLACK}: {text}"))));
     let mut terminate = listen_for(SignalKind::terminate())?;
-    let (ahead, back) = (listen_for(SignalKind::user_defined1())?, listen_for(SignalKind::user_defined2())?);
+    let (ahead, back) =
+        (listen_for(SignalKind::user_defined1())?, listen_for(SignalKind::user_defined2())?);
     let listener = TcpListener::bind(listen).await.map_err(|error| (10, error.to_string()))?;
     let address = listener.local_addr().map_err(|error| (10, error.to_string()))?;
     // Nobody else sets it.
@@ -60,7 +65,8 @@ async fn serve() -> Result<(), Failure> {
     let broker = opened.map_err(|error| (error.exit_code(), error.to_string()))?;
     plan::ready();
     tokio::spawn(move_clock(ahead, back));
-    writeln!(std::io::stdout(), "celeriac: listening on {address}").map_err(|error| (1, error.to_string()))?;
+    writeln!(std::io::stdout(), "celeriac: listening on {address}")
+        .map_err(|error| (1, error.to_string()))?;
     let shutdown = async {
         terminate.recv().await;
     };
@@ -79,7 +85,10 @@ async fn move_clock(mut ahead: Signal, mut back: Signal) {
         };
         interposed::move_clock(seconds);
         // Whoever sent the signal waits for the line.
-        let _told = writeln!(std::io::stderr(), "celeriac-test-broker: the wall clock was moved by {seconds} s");
+        let _told = writeln!(
+            std::io::stderr(),
+            "celeriac-test-broker: the wall clock was moved by {seconds} s"
+        );
     }
 }
 
@@ -87,10 +96,14 @@ async fn move_clock(mut ahead: Signal, mut back: Signal) {
 fn arguments() -> Result<(Config, SocketAddr), String> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let value = |flag: &str| {
-        let at = words.iter().position(|word| word == flag).ok_or_else(|| format!("{flag} is missing"))?;
+        let at = words
+            .iter()
+            .position(|word| word == flag)
+            .ok_or_else(|| format!("{flag} is missing"))?;
         words.get(at + 1).cloned().ok_or_else(|| format!("{flag} needs a value"))
     };
-    let text = std::fs::read_to_string(value("--config")?).map_err(|error| format!("--config: {error}"))?;
+    let text = std::fs::read_to_string(value("--config")?)
+        .map_err(|error| format!("--config: {error}"))?;
     let mut config: Config = toml::from_str(&text).map_err(|error| format!("--config: {error}"))?;
     config.data = PathBuf::from(value("--data")?);
     let listen = value("--listen")?.parse().map_err(|error| format!("--listen: {error}"))?;

@@ -1,7 +1,9 @@
-//! Functions that take the place of the C library's: the linker prefers the ones of the program. Each asks [`crate::plan`]
-//! what is to happen and, mostly, makes the system call as ever. The time of day can be moved in the same way.
+//! Functions that take the place of the C library's: the linker prefers the ones of the program.
+//! Each asks [`crate::plan`] what is to happen and, mostly, makes the system call as ever. The time
+//! of day can be moved in the same way.
 //!
-//! What calls the kernel directly passes by: rustix (locks, free space, the ballast file) and sockets.
+//! What calls the kernel directly passes by: rustix (locks, free space, the ballast file) and
+//! sockets.
 
 #![allow(unsafe_code)]
 
@@ -28,7 +30,8 @@ fn fail(errno: c_int) -> c_long {
     -1
 }
 
-/// How a read at an offset fails; 0: as ever. The broker has taken the place of that call itself, and asks this.
+/// How a read at an offset fails; 0: as ever. The broker has taken the place of that call itself,
+/// and asks this.
 pub(crate) fn fate_of_pread(file: c_int) -> c_int {
     match fate_of_file(Call::Pread, file) {
         Fate::Fails(errno) => errno,
@@ -36,7 +39,8 @@ pub(crate) fn fate_of_pread(file: c_int) -> c_int {
     }
 }
 
-/// Calls on a descriptor count when it is a file; not pipes, not the descriptors by which threads wake each other.
+/// Calls on a descriptor count when it is a file; not pipes, not the descriptors by which threads
+/// wake each other.
 fn fate_of_file(call: Call, file: c_int) -> Fate {
     if !crate::plan::concerns(call) {
         return Fate::AsEver;
@@ -59,7 +63,11 @@ unsafe fn fate_of_path(call: Call, path: *const c_char) -> Fate {
     }
     // SAFETY: the caller says so.
     let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
-    if crate::plan::is_on_disk(Path::new(OsStr::from_bytes(bytes))) { fate(call) } else { Fate::AsEver }
+    if crate::plan::is_on_disk(Path::new(OsStr::from_bytes(bytes))) {
+        fate(call)
+    } else {
+        Fate::AsEver
+    }
 }
 
 /// The bytes that a call may write, or how it fails.
@@ -121,17 +129,25 @@ unsafe extern "C" fn write(file: c_int, buffer: *const c_void, bytes: size_t) ->
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pwrite64(file: c_int, buffer: *const c_void, bytes: size_t, at: off_t) -> ssize_t {
+unsafe extern "C" fn pwrite64(
+    file: c_int,
+    buffer: *const c_void,
+    bytes: size_t,
+    at: off_t,
+) -> ssize_t {
     match length(fate_of_file(Call::Pwrite, file), bytes) {
         Err(errno) => fail(errno) as ssize_t,
         // SAFETY: the buffer has at least that many bytes.
-        Ok(bytes) => unsafe { libc::syscall(libc::SYS_pwrite64, file, buffer, bytes, at) as ssize_t },
+        Ok(bytes) => unsafe {
+            libc::syscall(libc::SYS_pwrite64, file, buffer, bytes, at) as ssize_t
+        },
     }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
-    // SAFETY: the arguments are passed on as they are, and the kernel has filled in the time when it returns 0.
+    // SAFETY: the arguments are passed on as they are, and the kernel has filled in the time when
+    // it returns 0.
     unsafe {
         let outcome = libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int;
         if outcome == 0 && clock == libc::CLOCK_REALTIME {

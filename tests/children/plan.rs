@@ -1,5 +1,6 @@
 //! Which system call of the test broker goes wrong, and how. The plan comes from the environment as
-//! `CELERIAC_TEST_FAULT="CALL PHASE NTH HARM"`, e.g. `fdatasync ready 3 eio`. What it is done to is `interposed.rs`.
+//! `CELERIAC_TEST_FAULT="CALL PHASE NTH HARM"`, e.g. `fdatasync ready 3 eio`. What it is done to is
+//! `interposed.rs`.
 
 use std::ffi::c_int;
 use std::io::Write;
@@ -109,7 +110,13 @@ fn parse(text: &str) -> Option<Plan> {
         "ready" => true,
         _ => return None,
     };
-    Some(Plan { call, from_ready, nth: nth.parse().ok()?, harm, disk: std::env::var_os(DISK)?.into() })
+    Some(Plan {
+        call,
+        from_ready,
+        nth: nth.parse().ok()?,
+        harm,
+        disk: std::env::var_os(DISK)?.into(),
+    })
 }
 
 /// Whether the plan is about such calls. Asked first, so that all others cost nothing.
@@ -128,14 +135,17 @@ pub(crate) fn fate(call: Call) -> Fate {
     let first = seen == plan.nth;
     let fate = match plan.harm {
         Harm::Eio { for_ever } if first || (for_ever && seen > plan.nth) => Fate::Fails(libc::EIO),
-        Harm::Enospc { for_ever } if first || (for_ever && seen > plan.nth) => Fate::Fails(libc::ENOSPC),
+        Harm::Enospc { for_ever } if first || (for_ever && seen > plan.nth) => {
+            Fate::Fails(libc::ENOSPC)
+        }
         Harm::Short | Harm::Torn if first => Fate::Half,
         Harm::Torn if seen > plan.nth => Fate::Fails(libc::EIO),
         _ => Fate::AsEver,
     };
     if first {
         // Whoever started this process waits for the line. Nothing can be done when it is gone.
-        let _told = writeln!(std::io::stderr(), "celeriac-test-broker: call {seen} goes wrong: {plan:?}");
+        let _told =
+            writeln!(std::io::stderr(), "celeriac-test-broker: call {seen} goes wrong: {plan:?}");
     }
     fate
 }

@@ -1,6 +1,6 @@
-//! A worker as a process of its own, for the tests that kill one. `echo` returns its argument, `hold`
-//! runs until a file is there, `poison` ends the process. They say on stdout what they do, a line each. `work` takes a few milliseconds and says
-//! nothing, so that nobody has to read it.
+//! A worker as a process of its own, for the tests that kill one. `echo` returns its argument,
+//! `hold` runs until a file is there, `poison` ends the process. They say on stdout what they do, a
+//! line each. `work` takes a few milliseconds and says nothing, so that nobody has to read it.
 //!
 //! Usage: celeriac-test-worker URL QUEUE
 
@@ -44,7 +44,8 @@ async fn work(number: u64) -> u64 {
     number
 }
 
-/// Takes as long as small tasks take, sometimes fails, and returns what it is given, turned around. Says nothing either.
+/// Takes as long as small tasks take, sometimes fails, and returns what it is given, turned around.
+/// Says nothing either.
 #[task(name = "traffic.echo")]
 async fn turn(context: &Context, text: String) -> Result<String, TaskFailure> {
     let luck = context.lease() % 64;

@@ -1,5 +1,6 @@
-//! `make faults`: every fault of the harness for long, one after the other, and the table of what came of it. The short
-//! versions are tests; this one is for nights. It ends with 1 when a promise was broken or a start failed.
+//! `make faults`: every fault of the harness for long, one after the other, and the table of what
+//! came of it. The short versions are tests; this one is for nights. It ends with 1 when a promise
+//! was broken or a start failed.
 
 // A program that prints a table, and its progress beside it.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -44,8 +45,10 @@ async fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let only: Vec<&str> = arguments.only.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
-    if let Some(unknown) = only.iter().find(|name| !FAULTS.iter().any(|fault| fault.name == **name)) {
+    let only: Vec<&str> =
+        arguments.only.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
+    if let Some(unknown) = only.iter().find(|name| !FAULTS.iter().any(|fault| fault.name == **name))
+    {
         eprintln!("there is no fault `{unknown}`; `--list` names them");
         return ExitCode::from(2);
     }
@@ -59,8 +62,10 @@ async fn main() -> ExitCode {
 }
 
 async fn told_to_stop() {
-    let mut terminate = signal(SignalKind::terminate()).expect("the process can listen for signals");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("the process can listen for signals");
+    let mut terminate =
+        signal(SignalKind::terminate()).expect("the process can listen for signals");
+    let mut interrupt =
+        signal(SignalKind::interrupt()).expect("the process can listen for signals");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -78,7 +83,8 @@ async fn carry_out_all(only: &[&str], runs: Option<u64>, seed: u64) -> ExitCode 
         rows.push((tally, begun.elapsed()));
     }
     println!("{}", report::table(&rows));
-    let is_clean = rows.iter().all(|(tally, _)| tally.violations.is_empty() && tally.failed_starts.is_empty());
+    let is_clean =
+        rows.iter().all(|(tally, _)| tally.violations.is_empty() && tally.failed_starts.is_empty());
     if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -10,7 +10,8 @@ type Running = Pin<Box<dyn Future<Output = Tally> + Send>>;
 pub(crate) struct Fault {
     /// For `ONLY`.
     pub(crate) name: &'static str,
-    /// How often it is done for a table that is worth something: an hour for the whole, and the fuzz targets' own time.
+    /// How often it is done for a table that is worth something: an hour for the whole, and the
+    /// fuzz targets' own time.
     pub(crate) runs: u64,
     /// Does it so often, with this seed.
     pub(crate) run: fn(u64, u64) -> Running,

@@ -4,8 +4,16 @@ use std::time::Duration;
 
 use celeriac_tests::faults::Tally;
 
-const HEADER: [&str; 8] =
-    ["what", "how many", "violations", "failed starts", "worst time to ready", "took", "skipped because", "remarks"];
+const HEADER: [&str; 8] = [
+    "what",
+    "how many",
+    "violations",
+    "failed starts",
+    "worst time to ready",
+    "took",
+    "skipped because",
+    "remarks",
+];
 
 /// Says at once what was found, long before the table.
 pub(crate) fn findings(tally: &Tally) {
@@ -28,10 +36,12 @@ pub(crate) fn table(rows: &[(Tally, Duration)]) -> String {
         widths.chain([HEADER[column].len()]).max().unwrap_or(0)
     };
     // A column in which nothing stands is left out.
-    let shown: Vec<usize> =
-        (0..HEADER.len()).filter(|&column| rows.iter().any(|row| !row[column].is_empty())).collect();
+    let shown: Vec<usize> = (0..HEADER.len())
+        .filter(|&column| rows.iter().any(|row| !row[column].is_empty()))
+        .collect();
     let line = |text: &dyn Fn(usize) -> String| {
-        let cells: Vec<String> = shown.iter().map(|&column| format!("{:<1$}", text(column), width(column))).collect();
+        let cells: Vec<String> =
+            shown.iter().map(|&column| format!("{:<1$}", text(column), width(column))).collect();
         format!("| {} |\n", cells.join(" | "))
     };
     let mut table = line(&|column| HEADER[column].to_owned());
@@ -43,7 +53,8 @@ pub(crate) fn table(rows: &[(Tally, Duration)]) -> String {
 }
 
 fn cells(tally: &Tally, took: Duration) -> [String; 8] {
-    let ready = tally.worst_ready.map_or(String::new(), |ready| format!("{} ms", ready.as_millis()));
+    let ready =
+        tally.worst_ready.map_or(String::new(), |ready| format!("{} ms", ready.as_millis()));
     [
         tally.what.clone(),
         format!("{} {}", tally.runs, tally.unit),

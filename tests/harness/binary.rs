@@ -22,8 +22,8 @@ pub fn celeriac_binary() -> &'static Path {
     })
 }
 
-/// The broker whose system calls can be made to fail: `children/broker.rs`. `CELERIAC_TEST_BROKER` names one to use in its
-/// place.
+/// The broker whose system calls can be made to fail: `children/broker.rs`. `CELERIAC_TEST_BROKER`
+/// names one to use in its place.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -34,21 +34,24 @@ pub fn test_broker_binary() -> &'static Path {
     })
 }
 
-/// The program of the worker processes, for those whom cargo does not tell where it is. `CELERIAC_TEST_WORKER` names one
-/// to use in its place.
+/// The program of the worker processes, for those whom cargo does not tell where it is.
+/// `CELERIAC_TEST_WORKER` names one to use in its place.
 ///
 /// # Panics
 /// When it cannot be built.
 pub fn worker_binary() -> PathBuf {
-    std::env::var_os("CELERIAC_TEST_WORKER").map_or_else(|| build("celeriac-test-worker"), PathBuf::from)
+    std::env::var_os("CELERIAC_TEST_WORKER")
+        .map_or_else(|| build("celeriac-test-worker"), PathBuf::from)
 }
 
-/// The program of the simulated worlds, one seed to a process. `CELERIAC_SIMULATION` names one to use in its place.
+/// The program of the simulated worlds, one seed to a process. `CELERIAC_SIMULATION` names one to
+/// use in its place.
 ///
 /// # Panics
 /// When it cannot be built.
 pub fn simulation_binary() -> PathBuf {
-    std::env::var_os("CELERIAC_SIMULATION").map_or_else(|| build("celeriac-simulation"), PathBuf::from)
+    std::env::var_os("CELERIAC_SIMULATION")
+        .map_or_else(|| build("celeriac-simulation"), PathBuf::from)
 }
 
 /// nextest starts a process for each test; those of one run share one build.
@@ -63,16 +66,26 @@ fn built_once_per_run(name: &str) -> PathBuf {
     let path = build(name);
     let draft = note.with_extension(std::process::id().to_string());
     let text = path.to_str().expect("cargo prints paths as UTF-8");
-    fs::write(&draft, text).and_then(|()| fs::rename(&draft, &note)).expect("the temporary folder is writable");
+    fs::write(&draft, text)
+        .and_then(|()| fs::rename(&draft, &note))
+        .expect("the temporary folder is writable");
     path
 }
 
 fn build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the workspace");
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the workspace");
     let mut command = Command::new(cargo);
-    // The whole workspace, so that cargo picks the same features as for the tests and builds nothing twice.
-    command.current_dir(workspace).args(["build", "--workspace", "--bin", name, "--message-format=json"]);
+    // The whole workspace, so that cargo picks the same features as for the tests and builds
+    // nothing twice.
+    command.current_dir(workspace).args([
+        "build",
+        "--workspace",
+        "--bin",
+        name,
+        "--message-format=json",
+    ]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

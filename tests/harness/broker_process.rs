@@ -103,7 +103,8 @@ impl Setup {
 
     fn spawn_child(&self, home: &Path, data: &Path) -> Child {
         let config = home.join("celeriac.toml");
-        std::fs::write(&config, self.settings.join("\n")).expect("the temporary folder is writable");
+        std::fs::write(&config, self.settings.join("\n"))
+            .expect("the temporary folder is writable");
         let listen = self.listen.map_or_else(|| LISTEN.to_owned(), |address| address.to_string());
         let mut words: Vec<std::ffi::OsString> = self.prefix.iter().map(Into::into).collect();
         let program = self.program.as_deref().unwrap_or_else(|| celeriac_binary());
@@ -120,14 +121,20 @@ impl Setup {
             .expect("the broker can be started")
     }
 
-    async fn spawn(&self, home: &Path, data: &Path) -> Result<(Child, SocketAddr, Collected), Exit> {
+    async fn spawn(
+        &self,
+        home: &Path,
+        data: &Path,
+    ) -> Result<(Child, SocketAddr, Collected), Exit> {
         let mut child = self.spawn_child(home, data);
         let mut stderr = Collected::from(child.stderr.take().expect("stderr is piped"));
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let ready = async {
             while let Ok(Some(line)) = stdout.next_line().await {
                 if let Some(address) = line.strip_prefix("celeriac: listening on ") {
-                    return Some(address.trim().parse().expect("the ready line ends with an address"));
+                    return Some(
+                        address.trim().parse().expect("the ready line ends with an address"),
+                    );
                 }
             }
             None
@@ -139,10 +146,16 @@ impl Setup {
                 Ok((child, address, stderr))
             }
             Ok(None) => {
-                let status = within("the exit of a broker that closed its stdout", child.wait()).await;
-                Err(Exit { status: status.expect("a child can be waited for"), stderr: stderr.all().await })
+                let status =
+                    within("the exit of a broker that closed its stdout", child.wait()).await;
+                Err(Exit {
+                    status: status.expect("a child can be waited for"),
+                    stderr: stderr.all().await,
+                })
             }
-            Err(_) => panic!("the broker is neither ready nor gone; it wrote:\n{}", stderr.so_far()),
+            Err(_) => {
+                panic!("the broker is neither ready nor gone; it wrote:\n{}", stderr.so_far())
+            }
         }
     }
 
@@ -217,10 +230,14 @@ impl BrokerProcess {
     /// # Panics
     /// Where there is no /proc.
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the broker runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the broker runs");
         // One that has ended and was not waited for holds nothing.
         let Some(line) = status.lines().find(|line| line.starts_with("VmRSS:")) else { return 0 };
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("it is a number")
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .expect("it is a number")
     }
 
     /// What it wrote to stderr so far.
@@ -236,7 +253,9 @@ impl BrokerProcess {
     /// kill -9, and waits until it is gone.
     pub async fn kill(&mut self) {
         let mut child = self.child.take().expect("the broker runs");
-        within("the end of a killed broker", child.kill()).await.expect("our own child can be killed");
+        within("the end of a killed broker", child.kill())
+            .await
+            .expect("our own child can be killed");
     }
 
     /// TERM, and how it ended.
@@ -247,28 +266,36 @@ impl BrokerProcess {
 
     /// Sends it this signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid is above 0");
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .expect("a pid is above 0");
         rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
     }
 
     /// Waits for its end.
     pub async fn exit(&mut self) -> Exit {
         let mut child = self.child.take().expect("the broker runs");
-        let status = within("the end of the broker", child.wait()).await.expect("a child can be waited for");
+        let status =
+            within("the end of the broker", child.wait()).await.expect("a child can be waited for");
         Exit { status, stderr: self.stderr.all().await }
     }
 
-    /// Starts it again as [`restart`](Self::restart) does, and kills it after this time, ready or not.
+    /// Starts it again as [`restart`](Self::restart) does, and kills it after this time, ready or
+    /// not.
     pub async fn restart_and_kill(&mut self, after: Duration) {
         assert!(self.child.is_none(), "only a broker that is gone can be started again");
         self.setup.listen = Some(self.address);
         let mut child = self.setup.spawn_child(self.home.path(), &self.data);
         // The moment of death is the point.
         tokio::time::sleep(after).await;
-        within("the end of a killed broker", child.kill()).await.expect("our own child can be killed");
+        within("the end of a killed broker", child.kill())
+            .await
+            .expect("our own child can be killed");
     }
 
-    /// Starts it again on the same folder and port, after [`kill`](Self::kill) or [`stop`](Self::stop).
+    /// Starts it again on the same folder and port, after [`kill`](Self::kill) or
+    /// [`stop`](Self::stop).
     pub async fn restart(&mut self) {
         if let Err(exit) = self.try_restart().await {
             panic!("the broker did not start again: {exit:?}");
@@ -293,7 +320,10 @@ impl BrokerProcess {
 impl Drop for BrokerProcess {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- stderr of the broker ---\n{}----------------------------", self.stderr.so_far());
+            eprintln!(
+                "--- stderr of the broker ---\n{}----------------------------",
+                self.stderr.so_far()
+            );
         }
     }
 }

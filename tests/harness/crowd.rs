@@ -1,4 +1,5 @@
-//! The producers and workers that keep a broker busy while something is done to it, and the verdict on their history.
+//! The producers and workers that keep a broker busy while something is done to it, and the verdict
+//! on their history.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::history::History;
 use crate::traffic::Traffic;
 
-/// How long the crowd has to finish what it began. Longer than a test waits: much may have piled up.
+/// How long the crowd has to finish what it began. Longer than a test waits: much may have piled
+/// up.
 const FINISH: Duration = Duration::from_secs(120);
 
 /// Producers and workers at one address.
@@ -27,17 +29,20 @@ impl Crowd {
     /// Starts so many of each. Their tasks all end in SUCCESS.
     pub fn start(address: SocketAddr, each: usize) -> Self {
         let traffic = Traffic::new(address);
-        let producers = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+        let producers =
+            (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
         let workers = (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
         Self::of(traffic, producers, workers)
     }
 
-    /// Starts so many of each that use all that a task can have, and two more for a queue whose order is judged. The
-    /// broker should have a lease time of about a second.
+    /// Starts so many of each that use all that a task can have, and two more for a queue whose
+    /// order is judged. The broker should have a lease time of about a second.
     pub fn wild(address: SocketAddr, each: usize, seed: u64) -> Self {
         let traffic = Traffic::wild(address, seed);
-        let mut producers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
-        let mut workers: Vec<_> = (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
+        let mut producers: Vec<_> =
+            (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+        let mut workers: Vec<_> =
+            (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
         producers.push(tokio::spawn(traffic.clone().produce_in_order()));
         workers.push(tokio::spawn(traffic.clone().work_in_order()));
         Self::of(traffic, producers, workers)
@@ -46,11 +51,16 @@ impl Crowd {
     /// Starts so many wild producers; somebody else works.
     pub fn producing(address: SocketAddr, each: usize, seed: u64) -> Self {
         let traffic = Traffic::wild(address, seed);
-        let producers = (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+        let producers =
+            (0..each).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
         Self::of(traffic, producers, Vec::new())
     }
 
-    fn of(traffic: Arc<Traffic>, producers: Vec<JoinHandle<()>>, workers: Vec<JoinHandle<()>>) -> Self {
+    fn of(
+        traffic: Arc<Traffic>,
+        producers: Vec<JoinHandle<()>>,
+        workers: Vec<JoinHandle<()>>,
+    ) -> Self {
         let aborts = producers.iter().chain(&workers).map(JoinHandle::abort_handle).collect();
         Self { traffic, producers, workers, aborts }
     }
@@ -87,7 +97,8 @@ impl Crowd {
     pub async fn verdict(mut self) -> Vec<String> {
         let traffic = self.traffic.clone();
         traffic.stop_producing();
-        let (producers, workers) = (std::mem::take(&mut self.producers), std::mem::take(&mut self.workers));
+        let (producers, workers) =
+            (std::mem::take(&mut self.producers), std::mem::take(&mut self.workers));
         let finish = tokio::spawn(async move {
             for producer in producers {
                 producer.await?;
@@ -104,7 +115,9 @@ impl Crowd {
         let mut broken = self.traffic.broken_promises();
         match finished {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(panic)) | Err(panic)) => broken.push(format!("a client gave up: {}", panic_text(panic))),
+            Ok(Ok(Err(panic)) | Err(panic)) => {
+                broken.push(format!("a client gave up: {}", panic_text(panic)))
+            }
             Err(_) => broken.push(format!("the clients did not finish within {FINISH:?}")),
         }
         broken

@@ -1,5 +1,5 @@
-//! Faults, one kind to a file: each can be run a few times as a test, or for hours by `make faults`, and says in a
-//! [`Tally`] what came of it.
+//! Faults, one kind to a file: each can be run a few times as a test, or for hours by `make
+//! faults`, and says in a [`Tally`] what came of it.
 
 pub mod bit_rot;
 pub mod black_hole;
@@ -45,7 +45,8 @@ pub struct Tally {
     pub worst_ready: Option<Duration>,
     /// Set when it could not be done here: what is missing.
     pub skipped: Option<String>,
-    /// What a reader of the table should know besides, such as how many flips were refused and how many served.
+    /// What a reader of the table should know besides, such as how many flips were refused and how
+    /// many served.
     pub remarks: String,
     /// What was counted on the way, for the remarks.
     pub counts: BTreeMap<&'static str, u64>,
@@ -75,7 +76,8 @@ impl Tally {
     /// The same with what was counted as its remarks.
     #[must_use]
     pub fn with_counts_as_remarks(mut self) -> Self {
-        let counts: Vec<String> = self.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        let counts: Vec<String> =
+            self.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
         self.remarks = counts.join(", ");
         self
     }
@@ -103,15 +105,27 @@ impl Tally {
             eprintln!("SKIPPED: {}: {reason}", self.what);
             return;
         }
-        let found: Vec<String> = self.violations.iter().chain(&self.failed_starts).take(20).cloned().collect();
-        assert!(found.is_empty(), "{}: {} findings:\n  {}", self.what, found.len(), found.join("\n  "));
+        let found: Vec<String> =
+            self.violations.iter().chain(&self.failed_starts).take(20).cloned().collect();
+        assert!(
+            found.is_empty(),
+            "{}: {} findings:\n  {}",
+            self.what,
+            found.len(),
+            found.join("\n  ")
+        );
         assert!(self.runs > 0, "{}: nothing was done", self.what);
         eprintln!("{}: {} {}, no violation. {}", self.what, self.runs, self.unit, self.remarks);
     }
 }
 
 /// Runs a fault in two lanes side by side, each with its share of the runs and a seed of its own.
-pub(crate) async fn in_two_lanes<Lane>(empty: Tally, runs: u64, seed: u64, lane: fn(u64, u64) -> Lane) -> Tally
+pub(crate) async fn in_two_lanes<Lane>(
+    empty: Tally,
+    runs: u64,
+    seed: u64,
+    lane: fn(u64, u64) -> Lane,
+) -> Tally
 where
     Lane: Future<Output = Tally> + Send + 'static,
 {
@@ -127,7 +141,9 @@ where
     while let Some(ended) = lanes.join_next().await {
         match ended {
             Ok(part) => tally.add(part),
-            Err(panic) => tally.violations.push(format!("seed {seed}: the harness gave up: {}", panic_text(panic))),
+            Err(panic) => tally
+                .violations
+                .push(format!("seed {seed}: the harness gave up: {}", panic_text(panic))),
         }
     }
     tally

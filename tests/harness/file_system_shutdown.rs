@@ -1,5 +1,6 @@
-//! Cuts an ext4 file system off as a power failure would: nothing more is written to its disk, the journal neither. The one
-//! request that does it has no safe wrapper anywhere. What is done with it is `faults/power_cut.rs`.
+//! Cuts an ext4 file system off as a power failure would: nothing more is written to its disk, the
+//! journal neither. The one request that does it has no safe wrapper anywhere. What is done with it
+//! is `faults/power_cut.rs`.
 
 #![allow(unsafe_code)]
 
@@ -20,7 +21,9 @@ const NO_LOG_FLUSH: u32 = 2;
 pub(crate) fn cut_off(mounted: &Path) -> io::Result<()> {
     let folder = File::open(mounted)?;
     let flags = NO_LOG_FLUSH;
-    // SAFETY: the request reads one 32-bit number at the address, which outlives the call, and writes nothing.
-    let outcome = unsafe { libc::ioctl(folder.as_raw_fd(), EXT4_IOC_SHUTDOWN.into(), &raw const flags) };
+    // SAFETY: the request reads one 32-bit number at the address, which outlives the call, and
+    // writes nothing.
+    let outcome =
+        unsafe { libc::ioctl(folder.as_raw_fd(), EXT4_IOC_SHUTDOWN.into(), &raw const flags) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

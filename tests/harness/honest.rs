@@ -1,5 +1,5 @@
-//! One client and one worker that behave, for as long as others do not: task after task is submitted, run, waited for
-//! and compared. How long each took is noted, and judged by nobody.
+//! One client and one worker that behave, for as long as others do not: task after task is
+//! submitted, run, waited for and compared. How long each took is noted, and judged by nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,7 +59,8 @@ impl Honest {
             },
         );
         let worker = Pool::start(worker);
-        let client = Client::builder(url).timeout(TASK).connect().await.expect("the broker takes clients");
+        let client =
+            Client::builder(url).timeout(TASK).connect().await.expect("the broker takes clients");
         let (going_on, done) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
         let working = tokio::spawn(work(client.clone(), going_on.clone(), done.clone()));
         let honest = Self { client, worker, going_on, done, ran, working };
@@ -80,7 +81,10 @@ impl Honest {
         self.going_on.store(false, Ordering::SeqCst);
         let mut work = match timeout(TASK + PATIENCE, self.working).await {
             Ok(work) => work.expect("it writes down what it finds"),
-            Err(_) => Work { found: vec![format!("an honest task did not end in {TASK:?}")], ..Work::default() },
+            Err(_) => Work {
+                found: vec![format!("an honest task did not end in {TASK:?}")],
+                ..Work::default()
+            },
         };
         self.worker.stop().await;
         self.client.close().await;
@@ -106,7 +110,9 @@ async fn work(client: Client, going_on: Arc<AtomicBool>, done: Arc<AtomicU64>) -
                 work.done += 1;
                 done.store(work.done, Ordering::SeqCst);
             }
-            output => work.found.push(format!("honest task {id} should give {} and gave {output:?}", text.len())),
+            output => work
+                .found
+                .push(format!("honest task {id} should give {} and gave {output:?}", text.len())),
         }
         times.push(begun.elapsed());
     }

@@ -1,5 +1,5 @@
-//! Whole lifecycles inside one broker without sockets and threads: what `celeriac-bench inside` counts and the
-//! micro-benchmarks time. The frames are those of a load on the raw wire.
+//! Whole lifecycles inside one broker without sockets and threads: what `celeriac-bench inside`
+//! counts and the micro-benchmarks time. The frames are those of a load on the raw wire.
 
 use std::path::Path;
 
@@ -46,7 +46,8 @@ impl Loop {
     fn over(mut broker: Inside, credit: u32) -> Self {
         let producer = broker.connect(raw::hello());
         let worker = broker.connect(raw::worker_hello(&[QUEUE], &[NAME]));
-        let (payload, result) = (Bytes::from(vec![b'p'; PAYLOAD_BYTES]), Bytes::from(vec![b'r'; RESULT_BYTES]));
+        let (payload, result) =
+            (Bytes::from(vec![b'p'; PAYLOAD_BYTES]), Bytes::from(vec![b'r'; RESULT_BYTES]));
         let mut this = Self { broker, producer, worker, payload, result, requests: 1, tasks: 0 };
         let mut frames = this.frame(client_frame::Body::Credit(wire::Credit { credit }));
         this.broker.decode(worker, &mut frames);
@@ -120,7 +121,9 @@ impl Loop {
         self.requests += 1;
         let frame = ClientFrame { request_id: self.requests, timeout_ms: 0, body: Some(body) };
         let mut bytes = BytesMut::new();
-        FrameCodec::<ServerFrame, ClientFrame>::new(0).encode(frame, &mut bytes).expect("it is far below 4 GiB");
+        FrameCodec::<ServerFrame, ClientFrame>::new(0)
+            .encode(frame, &mut bytes)
+            .expect("it is far below 4 GiB");
         bytes
     }
 }

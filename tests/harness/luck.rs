@@ -1,4 +1,5 @@
-//! Seeded luck: the same seed draws the same numbers on every machine, so that a finding can be seen again.
+//! Seeded luck: the same seed draws the same numbers on every machine, so that a finding can be
+//! seen again.
 
 /// A generator of numbers that look random.
 #[derive(Debug, Clone)]
@@ -10,7 +11,8 @@ impl Luck {
         Self(seed)
     }
 
-    /// Another luck that depends on this one and on nothing else: for a part that draws at its own pace.
+    /// Another luck that depends on this one and on nothing else: for a part that draws at its own
+    /// pace.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         Self(self.bits())

@@ -35,7 +35,8 @@ pub use raw::RawConnection;
 pub use recording::RecordingProxy;
 pub use worker_process::WorkerProcess;
 
-/// How often a test that repeats itself should do so: the environment variable `RUNS`, or what the test says.
+/// How often a test that repeats itself should do so: the environment variable `RUNS`, or what the
+/// test says.
 pub fn runs(by_default: usize) -> usize {
     std::env::var("RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(by_default)
 }

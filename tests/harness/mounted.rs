@@ -1,5 +1,6 @@
-//! File systems that are mounted for a fault and gone at its end, whatever happens: a small one in memory, or an ext4 in a
-//! file. They need the right to mount; without it there is a sentence that says so.
+//! File systems that are mounted for a fault and gone at its end, whatever happens: a small one in
+//! memory, or an ext4 in a file. They need the right to mount; without it there is a sentence that
+//! says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +16,11 @@ impl Mounted {
     /// Why it cannot be had here.
     pub(crate) fn in_memory(at: &Path, mebibytes: u64) -> Result<Self, String> {
         needs_root()?;
-        command("mount", &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "celeriac-test"], &[at])?;
+        command(
+            "mount",
+            &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "celeriac-test"],
+            &[at],
+        )?;
         Ok(Self(at.to_owned()))
     }
 
@@ -49,13 +54,18 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: a broker may still be on its way out. It is no error that it was unmounted before.
+        // Lazily: a broker may still be on its way out. It is no error that it was unmounted
+        // before.
         let _gone = command("umount", &["-l"], &[&self.0]);
     }
 }
 
 fn needs_root() -> Result<(), String> {
-    if rustix::process::geteuid().is_root() { Ok(()) } else { Err("mounting a file system for it needs root".into()) }
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err("mounting a file system for it needs root".into())
+    }
 }
 
 fn command(program: &str, flags: &[&str], paths: &[&Path]) -> Result<(), String> {

@@ -1,5 +1,5 @@
-//! Workers of the worker crate inside the test's own process. Those that are killed or frozen are processes of their
-//! own: `worker_process.rs`.
+//! Workers of the worker crate inside the test's own process. Those that are killed or frozen are
+//! processes of their own: `worker_process.rs`.
 
 use celeriac_worker::WorkerBuilder;
 use tokio::sync::oneshot;

@@ -1,5 +1,6 @@
-//! A wire that can be cut, slowed down and silenced: a proxy between a client and its broker. It forwards bytes and
-//! knows nothing of frames. What it does to them, its [`Toxics`], may be changed at any time.
+//! A wire that can be cut, slowed down and silenced: a proxy between a client and its broker. It
+//! forwards bytes and knows nothing of frames. What it does to them, its [`Toxics`], may be changed
+//! at any time.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,8 @@ pub struct Toxics {
     pub up: Toxic,
     /// From the broker to the client.
     pub down: Toxic,
-    /// Only the first connection of the proxy comes to the end that is given; whoever connects again is spared.
+    /// Only the first connection of the proxy comes to the end that is given; whoever connects
+    /// again is spared.
     pub ends_once: bool,
 }
 
@@ -47,8 +49,14 @@ pub struct Toxic {
 
 impl Toxic {
     /// Does nothing.
-    pub const HARMLESS: Self =
-        Self { delay: Duration::ZERO, jitter: Duration::ZERO, slice: 0, rate: 0, stalled: false, end: None };
+    pub const HARMLESS: Self = Self {
+        delay: Duration::ZERO,
+        jitter: Duration::ZERO,
+        slice: 0,
+        rate: 0,
+        stalled: false,
+        end: None,
+    };
 }
 
 /// How a direction of a connection ends.
@@ -147,7 +155,8 @@ impl Drop for Proxy {
 async fn forward(mut near: TcpStream, target: SocketAddr, [up, down]: [Pump; 2]) {
     let Ok(mut far) = TcpStream::connect(target).await else { return };
     for stream in [&near, &far] {
-        // What is sliced must not be put together again. A peer that is gone already shows itself in a moment.
+        // What is sliced must not be put together again. A peer that is gone already shows itself
+        // in a moment.
         let _ = stream.set_nodelay(true);
     }
     let ending = {
@@ -185,7 +194,11 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Ending {
+    async fn run(
+        mut self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> Ending {
         let mut buffer = vec![0; CHUNK];
         loop {
             if let Some(ending) = self.ended(0) {
@@ -223,7 +236,10 @@ impl Pump {
     /// Whether the connection ends within the next bytes, and how.
     fn ended(&self, next: u64) -> Option<Ending> {
         let spared = self.toxics.borrow().ends_once && !self.is_first;
-        self.toxic().end.filter(|(at, _)| !spared && *at <= self.passed + next).map(|(_, ending)| ending)
+        self.toxic()
+            .end
+            .filter(|(at, _)| !spared && *at <= self.passed + next)
+            .map(|(_, ending)| ending)
     }
 
     /// How much is written at once, and whether that was all.
@@ -280,7 +296,8 @@ fn of(toxics: &Toxics, direction: usize) -> &Toxic {
 mod tests {
     use super::*;
 
-    /// What comes out at the far end of a proxy of a hundred bytes, and what the near end sees of its end.
+    /// What comes out at the far end of a proxy of a hundred bytes, and what the near end sees of
+    /// its end.
     async fn passed(up: Toxic) -> (Vec<u8>, std::io::Result<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let target = listener.local_addr().expect("it listens");
@@ -323,13 +340,15 @@ mod tests {
     async fn a_stalled_wire_passes_nothing_until_it_is_free_again() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let target = listener.local_addr().expect("it listens");
-        let stalled = Toxics { up: Toxic { stalled: true, ..Toxic::default() }, ..Toxics::default() };
+        let stalled =
+            Toxics { up: Toxic { stalled: true, ..Toxic::default() }, ..Toxics::default() };
         let proxy = Proxy::toxic(target, stalled, 1).await;
         let mut near = TcpStream::connect(proxy.address()).await.expect("it listens");
         let (mut far, _) = listener.accept().await.expect("the proxy connects");
         near.write_all(b"late").await.expect("the kernel takes it");
         let mut bytes = [0; 4];
-        let early = tokio::time::timeout(Duration::from_millis(50), far.read_exact(&mut bytes)).await;
+        let early =
+            tokio::time::timeout(Duration::from_millis(50), far.read_exact(&mut bytes)).await;
         assert!(early.is_err(), "something passed");
         proxy.set(Toxics::default());
         crate::within("the bytes", far.read_exact(&mut bytes)).await.expect("they come");

@@ -50,8 +50,10 @@ pub fn hello() -> wire::Hello {
 
 /// A Hello of a worker of these queues and task names.
 pub fn worker_hello(queues: &[&str], names: &[&str]) -> wire::Hello {
-    let subscriptions =
-        queues.iter().map(|queue| wire::QueueSubscription { queue: (*queue).into(), weight: 1 }).collect();
+    let subscriptions = queues
+        .iter()
+        .map(|queue| wire::QueueSubscription { queue: (*queue).into(), weight: 1 })
+        .collect();
     let worker = wire::WorkerInfo {
         queues: subscriptions,
         task_names: names.iter().map(|name| (*name).into()).collect(),
@@ -64,7 +66,12 @@ pub fn worker_hello(queues: &[&str], names: &[&str]) -> wire::Hello {
 
 /// A task with an empty JSON call as its payload.
 pub fn task(id: &str, name: &str) -> wire::Task {
-    wire::Task { id: id.into(), name: name.into(), payload: Bytes::from_static(b"[[],{}]"), ..Default::default() }
+    wire::Task {
+        id: id.into(),
+        name: name.into(),
+        payload: Bytes::from_static(b"[[],{}]"),
+        ..Default::default()
+    }
 }
 
 /// A report on a delivery.
@@ -82,7 +89,8 @@ pub fn complete(result: &[u8]) -> task_report::Report {
 
 /// The handler's failure, which the task's policy may try again.
 pub fn fail(message: &str) -> task_report::Report {
-    let error = wire::TaskError { kind: "TestError".into(), message: message.into(), ..Default::default() };
+    let error =
+        wire::TaskError { kind: "TestError".into(), message: message.into(), ..Default::default() };
     task_report::Report::Fail(wire::Fail { error: Some(error), r#final: false })
 }
 
@@ -100,7 +108,11 @@ pub fn frame_bytes(frame: wire::ClientFrame) -> Vec<u8> {
 
 /// The bytes of a frame with a good Hello, as request 1.
 pub fn hello_bytes() -> Vec<u8> {
-    frame_bytes(wire::ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Request::Hello(hello())) })
+    frame_bytes(wire::ClientFrame {
+        request_id: 1,
+        timeout_ms: 0,
+        body: Some(Request::Hello(hello())),
+    })
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, Lost> {
@@ -178,7 +190,8 @@ impl RawConnection {
     /// [`Lost`] when the connection is gone.
     pub async fn send(&mut self, body: Request, timeout_ms: u64) -> Result<u64, Lost> {
         self.last_request += 1;
-        let frame = wire::ClientFrame { request_id: self.last_request, timeout_ms, body: Some(body) };
+        let frame =
+            wire::ClientFrame { request_id: self.last_request, timeout_ms, body: Some(body) };
         self.frames.send(frame).await.map_err(|error| Lost(error.to_string()))?;
         Ok(self.last_request)
     }
@@ -270,7 +283,11 @@ impl RawConnection {
     ///
     /// # Errors
     /// What the broker refused it with.
-    pub async fn request_with_timeout(&mut self, body: Request, timeout_ms: u64) -> Result<Answer, wire::Error> {
+    pub async fn request_with_timeout(
+        &mut self,
+        body: Request,
+        timeout_ms: u64,
+    ) -> Result<Answer, wire::Error> {
         let what: String = format!("the answer to {body:?}").chars().take(WHAT_CHARS).collect();
         let asked = async {
             let id = self.send(body, timeout_ms).await?;
@@ -279,7 +296,9 @@ impl RawConnection {
         match within(&what, asked).await {
             Ok(Answer::Error(error)) => Err(error),
             Ok(answer) => Ok(answer),
-            Err(lost) => panic!("the connection ended before {what}: {lost:?}; pushed: {:?}", self.pushes),
+            Err(lost) => {
+                panic!("the connection ended before {what}: {lost:?}; pushed: {:?}", self.pushes)
+            }
         }
     }
 
@@ -288,7 +307,10 @@ impl RawConnection {
     /// # Panics
     /// When it does not close.
     pub async fn closed_with(mut self) -> Option<wire::Error> {
-        within("the broker to close the connection", async { while self.receive().await.is_ok() {} }).await;
+        within("the broker to close the connection", async {
+            while self.receive().await.is_ok() {}
+        })
+        .await;
         let pushed = self.pushes.into_iter().filter_map(|push| match push {
             Answer::Closing(closing) => closing.error,
             Answer::Error(error) => Some(error),
@@ -301,7 +323,8 @@ impl RawConnection {
         answered.chain(pushed).last()
     }
 
-    /// Everything that comes until the broker closes the connection, as bytes: for clients of other protocols.
+    /// Everything that comes until the broker closes the connection, as bytes: for clients of other
+    /// protocols.
     ///
     /// # Panics
     /// When it does not close.
@@ -353,9 +376,11 @@ impl RawConnection {
         self.reached(id, wire::TaskState::Unknown).await
     }
 
-    /// Waits in the broker until the task has this state or a later one; `Unknown`: until it has ended.
+    /// Waits in the broker until the task has this state or a later one; `Unknown`: until it has
+    /// ended.
     pub async fn reached(&mut self, id: &str, until: wire::TaskState) -> wire::TaskInfo {
-        let wait = wire::Wait { ids: vec![id.into()], mode: 0, until: until.into(), with_results: true };
+        let wait =
+            wire::Wait { ids: vec![id.into()], mode: 0, until: until.into(), with_results: true };
         match self.request_with_timeout(Request::Wait(wait), 15_000).await {
             Ok(Answer::WaitReply(mut reply)) => {
                 assert!(reply.satisfied, "{id} did not reach {until:?}: {:?}", reply.tasks);
@@ -377,7 +402,9 @@ impl RawConnection {
     /// The next transition of any watch of this connection.
     pub async fn transition(&mut self) -> wire::TaskInfo {
         match within("a transition", self.push()).await {
-            Ok(Answer::Transition(transition)) => transition.task.expect("a transition tells of a task"),
+            Ok(Answer::Transition(transition)) => {
+                transition.task.expect("a transition tells of a task")
+            }
             other => panic!("no Transition but {other:?}"),
         }
     }

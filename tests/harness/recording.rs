@@ -1,5 +1,6 @@
-//! A wire with a tap: a proxy between processes that cannot write a history themselves, because they are to be killed, and
-//! their broker. What a killed process had sent is forwarded, and what it was sent counts as told.
+//! A wire with a tap: a proxy between processes that cannot write a history themselves, because
+//! they are to be killed, and their broker. What a killed process had sent is forwarded, and what
+//! it was sent counts as told.
 
 use std::net::SocketAddr;
 

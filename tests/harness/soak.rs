@@ -1,6 +1,7 @@
-//! A steady load while everything around it breaks: worker processes are killed, frozen, cut off and replaced, the
-//! broker is killed now and then. Every accepted task has to succeed with its own result, and neither memory nor disk
-//! may grow. Whoever starts it shows the samples; `bench soak` for minutes, a test for seconds.
+//! A steady load while everything around it breaks: worker processes are killed, frozen, cut off
+//! and replaced, the broker is killed now and then. Every accepted task has to succeed with its own
+//! result, and neither memory nor disk may grow. Whoever starts it shows the samples; `bench soak`
+//! for minutes, a test for seconds.
 
 mod load;
 mod trouble;
@@ -14,7 +15,8 @@ use crate::{BrokerProcess, Setup};
 use load::Load;
 use trouble::Crew;
 
-/// Longer than any pause that trouble makes; a worker that is frozen for longer than this has lost its leases.
+/// Longer than any pause that trouble makes; a worker that is frozen for longer than this has lost
+/// its leases.
 const LEASE: Duration = Duration::from_millis(1_500);
 const HEARTBEAT_MS: u64 = 400;
 
@@ -59,10 +61,12 @@ pub struct Sample {
 /// Soaks, and gives back all samples. The last one is of the end, when nothing was left to do.
 ///
 /// # Panics
-/// When a task was lost or has a wrong result, a worker ended by itself, or memory or disk grew without bound.
+/// When a task was lost or has a wrong result, a worker ended by itself, or memory or disk grew
+/// without bound.
 pub async fn soak(plan: &Plan, mut tell: impl FnMut(&Sample)) -> Vec<Sample> {
     let lease = format!("lease_ms = {}", LEASE.as_millis());
-    let mut broker = Setup::new().set(lease).set(format!("heartbeat_ms = {HEARTBEAT_MS}")).start().await;
+    let mut broker =
+        Setup::new().set(lease).set(format!("heartbeat_ms = {HEARTBEAT_MS}")).start().await;
     let begun = Instant::now();
     let load = Load::start(&broker.url(), plan.rate, plan.span).await;
     let mut crew = Crew::start(plan, &broker).await;
@@ -94,7 +98,8 @@ pub async fn soak(plan: &Plan, mut tell: impl FnMut(&Sample)) -> Vec<Sample> {
     samples
 }
 
-/// The last quarter may be above the second by a half and the slack: the first is still filling caches.
+/// The last quarter may be above the second by a half and the slack: the first is still filling
+/// caches.
 fn assert_flat(samples: &[Sample], what: &str, slack: u64, figure: impl Fn(&Sample) -> u64) {
     let quarter = samples.len().div_ceil(4);
     let most = |samples: &[Sample]| samples.iter().map(&figure).max().unwrap_or(0);
@@ -130,7 +135,8 @@ fn growth_is_told_from_what_goes_up_and_down() {
     };
     let flat = |figures: &[u64]| {
         let samples: Vec<Sample> = figures.iter().copied().map(sample).collect();
-        std::panic::catch_unwind(|| assert_flat(&samples, "disk", 10, |sample| sample.disk_kib)).is_ok()
+        std::panic::catch_unwind(|| assert_flat(&samples, "disk", 10, |sample| sample.disk_kib))
+            .is_ok()
     };
     assert!(flat(&[100, 200, 100, 200, 100, 200, 100, 200]));
     assert!(!flat(&[100, 200, 300, 400, 500, 600, 700, 800]));

@@ -54,7 +54,9 @@ impl WorkerProcess {
 
     /// kill -9, and waits until it is gone.
     pub async fn kill(mut self) {
-        within("the end of a killed worker", self.child.kill()).await.expect("our own child can be killed");
+        within("the end of a killed worker", self.child.kill())
+            .await
+            .expect("our own child can be killed");
     }
 
     /// Sends TERM.
@@ -73,22 +75,27 @@ impl WorkerProcess {
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid is above 0");
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .expect("a pid is above 0");
         rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
     }
 
     /// What else it prints, until it has ended.
     pub async fn lines_until_exit(mut self) -> Vec<String> {
         let mut lines = Vec::new();
-        while let Ok(Some(line)) = within("the end of the worker's lines", self.stdout.next_line()).await {
+        while let Ok(Some(line)) =
+            within("the end of the worker's lines", self.stdout.next_line()).await
+        {
             lines.push(line);
         }
         self.exit().await;
         lines
     }
 
-    /// Asks it again to end, once it has heard the first time. Two signals of one kind are one until the first is taken; a
-    /// worker that has taken it wants no more tasks.
+    /// Asks it again to end, once it has heard the first time. Two signals of one kind are one
+    /// until the first is taken; a worker that has taken it wants no more tasks.
     ///
     /// # Panics
     /// When some worker of the broker goes on wanting tasks.
@@ -96,7 +103,9 @@ impl WorkerProcess {
         until("the worker wants no more tasks", || async {
             let mut asking = RawConnection::open(broker.address()).await;
             match asking.request(raw::Request::ListWorkers(wire::ListWorkers::default())).await {
-                Ok(raw::Answer::WorkerList(list)) => list.workers.iter().all(|worker| worker.credit == 0),
+                Ok(raw::Answer::WorkerList(list)) => {
+                    list.workers.iter().all(|worker| worker.credit == 0)
+                }
                 other => panic!("no WorkerList but {other:?}"),
             }
         })

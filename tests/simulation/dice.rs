@@ -46,7 +46,8 @@ impl Dice {
         Duration::from_millis(self.between(least, most))
     }
 
-    /// Short spans often, long ones rarely: every order of magnitude between the two ends is as likely as any other.
+    /// Short spans often, long ones rarely: every order of magnitude between the two ends is as
+    /// likely as any other.
     pub fn span(&mut self, least_ms: u64, most_ms: u64) -> Duration {
         let (low, high) = (least_ms.max(1).ilog2(), most_ms.max(1).ilog2());
         let power = self.between(u64::from(low), u64::from(high));

@@ -1,4 +1,5 @@
-//! What is wrong besides what the history shows: brokers that do not start, panics, tasks that never end.
+//! What is wrong besides what the history shows: brokers that do not start, panics, tasks that
+//! never end.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,5 @@
-//! The broker's machine: starts it, serves it connections, lets it crash, and starts it again, as a supervisor would.
+//! The broker's machine: starts it, serves it connections, lets it crash, and starts it again, as a
+//! supervisor would.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -87,7 +88,11 @@ impl Host {
         }
     }
 
-    async fn live(&mut self, mut broker: SimulatedBroker, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
+    async fn live(
+        &mut self,
+        mut broker: SimulatedBroker,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> Ended {
         let mut accepted = self.network.listen();
         // What was ordered while there was none had no broker to befall.
         while orders.try_recv().is_ok() {}
@@ -156,7 +161,8 @@ impl Host {
         self.counts.failures.fetch_add(1, Relaxed);
         let is_fault = matches!(
             error,
-            RunError::Store(StoreError::Io { .. } | StoreError::Failed { .. }) | RunError::CommitTimeout(_)
+            RunError::Store(StoreError::Io { .. } | StoreError::Failed { .. })
+                | RunError::CommitTimeout(_)
         );
         if !is_fault {
             self.findings.add(format!("the broker {what}: {error}"));

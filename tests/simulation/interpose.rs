@@ -1,11 +1,14 @@
-//! The time and the randomness of the simulation, and the one place of the tests that is unsafe: functions of the C
-//! library that this program defines itself. The linker prefers them, so the standard library, tokio and every crate get
-//! simulated time and seeded randomness without knowing of it, and production code needs no seam for either.
+//! The time and the randomness of the simulation, and the one place of the tests that is unsafe:
+//! functions of the C library that this program defines itself. The linker prefers them, so the
+//! standard library, tokio and every crate get simulated time and seeded randomness without knowing
+//! of it, and production code needs no seam for either.
 //!
 //! - The clocks stand still while anybody works, and leap when everybody waits.
-//! - `epoll_wait` is where the runtime sleeps when it has nothing to do: it does not sleep, time does the leap.
+//! - `epoll_wait` is where the runtime sleeps when it has nothing to do: it does not sleep, time
+//!   does the leap.
 //! - `getrandom` gives the seed's bytes: ids, hash maps, the fairness of `select!`.
-//! - Process id and the files that describe this process are taken away, for they differ from run to run.
+//! - Process id and the files that describe this process are taken away, for they differ from run
+//!   to run.
 //!
 //! All of it is for one thread. [`check`] makes sure that the linker did its part.
 
@@ -17,7 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const NANOS: i64 = 1_000_000_000;
 
-/// The monotonic clock, in nanoseconds. Not 0, so that nothing can subtract itself below the beginning.
+/// The monotonic clock, in nanoseconds. Not 0, so that nothing can subtract itself below the
+/// beginning.
 static MONOTONIC: AtomicI64 = AtomicI64::new(1_000_000 * NANOS);
 /// What the wall clock is ahead of it.
 static WALL_AHEAD: AtomicI64 = AtomicI64::new(1_800_000_000 * NANOS);
@@ -86,7 +90,12 @@ extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn epoll_wait(_poll: c_int, _events: *mut c_void, _room: c_int, timeout_ms: c_int) -> c_int {
+extern "C" fn epoll_wait(
+    _poll: c_int,
+    _events: *mut c_void,
+    _room: c_int,
+    timeout_ms: c_int,
+) -> c_int {
     match i64::from(timeout_ms) {
         ..0 => deadlock(),
         millis => MONOTONIC.fetch_add(millis * 1_000_000, Relaxed),
@@ -97,7 +106,10 @@ extern "C" fn epoll_wait(_poll: c_int, _events: *mut c_void, _room: c_int, timeo
 #[unsafe(no_mangle)]
 extern "C" fn getrandom(bytes: *mut c_void, count: usize, _flags: c_uint) -> isize {
     for at in 0..count {
-        let state = RANDOM.load(Relaxed).wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        let state = RANDOM
+            .load(Relaxed)
+            .wrapping_mul(0x5851_F42D_4C95_7F2D)
+            .wrapping_add(0x1405_7B7E_F767_814F);
         RANDOM.store(state, Relaxed);
         // SAFETY: the caller passes room for `count` bytes.
         unsafe { bytes.cast::<u8>().add(at).write((state >> 56) as u8) };

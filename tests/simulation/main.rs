@@ -1,10 +1,12 @@
-//! The whole house in one thread: the real broker, client and worker, with seeded time, network and disk. A world lives for
-//! some simulated minutes in which everything breaks, is healed, and is judged by the history of what its clients were
-//! told. The same seed gives the same world, to the last byte.
+//! The whole house in one thread: the real broker, client and worker, with seeded time, network and
+//! disk. A world lives for some simulated minutes in which everything breaks, is healed, and is
+//! judged by the history of what its clients were told. The same seed gives the same world, to the
+//! last byte.
 //!
 //! Usage: celeriac-simulation --seed N [--minutes M] [--trace] [--about TEXT]
 //!
-//! `--trace` prints what the world does, `--about` what clients asked and were told in which a text occurs, such as an id.
+//! `--trace` prints what the world does, `--about` what clients asked and were told in which a text
+//! occurs, such as an id.
 
 // Its lines are what this program is for.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -42,7 +44,9 @@ fn main() -> ExitCode {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seed" => seed = arguments.next().and_then(|text| text.parse().ok()),
-            "--minutes" => minutes = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(MINUTES),
+            "--minutes" => {
+                minutes = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(MINUTES)
+            }
             "--trace" => trace::tell(),
             "--about" => about = arguments.next(),
             _ => seed = None,
@@ -61,7 +65,10 @@ fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
     let began = interpose::real_time();
     let findings = Findings::default();
     findings.watch_panics();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the system has a poll");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the system has a poll");
     let world = runtime.block_on(async {
         let mut world = World::begin(seed, findings.clone());
         world.live(Duration::from_secs(minutes * 60)).await;
@@ -117,16 +124,22 @@ fn some_of_each(broken: &[String]) -> impl Iterator<Item = &String> {
 fn tell(world: &World, about: &str) {
     for (mark, entry) in world.history.entries().iter().enumerate() {
         let event = format!("{:?}", entry.event);
-        if event.contains(about) || matches!(entry.event, Event::BrokerDown | Event::BrokerUp | Event::ClockSet) {
+        if event.contains(about)
+            || matches!(entry.event, Event::BrokerDown | Event::BrokerUp | Event::ClockSet)
+        {
             let (at, name) = (entry.at, world.history.name(entry.connection));
-            println!("{mark:>7} {:>9} ms, wall {}, {name} ({}): {event}", at.mono_ms, at.wall_ms, entry.connection);
+            println!(
+                "{mark:>7} {:>9} ms, wall {}, {name} ({}): {event}",
+                at.mono_ms, at.wall_ms, entry.connection
+            );
         }
     }
 }
 
-/// What the history shows. The clocks stand still while the broker works, so nothing comes early; but it looks at the wall
-/// clock once a second, and is late by as much when somebody sets it.
+/// What the history shows. The clocks stand still while the broker works, so nothing comes early;
+/// but it looks at the wall clock once a second, and is late by as much when somebody sets it.
 fn judge(world: &World) -> Vec<String> {
-    let promises = Promises { clock_ms: 0, result_ttl_ms: world.result_ttl_ms, ..Promises::default() };
+    let promises =
+        Promises { clock_ms: 0, result_ttl_ms: world.result_ttl_ms, ..Promises::default() };
     world.history.broken_promises(&promises).iter().map(ToString::to_string).collect()
 }

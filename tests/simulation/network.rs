@@ -1,5 +1,6 @@
-//! A network in memory between many programs and one broker: seeded delays, slices, resets, half-closes, partitions. What
-//! a program writes arrives whole and in order or not at all, as with TCP; when, and in which pieces, is the dice's.
+//! A network in memory between many programs and one broker: seeded delays, slices, resets,
+//! half-closes, partitions. What a program writes arrives whole and in order or not at all, as with
+//! TCP; when, and in which pieces, is the dice's.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -131,8 +132,8 @@ impl Network {
         self.state().listener = None;
     }
 
-    /// The broker is gone in this moment. Of what it had sent some arrives, and then the end of the connection; or,
-    /// when the machine went with it, nothing at all.
+    /// The broker is gone in this moment. Of what it had sent some arrives, and then the end of the
+    /// connection; or, when the machine went with it, nothing at all.
     pub fn crash_broker(&self) {
         let state = &mut *self.state();
         state.listener = None;
@@ -163,7 +164,8 @@ impl Network {
         }
     }
 
-    /// Nothing passes between the program and the broker for so long; then it goes on, or the connections break.
+    /// Nothing passes between the program and the broker for so long; then it goes on, or the
+    /// connections break.
     pub fn cut_off(&self, node: Node, span: Duration) {
         let until = Instant::now() + span;
         self.state().nodes.entry(node).or_default().cut_off_until = Some(until);
@@ -217,7 +219,8 @@ impl Network {
         self.state().nodes.get(&node)?.cut_off_until.filter(|until| *until > Instant::now())
     }
 
-    /// How a program of this name reaches the broker. What it asks and is told is written into the history.
+    /// How a program of this name reaches the broker. What it asks and is told is written into the
+    /// history.
     pub fn connector(&self, node: Node, name: &str, history: &History) -> Connector {
         let (network, name, history) = (self.clone(), name.to_owned(), history.clone());
         Connector::new(move |_address| network.clone().dial(node, name.clone(), history.clone()))
@@ -235,7 +238,10 @@ impl Network {
         let writer = |pipe: &Shared| Writer { network: self.clone(), pipe: pipe.clone() };
         if self.state().is_silent() {
             lock(&to_broker).is_void = true;
-            return Ok(Halves { read: Box::new(reader(&to_node)), write: Box::new(writer(&to_broker)) });
+            return Ok(Halves {
+                read: Box::new(reader(&to_node)),
+                write: Box::new(writer(&to_broker)),
+            });
         }
         let listener = {
             let state = &mut *self.state();
@@ -255,7 +261,9 @@ impl Network {
     /// Both directions end, here and now.
     fn reset(&self, pipe: &Shared) {
         let state = &mut *self.state();
-        let is_of = |link: &mut Link| Arc::ptr_eq(&link.to_broker, pipe) || Arc::ptr_eq(&link.to_node, pipe);
+        let is_of = |link: &mut Link| {
+            Arc::ptr_eq(&link.to_broker, pipe) || Arc::ptr_eq(&link.to_node, pipe)
+        };
         for link in state.links.extract_if(.., is_of) {
             state.resets += 1;
             for pipe in [&link.to_broker, &link.to_node] {
@@ -277,7 +285,8 @@ impl Network {
 }
 
 impl State {
-    /// Whether somebody else accepts a connection, and says nothing: an old address of the broker's name.
+    /// Whether somebody else accepts a connection, and says nothing: an old address of the broker's
+    /// name.
     fn is_silent(&mut self) -> bool {
         !self.is_healed && self.dice.one_in(SILENT_ONE_IN)
     }
@@ -317,7 +326,11 @@ impl Reader {
 }
 
 impl AsyncRead for Reader {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let reader = self.get_mut();
         loop {
             let mut pipe = lock(&reader.pipe);
@@ -376,12 +389,17 @@ pub struct Writer {
 }
 
 impl AsyncWrite for Writer {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let writer = self.get_mut();
         let (delay, piece) = {
             let state = &mut *writer.network.state();
             let sliced = !state.is_healed && state.dice.one_in(12);
-            let most = if sliced { state.dice.span(1, 4_096).as_millis() as usize } else { usize::MAX };
+            let most =
+                if sliced { state.dice.span(1, 4_096).as_millis() as usize } else { usize::MAX };
             (state.delay(), bytes.len().min(most))
         };
         let mut pipe = lock(&writer.pipe);

@@ -1,5 +1,6 @@
-//! What operators of a world do: cancel many, purge, delete, pause and resume queues, run dead tasks again, order workers
-//! about; and mishaps at the moments that matter: when a pause was answered, when a task is due.
+//! What operators of a world do: cancel many, purge, delete, pause and resume queues, run dead
+//! tasks again, order workers about; and mishaps at the moments that matter: when a pause was
+//! answered, when a task is due.
 
 use std::time::Duration;
 
@@ -25,25 +26,37 @@ impl Maker {
             0..3 => {
                 let tag = format!("tag-{}", self.dice.below(6));
                 let mode = CancelMode::Cooperative;
-                under_way.spawn(async move { expect(&findings, "cancel", client.cancel_tagged(tag, mode).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "cancel", client.cancel_tagged(tag, mode).await)
+                });
             }
             3 | 4 => {
                 let Some(root) = self.trade.known.some(&mut self.dice, 1).pop() else { return };
                 let mode = CancelMode::Force { grace: None };
-                under_way.spawn(async move { expect(&findings, "cancel", client.cancel_tree(root, mode).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "cancel", client.cancel_tree(root, mode).await)
+                });
             }
             5 => {
-                under_way.spawn(async move { expect(&findings, "purge", client.purge_queue(&queue).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "purge", client.purge_queue(&queue).await)
+                });
             }
             6 => {
-                under_way.spawn(async move { expect(&findings, "pause", client.pause_queues(&[queue]).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "pause", client.pause_queues(&[queue]).await)
+                });
             }
             10 => {
-                under_way.spawn(async move { expect(&findings, "delete", client.delete_queue(&queue).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "delete", client.delete_queue(&queue).await)
+                });
             }
             11 => {
                 let ids = self.trade.known.some(&mut self.dice, 4);
-                under_way.spawn(async move { expect(&findings, "replay", client.replay_dead(&ids).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "replay", client.replay_dead(&ids).await)
+                });
             }
             12 => {
                 under_way.spawn(async move {
@@ -52,22 +65,31 @@ impl Maker {
                 });
             }
             13..15 => {
-                let stand = Still { client, trade: self.trade.clone(), dice: self.dice.fork(), queue };
+                let stand =
+                    Still { client, trade: self.trade.clone(), dice: self.dice.fork(), queue };
                 under_way.spawn(stand.interrupt());
             }
             15..17 => {
                 let task = self.task();
-                let stand = Still { client, trade: self.trade.clone(), dice: self.dice.fork(), queue };
+                let stand =
+                    Still { client, trade: self.trade.clone(), dice: self.dice.fork(), queue };
                 under_way.spawn(stand.put_off(task));
             }
             7..10 => {
-                under_way.spawn(async move { expect(&findings, "resume", client.resume_queues(&[queue]).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "resume", client.resume_queues(&[queue]).await)
+                });
             }
             _ => {
                 let worker = format!("worker-{}", self.dice.between(1, 20));
-                let order = *self.dice.pick(&[WorkerOrder::Quiet, WorkerOrder::Resume, WorkerOrder::Shutdown]);
-                under_way
-                    .spawn(async move { expect(&findings, "order", client.order_workers(&[worker], order).await) });
+                let order = *self.dice.pick(&[
+                    WorkerOrder::Quiet,
+                    WorkerOrder::Resume,
+                    WorkerOrder::Shutdown,
+                ]);
+                under_way.spawn(async move {
+                    expect(&findings, "order", client.order_workers(&[worker], order).await)
+                });
             }
         }
     }
@@ -89,7 +111,8 @@ impl Still {
         self.resume().await;
     }
 
-    /// A task of a queue that stands still is due, is seen to be so, and right then something happens.
+    /// A task of a queue that stands still is due, is seen to be so, and right then something
+    /// happens.
     async fn put_off(mut self, task: Submission) {
         self.pause().await;
         let countdown = self.dice.span(20, DUE_MAX_MS);
@@ -109,7 +132,8 @@ impl Still {
             }
             tokio::time::sleep(countdown / 2 + self.dice.millis(0, 40)).await;
             let pause = self.dice.span(1, 2_000);
-            let order = if self.dice.one_in(2) { Order::Restart(pause) } else { Order::Crash(pause) };
+            let order =
+                if self.dice.one_in(2) { Order::Restart(pause) } else { Order::Crash(pause) };
             // The host lives as long as the world.
             let _ = self.trade.orders.send(order);
             tokio::time::sleep(self.dice.span(1, PAUSE_MAX_MS)).await;

@@ -1,11 +1,13 @@
-//! Producers of a world: the real client on the simulated network, doing everything that programs do, mostly with ids that
-//! they chose, so that ids meet again.
+//! Producers of a world: the real client on the simulated network, doing everything that programs
+//! do, mostly with ids that they chose, so that ids meet again.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use celeriac_client::{Backoff, CancelMode, Client, Error, Jitter, OnConflict, RetryPolicy, Submission, WaitMode};
+use celeriac_client::{
+    Backoff, CancelMode, Client, Error, Jitter, OnConflict, RetryPolicy, Submission, WaitMode,
+};
 use celeriac_tests::history::History;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -138,26 +140,35 @@ impl Maker {
             11 => {
                 let (ids, force) = (self.trade.known.some(&mut self.dice, 3), self.dice.one_in(2));
                 let grace = Some(self.dice.span(1, 20_000));
-                let mode = if force { CancelMode::Force { grace } } else { CancelMode::Cooperative };
-                under_way.spawn(async move { expect(&findings, "cancel", client.cancel(&ids, mode).await) });
+                let mode =
+                    if force { CancelMode::Force { grace } } else { CancelMode::Cooperative };
+                under_way.spawn(async move {
+                    expect(&findings, "cancel", client.cancel(&ids, mode).await)
+                });
             }
             12 => {
                 let ids = self.trade.known.some(&mut self.dice, 2);
-                under_way.spawn(async move { expect(&findings, "forget", client.forget(&ids).await) });
+                under_way
+                    .spawn(async move { expect(&findings, "forget", client.forget(&ids).await) });
             }
             13 if self.trade.may_operate && self.dice.one_in(2) => self.operate(client, under_way),
             13..16 => {
                 let ids = self.trade.known.some(&mut self.dice, 10);
-                under_way.spawn(async move { expect(&findings, "info", client.info_with_results(&ids).await) });
+                under_way.spawn(async move {
+                    expect(&findings, "info", client.info_with_results(&ids).await)
+                });
             }
             16..18 => {
                 let ids = self.trade.known.some(&mut self.dice, 5);
                 let mode = if self.dice.one_in(2) { WaitMode::All } else { WaitMode::Any };
                 let time = self.dice.span(100, 300_000);
                 // Some callers go away before the answer.
-                let patience = if self.dice.one_in(3) { self.dice.span(10, 5_000) } else { Duration::MAX };
+                let patience =
+                    if self.dice.one_in(3) { self.dice.span(10, 5_000) } else { Duration::MAX };
                 under_way.spawn(async move {
-                    if let Ok(waited) = tokio::time::timeout(patience, client.wait(&ids, mode, time)).await {
+                    if let Ok(waited) =
+                        tokio::time::timeout(patience, client.wait(&ids, mode, time)).await
+                    {
                         expect(&findings, "wait", waited);
                     }
                 });
@@ -195,10 +206,15 @@ impl Maker {
         };
         let (mut plan, is_brief) = (plan(dice), dice.one_in(15));
         if is_brief {
-            plan =
-                Plan { millis: dice.span(1, 300).as_millis() as u64, failures: 3, failure: Failure::Retryable, ..plan };
+            plan = Plan {
+                millis: dice.span(1, 300).as_millis() as u64,
+                failures: 3,
+                failure: Failure::Retryable,
+                ..plan
+            };
         }
-        let mut task = Submission::new(NAME).args((plan,)).queue(dice.pick(&self.trade.queues).clone());
+        let mut task =
+            Submission::new(NAME).args((plan,)).queue(dice.pick(&self.trade.queues).clone());
         if let Some(id) = id {
             task = task.task_id(id);
         }
@@ -248,7 +264,8 @@ impl Maker {
     }
 }
 
-/// A refusal is an answer, and a timeout says that nothing is known. What a client must not do is break down.
+/// A refusal is an answer, and a timeout says that nothing is known. What a client must not do is
+/// break down.
 pub fn expect<T>(findings: &Findings, what: &str, outcome: Result<T, Error>) {
     if let Err(error @ (Error::Encode(_) | Error::Url(_) | Error::Handshake { .. })) = outcome {
         findings.add(format!("{what}: {error}"));

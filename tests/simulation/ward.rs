@@ -1,5 +1,6 @@
-//! A ward: a queue with tasks that all succeed, but for one whose handler ends every process that it runs in. Nothing else
-//! befalls its workers but what befalls the broker. In the end that one is dead, and all others have succeeded.
+//! A ward: a queue with tasks that all succeed, but for one whose handler ends every process that
+//! it runs in. Nothing else befalls its workers but what befalls the broker. In the end that one is
+//! dead, and all others have succeeded.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -78,7 +79,10 @@ impl Ward {
 async fn produce(node: Node, trade: Trade, mut dice: Dice, confirmed: Arc<Mutex<Vec<String>>>) {
     let name = format!("ward-{node}");
     let connector = trade.network.connector(node, &name, &trade.history);
-    let client = Client::builder(URL).connector(connector).instance(name).wait_for_broker(Duration::from_secs(3_600));
+    let client = Client::builder(URL)
+        .connector(connector)
+        .instance(name)
+        .wait_for_broker(Duration::from_secs(3_600));
     let Ok(client) = client.connect().await else { return };
     let mut is_over = trade.is_over.clone();
     let (mut made, poisoned_at) = (0, dice.between(1, 20));
@@ -89,7 +93,8 @@ async fn produce(node: Node, trade: Trade, mut dice: Dice, confirmed: Arc<Mutex<
             let id = if is_poison { POISON.to_owned() } else { format!("ward-{node}-{made}") };
             trade.known.add(&id);
             let outcome = client.submit_many([task(&id, is_poison, &mut dice)]).await;
-            if outcome.as_ref().is_ok_and(|receipts| receipts.iter().all(|receipt| receipt.is_ok())) {
+            if outcome.as_ref().is_ok_and(|receipts| receipts.iter().all(|receipt| receipt.is_ok()))
+            {
                 confirmed.lock().expect("nothing panics with this lock").push(id);
             }
             expect(&trade.findings, "submit", outcome);
@@ -115,7 +120,8 @@ fn task(id: &str, is_poison: bool, dice: &mut Dice) -> Submission {
         kills: is_poison,
         filling: String::new(),
     };
-    // Those that run beside it when it ends their process lose an attempt each time, and have enough of them.
+    // Those that run beside it when it ends their process lose an attempt each time, and have
+    // enough of them.
     let attempts = if is_poison { dice.between(1, 4) as u32 } else { 8 };
     let retry = RetryPolicy::fixed(Duration::from_secs(1)).max_attempts(attempts);
     Submission::new(NAME).task_id(id).args((plan,)).queue(QUEUE).result_ttl(RESULT_TTL).retry(retry)

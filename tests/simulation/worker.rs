@@ -1,5 +1,6 @@
-//! Workers of a world: the real worker on the simulated network, with one handler that does what its task says: takes its
-//! time, fails, panics, reports progress, heeds a cancel or does not, or takes the whole process with it.
+//! Workers of a world: the real worker on the simulated network, with one handler that does what
+//! its task says: takes its time, fails, panics, reports progress, heeds a cancel or does not, or
+//! takes the whole process with it.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -45,7 +46,13 @@ pub struct Plan {
 
 impl Plan {
     fn of_a_child(&self) -> Self {
-        Self { millis: self.millis / 2 + 1, failures: 0, children: 0, filling: String::new(), ..*self }
+        Self {
+            millis: self.millis / 2 + 1,
+            failures: 0,
+            children: 0,
+            filling: String::new(),
+            ..*self
+        }
     }
 }
 
@@ -128,10 +135,17 @@ struct Shop {
 
 impl Hand {
     /// A worker that serves these queues.
-    pub fn start(node: Node, name: String, queues: &[String], trade: &Trade, dice: &mut Dice) -> Self {
+    pub fn start(
+        node: Node,
+        name: String,
+        queues: &[String],
+        trade: &Trade,
+        dice: &mut Dice,
+    ) -> Self {
         let concurrency = dice.between(1, 4) as u32;
         let grace = dice.span(100, 60_000);
-        let queues = queues.iter().map(|queue| (queue.clone(), dice.between(1, 3) as u32)).collect();
+        let queues =
+            queues.iter().map(|queue| (queue.clone(), dice.between(1, 3) as u32)).collect();
         let look_ahead = dice.one_in(3).then(|| dice.below(8) as u32);
         let (trade, dice) = (trade.clone(), dice.fork());
         let recipe = Recipe { node, name, queues, concurrency, grace, look_ahead, trade, dice };
@@ -156,7 +170,8 @@ impl Hand {
 }
 
 impl Recipe {
-    /// One process after the other, as under a supervisor: a process that a task ends is started again.
+    /// One process after the other, as under a supervisor: a process that a task ends is started
+    /// again.
     async fn run(mut self, stopped: watch::Receiver<bool>) {
         loop {
             let shop = self.shop();
@@ -194,7 +209,17 @@ impl Recipe {
         let Trade { history, findings, known, network, .. } = self.trade.clone();
         let (concurrency, node) = (self.concurrency, self.node);
         let (running, begun, doom) = (AtomicU32::new(0), Mutex::default(), Notify::new());
-        Arc::new(Shop { concurrency, running, begun, history, findings, known, network, node, doom })
+        Arc::new(Shop {
+            concurrency,
+            running,
+            begun,
+            history,
+            findings,
+            known,
+            network,
+            node,
+            doom,
+        })
     }
 
     fn builder(&self, shop: &Arc<Shop>) -> WorkerBuilder {
@@ -232,13 +257,15 @@ impl Shop {
     async fn work(&self, context: &Context, plan: Plan) -> Result<String, TaskFailure> {
         let (id, lease) = (context.id().to_owned(), context.lease());
         if self.running.fetch_add(1, Relaxed) >= self.concurrency {
-            self.findings.add(format!("{id}: a worker runs more than {} handlers", self.concurrency));
+            self.findings
+                .add(format!("{id}: a worker runs more than {} handlers", self.concurrency));
         }
         let _counted = Counted(&self.running);
         if !self.begun.lock().expect("nothing panics with this lock").insert(lease) {
             self.findings.add(format!("{id}: its handler began twice under lease {lease}"));
         }
-        let (generation, deliveries, attempt) = (context.generation(), context.deliveries(), context.attempt());
+        let (generation, deliveries, attempt) =
+            (context.generation(), context.deliveries(), context.attempt());
         self.history.note(Event::Began { id, generation, lease, deliveries, attempt });
         if plan.kills {
             // Some time after its start was said, or too soon for that.
@@ -264,16 +291,19 @@ impl Shop {
         for child in 0..plan.children {
             let child = format!("{}-{child}", context.id());
             self.known.add(&child);
-            let task = Submission::new(NAME).task_id(child).args((plan.of_a_child(),)).queue(context.queue());
+            let task = Submission::new(NAME)
+                .task_id(child)
+                .args((plan.of_a_child(),))
+                .queue(context.queue());
             // The child may exist already, and the broker may be away.
-            let _ = context.client().with_timeout(Duration::from_secs(20)).submit::<String>(task).await;
+            let _ =
+                context.client().with_timeout(Duration::from_secs(20)).submit::<String>(task).await;
         }
         if attempt <= plan.failures {
             return match plan.failure {
                 Failure::Retryable => Err(TaskFailure::new("Busy", "try again")),
-                Failure::Later => {
-                    Err(TaskFailure::new("Busy", "try later").retry_after(Duration::from_millis(plan.millis)))
-                }
+                Failure::Later => Err(TaskFailure::new("Busy", "try later")
+                    .retry_after(Duration::from_millis(plan.millis))),
                 Failure::Fatal => Err(TaskFailure::fatal("Broken", "for good")),
                 Failure::Panic => panic!("{ON_PURPOSE}"),
                 Failure::NastyPanic => std::panic::panic_any(Nasty),

@@ -1,5 +1,5 @@
-//! A world: one broker, its disk, a network, producers and workers, and what befalls them. In the end all is healed, every
-//! task gets the time to end, and everything is read.
+//! A world: one broker, its disk, a network, producers and workers, and what befalls them. In the
+//! end all is healed, every task gets the time to end, and everything is read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +21,8 @@ use crate::ward::Ward;
 use crate::worker::{Hand, URL};
 use crate::{interpose, trace};
 
-/// In this time, with healthy workers, everything has to end: what is put off, runs or tries again takes less.
+/// In this time, with healthy workers, everything has to end: what is put off, runs or tries again
+/// takes less.
 const DRAIN: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long results are kept in most worlds: until the end of it.
@@ -77,10 +78,14 @@ impl World {
         let network = Network::new(dice.fork());
         let history = History::with_clock(|| {
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            Moment { mono_ms: interpose::elapsed().as_millis() as u64, wall_ms: wall.as_millis() as i64 }
+            Moment {
+                mono_ms: interpose::elapsed().as_millis() as u64,
+                wall_ms: wall.as_millis() as i64,
+            }
         });
         // What is forgotten soon makes room: only then is the log cleaned.
-        let result_ttl_ms = if dice.one_in(4) { dice.between(5_000, 120_000) } else { RESULT_TTL_MS };
+        let result_ttl_ms =
+            if dice.one_in(4) { dice.between(5_000, 120_000) } else { RESULT_TTL_MS };
         let disk = Disk::new(dice.roll());
         let counts = Arc::new(Counts::default());
         let (orders, given) = mpsc::unbounded_channel();
@@ -143,11 +148,16 @@ impl World {
         world
     }
 
-    /// A queue with one producer and one worker, whom nothing befalls but what befalls the broker: it keeps its order.
+    /// A queue with one producer and one worker, whom nothing befalls but what befalls the broker:
+    /// it keeps its order.
     fn add_line(&mut self) {
         let queues = vec!["line".to_owned()];
-        let trade =
-            Trade { queues: queues.clone(), may_operate: false, pause_max_ms: LINE_PAUSE_MAX_MS, ..self.trade.clone() };
+        let trade = Trade {
+            queues: queues.clone(),
+            may_operate: false,
+            pause_max_ms: LINE_PAUSE_MAX_MS,
+            ..self.trade.clone()
+        };
         let node = self.next_node();
         self.line_producer = Some(Producer::start(node, &trade, self.dice.fork()));
         let node = self.next_node();
@@ -176,7 +186,13 @@ impl World {
             queues.clone_from(&self.trade.queues);
         }
         trace::step(&format!("worker {node} begins"));
-        self.hands.push(Hand::start(node, format!("worker-{node}"), &queues, &self.trade, &mut self.dice));
+        self.hands.push(Hand::start(
+            node,
+            format!("worker-{node}"),
+            &queues,
+            &self.trade,
+            &mut self.dice,
+        ));
     }
 
     /// Lives for so long, with a mishap now and then.
@@ -271,8 +287,12 @@ impl World {
     }
 
     fn anybody(&mut self) -> Node {
-        let nodes: Vec<Node> =
-            self.hands.iter().map(|hand| hand.node).chain(self.producers.iter().map(|one| one.node)).collect();
+        let nodes: Vec<Node> = self
+            .hands
+            .iter()
+            .map(|hand| hand.node)
+            .chain(self.producers.iter().map(|one| one.node))
+            .collect();
         if nodes.is_empty() { 0 } else { *self.dice.pick(&nodes) }
     }
 
@@ -290,7 +310,9 @@ impl World {
         self.disk.set_low(false);
         self.over.send_replace(true);
         (0..HEALTHY).for_each(|_| self.add_worker(true));
-        for producer in std::mem::take(&mut self.producers).into_iter().chain(self.line_producer.take()) {
+        for producer in
+            std::mem::take(&mut self.producers).into_iter().chain(self.line_producer.take())
+        {
             producer.end().await;
         }
         if let Some(ward) = &mut self.ward {
@@ -300,7 +322,8 @@ impl World {
         let connector = self.network.connector(node, "the reader", &self.history);
         // A crash that was ordered before may still come, and take its time.
         let patience = Duration::from_secs(600);
-        let client = Client::builder(URL).connector(connector).wait_for_broker(patience).timeout(patience);
+        let client =
+            Client::builder(URL).connector(connector).wait_for_broker(patience).timeout(patience);
         let client = match client.connect().await {
             Ok(client) => client,
             Err(error) => return self.findings.add(format!("in the end nobody gets in: {error}")),
@@ -317,7 +340,9 @@ impl World {
             Err(error) => self.findings.add(format!("in the end nothing can be read: {error}")),
         }
         let of_ward = self.ward.take().map_or_else(Vec::new, Ward::close);
-        for hand in std::mem::take(&mut self.hands).into_iter().chain(self.in_line.take()).chain(of_ward) {
+        for hand in
+            std::mem::take(&mut self.hands).into_iter().chain(self.in_line.take()).chain(of_ward)
+        {
             hand.stop();
             self.ending.push(hand);
         }
@@ -333,7 +358,9 @@ impl World {
             let is_all = left.len() == self.ids().len();
             match client.info(&left).await {
                 Ok(tasks) => {
-                    let open = tasks.iter().filter(|task| !task.state.is_ended() && task.state != State::Unknown);
+                    let open = tasks
+                        .iter()
+                        .filter(|task| !task.state.is_ended() && task.state != State::Unknown);
                     left = open.map(|task| task.id.clone()).collect();
                 }
                 Err(error) => self.findings.add(format!("in the end a read fails: {error}")),
@@ -342,7 +369,8 @@ impl World {
                 return;
             }
             if left.is_empty() {
-                // Those that ended late may have submitted others, and those that had ended once more.
+                // Those that ended late may have submitted others, and those that had ended once
+                // more.
                 left = self.ids();
                 continue;
             }

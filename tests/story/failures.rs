@@ -24,7 +24,12 @@ async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
     let cases = [
         (Submission::new("story.hopeless").retry(twice), "NoHope", "there is none", 2),
         (Submission::new("story.fatal"), "Broken", "the file is no song", 1),
-        (Submission::new("story.panics").retry(RetryPolicy::never()), "panic", "this handler panics on purpose", 1),
+        (
+            Submission::new("story.panics").retry(RetryPolicy::never()),
+            "panic",
+            "this handler panics on purpose",
+            1,
+        ),
     ];
     for (submission, kind, message, attempts) in cases {
         let handle: TaskHandle<()> = client.submit(submission).await.expect("submitted");
@@ -37,7 +42,16 @@ async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
         }
     }
     // The worker is none the worse.
-    assert_eq!(client.delay(&add, (1, 1)).await.expect("submitted").get(PATIENCE).await.expect("it succeeds"), 2);
+    assert_eq!(
+        client
+            .delay(&add, (1, 1))
+            .await
+            .expect("submitted")
+            .get(PATIENCE)
+            .await
+            .expect("it succeeds"),
+        2
+    );
 }
 
 #[tokio::test]
@@ -70,8 +84,10 @@ async fn arguments_that_do_not_fit_the_handler_are_a_failure_with_a_sentence() {
     let _pool = Pool::start(worker(&broker));
     let client = client(&broker).await;
     let once = RetryPolicy::never();
-    let handle: TaskHandle<i64> =
-        client.submit(Submission::new("story.add").args(json!(["one"])).retry(once)).await.expect("submitted");
+    let handle: TaskHandle<i64> = client
+        .submit(Submission::new("story.add").args(json!(["one"])).retry(once))
+        .await
+        .expect("submitted");
     match handle.get(PATIENCE).await {
         Err(Error::TaskFailed { message, .. }) => assert!(!message.is_empty()),
         other => panic!("not TaskFailed but {other:?}"),
@@ -82,8 +98,12 @@ async fn arguments_that_do_not_fit_the_handler_are_a_failure_with_a_sentence() {
 async fn a_task_without_a_worker_is_revoked_when_it_expires() {
     let broker = BrokerProcess::start().await;
     let client = client(&broker).await;
-    let handle =
-        client.apply_async(&add, (1, 1)).expires_in(Duration::from_millis(100)).send().await.expect("submitted");
+    let handle = client
+        .apply_async(&add, (1, 1))
+        .expires_in(Duration::from_millis(100))
+        .send()
+        .await
+        .expect("submitted");
     match handle.get(PATIENCE).await {
         Err(Error::TaskRevoked { reason, .. }) => assert_eq!(reason, "expired"),
         other => panic!("not TaskRevoked but {other:?}"),
@@ -94,7 +114,10 @@ async fn a_task_without_a_worker_is_revoked_when_it_expires() {
 async fn a_wrong_token_is_told_at_connect_and_not_tried_again() {
     let broker = Setup::new().set("token = \"open-sesame\"").start().await;
     let error = within("the refusal", Client::connect(&broker.url())).await.expect_err("no token");
-    assert!(matches!(error, Error::Handshake { code: ErrorCode::Unauthenticated, .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::Handshake { code: ErrorCode::Unauthenticated, .. }),
+        "{error:?}"
+    );
     let url = broker.url().replace("celeriac://", "celeriac://open-sesame@");
     Client::connect(&url).await.expect("the right token");
 }
@@ -108,6 +131,8 @@ async fn a_client_without_a_broker_says_so_in_time() {
     let error = within("the refusal", Client::connect(&url)).await.expect_err("nobody is there");
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     let result = connected.result::<i64>("task");
-    let error = within("the deadline", result.get(Duration::from_millis(300))).await.expect_err("nobody is there");
+    let error = within("the deadline", result.get(Duration::from_millis(300)))
+        .await
+        .expect_err("nobody is there");
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
 }

@@ -1,5 +1,5 @@
-//! What lasts beyond one call: ids that are used again, results until they are forgotten, and clients and
-//! workers over the end of their counterparts.
+//! What lasts beyond one call: ids that are used again, results until they are forgotten, and
+//! clients and workers over the end of their counterparts.
 
 use super::*;
 
@@ -9,12 +9,14 @@ async fn a_wait_for_any_or_all_ends_by_its_deadline() {
     let _pool = Pool::start(worker(&broker));
     let client = client(&broker).await;
     let ends = client.delay(&add, (1, 1)).await.expect("submitted");
-    let never: TaskHandle<()> = client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
+    let never: TaskHandle<()> =
+        client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
     let ids = [ends.id().to_owned(), never.id().to_owned()];
     let any = client.wait(&ids, WaitMode::Any, PATIENCE).await.expect("answered");
     assert!(any.satisfied);
     let short = Duration::from_millis(100);
-    let all = within("the deadline", client.wait(&ids, WaitMode::All, short)).await.expect("answered");
+    let all =
+        within("the deadline", client.wait(&ids, WaitMode::All, short)).await.expect("answered");
     assert!(!all.satisfied);
     let states: Vec<_> = all.tasks.iter().map(|task| task.state).collect();
     assert_eq!(states, [State::Success, State::Queued]);
@@ -28,10 +30,12 @@ async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
     let broker = BrokerProcess::start().await;
     let _pool = Pool::start(worker(&broker));
     let client = client(&broker).await;
-    // More than three times the requests that a connection may have unanswered, and more dropped ones than that again.
+    // More than three times the requests that a connection may have unanswered, and more dropped
+    // ones than that again.
     for round in 0..3 {
-        let never =
-            (0..WAITS).map(|number| Submission::new("story.nobody-knows-it").task_id(format!("{round}-{number}")));
+        let never = (0..WAITS).map(|number| {
+            Submission::new("story.nobody-knows-it").task_id(format!("{round}-{number}"))
+        });
         let mut waits = tokio::task::JoinSet::new();
         for submitted in client.submit_many(never).await.expect("submitted") {
             let handle: TaskHandle<()> = client.result(submitted.expect("accepted").id);
@@ -40,12 +44,16 @@ async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
         tokio::task::yield_now().await;
         for number in 0..20 {
             let sum = async { client.delay(&add, (number, 1)).await?.get(PATIENCE).await };
-            assert_eq!(within("a result beside the waits", sum).await.expect("it ends"), number + 1);
+            assert_eq!(
+                within("a result beside the waits", sum).await.expect("it ends"),
+                number + 1
+            );
         }
         match round {
             0 => waits.shutdown().await,
             _ => {
-                let ids: Vec<String> = (0..WAITS).map(|number| format!("{round}-{number}")).collect();
+                let ids: Vec<String> =
+                    (0..WAITS).map(|number| format!("{round}-{number}")).collect();
                 client.cancel(&ids, Default::default()).await.expect("cancelled");
                 while let Some(ended) = within("the end of each", waits.join_next()).await {
                     assert!(matches!(ended.expect("not aborted"), Err(Error::TaskRevoked { .. })));
@@ -66,8 +74,12 @@ async fn a_forgotten_result_is_gone_and_so_is_one_past_its_ttl() {
     assert_eq!(handle.state().await.expect("answered"), State::Unknown);
     assert!(matches!(handle.get(PATIENCE).await, Err(Error::NotFound { .. })));
 
-    let short =
-        client.apply_async(&add, (1, 1)).result_ttl(Duration::from_millis(300)).send().await.expect("submitted");
+    let short = client
+        .apply_async(&add, (1, 1))
+        .result_ttl(Duration::from_millis(300))
+        .send()
+        .await
+        .expect("submitted");
     assert_eq!(short.get(PATIENCE).await.expect("it succeeds"), 2);
     celeriac_tests::until("the result is past its time", || async {
         short.state().await.expect("answered") == State::Unknown
@@ -88,7 +100,12 @@ async fn an_unfinished_id_is_joined_and_a_finished_one_runs_again() {
     let again = submit().await.expect("runs again");
     assert_eq!(again.generation(), Some(2));
     assert_eq!(again.get(PATIENCE).await.expect("it succeeds"), 2);
-    let refused = client.apply_async(&add, (1, 1)).task_id("same").on_conflict(OnConflict::Reject).send().await;
+    let refused = client
+        .apply_async(&add, (1, 1))
+        .task_id("same")
+        .on_conflict(OnConflict::Reject)
+        .send()
+        .await;
     match refused {
         Err(Error::Refused { code, .. }) => assert_eq!(code, ErrorCode::TaskExists),
         other => panic!("not refused but {:?}", other.map(|handle| handle.id().to_owned())),
@@ -101,19 +118,21 @@ async fn a_worker_that_is_stopped_finishes_what_runs_and_gives_back_the_rest() {
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
     let (begun, mut begins) = mpsc::unbounded_channel();
-    let pool = Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
-        "story.gate",
-        move |context: Context, (): ()| {
-            let (gate, begun) = (Arc::clone(&opened), begun.clone());
-            async move {
-                begun.send(context.id().to_string()).expect("the test listens");
-                gate.acquire().await.expect("never closed").forget();
-                Ok::<_, TaskFailure>(())
-            }
-        },
-    ));
+    let pool =
+        Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
+            "story.gate",
+            move |context: Context, (): ()| {
+                let (gate, begun) = (Arc::clone(&opened), begun.clone());
+                async move {
+                    begun.send(context.id().to_string()).expect("the test listens");
+                    gate.acquire().await.expect("never closed").forget();
+                    Ok::<_, TaskFailure>(())
+                }
+            },
+        ));
     let client = client(&broker).await;
-    let tasks = (0..3).map(|number| Submission::new("story.gate").task_id(format!("gated-{number}")));
+    let tasks =
+        (0..3).map(|number| Submission::new("story.gate").task_id(format!("gated-{number}")));
     client.submit_many(tasks.collect::<Vec<_>>()).await.expect("answered");
     let running = within("a task begins", begins.recv()).await.expect("the worker runs");
     let stopping = tokio::spawn(pool.stop());
@@ -133,16 +152,17 @@ async fn client_and_worker_go_on_over_kills_of_the_broker() {
     let mut broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
-    let _pool = Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(8).register_fn(
-        "story.square",
-        move |_: Context, (number,): (u64,)| {
-            let runs = Arc::clone(&counted);
-            async move {
-                runs.fetch_add(1, Ordering::SeqCst);
-                Ok::<_, TaskFailure>(number * number)
-            }
-        },
-    ));
+    let _pool =
+        Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(8).register_fn(
+            "story.square",
+            move |_: Context, (number,): (u64,)| {
+                let runs = Arc::clone(&counted);
+                async move {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    Ok::<_, TaskFailure>(number * number)
+                }
+            },
+        ));
     let client = client(&broker).await;
     let producing = {
         let client = client.clone();
@@ -151,9 +171,14 @@ async fn client_and_worker_go_on_over_kills_of_the_broker() {
             for batch in 0..60_u64 {
                 let numbers: Vec<_> = (batch * 10..batch * 10 + 10).collect();
                 let tasks = numbers.iter().map(|number| {
-                    Submission::new("story.square").args(json!([number])).task_id(format!("square-{number}"))
+                    Submission::new("story.square")
+                        .args(json!([number]))
+                        .task_id(format!("square-{number}"))
                 });
-                let outcomes = client.submit_many(tasks.collect::<Vec<_>>()).await.expect("answered over every kill");
+                let outcomes = client
+                    .submit_many(tasks.collect::<Vec<_>>())
+                    .await
+                    .expect("answered over every kill");
                 for (number, outcome) in numbers.into_iter().zip(outcomes) {
                     outcome.expect("accepted");
                     accepted.push(number);
@@ -163,7 +188,10 @@ async fn client_and_worker_go_on_over_kills_of_the_broker() {
         })
     };
     for life in 0..3 {
-        celeriac_tests::until("tasks run", || async { runs.load(Ordering::SeqCst) > life * 100 + 50 }).await;
+        celeriac_tests::until("tasks run", || async {
+            runs.load(Ordering::SeqCst) > life * 100 + 50
+        })
+        .await;
         broker.kill().await;
         broker.restart().await;
     }

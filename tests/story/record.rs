@@ -6,8 +6,10 @@ use super::*;
 async fn a_record_keeps_everything_that_happened_to_its_task() {
     let broker = BrokerProcess::start().await;
     let client = client(&broker).await;
-    let named = Submission::new("story.flaky").task_id("kept").shadow("flaky: three times").tag("night");
-    let task = client.submit::<u32>(named.retry(RetryPolicy::fixed(Duration::from_millis(10)))).await;
+    let named =
+        Submission::new("story.flaky").task_id("kept").shadow("flaky: three times").tag("night");
+    let task =
+        client.submit::<u32>(named.retry(RetryPolicy::fixed(Duration::from_millis(10)))).await;
     let task = task.expect("submitted");
     let _pool = Pool::start(worker(&broker).instance("the-one"));
     assert_eq!(task.get(PATIENCE).await.expect("it succeeds"), 3);
@@ -19,9 +21,13 @@ async fn a_record_keeps_everything_that_happened_to_its_task() {
     );
     assert_eq!((info.state, info.generation, info.worker.as_str()), (State::Success, 1, "the-one"));
     assert_eq!((info.attempts, info.attempts_max, info.deliveries), (3, 4, 1));
-    assert_eq!((&info.result[..], info.errors.len(), info.actor.as_str()), (&b"3"[..], 2, "the-one"));
+    assert_eq!(
+        (&info.result[..], info.errors.len(), info.actor.as_str()),
+        (&b"3"[..], 2, "the-one")
+    );
     assert!(info.errors.iter().all(|error| error.kind == "TooEarly"), "{:?}", info.errors);
-    let times = [info.submitted_at, info.leased_at, info.started_at, info.finished_at, info.forget_at];
+    let times =
+        [info.submitted_at, info.leased_at, info.started_at, info.finished_at, info.forget_at];
     assert!(times.iter().all(Option::is_some) && times.is_sorted(), "{times:?}");
     assert_eq!(info.forget_at, info.finished_at.map(|ended| ended + DAY));
 }
@@ -31,7 +37,10 @@ async fn who_waits_or_watches_is_told_the_same_of_an_end_as_who_asks_later() {
     let broker = BrokerProcess::start().await;
     let client = client(&broker).await;
     for (id, args) in [("succeeds", json!([1, 2])), ("fails", json!(["one", "two"]))] {
-        let task = client.submit::<i64>(Submission::new("story.add").task_id(id).args(args)).await.expect("submitted");
+        let task = client
+            .submit::<i64>(Submission::new("story.add").task_id(id).args(args))
+            .await
+            .expect("submitted");
         let mut watch = task.watch().await.expect("watched");
         let pool = Pool::start(worker(&broker));
         let waited = client.wait(&[id], WaitMode::All, PATIENCE).await.expect("it ends");
@@ -41,7 +50,11 @@ async fn who_waits_or_watches_is_told_the_same_of_an_end_as_who_asks_later() {
         }
         let asked = task.info().await.expect("known");
         assert_eq!(asked.forget_at, asked.finished_at.map(|ended| ended + DAY), "{id}");
-        assert_eq!((waited.tasks[0].forget_at, last.forget_at), (asked.forget_at, asked.forget_at), "{id}");
+        assert_eq!(
+            (waited.tasks[0].forget_at, last.forget_at),
+            (asked.forget_at, asked.forget_at),
+            "{id}"
+        );
         drop(pool);
     }
 }
@@ -49,11 +62,23 @@ async fn who_waits_or_watches_is_told_the_same_of_an_end_as_who_asks_later() {
 #[tokio::test]
 async fn a_transition_names_who_made_it() {
     let broker = BrokerProcess::start().await;
-    let client = Client::builder(broker.url()).instance("web-1").connect().await.expect("the broker takes clients");
-    let waits = client.submit::<()>(Submission::new("nobody.runs").task_id("waits")).await.expect("submitted");
-    let expires = Submission::new("nobody.runs").task_id("expires").expires_in(Duration::from_millis(1));
+    let client = Client::builder(broker.url())
+        .instance("web-1")
+        .connect()
+        .await
+        .expect("the broker takes clients");
+    let waits = client
+        .submit::<()>(Submission::new("nobody.runs").task_id("waits"))
+        .await
+        .expect("submitted");
+    let expires =
+        Submission::new("nobody.runs").task_id("expires").expires_in(Duration::from_millis(1));
     client.submit::<()>(expires).await.expect("submitted");
-    assert_eq!(waits.info().await.expect("answered").actor, "", "nothing has happened since the submit");
+    assert_eq!(
+        waits.info().await.expect("answered").actor,
+        "",
+        "nothing has happened since the submit"
+    );
     waits.cancel().await.expect("cancelled");
     client.wait(&["expires"], WaitMode::All, PATIENCE).await.expect("it expires");
     let infos = client.info(&["waits", "expires"]).await.expect("answered");
@@ -66,20 +91,28 @@ async fn progress_is_seen_under_its_name_or_as_progress() {
     let broker = BrokerProcess::start().await;
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let _pool = Pool::start(worker(&broker).register_fn("story.tells", move |context: Context, (name,): (String,)| {
-        let gate = Arc::clone(&opened);
-        async move {
-            context.progress(&name, &json!({"percent": 50})).await?;
-            gate.acquire().await.expect("never closed").forget();
-            Ok::<_, TaskFailure>(())
-        }
-    }));
+    let _pool = Pool::start(worker(&broker).register_fn(
+        "story.tells",
+        move |context: Context, (name,): (String,)| {
+            let gate = Arc::clone(&opened);
+            async move {
+                context.progress(&name, &json!({"percent": 50})).await?;
+                gate.acquire().await.expect("never closed").forget();
+                Ok::<_, TaskFailure>(())
+            }
+        },
+    ));
     let client = client(&broker).await;
     for (name, shown) in [("HALF", "HALF"), ("", "PROGRESS")] {
-        let task = client.submit::<()>(Submission::new("story.tells").args(json!([name]))).await.expect("submitted");
+        let task = client
+            .submit::<()>(Submission::new("story.tells").args(json!([name])))
+            .await
+            .expect("submitted");
         celeriac_tests::until("the progress is seen", || async {
             let info = task.info().await.expect("known");
-            info.progress.is_some_and(|progress| progress.state == shown && &progress.meta[..] == br#"{"percent":50}"#)
+            info.progress.is_some_and(|progress| {
+                progress.state == shown && &progress.meta[..] == br#"{"percent":50}"#
+            })
         })
         .await;
         gate.add_permits(1);
@@ -90,12 +123,17 @@ async fn progress_is_seen_under_its_name_or_as_progress() {
 #[tokio::test]
 async fn a_handler_is_told_of_its_soft_time_limit() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker).register_fn("story.patient", |context: Context, (): ()| async move {
-        context.soft_limit().await;
-        Ok::<_, TaskFailure>("in time")
-    }));
+    let _pool = Pool::start(worker(&broker).register_fn(
+        "story.patient",
+        |context: Context, (): ()| async move {
+            context.soft_limit().await;
+            Ok::<_, TaskFailure>("in time")
+        },
+    ));
     let client = client(&broker).await;
-    let limited = Submission::new("story.patient").soft_time_limit(Duration::from_millis(50)).time_limit(PATIENCE);
+    let limited = Submission::new("story.patient")
+        .soft_time_limit(Duration::from_millis(50))
+        .time_limit(PATIENCE);
     let task = client.submit::<String>(limited).await.expect("submitted");
     assert_eq!(task.get(PATIENCE).await.expect("it succeeds"), "in time");
 }
@@ -118,24 +156,32 @@ async fn an_ignored_result_is_dropped_at_once() {
     let _pool = Pool::start(worker(&broker));
     let client = client(&broker).await;
     let ignored = client.apply_async(&add, (1, 1)).ignore_result().send().await.expect("submitted");
-    celeriac_tests::until("it is gone", || async { ignored.state().await.expect("answered") == State::Unknown }).await;
+    celeriac_tests::until("it is gone", || async {
+        ignored.state().await.expect("answered") == State::Unknown
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_urgent_task_behind_ten_thousand_is_the_next_to_run() {
     let broker = BrokerProcess::start().await;
     let client = client(&broker).await;
-    let many = (0..10_000).map(|number| Submission::new("story.order").task_id(format!("low-{number}")).priority(0));
+    let many = (0..10_000)
+        .map(|number| Submission::new("story.order").task_id(format!("low-{number}")).priority(0));
     client.submit_many(many.collect::<Vec<_>>()).await.expect("answered");
-    client.submit::<()>(Submission::new("story.order").task_id("urgent").priority(9)).await.expect("submitted");
+    client
+        .submit::<()>(Submission::new("story.order").task_id("urgent").priority(9))
+        .await
+        .expect("submitted");
     let (ran, mut order) = mpsc::unbounded_channel();
-    let _pool = Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
-        "story.order",
-        move |context: Context, (): ()| {
-            // The test hears the first and goes.
-            let _ = ran.send(context.id().to_owned());
-            async { Ok::<_, TaskFailure>(()) }
-        },
-    ));
+    let _pool =
+        Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
+            "story.order",
+            move |context: Context, (): ()| {
+                // The test hears the first and goes.
+                let _ = ran.send(context.id().to_owned());
+                async { Ok::<_, TaskFailure>(()) }
+            },
+        ));
     assert_eq!(within("the first to run", order.recv()).await.as_deref(), Some("urgent"));
 }

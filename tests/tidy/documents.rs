@@ -25,7 +25,11 @@ fn the_protocol_describes_every_message_and_every_error_code() {
             };
             names += 1;
             if !has_word(&protocol.text, name) {
-                findings.add(&file.path, index + 1, format!("`{name}`: say in proto/PROTOCOL.md what it means"));
+                findings.add(
+                    &file.path,
+                    index + 1,
+                    format!("`{name}`: say in proto/PROTOCOL.md what it means"),
+                );
             }
         }
     }
@@ -42,7 +46,11 @@ fn the_operators_manual_lists_every_flag() {
         for (number, name) in flags_and_variables(file) {
             flags += 1;
             if !has_word(&manual.text, &name) {
-                findings.add(&file.path, number, format!("`{name}`: describe it in deploy/README.md"));
+                findings.add(
+                    &file.path,
+                    number,
+                    format!("`{name}`: describe it in deploy/README.md"),
+                );
             }
         }
     }
@@ -50,7 +58,8 @@ fn the_operators_manual_lists_every_flag() {
     findings.none();
 }
 
-/// What the `#[arg(..)]` attributes of a file name: `--flag` for each `long`, and the variable of each `env`.
+/// What the `#[arg(..)]` attributes of a file name: `--flag` for each `long`, and the variable of
+/// each `env`.
 fn flags_and_variables(file: &Source) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let lines: Vec<&str> = file.text.lines().collect();
@@ -61,7 +70,8 @@ fn flags_and_variables(file: &Source) -> Vec<(usize, String)> {
             index += 1;
             continue;
         }
-        let last = (first..lines.len()).find(|&at| lines[at].trim_end().ends_with(")]")).unwrap_or(first);
+        let last =
+            (first..lines.len()).find(|&at| lines[at].trim_end().ends_with(")]")).unwrap_or(first);
         let attribute = lines[first..=last].join(" ");
         if let Some(variable) = quoted_after(&attribute, "env =") {
             found.push((first + 1, variable.to_owned()));
@@ -69,7 +79,9 @@ fn flags_and_variables(file: &Source) -> Vec<(usize, String)> {
         if let Some(flag) = quoted_after(&attribute, "long =") {
             found.push((first + 1, format!("--{flag}")));
         } else if has_word(&attribute, "long") && !has_word(&attribute, "skip") {
-            found.extend(field_after(&lines[last + 1..]).map(|flag| (first + 1, format!("--{flag}"))));
+            found.extend(
+                field_after(&lines[last + 1..]).map(|flag| (first + 1, format!("--{flag}"))),
+            );
         }
         index = last + 1;
     }
@@ -82,7 +94,10 @@ fn quoted_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 /// The name of the next field, as clap makes a flag of it.
 fn field_after(lines: &[&str]) -> Option<String> {
-    let field = lines.iter().map(|line| line.trim()).find(|line| !line.starts_with("#[") && !line.starts_with("//"))?;
+    let field = lines
+        .iter()
+        .map(|line| line.trim())
+        .find(|line| !line.starts_with("#[") && !line.starts_with("//"))?;
     let name = field.split(':').next()?.split_whitespace().next_back()?;
     Some(name.replace('_', "-"))
 }
@@ -93,7 +108,11 @@ fn the_operators_manual_lists_every_exit_code() {
     let mut codes: BTreeMap<u8, (String, usize)> = BTreeMap::new();
     for file in rust_files() {
         if file.path.starts_with("cli/src/") || file.path.starts_with("broker/src/") {
-            codes.extend(exit_codes(&file).into_iter().map(|(number, code)| (code, (file.path.clone(), number))));
+            codes.extend(
+                exit_codes(&file)
+                    .into_iter()
+                    .map(|(number, code)| (code, (file.path.clone(), number))),
+            );
         }
     }
     assert!(codes.len() > 5, "the exit codes are found: {codes:?}");
@@ -104,7 +123,11 @@ fn the_operators_manual_lists_every_exit_code() {
             line.starts_with('|') && cell.trim().trim_matches('`') == code.to_string()
         });
         if !is_listed {
-            findings.add(&path, number, format!("exit code {code}: give it a row of the table in deploy/README.md"));
+            findings.add(
+                &path,
+                number,
+                format!("exit code {code}: give it a row of the table in deploy/README.md"),
+            );
         }
     }
     findings.none();
@@ -117,12 +140,18 @@ fn the_list_of_faults_has_each_of_them() {
     let mut findings = Findings::default();
     let mut names = 0;
     for (index, line) in plan.text.lines().enumerate() {
-        let Some((name, _)) = line.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"')) else {
+        let Some((name, _)) =
+            line.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'))
+        else {
             continue;
         };
         names += 1;
         if !list.text.contains(&format!("| `{name}` |")) {
-            findings.add(&plan.path, index + 1, format!("`{name}`: say in tests/FAULTS.md what is done"));
+            findings.add(
+                &plan.path,
+                index + 1,
+                format!("`{name}`: say in tests/FAULTS.md what is done"),
+            );
         }
     }
     assert!(names > 10, "the faults are found: {names}");
@@ -145,7 +174,11 @@ fn the_page_of_bounds_has_the_values_of_the_code() {
                     for (name, value) in named.drain(..) {
                         bounds += 1;
                         if !has_constant(&file, name, value) {
-                            findings.add(&page.path, index + 1, format!("`{name} = {value}`: {quoted} says otherwise"));
+                            findings.add(
+                                &page.path,
+                                index + 1,
+                                format!("`{name} = {value}`: {quoted} says otherwise"),
+                            );
                         }
                     }
                 }
@@ -153,7 +186,11 @@ fn the_page_of_bounds_has_the_values_of_the_code() {
             }
         }
         for (name, _) in named {
-            findings.add(&page.path, index + 1, format!("`{name}`: name the file that has it behind it"));
+            findings.add(
+                &page.path,
+                index + 1,
+                format!("`{name}`: name the file that has it behind it"),
+            );
         }
     }
     assert!(bounds > 20, "the bounds are found: {bounds}");
@@ -161,7 +198,9 @@ fn the_page_of_bounds_has_the_values_of_the_code() {
 }
 
 fn has_constant(text: &str, name: &str, value: &str) -> bool {
-    text.lines().any(|line| line.contains(&format!("const {name}: ")) && line.ends_with(&format!(" = {value};")))
+    text.lines().any(|line| {
+        line.contains(&format!("const {name}: ")) && line.ends_with(&format!(" = {value};"))
+    })
 }
 
 /// The numbers that a function called `code` or `exit_code` returns for its cases.
@@ -173,7 +212,8 @@ fn exit_codes(file: &Source) -> Vec<(usize, u8)> {
             in_function = line.contains("fn exit_code(") || line.contains("fn code(");
         }
         if in_function && let Some((_, value)) = line.split_once("=>") {
-            found.extend(value.trim().trim_end_matches(',').parse().ok().map(|code| (number, code)));
+            found
+                .extend(value.trim().trim_end_matches(',').parse().ok().map(|code| (number, code)));
         }
     }
     found

@@ -1,9 +1,11 @@
-//! Who may use whom: among the crates, and among the modules of the broker. ARCHITECTURE.md has the picture.
+//! Who may use whom: among the crates, and among the modules of the broker. ARCHITECTURE.md has the
+//! picture.
 
 use super::source::{Source, files};
 use super::{Findings, rust_files};
 
-/// A crate's folder, the crates of the house that it may use, and crates from outside that it must not.
+/// A crate's folder, the crates of the house that it may use, and crates from outside that it must
+/// not.
 struct Rule {
     folder: &'static str,
     house: &'static [&'static str],
@@ -21,7 +23,11 @@ const CRATES: [Rule; 11] = [
         never: &["sled", "clap"],
     },
     Rule { folder: "worker/macros", house: &[], never: &["tokio", "sled", "clap"] },
-    Rule { folder: "cli", house: &["celeriac-broker", "celeriac-client", "celeriac-proto"], never: &["sled"] },
+    Rule {
+        folder: "cli",
+        house: &["celeriac-broker", "celeriac-client", "celeriac-proto"],
+        never: &["sled"],
+    },
     Rule {
         folder: "examples/songs",
         house: &["celeriac-broker", "celeriac-client", "celeriac-worker"],
@@ -36,7 +42,13 @@ const CRATES: [Rule; 11] = [
     Rule { folder: "tests/fuzz", house: &["celeriac-broker"], never: &["sled"] },
     Rule {
         folder: "tests/bench",
-        house: &["celeriac-broker", "celeriac-client", "celeriac-proto", "celeriac-tests", "celeriac-worker"],
+        house: &[
+            "celeriac-broker",
+            "celeriac-client",
+            "celeriac-proto",
+            "celeriac-tests",
+            "celeriac-worker",
+        ],
         never: &["sled"],
     },
     // It knows no broker: it stands for one.
@@ -112,7 +124,11 @@ fn crates_use_only_the_crates_below_them() {
     for manifest in files().iter().filter(|file| file.path.ends_with("/Cargo.toml")) {
         let folder = manifest.path.trim_end_matches("/Cargo.toml");
         let Some(rule) = CRATES.iter().find(|rule| rule.folder == folder) else {
-            findings.add(&manifest.path, 1, "a new crate: say in tests/tidy/layers.rs what it may use");
+            findings.add(
+                &manifest.path,
+                1,
+                "a new crate: say in tests/tidy/layers.rs what it may use",
+            );
             continue;
         };
         for (number, name) in dependencies(manifest) {
@@ -124,7 +140,11 @@ fn crates_use_only_the_crates_below_them() {
                 );
             }
             if rule.never.contains(&name) {
-                findings.add(&manifest.path, number, format!("{folder} does without {name}: see ARCHITECTURE.md"));
+                findings.add(
+                    &manifest.path,
+                    number,
+                    format!("{folder} does without {name}: see ARCHITECTURE.md"),
+                );
             }
         }
     }
@@ -156,15 +176,27 @@ fn modules_of_the_broker_use_only_those_below_them() {
             continue;
         }
         let Some((_, allowed)) = BROKER_MODULES.iter().find(|(name, _)| *name == module) else {
-            findings.add(&file.path, 1, format!("`{module}` is new: say in tests/tidy/layers.rs what it may use"));
+            findings.add(
+                &file.path,
+                1,
+                format!("`{module}` is new: say in tests/tidy/layers.rs what it may use"),
+            );
             continue;
         };
         for (number, used, rest) in crate_paths(file) {
             if used != module && !allowed.contains(&used.as_str()) {
-                findings.add(&file.path, number, format!("`{module}` may not use `{used}`: hand it what it needs"));
+                findings.add(
+                    &file.path,
+                    number,
+                    format!("`{module}` may not use `{used}`: hand it what it needs"),
+                );
             }
-            if SPEAK_TO_THE_MACHINE.contains(&module) && used == "machine" && !rest.starts_with("::command") {
-                let advice = format!("`{module}` speaks to the machine in `machine::command` alone");
+            if SPEAK_TO_THE_MACHINE.contains(&module)
+                && used == "machine"
+                && !rest.starts_with("::command")
+            {
+                let advice =
+                    format!("`{module}` speaks to the machine in `machine::command` alone");
                 findings.add(&file.path, number, advice);
             }
         }
@@ -186,7 +218,8 @@ fn crate_paths(file: &Source) -> Vec<(usize, String, String)> {
                 None => vec![path],
             };
             for branch in branches {
-                let end = branch.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(branch.len());
+                let end =
+                    branch.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(branch.len());
                 let (module, rest) = branch.split_at(end);
                 if module.starts_with(|c: char| c.is_lowercase()) {
                     found.push((number, module.to_owned(), rest.to_owned()));

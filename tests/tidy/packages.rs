@@ -1,4 +1,5 @@
-//! What a crate's user gets as a package: the licences, a README that reads well by itself, and what a registry shows.
+//! What a crate's user gets as a package: the licences, a README that reads well by itself, and
+//! what a registry shows.
 
 use std::fs;
 use std::process::Command;
@@ -28,7 +29,9 @@ fn a_package_has_its_licences_and_its_readme() {
     let mut findings = Findings::default();
     for (folder, name) in CRATES {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["package", "--list", "--allow-dirty", "--offline", "-p", name]).current_dir(source::root());
+        cargo
+            .args(["package", "--list", "--allow-dirty", "--offline", "-p", name])
+            .current_dir(source::root());
         let output = cargo.output().expect("cargo runs");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let listed = String::from_utf8(output.stdout).expect("paths are text");
@@ -39,7 +42,11 @@ fn a_package_has_its_licences_and_its_readme() {
         }
         for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
             if read(&format!("{folder}/{licence}")) != read(licence) {
-                findings.add(&format!("{folder}/{licence}"), 1, "is the licence of the repository: link it");
+                findings.add(
+                    &format!("{folder}/{licence}"),
+                    1,
+                    "is the licence of the repository: link it",
+                );
             }
         }
     }
@@ -57,9 +64,12 @@ fn a_registry_can_show_what_a_crate_is() {
                 findings.add(&path, 1, format!("say the {key} of {name}"));
             }
         }
-        let keywords = manifest.lines().find(|line| line.starts_with("keywords = ")).unwrap_or_default();
+        let keywords =
+            manifest.lines().find(|line| line.starts_with("keywords = ")).unwrap_or_default();
         // A registry takes five, of up to 20 letters each.
-        if keywords.split('"').skip(1).step_by(2).any(|word| word.len() > 20) || keywords.matches(',').count() > 4 {
+        if keywords.split('"').skip(1).step_by(2).any(|word| word.len() > 20)
+            || keywords.matches(',').count() > 4
+        {
             findings.add(&path, 1, "at most five keywords, each of at most 20 letters");
         }
     }
@@ -73,7 +83,11 @@ fn a_readme_stands_without_the_repository_and_says_how_to_depend_on_the_crate() 
         let path = format!("{folder}/README.md");
         let text = read(&path);
         for (index, _) in text.lines().enumerate().filter(|(_, line)| line.contains("](../")) {
-            findings.add(&path, index + 1, "a package has no folder above it: name the file in words");
+            findings.add(
+                &path,
+                index + 1,
+                "a package has no folder above it: name the file in words",
+            );
         }
         if LIBRARIES.contains(&folder) && !text.contains(&format!("\n{name} = \"0.1\"")) {
             findings.add(&path, 1, "show the line of a manifest that depends on it");

@@ -52,12 +52,17 @@ fn wire_types_stop_at_the_session_and_sled_types_at_the_store() {
     let mut findings = Findings::default();
     for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/")) {
         // The fuzz targets and the measurements play the clients.
-        let may_wire = ["broker/src/session", "broker/src/internals/fuzz/", "broker/src/internals/inside.rs"];
+        let may_wire =
+            ["broker/src/session", "broker/src/internals/fuzz/", "broker/src/internals/inside.rs"];
         let is_session = may_wire.iter().any(|place| file.path.starts_with(place));
         let is_store = file.path.starts_with("broker/src/store");
         for (number, line) in file.code_outside_tests() {
             if has_word(&line, "wire") && !is_session {
-                findings.add(&file.path, number, "`wire`: only the session knows the protocol's messages");
+                findings.add(
+                    &file.path,
+                    number,
+                    "`wire`: only the session knows the protocol's messages",
+                );
             }
             if has_word(&line, "sled") && !is_store {
                 findings.add(&file.path, number, "`sled`: only the store knows how it stores");
@@ -90,18 +95,34 @@ const UNSAFE: [(&str, &str); 7] = [
         "broker/src/store/sync.rs",
         "a flush of sled reaches the disk only through a function that takes the place of libc's",
     ),
-    ("broker/src/internals/fuzz/counting.rs", "what a frame allocates is seen by the allocator alone"),
-    ("tests/simulation/interpose.rs", "time and randomness of the simulation take the place of libc's"),
-    ("broker/src/store/reads.rs", "a failed read is noticed before sled acts on it only in such a function too"),
-    ("cli/src/allocator.rs", "the end of memory can be told in words only by the allocator, whose interface is unsafe"),
+    (
+        "broker/src/internals/fuzz/counting.rs",
+        "what a frame allocates is seen by the allocator alone",
+    ),
+    (
+        "tests/simulation/interpose.rs",
+        "time and randomness of the simulation take the place of libc's",
+    ),
+    (
+        "broker/src/store/reads.rs",
+        "a failed read is noticed before sled acts on it only in such a function too",
+    ),
+    (
+        "cli/src/allocator.rs",
+        "the end of memory can be told in words only by the allocator, whose interface is unsafe",
+    ),
     ("tests/children/interposed.rs", "system calls that fail on request take the place of libc's"),
-    ("tests/harness/file_system_shutdown.rs", "a file system is cut off as by a power failure by an ioctl"),
+    (
+        "tests/harness/file_system_shutdown.rs",
+        "a file system is cut off as by a power failure by an ioctl",
+    ),
 ];
 
 #[test]
 fn unsafe_code_stands_in_the_files_that_are_named_here() {
     let mut findings = Findings::default();
-    for file in rust_files().iter().filter(|file| UNSAFE.iter().all(|(path, _)| file.path != *path)) {
+    for file in rust_files().iter().filter(|file| UNSAFE.iter().all(|(path, _)| file.path != *path))
+    {
         for (number, line) in file.code() {
             if has_word(&line, "unsafe") {
                 findings.add(

@@ -1,4 +1,5 @@
-//! The rules of a task and their tests: `proto/RULES.md` names for each rule the tests that show it.
+//! The rules of a task and their tests: `proto/RULES.md` names for each rule the tests that show
+//! it.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +11,24 @@ const SCRIPTS: &str = "broker/src/machine/";
 
 #[test]
 fn every_rule_has_tests_and_every_test_that_is_named_exists() {
-    let document = Source::read(RULES).unwrap_or_else(|| panic!("{RULES}:1: the document is missing: write it"));
+    let document = Source::read(RULES)
+        .unwrap_or_else(|| panic!("{RULES}:1: the document is missing: write it"));
     let (scripts, outside): (Vec<Source>, Vec<Source>) =
         rust_files().into_iter().partition(|file| file.path.starts_with(SCRIPTS));
     let (scripts, outside) = (tests(&scripts), tests(&outside));
-    assert!(scripts.len() > 50 && outside.len() > 100, "the tests are found: {} and {}", scripts.len(), outside.len());
+    assert!(
+        scripts.len() > 50 && outside.len() > 100,
+        "the tests are found: {} and {}",
+        scripts.len(),
+        outside.len()
+    );
     let mut findings = Findings::default();
     let mut rules = 0;
     for (index, line) in document.text.lines().enumerate() {
         let Some([rule, in_machine, from_outside]) = row(line) else { continue };
         rules += 1;
-        let named = [(in_machine, &scripts, SCRIPTS), (from_outside, &outside, "a test from outside")];
+        let named =
+            [(in_machine, &scripts, SCRIPTS), (from_outside, &outside, "a test from outside")];
         if named.iter().all(|(cell, ..)| names(cell).is_empty()) {
             findings.add(RULES, index + 1, format!("\"{rule}\": write a test and name it here"));
         }
@@ -40,13 +48,17 @@ fn every_rule_has_tests_and_every_test_that_is_named_exists() {
 
 /// The three cells of a rule; nothing for other lines and for the head of a table.
 fn row(line: &str) -> Option<[&str; 3]> {
-    let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
+    let cells: Vec<&str> =
+        line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
     let cells: [&str; 3] = cells.try_into().ok()?;
     (cells[0] != "Rule" && !cells[0].starts_with("---")).then_some(cells)
 }
 
 fn names(cell: &str) -> Vec<&str> {
-    cell.split(',').map(|name| name.trim().trim_matches('`')).filter(|name| !name.is_empty()).collect()
+    cell.split(',')
+        .map(|name| name.trim().trim_matches('`'))
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// The functions with a line above that makes a test of them.

@@ -6,7 +6,8 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Names of files that say nothing of what is in them.
-const EMPTY_NAMES: [&str; 9] = ["utils", "helpers", "common", "misc", "types", "manager", "service", "base", "data"];
+const EMPTY_NAMES: [&str; 9] =
+    ["utils", "helpers", "common", "misc", "types", "manager", "service", "base", "data"];
 
 #[test]
 fn every_file_opens_with_what_lives_there() {
@@ -14,7 +15,11 @@ fn every_file_opens_with_what_lives_there() {
     for file in rust_files() {
         // A crate's face may open with its README.
         if !file.text.starts_with("//!") && !file.text.starts_with("#![doc = include_str!(") {
-            findings.add(&file.path, 1, "begin with `//!`: what lives here, and what deliberately does not");
+            findings.add(
+                &file.path,
+                1,
+                "begin with `//!`: what lives here, and what deliberately does not",
+            );
         }
     }
     findings.none();
@@ -25,7 +30,9 @@ fn files_are_named_after_their_subject() {
     let mut findings = Findings::default();
     for file in rust_files() {
         for part in file.path.trim_end_matches(".rs").split('/') {
-            if EMPTY_NAMES.contains(&part) || EMPTY_NAMES.iter().any(|name| part.strip_suffix('s') == Some(name)) {
+            if EMPTY_NAMES.contains(&part)
+                || EMPTY_NAMES.iter().any(|name| part.strip_suffix('s') == Some(name))
+            {
                 findings.add(
                     &file.path,
                     1,
@@ -43,7 +50,9 @@ fn files_have_one_subject() {
     for file in rust_files() {
         let lines = file.text.lines().count();
         if lines > FILE_LINES_MAX && !file.path.ends_with("/tests.rs") {
-            let advice = format!("{lines} lines, {FILE_LINES_MAX} at most: it has two subjects, split it by noun");
+            let advice = format!(
+                "{lines} lines, {FILE_LINES_MAX} at most: it has two subjects, split it by noun"
+            );
             findings.add(&file.path, FILE_LINES_MAX + 1, advice);
         }
     }
@@ -59,7 +68,9 @@ fn functions_fit_a_screen() {
         }
         for (line, name, lines) in functions(&file.code()) {
             if lines > FUNCTION_LINES_MAX {
-                let advice = format!("`{name}` has {lines} lines, {FUNCTION_LINES_MAX} at most: name its parts");
+                let advice = format!(
+                    "`{name}` has {lines} lines, {FUNCTION_LINES_MAX} at most: name its parts"
+                );
                 findings.add(&file.path, line, advice);
             }
         }
@@ -67,14 +78,15 @@ fn functions_fit_a_screen() {
     findings.none();
 }
 
-/// First line, name and length of every function with a body of its own lines. Relies on rustfmt: the brace that
-/// ends a function stands as deep as the line that begins it.
+/// First line, name and length of every function with a body of its own lines. Relies on rustfmt:
+/// the brace that ends a function stands as deep as the line that begins it.
 fn functions(code: &[(usize, String)]) -> Vec<(usize, String, usize)> {
     let mut found = Vec::new();
     for (index, (number, line)) in code.iter().enumerate() {
         let indent = &line[..line.len() - line.trim_start().len()];
         let mut words = line.split_whitespace().skip_while(|word| {
-            word.starts_with("pub") || ["async", "const", "extern", "unsafe", "in", "default"].contains(word)
+            word.starts_with("pub")
+                || ["async", "const", "extern", "unsafe", "in", "default"].contains(word)
         });
         if words.next() != Some("fn") {
             continue;
@@ -83,7 +95,8 @@ fn functions(code: &[(usize, String)]) -> Vec<(usize, String, usize)> {
         let end = format!("{indent}}}");
         let declared = format!("{indent})");
         for (length, (_, line)) in code[index..].iter().enumerate() {
-            let has_no_body = line.trim_end().ends_with(';') && (length == 0 || line.starts_with(&declared));
+            let has_no_body =
+                line.trim_end().ends_with(';') && (length == 0 || line.starts_with(&declared));
             let is_one_line = length == 0 && line.trim_end().ends_with('}');
             if has_no_body || is_one_line {
                 break;
@@ -100,6 +113,7 @@ fn functions(code: &[(usize, String)]) -> Vec<(usize, String, usize)> {
 #[test]
 fn functions_are_counted_from_their_first_line_to_their_brace() {
     let text = "trait A {\n    fn none(\n        &self,\n    );\n    fn one() {}\n}\n\npub(crate) async fn four(\n) {\n    x;\n}\n";
-    let code: Vec<(usize, String)> = text.lines().map(str::to_owned).enumerate().map(|(i, l)| (i + 1, l)).collect();
+    let code: Vec<(usize, String)> =
+        text.lines().map(str::to_owned).enumerate().map(|(i, l)| (i + 1, l)).collect();
     assert_eq!(functions(&code), [(8, "four".to_owned(), 4)]);
 }

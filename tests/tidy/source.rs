@@ -25,9 +25,14 @@ impl Source {
         self.path.ends_with("/tests.rs") || self.path.split('/').any(|part| part == "tests")
     }
 
-    /// The lines with comments, strings and characters blanked, so that only code is left. Numbers begin at 1.
+    /// The lines with comments, strings and characters blanked, so that only code is left. Numbers
+    /// begin at 1.
     pub(super) fn code(&self) -> Vec<(usize, String)> {
-        blanked(&self.text).lines().enumerate().map(|(index, line)| (index + 1, line.to_owned())).collect()
+        blanked(&self.text)
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.to_owned()))
+            .collect()
     }
 
     /// The same without what stands behind `#[cfg(test)]`, which the house puts last.
@@ -46,7 +51,10 @@ impl Source {
 }
 
 pub(super) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a folder of the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate is a folder of the workspace")
+        .to_owned()
 }
 
 /// Inputs that a program made up, some of which happen to be text.
@@ -63,7 +71,9 @@ pub(super) fn files() -> Vec<Source> {
             let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             let kind = entry.file_type().expect("the entry has a type");
             if kind.is_dir() {
-                let is_made = name == "target" || name == "node_modules" || (name.starts_with('.') && name != ".ci");
+                let is_made = name == "target"
+                    || name == "node_modules"
+                    || (name.starts_with('.') && name != ".ci");
                 let foreign = is_made || FUZZED.contains(&path.as_str());
                 if !foreign {
                     folders.push(path);
@@ -82,12 +92,14 @@ pub(super) fn has_word(line: &str, word: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
     line.match_indices(word).any(|(start, _)| {
         let before = line[..start].chars().next_back().is_none_or(|character| !is_part(character));
-        let after = line[start + word.len()..].chars().next().is_none_or(|character| !is_part(character));
+        let after =
+            line[start + word.len()..].chars().next().is_none_or(|character| !is_part(character));
         before && after
     })
 }
 
-/// Replaces comments and the insides of strings and characters by blanks; lines stay where they are.
+/// Replaces comments and the insides of strings and characters by blanks; lines stay where they
+/// are.
 pub(super) fn blanked(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -95,7 +107,8 @@ pub(super) fn blanked(text: &str) -> String {
         let length = token(rest, code.chars().next_back());
         let (piece, after) = rest.split_at(length.unwrap_or(first.len_utf8()));
         match length {
-            Some(_) => code.extend(piece.chars().map(|character| if character == '\n' { '\n' } else { ' ' })),
+            Some(_) => code
+                .extend(piece.chars().map(|character| if character == '\n' { '\n' } else { ' ' })),
             None => code.push_str(piece),
         }
         rest = after;
@@ -150,7 +163,11 @@ fn character(text: &str) -> Option<usize> {
     let first = inside.chars().next()?;
     // What follows a backslash belongs to the character, a quote too.
     let least = if first == '\\' { 2 } else { first.len_utf8() };
-    let end = inside.char_indices().skip_while(|&(at, _)| at < least).find(|&(_, character)| character == '\'')?.0;
+    let end = inside
+        .char_indices()
+        .skip_while(|&(at, _)| at < least)
+        .find(|&(_, character)| character == '\'')?
+        .0;
     let is_escape = first == '\\' && !inside[..end].contains('\n');
     (end == least || is_escape).then_some(end + 2)
 }

@@ -1,4 +1,5 @@
-//! Words that stand for work left undone, for tests that prove nothing, or for things that readers cannot see.
+//! Words that stand for work left undone, for tests that prove nothing, or for things that readers
+//! cannot see.
 
 use super::source::{files, has_word};
 use super::{Findings, rust_files};
@@ -6,7 +7,8 @@ use super::{Findings, rust_files};
 const THIS_FILE: &str = "tests/tidy/words.rs";
 
 /// What a reader of the repository can make nothing of.
-const MEANS_NOTHING_TO_A_READER: [&str; 5] = ["issue #", "/work/", "session of work", "/home/", "localhost registry"];
+const MEANS_NOTHING_TO_A_READER: [&str; 5] =
+    ["issue #", "/work/", "session of work", "/home/", "localhost registry"];
 
 #[test]
 fn nothing_is_left_for_later() {
@@ -15,7 +17,11 @@ fn nothing_is_left_for_later() {
         for (index, line) in file.text.lines().enumerate() {
             for word in ["TODO", "FIXME", "XXX"] {
                 if has_word(line, word) {
-                    findings.add(&file.path, index + 1, format!("`{word}`: do it, or describe the limit as it is"));
+                    findings.add(
+                        &file.path,
+                        index + 1,
+                        format!("`{word}`: do it, or describe the limit as it is"),
+                    );
                 }
             }
         }
@@ -30,7 +36,11 @@ fn texts_speak_of_the_project_alone() {
         for (index, line) in file.text.lines().enumerate() {
             for words in MEANS_NOTHING_TO_A_READER {
                 if line.contains(words) {
-                    findings.add(&file.path, index + 1, format!("`{words}`: say what it means instead"));
+                    findings.add(
+                        &file.path,
+                        index + 1,
+                        format!("`{words}`: say what it means instead"),
+                    );
                 }
             }
         }
@@ -44,7 +54,11 @@ fn every_test_runs() {
     for file in rust_files() {
         for (number, line) in file.code() {
             if line.trim_start().starts_with("#[ignore") {
-                findings.add(&file.path, number, "a test that does not run proves nothing: mend it or take it away");
+                findings.add(
+                    &file.path,
+                    number,
+                    "a test that does not run proves nothing: mend it or take it away",
+                );
             }
         }
     }
@@ -55,8 +69,9 @@ fn every_test_runs() {
 fn tests_wait_for_conditions_and_not_for_time() {
     let mut findings = Findings::default();
     for file in rust_files() {
-        // The harness holds the one loop that looks again until a deadline; the children are workers whose
-        // tasks take time on purpose; in the simulation time passes by itself, and a sleep is an event like another.
+        // The harness holds the one loop that looks again until a deadline; the children are
+        // workers whose tasks take time on purpose; in the simulation time passes by
+        // itself, and a sleep is an event like another.
         let may = ["tests/harness/", "tests/children/", "tests/bench/", "tests/simulation/"];
         if may.iter().any(|folder| file.path.starts_with(folder)) {
             continue;

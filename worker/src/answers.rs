@@ -44,7 +44,10 @@ pub(crate) fn substitute(report: &TaskReport, code: ErrorCode) -> Option<TaskRep
         message: format!("the broker refused the report of this run's end: {}", code.as_str_name()),
         ..TaskError::default()
     };
-    let report = TaskReport { report: Some(Report::Reject(Reject { error: Some(error) })), ..report.clone() };
+    let report = TaskReport {
+        report: Some(Report::Reject(Reject { error: Some(error) })),
+        ..report.clone()
+    };
     Some(report)
 }
 
@@ -66,7 +69,11 @@ mod tests {
 
     #[test]
     fn a_refused_end_is_replaced_once() {
-        let end = TaskReport { id: "a".into(), lease: 1, report: Some(Report::Complete(Complete::default())) };
+        let end = TaskReport {
+            id: "a".into(),
+            lease: 1,
+            report: Some(Report::Complete(Complete::default())),
+        };
         let rejection = substitute(&end, ErrorCode::InvalidArgument).expect("a rejection");
         assert_eq!((rejection.id.as_str(), rejection.lease), ("a", 1));
         assert_eq!(substitute(&rejection, ErrorCode::InvalidArgument), None);

@@ -1,5 +1,5 @@
-//! A blocking run on its thread: how it begins, and how the slot knows that it is over. The threads themselves are the matter
-//! of `threads.rs`.
+//! A blocking run on its thread: how it begins, and how the slot knows that it is over. The threads
+//! themselves are the matter of `threads.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,11 +15,15 @@ use crate::signals::{Signal, Signals};
 /// What a blocking handler does.
 pub(crate) type Blocking = Box<dyn FnOnce() -> Outcome + Send>;
 
-/// Has a thread run this, in the caller's span and runtime. What was dropped by then is not begun: nothing is sent.
+/// Has a thread run this, in the caller's span and runtime. What was dropped by then is not begun:
+/// nothing is sent.
 ///
 /// # Errors
 /// A failure of the kind `no_thread`.
-pub(crate) fn begin(context: &Context, run: Blocking) -> Result<oneshot::Receiver<Outcome>, TaskFailure> {
+pub(crate) fn begin(
+    context: &Context,
+    run: Blocking,
+) -> Result<oneshot::Receiver<Outcome>, TaskFailure> {
     let (span, runtime) = (tracing::Span::current(), tokio::runtime::Handle::current());
     let (done, outcome) = oneshot::channel();
     let begun = context.clone();
@@ -36,7 +40,10 @@ pub(crate) fn begin(context: &Context, run: Blocking) -> Result<oneshot::Receive
     };
     match context.threads().run(Box::new(work)) {
         Ok(()) => Ok(outcome),
-        Err(error) => Err(TaskFailure::new("no_thread", format!("there is no thread for the handler: {error}"))),
+        Err(error) => Err(TaskFailure::new(
+            "no_thread",
+            format!("there is no thread for the handler: {error}"),
+        )),
     }
 }
 
@@ -67,8 +74,8 @@ const BEGUN: u8 = 1;
 /// It may not ask any more.
 const GIVEN_UP: u8 = 2;
 
-/// A thread that may go on when the future that waits for it was dropped. The future may also be kept by somebody, who never
-/// awaits it, or too late.
+/// A thread that may go on when the future that waits for it was dropped. The future may also be
+/// kept by somebody, who never awaits it, or too late.
 pub(crate) struct Occupied {
     over: oneshot::Receiver<()>,
     stage: Arc<AtomicU8>,
@@ -77,7 +84,10 @@ pub(crate) struct Occupied {
 impl Occupied {
     /// The task ends: a run that has not begun never begins, and one that goes on is told to stop.
     pub(crate) fn give_up(&mut self, signals: &Signals) {
-        let unbegun = self.stage.compare_exchange(UNBEGUN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let unbegun = self
+            .stage
+            .compare_exchange(UNBEGUN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
         if !unbegun && let Err(oneshot::error::TryRecvError::Empty) = self.over.try_recv() {
             signals.raise(Signal::DROP);
         }

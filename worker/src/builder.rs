@@ -54,8 +54,8 @@ pub struct WorkerBuilder {
 
 impl WorkerBuilder {
     pub(crate) fn new(url: String) -> Self {
-        let processors =
-            std::thread::available_parallelism().map_or(1, |number| u32::try_from(number.get()).unwrap_or(1));
+        let processors = std::thread::available_parallelism()
+            .map_or(1, |number| u32::try_from(number.get()).unwrap_or(1));
         Self {
             url,
             queues: BTreeMap::new(),
@@ -148,8 +148,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Whether the connection has a thread of its own, as it has by default. Without one it shares the runtime with the
-    /// handlers, and one that blocks it for longer than a lease loses all of them.
+    /// Whether the connection has a thread of its own, as it has by default. Without one it shares
+    /// the runtime with the handlers, and one that blocks it for longer than a lease loses all
+    /// of them.
     #[must_use]
     pub fn own_thread(mut self, own: bool) -> Self {
         self.own_thread = own;
@@ -163,7 +164,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Adds a handler, mostly a function under `#[task]`. A worker with two handlers of one name does not start.
+    /// Adds a handler, mostly a function under `#[task]`. A worker with two handlers of one name
+    /// does not start.
     ///
     /// A function without `#[task]` is no handler, and the compiler says so:
     ///
@@ -178,21 +180,25 @@ impl WorkerBuilder {
     pub fn register(mut self, handler: impl Handler) -> Self {
         let name = handler.name().to_owned();
         if self.handlers.contains_key(&name) {
-            let fault = format!("two handlers are registered for the task `{name}`; give one of them another name");
+            let fault = format!(
+                "two handlers are registered for the task `{name}`; give one of them another name"
+            );
             self.fault.get_or_insert(fault);
         }
         self.handlers.insert(name, Arc::new(handler));
         self
     }
 
-    /// Gives the worker a value that its handlers share, such as a pool of connections: they take it as
-    /// [`Data<T>`](crate::Data), by its type. A worker that was given two values of one type does not start.
+    /// Gives the worker a value that its handlers share, such as a pool of connections: they take
+    /// it as [`Data<T>`](crate::Data), by its type. A worker that was given two values of one
+    /// type does not start.
     #[must_use]
     pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         if !self.data.insert(value) {
             let kind = std::any::type_name::<T>();
-            let fault =
-                format!("two values of the type `{kind}` were given as data; wrap one of them in a type of its own");
+            let fault = format!(
+                "two values of the type `{kind}` were given as data; wrap one of them in a type of its own"
+            );
             self.fault.get_or_insert(fault);
         }
         self
@@ -224,9 +230,15 @@ impl WorkerBuilder {
         Worker::new(self)
     }
 
-    /// What keeps this worker from starting: two of what there may be one of, or none of what a handler needs.
+    /// What keeps this worker from starting: two of what there may be one of, or none of what a
+    /// handler needs.
     pub(crate) fn fault(&self) -> Option<String> {
-        let missing = || self.handlers.values().filter_map(|handler| self.data.missing_for(handler.as_ref())).min();
+        let missing = || {
+            self.handlers
+                .values()
+                .filter_map(|handler| self.data.missing_for(handler.as_ref()))
+                .min()
+        };
         self.fault.clone().or_else(missing)
     }
 
@@ -235,17 +247,21 @@ impl WorkerBuilder {
         match (self.credit, self.look_ahead) {
             (Some(credit), _) => CreditPlan { least: credit, most: credit },
             (None, Some(tasks)) => CreditPlan { least: ahead(tasks), most: ahead(tasks) },
-            (None, None) => {
-                CreditPlan { least: self.concurrency, most: ahead(self.concurrency.saturating_mul(LOOK_AHEAD_FACTOR)) }
-            }
+            (None, None) => CreditPlan {
+                least: self.concurrency,
+                most: ahead(self.concurrency.saturating_mul(LOOK_AHEAD_FACTOR)),
+            },
         }
     }
 
     pub(crate) fn connection_options(&self, url: &BrokerUrl) -> ConnectionOptions {
         let mut queues = self.queues.clone();
         if queues.is_empty() {
-            queues =
-                self.handlers.values().map(|handler| (handler.queue().unwrap_or("default".to_owned()), 1)).collect();
+            queues = self
+                .handlers
+                .values()
+                .map(|handler| (handler.queue().unwrap_or("default".to_owned()), 1))
+                .collect();
         }
         let hostname = hostname();
         let pid = std::process::id();
@@ -255,13 +271,18 @@ impl WorkerBuilder {
         options.token = url.token().to_owned();
         options.client_name = "celeriac-worker-rust".to_owned();
         options.client_version = env!("CARGO_PKG_VERSION").to_owned();
-        options.instance_id =
-            self.instance.clone().unwrap_or_else(|| format!("{hostname}-{pid}-{:08x}", random_bytes()));
+        options.instance_id = self
+            .instance
+            .clone()
+            .unwrap_or_else(|| format!("{hostname}-{pid}-{:08x}", random_bytes()));
         options.heartbeat = self.heartbeat;
         options.connect_wait = Some(self.connect_wait);
         options.connector = self.connector.clone();
         options.worker = Some(WorkerInfo {
-            queues: queues.into_iter().map(|(queue, weight)| QueueSubscription { queue, weight }).collect(),
+            queues: queues
+                .into_iter()
+                .map(|(queue, weight)| QueueSubscription { queue, weight })
+                .collect(),
             task_names,
             hostname,
             pid,
@@ -283,7 +304,8 @@ impl std::fmt::Debug for WorkerBuilder {
 }
 
 fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
     name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 

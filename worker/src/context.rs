@@ -60,7 +60,8 @@ pub enum ProgressError {
     /// The meta cannot be written as JSON.
     #[error("the progress cannot be written as JSON: {0}")]
     Encode(#[from] json::NotJson),
-    /// Progress is rewritten with every report and has to stay small; what is big belongs into the result.
+    /// Progress is rewritten with every report and has to stay small; what is big belongs into the
+    /// result.
     #[error("a progress report of {bytes} bytes, and {PROGRESS_BYTES_MAX} are allowed")]
     TooLarge {
         /// Of the meta in JSON.
@@ -91,7 +92,13 @@ impl Context {
     /// # }
     /// ```
     pub fn detached(id: impl Into<String>) -> Self {
-        let delivery = Delivery { id: id.into(), attempt: 1, attempts_max: 1, deliveries: 1, ..Delivery::default() };
+        let delivery = Delivery {
+            id: id.into(),
+            attempt: 1,
+            attempts_max: 1,
+            deliveries: 1,
+            ..Delivery::default()
+        };
         Self { run: Arc::new(Delivered { delivery, ..Delivered::default() }), worker: None }
     }
 
@@ -130,7 +137,8 @@ impl Context {
         self.attempt() >= self.attempts_max()
     }
 
-    /// How often the task was begun without an outcome, this time included. Above 1 when workers died.
+    /// How often the task was begun without an outcome, this time included. Above 1 when workers
+    /// died.
     pub fn deliveries(&self) -> u32 {
         self.run.delivery.deliveries
     }
@@ -193,7 +201,11 @@ impl Context {
     /// # Errors
     /// [`ProgressError`] when the report cannot be sent as it is. A lost connection is no error.
     #[allow(clippy::unused_async)]
-    pub async fn progress(&self, state: &str, meta: &(impl Serialize + ?Sized)) -> Result<(), ProgressError> {
+    pub async fn progress(
+        &self,
+        state: &str,
+        meta: &(impl Serialize + ?Sized),
+    ) -> Result<(), ProgressError> {
         self.progress_blocking(state, meta)
     }
 
@@ -201,7 +213,11 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::progress`].
-    pub fn progress_blocking(&self, state: &str, meta: &(impl Serialize + ?Sized)) -> Result<(), ProgressError> {
+    pub fn progress_blocking(
+        &self,
+        state: &str,
+        meta: &(impl Serialize + ?Sized),
+    ) -> Result<(), ProgressError> {
         if state.len() > NAME_BYTES_MAX {
             return Err(ProgressError::StateTooLong(state.len()));
         }
@@ -225,12 +241,14 @@ impl Context {
         self.run.signals.raised(Signal::STOP).await;
     }
 
-    /// True when the run should stop. Blocking handlers ask this now and then: nothing else can stop them.
+    /// True when the run should stop. Blocking handlers ask this now and then: nothing else can
+    /// stop them.
     pub fn is_cancelled(&self) -> bool {
         self.run.signals.is_raised(Signal::STOP)
     }
 
-    /// Resolves when the soft time limit is over. What is left until the hard one is for tidying up.
+    /// Resolves when the soft time limit is over. What is left until the hard one is for tidying
+    /// up.
     pub async fn soft_limit(&self) {
         self.run.signals.raised(Signal::SOFT_LIMIT).await;
     }
@@ -270,7 +288,11 @@ impl Context {
     ///
     /// # Panics
     /// In a detached context, which has no connection.
-    pub fn apply_async<D: TaskDefinition>(&self, task: &D, args: impl IntoArgs<D::Args>) -> ApplyAsync<D::Output> {
+    pub fn apply_async<D: TaskDefinition>(
+        &self,
+        task: &D,
+        args: impl IntoArgs<D::Args>,
+    ) -> ApplyAsync<D::Output> {
         self.client().apply_async(task, args)
     }
 
@@ -279,8 +301,9 @@ impl Context {
         self.worker.as_ref().map(|worker| worker.threads.clone()).unwrap_or_default()
     }
 
-    /// What the worker was given of this type with [`WorkerBuilder::data`](crate::WorkerBuilder::data); `None` when it was
-    /// given none, and in a detached context.
+    /// What the worker was given of this type with
+    /// [`WorkerBuilder::data`](crate::WorkerBuilder::data); `None` when it was given none, and
+    /// in a detached context.
     pub fn data<T: Send + Sync + 'static>(&self) -> Option<Data<T>> {
         self.worker.as_ref()?.data.of()
     }
@@ -292,7 +315,10 @@ impl Context {
     /// Soft and hard limit of one run.
     pub(crate) fn time_limits(&self) -> (Option<Duration>, Option<Duration>) {
         let delivery = &self.run.delivery;
-        (delivery.soft_time_limit_ms.map(Duration::from_millis), delivery.time_limit_ms.map(Duration::from_millis))
+        (
+            delivery.soft_time_limit_ms.map(Duration::from_millis),
+            delivery.time_limit_ms.map(Duration::from_millis),
+        )
     }
 }
 

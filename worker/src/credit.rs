@@ -1,10 +1,11 @@
 //! How many leases the worker asks for, and that the broker knows it: said anew after every
 //! connect, and until the broker has heard it.
 //!
-//! What a worker holds beyond its running handlers saves short tasks the way of their delivery. Behind a long task
-//! it does harm. For another worker that is idle the broker takes it back by itself; but while all are busy, what waits
-//! here would begin before a task of higher priority that was submitted later. So the worker looks ahead only while its
-//! tasks are short, and hands back what has waited for long.
+//! What a worker holds beyond its running handlers saves short tasks the way of their delivery.
+//! Behind a long task it does harm. For another worker that is idle the broker takes it back by
+//! itself; but while all are busy, what waits here would begin before a task of higher priority
+//! that was submitted later. So the worker looks ahead only while its tasks are short, and hands
+//! back what has waited for long.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ const CREDIT_PAUSE: Duration = Duration::from_millis(500);
 /// How often the pace is looked at. Tasks are short when every slot ends one in this time.
 pub(crate) const PACE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A delivery that has waited for a slot this long is better off in its queue, in the order of the priorities.
+/// A delivery that has waited for a slot this long is better off in its queue, in the order of the
+/// priorities.
 const HELD_UP_MAX: Duration = Duration::from_millis(400);
 
 /// The bounds of the credit. They are equal where the user has chosen one.
@@ -108,7 +110,8 @@ impl CreditKeeper {
     }
 
     fn want(&self, credit: u32) {
-        self.wanted.send_if_modified(|wanted| std::mem::replace(&mut wanted.credit, credit) != credit);
+        self.wanted
+            .send_if_modified(|wanted| std::mem::replace(&mut wanted.credit, credit) != credit);
     }
 }
 

@@ -1,5 +1,5 @@
-//! One delivery on its way through the worker: as it waits for a slot, and as its handler runs. Which of the two it does,
-//! and what is reported of it, is the matter of `leases.rs`.
+//! One delivery on its way through the worker: as it waits for a slot, and as its handler runs.
+//! Which of the two it does, and what is reported of it, is the matter of `leases.rs`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,14 +17,15 @@ pub(crate) struct Delivered {
 }
 
 impl Delivered {
-    /// Whether its handler may have begun, once a slot has it. Some wait for the answer to their start first.
+    /// Whether its handler may have begun, once a slot has it. Some wait for the answer to their
+    /// start first.
     pub(crate) fn may_have_begun(&self) -> bool {
         !self.delivery.report_start || self.signals.is_raised(Signal::MAY_BEGIN)
     }
 }
 
-/// A delivery that waits for a slot. Its payload is apart: it goes as soon as the handler has read it, while a handler's
-/// context may be kept for ever.
+/// A delivery that waits for a slot. Its payload is apart: it goes as soon as the handler has read
+/// it, while a handler's context may be kept for ever.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) delivered: Arc<Delivered>,
@@ -51,6 +52,10 @@ impl From<Delivery> for Waiting {
     fn from(mut delivery: Delivery) -> Self {
         let (payload, content_type) =
             (std::mem::take(&mut delivery.payload), std::mem::take(&mut delivery.content_type));
-        Self { delivered: Arc::new(Delivered { delivery, signals: Signals::default() }), payload, content_type }
+        Self {
+            delivered: Arc::new(Delivered { delivery, signals: Signals::default() }),
+            payload,
+            content_type,
+        }
     }
 }

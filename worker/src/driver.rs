@@ -42,8 +42,8 @@ const FLUSH_TIME: Duration = Duration::from_secs(5);
 /// How long the last answers may take before Goodbye is said.
 const PARTING_TIME: Duration = Duration::from_secs(2);
 
-/// How often the figures of the heartbeat are brought up to date: what a listing shows of a worker is as old as its
-/// latest heartbeat, and not much older.
+/// How often the figures of the heartbeat are brought up to date: what a listing shows of a worker
+/// is as old as its latest heartbeat, and not much older.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far the worker's end has come, as wanted from outside. It only ever rises.
@@ -173,9 +173,14 @@ impl Driver {
                 self.credit.connected();
             }
             Event::Disconnected => {
-                tracing::warn!(running = self.leases.running(), "the connection to the broker is lost")
+                tracing::warn!(
+                    running = self.leases.running(),
+                    "the connection to the broker is lost"
+                )
             }
-            Event::Push(server_frame::Body::Deliver(deliver)) if self.quiet => self.leases.refuse(deliver.deliveries),
+            Event::Push(server_frame::Body::Deliver(deliver)) if self.quiet => {
+                self.leases.refuse(deliver.deliveries)
+            }
             Event::Push(server_frame::Body::Deliver(deliver)) => {
                 self.leases.deliver(deliver.deliveries);
                 self.send_within(Leases::START_DELAY);
@@ -194,7 +199,12 @@ impl Driver {
     fn on_signal(&self, signal: &CancelSignal) {
         let kind = signal.kind();
         for &lease in &signal.leases {
-            tracing::info!(lease, reason = signal.reason, "signal from the broker: {}", kind.as_str_name());
+            tracing::info!(
+                lease,
+                reason = signal.reason,
+                "signal from the broker: {}",
+                kind.as_str_name()
+            );
             match kind {
                 SignalKind::Cooperative => self.leases.signal(lease, Signal::CANCEL),
                 SignalKind::Force => self.leases.signal(lease, Signal::DROP),
@@ -268,7 +278,8 @@ impl Driver {
 
     fn on_stage(&mut self) {
         // A worker that nobody holds any more ends at once.
-        let wanted = if self.stage.has_changed().is_err() { Stage::Release } else { *self.stage.borrow() };
+        let wanted =
+            if self.stage.has_changed().is_err() { Stage::Release } else { *self.stage.borrow() };
         match (wanted, self.phase) {
             (Stage::Drain, Phase::Working) => self.drain(),
             (Stage::Release, Phase::Working | Phase::Draining { .. }) => self.release(),
@@ -281,7 +292,10 @@ impl Driver {
             Phase::Draining { .. } => self.release(),
             Phase::Flushing { .. } => {
                 self.unanswered = self.leases.unanswered();
-                tracing::warn!(tasks = self.unanswered, "ended with reports that the broker has not answered");
+                tracing::warn!(
+                    tasks = self.unanswered,
+                    "ended with reports that the broker has not answered"
+                );
                 self.leases.lose_all();
             }
             Phase::Working => {}
@@ -319,7 +333,8 @@ impl Driver {
             }
             self.one_by_one = self.one_by_one.saturating_sub(1);
             let connection = self.connection.clone();
-            let body = Arc::new(client_frame::Body::Report(wire::Report { reports: batch.reports }));
+            let body =
+                Arc::new(client_frame::Body::Report(wire::Report { reports: batch.reports }));
             self.sending.spawn(async move {
                 let answer = connection.request_shared(&body, REPORT_TIMEOUT).await;
                 (reports_of(body), answer)
@@ -339,7 +354,9 @@ impl Driver {
                 tracing::error!("the broker answered reports with something else");
                 self.send_again(reports);
             }
-            Err(error @ Error::Refused { retryable: false, .. }) => self.on_refused(reports, &error),
+            Err(error @ Error::Refused { retryable: false, .. }) => {
+                self.on_refused(reports, &error)
+            }
             Err(error) => {
                 tracing::debug!(reports = reports.len(), "reports are sent again: {error}");
                 self.send_again(reports);
@@ -349,13 +366,19 @@ impl Driver {
     }
 
     /// What the answers mean; those reports come back that have to be sent again.
-    fn on_outcomes(&self, reports: Vec<TaskReport>, outcomes: &[wire::ReportOutcome]) -> Vec<TaskReport> {
+    fn on_outcomes(
+        &self,
+        reports: Vec<TaskReport>,
+        outcomes: &[wire::ReportOutcome],
+    ) -> Vec<TaskReport> {
         let mut ended = Vec::with_capacity(reports.len());
         let (mut started, mut again) = (Vec::new(), Vec::new());
         for (report, outcome) in reports.into_iter().zip(outcomes) {
             match verdict(outcome.code) {
                 Verdict::Answered if is_end(&report) => ended.push(report.lease),
-                Verdict::Answered if matches!(report.report, Some(Report::Started(_))) => started.push(report.lease),
+                Verdict::Answered if matches!(report.report, Some(Report::Started(_))) => {
+                    started.push(report.lease)
+                }
                 Verdict::Answered => {}
                 verdict => again.extend(self.on_trouble(report, outcome.code(), verdict)),
             }
@@ -365,7 +388,12 @@ impl Driver {
     }
 
     /// A report that does not count; it comes back when it has to be sent again.
-    fn on_trouble(&self, report: TaskReport, code: ErrorCode, verdict: Verdict) -> Option<TaskReport> {
+    fn on_trouble(
+        &self,
+        report: TaskReport,
+        code: ErrorCode,
+        verdict: Verdict,
+    ) -> Option<TaskReport> {
         match verdict {
             Verdict::Stale => {
                 if self.leases.is_held(report.lease) {
@@ -380,7 +408,11 @@ impl Driver {
             Verdict::Again => return Some(report),
             Verdict::Answered => {}
             Verdict::Refused => {
-                tracing::error!(id = report.id, code = code.as_str_name(), "the broker refused a report");
+                tracing::error!(
+                    id = report.id,
+                    code = code.as_str_name(),
+                    "the broker refused a report"
+                );
                 self.give_up(report, code);
             }
         }
@@ -394,7 +426,11 @@ impl Driver {
             self.leases.put_back(reports);
         } else if let Some(report) = reports.pop() {
             tracing::error!(id = report.id, "the broker refused a report: {error}");
-            let code = if let Error::Refused { code, .. } = error { *code } else { ErrorCode::Unspecified };
+            let code = if let Error::Refused { code, .. } = error {
+                *code
+            } else {
+                ErrorCode::Unspecified
+            };
             self.give_up(report, code);
         }
     }
@@ -453,7 +489,8 @@ async fn phase_over(phase: Phase) {
 /// The memory of this process, where the system tells it; otherwise 0.
 fn memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok()
+    });
     kib.unwrap_or_default() * 1024
 }

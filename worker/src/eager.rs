@@ -1,8 +1,10 @@
-//! Running tasks at once and without a broker, for tests of the code that submits them: a real client whose submits run
-//! the handler before they return. Queues, delays, expiry and cancelling belong to a broker and do not exist here.
+//! Running tasks at once and without a broker, for tests of the code that submits them: a real
+//! client whose submits run the handler before they return. Queues, delays, expiry and cancelling
+//! belong to a broker and do not exist here.
 //!
-//! A run goes the way it goes in a worker, through a slot and its leases: payload and result are written and read as
-//! JSON, panics and limits are failures, middleware is called. Only what the broker would make of the reports is played.
+//! A run goes the way it goes in a worker, through a slot and its leases: payload and result are
+//! written and read as JSON, panics and limits are failures, middleware is called. Only what the
+//! broker would make of the reports is played.
 
 mod shown;
 
@@ -15,7 +17,8 @@ use celeriac_client::Client;
 use celeriac_client::connection::Connection;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{
-    self, ErrorCode, OnConflict, SubmitOutcome, TaskInfo, TaskState, client_frame, server_frame, submit_outcome,
+    self, ErrorCode, OnConflict, SubmitOutcome, TaskInfo, TaskState, client_frame, server_frame,
+    submit_outcome,
 };
 use tokio::sync::Notify;
 
@@ -33,8 +36,9 @@ use shown::{apply, end, is_ended, queued, shown, started, unknown};
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 impl WorkerBuilder {
-    /// A client for tests that runs these handlers itself, at once and without a broker: `delay` and `submit` return
-    /// when the task has ended, and `get` gives its value or its failure. No connection is made; the URL is not used.
+    /// A client for tests that runs these handlers itself, at once and without a broker: `delay`
+    /// and `submit` return when the task has ended, and `get` gives its value or its failure.
+    /// No connection is made; the URL is not used.
     ///
     /// ```
     /// use std::time::Duration;
@@ -64,14 +68,17 @@ impl WorkerBuilder {
     /// # }
     /// ```
     ///
-    /// A task that fails is run again without a pause, as often as its retry policy says; its `info` has the attempts,
-    /// their errors and the newest progress. Its handler may submit tasks itself: they run at once too. A submit that joins
-    /// a task which runs, or has it run once more afterwards, does not wait for it; one that its caller gives up is
-    /// finished nevertheless. An eta or an expiry is not heeded. Cancels, listings and all that concerns queues, workers
-    /// and dead tasks are refused as `unsupported`; so is a task for which there is no handler.
+    /// A task that fails is run again without a pause, as often as its retry policy says; its
+    /// `info` has the attempts, their errors and the newest progress. Its handler may submit
+    /// tasks itself: they run at once too. A submit that joins a task which runs, or has it run
+    /// once more afterwards, does not wait for it; one that its caller gives up is
+    /// finished nevertheless. An eta or an expiry is not heeded. Cancels, listings and all that
+    /// concerns queues, workers and dead tasks are refused as `unsupported`; so is a task for
+    /// which there is no handler.
     ///
     /// # Panics
-    /// Outside a tokio runtime, and where [`Worker::run`](crate::Worker::run) would say that the worker cannot start.
+    /// Outside a tokio runtime, and where [`Worker::run`](crate::Worker::run) would say that the
+    /// worker cannot start.
     pub fn eager(self) -> Client {
         if let Some(fault) = self.fault() {
             panic!("the worker cannot start: {fault}");
@@ -102,7 +109,8 @@ struct Eager {
     tasks: Mutex<HashMap<String, Record>>,
     /// A run has ended.
     ended: Notify,
-    /// Shows a transition to those who watch. Called with `tasks` locked, so that they see the versions rise.
+    /// Shows a transition to those who watch. Called with `tasks` locked, so that they see the
+    /// versions rise.
     show: Box<dyn Fn(&TaskInfo) + Send + Sync>,
 }
 
@@ -144,30 +152,43 @@ impl Eager {
             client_frame::Body::Submit(submit) => {
                 // On its own: a caller who gives it up leaves no task behind that never ends.
                 let submitting = tokio::spawn(self.submit_all(connection, submit.tasks));
-                let outcomes = submitting.await.map_err(|lost| error(ErrorCode::Internal, &lost.to_string()))?;
+                let outcomes = submitting
+                    .await
+                    .map_err(|lost| error(ErrorCode::Internal, &lost.to_string()))?;
                 Ok(server_frame::Body::SubmitReply(wire::SubmitReply { outcomes }))
             }
             client_frame::Body::Get(wire::Get { ids, with_results }) => {
                 let tasks = self.look(&ids, with_results);
                 Ok(server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() }))
             }
-            client_frame::Body::Wait(wait) => Ok(server_frame::Body::WaitReply(self.wait(wait).await)),
+            client_frame::Body::Wait(wait) => {
+                Ok(server_frame::Body::WaitReply(self.wait(wait).await))
+            }
             client_frame::Body::Watch(wire::Watch { ids, with_results }) => {
                 let tasks = self.look(&ids, with_results);
-                Ok(server_frame::Body::WatchReply(wire::WatchReply { watch_id: 1, tasks, ..Default::default() }))
+                Ok(server_frame::Body::WatchReply(wire::WatchReply {
+                    watch_id: 1,
+                    tasks,
+                    ..Default::default()
+                }))
             }
             client_frame::Body::Forget(forget) => {
                 let outcomes = forget.ids.iter().map(|id| self.forget(id).into()).collect();
                 Ok(server_frame::Body::ForgetReply(wire::ForgetReply { outcomes }))
             }
-            _ => Err(error(ErrorCode::Unsupported, "eager mode runs tasks, and has nothing else of a broker")),
+            _ => Err(error(
+                ErrorCode::Unsupported,
+                "eager mode runs tasks, and has nothing else of a broker",
+            )),
         }
     }
 
     /// How these tasks stand, in order.
     fn look(&self, ids: &[String], with_results: bool) -> Vec<TaskInfo> {
         let tasks = self.tasks();
-        let info = |id: &String| tasks.get(id).map_or_else(|| unknown(id), |record| shown(&record.info, with_results));
+        let info = |id: &String| {
+            tasks.get(id).map_or_else(|| unknown(id), |record| shown(&record.info, with_results))
+        };
         ids.iter().map(info).collect()
     }
 
@@ -176,7 +197,8 @@ impl Eager {
             let tasks = self.tasks();
             wait.ids.iter().map(|id| tasks.get(id).map(|record| record.run.clone())).collect()
         };
-        let is_over = |run: &Option<Arc<Run>>| run.as_ref().is_none_or(|run| run.end.get().is_some());
+        let is_over =
+            |run: &Option<Arc<Run>>| run.as_ref().is_none_or(|run| run.end.get().is_some());
         self.until(|| match wait.mode() {
             wire::wait::Mode::All => runs.iter().all(is_over),
             wire::wait::Mode::Any => runs.iter().any(is_over),
@@ -221,7 +243,11 @@ impl Eager {
         (self.show)(&unknown(id));
     }
 
-    async fn submit_all(self: Arc<Self>, connection: Connection, tasks: Vec<wire::Task>) -> Vec<SubmitOutcome> {
+    async fn submit_all(
+        self: Arc<Self>,
+        connection: Connection,
+        tasks: Vec<wire::Task>,
+    ) -> Vec<SubmitOutcome> {
         let mut outcomes = Vec::with_capacity(tasks.len());
         for task in tasks {
             let outcome = match self.accept(&connection, task) {
@@ -242,14 +268,25 @@ impl Eager {
         self.until(|| run.end.get().is_some()).await;
         let info = run.end.get().expect("it has ended");
         let is_first = info.generation == 1;
-        let kind = if is_first { submit_outcome::Kind::Created } else { submit_outcome::Kind::NewGeneration };
+        let kind = if is_first {
+            submit_outcome::Kind::Created
+        } else {
+            submit_outcome::Kind::NewGeneration
+        };
         outcome(kind, info.generation, info.state())
     }
 
     /// Begins a run of this task, unless what is there under its id stands against it.
-    fn accept(self: &Arc<Self>, connection: &Connection, task: wire::Task) -> Result<Accepted, wire::Error> {
+    fn accept(
+        self: &Arc<Self>,
+        connection: &Connection,
+        task: wire::Task,
+    ) -> Result<Accepted, wire::Error> {
         if !self.handlers.contains_key(&task.name) {
-            return Err(error(ErrorCode::Unsupported, &format!("no handler is registered for `{}`", task.name)));
+            return Err(error(
+                ErrorCode::Unsupported,
+                &format!("no handler is registered for `{}`", task.name),
+            ));
         }
         let mut tasks = self.tasks();
         let Some(present) = tasks.get_mut(&task.id) else {
@@ -257,18 +294,28 @@ impl Eager {
         };
         let next = present.info.generation + 1;
         match task.on_conflict() {
-            OnConflict::Reject => return Err(error(ErrorCode::TaskExists, "a task of this id exists")),
+            OnConflict::Reject => {
+                return Err(error(ErrorCode::TaskExists, "a task of this id exists"));
+            }
             _ if is_ended(&present.info) => {}
             OnConflict::RunAgainAfter => {
                 let is_first = present.next.is_none();
-                let kind = if is_first { submit_outcome::Kind::NewGeneration } else { submit_outcome::Kind::Joined };
+                let kind = if is_first {
+                    submit_outcome::Kind::NewGeneration
+                } else {
+                    submit_outcome::Kind::Joined
+                };
                 present.next.get_or_insert((connection.clone(), task));
                 return Ok(Accepted::Beside(outcome(kind, next, TaskState::Scheduled)));
             }
             OnConflict::Replace => self.replaced(present),
             _ => {
                 let info = &present.info;
-                return Ok(Accepted::Beside(outcome(submit_outcome::Kind::Joined, info.generation, info.state())));
+                return Ok(Accepted::Beside(outcome(
+                    submit_outcome::Kind::Joined,
+                    info.generation,
+                    info.state(),
+                )));
             }
         }
         Ok(Accepted::Begun(self.begin(&mut tasks, connection.clone(), task, next)))
@@ -285,7 +332,8 @@ impl Eager {
         let info = queued(&task, generation);
         (self.show)(&info);
         let (leases, is_result_ignored) = (Arc::new(Leases::new()), task.result_ttl_ms == Some(0));
-        let run = Arc::new(Run { id: task.id.clone(), is_result_ignored, leases, end: OnceLock::new() });
+        let run =
+            Arc::new(Run { id: task.id.clone(), is_result_ignored, leases, end: OnceLock::new() });
         tasks.insert(info.id.clone(), Record { info, run: run.clone(), next: None });
         tokio::spawn(self.clone().run(connection, task, run.clone()));
         run
@@ -310,7 +358,8 @@ impl Eager {
         }
     }
 
-    /// Changes what is known of a run; `None` when it has ended, and there is nothing more to say of it.
+    /// Changes what is known of a run; `None` when it has ended, and there is nothing more to say
+    /// of it.
     fn update(self: &Arc<Self>, run: &Run, change: impl FnOnce(&mut TaskInfo)) -> Option<TaskInfo> {
         let mut tasks = self.tasks();
         // The end of one that was replaced is there before its successor is.
@@ -324,7 +373,9 @@ impl Eager {
         let info = record.info.clone();
         if is_ended(&info) {
             match record.next.take() {
-                Some((connection, task)) => drop(self.begin(&mut tasks, connection, task, info.generation + 1)),
+                Some((connection, task)) => {
+                    drop(self.begin(&mut tasks, connection, task, info.generation + 1))
+                }
                 None if run.is_result_ignored && info.state() == TaskState::Success => {
                     self.remove(&mut tasks, &info.id)
                 }
@@ -339,7 +390,8 @@ impl Eager {
         let client = Client::over(connection).with_timeout(SUBMIT_TIMEOUT);
         let (leases, threads, data) = (run.leases.clone(), self.threads.clone(), self.data.clone());
         let worker = Arc::new(WorkerSide { leases, client, threads, data });
-        let slot = Slot { worker, handlers: self.handlers.clone(), middleware: self.middleware.clone() };
+        let slot =
+            Slot { worker, handlers: self.handlers.clone(), middleware: self.middleware.clone() };
         while let Some(info) = self.update(&run, started) {
             run.leases.deliver(vec![self.delivery(&task, &info)]);
             // None when it was replaced in this moment.
@@ -349,7 +401,8 @@ impl Eager {
         }
     }
 
-    /// One attempt, until its end is reported: a thread may go on after that, and nobody waits for it.
+    /// One attempt, until its end is reported: a thread may go on after that, and nobody waits for
+    /// it.
     async fn attempt(self: &Arc<Self>, run: &Run, attempt: impl Future<Output = ()>) {
         let mut attempt = std::pin::pin!(attempt);
         let mut is_over = false;

@@ -90,15 +90,21 @@ impl Attributes {
         if let Some(jitter) = self.jitter {
             policy = policy.jitter(jitter);
         }
-        let is_written = policy != RetryPolicy::new() || self.backoff.is_some() || self.jitter.is_some();
+        let is_written =
+            policy != RetryPolicy::new() || self.backoff.is_some() || self.jitter.is_some();
         is_written.then_some(policy)
     }
 }
 
-/// The worker's shared value of this type. A worker without it does not start, so that only a context without a worker lacks it.
+/// The worker's shared value of this type. A worker without it does not start, so that only a
+/// context without a worker lacks it.
 pub fn data<T: Send + Sync + 'static>(context: &Context) -> Result<Data<T>, TaskFailure> {
-    let missing =
-        || TaskFailure::fatal("missing_data", format!("there is no `Data<{}>` here", std::any::type_name::<T>()));
+    let missing = || {
+        TaskFailure::fatal(
+            "missing_data",
+            format!("there is no `Data<{}>` here", std::any::type_name::<T>()),
+        )
+    };
     context.data().ok_or_else(missing)
 }
 

@@ -54,8 +54,8 @@ pub struct TaskFailure {
 }
 
 impl TaskFailure {
-    /// A failure after which the task may run again, by its retry policy. The first 255 bytes of the kind and the first
-    /// 16 KiB of the message are kept.
+    /// A failure after which the task may run again, by its retry policy. The first 255 bytes of
+    /// the kind and the first 16 KiB of the message are kept.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             kind: cut(kind.into(), NAME_BYTES_MAX),
@@ -117,14 +117,24 @@ impl TaskFailure {
 
     /// The report that says this to the broker.
     pub(crate) fn into_report(self, attempt: u32, at_ms: i64) -> wire::task_report::Report {
-        let error =
-            wire::TaskError { kind: self.kind, message: self.message, traceback: self.traceback, at_ms, attempt };
+        let error = wire::TaskError {
+            kind: self.kind,
+            message: self.message,
+            traceback: self.traceback,
+            at_ms,
+            attempt,
+        };
         match self.retry_after {
             Some(delay) => wire::task_report::Report::Retry(wire::RetryLater {
-                after_ms: Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).min(SPAN_MS_MAX)),
+                after_ms: Some(
+                    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).min(SPAN_MS_MAX),
+                ),
                 error: Some(error),
             }),
-            None => wire::task_report::Report::Fail(wire::Fail { error: Some(error), r#final: !self.retryable }),
+            None => wire::task_report::Report::Fail(wire::Fail {
+                error: Some(error),
+                r#final: !self.retryable,
+            }),
         }
     }
 }
@@ -145,7 +155,11 @@ where
         let failure = Self::new(kind_of::<E>(), message_of(error.as_ref()));
         // A panic here must not take the place of what went wrong.
         if let Err(panic) = fenced(move || drop(error)) {
-            tracing::error!(kind = failure.kind, "an error panicked while it was dropped: {}", panic.message);
+            tracing::error!(
+                kind = failure.kind,
+                "an error panicked while it was dropped: {}",
+                panic.message
+            );
         }
         failure
     }
@@ -161,8 +175,8 @@ fn kind_of<E>() -> &'static str {
     }
 }
 
-/// The text of an error and of its sources. Their code is not ours: a chain of sources may be a circle, and a text may have no
-/// end.
+/// The text of an error and of its sources. Their code is not ours: a chain of sources may be a
+/// circle, and a text may have no end.
 fn message_of(error: &(dyn Error + 'static)) -> String {
     let mut message = text_of(error);
     let sources = std::iter::successors(source_of(error), |error| source_of(*error));
@@ -285,7 +299,11 @@ mod tests {
             }
         }
         let text = text_of(&Endless);
-        assert!(text.len() <= ERROR_TEXT_BYTES_MAX && text.len() > ERROR_TEXT_BYTES_MAX - 4, "{}", text.len());
+        assert!(
+            text.len() <= ERROR_TEXT_BYTES_MAX && text.len() > ERROR_TEXT_BYTES_MAX - 4,
+            "{}",
+            text.len()
+        );
         let long = "ä".repeat(ERROR_TEXT_BYTES_MAX);
         assert_eq!(text_of(&long), long[..ERROR_TEXT_BYTES_MAX]);
     }
@@ -328,7 +346,10 @@ mod tests {
     #[test]
     fn an_error_whose_code_panics_is_a_failure_of_its_kind() {
         let failure = TaskFailure::from(Wild);
-        assert_eq!((failure.kind(), failure.message()), ("Wild", format!("wild {UNSHOWABLE}").as_str()));
+        assert_eq!(
+            (failure.kind(), failure.message()),
+            ("Wild", format!("wild {UNSHOWABLE}").as_str())
+        );
     }
 
     #[test]
@@ -348,7 +369,8 @@ mod tests {
         assert_eq!((fail.r#final, error.attempt, error.at_ms), (false, 2, 7));
         let report = TaskFailure::fatal("Broken", "never").into_report(1, 0);
         assert!(matches!(report, Report::Fail(fail) if fail.r#final));
-        let report = TaskFailure::new("Busy", "later").retry_after(Duration::from_secs(3)).into_report(1, 0);
+        let report =
+            TaskFailure::new("Busy", "later").retry_after(Duration::from_secs(3)).into_report(1, 0);
         assert!(matches!(report, Report::Retry(retry) if retry.after_ms == Some(3_000)));
     }
 

@@ -55,7 +55,8 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
-    /// The types of the [`Data`](crate::Data) that it takes. A worker that was not given all of them does not start.
+    /// The types of the [`Data`](crate::Data) that it takes. A worker that was not given all of
+    /// them does not start.
     fn data(&self) -> Vec<DataType> {
         Vec::new()
     }
@@ -67,8 +68,9 @@ pub trait Handler: Send + Sync + 'static {
     fn start(&self, context: Context, payload: Payload<'_>) -> Result<Run, TaskFailure>;
 }
 
-/// One run of a handler, ready to begin. As a future it runs to its outcome; middleware awaits it, see
-/// [`Middleware::around`](crate::Middleware::around). Outside a worker a blocking run blocks the thread that awaits it.
+/// One run of a handler, ready to begin. As a future it runs to its outcome; middleware awaits it,
+/// see [`Middleware::around`](crate::Middleware::around). Outside a worker a blocking run blocks
+/// the thread that awaits it.
 pub struct Run(pub(crate) RunKind);
 
 pub(crate) enum RunKind {
@@ -112,7 +114,8 @@ impl fmt::Debug for Run {
     }
 }
 
-/// A handler made of a name and a closure, for [`WorkerBuilder::register_fn`](crate::WorkerBuilder::register_fn).
+/// A handler made of a name and a closure, for
+/// [`WorkerBuilder::register_fn`](crate::WorkerBuilder::register_fn).
 pub(crate) struct Closure<F, A> {
     name: String,
     function: F,

@@ -42,10 +42,12 @@ struct State {
     waiting: VecDeque<Waiting>,
     held: HashMap<u64, Held, FixedState>,
     outbox: Outbox,
-    /// Runs that began and whose start is not reported yet. Those among them that have ended meanwhile need no such
-    /// report: their end says it too. So there are no more of them than leases.
+    /// Runs that began and whose start is not reported yet. Those among them that have ended
+    /// meanwhile need no such report: their end says it too. So there are no more of them than
+    /// leases.
     begun: Vec<u64>,
-    /// The driver will look into `begun` within [`Leases::START_DELAY`], or as soon as it may send.
+    /// The driver will look into `begun` within [`Leases::START_DELAY`], or as soon as it may
+    /// send.
     is_watched: bool,
     /// `due` was notified and nothing was taken since.
     is_due: bool,
@@ -73,7 +75,8 @@ pub(crate) struct Pace {
 }
 
 impl Leases {
-    /// How long a start may wait for company: a task that ends within it is reported as a whole, in one batch.
+    /// How long a start may wait for company: a task that ends within it is reported as a whole, in
+    /// one batch.
     pub(crate) const START_DELAY: Duration = Duration::from_millis(1);
 
     pub(crate) fn new() -> Self {
@@ -123,7 +126,8 @@ impl Leases {
         state.held.is_empty() && state.outbox.is_empty()
     }
 
-    /// Queues what the broker sent, in its order. The driver takes a batch [`Leases::START_DELAY`] later at the latest.
+    /// Queues what the broker sent, in its order. The driver takes a batch [`Leases::START_DELAY`]
+    /// later at the latest.
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) {
         // Made before the lock is taken: the slots want it too.
         let arrived: Vec<Waiting> = deliveries.into_iter().map(Waiting::from).collect();
@@ -137,7 +141,11 @@ impl Leases {
             match state.held.entry(delivery.lease) {
                 Entry::Vacant(entry) => drop(entry.insert(Held::Waiting)),
                 Entry::Occupied(_) => {
-                    tracing::debug!(id = delivery.id, lease = delivery.lease, "delivered twice, ignored");
+                    tracing::debug!(
+                        id = delivery.id,
+                        lease = delivery.lease,
+                        "delivered twice, ignored"
+                    );
                     continue;
                 }
             }
@@ -145,7 +153,8 @@ impl Leases {
         }
         let wanted = state.waiting.len().min(state.idle_slots);
         drop(state);
-        // All of them from here: a slot that is woken by another one waits behind that one's handler.
+        // All of them from here: a slot that is woken by another one waits behind that one's
+        // handler.
         for _ in 0..wanted {
             self.work.notify_one();
         }
@@ -162,7 +171,8 @@ impl Leases {
         self.tell(state);
     }
 
-    /// The next delivery for a slot; `None` when the worker ends. Its handler has begun from here on.
+    /// The next delivery for a slot; `None` when the worker ends. Its handler has begun from here
+    /// on.
     pub(crate) async fn next(&self) -> Option<Job> {
         // Nearly always there is more, and then there is nothing to listen for.
         let turn = self.state().begin();
@@ -221,8 +231,8 @@ impl Leases {
         }
     }
 
-    /// What became of a job, if its lease is still ours to report on. The slot goes on working for it until
-    /// [`Leases::leave`].
+    /// What became of a job, if its lease is still ours to report on. The slot goes on working for
+    /// it until [`Leases::leave`].
     pub(crate) fn end(&self, id: &str, lease: u64, report: Report) {
         let mut state = self.state();
         if let Some(held @ Held::Running(_)) = state.held.get_mut(&lease) {
@@ -315,7 +325,8 @@ impl Leases {
     }
 
     /// After a resume: the leases that the broker does not know any more are lost. Those that
-    /// have ended here stay until their report is answered, as the broker may have taken it already.
+    /// have ended here stay until their report is answered, as the broker may have taken it
+    /// already.
     pub(crate) fn retain(&self, known: &[u64]) {
         let known: HashSet<u64> = known.iter().copied().collect();
         let mut state = self.state();
@@ -327,7 +338,10 @@ impl Leases {
             .collect();
         for (lease, ended) in unknown {
             if !ended {
-                tracing::warn!(lease, "the broker took this lease back while the connection was lost");
+                tracing::warn!(
+                    lease,
+                    "the broker took this lease back while the connection was lost"
+                );
                 state.lose(lease);
             }
         }
@@ -363,8 +377,8 @@ impl Leases {
         batch
     }
 
-    /// The broker has the reports of these ends: the leases are no longer held. It knows of these starts: what waited for
-    /// that begins.
+    /// The broker has the reports of these ends: the leases are no longer held. It knows of these
+    /// starts: what waited for that begins.
     pub(crate) fn answered(&self, ended: &[u64], started: &[u64]) {
         let mut state = self.state();
         for lease in ended {
@@ -392,7 +406,9 @@ impl State {
         if self.closed {
             return Turn::Closed;
         }
-        let Some(Waiting { delivered, payload, content_type }) = self.waiting.pop_front() else { return Turn::Idle };
+        let Some(Waiting { delivered, payload, content_type }) = self.waiting.pop_front() else {
+            return Turn::Idle;
+        };
         let (lease, begun_at) = (delivered.delivery.lease, Instant::now());
         self.held.insert(lease, Held::Running(delivered.clone()));
         self.moved_at = Some(begun_at);
@@ -465,7 +481,12 @@ mod tests {
     }
 
     fn told(leases: &Leases) -> Vec<(u64, bool)> {
-        leases.take_batch(10, 1_000).reports.iter().map(|report| (report.lease, is_end(report))).collect()
+        leases
+            .take_batch(10, 1_000)
+            .reports
+            .iter()
+            .map(|report| (report.lease, is_end(report)))
+            .collect()
     }
 
     #[tokio::test]

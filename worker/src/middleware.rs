@@ -1,6 +1,6 @@
 //! What looks on while tasks run: hooks for logging, metrics and tracing. They are told what
-//! happens and cannot change it, but for the one that stands around the run. When they are called is the matter of
-//! `slot.rs`.
+//! happens and cannot change it, but for the one that stands around the run. When they are called
+//! is the matter of `slot.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use crate::failure::TaskFailure;
 use crate::handler::{Run, RunKind};
 use crate::panics::{fenced, panic_message};
 
-/// Hooks around every run of a worker, for logging, metrics and tracing; [`around`](Middleware::around) can also change what
-/// runs, or refuse it.
+/// Hooks around every run of a worker, for logging, metrics and tracing;
+/// [`around`](Middleware::around) can also change what runs, or refuse it.
 ///
 /// Each run calls [`before`](Middleware::before), then the one hook that says how it ended, then
-/// [`after`](Middleware::after), and only then is its end reported: what a hook counts is counted by the time anybody can
-/// see the result. Several middlewares are called in the order in which they were added. The hooks are called in the slot of the run, within
-/// its tracing span; they should be quick, and hand over to a thread or a task of their own what is not. A hook that
+/// [`after`](Middleware::after), and only then is its end reported: what a hook counts is counted
+/// by the time anybody can see the result. Several middlewares are called in the order in which
+/// they were added. The hooks are called in the slot of the run, within its tracing span; they
+/// should be quick, and hand over to a thread or a task of their own what is not. A hook that
 /// panics is logged, and changes nothing for its task, the other hooks and the worker.
 ///
-/// They tell what the handler did. Whether the broker took the report is not known yet: of a lease that was lost
-/// meanwhile it takes none, and the task runs again elsewhere.
+/// They tell what the handler did. Whether the broker took the report is not known yet: of a lease
+/// that was lost meanwhile it takes none, and the task runs again elsewhere.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -66,13 +67,15 @@ pub trait Middleware: Send + Sync + 'static {
     /// The handler is about to begin. Its arguments have not been read yet.
     fn before(&self, context: &Context) {}
 
-    /// Puts something around the run, or refuses it. What it returns is run in place of what it was given, and whatever
-    /// comes out of it is the outcome of the attempt: a value in JSON, or a failure. It is called after `before` and after
-    /// the arguments were read; of several middlewares the first that was added is the outermost.
+    /// Puts something around the run, or refuses it. What it returns is run in place of what it was
+    /// given, and whatever comes out of it is the outcome of the attempt: a value in JSON, or a
+    /// failure. It is called after `before` and after the arguments were read; of several
+    /// middlewares the first that was added is the outermost.
     ///
-    /// A run becomes another run; there is no next one to call. So a middleware without this hook costs nothing, and time
-    /// limits and cancelling hold for the whole: what is around a handler is dropped with it. A blocking handler comes as a
-    /// future too, and takes its thread when it is first awaited.
+    /// A run becomes another run; there is no next one to call. So a middleware without this hook
+    /// costs nothing, and time limits and cancelling hold for the whole: what is around a
+    /// handler is dropped with it. A blocking handler comes as a future too, and takes its
+    /// thread when it is first awaited.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -98,8 +101,9 @@ pub trait Middleware: Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// Why the task is not to run: the failure of this attempt, final or to be tried again as it says itself. A panic here is
-    /// such a failure too, unlike in the other hooks: nobody knows what should have been around the run.
+    /// Why the task is not to run: the failure of this attempt, final or to be tried again as it
+    /// says itself. A panic here is such a failure too, unlike in the other hooks: nobody knows
+    /// what should have been around the run.
     fn around(&self, context: &Context, run: Run) -> Result<Run, TaskFailure> {
         Ok(run)
     }
@@ -107,15 +111,16 @@ pub trait Middleware: Send + Sync + 'static {
     /// The handler returned its value.
     fn after_success(&self, context: &Context, elapsed: Duration) {}
 
-    /// The handler failed, and the task with it: the failure is final, or this was the last attempt. A panic, a time
-    /// limit, and arguments or a result that cannot be used are failures too.
+    /// The handler failed, and the task with it: the failure is final, or this was the last
+    /// attempt. A panic, a time limit, and arguments or a result that cannot be used are
+    /// failures too.
     fn after_failure(&self, context: &Context, failure: &TaskFailure, elapsed: Duration) {}
 
     /// The handler failed, and the retry policy has attempts left.
     fn after_retry(&self, context: &Context, failure: &TaskFailure, elapsed: Duration) {}
 
-    /// The handler did not come to its end: it was cancelled by force, handed back because the worker ends, or its
-    /// lease is lost.
+    /// The handler did not come to its end: it was cancelled by force, handed back because the
+    /// worker ends, or its lease is lost.
     fn after_drop(&self, context: &Context, elapsed: Duration) {}
 
     /// The run is over, in whichever way; called after the hook that says which.
@@ -156,7 +161,10 @@ impl Chain {
         for middleware in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(middleware.as_ref()))) {
                 let message = panic_message(panic);
-                tracing::error!(message, "a hook of a middleware panicked; its task is not concerned");
+                tracing::error!(
+                    message,
+                    "a hook of a middleware panicked; its task is not concerned"
+                );
             }
         }
     }

@@ -59,7 +59,8 @@ impl Outbox {
 
     /// Progress: it takes the place of what was not sent yet.
     pub(crate) fn push_progress(&mut self, report: TaskReport) {
-        let progress = self.progress.entry(report.lease).or_insert(Progress { newest: None, sent_at: None });
+        let progress =
+            self.progress.entry(report.lease).or_insert(Progress { newest: None, sent_at: None });
         progress.newest = Some(report);
     }
 
@@ -94,22 +95,24 @@ impl Outbox {
         let mut bytes = 0;
         while let Some(report) = self.due.front() {
             bytes += report.encoded_len() + ITEM_BYTES;
-            if !batch.reports.is_empty() && (bytes > bytes_max || batch.reports.len() >= items_max) {
+            if !batch.reports.is_empty() && (bytes > bytes_max || batch.reports.len() >= items_max)
+            {
                 return batch;
             }
             batch.reports.extend(self.due.pop_front());
         }
         for progress in self.progress.values_mut() {
             let Some(newest) = &progress.newest else { continue };
-            let wait = progress
-                .sent_at
-                .map_or(Duration::ZERO, |sent_at| (sent_at + PROGRESS_INTERVAL).saturating_duration_since(now));
+            let wait = progress.sent_at.map_or(Duration::ZERO, |sent_at| {
+                (sent_at + PROGRESS_INTERVAL).saturating_duration_since(now)
+            });
             if !wait.is_zero() {
                 batch.next_in = Some(batch.next_in.map_or(wait, |earlier| earlier.min(wait)));
                 continue;
             }
             bytes += newest.encoded_len() + ITEM_BYTES;
-            if !batch.reports.is_empty() && (bytes > bytes_max || batch.reports.len() >= items_max) {
+            if !batch.reports.is_empty() && (bytes > bytes_max || batch.reports.len() >= items_max)
+            {
                 break;
             }
             progress.sent_at = Some(now);
@@ -136,7 +139,10 @@ mod tests {
     }
 
     fn progress(lease: u64, state: &str) -> TaskReport {
-        report(lease, Report::Progress(ProgressReport { state: state.to_owned(), meta: Default::default() }))
+        report(
+            lease,
+            Report::Progress(ProgressReport { state: state.to_owned(), meta: Default::default() }),
+        )
     }
 
     fn words(batch: &Batch) -> Vec<String> {
@@ -175,7 +181,10 @@ mod tests {
         assert!(batch.reports.is_empty());
         assert_eq!(batch.next_in, Some(PROGRESS_INTERVAL));
         assert!(!outbox.is_empty());
-        assert_eq!(words(&outbox.take_batch(100, 1_000, start + PROGRESS_INTERVAL)), ["1 step 9999"]);
+        assert_eq!(
+            words(&outbox.take_batch(100, 1_000, start + PROGRESS_INTERVAL)),
+            ["1 step 9999"]
+        );
         assert!(outbox.is_empty());
     }
 
@@ -183,8 +192,10 @@ mod tests {
     fn a_batch_is_bounded_by_items_and_by_bytes() {
         let mut outbox = Outbox::default();
         for lease in 1..=3 {
-            outbox
-                .push(report(lease, Report::Complete(Complete { result: vec![0; 100].into(), ..Complete::default() })));
+            outbox.push(report(
+                lease,
+                Report::Complete(Complete { result: vec![0; 100].into(), ..Complete::default() }),
+            ));
         }
         assert_eq!(outbox.take_batch(2, 1_000, Instant::now()).reports.len(), 2);
         outbox.push(report(4, Report::Complete(Complete::default())));
@@ -201,6 +212,9 @@ mod tests {
         let batch = outbox.take_batch(3, 1_000, Instant::now());
         outbox.put_back(batch.reports);
         outbox.forget(2);
-        assert_eq!(words(&outbox.take_batch(100, 1_000, Instant::now())), ["1 started", "3 started", "4 started"]);
+        assert_eq!(
+            words(&outbox.take_batch(100, 1_000, Instant::now())),
+            ["1 started", "3 started", "4 started"]
+        );
     }
 }

@@ -20,14 +20,16 @@ thread_local! {
     static BACKTRACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// From now on the panics of handlers leave a backtrace behind. What a program does about panics stays as it is, besides.
+/// From now on the panics of handlers leave a backtrace behind. What a program does about panics
+/// stays as it is, besides.
 pub(crate) fn keep_backtraces() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |panic| {
             if WATCHED.get() {
-                let place = panic.location().map(|place| format!("at {place}\n")).unwrap_or_default();
+                let place =
+                    panic.location().map(|place| format!("at {place}\n")).unwrap_or_default();
                 BACKTRACE.set(place + &text_of(&Backtrace::force_capture()));
             }
             before(panic);
@@ -44,7 +46,9 @@ pub(crate) fn fenced<T>(run: impl FnOnce() -> T) -> Result<T, TaskFailure> {
     }
     let outcome = catch_unwind(AssertUnwindSafe(run));
     WATCHED.set(before);
-    outcome.map_err(|panic| TaskFailure::new("panic", panic_message(panic)).with_traceback(BACKTRACE.take()))
+    outcome.map_err(|panic| {
+        TaskFailure::new("panic", panic_message(panic)).with_traceback(BACKTRACE.take())
+    })
 }
 
 /// The text of a panic, as much of it as a report holds. The panic is dropped.
@@ -59,7 +63,8 @@ pub(crate) fn panic_message(panic: Panic) -> String {
     text
 }
 
-/// What a panic carries may panic when it is dropped, and so may what that panic carries; the third one is kept for ever.
+/// What a panic carries may panic when it is dropped, and so may what that panic carries; the third
+/// one is kept for ever.
 fn discard(panic: Panic) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
         && let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second)))
@@ -95,7 +100,11 @@ mod tests {
         keep_backtraces();
         let failure = fenced(|| panic!("in the {}", "middle")).expect_err("it panics");
         assert_eq!(failure.message(), "in the middle");
-        assert!(failure.traceback().starts_with("at worker/src/panics.rs"), "{}", failure.traceback());
+        assert!(
+            failure.traceback().starts_with("at worker/src/panics.rs"),
+            "{}",
+            failure.traceback()
+        );
         assert!(failure.traceback().contains("the_place_of_a_panic"), "{}", failure.traceback());
         assert!(catch_unwind(|| panic!("somebody else's")).is_err());
         assert_eq!(BACKTRACE.take(), "");
@@ -106,13 +115,15 @@ mod tests {
         keep_backtraces();
         let caught = fenced(|| catch_unwind(|| panic!("caught")).is_err());
         assert_eq!(caught, Ok(true));
-        let failure = fenced(|| std::panic::resume_unwind(Box::new("from elsewhere"))).expect_err("it panics");
+        let failure = fenced(|| std::panic::resume_unwind(Box::new("from elsewhere")))
+            .expect_err("it panics");
         assert_eq!((failure.message(), failure.traceback()), ("from elsewhere", ""));
     }
 
     #[test]
     fn of_a_long_text_as_much_is_kept_as_a_report_holds() {
-        let failure = fenced(|| panic_any("ä".repeat(ERROR_TEXT_BYTES_MAX))).expect_err("it panics");
+        let failure =
+            fenced(|| panic_any("ä".repeat(ERROR_TEXT_BYTES_MAX))).expect_err("it panics");
         assert_eq!(failure.message().len(), ERROR_TEXT_BYTES_MAX);
     }
 }

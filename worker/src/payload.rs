@@ -52,9 +52,15 @@ impl<'a> Payload<'a> {
     ///
     /// # Errors
     /// A final failure of the kind `invalid_arguments`: the same bytes will be no better next time.
-    pub fn arguments<A: DeserializeOwned + 'static>(&self, parameters: &[(&str, bool)]) -> Result<A, TaskFailure> {
+    pub fn arguments<A: DeserializeOwned + 'static>(
+        &self,
+        parameters: &[(&str, bool)],
+    ) -> Result<A, TaskFailure> {
         if !matches!(self.content_type, "" | JSON) {
-            return Err(invalid(format!("the payload is `{}`, and this task reads {JSON}", self.content_type)));
+            return Err(invalid(format!(
+                "the payload is `{}`, and this task reads {JSON}",
+                self.content_type
+            )));
         }
         // The unit type is read from `null`, while a task without arguments is sent `[]`.
         if TypeId::of::<A>() != TypeId::of::<()>()
@@ -66,10 +72,14 @@ impl<'a> Payload<'a> {
     }
 
     /// The thorough way, which also finds the words for what is wrong.
-    fn arguments_by_name<A: DeserializeOwned + 'static>(&self, parameters: &[(&str, bool)]) -> Result<A, TaskFailure> {
+    fn arguments_by_name<A: DeserializeOwned + 'static>(
+        &self,
+        parameters: &[(&str, bool)],
+    ) -> Result<A, TaskFailure> {
         let (args, mut kwargs): (Option<Vec<Value>>, Option<Map<String, Value>>) =
-            serde_json::from_slice(self.bytes)
-                .map_err(|error| invalid(format!("the payload is not [args, kwargs] in JSON: {error}")))?;
+            serde_json::from_slice(self.bytes).map_err(|error| {
+                invalid(format!("the payload is not [args, kwargs] in JSON: {error}"))
+            })?;
         let mut args = args.unwrap_or_default();
         let given = args.len();
         for (name, optional) in parameters.iter().skip(given) {
@@ -80,7 +90,8 @@ impl<'a> Payload<'a> {
             }
         }
         if let Some((name, _)) = kwargs.unwrap_or_default().into_iter().next() {
-            let given_twice = parameters.iter().take(given).any(|(parameter, _)| *parameter == name);
+            let given_twice =
+                parameters.iter().take(given).any(|(parameter, _)| *parameter == name);
             let reason = if given_twice { "is given twice" } else { "is not known to this task" };
             return Err(invalid(format!("the argument `{name}` {reason}")));
         }
@@ -98,9 +109,10 @@ fn invalid(message: String) -> TaskFailure {
 pub(crate) fn encode_result<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, TaskFailure> {
     match json::to_vec(value) {
         Ok(bytes) => Ok(bytes.into()),
-        Err(error) => {
-            Err(TaskFailure::fatal("invalid_result", format!("the result cannot be written as JSON: {error}")))
-        }
+        Err(error) => Err(TaskFailure::fatal(
+            "invalid_result",
+            format!("the result cannot be written as JSON: {error}"),
+        )),
     }
 }
 
@@ -108,12 +120,17 @@ pub(crate) fn encode_result<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, T
 mod tests {
     use super::*;
 
-    fn read<A: DeserializeOwned + 'static>(json: &'static str, parameters: &[(&str, bool)]) -> Result<A, String> {
-        Payload::new(&Bytes::from_static(json.as_bytes()), "").arguments(parameters).map_err(|failure| {
-            assert_eq!(failure.kind(), "invalid_arguments");
-            assert!(!failure.is_retryable());
-            failure.message().to_owned()
-        })
+    fn read<A: DeserializeOwned + 'static>(
+        json: &'static str,
+        parameters: &[(&str, bool)],
+    ) -> Result<A, String> {
+        Payload::new(&Bytes::from_static(json.as_bytes()), "").arguments(parameters).map_err(
+            |failure| {
+                assert_eq!(failure.kind(), "invalid_arguments");
+                assert!(!failure.is_retryable());
+                failure.message().to_owned()
+            },
+        )
     }
 
     #[test]
@@ -122,7 +139,10 @@ mod tests {
             read(r#"[["Dynamite", 3], {}]"#, &[("title", false), ("limit", false)]),
             Ok(("Dynamite".to_owned(), 3))
         );
-        assert_eq!(read(r#"[["Dynamite"], null]"#, &[("title", false)]), Ok(("Dynamite".to_owned(),)));
+        assert_eq!(
+            read(r#"[["Dynamite"], null]"#, &[("title", false)]),
+            Ok(("Dynamite".to_owned(),))
+        );
     }
 
     #[test]
@@ -138,16 +158,25 @@ mod tests {
         let expected = ("Dynamite".to_owned(), Some(3));
         assert_eq!(read(r#"[["Dynamite"], {"limit": 3}]"#, &parameters), Ok(expected.clone()));
         assert_eq!(read(r#"[[], {"limit": 3, "title": "Dynamite"}]"#, &parameters), Ok(expected));
-        assert_eq!(read(r#"[["Dynamite"], {}]"#, &parameters), Ok(("Dynamite".to_owned(), None::<u32>)));
+        assert_eq!(
+            read(r#"[["Dynamite"], {}]"#, &parameters),
+            Ok(("Dynamite".to_owned(), None::<u32>))
+        );
     }
 
     #[test]
     fn numbers_given_by_name_are_read_as_they_were_written() {
         let parameters = [("length", false), ("plays", false)];
         let expected = (0.9073038322028689, u128::from(u64::MAX));
-        assert_eq!(read(r#"[[0.9073038322028689, 18446744073709551615], {}]"#, &parameters), Ok(expected));
         assert_eq!(
-            read(r#"[[], {"length": 0.9073038322028689, "plays": 18446744073709551615}]"#, &parameters),
+            read(r#"[[0.9073038322028689, 18446744073709551615], {}]"#, &parameters),
+            Ok(expected)
+        );
+        assert_eq!(
+            read(
+                r#"[[], {"length": 0.9073038322028689, "plays": 18446744073709551615}]"#,
+                &parameters
+            ),
             Ok(expected)
         );
     }
@@ -174,7 +203,8 @@ mod tests {
     #[test]
     fn another_content_type_is_refused() {
         let bytes = Bytes::from_static(b"[[], {}]");
-        let refusal = Payload::new(&bytes, "application/x-pickle").arguments::<()>(&[]).expect_err("no JSON");
+        let refusal =
+            Payload::new(&bytes, "application/x-pickle").arguments::<()>(&[]).expect_err("no JSON");
         assert!(refusal.message().contains("application/x-pickle"));
     }
 }

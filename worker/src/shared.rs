@@ -1,5 +1,6 @@
-//! What the handlers of a worker share: a pool of connections, settings, a client of another service. The builder is given
-//! it, and a handler takes it by its type. It lives as long as the worker, and no message has to do with it.
+//! What the handlers of a worker share: a pool of connections, settings, a client of another
+//! service. The builder is given it, and a handler takes it by its type. It lives as long as the
+//! worker, and no message has to do with it.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -9,12 +10,12 @@ use std::sync::Arc;
 
 use crate::handler::Handler;
 
-/// A parameter of a `#[task]` function that is no argument of the task: the value of this type that the worker was given
-/// with [`WorkerBuilder::data`](crate::WorkerBuilder::data).
+/// A parameter of a `#[task]` function that is no argument of the task: the value of this type that
+/// the worker was given with [`WorkerBuilder::data`](crate::WorkerBuilder::data).
 ///
-/// The function takes `Data<T>` or `&Data<T>`. Producers know nothing of it. A worker with a task whose data it was not given
-/// does not start, and says which is missing. `#[task]` knows the parameter by its name: a type of your own that is also
-/// called `Data<..>` cannot be an argument.
+/// The function takes `Data<T>` or `&Data<T>`. Producers know nothing of it. A worker with a task
+/// whose data it was not given does not start, and says which is missing. `#[task]` knows the
+/// parameter by its name: a type of your own that is also called `Data<..>` cannot be an argument.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -112,7 +113,9 @@ impl SharedValues {
     pub(crate) fn missing_for(&self, handler: &dyn Handler) -> Option<String> {
         let missing = handler.data().into_iter().find(|kind| !self.0.contains_key(&kind.id))?;
         let (task, kind) = (handler.name(), missing.name());
-        Some(format!("the task `{task}` takes `Data<{kind}>`; give the worker one with `WorkerBuilder::data`"))
+        Some(format!(
+            "the task `{task}` takes `Data<{kind}>`; give the worker one with `WorkerBuilder::data`"
+        ))
     }
 }
 

@@ -58,8 +58,8 @@ impl Slot {
         }
     }
 
-    /// Runs one delivery to its end, which is reported by then, whatever happens on the way: much of it is the code of
-    /// others, and a slot that is lost is never made anew.
+    /// Runs one delivery to its end, which is reported by then, whatever happens on the way: much
+    /// of it is the code of others, and a slot that is lost is never made anew.
     pub(crate) async fn run_fenced(&self, job: Job) {
         let delivered = job.delivered.clone();
         let mut run = std::pin::pin!(self.run_job(job));
@@ -113,12 +113,17 @@ impl Slot {
         let ending = End { slot: self, context: context.clone(), begun_at };
         let watch = Watch { limits: Limits::of(&context), ending };
         self.middleware.call(|middleware| middleware.before(&context));
-        let started = fenced(|| handler.start(context, Payload::new(&payload, &content_type))).and_then(|run| run);
+        let started = fenced(|| handler.start(context, Payload::new(&payload, &content_type)))
+            .and_then(|run| run);
         // Read by now, and it may be large.
         drop(payload);
         match started.and_then(|run| self.middleware.around(&watch.ending.context, run)) {
-            Ok(Wrapped { run: Run(RunKind::Blocking(run)), inside }) => watch.blocking(run, inside).await,
-            Ok(Wrapped { run: Run(RunKind::Future(future)), inside }) => watch.future(future, inside).await,
+            Ok(Wrapped { run: Run(RunKind::Blocking(run)), inside }) => {
+                watch.blocking(run, inside).await
+            }
+            Ok(Wrapped { run: Run(RunKind::Future(future)), inside }) => {
+                watch.future(future, inside).await
+            }
             Err(failure) => watch.ending.report(Ending::Outcome(Err(failure))),
         }
     }
@@ -135,7 +140,11 @@ impl Watch<'_> {
         self.ending.context.signals()
     }
 
-    async fn future(self, future: Pin<Box<dyn Future<Output = Outcome> + Send>>, mut inside: Vec<Occupied>) {
+    async fn future(
+        self,
+        future: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+        mut inside: Vec<Occupied>,
+    ) {
         let mut run = Guarded(future);
         // Most short handlers are ready at once: no timers and no listeners for them.
         let first = poll_fn(|context| Poll::Ready(Pin::new(&mut run).poll(context))).await;
@@ -158,7 +167,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Reports it. What is still to begin does not begin any more by then, and what goes on is told to stop.
+    /// Reports it. What is still to begin does not begin any more by then, and what goes on is told
+    /// to stop.
     fn end(&self, ending: Ending, inside: &mut [Occupied]) {
         if !matches!(ending, Ending::Outcome(_)) {
             self.signals().raise(Signal::DROP);
@@ -183,7 +193,8 @@ impl Watch<'_> {
         let left_running = !matches!(ending, Ending::Outcome(_));
         self.end(ending, &mut inside);
         if left_running {
-            // A thread cannot be dropped. It was told to stop, and keeps the slot as long as it does not.
+            // A thread cannot be dropped. It was told to stop, and keeps the slot as long as it
+            // does not.
             let _ = thread.await;
         }
         for thread in inside {
@@ -208,7 +219,8 @@ impl Limits {
     /// Signals the soft limit and returns when the hard one is over. The broker watches them
     /// too; whoever is first reports it, and the other changes nothing.
     async fn over(&self, signals: &Signals) {
-        let (soft_until, hard_until) = (self.soft.map(deadline_after), self.hard.map(deadline_after));
+        let (soft_until, hard_until) =
+            (self.soft.map(deadline_after), self.hard.map(deadline_after));
         if let Some(until) = soft_until {
             tokio::time::sleep_until(until).await;
             tracing::warn!("the soft time limit is over");
@@ -237,12 +249,15 @@ impl End<'_> {
                 Err(failure) => self.failed(failure, elapsed),
             },
             Ending::Outcome(Err(failure)) => self.failed(failure, elapsed),
-            Ending::TimeLimit => {
-                self.failed(TaskFailure::fatal("time_limit", "the handler ran longer than its time limit"), elapsed)
-            }
+            Ending::TimeLimit => self.failed(
+                TaskFailure::fatal("time_limit", "the handler ran longer than its time limit"),
+                elapsed,
+            ),
             Ending::Dropped => {
                 tracing::info!(elapsed_ms = elapsed.as_millis(), "dropped");
-                self.slot.middleware.call(|middleware| middleware.after_drop(&self.context, elapsed));
+                self.slot
+                    .middleware
+                    .call(|middleware| middleware.after_drop(&self.context, elapsed));
                 RELEASE
             }
         };
@@ -250,8 +265,9 @@ impl End<'_> {
         self.slot.worker.leases.end(self.context.id(), self.context.lease(), report);
     }
 
-    /// The result, if the broker takes one of its length. Bytes that know an owner are copied: what an owner does when it is
-    /// dropped is the handler's affair, and the connection has other things to do.
+    /// The result, if the broker takes one of its length. Bytes that know an owner are copied: what
+    /// an owner does when it is dropped is the handler's affair, and the connection has other
+    /// things to do.
     fn taken(&self, result: Bytes) -> Outcome {
         let (bytes, max) = (result.len() as u64, self.slot.worker.leases.result_bytes_max());
         fenced(|| match bytes > max {
@@ -260,7 +276,9 @@ impl End<'_> {
                 let message = format!("the result has {bytes} bytes, and {max} are allowed");
                 Err(TaskFailure::fatal("result_too_large", message))
             }
-            false => Ok(result.try_into_mut().map_or_else(|shared| Bytes::copy_from_slice(&shared), BytesMut::freeze)),
+            false => Ok(result
+                .try_into_mut()
+                .map_or_else(|shared| Bytes::copy_from_slice(&shared), BytesMut::freeze)),
         })
         .and_then(|taken| taken)
     }
@@ -273,7 +291,13 @@ impl End<'_> {
 
     fn failed(&self, failure: TaskFailure, elapsed: Duration) -> Report {
         let (kind, retryable) = (failure.kind(), failure.is_retryable());
-        tracing::warn!(elapsed_ms = elapsed.as_millis(), kind, retryable, "failed: {}", failure.message());
+        tracing::warn!(
+            elapsed_ms = elapsed.as_millis(),
+            kind,
+            retryable,
+            "failed: {}",
+            failure.message()
+        );
         let again = retryable && !self.context.is_last_attempt();
         self.slot.middleware.call(|middleware| match again {
             true => middleware.after_retry(&self.context, &failure, elapsed),

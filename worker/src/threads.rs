@@ -1,6 +1,6 @@
-//! Threads for blocking handlers. A run that is given to them begins at once: there are as many as handlers run at a time, and
-//! nothing else runs on them, as it would on the runtime's own pool. They are made as they are needed, and go when they have
-//! had nothing to do for a while.
+//! Threads for blocking handlers. A run that is given to them begins at once: there are as many as
+//! handlers run at a time, and nothing else runs on them, as it would on the runtime's own pool.
+//! They are made as they are needed, and go when they have had nothing to do for a while.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,7 +38,10 @@ impl Threads {
             }
         }
         let threads = self.clone();
-        thread::Builder::new().name("celeriac-handler".to_owned()).spawn(move || threads.live(work)).map(drop)
+        thread::Builder::new()
+            .name("celeriac-handler".to_owned())
+            .spawn(move || threads.live(work))
+            .map(drop)
     }
 
     fn live(&self, work: Work) {

@@ -34,8 +34,9 @@ pub enum RunError {
     /// The system gave no thread or no signal handling. Trying again may help.
     #[error("the system refused what the worker needs: {0}")]
     System(#[from] std::io::Error),
-    /// It was told to end, and the broker could not be told how these tasks went, within the grace and 5 s more. The broker
-    /// takes the worker for lost: they run again, or end as FAILURE `worker_lost`.
+    /// It was told to end, and the broker could not be told how these tasks went, within the grace
+    /// and 5 s more. The broker takes the worker for lost: they run again, or end as FAILURE
+    /// `worker_lost`.
     #[error("ended without an answer of the broker to the reports of {tasks} tasks")]
     Unanswered {
         /// How many.
@@ -93,9 +94,10 @@ impl Worker {
         WorkerBuilder::new(url.into())
     }
 
-    /// Begins a worker of the broker that the environment names: at `CELERIAC_URL`, `celeriac://[token@]host[:port]`, or
-    /// else at `celeriac://127.0.0.1:23537`. A token in the URL counts first, then the one line of the file that
-    /// `CELERIAC_TOKEN_FILE` names, then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
+    /// Begins a worker of the broker that the environment names: at `CELERIAC_URL`,
+    /// `celeriac://[token@]host[:port]`, or else at `celeriac://127.0.0.1:23537`. A token in
+    /// the URL counts first, then the one line of the file that `CELERIAC_TOKEN_FILE` names,
+    /// then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
     /// both.
     ///
     /// ```no_run
@@ -106,21 +108,23 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never shows a token.
+    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never
+    /// shows a token.
     pub fn from_env() -> Result<WorkerBuilder, EnvironmentError> {
         url_from_env().map(Self::builder)
     }
 
     /// Runs until `shutdown` resolves or the broker orders the end, and then ends in good order:
     /// no new tasks, those that have not begun go back at once, those that run get the grace.
-    /// Handlers run on the runtime this is called on; the connection has a thread of its own, unless
-    /// [`WorkerBuilder::own_thread`] says otherwise.
+    /// Handlers run on the runtime this is called on; the connection has a thread of its own,
+    /// unless [`WorkerBuilder::own_thread`] says otherwise.
     ///
     /// Dropping the future ends the worker at once: everything goes back to its queues.
     ///
     /// # Errors
-    /// [`RunError`] when the broker does not let the worker in, at the start or later, and when the worker was put together
-    /// in a way in which it cannot run: two handlers of one name, or no value for a handler's [`Data`](crate::Data).
+    /// [`RunError`] when the broker does not let the worker in, at the start or later, and when the
+    /// worker was put together in a way in which it cannot run: two handlers of one name, or no
+    /// value for a handler's [`Data`](crate::Data).
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         self.live(shutdown, false).await
     }
@@ -128,8 +132,9 @@ impl Worker {
     /// Runs until the process is told to end: by SIGTERM or SIGINT in good order as in
     /// [`Worker::run`], by a second one at once.
     ///
-    /// A blocking handler that does not heed [`Context::is_cancelled`](crate::Context::is_cancelled)
-    /// cannot be stopped: its thread goes on until the process ends.
+    /// A blocking handler that does not heed
+    /// [`Context::is_cancelled`](crate::Context::is_cancelled) cannot be stopped: its thread
+    /// goes on until the process ends.
     ///
     /// # Errors
     /// As [`Worker::run`].
@@ -151,10 +156,18 @@ impl Worker {
         let (stage, _) = watch::channel(Stage::Work);
         let (opened, opening) = oneshot::channel();
         let broker = url.to_string();
-        let side = BrokerSide { broker, leases: leases.clone(), stage: stage.clone(), credit, grace, signals };
+        let side = BrokerSide {
+            broker,
+            leases: leases.clone(),
+            stage: stage.clone(),
+            credit,
+            grace,
+            signals,
+        };
         let ended = side.spawn(options, opened, own_thread)?;
         let _closed_on_drop = CloseOnDrop { leases: leases.clone(), stage: stage.clone() };
-        let (handlers, middleware) = (Arc::new(self.options.handlers), Arc::new(self.options.middleware));
+        let (handlers, middleware) =
+            (Arc::new(self.options.handlers), Arc::new(self.options.middleware));
         let data = Arc::new(self.options.data);
         let mut slots = JoinSet::new();
         let working = async {
@@ -182,7 +195,9 @@ impl Worker {
             outcome = told => outcome,
             outcome = ended => outcome,
         };
-        outcome.unwrap_or_else(|_| Err(std::io::Error::other("the connection's thread panicked").into()))
+        outcome.unwrap_or_else(|_| {
+            Err(std::io::Error::other("the connection's thread panicked").into())
+        })
     }
 }
 
@@ -229,15 +244,21 @@ impl BrokerSide {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("celeriac-worker".to_owned()).spawn(move || {
-            // As a task: the runtime wakes its own tasks without a system call, and what it blocks on only with one.
-            let outcome = runtime.block_on(async move { tokio::spawn(self.live(options, opened)).await });
+            // As a task: the runtime wakes its own tasks without a system call, and what it blocks
+            // on only with one.
+            let outcome =
+                runtime.block_on(async move { tokio::spawn(self.live(options, opened)).await });
             // A panic is told by `ended` being dropped. Nobody listens when the worker was dropped.
             let _ = outcome.map(|outcome| ended.send(outcome));
         })?;
         Ok(receiver)
     }
 
-    async fn live(self, options: ConnectionOptions, opened: oneshot::Sender<Connection>) -> Result<(), RunError> {
+    async fn live(
+        self,
+        options: ConnectionOptions,
+        opened: oneshot::Sender<Connection>,
+    ) -> Result<(), RunError> {
         if self.signals {
             termination::watch(self.stage.clone())?;
         }

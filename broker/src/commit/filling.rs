@@ -1,5 +1,6 @@
-//! Completes messages from the records. What leaves here fits into a frame: deliveries are spread over several, an answer
-//! about tasks holds as many as have room and says which it leaves out, a listing ends where its page is full.
+//! Completes messages from the records. What leaves here fits into a frame: deliveries are spread
+//! over several, an answer about tasks holds as many as have room and says which it leaves out, a
+//! listing ends where its page is full.
 
 use bytes::Bytes;
 use celeriac_proto::QueueName;
@@ -9,8 +10,8 @@ use super::kept::strip;
 use super::readers::Room;
 use super::{Committer, Outgoing};
 use crate::machine::command::{
-    Code, ConnectionKey, Cursor, Delivery, LeftOut, Message, QueueInfo, Refusal, RequestId, SubmitOutcome, View,
-    WorkerKey, WorkerStatus,
+    Code, ConnectionKey, Cursor, Delivery, LeftOut, Message, QueueInfo, Refusal, RequestId,
+    SubmitOutcome, View, WorkerKey, WorkerStatus,
 };
 use crate::record::{Slot, Timestamp};
 use crate::size;
@@ -34,12 +35,18 @@ impl Committer {
         if room.answer_bytes == 0
             && let Some(request) = answer_about_much(&message)
         {
-            let text = "earlier answers to this connection were not read yet: read them, and ask again";
+            let text =
+                "earlier answers to this connection were not read yet: read them, and ask again";
             message = Message::Refused { request, refusal: Refusal::new(Code::Overloaded, text) };
         }
         let (bytes, memory) = match &mut message {
             Message::Deliver(deliveries) => {
-                return self.fill_deliveries(connection, std::mem::take(deliveries), room, outgoing);
+                return self.fill_deliveries(
+                    connection,
+                    std::mem::take(deliveries),
+                    room,
+                    outgoing,
+                );
             }
             Message::Transition { task, .. } => self.fill_view(task, room)?,
             Message::Waited { request, tasks, left_out, .. } => {
@@ -48,13 +55,16 @@ impl Committer {
                 }
                 self.fill_views(tasks, left_out, room)?
             }
-            // What a watch is answered with is never refused for want of room: it names the watch, which has begun.
+            // What a watch is answered with is never refused for want of room: it names the watch,
+            // which has begun.
             Message::Got { tasks, left_out, .. } | Message::Watching { tasks, left_out, .. } => {
                 self.fill_views(tasks, left_out, room)?
             }
             Message::Page { tasks, next, .. } => self.fill_page(tasks, next, room)?,
             Message::Workers { workers, next, .. } => self.fill_workers(workers, next, room)?,
-            Message::Queues { queues, next, wall, .. } => (self.fill_queues(queues, next, *wall, room)?, 0),
+            Message::Queues { queues, next, wall, .. } => {
+                (self.fill_queues(queues, next, *wall, room)?, 0)
+            }
             Message::Submitted { outcomes, .. } => (self.fit_outcomes(outcomes), 0),
             message => (size::message(message), 0),
         };
@@ -63,15 +73,27 @@ impl Committer {
     }
 
     /// False when nobody is left to send it to.
-    fn put(&mut self, connection: ConnectionKey, message: Message, bytes: usize, outgoing: &mut Vec<Outgoing>) -> bool {
+    fn put(
+        &mut self,
+        connection: ConnectionKey,
+        message: Message,
+        bytes: usize,
+        outgoing: &mut Vec<Outgoing>,
+    ) -> bool {
         let weight = self.readers.promise(connection, bytes);
         let is_there = weight.is_some();
         outgoing.extend(weight.map(|weight| (connection, Some((message, weight)))));
         is_there
     }
 
-    /// Completes the view of a task that is about to go, for the answer to a wait that has seen it end.
-    pub(super) fn keep(&mut self, connection: ConnectionKey, request: RequestId, mut task: View) -> Result<(), Error> {
+    /// Completes the view of a task that is about to go, for the answer to a wait that has seen it
+    /// end.
+    pub(super) fn keep(
+        &mut self,
+        connection: ConnectionKey,
+        request: RequestId,
+        mut task: View,
+    ) -> Result<(), Error> {
         let Some(room) = self.readers.room(connection) else { return Ok(()) };
         let (bytes, memory) = self.fill_view(&mut task, Room { is_behind: true, ..room })?;
         // The largest view that may join them at the end is to have room in the frame too.
@@ -108,10 +130,14 @@ impl Committer {
                 let submitted = match delivery.submitted.take() {
                     Some(submitted) => submitted,
                     None => {
-                        let mut submitted = self.store.submitted(self.located(delivery.slot).submitted)?;
+                        let mut submitted =
+                            self.store.submitted(self.located(delivery.slot).submitted)?;
                         if room.is_behind {
                             detach(&mut submitted.payload, CHUNK_BYTES);
-                            submitted.headers.iter_mut().for_each(|(_, value)| detach(value, CHUNK_BYTES));
+                            submitted
+                                .headers
+                                .iter_mut()
+                                .for_each(|(_, value)| detach(value, CHUNK_BYTES));
                         }
                         Box::new(submitted)
                     }
@@ -127,7 +153,8 @@ impl Committer {
                 delivery.submitted = Some(submitted);
             }
             let rest = full.map(|place| deliveries.split_off(place));
-            let is_there = self.put(connection, Message::Deliver(deliveries), bytes + memory, outgoing);
+            let is_there =
+                self.put(connection, Message::Deliver(deliveries), bytes + memory, outgoing);
             match rest {
                 Some(rest) if is_there => deliveries = rest,
                 _ => return Ok(()),
@@ -135,8 +162,8 @@ impl Committer {
         }
     }
 
-    /// As many of the views as have room, at least one: first those that are dropped soonest, since nobody can ask for them
-    /// later, then in the order in which they were asked for.
+    /// As many of the views as have room, at least one: first those that are dropped soonest, since
+    /// nobody can ask for them later, then in the order in which they were asked for.
     fn fill_views(
         &mut self,
         views: &mut Vec<View>,
@@ -147,7 +174,9 @@ impl Committer {
             return self.fill_view(view, room);
         }
         let mut order: LeftOut = (0..views.len() as u32).collect();
-        let dropped_at = |view: &View| view.task.as_ref().and_then(|task| task.forget_at).unwrap_or(Timestamp::MAX);
+        let dropped_at = |view: &View| {
+            view.task.as_ref().and_then(|task| task.forget_at).unwrap_or(Timestamp::MAX)
+        };
         order.sort_by_key(|place| dropped_at(&views[*place as usize]));
         let bytes_max = self.answer_bytes(room).saturating_sub(views.len() * size::PLACE);
         let (mut sum, mut filled) = ((0, 0), 0);
@@ -192,8 +221,8 @@ impl Committer {
         Ok(sum)
     }
 
-    /// Ends the page before the worker that has no room on it. One that has none on a page of its own shows less of what it
-    /// runs.
+    /// Ends the page before the worker that has no room on it. One that has none on a page of its
+    /// own shows less of what it runs.
     fn fill_workers(
         &mut self,
         workers: &mut Vec<WorkerStatus>,
@@ -249,7 +278,8 @@ impl Committer {
                 let located = self.located(slot);
                 let changed = located.changed.map(|at| self.store.changed_head(at)).transpose()?;
                 let submitted = self.store.submitted_head(located.submitted)?;
-                let due = changed.as_ref().and_then(|changed| changed.due).or(submitted.eta).unwrap_or(0);
+                let due =
+                    changed.as_ref().and_then(|changed| changed.due).or(submitted.eta).unwrap_or(0);
                 queue.oldest_ms = now.saturating_sub(due.max(submitted.submitted_at)).max(0) as u64;
             }
         }

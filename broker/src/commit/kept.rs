@@ -1,6 +1,7 @@
-//! How tasks ended that are gone before the wait which saw them is answered. A wait for many tasks may last longer than some of
-//! them are kept: their ends stay here, complete, until the answer takes them. The memory for that is bounded: an end that has no
-//! room stays without its result, and what has no room even so is shown as UNKNOWN.
+//! How tasks ended that are gone before the wait which saw them is answered. A wait for many tasks
+//! may last longer than some of them are kept: their ends stay here, complete, until the answer
+//! takes them. The memory for that is bounded: an end that has no room stays without its result,
+//! and what has no room even so is shown as UNKNOWN.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -49,7 +50,8 @@ impl Kept {
             && self.all.0.load(Ordering::Relaxed) + bytes <= ALL_KEPT_BYTES_MAX
     }
 
-    /// Keeps one for the answer to this request. The first end of an id is the one that the wait has seen.
+    /// Keeps one for the answer to this request. The first end of an id is the one that the wait
+    /// has seen.
     pub(super) fn keep(&mut self, request: RequestId, view: View, bytes: usize) {
         let ends = self.waits.entry(request).or_default();
         if let Entry::Vacant(entry) = ends.tasks.entry(view.id.clone()) {
@@ -60,8 +62,8 @@ impl Kept {
         }
     }
 
-    /// Puts what was kept for this request in the places of its answer, and forgets it. An id that is named twice has its
-    /// result once: there is room for no more.
+    /// Puts what was kept for this request in the places of its answer, and forgets it. An id that
+    /// is named twice has its result once: there is room for no more.
     pub(super) fn show(&mut self, request: RequestId, tasks: &mut [View]) {
         let Some(mut ends) = self.waits.remove(&request) else { return };
         for task in tasks {
@@ -98,7 +100,12 @@ mod tests {
     use super::*;
 
     fn view(id: &str) -> View {
-        View { id: id.try_into().expect("it is an id"), task: None, with_result: false, with_tracebacks: false }
+        View {
+            id: id.try_into().expect("it is an id"),
+            task: None,
+            with_result: false,
+            with_tracebacks: false,
+        }
     }
 
     #[test]
@@ -119,11 +126,17 @@ mod tests {
     #[test]
     fn no_connection_keeps_more_than_its_share_and_all_no_more_than_theirs() {
         let all = AllKept::default();
-        let mut full: Vec<Kept> = (0..ALL_KEPT_BYTES_MAX / KEPT_BYTES_MAX).map(|_| Kept::new(all.clone())).collect();
+        let mut full: Vec<Kept> =
+            (0..ALL_KEPT_BYTES_MAX / KEPT_BYTES_MAX).map(|_| Kept::new(all.clone())).collect();
         for kept in &mut full {
             let has_room = |bytes, of_wait_max| kept.has_room(1, bytes, of_wait_max);
-            assert!(has_room(KEPT_BYTES_MAX, usize::MAX) && !has_room(KEPT_BYTES_MAX + 1, usize::MAX));
-            assert!(has_room(7, 7) && !has_room(8, 7), "the answer of one wait has a bound of its own");
+            assert!(
+                has_room(KEPT_BYTES_MAX, usize::MAX) && !has_room(KEPT_BYTES_MAX + 1, usize::MAX)
+            );
+            assert!(
+                has_room(7, 7) && !has_room(8, 7),
+                "the answer of one wait has a bound of its own"
+            );
             kept.keep(1, view("a"), KEPT_BYTES_MAX);
             assert!(!kept.has_room(2, 1, usize::MAX));
         }

@@ -1,5 +1,6 @@
-//! Those who are connected, and the memory that waits for all of them together. When it is used up, those go who hold the
-//! most and do not read: one that reads is not closed for what others leave lying.
+//! Those who are connected, and the memory that waits for all of them together. When it is used up,
+//! those go who hold the most and do not read: one that reads is not closed for what others leave
+//! lying.
 
 use std::collections::HashMap;
 
@@ -9,19 +10,20 @@ use super::kept::{AllKept, Kept};
 use crate::machine::command::{ConnectionKey, Message};
 use crate::outbox::{AllWaiting, Gauge, LateSender, Outbox, Weight};
 
-/// What may wait for one connection in all: what is leased to a worker, its answers, and what it watches. A client that
-/// lets it come to more does not read.
+/// What may wait for one connection in all: what is leased to a worker, its answers, and what it
+/// watches. A client that lets it come to more does not read.
 const BYTES_WAITING_MAX: usize = 128 * MIB;
 
-/// What may wait for all connections together. Beyond it those are closed who do not read; beyond twice as much, whoever
-/// holds the most.
+/// What may wait for all connections together. Beyond it those are closed who do not read; beyond
+/// twice as much, whoever holds the most.
 const ALL_BYTES_WAITING_MAX: usize = 256 * MIB;
 
 /// When so much waits for all, answers get little room.
 const TIGHT_BYTES: usize = ALL_BYTES_WAITING_MAX / 2;
 
-/// Once so many bytes wait for a connection, further answers to it are refused unread, and may be asked for again when
-/// the client has read: nobody who asks for much at once is to fill the memory, or to keep the store busy in vain.
+/// Once so many bytes wait for a connection, further answers to it are refused unread, and may be
+/// asked for again when the client has read: nobody who asks for much at once is to fill the
+/// memory, or to keep the store busy in vain.
 const ANSWER_BYTES_WAITING_MAX: usize = 32 * MIB;
 const ANSWER_BYTES_WHEN_TIGHT: usize = MIB;
 
@@ -111,7 +113,12 @@ impl Readers {
     }
 
     /// False when there is nobody to send to.
-    pub(super) fn send(&mut self, connection: ConnectionKey, message: Message, weight: Weight) -> bool {
+    pub(super) fn send(
+        &mut self,
+        connection: ConnectionKey,
+        message: Message,
+        weight: Weight,
+    ) -> bool {
         let Some(reader) = self.all.get_mut(&connection) else { return false };
         if reader.since.is_none() {
             (reader.writes, reader.since) = (reader.outbox.gauge().writes(), Some(self.promised));
@@ -157,7 +164,8 @@ impl Readers {
                 return;
             }
             let promised = self.promised;
-            let may_go = |reader: &Reader| held > 2 * ALL_BYTES_WAITING_MAX || reader.is_deaf(promised);
+            let may_go =
+                |reader: &Reader| held > 2 * ALL_BYTES_WAITING_MAX || reader.is_deaf(promised);
             let holders = self.all.iter().filter(|(_, reader)| may_go(reader));
             let most = holders.max_by_key(|(key, reader)| (reader.outbox.gauge().waiting(), **key));
             let Some((key, _)) = most else { return };
@@ -236,7 +244,11 @@ mod tests {
                     while letters.try_recv().is_ok() {}
                 }
             }
-            assert!(readers.held() <= 2 * ALL_BYTES_WAITING_MAX, "round {round}: {}", readers.held());
+            assert!(
+                readers.held() <= 2 * ALL_BYTES_WAITING_MAX,
+                "round {round}: {}",
+                readers.held()
+            );
         }
         for (key, (end, _)) in ends.iter().enumerate() {
             assert_eq!(end.kill.is_cancelled(), key % 10 != 0, "reader {key}");

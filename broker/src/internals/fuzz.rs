@@ -1,7 +1,9 @@
-//! What the fuzz targets run: each function takes any bytes at all and panics only over a fault of the broker.
+//! What the fuzz targets run: each function takes any bytes at all and panics only over a fault of
+//! the broker.
 //!
-//! The targets in `tests/fuzz` hand them what libFuzzer makes up, the tests what is committed and what a seeded generator
-//! makes of it. If you add one, add it to [`TARGETS`], and a target and a corpus of its name to `tests/fuzz`.
+//! The targets in `tests/fuzz` hand them what libFuzzer makes up, the tests what is committed and
+//! what a seeded generator makes of it. If you add one, add it to [`TARGETS`], and a target and a
+//! corpus of its name to `tests/fuzz`.
 
 mod chunk;
 mod cost;
@@ -22,4 +24,5 @@ pub use request::request;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 4] = [("frame", frame), ("cost", cost), ("request", request), ("chunk", chunk)];
+pub const TARGETS: [(&str, Target); 4] =
+    [("frame", frame), ("cost", cost), ("request", request), ("chunk", chunk)];

@@ -1,5 +1,6 @@
-//! A broker in one thread and without sockets, for measurements: frames as bytes in, frames as bytes out, and between them
-//! four stages, each a function of its own, so that a profile can tell them apart.
+//! A broker in one thread and without sockets, for measurements: frames as bytes in, frames as
+//! bytes out, and between them four stages, each a function of its own, so that a profile can tell
+//! them apart.
 
 use std::path::Path;
 
@@ -50,8 +51,8 @@ impl Inside {
 
     /// A broker on a folder that has to be new.
     pub fn on_disk(folder: &Path) -> Self {
-        let (store, _) =
-            Store::open(store::Settings::new(folder), &mut |_: Record| {}).expect("a new folder can be used");
+        let (store, _) = Store::open(store::Settings::new(folder), &mut |_: Record| {})
+            .expect("a new folder can be used");
         Self::over(store)
     }
 
@@ -66,7 +67,10 @@ impl Inside {
         });
         let (committer, hand, work) = Committer::new(
             store,
-            commit::Settings { frame_bytes_max: config.frame_bytes_max, result_bytes_max: config.result_bytes_max },
+            commit::Settings {
+                frame_bytes_max: config.frame_bytes_max,
+                result_bytes_max: config.result_bytes_max,
+            },
         );
         Self {
             machine,
@@ -115,7 +119,8 @@ impl Inside {
     /// The third: effects to records on the disk and messages on their way.
     #[inline(never)]
     pub fn commit(&mut self) {
-        let committed = self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk is good");
+        let committed =
+            self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk is good");
         if let Some(disk) = &self.disk {
             disk.sync().expect("the disk is good");
         }

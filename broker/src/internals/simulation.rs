@@ -1,5 +1,6 @@
-//! A broker for the simulation: the real sessions, driver, machine, committer and store, on streams and a disk that the
-//! simulation makes, without a thread. Its committer takes simulated time, before it writes and before that is durable.
+//! A broker for the simulation: the real sessions, driver, machine, committer and store, on streams
+//! and a disk that the simulation makes, without a thread. Its committer takes simulated time,
+//! before it writes and before that is durable.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::{Config, RunError, server};
 /// More than a simulation opens.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// A running broker. Dropped, it has crashed; what the disk keeps then is for [`Disk::crash`] to say.
+/// A running broker. Dropped, it has crashed; what the disk keeps then is for [`Disk::crash`] to
+/// say.
 #[derive(Debug)]
 pub struct SimulatedBroker {
     shared: Arc<Shared>,

@@ -1,5 +1,5 @@
-//! What operators do to queues: configure, pause, purge, delete. What must not begin any more is taken back from the workers
-//! that hold it, before the answer.
+//! What operators do to queues: configure, pause, purge, delete. What must not begin any more is
+//! taken back from the workers that hold it, before the answer.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -83,7 +83,8 @@ impl Machine {
         }
     }
 
-    /// Begins to pause queues, made if need be: a queue may be paused before its first task comes. Or to resume them.
+    /// Begins to pause queues, made if need be: a queue may be paused before its first task comes.
+    /// Or to resume them.
     pub(super) fn begin_pause(
         &mut self,
         now: Now,
@@ -99,8 +100,14 @@ impl Machine {
         self.begin_scan(now, connection, request, Work::Pause(Pausing::new(queues, paused)), fx);
     }
 
-    /// Sets the queues, and takes back what workers hold of paused ones and have not begun. False when it is not done yet.
-    pub(super) fn continue_pause(&mut self, now: Now, pausing: &mut Pausing, fx: &mut Effects) -> bool {
+    /// Sets the queues, and takes back what workers hold of paused ones and have not begun. False
+    /// when it is not done yet.
+    pub(super) fn continue_pause(
+        &mut self,
+        now: Now,
+        pausing: &mut Pausing,
+        fx: &mut Effects,
+    ) -> bool {
         for name in pausing.names.by_ref() {
             self.set_paused(&name, pausing.paused, fx);
             if !self.scans.spend(NAME) {
@@ -114,21 +121,26 @@ impl Machine {
 
     fn set_paused(&mut self, name: &QueueName, paused: bool, fx: &mut Effects) {
         // A queue that is not there is not paused.
-        let key = if paused { Some(self.queues.find_or_create(name)) } else { self.queues.find(name) };
+        let key =
+            if paused { Some(self.queues.find_or_create(name)) } else { self.queues.find(name) };
         if let Some(key) = key {
             let record = QueueRecord { paused, ..self.queues.queue(key).record.clone() };
             self.set_record(key, record, fx);
         }
     }
 
-    /// Session by session, for leases are few beside tasks. While a queue is paused no new ones come.
+    /// Session by session, for leases are few beside tasks. While a queue is paused no new ones
+    /// come.
     fn find_unstarted(&mut self, pausing: &mut Pausing) -> bool {
-        let next = |from: Option<SessionKey>| (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let next = |from: Option<SessionKey>| {
+            (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+        };
         while let Some((key, session)) = self.sessions.all.range(next(pausing.session)).next() {
             pausing.session = Some(*key);
             let unstarted = session.leases.iter().filter_map(|slot| {
                 let task = self.tasks.task(*slot);
-                let is_meant = task.state == State::Leased && self.queues.queue(task.queue()).record.paused;
+                let is_meant =
+                    task.state == State::Leased && self.queues.queue(task.queue()).record.paused;
                 is_meant.then(|| (task.order(), *slot, task.lease()))
             });
             pausing.unstarted.extend(unstarted);
@@ -162,8 +174,8 @@ impl Machine {
         self.continue_pause(now, &mut Pausing::new(Vec::new(), true), fx);
     }
 
-    /// Begins to revoke every task of a queue that has not begun. With `delete` its settings go too; refused while tasks
-    /// of it run.
+    /// Begins to revoke every task of a queue that has not begun. With `delete` its settings go
+    /// too; refused while tasks of it run.
     pub(super) fn begin_purge(
         &mut self,
         now: Now,
@@ -177,7 +189,8 @@ impl Machine {
             None => Refusal::new(Code::NotFound, format!("there is no queue `{name}`")),
             Some(queue) if delete && self.queues.queue(queue).started > 0 => running(&name),
             Some(_) => {
-                let purge = Purge { name, queue: None, delete, count: 0, taken: Signals::default() };
+                let purge =
+                    Purge { name, queue: None, delete, count: 0, taken: Signals::default() };
                 return self.begin_scan(now, connection, request, Work::Purge(purge), fx);
             }
         };
@@ -193,7 +206,10 @@ impl Machine {
         fx: &mut Effects,
     ) -> Look {
         let Some(queue) = purge.queue else { return Look::Enough };
-        let Some(task) = self.tasks.try_task(slot).filter(|task| task.queue() == queue && task.serial() <= before)
+        let Some(task) = self
+            .tasks
+            .try_task(slot)
+            .filter(|task| task.queue() == queue && task.serial() <= before)
         else {
             return Look::Cost(1);
         };

@@ -1,4 +1,5 @@
-//! Fairness after the fact: a task that waits behind others in one worker is taken back for a worker with a free hand.
+//! Fairness after the fact: a task that waits behind others in one worker is taken back for a
+//! worker with a free hand.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ impl Machine {
     /// Looks at the balance some time after a worker was given more than it can run at once.
     pub(super) fn arm_balance(&mut self, now: Now, holder: SessionKey) {
         let session = self.sessions.session(holder);
-        let concurrency = session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
+        let concurrency =
+            session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
         if session.leases.len() > concurrency && self.balance_at.is_none() {
             self.set_balance_timer(now.mono + HELD_MS);
         }
@@ -26,7 +28,8 @@ impl Machine {
         self.timers.set_mono(at, MonoTimer::Balance);
     }
 
-    /// Takes back what idle workers could run now. Looks again as long as some worker holds more than it runs.
+    /// Takes back what idle workers could run now. Looks again as long as some worker holds more
+    /// than it runs.
     pub(super) fn balance_timer(&mut self, now: Now, fx: &mut Effects) {
         self.balance_at = None;
         let crowded: Vec<(SessionKey, usize)> = self.crowded().collect();
@@ -56,10 +59,12 @@ impl Machine {
         })
     }
 
-    /// The leases that a worker is least likely to begin soon: the latest of those it has had for a while.
+    /// The leases that a worker is least likely to begin soon: the latest of those it has had for a
+    /// while.
     fn unstarted(&self, now: Now, holder: SessionKey, most: usize) -> Vec<Slot> {
         let leases = self.sessions.session(holder).leases.iter().copied();
-        let mut slots: Vec<Slot> = leases.filter(|slot| self.is_held_unstarted(now, *slot)).collect();
+        let mut slots: Vec<Slot> =
+            leases.filter(|slot| self.is_held_unstarted(now, *slot)).collect();
         slots.sort_unstable_by_key(|slot| std::cmp::Reverse(self.tasks.task(*slot).lease()));
         slots.truncate(most);
         slots
@@ -80,8 +85,10 @@ impl Machine {
         }
         for key in &queue.idle {
             let session = self.sessions.session(*key);
-            let concurrency = session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
-            let room = concurrency.min(session.credit as usize).saturating_sub(session.leases.len());
+            let concurrency =
+                session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
+            let room =
+                concurrency.min(session.credit as usize).saturating_sub(session.leases.len());
             let taken = promised.entry(*key).or_default();
             if *taken < room && session.can_run(task.name) {
                 *taken += 1;

@@ -3,7 +3,9 @@
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 
-use super::command::{CancelOutcome, CancelTarget, ConnectionKey, Message, Now, RequestId, SignalKind};
+use super::command::{
+    CancelOutcome, CancelTarget, ConnectionKey, Message, Now, RequestId, SignalKind,
+};
 use super::scan::{CHANGE, Look, RULES, Work};
 use super::signals::Signals;
 use super::timers::MonoTimer;
@@ -67,8 +69,9 @@ impl Machine {
             CancelTarget::Ids(ids) => {
                 let outcome = |id: TaskId| {
                     let slot = self.tasks.find(&id);
-                    let outcome =
-                        slot.map_or(CancelOutcome::NotFound, |slot| self.cancel_task(now, slot, &mut how, fx));
+                    let outcome = slot.map_or(CancelOutcome::NotFound, |slot| {
+                        self.cancel_task(now, slot, &mut how, fx)
+                    });
                     (id, outcome)
                 };
                 let outcomes = ids.into_iter().map(outcome).collect();
@@ -90,7 +93,10 @@ impl Machine {
         cancel: &mut CancelMany,
         fx: &mut Effects,
     ) -> Look {
-        let task = self.tasks.try_task(slot).filter(|task| !task.state.is_terminal() && task.serial() <= before);
+        let task = self
+            .tasks
+            .try_task(slot)
+            .filter(|task| !task.state.is_terminal() && task.serial() <= before);
         let Some(task) = task else { return Look::Cost(1) };
         let plan = self.tasks.plan(task);
         let is_meant = cancel.root == Some(slot)
@@ -113,7 +119,13 @@ impl Machine {
         Look::Cost(CHANGE)
     }
 
-    fn cancel_task(&mut self, now: Now, slot: Slot, how: &mut Cancelling, fx: &mut Effects) -> CancelOutcome {
+    fn cancel_task(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        how: &mut Cancelling,
+        fx: &mut Effects,
+    ) -> CancelOutcome {
         // Who cancels an id wants none of its runs.
         self.drop_successor(slot, fx);
         match self.tasks.task(slot).state {
@@ -147,8 +159,16 @@ impl Machine {
     }
 
     /// A forced cancel was not answered in time: the lease is revoked.
-    pub(super) fn cancel_grace_timer(&mut self, now: Now, slot: Slot, lease: Lease, fx: &mut Effects) {
-        let Some(task) = self.tasks.try_task(slot).filter(|task| task.lease() == lease && task.is_leased()) else {
+    pub(super) fn cancel_grace_timer(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        lease: Lease,
+        fx: &mut Effects,
+    ) {
+        let Some(task) =
+            self.tasks.try_task(slot).filter(|task| task.lease() == lease && task.is_leased())
+        else {
             return;
         };
         let reason = self.tasks.run(task).and_then(|run| run.cancel.clone()).unwrap_or_default();

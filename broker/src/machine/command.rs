@@ -1,6 +1,8 @@
-//! What goes into the machine and what comes out: commands, effects and messages, in the domain's own types.
+//! What goes into the machine and what comes out: commands, effects and messages, in the domain's
+//! own types.
 //!
-//! Sessions turn wire frames into commands and messages into wire frames; nothing here knows the wire.
+//! Sessions turn wire frames into commands and messages into wire frames; nothing here knows the
+//! wire.
 
 mod shown;
 
@@ -12,7 +14,8 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 
 pub use crate::record::Order;
 use crate::record::{
-    Body, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError, TaskKey, Timestamp,
+    Body, Lease, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted, TaskError,
+    TaskKey, Timestamp,
 };
 
 pub use shown::{Outline, View, WorkerStatus};
@@ -48,7 +51,8 @@ pub enum Command {
         request: RequestId,
         ask: Ask,
     },
-    /// Bytes came that are no whole frame yet, or a frame that has to wait for the frames of others.
+    /// Bytes came that are no whole frame yet, or a frame that has to wait for the frames of
+    /// others.
     Heard(ConnectionKey),
     /// A request came that is not carried out yet.
     Alive(ConnectionKey),
@@ -247,7 +251,8 @@ pub enum ReportKind {
         after_ms: Option<u64>,
         error: Failure,
     },
-    /// Handed back; the start that was reported, if any, may have been of a handler that has not begun.
+    /// Handed back; the start that was reported, if any, may have been of a handler that has not
+    /// begun.
     Release {
         not_begun: bool,
     },
@@ -346,10 +351,12 @@ pub enum Effect {
         generation: u32,
         at: Timestamp,
     },
-    /// The task of this slot is past its time: nothing of it matters any more, and the log need not say so.
+    /// The task of this slot is past its time: nothing of it matters any more, and the log need not
+    /// say so.
     Drop(Slot),
     Send(ConnectionKey, Message),
-    /// This task has come as far as an unanswered wait wants, and is about to go: the answer shall show it.
+    /// This task has come as far as an unanswered wait wants, and is about to go: the answer shall
+    /// show it.
     Keep(ConnectionKey, RequestId, View),
     /// Nothing more will be sent to this connection: close it.
     Close(ConnectionKey),
@@ -366,26 +373,93 @@ pub enum Effect {
 /// What a connection is told.
 #[derive(Debug)]
 pub enum Message {
-    Welcome { request: RequestId, session_id: SessionId, resumed: bool, leases: Vec<Lease>, wall: Timestamp },
-    Done { request: RequestId },
-    Refused { request: RequestId, refusal: Refusal },
-    HeartbeatReply { request: RequestId, wall: Timestamp },
-    Submitted { request: RequestId, outcomes: Vec<SubmitOutcome> },
-    Reported { request: RequestId, outcomes: Vec<ReportOutcome> },
-    Got { request: RequestId, tasks: Vec<View>, left_out: LeftOut },
-    Waited { request: RequestId, satisfied: bool, tasks: Vec<View>, left_out: LeftOut },
-    Watching { request: RequestId, watch: WatchKey, tasks: Vec<View>, left_out: LeftOut },
-    Forgot { request: RequestId, outcomes: Vec<Result<(), Code>> },
-    Cancelled { request: RequestId, outcomes: Vec<(TaskId, CancelOutcome)> },
-    Queues { request: RequestId, queues: Vec<QueueInfo>, next: Option<QueueName>, wall: Timestamp },
-    Count { request: RequestId, count: u64 },
-    Page { request: RequestId, tasks: Vec<View>, next: Option<Cursor> },
-    Workers { request: RequestId, workers: Vec<WorkerStatus>, next: Option<WorkerKey> },
-    BackedUp { request: RequestId, tasks: u64, bytes: u64 },
+    Welcome {
+        request: RequestId,
+        session_id: SessionId,
+        resumed: bool,
+        leases: Vec<Lease>,
+        wall: Timestamp,
+    },
+    Done {
+        request: RequestId,
+    },
+    Refused {
+        request: RequestId,
+        refusal: Refusal,
+    },
+    HeartbeatReply {
+        request: RequestId,
+        wall: Timestamp,
+    },
+    Submitted {
+        request: RequestId,
+        outcomes: Vec<SubmitOutcome>,
+    },
+    Reported {
+        request: RequestId,
+        outcomes: Vec<ReportOutcome>,
+    },
+    Got {
+        request: RequestId,
+        tasks: Vec<View>,
+        left_out: LeftOut,
+    },
+    Waited {
+        request: RequestId,
+        satisfied: bool,
+        tasks: Vec<View>,
+        left_out: LeftOut,
+    },
+    Watching {
+        request: RequestId,
+        watch: WatchKey,
+        tasks: Vec<View>,
+        left_out: LeftOut,
+    },
+    Forgot {
+        request: RequestId,
+        outcomes: Vec<Result<(), Code>>,
+    },
+    Cancelled {
+        request: RequestId,
+        outcomes: Vec<(TaskId, CancelOutcome)>,
+    },
+    Queues {
+        request: RequestId,
+        queues: Vec<QueueInfo>,
+        next: Option<QueueName>,
+        wall: Timestamp,
+    },
+    Count {
+        request: RequestId,
+        count: u64,
+    },
+    Page {
+        request: RequestId,
+        tasks: Vec<View>,
+        next: Option<Cursor>,
+    },
+    Workers {
+        request: RequestId,
+        workers: Vec<WorkerStatus>,
+        next: Option<WorkerKey>,
+    },
+    BackedUp {
+        request: RequestId,
+        tasks: u64,
+        bytes: u64,
+    },
     Deliver(Vec<Delivery>),
-    Signal { leases: Vec<Lease>, kind: SignalKind, reason: Box<str> },
+    Signal {
+        leases: Vec<Lease>,
+        kind: SignalKind,
+        reason: Box<str>,
+    },
     Order(Order),
-    Transition { watch: WatchKey, task: View },
+    Transition {
+        watch: WatchKey,
+        task: View,
+    },
     Closing(Refusal),
 }
 
@@ -482,7 +556,9 @@ impl Command {
         let Command::Request { ask, .. } = self else { return 0 };
         match ask {
             Ask::Submit(tasks) => tasks.iter().flatten().map(|task| task.payload.len()).sum(),
-            Ask::Report(reports) => reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum(),
+            Ask::Report(reports) => {
+                reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum()
+            }
             _ => 0,
         }
     }

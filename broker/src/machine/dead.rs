@@ -62,7 +62,10 @@ impl Machine {
         dead: &mut DeadMany,
         fx: &mut Effects,
     ) -> Look {
-        let is_dead = self.tasks.try_task(slot).filter(|task| task.state == State::Failure && task.serial() <= before);
+        let is_dead = self
+            .tasks
+            .try_task(slot)
+            .filter(|task| task.state == State::Failure && task.serial() <= before);
         let Some(task) = is_dead else { return Look::Cost(1) };
         if !self.matches(task, &dead.filter, dead.queue) {
             return Look::Cost(self.cost_of(task, &dead.filter));

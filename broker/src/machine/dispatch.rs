@@ -1,5 +1,6 @@
-//! Who gets which task: queues with ready tasks are matched with workers that have credit, know the task's
-//! name and serve the queue; workers with a free hand come before those that would only hold it.
+//! Who gets which task: queues with ready tasks are matched with workers that have credit, know the
+//! task's name and serve the queue; workers with a free hand come before those that would only hold
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -43,13 +44,18 @@ impl Machine {
             }
             // Looking for its queue in turn takes long for a worker of very many queues.
             let session = self.sessions.session(taker);
-            if !self.queues.queue(queue).has_for(session.leases.is_empty(), |name| session.can_run(name)) {
+            if !self
+                .queues
+                .queue(queue)
+                .has_for(session.leases.is_empty(), |name| session.can_run(name))
+            {
                 unable.push(taker);
                 continue;
             }
             let from = self.choose_queue(taker, queue);
-            let taken =
-                self.take_from(from, taker).or_else(|| (from != queue).then(|| self.take_from(queue, taker))?);
+            let taken = self
+                .take_from(from, taker)
+                .or_else(|| (from != queue).then(|| self.take_from(queue, taker))?);
             let Some(slot) = taken else {
                 unable.push(taker);
                 continue;
@@ -59,10 +65,13 @@ impl Machine {
                 continue;
             }
             self.lease(now, slot, taker, fx);
-            let connection = self.sessions.session(taker).connection.expect("only the connected are hungry");
+            let connection =
+                self.sessions.session(taker).connection.expect("only the connected are hungry");
             outgoing.entry(connection).or_default().push(self.delivery(slot));
             if is_planted(Bug::HandOutALeaseTwice) {
-                let other = self.next_taker(queue, &[taker]).and_then(|key| self.sessions.session(key).connection);
+                let other = self
+                    .next_taker(queue, &[taker])
+                    .and_then(|key| self.sessions.session(key).connection);
                 outgoing.entry(other.unwrap_or(connection)).or_default().push(self.delivery(slot));
             }
         }
@@ -71,7 +80,8 @@ impl Machine {
     /// The next worker in turn, from those with a free hand if there are any.
     fn next_taker(&self, queue: QueueKey, unable: &[SessionKey]) -> Option<SessionKey> {
         let queue = self.queues.queue(queue);
-        next_in_turn(&queue.idle, queue.turn, unable).or_else(|| next_in_turn(&queue.hungry, queue.turn, unable))
+        next_in_turn(&queue.idle, queue.turn, unable)
+            .or_else(|| next_in_turn(&queue.hungry, queue.turn, unable))
     }
 
     /// Which of its queues a worker serves next: by weight, in turn.
@@ -103,7 +113,9 @@ impl Machine {
 
     fn take_from(&mut self, queue: QueueKey, taker: SessionKey) -> Option<Slot> {
         let session = self.sessions.session(taker);
-        self.queues.queue_mut(queue).pop(&self.tasks, session.leases.is_empty(), |name| session.can_run(name))
+        self.queues
+            .queue_mut(queue)
+            .pop(&self.tasks, session.leases.is_empty(), |name| session.can_run(name))
     }
 
     /// What a worker is told of a task that it holds.
@@ -112,7 +124,8 @@ impl Machine {
         let deliveries = self.tasks.run(task).map_or(0, |run| run.deliveries);
         let attempt = self.tasks.attempts(task).saturating_add(1);
         let plan = self.tasks.plan(task);
-        let (alone, silent) = self.tasks.run(task).map_or((false, 0), |run| (run.alone, run.silent));
+        let (alone, silent) =
+            self.tasks.run(task).map_or((false, 0), |run| (run.alone, run.silent));
         let deliveries_max = plan.map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
         let is_last = attempt.saturating_add(silent) >= self.retry_policy(task).attempts_max
             || deliveries.saturating_add(silent) >= deliveries_max;
@@ -123,7 +136,11 @@ impl Machine {
 }
 
 /// The first member after `turn`, going round.
-fn next_in_turn(set: &BTreeSet<SessionKey>, turn: SessionKey, unable: &[SessionKey]) -> Option<SessionKey> {
+fn next_in_turn(
+    set: &BTreeSet<SessionKey>,
+    turn: SessionKey,
+    unable: &[SessionKey],
+) -> Option<SessionKey> {
     let after = set.range((Bound::Excluded(turn), Bound::Unbounded));
     let before = set.range(..=turn);
     after.chain(before).find(|key| !unable.contains(key)).copied()

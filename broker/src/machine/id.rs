@@ -1,5 +1,5 @@
-//! Task ids as the table holds them. Most are short or written as 8-4-4-4-12 hexadecimal digits, as the clients make them:
-//! either fits into 16 bytes.
+//! Task ids as the table holds them. Most are short or written as 8-4-4-4-12 hexadecimal digits, as
+//! the clients make them: either fits into 16 bytes.
 
 /// The id of a task; of a long one, that it is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn an_id_comes_out_as_it_went_in() {
-        for id in ["a", "sixteen bytes ok", "ä/🎵", "", "0198c3f2-7b1e-7c4d-9a50-00ff00ff00ff", "\0\0"] {
+        for id in
+            ["a", "sixteen bytes ok", "ä/🎵", "", "0198c3f2-7b1e-7c4d-9a50-00ff00ff00ff", "\0\0"]
+        {
             let packed = PackedId::of(id);
             assert!(!packed.is_long());
             packed.with_text(|text| assert_eq!(text, id));
@@ -115,6 +117,9 @@ mod tests {
     #[test]
     fn different_ids_are_different_packed() {
         assert_ne!(PackedId::of("a"), PackedId::of("a\0"));
-        assert_ne!(PackedId::of("0198c3f2-7b1e-7c4d-9a50-00ff00ff00ff"), PackedId::of("0198c3f2-7b1e-7c"));
+        assert_ne!(
+            PackedId::of("0198c3f2-7b1e-7c4d-9a50-00ff00ff00ff"),
+            PackedId::of("0198c3f2-7b1e-7c")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What must hold between any two commands. Checked by the tests and the simulation after every step.
+//! What must hold between any two commands. Checked by the tests and the simulation after every
+//! step.
 
 #![cfg(any(test, feature = "internals"))]
 
@@ -40,10 +41,18 @@ impl Machine {
                 count[5] += task.payload_bytes();
             }
             let run = self.tasks.run(task);
-            assert_eq!(task.is_leased(), run.is_some_and(|run| run.holder.is_some()), "a lease has a holder");
+            assert_eq!(
+                task.is_leased(),
+                run.is_some_and(|run| run.holder.is_some()),
+                "a lease has a holder"
+            );
             if let Some((run, holder)) = run.and_then(|run| Some((run, run.holder?))) {
                 leased += 1;
-                assert_eq!(self.sessions.session(holder).leases[run.place], slot, "the holder knows its lease");
+                assert_eq!(
+                    self.sessions.session(holder).leases[run.place],
+                    slot,
+                    "the holder knows its lease"
+                );
             }
             assert!(!task.state.is_terminal() || run.is_none(), "an ended task runs no more");
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
@@ -53,7 +62,11 @@ impl Machine {
         let hungry = self.sessions.all.values().filter(|session| session.hungry).count();
         assert_eq!(hungry, self.sessions.hungry);
         for (key, session) in &self.sessions.all {
-            assert_eq!(self.watchers.ids_of(*key), (session.waited_ids, session.watched_ids), "its ids are counted");
+            assert_eq!(
+                self.watchers.ids_of(*key),
+                (session.waited_ids, session.watched_ids),
+                "its ids are counted"
+            );
         }
         self.check_queues(&counts);
     }
@@ -63,20 +76,39 @@ impl Machine {
         let (queues, said_in_use) = self.queues.all();
         for (key, queue) in queues {
             known.insert(key);
-            let books =
-                [queue.ready, queue.scheduled, queue.leased, queue.started, queue.dead, queue.bytes, queue.tasks];
-            assert_eq!(books, counts.get(&key).copied().unwrap_or_default(), "the counters of {}", queue.record.name);
+            let books = [
+                queue.ready,
+                queue.scheduled,
+                queue.leased,
+                queue.started,
+                queue.dead,
+                queue.bytes,
+                queue.tasks,
+            ];
+            assert_eq!(
+                books,
+                counts.get(&key).copied().unwrap_or_default(),
+                "the counters of {}",
+                queue.record.name
+            );
             assert_eq!(self.queues.ready.contains(&key), queue.is_servable());
             assert_eq!(queue.counted, queue.is_in_use(), "whether {} is in use", queue.record.name);
             let is_default = queue.record.name == QueueName::default();
-            assert!(is_default || queue.counted || queue.tasks > 0, "nothing needs {}", queue.record.name);
+            assert!(
+                is_default || queue.counted || queue.tasks > 0,
+                "nothing needs {}",
+                queue.record.name
+            );
             assert!(
                 !queue.record.paused || !self.scans.is_empty() || queue.leased == 0,
                 "a paused queue holds no lease"
             );
             in_use += usize::from(queue.counted && !is_default);
             for server in &queue.servers {
-                assert!(self.sessions.all.contains_key(server), "a worker that serves a queue is there");
+                assert!(
+                    self.sessions.all.contains_key(server),
+                    "a worker that serves a queue is there"
+                );
             }
         }
         assert_eq!(in_use, said_in_use);

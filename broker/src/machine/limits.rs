@@ -1,4 +1,5 @@
-//! What happens to a task because its time has come: eta, expiry, time limits, the end of its record.
+//! What happens to a task because its time has come: eta, expiry, time limits, the end of its
+//! record.
 
 use super::command::{Now, SignalKind};
 use super::task::Extra;
@@ -30,15 +31,19 @@ impl Machine {
     /// Whether what a timer is for happens now.
     fn timer_holds(&self, timer: &Timer) -> bool {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
-        // What runs goes on after its expiry. Should it come back to wait, `expire_if_over` sees to it.
-        self.timer_is_needed(timer) && !(timer.kind == Kind::Expires && task.state == State::Started)
+        // What runs goes on after its expiry. Should it come back to wait, `expire_if_over` sees to
+        // it.
+        self.timer_is_needed(timer)
+            && !(timer.kind == Kind::Expires && task.state == State::Started)
     }
 
     /// Whether a timer still means what it meant when it was set.
     fn timer_is_needed(&self, timer: &Timer) -> bool {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
         match timer.kind {
-            Kind::Due => matches!(task.state, State::Scheduled | State::Retry) && task.due() == timer.at,
+            Kind::Due => {
+                matches!(task.state, State::Scheduled | State::Retry) && task.due() == timer.at
+            }
             Kind::Expires => {
                 let at = self.expiry(timer.slot).map(|(Moment::At(at) | Moment::Steady(at))| at);
                 !task.state.is_terminal() && at == Some(timer.at)
@@ -59,7 +64,8 @@ impl Machine {
         }
     }
 
-    /// To be called whenever a task that ran begins to wait: its timer may have come meanwhile, and meant nothing.
+    /// To be called whenever a task that ran begins to wait: its timer may have come meanwhile, and
+    /// meant nothing.
     pub(super) fn expire_if_over(&mut self, slot: Slot) {
         if self.is_expired(slot) {
             self.set_expiry_timer(slot);
@@ -92,13 +98,18 @@ impl Machine {
     }
 
     fn runs_under(&self, slot: Slot, lease: Lease) -> bool {
-        self.tasks.try_task(slot).is_some_and(|task| task.state == State::Started && task.lease() == lease)
+        self.tasks
+            .try_task(slot)
+            .is_some_and(|task| task.state == State::Started && task.lease() == lease)
     }
 
-    /// After a restart the limits of a running task go on from its start, by the wall clock as the best there is.
+    /// After a restart the limits of a running task go on from its start, by the wall clock as the
+    /// best there is.
     pub(super) fn resume_limits(&mut self, now: Now, slot: Slot) {
         let lease = self.tasks.task(slot).lease();
-        let Extra { plan: Some(plan), run: Some(run), .. } = self.tasks.extra_mut(slot) else { return };
+        let Extra { plan: Some(plan), run: Some(run), .. } = self.tasks.extra_mut(slot) else {
+            return;
+        };
         let Some(started_at) = run.started_at else { return };
         let ran_ms = now.wall.saturating_sub(started_at).max(0) as u64;
         let at = |span_ms: u64| now.mono.saturating_add(span_ms.saturating_sub(ran_ms));

@@ -1,4 +1,5 @@
-//! A line of waiting tasks, in parts: a long one grows without copying, and what has been served is given back.
+//! A line of waiting tasks, in parts: a long one grows without copying, and what has been served is
+//! given back.
 
 use std::collections::VecDeque;
 

@@ -3,7 +3,8 @@
 use celeriac_proto::{QueueName, TaskId};
 
 use super::command::{
-    ConnectionKey, Cursor, Filter, Now, Outline, QueueInfo, RequestId, View, WaitingFor, WorkerKey, WorkerStatus,
+    ConnectionKey, Cursor, Filter, Now, Outline, QueueInfo, RequestId, View, WaitingFor, WorkerKey,
+    WorkerStatus,
 };
 use super::queue::QueueKey;
 use super::scan::{Look, RULES, Work};
@@ -100,7 +101,8 @@ impl Machine {
     ) {
         let PageAsked { filter, limit, after, with_tracebacks } = asked;
         let from = after.map_or(0, |cursor| cursor.saturating_add(1));
-        let listing = Listing { filter, queue: None, limit, from, with_tracebacks, found: Vec::new() };
+        let listing =
+            Listing { filter, queue: None, limit, from, with_tracebacks, found: Vec::new() };
         self.begin_scan(now, connection, request, Work::List(listing), fx);
     }
 
@@ -122,7 +124,12 @@ impl Machine {
             let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
             task.is_some_and(|task| self.matches(task, &listing.filter, listing.queue))
         };
-        listing.found.iter().filter(matches).map(|key| self.view_of(key.slot, listing.with_tracebacks)).collect()
+        listing
+            .found
+            .iter()
+            .filter(matches)
+            .map(|key| self.view_of(key.slot, listing.with_tracebacks))
+            .collect()
     }
 
     /// What it counts for to find that a task does not match.
@@ -134,16 +141,28 @@ impl Machine {
     }
 
     /// `queue` is the filter's, looked up; `Some(None)` is one that does not exist.
-    pub(super) fn matches(&self, task: &Task, filter: &Filter, queue: Option<Option<QueueKey>>) -> bool {
+    pub(super) fn matches(
+        &self,
+        task: &Task,
+        filter: &Filter,
+        queue: Option<Option<QueueKey>>,
+    ) -> bool {
         let plan = self.tasks.plan(task);
         queue.is_none_or(|queue| queue == Some(task.queue()))
             && (filter.states.is_empty() || filter.states.contains(&task.state))
             && filter.name.as_ref().is_none_or(|name| self.names.name(task.name) == name)
-            && filter.tag.as_ref().is_none_or(|tag| plan.is_some_and(|plan| plan.tags.contains(tag)))
-            && filter.root.as_ref().is_none_or(|root| plan.is_some_and(|plan| plan.root_id == *root))
+            && filter
+                .tag
+                .as_ref()
+                .is_none_or(|tag| plan.is_some_and(|plan| plan.tags.contains(tag)))
+            && filter
+                .root
+                .as_ref()
+                .is_none_or(|root| plan.is_some_and(|plan| plan.root_id == *root))
             && filter.submitted_before.is_none_or(|at| task.submitted_at() < at)
             && filter.submitted_after.is_none_or(|at| task.submitted_at() > at)
-            && (filter.id_prefix.is_empty() || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
+            && (filter.id_prefix.is_empty()
+                || self.tasks.with_id(task, |id| id.starts_with(&*filter.id_prefix)))
     }
 
     /// One page of the named queues that exist, or of all of them, in the order of their names.
@@ -154,7 +173,9 @@ impl Machine {
     ) -> (Vec<QueueInfo>, Option<QueueName>) {
         names.sort_unstable();
         names.dedup();
-        let is_later = |key: &QueueKey| after.as_ref().is_none_or(|after| self.queues.queue(*key).record.name > *after);
+        let is_later = |key: &QueueKey| {
+            after.as_ref().is_none_or(|after| self.queues.queue(*key).record.name > *after)
+        };
         let mut keys: Vec<QueueKey> = if names.is_empty() {
             self.queues.listed().filter(is_later).take(QUEUES_PER_PAGE + 1).collect()
         } else {
@@ -172,7 +193,8 @@ impl Machine {
     fn queue_info(&self, key: QueueKey) -> QueueInfo {
         let queue = self.queues.queue(key);
         let connected = |session: &Session| session.connection.is_some();
-        let workers = queue.servers.iter().filter(|key| connected(self.sessions.session(**key))).count();
+        let workers =
+            queue.servers.iter().filter(|key| connected(self.sessions.session(**key))).count();
         QueueInfo {
             record: queue.record.clone(),
             ready: queue.ready,
@@ -198,10 +220,12 @@ impl Machine {
         with_tracebacks: bool,
     ) -> (Vec<WorkerStatus>, Option<WorkerKey>) {
         let from = after.map_or(0, |key| key.saturating_add(1));
-        let sessions = self.sessions.all.range(from..).filter(|(_, session)| session.is_of_worker());
+        let sessions =
+            self.sessions.all.range(from..).filter(|(_, session)| session.is_of_worker());
         let workers = sessions.map(|(key, session)| {
             // What a worker says of itself is not stored.
-            let info = session.worker.as_ref().map(|worker| worker.info.clone()).unwrap_or_default();
+            let info =
+                session.worker.as_ref().map(|worker| worker.info.clone()).unwrap_or_default();
             let shown = session.leases.iter().take(RUNNING_SHOWN);
             WorkerStatus {
                 key: *key,

@@ -1,8 +1,9 @@
 //! The machine: what a task queue is, as a pure and deterministic state machine.
 //!
-//! Commands and the time go in, effects come out. It reads no clock, does no I/O, has no lock and no randomness, and
-//! iterates over nothing whose order is not its own: the same commands at the same times give the same effects.
-//! It can refuse, it cannot fail. It is the index of the store, built again from the records at each start.
+//! Commands and the time go in, effects come out. It reads no clock, does no I/O, has no lock and
+//! no randomness, and iterates over nothing whose order is not its own: the same commands at the
+//! same times give the same effects. It can refuse, it cannot fail. It is the index of the store,
+//! built again from the records at each start.
 
 mod admin;
 mod balance;
@@ -39,7 +40,8 @@ mod watch;
 
 use cancel::Cancelling;
 use command::{
-    Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId, SubmitOutcome, WrongReport,
+    Ask, Code, Command, ConnectionKey, Effect, Message, Monotonic, Now, Refusal, RequestId,
+    SubmitOutcome, WrongReport,
 };
 use dead::Fate;
 use look::PageAsked;
@@ -116,7 +118,8 @@ pub struct Machine {
     scans: Scans,
 }
 
-/// So far apart the wall clock and the steady one come by themselves, or by a clock that is kept right in small steps.
+/// So far apart the wall clock and the steady one come by themselves, or by a clock that is kept
+/// right in small steps.
 const CLOCK_DRIFT_MS: u64 = 100;
 
 /// Timers of tasks that one tick handles: some milliseconds. The rest follows at once.
@@ -169,7 +172,9 @@ impl Machine {
         match command {
             Command::Connect(connect) => self.connect(now, *connect, fx),
             Command::Disconnect { connection, reason } => self.disconnect(connection, reason, fx),
-            Command::Request { connection, request, ask } => self.request(now, connection, request, ask, fx),
+            Command::Request { connection, request, ask } => {
+                self.request(now, connection, request, ask, fx)
+            }
             Command::Heard(connection) => self.heard(now, connection, fx),
             Command::Alive(connection) => self.alive(now, connection),
             Command::DiskLow(low) => self.disk_is_low = low,
@@ -188,7 +193,9 @@ impl Machine {
                 MonoTimer::Wait(key) => self.wait_timer(key, fx),
                 MonoTimer::SoftTimeLimit(slot, lease) => self.soft_limit_timer(slot, lease, fx),
                 MonoTimer::TimeLimit(slot, lease) => self.limit_timer(now, slot, lease, fx),
-                MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(now, slot, lease, fx),
+                MonoTimer::CancelGrace(slot, lease) => {
+                    self.cancel_grace_timer(now, slot, lease, fx)
+                }
                 MonoTimer::Balance => self.balance_timer(now, fx),
             }
         }
@@ -208,11 +215,19 @@ impl Machine {
         // What is under way goes on at once.
         let next_mono = if self.scans.is_empty() { self.timers.next_mono() } else { Some(0) };
         let offset = self.steady_offset.unwrap_or(0);
-        let next_steady = self.timers.next_steady().map(|at| at.saturating_sub(offset).max(0) as Monotonic);
+        let next_steady =
+            self.timers.next_steady().map(|at| at.saturating_sub(offset).max(0) as Monotonic);
         (self.timers.next_wall(), next_mono.into_iter().chain(next_steady).min())
     }
 
-    fn request(&mut self, now: Now, connection: ConnectionKey, request: RequestId, ask: Ask, fx: &mut Effects) {
+    fn request(
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        request: RequestId,
+        ask: Ask,
+        fx: &mut Effects,
+    ) {
         let Some(session) = self.sessions.of(connection) else {
             // Its session has ended, and it was told so: the connection is about to close.
             return;
@@ -240,7 +255,10 @@ impl Machine {
         match ask {
             Ask::Goodbye => self.goodbye(now, connection, request, fx),
             Ask::Wait { ids, .. } if !self.may_wait(session, ids.len()) => {
-                let refusal = Refusal::new(Code::Overloaded, "this connection waits for as many ids as it may");
+                let refusal = Refusal::new(
+                    Code::Overloaded,
+                    "this connection waits for as many ids as it may",
+                );
                 fx.send(connection, refused(request, refusal));
             }
             Ask::Wait { ids, any, until, with_results, timeout_ms } => {
@@ -251,19 +269,35 @@ impl Machine {
                 self.watch(connection, session, request, ids, with_results, fx);
             }
             Ask::Watch { .. } => {
-                let refusal = Refusal::new(Code::Overloaded, "this connection watches as many ids as it may");
+                let refusal =
+                    Refusal::new(Code::Overloaded, "this connection watches as many ids as it may");
                 fx.send(connection, refused(request, refusal));
             }
-            Ask::PurgeQueue { queue, delete } => self.begin_purge(now, connection, request, queue, delete, fx),
-            Ask::PauseQueues { queues, paused } => self.begin_pause(now, connection, request, queues, paused, fx),
-            Ask::ReplayDead(which) => self.settle_dead(now, connection, request, which, Fate::Replay, fx),
-            Ask::DiscardDead(which) => self.settle_dead(now, connection, request, which, Fate::Discard, fx),
+            Ask::PurgeQueue { queue, delete } => {
+                self.begin_purge(now, connection, request, queue, delete, fx)
+            }
+            Ask::PauseQueues { queues, paused } => {
+                self.begin_pause(now, connection, request, queues, paused, fx)
+            }
+            Ask::ReplayDead(which) => {
+                self.settle_dead(now, connection, request, which, Fate::Replay, fx)
+            }
+            Ask::DiscardDead(which) => {
+                self.settle_dead(now, connection, request, which, Fate::Discard, fx)
+            }
             Ask::ListTasks { filter, limit, after, with_tracebacks } => {
                 let asked = PageAsked { filter, limit, after, with_tracebacks };
                 self.list_tasks(now, connection, request, asked, fx);
             }
             Ask::Cancel { target, force, grace_ms, reason } => {
-                self.cancel(now, connection, request, target, Cancelling::new(force, grace_ms, reason), fx);
+                self.cancel(
+                    now,
+                    connection,
+                    request,
+                    target,
+                    Cancelling::new(force, grace_ms, reason),
+                    fx,
+                );
             }
             Ask::Backup(folder) => {
                 let tasks = self.tasks() as u64;
@@ -278,7 +312,14 @@ impl Machine {
     }
 
     /// The requests that are answered at once.
-    fn answer(&mut self, now: Now, session: SessionKey, request: RequestId, ask: Ask, fx: &mut Effects) -> Message {
+    fn answer(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        request: RequestId,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Message {
         match ask {
             Ask::Refuse(refusal) => refused(request, refusal),
             Ask::Heartbeat { memory_bytes } => {
@@ -307,9 +348,11 @@ impl Machine {
                 let outcomes = reports.into_iter().map(outcome).collect();
                 Message::Reported { request, outcomes }
             }
-            Ask::Get { ids, with_results } => {
-                Message::Got { request, tasks: self.views(&ids, with_results), left_out: Vec::new() }
-            }
+            Ask::Get { ids, with_results } => Message::Got {
+                request,
+                tasks: self.views(&ids, with_results),
+                left_out: Vec::new(),
+            },
             Ask::Unwatch { watch } => match self.unwatch(session, watch) {
                 true => Message::Done { request },
                 false => refused(request, Refusal::new(Code::NotFound, "there is no such watch")),
@@ -345,7 +388,9 @@ impl Machine {
                 let (workers, next) = self.list_workers(now, after, with_tracebacks);
                 Message::Workers { request, workers, next }
             }
-            Ask::OrderWorkers { instances, order } => counted(self.order_workers(&instances, order, fx)),
+            Ask::OrderWorkers { instances, order } => {
+                counted(self.order_workers(&instances, order, fx))
+            }
             ask => unreachable!("{ask:?} is answered elsewhere"),
         }
     }

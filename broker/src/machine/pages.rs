@@ -1,7 +1,8 @@
-//! Things by number, by the million: pages of cells, so that growing copies nothing and what is empty is given back.
+//! Things by number, by the million: pages of cells, so that growing copies nothing and what is
+//! empty is given back.
 //!
-//! The lowest free number is always the next one: what is in use gathers in few pages, and the same steps give the same
-//! numbers.
+//! The lowest free number is always the next one: what is in use gathers in few pages, and the same
+//! steps give the same numbers.
 
 use std::collections::BTreeSet;
 

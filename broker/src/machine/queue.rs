@@ -36,25 +36,29 @@ pub(super) struct Queue {
     pub ended_total: u64,
     pub submitted_rate: Rate,
     pub ended_rate: Rate,
-    /// Workers that serve the queue: all of them, those with a free hand, and those with credit left.
+    /// Workers that serve the queue: all of them, those with a free hand, and those with credit
+    /// left.
     pub servers: BTreeSet<SessionKey>,
     pub idle: BTreeSet<SessionKey>,
     pub hungry: BTreeSet<SessionKey>,
     /// Who was served last, so that the next one is another.
     pub turn: SessionKey,
-    /// Ready tasks that are suspects, and workers that take nothing more until they are free for one of them.
+    /// Ready tasks that are suspects, and workers that take nothing more until they are free for
+    /// one of them.
     pub suspects: u64,
     pub draining: BTreeSet<SessionKey>,
     lanes: Vec<Lane>,
     lane_of: BTreeMap<LaneKey, usize>,
-    /// The head of each lane that has one: lowest rank (highest priority) first, then oldest first.
+    /// The head of each lane that has one: lowest rank (highest priority) first, then oldest
+    /// first.
     heads: BTreeSet<Head>,
 }
 
 /// The name, the priority, and whether the tasks are suspects.
 type LaneKey = (NameKey, u8, bool);
 
-/// Tasks of one name and one priority, in line; suspects in a line of their own, for they are given out alone.
+/// Tasks of one name and one priority, in line; suspects in a line of their own, for they are given
+/// out alone.
 #[derive(Debug)]
 struct Lane {
     name: NameKey,
@@ -107,13 +111,22 @@ impl Queue {
 
     /// Settings of a queue that nobody has configured.
     pub fn unconfigured(name: QueueName) -> QueueRecord {
-        QueueRecord { name, paused: false, tasks_max: None, bytes_max: None, expires_in_ms: None, result_ttl_ms: None }
+        QueueRecord {
+            name,
+            paused: false,
+            tasks_max: None,
+            bytes_max: None,
+            expires_in_ms: None,
+            result_ttl_ms: None,
+        }
     }
 
     /// Somebody has given it settings, or paused it.
     pub fn is_configured(&self) -> bool {
-        let QueueRecord { name: _, paused, tasks_max, bytes_max, expires_in_ms, result_ttl_ms } = &self.record;
-        *paused || [tasks_max, bytes_max, expires_in_ms, result_ttl_ms].into_iter().any(Option::is_some)
+        let QueueRecord { name: _, paused, tasks_max, bytes_max, expires_in_ms, result_ttl_ms } =
+            &self.record;
+        *paused
+            || [tasks_max, bytes_max, expires_in_ms, result_ttl_ms].into_iter().any(Option::is_some)
     }
 
     /// Tasks that have not ended.
@@ -152,11 +165,18 @@ impl Queue {
 
     /// Puts a task at the end of its line, or in front when it has been out already.
     pub fn push(&mut self, slot: Slot, task: &Task, is_suspect: bool, in_front: bool) {
-        let index = *self.lane_of.entry((task.name, task.priority, is_suspect)).or_insert_with(|| {
-            let (name, rank) = (task.name, rank(task.priority));
-            self.lanes.push(Lane { name, rank, of_suspects: is_suspect, places: Line::default(), head: None });
-            self.lanes.len() - 1
-        });
+        let index =
+            *self.lane_of.entry((task.name, task.priority, is_suspect)).or_insert_with(|| {
+                let (name, rank) = (task.name, rank(task.priority));
+                self.lanes.push(Lane {
+                    name,
+                    rank,
+                    of_suspects: is_suspect,
+                    places: Line::default(),
+                    head: None,
+                });
+                self.lanes.len() - 1
+            });
         let lane = &mut self.lanes[index];
         let place = Place { slot, order: task.order() as u32 };
         if in_front {
@@ -181,17 +201,24 @@ impl Queue {
     /// Whether the first task in line whose name `can_run` allows is a suspect.
     pub fn is_suspect_next(&self, can_run: impl Fn(NameKey) -> bool) -> bool {
         let mut lanes = self.heads.iter().map(|head| &self.lanes[head.lane]);
-        self.suspects > 0 && lanes.find(|lane| can_run(lane.name)).is_some_and(|lane| lane.of_suspects)
+        self.suspects > 0
+            && lanes.find(|lane| can_run(lane.name)).is_some_and(|lane| lane.of_suspects)
     }
 
-    /// Whether there is a line of tasks whose name `can_run` allows. All that stood in it may have left it.
+    /// Whether there is a line of tasks whose name `can_run` allows. All that stood in it may have
+    /// left it.
     pub fn has_for(&self, suspects: bool, can_run: impl Fn(NameKey) -> bool) -> bool {
         let mut lanes = self.heads.iter().map(|head| &self.lanes[head.lane]);
         lanes.any(|lane| can_run(lane.name) && (suspects || !lane.of_suspects))
     }
 
     /// Takes the first task in line whose name `can_run` allows.
-    pub fn pop(&mut self, tasks: &Tasks, suspects: bool, can_run: impl Fn(NameKey) -> bool) -> Option<Slot> {
+    pub fn pop(
+        &mut self,
+        tasks: &Tasks,
+        suspects: bool,
+        can_run: impl Fn(NameKey) -> bool,
+    ) -> Option<Slot> {
         loop {
             let lane_of = |head: &Head| &self.lanes[head.lane];
             let may_take = |lane: &Lane| can_run(lane.name) && (suspects || !lane.of_suspects);
@@ -213,7 +240,9 @@ impl Queue {
     pub fn drop_gone_suspects(&mut self, tasks: &Tasks) {
         for lane in 0..self.lanes.len() {
             let is_gone = |place: &Place| !stands(tasks, *place);
-            if !self.lanes[lane].of_suspects || !self.lanes[lane].places.front().is_some_and(is_gone) {
+            if !self.lanes[lane].of_suspects
+                || !self.lanes[lane].places.front().is_some_and(is_gone)
+            {
                 continue;
             }
             let places = &mut self.lanes[lane].places;
@@ -227,7 +256,10 @@ impl Queue {
 
     /// The task that has been in line for longest.
     pub fn oldest(&self, tasks: &Tasks) -> Option<Slot> {
-        let fronts = self.lanes.iter().filter_map(|lane| lane.places.iter().find(|place| stands(tasks, **place)));
+        let fronts = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.places.iter().find(|place| stands(tasks, **place)));
         fronts.map(|place| place.slot).min_by_key(|slot| tasks.task(*slot).order())
     }
 
@@ -241,5 +273,7 @@ impl Queue {
 
 /// Whether the task that took this place is still waiting in it.
 fn stands(tasks: &Tasks, place: Place) -> bool {
-    tasks.try_task(place.slot).is_some_and(|task| task.state == State::Queued && task.order() as u32 == place.order)
+    tasks
+        .try_task(place.slot)
+        .is_some_and(|task| task.state == State::Queued && task.order() as u32 == place.order)
 }

@@ -1,7 +1,8 @@
-//! All queues: by number, and by name. A queue lives as long as something needs it, and then its number is used again.
+//! All queues: by number, and by name. A queue lives as long as something needs it, and then its
+//! number is used again.
 //!
-//! Tasks that have not ended, workers that serve it, settings and a pause make it one of the queues that there may be. Tasks
-//! that have ended hold nothing but its number.
+//! Tasks that have not ended, workers that serve it, settings and a pause make it one of the queues
+//! that there may be. Tasks that have ended hold nothing but its number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +14,8 @@ use super::queue::{Queue, QueueKey};
 /// Queues that may be in use at once; names are for kinds of work, not for single tasks.
 const QUEUES_MAX: usize = 100_000;
 
-/// Names of queues, those included that only ended tasks still need: half a kilobyte each. A task has three bytes for the
-/// number.
+/// Names of queues, those included that only ended tasks still need: half a kilobyte each. A task
+/// has three bytes for the number.
 const NAMES_MAX: usize = 1_000_000;
 
 /// The queue of those who name none. It is always there, and takes nobody's place.
@@ -63,20 +64,26 @@ impl Queues {
     }
 
     /// Whether queues of these names are in use or may come to be; otherwise what to say.
-    pub fn room_for<'n>(&self, names: impl IntoIterator<Item = &'n QueueName>) -> Result<(), Refusal> {
+    pub fn room_for<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n QueueName>,
+    ) -> Result<(), Refusal> {
         let (mut new, mut unknown) = (0, 0);
         for name in names {
             let key = self.find(name);
             unknown += usize::from(key.is_none());
             new += usize::from(key.is_none_or(|key| key != DEFAULT && !self.queue(key).counted));
         }
-        if new == 0 || (self.in_use + new <= QUEUES_MAX && self.by_name.len() + unknown <= NAMES_MAX) {
+        if new == 0
+            || (self.in_use + new <= QUEUES_MAX && self.by_name.len() + unknown <= NAMES_MAX)
+        {
             return Ok(());
         }
         Err(Refusal::new(Code::Overloaded, "there are too many queues"))
     }
 
-    /// The queue of this name, made if need be. It is gone after the command unless something needs it by then.
+    /// The queue of this name, made if need be. It is gone after the command unless something needs
+    /// it by then.
     pub fn find_or_create(&mut self, name: &QueueName) -> QueueKey {
         let key = self.find(name).unwrap_or_else(|| self.create(name));
         self.latest = key;
@@ -105,7 +112,8 @@ impl Queues {
         self.by_name.values().copied().filter(|key| self.is_listed(*key))
     }
 
-    /// Whether it is shown: a queue of which there are but ended tasks is as good as gone, unless some of them are dead.
+    /// Whether it is shown: a queue of which there are but ended tasks is as good as gone, unless
+    /// some of them are dead.
     pub fn is_listed(&self, key: QueueKey) -> bool {
         let queue = self.queue(key);
         key == DEFAULT || queue.counted || queue.dead > 0
@@ -119,7 +127,8 @@ impl Queues {
         self.queues[key as usize].as_deref_mut().expect("a queue that is named is there")
     }
 
-    /// Keeps `ready` true after the queue gained or lost ready tasks or hungry workers, or was paused or resumed.
+    /// Keeps `ready` true after the queue gained or lost ready tasks or hungry workers, or was
+    /// paused or resumed.
     pub fn note_ready(&mut self, key: QueueKey) {
         if self.queue(key).is_servable() {
             self.ready.insert(key);
@@ -179,7 +188,8 @@ mod tests {
         QueueName::parse(text).expect("a name")
     }
 
-    /// A task comes into the queue, or one of those that wait there ends, or one that has ended is forgotten.
+    /// A task comes into the queue, or one of those that wait there ends, or one that has ended is
+    /// forgotten.
     fn count(queues: &mut Queues, name: &QueueName, ready: i64, tasks: i64) {
         let key = queues.find_or_create(name);
         let queue = queues.queue_mut(key);
@@ -192,13 +202,17 @@ mod tests {
     #[test]
     fn queues_that_are_not_needed_make_room_and_the_default_one_needs_none() {
         let mut queues = Queues::default();
-        let names: Vec<QueueName> = (0..QUEUES_MAX).map(|number| name(&format!("q{number}"))).collect();
+        let names: Vec<QueueName> =
+            (0..QUEUES_MAX).map(|number| name(&format!("q{number}"))).collect();
         for each in &names {
             queues.room_for([each]).expect("there is room");
             count(&mut queues, each, 1, 1);
         }
         let another = name("another");
-        assert_eq!(queues.room_for([&another]).expect_err("they are too many").code, Code::Overloaded);
+        assert_eq!(
+            queues.room_for([&another]).expect_err("they are too many").code,
+            Code::Overloaded
+        );
         queues.room_for([&names[7]]).expect("it is there already");
         queues.room_for([&QueueName::default()]).expect("it is always there");
         // What has ended is kept, and takes no place.

@@ -7,7 +7,8 @@ const SECONDS: usize = 10;
 pub(super) struct Rate {
     /// The second that `counts` was last written for.
     second: u64,
-    /// One for each second, the present one included; a second's place is its number modulo the length.
+    /// One for each second, the present one included; a second's place is its number modulo the
+    /// length.
     counts: [u32; SECONDS + 1],
 }
 
@@ -23,7 +24,9 @@ impl Rate {
         let places = self.counts.len() as u64;
         let whole = second.saturating_sub(SECONDS as u64)..second;
         let kept = self.second.saturating_sub(places - 1)..=self.second;
-        let counts = whole.filter(|past| kept.contains(past)).map(|past| self.counts[(past % places) as usize]);
+        let counts = whole
+            .filter(|past| kept.contains(past))
+            .map(|past| self.counts[(past % places) as usize]);
         counts.map(u64::from).sum::<u64>() as f64 / SECONDS as f64
     }
 

@@ -1,6 +1,6 @@
-//! Reports: what workers say of their leases. Only the current lease, in the hands of the session that holds it, changes
-//! anything. A report that already counted is answered again and changes nothing; it may come from a worker's next session,
-//! which asks what became of it.
+//! Reports: what workers say of their leases. Only the current lease, in the hands of the session
+//! that holds it, changes anything. A report that already counted is answered again and changes
+//! nothing; it may come from a worker's next session, which asks what became of it.
 
 use super::command::{Code, Failure, Now, ReportKind, ReportOutcome, TaskReport};
 use super::retry::delay_ms;
@@ -44,7 +44,9 @@ impl Machine {
             }
             ReportKind::Complete(result) => return self.complete(now, slot, result, fx),
             ReportKind::Fail { error, last } => self.failed(now, slot, error, last, fx),
-            ReportKind::RetryLater { after_ms, error } => self.retry_later(now, slot, after_ms, error, fx),
+            ReportKind::RetryLater { after_ms, error } => {
+                self.retry_later(now, slot, after_ms, error, fx)
+            }
             ReportKind::Reject(error) => self.failed(now, slot, error, true, fx),
             ReportKind::Release { not_begun } => self.release(now, slot, not_begun, fx),
         }
@@ -64,7 +66,8 @@ impl Machine {
         }
     }
 
-    /// Before an outcome, which hides at once what the store would be told of the start: only a watcher is to see it.
+    /// Before an outcome, which hides at once what the store would be told of the start: only a
+    /// watcher is to see it.
     fn ensure_started_in_passing(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         let task = self.tasks.task(slot);
         match task.state {
@@ -74,12 +77,20 @@ impl Machine {
         }
     }
 
-    fn complete(&mut self, now: Now, slot: Slot, mut result: Body, fx: &mut Effects) -> ReportOutcome {
+    fn complete(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        mut result: Body,
+        fx: &mut Effects,
+    ) -> ReportOutcome {
         self.ensure_started_in_passing(now, slot, fx);
         if is_planted(Bug::CutAResult) {
             result.bytes.truncate(result.bytes.len().saturating_sub(1));
         }
-        if is_planted(Bug::DeliverAfterCompletion) && self.tasks.task(slot).lease().is_multiple_of(16) {
+        if is_planted(Bug::DeliverAfterCompletion)
+            && self.tasks.task(slot).lease().is_multiple_of(16)
+        {
             self.requeue(now, slot, ClosedBy::Complete, fx);
             return Ok(State::Success);
         }
@@ -87,9 +98,17 @@ impl Machine {
             self.succeed(now, slot, result, fx);
             return Ok(State::Success);
         }
-        let message =
-            format!("the result has {} bytes, and {} are allowed", result.bytes.len(), self.settings.result_bytes_max);
-        let error = broker_error("result_too_large", &message, now, self.tasks.attempts(self.tasks.task(slot)));
+        let message = format!(
+            "the result has {} bytes, and {} are allowed",
+            result.bytes.len(),
+            self.settings.result_bytes_max
+        );
+        let error = broker_error(
+            "result_too_large",
+            &message,
+            now,
+            self.tasks.attempts(self.tasks.task(slot)),
+        );
         self.fail(now, slot, ClosedBy::Complete, error, fx);
         Err((Code::ResultTooLarge, Some(State::Failure)))
     }
@@ -111,11 +130,19 @@ impl Machine {
     }
 
     /// The handler asks for another attempt, after a time of its own or by the policy.
-    fn retry_later(&mut self, now: Now, slot: Slot, after_ms: Option<u64>, error: Failure, fx: &mut Effects) {
+    fn retry_later(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        after_ms: Option<u64>,
+        error: Failure,
+        fx: &mut Effects,
+    ) {
         let Some(after_ms) = after_ms else { return self.failed(now, slot, error, false, fx) };
         self.ensure_started_in_passing(now, slot, fx);
         let task = self.tasks.task(slot);
-        let is_last = self.tasks.attempts(task) >= self.retry_policy(task).attempts_max || self.is_run_once(slot);
+        let is_last = self.tasks.attempts(task) >= self.retry_policy(task).attempts_max
+            || self.is_run_once(slot);
         if self.cancel_reason(task).is_some() || is_last {
             return self.failed(now, slot, error, true, fx);
         }
@@ -123,8 +150,8 @@ impl Machine {
         self.retry(now, slot, after_ms, error, fx);
     }
 
-    /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as with a failure, and so does one
-    /// that has begun and is not to begin twice.
+    /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as
+    /// with a failure, and so does one that has begun and is not to begin twice.
     pub(super) fn release(&mut self, now: Now, slot: Slot, not_begun: bool, fx: &mut Effects) {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_as(now, slot, ClosedBy::Release, &reason, fx);
@@ -133,7 +160,13 @@ impl Machine {
         if started && !not_begun && self.is_run_once(slot) {
             let attempts = self.tasks.attempts(self.tasks.task(slot));
             let message = "the worker handed it back after it had begun, and the task asks not to be run twice";
-            return self.fail(now, slot, ClosedBy::Release, broker_error("worker_lost", message, now, attempts), fx);
+            return self.fail(
+                now,
+                slot,
+                ClosedBy::Release,
+                broker_error("worker_lost", message, now, attempts),
+                fx,
+            );
         }
         let is_expired = self.is_expired(slot);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
@@ -161,11 +194,14 @@ impl Machine {
     }
 }
 
-/// The answer to a report on a lease that has ended: that of the report that ended it, if it is of the same kind, and accepted
-/// if it is one of those before. `Fail`, `RetryLater` and `Reject` are one kind. What the reports carry is not compared: the
-/// first one counts.
+/// The answer to a report on a lease that has ended: that of the report that ended it, if it is of
+/// the same kind, and accepted if it is one of those before. `Fail`, `RetryLater` and `Reject` are
+/// one kind. What the reports carry is not compared: the first one counts.
 fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
-    if matches!(kind, ReportKind::Complete(_)) && task.closed_by == ClosedBy::Complete && task.state == State::Failure {
+    if matches!(kind, ReportKind::Complete(_))
+        && task.closed_by == ClosedBy::Complete
+        && task.state == State::Failure
+    {
         return Err((Code::ResultTooLarge, Some(State::Failure)));
     }
     let counted = match kind {
@@ -177,7 +213,9 @@ fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
             task.closed_by == ClosedBy::Fail
         }
         // Taken back, or given back at that moment: it is all the same.
-        ReportKind::Release { .. } => matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack),
+        ReportKind::Release { .. } => {
+            matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack)
+        }
     };
     if counted { Ok(task.state) } else { Err((Code::StaleLease, Some(task.state))) }
 }

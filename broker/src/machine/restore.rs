@@ -1,7 +1,7 @@
 //! A restart: the table of tasks is built again from the records of the log.
 //!
-//! The log may give a task's records in either order, and stale ones of tasks that are gone: the serial number says
-//! which task a record is of, the version which of two changes is later.
+//! The log may give a task's records in either order, and stale ones of tasks that are gone: the
+//! serial number says which task a record is of, the version which of two changes is later.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,9 @@ use super::task::Run;
 use super::timers::{Kind, Moment};
 use super::{Effects, Machine};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey, Timestamp};
+use crate::record::{
+    Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey, Timestamp,
+};
 
 /// What is known only while the log is read.
 #[derive(Debug, Default)]
@@ -23,7 +25,8 @@ pub(super) struct Restoring {
     holders: BTreeMap<Slot, (SessionId, Option<Timestamp>)>,
 }
 
-/// A task that waits in line, in the order of the serials. Twelve bytes: there may be ten million at once.
+/// A task that waits in line, in the order of the serials. Twelve bytes: there may be ten million
+/// at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct InLine {
     serial: (u32, u32),
@@ -116,7 +119,10 @@ impl Machine {
 
     fn apply_changed(&mut self, slot: Slot, changed: Changed) {
         let default_ttl_ms = self.settings.result_ttl_ms;
-        let ttl_ms = self.tasks.plan(self.tasks.task(slot)).map_or(default_ttl_ms, |plan| plan.result_ttl_ms);
+        let ttl_ms = self
+            .tasks
+            .plan(self.tasks.task(slot))
+            .map_or(default_ttl_ms, |plan| plan.result_ttl_ms);
         let task = self.tasks.task_mut(slot);
         task.state = changed.state;
         task.version = changed.version;
@@ -212,8 +218,8 @@ impl Machine {
         self.tick(now, fx);
     }
 
-    /// A time that was stored does not tell a time of day from the end of a span: an eta and an expiry count as the former,
-    /// and what the broker itself decided on as the latter.
+    /// A time that was stored does not tell a time of day from the end of a span: an eta and an
+    /// expiry count as the former, and what the broker itself decided on as the latter.
     fn set_restored_timers(&mut self, slot: Slot) {
         let task = self.tasks.task(slot);
         let (state, due) = (task.state, task.due());
@@ -229,7 +235,13 @@ impl Machine {
     }
 
     /// A leased task goes on in the hands of its session, which has the lease time to come back.
-    fn restore_holder(&mut self, now: Now, slot: Slot, id: SessionId, grace_until: Option<Timestamp>) {
+    fn restore_holder(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        id: SessionId,
+        grace_until: Option<Timestamp>,
+    ) {
         let task = self.tasks.task(slot);
         if !task.is_leased() {
             return;

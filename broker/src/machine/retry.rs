@@ -2,7 +2,8 @@
 
 use crate::record::{Backoff, Jitter, RetryPolicy};
 
-/// The delay after the `attempt`-th run failed, attempts counted from 1. The seed decides the jitter.
+/// The delay after the `attempt`-th run failed, attempts counted from 1. The seed decides the
+/// jitter.
 pub(super) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
     let attempt = attempt.max(1);
     let delay = policy.delay_ms as f64;
@@ -12,7 +13,11 @@ pub(super) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
         Backoff::Polynomial => delay * f64::from(attempt).powf(policy.factor),
     };
     // Not a number and infinity become the cap.
-    let delay = if delay < policy.delay_max_ms as f64 { delay.max(0.0) as u64 } else { policy.delay_max_ms };
+    let delay = if delay < policy.delay_max_ms as f64 {
+        delay.max(0.0) as u64
+    } else {
+        policy.delay_max_ms
+    };
     match policy.jitter {
         Jitter::None => delay,
         Jitter::Full => spread(delay, seed, attempt),
@@ -39,7 +44,14 @@ mod tests {
     use super::*;
 
     fn policy(backoff: Backoff, factor: f64, jitter: Jitter) -> RetryPolicy {
-        RetryPolicy { backoff, factor, jitter, delay_ms: 1_000, delay_max_ms: 60_000, attempts_max: 100 }
+        RetryPolicy {
+            backoff,
+            factor,
+            jitter,
+            delay_ms: 1_000,
+            delay_max_ms: 60_000,
+            attempts_max: 100,
+        }
     }
 
     #[test]
@@ -62,7 +74,8 @@ mod tests {
             assert!(full <= 1_000 && (500..=1_000).contains(&equal));
             assert_eq!(full, delay_ms(&policy(Backoff::Fixed, 1.0, Jitter::Full), 1, seed));
         }
-        let different = (0..100).map(|seed| delay_ms(&policy(Backoff::Fixed, 1.0, Jitter::Full), 1, seed));
+        let different =
+            (0..100).map(|seed| delay_ms(&policy(Backoff::Fixed, 1.0, Jitter::Full), 1, seed));
         assert!(different.collect::<std::collections::BTreeSet<_>>().len() > 50);
     }
 }

@@ -1,27 +1,32 @@
-//! Requests that look at many tasks: purge, delete, pause, cancel by root or tag, replay and discard by filter, listings.
-//! Each is done in slices, between which everybody else has a turn, and is answered at its end.
+//! Requests that look at many tasks: purge, delete, pause, cancel by root or tag, replay and
+//! discard by filter, listings. Each is done in slices, between which everybody else has a turn,
+//! and is answered at its end.
 //!
-//! A connection has one of them under way. What it asks next waits until that is answered, so that it sees what it asked
-//! for; only what must never be held up goes past: submits, reports, credit and signs of life. Connections take turns.
-//! When a connection goes, the one that is under way is done to its end, and those that wait are not begun.
+//! A connection has one of them under way. What it asks next waits until that is answered, so that
+//! it sees what it asked for; only what must never be held up goes past: submits, reports, credit
+//! and signs of life. Connections take turns. When a connection goes, the one that is under way is
+//! done to its end, and those that wait are not begun.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use super::admin::{Pausing, Purge};
 use super::cancel::CancelMany;
-use super::command::{Ask, CancelTarget, Code, ConnectionKey, Dead, Message, Now, Refusal, RequestId};
+use super::command::{
+    Ask, CancelTarget, Code, ConnectionKey, Dead, Message, Now, Refusal, RequestId,
+};
 use super::dead::DeadMany;
 use super::look::Listing;
 use super::{Effects, Machine, refused};
 use crate::record::{Actor, Slot};
 
-/// Work is counted in looks at a slot, some nanoseconds each: the machine has no clock. One slice of one connection, and all
-/// slices of one tick.
+/// Work is counted in looks at a slot, some nanoseconds each: the machine has no clock. One slice
+/// of one connection, and all slices of one tick.
 const SLICE: u32 = 60_000;
 const TICK: u32 = 2 * SLICE;
 
-/// What a change of one task counts for, what a name of a queue does, and what a look at the rules of a task does.
+/// What a change of one task counts for, what a name of a queue does, and what a look at the rules
+/// of a task does.
 pub(super) const CHANGE: u32 = 200;
 pub(super) const NAME: u32 = 100;
 pub(super) const RULES: u32 = 10;
@@ -126,12 +131,20 @@ enum Turn {
 }
 
 impl Machine {
-    /// What is to be done now about a request: nothing if it waits for a scan of its connection. One that may not wait is
-    /// refused at once.
-    pub(super) fn ask_for_now(&mut self, connection: ConnectionKey, request: RequestId, ask: Ask) -> Option<Ask> {
-        let Some(line) = self.scans.lines.get_mut(&connection).filter(|_| !goes_past(&ask)) else { return Some(ask) };
+    /// What is to be done now about a request: nothing if it waits for a scan of its connection.
+    /// One that may not wait is refused at once.
+    pub(super) fn ask_for_now(
+        &mut self,
+        connection: ConnectionKey,
+        request: RequestId,
+        ask: Ask,
+    ) -> Option<Ask> {
+        let Some(line) = self.scans.lines.get_mut(&connection).filter(|_| !goes_past(&ask)) else {
+            return Some(ask);
+        };
         if line.later_ids + ids_of(&ask) > WAITING_IDS_MAX {
-            let message = "an earlier request of this connection looks at all tasks: wait for its answer";
+            let message =
+                "an earlier request of this connection looks at all tasks: wait for its answer";
             return Some(Ask::Refuse(Refusal::new(Code::Overloaded, message)));
         }
         line.later_ids += ids_of(&ask);
@@ -203,7 +216,8 @@ impl Machine {
         }
     }
 
-    /// The connection is gone: what it began is done to its end, for nobody can tell how far it has come.
+    /// The connection is gone: what it began is done to its end, for nobody can tell how far it has
+    /// come.
     pub(super) fn orphan_scans(&mut self, connection: ConnectionKey) {
         let scan = self.scans.lines.remove(&connection).and_then(|line| line.scan);
         let reads = |scan: &Scan| matches!(scan.work, Work::List(_));
@@ -252,9 +266,15 @@ impl Machine {
     fn before_slice(&self, scan: &mut Scan) {
         match &mut scan.work {
             Work::Purge(purge) => purge.queue = self.queues.find(&purge.name),
-            Work::Cancel(cancel) => cancel.root = cancel.root_id.as_ref().and_then(|root| self.tasks.find(root)),
-            Work::Dead(dead) => dead.queue = dead.filter.queue.as_ref().map(|name| self.queues.find(name)),
-            Work::List(listing) => listing.queue = listing.filter.queue.as_ref().map(|name| self.queues.find(name)),
+            Work::Cancel(cancel) => {
+                cancel.root = cancel.root_id.as_ref().and_then(|root| self.tasks.find(root))
+            }
+            Work::Dead(dead) => {
+                dead.queue = dead.filter.queue.as_ref().map(|name| self.queues.find(name))
+            }
+            Work::List(listing) => {
+                listing.queue = listing.filter.queue.as_ref().map(|name| self.queues.find(name))
+            }
             Work::Pause(_) => {}
         }
     }
@@ -277,7 +297,9 @@ impl Machine {
                 Err(refusal) => refused(request, refusal),
             },
             Work::Pause(_) => Message::Done { request },
-            Work::Cancel(cancel) => Message::Cancelled { request, outcomes: std::mem::take(&mut cancel.outcomes) },
+            Work::Cancel(cancel) => {
+                Message::Cancelled { request, outcomes: std::mem::take(&mut cancel.outcomes) }
+            }
             Work::Dead(dead) => Message::Count { request, count: dead.count },
             Work::List(listing) => {
                 let next = (scan.next < scan.end).then(|| scan.next.saturating_sub(1));

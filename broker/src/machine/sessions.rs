@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::command::{
-    Code, Connect, ConnectionKey, Effect, Message, Monotonic, Now, Order, Refusal, RequestId, SignalKind, WorkerInfo,
+    Code, Connect, ConnectionKey, Effect, Message, Monotonic, Now, Order, Refusal, RequestId,
+    SignalKind, WorkerInfo,
 };
 use super::names::NameKey;
 use super::queue::QueueKey;
@@ -94,7 +95,8 @@ impl Session {
         self.order != Order::Resume
     }
 
-    /// Whether it is that of a worker, also of one that has not resumed it since the broker restarted.
+    /// Whether it is that of a worker, also of one that has not resumed it since the broker
+    /// restarted.
     pub fn is_of_worker(&self) -> bool {
         self.worker.is_some() || self.stored.is_some() || !self.leases.is_empty()
     }
@@ -186,7 +188,9 @@ impl Machine {
             return fx.push(Effect::Close(connection));
         }
         // The session of a worker is resumed by a worker alone; any other ends with its connection.
-        let found = resume.filter(|_| worker.is_some()).and_then(|id| self.sessions.by_id.get(&id).copied());
+        let found = resume
+            .filter(|_| worker.is_some())
+            .and_then(|id| self.sessions.by_id.get(&id).copied());
         let found = found.filter(|key| self.sessions.session(*key).is_of_worker());
         let key = match found {
             Some(key) => key,
@@ -209,9 +213,15 @@ impl Machine {
         self.arm_session(key);
         self.note_hunger(key);
         let session = self.sessions.session(key);
-        let leases: Vec<Lease> = session.leases.iter().map(|slot| self.tasks.task(*slot).lease()).collect();
-        let welcome =
-            Message::Welcome { request, session_id: session.id, resumed: found.is_some(), leases, wall: now.wall };
+        let leases: Vec<Lease> =
+            session.leases.iter().map(|slot| self.tasks.task(*slot).lease()).collect();
+        let welcome = Message::Welcome {
+            request,
+            session_id: session.id,
+            resumed: found.is_some(),
+            leases,
+            wall: now.wall,
+        };
         let order = session.order;
         fx.send(connection, welcome);
         if found.is_some() {
@@ -238,7 +248,8 @@ impl Machine {
     /// What the worker may have lost with its connection: everything that it has not started.
     fn deliver_again(&mut self, connection: ConnectionKey, key: SessionKey, fx: &mut Effects) {
         let session = self.sessions.session(key);
-        let unstarted = session.leases.iter().filter(|slot| self.tasks.task(**slot).state == State::Leased);
+        let unstarted =
+            session.leases.iter().filter(|slot| self.tasks.task(**slot).state == State::Leased);
         let deliveries: Vec<_> = unstarted.map(|slot| self.delivery(*slot)).collect();
         if !deliveries.is_empty() {
             fx.send(connection, Message::Deliver(deliveries));
@@ -254,7 +265,11 @@ impl Machine {
                 self.signal(*slot, SignalKind::SoftTimeLimit, "soft_time_limit", fx);
             }
             if let Some(reason) = &run.cancel {
-                let kind = if run.grace_at.is_some() { SignalKind::Force } else { SignalKind::Cooperative };
+                let kind = if run.grace_at.is_some() {
+                    SignalKind::Force
+                } else {
+                    SignalKind::Cooperative
+                };
                 self.signal(*slot, kind, reason, fx);
             }
         }
@@ -294,7 +309,12 @@ impl Machine {
     }
 
     /// The connection is lost. A worker's session waits for another; any other is gone.
-    pub(super) fn disconnect(&mut self, connection: ConnectionKey, reason: Option<Refusal>, fx: &mut Effects) {
+    pub(super) fn disconnect(
+        &mut self,
+        connection: ConnectionKey,
+        reason: Option<Refusal>,
+        fx: &mut Effects,
+    ) {
         if let Some(refusal) = reason {
             fx.send(connection, Message::Refused { request: 0, refusal });
         }
@@ -308,7 +328,13 @@ impl Machine {
     }
 
     /// The client closes on purpose: its leases go back at once.
-    pub(super) fn goodbye(&mut self, now: Now, connection: ConnectionKey, request: RequestId, fx: &mut Effects) {
+    pub(super) fn goodbye(
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        request: RequestId,
+        fx: &mut Effects,
+    ) {
         fx.send(connection, Message::Done { request });
         fx.push(Effect::Close(connection));
         if let Some(key) = self.sessions.of(connection) {
@@ -331,7 +357,8 @@ impl Machine {
     /// No sign of life for the lease time.
     pub(super) fn session_timer(&mut self, now: Now, key: SessionKey, fx: &mut Effects) {
         let Some(session) = self.sessions.all.get(&key) else { return };
-        let silent = session.worker.is_some() || !session.leases.is_empty() || session.connection.is_none();
+        let silent =
+            session.worker.is_some() || !session.leases.is_empty() || session.connection.is_none();
         if !silent {
             return;
         }
@@ -343,7 +370,8 @@ impl Machine {
         }
     }
 
-    /// A session that ends on purpose hands back what it has not started; that counts as no delivery.
+    /// A session that ends on purpose hands back what it has not started; that counts as no
+    /// delivery.
     fn end_session(&mut self, now: Now, key: SessionKey, on_purpose: bool, fx: &mut Effects) {
         if !on_purpose {
             self.suspect_leases(key);
@@ -400,8 +428,8 @@ impl Machine {
         }
     }
 
-    /// A long frame is on its way, or waits for its turn. Its sender's heartbeats wait behind it, and so does what would
-    /// answer them: it is told that it is heard.
+    /// A long frame is on its way, or waits for its turn. Its sender's heartbeats wait behind it,
+    /// and so does what would answer them: it is told that it is heard.
     pub(super) fn heard(&mut self, now: Now, connection: ConnectionKey, fx: &mut Effects) {
         if let Some(key) = self.sessions.of(connection) {
             self.touch(now, key);
@@ -422,13 +450,24 @@ impl Machine {
     }
 
     /// Quiet, resume or shutdown for some workers, or for all. Says how many were told.
-    pub(super) fn order_workers(&mut self, instances: &[Box<str>], order: Order, fx: &mut Effects) -> u64 {
+    pub(super) fn order_workers(
+        &mut self,
+        instances: &[Box<str>],
+        order: Order,
+        fx: &mut Effects,
+    ) -> u64 {
         let wanted = |session: &Session| {
             session.is_of_worker()
-                && (instances.is_empty() || instances.iter().any(|instance| **instance == *session.instance))
+                && (instances.is_empty()
+                    || instances.iter().any(|instance| **instance == *session.instance))
         };
-        let keys: Vec<SessionKey> =
-            self.sessions.all.iter().filter(|(_, session)| wanted(session)).map(|(key, _)| *key).collect();
+        let keys: Vec<SessionKey> = self
+            .sessions
+            .all
+            .iter()
+            .filter(|(_, session)| wanted(session))
+            .map(|(key, _)| *key)
+            .collect();
         for key in &keys {
             let session = self.sessions.session_mut(*key);
             session.order = order;
@@ -451,16 +490,20 @@ impl Machine {
         }
     }
 
-    /// Keeps the queues' sets of idle and hungry workers true after anything about a session changed.
+    /// Keeps the queues' sets of idle and hungry workers true after anything about a session
+    /// changed.
     pub(super) fn note_hunger(&mut self, key: SessionKey) {
         let session = self.sessions.session(key);
         let leases = session.leases.len();
-        let present = session.connection.is_some() && session.worker.is_some() && !session.is_quiet();
+        let present =
+            session.connection.is_some() && session.worker.is_some() && !session.is_quiet();
         if session.drains.is_some() && (!present || session.credit == 0 || session.alone) {
             return self.stop_draining(key);
         }
         let room = leases == 0
-            || (session.leased_bytes < self.settings.leased_bytes_max && !session.alone && session.drains.is_none());
+            || (session.leased_bytes < self.settings.leased_bytes_max
+                && !session.alone
+                && session.drains.is_none());
         let hungry = present && room && leases < session.credit as usize;
         self.set_hunger(key, hungry, hungry && leases < session.concurrency as usize);
     }

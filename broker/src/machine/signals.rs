@@ -1,4 +1,5 @@
-//! What the holders of many leases are told at once: one message for each connection, however many leases it holds.
+//! What the holders of many leases are told at once: one message for each connection, however many
+//! leases it holds.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ impl Signals {
 }
 
 impl Machine {
-    /// Takes note of the lease of a task. To be called while it is held. Whoever is away is told when it comes back.
+    /// Takes note of the lease of a task. To be called while it is held. Whoever is away is told
+    /// when it comes back.
     pub(super) fn note_signal(&self, slot: Slot, signals: &mut Signals) {
         let task = self.tasks.task(slot);
         let holder = self.tasks.run(task).and_then(|run| run.holder);

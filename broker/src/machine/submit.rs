@@ -2,7 +2,9 @@
 
 use celeriac_proto::limits::SPAN_MS_MAX;
 
-use super::command::{Code, Effect, Now, OnConflict, Refusal, SignalKind, Submission, SubmitOutcome, When};
+use super::command::{
+    Code, Effect, Now, OnConflict, Refusal, SignalKind, Submission, SubmitOutcome, When,
+};
 use super::queue::QueueKey;
 use super::task::{MAX_DELIVERIES, NewTask, Plan};
 use super::timers::{Kind, Moment};
@@ -24,19 +26,33 @@ pub(super) struct Place {
 }
 
 impl Machine {
-    pub(super) fn submit(&mut self, now: Now, submission: Submission, fx: &mut Effects) -> SubmitOutcome {
-        // What is there already needs no room: a producer that asks again is answered even when the broker is full.
+    pub(super) fn submit(
+        &mut self,
+        now: Now,
+        submission: Submission,
+        fx: &mut Effects,
+    ) -> SubmitOutcome {
+        // What is there already needs no room: a producer that asks again is answered even when the
+        // broker is full.
         let present = self.tasks.find(&submission.id);
         if let Some(slot) = present {
             let task = self.tasks.task(slot);
             let (generation, state) = (self.tasks.generation(task), task.state);
             match submission.on_conflict {
-                OnConflict::Reject => return refused(Code::TaskExists, "a task of this id exists", 0),
-                OnConflict::RunAgainIfFinished if !state.is_terminal() && !is_planted(Bug::RunAConflictTwice) => {
+                OnConflict::Reject => {
+                    return refused(Code::TaskExists, "a task of this id exists", 0);
+                }
+                OnConflict::RunAgainIfFinished
+                    if !state.is_terminal() && !is_planted(Bug::RunAConflictTwice) =>
+                {
                     return SubmitOutcome::Joined { generation, state };
                 }
-                OnConflict::RunAgainAfter if !state.is_terminal() => return self.follow(now, slot, submission, fx),
-                OnConflict::RunAgainIfFinished | OnConflict::Replace | OnConflict::RunAgainAfter => {}
+                OnConflict::RunAgainAfter if !state.is_terminal() => {
+                    return self.follow(now, slot, submission, fx);
+                }
+                OnConflict::RunAgainIfFinished
+                | OnConflict::Replace
+                | OnConflict::RunAgainAfter => {}
             }
         }
         let queue = match self.admit(&submission) {
@@ -52,7 +68,8 @@ impl Machine {
         let latest = self.successors.of(slot).unwrap_or(slot);
         let generation = self.tasks.generation(self.tasks.task(latest)).saturating_add(1);
         self.make_way(now, slot, fx);
-        let state = self.create(now, Place { slot, queue, generation, after: None }, submission, fx);
+        let state =
+            self.create(now, Place { slot, queue, generation, after: None }, submission, fx);
         SubmitOutcome::NewGeneration { generation, state }
     }
 
@@ -60,7 +77,10 @@ impl Machine {
     pub(super) fn admit(&mut self, submission: &Submission) -> Result<QueueKey, Refusal> {
         if self.disk_is_low {
             let message = "the broker's disk is nearly full";
-            return Err(Refusal { retry_after_ms: RETRY_AFTER_MS, ..Refusal::new(Code::DiskFull, message) });
+            return Err(Refusal {
+                retry_after_ms: RETRY_AFTER_MS,
+                ..Refusal::new(Code::DiskFull, message)
+            });
         }
         self.queues.room_for([&submission.queue])?;
         let key = self.queues.find_or_create(&submission.queue);
@@ -70,7 +90,10 @@ impl Machine {
             || over(queue.record.bytes_max, queue.bytes + submission.payload.len() as u64)
         {
             let message = format!("the queue `{}` is full", submission.queue);
-            return Err(Refusal { retry_after_ms: RETRY_AFTER_MS, ..Refusal::new(Code::QueueFull, message) });
+            return Err(Refusal {
+                retry_after_ms: RETRY_AFTER_MS,
+                ..Refusal::new(Code::QueueFull, message)
+            });
         }
         Ok(key)
     }
@@ -84,7 +107,8 @@ impl Machine {
         if !self.tasks.task(slot).state.is_terminal() {
             self.revoke(now, slot, "replaced", fx);
         }
-        // With a TTL of 0 the revoked task is gone already. The new record of the slot, which comes next, hides the old ones.
+        // With a TTL of 0 the revoked task is gone already. The new record of the slot, which comes
+        // next, hides the old ones.
         if self.tasks.try_task(slot).is_some() {
             self.keep_for_waits(slot, fx);
             let task = self.tasks.remove(slot);
@@ -92,7 +116,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn create(&mut self, now: Now, place: Place, submission: Submission, fx: &mut Effects) -> State {
+    pub(super) fn create(
+        &mut self,
+        now: Now,
+        place: Place,
+        submission: Submission,
+        fx: &mut Effects,
+    ) -> State {
         let Place { slot, queue, .. } = place;
         self.latest_serial += 1;
         let key = TaskKey { slot, serial: self.latest_serial };
@@ -167,7 +197,8 @@ impl Machine {
         }
     }
 
-    /// The submit's own, or the queue's, which begins when the task is due: it does not overrule an eta.
+    /// The submit's own, or the queue's, which begins when the task is due: it does not overrule an
+    /// eta.
     fn expiry_of(&self, now: Now, queue: QueueKey, submission: &Submission) -> Option<When> {
         let of_queue = self.queues.queue(queue).record.expires_in_ms;
         let due = submission.eta.unwrap_or(When::In(0));
@@ -175,10 +206,20 @@ impl Machine {
     }
 
     /// Fills in the defaults of the queue and of the broker.
-    fn complete_submission(&self, now: Now, key: TaskKey, submission: Submission, place: &Place) -> Submitted {
+    fn complete_submission(
+        &self,
+        now: Now,
+        key: TaskKey,
+        submission: Submission,
+        place: &Place,
+    ) -> Submitted {
         let defaults = &self.queues.queue(place.queue).record;
-        let expires = self.expiry_of(now, place.queue, &submission).map(|when| when.resolve(now.wall));
-        let ttl_ms = submission.result_ttl_ms.or(defaults.result_ttl_ms).unwrap_or(self.settings.result_ttl_ms);
+        let expires =
+            self.expiry_of(now, place.queue, &submission).map(|when| when.resolve(now.wall));
+        let ttl_ms = submission
+            .result_ttl_ms
+            .or(defaults.result_ttl_ms)
+            .unwrap_or(self.settings.result_ttl_ms);
         Submitted {
             key,
             generation: place.generation,
@@ -206,8 +247,8 @@ impl Machine {
         }
     }
 
-    /// The table's entry for a task as it was submitted, whenever that was; a restart makes the same, so that a version
-    /// names the same state before and after it.
+    /// The table's entry for a task as it was submitted, whenever that was; a restart makes the
+    /// same, so that a version names the same state before and after it.
     pub(super) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: u32) -> NewTask {
         let plan = Plan::of(submitted);
         let waits = submitted.eta.is_some_and(|eta| eta > submitted.submitted_at);

@@ -1,7 +1,9 @@
-//! Successors: an id that is submitted while its task is unfinished may be to run once more afterwards. The new task waits
-//! beside the present one, in a slot of its own that is not found by the id, until that has ended; then it takes its place.
+//! Successors: an id that is submitted while its task is unfinished may be to run once more
+//! afterwards. The new task waits beside the present one, in a slot of its own that is not found by
+//! the id, until that has ended; then it takes its place.
 //!
-//! At most one waits for each id. Its record names the task that it follows, so that a restart finds the same.
+//! At most one waits for each id. Its record names the task that it follows, so that a restart
+//! finds the same.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +70,10 @@ impl Machine {
         fx: &mut Effects,
     ) -> SubmitOutcome {
         if let Some(waiting) = self.successors.of(present).map(|slot| self.tasks.task(slot)) {
-            return SubmitOutcome::Joined { generation: self.tasks.generation(waiting), state: waiting.state };
+            return SubmitOutcome::Joined {
+                generation: self.tasks.generation(waiting),
+                state: waiting.state,
+            };
         }
         let queue = match self.admit(&submission) {
             Ok(queue) => queue,
@@ -76,7 +81,12 @@ impl Machine {
         };
         let generation = self.tasks.generation(self.tasks.task(present)).saturating_add(1);
         let after = Some(self.tasks.key(present));
-        let state = self.create(now, Place { slot: self.tasks.next_slot(), queue, generation, after }, submission, fx);
+        let state = self.create(
+            now,
+            Place { slot: self.tasks.next_slot(), queue, generation, after },
+            submission,
+            fx,
+        );
         SubmitOutcome::NewGeneration { generation, state }
     }
 
@@ -139,10 +149,13 @@ impl Machine {
         }
     }
 
-    /// Whether it waits for a task of its id that is there and has not ended. Anything else no broker writes, but for a
-    /// task whose present one has ended: that is found by its id like all others.
+    /// Whether it waits for a task of its id that is there and has not ended. Anything else no
+    /// broker writes, but for a task whose present one has ended: that is found by its id like
+    /// all others.
     fn follows(&self, slot: Slot, present: TaskKey) -> bool {
-        let (Some(task), Some(before)) = (self.tasks.try_task(slot), self.tasks.try_task(present.slot)) else {
+        let (Some(task), Some(before)) =
+            (self.tasks.try_task(slot), self.tasks.try_task(present.slot))
+        else {
             return false;
         };
         let is_that = before.serial() == present.serial && before.serial() < task.serial();

@@ -1,9 +1,10 @@
-//! Suspects: tasks that may be killing their workers. One of them takes whatever else its worker runs with it, again and
-//! again; so it is given out alone, to a worker that holds nothing else, until it ends in one way or another.
+//! Suspects: tasks that may be killing their workers. One of them takes whatever else its worker
+//! runs with it, again and again; so it is given out alone, to a worker that holds nothing else,
+//! until it ends in one way or another.
 //!
-//! A task is a suspect when workers were lost twice while it ran or may have run, or once if it has but one attempt left. A
-//! first loss proves little: workers are killed for many reasons, and what ran on one of a hundred slots would else wait
-//! for a hundred others.
+//! A task is a suspect when workers were lost twice while it ran or may have run, or once if it has
+//! but one attempt left. A first loss proves little: workers are killed for many reasons, and what
+//! ran on one of a hundred slots would else wait for a hundred others.
 
 use super::Machine;
 use super::queue::QueueKey;
@@ -19,7 +20,8 @@ impl Machine {
         self.was_suspect(slot, false)
     }
 
-    /// Whether a task was a suspect when it was given out. Its present attempt counts only once it has started.
+    /// Whether a task was a suspect when it was given out. Its present attempt counts only once it
+    /// has started.
     pub(super) fn was_suspect(&self, slot: Slot, started: bool) -> bool {
         let task = self.tasks.task(slot);
         let Some(run) = self.tasks.run(task).filter(|run| run.losses > 0) else { return false };
@@ -27,8 +29,8 @@ impl Machine {
         run.losses >= LOSSES || starts >= self.retry_policy(task).attempts_max
     }
 
-    /// Raises the suspicion against what a lost worker ran, and against what it may have begun without being heard: the
-    /// first of what it held, for as many slots as it had left.
+    /// Raises the suspicion against what a lost worker ran, and against what it may have begun
+    /// without being heard: the first of what it held, for as many slots as it had left.
     pub(super) fn suspect_leases(&mut self, key: SessionKey) {
         let session = self.sessions.session(key);
         let mut slots = session.leases.clone();
@@ -55,10 +57,11 @@ impl Machine {
         }
     }
 
-    /// Whether a worker that could take more is to become free for a suspect instead, because it is the suspect's turn and
-    /// nobody else is free for it.
+    /// Whether a worker that could take more is to become free for a suspect instead, because it is
+    /// the suspect's turn and nobody else is free for it.
     pub(super) fn begins_to_drain(&mut self, queue: QueueKey, taker: SessionKey) -> bool {
-        if self.queues.queue(queue).suspects == 0 || self.sessions.session(taker).leases.is_empty() {
+        if self.queues.queue(queue).suspects == 0 || self.sessions.session(taker).leases.is_empty()
+        {
             return false;
         }
         // One that was cancelled in line is not to be waited for.

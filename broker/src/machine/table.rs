@@ -11,9 +11,11 @@ use super::pages::Pages;
 use super::task::{Extra, NewTask, Plan, Run, Task};
 use crate::record::{Slot, TaskKey};
 
-/// Tables of ids: each grows on its own, in a millisecond or so where one of all ids would stop the broker for a second.
+/// Tables of ids: each grows on its own, in a millisecond or so where one of all ids would stop the
+/// broker for a second.
 const SHARDS: usize = 1024;
-/// A table of ids shrinks when it has room for this many times what is in it, and for more than `SHARD_ROOM_MIN`.
+/// A table of ids shrinks when it has room for this many times what is in it, and for more than
+/// `SHARD_ROOM_MIN`.
 const SHARD_ROOM_MAX: usize = 8;
 const SHARD_ROOM_MIN: usize = 256;
 
@@ -121,8 +123,8 @@ impl Tasks {
         self.extras.get_mut(key.get() - 1)?.run.as_deref_mut()
     }
 
-    /// What a task has beyond the others, made if it has nothing. To be followed by [`settle`](Self::settle) when
-    /// something was taken out of it.
+    /// What a task has beyond the others, made if it has nothing. To be followed by
+    /// [`settle`](Self::settle) when something was taken out of it.
     pub fn extra_mut(&mut self, slot: Slot) -> &mut Extra {
         let task = self.slots.get_mut(slot).expect(NAMED);
         let extras = &mut self.extras;
@@ -159,10 +161,12 @@ impl Tasks {
 
     fn index(&mut self, slot: Slot, hash: u64) {
         let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
-        self.by_id[shard(hash)].insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
+        self.by_id[shard(hash)]
+            .insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
     }
 
-    /// Puts a task into an empty slot that is not to be found by its id before [`reveal`](Self::reveal).
+    /// Puts a task into an empty slot that is not to be found by its id before
+    /// [`reveal`](Self::reveal).
     pub fn put_hidden(&mut self, slot: Slot, new: NewTask) {
         self.restore(slot, new);
         self.len += 1;
@@ -174,14 +178,20 @@ impl Tasks {
         self.unrestore(slot)
     }
 
-    /// Puts a task into an empty slot, not to be found by its id before [`restored`](Self::restored).
+    /// Puts a task into an empty slot, not to be found by its id before
+    /// [`restored`](Self::restored).
     pub fn restore(&mut self, slot: Slot, new: NewTask) {
         let task = Task::new(&new);
         let packed = task.id;
         self.slots.put(slot, task);
         let NewTask { id, plan, generation, watched, .. } = new;
-        let extra =
-            Extra { plan, generation, watched, long_id: packed.is_long().then(|| id.as_str().into()), run: None };
+        let extra = Extra {
+            plan,
+            generation,
+            watched,
+            long_id: packed.is_long().then(|| id.as_str().into()),
+            run: None,
+        };
         if !extra.is_bare() {
             *self.extra_mut(slot) = extra;
         }
@@ -199,8 +209,9 @@ impl Tasks {
         task
     }
 
-    /// All tasks are there: from now on they are found by their ids. Of two of one id the later one is; the other's slot
-    /// is handed to `duplicate`. The slots for which `is_hidden` holds are not found for now.
+    /// All tasks are there: from now on they are found by their ids. Of two of one id the later one
+    /// is; the other's slot is handed to `duplicate`. The slots for which `is_hidden` holds are
+    /// not found for now.
     pub fn restored(&mut self, is_hidden: impl Fn(Slot) -> bool, mut duplicate: impl FnMut(Slot)) {
         let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
         let rehash = |slot: &Slot| hash_of(slots, extras, hasher, *slot);
@@ -224,7 +235,11 @@ impl Tasks {
                 }
                 Some(other) => {
                     let serial = |slot: Slot| slots.get(slot).map(Task::serial);
-                    let earlier = if serial(*other) < serial(slot) { std::mem::replace(other, slot) } else { slot };
+                    let earlier = if serial(*other) < serial(slot) {
+                        std::mem::replace(other, slot)
+                    } else {
+                        slot
+                    };
                     duplicate(earlier);
                 }
             }
@@ -234,7 +249,10 @@ impl Tasks {
     pub fn remove(&mut self, slot: Slot) -> Task {
         let hash = hash_of(&self.slots, &self.extras, &self.hasher, slot);
         let shard = &mut self.by_id[shard(hash)];
-        shard.find_entry(hash, |other| *other == slot).expect("every task is in the index").remove();
+        shard
+            .find_entry(hash, |other| *other == slot)
+            .expect("every task is in the index")
+            .remove();
         if shard.capacity() > SHARD_ROOM_MIN.max(SHARD_ROOM_MAX * shard.len()) {
             let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
             shard.shrink_to(2 * shard.len(), |slot| hash_of(slots, extras, hasher, *slot));
@@ -264,7 +282,8 @@ fn hash_of(slots: &Pages<Task>, extras: &Pages<Extra>, hasher: &FixedState, slot
 }
 
 fn same_id(slots: &Pages<Task>, extras: &Pages<Extra>, one: Slot, other: Slot) -> bool {
-    let [one, other] = [one, other].map(|slot| slots.get(slot).expect("every slot in the index is taken"));
+    let [one, other] =
+        [one, other].map(|slot| slots.get(slot).expect("every slot in the index is taken"));
     one.id == other.id && (!one.id.is_long() || long_id(extras, one) == long_id(extras, other))
 }
 

@@ -1,8 +1,8 @@
 //! What the machine keeps of each task.
 //!
-//! There may be ten million: an entry is one line of the processor's cache and holds what decisions need, and the records in
-//! the store hold the rest. What only some tasks have, or only while they run, stands apart. The table of all of them is
-//! `table.rs`.
+//! There may be ten million: an entry is one line of the processor's cache and holds what decisions
+//! need, and the records in the store hold the rest. What only some tasks have, or only while they
+//! run, stands apart. The table of all of them is `table.rs`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,9 @@ use super::names::NameKey;
 use super::queue::QueueKey;
 use super::sessions::SessionKey;
 use super::timers::Moment;
-use crate::record::{ClosedBy, Lease, Progress, RetryPolicy, State, Submitted, TaskError, Timestamp};
+use crate::record::{
+    ClosedBy, Lease, Progress, RetryPolicy, State, Submitted, TaskError, Timestamp,
+};
 
 /// One task of the table. What it has beyond this is asked of the table.
 #[derive(Debug)]
@@ -25,7 +27,8 @@ pub(super) struct Task {
     pub version: u32,
     pub name: NameKey,
     pub state: State,
-    /// How the lease named below ended, so that a report that is sent again can be told from a stale one.
+    /// How the lease named below ended, so that a report that is sent again can be told from a
+    /// stale one.
     pub closed_by: ClosedBy,
     pub priority: u8,
     serial: Narrow<7>,
@@ -104,7 +107,11 @@ impl Default for Extra {
 impl Extra {
     /// Whether a task needs none.
     pub fn is_bare(&self) -> bool {
-        self.plan.is_none() && self.run.is_none() && self.long_id.is_none() && self.generation == 1 && !self.watched
+        self.plan.is_none()
+            && self.run.is_none()
+            && self.long_id.is_none()
+            && self.generation == 1
+            && !self.watched
     }
 }
 
@@ -165,9 +172,11 @@ pub(super) struct Run {
     pub place: usize,
     pub worker: Arc<str>,
     pub attempts: u32,
-    /// Deliveries without an outcome, the present one included. What was lost before it began does not count.
+    /// Deliveries without an outcome, the present one included. What was lost before it began does
+    /// not count.
     pub deliveries: u32,
-    /// How often a worker was lost while it ran the task, or may have run it, since the last outcome.
+    /// How often a worker was lost while it ran the task, or may have run it, since the last
+    /// outcome.
     pub losses: u32,
     /// How many of these were without a report of its start, and are in no count of attempts.
     pub silent: u32,
@@ -242,8 +251,8 @@ impl Task {
         self.lease = Narrow::new(lease);
     }
 
-    /// SCHEDULED: its eta, on the clock that its producer named it by. RETRY: when it is due, and ended: when it is
-    /// forgotten, both on the steady clock. In other states it means nothing.
+    /// SCHEDULED: its eta, on the clock that its producer named it by. RETRY: when it is due, and
+    /// ended: when it is forgotten, both on the steady clock. In other states it means nothing.
     pub fn due(&self) -> Timestamp {
         self.turn.get() as Timestamp
     }
@@ -253,8 +262,8 @@ impl Task {
         self.turn = narrow_time(due);
     }
 
-    /// QUEUED, LEASED, STARTED: the place in line; smaller is served first within a priority. In other states it means
-    /// nothing.
+    /// QUEUED, LEASED, STARTED: the place in line; smaller is served first within a priority. In
+    /// other states it means nothing.
     pub fn order(&self) -> u64 {
         self.turn.get()
     }

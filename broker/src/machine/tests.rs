@@ -1,5 +1,6 @@
-//! The rules of a task, each as a script; the files beside this one hold them by subject, and `proto/RULES.md` says
-//! which test shows which rule. `UPDATE_EXPECT=1` writes what the machine says now; read it before you keep it.
+//! The rules of a task, each as a script; the files beside this one hold them by subject, and
+//! `proto/RULES.md` says which test shows which rule. `UPDATE_EXPECT=1` writes what the machine
+//! says now; read it before you keep it.
 
 mod cancel;
 mod dead;

@@ -1,11 +1,12 @@
 //! When something is due: times of day on the wall clock, all spans on the clock that never jumps.
 //!
-//! Timers of tasks are by the million, so they are small and never taken out: one that no longer holds is
-//! recognised when it fires. Timers of leases, waits and sessions are few and exact.
+//! Timers of tasks are by the million, so they are small and never taken out: one that no longer
+//! holds is recognised when it fires. Timers of leases, waits and sessions are few and exact.
 //!
-//! What a task waits for is a time in milliseconds since 1970 on either of two clocks. The **steady clock** shows what the
-//! wall clock showed when the broker started, and then runs with the monotonic clock: whoever sets the wall clock moves no
-//! span that began in this life of the broker. A restart sets it anew, from the times that are stored.
+//! What a task waits for is a time in milliseconds since 1970 on either of two clocks. The **steady
+//! clock** shows what the wall clock showed when the broker started, and then runs with the
+//! monotonic clock: whoever sets the wall clock moves no span that began in this life of the
+//! broker. A restart sets it anew, from the times that are stored.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -61,7 +62,8 @@ impl Clocks {
     }
 }
 
-/// Ordered by time. It names no task but a slot: whoever is there at that time knows whether that is its time.
+/// Ordered by time. It names no task but a slot: whoever is there at that time knows whether that
+/// is its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Timer {
     pub at: Timestamp,
@@ -83,7 +85,8 @@ pub(super) enum MonoTimer {
     Balance,
 }
 
-/// Milliseconds of a bucket: far fewer than a million timers are due in one, and far fewer buckets than timers in a day.
+/// Milliseconds of a bucket: far fewer than a million timers are due in one, and far fewer buckets
+/// than timers in a day.
 const BUCKET_MS: Timestamp = 1024;
 
 /// Timers that are due within the same second or so, in no order.
@@ -152,7 +155,8 @@ impl Timers {
 
     /// The timer of a task that has been due for longest.
     pub fn pop(&mut self, clocks: Clocks) -> Option<Timer> {
-        let late = |timer: Timer, now: Timestamp| (timer.at.saturating_sub(now), timer.slot, timer.kind);
+        let late =
+            |timer: Timer, now: Timestamp| (timer.at.saturating_sub(now), timer.slot, timer.kind);
         let wall = self.wall.due(clocks.wall).map(|timer| late(timer, clocks.wall));
         let steady = self.steady.due(clocks.steady).map(|timer| late(timer, clocks.steady));
         match (wall, steady) {
@@ -271,7 +275,8 @@ mod tests {
         for (slot, at) in times.into_iter().enumerate() {
             timers.set(Moment::At(at), slot as Slot, Kind::Expires);
         }
-        let mut sorted: Vec<_> = times.into_iter().enumerate().map(|(slot, at)| (at, slot as Slot)).collect();
+        let mut sorted: Vec<_> =
+            times.into_iter().enumerate().map(|(slot, at)| (at, slot as Slot)).collect();
         sorted.sort_unstable();
         for (at, slot) in sorted {
             assert_eq!(timers.next_wall(), Some(at));
@@ -305,7 +310,8 @@ mod tests {
         timers.set(Moment::Steady(4_599_500), 3, Kind::Due);
         timers.set(Moment::Steady(4_600_001), 4, Kind::Due);
         timers.set(Moment::At(1_000_001), 5, Kind::Due);
-        let order: Vec<Slot> = std::iter::from_fn(|| timers.pop(clocks)).map(|timer| timer.slot).collect();
+        let order: Vec<Slot> =
+            std::iter::from_fn(|| timers.pop(clocks)).map(|timer| timer.slot).collect();
         assert_eq!(order, [2, 1, 3]);
         assert_eq!((timers.next_wall(), timers.next_steady()), (Some(1_000_001), Some(4_600_001)));
         assert_eq!(clocks.wall_at(4_600_001), 1_000_001);
@@ -318,6 +324,9 @@ mod tests {
             timers.set(Moment::At(1_000_000 + i64::from(slot)), slot, Kind::Due);
         }
         timers.compact(10, |timer| timer.slot == 12_345);
-        assert_eq!((timers.wall.far.len(), timers.wall.far_timers, timers.next_wall()), (1, 1, Some(1_012_345)));
+        assert_eq!(
+            (timers.wall.far.len(), timers.wall.far_timers, timers.next_wall()),
+            (1, 1, Some(1_012_345))
+        );
     }
 }

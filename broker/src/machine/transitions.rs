@@ -1,5 +1,5 @@
-//! The only place where a task's state changes. Each transition keeps the counters and timers true, hands
-//! the store the task's new record, and tells those who watch.
+//! The only place where a task's state changes. Each transition keeps the counters and timers true,
+//! hands the store the task's new record, and tells those who watch.
 
 use celeriac_proto::limits::ERRORS_KEPT;
 
@@ -97,8 +97,9 @@ impl Machine {
         self.notify(slot, fx);
     }
 
-    /// SCHEDULED or RETRY, and due. It is stored although a restart could find out by itself: by then the clock may say
-    /// otherwise, and what was shown with this version would be another state.
+    /// SCHEDULED or RETRY, and due. It is stored although a restart could find out by itself: by
+    /// then the clock may say otherwise, and what was shown with this version would be another
+    /// state.
     pub(super) fn promote(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         self.set_state(slot, State::Queued);
         self.line_up(slot, false);
@@ -162,7 +163,9 @@ impl Machine {
         let Extra { plan, run: Some(run), .. } = self.tasks.extra_mut(slot) else {
             unreachable!("a leased task has a run");
         };
-        let (soft, hard) = plan.as_ref().map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
+        let (soft, hard) = plan
+            .as_ref()
+            .map_or((None, None), |plan| (plan.soft_time_limit_ms, plan.time_limit_ms));
         run.attempts = run.attempts.saturating_add(1);
         run.started_at = Some(now.wall);
         run.soft_limit_at = soft.map(|span| now.mono.saturating_add(span));
@@ -185,18 +188,38 @@ impl Machine {
 
     pub(super) fn succeed(&mut self, now: Now, slot: Slot, result: Body, fx: &mut Effects) {
         self.end_lease(slot, ClosedBy::Complete);
-        self.end(now, slot, State::Success, Ended { result: Some(result), revoked_reason: "".into() }, fx);
+        self.end(
+            now,
+            slot,
+            State::Success,
+            Ended { result: Some(result), revoked_reason: "".into() },
+            fx,
+        );
     }
 
     /// Fails for good: kept as dead.
-    pub(super) fn fail(&mut self, now: Now, slot: Slot, closed_by: ClosedBy, error: TaskError, fx: &mut Effects) {
+    pub(super) fn fail(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        closed_by: ClosedBy,
+        error: TaskError,
+        fx: &mut Effects,
+    ) {
         self.end_lease(slot, closed_by);
         self.keep_error(slot, error);
         self.end(now, slot, State::Failure, Ended::default(), fx);
     }
 
     /// Failed, and waits for its next attempt.
-    pub(super) fn retry(&mut self, now: Now, slot: Slot, delay_ms: u64, error: TaskError, fx: &mut Effects) {
+    pub(super) fn retry(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        delay_ms: u64,
+        error: TaskError,
+        fx: &mut Effects,
+    ) {
         self.end_lease(slot, ClosedBy::Fail);
         self.keep_error(slot, error);
         self.tasks.task_mut(slot).set_due(self.clocks.after(delay_ms));
@@ -215,7 +238,8 @@ impl Machine {
         self.publish(now, slot, Ended::default(), fx);
     }
 
-    /// Takes a lease back that has not begun: that counts as no delivery. The worker is told by the caller.
+    /// Takes a lease back that has not begun: that counts as no delivery. The worker is told by the
+    /// caller.
     pub(super) fn take_back(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         assert_eq!(self.tasks.task(slot).state, State::Leased, "what has begun is not taken back");
         self.requeue(now, slot, ClosedBy::TakenBack, fx);
@@ -227,11 +251,24 @@ impl Machine {
     }
 
     /// The same, as the consequence of a report.
-    pub(super) fn revoke_as(&mut self, now: Now, slot: Slot, closed_by: ClosedBy, reason: &str, fx: &mut Effects) {
+    pub(super) fn revoke_as(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        closed_by: ClosedBy,
+        reason: &str,
+        fx: &mut Effects,
+    ) {
         if self.tasks.task(slot).is_leased() {
             self.end_lease(slot, closed_by);
         }
-        self.end(now, slot, State::Revoked, Ended { result: None, revoked_reason: reason.into() }, fx);
+        self.end(
+            now,
+            slot,
+            State::Revoked,
+            Ended { result: None, revoked_reason: reason.into() },
+            fx,
+        );
     }
 
     /// Asks the holder to stop; what it does then decides how the task ends.
@@ -245,7 +282,8 @@ impl Machine {
     fn end(&mut self, now: Now, slot: Slot, state: State, ended: Ended, fx: &mut Effects) {
         self.set_state(slot, state);
         let task = self.tasks.task(slot);
-        let mut ttl_ms = self.tasks.plan(task).map_or(self.settings.result_ttl_ms, |plan| plan.result_ttl_ms);
+        let mut ttl_ms =
+            self.tasks.plan(task).map_or(self.settings.result_ttl_ms, |plan| plan.result_ttl_ms);
         if state == State::Failure && ttl_ms == 0 {
             // "Keep no result" is not "keep no failure": what failed for good can be looked at.
             ttl_ms = self.settings.result_ttl_ms.max(1);
@@ -282,8 +320,8 @@ impl Machine {
         self.remove(slot, fx);
     }
 
-    /// Removes an ended task whose time is over. The log need not say so: a restart would find the same, unless somebody
-    /// has set the clock.
+    /// Removes an ended task whose time is over. The log need not say so: a restart would find the
+    /// same, unless somebody has set the clock.
     pub(super) fn drop_ended(&mut self, slot: Slot, fx: &mut Effects) {
         if self.clock_was_set {
             return self.forget(slot, fx);
@@ -317,11 +355,13 @@ impl Machine {
         self.names.release(task.name);
     }
 
-    /// Takes the task from its holder's hands. An outcome takes back the delivery that had been counted.
+    /// Takes the task from its holder's hands. An outcome takes back the delivery that had been
+    /// counted.
     fn end_lease(&mut self, slot: Slot, closed_by: ClosedBy) {
         let task = self.tasks.task_mut(slot);
         task.closed_by = closed_by;
-        let (lease, bytes, started) = (task.lease(), task.payload_bytes(), task.state == State::Started);
+        let (lease, bytes, started) =
+            (task.lease(), task.payload_bytes(), task.state == State::Started);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release | ClosedBy::TakenBack) {
             run.deliveries = run.deliveries.saturating_sub(1);
@@ -330,9 +370,15 @@ impl Machine {
                 (run.losses, run.silent) = (0, 0);
             }
         }
-        run.grace_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::CancelGrace(slot, lease)));
-        run.soft_limit_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::SoftTimeLimit(slot, lease)));
-        run.limit_at.take().inspect(|at| self.timers.clear_mono(*at, MonoTimer::TimeLimit(slot, lease)));
+        run.grace_at
+            .take()
+            .inspect(|at| self.timers.clear_mono(*at, MonoTimer::CancelGrace(slot, lease)));
+        run.soft_limit_at
+            .take()
+            .inspect(|at| self.timers.clear_mono(*at, MonoTimer::SoftTimeLimit(slot, lease)));
+        run.limit_at
+            .take()
+            .inspect(|at| self.timers.clear_mono(*at, MonoTimer::TimeLimit(slot, lease)));
         let holder = run.holder.take().expect("a leased task has a holder");
         let (place, alone) = (run.place, std::mem::take(&mut run.alone));
         let session = self.sessions.session_mut(holder);
@@ -353,8 +399,8 @@ impl Machine {
         run.errors.push(error);
     }
 
-    /// The holder is gone without an outcome: again, or the end if that happened too often. Only what had begun is charged
-    /// for it.
+    /// The holder is gone without an outcome: again, or the end if that happened too often. Only
+    /// what had begun is charged for it.
     pub(super) fn lose_lease(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         let task = self.tasks.task(slot);
         let plan = self.tasks.plan(task);
@@ -366,9 +412,11 @@ impl Machine {
         if !(started || is_planted(Bug::ChargeWhatNeverBegan)) {
             run.deliveries = run.deliveries.saturating_sub(1);
         }
-        // A suspect was all that its worker had, so it is to blame whether or not the worker came to say that it began.
+        // A suspect was all that its worker had, so it is to blame whether or not the worker came
+        // to say that it began.
         let is_to_blame = started || run.alone;
-        // Runs that may have begun in silence count once it is certain that the task takes workers with it.
+        // Runs that may have begun in silence count once it is certain that the task takes workers
+        // with it.
         let starts = run.attempts.saturating_add(run.silent);
         let message = if let Some(reason) = run.cancel.clone() {
             return self.revoke(now, slot, &reason, fx);
@@ -388,8 +436,12 @@ impl Machine {
     /// The hard time limit is over.
     pub(super) fn exceed_time_limit(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
         self.signal(slot, SignalKind::TimeLimit, "time_limit", fx);
-        let error =
-            broker_error("time_limit", "the time limit is over", now, self.tasks.attempts(self.tasks.task(slot)));
+        let error = broker_error(
+            "time_limit",
+            "the time limit is over",
+            now,
+            self.tasks.attempts(self.tasks.task(slot)),
+        );
         self.fail(now, slot, ClosedBy::Nobody, error, fx);
     }
 }
@@ -403,10 +455,17 @@ struct Ended {
 
 /// An error that the broker itself finds.
 pub(super) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) -> TaskError {
-    TaskError { kind: kind.into(), message: message.into(), traceback: "".into(), at: now.wall, attempt }
+    TaskError {
+        kind: kind.into(),
+        message: message.into(),
+        traceback: "".into(),
+        at: now.wall,
+        attempt,
+    }
 }
 
-/// An ended task is still found by its root and its tags, and a dead one may be run again by its rules.
+/// An ended task is still found by its root and its tags, and a dead one may be run again by its
+/// rules.
 fn keeps_plan(state: State, plan: &Plan) -> bool {
     state == State::Failure || !plan.root_id.is_empty() || !plan.tags.is_empty()
 }

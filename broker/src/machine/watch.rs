@@ -93,17 +93,21 @@ impl Machine {
         let asked = ids.clone();
         ids.sort_unstable();
         ids.dedup();
-        let (open, done): (BTreeSet<_>, BTreeSet<_>) = ids
-            .into_iter()
-            .partition(|id| self.tasks.find(id).is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until)));
+        let (open, done): (BTreeSet<_>, BTreeSet<_>) = ids.into_iter().partition(|id| {
+            self.tasks.find(id).is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until))
+        });
         if open.is_empty() || (any && !done.is_empty()) {
             let tasks = self.views(&asked, with_results);
-            fx.send(connection, Message::Waited { request, satisfied: true, tasks, left_out: Vec::new() });
+            fx.send(
+                connection,
+                Message::Waited { request, satisfied: true, tasks, left_out: Vec::new() },
+            );
             return;
         }
         self.watchers.latest += 1;
         let key = self.watchers.latest;
-        // Those that have come so far may go before the others come: then the wait is to keep how they ended.
+        // Those that have come so far may go before the others come: then the wait is to keep how
+        // they ended.
         for id in open.iter().chain(&done) {
             self.add_watcher(id, Watcher::Wait(key));
         }
@@ -112,7 +116,17 @@ impl Machine {
         let asking = self.sessions.session_mut(session);
         asking.waits.insert((request, key));
         asking.waited_ids += asked.len();
-        let wait = Wait { session, connection, request, ids: asked, any, until, with_results, deadline, open };
+        let wait = Wait {
+            session,
+            connection,
+            request,
+            ids: asked,
+            any,
+            until,
+            with_results,
+            deadline,
+            open,
+        };
         self.watchers.waits.insert(key, wait);
     }
 
@@ -124,7 +138,10 @@ impl Machine {
     fn answer_wait(&mut self, key: WaitKey, satisfied: bool, fx: &mut Effects) {
         let Some(wait) = self.remove_wait(key) else { return };
         let tasks = self.views(&wait.ids, wait.with_results);
-        fx.send(wait.connection, Message::Waited { request: wait.request, satisfied, tasks, left_out: Vec::new() });
+        fx.send(
+            wait.connection,
+            Message::Waited { request: wait.request, satisfied, tasks, left_out: Vec::new() },
+        );
     }
 
     fn remove_wait(&mut self, key: WaitKey) -> Option<Wait> {
@@ -142,10 +159,16 @@ impl Machine {
     /// Ends a wait of this session before its time, if it has one of that request.
     pub(super) fn unwait(&mut self, session: SessionKey, request: RequestId, fx: &mut Effects) {
         let of_request = (request, WaitKey::MIN)..=(request, WaitKey::MAX);
-        let Some((_, key)) = self.sessions.session(session).waits.range(of_request).next().copied() else { return };
+        let Some((_, key)) = self.sessions.session(session).waits.range(of_request).next().copied()
+        else {
+            return;
+        };
         if let Some(Wait { connection, .. }) = self.remove_wait(key) {
             let tasks = Vec::new();
-            fx.send(connection, Message::Waited { request, satisfied: false, tasks, left_out: Vec::new() });
+            fx.send(
+                connection,
+                Message::Waited { request, satisfied: false, tasks, left_out: Vec::new() },
+            );
         }
     }
 
@@ -241,8 +264,12 @@ impl Machine {
             return;
         }
         let (id, state) = (self.tasks.id(task), task.state);
-        let watchers: Vec<Watcher> =
-            self.watchers.by_id.get(&id).map(|watchers| watchers.iter().copied().collect()).unwrap_or_default();
+        let watchers: Vec<Watcher> = self
+            .watchers
+            .by_id
+            .get(&id)
+            .map(|watchers| watchers.iter().copied().collect())
+            .unwrap_or_default();
         for watcher in watchers {
             match watcher {
                 Watcher::Watch(key) => self.push_transition(key, &id, fx),
@@ -264,8 +291,9 @@ impl Machine {
         }
     }
 
-    /// The ended task of this slot is about to make way, by its time, by order, or for the next run of its id. The waits that
-    /// it has satisfied, and that go on for others, keep how it ended.
+    /// The ended task of this slot is about to make way, by its time, by order, or for the next run
+    /// of its id. The waits that it has satisfied, and that go on for others, keep how it
+    /// ended.
     pub(super) fn keep_for_waits(&self, slot: Slot, fx: &mut Effects) {
         let task = self.tasks.task(slot);
         if !self.tasks.is_watched(task) {
@@ -288,7 +316,10 @@ impl Machine {
 
     fn advance_wait(&mut self, key: WaitKey, id: &TaskId, state: State, fx: &mut Effects) {
         let Some(wait) = self.watchers.waits.get_mut(&key) else { return };
-        if has_come_to(state, wait.until) && wait.open.remove(id) && (wait.any || wait.open.is_empty()) {
+        if has_come_to(state, wait.until)
+            && wait.open.remove(id)
+            && (wait.any || wait.open.is_empty())
+        {
             self.answer_wait(key, true, fx);
         }
     }

@@ -1,12 +1,14 @@
 //! From wire to domain. What comes out has been checked: lengths, ranges, names. Values that
-//! contradict each other are refused here; what depends on the present state is the machine's to refuse.
+//! contradict each other are refused here; what depends on the present state is the machine's to
+//! refuse.
 
 use std::path::Path;
 
 use bytes::Bytes;
 use celeriac_proto::limits::{
-    BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, NAME_BYTES_MAX,
-    PRIORITY_DEFAULT, PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX, SUBSCRIPTIONS_MAX, TAGS_MAX, TIME_MS_MAX,
+    BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX,
+    NAME_BYTES_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX,
+    SUBSCRIPTIONS_MAX, TAGS_MAX, TIME_MS_MAX,
 };
 use celeriac_proto::wire::{self, client_frame};
 use celeriac_proto::{InvalidName, QueueName, TaskId, TaskName};
@@ -14,8 +16,8 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::machine::command::{
-    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order, Refusal, ReportKind,
-    RequestId, Submission, TaskReport, When, WorkerInfo, WrongReport,
+    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order,
+    Refusal, ReportKind, RequestId, Submission, TaskReport, When, WorkerInfo, WrongReport,
 };
 use crate::record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State};
 
@@ -54,7 +56,11 @@ impl From<InvalidName> for Refusal {
 }
 
 /// The first frame, once its version and token are right.
-pub(crate) fn hello(hello: wire::Hello, connection: ConnectionKey, request: RequestId) -> Checked<Connect> {
+pub(crate) fn hello(
+    hello: wire::Hello,
+    connection: ConnectionKey,
+    request: RequestId,
+) -> Checked<Connect> {
     let resume = match hello.session_id.as_str() {
         "" => None,
         // An id that is none of ours is one that is gone: the answer is a new session.
@@ -74,7 +80,9 @@ pub(crate) fn hello(hello: wire::Hello, connection: ConnectionKey, request: Requ
 
 fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
     if info.queues.len() > SUBSCRIPTIONS_MAX || info.task_names.len() > SUBSCRIPTIONS_MAX {
-        return Err(invalid(format!("a worker serves at most {SUBSCRIPTIONS_MAX} queues and names")));
+        return Err(invalid(format!(
+            "a worker serves at most {SUBSCRIPTIONS_MAX} queues and names"
+        )));
     }
     let queue = |subscription: wire::QueueSubscription| {
         Ok::<_, Refusal>((QueueName::parse(subscription.queue)?, subscription.weight))
@@ -89,9 +97,15 @@ fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
 }
 
 /// Any request but Hello.
-pub(crate) fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -> Checked<Ask> {
+pub(crate) fn ask(
+    body: Option<client_frame::Body>,
+    timeout_ms: u64,
+    bounds: &Bounds,
+) -> Checked<Ask> {
     use client_frame::Body::*;
-    let Some(body) = body else { return Err(unsupported("the broker does not know this kind of request")) };
+    let Some(body) = body else {
+        return Err(unsupported("the broker does not know this kind of request"));
+    };
     Ok(match body {
         Hello(_) => return Err(Refusal::new(Code::Handshake, "Hello comes once")),
         Goodbye(_) => Ask::Goodbye,
@@ -141,8 +155,12 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
             batch(pause.queues.len())?;
             Ask::PauseQueues { queues: queue_names(pause.queues)?, paused: pause.paused }
         }
-        PurgeQueue(purge) => Ask::PurgeQueue { queue: QueueName::parse(purge.queue)?, delete: false },
-        DeleteQueue(delete) => Ask::PurgeQueue { queue: QueueName::parse(delete.queue)?, delete: true },
+        PurgeQueue(purge) => {
+            Ask::PurgeQueue { queue: QueueName::parse(purge.queue)?, delete: false }
+        }
+        DeleteQueue(delete) => {
+            Ask::PurgeQueue { queue: QueueName::parse(delete.queue)?, delete: true }
+        }
         ReplayDead(replay) => Ask::ReplayDead(dead(replay.ids, replay.filter)?),
         DiscardDead(discard) => Ask::DiscardDead(discarded(discard)?),
         ListTasks(list) => list_tasks(list)?,
@@ -151,7 +169,9 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
             with_tracebacks: list.with_tracebacks,
         },
         Backup(backup) if !Path::new(&backup.folder).is_absolute() => {
-            return Err(invalid("the folder of a backup is an absolute path on the broker's machine"));
+            return Err(invalid(
+                "the folder of a backup is an absolute path on the broker's machine",
+            ));
         }
         Backup(backup) => Ask::Backup(backup.folder.into()),
         OrderWorkers(order) if order.instance_ids.len() > BATCH_ITEMS_MAX => {
@@ -164,9 +184,15 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
                 wire::order::Kind::Quiet => Order::Quiet,
                 wire::order::Kind::Shutdown => Order::Shutdown,
                 wire::order::Kind::Resume => Order::Resume,
-                wire::order::Kind::Unspecified => return Err(invalid("the order is missing or unknown")),
+                wire::order::Kind::Unspecified => {
+                    return Err(invalid("the order is missing or unknown"));
+                }
             },
-            instances: order.instance_ids.into_iter().map(|id| short("instance id", id)).collect::<Checked<_>>()?,
+            instances: order
+                .instance_ids
+                .into_iter()
+                .map(|id| short("instance id", id))
+                .collect::<Checked<_>>()?,
         },
         _ => return Err(unsupported("the broker does not offer this request")),
     })
@@ -184,7 +210,9 @@ fn known<T: TryFrom<i32>>(what: &str, value: i32) -> Checked<T> {
 fn batch(items: usize) -> Checked<()> {
     match items {
         1..=BATCH_ITEMS_MAX => Ok(()),
-        _ => Err(invalid(format!("a batch has 1 to {BATCH_ITEMS_MAX} items, this one has {items}"))),
+        _ => {
+            Err(invalid(format!("a batch has 1 to {BATCH_ITEMS_MAX} items, this one has {items}")))
+        }
     }
 }
 
@@ -205,13 +233,17 @@ fn queue_names(names: Vec<String>) -> Checked<Vec<QueueName>> {
 /// A text that may be empty but not long.
 fn short(what: &str, text: String) -> Checked<Box<str>> {
     if text.len() > NAME_BYTES_MAX {
-        return Err(invalid(format!("a {what} has at most {NAME_BYTES_MAX} bytes, this one has {}", text.len())));
+        return Err(invalid(format!(
+            "a {what} has at most {NAME_BYTES_MAX} bytes, this one has {}",
+            text.len()
+        )));
     }
     Ok(text.into())
 }
 
 fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submission> {
-    let (on_conflict, retry) = (known("conflict policy", task.on_conflict)?, task.retry.unwrap_or_default());
+    let (on_conflict, retry) =
+        (known("conflict policy", task.on_conflict)?, task.retry.unwrap_or_default());
     if task.payload.len() > bounds.payload_bytes_max {
         let (bytes, max) = (task.payload.len(), bounds.payload_bytes_max);
         let message = format!("the payload has {bytes} bytes, and {max} are allowed");
@@ -219,12 +251,18 @@ fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submission> {
     }
     let priority = task.priority.unwrap_or(PRIORITY_DEFAULT);
     if priority > PRIORITY_MAX {
-        return Err(invalid(format!("priorities go from 0 to {PRIORITY_MAX}, this one is {priority}")));
+        return Err(invalid(format!(
+            "priorities go from 0 to {PRIORITY_MAX}, this one is {priority}"
+        )));
     }
     Ok(Submission {
         id: TaskId::parse(task.id)?,
         name: TaskName::parse(task.name)?,
-        queue: if task.queue.is_empty() { QueueName::default() } else { QueueName::parse(task.queue)? },
+        queue: if task.queue.is_empty() {
+            QueueName::default()
+        } else {
+            QueueName::parse(task.queue)?
+        },
         payload: task.payload,
         content_type: short("content type", task.content_type)?,
         headers: headers(task.headers)?,
@@ -252,18 +290,26 @@ fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submission> {
 
 fn headers(headers: std::collections::BTreeMap<String, Bytes>) -> Checked<Vec<(Box<str>, Bytes)>> {
     if headers.len() > HEADERS_MAX {
-        return Err(invalid(format!("a task has at most {HEADERS_MAX} headers, this one has {}", headers.len())));
+        return Err(invalid(format!(
+            "a task has at most {HEADERS_MAX} headers, this one has {}",
+            headers.len()
+        )));
     }
     let bytes: usize = headers.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > HEADERS_BYTES_MAX {
-        return Err(invalid(format!("the headers have {bytes} bytes, and {HEADERS_BYTES_MAX} are allowed")));
+        return Err(invalid(format!(
+            "the headers have {bytes} bytes, and {HEADERS_BYTES_MAX} are allowed"
+        )));
     }
     headers.into_iter().map(|(key, value)| Ok((short("header's name", key)?, value))).collect()
 }
 
 fn tags(tags: Vec<String>) -> Checked<Vec<Box<str>>> {
     if tags.len() > TAGS_MAX {
-        return Err(invalid(format!("a task has at most {TAGS_MAX} tags, this one has {}", tags.len())));
+        return Err(invalid(format!(
+            "a task has at most {TAGS_MAX} tags, this one has {}",
+            tags.len()
+        )));
     }
     if tags.iter().any(String::is_empty) {
         return Err(invalid("a tag must not be empty"));
@@ -281,18 +327,18 @@ fn when(what: &str, at: Option<i64>, span_ms: Option<u64>) -> Checked<Option<Whe
 
 fn time(what: &str, at: Option<i64>) -> Checked<Option<i64>> {
     match at {
-        Some(at) if !(0..=TIME_MS_MAX).contains(&at) => {
-            Err(invalid(format!("the {what} {at} is no time between the years 1970 and 9999 in milliseconds")))
-        }
+        Some(at) if !(0..=TIME_MS_MAX).contains(&at) => Err(invalid(format!(
+            "the {what} {at} is no time between the years 1970 and 9999 in milliseconds"
+        ))),
         at => Ok(at),
     }
 }
 
 fn span(what: &str, span_ms: Option<u64>, min: u64) -> Checked<Option<u64>> {
     match span_ms {
-        Some(span_ms) if span_ms < min || span_ms > SPAN_MS_MAX => {
-            Err(invalid(format!("{what} of {span_ms} ms is not between {min} and {SPAN_MS_MAX} ms (100 years)")))
-        }
+        Some(span_ms) if span_ms < min || span_ms > SPAN_MS_MAX => Err(invalid(format!(
+            "{what} of {span_ms} ms is not between {min} and {SPAN_MS_MAX} ms (100 years)"
+        ))),
         span_ms => Ok(span_ms),
     }
 }
@@ -314,7 +360,8 @@ fn retry_policy(policy: wire::RetryPolicy) -> Checked<RetryPolicy> {
     // A cap that nobody asked for does not shorten a delay that somebody did ask for.
     let delay_max_ms = span("longest retry delay", policy.delay_max_ms, 0)?;
     Ok(RetryPolicy {
-        attempts_max: at_least_one("max_attempts", policy.max_attempts)?.unwrap_or(usual.attempts_max),
+        attempts_max: at_least_one("max_attempts", policy.max_attempts)?
+            .unwrap_or(usual.attempts_max),
         backoff: match known("backoff", policy.backoff)? {
             wire::Backoff::Exponential => Backoff::Exponential,
             wire::Backoff::Fixed => Backoff::Fixed,
@@ -347,20 +394,29 @@ fn report_kind(report: Option<wire::task_report::Report>) -> Checked<ReportKind>
             bytes: complete.result,
             content_type: short("content type", complete.content_type)?,
         }),
-        Some(Report::Fail(fail)) => ReportKind::Fail { error: failure(fail.error), last: fail.r#final },
-        Some(Report::Retry(retry)) => {
-            ReportKind::RetryLater { after_ms: span("retry delay", retry.after_ms, 0)?, error: failure(retry.error) }
+        Some(Report::Fail(fail)) => {
+            ReportKind::Fail { error: failure(fail.error), last: fail.r#final }
         }
+        Some(Report::Retry(retry)) => ReportKind::RetryLater {
+            after_ms: span("retry delay", retry.after_ms, 0)?,
+            error: failure(retry.error),
+        },
         Some(Report::Release(release)) => ReportKind::Release { not_begun: release.not_begun },
         Some(Report::Reject(reject)) => ReportKind::Reject(failure(reject.error)),
-        None => return Err(invalid("a report says nothing, or something that the broker does not know")),
+        None => {
+            return Err(invalid(
+                "a report says nothing, or something that the broker does not know",
+            ));
+        }
     })
 }
 
 fn progress_report(progress: wire::ProgressReport) -> Checked<ReportKind> {
     if progress.meta.len() > PROGRESS_BYTES_MAX {
         let bytes = progress.meta.len();
-        return Err(invalid(format!("progress has {bytes} bytes, and {PROGRESS_BYTES_MAX} are allowed")));
+        return Err(invalid(format!(
+            "progress has {bytes} bytes, and {PROGRESS_BYTES_MAX} are allowed"
+        )));
     }
     let state = short("progress state", progress.state)?;
     let state = if state.is_empty() { "PROGRESS".into() } else { state };
@@ -371,7 +427,11 @@ fn progress_report(progress: wire::ProgressReport) -> Checked<ReportKind> {
 fn failure(error: Option<wire::TaskError>) -> Failure {
     let error = error.unwrap_or_default();
     let kind = if error.kind.is_empty() { "error".to_owned() } else { error.kind };
-    Failure { kind: cut(kind, NAME_BYTES_MAX), message: text(error.message), traceback: text(error.traceback) }
+    Failure {
+        kind: cut(kind, NAME_BYTES_MAX),
+        message: text(error.message),
+        traceback: text(error.traceback),
+    }
 }
 
 fn text(text: String) -> Box<str> {
@@ -387,12 +447,15 @@ fn cut(mut text: String, bytes_max: usize) -> Box<str> {
 }
 
 fn cancel(cancel: wire::Cancel) -> Checked<Ask> {
-    let force = known::<wire::cancel::Mode>("mode of cancel", cancel.mode)? == wire::cancel::Mode::Force;
+    let force =
+        known::<wire::cancel::Mode>("mode of cancel", cancel.mode)? == wire::cancel::Mode::Force;
     let grace_ms = span("grace", cancel.grace_ms, 0)?.unwrap_or(GRACE_MS_DEFAULT);
     let reason = short("reason", cancel.reason)?;
     let target = match (cancel.ids.is_empty(), cancel.root_id.as_str(), cancel.tag.as_str()) {
         (false, "", "") => CancelTarget::Ids(ids(cancel.ids)?),
-        (true, root, "") if !root.is_empty() => CancelTarget::Root(short("root id", cancel.root_id)?),
+        (true, root, "") if !root.is_empty() => {
+            CancelTarget::Root(short("root id", cancel.root_id)?)
+        }
         (true, "", tag) if !tag.is_empty() => CancelTarget::Tag(short("tag", cancel.tag)?),
         _ => return Err(invalid("a cancel names ids, or a root, or a tag: one of the three")),
     };
@@ -447,18 +510,24 @@ fn filter(filter: wire::TaskFilter) -> Checked<Filter> {
         tag: some(short("tag", filter.tag)?),
         root: some(short("root id", filter.root_id)?),
         id_prefix: short("prefix of ids", filter.id_prefix)?,
-        submitted_before: time("time before which tasks were submitted", filter.submitted_before_ms)?,
+        submitted_before: time(
+            "time before which tasks were submitted",
+            filter.submitted_before_ms,
+        )?,
         submitted_after: time("time after which tasks were submitted", filter.submitted_after_ms)?,
     })
 }
 
 /// What is destroyed is named: a filter that says nothing is more likely a mistake than a wish.
 fn discarded(discard: wire::DiscardDead) -> Checked<Dead> {
-    let is_empty = discard.filter.as_ref().is_some_and(|filter| *filter == wire::TaskFilter::default());
+    let is_empty =
+        discard.filter.as_ref().is_some_and(|filter| *filter == wire::TaskFilter::default());
     match (discard.all, discard.ids.is_empty(), &discard.filter) {
         (true, true, None) => Ok(Dead::Matching(Filter::default())),
         (true, ..) => Err(invalid("all dead tasks, and ids or a filter besides: one of the three")),
-        (false, ..) if is_empty => Err(invalid("the filter says nothing: all dead tasks are named by `all`")),
+        (false, ..) if is_empty => {
+            Err(invalid("the filter says nothing: all dead tasks are named by `all`"))
+        }
         (false, ..) => dead(discard.ids, discard.filter),
     }
 }
@@ -486,6 +555,8 @@ fn known_state(state: i32) -> Checked<State> {
         Ok(wire::TaskState::Success) => State::Success,
         Ok(wire::TaskState::Failure) => State::Failure,
         Ok(wire::TaskState::Revoked) => State::Revoked,
-        Ok(wire::TaskState::Unknown) | Err(_) => return Err(invalid(format!("{state} is no state of a task"))),
+        Ok(wire::TaskState::Unknown) | Err(_) => {
+            return Err(invalid(format!("{state} is no state of a task")));
+        }
     })
 }

@@ -1,14 +1,17 @@
-//! From domain to wire: one message becomes one frame. That it is not too large is seen to where it is filled in.
+//! From domain to wire: one message becomes one frame. That it is not too large is seen to where it
+//! is filled in.
 
 use bytes::Bytes;
-use celeriac_proto::limits::{BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX};
+use celeriac_proto::limits::{
+    BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX,
+};
 use celeriac_proto::wire::{self, ServerFrame, server_frame::Body};
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::machine::command::{
-    CancelOutcome, Code, Delivery, Message, Order, QueueInfo, Refusal, ReportOutcome, RequestId, SignalKind,
-    SubmitOutcome, View, WaitingFor, WorkerStatus,
+    CancelOutcome, Code, Delivery, Message, Order, QueueInfo, Refusal, ReportOutcome, RequestId,
+    SignalKind, SubmitOutcome, View, WaitingFor, WorkerStatus,
 };
 use crate::record::{Actor, Changed, State, Submitted, TaskError, Timestamp};
 use crate::size;
@@ -66,51 +69,68 @@ fn body(message: Message, limits: &Limits) -> (RequestId, Body) {
         Message::Waited { request, satisfied, tasks, left_out } => {
             (request, Body::WaitReply(wire::WaitReply { satisfied, tasks: infos(tasks), left_out }))
         }
-        Message::Watching { request, watch, tasks, left_out } => {
-            (request, Body::WatchReply(wire::WatchReply { watch_id: watch, tasks: infos(tasks), left_out }))
-        }
+        Message::Watching { request, watch, tasks, left_out } => (
+            request,
+            Body::WatchReply(wire::WatchReply { watch_id: watch, tasks: infos(tasks), left_out }),
+        ),
         Message::Forgot { request, outcomes } => {
-            let outcome = |outcome: Result<(), Code>| outcome.map_or_else(code, |()| wire::ErrorCode::Unspecified);
+            let outcome = |outcome: Result<(), Code>| {
+                outcome.map_or_else(code, |()| wire::ErrorCode::Unspecified)
+            };
             let outcomes = outcomes.into_iter().map(|each| outcome(each) as i32).collect();
             (request, Body::ForgetReply(wire::ForgetReply { outcomes }))
         }
         Message::Cancelled { request, outcomes } => {
             let ids: usize = outcomes.iter().map(|(id, _)| id.len()).sum();
-            let with_ids = ids + outcomes.len() * size::OUTCOME + size::FRAME <= limits.limits.frame_bytes_max as usize;
+            let with_ids = ids + outcomes.len() * size::OUTCOME + size::FRAME
+                <= limits.limits.frame_bytes_max as usize;
             let outcome = |(id, outcome): (celeriac_proto::TaskId, _)| wire::CancelOutcome {
                 id: if with_ids { id.into() } else { String::new() },
                 kind: cancel_kind(outcome) as i32,
             };
-            (request, Body::CancelReply(wire::CancelReply { outcomes: outcomes.into_iter().map(outcome).collect() }))
+            (
+                request,
+                Body::CancelReply(wire::CancelReply {
+                    outcomes: outcomes.into_iter().map(outcome).collect(),
+                }),
+            )
         }
         Message::Queues { request, queues, next, .. } => {
             let queues = queues.into_iter().map(queue_info).collect();
             let cursor = next.map(|next| Bytes::from(String::from(next))).unwrap_or_default();
             (request, Body::QueueList(wire::QueueList { queues, cursor }))
         }
-        Message::Count { request, count } => (request, Body::CountReply(wire::CountReply { count })),
+        Message::Count { request, count } => {
+            (request, Body::CountReply(wire::CountReply { count }))
+        }
         Message::Page { request, tasks, next } => {
-            let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
+            let cursor =
+                next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
             (request, Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor }))
         }
         Message::Workers { request, workers, next } => {
             let workers = workers.into_iter().map(worker_status).collect();
-            let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
+            let cursor =
+                next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
             (request, Body::WorkerList(wire::WorkerList { workers, cursor }))
         }
-        Message::BackedUp { request, tasks, bytes } => (request, Body::BackupReply(wire::BackupReply { tasks, bytes })),
+        Message::BackedUp { request, tasks, bytes } => {
+            (request, Body::BackupReply(wire::BackupReply { tasks, bytes }))
+        }
         message => (0, push(message)),
     }
 }
 
 fn push(message: Message) -> Body {
     match message {
-        Message::Deliver(deliveries) => {
-            Body::Deliver(wire::Deliver { deliveries: deliveries.into_iter().map(wire_delivery).collect() })
-        }
-        Message::Signal { leases, kind, reason } => {
-            Body::CancelSignal(wire::CancelSignal { leases, kind: signal_kind(kind) as i32, reason: reason.into() })
-        }
+        Message::Deliver(deliveries) => Body::Deliver(wire::Deliver {
+            deliveries: deliveries.into_iter().map(wire_delivery).collect(),
+        }),
+        Message::Signal { leases, kind, reason } => Body::CancelSignal(wire::CancelSignal {
+            leases,
+            kind: signal_kind(kind) as i32,
+            reason: reason.into(),
+        }),
         Message::Order(order) => Body::Order(wire::Order { kind: order_kind(order) as i32 }),
         Message::Transition { watch, task } => {
             Body::Transition(wire::Transition { watch_id: watch, task: Some(info(task)) })
@@ -120,7 +140,13 @@ fn push(message: Message) -> Body {
     }
 }
 
-fn welcome(session_id: [u8; 16], resumed: bool, leases: Vec<u64>, wall: Timestamp, limits: &Limits) -> wire::Welcome {
+fn welcome(
+    session_id: [u8; 16],
+    resumed: bool,
+    leases: Vec<u64>,
+    wall: Timestamp,
+    limits: &Limits,
+) -> wire::Welcome {
     wire::Welcome {
         protocol: PROTOCOL_VERSION,
         server_name: "celeriac".into(),
@@ -201,7 +227,9 @@ fn submit_outcome(outcome: SubmitOutcome) -> wire::SubmitOutcome {
     match outcome {
         SubmitOutcome::Created { state } => accepted(Kind::Created, 1, state),
         SubmitOutcome::Joined { generation, state } => accepted(Kind::Joined, generation, state),
-        SubmitOutcome::NewGeneration { generation, state } => accepted(Kind::NewGeneration, generation, state),
+        SubmitOutcome::NewGeneration { generation, state } => {
+            accepted(Kind::NewGeneration, generation, state)
+        }
         SubmitOutcome::Refused(refusal) => wire::SubmitOutcome {
             kind: Kind::Refused as i32,
             error: Some(error(refusal)),
@@ -312,7 +340,8 @@ fn info(view: View) -> wire::TaskInfo {
         return wire::TaskInfo { id: view.id.into(), ..wire::TaskInfo::default() };
     };
     let (submitted, changed) = task.records.expect("filled in by the store's thread");
-    let Submitted { name, queue, shadow, priority, headers, tags, root_id, parent_id, .. } = *submitted;
+    let Submitted { name, queue, shadow, priority, headers, tags, root_id, parent_id, .. } =
+        *submitted;
     let info = wire::TaskInfo {
         id: view.id.into(),
         state: state(task.state) as i32,
@@ -367,7 +396,11 @@ fn with_change(info: wire::TaskInfo, changed: Changed, with_result: bool) -> wir
         errors: changed.errors.into_iter().map(task_error).collect(),
         result,
         result_content_type,
-        revoked_reason: if changed.state == State::Revoked { changed.revoked_reason.into() } else { String::new() },
+        revoked_reason: if changed.state == State::Revoked {
+            changed.revoked_reason.into()
+        } else {
+            String::new()
+        },
         cancel_requested: changed.cancel_requested,
         ..info
     }

@@ -1,5 +1,5 @@
-//! The first frame: who is let in. The token is looked at before the rest of a Hello is read, and a connection takes a place
-//! among the others only after it.
+//! The first frame: who is let in. The token is looked at before the rest of a Hello is read, and a
+//! connection takes a place among the others only after it.
 
 use std::time::Duration;
 
@@ -38,22 +38,37 @@ pub(super) async fn handshake(
     };
     let request = opened?;
     let seat = guest.seat().ok_or_else(|| {
-        Farewell::Refusal(request, Refusal::new(Code::Overloaded, "there are as many connections as allowed"))
+        Farewell::Refusal(
+            request,
+            Refusal::new(Code::Overloaded, "there are as many connections as allowed"),
+        )
     })?;
     let connect = timeout(REST, hello(reader, guest.connection, shared)).await.map_err(late)??;
     Ok((connect, seat))
 }
 
 /// Whether it is a Hello with the right token; the id for the answer.
-async fn opening(reader: &mut Reader<impl Incoming>, secret: Option<&str>) -> Result<RequestId, Farewell> {
-    let refuse = |request, code, message: &str| Err(Farewell::Refusal(request, Refusal::new(code, message)));
+async fn opening(
+    reader: &mut Reader<impl Incoming>,
+    secret: Option<&str>,
+) -> Result<RequestId, Farewell> {
+    let refuse =
+        |request, code, message: &str| Err(Farewell::Refusal(request, Refusal::new(code, message)));
     match reader.opening().await.map_err(farewell)? {
-        Opening::Hello { request_id, token } if secret.is_none_or(|secret| same(secret.as_bytes(), token)) => {
+        Opening::Hello { request_id, token }
+            if secret.is_none_or(|secret| same(secret.as_bytes(), token)) =>
+        {
             Ok(request_id)
         }
-        Opening::Hello { request_id, .. } => refuse(request_id, Code::Unauthenticated, "the token is missing or wrong"),
-        Opening::Other { request_id } => refuse(request_id, Code::Handshake, "the first frame has to be Hello"),
-        Opening::More | Opening::Malformed => refuse(0, Code::Malformed, "a frame that is no message of this protocol"),
+        Opening::Hello { request_id, .. } => {
+            refuse(request_id, Code::Unauthenticated, "the token is missing or wrong")
+        }
+        Opening::Other { request_id } => {
+            refuse(request_id, Code::Handshake, "the first frame has to be Hello")
+        }
+        Opening::More | Opening::Malformed => {
+            refuse(0, Code::Malformed, "a frame that is no message of this protocol")
+        }
     }
 }
 
@@ -78,7 +93,11 @@ async fn hello(
     shared.decoding.run(decode).await
 }
 
-fn decode_hello(frame: &[u8], connection: ConnectionKey, secret: Option<&str>) -> Result<Connect, Farewell> {
+fn decode_hello(
+    frame: &[u8],
+    connection: ConnectionKey,
+    secret: Option<&str>,
+) -> Result<Connect, Farewell> {
     let malformed = |error| Farewell::Refusal(0, framing_refusal(&FrameError::Malformed(error)));
     let frame = ClientFrame::decode(frame).map_err(malformed)?;
     let request = frame.request_id;
@@ -94,7 +113,10 @@ fn decode_hello(frame: &[u8], connection: ConnectionKey, secret: Option<&str>) -
         return refuse(Code::Unauthenticated, "the token is missing or wrong");
     }
     if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION) {
-        return refuse(Code::VersionMismatch, &format!("this broker speaks version {PROTOCOL_VERSION}"));
+        return refuse(
+            Code::VersionMismatch,
+            &format!("this broker speaks version {PROTOCOL_VERSION}"),
+        );
     }
     decode::hello(hello, connection, request).map_err(|refusal| Farewell::Refusal(request, refusal))
 }

@@ -1,5 +1,5 @@
-//! The requests of one connection that are not answered yet. Their number is bounded, and a `Wait` is none of them: it may
-//! take hours.
+//! The requests of one connection that are not answered yet. Their number is bounded, and a `Wait`
+//! is none of them: it may take hours.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -33,10 +33,16 @@ impl InFlight {
         self.room.acquire().await.expect("the semaphore is never closed").forget();
     }
 
-    /// Gives the room back if this request is a wait. It is not in the driver's hands yet, so that it is not answered before.
+    /// Gives the room back if this request is a wait. It is not in the driver's hands yet, so that
+    /// it is not answered before.
     pub(super) fn let_wait(&self, command: &Command) {
         if let Command::Request { request, ask: Ask::Wait { .. }, .. } = command {
-            *self.waits.lock().expect("nobody panics with the lock").entry(*request).or_default() += 1;
+            *self
+                .waits
+                .lock()
+                .expect("nobody panics with the lock")
+                .entry(*request)
+                .or_default() += 1;
             self.waiting.fetch_add(1, Ordering::Release);
             self.room.add_permits(1);
         }
@@ -69,7 +75,13 @@ mod tests {
     use super::*;
 
     fn wait(request: RequestId) -> Command {
-        let ask = Ask::Wait { ids: Vec::new(), any: false, until: None, with_results: false, timeout_ms: 1 };
+        let ask = Ask::Wait {
+            ids: Vec::new(),
+            any: false,
+            until: None,
+            with_results: false,
+            timeout_ms: 1,
+        };
         Command::Request { connection: 1, request, ask }
     }
 

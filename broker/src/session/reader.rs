@@ -1,6 +1,6 @@
-//! The reading half of a connection up to whole frames: what it holds of a frame that is not whole is bounded, over all
-//! connections, and whoever waits for the broker is known to be alive. Frames are neither measured
-//! nor decoded here.
+//! The reading half of a connection up to whole frames: what it holds of a frame that is not whole
+//! is bounded, over all connections, and whoever waits for the broker is known to be alive. Frames
+//! are neither measured nor decoded here.
 
 use std::time::Duration;
 
@@ -120,14 +120,24 @@ pub(crate) struct FrameRooms {
 
 impl FrameRooms {
     pub(crate) fn new(frame_bytes_max: usize) -> Self {
-        Self { small: Room::new(SMALL_ROOM_BYTES), large: Room::new(LARGE_ROOM_BYTES.max(2 * frame_bytes_max)) }
+        Self {
+            small: Room::new(SMALL_ROOM_BYTES),
+            large: Room::new(LARGE_ROOM_BYTES.max(2 * frame_bytes_max)),
+        }
     }
 }
 
 impl<R: Incoming> Reader<R> {
     pub(super) fn new(read: R, heartbeat: Duration, rooms: FrameRooms) -> Self {
         let codec = Codec::new(FRAME_BYTES_MAX_BEFORE_HELLO);
-        Self { read, buffer: BytesMut::new(), codec, pulse: Pulse::new(heartbeat), rooms, under_way: None }
+        Self {
+            read,
+            buffer: BytesMut::new(),
+            codec,
+            pulse: Pulse::new(heartbeat),
+            rooms,
+            under_way: None,
+        }
     }
 
     /// What the first frame begins with, once that says something. No more is read than that.
@@ -142,7 +152,13 @@ impl<R: Incoming> Reader<R> {
             }
             let missing = prefix.saturating_sub(self.buffer.len()).max(1);
             self.buffer.reserve(missing);
-            if self.read.read_buf(&mut (&mut self.buffer).limit(missing)).await.map_err(FrameError::Io)? == 0 {
+            if self
+                .read
+                .read_buf(&mut (&mut self.buffer).limit(missing))
+                .await
+                .map_err(FrameError::Io)?
+                == 0
+            {
                 return Err(self.closed());
             }
         }
@@ -185,14 +201,16 @@ impl<R: Incoming> Reader<R> {
             self.buffer.reserve(missing);
         } else if self.buffer.len() == self.buffer.capacity() {
             // It grows as the frame comes, and never beyond it.
-            let mut larger = BytesMut::with_capacity((2 * self.buffer.len()).max(SMALL_BYTES).min(whole));
+            let mut larger =
+                BytesMut::with_capacity((2 * self.buffer.len()).max(SMALL_BYTES).min(whole));
             larger.put_slice(&self.buffer);
             self.buffer = larger;
         }
         Ok(missing.min(READ_BYTES_MAX))
     }
 
-    /// Reads once. While nothing but parts of a frame come, each heartbeat's time with some is a sign of life.
+    /// Reads once. While nothing but parts of a frame come, each heartbeat's time with some is a
+    /// sign of life.
     async fn read(&mut self, read_max: usize) -> Result<(), End> {
         let Self { read, buffer, pulse, under_way, .. } = self;
         let before = buffer.len();

@@ -1,5 +1,6 @@
-//! From whole frames to requests in the hands of the driver. Small ones are decoded where they arrive; large ones one at a
-//! time, and where that takes long, where it delays nobody. Nobody's session ends because somebody else's frame was large.
+//! From whole frames to requests in the hands of the driver. Small ones are decoded where they
+//! arrive; large ones one at a time, and where that takes long, where it delays nobody. Nobody's
+//! session ends because somebody else's frame was large.
 
 use bytes::Bytes;
 use celeriac_proto::FrameError;
@@ -17,14 +18,16 @@ use crate::machine::command::{Command, ConnectionKey, Refusal};
 /// What a field costs beside its bytes: the most of a field's memory and of the time that it takes.
 const BYTES_PER_FIELD: usize = 32;
 
-/// A request that weighs more is a large one, and so is a longer frame: a few hundred tasks, or a payload of some size.
+/// A request that weighs more is a large one, and so is a longer frame: a few hundred tasks, or a
+/// payload of some size.
 const SMALL_WEIGHT_MAX: usize = 128 * 1024;
 
 /// After so much other connections have their turn.
 const WEIGHT_PER_TURN: usize = 32 * 1024;
 
-/// Small requests that may wait for the driver, of all connections together, by their weight: a few milliseconds of its
-/// work, so that nobody waits for long behind those who send as fast as they can.
+/// Small requests that may wait for the driver, of all connections together, by their weight: a few
+/// milliseconds of its work, so that nobody waits for long behind those who send as fast as they
+/// can.
 pub(crate) const REQUESTS_WEIGHT_MAX: usize = 4 * 1024 * 1024;
 
 /// Where large frames are measured and decoded.
@@ -38,7 +41,10 @@ pub(crate) enum Decoding {
 }
 
 impl Decoding {
-    pub(super) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(super) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         match self {
             #[cfg(feature = "internals")]
             Decoding::Here => work(),
@@ -123,7 +129,8 @@ async fn small(
     hand_over(reader, Input::Request { command, _held: held }, shared).await
 }
 
-/// The next frame of this connection is looked at when the driver has this one: requests are carried out in their order.
+/// The next frame of this connection is looked at when the driver has this one: requests are
+/// carried out in their order.
 async fn large(
     reader: &mut Reader<impl Incoming>,
     arrived: Arrived,
@@ -149,11 +156,19 @@ async fn large(
     Ok(())
 }
 
-async fn hand_over(reader: &mut Reader<impl Incoming>, input: Input, shared: &Shared) -> Result<(), Ended> {
+async fn hand_over(
+    reader: &mut Reader<impl Incoming>,
+    input: Input,
+    shared: &Shared,
+) -> Result<(), Ended> {
     let sent = reader.pulse.during(shared.inputs.send(input)).await;
     sent.map_err(|_| ("the broker has stopped", None))
 }
 
-fn decoded(frame: Bytes, connection: ConnectionKey, bounds: &Bounds) -> Result<Command, FrameError> {
+fn decoded(
+    frame: Bytes,
+    connection: ConnectionKey,
+    bounds: &Bounds,
+) -> Result<Command, FrameError> {
     Ok(command(ClientFrame::decode(frame)?, connection, bounds))
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::chunk::{
-    self, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, FRAME_PREFIX_BYTES, HEADER_BYTES, Header, Kind, PIECE_BYTES_MAX,
+    self, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, FRAME_PREFIX_BYTES, HEADER_BYTES, Header, Kind,
+    PIECE_BYTES_MAX,
 };
 use super::codec;
 use super::error::Error;
@@ -54,10 +55,11 @@ impl Tail {
 }
 
 impl Store {
-    /// Adds a record to the open batch. It can be located and read at once, and is durable after the next
-    /// [`commit`](Self::commit).
+    /// Adds a record to the open batch. It can be located and read at once, and is durable after
+    /// the next [`commit`](Self::commit).
     ///
-    /// For each slot, records have to come in the order in which they happened: a submit first, then its changes.
+    /// For each slot, records have to come in the order in which they happened: a submit first,
+    /// then its changes.
     pub fn append(&mut self, record: &Record) {
         if self.failed.is_some() {
             // The commit will say so.
@@ -72,7 +74,10 @@ impl Store {
                 self.marks.raise(Marks { serial: change.key.serial, lease: change.lease });
             }
             Record::Forgotten(key) => self.marks.serial = self.marks.serial.max(key.serial),
-            Record::Queue(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => {}
+            Record::Queue(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => {}
         }
         let glance = glance_of(record);
         let at = if codec::bulk(record) + codec::OVERHEAD_BYTES_MAX <= FRAME_BYTES_MAX {
@@ -89,11 +94,14 @@ impl Store {
         self.index.record(glance, at);
     }
 
-    /// Nobody reads the payload of a task any more that has succeeded or was revoked: only a failed one can be run again. A large
-    /// payload has chunks of its own, which leave the log sooner than the task does; so a queue that was worked off gives room
-    /// although its results are kept.
+    /// Nobody reads the payload of a task any more that has succeeded or was revoked: only a failed
+    /// one can be run again. A large payload has chunks of its own, which leave the log sooner
+    /// than the task does; so a queue that was worked off gives room although its results are
+    /// kept.
     fn shed_payload(&mut self, slot: Slot) {
-        let Some(at) = self.index.locate(slot).map(|located| located.submitted).filter(|at| at.is_run()) else {
+        let Some(at) =
+            self.index.locate(slot).map(|located| located.submitted).filter(|at| at.is_run())
+        else {
             return;
         };
         // If it cannot be read, the commit will say so.
@@ -104,7 +112,8 @@ impl Store {
         }
     }
 
-    /// Makes everything appended so far durable, in one batch: after a crash all of it is there or nothing.
+    /// Makes everything appended so far durable, in one batch: after a crash all of it is there or
+    /// nothing.
     ///
     /// # Errors
     /// Any; the store is of no use after it, and what the batch held is not confirmed.
@@ -126,13 +135,15 @@ impl Store {
         }
     }
 
-    /// Seals what is open and writes it. The last chunk of a batch carries the base of the log as it is after the batch.
+    /// Seals what is open and writes it. The last chunk of a batch carries the base of the log as
+    /// it is after the batch.
     pub(super) fn write_batch(&mut self) -> Result<(), Error> {
         if self.tail.records > 0 || !self.removed.is_empty() {
             self.seal_open(true);
         }
         self.medium.write(&self.tail.sealed, &self.removed)?;
-        self.outlook.written_bytes += self.tail.sealed.iter().map(|(_, chunk)| chunk.len() as u64).sum::<u64>();
+        self.outlook.written_bytes +=
+            self.tail.sealed.iter().map(|(_, chunk)| chunk.len() as u64).sum::<u64>();
         self.tail.sealed.clear();
         self.tail.sealed_bytes = 0;
         self.removed.clear();
@@ -140,14 +151,19 @@ impl Store {
         self.confirm()
     }
 
-    /// Lets `encode` append to the open chunk; if that gets too long, the record moves on to the next one.
+    /// Lets `encode` append to the open chunk; if that gets too long, the record moves on to the
+    /// next one.
     fn append_short(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Location {
         let start = self.tail.open.len();
         self.tail.open.extend_from_slice(&[0; FRAME_PREFIX_BYTES]);
         encode(&mut self.tail.open);
         let length = self.tail.open.len() - start - FRAME_PREFIX_BYTES;
-        assert!(length <= FRAME_BYTES_MAX, "the caller makes sure that the record fits into a chunk");
-        self.tail.open[start..start + FRAME_PREFIX_BYTES].copy_from_slice(&(length as u16).to_le_bytes());
+        assert!(
+            length <= FRAME_BYTES_MAX,
+            "the caller makes sure that the record fits into a chunk"
+        );
+        self.tail.open[start..start + FRAME_PREFIX_BYTES]
+            .copy_from_slice(&(length as u16).to_le_bytes());
         let mut start = start;
         if self.tail.open.len() > CHUNK_BYTES_MAX {
             let frame = self.tail.open.split_off(start);
@@ -172,7 +188,8 @@ impl Store {
         let total = pieces.len() as u32;
         let first = self.index.end();
         for (place, piece) in pieces.enumerate() {
-            let (kind, count) = if place == 0 { (Kind::RunStart, total) } else { (Kind::RunPiece, place as u32) };
+            let (kind, count) =
+                if place == 0 { (Kind::RunStart, total) } else { (Kind::RunPiece, place as u32) };
             let number = self.index.push_chunk(HEADER_BYTES + piece.len(), place > 0);
             let mut chunk = Vec::with_capacity(HEADER_BYTES + piece.len());
             chunk.resize(HEADER_BYTES, 0);
@@ -184,7 +201,8 @@ impl Store {
         Location::run(first)
     }
 
-    /// Closes the open chunk; an empty one only on request, when a header has to be written all the same.
+    /// Closes the open chunk; an empty one only on request, when a header has to be written all the
+    /// same.
     pub(super) fn seal_open(&mut self, even_empty: bool) {
         if self.tail.records == 0 {
             if !even_empty {

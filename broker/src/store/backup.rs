@@ -1,8 +1,10 @@
-//! An online backup: a copy of the committed log in a folder of its own, from which a broker can start.
+//! An online backup: a copy of the committed log in a folder of its own, from which a broker can
+//! start.
 //!
-//! The log is append-only but for cleaning. So cleaning is held, and a thread copies the chunks that are there, oldest to
-//! newest, while the store goes on. The copy gets its file `format` last, without which no broker takes it for a data folder: a
-//! backup that fails or is killed leaves nothing that could be served. A new folder grows under the name `FOLDER.partial`.
+//! The log is append-only but for cleaning. So cleaning is held, and a thread copies the chunks
+//! that are there, oldest to newest, while the store goes on. The copy gets its file `format` last,
+//! without which no broker takes it for a data folder: a backup that fails or is killed leaves
+//! nothing that could be served. A new folder grows under the name `FOLDER.partial`.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -70,8 +72,9 @@ impl Drop for Running {
 }
 
 impl Store {
-    /// Copies everything that is committed into a new folder, which must not exist or be empty, in a thread of its own.
-    /// `done` is called once, from there, with the bytes that were copied; or at once, if nothing can be begun.
+    /// Copies everything that is committed into a new folder, which must not exist or be empty, in
+    /// a thread of its own. `done` is called once, from there, with the bytes that were copied;
+    /// or at once, if nothing can be begun.
     pub fn start_backup<D>(&mut self, target: PathBuf, done: D)
     where
         D: FnOnce(Result<u64, BackupError>) + Send + 'static,
@@ -116,8 +119,8 @@ impl Store {
         self.backup.is_some()
     }
 
-    /// Whether a backup needs the chunks that are there. When the disk gets low it is given up: serving comes first. Should
-    /// it be in the middle of its work, it misses a chunk and ends.
+    /// Whether a backup needs the chunks that are there. When the disk gets low it is given up:
+    /// serving comes first. Should it be in the middle of its work, it misses a chunk and ends.
     pub(super) fn holds_cleaning(&mut self) -> bool {
         if !self.backup_is_running() {
             return false;
@@ -158,7 +161,9 @@ impl Copy {
             Err(Error::Failed { reason }.into())
         });
         match &outcome {
-            Ok(bytes) => tracing::info!(folder = %self.target.display(), bytes, "the backup is complete"),
+            Ok(bytes) => {
+                tracing::info!(folder = %self.target.display(), bytes, "the backup is complete")
+            }
             Err(error) => tracing::warn!(folder = %self.target.display(), %error, "no backup"),
         }
         outcome
@@ -179,19 +184,23 @@ impl Copy {
         let made = fs::create_dir(&partial)
             .and_then(|()| fs::set_permissions(&partial, Permissions::from_mode(PRIVATE_FOLDER)));
         made.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => self
-                .refused(format!("{} is left over from a backup that was interrupted; remove it", partial.display())),
+            io::ErrorKind::AlreadyExists => self.refused(format!(
+                "{} is left over from a backup that was interrupted; remove it",
+                partial.display()
+            )),
             _ => self.refused(format!("cannot make {}: {error}", partial.display())),
         })?;
         let made = self.fill(&partial).and_then(|bytes| {
-            fs::rename(&partial, target).map_err(|error| self.refused(format!("cannot name it: {error}")))?;
+            fs::rename(&partial, target)
+                .map_err(|error| self.refused(format!("cannot name it: {error}")))?;
             sync_folder(parent)?;
             Ok(bytes)
         });
         self.clear_unless(made, || fs::remove_dir_all(&partial))
     }
 
-    /// A folder that is there keeps its place and its permissions: it may be where another disk is mounted.
+    /// A folder that is there keeps its place and its permissions: it may be where another disk is
+    /// mounted.
     fn copy_into(&self, target: &Path) -> Result<u64, BackupError> {
         self.need_room(target)?;
         let made = self.fill(target);
@@ -241,7 +250,9 @@ impl Copy {
         else {
             return Err(self.refused("it is not the absolute path of a new folder"));
         };
-        let parent = parent.canonicalize().map_err(|error| self.refused(format!("the folder it lies in: {error}")))?;
+        let parent = parent
+            .canonicalize()
+            .map_err(|error| self.refused(format!("the folder it lies in: {error}")))?;
         let inside = || self.refused("it lies inside the data folder");
         if parent.starts_with(&self.source) {
             return Err(inside());
@@ -263,7 +274,8 @@ impl Copy {
         for entry in fs::read_dir(&target).map_err(refused)? {
             let entry = entry.map_err(refused)?;
             // A file system that was made just now has it.
-            if entry.file_name() != LOST_AND_FOUND || !entry.file_type().map_err(refused)?.is_dir() {
+            if entry.file_name() != LOST_AND_FOUND || !entry.file_type().map_err(refused)?.is_dir()
+            {
                 return Err(taken());
             }
         }
@@ -275,7 +287,8 @@ impl Copy {
         let mut folder = Folder::lock(partial)?;
         files::warn_of_others(&folder);
         let before = folder.names(folder.path())?;
-        let log = Log::open(folder.path(), true).map_err(|failure| Error::Failed { reason: failure.to_string() })?;
+        let log = Log::open(folder.path(), true)
+            .map_err(|failure| Error::Failed { reason: failure.to_string() })?;
         let written = self.write_chunks(&folder, &log).and_then(|bytes| {
             log.flush()?;
             folder.note(self.chunks.end - 1, log.stable_position())?;
@@ -296,7 +309,9 @@ impl Copy {
                 return Err(BackupError::GivenUp);
             }
             let damaged = |reason| match self.log.read_failure() {
-                Some(error) => Error::io(format!("read {}", self.source.join("db").display()))(error),
+                Some(error) => {
+                    Error::io(format!("read {}", self.source.join("db").display()))(error)
+                }
                 None => Error::Damaged { folder: self.source.clone(), reason },
             };
             let bytes = self.log.read_next(number).map_err(damaged)?;
@@ -319,7 +334,12 @@ impl Copy {
         let free_bytes = folder.room()?.free_bytes;
         let needed_bytes = self.reserve_bytes + 2 * SEGMENT_BYTES as u64;
         if free_bytes < needed_bytes {
-            return Err(Error::NoRoom { place: folder.path().to_owned(), free_bytes, needed_bytes }.into());
+            return Err(Error::NoRoom {
+                place: folder.path().to_owned(),
+                free_bytes,
+                needed_bytes,
+            }
+            .into());
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! Chunks in memory: the newest ones, which a task that was just submitted is read from, and the ones that were read from
-//! the disk, whose neighbours are wanted next. Both within a budget; both hold the very bytes that sled holds.
+//! Chunks in memory: the newest ones, which a task that was just submitted is read from, and the
+//! ones that were read from the disk, whose neighbours are wanted next. Both within a budget; both
+//! hold the very bytes that sled holds.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -33,17 +34,22 @@ impl Cache {
     }
 
     pub(super) fn find(&self, number: u64) -> Option<&Bytes> {
-        let recent = number.checked_sub(self.written_base).and_then(|at| self.written.get(at as usize));
+        let recent =
+            number.checked_sub(self.written_base).and_then(|at| self.written.get(at as usize));
         recent.or_else(|| self.read.get(&number))
     }
 
-    /// Keeps a chunk that was sealed just now. It stays at least until [`trim`](Self::trim): until its commit it is here
-    /// and nowhere else.
+    /// Keeps a chunk that was sealed just now. It stays at least until [`trim`](Self::trim): until
+    /// its commit it is here and nowhere else.
     pub(super) fn wrote(&mut self, number: u64, chunk: Bytes) {
         if self.written.is_empty() {
             self.written_base = number;
         }
-        assert_eq!(number, self.written_base + self.written.len() as u64, "chunks are written in order");
+        assert_eq!(
+            number,
+            self.written_base + self.written.len() as u64,
+            "chunks are written in order"
+        );
         self.written_bytes += chunk.len();
         self.written.push_back(chunk);
     }
@@ -87,7 +93,10 @@ mod tests {
         }
         assert!((5..10).all(|number| cache.find(number).is_some()));
         cache.trim();
-        assert_eq!((5..10).filter(|number| cache.find(*number).is_some()).collect::<Vec<_>>(), [8, 9]);
+        assert_eq!(
+            (5..10).filter(|number| cache.find(*number).is_some()).collect::<Vec<_>>(),
+            [8, 9]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Says whether a data folder that no broker uses is sound, and what is in it. Nothing in the folder is changed: sled's own
-//! `open` writes, so it gets a copy in the system's folder for temporary files (`TMPDIR`), which is removed afterwards.
+//! Says whether a data folder that no broker uses is sound, and what is in it. Nothing in the
+//! folder is changed: sled's own `open` writes, so it gets a copy in the system's folder for
+//! temporary files (`TMPDIR`), which is removed afterwards.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
@@ -36,8 +37,8 @@ const STATES: [(State, &str); 8] = [
 pub struct Report {
     /// The format of the folder.
     pub format: u32,
-    /// How many tasks are in each state, as far as the records tell: results whose time is over still count, and a task
-    /// that has come due since counts as scheduled.
+    /// How many tasks are in each state, as far as the records tell: results whose time is over
+    /// still count, and a task that has come due since counts as scheduled.
     pub tasks: Vec<(&'static str, u64)>,
     /// Queues that have settings, or tasks, or both.
     pub queues: u64,
@@ -53,26 +54,29 @@ pub struct Report {
     pub oddity: Option<String>,
 }
 
-/// Checks a data folder that no broker uses: its format, how far it was confirmed, every chunk and every live record.
+/// Checks a data folder that no broker uses: its format, how far it was confirmed, every chunk and
+/// every live record.
 ///
-/// It reads everything, and copies the storage engine's file to the system's folder for temporary files meanwhile. A broker
-/// that is started on the folder during the check finds it in use.
+/// It reads everything, and copies the storage engine's file to the system's folder for temporary
+/// files meanwhile. A broker that is started on the folder during the check finds it in use.
 ///
 /// # Errors
-/// Those of a broker's start, with the same exit codes: [`Error::Damaged`], [`Error::Locked`], [`Error::NewerFormat`],
-/// [`Error::Foreign`], [`Error::Inaccessible`]; and [`Error::NoRoom`] for the copy.
+/// Those of a broker's start, with the same exit codes: [`Error::Damaged`], [`Error::Locked`],
+/// [`Error::NewerFormat`], [`Error::Foreign`], [`Error::Inaccessible`]; and [`Error::NoRoom`] for
+/// the copy.
 pub fn check(folder: &Path) -> Result<Report, Error> {
     check_telling(folder, |_| {})
 }
 
-/// As [`check`]; tells where the copy is, once it is made: whoever ends the process before the check is done has to remove it. A
-/// copy that was left over is removed by the next check.
+/// As [`check`]; tells where the copy is, once it is made: whoever ends the process before the
+/// check is done has to remove it. A copy that was left over is removed by the next check.
 ///
 /// # Errors
 /// As those of [`check`].
 pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, Error> {
     let mut folder = Folder::lock_to_read(folder)?;
-    let format = folder.read_format()?.ok_or_else(|| folder.foreign("it has no file named `format`"))?;
+    let format =
+        folder.read_format()?.ok_or_else(|| folder.foreign("it has no file named `format`"))?;
     let Some(note) = folder.read_note()? else {
         if guard::is_unconfirmed(&folder)? {
             return Ok(Count::default().report(format, 0, None));
@@ -84,7 +88,8 @@ pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, 
     let stage = Stage::new(file_bytes)?;
     tell(&stage.path);
     let place = stage.by_descriptor();
-    guard::copy(&folder, &place).map_err(Error::io(format!("copy the folder to {}", stage.path.display())))?;
+    guard::copy(&folder, &place)
+        .map_err(Error::io(format!("copy the folder to {}", stage.path.display())))?;
     let count = guard::try_out(&folder, &place, oddity.as_deref(), move |log| count(log, &note))?;
     Ok(count.report(format, file_bytes, oddity))
 }
@@ -108,7 +113,9 @@ impl Stage {
             let path = place.join(format!("{COPY}{}", uuid::Uuid::new_v4()));
             let doing = || format!("make {}", path.display());
             DirBuilder::new().mode(PRIVATE_FOLDER).create(&path).map_err(Error::io(doing()))?;
-            match File::open(&path).map(|lock| (lock.try_lock().is_ok() && path.is_dir()).then_some(lock)) {
+            match File::open(&path)
+                .map(|lock| (lock.try_lock().is_ok() && path.is_dir()).then_some(lock))
+            {
                 Ok(Some(lock)) => return Ok(Self { path, lock }),
                 // Another check took it for left over before it was locked.
                 Ok(None) => {}
@@ -118,8 +125,8 @@ impl Stage {
         }
     }
 
-    /// The folder as sled is to know it. By its path sled would make it anew when it has been removed in the meantime because
-    /// the process is told to end.
+    /// The folder as sled is to know it. By its path sled would make it anew when it has been
+    /// removed in the meantime because the process is told to end.
     fn by_descriptor(&self) -> PathBuf {
         let descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.lock.as_raw_fd()));
         // Not every container has that file system.
@@ -139,7 +146,9 @@ impl Drop for Stage {
 fn remove_leftovers(place: &Path) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let is_copy = entry.file_name().to_string_lossy().starts_with(COPY)
-            && entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw());
+            && entry.metadata().is_ok_and(|found| {
+                found.is_dir() && found.uid() == rustix::process::geteuid().as_raw()
+            });
         if is_copy && File::open(entry.path()).is_ok_and(|copy| copy.try_lock().is_ok()) {
             // The next check tries again.
             let _gone = fs::remove_dir_all(entry.path());
@@ -175,7 +184,8 @@ impl Count {
         match record {
             Record::Submitted(task) => {
                 let waits = task.eta.is_some_and(|eta| eta > task.submitted_at);
-                self.states.insert(task.key.slot, if waits { State::Scheduled } else { State::Queued });
+                self.states
+                    .insert(task.key.slot, if waits { State::Scheduled } else { State::Queued });
                 self.queues.insert(task.queue);
             }
             Record::Changed(change) => {
@@ -184,7 +194,10 @@ impl Count {
             Record::Queue(queue) => {
                 self.queues.insert(queue.name);
             }
-            Record::Forgotten(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => {}
+            Record::Forgotten(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => {}
         }
     }
 

@@ -1,4 +1,5 @@
-//! The chunk: one value of the log, with a header that proves it whole and in place. It knows frames of bytes, not records.
+//! The chunk: one value of the log, with a header that proves it whole and in place. It knows
+//! frames of bytes, not records.
 //!
 //! ```text
 //! 0   4   CRC32C of everything that follows
@@ -13,8 +14,8 @@
 //! 44  4   records: how many; first piece: pieces in the run; further piece: its place in the run
 //! 48      records: frames of (length u16, bytes); pieces: bytes of the one record
 //! ```
-//! Numbers are little-endian. The first ten bytes keep their meaning in every later format, so that an older program can
-//! tell a newer folder from a damaged one.
+//! Numbers are little-endian. The first ten bytes keep their meaning in every later format, so that
+//! an older program can tell a newer folder from a damaged one.
 
 use bytes::{Buf, Bytes};
 
@@ -31,8 +32,8 @@ pub(super) const PIECE_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES;
 /// The newest format this program reads, and the one it writes.
 pub(super) const FORMAT: u16 = 1;
 
-/// No chunk, serial or lease ever gets so far: a million a second would take a thousand years. Whoever keeps millions of
-/// them in memory may count on seven bytes being enough.
+/// No chunk, serial or lease ever gets so far: a million a second would take a thousand years.
+/// Whoever keeps millions of them in memory may count on seven bytes being enough.
 const NUMBER_MAX: u64 = 1 << 55;
 
 const MAGIC: [u8; 4] = *b"CELC";
@@ -158,8 +159,13 @@ mod tests {
             buffer.extend_from_slice(&(body.len() as u16).to_le_bytes());
             buffer.extend_from_slice(body);
         }
-        let header =
-            Header { kind: Kind::Records, number: 77, base: 70, marks: Marks { serial: 9, lease: 4 }, count: 3 };
+        let header = Header {
+            kind: Kind::Records,
+            number: 77,
+            base: 70,
+            marks: Marks { serial: 9, lease: 4 },
+            count: 3,
+        };
         seal(&mut buffer, header);
         (header, buffer)
     }

@@ -1,4 +1,5 @@
-//! A record as bytes. The format is the store's own: a change of the wire protocol never rewrites a disk.
+//! A record as bytes. The format is the store's own: a change of the wire protocol never rewrites a
+//! disk.
 //!
 //! ```text
 //! record     kind, then by kind:
@@ -10,9 +11,10 @@
 //!   session ended        id
 //! ```
 //!
-//! A tagged field that is absent has the default that stands in this module's files. **Those defaults are part of the
-//! format**: if a default of the broker changes, the ones here stay. A new field gets a new number and must be one that
-//! an older record can lack. Numbers are never used again.
+//! A tagged field that is absent has the default that stands in this module's files. **Those
+//! defaults are part of the format**: if a default of the broker changes, the ones here stay. A new
+//! field gets a new number and must be one that an older record can lack. Numbers are never used
+//! again.
 
 mod changed;
 mod submitted;
@@ -21,7 +23,9 @@ use bytes::Bytes;
 use celeriac_proto::QueueName;
 
 use super::varint::{Field, Malformed, Put, Take, narrow, peek_unsigned, text};
-use crate::record::{Changed, Order, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey};
+use crate::record::{
+    Changed, Order, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey,
+};
 
 const SUBMITTED: u8 = 1;
 const CHANGED: u8 = 2;
@@ -43,16 +47,21 @@ pub(super) enum Glance {
     SessionEnded(SessionId),
 }
 
-/// At most this many bytes are added by `encode` on top of the texts and payloads that [`bulk`] counts.
+/// At most this many bytes are added by `encode` on top of the texts and payloads that [`bulk`]
+/// counts.
 pub(super) const OVERHEAD_BYTES_MAX: usize = 512;
 
-/// The bytes of the parts that can be large: enough to tell whether a record might not fit into a chunk.
+/// The bytes of the parts that can be large: enough to tell whether a record might not fit into a
+/// chunk.
 pub(super) fn bulk(record: &Record) -> usize {
     match record {
         Record::Submitted(task) => submitted::bulk(task),
         Record::Changed(change) => changed::bulk(change),
         Record::Session(session) => session.instance.len(),
-        Record::Forgotten(_) | Record::Queue(_) | Record::QueueDeleted(_) | Record::SessionEnded(_) => 0,
+        Record::Forgotten(_)
+        | Record::Queue(_)
+        | Record::QueueDeleted(_)
+        | Record::SessionEnded(_) => 0,
     }
 }
 
@@ -106,8 +115,8 @@ pub(super) fn decode_submitted(bytes: Bytes) -> Result<Submitted, Malformed> {
     }
 }
 
-/// Reads a submit of which the bytes may be cut within the payload, and leaves that out. `None` when the bytes end before
-/// it.
+/// Reads a submit of which the bytes may be cut within the payload, and leaves that out. `None`
+/// when the bytes end before it.
 pub(super) fn decode_submitted_head(bytes: Bytes) -> Option<Submitted> {
     let mut take = Take::before(bytes, submitted::PAYLOAD);
     let is_submitted = take.byte().ok()? == SUBMITTED;
@@ -142,7 +151,9 @@ pub(super) fn glance(bytes: &[u8]) -> Result<Glance, Malformed> {
     let (number, length) = peek_unsigned(rest)?;
     let name = || {
         let end = usize::try_from(number).ok().and_then(|number| number.checked_add(length));
-        let name = end.and_then(|end| rest.get(length..end)).ok_or(Malformed("a name reaches past its end"))?;
+        let name = end
+            .and_then(|end| rest.get(length..end))
+            .ok_or(Malformed("a name reaches past its end"))?;
         queue_name(text(name)?)
     };
     Ok(match *kind {
@@ -246,7 +257,8 @@ fn take_session_id(take: &mut Take) -> Result<SessionId, Malformed> {
 
 fn take_session(mut take: Take) -> Result<SessionRecord, Malformed> {
     let id = take_session_id(&mut take)?;
-    let mut session = SessionRecord { id, instance: "".into(), concurrency: 0, order: Order::Resume };
+    let mut session =
+        SessionRecord { id, instance: "".into(), concurrency: 0, order: Order::Resume };
     while let Some(field) = take.field()? {
         match field {
             Field::Bytes(INSTANCE, value) => session.instance = text(&value)?.into(),

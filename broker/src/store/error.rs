@@ -1,5 +1,5 @@
-//! What can go wrong in the store. There are few kinds, each ends the process with its own exit code, and each
-//! sentence says what happened and what to do. Nothing here is retried.
+//! What can go wrong in the store. There are few kinds, each ends the process with its own exit
+//! code, and each sentence says what happened and what to do. Nothing here is retried.
 
 use std::io;
 use std::path::PathBuf;
@@ -59,7 +59,8 @@ pub enum Error {
         /// Bytes that a start may need.
         needed_bytes: u64,
     },
-    /// A file or folder cannot be made, found, read or locked: its path or its permissions are not as they should be.
+    /// A file or folder cannot be made, found, read or locked: its path or its permissions are not
+    /// as they should be.
     #[error("cannot {doing}: {source}; give this user access to it, or choose another place")]
     Inaccessible {
         /// What was tried, with the path.
@@ -68,7 +69,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The operating system gives this process too little: descriptors, threads or memory.
-    #[error("cannot {doing}: {source}; raise what this process may have (`ulimit -n`, `ulimit -u`, `ulimit -v`)")]
+    #[error(
+        "cannot {doing}: {source}; raise what this process may have (`ulimit -n`, `ulimit -u`, `ulimit -v`)"
+    )]
     Limited {
         /// What was tried, with the path.
         doing: String,
@@ -97,7 +100,9 @@ pub enum Error {
         source: io::Error,
     },
     /// sled reported an error. It accepts nothing after that.
-    #[error("the storage engine failed to {doing}: {reason}; check the disk, then start the broker again")]
+    #[error(
+        "the storage engine failed to {doing}: {reason}; check the disk, then start the broker again"
+    )]
     Engine {
         /// What was tried.
         doing: &'static str,
@@ -105,10 +110,15 @@ pub enum Error {
         reason: String,
     },
     /// A flush came back without a sync of the file: a power cut would lose confirmed tasks.
-    #[error("a flush did not sync the data file; this program was linked wrongly and must not be used, build it again")]
+    #[error(
+        "a flush did not sync the data file; this program was linked wrongly and must not be used, build it again"
+    )]
     NotSynced,
-    /// Reads do not pass through the function that watches them: one that fails during a start would lose everything.
-    #[error("failed reads are not noticed; this program was linked wrongly and must not be used, build it again")]
+    /// Reads do not pass through the function that watches them: one that fails during a start
+    /// would lose everything.
+    #[error(
+        "failed reads are not noticed; this program was linked wrongly and must not be used, build it again"
+    )]
     NotWatched,
     /// An earlier error of this store; see the log for it.
     #[error("the store failed before ({reason}) and accepts nothing more; start the broker again")]
@@ -133,7 +143,8 @@ impl Error {
         }
     }
 
-    /// What the operating system refused, by its kind: a path or a permission, a limit of this process, or the disk.
+    /// What the operating system refused, by its kind: a path or a permission, a limit of this
+    /// process, or the disk.
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             let doing = doing.into();
@@ -161,24 +172,36 @@ fn kind_of(error: &io::Error) -> Kind {
     match (error.raw_os_error(), error.kind()) {
         (Some(libc::EMFILE | libc::ENFILE), _) | (_, K::OutOfMemory | K::WouldBlock) => Kind::Limit,
         (Some(libc::ELOOP | libc::ENXIO), _) => Kind::Place,
-        (_, K::NotFound | K::PermissionDenied | K::AlreadyExists | K::NotADirectory | K::IsADirectory) => Kind::Place,
-        (_, K::InvalidInput | K::InvalidFilename | K::ReadOnlyFilesystem | K::ResourceBusy) => Kind::Place,
+        (
+            _,
+            K::NotFound
+            | K::PermissionDenied
+            | K::AlreadyExists
+            | K::NotADirectory
+            | K::IsADirectory,
+        ) => Kind::Place,
+        (_, K::InvalidInput | K::InvalidFilename | K::ReadOnlyFilesystem | K::ResourceBusy) => {
+            Kind::Place
+        }
         _ => Kind::Disk,
     }
 }
 
-/// Why sled gave up, for a person. Its own words are about its inside, and of no use to whoever reads the sentence.
+/// Why sled gave up, for a person. Its own words are about its inside, and of no use to whoever
+/// reads the sentence.
 pub(super) fn engine_reason(error: &sled::Error) -> String {
     match error {
-        sled::Error::Io(error) => {
-            os_error(&error.to_string()).map_or_else(|| error.to_string(), |found| found.to_string())
+        sled::Error::Io(error) => os_error(&error.to_string())
+            .map_or_else(|| error.to_string(), |found| found.to_string()),
+        sled::Error::Corruption { .. } => {
+            "what it reads from its file `db` is not what was written".to_owned()
         }
-        sled::Error::Corruption { .. } => "what it reads from its file `db` is not what was written".to_owned(),
         _ => "its file `db` does not fit together".to_owned(),
     }
 }
 
-/// The error of the operating system that a text of sled's names: sled wraps some, and panics over others.
+/// The error of the operating system that a text of sled's names: sled wraps some, and panics over
+/// others.
 pub(super) fn os_error(text: &str) -> Option<io::Error> {
     let digits = text.split_once("code: ")?.1;
     let end = digits.find(|character: char| !character.is_ascii_digit())?;

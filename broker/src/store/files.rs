@@ -1,5 +1,6 @@
-//! The files of a data folder as the file system has them: made so that nobody but this user can read them, whatever the umask,
-//! and refused where they are no regular files. What is in them is not known here.
+//! The files of a data folder as the file system has them: made so that nobody but this user can
+//! read them, whatever the umask, and refused where they are no regular files. What is in them is
+//! not known here.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -13,7 +14,8 @@ use super::folder::{Folder, OF_SLED, REHEARSAL};
 pub(super) const PRIVATE_FOLDER: u32 = 0o700;
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 
-/// Makes the folder, and those it lies in, so that nobody but this user can look into them, whatever the umask.
+/// Makes the folder, and those it lies in, so that nobody but this user can look into them,
+/// whatever the umask.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -33,7 +35,8 @@ pub(super) fn make_or_open(path: &Path) -> Result<File, Error> {
     let doing = || format!("open {}", path.display());
     match OpenOptions::new().create_new(true).write(true).mode(PRIVATE_FILE).open(path) {
         Ok(file) => {
-            file.set_permissions(Permissions::from_mode(PRIVATE_FILE)).map_err(Error::io(doing()))?;
+            file.set_permissions(Permissions::from_mode(PRIVATE_FILE))
+                .map_err(Error::io(doing()))?;
             Ok(file)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -59,17 +62,22 @@ pub(super) fn refuse_irregular(path: &Path) -> Result<(), Error> {
         if !is_ours(&name) {
             continue;
         }
-        let found = entry.file_type().map_err(Error::io(format!("look at {}", entry.path().display())))?;
+        let found =
+            entry.file_type().map_err(Error::io(format!("look at {}", entry.path().display())))?;
         let is_folder = name == "blobs" || name == REHEARSAL;
         if (is_folder && !found.is_dir()) || (!is_folder && !found.is_file()) {
             let what = if is_folder { "folder" } else { "regular file" };
-            return Err(Error::Foreign { folder: path.to_owned(), reason: format!("its `{name}` is no {what}") });
+            return Err(Error::Foreign {
+                folder: path.to_owned(),
+                reason: format!("its `{name}` is no {what}"),
+            });
         }
     }
     Ok(())
 }
 
-/// Takes from others what the umask gave them in files that sled made just now: those that are not among `before`.
+/// Takes from others what the umask gave them in files that sled made just now: those that are not
+/// among `before`.
 pub(super) fn close_new(folder: &Folder, before: &[String]) -> Result<(), Error> {
     for name in folder.names(folder.path())? {
         if is_ours(&name) && !before.contains(&name) {
@@ -88,12 +96,14 @@ pub(super) fn close_new(folder: &Folder, before: &[String]) -> Result<(), Error>
 
 /// What is open to others already stays so: somebody may have meant it. But it is said.
 pub(super) fn warn_of_others(folder: &Folder) {
-    let is_open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
+    let is_open =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
     if !is_open(folder.path()) {
         return;
     }
     let names = folder.names(folder.path()).unwrap_or_default();
-    let open: Vec<_> = names.iter().filter(|name| is_ours(name) && is_open(&folder.path().join(name))).collect();
+    let open: Vec<_> =
+        names.iter().filter(|name| is_ours(name) && is_open(&folder.path().join(name))).collect();
     let path = folder.path().display();
     tracing::warn!(files = ?open, "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
 }

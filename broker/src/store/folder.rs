@@ -1,7 +1,9 @@
-//! The data folder and the files beside sled's: `lock`, `format`, `durable` (how far the log was confirmed) and `ballast`.
+//! The data folder and the files beside sled's: `lock`, `format`, `durable` (how far the log was
+//! confirmed) and `ballast`.
 //!
-//! `durable` is written after each commit and not synced: an older note is as true as a newer one, it only promises less.
-//! It has two places that take turns, so that a torn write spoils the newer one alone.
+//! `durable` is written after each commit and not synced: an older note is as true as a newer one,
+//! it only promises less. It has two places that take turns, so that a torn write spoils the newer
+//! one alone.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -11,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::chunk::FORMAT;
 use super::error::Error;
-use super::files::{PRIVATE_FILE, make_folder, make_or_open, refuse_irregular, sync_folder, write_synced};
+use super::files::{
+    PRIVATE_FILE, make_folder, make_or_open, refuse_irregular, sync_folder, write_synced,
+};
 
 const NOTE_BYTES: usize = 64;
 const NOTE_SUMMED_BYTES: usize = 48;
@@ -20,7 +24,8 @@ const NOTE_MAGIC: [u8; 8] = *b"CELNOTE1";
 const WATCHED: [&str; 4] = ["db", "conf", "format", "durable"];
 /// The files and folders that sled makes.
 pub(super) const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
-/// A killed broker keeps its lock until its last write is through; its successor should not fail over that.
+/// A killed broker keeps its lock until its last write is through; its successor should not fail
+/// over that.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Where a doubtful folder is opened on trial.
 pub(super) const REHEARSAL: &str = "rehearsal";
@@ -60,7 +65,8 @@ pub(super) struct Note {
     pub(super) chunk: u64,
     /// The position of the last stable byte, as sled counts.
     pub(super) position: i64,
-    /// The length of the data file. sled may have cut it since: a shorter one is a reason to look, not to refuse.
+    /// The length of the data file. sled may have cut it since: a shorter one is a reason to look,
+    /// not to refuse.
     pub(super) file_bytes: u64,
     /// The position of the snapshot that sled started from. 0: none, as in a folder's first run.
     pub(super) snapshot: u64,
@@ -81,7 +87,8 @@ impl Room {
         self.free_bytes + self.reusable_bytes
     }
 
-    /// Under the reserve, or under 5 % of the disk; but of a large disk no more than 16 reserves are asked for.
+    /// Under the reserve, or under 5 % of the disk; but of a large disk no more than 16 reserves
+    /// are asked for.
     pub(super) fn is_low(self, reserve_bytes: u64) -> bool {
         let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
         self.usable_bytes() < reserve_bytes.max(share)
@@ -92,8 +99,11 @@ impl Folder {
     /// Makes the folder if need be and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
         let existed = path.is_dir();
-        make_folder(path).map_err(Error::io(format!("create the data folder {}", path.display())))?;
-        let path = path.canonicalize().map_err(Error::io(format!("find the data folder {}", path.display())))?;
+        make_folder(path)
+            .map_err(Error::io(format!("create the data folder {}", path.display())))?;
+        let path = path
+            .canonicalize()
+            .map_err(Error::io(format!("find the data folder {}", path.display())))?;
         if let (false, Some(parent)) = (existed, path.parent()) {
             sync_folder(parent)?;
         }
@@ -111,9 +121,12 @@ impl Folder {
         })
     }
 
-    /// Keeps brokers away from a folder that is there, and changes nothing in it. A copy may have no file to lock.
+    /// Keeps brokers away from a folder that is there, and changes nothing in it. A copy may have
+    /// no file to lock.
     pub(super) fn lock_to_read(path: &Path) -> Result<Self, Error> {
-        let path = path.canonicalize().map_err(Error::io(format!("read the data folder {}", path.display())))?;
+        let path = path
+            .canonicalize()
+            .map_err(Error::io(format!("read the data folder {}", path.display())))?;
         if !path.is_dir() {
             let doing = format!("read the data folder {}", path.display());
             return Err(Error::io(doing)(io::ErrorKind::NotADirectory.into()));
@@ -122,12 +135,22 @@ impl Folder {
         let lock = match File::open(path.join("lock")) {
             Ok(lock) => Some(lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Error::io(format!("open {}", path.join("lock").display()))(error)),
+            Err(error) => {
+                return Err(Error::io(format!("open {}", path.join("lock").display()))(error));
+            }
         };
         if let Some(lock) = &lock {
             wait_for_lock(&path, || lock.try_lock_shared())?;
         }
-        Ok(Self { path, _lock: lock, notes: None, note_sequence: 0, snapshot: 0, watched: Vec::new(), file_bytes: 0 })
+        Ok(Self {
+            path,
+            _lock: lock,
+            notes: None,
+            note_sequence: 0,
+            snapshot: 0,
+            watched: Vec::new(),
+            file_bytes: 0,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -185,11 +208,13 @@ impl Folder {
         sync_folder(&self.path)
     }
 
-    /// Removes what a start that was killed may have left. sled would take a half-written snapshot for a whole one.
+    /// Removes what a start that was killed may have left. sled would take a half-written snapshot
+    /// for a whole one.
     pub(super) fn remove_leftovers(&self) -> Result<(), Error> {
         for name in self.names(&self.path)? {
             if name.starts_with("snap.") && name.ends_with(".generating") {
-                fs::remove_file(self.path.join(&name)).map_err(self.io("remove the leftover", &name))?;
+                fs::remove_file(self.path.join(&name))
+                    .map_err(self.io("remove the leftover", &name))?;
             }
         }
         match fs::remove_dir_all(self.path.join(REHEARSAL)) {
@@ -206,10 +231,15 @@ impl Folder {
             let path = self.path.join(&name);
             let outcome = match name.as_str() {
                 "blobs" => fs::remove_dir_all(&path),
-                name if OF_SLED.contains(&name) || name.starts_with("snap.") => fs::remove_file(&path),
+                name if OF_SLED.contains(&name) || name.starts_with("snap.") => {
+                    fs::remove_file(&path)
+                }
                 _ => Ok(()),
             };
-            outcome.map_err(Error::io(format!("remove {} of an interrupted creation", path.display())))?;
+            outcome.map_err(Error::io(format!(
+                "remove {} of an interrupted creation",
+                path.display()
+            )))?;
         }
         Ok(())
     }
@@ -219,13 +249,16 @@ impl Folder {
         let doing = || format!("list the folder {}", folder.display());
         let mut names = Vec::new();
         for entry in fs::read_dir(folder).map_err(Error::io(doing()))? {
-            names.push(entry.map_err(Error::io(doing()))?.file_name().to_string_lossy().into_owned());
+            names.push(
+                entry.map_err(Error::io(doing()))?.file_name().to_string_lossy().into_owned(),
+            );
         }
         names.sort();
         Ok(names)
     }
 
-    /// The name of the snapshot that sled starts from, and its position in sled's log, which is its name.
+    /// The name of the snapshot that sled starts from, and its position in sled's log, which is its
+    /// name.
     pub(super) fn snapshot(&self) -> Result<Option<(String, u64)>, Error> {
         let names = self.names(&self.path)?;
         Ok(names.into_iter().rev().find_map(|name| {
@@ -240,14 +273,16 @@ impl Folder {
         Ok(())
     }
 
-    /// The newest note that is whole. `None`: nothing was ever confirmed, or it is spoilt; the data file tells which.
+    /// The newest note that is whole. `None`: nothing was ever confirmed, or it is spoilt; the data
+    /// file tells which.
     pub(super) fn read_note(&mut self) -> Result<Option<Note>, Error> {
         let bytes = match fs::read(self.path.join("durable")) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.io("read", "durable")(error)),
         };
-        let newest = bytes.chunks(NOTE_BYTES).filter_map(parse_note).max_by_key(|note| note.sequence);
+        let newest =
+            bytes.chunks(NOTE_BYTES).filter_map(parse_note).max_by_key(|note| note.sequence);
         self.note_sequence = newest.map_or(0, |note| note.sequence);
         Ok(newest)
     }
@@ -257,7 +292,9 @@ impl Folder {
         if self.notes.is_none() {
             let notes = make_or_open(&self.path.join("durable"))?;
             // As long as it will ever be, so that it is seen when somebody cuts it.
-            if notes.metadata().map_err(self.io("look at", "durable"))?.len() < 2 * NOTE_BYTES as u64 {
+            if notes.metadata().map_err(self.io("look at", "durable"))?.len()
+                < 2 * NOTE_BYTES as u64
+            {
                 notes.set_len(2 * NOTE_BYTES as u64).map_err(self.io("write", "durable"))?;
             }
             self.notes = Some(notes);
@@ -285,7 +322,13 @@ impl Folder {
                 Ok(found) => {
                     // sled may cut its file: how much of that is needed, the log knows.
                     let bytes = if name == "db" { 0 } else { found.len() };
-                    self.watched.push(Watched { name, path, device: found.dev(), inode: found.ino(), bytes });
+                    self.watched.push(Watched {
+                        name,
+                        path,
+                        device: found.dev(),
+                        inode: found.ino(),
+                        bytes,
+                    });
                 }
                 // The backup's copy gets its `format` last, and nobody starts from it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -295,8 +338,8 @@ impl Folder {
         Ok(())
     }
 
-    /// That the files are there which the next start needs, and the same ones; or nothing more is confirmed. Returns the length
-    /// of `db`.
+    /// That the files are there which the next start needs, and the same ones; or nothing more is
+    /// confirmed. Returns the length of `db`.
     fn look_after_files(&self) -> Result<u64, Error> {
         let mut file_bytes = 0;
         for Watched { name, path, device, inode, bytes } in &self.watched {
@@ -305,11 +348,16 @@ impl Folder {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(self.io("look at", name)(error)),
             };
-            let Some(found) = found.filter(|found| (found.dev(), found.ino()) == (*device, *inode)) else {
-                return Err(self.damaged(format!("its file `{name}` was removed or replaced while the broker ran")));
+            let Some(found) = found.filter(|found| (found.dev(), found.ino()) == (*device, *inode))
+            else {
+                return Err(self.damaged(format!(
+                    "its file `{name}` was removed or replaced while the broker ran"
+                )));
             };
             if found.len() < *bytes {
-                return Err(self.damaged(format!("its file `{name}` was cut short while the broker ran")));
+                return Err(
+                    self.damaged(format!("its file `{name}` was cut short while the broker ran"))
+                );
             }
             if *name == "db" {
                 file_bytes = found.len();
@@ -362,14 +410,17 @@ impl Folder {
         fs::remove_file(self.path.join("ballast")).map_err(self.io("remove", "ballast"))
     }
 
-    /// Takes room that a later start on a full disk can give back. Not having it is no reason to stop.
+    /// Takes room that a later start on a full disk can give back. Not having it is no reason to
+    /// stop.
     pub(super) fn make_ballast(&self, bytes: u64) {
         let path = self.path.join("ballast");
-        let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(|file| {
-            file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
-            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
-            Ok(())
-        });
+        let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(
+            |file| {
+                file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+                rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+                Ok(())
+            },
+        );
         if let Err(error) = made {
             tracing::warn!(%error, "no ballast file: a start on a full disk may fail");
             let _absent = fs::remove_file(&path);
@@ -379,13 +430,17 @@ impl Folder {
 
 /// How full the disk of this folder is.
 pub(super) fn room_in(path: &Path) -> Result<Room, Error> {
-    let disk = rustix::fs::statvfs(path)
-        .map_err(|error| Error::io(format!("ask how full the disk of {} is", path.display()))(error.into()))?;
+    let disk = rustix::fs::statvfs(path).map_err(|error| {
+        Error::io(format!("ask how full the disk of {} is", path.display()))(error.into())
+    })?;
     let (free_bytes, disk_bytes) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
     Ok(Room { free_bytes, reusable_bytes: 0, disk_bytes })
 }
 
-fn wait_for_lock(folder: &Path, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), Error> {
+fn wait_for_lock(
+    folder: &Path,
+    try_lock: impl Fn() -> Result<(), TryLockError>,
+) -> Result<(), Error> {
     let patience = Instant::now() + LOCK_PATIENCE;
     loop {
         match try_lock() {
@@ -393,7 +448,9 @@ fn wait_for_lock(folder: &Path, try_lock: impl Fn() -> Result<(), TryLockError>)
             Err(TryLockError::WouldBlock) if Instant::now() < patience => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked { folder: folder.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked { folder: folder.to_owned() });
+            }
             Err(TryLockError::Error(error)) => {
                 return Err(Error::io(format!("lock the data folder {}", folder.display()))(error));
             }
@@ -408,7 +465,8 @@ fn format_text(format: u32) -> String {
 
 fn parse_format(bytes: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let number = text.strip_prefix("celeriac data folder, format ")?.split(',').next()?.parse().ok()?;
+    let number =
+        text.strip_prefix("celeriac data folder, format ")?.split(',').next()?.parse().ok()?;
     (format_text(number) == text).then_some(number)
 }
 
@@ -426,7 +484,9 @@ fn note_bytes(note: &Note) -> [u8; NOTE_BYTES] {
 }
 
 fn parse_note(bytes: &[u8]) -> Option<Note> {
-    let number = |at: usize| bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map(u64::from_le_bytes);
+    let number = |at: usize| {
+        bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map(u64::from_le_bytes)
+    };
     let sum = u32::from_le_bytes(bytes.get(48..52)?.try_into().ok()?);
     if bytes[..8] != NOTE_MAGIC || sum != crc32c::crc32c(&bytes[..NOTE_SUMMED_BYTES]) {
         return None;

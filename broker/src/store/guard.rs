@@ -1,8 +1,10 @@
-//! What is checked before sled may touch a folder, because its `open` destroys what it does not understand.
+//! What is checked before sled may touch a folder, because its `open` destroys what it does not
+//! understand.
 //!
-//! In the usual case this reads everything once and sled finds what it expects. If something is odd - a file cut short, a
-//! flipped bit, but also a crash at a rare moment that sled does recover from - the folder is opened on trial, as a copy. Only
-//! if the copy turns out to hold everything that was confirmed, the folder itself is opened.
+//! In the usual case this reads everything once and sled finds what it expects. If something is odd
+//! - a file cut short, a flipped bit, but also a crash at a rare moment that sled does recover from
+//! - the folder is opened on trial, as a copy. Only if the copy turns out to hold everything that
+//! was confirmed, the folder itself is opened.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -34,7 +36,8 @@ pub(super) fn inspect(folder: &Folder, note: &Note) -> Result<(), Error> {
     }
 }
 
-/// Checks an existing folder without changing anything in it. A doubt is a reason to try out a copy, not to refuse.
+/// Checks an existing folder without changing anything in it. A doubt is a reason to try out a
+/// copy, not to refuse.
 pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
     let database = folder.path().join("db");
     if !database.exists() {
@@ -45,7 +48,11 @@ pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(folder.io("read", "conf")(error));
         }
-        _ => return Err(folder.damaged("its file `conf` is missing or is not what this store wrote")),
+        _ => {
+            return Err(
+                folder.damaged("its file `conf` is missing or is not what this store wrote")
+            );
+        }
     }
     if folder.stray_files()? > 0 {
         return Err(folder.damaged("its folder `blobs` is not empty"));
@@ -65,23 +72,30 @@ pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
         return Ok(false);
     }
     let bytes = fs::read(path).map_err(folder.io("read", "db"))?;
-    // The creation writes chunk 0, and its note. Any later chunk tells that the note was there and is lost.
+    // The creation writes chunk 0, and its note. Any later chunk tells that the note was there and
+    // is lost.
     let confirmed = bytes.windows(16).any(|window| {
         let number = window[8..16].try_into().map(u64::from_le_bytes);
-        window.starts_with(b"CELC") && window[6] <= 2 && window[7] == 0 && number.is_ok_and(|number| number > 0)
+        window.starts_with(b"CELC")
+            && window[6] <= 2
+            && window[7] == 0
+            && number.is_ok_and(|number| number > 0)
     });
     Ok(!confirmed)
 }
 
 /// What sled writes into `conf` with our settings: its text and a checksum.
 fn expected_conf() -> Vec<u8> {
-    let mut conf = format!("segment_size: {SEGMENT_BYTES}\nuse_compression: false\nversion: 0.34\n").into_bytes();
+    let mut conf =
+        format!("segment_size: {SEGMENT_BYTES}\nuse_compression: false\nversion: 0.34\n")
+            .into_bytes();
     let sum = crc32fast::hash(&conf);
     conf.extend_from_slice(&sum.to_le_bytes());
     conf
 }
 
-/// Checks the snapshot that sled will start from. It may be newer than the note: a start that was killed made it.
+/// Checks the snapshot that sled will start from. It may be newer than the note: a start that was
+/// killed made it.
 fn inspect_snapshot(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
     let Some((name, position)) = folder.snapshot()? else {
         return Ok((note.snapshot > 0).then(|| "its snapshot is missing".into()));
@@ -89,7 +103,8 @@ fn inspect_snapshot(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
     let bytes = fs::read(folder.path().join(&name)).map_err(folder.io("read", &name))?;
     let whole = bytes.len() > 12 && {
         let (body, trailer) = bytes.split_at(bytes.len() - 12);
-        trailer[8..] == crc32fast::hash(body).to_le_bytes() && trailer[..8] == (body.len() as u64).to_le_bytes()
+        trailer[8..] == crc32fast::hash(body).to_le_bytes()
+            && trailer[..8] == (body.len() as u64).to_le_bytes()
     };
     if !whole {
         return Err(folder.damaged(format!("its file `{name}` has a wrong checksum")));
@@ -123,7 +138,8 @@ pub(super) fn try_out<T: Send + 'static>(
     suspicion: Option<&str>,
     trial: impl FnOnce(&Log) -> Result<T, walk::Refusal> + Send + 'static,
 ) -> Result<T, Error> {
-    let patience = REHEARSAL_PATIENCE + Duration::from_secs(folder.database_bytes()? / REHEARSAL_BYTES_PER_SECOND);
+    let patience = REHEARSAL_PATIENCE
+        + Duration::from_secs(folder.database_bytes()? / REHEARSAL_BYTES_PER_SECOND);
     let (sender, receiver) = mpsc::channel();
     let place = stage.to_owned();
     let thread = std::thread::Builder::new()
@@ -151,16 +167,24 @@ pub(super) fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder.path())? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
-        if text == "db" || text == "conf" || (text.starts_with("snap.") && !text.ends_with(".generating")) {
+        if text == "db"
+            || text == "conf"
+            || (text.starts_with("snap.") && !text.ends_with(".generating"))
+        {
             fs::copy(folder.path().join(&name), stage.join(&name))?;
         }
     }
     Ok(())
 }
 
-fn read_copy<T>(stage: &Path, trial: impl FnOnce(&Log) -> Result<T, walk::Refusal>) -> Result<T, walk::Refusal> {
+fn read_copy<T>(
+    stage: &Path,
+    trial: impl FnOnce(&Log) -> Result<T, walk::Refusal>,
+) -> Result<T, walk::Refusal> {
     let log = Log::open(stage, false).map_err(|failure| match failure {
-        OpenFailure::Unreadable(error) | OpenFailure::Error(sled::Error::Io(error)) => walk::Refusal::Unreadable(error),
+        OpenFailure::Unreadable(error) | OpenFailure::Error(sled::Error::Io(error)) => {
+            walk::Refusal::Unreadable(error)
+        }
         failure => walk::Refusal::Damaged(failure.to_string()),
     })?;
     let outcome = match (trial(&log), log.read_failure()) {

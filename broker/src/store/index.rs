@@ -1,14 +1,17 @@
-//! What is live: where the records are that still matter, and how much of each chunk they are. All of it is in memory and
-//! rebuilt at start; 8 bytes for each task, 8 more where some have changed, 6 for each chunk.
+//! What is live: where the records are that still matter, and how much of each chunk they are. All
+//! of it is in memory and rebuilt at start; 8 bytes for each task, 8 more where some have changed,
+//! 6 for each chunk.
 //!
-//! No serial number is kept. The order of the log is enough, because of two rules that the rest of the store keeps:
+//! No serial number is kept. The order of the log is enough, because of two rules that the rest of
+//! the store keeps:
 //!
-//! 1. For each slot, a submit stands before the changes of that task. Cleaning, which copies live records to the tail,
-//!    copies a submit together with its change.
+//! 1. For each slot, a submit stands before the changes of that task. Cleaning, which copies live
+//!    records to the tail, copies a submit together with its change.
 //! 2. Chunks leave the log oldest first.
 //!
-//! So a change whose submit is gone is stale, a forgotten task's submit is gone before the record that it was forgotten,
-//! and a task that was dropped without a record comes back after a restart either whole or not at all.
+//! So a change whose submit is gone is stale, a forgotten task's submit is gone before the record
+//! that it was forgotten, and a task that was dropped without a record comes back after a restart
+//! either whole or not at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU16;
@@ -19,8 +22,9 @@ use super::chunk::{FRAME_PREFIX_BYTES, HEADER_BYTES};
 use super::codec::Glance;
 use crate::record::{SessionId, Slot};
 
-/// Where a record is. Valid while the record is live: until its task changes again, is dropped or forgotten, or the next
-/// commit, which may have moved it. Ask [`Store::locate`](super::Store::locate) right before reading.
+/// Where a record is. Valid while the record is live: until its task changes again, is dropped or
+/// forgotten, or the next commit, which may have moved it. Ask
+/// [`Store::locate`](super::Store::locate) right before reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
     /// The low half of the chunk's number; the log never spans 2^32 chunks.
@@ -54,7 +58,8 @@ pub struct Located {
     pub changed: Option<Location>,
 }
 
-/// What the index knows of one chunk. A chunk has at most 24 KiB, so two bytes are enough for a length.
+/// What the index knows of one chunk. A chunk has at most 24 KiB, so two bytes are enough for a
+/// length.
 #[derive(Debug, Clone, Copy)]
 struct ChunkLife {
     bytes: u16,
@@ -146,7 +151,8 @@ impl Index {
                 let page = self.page_mut(slot);
                 let place = slot as usize % PAGE_SLOTS;
                 let submitted = page.submitted.replace(place, Some(at));
-                let changed = page.changed.as_mut().and_then(|changed| changed.replace(place, None));
+                let changed =
+                    page.changed.as_mut().and_then(|changed| changed.replace(place, None));
                 self.bury(submitted);
                 self.bury(changed);
                 self.revive(at);
@@ -202,8 +208,12 @@ impl Index {
     /// Whether the record at `at` is the one that counts.
     pub(super) fn is_live(&self, glance: &Glance, at: Location) -> bool {
         match glance {
-            Glance::Submitted(slot) => self.locate(*slot).is_some_and(|located| located.submitted == at),
-            Glance::Changed(slot) => self.locate(*slot).is_some_and(|located| located.changed == Some(at)),
+            Glance::Submitted(slot) => {
+                self.locate(*slot).is_some_and(|located| located.submitted == at)
+            }
+            Glance::Changed(slot) => {
+                self.locate(*slot).is_some_and(|located| located.changed == Some(at))
+            }
             Glance::Queue(name) => self.queues.get(name) == Some(&at),
             Glance::Session(id) => self.sessions.get(id) == Some(&at),
             Glance::Forgotten(_) | Glance::QueueDeleted(_) | Glance::SessionEnded(_) => false,
@@ -233,7 +243,8 @@ impl Index {
     /// Removes the oldest chunk and says how many bytes it had.
     pub(super) fn pop_chunk(&mut self) -> u64 {
         let life = self.chunks.pop_front().expect("a chunk is removed only if there is one");
-        // The pieces of a dead run were buried with it; a live chunk's records were copied, which buried them here.
+        // The pieces of a dead run were buried with it; a live chunk's records were copied, which
+        // buried them here.
         assert_eq!(life.live, 0, "a chunk with live records was removed");
         self.base += 1;
         self.log_bytes -= u64::from(life.bytes);
@@ -263,7 +274,8 @@ impl Index {
         let first = (self.number(at) - self.base) as usize;
         let pieces = if at.is_run() { self.run_length(first) as usize } else { 1 };
         for life in self.chunks.range_mut(first..first + pieces) {
-            let bytes = if at.is_run() { life.bytes } else { at.length + FRAME_PREFIX_BYTES as u16 };
+            let bytes =
+                if at.is_run() { life.bytes } else { at.length + FRAME_PREFIX_BYTES as u16 };
             let before = life.live;
             change(bytes, &mut life.live);
             self.live_bytes = self.live_bytes + u64::from(life.live) - u64::from(before);
@@ -275,7 +287,8 @@ impl Index {
         if self.pages.len() <= number {
             self.pages.resize_with(number + 1, || None);
         }
-        self.pages[number].get_or_insert_with(|| Page { submitted: Locations::new(), changed: None })
+        self.pages[number]
+            .get_or_insert_with(|| Page { submitted: Locations::new(), changed: None })
     }
 }
 

@@ -1,4 +1,5 @@
-//! The log in sled: chunks by number, written in batches. The only file of the broker that calls sled while running.
+//! The log in sled: chunks by number, written in batches. The only file of the broker that calls
+//! sled while running.
 
 use std::cell::Cell;
 use std::io;
@@ -15,23 +16,28 @@ use super::reads::Watch;
 use super::sync::syncs;
 use crate::planted::{Bug, is_planted};
 
-/// Part of the format: a folder made with one size cannot be opened with another. A leaf of 16 chunks stays far below a
-/// quarter of it, which is where sled would put it into a file of its own that it never syncs.
+/// Part of the format: a folder made with one size cannot be opened with another. A leaf of 16
+/// chunks stays far below a quarter of it, which is where sled would put it into a file of its own
+/// that it never syncs.
 pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// sled keeps several times this.
 const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// sled frees space only from its own flusher, so it has to have one. It is not what makes a commit durable.
+/// sled frees space only from its own flusher, so it has to have one. It is not what makes a commit
+/// durable.
 const FLUSH_EVERY_MS: u64 = 500;
 /// Further uses of a page: see [`Log::touching`].
 const TOUCHES_COLD: u32 = 15;
-/// Half of a page of sixteen chunks is written before it is split, and each chunk is a use of it or two.
+/// Half of a page of sixteen chunks is written before it is split, and each chunk is a use of it or
+/// two.
 const TOUCHES_WRITTEN: u32 = 8;
 /// Sixteen chunks in a row share a page.
 const TOUCHES_IN_ORDER: u32 = 3;
-/// Chunks to come that have a place already, at least and after more were made: see [`Log::make_places`].
+/// Chunks to come that have a place already, at least and after more were made: see
+/// [`Log::make_places`].
 const PLACES_MIN: u64 = 32;
 const PLACES_MADE: u64 = 96;
-/// A segment is filled in steps of this size: sled moves a page out of a thin segment with every tenth or so.
+/// A segment is filled in steps of this size: sled moves a page out of a thin segment with every
+/// tenth or so.
 const TURN_BYTES: usize = 4 * 1024;
 /// How long the lock of a database that this process just closed may linger.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -48,8 +54,8 @@ pub(super) struct Log {
     watch: Option<Arc<Watch>>,
 }
 
-/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not give what is there, or
-/// another process has it open.
+/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not
+/// give what is there, or another process has it open.
 pub(super) enum OpenFailure {
     Locked,
     Error(sled::Error),
@@ -58,14 +64,17 @@ pub(super) enum OpenFailure {
 }
 
 impl Log {
-    /// Opens the database. Without the flusher nothing is cleaned, and no thread of sled's outlives a failure.
+    /// Opens the database. Without the flusher nothing is cleaned, and no thread of sled's outlives
+    /// a failure.
     ///
-    /// When a read fails meanwhile, the threads that sled opens it with stand still for good and keep sled's lock, but they
-    /// have changed nothing: see `reads.rs`.
+    /// When a read fails meanwhile, the threads that sled opens it with stand still for good and
+    /// keep sled's lock, but they have changed nothing: see `reads.rs`.
     pub(super) fn open(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
         let watch = match Watch::holding(&folder.join("db")) {
             Ok(watch) => Arc::new(watch),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::open_now(folder, with_flusher),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Self::open_now(folder, with_flusher);
+            }
             Err(error) => return Err(OpenFailure::Unreadable(error)),
         };
         let (sender, receiver) = mpsc::channel();
@@ -124,7 +133,8 @@ impl Log {
                 }
                 Err(failure) => return Err(failure),
                 Ok((database, tree, last)) => {
-                    let last = last.map(|key| number_of(&key)).transpose().map_err(OpenFailure::Panic)?;
+                    let last =
+                        last.map(|key| number_of(&key)).transpose().map_err(OpenFailure::Panic)?;
                     let places_end = Cell::new(last.map_or(0, |last| last.saturating_add(1)));
                     return Ok(Self { database, tree, places_end, watch: None });
                 }
@@ -139,12 +149,14 @@ impl Log {
 
     /// A chunk, when all are read in order. An error of sled's is said as a sentence.
     pub(super) fn read_next(&self, number: u64) -> Result<Bytes, String> {
-        let chunk = guarded(|| self.touching(number, TOUCHES_IN_ORDER)).map_err(|failure| failure.to_string())?;
+        let chunk = guarded(|| self.touching(number, TOUCHES_IN_ORDER))
+            .map_err(|failure| failure.to_string())?;
         chunk.ok_or_else(|| format!("chunk {number} is missing from its log"))
     }
 
-    /// sled looks at its cache's size only after 64 uses of pages of one of 256 groups, and a page is up to 384 KiB: a scan
-    /// would keep gigabytes. So each page is used more often than it need be, until its group is looked at.
+    /// sled looks at its cache's size only after 64 uses of pages of one of 256 groups, and a page
+    /// is up to 384 KiB: a scan would keep gigabytes. So each page is used more often than it
+    /// need be, until its group is looked at.
     fn touching(&self, number: u64, touches: u32) -> sled::Result<Option<Bytes>> {
         let key = number.to_be_bytes();
         let chunk = self.tree.get(key)?;
@@ -156,12 +168,14 @@ impl Log {
 
     /// The chunks that are there although they are older than the log.
     pub(super) fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
-        let keys = || self.tree.range(..base.to_be_bytes()).keys().collect::<sled::Result<Vec<_>>>();
+        let keys =
+            || self.tree.range(..base.to_be_bytes()).keys().collect::<sled::Result<Vec<_>>>();
         let keys = guarded(keys).map_err(|failure| failure.to_string())?;
         keys.iter().map(number_of).collect()
     }
 
-    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on return.
+    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on
+    /// return.
     pub(super) fn write(&self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
         let before = syncs();
         caught("write a batch", || self.write_batch(chunks, removed))?;
@@ -169,7 +183,8 @@ impl Log {
             return Ok(());
         }
         caught("flush a batch", || self.database.flush())?;
-        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is followed by a sync.
+        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is
+        // followed by a sync.
         if syncs() == before {
             return Err(Error::NotSynced);
         }
@@ -206,9 +221,10 @@ impl Log {
 
     /// Gives the chunks that come next a place: their key, with nothing under it.
     ///
-    /// A page of sled's that gets a seventeenth key is split, and both halves are written again, whole. Were the keys to come
-    /// with their chunks, each chunk would be written five times. So pages are split while they are empty. The places need
-    /// not be durable: a chunk without one makes its own.
+    /// A page of sled's that gets a seventeenth key is split, and both halves are written again,
+    /// whole. Were the keys to come with their chunks, each chunk would be written five times.
+    /// So pages are split while they are empty. The places need not be durable: a chunk without
+    /// one makes its own.
     fn make_places(&self, newest: u64) -> sled::Result<()> {
         let end = self.places_end.get();
         if newest + PLACES_MIN < end {
@@ -222,7 +238,8 @@ impl Log {
         Ok(())
     }
 
-    /// Bytes of the data file, which has this length, that hold nothing: sled writes to them before the file grows.
+    /// Bytes of the data file, which has this length, that hold nothing: sled writes to them before
+    /// the file grows.
     pub(super) fn reusable_bytes(&self, file_bytes: u64) -> u64 {
         // The segments that hold something, by their place in the log.
         let used = self.database.context.pagecache.log.iter_from(0).segments.len() as u64;
@@ -231,8 +248,9 @@ impl Log {
 
     /// Has sled go on to its next segment.
     ///
-    /// Segments from which everything was moved or removed count as free only once the segment is full in which that is
-    /// written down, and the one after it. On a log that is written to little this may never be.
+    /// Segments from which everything was moved or removed count as free only once the segment is
+    /// full in which that is written down, and the one after it. On a log that is written to
+    /// little this may never be.
     pub(super) fn turn_over(&self) -> Result<(), Error> {
         caught("go on to the next segment", || {
             let tree = self.database.open_tree("turn")?;
@@ -268,9 +286,11 @@ impl Log {
 
     /// The newest chunk: the last place that has something in it.
     pub(super) fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
-        let is_chunk = |item: &sled::Result<(IVec, IVec)>| item.as_ref().map_or(true, |(_, chunk)| !chunk.is_empty());
-        let item =
-            guarded(|| self.tree.iter().rev().find(is_chunk).transpose()).map_err(|failure| failure.to_string())?;
+        let is_chunk = |item: &sled::Result<(IVec, IVec)>| {
+            item.as_ref().map_or(true, |(_, chunk)| !chunk.is_empty())
+        };
+        let item = guarded(|| self.tree.iter().rev().find(is_chunk).transpose())
+            .map_err(|failure| failure.to_string())?;
         item.map(chunk_of).transpose()
     }
 
@@ -306,7 +326,8 @@ fn number_of(key: &IVec) -> Result<u64, String> {
     Ok(u64::from_be_bytes(number))
 }
 
-/// sled panics over some errors of the disk; that is an error like the others. Any other panic goes on.
+/// sled panics over some errors of the disk; that is an error like the others. Any other panic goes
+/// on.
 fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(Error::engine(doing)),
@@ -324,12 +345,16 @@ fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, OpenFailure> 
         Ok(outcome) => outcome.map_err(OpenFailure::Error),
         Err(panic) => {
             let text = panic_text(&*panic);
-            Err(super::quiet::disk_failure().map_or(OpenFailure::Panic(text), OpenFailure::Unreadable))
+            Err(super::quiet::disk_failure()
+                .map_or(OpenFailure::Panic(text), OpenFailure::Unreadable))
         }
     }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
 }

@@ -1,5 +1,6 @@
-//! What the log lies on: numbered chunks, written in batches of which a crash leaves all or nothing. For a broker that is
-//! sled in a data folder; in the simulation it is memory that loses what was not synced, and fails when told to.
+//! What the log lies on: numbered chunks, written in batches of which a crash leaves all or
+//! nothing. For a broker that is sled in a data folder; in the simulation it is memory that loses
+//! what was not synced, and fails when told to.
 
 use std::path::Path;
 
@@ -31,7 +32,8 @@ pub(super) trait Medium: Chunks + Send {
     /// A chunk from anywhere in the log.
     fn read(&self, number: u64) -> Result<Option<Bytes>, Error>;
 
-    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on return.
+    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on
+    /// return.
     fn write(&mut self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error>;
 
     /// Writes down that everything up to this chunk is durable.
@@ -49,7 +51,8 @@ pub(super) trait Medium: Chunks + Send {
     /// How full the disk is, and what of the file with the chunks will be written to again.
     fn room(&self) -> Result<Room, Error>;
 
-    /// Does what is needed to have what was removed count as room, after many chunks were removed and little written since.
+    /// Does what is needed to have what was removed count as room, after many chunks were removed
+    /// and little written since.
     fn turn_over(&mut self) -> Result<(), Error>;
 
     /// Bytes of the file with the chunks.
@@ -107,7 +110,8 @@ impl Medium for OnDisk {
     }
 
     fn write(&mut self, chunks: &[(u64, IVec)], removed: &[u64]) -> Result<(), Error> {
-        // Looked at before anything is written: afterwards a hole would be all that is left of the cut.
+        // Looked at before anything is written: afterwards a hole would be all that is left of the
+        // cut.
         if let Some(file_bytes) = self.folder.has_shrunk()?
             && file_bytes < self.log.needed_bytes()
         {
@@ -129,7 +133,9 @@ impl Medium for OnDisk {
             self.folder.sync_creation()?;
         }
         // On a disk that is nearly full it would only make things worse.
-        if !self.folder.has_ballast() && self.folder.room()?.free_bytes >= 2 * settings.ballast_bytes {
+        if !self.folder.has_ballast()
+            && self.folder.room()?.free_bytes >= 2 * settings.ballast_bytes
+        {
             self.folder.make_ballast(settings.ballast_bytes);
         }
         Ok(())

@@ -1,12 +1,16 @@
-//! The store: an ordered sequence of records that is durable after each commit, and can be read again by place.
+//! The store: an ordered sequence of records that is durable after each commit, and can be read
+//! again by place.
 //!
-//! It is passive and synchronous: one thread owns it, calls [`append`](Store::append) for each record of a batch, then
-//! [`commit`](Store::commit), and only then lets the batch's answers go. It knows the record type, not the machine; the
-//! times at which tasks end, retry or expire are none of its business. After the first error it accepts nothing.
+//! It is passive and synchronous: one thread owns it, calls [`append`](Store::append) for each
+//! record of a batch, then [`commit`](Store::commit), and only then lets the batch's answers go. It
+//! knows the record type, not the machine; the times at which tasks end, retry or expire are none
+//! of its business. After the first error it accepts nothing.
 //!
-//! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `room.rs` watches how full the disk is, `open.rs` starts, `backup.rs` copies,
-//! `check.rs` looks at a folder that nobody uses. Beneath them, `codec` (record to bytes), `chunk` (bytes to checked chunks),
-//! `index` (what is live), `cache`, `medium` (what chunks lie on), `log` (sled), `folder` (the files beside sled's), `files` (how files are made and refused) and `guard` (what is checked before
+//! Here: the store's face and its reading. `append.rs` and `clean.rs` write, `room.rs` watches how
+//! full the disk is, `open.rs` starts, `backup.rs` copies, `check.rs` looks at a folder that nobody
+//! uses. Beneath them, `codec` (record to bytes), `chunk` (bytes to checked chunks), `index` (what
+//! is live), `cache`, `medium` (what chunks lie on), `log` (sled), `folder` (the files beside
+//! sled's), `files` (how files are made and refused) and `guard` (what is checked before
 //! sled may touch anything).
 
 mod append;
@@ -59,7 +63,8 @@ use crate::record::{Changed, Lease, Record, Slot, Submitted};
 pub struct Settings {
     /// The data folder. Made if it is not there.
     pub folder: PathBuf,
-    /// Less free space than this is a low disk; so is less than 5 % of the disk, but never more than 16 times this.
+    /// Less free space than this is a low disk; so is less than 5 % of the disk, but never more
+    /// than 16 times this.
     pub disk_reserve_bytes: u64,
     /// Chunks kept in memory, so that what was just written or read costs no reading.
     pub cache_bytes: u64,
@@ -82,7 +87,8 @@ impl Settings {
     }
 }
 
-/// What the system said when a call for the disk failed inside the engine, which then panicked: the cause of what follows.
+/// What the system said when a call for the disk failed inside the engine, which then panicked: the
+/// cause of what follows.
 pub(crate) fn disk_failure() -> Option<Error> {
     let source = quiet::disk_failure()?;
     Some(Error::Engine { doing: "read or write the data folder", reason: source.to_string() })
@@ -107,9 +113,14 @@ impl Marks {
     fn cover(self, record: &Record) -> bool {
         match record {
             Record::Submitted(task) => task.key.serial <= self.serial,
-            Record::Changed(change) => change.key.serial <= self.serial && change.lease <= self.lease,
+            Record::Changed(change) => {
+                change.key.serial <= self.serial && change.lease <= self.lease
+            }
             Record::Forgotten(key) => key.serial <= self.serial,
-            Record::Queue(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => true,
+            Record::Queue(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => true,
         }
     }
 }
@@ -132,7 +143,8 @@ pub struct Usage {
     pub reusable_bytes: u64,
     /// The size of the disk.
     pub disk_bytes: u64,
-    /// Values that sled put into files of their own. It never should; anything but 0 is worth an alarm.
+    /// Values that sled put into files of their own. It never should; anything but 0 is worth an
+    /// alarm.
     pub stray_files: u64,
 }
 
@@ -167,8 +179,8 @@ impl Store {
         self.index.locate(slot)
     }
 
-    /// Reads a submit. The payload is a slice of the chunk, which stays in memory as long as the slice: copy what is to be
-    /// kept for long.
+    /// Reads a submit. The payload is a slice of the chunk, which stays in memory as long as the
+    /// slice: copy what is to be kept for long.
     ///
     /// # Errors
     /// [`Error::Engine`] or [`Error::Damaged`] if the chunk cannot be read back.
@@ -186,7 +198,8 @@ impl Store {
         codec::decode_changed(body).map_err(|malformed| self.damaged(malformed.to_string()))
     }
 
-    /// Reads a submit without its payload. Of a large one no more is read than what comes before the payload.
+    /// Reads a submit without its payload. Of a large one no more is read than what comes before
+    /// the payload.
     ///
     /// # Errors
     /// As [`submitted`](Self::submitted).
@@ -211,7 +224,11 @@ impl Store {
     }
 
     /// Reads a run up to where its head ends; nothing of a record that is no run, which is short.
-    fn head<T>(&mut self, at: Location, decode: fn(Bytes) -> Option<T>) -> Result<Option<T>, Error> {
+    fn head<T>(
+        &mut self,
+        at: Location,
+        decode: fn(Bytes) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
         self.check()?;
         if !at.is_run() {
             return Ok(None);
@@ -220,7 +237,8 @@ impl Store {
         let mut bytes = BytesMut::new();
         for count in 1..=self.index.run_of(number) {
             bytes.extend_from_slice(&self.chunk(number + count - 1)?[HEADER_BYTES..]);
-            // Each time with twice as much, so that a long head is not decoded for each of its pieces.
+            // Each time with twice as much, so that a long head is not decoded for each of its
+            // pieces.
             if count.is_power_of_two()
                 && let Some(head) = decode(bytes.clone().freeze())
             {
@@ -230,8 +248,9 @@ impl Store {
         Ok(None)
     }
 
-    /// Lets go of a task without a record of it. It no longer counts as live and its bytes will be cleaned; until they are,
-    /// a restart loads it again, whole, and its owner has to drop it again.
+    /// Lets go of a task without a record of it. It no longer counts as live and its bytes will be
+    /// cleaned; until they are, a restart loads it again, whole, and its owner has to drop it
+    /// again.
     pub fn drop_task(&mut self, slot: Slot) {
         self.index.drop_task(slot);
     }
@@ -287,7 +306,8 @@ impl Store {
             }
             return Ok(body.freeze());
         }
-        let range = usize::from(at.offset.get())..usize::from(at.offset.get()) + usize::from(at.length);
+        let range =
+            usize::from(at.offset.get())..usize::from(at.offset.get()) + usize::from(at.length);
         if let Some(open) = self.tail.open_chunk(number) {
             return Ok(Bytes::copy_from_slice(&open[range]));
         }

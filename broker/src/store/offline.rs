@@ -25,7 +25,8 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, String> {
 /// Chunks by number.
 pub(crate) type Stored = BTreeMap<u64, Bytes>;
 
-/// Slots beyond it are legal, and cost the memory of a table of that size. That is not what is looked for here.
+/// Slots beyond it are legal, and cost the memory of a table of that size. That is not what is
+/// looked for here.
 const SLOTS_MAX: Slot = 1 << 16;
 
 /// What a start makes of these chunks: the live records, in order, or why it refuses them.
@@ -52,11 +53,15 @@ fn survey_and_load(stored: &Stored, take: &mut dyn FnMut(Record)) -> Result<Mark
 fn names_a_far_slot(number: u64, bytes: &Bytes) -> bool {
     let Ok(header) = chunk::open(number, bytes) else { return false };
     let is_far = |body: &[u8]| match codec::glance(body) {
-        Ok(Glance::Submitted(slot) | Glance::Changed(slot) | Glance::Forgotten(slot)) => slot >= SLOTS_MAX,
+        Ok(Glance::Submitted(slot) | Glance::Changed(slot) | Glance::Forgotten(slot)) => {
+            slot >= SLOTS_MAX
+        }
         _ => false,
     };
     let frames = chunk::frames(&header, bytes).unwrap_or_default();
-    let bodies = frames.iter().map(|(offset, length)| &bytes[usize::from(*offset)..][..usize::from(*length)]);
+    let bodies = frames
+        .iter()
+        .map(|(offset, length)| &bytes[usize::from(*offset)..][..usize::from(*length)]);
     is_far(&bytes[HEADER_BYTES..]) || bodies.into_iter().any(is_far)
 }
 
@@ -87,7 +92,14 @@ pub(crate) fn chunk_of_records(number: u64, base: u64, marks: Marks, records: &[
 }
 
 /// A piece of a record that is longer than a chunk.
-pub(crate) fn chunk_of_a_run(number: u64, base: u64, marks: Marks, place: u32, pieces: u32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn chunk_of_a_run(
+    number: u64,
+    base: u64,
+    marks: Marks,
+    place: u32,
+    pieces: u32,
+    body: &[u8],
+) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     bytes.extend_from_slice(body);
     let (kind, count) = if place == 0 { (Kind::RunStart, pieces) } else { (Kind::RunPiece, place) };
@@ -115,14 +127,18 @@ mod tests {
     use super::*;
 
     fn chunk(marks: Marks) -> Stored {
-        let records = [Record::Submitted(Box::new(submitted(1, 9, 3))), Record::Changed(Box::new(changed(1, 9, 2)))];
+        let records = [
+            Record::Submitted(Box::new(submitted(1, 9, 3))),
+            Record::Changed(Box::new(changed(1, 9, 2))),
+        ];
         let records = records.each_ref().map(encode_record);
         Stored::from([(7, chunk_of_records(7, 7, marks, &records).into())])
     }
 
     #[test]
     fn records_with_numbers_that_were_never_given_out_are_refused() {
-        let served = load(&chunk(Marks { serial: 9, lease: 92 })).expect("it is as a store writes it");
+        let served =
+            load(&chunk(Marks { serial: 9, lease: 92 })).expect("it is as a store writes it");
         assert_eq!(served.0.len(), 2);
         for marks in [Marks { serial: 8, lease: 92 }, Marks { serial: 9, lease: 91 }] {
             let refusal = load(&chunk(marks)).expect_err("it names what was never given out");

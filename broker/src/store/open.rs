@@ -11,7 +11,8 @@ use super::walk::{self, Survey};
 use super::{Marks, Settings, Store, files, guard, reads};
 use crate::record::Record;
 
-/// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room than this the ballast goes.
+/// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room
+/// than this the ballast goes.
 const START_BYTES: u64 = 30 * 1024 * 1024;
 /// With less than this a start is not even tried.
 const START_BYTES_MIN: u64 = 1024 * 1024;
@@ -19,13 +20,15 @@ const START_BYTES_MIN: u64 = 1024 * 1024;
 impl Store {
     /// Opens the folder, or makes it, and hands every live record to `load`.
     ///
-    /// Each live record comes exactly once, in the order of the log: for a task its submit, then the latest change of
-    /// its state if there was one; for a queue its settings. What was replaced, forgotten or deleted does not come. A task
-    /// that was dropped without a record may come again, whole. The order among tasks is not that of their serials, for
+    /// Each live record comes exactly once, in the order of the log: for a task its submit, then
+    /// the latest change of its state if there was one; for a queue its settings. What was
+    /// replaced, forgotten or deleted does not come. A task that was dropped without a record
+    /// may come again, whole. The order among tasks is not that of their serials, for
     /// cleaning moves old records behind newer ones.
     ///
     /// # Errors
-    /// Each kind says what to do. A folder that is refused is left as it is, as far as that can be told beforehand.
+    /// Each kind says what to do. A folder that is refused is left as it is, as far as that can be
+    /// told beforehand.
     pub fn open(settings: Settings, load: &mut dyn FnMut(Record)) -> Result<(Self, Marks), Error> {
         let mut folder = Folder::lock(&settings.folder)?;
         folder.claim()?;
@@ -47,7 +50,12 @@ impl Store {
         files::close_new(&folder, &before)?;
         folder.remember_snapshot()?;
         let witness = log.clone();
-        let opened = Self::over(settings, Box::new(OnDisk { log, folder }), note.map(|note| note.chunk), load);
+        let opened = Self::over(
+            settings,
+            Box::new(OnDisk { log, folder }),
+            note.map(|note| note.chunk),
+            load,
+        );
         // What cannot be read at the moment looks to sled like damage.
         opened.map_err(|error| match (error, witness.read_failure()) {
             (Error::Damaged { folder, .. }, Some(source)) => {
@@ -57,7 +65,8 @@ impl Store {
         })
     }
 
-    /// Opens what is on a medium. `confirmed` is the newest chunk that was durable at least, if any was.
+    /// Opens what is on a medium. `confirmed` is the newest chunk that was durable at least, if any
+    /// was.
     pub(super) fn over(
         settings: Settings,
         medium: Box<dyn Medium>,
@@ -65,7 +74,8 @@ impl Store {
         load: &mut dyn FnMut(Record),
     ) -> Result<(Self, Marks), Error> {
         let survey = walk::survey(&*medium, confirmed);
-        let loaded = survey.and_then(|survey| walk::load(&*medium, &survey.index, load).map(|()| survey));
+        let loaded =
+            survey.and_then(|survey| walk::load(&*medium, &survey.index, load).map(|()| survey));
         let Survey { index, marks, leftovers } = match loaded {
             Ok(survey) => survey,
             Err(refusal) => {
@@ -88,7 +98,8 @@ impl Store {
         };
         if let Err(error) = store.prove() {
             // sled's own threads may be gone, and it would wait for them.
-            let _ends_when_it_can = std::thread::Builder::new().name("store closing".into()).spawn(move || drop(store));
+            let _ends_when_it_can =
+                std::thread::Builder::new().name("store closing".into()).spawn(move || drop(store));
             return Err(error);
         }
         store.medium.opened(confirmed.is_none(), &store.settings)?;
@@ -96,8 +107,8 @@ impl Store {
         Ok((store, marks))
     }
 
-    /// Writes an empty chunk: that proves that a flush syncs the file, and the log is never without a chunk that carries
-    /// the marks.
+    /// Writes an empty chunk: that proves that a flush syncs the file, and the log is never without
+    /// a chunk that carries the marks.
     fn prove(&mut self) -> Result<(), Error> {
         self.seal_open(true);
         self.write_batch()?;
@@ -124,7 +135,9 @@ fn disk_full(folder: &Folder, free_bytes: u64) -> Error {
 
 fn refusal(folder: &Folder, failure: OpenFailure) -> Error {
     match failure {
-        OpenFailure::Error(sled::Error::Io(error)) if error.to_string().contains("No space left") => {
+        OpenFailure::Error(sled::Error::Io(error))
+            if error.to_string().contains("No space left") =>
+        {
             disk_full(folder, folder.room().map_or(0, |room| room.free_bytes))
         }
         OpenFailure::Locked => Error::Locked { folder: folder.path().to_owned() },

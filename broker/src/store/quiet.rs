@@ -1,5 +1,6 @@
-//! Keeps the panics of sled over a damaged folder, and over a disk that fails, off the terminal: they come back as a sentence
-//! of the store. Panics of anything else, and other ones of sled's while the broker runs, are shown as ever.
+//! Keeps the panics of sled over a damaged folder, and over a disk that fails, off the terminal:
+//! they come back as a sentence of the store. Panics of anything else, and other ones of sled's
+//! while the broker runs, are shown as ever.
 
 use std::cell::Cell;
 use std::io;
@@ -31,7 +32,8 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     INSTALL.call_once(|| {
         let shown = take_hook();
         set_hook(Box::new(move |panic| {
-            let of_sled = panic.location().is_some_and(|location| location.file().contains("/sled-0."));
+            let of_sled =
+                panic.location().is_some_and(|location| location.file().contains("/sled-0."));
             let failure = of_sled.then(|| panic.payload_as_str().and_then(os_error)).flatten();
             if let Some(errno) = failure.and_then(|failure| failure.raw_os_error()) {
                 DISK_FAILURE.store(errno, Ordering::SeqCst);

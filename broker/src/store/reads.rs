@@ -1,12 +1,16 @@
-//! The second unsafe function of the project: it keeps sled from taking a failed read for the end of its log.
+//! The second unsafe function of the project: it keeps sled from taking a failed read for the end
+//! of its log.
 //!
-//! While sled 0.34 opens a file it drops the errors of its reads. A segment whose header cannot be read counts as free, one
-//! that cannot be read at all as the end of the log, and what seems free is overwritten at once: a disk that fails for a
-//! moment during a start would lose everything. So this file defines `pread64`, through which Rust's library reads at an
-//! offset. It does what the C library's does, with one difference: when a read of a [watched](Watch) file fails, that is
-//! noted, and while sled opens the file the thread that read it stands still for good. Whoever opens it sees the note.
+//! While sled 0.34 opens a file it drops the errors of its reads. A segment whose header cannot be
+//! read counts as free, one that cannot be read at all as the end of the log, and what seems free
+//! is overwritten at once: a disk that fails for a moment during a start would lose everything. So
+//! this file defines `pread64`, through which Rust's library reads at an offset. It does what the C
+//! library's does, with one difference: when a read of a [watched](Watch) file fails, that is
+//! noted, and while sled opens the file the thread that read it stands still for good. Whoever
+//! opens it sees the note.
 //!
-//! Linking is nothing to rely on unseen: [`is_linked`] tells whether reads come here, and a start refuses when not.
+//! Linking is nothing to rely on unseen: [`is_linked`] tells whether reads come here, and a start
+//! refuses when not.
 
 #![allow(unsafe_code)]
 
@@ -20,13 +24,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Looked at when a read fails, never else.
 static WATCHED: Mutex<Vec<Arc<Watched>>> = Mutex::new(Vec::new());
 
-static LINKED: AtomicBool = AtomicBool::new(!cfg!(all(target_os = "linux", target_pointer_width = "64")));
+static LINKED: AtomicBool =
+    AtomicBool::new(!cfg!(all(target_os = "linux", target_pointer_width = "64")));
 
 /// Decides for tests which reads fail, and with which number; 0: as ever.
 #[cfg(any(test, feature = "internals"))]
-pub static FAIL_READS: std::sync::OnceLock<fn(std::ffi::c_int) -> std::ffi::c_int> = std::sync::OnceLock::new();
+pub static FAIL_READS: std::sync::OnceLock<fn(std::ffi::c_int) -> std::ffi::c_int> =
+    std::sync::OnceLock::new();
 
-/// Whether a read was ever made through this file. Where the function cannot be defined it is always so.
+/// Whether a read was ever made through this file. Where the function cannot be defined it is
+/// always so.
 pub(super) fn is_linked() -> bool {
     LINKED.load(Ordering::Relaxed)
 }
@@ -49,7 +56,12 @@ impl Watch {
     pub(super) fn holding(file: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(file)?;
         let (device, inode) = (metadata.dev(), metadata.ino());
-        let watched = Arc::new(Watched { device, inode, holds: AtomicBool::new(true), errno: AtomicI32::new(0) });
+        let watched = Arc::new(Watched {
+            device,
+            inode,
+            holds: AtomicBool::new(true),
+            errno: AtomicI32::new(0),
+        });
         WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(watched.clone());
         Ok(Self(watched))
     }
@@ -68,18 +80,25 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        WATCHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|watched| !Arc::ptr_eq(watched, &self.0));
+        WATCHED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|watched| !Arc::ptr_eq(watched, &self.0));
     }
 }
 
 /// Notes the failure if the file is watched, and does not return if it is held.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn failed(file: std::ffi::c_int, errno: i32) {
-    // SAFETY: the caller reads from this descriptor, so it is open, and stays so until the call returns.
-    let Ok(stat) = rustix::fs::fstat(unsafe { std::os::fd::BorrowedFd::borrow_raw(file) }) else { return };
+    // SAFETY: the caller reads from this descriptor, so it is open, and stays so until the call
+    // returns.
+    let Ok(stat) = rustix::fs::fstat(unsafe { std::os::fd::BorrowedFd::borrow_raw(file) }) else {
+        return;
+    };
     let holds = {
         let list = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |watched: &&Arc<Watched>| watched.inode == stat.st_ino && watched.device == stat.st_dev;
+        let is_it =
+            |watched: &&Arc<Watched>| watched.inode == stat.st_ino && watched.device == stat.st_dev;
         list.iter().filter(is_it).fold(false, |holds, watched| {
             watched.errno.store(errno, Ordering::SeqCst);
             holds | watched.holds.load(Ordering::SeqCst)
@@ -113,7 +132,9 @@ unsafe extern "C" fn pread64(
     let wanted = 0;
     // SAFETY: the caller's promise is passed on.
     let outcome = match wanted {
-        0 => unsafe { libc::syscall(libc::SYS_pread64, file, buffer, bytes, offset) as libc::ssize_t },
+        0 => unsafe {
+            libc::syscall(libc::SYS_pread64, file, buffer, bytes, offset) as libc::ssize_t
+        },
         _ => -1,
     };
     if outcome < 0 {

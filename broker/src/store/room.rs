@@ -1,7 +1,8 @@
-//! How much room is left, and what follows from that: when new tasks are refused, when cleaning no longer waits for commits,
-//! and when the medium is asked to have what was removed count as room.
+//! How much room is left, and what follows from that: when new tasks are refused, when cleaning no
+//! longer waits for commits, and when the medium is asked to have what was removed count as room.
 //!
-//! Room is what is free on the disk, and what is inside the broker's own file and will be written to again.
+//! Room is what is free on the disk, and what is inside the broker's own file and will be written
+//! to again.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,12 @@ use super::log::SEGMENT_BYTES;
 
 /// How long an answer of the system about the disk is good for, when little was written since.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Cleaning takes room before it gives any. With less than this the medium is asked first to give what it can.
+/// Cleaning takes room before it gives any. With less than this the medium is asked first to give
+/// what it can.
 const CLEANING_ROOM_BYTES: u64 = 40 * 1024 * 1024;
-/// What a turn of the medium may take before it gives anything: the segment that it fills, and another one for what sled moves in
-/// the meantime. When no turn gives anything more, cleaning goes on down to this.
+/// What a turn of the medium may take before it gives anything: the segment that it fills, and
+/// another one for what sled moves in the meantime. When no turn gives anything more, cleaning goes
+/// on down to this.
 const TURN_ROOM_BYTES: u64 = 2 * SEGMENT_BYTES as u64;
 /// Parts of the medium that are in use at any time, whatever the log holds.
 const IN_USE_BYTES_MIN: u64 = 32 * 1024 * 1024;
@@ -40,8 +43,9 @@ pub(super) struct Outlook {
 }
 
 impl Store {
-    /// Whether so little is free that new tasks should be refused, so that running ones can still report. Asks once
-    /// a second, and sooner when much has been written since; keeps the last answer if the system gives none.
+    /// Whether so little is free that new tasks should be refused, so that running ones can still
+    /// report. Asks once a second, and sooner when much has been written since; keeps the last
+    /// answer if the system gives none.
     pub fn disk_is_low(&mut self) -> bool {
         self.look_at_the_disk();
         self.outlook.room.is_some_and(|(_, room)| room.is_low(self.settings.disk_reserve_bytes))
@@ -49,38 +53,43 @@ impl Store {
 
     pub(super) fn look_at_the_disk(&mut self) {
         let much = self.outlook.written_bytes > self.settings.disk_reserve_bytes / 16;
-        let stale = much || self.outlook.room.is_none_or(|(asked, _)| asked.elapsed() >= LOOK_EVERY);
+        let stale =
+            much || self.outlook.room.is_none_or(|(asked, _)| asked.elapsed() >= LOOK_EVERY);
         if stale && let Ok(room) = self.medium.room() {
             self.outlook.room = Some((Instant::now(), room));
             self.outlook.written_bytes = 0;
         }
     }
 
-    /// Whether the disk is low, or will be soon: to clean only then would be too late for the tasks that come first.
+    /// Whether the disk is low, or will be soon: to clean only then would be too late for the tasks
+    /// that come first.
     pub(super) fn is_tight(&self) -> bool {
         self.outlook.room.is_some_and(|(_, room)| room.is_low(2 * self.settings.disk_reserve_bytes))
     }
 
-    /// Whether cleaning can write what it has to until that gives room: what is removed is noted, what is live is copied, and
-    /// the medium moves what is left of a part that gets thin.
+    /// Whether cleaning can write what it has to until that gives room: what is removed is noted,
+    /// what is live is copied, and the medium moves what is left of a part that gets thin.
     pub(super) fn has_room_to_clean(&self) -> bool {
         let Some((_, room)) = self.outlook.room else { return true };
-        let needed = if self.outlook.turns < TURNS_MAX { CLEANING_ROOM_BYTES } else { TURN_ROOM_BYTES };
+        let needed =
+            if self.outlook.turns < TURNS_MAX { CLEANING_ROOM_BYTES } else { TURN_ROOM_BYTES };
         !self.is_tight() || room.usable_bytes() >= needed.min(self.settings.disk_reserve_bytes / 2)
     }
 
-    /// Has the medium turn over, when its file holds much more than the log and that would change something. Returns whether to
-    /// do it again at once.
+    /// Has the medium turn over, when its file holds much more than the log and that would change
+    /// something. Returns whether to do it again at once.
     pub(super) fn turn_over(&mut self) -> Result<bool, Error> {
         let Some((_, room)) = self.outlook.room else { return Ok(false) };
         let log_bytes = self.index.log_bytes();
         let in_use = self.medium.file_bytes()?.saturating_sub(room.reusable_bytes);
         let outlook = &mut self.outlook;
         let is_shorter = log_bytes + WORTH_A_TURN_BYTES <= outlook.log_bytes_at_turn;
-        if is_shorter || room.reusable_bytes >= outlook.reusable_bytes_at_turn + WORTH_A_TURN_BYTES {
+        if is_shorter || room.reusable_bytes >= outlook.reusable_bytes_at_turn + WORTH_A_TURN_BYTES
+        {
             outlook.turns = 0;
         }
-        (outlook.log_bytes_at_turn, outlook.reusable_bytes_at_turn) = (log_bytes, room.reusable_bytes);
+        (outlook.log_bytes_at_turn, outlook.reusable_bytes_at_turn) =
+            (log_bytes, room.reusable_bytes);
         if in_use <= log_bytes + log_bytes / 4 + IN_USE_BYTES_MIN {
             outlook.turns = TURNS_MAX;
         }

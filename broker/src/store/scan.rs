@@ -1,9 +1,11 @@
-//! Reads sled's data file without sled and without touching it, to find out whether sled would recover all of it.
+//! Reads sled's data file without sled and without touching it, to find out whether sled would
+//! recover all of it.
 //!
-//! sled's own recovery is destructive: where it meets a broken message it takes the log to end there, and overwrites
-//! what follows. The file is a row of segments. Each has a header with its position in the log, then messages with
-//! a checksum each; see `pagecache/{iterator,logger}.rs` of sled 0.34.7, which this file mirrors. It does not replay the
-//! pages, so it can only raise a suspicion; `guard.rs` then tries the matter out on a copy.
+//! sled's own recovery is destructive: where it meets a broken message it takes the log to end
+//! there, and overwrites what follows. The file is a row of segments. Each has a header with its
+//! position in the log, then messages with a checksum each; see `pagecache/{iterator,logger}.rs` of
+//! sled 0.34.7, which this file mirrors. It does not replay the pages, so it can only raise a
+//! suspicion; `guard.rs` then tries the matter out on a copy.
 
 use std::fs::File;
 use std::io;
@@ -45,12 +47,14 @@ pub(super) fn scan(database: &Path) -> io::Result<Scan> {
     let mut buffer = vec![0; SEGMENT_BYTES];
     let mut offset = 0;
     while offset < scan.file_bytes {
-        let length = usize::try_from(scan.file_bytes - offset).unwrap_or(usize::MAX).min(SEGMENT_BYTES);
+        let length =
+            usize::try_from(scan.file_bytes - offset).unwrap_or(usize::MAX).min(SEGMENT_BYTES);
         let bytes = &mut buffer[..length];
         file.read_exact_at(bytes, offset)?;
         match segment_position(bytes) {
             Some(position) => scan.segments.push(read_segment(position, bytes)),
-            // sled clears the segments that are free at start; a fresh one at the end may be a hole.
+            // sled clears the segments that are free at start; a fresh one at the end may be a
+            // hole.
             None if bytes.iter().take(SEGMENT_HEADER_BYTES).all(|byte| *byte == 0) => {}
             None => scan.broken_headers.push(offset),
         }
@@ -64,21 +68,40 @@ impl Scan {
     /// Why sled might not recover everything that `note` says was durable. `None`: it will.
     pub(super) fn suspicion(&self, note: &Note) -> Option<String> {
         if self.file_bytes < note.file_bytes {
-            return Some(format!("its file `db` has {} bytes, it had {}", self.file_bytes, note.file_bytes));
+            return Some(format!(
+                "its file `db` has {} bytes, it had {}",
+                self.file_bytes, note.file_bytes
+            ));
         }
         if let Some(offset) = self.broken_headers.first() {
-            return Some(format!("the segment at byte {offset} of its file `db` has a broken header"));
+            return Some(format!(
+                "the segment at byte {offset} of its file `db` has a broken header"
+            ));
         }
-        if let Some(pair) = self.segments.windows(2).find(|pair| pair[0].position == pair[1].position) {
-            return Some(format!("its file `db` has two segments for position {}", pair[0].position));
+        if let Some(pair) =
+            self.segments.windows(2).find(|pair| pair[0].position == pair[1].position)
+        {
+            return Some(format!(
+                "its file `db` has two segments for position {}",
+                pair[0].position
+            ));
         }
-        let Some((last, earlier)) = self.segments.split_last() else { return Some("its file `db` is empty".into()) };
+        let Some((last, earlier)) = self.segments.split_last() else {
+            return Some("its file `db` is empty".into());
+        };
         if let Some(segment) = earlier.iter().find(|segment| !segment.complete) {
-            return Some(format!("the segment for position {} of its file `db` is broken", segment.position));
+            return Some(format!(
+                "the segment for position {} of its file `db` is broken",
+                segment.position
+            ));
         }
         let durable = last.position + last.end as i64;
-        (durable <= note.position)
-            .then(|| format!("its file `db` is whole up to position {durable}, it was up to {}", note.position))
+        (durable <= note.position).then(|| {
+            format!(
+                "its file `db` is whole up to position {durable}, it was up to {}",
+                note.position
+            )
+        })
     }
 }
 
@@ -103,7 +126,8 @@ fn read_segment(position: i64, bytes: &[u8]) -> Segment {
     Segment { position, end: SEGMENT_BYTES, complete: true }
 }
 
-/// The kind and the whole length of the message at the start of `bytes`, if it is whole and of this segment.
+/// The kind and the whole length of the message at the start of `bytes`, if it is whole and of this
+/// segment.
 fn message(bytes: &[u8], segment: u64) -> Option<(u8, usize)> {
     let sum = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) ^ u32::MAX;
     let kind = *bytes.get(4)?;

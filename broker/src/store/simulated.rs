@@ -1,5 +1,6 @@
-//! A disk in memory for the simulation. What was written and not synced may be gone after a crash, whole batches only, as
-//! with sled; it fails when it is told to, and it can be nearly full. Every choice comes from its seed.
+//! A disk in memory for the simulation. What was written and not synced may be gone after a crash,
+//! whole batches only, as with sled; it fails when it is told to, and it can be nearly full. Every
+//! choice comes from its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -115,7 +116,8 @@ impl Disk {
         self.state().is_low = is_low;
     }
 
-    /// The end of the process, or of the power: of what is not synced, the first so many batches are there.
+    /// The end of the process, or of the power: of what is not synced, the first so many batches
+    /// are there.
     pub fn crash(&self) {
         let state = &mut *self.state();
         let batches = state.unsynced.len() as u64;
@@ -135,7 +137,8 @@ impl Disk {
         self.state().figures
     }
 
-    /// Waits until something is written that is not synced yet: the worst of all moments for a crash.
+    /// Waits until something is written that is not synced yet: the worst of all moments for a
+    /// crash.
     pub async fn written(&self) {
         self.1.notified().await;
     }
@@ -173,7 +176,11 @@ impl Disk {
     }
 
     /// Opens a store on it.
-    pub(crate) fn open(&self, reserve_bytes: u64, load: &mut dyn FnMut(Record)) -> Result<(Store, Marks), Error> {
+    pub(crate) fn open(
+        &self,
+        reserve_bytes: u64,
+        load: &mut dyn FnMut(Record),
+    ) -> Result<(Store, Marks), Error> {
         let settings = Settings {
             disk_reserve_bytes: reserve_bytes,
             cache_bytes: CACHE_BYTES,
@@ -203,7 +210,8 @@ impl Chunks for Mounted {
     }
 
     fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
-        let numbers: BTreeSet<u64> = self.disk.state().seen.range(..base).map(|(number, _)| *number).collect();
+        let numbers: BTreeSet<u64> =
+            self.disk.state().seen.range(..base).map(|(number, _)| *number).collect();
         Ok(numbers.into_iter().collect())
     }
 }
@@ -223,7 +231,8 @@ impl Medium for Mounted {
         if state.fault.take_if(|fault| *fault == Fault::Write).is_some() {
             return Err(Error::io("write a chunk")(io::Error::from_raw_os_error(libc::EIO)));
         }
-        let chunks = chunks.iter().map(|(number, chunk)| (*number, Bytes::copy_from_slice(chunk))).collect();
+        let chunks =
+            chunks.iter().map(|(number, chunk)| (*number, Bytes::copy_from_slice(chunk))).collect();
         let batch = Batch { chunks, removed: removed.to_vec() };
         batch.apply(&mut state.seen);
         state.figures.cleaned += removed.len() as u64;

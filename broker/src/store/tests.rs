@@ -1,5 +1,5 @@
-//! The store as its owner sees it, in temporary folders: what is appended, committed and read back, over restarts,
-//! cleaning, damage, kills and a full disk.
+//! The store as its owner sees it, in temporary folders: what is appended, committed and read back,
+//! over restarts, cleaning, damage, kills and a full disk.
 
 mod backup;
 mod checking;
@@ -21,7 +21,9 @@ use bytes::Bytes;
 
 use self::records::{changed, queue, submitted};
 use super::{Error, Marks, Settings, Store};
-use crate::record::{Changed, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey};
+use crate::record::{
+    Changed, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey,
+};
 
 /// What a start handed out, by slot and by name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,7 +34,8 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// Takes one record, and checks the promise of [`Store::open`]: each once, a submit before its change.
+    /// Takes one record, and checks the promise of [`Store::open`]: each once, a submit before its
+    /// change.
     fn take(&mut self, record: Record) {
         match record {
             Record::Submitted(task) => {
@@ -40,7 +43,8 @@ impl Loaded {
                 assert_eq!(before, None, "a slot has one live submit");
             }
             Record::Changed(change) => {
-                let (task, latest) = self.tasks.get_mut(&change.key.slot).expect("a submit comes before its change");
+                let (task, latest) =
+                    self.tasks.get_mut(&change.key.slot).expect("a submit comes before its change");
                 assert_eq!(task.key, change.key);
                 assert_eq!(latest.replace(*change), None, "a slot has one live change");
             }
@@ -52,14 +56,21 @@ impl Loaded {
                 let before = self.sessions.insert(session.id, session);
                 assert_eq!(before, None, "a session has one live record");
             }
-            Record::Forgotten(_) | Record::QueueDeleted(_) | Record::SessionEnded(_) => panic!("it is never live"),
+            Record::Forgotten(_) | Record::QueueDeleted(_) | Record::SessionEnded(_) => {
+                panic!("it is never live")
+            }
         }
     }
 }
 
 /// Small bounds, so that little data reaches them.
 fn settings(folder: &Path) -> Settings {
-    Settings { cache_bytes: 256 << 10, slack_bytes: 64 << 10, ballast_bytes: 4096, ..Settings::new(folder) }
+    Settings {
+        cache_bytes: 256 << 10,
+        slack_bytes: 64 << 10,
+        ballast_bytes: 4096,
+        ..Settings::new(folder)
+    }
 }
 
 fn open(folder: &Path) -> Result<(Store, Marks, Loaded), Error> {
@@ -77,7 +88,10 @@ fn change(slot: Slot, serial: u64, version: u32) -> Record {
 }
 
 /// Reads everything that is live through the index.
-fn read_all(store: &mut Store, slots: std::ops::Range<Slot>) -> BTreeMap<Slot, (Submitted, Option<Changed>)> {
+fn read_all(
+    store: &mut Store,
+    slots: std::ops::Range<Slot>,
+) -> BTreeMap<Slot, (Submitted, Option<Changed>)> {
     let mut tasks = BTreeMap::new();
     for slot in slots {
         if let Some(located) = store.locate(slot) {
@@ -168,7 +182,10 @@ fn records_around_the_size_of_a_chunk_are_read_back() {
     store.close().unwrap();
     let (_store, _, loaded) = open(folder.path()).unwrap();
     for (slot, bytes) in (24_400..24_600).enumerate() {
-        assert_eq!(loaded.tasks[&(slot as Slot)].0, submitted(slot as Slot, 1 + slot as u64, bytes));
+        assert_eq!(
+            loaded.tasks[&(slot as Slot)].0,
+            submitted(slot as Slot, 1 + slot as u64, bytes)
+        );
     }
 }
 

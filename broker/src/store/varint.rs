@@ -1,7 +1,8 @@
-//! Numbers, texts and tagged fields as bytes: the small pieces that `codec.rs` puts together. No record is known here.
+//! Numbers, texts and tagged fields as bytes: the small pieces that `codec.rs` puts together. No
+//! record is known here.
 //!
-//! A field is a tag byte (field number times two, plus one if bytes follow), then a varint, or a varint length and that
-//! many bytes. So a reader can step over a field that it does not know.
+//! A field is a tag byte (field number times two, plus one if bytes follow), then a varint, or a
+//! varint length and that many bytes. So a reader can step over a field that it does not know.
 
 use bytes::Bytes;
 
@@ -142,7 +143,11 @@ impl Take {
 
     pub(super) fn field(&mut self) -> Result<Option<Field>, Malformed> {
         if self.rest.is_empty() {
-            return if self.last.is_none() { Ok(None) } else { Err(Malformed("its last field is missing")) };
+            return if self.last.is_none() {
+                Ok(None)
+            } else {
+                Err(Malformed("its last field is missing"))
+            };
         }
         let tag = self.byte()?;
         if tag & 1 == 1 && self.last == Some(tag >> 1) {

@@ -1,4 +1,5 @@
-//! Reads the log from end to end: checks that every chunk is there and whole, finds what is live, and hands it out.
+//! Reads the log from end to end: checks that every chunk is there and whole, finds what is live,
+//! and hands it out.
 
 use std::io;
 use std::ops::Range;
@@ -29,7 +30,9 @@ impl Refusal {
         let folder = folder.to_owned();
         match self {
             Self::Damaged(reason) => Error::Damaged { folder, reason },
-            Self::Unreadable(source) => Error::io(format!("read {}", folder.join("db").display()))(source),
+            Self::Unreadable(source) => {
+                Error::io(format!("read {}", folder.join("db").display()))(source)
+            }
             Self::Newer(found) => Error::NewerFormat { folder, found, known: u32::from(FORMAT) },
         }
     }
@@ -61,7 +64,8 @@ impl From<Malformed> for Refusal {
 pub(super) struct Survey {
     pub(super) index: Index,
     pub(super) marks: Marks,
-    /// Chunks that had left the log and are there again: sled lost their removal, which harms nothing.
+    /// Chunks that had left the log and are there again: sled lost their removal, which harms
+    /// nothing.
     pub(super) leftovers: Vec<u64>,
 }
 
@@ -70,15 +74,20 @@ pub(super) fn survey(log: &dyn Chunks, confirmed: Option<u64>) -> Result<Survey,
     let Some((newest, bytes)) = log.newest()? else {
         return match confirmed {
             Some(chunk) => Err(format!("its log is empty, but chunk {chunk} was confirmed").into()),
-            None => Ok(Survey { index: Index::new(0), marks: Marks::default(), leftovers: Vec::new() }),
+            None => {
+                Ok(Survey { index: Index::new(0), marks: Marks::default(), leftovers: Vec::new() })
+            }
         };
     };
     if let Some(chunk) = confirmed.filter(|chunk| *chunk > newest) {
-        return Err(format!("its log ends with chunk {newest}, but chunk {chunk} was confirmed").into());
+        return Err(
+            format!("its log ends with chunk {newest}, but chunk {chunk} was confirmed").into()
+        );
     }
     let newest_header = chunk::open(newest, &bytes)?;
     let leftovers = log.numbers_below(newest_header.base)?;
-    let mut survey = Survey { index: Index::new(newest_header.base), marks: newest_header.marks, leftovers };
+    let mut survey =
+        Survey { index: Index::new(newest_header.base), marks: newest_header.marks, leftovers };
     let mut reader = Reader::default();
     for number in newest_header.base..=newest {
         let bytes = log.read_next(number)?;
@@ -96,7 +105,11 @@ pub(super) fn survey(log: &dyn Chunks, confirmed: Option<u64>) -> Result<Survey,
 }
 
 /// Hands out every live record, in the order of the log.
-pub(super) fn load(log: &dyn Chunks, index: &Index, load: &mut dyn FnMut(Record)) -> Result<(), Refusal> {
+pub(super) fn load(
+    log: &dyn Chunks,
+    index: &Index,
+    load: &mut dyn FnMut(Record),
+) -> Result<(), Refusal> {
     let mut reader = Reader::default();
     for number in index.base()..index.end() {
         let bytes = log.read_next(number)?;
@@ -168,7 +181,9 @@ impl Reader {
     fn finish(self) -> Result<(), Refusal> {
         match self.run {
             None => Ok(()),
-            Some(run) => Err(format!("the record that starts in chunk {} has no end", run.first).into()),
+            Some(run) => {
+                Err(format!("the record that starts in chunk {} has no end", run.first).into())
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The queue between those who log and stderr. A thread of its own writes; nobody else ever waits for it. What does not fit
-//! into the queue and what cannot be written is dropped and counted, and a later line says how many lines that were.
+//! The queue between those who log and stderr. A thread of its own writes; nobody else ever waits
+//! for it. What does not fit into the queue and what cannot be written is dropped and counted, and
+//! a later line says how many lines that were.
 //!
-//! Nothing here knows what a line says. Nothing here prints through Rust's own `stderr`, whose lock a thread that hangs in a
-//! write would hold, nor panics: the panic hook ends here.
+//! Nothing here knows what a line says. Nothing here prints through Rust's own `stderr`, whose lock
+//! a thread that hangs in a write would hold, nor panics: the panic hook ends here.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +14,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
-/// Bytes that wait to be written: some ten thousand lines, for a reader that pauses. More would only be memory.
+/// Bytes that wait to be written: some ten thousand lines, for a reader that pauses. More would
+/// only be memory.
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// The end of the process waits this long for its last lines.
@@ -40,7 +42,9 @@ impl Queue {
     ///
     /// # Errors
     /// The operating system gave no thread.
-    pub(crate) fn start(lost_note: impl Fn(u64) -> Vec<u8> + Send + 'static) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(
+        lost_note: impl Fn(u64) -> Vec<u8> + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let writer = queue.clone();
         let run = move || writer.run(&mut Lines::new(rustix::stdio::stderr()), lost_note);
@@ -61,7 +65,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until everything is written, but not for long: whoever ought to read it may have stopped.
+    /// Waits until everything is written, but not for long: whoever ought to read it may have
+    /// stopped.
     pub(crate) fn flush(&self) {
         let is_busy = |state: &mut State| state.is_writing || !state.lines.is_empty();
         let _ = self.changed.wait_timeout_while(self.lock(), LAST_LINES, is_busy);
@@ -71,7 +76,8 @@ impl Queue {
         loop {
             let (line, lost) = self.next();
             // What is missing is said first: it came before this line or not long after.
-            let written = (lost == 0 || lines.write(&lost_note(lost)).is_ok()).then(|| lines.write(&line));
+            let written =
+                (lost == 0 || lines.write(&lost_note(lost)).is_ok()).then(|| lines.write(&line));
             let lost = match written {
                 Some(Ok(())) => 0,
                 Some(Err(_)) => 1,
@@ -211,6 +217,9 @@ mod tests {
         lines.write(b"whole\n").expect("written");
         assert!(!lines.is_torn);
         drop(writer);
-        assert_eq!(std::io::read_to_string(std::fs::File::from(reader)).expect("text"), "\nwhole\n");
+        assert_eq!(
+            std::io::read_to_string(std::fs::File::from(reader)).expect("text"),
+            "\nwhole\n"
+        );
     }
 }

@@ -85,9 +85,10 @@ struct Setting<T>(Option<T>);
 fn parse_count(text: &str) -> Result<Setting<u64>, String> {
     match text {
         "none" => Ok(Setting(None)),
-        text => {
-            text.parse().map(|count| Setting(Some(count))).map_err(|_| format!("`{text}` is no number and not none"))
-        }
+        text => text
+            .parse()
+            .map(|count| Setting(Some(count)))
+            .map_err(|_| format!("`{text}` is no number and not none")),
     }
 }
 
@@ -124,7 +125,11 @@ struct SetDocument<'a> {
 }
 
 /// Does it. What is done to one queue after the other stops at the first that is refused.
-pub(super) async fn run(command: Command, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    command: Command,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     match command {
         Command::Pause(names) => pause(&names.queues, true, global, output).await,
         Command::Resume(names) => pause(&names.queues, false, global, output).await,
@@ -132,7 +137,9 @@ pub(super) async fn run(command: Command, global: &Global, output: &mut Output) 
             let consent = empty.confirm.consent("a purge")?;
             let client = connect(global).await?;
             let queue = existing(&client, &empty.queue).await?;
-            consent.ask(&format!("Revoke {} of the queue {}?", waiting(&queue), clean(&queue.name))).await?;
+            consent
+                .ask(&format!("Revoke {} of the queue {}?", waiting(&queue), clean(&queue.name)))
+                .await?;
             let revoked = client.purge_queue(&queue.name).await.map_err(failure)?;
             emptied(&client, &queue, "purged", revoked, output).await
         }
@@ -140,7 +147,13 @@ pub(super) async fn run(command: Command, global: &Global, output: &mut Output) 
             let consent = empty.confirm.consent("a delete")?;
             let client = connect(global).await?;
             let queue = existing(&client, &empty.queue).await?;
-            consent.ask(&format!("Delete the queue {} and revoke {}?", clean(&queue.name), waiting(&queue))).await?;
+            consent
+                .ask(&format!(
+                    "Delete the queue {} and revoke {}?",
+                    clean(&queue.name),
+                    waiting(&queue)
+                ))
+                .await?;
             let revoked = client.delete_queue(&queue.name).await.map_err(failure)?;
             emptied(&client, &queue, "deleted", revoked, output).await
         }
@@ -148,7 +161,12 @@ pub(super) async fn run(command: Command, global: &Global, output: &mut Output) 
     }
 }
 
-async fn pause(queues: &[QueueName], paused: bool, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+async fn pause(
+    queues: &[QueueName],
+    paused: bool,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let names: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
     let done = match paused {
@@ -189,8 +207,14 @@ async fn emptied(
 ) -> Result<Exit, Failure> {
     client.close().await;
     match output.json {
-        true => output.document(&Document { queue: &queue.name, outcome, revoked: Some(revoked) })?,
-        false => output.line(&format!("{}  {outcome}, {} revoked", clean(&queue.name), tasks(revoked)))?,
+        true => {
+            output.document(&Document { queue: &queue.name, outcome, revoked: Some(revoked) })?
+        }
+        false => output.line(&format!(
+            "{}  {outcome}, {} revoked",
+            clean(&queue.name),
+            tasks(revoked)
+        ))?,
     }
     Ok(Exit::Success)
 }
@@ -198,12 +222,15 @@ async fn emptied(
 async fn set_queue(set: &Set, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     let name = set.queue.as_str();
-    let present = client.queue(name).await.map_err(failure)?.map(|queue| queue.settings).unwrap_or_default();
+    let present =
+        client.queue(name).await.map_err(failure)?.map(|queue| queue.settings).unwrap_or_default();
     let settings = set.over(present);
     client.configure_queue(name, settings).await.map_err(failure)?;
     client.close().await;
     match output.json {
-        true => output.document(&SetDocument { queue: name, settings: settings_document(&settings) })?,
+        true => {
+            output.document(&SetDocument { queue: name, settings: settings_document(&settings) })?
+        }
         false => output.details(&details(name, &settings))?,
     }
     Ok(Exit::Success)
@@ -231,7 +258,8 @@ pub(super) fn settings_document(settings: &QueueSettings) -> SettingsDocument {
 
 fn details(name: &str, settings: &QueueSettings) -> [(&'static str, String); 5] {
     let count = |bound: Option<u64>| bound.map_or("none".to_owned(), |bound| bound.to_string());
-    let span = |span: Option<Duration>| span.map_or("none".to_owned(), |span| rough(whole_ms(span)));
+    let span =
+        |span: Option<Duration>| span.map_or("none".to_owned(), |span| rough(whole_ms(span)));
     [
         ("queue", clean(name)),
         ("tasks max", count(settings.tasks_max)),

@@ -1,6 +1,8 @@
-//! What `top` shows of two looks at the broker: the later one, and how fast things moved since the earlier one.
+//! What `top` shows of two looks at the broker: the later one, and how fast things moved since the
+//! earlier one.
 //!
-//! Rates are differences of totals over the time between the looks, by our own clock. Nothing here knows a terminal.
+//! Rates are differences of totals over the time between the looks, by our own clock. Nothing here
+//! knows a terminal.
 
 use std::time::Instant;
 
@@ -14,7 +16,8 @@ use crate::queues::{self, QueueDocument};
 use crate::time::{ms, now_ms, rough, time_of_day, whole_ms};
 use crate::workers::{self, WorkerDocument};
 
-/// Lines besides the rows of the two tables: the head, the notice, two headings, and a blank line between.
+/// Lines besides the rows of the two tables: the head, the notice, two headings, and a blank line
+/// between.
 const LINES_AROUND: usize = 5;
 
 /// What the broker said at one moment.
@@ -61,13 +64,16 @@ pub(super) struct Document<'a> {
 
 impl<'a> Frame<'a> {
     pub(super) fn new(before: Option<&Look>, now: &'a Look) -> Self {
-        let rates = before.map(|before| now.queues.iter().map(|queue| rates(before, now, queue)).collect());
+        let rates =
+            before.map(|before| now.queues.iter().map(|queue| rates(before, now, queue)).collect());
         Self { now, rates }
     }
 
     fn sum(&self) -> Option<Rates> {
-        let add =
-            |sum: Rates, one: &Rates| Rates { submitted: sum.submitted + one.submitted, ended: sum.ended + one.ended };
+        let add = |sum: Rates, one: &Rates| Rates {
+            submitted: sum.submitted + one.submitted,
+            ended: sum.ended + one.ended,
+        };
         self.rates.as_ref().map(|rates| rates.iter().fold(Rates::default(), add))
     }
 
@@ -87,9 +93,16 @@ impl<'a> Frame<'a> {
     }
 
     /// Text for people, in so many lines at most.
-    pub(super) fn lines(&self, address: &str, notice: &str, lines_max: Option<usize>) -> Vec<String> {
-        let queues: Vec<_> = (0..self.now.queues.len()).map(|index| self.queue_row(index)).collect();
-        let workers: Vec<_> = self.now.workers.iter().map(|worker| worker_row(worker, self.now.at_ms)).collect();
+    pub(super) fn lines(
+        &self,
+        address: &str,
+        notice: &str,
+        lines_max: Option<usize>,
+    ) -> Vec<String> {
+        let queues: Vec<_> =
+            (0..self.now.queues.len()).map(|index| self.queue_row(index)).collect();
+        let workers: Vec<_> =
+            self.now.workers.iter().map(|worker| worker_row(worker, self.now.at_ms)).collect();
         let (queue_rows, worker_rows) = match lines_max {
             None => (queues.len(), workers.len()),
             Some(lines) => shares(queues.len(), workers.len(), lines.saturating_sub(LINES_AROUND)),
@@ -138,15 +151,21 @@ impl<'a> Frame<'a> {
 
 const QUEUE_HEADINGS: [&str; 10] =
     ["QUEUE", "IN/S", "OUT/S", "READY", "SCHEDULED", "LEASED", "DEAD", "OLDEST", "WORKERS", "NOTE"];
-const WORKER_HEADINGS: [&str; 7] = ["WORKER", "STATE", "RUNNING", "MEMORY", "HOST", "PID", "LONGEST"];
+const WORKER_HEADINGS: [&str; 7] =
+    ["WORKER", "STATE", "RUNNING", "MEMORY", "HOST", "PID", "LONGEST"];
 
-/// A queue that was not there before began at 0, and so did all of them when the broker was started in between.
+/// A queue that was not there before began at 0, and so did all of them when the broker was started
+/// in between.
 fn rates(before: &Look, now: &Look, queue: &QueueInfo) -> Rates {
     let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
     let earlier = before.queues.iter().find(|earlier| earlier.name == queue.name);
-    let per_second = |total: u64, earlier: u64| total.checked_sub(earlier).unwrap_or(total) as f64 / seconds;
+    let per_second =
+        |total: u64, earlier: u64| total.checked_sub(earlier).unwrap_or(total) as f64 / seconds;
     Rates {
-        submitted: per_second(queue.submitted_total, earlier.map_or(0, |earlier| earlier.submitted_total)),
+        submitted: per_second(
+            queue.submitted_total,
+            earlier.map_or(0, |earlier| earlier.submitted_total),
+        ),
         ended: per_second(queue.ended_total, earlier.map_or(0, |earlier| earlier.ended_total)),
     }
 }
@@ -209,6 +228,9 @@ mod tests {
 
     #[test]
     fn rates_have_as_many_digits_as_one_can_read() {
-        assert_eq!([None, Some(0.0), Some(9.96), Some(1234.5)].map(rate), ["-", "0.0", "10.0", "1234"]);
+        assert_eq!(
+            [None, Some(0.0), Some(9.96), Some(1234.5)].map(rate),
+            ["-", "0.0", "10.0", "1234"]
+        );
     }
 }

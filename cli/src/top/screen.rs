@@ -1,4 +1,5 @@
-//! The terminal while `top` has it, and back as it was: on q, on an error, and when something panics.
+//! The terminal while `top` has it, and back as it was: on q, on an error, and when something
+//! panics.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,8 +7,8 @@ use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use crossterm::style::Print;
 use crossterm::terminal::{
-    self, BeginSynchronizedUpdate, Clear, ClearType, DisableLineWrap, EnableLineWrap, EndSynchronizedUpdate,
-    EnterAlternateScreen, LeaveAlternateScreen,
+    self, BeginSynchronizedUpdate, Clear, ClearType, DisableLineWrap, EnableLineWrap,
+    EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
 };
 use crossterm::{execute, queue};
 use tokio::sync::mpsc;
@@ -33,9 +34,11 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn enter() -> Result<Self, Failure> {
-        let raw = Raw::enter().map_err(|error| Failure::error(format!("cannot take over the terminal: {error}")))?;
+        let raw = Raw::enter()
+            .map_err(|error| Failure::error(format!("cannot take over the terminal: {error}")))?;
         let (sender, quit) = mpsc::channel(1);
-        // Reading keys blocks. The thread ends with the process, or with the first key that means the end.
+        // Reading keys blocks. The thread ends with the process, or with the first key that means
+        // the end.
         std::thread::spawn(move || {
             while event::read().is_ok_and(|event| !is_end(&event)) {}
             let _ = sender.blocking_send(());
@@ -62,7 +65,9 @@ impl Screen {
         queue!(bytes, BeginSynchronizedUpdate)?;
         // Lines of the frame before that this one does not have are cleared too.
         let lines = frame.lines(address, notice, Some(height.into()));
-        for (line, text) in (0..height).zip(lines.into_iter().chain(std::iter::repeat(String::new()))) {
+        for (line, text) in
+            (0..height).zip(lines.into_iter().chain(std::iter::repeat(String::new())))
+        {
             queue!(bytes, MoveTo(0, line), Clear(ClearType::CurrentLine), Print(cut(text, width)))?;
         }
         queue!(bytes, EndSynchronizedUpdate)?;
@@ -70,8 +75,8 @@ impl Screen {
     }
 }
 
-/// What does not fit into a line is left out here: a terminal that does not wrap shows its last character at the margin. A
-/// width of 0 is not known.
+/// What does not fit into a line is left out here: a terminal that does not wrap shows its last
+/// character at the margin. A width of 0 is not known.
 fn cut(mut line: String, width: u16) -> String {
     if width > 0
         && let Some((end, _)) = line.char_indices().nth(width.into())

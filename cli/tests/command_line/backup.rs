@@ -21,7 +21,11 @@ fn a_backup_is_checked_and_served() {
     let backup = broker.run(&["backup", copy_path, "--json"]);
     assert_eq!(backup.code, Some(0), "{backup:?}");
     let document: Value = serde_json::from_str(&backup.stdout).expect("JSON");
-    assert_eq!((&document["folder"], &document["tasks"]), (&copy_path.into(), &2.into()), "{document}");
+    assert_eq!(
+        (&document["folder"], &document["tasks"]),
+        (&copy_path.into(), &2.into()),
+        "{document}"
+    );
     let again = broker.run(&["backup", copy_path]);
     assert_eq!((again.code, again.stdout.as_str()), (Some(2), ""), "{again:?}");
     assert_eq!(broker.run(&["backup", "copy"]).code, Some(2), "not an absolute path");
@@ -30,8 +34,13 @@ fn a_backup_is_checked_and_served() {
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(checked.stdout.starts_with(&format!("{copy_path} is sound\n")), "{checked:?}");
     assert!(checked.stdout.contains("QUEUED 2"), "{checked:?}");
-    let document: Value = serde_json::from_str(&run(&["check", copy_path, "--json"]).stdout).expect("JSON");
-    assert_eq!((&document["tasks"], &document["states"][1]["state"]), (&2.into(), &"QUEUED".into()), "{document}");
+    let document: Value =
+        serde_json::from_str(&run(&["check", copy_path, "--json"]).stdout).expect("JSON");
+    assert_eq!(
+        (&document["tasks"], &document["states"][1]["state"]),
+        (&2.into(), &"QUEUED".into()),
+        "{document}"
+    );
 
     let restored = Broker::start(&copy, &[]);
     assert_eq!(restored.run(&["status", "a", "b"]).code, Some(0));
@@ -48,7 +57,10 @@ fn a_damaged_folder_is_found_and_left_alone() {
 
     let database = folder.path().join("db");
     let mut bytes = std::fs::read(&database).expect("a file");
-    let at = bytes.windows(12).position(|window| window == b"find me here").expect("it is not compressed");
+    let at = bytes
+        .windows(12)
+        .position(|window| window == b"find me here")
+        .expect("it is not compressed");
     bytes[at] ^= 1;
     std::fs::write(&database, &bytes).expect("writable");
     let damaged = run(&["check", path]);

@@ -1,5 +1,6 @@
-//! The command line and a broker in a process of its own: what an operator does in a day. The worker's side is played by none,
-//! so tasks wait; whole lives of tasks are tested in the workspace's `tests`.
+//! The command line and a broker in a process of its own: what an operator does in a day. The
+//! worker's side is played by none, so tasks wait; whole lives of tasks are tested in the
+//! workspace's `tests`.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
@@ -15,24 +16,39 @@ fn started() -> (Broker, TempDir) {
 #[test]
 fn a_submitted_task_is_seen_by_every_command() {
     let (broker, _data) = started();
-    let submitted = broker.run(&["submit", "songs.cluster", "--id", "a", "--queue", "songs", "--args", "[1]"]);
-    assert_eq!((submitted.code, submitted.stdout.as_str()), (Some(0), "a  QUEUED  created\n"), "{submitted:?}");
+    let submitted =
+        broker.run(&["submit", "songs.cluster", "--id", "a", "--queue", "songs", "--args", "[1]"]);
+    assert_eq!(
+        (submitted.code, submitted.stdout.as_str()),
+        (Some(0), "a  QUEUED  created\n"),
+        "{submitted:?}"
+    );
 
     let again = broker.run(&["submit", "songs.cluster", "--id", "a", "--json"]);
     assert_eq!(documents(&again.stdout)[0]["outcome"], "joined", "{again:?}");
 
     let status = broker.run(&["status", "a", "--json"]);
     let task = &documents(&status.stdout)[0];
-    assert_eq!((status.code, &task["state"], &task["queue"]), (Some(0), &"QUEUED".into(), &"songs".into()), "{task}");
+    assert_eq!(
+        (status.code, &task["state"], &task["queue"]),
+        (Some(0), &"QUEUED".into(), &"songs".into()),
+        "{task}"
+    );
     assert_eq!(task["waiting_for"], "worker");
 
     let table = broker.run(&["status", "a", "b"]);
     assert_eq!(table.code, Some(4), "{table:?}");
     assert!(table.stdout.starts_with("ID ") && table.stdout.lines().count() == 3, "{table:?}");
-    assert!(table.stdout.lines().all(|line| line.trim_end() == line && !line.is_empty()), "{table:?}");
+    assert!(
+        table.stdout.lines().all(|line| line.trim_end() == line && !line.is_empty()),
+        "{table:?}"
+    );
 
     let queues = broker.run(&["queues", "--json"]);
-    let songs = documents(&queues.stdout).into_iter().find(|queue| queue["queue"] == "songs").expect("it was made");
+    let songs = documents(&queues.stdout)
+        .into_iter()
+        .find(|queue| queue["queue"] == "songs")
+        .expect("it was made");
     assert_eq!((&songs["ready"], &songs["leased"]), (&1.into(), &0.into()), "{songs}");
     assert_eq!(broker.run(&["queues", "songs"]).code, Some(0));
     assert_eq!(broker.run(&["queues", "none-of-this-name"]).code, Some(4));
@@ -73,7 +89,10 @@ fn every_option_of_a_submit_reaches_the_task() {
     assert_eq!(ms("eta_at_ms") - ms("submitted_at_ms"), 3_600_000);
     assert_eq!(ms("expires_at_ms") - ms("submitted_at_ms"), 7_200_000);
     assert_eq!((ms("priority"), ms("attempts_max")), (9, 7));
-    assert_eq!((&task["shadow"], &task["headers"]["a"]), (&"cluster: Dynamite".into(), &"b=c".into()));
+    assert_eq!(
+        (&task["shadow"], &task["headers"]["a"]),
+        (&"cluster: Dynamite".into(), &"b=c".into())
+    );
     assert_eq!(task["tags"], serde_json::json!(["x", "y"]));
     let details = broker.run(&["status", "노래 1"]).stdout;
     assert!(details.contains("due") && details.contains("in 59m"), "{details}");
@@ -105,7 +124,8 @@ fn only_ended_tasks_can_be_forgotten() {
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
     let ended = broker.run(&["forget", "a", "nobody", "--json"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
-    let outcomes: Vec<_> = documents(&ended.stdout).into_iter().map(|document| document["outcome"].clone()).collect();
+    let outcomes: Vec<_> =
+        documents(&ended.stdout).into_iter().map(|document| document["outcome"].clone()).collect();
     assert_eq!(outcomes, ["not_finished", "not_found"], "{ended:?}");
 }
 
@@ -124,7 +144,10 @@ fn an_expired_task_ends_its_watch_with_6() {
     broker.run(&["submit", "songs.cluster", "--id", "a", "--expires", "1s"]);
     let ended = broker.run(&["watch", "a"]);
     assert_eq!(ended.code, Some(6), "{ended:?}");
-    assert!(ended.stdout.lines().last().is_some_and(|line| line.ends_with("REVOKED    expired")), "{ended:?}");
+    assert!(
+        ended.stdout.lines().last().is_some_and(|line| line.ends_with("REVOKED    expired")),
+        "{ended:?}"
+    );
     assert_eq!(broker.run(&["result", "a"]).code, Some(6));
     assert_eq!(broker.run(&["forget", "a"]).code, Some(0));
     assert_eq!(broker.run(&["status", "a"]).code, Some(4));
@@ -155,8 +178,14 @@ fn a_wrong_token_is_refused_and_the_right_one_works_from_url_variable_and_file()
 
     let refused = broker.run(&["queues"]);
     assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
-    assert_eq!(finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "s3%cret"), "").code, Some(0));
-    assert_eq!(finish(broker.command(&["queues"]).env("CELERIAC_TOKEN_FILE", &token), "").code, Some(0));
+    assert_eq!(
+        finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "s3%cret"), "").code,
+        Some(0)
+    );
+    assert_eq!(
+        finish(broker.command(&["queues"]).env("CELERIAC_TOKEN_FILE", &token), "").code,
+        Some(0)
+    );
     let url = format!("celeriac://s3%25cret@{}", broker.address);
     assert_eq!(run(&["queues", "--url", &url]).code, Some(0));
 }
@@ -180,7 +209,10 @@ fn a_second_broker_on_the_same_folder_ends_with_11() {
     let mut second = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data"]);
     let ended = finish(second.arg(data.path()), "");
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(11), ""), "{ended:?}");
-    assert!(ended.stderr.starts_with("celeriac: ") && ended.stderr.lines().count() == 1, "{ended:?}");
+    assert!(
+        ended.stderr.starts_with("celeriac: ") && ended.stderr.lines().count() == 1,
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -217,10 +249,14 @@ fn the_service_manager_is_told_when_the_broker_is_ready_and_when_it_stops() {
 #[test]
 fn a_log_in_json_is_one_object_per_line() {
     let data = TempDir::new().expect("a folder");
-    let mut serve = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"]);
+    let mut serve =
+        celeriac(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"]);
     serve.arg(data.path()).stderr(Stdio::piped());
     let ended = Broker::ready(serve).stop("TERM");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let lines = documents(&ended.stderr);
-    assert!(lines.iter().any(|line| line["message"] == "shutting down" && line["signal"] == "SIGTERM"), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line["message"] == "shutting down" && line["signal"] == "SIGTERM"),
+        "{lines:?}"
+    );
 }

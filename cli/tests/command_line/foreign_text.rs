@@ -72,10 +72,17 @@ fn names_of_others_are_shown_with_escapes_in_every_listing() {
         }
     }
     let task = &documents(&broker.run(&["status", "other", "--json"]).stdout)[0];
-    assert_eq!((&task["shadow"], &task["errors"][0]["message"]), (&EVIL.into(), &EVIL.into()), "escapes mean the same");
-    for wrong in
-        [&["status", EVIL, "--url", EVIL][..], &[EVIL], &["tasks", "--state", EVIL], &["submit", "a", "--eta", EVIL]]
-    {
+    assert_eq!(
+        (&task["shadow"], &task["errors"][0]["message"]),
+        (&EVIL.into(), &EVIL.into()),
+        "escapes mean the same"
+    );
+    for wrong in [
+        &["status", EVIL, "--url", EVIL][..],
+        &[EVIL],
+        &["tasks", "--state", EVIL],
+        &["submit", "a", "--eta", EVIL],
+    ] {
         let ended = run(wrong);
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(!ended.stderr.contains(is_hidden), "{ended:?}");
@@ -96,7 +103,10 @@ fn a_result_is_raw_in_a_pipe_and_escaped_on_a_terminal() {
     assert_eq!(broker.run(&["result", "text", "--raw"]).stdout, raw);
     let shown = |arguments: &[&str]| Terminal::open(broker.command(arguments)).end();
     let (code, text) = shown(&["result", "text"]);
-    assert_eq!((code, text.as_str()), (Some(0), "line 1\r\nline\t2 \\u{1b}[31mred \\u{202e}back\r\n"));
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "line 1\r\nline\t2 \\u{1b}[31mred \\u{202e}back\r\n")
+    );
     let (_, text) = shown(&["result", "text", "--raw"]);
     assert!(text.contains("\u{1b}[31m"), "{text:?}");
     let (_, text) = shown(&["result", "bytes"]);

@@ -12,16 +12,20 @@ use crate::worker::Worker;
 
 const TASKS: usize = 110;
 
-/// Tasks that are dead after five failures, each with the longest message and traceback there may be.
+/// Tasks that are dead after five failures, each with the longest message and traceback there may
+/// be.
 fn with_dead_tasks() -> (Broker, TempDir, Vec<String>) {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::start(data.path(), &[]);
     let ids: Vec<String> = (0..TASKS).map(|number| format!("dead-{number:03}")).collect();
     let retry = RetryPolicy::fixed(Duration::ZERO).max_attempts(5);
-    let submissions: Vec<_> = ids.iter().map(|id| Submission::new("broken").task_id(id).retry(retry)).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    let submissions: Vec<_> =
+        ids.iter().map(|id| Submission::new("broken").task_id(id).retry(retry)).collect();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
     runtime.block_on(async {
-        let client = Client::connect(&format!("celeriac://{}", broker.address)).await.expect("connected");
+        let client =
+            Client::connect(&format!("celeriac://{}", broker.address)).await.expect("connected");
         let outcomes = client.submit_many(submissions).await.expect("answered");
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
         client.close().await;
@@ -30,7 +34,11 @@ fn with_dead_tasks() -> (Broker, TempDir, Vec<String>) {
     let text = "x".repeat(ERROR_TEXT_BYTES_MAX);
     for _ in 0..5 * TASKS {
         let delivery = worker.receive();
-        let error = wire::TaskError { message: text.clone(), traceback: text.clone(), ..Default::default() };
+        let error = wire::TaskError {
+            message: text.clone(),
+            traceback: text.clone(),
+            ..Default::default()
+        };
         worker.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: false }));
     }
     (broker, data, ids)
@@ -39,8 +47,10 @@ fn with_dead_tasks() -> (Broker, TempDir, Vec<String>) {
 #[test]
 fn listings_status_and_watch_show_all_of_many_tasks_with_long_errors() {
     let (broker, _data, ids) = with_dead_tasks();
-    let status: Vec<&str> = ["status", "--json"].into_iter().chain(ids.iter().map(String::as_str)).collect();
-    let watch: Vec<&str> = ["watch", "--json"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let status: Vec<&str> =
+        ["status", "--json"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let watch: Vec<&str> =
+        ["watch", "--json"].into_iter().chain(ids.iter().map(String::as_str)).collect();
     for (arguments, with_tracebacks) in [
         (["dead", "list", "--all", "--json"].as_slice(), false),
         (&["tasks", "--all", "--json"], false),
@@ -50,16 +60,33 @@ fn listings_status_and_watch_show_all_of_many_tasks_with_long_errors() {
     ] {
         let ended = broker.run(arguments);
         let tasks = documents(&ended.stdout);
-        let mut shown: Vec<_> = tasks.iter().map(|task| task["id"].as_str().expect("an id")).collect();
+        let mut shown: Vec<_> =
+            tasks.iter().map(|task| task["id"].as_str().expect("an id")).collect();
         shown.sort_unstable();
-        assert!(shown.iter().eq(&ids), "{:?}: {} shown, {}", &arguments[..2], shown.len(), ended.stderr);
+        assert!(
+            shown.iter().eq(&ids),
+            "{:?}: {} shown, {}",
+            &arguments[..2],
+            shown.len(),
+            ended.stderr
+        );
         for task in &tasks {
             let errors = task["errors"].as_array().expect("errors");
             assert_eq!(errors.len(), 5);
             let traceback = errors[0]["traceback"].as_str().unwrap_or_default();
-            assert_eq!(traceback.len() == ERROR_TEXT_BYTES_MAX, with_tracebacks, "{:?}", &arguments[..2]);
+            assert_eq!(
+                traceback.len() == ERROR_TEXT_BYTES_MAX,
+                with_tracebacks,
+                "{:?}",
+                &arguments[..2]
+            );
         }
     }
     let table = broker.run(&["dead", "list", "--all"]);
-    assert_eq!((table.code, table.stdout.lines().count()), (Some(0), TASKS + 1), "{}", table.stderr);
+    assert_eq!(
+        (table.code, table.stdout.lines().count()),
+        (Some(0), TASKS + 1),
+        "{}",
+        table.stderr
+    );
 }

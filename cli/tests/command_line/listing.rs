@@ -14,9 +14,11 @@ fn started() -> (Broker, TempDir) {
 
 /// What the command line has no flags for: lineage, and many tasks at once.
 fn submit_all(broker: &Broker, submissions: Vec<Submission>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
     runtime.block_on(async {
-        let client = Client::connect(&format!("celeriac://{}", broker.address)).await.expect("connected");
+        let client =
+            Client::connect(&format!("celeriac://{}", broker.address)).await.expect("connected");
         let outcomes = client.submit_many(submissions).await.expect("answered");
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
         client.close().await;
@@ -26,7 +28,10 @@ fn submit_all(broker: &Broker, submissions: Vec<Submission>) {
 fn ids(broker: &Broker, arguments: &[&str]) -> Vec<String> {
     let ended = broker.run(&[&["tasks", "--json"], arguments].concat());
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    documents(&ended.stdout).iter().map(|task| task["id"].as_str().expect("an id").to_owned()).collect()
+    documents(&ended.stdout)
+        .iter()
+        .map(|task| task["id"].as_str().expect("an id").to_owned())
+        .collect()
 }
 
 #[test]
@@ -35,7 +40,10 @@ fn tasks_are_found_by_everything_one_knows_of_them() {
     broker.run(&["submit", "songs.cluster", "--id", "a-1", "--queue", "songs", "--tag", "x"]);
     broker.run(&["submit", "songs.cluster", "--id", "a-2", "--countdown", "1h"]);
     broker.run(&["submit", "mail.send", "--id", "b-1", "--tag", "x", "--tag", "y"]);
-    submit_all(&broker, vec![Submission::new("songs.part").task_id("c-1").root_id("a-1").parent_id("a-1")]);
+    submit_all(
+        &broker,
+        vec![Submission::new("songs.part").task_id("c-1").root_id("a-1").parent_id("a-1")],
+    );
     for (arguments, found) in [
         ([].as_slice(), ["a-1", "a-2", "b-1", "c-1"].as_slice()),
         (&["--queue", "songs"], &["a-1"]),
@@ -58,7 +66,10 @@ fn tasks_are_found_by_everything_one_knows_of_them() {
 #[test]
 fn a_listing_goes_on_over_its_pages() {
     let (broker, _data) = started();
-    submit_all(&broker, (0..1_100).map(|n| Submission::new("n").task_id(format!("{n:04}"))).collect());
+    submit_all(
+        &broker,
+        (0..1_100).map(|n| Submission::new("n").task_id(format!("{n:04}"))).collect(),
+    );
     assert_eq!(ids(&broker, &[]).len(), 100);
     assert_eq!(ids(&broker, &["--limit", "1050"]).len(), 1_050);
     let mut all = ids(&broker, &["--all"]);
@@ -81,10 +92,14 @@ fn the_history_of_a_task_has_its_attempts_with_their_tracebacks() {
     let delivery = worker.receive();
     worker.report(&delivery, Report::Started(wire::Started {}));
     let meta = "{\"percent\":40}".into();
-    worker.report(&delivery, Report::Progress(wire::ProgressReport { state: "DECODING".to_owned(), meta }));
+    worker.report(
+        &delivery,
+        Report::Progress(wire::ProgressReport { state: "DECODING".to_owned(), meta }),
+    );
     let traceback = "at songs.py:7\n  decode(\u{1b}[2J)".to_owned();
     let kind = "ValueError".to_owned();
-    let error = wire::TaskError { kind, message: "no song".to_owned(), traceback, ..Default::default() };
+    let error =
+        wire::TaskError { kind, message: "no song".to_owned(), traceback, ..Default::default() };
     worker.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: true }));
 
     let shown = broker.run(&["show", "a"]);
@@ -127,16 +142,23 @@ fn many_tasks_are_cancelled_by_tag_and_by_root() {
         broker.run(&["submit", "songs.cluster", "--id", id, "--tag", "x"]);
     }
     broker.run(&["submit", "songs.cluster", "--id", "root"]);
-    submit_all(&broker, vec![Submission::new("songs.part").task_id("child").root_id("root").parent_id("root")]);
+    submit_all(
+        &broker,
+        vec![Submission::new("songs.part").task_id("child").root_id("root").parent_id("root")],
+    );
     let cancelled = |arguments: &[&str]| {
         let ended = broker.run(&[&["cancel", "--yes", "--json"], arguments].concat());
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let outcome = |document: &serde_json::Value| format!("{} {}", document["id"], document["outcome"]);
+        let outcome =
+            |document: &serde_json::Value| format!("{} {}", document["id"], document["outcome"]);
         documents(&ended.stdout).iter().map(outcome).collect::<Vec<_>>()
     };
     assert_eq!(cancelled(&["--tag", "x"]), ["\"a\" \"revoked\"", "\"b\" \"revoked\""]);
     assert_eq!(cancelled(&["--root", "root"]), ["\"root\" \"revoked\"", "\"child\" \"revoked\""]);
     assert_eq!(cancelled(&["--tag", "x"]), [""; 0]);
-    assert_eq!(broker.run(&["cancel", "--yes", "--tag", "x"]).stdout, "no unfinished task matches\n");
+    assert_eq!(
+        broker.run(&["cancel", "--yes", "--tag", "x"]).stdout,
+        "no unfinished task matches\n"
+    );
     assert_eq!(broker.run(&["status", "child", "--json"]).stdout.matches("REVOKED").count(), 1);
 }

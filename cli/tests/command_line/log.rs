@@ -1,5 +1,6 @@
-//! A broker whose log or first line nobody takes: what reads it is gone, has stopped, or is a device that is full. It serves,
-//! backs up and ends as ever. And what is in a log is lines of ours, whatever others call themselves.
+//! A broker whose log or first line nobody takes: what reads it is gone, has stopped, or is a
+//! device that is full. It serves, backs up and ends as ever. And what is in a log is lines of
+//! ours, whatever others call themselves.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +18,8 @@ const KNOCKS: usize = 5_000;
 
 const LEVELS: [&str; 3] = ["info", "debug", "trace"];
 
-/// The ways of a log that nobody takes, each as the broker's stderr, with what has to be kept open meanwhile.
+/// The ways of a log that nobody takes, each as the broker's stderr, with what has to be kept open
+/// meanwhile.
 fn silent_ends() -> Vec<(&'static str, Stdio, Option<OwnedFd>)> {
     let full_device = File::options().write(true).open("/dev/full").expect("it is there");
     let read_only = File::open("/dev/null").expect("it is there");
@@ -88,16 +90,26 @@ fn descriptors_that_were_closed_before_the_start_change_nothing() {
         let data = TempDir::new().expect("a folder");
         let mut shell = Command::new("sh");
         let broker = serve(&data, level);
-        shell.args(["-c", "exec \"$0\" \"$@\" 0<&- 2>&-"]).arg(broker.get_program()).args(broker.get_args());
+        shell
+            .args(["-c", "exec \"$0\" \"$@\" 0<&- 2>&-"])
+            .arg(broker.get_program())
+            .args(broker.get_args());
         lives_as_ever(Broker::ready(shell), &data, &format!("closed, {level}"));
         let copy = data.path().join("copy");
-        assert_eq!(finish(celeriac(&["check"]).arg(copy), "").code, Some(0), "no log is in the data");
+        assert_eq!(
+            finish(celeriac(&["check"]).arg(copy), "").code,
+            Some(0),
+            "no log is in the data"
+        );
     }
 }
 
 /// A free port; somebody else may take it before the broker does, which then says so.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port()
 }
 
 fn ended(mut child: Child) -> Option<i32> {
@@ -109,10 +121,12 @@ fn a_first_line_that_nobody_takes_changes_nothing() {
     for (name, stdout, _open) in silent_ends() {
         let data = TempDir::new().expect("a folder");
         let address = format!("127.0.0.1:{}", free_port());
-        let child = serve_on(&address, &data, "off").stdout(stdout).spawn().expect("the binary starts");
+        let child =
+            serve_on(&address, &data, "off").stdout(stdout).spawn().expect("the binary starts");
         let mut status = celeriac(&["queues", "--url", &format!("celeriac://{address}")]);
         within_deadline(move || while finish(&mut status, "").code != Some(0) {});
-        let signalled = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+        let signalled =
+            Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
         assert!(signalled.success());
         assert_eq!(ended(child), Some(0), "{name}");
     }
@@ -149,7 +163,11 @@ fn a_log_that_is_read_again_says_how_many_lines_are_missing() {
             let mut line = Vec::new();
             while !seen.contains(" lines of this log could not be written and are missing") {
                 line.clear();
-                assert_ne!(log.read_until(b'\n', &mut line).expect("read"), 0, "the log ended: {seen}");
+                assert_ne!(
+                    log.read_until(b'\n', &mut line).expect("read"),
+                    0,
+                    "the log ended: {seen}"
+                );
                 seen = String::from_utf8_lossy(&line).into_owned();
             }
             // Nobody stands in its way at the end.
@@ -172,7 +190,10 @@ fn no_name_writes_a_line_of_its_own_into_the_log() {
         assert_eq!(broker.run(&["backup", folder.to_str().expect("text")]).code, Some(0));
         let missing = data.path().join(evil).join(evil).join(evil);
         assert_ne!(broker.run(&["backup", missing.to_str().expect("text")]).code, Some(0));
-        assert_ne!(finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "\u{7f}"), "").code, None);
+        assert_ne!(
+            finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "\u{7f}"), "").code,
+            None
+        );
         let log = broker.stop("TERM").stderr;
         assert!(log.contains("forged"), "{log}");
         for hidden in ['\r', '\u{1b}', '\u{9b}', '\u{202e}', '\u{2028}'] {

@@ -1,4 +1,5 @@
-//! The built binary, as a shell sees it: arguments and settings without a broker, then a whole broker process with clients.
+//! The built binary, as a shell sees it: arguments and settings without a broker, then a whole
+//! broker process with clients.
 
 mod backup;
 mod broker;

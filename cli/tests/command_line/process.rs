@@ -14,7 +14,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The binary, without any variable of the surrounding environment that could change what it does.
 pub(crate) fn celeriac(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_celeriac"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CELERIAC_") || name == "NOTIFY_SOCKET") {
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name.starts_with("CELERIAC_") || name == "NOTIFY_SOCKET")
+    {
         command.env_remove(name);
     }
     command.args(arguments);
@@ -46,8 +48,12 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
 
 /// Runs a prepared command to its end, with a text on stdin.
 pub(crate) fn finish(command: &mut Command, stdin: &str) -> Ended {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
     // It may end without reading its stdin.
     let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
     within_deadline(move || child.wait_with_output().expect("it can be waited for")).into()
@@ -62,7 +68,9 @@ pub(crate) fn within_deadline<T: Send + 'static>(work: impl FnOnce() -> T + Send
 
 /// What a program reads: one document on each line.
 pub(crate) fn documents(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 /// A broker in a process of its own, on a free port. Killed when dropped.
@@ -74,7 +82,8 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts a broker on a data folder and waits until it says that it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
-        let mut command = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
+        let mut command =
+            celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
         command.arg(data).args(more);
         Self::ready(command)
     }
@@ -88,8 +97,10 @@ impl Broker {
             stdout.read_line(&mut line).expect("stdout is text");
             line
         });
-        let address =
-            line.trim_end().strip_prefix("celeriac: listening on ").unwrap_or_else(|| panic!("not ready: {line:?}"));
+        let address = line
+            .trim_end()
+            .strip_prefix("celeriac: listening on ")
+            .unwrap_or_else(|| panic!("not ready: {line:?}"));
         Self { address: address.to_owned(), child: Some(child) }
     }
 
@@ -108,7 +119,8 @@ impl Broker {
     /// The process that its own has started, for a broker under another program.
     pub(crate) fn child_of_its_process(&self) -> String {
         let pid = self.child.as_ref().expect("not stopped").id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("a process");
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("a process");
         children.split_whitespace().next().map_or(pid.to_string(), str::to_owned)
     }
 

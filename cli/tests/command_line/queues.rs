@@ -20,16 +20,26 @@ fn a_paused_queue_stays_paused_until_it_is_resumed() {
     let (broker, data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a", "--queue", "songs"]);
     let paused = broker.run(&["queues", "pause", "songs", "mail"]);
-    assert_eq!((paused.code, paused.stdout.as_str()), (Some(0), "songs  paused\nmail  paused\n"), "{paused:?}");
+    assert_eq!(
+        (paused.code, paused.stdout.as_str()),
+        (Some(0), "songs  paused\nmail  paused\n"),
+        "{paused:?}"
+    );
     assert!(broker.run(&["queues", "songs"]).stdout.contains("paused"));
-    assert_eq!(documents(&broker.run(&["status", "a", "--json"]).stdout)[0]["waiting_for"], "queue");
+    assert_eq!(
+        documents(&broker.run(&["status", "a", "--json"]).stdout)[0]["waiting_for"],
+        "queue"
+    );
     assert_eq!(broker.stop("TERM").code, Some(0));
 
     let broker = Broker::start(data.path(), &[]);
     assert_eq!(queue(&broker, "songs")["paused"], true);
     let resumed = broker.run(&["queues", "resume", "songs", "--json"]);
     assert_eq!(documents(&resumed.stdout)[0]["outcome"], "resumed", "{resumed:?}");
-    assert_eq!((&queue(&broker, "songs")["paused"], &queue(&broker, "mail")["paused"]), (&false.into(), &true.into()));
+    assert_eq!(
+        (&queue(&broker, "songs")["paused"], &queue(&broker, "mail")["paused"]),
+        (&false.into(), &true.into())
+    );
 }
 
 #[test]
@@ -44,7 +54,10 @@ fn settings_that_are_not_named_stay_and_none_clears_them() {
     let settings = set(&["--bytes-max", "1000", "--result-ttl", "2h"]);
     for document in [&settings, &queue(&broker, "songs")] {
         assert_eq!((&document["tasks_max"], &document["bytes_max"]), (&1.into(), &1000.into()));
-        assert_eq!((&document["expires_in_ms"], &document["result_ttl_ms"]), (&3_600_000.into(), &7_200_000.into()));
+        assert_eq!(
+            (&document["expires_in_ms"], &document["result_ttl_ms"]),
+            (&3_600_000.into(), &7_200_000.into())
+        );
     }
     assert_eq!(broker.run(&["submit", "songs.cluster", "--queue", "songs"]).code, Some(0));
     assert!(broker.run(&["queues", "songs"]).stdout.contains("no worker"));
@@ -68,7 +81,10 @@ fn a_purge_revokes_what_waits_and_says_how_many() {
     let document = serde_json::json!({"queue": "default", "outcome": "purged", "revoked": 0});
     assert_eq!(documents(&again.stdout), [document]);
     let unknown = broker.run(&["queues", "purge", "none-of-this-name", "--yes"]);
-    assert_eq!((unknown.code, unknown.stderr.as_str()), (Some(4), "celeriac: no queue none-of-this-name\n"));
+    assert_eq!(
+        (unknown.code, unknown.stderr.as_str()),
+        (Some(4), "celeriac: no queue none-of-this-name\n")
+    );
 }
 
 #[test]
@@ -84,11 +100,17 @@ fn a_queue_is_deleted_only_when_nothing_of_it_runs() {
     let reject = celeriac_proto::wire::Reject::default();
     worker.report(&delivery, celeriac_proto::wire::task_report::Report::Reject(reject));
     let deleted = broker.run(&["queues", "delete", "default", "--yes"]);
-    assert_eq!((deleted.code, deleted.stdout.as_str()), (Some(0), "default  deleted, 0 waiting tasks revoked\n"));
+    assert_eq!(
+        (deleted.code, deleted.stdout.as_str()),
+        (Some(0), "default  deleted, 0 waiting tasks revoked\n")
+    );
     // The default queue is always there, and this one has a dead task.
     assert_eq!(queue(&broker, "default")["dead"], 1);
     broker.run(&["submit", "songs.cluster", "--queue", "songs"]);
-    assert_eq!(broker.run(&["queues", "delete", "songs", "--yes"]).stdout, "songs  deleted, 1 waiting task revoked\n");
+    assert_eq!(
+        broker.run(&["queues", "delete", "songs", "--yes"]).stdout,
+        "songs  deleted, 1 waiting task revoked\n"
+    );
     assert_eq!(broker.run(&["queues", "songs"]).code, Some(4));
 }
 

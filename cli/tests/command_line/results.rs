@@ -1,4 +1,5 @@
-//! The whole life of a task as a shell sees it: what `result`, `watch` and `submit --wait` print, and their exit codes.
+//! The whole life of a task as a shell sees it: what `result`, `watch` and `submit --wait` print,
+//! and their exit codes.
 
 use std::fs;
 use std::process::Stdio;
@@ -18,7 +19,10 @@ fn started() -> (Broker, Worker, TempDir) {
 }
 
 fn submit(broker: &Broker, id: &str) {
-    assert_eq!(broker.run(&["submit", "songs.cluster", "--id", id, "--args", "[\"x\"]"]).code, Some(0));
+    assert_eq!(
+        broker.run(&["submit", "songs.cluster", "--id", id, "--args", "[\"x\"]"]).code,
+        Some(0)
+    );
 }
 
 #[test]
@@ -27,7 +31,11 @@ fn a_result_is_printed_alone_as_the_worker_wrote_it() {
     submit(&broker, "a");
     worker.complete(b"{\"bpm\": 12345678901234567890123}", "");
     let ended = broker.run(&["result", "a", "--wait"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "{\"bpm\": 12345678901234567890123}\n"), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "{\"bpm\": 12345678901234567890123}\n"),
+        "{ended:?}"
+    );
     let ended = broker.run(&["result", "a", "--json"]);
     assert!(ended.stdout.contains("\"result\":{\"bpm\": 12345678901234567890123},"), "{ended:?}");
     let status = broker.run(&["status", "a", "--json"]);
@@ -43,7 +51,8 @@ fn a_failed_task_tells_its_last_error_and_exits_with_5() {
     let ended = broker.run(&["result", "a", "--wait", "30"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(5), ""), "{ended:?}");
     assert_eq!(ended.stderr, "celeriac: task a failed: attempt 1: ValueError: not\\na song\n");
-    let document: Value = serde_json::from_str(&broker.run(&["result", "a", "--json"]).stdout).expect("JSON");
+    let document: Value =
+        serde_json::from_str(&broker.run(&["result", "a", "--json"]).stdout).expect("JSON");
     assert_eq!(document["errors"][0]["message"], "not\na song");
 }
 
@@ -52,7 +61,12 @@ fn submit_with_wait_prints_the_result_even_when_nothing_is_kept() {
     let (broker, mut worker, _data) = started();
     let waiting = |more: &[&str]| {
         let mut command = broker.command(&["submit", "songs.cluster", "--wait"]);
-        command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+        command
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts")
     };
     let child = waiting(&[]);
     worker.complete(b"7", "");
@@ -62,7 +76,8 @@ fn submit_with_wait_prints_the_result_even_when_nothing_is_kept() {
     let child = waiting(&["--result-ttl", "0", "--json"]);
     worker.complete(b"7", "");
     let ended: Ended = within_deadline(move || child.wait_with_output().expect("it ends")).into();
-    let task: Value = serde_json::from_str(ended.stdout.lines().last().expect("two lines")).expect("JSON");
+    let task: Value =
+        serde_json::from_str(ended.stdout.lines().last().expect("two lines")).expect("JSON");
     assert_eq!((ended.code, &task["result"]), (Some(0), &7.into()), "{ended:?}");
 }
 
@@ -79,12 +94,20 @@ fn a_watch_prints_every_transition_and_ends_with_the_task() {
     assert!(first.contains("LEASED") && first.contains("handed to worker-1"), "{first}");
     worker.report(&delivery, Report::Started(wire::Started {}));
     let meta = "{\"percent\":40}".into();
-    worker.report(&delivery, Report::Progress(wire::ProgressReport { state: "DECODING".to_owned(), meta }));
-    worker.report(&delivery, Report::Complete(wire::Complete { result: "1".into(), content_type: String::new() }));
-    let lines: Vec<String> =
-        std::iter::repeat_with(|| next_line(&mut stdout)).take_while(|line| !line.is_empty()).collect();
-    let line =
-        |word: &str| lines.iter().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {lines:?}"));
+    worker.report(
+        &delivery,
+        Report::Progress(wire::ProgressReport { state: "DECODING".to_owned(), meta }),
+    );
+    worker.report(
+        &delivery,
+        Report::Complete(wire::Complete { result: "1".into(), content_type: String::new() }),
+    );
+    let lines: Vec<String> = std::iter::repeat_with(|| next_line(&mut stdout))
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let line = |word: &str| {
+        lines.iter().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {lines:?}"))
+    };
     assert!(line("STARTED").contains("attempt 1/4 on worker-1"), "{lines:?}");
     assert!(line("DECODING").contains("{\"percent\":40}"), "{lines:?}");
     assert!(lines.last().is_some_and(|line| line.contains("SUCCESS    in ")), "{lines:?}");
@@ -100,7 +123,8 @@ fn next_line(stdout: &mut impl std::io::BufRead) -> String {
 #[test]
 fn the_readme_names_every_field_of_every_document() {
     let (broker, mut worker, _data) = started();
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
+    let readme =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
     let submitted = broker.run(&["submit", "songs.cluster", "--id", "a", "--json"]).stdout;
     worker.fail("ValueError", "no song");
     let commands: [&[&str]; 11] = [
@@ -118,9 +142,11 @@ fn the_readme_names_every_field_of_every_document() {
     ];
     let printed = commands.map(|command| broker.run(&[command, &["--json"]].concat()).stdout);
     for text in [submitted].iter().chain(&printed) {
-        let document: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let document: Value =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         for field in document.as_object().expect("an object").keys() {
-            let named = readme.contains(&format!("`{field}`")) || readme.contains(&format!("\"{field}\""));
+            let named =
+                readme.contains(&format!("`{field}`")) || readme.contains(&format!("\"{field}\""));
             assert!(named, "cli/README.md does not name {field}");
         }
     }

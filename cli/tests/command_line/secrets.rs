@@ -1,4 +1,5 @@
-//! Secrets in the wrong place, or in files that others read: no error shows them, whatever else is wrong.
+//! Secrets in the wrong place, or in files that others read: no error shows them, whatever else is
+//! wrong.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -51,7 +52,10 @@ fn a_wrong_file_never_has_its_secret_repeated() {
     ];
     for key in ["token", "token_file", "\"token\"", "token.a", "token_file.S"] {
         for value in values {
-            for line in [format!("{key} = {value}"), format!("{key} = {value}\nlog = \"info\"\n{key} = {value}")] {
+            for line in [
+                format!("{key} = {value}"),
+                format!("{key} = {value}\nlog = \"info\"\n{key} = {value}"),
+            ] {
                 let ended = check_file(&line.replace('S', SECRET));
                 assert!(!ended.stderr.contains(SECRET), "{line}: {ended:?}");
                 // Alone, a number of quotes may end well; then nothing is shown either.
@@ -73,7 +77,10 @@ fn a_wrong_file_never_has_its_secret_repeated() {
         assert!(!ended.stderr.contains(SECRET), "{line}: {ended:?}");
     }
     let ended = check_file(&format!("token = {SECRET}"));
-    assert!(ended.stderr.contains("celeriac.toml:2: token has to be a string in quotes"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("celeriac.toml:2: token has to be a string in quotes"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -112,7 +119,10 @@ fn an_address_that_cannot_be_used_never_has_its_secret_repeated() {
         for command in [&["queues"][..], &["top"], &["submit", "a"], &["serve", "--data", "d"]] {
             let ended = run(&[command, &["--url", &url, "--timeout", "2"]].concat());
             assert_ne!(ended.code, Some(0), "{url}: {ended:?}");
-            assert!(!format!("{}{}", ended.stdout, ended.stderr).contains(secret), "{url}: {ended:?}");
+            assert!(
+                !format!("{}{}", ended.stdout, ended.stderr).contains(secret),
+                "{url}: {ended:?}"
+            );
         }
     }
     for arguments in [
@@ -145,14 +155,18 @@ fn a_secret_that_every_user_of_the_machine_can_read_is_warned_of() {
         finish(celeriac(&["serve", "--data", "d", "--check-config", flag]).arg(file), "").stderr
     };
     let client = |file: &Path| {
-        let arguments = ["queues", "--url", "celeriac://127.0.0.1:1", "--timeout", "1", "--token-file"];
+        let arguments =
+            ["queues", "--url", "celeriac://127.0.0.1:1", "--timeout", "1", "--token-file"];
         finish(celeriac(&arguments).arg(file), "").stderr
     };
     for mode in [0o644, 0o604, 0o666, 0o602] {
         with_mode(&token, mode);
         with_mode(&config, mode);
         for said in [serve("--token-file", &token), serve("--config", &config), client(&token)] {
-            assert!(said.contains("chmod 600") && said.contains(&format!("(mode {mode:04o})")), "{mode:o}: {said:?}");
+            assert!(
+                said.contains("chmod 600") && said.contains(&format!("(mode {mode:04o})")),
+                "{mode:o}: {said:?}"
+            );
             assert!(!said.contains("s3cret"), "{said:?}");
         }
     }

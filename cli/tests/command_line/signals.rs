@@ -24,7 +24,9 @@ fn signals_that_mean_nothing_to_a_broker_are_noted_and_do_not_end_it() {
     let broker = Broker::ready(command);
     let pid = broker.child_of_its_process();
     for signal in ["HUP", "USR1", "USR2", "ALRM", "PIPE", "XFSZ", "HUP"] {
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs").success());
+        assert!(
+            Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs").success()
+        );
         let submitted = broker.run(&["submit", "songs.cluster"]);
         assert_eq!(submitted.code, Some(0), "{signal}: {submitted:?}");
     }
@@ -32,7 +34,11 @@ fn signals_that_mean_nothing_to_a_broker_are_noted_and_do_not_end_it() {
     let ended = broker.ended();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for signal in ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXFSZ"] {
-        assert!(ended.stderr.contains(&format!("ignored signal=\"{signal}\"")), "{signal}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(&format!("ignored signal=\"{signal}\"")),
+            "{signal}: {}",
+            ended.stderr
+        );
     }
     assert!(ended.stderr.contains("shutting down signal=\"SIGTERM\""), "{}", ended.stderr);
 }
@@ -93,7 +99,10 @@ fn as_first_process(command: &Command) -> Option<Command> {
         return None;
     }
     let mut unshare = Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--mount-proc"]).arg(command.get_program()).args(command.get_args());
+    unshare
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(command.get_program())
+        .args(command.get_args());
     unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     Some(unshare)
 }
@@ -108,9 +117,12 @@ fn listening_child(unshare: u32) -> String {
     };
     within_deadline(move || {
         loop {
-            let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap_or_default();
+            let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"))
+                .unwrap_or_default();
             match children.split_whitespace().next() {
-                Some(pid) if caught(pid).is_some_and(|mask| mask & TERM != 0) => return pid.to_owned(),
+                Some(pid) if caught(pid).is_some_and(|mask| mask & TERM != 0) => {
+                    return pid.to_owned();
+                }
                 _ => std::thread::yield_now(),
             }
         }
@@ -122,13 +134,26 @@ fn a_command_ends_on_a_signal_as_the_first_process_of_a_container_too() {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::ready(serve(&data));
     broker.run(&["submit", "nobody-knows-it", "--id", "a"]);
-    for arguments in [&["watch", "b"][..], &["submit", "nobody-knows-it", "--wait"], &["result", "a", "--wait"]] {
+    for arguments in
+        [&["watch", "b"][..], &["submit", "nobody-knows-it", "--wait"], &["result", "a", "--wait"]]
+    {
         for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
             let Some(mut command) = as_first_process(&broker.command(arguments)) else { return };
-            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare runs");
+            let child = command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("unshare runs");
             let pid = listening_child(child.id());
-            assert!(Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs").success());
-            let ended = within_deadline(move || child.wait_with_output().expect("it can be waited for"));
+            assert!(
+                Command::new("kill")
+                    .args(["-s", signal, &pid])
+                    .status()
+                    .expect("kill runs")
+                    .success()
+            );
+            let ended =
+                within_deadline(move || child.wait_with_output().expect("it can be waited for"));
             assert_eq!(ended.status.code(), Some(code), "{arguments:?} {signal}: {ended:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! What is different on a terminal: questions before what cannot be undone, and `top` on the whole screen.
+//! What is different on a terminal: questions before what cannot be undone, and `top` on the whole
+//! screen.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,12 +19,15 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn open(mut command: Command) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a terminal");
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
         let path = ptsname(&master, Vec::new()).expect("a name").into_string().expect("text");
-        let side = || Stdio::from(File::options().read(true).write(true).open(&path).expect("opened"));
-        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("the binary starts");
+        let side =
+            || Stdio::from(File::options().read(true).write(true).open(&path).expect("opened"));
+        let child =
+            command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("the binary starts");
         // The command would hold the terminal open.
         drop(command);
         Self { keys: master.into(), child, seen: String::new() }
@@ -40,7 +44,9 @@ impl Terminal {
     fn read(&mut self) -> bool {
         let mut buffer = [0; 4096];
         let mut reader = self.keys.try_clone().expect("cloned");
-        match within_deadline(move || reader.read(&mut buffer).map(|length| buffer[..length].to_vec())) {
+        match within_deadline(move || {
+            reader.read(&mut buffer).map(|length| buffer[..length].to_vec())
+        }) {
             Ok(bytes) if !bytes.is_empty() => {
                 self.seen.push_str(&String::from_utf8_lossy(&bytes));
                 true
@@ -80,7 +86,8 @@ fn started() -> (Broker, TempDir) {
 fn a_purge_asks_and_does_nothing_without_a_yes() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
-    for (answer, code, state) in [("\n", 1, "QUEUED"), ("no\n", 1, "QUEUED"), ("y\n", 0, "REVOKED")] {
+    for (answer, code, state) in [("\n", 1, "QUEUED"), ("no\n", 1, "QUEUED"), ("y\n", 0, "REVOKED")]
+    {
         let mut terminal = Terminal::open(broker.command(&["queues", "purge", "default"]));
         terminal.wait_for("Revoke 1 waiting task of the queue default? [y/N] ");
         terminal.press(answer);

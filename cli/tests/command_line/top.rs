@@ -1,4 +1,5 @@
-//! `top` where there is no terminal: frames one after the other. On a terminal it is tested in `terminal`.
+//! `top` where there is no terminal: frames one after the other. On a terminal it is tested in
+//! `terminal`.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -33,14 +34,19 @@ fn one_frame_has_queues_workers_and_rates() {
 fn rates_are_what_came_between_two_frames() {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::start(data.path(), &[]);
-    let mut child = broker.command(&["top", "--json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let mut child = broker
+        .command(&["top", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
     let mut frames = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut next = move || documents(&frames.next().expect("a frame").expect("text")).remove(0);
     next();
     assert_eq!(broker.run(&["submit", "songs.cluster"]).code, Some(0));
     let moved = within_deadline(move || {
         // The frame in which it came says so, and the ones after do not.
-        let rates = std::iter::repeat_with(|| next()["submitted_per_second"].as_f64().expect("a rate"));
+        let rates =
+            std::iter::repeat_with(|| next()["submitted_per_second"].as_f64().expect("a rate"));
         let rates: Vec<f64> = rates.skip_while(|rate| *rate == 0.0).take(2).collect();
         rates
     });

@@ -1,4 +1,5 @@
-//! The command line without a broker: help, usage errors, configuration. Each test is one rule of `deploy/README.md`.
+//! The command line without a broker: help, usage errors, configuration. Each test is one rule of
+//! `deploy/README.md`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,24 +68,34 @@ fn every_command_explains_itself() {
 
 #[test]
 fn the_operators_readme_names_every_flag_variable_key_and_exit_code() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/README.md")).expect("it is there");
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/README.md"))
+        .expect("it is there");
     let mut names = BTreeSet::new();
     for command in COMMANDS {
         let help = help(command).stdout;
         let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-        let is_name = |word: &&str| word.len() > 2 && (word.starts_with("--") || word.starts_with("CELERIAC_"));
+        let is_name = |word: &&str| {
+            word.len() > 2 && (word.starts_with("--") || word.starts_with("CELERIAC_"))
+        };
         names.extend(words.filter(is_name).map(|word| word.trim_end_matches('_').to_owned()));
     }
     names.retain(|name| name != "CELERIAC" && name != "--help" && name != "--version");
-    let missing: Vec<_> = names.iter().filter(|name| !readme.contains(&format!("`{name}"))).collect();
+    let missing: Vec<_> =
+        names.iter().filter(|name| !readme.contains(&format!("`{name}"))).collect();
     assert!(missing.is_empty(), "deploy/README.md does not name {missing:?}");
 
     let defaults = run(&["serve", "--data", "d", "--check-config"]).stdout;
     for key in defaults.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
-        assert!(readme.contains(&format!("`{key}`")), "deploy/README.md does not name the key {key}");
+        assert!(
+            readme.contains(&format!("`{key}`")),
+            "deploy/README.md does not name the key {key}"
+        );
     }
     for code in (0..=7).chain(10..=17).chain(20..=22) {
-        assert!(readme.contains(&format!("| {code} |")), "deploy/README.md does not explain exit code {code}");
+        assert!(
+            readme.contains(&format!("| {code} |")),
+            "deploy/README.md does not explain exit code {code}"
+        );
     }
 }
 
@@ -93,7 +104,11 @@ fn the_example_file_holds_the_defaults() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/celeriac.toml");
     let from_file = run(&["serve", "--check-config", "--config", example]);
     let from_defaults = run(&["serve", "--check-config", "--data", "/var/lib/celeriac"]);
-    assert_eq!((from_file.code, &from_file.stdout), (Some(0), &from_defaults.stdout), "{from_file:?}");
+    assert_eq!(
+        (from_file.code, &from_file.stdout),
+        (Some(0), &from_defaults.stdout),
+        "{from_file:?}"
+    );
 }
 
 #[test]
@@ -136,7 +151,10 @@ fn wrong_usage_exits_with_2_and_one_voice() {
     for mistake in mistakes {
         let ended = run(mistake);
         assert_eq!(ended.code, Some(2), "{mistake:?}: {ended:?}");
-        assert!(ended.stderr.starts_with("celeriac: ") && ended.stdout.is_empty(), "{mistake:?}: {ended:?}");
+        assert!(
+            ended.stderr.starts_with("celeriac: ") && ended.stdout.is_empty(),
+            "{mistake:?}: {ended:?}"
+        );
     }
 }
 
@@ -155,7 +173,11 @@ fn what_cannot_be_undone_wants_yes_where_nobody_can_be_asked() {
     let unreachable = ["--url", "celeriac://127.0.0.1:1", "--timeout", "1"];
     for command in commands {
         let refused = run(&[command, &unreachable].concat());
-        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{command:?}: {refused:?}");
+        assert_eq!(
+            (refused.code, refused.stdout.as_str()),
+            (Some(2), ""),
+            "{command:?}: {refused:?}"
+        );
         assert!(refused.stderr.ends_with("nobody can be asked here: say --yes\n"), "{refused:?}");
         let allowed = run(&[command, &["--yes"], &unreachable].concat());
         assert_eq!(allowed.code, Some(3), "{command:?}: {allowed:?}");
@@ -178,7 +200,10 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let ended = run(&["completions", shell]);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
-        assert!(["replay", "older-than", "tasks"].iter().all(|word| ended.stdout.contains(word)), "{shell}");
+        assert!(
+            ["replay", "older-than", "tasks"].iter().all(|word| ended.stdout.contains(word)),
+            "{shell}"
+        );
     }
 }
 
@@ -196,7 +221,11 @@ fn bad_json_is_answered_with_its_position() {
     let ended = run(&["submit", "a", "--args", "[1,\n 2,, 3]"]);
     assert_eq!(ended.stderr, "celeriac: --args is not JSON: expected value at line 2 column 4\n");
     let ended = finish(&mut celeriac(&["submit", "a", "--args", "-"]), "[tru]");
-    assert_eq!((ended.code, ended.stderr.contains("line 1 column 5")), (Some(2), true), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stderr.contains("line 1 column 5")),
+        (Some(2), true),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -213,9 +242,13 @@ fn a_flag_counts_before_the_environment_and_that_before_the_file() {
     let path = folder.path().join("celeriac.toml");
     fs::write(&path, file).expect("written");
     let mut command = celeriac(&["serve", "--check-config", "--lease-ms", "20003"]);
-    command.env("CELERIAC_CONFIG", &path).env("CELERIAC_LEASE_MS", "20002").env("CELERIAC_HEARTBEAT_MS", "1002");
+    command
+        .env("CELERIAC_CONFIG", &path)
+        .env("CELERIAC_LEASE_MS", "20002")
+        .env("CELERIAC_HEARTBEAT_MS", "1002");
     let ended = finish(&mut command, "");
-    let has = |line: &str| assert!(ended.stdout.lines().any(|other| other == line), "{line}: {ended:?}");
+    let has =
+        |line: &str| assert!(ended.stdout.lines().any(|other| other == line), "{line}: {ended:?}");
     has("data = \"from-file\"");
     has("lease_ms = 20003");
     has("heartbeat_ms = 1002");
@@ -228,7 +261,10 @@ fn a_bad_file_is_refused_with_file_and_line() {
     let refused = |text: &str, more: &[&str], end: &str| {
         let ended = check_file(text, more);
         assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(ended.stderr.starts_with("celeriac: ") && ended.stderr.contains(end), "{end}: {ended:?}");
+        assert!(
+            ended.stderr.starts_with("celeriac: ") && ended.stderr.contains(end),
+            "{end}: {ended:?}"
+        );
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     };
     refused("data = \"d\"\nleese_ms = 1", &[], "celeriac.toml:2: unknown field `leese_ms`");
@@ -236,17 +272,29 @@ fn a_bad_file_is_refused_with_file_and_line() {
     refused("data = \"d\"\nlease_ms = -1", &[], "celeriac.toml:2: invalid value");
     refused("data = \"d\"\nlease_ms = ", &[], "celeriac.toml:2: ");
     refused("data = \"d\"\nlisten = \"here\"", &[], "celeriac.toml:2: ");
-    refused("data = \"d\"\nlease_ms = 1", &[], "celeriac.toml:2: lease_ms is 1, the least is 10000");
+    refused(
+        "data = \"d\"\nlease_ms = 1",
+        &[],
+        "celeriac.toml:2: lease_ms is 1, the least is 10000",
+    );
     refused(
         "data = \"d\"\nlease_ms = 1",
         &["--lease-ms", "2"],
         "celeriac: --lease-ms: lease_ms is 2, the least is 10000",
     );
     refused("data = \"d\"\nlog = \"a=b=c\"", &[], "celeriac.toml:2: log filter");
-    refused("token = \"a\"\ntoken_file = \"b\"", &[], "celeriac.toml:2: token and token_file are both set");
+    refused(
+        "token = \"a\"\ntoken_file = \"b\"",
+        &[],
+        "celeriac.toml:2: token and token_file are both set",
+    );
     refused("lease_ms = 15000", &[], "data is missing");
     let ended = run(&["serve", "--config", "/does/not/exist.toml"]);
-    assert_eq!((ended.code, ended.stderr.contains("/does/not/exist.toml")), (Some(2), true), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stderr.contains("/does/not/exist.toml")),
+        (Some(2), true),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -255,14 +303,21 @@ fn an_address_that_others_reach_needs_a_token_or_a_clear_word() {
         let public = ["serve", "--data", "d", "--check-config", "--listen", address];
         let refused = run(&public);
         assert_eq!(refused.code, Some(2), "{refused:?}");
-        assert!(refused.stderr.contains("--insecure") && refused.stderr.contains("CELERIAC_TOKEN"), "{refused:?}");
+        assert!(
+            refused.stderr.contains("--insecure") && refused.stderr.contains("CELERIAC_TOKEN"),
+            "{refused:?}"
+        );
         let insecure = finish(celeriac(&public).arg("--insecure"), "");
         assert_eq!(insecure.code, Some(0), "{insecure:?}");
         let with_token = finish(celeriac(&public).env("CELERIAC_TOKEN", "s3cret"), "");
         assert_eq!(with_token.code, Some(0), "{with_token:?}");
     }
     for address in ["127.0.0.1:0", "127.8.9.1:1", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
-        assert_eq!(run(&["serve", "--data", "d", "--check-config", "--listen", address]).code, Some(0), "{address}");
+        assert_eq!(
+            run(&["serve", "--data", "d", "--check-config", "--listen", address]).code,
+            Some(0),
+            "{address}"
+        );
     }
 }
 
@@ -274,7 +329,10 @@ fn a_token_is_never_shown() {
     let mut command = celeriac(&["serve", "--data", "d", "--check-config", "--token-file"]);
     let ended = finish(command.arg(&file), "");
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("token = \"********\"") && !ended.stdout.contains("hunter2"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("token = \"********\"") && !ended.stdout.contains("hunter2"),
+        "{ended:?}"
+    );
 
     let mut command = celeriac(&["serve", "--help"]);
     command.env("CELERIAC_TOKEN", "hunter2").env("CELERIAC_URL", "celeriac://hunter2@h");
@@ -282,7 +340,10 @@ fn a_token_is_never_shown() {
     assert!(!ended.stdout.contains("hunter2"), "{ended:?}");
 
     for (token, problem) in [("", "token is empty"), ("hunter 2", "not visible ASCII")] {
-        let ended = finish(celeriac(&["serve", "--data", "d", "--check-config"]).env("CELERIAC_TOKEN", token), "");
+        let ended = finish(
+            celeriac(&["serve", "--data", "d", "--check-config"]).env("CELERIAC_TOKEN", token),
+            "",
+        );
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(ended.stderr.contains(problem) && !ended.stderr.contains("hunter 2"), "{ended:?}");
     }
@@ -291,7 +352,8 @@ fn a_token_is_never_shown() {
 #[test]
 fn settings_can_be_read_by_programs() {
     let ended = run(&["serve", "--data", "d", "--check-config", "--json"]);
-    let settings: serde_json::Value = serde_json::from_str(&ended.stdout).expect("one JSON document");
+    let settings: serde_json::Value =
+        serde_json::from_str(&ended.stdout).expect("one JSON document");
     assert_eq!(settings["listen"], "127.0.0.1:23537");
     assert_eq!(settings["lease_ms"], 15_000);
 }

@@ -24,8 +24,11 @@ impl Worker {
 
     /// The same, under this name.
     pub(crate) fn connect_as(broker: &Broker, instance: &str, task_name: &str) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("starts");
         let mut options = ConnectionOptions::new(&broker.address);
         options.instance_id = instance.to_owned();
         options.worker = Some(wire::WorkerInfo {
@@ -34,7 +37,8 @@ impl Worker {
             concurrency: 1,
             ..Default::default()
         });
-        let (connection, events) = runtime.block_on(Connection::open(options)).expect("the broker is there");
+        let (connection, events) =
+            runtime.block_on(Connection::open(options)).expect("the broker is there");
         let worker = Self { runtime, connection, events };
         worker.request(Body::Credit(wire::Credit { credit: 1 }));
         worker
@@ -45,12 +49,20 @@ impl Worker {
         let events = &mut self.events;
         let next = async {
             loop {
-                if let Event::Push(server_frame::Body::Deliver(deliver)) = events.recv().await.expect("connected") {
-                    return deliver.deliveries.into_iter().next().expect("a delivery is never empty");
+                if let Event::Push(server_frame::Body::Deliver(deliver)) =
+                    events.recv().await.expect("connected")
+                {
+                    return deliver
+                        .deliveries
+                        .into_iter()
+                        .next()
+                        .expect("a delivery is never empty");
                 }
             }
         };
-        self.runtime.block_on(async { tokio::time::timeout(DEADLINE, next).await }).expect("a task comes")
+        self.runtime
+            .block_on(async { tokio::time::timeout(DEADLINE, next).await })
+            .expect("a task comes")
     }
 
     /// Waits for the next order of an operator.
@@ -58,19 +70,29 @@ impl Worker {
         let events = &mut self.events;
         let next = async {
             loop {
-                if let Event::Push(server_frame::Body::Order(order)) = events.recv().await.expect("connected") {
+                if let Event::Push(server_frame::Body::Order(order)) =
+                    events.recv().await.expect("connected")
+                {
                     return order.kind();
                 }
             }
         };
-        self.runtime.block_on(async { tokio::time::timeout(DEADLINE, next).await }).expect("an order comes")
+        self.runtime
+            .block_on(async { tokio::time::timeout(DEADLINE, next).await })
+            .expect("an order comes")
     }
 
     /// Reports on a task and expects to be heard.
     pub(crate) fn report(&self, delivery: &wire::Delivery, report: Report) {
-        let report = wire::TaskReport { id: delivery.id.clone(), lease: delivery.lease, report: Some(report) };
+        let report = wire::TaskReport {
+            id: delivery.id.clone(),
+            lease: delivery.lease,
+            report: Some(report),
+        };
         match self.request(Body::Report(wire::Report { reports: vec![report] })) {
-            server_frame::Body::ReportReply(reply) => assert_eq!(reply.outcomes[0].code, 0, "{reply:?}"),
+            server_frame::Body::ReportReply(reply) => {
+                assert_eq!(reply.outcomes[0].code, 0, "{reply:?}")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -79,7 +101,8 @@ impl Worker {
     pub(crate) fn complete(&mut self, result: &'static [u8], content_type: &str) {
         let delivery = self.receive();
         self.report(&delivery, Report::Started(wire::Started {}));
-        let complete = wire::Complete { result: result.into(), content_type: content_type.to_owned() };
+        let complete =
+            wire::Complete { result: result.into(), content_type: content_type.to_owned() };
         self.report(&delivery, Report::Complete(complete));
     }
 
@@ -88,12 +111,18 @@ impl Worker {
         let delivery = self.receive();
         self.report(&delivery, Report::Started(wire::Started {}));
         let traceback = "at songs.py:7\n  decode(title)".to_owned();
-        let error =
-            wire::TaskError { kind: kind.to_owned(), message: message.to_owned(), traceback, ..Default::default() };
+        let error = wire::TaskError {
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+            traceback,
+            ..Default::default()
+        };
         self.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: true }));
     }
 
     fn request(&self, body: Body) -> server_frame::Body {
-        self.runtime.block_on(self.connection.request(body, Duration::from_secs(30))).expect("the broker answers")
+        self.runtime
+            .block_on(self.connection.request(body, Duration::from_secs(30)))
+            .expect("the broker answers")
     }
 }

@@ -1,5 +1,5 @@
-//! The life of a connection over all its sockets: connect, serve, connect again. Decides when to give up; what happens on
-//! one socket is told in `link`.
+//! The life of a connection over all its sockets: connect, serve, connect again. Decides when to
+//! give up; what happens on one socket is told in `link`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// What a broker may ask for at most when it closes: whoever asks for more is asked again.
 pub(super) const BACK_IN_MAX: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for after the last handle was dropped. Only watches begun again can be under way then.
+/// How long answers are waited for after the last handle was dropped. Only watches begun again can
+/// be under way then.
 const PATIENCE_OF_NOBODY: Duration = Duration::from_secs(5);
 
 /// A connection that lived for so long was a good one: the next pause is short again.
@@ -41,7 +42,8 @@ pub(super) struct Driver {
     pub(super) turn: Turn,
     /// Watches to be begun again on the next connection.
     pub(super) watch_again: Vec<WatchPart>,
-    /// The next attempt comes no sooner than this after the end of the connection: the broker said so.
+    /// The next attempt comes no sooner than this after the end of the connection: the broker said
+    /// so.
     pub(super) back_in: Duration,
 }
 
@@ -105,7 +107,10 @@ impl Driver {
             let ended = link::serve(self, link).await;
             self.shared.connected.store(false, Ordering::Relaxed);
             let Ended::Lost(reason) = ended else { return Ok(()) };
-            info!(broker = self.options.address, "the connection was lost and is being opened again: {reason}");
+            info!(
+                broker = self.options.address,
+                "the connection was lost and is being opened again: {reason}"
+            );
             self.shared.set_trouble(Some(format!("the connection was lost: {reason}")));
             self.events.push(Event::Disconnected);
             if began.elapsed() >= GOOD_CONNECTION {
@@ -118,7 +123,8 @@ impl Driver {
         }
     }
 
-    /// Connects for the first time, once or for as long as the options say. `None`: closed before it worked.
+    /// Connects for the first time, once or for as long as the options say. `None`: closed before
+    /// it worked.
     async fn first_connection(
         &mut self,
         pauses: &mut Pauses,
@@ -132,7 +138,8 @@ impl Driver {
                     return Ok(Some(link));
                 }
                 Err(error) => {
-                    let again = give_up_at.is_some_and(|at| Instant::now() < at) && !is_final(&error);
+                    let again =
+                        give_up_at.is_some_and(|at| Instant::now() < at) && !is_final(&error);
                     if !again {
                         let _ = opened.send(Err(error.clone()));
                         return Err(error);
@@ -157,13 +164,17 @@ impl Driver {
                 match handshake::connect(options, session_id, turn).await {
                     Ok(link) => return Ok(link),
                     Err(error) if is_final(&error) => {
-                        warn!(broker = options.address, "the connection cannot be opened again: {error}");
+                        warn!(
+                            broker = options.address,
+                            "the connection cannot be opened again: {error}"
+                        );
                         return Err(error);
                     }
                     Err(error) => {
                         debug!("not connected yet: {error}");
                         shared.set_trouble(Some(error.to_string()));
-                        if matches!(error, Error::Handshake { code, .. } if code == crate::ErrorCode::SessionLost) {
+                        if matches!(error, Error::Handshake { code, .. } if code == crate::ErrorCode::SessionLost)
+                        {
                             session_id.clear();
                         }
                     }
@@ -190,10 +201,13 @@ fn is_final(error: &Error) -> bool {
 }
 
 /// Runs a driver on a thread of its own with a runtime of its own.
-pub(super) fn run_on_own_thread(driver: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+pub(super) fn run_on_own_thread(
+    driver: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     let untried = || "an address that was not tried".to_owned();
     let failed = |source| Error::Connect { address: untried(), source: Arc::new(source) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     std::thread::Builder::new()
         .name("celeriac-connection".to_owned())
         .spawn(move || runtime.block_on(driver))
@@ -237,7 +251,8 @@ impl Events {
     }
 }
 
-/// Growing pauses between attempts, each cut at random, so that many clients do not come back at the same moment.
+/// Growing pauses between attempts, each cut at random, so that many clients do not come back at
+/// the same moment.
 #[derive(Default)]
 struct Pauses {
     attempts: u32,

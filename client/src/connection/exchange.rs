@@ -1,5 +1,6 @@
-//! The requests and watches of one connection, from the moment they are encoded to their answers. No I/O: bytes to be
-//! written are left in [`Exchange::outgoing`], frames that came are given to [`Exchange::accept`].
+//! The requests and watches of one connection, from the moment they are encoded to their answers.
+//! No I/O: bytes to be written are left in [`Exchange::outgoing`], frames that came are given to
+//! [`Exchange::accept`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ const LENGTH_BYTES: usize = 4;
 /// Bytes encoded and not yet written, beyond which no further request is taken.
 const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 
-/// The broker reads no further when so many requests are unanswered; a heartbeat must still get through.
+/// The broker reads no further when so many requests are unanswered; a heartbeat must still get
+/// through.
 const IN_FLIGHT_RESERVE: usize = 8;
 
 /// What a frame asks of the task that owns the socket.
@@ -48,7 +50,8 @@ pub(super) struct Exchange {
     /// The ids that they wait for.
     waited_ids: usize,
     watches: HashMap<u64, WatchPart, FixedState>,
-    /// Watches that the broker could not begin just now, and first states of watches that it could not show.
+    /// Watches that the broker could not begin just now, and first states of watches that it could
+    /// not show.
     later: Vec<(Arc<client_frame::Body>, WatchPart)>,
     goodbye_id: Option<u64>,
     /// The broker gave the session up: the next connection begins a new one.
@@ -68,10 +71,18 @@ struct Pending {
     reply: Option<oneshot::Sender<Reply>>,
 }
 
-/// Whether its answer grows with what is stored: such an answer is refused while earlier ones are not read.
+/// Whether its answer grows with what is stored: such an answer is refused while earlier ones are
+/// not read.
 fn is_read(body: &client_frame::Body) -> bool {
     use client_frame::Body;
-    matches!(body, Body::Get(_) | Body::Wait(_) | Body::ListTasks(_) | Body::ListQueues(_) | Body::ListWorkers(_))
+    matches!(
+        body,
+        Body::Get(_)
+            | Body::Wait(_)
+            | Body::ListTasks(_)
+            | Body::ListQueues(_)
+            | Body::ListWorkers(_)
+    )
 }
 
 fn ids_waited_for(body: &client_frame::Body) -> usize {
@@ -81,8 +92,8 @@ fn ids_waited_for(body: &client_frame::Body) -> usize {
     }
 }
 
-/// Whether nothing was done, and the same request will do in a moment: the broker closes down, or this client has not
-/// read its earlier answers yet.
+/// Whether nothing was done, and the same request will do in a moment: the broker closes down, or
+/// this client has not read its earlier answers yet.
 fn is_for_later(error: &wire::Error, body: &client_frame::Body) -> bool {
     match error.code() {
         ErrorCode::ShuttingDown => true,
@@ -130,7 +141,9 @@ impl Exchange {
         Self {
             outgoing: BytesMut::with_capacity(16 * 1024),
             frame_bytes_max: usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX),
-            in_flight_max: (limits.requests_in_flight_max as usize).saturating_sub(IN_FLIGHT_RESERVE).max(1),
+            in_flight_max: (limits.requests_in_flight_max as usize)
+                .saturating_sub(IN_FLIGHT_RESERVE)
+                .max(1),
             // 1 was Hello.
             request_id: 1,
             pending: HashMap::default(),
@@ -169,7 +182,9 @@ impl Exchange {
             Purpose::Wait(key) => (None, Some(key)),
         };
         if wait.is_some() && self.waited_ids + ids_waited_for(&body) > WAITED_IDS_MAX {
-            let message = format!("this connection waits for {WAITED_IDS_MAX} tasks already, as many as it may");
+            let message = format!(
+                "this connection waits for {WAITED_IDS_MAX} tasks already, as many as it may"
+            );
             let _ = reply.send(Reply::Failed(Error::refused(ErrorCode::Overloaded, message)));
             return;
         }
@@ -227,9 +242,14 @@ impl Exchange {
         let length = self.outgoing.len() - start - LENGTH_BYTES;
         if length > self.frame_bytes_max {
             self.outgoing.truncate(start);
-            let message = format!("a request of {length} bytes, and the broker allows {}", self.frame_bytes_max);
+            let message = format!(
+                "a request of {length} bytes, and the broker allows {}",
+                self.frame_bytes_max
+            );
             match reply {
-                Some(reply) => drop(reply.send(Reply::Failed(Error::refused(ErrorCode::FrameTooLarge, message)))),
+                Some(reply) => drop(
+                    reply.send(Reply::Failed(Error::refused(ErrorCode::FrameTooLarge, message))),
+                ),
                 None => warn!("a watch cannot be begun again: {message}"),
             }
             return;
@@ -245,19 +265,25 @@ impl Exchange {
     /// Appends a frame to the outgoing bytes.
     fn encode(&mut self, body: &client_frame::Body, timeout_ms: u64) -> u64 {
         self.request_id += 1;
-        encode_request(self.request_id, timeout_ms, body, &mut self.outgoing).expect("it is shorter than 4 GiB");
+        encode_request(self.request_id, timeout_ms, body, &mut self.outgoing)
+            .expect("it is shorter than 4 GiB");
         self.request_id
     }
 
     /// Sends a heartbeat and lets go of what nobody waits for any more.
     pub(super) fn beat(&mut self, running: u32, memory_bytes: u64) {
-        // A watch that nobody waits for any more stays until its answer names what to unwatch, a wait until it is withdrawn.
+        // A watch that nobody waits for any more stays until its answer names what to unwatch, a
+        // wait until it is withdrawn.
         self.pending.retain(|_, pending| {
             let stays = pending.watch.is_some() || pending.wait.is_some();
             stays || pending.reply.as_ref().is_none_or(|reply| !reply.is_closed())
         });
-        let abandoned: Vec<u64> =
-            self.watches.iter().filter(|(_, part)| part.sink().is_none()).map(|(id, _)| *id).collect();
+        let abandoned: Vec<u64> = self
+            .watches
+            .iter()
+            .filter(|(_, part)| part.sink().is_none())
+            .map(|(id, _)| *id)
+            .collect();
         abandoned.into_iter().for_each(|watch_id| self.unwatch(watch_id));
         for (body, part) in std::mem::take(&mut self.later) {
             self.send_for(body, part);
@@ -285,9 +311,12 @@ impl Exchange {
     /// Takes a frame of the broker.
     pub(super) fn accept(&mut self, frame: wire::ServerFrame) -> Accepted {
         let Some(body) = frame.body else {
-            // A kind of answer that this version does not know; an unknown push is none of our business.
+            // A kind of answer that this version does not know; an unknown push is none of our
+            // business.
             if let Some(Pending { reply: Some(reply), .. }) = self.take_pending(frame.request_id) {
-                let _ = reply.send(Reply::Failed(Error::Protocol("an answer of an unknown kind".to_owned())));
+                let _ = reply.send(Reply::Failed(Error::Protocol(
+                    "an answer of an unknown kind".to_owned(),
+                )));
             }
             return Accepted::Settled;
         };
@@ -345,7 +374,9 @@ impl Exchange {
             (server_frame::Body::Error(error), Some(part)) if reply.0.is_none() => {
                 self.watch_refused(body, part, error)
             }
-            (server_frame::Body::GetReply(rest), Some(part)) => self.show(&part, rest.tasks, &rest.left_out),
+            (server_frame::Body::GetReply(rest), Some(part)) => {
+                self.show(&part, rest.tasks, &rest.left_out)
+            }
             (server_frame::Body::Error(error), _) => reply.send(Reply::Failed(error.into())),
             (server_frame::Body::WatchReply(begun), Some(part)) => {
                 let watch_id = begun.watch_id;
@@ -355,31 +386,41 @@ impl Exchange {
                 } else {
                     self.unwatch(watch_id);
                 }
-                let begun = server_frame::Body::WatchReply(wire::WatchReply { watch_id, ..Default::default() });
+                let begun = server_frame::Body::WatchReply(wire::WatchReply {
+                    watch_id,
+                    ..Default::default()
+                });
                 reply.send(Reply::Answer(Box::new(begun)));
             }
             (answer, _) => reply.send(Reply::Answer(Box::new(answer))),
         }
     }
 
-    /// Shows the first states of a watch, and asks for those that the answer had no room for. Transitions that come before
-    /// them are shown before them, and older states not at all.
+    /// Shows the first states of a watch, and asks for those that the answer had no room for.
+    /// Transitions that come before them are shown before them, and older states not at all.
     fn show(&mut self, part: &WatchPart, tasks: Vec<wire::TaskInfo>, left_out: &[u32]) {
         let Some(sink) = part.sink() else { return };
         let is_progress = !tasks.is_empty();
         tasks.into_iter().for_each(|task| sink.push(task));
         let wire::Watch { ids, with_results } = &part.request;
-        let ids: Vec<String> = left_out.iter().filter_map(|place| ids.get(*place as usize).cloned()).collect();
+        let ids: Vec<String> =
+            left_out.iter().filter_map(|place| ids.get(*place as usize).cloned()).collect();
         if ids.is_empty() || !is_progress {
             return;
         }
-        let body = client_frame::Body::Get(wire::Get { ids: ids.clone(), with_results: *with_results });
+        let body =
+            client_frame::Body::Get(wire::Get { ids: ids.clone(), with_results: *with_results });
         self.send_for(Arc::new(body), part.of(ids));
     }
 
-    /// A watch was not begun again after a reconnect, or its first states were not shown. Its owner cannot see the refusal,
-    /// only the end of the watch.
-    fn watch_refused(&mut self, body: Arc<client_frame::Body>, part: WatchPart, error: wire::Error) {
+    /// A watch was not begun again after a reconnect, or its first states were not shown. Its owner
+    /// cannot see the refusal, only the end of the watch.
+    fn watch_refused(
+        &mut self,
+        body: Arc<client_frame::Body>,
+        part: WatchPart,
+        error: wire::Error,
+    ) {
         debug!(code = error.code().as_str_name(), "a watch was not begun again: {}", error.message);
         if error.retryable {
             self.later.push((body, part));
@@ -398,7 +439,8 @@ impl Exchange {
         }
     }
 
-    /// The connection is gone: tells every caller, and returns the watches that the next connection has to begin.
+    /// The connection is gone: tells every caller, and returns the watches that the next connection
+    /// has to begin.
     pub(super) fn interrupt(self) -> Vec<WatchPart> {
         let is_watch = |body: &client_frame::Body| matches!(body, client_frame::Body::Watch(_));
         // Of a watch that had begun all states are shown again.
@@ -408,7 +450,9 @@ impl Exchange {
             let Pending { body, sent_at_ms, watch, reply, .. } = pending;
             match (reply, watch) {
                 // The caller of a watch begins it again itself.
-                (Some(reply), _) => drop(reply.send(Reply::Interrupted { sent_at_ms, refused: None })),
+                (Some(reply), _) => {
+                    drop(reply.send(Reply::Interrupted { sent_at_ms, refused: None }))
+                }
                 (None, Some(part)) if is_watch(&body) => parts.push(part),
                 (None, _) => {}
             }

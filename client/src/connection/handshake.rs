@@ -1,4 +1,5 @@
-//! From an address to a connection that may be used: a stream, Hello, Welcome. One attempt; repeating is the driver's work.
+//! From an address to a connection that may be used: a stream, Hello, Welcome. One attempt;
+//! repeating is the driver's work.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::error::{Error, ErrorCode};
 
 pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
 
-/// The longest Welcome: it lists the leases of a session. It says how long the frames after it may be; memory is taken as
-/// the bytes come.
+/// The longest Welcome: it lists the leases of a session. It says how long the frames after it may
+/// be; memory is taken as the bytes come.
 const WELCOME_BYTES_MAX: usize = 1024 * 1024;
 
 /// A connection whose handshake is over.
@@ -36,11 +37,11 @@ pub(super) struct Link {
 }
 
 /// Stands for a host whose address nobody knows. In `celeriac://s3cret` it is a token.
-const NOT_FOUND: &str =
-    "a host that cannot be found (it is not named here: it may be a token, which stands before an `@`)";
+const NOT_FOUND: &str = "a host that cannot be found (it is not named here: it may be a token, which stands before an `@`)";
 
-/// Which of several addresses of a name comes next. It goes on over all attempts: an address that lets nobody in, or whose
-/// connection was lost, is followed by another one, in whatever order the name's addresses come.
+/// Which of several addresses of a name comes next. It goes on over all attempts: an address that
+/// lets nobody in, or whose connection was lost, is followed by another one, in whatever order the
+/// name's addresses come.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// The addresses of before, the latest last.
@@ -51,7 +52,8 @@ impl Turn {
     /// A name whose addresses change keeps no more of them than this.
     const TRIED_MAX: usize = 64;
 
-    /// Those that were not tried yet come first, in the order of the resolver; then the others, the latest last.
+    /// Those that were not tried yet come first, in the order of the resolver; then the others, the
+    /// latest last.
     fn order(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let mut order: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
         for address in addresses {
@@ -71,15 +73,26 @@ impl Turn {
 }
 
 /// Connects once: to each address of the name in turn, until one lets this client in.
-pub(super) async fn connect(options: &ConnectionOptions, session_id: &str, turn: &mut Turn) -> Result<Link, Error> {
+pub(super) async fn connect(
+    options: &ConnectionOptions,
+    session_id: &str,
+    turn: &mut Turn,
+) -> Result<Link, Error> {
     let deadline = deadline_after(options.connect_timeout);
     let mut address = NOT_FOUND;
     let outcome = async {
         if let Some(connector) = &options.connector {
             address = &options.address;
-            return within(deadline, options, greet(options, session_id, connector.dial(&options.address))).await;
+            return within(
+                deadline,
+                options,
+                greet(options, session_id, connector.dial(&options.address)),
+            )
+            .await;
         }
-        let addresses = within(deadline, options, async { Ok(lookup_host(&options.address).await?.collect()) }).await?;
+        let addresses =
+            within(deadline, options, async { Ok(lookup_host(&options.address).await?.collect()) })
+                .await?;
         address = &options.address;
         connect_to_any(addresses, deadline, options, session_id, turn).await
     };
@@ -88,7 +101,9 @@ pub(super) async fn connect(options: &ConnectionOptions, session_id: &str, turn:
         Err(Failure::Unreachable(source)) => {
             Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) })
         }
-        Err(Failure::NotLetIn { code, message, retryable }) => Err(Error::Handshake { code, message, retryable }),
+        Err(Failure::NotLetIn { code, message, retryable }) => {
+            Err(Error::Handshake { code, message, retryable })
+        }
     }
 }
 
@@ -100,7 +115,8 @@ async fn connect_to_any(
     session_id: &str,
     turn: &mut Turn,
 ) -> Result<Link, Failure> {
-    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into());
+    let mut outcome =
+        Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into());
     let addresses = turn.order(addresses);
     let shares = (1..=addresses.len()).rev();
     for (address, untried) in addresses.into_iter().zip(shares) {
@@ -189,9 +205,11 @@ async fn greet(
     buffer.clear();
     loop {
         if reader.read_buf(&mut buffer).await? == 0 {
-            return Err(
-                io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection in the handshake").into()
-            );
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it closed the connection in the handshake",
+            )
+            .into());
         }
         if buffer.starts_with(b"HTTP") {
             return Err(Failure::no_broker("what answers speaks HTTP"));
@@ -226,7 +244,8 @@ fn hello(options: &ConnectionOptions, session_id: &str) -> wire::ClientFrame {
     }
 }
 
-/// Whether another attempt may be let in. What a code of a later broker means is known from `retryable` alone.
+/// Whether another attempt may be let in. What a code of a later broker means is known from
+/// `retryable` alone.
 fn may_be_let_in_later(error: &wire::Error) -> bool {
     ErrorCode::try_from(error.code).map_or(error.retryable, |code| !is_terminal(code))
 }
@@ -247,7 +266,9 @@ fn is_terminal(code: ErrorCode) -> bool {
 
 fn admitted(frame: wire::ServerFrame) -> Result<wire::Welcome, Failure> {
     match frame.body {
-        Some(server_frame::Body::Welcome(welcome)) if welcome.protocol == PROTOCOL_VERSION => Ok(welcome),
+        Some(server_frame::Body::Welcome(welcome)) if welcome.protocol == PROTOCOL_VERSION => {
+            Ok(welcome)
+        }
         Some(server_frame::Body::Welcome(welcome)) => Err(Failure::NotLetIn {
             code: ErrorCode::VersionMismatch,
             message: format!(
@@ -282,9 +303,14 @@ mod tests {
         loop {
             let (mut stream, _) = listener.accept().await.expect("it accepts");
             let welcome = wire::Welcome { protocol: PROTOCOL_VERSION, ..Default::default() };
-            let frame = wire::ServerFrame { request_id: 1, body: Some(server_frame::Body::Welcome(welcome)) };
+            let frame = wire::ServerFrame {
+                request_id: 1,
+                body: Some(server_frame::Body::Welcome(welcome)),
+            };
             let mut bytes = BytesMut::new();
-            FrameCodec::<wire::ClientFrame, wire::ServerFrame>::new(0).encode(frame, &mut bytes).expect("it is short");
+            FrameCodec::<wire::ClientFrame, wire::ServerFrame>::new(0)
+                .encode(frame, &mut bytes)
+                .expect("it is short");
             stream.write_all(&bytes).await.expect("the client is there");
             tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
         }
@@ -304,9 +330,14 @@ mod tests {
         drop(closed);
         tokio::spawn(welcome_all(broker));
         for addresses in [[silent.1, good], [refused, good], [good, silent.1]] {
-            assert_eq!(attempt(&addresses, &mut Turn::default()).await.expect("one of them answers"), good);
+            assert_eq!(
+                attempt(&addresses, &mut Turn::default()).await.expect("one of them answers"),
+                good
+            );
         }
-        let failure = attempt(&[silent.1, refused], &mut Turn::default()).await.expect_err("none of them answers");
+        let failure = attempt(&[silent.1, refused], &mut Turn::default())
+            .await
+            .expect_err("none of them answers");
         assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
         assert!(attempt(&[], &mut Turn::default()).await.is_err());
     }
@@ -321,18 +352,24 @@ mod tests {
             assert_eq!(attempt(&[first, second], &mut turn).await.expect("both answer"), expected);
         }
         // Resolvers turn their answers, so that the load is spread.
-        for (addresses, expected) in [([second, first], second), ([first, second], first), ([second, first], second)] {
+        for (addresses, expected) in
+            [([second, first], second), ([first, second], first), ([second, first], second)]
+        {
             assert_eq!(attempt(&addresses, &mut turn).await.expect("both answer"), expected);
         }
         for expected in [first, second, first] {
-            assert_eq!(attempt(&[second, first, second], &mut turn).await.expect("both answer"), expected);
+            assert_eq!(
+                attempt(&[second, first, second], &mut turn).await.expect("both answer"),
+                expected
+            );
         }
     }
 
     #[test]
     fn of_a_name_whose_addresses_change_not_all_are_kept() {
-        let (mut turn, all) =
-            (Turn::default(), |from: u16| (from..from + 100).map(|port| ([127, 0, 0, 1], port).into()));
+        let (mut turn, all) = (Turn::default(), |from: u16| {
+            (from..from + 100).map(|port| ([127, 0, 0, 1], port).into())
+        });
         all(1).for_each(|address| turn.try_now(address));
         assert_eq!(turn.tried.len(), Turn::TRIED_MAX);
         assert_eq!(turn.order(all(51).collect())[0], ([127, 0, 0, 1], 101).into());

@@ -1,5 +1,6 @@
-//! One socket, from Welcome to its end: reads, writes, heartbeats and the watch over silence, all in one task, so that
-//! nothing of it needs a lock. Matching answers with requests is the work of `exchange`.
+//! One socket, from Welcome to its end: reads, writes, heartbeats and the watch over silence, all
+//! in one task, so that nothing of it needs a lock. Matching answers with requests is the work of
+//! `exchange`.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -22,7 +23,8 @@ use celeriac_proto::limits::BATCH_ITEMS_MAX;
 use celeriac_proto::wire::{self, server_frame};
 
 const READ_BYTES: usize = 64 * 1024;
-/// Requests taken at once from the channel; more wait for the next turn, after a look at the socket.
+/// Requests taken at once from the channel; more wait for the next turn, after a look at the
+/// socket.
 const TURN_COMMANDS_MAX: usize = 256;
 /// How long the answer to Goodbye is waited for.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
@@ -158,14 +160,21 @@ impl Pump<'_> {
 
     /// Takes every whole frame that has come.
     fn take_frames(&mut self) -> Result<(), Ended> {
-        while let Some(frame) = self.codec.decode(&mut self.incoming).map_err(|error| Ended::Lost(error.to_string()))? {
+        while let Some(frame) =
+            self.codec.decode(&mut self.incoming).map_err(|error| Ended::Lost(error.to_string()))?
+        {
             match self.exchange.accept(frame) {
                 Accepted::Settled => {}
                 Accepted::Parted => return Err(Ended::Closed),
                 Accepted::Push(body) => {
-                    if let server_frame::Body::Closing(wire::Closing { error: Some(error) }) = &body {
-                        warn!(code = error.code().as_str_name(), "the broker closes the connection: {}", error.message);
-                        self.driver.back_in = Duration::from_millis(error.retry_after_ms).min(driver::BACK_IN_MAX);
+                    if let server_frame::Body::Closing(wire::Closing { error: Some(error) }) = &body
+                    {
+                        warn!(
+                            code = error.code().as_str_name(),
+                            "the broker closes the connection: {}", error.message
+                        );
+                        self.driver.back_in =
+                            Duration::from_millis(error.retry_after_ms).min(driver::BACK_IN_MAX);
                     }
                     self.driver.events.push(Event::Push(body));
                 }
@@ -193,12 +202,18 @@ impl Pump<'_> {
         None
     }
 
-    /// Nothing may have come for long. After a stop of this whole program the bytes lie in the socket, unread.
+    /// Nothing may have come for long. After a stop of this whole program the bytes lie in the
+    /// socket, unread.
     fn suspect_silence(&mut self, reading: bool) -> Option<Ended> {
         if reading && self.heard_at + self.silence_max <= Instant::now() {
             match self.reader.take_ready(&mut self.incoming) {
                 true => self.heard_at = Instant::now(),
-                false => return Some(Ended::Lost(format!("the broker was silent for {:?}", self.silence_max))),
+                false => {
+                    return Some(Ended::Lost(format!(
+                        "the broker was silent for {:?}",
+                        self.silence_max
+                    )));
+                }
             }
         }
         let at_least = Instant::now() + self.silence_max / 5;

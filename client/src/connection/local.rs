@@ -1,6 +1,7 @@
-//! A connection without a broker: every request is answered by a function in this process. It is what a worker's eager
-//! mode stands on, so that the code under test holds a real [`crate::Client`]. Nothing is stored here but which tasks are
-//! watched; what becomes of a call whose caller has gone is the function's own matter.
+//! A connection without a broker: every request is answered by a function in this process. It is
+//! what a worker's eager mode stands on, so that the code under test holds a real
+//! [`crate::Client`]. Nothing is stored here but which tasks are watched; what becomes of a call
+//! whose caller has gone is the function's own matter.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
@@ -19,11 +20,13 @@ use crate::error::Error;
 type Answer = Result<server_frame::Body, wire::Error>;
 
 impl Connection {
-    /// A connection whose requests are answered by what `make` makes, many at once, on the runtime this is called on. An
-    /// answer is given a handle on the connection as well, for a request that leads to others, and is dropped when its
-    /// time is over or, for a `Wait`, its caller has gone.
+    /// A connection whose requests are answered by what `make` makes, many at once, on the runtime
+    /// this is called on. An answer is given a handle on the connection as well, for a request
+    /// that leads to others, and is dropped when its time is over or, for a `Wait`, its caller
+    /// has gone.
     ///
-    /// `make` is given what shows a transition, in the order of the calls, to those who watch its task.
+    /// `make` is given what shows a transition, in the order of the calls, to those who watch its
+    /// task.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -66,7 +69,11 @@ where
     F: Fn(Connection, client_frame::Body) -> A,
     A: Future<Output = Answer> + Send + 'static,
 {
-    async fn serve(self, mut commands: mpsc::Receiver<Command>, mut closing: watch::Receiver<Option<Duration>>) {
+    async fn serve(
+        self,
+        mut commands: mpsc::Receiver<Command>,
+        mut closing: watch::Receiver<Option<Duration>>,
+    ) {
         let (mut calls, mut waits) = (JoinSet::new(), JoinSet::new());
         let patience = loop {
             tokio::select! {
@@ -79,7 +86,8 @@ where
                 }
             }
         };
-        // As with a broker: waits end, what is under way besides is answered, and what comes later is not.
+        // As with a broker: waits end, what is under way besides is answered, and what comes later
+        // is not.
         drop(waits);
         commands.close();
         while let Ok(command) = commands.try_recv() {
@@ -89,7 +97,13 @@ where
         self.watches.end();
     }
 
-    fn begin(&self, command: Command, connection: &Connection, calls: &mut JoinSet<()>, waits: &mut JoinSet<()>) {
+    fn begin(
+        &self,
+        command: Command,
+        connection: &Connection,
+        calls: &mut JoinSet<()>,
+        waits: &mut JoinSet<()>,
+    ) {
         let Command { body, timeout: within, purpose, reply } = command;
         let body = Arc::unwrap_or_clone(body);
         let standing = match &body {
@@ -109,7 +123,8 @@ where
             Purpose::Answer | Purpose::Wait(_) => None,
         };
         calls.spawn(async move {
-            let mut answer = timeout(within, answering).await.unwrap_or_else(|_| Err(deadline_exceeded()));
+            let mut answer =
+                timeout(within, answering).await.unwrap_or_else(|_| Err(deadline_exceeded()));
             if let (Ok(server_frame::Body::WatchReply(begun)), Some(part)) = (&mut answer, part)
                 && let Some(sink) = part.sink()
             {
@@ -121,8 +136,8 @@ where
     }
 }
 
-/// Answers a wait: as soon as it is over, at the end of its time with how the tasks stand, or never when nobody waits for it
-/// any more.
+/// Answers a wait: as soon as it is over, at the end of its time with how the tasks stand, or never
+/// when nobody waits for it any more.
 async fn wait(
     answering: impl Future<Output = Answer>,
     standing: impl Future<Output = Answer>,
@@ -167,15 +182,17 @@ fn deadline_exceeded() -> wire::Error {
     }
 }
 
-/// The watches of a connection. Those that nobody reads any more go with the next transition or the next watch.
+/// The watches of a connection. Those that nobody reads any more go with the next transition or the
+/// next watch.
 #[derive(Default)]
 struct Watches {
     parts: Mutex<Vec<Arc<WatchPart>>>,
 }
 
 impl Watches {
-    /// From now on this one is shown what happens. It has to be added before its first states are looked up, so that
-    /// nothing is missed between the two; of those that come in both ways, the older ones are not shown.
+    /// From now on this one is shown what happens. It has to be added before its first states are
+    /// looked up, so that nothing is missed between the two; of those that come in both ways,
+    /// the older ones are not shown.
     fn add(&self, part: WatchPart) -> Arc<WatchPart> {
         let part = Arc::new(part);
         let mut parts = self.parts.lock().expect("no holder of this lock panics");
@@ -239,7 +256,8 @@ mod tests {
         }));
         let before = Arc::strong_count(&asked);
         let waiter = client.clone();
-        let waiting = tokio::spawn(async move { waiter.result::<()>("a").get(Duration::MAX).await });
+        let waiting =
+            tokio::spawn(async move { waiter.result::<()>("a").get(Duration::MAX).await });
         until(|| Arc::strong_count(&asked) > before).await;
         waiting.abort();
         until(|| Arc::strong_count(&asked) == before).await;

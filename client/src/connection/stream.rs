@@ -1,5 +1,5 @@
-//! What a connection's bytes go through: a TCP socket, or whatever a [`Connector`] opened. The socket keeps its own two
-//! halves, so that the usual case pays for one branch and no more.
+//! What a connection's bytes go through: a TCP socket, or whatever a [`Connector`] opened. The
+//! socket keeps its own two halves, so that the usual case pays for one branch and no more.
 
 use std::fmt;
 use std::future::Future;
@@ -24,10 +24,11 @@ pub struct Halves {
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<Halves>> + Send>>;
 
-/// Opens the way to a broker in place of TCP: a tunnel, TLS, a socket in the file system, or a network that exists in a
-/// test alone. It is asked again for each attempt to connect, with the address of [`super::ConnectionOptions`]. Like a
-/// socket, what it opens sends what is written without being flushed, and fails when the other side is gone; silence the
-/// connection notices by itself.
+/// Opens the way to a broker in place of TCP: a tunnel, TLS, a socket in the file system, or a
+/// network that exists in a test alone. It is asked again for each attempt to connect, with the
+/// address of [`super::ConnectionOptions`]. Like a socket, what it opens sends what is written
+/// without being flushed, and fails when the other side is gone; silence the connection notices by
+/// itself.
 ///
 /// ```
 /// use celeriac_client::connection::{Connector, Halves};
@@ -67,7 +68,8 @@ impl fmt::Debug for Connector {
 /// Opens a stream to one address.
 pub(super) async fn dial(address: SocketAddr) -> io::Result<(Reader, Writer)> {
     let stream = TcpStream::connect(address).await?;
-    // Small frames are written together here already; waiting for more in the kernel only adds delay.
+    // Small frames are written together here already; waiting for more in the kernel only adds
+    // delay.
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     Ok((Reader::Tcp(read), Writer::Tcp(write)))
@@ -103,7 +105,11 @@ impl Reader {
 }
 
 impl AsyncRead for Reader {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(read) => Pin::new(read).poll_read(context, buffer),
             Self::Other(read) => Pin::new(read).poll_read(context, buffer),
@@ -118,7 +124,11 @@ pub(super) enum Writer {
 }
 
 impl AsyncWrite for Writer {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(write) => Pin::new(write).poll_write(context, bytes),
             Self::Other(write) => Pin::new(write).poll_write(context, bytes),

@@ -1,7 +1,9 @@
-//! What a watch has seen and not yet handed on. Filled by the task that owns the socket, emptied by one reader.
+//! What a watch has seen and not yet handed on. Filled by the task that owns the socket, emptied by
+//! one reader.
 //!
-//! Two promises are kept here, over reconnects too: no state of a task is shown twice, and the latest one is never lost,
-//! however slow the reader is. How a watch is begun and begun again is the driver's work.
+//! Two promises are kept here, over reconnects too: no state of a task is shown twice, and the
+//! latest one is never lost, however slow the reader is. How a watch is begun and begun again is
+//! the driver's work.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
@@ -9,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 
 use celeriac_proto::wire;
 
-/// Transitions kept for a reader that falls behind; then those that a later one of the same task overtook are dropped.
+/// Transitions kept for a reader that falls behind; then those that a later one of the same task
+/// overtook are dropped.
 const QUEUED_MAX: usize = 1_024;
 
 /// Where the transitions of one watch are put.
@@ -28,8 +31,8 @@ struct SinkState {
     reader: Option<Waker>,
 }
 
-/// Tells one state of a task from another: the version rises within a generation, and a task that was forgotten and
-/// submitted anew begins both again at a later time.
+/// Tells one state of a task from another: the version rises within a generation, and a task that
+/// was forgotten and submitted anew begins both again at a later time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Shown {
     submitted_at_ms: i64,
@@ -145,7 +148,13 @@ mod tests {
     use super::*;
 
     fn info(id: &str, generation: u32, version: u32, state: wire::TaskState) -> wire::TaskInfo {
-        wire::TaskInfo { id: id.into(), generation, version, state: state.into(), ..Default::default() }
+        wire::TaskInfo {
+            id: id.into(),
+            generation,
+            version,
+            state: state.into(),
+            ..Default::default()
+        }
     }
 
     fn queued(sink: &WatchSink) -> Vec<(String, u32, u32)> {

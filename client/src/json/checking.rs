@@ -1,5 +1,5 @@
-//! A serializer that looks at each value before it lets serde_json write it. What lists and maps consist of is looked at
-//! in `parts`.
+//! A serializer that looks at each value before it lets serde_json write it. What lists and maps
+//! consist of is looked at in `parts`.
 
 use std::cell::Cell;
 use std::fmt::{self, Display, Write as _};
@@ -11,7 +11,8 @@ use super::parts::{Kind, Parts};
 use super::raw;
 use super::walk::Walk;
 
-/// A value that is looked at while it is written. As the name of one in a map it becomes a text, whatever it is.
+/// A value that is looked at while it is written. As the name of one in a map it becomes a text,
+/// whatever it is.
 pub(super) struct Checked<'a, T: ?Sized, const NAME: bool = false> {
     value: &'a T,
     walk: &'a Walk,
@@ -51,12 +52,13 @@ impl<S: Serializer, const NAME: bool> Checking<'_, S, NAME> {
     /// Others read whole numbers of 64 bits, and longer ones as the nearest float.
     #[cold]
     fn too_large(&self, number: impl Display) -> Result<S::Ok, S::Error> {
-        self.walk.refuse(format_args!("the number {number} has more than 64 bits; write it as a text"))
+        self.walk
+            .refuse(format_args!("the number {number} has more than 64 bits; write it as a text"))
     }
 }
 
-/// A length is a hint only. With 0 serde_json would close the list at once, whatever comes, and with a large one it would
-/// take the memory before anything comes.
+/// A length is a hint only. With 0 serde_json would close the list at once, whatever comes, and
+/// with a large one it would take the memory before anything comes.
 fn hint(length: usize) -> usize {
     length.clamp(1, 1_024)
 }
@@ -128,13 +130,24 @@ impl<'a, S: Serializer, const NAME: bool> Serializer for Checking<'a, S, NAME> {
         self.inner.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
         self.inner.serialize_unit_variant(name, index, variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
         self.walk.wrap()?;
-        let written = self.inner.serialize_newtype_struct(name, &Checked::<T, NAME> { value, walk: self.walk });
+        let written = self
+            .inner
+            .serialize_newtype_struct(name, &Checked::<T, NAME> { value, walk: self.walk });
         self.walk.unwrap();
         written
     }
@@ -162,7 +175,11 @@ impl<'a, S: Serializer, const NAME: bool> Serializer for Checking<'a, S, NAME> {
         Parts::new(self.walk, Kind::Plain, || self.inner.serialize_tuple(hint(length)))
     }
 
-    fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
         Parts::new(self.walk, Kind::Plain, || self.inner.serialize_tuple_struct(name, hint(length)))
     }
 
@@ -178,12 +195,17 @@ impl<'a, S: Serializer, const NAME: bool> Serializer for Checking<'a, S, NAME> {
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        // Those who know their length are collections, or ought to be; flattened structs do not know it.
+        // Those who know their length are collections, or ought to be; flattened structs do not
+        // know it.
         let kind = if length.is_none() { Kind::named(self.walk) } else { Kind::Plain };
         Parts::new(self.walk, kind, || self.inner.serialize_map(length.map(hint)))
     }
 
-    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, S::Error> {
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
         let kind = if raw::is_raw(name) { Kind::Raw } else { Kind::Plain };
         Parts::new(self.walk, kind, || self.inner.serialize_struct(name, hint(length)))
     }
@@ -200,7 +222,8 @@ impl<'a, S: Serializer, const NAME: bool> Serializer for Checking<'a, S, NAME> {
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        let shown = Shown { value, bytes_left: Cell::new(self.walk.bytes_max()), problem: Cell::new(None) };
+        let shown =
+            Shown { value, bytes_left: Cell::new(self.walk.bytes_max()), problem: Cell::new(None) };
         let written = self.inner.collect_str(&shown)?;
         match shown.problem.get() {
             Some(problem) => self.walk.refuse(problem),
@@ -209,8 +232,8 @@ impl<'a, S: Serializer, const NAME: bool> Serializer for Checking<'a, S, NAME> {
     }
 }
 
-/// A `Display` that never fails by itself: serde_json panics when one does. Nor does it go on without end: not all
-/// serializers write it piece by piece.
+/// A `Display` that never fails by itself: serde_json panics when one does. Nor does it go on
+/// without end: not all serializers write it piece by piece.
 struct Shown<'a, T: ?Sized> {
     value: &'a T,
     bytes_left: Cell<usize>,
@@ -223,8 +246,12 @@ impl<T: Display + ?Sized> Display for Shown<'_, T> {
         let shown = write!(piecewise, "{}", self.value);
         match piecewise.end {
             Some(End::Below) => return Err(fmt::Error),
-            Some(End::TooLong) => self.problem.set(Some("a text that is longer than any broker takes")),
-            None if shown.is_err() => self.problem.set(Some("a value that cannot be shown as text")),
+            Some(End::TooLong) => {
+                self.problem.set(Some("a text that is longer than any broker takes"))
+            }
+            None if shown.is_err() => {
+                self.problem.set(Some("a value that cannot be shown as text"))
+            }
             None => {}
         }
         Ok(())

@@ -1,6 +1,6 @@
-//! The names of a map that may have one twice. The maps of Rust cannot; but what is flattened into a struct can have a name
-//! that the struct has too, and what an enum tells its variant by can be a name of the variant. Readers refuse such a map, or
-//! see one of the two.
+//! The names of a map that may have one twice. The maps of Rust cannot; but what is flattened into
+//! a struct can have a name that the struct has too, and what an enum tells its variant by can be a
+//! name of the variant. Readers refuse such a map, or see one of the two.
 
 use std::any;
 
@@ -50,8 +50,8 @@ pub(super) fn stands_twice<E: ser::Error>(walk: &Walk, name: &str) -> Result<(),
     walk.refuse(format_args!("the name `{name}` stands twice"))
 }
 
-/// Whether a name is none of a collection, whose names are owned or borrowed, but one that stands in a program: so is that
-/// by which an enum tells its variant, and serde writes it first.
+/// Whether a name is none of a collection, whose names are owned or borrowed, but one that stands
+/// in a program: so is that by which an enum tells its variant, and serde writes it first.
 pub(super) fn is_of_a_program<T: ?Sized>() -> bool {
     any::type_name::<T>() == any::type_name::<str>()
 }

@@ -1,5 +1,5 @@
-//! What lists and maps consist of: the step to each part is known for the path of a refusal, names stand once, and each
-//! name has its value.
+//! What lists and maps consist of: the step to each part is known for the path of a refusal, names
+//! stand once, and each name has its value.
 
 use std::mem;
 
@@ -17,11 +17,13 @@ pub(super) struct Parts<'a, S> {
     inner: S,
     walk: &'a Walk,
     kind: Kind,
-    /// How deep it is itself; a step is told once at each depth. Raw JSON is at none, and tells no step.
+    /// How deep it is itself; a step is told once at each depth. Raw JSON is at none, and tells no
+    /// step.
     depth: usize,
     /// How many were written.
     count: usize,
-    /// Of a struct. An enum that tells its variant by a field has that one first, and the variant may have the name too.
+    /// Of a struct. An enum that tells its variant by a field has that one first, and the variant
+    /// may have the name too.
     first_name: &'static str,
     /// A name was written, and its value was not.
     open: bool,
@@ -108,27 +110,38 @@ impl<'a, S> Parts<'a, S> {
     }
 
     #[inline(never)]
-    fn remember<T: Serialize + ?Sized, E: ser::Error>(&mut self, key: &T, place: usize) -> Result<(), E> {
+    fn remember<T: Serialize + ?Sized, E: ser::Error>(
+        &mut self,
+        key: &T,
+        place: usize,
+    ) -> Result<(), E> {
         let Kind::Named(names) = &mut self.kind else { return Ok(()) };
-        self.walk.at(self.depth, names.add(&Checked::key(key, self.walk)), || format!(".(key {place})"))
+        self.walk
+            .at(self.depth, names.add(&Checked::key(key, self.walk)), || format!(".(key {place})"))
     }
 
     /// The text of raw JSON, when it can be read where it stands.
     #[cold]
     #[inline(never)]
     fn raw<E: ser::Error>(&self, text: &impl Serialize) -> Result<String, E> {
-        let written = Text::of(text, self.walk.bytes_max()).and_then(|text| serde_json::from_slice::<String>(&text));
-        let text = written.or_else(|error| self.walk.refuse(format_args!("the raw JSON has no text: {error}")))?;
+        let written = Text::of(text, self.walk.bytes_max())
+            .and_then(|text| serde_json::from_slice::<String>(&text));
+        let text = written
+            .or_else(|error| self.walk.refuse(format_args!("the raw JSON has no text: {error}")))?;
         match raw::check(&text, self.walk.depth()) {
             Ok(()) => Ok(text),
-            Err(error) => self.walk.refuse(format_args!("the raw JSON cannot be read back: {error}")),
+            Err(error) => {
+                self.walk.refuse(format_args!("the raw JSON cannot be read back: {error}"))
+            }
         }
     }
 
     #[cold]
     fn without_value<T, E: ser::Error>(&self) -> Result<T, E> {
         let place = self.count.saturating_sub(1);
-        self.walk.at(self.depth, self.walk.refuse("a name without a value"), || format!(".(value {place})"))
+        self.walk.at(self.depth, self.walk.refuse("a name without a value"), || {
+            format!(".(value {place})")
+        })
     }
 }
 
@@ -212,7 +225,9 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Parts<'_, S> {
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
         let (place, walk) = (self.name(key)?, self.walk);
         self.open = true;
-        walk.at(self.depth, self.inner.serialize_key(&Checked::key(key, walk)), || format!(".(key {place})"))
+        walk.at(self.depth, self.inner.serialize_key(&Checked::key(key, walk)), || {
+            format!(".(key {place})")
+        })
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
@@ -231,7 +246,8 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Parts<'_, S> {
         value: &V,
     ) -> Result<(), S::Error> {
         let (place, walk) = (self.name(key)?, self.walk);
-        let written = self.inner.serialize_entry(&Checked::key(key, walk), &Checked::new(value, walk));
+        let written =
+            self.inner.serialize_entry(&Checked::key(key, walk), &Checked::new(value, walk));
         walk.at(self.depth, written, || shown(key).unwrap_or_else(|| format!(".(value {place})")))
     }
 

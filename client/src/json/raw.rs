@@ -1,5 +1,5 @@
-//! JSON that stands in a value as text, and that serde_json writes as it is: its `RawValue`, and its numbers of any length.
-//! It is read once, for what its reader will meet.
+//! JSON that stands in a value as text, and that serde_json writes as it is: its `RawValue`, and
+//! its numbers of any length. It is read once, for what its reader will meet.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -34,7 +34,9 @@ impl Readable {
     fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
         match self.depth < DEPTH_MAX {
             true => Ok(self.depth + 1),
-            false => Err(E::custom(format_args!("lists and maps inside each other are at most {DEPTH_MAX} deep"))),
+            false => Err(E::custom(format_args!(
+                "lists and maps inside each other are at most {DEPTH_MAX} deep"
+            ))),
         }
     }
 }

@@ -25,21 +25,38 @@ fn refusal(value: impl Serialize) -> String {
 #[test]
 fn what_can_be_read_is_written_as_serde_json_writes_it() {
     let map = BTreeMap::from([(1, Some(vec![1.5, -0.0])), (2, None)]);
-    let value = (map, "text", 'c', (), [1u8; 3], i64::MIN, u64::MAX, f32::MAX, json!({"a": [null, true]}));
-    assert_eq!(to_vec(&value).expect("it is JSON"), serde_json::to_vec(&value).expect("it is JSON"));
-    let shapes = [Shape::Unit, Shape::One(1.0), Shape::Two(1, 2.0), Shape::Named { x: 1.0, y: None }];
-    assert_eq!(to_vec(&shapes).expect("it is JSON"), serde_json::to_vec(&shapes).expect("it is JSON"));
-    assert_eq!(to_value_inside(0, &shapes).expect("it is JSON"), serde_json::to_value(&shapes).expect("it is JSON"));
+    let value =
+        (map, "text", 'c', (), [1u8; 3], i64::MIN, u64::MAX, f32::MAX, json!({"a": [null, true]}));
+    assert_eq!(
+        to_vec(&value).expect("it is JSON"),
+        serde_json::to_vec(&value).expect("it is JSON")
+    );
+    let shapes =
+        [Shape::Unit, Shape::One(1.0), Shape::Two(1, 2.0), Shape::Named { x: 1.0, y: None }];
+    assert_eq!(
+        to_vec(&shapes).expect("it is JSON"),
+        serde_json::to_vec(&shapes).expect("it is JSON")
+    );
+    assert_eq!(
+        to_value_inside(0, &shapes).expect("it is JSON"),
+        serde_json::to_value(&shapes).expect("it is JSON")
+    );
 }
 
 #[test]
 fn numbers_that_json_does_not_have_are_refused_with_their_path() {
     assert_eq!(refusal(f64::NAN), "$: JSON has no number NaN");
-    assert_eq!(refusal(scores_in_a_map(vec![1.0, f64::INFINITY])), "$.scores[1]: JSON has no number inf");
+    assert_eq!(
+        refusal(scores_in_a_map(vec![1.0, f64::INFINITY])),
+        "$.scores[1]: JSON has no number inf"
+    );
     assert_eq!(refusal((1, f32::NEG_INFINITY)), "$[1]: JSON has no number -inf");
     assert_eq!(refusal([Shape::One(f64::NAN)]), "$[0].One: JSON has no number NaN");
     assert_eq!(refusal(Shape::Two(0, f32::NAN)), "$.Two[1]: JSON has no number NaN");
-    assert_eq!(refusal(Shape::Named { x: 0.0, y: Some(f64::NAN) }), "$.Named.y: JSON has no number NaN");
+    assert_eq!(
+        refusal(Shape::Named { x: 0.0, y: Some(f64::NAN) }),
+        "$.Named.y: JSON has no number NaN"
+    );
 }
 
 fn scores_in_a_map(scores: Vec<f64>) -> BTreeMap<&'static str, Vec<f64>> {
@@ -49,7 +66,8 @@ fn scores_in_a_map(scores: Vec<f64>) -> BTreeMap<&'static str, Vec<f64>> {
 #[test]
 fn nesting_is_allowed_as_deep_as_it_can_be_read() {
     let nested = |levels: usize, map: bool| {
-        (1..levels).fold(json!([]), |inner, _| if map { json!({ "a": inner }) } else { json!([inner]) })
+        (1..levels)
+            .fold(json!([]), |inner, _| if map { json!({ "a": inner }) } else { json!([inner]) })
     };
     for map in [false, true] {
         let bytes = to_vec(&nested(DEPTH_MAX, map)).expect("it can be read");
@@ -57,7 +75,9 @@ fn nesting_is_allowed_as_deep_as_it_can_be_read() {
         let deeper = nested(DEPTH_MAX + 1, map);
         let bytes = serde_json::to_vec(&deeper).expect("serde_json writes it");
         serde_json::from_slice::<Value>(&bytes).expect_err("and does not read it");
-        assert!(refusal(deeper).ends_with("…: lists and maps inside each other are at most 127 deep"));
+        assert!(
+            refusal(deeper).ends_with("…: lists and maps inside each other are at most 127 deep")
+        );
     }
     // Those that stand beside each other are not inside each other.
     to_vec(&vec![nested(DEPTH_MAX - 1, true); 300]).expect("it can be read");
@@ -80,7 +100,8 @@ fn enum_variants_count_as_the_levels_that_they_are_written_as() {
     for pair in [false, true] {
         for levels in 1..200 {
             let chain = chain(levels, pair);
-            let reads = serde_json::to_vec(&chain).is_ok_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok());
+            let reads = serde_json::to_vec(&chain)
+                .is_ok_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok());
             assert_eq!(to_vec(&chain).is_ok(), reads, "{levels} levels");
         }
     }
@@ -130,7 +151,8 @@ fn a_float_is_read_as_the_one_that_was_written() {
     let any = Bits(7).take(5_000).map(f64::from_bits).filter(|float| float.is_finite());
     // Most programs have these.
     let fractions = Bits(8).take(5_000).map(|bits| (bits >> 11) as f64 / (1u64 << 53) as f64);
-    let floats: Vec<f64> = any.chain(fractions).chain([0.9073038322028689, -0.0, f64::MIN_POSITIVE, 5e-324]).collect();
+    let floats: Vec<f64> =
+        any.chain(fractions).chain([0.9073038322028689, -0.0, f64::MIN_POSITIVE, 5e-324]).collect();
     let text = to_vec(&floats).expect("they are JSON");
     let bits = |floats: Vec<f64>| floats.into_iter().map(f64::to_bits).collect::<Vec<_>>();
     assert_eq!(bits(serde_json::from_slice(&text).expect("floats")), bits(floats.clone()));
@@ -150,7 +172,10 @@ fn whole_numbers_that_are_read_as_floats_are_refused() {
     assert!(refusal(i128::from(u64::MAX) + 1).ends_with(reason));
     assert!(refusal(i128::from(i64::MIN) - 1).ends_with(reason));
     // A name is a text anyway.
-    assert_eq!(to_vec(&BTreeMap::from([(above, 1)])).expect("JSON"), format!(r#"{{"{above}":1}}"#).into_bytes());
+    assert_eq!(
+        to_vec(&BTreeMap::from([(above, 1)])).expect("JSON"),
+        format!(r#"{{"{above}":1}}"#).into_bytes()
+    );
 }
 
 #[test]
@@ -186,7 +211,10 @@ fn names_that_stand_twice_are_refused() {
     struct Named {
         kind: u8,
     }
-    let song = |name: &str| Song { title: "Dynamite", extra: BTreeMap::from([(name.to_owned(), json!(1))]) };
+    let song = |name: &str| Song {
+        title: "Dynamite",
+        extra: BTreeMap::from([(name.to_owned(), json!(1))]),
+    };
     assert_eq!(refusal([song("title")]), "$[0]: the name `title` stands twice");
     assert_eq!(to_vec(&song("year")).expect("JSON"), br#"{"title":"Dynamite","year":1}"#);
     let told = |name: &str| Told::Song(BTreeMap::from([(name.to_owned(), 1)]));
@@ -202,17 +230,29 @@ fn raw_json_is_read_before_it_is_sent() {
     for fine in ["1", "-1.5e3", " {\"a\": [null, true, {}]} ", r#""\u00e4""#, &lists(DEPTH_MAX)] {
         assert_eq!(check(fine, 0), Ok(()), "{fine}");
     }
-    for wrong in ["", "1 2", "1e999", "[1,]", r#""\ud800""#, "nul", &lists(DEPTH_MAX + 1), &lists(200)] {
+    for wrong in
+        ["", "1 2", "1e999", "[1,]", r#""\ud800""#, "nul", &lists(DEPTH_MAX + 1), &lists(200)]
+    {
         check(wrong, 0).expect_err(wrong);
     }
     check("[]", DEPTH_MAX).expect_err("one deeper than can be read");
     check("{}", DEPTH_MAX).expect_err("one deeper than can be read");
     check("1", DEPTH_MAX).expect("no deeper");
-    assert!(check(r#"{"a": 1, "a": 2}"#, 0).expect_err("twice").starts_with("the name `a` stands twice"));
+    assert!(
+        check(r#"{"a": 1, "a": 2}"#, 0)
+            .expect_err("twice")
+            .starts_with("the name `a` stands twice")
+    );
 
     for name in [raw::RAW_VALUE, raw::NUMBER] {
         let raw = |text| flaws::Raw { name, text };
-        assert!(refusal([raw("1e999")]).starts_with("$[0]: the raw JSON cannot be read back: number out of range"));
-        assert_eq!(to_vec(&raw("12")).expect("JSON"), serde_json::to_vec(&raw("12")).expect("JSON"));
+        assert!(
+            refusal([raw("1e999")])
+                .starts_with("$[0]: the raw JSON cannot be read back: number out of range")
+        );
+        assert_eq!(
+            to_vec(&raw("12")).expect("JSON"),
+            serde_json::to_vec(&raw("12")).expect("JSON")
+        );
     }
 }

@@ -31,14 +31,19 @@ impl Text {
         self.bytes
     }
 
-    /// Makes room. The bound is looked at here alone, because there is room for nearly all that comes.
+    /// Makes room. The bound is looked at here alone, because there is room for nearly all that
+    /// comes.
     #[cold]
     fn grow(&mut self, additional: usize) -> io::Result<()> {
         if additional > self.bytes_max - self.bytes.len() {
-            let reason = format!("the JSON is longer than {} bytes, and no broker takes more", self.bytes_max);
+            let reason = format!(
+                "the JSON is longer than {} bytes, and no broker takes more",
+                self.bytes_max
+            );
             return Err(io::Error::other(reason));
         }
-        let doubled = self.bytes.len().max(self.bytes.capacity()).min(self.bytes_max - self.bytes.len());
+        let doubled =
+            self.bytes.len().max(self.bytes.capacity()).min(self.bytes_max - self.bytes.len());
         self.bytes.reserve_exact(doubled.max(additional));
         Ok(())
     }

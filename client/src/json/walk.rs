@@ -1,5 +1,5 @@
-//! How far the writing of a value has come: how deep in lists and maps it is, and the first refusal. What is
-//! refused, and where, is decided by those who write.
+//! How far the writing of a value has come: how deep in lists and maps it is, and the first
+//! refusal. What is refused, and where, is decided by those who write.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -15,7 +15,8 @@ pub(super) struct Walk {
     wrappers: Cell<usize>,
     refused: Cell<bool>,
     refusal: RefCell<Refusal>,
-    /// The depth of the last list or map that told its step. One tells no more than one, even when the value goes on.
+    /// The depth of the last list or map that told its step. One tells no more than one, even when
+    /// the value goes on.
     told: Cell<usize>,
 }
 
@@ -49,7 +50,9 @@ impl Walk {
     pub(super) fn deeper<E: ser::Error>(&self) -> Result<(), E> {
         self.depth.set(self.depth.get() + 1);
         match self.depth.get() > DEPTH_MAX {
-            true => self.refuse(format_args!("lists and maps inside each other are at most {DEPTH_MAX} deep")),
+            true => self.refuse(format_args!(
+                "lists and maps inside each other are at most {DEPTH_MAX} deep"
+            )),
             false => Ok(()),
         }
     }
@@ -129,7 +132,10 @@ impl Walk {
     pub(super) fn into_refusal(self, reason: String) -> NotJson {
         let refused = self.refused.get();
         let refusal = self.refusal.into_inner();
-        NotJson { path: path(&refusal.steps), reason: if refused { refusal.reason } else { reason } }
+        NotJson {
+            path: path(&refusal.steps),
+            reason: if refused { refusal.reason } else { reason },
+        }
     }
 }
 

@@ -7,7 +7,8 @@ fn made(submission: Submission) -> Result<wire::Task, Refusal> {
 }
 
 fn payload(submission: Submission) -> String {
-    String::from_utf8(made(submission).expect("a good submission").payload.to_vec()).expect("JSON is text")
+    String::from_utf8(made(submission).expect("a good submission").payload.to_vec())
+        .expect("JSON is text")
 }
 
 fn refusal(submission: Submission) -> String {
@@ -20,7 +21,10 @@ fn arguments_travel_as_a_list_and_an_object() {
     assert_eq!(payload(Submission::new("a").args(())), "[[],{}]");
     assert_eq!(payload(Submission::new("a").args(("x", 1))), r#"[["x",1],{}]"#);
     assert_eq!(payload(Submission::new("a").args(vec![1]).kwarg("b", true)), r#"[[1],{"b":true}]"#);
-    assert_eq!(payload(Submission::new("a").kwargs(serde_json::json!({"c": null}))), r#"[[],{"c":null}]"#);
+    assert_eq!(
+        payload(Submission::new("a").kwargs(serde_json::json!({"c": null}))),
+        r#"[[],{"c":null}]"#
+    );
 }
 
 #[test]
@@ -41,15 +45,22 @@ fn empty_and_overlong_names_and_ids_are_refused_before_they_are_sent() {
 
 #[test]
 fn a_payload_over_the_brokers_limit_is_refused_before_it_is_sent() {
-    let refused = made(Submission::new("a").payload(vec![0; 101], "image/png")).expect_err("too large");
+    let refused =
+        made(Submission::new("a").payload(vec![0; 101], "image/png")).expect_err("too large");
     assert_eq!(refused.code, ErrorCode::PayloadTooLarge);
     made(Submission::new("a").payload(vec![0; 100], "image/png")).expect("just fits");
 }
 
 #[test]
 fn what_the_caller_says_wins_over_the_definitions_defaults() {
-    let defaults = TaskOptions { queue: Some("songs"), priority: Some(7), early_ack: true, ..TaskOptions::new() };
-    let task = made(Submission::new("a").priority(1).defaults(defaults)).expect("a good submission");
+    let defaults = TaskOptions {
+        queue: Some("songs"),
+        priority: Some(7),
+        early_ack: true,
+        ..TaskOptions::new()
+    };
+    let task =
+        made(Submission::new("a").priority(1).defaults(defaults)).expect("a good submission");
     assert_eq!((task.queue.as_str(), task.priority, task.early_ack), ("songs", Some(1), true));
 }
 
@@ -63,6 +74,7 @@ fn a_clone_of_a_submission_means_the_same_task() {
 #[test]
 fn lineage_fills_what_the_caller_left_open() {
     let lineage = Arc::new(Lineage { root_id: "root".into(), parent_id: "parent".into() });
-    let (task, _) = Submission::new("a").parent_id("other").into_wire(Some(&lineage), 100).expect("good");
+    let (task, _) =
+        Submission::new("a").parent_id("other").into_wire(Some(&lineage), 100).expect("good");
     assert_eq!((task.root_id.as_str(), task.parent_id.as_str()), ("root", "other"));
 }

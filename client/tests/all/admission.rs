@@ -58,7 +58,10 @@ async fn a_token_that_stopped_being_good_ends_every_call() {
     broker.refuse(ErrorCode::Unauthenticated).await;
     for _ in 0..2 {
         let error = client.info(&["a"]).await.expect_err("no longer let in");
-        assert!(matches!(error, Error::Handshake { code: ErrorCode::Unauthenticated, .. }), "{error}");
+        assert!(
+            matches!(error, Error::Handshake { code: ErrorCode::Unauthenticated, .. }),
+            "{error}"
+        );
     }
 }
 
@@ -82,7 +85,8 @@ async fn a_hello_that_came_too_late_is_said_again() {
     drop(peer);
     let ids = ["a"];
     let (tasks, ()) = tokio::join!(client.info(&ids), async {
-        // What a broker says that has waited for five seconds: the network was slow, the client did nothing wrong.
+        // What a broker says that has waited for five seconds: the network was slow, the client did
+        // nothing wrong.
         broker.refuse(ErrorCode::Handshake).await;
         broker.welcome().await.answer_get(vec![info("a", TaskState::Queued, 1)]).await;
     });
@@ -107,8 +111,12 @@ async fn another_version_of_the_protocol_is_refused_by_the_client_too() {
 async fn peers_that_are_no_brokers_are_named_as_such() {
     let broker = FakeBroker::bind().await;
     let url = broker.url();
-    let answers: [&[u8]; 4] =
-        [b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0, 0, 0, 0], &[0xff; 64], &[0, 0, 0, 2, 0xff, 0xff]];
+    let answers: [&[u8]; 4] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        &[0, 0, 0, 0],
+        &[0xff; 64],
+        &[0, 0, 0, 2, 0xff, 0xff],
+    ];
     for bytes in answers {
         let (client, ()) = tokio::join!(Client::connect(&url), async {
             let mut peer = broker.accept().await;
@@ -123,7 +131,8 @@ async fn peers_that_are_no_brokers_are_named_as_such() {
 #[tokio::test]
 async fn a_peer_that_says_nothing_is_given_up() {
     let broker = FakeBroker::bind().await;
-    let connecting = Client::builder(broker.url()).connect_timeout(Duration::from_millis(50)).connect();
+    let connecting =
+        Client::builder(broker.url()).connect_timeout(Duration::from_millis(50)).connect();
     let (client, _peer) = tokio::join!(connecting, broker.accept());
     assert!(matches!(client, Err(Error::Connect { .. })));
 }

@@ -87,7 +87,9 @@ impl FakeBroker {
 
 impl Peer {
     pub(crate) async fn receive_hello(&mut self) -> u64 {
-        let (id, client_frame::Body::Hello(hello)) = self.receive().await else { panic!("the first frame is Hello") };
+        let (id, client_frame::Body::Hello(hello)) = self.receive().await else {
+            panic!("the first frame is Hello")
+        };
         self.hello = hello;
         id
     }
@@ -124,8 +126,13 @@ impl Peer {
 
     async fn frame(&mut self) -> Option<(u64, client_frame::Body)> {
         loop {
-            if let Some(frame) = self.codec.decode(&mut self.incoming).expect("a client's frames are good") {
-                return Some((frame.request_id, frame.body.expect("a client's frames have bodies")));
+            if let Some(frame) =
+                self.codec.decode(&mut self.incoming).expect("a client's frames are good")
+            {
+                return Some((
+                    frame.request_id,
+                    frame.body.expect("a client's frames have bodies"),
+                ));
             }
             match self.stream.read_buf(&mut self.incoming).await {
                 Ok(0) | Err(_) => return None,
@@ -136,7 +143,9 @@ impl Peer {
 
     pub(crate) async fn answer(&mut self, request_id: u64, body: server_frame::Body) {
         let mut bytes = BytesMut::new();
-        self.codec.encode(wire::ServerFrame { request_id, body: Some(body) }, &mut bytes).expect("it is short");
+        self.codec
+            .encode(wire::ServerFrame { request_id, body: Some(body) }, &mut bytes)
+            .expect("it is short");
         self.send_bytes(&bytes).await;
     }
 
@@ -172,7 +181,11 @@ impl Peer {
     pub(crate) async fn answer_get(&mut self, tasks: Vec<wire::TaskInfo>) -> Vec<String> {
         match self.receive().await {
             (id, client_frame::Body::Get(get)) => {
-                self.answer(id, server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() })).await;
+                self.answer(
+                    id,
+                    server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() }),
+                )
+                .await;
                 get.ids
             }
             (_, other) => panic!("a get and not {other:?}"),
@@ -185,7 +198,12 @@ pub(crate) fn submit_reply(outcomes: Vec<wire::SubmitOutcome>) -> server_frame::
 }
 
 pub(crate) fn error(code: wire::ErrorCode) -> wire::Error {
-    wire::Error { code: code.into(), message: "because".into(), retryable: false, retry_after_ms: 0 }
+    wire::Error {
+        code: code.into(),
+        message: "because".into(),
+        retryable: false,
+        retry_after_ms: 0,
+    }
 }
 
 pub(crate) fn refusal(code: wire::ErrorCode) -> server_frame::Body {

@@ -1,5 +1,5 @@
-//! The client against a broker that does what each test says: also what no good broker does. Tests with the real broker
-//! are elsewhere.
+//! The client against a broker that does what each test says: also what no good broker does. Tests
+//! with the real broker are elsewhere.
 
 mod admission;
 mod closing;

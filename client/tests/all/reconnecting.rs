@@ -120,7 +120,11 @@ async fn answers_may_overtake_each_other() {
         }
         for (id, task) in ids.into_iter().rev() {
             let tasks = vec![info(&task, TaskState::Queued, 1)];
-            peer.answer(id, server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() })).await;
+            peer.answer(
+                id,
+                server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() }),
+            )
+            .await;
         }
     });
     assert_eq!(first.expect("answered")[0].id, "a");
@@ -136,7 +140,8 @@ async fn a_silent_broker_is_taken_for_dead() {
     broker.heartbeat_ms = 60_000;
     let mut again = broker.welcome().await;
     let ids = ["a"];
-    let (tasks, _) = tokio::join!(client.info(&ids), again.answer_get(vec![info("a", TaskState::Queued, 1)]));
+    let (tasks, _) =
+        tokio::join!(client.info(&ids), again.answer_get(vec![info("a", TaskState::Queued, 1)]));
     tasks.expect("answered by the next connection");
     drop(silent);
 }
@@ -163,7 +168,8 @@ async fn a_session_that_was_taken_over_is_not_asked_for_again() {
 #[tokio::test]
 async fn the_owner_of_a_connection_hears_of_its_ups_and_downs_and_of_pushes() {
     let broker = FakeBroker::bind().await;
-    let (opened, mut peer) = tokio::join!(Connection::open(ConnectionOptions::new(broker.address())), broker.welcome());
+    let (opened, mut peer) =
+        tokio::join!(Connection::open(ConnectionOptions::new(broker.address())), broker.welcome());
     let (_connection, mut events) = opened.expect("let in");
     assert!(matches!(events.recv().await, Some(Event::Connected { resumed: false, .. })));
     peer.push(server_frame::Body::Deliver(wire::Deliver::default())).await;
@@ -179,7 +185,8 @@ async fn an_owner_that_reads_no_events_loses_none_and_does_not_stop_the_heartbea
     const PUSHES: u64 = 40_000;
     let mut broker = FakeBroker::bind().await;
     broker.heartbeat_ms = 100;
-    let (opened, mut peer) = tokio::join!(Connection::open(ConnectionOptions::new(broker.address())), broker.welcome());
+    let (opened, mut peer) =
+        tokio::join!(Connection::open(ConnectionOptions::new(broker.address())), broker.welcome());
     let (_connection, mut events) = opened.expect("let in");
     let pushing = async {
         for lease in 0..PUSHES {
@@ -200,7 +207,8 @@ async fn an_owner_that_reads_no_events_loses_none_and_does_not_stop_the_heartbea
 
 #[test]
 fn a_connection_on_its_own_thread_sends_heartbeats_while_the_programs_runtime_is_blocked() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (address_sender, address) = std::sync::mpsc::channel();
     let (seen_sender, seen) = std::sync::mpsc::channel();
     let broker = std::thread::spawn(move || {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use celeriac_client::{Client, Error, ErrorCode, OnConflict, State, Submission, SubmitKind, Task, TaskOptions};
+use celeriac_client::{
+    Client, Error, ErrorCode, OnConflict, State, Submission, SubmitKind, Task, TaskOptions,
+};
 use celeriac_proto::wire::{self, TaskState, submit_outcome};
 use serde_json::{Value, json};
 
@@ -11,7 +13,11 @@ use crate::fake_broker::{FakeBroker, SOON, error, info, submit_reply};
 const ADD: Task<(u32, u32), u32> = Task::new("sums.add").queue("sums");
 
 fn refused(code: ErrorCode) -> wire::SubmitOutcome {
-    wire::SubmitOutcome { kind: submit_outcome::Kind::Refused.into(), error: Some(error(code)), ..Default::default() }
+    wire::SubmitOutcome {
+        kind: submit_outcome::Kind::Refused.into(),
+        error: Some(error(code)),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
@@ -25,8 +31,14 @@ async fn a_call_becomes_a_task_with_the_definitions_defaults_and_the_callers_opt
         tasks.remove(0)
     });
     let handle = handle.expect("accepted");
-    assert_eq!((handle.id(), handle.outcome(), handle.generation()), ("sum", Some(SubmitKind::Created), Some(1)));
-    assert_eq!((task.name.as_str(), task.queue.as_str(), task.shadow.as_str()), ("sums.add", "sums", "1 + 2"));
+    assert_eq!(
+        (handle.id(), handle.outcome(), handle.generation()),
+        ("sum", Some(SubmitKind::Created), Some(1))
+    );
+    assert_eq!(
+        (task.name.as_str(), task.queue.as_str(), task.shadow.as_str()),
+        ("sums.add", "sums", "1 + 2")
+    );
     assert_eq!((task.priority, &task.payload[..]), (Some(9), &b"[[1,2],{}]"[..]));
 }
 
@@ -34,7 +46,8 @@ async fn a_call_becomes_a_task_with_the_definitions_defaults_and_the_callers_opt
 async fn one_argument_that_is_no_tuple_is_an_encode_error() {
     let broker = FakeBroker::bind().await;
     let (client, _peer) = broker.client().await;
-    let error = client.delay(&Task::<String, ()>::new("a"), "x".to_owned()).await.expect_err("not a tuple");
+    let error =
+        client.delay(&Task::<String, ()>::new("a"), "x".to_owned()).await.expect_err("not a tuple");
     assert!(matches!(error, Error::Encode(_)), "{error}");
 }
 
@@ -48,8 +61,14 @@ async fn values_become_the_arguments_that_the_task_takes() {
     let (title, tags) = ("Dynamite".to_owned(), ["a", "b"]);
     let tags: Vec<_> = tags.into_iter().map(str::to_owned).collect();
     let calls = [
-        (client.apply_async(&TASK, (&title, 1, Some(0.5), tags, "x")), r#"["Dynamite",1,0.5,["a","b"],"x"]"#),
-        (client.apply_async(&TASK, (&*title, 0, None, vec![], title.clone())), r#"["Dynamite",0,null,[],"Dynamite"]"#),
+        (
+            client.apply_async(&TASK, (&title, 1, Some(0.5), tags, "x")),
+            r#"["Dynamite",1,0.5,["a","b"],"x"]"#,
+        ),
+        (
+            client.apply_async(&TASK, (&*title, 0, None, vec![], title.clone())),
+            r#"["Dynamite",0,null,[],"Dynamite"]"#,
+        ),
         (client.apply_async(&Task::new("a"), ()), "[]"),
         (client.apply_async(&Task::<Vec<u8>, ()>::new("a"), vec![1, 2]), "[1,2]"),
         (client.apply_async(&Task::<[u8; 2], ()>::new("a"), [1, 2]), "[1,2]"),
@@ -72,15 +91,21 @@ async fn the_expiry_of_a_definition_begins_when_the_task_is_due() {
     let mut options = TaskOptions::new();
     options.expires_in = Some(SPAN);
     let soon = Task::<(), ()>::new("a").options(options);
-    let (broker, later) = (FakeBroker::bind().await, SystemTime::now() + Duration::from_secs(3_600));
+    let (broker, later) =
+        (FakeBroker::bind().await, SystemTime::now() + Duration::from_secs(3_600));
     let (client, mut peer) = broker.client().await;
     let call = || client.apply_async(&soon, ());
     let in_ms = |span: u64| (None, Some(span));
-    let at_ms = later.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as i64 + 10_000;
+    let at_ms = later.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis()
+        as i64
+        + 10_000;
     for (call, expected) in [
         (call(), in_ms(10_000)),
         (call().countdown(Duration::from_secs(20)), in_ms(30_000)),
-        (call().countdown(Duration::from_secs(20)).expires_in(Duration::from_secs(1)), in_ms(1_000)),
+        (
+            call().countdown(Duration::from_secs(20)).expires_in(Duration::from_secs(1)),
+            in_ms(1_000),
+        ),
         (call().countdown(Duration::MAX), in_ms(celeriac_proto::limits::SPAN_MS_MAX)),
         (call().eta(later), (Some(at_ms), None)),
     ] {
@@ -97,7 +122,8 @@ async fn the_expiry_of_a_definition_begins_when_the_task_is_due() {
 async fn one_bad_item_does_not_spoil_the_others() {
     let broker = FakeBroker::bind().await;
     let (client, mut peer) = broker.client().await;
-    let list = [Submission::new("a").task_id("1"), Submission::new(""), Submission::new("a").task_id("3")];
+    let list =
+        [Submission::new("a").task_id("1"), Submission::new(""), Submission::new("a").task_id("3")];
     let (outcomes, ()) = tokio::join!(client.submit_many(list), async {
         let (id, tasks) = peer.receive_submit().await;
         assert_eq!(tasks.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["1", "3"]);
@@ -113,7 +139,10 @@ async fn one_bad_item_does_not_spoil_the_others() {
     assert_eq!(outcomes[0].as_ref().expect_err("full").code, ErrorCode::QueueFull);
     assert_eq!(outcomes[1].as_ref().expect_err("no name").code, ErrorCode::InvalidArgument);
     let third = outcomes[2].as_ref().expect("joined");
-    assert_eq!((third.kind, third.generation, third.state), (SubmitKind::Joined, 2, State::Started));
+    assert_eq!(
+        (third.kind, third.generation, third.state),
+        (SubmitKind::Joined, 2, State::Started)
+    );
 }
 
 #[tokio::test]
@@ -127,13 +156,20 @@ async fn a_list_over_the_limit_is_sent_in_several_requests_at_once_and_in_order(
         for _ in 0..3 {
             requests.push(peer.receive_submit().await);
         }
-        let order: Vec<_> = requests.iter().flat_map(|(_, tasks)| tasks.iter().map(|task| task.id.clone())).collect();
+        let order: Vec<_> = requests
+            .iter()
+            .flat_map(|(_, tasks)| tasks.iter().map(|task| task.id.clone()))
+            .collect();
         assert_eq!(order, ["0", "1", "2", "3", "4", "5", "6"]);
         for (id, tasks) in requests.into_iter().rev() {
             peer.accept_submit(id, tasks.len()).await;
         }
     });
-    let ids: Vec<_> = outcomes.expect("answered").into_iter().map(|outcome| outcome.expect("accepted").id).collect();
+    let ids: Vec<_> = outcomes
+        .expect("answered")
+        .into_iter()
+        .map(|outcome| outcome.expect("accepted").id)
+        .collect();
     assert_eq!(ids, ["0", "1", "2", "3", "4", "5", "6"]);
 }
 
@@ -198,20 +234,34 @@ async fn of_a_chosen_id_the_broker_is_asked_before_the_submit_is_repeated() {
         ];
         assert_eq!(again.answer_get(present).await, ["ended", "waiting", "earlier"]);
         let (id, tasks) = again.receive_submit().await;
-        assert_eq!(tasks.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["waiting", "earlier"]);
+        assert_eq!(
+            tasks.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(),
+            ["waiting", "earlier"]
+        );
         let outcome = |kind: submit_outcome::Kind, generation| wire::SubmitOutcome {
             kind: kind.into(),
             generation,
             state: TaskState::Queued.into(),
             error: None,
         };
-        let outcomes = vec![outcome(submit_outcome::Kind::Joined, 1), outcome(submit_outcome::Kind::NewGeneration, 2)];
+        let outcomes = vec![
+            outcome(submit_outcome::Kind::Joined, 1),
+            outcome(submit_outcome::Kind::NewGeneration, 2),
+        ];
         again.answer(id, submit_reply(outcomes)).await;
     });
-    let outcomes = outcomes.expect("answered").into_iter().map(|outcome| outcome.expect("accepted"));
+    let outcomes =
+        outcomes.expect("answered").into_iter().map(|outcome| outcome.expect("accepted"));
     let kinds: Vec<_> = outcomes.map(|outcome| (outcome.id, outcome.kind)).collect();
     let expected = [SubmitKind::Created, SubmitKind::Joined, SubmitKind::NewGeneration];
-    assert_eq!(kinds, ["ended", "waiting", "earlier"].map(str::to_owned).into_iter().zip(expected).collect::<Vec<_>>());
+    assert_eq!(
+        kinds,
+        ["ended", "waiting", "earlier"]
+            .map(str::to_owned)
+            .into_iter()
+            .zip(expected)
+            .collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -230,10 +280,11 @@ async fn a_refusal_by_policy_is_passed_on() {
 async fn a_broker_that_answers_fewer_outcomes_than_tasks_breaks_the_protocol() {
     let broker = FakeBroker::bind().await;
     let (client, mut peer) = broker.client().await;
-    let (outcomes, ()) = tokio::join!(client.submit_many([Submission::new("a"), Submission::new("a")]), async {
-        let (id, _) = peer.receive_submit().await;
-        peer.accept_submit(id, 1).await;
-    });
+    let (outcomes, ()) =
+        tokio::join!(client.submit_many([Submission::new("a"), Submission::new("a")]), async {
+            let (id, _) = peer.receive_submit().await;
+            peer.accept_submit(id, 1).await;
+        });
     assert!(matches!(outcomes, Err(Error::Protocol(_))));
 }
 

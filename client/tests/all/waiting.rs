@@ -11,8 +11,15 @@ use crate::fake_broker::{FakeBroker, Peer, SOON, info};
 async fn answer_wait(peer: &mut Peer, satisfied: bool, tasks: Vec<wire::TaskInfo>) -> wire::Wait {
     match peer.receive().await {
         (id, client_frame::Body::Wait(wait)) => {
-            peer.answer(id, server_frame::Body::WaitReply(wire::WaitReply { satisfied, tasks, ..Default::default() }))
-                .await;
+            peer.answer(
+                id,
+                server_frame::Body::WaitReply(wire::WaitReply {
+                    satisfied,
+                    tasks,
+                    ..Default::default()
+                }),
+            )
+            .await;
             wait
         }
         (_, other) => panic!("a wait and not {other:?}"),
@@ -28,10 +35,12 @@ async fn the_output_comes_as_its_type() {
     let broker = FakeBroker::bind().await;
     let (client, mut peer) = broker.client().await;
     let handle = client.result::<(u32, String)>("a");
-    let (output, wait) = tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![success("[7,\"x\"]")]));
+    let (output, wait) =
+        tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![success("[7,\"x\"]")]));
     assert_eq!(output.expect("a pair"), (7, "x".to_owned()));
     assert!(wait.with_results);
-    let (output, _) = tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![success("{}")]));
+    let (output, _) =
+        tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![success("{}")]));
     assert!(matches!(output, Err(Error::Decode { .. })));
 }
 
@@ -41,13 +50,18 @@ async fn failures_revocations_and_unknown_tasks_are_errors_of_their_own() {
     let (client, mut peer) = broker.client().await;
     let handle = client.result::<()>("a");
     let failed = wire::TaskInfo {
-        errors: vec![wire::TaskError { kind: "Broken".into(), message: "no sound".into(), ..Default::default() }],
+        errors: vec![wire::TaskError {
+            kind: "Broken".into(),
+            message: "no sound".into(),
+            ..Default::default()
+        }],
         attempts: 4,
         ..info("a", TaskState::Failure, 9)
     };
     let (output, _) = tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![failed]));
     assert!(matches!(output, Err(Error::TaskFailed { kind, attempts: 4, .. }) if kind == "Broken"));
-    let revoked = wire::TaskInfo { revoked_reason: "expired".into(), ..info("a", TaskState::Revoked, 2) };
+    let revoked =
+        wire::TaskInfo { revoked_reason: "expired".into(), ..info("a", TaskState::Revoked, 2) };
     let (output, _) = tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![revoked]));
     assert!(matches!(output, Err(Error::TaskRevoked { reason, .. }) if reason == "expired"));
     let unknown = wire::TaskInfo { id: "a".into(), ..Default::default() };
@@ -70,14 +84,20 @@ async fn waiting_ends_when_the_callers_time_is_over() {
         let tasks = vec![info("a", TaskState::Started, 3)];
         peer.answer(
             id,
-            server_frame::Body::WaitReply(wire::WaitReply { satisfied: false, tasks, ..Default::default() }),
+            server_frame::Body::WaitReply(wire::WaitReply {
+                satisfied: false,
+                tasks,
+                ..Default::default()
+            }),
         )
         .await;
     });
     let error = output.expect_err("it has not ended");
     assert!(error.is_retryable());
     assert_eq!(error.to_string(), "task a has not ended within 120ms: it is STARTED");
-    assert!(matches!(error, Error::NotFinished { id, state: State::Started, after } if id == "a" && after == patience));
+    assert!(
+        matches!(error, Error::NotFinished { id, state: State::Started, after } if id == "a" && after == patience)
+    );
 }
 
 #[tokio::test]
@@ -107,7 +127,8 @@ async fn waits_take_no_room_from_other_requests() {
         assert!(matches!(peer.receive().await, (_, client_frame::Body::Wait(_))));
     }
     let ids = ["b"];
-    let (tasks, asked) = tokio::join!(client.info(&ids), peer.answer_get(vec![info("b", TaskState::Queued, 1)]));
+    let (tasks, asked) =
+        tokio::join!(client.info(&ids), peer.answer_get(vec![info("b", TaskState::Queued, 1)]));
     tasks.expect("answered beside the waits");
     assert_eq!(asked, ["b"]);
 }
@@ -118,11 +139,18 @@ async fn waiting_for_any_of_several_returns_them_all_as_they_stand() {
     let (client, mut peer) = broker.client().await;
     let ids = ["a", "b"];
     let tasks = vec![info("a", TaskState::Started, 3), info("b", TaskState::Failure, 5)];
-    let (waited, wait) = tokio::join!(client.wait(&ids, WaitMode::Any, SOON), answer_wait(&mut peer, true, tasks));
+    let (waited, wait) =
+        tokio::join!(client.wait(&ids, WaitMode::Any, SOON), answer_wait(&mut peer, true, tasks));
     let waited = waited.expect("answered");
     assert!(waited.satisfied);
-    assert_eq!(waited.tasks.iter().map(|task| task.state).collect::<Vec<_>>(), [State::Started, State::Failure]);
-    assert_eq!((wait.mode(), wait.ids), (wire::wait::Mode::Any, vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        waited.tasks.iter().map(|task| task.state).collect::<Vec<_>>(),
+        [State::Started, State::Failure]
+    );
+    assert_eq!(
+        (wait.mode(), wait.ids),
+        (wire::wait::Mode::Any, vec!["a".to_owned(), "b".to_owned()])
+    );
 }
 
 /// The request ids of the waits that the client withdraws next.
@@ -186,6 +214,7 @@ async fn one_wait_more_than_a_connection_may_have_is_refused_at_once_and_room_co
     all.abort_all();
     withdrawn(&mut peer).await;
     let handle = client.result::<u32>("a");
-    let (output, _) = tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![success("5")]));
+    let (output, _) =
+        tokio::join!(handle.get(SOON), answer_wait(&mut peer, true, vec![success("5")]));
     assert_eq!(output.expect("a number"), 5);
 }

@@ -9,8 +9,15 @@ use crate::fake_broker::{FakeBroker, Peer, info, refusal};
 async fn begin_watch(peer: &mut Peer, watch_id: u64, tasks: Vec<wire::TaskInfo>) -> Vec<String> {
     match peer.receive().await {
         (id, client_frame::Body::Watch(watch)) => {
-            peer.answer(id, server_frame::Body::WatchReply(wire::WatchReply { watch_id, tasks, ..Default::default() }))
-                .await;
+            peer.answer(
+                id,
+                server_frame::Body::WatchReply(wire::WatchReply {
+                    watch_id,
+                    tasks,
+                    ..Default::default()
+                }),
+            )
+            .await;
             watch.ids
         }
         (_, other) => panic!("a watch and not {other:?}"),
@@ -18,7 +25,8 @@ async fn begin_watch(peer: &mut Peer, watch_id: u64, tasks: Vec<wire::TaskInfo>)
 }
 
 async fn push(peer: &mut Peer, watch_id: u64, task: wire::TaskInfo) {
-    peer.push(server_frame::Body::Transition(wire::Transition { watch_id, task: Some(task) })).await;
+    peer.push(server_frame::Body::Transition(wire::Transition { watch_id, task: Some(task) }))
+        .await;
 }
 
 async fn next(watch: &mut Watch) -> (State, u32) {
@@ -62,7 +70,8 @@ async fn a_watch_survives_a_reconnect_without_showing_a_state_twice() {
     let tasks = vec![info("a", TaskState::Success, 4), info("b", TaskState::Started, 3)];
     assert_eq!(begin_watch(&mut again, 9, tasks).await, ["a", "b"]);
     push(&mut again, 9, info("b", TaskState::Success, 4)).await;
-    let (first, second) = (watch.next().await.expect("goes on"), watch.next().await.expect("goes on"));
+    let (first, second) =
+        (watch.next().await.expect("goes on"), watch.next().await.expect("goes on"));
     assert_eq!((first.id.as_str(), first.state), ("a", State::Success));
     assert_eq!((second.id.as_str(), second.state), ("b", State::Success));
 }
@@ -106,8 +115,15 @@ async fn a_watch_is_a_stream_and_a_handle_is_a_future() {
     let (watch, ()) = tokio::join!(client.watch(&ids), async {
         let (id, client_frame::Body::Watch(_)) = peer.receive().await else { panic!("a watch") };
         let tasks = vec![info("a", TaskState::Queued, 1)];
-        peer.answer(id, server_frame::Body::WatchReply(wire::WatchReply { watch_id: 1, tasks, ..Default::default() }))
-            .await;
+        peer.answer(
+            id,
+            server_frame::Body::WatchReply(wire::WatchReply {
+                watch_id: 1,
+                tasks,
+                ..Default::default()
+            }),
+        )
+        .await;
     });
     let states = watch.expect("it begins").map(|task| task.state);
     let seen = tokio::spawn(states.take(2).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
 //! Reads an audio file into samples.
 //!
-//! Lives here: opening, decoding (WAV, FLAC, OGG/Vorbis, MP3) and mixing down to one channel. Does not live here: what
-//! the sound is like (see `features`).
+//! Lives here: opening, decoding (WAV, FLAC, OGG/Vorbis, MP3) and mixing down to one channel. Does
+//! not live here: what the sound is like (see `features`).
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,8 @@ use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
-/// Only the beginning of a long recording is decoded: it says enough about the song, and it bounds the memory.
+/// Only the beginning of a long recording is decoded: it says enough about the song, and it bounds
+/// the memory.
 pub(crate) const DECODED_SECONDS_MAX: f64 = 300.0;
 
 /// Sample rates that make sense for music; what lies outside is a damaged header.
@@ -29,7 +30,8 @@ pub(crate) struct Sound {
     pub(crate) rate: u32,
     /// The mean of the channels, between -1 and 1.
     pub(crate) mono: Vec<f32>,
-    /// Mean square over all channels. It is taken before mixing, because channels of opposite phase cancel in the mix.
+    /// Mean square over all channels. It is taken before mixing, because channels of opposite
+    /// phase cancel in the mix.
     pub(crate) mean_square: f64,
     /// Length of the whole song, also when only its beginning was decoded.
     pub(crate) seconds: f64,
@@ -61,11 +63,14 @@ pub(crate) enum AudioError {
 
 /// Decodes the file at `path`. `progress` is called now and then with the done part, 0 to 1.
 ///
-/// Single damaged packets are skipped, as players do; a file of which most packets are damaged is an error.
+/// Single damaged packets are skipped, as players do; a file of which most packets are damaged is
+/// an error.
 pub(crate) fn decode(path: &Path, progress: impl FnMut(f64)) -> Result<Sound, AudioError> {
-    // The decoder meets whatever lies in a user's folder; where it panics, it is the file that is wrong.
-    catch_unwind(AssertUnwindSafe(|| read(path, progress)))
-        .unwrap_or_else(|_| Err(AudioError::Damaged("the decoder could not make sense of it".to_owned())))
+    // The decoder meets whatever lies in a user's folder; where it panics, it is the file that is
+    // wrong.
+    catch_unwind(AssertUnwindSafe(|| read(path, progress))).unwrap_or_else(|_| {
+        Err(AudioError::Damaged("the decoder could not make sense of it".to_owned()))
+    })
 }
 
 fn read(path: &Path, progress: impl FnMut(f64)) -> Result<Sound, AudioError> {
@@ -81,8 +86,9 @@ fn read(path: &Path, progress: impl FnMut(f64)) -> Result<Sound, AudioError> {
     let mut format = symphonia::default::get_probe()
         .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
         .map_err(|error| AudioError::UnknownFormat(reason(&error)))?;
-    let track =
-        format.default_track(TrackType::Audio).ok_or_else(|| AudioError::Unsupported("no audio track".to_owned()))?;
+    let track = format
+        .default_track(TrackType::Audio)
+        .ok_or_else(|| AudioError::Unsupported("no audio track".to_owned()))?;
     let track_id = track.id;
     let frames = track.num_frames;
     let parameters = track
@@ -139,7 +145,8 @@ impl<P: FnMut(f64)> Reading<P> {
         while !self.cut_off {
             let packet = match format.next_packet() {
                 Ok(Some(packet)) => packet,
-                // A chained stream starts anew with other parameters; its first part is enough here.
+                // A chained stream starts anew with other parameters; its first part is enough
+                // here.
                 Ok(None) | Err(DecoderError::ResetRequired) => break,
                 Err(error) if is_end_of_file(&error) => break,
                 Err(error) => return Err(AudioError::Damaged(reason(&error))),
@@ -181,13 +188,16 @@ impl<P: FnMut(f64)> Reading<P> {
             // Floating point files can hold values that are not numbers.
             frame.iter_mut().filter(|sample| !sample.is_finite()).for_each(|sample| *sample = 0.0);
             self.square_sum +=
-                frame.iter().map(|sample| f64::from(*sample) * f64::from(*sample)).sum::<f64>() / channels as f64;
+                frame.iter().map(|sample| f64::from(*sample) * f64::from(*sample)).sum::<f64>()
+                    / channels as f64;
             self.mono.push(frame.iter().sum::<f32>() / channels as f32);
         }
         let decoded_max = (DECODED_SECONDS_MAX * f64::from(rate)) as u64;
         self.cut_off = self.mono.len() as u64 >= decoded_max;
         if let Some(declared) = self.frames_declared {
-            (self.progress)((self.mono.len() as f64 / declared.clamp(1, decoded_max) as f64).min(1.0));
+            (self.progress)(
+                (self.mono.len() as f64 / declared.clamp(1, decoded_max) as f64).min(1.0),
+            );
         }
         Ok(())
     }
@@ -196,10 +206,16 @@ impl<P: FnMut(f64)> Reading<P> {
         if self.packets_damaged > self.packets_good {
             return Err(AudioError::Damaged(self.last_damage));
         }
-        let (Some(rate), false) = (self.rate, self.mono.is_empty()) else { return Err(AudioError::Silent) };
+        let (Some(rate), false) = (self.rate, self.mono.is_empty()) else {
+            return Err(AudioError::Silent);
+        };
         (self.progress)(1.0);
         let frames_decoded = self.mono.len() as u64;
-        let frames = if self.cut_off { self.frames_declared.unwrap_or(0).max(frames_decoded) } else { frames_decoded };
+        let frames = if self.cut_off {
+            self.frames_declared.unwrap_or(0).max(frames_decoded)
+        } else {
+            frames_decoded
+        };
         Ok(Sound {
             rate,
             mean_square: self.square_sum / frames_decoded as f64,

@@ -1,7 +1,8 @@
 //! Groups songs that sound alike.
 //!
-//! Lives here: k-means over the features of all songs, the choice of the number of groups, and their names. Does not
-//! live here: how the features come about (see `features`). The same songs always give the same groups.
+//! Lives here: k-means over the features of all songs, the choice of the number of groups, and
+//! their names. Does not live here: how the features come about (see `features`). The same songs
+//! always give the same groups.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,8 @@ const DIMENSIONS: usize = 4;
 /// More groups than this are not tried when the number is to be found.
 const GROUPS_MAX: usize = 6;
 
-/// Starts per number of groups; the best of them counts, because one start can end in a poor local optimum.
+/// Starts per number of groups; the best of them counts, because one start can end in a poor local
+/// optimum.
 const STARTS: u64 = 16;
 
 /// Rounds per start; small sets settle within ten.
@@ -43,8 +45,8 @@ pub(crate) struct Group {
     pub(crate) centroid_hz: f64,
 }
 
-/// Groups the songs. Without `groups` the number is the one that separates them best (by silhouette). A number larger
-/// than that of the songs is cut to it; no songs give no groups.
+/// Groups the songs. Without `groups` the number is the one that separates them best (by
+/// silhouette). A number larger than that of the songs is cut to it; no songs give no groups.
 pub(crate) fn cluster(songs: &[Features], groups: Option<usize>) -> Clusters {
     if songs.is_empty() {
         return Clusters { groups: Vec::new(), group_of_song: Vec::new() };
@@ -57,7 +59,8 @@ pub(crate) fn cluster(songs: &[Features], groups: Option<usize>) -> Clusters {
     describe(songs, &points, &found)
 }
 
-/// Scales each number to mean 0 and deviation 1 over all songs, so that hertz do not outweigh decibel.
+/// Scales each number to mean 0 and deviation 1 over all songs, so that hertz do not outweigh
+/// decibel.
 fn comparable(songs: &[Features]) -> Vec<Point> {
     let columns: [fn(&Features) -> Option<f64>; DIMENSIONS] = [
         |song| song.tempo_bpm,
@@ -69,7 +72,8 @@ fn comparable(songs: &[Features]) -> Vec<Point> {
     for (dimension, column) in columns.iter().enumerate() {
         let known: Vec<f64> = songs.iter().filter_map(column).collect();
         let middle = mean(&known).unwrap_or(0.0);
-        let deviation = mean(&known.iter().map(|value| (value - middle).powi(2)).collect::<Vec<_>>());
+        let deviation =
+            mean(&known.iter().map(|value| (value - middle).powi(2)).collect::<Vec<_>>());
         let deviation = deviation.unwrap_or(0.0).sqrt();
         for (point, song) in points.iter_mut().zip(songs) {
             // A song without a tempo stands in the middle and is grouped by the other numbers.
@@ -105,10 +109,12 @@ fn partition(points: &[Point], count: usize) -> Partition {
         .expect("there is at least one start")
 }
 
-/// k-means++: each further centre is drawn with a chance that grows with the squared distance to the nearest one.
+/// k-means++: each further centre is drawn with a chance that grows with the squared distance to
+/// the nearest one.
 fn first_centres(points: &[Point], count: usize, seed: u64) -> Vec<Point> {
     let mut random = Random(seed);
-    let mut centres = vec![points[((random.fraction() * points.len() as f64) as usize).min(points.len() - 1)]];
+    let mut centres =
+        vec![points[((random.fraction() * points.len() as f64) as usize).min(points.len() - 1)]];
     while centres.len() < count {
         let distances: Vec<f64> = points.iter().map(|point| nearest(point, &centres).1).collect();
         let mut draw = random.fraction() * distances.iter().sum::<f64>();
@@ -122,7 +128,9 @@ fn first_centres(points: &[Point], count: usize, seed: u64) -> Vec<Point> {
 }
 
 fn settle(points: &[Point], mut centres: Vec<Point>) -> Partition {
-    let assign = |centres: &[Point]| points.iter().map(|point| nearest(point, centres).0).collect::<Vec<_>>();
+    let assign = |centres: &[Point]| {
+        points.iter().map(|point| nearest(point, centres).0).collect::<Vec<_>>()
+    };
     let mut group_of_point = assign(&centres);
     for _ in 0..ROUNDS_MAX {
         for (group, centre) in centres.iter_mut().enumerate() {
@@ -130,7 +138,8 @@ fn settle(points: &[Point], mut centres: Vec<Point>) -> Partition {
             // A group that lost all its points keeps its centre.
             if !members.is_empty() {
                 *centre = std::array::from_fn(|dimension| {
-                    members.iter().map(|member| member[dimension]).sum::<f64>() / members.len() as f64
+                    members.iter().map(|member| member[dimension]).sum::<f64>()
+                        / members.len() as f64
                 });
             }
         }
@@ -144,7 +153,8 @@ fn settle(points: &[Point], mut centres: Vec<Point>) -> Partition {
     Partition { group_of_point, count: centres.len(), spread }
 }
 
-/// How well the groups are apart, -1 to 1: the mean over all points of (to the next group - to the own) / the larger.
+/// How well the groups are apart, -1 to 1: the mean over all points of (to the next group - to the
+/// own) / the larger.
 fn silhouette(points: &[Point], partition: &Partition) -> f64 {
     let score = |index: usize| {
         let own = partition.group_of_point[index];
@@ -157,7 +167,10 @@ fn silhouette(points: &[Point], partition: &Partition) -> f64 {
         };
         // A point alone in its group scores 0 by definition.
         let inside = to_group(own)?;
-        let outside = (0..partition.count).filter(|group| *group != own).filter_map(to_group).reduce(f64::min)?;
+        let outside = (0..partition.count)
+            .filter(|group| *group != own)
+            .filter_map(to_group)
+            .reduce(f64::min)?;
         let larger = inside.max(outside);
         (larger > 0.0).then(|| (outside - inside) / larger)
     };
@@ -167,13 +180,17 @@ fn silhouette(points: &[Point], partition: &Partition) -> f64 {
 fn describe(songs: &[Features], points: &[Point], partition: &Partition) -> Clusters {
     let mut found: Vec<(usize, Group)> = Vec::new();
     for group in 0..partition.count {
-        let indexes: Vec<usize> = (0..songs.len()).filter(|index| partition.group_of_point[*index] == group).collect();
+        let indexes: Vec<usize> =
+            (0..songs.len()).filter(|index| partition.group_of_point[*index] == group).collect();
         let average = |number: &dyn Fn(usize) -> Option<f64>| {
             mean(&indexes.iter().filter_map(|index| number(*index)).collect::<Vec<_>>())
         };
         // Songs that are all alike can leave a group without any; it is not told about.
-        let Some(loudness_dbfs) = average(&|index| Some(songs[index].loudness_dbfs)) else { continue };
-        let side = |dimension: usize| average(&|index| Some(points[index][dimension])).unwrap_or(0.0);
+        let Some(loudness_dbfs) = average(&|index| Some(songs[index].loudness_dbfs)) else {
+            continue;
+        };
+        let side =
+            |dimension: usize| average(&|index| Some(points[index][dimension])).unwrap_or(0.0);
         let name = name(side(0), side(1), side(2));
         let tempo_bpm = average(&|index| songs[index].tempo_bpm);
         let centroid_hz = average(&|index| Some(songs[index].centroid_hz)).unwrap_or(0.0);
@@ -181,9 +198,13 @@ fn describe(songs: &[Features], points: &[Point], partition: &Partition) -> Clus
     }
     found.sort_by(|(_, left), (_, right)| {
         let tempo = |group: &Group| group.tempo_bpm.unwrap_or(0.0);
-        tempo(left).total_cmp(&tempo(right)).then(left.loudness_dbfs.total_cmp(&right.loudness_dbfs))
+        tempo(left)
+            .total_cmp(&tempo(right))
+            .then(left.loudness_dbfs.total_cmp(&right.loudness_dbfs))
     });
-    let place = |group: &usize| found.iter().position(|(old, _)| old == group).expect("a song's group has a song");
+    let place = |group: &usize| {
+        found.iter().position(|(old, _)| old == group).expect("a song's group has a song")
+    };
     let group_of_song = partition.group_of_point.iter().map(place).collect();
     Clusters { groups: found.into_iter().map(|(_, group)| group).collect(), group_of_song }
 }
@@ -251,11 +272,14 @@ mod tests {
 
     fn three_families() -> Vec<Features> {
         let family = |tempo: f64, loudness: f64, centroid: f64| {
-            (0..4)
-                .map(f64::from)
-                .map(move |step| song(Some(tempo + step * 3.0), loudness + step * 0.5, centroid + step * 40.0))
+            (0..4).map(f64::from).map(move |step| {
+                song(Some(tempo + step * 3.0), loudness + step * 0.5, centroid + step * 40.0)
+            })
         };
-        family(60.0, -30.0, 300.0).chain(family(110.0, -18.0, 1500.0)).chain(family(160.0, -10.0, 4500.0)).collect()
+        family(60.0, -30.0, 300.0)
+            .chain(family(110.0, -18.0, 1500.0))
+            .chain(family(160.0, -10.0, 4500.0))
+            .collect()
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! "The other container": a program that did not submit the tasks, knows only their ids, and learns how they go.
+//! "The other container": a program that did not submit the tasks, knows only their ids, and learns
+//! how they go.
 //!
-//! Lives here: its own connection, following states and fetching values. Does not live here: submitting (see `main`) and
-//! drawing (see `screen`).
+//! Lives here: its own connection, following states and fetching values. Does not live here:
+//! submitting (see `main`) and drawing (see `screen`).
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,7 +14,8 @@ use serde::de::DeserializeOwned;
 use crate::history::History;
 use crate::screen::Screen;
 
-/// If no task moves for this long, something is wrong with the stage and the demo says so instead of waiting for ever.
+/// If no task moves for this long, something is wrong with the stage and the demo says so instead
+/// of waiting for ever.
 const STILL_MAX: Duration = Duration::from_secs(60);
 
 /// A fetched value is there already, so its answer comes at once.
@@ -44,8 +46,8 @@ impl OtherContainer {
         self.client.close().await;
     }
 
-    /// Follows the tasks until each has ended, showing each step on the screen, and fetches their values. The results
-    /// stand in the order of `ids`.
+    /// Follows the tasks until each has ended, showing each step on the screen, and fetches their
+    /// values. The results stand in the order of `ids`.
     pub(crate) async fn follow<T: DeserializeOwned>(
         &self,
         ids: &[&str],
@@ -79,7 +81,9 @@ impl OtherContainer {
 /// Why there is no value, for people who know already which song it is about.
 fn reason(error: &Error) -> String {
     match error {
-        Error::TaskFailed { message, attempts, .. } => format!("failed after {attempts} attempts: {message}"),
+        Error::TaskFailed { message, attempts, .. } => {
+            format!("failed after {attempts} attempts: {message}")
+        }
         other => other.to_string(),
     }
 }

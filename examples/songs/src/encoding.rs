@@ -1,7 +1,7 @@
 //! Writes sound as WAV and FLAC bytes.
 //!
-//! Lives here: the two containers the made songs use. Does not live here: reading audio (see `audio`), which is left to
-//! a decoder that knows many more formats.
+//! Lives here: the two containers the made songs use. Does not live here: reading audio (see
+//! `audio`), which is left to a decoder that knows many more formats.
 
 use std::io;
 
@@ -25,8 +25,15 @@ pub(crate) fn wav(channels: u16, rate: u32, samples: &[i16]) -> Vec<u8> {
     wav_container(WAV_INTEGER, 16, channels, rate, &bytes)
 }
 
-/// The 44 byte header of a WAV file, then `bytes` as they are. `format` 1 is whole numbers, 3 is floating point.
-pub(crate) fn wav_container(format: u16, sample_bits: u16, channels: u16, rate: u32, bytes: &[u8]) -> Vec<u8> {
+/// The 44 byte header of a WAV file, then `bytes` as they are. `format` 1 is whole numbers, 3 is
+/// floating point.
+pub(crate) fn wav_container(
+    format: u16,
+    sample_bits: u16,
+    channels: u16,
+    rate: u32,
+    bytes: &[u8],
+) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("clips are far below 4 GiB");
     let frame_bytes = channels * sample_bits / 8;
     let mut file = Vec::with_capacity(44 + bytes.len());
@@ -46,15 +53,26 @@ pub(crate) fn wav_container(format: u16, sample_bits: u16, channels: u16, rate: 
     file
 }
 
-/// A FLAC file of 16 bit samples, the channels interleaved. Fails only if the encoder refuses its input.
+/// A FLAC file of 16 bit samples, the channels interleaved. Fails only if the encoder refuses its
+/// input.
 pub(crate) fn flac(channels: u16, rate: u32, samples: &[i16]) -> io::Result<Vec<u8>> {
-    let config = flacenc::config::Encoder::default().into_verified().map_err(|(_, error)| refused(error))?;
+    let config =
+        flacenc::config::Encoder::default().into_verified().map_err(|(_, error)| refused(error))?;
     let samples: Vec<i32> = samples.iter().map(|sample| i32::from(*sample)).collect();
-    let source = flacenc::source::MemSource::from_samples(&samples, usize::from(channels), 16, rate as usize);
-    let mut stream = flacenc::encode_with_fixed_block_size(&config, source, FLAC_BLOCK_FRAMES).map_err(refused)?;
-    // The encoder counts the shorter last block as the smallest, which the format forbids; strict decoders then take
-    // the frame numbers for sample numbers and give up.
-    stream.stream_info_mut().set_block_sizes(FLAC_BLOCK_FRAMES, FLAC_BLOCK_FRAMES).map_err(refused)?;
+    let source = flacenc::source::MemSource::from_samples(
+        &samples,
+        usize::from(channels),
+        16,
+        rate as usize,
+    );
+    let mut stream = flacenc::encode_with_fixed_block_size(&config, source, FLAC_BLOCK_FRAMES)
+        .map_err(refused)?;
+    // The encoder counts the shorter last block as the smallest, which the format forbids; strict
+    // decoders then take the frame numbers for sample numbers and give up.
+    stream
+        .stream_info_mut()
+        .set_block_sizes(FLAC_BLOCK_FRAMES, FLAC_BLOCK_FRAMES)
+        .map_err(refused)?;
     let mut sink = flacenc::bitsink::ByteSink::new();
     stream.write(&mut sink).map_err(refused)?;
     Ok(sink.as_slice().to_vec())

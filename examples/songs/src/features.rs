@@ -1,7 +1,8 @@
 //! What a song sounds like, in a handful of numbers.
 //!
-//! Lives here: loudness, spectral centroid, zero crossings and the onset strength over time. Does not live here: the
-//! tempo, which is read from the onset strength (see `tempo`), and the comparison of songs (see `cluster`).
+//! Lives here: loudness, spectral centroid, zero crossings and the onset strength over time. Does
+//! not live here: the tempo, which is read from the onset strength (see `tempo`), and the
+//! comparison of songs (see `cluster`).
 
 use realfft::RealFftPlanner;
 use serde::{Deserialize, Serialize};
@@ -66,13 +67,15 @@ fn scan(sound: &Sound, mut progress: impl FnMut(f64)) -> Spectrum {
     let hop = (sound.rate / FRAMES_PER_SECOND) as usize;
     let length = ((WINDOW_SECONDS * rate) as usize).next_power_of_two();
     let transform = RealFftPlanner::<f32>::new().plan_fft_forward(length);
-    let window: Vec<f32> =
-        (0..length).map(|index| 0.5 - 0.5 * (std::f32::consts::TAU * index as f32 / length as f32).cos()).collect();
+    let window: Vec<f32> = (0..length)
+        .map(|index| 0.5 - 0.5 * (std::f32::consts::TAU * index as f32 / length as f32).cos())
+        .collect();
     let mut input = transform.make_input_vec();
     let mut bins = transform.make_output_vec();
     let mut scratch = transform.make_scratch_vec();
     let bin_hz = rate / length as f64;
-    let band_of_bin: Vec<usize> = (0..bins.len()).map(|bin| band(bin as f64 * bin_hz, rate / 2.0)).collect();
+    let band_of_bin: Vec<usize> =
+        (0..bins.len()).map(|bin| band(bin as f64 * bin_hz, rate / 2.0)).collect();
 
     let frames = sound.mono.len().div_ceil(hop);
     let mut onsets = Vec::with_capacity(frames);
@@ -81,7 +84,11 @@ fn scan(sound: &Sound, mut progress: impl FnMut(f64)) -> Spectrum {
     for frame in 0..frames {
         // The last windows reach past the end, where silence follows.
         let rest = sound.mono[frame * hop..].iter().copied().chain(std::iter::repeat(0.0));
-        input.iter_mut().zip(rest).zip(&window).for_each(|((slot, sample), weight)| *slot = sample * weight);
+        input
+            .iter_mut()
+            .zip(rest)
+            .zip(&window)
+            .for_each(|((slot, sample), weight)| *slot = sample * weight);
         transform
             .process_with_scratch(&mut input, &mut bins, &mut scratch)
             .expect("the buffers were made by the transform itself");
@@ -94,7 +101,8 @@ fn scan(sound: &Sound, mut progress: impl FnMut(f64)) -> Spectrum {
         }
         let levels = energies.map(|energy| (1.0 + 10.0 * energy).ln());
         // The first frame has nothing before it to rise from.
-        let rise: f32 = levels.iter().zip(&previous).map(|(now, before)| (now - before).max(0.0)).sum();
+        let rise: f32 =
+            levels.iter().zip(&previous).map(|(now, before)| (now - before).max(0.0)).sum();
         onsets.push(if frame == 0 { 0.0 } else { rise });
         previous = levels;
         if frame % 50 == 0 {

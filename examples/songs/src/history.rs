@@ -1,7 +1,8 @@
 //! What a task has been through, with the times.
 //!
-//! Lives here: turning the states that a watch pushes into a line such as `QUEUED 0 → STARTED 4 → SUCCESS 210 ms`. Does
-//! not live here: the watching (see `container`) and the drawing (see `screen` and `table`).
+//! Lives here: turning the states that a watch pushes into a line such as `QUEUED 0 → STARTED 4 →
+//! SUCCESS 210 ms`. Does not live here: the watching (see `container`) and the drawing (see
+//! `screen` and `table`).
 
 use std::fmt;
 use std::time::SystemTime;
@@ -25,8 +26,8 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Takes in what a watch pushed. A watch that began late saw only the present state; the times in it tell of the
-    /// states before.
+    /// Takes in what a watch pushed. A watch that began late saw only the present state; the times
+    /// in it tell of the states before.
     pub(crate) fn observe(&mut self, info: &TaskInfo) {
         self.submitted_at = info.submitted_at;
         let mut marks = vec![("QUEUED", info.submitted_at), ("LEASED", info.leased_at)];
@@ -37,7 +38,9 @@ impl History {
         let name = info.state.to_string();
         match info.state {
             State::Retry => marks.push((&name, info.errors.last().map(|error| error.at))),
-            State::Success | State::Failure | State::Revoked => marks.push((&name, info.finished_at)),
+            State::Success | State::Failure | State::Revoked => {
+                marks.push((&name, info.finished_at))
+            }
             // Back in the queue for its next attempt, which was due at that time.
             State::Queued => marks.push((&name, info.eta)),
             _ => (),
@@ -92,7 +95,10 @@ mod tests {
         let submitted_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let mut history = History { submitted_at: Some(submitted_at), steps: Vec::new() };
         for (state, after_ms) in marks {
-            history.note(state, after_ms.map(|after_ms| submitted_at + Duration::from_millis(after_ms)));
+            history.note(
+                state,
+                after_ms.map(|after_ms| submitted_at + Duration::from_millis(after_ms)),
+            );
         }
         history.to_string()
     }

@@ -1,8 +1,10 @@
-//! The story that Celeriac serves: a listener sends songs, a web handler answers at once and hands the heavy work to a
-//! queue, workers do it in the background, and another container learns when each song is done and what came out.
+//! The story that Celeriac serves: a listener sends songs, a web handler answers at once and hands
+//! the heavy work to a queue, workers do it in the background, and another container learns when
+//! each song is done and what came out.
 //!
-//! Lives here: the order of the story. Read `tell` from top to bottom; each step is what a real program would do at that
-//! point. Does not live here: the tasks (`tasks`), the broker and the workers (`stage`), the reader (`container`).
+//! Lives here: the order of the story. Read `tell` from top to bottom; each step is what a real
+//! program would do at that point. Does not live here: the tasks (`tasks`), the broker and the
+//! workers (`stage`), the reader (`container`).
 
 mod audio;
 mod cluster;
@@ -45,11 +47,12 @@ const MADE_SONGS_PACE_MS: u64 = 40;
 #[derive(Debug, Parser)]
 #[command(name = "songs", version)]
 struct Arguments {
-    /// Folder with WAV, FLAC, OGG or MP3 files; without it the program makes a dozen short songs, and a broken one
+    /// Folder with WAV, FLAC, OGG or MP3 files; without it the program makes a dozen short songs,
+    /// and a broken one
     folder: Option<PathBuf>,
 
-    /// Where the broker keeps its data, in DIR/broker; made songs go to DIR/songs. Without it a temporary folder is
-    /// used and removed at the end
+    /// Where the broker keeps its data, in DIR/broker; made songs go to DIR/songs. Without it a
+    /// temporary folder is used and removed at the end
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -61,12 +64,13 @@ struct Arguments {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     groups: Option<u16>,
 
-    /// Pause at each of the twenty progress reports of a song, so that short songs can be watched; without it 40 for the
-    /// made songs and 0 for those of a folder
+    /// Pause at each of the twenty progress reports of a song, so that short songs can be watched;
+    /// without it 40 for the made songs and 0 for those of a folder
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u16))]
     pace: Option<u16>,
 
-    /// The user's token, known to the web handler and to whoever reads the results; the ids of the tasks begin with it
+    /// The user's token, known to the web handler and to whoever reads the results; the ids of the
+    /// tasks begin with it
     #[arg(long, value_name = "TOKEN", default_value = "listener-42")]
     listener: String,
 }
@@ -100,13 +104,15 @@ async fn tell(arguments: &Arguments) -> anyhow::Result<()> {
     let data = DataFolder::open(arguments.data.as_deref())?;
     let songs = songs(arguments, &data)?;
 
-    // One: a broker, on a folder of its own. In a real service it is a program of its own: `celeriac serve`.
-    // Two: workers. They are small programs that register their tasks and run, here in the same process.
+    // One: a broker, on a folder of its own. In a real service it is a program of its own:
+    // `celeriac serve`. Two: workers. They are small programs that register their tasks and
+    // run, here in the same process.
     let stage = Stage::open(&data.path().join("broker"), usize::from(arguments.workers)).await?;
     screen.say(&format!("broker at {}, its data in {}", stage.url(), data.path().display()));
 
     // Three: the web handler. It submits a task for each song and could answer its listener now.
-    let web_handler = Client::connect(stage.url()).await.context("the web handler found no broker")?;
+    let web_handler =
+        Client::connect(stage.url()).await.context("the web handler found no broker")?;
     for song in &songs {
         submit(&web_handler, song, arguments.pace_ms())
             .await
@@ -115,13 +121,16 @@ async fn tell(arguments: &Arguments) -> anyhow::Result<()> {
     screen.say(&format!("{} songs submitted", songs.len()));
 
     // Four: another container, with nothing but the ids, follows the states and fetches the values.
-    let container = OtherContainer::connect(stage.url()).await.context("the other container found no broker")?;
+    let container = OtherContainer::connect(stage.url())
+        .await
+        .context("the other container found no broker")?;
     let ids: Vec<&str> = songs.iter().map(|song| song.id.as_str()).collect();
     screen.expect(ids.len());
     let ended: Vec<Ended<Features>> = container.follow(&ids, &mut screen).await?;
 
     // Five: the next work, on what came out of the first.
-    let features: Vec<Features> = ended.iter().filter_map(|song| song.outcome.as_ref().ok()).cloned().collect();
+    let features: Vec<Features> =
+        ended.iter().filter_map(|song| song.outcome.as_ref().ok()).cloned().collect();
     let clusters = if features.is_empty() {
         None
     } else {
@@ -133,15 +142,16 @@ async fn tell(arguments: &Arguments) -> anyhow::Result<()> {
     stage.close().await?;
 
     let Some(clusters) = clusters else {
-        let reasons: Vec<String> = ended.into_iter().filter_map(|song| song.outcome.err()).collect();
+        let reasons: Vec<String> =
+            ended.into_iter().filter_map(|song| song.outcome.err()).collect();
         bail!("none of the songs could be analysed:\n{}", reasons.join("\n"));
     };
     screen.say(table::ending(&songs, &ended, &clusters, screen.columns()).trim_end());
     Ok(())
 }
 
-/// What the web handler does for one song. The id is chosen: whoever knows the listener's token and the file can ask for
-/// the result, from any machine. The shadow is what logs and listings show.
+/// What the web handler does for one song. The id is chosen: whoever knows the listener's token and
+/// the file can ask for the result, from any machine. The shadow is what logs and listings show.
 async fn submit(client: &Client, song: &Song, pace_ms: u64) -> Result<(), celeriac_client::Error> {
     client
         .apply_async(&preprocess, (song.path.clone(), pace_ms))
@@ -182,7 +192,8 @@ fn songs(arguments: &Arguments, data: &DataFolder) -> anyhow::Result<Vec<Song>> 
         return playlist::songs_of(folder, &arguments.listener);
     }
     let folder = data.path().join("songs");
-    synthesis::write_songs(&folder).with_context(|| format!("cannot write songs to {}", folder.display()))?;
+    synthesis::write_songs(&folder)
+        .with_context(|| format!("cannot write songs to {}", folder.display()))?;
     playlist::songs_of(&folder, &arguments.listener)
 }
 
@@ -196,10 +207,13 @@ impl DataFolder {
     fn open(named: Option<&Path>) -> anyhow::Result<Self> {
         match named {
             Some(path) => {
-                std::fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+                std::fs::create_dir_all(path)
+                    .with_context(|| format!("cannot make the folder {}", path.display()))?;
                 Ok(Self::Kept(path.to_owned()))
             }
-            None => Ok(Self::Temporary(tempfile::tempdir().context("cannot make a temporary folder")?)),
+            None => {
+                Ok(Self::Temporary(tempfile::tempdir().context("cannot make a temporary folder")?))
+            }
         }
     }
 

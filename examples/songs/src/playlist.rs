@@ -1,7 +1,7 @@
 //! The songs of a folder, each with the id under which its result will be found.
 //!
-//! Lives here: which files count as songs, their titles and ids. Does not live here: whether a file is really audio; the
-//! worker finds that out.
+//! Lives here: which files count as songs, their titles and ids. Does not live here: whether a file
+//! is really audio; the worker finds that out.
 
 use std::collections::HashSet;
 use std::fs;
@@ -26,14 +26,18 @@ pub(crate) struct Song {
     pub(crate) path: String,
 }
 
-/// The songs of `folder` in order of their names. Folders in it, other files and names that are not UTF-8 are passed
-/// over; a folder without any song is an error.
+/// The songs of `folder` in order of their names. Folders in it, other files and names that are not
+/// UTF-8 are passed over; a folder without any song is an error.
 pub(crate) fn songs_of(folder: &Path, listener: &str) -> anyhow::Result<Vec<Song>> {
-    let folder = folder.canonicalize().with_context(|| format!("cannot open the folder {}", folder.display()))?;
-    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("cannot open the folder {}", folder.display()))?;
+    let entries = fs::read_dir(&folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?;
     let mut names = Vec::new();
     for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        let entry =
+            entry.with_context(|| format!("cannot read the folder {}", folder.display()))?;
         // A link to a file is as good as the file.
         if let (Ok(name), true) = (entry.file_name().into_string(), entry.path().is_file()) {
             names.push(name);
@@ -42,7 +46,10 @@ pub(crate) fn songs_of(folder: &Path, listener: &str) -> anyhow::Result<Vec<Song
     names.retain(|name| is_song(name));
     names.sort();
     let Some(folder_name) = folder.to_str() else {
-        bail!("the name of the folder {} is not UTF-8, so it cannot be sent to a worker", folder.display());
+        bail!(
+            "the name of the folder {} is not UTF-8, so it cannot be sent to a worker",
+            folder.display()
+        );
     };
     if names.is_empty() {
         bail!("there is no song in {folder_name}: no file ends in .{}", ENDINGS.join(", ."));
@@ -52,10 +59,9 @@ pub(crate) fn songs_of(folder: &Path, listener: &str) -> anyhow::Result<Vec<Song
 
 fn is_song(name: &str) -> bool {
     // A leading dot hides a file; some systems leave such shadows beside each song.
-    Path::new(name)
-        .extension()
-        .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| !name.starts_with('.') && ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)))
+    Path::new(name).extension().and_then(|ending| ending.to_str()).is_some_and(|ending| {
+        !name.starts_with('.') && ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending))
+    })
 }
 
 fn name_all(folder: &str, listener: &str, names: &[String]) -> Vec<Song> {
@@ -83,7 +89,8 @@ fn title(name: &str) -> String {
     if words.is_empty() { name.to_owned() } else { words.join(" ") }
 }
 
-/// Long file names are cut to the length of an id; a number keeps them apart where the cut made two the same.
+/// Long file names are cut to the length of an id; a number keeps them apart where the cut made two
+/// the same.
 fn unique_id(wanted: &str, taken: &mut HashSet<String>) -> String {
     let mut id = cut(wanted, ID_BYTES_MAX).to_owned();
     let mut count = 1;
@@ -117,7 +124,14 @@ mod tests {
 
     #[test]
     fn only_audio_files_of_the_folder_itself_are_songs() {
-        let folder = folder_with(&["b.WAV", "a-long_way  home.mp3", "cover.jpg", "notes", ".hidden.ogg", "c.flac.txt"]);
+        let folder = folder_with(&[
+            "b.WAV",
+            "a-long_way  home.mp3",
+            "cover.jpg",
+            "notes",
+            ".hidden.ogg",
+            "c.flac.txt",
+        ]);
         fs::create_dir(folder.path().join("more.wav")).unwrap();
         fs::write(folder.path().join("more.wav/inside.wav"), b"x").unwrap();
         let songs = songs_of(folder.path(), "listener-42").unwrap();
@@ -138,7 +152,8 @@ mod tests {
 
     #[test]
     fn names_too_long_for_an_id_stay_different_ids() {
-        let names: Vec<String> = (0..12).map(|number| format!("{}{number:02}.wav", "ä".repeat(124))).collect();
+        let names: Vec<String> =
+            (0..12).map(|number| format!("{}{number:02}.wav", "ä".repeat(124))).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let songs = songs_of(folder_with(&names).path(), "listener-42").unwrap();
         let ids: HashSet<&str> = songs.iter().map(|song| song.id.as_str()).collect();

@@ -1,7 +1,8 @@
-//! What is seen while the tasks run: a bar for each running task on a terminal, plain lines elsewhere.
+//! What is seen while the tasks run: a bar for each running task on a terminal, plain lines
+//! elsewhere.
 //!
-//! Lives here: the drawing. Does not live here: where the states come from (see `container`) and the table at the end (see
-//! `table`).
+//! Lives here: the drawing. Does not live here: where the states come from (see `container`) and
+//! the table at the end (see `table`).
 
 use std::collections::HashMap;
 
@@ -56,8 +57,10 @@ impl Screen {
         self.close();
         if self.terminal.is_term() {
             let all = MultiProgress::new();
-            let total =
-                all.add(ProgressBar::new(count as u64).with_style(style("{pos} of {len} tasks {elapsed:.dim}")));
+            let total = all.add(
+                ProgressBar::new(count as u64)
+                    .with_style(style("{pos} of {len} tasks {elapsed:.dim}")),
+            );
             total.tick();
             self.bars = Some(Bars { all, total, running: HashMap::new() });
         }
@@ -75,7 +78,9 @@ impl Screen {
         let shown = self.steps_shown.entry(info.id.clone()).or_default();
         let lines: Vec<String> = history.steps()[*shown..]
             .iter()
-            .map(|step| format!("{:>6} ms  {:<8} {}", history.after_ms(step), step.state, info.title()))
+            .map(|step| {
+                format!("{:>6} ms  {:<8} {}", history.after_ms(step), step.state, info.title())
+            })
             .collect();
         *shown = history.steps().len();
         lines.iter().for_each(|line| self.say(line));
@@ -99,11 +104,16 @@ impl Bars {
             let mark = if info.state == State::Success { '✔' } else { '✘' };
             let took = history.steps().last().map_or(0, |last| history.after_ms(last));
             // A line that cannot be written is a terminal that was closed.
-            let _unread = self.all.println(format!("{mark} {:<32} {} after {took} ms", info.title(), info.state));
+            let _unread = self.all.println(format!(
+                "{mark} {:<32} {} after {took} ms",
+                info.title(),
+                info.state
+            ));
             self.total.inc(1);
         } else if matches!(info.state, State::Leased | State::Started | State::Retry) {
             let bar = self.running.entry(info.id.clone()).or_insert_with(|| {
-                let bar = ProgressBar::new(BAR_LENGTH).with_style(style("  {prefix:<32} {bar:30.cyan/dim} {msg}"));
+                let bar = ProgressBar::new(BAR_LENGTH)
+                    .with_style(style("  {prefix:<32} {bar:30.cyan/dim} {msg}"));
                 bar.set_prefix(info.title().to_owned());
                 self.all.insert_before(&self.total, bar)
             });

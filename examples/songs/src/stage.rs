@@ -1,7 +1,7 @@
 //! What would be other machines in a real service, here in one process: the broker and the workers.
 //!
-//! Lives here: starting and stopping them. Does not live here: what they do for a song (see `tasks`) or who asks for it
-//! (see `main`).
+//! Lives here: starting and stopping them. Does not live here: what they do for a song (see
+//! `tasks`) or who asks for it (see `main`).
 
 use std::future::Future;
 use std::path::Path;
@@ -26,9 +26,14 @@ impl Stage {
     /// Starts a broker on the folder `data` and `workers` workers that each run one task at a time.
     pub(crate) async fn open(data: &Path, workers: usize) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the broker")?;
-        let url = format!("celeriac://{}", listener.local_addr().context("the broker's port has no address")?);
+        let url = format!(
+            "celeriac://{}",
+            listener.local_addr().context("the broker's port has no address")?
+        );
         let config = celeriac_broker::Config::new(data);
-        let broker = Running::start(|stop| async move { Ok(celeriac_broker::run(config, listener, stop).await?) });
+        let broker = Running::start(|stop| async move {
+            Ok(celeriac_broker::run(config, listener, stop).await?)
+        });
         let workers = (1..=workers).map(|number| start_worker(&url, number)).collect();
         Ok(Self { url, broker, workers })
     }
@@ -38,7 +43,8 @@ impl Stage {
         &self.url
     }
 
-    /// Stops the workers, then the broker, each after what it has begun. Says so if one of them had failed.
+    /// Stops the workers, then the broker, each after what it has begun. Says so if one of them had
+    /// failed.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         for worker in self.workers {
             worker.stop().await.context("a worker failed")?;

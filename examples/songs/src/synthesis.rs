@@ -1,7 +1,8 @@
-//! The songs the demo makes when it is given no folder: twelve clips in three families, and one broken file.
+//! The songs the demo makes when it is given no folder: twelve clips in three families, and one
+//! broken file.
 //!
-//! Lives here: the list of clips and the sound of each family. Does not live here: the file formats (see `encoding`).
-//! Everything is computed from the list alone, so each run makes the same bytes.
+//! Lives here: the list of clips and the sound of each family. Does not live here: the file formats
+//! (see `encoding`). Everything is computed from the list alone, so each run makes the same bytes.
 
 use std::f64::consts::TAU;
 use std::fs;
@@ -46,7 +47,13 @@ pub(crate) struct Clip {
     pub(crate) channels: u16,
 }
 
-const fn clip(file: &'static str, family: Family, sound: (f64, f64, f64), rate: u32, channels: u16) -> Clip {
+const fn clip(
+    file: &'static str,
+    family: Family,
+    sound: (f64, f64, f64),
+    rate: u32,
+    channels: u16,
+) -> Clip {
     let (tempo_bpm, level_dbfs, root_hz) = sound;
     Clip { file, family, tempo_bpm, level_dbfs, root_hz, rate, channels }
 }
@@ -89,8 +96,10 @@ impl Clip {
     pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         let mono = self.render();
         let channels = usize::from(self.channels);
-        let samples: Vec<i16> =
-            mono.iter().flat_map(|sample| std::iter::repeat_n(encoding::sixteen_bits(*sample), channels)).collect();
+        let samples: Vec<i16> = mono
+            .iter()
+            .flat_map(|sample| std::iter::repeat_n(encoding::sixteen_bits(*sample), channels))
+            .collect();
         if self.file.ends_with(".flac") {
             encoding::flac(self.channels, self.rate, &samples)
         } else {
@@ -102,8 +111,9 @@ impl Clip {
     pub(crate) fn render(&self) -> Vec<f64> {
         let samples = (CLIP_SECONDS * f64::from(self.rate)) as usize;
         let mut band = Band::new(self);
-        let mut sound: Vec<f64> =
-            (0..samples).map(|index| band.play(self, index as f64 / f64::from(self.rate))).collect();
+        let mut sound: Vec<f64> = (0..samples)
+            .map(|index| band.play(self, index as f64 / f64::from(self.rate)))
+            .collect();
         let mean_square = sound.iter().map(|sample| sample * sample).sum::<f64>() / samples as f64;
         let gain = 10f64.powf(self.level_dbfs / 20.0) / mean_square.sqrt();
         sound.iter_mut().for_each(|sample| *sample *= gain);
@@ -146,7 +156,9 @@ impl Band {
         match clip.family {
             Family::Pad => pad(root, seconds, since_beat),
             Family::Rock => self.rock(root, seconds, beat as usize, since_beat, noise),
-            Family::Electronic => electronic(clip.root_hz, seconds, beat as usize, since_beat, beat_seconds, hiss),
+            Family::Electronic => {
+                electronic(clip.root_hz, seconds, beat as usize, since_beat, beat_seconds, hiss)
+            }
         }
     }
 
@@ -156,7 +168,8 @@ impl Band {
         let drum = if beat.is_multiple_of(2) {
             kick(since_beat)
         } else {
-            0.6 * noise * (-18.0 * since_beat).exp() + 0.3 * (TAU * 190.0 * seconds).sin() * (-25.0 * since_beat).exp()
+            0.6 * noise * (-18.0 * since_beat).exp()
+                + 0.3 * (TAU * 190.0 * seconds).sin() * (-25.0 * since_beat).exp()
         };
         (1.2 * drum + 0.35 * self.filtered * (0.25 + (-4.0 * since_beat).exp())).tanh()
     }
@@ -165,12 +178,21 @@ impl Band {
 /// A chord that swells within a fiftieth of a second and dies away until the next beat.
 fn pad(root: f64, seconds: f64, since_beat: f64) -> f64 {
     let swell = (1.0 - (-since_beat / 0.02).exp()) * (-2.5 * since_beat).exp();
-    let chord: f64 =
-        [0.0, 3.0, 7.0, 12.0].iter().map(|interval| (TAU * semitones_above(root, *interval) * seconds).sin()).sum();
+    let chord: f64 = [0.0, 3.0, 7.0, 12.0]
+        .iter()
+        .map(|interval| (TAU * semitones_above(root, *interval) * seconds).sin())
+        .sum();
     chord * (0.05 + swell)
 }
 
-fn electronic(root: f64, seconds: f64, beat: usize, since_beat: f64, beat_seconds: f64, hiss: f64) -> f64 {
+fn electronic(
+    root: f64,
+    seconds: f64,
+    beat: usize,
+    since_beat: f64,
+    beat_seconds: f64,
+    hiss: f64,
+) -> f64 {
     let half = beat_seconds / 2.0;
     let second_half = since_beat >= half;
     let since_note = if second_half { since_beat - half } else { since_beat };

@@ -1,6 +1,7 @@
 //! The table at the end of the story.
 //!
-//! Lives here: songs, their histories, features and groups as text. Does not live here: computing any of it.
+//! Lives here: songs, their histories, features and groups as text. Does not live here: computing
+//! any of it.
 
 use std::fmt::Write;
 
@@ -15,7 +16,12 @@ use crate::playlist::Song;
 const NONE: &str = "–";
 
 /// The whole ending: a row for each song, what each group has in common, and why songs failed.
-pub(crate) fn ending(songs: &[Song], ended: &[Ended<Features>], clusters: &Clusters, columns: u16) -> String {
+pub(crate) fn ending(
+    songs: &[Song],
+    ended: &[Ended<Features>],
+    clusters: &Clusters,
+    columns: u16,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
@@ -68,7 +74,8 @@ fn numbers(features: &Features) -> [String; 4] {
 fn legend(clusters: &Clusters, members: &[Vec<&str>]) -> String {
     let mut text = String::new();
     for (index, (group, members)) in clusters.groups.iter().zip(members).enumerate() {
-        let _infallible = writeln!(text, "group {} ({}): {}", letter(index), group.name, members.join(", "));
+        let _infallible =
+            writeln!(text, "group {} ({}): {}", letter(index), group.name, members.join(", "));
     }
     text
 }
@@ -88,7 +95,11 @@ mod tests {
     use crate::history::History;
 
     fn song(title: &str) -> Song {
-        Song { id: format!("listener-42:{title}"), title: title.to_owned(), path: format!("/songs/{title}") }
+        Song {
+            id: format!("listener-42:{title}"),
+            title: title.to_owned(),
+            path: format!("/songs/{title}"),
+        }
     }
 
     fn ended(outcome: Result<Features, String>) -> Ended<Features> {
@@ -96,14 +107,24 @@ mod tests {
     }
 
     fn features(tempo_bpm: Option<f64>) -> Features {
-        Features { seconds: 8.0, tempo_bpm, loudness_dbfs: -18.0, centroid_hz: 900.0, zero_crossings_per_second: 500.0 }
+        Features {
+            seconds: 8.0,
+            tempo_bpm,
+            loudness_dbfs: -18.0,
+            centroid_hz: 900.0,
+            zero_crossings_per_second: 500.0,
+        }
     }
 
     #[test]
     fn failed_songs_stand_in_the_table_and_shift_no_group() {
         let songs = [song("broken"), song("slow"), song("quick")];
         let done = [features(None), features(Some(150.0))];
-        let all = [ended(Err("failed: no sound".to_owned())), ended(Ok(done[0].clone())), ended(Ok(done[1].clone()))];
+        let all = [
+            ended(Err("failed: no sound".to_owned())),
+            ended(Ok(done[0].clone())),
+            ended(Ok(done[1].clone())),
+        ];
         let mut clusters = cluster(&done, Some(1));
         clusters.groups.push(clusters.groups[0].clone());
         clusters.group_of_song = vec![0, 1];
@@ -115,7 +136,12 @@ mod tests {
 
     #[test]
     fn narrow_terminal_gets_a_narrow_table() {
-        let text = ending(&[song("slow")], &[ended(Ok(features(None)))], &cluster(&[features(None)], None), 70);
+        let text = ending(
+            &[song("slow")],
+            &[ended(Ok(features(None)))],
+            &cluster(&[features(None)], None),
+            70,
+        );
         assert!(text.lines().all(|line| line.chars().count() <= 70), "{text}");
     }
 }

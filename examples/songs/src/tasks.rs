@@ -1,7 +1,7 @@
 //! The two tasks of the story.
 //!
-//! Lives here: the functions that workers run and producers call. Does not live here: the analysis itself; these
-//! functions only join it to the queue with arguments, progress and failures.
+//! Lives here: the functions that workers run and producers call. Does not live here: the analysis
+//! itself; these functions only join it to the queue with arguments, progress and failures.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,14 +20,16 @@ pub(crate) struct Done {
     pub(crate) part: f64,
 }
 
-/// Progress is reported each time another tenth of a stage is done: often enough to watch, too rare to matter.
+/// Progress is reported each time another tenth of a stage is done: often enough to watch, too rare
+/// to matter.
 const STAGE_REPORTS: f64 = 10.0;
 
-/// Decodes one song and measures it. A `pace_ms` above 0 makes it pause so long at each progress report: a song of a few
-/// seconds is measured faster than anybody can watch.
+/// Decodes one song and measures it. A `pace_ms` above 0 makes it pause so long at each progress
+/// report: a song of a few seconds is measured faster than anybody can watch.
 ///
-/// This is heavy work that blocks its thread, so it is a plain function: the worker runs it on its blocking pool. The
-/// short delay between attempts suits a demo; a real service would wait longer for a file to arrive whole.
+/// This is heavy work that blocks its thread, so it is a plain function: the worker runs it on its
+/// blocking pool. The short delay between attempts suits a demo; a real service would wait longer
+/// for a file to arrive whole.
 #[task(
     name = "songs.preprocess",
     queue = "songs",
@@ -36,7 +38,11 @@ const STAGE_REPORTS: f64 = 10.0;
     backoff = "fixed",
     time_limit = "10m"
 )]
-pub(crate) fn preprocess(context: &Context, path: String, pace_ms: u64) -> Result<Features, TaskFailure> {
+pub(crate) fn preprocess(
+    context: &Context,
+    path: String,
+    pace_ms: u64,
+) -> Result<Features, TaskFailure> {
     let path = Path::new(&path);
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let pace = Duration::from_millis(pace_ms);
@@ -50,12 +56,19 @@ pub(crate) fn preprocess(context: &Context, path: String, pace_ms: u64) -> Resul
 }
 
 /// Groups the songs that sound alike; without `groups` their number is found.
-#[task(name = "songs.cluster", queue = "songs", max_attempts = 2, retry_delay = "200ms", time_limit = "1m")]
+#[task(
+    name = "songs.cluster",
+    queue = "songs",
+    max_attempts = 2,
+    retry_delay = "200ms",
+    time_limit = "1m"
+)]
 pub(crate) fn cluster_songs(songs: Vec<Features>, groups: Option<usize>) -> Clusters {
     cluster::cluster(&songs, groups)
 }
 
-/// Reports one of the two stages of `preprocess`, which begins when `before` of the task is done and is half of it.
+/// Reports one of the two stages of `preprocess`, which begins when `before` of the task is done
+/// and is half of it.
 fn stage(context: &Context, state: &'static str, before: f64, pace: Duration) -> impl FnMut(f64) {
     let mut reported = -1.0;
     move |done| {
@@ -85,6 +98,9 @@ mod tests {
         assert_eq!(features.seconds, 8.0);
         let failure = preprocess::run(&context, path(BROKEN_FILE), 0).unwrap_err();
         assert_eq!(failure.kind(), "AudioError");
-        assert!(failure.is_retryable() && failure.message().starts_with("broken.ogg: "), "{failure}");
+        assert!(
+            failure.is_retryable() && failure.message().starts_with("broken.ogg: "),
+            "{failure}"
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Reads the tempo from the onset strength of a song.
 //!
-//! Lives here: the autocorrelation and the choice among its peaks. Does not live here: where the onset strength comes
-//! from (see `features`).
+//! Lives here: the autocorrelation and the choice among its peaks. Does not live here: where the
+//! onset strength comes from (see `features`).
 
-/// Slowest and fastest tempo looked for. Less than two octaves apart, so that few songs have two readings.
+/// Slowest and fastest tempo looked for. Less than two octaves apart, so that few songs have two
+/// readings.
 const TEMPO_BPM: std::ops::RangeInclusive<f64> = 55.0..=190.0;
 
 /// The tempo people tap when several would fit; readings far from it count less.
@@ -15,7 +16,8 @@ const CORRELATION_MIN: f64 = 0.12;
 /// A reading of twice the tempo wins if its correlation is at least this part of the slower one's.
 const DOUBLE_PART: f64 = 0.85;
 
-/// Tempo in beats per minute; none if there is no regular beat or less than four slow beats of sound.
+/// Tempo in beats per minute; none if there is no regular beat or less than four slow beats of
+/// sound.
 pub(crate) fn tempo_bpm(onsets: &[f32], frames_per_second: f64) -> Option<f64> {
     let lag_of = |bpm: f64| 60.0 * frames_per_second / bpm;
     let lag_min = lag_of(*TEMPO_BPM.end()).ceil() as usize;
@@ -28,10 +30,13 @@ pub(crate) fn tempo_bpm(onsets: &[f32], frames_per_second: f64) -> Option<f64> {
         let octaves = (lag_of(PREFERRED_BPM) / lag as f64).log2();
         correlation.comb(lag) * (-0.5 * octaves * octaves).exp()
     };
-    let mut best = (lag_min..=lag_max).max_by(|left, right| score(*left).total_cmp(&score(*right)))?;
-    // Beats of equal strength also repeat at every second beat: prefer the faster reading if it fits as well.
+    let mut best =
+        (lag_min..=lag_max).max_by(|left, right| score(*left).total_cmp(&score(*right)))?;
+    // Beats of equal strength also repeat at every second beat: prefer the faster reading if it
+    // fits as well.
     for lag in [best / 2, best.div_ceil(2)] {
-        if lag >= lag_min && correlation.peak_near(lag) >= DOUBLE_PART * correlation.peak_near(best) {
+        if lag >= lag_min && correlation.peak_near(lag) >= DOUBLE_PART * correlation.peak_near(best)
+        {
             best = lag;
             break;
         }
@@ -61,7 +66,8 @@ impl Correlation {
         }));
         let centred: Vec<f64> = (0..onsets.len())
             .map(|index| {
-                let (from, to) = (index.saturating_sub(reach), (index + reach + 1).min(onsets.len()));
+                let (from, to) =
+                    (index.saturating_sub(reach), (index + reach + 1).min(onsets.len()));
                 onsets[index] - (sums[to] - sums[from]) / (to - from) as f64
             })
             .collect();
@@ -74,12 +80,14 @@ impl Correlation {
             return 0.0;
         }
         let pairs = self.centred.len() - lag;
-        let sum: f64 = self.centred.iter().zip(&self.centred[lag..]).map(|(now, later)| now * later).sum();
+        let sum: f64 =
+            self.centred.iter().zip(&self.centred[lag..]).map(|(now, later)| now * later).sum();
         sum / pairs as f64 / self.power
     }
 
-    /// A true beat repeats after two and three beats as well, a chance peak does not. The neighbours of the multiples
-    /// count too, because a beat rarely lasts a whole number of frames.
+    /// A true beat repeats after two and three beats as well, a chance peak does not. The
+    /// neighbours of the multiples count too, because a beat rarely lasts a whole number of
+    /// frames.
     fn comb(&self, lag: usize) -> f64 {
         self.at(lag) + 0.5 * self.peak_near(2 * lag) + 0.25 * self.peak_near(3 * lag)
     }
@@ -88,8 +96,8 @@ impl Correlation {
         (lag.saturating_sub(1)..=lag + 1).map(|near| self.at(near)).fold(f64::MIN, f64::max)
     }
 
-    /// The lag as a fraction of frames: the peak is followed to four beats, where an error weighs a quarter, and there
-    /// placed between the frames by a parabola.
+    /// The lag as a fraction of frames: the peak is followed to four beats, where an error weighs a
+    /// quarter, and there placed between the frames by a parabola.
     fn refine(&self, lag: usize) -> f64 {
         let mut beat = lag as f64;
         for beats in [1.0, 2.0, 4.0] {
@@ -100,21 +108,26 @@ impl Correlation {
                 .expect("the range is not empty");
             let (before, top, after) = (self.at(peak - 1), self.at(peak), self.at(peak + 1));
             let bend = before - 2.0 * top + after;
-            let shift = if bend < 0.0 { (0.5 * (before - after) / bend).clamp(-0.5, 0.5) } else { 0.0 };
+            let shift =
+                if bend < 0.0 { (0.5 * (before - after) / bend).clamp(-0.5, 0.5) } else { 0.0 };
             beat = (peak as f64 + shift) / beats;
         }
         beat
     }
 }
 
-/// Spreads each onset over its neighbours: a beat that lasts 46.5 frames comes after 46 and 47 in turn, and both have to
-/// count as the same.
+/// Spreads each onset over its neighbours: a beat that lasts 46.5 frames comes after 46 and 47 in
+/// turn, and both have to count as the same.
 fn widened(onsets: &[f32]) -> Vec<f64> {
     let weights = [1.0, 2.0, 3.0, 2.0, 1.0];
-    let near = |index: usize, offset: usize| (index + offset).checked_sub(2).and_then(|at| onsets.get(at)).copied();
+    let near = |index: usize, offset: usize| {
+        (index + offset).checked_sub(2).and_then(|at| onsets.get(at)).copied()
+    };
     (0..onsets.len())
         .map(|index| {
-            (0..weights.len()).map(|offset| weights[offset] * f64::from(near(index, offset).unwrap_or(0.0))).sum()
+            (0..weights.len())
+                .map(|offset| weights[offset] * f64::from(near(index, offset).unwrap_or(0.0)))
+                .sum()
         })
         .collect()
 }

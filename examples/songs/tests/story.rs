@@ -1,20 +1,29 @@
-//! The program from outside, as a user runs it: exit codes and what it prints. The parts have their own tests beside them.
+//! The program from outside, as a user runs it: exit codes and what it prints. The parts have their
+//! own tests beside them.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn songs(arguments: &[&Path]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_songs")).args(arguments).output().expect("cargo builds the program for this test")
+    Command::new(env!("CARGO_BIN_EXE_songs"))
+        .args(arguments)
+        .output()
+        .expect("cargo builds the program for this test")
 }
 
 fn printed(output: &Output) -> String {
-    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Half a second of a quiet tone, 8 kHz, 8 bit.
 fn short_wav() -> Vec<u8> {
-    let samples: Vec<u8> = (0..4_000u32).map(|index| if index % 16 < 8 { 140 } else { 116 }).collect();
+    let samples: Vec<u8> =
+        (0..4_000u32).map(|index| if index % 16 < 8 { 140 } else { 116 }).collect();
     let length = samples.len() as u32;
     let mut file = b"RIFF".to_vec();
     file.extend((36 + length).to_le_bytes());
@@ -41,7 +50,10 @@ fn made_songs_are_told_to_the_end_twice_on_one_data_folder() {
         assert_eq!(lines_of("slow tide", "SUCCESS"), 1, "{run} run: {text}");
         assert_eq!(lines_of("broken", "RETRY"), 2, "{run} run: {text}");
         assert_eq!(lines_of("broken", "FAILURE"), 1, "{run} run: {text}");
-        assert!(text.contains("broken.ogg: is not a WAV, FLAC, OGG or MP3 file, or is damaged"), "{run} run: {text}");
+        assert!(
+            text.contains("broken.ogg: is not a WAV, FLAC, OGG or MP3 file, or is damaged"),
+            "{run} run: {text}"
+        );
         for members in [
             "group A (slow soft dark): harbour lights, low cloud, paper lanterns, slow tide",
             "): brick and wire, garage door, long road home, second gear",
@@ -79,5 +91,8 @@ fn folder_without_songs_and_folder_of_broken_songs_end_with_an_error() {
     let output = songs(&[folder.path()]);
     let text = printed(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("none of the songs could be analysed") && text.contains("letter.ogg"), "{text}");
+    assert!(
+        text.contains("none of the songs could be analysed") && text.contains("letter.ogg"),
+        "{text}"
+    );
 }

@@ -1,5 +1,6 @@
-//! The .proto files are fit for every language: `buf lint` finds nothing, protoc and its plugins make what can be used, and no
-//! two names clash. The tools come with `.ci/python`, and from npm where there is one.
+//! The .proto files are fit for every language: `buf lint` finds nothing, protoc and its plugins
+//! make what can be used, and no two names clash. The tools come with `.ci/python`, and from npm
+//! where there is one.
 
 mod lint;
 mod names;
@@ -27,28 +28,41 @@ fn fresh_folder(name: &str) -> PathBuf {
 
 /// All that a command printed.
 fn printed(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 fn succeeds(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     assert!(output.status.success(), "{command:?} fails:\n{}", printed(&output));
     output
 }
 
-/// A program of the Python environment, which is made the first time. `None` in a package of this crate alone, which has no
-/// script that makes one.
+/// A program of the Python environment, which is made the first time. `None` in a package of this
+/// crate alone, which has no script that makes one.
 #[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
 fn tool(name: &str) -> Option<Command> {
     let script = root().parent().expect("the crate lies in a folder").join(".ci/python");
     if !script.is_file() {
-        eprintln!("SKIPPED: {} is not there, which makes the environment of the tools", script.display());
+        eprintln!(
+            "SKIPPED: {} is not there, which makes the environment of the tools",
+            script.display()
+        );
         return None;
     }
     let built = scratch().parent().expect("the folder for tests lies in that of what is built");
     let output = Command::new(&script).env("CARGO_TARGET_DIR", built).output();
-    let output = output.unwrap_or_else(|error| panic!("{} does not start: {error}", script.display()));
-    assert!(output.status.success(), "the Python environment of the tools cannot be made:\n{}", printed(&output));
+    let output =
+        output.unwrap_or_else(|error| panic!("{} does not start: {error}", script.display()));
+    assert!(
+        output.status.success(),
+        "the Python environment of the tools cannot be made:\n{}",
+        printed(&output)
+    );
     let folder = String::from_utf8(output.stdout).expect("the folder is text");
     Some(Command::new(Path::new(folder.trim()).join("bin").join(name)))
 }
@@ -58,7 +72,9 @@ fn proto_files() -> Vec<String> {
     let folder = root().join("celeriac/v1");
     let entries = folder.read_dir().expect("the folder of the .proto files");
     let mut files: Vec<String> = entries
-        .map(|entry| format!("celeriac/v1/{}", entry.expect("it is readable").file_name().to_string_lossy()))
+        .map(|entry| {
+            format!("celeriac/v1/{}", entry.expect("it is readable").file_name().to_string_lossy())
+        })
         .filter(|file| file.ends_with(".proto"))
         .collect();
     files.sort();

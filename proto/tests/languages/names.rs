@@ -1,10 +1,11 @@
-//! Which names generated code has, by the rules of each language's generator: none stands for two things. It is computed, so
-//! that it holds for languages whose generators are not at hand.
+//! Which names generated code has, by the rules of each language's generator: none stands for two
+//! things. It is computed, so that it holds for languages whose generators are not at hand.
 
 use std::collections::BTreeMap;
 
 use prost_reflect::{
-    Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
+    Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind,
+    MessageDescriptor,
 };
 
 use crate::root;
@@ -26,7 +27,10 @@ impl Scope {
     fn add(&mut self, name: String, stands_for: &str) {
         let key = if self.folds_case { name.to_lowercase() } else { name.clone() };
         let Scope { language, place, .. } = self;
-        assert!(name.starts_with(|first: char| first.is_alphabetic()), "{language}, {place}: `{name}` is no name");
+        assert!(
+            name.starts_with(|first: char| first.is_alphabetic()),
+            "{language}, {place}: `{name}` is no name"
+        );
         if let Some(other) = self.names.insert(key, stands_for.to_owned()) {
             panic!("{language}, {place}: `{name}` stands for {other} and for {stands_for}");
         }
@@ -34,7 +38,8 @@ impl Scope {
 }
 
 fn pool() -> DescriptorPool {
-    let files = protox::compile(["celeriac/v1/frame.proto"], [root()]).expect("the .proto files compile");
+    let files =
+        protox::compile(["celeriac/v1/frame.proto"], [root()]).expect("the .proto files compile");
     DescriptorPool::from_file_descriptor_set(files).expect("they are complete")
 }
 
@@ -70,14 +75,21 @@ fn stem(file: &FileDescriptor) -> String {
 fn upper_camel(text: &str) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();
-        letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default()
+        letters
+            .next()
+            .map(|first| first.to_uppercase().chain(letters).collect::<String>())
+            .unwrap_or_default()
     };
     text.split('_').map(capital).collect()
 }
 
 /// The oneofs that stand in the .proto files: an optional field has one that protoc made up.
 fn oneofs(message: &MessageDescriptor) -> Vec<String> {
-    message.oneofs().filter(|oneof| !oneof.is_synthetic()).map(|oneof| oneof.name().to_owned()).collect()
+    message
+        .oneofs()
+        .filter(|oneof| !oneof.is_synthetic())
+        .map(|oneof| oneof.name().to_owned())
+        .collect()
 }
 
 fn in_oneof(field: &FieldDescriptor) -> bool {
@@ -102,7 +114,15 @@ fn no_name_of_go_stands_for_two_things() {
             package.add(format!("{name}_{}", upper_camel(field.name())), field.full_name());
         }
         let mut methods = Scope::new("Go", message.full_name());
-        for reserved in ["Reset", "String", "ProtoMessage", "ProtoReflect", "Descriptor", "Marshal", "Unmarshal"] {
+        for reserved in [
+            "Reset",
+            "String",
+            "ProtoMessage",
+            "ProtoReflect",
+            "Descriptor",
+            "Marshal",
+            "Unmarshal",
+        ] {
             methods.add(reserved.to_owned(), "a method of every message");
         }
         for name in message.fields().map(|field| field.name().to_owned()).chain(oneofs(&message)) {
@@ -112,7 +132,8 @@ fn no_name_of_go_stands_for_two_things() {
     }
     for each in enums(&pool) {
         let name = joined(each.full_name());
-        let before = each.parent_message().map_or_else(|| name.clone(), |parent| joined(parent.full_name()));
+        let before =
+            each.parent_message().map_or_else(|| name.clone(), |parent| joined(parent.full_name()));
         package.add(name.clone(), each.full_name());
         package.add(format!("{name}_name"), each.full_name());
         package.add(format!("{name}_value"), each.full_name());
@@ -136,8 +157,8 @@ fn no_class_of_java_stands_for_two_things() {
     }
     for file in pool.files() {
         let class = upper_camel(&stem(&file));
-        let is_taken =
-            file.messages().any(|message| message.name() == class) || file.enums().any(|e| e.name() == class);
+        let is_taken = file.messages().any(|message| message.name() == class)
+            || file.enums().any(|e| e.name() == class);
         package.add(if is_taken { format!("{class}OuterClass") } else { class }, file.name());
     }
     for message in messages(&pool) {
@@ -153,7 +174,9 @@ fn no_class_of_java_stands_for_two_things() {
             nested.add(child.name().to_owned(), child.full_name());
             nested.add(format!("{}OrBuilder", child.name()), child.full_name());
         }
-        message.child_enums().for_each(|child| nested.add(child.name().to_owned(), child.full_name()));
+        message
+            .child_enums()
+            .for_each(|child| nested.add(child.name().to_owned(), child.full_name()));
     }
 }
 
@@ -161,8 +184,14 @@ fn no_class_of_java_stands_for_two_things() {
 fn no_getter_of_java_stands_for_two_things() {
     for message in messages(&pool()) {
         let mut getters = Scope::new("Java", message.full_name());
-        for reserved in ["Class", "AllFields", "DescriptorForType", "ParserForType", "SerializedSize", "UnknownFields"]
-        {
+        for reserved in [
+            "Class",
+            "AllFields",
+            "DescriptorForType",
+            "ParserForType",
+            "SerializedSize",
+            "UnknownFields",
+        ] {
             getters.add(reserved.to_owned(), "a getter of every message");
         }
         for oneof in oneofs(&message) {
@@ -189,13 +218,17 @@ fn no_getter_of_java_stands_for_two_things() {
 fn no_name_of_csharp_stands_for_two_things() {
     let pool = pool();
     let mut namespace = Scope::new("C#", "namespace Celeriac.V1");
-    pool.files().for_each(|file| namespace.add(format!("{}Reflection", upper_camel(&stem(&file))), file.name()));
+    pool.files().for_each(|file| {
+        namespace.add(format!("{}Reflection", upper_camel(&stem(&file))), file.name())
+    });
     for message in messages(&pool) {
         if message.parent_message().is_none() {
             namespace.add(message.name().to_owned(), message.full_name());
         }
         let mut members = Scope::new("C#", message.full_name());
-        for reserved in ["Types", "Descriptor", "Parser", "Clone", "Equals", "ToString", "WriteTo", "MergeFrom"] {
+        for reserved in
+            ["Types", "Descriptor", "Parser", "Clone", "Equals", "ToString", "WriteTo", "MergeFrom"]
+        {
             members.add(reserved.to_owned(), "a member of every message");
         }
         for oneof in oneofs(&message) {
@@ -204,8 +237,10 @@ fn no_name_of_csharp_stands_for_two_things() {
         }
         for field in message.fields() {
             let property = upper_camel(field.name());
-            // protoc sees to the one case that a compiler would refuse: a property with the name of its class.
-            let property = if property == message.name() { format!("{property}_") } else { property };
+            // protoc sees to the one case that a compiler would refuse: a property with the name of
+            // its class.
+            let property =
+                if property == message.name() { format!("{property}_") } else { property };
             members.add(format!("{property}FieldNumber"), field.full_name());
             members.add(format!("Has{property}"), field.full_name());
             members.add(format!("Clear{property}"), field.full_name());
@@ -227,10 +262,14 @@ fn values_of_enums_are_names_without_the_name_of_their_enum() {
         for value in each.values() {
             let rest = value.name().strip_prefix(&prefix).and_then(|rest| rest.strip_prefix('_'));
             shortened += usize::from(rest.is_some());
-            values.add(upper_camel(&rest.unwrap_or(value.name()).to_lowercase()), value.full_name());
+            values
+                .add(upper_camel(&rest.unwrap_or(value.name()).to_lowercase()), value.full_name());
         }
     }
-    assert!(shortened > 50, "the names of the enums are found in those of their values: {shortened}");
+    assert!(
+        shortened > 50,
+        "the names of the enums are found in those of their values: {shortened}"
+    );
 }
 
 /// `TaskState` becomes `TASK_STATE`.
@@ -263,9 +302,10 @@ fn no_name_of_typescript_stands_for_two_things() {
 #[test]
 fn no_name_is_a_word_of_python() {
     const WORDS: [&str; 35] = [
-        "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del",
-        "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal",
-        "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
+        "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class",
+        "continue", "def", "del", "elif", "else", "except", "finally", "for", "from", "global",
+        "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return",
+        "try", "while", "with", "yield",
     ];
     let pool = pool();
     let mut names: Vec<String> = Vec::new();

@@ -1,4 +1,5 @@
-//! What protoc writes for other languages, and what protoc-gen-es does for TypeScript where npm can be had.
+//! What protoc writes for other languages, and what protoc-gen-es does for TypeScript where npm can
+//! be had.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +11,8 @@ use crate::{fresh_folder, printed, proto_files, root, scratch, succeeds, tool};
 /// The plugin for TypeScript and what its output is written for.
 const PROTOC_GEN_ES: [&str; 2] = ["@bufbuild/protoc-gen-es@2.17.0", "@bufbuild/protobuf@2.17.0"];
 
-/// Runs protoc with the generator of one language; what it wrote, sorted. `None`: protoc cannot be had.
+/// Runs protoc with the generator of one language; what it wrote, sorted. `None`: protoc cannot be
+/// had.
 fn generated(language: &str, options: &[String]) -> Option<(PathBuf, Vec<PathBuf>)> {
     let mut protoc = tool("protoc")?;
     let folder = fresh_folder(&format!("protoc-{language}"));
@@ -34,7 +36,9 @@ fn declared(file: &Path, keywords: &[&str]) -> Vec<String> {
     let text = fs::read_to_string(file).expect("it was made here");
     let names = text.lines().filter_map(|line| {
         let rest = keywords.iter().find_map(|keyword| line.strip_prefix(keyword))?;
-        let end = rest.find(|letter: char| !letter.is_alphanumeric() && !"_$".contains(letter)).unwrap_or(rest.len());
+        let end = rest
+            .find(|letter: char| !letter.is_alphanumeric() && !"_$".contains(letter))
+            .unwrap_or(rest.len());
         Some(rest[..end].to_owned())
     });
     names.collect()
@@ -43,7 +47,10 @@ fn declared(file: &Path, keywords: &[&str]) -> Vec<String> {
 fn assert_used_once(language: &str, names: impl IntoIterator<Item = String>) {
     let mut seen = BTreeSet::new();
     for name in names {
-        assert!(seen.insert(name.clone()), "{language} has `{name}` twice: rename one of them in the .proto files");
+        assert!(
+            seen.insert(name.clone()),
+            "{language} has `{name}` twice: rename one of them in the .proto files"
+        );
     }
     assert!(!seen.is_empty(), "names of {language} are found");
 }
@@ -56,7 +63,11 @@ fn java_has_a_file_for_every_message_and_none_for_two() {
     let mut folded: BTreeMap<String, &PathBuf> = BTreeMap::new();
     for file in &files {
         if let Some(other) = folded.insert(file.to_string_lossy().to_lowercase(), file) {
-            panic!("{} and {} are one file where case is not told apart", other.display(), file.display());
+            panic!(
+                "{} and {} are one file where case is not told apart",
+                other.display(),
+                file.display()
+            );
         }
     }
     let keywords = ["public final class ", "public interface ", "public enum "];
@@ -94,9 +105,20 @@ fn protoc_gen_es() -> Result<PathBuf, String> {
     if !plugin.exists() {
         fs::create_dir_all(&folder).expect("the folder of what is built is writable");
         let mut npm = Command::new("npm");
-        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--fetch-retries=1", "--prefix"])
-            .arg(&folder);
-        let output = npm.args(PROTOC_GEN_ES).output().map_err(|error| format!("npm does not start: {error}"))?;
+        npm.args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--no-save",
+            "--fetch-retries=1",
+            "--prefix",
+        ])
+        .arg(&folder);
+        let output = npm
+            .args(PROTOC_GEN_ES)
+            .output()
+            .map_err(|error| format!("npm does not start: {error}"))?;
         if !output.status.success() || !plugin.exists() {
             return Err(format!("npm cannot install {}: {}", PROTOC_GEN_ES[0], printed(&output)));
         }
@@ -108,12 +130,21 @@ fn protoc_gen_es() -> Result<PathBuf, String> {
 fn typescript_has_a_file_for_every_proto_file_and_no_name_twice_in_it() {
     let plugin = match protoc_gen_es() {
         Ok(plugin) => plugin,
-        Err(reason) => return eprintln!("SKIPPED: what protoc makes for TypeScript was not looked at: {reason}"),
+        Err(reason) => {
+            return eprintln!(
+                "SKIPPED: what protoc makes for TypeScript was not looked at: {reason}"
+            );
+        }
     };
     let plugin = format!("--plugin=protoc-gen-es={}", plugin.display());
-    let Some((_, files)) = generated("es", &[plugin, "--es_opt=target=ts".to_owned()]) else { return };
+    let Some((_, files)) = generated("es", &[plugin, "--es_opt=target=ts".to_owned()]) else {
+        return;
+    };
     assert_eq!(files.len(), proto_files().len(), "{files:?}");
     for file in &files {
-        assert_used_once("TypeScript", declared(file, &["export type ", "export const ", "export enum "]));
+        assert_used_once(
+            "TypeScript",
+            declared(file, &["export type ", "export const ", "export enum "]),
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the broker says: at least one frame for each kind of body. The names follow the transcripts of PROTOCOL.md.
+//! What the broker says: at least one frame for each kind of body. The names follow the transcripts
+//! of PROTOCOL.md.
 
 mod admin;
 mod pushed;
@@ -8,14 +9,20 @@ mod tasks;
 use celeriac_proto::limits;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    CancelOutcome, CancelReply, Done, Error, ErrorCode, ForgetReply, HeartbeatReply, Limits, ReportOutcome,
-    ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskState, Welcome, cancel_outcome, submit_outcome,
+    CancelOutcome, CancelReply, Done, Error, ErrorCode, ForgetReply, HeartbeatReply, Limits,
+    ReportOutcome, ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskState, Welcome,
+    cancel_outcome, submit_outcome,
 };
 
 use crate::client::ID;
 use crate::{NOW_MS, SESSION, Vector};
 
-fn vector(name: &'static str, about: &'static str, request_id: u64, body: Body) -> Vector<ServerFrame> {
+fn vector(
+    name: &'static str,
+    about: &'static str,
+    request_id: u64,
+    body: Body,
+) -> Vector<ServerFrame> {
     Vector { name, about, frame: ServerFrame { request_id, body: Some(body) } }
 }
 
@@ -63,12 +70,28 @@ fn connection() -> Vec<Vector<ServerFrame>> {
     let wrong_token = error(ErrorCode::Unauthenticated, "the token is wrong", None);
     let malformed = error(ErrorCode::Malformed, "a frame of length 0", None);
     let topics = error(ErrorCode::Unsupported, "topics are not offered by this broker", None);
-    let full = error(ErrorCode::QueueFull, "queue \"songs\" holds 1000000 tasks, its limit", Some(1_000));
+    let full =
+        error(ErrorCode::QueueFull, "queue \"songs\" holds 1000000 tasks, its limit", Some(1_000));
     vec![
         vector("welcome/new", "A session begins.", 1, Body::Welcome(welcome())),
-        vector("welcome/resumed", "The session was still there, with one lease.", 1, Body::Welcome(resumed)),
-        vector("error/unauthenticated", "In place of Welcome; the broker closes.", 1, Body::Error(wrong_token)),
-        vector("error/malformed", "The broker could not read a frame and closes.", 0, Body::Error(malformed)),
+        vector(
+            "welcome/resumed",
+            "The session was still there, with one lease.",
+            1,
+            Body::Welcome(resumed),
+        ),
+        vector(
+            "error/unauthenticated",
+            "In place of Welcome; the broker closes.",
+            1,
+            Body::Error(wrong_token),
+        ),
+        vector(
+            "error/malformed",
+            "The broker could not read a frame and closes.",
+            0,
+            Body::Error(malformed),
+        ),
         vector("error/unsupported", "The connection stays open.", 2, Body::Error(topics)),
         vector("error/queue-full", "Worth another try after a second.", 3, Body::Error(full)),
         vector("done", "It was carried out.", 2, Body::Done(Done {})),
@@ -106,7 +129,9 @@ fn submits() -> Vec<Vector<ServerFrame>> {
             "submit-reply/created",
             "It is on disk and waits for a worker.",
             2,
-            Body::SubmitReply(SubmitReply { outcomes: vec![submitted(submit_outcome::Kind::Created, 1)] }),
+            Body::SubmitReply(SubmitReply {
+                outcomes: vec![submitted(submit_outcome::Kind::Created, 1)],
+            }),
         ),
         vector(
             "submit-reply/joined-and-refused",
@@ -124,18 +149,33 @@ fn submits() -> Vec<Vector<ServerFrame>> {
 }
 
 fn answers() -> Vec<Vector<ServerFrame>> {
-    let cancelled = |id: &str, kind: cancel_outcome::Kind| CancelOutcome { id: id.into(), kind: kind.into() };
-    let outcomes =
-        vec![cancelled(ID, cancel_outcome::Kind::Signalled), cancelled("user-0000", cancel_outcome::Kind::NotFound)];
-    let over =
-        vec![cancelled(ID, cancel_outcome::Kind::Revoked), cancelled("user-0000", cancel_outcome::Kind::AlreadyEnded)];
-    let reported = |code: ErrorCode, state: TaskState| ReportOutcome { code: code.into(), state: state.into() };
+    let cancelled =
+        |id: &str, kind: cancel_outcome::Kind| CancelOutcome { id: id.into(), kind: kind.into() };
+    let outcomes = vec![
+        cancelled(ID, cancel_outcome::Kind::Signalled),
+        cancelled("user-0000", cancel_outcome::Kind::NotFound),
+    ];
+    let over = vec![
+        cancelled(ID, cancel_outcome::Kind::Revoked),
+        cancelled("user-0000", cancel_outcome::Kind::AlreadyEnded),
+    ];
+    let reported = |code: ErrorCode, state: TaskState| ReportOutcome {
+        code: code.into(),
+        state: state.into(),
+    };
     let accepted = |state| vec![reported(ErrorCode::Unspecified, state)];
-    let stale =
-        vec![reported(ErrorCode::Unspecified, TaskState::Success), reported(ErrorCode::StaleLease, TaskState::Queued)];
+    let stale = vec![
+        reported(ErrorCode::Unspecified, TaskState::Success),
+        reported(ErrorCode::StaleLease, TaskState::Queued),
+    ];
     let mut all = submits();
     all.extend([
-        vector("cancel-reply", "One runs, one is not there.", 6, Body::CancelReply(CancelReply { outcomes })),
+        vector(
+            "cancel-reply",
+            "One runs, one is not there.",
+            6,
+            Body::CancelReply(CancelReply { outcomes }),
+        ),
         vector(
             "cancel-reply/nothing-runs",
             "One waited and is REVOKED, one had ended.",

@@ -1,4 +1,5 @@
-//! What clients say: at least one frame for each kind of body. The names follow the transcripts of PROTOCOL.md.
+//! What clients say: at least one frame for each kind of body. The names follow the transcripts of
+//! PROTOCOL.md.
 
 mod admin;
 mod work;
@@ -6,9 +7,9 @@ mod work;
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
-    Backoff, Cancel, ClientFrame, Forget, Get, Goodbye, Heartbeat, Hello, Jitter, OnConflict, Publish,
-    QueueSubscription, RetryPolicy, Submit, Subscribe, Task, TaskState, Unsubscribe, Unwait, Unwatch, Wait, Watch,
-    WorkerInfo, cancel, wait,
+    Backoff, Cancel, ClientFrame, Forget, Get, Goodbye, Heartbeat, Hello, Jitter, OnConflict,
+    Publish, QueueSubscription, RetryPolicy, Submit, Subscribe, Task, TaskState, Unsubscribe,
+    Unwait, Unwatch, Wait, Watch, WorkerInfo, cancel, wait,
 };
 
 use crate::{HOUR_MS, NOW_MS, SESSION, Vector};
@@ -16,7 +17,12 @@ use crate::{HOUR_MS, NOW_MS, SESSION, Vector};
 /// The token that a producer and its readers agreed on.
 pub(crate) const ID: &str = "user-7f3a";
 
-fn vector(name: &'static str, about: &'static str, request_id: u64, body: Body) -> Vector<ClientFrame> {
+fn vector(
+    name: &'static str,
+    about: &'static str,
+    request_id: u64,
+    body: Body,
+) -> Vector<ClientFrame> {
     Vector { name, about, frame: ClientFrame { request_id, timeout_ms: 0, body: Some(body) } }
 }
 
@@ -26,7 +32,8 @@ fn ids(ids: &[&str]) -> Vec<String> {
 
 pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
     let tasks = [connection(), tasks(), choices(), looking(), waiting()];
-    let others = [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices(), topics()];
+    let others =
+        [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices(), topics()];
     tasks.into_iter().chain(others).flatten().collect()
 }
 
@@ -55,12 +62,19 @@ fn worker_info() -> WorkerInfo {
 }
 
 fn connection() -> Vec<Vector<ClientFrame>> {
-    let worker = Hello { token: "secret".into(), worker: Some(worker_info()), ..hello("worker-1-4711") };
+    let worker =
+        Hello { token: "secret".into(), worker: Some(worker_info()), ..hello("worker-1-4711") };
     let resume = Hello { session_id: SESSION.into(), ..worker.clone() };
-    let later = Hello { heartbeat_ms: 10_000, features: vec!["example.later".into()], ..hello("web-1") };
+    let later =
+        Hello { heartbeat_ms: 10_000, features: vec!["example.later".into()], ..hello("web-1") };
     vec![
         vector("hello/producer", "A producer without a token.", 1, Body::Hello(hello("web-1"))),
-        vector("hello/worker", "A worker with a token, two queues and two task names.", 1, Body::Hello(worker)),
+        vector(
+            "hello/worker",
+            "A worker with a token, two queues and two task names.",
+            1,
+            Body::Hello(worker),
+        ),
         vector("hello/resume", "The same worker after a lost connection.", 1, Body::Hello(resume)),
         vector(
             "hello/wishes",
@@ -151,7 +165,11 @@ fn tasks() -> Vec<Vector<ClientFrame>> {
             "cancel/ids",
             "Two tasks; a running handler is asked to stop.",
             6,
-            Body::Cancel(Cancel { ids: ids(&[ID, "user-0000"]), reason: "not needed".into(), ..Cancel::default() }),
+            Body::Cancel(Cancel {
+                ids: ids(&[ID, "user-0000"]),
+                reason: "not needed".into(),
+                ..Cancel::default()
+            }),
         ),
         vector(
             "cancel/tree",
@@ -164,7 +182,12 @@ fn tasks() -> Vec<Vector<ClientFrame>> {
                 ..Cancel::default()
             }),
         ),
-        vector("forget", "Drops an ended task before its time.", 8, Body::Forget(Forget { ids: ids(&[ID]) })),
+        vector(
+            "forget",
+            "Drops an ended task before its time.",
+            8,
+            Body::Forget(Forget { ids: ids(&[ID]) }),
+        ),
     ]
 }
 
@@ -224,9 +247,19 @@ fn looking() -> Vec<Vector<ClientFrame>> {
             Body::Get(Get { ids: ids(&[ID, "user-0000", "user-9999"]), with_results: true }),
         ),
         wait,
-        vector("watch", "From another container.", 2, Body::Watch(Watch { ids: ids(&[ID]), with_results: false })),
+        vector(
+            "watch",
+            "From another container.",
+            2,
+            Body::Watch(Watch { ids: ids(&[ID]), with_results: false }),
+        ),
         vector("unwatch", "No more of watch 1.", 5, Body::Unwatch(Unwatch { watch_id: 1 })),
-        vector("unwait", "Requests 3 and 4 wait no longer.", 6, Body::Unwait(Unwait { request_ids: vec![3, 4] })),
+        vector(
+            "unwait",
+            "Requests 3 and 4 wait no longer.",
+            6,
+            Body::Unwait(Unwait { request_ids: vec![3, 4] }),
+        ),
     ]
 }
 
@@ -238,7 +271,12 @@ fn waiting() -> Vec<Vector<ClientFrame>> {
         with_results: false,
     };
     vec![
-        vector("wait/any-started", "Until one of two tasks has begun, for 30 seconds at most.", 3, Body::Wait(first)),
+        vector(
+            "wait/any-started",
+            "Until one of two tasks has begun, for 30 seconds at most.",
+            3,
+            Body::Wait(first),
+        ),
         vector(
             "watch/with-results",
             "Transitions to SUCCESS show the result.",
@@ -250,7 +288,12 @@ fn waiting() -> Vec<Vector<ClientFrame>> {
 
 fn topics() -> Vec<Vector<ClientFrame>> {
     vec![
-        vector("publish", "", 2, Body::Publish(Publish { topic: "events".into(), body: Bytes::from_static(b"hello") })),
+        vector(
+            "publish",
+            "",
+            2,
+            Body::Publish(Publish { topic: "events".into(), body: Bytes::from_static(b"hello") }),
+        ),
         vector("subscribe", "", 3, Body::Subscribe(Subscribe { topics: ids(&["events"]) })),
         vector("unsubscribe", "", 4, Body::Unsubscribe(Unsubscribe { topics: ids(&["events"]) })),
     ]

@@ -1,4 +1,5 @@
-//! Nothing of the protocol is without bytes that show it: every kind of body, every field, every value of an enum.
+//! Nothing of the protocol is without bytes that show it: every kind of body, every field, every
+//! value of an enum.
 
 use std::collections::BTreeSet;
 
@@ -42,14 +43,19 @@ fn decoded<F: Message>(message: &str, frames: impl Iterator<Item = F>) -> Vec<Dy
 /// The fields that `frames` use among those of the oneof `body`, against all there are.
 fn assert_every_kind_of_body(message: &str, frames: &[DynamicMessage]) {
     let descriptor = descriptor(message);
-    let body = descriptor.oneofs().find(|oneof| oneof.name() == "body").expect("a frame has a body");
-    let mut missing: BTreeSet<String> = body.fields().map(|field| field.name().to_owned()).collect();
+    let body =
+        descriptor.oneofs().find(|oneof| oneof.name() == "body").expect("a frame has a body");
+    let mut missing: BTreeSet<String> =
+        body.fields().map(|field| field.name().to_owned()).collect();
     for frame in frames {
         for (field, _) in frame.fields() {
             missing.remove(field.name());
         }
     }
-    assert!(missing.is_empty(), "no vector of {message} has a body of {missing:?}: add one to tests/vectors");
+    assert!(
+        missing.is_empty(),
+        "no vector of {message} has a body of {missing:?}: add one to tests/vectors"
+    );
 }
 
 #[test]
@@ -58,8 +64,8 @@ fn every_kind_of_body_has_a_vector() {
     assert_every_kind_of_body("ServerFrame", &of_the_broker());
 }
 
-/// Every field as `Message.field`, and every value of every enum but 0 as `Enum.VALUE`, of a message and of all that it
-/// can hold.
+/// Every field as `Message.field`, and every value of every enum but 0 as `Enum.VALUE`, of a
+/// message and of all that it can hold.
 fn describe(message: &MessageDescriptor, seen: &mut BTreeSet<String>, all: &mut BTreeSet<String>) {
     if !seen.insert(message.full_name().to_owned()) {
         return;
@@ -73,7 +79,9 @@ fn describe(message: &MessageDescriptor, seen: &mut BTreeSet<String>, all: &mut 
             Kind::Message(inner) => describe(&inner, seen, all),
             Kind::Enum(inner) => {
                 let values = inner.values().filter(|value| value.number() != 0);
-                all.extend(values.map(|value| format!("{}.{}", short(inner.full_name()), value.name())));
+                all.extend(
+                    values.map(|value| format!("{}.{}", short(inner.full_name()), value.name())),
+                );
             }
             _ => {}
         }
@@ -98,7 +106,9 @@ fn show_value(kind: &Kind, value: &Value, shown: &mut BTreeSet<String>) {
         (_, Value::List(values)) => values.iter().for_each(|value| show_value(kind, value, shown)),
         (Kind::Enum(descriptor), Value::EnumNumber(number)) => {
             let known = descriptor.get_value(*number);
-            shown.extend(known.map(|value| format!("{}.{}", short(descriptor.full_name()), value.name())));
+            shown.extend(
+                known.map(|value| format!("{}.{}", short(descriptor.full_name()), value.name())),
+            );
         }
         _ => {}
     }
@@ -124,7 +134,10 @@ fn every_field_and_every_value_of_an_enum_has_a_vector() {
         .filter(|name| !clients.contains(*name) && !broker.contains(*name))
         .filter(|name| !SAID_BY_OTHERS.contains(&name.as_str()))
         .collect();
-    assert!(missing.is_empty(), "no vector has {missing:#?}: add one to tests/vectors/client or tests/vectors/broker");
+    assert!(
+        missing.is_empty(),
+        "no vector has {missing:#?}: add one to tests/vectors/client or tests/vectors/broker"
+    );
 
     let received = shown(&for_receivers());
     for name in SAID_BY_OTHERS {

@@ -1,6 +1,6 @@
-//! The golden vectors: the frames of `vectors/*.txt` byte for byte, and the transcripts of PROTOCOL.md
-//! made of them. `UPDATE_VECTORS=1 cargo test -p celeriac-proto --test vectors` writes the files anew;
-//! what changes there changes for every client in every language.
+//! The golden vectors: the frames of `vectors/*.txt` byte for byte, and the transcripts of
+//! PROTOCOL.md made of them. `UPDATE_VECTORS=1 cargo test -p celeriac-proto --test vectors` writes
+//! the files anew; what changes there changes for every client in every language.
 
 mod broker;
 mod client;
@@ -40,7 +40,8 @@ pub(crate) struct Vector<F> {
 
 pub(crate) fn framed<F: Message>(frame: &F) -> BytesMut {
     let mut bytes = BytesMut::new();
-    bytes.extend_from_slice(&u32::try_from(frame.encoded_len()).expect("it is short").to_be_bytes());
+    bytes
+        .extend_from_slice(&u32::try_from(frame.encoded_len()).expect("it is short").to_be_bytes());
     frame.encode_raw(&mut bytes);
     bytes
 }
@@ -50,7 +51,8 @@ fn root() -> &'static Path {
 }
 
 fn descriptor(message: &str) -> MessageDescriptor {
-    let files = protox::compile(["celeriac/v1/frame.proto"], [root()]).expect("the .proto files compile");
+    let files =
+        protox::compile(["celeriac/v1/frame.proto"], [root()]).expect("the .proto files compile");
     let pool = DescriptorPool::from_file_descriptor_set(files).expect("they are complete");
     pool.get_message_by_name(&format!("celeriac.v1.{message}")).expect("the message is there")
 }
@@ -68,10 +70,12 @@ fn hex(bytes: &[u8], indent: &str) -> String {
 
 /// The frame in protobuf's text format, which every protobuf library can read.
 fn as_text(descriptor: &MessageDescriptor, message: &[u8]) -> String {
-    let message = DynamicMessage::decode(descriptor.clone(), message).expect("it was encoded from this message");
+    let message = DynamicMessage::decode(descriptor.clone(), message)
+        .expect("it was encoded from this message");
     let options = FormatOptions::new().pretty(true).print_message_fields_in_index_order(true);
     let text = message.to_text_format_with_options(&options);
-    let reread = DynamicMessage::parse_text_format(descriptor.clone(), &text).expect("the text can be read");
+    let reread =
+        DynamicMessage::parse_text_format(descriptor.clone(), &text).expect("the text can be read");
     assert!(reread == message, "the text says the same as the bytes");
     text
 }
@@ -103,26 +107,43 @@ const FORMAT: &str = "\
 /// Compares a file with what it should be, or writes it when asked to.
 fn compare(path: &Path, fresh: &str) {
     if std::env::var_os("UPDATE_VECTORS").is_some() {
-        fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("the folder is writable");
+        fs::create_dir_all(path.parent().expect("it lies in a folder"))
+            .expect("the folder is writable");
         fs::write(path, fresh).expect("the file is writable");
     }
     let present = fs::read_to_string(path).unwrap_or_default();
     for (number, (present, fresh)) in present.lines().zip(fresh.lines()).enumerate() {
-        assert_eq!(present, fresh, "{}:{} differs from what the messages give", path.display(), number + 1);
+        assert_eq!(
+            present,
+            fresh,
+            "{}:{} differs from what the messages give",
+            path.display(),
+            number + 1
+        );
     }
-    assert!(present == fresh, "{}: UPDATE_VECTORS=1 cargo test -p celeriac-proto --test vectors", path.display());
+    assert!(
+        present == fresh,
+        "{}: UPDATE_VECTORS=1 cargo test -p celeriac-proto --test vectors",
+        path.display()
+    );
 }
 
 #[test]
 fn what_clients_say_has_these_bytes() {
     let opening = "# What clients say.\n";
-    compare(&root().join("vectors/client.txt"), &file_of_vectors("ClientFrame", opening, &client::vectors()));
+    compare(
+        &root().join("vectors/client.txt"),
+        &file_of_vectors("ClientFrame", opening, &client::vectors()),
+    );
 }
 
 #[test]
 fn what_the_broker_says_has_these_bytes() {
     let opening = "# What the broker says.\n";
-    compare(&root().join("vectors/broker.txt"), &file_of_vectors("ServerFrame", opening, &broker::vectors()));
+    compare(
+        &root().join("vectors/broker.txt"),
+        &file_of_vectors("ServerFrame", opening, &broker::vectors()),
+    );
 }
 
 #[test]
@@ -169,7 +190,9 @@ fn what_a_broker_refuses_has_these_bytes() {
             When::Open => "open",
         };
         let (answer, then) = match refused.answer {
-            Answer::ErrorThenClose(code, id) => (format!("{} request_id {id}", code.as_str_name()), "close"),
+            Answer::ErrorThenClose(code, id) => {
+                (format!("{} request_id {id}", code.as_str_name()), "close")
+            }
             Answer::Error(code, id) => (format!("{} request_id {id}", code.as_str_name()), "open"),
             Answer::HttpThenClose => ("HTTP/1.1 400 Bad Request".to_owned(), "close"),
             Answer::AlertThenClose => ("a TLS alert".to_owned(), "close"),
@@ -208,7 +231,8 @@ fn what_a_client_must_survive_has_these_bytes() {
         if !given.is_empty() {
             writeln!(text, "given: {given}").expect("a String takes it");
         }
-        write!(text, "then: {}\nbytes:\n{}", then.text(), hex(&bytes, "  ")).expect("a String takes it");
+        write!(text, "then: {}\nbytes:\n{}", then.text(), hex(&bytes, "  "))
+            .expect("a String takes it");
     }
     compare(&root().join("vectors/receive.txt"), &text);
 }
@@ -235,29 +259,37 @@ fn the_codec_finds_what_it_must_find_in_what_a_client_must_survive() {
     }
 }
 
-/// What stands behind `given:` are frames that are there, and the request that is answered is one of them.
+/// What stands behind `given:` are frames that are there, and the request that is answered is one
+/// of them.
 #[test]
 fn what_is_given_before_a_vector_for_receivers_is_there() {
-    let requests = client::vectors().into_iter().map(|vector| (format!("C: {}", vector.name), vector.frame.request_id));
+    let requests = client::vectors()
+        .into_iter()
+        .map(|vector| (format!("C: {}", vector.name), vector.frame.request_id));
     let said = broker::vectors().into_iter().map(|vector| (format!("B: {}", vector.name), 0));
     let known: BTreeMap<String, u64> = requests.chain(said).collect();
     for Received { name, when, given, then, view, .. } in receive::all() {
         let given: Vec<&str> = given.split(", ").filter(|given| !given.is_empty()).collect();
         let ids: Vec<u64> = given
             .iter()
-            .map(|given| *known.get(*given).unwrap_or_else(|| panic!("{name}: no vector for `{given}`")))
+            .map(|given| {
+                *known.get(*given).unwrap_or_else(|| panic!("{name}: no vector for `{given}`"))
+            })
             .collect();
         if let receive::View::Frame(frame) = view
             && when == receive::When::Open
             && then != receive::Then::Ignore
         {
-            assert!(frame.request_id == 0 || ids.contains(&frame.request_id), "{name}: nobody sent that request");
+            assert!(
+                frame.request_id == 0 || ids.contains(&frame.request_id),
+                "{name}: nobody sent that request"
+            );
         }
     }
 }
 
-/// In PROTOCOL.md a line `C: name` or `B: name` within a block that is marked `transcript` stands for a
-/// vector, and the indented lines after it are its bytes.
+/// In PROTOCOL.md a line `C: name` or `B: name` within a block that is marked `transcript` stands
+/// for a vector, and the indented lines after it are its bytes.
 #[test]
 fn transcripts_in_the_protocol_are_made_of_vectors() {
     let mut bytes_of: BTreeMap<String, BytesMut> = BTreeMap::new();
@@ -276,7 +308,9 @@ fn transcripts_in_the_protocol_are_made_of_vectors() {
         }
         writeln!(fresh, "{line}").expect("a String takes it");
         if in_transcript && (line.starts_with("C: ") || line.starts_with("B: ")) {
-            let bytes = bytes_of.get(line).unwrap_or_else(|| panic!("{}: no vector for `{line}`", path.display()));
+            let bytes = bytes_of
+                .get(line)
+                .unwrap_or_else(|| panic!("{}: no vector for `{line}`", path.display()));
             fresh.push_str(&hex(bytes, "  "));
             turns += 1;
         }

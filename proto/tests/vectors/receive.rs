@@ -1,5 +1,5 @@
-//! Bytes that a client must survive, with what it does about them: what a later broker may say, what a broker may write
-//! otherwise than this one, and what no broker should say.
+//! Bytes that a client must survive, with what it does about them: what a later broker may say,
+//! what a broker may write otherwise than this one, and what no broker should say.
 
 mod connection;
 mod encodings;
@@ -112,15 +112,33 @@ fn frame(request_id: u64, body: Body) -> ServerFrame {
 }
 
 /// A frame that comes after the handshake.
-fn received(name: &'static str, about: &'static str, given: &'static str, frame: ServerFrame, then: Then) -> Received {
+fn received(
+    name: &'static str,
+    about: &'static str,
+    given: &'static str,
+    frame: ServerFrame,
+    then: Then,
+) -> Received {
     let bytes = framed(&frame).freeze();
-    Received { name, about, when: When::Open, given, then, bytes, view: View::Frame(Box::new(frame)) }
+    Received {
+        name,
+        about,
+        when: When::Open,
+        given,
+        then,
+        bytes,
+        view: View::Frame(Box::new(frame)),
+    }
 }
 
 /// The frame of broker.txt that is called so.
 fn frame_of(name: &str) -> ServerFrame {
     let vectors = crate::broker::vectors();
-    vectors.into_iter().find(|vector| vector.name == name).unwrap_or_else(|| panic!("no vector is called {name}")).frame
+    vectors
+        .into_iter()
+        .find(|vector| vector.name == name)
+        .unwrap_or_else(|| panic!("no vector is called {name}"))
+        .frame
 }
 
 /// Whether the codec sees in the bytes what the vector says.
@@ -152,7 +170,9 @@ pub(crate) fn is_reason(received: &Received) -> bool {
             _ => frame.request_id > 0 && !retryable,
         },
         Then::FailItem => frame.request_id > 0,
-        Then::Reconnect | Then::ReconnectWithoutSession => matches!(body, Body::Closing(_) | Body::Error(_)),
+        Then::Reconnect | Then::ReconnectWithoutSession => {
+            matches!(body, Body::Closing(_) | Body::Error(_))
+        }
         Then::ReconnectAfter { ms } => {
             matches!(body, Body::Closing(closing) if closing.error.as_ref().is_some_and(|error| error.retry_after_ms == ms))
         }
@@ -162,7 +182,8 @@ pub(crate) fn is_reason(received: &Received) -> bool {
 
 /// Features that nobody knows make no difference.
 fn is_the_same(frame: &ServerFrame, mut known: ServerFrame) -> bool {
-    if let (Some(Body::Welcome(said)), Some(Body::Welcome(known))) = (&frame.body, &mut known.body) {
+    if let (Some(Body::Welcome(said)), Some(Body::Welcome(known))) = (&frame.body, &mut known.body)
+    {
         known.features.clone_from(&said.features);
     }
     *frame == known

@@ -1,4 +1,5 @@
-//! Bytes that a broker must refuse, with what it answers. A broker of any make can be run against them.
+//! Bytes that a broker must refuse, with what it answers. A broker of any make can be run against
+//! them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use celeriac_proto::FrameError;
@@ -41,7 +42,13 @@ pub(crate) struct Refused {
     pub(crate) answer: Answer,
 }
 
-fn refused(name: &'static str, about: &'static str, when: When, bytes: impl Into<Bytes>, answer: Answer) -> Refused {
+fn refused(
+    name: &'static str,
+    about: &'static str,
+    when: When,
+    bytes: impl Into<Bytes>,
+    answer: Answer,
+) -> Refused {
     Refused { name, about, when, bytes: bytes.into(), answer }
 }
 
@@ -66,17 +73,54 @@ pub(crate) fn all() -> Vec<Refused> {
 fn framing() -> Vec<Refused> {
     let malformed = Answer::ErrorThenClose(ErrorCode::Malformed, 0);
     let too_large = Answer::ErrorThenClose(ErrorCode::FrameTooLarge, 0);
-    let half = frame(1, Some(Body::Hello(Hello { protocol_min: 1, protocol_max: 1, ..Hello::default() })));
+    let half =
+        frame(1, Some(Body::Hello(Hello { protocol_min: 1, protocol_max: 1, ..Hello::default() })));
     let invalid_utf8 = raw(&[0x08, 0x01, 0x82, 0x01, 0x03, 0x1a, 0x01, 0xff]);
     let tls: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
     vec![
         refused("length-0", "A frame of no bytes.", When::First, &[0_u8; 4][..], malformed),
-        refused("length-6-mib-and-1", "One byte more than is allowed.", When::First, &[0, 0x60, 0, 1][..], too_large),
-        refused("length-2-31", "Two gibibytes are announced.", When::First, &[0x80, 0, 0, 0][..], too_large),
-        refused("length-2-32-less-1", "As much as can be announced.", When::Open, &[0xff; 4][..], too_large),
-        refused("garbage", "A field number of 0.", When::First, raw(&[0, 0, 0xde, 0xad, 0xbe, 0xef]), malformed),
-        refused("garbage/open", "The same after the handshake.", When::Open, raw(&[0, 0, 0xde, 0xad]), malformed),
-        refused("invalid-utf8", "A client name that is not UTF-8.", When::First, invalid_utf8, malformed),
+        refused(
+            "length-6-mib-and-1",
+            "One byte more than is allowed.",
+            When::First,
+            &[0, 0x60, 0, 1][..],
+            too_large,
+        ),
+        refused(
+            "length-2-31",
+            "Two gibibytes are announced.",
+            When::First,
+            &[0x80, 0, 0, 0][..],
+            too_large,
+        ),
+        refused(
+            "length-2-32-less-1",
+            "As much as can be announced.",
+            When::Open,
+            &[0xff; 4][..],
+            too_large,
+        ),
+        refused(
+            "garbage",
+            "A field number of 0.",
+            When::First,
+            raw(&[0, 0, 0xde, 0xad, 0xbe, 0xef]),
+            malformed,
+        ),
+        refused(
+            "garbage/open",
+            "The same after the handshake.",
+            When::Open,
+            raw(&[0, 0, 0xde, 0xad]),
+            malformed,
+        ),
+        refused(
+            "invalid-utf8",
+            "A client name that is not UTF-8.",
+            When::First,
+            invalid_utf8,
+            malformed,
+        ),
         refused(
             "cut-short",
             "Half a frame, and then the client closes its side.",
@@ -91,7 +135,13 @@ fn framing() -> Vec<Refused> {
             &b"GET / HTTP/1.1\r\nHost: localhost:23537\r\n\r\n"[..],
             Answer::HttpThenClose,
         ),
-        refused("tls", "The beginning of a TLS handshake.", When::First, tls, Answer::AlertThenClose),
+        refused(
+            "tls",
+            "The beginning of a TLS handshake.",
+            When::First,
+            tls,
+            Answer::AlertThenClose,
+        ),
     ]
 }
 
@@ -125,8 +175,20 @@ fn requests() -> Vec<Refused> {
             frame(2, Some(Body::Hello(second))),
             Answer::Error(ErrorCode::Handshake, 2),
         ),
-        refused("no-body", "A frame that asks for nothing.", When::Open, frame(3, None), unsupported),
-        refused("unknown-body", "A request of a later protocol.", When::Open, raw(&unknown), unsupported),
+        refused(
+            "no-body",
+            "A frame that asks for nothing.",
+            When::Open,
+            frame(3, None),
+            unsupported,
+        ),
+        refused(
+            "unknown-body",
+            "A request of a later protocol.",
+            When::Open,
+            raw(&unknown),
+            unsupported,
+        ),
         refused(
             "request-id-0",
             "Only the broker may send 0.",
@@ -138,12 +200,17 @@ fn requests() -> Vec<Refused> {
 }
 
 /// Whether what the codec made of the bytes is a reason for this answer.
-pub(crate) fn codec_agrees(answer: Answer, decoded: &Result<Option<ClientFrame>, FrameError>) -> bool {
+pub(crate) fn codec_agrees(
+    answer: Answer,
+    decoded: &Result<Option<ClientFrame>, FrameError>,
+) -> bool {
     match answer {
         Answer::ErrorThenClose(ErrorCode::Malformed, 0) => {
             matches!(decoded, Err(FrameError::Empty | FrameError::Malformed(_)))
         }
-        Answer::ErrorThenClose(ErrorCode::FrameTooLarge, 0) => matches!(decoded, Err(FrameError::TooLarge { .. })),
+        Answer::ErrorThenClose(ErrorCode::FrameTooLarge, 0) => {
+            matches!(decoded, Err(FrameError::TooLarge { .. }))
+        }
         Answer::HttpThenClose => matches!(decoded, Err(FrameError::OtherProtocol("HTTP"))),
         Answer::AlertThenClose => matches!(decoded, Err(FrameError::OtherProtocol("TLS"))),
         Answer::Close => matches!(decoded, Err(FrameError::OtherProtocol(_) | FrameError::Io(_))),

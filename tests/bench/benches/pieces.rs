@@ -1,5 +1,6 @@
-//! The pieces of the broker by themselves: codec, machine, store. `cargo bench -p celeriac-bench`. Each time is that of a
-//! frame with a hundred tasks; divide by a hundred for one. What a whole broker does is measured from outside.
+//! The pieces of the broker by themselves: codec, machine, store. `cargo bench -p celeriac-bench`.
+//! Each time is that of a frame with a hundred tasks; divide by a hundred for one. What a whole
+//! broker does is measured from outside.
 
 use std::cell::RefCell;
 
@@ -16,7 +17,12 @@ fn main() {
 }
 
 /// Brings the broker to the stage before the one that is timed, then times that alone.
-fn time(bencher: Bencher, broker: Loop, prepare: impl Fn(&mut Loop) -> BytesMut, stage: impl Fn(&mut Loop, BytesMut)) {
+fn time(
+    bencher: Bencher,
+    broker: Loop,
+    prepare: impl Fn(&mut Loop) -> BytesMut,
+    stage: impl Fn(&mut Loop, BytesMut),
+) {
     let broker = RefCell::new(broker);
     bencher
         .counter(divan::counter::ItemsCount::new(BATCH))
@@ -56,7 +62,8 @@ mod codec {
         let told = RefCell::new(BytesMut::new());
         let prepare = |broker: &mut Loop| {
             // What the run before has handed out.
-            let (report, count) = broker.complete(&mut told.borrow_mut()).expect("the broker's frames are good");
+            let (report, count) =
+                broker.complete(&mut told.borrow_mut()).expect("the broker's frames are good");
             if count > 0 {
                 broker.exchange(broker.worker, report);
             }
@@ -100,7 +107,8 @@ mod machine {
                 empty(broker);
                 let submit = broker.submit(BATCH);
                 let mut told = broker.exchange(broker.producer, submit);
-                let (mut report, _) = broker.complete(&mut told).expect("the broker's frames are good");
+                let (mut report, _) =
+                    broker.complete(&mut told).expect("the broker's frames are good");
                 broker.broker.decode(broker.worker, &mut report);
                 BytesMut::new()
             },

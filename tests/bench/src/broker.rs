@@ -12,10 +12,12 @@ use crate::table::Table;
 /// Which broker to measure.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Choice {
-    /// A broker that runs already, as host:port or celeriac://host:port; without it one is started.
+    /// A broker that runs already, as host:port or celeriac://host:port; without it one is
+    /// started.
     #[arg(long)]
     url: Option<String>,
-    /// The data folder of the broker that is started; without it a temporary one. Its disk is measured too.
+    /// The data folder of the broker that is started; without it a temporary one. Its disk is
+    /// measured too.
     #[arg(long, conflicts_with = "url")]
     data: Option<PathBuf>,
 }
@@ -39,7 +41,8 @@ impl Broker {
     pub(crate) async fn start(choice: &Choice) -> Result<Self> {
         if let Some(url) = &choice.url {
             let host = url.trim_start_matches("celeriac://").trim_end_matches('/');
-            let address = host.to_socket_addrs().context("the URL is not a host and a port")?.next();
+            let address =
+                host.to_socket_addrs().context("the URL is not a host and a port")?.next();
             return Ok(Self::Running(address.context("the host has no address")?));
         }
         let setup = choice.data.iter().fold(Setup::new(), Setup::data);
@@ -65,10 +68,18 @@ impl Broker {
         }
         if let (Some(ticks), true) = (processor_ticks(process.pid()), tasks > 0) {
             // The kernel counts in hundredths of a second.
-            table.row("broker processor time per task", ticks as f64 * 10_000.0 / tasks as f64, "us");
+            table.row(
+                "broker processor time per task",
+                ticks as f64 * 10_000.0 / tasks as f64,
+                "us",
+            );
         }
         if let (Some(ticks), true) = (processor_ticks(std::process::id()), tasks > 0) {
-            table.row("bench processor time per task", ticks as f64 * 10_000.0 / tasks as f64, "us");
+            table.row(
+                "bench processor time per task",
+                ticks as f64 * 10_000.0 / tasks as f64,
+                "us",
+            );
         }
         table.row("data folder", folder_bytes(process.data()) >> 20, "MiB");
     }
@@ -83,7 +94,8 @@ pub(crate) fn status_kib(pid: u32, name: &str) -> Option<u64> {
 /// Processor time so far, in hundredths of a second.
 pub(crate) fn processor_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, so the fields are counted from behind its bracket: utime and stime.
+    // The name may hold anything, so the fields are counted from behind its bracket: utime and
+    // stime.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }

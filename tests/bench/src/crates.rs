@@ -1,5 +1,5 @@
-//! The same load through the crates that users have: `submit_many` of the client, and handlers of the
-//! worker. What these cost above the raw wire is what the two tables differ in.
+//! The same load through the crates that users have: `submit_many` of the client, and handlers of
+//! the worker. What these cost above the raw wire is what the two tables differ in.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,18 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::load::{self, NAME, QUEUE, Quota, Shape, Submitted};
 
 /// As [`load::produce`], through the client crate: `window` submits under way on one connection.
-pub(crate) async fn produce(url: String, producer: usize, shape: Shape, quota: Quota) -> Result<Submitted> {
+pub(crate) async fn produce(
+    url: String,
+    producer: usize,
+    shape: Shape,
+    quota: Quota,
+) -> Result<Submitted> {
     let client = Client::connect(&url).await?;
     let payload = load::payload(shape.payload);
     let mut hands = JoinSet::new();
     for hand in 0..shape.window {
-        let (client, payload, quota, batch) = (client.clone(), payload.clone(), quota.clone(), shape.batch);
+        let (client, payload, quota, batch) =
+            (client.clone(), payload.clone(), quota.clone(), shape.batch);
         hands.spawn_local(async move {
             let mut submitted = Submitted::default();
             loop {
@@ -85,13 +91,16 @@ impl Workers {
         Self { counts, stops, running }
     }
 
-    /// Waits until this many have run, and then until the workers have ended, which they do when their
-    /// last reports are confirmed.
+    /// Waits until this many have run, and then until the workers have ended, which they do when
+    /// their last reports are confirmed.
     pub(crate) async fn finish(mut self, tasks: u64) -> Result<u64> {
         let mut ran = 0;
         while ran < tasks {
             let next = tokio::time::timeout(Duration::from_secs(60), self.counts.recv()).await;
-            ensure!(matches!(next, Ok(Some(()))), "{ran} of {tasks} ran, then nothing for a minute");
+            ensure!(
+                matches!(next, Ok(Some(()))),
+                "{ran} of {tasks} ran, then nothing for a minute"
+            );
             ran += 1;
         }
         drop(self.stops);

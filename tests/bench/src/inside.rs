@@ -1,4 +1,5 @@
-//! Lifecycles inside one broker, without sockets, threads or a disk, for counting instructions: `tests/bench/instructions`.
+//! Lifecycles inside one broker, without sockets, threads or a disk, for counting instructions:
+//! `tests/bench/instructions`.
 
 use anyhow::{Result, ensure};
 use celeriac_tests::inside::Loop;

@@ -1,6 +1,7 @@
-//! From submit to result as a user sees it: the client crate submits one task, the worker crate in the
-//! same process runs it, and the client gets the result; then the next. The broker is idle otherwise.
-//! Beside it stands the disk's own fdatasync of 4 KiB, which each confirmation has to wait for.
+//! From submit to result as a user sees it: the client crate submits one task, the worker crate in
+//! the same process runs it, and the client gets the result; then the next. The broker is idle
+//! otherwise. Beside it stands the disk's own fdatasync of 4 KiB, which each confirmation has to
+//! wait for.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -82,7 +83,8 @@ pub(crate) async fn round_trips(url: &str, client: &Client, tasks: usize) -> Res
 /// Three rows of these times.
 pub(crate) fn percentiles(what: &str, mut times: Vec<Duration>, table: &mut Table) {
     times.sort();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1_000.0;
+    let at =
+        |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1_000.0;
     table.row(format!("{what}, p50"), at(0.5), "ms");
     table.row(format!("{what}, p99"), at(0.99), "ms");
     table.row(format!("{what}, at most"), at(1.0), "ms");

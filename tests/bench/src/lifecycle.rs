@@ -53,9 +53,19 @@ async fn measure(broker: &Broker, options: &Options) -> Result<Table> {
     let mut producers = JoinSet::new();
     for number in 0..shape.producers {
         if options.crate_producer {
-            producers.spawn_local(crates::produce(broker.url(), number, shape.clone(), quota.clone()));
+            producers.spawn_local(crates::produce(
+                broker.url(),
+                number,
+                shape.clone(),
+                quota.clone(),
+            ));
         } else {
-            producers.spawn_local(load::produce(broker.address(), number, shape.clone(), quota.clone()));
+            producers.spawn_local(load::produce(
+                broker.address(),
+                number,
+                shape.clone(),
+                quota.clone(),
+            ));
         }
     }
     let mut submitted = 0;

@@ -1,5 +1,6 @@
-//! Pages of 100 out of many tasks, by filters that match much, little and nothing, while other connections submit and
-//! complete at full speed. The filters that match little are the hard ones: a page is full only when 100 were found.
+//! Pages of 100 out of many tasks, by filters that match much, little and nothing, while other
+//! connections submit and complete at full speed. The filters that match little are the hard ones:
+//! a page is full only when 100 were found.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -43,8 +44,16 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
 async fn measure(broker: &BrokerProcess, options: &Options) -> Result<Table> {
     fill(broker, options.tasks).await?;
     let mut load = JoinSet::new();
-    let shape =
-        Shape { producers: 1, workers: 2, batch: 20, window: 2, credit: 200, first: 0, payload: 200, result: 64 };
+    let shape = Shape {
+        producers: 1,
+        workers: 2,
+        batch: 20,
+        window: 2,
+        credit: 200,
+        first: 0,
+        payload: 200,
+        result: 64,
+    };
     let completed = Rc::new(Cell::new(0));
     if !options.idle {
         for _ in 0..shape.workers {
@@ -63,7 +72,11 @@ async fn measure(broker: &BrokerProcess, options: &Options) -> Result<Table> {
             bail!("the load ended: {ended:?}");
         }
     }
-    table.row("lifecycles meanwhile", completed.get() as f64 / begun.elapsed().as_secs_f64(), "tasks/s");
+    table.row(
+        "lifecycles meanwhile",
+        completed.get() as f64 / begun.elapsed().as_secs_f64(),
+        "tasks/s",
+    );
     Ok(table)
 }
 
@@ -98,7 +111,11 @@ pub(crate) fn filters(tasks: u64) -> Vec<(&'static str, wire::TaskFilter)> {
         ("by state", wire::TaskFilter { states: vec![TaskState::Scheduled.into()], ..any() }),
         (
             "by state and queue",
-            wire::TaskFilter { states: vec![TaskState::Queued.into()], queue: "queue-7".into(), ..any() },
+            wire::TaskFilter {
+                states: vec![TaskState::Queued.into()],
+                queue: "queue-7".into(),
+                ..any()
+            },
         ),
         ("by name, rare", wire::TaskFilter { name: "bench.rare".into(), ..any() }),
         ("by tag, 1 of 100", wire::TaskFilter { tag: "tag-42".into(), ..any() }),
@@ -120,7 +137,12 @@ pub(crate) async fn pages(
     let (mut times, mut most) = (Vec::new(), 0);
     let mut cursor = bytes::Bytes::new();
     for _ in 0..pages {
-        let list = wire::ListTasks { filter: Some(filter.clone()), limit: 100, cursor, with_tracebacks: false };
+        let list = wire::ListTasks {
+            filter: Some(filter.clone()),
+            limit: 100,
+            cursor,
+            with_tracebacks: false,
+        };
         let begun = Instant::now();
         let page = match reader.request(Request::ListTasks(list)).await {
             Ok(Answer::TaskPage(page)) => page,

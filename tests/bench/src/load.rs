@@ -89,7 +89,12 @@ pub(crate) struct Submitted {
 }
 
 /// Submits until the quota is used up.
-pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, quota: Quota) -> Result<Submitted> {
+pub(crate) async fn produce(
+    address: SocketAddr,
+    producer: usize,
+    shape: Shape,
+    quota: Quota,
+) -> Result<Submitted> {
     let mut connection = RawConnection::open(address).await;
     let payload = payload(shape.payload);
     let mut next = 0_u64;
@@ -109,7 +114,10 @@ pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, 
             let submit = wire::Submit { tasks: tasks.collect() };
             next += batch as u64;
             let begun = Instant::now();
-            under_way.push_back((connection.send(Request::Submit(submit), 0).await.map_err(lost)?, begun));
+            under_way.push_back((
+                connection.send(Request::Submit(submit), 0).await.map_err(lost)?,
+                begun,
+            ));
         }
         if under_way.is_empty() {
             return Ok(submitted);
@@ -127,7 +135,11 @@ pub(crate) async fn produce(address: SocketAddr, producer: usize, shape: Shape, 
 }
 
 /// Submits this many tasks as they are made, on one connection, and waits until all are confirmed.
-pub(crate) async fn submit(broker: &BrokerProcess, tasks: u64, make: impl FnMut(u64) -> wire::Task) -> Result<()> {
+pub(crate) async fn submit(
+    broker: &BrokerProcess,
+    tasks: u64,
+    make: impl FnMut(u64) -> wire::Task,
+) -> Result<()> {
     const BATCH: usize = 1_000;
     const WINDOW: usize = 4;
     let mut connection = RawConnection::open(broker.address()).await;
@@ -149,7 +161,11 @@ pub(crate) async fn submit(broker: &BrokerProcess, tasks: u64, make: impl FnMut(
 }
 
 /// Completes what it is handed, for ever; counts what was confirmed.
-pub(crate) async fn work(address: SocketAddr, shape: Shape, confirmed: Rc<Cell<u64>>) -> Result<()> {
+pub(crate) async fn work(
+    address: SocketAddr,
+    shape: Shape,
+    confirmed: Rc<Cell<u64>>,
+) -> Result<()> {
     let mut connection = RawConnection::worker(address, &[QUEUE], &[NAME], shape.credit).await;
     let result = result(shape.result);
     loop {
@@ -165,12 +181,14 @@ pub(crate) async fn work(address: SocketAddr, shape: Shape, confirmed: Rc<Cell<u
                     })),
                 });
                 while reports.len() > 0 {
-                    let report = wire::Report { reports: reports.by_ref().take(shape.batch).collect() };
+                    let report =
+                        wire::Report { reports: reports.by_ref().take(shape.batch).collect() };
                     connection.send(Request::Report(report), 0).await.map_err(lost)?;
                 }
             }
             Answer::ReportReply(reply) => {
-                let good = reply.outcomes.iter().all(|outcome| outcome.code() == ErrorCode::Unspecified);
+                let good =
+                    reply.outcomes.iter().all(|outcome| outcome.code() == ErrorCode::Unspecified);
                 ensure!(good, "a report was refused: {:?}", reply.outcomes);
                 confirmed.set(confirmed.get() + reply.outcomes.len() as u64);
             }

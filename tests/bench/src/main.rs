@@ -1,7 +1,7 @@
-//! `celeriac-bench`: starts the release binary of the broker on a temporary folder (or takes the one
-//! at `--url`), drives it, and prints one table, or JSON with `--json`. Every confirmation that is
-//! counted was made durable by the broker first. What is driven and how stands in the file of each
-//! command; `compare` starts peers beside it and writes a report.
+//! `celeriac-bench`: starts the release binary of the broker on a temporary folder (or takes the
+//! one at `--url`), drives it, and prints one table, or JSON with `--json`. Every confirmation that
+//! is counted was made durable by the broker first. What is driven and how stands in the file of
+//! each command; `compare` starts peers beside it and writes a report.
 
 mod broker;
 mod compare;
@@ -44,13 +44,15 @@ enum Command {
     Waits(waits::Options),
     /// From exec to ready with many tasks in the data folder.
     Start(start::Options),
-    /// Memory for many tasks that are due over the next day, and how soon a ready task behind them starts.
+    /// Memory for many tasks that are due over the next day, and how soon a ready task behind them
+    /// starts.
     Scheduled(scheduled::Options),
     /// Pages of a listing by various filters, while other load runs.
     Listing(listing::Options),
     /// Lifecycles inside one broker without sockets, threads or a disk, for counting instructions.
     Inside(inside::Options),
-    /// A steady load while workers and the broker are killed, frozen and cut off; every task has to be accounted for.
+    /// A steady load while workers and the broker are killed, frozen and cut off; every task has to
+    /// be accounted for.
     Soak(soak::Options),
 }
 

@@ -1,5 +1,6 @@
-//! Many tasks that are due over the next day, on the raw wire: what each costs the broker in memory, and how long a ready
-//! task that is submitted behind them all waits for its start at an idle worker.
+//! Many tasks that are due over the next day, on the raw wire: what each costs the broker in
+//! memory, and how long a ready task that is submitted behind them all waits for its start at an
+//! idle worker.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -72,7 +73,8 @@ async fn starts(broker: &BrokerProcess, ready: usize) -> Vec<Duration> {
     let mut worker = RawConnection::worker(broker.address(), &["ready"], &[NAME], 1).await;
     let mut starts = Vec::new();
     for number in 0..ready {
-        let task = wire::Task { queue: "ready".into(), ..raw::task(&format!("ready-{number}"), NAME) };
+        let task =
+            wire::Task { queue: "ready".into(), ..raw::task(&format!("ready-{number}"), NAME) };
         let begun = Instant::now();
         let (_, delivery) = tokio::join!(producer.submit_one(task), async {
             let delivery = worker.delivery().await;

@@ -1,6 +1,6 @@
-//! From exec to ready: a broker is filled on the raw wire, half of its tasks ended with a result and
-//! half queued, stopped, and started again; then killed, and started again. The clock runs from just
-//! before exec to the line that says it listens.
+//! From exec to ready: a broker is filled on the raw wire, half of its tasks ended with a result
+//! and half queued, stopped, and started again; then killed, and started again. The clock runs from
+//! just before exec to the line that says it listens.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -58,14 +58,23 @@ async fn started_in(broker: &mut BrokerProcess) -> Duration {
 }
 
 async fn fill(broker: &BrokerProcess, tasks: u64) -> Result<()> {
-    let shape =
-        Shape { producers: 2, workers: 2, batch: 500, window: 4, credit: 2_000, first: 0, payload: 200, result: 64 };
+    let shape = Shape {
+        producers: 2,
+        workers: 2,
+        batch: 500,
+        window: 4,
+        credit: 2_000,
+        first: 0,
+        payload: 200,
+        result: 64,
+    };
     let completed = Rc::new(Cell::new(0));
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..shape.workers {
         workers.spawn_local(load::work(broker.address(), shape.clone(), Rc::clone(&completed)));
     }
-    let ended = load::produce(broker.address(), 0, shape.clone(), Quota::new(tasks / 2, None)).await?.tasks;
+    let ended =
+        load::produce(broker.address(), 0, shape.clone(), Quota::new(tasks / 2, None)).await?.tasks;
     while completed.get() < ended {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -13,7 +13,12 @@ pub(crate) struct Table {
 
 impl Table {
     /// Adds a figure with its unit.
-    pub(crate) fn row(&mut self, name: impl Into<String>, value: impl Into<Value>, unit: &'static str) {
+    pub(crate) fn row(
+        &mut self,
+        name: impl Into<String>,
+        value: impl Into<Value>,
+        unit: &'static str,
+    ) {
         self.rows.push((name.into(), value.into(), unit));
     }
 
@@ -56,7 +61,9 @@ fn readable(value: &Value) -> String {
             }
             grouped
         }
-        Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |float| format!("{float:.3}")),
+        Value::Number(number) => {
+            number.as_f64().map_or_else(|| number.to_string(), |float| format!("{float:.3}"))
+        }
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

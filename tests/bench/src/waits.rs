@@ -1,5 +1,6 @@
-//! Very many callers that wait for results on one connection: what each costs, and how long other requests of that connection
-//! take beside them. Nobody runs the tasks that are waited for, until they are cancelled all at once.
+//! Very many callers that wait for results on one connection: what each costs, and how long other
+//! requests of that connection take beside them. Nobody runs the tasks that are waited for, until
+//! they are cancelled all at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +50,10 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     let ending = Instant::now();
     client.cancel_tagged("waited for", Default::default()).await?;
     while let Some(ended) = waits.join_next().await {
-        ensure!(matches!(ended?, Err(Error::TaskRevoked { .. })), "a wait that did not see the end");
+        ensure!(
+            matches!(ended?, Err(Error::TaskRevoked { .. })),
+            "a wait that did not see the end"
+        );
     }
     let ended = ending.elapsed();
 
@@ -65,7 +69,8 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
 }
 
 async fn submit(client: &Client, tasks: usize) -> Result<Vec<String>> {
-    let submissions = (0..tasks).map(|_| Submission::new("bench.nobody-knows-it").tag("waited for"));
+    let submissions =
+        (0..tasks).map(|_| Submission::new("bench.nobody-knows-it").tag("waited for"));
     let outcomes = client.submit_many(submissions).await?;
     let ids = outcomes.into_iter().map(|outcome| outcome.map(|Submitted { id, .. }| id));
     ids.collect::<Result<_, _>>().context("a task was refused")

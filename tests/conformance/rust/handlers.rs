@@ -50,8 +50,9 @@ impl Handler for Named {
     }
 
     fn start(&self, context: Context, payload: Payload<'_>) -> Result<Run, TaskFailure> {
-        let (args, kwargs): (Vec<Json>, Map<String, Json>) = serde_json::from_slice(payload.bytes())
-            .map_err(|error| TaskFailure::fatal("undecodable_payload", error.to_string()))?;
+        let (args, kwargs): (Vec<Json>, Map<String, Json>) =
+            serde_json::from_slice(payload.bytes())
+                .map_err(|error| TaskFailure::fatal("undecodable_payload", error.to_string()))?;
         let (name, releases) = (self.name.clone(), self.releases.clone());
         Ok(Run::future(async move {
             say(&json!({ "began": context.id(), "attempt": context.attempt() }));
@@ -72,7 +73,9 @@ async fn run(
     let text = |place: usize| argument(place).as_str().unwrap_or_default().to_owned();
     match name {
         "echo" => Ok(argument(0)),
-        "fail" if kwargs.get("final") == Some(&Json::Bool(true)) => Err(TaskFailure::fatal(text(0), text(1))),
+        "fail" if kwargs.get("final") == Some(&Json::Bool(true)) => {
+            Err(TaskFailure::fatal(text(0), text(1)))
+        }
         "fail" => Err(TaskFailure::new(text(0), text(1))),
         "later" => {
             let after = Duration::from_millis(argument(0).as_u64().unwrap_or_default());

@@ -1,4 +1,5 @@
-//! The subject that tries this project's own crates. README.md of the kit tells what a subject does.
+//! The subject that tries this project's own crates. README.md of the kit tells what a subject
+//! does.
 #![expect(clippy::print_stdout, reason = "the kit reads what it prints")]
 
 mod handlers;
@@ -7,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_client::{CancelMode, CancelOutcome, Client, Error, ErrorCode, OnConflict, RetryPolicy};
+use celeriac_client::{
+    CancelMode, CancelOutcome, Client, Error, ErrorCode, OnConflict, RetryPolicy,
+};
 use celeriac_client::{Submission, SubmitKind};
 use celeriac_worker::Worker;
 use handlers::Releases;
@@ -106,7 +109,9 @@ async fn main() -> anyhow::Result<()> {
             Order::Stop => break,
             Order::Release { id } => subject.releases.release(id),
             Order::Work { queues, names, concurrency } => {
-                drop(workers.spawn(async move { work(&subject, queues, names, concurrency).await }));
+                drop(
+                    workers.spawn(async move { work(&subject, queues, names, concurrency).await }),
+                );
             }
             order => drop(calls.spawn(async move { call(&subject, order).await })),
         }
@@ -121,8 +126,15 @@ async fn main() -> anyhow::Result<()> {
     std::process::exit(0);
 }
 
-async fn work(subject: &Subject, queues: BTreeMap<String, u32>, names: Vec<String>, concurrency: u32) {
-    let mut worker = Worker::builder(&subject.url).concurrency(concurrency).shutdown_grace(Duration::from_secs(5));
+async fn work(
+    subject: &Subject,
+    queues: BTreeMap<String, u32>,
+    names: Vec<String>,
+    concurrency: u32,
+) {
+    let mut worker = Worker::builder(&subject.url)
+        .concurrency(concurrency)
+        .shutdown_grace(Duration::from_secs(5));
     for (queue, weight) in queues {
         worker = worker.queue_weighted(queue, weight);
     }
@@ -162,7 +174,9 @@ async fn carry_out(client: &Client, order: Order) -> Result<(), Error> {
         }
         Order::SubmitMany { tasks } => {
             let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
-            for (id, outcome) in ids.iter().zip(client.submit_many(tasks.into_iter().map(submission)).await?) {
+            for (id, outcome) in
+                ids.iter().zip(client.submit_many(tasks.into_iter().map(submission)).await?)
+            {
                 match outcome {
                     Ok(task) => say(&submitted(id, task.kind)),
                     Err(refusal) => say(&said(Some(id), &refusal.into())),
@@ -170,10 +184,13 @@ async fn carry_out(client: &Client, order: Order) -> Result<(), Error> {
             }
         }
         Order::Get { id } => get(client, &id).await?,
-        Order::Result { id, timeout_ms } => result(client, &id, Duration::from_millis(timeout_ms)).await?,
+        Order::Result { id, timeout_ms } => {
+            result(client, &id, Duration::from_millis(timeout_ms)).await?
+        }
         Order::Watch { id } => follow(client, &id).await?,
         Order::Cancel { id, force } => {
-            let mode = if force { CancelMode::Force { grace: None } } else { CancelMode::Cooperative };
+            let mode =
+                if force { CancelMode::Force { grace: None } } else { CancelMode::Cooperative };
             for cancelled in client.cancel(&[&id], mode).await? {
                 let outcome = match cancelled.outcome {
                     CancelOutcome::Revoked => "REVOKED",
@@ -186,7 +203,9 @@ async fn carry_out(client: &Client, order: Order) -> Result<(), Error> {
         }
         Order::Forget { id } => match client.forget(&[&id]).await?.first() {
             Some(Ok(())) | None => say(&json!({ "id": id, "forgotten": true })),
-            Some(Err(code)) => say(&json!({ "id": id, "error": name_of(*code), "retryable": false })),
+            Some(Err(code)) => {
+                say(&json!({ "id": id, "error": name_of(*code), "retryable": false }))
+            }
         },
         Order::Work { .. } | Order::Release { .. } | Order::Stop => {}
     }
@@ -197,7 +216,9 @@ async fn get(client: &Client, id: &str) -> Result<(), Error> {
     for task in client.info(&[id]).await? {
         let progress = task.progress.as_ref().and_then(|progress| progress.meta::<Json>().ok());
         match progress {
-            Some(progress) => say(&json!({ "id": id, "state": task.state.to_string(), "progress": progress })),
+            Some(progress) => {
+                say(&json!({ "id": id, "state": task.state.to_string(), "progress": progress }))
+            }
             None => say(&json!({ "id": id, "state": task.state.to_string() })),
         }
     }
@@ -207,7 +228,9 @@ async fn get(client: &Client, id: &str) -> Result<(), Error> {
 async fn result(client: &Client, id: &str, timeout: Duration) -> Result<(), Error> {
     let line = match client.result::<Json>(id).get(timeout).await {
         Ok(result) => json!({ "id": id, "result": result }),
-        Err(Error::TaskFailed { kind, message, .. }) => json!({ "id": id, "failed": kind, "message": message }),
+        Err(Error::TaskFailed { kind, message, .. }) => {
+            json!({ "id": id, "failed": kind, "message": message })
+        }
         Err(Error::TaskRevoked { reason, .. }) => json!({ "id": id, "revoked": reason }),
         Err(Error::NotFinished { state, .. }) => json!({ "id": id, "state": state.to_string() }),
         Err(Error::NotFound { .. }) => json!({ "id": id, "state": "UNKNOWN" }),
@@ -234,8 +257,10 @@ async fn follow(client: &Client, id: &str) -> Result<(), Error> {
 
 fn submission(task: Task) -> Submission {
     let Options { queue, shadow, priority, countdown_ms, expires_in_ms, .. } = task.options;
-    let Options { result_ttl_ms, early_ack, tags, headers, on_conflict, max_attempts, .. } = task.options;
-    let mut submission = Submission::new(task.name).task_id(task.id).args(task.args).kwargs(task.kwargs);
+    let Options { result_ttl_ms, early_ack, tags, headers, on_conflict, max_attempts, .. } =
+        task.options;
+    let mut submission =
+        Submission::new(task.name).task_id(task.id).args(task.args).kwargs(task.kwargs);
     if let Some(queue) = queue {
         submission = submission.queue(queue);
     }

@@ -1,4 +1,5 @@
-//! Frames as the scripts write them, in protobuf's text format, and how a frame is compared with what a script expects.
+//! Frames as the scripts write them, in protobuf's text format, and how a frame is compared with
+//! what a script expects.
 
 use std::path::Path;
 
@@ -17,26 +18,36 @@ pub(crate) struct Bodies {
 impl Bodies {
     pub(crate) fn new() -> Result<Self, String> {
         let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-        let files = protox::compile(["celeriac/v1/frame.proto"], [proto]).map_err(|error| error.to_string())?;
-        let pool = DescriptorPool::from_file_descriptor_set(files).map_err(|error| error.to_string())?;
-        let message = |name| pool.get_message_by_name(name).ok_or_else(|| format!("{name} is in no .proto file"));
-        Ok(Self { client: message("celeriac.v1.ClientFrame")?, server: message("celeriac.v1.ServerFrame")? })
+        let files = protox::compile(["celeriac/v1/frame.proto"], [proto])
+            .map_err(|error| error.to_string())?;
+        let pool =
+            DescriptorPool::from_file_descriptor_set(files).map_err(|error| error.to_string())?;
+        let message = |name| {
+            pool.get_message_by_name(name).ok_or_else(|| format!("{name} is in no .proto file"))
+        };
+        Ok(Self {
+            client: message("celeriac.v1.ClientFrame")?,
+            server: message("celeriac.v1.ServerFrame")?,
+        })
     }
 
     /// What a script expects of a client's frame.
     pub(crate) fn client(&self, text: &str) -> Result<DynamicMessage, String> {
-        DynamicMessage::parse_text_format(self.client.clone(), text).map_err(|error| error.to_string())
+        DynamicMessage::parse_text_format(self.client.clone(), text)
+            .map_err(|error| error.to_string())
     }
 
     /// What a script has the broker send.
     pub(crate) fn server(&self, text: &str) -> Result<DynamicMessage, String> {
-        DynamicMessage::parse_text_format(self.server.clone(), text).map_err(|error| error.to_string())
+        DynamicMessage::parse_text_format(self.server.clone(), text)
+            .map_err(|error| error.to_string())
     }
 
     /// A frame that came, to be compared.
     pub(crate) fn received(&self, frame: &ClientFrame) -> DynamicMessage {
         let bytes = frame.encode_to_vec();
-        DynamicMessage::decode(self.client.clone(), &bytes[..]).expect("it was encoded from this message")
+        DynamicMessage::decode(self.client.clone(), &bytes[..])
+            .expect("it was encoded from this message")
     }
 }
 
@@ -55,7 +66,8 @@ pub(crate) fn compare(expected: &DynamicMessage, actual: &DynamicMessage) -> Res
         if field.supports_presence() && !actual.has_field(&field) {
             return Err(format!("`{path}` is not there"));
         }
-        compare_values(value, &actual.get_field(&field)).map_err(|wrong| format!("{path}: {wrong}"))?;
+        compare_values(value, &actual.get_field(&field))
+            .map_err(|wrong| format!("{path}: {wrong}"))?;
     }
     Ok(())
 }
@@ -65,17 +77,23 @@ fn compare_values(expected: &Value, actual: &Value) -> Result<(), String> {
         (Value::Message(expected), Value::Message(actual)) => compare(expected, actual),
         (Value::List(expected), Value::List(actual)) => {
             if expected.len() != actual.len() {
-                return Err(format!("{} are expected, and there are {}", expected.len(), actual.len()));
+                return Err(format!(
+                    "{} are expected, and there are {}",
+                    expected.len(),
+                    actual.len()
+                ));
             }
             let mut pairs = expected.iter().zip(actual).enumerate();
             pairs.try_for_each(|(place, (expected, actual))| {
                 compare_values(expected, actual).map_err(|wrong| format!("[{place}] {wrong}"))
             })
         }
-        (Value::Map(expected), Value::Map(actual)) => expected.iter().try_for_each(|(key, expected)| {
-            let actual = actual.get(key).ok_or_else(|| format!("{key:?} is not there"))?;
-            compare_values(expected, actual).map_err(|wrong| format!("{key:?}: {wrong}"))
-        }),
+        (Value::Map(expected), Value::Map(actual)) => {
+            expected.iter().try_for_each(|(key, expected)| {
+                let actual = actual.get(key).ok_or_else(|| format!("{key:?} is not there"))?;
+                compare_values(expected, actual).map_err(|wrong| format!("{key:?}: {wrong}"))
+            })
+        }
         (Value::Bytes(expected), Value::Bytes(actual)) if is_same_json(expected, actual) => Ok(()),
         (Value::Bytes(expected), Value::Bytes(actual)) if expected != actual => {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -109,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_path_to_what_is_wrong_is_told() {
-        let said = wrong(r#"get { ids: ["a", "b"] }"#, r#"get { ids: ["a", "c"] }"#).expect("it differs");
+        let said =
+            wrong(r#"get { ids: ["a", "b"] }"#, r#"get { ids: ["a", "c"] }"#).expect("it differs");
         assert!(said.starts_with("get: ids: [1] "), "{said}");
         let said = wrong("get { with_results: true }", "get {}").expect("it differs");
         assert!(said.starts_with("get: with_results: "), "{said}");

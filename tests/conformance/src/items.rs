@@ -1,5 +1,6 @@
-//! A request of a client on its way through a script: as a whole, or, where it is a batch, item by item. The script may say
-//! something of the tasks of one `Submit` in several steps, and of those of several in one.
+//! A request of a client on its way through a script: as a whole, or, where it is a batch, item by
+//! item. The script may say something of the tasks of one `Submit` in several steps, and of those
+//! of several in one.
 
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{ClientFrame, ReportOutcome, SubmitOutcome, server_frame, task_report};
@@ -68,7 +69,9 @@ impl Request {
     pub(crate) fn new(connection: u64, frame: ClientFrame, bodies: &Bodies) -> Self {
         let whole = bodies.received(&frame);
         let items = match items_of(&whole) {
-            Some(items) => items.into_iter().map(|(key, message)| Item::new(key, Some(message))).collect(),
+            Some(items) => {
+                items.into_iter().map(|(key, message)| Item::new(key, Some(message))).collect()
+            }
             None => vec![Item::new(None, None)],
         };
         Self { connection, id: frame.request_id, frame, is_answered: false, whole, items }
@@ -86,10 +89,15 @@ impl Request {
 
     /// For a person.
     pub(crate) fn shown(&self) -> String {
-        let left = self.items.iter().filter(|item| !item.taken).filter_map(|item| item.message.as_ref());
+        let left =
+            self.items.iter().filter(|item| !item.taken).filter_map(|item| item.message.as_ref());
         let items: Vec<String> = left.map(ToString::to_string).collect();
         let name = body(&self.whole).map_or_else(|| "no body".to_owned(), |(name, _)| name);
-        if items.is_empty() { self.whole.to_string() } else { format!("{name} {{ {} }}", items.join(", ")) }
+        if items.is_empty() {
+            self.whole.to_string()
+        } else {
+            format!("{name} {{ {} }}", items.join(", "))
+        }
     }
 
     /// Takes what is expected of it, if it is there: the places, or why not.
@@ -107,7 +115,10 @@ impl Request {
             Some((key, expected)) => {
                 let found = self.items.iter().position(|item| !item.taken && item.key == *key);
                 let place = found.ok_or_else(String::new)?;
-                compare(expected, self.items[place].message.as_ref().expect("an item of a batch has a message"))?;
+                compare(
+                    expected,
+                    self.items[place].message.as_ref().expect("an item of a batch has a message"),
+                )?;
                 place
             }
         };
@@ -134,9 +145,11 @@ impl Request {
 
     /// The answer, once there is an outcome for each item of the batch.
     pub(crate) fn answer(&self) -> Option<server_frame::Body> {
-        let outcomes: Option<Vec<Outcome>> = self.items.iter().map(|item| item.outcome.clone()).collect();
+        let outcomes: Option<Vec<Outcome>> =
+            self.items.iter().map(|item| item.outcome.clone()).collect();
         let outcomes = outcomes.filter(|outcomes| !outcomes.is_empty())?;
-        let submitted: Vec<SubmitOutcome> = outcomes.iter().filter_map(Outcome::of_submit).collect();
+        let submitted: Vec<SubmitOutcome> =
+            outcomes.iter().filter_map(Outcome::of_submit).collect();
         Some(match submitted.is_empty() {
             false => server_frame::Body::SubmitReply(SubmitReply { outcomes: submitted }),
             true => {

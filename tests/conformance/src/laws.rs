@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, HELLO_PREFIX_BYTES, PROTOCOL_VERSION};
 use celeriac_proto::wire::client_frame::Body;
-use celeriac_proto::wire::{ClientFrame, ErrorCode, ReportOutcome, TaskReport, Welcome, task_report};
+use celeriac_proto::wire::{
+    ClientFrame, ErrorCode, ReportOutcome, TaskReport, Welcome, task_report,
+};
 
 /// What a connection has agreed to.
 #[derive(Debug)]
@@ -27,7 +29,12 @@ pub(crate) struct Laws {
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { said_hello: false, welcome: None, unanswered: HashSet::new(), heard_at: Instant::now() }
+        Self {
+            said_hello: false,
+            welcome: None,
+            unanswered: HashSet::new(),
+            heard_at: Instant::now(),
+        }
     }
 }
 
@@ -68,7 +75,12 @@ impl Laws {
     }
 
     /// Judges a frame that came.
-    pub(crate) fn judge(&mut self, standing: &mut Standing, frame: &ClientFrame, bytes: &[u8]) -> Result<(), String> {
+    pub(crate) fn judge(
+        &mut self,
+        standing: &mut Standing,
+        frame: &ClientFrame,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         standing.heard_at = Instant::now();
         if bytes.len() > standing.frame_bytes_max() {
             let (sent, max) = (bytes.len(), standing.frame_bytes_max());
@@ -78,7 +90,10 @@ impl Laws {
             return Err("a request has the id 0".into());
         }
         if !standing.unanswered.insert(frame.request_id) {
-            return Err(format!("another request with the id {} is not answered yet", frame.request_id));
+            return Err(format!(
+                "another request with the id {} is not answered yet",
+                frame.request_id
+            ));
         }
         match &frame.body {
             Some(Body::Hello(hello)) if !standing.said_hello => {
@@ -87,18 +102,31 @@ impl Laws {
             }
             Some(Body::Hello(_)) => Err("Hello came twice on one connection".into()),
             None => Err("a frame has no body".into()),
-            Some(_) if !standing.is_welcome() => Err("a frame came before Welcome was there".into()),
-            Some(Body::Credit(credit)) if credit.credit > standing.credit_max() => {
-                Err(format!("a credit of {}, and {} is the most", credit.credit, standing.credit_max()))
+            Some(_) if !standing.is_welcome() => {
+                Err("a frame came before Welcome was there".into())
             }
-            Some(Body::Report(report)) => report.reports.iter().try_for_each(|report| self.judge_report(report)),
+            Some(Body::Credit(credit)) if credit.credit > standing.credit_max() => Err(format!(
+                "a credit of {}, and {} is the most",
+                credit.credit,
+                standing.credit_max()
+            )),
+            Some(Body::Report(report)) => {
+                report.reports.iter().try_for_each(|report| self.judge_report(report))
+            }
             Some(_) => Ok(()),
         }
     }
 
-    fn judge_hello(&mut self, hello: &celeriac_proto::wire::Hello, bytes: &[u8]) -> Result<(), String> {
+    fn judge_hello(
+        &mut self,
+        hello: &celeriac_proto::wire::Hello,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL_VERSION) {
-            return Err(format!("Hello offers versions {} to {}", hello.protocol_min, hello.protocol_max));
+            return Err(format!(
+                "Hello offers versions {} to {}",
+                hello.protocol_min, hello.protocol_max
+            ));
         }
         if let Some(token) = &self.token {
             if hello.token != *token {
@@ -106,12 +134,17 @@ impl Laws {
             }
             let place = bytes.windows(token.len()).position(|window| window == token.as_bytes());
             if place.is_none_or(|place| place + token.len() > HELLO_PREFIX_BYTES) {
-                return Err(format!("the token is not within the first {HELLO_PREFIX_BYTES} bytes of Hello"));
+                return Err(format!(
+                    "the token is not within the first {HELLO_PREFIX_BYTES} bytes of Hello"
+                ));
             }
         }
         let instance = self.instance.get_or_insert_with(|| hello.instance_id.clone());
         if *instance != hello.instance_id {
-            return Err(format!("the instance was `{instance}` and is `{}` now", hello.instance_id));
+            return Err(format!(
+                "the instance was `{instance}` and is `{}` now",
+                hello.instance_id
+            ));
         }
         Ok(())
     }
@@ -119,14 +152,22 @@ impl Laws {
     fn judge_report(&self, report: &TaskReport) -> Result<(), String> {
         let kind = report.report.as_ref().ok_or("a report says nothing")?;
         if self.answered.contains(&(report.lease, std::mem::discriminant(kind))) {
-            return Err(format!("a report on lease {} was answered, and is sent again", report.lease));
+            return Err(format!(
+                "a report on lease {} was answered, and is sent again",
+                report.lease
+            ));
         }
         Ok(())
     }
 
     /// What was answered need not be said again. Progress may be reported many times.
     pub(crate) fn reported(&mut self, report: &TaskReport, outcome: &ReportOutcome) {
-        let again = [ErrorCode::Overloaded, ErrorCode::Internal, ErrorCode::ShuttingDown, ErrorCode::DiskFull];
+        let again = [
+            ErrorCode::Overloaded,
+            ErrorCode::Internal,
+            ErrorCode::ShuttingDown,
+            ErrorCode::DiskFull,
+        ];
         if again.iter().any(|code| *code as i32 == outcome.code) {
             return;
         }

@@ -1,5 +1,6 @@
-//! Plays the broker's side of the protocol from scripts, and says where a client does something else than PROTOCOL.md says.
-//! README.md tells how the scripts are written, and what the program does that the kit starts.
+//! Plays the broker's side of the protocol from scripts, and says where a client does something
+//! else than PROTOCOL.md says. README.md tells how the scripts are written, and what the program
+//! does that the kit starts.
 
 mod bodies;
 mod items;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use celeriac_conformance::{Plan, Role, Script, play, scripts};
 use clap::Parser;
 
-/// Plays the broker's side of the Celeriac protocol, to try a client in any language. The README of the kit tells how.
+/// Plays the broker's side of the Celeriac protocol, to try a client in any language. The README of
+/// the kit tells how.
 #[derive(Debug, Parser)]
 #[command(name = "celeriac-conformance")]
 struct Arguments {
@@ -33,7 +34,8 @@ struct Arguments {
 
 impl Arguments {
     fn wants(&self, script: &Script) -> bool {
-        let is_named = self.only.is_empty() || self.only.iter().any(|name| script.name.contains(name.as_str()));
+        let is_named = self.only.is_empty()
+            || self.only.iter().any(|name| script.name.contains(name.as_str()));
         is_named && self.role.is_none_or(|role| role == script.role())
     }
 }
@@ -41,14 +43,20 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let scripts: Vec<Script> =
-        scripts().map_err(anyhow::Error::msg)?.into_iter().filter(|script| arguments.wants(script)).collect();
+    let scripts: Vec<Script> = scripts()
+        .map_err(anyhow::Error::msg)?
+        .into_iter()
+        .filter(|script| arguments.wants(script))
+        .collect();
     anyhow::ensure!(!scripts.is_empty(), "no script is called so: see --list");
     if arguments.list {
         scripts.iter().for_each(|script| println!("{:<34}  {}", script.name, script.about));
         return Ok(ExitCode::SUCCESS);
     }
-    anyhow::ensure!(!arguments.command.is_empty(), "the command that starts the subject is missing: see --help");
+    anyhow::ensure!(
+        !arguments.command.is_empty(),
+        "the command that starts the subject is missing: see --help"
+    );
     let patience = Duration::from_millis(arguments.patience);
     let plan = Plan { command: arguments.command, patience, verbose: arguments.verbose };
     let mut failed = 0;

@@ -1,4 +1,5 @@
-//! The address to which the client connects, and what comes from there, in the order in which it comes.
+//! The address to which the client connects, and what comes from there, in the order in which it
+//! comes.
 
 use std::net::SocketAddr;
 use std::time::Duration;

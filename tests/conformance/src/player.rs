@@ -1,5 +1,5 @@
-//! Plays one script: takes its steps from top to bottom, answers by itself what every broker answers, and stops at the first
-//! thing that is not as it should be.
+//! Plays one script: takes its steps from top to bottom, answers by itself what every broker
+//! answers, and stops at the first thing that is not as it should be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -62,7 +62,11 @@ impl fmt::Display for Failure {
 /// # Errors
 /// The first thing that is not as the script or PROTOCOL.md says.
 pub async fn play(script: &Script, plan: &Plan) -> Result<(), Failure> {
-    let early = |why: String| Failure { at: format!("scripts/{}.script", script.name), why, complaints: Vec::new() };
+    let early = |why: String| Failure {
+        at: format!("scripts/{}.script", script.name),
+        why,
+        complaints: Vec::new(),
+    };
     let mut player = Player::start(script, plan).await.map_err(early)?;
     let mut at = "at its end".to_owned();
     let mut result = Ok(());
@@ -79,7 +83,11 @@ pub async fn play(script: &Script, plan: &Plan) -> Result<(), Failure> {
         result = player.end().await;
     }
     let complaints = player.subject.complaints();
-    result.map_err(|why| Failure { at: format!("scripts/{}.script{at}", script.name), why, complaints })
+    result.map_err(|why| Failure {
+        at: format!("scripts/{}.script{at}", script.name),
+        why,
+        complaints,
+    })
 }
 
 fn shortened(text: &str) -> String {
@@ -134,7 +142,8 @@ impl Player {
         let (sender, events) = unbounded_channel();
         let door = Door::open(sender.clone()).await.map_err(|error| error.to_string())?;
         let token = script.token.as_ref().map(|token| format!("{token}@")).unwrap_or_default();
-        let subject = Subject::start(&plan.command, &format!("celeriac://{token}{}", door.address), sender)?;
+        let subject =
+            Subject::start(&plan.command, &format!("celeriac://{token}{}", door.address), sender)?;
         Ok(Self {
             bodies: Bodies::new()?,
             subject,
@@ -171,13 +180,17 @@ impl Player {
                 Ok(())
             }
             Action::Raw(bytes) => {
-                let write = self.connections.get_mut(&self.current).and_then(|connection| connection.write.as_mut());
+                let write = self
+                    .connections
+                    .get_mut(&self.current)
+                    .and_then(|connection| connection.write.as_mut());
                 let sent = write.ok_or("there is no connection")?.write_all(bytes).await;
                 sent.map_err(|_| "the client closed the connection before".to_owned())
             }
             Action::Cut => self.cut(),
             Action::Deaf => {
-                let connection = self.connections.get_mut(&self.current).ok_or("there is no connection")?;
+                let connection =
+                    self.connections.get_mut(&self.current).ok_or("there is no connection")?;
                 connection.is_deaf = true;
                 Ok(())
             }
@@ -204,7 +217,11 @@ impl Player {
     }
 
     /// Waits for what happens next within the time of a step; an error says what was waited for.
-    async fn wait(&mut self, deadline: Instant, what: impl FnOnce(&Self) -> String) -> Result<(), String> {
+    async fn wait(
+        &mut self,
+        deadline: Instant,
+        what: impl FnOnce(&Self) -> String,
+    ) -> Result<(), String> {
         if Instant::now() >= deadline {
             return Err(what(self));
         }
@@ -220,7 +237,9 @@ impl Player {
         let Some(connection) = self.connections.get(&self.current) else { return Ok(()) };
         let is_open = !connection.has_ended && !connection.is_cut && connection.write.is_some();
         match connection.standing.silent_at().filter(|_| is_open) {
-            Some(silent_at) if Instant::now() > silent_at => Err("no heartbeat came for `lease_ms`".into()),
+            Some(silent_at) if Instant::now() > silent_at => {
+                Err("no heartbeat came for `lease_ms`".into())
+            }
             _ => Ok(()),
         }
     }
@@ -229,8 +248,13 @@ impl Player {
         match event {
             Event::Connected(number, write) => {
                 let standing = Standing::default();
-                let connection =
-                    Connection { write: Some(write), standing, is_deaf: false, is_cut: false, has_ended: false };
+                let connection = Connection {
+                    write: Some(write),
+                    standing,
+                    is_deaf: false,
+                    is_cut: false,
+                    has_ended: false,
+                };
                 self.connections.insert(number, connection);
             }
             Event::Ended(number) => {
@@ -241,10 +265,13 @@ impl Player {
             }
             Event::NoFrame(..) => {}
             Event::Frame(number, ..) if self.connection(number).is_cut => {}
-            Event::Frame(number, frame, bytes) => return self.take_frame(number, *frame, &bytes).await,
+            Event::Frame(number, frame, bytes) => {
+                return self.take_frame(number, *frame, &bytes).await;
+            }
             Event::Line(line) => {
                 self.show("prints", &line);
-                let line = serde_json::from_str(&line).map_err(|_| format!("a line is no JSON: {line}"))?;
+                let line = serde_json::from_str(&line)
+                    .map_err(|_| format!("a line is no JSON: {line}"))?;
                 self.lines.push(line);
             }
         }
@@ -255,7 +282,12 @@ impl Player {
         self.connections.get_mut(&number).expect("what comes is of a connection that was told of")
     }
 
-    async fn take_frame(&mut self, number: u64, frame: ClientFrame, bytes: &[u8]) -> Result<(), String> {
+    async fn take_frame(
+        &mut self,
+        number: u64,
+        frame: ClientFrame,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         let mut request = Request::new(number, frame, &self.bodies);
         self.show("C", &request.shown());
         let connection = self.connections.get_mut(&number).expect("it was told of");
@@ -263,7 +295,8 @@ impl Player {
         match &request.frame.body {
             Some(Asked::Hello(_)) => self.current = number,
             Some(Asked::Heartbeat(_)) => {
-                let reply = Body::HeartbeatReply(HeartbeatReply { server_time_ms: 1_790_000_000_000 });
+                let reply =
+                    Body::HeartbeatReply(HeartbeatReply { server_time_ms: 1_790_000_000_000 });
                 return self.reply(number, request.id, reply, &[]).await;
             }
             Some(Asked::Credit(_) | Asked::Unwait(_) | Asked::Unwatch(_) | Asked::Goodbye(_)) => {
@@ -288,10 +321,13 @@ impl Player {
 
     /// Answers every batch that has all its outcomes.
     async fn settle(&mut self) -> Result<(), String> {
-        while let Some(place) = self.requests.iter().position(|request| request.answer().is_some()) {
+        while let Some(place) = self.requests.iter().position(|request| request.answer().is_some())
+        {
             let request = self.requests.remove(place);
             let body = request.answer().expect("it was there");
-            if let (Some(Asked::Report(report)), Body::ReportReply(reply)) = (&request.frame.body, &body) {
+            if let (Some(Asked::Report(report)), Body::ReportReply(reply)) =
+                (&request.frame.body, &body)
+            {
                 let pairs = report.reports.iter().zip(&reply.outcomes);
                 pairs.for_each(|(report, outcome)| self.laws.reported(report, outcome));
             }
@@ -300,7 +336,13 @@ impl Player {
         Ok(())
     }
 
-    async fn reply(&mut self, number: u64, request_id: u64, body: Body, extra: &[u8]) -> Result<(), String> {
+    async fn reply(
+        &mut self,
+        number: u64,
+        request_id: u64,
+        body: Body,
+        extra: &[u8],
+    ) -> Result<(), String> {
         let connection = self.connection(number);
         if connection.is_deaf {
             return Ok(());
@@ -317,10 +359,21 @@ impl Player {
         Ok(())
     }
 
-    async fn send_to(&mut self, number: u64, frame: &DynamicMessage, extra: &[u8]) -> Result<(), String> {
+    async fn send_to(
+        &mut self,
+        number: u64,
+        frame: &DynamicMessage,
+        extra: &[u8],
+    ) -> Result<(), String> {
         let connection = self.connections.get_mut(&number);
-        let write = connection.and_then(|connection| connection.write.as_mut()).ok_or("there is no connection")?;
-        if send(write, frame, extra).await { Ok(()) } else { Err("the client closed the connection before".into()) }
+        let write = connection
+            .and_then(|connection| connection.write.as_mut())
+            .ok_or("there is no connection")?;
+        if send(write, frame, extra).await {
+            Ok(())
+        } else {
+            Err("the client closed the connection before".into())
+        }
     }
 
     async fn prints(&mut self, expected: &Json) -> Result<(), String> {
@@ -333,7 +386,10 @@ impl Player {
             self.wait(deadline, |player| match &player.lines[..] {
                 [] => "the subject prints nothing".to_owned(),
                 lines => {
-                    format!("the subject prints {}", lines.iter().map(Json::to_string).collect::<Vec<_>>().join(", "))
+                    format!(
+                        "the subject prints {}",
+                        lines.iter().map(Json::to_string).collect::<Vec<_>>().join(", ")
+                    )
                 }
             })
             .await?;
@@ -347,7 +403,8 @@ impl Player {
             loop {
                 let mut why = String::new();
                 let mut requests = self.requests.iter_mut();
-                let taken = requests.find_map(|request| request.take(&wanted).map_err(|wrong| why = wrong).ok());
+                let taken = requests
+                    .find_map(|request| request.take(&wanted).map_err(|wrong| why = wrong).ok());
                 if let Some(place) = taken {
                     places.push(place);
                     break;
@@ -364,7 +421,9 @@ impl Player {
         let waiting: Vec<String> = self.left_over().map(Request::shown).collect();
         match (why, &waiting[..]) {
             ("", []) => format!("no such `{}` comes, nor anything else", wanted.kind()),
-            ("", waiting) => format!("no such `{}` comes, but {}", wanted.kind(), waiting.join("; ")),
+            ("", waiting) => {
+                format!("no such `{}` comes, but {}", wanted.kind(), waiting.join("; "))
+            }
             (why, _) => format!("what comes is another: {why}"),
         }
     }
@@ -374,22 +433,36 @@ impl Player {
         self.requests.iter().filter(|request| !request.is_answered && !request.is_taken())
     }
 
-    async fn answer(&mut self, to: &str, frame: &DynamicMessage, extra: &[u8]) -> Result<(), String> {
+    async fn answer(
+        &mut self,
+        to: &str,
+        frame: &DynamicMessage,
+        extra: &[u8],
+    ) -> Result<(), String> {
         self.show("B", frame);
         if frame.has_field_by_name("welcome") {
             // What comes with Hello came before Welcome.
             while self.pump(Instant::now() + HELLO_ALONE).await? {}
         }
-        let places = self.named.get(to).cloned().ok_or_else(|| format!("no step is named `{to}`"))?;
+        let places =
+            self.named.get(to).cloned().ok_or_else(|| format!("no step is named `{to}`"))?;
         let answer: ServerFrame = frame.transcode_to().map_err(|error| error.to_string())?;
         let outcomes: Option<Vec<Outcome>> = match &answer.body {
-            Some(Body::SubmitReply(reply)) => Some(reply.outcomes.iter().cloned().map(Outcome::Submit).collect()),
-            Some(Body::ReportReply(reply)) => Some(reply.outcomes.iter().copied().map(Outcome::Report).collect()),
+            Some(Body::SubmitReply(reply)) => {
+                Some(reply.outcomes.iter().cloned().map(Outcome::Submit).collect())
+            }
+            Some(Body::ReportReply(reply)) => {
+                Some(reply.outcomes.iter().copied().map(Outcome::Report).collect())
+            }
             _ => None,
         };
         if let Some(outcomes) = outcomes {
             if outcomes.len() != places.len() {
-                return Err(format!("the script has {} outcomes for {} items", outcomes.len(), places.len()));
+                return Err(format!(
+                    "the script has {} outcomes for {} items",
+                    outcomes.len(),
+                    places.len()
+                ));
             }
             for ((connection, id, place), outcome) in places.into_iter().zip(outcomes) {
                 if let Some(request) = self.request(connection, id) {
@@ -398,14 +471,16 @@ impl Player {
             }
             return self.settle().await;
         }
-        let requests: BTreeSet<(u64, u64)> = places.into_iter().map(|(connection, id, _)| (connection, id)).collect();
+        let requests: BTreeSet<(u64, u64)> =
+            places.into_iter().map(|(connection, id, _)| (connection, id)).collect();
         for (connection, id) in requests {
             self.requests.retain(|request| (request.connection, request.id) != (connection, id));
             let Some(body) = answer.body.clone() else {
                 // A body that only a later protocol has.
                 let frame = ServerFrame { request_id: id, body: None };
                 self.connection(connection).standing.answered(id);
-                let write = self.connection(connection).write.as_mut().ok_or("there is no connection")?;
+                let write =
+                    self.connection(connection).write.as_mut().ok_or("there is no connection")?;
                 send(write, &frame, extra).await;
                 continue;
             };
@@ -415,7 +490,9 @@ impl Player {
     }
 
     fn request(&mut self, connection: u64, id: u64) -> Option<&mut Request> {
-        self.requests.iter_mut().find(|request| (request.connection, request.id) == (connection, id))
+        self.requests
+            .iter_mut()
+            .find(|request| (request.connection, request.id) == (connection, id))
     }
 
     fn cut(&mut self) -> Result<(), String> {
@@ -483,9 +560,9 @@ impl Player {
 /// Whether a line has at least these fields.
 fn has_all(line: &Json, expected: &Json) -> bool {
     match (line, expected) {
-        (Json::Object(line), Json::Object(expected)) => {
-            expected.iter().all(|(key, value)| line.get(key).is_some_and(|there| has_all(there, value)))
-        }
+        (Json::Object(line), Json::Object(expected)) => expected
+            .iter()
+            .all(|(key, value)| line.get(key).is_some_and(|there| has_all(there, value))),
         (line, expected) => line == expected,
     }
 }

@@ -1,4 +1,5 @@
-//! Scripts: what the broker says in which order, and what the client is expected to do. README.md tells their form.
+//! Scripts: what the broker says in which order, and what the client is expected to do. README.md
+//! tells their form.
 
 use std::fmt;
 use std::path::Path;
@@ -75,15 +76,16 @@ impl Script {
     }
 
     fn parse(name: &str, text: &str, bodies: &Bodies) -> Result<Self, String> {
-        let mut script = Self { name: name.to_owned(), about: String::new(), token: None, steps: Vec::new() };
+        let mut script =
+            Self { name: name.to_owned(), about: String::new(), token: None, steps: Vec::new() };
         for (line, text) in lines(text) {
             let (verb, rest) = text.split_once(':').unwrap_or((&text, ""));
             match verb {
                 "about" => script.about = rest.trim().to_owned(),
                 "token" => script.token = Some(rest.trim().to_owned()),
                 _ => {
-                    let action =
-                        action(verb, rest.trim(), bodies).map_err(|wrong| format!("{name}:{line}: {wrong}"))?;
+                    let action = action(verb, rest.trim(), bodies)
+                        .map_err(|wrong| format!("{name}:{line}: {wrong}"))?;
                     script.steps.push(Step { line, text, action });
                 }
             }
@@ -129,7 +131,8 @@ fn action(verb: &str, rest: &str, bodies: &Bodies) -> Result<Action, String> {
         ["C"] => Action::Expect { name: String::new(), frame: bodies.client(rest)? },
         ["C", name] => Action::Expect { name: name.to_owned(), frame: bodies.client(rest)? },
         ["may"] => {
-            let (frame, answer) = rest.split_once("=>").ok_or("`may` has a frame, `=>` and an answer")?;
+            let (frame, answer) =
+                rest.split_once("=>").ok_or("`may` has a frame, `=>` and an answer")?;
             Action::May { frame: bodies.client(frame)?, answer: bodies.server(answer)? }
         }
         ["B", "raw"] => Action::Raw(hex(rest)?),
@@ -153,7 +156,8 @@ fn answer(to: &str, rest: &str, bodies: &Bodies) -> Result<Action, String> {
     Ok(Action::Answer { to: to.to_owned(), frame, extra })
 }
 
-/// A frame of the broker, and the bytes after `++` that are appended to it: fields of a later protocol.
+/// A frame of the broker, and the bytes after `++` that are appended to it: fields of a later
+/// protocol.
 fn server(text: &str, bodies: &Bodies) -> Result<(DynamicMessage, Vec<u8>), String> {
     let (text, extra) = text.split_once("++").unwrap_or((text, ""));
     Ok((bodies.server(text)?, hex(extra)?))
@@ -164,7 +168,9 @@ fn millis(number: &str) -> Result<Duration, String> {
 }
 
 fn hex(text: &str) -> Result<Vec<u8>, String> {
-    let byte = |text| u8::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no byte in hexadecimal"));
+    let byte = |text| {
+        u8::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no byte in hexadecimal"))
+    };
     text.split_whitespace().map(byte).collect()
 }
 
@@ -175,16 +181,20 @@ fn hex(text: &str) -> Result<Vec<u8>, String> {
 pub fn scripts() -> Result<Vec<Script>, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
     let bodies = Bodies::new()?;
-    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
-    let is_script = |path: &&std::path::PathBuf| path.extension().is_some_and(|extension| extension == "script");
+    let is_script = |path: &&std::path::PathBuf| {
+        path.extension().is_some_and(|extension| extension == "script")
+    };
     paths
         .iter()
         .filter(is_script)
         .map(|path| {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
             Script::parse(&name, &text, &bodies)
         })
         .collect()
@@ -200,16 +210,26 @@ mod tests {
 
     #[test]
     fn what_is_indented_belongs_to_the_line_above() {
-        let script = parse("about: It is short.\n# no step\nC: get {\n  ids: \"a\"\n}\n  # nor this\nB cuts\n");
+        let script = parse(
+            "about: It is short.\n# no step\nC: get {\n  ids: \"a\"\n}\n  # nor this\nB cuts\n",
+        );
         // The closing brace stands at the margin.
         assert!(script.is_err());
-        let script = parse("about: It is short.\nC: get {\n  ids: \"a\" }\nB cuts\n").expect("it can be read");
+        let script = parse("about: It is short.\nC: get {\n  ids: \"a\" }\nB cuts\n")
+            .expect("it can be read");
         assert_eq!(script.steps.iter().map(|step| step.line).collect::<Vec<_>>(), [2, 4]);
     }
 
     #[test]
     fn a_line_that_cannot_be_read_is_named() {
-        for wrong in ["C: nothing {}", "B away soon ms", "B raw: xyz", "tell: {", "sleeps", "B: done {} ++ q"] {
+        for wrong in [
+            "C: nothing {}",
+            "B away soon ms",
+            "B raw: xyz",
+            "tell: {",
+            "sleeps",
+            "B: done {} ++ q",
+        ] {
             let error = parse(&format!("about: It is wrong.\n{wrong}\n")).expect_err(wrong);
             assert!(error.starts_with("name:2: "), "{error}");
         }
@@ -221,7 +241,8 @@ mod tests {
         let scripts = scripts().expect("they can be read");
         assert!(scripts.len() >= 30);
         for script in scripts {
-            let is_named = ["producer-", "worker-"].iter().any(|role| script.name.starts_with(role));
+            let is_named =
+                ["producer-", "worker-"].iter().any(|role| script.name.starts_with(role));
             assert!(is_named && script.about.ends_with('.'), "{}", script.name);
         }
     }

@@ -22,7 +22,11 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub(crate) fn start(command: &[String], url: &str, events: UnboundedSender<Event>) -> Result<Self, String> {
+    pub(crate) fn start(
+        command: &[String],
+        url: &str,
+        events: UnboundedSender<Event>,
+    ) -> Result<Self, String> {
         let (program, arguments) = command.split_first().ok_or("no command is given")?;
         let mut child = Command::new(program)
             .args(arguments)
@@ -42,7 +46,8 @@ impl Subject {
                 let _ = events.send(Event::Line(line));
             }
         });
-        let (complaints, errors) = (Arc::new(Mutex::new(Vec::new())), child.stderr.take().expect("it is piped"));
+        let (complaints, errors) =
+            (Arc::new(Mutex::new(Vec::new())), child.stderr.take().expect("it is piped"));
         let kept = complaints.clone();
         tokio::spawn(async move {
             let mut lines = BufReader::new(errors).lines();
@@ -61,7 +66,10 @@ impl Subject {
     pub(crate) async fn tell(&mut self, order: &Json) -> Result<(), String> {
         let orders = self.orders.as_mut().expect("it is open until the end");
         let line = format!("{order}\n");
-        orders.write_all(line.as_bytes()).await.map_err(|_| "the subject reads no orders any more".to_owned())
+        orders
+            .write_all(line.as_bytes())
+            .await
+            .map_err(|_| "the subject reads no orders any more".to_owned())
     }
 
     /// How it has ended, if it has.

@@ -14,7 +14,10 @@ pub(crate) fn completed(body: Body) -> Body {
         payload_bytes_max: or(given.payload_bytes_max, limits::PAYLOAD_BYTES_MAX as u64),
         result_bytes_max: or(given.result_bytes_max, limits::RESULT_BYTES_MAX as u64),
         batch_items_max: or(given.batch_items_max.into(), limits::BATCH_ITEMS_MAX as u64) as u32,
-        requests_in_flight_max: or(given.requests_in_flight_max.into(), limits::REQUESTS_IN_FLIGHT_MAX as u64) as u32,
+        requests_in_flight_max: or(
+            given.requests_in_flight_max.into(),
+            limits::REQUESTS_IN_FLIGHT_MAX as u64,
+        ) as u32,
         credit_max: or(given.credit_max.into(), limits::CREDIT_MAX.into()) as u32,
     };
     Body::Welcome(Welcome {

@@ -13,7 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 8;
 
 fn plan(command: &[&str]) -> Plan {
-    Plan { command: command.iter().map(ToString::to_string).collect(), patience: PATIENCE, verbose: false }
+    Plan {
+        command: command.iter().map(ToString::to_string).collect(),
+        patience: PATIENCE,
+        verbose: false,
+    }
 }
 
 fn python() -> PathBuf {
@@ -25,7 +29,9 @@ async fn failures(scripts: Vec<Script>, plan: &Plan) -> Vec<String> {
     let (mut playing, mut failed) = (JoinSet::new(), Vec::new());
     for script in scripts {
         if playing.len() == AT_ONCE {
-            failed.extend(playing.join_next().await.and_then(|played| played.expect("nothing panics")));
+            failed.extend(
+                playing.join_next().await.and_then(|played| played.expect("nothing panics")),
+            );
         }
         let plan = plan.clone();
         playing.spawn(async move {
@@ -79,7 +85,8 @@ async fn faults_that_are_planted_in_a_client_are_found() {
     for (fault, name) in FAULTS {
         let subject = python().display().to_string();
         let plan = Plan { patience: Duration::from_secs(5), ..plan(&[&subject, "--fault", fault]) };
-        let script = scripts.iter().find(|script| script.name == name).expect("it is there").clone();
+        let script =
+            scripts.iter().find(|script| script.name == name).expect("it is there").clone();
         assert_eq!(failures(vec![script], &plan).await.len(), 1, "{name} does not find `{fault}`");
     }
 }

@@ -1,6 +1,6 @@
-//! Bit rot and truncation: one flipped bit, or a cut, at a random place of every file of a data folder that no broker uses.
-//! The broker refuses with a sentence, or serves everything intact; it is never silent and never panics. `celeriac check`
-//! has to agree with it.
+//! Bit rot and truncation: one flipped bit, or a cut, at a random place of every file of a data
+//! folder that no broker uses. The broker refuses with a sentence, or serves everything intact; it
+//! is never silent and never panics. `celeriac check` has to agree with it.
 
 mod folder;
 
@@ -17,7 +17,8 @@ use crate::{Luck, Setup, celeriac_binary};
 
 /// Every so many damages are shown to `celeriac check` too.
 const CHECKED: u64 = 8;
-/// The codes of a folder that is refused: damaged, or of a newer format, or not a data folder any more.
+/// The codes of a folder that is refused: damaged, or of a newer format, or not a data folder any
+/// more.
 const CODES: [i32; 3] = [12, 13, 17];
 /// Two machines' worth of brokers at once would only wait for each other.
 const AT_ONCE: usize = 2;
@@ -62,7 +63,9 @@ fn take(ended: Result<Verdict, tokio::task::JoinError>, seed: u64, tally: &mut T
     tally.runs += 1;
     match ended {
         Ok((_, Ok(outcome))) => tally.count(outcome),
-        Ok((damage, Err(reason))) => tally.violations.push(format!("seed {seed}: {damage}: {reason}")),
+        Ok((damage, Err(reason))) => {
+            tally.violations.push(format!("seed {seed}: {damage}: {reason}"))
+        }
         Err(panic) => tally.violations.push(format!("seed {seed}: {}", panic_text(panic))),
     }
 }
@@ -77,14 +80,20 @@ enum Damage {
 async fn damage_one(originals: &[Original], run: u64, mut luck: Luck) -> Verdict {
     let original = &originals[luck.below(originals.len() as u64) as usize];
     let (file, damage) = draw(original, &mut luck);
-    let what = format!("{damage:?} in {} of the folder {}", original.files[file].name.display(), original.what);
+    let what = format!(
+        "{damage:?} in {} of the folder {}",
+        original.files[file].name.display(),
+        original.what
+    );
     let home = match tempfile::tempdir() {
         Ok(home) => home,
         Err(error) => return (what, Err(format!("no temporary folder: {error}"))),
     };
     let data = home.path().join("data");
     let written = original.write(&data).and_then(|()| match damage {
-        Damage::Flip { byte, bit } => folder::flip(&data.join(&original.files[file].name), byte, bit),
+        Damage::Flip { byte, bit } => {
+            folder::flip(&data.join(&original.files[file].name), byte, bit)
+        }
         Damage::Cut { left } => folder::cut(&data.join(&original.files[file].name), left),
     });
     if let Err(error) = written {
@@ -134,16 +143,25 @@ async fn serve(data: &Path, content: &Content) -> Result<Option<i32>, String> {
 
 /// The exit code of `celeriac check`.
 fn check(data: &Path) -> Result<i32, String> {
-    let output = Command::new(celeriac_binary()).arg("check").arg(data).output().map_err(|error| error.to_string())?;
+    let output = Command::new(celeriac_binary())
+        .arg("check")
+        .arg(data)
+        .output()
+        .map_err(|error| error.to_string())?;
     output.status.code().ok_or_else(|| format!("`celeriac check`: {output:?}"))
 }
 
-fn agree(served: Result<Option<i32>, String>, checked: Option<Result<i32, String>>) -> Result<&'static str, String> {
+fn agree(
+    served: Result<Option<i32>, String>,
+    checked: Option<Result<i32, String>>,
+) -> Result<&'static str, String> {
     let served = served?;
     if let Some(checked) = checked.transpose()?
         && checked != served.unwrap_or(0)
     {
-        return Err(format!("`celeriac check` ends with {checked}, and `celeriac serve` with {served:?}"));
+        return Err(format!(
+            "`celeriac check` ends with {checked}, and `celeriac serve` with {served:?}"
+        ));
     }
     Ok(if served.is_some() { REFUSED } else { SERVED })
 }

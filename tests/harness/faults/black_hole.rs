@@ -1,5 +1,6 @@
-//! A wire that goes silent without breaking: nothing passes, in one direction or in both, and no end is told. The
-//! worker's side notices by its heartbeats, the broker by the lease time, and another worker gets the task.
+//! A wire that goes silent without breaking: nothing passes, in one direction or in both, and no
+//! end is told. The worker's side notices by its heartbeats, the broker by the lease time, and
+//! another worker gets the task.
 
 use std::time::Duration;
 
@@ -59,7 +60,9 @@ impl Silence {
         let wire = Proxy::start(broker.address()).await;
         let (connection, mut events) = self.worker(&wire).await?;
         let mut watcher = RawConnection::open(broker.address()).await;
-        watcher.submit_one(wire::Task { queue: self.id.clone(), ..raw::task(&self.id, "hole") }).await;
+        watcher
+            .submit_one(wire::Task { queue: self.id.clone(), ..raw::task(&self.id, "hole") })
+            .await;
         let lease = delivered(&mut events).await?;
         watcher.watch(&[&self.id]).await;
         let stalled = |stalled| Toxic { stalled, ..Toxic::default() };
@@ -68,7 +71,8 @@ impl Silence {
         let client_took = disconnected(&mut events, begun).await?;
         let broker_took = if self.up { Some(given_back(&mut watcher, begun).await?) } else { None };
         if self.up {
-            let mut other = RawConnection::worker(broker.address(), &[&self.id], &["hole"], 1).await;
+            let mut other =
+                RawConnection::worker(broker.address(), &[&self.id], &["hole"], 1).await;
             let delivery = other.delivery().await;
             if delivery.lease <= lease || delivery.deliveries != 1 {
                 return Err(format!("after lease {lease} it was delivered as {delivery:?}"));
@@ -91,7 +95,8 @@ impl Silence {
         let mut options = ConnectionOptions::new(wire.address().to_string());
         options.worker = raw::worker_hello(&[&self.id], &["hole"]).worker;
         let opened = Connection::open(options).await;
-        let (connection, events) = opened.map_err(|error| format!("the free wire lets nobody in: {error}"))?;
+        let (connection, events) =
+            opened.map_err(|error| format!("the free wire lets nobody in: {error}"))?;
         let credit = client_frame::Body::Credit(wire::Credit { credit: 1 });
         connection.request(credit, PATIENCE).await.map_err(|error| error.to_string())?;
         Ok((connection, events))
@@ -107,19 +112,30 @@ async fn delivered(events: &mut mpsc::Receiver<Event>) -> Result<u64, String> {
         }
         None
     };
-    timeout(PATIENCE, delivered).await.ok().flatten().ok_or_else(|| "the task was not delivered".to_owned())
+    timeout(PATIENCE, delivered)
+        .await
+        .ok()
+        .flatten()
+        .ok_or_else(|| "the task was not delivered".to_owned())
 }
 
-async fn disconnected(events: &mut mpsc::Receiver<Event>, begun: Instant) -> Result<Duration, String> {
+async fn disconnected(
+    events: &mut mpsc::Receiver<Event>,
+    begun: Instant,
+) -> Result<Duration, String> {
     let deadline = HEARTBEAT * 5 / 2 + GRACE;
     let lost = async { while !matches!(events.recv().await, Some(Event::Disconnected) | None) {} };
-    timeout(deadline, lost).await.map_err(|_| format!("the client noticed nothing within {deadline:?}"))?;
+    timeout(deadline, lost)
+        .await
+        .map_err(|_| format!("the client noticed nothing within {deadline:?}"))?;
     Ok(begun.elapsed())
 }
 
 async fn given_back(watcher: &mut RawConnection, begun: Instant) -> Result<Duration, String> {
     let deadline = LEASE + GRACE;
     let back = async { while watcher.transition().await.state() != TaskState::Queued {} };
-    timeout(deadline, back).await.map_err(|_| format!("the broker kept the lease for more than {deadline:?}"))?;
+    timeout(deadline, back)
+        .await
+        .map_err(|_| format!("the broker kept the lease for more than {deadline:?}"))?;
     Ok(begun.elapsed())
 }

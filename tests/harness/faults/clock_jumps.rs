@@ -1,5 +1,6 @@
-//! Somebody sets the wall clock, an hour ahead or back, while a broker works: schedules follow it, leases, waits and time
-//! limits do not notice. The clock is moved inside the broker's process, see `children/interposed.rs`.
+//! Somebody sets the wall clock, an hour ahead or back, while a broker works: schedules follow it,
+//! leases, waits and time limits do not notice. The clock is moved inside the broker's process, see
+//! `children/interposed.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -85,7 +86,8 @@ async fn one_broker(jumps: u64, seed: u64) -> Result<(), String> {
 
 impl Bench {
     async fn submit(&mut self, id: &str, eta: Option<i64>) -> Result<(), String> {
-        let task = wire::Task { eta_at_ms: eta, time_limit_ms: Some(TIME_LIMIT_MS), ..raw::task(id, "n") };
+        let task =
+            wire::Task { eta_at_ms: eta, time_limit_ms: Some(TIME_LIMIT_MS), ..raw::task(id, "n") };
         if let Some(error) = self.worker.submit_one(task).await.error {
             return Err(format!("{id} was refused: {error:?}"));
         }
@@ -104,22 +106,34 @@ impl Bench {
         self.jumps += 1;
         self.broker.signal(if ahead { Signal::USR1 } else { Signal::USR2 });
         let (broker, jumps) = (&self.broker, self.jumps);
-        until("the clock has been moved", || async { broker.stderr().matches("was moved").count() == jumps }).await;
+        until("the clock has been moved", || async {
+            broker.stderr().matches("was moved").count() == jumps
+        })
+        .await;
     }
 
     /// Everything that is due by the wall clock comes, and once.
     async fn take_what_is_due(&mut self) -> Result<(), String> {
         let now = self.base_ms + self.ahead_hours * HOUR_MS;
-        let mut due: BTreeSet<String> =
-            self.scheduled.iter().filter(|(_, eta)| **eta <= now).map(|(id, _)| id.clone()).collect();
+        let mut due: BTreeSet<String> = self
+            .scheduled
+            .iter()
+            .filter(|(_, eta)| **eta <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
         while !due.is_empty() {
             let what = format!("{due:?}, due {} hours off", self.ahead_hours);
-            let Answer::Deliver(deliver) = within(&what, self.worker.push()).await.map_err(|lost| lost.0)? else {
+            let Answer::Deliver(deliver) =
+                within(&what, self.worker.push()).await.map_err(|lost| lost.0)?
+            else {
                 continue;
             };
             for delivery in deliver.deliveries {
                 if !due.remove(&delivery.id) {
-                    return Err(format!("{} came {} hours off; due were {due:?}", delivery.id, self.ahead_hours));
+                    return Err(format!(
+                        "{} came {} hours off; due were {due:?}",
+                        delivery.id, self.ahead_hours
+                    ));
                 }
                 self.scheduled.remove(&delivery.id);
                 self.worker.report_one(raw::report(&delivery, raw::started())).await;
@@ -138,7 +152,10 @@ impl Bench {
         for id in self.held.keys() {
             let info = self.worker.info(id).await;
             if info.state() != TaskState::Started || info.deliveries != 1 {
-                return Err(format!("{id} is held, and with the clock {} hours off: {info:?}", self.ahead_hours));
+                return Err(format!(
+                    "{id} is held, and with the clock {} hours off: {info:?}",
+                    self.ahead_hours
+                ));
             }
         }
         for id in self.scheduled.keys() {

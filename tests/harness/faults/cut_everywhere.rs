@@ -1,6 +1,6 @@
-//! A whole conversation, cut at each of its bytes in either direction: on the raw wire, between the client and its
-//! broker, and between the worker and its broker. Afterwards each request happened once or not at all; who says it
-//! again gets to the same end.
+//! A whole conversation, cut at each of its bytes in either direction: on the raw wire, between the
+//! client and its broker, and between the worker and its broker. Afterwards each request happened
+//! once or not at all; who says it again gets to the same end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,8 +41,8 @@ struct Cut {
     ending: Ending,
 }
 
-/// Cuts so often. With as many as there are bytes each is cut at, in all three conversations and both directions;
-/// with more, in other ways too; with fewer, bytes are left out evenly.
+/// Cuts so often. With as many as there are bytes each is cut at, in all three conversations and
+/// both directions; with more, in other ways too; with fewer, bytes are left out evenly.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("a conversation cut at each of its bytes", "cuts");
     let broker = Arc::new(BrokerProcess::start().await);
@@ -50,7 +50,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     for party in [Party::Raw, Party::Client, Party::Worker] {
         match lengths(&broker, party).await {
             Ok(lengths) => {
-                tally.remarks += &format!("{party:?}: {} bytes up, {} down. ", lengths[0], lengths[1]);
+                tally.remarks +=
+                    &format!("{party:?}: {} bytes up, {} down. ", lengths[0], lengths[1]);
                 for (up, length) in [(true, lengths[0]), (false, lengths[1])] {
                     places.extend((0..=length).map(|at| (party, up, at)));
                 }
@@ -81,7 +82,9 @@ type Outcome = Option<Result<(Cut, Result<(), String>), tokio::task::JoinError>>
 fn collect(tally: &mut Tally, outcome: Outcome) {
     match outcome {
         Some(Ok((cut, Err(what)))) => tally.violations.push(format!("{cut:?}: {what}")),
-        Some(Err(panicked)) => tally.violations.push(format!("a conversation panicked: {panicked}")),
+        Some(Err(panicked)) => {
+            tally.violations.push(format!("a conversation panicked: {panicked}"))
+        }
         _ => {}
     }
 }
@@ -98,7 +101,8 @@ fn chosen(places: &[(Party, bool, u64)], runs: u64, seed: u64) -> Vec<Cut> {
     const ENDINGS: [Ending; 3] = [Ending::Reset, Ending::Close, Ending::HalfClose];
     let mut luck = Luck::new(seed);
     let (count, first) = (places.len() as u64, luck.bits());
-    let place = |run| if runs >= count { run % count } else { (first + run * count / runs.max(1)) % count };
+    let place =
+        |run| if runs >= count { run % count } else { (first + run * count / runs.max(1)) % count };
     let cut = |run: u64| {
         let (party, up, at) = places[place(run) as usize];
         // From one round to the next the same place is cut in another way.
@@ -114,10 +118,17 @@ async fn carried_out(broker: &BrokerProcess, cut: Cut, number: u64) -> Result<()
     let proxy = Proxy::toxic(broker.address(), Toxics { up, down, ends_once: true }, number).await;
     let name = format!("cut-{number}");
     let conversation = converse(broker, &proxy, cut.party, &name);
-    timeout(PATIENCE * 4, conversation).await.unwrap_or_else(|_| Err("it came to no end".to_owned()))
+    timeout(PATIENCE * 4, conversation)
+        .await
+        .unwrap_or_else(|_| Err("it came to no end".to_owned()))
 }
 
-async fn converse(broker: &BrokerProcess, proxy: &Proxy, party: Party, name: &str) -> Result<(), String> {
+async fn converse(
+    broker: &BrokerProcess,
+    proxy: &Proxy,
+    party: Party,
+    name: &str,
+) -> Result<(), String> {
     match party {
         Party::Raw => Script::new(broker.address(), proxy.address(), name).go().await,
         Party::Client => crates(name, &proxy.url(), &broker.url()).await,
@@ -129,8 +140,9 @@ async fn converse(broker: &BrokerProcess, proxy: &Proxy, party: Party, name: &st
 async fn crates(name: &str, client_url: &str, worker_url: &str) -> Result<(), String> {
     let ran = Arc::new(AtomicU64::new(0));
     let counted = ran.clone();
-    let worker =
-        Worker::builder(worker_url).queue(name).register_fn("cut.add", move |context: Context, (a, b): (u64, u64)| {
+    let worker = Worker::builder(worker_url).queue(name).register_fn(
+        "cut.add",
+        move |context: Context, (a, b): (u64, u64)| {
             let counted = counted.clone();
             async move {
                 counted.fetch_add(1, Ordering::SeqCst);
@@ -138,7 +150,8 @@ async fn crates(name: &str, client_url: &str, worker_url: &str) -> Result<(), St
                 let _ = context.progress("ADDING", &a).await;
                 Ok::<u64, TaskFailure>(a + b)
             }
-        });
+        },
+    );
     let worker = Pool::start(worker);
     let outcome = client_side(name, client_url).await;
     worker.stop().await;
@@ -150,12 +163,17 @@ async fn crates(name: &str, client_url: &str, worker_url: &str) -> Result<(), St
 }
 
 async fn client_side(name: &str, url: &str) -> Result<(), String> {
-    let failed = |what: &'static str| move |error: celeriac_client::Error| format!("{what}: {error:?}");
+    let failed =
+        |what: &'static str| move |error: celeriac_client::Error| format!("{what}: {error:?}");
     let client = Client::builder(url).timeout(REQUEST).wait_for_broker(REQUEST).connect().await;
     let client = client.map_err(failed("connect"))?;
-    let waiting = Submission::new("cut.never").task_id(format!("{name}-never")).queue(format!("{name}-elsewhere"));
-    let waiting = client.submit::<()>(waiting).await.map_err(failed("submit of the one that waits"))?;
-    let task = Submission::new("cut.add").args(json!([2, 3])).task_id(format!("{name}-sum")).queue(name);
+    let waiting = Submission::new("cut.never")
+        .task_id(format!("{name}-never"))
+        .queue(format!("{name}-elsewhere"));
+    let waiting =
+        client.submit::<()>(waiting).await.map_err(failed("submit of the one that waits"))?;
+    let task =
+        Submission::new("cut.add").args(json!([2, 3])).task_id(format!("{name}-sum")).queue(name);
     let task = client.submit::<u64>(task).await.map_err(failed("submit"))?;
     let mut watch = task.watch().await.map_err(failed("watch"))?;
     let sum = task.get(REQUEST).await.map_err(failed("get"))?;
@@ -165,7 +183,8 @@ async fn client_side(name: &str, url: &str) -> Result<(), String> {
     }
     let ended = async { while watch.next().await.is_some_and(|task| !task.state.is_ended()) {} };
     timeout(REQUEST, ended).await.map_err(|_| "the watch never told of the end")?;
-    let cancelled = client.cancel(&[waiting.id()], CancelMode::Cooperative).await.map_err(failed("cancel"))?;
+    let cancelled =
+        client.cancel(&[waiting.id()], CancelMode::Cooperative).await.map_err(failed("cancel"))?;
     // When the answer was lost and it is asked again, it has ended already.
     if !matches!(cancelled[0].outcome, CancelOutcome::Revoked | CancelOutcome::AlreadyEnded) {
         return Err(format!("the cancel said {:?}", cancelled[0].outcome));
@@ -175,7 +194,9 @@ async fn client_side(name: &str, url: &str) -> Result<(), String> {
         if !matches!(forgotten[0], Ok(()) | Err(celeriac_client::ErrorCode::NotFound)) {
             return Err(format!("the forget said {forgotten:?}"));
         }
-        if client.result::<()>(id).state().await.map_err(failed("state"))? != celeriac_client::State::Unknown {
+        if client.result::<()>(id).state().await.map_err(failed("state"))?
+            != celeriac_client::State::Unknown
+        {
             return Err(format!("{id} is still there"));
         }
     }

@@ -1,5 +1,5 @@
-//! Peers that are sent much and read nothing: they are closed, their leases come back, the broker's memory stays
-//! bounded, and nobody else notices.
+//! Peers that are sent much and read nothing: they are closed, their leases come back, the broker's
+//! memory stays bounded, and nobody else notices.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::{BrokerProcess, Luck, PATIENCE, Setup};
 
 /// What one deaf consumer is sent, at least, if nobody stops it.
 const SENT_BYTES: usize = 300 * 1024 * 1024;
-/// What waits for one consumer is 128 MiB at most. Each consumer alone is sent more than this in what it asks for.
+/// What waits for one consumer is 128 MiB at most. Each consumer alone is sent more than this in
+/// what it asks for.
 const RESIDENT_KIB_MAX: u64 = 1024 * 1024;
 /// A write that makes no headway for this long ends the connection, and then come the leases.
 const CLOSED_WITHIN: Duration = Duration::from_secs(120);
@@ -48,7 +49,9 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
     }
     if !broker.is_running() || broker.stderr().contains("panicked") {
-        tally.violations.push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
+        tally
+            .violations
+            .push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
     }
     tally.remarks = format!(
         "The broker held {} MiB at most; {} honest tasks, the slowest in {} ms.",
@@ -87,7 +90,9 @@ pub async fn run_together(consumers: u64, seed: u64) -> Tally {
         tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
     }
     if !broker.is_running() || broker.stderr().contains("panicked") {
-        tally.violations.push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
+        tally
+            .violations
+            .push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
     }
     tally.remarks = format!(
         "The broker held {} MiB at most, {} MiB at the end; {} honest tasks, the slowest in {} ms.",
@@ -100,7 +105,11 @@ pub async fn run_together(consumers: u64, seed: u64) -> Tally {
 }
 
 /// Waits, and keeps the most memory that the broker held meanwhile.
-async fn observed<T>(work: impl Future<Output = T>, broker: &BrokerProcess, resident_kib: &mut u64) -> T {
+async fn observed<T>(
+    work: impl Future<Output = T>,
+    broker: &BrokerProcess,
+    resident_kib: &mut u64,
+) -> T {
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -129,7 +138,8 @@ enum Kind {
     Submitter,
 }
 
-const KINDS: [Kind; 6] = [Kind::Worker, Kind::BeatingWorker, Kind::Watcher, Kind::Asker, Kind::Waiter, Kind::Submitter];
+const KINDS: [Kind; 6] =
+    [Kind::Worker, Kind::BeatingWorker, Kind::Watcher, Kind::Asker, Kind::Waiter, Kind::Submitter];
 
 struct Deaf {
     address: std::net::SocketAddr,
@@ -172,15 +182,22 @@ impl Deaf {
         for first in (0..TASKS).step_by(100) {
             producer.submit(self.tasks(first, 100, PAYLOAD)).await;
         }
-        let (mut deaf, _) = RawConnection::greeted(self.address, raw::worker_hello(&[&name], &["deaf"])).await;
-        deaf.send(Request::Credit(wire::Credit { credit: 10_000 }), 0).await.map_err(|lost| lost.0)?;
+        let (mut deaf, _) =
+            RawConnection::greeted(self.address, raw::worker_hello(&[&name], &["deaf"])).await;
+        deaf.send(Request::Credit(wire::Credit { credit: 10_000 }), 0)
+            .await
+            .map_err(|lost| lost.0)?;
         let beating = async {
             // Until the broker has closed it: the pace is that of a client of its own.
-            while beats && deaf.send(Request::Heartbeat(wire::Heartbeat::default()), 0).await.is_ok() {
+            while beats
+                && deaf.send(Request::Heartbeat(wire::Heartbeat::default()), 0).await.is_ok()
+            {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         };
-        timeout(CLOSED_WITHIN, beating).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
+        timeout(CLOSED_WITHIN, beating)
+            .await
+            .map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
         let mut other = RawConnection::worker(self.address, &[&name], &["deaf"], 100).await;
         let mut done = 0;
         while done < TASKS {
@@ -188,8 +205,11 @@ impl Deaf {
                 return Err(format!("{done} of {TASKS} tasks came to the other worker"));
             };
             let raw::Answer::Deliver(deliver) = pushed.map_err(|lost| lost.0)? else { continue };
-            let reports: Vec<_> =
-                deliver.deliveries.iter().map(|delivery| raw::report(delivery, raw::complete(b"1"))).collect();
+            let reports: Vec<_> = deliver
+                .deliveries
+                .iter()
+                .map(|delivery| raw::report(delivery, raw::complete(b"1")))
+                .collect();
             done += reports.len();
             other.report(reports).await;
         }
@@ -200,7 +220,8 @@ impl Deaf {
     /// Every result goes to somebody who does not take it.
     async fn watcher(&self) -> Result<(), String> {
         let count = SENT_BYTES / RESULT;
-        let ids: Vec<String> = (0..count).map(|number| format!("{}-{number}", self.name())).collect();
+        let ids: Vec<String> =
+            (0..count).map(|number| format!("{}-{number}", self.name())).collect();
         let mut deaf = RawConnection::open(self.address).await;
         deaf.watch(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let mut worker = self.run_large(count).await;
@@ -228,7 +249,8 @@ impl Deaf {
     async fn asker(&self) -> Result<(), String> {
         const TASKS: usize = 8;
         drop(self.run_large(TASKS).await);
-        let ids: Vec<String> = (0..TASKS).map(|number| format!("{}-{number}", self.name())).collect();
+        let ids: Vec<String> =
+            (0..TASKS).map(|number| format!("{}-{number}", self.name())).collect();
         let mut deaf = RawConnection::open(self.address).await;
         let asking = async {
             for _ in 0..10_000 {
@@ -246,7 +268,9 @@ impl Deaf {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         };
-        timeout(CLOSED_WITHIN, asking).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
+        timeout(CLOSED_WITHIN, asking)
+            .await
+            .map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))?;
         self.forget(&mut RawConnection::open(self.address).await, TASKS).await
     }
 
@@ -262,7 +286,10 @@ impl Deaf {
             }
             Ok::<_, Lost>(())
         };
-        timeout(CLOSED_WITHIN, submitting).await.map_err(|_| "its submits were not taken")?.map_err(|lost| lost.0)?;
+        timeout(CLOSED_WITHIN, submitting)
+            .await
+            .map_err(|_| "its submits were not taken")?
+            .map_err(|lost| lost.0)?;
         let mut other = RawConnection::open(self.address).await;
         let last = format!("{}-{}", self.name(), count - 1);
         for _ in 0..10_000 {
@@ -280,8 +307,13 @@ impl Deaf {
         let ids = (0..count).map(|number| format!("{}-{number}", self.name())).collect();
         match connection.request(Request::Forget(wire::Forget { ids })).await {
             Ok(raw::Answer::ForgetReply(reply)) => {
-                let kept = reply.outcomes().filter(|code| *code != wire::ErrorCode::Unspecified).count();
-                if kept == 0 { Ok(()) } else { Err(format!("{kept} of {count} tasks had not ended")) }
+                let kept =
+                    reply.outcomes().filter(|code| *code != wire::ErrorCode::Unspecified).count();
+                if kept == 0 {
+                    Ok(())
+                } else {
+                    Err(format!("{kept} of {count} tasks had not ended"))
+                }
             }
             other => Err(format!("no ForgetReply but {other:?}")),
         }

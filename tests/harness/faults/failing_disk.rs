@@ -1,6 +1,7 @@
-//! A disk that fails: one system call of a broker that is at work or starts goes wrong, once or for ever. The broker ends
-//! soon, with a code and a sentence, or goes on when it does not matter; it confirms nothing that is not kept, and the next
-//! start serves all of it. The calls go wrong inside the broker's process, see `children/interposed.rs`.
+//! A disk that fails: one system call of a broker that is at work or starts goes wrong, once or for
+//! ever. The broker ends soon, with a code and a sentence, or goes on when it does not matter; it
+//! confirms nothing that is not kept, and the next start serves all of it. The calls go wrong
+//! inside the broker's process, see `children/interposed.rs`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,19 +9,24 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::{Tally, in_two_lanes};
-use crate::{BrokerProcess, Crowd, Exit, Luck, PATIENCE, RawConnection, Setup, raw, test_broker_binary};
+use crate::{
+    BrokerProcess, Crowd, Exit, Luck, PATIENCE, RawConnection, Setup, raw, test_broker_binary,
+};
 
 /// Points on the same data, before the clients' history is judged.
 const POINTS_IN_A_ROW: u64 = 8;
 /// So small a slack has the log cleaned all the time.
 const SLACK_BYTES: u64 = 256 * 1024;
-/// Results that show that a broker goes on after a failure, or that a failure does not come any more.
+/// Results that show that a broker goes on after a failure, or that a failure does not come any
+/// more.
 const GOES_ON: u64 = 300;
-/// How soon a broker has to end that does not go on. It should be within a second, and is given more on a busy machine;
-/// a broker that hangs until its own limit of 10 s for a commit is found in any case.
+/// How soon a broker has to end that does not go on. It should be within a second, and is given
+/// more on a busy machine; a broker that hangs until its own limit of 10 s for a commit is found in
+/// any case.
 const END: Duration = Duration::from_secs(5);
-/// The exit codes that deploy/README.md lists for a disk that fails or is full. Code 13 is not among them: a folder that cannot
-/// be read at the moment is not damaged, and no backup has to be brought back; nor is 20, wherever the engine panics over it.
+/// The exit codes that deploy/README.md lists for a disk that fails or is full. Code 13 is not
+/// among them: a folder that cannot be read at the moment is not damaged, and no backup has to be
+/// brought back; nor is 20, wherever the engine panics over it.
 const CODES: [i32; 2] = [14, 15];
 
 /// A call, and the highest number of it that is worth failing: during a start, and from ready on.
@@ -41,7 +47,11 @@ const CALLS: [(&str, u64, u64); 11] = [
 /// Fails so many calls.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     if !cfg!(target_os = "linux") {
-        return Tally::skipped("failing system calls", "points", "the calls are taken over as on Linux");
+        return Tally::skipped(
+            "failing system calls",
+            "points",
+            "the calls are taken over as on Linux",
+        );
     }
     let tally = Tally::new("failing system calls", "points");
     in_two_lanes(tally, runs, seed, lane).await.with_counts_as_remarks()
@@ -95,7 +105,9 @@ fn draw(luck: &mut Luck) -> String {
         _ => (call, in_start, when_ready),
     };
     let harms: &[&str] = match call {
-        "write" | "pwrite" => &["eio", "eio-for-ever", "enospc", "enospc-for-ever", "short", "torn"],
+        "write" | "pwrite" => {
+            &["eio", "eio-for-ever", "enospc", "enospc-for-ever", "short", "torn"]
+        }
         _ => &["eio", "eio-for-ever", "enospc", "enospc-for-ever"],
     };
     let harm = harms[luck.below(harms.len() as u64) as usize];
@@ -129,7 +141,8 @@ impl Bench {
         Ok(Self { setup, home, broker: Some(broker), crowd, latest: String::new(), backups: 0 })
     }
 
-    /// Lets the present broker go, and one live and work whose call goes wrong. False: the call never came.
+    /// Lets the present broker go, and one live and work whose call goes wrong. False: the call
+    /// never came.
     async fn fail(&mut self, plan: &str, tally: &mut Tally) -> Result<bool, String> {
         if let Some(mut broker) = self.broker.take() {
             broker.kill().await;
@@ -150,8 +163,16 @@ impl Bench {
     }
 
     /// Until the broker has ended, or shows that it goes on. Whether the call came.
-    async fn watch(&mut self, mut broker: BrokerProcess, plan: &str, tally: &mut Tally) -> Result<bool, String> {
-        let is_of_backup = matches!(plan.split(' ').next(), Some("open" | "mkdir" | "rename" | "fsync" | "unlink"));
+    async fn watch(
+        &mut self,
+        mut broker: BrokerProcess,
+        plan: &str,
+        tally: &mut Tally,
+    ) -> Result<bool, String> {
+        let is_of_backup = matches!(
+            plan.split(' ').next(),
+            Some("open" | "mkdir" | "rename" | "fsync" | "unlink")
+        );
         let backup = (is_of_backup && plan.contains("ready")).then(|| self.backup(&broker));
         let (begun, mut failed, mut finished) = (Instant::now(), None, self.crowd.finished());
         while broker.is_running() {
@@ -165,7 +186,10 @@ impl Bench {
             let overdue = failed.is_some_and(|at| at.elapsed() > END) && !goes_on;
             if overdue || begun.elapsed() > 2 * PATIENCE {
                 broker.kill().await;
-                return Err(format!("`{plan}`: the broker neither ends nor goes on: {}", broker.stderr()));
+                return Err(format!(
+                    "`{plan}`: the broker neither ends nor goes on: {}",
+                    broker.stderr()
+                ));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -187,13 +211,18 @@ impl Bench {
     }
 
     /// Has the broker make a backup; whether it says that it did.
-    fn backup(&mut self, broker: &BrokerProcess) -> (std::path::PathBuf, tokio::task::JoinHandle<bool>) {
+    fn backup(
+        &mut self,
+        broker: &BrokerProcess,
+    ) -> (std::path::PathBuf, tokio::task::JoinHandle<bool>) {
         self.backups += 1;
         let folder = self.home.path().join(format!("copy-{}", self.backups));
         let (url, path) = (broker.url(), folder.display().to_string());
         let asked = async move {
             let Ok(client) = celeriac_client::Client::connect(&url).await else { return false };
-            tokio::time::timeout(PATIENCE, client.backup(&path)).await.is_ok_and(|outcome| outcome.is_ok())
+            tokio::time::timeout(PATIENCE, client.backup(&path))
+                .await
+                .is_ok_and(|outcome| outcome.is_ok())
         };
         (folder, tokio::spawn(asked))
     }
@@ -247,7 +276,10 @@ async fn fail_the_first_start(luck: &mut Luck, tally: &mut Tally) -> Result<(), 
     };
     match setup.try_start().await {
         Ok(mut broker) => {
-            let outcome = RawConnection::open(broker.address()).await.submit_one(raw::task("first", "nothing")).await;
+            let outcome = RawConnection::open(broker.address())
+                .await
+                .submit_one(raw::task("first", "nothing"))
+                .await;
             if outcome.error.is_some() {
                 tally.violations.push(format!("after `{plan}` in a first start: {outcome:?}"));
             }
@@ -259,7 +291,10 @@ async fn fail_the_first_start(luck: &mut Luck, tally: &mut Tally) -> Result<(), 
 }
 
 fn with_fault(setup: &Setup, plan: &str, disk: &Path) -> Setup {
-    setup.clone().variable("CELERIAC_TEST_FAULT", plan).variable("CELERIAC_TEST_DISK", disk.display().to_string())
+    setup
+        .clone()
+        .variable("CELERIAC_TEST_FAULT", plan)
+        .variable("CELERIAC_TEST_DISK", disk.display().to_string())
 }
 
 fn went_wrong(stderr: &str) -> bool {
@@ -269,7 +304,9 @@ fn went_wrong(stderr: &str) -> bool {
 fn judge_exit(plan: &str, exit: &Exit, tally: &mut Tally) {
     let is_documented = exit.status.code().is_some_and(|code| CODES.contains(&code));
     if !went_wrong(&exit.stderr) {
-        tally.violations.push(format!("`{plan}`: the broker ended before anything went wrong: {exit:?}"));
+        tally
+            .violations
+            .push(format!("`{plan}`: the broker ended before anything went wrong: {exit:?}"));
     } else if !is_documented || !exit.stderr.lines().any(|line| line.starts_with("celeriac: ")) {
         tally.violations.push(format!("`{plan}`: {exit:?}"));
     }

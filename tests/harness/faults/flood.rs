@@ -1,5 +1,5 @@
-//! More connections than there may be, and fewer file descriptors than are needed: who is connected is served on, who
-//! comes is told that there is no room, and is let in as soon as there is.
+//! More connections than there may be, and fewer file descriptors than are needed: who is connected
+//! is served on, who comes is told that there is no room, and is let in as soon as there is.
 
 use celeriac_client::{Client, Error, ErrorCode};
 use celeriac_proto::wire;
@@ -20,7 +20,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut luck = Luck::new(seed);
     let mut found = full_house(runs.div_ceil(2), &mut luck, &mut tally).await;
     found.extend(starved(runs.div_ceil(2), &mut luck, &mut tally).await);
-    tally.violations = found.into_iter().map(|what| format!("seed {seed}, {runs} connects: {what}")).collect();
+    tally.violations =
+        found.into_iter().map(|what| format!("seed {seed}, {runs} connects: {what}")).collect();
     tally
 }
 
@@ -43,13 +44,17 @@ async fn knock(broker: &BrokerProcess) -> Knock {
         let _ = connection.send(Request::Hello(raw::hello()), 0).await;
         match connection.next().await {
             Ok((_, Answer::Welcome(_))) => Knock::In(Box::new(connection)),
-            Ok((_, Answer::Error(error))) if error.code() == wire::ErrorCode::Overloaded && error.retryable => {
+            Ok((_, Answer::Error(error)))
+                if error.code() == wire::ErrorCode::Overloaded && error.retryable =>
+            {
                 Knock::Full
             }
             other => Knock::Odd(format!("neither let in nor told that it is full: {other:?}")),
         }
     };
-    timeout(PATIENCE, knocked).await.unwrap_or_else(|_| Knock::Odd(format!("no answer in {PATIENCE:?}")))
+    timeout(PATIENCE, knocked)
+        .await
+        .unwrap_or_else(|_| Knock::Odd(format!("no answer in {PATIENCE:?}")))
 }
 
 /// As many as may come are in; the others are told. The honest worker and client count too.
@@ -84,7 +89,10 @@ async fn full_house(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String
     }
     match Client::connect(&broker.url()).await {
         Err(Error::Handshake { code: ErrorCode::Overloaded, .. }) => {}
-        other => found.push(format!("a client that comes too late should be told so: {:?}", other.map(|_| "it is in"))),
+        other => found.push(format!(
+            "a client that comes too late should be told so: {:?}",
+            other.map(|_| "it is in")
+        )),
     }
     ended(&mut broker, honest, found, tally, "with few places").await
 }
@@ -125,7 +133,10 @@ async fn starved(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String> {
             }
         };
         if timeout(PATIENCE * 3, goes_on).await.is_err() || !broker.is_running() {
-            found.push(format!("with {wave} silent connections honest work came to an end: {}", broker.stderr()));
+            found.push(format!(
+                "with {wave} silent connections honest work came to an end: {}",
+                broker.stderr()
+            ));
         }
         drop(silent);
         found.extend(let_in_again(&broker).await.err());
@@ -140,7 +151,9 @@ fn broker_lives(broker: &BrokerProcess) -> bool {
 /// When the others are gone there is room for a new one.
 async fn let_in_again(broker: &BrokerProcess) -> Result<(), String> {
     let came_in = async { while !matches!(knock(broker).await, Knock::In(_)) {} };
-    timeout(PATIENCE, came_in).await.map_err(|_| "nobody is let in although all others have gone".to_owned())
+    timeout(PATIENCE, came_in)
+        .await
+        .map_err(|_| "nobody is let in although all others have gone".to_owned())
 }
 
 async fn ended(
@@ -151,7 +164,11 @@ async fn ended(
     what: &str,
 ) -> Vec<String> {
     let work = honest.end().await;
-    tally.remarks += &format!("{what}: {} honest tasks, the slowest in {} ms. ", work.done, work.worst.as_millis());
+    tally.remarks += &format!(
+        "{what}: {} honest tasks, the slowest in {} ms. ",
+        work.done,
+        work.worst.as_millis()
+    );
     found.extend(work.found);
     let stderr = broker.stderr();
     if !broker.is_running() || stderr.contains("panicked") {

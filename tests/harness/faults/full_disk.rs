@@ -1,5 +1,6 @@
-//! A full disk, on a small file system in memory: new tasks are refused with `disk_full`, running ones still end, and the
-//! broker starts again with not one byte left, with everything it confirmed. It needs the right to mount.
+//! A full disk, on a small file system in memory: new tasks are refused with `disk_full`, running
+//! ones still end, and the broker starts again with not one byte left, with everything it
+//! confirmed. It needs the right to mount.
 
 use std::fs;
 
@@ -61,8 +62,11 @@ async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
     let setup = Setup::new().data(disk.path().join("data")).set("disk_reserve_bytes = 33554432");
     let started = setup.try_start().await;
     let mut broker = started.map_err(|exit| format!("no start on an empty disk: {exit:?}"))?;
-    let mut worker = RawConnection::worker(broker.address(), &["default"], &["work"], HELD as u32).await;
-    worker.submit((0..HELD).map(|number| raw::task(&format!("work-{number}"), "work")).collect()).await;
+    let mut worker =
+        RawConnection::worker(broker.address(), &["default"], &["work"], HELD as u32).await;
+    worker
+        .submit((0..HELD).map(|number| raw::task(&format!("work-{number}"), "work")).collect())
+        .await;
     let held = worker.deliveries(HELD).await;
 
     let (kept, reported) = fill(&shape, &mut worker, &held).await?;
@@ -93,7 +97,8 @@ async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
         let again = broker.try_restart().await;
         again.map_err(|exit| format!("no start after the queue was emptied: {exit:?}"))?;
     }
-    fs::remove_file(disk.path().join("filler")).map_err(|error| format!("the filler stays: {error}"))?;
+    fs::remove_file(disk.path().join("filler"))
+        .map_err(|error| format!("the filler stays: {error}"))?;
     serves_again(&broker).await?;
     broker.kill().await;
     Ok(())
@@ -101,10 +106,15 @@ async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
 
 /// Ends and forgets everything.
 async fn empty(broker: &BrokerProcess, kept: u64) -> Result<(), String> {
-    let client = celeriac_client::Client::connect(&broker.url()).await.map_err(|error| error.to_string())?;
+    let client =
+        celeriac_client::Client::connect(&broker.url()).await.map_err(|error| error.to_string())?;
     let ids: Vec<_> = (0..kept).map(|number| format!("fill-{number}")).collect();
-    client.cancel(&ids, CancelMode::Cooperative).await.map_err(|error| format!("the queue is not emptied: {error}"))?;
-    let forgotten = client.forget(&ids).await.map_err(|error| format!("nothing is forgotten: {error}"))?;
+    client
+        .cancel(&ids, CancelMode::Cooperative)
+        .await
+        .map_err(|error| format!("the queue is not emptied: {error}"))?;
+    let forgotten =
+        client.forget(&ids).await.map_err(|error| format!("nothing is forgotten: {error}"))?;
     match forgotten.iter().filter(|outcome| outcome.is_err()).count() {
         0 => Ok(()),
         count => Err(format!(
@@ -120,11 +130,16 @@ async fn serves_again(broker: &BrokerProcess) -> Result<(), String> {
     let begun = std::time::Instant::now();
     let mut taken = 0;
     while taken < 100 {
-        let task = wire::Task { payload: vec![7; 100_000].into(), ..raw::task(&format!("again-{taken}"), "nothing") };
+        let task = wire::Task {
+            payload: vec![7; 100_000].into(),
+            ..raw::task(&format!("again-{taken}"), "nothing")
+        };
         match producer.submit_one(task).await.error {
             None => taken += 1,
             Some(error) if begun.elapsed() > crate::PATIENCE => {
-                return Err(format!("{taken} tasks were taken after the disk was emptied, then: {error:?}"));
+                return Err(format!(
+                    "{taken} tasks were taken after the disk was emptied, then: {error:?}"
+                ));
             }
             Some(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
         }
@@ -132,8 +147,13 @@ async fn serves_again(broker: &BrokerProcess) -> Result<(), String> {
     Ok(())
 }
 
-/// Submits until the broker refuses; how many tasks it took, and how many of the held ones were reported meanwhile.
-async fn fill(shape: &Shape, worker: &mut RawConnection, held: &[wire::Delivery]) -> Result<(u64, usize), String> {
+/// Submits until the broker refuses; how many tasks it took, and how many of the held ones were
+/// reported meanwhile.
+async fn fill(
+    shape: &Shape,
+    worker: &mut RawConnection,
+    held: &[wire::Delivery],
+) -> Result<(u64, usize), String> {
     let (mut kept, mut reported, mut batches) = (0, 0, 0);
     loop {
         let tasks = (0..shape.batch).map(|item| fill_task(shape, kept + item)).collect();
@@ -155,7 +175,10 @@ async fn fill(shape: &Shape, worker: &mut RawConnection, held: &[wire::Delivery]
             reported += 1;
         }
         if kept * shape.payload_bytes > shape.mebibytes << 20 {
-            return Err(format!("{kept} tasks of {} bytes went onto {} MiB", shape.payload_bytes, shape.mebibytes));
+            return Err(format!(
+                "{kept} tasks of {} bytes went onto {} MiB",
+                shape.payload_bytes, shape.mebibytes
+            ));
         }
     }
 }
@@ -174,7 +197,12 @@ async fn report(worker: &mut RawConnection, delivery: &wire::Delivery) -> Result
 }
 
 /// Everything is there, and new tasks are still refused.
-async fn look(broker: &BrokerProcess, shape: &Shape, kept: u64, done: &[wire::Delivery]) -> Result<(), String> {
+async fn look(
+    broker: &BrokerProcess,
+    shape: &Shape,
+    kept: u64,
+    done: &[wire::Delivery],
+) -> Result<(), String> {
     let mut reader = RawConnection::open(broker.address()).await;
     for delivery in done {
         let state = reader.info(&delivery.id).await.state();
@@ -192,7 +220,8 @@ async fn look(broker: &BrokerProcess, shape: &Shape, kept: u64, done: &[wire::De
     if refused.error.as_ref().map(wire::Error::code) != Some(ErrorCode::DiskFull) {
         return Err(format!("a task was taken without any room: {refused:?}"));
     }
-    // A payload comes back whole from a disk on which nothing can be written any more but what was set aside.
+    // A payload comes back whole from a disk on which nothing can be written any more but what was
+    // set aside.
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["nothing"], 1).await;
     let delivery = worker.delivery().await;
     let number = delivery.id.trim_start_matches("fill-").parse().unwrap_or(u64::MAX);

@@ -1,5 +1,6 @@
-//! Any bytes at all for the functions of the broker that take them: mutations of what is committed in `tests/fuzz`, drawn
-//! from a seed and without any tool; and libFuzzer, where cargo-fuzz and a nightly compiler are there.
+//! Any bytes at all for the functions of the broker that take them: mutations of what is committed
+//! in `tests/fuzz`, drawn from a seed and without any tool; and libFuzzer, where cargo-fuzz and a
+//! nightly compiler are there.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -29,7 +30,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
 /// # Panics
 /// When there is no target of this name.
 pub async fn one(name: &'static str, runs: u64, seed: u64) -> Tally {
-    let (_, target) = TARGETS.into_iter().find(|(other, _)| *other == name).expect("a target of this name");
+    let (_, target) =
+        TARGETS.into_iter().find(|(other, _)| *other == name).expect("a target of this name");
     let mutate = move || mutations(name, target, runs, seed);
     tokio::task::spawn_blocking(mutate).await.expect("a target's panics are caught")
 }
@@ -49,7 +51,8 @@ fn mutations(name: &str, target: Target, runs: u64, seed: u64) -> Tally {
         let input = mutation(&mut luck, &known);
         try_out(&mut tally, target, &input, || {
             let path = std::env::temp_dir().join(format!("celeriac-fuzz-{name}-{seed}-{number}"));
-            let kept = fs::write(&path, &input).map_or_else(|error| error.to_string(), |()| path.display().to_string());
+            let kept = fs::write(&path, &input)
+                .map_or_else(|error| error.to_string(), |()| path.display().to_string());
             format!("{name}: mutation {number} of seed {seed}, kept as {kept}")
         });
     }
@@ -71,8 +74,10 @@ fn folder() -> PathBuf {
 
 /// Corpus and regressions of a target, in the order of their names.
 fn known_inputs(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let files = |part: &str| fs::read_dir(folder().join(part).join(name)).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = files("regressions").chain(files("corpus")).map(|entry| entry.path()).collect();
+    let files =
+        |part: &str| fs::read_dir(folder().join(part).join(name)).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> =
+        files("regressions").chain(files("corpus")).map(|entry| entry.path()).collect();
     paths.sort();
     paths.into_iter().filter_map(|path| Some((path.clone(), fs::read(path).ok()?))).collect()
 }
@@ -91,7 +96,8 @@ fn mutation(luck: &mut Luck, known: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
                 input.drain(at..end.min(at + 64));
             }
             3 => {
-                let number = INTERESTING[luck.below(INTERESTING.len() as u64) as usize].to_le_bytes();
+                let number =
+                    INTERESTING[luck.below(INTERESTING.len() as u64) as usize].to_le_bytes();
                 let length = 1 << luck.below(4);
                 let end = (at + length).min(input.len());
                 input.splice(at..end, number[..length].iter().copied());
@@ -120,8 +126,14 @@ const INTERESTING: [u64; 10] =
 pub async fn with_libfuzzer(minutes: u64, seed: u64) -> Tally {
     const WHAT: (&str, &str) = ("any bytes: libFuzzer", "inputs");
     for (arguments, missing) in [
-        (["run", "nightly", "rustc", "--version"], "there is no nightly compiler: `rustup toolchain install nightly`"),
-        (["run", "nightly", "cargo-fuzz", "--version"], "cargo-fuzz is not installed: `cargo install cargo-fuzz`"),
+        (
+            ["run", "nightly", "rustc", "--version"],
+            "there is no nightly compiler: `rustup toolchain install nightly`",
+        ),
+        (
+            ["run", "nightly", "cargo-fuzz", "--version"],
+            "cargo-fuzz is not installed: `cargo install cargo-fuzz`",
+        ),
     ] {
         let asked = Command::new("rustup").args(arguments).stderr(Stdio::null()).output().await;
         if !asked.is_ok_and(|output| output.status.success()) {
@@ -134,10 +146,17 @@ pub async fn with_libfuzzer(minutes: u64, seed: u64) -> Tally {
         match fuzz(name, minutes, seed).await {
             Ok(session) => {
                 tally.runs += session.executions;
-                remarks.push(format!("{name}: {} inputs, {} edges", session.executions, session.edges));
-                tally.violations.extend(session.crashes.iter().map(|crash| format!("{name}: {crash}")));
+                remarks.push(format!(
+                    "{name}: {} inputs, {} edges",
+                    session.executions, session.edges
+                ));
+                tally
+                    .violations
+                    .extend(session.crashes.iter().map(|crash| format!("{name}: {crash}")));
             }
-            Err(reason) => tally.violations.push(format!("{name}: libFuzzer did not run: {reason}")),
+            Err(reason) => {
+                tally.violations.push(format!("{name}: libFuzzer did not run: {reason}"))
+            }
         }
     }
     tally.remarks = remarks.join("; ");
@@ -157,13 +176,25 @@ async fn fuzz(name: &str, minutes: u64, seed: u64) -> Result<Session, String> {
     let found = folder().join("target/found").join(name);
     fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
     let mut command = Command::new("rustup");
-    command.args(["run", "nightly", "cargo-fuzz", "run", "--fuzz-dir"]).arg(folder()).arg(name).arg(found);
-    // libFuzzer gives up over a folder that is not there, and a target that never failed has no regressions.
+    command
+        .args(["run", "nightly", "cargo-fuzz", "run", "--fuzz-dir"])
+        .arg(folder())
+        .arg(name)
+        .arg(found);
+    // libFuzzer gives up over a folder that is not there, and a target that never failed has no
+    // regressions.
     let known = ["corpus", "regressions"].map(|part| folder().join(part).join(name));
     command.args(known.iter().filter(|folder| folder.is_dir())).arg("--");
     command.arg(format!("-max_total_time={}", minutes * 60)).arg(format!("-seed={}", seed as u32));
-    command.arg(format!("-max_len={INPUT_BYTES_MAX}")).args(["-rss_limit_mb=3000", "-print_final_stats=1"]);
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(|error| error.to_string())?;
+    command
+        .arg(format!("-max_len={INPUT_BYTES_MAX}"))
+        .args(["-rss_limit_mb=3000", "-print_final_stats=1"]);
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stderr);
     let session = session(&text);
     if session.executions == 0 || (!output.status.success() && session.crashes.is_empty()) {
@@ -180,7 +211,11 @@ fn session(text: &str) -> Session {
             session.executions = count.trim().parse().unwrap_or(0);
         }
         if let Some((_, rest)) = line.split_once(" cov: ") {
-            session.edges = rest.split(' ').next().and_then(|edges| edges.parse().ok()).unwrap_or(session.edges);
+            session.edges = rest
+                .split(' ')
+                .next()
+                .and_then(|edges| edges.parse().ok())
+                .unwrap_or(session.edges);
         }
         if let Some((_, path)) = line.split_once("Test unit written to ") {
             session.crashes.push(format!("the input is {path}"));

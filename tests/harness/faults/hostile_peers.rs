@@ -1,5 +1,6 @@
-//! Peers that are slow, broken, of another protocol, or out for harm, in a seeded mix and many at once. The broker says
-//! no or closes the connection; it does not panic, its memory stays bounded, and honest work goes on.
+//! Peers that are slow, broken, of another protocol, or out for harm, in a seeded mix and many at
+//! once. The broker says no or closes the connection; it does not panic, its memory stays bounded,
+//! and honest work goes on.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ mod requests;
 
 /// Hostile peers at once.
 const SIDE_BY_SIDE: usize = 32;
-/// The frames that they leave unfinished have 256 MiB of room together; besides there are the answers that they do not read.
+/// The frames that they leave unfinished have 256 MiB of room together; besides there are the
+/// answers that they do not read.
 const RESIDENT_KIB_MAX: u64 = 1024 * 1024;
 /// Longer than any of them has a reason to stay.
 const STAY: Duration = Duration::from_secs(60);
@@ -37,12 +39,15 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
             continue;
         }
         if let Some(ended) = peers.join_next().await {
-            let found = ended.unwrap_or_else(|panicked| Some(format!("the harness panicked: {panicked}")));
+            let found =
+                ended.unwrap_or_else(|panicked| Some(format!("the harness panicked: {panicked}")));
             tally.violations.extend(found.map(|what| format!("seed {seed}: {what}")));
             tally.runs += 1;
         }
         if !broker.is_running() {
-            tally.violations.push(format!("seed {seed}: the broker is gone after {} peers", tally.runs));
+            tally
+                .violations
+                .push(format!("seed {seed}: the broker is gone after {} peers", tally.runs));
             break;
         }
         resident_kib = resident_kib.max(broker.resident_kib());

@@ -1,5 +1,5 @@
-//! Thousands of connections that are open and do nothing: they cost memory, which is measured, and the work of others
-//! goes on beside them.
+//! Thousands of connections that are open and do nothing: they cost memory, which is measured, and
+//! the work of others goes on beside them.
 
 use celeriac_proto::wire;
 use rustix::process::{Resource, getrlimit};
@@ -12,7 +12,8 @@ use crate::{Luck, PATIENCE, Setup};
 
 /// Descriptors that this program and the broker need besides.
 const OTHERS: u64 = 200;
-/// Each is a task with empty buffers, an entry in the machine, and an outbox. A bound that tells a leak from a cost.
+/// Each is a task with empty buffers, an entry in the machine, and an outbox. A bound that tells a
+/// leak from a cost.
 const RESIDENT_KIB_EACH_MAX: u64 = 64;
 
 /// Opens so many.
@@ -20,7 +21,10 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     const WHAT: &str = "idle sockets";
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if allowed < runs + OTHERS {
-        let reason = format!("{runs} sockets need a limit of open files of {}, it is {allowed}", runs + OTHERS);
+        let reason = format!(
+            "{runs} sockets need a limit of open files of {}, it is {allowed}",
+            runs + OTHERS
+        );
         return Tally::skipped(WHAT, "sockets", reason);
     }
     let mut tally = Tally::new(WHAT, "sockets");
@@ -30,10 +34,16 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     let before = broker.resident_kib();
     let mut idle = Vec::new();
     for number in 0..runs {
-        let hello = if luck.below(4) == 0 { raw::worker_hello(&["idle"], &["nothing"]) } else { raw::hello() };
+        let hello = if luck.below(4) == 0 {
+            raw::worker_hello(&["idle"], &["nothing"])
+        } else {
+            raw::hello()
+        };
         match timeout(PATIENCE, open(broker.address(), hello)).await {
             Ok(Ok(connection)) => idle.push(connection),
-            other => tally.violations.push(format!("seed {seed}: socket {number} was not let in: {other:?}")),
+            other => tally
+                .violations
+                .push(format!("seed {seed}: socket {number} was not let in: {other:?}")),
         }
         tally.runs += 1;
         if tally.violations.len() > 10 {
@@ -48,7 +58,9 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         }
     };
     if timeout(PATIENCE * 3, goes_on).await.is_err() {
-        tally.violations.push(format!("seed {seed}: beside {runs} idle sockets honest work came to an end"));
+        tally
+            .violations
+            .push(format!("seed {seed}: beside {runs} idle sockets honest work came to an end"));
     }
     // They idled, and are not forgotten.
     for _ in 0..idle.len().min(200) {
@@ -69,7 +81,9 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         tally.violations.push(format!("the broker is gone or panicked:\n{}", broker.stderr()));
     }
     let (done, worst) = (work.done, work.worst.as_millis());
-    tally.remarks = format!("{each} KiB of the broker's memory each; {done} honest tasks, the slowest in {worst} ms.");
+    tally.remarks = format!(
+        "{each} KiB of the broker's memory each; {done} honest tasks, the slowest in {worst} ms."
+    );
     tally
 }
 

@@ -1,5 +1,5 @@
-//! kill -9 of the broker in mid-load: producers and workers over TCP that use all that a task can have, killed at any
-//! moment and started again on the same folder. Every history is judged.
+//! kill -9 of the broker in mid-load: producers and workers over TCP that use all that a task can
+//! have, killed at any moment and started again on the same folder. Every history is judged.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,12 @@ use crate::{Crowd, Luck, Setup};
 const CLIENTS: usize = 4;
 /// Kills in one history. Each round has a folder of its own.
 const KILLS_PER_ROUND: u64 = 50;
-/// So many kills should show everything that the rules are about; on a busy machine it may take so many times as many.
+/// So many kills should show everything that the rules are about; on a busy machine it may take so
+/// many times as many.
 const ENOUGH: u64 = 20;
 const MORE_MAX: u64 = 4;
-/// From so many kills on the folder holds a stock of tasks, so that the time to ready says something.
+/// From so many kills on the folder holds a stock of tasks, so that the time to ready says
+/// something.
 const LONG: u64 = 100;
 const STOCK: u64 = 100_000;
 /// What one life of the broker has to get done, however busy the machine is.
@@ -32,15 +34,20 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         let from = tally.runs;
         let found = round(kills, tasks, luck.fork(), &mut tally).await;
         let to = tally.runs;
-        tally.violations.extend(found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")));
+        tally.violations.extend(
+            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
+        );
         left = left.saturating_sub(kills);
     }
     // Rules that find nothing have proved something only if there was something to find.
     let missing = missing(&tally);
     if runs >= ENOUGH && !missing.is_empty() {
-        tally.violations.push(format!("seed {seed}: the traffic had none of {missing:?}, so it proves little"));
+        tally
+            .violations
+            .push(format!("seed {seed}: the traffic had none of {missing:?}, so it proves little"));
     }
-    tally.remarks = format!("{tasks} more tasks in the folder, {} entries judged", count(&tally, ENTRIES));
+    tally.remarks =
+        format!("{tasks} more tasks in the folder, {} entries judged", count(&tally, ENTRIES));
     tally
 }
 

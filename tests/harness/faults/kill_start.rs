@@ -1,5 +1,6 @@
-//! kill -9 of a broker that is starting: 1 to 100 ms after its exec, on a folder that a killed load has left, now and then
-//! several times in a row. Then a start has to work and have everything, while the clients go on.
+//! kill -9 of a broker that is starting: 1 to 100 ms after its exec, on a folder that a killed load
+//! has left, now and then several times in a row. Then a start has to work and have everything,
+//! while the clients go on.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,9 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         let from = tally.runs;
         let found = round(kills, tasks, luck.fork(), &mut tally).await;
         let to = tally.runs;
-        tally.violations.extend(found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")));
+        tally.violations.extend(
+            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
+        );
         left -= kills;
     }
     tally.remarks = format!("{tasks} more tasks in the folder");

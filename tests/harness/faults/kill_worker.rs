@@ -1,5 +1,6 @@
-//! kill -9 of workers in mid-load: worker processes of the worker crate, behind wires that write down what is said, killed
-//! at any moment and replaced. What they held is run by others; every history is judged.
+//! kill -9 of workers in mid-load: worker processes of the worker crate, behind wires that write
+//! down what is said, killed at any moment and replaced. What they held is run by others; every
+//! history is judged.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,14 +27,17 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         let from = tally.runs;
         let found = round(kills, &program, luck.fork(), &mut tally).await;
         let to = tally.runs;
-        tally.violations.extend(found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")));
+        tally.violations.extend(
+            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
+        );
         left -= kills;
     }
     tally.with_counts_as_remarks()
 }
 
 async fn round(kills: u64, program: &Path, mut luck: Luck, tally: &mut Tally) -> Vec<String> {
-    let broker: BrokerProcess = Setup::new().set("heartbeat_ms = 150").set("lease_ms = 600").start().await;
+    let broker: BrokerProcess =
+        Setup::new().set("heartbeat_ms = 150").set("lease_ms = 600").start().await;
     let crowd = Crowd::producing(broker.address(), PRODUCERS, luck.bits());
     let wire = RecordingProxy::start(broker.address(), crowd.history(), "a worker process").await;
     let hire = || WorkerProcess::start(program, &wire.url(), &["traffic"]);

@@ -1,6 +1,7 @@
-//! Power cuts: a broker works on an ext4 file system in a file, which is cut off at some moment; everything that was not
-//! synced is gone, as in a power failure. Many cuts in a row hit the same data, in mid-load and while the broker starts.
-//! It needs the right to mount. The disk itself is taken to keep its word.
+//! Power cuts: a broker works on an ext4 file system in a file, which is cut off at some moment;
+//! everything that was not synced is gone, as in a power failure. Many cuts in a row hit the same
+//! data, in mid-load and while the broker starts. It needs the right to mount. The disk itself is
+//! taken to keep its word.
 
 use std::fs;
 use std::path::PathBuf;
@@ -87,7 +88,9 @@ async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String
         tally.runs += 1;
     }
     let broken = crowd.verdict().await;
-    tally.violations.extend(broken.into_iter().map(|line| format!("image seed {seed}, {cuts} cuts: {line}")));
+    tally
+        .violations
+        .extend(broken.into_iter().map(|line| format!("image seed {seed}, {cuts} cuts: {line}")));
     broker.kill().await;
     Ok(())
 }
@@ -101,10 +104,13 @@ fn judge_end(what: &str, exit: &Exit, tally: &mut Tally) {
 
 /// The real broker, or one that differs only in that its log is cleaned all the time.
 fn setup(disk: &Disk, luck: &mut Luck) -> Setup {
-    let setup = Setup::new().data(disk.mounted.path().join("data")).set("disk_reserve_bytes = 16777216");
+    let setup =
+        Setup::new().data(disk.mounted.path().join("data")).set("disk_reserve_bytes = 16777216");
     match luck.below(2) {
         0 => setup,
-        _ => setup.program(test_broker_binary()).variable("CELERIAC_TEST_SLACK_BYTES", SLACK_BYTES.to_string()),
+        _ => setup
+            .program(test_broker_binary())
+            .variable("CELERIAC_TEST_SLACK_BYTES", SLACK_BYTES.to_string()),
     }
 }
 
@@ -147,10 +153,12 @@ struct Disk {
 impl Disk {
     /// Or why it cannot be had here.
     fn new() -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let folder =
+            tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
         let (at, image) = (folder.path().join("disk"), folder.path().join("image"));
-        let made =
-            fs::create_dir(&at).and_then(|()| fs::File::create(&image)).and_then(|file| file.set_len(IMAGE_BYTES));
+        let made = fs::create_dir(&at)
+            .and_then(|()| fs::File::create(&image))
+            .and_then(|file| file.set_len(IMAGE_BYTES));
         made.map_err(|error| format!("no room for the image: {error}"))?;
         let mounted = Mounted::ext4(&image, &at)?;
         let mut disk = Self { mounted, folder, cuts: 0 };
@@ -167,8 +175,10 @@ impl Disk {
     /// From now on nothing reaches the disk, and what has not yet is lost.
     fn cut(&mut self) -> Result<(), String> {
         self.cuts += 1;
-        fs::write(self.witness(), NEVER_SYNCED).map_err(|error| format!("the image is full: {error}"))?;
-        cut_off(self.mounted.path()).map_err(|error| format!("this kernel cannot cut off a file system: {error}"))
+        fs::write(self.witness(), NEVER_SYNCED)
+            .map_err(|error| format!("the image is full: {error}"))?;
+        cut_off(self.mounted.path())
+            .map_err(|error| format!("this kernel cannot cut off a file system: {error}"))
     }
 
     /// The power is back.

@@ -1,5 +1,6 @@
-//! Simulated worlds: broker, client and worker in one thread with seeded time, network and disk. What they are stands in
-//! `tests/simulation/`; here they are run, each in a process of its own, as many at once as there are processors.
+//! Simulated worlds: broker, client and worker in one thread with seeded time, network and disk.
+//! What they are stands in `tests/simulation/`; here they are run, each in a process of its own, as
+//! many at once as there are processors.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -38,7 +39,9 @@ pub struct World {
 /// When the program cannot be started.
 pub async fn live(program: &Path, seed: u64, minutes: u64, bug: Option<&str>) -> World {
     let mut command = Command::new(program);
-    command.args(["--seed", &seed.to_string(), "--minutes", &minutes.to_string()]).kill_on_drop(true);
+    command
+        .args(["--seed", &seed.to_string(), "--minutes", &minutes.to_string()])
+        .kill_on_drop(true);
     if let Some(bug) = bug {
         command.env("CELERIAC_PLANTED_BUG", bug);
     }
@@ -59,7 +62,11 @@ pub async fn live(program: &Path, seed: u64, minutes: u64, bug: Option<&str>) ->
     let is_silent = !output.status.success() && world.broken.is_empty();
     if world.trace.is_empty() || is_silent {
         let said = String::from_utf8_lossy(&output.stderr);
-        world.broken.push(format!("seed {seed}: the world ended with {}: {}", output.status, said.trim()));
+        world.broken.push(format!(
+            "seed {seed}: the world ended with {}: {}",
+            output.status,
+            said.trim()
+        ));
     }
     world
 }
@@ -68,9 +75,11 @@ impl World {
     /// `seed 7: 31 simulated minutes in 0.1 s, 527 tasks, 23 crashes, ..., trace 0a789f`
     fn read(&mut self, line: &str) {
         let words: Vec<&str> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
-        let before =
-            |what: &str| words.iter().position(|word| *word == what).and_then(|at| words.get(at.checked_sub(1)?));
-        self.minutes = before("simulated").and_then(|number| number.parse().ok()).unwrap_or_default();
+        let before = |what: &str| {
+            words.iter().position(|word| *word == what).and_then(|at| words.get(at.checked_sub(1)?))
+        };
+        self.minutes =
+            before("simulated").and_then(|number| number.parse().ok()).unwrap_or_default();
         self.crashes = before("crashes").and_then(|number| number.parse().ok()).unwrap_or_default();
         self.trace = words.last().copied().unwrap_or_default().to_owned();
     }
@@ -119,9 +128,13 @@ pub async fn run(hours: u64, seed: u64) -> Tally {
     let crashes: u64 = worlds.iter().map(|world| world.crashes).sum();
     let ratio = minutes * 60.0 / began.elapsed().as_secs_f64();
     tally.runs = (minutes / 60.0) as u64;
-    tally.remarks = format!("{} seeds from {seed}, {crashes} crashes, {ratio:.0} times real time", worlds.len());
+    tally.remarks = format!(
+        "{} seeds from {seed}, {crashes} crashes, {ratio:.0} times real time",
+        worlds.len()
+    );
     for world in worlds {
-        let again = format!("celeriac-simulation --seed {} --minutes {MINUTES} --trace", world.seed);
+        let again =
+            format!("celeriac-simulation --seed {} --minutes {MINUTES} --trace", world.seed);
         tally.violations.extend(world.broken.into_iter().map(|line| format!("{line} ({again})")));
     }
     tally

@@ -1,5 +1,5 @@
-//! Tasks that nobody runs: they lie in the folder while the broker is killed, make its start longer, and have to be there
-//! afterwards.
+//! Tasks that nobody runs: they lie in the folder while the broker is killed, make its start
+//! longer, and have to be there afterwards.
 
 use std::net::SocketAddr;
 
@@ -14,8 +14,12 @@ const BATCH: u64 = 1_000;
 pub(super) async fn fill(address: SocketAddr, tasks: u64) {
     let mut connection = RawConnection::open(address).await;
     for first in (0..tasks).step_by(BATCH as usize) {
-        let task = |number: u64| wire::Task { queue: QUEUE.into(), ..raw::task(&format!("stock-{number}"), "stock") };
-        let outcomes = connection.submit((first..tasks.min(first + BATCH)).map(task).collect()).await;
+        let task = |number: u64| wire::Task {
+            queue: QUEUE.into(),
+            ..raw::task(&format!("stock-{number}"), "stock")
+        };
+        let outcomes =
+            connection.submit((first..tasks.min(first + BATCH)).map(task).collect()).await;
         assert!(outcomes.iter().all(|outcome| outcome.error.is_none()), "a fresh broker has room");
     }
 }
@@ -24,11 +28,16 @@ pub(super) async fn fill(address: SocketAddr, tasks: u64) {
 pub(super) async fn look(address: SocketAddr, tasks: u64) -> Option<String> {
     let mut connection = RawConnection::open(address).await;
     let ready = match connection
-        .request(Request::ListQueues(wire::ListQueues { queues: vec![QUEUE.into()], ..Default::default() }))
+        .request(Request::ListQueues(wire::ListQueues {
+            queues: vec![QUEUE.into()],
+            ..Default::default()
+        }))
         .await
     {
         Ok(Answer::QueueList(list)) => list.queues.first().map_or(0, |queue| queue.ready),
         other => return Some(format!("no QueueList but {other:?}")),
     };
-    (ready != tasks).then(|| format!("{tasks} tasks were confirmed and nobody runs them, and {ready} are there"))
+    (ready != tasks).then(|| {
+        format!("{tasks} tasks were confirmed and nobody runs them, and {ready} are there")
+    })
 }

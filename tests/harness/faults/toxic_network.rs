@@ -1,6 +1,7 @@
-//! A bad network between everybody and the broker: producers and workers of the crates, and raw ones that write their
-//! history, each behind a wire of its own that is delayed, sliced, narrowed, stalled, half closed and reset in turn.
-//! What was confirmed has to end with the right result, and nothing may run after its confirmed end.
+//! A bad network between everybody and the broker: producers and workers of the crates, and raw
+//! ones that write their history, each behind a wire of its own that is delayed, sliced, narrowed,
+//! stalled, half closed and reset in turn. What was confirmed has to end with the right result, and
+//! nothing may run after its confirmed end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +25,8 @@ const PRODUCERS: usize = 3;
 const WORKERS: usize = 2;
 /// Tasks that a producer has under way at once.
 const BATCH: usize = 8;
-/// Some wait this long for a heartbeat that never comes, and then for a pause before they connect again.
+/// Some wait this long for a heartbeat that never comes, and then for a pause before they connect
+/// again.
 const CALM: Duration = Duration::from_secs(60);
 /// One request, over all its reconnects.
 const REQUEST: Duration = Duration::from_secs(120);
@@ -40,8 +42,10 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     }
     let scene = Scene::start(&wires).await;
     let traffic = Traffic::new(wires[PRODUCERS + WORKERS].address());
-    let raw_producers: Vec<_> = (0..2).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
-    let raw_workers: Vec<_> = (0..2).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
+    let raw_producers: Vec<_> =
+        (0..2).map(|number| tokio::spawn(traffic.clone().produce(number))).collect();
+    let raw_workers: Vec<_> =
+        (0..2).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
     for _ in 0..runs {
         let wire = luck.below(wires.len() as u64) as usize;
         wires[wire].set(toxics(&mut luck));
@@ -57,7 +61,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut found = scene.end(&broker).await;
     let produced = ended(raw_producers).await;
     if produced.is_ok() {
-        // As long as it takes: of a long run there is much to read, and each request has its own deadline.
+        // As long as it takes: of a long run there is much to read, and each request has its own
+        // deadline.
         traffic.read_all().await;
     }
     traffic.stop_working();
@@ -68,10 +73,14 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     if broker.stderr().contains("panicked") {
         found.push(format!("the broker panicked:\n{}", broker.stderr()));
     }
-    tally.violations = found.into_iter().map(|what| format!("seed {seed}, {runs} toxics: {what}")).collect();
+    tally.violations =
+        found.into_iter().map(|what| format!("seed {seed}, {runs} toxics: {what}")).collect();
     let raw = traffic.history().confirmed().len();
-    let (verified, late) = (scene.verified.load(Ordering::SeqCst), scene.witness.late.load(Ordering::SeqCst));
-    tally.remarks = format!("{verified} tasks of the crates and {raw} raw ones ended; {late} began late, in vain");
+    let (verified, late) =
+        (scene.verified.load(Ordering::SeqCst), scene.witness.late.load(Ordering::SeqCst));
+    tally.remarks = format!(
+        "{verified} tasks of the crates and {raw} raw ones ended; {late} began late, in vain"
+    );
     tally
 }
 
@@ -82,10 +91,13 @@ async fn ended(clients: Vec<tokio::task::JoinHandle<()>>) -> Result<(), String> 
             client.await.expect("no client panics");
         }
     };
-    timeout(CALM, all).await.map_err(|_| format!("the raw clients did not come to an end in {CALM:?} of calm"))
+    timeout(CALM, all)
+        .await
+        .map_err(|_| format!("the raw clients did not come to an end in {CALM:?} of calm"))
 }
 
-/// What a wire does next. Both directions are drawn, so that requests and answers suffer apart and together.
+/// What a wire does next. Both directions are drawn, so that requests and answers suffer apart and
+/// together.
 fn toxics(luck: &mut Luck) -> Toxics {
     let mut toxics = Toxics { up: toxic(luck), down: toxic(luck), ends_once: false };
     match luck.below(3) {
@@ -145,7 +157,12 @@ impl Witness {
     }
 
     fn seen(&self, id: &str, see: impl FnOnce(&mut Seen)) {
-        see(self.tasks.lock().expect("nobody panics with this lock").entry(id.to_owned()).or_default());
+        see(self
+            .tasks
+            .lock()
+            .expect("nobody panics with this lock")
+            .entry(id.to_owned())
+            .or_default());
     }
 
     fn begins(&self, id: &str, lease: u64) {
@@ -154,8 +171,11 @@ impl Witness {
                 self.finds(format!("{id} began twice under lease {lease}"));
             }
             match seen.ended {
-                Some(last) if lease > last => self.finds(format!("{id} was delivered after its result was confirmed")),
-                // It was on its way to a worker who did not know yet that it had lost it: what it reports is stale.
+                Some(last) if lease > last => {
+                    self.finds(format!("{id} was delivered after its result was confirmed"))
+                }
+                // It was on its way to a worker who did not know yet that it had lost it: what it
+                // reports is stale.
                 Some(_) => drop(self.late.fetch_add(1, Ordering::SeqCst)),
                 None => {}
             }
@@ -174,21 +194,29 @@ impl Scene {
         let workers = wires[PRODUCERS..PRODUCERS + WORKERS].iter().map(|wire| {
             let witness = witness.clone();
             let worker = Worker::builder(wire.url()).queue(QUEUE).concurrency(4);
-            Pool::start(worker.register_fn("toxic.double", move |context: Context, (number,): (u64,)| {
-                witness.begins(context.id(), context.lease());
-                async move {
-                    // Work takes a while, so that a wire can break in the middle of it.
-                    sleep(Duration::from_millis(number % 15)).await;
-                    Ok::<_, TaskFailure>(number * 2)
-                }
-            }))
+            Pool::start(worker.register_fn(
+                "toxic.double",
+                move |context: Context, (number,): (u64,)| {
+                    witness.begins(context.id(), context.lease());
+                    async move {
+                        // Work takes a while, so that a wire can break in the middle of it.
+                        sleep(Duration::from_millis(number % 15)).await;
+                        Ok::<_, TaskFailure>(number * 2)
+                    }
+                },
+            ))
         });
         let workers = workers.collect();
         let mut producers = Vec::new();
         for (producer, wire) in wires[..PRODUCERS].iter().enumerate() {
-            let client = Client::builder(wire.url()).timeout(REQUEST).wait_for_broker(REQUEST).connect().await;
+            let client = Client::builder(wire.url())
+                .timeout(REQUEST)
+                .wait_for_broker(REQUEST)
+                .connect()
+                .await;
             let client = client.expect("the wires are free yet");
-            let (producing, verified, witness) = (producing.clone(), verified.clone(), witness.clone());
+            let (producing, verified, witness) =
+                (producing.clone(), verified.clone(), witness.clone());
             producers.push(tokio::spawn(async move {
                 let mut number = 0;
                 while producing.load(Ordering::SeqCst) {
@@ -204,15 +232,19 @@ impl Scene {
     /// Everybody comes to an end on wires that are free; what was found on the way, and in the end.
     async fn end(&self, broker: &BrokerProcess) -> Vec<String> {
         self.producing.store(false, Ordering::SeqCst);
-        let producers = std::mem::take(&mut *self.producers.lock().expect("nobody panics with this lock"));
+        let producers =
+            std::mem::take(&mut *self.producers.lock().expect("nobody panics with this lock"));
         let deadline = Instant::now() + CALM;
         for producer in producers {
             match tokio::time::timeout_at(deadline, producer).await {
                 Ok(ended) => ended.expect("no producer panics"),
-                Err(_) => self.witness.finds(format!("a producer did not come to an end in {CALM:?} of calm")),
+                Err(_) => self
+                    .witness
+                    .finds(format!("a producer did not come to an end in {CALM:?} of calm")),
             }
         }
-        let workers = std::mem::take(&mut *self.workers.lock().expect("nobody panics with this lock"));
+        let workers =
+            std::mem::take(&mut *self.workers.lock().expect("nobody panics with this lock"));
         for worker in workers {
             worker.stop().await;
         }
@@ -222,21 +254,37 @@ impl Scene {
 
     /// Every task ran in its first generation and ended well.
     async fn look_back(&self, broker: &BrokerProcess) {
-        let ids: Vec<String> =
-            self.witness.tasks.lock().expect("nobody panics with this lock").keys().cloned().collect();
+        let ids: Vec<String> = self
+            .witness
+            .tasks
+            .lock()
+            .expect("nobody panics with this lock")
+            .keys()
+            .cloned()
+            .collect();
         let client = Client::connect(&broker.url()).await.expect("the broker takes clients");
         for task in client.info(&ids).await.expect("the broker answers") {
             if (task.state, task.generation) != (State::Success, 1) {
-                self.witness.finds(format!("{}: {:?} of generation {}", task.id, task.state, task.generation));
+                self.witness.finds(format!(
+                    "{}: {:?} of generation {}",
+                    task.id, task.state, task.generation
+                ));
             }
         }
     }
 }
 
 /// Submits a few tasks one by one, watches them, and waits for all.
-async fn produce(client: &Client, producer: usize, first: u64, witness: &Witness, verified: &AtomicU64) {
+async fn produce(
+    client: &Client,
+    producer: usize,
+    first: u64,
+    witness: &Witness,
+    verified: &AtomicU64,
+) {
     let numbers: Vec<u64> = (first..first + BATCH as u64).collect();
-    let ids: Vec<String> = numbers.iter().map(|number| format!("toxic-{producer}-{number}")).collect();
+    let ids: Vec<String> =
+        numbers.iter().map(|number| format!("toxic-{producer}-{number}")).collect();
     ids.iter().for_each(|id| witness.seen(id, |_| {}));
     let watch = match client.watch(&ids).await {
         Ok(watch) => watch,
@@ -244,7 +292,8 @@ async fn produce(client: &Client, producer: usize, first: u64, witness: &Witness
     };
     let watching = tokio::spawn(watched(watch, ids.clone(), witness.clone()));
     let tasks = numbers.iter().zip(&ids).map(|(&number, id)| async move {
-        let submission = Submission::new("toxic.double").args(json!([number])).task_id(id).queue(QUEUE);
+        let submission =
+            Submission::new("toxic.double").args(json!([number])).task_id(id).queue(QUEUE);
         let handle = match client.submit::<u64>(submission.max_deliveries(1_000)).await {
             Ok(handle) => handle,
             Err(error) => return witness.finds(format!("submitting {id}: {error}")),
@@ -254,13 +303,16 @@ async fn produce(client: &Client, producer: usize, first: u64, witness: &Witness
                 witness.ends(id);
                 verified.fetch_add(1, Ordering::SeqCst);
             }
-            outcome => witness.finds(format!("{id} should give {} and gave {outcome:?}", number * 2)),
+            outcome => {
+                witness.finds(format!("{id} should give {} and gave {outcome:?}", number * 2))
+            }
         }
     });
     futures_util::future::join_all(tasks).await;
     match timeout(REQUEST, watching).await {
         Ok(ended) => ended.expect("watching does not panic"),
-        Err(_) => witness.finds(format!("the watch of {} and those after it never told of every end", ids[0])),
+        Err(_) => witness
+            .finds(format!("the watch of {} and those after it never told of every end", ids[0])),
     }
 }
 

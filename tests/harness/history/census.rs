@@ -1,5 +1,5 @@
-//! What a history has to offer to its judges: a rule that finds nothing has proved something only if there was something
-//! to find.
+//! What a history has to offer to its judges: a rule that finds nothing has proved something only
+//! if there was something to find.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,8 +41,12 @@ pub(super) fn census(entries: &[Entry]) -> BTreeMap<&'static str, u64> {
             _ => {}
         }
         if let Event::Answered { ask, .. } = &entry.event {
-            counts.entry("pauses that were answered").and_modify(|count| *count += u64::from(is_pause(entries, *ask)));
-            counts.entry("purges that were answered").and_modify(|count| *count += u64::from(is_purge(entries, *ask)));
+            counts
+                .entry("pauses that were answered")
+                .and_modify(|count| *count += u64::from(is_pause(entries, *ask)));
+            counts
+                .entry("purges that were answered")
+                .and_modify(|count| *count += u64::from(is_purge(entries, *ask)));
         }
         for kind in kinds(&entry.event) {
             *counts.get_mut(kind).expect("it is one of the kinds") += 1;
@@ -71,7 +75,9 @@ fn kinds(event: &Event) -> Vec<&'static str> {
             ];
             kinds.into_iter().filter(|(is_one, _)| *is_one).map(|(_, kind)| kind).collect()
         }
-        Event::Welcomed(welcome) if !welcome.leases.is_empty() => vec!["leases kept over a lost connection"],
+        Event::Welcomed(welcome) if !welcome.leases.is_empty() => {
+            vec!["leases kept over a lost connection"]
+        }
         _ => Vec::new(),
     }
 }

@@ -1,12 +1,14 @@
-//! What a history is made of: all that clients asked and were told, in the words of the wire, and what was done to the
-//! broker meanwhile.
+//! What a history is made of: all that clients asked and were told, in the words of the wire, and
+//! what was done to the broker meanwhile.
 
 use celeriac_proto::wire::{self, ErrorCode, cancel_outcome, cancel_signal};
 
-/// The place of an entry in its history. An entry with a lower mark was written down before one with a higher mark.
+/// The place of an entry in its history. An entry with a lower mark was written down before one
+/// with a higher mark.
 pub type Mark = usize;
 
-/// One client's connection, unique in its history. 0 stands for whoever wrote down what happened to the broker.
+/// One client's connection, unique in its history. 0 stands for whoever wrote down what happened to
+/// the broker.
 pub type ConnectionId = u64;
 
 /// The two times of an entry.
@@ -31,8 +33,9 @@ pub struct Entry {
 
 /// What a client asked or was told, or what was done to the broker.
 ///
-/// What is asked is written down *before* its bytes may reach the broker, what is told *after* they have come. So an
-/// answer that stands before a request was given before that request was seen: the rules need no other order.
+/// What is asked is written down *before* its bytes may reach the broker, what is told *after* they
+/// have come. So an answer that stands before a request was given before that request was seen: the
+/// rules need no other order.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A client is about to connect. Before it, the broker knew nothing of this connection.
@@ -87,12 +90,14 @@ pub enum Event {
     BrokerUp,
     /// The broker's wall clock was set.
     ClockSet,
-    /// The queue has one producer connection and one worker session in all of this history, and is never paused.
+    /// The queue has one producer connection and one worker session in all of this history, and is
+    /// never paused.
     InOrder {
         /// Its name.
         queue: String,
     },
-    /// Nothing is asked any more and all had time to end: what is read from here on shows how it ended.
+    /// Nothing is asked any more and all had time to end: what is read from here on shows how it
+    /// ended.
     Settled,
 }
 

@@ -1,9 +1,9 @@
-//! What every client asked and was told, and a checker that reads it afterwards and says which promise was broken.
-//! It knows nothing of how the broker works.
+//! What every client asked and was told, and a checker that reads it afterwards and says which
+//! promise was broken. It knows nothing of how the broker works.
 //!
-//! A history is written by [`Tap`]s, which read the frames of a connection: [`Tapped`] puts one around any stream, be it
-//! of the raw wire, of a real client or worker, or of a proxy between processes. Order is that of the entries; clocks are
-//! asked only where a promise is about time.
+//! A history is written by [`Tap`]s, which read the frames of a connection: [`Tapped`] puts one
+//! around any stream, be it of the raw wire, of a real client or worker, or of a proxy between
+//! processes. Order is that of the entries; clocks are asked only where a promise is about time.
 
 mod census;
 mod event;
@@ -30,9 +30,11 @@ pub use tapped::Tapped;
 /// What the checker has to know of the broker and of the clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Promises {
-    /// How far the clock of the history may be from the broker's. Nothing happens earlier than by so much.
+    /// How far the clock of the history may be from the broker's. Nothing happens earlier than by
+    /// so much.
     pub clock_ms: u64,
-    /// How late the broker may be with what is due: 0 in a simulation that stands still while the broker works.
+    /// How late the broker may be with what is due: 0 in a simulation that stands still while the
+    /// broker works.
     pub late_ms: u64,
     /// How long a result is kept whose producer said nothing.
     pub result_ttl_ms: u64,
@@ -87,7 +89,10 @@ impl History {
         let begun = Instant::now();
         Self::with_clock(move || {
             let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            Moment { mono_ms: begun.elapsed().as_millis() as u64, wall_ms: since_1970.as_millis() as i64 }
+            Moment {
+                mono_ms: begun.elapsed().as_millis() as u64,
+                wall_ms: since_1970.as_millis() as i64,
+            }
         })
     }
 
@@ -128,7 +133,10 @@ impl History {
 
     /// Every broken promise that it shows so far.
     pub fn broken_promises(&self, promises: &Promises) -> Vec<Broken> {
-        broken_promises(&self.0.written.lock().expect("nobody panics with this lock").entries, promises)
+        broken_promises(
+            &self.0.written.lock().expect("nobody panics with this lock").entries,
+            promises,
+        )
     }
 
     /// How often each of the things occurs that the rules are about.
@@ -141,7 +149,9 @@ impl History {
         let written = self.0.written.lock().expect("nobody panics with this lock");
         let entries = &written.entries;
         let confirmed = entries.iter().filter_map(|entry| match &entry.event {
-            Event::Answered { ask, answer: Answer::Submit(outcome) } if outcome.error.is_none() => Some(*ask),
+            Event::Answered { ask, answer: Answer::Submit(outcome) } if outcome.error.is_none() => {
+                Some(*ask)
+            }
             _ => None,
         });
         let ids = confirmed.filter_map(|ask| match &entries[ask].event {

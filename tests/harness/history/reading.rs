@@ -1,5 +1,6 @@
-//! A history read once from end to end: by task, by lease, by connection and by session, with what the order of the
-//! entries says about when each lease was given. What is promised is judged in the rules.
+//! A history read once from end to end: by task, by lease, by connection and by session, with what
+//! the order of the entries says about when each lease was given. What is promised is judged in the
+//! rules.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -47,7 +48,8 @@ pub(super) struct Task<'h> {
     pub(super) seen: Vec<Seen<'h>>,
 }
 
-/// One try to submit a task. Those that were refused as a whole request are left out: they did nothing.
+/// One try to submit a task. Those that were refused as a whole request are left out: they did
+/// nothing.
 pub(super) struct Submit<'h> {
     pub(super) asked: Mark,
     pub(super) answered: Option<(Mark, &'h wire::SubmitOutcome)>,
@@ -129,7 +131,9 @@ pub(super) struct Session {
 
 impl Reported<'_> {
     pub(super) fn accepted(&self) -> Option<Mark> {
-        self.answered.filter(|(_, outcome)| outcome.code() == ErrorCode::Unspecified).map(|(mark, _)| mark)
+        self.answered
+            .filter(|(_, outcome)| outcome.code() == ErrorCode::Unspecified)
+            .map(|(mark, _)| mark)
     }
 
     pub(super) fn ends_the_lease(&self) -> bool {
@@ -256,7 +260,14 @@ impl<'h> Reading<'h> {
                 }
             }
             Event::Pushed(info) => {
-                let seen = Seen { asked: None, told: mark, connection, is_watched: true, with_result: false, info };
+                let seen = Seen {
+                    asked: None,
+                    told: mark,
+                    connection,
+                    is_watched: true,
+                    with_result: false,
+                    info,
+                };
                 self.task(&info.id).seen.push(seen);
             }
             Event::Began { lease, .. } => {
@@ -271,7 +282,13 @@ impl<'h> Reading<'h> {
         }
     }
 
-    fn read_ask(&mut self, mark: Mark, connection: ConnectionId, ask: &'h Ask, answer: Option<(Mark, &'h Answer)>) {
+    fn read_ask(
+        &mut self,
+        mark: Mark,
+        connection: ConnectionId,
+        ask: &'h Ask,
+        answer: Option<(Mark, &'h Answer)>,
+    ) {
         if answer.is_some() {
             self.note_sign(mark, connection);
         }
@@ -282,7 +299,12 @@ impl<'h> Reading<'h> {
                     Answer::Submit(outcome) => Some((at, outcome)),
                     _ => None,
                 });
-                self.task(&task.id).submits.push(Submit { asked: mark, answered, connection, task });
+                self.task(&task.id).submits.push(Submit {
+                    asked: mark,
+                    answered,
+                    connection,
+                    task,
+                });
             }
             Ask::Cancel { id, .. } => {
                 let answered = answer.and_then(|(at, answer)| match answer {
@@ -311,11 +333,17 @@ impl<'h> Reading<'h> {
             Ask::Queues => {
                 if let Some((at, Answer::Queues(queues))) = answer {
                     let paused = queues.iter().filter(|queue| queue.paused);
-                    self.pauses.extend(paused.map(|queue| Swept { asked: mark, told: Some(at), queue: &queue.name }));
+                    self.pauses.extend(paused.map(|queue| Swept {
+                        asked: mark,
+                        told: Some(at),
+                        queue: &queue.name,
+                    }));
                 }
             }
             Ask::Dead { ids, again } if ids.is_empty() => self.dead_of_many.push((mark, *again)),
-            Ask::Dead { ids, again } => ids.iter().for_each(|id| self.task(id).note_dead(mark, *again)),
+            Ask::Dead { ids, again } => {
+                ids.iter().for_each(|id| self.task(id).note_dead(mark, *again))
+            }
             Ask::Forget { id } => {
                 let answered = answer.and_then(|(at, answer)| match answer {
                     Answer::Forget(code) => Some((at, *code)),
@@ -323,13 +351,16 @@ impl<'h> Reading<'h> {
                 });
                 self.task(id).forgets.push(Told { asked: mark, answered });
             }
-            Ask::Read { .. } | Ask::Watch { .. } | Ask::List => self.read_sight(mark, connection, ask, answer),
+            Ask::Read { .. } | Ask::Watch { .. } | Ask::List => {
+                self.read_sight(mark, connection, ask, answer)
+            }
             Ask::Report(report) => self.read_report(mark, report, answer),
             Ask::Credit(credit) if *credit > 0 => {
                 self.connection(connection).credit.get_or_insert(mark);
             }
             Ask::Goodbye => {
-                let session = self.connection(connection).welcome.map(|(_, welcome)| &*welcome.session_id);
+                let session =
+                    self.connection(connection).welcome.map(|(_, welcome)| &*welcome.session_id);
                 if let Some(session) = session.and_then(|id| self.sessions.get_mut(id)) {
                     session.goodbye.get_or_insert(mark);
                 }
@@ -338,7 +369,13 @@ impl<'h> Reading<'h> {
         }
     }
 
-    fn read_sight(&mut self, asked: Mark, connection: ConnectionId, ask: &Ask, answer: Option<(Mark, &'h Answer)>) {
+    fn read_sight(
+        &mut self,
+        asked: Mark,
+        connection: ConnectionId,
+        ask: &Ask,
+        answer: Option<(Mark, &'h Answer)>,
+    ) {
         let (is_watched, with_result) = match ask {
             Ask::Read { with_result, .. } => (false, *with_result),
             Ask::Watch { with_result, .. } => (true, *with_result),
@@ -355,7 +392,12 @@ impl<'h> Reading<'h> {
         }
     }
 
-    fn read_report(&mut self, asked: Mark, report: &'h wire::TaskReport, answer: Option<(Mark, &'h Answer)>) {
+    fn read_report(
+        &mut self,
+        asked: Mark,
+        report: &'h wire::TaskReport,
+        answer: Option<(Mark, &'h Answer)>,
+    ) {
         let Some(what) = &report.report else { return };
         let answered = answer.and_then(|(at, answer)| match answer {
             Answer::Report(outcome) => Some((at, outcome)),
@@ -379,7 +421,8 @@ impl<'h> Reading<'h> {
         for (mark, again) in std::mem::take(&mut self.dead_of_many) {
             self.tasks.values_mut().for_each(|task| task.note_dead(mark, again));
         }
-        // Requests stand in the order in which they were asked, and what was shown in that in which it was told.
+        // Requests stand in the order in which they were asked, and what was shown in that in which
+        // it was told.
         for task in self.tasks.values_mut() {
             task.seen.sort_by_key(|seen| seen.told);
         }
@@ -390,21 +433,24 @@ impl<'h> Reading<'h> {
             task.leases.sort_unstable();
             for report in &task.reports {
                 // A report on the lease of another task changes nothing.
-                if let Some(lease) = self.leases.get_mut(&report.lease).filter(|lease| lease.delivery.id == **id) {
+                if let Some(lease) =
+                    self.leases.get_mut(&report.lease).filter(|lease| lease.delivery.id == **id)
+                {
                     lease.reports.push(*report);
                 }
             }
         }
     }
 
-    /// A lease was given after its task was submitted, and after the connection on which it first came asked for tasks;
-    /// and after every lower one, since leases rise.
+    /// A lease was given after its task was submitted, and after the connection on which it first
+    /// came asked for tasks; and after every lower one, since leases rise.
     fn find_when_leases_were_given(&mut self) {
         let mut bounds = BTreeMap::new();
         for (number, lease) in &self.leases {
             let submits = self.tasks.get(&*lease.delivery.id).map_or(&[][..], |task| &task.submits);
             let submitted = submits.iter().map(|submit| submit.asked).min().unwrap_or(0);
-            let asked_for = lease.sights.iter().filter_map(|(_, id)| self.not_before(*id, *number)).max();
+            let asked_for =
+                lease.sights.iter().filter_map(|(_, id)| self.not_before(*id, *number)).max();
             bounds.insert(*number, submitted.max(asked_for.unwrap_or(0)));
         }
         let mut latest = 0;
@@ -423,7 +469,8 @@ impl<'h> Reading<'h> {
     pub(super) fn not_before(&self, connection: ConnectionId, lease: u64) -> Option<Mark> {
         let connection = self.connections.get(&connection)?;
         let (_, welcome) = connection.welcome?;
-        (!welcome.leases.contains(&lease)).then(|| connection.credit.unwrap_or(connection.connecting))
+        (!welcome.leases.contains(&lease))
+            .then(|| connection.credit.unwrap_or(connection.connecting))
     }
 
     /// The session that a connection belongs to.
@@ -433,8 +480,8 @@ impl<'h> Reading<'h> {
     }
 }
 
-/// The answer to each item; none when the whole request was refused. One that was refused because tasks run may have ended
-/// others before it came to them: it counts as one without an answer.
+/// The answer to each item; none when the whole request was refused. One that was refused because
+/// tasks run may have ended others before it came to them: it counts as one without an answer.
 fn answers(entries: &[Entry]) -> HashMap<Mark, (Mark, Option<&Answer>)> {
     let answered = entries.iter().enumerate().filter_map(|(at, entry)| match &entry.event {
         Event::Answered { ask, answer } => Some((*ask, (at, Some(answer)))),

@@ -18,7 +18,8 @@ pub struct Tap {
     open: HashMap<u64, Open>,
 }
 
-/// A request without an answer: the entries of its items, and whether it is one that says itself which tasks it meant.
+/// A request without an answer: the entries of its items, and whether it is one that says itself
+/// which tasks it meant.
 #[derive(Debug)]
 struct Open {
     marks: Vec<Mark>,
@@ -40,7 +41,10 @@ impl Tap {
         let Some(body) = &frame.body else { return };
         let asks = asks(body);
         let is_cancel_of_many = matches!(asks[..], [Ask::CancelMany { .. }]);
-        let marks = asks.into_iter().map(|ask| self.history.record(self.connection, Event::Asked(ask))).collect();
+        let marks = asks
+            .into_iter()
+            .map(|ask| self.history.record(self.connection, Event::Asked(ask)))
+            .collect();
         self.open.insert(frame.request_id, Open { marks, is_cancel_of_many });
     }
 
@@ -50,7 +54,9 @@ impl Tap {
         if frame.request_id == 0 {
             return self.pushed(body);
         }
-        let Some(Open { marks, is_cancel_of_many }) = self.open.remove(&frame.request_id) else { return };
+        let Some(Open { marks, is_cancel_of_many }) = self.open.remove(&frame.request_id) else {
+            return;
+        };
         if let Told::Welcome(welcome) = body {
             self.history.record(self.connection, Event::Welcomed(Box::new(welcome)));
             return;
@@ -66,7 +72,9 @@ impl Tap {
             return;
         }
         let answers = match body {
-            Told::CancelReply(reply) if is_cancel_of_many => vec![Answer::CancelMany(reply.outcomes)],
+            Told::CancelReply(reply) if is_cancel_of_many => {
+                vec![Answer::CancelMany(reply.outcomes)]
+            }
             // It is one answer, and all that was asked for was done.
             Told::Done(_) => vec![Answer::Done; marks.len()],
             body => answers(body),
@@ -112,7 +120,9 @@ fn asks(body: &Request) -> Vec<Ask> {
         ids.iter().map(|id| Ask::Watch { id: id.clone(), with_result }).collect::<Vec<_>>()
     };
     match body {
-        Request::Submit(submit) => submit.tasks.iter().map(|task| Ask::Submit(Box::new(task.clone()))).collect(),
+        Request::Submit(submit) => {
+            submit.tasks.iter().map(|task| Ask::Submit(Box::new(task.clone()))).collect()
+        }
         Request::Cancel(cancel) if cancel.ids.is_empty() => {
             vec![Ask::CancelMany { root_id: cancel.root_id.clone(), tag: cancel.tag.clone() }]
         }
@@ -120,11 +130,15 @@ fn asks(body: &Request) -> Vec<Ask> {
             let force = cancel.mode() == wire::cancel::Mode::Force;
             cancel.ids.iter().map(|id| Ask::Cancel { id: id.clone(), force }).collect()
         }
-        Request::Forget(forget) => forget.ids.iter().map(|id| Ask::Forget { id: id.clone() }).collect(),
+        Request::Forget(forget) => {
+            forget.ids.iter().map(|id| Ask::Forget { id: id.clone() }).collect()
+        }
         Request::Get(get) => reads(&get.ids, get.with_results),
         Request::Wait(wait) => reads(&wait.ids, wait.with_results),
         Request::Watch(watch) => watches(&watch.ids, watch.with_results),
-        Request::Report(report) => report.reports.iter().map(|report| Ask::Report(Box::new(report.clone()))).collect(),
+        Request::Report(report) => {
+            report.reports.iter().map(|report| Ask::Report(Box::new(report.clone()))).collect()
+        }
         Request::PurgeQueue(purge) => vec![Ask::Purge { queue: purge.queue.clone() }],
         Request::DeleteQueue(delete) => vec![Ask::Delete { queue: delete.queue.clone() }],
         Request::PauseQueues(pause) => {
@@ -151,9 +165,13 @@ fn answers(body: Told) -> Vec<Answer> {
         Told::WaitReply(reply) => reply.tasks.into_iter().map(read).collect(),
         Told::WatchReply(reply) => reply.tasks.into_iter().map(read).collect(),
         Told::ReportReply(reply) => reply.outcomes.into_iter().map(Answer::Report).collect(),
-        Told::CancelReply(reply) => reply.outcomes.iter().map(|outcome| Answer::Cancel(outcome.kind())).collect(),
+        Told::CancelReply(reply) => {
+            reply.outcomes.iter().map(|outcome| Answer::Cancel(outcome.kind())).collect()
+        }
         Told::TaskPage(page) => vec![Answer::List(page.tasks)],
-        Told::WorkerList(list) => vec![Answer::List(list.workers.into_iter().flat_map(|one| one.running).collect())],
+        Told::WorkerList(list) => {
+            vec![Answer::List(list.workers.into_iter().flat_map(|one| one.running).collect())]
+        }
         Told::QueueList(list) => vec![Answer::Queues(list.queues)],
         _ => vec![Answer::Done],
     }

@@ -19,13 +19,15 @@ pub struct Tapped<S> {
     tap: Option<Reader>,
 }
 
-/// What the tap has read of both directions. Bytes that are no frames are let through and end the reading.
+/// What the tap has read of both directions. Bytes that are no frames are let through and end the
+/// reading.
 #[derive(Debug)]
 struct Reader {
     tap: Tap,
     sent: BytesMut,
     received: BytesMut,
-    /// Bytes that the tap has seen and the stream has not taken yet. The caller comes with them again.
+    /// Bytes that the tap has seen and the stream has not taken yet. The caller comes with them
+    /// again.
     ahead: usize,
 }
 
@@ -43,7 +45,8 @@ impl<S> Tapped<S> {
 }
 
 impl Reader {
-    /// Before the stream takes them, so that no other client can see what came of a request that is not written down.
+    /// Before the stream takes them, so that no other client can see what came of a request that is
+    /// not written down.
     fn will_send(&mut self, bytes: &[u8]) {
         if let Some(new) = bytes.get(self.ahead..) {
             self.sent.extend_from_slice(new);
@@ -65,7 +68,11 @@ impl Reader {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Some(reader) = &mut self.tap {
@@ -76,7 +83,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if let Some(reader) = &mut self.tap {
             reader.will_send(bytes);
         }

@@ -1,4 +1,5 @@
-//! The broker's clocks over a history: what they may have shown between two entries, jumps included.
+//! The broker's clocks over a history: what they may have shown between two entries, jumps
+//! included.
 
 use super::event::{Entry, Event, Mark, Moment};
 
@@ -10,7 +11,8 @@ pub(super) struct Walls {
     moments: Vec<Moment>,
     /// Where a stretch without a jump begins, and how far the wall clock is ahead in it.
     stretches: Vec<(Mark, i64)>,
-    /// The same of the clock that measures spans: it shows what the wall clock showed when the broker started.
+    /// The same of the clock that measures spans: it shows what the wall clock showed when the
+    /// broker started.
     steady: Vec<(Mark, i64)>,
 }
 
@@ -24,9 +26,13 @@ impl Walls {
                 stretches.push((mark, ahead));
             }
         }
-        let starts =
-            entries.iter().enumerate().filter(|(mark, entry)| *mark == 0 || matches!(entry.event, Event::BrokerUp));
-        let steady = starts.map(|(mark, entry)| (mark, entry.at.wall_ms - entry.at.mono_ms as i64)).collect();
+        let starts = entries
+            .iter()
+            .enumerate()
+            .filter(|(mark, entry)| *mark == 0 || matches!(entry.event, Event::BrokerUp));
+        let steady = starts
+            .map(|(mark, entry)| (mark, entry.at.wall_ms - entry.at.mono_ms as i64))
+            .collect();
         Self { moments, stretches, steady }
     }
 
@@ -38,8 +44,8 @@ impl Walls {
         self.moments[mark].mono_ms
     }
 
-    /// The first entry that is no more than so much older than this one, by the clock that only goes forward; where the wall
-    /// clock was set just before it, the one before that.
+    /// The first entry that is no more than so much older than this one, by the clock that only
+    /// goes forward; where the wall clock was set just before it, the one before that.
     pub(super) fn since(&self, mark: Mark, ms: u64) -> Mark {
         let from = self.mono(mark).saturating_sub(ms);
         let first = self.moments[..mark].partition_point(|moment| moment.mono_ms < from);
@@ -74,11 +80,14 @@ impl Walls {
     }
 
     fn earliest_of(&self, stretches: &[(Mark, i64)], from: Mark, to: Mark) -> i64 {
-        self.shown(stretches, from, to, |mark, begin, _| mark.0.max(begin)).min().unwrap_or(i64::MAX)
+        self.shown(stretches, from, to, |mark, begin, _| mark.0.max(begin))
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
-    /// For each stretch that touches the span: the clock at the entry that is chosen from the span and the stretch. A jump
-    /// happened somewhere between two entries, so a stretch reaches to the entries around it.
+    /// For each stretch that touches the span: the clock at the entry that is chosen from the span
+    /// and the stretch. A jump happened somewhere between two entries, so a stretch reaches to
+    /// the entries around it.
     fn shown(
         &self,
         stretches: &[(Mark, i64)],
@@ -88,7 +97,8 @@ impl Walls {
     ) -> impl Iterator<Item = i64> {
         let last = self.moments.len().saturating_sub(1);
         let first = stretches.partition_point(|(begin, _)| *begin <= from).saturating_sub(1);
-        let touched = stretches[first..].iter().enumerate().take_while(move |(_, (begin, _))| *begin <= to);
+        let touched =
+            stretches[first..].iter().enumerate().take_while(move |(_, (begin, _))| *begin <= to);
         touched.map(move |(index, (begin, ahead))| {
             let end = stretches.get(first + index + 1).map_or(last, |(next, _)| *next);
             self.moments[choose((from, to), begin.saturating_sub(1), end)].mono_ms as i64 + ahead

@@ -1,4 +1,5 @@
-//! The load of a soak: tasks at a steady rate, each waited for, its result compared, and then forgotten.
+//! The load of a soak: tasks at a steady rate, each waited for, its result compared, and then
+//! forgotten.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,8 @@ pub(super) const QUEUE: &str = "soak";
 const BATCHES: u32 = 10;
 /// Batches that are under way; more are not submitted, so that a stalled broker is not buried.
 const UNDER_WAY_MAX: usize = 600;
-/// A task that takes longer than this is lost. A bad run of kills and frozen leases stays well below.
+/// A task that takes longer than this is lost. A bad run of kills and frozen leases stays well
+/// below.
 const LOST_AFTER: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
@@ -38,7 +40,8 @@ impl Load {
     pub(super) async fn start(url: &str, rate: u32, span: Duration) -> Self {
         let client = Client::connect(url).await.expect("the broker takes clients");
         let counts = Arc::new(Counts::default());
-        let submitting = tokio::spawn(submit(client, rate.div_ceil(BATCHES).into(), span, Arc::clone(&counts)));
+        let submitting =
+            tokio::spawn(submit(client, rate.div_ceil(BATCHES).into(), span, Arc::clone(&counts)));
         Self { counts, submitting: tokio::sync::Mutex::new(Some(submitting)) }
     }
 
@@ -94,12 +97,14 @@ async fn submit(client: Client, batch: u64, span: Duration, counts: Arc<Counts>)
     }
 }
 
-/// Submits, waits, compares, forgets. The client goes on over the broker's ends by itself, until its deadline.
+/// Submits, waits, compares, forgets. The client goes on over the broker's ends by itself, until
+/// its deadline.
 async fn lifecycle(client: &Client, numbers: std::ops::Range<u64>, counts: &Counts) {
     let client = client.clone().with_timeout(LOST_AFTER);
     let ids: Vec<String> = numbers.clone().map(|number| format!("soak-{number}")).collect();
     let tasks = numbers.clone().zip(&ids).map(|(number, id)| {
-        // A worker that is killed costs what it runs an attempt; a failure of a handler nobody should see.
+        // A worker that is killed costs what it runs an attempt; a failure of a handler nobody
+        // should see.
         Submission::new("test.work")
             .queue(QUEUE)
             .task_id(id)
@@ -107,11 +112,17 @@ async fn lifecycle(client: &Client, numbers: std::ops::Range<u64>, counts: &Coun
             .retry(RetryPolicy::new().max_attempts(1_000))
             .max_deliveries(1_000)
     });
-    let outcomes = client.submit_many(tasks.collect::<Vec<_>>()).await.expect("answered over every kill");
+    let outcomes =
+        client.submit_many(tasks.collect::<Vec<_>>()).await.expect("answered over every kill");
     assert!(outcomes.iter().all(Result::is_ok), "a submit was refused: {outcomes:?}");
     counts.accepted.fetch_add(ids.len() as u64, Ordering::SeqCst);
-    let waited = client.wait(&ids, WaitMode::All, LOST_AFTER).await.expect("answered over every kill");
-    assert!(waited.satisfied, "lost: {:?}", waited.tasks.iter().find(|task| !task.state.is_ended()));
+    let waited =
+        client.wait(&ids, WaitMode::All, LOST_AFTER).await.expect("answered over every kill");
+    assert!(
+        waited.satisfied,
+        "lost: {:?}",
+        waited.tasks.iter().find(|task| !task.state.is_ended())
+    );
     let infos = client.info_with_results(&ids).await.expect("answered over every kill");
     for (info, number) in infos.iter().zip(numbers) {
         assert!(info.state == State::Success && info.errors.is_empty(), "{info:?}");

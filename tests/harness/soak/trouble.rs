@@ -1,4 +1,5 @@
-//! What breaks in a soak: one trouble at a time, drawn by a seeded generator. Whatever was killed is replaced at once.
+//! What breaks in a soak: one trouble at a time, drawn by a seeded generator. Whatever was killed
+//! is replaced at once.
 
 use crate::proxy::Proxy;
 use crate::soak::load::QUEUE;
@@ -68,7 +69,10 @@ impl Crew {
     /// A number below `end`.
     fn draw(&mut self, end: u64) -> u64 {
         // Knuth's linear congruential generator; its high bits are the good ones.
-        self.luck = self.luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.luck = self
+            .luck
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.luck >> 33) % end
     }
 }

@@ -1,5 +1,5 @@
-//! Workers: they resume their sessions over every loss of the connection, and report until they are answered. Wild ones
-//! also fail, hand back, dawdle, and vanish like a process that was killed.
+//! Workers: they resume their sessions over every loss of the connection, and report until they are
+//! answered. Wild ones also fail, hand back, dawdle, and vanish like a process that was killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,7 +80,8 @@ impl Traffic {
             };
             self.report(&mut connection, hand, reports).await?;
             if hand.spoke.elapsed() > HEARTBEAT {
-                soon(connection.try_request(Request::Heartbeat(wire::Heartbeat::default()))).await?;
+                soon(connection.try_request(Request::Heartbeat(wire::Heartbeat::default())))
+                    .await?;
                 hand.spoke = Instant::now();
             }
         }
@@ -98,14 +99,17 @@ impl Traffic {
         }
         hand.unanswered.extend(reports.iter().cloned());
         let body = wire::Report { reports: reports.clone() };
-        let Answer::ReportReply(reply) = soon(connection.try_request(Request::Report(body))).await? else {
+        let Answer::ReportReply(reply) =
+            soon(connection.try_request(Request::Report(body))).await?
+        else {
             return Err(Lost("no ReportReply".into()));
         };
         hand.spoke = Instant::now();
         // Whatever was under way before was answered before.
         hand.unanswered.clear();
         let completed = reports.iter().zip(&reply.outcomes).filter(|(report, outcome)| {
-            matches!(report.report, Some(Report::Complete(_))) && outcome.code() == ErrorCode::Unspecified
+            matches!(report.report, Some(Report::Complete(_)))
+                && outcome.code() == ErrorCode::Unspecified
         });
         self.finished.fetch_add(completed.count() as u64, Ordering::SeqCst);
         Ok(())
@@ -158,7 +162,8 @@ impl Hand {
         if delivery.attempt == 1 && delivery.id.ends_with('7') {
             return raw::fail("the first attempt always fails");
         }
-        let error = || Some(wire::TaskError { message: "as luck has it".into(), ..Default::default() });
+        let error =
+            || Some(wire::TaskError { message: "as luck has it".into(), ..Default::default() });
         match if self.is_wild { self.luck.below(40) } else { u64::MAX } {
             0 => Report::Release(wire::Release::default()),
             1 => Report::Retry(wire::RetryLater { after_ms: Some(10), error: error() }),
@@ -180,9 +185,10 @@ impl Hand {
         let stopped = signal.leases.iter().filter_map(|lease| self.slow.remove(lease));
         let stopped: Vec<wire::Delivery> = stopped.collect();
         match signal.kind() {
-            wire::cancel_signal::Kind::Cooperative | wire::cancel_signal::Kind::Force => {
-                stopped.iter().map(|delivery| raw::report(delivery, raw::fail("it was cancelled"))).collect()
-            }
+            wire::cancel_signal::Kind::Cooperative | wire::cancel_signal::Kind::Force => stopped
+                .iter()
+                .map(|delivery| raw::report(delivery, raw::fail("it was cancelled")))
+                .collect(),
             _ => Vec::new(),
         }
     }

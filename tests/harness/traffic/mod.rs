@@ -1,5 +1,6 @@
-//! Producers and workers on the raw wire that go on over any number of broker deaths and write down all they ask and are
-//! told. Tame ones submit and run; wild ones use all that a task can have, change their minds, and let workers vanish.
+//! Producers and workers on the raw wire that go on over any number of broker deaths and write down
+//! all they ask and are told. Tame ones submit and run; wild ones use all that a task can have,
+//! change their minds, and let workers vanish.
 
 mod hand;
 mod producer;
@@ -56,7 +57,15 @@ impl Traffic {
 
     fn with(address: SocketAddr, history: History, seed: u64, is_wild: bool) -> Arc<Self> {
         let (producing, working) = (AtomicBool::new(true), AtomicBool::new(true));
-        Arc::new(Self { address, history, is_wild, seed, producing, working, finished: AtomicU64::new(0) })
+        Arc::new(Self {
+            address,
+            history,
+            is_wild,
+            seed,
+            producing,
+            working,
+            finished: AtomicU64::new(0),
+        })
     }
 
     /// All that was asked and told.
@@ -123,10 +132,12 @@ impl Traffic {
         let mut left = Vec::new();
         for ids in ids.chunks(READ_AT_ONCE) {
             let get = wire::Get { ids: ids.to_vec(), with_results: true };
-            let Answer::GetReply(reply) = soon(connection.try_request(Request::Get(get))).await? else {
+            let Answer::GetReply(reply) = soon(connection.try_request(Request::Get(get))).await?
+            else {
                 return Err(Lost("no GetReply".into()));
             };
-            let ended = [TaskState::Unknown, TaskState::Success, TaskState::Failure, TaskState::Revoked];
+            let ended =
+                [TaskState::Unknown, TaskState::Success, TaskState::Failure, TaskState::Revoked];
             let unfinished = reply.tasks.into_iter().filter(|task| !ended.contains(&task.state()));
             left.extend(unfinished.map(|task| task.id));
         }
@@ -134,8 +145,13 @@ impl Traffic {
     }
 
     /// A connection of which all is written down.
-    async fn open(&self, name: &str, hello: wire::Hello) -> Result<(RawConnection, wire::Welcome), Lost> {
-        let mut connection = RawConnection::try_tapped(self.address, self.history.connecting(name)).await?;
+    async fn open(
+        &self,
+        name: &str,
+        hello: wire::Hello,
+    ) -> Result<(RawConnection, wire::Welcome), Lost> {
+        let mut connection =
+            RawConnection::try_tapped(self.address, self.history.connecting(name)).await?;
         match soon(connection.try_request(Request::Hello(hello))).await? {
             Answer::Welcome(welcome) => Ok((connection, welcome)),
             other => Err(Lost(format!("no Welcome but {other:?}"))),

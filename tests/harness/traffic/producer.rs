@@ -1,5 +1,5 @@
-//! Producers: batch after batch, and between them second thoughts: cancels, forgets, ids that are used again, reads, a
-//! queue that is purged or stands still for a moment.
+//! Producers: batch after batch, and between them second thoughts: cancels, forgets, ids that are
+//! used again, reads, a queue that is purged or stands still for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +31,8 @@ struct Producer {
 }
 
 impl Traffic {
-    /// Submits batch after batch. Who is tame sends each again until it is confirmed; who is wild may let it be.
+    /// Submits batch after batch. Who is tame sends each again until it is confirmed; who is wild
+    /// may let it be.
     pub async fn produce(self: Arc<Self>, number: usize) {
         self.produce_for(number, QUEUE).await;
     }
@@ -44,7 +45,8 @@ impl Traffic {
     async fn produce_for(&self, number: usize, queue: &'static str) {
         let luck = self.luck(1, number);
         let (batches, ids, has_paused) = (0, Vec::new(), false);
-        let mut producer = Producer { number, queue, connection: None, luck, batches, ids, has_paused };
+        let mut producer =
+            Producer { number, queue, connection: None, luck, batches, ids, has_paused };
         while self.producing.load(Ordering::SeqCst) {
             let request = producer.next_request(self.is_wild);
             while let Err(Lost(_)) = producer.send(self, &request).await {
@@ -88,7 +90,8 @@ impl Producer {
             return Request::PurgeQueue(wire::PurgeQueue { queue: self.queue.into() });
         }
         if self.has_paused && self.luck.below(3) == 0 {
-            // Whether the answer comes or not: it is asked again in the end, and that the queue goes on is no promise.
+            // Whether the answer comes or not: it is asked again in the end, and that the queue
+            // goes on is no promise.
             return pause(self.queue, false);
         }
         match self.luck.below(10) {
@@ -121,9 +124,14 @@ impl Producer {
     fn again(&mut self) -> Request {
         let ids = self.some_ids(4);
         let tasks = ids.into_iter().map(|id| {
-            let policy = [wire::OnConflict::RunAgainIfFinished, wire::OnConflict::Reject, wire::OnConflict::Replace];
+            let policy = [
+                wire::OnConflict::RunAgainIfFinished,
+                wire::OnConflict::Reject,
+                wire::OnConflict::Replace,
+            ];
             let policy = policy[self.luck.below(3) as usize];
-            let payload = Bytes::from(format!("[[\"{id} again {}\"],{{}}]", self.luck.below(1_000)));
+            let payload =
+                Bytes::from(format!("[[\"{id} again {}\"],{{}}]", self.luck.below(1_000)));
             wire::Task { payload, on_conflict: policy.into(), ..tame(&id, self.queue) }
         });
         let tasks: Vec<_> = tasks.collect();
@@ -131,8 +139,14 @@ impl Producer {
     }
 
     fn cancel(&mut self) -> wire::Cancel {
-        let mode = [wire::cancel::Mode::Cooperative, wire::cancel::Mode::Force][self.luck.below(2) as usize];
-        wire::Cancel { ids: self.some_ids(3), mode: mode.into(), grace_ms: Some(50), ..Default::default() }
+        let mode = [wire::cancel::Mode::Cooperative, wire::cancel::Mode::Force]
+            [self.luck.below(2) as usize];
+        wire::Cancel {
+            ids: self.some_ids(3),
+            mode: mode.into(),
+            grace_ms: Some(50),
+            ..Default::default()
+        }
     }
 
     /// The latest as often as older ones; perhaps fewer, perhaps none.
@@ -144,8 +158,11 @@ impl Producer {
         }
         let mut ids: Vec<String> = (0..count)
             .map(|_| {
-                let back =
-                    if self.luck.below(2) == 0 { self.luck.below(known.min(30)) } else { self.luck.below(known) };
+                let back = if self.luck.below(2) == 0 {
+                    self.luck.below(known.min(30))
+                } else {
+                    self.luck.below(known)
+                };
                 self.ids[(known - 1 - back) as usize].clone()
             })
             .collect();
@@ -160,7 +177,11 @@ fn pause(queue: &str, paused: bool) -> Request {
 }
 
 fn tame(id: &str, queue: &str) -> wire::Task {
-    let retry = wire::RetryPolicy { delay_ms: Some(5), backoff: wire::Backoff::Fixed.into(), ..Default::default() };
+    let retry = wire::RetryPolicy {
+        delay_ms: Some(5),
+        backoff: wire::Backoff::Fixed.into(),
+        ..Default::default()
+    };
     wire::Task {
         queue: queue.into(),
         payload: Bytes::from(format!("[[\"{id}\"],{{}}]")),

@@ -69,8 +69,11 @@ impl Attributes {
             "retry_factor" => self.retry_factor = Some(item.factor()?),
             "retry_delay_max" => self.retry_delay_max_ms = Some(item.span()?),
             "jitter" => {
-                self.jitter =
-                    Some(item.choice(&[("none", Jitter::None), ("full", Jitter::Full), ("equal", Jitter::Equal)])?);
+                self.jitter = Some(item.choice(&[
+                    ("none", Jitter::None),
+                    ("full", Jitter::Full),
+                    ("equal", Jitter::Equal),
+                ])?);
             }
             "soft_time_limit" => self.soft_time_limit_ms = Some(item.limit()?),
             "time_limit" => self.time_limit_ms = Some(item.limit()?),
@@ -94,13 +97,19 @@ impl Attributes {
             (self.soft_time_limit_ms, self.time_limit_ms, at("soft_time_limit"))
             && soft >= hard
         {
-            return Err(syn::Error::new(span, "the soft time limit must be shorter than the time limit"));
+            return Err(syn::Error::new(
+                span,
+                "the soft time limit must be shorter than the time limit",
+            ));
         }
         if let (Some(delay), Some(max), Some(span)) =
             (self.retry_delay_ms, self.retry_delay_max_ms, at("retry_delay_max"))
             && max < delay
         {
-            return Err(syn::Error::new(span, "the longest retry delay must not be shorter than the first"));
+            return Err(syn::Error::new(
+                span,
+                "the longest retry delay must not be shorter than the first",
+            ));
         }
         Ok(())
     }
@@ -121,7 +130,10 @@ impl Parse for Attributes {
         };
         for (index, item) in items.iter().enumerate() {
             if items.iter().take(index).any(|earlier| earlier.key == item.key) {
-                collect(Err(syn::Error::new(item.key.span(), format!("`{}` is given twice", item.key))));
+                collect(Err(syn::Error::new(
+                    item.key.span(),
+                    format!("`{}` is given twice", item.key),
+                )));
             } else {
                 collect(attributes.set(item));
             }
@@ -168,7 +180,8 @@ impl Item {
     fn text(&self, example: &str) -> syn::Result<&LitStr> {
         match self.literal() {
             Some(Lit::Str(text)) => Ok(text),
-            _ => Err(self.error(format!("`{}` takes a text, as in `{} = {example}`", self.key, self.key))),
+            _ => Err(self
+                .error(format!("`{}` takes a text, as in `{} = {example}`", self.key, self.key))),
         }
     }
 
@@ -176,7 +189,10 @@ impl Item {
         let text = self.text("\"songs\"")?.value();
         match text.len() {
             1..=NAME_BYTES_MAX => Ok(text),
-            bytes => Err(self.error(format!("a name has 1 to {NAME_BYTES_MAX} bytes, this one has {bytes}"))),
+            bytes => {
+                Err(self
+                    .error(format!("a name has 1 to {NAME_BYTES_MAX} bytes, this one has {bytes}")))
+            }
         }
     }
 
@@ -210,9 +226,9 @@ impl Item {
             (_, Some(Expr::Unary(ExprUnary { op: UnOp::Neg(_), .. }))) => None,
             _ => None,
         };
-        factor
-            .filter(|factor| factor.is_finite() && *factor > 0.0)
-            .ok_or_else(|| self.error(format!("`{}` takes a number above 0, as in `{} = 2.0`", self.key, self.key)))
+        factor.filter(|factor| factor.is_finite() && *factor > 0.0).ok_or_else(|| {
+            self.error(format!("`{}` takes a number above 0, as in `{} = 2.0`", self.key, self.key))
+        })
     }
 
     fn flag(&self) -> syn::Result<bool> {

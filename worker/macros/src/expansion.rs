@@ -12,7 +12,11 @@ use crate::parameter::{Given, Parameter};
 use crate::signature::Signature;
 
 /// Writes the task out.
-pub(crate) fn expand(attributes: &Attributes, signature: &Signature, function: &ItemFn) -> TokenStream {
+pub(crate) fn expand(
+    attributes: &Attributes,
+    signature: &Signature,
+    function: &ItemFn,
+) -> TokenStream {
     let item = &function.sig.ident;
     let visibility = &function.vis;
     let (shared, body_only) = split_attributes(&function.attrs);
@@ -33,7 +37,9 @@ pub(crate) fn expand(attributes: &Attributes, signature: &Signature, function: &
 
 /// Documentation belongs to the item, all other attributes to the body.
 fn split_attributes(attributes: &[Attribute]) -> (Vec<&Attribute>, Vec<&Attribute>) {
-    attributes.iter().partition(|attribute| attribute.path().is_ident("doc") || attribute.path().is_ident("deprecated"))
+    attributes.iter().partition(|attribute| {
+        attribute.path().is_ident("doc") || attribute.path().is_ident("deprecated")
+    })
 }
 
 fn plain_name(item: &Ident) -> String {
@@ -56,7 +62,12 @@ fn run_function(function: &ItemFn, attributes: &[&Attribute]) -> TokenStream {
     }
 }
 
-fn definition(attributes: &Attributes, signature: &Signature, item: &Ident, task_name: &str) -> TokenStream {
+fn definition(
+    attributes: &Attributes,
+    signature: &Signature,
+    item: &Ident,
+    task_name: &str,
+) -> TokenStream {
     let kinds = signature.arguments.iter().map(|argument| &argument.kind);
     let output = match &signature.output.value {
         Some(value) => value.to_token_stream(),
@@ -123,8 +134,9 @@ fn handler(signature: &Signature, item: &Ident) -> TokenStream {
     let kinds: Vec<_> = signature.arguments.iter().map(|argument| &argument.kind).collect();
     let names = signature.arguments.iter().map(|argument| &argument.name);
     let optional = signature.arguments.iter().map(|argument| argument.optional);
-    let bindings: Vec<Ident> =
-        (0..kinds.len()).map(|index| Ident::new(&format!("argument_{index}"), Span::mixed_site())).collect();
+    let bindings: Vec<Ident> = (0..kinds.len())
+        .map(|index| Ident::new(&format!("argument_{index}"), Span::mixed_site()))
+        .collect();
     let (data_kinds, given) = given(signature, &bindings);
     let data_bindings: Vec<Ident> = data_bindings(data_kinds.len());
     let call = quote!(Self::run(#(#given),*));
@@ -167,7 +179,8 @@ fn handler(signature: &Signature, item: &Ident) -> TokenStream {
     }
 }
 
-/// The types of the shared values that the function takes, and what stands in the call for each of its parameters.
+/// The types of the shared values that the function takes, and what stands in the call for each of
+/// its parameters.
 fn given<'a>(signature: &'a Signature, arguments: &[Ident]) -> (Vec<&'a Type>, Vec<TokenStream>) {
     let mut arguments = arguments.iter();
     let mut data_kinds = Vec::new();
@@ -178,7 +191,10 @@ fn given<'a>(signature: &'a Signature, arguments: &[Ident]) -> (Vec<&'a Type>, V
             Given::Argument => arguments.next().map(ToTokens::to_token_stream).unwrap_or_default(),
             Given::Data(kind) => {
                 data_kinds.push(&**kind);
-                data_bindings(data_kinds.len()).pop().map(ToTokens::into_token_stream).unwrap_or_default()
+                data_bindings(data_kinds.len())
+                    .pop()
+                    .map(ToTokens::into_token_stream)
+                    .unwrap_or_default()
             }
         };
         given.push(if *borrowed { quote!(&#value) } else { value });
@@ -217,7 +233,8 @@ mod tests {
 
     #[test]
     fn the_struct_takes_name_visibility_and_documentation_of_the_function() {
-        let text = expansion("", "/// Decodes.\npub(crate) async fn decode(title: String) -> u64 { 1 }");
+        let text =
+            expansion("", "/// Decodes.\npub(crate) async fn decode(title: String) -> u64 { 1 }");
         assert!(text.starts_with("#[doc=\"Decodes.\"]"), "{text}");
         assert!(text.contains("pub(crate)structdecode;"), "{text}");
         assert!(text.contains("pub(crate)asyncfnrun(title:String)->u64{1}"), "{text}");
@@ -227,7 +244,9 @@ mod tests {
     #[test]
     fn the_task_has_the_name_of_the_function_unless_told() {
         assert!(expansion("", "fn decode() {}").contains("{\"decode\"}"));
-        assert!(expansion("name = \"songs.decode\"", "fn decode() {}").contains("{\"songs.decode\"}"));
+        assert!(
+            expansion("name = \"songs.decode\"", "fn decode() {}").contains("{\"songs.decode\"}")
+        );
     }
 
     #[test]
@@ -243,16 +262,25 @@ mod tests {
         let text = expansion("", "fn decode() {}");
         assert!(text.contains("Run::blocking(move||") && !text.contains("await"), "{text}");
         let text = expansion("", "async fn decode(c: &Context) -> Result<(), E> { Ok(()) }");
-        assert!(text.contains("Run::future(asyncmove{") && text.contains("run(&context).await"), "{text}");
+        assert!(
+            text.contains("Run::future(asyncmove{") && text.contains("run(&context).await"),
+            "{text}"
+        );
         assert!(text.contains("fallible_outcome"), "{text}");
     }
 
     #[test]
     fn data_stands_in_the_call_where_the_function_takes_it_and_not_among_the_arguments() {
-        let text = expansion("", "async fn decode(c: Context, pool: &Data<Pool>, title: String, k: Data<Keys>) {}");
+        let text = expansion(
+            "",
+            "async fn decode(c: Context, pool: &Data<Pool>, title: String, k: Data<Keys>) {}",
+        );
         assert!(text.contains("typeArgs=(String,);"), "{text}");
         assert!(text.contains("run(context,&data_0,argument_0,data_1).await"), "{text}");
-        assert!(text.contains("DataType::of::<Pool>(),::celeriac_worker::DataType::of::<Keys>()"), "{text}");
+        assert!(
+            text.contains("DataType::of::<Pool>(),::celeriac_worker::DataType::of::<Keys>()"),
+            "{text}"
+        );
         assert!(!expansion("", "fn decode() {}").contains("DataType"));
     }
 

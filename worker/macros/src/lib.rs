@@ -17,10 +17,10 @@ use signature::Signature;
 /// Makes a task of a function: an item of the function's name that a worker registers and a
 /// producer submits.
 ///
-/// An `async fn` runs on the worker's runtime; a plain `fn` runs on a thread of the worker's own. A first
-/// parameter of the type `Context` or `&Context` is the run's context; parameters of the type `Data<T>` or `&Data<T>`
-/// are given what the worker's builder was given as `data`; all the others are the
-/// task's arguments, and these are owned types that serde reads and writes. The function
+/// An `async fn` runs on the worker's runtime; a plain `fn` runs on a thread of the worker's own. A
+/// first parameter of the type `Context` or `&Context` is the run's context; parameters of the type
+/// `Data<T>` or `&Data<T>` are given what the worker's builder was given as `data`; all the others
+/// are the task's arguments, and these are owned types that serde reads and writes. The function
 /// returns a value, or a `Result` (any type whose last word is `Result`) of a value and an error
 /// that becomes a `TaskFailure`.
 ///

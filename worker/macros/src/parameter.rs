@@ -1,5 +1,6 @@
-//! Where the value of one parameter comes from: the run's context, the data that the worker was given, or the arguments of
-//! the task. The macro sees no more than the name of the parameter's type, so the names `Context` and `Data<..>` decide.
+//! Where the value of one parameter comes from: the run's context, the data that the worker was
+//! given, or the arguments of the task. The macro sees no more than the name of the parameter's
+//! type, so the names `Context` and `Data<..>` decide.
 
 use quote::ToTokens;
 use syn::spanned::Spanned;
@@ -32,9 +33,10 @@ impl Parameter {
             (Given::Context, Some(keyword)) => {
                 Err(syn::Error::new(keyword.span(), "the context is shared: take `&Context`"))
             }
-            (Given::Data(_), Some(keyword)) => {
-                Err(syn::Error::new(keyword.span(), "the data is shared: take `&Data<..>`, with a lock inside"))
-            }
+            (Given::Data(_), Some(keyword)) => Err(syn::Error::new(
+                keyword.span(),
+                "the data is shared: take `&Data<..>`, with a lock inside",
+            )),
             (_, None) => Ok(Self { given, borrowed: true }),
         }
     }
@@ -44,12 +46,18 @@ fn given(kind: &Type) -> syn::Result<Given> {
     let Some(segment) = last_segment(kind) else { return Ok(Given::Argument) };
     match &segment.arguments {
         _ if segment.ident == "Context" => Ok(Given::Context),
-        // A type of the user's own that happens to be called so mostly takes no parameters; it is an argument.
+        // A type of the user's own that happens to be called so mostly takes no parameters; it is
+        // an argument.
         PathArguments::AngleBracketed(generics) if segment.ident == "Data" => {
             let mut kinds = generics.args.iter();
             match (kinds.next(), kinds.next()) {
-                (Some(GenericArgument::Type(kind)), None) => Ok(Given::Data(Box::new(kind.clone()))),
-                _ => Err(syn::Error::new(generics.span(), "`Data` takes one type, as in `Data<Pool>`")),
+                (Some(GenericArgument::Type(kind)), None) => {
+                    Ok(Given::Data(Box::new(kind.clone())))
+                }
+                _ => Err(syn::Error::new(
+                    generics.span(),
+                    "`Data` takes one type, as in `Data<Pool>`",
+                )),
             }
         }
         _ => Ok(Given::Argument),
@@ -61,7 +69,10 @@ fn owned_is_needed(kind: &Type, inner: &Type) -> syn::Error {
         "str" => "take `String`",
         _ => "take the owned type",
     };
-    syn::Error::new(kind.span(), format!("an argument comes out of a message and must be owned: {owned}"))
+    syn::Error::new(
+        kind.span(),
+        format!("an argument comes out of a message and must be owned: {owned}"),
+    )
 }
 
 /// The last word of a type's path, with what stands between its angle brackets.

@@ -46,21 +46,28 @@ impl Signature {
             let parameter = match input {
                 FnArg::Typed(parameter) => parameter,
                 FnArg::Receiver(receiver) => {
-                    return Err(syn::Error::new(receiver.span(), "a task is a free function and has no `self`"));
+                    return Err(syn::Error::new(
+                        receiver.span(),
+                        "a task is a free function and has no `self`",
+                    ));
                 }
             };
             let read = Parameter::of(&parameter.ty)?;
             match read.given {
                 Given::Argument => arguments.push(argument(&parameter.pat, &parameter.ty)?),
                 Given::Context if index > 0 => {
-                    return Err(syn::Error::new(parameter.ty.span(), "the context is the first parameter"));
+                    return Err(syn::Error::new(
+                        parameter.ty.span(),
+                        "the context is the first parameter",
+                    ));
                 }
                 Given::Context | Given::Data(_) => {}
             }
             parameters.push(read);
         }
         if let Some(extra) = arguments.get(ARGUMENTS_MAX) {
-            let message = format!("a task has at most {ARGUMENTS_MAX} arguments; put them into a struct");
+            let message =
+                format!("a task has at most {ARGUMENTS_MAX} arguments; put them into a struct");
             return Err(syn::Error::new(extra.kind.span(), message));
         }
         let output = output(&function.sig.output)?;
@@ -71,11 +78,19 @@ impl Signature {
 fn refuse_qualifiers(function: &ItemFn) -> syn::Result<()> {
     let signature = &function.sig;
     let refuse = |span: Span, message: &str| Err(syn::Error::new(span, message));
-    if let Some(attribute) = function.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
-        return refuse(attribute.span(), "write `#[cfg(..)]` above `#[task]`, so that it holds for the whole task");
+    if let Some(attribute) =
+        function.attrs.iter().find(|attribute| attribute.path().is_ident("cfg"))
+    {
+        return refuse(
+            attribute.span(),
+            "write `#[cfg(..)]` above `#[task]`, so that it holds for the whole task",
+        );
     }
     if let Some(parameter) = signature.generics.params.first() {
-        return refuse(parameter.span(), "a task cannot be generic: a worker must know the types of its arguments");
+        return refuse(
+            parameter.span(),
+            "a task cannot be generic: a worker must know the types of its arguments",
+        );
     }
     if let Some(clause) = &signature.generics.where_clause {
         return refuse(clause.span(), "a task cannot be generic and has no `where` clause");
@@ -97,7 +112,10 @@ fn refuse_qualifiers(function: &ItemFn) -> syn::Result<()> {
 
 fn argument(pattern: &Pat, kind: &Type) -> syn::Result<Argument> {
     if let Type::ImplTrait(_) = kind {
-        return Err(syn::Error::new(kind.span(), "an argument needs a type that serde can read, not `impl Trait`"));
+        return Err(syn::Error::new(
+            kind.span(),
+            "an argument needs a type that serde can read, not `impl Trait`",
+        ));
     }
     let name = match pattern {
         Pat::Ident(ident) => ident.ident.to_string().trim_start_matches("r#").to_owned(),
@@ -112,12 +130,18 @@ fn output(output: &ReturnType) -> syn::Result<Output> {
         return Ok(Output { value: None, fallible: false });
     };
     if let Type::ImplTrait(_) = **kind {
-        return Err(syn::Error::new(kind.span(), "a result needs a type that serde can write, not `impl Trait`"));
+        return Err(syn::Error::new(
+            kind.span(),
+            "a result needs a type that serde can write, not `impl Trait`",
+        ));
     }
     let output = match last_segment(kind) {
         Some(segment) if segment.ident == "Result" => {
             let PathArguments::AngleBracketed(generics) = &segment.arguments else {
-                return Err(syn::Error::new(kind.span(), "write the type of the result out, as in `Result<T, E>`"));
+                return Err(syn::Error::new(
+                    kind.span(),
+                    "write the type of the result out, as in `Result<T, E>`",
+                ));
             };
             let value = generics.args.iter().find_map(|argument| match argument {
                 GenericArgument::Type(value) => Some(Box::new(value.clone())),
@@ -148,18 +172,27 @@ mod tests {
 
     #[test]
     fn the_context_comes_first_and_data_anywhere() {
-        let signature = parse("fn f(c: &Context, title: String, pool: Data<Pool>, limit: u32) {}").expect("a task");
+        let signature = parse("fn f(c: &Context, title: String, pool: Data<Pool>, limit: u32) {}")
+            .expect("a task");
         assert_eq!((signature.parameters.len(), signature.arguments.len()), (4, 2));
-        assert!(matches!(signature.parameters[0], Parameter { given: Given::Context, borrowed: true }));
-        assert!(matches!(signature.parameters[2], Parameter { given: Given::Data(_), borrowed: false }));
+        assert!(matches!(
+            signature.parameters[0],
+            Parameter { given: Given::Context, borrowed: true }
+        ));
+        assert!(matches!(
+            signature.parameters[2],
+            Parameter { given: Given::Data(_), borrowed: false }
+        ));
         assert!(parse("fn f(title: String, c: &Context) {}").is_err());
         assert!(parse("fn f(c: &mut Context) {}").is_err());
     }
 
     #[test]
     fn arguments_keep_their_names_and_options_may_be_left_out() {
-        let signature = parse("fn f(mut title: String, (a, b): (u8, u8), limit: Option<u32>) {}").expect("a task");
-        let arguments: Vec<(&str, bool)> = signature.arguments.iter().map(|a| (a.name.as_str(), a.optional)).collect();
+        let signature = parse("fn f(mut title: String, (a, b): (u8, u8), limit: Option<u32>) {}")
+            .expect("a task");
+        let arguments: Vec<(&str, bool)> =
+            signature.arguments.iter().map(|a| (a.name.as_str(), a.optional)).collect();
         assert_eq!(arguments, [("title", false), ("", false), ("limit", true)]);
         assert!(!signature.asynchronous);
     }

@@ -1,4 +1,5 @@
-//! What an id shows in eager mode: what a broker would make of a submit, of a start and of the reports of a run.
+//! What an id shows in eager mode: what a broker would make of a submit, of a start and of the
+//! reports of a run.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,7 +39,9 @@ pub(super) fn queued(task: &wire::Task, generation: u32) -> TaskInfo {
         // What is not to begin twice is not tried again either.
         attempts_max: match task.early_ack {
             true => 1,
-            false => task.retry.as_ref().and_then(|retry| retry.max_attempts).unwrap_or(ATTEMPTS_MAX),
+            false => {
+                task.retry.as_ref().and_then(|retry| retry.max_attempts).unwrap_or(ATTEMPTS_MAX)
+            }
         },
         ..TaskInfo::default()
     }
@@ -57,7 +60,8 @@ pub(super) fn started(info: &mut TaskInfo) {
 pub(super) fn apply(info: &mut TaskInfo, report: Option<Report>) {
     match report {
         Some(Report::Progress(progress)) => {
-            let state = if progress.state.is_empty() { "PROGRESS".to_owned() } else { progress.state };
+            let state =
+                if progress.state.is_empty() { "PROGRESS".to_owned() } else { progress.state };
             info.progress = Some(wire::Progress { state, meta: progress.meta, at_ms: now_ms() });
         }
         Some(Report::Complete(complete)) => {
@@ -69,7 +73,8 @@ pub(super) fn apply(info: &mut TaskInfo, report: Option<Report>) {
         Some(Report::Fail(fail)) => failed(info, fail.error, fail.r#final),
         Some(Report::Retry(retry)) => failed(info, retry.error, false),
         Some(Report::Reject(reject)) => failed(info, reject.error, true),
-        // Only a run that was replaced is taken away from its handler, and of that nothing is heard any more.
+        // Only a run that was replaced is taken away from its handler, and of that nothing is heard
+        // any more.
         Some(Report::Started(_) | Report::Release(_)) | None => {
             info.revoked_reason = "released".to_owned();
             end(info, TaskState::Revoked);

@@ -30,7 +30,11 @@ fn block_until_cancelled(context: &Context) {
 }
 
 fn shouting(url: &str) -> WorkerBuilder {
-    Worker::builder(url).concurrency(1).register(shout).register(shout_blocking).register(block_until_cancelled)
+    Worker::builder(url)
+        .concurrency(1)
+        .register(shout)
+        .register(shout_blocking)
+        .register(block_until_cancelled)
 }
 
 /// Puts what its name says around each result.
@@ -55,10 +59,14 @@ impl Middleware for Guard {
     fn around(&self, context: &Context, run: Run) -> Result<Run, TaskFailure> {
         match context.id() {
             "task-1" => Err(TaskFailure::fatal("Forbidden", "not this one")),
-            "task-2" => Err(TaskFailure::new("Later", "not now").retry_after(Duration::from_secs(5))),
+            "task-2" => {
+                Err(TaskFailure::new("Later", "not now").retry_after(Duration::from_secs(5)))
+            }
             "task-3" => panic!("neither this nor that"),
             "task-4" => Ok(Run::blocking(|| Ok("\"in place of it\"".into()))),
-            "task-5" => Ok(Run::future(async { Err(TaskFailure::fatal("Refused", "after some thought")) })),
+            "task-5" => {
+                Ok(Run::future(async { Err(TaskFailure::fatal("Refused", "after some thought")) }))
+            }
             _ => Ok(run),
         }
     }
@@ -115,7 +123,8 @@ async fn a_blocking_handler_with_something_around_it_keeps_its_slot_until_it_ret
     }
     assert!(words.iter().any(|word: &String| word.starts_with("1 fail time_limit")), "{words:?}");
     session.deliver([delivery(3, "shout", "[[\"hey\"], {}]")]).await;
-    let signal = CancelSignal { leases: vec![2], kind: SignalKind::Force.into(), reason: "test".to_owned() };
+    let signal =
+        CancelSignal { leases: vec![2], kind: SignalKind::Force.into(), reason: "test".to_owned() };
     session.push(server_frame::Body::CancelSignal(signal)).await;
     assert_eq!(session.words_but_starts(2).await, ["2 release", "3 complete {\"a\":\"HEY\"}"]);
 }
@@ -136,7 +145,8 @@ async fn a_run_that_a_middleware_keeps_holds_no_slot_and_never_begins() {
     let keeper = Arc::new(Keeper(Mutex::default()));
     let _worker = run(shouting(&broker.url()).middleware(keeper.clone()));
     let (mut session, _) = broker.welcome().await;
-    for (lease, name) in [(1, "shout_blocking"), (2, "shout"), (3, "shout_blocking"), (4, "shout")] {
+    for (lease, name) in [(1, "shout_blocking"), (2, "shout"), (3, "shout_blocking"), (4, "shout")]
+    {
         session.deliver([delivery(lease, name, "[[\"hey\"], {}]")]).await;
         assert_eq!(session.words_but_starts(1).await, [format!("{lease} complete 0")]);
     }
@@ -166,7 +176,8 @@ impl Middleware for Impatient {
     fn around(&self, _context: &Context, run: Run) -> Result<Run, TaskFailure> {
         let runtime = tokio::runtime::Handle::current();
         Ok(Run::blocking(move || {
-            let run = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(20), run).await });
+            let run = runtime
+                .block_on(async { tokio::time::timeout(Duration::from_millis(20), run).await });
             run.unwrap_or_else(|_| Ok("\"too long\"".into()))
         }))
     }
@@ -176,7 +187,8 @@ impl Middleware for Impatient {
 async fn a_blocking_run_within_a_blocking_run_keeps_its_slot_until_it_returns() {
     const TASKS: u64 = 6;
     let broker = Broker::start().await;
-    let _worker = run(shouting(&broker.url()).credit(10).register(lasting).middleware(Arc::new(Impatient)));
+    let _worker =
+        run(shouting(&broker.url()).credit(10).register(lasting).middleware(Arc::new(Impatient)));
     let (mut session, _) = broker.welcome().await;
     session.deliver((1..=TASKS).map(|lease| delivery(lease, "lasting", "[[], {}]"))).await;
     let words = session.words_but_starts(TASKS as usize).await;
@@ -194,7 +206,8 @@ impl Middleware for Gate {
     fn around(&self, _context: &Context, run: Run) -> Result<Run, TaskFailure> {
         let (permits, most) = (self.permits.clone(), self.most.clone());
         Ok(Run::future(async move {
-            let _permit = permits.acquire().await.map_err(|_| TaskFailure::new("Closed", "closed"))?;
+            let _permit =
+                permits.acquire().await.map_err(|_| TaskFailure::new("Closed", "closed"))?;
             most.fetch_max(2 - permits.available_permits() as u32, Ordering::SeqCst);
             run.await
         }))
@@ -212,5 +225,8 @@ async fn eager_mode_has_the_middleware_around_too() {
     permits.close();
     let once = client.apply_async(&shout_blocking, ("hey".to_owned(),)).send();
     let error = within(once).await.expect("submitted").get(Duration::from_secs(20)).await;
-    assert!(matches!(error, Err(Error::TaskFailed { ref kind, .. }) if kind == "Closed"), "{error:?}");
+    assert!(
+        matches!(error, Err(Error::TaskFailed { ref kind, .. }) if kind == "Closed"),
+        "{error:?}"
+    );
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{
-    ClientFrame, Credit, Deliver, Delivery, Done, ErrorCode, Heartbeat, HeartbeatReply, Hello, Limits, ReportOutcome,
-    ReportReply, ServerFrame, TaskReport, Welcome, client_frame, server_frame,
+    ClientFrame, Credit, Deliver, Delivery, Done, ErrorCode, Heartbeat, HeartbeatReply, Hello,
+    Limits, ReportOutcome, ReportReply, ServerFrame, TaskReport, Welcome, client_frame,
+    server_frame,
 };
 use celeriac_worker::{RunError, WorkerBuilder};
 use futures_util::{SinkExt, StreamExt};
@@ -84,7 +85,8 @@ impl Session {
             protocol: 1,
             session_id: "session".to_owned(),
             resumed,
-            // Far above what a panic takes to print its backtrace, during which this peer is silent too.
+            // Far above what a panic takes to print its backtrace, during which this peer is silent
+            // too.
             heartbeat_ms: 2_000,
             lease_ms: 15_000,
             limits: Some(limits),
@@ -95,7 +97,10 @@ impl Session {
     }
 
     pub(crate) async fn answer(&mut self, request_id: u64, body: server_frame::Body) {
-        self.framed.send(ServerFrame { request_id, body: Some(body) }).await.expect("the worker is there");
+        self.framed
+            .send(ServerFrame { request_id, body: Some(body) })
+            .await
+            .expect("the worker is there");
     }
 
     pub(crate) async fn push(&mut self, body: server_frame::Body) {
@@ -107,7 +112,9 @@ impl Session {
         loop {
             let frame = within(self.framed.next()).await?.ok()?;
             match frame.body.expect("a body") {
-                client_frame::Body::Heartbeat(beat) => self.on_heartbeat(frame.request_id, beat).await,
+                client_frame::Body::Heartbeat(beat) => {
+                    self.on_heartbeat(frame.request_id, beat).await
+                }
                 body => return Some((frame.request_id, body)),
             }
         }
@@ -121,7 +128,9 @@ impl Session {
     pub(crate) async fn heartbeats(&mut self, wanted: u32) {
         while self.heartbeats < wanted {
             let frame = within(self.framed.next()).await.expect("a frame").expect("no error");
-            let Some(client_frame::Body::Heartbeat(beat)) = frame.body else { panic!("{frame:?} is no heartbeat") };
+            let Some(client_frame::Body::Heartbeat(beat)) = frame.body else {
+                panic!("{frame:?} is no heartbeat")
+            };
             self.on_heartbeat(frame.request_id, beat).await;
         }
     }
@@ -142,14 +151,18 @@ impl Session {
         credit.credit
     }
 
-    /// Expects Goodbye. A worker that held nothing may say it at once, or say before that its credit is 0.
+    /// Expects Goodbye. A worker that held nothing may say it at once, or say before that its
+    /// credit is 0.
     pub(crate) async fn goodbye(&mut self) {
         loop {
             let (request_id, body) = self.request().await;
             self.answer(request_id, server_frame::Body::Done(Done {})).await;
             match body {
                 client_frame::Body::Goodbye(_) => return,
-                body => assert!(matches!(body, client_frame::Body::Credit(Credit { credit: 0 })), "{body:?}"),
+                body => assert!(
+                    matches!(body, client_frame::Body::Credit(Credit { credit: 0 })),
+                    "{body:?}"
+                ),
             }
         }
     }
@@ -163,7 +176,9 @@ impl Session {
     pub(crate) async fn batch(&mut self) -> (u64, Vec<TaskReport>) {
         loop {
             match self.request().await {
-                (request_id, client_frame::Body::Report(report)) => return (request_id, report.reports),
+                (request_id, client_frame::Body::Report(report)) => {
+                    return (request_id, report.reports);
+                }
                 // The credit follows the pace of the work.
                 (request_id, client_frame::Body::Credit(_)) => {
                     self.answer(request_id, server_frame::Body::Done(Done {})).await;
@@ -173,18 +188,25 @@ impl Session {
         }
     }
 
-    pub(crate) async fn answer_batch(&mut self, request_id: u64, codes: impl IntoIterator<Item = ErrorCode>) {
-        let outcomes = codes.into_iter().map(|code| ReportOutcome { code: code.into(), state: 0 }).collect();
+    pub(crate) async fn answer_batch(
+        &mut self,
+        request_id: u64,
+        codes: impl IntoIterator<Item = ErrorCode>,
+    ) {
+        let outcomes =
+            codes.into_iter().map(|code| ReportOutcome { code: code.into(), state: 0 }).collect();
         self.answer(request_id, server_frame::Body::ReportReply(ReportReply { outcomes })).await;
     }
 
-    /// Accepts what comes before an end, and takes the batch with the end in last place, not answered.
+    /// Accepts what comes before an end, and takes the batch with the end in last place, not
+    /// answered.
     pub(crate) async fn batch_with_end(&mut self) -> (u64, Vec<TaskReport>) {
         loop {
             let (request_id, reports) = self.batch().await;
             match reports.last().and_then(|report| report.report.as_ref()) {
                 Some(Report::Started(_) | Report::Progress(_)) => {
-                    self.answer_batch(request_id, reports.iter().map(|_| ErrorCode::Unspecified)).await;
+                    self.answer_batch(request_id, reports.iter().map(|_| ErrorCode::Unspecified))
+                        .await;
                 }
                 _ => return (request_id, reports),
             }
@@ -192,9 +214,17 @@ impl Session {
     }
 
     /// Answers a batch whose last report alone has this outcome.
-    pub(crate) async fn answer_end(&mut self, (request_id, reports): (u64, Vec<TaskReport>), code: ErrorCode) {
+    pub(crate) async fn answer_end(
+        &mut self,
+        (request_id, reports): (u64, Vec<TaskReport>),
+        code: ErrorCode,
+    ) {
         let before = reports.len() - 1;
-        self.answer_batch(request_id, std::iter::repeat_n(ErrorCode::Unspecified, before).chain([code])).await;
+        self.answer_batch(
+            request_id,
+            std::iter::repeat_n(ErrorCode::Unspecified, before).chain([code]),
+        )
+        .await;
     }
 
     /// Takes reports until so many have come, and accepts them all.
@@ -208,8 +238,8 @@ impl Session {
         taken
     }
 
-    /// Takes reports until so many have come that are no starts, accepts them all, and returns those in words. A worker
-    /// says that it has begun only when it has not ended soon after.
+    /// Takes reports until so many have come that are no starts, accepts them all, and returns
+    /// those in words. A worker says that it has begun only when it has not ended soon after.
     pub(crate) async fn words_but_starts(&mut self, wanted: usize) -> Vec<String> {
         let mut taken = Vec::new();
         while taken.len() < wanted {
@@ -236,18 +266,26 @@ pub(crate) fn words(reports: &[TaskReport]) -> Vec<String> {
             Report::Complete(complete) => format!("complete {}", text(&complete.result)),
             Report::Fail(fail) => {
                 let error = fail.error.as_ref().expect("an error");
-                format!("fail {} {}{}", error.kind, error.message, if fail.r#final { " (final)" } else { "" })
+                format!(
+                    "fail {} {}{}",
+                    error.kind,
+                    error.message,
+                    if fail.r#final { " (final)" } else { "" }
+                )
             }
             Report::Retry(retry) => format!("retry after {:?}", retry.after_ms),
             Report::Release(_) => "release".to_owned(),
-            Report::Reject(reject) => format!("reject {}", reject.error.as_ref().expect("an error").kind),
+            Report::Reject(reject) => {
+                format!("reject {}", reject.error.as_ref().expect("an error").kind)
+            }
         };
         format!("{} {what}", report.lease)
     };
     reports.iter().map(word).collect()
 }
 
-/// A first delivery of a task with these arguments, `[args, kwargs]` in JSON. Its id is `task-LEASE`.
+/// A first delivery of a task with these arguments, `[args, kwargs]` in JSON. Its id is
+/// `task-LEASE`.
 pub(crate) fn delivery(lease: u64, name: &str, payload: &str) -> Delivery {
     Delivery {
         id: format!("task-{lease}"),

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use celeriac_client::{
-    Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, SubmitKind, Task, TaskHandle, WaitMode, Watch,
+    Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, SubmitKind, Task,
+    TaskHandle, WaitMode, Watch,
 };
 use celeriac_worker::{Context, Data, TaskFailure, Worker, WorkerBuilder, task};
 use tokio::sync::Semaphore;
@@ -31,7 +32,11 @@ async fn double(context: &Context, number: i64) -> Result<i64, TaskFailure> {
 #[task(max_attempts = 3, retry_delay = "1h")]
 async fn fail_twice(context: &Context) -> Result<u32, TaskFailure> {
     context.progress("TRYING", &context.attempt()).await?;
-    if context.is_last_attempt() { Ok(context.attempt()) } else { Err(TaskFailure::new("Busy", "not now")) }
+    if context.is_last_attempt() {
+        Ok(context.attempt())
+    } else {
+        Err(TaskFailure::new("Busy", "not now"))
+    }
 }
 
 #[task]
@@ -71,9 +76,14 @@ async fn arguments_and_results_go_through_json_as_with_a_broker() {
     const ADD_TEXTS: Task<(String, String), i64> = Task::new("add");
     const ADD_TO_TEXT: Task<(i64, i64), String> = Task::new("add");
     let client = worker().eager();
-    let handle = within(client.delay(&ADD_TEXTS, ("2".to_owned(), "3".to_owned()))).await.expect("submitted");
+    let handle = within(client.delay(&ADD_TEXTS, ("2".to_owned(), "3".to_owned())))
+        .await
+        .expect("submitted");
     let error = handle.get(SOON).await.expect_err("texts are no numbers");
-    assert!(matches!(&error, Error::TaskFailed { kind, .. } if kind == "invalid_arguments"), "{error}");
+    assert!(
+        matches!(&error, Error::TaskFailed { kind, .. } if kind == "invalid_arguments"),
+        "{error}"
+    );
     let handle = within(client.delay(&ADD_TO_TEXT, (2, 3))).await.expect("submitted");
     assert!(matches!(handle.get(SOON).await, Err(Error::Decode { .. })));
 }
@@ -85,7 +95,8 @@ async fn an_eager_task_is_tried_again_at_once_and_its_attempts_are_told() {
     assert_eq!(handle.get(SOON).await.expect("the third attempt"), 3);
     let info = handle.info().await.expect("known");
     assert_eq!((info.state, info.attempts, info.attempts_max), (State::Success, 3, 3));
-    let errors: Vec<_> = info.errors.iter().map(|error| (error.kind.as_str(), error.attempt)).collect();
+    let errors: Vec<_> =
+        info.errors.iter().map(|error| (error.kind.as_str(), error.attempt)).collect();
     assert_eq!(errors, [("Busy", 1), ("Busy", 2)]);
     let progress = info.progress.expect("its newest progress");
     assert_eq!((progress.state.as_str(), progress.meta::<u32>().expect("a number")), ("TRYING", 3));
@@ -102,7 +113,10 @@ async fn an_eager_task_with_early_ack_is_not_tried_again() {
         let once = client.apply_async(&panic_while_blocking, ()).early_ack().retry(retry);
         let handle = within(once.send()).await.expect("submitted");
         let error = handle.get(SOON).await.expect_err("it failed");
-        assert!(matches!(&error, Error::TaskFailed { kind, attempts: 1, .. } if kind == "panic"), "{error}");
+        assert!(
+            matches!(&error, Error::TaskFailed { kind, attempts: 1, .. } if kind == "panic"),
+            "{error}"
+        );
     }
 }
 
@@ -111,7 +125,10 @@ async fn failures_and_panics_of_eager_tasks_are_told_by_the_handle() {
     let client = worker().eager();
     let handle = within(client.delay(&fail_for_good, ())).await.expect("submitted");
     let error = handle.get(SOON).await.expect_err("it failed");
-    assert!(matches!(&error, Error::TaskFailed { kind, attempts: 1, .. } if kind == "Broken"), "{error}");
+    assert!(
+        matches!(&error, Error::TaskFailed { kind, attempts: 1, .. } if kind == "Broken"),
+        "{error}"
+    );
     let handle = within(client.delay(&panic_while_blocking, ())).await.expect("submitted");
     let error = handle.get(SOON).await.expect_err("it failed");
     assert!(matches!(&error, Error::TaskFailed { kind, .. } if kind == "panic"), "{error}");
@@ -120,7 +137,8 @@ async fn failures_and_panics_of_eager_tasks_are_told_by_the_handle() {
 #[tokio::test]
 async fn tasks_submitted_by_an_eager_handler_run_at_once_too_and_belong_to_it() {
     let client = worker().eager();
-    let handle = within(client.apply_async(&double, (4,)).task_id("top").send()).await.expect("submitted");
+    let handle =
+        within(client.apply_async(&double, (4,)).task_id("top").send()).await.expect("submitted");
     assert_eq!(handle.get(SOON).await.expect("its value"), 8);
 
     let seen = Arc::new(Mutex::new(String::new()));
@@ -131,11 +149,14 @@ async fn tasks_submitted_by_an_eager_handler_run_at_once_too_and_belong_to_it() 
             Ok::<_, TaskFailure>(below.id().to_owned())
         })
         .register_fn("below", move |context: Context, ()| {
-            *looker.lock().expect("unpoisoned") = format!("{} {}", context.root_id(), context.parent_id());
+            *looker.lock().expect("unpoisoned") =
+                format!("{} {}", context.root_id(), context.parent_id());
             async { Ok::<_, TaskFailure>(()) }
         })
         .eager();
-    within(client.submit::<String>(Submission::new("above").task_id("top"))).await.expect("submitted");
+    within(client.submit::<String>(Submission::new("above").task_id("top")))
+        .await
+        .expect("submitted");
     assert_eq!(*seen.lock().expect("unpoisoned"), "top top");
 }
 
@@ -151,10 +172,16 @@ async fn an_id_that_ended_runs_again_in_eager_mode_and_reject_is_heeded() {
         .eager();
     let count = Submission::new("count").task_id("token");
     within(client.submit::<u32>(count.clone())).await.expect("submitted");
-    let again = within(client.submit_many([count.clone()])).await.expect("asked").remove(0).expect("accepted");
+    let again = within(client.submit_many([count.clone()]))
+        .await
+        .expect("asked")
+        .remove(0)
+        .expect("accepted");
     assert_eq!((again.kind, again.generation), (SubmitKind::NewGeneration, 2));
     assert_eq!(client.result::<u32>("token").get(SOON).await.expect("its value"), 2);
-    let refused = within(client.submit::<u32>(count.on_conflict(OnConflict::Reject))).await.expect_err("it exists");
+    let refused = within(client.submit::<u32>(count.on_conflict(OnConflict::Reject)))
+        .await
+        .expect_err("it exists");
     assert!(matches!(refused, Error::Refused { code: ErrorCode::TaskExists, .. }), "{refused}");
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
@@ -162,7 +189,8 @@ async fn an_id_that_ended_runs_again_in_eager_mode_and_reject_is_heeded() {
 #[tokio::test]
 async fn what_eager_mode_lacks_is_refused_and_does_not_hang() {
     let client: Client = worker().eager();
-    let unknown = within(client.submit::<()>(Submission::new("unregistered"))).await.expect_err("no handler");
+    let unknown =
+        within(client.submit::<()>(Submission::new("unregistered"))).await.expect_err("no handler");
     assert!(unknown.to_string().contains("`unregistered`"), "{unknown}");
     let queues = within(client.queues()).await.expect_err("no queues");
     assert!(matches!(queues, Error::Refused { code: ErrorCode::Unsupported, .. }), "{queues}");
@@ -201,7 +229,10 @@ fn submit(client: &Client, submission: Submission) -> JoinHandle<Result<TaskHand
 }
 
 /// The same, until `gated` runs.
-async fn begin(client: &Client, submission: Submission) -> JoinHandle<Result<TaskHandle<u32>, Error>> {
+async fn begin(
+    client: &Client,
+    submission: Submission,
+) -> JoinHandle<Result<TaskHandle<u32>, Error>> {
     let submitting = submit(client, submission);
     within(until(client, "gated", State::Started)).await;
     submitting
@@ -231,7 +262,8 @@ async fn an_eager_task_that_runs_when_the_time_is_over_is_not_finished() {
     let handle = client.result::<u32>("gated");
     let early = within(handle.get(Duration::from_millis(1))).await.expect_err("it runs");
     assert!(matches!(early, Error::NotFinished { state: State::Started, .. }), "{early}");
-    let waited = within(client.wait(&["gated"], WaitMode::All, Duration::ZERO)).await.expect("answered");
+    let waited =
+        within(client.wait(&["gated"], WaitMode::All, Duration::ZERO)).await.expect("answered");
     assert_eq!((waited.satisfied, waited.tasks[0].state), (false, State::Started));
     gate.add_permits(1);
     assert_eq!(within(handle.get(SOON)).await.expect("its value"), 1);
@@ -243,8 +275,10 @@ async fn an_eager_submit_that_its_caller_gave_up_is_finished_nevertheless() {
     let (builder, gate) = gated();
     let client = builder.eager();
     let hurried = client.clone().with_timeout(Duration::from_millis(1));
-    let given_up =
-        within(hurried.submit_many([gated_task(), Submission::new("fail_for_good").task_id("behind")])).await;
+    let given_up = within(
+        hurried.submit_many([gated_task(), Submission::new("fail_for_good").task_id("behind")]),
+    )
+    .await;
     assert!(matches!(given_up, Err(Error::Timeout { .. })), "{given_up:?}");
     let joined = within(client.submit::<u32>(gated_task())).await.expect("it is still there");
     assert_eq!(joined.outcome(), Some(SubmitKind::Joined));
@@ -257,7 +291,10 @@ async fn an_eager_submit_that_its_caller_gave_up_is_finished_nevertheless() {
     dropped.abort();
     assert!(within(dropped).await.is_err());
     gate.add_permits(1);
-    assert_eq!(within(client.result::<u32>("gated").get(Duration::MAX)).await.expect("its value"), 2);
+    assert_eq!(
+        within(client.result::<u32>("gated").get(Duration::MAX)).await.expect("its value"),
+        2
+    );
 }
 
 #[tokio::test]
@@ -270,7 +307,10 @@ async fn an_eager_task_that_is_replaced_is_revoked_and_its_handler_dropped() {
     assert_eq!(within(watch.next()).await.expect("its present state").state, State::Started);
     let replacing = submit(&client, gated_task().on_conflict(OnConflict::Replace));
     let replaced = within(waiter).await.expect("no panic").expect_err("it was replaced");
-    assert!(matches!(&replaced, Error::TaskRevoked { reason, .. } if reason == "replaced"), "{replaced}");
+    assert!(
+        matches!(&replaced, Error::TaskRevoked { reason, .. } if reason == "replaced"),
+        "{replaced}"
+    );
     within(submitting).await.expect("no panic").expect("it was submitted");
     gate.add_permits(1);
     let handle = within(replacing).await.expect("no panic").expect("submitted");
@@ -298,7 +338,10 @@ async fn an_unfinished_eager_task_runs_once_more_afterwards_and_no_submit_waits_
     let mut watch = client.watch(&["gated"]).await.expect("begun");
     assert_eq!(seen(&mut watch, 1).await, [(1, State::Started)]);
     gate.add_permits(1);
-    assert_eq!(seen(&mut watch, 3).await, [(1, State::Success), (2, State::Queued), (2, State::Started)]);
+    assert_eq!(
+        seen(&mut watch, 3).await,
+        [(1, State::Success), (2, State::Queued), (2, State::Started)]
+    );
     // Of the first, though the id shows the second by now.
     assert_eq!(within(waiter).await.expect("no panic").expect("its value"), 1);
     within(submitting).await.expect("no panic").expect("submitted");
@@ -306,14 +349,20 @@ async fn an_unfinished_eager_task_runs_once_more_afterwards_and_no_submit_waits_
     assert_eq!(seen(&mut watch, 1).await, [(2, State::Success)]);
     gate.add_permits(1);
     let handle = within(client.submit::<u32>(again)).await.expect("it has ended, and runs at once");
-    assert_eq!((handle.generation(), handle.state().await.expect("known")), (Some(3), State::Success));
+    assert_eq!(
+        (handle.generation(), handle.state().await.expect("known")),
+        (Some(3), State::Success)
+    );
 }
 
 #[tokio::test]
 async fn a_watch_of_eager_tasks_shows_every_transition_and_ends_with_its_client() {
     let client = worker().eager();
     let mut watch = client.watch_with_results(&["later"]).await.expect("begun");
-    let twice = client.apply_async(&fail_twice, ()).task_id("later").retry(RetryPolicy::new().max_attempts(2));
+    let twice = client
+        .apply_async(&fail_twice, ())
+        .task_id("later")
+        .retry(RetryPolicy::new().max_attempts(2));
     let handle = within(twice.send()).await.expect("submitted");
     handle.forget().await.expect("it has ended");
     let mut states = Vec::new();
@@ -324,7 +373,15 @@ async fn a_watch_of_eager_tasks_shows_every_transition_and_ends_with_its_client(
     }
     use State::{Queued, Retry, Started, Success, Unknown};
     // Each attempt tells of its progress, too.
-    let attempts = [(Queued, 0), (Started, 0), (Started, 0), (Retry, 1), (Started, 1), (Started, 1), (Success, 2)];
+    let attempts = [
+        (Queued, 0),
+        (Started, 0),
+        (Started, 0),
+        (Retry, 1),
+        (Started, 1),
+        (Started, 1),
+        (Success, 2),
+    ];
     assert_eq!(states[..1], [(Unknown, 0)]);
     assert_eq!(states[1..8], attempts);
     assert_eq!(states[8], (Unknown, 0));
@@ -414,7 +471,9 @@ async fn an_eager_client_that_is_dropped_leaves_nothing_behind() {
     let (builder, gate) = gated();
     let client = builder.eager();
     let submitting = begin(&client, gated_task()).await;
-    within(client.submit::<u32>(gated_task().on_conflict(OnConflict::RunAgainAfter))).await.expect("submitted");
+    within(client.submit::<u32>(gated_task().on_conflict(OnConflict::RunAgainAfter)))
+        .await
+        .expect("submitted");
     submitting.abort();
     let waiter = tokio::spawn(client.result::<u32>("gated").into_future());
     tokio::task::yield_now().await;

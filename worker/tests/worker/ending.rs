@@ -75,7 +75,12 @@ async fn a_forced_cancel_drops_the_handler_and_frees_its_slot() {
     let broker = Broker::start().await;
     let _worker = run(waiting(&broker).concurrency(1));
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "wait_for_ever", "[[], {}]"), delivery(2, "block_until_cancelled", "[[], {}]")]).await;
+    session
+        .deliver([
+            delivery(1, "wait_for_ever", "[[], {}]"),
+            delivery(2, "block_until_cancelled", "[[], {}]"),
+        ])
+        .await;
     assert_eq!(session.words(1).await, ["1 started"]);
     signal(&mut session, 1, SignalKind::Force).await;
     let mut words = session.words(2).await;
@@ -112,7 +117,8 @@ async fn the_worker_watches_the_limits_too() {
         session.deliver([hard]).await;
         let words = session.words_but_starts(1).await;
         assert!(
-            words[0].starts_with(&format!("{lease} fail time_limit")) && words[0].ends_with("(final)"),
+            words[0].starts_with(&format!("{lease} fail time_limit"))
+                && words[0].ends_with("(final)"),
             "{words:?}"
         );
     }
@@ -153,7 +159,12 @@ async fn after_the_grace_what_still_runs_is_handed_back() {
     let broker = Broker::start().await;
     let mut worker = run(waiting(&broker).concurrency(2).shutdown_grace(Duration::from_millis(1)));
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "wait_for_ever", "[[], {}]"), delivery(2, "block_until_cancelled", "[[], {}]")]).await;
+    session
+        .deliver([
+            delivery(1, "wait_for_ever", "[[], {}]"),
+            delivery(2, "block_until_cancelled", "[[], {}]"),
+        ])
+        .await;
     let mut words = session.words(2).await;
     words.sort();
     assert_eq!(words, ["1 started", "2 started"]);
@@ -171,7 +182,12 @@ async fn a_worker_that_is_dropped_hands_everything_back() {
     let broker = Broker::start().await;
     let worker = run(waiting(&broker).concurrency(1));
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "wait_for_ever", "[[], {}]"), delivery(2, "wait_for_ever", "[[], {}]")]).await;
+    session
+        .deliver([
+            delivery(1, "wait_for_ever", "[[], {}]"),
+            delivery(2, "wait_for_ever", "[[], {}]"),
+        ])
+        .await;
     assert_eq!(session.words(1).await, ["1 started"]);
     worker.dropped().await;
     assert_eq!(session.credit().await, 0);
@@ -186,7 +202,12 @@ async fn quiet_and_resume_are_orders_of_the_broker() {
     let broker = Broker::start().await;
     let _worker = run(waiting(&broker).concurrency(1).credit(5));
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "wait_for_cancel", "[[], {}]"), delivery(2, "wait_for_cancel", "[[], {}]")]).await;
+    session
+        .deliver([
+            delivery(1, "wait_for_cancel", "[[], {}]"),
+            delivery(2, "wait_for_cancel", "[[], {}]"),
+        ])
+        .await;
     assert_eq!(session.words(1).await, ["1 started"]);
     order(&mut session, order::Kind::Quiet).await;
     assert_eq!(session.credit().await, 0);
@@ -234,7 +255,12 @@ async fn an_ordered_end_waits_for_what_runs_also_in_a_quiet_worker() {
     let broker = Broker::start().await;
     let worker = run(waiting(&broker).concurrency(1).credit(5));
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "wait_for_cancel", "[[], {}]"), delivery(2, "wait_for_cancel", "[[], {}]")]).await;
+    session
+        .deliver([
+            delivery(1, "wait_for_cancel", "[[], {}]"),
+            delivery(2, "wait_for_cancel", "[[], {}]"),
+        ])
+        .await;
     assert_eq!(session.words(1).await, ["1 started"]);
     order(&mut session, order::Kind::Quiet).await;
     assert_eq!(session.credit().await, 0);
@@ -286,7 +312,12 @@ async fn a_worker_whose_last_reports_nobody_answers_says_so_in_the_end() {
     let broker = Broker::start().await;
     let mut worker = run(waiting(&broker).shutdown_grace(Duration::from_millis(1)));
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "wait_for_ever", "[[], {}]"), delivery(2, "wait_for_ever", "[[], {}]")]).await;
+    session
+        .deliver([
+            delivery(1, "wait_for_ever", "[[], {}]"),
+            delivery(2, "wait_for_ever", "[[], {}]"),
+        ])
+        .await;
     assert_eq!(session.words(2).await, ["1 started", "2 started"]);
     drop((session, broker));
     worker.shut_down();
@@ -306,7 +337,8 @@ async fn a_worker_without_a_broker_can_be_ended() {
 
 #[test]
 fn a_handler_that_blocks_the_runtime_does_not_stop_the_heartbeats() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let go_on = Arc::new(AtomicBool::new(false));
     runtime().block_on(async {
         let broker = Broker::start().await;
@@ -346,10 +378,12 @@ fn a_handler_that_blocks_the_runtime_does_not_stop_the_heartbeats() {
 fn a_blocking_handler_that_never_stops_does_not_keep_the_program_from_ending() {
     let (gone, is_gone) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let broker = Broker::start().await;
-            let builder = Worker::builder(broker.url()).concurrency(1).shutdown_grace(Duration::ZERO);
+            let builder =
+                Worker::builder(broker.url()).concurrency(1).shutdown_grace(Duration::ZERO);
             let mut worker = run(builder.register(block_for_ever));
             let (mut session, _) = broker.welcome().await;
             session.deliver([delivery(1, "block_for_ever", "[[], {}]")]).await;
@@ -363,7 +397,9 @@ fn a_blocking_handler_that_never_stops_does_not_keep_the_program_from_ending() {
         drop(runtime);
         gone.send(()).expect("the test waits");
     });
-    is_gone.recv_timeout(Duration::from_secs(20)).expect("the runtime is dropped while the handler's thread goes on");
+    is_gone
+        .recv_timeout(Duration::from_secs(20))
+        .expect("the runtime is dropped while the handler's thread goes on");
 }
 
 /// The only test whose worker listens to signals: they concern the whole process.
@@ -372,10 +408,17 @@ async fn the_first_signal_gives_a_grace_and_the_second_none() {
     let broker = Broker::start().await;
     let worker = tokio::spawn(waiting(&broker).concurrency(1).build().run_until_signalled());
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "wait_for_ever", "[[], {}]"), delivery(2, "wait_for_ever", "[[], {}]")]).await;
+    session
+        .deliver([
+            delivery(1, "wait_for_ever", "[[], {}]"),
+            delivery(2, "wait_for_ever", "[[], {}]"),
+        ])
+        .await;
     assert_eq!(session.words(1).await, ["1 started"]);
     let terminate = || {
-        let killed = std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
+        let killed = std::process::Command::new("kill")
+            .args(["-TERM", &std::process::id().to_string()])
+            .status();
         assert!(killed.expect("there is `kill`").success());
     };
     terminate();

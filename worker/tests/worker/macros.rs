@@ -71,10 +71,15 @@ fn what_is_not_written_is_left_to_the_broker() {
 
 #[test]
 fn arguments_and_output_have_the_types_of_the_function() {
-    fn types<A: 'static, R: 'static>(_: &impl TaskDefinition<Args = A, Output = R>) -> (&'static str, &'static str) {
+    fn types<A: 'static, R: 'static>(
+        _: &impl TaskDefinition<Args = A, Output = R>,
+    ) -> (&'static str, &'static str) {
         (std::any::type_name::<A>(), std::any::type_name::<R>())
     }
-    assert_eq!(types(&preprocess), types(&celeriac_worker::Task::<(String, Option<u32>), String>::new("")));
+    assert_eq!(
+        types(&preprocess),
+        types(&celeriac_worker::Task::<(String, Option<u32>), String>::new(""))
+    );
     assert_eq!(types(&plain), types(&celeriac_worker::Task::<((u8, u8),), u8>::new("")));
     assert_eq!(types(&inner::alias), types(&celeriac_worker::Task::<(), Vec<u8>>::new("")));
 }
@@ -82,7 +87,10 @@ fn arguments_and_output_have_the_types_of_the_function() {
 #[tokio::test]
 async fn the_body_is_tested_without_a_broker() {
     let context = Context::detached("test");
-    assert_eq!(preprocess::run(&context, "Dynamite".to_owned(), None).await, Ok("Dynamite 3 test".to_owned()));
+    assert_eq!(
+        preprocess::run(&context, "Dynamite".to_owned(), None).await,
+        Ok("Dynamite 3 test".to_owned())
+    );
     assert_eq!(plain::run((1, 2)), 3);
     context.progress("HALF", &50).await.expect("it goes nowhere");
     assert!(context.progress("s".repeat(256).as_str(), &()).await.is_err());

@@ -28,7 +28,11 @@ struct Notes {
 
 impl Notes {
     fn note(&self, context: &Context, what: &str) {
-        self.lines.lock().expect("unpoisoned").push(format!("{} {} {what}", self.name, context.id()));
+        self.lines.lock().expect("unpoisoned").push(format!(
+            "{} {} {what}",
+            self.name,
+            context.id()
+        ));
     }
 }
 
@@ -76,7 +80,8 @@ async fn middleware_is_told_of_every_run_and_how_it_ended_before_the_broker_is()
     let broker = Broker::start().await;
     let lines = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::new(Notes { name: "a", lines: lines.clone() });
-    let _worker = run(Worker::builder(broker.url()).concurrency(1).register(fail).middleware(notes));
+    let _worker =
+        run(Worker::builder(broker.url()).concurrency(1).register(fail).middleware(notes));
     let (mut session, _) = broker.welcome().await;
     let cases = [
         ("[\"not\"]", "success"),
@@ -101,10 +106,14 @@ async fn middleware_is_told_of_every_run_and_how_it_ended_before_the_broker_is()
 
     session.deliver([delivery(7, "fail", "[[\"hang\"], {}]")]).await;
     session.reports(1).await;
-    let force = CancelSignal { leases: vec![7], kind: SignalKind::Force.into(), reason: "test".to_owned() };
+    let force =
+        CancelSignal { leases: vec![7], kind: SignalKind::Force.into(), reason: "test".to_owned() };
     session.push(server_frame::Body::CancelSignal(force)).await;
     assert_eq!(session.words(1).await, ["7 release"]);
-    assert_eq!(*lines.lock().expect("unpoisoned"), ["a task-7 before", "a task-7 drop", "a task-7 after"]);
+    assert_eq!(
+        *lines.lock().expect("unpoisoned"),
+        ["a task-7 before", "a task-7 drop", "a task-7 after"]
+    );
 }
 
 #[tokio::test]
@@ -113,7 +122,8 @@ async fn several_middlewares_are_called_in_order_and_one_that_panics_harms_nobod
     let lines = Arc::new(Mutex::new(Vec::new()));
     let notes = |name| Arc::new(Notes { name, lines: lines.clone() });
     let builder = Worker::builder(broker.url()).concurrency(1).register(fail);
-    let _worker = run(builder.middleware(notes("a")).middleware(Arc::new(Panicking)).middleware(notes("b")));
+    let _worker =
+        run(builder.middleware(notes("a")).middleware(Arc::new(Panicking)).middleware(notes("b")));
     let (mut session, _) = broker.welcome().await;
     for lease in 1..=2 {
         session.deliver([delivery(lease, "fail", "[[\"not\"], {}]")]).await;

@@ -1,5 +1,5 @@
-//! Whatever a handler returns, panics with or fails with: its task ends, its slot is free again, and the worker ends when it
-//! is told to.
+//! Whatever a handler returns, panics with or fails with: its task ends, its slot is free again,
+//! and the worker ends when it is told to.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use celeriac_proto::wire::Delivery;
 use celeriac_proto::wire::task_report::Report;
-use celeriac_worker::{Context, Handler, Middleware, Payload, Run, TaskFailure, Worker, WorkerBuilder, task};
+use celeriac_worker::{
+    Context, Handler, Middleware, Payload, Run, TaskFailure, Worker, WorkerBuilder, task,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::Barrier;
 
@@ -125,9 +127,8 @@ fn end(how: &str) -> Result<Value, TaskFailure> {
         "panicking value" => Ok(Value::Panics),
         "much later" => Err(TaskFailure::new("Later", "much later").retry_after(Duration::MAX)),
         "nothing to retry" => Err(TaskFailure::fatal("", "")),
-        "long failure" => {
-            Err(TaskFailure::new("k".repeat(100_000), "m".repeat(100_000)).with_traceback("ä".repeat(100_000)))
-        }
+        "long failure" => Err(TaskFailure::new("k".repeat(100_000), "m".repeat(100_000))
+            .with_traceback("ä".repeat(100_000))),
         other => Err(TaskFailure::fatal("Unknown", other.to_owned())),
     }
 }
@@ -263,7 +264,8 @@ async fn ends(session: &mut Session, wanted: usize) -> Vec<(u64, Report)> {
 }
 
 async fn every_slot_is_free(session: &mut Session) {
-    let tasks = (0..SLOTS).map(|number| delivery(9_000 + u64::from(number), "every_slot", "[[], {}]"));
+    let tasks =
+        (0..SLOTS).map(|number| delivery(9_000 + u64::from(number), "every_slot", "[[], {}]"));
     session.deliver(tasks).await;
     for (lease, report) in ends(session, SLOTS as usize).await {
         assert!(matches!(report, Report::Complete(_)), "{lease}: {report:?}");
@@ -289,7 +291,10 @@ async fn all_end(builder: WorkerBuilder, broker: Broker) {
     let leases: Vec<u64> = ended.iter().map(|(lease, _)| *lease).collect();
     assert_eq!(leases, (1..=each.len() as u64).collect::<Vec<_>>(), "each ends once");
     for ((_, report), task) in ended.iter().zip(&each) {
-        assert!(!matches!(report, Report::Complete(_) | Report::Release(_)), "{task:?}: {report:?}");
+        assert!(
+            !matches!(report, Report::Complete(_) | Report::Release(_)),
+            "{task:?}: {report:?}"
+        );
     }
     every_slot_is_free(&mut session).await;
     worker.shut_down();
@@ -343,7 +348,11 @@ async fn a_middleware_that_panics_around_a_run_costs_the_task_and_no_slot() {
     let _worker = run(worker(&broker).middleware(Arc::new(Around { panics_after: true })));
     let (mut session, _) = broker.welcome().await;
     let names = ["at_once", "later", "blocking", "never_begins"].into_iter().cycle().take(40);
-    session.deliver((1..).zip(names).map(|(lease, name)| delivery(lease, name, "[[\"much later\"], {}]"))).await;
+    session
+        .deliver(
+            (1..).zip(names).map(|(lease, name)| delivery(lease, name, "[[\"much later\"], {}]")),
+        )
+        .await;
     for (lease, report) in ends(&mut session, 40).await {
         assert!(
             matches!(&report, Report::Fail(fail) if fail.error.as_ref().is_some_and(|error| error.kind == "panic")),
@@ -357,7 +366,10 @@ async fn handlers_that_panic_when_they_are_dropped_cost_no_slot() {
     let broker = Broker::start().await;
     let mut worker = run(worker(&broker).shutdown_grace(Duration::ZERO));
     let (mut session, _) = broker.welcome().await;
-    let limited = |lease| Delivery { time_limit_ms: Some(1), ..delivery(lease, "panics_when_dropped", "[[], {}]") };
+    let limited = |lease| Delivery {
+        time_limit_ms: Some(1),
+        ..delivery(lease, "panics_when_dropped", "[[], {}]")
+    };
     session.deliver((1..=6).map(limited)).await;
     for (lease, report) in ends(&mut session, 6).await {
         assert!(matches!(report, Report::Fail(_)), "{lease}: {report:?}");
@@ -384,7 +396,8 @@ async fn the_backtrace_of_a_panic_is_in_its_failure() {
         let error = fail.error.as_ref().expect("an error");
         assert_eq!((error.kind.as_str(), error.message.as_str()), ("panic", "a text"));
         assert!(
-            error.traceback.starts_with("at worker/tests/worker/nasty.rs") && error.traceback.contains(": end\n"),
+            error.traceback.starts_with("at worker/tests/worker/nasty.rs")
+                && error.traceback.contains(": end\n"),
             "{}",
             error.traceback
         );
@@ -429,10 +442,13 @@ fn more_blocking_handlers_than_the_runtime_has_threads_for_all_run_at_once() {
                 }))
             }
         }
-        let _worker = run(Worker::builder(broker.url()).concurrency(RUNS).register(Together(barrier)));
+        let _worker =
+            run(Worker::builder(broker.url()).concurrency(RUNS).register(Together(barrier)));
         let (mut session, _) = broker.welcome().await;
         // Each needs the others: none of them waits for a thread.
-        session.deliver((1..=u64::from(RUNS)).map(|lease| delivery(lease, "together", "[[], {}]"))).await;
+        session
+            .deliver((1..=u64::from(RUNS)).map(|lease| delivery(lease, "together", "[[], {}]")))
+            .await;
         for (lease, report) in ends(&mut session, RUNS as usize).await {
             assert!(matches!(report, Report::Complete(_)), "{lease}: {report:?}");
         }

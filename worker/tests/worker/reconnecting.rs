@@ -19,18 +19,24 @@ impl Drop for Dropped {
 }
 
 /// A worker with a handler `wait` that ends when the gate opens, and says when it is gone.
-fn waiting(broker: &Broker, gate: &Arc<Notify>) -> (WorkerBuilder, mpsc::UnboundedReceiver<String>) {
+fn waiting(
+    broker: &Broker,
+    gate: &Arc<Notify>,
+) -> (WorkerBuilder, mpsc::UnboundedReceiver<String>) {
     let (gone, receiver) = mpsc::unbounded_channel();
     let gate = gate.clone();
-    let builder = Worker::builder(broker.url()).concurrency(2).credit(10).register_fn("wait", move |context, ()| {
-        let gate = gate.clone();
-        let dropped = Dropped(gone.clone(), celeriac_worker::Context::id(&context).to_owned());
-        async move {
-            let _dropped = dropped;
-            gate.notified().await;
-            Ok::<_, TaskFailure>("done")
-        }
-    });
+    let builder = Worker::builder(broker.url()).concurrency(2).credit(10).register_fn(
+        "wait",
+        move |context, ()| {
+            let gate = gate.clone();
+            let dropped = Dropped(gone.clone(), celeriac_worker::Context::id(&context).to_owned());
+            async move {
+                let _dropped = dropped;
+                gate.notified().await;
+                Ok::<_, TaskFailure>("done")
+            }
+        },
+    );
     (builder, receiver)
 }
 
@@ -55,10 +61,15 @@ async fn a_report_whose_connection_broke_is_sent_again() {
         let (request_id, body) = session.request().await;
         match body {
             celeriac_proto::wire::client_frame::Body::Report(report) => {
-                session.answer_batch(request_id, report.reports.iter().map(|_| ErrorCode::Unspecified)).await;
+                session
+                    .answer_batch(request_id, report.reports.iter().map(|_| ErrorCode::Unspecified))
+                    .await;
                 reported = words(&report.reports);
             }
-            body => assert!(matches!(body, celeriac_proto::wire::client_frame::Body::Credit(_)), "{body:?}"),
+            body => assert!(
+                matches!(body, celeriac_proto::wire::client_frame::Body::Credit(_)),
+                "{body:?}"
+            ),
         }
     }
     assert_eq!(reported, ["1 complete \"done\""]);
@@ -159,12 +170,20 @@ async fn a_worker_that_is_not_let_in_ends_with_the_reason() {
     };
     session.answer(1, celeriac_proto::wire::server_frame::Body::Error(error)).await;
     let error = worker.ended().await.expect_err("not let in");
-    assert!(matches!(&error, RunError::Connection(_)) && error.to_string().contains("the token is wrong"), "{error}");
+    assert!(
+        matches!(&error, RunError::Connection(_))
+            && error.to_string().contains("the token is wrong"),
+        "{error}"
+    );
     assert!(!error.is_retryable());
 }
 
 #[tokio::test]
 async fn an_address_that_is_none_is_an_error() {
-    let error = Worker::builder("http://localhost").build().run(std::future::pending()).await.expect_err("no address");
+    let error = Worker::builder("http://localhost")
+        .build()
+        .run(std::future::pending())
+        .await
+        .expect_err("no address");
     assert!(error.to_string().contains("celeriac://"), "{error}");
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use celeriac_proto::wire::{ErrorCode, SubmitOutcome, SubmitReply, client_frame, server_frame, submit_outcome};
+use celeriac_proto::wire::{
+    ErrorCode, SubmitOutcome, SubmitReply, client_frame, server_frame, submit_outcome,
+};
 use celeriac_worker::{Context, Handler, Payload, Run, TaskFailure, Worker, task};
 use tokio::sync::{Notify, oneshot};
 
@@ -44,7 +46,10 @@ fn panic_while_blocking() {
 #[tokio::test]
 async fn a_delivered_task_is_started_and_completed_with_its_result() {
     let broker = Broker::start().await;
-    let _worker = run(Worker::builder(broker.url()).register(add).register(blocking_length).register(nothing));
+    let _worker = run(Worker::builder(broker.url())
+        .register(add)
+        .register(blocking_length)
+        .register(nothing));
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "add", "[[2, 3], {}]")]).await;
     assert_eq!(session.words_but_starts(1).await, ["1 complete 5"]);
@@ -59,13 +64,22 @@ async fn hello_says_what_the_worker_can_do() {
     let broker = Broker::start().await;
     let url = broker.url().replace("celeriac://", "celeriac://s3cret@");
     let builder = Worker::builder(url).register(add).register(blocking_length);
-    let _worker = run(builder.queue("fast").queue_weighted("slow", 3).concurrency(8).look_ahead(4).instance("one"));
+    let _worker = run(builder
+        .queue("fast")
+        .queue_weighted("slow", 3)
+        .concurrency(8)
+        .look_ahead(4)
+        .instance("one"));
     let mut session = broker.accept().await;
-    assert_eq!((session.hello.token.as_str(), session.hello.instance_id.as_str()), ("s3cret", "one"));
+    assert_eq!(
+        (session.hello.token.as_str(), session.hello.instance_id.as_str()),
+        ("s3cret", "one")
+    );
     let worker = session.hello.worker.clone().expect("it is a worker");
     assert_eq!(worker.task_names, ["add", "length"]);
     assert_eq!((worker.concurrency, worker.pid), (8, std::process::id()));
-    let queues: Vec<_> = worker.queues.iter().map(|queue| (queue.queue.as_str(), queue.weight)).collect();
+    let queues: Vec<_> =
+        worker.queues.iter().map(|queue| (queue.queue.as_str(), queue.weight)).collect();
     assert_eq!(queues, [("fast", 1), ("slow", 3)]);
     session.say_welcome(false, &[]).await;
     assert_eq!(session.credit().await, 12);
@@ -89,8 +103,11 @@ async fn failures_say_their_kind_and_whether_to_try_again() {
 #[tokio::test]
 async fn a_panic_is_a_failure_with_its_message_and_the_worker_goes_on() {
     let broker = Broker::start().await;
-    let _worker =
-        run(Worker::builder(broker.url()).concurrency(1).register(fail).register(panic_while_blocking).register(add));
+    let _worker = run(Worker::builder(broker.url())
+        .concurrency(1)
+        .register(fail)
+        .register(panic_while_blocking)
+        .register(add));
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "fail", "[[\"panic\"], {}]")]).await;
     assert_eq!(session.words_but_starts(1).await, ["1 fail panic the panic was wanted"]);
@@ -126,13 +143,16 @@ async fn a_task_of_an_unknown_name_is_handed_back() {
 async fn a_result_over_the_brokers_limit_is_a_final_failure() {
     let broker = Broker::start().await;
     let builder = Worker::builder(broker.url())
-        .register_fn("repeat", |_, (length,): (usize,)| async move { Ok::<_, TaskFailure>("a".repeat(length)) });
+        .register_fn("repeat", |_, (length,): (usize,)| async move {
+            Ok::<_, TaskFailure>("a".repeat(length))
+        });
     let _worker = run(builder);
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "repeat", "[[998], {}]")]).await;
     assert!(session.words_but_starts(1).await[0].starts_with("1 complete"));
     session.deliver([delivery(2, "repeat", "[[999], {}]")]).await;
-    let expected = "2 fail result_too_large the result has 1001 bytes, and 1000 are allowed (final)";
+    let expected =
+        "2 fail result_too_large the result has 1001 bytes, and 1000 are allowed (final)";
     assert_eq!(session.words_but_starts(1).await, [expected]);
 }
 
@@ -170,9 +190,9 @@ async fn no_more_handlers_run_at_once_than_the_concurrency_allows() {
 #[tokio::test]
 async fn what_waits_behind_a_long_task_is_handed_back() {
     let broker = Broker::start().await;
-    let builder = Worker::builder(broker.url())
-        .concurrency(1)
-        .register_fn("long", |_, ()| async { std::future::pending::<Result<(), TaskFailure>>().await });
+    let builder = Worker::builder(broker.url()).concurrency(1).register_fn("long", |_, ()| async {
+        std::future::pending::<Result<(), TaskFailure>>().await
+    });
     let _worker = run(builder);
     let (mut session, credit) = broker.welcome().await;
     assert_eq!(credit, 1);
@@ -192,7 +212,9 @@ async fn the_credit_grows_while_tasks_are_short() {
         match session.request().await {
             (_, client_frame::Body::Credit(credit)) => grown = Some(credit.credit),
             (request_id, client_frame::Body::Report(report)) => {
-                session.answer_batch(request_id, report.reports.iter().map(|_| ErrorCode::Unspecified)).await;
+                session
+                    .answer_batch(request_id, report.reports.iter().map(|_| ErrorCode::Unspecified))
+                    .await;
             }
             (_, body) => panic!("{body:?} was not expected"),
         }
@@ -203,12 +225,15 @@ async fn the_credit_grows_while_tasks_are_short() {
 #[tokio::test]
 async fn of_fast_progress_the_newest_is_reported() {
     let broker = Broker::start().await;
-    let builder = Worker::builder(broker.url()).register_fn("count", |context: Context, (to,): (u32,)| async move {
-        for step in 1..=to {
-            context.progress("COUNTING", &step).await?;
-        }
-        Ok::<_, TaskFailure>(to)
-    });
+    let builder = Worker::builder(broker.url()).register_fn(
+        "count",
+        |context: Context, (to,): (u32,)| async move {
+            for step in 1..=to {
+                context.progress("COUNTING", &step).await?;
+            }
+            Ok::<_, TaskFailure>(to)
+        },
+    );
     let _worker = run(builder);
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "count", "[[10000], {}]")]).await;
@@ -224,10 +249,11 @@ async fn of_fast_progress_the_newest_is_reported() {
 #[tokio::test]
 async fn progress_reaches_the_broker_while_the_handler_runs() {
     let broker = Broker::start().await;
-    let builder = Worker::builder(broker.url()).register_fn("work", |context: Context, ()| async move {
-        context.progress("HALF", &serde_json::json!({"percent": 50})).await?;
-        std::future::pending::<Result<(), TaskFailure>>().await
-    });
+    let builder =
+        Worker::builder(broker.url()).register_fn("work", |context: Context, ()| async move {
+            context.progress("HALF", &serde_json::json!({"percent": 50})).await?;
+            std::future::pending::<Result<(), TaskFailure>>().await
+        });
     let _worker = run(builder);
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "work", "[[], {}]")]).await;
@@ -257,7 +283,10 @@ async fn the_context_says_what_the_delivery_said() {
     delivery.headers.insert("traceparent".to_owned(), "00-1".into());
     session.deliver([delivery]).await;
     let context = within(look).await.expect("it ran");
-    assert_eq!((context.id(), context.name(), context.shadow()), ("task-7", "look", "look: Dynamite"));
+    assert_eq!(
+        (context.id(), context.name(), context.shadow()),
+        ("task-7", "look", "look: Dynamite")
+    );
     assert_eq!((context.attempt(), context.attempts_max(), context.deliveries()), (2, 4, 3));
     assert_eq!((context.root_id(), context.parent_id()), ("task-7", "above"));
     assert_eq!(context.tags(), ["song"]);
@@ -269,10 +298,11 @@ async fn the_context_says_what_the_delivery_said() {
 #[tokio::test]
 async fn a_task_submitted_by_a_handler_names_its_root_and_parent() {
     let broker = Broker::start().await;
-    let builder = Worker::builder(broker.url()).register_fn("submit", |context: Context, ()| async move {
-        let handle = context.delay(&add, (1, 2)).await?;
-        Ok::<_, TaskFailure>(handle.id().to_owned())
-    });
+    let builder =
+        Worker::builder(broker.url()).register_fn("submit", |context: Context, ()| async move {
+            let handle = context.delay(&add, (1, 2)).await?;
+            Ok::<_, TaskFailure>(handle.id().to_owned())
+        });
     let _worker = run(builder);
     let (mut session, _) = broker.welcome().await;
     let mut delivery = delivery(1, "submit", "[[], {}]");
@@ -286,9 +316,18 @@ async fn a_task_submitted_by_a_handler_names_its_root_and_parent() {
         }
     };
     let task = &submit.tasks[0];
-    assert_eq!((task.name.as_str(), task.root_id.as_str(), task.parent_id.as_str()), ("add", "top", "task-1"));
-    let created = SubmitOutcome { kind: submit_outcome::Kind::Created.into(), ..SubmitOutcome::default() };
-    session.answer(request_id, server_frame::Body::SubmitReply(SubmitReply { outcomes: vec![created] })).await;
+    assert_eq!(
+        (task.name.as_str(), task.root_id.as_str(), task.parent_id.as_str()),
+        ("add", "top", "task-1")
+    );
+    let created =
+        SubmitOutcome { kind: submit_outcome::Kind::Created.into(), ..SubmitOutcome::default() };
+    session
+        .answer(
+            request_id,
+            server_frame::Body::SubmitReply(SubmitReply { outcomes: vec![created] }),
+        )
+        .await;
     let (_, reports) = session.batch_with_end().await;
     assert_eq!(words(&reports).last(), Some(&format!("1 complete {:?}", task.id)));
 }

@@ -17,7 +17,12 @@ struct Settings {
 
 /// Everything that a function may take, in both ways.
 #[task]
-async fn count(context: &Context, settings: &Data<Settings>, times: u64, counter: Data<Counter>) -> (String, u64) {
+async fn count(
+    context: &Context,
+    settings: &Data<Settings>,
+    times: u64,
+    counter: Data<Counter>,
+) -> (String, u64) {
     let before = counter.0.fetch_add(settings.step * times, Ordering::Relaxed);
     (context.id().to_owned(), before)
 }
@@ -39,7 +44,8 @@ async fn handlers_share_the_data_that_the_worker_was_given() {
     let broker = Broker::start().await;
     let builder = counting(&broker.url()).data(Counter::default()).data(Settings { step: 10 });
     let builder = builder.register_fn("look", |context: Context, ()| async move {
-        let counter = context.data::<Counter>().ok_or(TaskFailure::fatal("NoCounter", "it was given"))?;
+        let counter =
+            context.data::<Counter>().ok_or(TaskFailure::fatal("NoCounter", "it was given"))?;
         assert!(context.data::<String>().is_none());
         Ok::<_, TaskFailure>(counter.0.load(Ordering::Relaxed))
     });
@@ -58,18 +64,23 @@ async fn handlers_share_the_data_that_the_worker_was_given() {
 
 #[tokio::test]
 async fn handlers_share_data_in_eager_mode_too() {
-    let client = counting("celeriac://unused").data(Counter::default()).data(Settings { step: 1 }).eager();
+    let client =
+        counting("celeriac://unused").data(Counter::default()).data(Settings { step: 1 }).eager();
     for expected in [0, 3] {
         let handle = within(client.delay(&count_blocking, (3,))).await.expect("submitted");
         assert_eq!(handle.get(Duration::from_secs(20)).await.expect("its value"), expected);
     }
     let (context, settings) = (Context::detached("here"), Data::new(Settings { step: 1 }));
-    assert_eq!(count::run(&context, &settings, 1, Data::new(Counter::default())).await, ("here".to_owned(), 0));
+    assert_eq!(
+        count::run(&context, &settings, 1, Data::new(Counter::default())).await,
+        ("here".to_owned(), 0)
+    );
 }
 
 /// Refused before anything is connected.
 async fn refusal(builder: WorkerBuilder) -> String {
-    let error = within(builder.build().run(std::future::pending())).await.expect_err("it must not start");
+    let error =
+        within(builder.build().run(std::future::pending())).await.expect_err("it must not start");
     assert!(matches!(error, RunError::Setup(_)) && !error.is_retryable(), "{error:?}");
     error.to_string()
 }
@@ -83,7 +94,8 @@ async fn a_worker_that_lacks_data_does_not_start_and_names_task_and_type() {
 
 #[tokio::test]
 async fn two_handlers_of_one_name_are_refused_at_the_start() {
-    let with_data = || counting("celeriac://127.0.0.1:1").data(Counter::default()).data(Settings { step: 1 });
+    let with_data =
+        || counting("celeriac://127.0.0.1:1").data(Counter::default()).data(Settings { step: 1 });
     let refusal_of_handlers = refusal(with_data().register(another_count)).await;
     assert!(
         refusal_of_handlers.contains("two handlers") && refusal_of_handlers.contains("`count`"),
@@ -92,13 +104,19 @@ async fn two_handlers_of_one_name_are_refused_at_the_start() {
     let closure = with_data().register_fn("count", |_, ()| async { Ok::<_, TaskFailure>(()) });
     assert_eq!(refusal(closure).await, refusal_of_handlers);
     let refusal_of_data = refusal(with_data().data(Settings { step: 2 })).await;
-    assert!(refusal_of_data.contains("two values") && refusal_of_data.contains("Settings"), "{refusal_of_data}");
+    assert!(
+        refusal_of_data.contains("two values") && refusal_of_data.contains("Settings"),
+        "{refusal_of_data}"
+    );
 }
 
 #[tokio::test]
 #[should_panic(expected = "two handlers are registered for the task `count`")]
 async fn an_eager_client_of_a_worker_that_cannot_start_is_refused_too() {
-    let _ = Worker::builder("celeriac://unused").register(another_count).register(another_count).eager();
+    let _ = Worker::builder("celeriac://unused")
+        .register(another_count)
+        .register(another_count)
+        .eager();
 }
 
 #[tokio::test]
@@ -109,8 +127,16 @@ async fn a_task_that_takes_data_is_submitted_without_it() {
     assert_eq!(arguments(&count), "(u64,)");
     assert_eq!(Handler::data(&count).len(), 2);
     assert_eq!(Handler::data(&another_count), []);
-    let client = counting("celeriac://unused").data(Counter::default()).data(Settings { step: 1 }).eager();
+    let client =
+        counting("celeriac://unused").data(Counter::default()).data(Settings { step: 1 }).eager();
     let wrong = celeriac_worker::Task::<(u64, u64), u64>::new("count");
-    let error = within(client.delay(&wrong, (1, 2))).await.expect("submitted").get(Duration::from_secs(20)).await;
-    assert!(matches!(error, Err(Error::TaskFailed { ref kind, .. }) if kind == "invalid_arguments"), "{error:?}");
+    let error = within(client.delay(&wrong, (1, 2)))
+        .await
+        .expect("submitted")
+        .get(Duration::from_secs(20))
+        .await;
+    assert!(
+        matches!(error, Err(Error::TaskFailed { ref kind, .. }) if kind == "invalid_arguments"),
+        "{error:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! No span that a user gives, or a message brings, is added to a clock as it is: the sum may be more than a clock can tell.
+//! No span that a user gives, or a message brings, is added to a clock as it is: the sum may be
+//! more than a clock can tell.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 fn is_a_sum_of_a_moment(line: &str) -> bool {
     let line = line.split("//").next().unwrap_or_default();
     let moments = ["now() + ", "began + ", "begun_at + ", "started + ", "until + ", "start + "];
-    moments.iter().any(|sum| line.contains(sum)) || (line.contains("sleep_until(") && line.contains(" + "))
+    moments.iter().any(|sum| line.contains(sum))
+        || (line.contains("sleep_until(") && line.contains(" + "))
 }
 
 #[test]

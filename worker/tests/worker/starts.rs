@@ -1,4 +1,5 @@
-//! Tasks that begin only when the broker knows of it, and what comes between the report of their start and its answer.
+//! Tasks that begin only when the broker knows of it, and what comes between the report of their
+//! start and its answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,12 +16,13 @@ async fn one_slot() -> (Running, Session, Arc<AtomicU32>) {
     let broker = Broker::start().await;
     let begun = Arc::new(AtomicU32::new(0));
     let counting = begun.clone();
-    let worker = run(Worker::builder(broker.url()).concurrency(1).credit(10).register_fn("count", {
-        move |_context: Context, ()| {
-            counting.fetch_add(1, Ordering::SeqCst);
-            async { Ok::<_, TaskFailure>("done") }
-        }
-    }));
+    let worker =
+        run(Worker::builder(broker.url()).concurrency(1).credit(10).register_fn("count", {
+            move |_context: Context, ()| {
+                counting.fetch_add(1, Ordering::SeqCst);
+                async { Ok::<_, TaskFailure>("done") }
+            }
+        }));
     let (session, _) = broker.welcome().await;
     (worker, session, begun)
 }
@@ -39,7 +41,8 @@ async fn a_forced_cancel_before_the_start_was_answered_gives_the_lease_back_and_
     session.deliver([told(1)]).await;
     let (started, reports) = session.batch().await;
     assert_eq!(words(&reports), ["1 started"]);
-    let signal = CancelSignal { leases: vec![1], kind: SignalKind::Force.into(), reason: "test".to_owned() };
+    let signal =
+        CancelSignal { leases: vec![1], kind: SignalKind::Force.into(), reason: "test".to_owned() };
     session.push(server_frame::Body::CancelSignal(signal)).await;
     session.answer_batch(started, [ErrorCode::Unspecified]).await;
     let reports = session.reports(1).await;

@@ -1,5 +1,5 @@
-//! Leases that the broker takes back for an idle worker, at every moment of their life here: never is anything
-//! reported of them, and what was taken back does not run on.
+//! Leases that the broker takes back for an idle worker, at every moment of their life here: never
+//! is anything reported of them, and what was taken back does not run on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -58,7 +58,8 @@ async fn one_slot() -> (Setting, Session) {
 }
 
 async fn signal(session: &mut Session, leases: &[u64], kind: SignalKind) {
-    let signal = CancelSignal { leases: leases.to_vec(), kind: kind.into(), reason: "test".to_owned() };
+    let signal =
+        CancelSignal { leases: leases.to_vec(), kind: kind.into(), reason: "test".to_owned() };
     session.push(server_frame::Body::CancelSignal(signal)).await;
 }
 
@@ -66,8 +67,8 @@ async fn take_back(session: &mut Session, leases: &[u64]) {
     signal(session, leases, SignalKind::TakenBack).await;
 }
 
-/// Until a worker whose slot is busy has heard all that was said so far: one more lease is delivered, and its cancelling
-/// is answered.
+/// Until a worker whose slot is busy has heard all that was said so far: one more lease is
+/// delivered, and its cancelling is answered.
 async fn until_heard(session: &mut Session) {
     deliver(session, [99]).await;
     signal(session, &[99], SignalKind::Cooperative).await;
@@ -106,7 +107,10 @@ async fn leases_taken_back_while_they_wait_are_dropped_silently() {
     for _ in 0..5 {
         seen.extend(within(setting.steps.recv()).await);
     }
-    assert_eq!(Some(seen), [began(1), dropped(1), began(4), dropped(4), began(7)].into_iter().collect());
+    assert_eq!(
+        Some(seen),
+        [began(1), dropped(1), began(4), dropped(4), began(7)].into_iter().collect()
+    );
 }
 
 #[tokio::test]
@@ -199,8 +203,10 @@ async fn the_same_task_may_come_back_under_another_lease() {
     });
     let _worker = run(builder);
     let (mut session, _) = broker.welcome().await;
-    let again =
-        |lease| celeriac_proto::wire::Delivery { id: "same".to_owned(), ..delivery(lease, "count", "[[], {}]") };
+    let again = |lease| celeriac_proto::wire::Delivery {
+        id: "same".to_owned(),
+        ..delivery(lease, "count", "[[], {}]")
+    };
     session.deliver([delivery(1, "count", "[[], {}]"), again(2)]).await;
     assert_eq!(session.words(1).await, ["1 started"]);
     take_back(&mut session, &[2]).await;

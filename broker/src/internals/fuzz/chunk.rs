@@ -1,4 +1,5 @@
-//! Bytes as the chunks of a log, with checksums that are right: a start refuses them, or serves what is in them.
+//! Bytes as the chunks of a log, with checksums that are right: a start refuses them, or serves
+//! what is in them.
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
@@ -7,11 +8,13 @@ use super::input::Input;
 use super::request::play;
 use super::world::World;
 use crate::record::{
-    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record, RetryPolicy, SessionId,
-    SessionRecord, State, Submitted, TaskError, TaskKey,
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
+    RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey,
 };
 use crate::store::Marks;
-use crate::store::offline::{Stored, chunk_of_a_run, chunk_of_records, encode_record, load, number_of, with_checksum};
+use crate::store::offline::{
+    Stored, chunk_of_a_run, chunk_of_records, encode_record, load, number_of, with_checksum,
+};
 
 /// Where the log of the made-up chunks begins.
 const FIRST: u64 = 7;
@@ -49,7 +52,8 @@ fn a_run(input: &mut Input<'_>) -> Stored {
         let (number, length) = (FIRST + u64::from(place), usize::from(input.byte()));
         let (place, of) = (place ^ (input.below(8) / 7), pieces ^ (input.below(8) / 7));
         let body = input.bytes(length);
-        let chunk = chunk_of_a_run(number, FIRST, marks(input), u32::from(place), u32::from(of), body);
+        let chunk =
+            chunk_of_a_run(number, FIRST, marks(input), u32::from(place), u32::from(of), body);
         stored.insert(number, chunk.into());
     }
     stored
@@ -117,7 +121,8 @@ fn key(input: &mut Input<'_>) -> TaskKey {
 }
 
 fn queue(input: &mut Input<'_>) -> QueueName {
-    QueueName::parse(["default", "slow", "other"][usize::from(input.below(3))]).expect("it is a name")
+    QueueName::parse(["default", "slow", "other"][usize::from(input.below(3))])
+        .expect("it is a name")
 }
 
 fn session(input: &mut Input<'_>) -> SessionId {
@@ -139,14 +144,18 @@ fn time(input: &mut Input<'_>) -> i64 {
 
 fn submitted(input: &mut Input<'_>) -> Submitted {
     let key = key(input);
-    let id =
-        if input.one_in(8) { ["a", "b"][usize::from(input.below(2))].to_owned() } else { format!("task-{}", key.slot) };
+    let id = if input.one_in(8) {
+        ["a", "b"][usize::from(input.below(2))].to_owned()
+    } else {
+        format!("task-{}", key.slot)
+    };
     Submitted {
         key,
         generation: input.any_number() as u32,
         after: input.sometimes(4, |input| self::key(input)),
         id: TaskId::parse(id).expect("it is an id"),
-        name: TaskName::parse(["job", "song", "mix"][usize::from(input.below(3))]).expect("it is a name"),
+        name: TaskName::parse(["job", "song", "mix"][usize::from(input.below(3))])
+            .expect("it is a name"),
         queue: queue(input),
         payload: vec![b'p'; usize::from(input.byte())].into(),
         content_type: word(input),
@@ -159,7 +168,8 @@ fn submitted(input: &mut Input<'_>) -> Submitted {
         result_ttl_ms: if input.one_in(2) { 60_000 } else { input.any_number() },
         retry: RetryPolicy {
             attempts_max: input.any_number() as u32,
-            backoff: [Backoff::Exponential, Backoff::Fixed, Backoff::Polynomial][usize::from(input.below(3))],
+            backoff: [Backoff::Exponential, Backoff::Fixed, Backoff::Polynomial]
+                [usize::from(input.below(3))],
             delay_ms: input.any_number(),
             factor: f64::from_bits(input.any_number()),
             delay_max_ms: input.any_number(),
@@ -208,9 +218,16 @@ fn changed(input: &mut Input<'_>) -> Changed {
         due: input.sometimes(2, time),
         leased_at: input.sometimes(2, time),
         started_at: input.sometimes(2, time),
-        progress: input.sometimes(4, |input| Progress { state: word(input), meta: Bytes::new(), at: time(input) }),
+        progress: input.sometimes(4, |input| Progress {
+            state: word(input),
+            meta: Bytes::new(),
+            at: time(input),
+        }),
         errors: (0..input.below(8)).map(|_| error(input)).collect(),
-        result: input.sometimes(2, |input| Body { bytes: Bytes::from_static(b"2"), content_type: word(input) }),
+        result: input.sometimes(2, |input| Body {
+            bytes: Bytes::from_static(b"2"),
+            content_type: word(input),
+        }),
         revoked_reason: word(input),
         cancel_requested: input.one_in(2),
     }

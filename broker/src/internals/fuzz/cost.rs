@@ -1,4 +1,5 @@
-//! Any bytes as one frame of a client: what it takes of steps and of memory is bounded by its bytes.
+//! Any bytes as one frame of a client: what it takes of steps and of memory is bounded by its
+//! bytes.
 
 use bytes::Bytes;
 use celeriac_proto::limits::BATCH_FIELD_ITEMS_MAX;
@@ -10,10 +11,12 @@ use super::counting::taken;
 use crate::config::Config;
 use crate::session::{self, decode::Bounds};
 
-/// What a field may take beside its bytes: a header is a place in a map, a name and a value of its own.
+/// What a field may take beside its bytes: a header is a place in a map, a name and a value of its
+/// own.
 const BYTES_PER_FIELD: u64 = 256;
 
-/// What the items of one batch take as they are decoded and checked, however short they are: their lists grow by doubling.
+/// What the items of one batch take as they are decoded and checked, however short they are: their
+/// lists grow by doubling.
 const BATCH_BYTES: u64 = 4 * BATCH_FIELD_ITEMS_MAX as u64 * size_of::<wire::Task>() as u64;
 
 /// A list of nothing has room for a few.
@@ -26,10 +29,15 @@ const ERROR_BYTES: u64 = 128;
 pub fn cost(bytes: &[u8]) {
     let before = taken();
     let measured = measure::<ClientFrame>(bytes);
-    // Bytes that are no message end the walk with one error of the decoder's, which it has to allocate.
+    // Bytes that are no message end the walk with one error of the decoder's, which it has to
+    // allocate.
     assert!(taken() - before <= ERROR_BYTES, "to measure a frame allocates nothing");
     let Ok(Measure { fields, steps }) = measured else { return };
-    assert!(steps <= bytes.len() && fields as usize <= bytes.len(), "{steps} steps for {} bytes", bytes.len());
+    assert!(
+        steps <= bytes.len() && fields as usize <= bytes.len(),
+        "{steps} steps for {} bytes",
+        bytes.len()
+    );
     let frame = Bytes::copy_from_slice(bytes);
     let before = taken();
     let bounds = Bounds::of(&Config::new("data"));
@@ -39,5 +47,9 @@ pub fn cost(bytes: &[u8]) {
     let items = u64::from(fields.min(BATCH_FIELD_ITEMS_MAX));
     let batch = BATCH_BYTES * items / u64::from(BATCH_FIELD_ITEMS_MAX);
     let most = BASE_BYTES + 4 * bytes.len() as u64 + BYTES_PER_FIELD * u64::from(fields) + batch;
-    assert!(took <= most, "{took} bytes of memory for {} bytes with {fields} fields, at most {most}", bytes.len());
+    assert!(
+        took <= most,
+        "{took} bytes of memory for {} bytes with {fields} fields, at most {most}",
+        bytes.len()
+    );
 }

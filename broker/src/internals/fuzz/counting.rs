@@ -1,5 +1,5 @@
-//! An allocator that counts what each thread takes, for the measure of what a frame costs. Whoever wants the figures makes
-//! it the global one.
+//! An allocator that counts what each thread takes, for the measure of what a frame costs. Whoever
+//! wants the figures makes it the global one.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -13,7 +13,8 @@ thread_local! {
 #[derive(Debug)]
 pub struct Counting;
 
-/// Bytes that this thread has taken so far, given back or not; 0 for ever where another allocator is in use.
+/// Bytes that this thread has taken so far, given back or not; 0 for ever where another allocator
+/// is in use.
 pub fn taken() -> u64 {
     TAKEN.with(Cell::get)
 }

@@ -11,8 +11,8 @@ use super::input::Input;
 /// What the codec reserves beyond what has come, at most.
 const SPARE_BYTES_MAX: usize = 192 * 1024;
 
-/// Decodes the bytes as a whole and in slices: both give the same frames and the same fault, no buffer grows far beyond
-/// what came, and each frame survives its own encoding.
+/// Decodes the bytes as a whole and in slices: both give the same frames and the same fault, no
+/// buffer grows far beyond what came, and each frame survives its own encoding.
 pub fn frame(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (side, limit, slices) = (input.below(2), input.below(3), input.byte());
@@ -62,7 +62,11 @@ where
             }
         }
         // A buffer doubles as it grows.
-        assert!(buffer.capacity() <= 2 * buffer.len() + SPARE_BYTES_MAX, "{} bytes reserved", buffer.capacity());
+        assert!(
+            buffer.capacity() <= 2 * buffer.len() + SPARE_BYTES_MAX,
+            "{} bytes reserved",
+            buffer.capacity()
+        );
     }
     (frames, None)
 }
@@ -82,7 +86,9 @@ where
     let decoded = FrameCodec::<In, Out>::new(usize::MAX).decode(&mut encoded.clone());
     let decoded = decoded.expect("what we encode is a frame").expect("what we encode is whole");
     let mut twice = BytesMut::new();
-    FrameCodec::<Out, In>::new(0).encode(&decoded, &mut twice).expect("a frame that was decoded can be encoded");
+    FrameCodec::<Out, In>::new(0)
+        .encode(&decoded, &mut twice)
+        .expect("a frame that was decoded can be encoded");
     assert_eq!(encoded, twice, "a frame changes when it is encoded");
     // A number that is none equals nothing.
     let is_equal_to_itself = *frame == *<&In>::clone(&frame);

@@ -55,7 +55,11 @@ impl<'a> Input<'a> {
         self.below(many) == many - 1
     }
 
-    pub(super) fn sometimes<T>(&mut self, many: u8, some: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    pub(super) fn sometimes<T>(
+        &mut self,
+        many: u8,
+        some: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
         self.one_in(many).then(|| some(self))
     }
 

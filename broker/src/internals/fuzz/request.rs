@@ -1,4 +1,5 @@
-//! Bytes as a conversation: connections come and go, ask, report and fall silent, time passes, the broker restarts.
+//! Bytes as a conversation: connections come and go, ask, report and fall silent, time passes, the
+//! broker restarts.
 
 use celeriac_proto::wire::{ClientFrame, client_frame::Body};
 use prost::Message;
@@ -10,7 +11,8 @@ use super::world::{PEERS, World};
 /// Steps of one conversation: enough for a task to go through several lives.
 const STEPS_MAX: usize = 400;
 
-/// Plays the conversation. After each step the machine's books agree, and what it says can be stored and sent.
+/// Plays the conversation. After each step the machine's books agree, and what it says can be
+/// stored and sent.
 pub fn request(bytes: &[u8]) {
     play(&mut World::new(), &mut Input::new(bytes));
 }
@@ -40,7 +42,10 @@ fn step(world: &mut World, input: &mut Input<'_>) {
         9 => raw(world, peer, input),
         10..14 => {
             let hello = shapes::hello(input, world.peer(peer), peer);
-            world.frame(peer, ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Body::Hello(hello)) });
+            world.frame(
+                peer,
+                ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Body::Hello(hello)) },
+            );
         }
         _ => {
             let frame = shapes::request(input, world.peer(peer));

@@ -1,5 +1,5 @@
-//! Frames of clients made from decisions: few ids, names and queues, so that requests meet each other; and now and then a
-//! value that nobody should send.
+//! Frames of clients made from decisions: few ids, names and queues, so that requests meet each
+//! other; and now and then a value that nobody should send.
 
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::task_report::Report;
@@ -11,7 +11,8 @@ use super::world::Peer;
 const TEXTS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "", "다이너마이트"];
 
 fn id(input: &mut Input<'_>) -> String {
-    TEXTS[usize::from(if input.one_in(32) { 6 + input.below(2) } else { input.below(6) })].to_owned()
+    TEXTS[usize::from(if input.one_in(32) { 6 + input.below(2) } else { input.below(6) })]
+        .to_owned()
 }
 
 fn ids(input: &mut Input<'_>) -> Vec<String> {
@@ -45,7 +46,8 @@ fn count(input: &mut Input<'_>) -> Option<u32> {
 
 pub(super) fn hello(input: &mut Input<'_>, peer: &Peer, who: usize) -> wire::Hello {
     let resumes = input.one_in(2);
-    let session_id = peer.session.filter(|_| resumes).map(|id| uuid::Uuid::from_bytes(id).to_string());
+    let session_id =
+        peer.session.filter(|_| resumes).map(|id| uuid::Uuid::from_bytes(id).to_string());
     let subscription = |input: &mut Input<'_>| wire::QueueSubscription {
         queue: ["default", "slow", "other"][usize::from(input.below(3))].to_owned(),
         weight: u32::from(input.byte()),
@@ -70,13 +72,18 @@ pub(super) fn hello(input: &mut Input<'_>, peer: &Peer, who: usize) -> wire::Hel
 /// Any request but Hello.
 pub(super) fn request(input: &mut Input<'_>, peer: &Peer) -> ClientFrame {
     let body = match input.below(32) {
-        0..8 => Body::Submit(wire::Submit { tasks: (0..1 + input.below(3)).map(|_| task(input)).collect() }),
+        0..8 => Body::Submit(wire::Submit {
+            tasks: (0..1 + input.below(3)).map(|_| task(input)).collect(),
+        }),
         8..12 => Body::Credit(wire::Credit { credit: u32::from(input.below(6)) }),
-        12..20 => {
-            Body::Report(wire::Report { reports: (0..1 + input.below(2)).map(|_| report(input, peer)).collect() })
-        }
+        12..20 => Body::Report(wire::Report {
+            reports: (0..1 + input.below(2)).map(|_| report(input, peer)).collect(),
+        }),
         20..22 => Body::Cancel(cancel(input)),
-        22 => Body::Heartbeat(wire::Heartbeat { memory_bytes: input.any_number(), ..wire::Heartbeat::default() }),
+        22 => Body::Heartbeat(wire::Heartbeat {
+            memory_bytes: input.any_number(),
+            ..wire::Heartbeat::default()
+        }),
         _ => return ClientFrame { body: Some(administrative(input, peer)), ..frame(input) },
     };
     ClientFrame { body: Some(body), ..frame(input) }
@@ -90,7 +97,9 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
     match input.below(20) {
         0 => Body::Goodbye(wire::Goodbye {}),
         1 => Body::Get(wire::Get { ids: ids(input), with_results: input.one_in(2) }),
-        2 => Body::Unwait(wire::Unwait { request_ids: (0..=input.below(3)).map(u64::from).collect() }),
+        2 => Body::Unwait(wire::Unwait {
+            request_ids: (0..=input.below(3)).map(u64::from).collect(),
+        }),
         3 => Body::Wait(wire::Wait {
             ids: ids(input),
             mode: i32::from(input.below(3)),
@@ -98,14 +107,22 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
             with_results: input.one_in(2),
         }),
         4..6 => Body::Watch(wire::Watch { ids: ids(input), with_results: input.one_in(2) }),
-        6 => Body::Unwatch(wire::Unwatch { watch_id: peer.watches.last().copied().unwrap_or(input.any_number()) }),
+        6 => Body::Unwatch(wire::Unwatch {
+            watch_id: peer.watches.last().copied().unwrap_or(input.any_number()),
+        }),
         7..9 => Body::Forget(wire::Forget { ids: ids(input) }),
         9 => Body::ListQueues(wire::ListQueues {
             queues: (0..input.below(3)).map(|_| queue(input)).collect(),
             ..Default::default()
         }),
-        10 => Body::ConfigureQueue(wire::ConfigureQueue { queue: queue(input), settings: Some(settings(input)) }),
-        11 => Body::PauseQueues(wire::PauseQueues { queues: vec![queue(input)], paused: input.one_in(2) }),
+        10 => Body::ConfigureQueue(wire::ConfigureQueue {
+            queue: queue(input),
+            settings: Some(settings(input)),
+        }),
+        11 => Body::PauseQueues(wire::PauseQueues {
+            queues: vec![queue(input)],
+            paused: input.one_in(2),
+        }),
         12 => Body::PurgeQueue(wire::PurgeQueue { queue: queue(input) }),
         13 => Body::DeleteQueue(wire::DeleteQueue { queue: queue(input) }),
         14 => {
@@ -119,12 +136,19 @@ fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
         16 => Body::ListTasks(wire::ListTasks {
             filter: input.sometimes(2, filter),
             limit: u32::from(input.below(4)),
-            cursor: if input.one_in(2) { input.bytes(4).to_vec().into() } else { Default::default() },
+            cursor: if input.one_in(2) {
+                input.bytes(4).to_vec().into()
+            } else {
+                Default::default()
+            },
             ..Default::default()
         }),
         17 => Body::ListWorkers(wire::ListWorkers::default()),
         18 => Body::Backup(wire::Backup { folder: "/backup".to_owned() }),
-        _ => Body::OrderWorkers(wire::OrderWorkers { instance_ids: Vec::new(), order: i32::from(input.below(5)) }),
+        _ => Body::OrderWorkers(wire::OrderWorkers {
+            instance_ids: Vec::new(),
+            order: i32::from(input.below(5)),
+        }),
     }
 }
 

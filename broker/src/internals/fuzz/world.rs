@@ -1,5 +1,5 @@
-//! A broker without sockets and disk: sessions decode and encode, the machine decides, records go through the store's format
-//! into a list.
+//! A broker without sockets and disk: sessions decode and encode, the machine decides, records go
+//! through the store's format into a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,9 @@ use celeriac_proto::{FrameCodec, QueueName};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::config::Config;
-use crate::machine::command::{Ask, Code, Command, ConnectionKey, Delivery, Effect, Message, Now, Refusal, View};
+use crate::machine::command::{
+    Ask, Code, Command, ConnectionKey, Delivery, Effect, Message, Now, Refusal, View,
+};
 use crate::machine::{Effects, Machine, Settings};
 use crate::record::{Changed, Lease, Record, SessionId, Slot, State, Submitted};
 use crate::session::decode::{self, Bounds};
@@ -49,7 +51,13 @@ pub(super) struct World {
 }
 
 fn settings() -> Settings {
-    Settings { lease_ms: 15_000, result_ttl_ms: 60_000, result_bytes_max: 100, leased_bytes_max: 1_000, seed: 7 }
+    Settings {
+        lease_ms: 15_000,
+        result_ttl_ms: 60_000,
+        result_bytes_max: 100,
+        leased_bytes_max: 1_000,
+        seed: 7,
+    }
 }
 
 impl World {
@@ -96,7 +104,8 @@ impl World {
     /// Until something is due, as the driver sleeps; a minute at most.
     pub(super) fn pass_to_deadline(&mut self) {
         let (wall, mono) = self.machine.next_deadline();
-        let wall = wall.map_or(60_000, |at| at.saturating_sub(self.now.wall).clamp(0, 60_000) as u64);
+        let wall =
+            wall.map_or(60_000, |at| at.saturating_sub(self.now.wall).clamp(0, 60_000) as u64);
         let mono = mono.map_or(60_000, |at| at.saturating_sub(self.now.mono));
         self.pass(wall.min(mono), 0);
     }
@@ -142,7 +151,9 @@ impl World {
             (None, _) => {}
             (Some(connection), body) => {
                 let ask = match body {
-                    _ if request == 0 => Err(Refusal::new(Code::InvalidArgument, "request ids are above 0")),
+                    _ if request == 0 => {
+                        Err(Refusal::new(Code::InvalidArgument, "request ids are above 0"))
+                    }
                     body => decode::ask(body, frame.timeout_ms, &self.bounds),
                 };
                 let ask = ask.unwrap_or_else(Ask::Refuse);
@@ -151,8 +162,8 @@ impl World {
         }
     }
 
-    /// The broker starts again: with every record that it ever stored, with those that a log without cleaning gives,
-    /// or with those that count.
+    /// The broker starts again: with every record that it ever stored, with those that a log
+    /// without cleaning gives, or with those that count.
     pub(super) fn restart(&mut self, kind: u8) {
         let kept: BTreeSet<usize> = match kind {
             0 => (0..self.log.len()).collect(),
@@ -181,7 +192,10 @@ impl World {
         self.restart(2);
         let hello = wire::Hello { protocol_min: 1, protocol_max: 1, ..wire::Hello::default() };
         self.frame(0, ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Body::Hello(hello)) });
-        for body in [Body::ListTasks(wire::ListTasks::default()), Body::ListQueues(wire::ListQueues::default())] {
+        for body in [
+            Body::ListTasks(wire::ListTasks::default()),
+            Body::ListQueues(wire::ListQueues::default()),
+        ] {
             self.frame(0, ClientFrame { request_id: 1, timeout_ms: 0, body: Some(body) });
         }
         self.tick();
@@ -201,7 +215,9 @@ impl World {
                 Effect::Send(connection, message) => self.send(connection, message),
                 Effect::Keep(.., mut task) => self.fill_view(&mut task),
                 Effect::Close(connection) => {
-                    for peer in self.peers.iter_mut().filter(|peer| peer.connection == Some(connection)) {
+                    for peer in
+                        self.peers.iter_mut().filter(|peer| peer.connection == Some(connection))
+                    {
                         peer.connection = None;
                     }
                 }
@@ -209,7 +225,11 @@ impl World {
             }
         }
         self.machine.check_invariants();
-        assert_eq!(self.machine.tasks(), self.live.tasks.len(), "the store knows the machine's tasks");
+        assert_eq!(
+            self.machine.tasks(),
+            self.live.tasks.len(),
+            "the store knows the machine's tasks"
+        );
     }
 
     fn store(&mut self, record: &Record) {
@@ -218,8 +238,10 @@ impl World {
         if let Record::Changed(changed) = record {
             // A change that is older than its submit counts for nothing.
             let before = self.changed(changed.key.slot);
-            let before = before.filter(|before| before.key == changed.key && before.version < changed.version);
-            let has_ended = before.is_some_and(|before| before.version > 1 && before.state.is_terminal());
+            let before = before
+                .filter(|before| before.key == changed.key && before.version < changed.version);
+            let has_ended =
+                before.is_some_and(|before| before.version > 1 && before.state.is_terminal());
             assert!(!has_ended, "an ended task changed: {changed:?}");
             if changed.state == State::Leased {
                 assert!(changed.lease > self.latest_lease, "leases rise strictly");
@@ -231,14 +253,22 @@ impl World {
     }
 
     fn submitted(&self, slot: Slot) -> Submitted {
-        let live = self.live.tasks.get(&slot).expect("the machine names only tasks whose submit it has stored");
-        let Record::Submitted(submitted) = read(&self.log[live.0]) else { unreachable!("the submit stands first") };
+        let live = self
+            .live
+            .tasks
+            .get(&slot)
+            .expect("the machine names only tasks whose submit it has stored");
+        let Record::Submitted(submitted) = read(&self.log[live.0]) else {
+            unreachable!("the submit stands first")
+        };
         *submitted
     }
 
     fn changed(&self, slot: Slot) -> Option<Changed> {
         let place = self.live.tasks.get(&slot)?.1?;
-        let Record::Changed(changed) = read(&self.log[place]) else { unreachable!("the change stands second") };
+        let Record::Changed(changed) = read(&self.log[place]) else {
+            unreachable!("the change stands second")
+        };
         Some(*changed)
     }
 
@@ -253,7 +283,11 @@ impl World {
         let mut buffer = BytesMut::new();
         let mut codec = FrameCodec::<ServerFrame, ServerFrame>::new(usize::MAX);
         codec.encode(&frame, &mut buffer).expect("an answer can be encoded");
-        assert!(buffer.len() <= bytes_max, "{} bytes, and {bytes_max} were counted: {frame:?}", buffer.len());
+        assert!(
+            buffer.len() <= bytes_max,
+            "{} bytes, and {bytes_max} were counted: {frame:?}",
+            buffer.len()
+        );
         let read = codec.decode(&mut buffer).expect("an answer can be decoded");
         assert_eq!(read, Some(frame), "an answer changes on the wire");
     }
@@ -272,7 +306,10 @@ impl World {
             | Message::Watching { tasks, .. }
             | Message::Page { tasks, .. } => tasks.iter_mut().for_each(|view| self.fill_view(view)),
             Message::Workers { workers, .. } => {
-                workers.iter_mut().flat_map(|worker| &mut worker.running).for_each(|view| self.fill_view(view));
+                workers
+                    .iter_mut()
+                    .flat_map(|worker| &mut worker.running)
+                    .for_each(|view| self.fill_view(view));
             }
             _ => {}
         }
@@ -280,7 +317,8 @@ impl World {
 
     fn fill_view(&self, view: &mut View) {
         if let Some(task) = &mut view.task {
-            let records = (Box::new(self.submitted(task.slot)), self.changed(task.slot).map(Box::new));
+            let records =
+                (Box::new(self.submitted(task.slot)), self.changed(task.slot).map(Box::new));
             task.records = Some(records);
         }
     }
@@ -292,8 +330,12 @@ impl Peer {
             Message::Welcome { session_id, .. } => self.session = Some(*session_id),
             Message::Watching { watch, .. } => self.watches.push(*watch),
             Message::Deliver(deliveries) => {
-                let id = |delivery: &Delivery| delivery.submitted.as_ref().map(|task| task.id.clone().into());
-                self.held.extend(deliveries.iter().filter_map(|delivery| Some((id(delivery)?, delivery.lease))));
+                let id = |delivery: &Delivery| {
+                    delivery.submitted.as_ref().map(|task| task.id.clone().into())
+                };
+                self.held.extend(
+                    deliveries.iter().filter_map(|delivery| Some((id(delivery)?, delivery.lease))),
+                );
             }
             _ => {}
         }
@@ -345,7 +387,11 @@ impl Live {
     }
 
     fn places(&self) -> BTreeSet<usize> {
-        let tasks = self.tasks.values().flat_map(|(submitted, changed)| [Some(*submitted), *changed]).flatten();
+        let tasks = self
+            .tasks
+            .values()
+            .flat_map(|(submitted, changed)| [Some(*submitted), *changed])
+            .flatten();
         tasks.chain(self.queues.values().copied()).chain(self.sessions.values().copied()).collect()
     }
 }

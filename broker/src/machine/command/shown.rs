@@ -7,7 +7,8 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 use super::{WaitingFor, WorkerKey};
 use crate::record::{Changed, Slot, State, Submitted, Timestamp};
 
-/// One task as a reader sees it. The machine knows the outline; the store fills in the rest from the records.
+/// One task as a reader sees it. The machine knows the outline; the store fills in the rest from
+/// the records.
 #[derive(Debug, Clone)]
 pub struct View {
     pub id: TaskId,

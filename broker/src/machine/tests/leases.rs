@@ -412,7 +412,8 @@ fn heartbeats_renew_all_leases_of_a_session_at_once() {
 #[test]
 fn a_task_is_begun_twenty_times_unless_it_says_otherwise() {
     let death = "connect w runs=job\ncredit w 1\nstart a\nlose w\nafter 15s\n";
-    let said = script::run(&format!("connect c\nsubmit a attempts=100\n{}get a\n", death.repeat(21)));
+    let said =
+        script::run(&format!("connect c\nsubmit a attempts=100\n{}get a\n", death.repeat(21)));
     assert_eq!(said.matches("w: deliver a").count(), 20, "{said}");
     assert!(said.trim_end().ends_with("c: a Failure g1 v61"), "{said}");
 }
@@ -447,7 +448,8 @@ fn lost_leases_return_in_the_order_of_their_submits_after_a_restart_too() {
     "#]]);
 }
 
-/// A worker that dies before it is heard to have started would else begin the task once more than it may.
+/// A worker that dies before it is heard to have started would else begin the task once more than
+/// it may.
 #[test]
 fn the_last_of_its_deliveries_begins_once_its_start_is_heard() {
     check(expect![[r#"

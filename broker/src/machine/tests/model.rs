@@ -1,9 +1,11 @@
-//! The machine against a reference that is too simple to be wrong in the same way. Any list of steps is a legal one, so that
-//! proptest can make a failure short; after each step, what was handed to whom, all states and all counts are the same.
+//! The machine against a reference that is too simple to be wrong in the same way. Any list of
+//! steps is a legal one, so that proptest can make a failure short; after each step, what was
+//! handed to whom, all states and all counts are the same.
 //!
-//! `PROPTEST_CASES=n` for more. Lease numbers are identities: which one a task gets is the machine's choice, and so is which
-//! of several workers, or which of a worker's queues, comes first. Workers have more hands than credit here, so that no
-//! balancing between them takes anything back; `simulation.rs` and the scripts have that.
+//! `PROPTEST_CASES=n` for more. Lease numbers are identities: which one a task gets is the
+//! machine's choice, and so is which of several workers, or which of a worker's queues, comes
+//! first. Workers have more hands than credit here, so that no balancing between them takes
+//! anything back; `simulation.rs` and the scripts have that.
 
 mod reference;
 mod steps;
@@ -18,13 +20,14 @@ use steps::{End, Step, Submit, any_step};
 
 use super::script::settings;
 use crate::machine::command::{
-    Ask, CancelTarget, Code, Command, Connect, Delivery, Effect, Failure, Message, Now, OnConflict, ReportKind,
-    Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
+    Ask, CancelTarget, Code, Command, Connect, Delivery, Effect, Failure, Message, Now, OnConflict,
+    ReportKind, Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
 };
 use crate::machine::{Effects, Machine};
 use crate::record::{Body, Record, RetryPolicy, Slot, State};
 
-/// Time passes in these steps, and every span is some of them: the reference need not know when something is due.
+/// Time passes in these steps, and every span is some of them: the reference need not know when
+/// something is due.
 const BEAT_MS: u64 = 500;
 const WORKERS: usize = 3;
 const IDS: u8 = 6;
@@ -82,7 +85,8 @@ struct Model {
     machine: Machine,
     reference: Reference,
     log: Vec<(Option<Slot>, Record)>,
-    /// The highest lease and serial ever, which the store knows however much of the log is cleaned.
+    /// The highest lease and serial ever, which the store knows however much of the log is
+    /// cleaned.
     marks: (u64, u64),
     peers: [Peer; WORKERS + 1],
     /// The state that each version of each task was shown with.
@@ -118,7 +122,9 @@ impl Model {
     fn step(&mut self, step: Step) {
         match step {
             Step::Submit(id, submit) => self.submit(id, submit),
-            Step::Connect { worker, queues, names, resume } => self.connect(worker, bits(queues), bits(names), resume),
+            Step::Connect { worker, queues, names, resume } => {
+                self.connect(worker, bits(queues), bits(names), resume)
+            }
             Step::Disconnect(worker) => self.disconnect(worker),
             Step::Report(worker, which, end) => self.report(worker, which, end),
             Step::Pass(beats) => (0..beats).for_each(|_| self.pass()),
@@ -146,11 +152,16 @@ impl Model {
 
     fn administer(&mut self, step: Step) {
         let ask = match step {
-            Step::Cancel(id) => {
-                Ask::Cancel { target: CancelTarget::Ids(vec![id_of(id)]), force: false, grace_ms: 0, reason: "".into() }
-            }
+            Step::Cancel(id) => Ask::Cancel {
+                target: CancelTarget::Ids(vec![id_of(id)]),
+                force: false,
+                grace_ms: 0,
+                reason: "".into(),
+            },
             Step::Forget(id) => Ask::Forget(vec![id_of(id)]),
-            Step::Pause(queue, paused) => Ask::PauseQueues { queues: vec![queue_of(queue)], paused },
+            Step::Pause(queue, paused) => {
+                Ask::PauseQueues { queues: vec![queue_of(queue)], paused }
+            }
             Step::Purge(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: false },
             Step::Delete(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: true },
             step => unreachable!("{step:?} is done elsewhere"),
@@ -175,7 +186,8 @@ impl Model {
                 self.reference.resume(queue);
             }
             (Step::Purge(queue) | Step::Delete(queue), Some(Message::Refused { refusal, .. })) => {
-                let code = if self.reference.is_known(queue) { Code::NotFinished } else { Code::NotFound };
+                let code =
+                    if self.reference.is_known(queue) { Code::NotFinished } else { Code::NotFound };
                 assert_eq!(refusal.code, code);
                 assert!(code == Code::NotFound || self.reference.has_started(queue));
             }
@@ -188,7 +200,9 @@ impl Model {
         submit.eta = submit.eta.map(|span| now + span);
         submit.expires = submit.expires.map(|span| now + span);
         let ask = Ask::Submit(vec![Ok(submission(id, &submit))]);
-        let Some(Message::Submitted { outcomes, .. }) = self.answer(CLIENT, ask) else { panic!("no answer") };
+        let Some(Message::Submitted { outcomes, .. }) = self.answer(CLIENT, ask) else {
+            panic!("no answer")
+        };
         if submit.conflict == OnConflict::Reject && self.reference.tasks.contains_key(&id) {
             return assert!(matches!(outcomes[0], SubmitOutcome::Refused(_)), "{outcomes:?}");
         }
@@ -211,9 +225,14 @@ impl Model {
         let said = self.say_hello(worker, resume, Some(info));
         let session = self.peers[worker].session.expect("it was welcomed");
         let kept = resume.is_some_and(|resume| self.reference.has_session(resume));
-        assert_eq!(kept, resume == Some(session), "a session that is there is resumed, and no other");
+        assert_eq!(
+            kept,
+            resume == Some(session),
+            "a session that is there is resumed, and no other"
+        );
         let again = self.reference.connect(session, worker, queues, names);
-        let delivered: BTreeSet<u64> = said.deliveries.iter().map(|(_, delivery)| delivery.lease).collect();
+        let delivered: BTreeSet<u64> =
+            said.deliveries.iter().map(|(_, delivery)| delivery.lease).collect();
         assert_eq!(delivered, again, "what was not started is handed to its worker again");
     }
 
@@ -252,18 +271,25 @@ impl Model {
         let kind = match end {
             End::Start => ReportKind::Started,
             End::Progress => ReportKind::Progress { state: "HALF".into(), meta: Bytes::new() },
-            End::Complete => ReportKind::Complete(Body { bytes: Bytes::new(), content_type: "".into() }),
+            End::Complete => {
+                ReportKind::Complete(Body { bytes: Bytes::new(), content_type: "".into() })
+            }
             End::Fail => ReportKind::Fail { error: failure(), last: false },
             End::FailForGood => ReportKind::Fail { error: failure(), last: true },
             End::Release => ReportKind::Release { not_begun: false },
         };
         let Some(session) = self.reference.session_of(worker) else { return };
         let ask = Ask::Report(vec![Ok(TaskReport { id: id_of(id), lease, kind })]);
-        let Some(Message::Reported { outcomes, .. }) = self.answer(worker, ask) else { panic!("no answer") };
+        let Some(Message::Reported { outcomes, .. }) = self.answer(worker, ask) else {
+            panic!("no answer")
+        };
         if self.reference.holds(session, id, lease) {
             self.reference.report(id, end);
             let gone = if end == End::Complete { State::Success } else { State::Revoked };
-            assert_eq!(outcomes, [Ok(self.reference.tasks.get(&id).map_or(gone, |task| task.state))]);
+            assert_eq!(
+                outcomes,
+                [Ok(self.reference.tasks.get(&id).map_or(gone, |task| task.state))]
+            );
         }
         // Any other lease is refused, or was counted before: it changes nothing either way.
     }
@@ -303,11 +329,20 @@ impl Model {
     fn hand_out(&mut self, mut deliveries: Vec<(usize, Delivery)>) {
         deliveries.sort_by_key(|(_, delivery)| delivery.lease);
         for (peer, delivery) in deliveries {
-            let session = self.reference.session_of(peer).expect("only the connected are handed anything");
-            let (id, _) = *self.peers[peer].leases.iter().find(|(_, lease)| *lease == delivery.lease).expect("noted");
+            let session =
+                self.reference.session_of(peer).expect("only the connected are handed anything");
+            let (id, _) = *self.peers[peer]
+                .leases
+                .iter()
+                .find(|(_, lease)| *lease == delivery.lease)
+                .expect("noted");
             self.reference.deliver(session, id, delivery.lease);
             let task = &self.reference.tasks[&id];
-            assert_eq!((delivery.attempt, delivery.deliveries), (task.attempts + 1, task.deliveries), "of task {id}");
+            assert_eq!(
+                (delivery.attempt, delivery.deliveries),
+                (task.attempts + 1, task.deliveries),
+                "of task {id}"
+            );
         }
         assert!(self.reference.is_all_handed_out(), "a worker could have been handed a task");
     }
@@ -348,18 +383,22 @@ impl Model {
                 }
                 Effect::Drop(slot) => self.log.retain(|(other, _)| *other != Some(slot)),
                 Effect::Send(connection, message) => {
-                    let peer = self.peers.iter().position(|peer| peer.connection == Some(connection));
+                    let peer =
+                        self.peers.iter().position(|peer| peer.connection == Some(connection));
                     if let Some(peer) = peer {
                         self.receive(peer, message, &mut said);
                     }
                 }
                 Effect::Close(connection) => {
-                    let closed = self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
+                    let closed =
+                        self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
                     closed.into_iter().for_each(|peer| peer.connection = None);
                 }
                 // The model asks again for what it wants to see.
                 Effect::Keep(..) => {}
-                Effect::Replay { .. } | Effect::Backup { .. } => unreachable!("nobody asked for it"),
+                Effect::Replay { .. } | Effect::Backup { .. } => {
+                    unreachable!("nobody asked for it")
+                }
             }
         }
         said
@@ -376,7 +415,10 @@ impl Model {
                 Some(changed.key.slot)
             }
             Record::Forgotten(key) => Some(key.slot),
-            Record::Queue(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => None,
+            Record::Queue(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => None,
         };
         self.log.push((slot, record));
     }
@@ -389,10 +431,14 @@ impl Model {
             Message::Deliver(deliveries) => {
                 for delivery in deliveries {
                     let submits = self.log.iter().rev().filter_map(|(slot, record)| match record {
-                        Record::Submitted(submitted) if *slot == Some(delivery.slot) => Some(&submitted.id),
+                        Record::Submitted(submitted) if *slot == Some(delivery.slot) => {
+                            Some(&submitted.id)
+                        }
                         _ => None,
                     });
-                    let id = number_of(submits.into_iter().next().expect("what is handed out was submitted"));
+                    let id = number_of(
+                        submits.into_iter().next().expect("what is handed out was submitted"),
+                    );
                     self.peers[peer].leases.push((id, delivery.lease));
                     said.deliveries.push((peer, delivery));
                 }
@@ -410,20 +456,28 @@ impl Model {
             let (id, Some(task)) = (number_of(&view.id), &view.task) else { continue };
             let known = self.reference.tasks.get(&id).expect("the reference has every task");
             let first = *self.shown.entry((known.submitted, task.version)).or_insert(task.state);
-            assert_eq!(first, task.state, "version {} of {} names one state", task.version, view.id);
+            assert_eq!(
+                first, task.state,
+                "version {} of {} names one state",
+                task.version, view.id
+            );
         }
         let found: BTreeMap<u8, (State, u32)> = tasks
             .into_iter()
-            .filter_map(|view| Some((number_of(&view.id), view.task.map(|task| (task.state, task.generation))?)))
+            .filter_map(|view| {
+                Some((number_of(&view.id), view.task.map(|task| (task.state, task.generation))?))
+            })
             .collect();
-        let known = self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
+        let known =
+            self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
         assert_eq!(found, known.collect(), "the machine, then the reference");
         let answer = self.answer(CLIENT, Ask::ListQueues { names: Vec::new(), after: None });
         let Some(Message::Queues { queues, .. }) = answer else { panic!("no answer: {answer:?}") };
         // The default one is always there, and nobody uses it here.
         let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
         let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
-        let expected: Vec<QueueName> = std::iter::once(QueueName::default()).chain(expected).collect();
+        let expected: Vec<QueueName> =
+            std::iter::once(QueueName::default()).chain(expected).collect();
         assert_eq!(
             listed,
             expected.iter().map(QueueName::as_str).collect::<Vec<_>>(),

@@ -1,10 +1,13 @@
-//! Records that no broker writes, found by the fuzz target of stored chunks: the machine takes them in and goes on.
+//! Records that no broker writes, found by the fuzz target of stored chunks: the machine takes them
+//! in and goes on.
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 
 use super::script::settings;
-use crate::machine::command::{Ask, Command, Connect, Effect, Message, Now, ReportKind, TaskReport, WorkerInfo};
+use crate::machine::command::{
+    Ask, Command, Connect, Effect, Message, Now, ReportKind, TaskReport, WorkerInfo,
+};
 use crate::machine::{Effects, Machine};
 use crate::record::{Actor, Changed, ClosedBy, Record, RetryPolicy, State, Submitted, TaskKey};
 
@@ -86,9 +89,13 @@ fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
     };
     let (connection, session_id) = (1, [1; 16]);
     let (resume, worker) = (Some(SESSION), Some(worker));
-    let connect = Connect { connection, request: 1, session_id, resume, instance: "w".into(), worker };
-    let report =
-        TaskReport { id: TaskId::parse("a").expect("an id"), lease: 5, kind: ReportKind::Release { not_begun: false } };
+    let connect =
+        Connect { connection, request: 1, session_id, resume, instance: "w".into(), worker };
+    let report = TaskReport {
+        id: TaskId::parse("a").expect("an id"),
+        lease: 5,
+        kind: ReportKind::Release { not_begun: false },
+    };
     let mut fx = Effects::default();
     machine.apply(NOW, Command::Connect(Box::new(connect)), &mut fx);
     for ask in [Ask::Report(vec![Ok(report)]), Ask::Credit(1)] {
@@ -117,6 +124,11 @@ fn a_restored_lease_that_was_never_counted_can_be_released() {
 
 #[test]
 fn restored_counts_at_their_highest_rise_no_further() {
-    let mut machine = restored(Changed { version: u32::MAX, attempts: u32::MAX, deliveries: u32::MAX, ..started() });
+    let mut machine = restored(Changed {
+        version: u32::MAX,
+        attempts: u32::MAX,
+        deliveries: u32::MAX,
+        ..started()
+    });
     assert_eq!(resume_and_release(&mut machine), [6]);
 }

@@ -1,4 +1,5 @@
-//! Requests that look at many tasks: done in slices, fair among connections, and answered at their end.
+//! Requests that look at many tasks: done in slices, fair among connections, and answered at their
+//! end.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +8,8 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 
 use super::script::settings;
 use crate::machine::command::{
-    Ask, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect, Failure, Filter, Message, Now, OnConflict,
-    ReportKind, Submission, TaskReport, WorkerInfo,
+    Ask, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect, Failure, Filter,
+    Message, Now, OnConflict, ReportKind, Submission, TaskReport, WorkerInfo,
 };
 use crate::machine::{Effects, Machine};
 use crate::record::{Record, RetryPolicy, State};
@@ -30,7 +31,12 @@ struct Crowd {
 
 impl Crowd {
     fn new() -> Self {
-        let mut crowd = Self { machine: Machine::new(settings()), said: Vec::new(), stored: Vec::new(), request: 0 };
+        let mut crowd = Self {
+            machine: Machine::new(settings()),
+            said: Vec::new(),
+            stored: Vec::new(),
+            request: 0,
+        };
         for connection in 1..4 {
             crowd.connect(connection, None);
         }
@@ -39,7 +45,14 @@ impl Crowd {
 
     fn connect(&mut self, connection: u64, worker: Option<WorkerInfo>) {
         let session_id = u128::from(connection).to_be_bytes();
-        let connect = Connect { connection, request: 1, session_id, resume: None, instance: "peer".into(), worker };
+        let connect = Connect {
+            connection,
+            request: 1,
+            session_id,
+            resume: None,
+            instance: "peer".into(),
+            worker,
+        };
         self.apply(Command::Connect(Box::new(connect)));
         self.said.clear();
     }
@@ -106,7 +119,9 @@ impl Crowd {
         let ids = ids.into_iter().map(|id| TaskId::parse(id).expect("an id")).collect();
         self.said.clear();
         self.ask(3, Ask::Get { ids, with_results: false });
-        let Some((3, Message::Got { tasks, .. })) = self.said.pop() else { panic!("no answer: {:?}", self.said) };
+        let Some((3, Message::Got { tasks, .. })) = self.said.pop() else {
+            panic!("no answer: {:?}", self.said)
+        };
         tasks.into_iter().map(|view| Some(view.task?.state)).collect()
     }
 }
@@ -137,7 +152,12 @@ fn submission(id: &str, tag: &str) -> Submission {
 }
 
 fn cancel(tag: &str) -> Ask {
-    Ask::Cancel { target: CancelTarget::Tag(tag.into()), force: false, grace_ms: 0, reason: "".into() }
+    Ask::Cancel {
+        target: CancelTarget::Tag(tag.into()),
+        force: false,
+        grace_ms: 0,
+        reason: "".into(),
+    }
 }
 
 fn list(tag: &str) -> Ask {
@@ -174,7 +194,10 @@ fn a_cancel_by_tag_reaches_every_task_and_lists_as_many_as_a_batch_has() {
     let [Message::Cancelled { outcomes, .. }] = answers[..] else { panic!("{answers:?}") };
     assert_eq!(outcomes.len(), 10_000);
     assert!(outcomes.iter().all(|(_, outcome)| *outcome == CancelOutcome::Revoked));
-    assert_eq!(crowd.states((0..MANY).map(|number| format!("a{number}"))), [Some(State::Revoked)].into());
+    assert_eq!(
+        crowd.states((0..MANY).map(|number| format!("a{number}"))),
+        [Some(State::Revoked)].into()
+    );
 }
 
 #[test]
@@ -223,16 +246,27 @@ fn requests_of_one_connection_see_what_it_asked_for_before() {
     crowd.ask(1, Ask::Forget(last()));
     let beat = crowd.ask(1, Ask::Heartbeat { memory_bytes: 0 });
     let answers = crowd.answers(1);
-    assert!(matches!(answers[..], [Message::HeartbeatReply { request, .. }] if *request == beat), "{answers:?}");
+    assert!(
+        matches!(answers[..], [Message::HeartbeatReply { request, .. }] if *request == beat),
+        "{answers:?}"
+    );
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
-    let [_, Message::Cancelled { .. }, Message::Got { tasks, .. }, Message::Count { count: 0, .. }, forgot] =
-        &answers[..]
+    let [
+        _,
+        Message::Cancelled { .. },
+        Message::Got { tasks, .. },
+        Message::Count { count: 0, .. },
+        forgot,
+    ] = &answers[..]
     else {
         panic!("{answers:?}")
     };
     assert_eq!(tasks[0].task.as_ref().map(|task| task.state), Some(State::Revoked));
-    assert!(matches!(forgot, Message::Forgot { outcomes, .. } if outcomes[..] == [Ok(())]), "{forgot:?}");
+    assert!(
+        matches!(forgot, Message::Forgot { outcomes, .. } if outcomes[..] == [Ok(())]),
+        "{forgot:?}"
+    );
 }
 
 #[test]
@@ -243,13 +277,17 @@ fn what_is_submitted_after_the_request_stays_as_it_is() {
     crowd.ask(2, purge());
     crowd.submit("b", 10, "night");
     // A slot that was looked at, and one that was not, are used again.
-    let replace = |id: &str| Submission { on_conflict: OnConflict::Replace, ..submission(id, "night") };
+    let replace =
+        |id: &str| Submission { on_conflict: OnConflict::Replace, ..submission(id, "night") };
     let replaced = ["a0".to_owned(), format!("a{}", MANY - 1)];
     crowd.ask(1, Ask::Submit(replaced.iter().map(|id| Ok(replace(id))).collect()));
     crowd.tick_until_idle();
     let stay = (0..10).map(|number| format!("b{number}")).chain(replaced);
     assert_eq!(crowd.states(stay), [Some(State::Queued)].into());
-    assert_eq!(crowd.states((1..MANY - 1).map(|number| format!("a{number}"))), [Some(State::Revoked)].into());
+    assert_eq!(
+        crowd.states((1..MANY - 1).map(|number| format!("a{number}"))),
+        [Some(State::Revoked)].into()
+    );
 }
 
 #[test]
@@ -264,8 +302,14 @@ fn what_a_lost_connection_began_is_done_to_its_end_and_the_rest_is_not_begun() {
         crowd.apply(Command::Disconnect { connection, reason: None });
     }
     crowd.tick_until_idle();
-    assert_eq!(crowd.states((0..MANY).map(|number| format!("a{number}"))), [Some(State::Revoked)].into());
-    assert_eq!(crowd.states((0..10).map(|number| format!("b{number}"))), [Some(State::Queued)].into());
+    assert_eq!(
+        crowd.states((0..MANY).map(|number| format!("a{number}"))),
+        [Some(State::Revoked)].into()
+    );
+    assert_eq!(
+        crowd.states((0..10).map(|number| format!("b{number}"))),
+        [Some(State::Queued)].into()
+    );
 }
 
 #[test]
@@ -311,14 +355,21 @@ fn dead_tasks_are_replayed_and_discarded_in_slices_too() {
     crowd.ask(9, Ask::Report(deliveries.iter().enumerate().map(fail).collect()));
     crowd.ask(9, Ask::Credit(0));
     let all = || Dead::Matching(Filter { tag: Some("night".into()), ..Filter::default() });
-    for (ask, state) in [(Ask::ReplayDead(all()), Some(State::Queued)), (Ask::DiscardDead(all()), None)] {
+    for (ask, state) in
+        [(Ask::ReplayDead(all()), Some(State::Queued)), (Ask::DiscardDead(all()), None)]
+    {
         crowd.said.clear();
         crowd.ask(1, ask);
         assert!(state.is_none() || !crowd.is_answered(1), "it is not done at one go");
         crowd.tick_until_idle();
         let count = if state.is_some() { MANY as u64 } else { 0 };
-        assert!(matches!(crowd.answers(1)[..], [Message::Count { count: found, .. }] if *found == count));
-        assert_eq!(crowd.states((0..MANY).map(|number| format!("a{number}"))), [Some(State::Queued)].into());
+        assert!(
+            matches!(crowd.answers(1)[..], [Message::Count { count: found, .. }] if *found == count)
+        );
+        assert_eq!(
+            crowd.states((0..MANY).map(|number| format!("a{number}"))),
+            [Some(State::Queued)].into()
+        );
     }
 }
 
@@ -338,7 +389,10 @@ fn a_pause_takes_back_thousands_with_few_messages_and_in_order() {
     let signals = |connection| crowd.answers(connection).len();
     assert!(signals(8) < 100 && signals(9) < 100, "a message for each lease would fill the outbox");
     assert!(matches!(crowd.answers(1)[..], [Message::Done { .. }]));
-    assert_eq!(crowd.states((0..MANY).map(|number| format!("a{number}"))), [Some(State::Queued)].into());
+    assert_eq!(
+        crowd.states((0..MANY).map(|number| format!("a{number}"))),
+        [Some(State::Queued)].into()
+    );
     crowd.ask(8, Ask::Credit(0));
     crowd.ask(9, Ask::Credit(1));
     crowd.said.clear();
@@ -354,12 +408,15 @@ fn too_many_ids_behind_a_scan_are_refused_and_may_come_again() {
     let mut crowd = Crowd::new();
     crowd.submit("a", MANY, "night");
     crowd.ask(1, cancel("night"));
-    let ids: Vec<TaskId> = (0..10_000).map(|number| TaskId::parse(format!("a{number}")).expect("an id")).collect();
+    let ids: Vec<TaskId> =
+        (0..10_000).map(|number| TaskId::parse(format!("a{number}")).expect("an id")).collect();
     for _ in 0..3 {
         crowd.ask(1, Ask::Get { ids: ids.clone(), with_results: false });
     }
     let answers = crowd.answers(1);
-    assert!(matches!(&answers[..], [Message::Refused { refusal, .. }] if refusal.code == Code::Overloaded));
+    assert!(
+        matches!(&answers[..], [Message::Refused { refusal, .. }] if refusal.code == Code::Overloaded)
+    );
     crowd.tick_until_idle();
     let got = crowd.answers(1).into_iter().filter(|answer| matches!(answer, Message::Got { .. }));
     assert_eq!(got.count(), 2);

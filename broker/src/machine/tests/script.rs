@@ -1,6 +1,8 @@
-//! Scripts against the machine: a line is a command, indented beneath it is what the machine said. Time is a line too.
+//! Scripts against the machine: a line is a command, indented beneath it is what the machine said.
+//! Time is a line too.
 //!
-//! Records are kept as the store would keep them, so that `restart` builds a new machine from the log.
+//! Records are kept as the store would keep them, so that `restart` builds a new machine from the
+//! log.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,11 +12,13 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 
 use super::words::{DAY_MS, Words, span_ms};
 use crate::machine::command::{
-    Ask, CancelTarget, Command, Connect, Dead, Delivery, Effect, Failure, Filter, Message, Now, OnConflict, Order,
-    ReportKind, Submission, TaskReport, View, WaitingFor, When, WorkerInfo,
+    Ask, CancelTarget, Command, Connect, Dead, Delivery, Effect, Failure, Filter, Message, Now,
+    OnConflict, Order, ReportKind, Submission, TaskReport, View, WaitingFor, When, WorkerInfo,
 };
 use crate::machine::{Effects, Machine, Settings};
-use crate::record::{Backoff, Body, Jitter, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted};
+use crate::record::{
+    Backoff, Body, Jitter, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted,
+};
 
 pub(super) const LEASE_MS: u64 = 15_000;
 const START: i64 = 1_000_000;
@@ -94,7 +98,10 @@ impl Scene {
             "restart" => self.restart(),
             "records" => vec![self.records()],
             "connect" => self.connect(&words),
-            "lose" => self.command(Command::Disconnect { connection: self.number(words.plain[1]), reason: None }),
+            "lose" => self.command(Command::Disconnect {
+                connection: self.number(words.plain[1]),
+                reason: None,
+            }),
             "disk" => self.command(Command::DiskLow(words.has("full"))),
             verb => {
                 let (connection, ask) = self.ask(verb, &words);
@@ -115,7 +122,9 @@ impl Scene {
         loop {
             let (wall, mono) = self.machine.next_deadline();
             let until = |wall: i64| (wall - self.now.wall).max(0) as u64;
-            let next = wall.map_or(u64::MAX, until).min(mono.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono)));
+            let next = wall
+                .map_or(u64::MAX, until)
+                .min(mono.map_or(u64::MAX, |at| at.saturating_sub(self.now.mono)));
             let left = end.mono - self.now.mono;
             let step = next.min(left);
             self.now = Now { wall: self.now.wall + step as i64, mono: self.now.mono + step };
@@ -134,7 +143,11 @@ impl Scene {
             let step = left.min(LEASE_MS / 3);
             said.extend(self.pass(step));
             left -= step;
-            said.extend(self.line(&format!("beat {worker}")).into_iter().filter(|line| !line.ends_with(": heartbeat")));
+            said.extend(
+                self.line(&format!("beat {worker}"))
+                    .into_iter()
+                    .filter(|line| !line.ends_with(": heartbeat")),
+            );
         }
         said
     }
@@ -160,14 +173,17 @@ impl Scene {
                 Effect::Store(record) => self.log.push(record),
                 Effect::Replay { key, generation, at } => {
                     let submitted = self.submitted(key.slot).clone();
-                    self.log.push(Record::Submitted(Box::new(submitted.again(key, generation, at))));
+                    self.log
+                        .push(Record::Submitted(Box::new(submitted.again(key, generation, at))));
                 }
                 Effect::Drop(_) | Effect::Backup { .. } => {}
                 Effect::Send(connection, message) => said.extend(self.say(connection, message)),
                 Effect::Keep(connection, _, task) => {
                     said.push(format!("{}: is to be shown {}", self.name(connection), view(&task)));
                 }
-                Effect::Close(connection) => said.push(format!("{}: closed", self.name(connection))),
+                Effect::Close(connection) => {
+                    said.push(format!("{}: closed", self.name(connection)))
+                }
             }
         }
         said
@@ -187,9 +203,12 @@ impl Scene {
     /// The changes that were stored, from the first on.
     fn records(&self) -> String {
         let changes = self.log.iter().filter_map(|record| match record {
-            Record::Changed(changed) => {
-                Some(format!("{} {:?} v{}", self.submitted(changed.key.slot).id, changed.state, changed.version))
-            }
+            Record::Changed(changed) => Some(format!(
+                "{} {:?} v{}",
+                self.submitted(changed.key.slot).id,
+                changed.state,
+                changed.version
+            )),
             _ => None,
         });
         changes.collect::<Vec<_>>().join(", ")
@@ -215,28 +234,47 @@ impl Scene {
                 Some(queues) => queues.split(',').map(weighted).collect(),
                 None => vec![(QueueName::default(), 1)],
             },
-            task_names: words.list("runs").into_iter().map(|name| TaskName::parse(name).expect("a name")).collect(),
+            task_names: words
+                .list("runs")
+                .into_iter()
+                .map(|name| TaskName::parse(name).expect("a name"))
+                .collect(),
             hostname: "host".into(),
             pid: 1,
             concurrency: words.number("concurrency").unwrap_or(1) as u32,
         });
         self.connections.insert(name.into(), (connection, resume.unwrap_or(session_id)));
         self.names.insert(connection, name.into());
-        let connect = Connect { connection, request: 1, session_id, resume, instance: name.into(), worker };
+        let connect =
+            Connect { connection, request: 1, session_id, resume, instance: name.into(), worker };
         self.command(Command::Connect(Box::new(connect)))
     }
 
     fn ask(&self, verb: &str, words: &Words<'_>) -> (u64, Ask) {
         let first = words.plain.get(1).copied().unwrap_or("");
-        let ids = || words.plain[1..].iter().filter(|word| !KEYWORDS.contains(word)).map(|word| id(word)).collect();
+        let ids = || {
+            words.plain[1..]
+                .iter()
+                .filter(|word| !KEYWORDS.contains(word))
+                .map(|word| id(word))
+                .collect()
+        };
         let client = || self.number(words.option("by").unwrap_or("c"));
         let ask = match verb {
-            "credit" => return (self.number(first), Ask::Credit(words.plain[2].parse().expect("a number"))),
+            "credit" => {
+                return (
+                    self.number(first),
+                    Ask::Credit(words.plain[2].parse().expect("a number")),
+                );
+            }
             "beat" => return (self.number(first), Ask::Heartbeat { memory_bytes: 0 }),
             "bye" => return (self.number(first), Ask::Goodbye),
-            "submit" => {
-                Ask::Submit(ids_of(words).into_iter().map(|id| Ok(submission(id, words, self.now.wall))).collect())
-            }
+            "submit" => Ask::Submit(
+                ids_of(words)
+                    .into_iter()
+                    .map(|id| Ok(submission(id, words, self.now.wall)))
+                    .collect(),
+            ),
             "get" => Ask::Get { ids: ids(), with_results: true },
             "forget" => Ask::Forget(ids()),
             "wait" => Ask::Wait {
@@ -247,7 +285,9 @@ impl Scene {
                 timeout_ms: words.span("for").unwrap_or(30_000),
             },
             // By the numbers that `wait` has shown.
-            "unwait" => Ask::Unwait(ids().iter().map(|id| id.as_str().parse().expect("a request's number")).collect()),
+            "unwait" => Ask::Unwait(
+                ids().iter().map(|id| id.as_str().parse().expect("a request's number")).collect(),
+            ),
             "watch" => Ask::Watch { ids: ids(), with_results: true },
             "cancel" => Ask::Cancel {
                 target: match (words.option("root"), words.option("tag")) {
@@ -332,7 +372,10 @@ impl Scene {
     fn say(&mut self, connection: u64, message: Message) -> Vec<String> {
         let who = self.name(connection);
         if let Message::Deliver(deliveries) = message {
-            return deliveries.into_iter().map(|delivery| self.delivered(&who, &delivery)).collect();
+            return deliveries
+                .into_iter()
+                .map(|delivery| self.delivered(&who, &delivery))
+                .collect();
         }
         vec![format!("{who}: {}", words_of(message))]
     }
@@ -351,7 +394,9 @@ impl Scene {
         let task = self.submitted(*slot).id.to_string();
         self.leases.insert(task.clone(), (*lease, who.to_owned()));
         let report_start = if *report_start { " report start" } else { "" };
-        format!("{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}{report_start}")
+        format!(
+            "{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}{report_start}"
+        )
     }
 }
 
@@ -372,7 +417,9 @@ fn ids_of(words: &Words<'_>) -> Vec<TaskId> {
 fn state(text: &str) -> State {
     use State::{Failure, Leased, Queued, Retry, Revoked, Scheduled, Started, Success};
     let all = [Scheduled, Queued, Leased, Started, Retry, Success, Failure, Revoked];
-    all.into_iter().find(|state| format!("{state:?}") == text).unwrap_or_else(|| panic!("no such state: {text}"))
+    all.into_iter()
+        .find(|state| format!("{state:?}") == text)
+        .unwrap_or_else(|| panic!("no such state: {text}"))
 }
 
 /// `in` and `expires` are spans, `at` and `until` times of day.
@@ -395,7 +442,9 @@ fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
         expires: when("expires", "until"),
         result_ttl_ms: words.span("ttl"),
         retry: RetryPolicy {
-            attempts_max: words.number("attempts").map_or(usual.attempts_max, |attempts| attempts as u32),
+            attempts_max: words
+                .number("attempts")
+                .map_or(usual.attempts_max, |attempts| attempts as u32),
             backoff: match words.option("backoff") {
                 Some("fixed") => Backoff::Fixed,
                 Some("polynomial") => Backoff::Polynomial,
@@ -432,7 +481,9 @@ fn words_of(message: Message) -> String {
             format!("welcome {} leases {leases:?}", if resumed { "back" } else { "new" })
         }
         Message::Done { .. } => "done".into(),
-        Message::Refused { refusal, .. } => format!("refused {:?}: {}", refusal.code, refusal.message),
+        Message::Refused { refusal, .. } => {
+            format!("refused {:?}: {}", refusal.code, refusal.message)
+        }
         Message::HeartbeatReply { .. } => "heartbeat".into(),
         Message::Submitted { outcomes, .. } => joined(outcomes),
         Message::Reported { outcomes, .. } => joined(outcomes),
@@ -467,7 +518,9 @@ fn words_of(message: Message) -> String {
             format!("workers [{}]", shown.collect::<Vec<_>>().join(", "))
         }
         Message::BackedUp { .. } => unreachable!("the store answers it"),
-        Message::Signal { leases, kind, reason } => format!("signal {kind:?} leases {leases:?} ({reason})"),
+        Message::Signal { leases, kind, reason } => {
+            format!("signal {kind:?} leases {leases:?} ({reason})")
+        }
         Message::Order(order) => format!("order {order:?}"),
         Message::Transition { task, .. } => format!("sees {}", view(&task)),
         Message::Closing(refusal) => format!("closing {:?}: {}", refusal.code, refusal.message),

@@ -1,4 +1,5 @@
-//! What outlives a lost connection and a restart of the broker beside leases: a worker's session, and its orders.
+//! What outlives a lost connection and a restart of the broker beside leases: a worker's session,
+//! and its orders.
 
 use expect_test::expect;
 

@@ -1,7 +1,8 @@
-//! A first simulation: seeded clients and workers against the machine, with lost connections, silence, jumps of the clock
-//! and restarts as ordinary steps. After every step the books must agree, and what was promised must hold:
-//! leases rise and never overlap, an ended task never changes, nothing that was accepted is lost, and a machine
-//! that was restarted from the log is the one that wrote it.
+//! A first simulation: seeded clients and workers against the machine, with lost connections,
+//! silence, jumps of the clock and restarts as ordinary steps. After every step the books must
+//! agree, and what was promised must hold: leases rise and never overlap, an ended task never
+//! changes, nothing that was accepted is lost, and a machine that was restarted from the log is the
+//! one that wrote it.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,8 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 use super::script::{LEASE_MS, settings};
 use super::words::DAY_MS;
 use crate::machine::command::{
-    Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict, ReportKind, Submission,
-    SubmitOutcome, TaskReport, When, WorkerInfo,
+    Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict,
+    ReportKind, Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
 };
 use crate::machine::retry::split_mix;
 use crate::machine::{Effects, Machine};
@@ -25,7 +26,8 @@ const TASK_IDS: u64 = 40;
 
 #[test]
 fn promises_hold_over_losses_and_restarts() {
-    let seeds = std::env::var("SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number of seeds"));
+    let seeds =
+        std::env::var("SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number of seeds"));
     for seed in 0..seeds {
         let outcome = std::panic::catch_unwind(|| World::new(seed).run());
         assert!(outcome.is_ok(), "seed {seed} broke a promise");
@@ -77,7 +79,8 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let peer = |is_worker| Peer { connection: None, session: None, is_worker, held: Vec::new() };
+        let peer =
+            |is_worker| Peer { connection: None, session: None, is_worker, held: Vec::new() };
         Self {
             random: seed,
             machine: Machine::new(settings()),
@@ -188,7 +191,8 @@ impl World {
             concurrency: 2,
         });
         self.peers[peer].connection = Some(connection);
-        let connect = Connect { connection, request: 1, session_id, resume, instance: "peer".into(), worker };
+        let connect =
+            Connect { connection, request: 1, session_id, resume, instance: "peer".into(), worker };
         self.apply(Command::Connect(Box::new(connect)));
         let credit = self.below(5) as u32;
         self.ask(peer, Ask::Credit(credit));
@@ -196,10 +200,14 @@ impl World {
 
     fn submit(&mut self, peer: usize) {
         let id = self.id();
-        let conflict =
-            [OnConflict::RunAgainIfFinished, OnConflict::Reject, OnConflict::Replace, OnConflict::RunAgainAfter]
-                [self.below(4) as usize];
-        let mut sometimes = |one_in: u64, span_ms: u64| (self.below(one_in) == 0).then(|| self.below(span_ms));
+        let conflict = [
+            OnConflict::RunAgainIfFinished,
+            OnConflict::Reject,
+            OnConflict::Replace,
+            OnConflict::RunAgainAfter,
+        ][self.below(4) as usize];
+        let mut sometimes =
+            |one_in: u64, span_ms: u64| (self.below(one_in) == 0).then(|| self.below(span_ms));
         let submission = Submission {
             id,
             name: TaskName::parse("job").expect("a name"),
@@ -237,7 +245,10 @@ impl World {
             2 => ReportKind::Progress { state: "HALF".into(), meta: Bytes::new() },
             3 => ReportKind::Release { not_begun: self.below(2) == 0 },
             4..6 => ReportKind::Fail { error: Failure::default(), last: false },
-            _ => ReportKind::Complete(Body { bytes: Bytes::from_static(b"result"), content_type: "".into() }),
+            _ => ReportKind::Complete(Body {
+                bytes: Bytes::from_static(b"result"),
+                content_type: "".into(),
+            }),
         };
         self.ask(peer, Ask::Report(vec![Ok(TaskReport { id, lease, kind })]));
     }
@@ -254,10 +265,15 @@ impl World {
                 Effect::Store(record) => self.store(record),
                 Effect::Replay { key, generation, at } => {
                     let submits = self.log.iter().rev().filter_map(|record| match record {
-                        Record::Submitted(submitted) if submitted.key.slot == key.slot => Some(submitted.clone()),
+                        Record::Submitted(submitted) if submitted.key.slot == key.slot => {
+                            Some(submitted.clone())
+                        }
                         _ => None,
                     });
-                    let dead = submits.into_iter().next().expect("only what was submitted is submitted again");
+                    let dead = submits
+                        .into_iter()
+                        .next()
+                        .expect("only what was submitted is submitted again");
                     self.store(Record::Submitted(Box::new(dead.again(key, generation, at))));
                 }
                 Effect::Drop(slot) => {
@@ -273,7 +289,8 @@ impl World {
                 }
                 Effect::Backup { .. } => {}
                 Effect::Close(connection) => {
-                    let closed = self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
+                    let closed =
+                        self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
                     closed.into_iter().for_each(|peer| peer.connection = None);
                 }
             }
@@ -287,20 +304,27 @@ impl World {
         match record {
             Record::Submitted(submitted) => {
                 let before = self.promises.get(&submitted.key.slot);
-                assert!(before.is_none_or(|(_, promise)| promise.state.is_terminal()), "a slot is used twice");
+                assert!(
+                    before.is_none_or(|(_, promise)| promise.state.is_terminal()),
+                    "a slot is used twice"
+                );
                 let state = State::Queued;
                 let follows = submitted.after.is_some();
                 let promise = Promise { key: submitted.key, state, version: 1, lease: 0, follows };
                 self.promises.insert(submitted.key.slot, (submitted.id, promise));
             }
             Record::Changed(changed) => {
-                let (_, promise) = self.promises.get_mut(&changed.key.slot).expect("a change is of a task");
+                let (_, promise) =
+                    self.promises.get_mut(&changed.key.slot).expect("a change is of a task");
                 assert_eq!(promise.key, changed.key, "a change is of the present task");
                 assert!(!promise.state.is_terminal(), "an ended task changed: {changed:?}");
                 assert!(promise.version < changed.version, "versions rise");
                 assert!(promise.lease <= changed.lease, "leases of a task rise");
                 let was_leased = matches!(promise.state, State::Leased | State::Started);
-                assert!(!was_leased || changed.state != State::Leased, "two leases on one task overlap");
+                assert!(
+                    !was_leased || changed.state != State::Leased,
+                    "two leases on one task overlap"
+                );
                 if changed.state == State::Leased {
                     assert!(changed.lease > self.latest_lease, "leases rise strictly");
                     self.latest_lease = changed.lease;
@@ -311,15 +335,25 @@ impl World {
             }
             Record::Forgotten(key) => {
                 let forgotten = self.promises.remove(&key.slot);
-                let ended = forgotten.is_none_or(|(_, promise)| promise.state.is_terminal() || promise.follows);
-                assert!(ended, "what has not ended is not forgotten, but for a run that nobody was to see yet");
+                let ended = forgotten
+                    .is_none_or(|(_, promise)| promise.state.is_terminal() || promise.follows);
+                assert!(
+                    ended,
+                    "what has not ended is not forgotten, but for a run that nobody was to see yet"
+                );
             }
-            Record::Queue(_) | Record::QueueDeleted(_) | Record::Session(_) | Record::SessionEnded(_) => {}
+            Record::Queue(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => {}
         }
     }
 
     fn receive(&mut self, connection: u64, message: Message) {
-        let Some(peer) = self.peers.iter().position(|peer| peer.connection == Some(connection)) else { return };
+        let Some(peer) = self.peers.iter().position(|peer| peer.connection == Some(connection))
+        else {
+            return;
+        };
         match message {
             Message::Welcome { session_id, resumed, leases, .. } => {
                 assert!(resumed || leases.is_empty());
@@ -351,7 +385,10 @@ impl World {
     /// A lease that comes again is the same task's, in the same hands.
     fn check_lease(&mut self, peer: usize, lease: u64, key: TaskKey) {
         let before = self.leases.insert(lease, (key, peer));
-        assert!(before.is_none_or(|before| before == (key, peer)), "lease {lease} is given out once");
+        assert!(
+            before.is_none_or(|before| before == (key, peer)),
+            "lease {lease} is given out once"
+        );
     }
 
     /// In the end, with a worker that does its work, every task ends.
@@ -369,7 +406,14 @@ impl World {
             self.ask(1, Ask::Credit(4));
             for (id, lease) in std::mem::take(&mut self.peers[1].held) {
                 let body = Body { bytes: Bytes::new(), content_type: "".into() };
-                self.ask(1, Ask::Report(vec![Ok(TaskReport { id, lease, kind: ReportKind::Complete(body) })]));
+                self.ask(
+                    1,
+                    Ask::Report(vec![Ok(TaskReport {
+                        id,
+                        lease,
+                        kind: ReportKind::Complete(body),
+                    })]),
+                );
             }
         }
         panic!("tasks that never end: {:?}", self.promises);

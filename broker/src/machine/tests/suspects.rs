@@ -1,4 +1,5 @@
-//! Lost workers: who is charged for them, and how one task that kills its workers is told from those that were with it.
+//! Lost workers: who is charged for them, and how one task that kills its workers is told from
+//! those that were with it.
 
 use expect_test::expect;
 
@@ -160,8 +161,8 @@ fn with_one_attempt_left_a_task_is_given_out_alone_after_the_first_loss() {
 fn a_suspect_whose_workers_are_lost_without_a_word_is_given_up_in_the_end() {
     let death = "connect w runs=job\ncredit w 1\nlose w\nafter 15s\n";
     let said = script::run(&format!("connect c\nsubmit a\n{}get a\n", death.repeat(8)));
-    // Twice it may have begun, and nothing proves it. Then it is alone, and two of its four attempts are left; none of
-    // them is known to have begun, so all were the first.
+    // Twice it may have begun, and nothing proves it. Then it is alone, and two of its four
+    // attempts are left; none of them is known to have begun, so all were the first.
     assert_eq!(said.matches("w: deliver a").count(), 4, "{said}");
     assert!(said.contains("w: deliver a lease 4 attempt 1 delivery 1 report start"), "{said}");
     assert!(said.trim_end().ends_with("c: a Failure g1 v9"), "{said}");

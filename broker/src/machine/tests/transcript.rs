@@ -24,7 +24,8 @@ impl Transcript {
             self.unstarted.clear();
         }
         for line in &said {
-            let task = line.split_once(": deliver ").and_then(|(_, delivery)| delivery.split_once(' '));
+            let task =
+                line.split_once(": deliver ").and_then(|(_, delivery)| delivery.split_once(' '));
             self.unstarted.extend(task.map(|(task, _)| task.to_owned()));
         }
         writeln!(self.text, "{line}\n    {}", said.join("\n    ")).expect("strings take all");

@@ -12,7 +12,8 @@ pub(super) struct Words<'a> {
 
 impl<'a> Words<'a> {
     pub(super) fn of(line: &'a str) -> Self {
-        let (options, plain): (Vec<_>, Vec<_>) = line.split_whitespace().partition(|word| word.contains('='));
+        let (options, plain): (Vec<_>, Vec<_>) =
+            line.split_whitespace().partition(|word| word.contains('='));
         Self { plain, options: options.iter().filter_map(|word| word.split_once('=')).collect() }
     }
 

@@ -1,10 +1,11 @@
-//! No message takes more bytes than were counted for it, whatever is in it; and the largest task that the limits allow fits
-//! into the frame that is asked for it.
+//! No message takes more bytes than were counted for it, whatever is in it; and the largest task
+//! that the limits allow fits into the frame that is asked for it.
 
 use std::sync::Arc;
 
 use celeriac_proto::limits::{
-    ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX, TAGS_MAX,
+    ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
+    TAGS_MAX,
 };
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use proptest::prelude::*;
@@ -42,9 +43,16 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let lengths = || prop_oneof![Just(0_usize), 1..4_usize, 120..140_usize, Just(NAME_BYTES_MAX)];
     let header = prop_oneof![Just(None), (0..300_usize).prop_map(Some)];
     let numbers = prop_oneof![Just(0), Just(i64::MIN), Just(i64::MAX), any::<i64>()];
-    (lengths(), header, 0..=TAGS_MAX, 0..=300_usize, 0..20_000_usize, 0..=ERRORS_KEPT, numbers).prop_map(
-        |(name, header, tags, text, body, errors, number)| Shape { name, header, tags, text, body, errors, number },
-    )
+    (lengths(), header, 0..=TAGS_MAX, 0..=300_usize, 0..20_000_usize, 0..=ERRORS_KEPT, numbers)
+        .prop_map(|(name, header, tags, text, body, errors, number)| Shape {
+            name,
+            header,
+            tags,
+            text,
+            body,
+            errors,
+            number,
+        })
 }
 
 fn text(length: usize) -> Box<str> {
@@ -58,10 +66,12 @@ fn name(shape: &Shape) -> Box<str> {
 /// All texts of one and two bytes, then some of three.
 fn short_names() -> impl Iterator<Item = String> {
     let ones = (0..128_u8).map(|byte| char::from(byte).to_string());
-    let twos = (0..128_u8).flat_map(|a| (0..128_u8).map(move |b| [char::from(a), char::from(b)].iter().collect()));
+    let twos = (0..128_u8)
+        .flat_map(|a| (0..128_u8).map(move |b| [char::from(a), char::from(b)].iter().collect()));
     let wide = (0x80..0x800_u32).filter_map(char::from_u32).map(String::from);
-    let threes = (0..128_u8)
-        .flat_map(|a| (0x80..0x800_u32).filter_map(char::from_u32).map(move |b| format!("{}{b}", char::from(a))));
+    let threes = (0..128_u8).flat_map(|a| {
+        (0x80..0x800_u32).filter_map(char::from_u32).map(move |b| format!("{}{b}", char::from(a)))
+    });
     std::iter::once(String::new()).chain(ones).chain(twos).chain(wide).chain(threes)
 }
 
@@ -162,7 +172,14 @@ fn views(shape: &Shape) -> Vec<View> {
 
 fn delivery(shape: &Shape) -> Delivery {
     let submitted = Some(Box::new(submitted(shape)));
-    Delivery { slot: 1, lease: u64::MAX, attempt: u32::MAX, deliveries: u32::MAX, report_start: true, submitted }
+    Delivery {
+        slot: 1,
+        lease: u64::MAX,
+        attempt: u32::MAX,
+        deliveries: u32::MAX,
+        report_start: true,
+        submitted,
+    }
 }
 
 fn queue(shape: &Shape) -> QueueInfo {
@@ -211,10 +228,15 @@ fn worker(shape: &Shape) -> WorkerStatus {
     }
 }
 
-/// One of every kind, at its longest. A kind that is added without one is caught by [`every_kind_is_here`].
+/// One of every kind, at its longest. A kind that is added without one is caught by
+/// [`every_kind_is_here`].
 fn messages(shape: &Shape) -> Vec<Message> {
     let (request, wall) = (u64::MAX, shape.number);
-    let refusal = || Refusal { code: Code::Internal, message: text(10 * shape.text), retry_after_ms: u64::MAX };
+    let refusal = || Refusal {
+        code: Code::Internal,
+        message: text(10 * shape.text),
+        retry_after_ms: u64::MAX,
+    };
     let id = || TaskId::parse(name(shape)).expect("an id");
     let submitted = [
         SubmitOutcome::Refused(refusal()),
@@ -223,24 +245,51 @@ fn messages(shape: &Shape) -> Vec<Message> {
     ];
     let left_out = vec![u32::MAX; 100];
     vec![
-        Message::Welcome { request, session_id: [255; 16], resumed: true, leases: vec![u64::MAX; 10_000], wall },
+        Message::Welcome {
+            request,
+            session_id: [255; 16],
+            resumed: true,
+            leases: vec![u64::MAX; 10_000],
+            wall,
+        },
         Message::Done { request },
         Message::Refused { request, refusal: refusal() },
         Message::HeartbeatReply { request, wall },
         Message::Submitted { request, outcomes: submitted.into() },
-        Message::Reported { request, outcomes: vec![Err((Code::Internal, Some(State::Revoked))); 100] },
+        Message::Reported {
+            request,
+            outcomes: vec![Err((Code::Internal, Some(State::Revoked))); 100],
+        },
         Message::Got { request, tasks: views(shape), left_out: left_out.clone() },
-        Message::Waited { request, satisfied: true, tasks: views(shape), left_out: left_out.clone() },
+        Message::Waited {
+            request,
+            satisfied: true,
+            tasks: views(shape),
+            left_out: left_out.clone(),
+        },
         Message::Watching { request, watch: u64::MAX, tasks: views(shape), left_out },
         Message::Forgot { request, outcomes: vec![Err(Code::Internal); 100] },
         Message::Cancelled { request, outcomes: vec![(id(), CancelOutcome::NotFound); 100] },
-        Message::Queues { request, queues: vec![queue(shape); 3], next: Some(queue(shape).record.name), wall },
+        Message::Queues {
+            request,
+            queues: vec![queue(shape); 3],
+            next: Some(queue(shape).record.name),
+            wall,
+        },
         Message::Count { request, count: u64::MAX },
         Message::Page { request, tasks: views(shape), next: Some(u32::MAX) },
-        Message::Workers { request, workers: vec![worker(shape), worker(shape)], next: Some(u64::MAX) },
+        Message::Workers {
+            request,
+            workers: vec![worker(shape), worker(shape)],
+            next: Some(u64::MAX),
+        },
         Message::BackedUp { request, tasks: u64::MAX, bytes: u64::MAX },
         Message::Deliver(vec![delivery(shape), delivery(shape)]),
-        Message::Signal { leases: vec![u64::MAX; 100], kind: SignalKind::TakenBack, reason: text(shape.name) },
+        Message::Signal {
+            leases: vec![u64::MAX; 100],
+            kind: SignalKind::TakenBack,
+            reason: text(shape.name),
+        },
         Message::Order(Order::Resume),
         Message::Transition { watch: u64::MAX, task: view(shape) },
         Message::Closing(refusal()),
@@ -267,11 +316,14 @@ fn assert_counted(shape: &Shape) {
 
 #[test]
 fn every_kind_is_here() {
-    let kinds: std::collections::BTreeSet<_> = messages(&Shape { header: Some(200), text: 1, ..LARGEST })
-        .into_iter()
-        .map(|message| frame(message, &usual_limits()).body.map(|body| std::mem::discriminant(&body)))
-        .map(|kind| format!("{kind:?}"))
-        .collect();
+    let kinds: std::collections::BTreeSet<_> =
+        messages(&Shape { header: Some(200), text: 1, ..LARGEST })
+            .into_iter()
+            .map(|message| {
+                frame(message, &usual_limits()).body.map(|body| std::mem::discriminant(&body))
+            })
+            .map(|kind| format!("{kind:?}"))
+            .collect();
     // All bodies of a ServerFrame but TopicMessage, which is not offered yet.
     assert_eq!(kinds.len(), 21, "{kinds:?}");
 }
@@ -294,17 +346,25 @@ fn the_largest_task_fits_into_the_frame_that_is_asked_for_it() {
             Message::Deliver(vec![delivery(&shape)]),
         ] {
             let (bytes, counted) = measured(message);
-            assert!(bytes <= counted && counted <= frame_bytes, "{header:?}: {bytes}, {counted}, {frame_bytes}");
+            assert!(
+                bytes <= counted && counted <= frame_bytes,
+                "{header:?}: {bytes}, {counted}, {frame_bytes}"
+            );
         }
     }
 }
 
 #[test]
 fn the_outcomes_of_a_whole_batch_fit_into_the_least_frame_without_their_sentences() {
-    let outcomes =
-        vec![SubmitOutcome::Refused(Refusal::new(Code::Internal, "")); celeriac_proto::limits::BATCH_ITEMS_MAX];
+    let outcomes = vec![
+        SubmitOutcome::Refused(Refusal::new(Code::Internal, ""));
+        celeriac_proto::limits::BATCH_ITEMS_MAX
+    ];
     let (bytes, counted) = measured(Message::Submitted { request: u64::MAX, outcomes });
-    assert!(bytes <= counted && counted <= crate::size::frame_bytes_for(1, 1), "{bytes}, {counted}");
+    assert!(
+        bytes <= counted && counted <= crate::size::frame_bytes_for(1, 1),
+        "{bytes}, {counted}"
+    );
 }
 
 proptest! {
@@ -320,8 +380,10 @@ proptest! {
 fn the_table_of_errors_says_what_may_be_tried_again() {
     let protocol = include_str!("../../../../proto/PROTOCOL.md");
     let rows = protocol.lines().filter(|line| line.starts_with("| `ERROR_CODE_"));
-    let rows = rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
-    let table: Vec<(i32, &str)> = rows.map(|row| (row[1].parse().expect("a number"), row[row.len() - 2])).collect();
+    let rows =
+        rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
+    let table: Vec<(i32, &str)> =
+        rows.map(|row| (row[1].parse().expect("a number"), row[row.len() - 2])).collect();
     for known in [
         Code::Malformed,
         Code::FrameTooLarge,
@@ -343,7 +405,11 @@ fn the_table_of_errors_says_what_may_be_tried_again() {
         Code::SessionLost,
         Code::Internal,
     ] {
-        let said = table.iter().find(|(number, _)| *number == code(known) as i32).expect("each code has a row").1;
+        let said = table
+            .iter()
+            .find(|(number, _)| *number == code(known) as i32)
+            .expect("each code has a row")
+            .1;
         assert_eq!(said, if is_retryable(known) { "yes" } else { "no" }, "{known:?}");
     }
 }

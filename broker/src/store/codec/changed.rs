@@ -1,4 +1,5 @@
-//! A change of state as bytes. It is written several times for each task, so the common ones take a few dozen bytes.
+//! A change of state as bytes. It is written several times for each task, so the common ones take a
+//! few dozen bytes.
 
 use super::super::varint::{Field, Malformed, Put, Take, narrow, text, unzigzag};
 use crate::record::{Actor, Body, Changed, ClosedBy, Progress, State, TaskError, TaskKey};
@@ -25,10 +26,15 @@ const LOSSES: u8 = 16;
 const SILENT: u8 = 17;
 
 pub(super) fn bulk(change: &Changed) -> usize {
-    let errors: usize =
-        change.errors.iter().map(|error| error.kind.len() + error.message.len() + error.traceback.len() + 64).sum();
-    let progress = change.progress.as_ref().map_or(0, |progress| progress.state.len() + progress.meta.len());
-    let result = change.result.as_ref().map_or(0, |result| result.bytes.len() + result.content_type.len());
+    let errors: usize = change
+        .errors
+        .iter()
+        .map(|error| error.kind.len() + error.message.len() + error.traceback.len() + 64)
+        .sum();
+    let progress =
+        change.progress.as_ref().map_or(0, |progress| progress.state.len() + progress.meta.len());
+    let result =
+        change.result.as_ref().map_or(0, |result| result.bytes.len() + result.content_type.len());
     let actor = if let Actor::Client(instance) = &change.actor { instance.len() } else { 0 };
     errors + progress + result + change.worker.len() + actor + change.revoked_reason.len()
 }
@@ -120,7 +126,8 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
     match field {
         Field::Number(LEASE, value) => change.lease = value,
         Field::Bytes(SESSION, value) => {
-            change.session = Some(value[..].try_into().map_err(|_| Malformed("its session is not 16 bytes"))?);
+            change.session =
+                Some(value[..].try_into().map_err(|_| Malformed("its session is not 16 bytes"))?);
         }
         Field::Bytes(WORKER, value) => change.worker = text(&value)?.into(),
         Field::Number(ACTOR, _) => change.actor = Actor::Worker,
@@ -135,7 +142,8 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
         Field::Number(STARTED_AT, value) => change.started_at = since_change(value),
         Field::Bytes(PROGRESS, value) => {
             let mut take = Take::new(value);
-            change.progress = Some(Progress { at: take.signed()?, state: take.text()?, meta: take.rest() });
+            change.progress =
+                Some(Progress { at: take.signed()?, state: take.text()?, meta: take.rest() });
         }
         Field::Bytes(ERROR, value) => {
             let mut take = Take::new(value);

@@ -41,7 +41,11 @@ const DEFAULT_RETRY: RetryPolicy = RetryPolicy {
 pub(super) fn bulk(task: &Submitted) -> usize {
     let headers: usize = task.headers.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
     let tags: usize = task.tags.iter().map(|tag| tag.len() + 8).sum();
-    let names = task.id.len() + task.name.len() + task.queue.len() + task.root_id.len() + task.parent_id.len();
+    let names = task.id.len()
+        + task.name.len()
+        + task.queue.len()
+        + task.root_id.len()
+        + task.parent_id.len();
     task.payload.len() + task.content_type.len() + task.shadow.len() + headers + tags + names
 }
 
@@ -72,7 +76,9 @@ pub(super) fn encode(task: &Submitted, put: &mut Put<'_>) {
     if !same(&task.retry, &DEFAULT_RETRY) {
         put.nested_field(RETRY, |put| put_retry(&task.retry, put));
     }
-    for (field, value) in [(SOFT_TIME_LIMIT_MS, task.soft_time_limit_ms), (TIME_LIMIT_MS, task.time_limit_ms)] {
+    for (field, value) in
+        [(SOFT_TIME_LIMIT_MS, task.soft_time_limit_ms), (TIME_LIMIT_MS, task.time_limit_ms)]
+    {
         if let Some(value) = value {
             put.present_field(field, value);
         }
@@ -103,7 +109,8 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Submitted, Malforme
         after: None,
         id,
         name,
-        queue: QueueName::parse(DEFAULT_QUEUE).map_err(|_| Malformed("its queue has no valid name"))?,
+        queue: QueueName::parse(DEFAULT_QUEUE)
+            .map_err(|_| Malformed("its queue has no valid name"))?,
         payload: bytes::Bytes::new(),
         content_type: "".into(),
         headers: Vec::new(),
@@ -132,7 +139,8 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
     let since_submit = |value| Some(unzigzag(value).wrapping_add(task.submitted_at));
     match field {
         Field::Bytes(QUEUE, name) => {
-            task.queue = QueueName::parse(text(&name)?).map_err(|_| Malformed("its queue has no valid name"))?;
+            task.queue = QueueName::parse(text(&name)?)
+                .map_err(|_| Malformed("its queue has no valid name"))?;
         }
         Field::Bytes(CONTENT_TYPE, value) => task.content_type = text(&value)?,
         Field::Bytes(HEADER, value) => {
@@ -141,7 +149,8 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
         }
         Field::Bytes(SHADOW, value) => task.shadow = text(&value)?,
         Field::Number(PRIORITY, value) => {
-            task.priority = u8::try_from(value).map_err(|_| Malformed("its priority is too large"))?;
+            task.priority =
+                u8::try_from(value).map_err(|_| Malformed("its priority is too large"))?;
         }
         Field::Number(ETA, value) => task.eta = since_submit(value),
         Field::Number(EXPIRES, value) => task.expires = since_submit(value),
@@ -156,7 +165,8 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
         Field::Bytes(TAG, value) => task.tags.push(text(&value)?),
         Field::Bytes(AFTER, value) => {
             let mut take = Take::new(value);
-            task.after = Some(TaskKey { slot: narrow(take.unsigned()?)?, serial: take.unsigned()? });
+            task.after =
+                Some(TaskKey { slot: narrow(take.unsigned()?)?, serial: take.unsigned()? });
         }
         Field::Bytes(PAYLOAD, value) => task.payload = value,
         Field::Number(..) | Field::Bytes(..) => {}
@@ -206,5 +216,12 @@ fn take_retry(mut take: Take) -> Result<RetryPolicy, Malformed> {
         2 => Jitter::Equal,
         _ => return Err(Malformed("its jitter is unknown")),
     };
-    Ok(RetryPolicy { attempts_max, backoff, delay_ms, factor: f64::from_le_bytes(factor), delay_max_ms, jitter })
+    Ok(RetryPolicy {
+        attempts_max,
+        backoff,
+        delay_ms,
+        factor: f64::from_le_bytes(factor),
+        delay_max_ms,
+        jitter,
+    })
 }

@@ -1,4 +1,5 @@
-//! The codec: whatever goes in comes back, common records are small, and a newer record's extra fields are stepped over.
+//! The codec: whatever goes in comes back, common records are small, and a newer record's extra
+//! fields are stepped over.
 
 use proptest::prelude::*;
 
@@ -75,7 +76,10 @@ proptest! {
 
 #[test]
 fn unknown_fields_are_stepped_over() {
-    for record in [Record::Submitted(Box::new(submitted(3, 9, 20))), Record::Changed(Box::new(changed(3, 9, 2)))] {
+    for record in [
+        Record::Submitted(Box::new(submitted(3, 9, 20))),
+        Record::Changed(Box::new(changed(3, 9, 2))),
+    ] {
         let mut bytes = encoded(&record);
         let mut put = Put(&mut bytes);
         put.present_field(120, 12_345);
@@ -95,7 +99,8 @@ fn common_changes_take_a_few_dozen_bytes() {
     let mut success = leased;
     success.state = State::Success;
     success.session = None;
-    success.result = Some(Body { bytes: bytes::Bytes::from_static(b"true"), content_type: "".into() });
+    success.result =
+        Some(Body { bytes: bytes::Bytes::from_static(b"true"), content_type: "".into() });
     assert!(encoded(&Record::Changed(Box::new(success))).len() <= 56);
 }
 
@@ -106,14 +111,22 @@ fn submit_with_defaults_stores_little_more_than_its_names_and_payload() {
     assert!(encoded(&Record::Submitted(Box::new(task))).len() <= texts + 28);
 }
 
-/// The bytes of the first format. If this fails, older folders can no longer be read: add a field instead.
+/// The bytes of the first format. If this fails, older folders can no longer be read: add a field
+/// instead.
 #[test]
 fn first_format_is_still_read() {
-    let bytes =
-        [&[SUBMITTED, 5, 7, 1][..], &[2, b'i', b'd', 1, b'n'], &[0xC8, 0x01], &[17 << 1 | 1, 3, b'a', b'b', b'c']]
-            .concat();
+    let bytes = [
+        &[SUBMITTED, 5, 7, 1][..],
+        &[2, b'i', b'd', 1, b'n'],
+        &[0xC8, 0x01],
+        &[17 << 1 | 1, 3, b'a', b'b', b'c'],
+    ]
+    .concat();
     let Ok(Record::Submitted(task)) = decode(bytes.into()) else { panic!("it is a submit") };
-    assert_eq!((task.key.slot, task.key.serial, task.generation, task.submitted_at), (5, 7, 1, 100));
+    assert_eq!(
+        (task.key.slot, task.key.serial, task.generation, task.submitted_at),
+        (5, 7, 1, 100)
+    );
     assert_eq!((&task.id[..], &task.name[..], &task.queue[..]), ("id", "n", "default"));
     assert_eq!((task.priority, task.result_ttl_ms, task.retry.attempts_max), (4, 86_400_000, 4));
     assert_eq!(&task.payload[..], b"abc");

@@ -1,4 +1,5 @@
-//! Backups of a store that goes on working: what was committed before is in the copy, and the copy opens like any folder.
+//! Backups of a store that goes on working: what was committed before is in the copy, and the copy
+//! opens like any folder.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ fn backup_holds_all_that_was_committed_while_the_store_goes_on() {
     let expected = read_all(&mut store, 0..901);
     let (base, log_bytes) = (store.index.base(), store.index.log_bytes());
     let outcome = start(&mut store, &copy);
-    // The very tasks that are being copied change, end and make way; without the hold they would be cleaned.
+    // The very tasks that are being copied change, end and make way; without the hold they would be
+    // cleaned.
     let mut round = 0;
     let copied = loop {
         round += 1;
@@ -93,7 +95,10 @@ fn second_backup_at_the_same_time_or_into_the_same_folder_is_refused() {
     store.commit().unwrap();
     let copy = folder.path().join("copy");
     let first = start(&mut store, &copy);
-    assert!(matches!(wait(start(&mut store, &folder.path().join("other"))), Err(BackupError::Busy)));
+    assert!(matches!(
+        wait(start(&mut store, &folder.path().join("other"))),
+        Err(BackupError::Busy)
+    ));
     wait(first).unwrap();
     // The thread has answered and is about to end.
     let again = loop {
@@ -174,7 +179,8 @@ fn half_a_backup_is_refused_as_a_data_folder() {
 #[test]
 fn backup_without_room_is_refused_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { disk_reserve_bytes: 1 << 60, ..settings(&folder.path().join("data")) };
+    let settings =
+        Settings { disk_reserve_bytes: 1 << 60, ..settings(&folder.path().join("data")) };
     let (mut store, _) = Store::open(settings, &mut |_| {}).unwrap();
     let refused = wait(start(&mut store, &folder.path().join("copy"))).unwrap_err();
     assert!(matches!(refused, BackupError::Failed(Error::NoRoom { .. })), "{refused}");
@@ -197,6 +203,8 @@ fn backup_is_given_up_when_the_disk_gets_low() {
     // It may have been done by then.
     if let Err(error) = wait(outcome) {
         assert!(matches!(error, BackupError::GivenUp), "{error}");
-        assert!(!folder.path().join("copy").exists() && !folder.path().join("copy.partial").exists());
+        assert!(
+            !folder.path().join("copy").exists() && !folder.path().join("copy.partial").exists()
+        );
     }
 }

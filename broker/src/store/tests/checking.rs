@@ -7,7 +7,8 @@ use super::*;
 
 fn contents(folder: &Path) -> Vec<(std::ffi::OsString, Option<Vec<u8>>)> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    let mut contents: Vec<_> = entries.map(|entry| (entry.file_name(), fs::read(entry.path()).ok())).collect();
+    let mut contents: Vec<_> =
+        entries.map(|entry| (entry.file_name(), fs::read(entry.path()).ok())).collect();
     contents.sort();
     contents
 }

@@ -153,7 +153,10 @@ fn large_payload_leaves_before_its_task_once_nobody_will_read_it() {
     for (slot, state) in (0..).zip(states) {
         store.append(&submit(slot, 1 + u64::from(slot), 700_000));
         store.commit().unwrap();
-        store.append(&Record::Changed(Box::new(Changed { state, ..changed(slot, 1 + u64::from(slot), 2) })));
+        store.append(&Record::Changed(Box::new(Changed {
+            state,
+            ..changed(slot, 1 + u64::from(slot), 2)
+        })));
         store.commit().unwrap();
     }
     let live_bytes = store.usage().unwrap().live_bytes;

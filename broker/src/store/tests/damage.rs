@@ -1,4 +1,5 @@
-//! Folders that are newer, cut short or have a flipped bit: refused with a sentence, or served whole.
+//! Folders that are newer, cut short or have a flipped bit: refused with a sentence, or served
+//! whole.
 
 use std::fs;
 
@@ -38,7 +39,8 @@ fn first_note_that_was_torn_takes_nothing_with_it() {
         // Nothing was ever confirmed but the folder itself: it is begun anew.
         let torn = copy(folder.path());
         fs::write(torn.path().join("durable"), &whole[..bytes]).unwrap();
-        let (mut store, ..) = open(torn.path()).unwrap_or_else(|error| panic!("{bytes} bytes: {error}"));
+        let (mut store, ..) =
+            open(torn.path()).unwrap_or_else(|error| panic!("{bytes} bytes: {error}"));
         store.append(&submit(1, 1, 100));
         store.commit().unwrap();
         store.close().unwrap();
@@ -73,10 +75,14 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    files(folder).into_iter().map(|name| (name.clone(), fs::read(folder.join(&name)).unwrap())).collect()
+    files(folder)
+        .into_iter()
+        .map(|name| (name.clone(), fs::read(folder.join(&name)).unwrap()))
+        .collect()
 }
 
-/// Opens a damaged folder: everything is there, or it is refused and left alone. Says whether it was refused.
+/// Opens a damaged folder: everything is there, or it is refused and left alone. Says whether it
+/// was refused.
 fn refused_or_whole(folder: &Path, expected: &Loaded, what: &str) -> bool {
     let before = contents(folder);
     match open(folder) {
@@ -87,7 +93,10 @@ fn refused_or_whole(folder: &Path, expected: &Loaded, what: &str) -> bool {
         }
         Err(Error::Damaged { reason, .. }) => {
             assert!(reason.len() > 10, "{what}: {reason}");
-            assert!(contents(folder) == before, "{what}: refused, but the folder was changed ({reason})");
+            assert!(
+                contents(folder) == before,
+                "{what}: refused, but the folder was changed ({reason})"
+            );
             true
         }
         Err(Error::NewerFormat { .. }) => panic!("{what}: taken for a newer format"),
@@ -98,7 +107,8 @@ fn refused_or_whole(folder: &Path, expected: &Loaded, what: &str) -> bool {
 /// Numbers that look random and are the same every time.
 fn scattered(count: u64, below: u64) -> impl Iterator<Item = u64> {
     (1..=count).map(move |index| {
-        let mixed = (index.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ below).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed =
+            (index.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ below).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         (mixed >> 11) % below
     })
 }
@@ -116,7 +126,11 @@ fn flipped_bit_anywhere_is_refused_or_harmless() {
             let mut broken = whole.clone();
             broken[(bit / 8) as usize] ^= 1 << (bit % 8);
             fs::write(folder.path().join(&name), &broken).unwrap();
-            refused += usize::from(refused_or_whole(folder.path(), &expected, &format!("bit {bit} of {name}")));
+            refused += usize::from(refused_or_whole(
+                folder.path(),
+                &expected,
+                &format!("bit {bit} of {name}"),
+            ));
         }
     }
     assert!(refused > 20, "most of these must be noticed, {refused} were");
@@ -132,7 +146,11 @@ fn file_cut_anywhere_is_refused_or_harmless() {
         for length in scattered(if name == "db" { 24 } else { 6 }, used).chain([0, used - 1]) {
             let folder = copy(original.path());
             fs::write(folder.path().join(&name), &whole[..length as usize]).unwrap();
-            refused += usize::from(refused_or_whole(folder.path(), &expected, &format!("{name} cut at {length}")));
+            refused += usize::from(refused_or_whole(
+                folder.path(),
+                &expected,
+                &format!("{name} cut at {length}"),
+            ));
         }
     }
     assert!(refused > 20, "most of these must be noticed, {refused} were");

@@ -1,4 +1,5 @@
-//! The files of a data folder: who may read them, what is refused in their place, and what is noticed while the store works.
+//! The files of a data folder: who may read them, what is refused in their place, and what is
+//! noticed while the store works.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +14,10 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 fn filled(folder: &Path) -> Store {
@@ -52,13 +56,17 @@ fn what_is_no_regular_file_is_refused_in_place_of_any_file() {
     let home = tempfile::tempdir().unwrap();
     let original = home.path().join("data");
     filled(&original).close().unwrap();
-    for name in names(&original).into_iter().chain(["format.new".into(), "snap.0000.generating".into()]) {
+    for name in
+        names(&original).into_iter().chain(["format.new".into(), "snap.0000.generating".into()])
+    {
         for kind in ["pipe", "device", "link", "folder"] {
             if kind == "folder" && name == "blobs" {
                 continue;
             }
             let folder = home.path().join("tried");
-            assert!(Command::new("cp").arg("-r").args([&original, &folder]).status().unwrap().success());
+            assert!(
+                Command::new("cp").arg("-r").args([&original, &folder]).status().unwrap().success()
+            );
             let path = folder.join(&name);
             if path.is_dir() {
                 fs::remove_dir_all(&path).unwrap()
@@ -73,7 +81,10 @@ fn what_is_no_regular_file_is_refused_in_place_of_any_file() {
             }
             for refused in [open(&folder).map(|_| ()), super::super::check(&folder).map(|_| ())] {
                 let refused = refused.unwrap_err();
-                assert!(matches!(refused, Error::Foreign { .. }), "a {kind} in place of {name}: {refused}");
+                assert!(
+                    matches!(refused, Error::Foreign { .. }),
+                    "a {kind} in place of {name}: {refused}"
+                );
                 assert!(refused.to_string().contains(&format!("`{name}`")), "{refused}");
             }
             fs::remove_dir_all(&folder).unwrap();
@@ -139,7 +150,11 @@ fn errors_of_the_system_are_told_by_kind_and_name_the_path() {
         error.exit_code()
     };
     assert_eq!([libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ESTALE].map(code), [15; 4]);
-    assert_eq!([libc::ENOENT, libc::EACCES, libc::EPERM, libc::ENOTDIR, libc::EROFS, libc::ELOOP].map(code), [17; 6]);
+    assert_eq!(
+        [libc::ENOENT, libc::EACCES, libc::EPERM, libc::ENOTDIR, libc::EROFS, libc::ELOOP]
+            .map(code),
+        [17; 6]
+    );
     assert_eq!([libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN].map(code), [1; 4]);
 }
 

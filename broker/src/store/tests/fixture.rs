@@ -1,8 +1,9 @@
-//! A data folder that an earlier version wrote is read, whole. `fixtures/format-1` was written by version 0.1.0 and has every
-//! kind of record in it.
+//! A data folder that an earlier version wrote is read, whole. `fixtures/format-1` was written by
+//! version 0.1.0 and has every kind of record in it.
 //!
-//! `WRITE_FIXTURE=1` with this test writes the folder of the present format, if there is none yet: never over one that is
-//! there, for then it would no longer be an earlier version's. sled's file is kept without the empty rest of its segment.
+//! `WRITE_FIXTURE=1` with this test writes the folder of the present format, if there is none yet:
+//! never over one that is there, for then it would no longer be an earlier version's. sled's file
+//! is kept without the empty rest of its segment.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use super::*;
 use crate::record::{Backoff, Body, ClosedBy, Jitter, Progress, RetryPolicy, State, TaskError};
 
 fn fixture(format: u16) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/store/tests/fixtures/format-{format}"))
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("src/store/tests/fixtures/format-{format}"))
 }
 
 /// Everything set to something of its own.
@@ -24,7 +26,10 @@ fn full_submit() -> Submitted {
         generation: 3,
         queue: queue("songs", 0).name,
         content_type: "application/cbor".into(),
-        headers: vec![("traceparent".into(), Bytes::from_static(b"00-0af7")), ("empty".into(), Bytes::new())],
+        headers: vec![
+            ("traceparent".into(), Bytes::from_static(b"00-0af7")),
+            ("empty".into(), Bytes::new()),
+        ],
         shadow: "preprocess: Dynamite 다이너마이트".into(),
         priority: 9,
         eta: Some(1_800_000_060_000),
@@ -79,7 +84,10 @@ fn states() -> Vec<Changed> {
     use State::*;
     let states = [Scheduled, Queued, Leased, Started, Retry, Success, Failure, Revoked];
     let with_state = |(place, state): (usize, State)| {
-        let result = Body { bytes: Bytes::from_static(b"{\"bpm\":114.0}"), content_type: "text/plain".into() };
+        let result = Body {
+            bytes: Bytes::from_static(b"{\"bpm\":114.0}"),
+            content_type: "text/plain".into(),
+        };
         let result = (state == Success).then_some(result);
         // A format without the field has what the state suggests.
         let closed_by = match state {

@@ -1,4 +1,5 @@
-//! What is live, against a model of two maps: any sequence of appends, commits and restarts leaves the same tasks.
+//! What is live, against a model of two maps: any sequence of appends, commits and restarts leaves
+//! the same tasks.
 
 use proptest::prelude::*;
 

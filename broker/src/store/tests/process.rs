@@ -1,4 +1,5 @@
-//! The store from outside its process: which system calls it makes, what a kill leaves behind, and a full disk.
+//! The store from outside its process: which system calls it makes, what a kill leaves behind, and
+//! a full disk.
 //!
 //! Each test starts this very binary again in a role of its own, told by an environment variable.
 
@@ -35,7 +36,12 @@ fn start(test: &str, folder: &Path, tracer: &[&str]) -> Child {
     words.push(program.as_os_str());
     Command::new(words[0])
         .args(&words[1..])
-        .args([&format!("store::tests::process::{test}"), "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            &format!("store::tests::process::{test}"),
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .spawn()
@@ -67,18 +73,32 @@ fn every_flush_is_an_fdatasync_and_none_a_sync_file_range() {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let output = trace.path().to_str().unwrap();
     let tracer = ["strace", "-f", "-e", "trace=fdatasync,sync_file_range", "-o", output];
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        eprintln!("SKIPPED: strace is not installed, so the system calls of a flush were not watched");
+    if Command::new("strace")
+        .arg("-V")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_err()
+    {
+        eprintln!(
+            "SKIPPED: strace is not installed, so the system calls of a flush were not watched"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let child = start("every_flush_is_an_fdatasync_and_none_a_sync_file_range", folder.path(), &tracer);
+    let child =
+        start("every_flush_is_an_fdatasync_and_none_a_sync_file_range", folder.path(), &tracer);
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
     let calls = std::fs::read_to_string(trace.path()).unwrap();
-    let count = |name: &str| calls.lines().filter(|line| line.contains(&format!("{name}("))).count();
+    let count =
+        |name: &str| calls.lines().filter(|line| line.contains(&format!("{name}("))).count();
     assert_eq!(count("sync_file_range"), 0, "sled reached the kernel's sync_file_range");
-    assert!(count("fdatasync") >= 200, "each of 200 commits is a sync, there were {}", count("fdatasync"));
+    assert!(
+        count("fdatasync") >= 200,
+        "each of 200 commits is a sync, there were {}",
+        count("fdatasync")
+    );
 }
 
 /// Writes for ever: batch after batch over 500 slots, saying what is confirmed.
@@ -91,7 +111,11 @@ fn write_until_killed(folder: &Path) -> ! {
         let batch = 1 + serial * 7919 % 120;
         for _ in 0..batch {
             serial += 1;
-            store.append(&submit((serial % 500) as u32, serial, if serial % 977 == 0 { 100_000 } else { 700 }));
+            store.append(&submit(
+                (serial % 500) as u32,
+                serial,
+                if serial % 977 == 0 { 100_000 } else { 700 },
+            ));
         }
         store.commit().unwrap();
         writeln!(out, "confirmed {serial}").unwrap();
@@ -122,13 +146,16 @@ fn killed_writer_loses_nothing_that_was_confirmed() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let wanted = 3 + kill * 37 % 90;
         for _ in 0..wanted {
-            let line = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("confirmed "));
+            let line =
+                lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("confirmed "));
             confirmed = line.expect("it writes until it is killed")[10..].parse().unwrap();
         }
         child.kill().unwrap();
         // What it managed to say before the kill counts too.
         for line in lines.map_while(Result::ok) {
-            if let Some(number) = line.strip_prefix("confirmed ").and_then(|number| number.parse().ok()) {
+            if let Some(number) =
+                line.strip_prefix("confirmed ").and_then(|number| number.parse().ok())
+            {
                 confirmed = number;
             }
         }
@@ -170,7 +197,8 @@ fn kill_at_any_moment_of_a_start_does_no_harm() {
     assert_eq!(serials, BTreeMap::new());
 }
 
-/// Writes on a disk that fails from the given sync on, and says what was confirmed and how it ended.
+/// Writes on a disk that fails from the given sync on, and says what was confirmed and how it
+/// ended.
 fn write_until_the_disk_fails(folder: &Path) {
     let fail_from = std::env::var(FAIL_FROM).unwrap().parse().unwrap();
     super::super::sync::FAIL_FROM.store(fail_from, std::sync::atomic::Ordering::SeqCst);
@@ -229,7 +257,11 @@ fn failing_disk_confirms_nothing_and_loses_nothing() {
     let mut confirmed = 1000;
     for fail_from in (0..6).chain([9, 14, 23, 40, 77, 110]) {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["store::tests::process::failing_disk_confirms_nothing_and_loses_nothing", "--exact", "--nocapture"])
+            .args([
+                "store::tests::process::failing_disk_confirms_nothing_and_loses_nothing",
+                "--exact",
+                "--nocapture",
+            ])
             .env(FOLDER, folder.path())
             .env(FAIL_FROM, fail_from.to_string())
             .output()
@@ -239,7 +271,10 @@ fn failing_disk_confirms_nothing_and_loses_nothing() {
         let mut numbers = said.lines().rev().filter_map(|line| line.strip_prefix("confirmed "));
         confirmed = numbers.next().map_or(confirmed, |number| number.parse().unwrap());
         let (store, serials) = open(folder.path()).unwrap();
-        assert!(serials.values().max().copied().unwrap_or(0) >= confirmed, "failed at sync {fail_from}");
+        assert!(
+            serials.values().max().copied().unwrap_or(0) >= confirmed,
+            "failed at sync {fail_from}"
+        );
         store.close().unwrap();
     }
 }

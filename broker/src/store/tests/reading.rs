@@ -1,4 +1,5 @@
-//! A disk that fails to read while the store opens: whatever sled makes of it, nothing in the folder changes.
+//! A disk that fails to read while the store opens: whatever sled makes of it, nothing in the
+//! folder changes.
 
 use std::ffi::c_int;
 use std::fs;
@@ -11,7 +12,8 @@ use super::*;
 /// Set for a process that this test has started.
 const ALONE: &str = "CELERIAC_READS_FAIL";
 
-/// Where reads are counted, how many are left until one fails, and whether all that follow fail too.
+/// Where reads are counted, how many are left until one fails, and whether all that follow fail
+/// too.
 static COUNTED: Mutex<Option<(std::path::PathBuf, u64, bool)>> = Mutex::new(None);
 
 fn errno_of(file: c_int) -> c_int {
@@ -32,11 +34,13 @@ fn errno_of(file: c_int) -> c_int {
     }
 }
 
-/// In a process of its own: sled's threads are shared by all stores of a process, and those that fail to read stand still.
+/// In a process of its own: sled's threads are shared by all stores of a process, and those that
+/// fail to read stand still.
 #[test]
 fn failed_read_during_a_start_is_said_as_such_and_changes_nothing() {
     if std::env::var_os(ALONE).is_none() {
-        let name = "store::tests::reading::failed_read_during_a_start_is_said_as_such_and_changes_nothing";
+        let name =
+            "store::tests::reading::failed_read_during_a_start_is_said_as_such_and_changes_nothing";
         let mut alone = Command::new(std::env::current_exe().unwrap());
         let output = alone.args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
@@ -72,14 +76,16 @@ fn failed_read_during_a_start_is_said_as_such_and_changes_nothing() {
             Err(error) => {
                 assert!(matches!(error, Error::Io { .. }), "read {read}: {error}");
                 failed += 1;
-                // sled's threads may still hold its lock on this copy, so what it left is opened as another.
+                // sled's threads may still hold its lock on this copy, so what it left is opened as
+                // another.
                 let again = tempfile::tempdir().unwrap();
                 for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
                     if entry.file_type().unwrap().is_file() {
                         fs::copy(entry.path(), again.path().join(entry.file_name())).unwrap();
                     }
                 }
-                let (_, _, loaded) = open(again.path()).unwrap_or_else(|error| panic!("read {read}: {error}"));
+                let (_, _, loaded) =
+                    open(again.path()).unwrap_or_else(|error| panic!("read {read}: {error}"));
                 assert_eq!(loaded.tasks.len(), 20, "after read {read}");
             }
         }

@@ -7,8 +7,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::record::{
-    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record, RetryPolicy, SessionRecord,
-    State, Submitted, TaskError, TaskKey,
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
+    RetryPolicy, SessionRecord, State, Submitted, TaskError, TaskKey,
 };
 
 /// A task with defaults. Its payload tells its serial, so that a mix-up shows.
@@ -80,7 +80,9 @@ pub(in crate::store) fn queue(name: &str, tasks_max: u64) -> QueueRecord {
 }
 
 fn any_text() -> BoxedStrategy<Box<str>> {
-    prop_oneof![Just(String::new()), "\\PC{0,40}", "[a-z]{100,300}"].prop_map(String::into_boxed_str).boxed()
+    prop_oneof![Just(String::new()), "\\PC{0,40}", "[a-z]{100,300}"]
+        .prop_map(String::into_boxed_str)
+        .boxed()
 }
 
 fn any_bytes() -> BoxedStrategy<Bytes> {
@@ -92,7 +94,8 @@ fn any_key() -> impl Strategy<Value = TaskKey> {
 }
 
 fn any_retry() -> impl Strategy<Value = RetryPolicy> {
-    let backoff = prop_oneof![Just(Backoff::Exponential), Just(Backoff::Fixed), Just(Backoff::Polynomial)];
+    let backoff =
+        prop_oneof![Just(Backoff::Exponential), Just(Backoff::Fixed), Just(Backoff::Polynomial)];
     let jitter = prop_oneof![Just(Jitter::None), Just(Jitter::Full), Just(Jitter::Equal)];
     (any::<u32>(), backoff, any::<u64>(), any::<f64>(), any::<u64>(), jitter).prop_map(
         |(attempts_max, backoff, delay_ms, factor, delay_max_ms, jitter)| RetryPolicy {
@@ -107,41 +110,60 @@ fn any_retry() -> impl Strategy<Value = RetryPolicy> {
 }
 
 fn any_submitted() -> impl Strategy<Value = Submitted> {
-    let identity = (any_key(), any::<u32>(), "\\PC{1,60}", "[a-z.]{1,255}", "[a-z]{1,20}", any_bytes());
-    let described = (any_text(), vec((any_text(), any_bytes()), 0..3), any_text(), vec(any_text(), 0..3));
-    let times = (any::<u8>(), any::<i64>(), of(any::<i64>()), of(any::<i64>()), any::<u64>(), any_retry());
-    let limits =
-        (of(any::<u64>()), of(any::<u64>()), any::<u32>(), any::<bool>(), any_text(), any_text(), of(any_key()));
-    (identity, described, times, limits).prop_map(|(identity, described, times, limits)| Submitted {
-        key: identity.0,
-        generation: identity.1,
-        after: limits.6,
-        id: TaskId::parse(identity.2).unwrap(),
-        name: TaskName::parse(identity.3).unwrap(),
-        queue: QueueName::parse(identity.4).unwrap(),
-        payload: identity.5,
-        content_type: described.0,
-        headers: described.1,
-        shadow: described.2,
-        tags: described.3,
-        priority: times.0,
-        submitted_at: times.1,
-        eta: times.2,
-        expires: times.3,
-        result_ttl_ms: times.4,
-        retry: times.5,
-        soft_time_limit_ms: limits.0,
-        time_limit_ms: limits.1,
-        max_deliveries: limits.2,
-        early_ack: limits.3,
-        root_id: limits.4,
-        parent_id: limits.5,
+    let identity =
+        (any_key(), any::<u32>(), "\\PC{1,60}", "[a-z.]{1,255}", "[a-z]{1,20}", any_bytes());
+    let described =
+        (any_text(), vec((any_text(), any_bytes()), 0..3), any_text(), vec(any_text(), 0..3));
+    let times =
+        (any::<u8>(), any::<i64>(), of(any::<i64>()), of(any::<i64>()), any::<u64>(), any_retry());
+    let limits = (
+        of(any::<u64>()),
+        of(any::<u64>()),
+        any::<u32>(),
+        any::<bool>(),
+        any_text(),
+        any_text(),
+        of(any_key()),
+    );
+    (identity, described, times, limits).prop_map(|(identity, described, times, limits)| {
+        Submitted {
+            key: identity.0,
+            generation: identity.1,
+            after: limits.6,
+            id: TaskId::parse(identity.2).unwrap(),
+            name: TaskName::parse(identity.3).unwrap(),
+            queue: QueueName::parse(identity.4).unwrap(),
+            payload: identity.5,
+            content_type: described.0,
+            headers: described.1,
+            shadow: described.2,
+            tags: described.3,
+            priority: times.0,
+            submitted_at: times.1,
+            eta: times.2,
+            expires: times.3,
+            result_ttl_ms: times.4,
+            retry: times.5,
+            soft_time_limit_ms: limits.0,
+            time_limit_ms: limits.1,
+            max_deliveries: limits.2,
+            early_ack: limits.3,
+            root_id: limits.4,
+            parent_id: limits.5,
+        }
     })
 }
 
 fn any_error() -> impl Strategy<Value = TaskError> {
-    (any_text(), any_text(), any_text(), any::<i64>(), any::<u32>())
-        .prop_map(|(kind, message, traceback, at, attempt)| TaskError { kind, message, traceback, at, attempt })
+    (any_text(), any_text(), any_text(), any::<i64>(), any::<u32>()).prop_map(
+        |(kind, message, traceback, at, attempt)| TaskError {
+            kind,
+            message,
+            traceback,
+            at,
+            attempt,
+        },
+    )
 }
 
 fn any_state() -> impl Strategy<Value = State> {
@@ -169,25 +191,43 @@ fn any_closed_by() -> impl Strategy<Value = ClosedBy> {
 
 fn any_session() -> impl Strategy<Value = SessionRecord> {
     let order = proptest::sample::select(vec![Order::Resume, Order::Quiet, Order::Shutdown]);
-    (any::<[u8; 16]>(), any_text(), any::<u32>(), order).prop_map(|(id, instance, concurrency, order)| SessionRecord {
-        id,
-        instance: instance.into(),
-        concurrency,
-        order,
-    })
+    (any::<[u8; 16]>(), any_text(), any::<u32>(), order).prop_map(
+        |(id, instance, concurrency, order)| SessionRecord {
+            id,
+            instance: instance.into(),
+            concurrency,
+            order,
+        },
+    )
 }
 
 fn any_actor() -> impl Strategy<Value = Actor> {
-    prop_oneof![Just(Actor::Broker), Just(Actor::Worker), any_text().prop_map(|text| Actor::Client(text.into()))]
+    prop_oneof![
+        Just(Actor::Broker),
+        Just(Actor::Worker),
+        any_text().prop_map(|text| Actor::Client(text.into()))
+    ]
 }
 
 fn any_changed() -> impl Strategy<Value = Changed> {
     let identity = (any_key(), any_state(), any::<u32>(), any::<i64>(), any::<u64>(), any_actor());
-    let holder =
-        (of(any::<[u8; 16]>()), any_text(), any::<u32>(), any::<u32>(), any_closed_by(), any::<u32>(), any::<u32>());
+    let holder = (
+        of(any::<[u8; 16]>()),
+        any_text(),
+        any::<u32>(),
+        any::<u32>(),
+        any_closed_by(),
+        any::<u32>(),
+        any::<u32>(),
+    );
     let times = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()));
-    let progress = (any_text(), any_bytes(), any::<i64>()).prop_map(|(state, meta, at)| Progress { state, meta, at });
-    let result = (any_bytes(), any_text()).prop_map(|(bytes, content_type)| Body { bytes, content_type });
+    let progress = (any_text(), any_bytes(), any::<i64>()).prop_map(|(state, meta, at)| Progress {
+        state,
+        meta,
+        at,
+    });
+    let result =
+        (any_bytes(), any_text()).prop_map(|(bytes, content_type)| Body { bytes, content_type });
     let outcome = (of(progress), vec(any_error(), 0..3), of(result), any_text(), any::<bool>());
     (identity, holder, times, outcome).prop_map(|(identity, holder, times, outcome)| Changed {
         key: identity.0,

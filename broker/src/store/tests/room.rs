@@ -1,4 +1,5 @@
-//! Small disks: what was filled and emptied can be filled again, whatever became of sled's file meanwhile.
+//! Small disks: what was filled and emptied can be filled again, whatever became of sled's file
+//! meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,8 @@ fn wait_for_room(store: &mut Store) {
     }
 }
 
-/// Fills the disk and empties it, again and again; if `restarts`, the store is dropped and opened after each step.
+/// Fills the disk and empties it, again and again; if `restarts`, the store is dropped and opened
+/// after each step.
 fn fill_and_empty(mebibytes: u32, rounds: u32, payload_bytes: usize, restarts: bool) {
     let Some(disk) = SmallDisk::new(mebibytes) else {
         eprintln!("SKIPPED: no tmpfs can be mounted without root, so the full disk was not tried");
@@ -79,7 +81,8 @@ fn fill_and_empty(mebibytes: u32, rounds: u32, payload_bytes: usize, restarts: b
     for _ in 0..rounds {
         let tasks = step(0, &mut |store| {
             let mut tasks = fill(store, &mut serial, payload_bytes);
-            // Sled's own thread may not have moved everything yet. Then the disk is low for a while, as a producer is told.
+            // Sled's own thread may not have moved everything yet. Then the disk is low for a
+            // while, as a producer is told.
             while u64::from(tasks) * (payload_bytes as u64) < u64::from(mebibytes) << 18 {
                 wait_for_room(store);
                 tasks = fill_from(tasks, store, &mut serial, payload_bytes);

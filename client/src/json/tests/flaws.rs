@@ -55,8 +55,14 @@ fn a_length_that_does_not_hold_changes_nothing() {
         fields.end()
     });
     written!(Huge, serializer => serializer.serialize_seq(Some(usize::MAX))?.end());
-    assert_eq!(to_vec(&(List, Map, Struct, Huge)).expect("JSON"), br#"[[1,2],{"a":1},{"a":[1,2]},[]]"#);
-    assert_eq!(to_value_inside(0, &(List, Map, Huge)).expect("JSON"), json!([[1, 2], { "a": 1 }, []]));
+    assert_eq!(
+        to_vec(&(List, Map, Struct, Huge)).expect("JSON"),
+        br#"[[1,2],{"a":1},{"a":[1,2]},[]]"#
+    );
+    assert_eq!(
+        to_value_inside(0, &(List, Map, Huge)).expect("JSON"),
+        json!([[1, 2], { "a": 1 }, []])
+    );
 }
 
 #[test]
@@ -168,7 +174,8 @@ fn what_contains_itself_ends_before_the_stack_does() {
         Box::new(move || to_vec_inside(levels, &(Option, Deepest)))
     }
     let on_a_small_stack = |write: Box<dyn Fn() -> Result<Vec<u8>, NotJson> + Send>| {
-        let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(write).expect("a thread");
+        let thread =
+            std::thread::Builder::new().stack_size(1024 * 1024).spawn(write).expect("a thread");
         thread.join().expect("it does not end the process").expect_err("it has no end").reason
     };
     let wrapped = "wrapped in options and structs of one value at most 500 times";

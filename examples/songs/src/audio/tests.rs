@@ -30,7 +30,9 @@ impl Folder {
 /// One second of a 440 Hz sine of the given amplitude.
 fn sine(rate: u32, amplitude: f64) -> Vec<f64> {
     (0..rate)
-        .map(|index| amplitude * (std::f64::consts::TAU * 440.0 * f64::from(index) / f64::from(rate)).sin())
+        .map(|index| {
+            amplitude * (std::f64::consts::TAU * 440.0 * f64::from(index) / f64::from(rate)).sin()
+        })
         .collect()
 }
 
@@ -42,12 +44,16 @@ fn wav_of(samples: &[f64], channels: u16, rate: u32) -> Vec<u8> {
 #[test]
 fn flac_and_wav_of_the_same_samples_decode_to_the_same_sound() {
     let folder = Folder::new();
-    let samples: Vec<i16> = CLIPS[4].render().iter().map(|sample| encoding::sixteen_bits(*sample)).collect();
+    let samples: Vec<i16> =
+        CLIPS[4].render().iter().map(|sample| encoding::sixteen_bits(*sample)).collect();
     let wav = folder.decode("a.wav", &encoding::wav(1, 44_100, &samples)).unwrap();
     let flac = folder.decode("a.flac", &encoding::flac(1, 44_100, &samples).unwrap()).unwrap();
     assert_eq!(wav.mono.len(), samples.len());
     assert_eq!(wav.mono, flac.mono);
-    assert_eq!((wav.rate, wav.mean_square, wav.seconds), (flac.rate, flac.mean_square, flac.seconds));
+    assert_eq!(
+        (wav.rate, wav.mean_square, wav.seconds),
+        (flac.rate, flac.mean_square, flac.seconds)
+    );
 }
 
 #[test]
@@ -55,8 +61,10 @@ fn sample_sizes_of_wav_agree() {
     let folder = Folder::new();
     let sine = sine(8_000, 0.5);
     let eight: Vec<u8> = sine.iter().map(|sample| (sample * 127.0 + 128.0).round() as u8).collect();
-    let twenty_four: Vec<u8> =
-        sine.iter().flat_map(|sample| ((sample * 8_388_607.0) as i32).to_le_bytes()[..3].to_vec()).collect();
+    let twenty_four: Vec<u8> = sine
+        .iter()
+        .flat_map(|sample| ((sample * 8_388_607.0) as i32).to_le_bytes()[..3].to_vec())
+        .collect();
     let float: Vec<u8> = sine.iter().flat_map(|sample| (*sample as f32).to_le_bytes()).collect();
     let files = [
         wav_of(&sine, 1, 8_000),
@@ -68,7 +76,10 @@ fn sample_sizes_of_wav_agree() {
         let sound = folder.decode("size.wav", bytes).unwrap();
         assert_eq!((sound.mono.len(), sound.rate), (8_000, 8_000), "file {index}");
         for (got, wanted) in sound.mono.iter().zip(&sine) {
-            assert!((f64::from(*got) - wanted).abs() < 0.01, "file {index}: {got} instead of {wanted}");
+            assert!(
+                (f64::from(*got) - wanted).abs() < 0.01,
+                "file {index}: {got} instead of {wanted}"
+            );
         }
     }
 }
@@ -76,7 +87,8 @@ fn sample_sizes_of_wav_agree() {
 #[test]
 fn stereo_is_mixed_and_its_level_is_taken_before_the_mix() {
     let folder = Folder::new();
-    let opposite: Vec<f64> = sine(8_000, 0.5).iter().flat_map(|sample| [*sample, -sample]).collect();
+    let opposite: Vec<f64> =
+        sine(8_000, 0.5).iter().flat_map(|sample| [*sample, -sample]).collect();
     let sound = folder.decode("stereo.wav", &wav_of(&opposite, 2, 8_000)).unwrap();
     assert_eq!((sound.mono.len(), sound.seconds), (8_000, 1.0));
     assert!(sound.mono.iter().all(|sample| sample.abs() < 0.001));
@@ -85,7 +97,8 @@ fn stereo_is_mixed_and_its_level_is_taken_before_the_mix() {
 
 #[test]
 fn mp3_is_decoded() {
-    // MPEG-1 layer III, 128 kbit/s, 44.1 kHz, mono; a frame whose side information is all zero is silence.
+    // MPEG-1 layer III, 128 kbit/s, 44.1 kHz, mono; a frame whose side information is all zero is
+    // silence.
     let mut frame = vec![0u8; 417];
     frame[..4].copy_from_slice(&[0xff, 0xfb, 0x90, 0xc4]);
     let sound = Folder::new().decode("silence.mp3", &frame.repeat(100)).unwrap();
@@ -101,7 +114,8 @@ fn values_that_are_no_numbers_become_silence() {
         .iter()
         .flat_map(|sample| sample.to_le_bytes())
         .collect();
-    let sound = Folder::new().decode("odd.wav", &encoding::wav_container(3, 32, 1, 8_000, &bytes)).unwrap();
+    let sound =
+        Folder::new().decode("odd.wav", &encoding::wav_container(3, 32, 1, 8_000, &bytes)).unwrap();
     assert!(sound.mono.iter().all(|sample| sample.is_finite()) && sound.mean_square.is_finite());
 }
 

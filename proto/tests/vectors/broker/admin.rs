@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    BackupReply, CountReply, QueueInfo, QueueList, QueueSettings, ServerFrame, TaskPage, WorkerList, WorkerStatus,
+    BackupReply, CountReply, QueueInfo, QueueList, QueueSettings, ServerFrame, TaskPage,
+    WorkerList, WorkerStatus,
 };
 
 use super::tasks::{failure, started};
@@ -57,14 +58,25 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
             "queue-list/page",
             "One queue, and there are more.",
             16,
-            Body::QueueList(QueueList { queues: vec![queue], cursor: Bytes::from_static(b"songs") }),
+            Body::QueueList(QueueList {
+                queues: vec![queue],
+                cursor: Bytes::from_static(b"songs"),
+            }),
         ),
-        vector("count-reply", "Twelve tasks were revoked.", 5, Body::CountReply(CountReply { count: 12 })),
+        vector(
+            "count-reply",
+            "Twelve tasks were revoked.",
+            5,
+            Body::CountReply(CountReply { count: 12 }),
+        ),
         vector(
             "task-page",
             "One task, and there are more.",
             7,
-            Body::TaskPage(TaskPage { tasks: vec![failure()], cursor: Bytes::from_static(&[0, 0, 0, 199]) }),
+            Body::TaskPage(TaskPage {
+                tasks: vec![failure()],
+                cursor: Bytes::from_static(&[0, 0, 0, 199]),
+            }),
         ),
         vector(
             "worker-list",
@@ -81,7 +93,12 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
                 cursor: Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 7]),
             }),
         ),
-        vector("backup-reply", "It is complete.", 12, Body::BackupReply(BackupReply { tasks: 1_000, bytes: 262_144 })),
+        vector(
+            "backup-reply",
+            "It is complete.",
+            12,
+            Body::BackupReply(BackupReply { tasks: 1_000, bytes: 262_144 }),
+        ),
     ]
 }
 

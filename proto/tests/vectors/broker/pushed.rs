@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    CancelSignal, Closing, Deliver, Delivery, ErrorCode, Order, ServerFrame, TopicMessage, cancel_signal, order,
+    CancelSignal, Closing, Deliver, Delivery, ErrorCode, Order, ServerFrame, TopicMessage,
+    cancel_signal, order,
 };
 
 use super::{error, vector};
@@ -45,8 +46,11 @@ pub(super) fn pushed() -> Vec<Vector<ServerFrame>> {
         tags: vec!["album:1".into()],
         ..delivery()
     };
-    let stop =
-        CancelSignal { leases: vec![42], kind: cancel_signal::Kind::Cooperative.into(), reason: "not needed".into() };
+    let stop = CancelSignal {
+        leases: vec![42],
+        kind: cancel_signal::Kind::Cooperative.into(),
+        reason: "not needed".into(),
+    };
     let bye = error(ErrorCode::ShuttingDown, "the broker is closing down", Some(1_000));
     vec![
         vector(
@@ -61,13 +65,26 @@ pub(super) fn pushed() -> Vec<Vector<ServerFrame>> {
             0,
             Body::Deliver(Deliver { deliveries: vec![delivery(), second] }),
         ),
-        vector("cancel-signal", "The handler of lease 42 should stop when it can.", 0, Body::CancelSignal(stop)),
-        vector("order", "Take no new tasks.", 0, Body::Order(Order { kind: order::Kind::Quiet.into() })),
+        vector(
+            "cancel-signal",
+            "The handler of lease 42 should stop when it can.",
+            0,
+            Body::CancelSignal(stop),
+        ),
+        vector(
+            "order",
+            "Take no new tasks.",
+            0,
+            Body::Order(Order { kind: order::Kind::Quiet.into() }),
+        ),
         vector(
             "topic-message",
             "",
             0,
-            Body::TopicMessage(TopicMessage { topic: "events".into(), body: Bytes::from_static(b"hello") }),
+            Body::TopicMessage(TopicMessage {
+                topic: "events".into(),
+                body: Bytes::from_static(b"hello"),
+            }),
         ),
         vector("closing", "Reconnect in a second.", 0, Body::Closing(Closing { error: Some(bye) })),
     ]
@@ -104,7 +121,11 @@ fn deliveries() -> Vec<Vector<ServerFrame>> {
 
 fn signals() -> Vec<Vector<ServerFrame>> {
     let signal = |kind: cancel_signal::Kind, reason: &str| {
-        Body::CancelSignal(CancelSignal { leases: vec![42], kind: kind.into(), reason: reason.into() })
+        Body::CancelSignal(CancelSignal {
+            leases: vec![42],
+            kind: kind.into(),
+            reason: reason.into(),
+        })
     };
     vec![
         vector(
@@ -146,9 +167,16 @@ fn signals() -> Vec<Vector<ServerFrame>> {
 
 fn orders() -> Vec<Vector<ServerFrame>> {
     let order = |kind: order::Kind| Body::Order(Order { kind: kind.into() });
-    let lost = |message| Body::Closing(Closing { error: Some(error(ErrorCode::SessionLost, message, Some(0))) });
+    let lost = |message| {
+        Body::Closing(Closing { error: Some(error(ErrorCode::SessionLost, message, Some(0))) })
+    };
     vec![
-        vector("order/shutdown", "The worker shuts down as on SIGTERM.", 0, order(order::Kind::Shutdown)),
+        vector(
+            "order/shutdown",
+            "The worker shuts down as on SIGTERM.",
+            0,
+            order(order::Kind::Shutdown),
+        ),
         vector("order/resume", "The worker takes tasks again.", 0, order(order::Kind::Resume)),
         vector(
             "closing/session-resumed",

@@ -1,9 +1,11 @@
-//! How the broker says no: as the answer to a request, as the outcome of one item, and to a connection. The sentences are
-//! those of this broker; programs look at the code and at `retryable`.
+//! How the broker says no: as the answer to a request, as the outcome of one item, and to a
+//! connection. The sentences are those of this broker; programs look at the code and at
+//! `retryable`.
 
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    ErrorCode, ReportOutcome, ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskState, submit_outcome,
+    ErrorCode, ReportOutcome, ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskState,
+    submit_outcome,
 };
 
 use super::{error, vector};
@@ -133,10 +135,15 @@ fn items() -> Vec<Vector<ServerFrame>> {
         ..SubmitOutcome::default()
     };
     let exists = refused(ErrorCode::TaskExists, "a task of this id exists", None);
-    let payload = refused(ErrorCode::PayloadTooLarge, "the payload has 8388609 bytes, and 8388608 are allowed", None);
+    let payload = refused(
+        ErrorCode::PayloadTooLarge,
+        "the payload has 8388609 bytes, and 8388608 are allowed",
+        None,
+    );
     let queue = refused(ErrorCode::QueueFull, "the queue `songs` is full", Some(1_000));
     let disk = refused(ErrorCode::DiskFull, "the broker's disk is nearly full", Some(1_000));
-    let result = ReportOutcome { code: ErrorCode::ResultTooLarge.into(), state: TaskState::Failure.into() };
+    let result =
+        ReportOutcome { code: ErrorCode::ResultTooLarge.into(), state: TaskState::Failure.into() };
     vec![
         vector(
             "submit-reply/refused",

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    GetReply, Progress, ServerFrame, TaskError, TaskInfo, TaskState, Transition, WaitReply, WaitingFor, WatchReply,
+    GetReply, Progress, ServerFrame, TaskError, TaskInfo, TaskState, Transition, WaitReply,
+    WaitingFor, WatchReply,
 };
 
 use super::vector;
@@ -89,7 +90,10 @@ pub(super) fn looking() -> Vec<Vector<ServerFrame>> {
             "get-reply",
             "Ended with a result, dead after its attempts, never heard of.",
             4,
-            Body::GetReply(GetReply { tasks: vec![success(), failure(), unknown], left_out: vec![] }),
+            Body::GetReply(GetReply {
+                tasks: vec![success(), failure(), unknown],
+                left_out: vec![],
+            }),
         ),
         vector(
             "get-reply/full",
@@ -101,25 +105,41 @@ pub(super) fn looking() -> Vec<Vector<ServerFrame>> {
             "wait-reply/full",
             "Both tasks have ended; the frame had room for the second.",
             14,
-            Body::WaitReply(WaitReply { satisfied: true, tasks: vec![success()], left_out: vec![0] }),
+            Body::WaitReply(WaitReply {
+                satisfied: true,
+                tasks: vec![success()],
+                left_out: vec![0],
+            }),
         ),
         vector(
             "watch-reply/full",
             "Watch 2 begins for 131 tasks; the frame had room for all but the last.",
             15,
-            Body::WatchReply(WatchReply { watch_id: 2, tasks: vec![queued(); 130], left_out: vec![130] }),
+            Body::WatchReply(WatchReply {
+                watch_id: 2,
+                tasks: vec![queued(); 130],
+                left_out: vec![130],
+            }),
         ),
         vector(
             "wait-reply/satisfied",
             "The task has ended.",
             3,
-            Body::WaitReply(WaitReply { satisfied: true, tasks: vec![success()], left_out: vec![] }),
+            Body::WaitReply(WaitReply {
+                satisfied: true,
+                tasks: vec![success()],
+                left_out: vec![],
+            }),
         ),
         vector(
             "wait-reply/time-over",
             "The time was over first; this is what is there.",
             3,
-            Body::WaitReply(WaitReply { satisfied: false, tasks: vec![started()], left_out: vec![] }),
+            Body::WaitReply(WaitReply {
+                satisfied: false,
+                tasks: vec![started()],
+                left_out: vec![],
+            }),
         ),
         vector(
             "watch-reply",
@@ -151,7 +171,10 @@ pub(super) fn transitions() -> Vec<Vector<ServerFrame>> {
             "transition/success",
             "The last one of this generation; the watch did not ask for results.",
             0,
-            Body::Transition(Transition { watch_id: 1, task: Some(TaskInfo { result: Bytes::new(), ..success() }) }),
+            Body::Transition(Transition {
+                watch_id: 1,
+                task: Some(TaskInfo { result: Bytes::new(), ..success() }),
+            }),
         ),
         vector(
             "transition/revoked",
@@ -173,7 +196,8 @@ fn scheduled() -> TaskInfo {
     }
 }
 
-/// Failed once; its second attempt is due a second later. A failure takes back the delivery that had been counted.
+/// Failed once; its second attempt is due a second later. A failure takes back the delivery that
+/// had been counted.
 fn retry() -> TaskInfo {
     TaskInfo {
         id: "user-0002".into(),
@@ -209,7 +233,8 @@ fn leased() -> TaskInfo {
 /// What tasks may wait for, beside a worker.
 pub(super) fn waiting() -> Vec<Vector<ServerFrame>> {
     let turn = TaskInfo { waiting_for: WaitingFor::Turn.into(), ..queued() };
-    let paused = TaskInfo { id: "user-0003".into(), waiting_for: WaitingFor::Queue.into(), ..queued() };
+    let paused =
+        TaskInfo { id: "user-0003".into(), waiting_for: WaitingFor::Queue.into(), ..queued() };
     let msgpack = TaskInfo {
         result: Bytes::from_static(&[0x93, 1, 2, 3]),
         result_content_type: "application/msgpack".into(),
@@ -221,7 +246,10 @@ pub(super) fn waiting() -> Vec<Vector<ServerFrame>> {
             "get-reply/waiting",
             "One waits for its eta, one for its next attempt, one for a worker to be free, one for its queue to be resumed.",
             4,
-            Body::GetReply(GetReply { tasks: vec![scheduled(), retry(), turn, paused], left_out: vec![] }),
+            Body::GetReply(GetReply {
+                tasks: vec![scheduled(), retry(), turn, paused],
+                left_out: vec![],
+            }),
         ),
         vector(
             "get-reply/msgpack",
@@ -234,17 +262,28 @@ pub(super) fn waiting() -> Vec<Vector<ServerFrame>> {
 
 /// Transitions with who made them.
 pub(super) fn changes() -> Vec<Vector<ServerFrame>> {
-    let cancelled = TaskInfo { version: 4, cancel_requested: true, actor: "web-1".into(), ..started() };
+    let cancelled =
+        TaskInfo { version: 4, cancel_requested: true, actor: "web-1".into(), ..started() };
     let transition = |task| Body::Transition(Transition { watch_id: 1, task: Some(task) });
     vec![
-        vector("transition/leased", "The broker handed the task to a worker.", 0, transition(leased())),
+        vector(
+            "transition/leased",
+            "The broker handed the task to a worker.",
+            0,
+            transition(leased()),
+        ),
         vector(
             "transition/cancel-requested",
             "A client asked the running task to stop; its state is the same and its version is not.",
             0,
             transition(cancelled),
         ),
-        vector("transition/retry", "A worker reported a failure, and attempts are left.", 0, transition(retry())),
+        vector(
+            "transition/retry",
+            "A worker reported a failure, and attempts are left.",
+            0,
+            transition(retry()),
+        ),
         vector(
             "transition/forgotten",
             "The task is gone; its versions begin anew if the id is submitted again.",

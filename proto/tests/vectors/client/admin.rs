@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
-    Backup, ClientFrame, ConfigureQueue, DeleteQueue, DiscardDead, ListQueues, ListTasks, ListWorkers, OrderWorkers,
-    PauseQueues, PurgeQueue, QueueSettings, ReplayDead, TaskFilter, TaskState, order,
+    Backup, ClientFrame, ConfigureQueue, DeleteQueue, DiscardDead, ListQueues, ListTasks,
+    ListWorkers, OrderWorkers, PauseQueues, PurgeQueue, QueueSettings, ReplayDead, TaskFilter,
+    TaskState, order,
 };
 
 use super::{ID, ids, vector};
@@ -33,7 +34,10 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
             "configure-queue",
             "At most a million tasks, results kept for an hour.",
             3,
-            Body::ConfigureQueue(ConfigureQueue { queue: "songs".into(), settings: Some(settings) }),
+            Body::ConfigureQueue(ConfigureQueue {
+                queue: "songs".into(),
+                settings: Some(settings),
+            }),
         ),
         vector(
             "pause-queues",
@@ -54,7 +58,12 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
                 with_tracebacks: false,
             }),
         ),
-        vector("replay-dead", "By id.", 8, Body::ReplayDead(ReplayDead { ids: ids(&[ID]), filter: None })),
+        vector(
+            "replay-dead",
+            "By id.",
+            8,
+            Body::ReplayDead(ReplayDead { ids: ids(&[ID]), filter: None }),
+        ),
         vector(
             "discard-dead",
             "By filter.",
@@ -85,7 +94,10 @@ pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
             "list-queues/page",
             "The page after the queue of that name.",
             13,
-            Body::ListQueues(ListQueues { cursor: Bytes::from_static(b"songs"), ..ListQueues::default() }),
+            Body::ListQueues(ListQueues {
+                cursor: Bytes::from_static(b"songs"),
+                ..ListQueues::default()
+            }),
         ),
         vector(
             "list-workers/page",
@@ -119,13 +131,19 @@ pub(super) fn choices() -> Vec<Vector<ClientFrame>> {
             "list-queues/some",
             "Two queues by name.",
             2,
-            Body::ListQueues(ListQueues { queues: ids(&["songs", "night"]), ..ListQueues::default() }),
+            Body::ListQueues(ListQueues {
+                queues: ids(&["songs", "night"]),
+                ..ListQueues::default()
+            }),
         ),
         vector(
             "configure-queue/every-setting",
             "At most a million tasks and 1 GiB of payloads, defaults for expiry and results.",
             3,
-            Body::ConfigureQueue(ConfigureQueue { queue: "night".into(), settings: Some(settings) }),
+            Body::ConfigureQueue(ConfigureQueue {
+                queue: "night".into(),
+                settings: Some(settings),
+            }),
         ),
         vector(
             "replay-dead/filter",
@@ -149,7 +167,10 @@ pub(super) fn choices() -> Vec<Vector<ClientFrame>> {
             "order-workers/all",
             "Every worker takes tasks again.",
             11,
-            Body::OrderWorkers(OrderWorkers { instance_ids: Vec::new(), order: order::Kind::Resume.into() }),
+            Body::OrderWorkers(OrderWorkers {
+                instance_ids: Vec::new(),
+                order: order::Kind::Resume.into(),
+            }),
         ),
     ]
 }

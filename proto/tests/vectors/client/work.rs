@@ -4,14 +4,19 @@ use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::task_report::Report as Outcome;
 use celeriac_proto::wire::{
-    ClientFrame, Complete, Credit, Fail, ProgressReport, Reject, Release, Report, RetryLater, Started, TaskError,
-    TaskReport,
+    ClientFrame, Complete, Credit, Fail, ProgressReport, Reject, Release, Report, RetryLater,
+    Started, TaskError, TaskReport,
 };
 
 use super::{ID, vector};
 use crate::Vector;
 
-pub(super) fn report(name: &'static str, about: &'static str, request_id: u64, report: Outcome) -> Vector<ClientFrame> {
+pub(super) fn report(
+    name: &'static str,
+    about: &'static str,
+    request_id: u64,
+    report: Outcome,
+) -> Vector<ClientFrame> {
     let report = TaskReport { id: ID.into(), lease: 42, report: Some(report) };
     vector(name, about, request_id, Body::Report(Report { reports: vec![report] }))
 }
@@ -26,10 +31,17 @@ pub(super) fn broken_file() -> Option<TaskError> {
 }
 
 pub(super) fn work() -> Vec<Vector<ClientFrame>> {
-    let complete = || Complete { result: Bytes::from_static(br#"{"tempo":114.0}"#), content_type: String::new() };
+    let complete = || Complete {
+        result: Bytes::from_static(br#"{"tempo":114.0}"#),
+        content_type: String::new(),
+    };
     let batch = vec![
         TaskReport { id: ID.into(), lease: 42, report: Some(Outcome::Complete(complete())) },
-        TaskReport { id: "user-0000".into(), lease: 41, report: Some(Outcome::Release(Release::default())) },
+        TaskReport {
+            id: "user-0000".into(),
+            lease: 41,
+            report: Some(Outcome::Release(Release::default())),
+        },
     ];
     vec![
         vector("credit", "At most four leases at once.", 2, Body::Credit(Credit { credit: 4 })),
@@ -44,7 +56,12 @@ pub(super) fn work() -> Vec<Vector<ClientFrame>> {
                 meta: Bytes::from_static(br#"{"percent":50}"#),
             }),
         ),
-        report("report/complete", "The handler returned a value.", 5, Outcome::Complete(complete())),
+        report(
+            "report/complete",
+            "The handler returned a value.",
+            5,
+            Outcome::Complete(complete()),
+        ),
         report(
             "report/fail",
             "The handler failed and may run again.",
@@ -64,8 +81,18 @@ pub(super) fn work() -> Vec<Vector<ClientFrame>> {
             Outcome::Retry(RetryLater { after_ms: Some(30_000), error: None }),
         ),
         report("report/release", "Handed back.", 6, Outcome::Release(Release::default())),
-        report("report/reject", "Dead at once.", 6, Outcome::Reject(Reject { error: broken_file() })),
-        vector("report/batch", "Two leases in one frame.", 7, Body::Report(Report { reports: batch })),
+        report(
+            "report/reject",
+            "Dead at once.",
+            6,
+            Outcome::Reject(Reject { error: broken_file() }),
+        ),
+        vector(
+            "report/batch",
+            "Two leases in one frame.",
+            7,
+            Body::Report(Report { reports: batch }),
+        ),
     ]
 }
 

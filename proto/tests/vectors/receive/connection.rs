@@ -1,8 +1,11 @@
-//! The connection itself: framing, welcomes, answers that nobody waits for, leases that nobody holds, last words.
+//! The connection itself: framing, welcomes, answers that nobody waits for, leases that nobody
+//! holds, last words.
 
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
-use celeriac_proto::wire::{CancelSignal, Closing, Done, Error, ErrorCode, ServerFrame, Welcome, cancel_signal};
+use celeriac_proto::wire::{
+    CancelSignal, Closing, Done, Error, ErrorCode, ServerFrame, Welcome, cancel_signal,
+};
 
 use super::{Received, Then, View, When, frame, frame_of, received};
 use crate::framed;
@@ -25,9 +28,19 @@ pub(super) fn framing() -> Vec<Received> {
             &[1, 0, 0, 1],
             View::TooLarge,
         ),
-        bytes("framing/length-2-32-less-1", "As much as can be announced.", &[0xff; 4], View::TooLarge),
+        bytes(
+            "framing/length-2-32-less-1",
+            "As much as can be announced.",
+            &[0xff; 4],
+            View::TooLarge,
+        ),
         bytes("framing/length-0", "A frame of no bytes.", &[0; 4], View::Empty),
-        bytes("framing/garbage", "A field number of 0.", &[0, 0, 0, 6, 0, 0, 0xde, 0xad, 0xbe, 0xef], View::Malformed),
+        bytes(
+            "framing/garbage",
+            "A field number of 0.",
+            &[0, 0, 0, 6, 0, 0, 0xde, 0xad, 0xbe, 0xef],
+            View::Malformed,
+        ),
         bytes(
             "framing/invalid-utf8",
             "The message of an Error is not UTF-8.",
@@ -52,10 +65,20 @@ pub(super) fn welcomes() -> Vec<Received> {
         Received { when: When::Handshake, ..received(name, about, "", frame, then) }
     };
     vec![
-        welcome("welcome/protocol-0", "A version that nobody asked for.", Then::GiveUp, |welcome| welcome.protocol = 0),
-        welcome("welcome/protocol-2", "A later version, which nobody asked for.", Then::GiveUp, |welcome| {
-            welcome.protocol = 2;
-        }),
+        welcome(
+            "welcome/protocol-0",
+            "A version that nobody asked for.",
+            Then::GiveUp,
+            |welcome| welcome.protocol = 0,
+        ),
+        welcome(
+            "welcome/protocol-2",
+            "A later version, which nobody asked for.",
+            Then::GiveUp,
+            |welcome| {
+                welcome.protocol = 2;
+            },
+        ),
         welcome(
             "welcome/features",
             "The broker names an ability that the client does not know.",
@@ -70,8 +93,14 @@ fn error(code: i32, message: &str, retryable: bool, retry_after_ms: u64) -> Erro
 }
 
 pub(super) fn answers() -> Vec<Received> {
-    let forbidden = error(ErrorCode::Forbidden.into(), "the token does not allow this request", false, 0);
-    let late = error(ErrorCode::DeadlineExceeded.into(), "the request was not answered in its time", true, 0);
+    let forbidden =
+        error(ErrorCode::Forbidden.into(), "the token does not allow this request", false, 0);
+    let late = error(
+        ErrorCode::DeadlineExceeded.into(),
+        "the request was not answered in its time",
+        true,
+        0,
+    );
     vec![
         received(
             "answer/nobody-asked",
@@ -105,7 +134,10 @@ pub(super) fn answers() -> Vec<Received> {
 }
 
 fn closing(code: i32, message: &str, retryable: bool, retry_after_ms: u64) -> ServerFrame {
-    frame(0, Body::Closing(Closing { error: Some(error(code, message, retryable, retry_after_ms)) }))
+    frame(
+        0,
+        Body::Closing(Closing { error: Some(error(code, message, retryable, retry_after_ms)) }),
+    )
 }
 
 pub(super) fn ends() -> Vec<Received> {
@@ -135,14 +167,24 @@ pub(super) fn ends() -> Vec<Received> {
             "closing/overloaded",
             "There is no room for this connection now.",
             "",
-            closing(ErrorCode::Overloaded.into(), "there are as many connections as allowed", true, 0),
+            closing(
+                ErrorCode::Overloaded.into(),
+                "there are as many connections as allowed",
+                true,
+                0,
+            ),
             Then::Reconnect,
         ),
         received(
             "closing/slow-consumer",
             "The client did not read what it was sent, until now.",
             "C: watch, B: watch-reply",
-            closing(ErrorCode::SlowConsumer.into(), "this connection does not read what it is sent", true, 0),
+            closing(
+                ErrorCode::SlowConsumer.into(),
+                "this connection does not read what it is sent",
+                true,
+                0,
+            ),
             Then::Reconnect,
         ),
         received(
@@ -157,7 +199,8 @@ pub(super) fn ends() -> Vec<Received> {
 
 pub(super) fn leases() -> Vec<Received> {
     let signal = |kind: cancel_signal::Kind| {
-        let signal = CancelSignal { leases: vec![7, 8], kind: kind.into(), reason: "not needed".into() };
+        let signal =
+            CancelSignal { leases: vec![7, 8], kind: kind.into(), reason: "not needed".into() };
         frame(0, Body::CancelSignal(signal))
     };
     vec![

@@ -29,7 +29,8 @@ fn fields(mut message: &[u8]) -> Vec<(u32, &[u8])> {
     while !message.is_empty() {
         let start = message;
         let (number, wire_type) = decode_key(&mut message).expect("it was encoded here");
-        skip_field(wire_type, number, &mut message, DecodeContext::default()).expect("it was encoded here");
+        skip_field(wire_type, number, &mut message, DecodeContext::default())
+            .expect("it was encoded here");
         fields.push((number, &start[..start.len() - message.len()]));
     }
     fields
@@ -59,7 +60,10 @@ pub(super) fn same(
     as_name: &'static str,
     message: &[u8],
 ) -> Received {
-    Received { bytes: raw(message), ..received(name, about, given, frame_of(as_name), Then::SameAs(as_name)) }
+    Received {
+        bytes: raw(message),
+        ..received(name, about, given, frame_of(as_name), Then::SameAs(as_name))
+    }
 }
 
 pub(super) fn encodings() -> Vec<Received> {
@@ -68,12 +72,21 @@ pub(super) fn encodings() -> Vec<Received> {
     let signal = |leases: &[u8]| {
         let known = frame_of("cancel-signal/batch").encode_to_vec();
         let (_, body) = fields(&known)[0];
-        let rest = fields(content(body)).into_iter().filter(|(number, _)| *number != 1).flat_map(|(_, bytes)| bytes);
+        let rest = fields(content(body))
+            .into_iter()
+            .filter(|(number, _)| *number != 1)
+            .flat_map(|(_, bytes)| bytes);
         field(129, &leases.iter().chain(rest).copied().collect::<Vec<u8>>())
     };
     let order = [&[0x08, 0x00][..], &frame_of("order").encode_to_vec()].concat();
     vec![
-        same("encoding/backwards", "Every message has its last field first.", "C: credit", "deliver", &deliver),
+        same(
+            "encoding/backwards",
+            "Every message has its last field first.",
+            "C: credit",
+            "deliver",
+            &deliver,
+        ),
         same(
             "encoding/leases-unpacked",
             "The leases are written one by one, where protobuf packs them by default.",

@@ -1,9 +1,10 @@
-//! What a later broker may say within version 1: fields, bodies and values that the client does not know.
+//! What a later broker may say within version 1: fields, bodies and values that the client does not
+//! know.
 
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    CancelOutcome, CancelReply, CancelSignal, Error, ForgetReply, GetReply, Order, ReportOutcome, ReportReply,
-    ServerFrame, SubmitOutcome, SubmitReply, TaskInfo, TaskState, Transition,
+    CancelOutcome, CancelReply, CancelSignal, Error, ForgetReply, GetReply, Order, ReportOutcome,
+    ReportReply, ServerFrame, SubmitOutcome, SubmitReply, TaskInfo, TaskState, Transition,
 };
 use prost::Message;
 
@@ -23,11 +24,19 @@ const LATER_FIELDS: &[u8] = &[
 
 pub(super) fn fields() -> Vec<Received> {
     let done = [&frame_of("done").encode_to_vec()[..], LATER_FIELDS].concat();
-    let Some(Body::SubmitReply(reply)) = frame_of("submit-reply/created").body else { unreachable!("it is one") };
-    let answer = [&[0x08, 0x02], &field(32, &[&reply.encode_to_vec()[..], LATER_FIELDS].concat())[..]].concat();
-    let Some(Body::Transition(push)) = frame_of("transition/started").body else { unreachable!("it is one") };
+    let Some(Body::SubmitReply(reply)) = frame_of("submit-reply/created").body else {
+        unreachable!("it is one")
+    };
+    let answer =
+        [&[0x08, 0x02], &field(32, &[&reply.encode_to_vec()[..], LATER_FIELDS].concat())[..]]
+            .concat();
+    let Some(Body::Transition(push)) = frame_of("transition/started").body else {
+        unreachable!("it is one")
+    };
     let push = field(131, &[&push.encode_to_vec()[..], LATER_FIELDS].concat());
-    let Some(Body::WatchReply(reply)) = frame_of("watch-reply").body else { unreachable!("it is one") };
+    let Some(Body::WatchReply(reply)) = frame_of("watch-reply").body else {
+        unreachable!("it is one")
+    };
     let task = field(2, &[&reply.tasks[0].encode_to_vec()[..], LATER_FIELDS].concat());
     let nested = [&[0x08, 0x02], &field(37, &[&[0x08, 0x01], &task[..]].concat())[..]].concat();
     vec![
@@ -154,8 +163,12 @@ pub(super) fn values() -> Vec<Received> {
 
 pub(super) fn outcomes() -> Vec<Received> {
     let reported = ReportOutcome { code: LATER, state: TaskState::Started.into() };
-    let submitted =
-        SubmitOutcome { kind: LATER, generation: 3, state: TaskState::Queued.into(), ..SubmitOutcome::default() };
+    let submitted = SubmitOutcome {
+        kind: LATER,
+        generation: 3,
+        state: TaskState::Queued.into(),
+        ..SubmitOutcome::default()
+    };
     let cancelled = CancelOutcome { id: "user-7f3a".into(), kind: LATER };
     vec![
         received(

@@ -1,5 +1,5 @@
-//! Ours, as a user starts it: the release binary with its defaults. Driven twice: by loops on the raw wire, as thin as those
-//! that drive the peers, and through the client and worker crates.
+//! Ours, as a user starts it: the release binary with its defaults. Driven twice: by loops on the
+//! raw wire, as thin as those that drive the peers, and through the client and worker crates.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -64,8 +64,13 @@ impl System for Celeriac {
     }
 
     fn version(&self) -> Result<String, Missing> {
-        let missing = |error: &dyn std::fmt::Display| Missing(format!("the binary does not say its version: {error}"));
-        let output = Command::new(celeriac_binary()).arg("--version").output().map_err(|error| missing(&error))?;
+        let missing = |error: &dyn std::fmt::Display| {
+            Missing(format!("the binary does not say its version: {error}"))
+        };
+        let output = Command::new(celeriac_binary())
+            .arg("--version")
+            .output()
+            .map_err(|error| missing(&error))?;
         let text = String::from_utf8_lossy(&output.stdout);
         text.split_whitespace().last().map(str::to_owned).ok_or_else(|| missing(&"it says nothing"))
     }
@@ -79,8 +84,10 @@ impl System for Celeriac {
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
         Box::pin(async {
             let setup = Setup::new().data(folder.join("data"));
-            let process = setup.try_start().await.map_err(|exit| anyhow!("it did not start: {exit:?}"))?;
-            Ok(Box::new(Broker { process, driver: self.driver, loads: Cell::new(0), runs: true }) as Box<dyn Running>)
+            let process =
+                setup.try_start().await.map_err(|exit| anyhow!("it did not start: {exit:?}"))?;
+            Ok(Box::new(Broker { process, driver: self.driver, loads: Cell::new(0), runs: true })
+                as Box<dyn Running>)
         })
     }
 }
@@ -104,10 +111,20 @@ impl Broker {
             let (shape, quota) = (shape.clone(), quota.clone());
             match self.driver {
                 Driver::RawWire => {
-                    producers.spawn_local(load::produce(self.process.address(), number, shape, quota));
+                    producers.spawn_local(load::produce(
+                        self.process.address(),
+                        number,
+                        shape,
+                        quota,
+                    ));
                 }
                 Driver::Crates => {
-                    producers.spawn_local(crates::produce(self.process.url(), number, shape, quota));
+                    producers.spawn_local(crates::produce(
+                        self.process.url(),
+                        number,
+                        shape,
+                        quota,
+                    ));
                 }
             }
         }
@@ -118,7 +135,11 @@ impl Broker {
         let completed = Rc::new(Cell::new(0));
         let mut workers = JoinSet::new();
         for _ in 0..shape.workers {
-            workers.spawn_local(load::work(self.process.address(), shape.clone(), Rc::clone(&completed)));
+            workers.spawn_local(load::work(
+                self.process.address(),
+                shape.clone(),
+                Rc::clone(&completed),
+            ));
         }
         let (mut seen, mut at) = (0, Instant::now());
         while completed.get() < tasks {
@@ -130,7 +151,10 @@ impl Broker {
             if completed.get() > seen {
                 (seen, at) = (completed.get(), Instant::now());
             }
-            ensure!(at.elapsed() < PATIENCE, "{seen} of {tasks} completed, then nothing for a minute");
+            ensure!(
+                at.elapsed() < PATIENCE,
+                "{seen} of {tasks} completed, then nothing for a minute"
+            );
         }
         Ok(())
     }
@@ -167,27 +191,41 @@ impl Running for Broker {
         Box::pin(async move {
             let client = celeriac_client::Client::connect(&self.process.url()).await?;
             let begun = Instant::now();
-            let trips = latency::round_trips(&self.process.url(), &client, usize::try_from(tasks)?).await?;
+            let trips =
+                latency::round_trips(&self.process.url(), &client, usize::try_from(tasks)?).await?;
             Ok(Timing { elapsed: begun.elapsed(), latencies: trips.results })
         })
     }
 
-    fn schedule(&self, waiting: u64, due: u64, over: Duration) -> LocalBoxFuture<'_, Result<Timing>> {
+    fn schedule(
+        &self,
+        waiting: u64,
+        due: u64,
+        over: Duration,
+    ) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
             let begun = Instant::now();
             let (hour, day) = (3_600_000, 86_400_000);
             let now = now_ms()?;
-            let at =
-                |id: String, at_ms: u64| wire::Task { eta_at_ms: i64::try_from(at_ms).ok(), ..raw::task(&id, NAME) };
+            let at = |id: String, at_ms: u64| wire::Task {
+                eta_at_ms: i64::try_from(at_ms).ok(),
+                ..raw::task(&id, NAME)
+            };
             load::submit(&self.process, waiting, |number| {
                 let later = now + hour + number * (day - hour) / waiting.max(1);
-                wire::Task { payload: load::payload(200), ..at(format!("later-{number:012}"), later) }
+                wire::Task {
+                    payload: load::payload(200),
+                    ..at(format!("later-{number:012}"), later)
+                }
             })
             .await?;
 
-            let mut worker = RawConnection::worker(self.process.address(), &["default"], &[NAME], 1_000).await;
+            let mut worker =
+                RawConnection::worker(self.process.address(), &["default"], &[NAME], 1_000).await;
             let first = now_ms()? + u64::try_from(SCHEDULED_AHEAD.as_millis())?;
-            let due_at = |number: u64| first + number * u64::try_from(over.as_millis()).unwrap_or(0) / due.max(1);
+            let due_at = |number: u64| {
+                first + number * u64::try_from(over.as_millis()).unwrap_or(0) / due.max(1)
+            };
             load::submit(&self.process, due, |number| wire::Task {
                 payload: load::payload(200),
                 ..at(format!("due-{}", due_at(number)) + &format!("-{number}"), due_at(number))
@@ -204,7 +242,9 @@ impl Running for Broker {
             let mut open = Vec::new();
             while open.len() < connections {
                 let more = OPENED_AT_ONCE.min(connections - open.len());
-                open.extend(join_all((0..more).map(|_| RawConnection::open(self.process.address()))).await);
+                open.extend(
+                    join_all((0..more).map(|_| RawConnection::open(self.process.address()))).await,
+                );
             }
             Ok(Box::new(open) as Box<dyn Any>)
         })
@@ -228,7 +268,10 @@ impl Running for Broker {
             let exit = self.process.stop().await;
             ensure!(exit.status.success(), "it did not stop in good order: {exit:?}");
             let begun = Instant::now();
-            self.process.try_restart().await.map_err(|exit| anyhow!("it did not start again: {exit:?}"))?;
+            self.process
+                .try_restart()
+                .await
+                .map_err(|exit| anyhow!("it did not start again: {exit:?}"))?;
             self.runs = true;
             RawConnection::open(self.process.address()).await.info("nobody").await;
             Ok(begun.elapsed())
@@ -264,24 +307,30 @@ async fn all(mut producers: JoinSet<Result<Submitted>>) -> Result<Submitted> {
     Ok(all)
 }
 
-/// How long after its time each of so many tasks was handed over; the time stands in its id. Reports are not waited for:
-/// the next task may be due already.
+/// How long after its time each of so many tasks was handed over; the time stands in its id.
+/// Reports are not waited for: the next task may be due already.
 async fn lateness(worker: &mut RawConnection, due: u64) -> Result<Vec<Duration>> {
     let mut late = Vec::new();
     while (late.len() as u64) < due {
-        let next = tokio::time::timeout(PATIENCE, worker.next()).await.context("nothing fell due for a minute")?;
+        let next = tokio::time::timeout(PATIENCE, worker.next())
+            .await
+            .context("nothing fell due for a minute")?;
         let (_, answer) = next.map_err(|lost| anyhow!("the connection was lost: {lost:?}"))?;
         let Answer::Deliver(deliver) = answer else { continue };
         let now = now_ms()?;
         let mut reports = Vec::new();
         for delivery in deliver.deliveries {
-            let due_at: u64 = delivery.id.split('-').nth(1).context("the id of a task that is due")?.parse()?;
+            let due_at: u64 =
+                delivery.id.split('-').nth(1).context("the id of a task that is due")?.parse()?;
             ensure!(due_at <= now, "{} was handed over at {now}, before its time", delivery.id);
             late.push(Duration::from_millis(now - due_at));
             reports.push(raw::report(&delivery, raw::complete(b"null")));
         }
         let report = Request::Report(wire::Report { reports });
-        worker.send(report, 0).await.map_err(|lost| anyhow!("the connection was lost: {lost:?}"))?;
+        worker
+            .send(report, 0)
+            .await
+            .map_err(|lost| anyhow!("the connection was lost: {lost:?}"))?;
     }
     Ok(late)
 }

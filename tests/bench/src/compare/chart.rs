@@ -1,4 +1,5 @@
-//! Lifecycles a second by system as bars, on a logarithmic scale: an SVG that can be read on light and on dark ground.
+//! Lifecycles a second by system as bars, on a logarithmic scale: an SVG that can be read on light
+//! and on dark ground.
 
 use std::fmt::Write as _;
 
@@ -42,12 +43,18 @@ pub(crate) fn open(width: f64, height: f64, title: &str) -> String {
 pub(crate) fn label(svg: &mut String, (x, y): (f64, f64), class: &str, anchor: &str, text: &str) {
     let text = escaped(text);
     // Writing to a String cannot fail.
-    let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" class="{class}" text-anchor="{anchor}">{text}</text>"#);
+    let _ = writeln!(
+        svg,
+        r#"<text x="{x:.1}" y="{y:.1}" class="{class}" text-anchor="{anchor}">{text}</text>"#
+    );
 }
 
 /// A line of the grid.
 pub(crate) fn grid(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
-    let _ = writeln!(svg, r#"<line class="grid" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#);
+    let _ = writeln!(
+        svg,
+        r#"<line class="grid" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#
+    );
 }
 
 /// Text that is no markup.
@@ -70,7 +77,8 @@ pub(crate) fn escaped(text: &str) -> String {
 pub(crate) fn decades(values: impl Iterator<Item = f64>) -> Option<(i32, i32)> {
     let mut range: Option<(f64, f64)> = None;
     for value in values.filter(|value| *value > 0.0) {
-        range = Some(range.map_or((value, value), |(least, most)| (least.min(value), most.max(value))));
+        range =
+            Some(range.map_or((value, value), |(least, most)| (least.min(value), most.max(value))));
     }
     let (least, most) = range?;
     let low = least.log10().floor() as i32;
@@ -92,12 +100,18 @@ pub(crate) fn lifecycles(rows: &[Row]) -> String {
     let mut bars: Vec<(&Row, f64)> = systems(rows)
         .into_iter()
         .filter_map(|system| {
-            Some((system, of(rows, system, Workload::Lifecycle, BATCHES)?.per_second.filter(|figure| *figure > 0.0)?))
+            Some((
+                system,
+                of(rows, system, Workload::Lifecycle, BATCHES)?
+                    .per_second
+                    .filter(|figure| *figure > 0.0)?,
+            ))
         })
         .collect();
     bars.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     let height = TOP + STEP * bars.len().max(1) as f64 + 34.0;
-    let mut svg = open(WIDTH, height, "Durable task lifecycles a second, batches of 100, logarithmic scale");
+    let mut svg =
+        open(WIDTH, height, "Durable task lifecycles a second, batches of 100, logarithmic scale");
     label(&mut svg, (16.0, 26.0), "title", "start", "Task lifecycles a second (log scale)");
     label(
         &mut svg,
@@ -111,7 +125,9 @@ pub(crate) fn lifecycles(rows: &[Row]) -> String {
         return svg + "</svg>";
     };
     let bottom = height - 28.0;
-    let place = |value: f64| LEFT + (value.log10() - f64::from(low)) / f64::from(high - low) * (WIDTH - LEFT - RIGHT);
+    let place = |value: f64| {
+        LEFT + (value.log10() - f64::from(low)) / f64::from(high - low) * (WIDTH - LEFT - RIGHT)
+    };
     for exponent in low..=high {
         let x = place(10_f64.powi(exponent));
         grid(&mut svg, (x, TOP), (x, bottom));

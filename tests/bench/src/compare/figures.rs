@@ -1,4 +1,5 @@
-//! What a measurement finds, and what is made of several: medians and percentiles. How it is measured stands beside.
+//! What a measurement finds, and what is made of several: medians and percentiles. How it is
+//! measured stands beside.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use super::system::{Load, Workload};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Point {
     pub workload: Workload,
-    /// Tasks that wait, or connections that are open. None where the number follows from the speed.
+    /// Tasks that wait, or connections that are open. None where the number follows from the
+    /// speed.
     pub count: Option<u64>,
     pub producers: usize,
     pub workers: usize,
@@ -25,7 +27,14 @@ impl Point {
     /// A point under load.
     pub(crate) fn under(workload: Workload, count: Option<u64>, load: &Load) -> Self {
         let workers = if workload == Workload::Enqueue { 0 } else { load.workers };
-        Self { workload, count, producers: load.producers, workers, batch: load.batch, in_flight: load.in_flight }
+        Self {
+            workload,
+            count,
+            producers: load.producers,
+            workers,
+            batch: load.batch,
+            in_flight: load.in_flight,
+        }
     }
 }
 
@@ -61,7 +70,8 @@ impl Figures {
 
     /// Each figure's own median over the rounds.
     pub(crate) fn medians(rounds: &[Self]) -> Self {
-        let of = |figure: fn(&Self) -> Option<f64>| median(rounds.iter().filter_map(figure).collect());
+        let of =
+            |figure: fn(&Self) -> Option<f64>| median(rounds.iter().filter_map(figure).collect());
         Self {
             tasks: rounds.last().map_or(0, |round| round.tasks),
             per_second: of(|round| round.per_second),
@@ -94,7 +104,8 @@ pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Option<f64> {
     sorted.get(rank.saturating_sub(1)).map(|time| time.as_secs_f64() * 1_000.0)
 }
 
-/// The greatest 1, 2 or 5 with zeros that is not above this; at least 100, so that a batch is whole.
+/// The greatest 1, 2 or 5 with zeros that is not above this; at least 100, so that a batch is
+/// whole.
 pub(crate) fn round_down(tasks: f64) -> u64 {
     let mut power = 100_u64;
     while power as f64 * 10.0 <= tasks {
@@ -127,7 +138,12 @@ mod tests {
 
     #[test]
     fn figures_that_were_found_in_some_rounds_only_count_where_they_were_found() {
-        let round = |tasks, per_second, rss_mib| Figures { tasks, per_second, rss_mib, ..Figures::default() };
+        let round = |tasks, per_second, rss_mib| Figures {
+            tasks,
+            per_second,
+            rss_mib,
+            ..Figures::default()
+        };
         let all = Figures::medians(&[
             round(10, Some(3.0), None),
             round(20, Some(1.0), Some(8.0)),
@@ -138,7 +154,8 @@ mod tests {
 
     #[test]
     fn numbers_of_tasks_are_round() {
-        let rounded = [1.0, 199.0, 200.0, 1_000.0, 4_999.0, 5_000.0, 99_999.0, 1_234_567.0].map(round_down);
+        let rounded =
+            [1.0, 199.0, 200.0, 1_000.0, 4_999.0, 5_000.0, 99_999.0, 1_234_567.0].map(round_down);
         assert_eq!(rounded, [100, 100, 200, 1_000, 2_000, 5_000, 50_000, 1_000_000]);
     }
 }

@@ -1,4 +1,5 @@
-//! What we want to reach, held against what was measured. A goal whose figures are not in the report is said to be not measured.
+//! What we want to reach, held against what was measured. A goal whose figures are not in the
+//! report is said to be not measured.
 
 use super::report::Row;
 use super::system::Workload;
@@ -28,8 +29,12 @@ impl Who {
         let is_celery = name.contains("celery");
         match self {
             Self::Ours => name == "celeriac",
-            Self::RedisAlways => name.contains("redis") && durability.contains("always") && !is_celery,
-            Self::RabbitQuorum => name.contains("rabbit") && !is_celery && (name + &durability).contains("quorum"),
+            Self::RedisAlways => {
+                name.contains("redis") && durability.contains("always") && !is_celery
+            }
+            Self::RabbitQuorum => {
+                name.contains("rabbit") && !is_celery && (name + &durability).contains("quorum")
+            }
             Self::CeleryOnRedis => is_celery && (name + &durability).contains("redis"),
         }
     }
@@ -65,10 +70,26 @@ pub(crate) fn goals(rows: &[Row], fdatasync_p50_ms: Option<f64>) -> Vec<Goal> {
     let lifecycles = |who, which| find(rows, who, Workload::Lifecycle, which)?.figures().per_second;
     let ratio = |who, ours, theirs| Some(lifecycles(Who::Ours, ours)? / lifecycles(who, theirs)?);
     let mut goals = vec![
-        at_least("lifecycles, batches of 100, to Redis always", ratio(Who::RedisAlways, BATCHES, BATCHES), 4.0),
-        at_least("lifecycles, batches of 100, to RabbitMQ quorum", ratio(Who::RabbitQuorum, BATCHES, BATCHES), 20.0),
-        at_least("lifecycles, batches of 100, to Celery on Redis", ratio(Who::CeleryOnRedis, BATCHES, BATCHES), 200.0),
-        at_least("lifecycles, one at a time, to Redis always", ratio(Who::RedisAlways, ONE, ONE), 2.0),
+        at_least(
+            "lifecycles, batches of 100, to Redis always",
+            ratio(Who::RedisAlways, BATCHES, BATCHES),
+            4.0,
+        ),
+        at_least(
+            "lifecycles, batches of 100, to RabbitMQ quorum",
+            ratio(Who::RabbitQuorum, BATCHES, BATCHES),
+            20.0,
+        ),
+        at_least(
+            "lifecycles, batches of 100, to Celery on Redis",
+            ratio(Who::CeleryOnRedis, BATCHES, BATCHES),
+            200.0,
+        ),
+        at_least(
+            "lifecycles, one at a time, to Redis always",
+            ratio(Who::RedisAlways, ONE, ONE),
+            2.0,
+        ),
         at_least(
             "lifecycles, 32 in flight, to Redis always one at a time",
             ratio(Who::RedisAlways, MANY_IN_FLIGHT, ONE),
@@ -77,32 +98,69 @@ pub(crate) fn goals(rows: &[Row], fdatasync_p50_ms: Option<f64>) -> Vec<Goal> {
     ];
     let submit = find(rows, Who::Ours, Workload::Enqueue, ONE).and_then(|row| row.figures().p50_ms);
     let to_disk = submit.zip(fdatasync_p50_ms).map(|(submit, disk)| submit / disk);
-    goals.push(at_most("submit confirmed, one at a time, p50, to the disk's fdatasync", to_disk, 2.0, "times"));
+    goals.push(at_most(
+        "submit confirmed, one at a time, p50, to the disk's fdatasync",
+        to_disk,
+        2.0,
+        "times",
+    ));
     let trip = find(rows, Who::Ours, Workload::Roundtrip, Which::default()).map(Row::figures);
-    goals.push(at_most("submit to result, idle, p50", trip.as_ref().and_then(|trip| trip.p50_ms), 0.6, "ms"));
-    goals.push(at_most("submit to result, idle, p99", trip.and_then(|trip| trip.p99_ms), 2.0, "ms"));
+    goals.push(at_most(
+        "submit to result, idle, p50",
+        trip.as_ref().and_then(|trip| trip.p50_ms),
+        0.6,
+        "ms",
+    ));
+    goals.push(at_most(
+        "submit to result, idle, p99",
+        trip.and_then(|trip| trip.p99_ms),
+        2.0,
+        "ms",
+    ));
     goals.extend(of_many_tasks(rows));
     goals
 }
 
 /// What has to hold when much is in the broker.
 fn of_many_tasks(rows: &[Row]) -> Vec<Goal> {
-    let ours = |workload, count| find(rows, Who::Ours, workload, Which { count, ..Which::default() }).map(Row::figures);
+    let ours = |workload, count| {
+        find(rows, Who::Ours, workload, Which { count, ..Which::default() }).map(Row::figures)
+    };
     let backlog = |count| ours(Workload::Backlog, Some(count));
     let most = backlog(10_000_000);
     let empty = backlog(0).and_then(|figures| figures.per_second);
-    let share = most.as_ref().and_then(|most| most.per_second).zip(empty).map(|(most, empty)| most / empty * 100.0);
+    let share = most
+        .as_ref()
+        .and_then(|most| most.per_second)
+        .zip(empty)
+        .map(|(most, empty)| most / empty * 100.0);
     let restart = |count| ours(Workload::Restart, Some(count))?.p50_ms.map(|ms| ms / 1_000.0);
-    let disk = backlog(1_000_000).and_then(|figures| Some((figures.disk_mib? - 64.0) / figures.live_mib?));
+    let disk =
+        backlog(1_000_000).and_then(|figures| Some((figures.disk_mib? - 64.0) / figures.live_mib?));
     let million = |workload| ours(workload, Some(1_000_000))?.p99_ms;
     let idle = ours(Workload::IdleConnections, None).and_then(|figures| figures.kib_each);
     vec![
-        at_most("memory with 10 million tasks waiting", most.and_then(|most| most.rss_mib), 1024.0, "MiB"),
+        at_most(
+            "memory with 10 million tasks waiting",
+            most.and_then(|most| most.rss_mib),
+            1024.0,
+            "MiB",
+        ),
         at_least_share("lifecycles with 10 million tasks waiting, to an empty broker", share, 80.0),
         at_most("ready again with 100,000 tasks", restart(100_000), 1.0, "s"),
         at_most("ready again with 10 million tasks", restart(10_000_000), 15.0, "s"),
-        at_most("disk with a million tasks waiting, less 64 MiB, to payloads and results", disk, 3.0, "times"),
-        at_most("lateness among a million scheduled tasks, p99", million(Workload::Scheduled), 50.0, "ms"),
+        at_most(
+            "disk with a million tasks waiting, less 64 MiB, to payloads and results",
+            disk,
+            3.0,
+            "times",
+        ),
+        at_most(
+            "lateness among a million scheduled tasks, p99",
+            million(Workload::Scheduled),
+            50.0,
+            "ms",
+        ),
         at_most("memory of an idle connection", idle, 20.0, "KiB"),
         at_most("a page of 100 out of a million, p99", million(Workload::Listing), 20.0, "ms"),
     ]
@@ -110,15 +168,30 @@ fn of_many_tasks(rows: &[Row]) -> Vec<Goal> {
 
 fn at_least(what: &'static str, ratio: Option<f64>, bound: f64) -> Goal {
     let measured = ratio.map(|ratio| format!("{ratio:.1} times"));
-    Goal { what, goal: format!("≥ {bound} times"), measured, is_reached: ratio.map(|ratio| ratio >= bound) }
+    Goal {
+        what,
+        goal: format!("≥ {bound} times"),
+        measured,
+        is_reached: ratio.map(|ratio| ratio >= bound),
+    }
 }
 
 fn at_least_share(what: &'static str, share: Option<f64>, bound: f64) -> Goal {
     let measured = share.map(|share| format!("{share:.0} %"));
-    Goal { what, goal: format!("≥ {bound} %"), measured, is_reached: share.map(|share| share >= bound) }
+    Goal {
+        what,
+        goal: format!("≥ {bound} %"),
+        measured,
+        is_reached: share.map(|share| share >= bound),
+    }
 }
 
 fn at_most(what: &'static str, figure: Option<f64>, bound: f64, unit: &str) -> Goal {
     let measured = figure.map(|figure| format!("{figure:.2} {unit}"));
-    Goal { what, goal: format!("≤ {bound} {unit}"), measured, is_reached: figure.map(|figure| figure <= bound) }
+    Goal {
+        what,
+        goal: format!("≤ {bound} {unit}"),
+        measured,
+        is_reached: figure.map(|figure| figure <= bound),
+    }
 }

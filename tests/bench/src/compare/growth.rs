@@ -1,4 +1,5 @@
-//! Lifecycles a second, and the server's memory, with ever more tasks waiting: two fields of lines over the same axis.
+//! Lifecycles a second, and the server's memory, with ever more tasks waiting: two fields of lines
+//! over the same axis.
 
 use std::fmt::Write as _;
 
@@ -17,8 +18,10 @@ const FIELD: f64 = 240.0;
 const LINE: f64 = 15.0;
 
 /// Ours first; all can be read on light and on dark ground.
-const COLOURS: [&str; 10] =
-    ["#e8590c", "#5b8def", "#2f9e6e", "#b06bd1", "#c79a1b", "#d6557a", "#2aa5b5", "#8a94a6", "#a3785e", "#7a9c34"];
+const COLOURS: [&str; 10] = [
+    "#e8590c", "#5b8def", "#2f9e6e", "#b06bd1", "#c79a1b", "#d6557a", "#2aa5b5", "#8a94a6",
+    "#a3785e", "#7a9c34",
+];
 
 /// One system's line.
 struct Curve<'a> {
@@ -30,15 +33,26 @@ struct Curve<'a> {
 /// The chart of the report.
 pub(crate) fn chart(rows: &[Row]) -> String {
     let height = TOP + 2.0 * (FIELD + 70.0);
-    let mut svg = open(WIDTH, height, "Lifecycles a second and memory with more and more tasks waiting");
+    let mut svg =
+        open(WIDTH, height, "Lifecycles a second and memory with more and more tasks waiting");
     label(&mut svg, (16.0, 26.0), "title", "start", "With more and more tasks waiting");
     let whos = whos(rows);
     if whos.is_empty() {
         label(&mut svg, (16.0, TOP), "", "start", "Not measured.");
         return svg + "</svg>";
     }
-    field(&mut svg, TOP, "lifecycles a second, batches of 100 (log scale)", &curves(rows, &whos, |f| f.per_second));
-    field(&mut svg, TOP + FIELD + 70.0, "memory of the server in MiB (log scale)", &curves(rows, &whos, |f| f.rss_mib));
+    field(
+        &mut svg,
+        TOP,
+        "lifecycles a second, batches of 100 (log scale)",
+        &curves(rows, &whos, |f| f.per_second),
+    );
+    field(
+        &mut svg,
+        TOP + FIELD + 70.0,
+        "memory of the server in MiB (log scale)",
+        &curves(rows, &whos, |f| f.rss_mib),
+    );
     svg + "</svg>"
 }
 
@@ -52,10 +66,17 @@ fn whos(rows: &[Row]) -> Vec<&Who> {
     whos
 }
 
-fn curves<'a>(rows: &[Row], whos: &[&'a Who], figure: fn(&Figures) -> Option<f64>) -> Vec<Curve<'a>> {
+fn curves<'a>(
+    rows: &[Row],
+    whos: &[&'a Who],
+    figure: fn(&Figures) -> Option<f64>,
+) -> Vec<Curve<'a>> {
     let curve = |who: &&'a Who| {
-        let own = rows.iter().filter(|row| row.point.workload == Workload::Backlog && row.who == **who);
-        let point = |row: &Row| Some((row.point.count?, figure(&row.figures()).filter(|figure| *figure > 0.0)?));
+        let own =
+            rows.iter().filter(|row| row.point.workload == Workload::Backlog && row.who == **who);
+        let point = |row: &Row| {
+            Some((row.point.count?, figure(&row.figures()).filter(|figure| *figure > 0.0)?))
+        };
         Curve { who, points: own.filter_map(point).collect() }
     };
     whos.iter().map(curve).collect()
@@ -69,16 +90,19 @@ fn place(waiting: u64, first: f64) -> f64 {
 fn field(svg: &mut String, top: f64, title: &str, curves: &[Curve<'_>]) {
     label(svg, (16.0, top - 12.0), "", "start", title);
     let all = || curves.iter().flat_map(|curve| curve.points.iter());
-    let (Some((low, high)), Some((first, last))) =
-        (decades(all().map(|(_, value)| *value)), decades(all().map(|(waiting, _)| *waiting as f64)))
-    else {
+    let (Some((low, high)), Some((first, last))) = (
+        decades(all().map(|(_, value)| *value)),
+        decades(all().map(|(waiting, _)| *waiting as f64)),
+    ) else {
         label(svg, (LEFT, top + 20.0), "", "start", "Not measured.");
         return;
     };
     let bottom = top + FIELD;
     let from = f64::from(first) - 1.0;
-    let x =
-        |waiting| LEFT + (place(waiting, f64::from(first)) - from) / (f64::from(last) - from) * (WIDTH - LEFT - RIGHT);
+    let x = |waiting| {
+        LEFT + (place(waiting, f64::from(first)) - from) / (f64::from(last) - from)
+            * (WIDTH - LEFT - RIGHT)
+    };
     let y = |value: f64| bottom - (value.log10() - f64::from(low)) / f64::from(high - low) * FIELD;
     for exponent in low..=high {
         let y = y(10_f64.powi(exponent));
@@ -93,7 +117,8 @@ fn field(svg: &mut String, top: f64, title: &str, curves: &[Curve<'_>]) {
     }
     for (number, curve) in curves.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
-        let points: Vec<(f64, f64)> = curve.points.iter().map(|(waiting, value)| (x(*waiting), y(*value))).collect();
+        let points: Vec<(f64, f64)> =
+            curve.points.iter().map(|(waiting, value)| (x(*waiting), y(*value))).collect();
         let line: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let width = if number == 0 { 3 } else { 2 };
         let _ = writeln!(
@@ -117,9 +142,17 @@ fn name(curves: &[Curve<'_>], number: usize) -> String {
 }
 
 /// The names in the order of their lines' ends, as near to them as there is room.
-fn legend(svg: &mut String, top: f64, curves: &[Curve<'_>], end: impl Fn(&Curve<'_>) -> Option<f64>) {
-    let mut names: Vec<(usize, f64)> =
-        curves.iter().enumerate().filter_map(|(number, curve)| Some((number, end(curve)?))).collect();
+fn legend(
+    svg: &mut String,
+    top: f64,
+    curves: &[Curve<'_>],
+    end: impl Fn(&Curve<'_>) -> Option<f64>,
+) {
+    let mut names: Vec<(usize, f64)> = curves
+        .iter()
+        .enumerate()
+        .filter_map(|(number, curve)| Some((number, end(curve)?)))
+        .collect();
     names.sort_by(|(_, one), (_, other)| one.total_cmp(other));
     let mut free = top;
     for (at, (number, end)) in names.iter().enumerate() {

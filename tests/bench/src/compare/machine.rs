@@ -1,4 +1,5 @@
-//! The machine that all figures are from, and when. Its disk is measured beside the servers, not here.
+//! The machine that all figures are from, and when. Its disk is measured beside the servers, not
+//! here.
 
 use std::fs::read_to_string;
 use std::process::Command;
@@ -15,7 +16,8 @@ pub(crate) struct Machine {
     pub cores: usize,
     pub memory_mib: u64,
     pub kernel: String,
-    /// What the disk under the servers' folders needs for 4 KiB, in the middle, each time that it was asked.
+    /// What the disk under the servers' folders needs for 4 KiB, in the middle, each time that it
+    /// was asked.
     pub fdatasync_ms: Vec<f64>,
     /// In UTC.
     pub date: String,
@@ -24,13 +26,17 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn here() -> Result<Self> {
         let date = Command::new("date").args(["-u", "+%F %R"]).output()?.stdout;
-        let memory_kib =
-            field("/proc/meminfo", "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+        let memory_kib = field("/proc/meminfo", "MemTotal")
+            .and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
         Ok(Self {
-            cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cpu: field("/proc/cpuinfo", "model name")
+                .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: std::thread::available_parallelism()?.get(),
             memory_mib: memory_kib.unwrap_or(0) / 1024,
-            kernel: read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            kernel: read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             fdatasync_ms: Vec::new(),
             date: String::from_utf8_lossy(&date).trim().to_owned(),
         })
@@ -55,8 +61,13 @@ impl Machine {
     /// In one sentence.
     pub(crate) fn sentence(&self) -> String {
         let Self { cpu, cores, memory_mib, kernel, date, .. } = self;
-        let disk = self.fdatasync_p50_ms().map_or_else(String::new, |ms| format!(", fdatasync of 4 KiB {ms:.2} ms"));
-        format!("{cpu}, {cores} cores, {} GiB, Linux {kernel}{disk}; {date} UTC", memory_mib.div_ceil(1024))
+        let disk = self
+            .fdatasync_p50_ms()
+            .map_or_else(String::new, |ms| format!(", fdatasync of 4 KiB {ms:.2} ms"));
+        format!(
+            "{cpu}, {cores} cores, {} GiB, Linux {kernel}{disk}; {date} UTC",
+            memory_mib.div_ceil(1024)
+        )
     }
 }
 

@@ -1,5 +1,5 @@
-//! One step with one system: a fresh server in an empty folder, warmed up, measured, ended. What it used is read from the
-//! kernel. Which steps there are stands in the plan.
+//! One step with one system: a fresh server in an empty folder, warmed up, measured, ended. What it
+//! used is read from the kernel. Which steps there are stands in the plan.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -24,18 +24,25 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) type Found = (Point, Figures);
 
 /// Measures the step; what was found before it failed is there too.
-pub(crate) async fn measure(step: &Step, system: &dyn System, scratch: &Path, found: &mut Vec<Found>) -> Result<()> {
+pub(crate) async fn measure(
+    step: &Step,
+    system: &dyn System,
+    scratch: &Path,
+    found: &mut Vec<Found>,
+) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch)?;
     let mut server = system.start(folder.path()).await?;
-    let measured =
-        Measurement { folder: folder.path(), found, live_bytes: Cell::new(0) }.of(step, &mut *server, system).await;
+    let measured = Measurement { folder: folder.path(), found, live_bytes: Cell::new(0) }
+        .of(step, &mut *server, system)
+        .await;
     let processes = server.processes();
     drop(server);
     let ended = all_gone(&processes).await;
     measured.and(ended)
 }
 
-/// What the disk needs for the smallest promise, now: it is not the same all the time on a machine that others use too.
+/// What the disk needs for the smallest promise, now: it is not the same all the time on a machine
+/// that others use too.
 pub(crate) fn disk(scratch: &Path) -> Result<Option<f64>> {
     const SYNCS: usize = 100;
     let mut syncs = latency::syncs(scratch, SYNCS)?;
@@ -51,7 +58,12 @@ struct Measurement<'a> {
 }
 
 impl Measurement<'_> {
-    async fn of(&mut self, step: &Step, server: &mut dyn Running, system: &dyn System) -> Result<()> {
+    async fn of(
+        &mut self,
+        step: &Step,
+        server: &mut dyn Running,
+        system: &dyn System,
+    ) -> Result<()> {
         match step {
             Step::Load { workload, load, span } => {
                 let figures = self.load(server, *workload, load, *span).await?;
@@ -60,9 +72,12 @@ impl Measurement<'_> {
             Step::Roundtrip { tasks } => {
                 let before = Used::by(server);
                 let timing = server.roundtrip(*tasks).await?;
-                let figures = self.figures(server, &before, *tasks).with_latencies(timing.latencies);
-                // One at a time on an idle server is a matter of latency, whatever follows for the second.
-                let point = Point { count: None, workers: 1, ..Point::of(Workload::Roundtrip, *tasks) };
+                let figures =
+                    self.figures(server, &before, *tasks).with_latencies(timing.latencies);
+                // One at a time on an idle server is a matter of latency, whatever follows for the
+                // second.
+                let point =
+                    Point { count: None, workers: 1, ..Point::of(Workload::Roundtrip, *tasks) };
                 self.found.push((point, figures));
             }
             Step::Growth { waiting, load, span, filling } => {
@@ -81,13 +96,18 @@ impl Measurement<'_> {
             Step::Scheduled { waiting, due, over } => {
                 let waiting = affordable(server, *waiting).await?;
                 let timing = server.schedule(waiting, *due, *over).await?;
-                let figures = self.figures_without_cost(server, waiting).with_latencies(timing.latencies);
-                self.found.push((Point { workers: 1, ..Point::of(Workload::Scheduled, waiting) }, figures));
+                let figures =
+                    self.figures_without_cost(server, waiting).with_latencies(timing.latencies);
+                self.found.push((
+                    Point { workers: 1, ..Point::of(Workload::Scheduled, waiting) },
+                    figures,
+                ));
             }
             Step::IdleConnections { connections } => self.idle(server, *connections).await?,
             Step::Listing { tasks } => {
                 let timing = server.list(*tasks).await?;
-                let figures = self.figures_without_cost(server, *tasks).with_latencies(timing.latencies);
+                let figures =
+                    self.figures_without_cost(server, *tasks).with_latencies(timing.latencies);
                 self.found.push((Point::of(Workload::Listing, *tasks), figures));
             }
         }
@@ -105,12 +125,20 @@ impl Measurement<'_> {
     }
 
     /// Under load for about the span; the warm-up before it tells how many tasks that takes.
-    async fn load(&self, server: &dyn Running, workload: Workload, load: &Load, span: Duration) -> Result<Figures> {
+    async fn load(
+        &self,
+        server: &dyn Running,
+        workload: Workload,
+        load: &Load,
+        span: Duration,
+    ) -> Result<Figures> {
         let mut load = Load { tasks: FIRST_TASKS, ..load.clone() };
-        // The first load meets a cold server and tells little; what took long enough tells how many it will be.
+        // The first load meets a cold server and tells little; what took long enough tells how many
+        // it will be.
         for attempt in 0.. {
             let timing = self.drive(server, workload, &load).await?;
-            let wanted = round_down(per_second(load.tasks, &timing) * span.as_secs_f64()).min(TASKS_MAX);
+            let wanted =
+                round_down(per_second(load.tasks, &timing) * span.as_secs_f64()).min(TASKS_MAX);
             let is_warm = attempt > 0 && timing.elapsed >= span / 5;
             if is_warm || load.tasks >= wanted {
                 load.tasks = wanted;
@@ -155,7 +183,8 @@ impl Measurement<'_> {
             }
             let figures = self.load(server, Workload::Lifecycle, load, span).await?;
             // The memory of what waits, before any of it was handed out.
-            let figures = Figures { tasks: waiting, rss_mib: resident.or(figures.rss_mib), ..figures };
+            let figures =
+                Figures { tasks: waiting, rss_mib: resident.or(figures.rss_mib), ..figures };
             self.found.push((Point::under(Workload::Backlog, Some(waiting), load), figures));
         }
         Ok(())
@@ -182,14 +211,19 @@ impl Measurement<'_> {
         drop(open);
         let kib_each = Some((after - before) / count.max(1) as f64);
         let point = Point { producers: 0, ..Point::of(Workload::IdleConnections, count) };
-        self.found.push((point, Figures { kib_each, disk_mib: None, rss_mib: Some(after / 1024.0), ..figures }));
+        self.found.push((
+            point,
+            Figures { kib_each, disk_mib: None, rss_mib: Some(after / 1024.0), ..figures },
+        ));
         Ok(())
     }
 
     fn figures(&self, server: &dyn Running, before: &Used, tasks: u64) -> Figures {
         let now = Used::by(server);
         // The kernel counts in hundredths of a second.
-        let each = |before: u64, now: u64| Some(now.saturating_sub(before) as f64 * 10_000.0 / tasks.max(1) as f64);
+        let each = |before: u64, now: u64| {
+            Some(now.saturating_sub(before) as f64 * 10_000.0 / tasks.max(1) as f64)
+        };
         Figures {
             cpu_us_per_task: each(before.server, now.server),
             client_cpu_us_per_task: each(before.client, now.client),
@@ -218,7 +252,8 @@ fn filling_load() -> Load {
 
 /// How many tasks can be made to wait before everybody loses patience: a tenth, a hundredth.
 async fn affordable(server: &dyn Running, wanted: u64) -> Result<u64> {
-    // Seconds. Lifecycles leave nothing behind that could be taken for what falls due, and last longer than submits.
+    // Seconds. Lifecycles leave nothing behind that could be taken for what falls due, and last
+    // longer than submits.
     const FILLING: f64 = 45.0;
     let load = Load { tasks: 2_000, workers: 4, ..filling_load() };
     // The second time, for a server that has to warm up.

@@ -1,5 +1,6 @@
-//! Ours and its peers, in turn: `make bench`. It installs nothing; what is missing it names. Everything that it starts it
-//! ends, also when it is interrupted, and what was measured until then is in the report.
+//! Ours and its peers, in turn: `make bench`. It installs nothing; what is missing it names.
+//! Everything that it starts it ends, also when it is interrupted, and what was measured until then
+//! is in the report.
 
 mod celeriac;
 mod chart;
@@ -65,14 +66,16 @@ async fn compare(options: Options) -> Result<ExitCode> {
     raise_open_files()?;
 
     let folder = options.folder.clone().unwrap_or_else(target_folder);
-    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("{} cannot be made", folder.display()))?;
     let scratch = tempfile::Builder::new().prefix("running-").tempdir_in(&folder)?;
     let chosen = systems.iter().filter(|system| only.system(&***system)).map(|system| &**system);
     let (present, missing) = found(chosen);
     let how = how(&plan, options.quick);
     let mut machine = Machine::here()?;
     machine.fdatasync_ms.extend(measure::disk(scratch.path())?);
-    let mut report = Report { folder, machine, how, rows: Vec::new(), failures: Vec::new(), missing };
+    let mut report =
+        Report { folder, machine, how, rows: Vec::new(), failures: Vec::new(), missing };
     for sentence in &report.missing {
         say(&format!("missing: {sentence}"));
     }
@@ -87,7 +90,12 @@ async fn compare(options: Options) -> Result<ExitCode> {
         say("interrupted; what was measured is in the report");
     }
     report.write()?;
-    writeln!(std::io::stdout(), "{}\nThe report is in {}.", text::summary(&report), report.folder.display())?;
+    writeln!(
+        std::io::stdout(),
+        "{}\nThe report is in {}.",
+        text::summary(&report),
+        report.folder.display()
+    )?;
     remove(scratch).await?;
     let is_whole = !interrupted && report.failures.is_empty();
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -115,12 +123,17 @@ fn found<'a>(systems: impl Iterator<Item = &'a dyn System>) -> (Vec<Present<'a>>
 }
 
 fn how(plan: &Plan, quick: bool) -> String {
-    let repeated: Vec<&str> = [Workload::Enqueue, Workload::Lifecycle, Workload::Roundtrip].map(Workload::name).into();
+    let repeated: Vec<&str> =
+        [Workload::Enqueue, Workload::Lifecycle, Workload::Roundtrip].map(Workload::name).into();
     format!(
         "{}Payloads of 200 bytes, results of 64; every measurement on a fresh server in an empty folder, systems in turn; \
          load and server share the machine, and one thread drives every system but Celery, whose producers are its own \
          Python. {} round{} for {}, medians; one for the rest.",
-        if quick { "A quick run: orders of magnitude only, and not everything of slow servers. " } else { "" },
+        if quick {
+            "A quick run: orders of magnitude only, and not everything of slow servers. "
+        } else {
+            ""
+        },
         plan.rounds,
         if plan.rounds == 1 { "" } else { "s" },
         repeated.join(", "),
@@ -129,7 +142,9 @@ fn how(plan: &Plan, quick: bool) -> String {
 
 /// Ctrl-C, or a request to end.
 async fn interruption() {
-    let (Ok(mut end), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+    let (Ok(mut end), Ok(mut hang_up)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -152,8 +167,10 @@ fn raise_open_files() -> Result<()> {
 
 /// Beside what cargo builds.
 fn target_folder() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.join("target"), PathBuf::from);
     target.join("bench")
 }
 

@@ -1,4 +1,5 @@
-//! What is measured in which shape, for a whole run and for a quick one, and what `ONLY` leaves of it.
+//! What is measured in which shape, for a whole run and for a quick one, and what `ONLY` leaves of
+//! it.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ pub(crate) enum Step {
     Roundtrip {
         tasks: u64,
     },
-    /// Lifecycles while ever more tasks wait; how long the waiting ones may take to submit bounds how far it goes.
+    /// Lifecycles while ever more tasks wait; how long the waiting ones may take to submit bounds
+    /// how far it goes.
     Growth {
         waiting: Vec<u64>,
         load: Load,
@@ -59,7 +61,8 @@ impl Step {
         }
     }
 
-    /// Whether every round measures it. What takes long and hardly differs from run to run is measured in the first.
+    /// Whether every round measures it. What takes long and hardly differs from run to run is
+    /// measured in the first.
     pub(crate) fn is_repeated(&self) -> bool {
         matches!(self, Self::Load { .. } | Self::Roundtrip { .. })
     }
@@ -68,7 +71,12 @@ impl Step {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Load { workload, load, .. } => {
-                format!("{}, batches of {}, {} in flight", workload.name(), load.batch, load.in_flight)
+                format!(
+                    "{}, batches of {}, {} in flight",
+                    workload.name(),
+                    load.batch,
+                    load.in_flight
+                )
             }
             other => other.workload().name().to_owned(),
         }
@@ -116,7 +124,8 @@ impl Plan {
                 span,
                 filling: Duration::from_secs(100),
             },
-            // On a server of its own, so that its memory is that of what waits, not of what ended before.
+            // On a server of its own, so that its memory is that of what waits, not of what ended
+            // before.
             Step::Growth {
                 waiting: vec![10_000_000],
                 load: load(4, 4, 100, 4),
@@ -131,7 +140,8 @@ impl Plan {
         Self { steps, rounds, patience: Duration::from_secs(240), time_for_each: Duration::MAX }
     }
 
-    /// Three minutes: whether everything works, and the order of magnitude. Slow servers do not get through all of it.
+    /// Three minutes: whether everything works, and the order of magnitude. Slow servers do not get
+    /// through all of it.
     pub(crate) fn quick(rounds: usize) -> Self {
         let span = Duration::from_millis(300);
         let mut steps = loads(span);
@@ -148,11 +158,17 @@ impl Plan {
             Step::IdleConnections { connections: 500 },
             Step::Listing { tasks: 50_000 },
         ]);
-        Self { steps, rounds, patience: Duration::from_secs(40), time_for_each: Duration::from_secs(25) }
+        Self {
+            steps,
+            rounds,
+            patience: Duration::from_secs(40),
+            time_for_each: Duration::from_secs(25),
+        }
     }
 }
 
-/// What was chosen: words that are part of a system's name or durability, or of a workload's name. Nothing is everything.
+/// What was chosen: words that are part of a system's name or durability, or of a workload's name.
+/// Nothing is everything.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Only {
     systems: Vec<String>,
@@ -166,14 +182,20 @@ impl Only {
     /// When a word matches nothing; the sentence lists what there is.
     pub(crate) fn parse(text: &str, systems: &[Box<dyn System>]) -> Result<Self> {
         let mut only = Self::default();
-        for word in text.split(',').map(|word| word.trim().to_lowercase()).filter(|word| !word.is_empty()) {
+        for word in
+            text.split(',').map(|word| word.trim().to_lowercase()).filter(|word| !word.is_empty())
+        {
             let is_system = systems.iter().any(|system| names(&**system).contains(&word));
             let is_workload = Workload::ALL.iter().any(|workload| workload.name().contains(&word));
             if !is_system && !is_workload {
                 let mut known: Vec<&str> = systems.iter().map(|system| system.name()).collect();
                 known.dedup();
                 let workloads = Workload::ALL.map(Workload::name);
-                bail!("ONLY={word} matches nothing; there are {}; and {}", known.join(", "), workloads.join(", "));
+                bail!(
+                    "ONLY={word} matches nothing; there are {}; and {}",
+                    known.join(", "),
+                    workloads.join(", ")
+                );
             }
             if is_system {
                 only.systems.push(word.clone());
@@ -190,7 +212,8 @@ impl Only {
     }
 
     pub(crate) fn workload(&self, workload: Workload) -> bool {
-        self.workloads.is_empty() || self.workloads.iter().any(|word| workload.name().contains(word))
+        self.workloads.is_empty()
+            || self.workloads.iter().any(|word| workload.name().contains(word))
     }
 }
 
@@ -240,7 +263,10 @@ mod tests {
     fn nothing_chosen_is_everything() {
         for text in ["", " , "] {
             let only = Only::parse(text, &systems()).unwrap();
-            assert!(only.system(&Named("Redis", "")) && only.workload(Workload::Scheduled), "{text:?}");
+            assert!(
+                only.system(&Named("Redis", "")) && only.workload(Workload::Scheduled),
+                "{text:?}"
+            );
         }
     }
 
@@ -249,11 +275,16 @@ mod tests {
         let only = Only::parse("redis, idle,enqueue", &systems()).unwrap();
         assert!(only.system(&Named("Redis", "appendfsync always")));
         assert!(!only.system(&Named("beanstalkd", "-f0")));
-        let chosen: Vec<_> = Workload::ALL.into_iter().filter(|workload| only.workload(*workload)).collect();
+        let chosen: Vec<_> =
+            Workload::ALL.into_iter().filter(|workload| only.workload(*workload)).collect();
         assert_eq!(chosen, [Workload::Enqueue, Workload::IdleConnections]);
 
         let only = Only::parse("always", &systems()).unwrap();
-        assert!(only.system(&*systems()[0]) && !only.system(&*systems()[1]) && only.workload(Workload::Restart));
+        assert!(
+            only.system(&*systems()[0])
+                && !only.system(&*systems()[1])
+                && only.workload(Workload::Restart)
+        );
     }
 
     #[test]

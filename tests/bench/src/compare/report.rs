@@ -1,4 +1,5 @@
-//! The report as it grows, and its files. What it says in Markdown and how it looks as a chart stands beside.
+//! The report as it grows, and its files. What it says in Markdown and how it looks as a chart
+//! stands beside.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -79,7 +80,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn of(system: &dyn System, number: usize, step: &Step, error: &anyhow::Error) -> Self {
+    pub(crate) fn of(
+        system: &dyn System,
+        number: usize,
+        step: &Step,
+        error: &anyhow::Error,
+    ) -> Self {
         Self { system: full_name(system), step: step.name(), reason: format!("{error:#}"), number }
     }
 }
@@ -137,7 +143,8 @@ impl Report {
             ("growth.svg", growth::chart(&self.rows)),
         ];
         for (name, text) in files {
-            replace(&self.folder.join(name), &text).with_context(|| format!("{name} cannot be written"))?;
+            replace(&self.folder.join(name), &text)
+                .with_context(|| format!("{name} cannot be written"))?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! What every system under comparison can be asked to do, whichever it is. How it does that stands in the file of each.
+//! What every system under comparison can be asked to do, whichever it is. How it does that stands
+//! in the file of each.
 
 use std::any::Any;
 use std::path::Path;
@@ -68,7 +69,8 @@ pub(crate) struct Load {
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
     pub elapsed: Duration,
-    /// One for each request (enqueue), round trip, or scheduled task (how late it was); may be empty for lifecycles.
+    /// One for each request (enqueue), round trip, or scheduled task (how late it was); may be
+    /// empty for lifecycles.
     pub latencies: Vec<Duration>,
 }
 
@@ -95,15 +97,16 @@ pub(crate) trait System {
 
 /// A server that was started. Dropping it ends its processes, whatever happened before.
 pub(crate) trait Running {
-    /// Submits so many tasks; each is confirmed durable (as far as the durability goes) before the time ends.
+    /// Submits so many tasks; each is confirmed durable (as far as the durability goes) before the
+    /// time ends.
     fn enqueue<'a>(&'a self, _load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
         not_offered()
     }
 
-    /// Producers and workers at once: submit confirmed, delivered, completed with a result of `load.result` bytes that
-    /// is confirmed and readable by id with a TTL (where the system can). Ends when `load.tasks` submits and
-    /// `load.tasks` completions are confirmed; tasks that waited before may be among the completed ones and others stay
-    /// waiting.
+    /// Producers and workers at once: submit confirmed, delivered, completed with a result of
+    /// `load.result` bytes that is confirmed and readable by id with a TTL (where the system
+    /// can). Ends when `load.tasks` submits and `load.tasks` completions are confirmed; tasks
+    /// that waited before may be among the completed ones and others stay waiting.
     fn lifecycle<'a>(&'a self, _load: &'a Load) -> LocalBoxFuture<'a, Result<Timing>> {
         not_offered()
     }
@@ -113,13 +116,19 @@ pub(crate) trait Running {
         not_offered()
     }
 
-    /// `waiting` tasks are due in an hour or later, and then `due` tasks fall due evenly over `over`; latencies are
-    /// how late each of those was handed to a worker.
-    fn schedule(&self, _waiting: u64, _due: u64, _over: Duration) -> LocalBoxFuture<'_, Result<Timing>> {
+    /// `waiting` tasks are due in an hour or later, and then `due` tasks fall due evenly over
+    /// `over`; latencies are how late each of those was handed to a worker.
+    fn schedule(
+        &self,
+        _waiting: u64,
+        _due: u64,
+        _over: Duration,
+    ) -> LocalBoxFuture<'_, Result<Timing>> {
         not_offered()
     }
 
-    /// Opens so many connections that are greeted and then do nothing; they are closed when the answer is dropped.
+    /// Opens so many connections that are greeted and then do nothing; they are closed when the
+    /// answer is dropped.
     fn connect(&self, _connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
         not_offered()
     }
@@ -129,7 +138,8 @@ pub(crate) trait Running {
         not_offered()
     }
 
-    /// Stops the server in good order, starts it again on the same folder; from exec to the first answered request.
+    /// Stops the server in good order, starts it again on the same folder; from exec to the first
+    /// answered request.
     fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {
         not_offered()
     }

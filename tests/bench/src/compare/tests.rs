@@ -31,7 +31,12 @@ fn lifecycle(system: &'static str, durability: &'static str, rounds: &[f64]) -> 
 }
 
 fn backlog(system: &'static str, waiting: u64, per_second: f64) -> Row {
-    row(system, "<durable> & \"sure\"", Point::under(Workload::Backlog, Some(waiting), &load(100, 4)), &[per_second])
+    row(
+        system,
+        "<durable> & \"sure\"",
+        Point::under(Workload::Backlog, Some(waiting), &load(100, 4)),
+        &[per_second],
+    )
 }
 
 fn report(rows: Vec<Row>) -> Report {
@@ -44,7 +49,14 @@ fn report(rows: Vec<Row>) -> Report {
         date: "2026-01-01 00:00".into(),
     };
     let how = "As always.".to_owned();
-    Report { folder: "nowhere".into(), machine, how, rows, failures: Vec::new(), missing: vec!["no rabbit".into()] }
+    Report {
+        folder: "nowhere".into(),
+        machine,
+        how,
+        rows,
+        failures: Vec::new(),
+        missing: vec!["no rabbit".into()],
+    }
 }
 
 fn peers() -> Vec<Row> {
@@ -75,7 +87,16 @@ fn a_row_in_json_has_all_keys_and_null_where_there_is_no_figure() {
 #[test]
 fn workloads_have_the_names_that_readers_of_the_json_know() {
     let names = Workload::ALL.map(Workload::name);
-    let known = ["enqueue", "lifecycle", "roundtrip", "backlog", "restart", "scheduled", "idle_connections", "listing"];
+    let known = [
+        "enqueue",
+        "lifecycle",
+        "roundtrip",
+        "backlog",
+        "restart",
+        "scheduled",
+        "idle_connections",
+        "listing",
+    ];
     assert_eq!(names, known);
 }
 
@@ -96,7 +117,10 @@ fn the_summary_says_how_many_times_faster_ours_is() {
     let summary = text::summary(&report(peers()));
     let lines: Vec<&str> = summary.lines().collect();
     assert!(lines[2].starts_with("| Celeriac | fdatasync | – | 200,000 |"), "{summary}");
-    assert!(lines[3].contains("| 40,000 (5.0 ×) |") && lines[4].contains("| 500 (400 ×) |"), "{summary}");
+    assert!(
+        lines[3].contains("| 40,000 (5.0 ×) |") && lines[4].contains("| 500 (400 ×) |"),
+        "{summary}"
+    );
 }
 
 #[test]
@@ -112,7 +136,12 @@ fn names_in_a_chart_are_text_and_not_markup() {
     let mut rows = peers();
     rows.push(lifecycle("Redis <script>", "a & b", &[7.0]));
     let svg = chart::lifecycles(&rows);
-    assert!(svg.contains("Redis &lt;script&gt;") && svg.contains("a &amp; b") && !svg.contains("<script>"), "{svg}");
+    assert!(
+        svg.contains("Redis &lt;script&gt;")
+            && svg.contains("a &amp; b")
+            && !svg.contains("<script>"),
+        "{svg}"
+    );
 }
 
 #[test]

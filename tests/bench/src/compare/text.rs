@@ -27,7 +27,10 @@ pub(crate) fn report(report: &Report) -> String {
     if !report.failures.is_empty() {
         line(&mut text, "## Failed\n");
         for failure in &report.failures {
-            line(&mut text, &format!("- {}: {}: failed: {}", failure.system, failure.step, failure.reason));
+            line(
+                &mut text,
+                &format!("- {}: {}: failed: {}", failure.system, failure.step, failure.reason),
+            );
         }
     }
     if !report.missing.is_empty() {
@@ -46,27 +49,44 @@ pub(crate) fn summary(report: &Report) -> String {
          |---|---|--:|--:|--:|--:|--:|\n",
     );
     let lifecycle = |which| (Workload::Lifecycle, which);
-    let columns = [(Workload::Enqueue, BATCHES), lifecycle(BATCHES), lifecycle(ONE), lifecycle(MANY_IN_FLIGHT)];
+    let columns = [
+        (Workload::Enqueue, BATCHES),
+        lifecycle(BATCHES),
+        lifecycle(ONE),
+        lifecycle(MANY_IN_FLIGHT),
+    ];
     for first in systems(&report.rows) {
         let own = |workload, which| of(&report.rows, first, workload, which);
-        let ours = |workload, which| goals::find(&report.rows, goals::Who::Ours, workload, which).map(Row::figures);
+        let ours = |workload, which| {
+            goals::find(&report.rows, goals::Who::Ours, workload, which).map(Row::figures)
+        };
         let is_ours = goals::Who::Ours.is(first);
         let mut cells = vec![first.who.system.to_owned(), first.who.durability.to_owned()];
         for (workload, which) in columns {
             let theirs = own(workload, which).and_then(|figures| figures.per_second);
-            let ratio =
-                ours(workload, which).and_then(|ours| ours.per_second).zip(theirs).map(|(ours, theirs)| ours / theirs);
-            cells.push(theirs.map_or_else(|| NOTHING.into(), grouped) + &times(ratio.filter(|_| !is_ours)));
+            let ratio = ours(workload, which)
+                .and_then(|ours| ours.per_second)
+                .zip(theirs)
+                .map(|(ours, theirs)| ours / theirs);
+            cells.push(
+                theirs.map_or_else(|| NOTHING.into(), grouped) + &times(ratio.filter(|_| !is_ours)),
+            );
         }
         let trip = own(Workload::Roundtrip, Which::default());
         let p50 = |figures: &Figures| figures.p50_ms;
-        let ratio = trip.as_ref().and_then(p50).zip(ours(Workload::Roundtrip, Which::default()).as_ref().and_then(p50));
+        let ratio = trip
+            .as_ref()
+            .and_then(p50)
+            .zip(ours(Workload::Roundtrip, Which::default()).as_ref().and_then(p50));
         let ratio = ratio.map(|(theirs, ours)| theirs / ours).filter(|_| !is_ours);
         let trip = trip.map(|trip| format!("{}, {}", plain(trip.p50_ms), plain(trip.p99_ms)));
         cells.push(trip.unwrap_or_else(|| NOTHING.into()) + &times(ratio));
         line(&mut text, &format!("| {} |", cells.join(" | ")));
     }
-    line(&mut text, "\nIn brackets: how many times faster Celeriac is, driven on the raw wire as thinly as its peers.");
+    line(
+        &mut text,
+        "\nIn brackets: how many times faster Celeriac is, driven on the raw wire as thinly as its peers.",
+    );
     text
 }
 
@@ -86,7 +106,8 @@ fn goals_table(report: &Report) -> String {
 
 /// A column for each system, a line for each number of waiting tasks.
 fn growth(rows: &[Row]) -> String {
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.point.workload == Workload::Backlog).collect();
+    let rows: Vec<&Row> =
+        rows.iter().filter(|row| row.point.workload == Workload::Backlog).collect();
     let counts: BTreeSet<u64> = rows.iter().filter_map(|row| row.point.count).collect();
     let mut text = String::from(
         "## Growth\n\nLifecycles a second in batches of 100 with so many tasks waiting (and to an empty server), and the server's memory.\n\n",
@@ -95,16 +116,35 @@ fn growth(rows: &[Row]) -> String {
         return text + "Not measured.\n";
     }
     let mut whos: Vec<_> = Vec::new();
-    rows.iter().filter(|row| row.point.count == rows[0].point.count).for_each(|row| whos.push(&row.who));
-    let names: Vec<_> = whos.iter().map(|who| format!("{}, {}", who.system, who.durability)).collect();
-    line(&mut text, &format!("| waiting | {} |\n|--:|{}", names.join(" | "), "--:|".repeat(names.len())));
-    let found = |who: &Who, count| rows.iter().find(|row| row.who == *who && row.point.count == Some(count));
+    rows.iter()
+        .filter(|row| row.point.count == rows[0].point.count)
+        .for_each(|row| whos.push(&row.who));
+    let names: Vec<_> =
+        whos.iter().map(|who| format!("{}, {}", who.system, who.durability)).collect();
+    line(
+        &mut text,
+        &format!("| waiting | {} |\n|--:|{}", names.join(" | "), "--:|".repeat(names.len())),
+    );
+    let found = |who: &Who, count| {
+        rows.iter().find(|row| row.who == *who && row.point.count == Some(count))
+    };
     for count in counts {
         let cell = |who: &&Who| {
-            let Some(figures) = found(who, count).map(|row| row.figures()) else { return NOTHING.to_owned() };
-            let empty = found(who, 0).and_then(|row| row.figures().per_second).filter(|_| count > 0);
-            let share = figures.per_second.zip(empty).map(|(now, empty)| format!(" ({:.0} %)", now / empty * 100.0));
-            format!("{}{}, {} MiB", whole(figures.per_second), share.unwrap_or_default(), whole(figures.rss_mib))
+            let Some(figures) = found(who, count).map(|row| row.figures()) else {
+                return NOTHING.to_owned();
+            };
+            let empty =
+                found(who, 0).and_then(|row| row.figures().per_second).filter(|_| count > 0);
+            let share = figures
+                .per_second
+                .zip(empty)
+                .map(|(now, empty)| format!(" ({:.0} %)", now / empty * 100.0));
+            format!(
+                "{}{}, {} MiB",
+                whole(figures.per_second),
+                share.unwrap_or_default(),
+                whole(figures.rss_mib)
+            )
         };
         let cells: Vec<String> = whos.iter().map(cell).collect();
         line(&mut text, &format!("| {} | {} |", grouped(count as f64), cells.join(" | ")));
@@ -113,16 +153,21 @@ fn growth(rows: &[Row]) -> String {
 }
 
 fn all_rows(rows: &[Row], workload: Workload) -> String {
-    let rows: Vec<[String; 16]> = rows.iter().filter(|row| row.point.workload == workload).map(cells).collect();
+    let rows: Vec<[String; 16]> =
+        rows.iter().filter(|row| row.point.workload == workload).map(cells).collect();
     if rows.is_empty() {
         return String::new();
     }
     // A column that says nothing of this workload is left out.
-    let columns: Vec<usize> = (0..HEAD.len()).filter(|at| rows.iter().any(|cells| cells[*at] != NOTHING)).collect();
-    let pick = |cells: &[String; 16]| columns.iter().map(|at| cells[*at].clone()).collect::<Vec<_>>().join(" | ");
+    let columns: Vec<usize> =
+        (0..HEAD.len()).filter(|at| rows.iter().any(|cells| cells[*at] != NOTHING)).collect();
+    let pick = |cells: &[String; 16]| {
+        columns.iter().map(|at| cells[*at].clone()).collect::<Vec<_>>().join(" | ")
+    };
     let mut text = format!("## {}\n\n{}\n\n", workload.name(), explained(workload));
     line(&mut text, &format!("| {} |", pick(&HEAD.map(str::to_owned))));
-    let ruler: Vec<&str> = columns.iter().map(|at| if *at < WORDS { "---" } else { "--:" }).collect();
+    let ruler: Vec<&str> =
+        columns.iter().map(|at| if *at < WORDS { "---" } else { "--:" }).collect();
     line(&mut text, &format!("|{}|", ruler.join("|")));
     for cells in &rows {
         line(&mut text, &format!("| {} |", pick(cells)));
@@ -153,7 +198,9 @@ const HEAD: [&str; 16] = [
 
 fn cells(row: &Row) -> [String; 16] {
     let (who, point, figures) = (&row.who, &row.point, row.figures());
-    let count = |count: usize| if point.producers > 0 && count > 0 { count.to_string() } else { NOTHING.into() };
+    let count = |count: usize| {
+        if point.producers > 0 && count > 0 { count.to_string() } else { NOTHING.into() }
+    };
     let each = figures.kib_each.map_or_else(String::new, |kib| format!(" ({kib:.1} KiB each)"));
     [
         who.system.to_owned(),
@@ -181,7 +228,9 @@ fn explained(workload: Workload) -> &'static str {
         Workload::Lifecycle => {
             "Submit confirmed, delivered, completed with a result, and that confirmed; CPU time is for each task."
         }
-        Workload::Roundtrip => "One task at a time on an idle server, from submit until the submitter has the result.",
+        Workload::Roundtrip => {
+            "One task at a time on an idle server, from submit until the submitter has the result."
+        }
         Workload::Backlog => "Lifecycles while `tasks` others wait.",
         Workload::Restart => {
             "From exec to the first answer, with `tasks` tasks in the folder, after a stop in good order: p50."
@@ -192,7 +241,9 @@ fn explained(workload: Workload) -> &'static str {
         Workload::IdleConnections => {
             "So many connections that are greeted and do nothing: memory of the server, and what each adds."
         }
-        Workload::Listing => "Pages of 100 out of `tasks`, by filters that match much, little and nothing.",
+        Workload::Listing => {
+            "Pages of 100 out of `tasks`, by filters that match much, little and nothing."
+        }
     }
 }
 
@@ -219,10 +270,9 @@ pub(crate) fn of(rows: &[Row], system: &Row, workload: Workload, which: Which) -
 }
 
 fn times(ratio: Option<f64>) -> String {
-    ratio.map_or_else(
-        String::new,
-        |ratio| if ratio < 10.0 { format!(" ({ratio:.1} ×)") } else { format!(" ({ratio:.0} ×)") },
-    )
+    ratio.map_or_else(String::new, |ratio| {
+        if ratio < 10.0 { format!(" ({ratio:.1} ×)") } else { format!(" ({ratio:.0} ×)") }
+    })
 }
 
 /// Whole numbers with commas between thousands.

@@ -1,5 +1,6 @@
-//! Who is measured when: round after round, in each round step after step, in each step the systems in turn, so that whatever
-//! the machine does meanwhile falls on all of them. A server that fails in a step is not asked for it again.
+//! Who is measured when: round after round, in each round step after step, in each step the systems
+//! in turn, so that whatever the machine does meanwhile falls on all of them. A server that fails
+//! in a step is not asked for it again.
 
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
@@ -22,12 +23,20 @@ pub(crate) struct Present<'a> {
 }
 
 /// Runs the plan; after each measurement the report is complete as far as it goes, and written.
-pub(crate) async fn run(plan: &Plan, systems: &[Present<'_>], scratch: &Path, report: &mut Report) -> Result<()> {
+pub(crate) async fn run(
+    plan: &Plan,
+    systems: &[Present<'_>],
+    scratch: &Path,
+    report: &mut Report,
+) -> Result<()> {
     let mut spent = vec![Duration::ZERO; systems.len()];
     for round in 0..plan.rounds {
-        for (number, step) in plan.steps.iter().enumerate().filter(|(_, step)| round == 0 || step.is_repeated()) {
+        for (number, step) in
+            plan.steps.iter().enumerate().filter(|(_, step)| round == 0 || step.is_repeated())
+        {
             for (present, spent) in systems.iter().zip(&mut spent) {
-                let is_asked = present.system.offers(step.workload()) && *spent < plan.time_for_each;
+                let is_asked =
+                    present.system.offers(step.workload()) && *spent < plan.time_for_each;
                 if !is_asked || report.has_failed(present.system, number) {
                     continue;
                 }
@@ -61,20 +70,37 @@ fn asks_the_disk(step: &Step) -> bool {
 }
 
 /// A driver that panics, or a server that does not answer, costs no more than its own figures.
-async fn bounded(plan: &Plan, step: &Step, system: &dyn System, scratch: &Path, found: &mut Vec<Found>) -> Result<()> {
+async fn bounded(
+    plan: &Plan,
+    step: &Step,
+    system: &dyn System,
+    scratch: &Path,
+    found: &mut Vec<Found>,
+) -> Result<()> {
     let measured = AssertUnwindSafe(measure(step, system, scratch, found)).catch_unwind();
     match timeout(plan.patience, measured).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            bail!("{}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the driver panicked"))
+            bail!(
+                "{}",
+                text.or_else(|| panic.downcast_ref::<&str>().copied())
+                    .unwrap_or("the driver panicked")
+            )
         }
         Err(_) => bail!("it took longer than {} s", plan.patience.as_secs()),
     }
 }
 
 /// A line for who waits; whoever does not look at it still gets the report.
-fn tell(round: usize, step: &Step, system: &dyn System, begun: Instant, found: &[Found], outcome: &Result<()>) {
+fn tell(
+    round: usize,
+    step: &Step,
+    system: &dyn System,
+    begun: Instant,
+    found: &[Found],
+    outcome: &Result<()>,
+) {
     let mut line = format!("round {round}  {:<38} {}:", step.name(), full_name(system));
     for (point, figures) in found {
         let parts = [

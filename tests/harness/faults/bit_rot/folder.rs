@@ -1,6 +1,6 @@
-//! Data folders to be damaged, kept in memory, and what a broker has to serve from them. They are small, so that thousands
-//! of copies take minutes, and yet have what a large one has: many chunks, records in pieces, a log that was cleaned, a
-//! snapshot of the storage engine.
+//! Data folders to be damaged, kept in memory, and what a broker has to serve from them. They are
+//! small, so that thousands of copies take minutes, and yet have what a large one has: many chunks,
+//! records in pieces, a log that was cleaned, a snapshot of the storage engine.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -33,7 +33,8 @@ impl OriginalFile {
         let content = fs::read(folder.join(&name))?;
         let blocks = content.chunks(BLOCK_BYTES).enumerate();
         let blocks = blocks.filter(|(_, block)| block.iter().any(|byte| *byte != 0));
-        let blocks = blocks.map(|(at, block)| ((at * BLOCK_BYTES) as u64, block.to_vec())).collect();
+        let blocks =
+            blocks.map(|(at, block)| ((at * BLOCK_BYTES) as u64, block.to_vec())).collect();
         Ok(Self { name, bytes: content.len() as u64, blocks })
     }
 
@@ -104,7 +105,12 @@ pub(super) async fn originals() -> Result<Vec<Original>, String> {
     Ok(originals)
 }
 
-async fn original(what: &'static str, tasks: usize, bytes: fn(usize) -> usize, kill: bool) -> Result<Original, String> {
+async fn original(
+    what: &'static str,
+    tasks: usize,
+    bytes: fn(usize) -> usize,
+    kill: bool,
+) -> Result<Original, String> {
     let home = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let data = home.path().join("data");
     let setup = Setup::new()
@@ -134,19 +140,32 @@ async fn original(what: &'static str, tasks: usize, bytes: fn(usize) -> usize, k
     let original = Original { what, files, content };
     let whole = home.path().join("whole");
     original.write(&whole).map_err(|error| error.to_string())?;
-    let broker = Setup::new().data(whole).try_start().await.map_err(|exit| format!("a whole copy: {exit:?}"))?;
-    original.content.is_served_by(broker.address()).await.map_err(|reason| format!("a whole copy: {reason}"))?;
+    let broker = Setup::new()
+        .data(whole)
+        .try_start()
+        .await
+        .map_err(|exit| format!("a whole copy: {exit:?}"))?;
+    original
+        .content
+        .is_served_by(broker.address())
+        .await
+        .map_err(|reason| format!("a whole copy: {reason}"))?;
     Ok(original)
 }
 
-/// Tasks of every kind: that ended with results, that wait with payloads, that are scheduled, that were forgotten, and
-/// enough that came and went for the log to have been cleaned.
-async fn fill(broker: &BrokerProcess, tasks: usize, bytes: fn(usize) -> usize) -> Result<Content, String> {
+/// Tasks of every kind: that ended with results, that wait with payloads, that are scheduled, that
+/// were forgotten, and enough that came and went for the log to have been cleaned.
+async fn fill(
+    broker: &BrokerProcess,
+    tasks: usize,
+    bytes: fn(usize) -> usize,
+) -> Result<Content, String> {
     let mut content = Content::default();
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["done"], 100).await;
     for number in 0..tasks {
         let payload = Bytes::from(vec![b'a' + (number % 26) as u8; bytes(number)]);
-        let task = |id: &str, name: &str| wire::Task { payload: payload.clone(), ..raw::task(id, name) };
+        let task =
+            |id: &str, name: &str| wire::Task { payload: payload.clone(), ..raw::task(id, name) };
         for passing in 0..4 {
             let id = format!("passing-{number}-{passing}");
             worker.submit_one(wire::Task { result_ttl_ms: Some(0), ..task(&id, "done") }).await;
@@ -206,15 +225,22 @@ impl Content {
         let mut reader = RawConnection::open(address).await;
         let ids = self.tasks.keys().cloned().collect();
         let answer = reader.request(Request::Get(wire::Get { ids, with_results: true })).await;
-        let Ok(Answer::GetReply(reply)) = answer else { return Err(format!("no GetReply but {answer:?}")) };
+        let Ok(Answer::GetReply(reply)) = answer else {
+            return Err(format!("no GetReply but {answer:?}"));
+        };
         for (info, (id, (state, result))) in reply.tasks.iter().zip(&self.tasks) {
             if info.state() != *state || info.result != result {
-                return Err(format!("served, but {id} is {:?} with {:?}", info.state(), info.result));
+                return Err(format!(
+                    "served, but {id} is {:?} with {:?}",
+                    info.state(),
+                    info.result
+                ));
             }
         }
         // A worker that is lost gives them back; no other has come before it in this life.
         let count = self.payloads.len();
-        let mut worker = RawConnection::worker(address, &["default"], &["waiting"], count as u32).await;
+        let mut worker =
+            RawConnection::worker(address, &["default"], &["waiting"], count as u32).await;
         for delivery in worker.deliveries(count).await {
             if self.payloads.get(&delivery.id) != Some(&delivery.payload) {
                 return Err(format!("served, but {} has another payload", delivery.id));

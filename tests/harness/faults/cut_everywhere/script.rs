@@ -1,5 +1,6 @@
-//! The raw conversation: one request of each kind, in a fixed order. When the wire is cut, a second connection looks at
-//! what became of the request that was not answered, and says the rest again from there on.
+//! The raw conversation: one request of each kind, in a fixed order. When the wire is cut, a second
+//! connection looks at what became of the request that was not answered, and says the rest again
+//! from there on.
 
 use std::net::SocketAddr;
 
@@ -61,7 +62,14 @@ impl From<Lost> for Left {
 
 impl Script {
     pub(super) fn new(broker: SocketAddr, wire: SocketAddr, name: &str) -> Self {
-        Self { broker, wire, name: name.to_owned(), session: String::new(), delivery: None, done: 0 }
+        Self {
+            broker,
+            wire,
+            name: name.to_owned(),
+            session: String::new(),
+            delivery: None,
+            done: 0,
+        }
     }
 
     /// On the wire that is cut, and then on one that is not.
@@ -76,8 +84,12 @@ impl Script {
         match timeout(PATIENCE, self.talk(self.broker)).await {
             Ok(Ok(())) => self.look_back().await,
             Ok(Err(Left::Wrong(what))) => Err(format!("said again: {what}")),
-            Ok(Err(Left::Cut)) => Err("the second connection, which nobody cuts, was lost".to_owned()),
-            Err(_) => Err(format!("after the cut there was no answer: {} steps were done", self.done)),
+            Ok(Err(Left::Cut)) => {
+                Err("the second connection, which nobody cuts, was lost".to_owned())
+            }
+            Err(_) => {
+                Err(format!("after the cut there was no answer: {} steps were done", self.done))
+            }
         }
     }
 
@@ -91,7 +103,10 @@ impl Script {
 
     async fn talk(&mut self, address: SocketAddr) -> Result<(), Left> {
         let mut connection = RawConnection::try_silent(address).await?;
-        let hello = wire::Hello { session_id: self.session.clone(), ..raw::worker_hello(&[&self.name], &["cut"]) };
+        let hello = wire::Hello {
+            session_id: self.session.clone(),
+            ..raw::worker_hello(&[&self.name], &["cut"])
+        };
         match connection.try_request(Request::Hello(hello)).await? {
             Answer::Welcome(welcome) => self.session = welcome.session_id,
             other => return Err(Left::Wrong(format!("no Welcome but {other:?}"))),
@@ -114,7 +129,8 @@ impl Script {
                 let [delivery] = &deliver.deliveries[..] else {
                     return Err(Left::Wrong(format!("more than one delivery: {deliver:?}")));
                 };
-                let known = self.delivery.as_ref().is_none_or(|known| known.lease == delivery.lease);
+                let known =
+                    self.delivery.as_ref().is_none_or(|known| known.lease == delivery.lease);
                 if !known || delivery.id != self.task() || delivery.deliveries != 1 {
                     return Err(Left::Wrong(format!("another delivery than before: {delivery:?}")));
                 }
@@ -131,8 +147,12 @@ impl Script {
         let ids = vec![self.task()];
         match step {
             Step::Submit => {
-                let task = wire::Task { queue: self.name.clone(), ..raw::task(&self.task(), "cut") };
-                let other = wire::Task { queue: format!("{}-elsewhere", self.name), ..raw::task(&self.other(), "cut") };
+                let task =
+                    wire::Task { queue: self.name.clone(), ..raw::task(&self.task(), "cut") };
+                let other = wire::Task {
+                    queue: format!("{}-elsewhere", self.name),
+                    ..raw::task(&self.other(), "cut")
+                };
                 Request::Submit(wire::Submit { tasks: vec![task, other] })
             }
             Step::Credit => Request::Credit(wire::Credit { credit: 1 }),
@@ -143,8 +163,12 @@ impl Script {
             })),
             Step::Complete => report(raw::complete(b"42")),
             Step::Wait => Request::Wait(wire::Wait { ids, mode: 0, until: 0, with_results: true }),
-            Step::Watch => Request::Watch(wire::Watch { ids: vec![self.other()], with_results: true }),
-            Step::Cancel => Request::Cancel(wire::Cancel { ids: vec![self.other()], ..Default::default() }),
+            Step::Watch => {
+                Request::Watch(wire::Watch { ids: vec![self.other()], with_results: true })
+            }
+            Step::Cancel => {
+                Request::Cancel(wire::Cancel { ids: vec![self.other()], ..Default::default() })
+            }
             Step::Forget => Request::Forget(wire::Forget { ids }),
         }
     }
@@ -153,10 +177,9 @@ impl Script {
     fn judge(&self, step: Step, answer: &Answer) -> Result<(), String> {
         use wire::submit_outcome::Kind;
         let right = match (step, answer) {
-            (Step::Submit, Answer::SubmitReply(reply)) => reply
-                .outcomes
-                .iter()
-                .all(|outcome| matches!(outcome.kind(), Kind::Created | Kind::Joined) && outcome.generation == 1),
+            (Step::Submit, Answer::SubmitReply(reply)) => reply.outcomes.iter().all(|outcome| {
+                matches!(outcome.kind(), Kind::Created | Kind::Joined) && outcome.generation == 1
+            }),
             (Step::Credit, Answer::Done(_)) => true,
             (Step::Started | Step::Progress | Step::Complete, Answer::ReportReply(reply)) => {
                 reply.outcomes.iter().all(|outcome| outcome.code() == wire::ErrorCode::Unspecified)
@@ -166,21 +189,27 @@ impl Script {
             }
             (Step::Watch, Answer::WatchReply(reply)) => reply.tasks.len() == 1,
             (Step::Cancel, Answer::CancelReply(reply)) => reply.outcomes.iter().all(|outcome| {
-                matches!(outcome.kind(), cancel_outcome::Kind::Revoked | cancel_outcome::Kind::AlreadyEnded)
+                matches!(
+                    outcome.kind(),
+                    cancel_outcome::Kind::Revoked | cancel_outcome::Kind::AlreadyEnded
+                )
             }),
-            (Step::Forget, Answer::ForgetReply(reply)) => {
-                reply.outcomes().all(|code| matches!(code, wire::ErrorCode::Unspecified | wire::ErrorCode::NotFound))
-            }
+            (Step::Forget, Answer::ForgetReply(reply)) => reply.outcomes().all(|code| {
+                matches!(code, wire::ErrorCode::Unspecified | wire::ErrorCode::NotFound)
+            }),
             _ => false,
         };
         if right { Ok(()) } else { Err(format!("{step:?} was answered with {answer:?}")) }
     }
 
-    /// Everything answered has happened, nothing behind the open request has, and that one has as a whole or not.
+    /// Everything answered has happened, nothing behind the open request has, and that one has as a
+    /// whole or not.
     async fn look_at_what_is_open(&self) -> Result<(), String> {
         let mut connection = RawConnection::open(self.broker).await;
-        let (task, other) = (connection.info(&self.task()).await, connection.info(&self.other()).await);
-        let reached = |step| self.done > STEPS.iter().position(|other| *other == step).expect("it is a step");
+        let (task, other) =
+            (connection.info(&self.task()).await, connection.info(&self.other()).await);
+        let reached =
+            |step| self.done > STEPS.iter().position(|other| *other == step).expect("it is a step");
         let open = STEPS.get(self.done).copied();
         let expect = |what: &str, right: bool| {
             let shown = format!("{what}, with {open:?} open: {task:?}, {other:?}");
@@ -190,12 +219,20 @@ impl Script {
         let never = [TaskState::Unknown; 2];
         match open {
             Some(Step::Submit) => {
-                return expect("half a submit", [here, there] == never || [here, there] == [TaskState::Queued; 2]);
+                return expect(
+                    "half a submit",
+                    [here, there] == never || [here, there] == [TaskState::Queued; 2],
+                );
             }
             Some(Step::Forget) | None => {
-                expect("forgotten or not", here == TaskState::Unknown || is_whole(&task, TaskState::Success))?;
+                expect(
+                    "forgotten or not",
+                    here == TaskState::Unknown || is_whole(&task, TaskState::Success),
+                )?;
             }
-            _ if reached(Step::Complete) => expect("a result is lost", is_whole(&task, TaskState::Success))?,
+            _ if reached(Step::Complete) => {
+                expect("a result is lost", is_whole(&task, TaskState::Success))?
+            }
             Some(Step::Complete) => {
                 let open = matches!(here, TaskState::Started) && task.attempts == 1;
                 expect("half a completion", open || is_whole(&task, TaskState::Success))?;
@@ -207,7 +244,9 @@ impl Script {
             _ => expect("a submit is lost", matches!(here, TaskState::Queued | TaskState::Leased))?,
         }
         match open {
-            Some(Step::Cancel) => expect("half a cancel", matches!(there, TaskState::Queued | TaskState::Revoked)),
+            Some(Step::Cancel) => {
+                expect("half a cancel", matches!(there, TaskState::Queued | TaskState::Revoked))
+            }
             _ if reached(Step::Cancel) => expect("a cancel is lost", there == TaskState::Revoked),
             _ => expect("cancelled by nobody", there == TaskState::Queued),
         }
@@ -216,13 +255,18 @@ impl Script {
     /// The end that every conversation comes to.
     async fn look_back(&self) -> Result<(), String> {
         let mut connection = RawConnection::open(self.broker).await;
-        let (task, other) = (connection.info(&self.task()).await, connection.info(&self.other()).await);
-        let right = task.state() == TaskState::Unknown && other.state() == TaskState::Revoked && other.generation == 1;
+        let (task, other) =
+            (connection.info(&self.task()).await, connection.info(&self.other()).await);
+        let right = task.state() == TaskState::Unknown
+            && other.state() == TaskState::Revoked
+            && other.generation == 1;
         if right { Ok(()) } else { Err(format!("in the end {task:?} and {other:?}")) }
     }
 }
 
 /// It ran once, and this is what came of it.
 fn is_whole(task: &wire::TaskInfo, state: TaskState) -> bool {
-    task.state() == state && (task.generation, task.attempts, task.deliveries) == (1, 1, 1) && &task.result[..] == b"42"
+    task.state() == state
+        && (task.generation, task.attempts, task.deliveries) == (1, 1, 1)
+        && &task.result[..] == b"42"
 }

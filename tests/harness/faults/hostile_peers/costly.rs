@@ -1,5 +1,6 @@
-//! Clients that are let in and send frames which cost as much as they can: of few bytes for each item, of many items, of
-//! many megabytes. Nobody honest loses a session or runs a task twice, and waits are short.
+//! Clients that are let in and send frames which cost as much as they can: of few bytes for each
+//! item, of many items, of many megabytes. Nobody honest loses a session or runs a task twice, and
+//! waits are short.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use crate::{Luck, Setup};
 
 /// Connections that do so at once, in one round after the other.
 const CROWDS: [usize; 3] = [4, 24, 80];
-/// What the long run holds the honest against, on a released broker. Short runs of a debug build share two cores with other
-/// tests, and only print it.
+/// What the long run holds the honest against, on a released broker. Short runs of a debug build
+/// share two cores with other tests, and only print it.
 const P99_MAX: Duration = Duration::from_millis(100);
 /// So many honest tasks make a round.
 const TASKS: u64 = 100;
 
-/// Rounds of so many, each with a crowd; judges the latency as well when there are enough of them to be a long run.
+/// Rounds of so many, each with a crowd; judges the latency as well when there are enough of them
+/// to be a long run.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("frames that cost as much as they can", "rounds");
     let mut luck = Luck::new(seed);
@@ -34,9 +36,14 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         let crowd = CROWDS[number as usize % CROWDS.len()];
         let (found, p99) = round(crowd, &mut luck).await;
         let late = runs > CROWDS.len() as u64 && !cfg!(debug_assertions) && p99 > P99_MAX;
-        tally.violations.extend(found.into_iter().map(|what| format!("seed {seed}, {crowd} connections: {what}")));
+        tally.violations.extend(
+            found.into_iter().map(|what| format!("seed {seed}, {crowd} connections: {what}")),
+        );
         if late {
-            tally.violations.push(format!("seed {seed}, {crowd} connections: honest p99 of {} ms", p99.as_millis()));
+            tally.violations.push(format!(
+                "seed {seed}, {crowd} connections: honest p99 of {} ms",
+                p99.as_millis()
+            ));
         }
         tally.remarks += &format!("{crowd}: p99 {} ms. ", p99.as_millis());
         tally.runs += 1;

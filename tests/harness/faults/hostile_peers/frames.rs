@@ -1,5 +1,5 @@
-//! Peers whose bytes are no frames, whose frames are no messages, or who send next to nothing at all. All that is asked
-//! of the broker is to close them and not to hold much for them.
+//! Peers whose bytes are no frames, whose frames are no messages, or who send next to nothing at
+//! all. All that is asked of the broker is to close them and not to hold much for them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -50,7 +50,8 @@ async fn closed(mut stream: TcpStream) -> Result<(), String> {
     timeout(STAY, reading).await.map_err(|_| "the broker does not close it".to_owned())
 }
 
-/// A byte now and then, of a frame that is right as far as it goes. The handshake as a whole takes too long.
+/// A byte now and then, of a frame that is right as far as it goes. The handshake as a whole takes
+/// too long.
 async fn drip(mut stream: TcpStream, luck: &mut Luck) -> Result<(), String> {
     let bytes = raw::hello_bytes();
     for byte in &bytes[..bytes.len() - 1] {
@@ -77,7 +78,8 @@ async fn silent(first: TcpStream, address: SocketAddr, luck: &mut Luck) -> Resul
     }
 }
 
-/// Says Hello, goes on for a moment, and vanishes without a word, as a machine does that loses its power.
+/// Says Hello, goes on for a moment, and vanishes without a word, as a machine does that loses its
+/// power.
 async fn half_open(mut stream: TcpStream, luck: &mut Luck) -> Result<(), String> {
     let mut bytes = raw::hello_bytes();
     for request_id in 2..luck.between(2, 40) {
@@ -99,7 +101,8 @@ type HasAnEnd = bool;
 
 fn lying_length(bytes: &mut Vec<u8>, luck: &mut Luck) -> HasAnEnd {
     let before_hello = limits::FRAME_BYTES_MAX_BEFORE_HELLO as u32;
-    let lengths = [0, 1 << 31, u32::MAX, limits::FRAME_BYTES_MAX as u32 + 1, before_hello + 1, before_hello];
+    let lengths =
+        [0, 1 << 31, u32::MAX, limits::FRAME_BYTES_MAX as u32 + 1, before_hello + 1, before_hello];
     let length = lengths[luck.below(lengths.len() as u64) as usize];
     bytes.extend(length.to_be_bytes());
     let some = luck.below(20_000) as usize;
@@ -159,7 +162,8 @@ fn other_protocol(bytes: &mut Vec<u8>, luck: &mut Luck) -> HasAnEnd {
     false
 }
 
-/// A right frame with wrong bytes in it: text that is no UTF-8, lengths that lie, enums that are none.
+/// A right frame with wrong bytes in it: text that is no UTF-8, lengths that lie, enums that are
+/// none.
 fn mutated(bytes: &mut Vec<u8>, luck: &mut Luck) -> HasAnEnd {
     let hello = raw::worker_hello(&["hostile"], &["n"]);
     let mut right = frame(1, Request::Hello(hello));

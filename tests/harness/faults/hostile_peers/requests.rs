@@ -1,5 +1,5 @@
-//! Peers that speak the protocol and ask for what they should not: of each the answer is known, or that there must be
-//! one.
+//! Peers that speak the protocol and ask for what they should not: of each the answer is known, or
+//! that there must be one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -85,14 +85,18 @@ async fn reads_nothing(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost>
             let request = match luck.below(3) {
                 0 => Request::ListTasks(wire::ListTasks { limit: 1_000, ..Default::default() }),
                 1 => Request::ListQueues(wire::ListQueues::default()),
-                _ => Request::Get(wire::Get { ids: vec![format!("nobody-{number}"); 50], with_results: true }),
+                _ => Request::Get(wire::Get {
+                    ids: vec![format!("nobody-{number}"); 50],
+                    with_results: true,
+                }),
             };
             if connection.send(request, 0).await.is_err() {
                 return;
             }
         }
     };
-    // The broker reads no further when too much is unanswered: then this one has waited long enough.
+    // The broker reads no further when too much is unanswered: then this one has waited long
+    // enough.
     let _ = timeout(Duration::from_secs(2), sending).await;
     Ok(())
 }
@@ -109,9 +113,12 @@ async fn too_much_credit(address: SocketAddr) -> Result<(), Lost> {
 /// Looks for tasks that others run, and reports on them with leases that it makes up.
 async fn reports_on_others(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
     let mut connection = open(address, raw::worker_hello(&["hostile"], &["nothing"])).await?;
-    let answer =
-        connection.try_request(Request::ListTasks(wire::ListTasks { limit: 50, ..Default::default() })).await?;
-    let Answer::TaskPage(page) = answer else { return Err(Lost(format!("no TaskPage but {answer:?}"))) };
+    let answer = connection
+        .try_request(Request::ListTasks(wire::ListTasks { limit: 50, ..Default::default() }))
+        .await?;
+    let Answer::TaskPage(page) = answer else {
+        return Err(Lost(format!("no TaskPage but {answer:?}")));
+    };
     let reports: Vec<wire::TaskReport> = page
         .tasks
         .into_iter()
@@ -129,7 +136,9 @@ async fn reports_on_others(address: SocketAddr, luck: &mut Luck) -> Result<(), L
         return Ok(());
     }
     let answer = connection.try_request(Request::Report(wire::Report { reports })).await?;
-    let stale = |outcome: &wire::ReportOutcome| matches!(outcome.code(), ErrorCode::StaleLease | ErrorCode::NotFound);
+    let stale = |outcome: &wire::ReportOutcome| {
+        matches!(outcome.code(), ErrorCode::StaleLease | ErrorCode::NotFound)
+    };
     let right = matches!(&answer, Answer::ReportReply(reply) if reply.outcomes.iter().all(stale));
     expect(right, "reports on the leases of others", &answer)
 }
@@ -144,18 +153,24 @@ async fn watches_a_million(address: SocketAddr) -> Result<(), Lost> {
     for part in 0..100 {
         let watch = wire::Watch { ids: ids(part * limits::BATCH_ITEMS_MAX), with_results: true };
         let answer = connection.try_request(Request::Watch(watch)).await?;
-        let right = matches!(answer, Answer::WatchReply(_)) || is_refused(&answer, ErrorCode::Overloaded);
+        let right =
+            matches!(answer, Answer::WatchReply(_)) || is_refused(&answer, ErrorCode::Overloaded);
         expect(right, "a watch", &answer)?;
         refused += usize::from(matches!(answer, Answer::Error(_)));
     }
-    if refused == 0 { Err(Lost("a million ids may be watched by one connection".into())) } else { Ok(()) }
+    if refused == 0 {
+        Err(Lost("a million ids may be watched by one connection".into()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Tasks that nobody runs, each waited for again and again.
 async fn waits_for_a_million(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
     let mut connection = open(address, raw::hello()).await?;
     let queue = format!("hostile-{}", luck.bits());
-    let ids: Vec<String> = (0..limits::BATCH_ITEMS_MAX).map(|number| format!("{queue}-{number}")).collect();
+    let ids: Vec<String> =
+        (0..limits::BATCH_ITEMS_MAX).map(|number| format!("{queue}-{number}")).collect();
     let task = |id: &String| wire::Task { queue: queue.clone(), ..raw::task(id, "nothing") };
     let submit = wire::Submit { tasks: ids.iter().map(task).collect() };
     connection.try_request(Request::Submit(submit)).await?;
@@ -167,13 +182,18 @@ async fn waits_for_a_million(address: SocketAddr, luck: &mut Luck) -> Result<(),
     let mut refused = 0;
     for wait in waits {
         let answer = connection.answer(wait).await?;
-        let right = matches!(answer, Answer::WaitReply(_)) || is_refused(&answer, ErrorCode::Overloaded);
+        let right =
+            matches!(answer, Answer::WaitReply(_)) || is_refused(&answer, ErrorCode::Overloaded);
         expect(right, "a wait", &answer)?;
         refused += usize::from(matches!(answer, Answer::Error(_)));
     }
     connection.try_request(Request::DeleteQueue(wire::DeleteQueue { queue })).await?;
     connection.try_request(Request::Forget(wire::Forget { ids })).await?;
-    if refused == 0 { Err(Lost("a million ids may be waited for by one connection".into())) } else { Ok(()) }
+    if refused == 0 {
+        Err(Lost("a million ids may be waited for by one connection".into()))
+    } else {
+        Ok(())
+    }
 }
 
 /// The same name again and again, and sessions that are not its own.

@@ -29,18 +29,33 @@ pub(super) fn nothing_appears_and_nothing_changes(reading: &Reading<'_>, broken:
     }
 }
 
-fn delivered_as_submitted(id: &str, task: &Task<'_>, lease: &Lease<'_>, is_unsure: bool, broken: &mut Findings) {
+fn delivered_as_submitted(
+    id: &str,
+    task: &Task<'_>,
+    lease: &Lease<'_>,
+    is_unsure: bool,
+    broken: &mut Findings,
+) {
     let makers = match is_unsure {
         true => task.submits.iter().collect(),
         false => task.makers(lease.delivery.generation),
     };
-    for delivery in std::iter::once(lease.delivery).chain(lease.otherwise.iter().map(|(_, delivery)| *delivery)) {
+    for delivery in
+        std::iter::once(lease.delivery).chain(lease.otherwise.iter().map(|(_, delivery)| *delivery))
+    {
         let is_of = |submit: &&Submit<'_>| submit.task.payload == delivery.payload;
         // That no request could have made this generation is another promise.
         if !makers.is_empty() && !makers.iter().any(is_of) {
-            broken.add(2, format!("{id}: delivered under lease {} with another payload", delivery.lease));
-        } else if !makers.is_empty() && !makers.iter().any(|submit| is_same(submit.task, delivery)) {
-            broken.add(2, format!("{id}: delivered under lease {} with other fields", delivery.lease));
+            broken.add(
+                2,
+                format!("{id}: delivered under lease {} with another payload", delivery.lease),
+            );
+        } else if !makers.is_empty() && !makers.iter().any(|submit| is_same(submit.task, delivery))
+        {
+            broken.add(
+                2,
+                format!("{id}: delivered under lease {} with other fields", delivery.lease),
+            );
         }
     }
 }
@@ -64,24 +79,39 @@ fn results_are_those_of_workers(
     for seen in task.seen.iter().filter(|seen| seen.info.state() == TaskState::Success) {
         let generation = seen.info.generation;
         let of_generation = |lease: u64| {
-            is_unsure || reading.leases.get(&lease).is_none_or(|lease| lease.delivery.generation == generation)
+            is_unsure
+                || reading
+                    .leases
+                    .get(&lease)
+                    .is_none_or(|lease| lease.delivery.generation == generation)
         };
         let sent: Vec<(&Bytes, bool)> = task
             .reports
             .iter()
             .filter(|report| report.asked < seen.told && of_generation(report.lease))
             .filter_map(|report| match report.what {
-                task_report::Report::Complete(complete) => Some((&complete.result, report.accepted().is_some())),
+                task_report::Report::Complete(complete) => {
+                    Some((&complete.result, report.accepted().is_some()))
+                }
                 _ => None,
             })
             .collect();
         let is_confirmed = !is_unsure && sent.iter().any(|(_, accepted)| *accepted);
         let result = &seen.info.result;
         if sent.is_empty() {
-            broken.add(2, format!("{id}: generation {generation} is SUCCESS, and no worker completed it"));
+            broken.add(
+                2,
+                format!("{id}: generation {generation} is SUCCESS, and no worker completed it"),
+            );
         } else if seen.with_result && !sent.iter().any(|(sent, _)| *sent == result) {
-            broken.add(2, format!("{id}: has a result of {} bytes that no worker sent", result.len()));
-        } else if seen.with_result && is_confirmed && !sent.iter().any(|(sent, sure)| *sure && *sent == result) {
+            broken.add(
+                2,
+                format!("{id}: has a result of {} bytes that no worker sent", result.len()),
+            );
+        } else if seen.with_result
+            && is_confirmed
+            && !sent.iter().any(|(sent, sure)| *sure && *sent == result)
+        {
             broken.add(2, format!("{id}: shows another result than the confirmed one"));
         }
     }

@@ -1,5 +1,5 @@
-//! Promise 7: one id, one generation at a time; joins and conflicts as the policy says. Promise 9: an unknown request
-//! happened once or not at all.
+//! Promise 7: one id, one generation at a time; joins and conflicts as the policy says. Promise 9:
+//! an unknown request happened once or not at all.
 
 use std::collections::BTreeMap;
 
@@ -35,12 +35,14 @@ fn answer_follows_the_policy(
     let Some((answered, outcome)) = submit.answered else { return };
     let policy = submit.task.on_conflict();
     let others = || task.submits.iter().filter(|other| other.asked != submit.asked);
-    let was_there = others().filter_map(|other| other.confirmed()).any(|(mark, _)| mark < submit.asked);
+    let was_there =
+        others().filter_map(|other| other.confirmed()).any(|(mark, _)| mark < submit.asked);
     let may_be_there = others().any(|other| other.asked < answered && other.code().is_none());
     let generation = outcome.generation;
     match outcome.kind() {
         Kind::Refused
-            if submit.code() == Some(ErrorCode::TaskExists) && (policy != OnConflict::Reject || !may_be_there) =>
+            if submit.code() == Some(ErrorCode::TaskExists)
+                && (policy != OnConflict::Reject || !may_be_there) =>
         {
             broken.add(7, format!("{id}: refused as a task that exists under {policy:?}"));
         }
@@ -48,7 +50,10 @@ fn answer_follows_the_policy(
             broken.add(7, format!("{id}: created although it was there"));
         }
         Kind::Joined => {
-            if policy != OnConflict::RunAgainIfFinished || !may_be_there || is_ended(outcome.state()) {
+            if policy != OnConflict::RunAgainIfFinished
+                || !may_be_there
+                || is_ended(outcome.state())
+            {
                 let state = outcome.state();
                 broken.add(7, format!("{id}: joined in the state {state:?} under {policy:?}"));
             } else if !is_unsure && has_ended(reading, task, generation, submit.asked) {
@@ -63,7 +68,10 @@ fn answer_follows_the_policy(
                 && !is_unsure
                 && reading.may_have_ended(task, Some(before), answered).is_none()
             {
-                broken.add(7, format!("{id}: generation {generation} was made, and {before} had not ended"));
+                broken.add(
+                    7,
+                    format!("{id}: generation {generation} was made, and {before} had not ended"),
+                );
             }
         }
         _ => {}
@@ -72,14 +80,21 @@ fn answer_follows_the_policy(
 
 /// Whether somebody was told, before this, that this generation has ended.
 fn has_ended(reading: &Reading<'_>, task: &Task<'_>, generation: u32, by: Mark) -> bool {
-    let is_of = |lease: u64| reading.leases.get(&lease).is_some_and(|lease| lease.delivery.generation == generation);
+    let is_of = |lease: u64| {
+        reading.leases.get(&lease).is_some_and(|lease| lease.delivery.generation == generation)
+    };
     let completed = task.reports.iter().any(|report| {
         let complete = matches!(report.what, task_report::Report::Complete(_));
         complete && is_of(report.lease) && report.accepted().is_some_and(|told| told < by)
     });
-    let revoked = reading.revoked(task).iter().any(|revoked| revoked.told < by && revoked.generation == generation);
+    let revoked = reading
+        .revoked(task)
+        .iter()
+        .any(|revoked| revoked.told < by && revoked.generation == generation);
     let mut seen = task.seen.iter();
-    let seen = seen.any(|seen| seen.told < by && seen.info.generation == generation && is_ended(seen.info.state()));
+    let seen = seen.any(|seen| {
+        seen.told < by && seen.info.generation == generation && is_ended(seen.info.state())
+    });
     completed || revoked || seen
 }
 
@@ -94,15 +109,27 @@ fn no_generation_is_made_twice(id: &str, task: &Task<'_>, broken: &mut Findings)
 }
 
 /// Once a generation is confirmed, nothing is given, counted or shown of an older one.
-fn the_older_generation_is_over(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken: &mut Findings) {
-    let confirmed: Vec<(Mark, u32)> = task.submits.iter().filter_map(|submit| submit.confirmed()).collect();
-    let newest = |by: Mark| confirmed.iter().filter(|(told, _)| *told < by).map(|(_, generation)| *generation).max();
-    let is_over = |generation: u32, since: Mark| newest(since).is_some_and(|newest| newest > generation);
+fn the_older_generation_is_over(
+    reading: &Reading<'_>,
+    id: &str,
+    task: &Task<'_>,
+    broken: &mut Findings,
+) {
+    let confirmed: Vec<(Mark, u32)> =
+        task.submits.iter().filter_map(|submit| submit.confirmed()).collect();
+    let newest = |by: Mark| {
+        confirmed.iter().filter(|(told, _)| *told < by).map(|(_, generation)| *generation).max()
+    };
+    let is_over =
+        |generation: u32, since: Mark| newest(since).is_some_and(|newest| newest > generation);
     for number in &task.leases {
         let lease = &reading.leases[number];
         let generation = lease.delivery.generation;
         if is_over(generation, lease.given_after) {
-            broken.add(7, format!("{id}: generation {generation} was given although there was a newer one"));
+            broken.add(
+                7,
+                format!("{id}: generation {generation} was given although there was a newer one"),
+            );
         }
         let counted = lease.reports.iter().filter(|report| report.accepted().is_some());
         if counted.into_iter().any(|report| is_over(generation, report.asked)) {
@@ -113,13 +140,19 @@ fn the_older_generation_is_over(reading: &Reading<'_>, id: &str, task: &Task<'_>
     for seen in known {
         let generation = seen.info.generation;
         if seen.asked.is_some_and(|asked| is_over(generation, asked)) {
-            broken.add(7, format!("{id}: generation {generation} was shown although there was a newer one"));
+            broken.add(
+                7,
+                format!("{id}: generation {generation} was shown although there was a newer one"),
+            );
             return;
         }
     }
 }
 
-pub(super) fn an_unknown_request_happened_once_or_not_at_all(reading: &Reading<'_>, broken: &mut Findings) {
+pub(super) fn an_unknown_request_happened_once_or_not_at_all(
+    reading: &Reading<'_>,
+    broken: &mut Findings,
+) {
     for (id, task) in &reading.tasks {
         if task.submits.is_empty() || reading.may_be_born_again(task) {
             continue;
@@ -127,7 +160,11 @@ pub(super) fn an_unknown_request_happened_once_or_not_at_all(reading: &Reading<'
         let leases = task.leases.iter().map(|number| &reading.leases[number]);
         let delivered = leases.map(|lease| (lease.delivery.generation, lease.first_seen()));
         let seen = task.seen.iter().map(|seen| (seen.info.generation, seen.told));
-        let told = task.submits.iter().filter_map(|submit| submit.confirmed()).map(|(mark, known)| (known, mark));
+        let told = task
+            .submits
+            .iter()
+            .filter_map(|submit| submit.confirmed())
+            .map(|(mark, known)| (known, mark));
         let mut first: BTreeMap<u32, Mark> = BTreeMap::new();
         for (generation, mark) in delivered.chain(seen).chain(told) {
             let known = first.entry(generation).or_insert(mark);

@@ -18,7 +18,13 @@ pub(super) fn nothing_confirmed_is_lost(reading: &Reading<'_>, broken: &mut Find
 }
 
 /// Whoever asks after the confirmation is not told that there is no such task.
-fn is_known_ever_after(reading: &Reading<'_>, id: &str, task: &Task<'_>, confirmed: Mark, broken: &mut Findings) {
+fn is_known_ever_after(
+    reading: &Reading<'_>,
+    id: &str,
+    task: &Task<'_>,
+    confirmed: Mark,
+    broken: &mut Findings,
+) {
     let unknown = task.seen.iter().filter(|seen| seen.info.state() == TaskState::Unknown);
     let read = unknown.filter_map(|seen| Some((seen.asked?, seen.told, "read")));
     let cancelled = task.cancels.iter().filter_map(|cancel| match cancel.answered? {
@@ -30,11 +36,14 @@ fn is_known_ever_after(reading: &Reading<'_>, id: &str, task: &Task<'_>, confirm
         _ => None,
     });
     let reported = task.reports.iter().filter_map(|report| match report.answered? {
-        (told, outcome) if outcome.code() == ErrorCode::NotFound => Some((report.asked, told, "reported on")),
+        (told, outcome) if outcome.code() == ErrorCode::NotFound => {
+            Some((report.asked, told, "reported on"))
+        }
         _ => None,
     });
     let mut missed = read.chain(cancelled).chain(forgotten).chain(reported);
-    let lost = missed.find(|(asked, told, _)| *asked > confirmed && !reading.may_be_gone(task, *told));
+    let lost =
+        missed.find(|(asked, told, _)| *asked > confirmed && !reading.may_be_gone(task, *told));
     if let Some((_, _, how)) = lost {
         broken.add(1, format!("{id}: confirmed, and unknown when it was {how}"));
     }
@@ -53,7 +62,10 @@ fn has_ended_in_the_end(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken
     let wall = reading.walls.earliest(seen.told, seen.told) - late;
     let may_wait = |due: &Due| reading.late_ms(due, seen.told, seen.told) <= late;
     let is_for_later = seen.info.eta_at_ms.is_some_and(|eta| eta > wall)
-        && task.submits.iter().any(|submit| reading.eta(submit, seen.told).is_some_and(|due| may_wait(&due)));
+        && task
+            .submits
+            .iter()
+            .any(|submit| reading.eta(submit, seen.told).is_some_and(|due| may_wait(&due)));
     if !is_ended(state) && state != TaskState::Unknown && !is_for_later {
         broken.add(1, format!("{id}: confirmed, and in the end {state:?}"));
     }
@@ -61,10 +73,18 @@ fn has_ended_in_the_end(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken
 
 /// Only what was asked for, or its time, ends a task.
 fn ended_for_a_reason(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken: &mut Findings) {
-    for seen in task.seen.iter().filter(|seen| is_ended(seen.info.state()) && !task.submits.is_empty()) {
+    for seen in
+        task.seen.iter().filter(|seen| is_ended(seen.info.state()) && !task.submits.is_empty())
+    {
         if reading.may_have_ended(task, Some(seen.info.generation), seen.told).is_none() {
             let state = seen.info.state();
-            broken.add(1, format!("{id}: generation {} is {state:?}, and nothing ended it", seen.info.generation));
+            broken.add(
+                1,
+                format!(
+                    "{id}: generation {} is {state:?}, and nothing ended it",
+                    seen.info.generation
+                ),
+            );
             return;
         }
     }

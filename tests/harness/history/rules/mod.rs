@@ -1,5 +1,6 @@
-//! The thirteen promises, a group of them to a file. Each rule reports only what the history proves: a request without an
-//! answer happened once or not at all, and the broker gets the benefit of every doubt.
+//! The thirteen promises, a group of them to a file. Each rule reports only what the history
+//! proves: a request without an answer happened once or not at all, and the broker gets the benefit
+//! of every doubt.
 
 mod charges;
 mod content;

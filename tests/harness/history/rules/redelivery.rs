@@ -1,5 +1,5 @@
-//! Promise 4: every redelivery has a cause, and none exceeds its limit. Promise 5: after a confirmed completion a task is
-//! never delivered again.
+//! Promise 4: every redelivery has a cause, and none exceeds its limit. Promise 5: after a
+//! confirmed completion a task is never delivered again.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,10 @@ use crate::history::reading::{Lease, Reading, Reported, Task};
 pub(super) fn every_redelivery_has_a_cause(reading: &Reading<'_>, broken: &mut Findings) {
     for lease in reading.leases.values().filter(|lease| lease.began.len() > 1) {
         let (id, number) = (&lease.delivery.id, lease.delivery.lease);
-        broken.add(4, format!("{id}: a handler began {} times under lease {number}", lease.began.len()));
+        broken.add(
+            4,
+            format!("{id}: a handler began {} times under lease {number}", lease.began.len()),
+        );
     }
     for (id, task) in &reading.tasks {
         if reading.may_be_born_again(task) {
@@ -33,11 +36,18 @@ pub(super) fn every_redelivery_has_a_cause(reading: &Reading<'_>, broken: &mut F
     }
 }
 
-fn judge_pair(reading: &Reading<'_>, id: &str, lease: &Lease<'_>, next: &Lease<'_>, broken: &mut Findings) {
+fn judge_pair(
+    reading: &Reading<'_>,
+    id: &str,
+    lease: &Lease<'_>,
+    next: &Lease<'_>,
+    broken: &mut Findings,
+) {
     let at = next.first_seen();
     let (number, another) = (lease.delivery.lease, next.delivery.lease);
     let handed_back = lease.reports.iter().any(|report| hands_back(report, at));
-    let has_started = lease.reports.iter().any(|report| report.accepted().is_some() && !report.is_release());
+    let has_started =
+        lease.reports.iter().any(|report| report.accepted().is_some() && !report.is_release());
     let left = left_by(reading, lease, at);
     let taken_back = !has_started && (may_be_taken_back(reading, lease, at) || left);
     if !handed_back && !taken_back && !left && !was_lost(reading, lease, at) {
@@ -46,13 +56,23 @@ fn judge_pair(reading: &Reading<'_>, id: &str, lease: &Lease<'_>, next: &Lease<'
     let (count, after) = (lease.delivery.deliveries, next.delivery.deliveries);
     // Only what has started is sure to be counted.
     if after < count || (after == count && has_started && !handed_back) {
-        broken.add(4, format!("{id}: lost under lease {number}, and not counted: {count} deliveries, then {after}"));
+        broken.add(
+            4,
+            format!(
+                "{id}: lost under lease {number}, and not counted: {count} deliveries, then {after}"
+            ),
+        );
     }
     let released = lease.reports.iter().any(|report| report.is_release() && !is_refused(report));
     let least = lease.delivery.attempt + u32::from(has_started && !released);
     if next.delivery.attempt < least {
         let attempt = next.delivery.attempt;
-        broken.add(4, format!("{id}: attempt {attempt} under lease {another}, and {least} is due after {number}"));
+        broken.add(
+            4,
+            format!(
+                "{id}: attempt {attempt} under lease {another}, and {least} is due after {number}"
+            ),
+        );
     }
 }
 
@@ -68,13 +88,16 @@ fn is_refused(report: &Reported<'_>) -> bool {
 
 /// Its worker took its leave.
 fn left_by(reading: &Reading<'_>, lease: &Lease<'_>, by: Mark) -> bool {
-    let mut sessions = lease.sights.iter().filter_map(|(_, connection)| reading.session_of(*connection));
+    let mut sessions =
+        lease.sights.iter().filter_map(|(_, connection)| reading.session_of(*connection));
     sessions.any(|session| reading.sessions[session].goodbye.is_some_and(|goodbye| goodbye < by))
 }
 
 /// The broker had not heard of its worker for the lease time.
 fn was_lost(reading: &Reading<'_>, lease: &Lease<'_>, by: Mark) -> bool {
-    let Some(session) = lease.sights.first().and_then(|(_, connection)| reading.session_of(*connection)) else {
+    let Some(session) =
+        lease.sights.first().and_then(|(_, connection)| reading.session_of(*connection))
+    else {
         return true;
     };
     let session = &reading.sessions[session];
@@ -99,22 +122,45 @@ fn may_be_taken_back(reading: &Reading<'_>, lease: &Lease<'_>, by: Mark) -> bool
 fn within_limits(id: &str, task: &Task<'_>, lease: &Lease<'_>, broken: &mut Findings) {
     let (number, generation) = (lease.delivery.lease, lease.delivery.generation);
     let makers = task.makers(generation);
-    let limit = makers.iter().map(|submit| submit.task.max_deliveries.unwrap_or(DELIVERIES_MAX)).max();
+    let limit =
+        makers.iter().map(|submit| submit.task.max_deliveries.unwrap_or(DELIVERIES_MAX)).max();
     if limit.is_some_and(|limit| lease.delivery.deliveries > limit) {
-        broken.add(4, format!("{id}: handed out {} times under lease {number}", lease.delivery.deliveries));
+        broken.add(
+            4,
+            format!("{id}: handed out {} times under lease {number}", lease.delivery.deliveries),
+        );
     }
-    let begun = task.reports.iter().filter(|report| !report.is_release() && report.asked < lease.first_seen());
-    let begun: BTreeSet<u64> = begun.map(|report| report.lease).filter(|earlier| *earlier < number).collect();
+    let begun = task
+        .reports
+        .iter()
+        .filter(|report| !report.is_release() && report.asked < lease.first_seen());
+    let begun: BTreeSet<u64> =
+        begun.map(|report| report.lease).filter(|earlier| *earlier < number).collect();
     let attempt = lease.delivery.attempt as usize;
     if attempt > 1 + begun.len() {
-        broken.add(4, format!("{id}: attempt {attempt} under lease {number}, and {} were begun before", begun.len()));
+        broken.add(
+            4,
+            format!(
+                "{id}: attempt {attempt} under lease {number}, and {} were begun before",
+                begun.len()
+            ),
+        );
     }
 }
 
 /// A last attempt that failed, or a failure for good, is the end.
-fn after_the_last_attempt(id: &str, task: &Task<'_>, lease: &Lease<'_>, next: &Lease<'_>, broken: &mut Findings) {
-    let policies = task.makers(lease.delivery.generation).into_iter().map(|submit| submit.task.retry.as_ref());
-    let limit = policies.map(|policy| policy.and_then(|policy| policy.max_attempts).unwrap_or(ATTEMPTS_MAX)).max();
+fn after_the_last_attempt(
+    id: &str,
+    task: &Task<'_>,
+    lease: &Lease<'_>,
+    next: &Lease<'_>,
+    broken: &mut Findings,
+) {
+    let policies =
+        task.makers(lease.delivery.generation).into_iter().map(|submit| submit.task.retry.as_ref());
+    let limit = policies
+        .map(|policy| policy.and_then(|policy| policy.max_attempts).unwrap_or(ATTEMPTS_MAX))
+        .max();
     let is_last = limit.is_some_and(|limit| lease.delivery.attempt >= limit);
     let for_good = lease.reports.iter().any(|report| {
         let is_final = match report.what {
@@ -127,31 +173,50 @@ fn after_the_last_attempt(id: &str, task: &Task<'_>, lease: &Lease<'_>, next: &L
     });
     if for_good {
         let (number, another) = (lease.delivery.lease, next.delivery.lease);
-        broken.add(4, format!("{id}: failed for good under lease {number}, and given again under {another}"));
+        broken.add(
+            4,
+            format!("{id}: failed for good under lease {number}, and given again under {another}"),
+        );
     }
 }
 
-pub(super) fn what_was_completed_is_not_delivered_again(reading: &Reading<'_>, broken: &mut Findings) {
+pub(super) fn what_was_completed_is_not_delivered_again(
+    reading: &Reading<'_>,
+    broken: &mut Findings,
+) {
     for (id, task) in &reading.tasks {
         let is_unsure = reading.may_be_born_again(task);
         for number in &task.leases {
             let lease = &reading.leases[number];
-            let Some(completed) = lease.reports.iter().filter_map(completed).min() else { continue };
+            let Some(completed) = lease.reports.iter().filter_map(completed).min() else {
+                continue;
+            };
             let generation = lease.delivery.generation;
             let mut later = task.leases.iter().filter(|other| *other > number);
             let again = later.find(|other| reading.leases[other].delivery.generation == generation);
             if let Some(again) = again.filter(|_| !is_unsure) {
-                broken.add(5, format!("{id}: delivered under lease {again} after it was completed under {number}"));
+                broken.add(
+                    5,
+                    format!(
+                        "{id}: delivered under lease {again} after it was completed under {number}"
+                    ),
+                );
             }
-            let connecting = |connection| reading.connections.get(connection).map_or(0, |known| known.connecting);
+            let connecting = |connection| {
+                reading.connections.get(connection).map_or(0, |known| known.connecting)
+            };
             if lease.sights.iter().any(|(_, connection)| connecting(connection) > completed) {
-                broken.add(5, format!("{id}: lease {number} was delivered again after it was completed"));
+                broken.add(
+                    5,
+                    format!("{id}: lease {number} was delivered again after it was completed"),
+                );
             }
         }
     }
 }
 
-/// When the worker was told that its completion counts; one with a result that is too large is an end too.
+/// When the worker was told that its completion counts; one with a result that is too large is an
+/// end too.
 fn completed(report: &Reported<'_>) -> Option<Mark> {
     let (told, outcome) = report.answered?;
     let counts = matches!(outcome.code(), ErrorCode::Unspecified | ErrorCode::ResultTooLarge);

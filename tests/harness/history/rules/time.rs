@@ -1,5 +1,6 @@
-//! Promise 8: a confirmed result is readable until its time to live is over, and not after. Promise 10: nothing starts
-//! before its eta, no attempt begins after the expiry of its task, and what was revoked never runs.
+//! Promise 8: a confirmed result is readable until its time to live is over, and not after. Promise
+//! 10: nothing starts before its eta, no attempt begins after the expiry of its task, and what was
+//! revoked never runs.
 
 use celeriac_proto::wire::submit_outcome::Kind;
 use celeriac_proto::wire::{TaskState, task_report};
@@ -17,7 +18,10 @@ struct End {
     state: TaskState,
 }
 
-pub(super) fn a_confirmed_end_is_readable_until_its_time(reading: &Reading<'_>, broken: &mut Findings) {
+pub(super) fn a_confirmed_end_is_readable_until_its_time(
+    reading: &Reading<'_>,
+    broken: &mut Findings,
+) {
     for (id, task) in &reading.tasks {
         if task.submits.is_empty() || reading.may_be_born_again(task) {
             continue;
@@ -39,7 +43,12 @@ fn ends(reading: &Reading<'_>, task: &Task<'_>) -> Vec<End> {
         let asked = completes().map(|report| report.asked).min();
         let told = completes().filter_map(|report| report.accepted()).min();
         if let (Some(asked), Some(told)) = (asked, told) {
-            ends.push(End { asked, told, generation: lease.delivery.generation, state: TaskState::Success });
+            ends.push(End {
+                asked,
+                told,
+                generation: lease.delivery.generation,
+                state: TaskState::Success,
+            });
         }
     }
     for revoked in reading.revoked(task) {
@@ -65,7 +74,12 @@ fn is_readable(reading: &Reading<'_>, id: &str, task: &Task<'_>, end: &End, brok
         let in_time = reading.early_ms(&over, end.asked, seen.told) > clock;
         if in_time && seen.told < forgotten && seen.told < replaced && !is_it {
             let wanted = end.state;
-            broken.add(8, format!("{id}: ended as {wanted:?}, and was shown as {state:?} before its time was over"));
+            broken.add(
+                8,
+                format!(
+                    "{id}: ended as {wanted:?}, and was shown as {state:?} before its time was over"
+                ),
+            );
             return;
         }
         if is_it && reading.is_overdue(&over, asked, seen.told) {
@@ -87,7 +101,8 @@ fn may_make_a_later(submit: &Submit<'_>, generation: u32) -> bool {
 /// What has ended changes no more within its generation.
 fn an_end_stays_as_it_is(id: &str, task: &Task<'_>, broken: &mut Findings) {
     let ended = task.seen.iter().filter(|seen| is_ended(seen.info.state()));
-    let mut ended: Vec<_> = ended.map(|seen| (seen.info.generation, seen.told, seen.info.state())).collect();
+    let mut ended: Vec<_> =
+        ended.map(|seen| (seen.info.generation, seen.told, seen.info.state())).collect();
     ended.sort_unstable_by_key(|(generation, told, _)| (*generation, *told));
     ended.dedup_by_key(|(generation, ..)| *generation);
     for seen in task.seen.iter().filter(|seen| seen.info.state() != TaskState::Unknown) {
@@ -98,7 +113,10 @@ fn an_end_stays_as_it_is(id: &str, task: &Task<'_>, broken: &mut Findings) {
             && *end != state
             && is_after(*told)
         {
-            broken.add(8, format!("{id}: generation {generation} ended as {end:?}, and then was {state:?}"));
+            broken.add(
+                8,
+                format!("{id}: generation {generation} ended as {end:?}, and then was {state:?}"),
+            );
             return;
         }
     }
@@ -116,7 +134,13 @@ pub(super) fn nothing_starts_outside_its_time(reading: &Reading<'_>, broken: &mu
     }
 }
 
-fn starts_in_time(reading: &Reading<'_>, id: &str, task: &Task<'_>, lease: &Lease<'_>, broken: &mut Findings) {
+fn starts_in_time(
+    reading: &Reading<'_>,
+    id: &str,
+    task: &Task<'_>,
+    lease: &Lease<'_>,
+    broken: &mut Findings,
+) {
     let generation = lease.delivery.generation;
     // Whoever runs a dead task again wants it now.
     if task.may_be_replayed(generation) {
@@ -128,12 +152,15 @@ fn starts_in_time(reading: &Reading<'_>, id: &str, task: &Task<'_>, lease: &Leas
     let etas: Option<Vec<Due>> = makers.iter().map(|submit| reading.eta(submit, seen)).collect();
     let early = etas.into_iter().flatten().map(|eta| reading.early_ms(&eta, asked, seen)).min();
     if let Some(early_ms) = early.filter(|ms| *ms > reading.promises.clock_ms as i64) {
-        broken.add(10, format!("{id}: delivered under lease {number} {early_ms} ms before its eta"));
+        broken
+            .add(10, format!("{id}: delivered under lease {number} {early_ms} ms before its eta"));
     }
-    let expiries: Option<Vec<Due>> = makers.iter().map(|submit| reading.expires_at(submit, seen)).collect();
+    let expiries: Option<Vec<Due>> =
+        makers.iter().map(|submit| reading.expires_at(submit, seen)).collect();
     let expiries = expiries.unwrap_or_default();
     let is_expired = |from: Mark, to: Mark| {
-        !expiries.is_empty() && expiries.iter().all(|expiry| reading.is_overdue(expiry, from.min(to), to))
+        !expiries.is_empty()
+            && expiries.iter().all(|expiry| reading.is_overdue(expiry, from.min(to), to))
     };
     if is_expired(lease.given_after, seen) {
         broken.add(10, format!("{id}: delivered under lease {number} after its expiry"));
@@ -147,26 +174,38 @@ fn starts_in_time(reading: &Reading<'_>, id: &str, task: &Task<'_>, lease: &Leas
     }
 }
 
-fn what_was_revoked_never_runs(reading: &Reading<'_>, id: &str, task: &Task<'_>, broken: &mut Findings) {
+fn what_was_revoked_never_runs(
+    reading: &Reading<'_>,
+    id: &str,
+    task: &Task<'_>,
+    broken: &mut Findings,
+) {
     for revoked in reading.revoked(task) {
         let of_it = task.leases.iter().map(|number| &reading.leases[number]);
         for lease in of_it.filter(|lease| lease.delivery.generation == revoked.generation) {
             let number = lease.delivery.lease;
             if lease.given_after > revoked.told {
-                broken.add(10, format!("{id}: delivered under lease {number} after it was revoked"));
+                broken
+                    .add(10, format!("{id}: delivered under lease {number} after it was revoked"));
             }
             // A report that is sent again is answered as it was before.
             let begun = lease.reports.iter().map(|report| report.asked).min();
             let counts = lease.reports.iter().any(|report| report.accepted().is_some());
             if counts && begun.is_some_and(|begun| begun > revoked.told) {
-                broken.add(10, format!("{id}: a report under lease {number} counted after it was revoked"));
+                broken.add(
+                    10,
+                    format!("{id}: a report under lease {number} counted after it was revoked"),
+                );
             }
         }
         let succeeded = |seen: &&crate::history::reading::Seen<'_>| {
             seen.info.state() == TaskState::Success && seen.info.generation == revoked.generation
         };
         if task.seen.iter().any(|seen| succeeded(&seen)) {
-            broken.add(10, format!("{id}: generation {} was revoked and became SUCCESS", revoked.generation));
+            broken.add(
+                10,
+                format!("{id}: generation {} was revoked and became SUCCESS", revoked.generation),
+            );
         }
     }
 }

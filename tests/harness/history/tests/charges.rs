@@ -6,7 +6,12 @@ use super::*;
 fn in_company() -> Script {
     let mut script = Script::new();
     script.created(task("poison")).created(task("a"));
-    script.deliver(WORKER, "poison", 1).deliver(WORKER, "a", 2).accepted(WORKER, "poison", 1, started());
+    script.deliver(WORKER, "poison", 1).deliver(WORKER, "a", 2).accepted(
+        WORKER,
+        "poison",
+        1,
+        started(),
+    );
     script
 }
 
@@ -40,12 +45,19 @@ fn what_begins_once_does_not_begin_again() {
     begun.created(once()).deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, started());
     let mut failed = begun.clone();
     failed.accepted(WORKER, "a", 1, fail(false));
-    failed.deliver_as(OTHER, again("a", 2, 2, 2)).breaks(13, "attempt 2 under lease 2, and 1 may begin");
+    failed
+        .deliver_as(OTHER, again("a", 2, 2, 2))
+        .breaks(13, "attempt 2 under lease 2, and 1 may begin");
     let mut released = begun.clone();
     released.accepted(WORKER, "a", 1, release());
     released.deliver_as(OTHER, again("a", 2, 2, 1)).accepted(OTHER, "a", 2, started());
     released.breaks(13, "2 attempts have begun with lease 2, and 1 may");
-    begun.accepted(WORKER, "a", 1, wire::task_report::Report::Release(wire::Release { not_begun: true }));
+    begun.accepted(
+        WORKER,
+        "a",
+        1,
+        wire::task_report::Report::Release(wire::Release { not_begun: true }),
+    );
     begun.deliver_as(OTHER, again("a", 2, 1, 1)).accepted(OTHER, "a", 2, started()).is_good();
 }
 
@@ -82,7 +94,10 @@ fn what_was_given_out_alone_may_be_charged() {
 fn company_that_had_ended_is_none() {
     let mut script = Script::new();
     script.created(task("b")).created(task("a"));
-    script.deliver(WORKER, "b", 1).accepted(WORKER, "b", 1, complete("result")).deliver(WORKER, "a", 2);
+    script
+        .deliver(WORKER, "b", 1)
+        .accepted(WORKER, "b", 1, complete("result"))
+        .deliver(WORKER, "a", 2);
     lose(&mut script);
     script.deliver_as(OTHER, again("a", 3, 2, 1)).alive(OTHER);
     script.is_good();
@@ -164,7 +179,11 @@ fn a_release_takes_its_attempt_back() {
 #[test]
 fn a_listing_that_shows_too_many_attempts_is_found() {
     let mut script = Script::new();
-    script.created(task("a")).read_as(wire::TaskInfo { attempts: 5, attempts_max: 4, ..at("a", 9, TaskState::Leased) });
+    script.created(task("a")).read_as(wire::TaskInfo {
+        attempts: 5,
+        attempts_max: 4,
+        ..at("a", 9, TaskState::Leased)
+    });
     script.breaks(13, "shown with 5 attempts of 4");
 }
 

@@ -22,7 +22,9 @@ fn a_task_that_was_delivered_before_it_was_submitted_is_found() {
 #[test]
 fn a_changed_payload_is_found() {
     let mut script = Script::new();
-    script.created(task("a")).deliver_as(WORKER, wire::Delivery { payload: "payloaf".into(), ..delivery("a", 1) });
+    script
+        .created(task("a"))
+        .deliver_as(WORKER, wire::Delivery { payload: "payloaf".into(), ..delivery("a", 1) });
     script.breaks(2, "another payload");
 }
 
@@ -37,7 +39,9 @@ fn a_payload_that_changes_when_it_is_sent_again_is_found() {
 #[test]
 fn a_changed_queue_or_priority_is_found() {
     let mut script = Script::new();
-    script.created(task("a")).deliver_as(WORKER, wire::Delivery { priority: 5, ..delivery("a", 1) });
+    script
+        .created(task("a"))
+        .deliver_as(WORKER, wire::Delivery { priority: 5, ..delivery("a", 1) });
     script.breaks(2, "other fields");
 }
 

@@ -80,10 +80,18 @@ fn a_task_whose_time_is_yet_to_come_may_wait_in_the_end() {
     let mut script = Script::new();
     let eta = Some(script.now.wall_ms + 1_000);
     script.created(wire::Task { eta_at_ms: eta, ..task("a") }).settled();
-    script.read_as(wire::TaskInfo { state: TaskState::Scheduled.into(), eta_at_ms: eta, ..info("a") });
+    script.read_as(wire::TaskInfo {
+        state: TaskState::Scheduled.into(),
+        eta_at_ms: eta,
+        ..info("a")
+    });
     script.is_good();
     script.pass(2_000);
-    script.read_as(wire::TaskInfo { state: TaskState::Scheduled.into(), eta_at_ms: eta, ..info("a") });
+    script.read_as(wire::TaskInfo {
+        state: TaskState::Scheduled.into(),
+        eta_at_ms: eta,
+        ..info("a")
+    });
     script.breaks(1, "in the end Scheduled");
 }
 

@@ -1,5 +1,5 @@
-//! Histories made by hand: good ones must be accepted, each violation must be found under its number, and what is merely
-//! unknown must not be reported.
+//! Histories made by hand: good ones must be accepted, each violation must be found under its
+//! number, and what is merely unknown must not be reported.
 
 mod charges;
 mod content;
@@ -37,7 +37,8 @@ struct Script {
 impl Script {
     /// A producer and two workers are connected.
     fn new() -> Self {
-        let mut script = Self { entries: Vec::new(), now: Moment { mono_ms: 0, wall_ms: 1_000_000 } };
+        let mut script =
+            Self { entries: Vec::new(), now: Moment { mono_ms: 0, wall_ms: 1_000_000 } };
         script.connect(PRODUCER, "producer", &[]);
         for (worker, session) in [(WORKER, "worker"), (OTHER, "other")] {
             script.connect(worker, session, &[]);
@@ -93,7 +94,8 @@ impl Script {
 
     fn refused(&mut self, submit: Mark, code: ErrorCode) {
         let error = Some(wire::Error { code: code.into(), ..Default::default() });
-        let outcome = wire::SubmitOutcome { kind: Kind::Refused.into(), error, ..Default::default() };
+        let outcome =
+            wire::SubmitOutcome { kind: Kind::Refused.into(), error, ..Default::default() };
         self.answer(submit, Answer::Submit(outcome));
     }
 
@@ -124,7 +126,13 @@ impl Script {
     }
 
     /// Reported and accepted.
-    fn accepted(&mut self, worker: ConnectionId, id: &str, lease: u64, report: Report) -> &mut Self {
+    fn accepted(
+        &mut self,
+        worker: ConnectionId,
+        id: &str,
+        lease: u64,
+        report: Report,
+    ) -> &mut Self {
         let asked = self.report(worker, id, lease, report);
         self.reported(asked, ErrorCode::Unspecified);
         self
@@ -196,13 +204,20 @@ impl Script {
     #[track_caller]
     fn breaks(&self, promise: u8, words: &str) {
         let broken = self.broken();
-        let found = broken.iter().any(|found| found.promise == promise && found.line.contains(words));
+        let found =
+            broken.iter().any(|found| found.promise == promise && found.line.contains(words));
         assert!(found, "promise {promise} with `{words}` is not among {broken:?}");
     }
 }
 
 fn task(id: &str) -> wire::Task {
-    wire::Task { id: id.into(), name: "n".into(), queue: "q".into(), payload: "payload".into(), ..Default::default() }
+    wire::Task {
+        id: id.into(),
+        name: "n".into(),
+        queue: "q".into(),
+        payload: "payload".into(),
+        ..Default::default()
+    }
 }
 
 fn delivery(id: &str, lease: u64) -> wire::Delivery {

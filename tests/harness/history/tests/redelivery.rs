@@ -93,14 +93,20 @@ fn an_attempt_that_is_not_counted_is_found() {
 #[test]
 fn an_attempt_that_nobody_began_is_found() {
     let mut script = Script::new();
-    script.created(task("a")).deliver(WORKER, "a", 1).pass(LEASE_MS).deliver_as(OTHER, again(2, 2, 2));
+    script
+        .created(task("a"))
+        .deliver(WORKER, "a", 1)
+        .pass(LEASE_MS)
+        .deliver_as(OTHER, again(2, 2, 2));
     script.breaks(4, "0 were begun before");
 }
 
 #[test]
 fn too_many_deliveries_are_found() {
     let mut script = Script::new();
-    script.created(wire::Task { max_deliveries: Some(2), ..task("a") }).deliver_as(WORKER, again(1, 3, 1));
+    script
+        .created(wire::Task { max_deliveries: Some(2), ..task("a") })
+        .deliver_as(WORKER, again(1, 3, 1));
     script.breaks(4, "handed out 3 times");
     let mut script = Script::new();
     script.created(task("a")).deliver_as(WORKER, again(1, 21, 1));
@@ -123,7 +129,8 @@ fn an_attempt_after_the_last_one_is_found() {
 fn a_handler_that_begins_twice_under_one_lease_is_found() {
     let mut script = Script::new();
     script.created(task("a")).deliver(WORKER, "a", 1);
-    let began = || Event::Began { id: "a".into(), generation: 1, lease: 1, deliveries: 1, attempt: 1 };
+    let began =
+        || Event::Began { id: "a".into(), generation: 1, lease: 1, deliveries: 1, attempt: 1 };
     script.push(WORKER, began());
     script.is_good();
     script.push(WORKER, began());

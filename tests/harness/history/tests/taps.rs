@@ -15,7 +15,8 @@ use crate::history::{History, Tapped};
 type Client = Framed<Tapped<tokio::io::DuplexStream>, FrameCodec<ServerFrame, ClientFrame>>;
 type Broker = Framed<tokio::io::DuplexStream, FrameCodec<ClientFrame, ServerFrame>>;
 
-/// A client with a tap, and whoever it talks to. Few bytes fit between them, so that frames are written in pieces.
+/// A client with a tap, and whoever it talks to. Few bytes fit between them, so that frames are
+/// written in pieces.
 fn connected(history: &History) -> (Client, Broker) {
     let (near, far) = tokio::io::duplex(7);
     let near = Tapped::new(near, history.connecting("client"));
@@ -32,12 +33,19 @@ async fn frames_become_entries_whatever_pieces_they_come_in() {
     let (mut client, mut broker) = connected(&history);
     let answering = tokio::spawn(async move {
         let asked = broker.next().await.expect("it asks").expect("in a frame");
-        let outcome = |kind: Kind| wire::SubmitOutcome { kind: kind.into(), generation: 1, ..Default::default() };
+        let outcome = |kind: Kind| wire::SubmitOutcome {
+            kind: kind.into(),
+            generation: 1,
+            ..Default::default()
+        };
         let outcomes = vec![outcome(Kind::Created), outcome(Kind::Joined)];
         let body = Some(Told::SubmitReply(wire::SubmitReply { outcomes }));
         broker.send(ServerFrame { request_id: asked.request_id, body }).await.expect("it is there");
         let deliver = wire::Deliver { deliveries: vec![delivery("a", 7)] };
-        broker.send(ServerFrame { request_id: 0, body: Some(Told::Deliver(deliver)) }).await.expect("it is there");
+        broker
+            .send(ServerFrame { request_id: 0, body: Some(Told::Deliver(deliver)) })
+            .await
+            .expect("it is there");
         broker
     });
     let submit = wire::Submit { tasks: vec![task("a"), task("a")] };
@@ -47,7 +55,10 @@ async fn frames_become_entries_whatever_pieces_they_come_in() {
     }
     drop((client, answering.await));
     let events: Vec<String> = history.entries().iter().map(|entry| named(&entry.event)).collect();
-    assert_eq!(events, ["connecting", "submit", "submit", "answer to 1", "answer to 2", "delivered 7", "gone"]);
+    assert_eq!(
+        events,
+        ["connecting", "submit", "submit", "answer to 1", "answer to 2", "delivered 7", "gone"]
+    );
 }
 
 fn named(event: &Event) -> String {
@@ -80,7 +91,11 @@ async fn a_request_that_was_refused_as_a_whole_is_told_from_one_whose_fate_is_un
         tap.sent(&asks(1, Request::Submit(wire::Submit { tasks: vec![task("a")] })));
         let error = wire::Error { code: code.into(), ..Default::default() };
         tap.received(ServerFrame { request_id: 1, body: Some(Told::Error(error)) });
-        let refused = history.entries().iter().filter(|entry| matches!(entry.event, Event::Refused { .. })).count();
+        let refused = history
+            .entries()
+            .iter()
+            .filter(|entry| matches!(entry.event, Event::Refused { .. }))
+            .count();
         assert_eq!(refused, refusals, "{code:?}");
     }
 }
@@ -89,9 +104,13 @@ async fn a_request_that_was_refused_as_a_whole_is_told_from_one_whose_fate_is_un
 fn a_cancel_says_of_each_id_what_it_did_and_of_a_tree_which_ids_it_meant() {
     let history = History::new();
     let mut tap = history.connecting("client");
-    let outcome = || wire::CancelOutcome { id: "a".into(), kind: cancel_outcome::Kind::Revoked.into() };
+    let outcome =
+        || wire::CancelOutcome { id: "a".into(), kind: cancel_outcome::Kind::Revoked.into() };
     let reply = || Some(Told::CancelReply(wire::CancelReply { outcomes: vec![outcome()] }));
-    tap.sent(&asks(1, Request::Cancel(wire::Cancel { ids: vec!["a".into()], ..Default::default() })));
+    tap.sent(&asks(
+        1,
+        Request::Cancel(wire::Cancel { ids: vec!["a".into()], ..Default::default() }),
+    ));
     tap.received(ServerFrame { request_id: 1, body: reply() });
     tap.sent(&asks(2, Request::Cancel(wire::Cancel { root_id: "a".into(), ..Default::default() })));
     tap.received(ServerFrame { request_id: 2, body: reply() });
@@ -108,7 +127,9 @@ fn a_pause_of_many_queues_is_answered_once_for_all() {
     tap.sent(&asks(1, Request::PauseQueues(wire::PauseQueues { queues, paused: true })));
     tap.received(ServerFrame { request_id: 1, body: Some(Told::Done(wire::Done {})) });
     let entries = history.entries();
-    assert!(matches!(&entries[2].event, Event::Asked(Ask::Pause { queue, paused: true }) if queue == "two"));
+    assert!(
+        matches!(&entries[2].event, Event::Asked(Ask::Pause { queue, paused: true }) if queue == "two")
+    );
     assert!(matches!(entries[3].event, Event::Answered { ask: 1, answer: Answer::Done }));
     assert!(matches!(entries[4].event, Event::Answered { ask: 2, answer: Answer::Done }));
 }
@@ -118,8 +139,12 @@ fn a_list_of_workers_shows_the_tasks_that_they_hold() {
     let history = History::new();
     let mut tap = history.connecting("operator");
     tap.sent(&asks(1, Request::ListWorkers(wire::ListWorkers::default())));
-    let worker = wire::WorkerStatus { running: vec![at("a", 2, TaskState::Leased)], ..Default::default() };
-    let body = Some(Told::WorkerList(wire::WorkerList { workers: vec![worker.clone(), worker], ..Default::default() }));
+    let worker =
+        wire::WorkerStatus { running: vec![at("a", 2, TaskState::Leased)], ..Default::default() };
+    let body = Some(Told::WorkerList(wire::WorkerList {
+        workers: vec![worker.clone(), worker],
+        ..Default::default()
+    }));
     tap.received(ServerFrame { request_id: 1, body });
     assert!(
         matches!(&history.entries()[2].event, Event::Answered { answer: Answer::List(tasks), .. } if tasks.len() == 2)

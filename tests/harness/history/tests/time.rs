@@ -83,7 +83,10 @@ fn a_push_that_comes_late_tells_of_the_past() {
 
 #[test]
 fn a_start_before_the_eta_is_found() {
-    let eta = |script: &Script, ms: i64| wire::Task { eta_at_ms: Some(script.now.wall_ms + ms), ..task("a") };
+    let eta = |script: &Script, ms: i64| wire::Task {
+        eta_at_ms: Some(script.now.wall_ms + ms),
+        ..task("a")
+    };
     let mut script = Script::new();
     let later = eta(&script, 100);
     script.created(later).pass(99).deliver(WORKER, "a", 1);
@@ -147,7 +150,12 @@ fn a_start_after_the_expiry_is_found() {
     let mut late = script.clone();
     late.pass(101).accepted(WORKER, "a", 1, started());
     late.breaks(10, "begun under lease 1 after its expiry");
-    script.accepted(WORKER, "a", 1, started()).pass(101).accepted(WORKER, "a", 1, complete("result"));
+    script.accepted(WORKER, "a", 1, started()).pass(101).accepted(
+        WORKER,
+        "a",
+        1,
+        complete("result"),
+    );
     script.is_good();
 }
 
@@ -164,7 +172,12 @@ fn a_retry_after_the_expiry_is_found() {
     let mut late = script.clone();
     late.pass(101).accepted(WORKER, "a", 2, started());
     late.breaks(10, "begun under lease 2 after its expiry");
-    script.accepted(WORKER, "a", 2, started()).pass(101).accepted(WORKER, "a", 2, complete("result"));
+    script.accepted(WORKER, "a", 2, started()).pass(101).accepted(
+        WORKER,
+        "a",
+        2,
+        complete("result"),
+    );
     script.is_good();
 }
 
@@ -174,7 +187,12 @@ fn a_dead_task_that_is_run_again_has_no_expiry() {
     script.created(wire::Task { expires_in_ms: Some(100), ..task("a") }).deliver(WORKER, "a", 1);
     script.accepted(WORKER, "a", 1, fail(true)).pass(101);
     script.done(Ask::Dead { ids: Vec::new(), again: true });
-    script.deliver_as(WORKER, wire::Delivery { generation: 2, ..delivery("a", 2) }).accepted(WORKER, "a", 2, started());
+    script.deliver_as(WORKER, wire::Delivery { generation: 2, ..delivery("a", 2) }).accepted(
+        WORKER,
+        "a",
+        2,
+        started(),
+    );
     script.is_good();
 }
 
@@ -182,7 +200,11 @@ fn a_dead_task_that_is_run_again_has_no_expiry() {
 fn a_span_may_be_measured_by_either_clock() {
     for jump_ms in [-3_600_000, 3_600_000] {
         let mut script = Script::new();
-        script.created(wire::Task { countdown_ms: Some(100), expires_in_ms: Some(200), ..task("a") });
+        script.created(wire::Task {
+            countdown_ms: Some(100),
+            expires_in_ms: Some(200),
+            ..task("a")
+        });
         script.now.wall_ms += jump_ms;
         script.push(0, Event::ClockSet);
         script.pass(150).deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, started());
@@ -240,7 +262,8 @@ fn a_cancel_that_was_never_answered_promises_nothing() {
     script.is_good();
 }
 
-/// A broker that starts while the clock is set measures by what it shows then, also after the clock is right again.
+/// A broker that starts while the clock is set measures by what it shows then, also after the clock
+/// is right again.
 #[test]
 fn a_clock_that_was_set_over_a_restart_moves_the_time_of_a_result() {
     for (ahead_ms, shown) in [(3_600_000, TaskState::Unknown), (-3_600_000, TaskState::Success)] {

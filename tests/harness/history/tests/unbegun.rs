@@ -50,7 +50,12 @@ fn a_lease_that_a_pause_took_back_is_void_after_the_resume_too() {
 #[test]
 fn what_had_begun_or_was_said_before_the_answer_goes_on() {
     let mut script = leased();
-    script.accepted(WORKER, "a", 1, started()).done(pause()).accepted(WORKER, "a", 1, complete("result"));
+    script.accepted(WORKER, "a", 1, started()).done(pause()).accepted(
+        WORKER,
+        "a",
+        1,
+        complete("result"),
+    );
     script.is_good();
     let mut script = leased();
     let early = script.report(WORKER, "a", 1, started());
@@ -100,7 +105,12 @@ fn a_delivery_that_was_on_its_way_is_none() {
 #[test]
 fn another_queue_is_not_paused() {
     let mut script = leased();
-    script.done(Ask::Pause { queue: "other".into(), paused: true }).accepted(WORKER, "a", 1, started());
+    script.done(Ask::Pause { queue: "other".into(), paused: true }).accepted(
+        WORKER,
+        "a",
+        1,
+        started(),
+    );
     script.is_good();
 }
 
@@ -169,7 +179,12 @@ fn what_ran_when_its_queue_was_purged_is_tried_again() {
 fn what_waits_between_two_attempts_is_purged() {
     let mut script = leased();
     script.accepted(WORKER, "a", 1, fail(false)).done(Ask::Purge { queue: "q".into() });
-    script.deliver_as(WORKER, wire::Delivery { attempt: 2, ..delivery("a", 2) }).accepted(WORKER, "a", 2, started());
+    script.deliver_as(WORKER, wire::Delivery { attempt: 2, ..delivery("a", 2) }).accepted(
+        WORKER,
+        "a",
+        2,
+        started(),
+    );
     script.breaks(12, "begun under lease 2");
 }
 
@@ -206,7 +221,8 @@ fn a_delete_that_was_refused_because_tasks_run_may_have_purged() {
 
 #[test]
 fn a_start_after_the_expiry_was_shown_is_found() {
-    let expired = || wire::TaskInfo { revoked_reason: "expired".into(), ..at("a", 3, TaskState::Revoked) };
+    let expired =
+        || wire::TaskInfo { revoked_reason: "expired".into(), ..at("a", 3, TaskState::Revoked) };
     let mut script = Script::new();
     script.created(wire::Task { expires_in_ms: Some(100), ..task("a") }).deliver(WORKER, "a", 1);
     script.pass(100).read_as(expired());
@@ -221,7 +237,8 @@ fn a_start_after_the_expiry_was_shown_is_found() {
 fn a_cancel_of_many_says_whom_it_revoked() {
     let mut script = leased();
     let asked = script.ask(PRODUCER, Ask::CancelMany { root_id: String::new(), tag: "tag".into() });
-    let revoked = wire::CancelOutcome { id: "a".into(), kind: cancel_outcome::Kind::Revoked.into() };
+    let revoked =
+        wire::CancelOutcome { id: "a".into(), kind: cancel_outcome::Kind::Revoked.into() };
     script.answer(asked, Answer::CancelMany(vec![revoked]));
     script.accepted(WORKER, "a", 1, started());
     script.breaks(10, "counted after it was revoked");

@@ -40,7 +40,8 @@ fn a_version_names_one_state_over_restarts_too() {
 
 #[test]
 fn a_version_names_one_lease_of_one_worker() {
-    let leased = |worker: &str| wire::TaskInfo { worker: worker.into(), ..at("a", 3, TaskState::Leased) };
+    let leased =
+        |worker: &str| wire::TaskInfo { worker: worker.into(), ..at("a", 3, TaskState::Leased) };
     let mut script = created();
     script.read_as(leased("one")).restart().read_as(leased("other"));
     script.breaks(11, "version 3 was LEASED");
@@ -79,7 +80,9 @@ fn what_was_asked_before_a_higher_version_was_told_may_be_older() {
 #[test]
 fn a_watcher_that_would_drop_a_state_is_found() {
     let mut script = watched();
-    script.pushed(PRODUCER, at("a", 3, TaskState::Leased)).pushed(PRODUCER, at("a", 2, TaskState::Started));
+    script
+        .pushed(PRODUCER, at("a", 3, TaskState::Leased))
+        .pushed(PRODUCER, at("a", 2, TaskState::Started));
     script.breaks(11, "a watcher at generation 1 version 3 drops 1 version 2");
 }
 
@@ -90,7 +93,8 @@ fn a_watcher_that_was_not_told_what_others_saw_is_found() {
     let mut told = script.clone();
     script.pushed(PRODUCER, at("a", 4, TaskState::Started));
     script.breaks(11, "a watcher was not told of generation 1 version 3");
-    told.pushed(PRODUCER, at("a", 3, TaskState::Leased)).pushed(PRODUCER, at("a", 4, TaskState::Started));
+    told.pushed(PRODUCER, at("a", 3, TaskState::Leased))
+        .pushed(PRODUCER, at("a", 4, TaskState::Started));
     told.is_good();
 }
 
@@ -117,7 +121,11 @@ fn the_life_of_an_id_ends_when_it_is_forgotten() {
     script.read_as(at("a", 4, TaskState::Success));
     let mut kept = script.clone();
     forget(&mut script);
-    script.created(task("a")).read_as(at("a", 1, TaskState::Queued)).read_as(at("a", 4, TaskState::Failure));
+    script.created(task("a")).read_as(at("a", 1, TaskState::Queued)).read_as(at(
+        "a",
+        4,
+        TaskState::Failure,
+    ));
     assert!(script.broken().iter().all(|found| found.promise != 11), "{:?}", script.broken());
     // Not before, and not if nobody made it again.
     kept.read_as(at("a", 1, TaskState::Queued));

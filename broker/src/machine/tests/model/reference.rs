@@ -1,5 +1,5 @@
-//! What a task queue is, said as simply as possible: lists and loops, no timer, no index, no record. Time is asked for at
-//! each step, and every question is answered by looking at everything.
+//! What a task queue is, said as simply as possible: lists and loops, no timer, no index, no
+//! record. Time is asked for at each step, and every question is answered by looking at everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,8 @@ use crate::record::State;
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
-    /// Where the machine keeps it: of two tasks due at the same time, the one in front is queued first.
+    /// Where the machine keeps it: of two tasks due at the same time, the one in front is queued
+    /// first.
     pub slot: u32,
     pub submit: Submit,
     pub generation: u32,
@@ -73,7 +74,10 @@ impl Reference {
         let mut generation = 1;
         if let Some(present) = self.tasks.get(&id) {
             if submit.conflict == OnConflict::RunAgainIfFinished && !present.state.is_terminal() {
-                return SubmitOutcome::Joined { generation: present.generation, state: present.state };
+                return SubmitOutcome::Joined {
+                    generation: present.generation,
+                    state: present.state,
+                };
             }
             generation = present.generation + 1;
             self.remove(id);
@@ -168,7 +172,8 @@ impl Reference {
     /// Workers were lost with it so often that it is given out alone.
     fn is_suspect(&self, id: u8) -> bool {
         let task = &self.tasks[&id];
-        task.losses >= 2 || (task.losses == 1 && task.attempts + task.silent + 1 >= task.submit.attempts_max)
+        task.losses >= 2
+            || (task.losses == 1 && task.attempts + task.silent + 1 >= task.submit.attempts_max)
     }
 
     fn requeue(&mut self, id: u8) {
@@ -187,13 +192,17 @@ impl Reference {
             self.task(id).attempts += 1;
         }
         let task = self.tasks[&id].clone();
-        if task.state == State::Started && matches!(end, End::Fail | End::FailForGood | End::Release) {
+        if task.state == State::Started
+            && matches!(end, End::Fail | End::FailForGood | End::Release)
+        {
             (self.task(id).losses, self.task(id).silent) = (0, 0);
         }
         match end {
             End::Start | End::Progress => {}
             End::Complete => self.becomes(id, State::Success),
-            End::Fail | End::FailForGood | End::Release if task.cancelled => self.becomes(id, State::Revoked),
+            End::Fail | End::FailForGood | End::Release if task.cancelled => {
+                self.becomes(id, State::Revoked)
+            }
             End::Release => {
                 let task = self.task(id);
                 task.deliveries -= 1;
@@ -235,7 +244,8 @@ impl Reference {
     /// What has not begun comes back, as if it had never left.
     pub fn pause(&mut self, queue: u8) {
         self.paused.insert(queue);
-        let mut unstarted = self.ids(|task| task.submit.queue == queue && task.state == State::Leased);
+        let mut unstarted =
+            self.ids(|task| task.submit.queue == queue && task.state == State::Leased);
         unstarted.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
         for id in unstarted {
             self.task(id).deliveries -= 1;
@@ -249,7 +259,9 @@ impl Reference {
 
     /// Whether a queue is there: somebody waits in it, runs, is dead, serves it, or has paused it.
     pub fn is_listed(&self, queue: u8) -> bool {
-        let counts = |task: &Task| task.submit.queue == queue && !matches!(task.state, State::Success | State::Revoked);
+        let counts = |task: &Task| {
+            task.submit.queue == queue && !matches!(task.state, State::Success | State::Revoked)
+        };
         let is_served = self.sessions.values().any(|session| session.queues.contains(&queue));
         is_served || self.paused.contains(&queue) || !self.ids(counts).is_empty()
     }
@@ -274,10 +286,18 @@ impl Reference {
         self.tasks.iter().filter(|(_, task)| holds(task)).map(|(id, _)| *id).collect()
     }
 
-    /// A worker says hello. Gives the leases that it is handed again, because it may not know of them.
-    pub fn connect(&mut self, session: u64, peer: usize, queues: Vec<u8>, names: Vec<u8>) -> BTreeSet<u64> {
+    /// A worker says hello. Gives the leases that it is handed again, because it may not know of
+    /// them.
+    pub fn connect(
+        &mut self,
+        session: u64,
+        peer: usize,
+        queues: Vec<u8>,
+        names: Vec<u8>,
+    ) -> BTreeSet<u64> {
         let seen = self.now.mono;
-        self.sessions.insert(session, Session { peer, is_connected: true, queues, names, credit: 0, seen });
+        self.sessions
+            .insert(session, Session { peer, is_connected: true, queues, names, credit: 0, seen });
         let unstarted = |task: &&Task| task.holder == Some(session) && task.state == State::Leased;
         self.tasks.values().filter(unstarted).map(|task| task.lease).collect()
     }
@@ -331,14 +351,15 @@ impl Reference {
         }
     }
 
-    /// Everything that happens because of the time. Which of several sessions is lost first is the machine's choice: the
-    /// slots that it changed say so.
+    /// Everything that happens because of the time. Which of several sessions is lost first is the
+    /// machine's choice: the slots that it changed say so.
     pub fn tick(&mut self, changed: &[u32]) {
         let Now { wall, mono } = self.now;
         let silent = self.sessions.iter().filter(|(_, session)| mono >= session.seen + LEASE_MS);
         let mut silent: Vec<u64> = silent.map(|(session, _)| *session).collect();
-        let holds =
-            |session: u64, slot: u32| self.tasks.values().any(|task| task.slot == slot && task.holder == Some(session));
+        let holds = |session: u64, slot: u32| {
+            self.tasks.values().any(|task| task.slot == slot && task.holder == Some(session))
+        };
         silent.sort_by_key(|session| changed.iter().position(|slot| holds(*session, *slot)));
         for session in silent {
             self.end_session(session, false);
@@ -351,7 +372,8 @@ impl Reference {
             self.line_up(id);
         }
         let may_expire = |task: &Task| !task.state.is_terminal() && task.state != State::Started;
-        let expired = self.ids(|task| may_expire(task) && task.submit.expires.is_some_and(|at| at <= wall));
+        let expired =
+            self.ids(|task| may_expire(task) && task.submit.expires.is_some_and(|at| at <= wall));
         expired.iter().for_each(|id| self.becomes(*id, State::Revoked));
         let over = self.ids(|task| task.state.is_terminal() && self.is_due(task));
         over.iter().for_each(|id| self.remove(*id));
@@ -376,7 +398,9 @@ impl Reference {
             let first_of = |(name, suspect): (u8, bool)| {
                 let stands = |id: &&u8| {
                     let submit = &self.tasks[id].submit;
-                    Some(submit.priority) == priority && submit.name == name && self.is_suspect(**id) == suspect
+                    Some(submit.priority) == priority
+                        && submit.name == name
+                        && self.is_suspect(**id) == suspect
                 };
                 waiting.iter().find(stands).copied()
             };
@@ -394,7 +418,8 @@ impl Reference {
     fn may_drain(&self, session: &Session, id: u64) -> bool {
         let waits = |id: &u8| {
             let submit = &self.tasks[id].submit;
-            let is_served = session.queues.contains(&submit.queue) && !self.paused.contains(&submit.queue);
+            let is_served =
+                session.queues.contains(&submit.queue) && !self.paused.contains(&submit.queue);
             self.is_suspect(*id) && is_served && session.names.contains(&submit.name)
         };
         self.held(id) > 0 && self.line.iter().any(waits)
@@ -403,7 +428,10 @@ impl Reference {
     /// The machine hands a task to a session: was it that task's turn?
     pub fn deliver(&mut self, session: u64, id: u8, lease: u64) {
         let allowed = self.next_for(&self.sessions[&session], session);
-        assert!(allowed.contains(&id), "task {id} was handed out, and it was the turn of {allowed:?}");
+        assert!(
+            allowed.contains(&id),
+            "task {id} was handed out, and it was the turn of {allowed:?}"
+        );
         self.becomes(id, State::Leased);
         let alone = self.is_suspect(id);
         let task = self.task(id);
@@ -415,7 +443,9 @@ impl Reference {
 
     /// Who could have been handed something and was not.
     pub fn is_all_handed_out(&self) -> bool {
-        self.sessions.iter().all(|(id, session)| self.next_for(session, *id).is_empty() || self.may_drain(session, *id))
+        self.sessions.iter().all(|(id, session)| {
+            self.next_for(session, *id).is_empty() || self.may_drain(session, *id)
+        })
     }
 
     pub fn session_of(&self, peer: usize) -> Option<u64> {
@@ -426,9 +456,11 @@ impl Reference {
     /// READY, SCHEDULED, LEASED and dead tasks of a queue.
     pub fn counts(&self, queue: u8) -> [u64; 4] {
         use State::*;
-        let count =
-            |states: &[State]| self.ids(|task| task.submit.queue == queue && states.contains(&task.state)).len();
-        [count(&[Queued]), count(&[Scheduled, Retry]), count(&[Leased, Started]), count(&[Failure])].map(|n| n as u64)
+        let count = |states: &[State]| {
+            self.ids(|task| task.submit.queue == queue && states.contains(&task.state)).len()
+        };
+        [count(&[Queued]), count(&[Scheduled, Retry]), count(&[Leased, Started]), count(&[Failure])]
+            .map(|n| n as u64)
     }
 
     /// A restart knows what was stored: no connection.
@@ -446,7 +478,8 @@ impl Reference {
             }
         }
         self.line.clear();
-        let mut ids = self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));
+        let mut ids =
+            self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));
         ids.sort_by_key(|id| self.tasks[id].submitted);
         for id in ids {
             self.line_up(id);

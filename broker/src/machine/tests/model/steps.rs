@@ -58,7 +58,8 @@ pub(super) enum Step {
 }
 
 fn any_submit() -> impl Strategy<Value = Submit> {
-    let span = || proptest::option::weighted(0.3, (0..40_i64).prop_map(|beats| beats * BEAT_MS as i64));
+    let span =
+        || proptest::option::weighted(0.3, (0..40_i64).prop_map(|beats| beats * BEAT_MS as i64));
     let conflict = prop_oneof![
         4 => Just(OnConflict::RunAgainIfFinished),
         1 => Just(OnConflict::Reject),
@@ -67,7 +68,15 @@ fn any_submit() -> impl Strategy<Value = Submit> {
     let ttl_ms = prop_oneof![3 => Just(DAY_MS), 1 => Just(0), 1 => Just(5_000)];
     let place = (0..QUEUES, 0..2_u8, prop_oneof![3 => Just(4_u8), 1 => 3..6_u8]);
     (place, span(), span(), ttl_ms, 1..4_u32, 1..4_u32, conflict).prop_map(
-        |((queue, name, priority), eta, expires, ttl_ms, attempts_max, max_deliveries, conflict)| Submit {
+        |(
+            (queue, name, priority),
+            eta,
+            expires,
+            ttl_ms,
+            attempts_max,
+            max_deliveries,
+            conflict,
+        )| Submit {
             queue,
             name,
             priority,
@@ -91,7 +100,8 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(End::FailForGood),
         2 => Just(End::Release)
     ];
-    let jump = prop_oneof![-60..60_i64, -7_200..7_200_i64].prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
+    let jump = prop_oneof![-60..60_i64, -7_200..7_200_i64]
+        .prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
     prop_oneof![
         20 => (id.clone(), any_submit()).prop_map(|(id, submit)| Step::Submit(id, submit)),
         10 => (worker.clone(), 1..4_u8, 1..4_u8, any::<bool>())

@@ -1,5 +1,6 @@
-//! What of AMQP 0-9-1 is needed to publish with confirms and to consume with acknowledgements: frames to write and
-//! frames to read. One channel, number 1, on each connection. How they are used stands in `rabbitmq.rs`.
+//! What of AMQP 0-9-1 is needed to publish with confirms and to consume with acknowledgements:
+//! frames to write and frames to read. One channel, number 1, on each connection. How they are used
+//! stands in `rabbitmq.rs`.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -33,7 +34,8 @@ pub(super) enum About<'a> {
     Result(&'a [u8]),
 }
 
-/// How long the first answer is, if it is there as a whole: a method, and of a delivery its header and body too.
+/// How long the first answer is, if it is there as a whole: a method, and of a delivery its header
+/// and body too.
 pub(super) fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     let Some(method) = frame_length(bytes)? else { return Ok(None) };
     if called_by(bytes)? != DELIVER {
@@ -92,7 +94,11 @@ pub(super) async fn declare(wire: &mut Wire, queue: &str, kind: &str, passive: b
     let mut table = Arguments::default();
     table.short("x-queue-type").u8(b'S').long_bytes(kind.as_bytes());
     let mut declare = Arguments::default();
-    declare.u16(0).short(queue).u8(if passive { PASSIVE | DURABLE } else { DURABLE }).long_bytes(&table.0);
+    declare
+        .u16(0)
+        .short(queue)
+        .u8(if passive { PASSIVE | DURABLE } else { DURABLE })
+        .long_bytes(&table.0);
     method(&mut wire.out, CHANNEL, (50, 10), declare);
     called(wire, (50, 11)).await
 }
@@ -122,9 +128,11 @@ pub(super) fn publish(out: &mut Vec<u8>, queue: &str, about: &About<'_>, body: &
     header.u16(60).u16(0).u64(body.len() as u64);
     match about {
         About::Task(id) => header.u16(DELIVERY_MODE | MESSAGE_ID).u8(PERSISTENT).short_bytes(id),
-        About::Result(id) => {
-            header.u16(DELIVERY_MODE | CORRELATION | EXPIRATION).u8(PERSISTENT).short_bytes(id).short("3600000")
-        }
+        About::Result(id) => header
+            .u16(DELIVERY_MODE | CORRELATION | EXPIRATION)
+            .u8(PERSISTENT)
+            .short_bytes(id)
+            .short("3600000"),
     };
     frame(out, HEADER, CHANNEL, &header.0);
     frame(out, BODY, CHANNEL, body);
@@ -146,7 +154,9 @@ pub(super) fn arrived(answer: &[u8]) -> Result<Arrived> {
             Ok(Arrived::Confirmed { tag: u64::from_be_bytes(argument(answer, 0)?), multiple })
         }
         DELIVER => {
-            let header = frame_length(answer)?.and_then(|method| answer.get(method..)).context("half a delivery")?;
+            let header = frame_length(answer)?
+                .and_then(|method| answer.get(method..))
+                .context("half a delivery")?;
             Ok(Arrived::Delivered { id: id(header)?.to_vec() })
         }
         other => bail!("refused: {other:?} {}", String::from_utf8_lossy(answer)),
@@ -156,7 +166,8 @@ pub(super) fn arrived(answer: &[u8]) -> Result<Arrived> {
 /// The id that a message was given: the first short string of its properties, as we set them.
 fn id(header: &[u8]) -> Result<&[u8]> {
     const HEADERS: u8 = 1 << 5;
-    // Class, weight, body size; then flags, a table that the server adds to what comes again, the delivery mode, the id.
+    // Class, weight, body size; then flags, a table that the server adds to what comes again, the
+    // delivery mode, the id.
     let mut at = 21;
     if header.get(19).context("a short header")? & HEADERS != 0 {
         let table = header.get(at..at + 4).context("a header without its table")?;
@@ -196,7 +207,9 @@ fn method(out: &mut Vec<u8>, channel: u16, (class, method): (u16, u16), argument
 fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
     out.push(kind);
     out.extend_from_slice(&channel.to_be_bytes());
-    out.extend_from_slice(&u32::try_from(payload.len()).expect("payloads of a bench are short").to_be_bytes());
+    out.extend_from_slice(
+        &u32::try_from(payload.len()).expect("payloads of a bench are short").to_be_bytes(),
+    );
     out.extend_from_slice(payload);
     out.push(FRAME_END);
 }

@@ -1,5 +1,6 @@
-//! beanstalkd with its log written through on every change. It keeps no results, so that a lifecycle is put, reserve
-//! and delete. Commands are pipelined; deletes travel with the next reserves.
+//! beanstalkd with its log written through on every change. It keeps no results, so that a
+//! lifecycle is put, reserve and delete. Commands are pipelined; deletes travel with the next
+//! reserves.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,8 @@ impl System for Beanstalkd {
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
         Box::pin(async {
             let port = free_port()?;
-            let mut beanstalkd = BeanstalkdServer { server: spawn(folder, port)?, folder: folder.to_owned(), port };
+            let mut beanstalkd =
+                BeanstalkdServer { server: spawn(folder, port)?, folder: folder.to_owned(), port };
             beanstalkd.ready().await?;
             Ok(Box::new(beanstalkd) as Box<dyn Running>)
         })
@@ -99,7 +101,8 @@ fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     match words.next() {
         Some(b"INSERTED" | b"DELETED" | b"USING" | b"WATCHING") => Ok(Some(end)),
         Some(b"RESERVED") => {
-            let length = usize::try_from(number(words.nth(1).context("a job without its length")?)?)?;
+            let length =
+                usize::try_from(number(words.nth(1).context("a job without its length")?)?)?;
             let end = end + length + 2;
             Ok((end <= bytes.len()).then_some(end))
         }
@@ -138,13 +141,26 @@ impl Running for BeanstalkdServer {
         })
     }
 
-    fn schedule(&self, waiting: u64, due: u64, over: Duration) -> LocalBoxFuture<'_, Result<Timing>> {
+    fn schedule(
+        &self,
+        waiting: u64,
+        due: u64,
+        over: Duration,
+    ) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
             let mut producer = greeted(self.port).await?;
             producer.out.extend_from_slice(b"use due\r\n");
             producer.flush().await?;
             producer.answers(1).await?;
-            let window = Load { tasks: 0, producers: 1, workers: 1, batch: 100, in_flight: 4, payload: 200, result: 0 };
+            let window = Load {
+                tasks: 0,
+                producers: 1,
+                workers: 1,
+                batch: 100,
+                in_flight: 4,
+                payload: 200,
+                result: 0,
+            };
             producer.submit(waiting, &window, |out| put(out, 3600, &[b'p'; 200])).await?;
             let since = Instant::now();
             let mut worker = greeted(self.port).await?;
@@ -164,7 +180,11 @@ impl Running for BeanstalkdServer {
             });
             let planned = plan(&mut producer, due, over).await?;
             let taken = taking.join_next().await.context("the worker is gone")???;
-            let latencies = taken.iter().zip(&planned).map(|(at, due)| at.saturating_duration_since(*due)).collect();
+            let latencies = taken
+                .iter()
+                .zip(&planned)
+                .map(|(at, due)| at.saturating_duration_since(*due))
+                .collect();
             Ok(Timing { elapsed: since.elapsed(), latencies })
         })
     }
@@ -201,7 +221,10 @@ fn produce(tasks: &mut JoinSet<Result<Vec<Duration>>>, wires: Vec<Wire>, load: &
         let load = load.clone();
         tasks.spawn(async move {
             let payload = vec![b'p'; load.payload];
-            wire.submit(share(load.tasks, load.producers, index), &load, |out| put(out, 0, &payload)).await
+            wire.submit(share(load.tasks, load.producers, index), &load, |out| {
+                put(out, 0, &payload)
+            })
+            .await
         });
     }
 }
@@ -235,7 +258,8 @@ fn delete(out: &mut Vec<u8>, job: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Delays are whole seconds. So each is put one second before it is to fall due; returns when each does, in their order.
+/// Delays are whole seconds. So each is put one second before it is to fall due; returns when each
+/// does, in their order.
 async fn plan(producer: &mut Wire, due: u64, over: Duration) -> Result<Vec<Instant>> {
     let (since, delay) = (Instant::now(), Duration::from_secs(1));
     let mut planned = Vec::new();

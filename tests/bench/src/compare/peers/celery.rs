@@ -1,6 +1,7 @@
-//! Celery on Redis: producers are Python processes, the worker is Celery's own with two processes and 64 tasks ahead for
-//! each, and results go to the same Redis. What Python does stands in `celery/bench_tasks.py`. Its client sends one
-//! request after the other, so that nothing is ever in flight; and the worker is the same whatever the load asks for.
+//! Celery on Redis: producers are Python processes, the worker is Celery's own with two processes
+//! and 64 tasks ahead for each, and results go to the same Redis. What Python does stands in
+//! `celery/bench_tasks.py`. Its client sends one request after the other, so that nothing is ever
+//! in flight; and the worker is the same whatever the load asks for.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +23,10 @@ const ENVIRONMENT: &str = "target/bench/venv";
 pub(super) fn systems() -> [Box<dyn System>; 2] {
     [
         Box::new(Celery { durability: "appendfsync always, acks_late", fsync: "always" }),
-        Box::new(Celery { durability: "appendfsync everysec, acks_late (may lose a second)", fsync: "everysec" }),
+        Box::new(Celery {
+            durability: "appendfsync everysec, acks_late (may lose a second)",
+            fsync: "everysec",
+        }),
     ]
 }
 
@@ -57,14 +61,16 @@ impl System for Celery {
             let (python, _) = python().map_err(|missing| anyhow!(missing.0))?;
             let redis = RedisServer::start(folder, self.fsync).await?;
             std::fs::write(folder.join("bench_tasks.py"), PROGRAM)?;
-            Ok(Box::new(CeleryOnRedis { redis, python, folder: folder.to_owned() }) as Box<dyn Running>)
+            Ok(Box::new(CeleryOnRedis { redis, python, folder: folder.to_owned() })
+                as Box<dyn Running>)
         })
     }
 }
 
 /// The first Python that has Celery, and Celery's version.
 fn python() -> Result<(PathBuf, String), Missing> {
-    let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(ENVIRONMENT).join("bin/python");
+    let environment =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(ENVIRONMENT).join("bin/python");
     let named = std::env::var_os("CELERY_PYTHON").map(PathBuf::from);
     for python in [named, Some(environment), find("python3")].into_iter().flatten() {
         let mut command = Command::new(&python);
@@ -90,7 +96,10 @@ struct CeleryOnRedis {
 impl CeleryOnRedis {
     fn command(&self) -> Command {
         let mut python = Command::new(&self.python);
-        python.current_dir(&self.folder).env("BENCH_READY", self.ready()).env("PYTHONDONTWRITEBYTECODE", "1");
+        python
+            .current_dir(&self.folder)
+            .env("BENCH_READY", self.ready())
+            .env("PYTHONDONTWRITEBYTECODE", "1");
         python.env("BENCH_REDIS_PORT", self.redis.port().to_string());
         python
     }
@@ -103,7 +112,17 @@ impl CeleryOnRedis {
     async fn worker(&self) -> Result<Server> {
         let _ = std::fs::remove_file(self.ready());
         let mut command = self.command();
-        command.args(["-m", "celery", "-A", "bench_tasks", "worker", "--pool", "prefork", "--concurrency", "2"]);
+        command.args([
+            "-m",
+            "celery",
+            "-A",
+            "bench_tasks",
+            "worker",
+            "--pool",
+            "prefork",
+            "--concurrency",
+            "2",
+        ]);
         command.args(["--prefetch-multiplier", "64", "-O", "fair", "--loglevel", "ERROR"]);
         command.args(["--without-gossip", "--without-mingle", "--without-heartbeat"]);
         if rustix::process::geteuid().is_root() {
@@ -125,7 +144,8 @@ impl CeleryOnRedis {
         let outcome: Value = serde_json::from_slice(&std::fs::read(&output)?)?;
         let elapsed = outcome["elapsed"].as_f64().context("no time in the outcome")?;
         let latencies = outcome["latencies"].as_array().context("no latencies in the outcome")?;
-        let latencies = latencies.iter().filter_map(Value::as_f64).map(Duration::from_secs_f64).collect();
+        let latencies =
+            latencies.iter().filter_map(Value::as_f64).map(Duration::from_secs_f64).collect();
         Ok(Timing { elapsed: Duration::from_secs_f64(elapsed), latencies })
     }
 }
@@ -166,11 +186,20 @@ impl Running for CeleryOnRedis {
         })
     }
 
-    fn schedule(&self, waiting: u64, due: u64, over: Duration) -> LocalBoxFuture<'_, Result<Timing>> {
+    fn schedule(
+        &self,
+        waiting: u64,
+        due: u64,
+        over: Duration,
+    ) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
             // Dropped with what it holds: giving back so many takes it long, and nobody wants them.
             let _worker = self.worker().await?;
-            self.drive("schedule", json!({ "waiting": waiting, "due": due, "over": over.as_secs_f64() })).await
+            self.drive(
+                "schedule",
+                json!({ "waiting": waiting, "due": due, "over": over.as_secs_f64() }),
+            )
+            .await
         })
     }
 

@@ -1,6 +1,7 @@
-//! NATS JetStream with file storage: a work queue, acknowledged publishes kept under way, pulls of batches, results in a
-//! key-value bucket with an age. This version of the server writes through to the disk every two minutes and cannot be
-//! told otherwise. The text protocol is spoken by hand, as the peers of text all are.
+//! NATS JetStream with file storage: a work queue, acknowledged publishes kept under way, pulls of
+//! batches, results in a key-value bucket with an age. This version of the server writes through to
+//! the disk every two minutes and cannot be told otherwise. The text protocol is spoken by hand, as
+//! the peers of text all are.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,13 +17,13 @@ use super::process::{Server, free_port, installed, printed_version};
 use super::wire::{Claims, Wire, all_of, idle_connections, line, number, share};
 use crate::compare::system::{Load, Missing, Running, System, Timing, Workload};
 
-const HELLO: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
+const HELLO: &[u8] =
+    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\
 \"lang\":\"rust\",\"version\":\"1\"}\r\nPING\r\n";
-const TASKS: &str =
-    r#"{"name":"TASKS","subjects":["tasks"],"retention":"workqueue","storage":"file","num_replicas":1}"#;
-const CALLS: &str =
-    r#"{"name":"CALLS","subjects":["calls"],"retention":"workqueue","storage":"file","num_replicas":1}"#;
-/// A bucket as the clients make it: the last message of each subject is the value, and goes after an hour.
+const TASKS: &str = r#"{"name":"TASKS","subjects":["tasks"],"retention":"workqueue","storage":"file","num_replicas":1}"#;
+const CALLS: &str = r#"{"name":"CALLS","subjects":["calls"],"retention":"workqueue","storage":"file","num_replicas":1}"#;
+/// A bucket as the clients make it: the last message of each subject is the value, and goes after
+/// an hour.
 const RESULTS: &str = r#"{"name":"KV_RESULTS","subjects":["$KV.RESULTS.>"],"storage":"file","num_replicas":1,
 "max_msgs_per_subject":1,"max_age":3600000000000,"discard":"new","allow_rollup_hdrs":true,"deny_delete":true,"allow_direct":true}"#;
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -108,7 +109,8 @@ impl NatsServer {
                 r#"{{"stream_name":"{name}","config":{{"durable_name":"workers","ack_policy":"explicit",
                 "deliver_policy":"all","ack_wait":{HOUR_NS},"max_ack_pending":100000}}}}"#
             );
-            ask(self.port, &format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.workers"), &consumer).await?;
+            ask(self.port, &format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.workers"), &consumer)
+                .await?;
         }
         Ok(())
     }
@@ -121,7 +123,8 @@ impl NatsServer {
             let inbox = Inbox(format!("_INBOX.{role}{index}"));
             for number in [CONFIRMED, DELIVERED, STORED, ACKNOWLEDGED, REPLIED] {
                 let number = std::str::from_utf8(number)?;
-                wire.out.extend_from_slice(format!("SUB {}.{number} {number}\r\n", inbox.0).as_bytes());
+                wire.out
+                    .extend_from_slice(format!("SUB {}.{number} {number}\r\n", inbox.0).as_bytes());
             }
             wire.out.extend_from_slice(b"PING\r\n");
             wire.flush().await?;
@@ -136,7 +139,9 @@ impl NatsServer {
         let info = ask(self.port, "$JS.API.STREAM.INFO.KV_RESULTS", "").await?;
         let info: serde_json::Value = serde_json::from_slice(payload(&info)?)?;
         let last = info["state"]["last_seq"].as_u64().context("a stream without an end")?;
-        let answer = ask(self.port, "$JS.API.STREAM.MSG.GET.KV_RESULTS", &format!(r#"{{"seq":{last}}}"#)).await?;
+        let answer =
+            ask(self.port, "$JS.API.STREAM.MSG.GET.KV_RESULTS", &format!(r#"{{"seq":{last}}}"#))
+                .await?;
         let message: serde_json::Value = serde_json::from_slice(payload(&answer)?)?;
         let encoded = message["message"]["data"].as_str().context("a result is not there")?;
         ensure!(encoded.len().div_ceil(4) == length.div_ceil(3), "a result is not whole");
@@ -177,7 +182,8 @@ async fn ask(port: u16, subject: &str, request: &str) -> Result<bytes::Bytes> {
 
 fn publish(out: &mut Vec<u8>, subject: &[u8], reply: &[u8], payload: &[u8]) {
     let length = payload.len().to_string();
-    for part in [b"PUB ", subject, b" ", reply, b" ", length.as_bytes(), b"\r\n", payload, b"\r\n"] {
+    for part in [b"PUB ", subject, b" ", reply, b" ", length.as_bytes(), b"\r\n", payload, b"\r\n"]
+    {
         out.extend_from_slice(part);
     }
 }
@@ -192,7 +198,8 @@ fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     }
     match line {
         b"PONG" => Ok(Some(end)),
-        // It goes with what follows it. The server waits for two of them, minutes apart, before it misses an answer.
+        // It goes with what follows it. The server waits for two of them, minutes apart, before it
+        // misses an answer.
         b"PING" => Ok(scan(&bytes[end..])?.map(|length| end + length)),
         line if line.starts_with(b"INFO") => Ok(Some(end)),
         _ => bail!("refused: {}", String::from_utf8_lossy(line)),
@@ -259,7 +266,8 @@ impl Running for NatsServer {
     fn roundtrip(&self, tasks: u64) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
             let (worker, inbox) = self.wires(1, "worker").await?.pop().context("one connection")?;
-            let (mut wire, own) = self.wires(1, "submitter").await?.pop().context("one connection")?;
+            let (mut wire, own) =
+                self.wires(1, "submitter").await?.pop().context("one connection")?;
             let mut worker = Worker::new(worker, inbox, "CALLS", 64);
             worker.reply = Some(own.by(REPLIED));
             // Dropped, and so ended, with the set.
@@ -308,12 +316,14 @@ fn produce(tasks: &mut JoinSet<Result<Vec<Duration>>>, wires: Vec<(Wire, Inbox)>
             let confirm = inbox.by(CONFIRMED);
             let share = share(load.tasks, load.producers, index);
             wire.check = Some(check_stored);
-            wire.submit(share, &load, |out| publish(out, b"tasks", confirm.as_bytes(), &payload)).await
+            wire.submit(share, &load, |out| publish(out, b"tasks", confirm.as_bytes(), &payload))
+                .await
         });
     }
 }
 
-/// Answers whatever comes: a task with its result, a stored result with the acknowledgement of its task.
+/// Answers whatever comes: a task with its result, a stored result with the acknowledgement of its
+/// task.
 struct Worker {
     wire: Wire,
     inbox: Inbox,
@@ -328,7 +338,14 @@ struct Worker {
 impl Worker {
     fn new(wire: Wire, inbox: Inbox, stream: &str, result: usize) -> Self {
         let pull = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.workers");
-        Self { wire, inbox, pull, result: vec![b'r'; result], reply: None, storing: VecDeque::new() }
+        Self {
+            wire,
+            inbox,
+            pull,
+            result: vec![b'r'; result],
+            reply: None,
+            storing: VecDeque::new(),
+        }
     }
 
     /// Pulls of a batch, so many under way, until all completions are claimed and acknowledged.
@@ -371,9 +388,11 @@ impl Worker {
         publish(&mut self.wire.out, self.pull.as_bytes(), inbox.as_bytes(), request.as_bytes());
     }
 
-    /// The id of a task is its number in the stream: `$JS.ACK.<stream>.<consumer>.<deliveries>.<number>...`.
+    /// The id of a task is its number in the stream:
+    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<number>...`.
     fn store(&mut self, acknowledge: &[u8]) -> Result<()> {
-        let id = acknowledge.split(|byte| *byte == b'.').nth(5).context("a task without a number")?;
+        let id =
+            acknowledge.split(|byte| *byte == b'.').nth(5).context("a task without a number")?;
         let key = [b"$KV.RESULTS.", id].concat();
         publish(&mut self.wire.out, &key, self.inbox.by(STORED).as_bytes(), &self.result);
         self.storing.push_back(acknowledge.to_vec());

@@ -1,5 +1,6 @@
-//! A server as a child of ours: in a process group of its own, with a log, asked until it answers, and ended with all
-//! its children. What is started and how it is asked stands in the file of each peer.
+//! A server as a child of ours: in a process group of its own, with a log, asked until it answers,
+//! and ended with all its children. What is started and how it is asked stands in the file of each
+//! peer.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -14,7 +15,8 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::compare::system::Missing;
 
-/// Longest wait for a first answer. RabbitMQ needs some seconds; a large append-only file is read first.
+/// Longest wait for a first answer. RabbitMQ needs some seconds; a large append-only file is read
+/// first.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Longest wait for an end in good order.
 const END_WITHIN: Duration = Duration::from_secs(60);
@@ -33,7 +35,9 @@ impl Server {
     pub fn start(mut command: Command, log: &Path) -> Result<Self> {
         let output = OpenOptions::new().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
-        let child = command.spawn().with_context(|| format!("{} did not start", command.get_program().display()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("{} did not start", command.get_program().display()))?;
         Ok(Self { child, log: log.to_owned() })
     }
 
@@ -113,7 +117,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
-            // Its number may belong to somebody else by now; a group with its number can only be its own.
+            // Its number may belong to somebody else by now; a group with its number can only be
+            // its own.
             let _ = kill_process_group(self.pid(), Signal::KILL);
             return;
         }
@@ -128,13 +133,15 @@ impl Drop for Server {
         let _ = self.child.wait();
         let deadline = Instant::now() + GONE_WITHIN;
         while processes.iter().any(|process| runs(*process)) && Instant::now() < deadline {
-            // Only parents can wait for the end of a process, and these have lost theirs. They may still hold files.
+            // Only parents can wait for the end of a process, and these have lost theirs. They may
+            // still hold files.
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
 
-/// Whether it does anything yet: what has ended stays in the list until somebody asks for its status.
+/// Whether it does anything yet: what has ended stays in the list until somebody asks for its
+/// status.
 fn runs(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
 }
@@ -167,22 +174,28 @@ pub(super) fn free_port() -> Result<u16> {
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(servers).map(|folder| folder.join(program)).find(|file| File::open(file).is_ok())
+    std::env::split_paths(&path)
+        .chain(servers)
+        .map(|folder| folder.join(program))
+        .find(|file| File::open(file).is_ok())
 }
 
 /// A program of a Debian package, or what to type.
 pub(super) fn installed(program: &str, package: &str) -> Result<PathBuf, Missing> {
-    find(program).ok_or_else(|| Missing(format!("{program} is not installed: apt-get install {package}")))
+    find(program)
+        .ok_or_else(|| Missing(format!("{program} is not installed: apt-get install {package}")))
 }
 
 /// The first word of what the program prints that begins with a digit (after a `v`, it may be).
 pub(super) fn printed_version(mut command: Command) -> Result<String, Missing> {
     let program = command.get_program().display().to_string();
-    let output = command.output().map_err(|error| Missing(format!("{program} cannot be run: {error}")))?;
+    let output =
+        command.output().map_err(|error| Missing(format!("{program} cannot be run: {error}")))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = text.split(|letter: char| letter.is_whitespace() || letter == '=').find_map(|word| {
-        let word = word.trim_start_matches('v');
-        word.starts_with(|letter: char| letter.is_ascii_digit()).then(|| word.to_owned())
-    });
+    let version =
+        text.split(|letter: char| letter.is_whitespace() || letter == '=').find_map(|word| {
+            let word = word.trim_start_matches('v');
+            word.starts_with(|letter: char| letter.is_ascii_digit()).then(|| word.to_owned())
+        });
     version.ok_or_else(|| Missing(format!("{program} does not say its version")))
 }

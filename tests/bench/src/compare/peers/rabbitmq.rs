@@ -1,6 +1,7 @@
-//! RabbitMQ with a durable queue of either kind: persistent messages, confirms in a window, prefetch, acknowledgement of
-//! many at once. It has no store of results: they are published, persistent and confirmed, into a queue of their own, as
-//! those do who need them. Server and name server run in a folder of their own and know nothing of an installed one.
+//! RabbitMQ with a durable queue of either kind: persistent messages, confirms in a window,
+//! prefetch, acknowledgement of many at once. It has no store of results: they are published,
+//! persistent and confirmed, into a queue of their own, as those do who need them. Server and name
+//! server run in a folder of their own and know nothing of an installed one.
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -15,7 +16,9 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::amqp::{About, Arrived, acknowledge, arrived, consume, declare, greet, open_channel, publish, scan};
+use super::amqp::{
+    About, Arrived, acknowledge, arrived, consume, declare, greet, open_channel, publish, scan,
+};
 use super::process::{Server, find, free_port};
 use super::wire::{Wire, all_of, idle_connections, share};
 use crate::compare::system::{Load, Missing, Running, System, Timing, Workload};
@@ -25,14 +28,18 @@ const RESULTS: &str = "results";
 /// The queues of round trips, which nothing else waits in.
 const CALLS: &str = "calls";
 const REPLIES: &str = "replies";
-/// Unconfirmed publishes, and unacknowledged deliveries, of a connection whose requests are batches.
+/// Unconfirmed publishes, and unacknowledged deliveries, of a connection whose requests are
+/// batches.
 const CONFIRMS_WINDOW: u64 = 1000;
 const PREFETCH: u64 = 200;
 
 /// Both rows.
 pub(super) fn systems() -> [Box<dyn System>; 2] {
     [
-        Box::new(RabbitMq { durability: "quorum queue, persistent, confirms; results published", kind: "quorum" }),
+        Box::new(RabbitMq {
+            durability: "quorum queue, persistent, confirms; results published",
+            kind: "quorum",
+        }),
         Box::new(RabbitMq {
             durability: "classic durable queue, persistent, confirms; results published",
             kind: "classic",
@@ -58,8 +65,12 @@ impl System for RabbitMq {
         // It says its version only when it runs; but its folder is always named after it.
         let program = program()?;
         let program = program.canonicalize().unwrap_or(program);
-        let mut folders = program.iter().filter_map(|folder| folder.to_str()?.strip_prefix("rabbitmq_server-"));
-        folders.next_back().map(str::to_owned).ok_or_else(|| Missing(format!("{} has no version", program.display())))
+        let mut folders =
+            program.iter().filter_map(|folder| folder.to_str()?.strip_prefix("rabbitmq_server-"));
+        folders
+            .next_back()
+            .map(str::to_owned)
+            .ok_or_else(|| Missing(format!("{} has no version", program.display())))
     }
 
     fn offers(&self, workload: Workload) -> bool {
@@ -81,10 +92,11 @@ impl System for RabbitMq {
 
 /// Debian's wrapper insists on a user and a folder of its own; the script behind it does not.
 fn program() -> Result<PathBuf, Missing> {
-    let script = Some(PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server")).filter(|script| script.exists());
-    script
-        .or_else(|| find("rabbitmq-server"))
-        .ok_or_else(|| Missing("rabbitmq-server is not installed: apt-get install rabbitmq-server".to_owned()))
+    let script = Some(PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server"))
+        .filter(|script| script.exists());
+    script.or_else(|| find("rabbitmq-server")).ok_or_else(|| {
+        Missing("rabbitmq-server is not installed: apt-get install rabbitmq-server".to_owned())
+    })
 }
 
 struct RabbitServer {
@@ -105,11 +117,20 @@ impl RabbitServer {
             "listeners.tcp.1 = 127.0.0.1:{port}\ndisk_free_limit.absolute = 50MB\nheartbeat = 0\nlog.console = false\n"
         );
         std::fs::write(folder.join("rabbitmq.conf"), settings)?;
-        let mut names = Command::new(find("epmd").context("epmd, which comes with Erlang, is not installed")?);
+        let mut names =
+            Command::new(find("epmd").context("epmd, which comes with Erlang, is not installed")?);
         names.args(["-port", &names_port.to_string(), "-address", "127.0.0.1"]);
         let names = Server::start(names, &folder.join("epmd.out"))?;
         let server = spawn(folder, port, names_port, distribution_port)?;
-        Ok(Self { server, _names: names, names_port, distribution_port, folder: folder.to_owned(), kind, port })
+        Ok(Self {
+            server,
+            _names: names,
+            names_port,
+            distribution_port,
+            folder: folder.to_owned(),
+            kind,
+            port,
+        })
     }
 
     /// Until it greets, and has this queue.
@@ -134,9 +155,13 @@ impl RabbitServer {
     async fn has_results(&self) -> Result<()> {
         let mut wire = self.channel().await?;
         consume(&mut wire, RESULTS, 1).await?;
-        let answer =
-            tokio::time::timeout(Duration::from_secs(10), wire.answer()).await.context("no result is there")??;
-        ensure!(matches!(arrived(&answer)?, Arrived::Delivered { id } if !id.is_empty()), "a result has no id");
+        let answer = tokio::time::timeout(Duration::from_secs(10), wire.answer())
+            .await
+            .context("no result is there")??;
+        ensure!(
+            matches!(arrived(&answer)?, Arrived::Delivered { id } if !id.is_empty()),
+            "a result has no id"
+        );
         Ok(())
     }
 }
@@ -197,7 +222,8 @@ impl Running for RabbitServer {
             let submitting = self.channels(load.producers).await?;
             let completed = Completed::new(load.tasks);
             let prefetch = if load.batch > 1 { PREFETCH } else { load.in_flight as u64 };
-            // Dropped, and so ended, with the set: what they have beyond the tasks of this run goes back.
+            // Dropped, and so ended, with the set: what they have beyond the tasks of this run goes
+            // back.
             let mut workers = JoinSet::new();
             let since = Instant::now();
             for mut wire in self.channels(load.workers).await? {
@@ -283,7 +309,12 @@ async fn produce(mut wire: Wire, index: usize, load: Load) -> Result<Vec<Duratio
                 begun.push_back((Instant::now(), share.min(sent + batch)));
             }
             sent += 1;
-            publish(&mut wire.out, TASKS, &About::Task(format!("{index}-{sent}").as_bytes()), &payload);
+            publish(
+                &mut wire.out,
+                TASKS,
+                &About::Task(format!("{index}-{sent}").as_bytes()),
+                &payload,
+            );
         }
         wire.flush().await?;
         let mut answer = Some(wire.answer().await?);
@@ -301,8 +332,8 @@ async fn produce(mut wire: Wire, index: usize, load: Load) -> Result<Vec<Duratio
     Ok(latencies)
 }
 
-/// Publishes the result of each delivery, and acknowledges the delivery when that is confirmed. Nothing else is published
-/// here, so that a delivery and its result have the same number.
+/// Publishes the result of each delivery, and acknowledges the delivery when that is confirmed.
+/// Nothing else is published here, so that a delivery and its result have the same number.
 async fn work(mut wire: Wire, results: &str, length: usize, completed: Completed) -> Result<()> {
     let result = vec![b'r'; length];
     let mut confirms = Confirms::default();
@@ -311,7 +342,9 @@ async fn work(mut wire: Wire, results: &str, length: usize, completed: Completed
         let mut answer = Some(wire.answer().await?);
         while let Some(next) = answer {
             match arrived(&next)? {
-                Arrived::Delivered { id } => publish(&mut wire.out, results, &About::Result(&id), &result),
+                Arrived::Delivered { id } => {
+                    publish(&mut wire.out, results, &About::Result(&id), &result)
+                }
                 confirmed => confirms.note(&confirmed)?,
             }
             answer = wire.answer_there()?;
@@ -333,7 +366,9 @@ struct Confirms {
 
 impl Confirms {
     fn note(&mut self, arrived: &Arrived) -> Result<()> {
-        let Arrived::Confirmed { tag, multiple } = *arrived else { anyhow::bail!("a delivery to a producer") };
+        let Arrived::Confirmed { tag, multiple } = *arrived else {
+            anyhow::bail!("a delivery to a producer")
+        };
         if multiple {
             self.all_up_to = self.all_up_to.max(tag);
             self.beyond.retain(|beyond| *beyond > tag);
@@ -360,8 +395,9 @@ impl Completed {
     }
 
     fn add(&self, count: u64) {
-        let before =
-            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(count)));
+        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            Some(left.saturating_sub(count))
+        });
         if before.is_ok_and(|before| before > 0 && before <= count) {
             self.reached.notify_one();
         }

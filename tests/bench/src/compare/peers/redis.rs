@@ -1,6 +1,7 @@
-//! Redis Streams with an append-only file: XADD, a group of consumers, and results as keys that expire. Everything is
-//! pipelined over one connection for each producer and worker, and what a worker completes travels with its next read.
-//! The protocol is spoken by hand: it costs the machine less than a client that can do everything.
+//! Redis Streams with an append-only file: XADD, a group of consumers, and results as keys that
+//! expire. Everything is pipelined over one connection for each producer and worker, and what a
+//! worker completes travels with its next read. The protocol is spoken by hand: it costs the
+//! machine less than a client that can do everything.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -25,11 +26,13 @@ const GROUP: &[u8] = b"workers";
 const SCHEDULE: &[u8] = b"schedule";
 /// Results and replies go after an hour.
 const LIFETIME_S: &[u8] = b"3600";
-/// How often a worker looks for what is due. Redis has no word for it; its task queues poll every second or more.
+/// How often a worker looks for what is due. Redis has no word for it; its task queues poll every
+/// second or more.
 const POLL: Duration = Duration::from_millis(10);
 const DUE_AT_ONCE: usize = 100;
 /// Takes what is due and puts it into the queue, in one step.
-const MOVE_DUE: &[u8] = b"local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+const MOVE_DUE: &[u8] =
+    b"local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 if #due > 0 then redis.call('ZREM', KEYS[1], unpack(due)) end
 for _, task in ipairs(due) do redis.call('XADD', KEYS[2], '*', 'p', task) end
 return #due";
@@ -38,7 +41,10 @@ return #due";
 pub(super) fn systems() -> [Box<dyn System>; 2] {
     [
         Box::new(Redis { durability: "appendfsync always", fsync: "always" }),
-        Box::new(Redis { durability: "appendfsync everysec (may lose a second)", fsync: "everysec" }),
+        Box::new(Redis {
+            durability: "appendfsync everysec (may lose a second)",
+            fsync: "everysec",
+        }),
     ]
 }
 
@@ -101,7 +107,12 @@ impl RedisServer {
     /// Starts it on this folder and waits until it answers.
     pub(super) async fn start(folder: &Path, fsync: &'static str) -> Result<Self> {
         let port = free_port()?;
-        let mut redis = Self { server: Self::spawn(folder, fsync, port)?, folder: folder.to_owned(), fsync, port };
+        let mut redis = Self {
+            server: Self::spawn(folder, fsync, port)?,
+            folder: folder.to_owned(),
+            fsync,
+            port,
+        };
         redis.ready().await?;
         Ok(redis)
     }
@@ -128,8 +139,22 @@ impl RedisServer {
 
     fn spawn(folder: &Path, fsync: &str, port: u16) -> Result<Server> {
         let mut redis = Command::new(program().map_err(|missing| anyhow::anyhow!(missing.0))?);
-        redis.current_dir(folder).arg("--dir").arg(folder).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
-        redis.args(["--appendonly", "yes", "--appendfsync", fsync, "--save", "", "--maxclients", "20000"]);
+        redis.current_dir(folder).arg("--dir").arg(folder).args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+        ]);
+        redis.args([
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            fsync,
+            "--save",
+            "",
+            "--maxclients",
+            "20000",
+        ]);
         Server::start(redis, &folder.join("redis.log"))
     }
 
@@ -150,7 +175,8 @@ impl RedisServer {
         Ok(wires)
     }
 
-    /// One of the results of the tasks that were completed last is where the submitter would look for it.
+    /// One of the results of the tasks that were completed last is where the submitter would look
+    /// for it.
     async fn has_results(&self, length: usize) -> Result<()> {
         let mut wire = self.wire().await?;
         command(&mut wire.out, &[b"RANDOMKEY"]);
@@ -161,7 +187,10 @@ impl RedisServer {
             command(&mut wire.out, &[b"GET", &key]);
             wire.flush().await?;
             let answer = wire.answer().await?;
-            ensure!(strings(&answer)?.first().is_some_and(|result| result.len() == length), "a result is not there");
+            ensure!(
+                strings(&answer)?.first().is_some_and(|result| result.len() == length),
+                "a result is not there"
+            );
         }
         Ok(())
     }
@@ -217,7 +246,10 @@ impl Running for RedisServer {
             for task in 0..tasks {
                 let begun = Instant::now();
                 let key = format!("reply:{task}");
-                command(&mut wire.out, &[b"XADD", CALLS, b"*", b"p", &[b'p'; 200], b"k", key.as_bytes()]);
+                command(
+                    &mut wire.out,
+                    &[b"XADD", CALLS, b"*", b"p", &[b'p'; 200], b"k", key.as_bytes()],
+                );
                 command(&mut wire.out, &[b"BLPOP", key.as_bytes(), b"30"]);
                 wire.flush().await?;
                 wire.answers(1).await?;
@@ -228,11 +260,23 @@ impl Running for RedisServer {
         })
     }
 
-    fn schedule(&self, waiting: u64, due: u64, over: Duration) -> LocalBoxFuture<'_, Result<Timing>> {
+    fn schedule(
+        &self,
+        waiting: u64,
+        due: u64,
+        over: Duration,
+    ) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
             let mut wire = self.wire().await?;
-            let window =
-                Load { tasks: 0, producers: 1, workers: 1, batch: 500, in_flight: 4, payload: 200, result: 64 };
+            let window = Load {
+                tasks: 0,
+                producers: 1,
+                workers: 1,
+                batch: 500,
+                in_flight: 4,
+                payload: 200,
+                result: 64,
+            };
             let later = now_us()? + 3_600_000_000;
             let mut count = 0;
             wire.submit(waiting, &window, |out| {
@@ -275,11 +319,24 @@ impl RedisServer {
             polls.tick().await;
             let now = now_us()?.to_string();
             let most = DUE_AT_ONCE.to_string();
-            command(&mut wire.out, &[b"EVAL", MOVE_DUE, b"2", SCHEDULE, DUE, now.as_bytes(), most.as_bytes()]);
+            command(
+                &mut wire.out,
+                &[b"EVAL", MOVE_DUE, b"2", SCHEDULE, DUE, now.as_bytes(), most.as_bytes()],
+            );
             let count = DUE_AT_ONCE.to_string();
             command(
                 &mut wire.out,
-                &[b"XREADGROUP", b"GROUP", GROUP, b"w0", b"COUNT", count.as_bytes(), b"STREAMS", DUE, b">"],
+                &[
+                    b"XREADGROUP",
+                    b"GROUP",
+                    GROUP,
+                    b"w0",
+                    b"COUNT",
+                    count.as_bytes(),
+                    b"STREAMS",
+                    DUE,
+                    b">",
+                ],
             );
             wire.flush().await?;
             wire.answers(1).await?;
@@ -318,12 +375,14 @@ fn produce(tasks: &mut JoinSet<Result<Vec<Duration>>>, wires: Vec<Wire>, load: &
         tasks.spawn(async move {
             let payload = vec![b'p'; load.payload];
             let share = share(load.tasks, load.producers, index);
-            wire.submit(share, &load, |out| command(out, &[b"XADD", QUEUE, b"*", b"p", &payload])).await
+            wire.submit(share, &load, |out| command(out, &[b"XADD", QUEUE, b"*", b"p", &payload]))
+                .await
         });
     }
 }
 
-/// Reads, completes with the next read in the same write, and goes on until all completions are claimed.
+/// Reads, completes with the next read in the same write, and goes on until all completions are
+/// claimed.
 async fn work(mut wire: Wire, name: String, claims: Claims, load: Load) -> Result<Vec<Duration>> {
     let result = vec![b'r'; load.result];
     let most = (load.batch * load.in_flight) as u64;
@@ -351,8 +410,19 @@ async fn work(mut wire: Wire, name: String, claims: Claims, load: Load) -> Resul
 
 fn read(out: &mut Vec<u8>, stream: &[u8], name: &str, count: u64) {
     let (name, count) = (name.as_bytes(), count.to_string());
-    let words: [&[u8]; 11] =
-        [b"XREADGROUP", b"GROUP", GROUP, name, b"COUNT", count.as_bytes(), b"BLOCK", b"0", b"STREAMS", stream, b">"];
+    let words: [&[u8]; 11] = [
+        b"XREADGROUP",
+        b"GROUP",
+        GROUP,
+        name,
+        b"COUNT",
+        count.as_bytes(),
+        b"BLOCK",
+        b"0",
+        b"STREAMS",
+        stream,
+        b">",
+    ];
     command(out, &words);
 }
 
@@ -362,7 +432,10 @@ fn complete(out: &mut Vec<u8>, stream: &[u8], ids: &[&[u8]], result: &[u8]) -> u
         keep(out, id, result);
     }
     begin(out, 3 + ids.len());
-    [b"XACK", stream, GROUP].into_iter().chain(ids.iter().copied()).for_each(|word| argument(out, word));
+    [b"XACK", stream, GROUP]
+        .into_iter()
+        .chain(ids.iter().copied())
+        .for_each(|word| argument(out, word));
     begin(out, 2 + ids.len());
     [b"XDEL", stream].into_iter().chain(ids.iter().copied()).for_each(|word| argument(out, word));
     ids.len() + 2
@@ -379,7 +452,9 @@ async fn reply(mut wire: Wire) -> Result<()> {
     loop {
         wire.flush().await?;
         let entry = wire.answer().await?;
-        let [_, id, _, _, _, key] = strings(&entry)?[..] else { anyhow::bail!("a call without a reply key") };
+        let [_, id, _, _, _, key] = strings(&entry)?[..] else {
+            anyhow::bail!("a call without a reply key")
+        };
         keep(&mut wire.out, id, &result);
         command(&mut wire.out, &[b"LPUSH", key, &result]);
         command(&mut wire.out, &[b"EXPIRE", key, LIFETIME_S]);

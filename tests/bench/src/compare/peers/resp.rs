@@ -1,4 +1,5 @@
-//! What of Redis's protocol is needed to keep requests under way: how to write a command, and where an answer ends.
+//! What of Redis's protocol is needed to keep requests under way: how to write a command, and where
+//! an answer ends.
 
 use anyhow::{Result, bail};
 
@@ -30,7 +31,8 @@ fn digits(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// How long the first answer is, if it is there as a whole; a refusal, at whatever depth, is an error.
+/// How long the first answer is, if it is there as a whole; a refusal, at whatever depth, is an
+/// error.
 pub(super) fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     let Some((line, mut end)) = line(bytes) else { return Ok(None) };
     let Some((kind, rest)) = line.split_first() else { bail!("an empty line from the server") };

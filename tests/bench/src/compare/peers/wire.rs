@@ -1,5 +1,5 @@
-//! A connection that keeps many requests under way: they are written together and answered in order. The protocols are
-//! those of the peers; each says in a function where an answer ends.
+//! A connection that keeps many requests under way: they are written together and answered in
+//! order. The protocols are those of the peers; each says in a function where an answer ends.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -24,7 +24,10 @@ pub(super) type Scan = fn(&[u8]) -> Result<Option<usize>>;
 pub(super) type Check = fn(&[u8]) -> Result<()>;
 
 /// So many connections that are greeted and then do nothing, until they are dropped.
-pub(super) async fn idle_connections(count: usize, greeted: impl AsyncFn() -> Result<Wire>) -> Result<Box<dyn Any>> {
+pub(super) async fn idle_connections(
+    count: usize,
+    greeted: impl AsyncFn() -> Result<Wire>,
+) -> Result<Box<dyn Any>> {
     let mut idle = Vec::with_capacity(count);
     for _ in 0..count {
         // The bare connection, without its buffers.
@@ -103,8 +106,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Submits so many tasks: requests of `load.batch`, `load.in_flight` of them under way. `request` appends one task.
-    /// Returns how long each request took.
+    /// Submits so many tasks: requests of `load.batch`, `load.in_flight` of them under way.
+    /// `request` appends one task. Returns how long each request took.
     pub async fn submit(
         &mut self,
         mut left: u64,
@@ -126,7 +129,8 @@ impl Wire {
             let Some((since, count)) = under_way.pop_front() else { break };
             self.answers(count).await?;
             latencies.push(since.elapsed());
-            // Whatever else was answered meanwhile makes room too, so that a window is filled in one write.
+            // Whatever else was answered meanwhile makes room too, so that a window is filled in
+            // one write.
             while let Some(&(since, count)) = under_way.front()
                 && self.are_there(count)?
             {
@@ -160,7 +164,9 @@ impl Claims {
 
     /// Takes up to so many; none means that the others do the rest.
     pub fn take(&self, most: u64) -> u64 {
-        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left - left.min(most)));
+        let before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left - left.min(most)));
         before.unwrap_or_default().min(most)
     }
 }
@@ -172,7 +178,10 @@ pub(super) fn share(tasks: u64, of: usize, index: usize) -> u64 {
 }
 
 /// Waits until all are done; the first error ends the others.
-pub(super) async fn all_of(mut tasks: JoinSet<Result<Vec<Duration>>>, since: Instant) -> Result<Timing> {
+pub(super) async fn all_of(
+    mut tasks: JoinSet<Result<Vec<Duration>>>,
+    since: Instant,
+) -> Result<Timing> {
     let mut latencies = Vec::new();
     while let Some(ended) = tasks.join_next().await {
         latencies.extend(ended??);
