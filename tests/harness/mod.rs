@@ -16,6 +16,7 @@ pub mod honest;
 pub mod inside;
 mod luck;
 mod mounted;
+pub mod planted;
 mod pool;
 pub mod proxy;
 pub mod raw;
