@@ -1,31 +1,28 @@
-//! The store's thread: appends a batch's records, fills in what its messages show from the records,
-//! commits, and only then sends the messages. Reads take the same way as writes, so nobody sees
-//! what is not on disk. What the thread does is a [`Committer`], step by step. How messages are
-//! completed is told in `commit/filling.rs`, who they wait for in `commit/readers.rs`, what waits
-//! keep of tasks that go in `commit/kept.rs`.
+//! Committing: the driver hands over batch after batch, and one thread makes each durable before
+//! anybody is told of it. Reads take the same way as writes, so nobody sees what is not on disk.
+//!
+//! The thread and the driver share two channels: batches go one way, and events come back that say
+//! "this batch is durable, the next one may come". What the thread does for a batch is a
+//! [`Committer`], step by step.
 
-mod filling;
+mod backup;
+mod committer;
+mod complete;
+mod connections;
 mod kept;
-mod readers;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use celeriac_machine::command::{ConnectionKey, Effect};
+use celeriac_store::{Error, Store};
+use tokio::sync::mpsc;
 
-use celeriac_machine::command::{Code, ConnectionKey, Effect, Message, Refusal, RequestId};
-use celeriac_record::Record;
-use celeriac_store::{BackupError, Error, Store};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::debug;
-
-use self::readers::Readers;
+pub(crate) use self::committer::{CommitConfig, Committer};
 use crate::error::RunError;
-use crate::outbox::{Letter, Outbox, Weight};
+use crate::send_queue::SendQueue;
 
 /// What one turn of the driver wants committed.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub opened: Vec<(ConnectionKey, Outbox)>,
+    pub opened: Vec<(ConnectionKey, SendQueue)>,
     pub effects: Vec<Effect>,
     /// Payloads that came with it.
     pub bytes: usize,
@@ -37,196 +34,102 @@ impl Batch {
     }
 }
 
-/// What the driver and the thread share.
+/// What the driver hears of its batches.
 #[derive(Debug)]
-pub(crate) struct Link {
-    /// One permit while no commit is under way.
-    pub idle: Semaphore,
-    pub disk_is_low: AtomicBool,
+pub(crate) enum CommitEvent {
+    /// The batch that was handed over is durable, and the next one may come.
+    Durable { disk_is_low: bool },
+    /// The disk got low, or is no longer low, while there was nothing to commit.
+    DiskIsLow(bool),
+    /// There will be no further event.
+    Ended(Result<(), RunError>),
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
-    /// The longest frame that any client takes.
-    pub frame_bytes_max: usize,
-    /// The largest result that is taken.
-    pub result_bytes_max: usize,
-}
-
-/// The driver's hand on whoever commits.
+/// The driver's end of the channels.
 #[derive(Debug)]
-pub(crate) struct Hand {
-    pub link: Arc<Link>,
+pub(crate) struct Commits {
+    /// Dropping it ends the committing in good order.
     pub batches: mpsc::Sender<Batch>,
-    /// How the committing ended.
-    pub ended: oneshot::Receiver<Result<(), RunError>>,
+    /// Holds few events: there is one batch under way, and the disk gets low or not once for each
+    /// look at it.
+    pub events: mpsc::UnboundedReceiver<CommitEvent>,
+    /// Whether the disk is low at the start.
+    pub disk_is_low: bool,
 }
 
-/// The other side of a [`Hand`].
+/// The committer's end of the channels.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub(crate) struct Batches {
     pub batches: mpsc::Receiver<Batch>,
-    pub end: oneshot::Sender<Result<(), RunError>>,
+    events: mpsc::UnboundedSender<CommitEvent>,
+    /// What the driver was last told.
+    disk_is_low: bool,
 }
 
-/// Starts the thread. It ends when the sender of batches is dropped, or with the store's first
-/// error.
-pub(crate) fn start(store: Store, settings: Settings) -> Result<Hand, RunError> {
-    let (mut committer, hand, mut work) = Committer::new(store, settings);
+/// A committer for this store, and the two ends of its channels.
+pub(crate) fn over(mut store: Store, config: CommitConfig) -> (Committer, Commits, Batches) {
+    let disk_is_low = store.disk_is_low();
+    let (sender, batches) = mpsc::channel(1);
+    let (events, receiver) = mpsc::unbounded_channel();
+    let commits = Commits { batches: sender, events: receiver, disk_is_low };
+    (Committer::new(store, config), commits, Batches { batches, events, disk_is_low })
+}
+
+/// Starts the store's thread. It ends when the sender of batches is dropped, or with the store's
+/// first error.
+pub(crate) fn start(store: Store, config: CommitConfig) -> Result<Commits, RunError> {
+    let (mut committer, commits, mut batches) = over(store, config);
     let run = move || {
-        let result = committer.run(&mut work.batches).and_then(|()| committer.close());
-        // The driver may have ended first.
-        let _ = work.end.send(result.map_err(RunError::Store));
+        let outcome = run(&mut committer, &mut batches).and_then(|()| committer.close());
+        batches.end(outcome);
     };
     std::thread::Builder::new().name("store".into()).spawn(run).map_err(RunError::Thread)?;
-    Ok(hand)
+    Ok(commits)
 }
 
-/// Commits batch after batch. Who calls it, and when, is not its affair: the thread as fast as it
-/// can, a simulation at moments of its own.
-pub(crate) struct Committer {
-    store: Store,
-    settings: Settings,
-    link: Arc<Link>,
-    readers: Readers,
-    /// To be started once the batch that asks for them is durable.
-    backups: Vec<Backup>,
-}
-
-/// Who asked for a backup, and what of.
-struct Backup {
-    connection: ConnectionKey,
-    request: RequestId,
-    folder: PathBuf,
-    tasks: u64,
-}
-
-/// A message on its way, or the end of a connection.
-type Outgoing = (ConnectionKey, Option<(Message, Weight)>);
-
-/// What a durable batch has to say.
-#[derive(Debug)]
-#[must_use = "the clients wait for it"]
-pub(crate) struct Committed(Vec<Outgoing>);
-
-impl Committer {
-    pub(crate) fn new(mut store: Store, settings: Settings) -> (Self, Hand, Work) {
-        let link = Arc::new(Link {
-            idle: Semaphore::new(1),
-            disk_is_low: AtomicBool::new(store.disk_is_low()),
-        });
-        let (sender, batches) = mpsc::channel(1);
-        let (end, ended) = oneshot::channel();
-        let hand = Hand { link: link.clone(), batches: sender, ended };
-        let committer =
-            Self { store, settings, link, readers: Readers::default(), backups: Vec::new() };
-        (committer, hand, Work { batches, end })
-    }
-
-    fn run(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
-        loop {
-            // Nobody waits for more than one step of it.
-            while batches.is_empty() && !batches.is_closed() && self.clean_in_passing()? {}
-            let Some(batch) = batches.blocking_recv() else { return Ok(()) };
-            let committed = self.commit(batch)?;
-            self.answer(committed);
-        }
-    }
-
-    /// Makes room on a disk that gets low. Returns whether there is more to do.
-    pub(crate) fn clean_in_passing(&mut self) -> Result<bool, Error> {
-        let goes_on = self.store.clean_in_passing()?;
-        self.link.disk_is_low.store(self.store.disk_is_low(), Ordering::Relaxed);
-        Ok(goes_on)
-    }
-
-    /// The first step: the batch is durable when this returns, and nobody was told.
-    pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        self.readers.add(batch.opened);
-        let outgoing = self.prepare(batch.effects)?;
-        self.store.commit()?;
-        Ok(Committed(outgoing))
-    }
-
-    /// The second step: the next batch may come, and the messages go.
-    pub(crate) fn answer(&mut self, committed: Committed) {
-        self.link.disk_is_low.store(self.store.disk_is_low(), Ordering::Relaxed);
-        self.link.idle.add_permits(1);
-        for (connection, message) in committed.0 {
-            self.send(connection, message);
-        }
-        for backup in std::mem::take(&mut self.backups) {
-            self.start_backup(backup);
-        }
-    }
-
-    /// The end, in good order.
-    pub(crate) fn close(self) -> Result<(), Error> {
-        self.store.close()
-    }
-
-    /// In the order of the effects, so that a message shows the records as they were when it was
-    /// made.
-    fn prepare(&mut self, effects: Vec<Effect>) -> Result<Vec<Outgoing>, Error> {
-        let mut outgoing = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Store(record) => self.store.append(&record),
-                Effect::Replay { key, generation, at } => {
-                    let located = self.located(key.slot);
-                    let submitted = self.store.submitted(located.submitted)?;
-                    self.store
-                        .append(&Record::Submitted(Box::new(submitted.again(key, generation, at))));
-                }
-                Effect::Drop(slot) => self.store.drop_task(slot),
-                Effect::Send(connection, message) => {
-                    self.fill(connection, message, &mut outgoing)?
-                }
-                Effect::Keep(connection, request, task) => self.keep(connection, request, task)?,
-                Effect::Close(connection) => outgoing.push((connection, None)),
-                Effect::Backup { connection, request, folder, tasks } => {
-                    self.backups.push(Backup { connection, request, folder, tasks });
-                }
+fn run(committer: &mut Committer, batches: &mut Batches) -> Result<(), Error> {
+    loop {
+        // Nobody waits for more than one step of the cleaning.
+        while batches.is_idle() {
+            let goes_on = committer.clean_in_passing()?;
+            batches.note_disk(committer.disk_is_low());
+            if !goes_on {
+                break;
             }
         }
-        Ok(outgoing)
-    }
-
-    /// The answer comes from the backup's own thread, which keeps no connection open for it.
-    fn start_backup(&mut self, backup: Backup) {
-        let Backup { connection, request, folder, tasks } = backup;
-        let answer_to = self.readers.late_sender(connection);
-        self.store.start_backup(folder, move |outcome| {
-            let message = match outcome {
-                Ok(bytes) => Message::BackedUp { request, tasks, bytes },
-                Err(error) => Message::Refused { request, refusal: no_backup(&error) },
-            };
-            if let Some(messages) = answer_to.and_then(|messages| messages.upgrade()) {
-                // One that does not read is found out by the next message to it.
-                let _ = messages.try_send(Letter::small(message));
-            }
-        });
-    }
-
-    fn send(&mut self, connection: ConnectionKey, message: Option<(Message, Weight)>) {
-        match message {
-            None => self.readers.end(connection),
-            Some((message, weight)) => {
-                if !self.readers.send(connection, message, weight) {
-                    debug!(connection, "a message for a connection that is gone");
-                }
-            }
-        }
+        let Some(batch) = batches.batches.blocking_recv() else { return Ok(()) };
+        let committed = committer.commit(batch)?;
+        batches.confirm(committer.disk_is_low());
+        committer.answer(committed);
     }
 }
 
-fn no_backup(error: &BackupError) -> Refusal {
-    let code = match error {
-        BackupError::Busy => Code::Overloaded,
-        BackupError::Place { .. } => Code::InvalidArgument,
-        BackupError::GivenUp => Code::ShuttingDown,
-        BackupError::Failed(Error::NoRoom { .. }) => Code::DiskFull,
-        BackupError::Failed(_) => Code::Internal,
-    };
-    Refusal::new(code, error.to_string())
+impl Batches {
+    /// Whether there is nothing to commit, and may be something later.
+    fn is_idle(&self) -> bool {
+        self.batches.is_empty() && !self.batches.is_closed()
+    }
+
+    /// Tells the driver that the batch is durable: the next one may come while the messages of this
+    /// one are sent.
+    pub(crate) fn confirm(&mut self, disk_is_low: bool) {
+        self.disk_is_low = disk_is_low;
+        self.tell(CommitEvent::Durable { disk_is_low });
+    }
+
+    fn note_disk(&mut self, disk_is_low: bool) {
+        if std::mem::replace(&mut self.disk_is_low, disk_is_low) != disk_is_low {
+            self.tell(CommitEvent::DiskIsLow(disk_is_low));
+        }
+    }
+
+    /// Tells the driver how the committing ended.
+    pub(crate) fn end(self, outcome: Result<(), Error>) {
+        self.tell(CommitEvent::Ended(outcome.map_err(RunError::Store)));
+    }
+
+    fn tell(&self, event: CommitEvent) {
+        // The driver may have ended first.
+        let _ = self.events.send(event);
+    }
 }

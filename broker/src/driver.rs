@@ -6,8 +6,6 @@
 //! batch fills. However much waits for it, nobody whose request is among it is taken for silent.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use celeriac_machine::command::{Command, ConnectionKey, Monotonic, Now};
@@ -16,16 +14,16 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::commit::{Batch, Hand, Link};
+use crate::commit::{Batch, CommitEvent, Commits};
 use crate::error::RunError;
-use crate::outbox::Outbox;
 use crate::room::Place;
+use crate::send_queue::SendQueue;
 
 /// What sessions hand to the driver.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A new connection: where its messages go.
-    Open(ConnectionKey, Outbox),
+    Open(ConnectionKey, SendQueue),
     Command(Command),
     Request {
         command: Command,
@@ -67,16 +65,16 @@ pub(crate) struct Driver {
     waiting: VecDeque<Input>,
     /// Connections whose clients wait for something else than the driver.
     signs: mpsc::UnboundedReceiver<ConnectionKey>,
-    link: Arc<Link>,
     batches: Option<mpsc::Sender<Batch>>,
-    /// How the store's thread ended.
-    ended: oneshot::Receiver<Result<(), RunError>>,
+    events: mpsc::UnboundedReceiver<CommitEvent>,
     batch: Batch,
+    /// As the committer last said, and as the machine was last told.
     disk_is_low: bool,
+    machine_knows_of_low_disk: bool,
     /// The disk is low, and the store is to look whether it still is, even if it has nothing else
     /// to do.
     is_to_look: bool,
-    /// When the batch under way was handed over.
+    /// When the batch under way was handed over. `None`: the next batch may go.
     committing_since: Option<Monotonic>,
     commit_timeout: Duration,
 }
@@ -87,21 +85,21 @@ impl Driver {
         clock: Clock,
         inputs: mpsc::Receiver<Input>,
         signs: mpsc::UnboundedReceiver<ConnectionKey>,
-        hand: Hand,
+        commits: Commits,
         commit_timeout: Duration,
     ) -> Self {
-        let Hand { link, batches, ended } = hand;
+        let Commits { batches, events, disk_is_low } = commits;
         Self {
             machine,
             clock,
             inputs,
             waiting: VecDeque::new(),
             signs,
-            link,
             batches: Some(batches),
-            ended,
+            events,
             batch: Batch::default(),
-            disk_is_low: false,
+            disk_is_low,
+            machine_knows_of_low_disk: false,
             is_to_look: false,
             committing_since: None,
             commit_timeout,
@@ -112,23 +110,26 @@ impl Driver {
     pub(crate) async fn run(mut self, restored: Effects) -> Result<(), RunError> {
         self.batch.effects = restored.list;
         let mut inputs = Vec::with_capacity(INPUTS_PER_TURN);
-        let link = self.link.clone();
         loop {
             let sleep = tokio::time::sleep(self.clock.until(self.machine.next_deadline()));
+            let may_hand_over =
+                self.committing_since.is_none() && (!self.batch.is_empty() || self.is_to_look);
             tokio::select! {
                 biased;
-                ended = &mut self.ended => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
+                event = self.events.recv() => {
+                    if let Some(ended) = self.note(event) {
+                        return ended;
+                    }
+                }
                 Some(connection) = self.signs.recv() => self.apply(Command::Heard(connection)),
-                permit = link.idle.acquire(), if !self.batch.is_empty() || self.is_to_look => {
-                    let permit = permit.expect("the semaphore is never closed");
-                    // Sessions that have something to say at this moment say it first: it shares the sync.
+                () = std::future::ready(()), if may_hand_over => {
+                    // Sessions that have something to say at this moment say it first: it shares
+                    // the sync.
                     tokio::task::yield_now().await;
                     self.collect();
                     if self.take() {
-                        drop(permit);
                         return self.finish().await;
                     }
-                    permit.forget();
                     self.hand_over().await;
                 }
                 () = std::future::ready(()), if self.has_room() && !self.waiting.is_empty() => {
@@ -165,11 +166,11 @@ impl Driver {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
         let mut last = false;
-        self.take_note_of_the_disk(now, &mut fx);
+        self.tell_machine_of_the_disk(now, &mut fx);
         while fx.list.len() < EFFECTS_PER_BATCH && self.batch.bytes < BYTES_PER_BATCH {
             let Some(input) = self.waiting.pop_front() else { break };
             match input {
-                Input::Open(connection, outbox) => self.batch.opened.push((connection, outbox)),
+                Input::Open(connection, queue) => self.batch.opened.push((connection, queue)),
                 Input::Command(command) | Input::Request { command, .. } => {
                     last |= matches!(command, Command::Shutdown);
                     self.batch.bytes += command.payload_bytes();
@@ -188,7 +189,7 @@ impl Driver {
     fn tick(&mut self) {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
-        self.take_note_of_the_disk(now, &mut fx);
+        self.tell_machine_of_the_disk(now, &mut fx);
         self.is_to_look = self.disk_is_low;
         self.hear_those_who_wait(now, &mut fx);
         self.machine.tick(now, &mut fx);
@@ -223,11 +224,27 @@ impl Driver {
         }
     }
 
-    fn take_note_of_the_disk(&mut self, now: Now, fx: &mut Effects) {
-        let low = self.link.disk_is_low.load(Ordering::Relaxed);
-        if low != self.disk_is_low {
-            self.disk_is_low = low;
-            self.machine.apply(now, Command::DiskLow(low), fx);
+    fn tell_machine_of_the_disk(&mut self, now: Now, fx: &mut Effects) {
+        if self.disk_is_low != self.machine_knows_of_low_disk {
+            self.machine_knows_of_low_disk = self.disk_is_low;
+            self.machine.apply(now, Command::DiskLow(self.disk_is_low), fx);
+        }
+    }
+
+    /// Takes note of what the committer says. How it ended, if it ended.
+    fn note(&mut self, event: Option<CommitEvent>) -> Option<Result<(), RunError>> {
+        match event {
+            Some(CommitEvent::Durable { disk_is_low }) => {
+                self.committing_since = None;
+                self.disk_is_low = disk_is_low;
+                None
+            }
+            Some(CommitEvent::DiskIsLow(disk_is_low)) => {
+                self.disk_is_low = disk_is_low;
+                None
+            }
+            Some(CommitEvent::Ended(outcome)) => Some(outcome),
+            None => Some(Err(RunError::panicked())),
         }
     }
 
@@ -238,38 +255,46 @@ impl Driver {
         let batch = std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() });
         self.committing_since = Some(self.clock.now().mono);
         let batches = self.batches.as_ref().expect("taken only by finish");
-        // When the thread is gone, `ended` says why.
+        // When the thread is gone, its last event says why.
         let _ = batches.send(batch).await;
     }
 
     /// A commit that takes too long is a broken disk: nothing can be confirmed, so nothing should
     /// look alive.
-    fn check_commit(&mut self) -> Result<(), RunError> {
+    fn check_commit(&self) -> Result<(), RunError> {
+        let timeout_ms = self.commit_timeout.as_millis() as Monotonic;
         match self.committing_since {
-            Some(_) if self.link.idle.available_permits() > 0 => self.committing_since = None,
-            Some(since)
-                if self.clock.now().mono - since > self.commit_timeout.as_millis() as Monotonic =>
-            {
-                return Err(RunError::overdue(self.commit_timeout));
+            Some(since) if self.clock.now().mono - since > timeout_ms => {
+                Err(RunError::overdue(self.commit_timeout))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The last batch, then the end of the store's thread.
     async fn finish(mut self) -> Result<(), RunError> {
         let timeout = self.commit_timeout;
-        let last = async {
-            self.link.idle.acquire().await.expect("the semaphore is never closed").forget();
-            self.hand_over().await;
-            self.batches = None;
-            (&mut self.ended).await.unwrap_or_else(|_| Err(RunError::panicked()))
-        };
-        let result = tokio::time::timeout(timeout, last)
+        let result = tokio::time::timeout(timeout, self.commit_the_rest())
             .await
             .unwrap_or_else(|_| Err(RunError::overdue(timeout)));
         info!(tasks = self.machine.tasks(), "closed");
         result
+    }
+
+    async fn commit_the_rest(&mut self) -> Result<(), RunError> {
+        while self.committing_since.is_some() {
+            let event = self.events.recv().await;
+            if let Some(ended) = self.note(event) {
+                return ended;
+            }
+        }
+        self.hand_over().await;
+        self.batches = None;
+        loop {
+            let event = self.events.recv().await;
+            if let Some(ended) = self.note(event) {
+                return ended;
+            }
+        }
     }
 }

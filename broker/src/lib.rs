@@ -11,15 +11,18 @@
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
 //! | `room` | what all connections share of memory and of turns, and who waits for it |
 //! | `driver` | the loop that owns the machine |
-//! | `machine` | what a task queue is: pure, deterministic, the index of the store |
 //! | `commit` | the store's thread: append, commit, then answer |
-//! | `outbox` | what waits for the writer of a connection |
-//! | `store` | the log of records in sled; knows nothing of the machine |
-//! | `error` | why a broker ends |
-//! | `record` | what machine and store agree on |
+//! | `outgoing` | what leaves the broker: messages completed from the records |
+//! | `send_queue` | what waits for the writer of a connection |
+//! | `size` | how many bytes of a frame a message takes |
 //! | `clock` | the one file that reads the time |
-//! | `internals` | the inside, for the fault harness and the bench: behind the feature of that name |
+//! | `error` | why a broker ends |
 //! | [`testing`] | a broker in the process of a test, for users of the crates too |
+//! | `internals` | the inside, for the tests and the bench of the workspace alone |
+//!
+//! Three crates in this crate's folder hold the rest: `celeriac-machine` is the task queue itself,
+//! pure and deterministic; `celeriac-store` keeps the records; `celeriac-record` has the records,
+//! on which the two agree.
 
 mod clock;
 mod commit;
@@ -31,8 +34,9 @@ mod error;
 #[doc(hidden)]
 pub mod internals;
 mod lobby;
-mod outbox;
+mod outgoing;
 mod room;
+mod send_queue;
 mod server;
 mod session;
 mod size;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_machine::command::{Command, ConnectionKey};
-use celeriac_machine::{Effects, Machine, Settings};
+use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_record::Record;
 use celeriac_store::{FolderConfig, Marks, Store, StoreConfig};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::commit;
+use crate::commit::{self, CommitConfig, Commits};
 use crate::config::Config;
 use crate::descriptors::{self, Places};
 use crate::driver::{Driver, INPUTS_MAX, Input};
@@ -133,15 +133,15 @@ impl Broker {
         self,
         places: Places,
         decoding: Decoding,
-        commit: impl FnOnce(Store, commit::Settings) -> Result<commit::Hand, RunError>,
+        commit: impl FnOnce(Store, CommitConfig) -> Result<Commits, RunError>,
     ) -> Result<Running, RunError> {
         let Broker { config, clock, machine, store, restored } = self;
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
         let (signs, heard) = mpsc::unbounded_channel();
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
         let Config { frame_bytes_max, result_bytes_max, .. } = config;
-        let hand = commit(store, commit::Settings { frame_bytes_max, result_bytes_max })?;
-        let driver = Driver::new(machine, clock, receiver, heard, hand, commit_timeout);
+        let commits = commit(store, CommitConfig { frame_bytes_max, result_bytes_max })?;
+        let driver = Driver::new(machine, clock, receiver, heard, commits, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {
             inputs,
@@ -192,7 +192,7 @@ pub(crate) fn open_with(
     open: impl FnOnce(&mut dyn FnMut(Record)) -> Opened,
 ) -> Result<Broker, RunError> {
     let clock = Clock::new();
-    let mut machine = Machine::new(Settings {
+    let mut machine = Machine::new(MachineConfig {
         lease_ms: config.lease_ms,
         result_ttl_ms: config.result_ttl_ms,
         result_bytes_max: config.result_bytes_max,
@@ -222,7 +222,7 @@ impl Largest {
     fn note(&mut self, record: &Record) {
         match record {
             Record::Submitted(task) => {
-                self.payload_bytes = self.payload_bytes.max(task.payload.len())
+                self.payload_bytes = self.payload_bytes.max(task.spec.payload.len())
             }
             Record::Changed(change) => {
                 let bytes = change.result.as_ref().map_or(0, |result| result.bytes.len());

@@ -27,8 +27,8 @@ use tracing::{debug, info};
 use crate::config::Config;
 use crate::driver::Input;
 use crate::lobby::{Guest, Lobby};
-use crate::outbox::{Gauge, Letter, Outbox, Weight};
 use crate::room::Room;
+use crate::send_queue::{Gauge, QueuedMessage, SendQueue, Weight};
 use decode::Bounds;
 use handshake::{HANDSHAKE, handshake};
 use in_flight::InFlight;
@@ -41,7 +41,7 @@ const WRITE: Duration = Duration::from_secs(30);
 
 /// Messages that wait for the writer: all that a connection waits for and watches may come at one
 /// moment, besides answers and deliveries. A client that lets it fill does not read.
-const OUTBOX_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
+const SEND_QUEUE_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
 
 /// Messages encoded into one write, and the bytes after which it is written in any case.
 const MESSAGES_PER_WRITE: usize = 64;
@@ -129,18 +129,18 @@ async fn serve(
     shared: &Shared,
 ) -> &'static str {
     let connection = connect.connection;
-    let (outbox, letters) = Outbox::new(OUTBOX_MESSAGES);
-    let kill = outbox.kill.clone();
+    let (queue, messages) = SendQueue::new(SEND_QUEUE_MESSAGES);
+    let kill = queue.kill.clone();
     let in_flight = Arc::new(InFlight::default());
     let writer = Writer {
         write,
         in_flight: in_flight.clone(),
         limits: encode::limits(&shared.config),
-        gauge: outbox.gauge().clone(),
+        gauge: queue.gauge().clone(),
         weights: Vec::with_capacity(MESSAGES_PER_WRITE),
     };
-    let mut writer = tokio::spawn(writer.run(letters));
-    let opened = Input::Open(connection, outbox);
+    let mut writer = tokio::spawn(writer.run(messages));
+    let opened = Input::Open(connection, queue);
     for input in [opened, Input::Command(Command::Connect(Box::new(connect)))] {
         if shared.inputs.send(input).await.is_err() {
             return "the broker has stopped";
@@ -150,7 +150,7 @@ async fn serve(
         ended = requests::run(&mut reader, connection, shared, &in_flight) => ended,
         _ = &mut writer => ("the broker closed it", None),
         () = kill.cancelled() => ("it does not read", None),
-        // Its last answers are on their way, and then the end of its outbox.
+        // Its last answers are on their way, and then the end of its send queue.
         () = shared.stop.cancelled() => ("the broker is shutting down", None),
     };
     let disconnect = Command::Disconnect { connection, reason: refusal };
@@ -186,12 +186,12 @@ struct Writer<W> {
 }
 
 impl<W: Outgoing> Writer<W> {
-    /// Until the outbox is closed and empty, or the client is gone.
-    async fn run(mut self, mut outbox: mpsc::Receiver<Letter>) {
-        let mut letters = Vec::with_capacity(MESSAGES_PER_WRITE);
+    /// Until the send queue is closed and empty, or the client is gone.
+    async fn run(mut self, mut queue: mpsc::Receiver<QueuedMessage>) {
+        let mut messages = Vec::with_capacity(MESSAGES_PER_WRITE);
         let mut buffer = BytesMut::new();
-        while outbox.recv_many(&mut letters, MESSAGES_PER_WRITE).await > 0 {
-            for Letter { message, weight } in letters.drain(..) {
+        while queue.recv_many(&mut messages, MESSAGES_PER_WRITE).await > 0 {
+            for QueuedMessage { message, weight } in messages.drain(..) {
                 // A long frame is not to be moved from buffer to buffer while it grows.
                 if weight.bytes() > BYTES_PER_WRITE {
                     buffer.reserve(weight.bytes());

@@ -3,12 +3,14 @@
 //! perhaps a length, and what it holds.
 
 use bytes::Bytes;
-use celeriac_machine::command::{Delivery, Message, QueueInfo, SubmitOutcome, View, WorkerStatus};
+use celeriac_machine::command::{Answer, Push, QueueOutline, SubmitOutcome, WorkerStatus};
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX,
     PROGRESS_BYTES_MAX, TAGS_MAX,
 };
 use celeriac_record::{Actor, Changed, Submitted, TaskError};
+
+use crate::outgoing::{Outgoing, Selection, Shown, TaskView, WorkerView};
 
 /// The tag of a field and its length, at most.
 const FIELD: usize = 2 + 5;
@@ -84,29 +86,38 @@ fn headers(headers: &[(Box<str>, Bytes)]) -> usize {
 
 /// What a task has in a delivery and in an answer, but for its payload.
 fn head(task: &Submitted) -> usize {
+    let spec = &task.spec;
     let names = [
-        &task.id,
-        &*task.name,
-        &task.queue,
-        &task.content_type,
-        &task.shadow,
-        &task.root_id,
-        &task.parent_id,
+        &spec.id,
+        &*spec.name,
+        &spec.queue,
+        &spec.content_type,
+        &spec.shadow,
+        &spec.root_id,
+        &spec.parent_id,
     ];
-    let tags = task.tags.iter().map(|tag| FIELD + tag.len()).sum::<usize>();
-    FIELD + NUMBERS + parts(names) + tags + headers(&task.headers)
+    let tags = spec.tags.iter().map(|tag| FIELD + tag.len()).sum::<usize>();
+    FIELD + NUMBERS + parts(names) + tags + headers(&spec.headers)
 }
 
 pub(crate) fn delivery(task: &Submitted) -> usize {
-    head(task) + part(task.payload.len())
+    head(task) + part(task.spec.payload.len())
 }
 
-/// A view whose records are filled in, or one of no task.
-pub(crate) fn view(view: &View) -> usize {
-    match view.task.as_ref().and_then(|task| task.records.as_ref()) {
-        Some((submitted, changed)) => head(submitted) + changed.as_deref().map_or(0, change),
+/// A task in an answer, or an id without a task.
+pub(crate) fn task(view: &TaskView) -> usize {
+    match &view.found {
+        Some(found) => head(&found.submitted) + found.changed.as_deref().map_or(0, change),
         None => FIELD + part(view.id.len()),
     }
+}
+
+fn tasks(views: &[TaskView]) -> usize {
+    views.iter().map(task).sum()
+}
+
+fn selection(selection: &Selection) -> usize {
+    tasks(&selection.tasks) + selection.left_out.len() * PLACE
 }
 
 fn change(changed: &Changed) -> usize {
@@ -136,7 +147,7 @@ fn error(error: &TaskError) -> usize {
     FIELD + ERROR_NUMBERS + parts([&*error.kind, &error.message, &error.traceback])
 }
 
-pub(crate) fn queue(queue: &QueueInfo) -> usize {
+pub(crate) fn queue(queue: &QueueOutline) -> usize {
     FIELD + NUMBERS + part(queue.record.name.len())
 }
 
@@ -152,7 +163,7 @@ pub(crate) fn worker(worker: &WorkerStatus) -> usize {
 
 /// What a task takes in memory beyond that: each header and each tag is an allocation or two.
 pub(crate) fn memory(task: &Submitted) -> usize {
-    512 + 96 * task.headers.len() + 32 * task.tags.len()
+    512 + 96 * task.spec.headers.len() + 32 * task.spec.tags.len()
 }
 
 pub(crate) fn outcomes(outcomes: &[SubmitOutcome]) -> usize {
@@ -165,40 +176,53 @@ pub(crate) fn outcomes(outcomes: &[SubmitOutcome]) -> usize {
     outcomes.iter().map(outcome).sum()
 }
 
-/// A whole message whose records are filled in.
-pub(crate) fn message(message: &Message) -> usize {
-    let views = |tasks: &[View]| tasks.iter().map(view).sum::<usize>();
-    FRAME
-        + match message {
-            Message::Welcome { leases, .. } | Message::Signal { leases, .. } => {
-                leases.len() * LEASE
-            }
-            Message::Refused { refusal, .. } | Message::Closing(refusal) => {
-                OUTCOME + refusal.message.len().min(SENTENCE_BYTES_MAX)
-            }
-            Message::Submitted { outcomes, .. } => self::outcomes(outcomes),
-            Message::Reported { outcomes, .. } => outcomes.len() * OUTCOME / 2,
-            Message::Forgot { outcomes, .. } => outcomes.len() * PLACE,
-            Message::Cancelled { outcomes, .. } => {
-                outcomes.iter().map(|(id, _)| OUTCOME / 2 + part(id.len())).sum::<usize>()
-            }
-            Message::Got { tasks, left_out, .. }
-            | Message::Waited { tasks, left_out, .. }
-            | Message::Watching { tasks, left_out, .. } => views(tasks) + left_out.len() * PLACE,
-            Message::Page { tasks, .. } => views(tasks),
-            Message::Queues { queues, .. } => queues.iter().map(queue).sum(),
-            Message::Workers { workers, .. } => {
-                workers.iter().map(|status| worker(status) + views(&status.running)).sum()
-            }
-            Message::Deliver(deliveries) => {
-                let task = |one: &Delivery| one.submitted.as_deref().map_or(0, delivery);
-                deliveries.iter().map(task).sum()
-            }
-            Message::Transition { task, .. } => view(task),
-            Message::Done { .. }
-            | Message::HeartbeatReply { .. }
-            | Message::Count { .. }
-            | Message::BackedUp { .. }
-            | Message::Order(_) => 0,
+/// A whole message.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) fn message(message: &Outgoing) -> usize {
+    FRAME + body(message)
+}
+
+/// A message without what every frame has.
+pub(crate) fn body(message: &Outgoing) -> usize {
+    match message {
+        Outgoing::Answer(_, reply) => answer(reply),
+        Outgoing::Show(_, answer) => shown(answer),
+        Outgoing::Deliver(deliveries) => {
+            deliveries.iter().map(|one| delivery(&one.submitted)).sum()
         }
+        Outgoing::Transition { task: view, .. } => task(view),
+        Outgoing::Push(Push::Signal { leases, .. }) => leases.len() * LEASE,
+        Outgoing::Push(Push::Closing(refusal)) => {
+            OUTCOME + refusal.message.len().min(SENTENCE_BYTES_MAX)
+        }
+        Outgoing::Push(Push::Order(_)) => 0,
+    }
+}
+
+fn answer(answer: &Answer) -> usize {
+    match answer {
+        Answer::Welcome { leases, .. } => leases.len() * LEASE,
+        Answer::Refused(refusal) => OUTCOME + refusal.message.len().min(SENTENCE_BYTES_MAX),
+        Answer::Submitted(outcomes) => self::outcomes(outcomes),
+        Answer::Reported(outcomes) => outcomes.len() * OUTCOME / 2,
+        Answer::Forgot(outcomes) => outcomes.len() * PLACE,
+        Answer::Cancelled(outcomes) => {
+            outcomes.iter().map(|(id, _)| OUTCOME / 2 + part(id.len())).sum::<usize>()
+        }
+        Answer::Done | Answer::Heartbeat { .. } | Answer::Count(_) | Answer::BackedUp { .. } => 0,
+    }
+}
+
+fn shown(shown: &Shown) -> usize {
+    match shown {
+        Shown::Got { tasks } | Shown::Waited { tasks, .. } | Shown::Watching { tasks, .. } => {
+            selection(tasks)
+        }
+        Shown::Page { tasks: page, .. } => tasks(page),
+        Shown::Queues { queues, .. } => queues.iter().map(|one| queue(&one.outline)).sum(),
+        Shown::Workers { workers, .. } => {
+            let one = |view: &WorkerView| worker(&view.status) + tasks(&view.running);
+            workers.iter().map(one).sum()
+        }
+    }
 }

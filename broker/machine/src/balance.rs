@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 
 use celeriac_record::{Slot, State};
 
-use super::command::{Monotonic, Now, SignalKind};
-use super::sessions::SessionKey;
-use super::timers::MonoTimer;
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::command::{Monotonic, Now, SignalKind};
+use crate::keys::SessionKey;
+use crate::step::Step;
+use crate::timers::MonoTimer;
 
 /// An unstarted lease is left alone for this long: a worker of short tasks is about to begin it.
 const HELD_MS: u64 = 100;
 
 impl Machine {
     /// Looks at the balance some time after a worker was given more than it can run at once.
-    pub(super) fn arm_balance(&mut self, now: Now, holder: SessionKey) {
-        let session = self.sessions.session(holder);
-        let concurrency =
-            session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
-        if session.leases.len() > concurrency && self.balance_at.is_none() {
+    pub(crate) fn arm_balance(&mut self, now: Now, holder: SessionKey) {
+        let consumer = self.sessions.consumer(holder);
+        let is_crowded = consumer.leases.len() > consumer.connected_concurrency();
+        if is_crowded && self.balance_at.is_none() {
             self.set_balance_timer(now.mono + HELD_MS);
         }
     }
@@ -31,7 +31,7 @@ impl Machine {
 
     /// Takes back what idle workers could run now. Looks again as long as some worker holds more
     /// than it runs.
-    pub(super) fn balance_timer(&mut self, now: Now, fx: &mut Effects) {
+    pub(crate) fn balance_timer(&mut self, step: &mut Step<'_>) {
         self.balance_at = None;
         let crowded: Vec<(SessionKey, usize)> = self.crowded().collect();
         if crowded.is_empty() {
@@ -40,22 +40,23 @@ impl Machine {
         // What has been promised to each idle worker in this round.
         let mut promised: BTreeMap<SessionKey, usize> = BTreeMap::new();
         for (holder, surplus) in crowded {
-            for slot in self.unstarted(now, holder, surplus) {
+            for slot in self.unstarted(step.now, holder, surplus) {
                 if self.promise(slot, &mut promised) {
-                    self.signal(slot, SignalKind::TakenBack, "another worker is idle", fx);
-                    self.take_back(now, slot, fx);
+                    self.signal(step, slot, SignalKind::TakenBack, "another worker is idle");
+                    self.take_back(step, slot);
                 }
             }
         }
-        self.set_balance_timer(now.mono + HELD_MS);
+        self.set_balance_timer(step.now.mono + HELD_MS);
     }
 
     /// Connected workers that hold more leases than they can run at once, and how many more.
     fn crowded(&self) -> impl Iterator<Item = (SessionKey, usize)> {
         self.sessions.all.iter().filter_map(|(key, session)| {
             session.connection?;
-            let concurrency = session.worker.as_ref()?.info.concurrency as usize;
-            let surplus = session.leases.len().saturating_sub(concurrency);
+            let consumer = &session.consumer;
+            consumer.worker.as_ref()?;
+            let surplus = consumer.leases.len().saturating_sub(consumer.connected_concurrency());
             (surplus > 0).then_some((*key, surplus))
         })
     }
@@ -63,7 +64,7 @@ impl Machine {
     /// The leases that a worker is least likely to begin soon: the latest of those it has had for a
     /// while.
     fn unstarted(&self, now: Now, holder: SessionKey, most: usize) -> Vec<Slot> {
-        let leases = self.sessions.session(holder).leases.iter().copied();
+        let leases = self.sessions.consumer(holder).leases.iter().copied();
         let mut slots: Vec<Slot> =
             leases.filter(|slot| self.is_held_unstarted(now, *slot)).collect();
         slots.sort_unstable_by_key(|slot| std::cmp::Reverse(self.tasks.task(*slot).lease()));
@@ -85,13 +86,11 @@ impl Machine {
             return false;
         }
         for key in &queue.idle {
-            let session = self.sessions.session(*key);
-            let concurrency =
-                session.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize);
-            let room =
-                concurrency.min(session.credit as usize).saturating_sub(session.leases.len());
+            let consumer = self.sessions.consumer(*key);
+            let most = consumer.connected_concurrency().min(consumer.credit as usize);
+            let room = most.saturating_sub(consumer.leases.len());
             let taken = promised.entry(*key).or_default();
-            if *taken < room && session.can_run(task.name) {
+            if *taken < room && consumer.can_run(task.name) {
                 *taken += 1;
                 return true;
             }

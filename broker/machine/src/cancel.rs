@@ -4,17 +4,17 @@ use celeriac_proto::TaskId;
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 use celeriac_record::{Lease, Slot, State};
 
-use super::command::{
-    CancelOutcome, CancelTarget, ConnectionKey, Message, Now, RequestId, SignalKind,
-};
-use super::scan::{CHANGE, Look, RULES, Work};
-use super::signals::Signals;
-use super::timers::MonoTimer;
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::command::{Answer, CancelOutcome, CancelTarget, Now, SignalKind};
+use crate::signals::Signals;
+use crate::slice::{CHANGE, Look, RULES};
+use crate::step::{Asker, Step};
+use crate::timers::MonoTimer;
+use crate::transitions::Cause;
 
 /// How tasks are cancelled.
 #[derive(Debug)]
-pub(super) struct Cancelling {
+pub(crate) struct Cancelling {
     pub force: bool,
     pub grace_ms: u64,
     pub reason: Box<str>,
@@ -29,16 +29,16 @@ impl Cancelling {
         Self { force, grace_ms, reason, taken: Signals::default(), told: Signals::default() }
     }
 
-    fn tell(&mut self, fx: &mut Effects) {
+    fn tell(&mut self, step: &mut Step<'_>) {
         let kind = if self.force { SignalKind::Force } else { SignalKind::Cooperative };
-        self.taken.send(SignalKind::TakenBack, &self.reason, fx);
-        self.told.send(kind, &self.reason, fx);
+        self.taken.send(step, SignalKind::TakenBack, &self.reason);
+        self.told.send(step, kind, &self.reason);
     }
 }
 
 /// A cancel of all tasks of a root or a tag, under way.
 #[derive(Debug)]
-pub(super) struct CancelMany {
+pub(crate) struct CancelMany {
     pub root_id: Option<Box<str>>,
     /// Where the task of that id is, during a slice.
     pub root: Option<Slot>,
@@ -49,49 +49,46 @@ pub(super) struct CancelMany {
 }
 
 impl CancelMany {
-    pub fn tell(&mut self, fx: &mut Effects) {
-        self.how.tell(fx);
+    pub fn tell(&mut self, step: &mut Step<'_>) {
+        self.how.tell(step);
     }
 }
 
 impl Machine {
     /// A cancel by ids is done at once, any other slot by slot.
-    pub(super) fn cancel(
+    pub(crate) fn cancel(
         &mut self,
-        now: Now,
-        connection: ConnectionKey,
-        request: RequestId,
+        step: &mut Step<'_>,
+        asker: Asker,
         target: CancelTarget,
         mut how: Cancelling,
-        fx: &mut Effects,
     ) {
         let (root_id, tag) = match target {
             CancelTarget::Ids(ids) => {
-                let outcome = |id: TaskId| {
-                    let slot = self.tasks.find(&id);
-                    let outcome = slot.map_or(CancelOutcome::NotFound, |slot| {
-                        self.cancel_task(now, slot, &mut how, fx)
-                    });
-                    (id, outcome)
-                };
-                let outcomes = ids.into_iter().map(outcome).collect();
-                how.tell(fx);
-                return fx.send(connection, Message::Cancelled { request, outcomes });
+                let mut outcomes = Vec::with_capacity(ids.len());
+                for id in ids {
+                    let outcome = match self.tasks.find(&id) {
+                        Some(slot) => self.cancel_task(step, slot, &mut how),
+                        None => CancelOutcome::NotFound,
+                    };
+                    outcomes.push((id, outcome));
+                }
+                how.tell(step);
+                return step.answer(asker, Answer::Cancelled(outcomes));
             }
             CancelTarget::Root(root) => (Some(root), None),
             CancelTarget::Tag(tag) => (None, Some(tag)),
         };
         let many = CancelMany { root_id, root: None, tag, how, outcomes: Vec::new() };
-        self.begin_scan(now, connection, request, Work::Cancel(many), fx);
+        self.begin_scan(step, asker, many);
     }
 
-    pub(super) fn cancel_slot(
+    pub(crate) fn cancel_slot(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         before: u64,
         cancel: &mut CancelMany,
-        fx: &mut Effects,
     ) -> Look {
         let task = self
             .tasks
@@ -110,10 +107,10 @@ impl Machine {
         let id = (cancel.outcomes.len() < BATCH_ITEMS_MAX).then(|| self.tasks.id(task));
         let outcome = match self.successors.present_of(slot) {
             Some(present) => {
-                self.drop_successor(present, fx);
+                self.drop_successor(step, present);
                 CancelOutcome::Revoked
             }
-            None => self.cancel_task(now, slot, &mut cancel.how, fx),
+            None => self.cancel_task(step, slot, &mut cancel.how),
         };
         cancel.outcomes.extend(id.map(|id| (id, outcome)));
         Look::Cost(CHANGE)
@@ -121,33 +118,32 @@ impl Machine {
 
     fn cancel_task(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         how: &mut Cancelling,
-        fx: &mut Effects,
     ) -> CancelOutcome {
         // Who cancels an id wants none of its runs.
-        self.drop_successor(slot, fx);
+        self.drop_successor(step, slot);
         match self.tasks.task(slot).state {
             State::Success | State::Failure | State::Revoked => CancelOutcome::AlreadyEnded,
             // A worker that has it and has not begun is told to leave it alone.
             State::Scheduled | State::Queued | State::Retry | State::Leased => {
                 self.note_signal(slot, &mut how.taken);
-                self.revoke(now, slot, &how.reason, fx);
+                self.revoke(step, slot, Cause::Cancelled, &how.reason);
                 CancelOutcome::Revoked
             }
             State::Started => {
                 if how.force {
-                    self.arm_grace(now, slot, how.grace_ms);
+                    self.arm_grace(step.now, slot, how.grace_ms);
                 }
-                self.request_cancel(now, slot, &how.reason, fx);
+                self.request_cancel(step, slot, &how.reason);
                 self.note_signal(slot, &mut how.told);
                 CancelOutcome::Signalled
             }
         }
     }
 
-    pub(super) fn arm_grace(&mut self, now: Now, slot: Slot, grace_ms: u64) {
+    pub(crate) fn arm_grace(&mut self, now: Now, slot: Slot, grace_ms: u64) {
         let timer = MonoTimer::CancelGrace(slot, self.tasks.task(slot).lease());
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if let Some(at) = run.grace_at.take() {
@@ -159,19 +155,13 @@ impl Machine {
     }
 
     /// A forced cancel was not answered in time: the lease is revoked.
-    pub(super) fn cancel_grace_timer(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        lease: Lease,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn cancel_grace_timer(&mut self, step: &mut Step<'_>, slot: Slot, lease: Lease) {
         let Some(task) =
             self.tasks.try_task(slot).filter(|task| task.lease() == lease && task.is_leased())
         else {
             return;
         };
         let reason = self.tasks.run(task).and_then(|run| run.cancel.clone()).unwrap_or_default();
-        self.revoke(now, slot, &reason, fx);
+        self.revoke(step, slot, Cause::Cancelled, &reason);
     }
 }

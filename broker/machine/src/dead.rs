@@ -2,15 +2,16 @@
 
 use celeriac_record::{Slot, State, TaskKey};
 
-use super::command::{ConnectionKey, Dead, Effect, Filter, Message, Now, RequestId};
-use super::queue::QueueKey;
-use super::scan::{CHANGE, Look, Work};
-use super::task::NewTask;
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::command::{Answer, Dead, Effect, Filter};
+use crate::keys::QueueKey;
+use crate::slice::{CHANGE, Look};
+use crate::step::{Asker, Step};
+use crate::task::NewTask;
 
 /// What is done to a dead task.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It runs again, as a new generation without an expiry.
     Replay,
     /// It is dropped before its time.
@@ -19,7 +20,7 @@ pub(super) enum Fate {
 
 /// A replay or discard of all dead tasks that match, under way.
 #[derive(Debug)]
-pub(super) struct DeadMany {
+pub(crate) struct DeadMany {
     pub filter: Filter,
     /// The queue of the filter, during a slice.
     pub queue: Option<Option<QueueKey>>,
@@ -29,20 +30,18 @@ pub(super) struct DeadMany {
 
 impl Machine {
     /// Replays or discards dead tasks, and says how many.
-    pub(super) fn settle_dead(
+    pub(crate) fn settle_dead(
         &mut self,
-        now: Now,
-        connection: ConnectionKey,
-        request: RequestId,
+        step: &mut Step<'_>,
+        asker: Asker,
         which: Dead,
         fate: Fate,
-        fx: &mut Effects,
     ) {
         let ids = match which {
             Dead::Ids(ids) => ids,
             Dead::Matching(filter) => {
                 let many = DeadMany { filter, queue: None, fate, count: 0 };
-                return self.begin_scan(now, connection, request, Work::Dead(many), fx);
+                return self.begin_scan(step, asker, many);
             }
         };
         let mut slots: Vec<Slot> = ids.iter().filter_map(|id| self.tasks.find(id)).collect();
@@ -50,18 +49,17 @@ impl Machine {
         slots.dedup();
         slots.retain(|slot| self.tasks.task(*slot).state == State::Failure);
         for slot in &slots {
-            self.settle_one(now, *slot, fate, fx);
+            self.settle_one(step, *slot, fate);
         }
-        fx.send(connection, Message::Count { request, count: slots.len() as u64 });
+        step.answer(asker, Answer::Count(slots.len() as u64));
     }
 
-    pub(super) fn dead_slot(
+    pub(crate) fn dead_slot(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         before: u64,
         dead: &mut DeadMany,
-        fx: &mut Effects,
     ) -> Look {
         let is_dead = self
             .tasks
@@ -71,20 +69,20 @@ impl Machine {
         if !self.matches(task, &dead.filter, dead.queue) {
             return Look::Cost(self.cost_of(task, &dead.filter));
         }
-        self.settle_one(now, slot, dead.fate, fx);
+        self.settle_one(step, slot, dead.fate);
         dead.count += 1;
         Look::Cost(CHANGE)
     }
 
-    fn settle_one(&mut self, now: Now, slot: Slot, fate: Fate, fx: &mut Effects) {
+    fn settle_one(&mut self, step: &mut Step<'_>, slot: Slot, fate: Fate) {
         match fate {
-            Fate::Replay => self.replay(now, slot, fx),
-            Fate::Discard => self.forget(slot, fx),
+            Fate::Replay => self.replay(step, slot),
+            Fate::Discard => self.forget(step, slot),
         }
     }
 
-    fn replay(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
-        self.keep_for_waits(slot, fx);
+    fn replay(&mut self, step: &mut Step<'_>, slot: Slot) {
+        self.keep_for_waits(step, slot);
         let dead = self.tasks.task(slot);
         let generation = self.tasks.generation(dead).saturating_add(1);
         let mut plan = self.tasks.plan(dead).cloned();
@@ -100,8 +98,8 @@ impl Machine {
         let task = NewTask {
             id,
             serial: self.latest_serial,
-            due: now.wall,
-            submitted_at: now.wall,
+            due: step.now.wall,
+            submitted_at: step.now.wall,
             generation,
             name: dead.name,
             queue: dead.queue(),
@@ -114,10 +112,10 @@ impl Machine {
         // The new record of the slot hides the old ones.
         self.tasks.put(slot, task);
         let key = TaskKey { slot, serial: self.latest_serial };
-        fx.push(Effect::Replay { key, generation, at: now.wall });
+        step.push(Effect::Replay { key, generation, at: step.now.wall });
         self.enter(slot);
-        self.note_submitted(slot);
+        self.note_submitted(step, slot);
         self.line_up(slot, false);
-        self.notify(slot, fx);
+        self.notify(step, slot);
     }
 }

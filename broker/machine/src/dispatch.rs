@@ -7,33 +7,33 @@ use std::ops::Bound;
 
 use celeriac_record::Slot;
 
-use super::command::{ConnectionKey, Delivery, Message, Now};
-use super::queue::QueueKey;
-use super::sessions::SessionKey;
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::command::{ConnectionKey, DeliveryOutline, Message};
+use crate::keys::{QueueKey, SessionKey};
+use crate::step::Step;
+use crate::transitions::Cause;
 
 impl Machine {
     /// Hands out all that can be handed out. One frame's worth for each worker.
-    pub(super) fn dispatch(&mut self, now: Now, fx: &mut Effects) {
+    pub(crate) fn dispatch(&mut self, step: &mut Step<'_>) {
         if self.sessions.hungry == 0 || self.queues.ready.is_empty() {
             return;
         }
-        let mut outgoing: BTreeMap<ConnectionKey, Vec<Delivery>> = BTreeMap::new();
+        let mut outgoing: BTreeMap<ConnectionKey, Vec<DeliveryOutline>> = BTreeMap::new();
         let queues: Vec<QueueKey> = self.queues.ready.iter().copied().collect();
         for queue in queues {
-            self.dispatch_queue(now, queue, &mut outgoing, fx);
+            self.dispatch_queue(step, queue, &mut outgoing);
         }
         for (connection, deliveries) in outgoing {
-            fx.send(connection, Message::Deliver(deliveries));
+            step.send(connection, Message::Deliver(deliveries));
         }
     }
 
     fn dispatch_queue(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         queue: QueueKey,
-        outgoing: &mut BTreeMap<ConnectionKey, Vec<Delivery>>,
-        fx: &mut Effects,
+        outgoing: &mut BTreeMap<ConnectionKey, Vec<DeliveryOutline>>,
     ) {
         let mut unable: Vec<SessionKey> = Vec::new();
         while self.queues.ready.contains(&queue) {
@@ -47,7 +47,7 @@ impl Machine {
             if !self
                 .queues
                 .queue(queue)
-                .has_for(session.leases.is_empty(), |name| session.can_run(name))
+                .has_for(session.consumer.leases.is_empty(), |name| session.consumer.can_run(name))
             {
                 unable.push(taker);
                 continue;
@@ -60,11 +60,11 @@ impl Machine {
                 unable.push(taker);
                 continue;
             };
-            if self.is_expired(slot) {
-                self.revoke(now, slot, "expired", fx);
+            if self.is_expired(step, slot) {
+                self.revoke(step, slot, Cause::Expired, "expired");
                 continue;
             }
-            self.lease(now, slot, taker, fx);
+            self.grant_lease(step, slot, taker);
             let connection =
                 self.sessions.session(taker).connection.expect("only the connected are hungry");
             outgoing.entry(connection).or_default().push(self.delivery(slot));
@@ -81,11 +81,11 @@ impl Machine {
     /// Which of its queues a worker serves next: by weight, in turn.
     fn choose_queue(&mut self, taker: SessionKey, offered: QueueKey) -> QueueKey {
         let session = self.sessions.session_mut(taker);
-        if let Some(queue) = session.drains {
+        if let Some(queue) = session.consumer.drains {
             // It has taken nothing from any queue for the sake of this one.
             return queue;
         }
-        let worker = session.worker.as_mut().expect("only workers take tasks");
+        let worker = session.consumer.worker.as_mut().expect("only workers take tasks");
         if worker.queues.len() == 1 {
             return offered;
         }
@@ -107,25 +107,27 @@ impl Machine {
 
     fn take_from(&mut self, queue: QueueKey, taker: SessionKey) -> Option<Slot> {
         let session = self.sessions.session(taker);
-        self.queues
-            .queue_mut(queue)
-            .pop(&self.tasks, session.leases.is_empty(), |name| session.can_run(name))
+        self.queues.queue_mut(queue).pop(
+            |slot| self.tasks.queued_order(slot),
+            session.consumer.leases.is_empty(),
+            |name| session.consumer.can_run(name),
+        )
     }
 
     /// What a worker is told of a task that it holds.
-    pub(super) fn delivery(&self, slot: Slot) -> Delivery {
+    pub(crate) fn delivery(&self, slot: Slot) -> DeliveryOutline {
         let task = self.tasks.task(slot);
         let deliveries = self.tasks.run(task).map_or(0, |run| run.deliveries);
         let attempt = self.tasks.attempts(task).saturating_add(1);
         let plan = self.tasks.plan(task);
         let (alone, silent) =
             self.tasks.run(task).map_or((false, 0), |run| (run.alone, run.silent));
-        let deliveries_max = plan.map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
+        let deliveries_max = self.deliveries_max(task);
         let is_last = attempt.saturating_add(silent) >= self.retry_policy(task).attempts_max
             || deliveries.saturating_add(silent) >= deliveries_max;
         // What must not begin once more unless it is known that it did not begin.
         let report_start = alone || is_last || plan.is_some_and(|plan| plan.early_ack);
-        Delivery { slot, lease: task.lease(), attempt, deliveries, report_start, submitted: None }
+        DeliveryOutline { slot, lease: task.lease(), attempt, deliveries, report_start }
     }
 }
 

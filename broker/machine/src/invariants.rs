@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use celeriac_proto::QueueName;
 use celeriac_record::State;
 
-use super::Machine;
-use super::queue::QueueKey;
+use crate::Machine;
+use crate::keys::QueueKey;
 
 impl Machine {
     /// # Panics
@@ -47,7 +47,7 @@ impl Machine {
             if let Some((run, holder)) = run.and_then(|run| Some((run, run.holder?))) {
                 leased += 1;
                 assert_eq!(
-                    self.sessions.session(holder).leases[run.place],
+                    self.sessions.consumer(holder).leases[run.place],
                     slot,
                     "the holder knows its lease"
                 );
@@ -55,14 +55,15 @@ impl Machine {
             assert!(!task.state.is_terminal() || run.is_none(), "an ended task runs no more");
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
         }
-        let held: usize = self.sessions.all.values().map(|session| session.leases.len()).sum();
+        let held: usize =
+            self.sessions.all.values().map(|session| session.consumer.leases.len()).sum();
         assert_eq!(leased, held, "every lease is some task's");
-        let hungry = self.sessions.all.values().filter(|session| session.hungry).count();
+        let hungry = self.sessions.all.values().filter(|session| session.consumer.hungry).count();
         assert_eq!(hungry, self.sessions.hungry);
         for (key, session) in &self.sessions.all {
             assert_eq!(
-                self.watchers.ids_of(*key),
-                (session.waited_ids, session.watched_ids),
+                self.observers.ids_of(*key),
+                (session.observed.waited_ids, session.observed.watched_ids),
                 "its ids are counted"
             );
         }

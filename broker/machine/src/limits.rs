@@ -3,28 +3,31 @@
 
 use celeriac_record::{Lease, Slot, State};
 
-use super::command::{Now, SignalKind};
-use super::task::Extra;
-use super::timers::{Kind, Moment, MonoTimer, Timer};
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::clocks::Moment;
+use crate::command::{Now, SignalKind};
+use crate::step::Step;
+use crate::task::Extra;
+use crate::timers::{Kind, MonoTimer, Timer};
+use crate::transitions::Cause;
 
 impl Machine {
-    pub(super) fn task_timer(&mut self, now: Now, timer: Timer, fx: &mut Effects) {
+    pub(crate) fn task_timer(&mut self, step: &mut Step<'_>, timer: Timer) {
         if !self.timer_holds(&timer) {
             return;
         }
         match timer.kind {
-            Kind::Due => self.promote(now, timer.slot, fx),
+            Kind::Due => self.promote(step, timer.slot),
             Kind::Expires => {
                 if let Some(present) = self.successors.present_of(timer.slot) {
-                    return self.drop_successor(present, fx);
+                    return self.drop_successor(step, present);
                 }
                 if self.tasks.task(timer.slot).state == State::Leased {
-                    self.signal(timer.slot, SignalKind::TakenBack, "expired", fx);
+                    self.signal(step, timer.slot, SignalKind::TakenBack, "expired");
                 }
-                self.revoke(now, timer.slot, "expired", fx);
+                self.revoke(step, timer.slot, Cause::Expired, "expired");
             }
-            Kind::Forget => self.drop_ended(timer.slot, fx),
+            Kind::Forget => self.drop_ended(step, timer.slot),
         }
     }
 
@@ -52,13 +55,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn compact_timers(&mut self) {
+    pub(crate) fn compact_timers(&mut self) {
         let mut timers = std::mem::take(&mut self.timers);
         timers.compact(self.tasks.len(), |timer| self.timer_is_needed(timer));
         self.timers = timers;
     }
 
-    pub(super) fn set_expiry_timer(&mut self, slot: Slot) {
+    pub(crate) fn set_expiry_timer(&mut self, slot: Slot) {
         if let Some(moment) = self.expiry(slot) {
             self.timers.set(moment, slot, Kind::Expires);
         }
@@ -66,15 +69,15 @@ impl Machine {
 
     /// To be called whenever a task that ran begins to wait: its timer may have come meanwhile, and
     /// meant nothing.
-    pub(super) fn expire_if_over(&mut self, slot: Slot) {
-        if self.is_expired(slot) {
+    pub(crate) fn expire_if_over(&mut self, step: &Step<'_>, slot: Slot) {
+        if self.is_expired(step, slot) {
             self.set_expiry_timer(slot);
         }
     }
 
     /// No attempt of it may begin any more.
-    pub(super) fn is_expired(&self, slot: Slot) -> bool {
-        self.expiry(slot).is_some_and(|moment| self.clocks.has_come(moment))
+    pub(crate) fn is_expired(&self, step: &Step<'_>, slot: Slot) -> bool {
+        self.expiry(slot).is_some_and(|moment| step.clocks.has_come(moment))
     }
 
     fn expiry(&self, slot: Slot) -> Option<Moment> {
@@ -82,15 +85,15 @@ impl Machine {
         self.tasks.plan(task).and_then(|plan| plan.expires)
     }
 
-    pub(super) fn soft_limit_timer(&mut self, slot: Slot, lease: Lease, fx: &mut Effects) {
+    pub(crate) fn soft_limit_timer(&mut self, step: &mut Step<'_>, slot: Slot, lease: Lease) {
         if self.runs_under(slot, lease) {
-            self.signal(slot, SignalKind::SoftTimeLimit, "soft_time_limit", fx);
+            self.signal(step, slot, SignalKind::SoftTimeLimit, "soft_time_limit");
         }
     }
 
-    pub(super) fn limit_timer(&mut self, now: Now, slot: Slot, lease: Lease, fx: &mut Effects) {
+    pub(crate) fn limit_timer(&mut self, step: &mut Step<'_>, slot: Slot, lease: Lease) {
         if self.runs_under(slot, lease) {
-            self.exceed_time_limit(now, slot, fx);
+            self.exceed_time_limit(step, slot);
         }
     }
 
@@ -102,7 +105,7 @@ impl Machine {
 
     /// After a restart the limits of a running task go on from its start, by the wall clock as the
     /// best there is.
-    pub(super) fn resume_limits(&mut self, now: Now, slot: Slot) {
+    pub(crate) fn resume_limits(&mut self, now: Now, slot: Slot) {
         let lease = self.tasks.task(slot).lease();
         let Extra { plan: Some(plan), run: Some(run), .. } = self.tasks.extra_mut(slot) else {
             return;

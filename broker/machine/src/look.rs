@@ -3,19 +3,20 @@
 use celeriac_proto::{QueueName, TaskId};
 use celeriac_record::{Slot, State, TaskKey};
 
-use super::command::{
-    ConnectionKey, Cursor, Filter, Now, Outline, QueueInfo, RequestId, View, WaitingFor, WorkerKey,
-    WorkerStatus,
+use crate::Machine;
+use crate::command::{
+    Cursor, Filter, Outline, Outlines, QueueOutline, TaskOutline, WaitingFor, WorkerKey,
+    WorkerOutline, WorkerStatus,
 };
-use super::queue::QueueKey;
-use super::scan::{Look, RULES, Work};
-use super::sessions::Session;
-use super::task::Task;
-use super::{Effects, Machine};
+use crate::keys::{QueueKey, SessionKey};
+use crate::session::Session;
+use crate::slice::{Look, RULES};
+use crate::step::{Asker, Step};
+use crate::task::Task;
 
 /// A page of a listing under way.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     pub filter: Filter,
     /// The queue of the filter, during a slice.
     pub queue: Option<Option<QueueKey>>,
@@ -28,7 +29,7 @@ pub(super) struct Listing {
 
 /// Which page is asked for.
 #[derive(Debug)]
-pub(super) struct PageAsked {
+pub(crate) struct PageAsked {
     pub filter: Filter,
     pub limit: usize,
     pub after: Option<Cursor>,
@@ -43,21 +44,32 @@ const WORKERS_PER_PAGE: usize = 1_000;
 const RUNNING_SHOWN: usize = 100;
 
 impl Machine {
-    pub(super) fn views(&self, ids: &[TaskId], with_result: bool) -> Vec<View> {
-        ids.iter().map(|id| self.view(id, with_result)).collect()
+    pub(crate) fn outlines(
+        &self,
+        step: &Step<'_>,
+        ids: &[TaskId],
+        with_result: bool,
+    ) -> Vec<TaskOutline> {
+        ids.iter().map(|id| self.outline_of_id(step, id, with_result)).collect()
     }
 
-    pub(super) fn view(&self, id: &TaskId, with_result: bool) -> View {
-        let task = self.tasks.find(id).map(|slot| self.outline(slot));
-        View { id: id.clone(), task, with_result, with_tracebacks: true }
+    pub(crate) fn outline_of_id(
+        &self,
+        step: &Step<'_>,
+        id: &TaskId,
+        with_result: bool,
+    ) -> TaskOutline {
+        let task = self.tasks.find(id).map(|slot| self.outline(step, slot));
+        TaskOutline { id: id.clone(), task, with_result, with_tracebacks: true }
     }
 
-    fn view_of(&self, slot: Slot, with_tracebacks: bool) -> View {
+    fn outline_of_slot(&self, step: &Step<'_>, slot: Slot, with_tracebacks: bool) -> TaskOutline {
         let id = self.tasks.id(self.tasks.task(slot));
-        View { id, task: Some(self.outline(slot)), with_result: false, with_tracebacks }
+        let task = Some(self.outline(step, slot));
+        TaskOutline { id, task, with_result: false, with_tracebacks }
     }
 
-    fn outline(&self, slot: Slot) -> Outline {
+    fn outline(&self, step: &Step<'_>, slot: Slot) -> Outline {
         let task = self.tasks.task(slot);
         Outline {
             slot,
@@ -65,8 +77,7 @@ impl Machine {
             generation: self.tasks.generation(task),
             version: task.version,
             waiting_for: self.waiting_for(task),
-            forget_at: task.state.is_terminal().then(|| self.clocks.wall_at(task.due())),
-            records: None,
+            forget_at: task.state.is_terminal().then(|| step.clocks.wall_at(task.due())),
         }
     }
 
@@ -80,7 +91,9 @@ impl Machine {
                 let mut servers = queue.servers.iter().map(|key| self.sessions.session(*key));
                 if queue.record.paused {
                     WaitingFor::Queue
-                } else if servers.any(|session| takes(session) && session.can_run(task.name)) {
+                } else if servers
+                    .any(|session| takes(session) && session.consumer.can_run(task.name))
+                {
                     WaitingFor::Turn
                 } else {
                     WaitingFor::Worker
@@ -91,22 +104,15 @@ impl Machine {
     }
 
     /// One page of the tasks that match, in the order of their slots.
-    pub(super) fn list_tasks(
-        &mut self,
-        now: Now,
-        connection: ConnectionKey,
-        request: RequestId,
-        asked: PageAsked,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn list_tasks(&mut self, step: &mut Step<'_>, asker: Asker, asked: PageAsked) {
         let PageAsked { filter, limit, after, with_tracebacks } = asked;
         let from = after.map_or(0, |cursor| cursor.saturating_add(1));
         let listing =
             Listing { filter, queue: None, limit, from, with_tracebacks, found: Vec::new() };
-        self.begin_scan(now, connection, request, Work::List(listing), fx);
+        self.begin_scan(step, asker, listing);
     }
 
-    pub(super) fn list_slot(&self, slot: Slot, listing: &mut Listing) -> Look {
+    pub(crate) fn list_slot(&self, slot: Slot, listing: &mut Listing) -> Look {
         if listing.found.len() == listing.limit {
             return Look::Enough;
         }
@@ -119,7 +125,7 @@ impl Machine {
     }
 
     /// What was found, as it is now: in the meantime some may have gone, or match no more.
-    pub(super) fn page(&self, listing: &Listing) -> Vec<View> {
+    pub(crate) fn page(&self, step: &Step<'_>, listing: &Listing) -> Vec<TaskOutline> {
         let matches = |key: &&TaskKey| {
             let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
             task.is_some_and(|task| self.matches(task, &listing.filter, listing.queue))
@@ -128,12 +134,12 @@ impl Machine {
             .found
             .iter()
             .filter(matches)
-            .map(|key| self.view_of(key.slot, listing.with_tracebacks))
+            .map(|key| self.outline_of_slot(step, key.slot, listing.with_tracebacks))
             .collect()
     }
 
     /// What it counts for to find that a task does not match.
-    pub(super) fn cost_of(&self, task: &Task, filter: &Filter) -> u32 {
+    pub(crate) fn cost_of(&self, task: &Task, filter: &Filter) -> u32 {
         if filter.tag.is_none() && filter.root.is_none() && filter.id_prefix.is_empty() {
             return 1;
         }
@@ -141,7 +147,7 @@ impl Machine {
     }
 
     /// `queue` is the filter's, looked up; `Some(None)` is one that does not exist.
-    pub(super) fn matches(
+    pub(crate) fn matches(
         &self,
         task: &Task,
         filter: &Filter,
@@ -166,11 +172,13 @@ impl Machine {
     }
 
     /// One page of the named queues that exist, or of all of them, in the order of their names.
-    pub(super) fn list_queues(
+    pub(crate) fn list_queues(
         &self,
+        step: &mut Step<'_>,
+        asker: Asker,
         mut names: Vec<QueueName>,
         after: Option<QueueName>,
-    ) -> (Vec<QueueInfo>, Option<QueueName>) {
+    ) {
         names.sort_unstable();
         names.dedup();
         let is_later = |key: &QueueKey| {
@@ -185,70 +193,84 @@ impl Machine {
         };
         let is_cut = keys.len() > QUEUES_PER_PAGE;
         keys.truncate(QUEUES_PER_PAGE);
-        let queues: Vec<QueueInfo> = keys.into_iter().map(|key| self.queue_info(key)).collect();
+        let queues: Vec<QueueOutline> =
+            keys.into_iter().map(|key| self.queue_outline(step, key)).collect();
         let next = queues.last().filter(|_| is_cut).map(|queue| queue.record.name.clone());
-        (queues, next)
+        let wall = step.now.wall;
+        step.show(asker, Outlines::Queues { queues, next, wall });
     }
 
-    fn queue_info(&self, key: QueueKey) -> QueueInfo {
+    fn queue_outline(&self, step: &Step<'_>, key: QueueKey) -> QueueOutline {
         let queue = self.queues.queue(key);
         let connected = |session: &Session| session.connection.is_some();
         let workers =
             queue.servers.iter().filter(|key| connected(self.sessions.session(**key))).count();
-        QueueInfo {
+        QueueOutline {
             record: queue.record.clone(),
             ready: queue.ready,
             scheduled: queue.scheduled,
             leased: queue.leased + queue.started,
             dead: queue.dead,
-            oldest: queue.oldest(&self.tasks),
-            oldest_ms: 0,
+            oldest: queue.oldest(|slot| self.tasks.queued_order(slot)),
             workers: workers as u32,
             submitted_total: queue.submitted_total,
             ended_total: queue.ended_total,
-            submitted_per_second: queue.submitted_rate.per_second(self.queues.second),
-            ended_per_second: queue.ended_rate.per_second(self.queues.second),
+            submitted_per_second: queue.submitted_rate.per_second(step.second()),
+            ended_per_second: queue.ended_rate.per_second(step.second()),
             bytes: queue.bytes,
         }
     }
 
     /// One page of the workers, in the order of their sessions.
-    pub(super) fn list_workers(
+    pub(crate) fn list_workers(
         &self,
-        now: Now,
+        step: &mut Step<'_>,
+        asker: Asker,
         after: Option<WorkerKey>,
         with_tracebacks: bool,
-    ) -> (Vec<WorkerStatus>, Option<WorkerKey>) {
+    ) {
         let from = after.map_or(0, |key| key.saturating_add(1));
         let sessions =
             self.sessions.all.range(from..).filter(|(_, session)| session.is_of_worker());
-        let workers = sessions.map(|(key, session)| {
-            // What a worker says of itself is not stored.
-            let info =
-                session.worker.as_ref().map(|worker| worker.info.clone()).unwrap_or_default();
-            let shown = session.leases.iter().take(RUNNING_SHOWN);
-            WorkerStatus {
-                key: *key,
-                instance: session.instance.clone(),
-                hostname: info.hostname,
-                pid: info.pid,
-                queues: info.queues.into_iter().map(|(name, _)| name).collect(),
-                task_names: info.task_names,
-                concurrency: session.concurrency,
-                credit: session.credit,
-                running: shown.map(|slot| self.view_of(*slot, with_tracebacks)).collect(),
-                running_left_out: session.leases.len().saturating_sub(RUNNING_SHOWN) as u32,
-                memory_bytes: session.memory_bytes,
-                connected_at: session.connected_at,
-                seen_at: session.seen_at.min(now.wall),
-                quiet: session.is_quiet(),
-                lost: session.connection.is_none(),
-            }
-        });
-        let mut workers: Vec<WorkerStatus> = workers.take(WORKERS_PER_PAGE + 1).collect();
+        let workers = sessions
+            .map(|(key, session)| self.worker_outline(step, *key, session, with_tracebacks));
+        let mut workers: Vec<WorkerOutline> = workers.take(WORKERS_PER_PAGE + 1).collect();
         let is_cut = workers.len() > WORKERS_PER_PAGE;
         workers.truncate(WORKERS_PER_PAGE);
-        let next = workers.last().filter(|_| is_cut).map(|worker| worker.key);
-        (workers, next)
+        let next = workers.last().filter(|_| is_cut).map(|worker| worker.status.key);
+        step.show(asker, Outlines::Workers { workers, next });
+    }
+
+    fn worker_outline(
+        &self,
+        step: &Step<'_>,
+        key: SessionKey,
+        session: &Session,
+        with_tracebacks: bool,
+    ) -> WorkerOutline {
+        let consumer = &session.consumer;
+        // What a worker says of itself is not stored.
+        let info = consumer.worker.as_ref().map(|worker| worker.info.clone()).unwrap_or_default();
+        let shown = consumer.leases.iter().take(RUNNING_SHOWN);
+        let status = WorkerStatus {
+            key,
+            instance: session.instance.clone(),
+            hostname: info.hostname,
+            pid: info.pid,
+            queues: info.queues.into_iter().map(|(name, _)| name).collect(),
+            task_names: info.task_names,
+            concurrency: consumer.concurrency,
+            credit: consumer.credit,
+            memory_bytes: session.memory_bytes,
+            connected_at: session.connected_at,
+            seen_at: session.seen_at.min(step.now.wall),
+            quiet: session.is_quiet(),
+            lost: session.connection.is_none(),
+        };
+        WorkerOutline {
+            status,
+            running: shown.map(|slot| self.outline_of_slot(step, *slot, with_tracebacks)).collect(),
+            running_left_out: consumer.leases.len().saturating_sub(RUNNING_SHOWN) as u32,
+        }
     }
 }

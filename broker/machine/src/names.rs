@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use celeriac_proto::TaskName;
 
-/// A task name that is in use.
-pub(super) type NameKey = u32;
+use crate::keys::NameKey;
 
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     entries: Vec<Entry>,
     free: Vec<NameKey>,
     by_name: BTreeMap<TaskName, NameKey>,

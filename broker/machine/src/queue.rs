@@ -1,23 +1,22 @@
 //! Queues: tasks in line by priority and age, a line of their own for each name so that a name
 //! nobody can run does not hold up the others.
 
+mod line;
+mod rate;
+mod table;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::QueueName;
 use celeriac_record::{QueueRecord, Slot, State};
 
-use super::line::{Line, Place};
-use super::names::NameKey;
-use super::rate::Rate;
-use super::sessions::SessionKey;
-use super::table::Tasks;
-use super::task::Task;
-
-/// A queue that exists.
-pub(super) type QueueKey = u32;
+use self::line::{Line, Place};
+use self::rate::Rate;
+pub(crate) use self::table::Queues;
+use crate::keys::{NameKey, SessionKey};
 
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     pub record: QueueRecord,
     /// Tasks of any state that name the queue by its number.
     pub tasks: u64,
@@ -56,6 +55,19 @@ pub(super) struct Queue {
 
 /// The name, the priority, and whether the tasks are suspects.
 type LaneKey = (NameKey, u8, bool);
+
+/// A task that comes into line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub slot: Slot,
+    pub name: NameKey,
+    pub priority: u8,
+    pub is_suspect: bool,
+    /// Its place among all that wait; smaller is served first.
+    pub order: u64,
+    /// It has been out already.
+    pub in_front: bool,
+}
 
 /// Tasks of one name and one priority, in line; suspects in a line of their own, for they are given
 /// out alone.
@@ -163,29 +175,28 @@ impl Queue {
         }
     }
 
-    /// Puts a task at the end of its line, or in front when it has been out already.
-    pub fn push(&mut self, slot: Slot, task: &Task, is_suspect: bool, in_front: bool) {
-        let index =
-            *self.lane_of.entry((task.name, task.priority, is_suspect)).or_insert_with(|| {
-                let (name, rank) = (task.name, rank(task.priority));
-                self.lanes.push(Lane {
-                    name,
-                    rank,
-                    of_suspects: is_suspect,
-                    places: Line::default(),
-                    head: None,
-                });
-                self.lanes.len() - 1
+    /// Puts a task at the end of its line, or in front.
+    pub fn push(&mut self, arrival: Arrival) {
+        let Arrival { slot, name, priority, is_suspect, order, in_front } = arrival;
+        let index = *self.lane_of.entry((name, priority, is_suspect)).or_insert_with(|| {
+            self.lanes.push(Lane {
+                name,
+                rank: rank(priority),
+                of_suspects: is_suspect,
+                places: Line::default(),
+                head: None,
             });
+            self.lanes.len() - 1
+        });
         let lane = &mut self.lanes[index];
-        let place = Place { slot, order: task.order() as u32 };
+        let place = Place { slot, order: order as u32 };
         if in_front {
             lane.places.push_front(place);
         } else {
             lane.places.push_back(place);
         }
         if in_front || lane.head.is_none() {
-            self.set_head(index, Some(task.order()));
+            self.set_head(index, Some(order));
         }
     }
 
@@ -212,10 +223,11 @@ impl Queue {
         lanes.any(|lane| can_run(lane.name) && (suspects || !lane.of_suspects))
     }
 
-    /// Takes the first task in line whose name `can_run` allows.
+    /// Takes the first task in line whose name `can_run` allows. `order_of` tells the order of the
+    /// task of a slot, if it is in line.
     pub fn pop(
         &mut self,
-        tasks: &Tasks,
+        order_of: impl Fn(Slot) -> Option<u64>,
         suspects: bool,
         can_run: impl Fn(NameKey) -> bool,
     ) -> Option<Slot> {
@@ -224,11 +236,8 @@ impl Queue {
             let may_take = |lane: &Lane| can_run(lane.name) && (suspects || !lane.of_suspects);
             let head = *self.heads.iter().find(|head| may_take(lane_of(head)))?;
             let lane = &mut self.lanes[head.lane];
-            let first = lane.places.pop_front().filter(|place| stands(tasks, *place));
-            while lane.places.front().is_some_and(|place| !stands(tasks, *place)) {
-                lane.places.pop_front();
-            }
-            let next = lane.places.front().map(|place| tasks.task(place.slot).order());
+            let first = lane.places.pop_front().filter(|place| stands(&order_of, *place).is_some());
+            let next = skip_gone(&order_of, &mut lane.places);
             self.set_head(head.lane, next);
             if let Some(place) = first {
                 return Some(place.slot);
@@ -237,30 +246,24 @@ impl Queue {
     }
 
     /// Takes the suspects from the heads of their lanes that do not stand in line any more.
-    pub fn drop_gone_suspects(&mut self, tasks: &Tasks) {
+    pub fn drop_gone_suspects(&mut self, order_of: impl Fn(Slot) -> Option<u64>) {
         for lane in 0..self.lanes.len() {
-            let is_gone = |place: &Place| !stands(tasks, *place);
-            if !self.lanes[lane].of_suspects
-                || !self.lanes[lane].places.front().is_some_and(is_gone)
+            let is_gone = |place: &Place| stands(&order_of, *place).is_none();
+            if self.lanes[lane].of_suspects && self.lanes[lane].places.front().is_some_and(is_gone)
             {
-                continue;
+                let next = skip_gone(&order_of, &mut self.lanes[lane].places);
+                self.set_head(lane, next);
             }
-            let places = &mut self.lanes[lane].places;
-            while places.front().is_some_and(is_gone) {
-                places.pop_front();
-            }
-            let next = places.front().map(|place| tasks.task(place.slot).order());
-            self.set_head(lane, next);
         }
     }
 
     /// The task that has been in line for longest.
-    pub fn oldest(&self, tasks: &Tasks) -> Option<Slot> {
-        let fronts = self
-            .lanes
-            .iter()
-            .filter_map(|lane| lane.places.iter().find(|place| stands(tasks, **place)));
-        fronts.map(|place| place.slot).min_by_key(|slot| tasks.task(*slot).order())
+    pub fn oldest(&self, order_of: impl Fn(Slot) -> Option<u64>) -> Option<Slot> {
+        let first = |lane: &Lane| {
+            let mut places = lane.places.iter();
+            places.find_map(|place| Some((stands(&order_of, *place)?, place.slot)))
+        };
+        self.lanes.iter().filter_map(first).min().map(|(_, slot)| slot)
     }
 
     /// Gives back the lines when nobody stands in them.
@@ -271,9 +274,18 @@ impl Queue {
     }
 }
 
-/// Whether the task that took this place is still waiting in it.
-fn stands(tasks: &Tasks, place: Place) -> bool {
-    tasks
-        .try_task(place.slot)
-        .is_some_and(|task| task.state == State::Queued && task.order() as u32 == place.order)
+/// The order of the task that took this place, if it still waits in it.
+fn stands(order_of: &impl Fn(Slot) -> Option<u64>, place: Place) -> Option<u64> {
+    order_of(place.slot).filter(|order| *order as u32 == place.order)
+}
+
+/// Drops the places at the front whose tasks have left. The order of the first task that is left.
+fn skip_gone(order_of: &impl Fn(Slot) -> Option<u64>, places: &mut Line) -> Option<u64> {
+    loop {
+        let front = *places.front()?;
+        if let Some(order) = stands(order_of, front) {
+            return Some(order);
+        }
+        places.pop_front();
+    }
 }

@@ -2,53 +2,43 @@
 //! that holds it, changes anything. A report that already counted is answered again and changes
 //! nothing; it may come from a worker's next session, which asks what became of it.
 
-use celeriac_record::{Body, ClosedBy, Progress, RetryPolicy, Slot, State};
+use celeriac_record::{Body, ClosedBy, MAX_DELIVERIES_DEFAULT, Progress, RetryPolicy, Slot, State};
 
-use super::command::{Code, Failure, Now, ReportKind, ReportOutcome, TaskReport};
-use super::retry::delay_ms;
-use super::sessions::SessionKey;
-use super::task::Task;
-use super::transitions::broker_error;
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::command::{Code, Failure, ReportKind, ReportOutcome, TaskReport};
+use crate::keys::SessionKey;
+use crate::retry::delay_ms;
+use crate::step::Step;
+use crate::task::Task;
+use crate::transitions::{Cause, broker_error};
 
 impl Machine {
-    pub(super) fn report(
+    pub(crate) fn report(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         session: SessionKey,
         report: TaskReport,
-        fx: &mut Effects,
     ) -> ReportOutcome {
-        let slot = self.tasks.find(&report.id).ok_or((Code::NotFound, None))?;
-        let task = self.tasks.task(slot);
-        if task.lease() != report.lease || report.lease == 0 {
-            return Err((Code::StaleLease, Some(task.state)));
-        }
-        if !self.sessions.session(session).is_of_worker() {
-            return Err((Code::StaleLease, Some(task.state)));
-        }
-        if !task.is_leased() {
-            return counted_before(task, &report.kind);
-        }
-        if self.tasks.run(task).and_then(|run| run.holder) != Some(session) {
-            return Err((Code::StaleLease, Some(task.state)));
-        }
+        let slot = match self.judge(session, &report) {
+            Ok(slot) => slot,
+            Err(outcome) => return outcome,
+        };
         match report.kind {
-            ReportKind::Started => self.ensure_started(now, slot, fx),
+            ReportKind::Started => self.ensure_started(step, slot),
             ReportKind::Progress { state, meta } => {
-                self.ensure_started(now, slot, fx);
-                let progress = Progress { state, meta, at: now.wall };
+                self.ensure_started(step, slot);
+                let progress = Progress { state, meta, at: step.now.wall };
                 if !self.has_progress(slot, &progress) {
-                    self.progress(now, slot, progress, fx);
+                    self.progress(step, slot, progress);
                 }
             }
-            ReportKind::Complete(result) => return self.complete(now, slot, result, fx),
-            ReportKind::Fail { error, last } => self.failed(now, slot, error, last, fx),
+            ReportKind::Complete(result) => return self.complete(step, slot, result),
+            ReportKind::Fail { error, last } => self.failed(step, slot, error, last),
             ReportKind::RetryLater { after_ms, error } => {
-                self.retry_later(now, slot, after_ms, error, fx)
+                self.retry_later(step, slot, after_ms, error)
             }
-            ReportKind::Reject(error) => self.failed(now, slot, error, true, fx),
-            ReportKind::Release { not_begun } => self.release(now, slot, not_begun, fx),
+            ReportKind::Reject(error) => self.failed(step, slot, error, true),
+            ReportKind::Release { not_begun } => self.release(step, slot, not_begun),
         }
         // Of these only a revoked task can be gone already, when it keeps no result.
         Ok(self.tasks.try_task(slot).map_or(State::Revoked, |task| task.state))
@@ -60,108 +50,102 @@ impl Machine {
         shown.is_some_and(|shown| shown.state == progress.state && shown.meta == progress.meta)
     }
 
-    fn ensure_started(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+    fn ensure_started(&mut self, step: &mut Step<'_>, slot: Slot) {
         if self.tasks.task(slot).state == State::Leased {
-            self.start(now, slot, fx);
+            self.start(step, slot);
         }
     }
 
     /// Before an outcome, which hides at once what the store would be told of the start: only a
     /// watcher is to see it.
-    fn ensure_started_in_passing(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+    fn ensure_started_in_passing(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         match task.state {
-            State::Leased if self.tasks.is_watched(task) => self.start(now, slot, fx),
-            State::Leased => self.begin(now, slot),
+            State::Leased if self.tasks.is_watched(task) => self.start(step, slot),
+            State::Leased => self.begin(step, slot),
             _ => {}
         }
     }
 
-    fn complete(&mut self, now: Now, slot: Slot, result: Body, fx: &mut Effects) -> ReportOutcome {
-        self.ensure_started_in_passing(now, slot, fx);
-        if result.bytes.len() <= self.settings.result_bytes_max {
-            self.succeed(now, slot, result, fx);
+    fn complete(&mut self, step: &mut Step<'_>, slot: Slot, result: Body) -> ReportOutcome {
+        self.ensure_started_in_passing(step, slot);
+        if result.bytes.len() <= self.config.result_bytes_max {
+            self.succeed(step, slot, result);
             return Ok(State::Success);
         }
         let message = format!(
             "the result has {} bytes, and {} are allowed",
             result.bytes.len(),
-            self.settings.result_bytes_max
+            self.config.result_bytes_max
         );
         let error = broker_error(
             "result_too_large",
             &message,
-            now,
+            step.now,
             self.tasks.attempts(self.tasks.task(slot)),
         );
-        self.fail(now, slot, ClosedBy::Complete, error, fx);
+        self.fail(step, slot, ClosedBy::Complete, error, Cause::Failed);
         Err((Code::ResultTooLarge, Some(State::Failure)))
     }
 
-    fn failed(&mut self, now: Now, slot: Slot, error: Failure, last: bool, fx: &mut Effects) {
-        self.ensure_started_in_passing(now, slot, fx);
+    fn failed(&mut self, step: &mut Step<'_>, slot: Slot, error: Failure, last: bool) {
+        self.ensure_started_in_passing(step, slot);
         let task = self.tasks.task(slot);
         let policy = self.retry_policy(task);
         let attempt = self.tasks.attempts(task);
         if let Some(reason) = self.cancel_reason(task) {
-            return self.revoke_as(now, slot, ClosedBy::Fail, &reason, fx);
+            return self.revoke_as(step, slot, ClosedBy::Fail, Cause::Cancelled, &reason);
         }
-        let error = error.into_error(now.wall, attempt);
+        let error = error.into_error(step.now.wall, attempt);
         if last || attempt >= policy.attempts_max || self.is_run_once(slot) {
-            return self.fail(now, slot, ClosedBy::Fail, error, fx);
+            return self.fail(step, slot, ClosedBy::Fail, error, Cause::Failed);
         }
-        let delay_ms = delay_ms(&policy, attempt, self.settings.seed ^ task.serial());
-        self.retry(now, slot, delay_ms, error, fx);
+        let delay_ms = delay_ms(&policy, attempt, self.config.seed ^ task.serial());
+        self.retry(step, slot, delay_ms, error);
     }
 
     /// The handler asks for another attempt, after a time of its own or by the policy.
     fn retry_later(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         after_ms: Option<u64>,
         error: Failure,
-        fx: &mut Effects,
     ) {
-        let Some(after_ms) = after_ms else { return self.failed(now, slot, error, false, fx) };
-        self.ensure_started_in_passing(now, slot, fx);
+        let Some(after_ms) = after_ms else { return self.failed(step, slot, error, false) };
+        self.ensure_started_in_passing(step, slot);
         let task = self.tasks.task(slot);
         let is_last = self.tasks.attempts(task) >= self.retry_policy(task).attempts_max
             || self.is_run_once(slot);
         if self.cancel_reason(task).is_some() || is_last {
-            return self.failed(now, slot, error, true, fx);
+            return self.failed(step, slot, error, true);
         }
-        let error = error.into_error(now.wall, self.tasks.attempts(task));
-        self.retry(now, slot, after_ms, error, fx);
+        let error = error.into_error(step.now.wall, self.tasks.attempts(task));
+        self.retry(step, slot, after_ms, error);
     }
 
     /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as
     /// with a failure, and so does one that has begun and is not to begin twice.
-    pub(super) fn release(&mut self, now: Now, slot: Slot, not_begun: bool, fx: &mut Effects) {
+    pub(crate) fn release(&mut self, step: &mut Step<'_>, slot: Slot, not_begun: bool) {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
-            return self.revoke_as(now, slot, ClosedBy::Release, &reason, fx);
+            return self.revoke_as(step, slot, ClosedBy::Release, Cause::Cancelled, &reason);
         }
         let started = self.tasks.task(slot).state == State::Started;
         if started && !not_begun && self.is_run_once(slot) {
             let attempts = self.tasks.attempts(self.tasks.task(slot));
             let message = "the worker handed it back after it had begun, and the task asks not to be run twice";
-            return self.fail(
-                now,
-                slot,
-                ClosedBy::Release,
-                broker_error("worker_lost", message, now, attempts),
-                fx,
-            );
+            let error = broker_error("worker_lost", message, step.now, attempts);
+            return self.fail(step, slot, ClosedBy::Release, error, Cause::Released);
         }
-        let is_expired = self.is_expired(slot);
+        let is_expired = self.is_expired(step, slot);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         if started {
             run.attempts = run.attempts.saturating_sub(1);
         }
         if is_expired {
-            return self.revoke_as(now, slot, ClosedBy::Release, "expired", fx);
+            return self.revoke_as(step, slot, ClosedBy::Release, Cause::Expired, "expired");
         }
-        self.requeue(now, slot, ClosedBy::Release, fx);
+        self.requeue(step, slot, ClosedBy::Release, Cause::Released);
     }
 
     /// Whether the task asks not to begin again, however its run ends.
@@ -170,37 +154,15 @@ impl Machine {
         plan.is_some_and(|plan| plan.early_ack)
     }
 
-    pub(super) fn retry_policy(&self, task: &Task) -> RetryPolicy {
+    pub(crate) fn retry_policy(&self, task: &Task) -> RetryPolicy {
         self.tasks.plan(task).map_or_else(RetryPolicy::default, |plan| plan.retry)
+    }
+
+    pub(crate) fn deliveries_max(&self, task: &Task) -> u32 {
+        self.tasks.plan(task).map_or(MAX_DELIVERIES_DEFAULT, |plan| plan.max_deliveries)
     }
 
     fn cancel_reason(&self, task: &Task) -> Option<Box<str>> {
         self.tasks.run(task).and_then(|run| run.cancel.clone())
     }
-}
-
-/// The answer to a report on a lease that has ended: that of the report that ended it, if it is of
-/// the same kind, and accepted if it is one of those before. `Fail`, `RetryLater` and `Reject` are
-/// one kind. What the reports carry is not compared: the first one counts.
-fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
-    if matches!(kind, ReportKind::Complete(_))
-        && task.closed_by == ClosedBy::Complete
-        && task.state == State::Failure
-    {
-        return Err((Code::ResultTooLarge, Some(State::Failure)));
-    }
-    let counted = match kind {
-        ReportKind::Started | ReportKind::Progress { .. } => {
-            !matches!(task.closed_by, ClosedBy::Nobody | ClosedBy::TakenBack)
-        }
-        ReportKind::Complete(_) => task.closed_by == ClosedBy::Complete,
-        ReportKind::Fail { .. } | ReportKind::RetryLater { .. } | ReportKind::Reject(_) => {
-            task.closed_by == ClosedBy::Fail
-        }
-        // Taken back, or given back at that moment: it is all the same.
-        ReportKind::Release { .. } => {
-            matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack)
-        }
-    };
-    if counted { Ok(task.state) } else { Err((Code::StaleLease, Some(task.state))) }
 }

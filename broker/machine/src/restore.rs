@@ -9,14 +9,15 @@ use celeriac_record::{
     Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey, Timestamp,
 };
 
-use super::command::{Effect, Now};
-use super::task::Run;
-use super::timers::{Kind, Moment};
-use super::{Effects, Machine};
+use crate::clocks::Moment;
+use crate::command::{Effect, Now};
+use crate::task::Run;
+use crate::timers::Kind;
+use crate::{Effects, Machine};
 
 /// What is known only while the log is read.
 #[derive(Debug, Default)]
-pub(super) struct Restoring {
+pub(crate) struct Restoring {
     /// Changes whose submit has not been read yet.
     early: BTreeMap<Slot, Box<Changed>>,
     /// Which tasks were submitted to follow which.
@@ -74,8 +75,8 @@ impl Machine {
         if let Some(present) = submitted.after {
             self.restoring.following.insert(slot, present);
         }
-        let queue = self.queues.find_or_create(&submitted.queue);
-        let name = self.names.take(&submitted.name);
+        let queue = self.queues.find_or_create(&submitted.spec.queue);
+        let name = self.names.take(&submitted.spec.name);
         let task = self.task_of(&submitted, queue, name);
         self.tasks.restore(slot, task);
         if let Some(changed) = self.restoring.early.remove(&slot) {
@@ -118,7 +119,7 @@ impl Machine {
     }
 
     fn apply_changed(&mut self, slot: Slot, changed: Changed) {
-        let default_ttl_ms = self.settings.result_ttl_ms;
+        let default_ttl_ms = self.config.result_ttl_ms;
         let ttl_ms = self
             .tasks
             .plan(self.tasks.task(slot))
@@ -168,8 +169,7 @@ impl Machine {
 
     /// The log is read: puts every task where it belongs. `lease` and `serial` are the highest
     /// ever given out, also to tasks that the log no longer knows.
-    pub fn restored(&mut self, now: Now, lease: u64, serial: u64, fx: &mut Effects) {
-        self.set_clocks(now);
+    pub fn restored(&mut self, now: Now, lease: u64, serial: u64, effects: &mut Effects) {
         self.latest_lease = self.latest_lease.max(lease);
         self.latest_serial = self.latest_serial.max(serial);
         // Of two tasks of one id the earlier one was dropped without a record.
@@ -182,7 +182,7 @@ impl Machine {
             // No broker writes two tasks of one id of which one has a successor.
             self.successors.note_end(slot);
             self.unrestore(slot);
-            fx.push(Effect::Drop(slot));
+            effects.list.push(Effect::Drop(slot));
         }
         let holders = std::mem::take(&mut self.restoring).holders;
         let mut in_line: Vec<InLine> = Vec::with_capacity(self.tasks.len());
@@ -208,14 +208,15 @@ impl Machine {
             }
         }
         for (slot, (id, grace_until)) in holders {
-            self.restore_holder(now, slot, id, grace_until);
+            self.restore_lease(now, slot, id, grace_until);
         }
         for key in self.sessions.all.keys().copied().collect::<Vec<_>>() {
             self.arm_session(key);
         }
         self.queues.restored();
-        self.take_back_paused(now, fx);
-        self.tick(now, fx);
+        let step = &mut self.step(now, effects);
+        self.take_back_paused(step);
+        self.tick(now, effects);
     }
 
     /// A time that was stored does not tell a time of day from the end of a span: an eta and an
@@ -232,38 +233,5 @@ impl Machine {
             State::Queued | State::Leased | State::Started => {}
         }
         self.set_expiry_timer(slot);
-    }
-
-    /// A leased task goes on in the hands of its session, which has the lease time to come back.
-    fn restore_holder(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        id: SessionId,
-        grace_until: Option<Timestamp>,
-    ) {
-        let task = self.tasks.task(slot);
-        if !task.is_leased() {
-            return;
-        }
-        let bytes = task.payload_bytes();
-        let worker = self.tasks.run(task).map_or("".into(), |run| run.worker.clone());
-        let started = task.state == State::Started;
-        let holder = self.sessions.find_or_restore(id, &worker, now);
-        let alone = self.was_suspect(slot, started);
-        let session = self.sessions.session_mut(holder);
-        session.alone |= alone;
-        let place = session.leases.len();
-        session.leases.push(slot);
-        session.leased_bytes += bytes;
-        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        run.holder = Some(holder);
-        run.place = place;
-        run.alone = alone;
-        self.resume_limits(now, slot);
-        if let Some(until) = grace_until {
-            let left_ms = until.saturating_sub(now.wall).max(0) as u64;
-            self.arm_grace(now, slot, left_ms);
-        }
     }
 }

@@ -4,7 +4,7 @@ use celeriac_record::{Backoff, Jitter, RetryPolicy};
 
 /// The delay after the `attempt`-th run failed, attempts counted from 1. The seed decides the
 /// jitter.
-pub(super) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
+pub(crate) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
     let attempt = attempt.max(1);
     let delay = policy.delay_ms as f64;
     let delay = match policy.backoff {
@@ -32,7 +32,7 @@ fn spread(most: u64, seed: u64, attempt: u32) -> u64 {
 }
 
 /// SplitMix64: one step of a small generator whose outputs are well spread.
-pub(super) fn split_mix(seed: u64) -> u64 {
+pub(crate) fn split_mix(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -12,25 +12,22 @@ use std::ops::Bound;
 
 use celeriac_record::{Actor, Slot};
 
-use super::admin::{Pausing, Purge};
-use super::cancel::CancelMany;
-use super::command::{
-    Ask, CancelTarget, Code, ConnectionKey, Dead, Message, Now, Refusal, RequestId,
+use crate::Machine;
+use crate::cancel::CancelMany;
+use crate::command::{
+    Answer, Ask, CancelTarget, Code, ConnectionKey, Dead, Observe, Operate, Outlines, Produce,
+    Refusal, RequestId,
 };
-use super::dead::DeadMany;
-use super::look::Listing;
-use super::{Effects, Machine, refused};
+use crate::dead::DeadMany;
+use crate::look::Listing;
+use crate::operate::{Pausing, Purge};
+use crate::slice::{Look, NAME};
+use crate::step::{Asker, Step};
 
 /// Work is counted in looks at a slot, some nanoseconds each: the machine has no clock. One slice
 /// of one connection, and all slices of one tick.
 const SLICE: u32 = 60_000;
 const TICK: u32 = 2 * SLICE;
-
-/// What a change of one task counts for, what a name of a queue does, and what a look at the rules
-/// of a task does.
-pub(super) const CHANGE: u32 = 200;
-pub(super) const NAME: u32 = 100;
-pub(super) const RULES: u32 = 10;
 
 /// Ids in the requests of one connection that wait for a scan to end.
 const WAITING_IDS_MAX: usize = 20_000;
@@ -40,7 +37,7 @@ const ORPHANS_MAX: usize = 1_000;
 
 /// All scans under way, and what waits behind them.
 #[derive(Debug)]
-pub(super) struct Scans {
+pub(crate) struct Scans {
     lines: BTreeMap<ConnectionKey, Line>,
     orphans: VecDeque<Scan>,
     /// Who was served last.
@@ -59,34 +56,25 @@ struct Line {
 
 /// One request that looks at many tasks.
 #[derive(Debug)]
-pub(super) struct Scan {
-    pub connection: ConnectionKey,
-    pub request: RequestId,
+struct Scan {
+    asker: Asker,
     actor: Actor,
     /// The latest task at the time of the request: what came after it stays as it is.
-    pub before: u64,
+    before: u64,
     /// The next slot to look at, and the one after the last.
-    pub next: Slot,
-    pub end: Slot,
-    pub work: Work,
+    next: Slot,
+    end: Slot,
+    kind: ScanKind,
 }
 
 /// What is done to the tasks.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum ScanKind {
     Purge(Purge),
     Pause(Pausing),
     Cancel(CancelMany),
     Dead(DeadMany),
     List(Listing),
-}
-
-/// What one look at a slot came to.
-pub(super) enum Look {
-    /// It counted for so much.
-    Cost(u32),
-    /// There is nothing more to look for, from this slot on.
-    Enough,
 }
 
 impl Default for Scans {
@@ -134,13 +122,9 @@ enum Turn {
 impl Machine {
     /// What is to be done now about a request: nothing if it waits for a scan of its connection.
     /// One that may not wait is refused at once.
-    pub(super) fn ask_for_now(
-        &mut self,
-        connection: ConnectionKey,
-        request: RequestId,
-        ask: Ask,
-    ) -> Option<Ask> {
-        let Some(line) = self.scans.lines.get_mut(&connection).filter(|_| !goes_past(&ask)) else {
+    pub(crate) fn ask_for_now(&mut self, asker: Asker, ask: Ask) -> Option<Ask> {
+        let Some(line) = self.scans.lines.get_mut(&asker.connection).filter(|_| !goes_past(&ask))
+        else {
             return Some(ask);
         };
         if line.later_ids + ids_of(&ask) > WAITING_IDS_MAX {
@@ -149,37 +133,36 @@ impl Machine {
             return Some(Ask::Refuse(Refusal::new(Code::Overloaded, message)));
         }
         line.later_ids += ids_of(&ask);
-        line.later.push_back((request, ask));
+        line.later.push_back((asker.request, ask));
         None
     }
 
     /// Begins a scan, and does as much of it as this turn has room for.
-    pub(super) fn begin_scan(
+    pub(crate) fn begin_scan(
         &mut self,
-        now: Now,
-        connection: ConnectionKey,
-        request: RequestId,
-        work: Work,
-        fx: &mut Effects,
+        step: &mut Step<'_>,
+        asker: Asker,
+        kind: impl Into<ScanKind>,
     ) {
-        let (actor, before, end) = (self.actor.clone(), self.latest_serial, self.tasks.slots());
-        let next = if let Work::List(listing) = &work { listing.from } else { 0 };
-        let mut scan = Scan { connection, request, actor, before, next, end, work };
-        if !self.advance(now, &mut scan, fx) {
-            self.scans.lines.entry(connection).or_default().scan = Some(scan);
+        let kind = kind.into();
+        let (actor, before, end) = (step.actor.clone(), self.latest_serial, self.tasks.slots());
+        let next = if let ScanKind::List(listing) = &kind { listing.from } else { 0 };
+        let mut scan = Scan { asker, actor, before, next, end, kind };
+        if !self.advance(step, &mut scan) {
+            self.scans.lines.entry(asker.connection).or_default().scan = Some(scan);
         }
     }
 
     /// Goes on with the scans under way: some milliseconds in all.
-    pub(super) fn continue_scans(&mut self, now: Now, fx: &mut Effects) {
+    pub(crate) fn continue_scans(&mut self, step: &mut Step<'_>) {
         let mut left = TICK;
         while left > 0 {
             let Some(turn) = self.scans.next_turn() else { break };
             let slice = left.min(SLICE);
             self.scans.left = slice;
             match turn {
-                Turn::Connection(connection) => self.continue_line(now, connection, fx),
-                Turn::Orphan => self.continue_orphan(now, fx),
+                Turn::Connection(connection) => self.continue_line(step, connection),
+                Turn::Orphan => self.continue_orphan(step),
             }
             left -= slice - self.scans.left;
         }
@@ -187,10 +170,10 @@ impl Machine {
         self.scans.left = SLICE;
     }
 
-    fn continue_line(&mut self, now: Now, connection: ConnectionKey, fx: &mut Effects) {
+    fn continue_line(&mut self, step: &mut Step<'_>, connection: ConnectionKey) {
         while let Some(line) = self.scans.lines.get_mut(&connection) {
             if let Some(mut scan) = line.scan.take() {
-                let is_done = self.advance(now, &mut scan, fx);
+                let is_done = self.advance(step, &mut scan);
                 if !is_done {
                     self.scans.lines.entry(connection).or_default().scan = Some(scan);
                     return;
@@ -199,7 +182,7 @@ impl Machine {
                 line.later_ids -= ids_of(&ask);
                 let room = self.scans.spend(NAME + NAME * ids_of(&ask) as u32);
                 if let Some(session) = self.sessions.of(connection) {
-                    self.carry_out(now, connection, session, request, ask, fx);
+                    self.carry_out(step, Asker { connection, request }, session, ask);
                 }
                 if !room {
                     return;
@@ -210,51 +193,50 @@ impl Machine {
         }
     }
 
-    fn continue_orphan(&mut self, now: Now, fx: &mut Effects) {
+    fn continue_orphan(&mut self, step: &mut Step<'_>) {
         let Some(mut scan) = self.scans.orphans.pop_front() else { return };
-        if !self.advance(now, &mut scan, fx) {
+        if !self.advance(step, &mut scan) {
             self.scans.orphans.push_front(scan);
         }
     }
 
     /// The connection is gone: what it began is done to its end, for nobody can tell how far it has
     /// come.
-    pub(super) fn orphan_scans(&mut self, connection: ConnectionKey) {
+    pub(crate) fn orphan_scans(&mut self, connection: ConnectionKey) {
         let scan = self.scans.lines.remove(&connection).and_then(|line| line.scan);
-        let reads = |scan: &Scan| matches!(scan.work, Work::List(_));
+        let reads = |scan: &Scan| matches!(scan.kind, ScanKind::List(_));
         self.scans.orphans.extend(scan.filter(|scan| !reads(scan)));
         self.scans.orphans.truncate(ORPHANS_MAX);
     }
 
     /// Does a slice of a scan. True when it was the last one, and the answer is given.
-    fn advance(&mut self, now: Now, scan: &mut Scan, fx: &mut Effects) -> bool {
-        let actor = std::mem::replace(&mut self.actor, scan.actor.clone());
-        let is_done = match &mut scan.work {
-            Work::Pause(pausing) => self.continue_pause(now, pausing, fx),
-            _ => self.look_on(now, scan, fx),
+    fn advance(&mut self, step: &mut Step<'_>, scan: &mut Scan) -> bool {
+        let step = &mut step.on_behalf_of(scan.actor.clone());
+        let is_done = match &mut scan.kind {
+            ScanKind::Pause(pausing) => self.continue_pause(step, pausing),
+            _ => self.look_on(step, scan),
         };
-        self.after_slice(scan, fx);
+        self.after_slice(step, scan);
         if is_done {
-            self.answer_scan(scan, fx);
+            self.answer_scan(step, scan);
         }
-        self.actor = actor;
         is_done
     }
 
     /// Looks at slot after slot. False when the slice is used up before the end.
-    fn look_on(&mut self, now: Now, scan: &mut Scan, fx: &mut Effects) -> bool {
+    fn look_on(&mut self, step: &mut Step<'_>, scan: &mut Scan) -> bool {
         self.before_slice(scan);
         while scan.next < scan.end {
             if self.scans.left == 0 {
                 return false;
             }
             let (slot, before) = (scan.next, scan.before);
-            let look = match &mut scan.work {
-                Work::Purge(purge) => self.purge_slot(now, slot, before, purge, fx),
-                Work::Cancel(cancel) => self.cancel_slot(now, slot, before, cancel, fx),
-                Work::Dead(dead) => self.dead_slot(now, slot, before, dead, fx),
-                Work::List(listing) => self.list_slot(slot, listing),
-                Work::Pause(_) => Look::Enough,
+            let look = match &mut scan.kind {
+                ScanKind::Purge(purge) => self.purge_slot(step, slot, before, purge),
+                ScanKind::Cancel(cancel) => self.cancel_slot(step, slot, before, cancel),
+                ScanKind::Dead(dead) => self.dead_slot(step, slot, before, dead),
+                ScanKind::List(listing) => self.list_slot(slot, listing),
+                ScanKind::Pause(_) => Look::Enough,
             };
             let Look::Cost(cost) = look else { return true };
             scan.next += 1;
@@ -265,79 +247,106 @@ impl Machine {
 
     /// Numbers may have changed their meaning since the slice before.
     fn before_slice(&self, scan: &mut Scan) {
-        match &mut scan.work {
-            Work::Purge(purge) => purge.queue = self.queues.find(&purge.name),
-            Work::Cancel(cancel) => {
+        match &mut scan.kind {
+            ScanKind::Purge(purge) => purge.queue = self.queues.find(&purge.name),
+            ScanKind::Cancel(cancel) => {
                 cancel.root = cancel.root_id.as_ref().and_then(|root| self.tasks.find(root))
             }
-            Work::Dead(dead) => {
+            ScanKind::Dead(dead) => {
                 dead.queue = dead.filter.queue.as_ref().map(|name| self.queues.find(name))
             }
-            Work::List(listing) => {
+            ScanKind::List(listing) => {
                 listing.queue = listing.filter.queue.as_ref().map(|name| self.queues.find(name))
             }
-            Work::Pause(_) => {}
+            ScanKind::Pause(_) => {}
         }
     }
 
     /// Tells the workers what was done to their leases.
-    fn after_slice(&self, scan: &mut Scan, fx: &mut Effects) {
-        match &mut scan.work {
-            Work::Purge(purge) => purge.tell(fx),
-            Work::Pause(pausing) => pausing.tell(fx),
-            Work::Cancel(cancel) => cancel.tell(fx),
-            Work::Dead(_) | Work::List(_) => {}
+    fn after_slice(&self, step: &mut Step<'_>, scan: &mut Scan) {
+        match &mut scan.kind {
+            ScanKind::Purge(purge) => purge.tell(step),
+            ScanKind::Pause(pausing) => pausing.tell(step),
+            ScanKind::Cancel(cancel) => cancel.tell(step),
+            ScanKind::Dead(_) | ScanKind::List(_) => {}
         }
     }
 
-    fn answer_scan(&mut self, scan: &mut Scan, fx: &mut Effects) {
-        let request = scan.request;
-        let message = match &mut scan.work {
-            Work::Purge(purge) => match self.finish_purge(purge, fx) {
-                Ok(count) => Message::Count { request, count },
-                Err(refusal) => refused(request, refusal),
+    fn answer_scan(&mut self, step: &mut Step<'_>, scan: &mut Scan) {
+        let answer = match &mut scan.kind {
+            ScanKind::Purge(purge) => match self.finish_purge(step, purge) {
+                Ok(count) => Answer::Count(count),
+                Err(refusal) => Answer::Refused(refusal),
             },
-            Work::Pause(_) => Message::Done { request },
-            Work::Cancel(cancel) => {
-                Message::Cancelled { request, outcomes: std::mem::take(&mut cancel.outcomes) }
-            }
-            Work::Dead(dead) => Message::Count { request, count: dead.count },
-            Work::List(listing) => {
+            ScanKind::Pause(_) => Answer::Done,
+            ScanKind::Cancel(cancel) => Answer::Cancelled(std::mem::take(&mut cancel.outcomes)),
+            ScanKind::Dead(dead) => Answer::Count(dead.count),
+            ScanKind::List(listing) => {
                 let next = (scan.next < scan.end).then(|| scan.next.saturating_sub(1));
-                Message::Page { request, tasks: self.page(listing), next }
+                let tasks = self.page(step, listing);
+                return step.show(scan.asker, Outlines::Page { tasks, next });
             }
         };
-        fx.send(scan.connection, message);
+        step.answer(scan.asker, answer);
+    }
+}
+
+impl From<Purge> for ScanKind {
+    fn from(purge: Purge) -> Self {
+        Self::Purge(purge)
+    }
+}
+
+impl From<Pausing> for ScanKind {
+    fn from(pausing: Pausing) -> Self {
+        Self::Pause(pausing)
+    }
+}
+
+impl From<CancelMany> for ScanKind {
+    fn from(cancel: CancelMany) -> Self {
+        Self::Cancel(cancel)
+    }
+}
+
+impl From<DeadMany> for ScanKind {
+    fn from(dead: DeadMany) -> Self {
+        Self::Dead(dead)
+    }
+}
+
+impl From<Listing> for ScanKind {
+    fn from(listing: Listing) -> Self {
+        Self::List(listing)
     }
 }
 
 /// Requests that never wait for those before them.
 fn goes_past(ask: &Ask) -> bool {
-    matches!(
-        ask,
-        Ask::Submit(_)
-            | Ask::Report(_)
-            | Ask::Credit(_)
-            | Ask::Heartbeat { .. }
-            | Ask::Goodbye
-            | Ask::Wait { .. }
-            | Ask::Unwait(_)
-            | Ask::Unwatch { .. }
-            | Ask::Refuse(_)
-    )
+    match ask {
+        Ask::Refuse(_) | Ask::Goodbye | Ask::Heartbeat { .. } | Ask::Work(_) => true,
+        Ask::Produce(Produce::Submit(_)) => true,
+        Ask::Produce(Produce::Cancel { .. } | Produce::Forget(_)) => false,
+        Ask::Observe(Observe::Wait { .. } | Observe::Unwait(_) | Observe::Unwatch { .. }) => true,
+        Ask::Observe(Observe::Get { .. } | Observe::Watch { .. }) => false,
+        Ask::Operate(_) => false,
+    }
 }
 
 /// Ids and names in a request that may wait.
 fn ids_of(ask: &Ask) -> usize {
     match ask {
-        Ask::Get { ids, .. }
-        | Ask::Watch { ids, .. }
-        | Ask::Forget(ids)
-        | Ask::Cancel { target: CancelTarget::Ids(ids), .. }
-        | Ask::ReplayDead(Dead::Ids(ids))
-        | Ask::DiscardDead(Dead::Ids(ids)) => ids.len(),
-        Ask::ListQueues { names, .. } | Ask::PauseQueues { queues: names, .. } => names.len(),
-        Ask::OrderWorkers { instances, .. } => instances.len(),
+        Ask::Observe(Observe::Get { ids, .. } | Observe::Watch { ids, .. })
+        | Ask::Produce(
+            Produce::Forget(ids) | Produce::Cancel { target: CancelTarget::Ids(ids), .. },
+        )
+        | Ask::Operate(
+            Operate::ReplayDead(Dead::Ids(ids)) | Operate::DiscardDead(Dead::Ids(ids)),
+        ) => ids.len(),
+        Ask::Operate(
+            Operate::ListQueues { names, .. } | Operate::PauseQueues { queues: names, .. },
+        ) => names.len(),
+        Ask::Operate(Operate::OrderWorkers { instances, .. }) => instances.len(),
         _ => 0,
     }
 }

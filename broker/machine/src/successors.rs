@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 
 use celeriac_record::{Record, Slot, State, TaskKey};
 
-use super::command::{Effect, Now, Submission, SubmitOutcome};
-use super::submit::Place;
-use super::timers::{Kind, Moment};
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::clocks::Moment;
+use crate::command::{Submission, SubmitOutcome};
+use crate::keys::QueueKey;
+use crate::step::Step;
+use crate::timers::Kind;
 
 /// A task that waits for the end of another.
 #[derive(Debug, Clone, Copy)]
@@ -22,9 +24,19 @@ struct Successor {
     eta: Option<Moment>,
 }
 
+/// Where a new task goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub slot: Slot,
+    pub queue: QueueKey,
+    pub generation: u32,
+    /// It waits for the end of this one of its id.
+    pub after: Option<TaskKey>,
+}
+
 /// Which task waits for the end of which.
 #[derive(Debug, Default)]
-pub(super) struct Successors {
+pub(crate) struct Successors {
     of: BTreeMap<Slot, Successor>,
     present: BTreeMap<Slot, Slot>,
     /// Tasks that have ended and have a successor.
@@ -63,12 +75,11 @@ impl Successors {
 
 impl Machine {
     /// Has a task wait for the end of another one of its id.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         present: Slot,
         submission: Submission,
-        fx: &mut Effects,
     ) -> SubmitOutcome {
         if let Some(waiting) = self.successors.of(present).map(|slot| self.tasks.task(slot)) {
             return SubmitOutcome::Joined {
@@ -83,54 +94,53 @@ impl Machine {
         let generation = self.tasks.generation(self.tasks.task(present)).saturating_add(1);
         let after = Some(self.tasks.key(present));
         let state = self.create(
-            now,
+            step,
             Place { slot: self.tasks.next_slot(), queue, generation, after },
             submission,
-            fx,
         );
         SubmitOutcome::NewGeneration { generation, state }
     }
 
     /// Lets the successors of what has ended take their places.
-    pub(super) fn advance_successors(&mut self, now: Now, fx: &mut Effects) {
+    pub(crate) fn advance_successors(&mut self, step: &mut Step<'_>) {
         for present in std::mem::take(&mut self.successors.due) {
             let Some(Successor { slot, eta }) = self.successors.take(present) else { continue };
             // With a TTL of 0 it is gone already.
             if self.tasks.try_task(present).is_some() {
-                self.keep_for_waits(present, fx);
-                fx.push(Effect::Store(Record::Forgotten(self.tasks.key(present))));
+                self.keep_for_waits(step, present);
+                step.store(Record::Forgotten(self.tasks.key(present)));
                 let ended = self.tasks.remove(present);
                 self.uncount(&ended);
             }
             let id = self.tasks.id(self.tasks.task(slot));
             if self.tasks.find(&id).is_some() {
                 // A log that says so was not written by a broker.
-                self.discard(slot, fx);
+                self.discard(step, slot);
                 continue;
             }
             self.tasks.reveal(slot);
-            if self.is_watched(&id) {
+            if self.is_observed(&id) {
                 self.tasks.extra_mut(slot).watched = true;
             }
-            match eta.filter(|eta| !self.clocks.has_come(*eta)) {
+            match eta.filter(|eta| !step.clocks.has_come(*eta)) {
                 Some(eta) => {
                     self.timers.set(eta, slot, Kind::Due);
-                    self.notify(slot, fx);
+                    self.notify(step, slot);
                 }
-                None => self.promote(now, slot, fx),
+                None => self.promote(step, slot),
             }
         }
     }
 
     /// What was to follow shall not run. Nobody saw it yet.
-    pub(super) fn drop_successor(&mut self, present: Slot, fx: &mut Effects) {
+    pub(crate) fn drop_successor(&mut self, step: &mut Step<'_>, present: Slot) {
         if let Some(Successor { slot, .. }) = self.successors.take(present) {
-            self.discard(slot, fx);
+            self.discard(step, slot);
         }
     }
 
-    fn discard(&mut self, slot: Slot, fx: &mut Effects) {
-        fx.push(Effect::Store(Record::Forgotten(self.tasks.key(slot))));
+    fn discard(&mut self, step: &mut Step<'_>, slot: Slot) {
+        step.store(Record::Forgotten(self.tasks.key(slot)));
         let task = self.tasks.remove_hidden(slot);
         let queue = self.queues.queue_mut(task.queue());
         queue.scheduled -= 1;
@@ -141,7 +151,7 @@ impl Machine {
     }
 
     /// After a restart: what follows a task that has not ended waits for it again.
-    pub(super) fn restore_successors(&mut self, following: BTreeMap<Slot, TaskKey>) {
+    pub(crate) fn restore_successors(&mut self, following: BTreeMap<Slot, TaskKey>) {
         for (slot, present) in following {
             if self.follows(slot, present) && self.successors.of(present.slot).is_none() {
                 let eta = Moment::At(self.tasks.task(slot).due());

@@ -4,23 +4,27 @@
 //! need, and the records in the store hold the rest. What only some tasks have, or only while they
 //! run, stands apart. The table of all of them is `table.rs`.
 
+mod id;
+mod pages;
+mod table;
+
 use std::sync::Arc;
 
 use celeriac_proto::TaskId;
 use celeriac_record::{
-    ClosedBy, Lease, Progress, RetryPolicy, State, Submitted, TaskError, Timestamp,
+    ClosedBy, Lease, MAX_DELIVERIES_DEFAULT, Progress, RetryPolicy, State, Submitted, TaskError,
+    Timestamp,
 };
 
-use super::command::Monotonic;
-use super::id::PackedId;
-use super::names::NameKey;
-use super::queue::QueueKey;
-use super::sessions::SessionKey;
-use super::timers::Moment;
+use self::id::PackedId;
+pub(crate) use self::table::Tasks;
+use crate::clocks::Moment;
+use crate::command::Monotonic;
+use crate::keys::{NameKey, QueueKey, SessionKey};
 
 /// One task of the table. What it has beyond this is asked of the table.
 #[derive(Debug)]
-pub(super) struct Task {
+pub(crate) struct Task {
     pub id: PackedId,
     /// Where the table keeps what only some tasks have.
     pub extra: Option<ExtraKey>,
@@ -45,7 +49,7 @@ pub(super) struct Task {
 const LARGE: u64 = 1 << 23;
 
 /// Where the table keeps an [`Extra`]; one more than its number there.
-pub(super) type ExtraKey = std::num::NonZeroU32;
+pub(crate) type ExtraKey = std::num::NonZeroU32;
 
 /// A number in as many bytes as it needs. A larger one becomes the largest.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +70,7 @@ impl<const BYTES: usize> Narrow<BYTES> {
 
 /// A task as it comes into the table.
 #[derive(Debug)]
-pub(super) struct NewTask {
+pub(crate) struct NewTask {
     pub id: TaskId,
     pub serial: u64,
     /// Of a SCHEDULED task.
@@ -86,7 +90,7 @@ pub(super) struct NewTask {
 
 /// What only some tasks have.
 #[derive(Debug)]
-pub(super) struct Extra {
+pub(crate) struct Extra {
     /// What the producer asked for beyond the defaults; mostly none once the task has ended.
     pub plan: Option<Box<Plan>>,
     /// From the first delivery until the end.
@@ -117,7 +121,7 @@ impl Extra {
 
 /// The rules of a task.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub expires: Option<Moment>,
     pub result_ttl_ms: u64,
     pub retry: RetryPolicy,
@@ -138,7 +142,7 @@ impl Plan {
             retry: RetryPolicy::default(),
             soft_time_limit_ms: None,
             time_limit_ms: None,
-            max_deliveries: MAX_DELIVERIES,
+            max_deliveries: MAX_DELIVERIES_DEFAULT,
             early_ack: false,
             root_id: "".into(),
             tags: Vec::new(),
@@ -146,26 +150,24 @@ impl Plan {
     }
 
     pub fn of(submitted: &Submitted) -> Self {
+        let spec = &submitted.spec;
         Self {
             expires: submitted.expires.map(Moment::At),
             result_ttl_ms: submitted.result_ttl_ms,
-            retry: submitted.retry,
-            soft_time_limit_ms: submitted.soft_time_limit_ms,
-            time_limit_ms: submitted.time_limit_ms,
-            max_deliveries: submitted.max_deliveries,
-            early_ack: submitted.early_ack,
-            root_id: submitted.root_id.clone(),
-            tags: submitted.tags.clone(),
+            retry: spec.retry,
+            soft_time_limit_ms: spec.soft_time_limit_ms,
+            time_limit_ms: spec.time_limit_ms,
+            max_deliveries: spec.max_deliveries,
+            early_ack: spec.early_ack,
+            root_id: spec.root_id.clone(),
+            tags: spec.tags.clone(),
         }
     }
 }
 
-/// How often a task may be begun without an outcome, unless it says otherwise.
-pub(super) const MAX_DELIVERIES: u32 = 20;
-
 /// What has happened to a task that was handed out at least once.
 #[derive(Debug, Default)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Who holds the lease; none while the task waits.
     pub holder: Option<SessionKey>,
     /// Its place in the holder's list of leases.

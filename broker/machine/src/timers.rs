@@ -2,24 +2,19 @@
 //!
 //! Timers of tasks are by the million, so they are small and never taken out: one that no longer
 //! holds is recognised when it fires. Timers of leases, waits and sessions are few and exact.
-//!
-//! What a task waits for is a time in milliseconds since 1970 on either of two clocks. The **steady
-//! clock** shows what the wall clock showed when the broker started, and then runs with the
-//! monotonic clock: whoever sets the wall clock moves no span that began in this life of the
-//! broker. A restart sets it anew, from the times that are stored.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use celeriac_record::{Lease, Slot, Timestamp};
 
-use super::command::Monotonic;
-use super::sessions::SessionKey;
-use super::watch::WaitKey;
+use crate::clocks::{Clocks, Moment};
+use crate::command::Monotonic;
+use crate::keys::{SessionKey, WaitKey};
 
 /// What a timer of a task is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The eta or the next attempt.
     Due,
     /// No attempt begins from now on.
@@ -28,45 +23,10 @@ pub(super) enum Kind {
     Forget,
 }
 
-/// What a task waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
-    /// A time of day, on the wall clock.
-    At(Timestamp),
-    /// The end of a span, on the steady clock.
-    Steady(Timestamp),
-}
-
-/// What the two clocks of tasks show.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Clocks {
-    pub wall: Timestamp,
-    pub steady: Timestamp,
-}
-
-impl Clocks {
-    pub fn has_come(self, moment: Moment) -> bool {
-        match moment {
-            Moment::At(at) => at <= self.wall,
-            Moment::Steady(at) => at <= self.steady,
-        }
-    }
-
-    /// The end of a span that begins now.
-    pub fn after(self, span_ms: u64) -> Timestamp {
-        self.steady.saturating_add_unsigned(span_ms)
-    }
-
-    /// What the wall clock shows when the steady clock shows `steady`, unless it is set once more.
-    pub fn wall_at(self, steady: Timestamp) -> Timestamp {
-        steady.saturating_add(self.wall.saturating_sub(self.steady))
-    }
-}
-
 /// Ordered by time. It names no task but a slot: whoever is there at that time knows whether that
 /// is its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Timer {
+pub(crate) struct Timer {
     pub at: Timestamp,
     pub slot: Slot,
     pub kind: Kind,
@@ -74,7 +34,7 @@ pub(super) struct Timer {
 
 /// What a monotonic timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum MonoTimer {
+pub(crate) enum MonoTimer {
     /// Has the session been silent for too long?
     Session(SessionKey),
     Wait(WaitKey),
@@ -121,7 +81,7 @@ impl Packed {
 
 /// All timers.
 #[derive(Debug, Default)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     wall: TaskTimers,
     steady: TaskTimers,
     mono: BTreeSet<(Monotonic, MonoTimer)>,

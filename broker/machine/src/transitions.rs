@@ -1,26 +1,34 @@
 //! The only place where a task's state changes. Each transition keeps the counters and timers true,
-//! hands the store the task's new record, and tells those who watch.
+//! hands the store the task's new record, and tells those who watch. Which transitions there are,
+//! and who may make them, stands in `transitions/table.rs`.
+
+mod table;
 
 use celeriac_proto::limits::ERRORS_KEPT;
 use celeriac_record::{Body, Changed, ClosedBy, Progress, Record, Slot, State, TaskError};
 
-use super::command::{Now, SignalKind};
-use super::sessions::SessionKey;
-use super::task::{Extra, Plan, Task};
-use super::timers::{Kind, Moment, MonoTimer};
-use super::{Effects, Machine};
-use crate::command::Effect;
+pub(crate) use self::table::Cause;
+use self::table::assert_allowed;
+use crate::Machine;
+use crate::clocks::Moment;
+use crate::command::{Code, Effect, Now, SignalKind};
+use crate::queue::Arrival;
+use crate::step::Step;
+use crate::task::{Extra, Plan, Task};
+use crate::timers::{Kind, MonoTimer};
 
 impl Machine {
     /// Moves a task between the counters of its queue.
-    fn set_state(&mut self, slot: Slot, state: State) {
+    ///
+    /// # Panics
+    /// When the table of transitions has no such transition.
+    pub(crate) fn change_state(&mut self, step: &Step<'_>, slot: Slot, state: State, cause: Cause) {
         let is_suspect = self.is_suspect(slot);
         let task = self.tasks.task_mut(slot);
         let (was, key, bytes) = (task.state, task.queue(), task.payload_bytes());
-        assert!(!was.is_terminal(), "an ended task never changes");
+        assert_allowed(was, state, cause, &step.actor);
         task.state = state;
         task.version = task.version.saturating_add(1);
-        let second = self.queues.second;
         let queue = self.queues.queue_mut(key);
         if let Some(count) = queue.counter(was) {
             *count -= 1;
@@ -31,7 +39,7 @@ impl Machine {
         if state.is_terminal() {
             queue.bytes -= bytes;
             queue.ended_total += 1;
-            queue.ended_rate.note(second);
+            queue.ended_rate.note(step.second());
             if queue.unfinished() == 0 {
                 self.queues.note_use(key);
             }
@@ -45,7 +53,12 @@ impl Machine {
     }
 
     /// Hands the store what the task is now and tells the watchers.
-    fn publish(&mut self, now: Now, slot: Slot, ended: Ended, fx: &mut Effects) {
+    pub(crate) fn publish(&mut self, step: &mut Step<'_>, slot: Slot) {
+        self.publish_end(step, slot, Ended::default());
+    }
+
+    /// The same for an end, which has more to say.
+    fn publish_end(&mut self, step: &mut Step<'_>, slot: Slot, ended: Ended) {
         let key = self.tasks.key(slot);
         let task = self.tasks.task(slot);
         let run = self.tasks.run(task);
@@ -54,8 +67,8 @@ impl Machine {
             key,
             state: task.state,
             version: task.version,
-            at: now.wall,
-            actor: self.actor.clone(),
+            at: step.now.wall,
+            actor: step.actor.clone(),
             lease: task.lease(),
             closed_by: task.closed_by,
             session: holder.map(|holder| self.sessions.session(holder).id),
@@ -64,7 +77,7 @@ impl Machine {
             deliveries: 0,
             losses: 0,
             silent: 0,
-            due: (task.state == State::Retry).then(|| self.clocks.wall_at(task.due())),
+            due: (task.state == State::Retry).then(|| step.clocks.wall_at(task.due())),
             leased_at: None,
             started_at: None,
             progress: None,
@@ -85,76 +98,54 @@ impl Machine {
             changed.errors.clone_from(&run.errors);
             changed.cancel_requested = run.cancel.is_some();
             if let Some(at) = run.grace_at {
-                changed.due = Some(now.wall.saturating_add_unsigned(at.saturating_sub(now.mono)));
+                changed.due =
+                    Some(step.now.wall.saturating_add_unsigned(at.saturating_sub(step.now.mono)));
             }
             if let Some(reason) = run.cancel.as_ref().filter(|_| !task.state.is_terminal()) {
                 // Kept for the end that it may lead to, over a restart too.
                 changed.revoked_reason.clone_from(reason);
             }
         }
-        fx.push(Effect::Store(Record::Changed(Box::new(changed))));
-        self.notify(slot, fx);
+        step.store(Record::Changed(Box::new(changed)));
+        self.notify(step, slot);
     }
 
     /// SCHEDULED or RETRY, and due. It is stored although a restart could find out by itself: by
     /// then the clock may say otherwise, and what was shown with this version would be another
     /// state.
-    pub(super) fn promote(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
-        self.set_state(slot, State::Queued);
+    pub(crate) fn promote(&mut self, step: &mut Step<'_>, slot: Slot) {
+        self.change_state(step, slot, State::Queued, Cause::Due);
         self.line_up(slot, false);
-        self.publish(now, slot, Ended::default(), fx);
+        self.publish(step, slot);
     }
 
     /// Puts a QUEUED task in line; one that was out already goes in front.
-    pub(super) fn line_up(&mut self, slot: Slot, in_front: bool) {
+    pub(crate) fn line_up(&mut self, slot: Slot, in_front: bool) {
         if !in_front {
             self.take_place(slot);
         }
         let is_suspect = self.is_suspect(slot);
         let task = self.tasks.task(slot);
-        self.queues.queue_mut(task.queue()).push(slot, task, is_suspect, in_front);
+        let (name, priority, order) = (task.name, task.priority, task.order());
+        let arrival = Arrival { slot, name, priority, is_suspect, order, in_front };
+        self.queues.queue_mut(task.queue()).push(arrival);
     }
 
     /// Gives a task the place behind all others.
-    pub(super) fn take_place(&mut self, slot: Slot) {
+    pub(crate) fn take_place(&mut self, slot: Slot) {
         self.latest_order += 1;
         self.tasks.task_mut(slot).set_order(self.latest_order);
     }
 
-    pub(super) fn lease(&mut self, now: Now, slot: Slot, holder: SessionKey, fx: &mut Effects) {
-        self.latest_lease += 1;
-        let alone = self.is_suspect(slot);
-        let session = self.sessions.session_mut(holder);
-        session.alone = alone;
-        let task = self.tasks.task_mut(slot);
-        task.set_lease(self.latest_lease);
-        task.closed_by = ClosedBy::Nobody;
-        let payload_bytes = task.payload_bytes();
-        let run = self.tasks.extra_mut(slot).run.get_or_insert_default();
-        run.holder = Some(holder);
-        run.place = session.leases.len();
-        run.worker.clone_from(&session.instance);
-        run.deliveries = run.deliveries.saturating_add(1);
-        run.alone = alone;
-        run.leased_at = Some(now.wall);
-        run.started_at = None;
-        run.progress = None;
-        session.leases.push(slot);
-        session.leased_bytes += payload_bytes;
-        self.set_state(slot, State::Leased);
-        self.note_hunger(holder);
-        self.arm_balance(now, holder);
-        self.publish(now, slot, Ended::default(), fx);
-    }
-
     /// The handler has begun.
-    pub(super) fn start(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
-        self.begin(now, slot);
-        self.publish(now, slot, Ended::default(), fx);
+    pub(crate) fn start(&mut self, step: &mut Step<'_>, slot: Slot) {
+        self.begin(step, slot);
+        self.publish(step, slot);
     }
 
     /// What a start changes, told to nobody: an attempt is counted and its limits run.
-    pub(super) fn begin(&mut self, now: Now, slot: Slot) {
+    pub(crate) fn begin(&mut self, step: &Step<'_>, slot: Slot) {
+        let now = step.now;
         let lease = self.tasks.task(slot).lease();
         let Extra { plan, run: Some(run), .. } = self.tasks.extra_mut(slot) else {
             unreachable!("a leased task has a run");
@@ -172,131 +163,119 @@ impl Machine {
         if let Some(at) = run.limit_at {
             self.timers.set_mono(at, MonoTimer::TimeLimit(slot, lease));
         }
-        self.set_state(slot, State::Started);
+        self.change_state(step, slot, State::Started, Cause::Started);
     }
 
-    pub(super) fn progress(&mut self, now: Now, slot: Slot, progress: Progress, fx: &mut Effects) {
+    pub(crate) fn progress(&mut self, step: &mut Step<'_>, slot: Slot, progress: Progress) {
         self.tasks.run_mut(slot).expect("a started task has a run").progress = Some(progress);
         let task = self.tasks.task_mut(slot);
         task.version = task.version.saturating_add(1);
-        self.publish(now, slot, Ended::default(), fx);
+        self.publish(step, slot);
     }
 
-    pub(super) fn succeed(&mut self, now: Now, slot: Slot, result: Body, fx: &mut Effects) {
+    pub(crate) fn succeed(&mut self, step: &mut Step<'_>, slot: Slot, result: Body) {
         self.end_lease(slot, ClosedBy::Complete);
-        self.end(
-            now,
-            slot,
-            State::Success,
-            Ended { result: Some(result), revoked_reason: "".into() },
-            fx,
-        );
+        let ended = Ended { result: Some(result), revoked_reason: "".into() };
+        self.end(step, slot, State::Success, Cause::Completed, ended);
     }
 
     /// Fails for good: kept as dead.
-    pub(super) fn fail(
+    pub(crate) fn fail(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         closed_by: ClosedBy,
         error: TaskError,
-        fx: &mut Effects,
+        cause: Cause,
     ) {
         self.end_lease(slot, closed_by);
         self.keep_error(slot, error);
-        self.end(now, slot, State::Failure, Ended::default(), fx);
+        self.end(step, slot, State::Failure, cause, Ended::default());
     }
 
     /// Failed, and waits for its next attempt.
-    pub(super) fn retry(
+    pub(crate) fn retry(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         delay_ms: u64,
         error: TaskError,
-        fx: &mut Effects,
     ) {
         self.end_lease(slot, ClosedBy::Fail);
         self.keep_error(slot, error);
-        self.tasks.task_mut(slot).set_due(self.clocks.after(delay_ms));
-        self.set_state(slot, State::Retry);
+        self.tasks.task_mut(slot).set_due(step.clocks.after(delay_ms));
+        self.change_state(step, slot, State::Retry, Cause::Failed);
         self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Due);
-        self.expire_if_over(slot);
-        self.publish(now, slot, Ended::default(), fx);
+        self.expire_if_over(step, slot);
+        self.publish(step, slot);
     }
 
     /// Back to the front of its queue, unfinished.
-    pub(super) fn requeue(&mut self, now: Now, slot: Slot, closed_by: ClosedBy, fx: &mut Effects) {
+    pub(crate) fn requeue(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        closed_by: ClosedBy,
+        cause: Cause,
+    ) {
         self.end_lease(slot, closed_by);
-        self.set_state(slot, State::Queued);
+        self.change_state(step, slot, State::Queued, cause);
         self.line_up(slot, true);
-        self.expire_if_over(slot);
-        self.publish(now, slot, Ended::default(), fx);
-    }
-
-    /// Takes a lease back that has not begun: that counts as no delivery. The worker is told by the
-    /// caller.
-    pub(super) fn take_back(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
-        assert_eq!(self.tasks.task(slot).state, State::Leased, "what has begun is not taken back");
-        self.requeue(now, slot, ClosedBy::TakenBack, fx);
+        self.expire_if_over(step, slot);
+        self.publish(step, slot);
     }
 
     /// Ends a task that shall not run, or not run on. A worker that holds it is told by the caller.
-    pub(super) fn revoke(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
-        self.revoke_as(now, slot, ClosedBy::Nobody, reason, fx);
+    pub(crate) fn revoke(&mut self, step: &mut Step<'_>, slot: Slot, cause: Cause, reason: &str) {
+        self.revoke_as(step, slot, ClosedBy::Nobody, cause, reason);
     }
 
     /// The same, as the consequence of a report.
-    pub(super) fn revoke_as(
+    pub(crate) fn revoke_as(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         closed_by: ClosedBy,
+        cause: Cause,
         reason: &str,
-        fx: &mut Effects,
     ) {
         if self.tasks.task(slot).is_leased() {
             self.end_lease(slot, closed_by);
         }
-        self.end(
-            now,
-            slot,
-            State::Revoked,
-            Ended { result: None, revoked_reason: reason.into() },
-            fx,
-        );
+        let ended = Ended { result: None, revoked_reason: reason.into() };
+        self.end(step, slot, State::Revoked, cause, ended);
     }
 
     /// Asks the holder to stop; what it does then decides how the task ends.
-    pub(super) fn request_cancel(&mut self, now: Now, slot: Slot, reason: &str, fx: &mut Effects) {
+    pub(crate) fn request_cancel(&mut self, step: &mut Step<'_>, slot: Slot, reason: &str) {
         self.tasks.run_mut(slot).expect("a leased task has a run").cancel = Some(reason.into());
         let task = self.tasks.task_mut(slot);
         task.version = task.version.saturating_add(1);
-        self.publish(now, slot, Ended::default(), fx);
+        self.publish(step, slot);
     }
 
-    fn end(&mut self, now: Now, slot: Slot, state: State, ended: Ended, fx: &mut Effects) {
-        self.set_state(slot, state);
+    fn end(&mut self, step: &mut Step<'_>, slot: Slot, state: State, cause: Cause, ended: Ended) {
+        self.change_state(step, slot, state, cause);
         let task = self.tasks.task(slot);
         let mut ttl_ms =
-            self.tasks.plan(task).map_or(self.settings.result_ttl_ms, |plan| plan.result_ttl_ms);
+            self.tasks.plan(task).map_or(self.config.result_ttl_ms, |plan| plan.result_ttl_ms);
         if state == State::Failure && ttl_ms == 0 {
             // "Keep no result" is not "keep no failure": what failed for good can be looked at.
-            ttl_ms = self.settings.result_ttl_ms.max(1);
+            ttl_ms = self.config.result_ttl_ms.max(1);
         }
-        self.tasks.task_mut(slot).set_due(self.clocks.after(ttl_ms));
-        self.publish(now, slot, ended, fx);
+        self.tasks.task_mut(slot).set_due(step.clocks.after(ttl_ms));
+        self.publish_end(step, slot, ended);
         self.strip(slot);
         self.successors.note_end(slot);
         if ttl_ms == 0 {
-            self.forget(slot, fx);
+            self.forget(step, slot);
         } else {
             self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Forget);
         }
     }
 
     /// Takes from an ended task what it no longer needs.
-    pub(super) fn strip(&mut self, slot: Slot) {
+    pub(crate) fn strip(&mut self, slot: Slot) {
         let state = self.tasks.task(slot).state;
         if self.tasks.task(slot).extra.is_some() {
             let extra = self.tasks.extra_mut(slot);
@@ -306,37 +285,47 @@ impl Machine {
         }
     }
 
+    /// Removes the task of an id at a client's request, if it has ended.
+    pub(crate) fn forget_ended(&mut self, step: &mut Step<'_>, id: &str) -> Result<(), Code> {
+        let slot = self.tasks.find(id).ok_or(Code::NotFound)?;
+        if !self.tasks.task(slot).state.is_terminal() {
+            return Err(Code::NotFinished);
+        }
+        self.forget(step, slot);
+        Ok(())
+    }
+
     /// Removes an ended task before its time.
-    pub(super) fn forget(&mut self, slot: Slot, fx: &mut Effects) {
-        self.keep_for_waits(slot, fx);
-        fx.push(Effect::Store(Record::Forgotten(self.tasks.key(slot))));
-        self.remove(slot, fx);
+    pub(crate) fn forget(&mut self, step: &mut Step<'_>, slot: Slot) {
+        self.keep_for_waits(step, slot);
+        step.store(Record::Forgotten(self.tasks.key(slot)));
+        self.remove(step, slot);
     }
 
     /// Removes an ended task whose time is over. The log need not say so: a restart would find the
     /// same, unless somebody has set the clock.
-    pub(super) fn drop_ended(&mut self, slot: Slot, fx: &mut Effects) {
+    pub(crate) fn drop_ended(&mut self, step: &mut Step<'_>, slot: Slot) {
         if self.clock_was_set {
-            return self.forget(slot, fx);
+            return self.forget(step, slot);
         }
-        self.keep_for_waits(slot, fx);
-        fx.push(Effect::Drop(slot));
-        self.remove(slot, fx);
+        self.keep_for_waits(step, slot);
+        step.push(Effect::Drop(slot));
+        self.remove(step, slot);
     }
 
-    fn remove(&mut self, slot: Slot, fx: &mut Effects) {
+    fn remove(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         let watched = self.tasks.is_watched(task).then(|| self.tasks.id(task));
         let task = self.tasks.remove(slot);
         assert!(task.state.is_terminal(), "only an ended task is forgotten");
         self.uncount(&task);
         if let Some(id) = watched {
-            self.notify_forgotten(&id, fx);
+            self.notify_forgotten(step, &id);
         }
     }
 
     /// Takes an ended task out of the books.
-    pub(super) fn uncount(&mut self, task: &Task) {
+    pub(crate) fn uncount(&mut self, task: &Task) {
         let queue = self.queues.queue_mut(task.queue());
         queue.tasks -= 1;
         if let Some(count) = queue.counter(task.state) {
@@ -348,42 +337,6 @@ impl Machine {
         self.names.release(task.name);
     }
 
-    /// Takes the task from its holder's hands. An outcome takes back the delivery that had been
-    /// counted.
-    fn end_lease(&mut self, slot: Slot, closed_by: ClosedBy) {
-        let task = self.tasks.task_mut(slot);
-        task.closed_by = closed_by;
-        let (lease, bytes, started) =
-            (task.lease(), task.payload_bytes(), task.state == State::Started);
-        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release | ClosedBy::TakenBack) {
-            run.deliveries = run.deliveries.saturating_sub(1);
-            if started {
-                // It ran, and its worker lives.
-                (run.losses, run.silent) = (0, 0);
-            }
-        }
-        run.grace_at
-            .take()
-            .inspect(|at| self.timers.clear_mono(*at, MonoTimer::CancelGrace(slot, lease)));
-        run.soft_limit_at
-            .take()
-            .inspect(|at| self.timers.clear_mono(*at, MonoTimer::SoftTimeLimit(slot, lease)));
-        run.limit_at
-            .take()
-            .inspect(|at| self.timers.clear_mono(*at, MonoTimer::TimeLimit(slot, lease)));
-        let holder = run.holder.take().expect("a leased task has a holder");
-        let (place, alone) = (run.place, std::mem::take(&mut run.alone));
-        let session = self.sessions.session_mut(holder);
-        session.alone &= !alone;
-        session.leased_bytes -= bytes;
-        session.leases.swap_remove(place);
-        if let Some(moved) = session.leases.get(place) {
-            self.tasks.run_mut(*moved).expect("a leased task has a run").place = place;
-        }
-        self.note_hunger(holder);
-    }
-
     fn keep_error(&mut self, slot: Slot, error: TaskError) {
         let run = self.tasks.run_mut(slot).expect("only what was handed out fails");
         if run.errors.len() == ERRORS_KEPT {
@@ -392,50 +345,12 @@ impl Machine {
         run.errors.push(error);
     }
 
-    /// The holder is gone without an outcome: again, or the end if that happened too often. Only
-    /// what had begun is charged for it.
-    pub(super) fn lose_lease(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
-        let task = self.tasks.task(slot);
-        let plan = self.tasks.plan(task);
-        let early_ack = plan.is_some_and(|plan| plan.early_ack);
-        let deliveries_max = plan.map_or(super::task::MAX_DELIVERIES, |plan| plan.max_deliveries);
-        let attempts_max = self.retry_policy(task).attempts_max;
-        let started = task.state == State::Started;
-        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        if !started {
-            run.deliveries = run.deliveries.saturating_sub(1);
-        }
-        // A suspect was all that its worker had, so it is to blame whether or not the worker came
-        // to say that it began.
-        let is_to_blame = started || run.alone;
-        // Runs that may have begun in silence count once it is certain that the task takes workers
-        // with it.
-        let starts = run.attempts.saturating_add(run.silent);
-        let message = if let Some(reason) = run.cancel.clone() {
-            return self.revoke(now, slot, &reason, fx);
-        } else if started && early_ack {
-            "the worker was lost, and the task asks not to be run twice"
-        } else if is_to_blame && starts >= attempts_max {
-            "the worker was lost during the last attempt"
-        } else if is_to_blame && run.deliveries.saturating_add(run.silent) >= deliveries_max {
-            "workers were lost with this task too often"
-        } else {
-            return self.requeue(now, slot, ClosedBy::Nobody, fx);
-        };
-        let error = broker_error("worker_lost", message, now, run.attempts);
-        self.fail(now, slot, ClosedBy::Nobody, error, fx);
-    }
-
     /// The hard time limit is over.
-    pub(super) fn exceed_time_limit(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
-        self.signal(slot, SignalKind::TimeLimit, "time_limit", fx);
-        let error = broker_error(
-            "time_limit",
-            "the time limit is over",
-            now,
-            self.tasks.attempts(self.tasks.task(slot)),
-        );
-        self.fail(now, slot, ClosedBy::Nobody, error, fx);
+    pub(crate) fn exceed_time_limit(&mut self, step: &mut Step<'_>, slot: Slot) {
+        self.signal(step, slot, SignalKind::TimeLimit, "time_limit");
+        let attempts = self.tasks.attempts(self.tasks.task(slot));
+        let error = broker_error("time_limit", "the time limit is over", step.now, attempts);
+        self.fail(step, slot, ClosedBy::Nobody, error, Cause::TimeLimit);
     }
 }
 
@@ -447,7 +362,7 @@ struct Ended {
 }
 
 /// An error that the broker itself finds.
-pub(super) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) -> TaskError {
+pub(crate) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) -> TaskError {
     TaskError {
         kind: kind.into(),
         message: message.into(),

@@ -53,13 +53,24 @@ pub enum Record {
     SessionEnded(SessionId),
 }
 
-/// A task as its producer described it, after defaults of its queue were filled in.
+/// A task that was submitted, after defaults of its queue were filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submitted {
     pub key: TaskKey,
     pub generation: u32,
     /// It runs once this task of its id has ended.
     pub after: Option<TaskKey>,
+    pub submitted_at: Timestamp,
+    pub eta: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
+    pub result_ttl_ms: u64,
+    pub spec: TaskSpec,
+}
+
+/// What a producer says of a task, and what stays so for the life of the task. If you add an option
+/// to a task, add it here; CONTRIBUTING.md has the other places.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSpec {
     pub id: TaskId,
     pub name: TaskName,
     pub queue: QueueName,
@@ -70,13 +81,10 @@ pub struct Submitted {
     /// Empty: none.
     pub shadow: Box<str>,
     pub priority: u8,
-    pub submitted_at: Timestamp,
-    pub eta: Option<Timestamp>,
-    pub expires: Option<Timestamp>,
-    pub result_ttl_ms: u64,
     pub retry: RetryPolicy,
     pub soft_time_limit_ms: Option<u64>,
     pub time_limit_ms: Option<u64>,
+    /// Deliveries that may begin without an outcome.
     pub max_deliveries: u32,
     pub early_ack: bool,
     /// Empty: none.
@@ -92,6 +100,9 @@ impl Submitted {
         Self { key, generation, after: None, submitted_at: at, eta: None, expires: None, ..self }
     }
 }
+
+/// How often a task may be begun without an outcome, unless it says otherwise.
+pub const MAX_DELIVERIES_DEFAULT: u32 = 20;
 
 /// When a failed task runs again.
 #[derive(Debug, Clone, Copy, PartialEq)]

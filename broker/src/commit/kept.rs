@@ -8,8 +8,10 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use celeriac_machine::command::{RequestId, View};
+use celeriac_machine::command::{Outline, RequestId};
 use celeriac_proto::TaskId;
+
+use crate::outgoing::TaskView;
 
 /// What one connection keeps: about what one answer holds.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,11 +31,27 @@ pub(super) struct Kept {
     all: AllKept,
 }
 
-/// Those that one wait has seen.
+/// The ends that one wait has seen.
 #[derive(Debug, Default)]
-struct Ends {
-    tasks: HashMap<TaskId, View>,
+pub(super) struct Ends {
+    tasks: HashMap<TaskId, TaskView>,
     bytes: usize,
+}
+
+impl Ends {
+    /// What the machine said of a task that was kept.
+    pub(super) fn outline(&self, id: &TaskId) -> Option<Outline> {
+        self.tasks.get(id)?.found.as_ref().map(|found| found.outline)
+    }
+
+    /// The view of a task that was kept. An id that is named twice has its result once: there is
+    /// room for no more.
+    pub(super) fn show(&mut self, id: &TaskId) -> Option<TaskView> {
+        let kept = self.tasks.get_mut(id)?;
+        let view = kept.clone();
+        kept.strip();
+        Some(view)
+    }
 }
 
 impl Kept {
@@ -51,7 +69,7 @@ impl Kept {
 
     /// Keeps one for the answer to this request. The first end of an id is the one that the wait
     /// has seen.
-    pub(super) fn keep(&mut self, request: RequestId, view: View, bytes: usize) {
+    pub(super) fn keep(&mut self, request: RequestId, view: TaskView, bytes: usize) {
         let ends = self.waits.entry(request).or_default();
         if let Entry::Vacant(entry) = ends.tasks.entry(view.id.clone()) {
             entry.insert(view);
@@ -61,30 +79,16 @@ impl Kept {
         }
     }
 
-    /// Puts what was kept for this request in the places of its answer, and forgets it. An id that
-    /// is named twice has its result once: there is room for no more.
-    pub(super) fn show(&mut self, request: RequestId, tasks: &mut [View]) {
-        let Some(mut ends) = self.waits.remove(&request) else { return };
-        for task in tasks {
-            if let Some(view) = ends.tasks.get_mut(&task.id) {
-                task.clone_from(view);
-                strip(view);
-            }
-        }
+    /// Takes what was kept for this request: its answer is under way.
+    pub(super) fn take(&mut self, request: RequestId) -> Option<Ends> {
+        let ends = self.waits.remove(&request)?;
         self.give_back(ends.bytes);
+        Some(ends)
     }
 
     fn give_back(&mut self, bytes: usize) {
         self.bytes -= bytes;
         self.all.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// Takes from the view of a task what may be large: an end without its result is better than none.
-pub(super) fn strip(view: &mut View) {
-    if let Some((_, Some(changed))) = view.task.as_mut().and_then(|task| task.records.as_mut()) {
-        changed.result = None;
-        changed.errors.iter_mut().for_each(|error| error.traceback = Box::default());
     }
 }
 
@@ -98,13 +102,8 @@ impl Drop for Kept {
 mod tests {
     use super::*;
 
-    fn view(id: &str) -> View {
-        View {
-            id: id.try_into().expect("it is an id"),
-            task: None,
-            with_result: false,
-            with_tracebacks: false,
-        }
+    fn view(id: &str) -> TaskView {
+        TaskView { id: id.try_into().expect("it is an id"), found: None }
     }
 
     #[test]
@@ -116,7 +115,8 @@ mod tests {
         one.keep(2, view("a"), 5);
         other.keep(1, view("b"), 7);
         assert_eq!((one.bytes, other.bytes, all.0.load(Ordering::Relaxed)), (15, 7, 22));
-        one.show(1, &mut [view("a"), view("c")]);
+        let mut ends = one.take(1).expect("something was kept");
+        assert!(ends.show(&view("a").id).is_some() && ends.show(&view("c").id).is_none());
         assert_eq!((one.bytes, all.0.load(Ordering::Relaxed)), (5, 12));
         drop((one, other));
         assert_eq!(all.0.load(Ordering::Relaxed), 0);

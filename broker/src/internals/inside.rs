@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use celeriac_machine::command::{Command, ConnectionKey, Now};
-use celeriac_machine::{Effects, Machine, Settings};
+use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame};
 use celeriac_record::Record;
@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::simulation::Disk;
-use crate::commit::{self, Batch, Committer, Hand, Work};
+use crate::commit::{self, Batch, Batches, CommitConfig, Commits, Committer};
 use crate::config::Config;
-use crate::outbox::{Letter, Outbox};
+use crate::send_queue::{QueuedMessage, SendQueue};
 use crate::session::{self, decode, encode};
 
 /// Messages that a connection may leave unread.
-const OUTBOX_MESSAGES: usize = 100_000;
+const MESSAGES_UNREAD_MAX: usize = 100_000;
 
 /// The time in here: it does not pass.
 const NOW: Now = Now { wall: 1_700_000_000_000, mono: 0 };
@@ -31,13 +31,13 @@ pub struct Inside {
     machine: Machine,
     committer: Committer,
     /// The other ends of the committer, which nobody needs here and which have to be there.
-    _hand: (Hand, Work),
+    _channels: (Commits, Batches),
     bounds: decode::Bounds,
     limits: encode::Limits,
     codec: FrameCodec<ClientFrame, ServerFrame>,
     commands: Vec<Command>,
     batch: Batch,
-    letters: Vec<mpsc::Receiver<Letter>>,
+    messages: Vec<mpsc::Receiver<QueuedMessage>>,
     disk: Option<Disk>,
 }
 
@@ -59,16 +59,16 @@ impl Inside {
 
     fn over(store: Store) -> Self {
         let config = Config::default();
-        let machine = Machine::new(Settings {
+        let machine = Machine::new(MachineConfig {
             lease_ms: config.lease_ms,
             result_ttl_ms: config.result_ttl_ms,
             result_bytes_max: config.result_bytes_max,
             leased_bytes_max: u64::MAX,
             seed: 1,
         });
-        let (committer, hand, work) = Committer::new(
+        let (committer, commits, batches) = commit::over(
             store,
-            commit::Settings {
+            CommitConfig {
                 frame_bytes_max: config.frame_bytes_max,
                 result_bytes_max: config.result_bytes_max,
             },
@@ -76,23 +76,23 @@ impl Inside {
         Self {
             machine,
             committer,
-            _hand: (hand, work),
+            _channels: (commits, batches),
             bounds: decode::Bounds::of(&config),
             limits: encode::limits(&config),
             codec: FrameCodec::new(config.frame_bytes_max),
             commands: Vec::new(),
             batch: Batch::default(),
-            letters: Vec::new(),
+            messages: Vec::new(),
             disk: None,
         }
     }
 
     /// A new connection after its handshake. Its Welcome is its first answer.
     pub fn connect(&mut self, hello: wire::Hello) -> ConnectionKey {
-        let connection = self.letters.len() as ConnectionKey;
-        let (outbox, letters) = Outbox::new(OUTBOX_MESSAGES);
-        self.letters.push(letters);
-        self.batch.opened.push((connection, outbox));
+        let connection = self.messages.len() as ConnectionKey;
+        let (queue, messages) = SendQueue::new(MESSAGES_UNREAD_MAX);
+        self.messages.push(messages);
+        self.batch.opened.push((connection, queue));
         let connect = decode::hello(hello, connection, 1).expect("the Hello is a good one");
         self.commands.push(Command::Connect(Box::new(connect)));
         connection
@@ -131,8 +131,8 @@ impl Inside {
     /// The fourth: messages to frames.
     #[inline(never)]
     pub fn encode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
-        while let Ok(letter) = self.letters[connection as usize].try_recv() {
-            let frame = encode::frame(letter.message, &self.limits);
+        while let Ok(queued) = self.messages[connection as usize].try_recv() {
+            let frame = encode::frame(queued.message, &self.limits);
             self.codec.encode(frame, frames).expect("the answers are small");
         }
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 pub use super::disk::{Disk, Fault, Figures};
-use crate::commit::{Committer, Work};
+use crate::commit::{self, Batches, Committer};
 use crate::descriptors::{GUESTS_MAX, Places};
 use crate::driver::Input;
 use crate::session::{self, Decoding, Shared};
@@ -43,9 +43,10 @@ impl SimulatedBroker {
         let mut committing = None;
         let places = Places { guests: GUESTS_MAX, connections: CONNECTIONS_MAX };
         let (driver, shared) = broker.start(places, Decoding::Here, |store, settings| {
-            let (committer, hand, work) = Committer::new(store, settings);
-            committing = Some(tokio::spawn(commit(committer, work, disk.clone())).abort_handle());
-            Ok(hand)
+            let (committer, commits, batches) = commit::over(store, settings);
+            committing =
+                Some(tokio::spawn(commit_slowly(committer, batches, disk.clone())).abort_handle());
+            Ok(commits)
         })?;
         let committer = committing.expect("the broker's start calls it");
         Ok(Self { shared, driver, committer, sessions: JoinSet::new(), latest: 0 })
@@ -100,20 +101,26 @@ impl Drop for SimulatedBroker {
 }
 
 /// What the store's thread does, in simulated time.
-async fn commit(mut committer: Committer, mut work: Work, disk: Disk) {
-    let outcome = async {
-        while let Some(batch) = work.batches.recv().await {
-            tokio::time::sleep(disk.latency()).await;
-            let committed = committer.commit(batch)?;
-            tokio::time::sleep(disk.latency()).await;
-            if disk.stalls() {
-                std::future::pending::<()>().await;
-            }
-            disk.sync()?;
-            committer.answer(committed);
+async fn commit_slowly(mut committer: Committer, mut batches: Batches, disk: Disk) {
+    let outcome = commit_all(&mut committer, &mut batches, &disk).await;
+    batches.end(outcome.and_then(|()| committer.close()));
+}
+
+async fn commit_all(
+    committer: &mut Committer,
+    batches: &mut Batches,
+    disk: &Disk,
+) -> Result<(), celeriac_store::Error> {
+    while let Some(batch) = batches.batches.recv().await {
+        tokio::time::sleep(disk.latency()).await;
+        let committed = committer.commit(batch)?;
+        tokio::time::sleep(disk.latency()).await;
+        if disk.stalls() {
+            std::future::pending::<()>().await;
         }
-        committer.close()
-    };
-    // The driver may have ended first.
-    let _ = work.end.send(outcome.await.map_err(RunError::Store));
+        disk.sync()?;
+        batches.confirm(committer.disk_is_low());
+        committer.answer(committed);
+    }
+    Ok(())
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order,
-    Refusal, ReportKind, RequestId, Submission, TaskReport, When, WorkerInfo, WrongReport,
+    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, Observe, OnConflict,
+    Operate, Order, Produce, Refusal, ReportKind, RequestId, Submission, TaskReport, When, Work,
+    WorkerInfo, WrongReport,
 };
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX,
@@ -16,7 +17,9 @@ use celeriac_proto::limits::{
 };
 use celeriac_proto::wire::{self, client_frame};
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State};
+use celeriac_record::{
+    Backoff, Body, Jitter, MAX_DELIVERIES_DEFAULT, QueueRecord, RetryPolicy, State, TaskSpec,
+};
 use uuid::Uuid;
 
 use crate::config::Config;
@@ -107,31 +110,37 @@ pub(crate) fn ask(
         Heartbeat(beat) => Ask::Heartbeat { memory_bytes: beat.memory_bytes },
         Submit(submit) => {
             batch(submit.tasks.len())?;
-            Ask::Submit(submit.tasks.into_iter().map(|task| submission(task, bounds)).collect())
+            Ask::Produce(Produce::Submit(
+                submit.tasks.into_iter().map(|task| submission(task, bounds)).collect(),
+            ))
         }
         Report(report) => {
             batch(report.reports.len())?;
-            Ask::Report(report.reports.into_iter().map(task_report).collect())
+            Ask::Work(Work::Report(report.reports.into_iter().map(task_report).collect()))
         }
         Credit(credit) if credit.credit > CREDIT_MAX => {
             return Err(invalid(format!("credit is at most {CREDIT_MAX}")));
         }
-        Credit(credit) => Ask::Credit(credit.credit),
-        Get(get) => Ask::Get { ids: ids(get.ids)?, with_results: get.with_results },
-        Wait(wait) => Ask::Wait {
+        Credit(credit) => Ask::Work(Work::Credit(credit.credit)),
+        Get(get) => {
+            Ask::Observe(Observe::Get { ids: ids(get.ids)?, with_results: get.with_results })
+        }
+        Wait(wait) => Ask::Observe(Observe::Wait {
             any: known::<wire::wait::Mode>("mode of wait", wait.mode)? == wire::wait::Mode::Any,
             until: optional_state(wait.until)?,
             with_results: wait.with_results,
             timeout_ms: if timeout_ms == 0 { TIMEOUT_MS_DEFAULT } else { timeout_ms },
             ids: ids(wait.ids)?,
-        },
-        Watch(watch) => Ask::Watch { ids: ids(watch.ids)?, with_results: watch.with_results },
-        Unwatch(unwatch) => Ask::Unwatch { watch: unwatch.watch_id },
+        }),
+        Watch(watch) => {
+            Ask::Observe(Observe::Watch { ids: ids(watch.ids)?, with_results: watch.with_results })
+        }
+        Unwatch(unwatch) => Ask::Observe(Observe::Unwatch { watch: unwatch.watch_id }),
         Unwait(unwait) => {
             batch(unwait.request_ids.len())?;
-            Ask::Unwait(unwait.request_ids)
+            Ask::Observe(Observe::Unwait(unwait.request_ids))
         }
-        Forget(forget) => Ask::Forget(ids(forget.ids)?),
+        Forget(forget) => Ask::Produce(Produce::Forget(ids(forget.ids)?)),
         Cancel(cancel) => self::cancel(cancel)?,
         body => administrative(body)?,
     })
@@ -142,38 +151,48 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
     Ok(match body {
         ListQueues(list) => {
             at_most_a_batch(list.queues.len())?;
-            Ask::ListQueues { names: queue_names(list.queues)?, after: queue_cursor(&list.cursor)? }
+            Ask::Operate(Operate::ListQueues {
+                names: queue_names(list.queues)?,
+                after: queue_cursor(&list.cursor)?,
+            })
         }
-        ConfigureQueue(configure) => Ask::ConfigureQueue(queue_record(configure)?),
+        ConfigureQueue(configure) => {
+            Ask::Operate(Operate::ConfigureQueue(queue_record(configure)?))
+        }
         PauseQueues(pause) => {
             batch(pause.queues.len())?;
-            Ask::PauseQueues { queues: queue_names(pause.queues)?, paused: pause.paused }
+            Ask::Operate(Operate::PauseQueues {
+                queues: queue_names(pause.queues)?,
+                paused: pause.paused,
+            })
         }
-        PurgeQueue(purge) => {
-            Ask::PurgeQueue { queue: QueueName::parse(purge.queue)?, delete: false }
-        }
-        DeleteQueue(delete) => {
-            Ask::PurgeQueue { queue: QueueName::parse(delete.queue)?, delete: true }
-        }
-        ReplayDead(replay) => Ask::ReplayDead(dead(replay.ids, replay.filter)?),
-        DiscardDead(discard) => Ask::DiscardDead(discarded(discard)?),
+        PurgeQueue(purge) => Ask::Operate(Operate::PurgeQueue {
+            queue: QueueName::parse(purge.queue)?,
+            delete: false,
+        }),
+        DeleteQueue(delete) => Ask::Operate(Operate::PurgeQueue {
+            queue: QueueName::parse(delete.queue)?,
+            delete: true,
+        }),
+        ReplayDead(replay) => Ask::Operate(Operate::ReplayDead(dead(replay.ids, replay.filter)?)),
+        DiscardDead(discard) => Ask::Operate(Operate::DiscardDead(discarded(discard)?)),
         ListTasks(list) => list_tasks(list)?,
-        ListWorkers(list) => Ask::ListWorkers {
+        ListWorkers(list) => Ask::Operate(Operate::ListWorkers {
             after: cursor(&list.cursor)?.map(u64::from_be_bytes),
             with_tracebacks: list.with_tracebacks,
-        },
+        }),
         Backup(backup) if !Path::new(&backup.folder).is_absolute() => {
             return Err(invalid(
                 "the folder of a backup is an absolute path on the broker's machine",
             ));
         }
-        Backup(backup) => Ask::Backup(backup.folder.into()),
+        Backup(backup) => Ask::Operate(Operate::Backup(backup.folder.into())),
         OrderWorkers(order) if order.instance_ids.len() > BATCH_ITEMS_MAX => {
             return Err(invalid(format!(
                 "an order names at most {BATCH_ITEMS_MAX} workers; without names it is for all"
             )));
         }
-        OrderWorkers(order) => Ask::OrderWorkers {
+        OrderWorkers(order) => Ask::Operate(Operate::OrderWorkers {
             order: match order.order() {
                 wire::order::Kind::Quiet => Order::Quiet,
                 wire::order::Kind::Shutdown => Order::Shutdown,
@@ -187,7 +206,7 @@ fn administrative(body: client_frame::Body) -> Checked<Ask> {
                 .into_iter()
                 .map(|id| short("instance id", id))
                 .collect::<Checked<_>>()?,
-        },
+        }),
         _ => return Err(unsupported("the broker does not offer this request")),
     })
 }
@@ -250,35 +269,38 @@ fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submission> {
         )));
     }
     Ok(Submission {
-        id: TaskId::parse(task.id)?,
-        name: TaskName::parse(task.name)?,
-        queue: if task.queue.is_empty() {
-            QueueName::default()
-        } else {
-            QueueName::parse(task.queue)?
-        },
-        payload: task.payload,
-        content_type: short("content type", task.content_type)?,
-        headers: headers(task.headers)?,
-        shadow: short("shadow", task.shadow)?,
-        priority: priority as u8,
         eta: when("eta", task.eta_at_ms, task.countdown_ms)?,
         expires: when("expiry", task.expires_at_ms, task.expires_in_ms)?,
         result_ttl_ms: span("result_ttl_ms", task.result_ttl_ms, 0)?,
-        retry: retry_policy(retry)?,
-        soft_time_limit_ms: span("soft_time_limit_ms", task.soft_time_limit_ms, 1)?,
-        time_limit_ms: span("time_limit_ms", task.time_limit_ms, 1)?,
-        max_deliveries: at_least_one("max_deliveries", task.max_deliveries)?,
         on_conflict: match on_conflict {
             wire::OnConflict::RunAgainIfFinished => OnConflict::RunAgainIfFinished,
             wire::OnConflict::Reject => OnConflict::Reject,
             wire::OnConflict::Replace => OnConflict::Replace,
             wire::OnConflict::RunAgainAfter => OnConflict::RunAgainAfter,
         },
-        early_ack: task.early_ack,
-        root_id: short("root id", task.root_id)?,
-        parent_id: short("parent id", task.parent_id)?,
-        tags: tags(task.tags)?,
+        spec: TaskSpec {
+            id: TaskId::parse(task.id)?,
+            name: TaskName::parse(task.name)?,
+            queue: if task.queue.is_empty() {
+                QueueName::default()
+            } else {
+                QueueName::parse(task.queue)?
+            },
+            payload: task.payload,
+            content_type: short("content type", task.content_type)?,
+            headers: headers(task.headers)?,
+            shadow: short("shadow", task.shadow)?,
+            priority: priority as u8,
+            retry: retry_policy(retry)?,
+            soft_time_limit_ms: span("soft_time_limit_ms", task.soft_time_limit_ms, 1)?,
+            time_limit_ms: span("time_limit_ms", task.time_limit_ms, 1)?,
+            max_deliveries: at_least_one("max_deliveries", task.max_deliveries)?
+                .unwrap_or(MAX_DELIVERIES_DEFAULT),
+            early_ack: task.early_ack,
+            root_id: short("root id", task.root_id)?,
+            parent_id: short("parent id", task.parent_id)?,
+            tags: tags(task.tags)?,
+        },
     })
 }
 
@@ -453,7 +475,7 @@ fn cancel(cancel: wire::Cancel) -> Checked<Ask> {
         (true, "", tag) if !tag.is_empty() => CancelTarget::Tag(short("tag", cancel.tag)?),
         _ => return Err(invalid("a cancel names ids, or a root, or a tag: one of the three")),
     };
-    Ok(Ask::Cancel { target, force, grace_ms, reason })
+    Ok(Ask::Produce(Produce::Cancel { target, force, grace_ms, reason }))
 }
 
 fn queue_record(configure: wire::ConfigureQueue) -> Checked<QueueRecord> {
@@ -475,7 +497,12 @@ fn list_tasks(list: wire::ListTasks) -> Checked<Ask> {
     let after = cursor(&list.cursor)?.map(u32::from_be_bytes);
     let limit = if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize;
     let filter = filter(list.filter.unwrap_or_default())?;
-    Ok(Ask::ListTasks { filter, limit, after, with_tracebacks: list.with_tracebacks })
+    Ok(Ask::Operate(Operate::ListTasks {
+        filter,
+        limit,
+        after,
+        with_tracebacks: list.with_tracebacks,
+    }))
 }
 
 /// Where a page begins; `None`: at the start.

@@ -1,11 +1,12 @@
 //! From domain to wire: one message becomes one frame. That it is not too large is seen to where it
-//! is filled in.
+//! is completed.
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    CancelOutcome, Code, Delivery, Message, Order, QueueInfo, Refusal, ReportOutcome, RequestId,
-    SignalKind, SubmitOutcome, View, WaitingFor, WorkerStatus,
+    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, SubmitOutcome,
+    WaitingFor,
 };
+use celeriac_proto::TaskId;
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX,
 };
@@ -14,6 +15,9 @@ use celeriac_record::{Actor, Changed, State, Submitted, TaskError, Timestamp};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::outgoing::{
+    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+};
 use crate::size;
 
 /// What Welcome says of the broker.
@@ -40,103 +44,105 @@ pub(crate) fn limits(config: &Config) -> Limits {
 }
 
 /// One message is one frame.
-pub(crate) fn frame(message: Message, limits: &Limits) -> ServerFrame {
-    let (request_id, body) = body(message, limits);
+pub(crate) fn frame(message: Outgoing, limits: &Limits) -> ServerFrame {
+    let (request_id, body) = match message {
+        Outgoing::Answer(request, reply) => (request, answer(reply, limits)),
+        Outgoing::Show(request, answer) => (request, shown(answer)),
+        Outgoing::Deliver(deliveries) => {
+            let deliveries = deliveries.into_iter().map(delivery).collect();
+            (0, Body::Deliver(wire::Deliver { deliveries }))
+        }
+        Outgoing::Transition { watch, task } => {
+            let transition = wire::Transition { watch_id: watch, task: Some(info(task)) };
+            (0, Body::Transition(transition))
+        }
+        Outgoing::Push(pushed) => (0, push(pushed)),
+    };
     ServerFrame { request_id, body: Some(body) }
 }
 
-fn body(message: Message, limits: &Limits) -> (RequestId, Body) {
-    match message {
-        Message::Welcome { request, session_id, resumed, leases, wall } => {
-            (request, Body::Welcome(welcome(session_id, resumed, leases, wall, limits)))
+fn answer(answer: Answer, limits: &Limits) -> Body {
+    match answer {
+        Answer::Welcome { session_id, resumed, leases, wall } => {
+            Body::Welcome(welcome(session_id, resumed, leases, wall, limits))
         }
-        Message::Done { request } => (request, Body::Done(wire::Done {})),
-        Message::Refused { request, refusal } => (request, Body::Error(error(refusal))),
-        Message::HeartbeatReply { request, wall } => {
-            (request, Body::HeartbeatReply(wire::HeartbeatReply { server_time_ms: wall }))
+        Answer::Done => Body::Done(wire::Done {}),
+        Answer::Refused(refusal) => Body::Error(error(refusal)),
+        Answer::Heartbeat { wall } => {
+            Body::HeartbeatReply(wire::HeartbeatReply { server_time_ms: wall })
         }
-        Message::Submitted { request, outcomes } => {
+        Answer::Submitted(outcomes) => {
             let outcomes = outcomes.into_iter().map(submit_outcome).collect();
-            (request, Body::SubmitReply(wire::SubmitReply { outcomes }))
+            Body::SubmitReply(wire::SubmitReply { outcomes })
         }
-        Message::Reported { request, outcomes } => {
+        Answer::Reported(outcomes) => {
             let outcomes = outcomes.into_iter().map(report_outcome).collect();
-            (request, Body::ReportReply(wire::ReportReply { outcomes }))
+            Body::ReportReply(wire::ReportReply { outcomes })
         }
-        Message::Got { request, tasks, left_out } => {
-            (request, Body::GetReply(wire::GetReply { tasks: infos(tasks), left_out }))
-        }
-        Message::Waited { request, satisfied, tasks, left_out } => {
-            (request, Body::WaitReply(wire::WaitReply { satisfied, tasks: infos(tasks), left_out }))
-        }
-        Message::Watching { request, watch, tasks, left_out } => (
-            request,
-            Body::WatchReply(wire::WatchReply { watch_id: watch, tasks: infos(tasks), left_out }),
-        ),
-        Message::Forgot { request, outcomes } => {
+        Answer::Forgot(outcomes) => {
             let outcome = |outcome: Result<(), Code>| {
                 outcome.map_or_else(code, |()| wire::ErrorCode::Unspecified)
             };
             let outcomes = outcomes.into_iter().map(|each| outcome(each) as i32).collect();
-            (request, Body::ForgetReply(wire::ForgetReply { outcomes }))
+            Body::ForgetReply(wire::ForgetReply { outcomes })
         }
-        Message::Cancelled { request, outcomes } => {
-            let ids: usize = outcomes.iter().map(|(id, _)| id.len()).sum();
-            let with_ids = ids + outcomes.len() * size::OUTCOME + size::FRAME
-                <= limits.limits.frame_bytes_max as usize;
-            let outcome = |(id, outcome): (celeriac_proto::TaskId, _)| wire::CancelOutcome {
-                id: if with_ids { id.into() } else { String::new() },
-                kind: cancel_kind(outcome) as i32,
-            };
-            (
-                request,
-                Body::CancelReply(wire::CancelReply {
-                    outcomes: outcomes.into_iter().map(outcome).collect(),
-                }),
-            )
-        }
-        Message::Queues { request, queues, next, .. } => {
-            let queues = queues.into_iter().map(queue_info).collect();
-            let cursor = next.map(|next| Bytes::from(String::from(next))).unwrap_or_default();
-            (request, Body::QueueList(wire::QueueList { queues, cursor }))
-        }
-        Message::Count { request, count } => {
-            (request, Body::CountReply(wire::CountReply { count }))
-        }
-        Message::Page { request, tasks, next } => {
-            let cursor =
-                next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
-            (request, Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor }))
-        }
-        Message::Workers { request, workers, next } => {
-            let workers = workers.into_iter().map(worker_status).collect();
-            let cursor =
-                next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
-            (request, Body::WorkerList(wire::WorkerList { workers, cursor }))
-        }
-        Message::BackedUp { request, tasks, bytes } => {
-            (request, Body::BackupReply(wire::BackupReply { tasks, bytes }))
-        }
-        message => (0, push(message)),
+        Answer::Cancelled(outcomes) => cancelled(outcomes, limits),
+        Answer::Count(count) => Body::CountReply(wire::CountReply { count }),
+        Answer::BackedUp { tasks, bytes } => Body::BackupReply(wire::BackupReply { tasks, bytes }),
     }
 }
 
-fn push(message: Message) -> Body {
-    match message {
-        Message::Deliver(deliveries) => Body::Deliver(wire::Deliver {
-            deliveries: deliveries.into_iter().map(wire_delivery).collect(),
-        }),
-        Message::Signal { leases, kind, reason } => Body::CancelSignal(wire::CancelSignal {
+/// The outcomes of a cancel, with the ids if they have room.
+fn cancelled(outcomes: Vec<(TaskId, CancelOutcome)>, limits: &Limits) -> Body {
+    let ids: usize = outcomes.iter().map(|(id, _)| id.len()).sum();
+    let with_ids = ids + outcomes.len() * size::OUTCOME + size::FRAME
+        <= limits.limits.frame_bytes_max as usize;
+    let outcome = |(id, outcome): (TaskId, _)| wire::CancelOutcome {
+        id: if with_ids { id.into() } else { String::new() },
+        kind: cancel_kind(outcome) as i32,
+    };
+    Body::CancelReply(wire::CancelReply { outcomes: outcomes.into_iter().map(outcome).collect() })
+}
+
+fn shown(shown: Shown) -> Body {
+    match shown {
+        Shown::Got { tasks: Selection { tasks, left_out } } => {
+            Body::GetReply(wire::GetReply { tasks: infos(tasks), left_out })
+        }
+        Shown::Waited { satisfied, tasks: Selection { tasks, left_out } } => {
+            Body::WaitReply(wire::WaitReply { satisfied, tasks: infos(tasks), left_out })
+        }
+        Shown::Watching { watch, tasks: Selection { tasks, left_out } } => {
+            Body::WatchReply(wire::WatchReply { watch_id: watch, tasks: infos(tasks), left_out })
+        }
+        Shown::Queues { queues, next } => {
+            let queues = queues.into_iter().map(queue_info).collect();
+            let cursor = next.map(|next| Bytes::from(String::from(next))).unwrap_or_default();
+            Body::QueueList(wire::QueueList { queues, cursor })
+        }
+        Shown::Page { tasks, next } => {
+            let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes()));
+            let cursor = cursor.unwrap_or_default();
+            Body::TaskPage(wire::TaskPage { tasks: infos(tasks), cursor })
+        }
+        Shown::Workers { workers, next } => {
+            let workers = workers.into_iter().map(worker_status).collect();
+            let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes()));
+            let cursor = cursor.unwrap_or_default();
+            Body::WorkerList(wire::WorkerList { workers, cursor })
+        }
+    }
+}
+
+fn push(push: Push) -> Body {
+    match push {
+        Push::Signal { leases, kind, reason } => Body::CancelSignal(wire::CancelSignal {
             leases,
             kind: signal_kind(kind) as i32,
             reason: reason.into(),
         }),
-        Message::Order(order) => Body::Order(wire::Order { kind: order_kind(order) as i32 }),
-        Message::Transition { watch, task } => {
-            Body::Transition(wire::Transition { watch_id: watch, task: Some(info(task)) })
-        }
-        Message::Closing(refusal) => Body::Closing(wire::Closing { error: Some(error(refusal)) }),
-        message => unreachable!("{message:?} is an answer"),
+        Push::Order(order) => Body::Order(wire::Order { kind: order_kind(order) as i32 }),
+        Push::Closing(refusal) => Body::Closing(wire::Closing { error: Some(error(refusal)) }),
     }
 }
 
@@ -302,78 +308,76 @@ fn strings(texts: Vec<Box<str>>) -> Vec<String> {
     texts.into_iter().map(String::from).collect()
 }
 
-fn wire_delivery(delivery: Delivery) -> wire::Delivery {
-    let Delivery { lease, attempt, deliveries, report_start, submitted, .. } = delivery;
-    let submitted = *submitted.expect("filled in by the store's thread");
+fn delivery(delivery: Delivery) -> wire::Delivery {
+    let Delivery { outline, submitted } = delivery;
+    let Submitted { generation, submitted_at, eta, expires, spec, .. } = *submitted;
     wire::Delivery {
-        id: submitted.id.into(),
-        lease,
-        name: submitted.name.into(),
-        queue: submitted.queue.into(),
-        payload: submitted.payload,
-        content_type: submitted.content_type.into(),
-        headers: submitted.headers.into_iter().map(|(key, value)| (key.into(), value)).collect(),
-        shadow: submitted.shadow.into(),
-        priority: submitted.priority.into(),
-        attempt,
-        attempts_max: if submitted.early_ack { attempt } else { submitted.retry.attempts_max },
-        deliveries,
-        generation: submitted.generation,
-        submitted_at_ms: submitted.submitted_at,
-        eta_at_ms: submitted.eta,
-        expires_at_ms: submitted.expires,
-        soft_time_limit_ms: submitted.soft_time_limit_ms,
-        time_limit_ms: submitted.time_limit_ms,
-        root_id: submitted.root_id.into(),
-        parent_id: submitted.parent_id.into(),
-        tags: strings(submitted.tags),
-        report_start,
+        id: spec.id.into(),
+        lease: outline.lease,
+        name: spec.name.into(),
+        queue: spec.queue.into(),
+        payload: spec.payload,
+        content_type: spec.content_type.into(),
+        headers: spec.headers.into_iter().map(|(key, value)| (key.into(), value)).collect(),
+        shadow: spec.shadow.into(),
+        priority: spec.priority.into(),
+        attempt: outline.attempt,
+        attempts_max: if spec.early_ack { outline.attempt } else { spec.retry.attempts_max },
+        deliveries: outline.deliveries,
+        generation,
+        submitted_at_ms: submitted_at,
+        eta_at_ms: eta,
+        expires_at_ms: expires,
+        soft_time_limit_ms: spec.soft_time_limit_ms,
+        time_limit_ms: spec.time_limit_ms,
+        root_id: spec.root_id.into(),
+        parent_id: spec.parent_id.into(),
+        tags: strings(spec.tags),
+        report_start: outline.report_start,
     }
 }
 
-fn infos(views: Vec<View>) -> Vec<wire::TaskInfo> {
+fn infos(views: Vec<TaskView>) -> Vec<wire::TaskInfo> {
     views.into_iter().map(info).collect()
 }
 
-fn info(view: View) -> wire::TaskInfo {
-    let Some(task) = view.task else {
+fn info(view: TaskView) -> wire::TaskInfo {
+    let Some(FoundTask { outline, submitted, changed }) = view.found else {
         return wire::TaskInfo { id: view.id.into(), ..wire::TaskInfo::default() };
     };
-    let (submitted, changed) = task.records.expect("filled in by the store's thread");
-    let Submitted { name, queue, shadow, priority, headers, tags, root_id, parent_id, .. } =
-        *submitted;
+    let Submitted { submitted_at, eta, expires, spec, .. } = *submitted;
     let info = wire::TaskInfo {
         id: view.id.into(),
-        state: state(task.state) as i32,
-        generation: task.generation,
-        version: task.version,
-        name: name.into(),
-        queue: queue.into(),
-        shadow: shadow.into(),
-        priority: priority.into(),
-        headers: headers.into_iter().map(|(key, value)| (key.into(), value)).collect(),
-        tags: strings(tags),
-        root_id: root_id.into(),
-        parent_id: parent_id.into(),
-        waiting_for: waiting_for(task.waiting_for) as i32,
-        submitted_at_ms: submitted.submitted_at,
-        eta_at_ms: submitted.eta,
-        expires_at_ms: submitted.expires,
-        forget_at_ms: task.forget_at,
-        attempts_max: submitted.retry.attempts_max,
+        state: state(outline.state) as i32,
+        generation: outline.generation,
+        version: outline.version,
+        name: spec.name.into(),
+        queue: spec.queue.into(),
+        shadow: spec.shadow.into(),
+        priority: spec.priority.into(),
+        headers: spec.headers.into_iter().map(|(key, value)| (key.into(), value)).collect(),
+        tags: strings(spec.tags),
+        root_id: spec.root_id.into(),
+        parent_id: spec.parent_id.into(),
+        waiting_for: waiting_for(outline.waiting_for) as i32,
+        submitted_at_ms: submitted_at,
+        eta_at_ms: eta,
+        expires_at_ms: expires,
+        forget_at_ms: outline.forget_at,
+        attempts_max: spec.retry.attempts_max,
         ..wire::TaskInfo::default()
     };
     match changed {
-        Some(changed) => with_change(info, *changed, view.with_result),
+        Some(changed) => with_change(info, *changed),
         None => info,
     }
 }
 
 /// Adds what happened since the submit.
-fn with_change(info: wire::TaskInfo, changed: Changed, with_result: bool) -> wire::TaskInfo {
+fn with_change(info: wire::TaskInfo, changed: Changed) -> wire::TaskInfo {
     let (result, result_content_type) = match changed.result {
-        Some(result) if with_result => (result.bytes, result.content_type.into()),
-        _ => (Bytes::new(), String::new()),
+        Some(result) => (result.bytes, result.content_type.into()),
+        None => (Bytes::new(), String::new()),
     };
     wire::TaskInfo {
         eta_at_ms: changed.due.filter(|_| changed.state == State::Retry).or(info.eta_at_ms),
@@ -416,7 +420,8 @@ fn task_error(error: TaskError) -> wire::TaskError {
     }
 }
 
-fn queue_info(info: QueueInfo) -> wire::QueueInfo {
+fn queue_info(view: QueueView) -> wire::QueueInfo {
+    let QueueView { outline: info, oldest_ms } = view;
     let record = info.record;
     wire::QueueInfo {
         name: record.name.into(),
@@ -424,7 +429,7 @@ fn queue_info(info: QueueInfo) -> wire::QueueInfo {
         scheduled: info.scheduled,
         leased: info.leased,
         dead: info.dead,
-        oldest_ready_ms: info.oldest_ms,
+        oldest_ready_ms: oldest_ms,
         paused: record.paused,
         workers: info.workers,
         submitted_total: info.submitted_total,
@@ -441,7 +446,8 @@ fn queue_info(info: QueueInfo) -> wire::QueueInfo {
     }
 }
 
-fn worker_status(status: WorkerStatus) -> wire::WorkerStatus {
+fn worker_status(view: WorkerView) -> wire::WorkerStatus {
+    let WorkerView { status, running, running_left_out } = view;
     wire::WorkerStatus {
         instance_id: status.instance.to_string(),
         hostname: status.hostname.into(),
@@ -450,8 +456,8 @@ fn worker_status(status: WorkerStatus) -> wire::WorkerStatus {
         task_names: status.task_names.into_iter().map(String::from).collect(),
         concurrency: status.concurrency,
         credit: status.credit,
-        running: infos(status.running),
-        running_left_out: status.running_left_out,
+        running: infos(running),
+        running_left_out,
         memory_bytes: status.memory_bytes,
         connected_at_ms: status.connected_at,
         seen_at_ms: status.seen_at,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use celeriac_machine::command::{Ask, Command, RequestId};
+use celeriac_machine::command::{Ask, Command, Observe, RequestId};
 use celeriac_proto::limits::REQUESTS_IN_FLIGHT_MAX;
 use tokio::sync::Semaphore;
 
@@ -35,7 +35,7 @@ impl InFlight {
     /// Gives the room back if this request is a wait. It is not in the driver's hands yet, so that
     /// it is not answered before.
     pub(super) fn let_wait(&self, command: &Command) {
-        if let Command::Request { request, ask: Ask::Wait { .. }, .. } = command {
+        if let Command::Request { request, ask: Ask::Observe(Observe::Wait { .. }), .. } = command {
             *self
                 .waits
                 .lock()
@@ -74,13 +74,13 @@ mod tests {
     use super::*;
 
     fn wait(request: RequestId) -> Command {
-        let ask = Ask::Wait {
+        let ask = Ask::Observe(Observe::Wait {
             ids: Vec::new(),
             any: false,
             until: None,
             with_results: false,
             timeout_ms: 1,
-        };
+        });
         Command::Request { connection: 1, request, ask }
     }
 

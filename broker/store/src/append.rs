@@ -111,8 +111,8 @@ impl Store {
         };
         // If it cannot be read, the commit will say so.
         let Ok(mut task) = self.submitted(at) else { return };
-        if !task.payload.is_empty() {
-            task.payload = Bytes::new();
+        if !task.spec.payload.is_empty() {
+            task.spec.payload = Bytes::new();
             self.append(&Record::Submitted(Box::new(task)));
         }
     }

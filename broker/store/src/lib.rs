@@ -31,7 +31,7 @@ mod tests;
 mod varint;
 
 use bytes::{Bytes, BytesMut};
-use celeriac_record::{Changed, Lease, Record, Slot, Submitted};
+use celeriac_record::{Changed, Lease, Record, Slot, Submitted, TaskSpec};
 
 use self::append::Tail;
 pub use self::backup::BackupError;
@@ -175,7 +175,7 @@ impl Store {
             return Ok(head);
         }
         let whole = self.submitted(at)?;
-        Ok(Submitted { payload: Bytes::new(), ..whole })
+        Ok(Submitted { spec: TaskSpec { payload: Bytes::new(), ..whole.spec }, ..whole })
     }
 
     /// Reads a change of state without its result, as [`submitted_head`](Self::submitted_head).

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use celeriac_record::{
-    Changed, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey,
+    Changed, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey, TaskSpec,
 };
 
 use self::records::{changed, queue, submitted};
@@ -157,7 +157,10 @@ fn payload_of_3_mib_is_read_back_before_and_after_the_commit_and_after_a_restart
     store.append(&submit(2, 3, 10));
     let expected = submitted(1, 2, 3 << 20);
     let at = store.locate(1).unwrap().submitted;
-    let head = Submitted { payload: Bytes::new(), ..expected.clone() };
+    let head = Submitted {
+        spec: TaskSpec { payload: Bytes::new(), ..expected.clone().spec },
+        ..expected.clone()
+    };
     assert_eq!(store.submitted(at).unwrap(), expected);
     assert_eq!(store.submitted_head(at).unwrap(), head);
     store.commit().unwrap();
@@ -248,5 +251,5 @@ fn payload_shares_the_memory_of_its_chunk() {
     store.commit().unwrap();
     let at = store.locate(1).unwrap().submitted;
     let (first, second) = (store.submitted(at).unwrap(), store.submitted(at).unwrap());
-    assert_eq!(first.payload.as_ptr(), second.payload.as_ptr());
+    assert_eq!(first.spec.payload.as_ptr(), second.spec.payload.as_ptr());
 }

@@ -14,13 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Body, Record, RetryPolicy, Slot, State};
+use celeriac_record::{Body, Record, RetryPolicy, Slot, State, TaskSpec};
 use proptest::prelude::*;
 
 use super::script::settings;
 use crate::command::{
-    Ask, CancelTarget, Code, Command, Connect, Delivery, Effect, Failure, Message, Now, OnConflict,
-    ReportKind, Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
+    Answer, Ask, CancelTarget, Code, Command, Connect, DeliveryOutline, Effect, Failure, Message,
+    Now, Observe, OnConflict, Operate, Outlines, Produce, Push, ReportKind, Submission,
+    SubmitOutcome, TaskReport, When, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
 use reference::Reference;
@@ -98,7 +99,7 @@ struct Model {
 #[derive(Default)]
 struct Said {
     answers: Vec<Message>,
-    deliveries: Vec<(usize, Delivery)>,
+    deliveries: Vec<(usize, DeliveryOutline)>,
     /// The tasks that changed, in order.
     changed: Vec<Slot>,
 }
@@ -131,7 +132,7 @@ impl Model {
             Step::Jump(span_ms) => self.reference.now.wall += span_ms,
             Step::Restart => self.restart(),
             Step::Credit(worker, credit) => {
-                if let Some(session) = self.ask(worker, Ask::Credit(credit)) {
+                if let Some(session) = self.ask(worker, Ask::Work(Work::Credit(credit))) {
                     self.reference.credit(session, credit as usize);
                 }
             }
@@ -152,40 +153,51 @@ impl Model {
 
     fn administer(&mut self, step: Step) {
         let ask = match step {
-            Step::Cancel(id) => Ask::Cancel {
+            Step::Cancel(id) => Ask::Produce(Produce::Cancel {
                 target: CancelTarget::Ids(vec![id_of(id)]),
                 force: false,
                 grace_ms: 0,
                 reason: "".into(),
-            },
-            Step::Forget(id) => Ask::Forget(vec![id_of(id)]),
+            }),
+            Step::Forget(id) => Ask::Produce(Produce::Forget(vec![id_of(id)])),
             Step::Pause(queue, paused) => {
-                Ask::PauseQueues { queues: vec![queue_of(queue)], paused }
+                Ask::Operate(Operate::PauseQueues { queues: vec![queue_of(queue)], paused })
             }
-            Step::Purge(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: false },
-            Step::Delete(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: true },
+            Step::Purge(queue) => {
+                Ask::Operate(Operate::PurgeQueue { queue: queue_of(queue), delete: false })
+            }
+            Step::Delete(queue) => {
+                Ask::Operate(Operate::PurgeQueue { queue: queue_of(queue), delete: true })
+            }
             step => unreachable!("{step:?} is done elsewhere"),
         };
         let answer = self.answer(CLIENT, ask);
         match (step, answer) {
-            (Step::Cancel(id), Some(Message::Cancelled { outcomes, .. })) => {
+            (Step::Cancel(id), Some(Message::Answer(_, Answer::Cancelled(outcomes)))) => {
                 assert_eq!(outcomes, [(id_of(id), self.reference.cancel(id))]);
             }
-            (Step::Forget(id), Some(Message::Forgot { outcomes, .. })) => {
+            (Step::Forget(id), Some(Message::Answer(_, Answer::Forgot(outcomes)))) => {
                 assert_eq!(outcomes[0].is_ok(), self.reference.forget(id));
             }
-            (Step::Pause(queue, true), Some(Message::Done { .. })) => self.reference.pause(queue),
-            (Step::Pause(queue, false), Some(Message::Done { .. })) => self.reference.resume(queue),
-            (Step::Purge(queue), Some(Message::Count { count, .. })) => {
+            (Step::Pause(queue, true), Some(Message::Answer(_, Answer::Done))) => {
+                self.reference.pause(queue)
+            }
+            (Step::Pause(queue, false), Some(Message::Answer(_, Answer::Done))) => {
+                self.reference.resume(queue)
+            }
+            (Step::Purge(queue), Some(Message::Answer(_, Answer::Count(count)))) => {
                 assert!(self.reference.is_known(queue));
                 assert_eq!(count, self.reference.purge(queue));
             }
-            (Step::Delete(queue), Some(Message::Count { count, .. })) => {
+            (Step::Delete(queue), Some(Message::Answer(_, Answer::Count(count)))) => {
                 assert!(self.reference.is_known(queue) && !self.reference.has_started(queue));
                 assert_eq!(count, self.reference.purge(queue));
                 self.reference.resume(queue);
             }
-            (Step::Purge(queue) | Step::Delete(queue), Some(Message::Refused { refusal, .. })) => {
+            (
+                Step::Purge(queue) | Step::Delete(queue),
+                Some(Message::Answer(_, Answer::Refused(refusal))),
+            ) => {
                 let code =
                     if self.reference.is_known(queue) { Code::NotFinished } else { Code::NotFound };
                 assert_eq!(refusal.code, code);
@@ -199,8 +211,8 @@ impl Model {
         let now = self.reference.now.wall;
         submit.eta = submit.eta.map(|span| now + span);
         submit.expires = submit.expires.map(|span| now + span);
-        let ask = Ask::Submit(vec![Ok(submission(id, &submit))]);
-        let Some(Message::Submitted { outcomes, .. }) = self.answer(CLIENT, ask) else {
+        let ask = Ask::Produce(Produce::Submit(vec![Ok(submission(id, &submit))]));
+        let Some(Message::Answer(_, Answer::Submitted(outcomes))) = self.answer(CLIENT, ask) else {
             panic!("no answer")
         };
         if submit.conflict == OnConflict::Reject && self.reference.tasks.contains_key(&id) {
@@ -279,8 +291,8 @@ impl Model {
             End::Release => ReportKind::Release { not_begun: false },
         };
         let Some(session) = self.reference.session_of(worker) else { return };
-        let ask = Ask::Report(vec![Ok(TaskReport { id: id_of(id), lease, kind })]);
-        let Some(Message::Reported { outcomes, .. }) = self.answer(worker, ask) else {
+        let ask = Ask::Work(Work::Report(vec![Ok(TaskReport { id: id_of(id), lease, kind })]));
+        let Some(Message::Answer(_, Answer::Reported(outcomes))) = self.answer(worker, ask) else {
             panic!("no answer")
         };
         if self.reference.holds(session, id, lease) {
@@ -326,7 +338,7 @@ impl Model {
     }
 
     /// In the order of their leases, which is that of the machine's decisions.
-    fn hand_out(&mut self, mut deliveries: Vec<(usize, Delivery)>) {
+    fn hand_out(&mut self, mut deliveries: Vec<(usize, DeliveryOutline)>) {
         deliveries.sort_by_key(|(_, delivery)| delivery.lease);
         for (peer, delivery) in deliveries {
             let session =
@@ -361,7 +373,9 @@ impl Model {
         }
         let said = self.command(Command::Request { connection, request: 1, ask });
         assert!(said.deliveries.is_empty(), "tasks are handed out with the tick");
-        said.answers.into_iter().find(|message| !matches!(message, Message::Signal { .. }))
+        said.answers
+            .into_iter()
+            .find(|message| !matches!(message, Message::Push(Push::Signal { .. })))
     }
 
     fn command(&mut self, command: Command) -> Said {
@@ -425,14 +439,14 @@ impl Model {
 
     fn receive(&mut self, peer: usize, message: Message, said: &mut Said) {
         match message {
-            Message::Welcome { session_id, .. } => {
+            Message::Answer(_, Answer::Welcome { session_id, .. }) => {
                 self.peers[peer].session = Some(u128::from_be_bytes(session_id) as u64);
             }
             Message::Deliver(deliveries) => {
                 for delivery in deliveries {
                     let submits = self.log.iter().rev().filter_map(|(slot, record)| match record {
                         Record::Submitted(submitted) if *slot == Some(delivery.slot) => {
-                            Some(&submitted.id)
+                            Some(&submitted.spec.id)
                         }
                         _ => None,
                     });
@@ -450,8 +464,10 @@ impl Model {
     /// The states of all tasks, and what the queues count.
     fn compare(&mut self) {
         let ids = (0..IDS).map(id_of).collect();
-        let answer = self.answer(CLIENT, Ask::Get { ids, with_results: false });
-        let Some(Message::Got { tasks, .. }) = answer else { panic!("no answer: {answer:?}") };
+        let answer = self.answer(CLIENT, Ask::Observe(Observe::Get { ids, with_results: false }));
+        let Some(Message::Show(_, Outlines::Got { tasks })) = answer else {
+            panic!("no answer: {answer:?}")
+        };
         for view in &tasks {
             let (id, Some(task)) = (number_of(&view.id), &view.task) else { continue };
             let known = self.reference.tasks.get(&id).expect("the reference has every task");
@@ -471,8 +487,11 @@ impl Model {
         let known =
             self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
         assert_eq!(found, known.collect(), "the machine, then the reference");
-        let answer = self.answer(CLIENT, Ask::ListQueues { names: Vec::new(), after: None });
-        let Some(Message::Queues { queues, .. }) = answer else { panic!("no answer: {answer:?}") };
+        let answer = self
+            .answer(CLIENT, Ask::Operate(Operate::ListQueues { names: Vec::new(), after: None }));
+        let Some(Message::Show(_, Outlines::Queues { queues, .. })) = answer else {
+            panic!("no answer: {answer:?}")
+        };
         // The default one is always there, and nobody uses it here.
         let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
         let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
@@ -493,25 +512,27 @@ impl Model {
 
 fn submission(id: u8, submit: &Submit) -> Submission {
     Submission {
-        id: id_of(id),
-        name: name_of(submit.name),
-        queue: queue_of(submit.queue),
-        payload: Bytes::from_static(b"payload"),
-        content_type: "".into(),
-        headers: Vec::new(),
-        shadow: "".into(),
-        priority: submit.priority,
         eta: submit.eta.map(When::At),
         expires: submit.expires.map(When::At),
         result_ttl_ms: Some(submit.ttl_ms),
-        retry: RetryPolicy { attempts_max: submit.attempts_max, ..RetryPolicy::default() },
-        soft_time_limit_ms: None,
-        time_limit_ms: None,
-        max_deliveries: Some(submit.max_deliveries),
         on_conflict: submit.conflict,
-        early_ack: false,
-        root_id: "".into(),
-        parent_id: "".into(),
-        tags: Vec::new(),
+        spec: TaskSpec {
+            id: id_of(id),
+            name: name_of(submit.name),
+            queue: queue_of(submit.queue),
+            payload: Bytes::from_static(b"payload"),
+            content_type: "".into(),
+            headers: Vec::new(),
+            shadow: "".into(),
+            priority: submit.priority,
+            retry: RetryPolicy { attempts_max: submit.attempts_max, ..RetryPolicy::default() },
+            soft_time_limit_ms: None,
+            time_limit_ms: None,
+            max_deliveries: submit.max_deliveries,
+            early_ack: false,
+            root_id: "".into(),
+            parent_id: "".into(),
+            tags: Vec::new(),
+        },
     }
 }

@@ -3,11 +3,13 @@
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Actor, Changed, ClosedBy, Record, RetryPolicy, State, Submitted, TaskKey};
+use celeriac_record::{
+    Actor, Changed, ClosedBy, Record, RetryPolicy, State, Submitted, TaskKey, TaskSpec,
+};
 
 use super::script::settings;
 use crate::command::{
-    Ask, Command, Connect, Effect, Message, Now, ReportKind, TaskReport, WorkerInfo,
+    Ask, Command, Connect, Effect, Message, Now, ReportKind, TaskReport, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
 
@@ -20,26 +22,28 @@ fn submitted() -> Record {
         key: KEY,
         generation: 1,
         after: None,
-        id: TaskId::parse("a").expect("an id"),
-        name: TaskName::parse("job").expect("a name"),
-        queue: QueueName::default(),
-        payload: Bytes::new(),
-        content_type: "".into(),
-        headers: Vec::new(),
-        shadow: "".into(),
-        priority: 4,
         submitted_at: NOW.wall,
         eta: None,
         expires: None,
         result_ttl_ms: 60_000,
-        retry: RetryPolicy::default(),
-        soft_time_limit_ms: None,
-        time_limit_ms: None,
-        max_deliveries: 3,
-        early_ack: false,
-        root_id: "".into(),
-        parent_id: "".into(),
-        tags: Vec::new(),
+        spec: TaskSpec {
+            id: TaskId::parse("a").expect("an id"),
+            name: TaskName::parse("job").expect("a name"),
+            queue: QueueName::default(),
+            payload: Bytes::new(),
+            content_type: "".into(),
+            headers: Vec::new(),
+            shadow: "".into(),
+            priority: 4,
+            retry: RetryPolicy::default(),
+            soft_time_limit_ms: None,
+            time_limit_ms: None,
+            max_deliveries: 3,
+            early_ack: false,
+            root_id: "".into(),
+            parent_id: "".into(),
+            tags: Vec::new(),
+        },
     }))
 }
 
@@ -98,7 +102,7 @@ fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
     };
     let mut fx = Effects::default();
     machine.apply(NOW, Command::Connect(Box::new(connect)), &mut fx);
-    for ask in [Ask::Report(vec![Ok(report)]), Ask::Credit(1)] {
+    for ask in [Ask::Work(Work::Report(vec![Ok(report)])), Ask::Work(Work::Credit(1))] {
         machine.apply(NOW, Command::Request { connection, request: 2, ask }, &mut fx);
     }
     machine.tick(NOW, &mut fx);

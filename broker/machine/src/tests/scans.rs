@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Record, RetryPolicy, State};
+use celeriac_record::{MAX_DELIVERIES_DEFAULT, Record, RetryPolicy, State, TaskSpec};
 
 use super::script::settings;
 use crate::command::{
-    Ask, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect, Failure, Filter,
-    Message, Now, OnConflict, ReportKind, Submission, TaskReport, WorkerInfo,
+    Answer, Ask, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect, Failure,
+    Filter, Message, Now, Observe, OnConflict, Operate, Outlines, Produce, ReportKind, Submission,
+    TaskReport, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
 
@@ -89,7 +90,7 @@ impl Crowd {
     fn submit(&mut self, prefix: &str, count: usize, tag: &str) {
         for number in 0..count {
             let submission = submission(&format!("{prefix}{number}"), tag);
-            self.ask(1, Ask::Submit(vec![Ok(submission)]));
+            self.ask(1, Ask::Produce(Produce::Submit(vec![Ok(submission)])));
         }
         (self.said, self.stored) = Default::default();
     }
@@ -108,7 +109,7 @@ impl Crowd {
     /// The answers to one connection, in order, but for submits.
     fn answers(&self, connection: u64) -> Vec<&Message> {
         let to = self.said.iter().filter(|(to, _)| *to == connection).map(|(_, message)| message);
-        to.filter(|message| !matches!(message, Message::Submitted { .. })).collect()
+        to.filter(|message| !matches!(message, Message::Answer(_, Answer::Submitted(_)))).collect()
     }
 
     fn is_answered(&self, connection: u64) -> bool {
@@ -118,8 +119,8 @@ impl Crowd {
     fn states(&mut self, ids: impl IntoIterator<Item = String>) -> BTreeSet<Option<State>> {
         let ids = ids.into_iter().map(|id| TaskId::parse(id).expect("an id")).collect();
         self.said.clear();
-        self.ask(3, Ask::Get { ids, with_results: false });
-        let Some((3, Message::Got { tasks, .. })) = self.said.pop() else {
+        self.ask(3, Ask::Observe(Observe::Get { ids, with_results: false }));
+        let Some((3, Message::Show(_, Outlines::Got { tasks }))) = self.said.pop() else {
             panic!("no answer: {:?}", self.said)
         };
         tasks.into_iter().map(|view| Some(view.task?.state)).collect()
@@ -128,49 +129,51 @@ impl Crowd {
 
 fn submission(id: &str, tag: &str) -> Submission {
     Submission {
-        id: TaskId::parse(id).expect("an id"),
-        name: TaskName::parse("job").expect("a name"),
-        queue: QueueName::default(),
-        payload: Bytes::new(),
-        content_type: "".into(),
-        headers: Vec::new(),
-        shadow: "".into(),
-        priority: 4,
         eta: None,
         expires: None,
         result_ttl_ms: None,
-        retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() },
-        soft_time_limit_ms: None,
-        time_limit_ms: None,
-        max_deliveries: None,
         on_conflict: OnConflict::RunAgainIfFinished,
-        early_ack: false,
-        root_id: "".into(),
-        parent_id: "".into(),
-        tags: vec![tag.into(), "kept".into()],
+        spec: TaskSpec {
+            id: TaskId::parse(id).expect("an id"),
+            name: TaskName::parse("job").expect("a name"),
+            queue: QueueName::default(),
+            payload: Bytes::new(),
+            content_type: "".into(),
+            headers: Vec::new(),
+            shadow: "".into(),
+            priority: 4,
+            retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() },
+            soft_time_limit_ms: None,
+            time_limit_ms: None,
+            max_deliveries: MAX_DELIVERIES_DEFAULT,
+            early_ack: false,
+            root_id: "".into(),
+            parent_id: "".into(),
+            tags: vec![tag.into(), "kept".into()],
+        },
     }
 }
 
 fn cancel(tag: &str) -> Ask {
-    Ask::Cancel {
+    Ask::Produce(Produce::Cancel {
         target: CancelTarget::Tag(tag.into()),
         force: false,
         grace_ms: 0,
         reason: "".into(),
-    }
+    })
 }
 
 fn list(tag: &str) -> Ask {
-    Ask::ListTasks {
+    Ask::Operate(Operate::ListTasks {
         filter: Filter { tag: Some(tag.into()), ..Filter::default() },
         limit: 10,
         after: None,
         with_tracebacks: false,
-    }
+    })
 }
 
 fn purge() -> Ask {
-    Ask::PurgeQueue { queue: QueueName::default(), delete: false }
+    Ask::Operate(Operate::PurgeQueue { queue: QueueName::default(), delete: false })
 }
 
 fn worker() -> WorkerInfo {
@@ -191,7 +194,9 @@ fn a_cancel_by_tag_reaches_every_task_and_lists_as_many_as_a_batch_has() {
     assert!(!crowd.is_answered(1), "it is not done at one go");
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
-    let [Message::Cancelled { outcomes, .. }] = answers[..] else { panic!("{answers:?}") };
+    let [Message::Answer(_, Answer::Cancelled(outcomes))] = answers[..] else {
+        panic!("{answers:?}")
+    };
     assert_eq!(outcomes.len(), 10_000);
     assert!(outcomes.iter().all(|(_, outcome)| *outcome == CancelOutcome::Revoked));
     assert_eq!(
@@ -241,22 +246,22 @@ fn requests_of_one_connection_see_what_it_asked_for_before() {
     crowd.submit("a", MANY, "night");
     let last = || vec![TaskId::parse(format!("a{}", MANY - 1)).expect("an id")];
     crowd.ask(1, cancel("night"));
-    crowd.ask(1, Ask::Get { ids: last(), with_results: false });
+    crowd.ask(1, Ask::Observe(Observe::Get { ids: last(), with_results: false }));
     crowd.ask(1, purge());
-    crowd.ask(1, Ask::Forget(last()));
+    crowd.ask(1, Ask::Produce(Produce::Forget(last())));
     let beat = crowd.ask(1, Ask::Heartbeat { memory_bytes: 0 });
     let answers = crowd.answers(1);
     assert!(
-        matches!(answers[..], [Message::HeartbeatReply { request, .. }] if *request == beat),
+        matches!(answers[..], [Message::Answer(request, Answer::Heartbeat { .. })] if *request == beat),
         "{answers:?}"
     );
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
     let [
         _,
-        Message::Cancelled { .. },
-        Message::Got { tasks, .. },
-        Message::Count { count: 0, .. },
+        Message::Answer(_, Answer::Cancelled(_)),
+        Message::Show(_, Outlines::Got { tasks }),
+        Message::Answer(_, Answer::Count(0)),
         forgot,
     ] = &answers[..]
     else {
@@ -264,7 +269,7 @@ fn requests_of_one_connection_see_what_it_asked_for_before() {
     };
     assert_eq!(tasks[0].task.as_ref().map(|task| task.state), Some(State::Revoked));
     assert!(
-        matches!(forgot, Message::Forgot { outcomes, .. } if outcomes[..] == [Ok(())]),
+        matches!(forgot, Message::Answer(_, Answer::Forgot(outcomes)) if outcomes[..] == [Ok(())]),
         "{forgot:?}"
     );
 }
@@ -280,7 +285,8 @@ fn what_is_submitted_after_the_request_stays_as_it_is() {
     let replace =
         |id: &str| Submission { on_conflict: OnConflict::Replace, ..submission(id, "night") };
     let replaced = ["a0".to_owned(), format!("a{}", MANY - 1)];
-    crowd.ask(1, Ask::Submit(replaced.iter().map(|id| Ok(replace(id))).collect()));
+    crowd
+        .ask(1, Ask::Produce(Produce::Submit(replaced.iter().map(|id| Ok(replace(id))).collect())));
     crowd.tick_until_idle();
     let stay = (0..10).map(|number| format!("b{number}")).chain(replaced);
     assert_eq!(crowd.states(stay), [Some(State::Queued)].into());
@@ -321,12 +327,17 @@ fn a_page_shows_nothing_that_has_gone_while_it_was_made() {
     assert!(!crowd.is_answered(1));
     let first = || vec![TaskId::parse("a0").expect("an id")];
     let target = CancelTarget::Ids(first());
-    crowd.ask(3, Ask::Cancel { target, force: false, grace_ms: 0, reason: "".into() });
-    crowd.ask(3, Ask::Forget(first()));
-    crowd.ask(3, Ask::Submit(vec![Ok(submission("d", "wanted"))]));
+    crowd.ask(
+        3,
+        Ask::Produce(Produce::Cancel { target, force: false, grace_ms: 0, reason: "".into() }),
+    );
+    crowd.ask(3, Ask::Produce(Produce::Forget(first())));
+    crowd.ask(3, Ask::Produce(Produce::Submit(vec![Ok(submission("d", "wanted"))])));
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
-    let [Message::Page { tasks, next: None, .. }] = &answers[..] else { panic!("{answers:?}") };
+    let [Message::Show(_, Outlines::Page { tasks, next: None })] = &answers[..] else {
+        panic!("{answers:?}")
+    };
     assert_eq!(tasks.iter().map(|view| view.id.as_str()).collect::<Vec<_>>(), ["a1"]);
 }
 
@@ -335,7 +346,7 @@ fn dead_tasks_are_replayed_and_discarded_in_slices_too() {
     let mut crowd = Crowd::new();
     crowd.submit("a", MANY, "night");
     crowd.connect(9, Some(worker()));
-    crowd.ask(9, Ask::Credit(20_000));
+    crowd.ask(9, Ask::Work(Work::Credit(20_000)));
     crowd.tick();
     let deliveries: Vec<u64> = crowd
         .said
@@ -352,19 +363,20 @@ fn dead_tasks_are_replayed_and_discarded_in_slices_too() {
         let id = TaskId::parse(format!("a{number}")).expect("an id");
         Ok(TaskReport { id, lease: *lease, kind: ReportKind::Reject(Failure::default()) })
     };
-    crowd.ask(9, Ask::Report(deliveries.iter().enumerate().map(fail).collect()));
-    crowd.ask(9, Ask::Credit(0));
+    crowd.ask(9, Ask::Work(Work::Report(deliveries.iter().enumerate().map(fail).collect())));
+    crowd.ask(9, Ask::Work(Work::Credit(0)));
     let all = || Dead::Matching(Filter { tag: Some("night".into()), ..Filter::default() });
-    for (ask, state) in
-        [(Ask::ReplayDead(all()), Some(State::Queued)), (Ask::DiscardDead(all()), None)]
-    {
+    for (ask, state) in [
+        (Ask::Operate(Operate::ReplayDead(all())), Some(State::Queued)),
+        (Ask::Operate(Operate::DiscardDead(all())), None),
+    ] {
         crowd.said.clear();
         crowd.ask(1, ask);
         assert!(state.is_none() || !crowd.is_answered(1), "it is not done at one go");
         crowd.tick_until_idle();
         let count = if state.is_some() { MANY as u64 } else { 0 };
         assert!(
-            matches!(crowd.answers(1)[..], [Message::Count { count: found, .. }] if *found == count)
+            matches!(crowd.answers(1)[..], [Message::Answer(_, Answer::Count(found))] if *found == count)
         );
         assert_eq!(
             crowd.states((0..MANY).map(|number| format!("a{number}"))),
@@ -378,25 +390,31 @@ fn a_pause_takes_back_thousands_with_few_messages_and_in_order() {
     let mut crowd = Crowd::new();
     for connection in [8, 9] {
         crowd.connect(connection, Some(worker()));
-        crowd.ask(connection, Ask::Credit(MANY as u32 / 2));
+        crowd.ask(connection, Ask::Work(Work::Credit(MANY as u32 / 2)));
     }
     crowd.submit("a", MANY, "night");
     crowd.tick();
     crowd.said.clear();
-    crowd.ask(1, Ask::PauseQueues { queues: vec![QueueName::default()], paused: true });
+    crowd.ask(
+        1,
+        Ask::Operate(Operate::PauseQueues { queues: vec![QueueName::default()], paused: true }),
+    );
     assert!(!crowd.is_answered(1), "it is not done at one go");
     crowd.tick_until_idle();
     let signals = |connection| crowd.answers(connection).len();
     assert!(signals(8) < 100 && signals(9) < 100, "a message for each lease would fill the outbox");
-    assert!(matches!(crowd.answers(1)[..], [Message::Done { .. }]));
+    assert!(matches!(crowd.answers(1)[..], [Message::Answer(_, Answer::Done)]));
     assert_eq!(
         crowd.states((0..MANY).map(|number| format!("a{number}"))),
         [Some(State::Queued)].into()
     );
-    crowd.ask(8, Ask::Credit(0));
-    crowd.ask(9, Ask::Credit(1));
+    crowd.ask(8, Ask::Work(Work::Credit(0)));
+    crowd.ask(9, Ask::Work(Work::Credit(1)));
     crowd.said.clear();
-    crowd.ask(1, Ask::PauseQueues { queues: vec![QueueName::default()], paused: false });
+    crowd.ask(
+        1,
+        Ask::Operate(Operate::PauseQueues { queues: vec![QueueName::default()], paused: false }),
+    );
     crowd.tick();
     let answers = crowd.answers(9);
     let [Message::Deliver(deliveries)] = &answers[..] else { panic!("{answers:?}") };
@@ -411,13 +429,16 @@ fn too_many_ids_behind_a_scan_are_refused_and_may_come_again() {
     let ids: Vec<TaskId> =
         (0..10_000).map(|number| TaskId::parse(format!("a{number}")).expect("an id")).collect();
     for _ in 0..3 {
-        crowd.ask(1, Ask::Get { ids: ids.clone(), with_results: false });
+        crowd.ask(1, Ask::Observe(Observe::Get { ids: ids.clone(), with_results: false }));
     }
     let answers = crowd.answers(1);
     assert!(
-        matches!(&answers[..], [Message::Refused { refusal, .. }] if refusal.code == Code::Overloaded)
+        matches!(&answers[..], [Message::Answer(_, Answer::Refused(refusal))] if refusal.code == Code::Overloaded)
     );
     crowd.tick_until_idle();
-    let got = crowd.answers(1).into_iter().filter(|answer| matches!(answer, Message::Got { .. }));
+    let got = crowd
+        .answers(1)
+        .into_iter()
+        .filter(|answer| matches!(answer, Message::Show(_, Outlines::Got { .. })));
     assert_eq!(got.count(), 2);
 }

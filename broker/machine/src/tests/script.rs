@@ -10,21 +10,23 @@ use std::fmt::Write;
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Backoff, Body, Jitter, QueueRecord, Record, RetryPolicy, SessionId, Slot, State, Submitted,
+    Backoff, Body, Jitter, MAX_DELIVERIES_DEFAULT, QueueRecord, Record, RetryPolicy, SessionId,
+    Slot, State, Submitted, TaskSpec,
 };
 
 use super::words::{DAY_MS, Words, span_ms};
 use crate::command::{
-    Ask, CancelTarget, Command, Connect, Dead, Delivery, Effect, Failure, Filter, Message, Now,
-    OnConflict, Order, ReportKind, Submission, TaskReport, View, WaitingFor, When, WorkerInfo,
+    Answer, Ask, CancelTarget, Command, Connect, Dead, DeliveryOutline, Effect, Failure, Filter,
+    Message, Now, Observe, OnConflict, Operate, Order, Outlines, Produce, Push, ReportKind,
+    Submission, TaskOutline, TaskReport, WaitingFor, When, Work, WorkerInfo,
 };
-use crate::{Effects, Machine, Settings};
+use crate::{Effects, Machine, MachineConfig};
 
 pub(super) const LEASE_MS: u64 = 15_000;
 const START: i64 = 1_000_000;
 
-pub(super) fn settings() -> Settings {
-    Settings {
+pub(super) fn settings() -> MachineConfig {
+    MachineConfig {
         lease_ms: LEASE_MS,
         result_ttl_ms: DAY_MS,
         result_bytes_max: 1_000,
@@ -205,7 +207,7 @@ impl Scene {
         let changes = self.log.iter().filter_map(|record| match record {
             Record::Changed(changed) => Some(format!(
                 "{} {:?} v{}",
-                self.submitted(changed.key.slot).id,
+                self.submitted(changed.key.slot).spec.id,
                 changed.state,
                 changed.version
             )),
@@ -264,32 +266,32 @@ impl Scene {
             "credit" => {
                 return (
                     self.number(first),
-                    Ask::Credit(words.plain[2].parse().expect("a number")),
+                    Ask::Work(Work::Credit(words.plain[2].parse().expect("a number"))),
                 );
             }
             "beat" => return (self.number(first), Ask::Heartbeat { memory_bytes: 0 }),
             "bye" => return (self.number(first), Ask::Goodbye),
-            "submit" => Ask::Submit(
+            "submit" => Ask::Produce(Produce::Submit(
                 ids_of(words)
                     .into_iter()
                     .map(|id| Ok(submission(id, words, self.now.wall)))
                     .collect(),
-            ),
-            "get" => Ask::Get { ids: ids(), with_results: true },
-            "forget" => Ask::Forget(ids()),
-            "wait" => Ask::Wait {
+            )),
+            "get" => Ask::Observe(Observe::Get { ids: ids(), with_results: true }),
+            "forget" => Ask::Produce(Produce::Forget(ids())),
+            "wait" => Ask::Observe(Observe::Wait {
                 ids: ids(),
                 any: words.has("any"),
                 until: words.has("started").then_some(State::Started),
                 with_results: true,
                 timeout_ms: words.span("for").unwrap_or(30_000),
-            },
+            }),
             // By the numbers that `wait` has shown.
-            "unwait" => Ask::Unwait(
+            "unwait" => Ask::Observe(Observe::Unwait(
                 ids().iter().map(|id| id.as_str().parse().expect("a request's number")).collect(),
-            ),
-            "watch" => Ask::Watch { ids: ids(), with_results: true },
-            "cancel" => Ask::Cancel {
+            )),
+            "watch" => Ask::Observe(Observe::Watch { ids: ids(), with_results: true }),
+            "cancel" => Ask::Produce(Produce::Cancel {
                 target: match (words.option("root"), words.option("tag")) {
                     (Some(root), _) => CancelTarget::Root(root.into()),
                     (_, Some(tag)) => CancelTarget::Tag(tag.into()),
@@ -298,34 +300,51 @@ impl Scene {
                 force: words.has("force"),
                 grace_ms: words.span("grace").unwrap_or(10_000),
                 reason: words.option("reason").unwrap_or("").into(),
-            },
-            "queues" => Ask::ListQueues { names: Vec::new(), after: None },
-            "configure" => Ask::ConfigureQueue(QueueRecord {
+            }),
+            "queues" => Ask::Operate(Operate::ListQueues { names: Vec::new(), after: None }),
+            "configure" => Ask::Operate(Operate::ConfigureQueue(QueueRecord {
                 name: queue(first),
                 paused: false,
                 tasks_max: words.number("tasks"),
                 bytes_max: words.number("bytes"),
                 expires_in_ms: words.span("expires"),
                 result_ttl_ms: words.span("ttl"),
-            }),
-            "pause" => Ask::PauseQueues { queues: vec![queue(first)], paused: true },
-            "resume" => Ask::PauseQueues { queues: vec![queue(first)], paused: false },
-            "purge" => Ask::PurgeQueue { queue: queue(first), delete: false },
-            "delete" => Ask::PurgeQueue { queue: queue(first), delete: true },
-            "replay" if words.has("all") => Ask::ReplayDead(Dead::Matching(self.filter(words))),
-            "replay" => Ask::ReplayDead(Dead::Ids(ids())),
-            "discard" if words.has("all") => Ask::DiscardDead(Dead::Matching(self.filter(words))),
-            "discard" => Ask::DiscardDead(Dead::Ids(ids())),
-            "list" => Ask::ListTasks {
+            })),
+            "pause" => {
+                Ask::Operate(Operate::PauseQueues { queues: vec![queue(first)], paused: true })
+            }
+            "resume" => {
+                Ask::Operate(Operate::PauseQueues { queues: vec![queue(first)], paused: false })
+            }
+            "purge" => Ask::Operate(Operate::PurgeQueue { queue: queue(first), delete: false }),
+            "delete" => Ask::Operate(Operate::PurgeQueue { queue: queue(first), delete: true }),
+            "replay" if words.has("all") => {
+                Ask::Operate(Operate::ReplayDead(Dead::Matching(self.filter(words))))
+            }
+            "replay" => Ask::Operate(Operate::ReplayDead(Dead::Ids(ids()))),
+            "discard" if words.has("all") => {
+                Ask::Operate(Operate::DiscardDead(Dead::Matching(self.filter(words))))
+            }
+            "discard" => Ask::Operate(Operate::DiscardDead(Dead::Ids(ids()))),
+            "list" => Ask::Operate(Operate::ListTasks {
                 filter: self.filter(words),
                 limit: words.number("limit").unwrap_or(100) as usize,
                 after: words.number("cursor").map(|cursor| cursor as u32),
                 with_tracebacks: false,
-            },
-            "workers" => Ask::ListWorkers { after: None, with_tracebacks: false },
-            "quiet" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Quiet },
-            "wake" => Ask::OrderWorkers { instances: vec![first.into()], order: Order::Resume },
-            "shutdown" => Ask::OrderWorkers { instances: Vec::new(), order: Order::Shutdown },
+            }),
+            "workers" => Ask::Operate(Operate::ListWorkers { after: None, with_tracebacks: false }),
+            "quiet" => Ask::Operate(Operate::OrderWorkers {
+                instances: vec![first.into()],
+                order: Order::Quiet,
+            }),
+            "wake" => Ask::Operate(Operate::OrderWorkers {
+                instances: vec![first.into()],
+                order: Order::Resume,
+            }),
+            "shutdown" => Ask::Operate(Operate::OrderWorkers {
+                instances: Vec::new(),
+                order: Order::Shutdown,
+            }),
             verb => return self.report(verb, first, words),
         };
         (client(), ask)
@@ -366,7 +385,7 @@ impl Scene {
         let (lease, holder) = self.leases.get(task).cloned().unwrap_or((0, "c".into()));
         let connection = self.number(words.option("by").unwrap_or(&holder));
         let lease = words.number("lease").unwrap_or(lease);
-        (connection, Ask::Report(vec![Ok(TaskReport { id: id(task), lease, kind })]))
+        (connection, Ask::Work(Work::Report(vec![Ok(TaskReport { id: id(task), lease, kind })])))
     }
 
     fn say(&mut self, connection: u64, message: Message) -> Vec<String> {
@@ -389,9 +408,9 @@ impl Scene {
         submitted.expect("the machine names only what was submitted")
     }
 
-    fn delivered(&mut self, who: &str, delivery: &Delivery) -> String {
-        let Delivery { slot, lease, attempt, deliveries, report_start, .. } = delivery;
-        let task = self.submitted(*slot).id.to_string();
+    fn delivered(&mut self, who: &str, delivery: &DeliveryOutline) -> String {
+        let DeliveryOutline { slot, lease, attempt, deliveries, report_start, .. } = delivery;
+        let task = self.submitted(*slot).spec.id.to_string();
         self.leases.insert(task.clone(), (*lease, who.to_owned()));
         let report_start = if *report_start { " report start" } else { "" };
         format!(
@@ -430,72 +449,76 @@ fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
         at.or(words.span(span).map(When::In))
     };
     Submission {
-        id,
-        name: TaskName::parse(words.option("name").unwrap_or("job")).expect("a name"),
-        queue: words.option("queue").map(queue).unwrap_or_default(),
-        payload: vec![0; words.number("bytes").unwrap_or(10) as usize].into(),
-        content_type: "".into(),
-        headers: Vec::new(),
-        shadow: "".into(),
-        priority: words.number("priority").unwrap_or(4) as u8,
         eta: when("in", "at"),
         expires: when("expires", "until"),
         result_ttl_ms: words.span("ttl"),
-        retry: RetryPolicy {
-            attempts_max: words
-                .number("attempts")
-                .map_or(usual.attempts_max, |attempts| attempts as u32),
-            backoff: match words.option("backoff") {
-                Some("fixed") => Backoff::Fixed,
-                Some("polynomial") => Backoff::Polynomial,
-                _ => usual.backoff,
-            },
-            delay_ms: words.span("delay").unwrap_or(usual.delay_ms),
-            factor: words.number("factor").map_or(usual.factor, |factor| factor as f64),
-            delay_max_ms: words.span("cap").unwrap_or(usual.delay_max_ms),
-            jitter: match words.option("jitter") {
-                Some("full") => Jitter::Full,
-                Some("equal") => Jitter::Equal,
-                _ => usual.jitter,
-            },
-        },
-        soft_time_limit_ms: words.span("soft"),
-        time_limit_ms: words.span("limit"),
-        max_deliveries: words.number("deliveries").map(|count| count as u32),
         on_conflict: match words.option("conflict") {
             Some("reject") => OnConflict::Reject,
             Some("replace") => OnConflict::Replace,
             Some("after") => OnConflict::RunAgainAfter,
             _ => OnConflict::RunAgainIfFinished,
         },
-        early_ack: words.option("early_ack").is_some(),
-        root_id: words.option("root").unwrap_or("").into(),
-        parent_id: words.option("parent").unwrap_or("").into(),
-        tags: words.list("tag").into_iter().map(Box::from).collect(),
+        spec: TaskSpec {
+            id,
+            name: TaskName::parse(words.option("name").unwrap_or("job")).expect("a name"),
+            queue: words.option("queue").map(queue).unwrap_or_default(),
+            payload: vec![0; words.number("bytes").unwrap_or(10) as usize].into(),
+            content_type: "".into(),
+            headers: Vec::new(),
+            shadow: "".into(),
+            priority: words.number("priority").unwrap_or(4) as u8,
+            retry: RetryPolicy {
+                attempts_max: words
+                    .number("attempts")
+                    .map_or(usual.attempts_max, |attempts| attempts as u32),
+                backoff: match words.option("backoff") {
+                    Some("fixed") => Backoff::Fixed,
+                    Some("polynomial") => Backoff::Polynomial,
+                    _ => usual.backoff,
+                },
+                delay_ms: words.span("delay").unwrap_or(usual.delay_ms),
+                factor: words.number("factor").map_or(usual.factor, |factor| factor as f64),
+                delay_max_ms: words.span("cap").unwrap_or(usual.delay_max_ms),
+                jitter: match words.option("jitter") {
+                    Some("full") => Jitter::Full,
+                    Some("equal") => Jitter::Equal,
+                    _ => usual.jitter,
+                },
+            },
+            soft_time_limit_ms: words.span("soft"),
+            time_limit_ms: words.span("limit"),
+            max_deliveries: words
+                .number("deliveries")
+                .map_or(MAX_DELIVERIES_DEFAULT, |count| count as u32),
+            early_ack: words.option("early_ack").is_some(),
+            root_id: words.option("root").unwrap_or("").into(),
+            parent_id: words.option("parent").unwrap_or("").into(),
+            tags: words.list("tag").into_iter().map(Box::from).collect(),
+        },
     }
 }
 
 fn words_of(message: Message) -> String {
     match message {
-        Message::Welcome { resumed, leases, .. } => {
+        Message::Answer(_, Answer::Welcome { resumed, leases, .. }) => {
             format!("welcome {} leases {leases:?}", if resumed { "back" } else { "new" })
         }
-        Message::Done { .. } => "done".into(),
-        Message::Refused { refusal, .. } => {
+        Message::Answer(_, Answer::Done) => "done".into(),
+        Message::Answer(_, Answer::Refused(refusal)) => {
             format!("refused {:?}: {}", refusal.code, refusal.message)
         }
-        Message::HeartbeatReply { .. } => "heartbeat".into(),
-        Message::Submitted { outcomes, .. } => joined(outcomes),
-        Message::Reported { outcomes, .. } => joined(outcomes),
-        Message::Got { tasks, .. } => views(tasks),
-        Message::Waited { satisfied, tasks, .. } => {
+        Message::Answer(_, Answer::Heartbeat { .. }) => "heartbeat".into(),
+        Message::Answer(_, Answer::Submitted(outcomes)) => joined(outcomes),
+        Message::Answer(_, Answer::Reported(outcomes)) => joined(outcomes),
+        Message::Show(_, Outlines::Got { tasks }) => views(tasks),
+        Message::Show(_, Outlines::Waited { satisfied, tasks }) => {
             format!("{} {}", if satisfied { "came:" } else { "time over:" }, views(tasks))
         }
-        Message::Watching { tasks, .. } => format!("watching {}", views(tasks)),
-        Message::Forgot { outcomes, .. } => joined(outcomes),
-        Message::Cancelled { outcomes, .. } => joined(outcomes),
-        Message::Queues { queues, .. } => {
-            let line = |info: crate::command::QueueInfo| {
+        Message::Show(_, Outlines::Watching { tasks, .. }) => format!("watching {}", views(tasks)),
+        Message::Answer(_, Answer::Forgot(outcomes)) => joined(outcomes),
+        Message::Answer(_, Answer::Cancelled(outcomes)) => joined(outcomes),
+        Message::Show(_, Outlines::Queues { queues, .. }) => {
+            let line = |info: crate::command::QueueOutline| {
                 let paused = if info.record.paused { " paused" } else { "" };
                 format!(
                     "{}: ready {} scheduled {} leased {} dead {}{paused}",
@@ -504,26 +527,30 @@ fn words_of(message: Message) -> String {
             };
             queues.into_iter().map(line).collect::<Vec<_>>().join("; ")
         }
-        Message::Count { count, .. } => format!("count {count}"),
-        Message::Page { tasks, next, .. } => format!("page {} next {next:?}", views(tasks)),
-        Message::Workers { workers, .. } => {
+        Message::Answer(_, Answer::Count(count)) => format!("count {count}"),
+        Message::Show(_, Outlines::Page { tasks, next }) => {
+            format!("page {} next {next:?}", views(tasks))
+        }
+        Message::Show(_, Outlines::Workers { workers, .. }) => {
             let shown = workers.iter().map(|worker| {
-                let lost = if worker.lost { " lost" } else { "" };
+                let lost = if worker.status.lost { " lost" } else { "" };
                 format!(
                     "{} runs {:?}{lost}",
-                    worker.instance,
-                    worker.task_names.iter().map(|name| name.as_str()).collect::<Vec<_>>()
+                    worker.status.instance,
+                    worker.status.task_names.iter().map(|name| name.as_str()).collect::<Vec<_>>()
                 )
             });
             format!("workers [{}]", shown.collect::<Vec<_>>().join(", "))
         }
-        Message::BackedUp { .. } => unreachable!("the store answers it"),
-        Message::Signal { leases, kind, reason } => {
+        Message::Answer(_, Answer::BackedUp { .. }) => unreachable!("the store answers it"),
+        Message::Push(Push::Signal { leases, kind, reason }) => {
             format!("signal {kind:?} leases {leases:?} ({reason})")
         }
-        Message::Order(order) => format!("order {order:?}"),
+        Message::Push(Push::Order(order)) => format!("order {order:?}"),
         Message::Transition { task, .. } => format!("sees {}", view(&task)),
-        Message::Closing(refusal) => format!("closing {:?}: {}", refusal.code, refusal.message),
+        Message::Push(Push::Closing(refusal)) => {
+            format!("closing {:?}: {}", refusal.code, refusal.message)
+        }
         Message::Deliver(_) => unreachable!("told apart before"),
     }
 }
@@ -532,11 +559,11 @@ fn joined<T: std::fmt::Debug>(items: Vec<T>) -> String {
     items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ")
 }
 
-fn views(tasks: Vec<View>) -> String {
+fn views(tasks: Vec<TaskOutline>) -> String {
     tasks.iter().map(view).collect::<Vec<_>>().join(", ")
 }
 
-fn view(view: &View) -> String {
+fn view(view: &TaskOutline) -> String {
     let Some(task) = &view.task else { return format!("{} unknown", view.id) };
     let waits = match task.waiting_for {
         WaitingFor::Nothing => String::new(),

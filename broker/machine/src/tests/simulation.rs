@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Body, Record, RetryPolicy, SessionId, Slot, State, TaskKey};
+use celeriac_record::{Body, Record, RetryPolicy, SessionId, Slot, State, TaskKey, TaskSpec};
 
 use super::script::{LEASE_MS, settings};
 use super::words::DAY_MS;
 use crate::command::{
-    Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict,
-    ReportKind, Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
+    Answer, Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict,
+    Operate, Produce, ReportKind, Submission, SubmitOutcome, TaskReport, When, Work, WorkerInfo,
 };
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
@@ -125,11 +125,11 @@ impl World {
             90..95 => self.cancel(peer),
             95..96 => {
                 let id = self.id();
-                self.ask(peer, Ask::ReplayDead(Dead::Ids(vec![id])));
+                self.ask(peer, Ask::Operate(Operate::ReplayDead(Dead::Ids(vec![id]))));
             }
             96..98 => {
                 let id = self.id();
-                self.ask(peer, Ask::Forget(vec![id]));
+                self.ask(peer, Ask::Produce(Produce::Forget(vec![id])));
             }
             _ => self.ask(peer, Ask::Heartbeat { memory_bytes: 0 }),
         }
@@ -195,7 +195,7 @@ impl World {
             Connect { connection, request: 1, session_id, resume, instance: "peer".into(), worker };
         self.apply(Command::Connect(Box::new(connect)));
         let credit = self.below(5) as u32;
-        self.ask(peer, Ask::Credit(credit));
+        self.ask(peer, Ask::Work(Work::Credit(credit)));
     }
 
     fn submit(&mut self, peer: usize) {
@@ -209,28 +209,30 @@ impl World {
         let mut sometimes =
             |one_in: u64, span_ms: u64| (self.below(one_in) == 0).then(|| self.below(span_ms));
         let submission = Submission {
-            id,
-            name: TaskName::parse("job").expect("a name"),
-            queue: QueueName::default(),
-            payload: Bytes::from_static(b"payload"),
-            content_type: "".into(),
-            headers: Vec::new(),
-            shadow: "".into(),
-            priority: sometimes(2, 10).unwrap_or(4) as u8,
             eta: sometimes(4, 20_000).map(When::In),
             expires: sometimes(5, 20_000).map(When::In),
             result_ttl_ms: sometimes(3, 30_000),
-            retry: RetryPolicy { attempts_max: 2, ..RetryPolicy::default() },
-            soft_time_limit_ms: None,
-            time_limit_ms: sometimes(6, 5_000),
-            max_deliveries: Some(3),
             on_conflict: conflict,
-            early_ack: sometimes(10, 10).is_some(),
-            root_id: "".into(),
-            parent_id: "".into(),
-            tags: Vec::new(),
+            spec: TaskSpec {
+                id,
+                name: TaskName::parse("job").expect("a name"),
+                queue: QueueName::default(),
+                payload: Bytes::from_static(b"payload"),
+                content_type: "".into(),
+                headers: Vec::new(),
+                shadow: "".into(),
+                priority: sometimes(2, 10).unwrap_or(4) as u8,
+                retry: RetryPolicy { attempts_max: 2, ..RetryPolicy::default() },
+                soft_time_limit_ms: None,
+                time_limit_ms: sometimes(6, 5_000),
+                max_deliveries: 3,
+                early_ack: sometimes(10, 10).is_some(),
+                root_id: "".into(),
+                parent_id: "".into(),
+                tags: Vec::new(),
+            },
         };
-        self.ask(peer, Ask::Submit(vec![Ok(submission)]));
+        self.ask(peer, Ask::Produce(Produce::Submit(vec![Ok(submission)])));
     }
 
     /// A report on something that the peer holds or once held.
@@ -250,13 +252,16 @@ impl World {
                 content_type: "".into(),
             }),
         };
-        self.ask(peer, Ask::Report(vec![Ok(TaskReport { id, lease, kind })]));
+        self.ask(peer, Ask::Work(Work::Report(vec![Ok(TaskReport { id, lease, kind })])));
     }
 
     fn cancel(&mut self, peer: usize) {
         let target = CancelTarget::Ids(vec![self.id()]);
         let force = self.below(2) == 0;
-        self.ask(peer, Ask::Cancel { target, force, grace_ms: 1_000, reason: "".into() });
+        self.ask(
+            peer,
+            Ask::Produce(Produce::Cancel { target, force, grace_ms: 1_000, reason: "".into() }),
+        );
     }
 
     fn settle(&mut self, fx: Effects) {
@@ -311,7 +316,7 @@ impl World {
                 let state = State::Queued;
                 let follows = submitted.after.is_some();
                 let promise = Promise { key: submitted.key, state, version: 1, lease: 0, follows };
-                self.promises.insert(submitted.key.slot, (submitted.id, promise));
+                self.promises.insert(submitted.key.slot, (submitted.spec.id, promise));
             }
             Record::Changed(changed) => {
                 let (_, promise) =
@@ -355,7 +360,7 @@ impl World {
             return;
         };
         match message {
-            Message::Welcome { session_id, resumed, leases, .. } => {
+            Message::Answer(_, Answer::Welcome { session_id, resumed, leases, .. }) => {
                 assert!(resumed || leases.is_empty());
                 self.peers[peer].session = Some(session_id);
             }
@@ -372,7 +377,7 @@ impl World {
                     self.peers[peer].held.push((id, delivery.lease));
                 }
             }
-            Message::Submitted { outcomes, .. } => {
+            Message::Answer(_, Answer::Submitted(outcomes)) => {
                 let accepted = outcomes
                     .iter()
                     .all(|outcome| !matches!(outcome, SubmitOutcome::Created { state } if state.is_terminal()));
@@ -403,16 +408,16 @@ impl World {
             if self.peers[1].connection.is_none() {
                 self.connect(1);
             }
-            self.ask(1, Ask::Credit(4));
+            self.ask(1, Ask::Work(Work::Credit(4)));
             for (id, lease) in std::mem::take(&mut self.peers[1].held) {
                 let body = Body { bytes: Bytes::new(), content_type: "".into() };
                 self.ask(
                     1,
-                    Ask::Report(vec![Ok(TaskReport {
+                    Ask::Work(Work::Report(vec![Ok(TaskReport {
                         id,
                         lease,
                         kind: ReportKind::Complete(body),
-                    })]),
+                    })])),
                 );
             }
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
     Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
-    RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey,
+    RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
 };
 use celeriac_store::Marks;
 use celeriac_store::format::{
@@ -153,35 +153,37 @@ fn submitted(input: &mut Input<'_>) -> Submitted {
         key,
         generation: input.any_number() as u32,
         after: input.sometimes(4, |input| self::key(input)),
-        id: TaskId::parse(id).expect("it is an id"),
-        name: TaskName::parse(["job", "song", "mix"][usize::from(input.below(3))])
-            .expect("it is a name"),
-        queue: queue(input),
-        payload: vec![b'p'; usize::from(input.byte())].into(),
-        content_type: word(input),
-        headers: Vec::new(),
-        shadow: word(input),
-        priority: input.byte(),
         submitted_at: time(input),
         eta: input.sometimes(3, time),
         expires: input.sometimes(3, time),
         result_ttl_ms: if input.one_in(2) { 60_000 } else { input.any_number() },
-        retry: RetryPolicy {
-            attempts_max: input.any_number() as u32,
-            backoff: [Backoff::Exponential, Backoff::Fixed, Backoff::Polynomial]
-                [usize::from(input.below(3))],
-            delay_ms: input.any_number(),
-            factor: f64::from_bits(input.any_number()),
-            delay_max_ms: input.any_number(),
-            jitter: [Jitter::None, Jitter::Full, Jitter::Equal][usize::from(input.below(3))],
+        spec: TaskSpec {
+            id: TaskId::parse(id).expect("it is an id"),
+            name: TaskName::parse(["job", "song", "mix"][usize::from(input.below(3))])
+                .expect("it is a name"),
+            queue: queue(input),
+            payload: vec![b'p'; usize::from(input.byte())].into(),
+            content_type: word(input),
+            headers: Vec::new(),
+            shadow: word(input),
+            priority: input.byte(),
+            retry: RetryPolicy {
+                attempts_max: input.any_number() as u32,
+                backoff: [Backoff::Exponential, Backoff::Fixed, Backoff::Polynomial]
+                    [usize::from(input.below(3))],
+                delay_ms: input.any_number(),
+                factor: f64::from_bits(input.any_number()),
+                delay_max_ms: input.any_number(),
+                jitter: [Jitter::None, Jitter::Full, Jitter::Equal][usize::from(input.below(3))],
+            },
+            soft_time_limit_ms: input.sometimes(4, Input::any_number),
+            time_limit_ms: input.sometimes(4, Input::any_number),
+            max_deliveries: input.any_number() as u32,
+            early_ack: input.one_in(2),
+            root_id: word(input),
+            parent_id: word(input),
+            tags: vec![word(input)],
         },
-        soft_time_limit_ms: input.sometimes(4, Input::any_number),
-        time_limit_ms: input.sometimes(4, Input::any_number),
-        max_deliveries: input.any_number() as u32,
-        early_ack: input.one_in(2),
-        root_id: word(input),
-        parent_id: word(input),
-        tags: vec![word(input)],
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
-    Ask, Code, Command, ConnectionKey, Delivery, Effect, Message, Now, Refusal, View,
+    Answer, Ask, Code, Command, ConnectionKey, DeliveryOutline, Effect, Message, Now, Outlines,
+    Refusal, TaskOutline, WorkerOutline,
 };
-use celeriac_machine::{Effects, Machine, Settings};
+use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame::Body};
 use celeriac_proto::{FrameCodec, QueueName};
 use celeriac_record::{Changed, Lease, Record, SessionId, Slot, State, Submitted};
@@ -16,6 +17,9 @@ use celeriac_store::format::{decode_record, encode_record};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::config::Config;
+use crate::outgoing::{
+    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+};
 use crate::session::decode::{self, Bounds};
 use crate::session::encode;
 use crate::size;
@@ -50,8 +54,8 @@ pub(super) struct World {
     limits: encode::Limits,
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> MachineConfig {
+    MachineConfig {
         lease_ms: 15_000,
         result_ttl_ms: 60_000,
         result_bytes_max: 100,
@@ -213,7 +217,7 @@ impl World {
                     self.live.tasks.remove(&slot);
                 }
                 Effect::Send(connection, message) => self.send(connection, message),
-                Effect::Keep(.., mut task) => self.fill_view(&mut task),
+                Effect::Keep(.., task) => drop(self.task(task)),
                 Effect::Close(connection) => {
                     for peer in
                         self.peers.iter_mut().filter(|peer| peer.connection == Some(connection))
@@ -273,8 +277,8 @@ impl World {
     }
 
     /// What a session writes, and what the peer learns from it.
-    fn send(&mut self, connection: ConnectionKey, mut message: Message) {
-        self.fill(&mut message);
+    fn send(&mut self, connection: ConnectionKey, message: Message) {
+        let message = self.complete(message);
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.connection == Some(connection)) {
             peer.learn(&message);
         }
@@ -292,50 +296,76 @@ impl World {
         assert_eq!(read, Some(frame), "an answer changes on the wire");
     }
 
-    /// As the store's thread does.
-    fn fill(&self, message: &mut Message) {
+    /// Completes a message as the committer does, but for its bounds.
+    fn complete(&self, message: Message) -> Outgoing {
         match message {
+            Message::Answer(request, answer) => Outgoing::Answer(request, answer),
+            Message::Push(push) => Outgoing::Push(push),
             Message::Deliver(deliveries) => {
-                for delivery in deliveries {
-                    delivery.submitted = Some(Box::new(self.submitted(delivery.slot)));
-                }
+                Outgoing::Deliver(deliveries.into_iter().map(|one| self.delivery(one)).collect())
             }
-            Message::Transition { task, .. } => self.fill_view(task),
-            Message::Got { tasks, .. }
-            | Message::Waited { tasks, .. }
-            | Message::Watching { tasks, .. }
-            | Message::Page { tasks, .. } => tasks.iter_mut().for_each(|view| self.fill_view(view)),
-            Message::Workers { workers, .. } => {
-                workers
-                    .iter_mut()
-                    .flat_map(|worker| &mut worker.running)
-                    .for_each(|view| self.fill_view(view));
+            Message::Transition { watch, task } => {
+                Outgoing::Transition { watch, task: self.task(task) }
             }
-            _ => {}
+            Message::Show(request, outlines) => Outgoing::Show(request, self.show(outlines)),
         }
     }
 
-    fn fill_view(&self, view: &mut View) {
-        if let Some(task) = &mut view.task {
-            let records =
-                (Box::new(self.submitted(task.slot)), self.changed(task.slot).map(Box::new));
-            task.records = Some(records);
+    fn show(&self, outlines: Outlines) -> Shown {
+        let selection = |tasks| Selection { tasks: self.tasks(tasks), left_out: Vec::new() };
+        match outlines {
+            Outlines::Got { tasks } => Shown::Got { tasks: selection(tasks) },
+            Outlines::Waited { satisfied, tasks } => {
+                Shown::Waited { satisfied, tasks: selection(tasks) }
+            }
+            Outlines::Watching { watch, tasks } => {
+                Shown::Watching { watch, tasks: selection(tasks) }
+            }
+            Outlines::Page { tasks, next } => Shown::Page { tasks: self.tasks(tasks), next },
+            Outlines::Queues { queues, next, .. } => {
+                let view = |outline| QueueView { outline, oldest_ms: 0 };
+                Shown::Queues { queues: queues.into_iter().map(view).collect(), next }
+            }
+            Outlines::Workers { workers, next } => {
+                let view = |WorkerOutline { status, running, running_left_out }| WorkerView {
+                    status,
+                    running: self.tasks(running),
+                    running_left_out,
+                };
+                Shown::Workers { workers: workers.into_iter().map(view).collect(), next }
+            }
         }
+    }
+
+    fn delivery(&self, outline: DeliveryOutline) -> Delivery {
+        Delivery { outline, submitted: Box::new(self.submitted(outline.slot)) }
+    }
+
+    fn tasks(&self, outlines: Vec<TaskOutline>) -> Vec<TaskView> {
+        outlines.into_iter().map(|outline| self.task(outline)).collect()
+    }
+
+    fn task(&self, outline: TaskOutline) -> TaskView {
+        let found = outline.task.map(|outline| FoundTask {
+            outline,
+            submitted: Box::new(self.submitted(outline.slot)),
+            changed: self.changed(outline.slot).map(Box::new),
+        });
+        TaskView { id: outline.id, found }
     }
 }
 
 impl Peer {
-    fn learn(&mut self, message: &Message) {
+    fn learn(&mut self, message: &Outgoing) {
         match message {
-            Message::Welcome { session_id, .. } => self.session = Some(*session_id),
-            Message::Watching { watch, .. } => self.watches.push(*watch),
-            Message::Deliver(deliveries) => {
-                let id = |delivery: &Delivery| {
-                    delivery.submitted.as_ref().map(|task| task.id.clone().into())
-                };
-                self.held.extend(
-                    deliveries.iter().filter_map(|delivery| Some((id(delivery)?, delivery.lease))),
-                );
+            Outgoing::Answer(_, Answer::Welcome { session_id, .. }) => {
+                self.session = Some(*session_id)
+            }
+            Outgoing::Show(_, Shown::Watching { watch, .. }) => self.watches.push(*watch),
+            Outgoing::Deliver(deliveries) => {
+                let held =
+                    |one: &Delivery| (one.submitted.spec.id.clone().into(), one.outline.lease);
+                self.held.extend(deliveries.iter().map(held));
             }
             _ => {}
         }

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use celeriac_machine::command::Outline;
+use celeriac_machine::command::{DeliveryOutline, Outline, QueueOutline, WorkerStatus};
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
     TAGS_MAX,
 };
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::ClosedBy;
-use celeriac_record::{Body as Stored, Progress, QueueRecord, RetryPolicy, TaskKey};
+use celeriac_record::{Body as Stored, Progress, QueueRecord, RetryPolicy, TaskKey, TaskSpec};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -90,26 +90,28 @@ fn submitted(shape: &Shape) -> Submitted {
         key: TaskKey { slot: 1, serial: 1 },
         generation: u32::MAX,
         after: None,
-        id: TaskId::parse(name(shape)).expect("an id"),
-        name: TaskName::parse(name(shape)).expect("a name"),
-        queue: QueueName::parse(name(shape)).expect("a queue"),
-        payload: vec![0; shape.body].into(),
-        content_type: text(shape.name),
-        headers: headers(shape),
-        shadow: text(shape.name),
-        priority: 9,
         submitted_at: shape.number,
         eta: Some(shape.number),
         expires: Some(shape.number),
         result_ttl_ms: u64::MAX,
-        retry: RetryPolicy { attempts_max: u32::MAX, ..RetryPolicy::default() },
-        soft_time_limit_ms: Some(u64::MAX),
-        time_limit_ms: Some(u64::MAX),
-        max_deliveries: u32::MAX,
-        early_ack: true,
-        root_id: text(shape.name),
-        parent_id: text(shape.name),
-        tags: (0..shape.tags).map(|_| name(shape)).collect(),
+        spec: TaskSpec {
+            id: TaskId::parse(name(shape)).expect("an id"),
+            name: TaskName::parse(name(shape)).expect("a name"),
+            queue: QueueName::parse(name(shape)).expect("a queue"),
+            payload: vec![0; shape.body].into(),
+            content_type: text(shape.name),
+            headers: headers(shape),
+            shadow: text(shape.name),
+            priority: 9,
+            retry: RetryPolicy { attempts_max: u32::MAX, ..RetryPolicy::default() },
+            soft_time_limit_ms: Some(u64::MAX),
+            time_limit_ms: Some(u64::MAX),
+            max_deliveries: u32::MAX,
+            early_ack: true,
+            root_id: text(shape.name),
+            parent_id: text(shape.name),
+            tags: (0..shape.tags).map(|_| name(shape)).collect(),
+        },
     }
 }
 
@@ -151,7 +153,7 @@ fn changed(shape: &Shape) -> Changed {
     }
 }
 
-fn view(shape: &Shape) -> View {
+fn view(shape: &Shape) -> TaskView {
     let outline = Outline {
         slot: 1,
         state: State::Revoked,
@@ -159,32 +161,31 @@ fn view(shape: &Shape) -> View {
         version: u32::MAX,
         waiting_for: WaitingFor::Queue,
         forget_at: Some(shape.number),
-        records: Some((Box::new(submitted(shape)), Some(Box::new(changed(shape))))),
     };
+    let (submitted, changed) = (Box::new(submitted(shape)), Some(Box::new(changed(shape))));
     let id = TaskId::parse(name(shape)).expect("an id");
-    View { id, task: Some(outline), with_result: true, with_tracebacks: true }
+    TaskView { id, found: Some(FoundTask { outline, submitted, changed }) }
 }
 
-fn views(shape: &Shape) -> Vec<View> {
-    let unknown = View { task: None, ..view(&Shape { header: Some(200), ..shape.clone() }) };
+fn views(shape: &Shape) -> Vec<TaskView> {
+    let unknown = TaskView { found: None, ..view(&Shape { header: Some(200), ..shape.clone() }) };
     vec![view(shape), unknown, view(shape)]
 }
 
 fn delivery(shape: &Shape) -> Delivery {
-    let submitted = Some(Box::new(submitted(shape)));
-    Delivery {
+    let outline = DeliveryOutline {
         slot: 1,
         lease: u64::MAX,
         attempt: u32::MAX,
         deliveries: u32::MAX,
         report_start: true,
-        submitted,
-    }
+    };
+    Delivery { outline, submitted: Box::new(submitted(shape)) }
 }
 
-fn queue(shape: &Shape) -> QueueInfo {
+fn queue(shape: &Shape) -> QueueView {
     let (most, name) = (Some(u64::MAX), QueueName::parse(name(shape)).expect("a queue"));
-    QueueInfo {
+    let outline = QueueOutline {
         record: QueueRecord {
             name,
             paused: true,
@@ -198,18 +199,18 @@ fn queue(shape: &Shape) -> QueueInfo {
         leased: u64::MAX,
         dead: u64::MAX,
         oldest: None,
-        oldest_ms: u64::MAX,
         workers: u32::MAX,
         submitted_total: u64::MAX,
         ended_total: u64::MAX,
         submitted_per_second: 1.5,
         ended_per_second: 1.5,
         bytes: u64::MAX,
-    }
+    };
+    QueueView { outline, oldest_ms: u64::MAX }
 }
 
-fn worker(shape: &Shape) -> WorkerStatus {
-    WorkerStatus {
+fn worker(shape: &Shape) -> WorkerView {
+    let status = WorkerStatus {
         key: u64::MAX,
         instance: text(shape.name).into(),
         hostname: text(shape.name),
@@ -218,81 +219,77 @@ fn worker(shape: &Shape) -> WorkerStatus {
         task_names: vec![TaskName::parse(name(shape)).expect("a name"); shape.tags],
         concurrency: u32::MAX,
         credit: u32::MAX,
-        running: views(shape),
-        running_left_out: u32::MAX,
         memory_bytes: u64::MAX,
         connected_at: shape.number,
         seen_at: shape.number,
         quiet: true,
         lost: true,
-    }
+    };
+    WorkerView { status, running: views(shape), running_left_out: u32::MAX }
 }
 
 /// One of every kind, at its longest. A kind that is added without one is caught by
 /// [`every_kind_is_here`].
-fn messages(shape: &Shape) -> Vec<Message> {
-    let (request, wall) = (u64::MAX, shape.number);
-    let refusal = || Refusal {
-        code: Code::Internal,
-        message: text(10 * shape.text),
-        retry_after_ms: u64::MAX,
-    };
-    let id = || TaskId::parse(name(shape)).expect("an id");
-    let submitted = [
-        SubmitOutcome::Refused(refusal()),
-        SubmitOutcome::Refused(Refusal { message: text(0), ..refusal() }),
-        SubmitOutcome::NewGeneration { generation: u32::MAX, state: State::Revoked },
-    ];
-    let left_out = vec![u32::MAX; 100];
-    vec![
-        Message::Welcome {
-            request,
-            session_id: [255; 16],
-            resumed: true,
-            leases: vec![u64::MAX; 10_000],
-            wall,
-        },
-        Message::Done { request },
-        Message::Refused { request, refusal: refusal() },
-        Message::HeartbeatReply { request, wall },
-        Message::Submitted { request, outcomes: submitted.into() },
-        Message::Reported {
-            request,
-            outcomes: vec![Err((Code::Internal, Some(State::Revoked))); 100],
-        },
-        Message::Got { request, tasks: views(shape), left_out: left_out.clone() },
-        Message::Waited {
-            request,
-            satisfied: true,
-            tasks: views(shape),
-            left_out: left_out.clone(),
-        },
-        Message::Watching { request, watch: u64::MAX, tasks: views(shape), left_out },
-        Message::Forgot { request, outcomes: vec![Err(Code::Internal); 100] },
-        Message::Cancelled { request, outcomes: vec![(id(), CancelOutcome::NotFound); 100] },
-        Message::Queues {
-            request,
-            queues: vec![queue(shape); 3],
-            next: Some(queue(shape).record.name),
-            wall,
-        },
-        Message::Count { request, count: u64::MAX },
-        Message::Page { request, tasks: views(shape), next: Some(u32::MAX) },
-        Message::Workers {
-            request,
-            workers: vec![worker(shape), worker(shape)],
-            next: Some(u64::MAX),
-        },
-        Message::BackedUp { request, tasks: u64::MAX, bytes: u64::MAX },
-        Message::Deliver(vec![delivery(shape), delivery(shape)]),
-        Message::Signal {
+fn messages(shape: &Shape) -> Vec<Outgoing> {
+    let answers = answers(shape).into_iter().map(|answer| Outgoing::Answer(u64::MAX, answer));
+    let shown = shown(shape).into_iter().map(|shown| Outgoing::Show(u64::MAX, shown));
+    let pushed = [
+        Outgoing::Deliver(vec![delivery(shape), delivery(shape)]),
+        Outgoing::Push(Push::Signal {
             leases: vec![u64::MAX; 100],
             kind: SignalKind::TakenBack,
             reason: text(shape.name),
+        }),
+        Outgoing::Push(Push::Order(Order::Resume)),
+        Outgoing::Transition { watch: u64::MAX, task: view(shape) },
+        Outgoing::Push(Push::Closing(refusal(shape))),
+    ];
+    answers.chain(shown).chain(pushed).collect()
+}
+
+fn refusal(shape: &Shape) -> Refusal {
+    let message = text(10 * shape.text);
+    Refusal { code: Code::Internal, message, retry_after_ms: u64::MAX }
+}
+
+fn answers(shape: &Shape) -> Vec<Answer> {
+    let id = || TaskId::parse(name(shape)).expect("an id");
+    let submitted = [
+        SubmitOutcome::Refused(refusal(shape)),
+        SubmitOutcome::Refused(Refusal { message: text(0), ..refusal(shape) }),
+        SubmitOutcome::NewGeneration { generation: u32::MAX, state: State::Revoked },
+    ];
+    vec![
+        Answer::Welcome {
+            session_id: [255; 16],
+            resumed: true,
+            leases: vec![u64::MAX; 10_000],
+            wall: shape.number,
         },
-        Message::Order(Order::Resume),
-        Message::Transition { watch: u64::MAX, task: view(shape) },
-        Message::Closing(refusal()),
+        Answer::Done,
+        Answer::Refused(refusal(shape)),
+        Answer::Heartbeat { wall: shape.number },
+        Answer::Submitted(submitted.into()),
+        Answer::Reported(vec![Err((Code::Internal, Some(State::Revoked))); 100]),
+        Answer::Forgot(vec![Err(Code::Internal); 100]),
+        Answer::Cancelled(vec![(id(), CancelOutcome::NotFound); 100]),
+        Answer::Count(u64::MAX),
+        Answer::BackedUp { tasks: u64::MAX, bytes: u64::MAX },
+    ]
+}
+
+fn shown(shape: &Shape) -> Vec<Shown> {
+    let tasks = || Selection { tasks: views(shape), left_out: vec![u32::MAX; 100] };
+    vec![
+        Shown::Got { tasks: tasks() },
+        Shown::Waited { satisfied: true, tasks: tasks() },
+        Shown::Watching { watch: u64::MAX, tasks: tasks() },
+        Shown::Queues {
+            queues: vec![queue(shape); 3],
+            next: Some(queue(shape).outline.record.name),
+        },
+        Shown::Page { tasks: views(shape), next: Some(u32::MAX) },
+        Shown::Workers { workers: vec![worker(shape), worker(shape)], next: Some(u64::MAX) },
     ]
 }
 
@@ -301,7 +298,7 @@ fn usual_limits() -> Limits {
 }
 
 /// Its bytes, and how many were counted.
-fn measured(message: Message) -> (usize, usize) {
+fn measured(message: Outgoing) -> (usize, usize) {
     let counted = crate::size::message(&message);
     (frame(message, &usual_limits()).encoded_len(), counted)
 }
@@ -341,9 +338,12 @@ fn the_largest_task_fits_into_the_frame_that_is_asked_for_it() {
         let frame_bytes = crate::size::frame_bytes_for(shape.body, shape.body);
         let left_out = vec![9_999; celeriac_proto::limits::BATCH_ITEMS_MAX];
         for message in [
-            Message::Got { request: u64::MAX, tasks: vec![view(&shape)], left_out },
-            Message::Transition { watch: u64::MAX, task: view(&shape) },
-            Message::Deliver(vec![delivery(&shape)]),
+            Outgoing::Show(
+                u64::MAX,
+                Shown::Got { tasks: Selection { tasks: vec![view(&shape)], left_out } },
+            ),
+            Outgoing::Transition { watch: u64::MAX, task: view(&shape) },
+            Outgoing::Deliver(vec![delivery(&shape)]),
         ] {
             let (bytes, counted) = measured(message);
             assert!(
@@ -360,7 +360,7 @@ fn the_outcomes_of_a_whole_batch_fit_into_the_least_frame_without_their_sentence
         SubmitOutcome::Refused(Refusal::new(Code::Internal, ""));
         celeriac_proto::limits::BATCH_ITEMS_MAX
     ];
-    let (bytes, counted) = measured(Message::Submitted { request: u64::MAX, outcomes });
+    let (bytes, counted) = measured(Outgoing::Answer(u64::MAX, Answer::Submitted(outcomes)));
     assert!(
         bytes <= counted && counted <= crate::size::frame_bytes_for(1, 1),
         "{bytes}, {counted}"

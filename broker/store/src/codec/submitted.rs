@@ -1,7 +1,7 @@
 //! A submit as bytes: its fields, their numbers and the defaults of those that are left out.
 
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Backoff, Jitter, RetryPolicy, Submitted, TaskKey};
+use celeriac_record::{Backoff, Jitter, RetryPolicy, Submitted, TaskKey, TaskSpec};
 
 use super::super::varint::{Field, Malformed, Put, Take, narrow, text, unzigzag};
 
@@ -39,55 +39,62 @@ const DEFAULT_RETRY: RetryPolicy = RetryPolicy {
 };
 
 pub(super) fn bulk(task: &Submitted) -> usize {
-    let headers: usize = task.headers.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
-    let tags: usize = task.tags.iter().map(|tag| tag.len() + 8).sum();
-    let names = task.id.len()
-        + task.name.len()
-        + task.queue.len()
-        + task.root_id.len()
-        + task.parent_id.len();
-    task.payload.len() + task.content_type.len() + task.shadow.len() + headers + tags + names
+    let headers: usize =
+        task.spec.headers.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
+    let tags: usize = task.spec.tags.iter().map(|tag| tag.len() + 8).sum();
+    let names = task.spec.id.len()
+        + task.spec.name.len()
+        + task.spec.queue.len()
+        + task.spec.root_id.len()
+        + task.spec.parent_id.len();
+    task.spec.payload.len()
+        + task.spec.content_type.len()
+        + task.spec.shadow.len()
+        + headers
+        + tags
+        + names
 }
 
 pub(super) fn encode(task: &Submitted, put: &mut Put<'_>) {
     put.unsigned(u64::from(task.generation));
-    put.bytes(task.id.as_bytes());
-    put.bytes(task.name.as_bytes());
+    put.bytes(task.spec.id.as_bytes());
+    put.bytes(task.spec.name.as_bytes());
     put.signed(task.submitted_at);
-    if task.queue.as_str() != DEFAULT_QUEUE {
-        put.bytes_field(QUEUE, task.queue.as_bytes());
+    if task.spec.queue.as_str() != DEFAULT_QUEUE {
+        put.bytes_field(QUEUE, task.spec.queue.as_bytes());
     }
-    put.bytes_field(CONTENT_TYPE, task.content_type.as_bytes());
-    for (key, value) in &task.headers {
+    put.bytes_field(CONTENT_TYPE, task.spec.content_type.as_bytes());
+    for (key, value) in &task.spec.headers {
         put.nested_field(HEADER, |put| {
             put.bytes(key.as_bytes());
             put.raw(value);
         });
     }
-    put.bytes_field(SHADOW, task.shadow.as_bytes());
-    if task.priority != DEFAULT_PRIORITY {
-        put.present_field(PRIORITY, u64::from(task.priority));
+    put.bytes_field(SHADOW, task.spec.shadow.as_bytes());
+    if task.spec.priority != DEFAULT_PRIORITY {
+        put.present_field(PRIORITY, u64::from(task.spec.priority));
     }
     put.signed_field(ETA, task.eta.map(|eta| eta.wrapping_sub(task.submitted_at)));
     put.signed_field(EXPIRES, task.expires.map(|expires| expires.wrapping_sub(task.submitted_at)));
     if task.result_ttl_ms != DEFAULT_RESULT_TTL_MS {
         put.present_field(RESULT_TTL_MS, task.result_ttl_ms);
     }
-    if !same(&task.retry, &DEFAULT_RETRY) {
-        put.nested_field(RETRY, |put| put_retry(&task.retry, put));
+    if !same(&task.spec.retry, &DEFAULT_RETRY) {
+        put.nested_field(RETRY, |put| put_retry(&task.spec.retry, put));
     }
-    for (field, value) in
-        [(SOFT_TIME_LIMIT_MS, task.soft_time_limit_ms), (TIME_LIMIT_MS, task.time_limit_ms)]
-    {
+    for (field, value) in [
+        (SOFT_TIME_LIMIT_MS, task.spec.soft_time_limit_ms),
+        (TIME_LIMIT_MS, task.spec.time_limit_ms),
+    ] {
         if let Some(value) = value {
             put.present_field(field, value);
         }
     }
-    put.unsigned_field(MAX_DELIVERIES, u64::from(task.max_deliveries));
-    put.unsigned_field(EARLY_ACK, u64::from(task.early_ack));
-    put.bytes_field(ROOT_ID, task.root_id.as_bytes());
-    put.bytes_field(PARENT_ID, task.parent_id.as_bytes());
-    for tag in &task.tags {
+    put.unsigned_field(MAX_DELIVERIES, u64::from(task.spec.max_deliveries));
+    put.unsigned_field(EARLY_ACK, u64::from(task.spec.early_ack));
+    put.bytes_field(ROOT_ID, task.spec.root_id.as_bytes());
+    put.bytes_field(PARENT_ID, task.spec.parent_id.as_bytes());
+    for tag in &task.spec.tags {
         put.nested_field(TAG, |put| put.raw(tag.as_bytes()));
     }
     if let Some(after) = task.after {
@@ -96,7 +103,7 @@ pub(super) fn encode(task: &Submitted, put: &mut Put<'_>) {
             put.unsigned(after.serial);
         });
     }
-    put.bytes_field(PAYLOAD, &task.payload);
+    put.bytes_field(PAYLOAD, &task.spec.payload);
 }
 
 pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Submitted, Malformed> {
@@ -107,27 +114,29 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Submitted, Malforme
         key,
         generation,
         after: None,
-        id,
-        name,
-        queue: QueueName::parse(DEFAULT_QUEUE)
-            .map_err(|_| Malformed("its queue has no valid name"))?,
-        payload: bytes::Bytes::new(),
-        content_type: "".into(),
-        headers: Vec::new(),
-        shadow: "".into(),
-        priority: DEFAULT_PRIORITY,
         submitted_at: take.signed()?,
         eta: None,
         expires: None,
         result_ttl_ms: DEFAULT_RESULT_TTL_MS,
-        retry: DEFAULT_RETRY,
-        soft_time_limit_ms: None,
-        time_limit_ms: None,
-        max_deliveries: 0,
-        early_ack: false,
-        root_id: "".into(),
-        parent_id: "".into(),
-        tags: Vec::new(),
+        spec: TaskSpec {
+            id,
+            name,
+            queue: QueueName::parse(DEFAULT_QUEUE)
+                .map_err(|_| Malformed("its queue has no valid name"))?,
+            payload: bytes::Bytes::new(),
+            content_type: "".into(),
+            headers: Vec::new(),
+            shadow: "".into(),
+            priority: DEFAULT_PRIORITY,
+            retry: DEFAULT_RETRY,
+            soft_time_limit_ms: None,
+            time_limit_ms: None,
+            max_deliveries: 0,
+            early_ack: false,
+            root_id: "".into(),
+            parent_id: "".into(),
+            tags: Vec::new(),
+        },
     };
     while let Some(field) = take.field()? {
         set(&mut task, field)?;
@@ -139,36 +148,36 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
     let since_submit = |value| Some(unzigzag(value).wrapping_add(task.submitted_at));
     match field {
         Field::Bytes(QUEUE, name) => {
-            task.queue = QueueName::parse(text(&name)?)
+            task.spec.queue = QueueName::parse(text(&name)?)
                 .map_err(|_| Malformed("its queue has no valid name"))?;
         }
-        Field::Bytes(CONTENT_TYPE, value) => task.content_type = text(&value)?,
+        Field::Bytes(CONTENT_TYPE, value) => task.spec.content_type = text(&value)?,
         Field::Bytes(HEADER, value) => {
             let mut take = Take::new(value);
-            task.headers.push((take.text()?, take.rest()));
+            task.spec.headers.push((take.text()?, take.rest()));
         }
-        Field::Bytes(SHADOW, value) => task.shadow = text(&value)?,
+        Field::Bytes(SHADOW, value) => task.spec.shadow = text(&value)?,
         Field::Number(PRIORITY, value) => {
-            task.priority =
+            task.spec.priority =
                 u8::try_from(value).map_err(|_| Malformed("its priority is too large"))?;
         }
         Field::Number(ETA, value) => task.eta = since_submit(value),
         Field::Number(EXPIRES, value) => task.expires = since_submit(value),
         Field::Number(RESULT_TTL_MS, value) => task.result_ttl_ms = value,
-        Field::Bytes(RETRY, value) => task.retry = take_retry(Take::new(value))?,
-        Field::Number(SOFT_TIME_LIMIT_MS, value) => task.soft_time_limit_ms = Some(value),
-        Field::Number(TIME_LIMIT_MS, value) => task.time_limit_ms = Some(value),
-        Field::Number(MAX_DELIVERIES, value) => task.max_deliveries = narrow(value)?,
-        Field::Number(EARLY_ACK, value) => task.early_ack = value != 0,
-        Field::Bytes(ROOT_ID, value) => task.root_id = text(&value)?,
-        Field::Bytes(PARENT_ID, value) => task.parent_id = text(&value)?,
-        Field::Bytes(TAG, value) => task.tags.push(text(&value)?),
+        Field::Bytes(RETRY, value) => task.spec.retry = take_retry(Take::new(value))?,
+        Field::Number(SOFT_TIME_LIMIT_MS, value) => task.spec.soft_time_limit_ms = Some(value),
+        Field::Number(TIME_LIMIT_MS, value) => task.spec.time_limit_ms = Some(value),
+        Field::Number(MAX_DELIVERIES, value) => task.spec.max_deliveries = narrow(value)?,
+        Field::Number(EARLY_ACK, value) => task.spec.early_ack = value != 0,
+        Field::Bytes(ROOT_ID, value) => task.spec.root_id = text(&value)?,
+        Field::Bytes(PARENT_ID, value) => task.spec.parent_id = text(&value)?,
+        Field::Bytes(TAG, value) => task.spec.tags.push(text(&value)?),
         Field::Bytes(AFTER, value) => {
             let mut take = Take::new(value);
             task.after =
                 Some(TaskKey { slot: narrow(take.unsigned()?)?, serial: take.unsigned()? });
         }
-        Field::Bytes(PAYLOAD, value) => task.payload = value,
+        Field::Bytes(PAYLOAD, value) => task.spec.payload = value,
         Field::Number(..) | Field::Bytes(..) => {}
     }
     Ok(())

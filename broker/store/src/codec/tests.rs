@@ -1,7 +1,7 @@
 //! The codec: whatever goes in comes back, common records are small, and a newer record's extra
 //! fields are stepped over.
 
-use celeriac_record::{Body, State};
+use celeriac_record::{Body, State, TaskSpec};
 use proptest::prelude::*;
 
 use super::*;
@@ -41,8 +41,8 @@ proptest! {
         let bytes = Bytes::from(whole[..cut % (whole.len() + 1)].to_vec());
         match record {
             Record::Submitted(task) => {
-                let head = Submitted { payload: Bytes::new(), ..(*task).clone() };
-                let has_last = !task.payload.is_empty() && bytes.len() > encoded(&Record::Submitted(Box::new(head.clone()))).len();
+                let head = Submitted { spec: TaskSpec { payload: Bytes::new(), ..(*task).clone().spec }, ..(*task).clone() };
+                let has_last = !task.spec.payload.is_empty() && bytes.len() > encoded(&Record::Submitted(Box::new(head.clone()))).len();
                 prop_assert_eq!(decode_submitted_head(bytes), has_last.then_some(head));
             }
             Record::Changed(change) => {
@@ -107,7 +107,7 @@ fn common_changes_take_a_few_dozen_bytes() {
 #[test]
 fn submit_with_defaults_stores_little_more_than_its_names_and_payload() {
     let task = submitted(1_000_000, 50_000_000, 100);
-    let texts = task.id.len() + task.name.len() + task.payload.len();
+    let texts = task.spec.id.len() + task.spec.name.len() + task.spec.payload.len();
     assert!(encoded(&Record::Submitted(Box::new(task))).len() <= texts + 28);
 }
 
@@ -127,7 +127,13 @@ fn first_format_is_still_read() {
         (task.key.slot, task.key.serial, task.generation, task.submitted_at),
         (5, 7, 1, 100)
     );
-    assert_eq!((&task.id[..], &task.name[..], &task.queue[..]), ("id", "n", "default"));
-    assert_eq!((task.priority, task.result_ttl_ms, task.retry.attempts_max), (4, 86_400_000, 4));
-    assert_eq!(&task.payload[..], b"abc");
+    assert_eq!(
+        (&task.spec.id[..], &task.spec.name[..], &task.spec.queue[..]),
+        ("id", "n", "default")
+    );
+    assert_eq!(
+        (task.spec.priority, task.result_ttl_ms, task.spec.retry.attempts_max),
+        (4, 86_400_000, 4)
+    );
+    assert_eq!(&task.spec.payload[..], b"abc");
 }

@@ -188,7 +188,7 @@ impl Count {
                 let waits = task.eta.is_some_and(|eta| eta > task.submitted_at);
                 self.states
                     .insert(task.key.slot, if waits { State::Scheduled } else { State::Queued });
-                self.queues.insert(task.queue);
+                self.queues.insert(task.spec.queue);
             }
             Record::Changed(change) => {
                 self.states.insert(change.key.slot, change.state);

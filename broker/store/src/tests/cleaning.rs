@@ -168,7 +168,7 @@ fn large_payload_leaves_before_its_task_once_nobody_will_read_it() {
         let (task, change) = &loaded.tasks[&slot];
         let mut expected = submitted(slot, 1 + u64::from(slot), 700_000);
         if matches!(state, State::Success | State::Revoked) {
-            expected.payload.clear();
+            expected.spec.payload.clear();
         }
         assert_eq!((task, change.as_ref().map(|change| change.state)), (&expected, Some(state)));
     }

@@ -9,7 +9,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use celeriac_record::{Backoff, Body, ClosedBy, Jitter, Progress, RetryPolicy, State, TaskError};
+use celeriac_record::{
+    Backoff, Body, ClosedBy, Jitter, Progress, RetryPolicy, State, TaskError, TaskSpec,
+};
 
 use super::*;
 use crate::check;
@@ -23,32 +25,35 @@ fn fixture(format: u16) -> PathBuf {
 fn full_submit() -> Submitted {
     Submitted {
         generation: 3,
-        queue: queue("songs", 0).name,
-        content_type: "application/cbor".into(),
-        headers: vec![
-            ("traceparent".into(), Bytes::from_static(b"00-0af7")),
-            ("empty".into(), Bytes::new()),
-        ],
-        shadow: "preprocess: Dynamite 다이너마이트".into(),
-        priority: 9,
         eta: Some(1_800_000_060_000),
         expires: Some(1_800_086_400_000),
         result_ttl_ms: 3_600_000,
-        retry: RetryPolicy {
-            attempts_max: 7,
-            backoff: Backoff::Polynomial,
-            delay_ms: 250,
-            factor: 1.5,
-            delay_max_ms: 60_000,
-            jitter: Jitter::Equal,
+        spec: TaskSpec {
+            queue: queue("songs", 0).name,
+            content_type: "application/cbor".into(),
+            headers: vec![
+                ("traceparent".into(), Bytes::from_static(b"00-0af7")),
+                ("empty".into(), Bytes::new()),
+            ],
+            shadow: "preprocess: Dynamite 다이너마이트".into(),
+            priority: 9,
+            retry: RetryPolicy {
+                attempts_max: 7,
+                backoff: Backoff::Polynomial,
+                delay_ms: 250,
+                factor: 1.5,
+                delay_max_ms: 60_000,
+                jitter: Jitter::Equal,
+            },
+            soft_time_limit_ms: Some(540_000),
+            time_limit_ms: Some(600_000),
+            max_deliveries: 2,
+            early_ack: true,
+            root_id: "album-1".into(),
+            parent_id: "album-1".into(),
+            tags: vec!["album:1".into(), "".into()],
+            ..submitted(1, 11, 300).spec
         },
-        soft_time_limit_ms: Some(540_000),
-        time_limit_ms: Some(600_000),
-        max_deliveries: 2,
-        early_ack: true,
-        root_id: "album-1".into(),
-        parent_id: "album-1".into(),
-        tags: vec!["album:1".into(), "".into()],
         ..submitted(1, 11, 300)
     }
 }

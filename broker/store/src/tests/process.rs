@@ -21,7 +21,7 @@ fn open(folder: &Path) -> Result<(Store, BTreeMap<Slot, u64>), Error> {
     let config = StoreConfig { slack_bytes: 1 << 20, ..StoreConfig::default() };
     let (store, _) = Store::open(FolderConfig::new(folder), config, &mut |record| {
         if let Record::Submitted(task) = record {
-            let expected = submitted(task.key.slot, task.key.serial, task.payload.len());
+            let expected = submitted(task.key.slot, task.key.serial, task.spec.payload.len());
             assert_eq!(*task, expected, "a task was changed");
             serials.insert(task.key.slot, task.key.serial);
         }

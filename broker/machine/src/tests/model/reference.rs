@@ -182,6 +182,13 @@ impl Reference {
         self.line.insert(0, id);
     }
 
+    fn hand_back(&mut self, id: u8) {
+        let task = self.task(id);
+        task.deliveries -= 1;
+        task.attempts -= u32::from(task.state == State::Started);
+        self.requeue(id);
+    }
+
     /// Whether the peer holds this lease now.
     pub fn holds(&self, session: u64, id: u8, lease: u64) -> bool {
         self.tasks.get(&id).is_some_and(|task| task.lease == lease && task.holder == Some(session))
@@ -205,10 +212,11 @@ impl Reference {
                 self.becomes(id, State::Revoked)
             }
             End::Release => {
-                let task = self.task(id);
-                task.deliveries -= 1;
-                task.attempts -= u32::from(task.state == State::Started);
-                self.requeue(id);
+                self.hand_back(id);
+                // What a worker hands back after the expiry does not wait again.
+                if task.submit.expires.is_some_and(|at| at <= self.now.wall) {
+                    self.becomes(id, State::Revoked);
+                }
             }
             End::Fail if task.attempts < task.submit.attempts_max => {
                 self.task(id).deliveries -= 1;
@@ -331,7 +339,7 @@ impl Reference {
         lost.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
         for id in lost {
             if on_purpose && self.tasks[&id].state == State::Leased {
-                self.report(id, End::Release);
+                self.hand_back(id);
                 continue;
             }
             let task = self.task(id);

@@ -4,7 +4,7 @@ const SECONDS: usize = 10;
 
 /// Events of the last ten whole seconds.
 #[derive(Debug, Default)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     /// The second that `counts` was last written for.
     second: u64,
     /// One for each second, the present one included; a second's place is its number modulo the

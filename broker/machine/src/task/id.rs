@@ -3,7 +3,7 @@
 
 /// The id of a task; of a long one, that it is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct PackedId {
+pub(crate) struct PackedId {
     bytes: [u8; 16],
     /// The length of a short text, or one of the forms below.
     form: u8,

@@ -12,7 +12,7 @@ const PAGE_CELLS: usize = 64 * 64;
 const EMPTY_PAGES_KEPT: usize = 4;
 
 #[derive(Debug)]
-pub(super) struct Pages<T> {
+pub(crate) struct Pages<T> {
     pages: Vec<Option<Box<Page<T>>>>,
     /// Pages with a free cell, those included that were given back.
     open: BTreeSet<u32>,

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::QueueName;
 
-use super::command::{Code, Refusal};
-use super::queue::{Queue, QueueKey};
+use super::Queue;
+use crate::command::{Code, Refusal};
+use crate::keys::QueueKey;
 
 /// Queues that may be in use at once; names are for kinds of work, not for single tasks.
 const QUEUES_MAX: usize = 100_000;
@@ -22,7 +23,7 @@ const NAMES_MAX: usize = 1_000_000;
 const DEFAULT: QueueKey = 0;
 
 #[derive(Debug)]
-pub(super) struct Queues {
+pub(crate) struct Queues {
     queues: Vec<Option<Box<Queue>>>,
     free: Vec<QueueKey>,
     by_name: BTreeMap<QueueName, QueueKey>,
@@ -34,8 +35,6 @@ pub(super) struct Queues {
     pub ready: BTreeSet<QueueKey>,
     /// The queue asked for last: batches are mostly for one queue.
     latest: QueueKey,
-    /// The present second of the monotonic clock, for the rates.
-    pub second: u64,
 }
 
 impl Default for Queues {
@@ -49,7 +48,6 @@ impl Default for Queues {
             retired: Vec::new(),
             ready: BTreeSet::new(),
             latest: DEFAULT,
-            second: 0,
         }
     }
 }

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use celeriac_machine::command::Message;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::outgoing::Outgoing;
+
 /// Where a connection's messages go.
 #[derive(Debug)]
-pub(crate) struct Outbox {
-    messages: mpsc::Sender<Letter>,
+pub(crate) struct SendQueue {
+    messages: mpsc::Sender<QueuedMessage>,
     /// Ends the connection at once, with whatever it has not read.
     pub kill: CancellationToken,
     gauge: Gauge,
@@ -29,28 +30,28 @@ struct Counts {
 
 /// A message, and the room that it takes until it is written.
 #[derive(Debug)]
-pub(crate) struct Letter {
-    pub message: Message,
+pub(crate) struct QueuedMessage {
+    pub message: Outgoing,
     pub weight: Weight,
 }
 
-/// Bytes that count for one outbox and for all of them together, until this is dropped.
+/// Bytes that count for one send queue and for all of them together, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Weight {
     bytes: usize,
     of: Option<(Gauge, AllWaiting)>,
 }
 
-/// What the outboxes of all connections hold, in bytes.
+/// What the send queues of all connections hold, in bytes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AllWaiting(Arc<AtomicUsize>);
 
 /// Where a message for one connection goes that may come much later.
-pub(crate) type LateSender = mpsc::WeakSender<Letter>;
+pub(crate) type LateSender = mpsc::WeakSender<QueuedMessage>;
 
-impl Outbox {
-    /// An outbox for so many messages, and what its writer reads.
-    pub(crate) fn new(messages_max: usize) -> (Self, mpsc::Receiver<Letter>) {
+impl SendQueue {
+    /// A send queue for so many messages, and what its writer reads.
+    pub(crate) fn new(messages_max: usize) -> (Self, mpsc::Receiver<QueuedMessage>) {
         let (messages, receiver) = mpsc::channel(messages_max);
         (Self { messages, kill: CancellationToken::new(), gauge: Gauge::default() }, receiver)
     }
@@ -67,9 +68,9 @@ impl Outbox {
     }
 
     /// False when there is no room: its client does not read.
-    pub(crate) fn put(&self, message: Message, weight: Weight) -> bool {
+    pub(crate) fn put(&self, message: Outgoing, weight: Weight) -> bool {
         !matches!(
-            self.messages.try_send(Letter { message, weight }),
+            self.messages.try_send(QueuedMessage { message, weight }),
             Err(mpsc::error::TrySendError::Full(_))
         )
     }
@@ -97,9 +98,9 @@ impl Gauge {
     }
 }
 
-impl Letter {
+impl QueuedMessage {
     /// A message that takes next to no room.
-    pub(crate) fn small(message: Message) -> Self {
+    pub(crate) fn small(message: Outgoing) -> Self {
         Self { message, weight: Weight { bytes: 0, of: None } }
     }
 }
@@ -129,19 +130,23 @@ impl AllWaiting {
 mod tests {
     use super::*;
 
+    fn done(request: u64) -> Outgoing {
+        Outgoing::Answer(request, celeriac_machine::command::Answer::Done)
+    }
+
     #[test]
-    fn bytes_count_from_the_promise_until_the_letter_is_dropped() {
+    fn bytes_count_from_the_promise_until_the_message_is_dropped() {
         let all = AllWaiting::default();
-        let (outbox, mut letters) = Outbox::new(1);
-        let waiting = || outbox.gauge().waiting();
-        let (first, second) = (outbox.weigh(10, &all), outbox.weigh(5, &all));
+        let (queue, mut messages) = SendQueue::new(1);
+        let waiting = || queue.gauge().waiting();
+        let (first, second) = (queue.weigh(10, &all), queue.weigh(5, &all));
         assert_eq!((waiting(), all.bytes()), (15, 15));
-        assert!(outbox.put(Message::Done { request: 1 }, first));
-        assert!(!outbox.put(Message::Done { request: 2 }, second), "there was room for one");
+        assert!(queue.put(done(1), first));
+        assert!(!queue.put(done(2), second), "there was room for one");
         assert_eq!((waiting(), all.bytes()), (10, 10));
-        let letter = letters.try_recv().expect("it is there");
+        let message = messages.try_recv().expect("it is there");
         assert_eq!(waiting(), 10);
-        drop(letter);
+        drop(message);
         assert_eq!((waiting(), all.bytes()), (0, 0));
     }
 }

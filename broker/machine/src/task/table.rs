@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 
 use celeriac_proto::TaskId;
-use celeriac_record::{Slot, TaskKey};
+use celeriac_record::{Slot, State, TaskKey};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::id::PackedId;
 use super::pages::Pages;
-use super::task::{Extra, NewTask, Plan, Run, Task};
+use super::{Extra, NewTask, Plan, Run, Task};
 
 /// Tables of ids: each grows on its own, in a millisecond or so where one of all ids would stop the
 /// broker for a second.
@@ -22,7 +22,7 @@ const SHARD_ROOM_MIN: usize = 256;
 const NAMED: &str = "slots are named only by what is removed with their task";
 
 #[derive(Debug)]
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     slots: Pages<Task>,
     extras: Pages<Extra>,
     by_id: Vec<HashTable<Slot>>,
@@ -73,6 +73,11 @@ impl Tasks {
 
     pub fn task_mut(&mut self, slot: Slot) -> &mut Task {
         self.slots.get_mut(slot).expect(NAMED)
+    }
+
+    /// The order of the task of a slot, if it waits in line.
+    pub fn queued_order(&self, slot: Slot) -> Option<u64> {
+        self.try_task(slot).filter(|task| task.state == State::Queued).map(Task::order)
     }
 
     pub fn key(&self, slot: Slot) -> TaskKey {

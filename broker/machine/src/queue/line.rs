@@ -7,7 +7,7 @@ use celeriac_record::Slot;
 
 /// A task in line. `order` tells whether the slot still holds the task that stood here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub slot: Slot,
     pub order: u32,
 }
@@ -16,7 +16,7 @@ pub(super) struct Place {
 const PART_PLACES: usize = 4_096;
 
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// None is empty, but the only one may be.
     parts: VecDeque<VecDeque<Place>>,
 }

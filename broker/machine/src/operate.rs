@@ -7,17 +7,19 @@ use std::ops::Bound;
 use celeriac_proto::QueueName;
 use celeriac_record::{Lease, QueueRecord, Record, Slot, State};
 
-use super::command::{Code, ConnectionKey, Effect, Message, Now, Refusal, RequestId, SignalKind};
-use super::queue::{Queue, QueueKey};
-use super::scan::{CHANGE, Look, NAME, RULES, Work};
-use super::sessions::SessionKey;
-use super::signals::Signals;
-use super::task::Task;
-use super::{Effects, Machine};
+use crate::Machine;
+use crate::command::{Answer, Code, Refusal, SignalKind};
+use crate::keys::{QueueKey, SessionKey};
+use crate::queue::Queue;
+use crate::signals::Signals;
+use crate::slice::{CHANGE, Look, NAME, RULES};
+use crate::step::{Asker, Step};
+use crate::task::Task;
+use crate::transitions::Cause;
 
 /// A purge or delete under way.
 #[derive(Debug)]
-pub(super) struct Purge {
+pub(crate) struct Purge {
     pub name: QueueName,
     /// Its number, during a slice.
     pub queue: Option<QueueKey>,
@@ -28,7 +30,7 @@ pub(super) struct Purge {
 
 /// A pause or its end under way.
 #[derive(Debug)]
-pub(super) struct Pausing {
+pub(crate) struct Pausing {
     names: std::vec::IntoIter<QueueName>,
     paused: bool,
     /// The session whose leases were looked at last.
@@ -39,8 +41,8 @@ pub(super) struct Pausing {
 }
 
 impl Purge {
-    pub fn tell(&mut self, fx: &mut Effects) {
-        self.taken.send(SignalKind::TakenBack, "purged", fx);
+    pub fn tell(&mut self, step: &mut Step<'_>) {
+        self.taken.send(step, SignalKind::TakenBack, "purged");
     }
 }
 
@@ -50,21 +52,30 @@ impl Pausing {
         Self { names: names.into_iter(), paused, session, unstarted, taken }
     }
 
-    pub fn tell(&mut self, fx: &mut Effects) {
-        self.taken.send(SignalKind::TakenBack, "the queue is paused", fx);
+    pub fn tell(&mut self, step: &mut Step<'_>) {
+        self.taken.send(step, SignalKind::TakenBack, "the queue is paused");
     }
 }
 
 impl Machine {
     /// Creates the queue if need be and replaces its settings; whether it is paused stays.
-    pub(super) fn configure_queue(&mut self, record: QueueRecord, fx: &mut Effects) {
+    pub(crate) fn configure_queue(
+        &mut self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        record: QueueRecord,
+    ) {
+        if let Err(refusal) = self.queues.room_for([&record.name]) {
+            return step.answer(asker, Answer::Refused(refusal));
+        }
         let key = self.queues.find_or_create(&record.name);
         let paused = self.queues.queue(key).record.paused;
-        self.set_record(key, QueueRecord { paused, ..record }, fx);
+        self.set_record(step, key, QueueRecord { paused, ..record });
+        step.answer(asker, Answer::Done);
     }
 
     /// Changes what was set of a queue. What nobody has set needs no record.
-    fn set_record(&mut self, key: QueueKey, record: QueueRecord, fx: &mut Effects) {
+    fn set_record(&mut self, step: &mut Step<'_>, key: QueueKey, record: QueueRecord) {
         let queue = self.queues.queue_mut(key);
         if queue.record == record {
             return;
@@ -74,7 +85,7 @@ impl Machine {
             true => Record::Queue(queue.record.clone()),
             false => Record::QueueDeleted(queue.record.name.clone()),
         };
-        fx.push(Effect::Store(record));
+        step.store(record);
         self.queues.note_ready(key);
         self.queues.note_use(key);
         if self.queues.queue(key).record.paused {
@@ -84,45 +95,38 @@ impl Machine {
 
     /// Begins to pause queues, made if need be: a queue may be paused before its first task comes.
     /// Or to resume them.
-    pub(super) fn begin_pause(
+    pub(crate) fn begin_pause(
         &mut self,
-        now: Now,
-        connection: ConnectionKey,
-        request: RequestId,
+        step: &mut Step<'_>,
+        asker: Asker,
         queues: Vec<QueueName>,
         paused: bool,
-        fx: &mut Effects,
     ) {
         if let Err(refusal) = if paused { self.queues.room_for(&queues) } else { Ok(()) } {
-            return fx.send(connection, Message::Refused { request, refusal });
+            return step.answer(asker, Answer::Refused(refusal));
         }
-        self.begin_scan(now, connection, request, Work::Pause(Pausing::new(queues, paused)), fx);
+        self.begin_scan(step, asker, Pausing::new(queues, paused));
     }
 
     /// Sets the queues, and takes back what workers hold of paused ones and have not begun. False
     /// when it is not done yet.
-    pub(super) fn continue_pause(
-        &mut self,
-        now: Now,
-        pausing: &mut Pausing,
-        fx: &mut Effects,
-    ) -> bool {
+    pub(crate) fn continue_pause(&mut self, step: &mut Step<'_>, pausing: &mut Pausing) -> bool {
         for name in pausing.names.by_ref() {
-            self.set_paused(&name, pausing.paused, fx);
+            self.set_paused(step, &name, pausing.paused);
             if !self.scans.spend(NAME) {
                 return false;
             }
         }
-        !pausing.paused || (self.find_unstarted(pausing) && self.take_back_found(now, pausing, fx))
+        !pausing.paused || (self.find_unstarted(pausing) && self.take_back_found(step, pausing))
     }
 
-    fn set_paused(&mut self, name: &QueueName, paused: bool, fx: &mut Effects) {
+    fn set_paused(&mut self, step: &mut Step<'_>, name: &QueueName, paused: bool) {
         // A queue that is not there is not paused.
         let key =
             if paused { Some(self.queues.find_or_create(name)) } else { self.queues.find(name) };
         if let Some(key) = key {
             let record = QueueRecord { paused, ..self.queues.queue(key).record.clone() };
-            self.set_record(key, record, fx);
+            self.set_record(step, key, record);
         }
     }
 
@@ -134,14 +138,14 @@ impl Machine {
         };
         while let Some((key, session)) = self.sessions.all.range(next(pausing.session)).next() {
             pausing.session = Some(*key);
-            let unstarted = session.leases.iter().filter_map(|slot| {
+            let unstarted = session.consumer.leases.iter().filter_map(|slot| {
                 let task = self.tasks.task(*slot);
                 let is_meant =
                     task.state == State::Leased && self.queues.queue(task.queue()).record.paused;
                 is_meant.then(|| (task.order(), *slot, task.lease()))
             });
             pausing.unstarted.extend(unstarted);
-            if !self.scans.spend(1 + RULES * session.leases.len() as u32) {
+            if !self.scans.spend(1 + RULES * session.consumer.leases.len() as u32) {
                 return false;
             }
         }
@@ -149,14 +153,14 @@ impl Machine {
     }
 
     /// Each goes to the front of its queue, from the last to the first: the oldest ends up first.
-    fn take_back_found(&mut self, now: Now, pausing: &mut Pausing, fx: &mut Effects) -> bool {
+    fn take_back_found(&mut self, step: &mut Step<'_>, pausing: &mut Pausing) -> bool {
         while let Some((_, slot, lease)) = pausing.unstarted.pop_last() {
-            // It may have begun or ended, and its queue may be resumed by now.
+            // It may have begun or ended, and its queue may be resumed by step.now.
             let holds = |task: &&Task| task.state == State::Leased && task.lease() == lease;
             let task = self.tasks.try_task(slot).filter(holds);
             if task.is_some_and(|task| self.queues.queue(task.queue()).record.paused) {
                 self.note_signal(slot, &mut pausing.taken);
-                self.take_back(now, slot, fx);
+                self.take_back(step, slot);
             }
             if !self.scans.spend(CHANGE) {
                 return pausing.unstarted.is_empty();
@@ -166,21 +170,19 @@ impl Machine {
     }
 
     /// A broker that ended in the middle of a pause finishes it when it is back.
-    pub(super) fn take_back_paused(&mut self, now: Now, fx: &mut Effects) {
+    pub(crate) fn take_back_paused(&mut self, step: &mut Step<'_>) {
         self.scans.lift();
-        self.continue_pause(now, &mut Pausing::new(Vec::new(), true), fx);
+        self.continue_pause(step, &mut Pausing::new(Vec::new(), true));
     }
 
     /// Begins to revoke every task of a queue that has not begun. With `delete` its settings go
     /// too; refused while tasks of it run.
-    pub(super) fn begin_purge(
+    pub(crate) fn begin_purge(
         &mut self,
-        now: Now,
-        connection: ConnectionKey,
-        request: RequestId,
+        step: &mut Step<'_>,
+        asker: Asker,
         name: QueueName,
         delete: bool,
-        fx: &mut Effects,
     ) {
         let refusal = match self.queues.find(&name) {
             None => Refusal::new(Code::NotFound, format!("there is no queue `{name}`")),
@@ -188,19 +190,18 @@ impl Machine {
             Some(_) => {
                 let purge =
                     Purge { name, queue: None, delete, count: 0, taken: Signals::default() };
-                return self.begin_scan(now, connection, request, Work::Purge(purge), fx);
+                return self.begin_scan(step, asker, purge);
             }
         };
-        fx.send(connection, Message::Refused { request, refusal });
+        step.answer(asker, Answer::Refused(refusal));
     }
 
-    pub(super) fn purge_slot(
+    pub(crate) fn purge_slot(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         slot: Slot,
         before: u64,
         purge: &mut Purge,
-        fx: &mut Effects,
     ) -> Look {
         let Some(queue) = purge.queue else { return Look::Enough };
         let Some(task) = self
@@ -215,16 +216,20 @@ impl Machine {
         }
         purge.count += 1;
         if let Some(present) = self.successors.present_of(slot) {
-            self.drop_successor(present, fx);
+            self.drop_successor(step, present);
             return Look::Cost(CHANGE);
         }
         self.note_signal(slot, &mut purge.taken);
-        self.revoke(now, slot, "purged", fx);
+        self.revoke(step, slot, Cause::Purged, "purged");
         Look::Cost(CHANGE)
     }
 
     /// How many tasks were revoked.
-    pub(super) fn finish_purge(&mut self, purge: &Purge, fx: &mut Effects) -> Result<u64, Refusal> {
+    pub(crate) fn finish_purge(
+        &mut self,
+        step: &mut Step<'_>,
+        purge: &Purge,
+    ) -> Result<u64, Refusal> {
         let Some(key) = purge.queue else { return Ok(purge.count) };
         let queue = self.queues.queue_mut(key);
         queue.drop_empty_lanes();
@@ -232,7 +237,7 @@ impl Machine {
             return Err(running(&purge.name));
         }
         if purge.delete {
-            self.set_record(key, Queue::unconfigured(purge.name.clone()), fx);
+            self.set_record(step, key, Queue::unconfigured(purge.name.clone()));
             self.queues.queue_mut(key).reset();
         }
         Ok(purge.count)

@@ -1,0 +1,298 @@
+//! Those who wait for tasks and those who watch them. Both are by id, so that they may name a task
+//! that does not exist yet and live on over its generations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use celeriac_proto::TaskId;
+use celeriac_proto::limits::{WAITED_IDS_MAX, WATCHED_IDS_MAX};
+use celeriac_record::{Slot, State};
+
+use crate::Machine;
+use crate::command::{
+    Answer, Code, ConnectionKey, Effect, Message, Monotonic, Outlines, Refusal, RequestId, WatchKey,
+};
+use crate::keys::{SessionKey, WaitKey};
+use crate::step::{Asker, Step};
+use crate::timers::MonoTimer;
+
+#[derive(Debug, Default)]
+pub(crate) struct Observers {
+    by_id: BTreeMap<TaskId, BTreeSet<Observer>>,
+    waits: BTreeMap<WaitKey, OpenWait>,
+    watches: BTreeMap<WatchKey, OpenWatch>,
+    latest: u64,
+}
+
+impl Observers {
+    /// For the checks: the ids that a session waits for, and those that it watches.
+    pub fn ids_of(&self, session: SessionKey) -> (usize, usize) {
+        let waits = self.waits.values().filter(|wait| wait.session == session);
+        let watches = self.watches.values().filter(|watch| watch.session == session);
+        (waits.map(|wait| wait.ids.len()).sum(), watches.map(|watch| watch.ids.len()).sum())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Observer {
+    Wait(WaitKey),
+    Watch(WatchKey),
+}
+
+#[derive(Debug)]
+struct OpenWait {
+    session: SessionKey,
+    asker: Asker,
+    ids: Vec<TaskId>,
+    /// One of the ids is enough.
+    any: bool,
+    until: Option<State>,
+    with_results: bool,
+    deadline: Monotonic,
+    /// Ids that have not come so far yet.
+    open: BTreeSet<TaskId>,
+}
+
+#[derive(Debug)]
+struct OpenWatch {
+    session: SessionKey,
+    connection: ConnectionKey,
+    ids: Vec<TaskId>,
+    with_results: bool,
+}
+
+/// What a wait names.
+#[derive(Debug)]
+pub(crate) struct WaitFor {
+    pub ids: Vec<TaskId>,
+    pub any: bool,
+    pub until: Option<State>,
+    pub with_results: bool,
+    pub timeout_ms: u64,
+}
+
+/// Whether a task in `state` has come as far as `until`, or has ended.
+fn has_come_to(state: State, until: Option<State>) -> bool {
+    state.is_terminal() || until.is_some_and(|until| state >= until)
+}
+
+impl Machine {
+    pub(crate) fn wait(
+        &mut self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        session: SessionKey,
+        wait: WaitFor,
+    ) {
+        if self.sessions.session(session).observed.waited_ids + wait.ids.len() > WAITED_IDS_MAX {
+            let text = "this connection waits for as many ids as it may";
+            return step.answer(asker, Answer::Refused(Refusal::new(Code::Overloaded, text)));
+        }
+        let WaitFor { mut ids, any, until, with_results, timeout_ms } = wait;
+        let asked = ids.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        let (open, done): (BTreeSet<_>, BTreeSet<_>) = ids.into_iter().partition(|id| {
+            self.tasks.find(id).is_some_and(|slot| !has_come_to(self.tasks.task(slot).state, until))
+        });
+        if open.is_empty() || (any && !done.is_empty()) {
+            let tasks = self.outlines(step, &asked, with_results);
+            return step.show(asker, Outlines::Waited { satisfied: true, tasks });
+        }
+        self.observers.latest += 1;
+        let key = self.observers.latest;
+        // Those that have come so far may go before the others come: then the wait is to keep how
+        // they ended.
+        for id in open.iter().chain(&done) {
+            self.add_observer(id, Observer::Wait(key));
+        }
+        let deadline = step.now.mono.saturating_add(timeout_ms);
+        self.timers.set_mono(deadline, MonoTimer::Wait(key));
+        let asking = &mut self.sessions.session_mut(session).observed;
+        asking.waits.insert((asker.request, key));
+        asking.waited_ids += asked.len();
+        let wait =
+            OpenWait { session, asker, ids: asked, any, until, with_results, deadline, open };
+        self.observers.waits.insert(key, wait);
+    }
+
+    /// The time of a wait is over: it is answered with what is there.
+    pub(crate) fn wait_timer(&mut self, step: &mut Step<'_>, key: WaitKey) {
+        self.answer_wait(step, key, false);
+    }
+
+    fn answer_wait(&mut self, step: &mut Step<'_>, key: WaitKey, satisfied: bool) {
+        let Some(wait) = self.remove_wait(key) else { return };
+        let tasks = self.outlines(step, &wait.ids, wait.with_results);
+        step.show(wait.asker, Outlines::Waited { satisfied, tasks });
+    }
+
+    fn remove_wait(&mut self, key: WaitKey) -> Option<OpenWait> {
+        let wait = self.observers.waits.remove(&key)?;
+        self.timers.clear_mono(wait.deadline, MonoTimer::Wait(key));
+        let observed = &mut self.sessions.session_mut(wait.session).observed;
+        observed.waits.remove(&(wait.asker.request, key));
+        observed.waited_ids -= wait.ids.len();
+        for id in &wait.ids {
+            self.remove_observer(id, Observer::Wait(key));
+        }
+        Some(wait)
+    }
+
+    /// Ends a wait of this session before its time, if it has one of that request.
+    pub(crate) fn unwait(&mut self, step: &mut Step<'_>, session: SessionKey, request: RequestId) {
+        let of_request = (request, WaitKey::MIN)..=(request, WaitKey::MAX);
+        let waits = &self.sessions.session(session).observed.waits;
+        let Some((_, key)) = waits.range(of_request).next().copied() else { return };
+        if let Some(OpenWait { asker, .. }) = self.remove_wait(key) {
+            step.show(asker, Outlines::Waited { satisfied: false, tasks: Vec::new() });
+        }
+    }
+
+    pub(crate) fn watch(
+        &mut self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        session: SessionKey,
+        ids: Vec<TaskId>,
+        with_results: bool,
+    ) {
+        if self.sessions.session(session).observed.watched_ids + ids.len() > WATCHED_IDS_MAX {
+            let text = "this connection watches as many ids as it may";
+            return step.answer(asker, Answer::Refused(Refusal::new(Code::Overloaded, text)));
+        }
+        self.observers.latest += 1;
+        let key = self.observers.latest;
+        let tasks = self.outlines(step, &ids, with_results);
+        for id in &ids {
+            self.add_observer(id, Observer::Watch(key));
+        }
+        let asking = &mut self.sessions.session_mut(session).observed;
+        asking.watches.insert(key);
+        asking.watched_ids += ids.len();
+        let connection = asker.connection;
+        let watch = OpenWatch { session, connection, ids, with_results };
+        self.observers.watches.insert(key, watch);
+        step.show(asker, Outlines::Watching { watch: key, tasks });
+    }
+
+    /// Ends a watch of this session; false when it has none of that number.
+    pub(crate) fn unwatch(&mut self, session: SessionKey, key: WatchKey) -> bool {
+        if !self.sessions.session(session).observed.watches.contains(&key) {
+            return false;
+        }
+        self.remove_watch(key);
+        true
+    }
+
+    fn remove_watch(&mut self, key: WatchKey) {
+        let Some(watch) = self.observers.watches.remove(&key) else { return };
+        let observed = &mut self.sessions.session_mut(watch.session).observed;
+        observed.watches.remove(&key);
+        observed.watched_ids -= watch.ids.len();
+        for id in &watch.ids {
+            self.remove_observer(id, Observer::Watch(key));
+        }
+    }
+
+    /// The connection is gone: nobody is there to be told.
+    pub(crate) fn end_observing(&mut self, session: SessionKey) {
+        while let Some((_, key)) = self.sessions.session(session).observed.waits.first().copied() {
+            self.remove_wait(key);
+        }
+        while let Some(key) = self.sessions.session(session).observed.watches.first().copied() {
+            self.remove_watch(key);
+        }
+    }
+
+    fn add_observer(&mut self, id: &TaskId, observer: Observer) {
+        self.observers.by_id.entry(id.clone()).or_default().insert(observer);
+        if let Some(slot) = self.tasks.find(id) {
+            self.tasks.extra_mut(slot).watched = true;
+        }
+    }
+
+    fn remove_observer(&mut self, id: &TaskId, observer: Observer) {
+        let Some(observers) = self.observers.by_id.get_mut(id) else { return };
+        observers.remove(&observer);
+        if observers.is_empty() {
+            self.observers.by_id.remove(id);
+            if let Some(slot) = self.tasks.find(id) {
+                self.tasks.extra_mut(slot).watched = false;
+                self.tasks.settle(slot);
+            }
+        }
+    }
+
+    /// Whether somebody waits for this id or watches it already.
+    pub(crate) fn is_observed(&self, id: &TaskId) -> bool {
+        !self.observers.by_id.is_empty() && self.observers.by_id.contains_key(id)
+    }
+
+    /// Tells those who care that a task changed its state.
+    pub(crate) fn notify(&mut self, step: &mut Step<'_>, slot: Slot) {
+        let task = self.tasks.task(slot);
+        if !self.tasks.is_watched(task) {
+            return;
+        }
+        let (id, state) = (self.tasks.id(task), task.state);
+        let observers: Vec<Observer> = self
+            .observers
+            .by_id
+            .get(&id)
+            .map(|observers| observers.iter().copied().collect())
+            .unwrap_or_default();
+        for observer in observers {
+            match observer {
+                Observer::Watch(key) => self.push_transition(step, key, &id),
+                Observer::Wait(key) => self.advance_wait(step, key, &id, state),
+            }
+        }
+    }
+
+    /// Tells those who care that the id no longer has a task.
+    pub(crate) fn notify_forgotten(&mut self, step: &mut Step<'_>, id: &TaskId) {
+        let Some(observers) = self.observers.by_id.get(id) else { return };
+        let observers: Vec<Observer> = observers.iter().copied().collect();
+        for observer in observers {
+            match observer {
+                Observer::Watch(key) => self.push_transition(step, key, id),
+                // It has kept how the task ended.
+                Observer::Wait(_) => {}
+            }
+        }
+    }
+
+    /// The ended task of this slot is about to make way, by its time, by order, or for the next run
+    /// of its id. The waits that it has satisfied, and that go on for others, keep how it
+    /// ended.
+    pub(crate) fn keep_for_waits(&self, step: &mut Step<'_>, slot: Slot) {
+        let task = self.tasks.task(slot);
+        if !self.tasks.is_watched(task) {
+            return;
+        }
+        let id = self.tasks.id(task);
+        for observer in self.observers.by_id.get(&id).into_iter().flatten() {
+            if let Observer::Wait(key) = observer {
+                let OpenWait { asker, with_results, .. } = self.observers.waits[key];
+                let outline = self.outline_of_id(step, &id, with_results);
+                step.push(Effect::Keep(asker.connection, asker.request, outline));
+            }
+        }
+    }
+
+    fn push_transition(&self, step: &mut Step<'_>, key: WatchKey, id: &TaskId) {
+        let watch = &self.observers.watches[&key];
+        let task = self.outline_of_id(step, id, watch.with_results);
+        step.send(watch.connection, Message::Transition { watch: key, task });
+    }
+
+    fn advance_wait(&mut self, step: &mut Step<'_>, key: WaitKey, id: &TaskId, state: State) {
+        let Some(wait) = self.observers.waits.get_mut(&key) else { return };
+        if has_come_to(state, wait.until)
+            && wait.open.remove(id)
+            && (wait.any || wait.open.is_empty())
+        {
+            self.answer_wait(step, key, true);
+        }
+    }
+}

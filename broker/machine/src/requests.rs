@@ -1,0 +1,172 @@
+//! What a connected client asks, and who answers it. Every request of every group has its arm here;
+//! one without an arm does not compile.
+
+use celeriac_record::Actor;
+
+use crate::Machine;
+use crate::cancel::Cancelling;
+use crate::command::{
+    Answer, Ask, Code, Effect, Observe, Operate, Outlines, Produce, Refusal, SubmitOutcome, Work,
+    WrongReport,
+};
+use crate::dead::Fate;
+use crate::keys::SessionKey;
+use crate::look::PageAsked;
+use crate::observe::WaitFor;
+use crate::step::{Asker, Step};
+
+impl Machine {
+    /// A request came. Whoever asks lives.
+    pub(crate) fn request(&mut self, step: &mut Step<'_>, asker: Asker, ask: Ask) {
+        let Some(session) = self.sessions.of(asker.connection) else {
+            // Its session has ended, and it was told so: the connection is about to close.
+            return;
+        };
+        self.sessions.touch(session, step.now);
+        if let Some(ask) = self.ask_for_now(asker, ask) {
+            self.carry_out(step, asker, session, ask);
+        }
+    }
+
+    /// Does what is asked, or begins to, on behalf of the one who asks.
+    pub(crate) fn carry_out(
+        &mut self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        session: SessionKey,
+        ask: Ask,
+    ) {
+        let actor = match &ask {
+            Ask::Work(_) | Ask::Goodbye => Actor::Worker,
+            _ => Actor::Client(self.sessions.session(session).instance.clone()),
+        };
+        let step = &mut step.on_behalf_of(actor);
+        match ask {
+            Ask::Refuse(refusal) => step.answer(asker, Answer::Refused(refusal)),
+            Ask::Goodbye => self.goodbye(step, asker),
+            Ask::Heartbeat { memory_bytes } => {
+                self.sessions.session_mut(session).memory_bytes = memory_bytes;
+                let wall = step.now.wall;
+                step.answer(asker, Answer::Heartbeat { wall });
+            }
+            Ask::Produce(produce) => self.produce(step, asker, produce),
+            Ask::Observe(observe) => self.observe(step, asker, session, observe),
+            Ask::Work(work) => self.work(step, asker, session, work),
+            Ask::Operate(operate) => self.operate(step, asker, operate),
+        }
+    }
+
+    fn produce(&mut self, step: &mut Step<'_>, asker: Asker, produce: Produce) {
+        match produce {
+            Produce::Submit(tasks) => {
+                let mut outcomes = Vec::with_capacity(tasks.len());
+                for task in tasks {
+                    outcomes.push(match task {
+                        Ok(submission) => self.submit(step, submission),
+                        Err(refusal) => SubmitOutcome::Refused(refusal),
+                    });
+                }
+                step.answer(asker, Answer::Submitted(outcomes));
+            }
+            Produce::Cancel { target, force, grace_ms, reason } => {
+                self.cancel(step, asker, target, Cancelling::new(force, grace_ms, reason));
+            }
+            Produce::Forget(ids) => {
+                let mut outcomes = Vec::with_capacity(ids.len());
+                for id in &ids {
+                    outcomes.push(self.forget_ended(step, id));
+                }
+                step.answer(asker, Answer::Forgot(outcomes));
+            }
+        }
+    }
+
+    fn observe(
+        &mut self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        session: SessionKey,
+        observe: Observe,
+    ) {
+        match observe {
+            Observe::Get { ids, with_results } => {
+                let tasks = self.outlines(step, &ids, with_results);
+                step.show(asker, Outlines::Got { tasks });
+            }
+            Observe::Wait { ids, any, until, with_results, timeout_ms } => {
+                let wait = WaitFor { ids, any, until, with_results, timeout_ms };
+                self.wait(step, asker, session, wait);
+            }
+            Observe::Unwait(waits) => {
+                for wait in waits {
+                    self.unwait(step, session, wait);
+                }
+                step.answer(asker, Answer::Done);
+            }
+            Observe::Watch { ids, with_results } => {
+                self.watch(step, asker, session, ids, with_results);
+            }
+            Observe::Unwatch { watch } => {
+                let answer = match self.unwatch(session, watch) {
+                    true => Answer::Done,
+                    false => {
+                        Answer::Refused(Refusal::new(Code::NotFound, "there is no such watch"))
+                    }
+                };
+                step.answer(asker, answer);
+            }
+        }
+    }
+
+    fn work(&mut self, step: &mut Step<'_>, asker: Asker, session: SessionKey, work: Work) {
+        match work {
+            Work::Credit(credit) => {
+                self.set_credit(session, credit);
+                step.answer(asker, Answer::Done);
+            }
+            Work::Report(reports) => {
+                let mut outcomes = Vec::with_capacity(reports.len());
+                for report in reports {
+                    outcomes.push(match report {
+                        Ok(report) => self.report(step, session, report),
+                        Err(WrongReport(id)) => {
+                            let slot = id.and_then(|id| self.tasks.find(&id));
+                            let state = slot.map(|slot| self.tasks.task(slot).state);
+                            Err((Code::InvalidArgument, state))
+                        }
+                    });
+                }
+                step.answer(asker, Answer::Reported(outcomes));
+            }
+        }
+    }
+
+    fn operate(&mut self, step: &mut Step<'_>, asker: Asker, operate: Operate) {
+        match operate {
+            Operate::ListQueues { names, after } => self.list_queues(step, asker, names, after),
+            Operate::ConfigureQueue(record) => self.configure_queue(step, asker, record),
+            Operate::PauseQueues { queues, paused } => {
+                self.begin_pause(step, asker, queues, paused)
+            }
+            Operate::PurgeQueue { queue, delete } => self.begin_purge(step, asker, queue, delete),
+            Operate::ReplayDead(which) => self.settle_dead(step, asker, which, Fate::Replay),
+            Operate::DiscardDead(which) => self.settle_dead(step, asker, which, Fate::Discard),
+            Operate::ListTasks { filter, limit, after, with_tracebacks } => {
+                let asked = PageAsked { filter, limit, after, with_tracebacks };
+                self.list_tasks(step, asker, asked);
+            }
+            Operate::ListWorkers { after, with_tracebacks } => {
+                self.list_workers(step, asker, after, with_tracebacks);
+            }
+            Operate::OrderWorkers { instances, order } => {
+                let count = self.order_workers(step, &instances, order);
+                step.answer(asker, Answer::Count(count));
+            }
+            Operate::Backup(folder) => {
+                let tasks = self.tasks() as u64;
+                let Asker { connection, request } = asker;
+                step.push(Effect::Backup { connection, request, folder, tasks });
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Sessions: who is there, how to reach them, and when they were last heard. A session of a worker
+//! outlives its connection for as long as the lease time, so that the worker can resume it.
+//!
+//! What may be delivered to a session stands in its consumer (`consumer.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use celeriac_record::{SessionId, SessionRecord, Timestamp};
+
+use crate::command::{ConnectionKey, Monotonic, Now, Order, RequestId, WatchKey};
+use crate::consumer::Consumer;
+use crate::keys::{SessionKey, WaitKey};
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub id: SessionId,
+    /// Absent while the connection is lost.
+    pub connection: Option<ConnectionKey>,
+    pub instance: Arc<str>,
+    /// As the store has it, if the store has it.
+    pub stored: Option<SessionRecord>,
+    /// What the worker was last told to do.
+    pub order: Order,
+    /// The last sign of life.
+    pub seen: Monotonic,
+    pub seen_at: Timestamp,
+    /// When the machine looks next whether the session is silent.
+    pub timer_at: Monotonic,
+    pub connected_at: Timestamp,
+    pub memory_bytes: u64,
+    pub consumer: Consumer,
+    pub observed: Observed,
+}
+
+/// What the client of a session waits for and watches.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    /// Each wait with the request that waits, by which the client may withdraw it.
+    pub waits: BTreeSet<(RequestId, WaitKey)>,
+    pub watches: BTreeSet<WatchKey>,
+    /// The ids of those waits, and of those watches.
+    pub waited_ids: usize,
+    pub watched_ids: usize,
+}
+
+/// All sessions: by key, by id and by connection.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    pub all: BTreeMap<SessionKey, Session>,
+    by_id: BTreeMap<SessionId, SessionKey>,
+    by_connection: BTreeMap<ConnectionKey, SessionKey>,
+    latest: SessionKey,
+    /// How many consumers could take a task now.
+    pub hungry: usize,
+}
+
+impl Session {
+    pub fn is_quiet(&self) -> bool {
+        self.order != Order::Resume
+    }
+
+    /// Whether the session belongs to a worker, also to one that has not resumed it since the
+    /// broker restarted.
+    pub fn is_of_worker(&self) -> bool {
+        self.consumer.worker.is_some() || self.stored.is_some() || !self.consumer.leases.is_empty()
+    }
+
+    /// Whether silence ends the session. A connected client that holds nothing may be silent.
+    pub fn must_be_heard(&self) -> bool {
+        self.connection.is_none()
+            || self.consumer.worker.is_some()
+            || !self.consumer.leases.is_empty()
+    }
+}
+
+impl Sessions {
+    /// The session of a connection.
+    pub fn of(&self, connection: ConnectionKey) -> Option<SessionKey> {
+        self.by_connection.get(&connection).copied()
+    }
+
+    /// The session of a worker with this id.
+    pub fn find_of_worker(&self, id: &SessionId) -> Option<SessionKey> {
+        self.by_id.get(id).copied().filter(|key| self.session(*key).is_of_worker())
+    }
+
+    pub fn session(&self, key: SessionKey) -> &Session {
+        self.all.get(&key).expect("a session is named only while it is in the table")
+    }
+
+    pub fn session_mut(&mut self, key: SessionKey) -> &mut Session {
+        self.all.get_mut(&key).expect("a session is named only while it is in the table")
+    }
+
+    pub fn consumer(&self, key: SessionKey) -> &Consumer {
+        &self.session(key).consumer
+    }
+
+    pub fn consumer_mut(&mut self, key: SessionKey) -> &mut Consumer {
+        &mut self.session_mut(key).consumer
+    }
+
+    /// Every connection that has a session.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionKey> {
+        self.by_connection.keys().copied()
+    }
+
+    /// Makes a session without a connection.
+    pub fn create(&mut self, id: SessionId, instance: Arc<str>, now: Now) -> SessionKey {
+        let session = Session {
+            id,
+            connection: None,
+            instance,
+            stored: None,
+            order: Order::Resume,
+            seen: now.mono,
+            seen_at: now.wall,
+            timer_at: 0,
+            connected_at: now.wall,
+            memory_bytes: 0,
+            consumer: Consumer::default(),
+            observed: Observed::default(),
+        };
+        self.latest += 1;
+        self.by_id.insert(id, self.latest);
+        self.all.insert(self.latest, session);
+        self.latest
+    }
+
+    pub fn remove(&mut self, key: SessionKey) -> Session {
+        let session = self.all.remove(&key).expect("a session is removed once");
+        self.by_id.remove(&session.id);
+        session
+    }
+
+    /// Gives a session its connection.
+    pub fn connect(&mut self, key: SessionKey, connection: ConnectionKey) {
+        self.by_connection.insert(connection, key);
+        self.session_mut(key).connection = Some(connection);
+    }
+
+    /// Takes the connection from a session, if it has one.
+    pub fn disconnect(&mut self, key: SessionKey) -> Option<ConnectionKey> {
+        let connection = self.session_mut(key).connection.take()?;
+        self.by_connection.remove(&connection);
+        Some(connection)
+    }
+
+    /// A sign of life renews every lease of the session.
+    pub fn touch(&mut self, key: SessionKey, now: Now) {
+        let session = self.session_mut(key);
+        (session.seen, session.seen_at) = (now.mono, now.wall);
+    }
+
+    /// The session that held a lease before the broker restarted; its worker may resume it.
+    pub fn find_or_restore(&mut self, id: SessionId, worker: &str, now: Now) -> SessionKey {
+        match self.by_id.get(&id) {
+            Some(key) => *key,
+            None => self.create(id, worker.into(), now),
+        }
+    }
+
+    /// Takes in the record of a worker's session.
+    pub fn restore(&mut self, record: SessionRecord, now: Now) {
+        let key = self.find_or_restore(record.id, &record.instance, now);
+        let session = self.session_mut(key);
+        (session.consumer.concurrency, session.order) = (record.concurrency, record.order);
+        session.stored = Some(record);
+    }
+
+    /// The log says that a session is over.
+    pub fn unrestore(&mut self, id: SessionId) {
+        if let Some(key) = self.by_id.remove(&id) {
+            self.all.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! One step of the machine: what every depth of it may need while one command is carried out or
+//! one tick does what is due. The step is handed down as one value.
+
+use celeriac_record::{Actor, Record};
+
+use crate::clocks::{Clocks, Moment};
+use crate::command::{
+    Answer, ConnectionKey, Effect, Message, Now, Outlines, Push, RequestId, When,
+};
+
+/// The effects of one or more commands, in order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub list: Vec<Effect>,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Step<'a> {
+    pub now: Now,
+    /// What the clocks of tasks show at this moment.
+    pub clocks: Clocks,
+    /// On whose behalf tasks change.
+    pub actor: Actor,
+    effects: &'a mut Effects,
+}
+
+/// Who asks: the connection and the number of the request. An answer goes there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    pub connection: ConnectionKey,
+    pub request: RequestId,
+}
+
+impl<'a> Step<'a> {
+    /// A step of the broker itself.
+    pub fn new(now: Now, clocks: Clocks, effects: &'a mut Effects) -> Self {
+        Self { now, clocks, actor: Actor::Broker, effects }
+    }
+
+    /// The same moment on behalf of `actor`.
+    pub fn on_behalf_of(&mut self, actor: Actor) -> Step<'_> {
+        Step { now: self.now, clocks: self.clocks, actor, effects: self.effects }
+    }
+
+    /// On which clock a producer's time is met: a span follows the steady clock.
+    pub fn moment(&self, when: When) -> Moment {
+        match when {
+            When::At(at) => Moment::At(at),
+            When::In(span_ms) => Moment::Steady(self.clocks.after(span_ms)),
+        }
+    }
+
+    /// The present second of the monotonic clock, for rates.
+    pub fn second(&self) -> u64 {
+        self.now.mono / 1_000
+    }
+
+    pub fn push(&mut self, effect: Effect) {
+        self.effects.list.push(effect);
+    }
+
+    pub fn store(&mut self, record: Record) {
+        self.push(Effect::Store(record));
+    }
+
+    pub fn send(&mut self, connection: ConnectionKey, message: Message) {
+        self.push(Effect::Send(connection, message));
+    }
+
+    pub fn answer(&mut self, asker: Asker, answer: Answer) {
+        self.send(asker.connection, Message::Answer(asker.request, answer));
+    }
+
+    pub fn show(&mut self, asker: Asker, outlines: Outlines) {
+        self.send(asker.connection, Message::Show(asker.request, outlines));
+    }
+
+    pub fn tell(&mut self, connection: ConnectionKey, push: Push) {
+        self.send(connection, Message::Push(push));
+    }
+}

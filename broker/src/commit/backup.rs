@@ -1,0 +1,48 @@
+//! Backups that clients ask for. A backup begins once the batch that asks for it is durable, and is
+//! written by a thread of the store; its answer comes from there.
+
+use std::path::PathBuf;
+
+use celeriac_machine::command::{Answer, Code, ConnectionKey, Refusal, RequestId};
+use celeriac_store::{BackupError, Error};
+
+use super::Committer;
+use crate::outgoing::Outgoing;
+use crate::send_queue::QueuedMessage;
+
+/// Who asked for a backup, and what of.
+pub(super) struct Backup {
+    pub(super) connection: ConnectionKey,
+    pub(super) request: RequestId,
+    pub(super) folder: PathBuf,
+    pub(super) tasks: u64,
+}
+
+impl Committer {
+    /// Starts a backup. It keeps no connection open for its answer.
+    pub(super) fn start_backup(&mut self, backup: Backup) {
+        let Backup { connection, request, folder, tasks } = backup;
+        let answer_to = self.connections.late_sender(connection);
+        self.store.start_backup(folder, move |outcome| {
+            let answer = match outcome {
+                Ok(bytes) => Answer::BackedUp { tasks, bytes },
+                Err(error) => Answer::Refused(no_backup(&error)),
+            };
+            if let Some(messages) = answer_to.and_then(|messages| messages.upgrade()) {
+                // A client that does not read is found out by the next message to it.
+                let _ = messages.try_send(QueuedMessage::small(Outgoing::Answer(request, answer)));
+            }
+        });
+    }
+}
+
+fn no_backup(error: &BackupError) -> Refusal {
+    let code = match error {
+        BackupError::Busy => Code::Overloaded,
+        BackupError::Place { .. } => Code::InvalidArgument,
+        BackupError::GivenUp => Code::ShuttingDown,
+        BackupError::Failed(Error::NoRoom { .. }) => Code::DiskFull,
+        BackupError::Failed(_) => Code::Internal,
+    };
+    Refusal::new(code, error.to_string())
+}

@@ -1,0 +1,272 @@
+//! The committer: appends a batch's records, completes its messages from the records, commits, and
+//! only then sends the messages. Whoever calls it decides when: the thread as fast as it can, a
+//! simulation at moments of its own.
+
+use celeriac_machine::command::{
+    Answer, Code, ConnectionKey, DeliveryOutline, Effect, Message, Outlines, Refusal, RequestId,
+    TaskOutline,
+};
+use celeriac_record::Record;
+use celeriac_store::{Error, Store};
+use tracing::debug;
+
+use super::Batch;
+use super::backup::Backup;
+use super::complete::{Completer, Measured};
+use super::connections::{Connections, Room};
+use crate::outgoing::{Outgoing, Shown};
+use crate::send_queue::Weight;
+use crate::size;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CommitConfig {
+    /// The longest frame that any client takes.
+    pub frame_bytes_max: usize,
+    /// The largest result that is taken.
+    pub result_bytes_max: usize,
+}
+
+/// See the head of this file.
+pub(crate) struct Committer {
+    pub(super) store: Store,
+    config: CommitConfig,
+    pub(super) connections: Connections,
+    /// To be started once the batch that asks for them is durable.
+    pub(super) backups: Vec<Backup>,
+}
+
+/// What a durable batch has to say.
+#[derive(Debug)]
+#[must_use = "the clients wait for it"]
+pub(crate) struct Committed(Vec<Departure>);
+
+/// Something that happens to a connection once the batch is durable.
+#[derive(Debug)]
+enum Departure {
+    Message(ConnectionKey, Outgoing, Weight),
+    Close(ConnectionKey),
+}
+
+impl Committer {
+    pub(super) fn new(store: Store, config: CommitConfig) -> Self {
+        Self { store, config, connections: Connections::default(), backups: Vec::new() }
+    }
+
+    /// Whether new tasks should be refused, because the disk is nearly full.
+    pub(crate) fn disk_is_low(&mut self) -> bool {
+        self.store.disk_is_low()
+    }
+
+    /// Makes room on a disk that gets low. Returns whether there is more to do.
+    pub(crate) fn clean_in_passing(&mut self) -> Result<bool, Error> {
+        self.store.clean_in_passing()
+    }
+
+    /// The first step: the batch is durable when this returns, and nobody was told.
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
+        self.connections.add(batch.opened);
+        let departures = self.prepare(batch.effects)?;
+        self.store.commit()?;
+        Ok(Committed(departures))
+    }
+
+    /// The second step: the messages go.
+    pub(crate) fn answer(&mut self, committed: Committed) {
+        for departure in committed.0 {
+            self.depart(departure);
+        }
+        for backup in std::mem::take(&mut self.backups) {
+            self.start_backup(backup);
+        }
+    }
+
+    /// The end, in good order.
+    pub(crate) fn close(self) -> Result<(), Error> {
+        self.store.close()
+    }
+
+    /// In the order of the effects, so that a message shows the records as they were when the
+    /// machine made it.
+    fn prepare(&mut self, effects: Vec<Effect>) -> Result<Vec<Departure>, Error> {
+        let mut departures = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Store(record) => self.store.append(&record),
+                Effect::Replay { key, generation, at } => {
+                    let submitted = self.completer().submitted(key.slot)?;
+                    let again = Box::new(submitted.again(key, generation, at));
+                    self.store.append(&Record::Submitted(again));
+                }
+                Effect::Drop(slot) => self.store.drop_task(slot),
+                Effect::Send(connection, message) => {
+                    self.complete(connection, message, &mut departures)?
+                }
+                Effect::Keep(connection, request, task) => self.keep(connection, request, task)?,
+                Effect::Close(connection) => departures.push(Departure::Close(connection)),
+                Effect::Backup { connection, request, folder, tasks } => {
+                    self.backups.push(Backup { connection, request, folder, tasks });
+                }
+            }
+        }
+        Ok(departures)
+    }
+
+    fn completer(&mut self) -> Completer<'_> {
+        Completer { store: &mut self.store, config: self.config }
+    }
+
+    /// Completes a message, and adds it to what departs when there is somebody to send it to.
+    fn complete(
+        &mut self,
+        connection: ConnectionKey,
+        message: Message,
+        departures: &mut Vec<Departure>,
+    ) -> Result<(), Error> {
+        let Some(room) = self.connections.room(connection) else {
+            debug!(connection, "a message for a connection that is gone");
+            return Ok(());
+        };
+        let measured = match message {
+            Message::Deliver(deliveries) => {
+                return self.complete_deliveries(connection, deliveries, room, departures);
+            }
+            Message::Show(request, outlines)
+                if room.answer_bytes == 0 && is_refusable(&outlines) =>
+            {
+                let text = "earlier answers to this connection were not read yet: read them, and ask again";
+                let refusal = Refusal::new(Code::Overloaded, text);
+                Measured::of(Outgoing::Answer(request, Answer::Refused(refusal)))
+            }
+            Message::Show(request, outlines) => self.show(connection, request, outlines, room)?,
+            Message::Transition { watch, task } => {
+                let task = self.completer().task(task, room)?;
+                task.map(|task| Outgoing::Transition { watch, task })
+            }
+            Message::Answer(request, Answer::Submitted(mut outcomes)) => {
+                self.completer().fit_outcomes(&mut outcomes);
+                Measured::of(Outgoing::Answer(request, Answer::Submitted(outcomes)))
+            }
+            Message::Answer(request, answer) => Measured::of(Outgoing::Answer(request, answer)),
+            Message::Push(push) => Measured::of(Outgoing::Push(push)),
+        };
+        self.add(connection, measured, departures);
+        Ok(())
+    }
+
+    fn show(
+        &mut self,
+        connection: ConnectionKey,
+        request: RequestId,
+        outlines: Outlines,
+        room: Room,
+    ) -> Result<Measured<Outgoing>, Error> {
+        let mut kept = match &outlines {
+            Outlines::Waited { .. } => {
+                self.connections.kept(connection).and_then(|kept| kept.take(request))
+            }
+            _ => None,
+        };
+        let mut completer = self.completer();
+        let shown = match outlines {
+            Outlines::Got { tasks } => {
+                completer.selection(tasks, None, room)?.map(|tasks| Shown::Got { tasks })
+            }
+            Outlines::Waited { satisfied, tasks } => completer
+                .selection(tasks, kept.as_mut(), room)?
+                .map(|tasks| Shown::Waited { satisfied, tasks }),
+            Outlines::Watching { watch, tasks } => completer
+                .selection(tasks, None, room)?
+                .map(|tasks| Shown::Watching { watch, tasks }),
+            Outlines::Page { tasks, next } => completer.page(tasks, next, room)?,
+            Outlines::Workers { workers, next } => completer.workers(workers, next, room)?,
+            Outlines::Queues { queues, next, wall } => {
+                completer.queues(queues, next, wall, room)?
+            }
+        };
+        Ok(shown.map(|shown| Outgoing::Show(request, shown)))
+    }
+
+    /// Spreads deliveries over frames.
+    fn complete_deliveries(
+        &mut self,
+        connection: ConnectionKey,
+        deliveries: Vec<DeliveryOutline>,
+        room: Room,
+        departures: &mut Vec<Departure>,
+    ) -> Result<(), Error> {
+        let mut deliveries = deliveries.into_iter();
+        let mut read_ahead = None;
+        while let Some(measured) =
+            self.completer().deliveries(&mut deliveries, &mut read_ahead, room)?
+        {
+            // Nobody is left to send the rest to.
+            if !self.add(connection, measured.map(Outgoing::Deliver), departures) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the view of a task that is about to go, for the answer to a wait that has seen it
+    /// end.
+    fn keep(
+        &mut self,
+        connection: ConnectionKey,
+        request: RequestId,
+        task: TaskOutline,
+    ) -> Result<(), Error> {
+        let Some(room) = self.connections.room(connection) else { return Ok(()) };
+        let Measured { mut message, bytes, memory } =
+            self.completer().task(task, Room { is_behind: true, ..room })?;
+        // The largest view that may join them at the end is to have room in the frame too.
+        let CommitConfig { frame_bytes_max, result_bytes_max } = self.config;
+        let largest = size::FRAME + size::VIEW_BYTES_MAX + result_bytes_max;
+        let of_wait_max = frame_bytes_max.saturating_sub(largest).max(frame_bytes_max / 2);
+        let Some(kept) = self.connections.kept(connection) else { return Ok(()) };
+        if !kept.has_room(request, bytes + memory, of_wait_max) {
+            message.strip();
+        }
+        let bytes = size::task(&message);
+        if kept.has_room(request, bytes, of_wait_max) {
+            kept.keep(request, message, bytes);
+        }
+        Ok(())
+    }
+
+    /// False when nobody is left to send the message to.
+    fn add(
+        &mut self,
+        connection: ConnectionKey,
+        measured: Measured<Outgoing>,
+        departures: &mut Vec<Departure>,
+    ) -> bool {
+        let bytes = size::FRAME + measured.bytes + measured.memory;
+        let Some(weight) = self.connections.promise(connection, bytes) else { return false };
+        departures.push(Departure::Message(connection, measured.message, weight));
+        true
+    }
+
+    fn depart(&mut self, departure: Departure) {
+        match departure {
+            Departure::Close(connection) => self.connections.end(connection),
+            Departure::Message(connection, message, weight) => {
+                if !self.connections.send(connection, message, weight) {
+                    debug!(connection, "a message for a connection that is gone");
+                }
+            }
+        }
+    }
+}
+
+/// Whether an answer that grows with what is stored may be refused for want of room. The answer to
+/// a watch is not: it names the watch, which has begun.
+fn is_refusable(outlines: &Outlines) -> bool {
+    match outlines {
+        Outlines::Got { .. }
+        | Outlines::Waited { .. }
+        | Outlines::Page { .. }
+        | Outlines::Queues { .. }
+        | Outlines::Workers { .. } => true,
+        Outlines::Watching { .. } => false,
+    }
+}

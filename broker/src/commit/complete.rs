@@ -1,0 +1,339 @@
+//! Completes messages from the records. A message that leaves here fits into a frame: deliveries
+//! are spread over several frames, an answer about tasks holds as many as have room and says which
+//! it leaves out, and a listing ends where its page is full.
+
+use std::vec::IntoIter;
+
+use bytes::Bytes;
+use celeriac_machine::command::{
+    Cursor, DeliveryOutline, QueueOutline, SubmitOutcome, TaskOutline, WorkerKey, WorkerOutline,
+};
+use celeriac_proto::QueueName;
+use celeriac_record::{Slot, Submitted, Timestamp};
+use celeriac_store::{Error, Located, Store};
+
+use super::committer::CommitConfig;
+use super::connections::Room;
+use super::kept::Ends;
+use crate::outgoing::{
+    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+};
+use crate::size;
+
+/// Deliveries are spread over frames of about this size.
+const DELIVER_BYTES: usize = 1024 * 1024;
+
+/// A slice of at most so many bytes is copied out of its chunk in any case.
+const FEW_BYTES: usize = 4 * 1024;
+/// A slice of at most so many bytes is copied when much of the chunk may stay in memory for long.
+const CHUNK_BYTES: usize = 24 * 1024;
+
+/// Something for a frame, with the bytes that it takes there at most, and the bytes that it takes
+/// in memory beyond those.
+pub(super) struct Measured<T> {
+    pub(super) message: T,
+    pub(super) bytes: usize,
+    pub(super) memory: usize,
+}
+
+impl Measured<Outgoing> {
+    /// A message that shows nothing of the records.
+    pub(super) fn of(message: Outgoing) -> Self {
+        let bytes = size::body(&message);
+        Self { message, bytes, memory: 0 }
+    }
+}
+
+impl<T> Measured<T> {
+    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Measured<U> {
+        Measured { message: make(self.message), bytes: self.bytes, memory: self.memory }
+    }
+}
+
+/// Reads records for one message.
+pub(super) struct Completer<'a> {
+    pub(super) store: &'a mut Store,
+    pub(super) config: CommitConfig,
+}
+
+impl Completer<'_> {
+    /// The submit of a task, payload included.
+    pub(super) fn submitted(&mut self, slot: Slot) -> Result<Submitted, Error> {
+        let at = self.located(slot).submitted;
+        self.store.submitted(at)
+    }
+
+    fn located(&self, slot: Slot) -> Located {
+        self.store.locate(slot).expect("the machine names only tasks whose submit it has stored")
+    }
+
+    /// Bytes that the tasks of one answer may take together.
+    fn answer_bytes(&self, room: Room) -> usize {
+        room.answer_bytes.min(self.config.frame_bytes_max - size::FRAME)
+    }
+
+    /// As many deliveries as one frame holds; `None` when there are no more. The delivery that did
+    /// not fit waits in `read_ahead` for the next frame.
+    pub(super) fn deliveries(
+        &mut self,
+        outlines: &mut IntoIter<DeliveryOutline>,
+        read_ahead: &mut Option<Delivery>,
+        room: Room,
+    ) -> Result<Option<Measured<Vec<Delivery>>>, Error> {
+        let (mut deliveries, mut bytes, mut memory) = (Vec::new(), 0, 0);
+        loop {
+            let delivery = match read_ahead.take() {
+                Some(delivery) => delivery,
+                None => match outlines.next() {
+                    Some(outline) => self.delivery(outline, room)?,
+                    None => break,
+                },
+            };
+            let size = size::delivery(&delivery.submitted);
+            if !deliveries.is_empty() && size::FRAME + bytes + size > DELIVER_BYTES {
+                *read_ahead = Some(delivery);
+                break;
+            }
+            bytes += size;
+            memory += size::memory(&delivery.submitted);
+            deliveries.push(delivery);
+        }
+        let measured = Measured { message: deliveries, bytes, memory };
+        Ok(Some(measured).filter(|measured| !measured.message.is_empty()))
+    }
+
+    fn delivery(&mut self, outline: DeliveryOutline, room: Room) -> Result<Delivery, Error> {
+        let mut submitted = self.submitted(outline.slot)?;
+        if room.is_behind {
+            detach(&mut submitted.spec.payload, CHUNK_BYTES);
+            detach_headers(&mut submitted, CHUNK_BYTES);
+        }
+        Ok(Delivery { outline, submitted: Box::new(submitted) })
+    }
+
+    /// Completes the view of a task.
+    pub(super) fn task(
+        &mut self,
+        outline: TaskOutline,
+        room: Room,
+    ) -> Result<Measured<TaskView>, Error> {
+        let TaskOutline { id, task, with_result, with_tracebacks } = outline;
+        let Some(outline) = task else { return Ok(measured(TaskView { id, found: None })) };
+        let few_bytes = if room.is_behind { CHUNK_BYTES } else { FEW_BYTES };
+        let located = self.located(outline.slot);
+        // A view shows no payload.
+        let mut submitted = self.store.submitted_head(located.submitted)?;
+        let changed = located.changed.map(|at| match with_result {
+            true => self.store.changed(at),
+            false => self.store.changed_head(at),
+        });
+        let mut changed = changed.transpose()?;
+        detach_headers(&mut submitted, few_bytes);
+        if let Some(changed) = &mut changed {
+            if !with_tracebacks {
+                for error in &mut changed.errors {
+                    error.traceback = Box::default();
+                }
+            }
+            if let Some(result) = &mut changed.result {
+                detach(&mut result.bytes, few_bytes);
+            }
+            if let Some(progress) = &mut changed.progress {
+                detach(&mut progress.meta, few_bytes);
+            }
+        }
+        let (submitted, changed) = (Box::new(submitted), changed.map(Box::new));
+        let found = Some(FoundTask { outline, submitted, changed });
+        Ok(measured(TaskView { id, found }))
+    }
+
+    /// As many of the tasks as have room, at least one: first those that are dropped soonest, since
+    /// nobody can ask for them later, then in the order in which they were asked for. A task that
+    /// was kept for the answer is shown as it was kept.
+    pub(super) fn selection(
+        &mut self,
+        outlines: Vec<TaskOutline>,
+        mut kept: Option<&mut Ends>,
+        room: Room,
+    ) -> Result<Measured<Selection>, Error> {
+        let dropped_at = |outline: &TaskOutline| {
+            let kept = kept.as_ref().and_then(|kept| kept.outline(&outline.id));
+            kept.or(outline.task).and_then(|task| task.forget_at).unwrap_or(Timestamp::MAX)
+        };
+        let mut order: Vec<u32> = (0..outlines.len() as u32).collect();
+        order.sort_by_key(|place| dropped_at(&outlines[*place as usize]));
+        let bytes_max = self.answer_bytes(room).saturating_sub(outlines.len() * size::PLACE);
+        let mut outlines: Vec<Option<TaskOutline>> = outlines.into_iter().map(Some).collect();
+        let mut views: Vec<Option<TaskView>> = Vec::new();
+        views.resize_with(outlines.len(), || None);
+        let (mut bytes, mut memory, mut filled) = (0, 0, 0);
+        for place in &order {
+            let place = *place as usize;
+            let outline = outlines[place].take().expect("each place is taken once");
+            let view = match kept.as_mut().and_then(|kept| kept.show(&outline.id)) {
+                Some(view) => measured(view),
+                None => self.task(outline, room)?,
+            };
+            if filled > 0 && bytes + view.bytes > bytes_max {
+                break;
+            }
+            bytes += view.bytes;
+            memory += view.memory;
+            filled += 1;
+            views[place] = Some(view.message);
+        }
+        let mut left_out = order.split_off(filled);
+        left_out.sort_unstable();
+        bytes += left_out.len() * size::PLACE;
+        let tasks = views.into_iter().flatten().collect();
+        Ok(Measured { message: Selection { tasks, left_out }, bytes, memory })
+    }
+
+    /// Ends the page where it is full.
+    pub(super) fn page(
+        &mut self,
+        outlines: Vec<TaskOutline>,
+        mut next: Option<Cursor>,
+        room: Room,
+    ) -> Result<Measured<Shown>, Error> {
+        let bytes_max = self.answer_bytes(room);
+        let (mut tasks, mut bytes, mut memory) = (Vec::with_capacity(outlines.len()), 0, 0);
+        let mut latest = None;
+        for outline in outlines {
+            let slot = outline.task.map(|task| task.slot);
+            let view = self.task(outline, room)?;
+            if !tasks.is_empty() && bytes + view.bytes > bytes_max {
+                next = latest;
+                break;
+            }
+            bytes += view.bytes;
+            memory += view.memory;
+            latest = slot;
+            tasks.push(view.message);
+        }
+        Ok(Measured { message: Shown::Page { tasks, next }, bytes, memory })
+    }
+
+    /// Ends the page before the worker that has no room on it. A worker that has no room on a page
+    /// of its own shows less of what it runs.
+    pub(super) fn workers(
+        &mut self,
+        outlines: Vec<WorkerOutline>,
+        mut next: Option<WorkerKey>,
+        room: Room,
+    ) -> Result<Measured<Shown>, Error> {
+        let bytes_max = self.answer_bytes(room);
+        let mut workers: Vec<WorkerView> = Vec::with_capacity(outlines.len());
+        let (mut bytes, mut memory) = (0, 0);
+        for outline in outlines {
+            let leases = outline.running.len();
+            let worker = self.worker(outline, bytes_max.saturating_sub(bytes), room)?;
+            let is_whole =
+                worker.message.running.len() == leases && bytes + worker.bytes <= bytes_max;
+            if !is_whole && let Some(before) = workers.last() {
+                next = Some(before.status.key);
+                break;
+            }
+            bytes += worker.bytes;
+            memory += worker.memory;
+            workers.push(worker.message);
+        }
+        Ok(Measured { message: Shown::Workers { workers, next }, bytes, memory })
+    }
+
+    /// A worker with as many of its tasks as have room in so many bytes.
+    fn worker(
+        &mut self,
+        outline: WorkerOutline,
+        bytes_max: usize,
+        room: Room,
+    ) -> Result<Measured<WorkerView>, Error> {
+        let WorkerOutline { status, running: leases, running_left_out } = outline;
+        let (mut bytes, mut memory) = (size::worker(&status), 0);
+        let mut running = Vec::with_capacity(leases.len());
+        let mut left_out = leases.len() as u32;
+        for lease in leases {
+            let view = self.task(lease, room)?;
+            if bytes + view.bytes > bytes_max {
+                break;
+            }
+            bytes += view.bytes;
+            memory += view.memory;
+            left_out -= 1;
+            running.push(view.message);
+        }
+        let running_left_out = running_left_out + left_out;
+        let message = WorkerView { status, running, running_left_out };
+        Ok(Measured { message, bytes, memory })
+    }
+
+    /// Ends the page where it is full.
+    pub(super) fn queues(
+        &mut self,
+        outlines: Vec<QueueOutline>,
+        mut next: Option<QueueName>,
+        now: Timestamp,
+        room: Room,
+    ) -> Result<Measured<Shown>, Error> {
+        let bytes_max = self.answer_bytes(room);
+        let mut queues: Vec<QueueView> = Vec::with_capacity(outlines.len());
+        let mut bytes = 0;
+        for outline in outlines {
+            let of_queue = size::queue(&outline);
+            if bytes + of_queue > bytes_max
+                && let Some(before) = queues.last()
+            {
+                next = Some(before.outline.record.name.clone());
+                break;
+            }
+            bytes += of_queue;
+            let oldest_ms = match outline.oldest {
+                Some(slot) => self.ready_for_ms(slot, now)?,
+                None => 0,
+            };
+            queues.push(QueueView { outline, oldest_ms });
+        }
+        Ok(Measured { message: Shown::Queues { queues, next }, bytes, memory: 0 })
+    }
+
+    /// For how long a task has been ready.
+    fn ready_for_ms(&mut self, slot: Slot, now: Timestamp) -> Result<u64, Error> {
+        let located = self.located(slot);
+        let changed = located.changed.map(|at| self.store.changed_head(at)).transpose()?;
+        let submitted = self.store.submitted_head(located.submitted)?;
+        let due = changed.as_ref().and_then(|changed| changed.due).or(submitted.eta).unwrap_or(0);
+        Ok(now.saturating_sub(due.max(submitted.submitted_at)).max(0) as u64)
+    }
+
+    /// The outcomes of a batch always have room; the sentences of very many refusals may not.
+    pub(super) fn fit_outcomes(&self, outcomes: &mut [SubmitOutcome]) {
+        if size::outcomes(outcomes) <= self.config.frame_bytes_max - size::FRAME {
+            return;
+        }
+        for outcome in outcomes {
+            if let SubmitOutcome::Refused(refusal) = outcome {
+                refusal.message = Box::default();
+            }
+        }
+    }
+}
+
+/// A view with its bytes.
+fn measured(view: TaskView) -> Measured<TaskView> {
+    let memory = view.found.as_ref().map_or(0, |found| size::memory(&found.submitted));
+    Measured { bytes: size::task(&view), memory, message: view }
+}
+
+/// Copies a slice of few bytes: it is not to keep its whole chunk in memory until somebody reads
+/// it.
+fn detach(bytes: &mut Bytes, few_bytes: usize) {
+    if bytes.len() <= few_bytes {
+        *bytes = Bytes::copy_from_slice(bytes);
+    }
+}
+
+fn detach_headers(submitted: &mut Submitted, few_bytes: usize) {
+    for (_, value) in &mut submitted.spec.headers {
+        detach(value, few_bytes);
+    }
+}

@@ -1,0 +1,270 @@
+//! Back-pressure: the connections that are open, and the memory that waits for all of them together.
+//! When that memory is used up, the broker closes the connections that hold the most and do not
+//! read. A connection that reads is not closed because others do not.
+
+use std::collections::HashMap;
+
+use celeriac_machine::command::ConnectionKey;
+use tracing::warn;
+
+use super::kept::{AllKept, Kept};
+use crate::outgoing::Outgoing;
+use crate::send_queue::{AllWaiting, Gauge, LateSender, SendQueue, Weight};
+
+/// Bytes that may wait for one connection: what is leased to a worker, its answers, and what it
+/// watches. A client with more than that does not read.
+const BYTES_WAITING_MAX: usize = 128 * MIB;
+
+/// Bytes that may wait for all connections together. Beyond it the broker closes connections that
+/// do not read; beyond twice as much, the connection that holds the most.
+const ALL_BYTES_WAITING_MAX: usize = 256 * MIB;
+
+/// When so much waits for all, answers get little room.
+const TIGHT_BYTES: usize = ALL_BYTES_WAITING_MAX / 2;
+
+/// Once so many bytes wait for a connection, the broker refuses further answers to it without
+/// reading them from the store; the client may ask again when it has read. So a client that asks
+/// for much at once neither fills the memory nor keeps the store busy in vain.
+const ANSWER_BYTES_WAITING_MAX: usize = 32 * MIB;
+const ANSWER_BYTES_WHEN_TIGHT: usize = MIB;
+
+/// A connection that takes none of its bytes while so many bytes are promised to all does not read.
+const PATIENCE_BYTES: u64 = 64 * MIB as u64;
+
+/// The broker looks which connections take something each time so many bytes were promised.
+const LOOK_BYTES: u64 = 16 * MIB as u64;
+
+/// When so many bytes wait for a connection, a small slice must not keep its whole chunk in memory.
+const BACKLOG_BYTES: usize = MIB / 4;
+
+const MIB: usize = 1024 * 1024;
+
+/// All open connections.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    all: HashMap<ConnectionKey, Peer>,
+    waiting: AllWaiting,
+    kept: AllKept,
+    /// Bytes promised since the start.
+    promised: u64,
+    looked_at: u64,
+    /// Connections that were closed, and whose messages are not dropped yet.
+    leaving: Vec<Gauge>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    queue: SendQueue,
+    kept: Kept,
+    /// The writes that the connection had taken when it was last seen to take some.
+    writes: usize,
+    /// Bytes that had been promised to all by then. `None` while nothing was sent to it that waits.
+    since: Option<u64>,
+}
+
+/// What a connection may be sent now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Bytes of one more answer; 0: none.
+    pub answer_bytes: usize,
+    /// More waits for the connection than it takes in a moment.
+    pub is_behind: bool,
+}
+
+impl Connections {
+    pub(super) fn add(&mut self, opened: Vec<(ConnectionKey, SendQueue)>) {
+        let kept = || Kept::new(self.kept.clone());
+        let peer = |(key, queue)| (key, Peer { queue, kept: kept(), writes: 0, since: None });
+        self.all.extend(opened.into_iter().map(peer));
+    }
+
+    /// `None`: the connection is closed. A connection for which too much waits is closed here.
+    pub(super) fn room(&mut self, connection: ConnectionKey) -> Option<Room> {
+        let waiting = self.all.get(&connection)?.queue.gauge().waiting();
+        if waiting > BYTES_WAITING_MAX {
+            self.close(connection);
+            return None;
+        }
+        let (may_wait, answer_bytes) = match self.waiting.bytes() < TIGHT_BYTES {
+            true => (ANSWER_BYTES_WAITING_MAX, usize::MAX),
+            false => (ANSWER_BYTES_WHEN_TIGHT, ANSWER_BYTES_WHEN_TIGHT),
+        };
+        let answer_bytes = if waiting < may_wait { answer_bytes } else { 0 };
+        Some(Room { answer_bytes, is_behind: waiting > BACKLOG_BYTES })
+    }
+
+    /// The ends that the waits of an open connection have seen.
+    pub(super) fn kept(&mut self, connection: ConnectionKey) -> Option<&mut Kept> {
+        self.all.get_mut(&connection).map(|peer| &mut peer.kept)
+    }
+
+    /// Takes room for a message. `None` when the connection is closed, or was closed for the room.
+    pub(super) fn promise(&mut self, connection: ConnectionKey, bytes: usize) -> Option<Weight> {
+        self.promised += bytes as u64;
+        let peer = self.all.get_mut(&connection)?;
+        if peer.queue.gauge().waiting() == 0 {
+            peer.since = None;
+        }
+        let weight = peer.queue.weigh(bytes, &self.waiting);
+        if self.waiting.bytes() < TIGHT_BYTES {
+            return Some(weight);
+        }
+        self.make_room();
+        self.all.contains_key(&connection).then_some(weight)
+    }
+
+    /// False when the connection is closed.
+    pub(super) fn send(
+        &mut self,
+        connection: ConnectionKey,
+        message: Outgoing,
+        weight: Weight,
+    ) -> bool {
+        let Some(peer) = self.all.get_mut(&connection) else { return false };
+        if peer.since.is_none() {
+            (peer.writes, peer.since) = (peer.queue.gauge().writes(), Some(self.promised));
+        }
+        if !peer.queue.put(message, weight) {
+            self.close(connection);
+        }
+        true
+    }
+
+    /// The connection's writer sends what is left and closes.
+    pub(super) fn end(&mut self, connection: ConnectionKey) {
+        self.all.remove(&connection);
+    }
+
+    pub(super) fn late_sender(&self, connection: ConnectionKey) -> Option<LateSender> {
+        self.all.get(&connection).map(|peer| peer.queue.downgrade())
+    }
+
+    fn close(&mut self, connection: ConnectionKey) {
+        if let Some(peer) = self.all.remove(&connection) {
+            let waiting = peer.queue.gauge().waiting();
+            warn!(connection, waiting, "closed: it does not read what it is sent");
+            peer.queue.kill.cancel();
+            self.leaving.push(peer.queue.gauge().clone());
+        }
+    }
+
+    /// Bytes that wait, without those that are about to be dropped.
+    fn held(&mut self) -> usize {
+        self.leaving.retain(|gauge| gauge.waiting() > 0);
+        self.waiting.bytes().saturating_sub(self.leaving.iter().map(Gauge::waiting).sum())
+    }
+
+    fn make_room(&mut self) {
+        if self.promised - self.looked_at >= LOOK_BYTES {
+            self.looked_at = self.promised;
+            self.look();
+        }
+        loop {
+            let held = self.held();
+            if held <= ALL_BYTES_WAITING_MAX {
+                return;
+            }
+            let promised = self.promised;
+            let may_go = |peer: &Peer| held > 2 * ALL_BYTES_WAITING_MAX || peer.is_deaf(promised);
+            let holders = self.all.iter().filter(|(_, peer)| may_go(peer));
+            let most = holders.max_by_key(|(key, peer)| (peer.queue.gauge().waiting(), **key));
+            let Some((key, _)) = most else { return };
+            self.close(*key);
+        }
+    }
+
+    /// Finds the connections that have taken something since the last look.
+    fn look(&mut self) {
+        for peer in self.all.values_mut() {
+            let writes = peer.queue.gauge().writes();
+            if writes != peer.writes && peer.since.is_some() {
+                (peer.writes, peer.since) = (writes, Some(self.promised));
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn is_deaf(&self, promised: u64) -> bool {
+        let gauge = self.queue.gauge();
+        let long = self.since.is_some_and(|since| promised - since >= PATIENCE_BYTES);
+        long && gauge.waiting() > 0 && gauge.writes() == self.writes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::Receiver;
+
+    use super::*;
+    use crate::send_queue::QueuedMessage;
+
+    const PART: usize = 8 * MIB;
+
+    /// So many connections, and the ends that their writers would hold.
+    fn connections(count: u64) -> (Connections, Vec<(End, Receiver<QueuedMessage>)>) {
+        let mut connections = Connections::default();
+        let ends = (0..count).map(|key| {
+            let (queue, messages) = SendQueue::new(1_000);
+            let end = End { gauge: queue.gauge().clone(), kill: queue.kill.clone() };
+            connections.add(vec![(key, queue)]);
+            (end, messages)
+        });
+        let ends = ends.collect();
+        (connections, ends)
+    }
+
+    struct End {
+        gauge: Gauge,
+        kill: tokio_util::sync::CancellationToken,
+    }
+
+    fn give(connections: &mut Connections, connection: ConnectionKey) {
+        if let Some(weight) = connections.promise(connection, PART) {
+            connections.send(
+                connection,
+                Outgoing::Answer(1, celeriac_machine::command::Answer::Done),
+                weight,
+            );
+        }
+    }
+
+    #[test]
+    fn those_who_hold_the_most_and_do_not_read_go_first() {
+        let (mut connections, mut ends) = connections(30);
+        for round in 0..200 {
+            // Nine tenths are deaf; the others take what they are given, and are given as much.
+            for key in 0..30 {
+                give(&mut connections, key);
+                if key % 10 == 0 {
+                    ends[key as usize].0.gauge.note_write();
+                    while ends[key as usize].1.try_recv().is_ok() {}
+                }
+            }
+            for (end, messages) in &mut ends {
+                // A killed writer is dropped, with what it holds.
+                if end.kill.is_cancelled() {
+                    messages.close();
+                    while messages.try_recv().is_ok() {}
+                }
+            }
+            assert!(
+                connections.held() <= 2 * ALL_BYTES_WAITING_MAX,
+                "round {round}: {}",
+                connections.held()
+            );
+        }
+        for (key, (end, _)) in ends.iter().enumerate() {
+            assert_eq!(end.kill.is_cancelled(), key % 10 != 0, "peer {key}");
+        }
+    }
+
+    #[test]
+    fn one_that_was_never_sent_its_first_message_is_not_called_deaf() {
+        let (mut connections, _ends) = connections(2);
+        // All of it in one batch: nothing is sent before that is durable.
+        let weights: Vec<_> =
+            (0..40).filter_map(|part| connections.promise(part % 2, PART)).collect();
+        assert_eq!(weights.len(), 40);
+    }
+}
