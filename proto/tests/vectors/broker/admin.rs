@@ -1,4 +1,4 @@
-//! What the broker tells an operator.
+//! Answers of the broker to operators.
 
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;

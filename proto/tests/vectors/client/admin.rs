@@ -1,4 +1,4 @@
-//! What an operator asks.
+//! Requests of operators.
 
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
@@ -87,7 +87,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-/// Pages of listings, and what is shown only when asked for.
+/// Pages of listings, and fields that the broker shows only on request.
 pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
     vec![
         vector(
@@ -117,7 +117,7 @@ pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-/// The same requests, said otherwise.
+/// The same requests with other fields set.
 pub(super) fn choices() -> Vec<Vector<ClientFrame>> {
     let settings = QueueSettings {
         tasks_max: Some(1_000_000),
