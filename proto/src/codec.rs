@@ -1,8 +1,8 @@
 //! Frames on a byte stream: a big-endian u32 length, then one protobuf message.
 //!
-//! Here a peer is not trusted: nothing is allocated because it was announced, and a frame that
-//! would grow in memory far beyond its bytes is refused unread. What the broker answers to a fault
-//! is not decided here, nor is anything checked that the messages mean.
+//! The codec does not trust the peer. It allocates nothing because of an announced length, and it
+//! refuses a frame that would take far more memory than its bytes before it decodes the frame. It
+//! does not decide how the broker answers a fault, and it does not check what a message means.
 
 use std::io;
 use std::marker::PhantomData;
@@ -14,66 +14,100 @@ use tokio_util::codec::{Decoder, Encoder};
 use crate::measure::{Frame, TooMany, measure};
 use crate::wire::{ClientFrame, client_frame};
 
-/// Why the bytes of a peer are not a frame. All of them end the connection.
+/// Why the bytes of a peer are not a frame. Each of these errors ends the connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A frame of no bytes says nothing and is never sent.
+    /// The frame has no bytes. No peer sends such a frame.
     #[error("a frame of length 0")]
     Empty,
-    /// The length is over what this connection may send; nothing was allocated for it.
+    /// The length is over the limit of this connection. The codec allocated nothing for the frame.
     #[error("a frame of {length} bytes, and {max} are allowed")]
     TooLarge {
-        /// As announced by the peer.
+        /// The length that the peer announced, in bytes.
         length: usize,
-        /// As allowed.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// More of something in one frame than there may be; it was not decoded.
+    /// The frame has too many fields of one kind. The codec did not decode it.
     #[error("a frame with {0}")]
     TooMany(#[from] TooMany),
-    /// The first bytes are those of a protocol that people mistake this port for.
+    /// The first bytes belong to another protocol, which the error names.
     #[error("this is the port of a Celeriac broker, and the bytes are {0}")]
     OtherProtocol(&'static str),
-    /// The length was right and the message was not.
+    /// The length was right, but the bytes are not a message of this protocol.
     #[error("a frame that is no message of this protocol: {0}")]
     Malformed(#[from] prost::DecodeError),
-    /// The peer closed in the middle of a frame, or the connection failed.
+    /// The peer closed the connection in the middle of a frame, or the connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Decodes frames into `In` and encodes `Out` into frames.
+/// Decodes frames into messages `In`, and encodes messages `Out` into frames.
 ///
-/// The limit bounds what may arrive; it is low until the handshake is over.
+/// It implements [`Decoder`] and [`Encoder`], so a `tokio_util` `Framed` can use it. The limit
+/// bounds the frames that arrive. It is low until the handshake is over. The codec does not bound
+/// the frames that it encodes: the sender knows the peer's limit.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use celeriac_proto::FrameCodec;
+/// use celeriac_proto::wire::{ClientFrame, ServerFrame};
+/// use tokio_util::codec::Decoder;
+///
+/// let mut broker = FrameCodec::<ClientFrame, ServerFrame>::new(1024);
+/// // The bytes of a frame arrive in parts; the length comes first.
+/// let mut buffer = BytesMut::from(&[0, 0, 0, 2, 8][..]);
+/// assert_eq!(broker.decode(&mut buffer)?, None);
+/// buffer.extend_from_slice(&[7]);
+/// let frame = broker.decode(&mut buffer)?.expect("the frame is complete");
+/// assert_eq!(frame.request_id, 7);
+/// # Ok::<(), celeriac_proto::FrameError>(())
+/// ```
 #[derive(Debug)]
 pub struct FrameCodec<In, Out> {
     frame_bytes_max: usize,
     direction: PhantomData<fn(Out) -> In>,
 }
 
-/// The length in front of every frame.
+/// The number of bytes in front of every frame that hold its length.
 pub const LENGTH_BYTES: usize = 4;
 
-/// What is reserved at once for a frame that has not arrived: one read of a busy socket.
+/// The most memory that the codec reserves at once for a frame that has not arrived: one read of a
+/// busy socket.
 const RESERVE_BYTES_MAX: usize = 64 * 1024;
 
 impl<In, Out> FrameCodec<In, Out> {
-    /// A codec that takes frames of up to `frame_bytes_max` bytes, the length not counted.
+    /// A codec that accepts frames of up to `frame_bytes_max` bytes, without the length in front.
     pub fn new(frame_bytes_max: usize) -> Self {
         Self { frame_bytes_max, direction: PhantomData }
     }
 
-    /// Changes the bound, as the handshake does.
+    /// Changes the limit for the frames that arrive. Both sides do so after the handshake, to
+    /// `Welcome.limits.frame_bytes_max`.
     pub fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
         self.frame_bytes_max = frame_bytes_max;
     }
 
-    /// The length of the frame that `buffer` begins with, once it is announced; nothing is
-    /// allocated for it.
+    /// Returns the length of the frame at the beginning of `buffer`, without the four bytes of the
+    /// length itself. Returns `None` until these four bytes have arrived. Allocates nothing.
     ///
     /// # Errors
-    /// [`FrameError`] for a length that cannot be, or the beginning of another protocol.
+    /// [`FrameError::Empty`] for a length of 0, [`FrameError::TooLarge`] for a length over the
+    /// limit, and [`FrameError::OtherProtocol`] when such a length is the beginning of another
+    /// protocol.
+    ///
+    /// ```
+    /// use celeriac_proto::wire::{ClientFrame, ServerFrame};
+    /// use celeriac_proto::{FrameCodec, FrameError};
+    ///
+    /// let codec = FrameCodec::<ClientFrame, ServerFrame>::new(1024);
+    /// assert_eq!(codec.announced(&[0, 0, 0])?, None);
+    /// assert_eq!(codec.announced(&[0, 0, 0, 9])?, Some(9));
+    /// let http = codec.announced(b"GET / HTTP/1.1");
+    /// assert!(matches!(http, Err(FrameError::OtherProtocol("HTTP"))));
+    /// # Ok::<(), FrameError>(())
+    /// ```
     pub fn announced(&self, buffer: &[u8]) -> Result<Option<usize>, FrameError> {
         let Some(prefix) = buffer.first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
@@ -91,11 +125,12 @@ impl<In, Out> FrameCodec<In, Out> {
         Ok(Some(length))
     }
 
-    /// Takes one whole frame's message off the front of `buffer`, if it is there. It is not
-    /// measured and not decoded.
+    /// Removes one whole frame from the front of `buffer` and returns the bytes of its message.
+    /// Returns `None` until the frame has arrived as a whole. The message is not measured and not
+    /// decoded: a broker that shares memory between connections does both later.
     ///
     /// # Errors
-    /// As [`announced`](Self::announced).
+    /// The same as [`announced`](Self::announced).
     pub fn split(&self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, FrameError> {
         let Some(length) = self.announced(buffer)? else { return Ok(None) };
         if buffer.len() < LENGTH_BYTES + length {
@@ -106,7 +141,7 @@ impl<In, Out> FrameCodec<In, Out> {
     }
 }
 
-/// Names the protocol that a length over the limit really is the beginning of.
+/// Names the other protocol whose first bytes look like a length over the limit.
 fn other_protocol(prefix: &[u8; LENGTH_BYTES]) -> Option<&'static str> {
     match prefix {
         b"GET " | b"POST" | b"PUT " | b"HEAD" | b"OPTI" | b"DELE" | b"PATC" | b"CONN" | b"PRI " => {
@@ -128,7 +163,7 @@ impl<In: Frame, Out> Decoder for FrameCodec<In, Out> {
         let Some(frame) = self.split(buffer)? else {
             let whole =
                 self.announced(buffer)?.map_or(LENGTH_BYTES, |length| LENGTH_BYTES + length);
-            // What is missing is allocated as it comes, not as it is announced.
+            // Memory grows with the bytes that arrive, not with the length that was announced.
             buffer.reserve((whole - buffer.len()).min(RESERVE_BYTES_MAX));
             return Ok(None);
         };
@@ -137,8 +172,8 @@ impl<In: Frame, Out> Decoder for FrameCodec<In, Out> {
     }
 }
 
-/// Appends one frame whose message `encode` writes. How long it is is seen when it is there: to
-/// count first what is written then would be to walk through every message twice.
+/// Appends one frame whose message `encode` writes. The length is filled in afterwards: to compute
+/// it first, the encoder would have to walk through every message twice.
 fn encode_frame(
     buffer: &mut BytesMut,
     encode: impl FnOnce(&mut BytesMut),
@@ -155,18 +190,33 @@ fn encode_frame(
     Ok(())
 }
 
-/// Appends a request to the bytes that go to the broker, as [`FrameCodec`] does with a whole
-/// [`ClientFrame`]; the body stays with its owner, who may have to send it again.
+/// Appends a request to the bytes for the broker, exactly as [`FrameCodec`] encodes a whole
+/// [`ClientFrame`]. The caller keeps the body, because it may have to send the request again.
+///
+/// `timeout_ms` is how long the client waits for the answer, in milliseconds; 0 means the broker's
+/// default.
 ///
 /// # Errors
-/// [`FrameError::TooLarge`] for a request of 4 GiB, and then nothing is appended.
+/// [`FrameError::TooLarge`] for a request of 4 GiB. Then nothing is appended.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use celeriac_proto::wire::{Get, client_frame::Body};
+///
+/// let body = Body::Get(Get { ids: vec!["user-42".to_owned()], with_results: true });
+/// let mut bytes = BytesMut::new();
+/// celeriac_proto::encode_request(1, 0, &body, &mut bytes)?;
+/// let length = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes"));
+/// assert_eq!(length as usize, bytes.len() - celeriac_proto::LENGTH_BYTES);
+/// # Ok::<(), celeriac_proto::FrameError>(())
+/// ```
 pub fn encode_request(
     request_id: u64,
     timeout_ms: u64,
     body: &client_frame::Body,
     buffer: &mut BytesMut,
 ) -> Result<(), FrameError> {
-    // The fields beside the body are few: a frame without one has them all.
+    // A frame without a body has all other fields.
     let frame = ClientFrame { request_id, timeout_ms, body: None };
     encode_frame(buffer, |buffer| {
         frame.encode_raw(buffer);
@@ -208,7 +258,7 @@ mod tests {
         ClientFrame { request_id: 1, timeout_ms: 0, body: Some(Body::Hello(Hello::default())) }
     }
 
-    /// What the broker makes of `bytes` when the limit is that of a new connection.
+    /// The broker's decoding of `bytes`, with a limit of 64 KiB.
     fn received(bytes: &[u8]) -> Result<Option<ClientFrame>, FrameError> {
         BrokerCodec::new(64 * 1024).decode(&mut BytesMut::from(bytes))
     }

@@ -1,115 +1,127 @@
-//! The bounds that both sides know, each with its reason. What a broker may configure is named
-//! in `Welcome.limits`; these are the defaults and the hard edges.
+//! The bounds that client and broker both know, each with its reason. An operator may change the
+//! bounds that `Welcome.limits` names; the constants here are their defaults. The other bounds are
+//! fixed.
+//!
+//! ```
+//! use celeriac_proto::limits;
+//!
+//! // One payload fits into a frame, with room for names, tags and headers.
+//! assert!(limits::PAYLOAD_BYTES_MAX + limits::HEADERS_BYTES_MAX < limits::FRAME_BYTES_MAX);
+//! ```
 
 /// The protocol version that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The default port: CELER on a phone's keypad.
+/// The default port: the keys for CELER on a phone.
 pub const DEFAULT_PORT: u16 = 23537;
 
-/// The longest frame before the handshake: a `Hello` with 10,000 queues and 10,000 task names of
-/// 255 bytes fits. Where the broker asks for a token, no more than [`HELLO_PREFIX_BYTES`] of it are
-/// read before the token was found to be right.
+/// The longest frame before the handshake, in bytes: a `Hello` with 10,000 queues and 10,000 task
+/// names of 255 bytes fits. When the broker asks for a token, it reads at most
+/// [`HELLO_PREFIX_BYTES`] of the frame until it has found the right token.
 pub const FRAME_BYTES_MAX_BEFORE_HELLO: usize = 6 * 1024 * 1024;
 
-/// The token of a `Hello` ends within so many bytes of the frame, the length in front of it not
-/// counted: the longest token fits there with the fields before it.
+/// The token of a `Hello` ends within this number of bytes of the frame, without the length in
+/// front: the longest token fits there with the fields before it.
 pub const HELLO_PREFIX_BYTES: usize = 4 * 1024;
 
-/// The longest frame after the handshake, by default. One task's payload has to fit.
+/// The longest frame after the handshake, in bytes, by default. The payload of one task must fit.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The longest id or name, in bytes: enough for a URL or a token, short enough to keep in memory by
-/// the million.
+/// The longest id or name, in bytes: enough for a URL or a token, and short enough to keep millions
+/// in memory.
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// Payload of one task, by default. Larger inputs belong in a file store, with their address in the
-/// payload.
+/// The largest payload of one task, in bytes, by default. Put larger inputs into a file store, and
+/// their address into the payload.
 pub const PAYLOAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Result of one task, by default.
+/// The largest result of one task, in bytes, by default.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Items in one batch: what the broker handles without another connection noticing.
+/// The most items in one batch: the broker handles so many without a delay that another connection
+/// notices.
 pub const BATCH_ITEMS_MAX: usize = 10_000;
 
-/// Items of one batch that are decoded: some more than a batch may have, so that the answer can say
-/// so.
+/// The most items of one batch that a decoder accepts: somewhat more than a batch may have, so that
+/// the broker can answer a batch that is too long.
 pub const BATCH_FIELD_ITEMS_MAX: u32 = 16_384;
 
-/// Items of one list in an answer; a listing of all queues is the longest.
+/// The most items of one list in an answer. A listing of all queues is the longest list.
 pub const ANSWER_ITEMS_MAX: u32 = 131_072;
 
-/// Fields of one frame of a client, at every depth: about a hundred for each task of a full batch.
-/// Beyond it a frame is refused undecoded, because two bytes of it may become 200 in memory.
+/// The most fields of a client's frame, at every depth: about a hundred for each task of a full
+/// batch. The broker refuses a frame with more before it decodes the frame, because two bytes of it
+/// may become 200 bytes in memory.
 pub const CLIENT_FRAME_FIELDS_MAX: u32 = 1 << 20;
 
-/// The same for a frame of the broker, whom a client has reason to trust.
+/// The most fields of a broker's frame, at every depth. The bound is higher, because a client has
+/// reason to trust its broker.
 pub const SERVER_FRAME_FIELDS_MAX: u32 = 1 << 24;
 
-/// Fields of one message that are not counted by themselves: those that are there once, and those
-/// that nobody knows.
+/// The most fields of one message that are not counted one by one: the fields that are not
+/// repeated, and unknown fields.
 pub const MESSAGE_FIELDS_MAX: u32 = 128;
 
-/// Unanswered requests of one connection; beyond it the broker reads no further.
+/// The most unanswered requests of one connection. The broker reads no further while there are so
+/// many. A `Wait` does not count.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 
-/// Ids that one connection may wait for, in all its `Wait`s together: each is remembered. A `Wait`
-/// is no unanswered request.
+/// The most ids that one connection may wait for, in all its `Wait`s together. The broker keeps an
+/// entry for each.
 pub const WAITED_IDS_MAX: usize = 200_000;
 
-/// Ids that one connection may watch: each transition of each is a message to it.
+/// The most ids that one connection may watch. Each transition of each id is a message to it.
 pub const WATCHED_IDS_MAX: usize = 100_000;
 
-/// Leases that one session may hold.
+/// The most leases that one session may hold.
 pub const CREDIT_MAX: u32 = 10_000;
 
-/// Highest priority; 0 is the lowest.
+/// The highest priority; 0 is the lowest.
 pub const PRIORITY_MAX: u32 = 9;
 
-/// Priority of a task that names none.
+/// The priority of a task that names none.
 pub const PRIORITY_DEFAULT: u32 = 4;
 
-/// Headers of one task, keys and values together, in bytes.
+/// The most bytes in the headers of one task, names and values together.
 pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 
-/// How many headers one task may have.
+/// The most headers of one task.
 pub const HEADERS_MAX: usize = 256;
 
-/// Headers of one task that are decoded: with a few too many the task is refused, with more the
-/// frame.
+/// The most headers of one task that a decoder accepts. The broker refuses a task with a few
+/// headers too many alone, and a frame with more than this as a whole.
 pub const HEADERS_FIELD_MAX: u32 = 1_024;
 
-/// Tags of one task.
+/// The most tags of one task.
 pub const TAGS_MAX: usize = 32;
 
-/// Tags of one task that are decoded, as for headers.
+/// The most tags of one task that a decoder accepts, as for [headers](HEADERS_FIELD_MAX).
 pub const TAGS_FIELD_MAX: u32 = 64;
 
-/// States in one filter that are decoded; there are eight.
+/// The most states in one filter that a decoder accepts; there are eight states.
 pub const STATES_FIELD_MAX: u32 = 64;
 
-/// Errors of one task that are decoded; the broker keeps five.
+/// The most errors of one task that a decoder accepts; the broker keeps [`ERRORS_KEPT`].
 pub const ERRORS_FIELD_MAX: u32 = 64;
 
-/// Optional abilities that one side may name.
+/// The most optional abilities that one side may name in the handshake.
 pub const FEATURES_MAX: u32 = 64;
 
-/// Queues, and task names, that one worker may announce.
+/// The most queues that one worker may announce, and the most task names.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 
-/// Progress meta of one report, in bytes: it is rewritten with every report.
+/// The most bytes in the meta of one progress report. The broker stores it again with every report.
 pub const PROGRESS_BYTES_MAX: usize = 64 * 1024;
 
-/// Message and traceback of one error, each; longer ones are cut.
+/// The most bytes in the message of one error, and in its traceback. The broker cuts longer texts.
 pub const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Errors kept of one task; then the oldest goes.
+/// The number of errors that the broker keeps of one task. It drops the oldest first.
 pub const ERRORS_KEPT: usize = 5;
 
-/// Times in milliseconds since 1970 end with the year 9999: later is a mistake, and so is anything
-/// before 1970.
+/// The latest time, in milliseconds since 1970: the end of the year 9999. A later time is a
+/// mistake, and so is a time before 1970.
 pub const TIME_MS_MAX: i64 = 253_402_300_799_999;
 
-/// Spans longer than this are refused as mistakes: 100 years.
+/// The longest span, in milliseconds: 100 years. The broker refuses a longer span as a mistake.
 pub const SPAN_MS_MAX: u64 = 100 * 365 * 24 * 3_600 * 1_000;

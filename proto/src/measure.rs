@@ -1,10 +1,10 @@
-//! What a frame would cost, seen before it is decoded: a walk over its bytes that allocates
+//! The cost of a frame, found before the frame is decoded: a walk over its bytes that allocates
 //! nothing.
 //!
-//! Two bytes on the wire may become 500 in memory. So every field at every depth is counted here,
-//! those that nobody knows included, and a frame with too many of one kind is refused undecoded.
-//! What the fields mean is not looked at, nor whether the bytes are a right message: where they are
-//! none the walk ends, as the decoder will.
+//! Two bytes on the wire may become 500 bytes in memory. So this module counts every field at every
+//! depth, unknown fields too, and refuses a frame with too many fields of one kind before it is
+//! decoded. It does not look at the meaning of the fields, nor does it check that the bytes are a
+//! right message: where they are not, the walk ends, as the decoder will.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
@@ -12,45 +12,45 @@ use crate::limits::{CLIENT_FRAME_FIELDS_MAX, MESSAGE_FIELDS_MAX, SERVER_FRAME_FI
 use crate::shapes;
 use crate::wire::{ClientFrame, ServerFrame};
 
-/// Which fields of a message have to be counted by themselves: those that hold messages, and those
-/// that may be repeated.
+/// The fields of a message that are counted one by one: the fields that hold messages, and the
+/// fields that may be repeated.
 #[derive(Debug)]
 pub struct Shape {
     /// The message's name, without its package.
     pub name: &'static str,
-    /// The fields in question; every other one holds one text or number.
+    /// The counted fields. Every other field of the message holds one text or number.
     pub fields: &'static [Field],
 }
 
-/// One of them.
+/// A field that is counted one by one.
 #[derive(Debug)]
 pub struct Field {
-    /// Its number on the wire.
+    /// The number of the field on the wire.
     pub number: u32,
-    /// Its name.
+    /// The name of the field.
     pub name: &'static str,
-    /// How often it may occur in one message.
+    /// How often the field may occur in one message.
     pub max: u32,
-    /// What it holds.
+    /// The content of the field.
     pub holds: Holds,
 }
 
-/// What a field holds.
+/// The content of a field.
 #[derive(Debug)]
 pub enum Holds {
-    /// A message of this shape. A map holds a message for each of its entries.
+    /// A message of this shape. A map has a message for each of its entries.
     Message(&'static Shape),
     /// Text or bytes.
     Text,
-    /// Numbers, one by one or packed.
+    /// Numbers, one by one or packed. Packed numbers count one by one too.
     Number,
 }
 
-/// A message that is sent as a frame.
+/// A message that is sent as a frame: [`ClientFrame`] or [`ServerFrame`].
 pub trait Frame: prost::Message + Default {
-    /// What is counted in it.
+    /// The fields that are counted one by one, in this message and in the messages inside it.
     const SHAPE: &'static Shape;
-    /// Fields that it may have in all, at every depth.
+    /// The most fields that the frame may have in all, at every depth.
     const FIELDS_MAX: u32;
 }
 
@@ -64,37 +64,57 @@ impl Frame for ServerFrame {
     const FIELDS_MAX: u32 = SERVER_FRAME_FIELDS_MAX;
 }
 
-/// What the walk over a frame found.
+/// The result of the walk over a frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Measure {
-    /// Fields at every depth, and packed numbers.
+    /// The number of fields at every depth, packed numbers included.
     pub fields: u32,
-    /// Steps that the walk took; never more than the frame has bytes.
+    /// The number of steps of the walk, never more than the frame has bytes.
     pub steps: usize,
 }
 
-/// A frame has more of something than it may have.
+/// A frame has too many fields of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than {max} {what} in a {message}")]
 pub struct TooMany {
-    /// The name of the field, or "fields".
+    /// The name of the field, or a description of the fields that were counted together.
     pub what: &'static str,
-    /// The message that has them.
+    /// The name of the message that has these fields.
     pub message: &'static str,
-    /// As allowed.
+    /// How many fields of this kind are allowed.
     pub max: u32,
 }
 
-/// The most fields that a message has which have to be counted by themselves.
+/// The most fields of one message that are counted one by one. [`shapes`] has no longer message.
 const COUNTED_FIELDS_MAX: usize = 32;
 
-/// A frame so short costs next to nothing, whatever it holds.
+/// A frame of up to this length costs almost nothing, whatever it holds, and is not counted.
 const SHORT_BYTES: usize = 256;
 
-/// Counts what a frame of this kind holds.
+/// Counts the fields of a frame, given the bytes of its message without the length in front.
+///
+/// The function walks over the bytes once and allocates nothing. It does not walk over a frame of
+/// up to 256 bytes. Bytes that are not a message are no error here: the decoder finds them.
 ///
 /// # Errors
-/// [`TooMany`] for the first bound that it breaks.
+/// [`TooMany`] for the first bound that the frame breaks.
+///
+/// ```
+/// use celeriac_proto::measure::measure;
+/// use celeriac_proto::wire::{ClientFrame, Submit, Task, client_frame::Body};
+/// use prost::Message;
+///
+/// let bytes_of = |tasks| {
+///     let submit = Submit { tasks: vec![Task::default(); tasks] };
+///     let body = Some(Body::Submit(submit));
+///     ClientFrame { request_id: 1, timeout_ms: 0, body }.encode_to_vec()
+/// };
+/// // The frame's id and body, and one field for each task.
+/// assert_eq!(measure::<ClientFrame>(&bytes_of(10_000))?.fields, 10_002);
+/// let refused = measure::<ClientFrame>(&bytes_of(30_000)).expect_err("no batch is so long");
+/// assert_eq!(refused.to_string(), "more than 16384 tasks in a Submit");
+/// # Ok::<(), celeriac_proto::measure::TooMany>(())
+/// ```
 pub fn measure<F: Frame>(frame: &[u8]) -> Result<Measure, TooMany> {
     if frame.len() <= SHORT_BYTES {
         return Ok(Measure { fields: frame.len() as u32 / 2, steps: 0 });
@@ -110,6 +130,7 @@ fn measure_as(shape: &'static Shape, fields_max: u32, frame: &[u8]) -> Result<Me
     }
 }
 
+/// The state of a walk over one frame.
 struct Walk {
     found: Measure,
     fields_max: u32,
@@ -118,13 +139,14 @@ struct Walk {
 
 /// Why a walk ends before the frame does.
 enum Stop {
+    /// A bound is broken.
     TooMany(TooMany),
-    /// The decoder will say what is wrong.
+    /// The bytes are not a message. The decoder will find the mistake and name it.
     Malformed,
 }
 
 impl Walk {
-    /// How deep this calls itself is bounded by the shapes: no message holds one of its own kind.
+    /// The shapes bound the depth of the recursion: no message holds a message of its own kind.
     fn message(&mut self, shape: &'static Shape, mut bytes: &[u8]) -> Result<(), Stop> {
         let mut counts = [0_u32; COUNTED_FIELDS_MAX];
         let mut others = 0;
@@ -136,7 +158,7 @@ impl Walk {
                 bounded(
                     others,
                     MESSAGE_FIELDS_MAX,
-                    "fields that nobody knows or that are there once",
+                    "fields that are unknown or not repeated",
                     shape,
                 )?;
                 continue;
@@ -156,7 +178,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Packed numbers: each ends with a byte below 128.
+    /// Counts packed numbers: each number ends with a byte below 128.
     fn packed(&mut self, numbers: &[u8]) -> Result<u32, Stop> {
         let count = numbers.iter().filter(|byte| **byte < 0x80).count();
         self.found.steps += numbers.len();
@@ -165,6 +187,7 @@ impl Walk {
         Ok(count)
     }
 
+    /// Counts fields of the whole frame.
     fn count(&mut self, fields: u32) -> Result<(), Stop> {
         self.found.fields = self.found.fields.saturating_add(fields);
         self.found.steps += 1;
@@ -179,6 +202,7 @@ impl Walk {
     }
 }
 
+/// Refuses a count of fields over its bound.
 fn bounded(count: u32, max: u32, what: &'static str, shape: &Shape) -> Result<(), Stop> {
     if count > max {
         Err(Stop::TooMany(TooMany { what, message: shape.name, max }))
@@ -187,7 +211,8 @@ fn bounded(count: u32, max: u32, what: &'static str, shape: &Shape) -> Result<()
     }
 }
 
-/// Takes one field off the front of a message: its number, and its content if that has a length.
+/// Removes one field from the front of a message. Returns its number, and its content if the
+/// content has a length. Returns `None` when the bytes are not a whole field.
 pub(crate) fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
     let (number, wire_type) = decode_key(message).ok()?;
     let length = match wire_type {
@@ -198,8 +223,8 @@ pub(crate) fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Option<&'a 
         WireType::SixtyFourBit => 8,
         WireType::ThirtyTwoBit => 4,
         WireType::LengthDelimited => usize::try_from(decode_varint(message).ok()?).ok()?,
-        // No message of ours has groups: what is in one is counted as if it stood beside it, and
-        // the decoder bounds how deep it follows them.
+        // No message of this protocol has groups. The fields in a group count as if they stood
+        // beside it, and the decoder bounds how deep it follows groups.
         WireType::StartGroup | WireType::EndGroup => 0,
     };
     let (content, rest) = message.split_at_checked(length)?;
@@ -278,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_nobody_knows_are_counted_and_those_that_come_again() {
+    fn unknown_fields_and_fields_that_come_again_are_counted() {
         for number in [15_u8, 1] {
             let frame = [number << 3, 1].repeat(1_000);
             assert_eq!(

@@ -1,22 +1,22 @@
-//! The names of the glossary as parsed types: a value of one of these types has been checked.
+//! The names of the protocol as parsed types: a value of one of these types has been checked.
 //!
-//! Any UTF-8 text of 1 to 255 bytes is a name, control characters and spaces included: ids are
-//! tokens, URLs and keys of other systems, and the broker never cuts them up. Who prints a name
-//! escapes it; that does not live here.
+//! Any UTF-8 text of 1 to 255 bytes is a name, including control characters and spaces. Ids are
+//! tokens, URLs and keys of other systems, and the broker never splits them. A program that prints
+//! a name must escape it; this module does not.
 
 use std::fmt;
 use std::ops::Deref;
 
 use crate::limits::NAME_BYTES_MAX;
 
-/// A name that is empty or longer than [`NAME_BYTES_MAX`] bytes.
+/// Why a text is not a name: it is empty, or longer than [`NAME_BYTES_MAX`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidName {
-    /// Names have at least one byte.
+    /// The text is empty; the field says which kind of name was expected.
     #[error("a {0} must not be empty")]
     Empty(&'static str),
-    /// Names have at most [`NAME_BYTES_MAX`] bytes; the second field is how many this one has.
+    /// The text has more than [`NAME_BYTES_MAX`] bytes; the second field is its number of bytes.
     #[error("a {0} has at most {NAME_BYTES_MAX} bytes, this one has {1}")]
     TooLong(&'static str, usize),
 }
@@ -36,25 +36,35 @@ macro_rules! name {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// Checks the length; takes any UTF-8 text of 1 to 255 bytes.
+            /// Checks the length of a text and takes the text as it is. Any UTF-8 text of 1 to 255
+            /// bytes is right.
             ///
             /// # Errors
-            /// [`InvalidName`] for an empty or too long text.
+            /// [`InvalidName`] for a text that is empty or too long.
+            ///
+            /// ```
+            #[doc = concat!("use celeriac_proto::", stringify!($name), ";")]
+            ///
+            #[doc = concat!("let name = ", stringify!($name), "::parse(\"songs/1\")?;")]
+            /// assert_eq!(name.as_str(), "songs/1");
+            #[doc = concat!("assert!(", stringify!($name), "::parse(\"\").is_err());")]
+            /// # Ok::<(), celeriac_proto::InvalidName>(())
+            /// ```
             pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidName> {
                 let text = text.into();
                 check($what, &text)?;
                 Ok(Self(text))
             }
 
-            /// As [`Self::parse`], for a text that stays as it is.
+            /// Checks a text as [`Self::parse`] does, without taking it.
             ///
             /// # Errors
-            /// As [`Self::parse`].
+            /// The same as [`Self::parse`].
             pub fn check(text: &str) -> Result<(), InvalidName> {
                 check($what, text)
             }
 
-            /// The text as it was given.
+            /// The text, exactly as it was parsed.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -102,17 +112,18 @@ macro_rules! name {
 }
 
 name!(
-    /// The id of a task: chosen by its producer, unique in the broker.
+    /// The id of a task. Its producer chooses it, and it is unique in the broker.
     TaskId,
     "task id"
 );
 name!(
-    /// What a task runs, e.g. `songs.cluster`.
+    /// The name of the code that a task runs, e.g. `songs.cluster`. Workers say which names they
+    /// can run.
     TaskName,
     "task name"
 );
 name!(
-    /// Where tasks wait.
+    /// The name of a queue, where tasks wait for workers. Its default is `default`.
     QueueName,
     "queue name"
 );

@@ -1,47 +1,64 @@
-//! The beginning of a connection's first frame: who it is from is seen here before the rest of it
-//! is read. Whether the token is the right one is not decided here.
+//! The beginning of a connection's first frame. The broker finds the token here before it reads the
+//! rest of the frame. This module does not decide whether the token is right.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::limits::HELLO_PREFIX_BYTES;
 use crate::measure::next_field;
 
-/// The numbers of the fields that are looked for; `tests/shapes.rs` compares them with the .proto
-/// files.
+/// The numbers of the fields that [`Opening::read`] looks for. `tests/shapes.rs` compares them with
+/// the .proto files.
 const REQUEST_ID: u32 = 1;
 const HELLO: u32 = 16;
 const TOKEN: u32 = 5;
 
-/// What the first bytes of the first frame say.
+/// The content of the first bytes of a connection's first frame.
+///
+/// A broker reads no more than the first [`HELLO_PREFIX_BYTES`] of a frame before it has found the
+/// right token. So a client without the token cannot make the broker hold a long frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening<'a> {
-    /// Not enough yet.
+    /// The bytes are not enough to decide: read more.
     More,
-    /// It is a Hello with this token; it is empty where none is in the first [`HELLO_PREFIX_BYTES`]
-    /// of the frame.
+    /// The frame is a Hello.
     Hello {
-        /// To be named in the answer; 0 where it comes later.
+        /// The id that the answer must name; 0 when the id comes after the Hello.
         request_id: u64,
-        /// As the client named it.
+        /// The token of the Hello, as the client wrote it. It is empty when the first
+        /// [`HELLO_PREFIX_BYTES`] of the frame have no token.
         token: &'a [u8],
     },
-    /// It is something else.
+    /// The frame is another message.
     Other {
-        /// As in a Hello.
+        /// The id that the answer must name; 0 when it is not known.
         request_id: u64,
     },
-    /// It is no message.
+    /// The bytes are not a message.
     Malformed,
 }
 
 impl<'a> Opening<'a> {
-    /// Reads what has come of a frame of this length. It takes a bounded number of steps and
-    /// allocates nothing.
+    /// Reads the bytes of `frame` that have arrived. `length` is the length of the whole frame;
+    /// both are without the four bytes of the length itself. The number of steps is bounded, and
+    /// nothing is allocated.
+    ///
+    /// ```
+    /// use celeriac_proto::Opening;
+    /// use celeriac_proto::wire::{ClientFrame, Hello, client_frame::Body};
+    /// use prost::Message;
+    ///
+    /// let hello = Hello { token: "secret".to_owned(), ..Hello::default() };
+    /// let frame = ClientFrame { request_id: 7, timeout_ms: 0, body: Some(Body::Hello(hello)) };
+    /// let bytes = frame.encode_to_vec();
+    /// assert_eq!(Opening::read(&bytes[..3], bytes.len()), Opening::More);
+    /// let found = Opening::Hello { request_id: 7, token: b"secret" };
+    /// assert_eq!(Opening::read(&bytes, bytes.len()), found);
+    /// ```
     pub fn read(frame: &'a [u8], length: usize) -> Self {
         let needed = length.min(HELLO_PREFIX_BYTES);
         let mut bytes = &frame[..frame.len().min(needed)];
         let is_all = bytes.len() == needed;
-        // What a field means that is not there as a whole.
+        // The result when a field has not arrived as a whole.
         let cut = |request_id| match (is_all, length > HELLO_PREFIX_BYTES) {
             (false, _) => Opening::More,
             (true, true) => Opening::Other { request_id },
@@ -80,6 +97,7 @@ impl<'a> Opening<'a> {
     }
 }
 
+/// The token of a Hello whose first bytes are these, if it has arrived as a whole.
 fn token(mut hello: &[u8]) -> Option<&[u8]> {
     while !hello.is_empty() {
         if let (TOKEN, Some(token)) = next_field(&mut hello)? {
@@ -125,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_not_in_the_prefix_is_none() {
+    fn a_token_that_is_not_in_the_prefix_counts_as_missing() {
         let long = Hello { client_name: "x".repeat(HELLO_PREFIX_BYTES), ..hello("open-sesame") };
         for hello in [hello(""), long] {
             let bytes = frame(Some(Body::Hello(hello)));
@@ -138,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_no_hello_is_told_from_one() {
+    fn every_other_frame_is_told_from_a_hello() {
         for body in [None, Some(Body::Goodbye(Goodbye {}))] {
             let bytes = frame(body);
             assert_eq!(Opening::read(&bytes, bytes.len()), Opening::Other { request_id: 300 });

@@ -1,9 +1,11 @@
 //! The shapes of all messages: which of their fields hold messages or may be repeated, and how
-//! often each may occur.
+//! often each field may occur.
 //!
-//! `tests/shapes.rs` compares them with the .proto files. Bounds of what a client sends stand above
-//! those that the broker holds each item of a request to: one item with a few tags too many is
-//! refused alone, and its batch goes on.
+//! `tests/shapes.rs` compares the shapes with the .proto files. The bounds here for a client's
+//! frames are higher than the bounds that the broker applies to each item of a request. So the
+//! broker refuses an item with a few tags too many alone, and the other items of its batch go on.
+//!
+//! If you add a message or a field that holds a message or may be repeated, add it here.
 
 use crate::limits::{
     ANSWER_ITEMS_MAX, BATCH_FIELD_ITEMS_MAX, ERRORS_FIELD_MAX, FEATURES_MAX, HEADERS_FIELD_MAX,
@@ -11,24 +13,27 @@ use crate::limits::{
 };
 use crate::measure::{Field, Holds, Shape};
 
-/// A message that is there once, or not.
+/// A field that holds one message, or none.
 const fn one(number: u32, name: &'static str, shape: &'static Shape) -> Field {
     Field { number, name, max: 1, holds: Holds::Message(shape) }
 }
 
+/// A field that holds up to `max` messages.
 const fn many(number: u32, name: &'static str, max: u32, shape: &'static Shape) -> Field {
     Field { number, name, max, holds: Holds::Message(shape) }
 }
 
+/// A field that holds up to `max` texts.
 const fn texts(number: u32, name: &'static str, max: u32) -> Field {
     Field { number, name, max, holds: Holds::Text }
 }
 
+/// A field that holds up to `max` numbers.
 const fn numbers(number: u32, name: &'static str, max: u32) -> Field {
     Field { number, name, max, holds: Holds::Number }
 }
 
-/// An entry of a map from names to values.
+/// An entry of the map of headers: a name and a value.
 const HEADER: Shape = Shape { name: "HeadersEntry", fields: &[] };
 
 const QUEUE_SUBSCRIPTION: Shape = Shape { name: "QueueSubscription", fields: &[] };
@@ -116,6 +121,8 @@ const SUBSCRIBE: Shape =
     Shape { name: "Subscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
 const UNSUBSCRIBE: Shape =
     Shape { name: "Unsubscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
+
+/// Every message that a client sends.
 pub(crate) const CLIENT_FRAME: Shape = Shape {
     name: "ClientFrame",
     fields: &[
@@ -238,6 +245,8 @@ const ORDER: Shape = Shape { name: "Order", fields: &[] };
 const TRANSITION: Shape = Shape { name: "Transition", fields: &[one(2, "task", &TASK_INFO)] };
 const TOPIC_MESSAGE: Shape = Shape { name: "TopicMessage", fields: &[] };
 const CLOSING: Shape = Shape { name: "Closing", fields: &[one(1, "error", &ERROR)] };
+
+/// Every message that the broker sends.
 pub(crate) const SERVER_FRAME: Shape = Shape {
     name: "ServerFrame",
     fields: &[

@@ -1,5 +1,5 @@
-//! The committed messages are those of the .proto files. `UPDATE_GENERATED=1 cargo test -p
-//! celeriac-proto` writes them anew.
+//! The committed messages match the .proto files. `UPDATE_GENERATED=1 cargo test -p celeriac-proto`
+//! writes them anew.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The fields that are counted before a frame is decoded are those of the .proto files: whatever
-//! holds a message or may be repeated.
+//! The codec counts fields before it decodes a frame. The counted fields are exactly the fields of
+//! the .proto files that hold a message or may be repeated.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use celeriac_proto::measure::{Holds, Shape};
 use celeriac_proto::wire::{ClientFrame, ServerFrame};
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
-/// Number, name, whether it may be repeated, and what it holds.
+/// Number, name, whether the field may be repeated, and its content.
 type Counted = (u32, String, bool, &'static str);
 
 fn pool() -> DescriptorPool {
@@ -90,7 +90,7 @@ fn no_message_has_more_fields_than_may_occur_in_it() {
             &mut messages,
         );
     }
-    // The walk has room to count so many by themselves.
+    // The walk has room for so many counters.
     assert!(messages.values().all(|counted| counted.len() <= 32));
 }
 
@@ -110,6 +110,6 @@ fn the_opening_of_a_connection_is_read_by_the_right_numbers() {
         ),
         (1, 16, 5)
     );
-    // Encoders write fields in the order of their numbers: what can be long comes after the token.
+    // Encoders write fields in the order of their numbers: every long field comes after the token.
     assert!(number("Hello", "worker") > number("Hello", "token"));
 }

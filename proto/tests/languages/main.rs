@@ -1,6 +1,6 @@
-//! The .proto files are fit for every language: `buf lint` finds nothing, protoc and its plugins
-//! make what can be used, and no two names clash. The tools come with `.ci/python`, and from npm
-//! where there is one.
+//! The .proto files suit every language: `buf lint` finds nothing, protoc and its plugins write
+//! usable code, and no two names clash. `.ci/python` installs the tools, and npm does where it is
+//! installed.
 
 mod lint;
 mod names;
@@ -13,7 +13,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder for what tests make, below the folder of what is built.
+/// The folder for the output of the tests, inside the build folder.
 fn scratch() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -26,7 +26,7 @@ fn fresh_folder(name: &str) -> PathBuf {
     folder
 }
 
-/// All that a command printed.
+/// The whole output of a command.
 fn printed(output: &Output) -> String {
     format!(
         "{}{}",
@@ -42,8 +42,8 @@ fn succeeds(command: &mut Command) -> Output {
     output
 }
 
-/// A program of the Python environment, which is made the first time. `None` in a package of this
-/// crate alone, which has no script that makes one.
+/// A program of the Python environment, which the first call creates. `None` in a package of this
+/// crate alone, which has no script that creates the environment.
 #[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
 fn tool(name: &str) -> Option<Command> {
     let script = root().parent().expect("the crate lies in a folder").join(".ci/python");
@@ -67,7 +67,7 @@ fn tool(name: &str) -> Option<Command> {
     Some(Command::new(Path::new(folder.trim()).join("bin").join(name)))
 }
 
-/// The .proto files, from the folder that imports begin in.
+/// The .proto files, as paths from the folder where imports begin.
 fn proto_files() -> Vec<String> {
     let folder = root().join("celeriac/v1");
     let entries = folder.read_dir().expect("the folder of the .proto files");

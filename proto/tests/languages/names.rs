@@ -1,5 +1,6 @@
-//! Which names generated code has, by the rules of each language's generator: none stands for two
-//! things. It is computed, so that it holds for languages whose generators are not at hand.
+//! The names in generated code, by the rules of each language's generator: no name stands for two
+//! things. The test computes the names, so that it covers languages whose generators are not
+//! installed.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +11,11 @@ use prost_reflect::{
 
 use crate::root;
 
-/// The names of one scope, each with what it stands for.
+/// The names of one scope, each with the thing that it stands for.
 struct Scope {
     language: &'static str,
     place: String,
-    /// Names that differ in case alone clash too: they are names of files.
+    /// Names that differ only in case clash too, because they are names of files.
     folds_case: bool,
     names: BTreeMap<String, String>,
 }
@@ -43,7 +44,7 @@ fn pool() -> DescriptorPool {
     DescriptorPool::from_file_descriptor_set(files).expect("they are complete")
 }
 
-/// All messages, nested ones too, without the entries of maps, which no generator names.
+/// All messages, including nested ones, without the entries of maps, which no generator names.
 fn messages(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
     let all: Vec<_> = pool.all_messages().filter(|message| !message.is_map_entry()).collect();
     assert!(all.len() > 70, "the messages are found: {}", all.len());
@@ -83,7 +84,7 @@ fn upper_camel(text: &str) -> String {
     text.split('_').map(capital).collect()
 }
 
-/// The oneofs that stand in the .proto files: an optional field has one that protoc made up.
+/// The oneofs in the .proto files, without the oneofs that protoc invents for optional fields.
 fn oneofs(message: &MessageDescriptor) -> Vec<String> {
     message
         .oneofs()
@@ -96,7 +97,7 @@ fn in_oneof(field: &FieldDescriptor) -> bool {
     field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic())
 }
 
-/// One package holds it all; what is nested has its parent in front.
+/// One package holds everything; a nested name has its parent in front.
 #[test]
 fn no_name_of_go_stands_for_two_things() {
     let pool = pool();
@@ -143,7 +144,7 @@ fn no_name_of_go_stands_for_two_things() {
     }
 }
 
-/// Each class of the package is a file, and so is the one that a .proto file becomes.
+/// Each class of the package is a file, and each .proto file becomes a class too.
 #[test]
 fn no_class_of_java_stands_for_two_things() {
     let pool = pool();
@@ -237,7 +238,7 @@ fn no_name_of_csharp_stands_for_two_things() {
         }
         for field in message.fields() {
             let property = upper_camel(field.name());
-            // protoc sees to the one case that a compiler would refuse: a property with the name of
+            // protoc handles the one case that a compiler would refuse: a property with the name of
             // its class.
             let property =
                 if property == message.name() { format!("{property}_") } else { property };
@@ -252,7 +253,7 @@ fn no_name_of_csharp_stands_for_two_things() {
     }
 }
 
-/// C#, TypeScript and Swift take the name of the enum off the names of its values.
+/// C#, TypeScript and Swift remove the name of the enum from the names of its values.
 #[test]
 fn values_of_enums_are_names_without_the_name_of_their_enum() {
     let mut shortened = 0;
@@ -298,7 +299,7 @@ fn no_name_of_typescript_stands_for_two_things() {
     }
 }
 
-/// protoc writes them as they are, and then nobody can say them.
+/// protoc writes these names as they are, and then no program can use them.
 #[test]
 fn no_name_is_a_word_of_python() {
     const WORDS: [&str; 35] = [

@@ -1,5 +1,5 @@
-//! What protoc writes for other languages, and what protoc-gen-es does for TypeScript where npm can
-//! be had.
+//! The code that protoc writes for other languages, and that protoc-gen-es writes for TypeScript
+//! where npm is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,11 +8,11 @@ use std::process::Command;
 
 use crate::{fresh_folder, printed, proto_files, root, scratch, succeeds, tool};
 
-/// The plugin for TypeScript and what its output is written for.
+/// The plugin for TypeScript, and the target of its output.
 const PROTOC_GEN_ES: [&str; 2] = ["@bufbuild/protoc-gen-es@2.17.0", "@bufbuild/protobuf@2.17.0"];
 
-/// Runs protoc with the generator of one language; what it wrote, sorted. `None`: protoc cannot be
-/// had.
+/// Runs protoc with the generator of one language. Returns the files that it wrote, sorted, or
+/// `None` when protoc is not installed.
 fn generated(language: &str, options: &[String]) -> Option<(PathBuf, Vec<PathBuf>)> {
     let mut protoc = tool("protoc")?;
     let folder = fresh_folder(&format!("protoc-{language}"));
@@ -31,7 +31,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// What stands behind one of `keywords` at the beginning of a line: names that others can see.
+/// The words after one of `keywords` at the beginning of a line: public names.
 fn declared(file: &Path, keywords: &[&str]) -> Vec<String> {
     let text = fs::read_to_string(file).expect("it was made here");
     let names = text.lines().filter_map(|line| {
@@ -59,7 +59,7 @@ fn assert_used_once(language: &str, names: impl IntoIterator<Item = String>) {
 fn java_has_a_file_for_every_message_and_none_for_two() {
     let Some((_, files)) = generated("java", &[]) else { return };
     assert!(files.len() > 100, "java_multiple_files: {}", files.len());
-    // Many file systems take `Task.java` and `TASK.java` for one.
+    // Many file systems take `Task.java` and `TASK.java` for one file.
     let mut folded: BTreeMap<String, &PathBuf> = BTreeMap::new();
     for file in &files {
         if let Some(other) = folded.insert(file.to_string_lossy().to_lowercase(), file) {
@@ -87,7 +87,8 @@ fn csharp_has_a_file_for_every_proto_file_and_no_class_twice() {
     assert_used_once("C#", files.iter().flat_map(|file| declared(file, &keywords)));
 }
 
-/// Python's own protobuf reads every vector, its fields as text, and makes the same bytes of them.
+/// Python's own protobuf reads every vector, reads its fields as text, and encodes both into the
+/// same bytes.
 #[test]
 fn python_reads_every_vector_and_writes_the_same_bytes() {
     let Some((folder, files)) = generated("python", &[]) else { return };
@@ -98,7 +99,7 @@ fn python_reads_every_vector_and_writes_the_same_bytes() {
     eprintln!("{}", printed(&output).trim_end());
 }
 
-/// The plugin, as npm installs it. `Err`: why it cannot be had.
+/// The plugin, as npm installs it, or the reason why it cannot be installed.
 fn protoc_gen_es() -> Result<PathBuf, String> {
     let folder = scratch().join(PROTOC_GEN_ES[0].replace(['@', '/'], "-"));
     let plugin = folder.join("node_modules/.bin/protoc-gen-es");

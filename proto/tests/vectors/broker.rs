@@ -1,4 +1,4 @@
-//! What the broker says: at least one frame for each kind of body. The names follow the transcripts
+//! Frames of the broker: at least one frame for each kind of body. The names follow the transcripts
 //! of PROTOCOL.md.
 
 mod admin;

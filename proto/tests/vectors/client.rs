@@ -1,4 +1,4 @@
-//! What clients say: at least one frame for each kind of body. The names follow the transcripts of
+//! Frames of clients: at least one frame for each kind of body. The names follow the transcripts of
 //! PROTOCOL.md.
 
 mod admin;
@@ -191,7 +191,7 @@ fn tasks() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-/// What an id that exists means, and when a failed task runs again.
+/// The policies for an id that exists, and for the retries of a failed task.
 fn choices() -> Vec<Vector<ClientFrame>> {
     let patient = Task {
         on_conflict: OnConflict::Reject.into(),

@@ -1,5 +1,5 @@
-//! Nothing of the protocol is without bytes that show it: every kind of body, every field, every
-//! value of an enum.
+//! Every part of the protocol has bytes that show it: every kind of body, every field, every value
+//! of an enum.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,8 @@ use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Val
 use crate::receive::View;
 use crate::{broker, client, descriptor, receive};
 
-/// What this broker never says. It stands among the vectors for receivers, who must bear it.
+/// Values that this broker never sends. The vectors for receivers have them, because receivers must
+/// survive them.
 const SAID_BY_OTHERS: [&str; 4] = [
     "ErrorCode.ERROR_CODE_DEADLINE_EXCEEDED",
     "ErrorCode.ERROR_CODE_FORBIDDEN",
@@ -40,7 +41,7 @@ fn decoded<F: Message>(message: &str, frames: impl Iterator<Item = F>) -> Vec<Dy
     frames.map(|frame| decode(frame).expect("it was encoded from this message")).collect()
 }
 
-/// The fields that `frames` use among those of the oneof `body`, against all there are.
+/// Compares the fields of the oneof `body` that `frames` use with all of its fields.
 fn assert_every_kind_of_body(message: &str, frames: &[DynamicMessage]) {
     let descriptor = descriptor(message);
     let body =
@@ -65,13 +66,13 @@ fn every_kind_of_body_has_a_vector() {
 }
 
 /// Every field as `Message.field`, and every value of every enum but 0 as `Enum.VALUE`, of a
-/// message and of all that it can hold.
+/// message and of every message that it can hold.
 fn describe(message: &MessageDescriptor, seen: &mut BTreeSet<String>, all: &mut BTreeSet<String>) {
     if !seen.insert(message.full_name().to_owned()) {
         return;
     }
     for field in message.fields() {
-        // An entry of a map is there when the map is.
+        // A map that is present has an entry.
         if !message.is_map_entry() {
             all.insert(format!("{}.{}", short(message.full_name()), field.name()));
         }
@@ -92,7 +93,7 @@ fn short(full_name: &str) -> &str {
     full_name.trim_start_matches("celeriac.v1.")
 }
 
-/// The same of what a message really has.
+/// The same for the fields that a message really has.
 fn show(message: &DynamicMessage, shown: &mut BTreeSet<String>) {
     for (field, value) in message.fields() {
         shown.insert(format!("{}.{}", short(message.descriptor().full_name()), field.name()));

@@ -55,7 +55,7 @@ fn table() -> Vec<Row> {
 fn the_error_codes_for_programs_are_those_of_the_table() {
     let mut text = String::from("code\tnumber\tretryable\tconnection\n");
     let mut rows = table();
-    // Rows that differ in their meaning alone.
+    // Some rows differ only in their meaning.
     rows.dedup();
     for Row { code, number, retryable, connection } in rows {
         writeln!(text, "{code}\t{number}\t{retryable}\t{connection}").expect("a String takes it");

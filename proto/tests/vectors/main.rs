@@ -1,6 +1,6 @@
 //! The golden vectors: the frames of `vectors/*.txt` byte for byte, and the transcripts of
 //! PROTOCOL.md made of them. `UPDATE_VECTORS=1 cargo test -p celeriac-proto --test vectors` writes
-//! the files anew; what changes there changes for every client in every language.
+//! the files anew; every change there is a change for every client in every language.
 
 mod broker;
 mod client;
@@ -25,7 +25,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use receive::Received;
 use refused::{Answer, When};
 
-/// The moment at which the vectors happen.
+/// The time of the vectors.
 pub(crate) const NOW_MS: i64 = 1_790_000_000_000;
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 /// The session of the vectors.
@@ -104,7 +104,7 @@ const FORMAT: &str = "\
 # A client may order the fields of a message otherwise, but what it decodes must be the same.
 ";
 
-/// Compares a file with what it should be, or writes it when asked to.
+/// Compares a file with its expected content, or writes the file when `UPDATE_VECTORS` is set.
 fn compare(path: &Path, fresh: &str) {
     if std::env::var_os("UPDATE_VECTORS").is_some() {
         fs::create_dir_all(path.parent().expect("it lies in a folder"))
@@ -259,8 +259,7 @@ fn the_codec_finds_what_it_must_find_in_what_a_client_must_survive() {
     }
 }
 
-/// What stands behind `given:` are frames that are there, and the request that is answered is one
-/// of them.
+/// The names after `given:` are names of vectors, and the request that is answered is one of them.
 #[test]
 fn what_is_given_before_a_vector_for_receivers_is_there() {
     let requests = client::vectors()

@@ -1,5 +1,6 @@
-//! Bytes that a client must survive, with what it does about them: what a later broker may say,
-//! what a broker may write otherwise than this one, and what no broker should say.
+//! Bytes that a client must survive, and its reaction to them: frames of a later broker, frames
+//! that another broker may write in other bytes than this one, and bytes that no broker should
+//! send.
 
 mod connection;
 mod encodings;
@@ -12,7 +13,7 @@ use celeriac_proto::wire::server_frame::Body;
 
 use crate::framed;
 
-/// Where in the life of a connection the bytes come.
+/// The point in the life of a connection at which the bytes come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
     /// In answer to `Hello`.
@@ -21,7 +22,7 @@ pub(crate) enum When {
     Open,
 }
 
-/// What the client does. `VOCABULARY` explains the words.
+/// The reaction of the client. `VOCABULARY` explains the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
     Ignore,
@@ -52,7 +53,7 @@ impl Then {
     }
 }
 
-/// What stands at the head of the file.
+/// The text at the head of the file.
 pub(crate) const VOCABULARY: &str = "\
 # What a client must survive.
 # when: `handshake` in answer to Hello, `open` after Welcome.
@@ -70,7 +71,7 @@ pub(crate) const VOCABULARY: &str = "\
 #   give up: the client closes the connection, tells its user, and does not try again by itself.
 ";
 
-/// What the codec makes of the bytes.
+/// The result of decoding the bytes with the codec.
 #[derive(Debug)]
 pub(crate) enum View {
     Frame(Box<ServerFrame>),
@@ -131,7 +132,7 @@ fn received(
     }
 }
 
-/// The frame of broker.txt that is called so.
+/// The frame of broker.txt with this name.
 fn frame_of(name: &str) -> ServerFrame {
     let vectors = crate::broker::vectors();
     vectors
@@ -141,7 +142,7 @@ fn frame_of(name: &str) -> ServerFrame {
         .frame
 }
 
-/// Whether the codec sees in the bytes what the vector says.
+/// Whether the codec decodes the bytes to the result that the vector names.
 pub(crate) fn codec_agrees(view: &View, decoded: &Result<Option<ServerFrame>, FrameError>) -> bool {
     match (view, decoded) {
         (View::Frame(frame), Ok(Some(decoded))) => **frame == *decoded,
@@ -153,7 +154,7 @@ pub(crate) fn codec_agrees(view: &View, decoded: &Result<Option<ServerFrame>, Fr
     }
 }
 
-/// Whether what the codec sees is a reason to do so.
+/// Whether the result of the codec is a reason for this reaction.
 pub(crate) fn is_reason(received: &Received) -> bool {
     let View::Frame(frame) = &received.view else { return received.then == Then::Reconnect };
     let Some(body) = &frame.body else {
@@ -180,7 +181,7 @@ pub(crate) fn is_reason(received: &Received) -> bool {
     }
 }
 
-/// Features that nobody knows make no difference.
+/// Unknown features change nothing.
 fn is_the_same(frame: &ServerFrame, mut known: ServerFrame) -> bool {
     if let (Some(Body::Welcome(said)), Some(Body::Welcome(known))) = (&frame.body, &mut known.body)
     {

@@ -1,5 +1,5 @@
-//! Bytes that a broker must refuse, with what it answers. A broker of any make can be run against
-//! them.
+//! Bytes that a broker must refuse, with its answers. Any implementation of a broker can be tested
+//! with them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use celeriac_proto::FrameError;
@@ -10,7 +10,7 @@ use prost::Message;
 use crate::client::ID;
 use crate::framed;
 
-/// Where in the life of a connection the bytes are sent.
+/// The point in the life of a connection at which the bytes are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
     /// As the first bytes.
@@ -19,7 +19,7 @@ pub(crate) enum When {
     Open,
 }
 
-/// What the broker answers.
+/// The answer of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// An `Error` frame with this request id, and the connection is closed.
@@ -30,7 +30,7 @@ pub(crate) enum Answer {
     HttpThenClose,
     /// A fatal alert of TLS, and the connection is closed.
     AlertThenClose,
-    /// The connection is closed without a word.
+    /// The connection is closed without an answer.
     Close,
 }
 
@@ -56,7 +56,7 @@ fn frame(request_id: u64, body: Option<Body>) -> Bytes {
     framed(&ClientFrame { request_id, timeout_ms: 0, body }).freeze()
 }
 
-/// A frame of these bytes, whatever they are.
+/// A frame of these bytes, which need not be a message.
 fn raw(message: &[u8]) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u32(u32::try_from(message.len()).expect("it is short"));
@@ -66,6 +66,7 @@ fn raw(message: &[u8]) -> Bytes {
 
 pub(crate) fn all() -> Vec<Refused> {
     let mut all = framing();
+    all.extend(other_protocols());
     all.extend(requests());
     all
 }
@@ -76,7 +77,6 @@ fn framing() -> Vec<Refused> {
     let half =
         frame(1, Some(Body::Hello(Hello { protocol_min: 1, protocol_max: 1, ..Hello::default() })));
     let invalid_utf8 = raw(&[0x08, 0x01, 0x82, 0x01, 0x03, 0x1a, 0x01, 0xff]);
-    let tls: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
     vec![
         refused("length-0", "A frame of no bytes.", When::First, &[0_u8; 4][..], malformed),
         refused(
@@ -128,6 +128,12 @@ fn framing() -> Vec<Refused> {
             half.slice(..half.len() - 3),
             Answer::Close,
         ),
+    ]
+}
+
+fn other_protocols() -> Vec<Refused> {
+    let tls: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
+    vec![
         refused(
             "http",
             "A browser.",
@@ -199,7 +205,7 @@ fn requests() -> Vec<Refused> {
     ]
 }
 
-/// Whether what the codec made of the bytes is a reason for this answer.
+/// Whether the result of decoding the bytes is a reason for this answer.
 pub(crate) fn codec_agrees(
     answer: Answer,
     decoded: &Result<Option<ClientFrame>, FrameError>,

@@ -1,4 +1,4 @@
-//! What the broker tells an operator.
+//! Answers of the broker to operators.
 
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
@@ -30,8 +30,8 @@ pub(super) fn worker_status() -> WorkerStatus {
     }
 }
 
-pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
-    let queue = QueueInfo {
+fn queue_info() -> QueueInfo {
+    QueueInfo {
         name: "songs".into(),
         ready: 12,
         scheduled: 3,
@@ -46,7 +46,11 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
         bytes: 4_096,
         submitted_per_second: 10.5,
         ended_per_second: 9.0,
-    };
+    }
+}
+
+pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
+    let queue = queue_info();
     vec![
         vector(
             "queue-list",

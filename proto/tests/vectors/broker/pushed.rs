@@ -1,4 +1,4 @@
-//! What the broker sends to workers unasked, and its last words.
+//! Frames that the broker sends to workers unasked, and its last frame on a connection.
 
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
@@ -90,7 +90,7 @@ pub(super) fn pushed() -> Vec<Vector<ServerFrame>> {
     ]
 }
 
-/// Deliveries, signals and orders of every other kind, and why a connection ends.
+/// Deliveries, signals and orders of every other kind, and the reasons why a connection ends.
 pub(super) fn told() -> Vec<Vector<ServerFrame>> {
     [deliveries(), signals(), orders()].into_iter().flatten().collect()
 }

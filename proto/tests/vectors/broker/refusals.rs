@@ -1,4 +1,4 @@
-//! How the broker says no: as the answer to a request, as the outcome of one item, and to a
+//! How the broker refuses: as the answer to a request, as the outcome of one item, and to a
 //! connection. The sentences are those of this broker; programs look at the code and at
 //! `retryable`.
 

@@ -1,4 +1,4 @@
-//! What the broker shows of tasks: answers to who looks, and what it pushes to who watches.
+//! How the broker shows tasks: answers to requests, and transitions that it pushes to watches.
 
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
@@ -185,7 +185,7 @@ pub(super) fn transitions() -> Vec<Vector<ServerFrame>> {
     ]
 }
 
-/// Scheduled for an hour later.
+/// A task that is scheduled for an hour later.
 fn scheduled() -> TaskInfo {
     TaskInfo {
         id: "user-0001".into(),
@@ -196,8 +196,8 @@ fn scheduled() -> TaskInfo {
     }
 }
 
-/// Failed once; its second attempt is due a second later. A failure takes back the delivery that
-/// had been counted.
+/// A task that failed once; its second attempt is due a second later. After a failure the delivery
+/// does not count.
 fn retry() -> TaskInfo {
     TaskInfo {
         id: "user-0002".into(),
@@ -230,7 +230,7 @@ fn leased() -> TaskInfo {
     }
 }
 
-/// What tasks may wait for, beside a worker.
+/// The reasons why tasks may wait, except for a worker.
 pub(super) fn waiting() -> Vec<Vector<ServerFrame>> {
     let turn = TaskInfo { waiting_for: WaitingFor::Turn.into(), ..queued() };
     let paused =
@@ -260,7 +260,7 @@ pub(super) fn waiting() -> Vec<Vector<ServerFrame>> {
     ]
 }
 
-/// Transitions with who made them.
+/// Transitions with their actors.
 pub(super) fn changes() -> Vec<Vector<ServerFrame>> {
     let cancelled =
         TaskInfo { version: 4, cancel_requested: true, actor: "web-1".into(), ..started() };

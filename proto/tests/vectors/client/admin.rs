@@ -1,4 +1,4 @@
-//! What an operator asks.
+//! Requests of operators.
 
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
@@ -11,8 +11,9 @@ use celeriac_proto::wire::{
 use super::{ID, ids, vector};
 use crate::{HOUR_MS, NOW_MS, Vector};
 
-pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
-    let dead = TaskFilter {
+/// A filter with every field set.
+fn every_filter() -> TaskFilter {
+    TaskFilter {
         queue: "songs".into(),
         states: vec![TaskState::Failure.into()],
         name: "songs.preprocess".into(),
@@ -21,7 +22,10 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
         submitted_before_ms: Some(NOW_MS),
         submitted_after_ms: Some(NOW_MS - HOUR_MS),
         root_id: "album-1".into(),
-    };
+    }
+}
+
+pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
     let settings = QueueSettings {
         tasks_max: Some(1_000_000),
         bytes_max: None,
@@ -52,7 +56,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
             "The second page of dead tasks, with every filter set.",
             7,
             Body::ListTasks(ListTasks {
-                filter: Some(dead),
+                filter: Some(every_filter()),
                 limit: 100,
                 cursor: Bytes::from_static(&[0, 0, 0, 99]),
                 with_tracebacks: false,
@@ -87,7 +91,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-/// Pages of listings, and what is shown only when asked for.
+/// Pages of listings, and fields that the broker shows only on request.
 pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
     vec![
         vector(
@@ -117,7 +121,7 @@ pub(super) fn pages() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-/// The same requests, said otherwise.
+/// The same requests with other fields set.
 pub(super) fn choices() -> Vec<Vector<ClientFrame>> {
     let settings = QueueSettings {
         tasks_max: Some(1_000_000),

@@ -1,4 +1,4 @@
-//! What a worker says of its leases.
+//! Requests of workers about their leases.
 
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
@@ -96,7 +96,7 @@ pub(super) fn work() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-/// What reports may say besides.
+/// The other fields of reports.
 pub(super) fn more() -> Vec<Vector<ClientFrame>> {
     vec![
         report(

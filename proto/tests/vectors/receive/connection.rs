@@ -1,5 +1,5 @@
-//! The connection itself: framing, welcomes, answers that nobody waits for, leases that nobody
-//! holds, last words.
+//! The connection itself: framing, welcomes, answers for which the client does not wait, leases
+//! that it does not hold, and the last frame of the broker.
 
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;

@@ -6,7 +6,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, encode_key, encode_va
 
 use super::{Received, Then, frame_of, received};
 
-/// A frame of these bytes, whatever they are.
+/// A frame of these bytes, which need not be a message.
 pub(super) fn raw(message: &[u8]) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u32(u32::try_from(message.len()).expect("it is short"));
@@ -36,14 +36,15 @@ fn fields(mut message: &[u8]) -> Vec<(u32, &[u8])> {
     fields
 }
 
-/// What a field that holds a message has in it.
+/// The content of a field that holds a message.
 fn content(mut field: &[u8]) -> &[u8] {
     decode_key(&mut field).expect("it was encoded here");
     prost::encoding::decode_varint(&mut field).expect("it was encoded here");
     field
 }
 
-/// The message with the last field first, and so within the fields of `path`, which leads inwards.
+/// The message with its last field first, and the same inside the fields of `path`, from the outer
+/// message to the inner one.
 fn backwards(message: &[u8], path: &[u32]) -> Vec<u8> {
     let turned = |(number, bytes): &(u32, &[u8])| match path.split_first() {
         Some((first, rest)) if first == number => field(*number, &backwards(content(bytes), rest)),
@@ -68,7 +69,7 @@ pub(super) fn same(
 
 pub(super) fn encodings() -> Vec<Received> {
     let deliver = backwards(&frame_of("deliver").encode_to_vec(), &[128, 1]);
-    // Kind and reason as they are, the leases otherwise.
+    // Kind and reason stay as they are; the leases are encoded in another way.
     let signal = |leases: &[u8]| {
         let known = frame_of("cancel-signal/batch").encode_to_vec();
         let (_, body) = fields(&known)[0];

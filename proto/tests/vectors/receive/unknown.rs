@@ -1,4 +1,4 @@
-//! What a later broker may say within version 1: fields, bodies and values that the client does not
+//! Frames of a later broker within version 1: fields, bodies and values that the client does not
 //! know.
 
 use celeriac_proto::wire::server_frame::Body;
