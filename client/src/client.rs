@@ -163,6 +163,17 @@ impl Client {
     }
 
     /// The same client with another time limit for each request. Clones that exist keep theirs.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// // A health check must be fast, even while the client reconnects.
+    /// let fast = client.clone().with_timeout(Duration::from_millis(500));
+    /// fast.queues().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

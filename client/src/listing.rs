@@ -32,6 +32,12 @@ impl TaskFilter {
     }
 
     /// Only tasks in this state. A second call adds a second state.
+    ///
+    /// ```
+    /// use celeriac_client::{State, TaskFilter};
+    ///
+    /// let waiting = TaskFilter::new().state(State::Queued).state(State::Scheduled);
+    /// ```
     pub fn state(mut self, state: State) -> Self {
         self.filter.push_states(state.to_wire());
         self
