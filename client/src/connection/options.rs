@@ -26,7 +26,8 @@ pub struct ConnectionOptions {
     pub heartbeat: Option<Duration>,
     /// How long one attempt may take, the handshake included.
     pub connect_timeout: Duration,
-    /// How long [`Connection::open`] tries to connect. `None`: the first attempt decides.
+    /// How long [`Connection::open`](super::Connection::open) tries to connect. `None`: the first
+    /// attempt decides.
     pub connect_wait: Option<Duration>,
     /// Whether the connection runs on a thread of its own, so that handlers that block the runtime
     /// cannot stop the heartbeats.
