@@ -1,5 +1,5 @@
-//! The operator's calls: queues, listings, dead tasks, workers. Each is one request and its answer,
-//! nothing more.
+//! The calls of an operator: queues, listings, dead tasks, workers, backups. A listing of queues or
+//! workers asks for page after page; every other call is one request and its answer.
 
 use std::time::Duration;
 
@@ -11,29 +11,39 @@ use crate::error::Error;
 use crate::listing::{TaskFilter, TaskPage, WorkerOrder, WorkerStatus};
 use crate::queue::{QueueInfo, QueueSettings};
 
-/// A slow disk takes hours for a terabyte.
+/// How long a backup may take: a slow disk needs hours for a terabyte.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A backup that is complete and on the disk.
+/// A backup that is complete and durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backup {
-    /// Tasks that the broker knew when the backup began, ended ones included.
+    /// The number of tasks that the broker knew when the backup began, ended tasks included.
     pub tasks: u64,
-    /// Bytes of records that were copied.
+    /// The bytes of the records that were copied.
     pub bytes: u64,
 }
 
 impl Client {
-    /// All queues.
+    /// All queues, with their contents and settings.
     ///
     /// # Errors
-    /// As [`crate::connection::Connection::request`], like every call of an operator.
+    /// As [`Connection::request`](crate::connection::Connection::request), like every call of an
+    /// operator.
     pub async fn queues(&self) -> Result<Vec<QueueInfo>, Error> {
         self.list_queues(Vec::new()).await
     }
 
     /// One queue; `None` if it does not exist.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// if let Some(queue) = client.queue("songs").await? {
+    ///     println!("{} ready, {} leased, {} dead", queue.ready, queue.leased, queue.dead);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -62,7 +72,17 @@ impl Client {
         }
     }
 
-    /// Creates a queue if need be and replaces its settings.
+    /// Replaces all settings of a queue. Creates the queue if it does not exist.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::QueueSettings;
+    ///
+    /// let settings = QueueSettings { tasks_max: Some(10_000), ..QueueSettings::default() };
+    /// client.configure_queue("songs", settings).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -72,8 +92,17 @@ impl Client {
         self.order(client_frame::Body::ConfigureQueue(configure)).await
     }
 
-    /// Delivers nothing from these queues until they are resumed, over restarts too. Running tasks
-    /// go on.
+    /// Pauses queues: the broker delivers nothing from them until they are resumed, over restarts
+    /// too. Running tasks go on. Submits are still accepted.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// client.pause_queues(&["songs"]).await?;
+    /// // Change what the tasks depend on.
+    /// client.resume_queues(&["songs"]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -82,7 +111,7 @@ impl Client {
         self.order(client_frame::Body::PauseQueues(pause)).await
     }
 
-    /// Delivers from these queues again.
+    /// Resumes queues: the broker delivers from them again.
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -91,18 +120,18 @@ impl Client {
         self.order(client_frame::Body::PauseQueues(resume)).await
     }
 
-    /// Revokes every waiting task of a queue and says how many.
+    /// Revokes every waiting task of a queue, and returns how many they were. Leased tasks go on.
     ///
     /// # Errors
-    /// As [`Client::queues`]. Never sent twice: [`Error::Interrupted`] if the connection breaks
-    /// before the answer.
+    /// As [`Client::queues`]. The client never sends this request twice: the call ends with
+    /// [`Error::Interrupted`] if the connection breaks before the answer.
     pub async fn purge_queue(&self, queue: &str) -> Result<u64, Error> {
         self.count(client_frame::Body::PurgeQueue(wire::PurgeQueue { queue: queue.to_owned() }))
             .await
     }
 
-    /// Purges a queue, drops its settings, and says how many tasks were revoked. Refused while
-    /// tasks are leased.
+    /// Purges a queue and drops its settings, and returns how many tasks were revoked. The broker
+    /// refuses this while tasks of the queue are leased.
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
@@ -111,8 +140,29 @@ impl Client {
             .await
     }
 
-    /// A page of tasks: up to `limit`, from the beginning or from the cursor of the page before. A
-    /// page ends earlier where it is full. Without the tracebacks of errors.
+    /// One page of a listing of tasks: up to `limit` tasks, from the beginning or from the cursor
+    /// of the page before. A page has fewer tasks where more do not fit into the answer. The
+    /// errors of the tasks come without their tracebacks.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::{State, TaskFilter};
+    ///
+    /// let mut cursor = None;
+    /// loop {
+    ///     let dead = TaskFilter::new().queue("songs").state(State::Failure);
+    ///     let page = client.tasks(dead, 100, cursor).await?;
+    ///     for task in &page.tasks {
+    ///         println!("{} {}", task.id, task.title());
+    ///     }
+    ///     cursor = page.cursor;
+    ///     if cursor.is_none() {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -125,7 +175,7 @@ impl Client {
         self.list_tasks(filter, limit, cursor, false).await
     }
 
-    /// As [`Client::tasks`], with the tracebacks.
+    /// As [`Client::tasks`], with the tracebacks of the errors.
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -154,7 +204,8 @@ impl Client {
         }
     }
 
-    /// Runs these dead tasks again and says how many were found.
+    /// Runs these dead tasks again, and returns how many of them were found. An id that does not
+    /// exist, or whose task is not dead, is not counted.
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
@@ -166,7 +217,17 @@ impl Client {
         .await
     }
 
-    /// Runs the dead tasks that match again.
+    /// Runs the dead tasks again that match the filter, and returns how many they were.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::TaskFilter;
+    ///
+    /// let count = client.replay_dead_matching(TaskFilter::new().queue("songs")).await?;
+    /// println!("{count} tasks run again");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
@@ -175,7 +236,7 @@ impl Client {
         self.count(client_frame::Body::ReplayDead(replay)).await
     }
 
-    /// Drops these dead tasks and says how many were found.
+    /// Drops these dead tasks, and returns how many of them were found.
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
@@ -187,8 +248,8 @@ impl Client {
         .await
     }
 
-    /// Drops the dead tasks that match. A filter that says nothing is refused: see
-    /// [`Client::discard_all_dead`].
+    /// Drops the dead tasks that match the filter, and returns how many they were. The broker
+    /// refuses a filter that sets nothing: see [`Client::discard_all_dead`].
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
@@ -197,7 +258,7 @@ impl Client {
         self.count(client_frame::Body::DiscardDead(discard)).await
     }
 
-    /// Drops all dead tasks.
+    /// Drops all dead tasks, and returns how many they were.
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
@@ -209,7 +270,19 @@ impl Client {
         .await
     }
 
-    /// All workers, those included whose connection is lost for the moment.
+    /// All workers, including those whose connection is lost at the moment.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// for worker in client.workers().await? {
+    ///     println!("{} on {} runs:", worker.instance_id, worker.hostname);
+    ///     for task in &worker.running {
+    ///         println!("  {} {}", task.id, task.title());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -230,7 +303,17 @@ impl Client {
         }
     }
 
-    /// Gives workers an order; no ids: all of them.
+    /// Gives an order to workers, by their instance ids. Without any id the order is for all
+    /// workers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::WorkerOrder;
+    ///
+    /// client.order_workers(&["web-1"], WorkerOrder::Quiet).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::queues`].
@@ -244,13 +327,22 @@ impl Client {
         self.order(client_frame::Body::OrderWorkers(order)).await
     }
 
-    /// Has the broker copy what it stores into a new folder on its own machine, while it serves. A
-    /// broker started on the copy has everything that was confirmed before this call. `folder`
-    /// is an absolute path there; it must not exist, or be empty.
+    /// Makes a backup: the broker copies its stored data into a folder on its own machine, while it
+    /// serves. A broker that starts on the copy has everything that was confirmed before this call.
+    /// `folder` is an absolute path on the broker's machine. The folder must not exist, or must be
+    /// empty.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// let backup = client.backup("/var/backups/celeriac").await?;
+    /// println!("{} tasks, {} bytes", backup.tasks, backup.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`Client::purge_queue`]. The copying itself may take up to a day; the client's timeout
-    /// does not count.
+    /// As [`Client::purge_queue`]. The backup may take up to a day: the client's own timeout does
+    /// not apply.
     pub async fn backup(&self, folder: impl Into<String>) -> Result<Backup, Error> {
         let body = client_frame::Body::Backup(wire::Backup { folder: folder.into() });
         match self.connection.request(body, BACKUP_TIMEOUT).await? {
@@ -261,7 +353,7 @@ impl Client {
         }
     }
 
-    /// A request whose answer says nothing of interest: `Done`, or how many were concerned.
+    /// Sends a request whose answer has nothing for the caller: `Done`, or a number.
     async fn order(&self, body: client_frame::Body) -> Result<(), Error> {
         match self.request(body).await? {
             server_frame::Body::Done(_) | server_frame::Body::CountReply(_) => Ok(()),
@@ -269,6 +361,7 @@ impl Client {
         }
     }
 
+    /// Sends a request whose answer is a number of tasks.
     async fn count(&self, body: client_frame::Body) -> Result<u64, Error> {
         match self.request(body).await? {
             server_frame::Body::CountReply(reply) => Ok(reply.count),

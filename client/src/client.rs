@@ -1,6 +1,6 @@
-//! A program's door to the broker: submit tasks, ask for states and results, wait, watch, cancel,
-//! forget. The operator's calls are in `admin`; how the connection keeps itself alive is told in
-//! `connection`.
+//! A program's access to the broker: connect, submit tasks, ask for states and results, watch,
+//! forget. `wait` has the waiting, `cancel` the cancelling and `admin` an operator's calls.
+//! `connection` keeps the connection alive.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 
 use crate::apply::ApplyAsync;
 use crate::args::IntoArgs;
+use crate::batches::{submit_all, submit_one};
 use crate::connection::{Connection, ConnectionOptions, Connector};
 use crate::error::{Error, Refusal};
 use crate::getting;
 use crate::handle::TaskHandle;
-use crate::info::{TaskInfo, span_ms};
+use crate::info::TaskInfo;
 use crate::submission::{Lineage, Submission, Submitted};
-use crate::submitting::{submit_all, submit_one};
 use crate::task::TaskDefinition;
 use crate::url::BrokerUrl;
 use crate::watch::Watch;
@@ -25,10 +25,29 @@ use crate::watch::Watch;
 /// How long a request may take unless the builder says otherwise, reconnects included.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Ids in one request; more are sent in several.
+/// The most ids of one request. Longer lists are sent in several requests.
 const IDS_PER_REQUEST: usize = 1_000;
 
-/// A client of one broker. Cheap to clone; all clones use one connection, which heals itself.
+/// How long [`Client::close`] waits for answers.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// A client of one broker. A clone is cheap and uses the same connection. When the connection
+/// breaks, the client connects again by itself.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use celeriac_client::{Client, Task};
+///
+/// const ADD: Task<(i64, i64), i64> = Task::new("sums.add");
+///
+/// # async fn example() -> Result<(), celeriac_client::Error> {
+/// let client = Client::connect("celeriac://token@127.0.0.1:23537").await?;
+/// let sum = client.delay(&ADD, (1, 2)).await?.get(Duration::from_secs(10)).await?;
+/// client.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     pub(crate) connection: Connection,
@@ -36,7 +55,23 @@ pub struct Client {
     lineage: Option<Arc<Lineage>>,
 }
 
-/// Options for connecting. Made by [`Client::builder`].
+/// The options of a connection, made by [`Client::builder`] or [`Client::from_env`].
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use celeriac_client::Client;
+///
+/// # async fn example() -> Result<(), celeriac_client::Error> {
+/// let client = Client::builder("celeriac://token@127.0.0.1:23537")
+///     .instance("web-1")
+///     .timeout(Duration::from_secs(5))
+///     .wait_for_broker(Duration::from_secs(60))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use = "nothing is connected before `connect`"]
 pub struct ClientBuilder {
@@ -47,49 +82,50 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Names this program in the broker's logs and listings. By default made from the process id.
+    /// Names this program in the broker's logs and listings. The default is made from the process
+    /// id and a random part.
     pub fn instance(mut self, name: impl Into<String>) -> Self {
         self.instance = Some(name.into());
         self
     }
 
-    /// How long one request may take, reconnects included; 30 s by default. Waiting for a task has
-    /// its own time.
+    /// How long one request may take, reconnects included; the default is 30 s. Waiting for a task
+    /// has a time of its own.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long one attempt to connect may take; 5 s by default.
+    /// How long one attempt to connect may take; the default is 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
     }
 
-    /// Keeps trying to connect for so long, instead of failing when the first attempt does: for
-    /// programs that are started together with their broker.
+    /// [`ClientBuilder::connect`] tries again for this long when the first attempt fails. Use it
+    /// for programs that start together with their broker. Without it the first attempt decides.
     pub fn wait_for_broker(mut self, span: Duration) -> Self {
         self.options.connect_wait = Some(span);
         self
     }
 
-    /// How often to send heartbeats; by default the broker says.
+    /// How often the client sends heartbeats. By default the broker sets the interval.
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.options.heartbeat = Some(every);
         self
     }
 
-    /// Opens byte streams with this in place of TCP.
+    /// The client opens byte streams with this connector in place of TCP.
     pub fn connector(mut self, connector: Connector) -> Self {
         self.options.connector = Some(connector);
         self
     }
 
-    /// Connects.
+    /// Connects to the broker.
     ///
     /// # Errors
-    /// [`Error::Url`], [`Error::Connect`] when nobody answers, [`Error::Handshake`] when the broker
-    /// refuses.
+    /// [`Error::Url`] when the URL cannot be read, [`Error::Connect`] when no broker answers, and
+    /// [`Error::Handshake`] when the broker refuses this client.
     pub async fn connect(self) -> Result<Client, Error> {
         let url: BrokerUrl = self.url.parse()?;
         let mut options = self.options;
@@ -98,14 +134,15 @@ impl ClientBuilder {
         if let Some(instance) = self.instance {
             options.instance_id = instance;
         }
-        // A client is sent nothing that its watches do not take.
+        // Nothing reads the events: the broker sends a client only transitions, and those go to
+        // their watches.
         let (connection, _events) = Connection::open(options).await?;
         Ok(Client::over(connection).with_timeout(self.timeout))
     }
 }
 
 impl Client {
-    /// Connects to `celeriac://[token@]host[:port]`.
+    /// Connects to the broker at `celeriac://[token@]host[:port]`, with the default options.
     ///
     /// # Errors
     /// As [`ClientBuilder::connect`].
@@ -113,25 +150,47 @@ impl Client {
         Self::builder(url).connect().await
     }
 
-    /// Connects with options.
+    /// Begins a client of the broker at `url`; [`ClientBuilder::connect`] connects it. The URL is
+    /// checked then.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         let options = ConnectionOptions::new("");
         ClientBuilder { url: url.into(), instance: None, timeout: TIMEOUT_DEFAULT, options }
     }
 
-    /// A client on a connection that is open already, as a worker has one.
+    /// A client on an open connection, such as the connection of a worker.
     pub fn over(connection: Connection) -> Self {
         Self { connection, timeout: TIMEOUT_DEFAULT, lineage: None }
     }
 
-    /// The same client with another time for each request.
+    /// The same client with another time limit for each request. Clones that exist keep theirs.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// // A health check must be fast, even while the client reconnects.
+    /// let fast = client.clone().with_timeout(Duration::from_millis(500));
+    /// fast.queues().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The same client for a handler's use: what it submits names this root and this parent, unless
-    /// told otherwise.
+    /// The same client for use in a handler: each task that it submits gets this root and this
+    /// parent, unless its options set others. A worker's context has such a client.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::Submission;
+    ///
+    /// let client = client.with_lineage("import-1", "import-1");
+    /// client.submit::<()>(Submission::new("import.page").args((1,))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_lineage(
         mut self,
         root_id: impl Into<String>,
@@ -142,16 +201,29 @@ impl Client {
         self
     }
 
-    /// The connection beneath.
+    /// The connection of this client.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Submits a task with its defaults.
+    /// Submits a task with the options of its definition. When this returns `Ok`, the broker has
+    /// stored the task.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::Task;
+    ///
+    /// const ADD: Task<(i64, i64), i64> = Task::new("sums.add");
+    ///
+    /// let handle = client.delay(&ADD, (1, 2)).await?;
+    /// println!("submitted as {}", handle.id());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Encode`] for arguments that are no tuple or cannot be JSON; otherwise as
-    /// [`Client::submit`].
+    /// [`Error::Encode`] for arguments that are no tuple or that JSON cannot represent. All other
+    /// errors are those of [`Client::submit`].
     pub async fn delay<D: TaskDefinition>(
         &self,
         task: &D,
@@ -160,34 +232,75 @@ impl Client {
         self.apply_async(task, args).send().await
     }
 
-    /// Begins a submit with options; [`ApplyAsync::send`] ends it.
+    /// Begins a submit whose options differ from those of the definition; [`ApplyAsync::send`]
+    /// sends it.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// use celeriac_client::Task;
+    ///
+    /// const ADD: Task<(i64, i64), i64> = Task::new("sums.add");
+    ///
+    /// let in_a_minute = client.apply_async(&ADD, (1, 2)).countdown(Duration::from_secs(60));
+    /// let handle = in_a_minute.send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn apply_async<D: TaskDefinition>(
         &self,
         task: &D,
         args: impl IntoArgs<D::Args>,
     ) -> ApplyAsync<D::Output> {
-        ApplyAsync::new(self.clone(), task, &args.into_args())
+        ApplyAsync::call(self.clone(), task, &args.into_args())
     }
 
-    /// Submits one task by name.
+    /// Submits one task by name. `T` is the type of its output; use [`serde_json::Value`] when it
+    /// is not known.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::Submission;
+    ///
+    /// let handle = client.submit::<i64>(Submission::new("sums.add").args((1, 2))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Refused`] when the broker, or a check in this crate, says no; otherwise as
-    /// [`Connection::request`]. After [`Error::Timeout`] the task may exist: submit a clone of the
-    /// same submission.
+    /// [`Error::Refused`] when the broker, or a check of its limits in this client, refuses the
+    /// task. All other errors are those of [`Connection::request`]. After [`Error::Timeout`] the
+    /// task may exist: submit a clone of the same submission.
     pub async fn submit<T>(&self, submission: Submission) -> Result<TaskHandle<T>, Error> {
         let payload_bytes_max = self.connection.limits().payload_bytes_max;
-        let item = submission.into_wire(self.lineage.as_ref(), payload_bytes_max);
+        let item = submission.into_checked(self.lineage.as_ref(), payload_bytes_max);
         let submitted = submit_one(&self.connection, item, self.timeout).await?;
         Ok(TaskHandle::submitted(self.clone(), submitted))
     }
 
-    /// Submits many tasks at once, each with its own outcome, in order. Lists longer than the
-    /// broker takes in one request are sent in several.
+    /// Submits many tasks at once. The answer has one outcome for each submission, in order: one
+    /// refused task does not affect the others. A list that is longer than one request allows is
+    /// sent in several requests.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use celeriac_client::Submission;
+    ///
+    /// let sums = (0..1_000).map(|n| Submission::new("sums.add").args((n, 1)));
+    /// for outcome in client.submit_many(sums).await? {
+    ///     match outcome {
+    ///         Ok(submitted) => println!("{} {:?}", submitted.id, submitted.kind),
+    ///         Err(refusal) => eprintln!("{refusal}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// Only when nothing of it could be done. If some requests of a long list fail, their items are
-    /// refused as `deadline_exceeded` and the like.
+    /// Only when every request failed. When some requests of a long list fail, their tasks have an
+    /// outcome such as `deadline_exceeded`.
     pub async fn submit_many(
         &self,
         submissions: impl IntoIterator<Item = Submission>,
@@ -196,26 +309,57 @@ impl Client {
         let lineage = self.lineage.as_ref();
         let items = submissions
             .into_iter()
-            .map(|submission| submission.into_wire(lineage, payload_bytes_max))
+            .map(|submission| submission.into_checked(lineage, payload_bytes_max))
             .collect();
         submit_all(&self.connection, items, self.timeout).await
     }
 
-    /// A handle on any task, of this program or another, by its id. Nothing is asked yet.
+    /// A handle on a task of any program, by the task's id. This call sends nothing; the handle's
+    /// calls report an id that does not exist. `T` is the type of the task's output.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let sum = client.result::<i64>("sum-4711").get(Duration::from_secs(10)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn result<T>(&self, id: impl Into<String>) -> TaskHandle<T> {
         TaskHandle::new(self.clone(), id.into())
     }
 
-    /// What the broker knows of these tasks, in order, without their results.
+    /// What the broker knows of these tasks, in the order of the ids, without their results.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// for task in client.info(&["a", "b"]).await? {
+    ///     println!("{} is {}", task.id, task.state);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`Connection::request`]. An id that does not exist is no error but
+    /// As [`Connection::request`]. An id that does not exist is no error: its state is
     /// [`crate::State::Unknown`].
     pub async fn info(&self, ids: &[impl AsRef<str>]) -> Result<Vec<TaskInfo>, Error> {
         self.get(ids, false).await
     }
 
-    /// As [`Client::info`], with the results of those that ended as Success.
+    /// As [`Client::info`], with the results of those tasks that ended as Success.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// for task in client.info_with_results(&["a", "b"]).await? {
+    ///     match task.output::<u64>() {
+    ///         Ok(sum) => println!("{}: {sum}", task.id),
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::info`].
@@ -237,8 +381,18 @@ impl Client {
         Ok(tasks)
     }
 
-    /// The present state of these tasks and then every transition, for ids that do not exist yet
-    /// too. Without results.
+    /// Watches tasks: the stream begins with their present states, and then has every transition.
+    /// An id that does not exist yet can be watched too. The stream has no results.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// let mut watch = client.watch(&["a", "b"]).await?;
+    /// while let Some(task) = watch.next().await {
+    ///     println!("{} is {}", task.id, task.state);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Connection::request`].
@@ -254,9 +408,21 @@ impl Client {
         Watch::begin(self, ids, true).await
     }
 
-    /// Drops ended tasks and their results before their time. One outcome per id: `Err(NotFound)`
-    /// for one that does not exist, `Err(NotFinished)` for one that has not ended,
-    /// `Err(Unspecified)` for a reason that this crate does not know.
+    /// Drops ended tasks and their results before their `result_ttl` is over. The answer has one
+    /// outcome for each id: `Err(NotFound)` when the task does not exist, `Err(NotFinished)` when
+    /// it has not ended, `Err(Unspecified)` for a reason that this crate does not know.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// let ids = ["a", "b"];
+    /// for (id, outcome) in ids.iter().zip(client.forget(&ids).await?) {
+    ///     if let Err(code) = outcome {
+    ///         println!("{id} was not dropped: {code:?}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Connection::request`].
@@ -273,77 +439,17 @@ impl Client {
             outcomes.extend(reply.outcomes.iter().map(|code| match ErrorCode::try_from(*code) {
                 Ok(ErrorCode::Unspecified) => Ok(()),
                 Ok(code) => Err(code),
-                // One of a later broker: a refusal all the same.
+                // A code of a later broker is a refusal too.
                 Err(_) => Err(ErrorCode::Unspecified),
             }));
         }
         Ok(outcomes)
     }
 
-    /// Cancels tasks: waiting ones never start, running ones are told. One outcome per id.
-    ///
-    /// # Errors
-    /// As [`Connection::request`].
-    pub async fn cancel(
-        &self,
-        ids: &[impl AsRef<str>],
-        mode: CancelMode,
-    ) -> Result<Vec<Cancelled>, Error> {
-        let mut outcomes = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(self.ids_per_request()) {
-            outcomes.extend(
-                self.send_cancel(wire::Cancel { ids: owned(ids), ..Default::default() }, mode)
-                    .await?,
-            );
-        }
-        Ok(outcomes)
-    }
-
-    /// Cancels every task of a tree, by the id of its root.
-    ///
-    /// # Errors
-    /// As [`Connection::request`].
-    pub async fn cancel_tree(
-        &self,
-        root_id: impl Into<String>,
-        mode: CancelMode,
-    ) -> Result<Vec<Cancelled>, Error> {
-        self.send_cancel(wire::Cancel { root_id: root_id.into(), ..Default::default() }, mode).await
-    }
-
-    /// Cancels every task with a tag.
-    ///
-    /// # Errors
-    /// As [`Connection::request`].
-    pub async fn cancel_tagged(
-        &self,
-        tag: impl Into<String>,
-        mode: CancelMode,
-    ) -> Result<Vec<Cancelled>, Error> {
-        self.send_cancel(wire::Cancel { tag: tag.into(), ..Default::default() }, mode).await
-    }
-
-    async fn send_cancel(
-        &self,
-        mut cancel: wire::Cancel,
-        mode: CancelMode,
-    ) -> Result<Vec<Cancelled>, Error> {
-        if let CancelMode::Force { grace } = mode {
-            cancel.mode = wire::cancel::Mode::Force.into();
-            cancel.grace_ms = grace.map(span_ms);
-        }
-        match self.request(client_frame::Body::Cancel(cancel)).await? {
-            server_frame::Body::CancelReply(reply) => {
-                Ok(reply.outcomes.into_iter().map(Cancelled::from).collect())
-            }
-            _ => Err(Error::unexpected("a CancelReply")),
-        }
-    }
-
-    /// Waits for the answers of what is under way, at most 5 s, and closes the connection, for all
+    /// Waits at most 5 s for the answers to unanswered requests, and closes the connection for all
     /// clones of this client. Later calls fail with [`Error::Closed`].
     pub async fn close(&self) {
-        self.connection.close(Duration::from_secs(5)).await;
+        self.connection.close(CLOSE_TIME).await;
     }
 
     pub(crate) async fn request(
@@ -357,7 +463,7 @@ impl Client {
         (self.connection.limits().batch_items_max as usize).clamp(1, IDS_PER_REQUEST)
     }
 
-    /// Waits for one task and takes its output.
+    /// Waits for one task and decodes its output.
     pub(crate) async fn output<T: DeserializeOwned>(
         &self,
         id: &str,
@@ -375,55 +481,4 @@ impl fmt::Debug for Client {
 
 pub(crate) fn owned(ids: &[impl AsRef<str>]) -> Vec<String> {
     ids.iter().map(|id| id.as_ref().to_owned()).collect()
-}
-
-/// What happens to a task that is cancelled while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum CancelMode {
-    /// Its handler is told, and may finish as it likes.
-    #[default]
-    Cooperative,
-    /// The worker drops the handler; after the grace the broker revokes the task in any case.
-    Force {
-        /// 10 s by default.
-        grace: Option<Duration>,
-    },
-}
-
-/// What a cancel did to one task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Cancelled {
-    /// The task.
-    pub id: String,
-    /// What was done.
-    pub outcome: CancelOutcome,
-}
-
-/// See [`Cancelled`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CancelOutcome {
-    /// It waited, and will never start.
-    Revoked,
-    /// It runs; its worker was told.
-    Signalled,
-    /// There was nothing left to cancel.
-    AlreadyEnded,
-    /// No such task.
-    NotFound,
-}
-
-impl From<wire::CancelOutcome> for Cancelled {
-    fn from(cancelled: wire::CancelOutcome) -> Self {
-        use wire::cancel_outcome::Kind;
-        let outcome = match cancelled.kind() {
-            Kind::Revoked => CancelOutcome::Revoked,
-            Kind::Signalled => CancelOutcome::Signalled,
-            Kind::AlreadyEnded => CancelOutcome::AlreadyEnded,
-            Kind::NotFound | Kind::Unspecified => CancelOutcome::NotFound,
-        };
-        Self { id: cancelled.id, outcome }
-    }
 }

@@ -1,21 +1,24 @@
-//! One connection to a broker that heals itself: the layer that clients and workers are built on.
+//! One connection to a broker, which is opened again whenever it breaks. Clients and workers are
+//! built on it.
 //!
-//! [`Connection::request`] takes the body of a frame and returns the body of its answer. Behind it
-//! one task owns the socket, writes what is waiting in one go, matches answers with requests, sends
-//! heartbeats, and connects again with growing pauses when the connection breaks. Requests that may
-//! be carried out twice are sent again after that, until their deadline; the others end as
-//! [`Error::Interrupted`].
+//! [`Connection::request`] takes the body of a frame and returns the body of its answer. One task
+//! owns the socket. It writes all waiting requests together, matches answers with requests, sends
+//! heartbeats, and when the connection breaks it connects again, with growing pauses. After that it
+//! sends those requests again that may be carried out twice, until their deadline. The others end
+//! as [`Error::Interrupted`].
 //!
-//! What a task is, and what an answer means, is not known here.
+//! This module does not know what a task is, nor what an answer means.
 
+mod broker_clock;
 mod driver;
 mod exchange;
 mod handshake;
 mod link;
 mod local;
+mod options;
+pub(crate) mod state_buffer;
 mod stream;
 mod waiting;
-pub(crate) mod watching;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -30,95 +33,48 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::error::{Error, ErrorCode};
 use driver::Driver;
+pub use options::ConnectionOptions;
+use state_buffer::{StateBuffer, WatchRequest};
 pub use stream::{Connector, Halves};
 use waiting::{WaitKey, Waits};
-use watching::{WatchPart, WatchSink};
 
-/// Requests that wait to be written; more wait in their callers.
+/// The most requests that wait to be written. Further callers wait until there is room.
 const COMMANDS_MAX: usize = 1_024;
 
-/// Events that the owner has not taken yet. Beyond it the socket is not read: the broker then feels
-/// the back-pressure.
+/// The most events that the owner has not taken yet. Beyond that the socket is not read, so that
+/// the broker feels the back-pressure.
 const EVENTS_MAX: usize = 16_384;
 
-/// How long a caller pauses before it asks a broker again that said it was closing down.
+/// The pause before a request is sent again to a broker that is shutting down.
 const CLOSING_DOWN_PAUSE: Duration = Duration::from_millis(100);
 
-/// Longer spans than this are cut to it, so that no sum of times can overflow.
+/// The longest timeout. A longer one is cut to this, so that no sum of times can overflow.
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-/// How a connection is opened and what it says of itself.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct ConnectionOptions {
-    /// Host and port, as `127.0.0.1:23537`.
-    pub address: String,
-    /// The secret to show; empty for none.
-    pub token: String,
-    /// The name of the client library, for logs and listings.
-    pub client_name: String,
-    /// Its version.
-    pub client_version: String,
-    /// Names this program, the same over all its reconnects.
-    pub instance_id: String,
-    /// Set by a worker: without it the broker sends no deliveries.
-    pub worker: Option<wire::WorkerInfo>,
-    /// How often to send heartbeats; `None` leaves it to the broker.
-    pub heartbeat: Option<Duration>,
-    /// How long one attempt to connect and be let in may take.
-    pub connect_timeout: Duration,
-    /// `None`: the first attempt decides whether [`Connection::open`] succeeds. Otherwise it is
-    /// repeated for this long.
-    pub connect_wait: Option<Duration>,
-    /// Runs the connection on a thread of its own, so that handlers that block the runtime cannot
-    /// stop the heartbeats.
-    pub own_thread: bool,
-    /// What opens the byte stream; `None`: TCP to the address.
-    pub connector: Option<Connector>,
-}
+/// How much longer than the given time [`Connection::close`] may take.
+const CLOSE_MARGIN: Duration = Duration::from_secs(2);
 
-impl ConnectionOptions {
-    /// The defaults for a client of the broker at `address`.
-    pub fn new(address: impl Into<String>) -> Self {
-        Self {
-            address: address.into(),
-            token: String::new(),
-            client_name: "celeriac-rust".to_owned(),
-            client_version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance_id: format!(
-                "{}-{}",
-                std::process::id(),
-                &uuid::Uuid::new_v4().simple().to_string()[..8]
-            ),
-            worker: None,
-            heartbeat: None,
-            connect_timeout: Duration::from_secs(5),
-            connect_wait: None,
-            own_thread: false,
-            connector: None,
-        }
-    }
-}
-
-/// What happens to a connection without being asked for.
+/// What happens to a connection without a request.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "an event is moved twice; a box would cost more")]
 pub enum Event {
-    /// Connected, for the first time or again. Comes before every push of that connection.
+    /// The connection was opened, for the first time or again. This event comes before every push
+    /// of that connection.
     Connected {
-        /// What the broker said of itself, its limits, and the leases it still knows.
+        /// The broker's Welcome: its limits, and the leases that it still knows.
         welcome: wire::Welcome,
-        /// The session before was still there, with its leases.
+        /// Whether the session before goes on, with its leases.
         resumed: bool,
     },
-    /// The connection broke; it is being opened again.
+    /// The connection broke, and is being opened again.
     Disconnected,
-    /// Deliver, CancelSignal, Order, TopicMessage or Closing. Transitions go to their watches
-    /// instead.
+    /// The broker sent a Deliver, CancelSignal, Order, TopicMessage or Closing. Transitions go to
+    /// their watches instead.
     Push(server_frame::Body),
 }
 
-/// A handle on the connection. Cheap to clone; the last one dropped closes it.
+/// A handle on the connection. A clone is cheap. When the last handle is dropped, the connection is
+/// closed.
 #[derive(Clone)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -126,23 +82,24 @@ pub struct Connection {
 
 struct Inner {
     commands: mpsc::Sender<Command>,
-    /// How long to wait for what is under way; `None` until closing is asked for.
+    /// How long closing waits for unanswered requests; `None` until a handle closes the
+    /// connection.
     closing: watch::Sender<Option<Duration>>,
-    /// Carries nothing: its other half is dropped with the task that owns the socket, however that
+    /// Carries no value. Its sender is dropped with the task that owns the socket, however that
     /// task ends.
     ended: watch::Receiver<()>,
     shared: Arc<Shared>,
     waits: Waits,
 }
 
-/// What the handles and the task behind them both see.
+/// The state that the handles share with the task that owns the socket.
 #[derive(Default)]
 struct Shared {
     welcome: Mutex<Option<wire::Welcome>>,
     connected: AtomicBool,
-    /// Why there is no connection now, for the message of a timeout.
+    /// Why there is no connection now; the message of a timeout shows it.
     trouble: Mutex<Option<String>>,
-    /// Set once, when no further attempt can succeed.
+    /// Why the connection ended for good. Set once.
     terminal: OnceLock<Error>,
     running: AtomicU32,
     memory_bytes: AtomicU64,
@@ -150,47 +107,64 @@ struct Shared {
 
 /// One request on its way to the task that owns the socket.
 struct Command {
-    /// Shared with a caller who needs it afterwards.
+    /// Shared with a caller that needs the body again afterwards.
     body: Arc<client_frame::Body>,
-    /// What the broker is told.
+    /// The timeout that the broker is told.
     timeout: Duration,
     purpose: Purpose,
     reply: oneshot::Sender<Reply>,
 }
 
-/// What a request is for, besides its answer.
+/// What the connection does with a request besides passing its answer on.
 pub(crate) enum Purpose {
+    /// Nothing else.
     Answer,
-    /// With where the transitions go.
-    Watch(WatchPart),
+    /// It keeps the watch, over reconnects too.
+    Watch(WatchRequest),
+    /// It does not count the request among the unanswered ones, and can withdraw it.
     Wait(WaitKey),
 }
 
-/// What became of one sending of a request.
+/// The outcome of sending a request once.
 pub(crate) enum Reply {
-    /// In a box: between the socket and the caller a reply is moved a dozen times.
+    /// In a box, because a reply is moved a dozen times between the socket and the caller.
     Answer(Box<server_frame::Body>),
     Failed(Error),
-    /// No answer, and none will come: the connection broke, or the broker is closing down and said
-    /// so.
+    /// There is no answer and none will come: the connection broke, or the broker refused because
+    /// it is shutting down.
     Interrupted {
-        /// When the request was sent, on the broker's clock and not later than that.
+        /// When the request was sent, by the broker's clock; never later than the real moment.
         sent_at_ms: i64,
-        /// The broker's own words, which also say that nothing was done.
+        /// The broker's refusal, which also means that it did nothing.
         refused: Option<wire::Error>,
     },
 }
 
 impl Connection {
-    /// Connects, and keeps connected until the last handle is dropped or [`Connection::close`] is
+    /// Connects, and stays connected until the last handle is dropped or [`Connection::close`] is
     /// called.
     ///
-    /// The receiver has to be read by a task that does not itself wait for requests of this
-    /// connection; it may also be dropped.
+    /// The task that reads the receiver must not wait for requests of this connection. The receiver
+    /// may also be dropped.
+    ///
+    /// ```no_run
+    /// use celeriac_client::connection::{Connection, ConnectionOptions, Event};
+    ///
+    /// # async fn example() -> Result<(), celeriac_client::Error> {
+    /// let (connection, mut events) =
+    ///     Connection::open(ConnectionOptions::new("127.0.0.1:23537")).await?;
+    /// while let Some(event) = events.recv().await {
+    ///     if let Event::Connected { resumed, .. } = event {
+    ///         println!("connected, resumed: {resumed}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Connect`] and [`Error::Handshake`], by the rule of
-    /// [`ConnectionOptions::connect_wait`].
+    /// [`Error::Connect`] and [`Error::Handshake`]. How long it tries before that,
+    /// [`ConnectionOptions::connect_wait`] says.
     pub async fn open(options: ConnectionOptions) -> Result<(Self, mpsc::Receiver<Event>), Error> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
@@ -209,7 +183,7 @@ impl Connection {
             events,
         );
         let driver = async move {
-            // Dropped after the driver, and so after the socket.
+            // Dropped after the driver, and therefore after the socket.
             let _end = end;
             driver.run(opened).await;
         };
@@ -225,13 +199,15 @@ impl Connection {
         ))
     }
 
-    /// Sends one request and waits for its answer, over reconnects if it may be sent twice.
+    /// Sends one request and waits for its answer. A request that may be sent twice survives
+    /// reconnects.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the broker says no, [`Error::Timeout`] when `timeout` is over first,
-    /// the handshake's error when the broker no longer lets this client in, [`Error::Closed`]
-    /// after [`Connection::close`], and [`Error::Interrupted`] for a request that must not be
-    /// sent twice.
+    /// - [`Error::Refused`] when the broker refuses the request.
+    /// - [`Error::Timeout`] when `timeout` is over first.
+    /// - [`Error::Handshake`] when the broker no longer accepts this client.
+    /// - [`Error::Closed`] after [`Connection::close`].
+    /// - [`Error::Interrupted`] when the connection broke and the request must not be sent twice.
     pub async fn request(
         &self,
         body: client_frame::Body,
@@ -240,8 +216,7 @@ impl Connection {
         self.request_shared(&Arc::new(body), timeout).await
     }
 
-    /// As [`Connection::request`], for a caller who needs the body once more when the answer is
-    /// there.
+    /// As [`Connection::request`], for a caller that needs the body again after the answer.
     ///
     /// # Errors
     /// As [`Connection::request`].
@@ -268,17 +243,18 @@ impl Connection {
         }
     }
 
-    /// Begins one part of a watch. From then on the sink is kept up to date, over reconnects too.
+    /// Sends one request of a watch. From then on the buffer gets every transition, over reconnects
+    /// too.
     pub(crate) async fn watch(
         &self,
         request: wire::Watch,
-        sink: &Arc<WatchSink>,
+        states: &Arc<StateBuffer>,
         timeout: Duration,
     ) -> Result<(), Error> {
         let deadline = deadline_after(timeout);
         let body = Arc::new(client_frame::Body::Watch(request.clone()));
         loop {
-            let purpose = Purpose::Watch(WatchPart::new(request.clone(), sink));
+            let purpose = Purpose::Watch(WatchRequest::new(request.clone(), states));
             let left = deadline.saturating_duration_since(Instant::now());
             let reply = self.send_once(body.clone(), left, purpose, deadline).await;
             match reply.ok_or_else(|| self.timeout(timeout))? {
@@ -294,7 +270,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request once. `None` when the deadline comes first.
+    /// Sends a request once, and waits for its outcome. `None` when the deadline comes first.
     pub(crate) async fn send_once(
         &self,
         body: Arc<client_frame::Body>,
@@ -308,8 +284,8 @@ impl Connection {
         }
     }
 
-    /// The first half of [`Connection::send_once`]: requests are written in the order in which this
-    /// returns.
+    /// The first half of [`Connection::send_once`]: hands the request over. Requests are written in
+    /// the order in which this returns.
     pub(crate) async fn enqueue(
         &self,
         body: Arc<client_frame::Body>,
@@ -319,7 +295,7 @@ impl Connection {
     ) -> Option<Result<oneshot::Receiver<Reply>, Error>> {
         let (reply, answer) = oneshot::channel();
         let command = Command { body, timeout, purpose, reply };
-        // There is room nearly always, and then no clock is needed.
+        // Nearly always there is room, and no clock is needed.
         let command = match self.inner.commands.try_send(command) {
             Ok(()) => return Some(Ok(answer)),
             Err(TrySendError::Closed(_)) => return Some(Err(self.why_ended())),
@@ -331,7 +307,7 @@ impl Connection {
         }
     }
 
-    /// The second half of [`Connection::send_once`].
+    /// The second half of [`Connection::send_once`]: waits for the outcome.
     pub(crate) async fn answer(
         &self,
         answer: oneshot::Receiver<Reply>,
@@ -341,8 +317,8 @@ impl Connection {
         Some(reply.unwrap_or_else(|_| Reply::Failed(self.why_ended())))
     }
 
-    /// A broker that is closing down is given a moment; a connection that broke is being opened
-    /// again anyway.
+    /// Waits before a request is sent again. Only a broker that is shutting down needs the pause. A
+    /// connection that broke is being opened again anyway.
     pub(crate) async fn pause_before_repeat(
         &self,
         refused: Option<wire::Error>,
@@ -357,41 +333,41 @@ impl Connection {
         Ok(())
     }
 
-    /// What the heartbeats say of this program from now on: handlers that run, and memory in bytes.
+    /// Sets the figures of the next heartbeats: running handlers, and memory in bytes.
     pub fn set_heartbeat(&self, running: u32, memory_bytes: u64) {
         self.inner.shared.running.store(running, Ordering::Relaxed);
         self.inner.shared.memory_bytes.store(memory_bytes, Ordering::Relaxed);
     }
 
-    /// The latest Welcome.
+    /// The latest Welcome of the broker.
     pub fn welcome(&self) -> wire::Welcome {
         let welcome = self.inner.shared.welcome.lock().expect("no holder of this lock panics");
         welcome.clone().unwrap_or_default()
     }
 
-    /// The bounds of the present or latest connection.
+    /// The limits that the broker set for the present or latest connection.
     pub fn limits(&self) -> wire::Limits {
         let welcome = self.inner.shared.welcome.lock().expect("no holder of this lock panics");
         effective_limits(welcome.as_ref().and_then(|welcome| welcome.limits))
     }
 
-    /// Whether there is a connection at this moment.
+    /// Whether the connection is open at this moment.
     pub fn is_connected(&self) -> bool {
         self.inner.shared.connected.load(Ordering::Relaxed)
     }
 
-    /// Takes no further requests, waits up to `patience` for the answers of those that are under
-    /// way, and says Goodbye: a worker's leases go back at once. `Wait`s are not waited for.
-    /// Returns when the socket is closed.
-    pub async fn close(&self, patience: Duration) {
+    /// Closes the connection: refuses further requests, waits up to `time` for the answers of
+    /// unanswered requests, and sends Goodbye. A worker's leases go back to their queues at once. A
+    /// `Wait` is not waited for; it ends as [`Error::Closed`]. Returns when the socket is closed.
+    pub async fn close(&self, time: Duration) {
         self.inner.shared.terminal.get_or_init(|| Error::Closed);
-        self.inner.closing.send_modify(|closing| {
-            *closing = Some(closing.map_or(patience, |other| other.min(patience)))
-        });
+        self.inner
+            .closing
+            .send_modify(|closing| *closing = Some(closing.map_or(time, |other| other.min(time))));
         let mut ended = self.inner.ended.clone();
-        // An error is what is waited for: nothing is ever sent. The task bounds its own end; the
-        // second bound holds if its runtime stands still.
-        let bound = deadline_after(patience.saturating_add(Duration::from_secs(2)));
+        // Nothing is ever sent: the wait ends with an error, when the sender is dropped. The task
+        // bounds its own end; this second bound is for a runtime that stands still.
+        let bound = deadline_after(time.saturating_add(CLOSE_MARGIN));
         let _ = timeout_at(bound, ended.changed()).await;
     }
 
@@ -400,7 +376,7 @@ impl Connection {
         Error::Timeout { after, trouble: trouble.clone() }
     }
 
-    /// The broker's `deadline_exceeded` is the caller's timeout.
+    /// Turns the broker's `deadline_exceeded` into the caller's timeout.
     pub(crate) fn with_time(&self, error: Error, after: Duration) -> Error {
         match error {
             Error::Refused { code: ErrorCode::DeadlineExceeded, .. } => self.timeout(after),
@@ -427,13 +403,23 @@ impl Shared {
     }
 }
 
-/// The moment that is `timeout` from now. Whatever anybody may ask for, there is such a moment: a
-/// span of more than a year is taken for a year.
+/// The moment that is `timeout` from now. A timeout of more than a year counts as a year, so there
+/// is always such a moment.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use std::time::Duration;
+///
+/// use celeriac_client::connection::deadline_after;
+///
+/// assert!(deadline_after(Duration::MAX) > deadline_after(Duration::from_secs(60)));
+/// # }
+/// ```
 pub fn deadline_after(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(TIMEOUT_MAX)
 }
 
-/// The limits of a Welcome; the protocol's defaults for those it leaves out.
+/// The limits of a Welcome. A limit that it leaves out has the protocol's default.
 fn effective_limits(limits: Option<wire::Limits>) -> wire::Limits {
     let given = limits.unwrap_or_default();
     let or = |value: u64, default: usize| if value == 0 { default as u64 } else { value };
@@ -453,7 +439,7 @@ fn effective_limits(limits: Option<wire::Limits>) -> wire::Limits {
 
 /// Whether a request whose answer was lost may be sent again without changing what it does.
 ///
-/// A submit is not in the list: `submitting` repeats it with its own care.
+/// False for a submit: `batches` sends it again by rules of its own.
 fn may_be_sent_twice(body: &client_frame::Body) -> bool {
     use client_frame::Body;
     match body {

@@ -1,5 +1,5 @@
-//! The broker that the environment names, as for the `celeriac` command line: the same variables,
-//! in the same order.
+//! Reads the broker's address and token from the environment: the same variables in the same order
+//! as the `celeriac` command line.
 
 use std::env::VarError;
 use std::fs::File;
@@ -13,41 +13,48 @@ const URL: &str = "CELERIAC_URL";
 const TOKEN_FILE: &str = "CELERIAC_TOKEN_FILE";
 const TOKEN: &str = "CELERIAC_TOKEN";
 
-/// Where the broker is when nobody says so.
+/// The address of the broker when the environment names none.
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
 
-/// More than the longest token: a device in place of the file is not read for ever.
+/// More than the longest token. The bound ends the reading of a device in place of the file.
 const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Why the environment does not say where the broker is.
+/// Why the environment does not give the address and token of a broker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvironmentError {
-    /// `CELERIAC_URL` is no address of a broker.
+    /// `CELERIAC_URL` is not the address of a broker.
     #[error("{URL} cannot be used: {0}")]
     Url(#[from] InvalidUrl),
-    /// A variable that is not Unicode.
+    /// The variable of this name is not UTF-8 text.
     #[error("the variable {0} is not UTF-8 text")]
     NotText(&'static str),
-    /// The file that `CELERIAC_TOKEN_FILE` names.
-    #[error("the token file that {TOKEN_FILE} names{shown} cannot be read: {error}", shown = shown(path))]
+    /// The file that `CELERIAC_TOKEN_FILE` names cannot be read.
+    #[error(
+        "the token file that {TOKEN_FILE} names{shown} cannot be read: {error}",
+        shown = shown(path)
+    )]
     TokenFile {
-        /// As the variable names it.
+        /// The path, as the variable has it.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// A token that no broker accepts. It is not repeated, as it may be a secret.
+    /// The token in the variable or file of this name is one that no broker accepts. The error does
+    /// not show the token, which may be a secret.
     #[error("{0} is not one line of visible ASCII characters without spaces")]
     Token(&'static str),
 }
 
 impl Client {
-    /// Options for a client of the broker that the environment names: at `CELERIAC_URL`,
-    /// `celeriac://[token@]host[:port]`, or else at `celeriac://127.0.0.1:23537`. A token in
-    /// the URL counts first, then the one line of the file that `CELERIAC_TOKEN_FILE` names,
-    /// then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
-    /// both.
+    /// Begins a client of the broker that the environment names; [`ClientBuilder::connect`]
+    /// connects it. The command line reads the same variables:
+    ///
+    /// - `CELERIAC_URL` is the address, `celeriac://[token@]host[:port]`. The default is
+    ///   `celeriac://127.0.0.1:23537`.
+    /// - Without a token in the URL, `CELERIAC_TOKEN_FILE` names a file whose one line is the
+    ///   token.
+    /// - Without both, `CELERIAC_TOKEN` is the token.
     ///
     /// ```no_run
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,14 +63,14 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never
+    /// [`EnvironmentError`] when a variable cannot be used. The error names the variable and never
     /// shows a token.
     pub fn from_env() -> Result<ClientBuilder, EnvironmentError> {
         url_from_env().map(Self::builder)
     }
 }
 
-/// The URL of the broker that the environment names, with its token, as [`Client::from_env`] finds
+/// The URL, with its token, of the broker that the environment names: as [`Client::from_env`] reads
 /// it.
 ///
 /// # Errors
@@ -91,15 +98,14 @@ fn url(
     };
     Ok(match token.as_str() {
         "" => url,
-        // Tokens are visible ASCII; `%` is the one character with a meaning of its own in that
-        // place.
+        // A token is visible ASCII. In a URL's token only `%` has a meaning of its own.
         token => format!("celeriac://{}@{}", token.replace('%', "%25"), parsed.address()),
     })
 }
 
 fn token_in(path: PathBuf) -> Result<String, EnvironmentError> {
     let text = read(&path).map_err(|error| EnvironmentError::TokenFile { path, error })?;
-    // A file that is there and holds nothing is a secret that has gone missing.
+    // An empty file is an error: the secret that should be in it is missing.
     match visible(TOKEN_FILE, text.trim_end_matches(['\r', '\n']).to_owned())? {
         token if token.is_empty() => Err(EnvironmentError::Token(TOKEN_FILE)),
         token => Ok(token),
@@ -112,7 +118,8 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The name of the file, where it is one for sure. Somebody may have put the token itself there.
+/// The path of the file, when it certainly is a path. A user may have put the token itself into the
+/// variable.
 fn shown(path: &Path) -> String {
     match path.is_absolute() || path.exists() {
         true => format!(", {},", path.display()),
@@ -120,6 +127,7 @@ fn shown(path: &Path) -> String {
     }
 }
 
+/// The token, when all of its characters are visible ASCII.
 fn visible(variable: &'static str, token: String) -> Result<String, EnvironmentError> {
     match token.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(token),

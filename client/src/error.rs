@@ -1,6 +1,6 @@
-//! What can go wrong for a caller, by stage: reaching the broker, being let in, asking, waiting,
-//! and what the task itself said. Each error says in [`Error::is_retryable`] whether the same call
-//! may succeed later. No recovery is done here.
+//! The errors of a caller, by stage: connecting, handshake, request, wait, and the failure of the
+//! task itself. [`Error::is_retryable`] says of each error whether the same call may succeed later.
+//! Nothing is retried here.
 
 use std::io;
 use std::sync::Arc;
@@ -15,8 +15,24 @@ pub use celeriac_proto::wire::ErrorCode;
 
 /// Why a call failed.
 ///
-/// Cloneable, because one lost connection or one refused handshake is the answer to many callers at
-/// once.
+/// An error can be cloned, because one lost connection or one refused handshake ends the calls of
+/// many callers.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use celeriac_client::{Error, TaskHandle};
+///
+/// # async fn example(handle: TaskHandle<u64>) -> Result<(), Error> {
+/// match handle.get(Duration::from_secs(1)).await {
+///     Ok(value) => println!("{value}"),
+///     Err(Error::NotFinished { state, .. }) => println!("it is still {state}"),
+///     Err(Error::TaskFailed { kind, message, .. }) => println!("{kind}: {message}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,64 +40,64 @@ pub enum Error {
     #[error("the broker's address cannot be used: {0}")]
     Url(#[from] InvalidUrl),
 
-    /// Nobody answers at the broker's address. Only the first connect says so; later the client
-    /// tries again on its own.
+    /// No broker answers at the address. Only the first connect reports this; later the client
+    /// tries again by itself.
     #[error("no connection to a broker at {address}: {source}")]
     Connect {
-        /// The host and port that were tried. A host that cannot be found is not named: it may be
-        /// a token whose host was forgotten.
+        /// The host and port that were tried. The error does not name a host that cannot be found:
+        /// it may be a token whose host was forgotten.
         address: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
 
-    /// Somebody answers and does not let this client in, or is no broker at all.
+    /// The broker does not accept this client, or the program that answers is no broker.
     #[error("the broker did not accept this client: {message}")]
     Handshake {
-        /// The broker's reason; `Unspecified` when the other side does not speak the protocol.
+        /// The broker's reason; `Unspecified` when the other program does not speak the protocol.
         code: ErrorCode,
-        /// One sentence.
+        /// The reason in one sentence.
         message: String,
-        /// Another attempt may succeed without anything being changed.
+        /// Whether another attempt may succeed without any change.
         retryable: bool,
     },
 
-    /// The broker, or a check of its limits in this client, says no to one request.
+    /// The broker, or a check of its limits in this client, refuses one request.
     #[error("refused ({}): {message}", code_name(*.code))]
     Refused {
         /// The reason, as the protocol names it.
         code: ErrorCode,
-        /// One sentence.
+        /// The reason in one sentence.
         message: String,
-        /// The same request may succeed later.
+        /// Whether the same request may succeed later.
         retryable: bool,
-        /// Not sooner than this, where the broker can tell.
+        /// How long to wait before that, where the broker knows it.
         retry_after: Option<Duration>,
     },
 
-    /// No answer came in time. A submit may nevertheless have been accepted: submit it again under
-    /// the same id.
+    /// No answer came in time. The broker may have accepted a submit nevertheless: submit a clone
+    /// of the submission again, under the same id.
     #[error("no answer within {}{}", rounded(*.after), because(.trouble))]
     Timeout {
-        /// The time that was given.
+        /// The time limit of the request.
         after: Duration,
-        /// What kept the connection from working at the end of it, if anything did.
+        /// Why there was no connection at the end of that time, if there was none.
         trouble: Option<String>,
     },
 
-    /// The broker answered: the task has not ended in the time that was given to wait for it.
+    /// The broker answered that the task has not ended within the time limit of the wait.
     #[error("task {id} has not ended within {}: it is {state}", rounded(*.after))]
     NotFinished {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// How it stands.
+        /// The state of the task.
         state: State,
-        /// The time that was given.
+        /// The time limit of the wait.
         after: Duration,
     },
 
-    /// The connection broke before the answer to a request that must not be sent twice. It may have
-    /// been carried out.
+    /// The connection broke before the answer to a request that must not be sent twice. The broker
+    /// may have carried it out: look before you repeat it.
     #[error("the connection broke before the answer came; the request may have been carried out")]
     Interrupted,
 
@@ -89,58 +105,60 @@ pub enum Error {
     #[error("the client is closed")]
     Closed,
 
-    /// An argument of the task cannot be written as the payload's format wants it.
+    /// The arguments of the task cannot be written in the format of the payload.
     #[error("the task's arguments cannot be encoded: {0}")]
     Encode(String),
 
-    /// A result is there, and is not of the type that was asked for.
+    /// The task has a result, and it is not of the expected type.
     #[error("the result of {id} is not what was expected: {message}")]
     Decode {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// What the decoder said.
+        /// The message of the decoder.
         message: String,
     },
 
-    /// The task ended as FAILURE: this is its last error.
+    /// The task ended as FAILURE. This is its last error.
     #[error("task {id} failed: {kind}: {message}")]
     TaskFailed {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// The kind of error, e.g. `ValueError`, `panic`, `time_limit`, `worker_lost`.
+        /// The kind of error, for example `ValueError`, `panic`, `time_limit` or `worker_lost`.
         kind: String,
         /// The handler's message.
         message: String,
-        /// Where it happened, as text; may be empty.
+        /// The traceback, as text; may be empty.
         traceback: String,
-        /// How often the handler ran.
+        /// The number of runs of the handler.
         attempts: u32,
     },
 
     /// The task was cancelled, replaced, or expired before it ended.
     #[error("task {id} was revoked: {reason}")]
     TaskRevoked {
-        /// The task.
+        /// The id of the task.
         id: String,
-        /// E.g. `expired` or `cancelled`.
+        /// The reason, for example `expired` or `cancelled`.
         reason: String,
     },
 
-    /// The broker knows no task of this id: never submitted, or dropped after its time.
+    /// The broker knows no task of this id: it was never submitted, or was dropped after its time.
     #[error("no task {id}")]
     NotFound {
-        /// The id that was asked for.
+        /// The id of the request.
         id: String,
     },
 
-    /// The broker answered with something that does not answer the request. A fault of one of the
-    /// two programs.
+    /// The broker's answer does not fit the request. One of the two programs has a bug.
     #[error("the broker broke the protocol: {0}")]
     Protocol(String),
 }
 
 impl Error {
-    /// True when the same call may succeed later without anything being changed.
+    /// True when the same call may succeed later without any change.
+    ///
+    /// A call that failed with a retryable error may be repeated as it is. For a submit, repeat a
+    /// clone of the same submission, so that the task keeps its id.
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Connect { .. } | Error::Timeout { .. } | Error::NotFinished { .. } => true,
@@ -149,12 +167,12 @@ impl Error {
         }
     }
 
-    /// A refusal made by this client, before anything is sent.
+    /// A refusal by this client. Nothing was sent.
     pub(crate) fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
         Error::Refused { code, message: message.into(), retryable: false, retry_after: None }
     }
 
-    /// An answer of a kind that the request does not have.
+    /// The broker sent an answer of another kind than `wanted`.
     pub(crate) fn unexpected(wanted: &str) -> Self {
         Error::Protocol(format!("an answer that is not {wanted}"))
     }
@@ -166,28 +184,28 @@ impl From<wire::Error> for Error {
     }
 }
 
-/// Why one item of a batch was not accepted. The rest of the batch is not touched by it.
+/// Why one item of a batch was not accepted. The other items of the batch are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("refused ({}): {message}", code_name(*.code))]
 #[non_exhaustive]
 pub struct Refusal {
     /// The reason, as the protocol names it.
     pub code: ErrorCode,
-    /// One sentence.
+    /// The reason in one sentence.
     pub message: String,
-    /// The same item may be accepted later.
+    /// Whether the same item may be accepted later.
     pub retryable: bool,
-    /// Not sooner than this, where the broker can tell.
+    /// How long to wait before that, where the broker knows it.
     pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    /// A refusal made by this client, before anything is sent.
+    /// A refusal by this client. Nothing was sent.
     pub(crate) fn local(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retryable: false, retry_after: None }
     }
 
-    /// How an error that ended a whole request looks to one item of it.
+    /// The refusal of one item, made of the error that ended the whole request.
     pub(crate) fn from_error(error: &Error) -> Self {
         match error {
             Error::Refused { code, message, retryable, retry_after } => Self {
@@ -230,7 +248,7 @@ fn code_name(code: ErrorCode) -> String {
     code.as_str_name().trim_start_matches("ERROR_CODE_").to_ascii_lowercase()
 }
 
-/// To the millisecond: what was left of a time limit has all digits of the clock.
+/// Rounds to the millisecond: the rest of a time limit would show all digits of the clock.
 fn rounded(after: Duration) -> String {
     match u64::try_from(after.as_millis()) {
         Ok(millis) if millis > 0 => format!(
@@ -243,6 +261,7 @@ fn rounded(after: Duration) -> String {
     }
 }
 
+/// The trouble in brackets, for the end of a sentence.
 fn because(trouble: &Option<String>) -> String {
     trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default()
 }

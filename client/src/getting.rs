@@ -1,5 +1,5 @@
-//! Asking for tasks by their ids until all of them are there: a broker's answer ends where its
-//! frame is full, and says which tasks it leaves out.
+//! Asking for tasks by their ids until all of them are there. The broker's answer ends where its
+//! frame is full, and names the tasks that it leaves out; the client then asks for those.
 
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ pub(crate) async fn get(
     with_results: bool,
     timeout: Duration,
 ) -> Result<Vec<wire::TaskInfo>, Error> {
+    // An answer without any task leaves all of them out.
     let all = (0..ids.len() as u32).collect();
     rest(connection, &ids, Vec::new(), all, with_results, timeout).await
 }
 
-/// An answer about these ids, made whole: what it has stays as it is, what it leaves out is asked
-/// for.
+/// Completes an answer about these ids: asks for the tasks that the answer left out, until all are
+/// there or the time is over. `left_out` has their places in `ids`.
 pub(crate) async fn rest(
     connection: &Connection,
     ids: &[String],
@@ -34,6 +35,7 @@ pub(crate) async fn rest(
         return counted(ids.len(), tasks);
     }
     let deadline = deadline_after(timeout);
+    // One place for each id, so that the tasks are in the order of the ids in the end.
     let mut found = spread(ids.len(), tasks, &left_out)?;
     let mut open = left_out;
     while !open.is_empty() {
@@ -43,6 +45,7 @@ pub(crate) async fn rest(
         let server_frame::Body::GetReply(reply) = connection.request(body, left).await? else {
             return Err(Error::unexpected("a GetReply"));
         };
+        // The broker answers the tasks in the order of the ids, and may leave out some again.
         let mut still_open = Vec::new();
         for (place, task) in open.iter().zip(spread(open.len(), reply.tasks, &reply.left_out)?) {
             match task {
@@ -51,6 +54,7 @@ pub(crate) async fn rest(
             }
         }
         if still_open.len() == open.len() {
+            // Without this check a broker that answers nothing would be asked for ever.
             return Err(Error::unexpected("a task in each answer"));
         }
         open = still_open;
@@ -58,7 +62,10 @@ pub(crate) async fn rest(
     counted(ids.len(), found.into_iter().flatten().collect())
 }
 
-/// One entry for each of so many ids; `None` for those that are left out.
+/// One entry for each of `count` ids, in order; `None` for a task that the answer left out.
+///
+/// Fails when the broker breaks the protocol: when the places do not rise, or tasks and places
+/// together are not as many as the ids.
 fn spread(
     count: usize,
     tasks: Vec<wire::TaskInfo>,
@@ -75,6 +82,7 @@ fn spread(
         .collect())
 }
 
+/// The tasks, when there is one for each id.
 fn counted(count: usize, tasks: Vec<wire::TaskInfo>) -> Result<Vec<wire::TaskInfo>, Error> {
     if tasks.len() == count { Ok(tasks) } else { Err(Error::unexpected("one task for each id")) }
 }

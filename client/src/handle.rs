@@ -8,32 +8,57 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::client::{CancelMode, CancelOutcome, Client};
+use crate::cancel::{CancelMode, CancelOutcome};
+use crate::client::Client;
 use crate::error::{Error, ErrorCode};
 use crate::info::{State, TaskInfo};
 use crate::submission::{SubmitKind, Submitted};
 use crate::watch::Watch;
 
-/// A task of which the output, when there is one, is a `T`.
+/// A handle on one task. `T` is the type of the task's output.
 ///
-/// Handles hold no state of the task: whoever knows the id has the same handle, in any process, by
-/// [`Client::result`]. A handle means the id, so after the id is submitted again it means the new
-/// run.
+/// A handle holds the id and nothing of the task's state. Every process that knows the id can make
+/// the same handle with [`Client::result`]. When the id is submitted again, the handle refers to
+/// the new run.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use celeriac_client::{Client, Error, Submission};
+///
+/// # async fn example(client: Client) -> Result<(), Error> {
+/// let handle = client.submit::<u64>(Submission::new("sums.add").args((1, 2))).await?;
+/// match handle.get(Duration::from_secs(10)).await {
+///     Ok(sum) => println!("the sum is {sum}"),
+///     Err(Error::TaskFailed { kind, message, .. }) => println!("it failed: {kind}: {message}"),
+///     Err(error) if error.is_retryable() => println!("ask again later: {error}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct TaskHandle<T> {
     client: Client,
     id: String,
-    submitted: Option<(SubmitKind, u32)>,
+    submit: Option<SubmittedRun>,
     output: PhantomData<fn() -> T>,
+}
+
+/// What the broker said of the submit that made a handle.
+#[derive(Debug, Clone, Copy)]
+struct SubmittedRun {
+    kind: SubmitKind,
+    generation: u32,
 }
 
 impl<T> TaskHandle<T> {
     pub(crate) fn new(client: Client, id: String) -> Self {
-        Self { client, id, submitted: None, output: PhantomData }
+        Self { client, id, submit: None, output: PhantomData }
     }
 
     pub(crate) fn submitted(client: Client, submitted: Submitted) -> Self {
         let Submitted { id, kind, generation, .. } = submitted;
-        Self { submitted: Some((kind, generation)), ..Self::new(client, id) }
+        Self { submit: Some(SubmittedRun { kind, generation }), ..Self::new(client, id) }
     }
 
     /// The id of the task.
@@ -43,15 +68,25 @@ impl<T> TaskHandle<T> {
 
     /// What the submit did; `None` for a handle that was made from an id.
     pub fn outcome(&self) -> Option<SubmitKind> {
-        self.submitted.map(|(kind, _)| kind)
+        self.submit.map(|run| run.kind)
     }
 
-    /// Which run of the id was submitted, from 1; `None` for a handle that was made from an id.
+    /// The generation that was submitted, from 1; `None` for a handle that was made from an id.
     pub fn generation(&self) -> Option<u32> {
-        self.submitted.map(|(_, generation)| generation)
+        self.submit.map(|run| run.generation)
     }
 
-    /// Where the task stands now. [`State::Unknown`] if the broker knows none of this id.
+    /// The present state of the task; [`State::Unknown`] when the broker knows no task of this id.
+    ///
+    /// ```no_run
+    /// # use celeriac_client::{Error, TaskHandle};
+    /// # async fn example(handle: TaskHandle<u64>) -> Result<(), Error> {
+    /// if !handle.state().await?.is_ended() {
+    ///     handle.cancel().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::info`].
@@ -60,10 +95,11 @@ impl<T> TaskHandle<T> {
         tasks.first().map(|task| task.state).ok_or_else(|| Error::unexpected("one task for one id"))
     }
 
-    /// All that the broker knows of the task, with its result.
+    /// Everything that the broker knows of the task, with its result.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it knows none of this id; otherwise as [`Client::info`].
+    /// [`Error::NotFound`] when the broker knows no task of this id. All other errors are those of
+    /// [`Client::info`].
     pub async fn info(&self) -> Result<TaskInfo, Error> {
         match self.client.info_with_results(&[&self.id]).await?.pop() {
             Some(task) if task.is_there() => Ok(task),
@@ -72,17 +108,44 @@ impl<T> TaskHandle<T> {
         }
     }
 
-    /// Waits until the task has ended, however it ended, and returns what is known of it, with its
-    /// result.
+    /// Waits until the task has ended, and returns what the broker knows of it, with its result. A
+    /// task that failed or was revoked is no error here; [`TaskHandle::get`] makes one of it.
+    ///
+    /// ```no_run
+    /// # use celeriac_client::{Error, TaskHandle};
+    /// # async fn example(handle: TaskHandle<u64>) -> Result<(), Error> {
+    /// let task = handle.wait(std::time::Duration::from_secs(60)).await?;
+    /// println!("{} ended as {} after {} attempts", task.id, task.state, task.attempts);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NotFinished`] when the time is over and [`Error::Timeout`]
-    /// when the broker did not answer; otherwise as [`crate::connection::Connection::request`].
+    /// [`Error::NotFound`] when the broker knows no task of this id, [`Error::NotFinished`] when
+    /// the time is over, and [`Error::Timeout`] when the broker did not answer. All other
+    /// errors are those of [`Connection::request`](crate::connection::Connection::request).
     pub async fn wait(&self, timeout: Duration) -> Result<TaskInfo, Error> {
         self.client.wait_for_end(&self.id, timeout).await
     }
 
-    /// The present state and then every transition.
+    /// A stream of the present state and then every transition of the task. The transition to
+    /// Success carries the result.
+    ///
+    /// ```no_run
+    /// # use celeriac_client::{Error, TaskHandle};
+    /// # async fn example(handle: TaskHandle<u64>) -> Result<(), Error> {
+    /// let mut watch = handle.watch().await?;
+    /// while let Some(task) = watch.next().await {
+    ///     if let Some(progress) = &task.progress {
+    ///         println!("{}: {}", task.title(), progress.state);
+    ///     }
+    ///     if task.state.is_ended() {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::watch`].
@@ -90,11 +153,11 @@ impl<T> TaskHandle<T> {
         self.client.watch_with_results(&[&self.id]).await
     }
 
-    /// Drops the ended task and its result before its time.
+    /// Drops the ended task and its result before its `result_ttl` is over.
     ///
     /// # Errors
-    /// [`Error::NotFound`], and [`Error::Refused`] with `not_finished` for a task that has not
-    /// ended.
+    /// [`Error::NotFound`] when the broker knows no task of this id, and [`Error::Refused`] with
+    /// `not_finished` for a task that has not ended.
     pub async fn forget(&self) -> Result<(), Error> {
         match self.client.forget(&[&self.id]).await?.pop() {
             Some(Ok(())) => Ok(()),
@@ -106,8 +169,8 @@ impl<T> TaskHandle<T> {
         }
     }
 
-    /// Cancels the task; if it runs, its handler is told and may finish as it likes.
-    /// [`Client::cancel`] has the other mode.
+    /// Cancels the task. If the task runs, the worker tells its handler, and the handler may finish
+    /// as it likes. [`Client::cancel`] can also end the handler by force.
     ///
     /// # Errors
     /// As [`Client::cancel`].
@@ -120,20 +183,20 @@ impl<T> TaskHandle<T> {
 }
 
 impl<T: DeserializeOwned> TaskHandle<T> {
-    /// Waits for the output, over reconnects, for `timeout` and at most a second more.
+    /// Waits for the output, over reconnects too, for `timeout` and at most a second more.
     ///
     /// # Errors
     /// [`Error::TaskFailed`] and [`Error::TaskRevoked`] for a task that ended without output,
-    /// [`Error::NotFound`] for one that the broker does not know, [`Error::NotFinished`] when
-    /// the time is over, [`Error::Timeout`] when the broker did not answer, [`Error::Decode`]
+    /// [`Error::NotFound`] when the broker knows no task of this id, [`Error::NotFinished`] when
+    /// the time is over, [`Error::Timeout`] when the broker did not answer, and [`Error::Decode`]
     /// when the output is not a `T`.
     pub async fn get(&self, timeout: Duration) -> Result<T, Error> {
         self.client.output(&self.id, timeout).await
     }
 }
 
-/// `handle.await` waits for the output as [`TaskHandle::get`] does, for as long as it takes: for a
-/// year.
+/// `handle.await` waits for the output as [`TaskHandle::get`] does, without a time limit. In fact
+/// the limit is one year.
 impl<T: DeserializeOwned + 'static> IntoFuture for TaskHandle<T> {
     type Output = Result<T, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -148,7 +211,7 @@ impl<T> Clone for TaskHandle<T> {
         Self {
             client: self.client.clone(),
             id: self.id.clone(),
-            submitted: self.submitted,
+            submit: self.submit,
             output: PhantomData,
         }
     }
@@ -158,7 +221,7 @@ impl<T> fmt::Debug for TaskHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskHandle")
             .field("id", &self.id)
-            .field("submitted", &self.submitted)
+            .field("submit", &self.submit)
             .finish_non_exhaustive()
     }
 }

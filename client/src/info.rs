@@ -1,5 +1,5 @@
-//! What the broker says of a task, as values of this crate: states, times, progress, errors, and
-//! how a result is taken out of them. Asking for it is done in `client` and `handle`.
+//! A task as the broker describes it, in the types of this crate: state, times, progress, errors,
+//! and the result. `client` and `handle` ask the broker for it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,34 +11,41 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 
-/// Where a task stands. Printed in capitals, as in `SUCCESS`.
+/// The state of a task. `Display` writes it in capitals, as in `SUCCESS`.
 ///
-/// For eyes used to Celery: Unknown, Scheduled, Queued and Leased are its PENDING.
+/// Celery's PENDING corresponds to four states here: Unknown, Scheduled, Queued and Leased.
+///
+/// ```
+/// use celeriac_client::State;
+///
+/// assert_eq!(State::Success.to_string(), "SUCCESS");
+/// assert!(State::Success.is_ended() && !State::Retry.is_ended());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// The broker knows no such task; an answer of its own, not a kind of waiting.
+    /// The broker knows no such task. This is an answer of its own, and no kind of waiting.
     Unknown,
-    /// Waits for its eta.
+    /// The task waits for its ETA.
     Scheduled,
-    /// Waits for a worker.
+    /// The task waits for a worker.
     Queued,
-    /// Handed to a worker that has not begun it.
+    /// The broker delivered the task to a worker that has not begun it.
     Leased,
-    /// Its handler runs.
+    /// The task's handler runs.
     Started,
-    /// Failed, and waits for its next attempt.
+    /// The task failed and waits for its next attempt.
     Retry,
-    /// Ended with a result.
+    /// The task ended with a result.
     Success,
-    /// Ended without a result; kept as dead.
+    /// The task ended without a result. The broker keeps it as a dead task.
     Failure,
-    /// Cancelled or expired before it ended.
+    /// The task was cancelled, was replaced, or expired before it ended.
     Revoked,
 }
 
 impl State {
-    /// Success, Failure and Revoked: nothing changes any more within this generation.
+    /// True for Success, Failure and Revoked: such a task does not change within its generation.
     pub fn is_ended(self) -> bool {
         matches!(self, State::Success | State::Failure | State::Revoked)
     }
@@ -80,19 +87,19 @@ impl fmt::Display for State {
     }
 }
 
-/// Why a task that waits is not running.
+/// What a waiting task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitingFor {
-    /// It does not wait.
+    /// The task does not wait.
     Nothing,
-    /// Its turn: the workers are busy.
+    /// A free worker: the workers that can run it are busy.
     Turn,
-    /// Its eta, or its next attempt.
+    /// Its ETA, or its next attempt.
     Time,
-    /// A worker that serves the queue and knows the task's name.
+    /// A worker that serves its queue and has a handler for its name.
     Worker,
-    /// The queue to be resumed.
+    /// Its queue, which is paused.
     Queue,
 }
 
@@ -108,24 +115,32 @@ impl From<wire::WaitingFor> for WaitingFor {
     }
 }
 
-/// What a handler last said of its progress.
+/// The newest progress report of a task's handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// The handler's own name for where it is; `PROGRESS` when it gave none.
+    /// The state that the handler named; `PROGRESS` when it named none.
     pub state: String,
-    /// What it said about that: JSON from this crate's workers, otherwise whatever its worker
-    /// writes.
+    /// The details: JSON from workers of this project, otherwise what the worker writes.
     pub meta: Bytes,
-    /// When it said so.
+    /// When the handler reported it.
     pub at: SystemTime,
 }
 
 impl Progress {
-    /// The meta as a value.
+    /// Decodes the details.
+    ///
+    /// ```
+    /// # fn example(task: &celeriac_client::TaskInfo) -> Result<(), serde_json::Error> {
+    /// if let Some(progress) = &task.progress {
+    ///     println!("{}: {} lines", progress.state, progress.meta::<u64>()?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// When it is not JSON, or not of this type.
+    /// When the details are not JSON, or not of the type `T`.
     pub fn meta<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(if self.meta.is_empty() { b"null" } else { &self.meta })
     }
@@ -135,106 +150,119 @@ impl Progress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskError {
-    /// The kind of error, e.g. `ValueError`, `panic`, `time_limit`, `worker_lost`.
+    /// The kind of error, for example `ValueError`, `panic`, `time_limit` or `worker_lost`.
     pub kind: String,
-    /// What the handler said.
+    /// The handler's message.
     pub message: String,
-    /// Where it happened, as text; may be empty.
+    /// The traceback, as text; may be empty.
     pub traceback: String,
-    /// When it failed.
+    /// When the attempt failed.
     pub at: SystemTime,
-    /// Which attempt it was, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
 }
 
-/// All that the broker knows of a task.
+/// Everything that the broker knows of a task. Made by [`Client::info`](crate::Client::info), by
+/// [`Client::tasks`](crate::Client::tasks), and by a [`Watch`](crate::Watch).
+///
+/// ```no_run
+/// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+/// let task = client.result::<u64>("user-4711").info().await?;
+/// println!("{} is {} after {} attempts", task.title(), task.state, task.attempts);
+/// for error in &task.errors {
+///     println!("attempt {}: {}: {}", error.attempt, error.kind, error.message);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TaskInfo {
-    /// Its id.
+    /// The id of the task.
     pub id: String,
-    /// Where it stands. With [`State::Unknown`] all other fields are empty.
+    /// The state of the task. With [`State::Unknown`] all other fields are empty.
     pub state: State,
-    /// How often a task was run under this id, from 1. An id whose task has ended may be submitted
+    /// The number of this run under its id, from 1. An id whose task has ended may be submitted
     /// again.
     pub generation: u32,
-    /// Rises with every transition within a generation, progress included.
+    /// A number that rises with every transition within a generation, progress included.
     pub version: u32,
-    /// What it runs.
+    /// The name of the task, by which a worker finds its handler.
     pub name: String,
-    /// Where it waits or waited.
+    /// The queue in which the task waits or waited.
     pub queue: String,
-    /// Its name for people, when its producer gave one.
+    /// The text that is shown in place of the name; empty when the producer set none.
     pub shadow: String,
-    /// 0 to 9, 9 first.
+    /// The priority, 0 to 9; the broker delivers 9 first.
     pub priority: u32,
-    /// As its producer set them.
+    /// The headers that the producer set.
     pub headers: BTreeMap<String, Bytes>,
-    /// As its producer set them.
+    /// The labels that the producer set.
     pub tags: Vec<String>,
-    /// The first task of the tree that this one belongs to; may be empty.
+    /// The id of the first task of the tree to which this task belongs; may be empty.
     pub root_id: String,
-    /// The task whose handler submitted this one; may be empty.
+    /// The id of the task whose handler submitted this task; may be empty.
     pub parent_id: String,
-    /// Why it is not running.
+    /// What the task waits for.
     pub waiting_for: WaitingFor,
     /// When this generation was submitted.
     pub submitted_at: Option<SystemTime>,
-    /// When it is due: the eta, or the next attempt.
+    /// When the task is due: its ETA, or its next attempt.
     pub eta: Option<SystemTime>,
-    /// No attempt begins after it.
+    /// No attempt begins after this time.
     pub expires_at: Option<SystemTime>,
-    /// Of the latest delivery.
+    /// When the broker last delivered the task to a worker.
     pub leased_at: Option<SystemTime>,
-    /// Of the latest attempt.
+    /// When the latest attempt began.
     pub started_at: Option<SystemTime>,
-    /// When it ended.
+    /// When the task ended.
     pub finished_at: Option<SystemTime>,
-    /// When the ended task will be dropped.
+    /// When the broker will drop the ended task.
     pub forget_at: Option<SystemTime>,
-    /// The instance that holds or held it.
+    /// The instance of the worker that holds or held the task.
     pub worker: String,
-    /// Runs of the handler that have begun.
+    /// The number of runs of the handler that have begun.
     pub attempts: u32,
-    /// How many there may be.
+    /// The most attempts that the retry policy allows.
     pub attempts_max: u32,
-    /// How often it was handed to a worker.
+    /// How many times the broker delivered the task to a worker.
     pub deliveries: u32,
-    /// What its handler last said.
+    /// The newest progress report of the handler.
     pub progress: Option<Progress>,
-    /// The last few, oldest first; the last one is why a Failure ended.
+    /// The errors of the latest attempts, oldest first. Of a Failure the last one is the reason.
     pub errors: Vec<TaskError>,
-    /// With Success, and only when results were asked for.
+    /// The result. Empty unless the state is Success and the request asked for results.
     pub result: Bytes,
-    /// `application/json`, or what the worker says it is.
+    /// The content type of the result: `application/json`, or what the worker says.
     pub result_content_type: String,
-    /// Why it was revoked, e.g. `expired`, `cancelled`, `replaced`.
+    /// Why the task was revoked, for example `expired`, `cancelled` or `replaced`.
     pub revoked_reason: String,
-    /// Who made the latest transition: the instance of a worker or a client, or `broker`; empty
-    /// while there was none since the submit.
+    /// Who made the latest transition: the instance of a worker or a client, or `broker`. Empty
+    /// while there was none after the submit.
     pub actor: String,
-    /// It runs and was asked to stop.
+    /// Whether the task runs and its handler was asked to stop.
     pub cancel_requested: bool,
 }
 
 impl TaskInfo {
-    /// False when the broker knows no task of this id. A task that is there may be
-    /// [`State::Unknown`] too, where a later broker tells a state that this crate does not
-    /// know: then ask again.
+    /// False when the broker knows no task of this id. A task that exists can be
+    /// [`State::Unknown`] too, when a later broker reports a state that this crate does not know:
+    /// then ask again.
     pub fn is_there(&self) -> bool {
         self.state != State::Unknown || self.generation > 0
     }
 
-    /// The name to show to people: the shadow, or else the name.
+    /// The text to show to people: the shadow, or the name when there is no shadow.
     pub fn title(&self) -> &str {
         if self.shadow.is_empty() { &self.name } else { &self.shadow }
     }
 
-    /// The result as a value, or what became of the task instead.
+    /// Decodes the result of a task that succeeded. The request must have asked for results.
     ///
     /// # Errors
-    /// [`Error::TaskFailed`], [`Error::TaskRevoked`], [`Error::NotFound`], [`Error::Decode`], and
-    /// [`Error::Refused`] with `not_finished` for a task that has not ended.
+    /// [`Error::TaskFailed`] for a Failure, [`Error::TaskRevoked`] for a revoked task,
+    /// [`Error::NotFound`] for one that does not exist, [`Error::Refused`] with `not_finished` for
+    /// one that has not ended, and [`Error::Decode`] when the result is not a `T`.
     pub fn output<T: DeserializeOwned>(&self) -> Result<T, Error> {
         match self.state {
             State::Success => self.decode(),
@@ -254,7 +282,7 @@ impl TaskInfo {
         let wrong = |message: String| Error::Decode { id: self.id.clone(), message };
         if !matches!(self.result_content_type.as_str(), "" | "application/json") {
             return Err(wrong(format!(
-                "it is {} and not JSON; read the bytes instead",
+                "the result is {} and not JSON; read its bytes instead",
                 self.result_content_type
             )));
         }
@@ -330,12 +358,12 @@ impl From<wire::TaskError> for TaskError {
     }
 }
 
-/// A copy of its own: as it came, a value keeps the whole buffer alive in which it was received.
+/// Copies the bytes: as received, a value keeps the whole receive buffer alive.
 fn detached(bytes: Bytes) -> Bytes {
     Bytes::copy_from_slice(&bytes)
 }
 
-/// Milliseconds since 1970 as a time; times that the platform cannot hold become 1970.
+/// Converts milliseconds since 1970. A time that the platform cannot represent becomes 1970.
 pub(crate) fn time(at_ms: i64) -> SystemTime {
     let span = Duration::from_millis(at_ms.unsigned_abs());
     let epoch = SystemTime::UNIX_EPOCH;
@@ -343,7 +371,7 @@ pub(crate) fn time(at_ms: i64) -> SystemTime {
     time.unwrap_or(epoch)
 }
 
-/// A time as milliseconds since 1970.
+/// Converts a time to milliseconds since 1970.
 pub(crate) fn at_ms(time: SystemTime) -> i64 {
     let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
     match time.duration_since(SystemTime::UNIX_EPOCH) {
@@ -352,7 +380,7 @@ pub(crate) fn at_ms(time: SystemTime) -> i64 {
     }
 }
 
-/// A span in milliseconds, rounded up: a span that is not zero does not become zero.
+/// Converts a span to milliseconds, rounded up: only an empty span becomes 0.
 pub(crate) fn span_ms(span: Duration) -> u64 {
     u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
@@ -391,9 +419,8 @@ mod tests {
 
         let revoked =
             wire::TaskInfo { revoked_reason: "expired".into(), ..ended(wire::TaskState::Revoked) };
-        assert!(
-            matches!(TaskInfo::from(revoked).output::<()>(), Err(Error::TaskRevoked { reason, .. }) if reason == "expired")
-        );
+        let said = TaskInfo::from(revoked).output::<()>();
+        assert!(matches!(said, Err(Error::TaskRevoked { reason, .. }) if reason == "expired"));
         assert!(matches!(
             TaskInfo::from(ended(wire::TaskState::Unknown)).output::<()>(),
             Err(Error::NotFound { .. })

@@ -1,12 +1,25 @@
-//! JSON that its reader can read: what serde_json would write and nobody could read back is refused
-//! where it is written, with the path to the value. These are numbers that JSON does not have or
-//! nobody reads as they were, lists and maps nested deeper than serde_json reads, names that stand
-//! twice, and what a `Serialize` with a flaw leaves half written. What no broker takes for its
-//! length is refused before it fills the memory.
+//! Writes JSON that its reader can read back. serde_json also writes values that nobody can read
+//! back; this module refuses them while they are written, with the path to the value:
 //!
-//! The parts: `walk` knows how far the writing has come, `checking` looks at values, `parts` at
-//! what lists and maps consist of, `names` at names that stand twice, `raw` at JSON that was
-//! written elsewhere; `text` takes what is written.
+//! - numbers that JSON does not have, and numbers that readers do not read as they were written,
+//! - lists and maps that are nested deeper than serde_json reads,
+//! - maps with the same name twice,
+//! - values that a faulty `Serialize` leaves half written.
+//!
+//! JSON that is longer than any broker accepts is refused before it fills the memory.
+//!
+//! ```
+//! use celeriac_client::json;
+//!
+//! assert_eq!(json::to_vec(&[1.5, 2.0])?, b"[1.5,2.0]");
+//! let refusal = json::to_vec(&[1.5, f64::NAN]).expect_err("JSON has no NaN");
+//! assert_eq!(refusal.path, "$[1]");
+//! # Ok::<(), json::NotJson>(())
+//! ```
+//!
+//! The modules: `walk` has the state of the writing, `checking` checks values, `parts` checks the
+//! items of lists and maps, `names` finds names that occur twice, `raw` checks JSON that was
+//! written elsewhere, and `text` takes the output.
 
 mod checking;
 mod names;
@@ -24,19 +37,19 @@ use checking::Checked;
 use text::Text;
 use walk::Walk;
 
-/// Lists and maps inside each other, the outermost included: serde_json reads no more.
+/// The deepest nesting of lists and maps that serde_json reads, the outermost included.
 const DEPTH_MAX: usize = 127;
 
-/// `Some` and structs of one value around each other. JSON has no trace of them, so they are no
-/// levels; but each takes its part of the stack, and a value that contains itself has them without
-/// end. Measured: with all levels and all of these, unoptimised, at most half of a thread's 2 MiB
-/// is taken.
+/// The deepest nesting of `Some` and newtype structs. They leave no trace in the JSON, so they do
+/// not count as levels. But each of them takes a part of the stack, and a value that contains
+/// itself has them without end. Measured without optimisation: the deepest nesting of both kinds
+/// together takes at most half of a thread's 2 MiB.
 const WRAPPERS_MAX: usize = 500;
 
-/// The longest JSON: no broker can be set to take longer frames.
+/// The longest JSON. No broker can be configured to accept longer frames.
 const BYTES_MAX: usize = 1024 * 1024 * 1024;
 
-/// The longest path that is told.
+/// The longest path in a refusal.
 const PATH_BYTES_MAX: usize = 200;
 
 /// Why a value cannot be written as JSON.
@@ -44,22 +57,22 @@ const PATH_BYTES_MAX: usize = 200;
 #[error("{path}: {reason}")]
 #[non_exhaustive]
 pub struct NotJson {
-    /// Where in the value it is, as `$.scores[3]`; `$` is the value itself.
+    /// The place in the value, as `$.scores[3]`; `$` is the value itself.
     pub path: String,
-    /// What is wrong there.
+    /// What is wrong at this place.
     pub reason: String,
 }
 
 /// Writes a value as JSON.
 ///
 /// # Errors
-/// [`NotJson`] for what cannot be read back or is longer than any broker takes, and for whatever
-/// the value's own `Serialize` refuses.
+/// [`NotJson`] for a value that cannot be read back or is longer than any broker accepts, and for
+/// whatever the value's own `Serialize` refuses.
 pub fn to_vec(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, NotJson> {
     to_vec_inside(0, value)
 }
 
-/// As [`to_vec`], for a value that will stand inside so many lists and maps.
+/// As [`to_vec`], for a value that will be inside `levels` lists and maps.
 pub(crate) fn to_vec_inside(
     levels: usize,
     value: &(impl Serialize + ?Sized),
@@ -67,8 +80,8 @@ pub(crate) fn to_vec_inside(
     write(Walk::new(levels, BYTES_MAX), value)
 }
 
-/// As [`to_vec_inside`], as a value. It is read from the text, so that what holds for the text
-/// holds for it.
+/// As [`to_vec_inside`], for a [`serde_json::Value`]. The value is read from the text, so that both
+/// have the same content.
 pub(crate) fn to_value_inside(
     levels: usize,
     value: &(impl Serialize + ?Sized),
@@ -82,7 +95,7 @@ fn write(walk: Walk, value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, NotJs
     let mut writer = serde_json::Serializer::new(Text::new(walk.bytes_max()));
     let written = Checked::new(value, &walk).serialize(&mut writer);
     match written {
-        // The value may have swallowed a refusal.
+        // The value's own `Serialize` may have ignored a refusal.
         Ok(()) if !walk.has_refused() => Ok(writer.into_inner().into_bytes()),
         Ok(()) => Err(walk.into_refusal(String::new())),
         Err(error) => Err(walk.into_refusal(error.to_string())),

@@ -2,14 +2,24 @@
 //!
 //! # Where things are
 //!
-//! [`Client`] submits and asks, [`TaskHandle`] stands for one task, [`Task`] and [`TaskDefinition`]
-//! for what can be called, [`Submission`] for one call, [`TaskInfo`] for what is known of a task.
-//! The wire protocol is not visible here, apart from [`connection`], on which the worker crate is
-//! built. Nothing in this crate runs a task.
+//! - [`Client`] submits tasks and asks about them; [`ClientBuilder`] connects it.
+//! - [`Task`] and [`TaskDefinition`] describe a task that can be called with types, and
+//!   [`TaskOptions`] its default options.
+//! - [`Submission`] is one submit with its options, [`ApplyAsync`] the same for a typed call.
+//! - [`TaskHandle`] refers to one task, [`TaskInfo`] is what the broker knows of it, and [`Watch`]
+//!   is a stream of its states.
+//! - [`Error`] says why a call failed, and [`Refusal`] why one item of a list was refused.
+//!
+//! The wire protocol is not visible here, except in [`connection`], on which the worker crate is
+//! built. No code in this crate runs a task.
+//!
+//! The crate has no optional features.
 
 mod admin;
 mod apply;
 mod args;
+mod batches;
+mod cancel;
 mod client;
 #[doc(hidden)]
 pub mod connection;
@@ -21,28 +31,30 @@ mod info;
 pub mod json;
 mod listing;
 mod minting;
+mod options;
 mod queue;
 mod retry;
 mod submission;
-mod submitting;
 mod task;
 mod url;
 mod wait;
 mod watch;
 
 pub use admin::Backup;
-pub use apply::ApplyAsync;
+pub use apply::{ApplyAsync, TypedCall};
 pub use args::{IntoArgs, IntoArgument};
-pub use client::{CancelMode, CancelOutcome, Cancelled, Client, ClientBuilder};
+pub use cancel::{CancelMode, CancelOutcome, Cancelled};
+pub use client::{Client, ClientBuilder};
 pub use environment::{EnvironmentError, url_from_env};
 pub use error::{Error, ErrorCode, Refusal};
 pub use handle::TaskHandle;
 pub use info::{Progress, State, TaskError, TaskInfo, WaitingFor};
 pub use listing::{TaskFilter, TaskPage, WorkerOrder, WorkerStatus};
+pub use options::{OnConflict, TaskOptions};
 pub use queue::{QueueInfo, QueueSettings};
 pub use retry::{Backoff, Jitter, RetryPolicy};
-pub use submission::{OnConflict, Submission, SubmitKind, Submitted};
-pub use task::{Task, TaskDefinition, TaskOptions};
+pub use submission::{Submission, SubmitKind, Submitted};
+pub use task::{Task, TaskDefinition};
 pub use url::{BrokerUrl, InvalidUrl};
 pub use wait::{WaitMode, Waited};
 pub use watch::Watch;

@@ -1,4 +1,4 @@
-//! Which tasks a listing shows, its pages, and the workers' list.
+//! The filter and the pages of a listing of tasks, and the workers that a listing shows.
 
 use std::time::SystemTime;
 
@@ -7,7 +7,7 @@ use celeriac_proto::wire;
 
 use crate::info::{State, TaskInfo, at_ms, time};
 
-/// Which tasks: those that match everything that is set.
+/// Selects the tasks that match everything that is set. Without any setting it selects all tasks.
 ///
 /// ```
 /// use celeriac_client::{State, TaskFilter};
@@ -20,54 +20,60 @@ pub struct TaskFilter {
 }
 
 impl TaskFilter {
-    /// All tasks.
+    /// A filter that selects all tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// In this queue.
+    /// Only tasks of this queue.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.filter.queue = queue.into();
         self
     }
 
-    /// In this state, or another one that was named before.
+    /// Only tasks in this state. A second call adds a second state.
+    ///
+    /// ```
+    /// use celeriac_client::{State, TaskFilter};
+    ///
+    /// let waiting = TaskFilter::new().state(State::Queued).state(State::Scheduled);
+    /// ```
     pub fn state(mut self, state: State) -> Self {
         self.filter.push_states(state.to_wire());
         self
     }
 
-    /// Of this name.
+    /// Only tasks of this name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.filter.name = name.into();
         self
     }
 
-    /// With this tag.
+    /// Only tasks with this tag.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.filter.tag = tag.into();
         self
     }
 
-    /// Whose id begins so.
+    /// Only tasks whose id begins with this text.
     pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.filter.id_prefix = prefix.into();
         self
     }
 
-    /// Of the tree with this root.
+    /// Only tasks of the tree with this root.
     pub fn root_id(mut self, id: impl Into<String>) -> Self {
         self.filter.root_id = id.into();
         self
     }
 
-    /// Submitted before this time.
+    /// Only tasks that were submitted before this time.
     pub fn submitted_before(mut self, time: SystemTime) -> Self {
         self.filter.submitted_before_ms = Some(at_ms(time));
         self
     }
 
-    /// Submitted after this time.
+    /// Only tasks that were submitted after this time.
     pub fn submitted_after(mut self, time: SystemTime) -> Self {
         self.filter.submitted_after_ms = Some(at_ms(time));
         self
@@ -78,13 +84,13 @@ impl TaskFilter {
     }
 }
 
-/// A part of a listing.
+/// One page of a listing; see [`Client::tasks`](crate::Client::tasks).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TaskPage {
-    /// The tasks, without results.
+    /// The tasks of this page, without results.
     pub tasks: Vec<TaskInfo>,
-    /// For the next page; `None` at the end.
+    /// The cursor for the next page; `None` at the end of the listing.
     pub cursor: Option<Bytes>,
 }
 
@@ -95,38 +101,38 @@ impl From<wire::TaskPage> for TaskPage {
     }
 }
 
-/// A worker as the broker sees it.
+/// A worker as the broker sees it. Made by [`Client::workers`](crate::Client::workers).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct WorkerStatus {
-    /// Names the program, the same over its reconnects.
+    /// The name of the program; it stays the same over reconnects.
     pub instance_id: String,
-    /// Where it runs.
+    /// The host on which the worker runs.
     pub hostname: String,
-    /// Its process there.
+    /// The worker's process id on that host.
     pub pid: u32,
-    /// The queues it serves.
+    /// The queues that the worker serves.
     pub queues: Vec<String>,
-    /// The tasks it can run.
+    /// The names of the tasks that the worker can run.
     pub task_names: Vec<String>,
-    /// How many handlers it runs at once.
+    /// How many handlers the worker runs at once.
     pub concurrency: u32,
-    /// How many leases it may hold.
+    /// How many leases the worker may hold.
     pub credit: u32,
-    /// What it holds: the first hundred, or as many as fit into the answer. Without the tracebacks
-    /// of earlier attempts.
+    /// The tasks that the worker holds: the first hundred, or as many as fit into the answer.
+    /// Without the tracebacks of earlier attempts.
     pub running: Vec<TaskInfo>,
-    /// How many more it holds.
+    /// How many more tasks the worker holds.
     pub running_left_out: u32,
-    /// Of its process, as it says.
+    /// The memory of the worker's process in bytes, as the worker reports it.
     pub memory_bytes: u64,
-    /// When it connected.
+    /// When the worker connected.
     pub connected_at: SystemTime,
-    /// When it was last heard of.
+    /// When the broker last received something from the worker.
     pub seen_at: SystemTime,
-    /// It was told to take no new tasks.
+    /// Whether the worker was told to take no new tasks.
     pub quiet: bool,
-    /// Its connection is lost, and its leases are kept for a while.
+    /// Whether the worker's connection is lost. The broker keeps its leases for the lease time.
     pub lost: bool,
 }
 
@@ -151,13 +157,14 @@ impl From<wire::WorkerStatus> for WorkerStatus {
     }
 }
 
-/// What an operator asks of workers.
+/// What an operator orders a worker to do; see
+/// [`Client::order_workers`](crate::Client::order_workers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WorkerOrder {
-    /// No new tasks; finish those that run.
+    /// Take no new tasks, and finish those that run.
     Quiet,
-    /// Take tasks again.
+    /// Take new tasks again.
     Resume,
     /// Shut down as on SIGTERM.
     Shutdown,

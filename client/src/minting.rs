@@ -1,25 +1,27 @@
-//! Ids for tasks that are given none: UUIDs of version 7, in the order of time. Asking the system
-//! for randomness costs more than all else of a submit, so it is asked once per millisecond, and
-//! within it ids are counted up (RFC 9562, 6.2, method 2). Nobody is kept out by not knowing an id:
-//! they need not be hard to guess.
+//! Generates ids for tasks whose caller chose none: UUIDs of version 7, in the order of time. To
+//! ask the system for randomness costs more than the rest of a submit. So the client asks once per
+//! millisecond, and counts up within it (RFC 9562, 6.2, method 2). An id is no secret and need not
+//! be hard to guess: knowing it gives no access.
 
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
+/// The milliseconds since 1970 are the upper 48 bits.
 const MILLIS_SHIFT: u32 = 80;
 const VERSION_7: u128 = 0x7 << 76;
 const VARIANT: u128 = 0b10 << 62;
-/// The random bits: 12 behind the version and 61 behind the variant. The bit above these is left to
-/// counting.
+/// The random bits: 12 after the version and 61 after the variant. The bit above the 61 stays 0, so
+/// that counting up has room.
 const RANDOM: u128 = (0xfff << 64) | ((1 << 61) - 1);
 
 thread_local! {
+    /// The latest id of this thread. Each thread begins with random bits of its own.
     static LATEST: Cell<u128> = const { Cell::new(0) };
 }
 
-/// An id that nobody else has.
+/// A new id, different from all others.
 pub(crate) fn new_id() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let id = next(LATEST.get(), since.as_millis() & 0xffff_ffff_ffff);
@@ -28,6 +30,7 @@ pub(crate) fn new_id() -> String {
     Uuid::from_u128(id).hyphenated().encode_lower(&mut text).to_owned()
 }
 
+/// The id after `latest` within the same millisecond, or else one with new random bits.
 fn next(latest: u128, now_ms: u128) -> u128 {
     if latest >> MILLIS_SHIFT == now_ms {
         return latest + 1;
@@ -62,7 +65,8 @@ mod tests {
             threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
         let different: HashSet<&String> = ids.iter().collect();
         assert_eq!((ids.len(), different.len()), (8_000, 8_000));
-        ids.iter()
-            .for_each(|id| assert_eq!(Uuid::parse_str(id).expect("an id").get_version_num(), 7));
+        for id in &ids {
+            assert_eq!(Uuid::parse_str(id).expect("an id").get_version_num(), 7);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator sees of a queue and can set on it.
+//! A queue as an operator sees it, and the settings of a queue.
 
 use std::time::Duration;
 
@@ -6,51 +6,74 @@ use celeriac_proto::wire;
 
 use crate::info::span_ms;
 
-/// A queue and what is in it now.
+/// A queue and its present contents. Made by [`Client::queues`](crate::Client::queues).
+///
+/// ```no_run
+/// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+/// for queue in client.queues().await? {
+///     println!("{}: {} ready, oldest {:?}", queue.name, queue.ready, queue.oldest_ready);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct QueueInfo {
-    /// Its name.
+    /// The name of the queue.
     pub name: String,
-    /// Tasks that could be started.
+    /// The number of tasks that a worker could start now.
     pub ready: u64,
-    /// Tasks that wait for their time.
+    /// The number of tasks that wait for their ETA or their next attempt.
     pub scheduled: u64,
-    /// Tasks that workers hold, started or not.
+    /// The number of tasks that workers hold, started or not.
     pub leased: u64,
-    /// Tasks that ended as Failure and are kept.
+    /// The number of dead tasks: tasks that ended as Failure and are kept.
     pub dead: u64,
     /// How long the oldest ready task has waited.
     pub oldest_ready: Duration,
-    /// Nothing is delivered until it is resumed.
+    /// Whether the queue is paused: the broker delivers nothing from it until it is resumed.
     pub paused: bool,
-    /// Connected workers that serve it.
+    /// The number of connected workers that serve the queue.
     pub workers: u32,
-    /// Tasks submitted since the broker started.
+    /// The number of tasks submitted since the broker started.
     pub submitted_total: u64,
-    /// Tasks ended since the broker started.
+    /// The number of tasks ended since the broker started.
     pub ended_total: u64,
-    /// Over the last ten seconds.
+    /// Submits per second, over the last ten seconds.
     pub submitted_per_second: f64,
-    /// Over the last ten seconds.
+    /// Ended tasks per second, over the last ten seconds.
     pub ended_per_second: f64,
-    /// Payload bytes of tasks that have not ended.
+    /// The payload bytes of the tasks that have not ended.
     pub bytes: u64,
-    /// Its bounds and defaults.
+    /// The queue's bounds and defaults.
     pub settings: QueueSettings,
 }
 
-/// The bounds of a queue, and the defaults of tasks that name none. `None`: no bound, or the
-/// broker's default.
+/// The bounds of a queue, and the options of those of its tasks that set none themselves. `None`
+/// means no bound, or the broker's default.
+/// [`Client::configure_queue`](crate::Client::configure_queue) replaces all settings of a queue at
+/// once.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use celeriac_client::QueueSettings;
+///
+/// let settings = QueueSettings {
+///     tasks_max: Some(100_000),
+///     result_ttl: Some(Duration::from_secs(3_600)),
+///     ..QueueSettings::default()
+/// };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueSettings {
-    /// Submits over so many tasks are refused as `queue_full`.
+    /// The most tasks in the queue. The broker refuses further submits as `queue_full`.
     pub tasks_max: Option<u64>,
-    /// Submits over so many payload bytes are refused as `queue_full`.
+    /// The most payload bytes in the queue. The broker refuses further submits as `queue_full`.
     pub bytes_max: Option<u64>,
-    /// No attempt of a task begins after this span, from its submit or its eta.
+    /// No attempt of a task begins after this span, counted from its submit or its ETA.
     pub expires_in: Option<Duration>,
-    /// How long an ended task is kept.
+    /// How long the broker keeps an ended task.
     pub result_ttl: Option<Duration>,
 }
 

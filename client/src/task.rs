@@ -1,75 +1,60 @@
-//! What a program knows of a task that it calls: its name, the types of its arguments and its
-//! output, its defaults. The body is a worker's affair.
+//! What a program knows of a task that it calls: the name, the types of arguments and output, and
+//! the default options. A worker has the body.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::options::TaskOptions;
 use crate::retry::RetryPolicy;
 
-/// A task that can be called with types. A worker's `#[task]` functions implement it; a program
-/// without the body declares a [`Task`].
+/// A task that can be called with types. Workers' `#[task]` functions implement this trait. A
+/// program without the body declares a [`Task`].
+///
+/// Implement the trait by hand only where the name or the options are not known at compile time:
+///
+/// ```
+/// use celeriac_client::{TaskDefinition, TaskOptions};
+///
+/// /// The same task in a queue for each tenant.
+/// struct Import {
+///     queue: &'static str,
+/// }
+///
+/// impl TaskDefinition for Import {
+///     type Args = (String,);
+///     type Output = u64;
+///
+///     fn name(&self) -> &str {
+///         "import"
+///     }
+///
+///     fn defaults(&self) -> TaskOptions {
+///         let mut options = TaskOptions::new();
+///         options.queue = Some(self.queue);
+///         options
+///     }
+/// }
+/// ```
 pub trait TaskDefinition {
-    /// A tuple: `()`, `(String,)`, `(String, u32)`.
+    /// The arguments, a tuple: `()`, `(String,)`, `(String, u32)`.
     type Args: Serialize;
-    /// What its handler returns on success.
+    /// The value that the handler returns on success.
     type Output: DeserializeOwned;
 
-    /// What it is called on the wire, e.g. `songs.preprocess`.
+    /// The name of the task on the wire, for example `songs.preprocess`.
     fn name(&self) -> &str;
 
-    /// What every submit of it says unless the caller says otherwise.
+    /// The options of every submit of this task, unless the caller overrides them.
     fn defaults(&self) -> TaskOptions {
         TaskOptions::new()
     }
 }
 
-/// What a task definition sets for all its submits. What is not set is left to the queue and the
-/// broker.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[non_exhaustive]
-pub struct TaskOptions {
-    /// Where it waits; `default` when not set.
-    pub queue: Option<&'static str>,
-    /// 0 to 9, 9 first.
-    pub priority: Option<u32>,
-    /// When a failed task runs again.
-    pub retry: Option<RetryPolicy>,
-    /// From the start of each attempt: a signal to the handler.
-    pub soft_time_limit: Option<Duration>,
-    /// From the start of each attempt: the end of it.
-    pub time_limit: Option<Duration>,
-    /// How often it may be begun without an outcome.
-    pub max_deliveries: Option<u32>,
-    /// How long the ended task is kept.
-    pub result_ttl: Option<Duration>,
-    /// From the submit, or from its eta or countdown: no attempt begins after it.
-    pub expires_in: Option<Duration>,
-    /// Once started, a lost worker means Failure and not a second run.
-    pub early_ack: bool,
-}
-
-impl TaskOptions {
-    /// Nothing set.
-    pub const fn new() -> Self {
-        Self {
-            queue: None,
-            priority: None,
-            retry: None,
-            soft_time_limit: None,
-            time_limit: None,
-            max_deliveries: None,
-            result_ttl: None,
-            expires_in: None,
-            early_ack: false,
-        }
-    }
-}
-
-/// A task that this program calls and another one runs.
+/// A task that this program calls and another program runs. `A` is the tuple of its arguments, `R`
+/// its output.
 ///
 /// ```
 /// use celeriac_client::{RetryPolicy, Task};
@@ -88,12 +73,12 @@ pub struct Task<A, R> {
 }
 
 impl<A, R> Task<A, R> {
-    /// A task of this name, with the defaults of the broker.
+    /// A task of this name that sets no option.
     pub const fn new(name: &'static str) -> Self {
         Self { name, options: TaskOptions::new(), types: PhantomData }
     }
 
-    /// Where it waits.
+    /// The queue in which the task waits. The default is `default`.
     pub const fn queue(mut self, queue: &'static str) -> Self {
         self.options.queue = Some(queue);
         self
@@ -105,7 +90,7 @@ impl<A, R> Task<A, R> {
         self
     }
 
-    /// All defaults at once.
+    /// Sets all options at once, and replaces those that were set before; see [`TaskOptions`].
     pub const fn options(mut self, options: TaskOptions) -> Self {
         self.options = options;
         self

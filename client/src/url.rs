@@ -1,5 +1,5 @@
-//! Where a broker is: `celeriac://[token@]host[:port]`. Parses and prints; resolving names is the
-//! connection's work.
+//! The address of a broker: `celeriac://[token@]host[:port]`. This module parses and prints it; the
+//! connection resolves the host.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,38 +8,49 @@ use celeriac_proto::limits::DEFAULT_PORT;
 
 const SCHEME: &str = "celeriac://";
 
-/// Why a text is not the address of a broker.
+/// Why a text is not the address of a broker. No message repeats a part of the text that may be a
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidUrl {
-    /// Another scheme, or none.
-    #[error("it must begin with `celeriac://`, as in `celeriac://token@localhost:{DEFAULT_PORT}`")]
-    Scheme,
-    /// Nothing between the token and the port.
-    #[error("it names no host")]
-    NoHost,
-    /// Not a number from 1 to 65535. What stands there may be a secret in the wrong place and is
-    /// not repeated.
+    /// The text has another scheme, or none.
     #[error(
-        "what follows the host is not a port from 1 to 65535; a token stands before an `@`, as in `celeriac://token@localhost`"
+        "the address must begin with `celeriac://`, \
+         as in `celeriac://token@localhost:{DEFAULT_PORT}`"
+    )]
+    Scheme,
+    /// There is no host between the token and the port.
+    #[error("the address has no host")]
+    NoHost,
+    /// The port is not a number from 1 to 65535. The message does not repeat it: it may be a secret
+    /// in the wrong place.
+    #[error(
+        "the host is not followed by a port from 1 to 65535; a token is written before an `@`, \
+         as in `celeriac://token@localhost`"
     )]
     Port,
-    /// An IPv6 address has to stand in brackets.
-    #[error("an IPv6 address stands in brackets, as in `celeriac://[::1]:{DEFAULT_PORT}`")]
+    /// An IPv6 address is not in brackets.
+    #[error("an IPv6 address is written in brackets, as in `celeriac://[::1]:{DEFAULT_PORT}`")]
     Brackets,
-    /// A `%` that is not followed by two hexadecimal digits, or bytes that are not UTF-8.
+    /// In the token a `%` is not followed by two hexadecimal digits, or the decoded token is not
+    /// UTF-8.
     #[error(
-        "the token has a `%` that is not followed by two hexadecimal digits of UTF-8 text; write `%25` for `%`"
+        "the token has a `%` that is not followed by two hexadecimal digits of UTF-8 text; \
+         write `%25` for `%`"
     )]
     Percent,
-    /// Something after the port. It may be a secret in the wrong place and is not repeated.
+    /// Text follows the port. The message does not repeat it: it may be a secret in the wrong
+    /// place.
     #[error(
-        "nothing may follow the port; a token stands before an `@`, as in `celeriac://token@localhost`"
+        "no text may follow the port; a token is written before an `@`, \
+         as in `celeriac://token@localhost`"
     )]
     Rest,
 }
 
-/// The address of a broker and the token to show it.
+/// The address of a broker, and the token with which a client authenticates.
+///
+/// In the text a token's `%` is written as `%25`. `Display` and `Debug` never show the token.
 ///
 /// ```
 /// let url: celeriac_client::BrokerUrl = "celeriac://s3cret@broker.example".parse()?;
@@ -55,7 +66,7 @@ pub struct BrokerUrl {
 }
 
 impl BrokerUrl {
-    /// Host and port, ready for resolving; an IPv6 address in brackets.
+    /// Host and port, as `host:port`. An IPv6 address is in brackets.
     pub fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -69,12 +80,12 @@ impl BrokerUrl {
         &self.host
     }
 
-    /// The port; the protocol's own when the text named none.
+    /// The port. The default is the protocol's own, 23537.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The token with percent signs decoded; empty when there is none.
+    /// The token with its percent signs decoded; empty when the text has none.
     pub fn token(&self) -> &str {
         &self.token
     }
@@ -85,7 +96,7 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let rest = text.trim().strip_prefix(SCHEME).ok_or(InvalidUrl::Scheme)?;
-        // The last `@`: a token may hold one, a host may not.
+        // The last `@` ends the token: a token may contain one, a host may not.
         let (token, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
         let (host_and_port, tail) = match rest.find(['/', '?', '#']) {
             Some(at) => rest.split_at(at),
@@ -102,6 +113,7 @@ impl FromStr for BrokerUrl {
     }
 }
 
+/// Splits `host[:port]`. The host of an IPv6 address is returned without its brackets.
 fn split_port(text: &str) -> Result<(&str, u16), InvalidUrl> {
     let (host, after) = match text.strip_prefix('[') {
         Some(inner) => inner.split_once(']').ok_or(InvalidUrl::Brackets)?,
@@ -139,8 +151,8 @@ fn percent_decode(text: &str) -> Result<String, InvalidUrl> {
     String::from_utf8(bytes).map_err(|_| InvalidUrl::Percent)
 }
 
-/// The token is a secret and is never printed. Neither is a single word without a token before it:
-/// in `celeriac://s3cret` somebody forgot the host.
+/// Never prints the token, which is a secret. Nor does it print a host that is a single word and
+/// has no token before it: in `celeriac://s3cret` the user forgot the host.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = if self.token.is_empty() { "" } else { "***@" };

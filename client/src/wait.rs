@@ -1,5 +1,4 @@
-//! Waiting for tasks to end, for as long as the caller likes. How a connection keeps its waits is
-//! told in `connection::waiting`.
+//! Waiting until tasks have ended. `connection::waiting` has the requests behind it.
 
 use std::time::Duration;
 
@@ -12,34 +11,48 @@ use crate::error::Error;
 use crate::getting;
 use crate::info::TaskInfo;
 
-/// How many of several tasks have to have ended.
+/// How many of the tasks must have ended before a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WaitMode {
-    /// Every one.
+    /// All tasks.
     #[default]
     All,
-    /// One is enough.
+    /// One task.
     Any,
 }
 
-/// How waiting came out.
+/// The result of a wait.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Waited {
-    /// False when the time was over first.
+    /// Whether the tasks ended as the mode asks. False when the time was over first.
     pub satisfied: bool,
-    /// How the tasks stand, in the order of the ids, without results.
+    /// The tasks as they are now, in the order of the ids, without results.
     pub tasks: Vec<TaskInfo>,
 }
 
 impl Client {
-    /// Waits until any or all of these tasks have ended, or the time is over. An id that does not
-    /// exist is nothing to wait for.
+    /// Waits until any or all of these tasks have ended, or the time is over. A task that
+    /// does not exist counts as ended.
+    ///
+    /// ```no_run
+    /// # async fn example(client: celeriac_client::Client) -> Result<(), celeriac_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// use celeriac_client::WaitMode;
+    ///
+    /// let waited = client.wait(&["a", "b"], WaitMode::Any, Duration::from_secs(60)).await?;
+    /// let ended = waited.tasks.iter().filter(|task| task.state.is_ended());
+    /// println!("{} have ended", ended.count());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`crate::connection::Connection::request`]; [`Error::Timeout`] only when the broker could
-    /// not be asked at all. `Any` over more ids than fit into one request is refused.
+    /// As [`Connection::request`](crate::connection::Connection::request). When the time is over,
+    /// the answer has `satisfied` false; [`Error::Timeout`] only means that the broker did not
+    /// answer at all. `Any` with more ids than one request allows is refused.
     pub async fn wait(
         &self,
         ids: &[impl AsRef<str>],
@@ -61,8 +74,11 @@ impl Client {
             let left = deadline.saturating_duration_since(Instant::now());
             let wait =
                 wire::Wait { ids: ids.clone(), mode: wire_mode.into(), ..Default::default() };
-            let wire::WaitReply { satisfied, tasks, left_out } =
-                self.connection.wait(wait, left).await.map_err(|error| after(error, timeout))?;
+            let wire::WaitReply { satisfied, tasks, left_out } = self
+                .connection
+                .wait(wait, left)
+                .await
+                .map_err(|error| with_whole_time(error, timeout))?;
             let tasks =
                 getting::rest(&self.connection, &ids, tasks, left_out, false, self.timeout).await?;
             waited.satisfied &= satisfied;
@@ -71,7 +87,7 @@ impl Client {
         Ok(waited)
     }
 
-    /// Waits for the end of one task, with its result.
+    /// Waits until one task has ended, and returns it with its result.
     pub(crate) async fn wait_for_end(
         &self,
         id: &str,
@@ -97,8 +113,9 @@ impl Client {
     }
 }
 
-/// Of a long list the later parts had less time than the caller gave for all.
-fn after(error: Error, timeout: Duration) -> Error {
+/// The later parts of a long list have less time than the caller gave. The error names the time
+/// that the caller gave.
+fn with_whole_time(error: Error, timeout: Duration) -> Error {
     match error {
         Error::Timeout { trouble, .. } => Error::Timeout { after: timeout, trouble },
         error => error,

@@ -1,30 +1,32 @@
-//! What the broker's answer to one report means for it. Acting on it is the matter of `driver.rs`.
+//! What the broker's answer to a report means. `report_sender` acts on it.
 
 use celeriac_client::ErrorCode;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{Reject, TaskError, TaskReport};
 
-/// What to do with a report after its answer.
+/// What happens to a report after its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The broker has it.
+    /// The broker has the report.
     Answered,
-    /// The lease is no longer ours.
+    /// The report's lease is lost.
     Stale,
-    /// Not now: send it again.
+    /// The broker cannot take the report now: send it again.
     Again,
-    /// Not ever.
+    /// The broker never takes the report.
     Refused,
 }
 
-/// Reads the code of one outcome.
+/// What the code of an outcome means.
 pub(crate) fn verdict(code: i32) -> Verdict {
-    // A code of a later broker is a refusal that is final.
+    // An unknown code of a later broker is a final refusal.
     let Ok(code) = ErrorCode::try_from(code) else { return Verdict::Refused };
     match code {
-        // A result that is too large has ended the task as a failure: nothing is left to say.
+        // With a result that is too large the broker has already ended the task as a failure.
         ErrorCode::Unspecified | ErrorCode::ResultTooLarge => Verdict::Answered,
+        // The task is gone or was given to another worker.
         ErrorCode::StaleLease | ErrorCode::NotFound | ErrorCode::SessionLost => Verdict::Stale,
+        // The broker may take the same report in a moment.
         ErrorCode::Overloaded
         | ErrorCode::Internal
         | ErrorCode::ShuttingDown
@@ -34,7 +36,8 @@ pub(crate) fn verdict(code: i32) -> Verdict {
     }
 }
 
-/// What to report in place of an end that the broker refused; `None` when that was it already.
+/// The report in place of an end that the broker refused: a rejection of the task with the reason.
+/// `None` when the refused report was a rejection already.
 pub(crate) fn substitute(report: &TaskReport, code: ErrorCode) -> Option<TaskReport> {
     if let Some(Report::Reject(_)) = report.report {
         return None;

@@ -1,5 +1,5 @@
-//! A blocking run on its thread: how it begins, and how the slot knows that it is over. The threads
-//! themselves are the matter of `threads.rs`.
+//! Blocking runs: how one begins on a thread, and how its execution learns that it is over.
+//! `threads` has the threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,18 +12,20 @@ use crate::handler::{Outcome, Run};
 use crate::panics::fenced;
 use crate::signals::{Signal, Signals};
 
-/// What a blocking handler does.
+/// The body of a blocking run.
 pub(crate) type Blocking = Box<dyn FnOnce() -> Outcome + Send>;
 
-/// Has a thread run this, in the caller's span and runtime. What was dropped by then is not begun:
-/// nothing is sent.
+/// Runs this on a thread, in the caller's span and runtime. A run that was dropped by then does not
+/// begin: the receiver then gets nothing.
 ///
 /// # Errors
-/// A failure of the kind `no_thread`.
+/// A failure of the kind `no_thread` when the system gives no thread.
 pub(crate) fn begin(
     context: &Context,
     run: Blocking,
 ) -> Result<oneshot::Receiver<Outcome>, TaskFailure> {
+    // The thread has neither of its own: the handler's log lines belong to the run, and it may
+    // spawn tasks on the runtime.
     let (span, runtime) = (tracing::Span::current(), tokio::runtime::Handle::current());
     let (done, outcome) = oneshot::channel();
     let begun = context.clone();
@@ -48,14 +50,16 @@ pub(crate) fn begin(
 }
 
 /// A blocking run as a future, which takes a thread when it is first awaited.
-pub(crate) fn as_future(context: &Context, run: Blocking) -> (Run, Occupied) {
+pub(crate) fn as_future(context: &Context, run: Blocking) -> (Run, OccupiedThread) {
     let (occupied, over) = oneshot::channel();
-    let (context, stage) = (context.clone(), Arc::new(AtomicU8::new(UNBEGUN)));
-    let thread = Occupied { over, stage: stage.clone() };
+    let (context, begin_state) = (context.clone(), Arc::new(AtomicU8::new(UNBEGUN)));
+    let thread = OccupiedThread { over, begin_state: begin_state.clone() };
     let future = async move {
-        if stage.compare_exchange(UNBEGUN, BEGUN, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        if begin_state.compare_exchange(UNBEGUN, BEGUN, Ordering::SeqCst, Ordering::SeqCst).is_err()
+        {
             return Err(TaskFailure::new("dropped", "the run was given up before it began"));
         }
+        // The sender moves to the thread, and is dropped when the run has left it.
         let run = move || {
             let _occupied: oneshot::Sender<()> = occupied;
             run()
@@ -68,35 +72,40 @@ pub(crate) fn as_future(context: &Context, run: Blocking) -> (Run, Occupied) {
     (Run::future(future), thread)
 }
 
-/// Whether a run that is seen as a future has asked for its thread.
+/// The run has not asked for its thread.
 const UNBEGUN: u8 = 0;
+/// The run has asked for its thread.
 const BEGUN: u8 = 1;
-/// It may not ask any more.
+/// The run must not ask for a thread any more.
 const GIVEN_UP: u8 = 2;
 
-/// A thread that may go on when the future that waits for it was dropped. The future may also be
-/// kept by somebody, who never awaits it, or too late.
-pub(crate) struct Occupied {
+/// The thread of a run inside a middleware's run. It may go on after the future that waits for it
+/// was dropped. A middleware may also keep that future, and await it never or too late.
+pub(crate) struct OccupiedThread {
+    /// Ends when the run has left its thread. Its sender is dropped then.
     over: oneshot::Receiver<()>,
-    stage: Arc<AtomicU8>,
+    /// [`UNBEGUN`], [`BEGUN`] or [`GIVEN_UP`].
+    begin_state: Arc<AtomicU8>,
 }
 
-impl Occupied {
-    /// The task ends: a run that has not begun never begins, and one that goes on is told to stop.
+impl OccupiedThread {
+    /// The attempt ends: a run that has not begun never begins, and a run that goes on is told to
+    /// stop.
     pub(crate) fn give_up(&mut self, signals: &Signals) {
-        let unbegun = self
-            .stage
+        // One of the two wins: this call, or the run that asks for its thread.
+        let is_unbegun = self
+            .begin_state
             .compare_exchange(UNBEGUN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok();
-        if !unbegun && let Err(oneshot::error::TryRecvError::Empty) = self.over.try_recv() {
+        if !is_unbegun && let Err(oneshot::error::TryRecvError::Empty) = self.over.try_recv() {
             signals.raise(Signal::DROP);
         }
     }
 
-    /// Until the run has left its thread, if it was given one.
+    /// Returns when the run has left its thread, if it had one.
     pub(crate) async fn left(self) {
-        if self.stage.load(Ordering::SeqCst) == BEGUN && !self.over.is_terminated() {
-            // Nothing is sent: it is dropped with the run.
+        if self.begin_state.load(Ordering::SeqCst) == BEGUN && !self.over.is_terminated() {
+            // Nothing is sent: the sender is dropped with the run.
             let _ = self.over.await;
         }
     }
@@ -137,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_that_somebody_keeps_holds_no_slot_and_never_begins() {
+    async fn a_run_that_somebody_keeps_occupies_no_execution_and_never_begins() {
         let context = Context::detached("task");
         let (run, mut occupied) = as_future(&context, Box::new(|| panic!("it was given up")));
         occupied.give_up(context.signals());

@@ -1,5 +1,5 @@
-//! What a worker is told before it runs: broker, handlers, queues, and how much it takes on.
-//! Running it is the matter of `worker.rs`.
+//! The setup of a worker: its broker, handlers and queues, and how many tasks it takes. `worker`
+//! runs it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,30 +16,53 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::credit::CreditPlan;
+use crate::execution::Handlers;
 use crate::failure::TaskFailure;
 use crate::handler::{Closure, Handler};
 use crate::middleware::{Chain, Middleware};
 use crate::shared::SharedValues;
-use crate::slot::Handlers;
 use crate::worker::Worker;
 
-/// The grace for running handlers when the worker is told to end.
+/// The default grace for running handlers when the worker shuts down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
-/// How far a worker looks ahead while its tasks are short, in handlers.
+/// How many tasks a worker holds beyond those that run, for each execution, while its tasks are
+/// short.
 const LOOK_AHEAD_FACTOR: u32 = 4;
 
-/// A worker waits for its broker this long at the start: for ever, in human terms.
+/// The default time that a worker waits for its broker at the start: in practice without end.
 const CONNECT_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-/// Puts a worker together. Made by [`Worker::builder`].
+/// The setup of a worker, made by [`Worker::builder`] or [`Worker::from_env`].
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use celeriac_worker::{RunError, Worker, task};
+///
+/// #[task(queue = "sums")]
+/// async fn add(a: i64, b: i64) -> i64 {
+///     a + b
+/// }
+///
+/// # async fn example() -> Result<(), RunError> {
+/// Worker::builder("celeriac://token@127.0.0.1:23537")
+///     .register(add)
+///     .queue("sums")
+///     .concurrency(8)
+///     .shutdown_grace(Duration::from_secs(60))
+///     .build()
+///     .run_until_signalled()
+///     .await
+/// # }
+/// ```
 pub struct WorkerBuilder {
     pub(crate) url: String,
     queues: BTreeMap<String, u32>,
     pub(crate) handlers: Handlers,
     pub(crate) middleware: Chain,
     pub(crate) data: SharedValues,
-    /// The first thing that keeps the worker from starting.
+    /// The first fault of the setup, which keeps the worker from starting.
     fault: Option<String>,
     pub(crate) concurrency: u32,
     credit: Option<u32>,
@@ -75,96 +98,107 @@ impl WorkerBuilder {
         }
     }
 
-    /// Adds a queue to serve. Without any, the worker serves the queues that its tasks'
-    /// definitions name, or `default`.
+    /// Adds a queue that the worker serves. Without any queue, the worker serves the queues of its
+    /// tasks' definitions; a task without a queue has `default`.
     #[must_use]
     pub fn queue(self, name: impl Into<String>) -> Self {
         self.queue_weighted(name, 1)
     }
 
-    /// Adds queues to serve, with equal shares.
+    /// Adds queues that the worker serves, with equal shares.
     #[must_use]
     pub fn queues<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
         names.into_iter().fold(self, Self::queue)
     }
 
-    /// Adds a queue with its share of deliveries against the others.
+    /// Adds a queue with its share: a queue with weight 3 gets three deliveries for each delivery
+    /// from a queue with weight 1, while both have tasks. A weight of 0 counts as 1.
+    ///
+    /// ```
+    /// use celeriac_worker::Worker;
+    ///
+    /// let worker = Worker::builder("celeriac://127.0.0.1:23537")
+    ///     .queue_weighted("urgent", 3)
+    ///     .queue_weighted("batch", 1);
+    /// ```
     #[must_use]
     pub fn queue_weighted(mut self, name: impl Into<String>, weight: u32) -> Self {
         self.queues.insert(name.into(), weight.max(1));
         self
     }
 
-    /// How many handlers run at once; by default as many as the machine has processors.
+    /// How many handlers run at once. The default is the number of the machine's processors.
     #[must_use]
     pub fn concurrency(mut self, handlers: u32) -> Self {
         self.concurrency = handlers.clamp(1, CREDIT_MAX);
         self
     }
 
-    /// How many tasks the worker holds beyond those that run, so that a short one need not wait
-    /// for its delivery. By default four times the concurrency while tasks are short, and none
-    /// while they are long: none waits here then while another worker is idle.
+    /// How many tasks the worker holds beyond those that run, so that a short task need not wait
+    /// for its delivery. The default is four times the concurrency while tasks are short, and 0
+    /// while they are long: then no task waits here while another worker is idle.
     #[must_use]
     pub fn look_ahead(mut self, tasks: u32) -> Self {
         self.look_ahead = Some(tasks);
         self
     }
 
-    /// How many tasks the worker holds in all, in place of concurrency and look-ahead together.
-    /// Very short tasks want some hundreds.
+    /// How many tasks the worker holds in all: it replaces the sum of concurrency and look-ahead.
+    /// Very short tasks need some hundreds.
     #[must_use]
     pub fn credit(mut self, tasks: u32) -> Self {
         self.credit = Some(tasks.clamp(1, CREDIT_MAX));
         self
     }
 
-    /// How long running handlers are waited for when the worker ends; 30 s by default.
+    /// How long the worker waits for running handlers when it shuts down; the default is 30 s.
+    /// After that it drops them and hands their tasks back. More than a year counts as a year.
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Names this worker in logs and listings; by default host, process id and four random bytes.
+    /// Names this worker in logs and listings. The default is made from the host name, the process
+    /// id and four random bytes.
     #[must_use]
     pub fn instance(mut self, name: impl Into<String>) -> Self {
         self.instance = Some(name.into());
         self
     }
 
-    /// How often to send heartbeats; by default as often as the broker asks for.
+    /// How often the worker sends heartbeats. By default the broker sets the interval.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = Some(interval);
         self
     }
 
-    /// How long to try to reach the broker at the start; without end by default. A connection
-    /// that is lost later is always opened again.
+    /// How long the worker tries to reach the broker at the start; the default is without end. A
+    /// connection that is lost later is always opened again.
     #[must_use]
     pub fn connect_wait(mut self, wait: Duration) -> Self {
         self.connect_wait = wait.min(CONNECT_WAIT);
         self
     }
 
-    /// Whether the connection has a thread of its own, as it has by default. Without one it shares
-    /// the runtime with the handlers, and one that blocks it for longer than a lease loses all
-    /// of them.
+    /// Whether the connection has a thread of its own; the default is true. Without its own thread
+    /// the connection shares the runtime of the handlers. A handler that blocks the runtime for
+    /// longer than the lease time then makes the worker lose all of its leases.
     #[must_use]
     pub fn own_thread(mut self, own: bool) -> Self {
         self.own_thread = own;
         self
     }
 
-    /// Opens byte streams with this in place of TCP.
+    /// The worker opens byte streams with this connector in place of TCP.
     #[must_use]
     pub fn connector(mut self, connector: Connector) -> Self {
         self.connector = Some(connector);
         self
     }
 
-    /// Adds a handler, mostly a function under `#[task]`. A worker with two handlers of one name
+    /// Adds a handler, usually a `#[task]` function. A worker with two handlers for one task name
     /// does not start.
     ///
     /// A function without `#[task]` is no handler, and the compiler says so:
@@ -189,22 +223,48 @@ impl WorkerBuilder {
         self
     }
 
-    /// Gives the worker a value that its handlers share, such as a pool of connections: they take
-    /// it as [`Data<T>`](crate::Data), by its type. A worker that was given two values of one
-    /// type does not start.
+    /// Adds a value that the handlers share, such as a pool of connections. A handler takes it by
+    /// its type, as [`Data<T>`](crate::Data). A worker with two values of one type does not
+    /// start.
+    ///
+    /// ```
+    /// use celeriac_worker::{Data, Worker, task};
+    ///
+    /// struct Greeting(String);
+    ///
+    /// #[task]
+    /// async fn greet(greeting: Data<Greeting>, name: String) -> String {
+    ///     format!("{} {name}", greeting.0)
+    /// }
+    ///
+    /// let worker = Worker::builder("celeriac://127.0.0.1:23537")
+    ///     .register(greet)
+    ///     .data(Greeting("Hello".to_owned()));
+    /// ```
     #[must_use]
     pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         if !self.data.insert(value) {
             let kind = std::any::type_name::<T>();
             let fault = format!(
-                "two values of the type `{kind}` were given as data; wrap one of them in a type of its own"
+                "two values of the type `{kind}` were given as data; \
+                 wrap one of them in a type of its own"
             );
             self.fault.get_or_insert(fault);
         }
         self
     }
 
-    /// Adds a closure as the handler of a name. It gets its arguments as a tuple, by place.
+    /// Adds a closure as the handler for a task name. The closure gets the arguments as a tuple, in
+    /// their order. Its error becomes a [`TaskFailure`].
+    ///
+    /// ```
+    /// use celeriac_worker::{TaskFailure, Worker};
+    ///
+    /// let worker = Worker::builder("celeriac://127.0.0.1:23537").register_fn(
+    ///     "negate",
+    ///     |_context, (number,): (i64,)| async move { Ok::<_, TaskFailure>(-number) },
+    /// );
+    /// ```
     #[must_use]
     pub fn register_fn<F, A, Fut, T, E>(self, name: impl Into<String>, function: F) -> Self
     where
@@ -217,21 +277,22 @@ impl WorkerBuilder {
         self.register(Closure::new(name.into(), function))
     }
 
-    /// Adds hooks around every run, called after those that were added before.
+    /// Adds a middleware: hooks that are called for every run. Several middlewares are called in
+    /// the order in which they were added.
     #[must_use]
     pub fn middleware(mut self, middleware: Arc<dyn Middleware>) -> Self {
         self.middleware.push(middleware);
         self
     }
 
-    /// The worker, not yet running.
+    /// The worker; it does not run yet.
     #[must_use]
     pub fn build(self) -> Worker {
         Worker::new(self)
     }
 
-    /// What keeps this worker from starting: two of what there may be one of, or none of what a
-    /// handler needs.
+    /// Why this worker cannot start: two handlers have one name, two values have one type, or a
+    /// handler's data is missing.
     pub(crate) fn fault(&self) -> Option<String> {
         let missing = || {
             self.handlers
@@ -309,8 +370,8 @@ fn hostname() -> String {
     name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
 
-/// Enough to tell two workers of one host and process id apart: containers often share both.
+/// Tells two workers with the same host name and process id apart: containers often share both.
 fn random_bytes() -> u32 {
-    // The hasher's keys come from the system's source of randomness.
+    // The keys of the hasher come from the system's source of randomness.
     (RandomState::new().hash_one(std::process::id()) >> 32) as u32
 }

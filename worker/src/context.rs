@@ -1,6 +1,6 @@
-//! What a handler knows of its run and can do in it: who the task is, how its progress is told,
-//! whether it should stop, and further tasks submitted under the same root. The run itself is
-//! the matter of `slot.rs`.
+//! What a handler knows of its run and can do in it: read the task's data, report progress, find
+//! out whether it should stop, and submit further tasks of the same tree. `execution` runs the
+//! handler.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::shared::{Data, SharedValues};
 use crate::signals::{Signal, Signals};
 use crate::threads::Threads;
 
-/// One run of a task, as its handler sees it. Cheap to clone; a clone that outlives the run does
-/// no harm: what it says then is not heard.
+/// One run of a task, as its handler sees it. A clone is cheap. A clone that lives longer than the
+/// run does no harm: its progress reports are then ignored.
 ///
 /// ```no_run
 /// use celeriac_worker::{Context, TaskFailure, task};
@@ -39,35 +39,35 @@ use crate::threads::Threads;
 #[derive(Debug, Clone)]
 pub struct Context {
     run: Arc<Delivered>,
-    /// What a detached context lacks.
+    /// `None` in a detached context.
     worker: Option<Arc<WorkerSide>>,
 }
 
-/// What all runs of a worker share.
+/// The parts of a worker that all of its runs share.
 #[derive(Debug)]
 pub(crate) struct WorkerSide {
     pub(crate) leases: Arc<Leases>,
     pub(crate) client: Client,
-    /// For blocking handlers.
+    /// The threads for blocking handlers.
     pub(crate) threads: Threads,
     pub(crate) data: Arc<SharedValues>,
 }
 
-/// Why a progress report was not taken.
+/// Why the worker did not take a progress report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProgressError {
-    /// The meta cannot be written as JSON.
+    /// The details cannot be written as JSON.
     #[error("the progress cannot be written as JSON: {0}")]
     Encode(#[from] json::NotJson),
-    /// Progress is rewritten with every report and has to stay small; what is big belongs into the
-    /// result.
-    #[error("a progress report of {bytes} bytes, and {PROGRESS_BYTES_MAX} are allowed")]
+    /// The details are too large. Every report replaces the one before, so it has to be small.
+    /// Return large data as the result.
+    #[error("the progress has {bytes} bytes, and {PROGRESS_BYTES_MAX} are allowed")]
     TooLarge {
-        /// Of the meta in JSON.
+        /// The length of the details in JSON.
         bytes: usize,
     },
-    /// State names are as long as all names.
+    /// The name of the state is longer than a name may be.
     #[error("a progress state has at most {NAME_BYTES_MAX} bytes, this one has {0}")]
     StateTooLong(usize),
 }
@@ -77,8 +77,8 @@ impl Context {
         Self { run, worker: Some(worker) }
     }
 
-    /// A context that belongs to no worker, for tests of a handler's body: its first attempt,
-    /// never cancelled, and its progress goes nowhere.
+    /// A context without a worker, for tests of a handler's body. It stands for a first attempt
+    /// that is never cancelled. Its progress reports are dropped.
     ///
     /// ```
     /// # use celeriac_worker::{Context, task};
@@ -102,7 +102,7 @@ impl Context {
         Self { run: Arc::new(Delivered { delivery, ..Delivered::default() }), worker: None }
     }
 
-    /// The task's id, which its producer chose.
+    /// The id of the task.
     pub fn id(&self) -> &str {
         &self.run.delivery.id
     }
@@ -132,18 +132,19 @@ impl Context {
         self.run.delivery.attempts_max
     }
 
-    /// True when a failure of this attempt is followed by no other.
+    /// True when no further attempt follows a failure of this one.
     pub fn is_last_attempt(&self) -> bool {
         self.attempt() >= self.attempts_max()
     }
 
-    /// How often the task was begun without an outcome, this time included. Above 1 when workers
-    /// died.
+    /// How many times workers began the task without reporting an outcome, this time included. The
+    /// number is above 1 when workers were lost.
     pub fn deliveries(&self) -> u32 {
         self.run.delivery.deliveries
     }
 
-    /// The generation: it rises each time an ended task is submitted again under the same id.
+    /// The number of this run under the task's id, from 1. It rises each time an ended task is
+    /// submitted again under the same id.
     pub fn generation(&self) -> u32 {
         self.run.delivery.generation
     }
@@ -153,12 +154,13 @@ impl Context {
         self.run.delivery.priority
     }
 
-    /// The headers that the producer sent along.
+    /// The headers that the producer set.
     pub fn headers(&self) -> &BTreeMap<String, Bytes> {
         &self.run.delivery.headers
     }
 
-    /// The task at the top of the tree that this one belongs to; its own id when it is the top.
+    /// The id of the first task of the tree to which this task belongs. For the first task this is
+    /// its own id.
     pub fn root_id(&self) -> &str {
         match self.run.delivery.root_id.as_str() {
             "" => self.id(),
@@ -166,40 +168,54 @@ impl Context {
         }
     }
 
-    /// The task whose handler submitted this one; empty when none did.
+    /// The id of the task whose handler submitted this task; empty when no handler did.
     pub fn parent_id(&self) -> &str {
         &self.run.delivery.parent_id
     }
 
-    /// The labels the producer gave it.
+    /// The labels that the producer set.
     pub fn tags(&self) -> &[String] {
         &self.run.delivery.tags
     }
 
-    /// When the task was submitted, on the broker's clock.
+    /// When the task was submitted, by the broker's clock.
     pub fn submitted_at(&self) -> SystemTime {
         time(self.run.delivery.submitted_at_ms)
     }
 
-    /// By when it had to start, if it had to.
+    /// The time after which no attempt begins, if the task expires.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.run.delivery.expires_at_ms.map(time)
     }
 
-    /// The lease this run has on the task: a number that rises over all runs of all tasks. A
-    /// handler that writes to another system can send it along, for that system to refuse the
-    /// writes of a run that was given up.
+    /// The lease of this run: a number that rises over all runs of all tasks. A handler can send it
+    /// with its writes to another system. That system can then refuse the writes of a run whose
+    /// task has a newer lease.
     pub fn lease(&self) -> u64 {
         self.run.delivery.lease
     }
 
-    /// Tells how far the run is: a state name (empty stands for `PROGRESS`) and something to show.
+    /// Reports the progress of the run: the name of a state, and details. An empty name stands for
+    /// `PROGRESS`.
     ///
-    /// Returns at once. Reports are sent a few times per second; of those that came faster, the
-    /// newest is sent.
+    /// The call returns at once. The worker sends at most ten reports per second for a task. Of
+    /// reports that come faster it sends the newest.
+    ///
+    /// ```
+    /// use celeriac_worker::{Context, TaskFailure, task};
+    ///
+    /// #[task]
+    /// async fn convert(context: &Context, files: Vec<String>) -> Result<(), TaskFailure> {
+    ///     for (done, file) in files.iter().enumerate() {
+    ///         context.progress("CONVERTING", &(done, files.len(), file)).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
-    /// [`ProgressError`] when the report cannot be sent as it is. A lost connection is no error.
+    /// [`ProgressError`] when the report is too large or cannot be written as JSON. A lost
+    /// connection is no error: the worker sends the newest report when it is connected again.
     #[allow(clippy::unused_async)]
     pub async fn progress(
         &self,
@@ -236,19 +252,32 @@ impl Context {
         Ok(())
     }
 
-    /// Resolves when the run should stop: it was cancelled, or it is being given up.
+    /// Resolves when the run should stop: the task was cancelled, or the worker gives the run up.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use celeriac_worker::{Context, TaskFailure, task};
+    ///
+    /// #[task]
+    /// async fn poll(context: &Context) -> Result<(), TaskFailure> {
+    ///     tokio::select! {
+    ///         () = tokio::time::sleep(Duration::from_secs(60)) => Ok(()),
+    ///         () = context.cancelled() => Err(TaskFailure::fatal("Cancelled", "stopped")),
+    ///     }
+    /// }
+    /// ```
     pub async fn cancelled(&self) {
         self.run.signals.raised(Signal::STOP).await;
     }
 
-    /// True when the run should stop. Blocking handlers ask this now and then: nothing else can
-    /// stop them.
+    /// True when the run should stop. A blocking handler should check this regularly: nothing else
+    /// can stop it.
     pub fn is_cancelled(&self) -> bool {
         self.run.signals.is_raised(Signal::STOP)
     }
 
-    /// Resolves when the soft time limit is over. What is left until the hard one is for tidying
-    /// up.
+    /// Resolves when the soft time limit is over. The handler has until the hard limit to clean up.
     pub async fn soft_limit(&self) {
         self.run.signals.raised(Signal::SOFT_LIMIT).await;
     }
@@ -258,9 +287,9 @@ impl Context {
         self.run.signals.is_raised(Signal::SOFT_LIMIT)
     }
 
-    /// A client over the worker's own connection. What is submitted with it belongs to this
-    /// task: the same root, and this task as the parent, unless it is told otherwise. To close it
-    /// would be to close the worker's connection.
+    /// A client on the worker's own connection. Each task that it submits gets the root of this
+    /// task, and this task as its parent, unless the submission sets others. Do not close the
+    /// client: this would close the worker's connection.
     ///
     /// # Panics
     /// In a detached context, which has no connection.
@@ -269,7 +298,24 @@ impl Context {
         worker.client.clone().with_lineage(self.root_id(), self.id())
     }
 
-    /// Submits a task that belongs to this one, with its defaults.
+    /// Submits a task of the same tree, with the options of its definition.
+    ///
+    /// ```no_run
+    /// use celeriac_worker::{Context, TaskFailure, task};
+    ///
+    /// #[task]
+    /// async fn thumbnail(photo: String) -> Result<(), TaskFailure> {
+    ///     Ok(())
+    /// }
+    ///
+    /// #[task]
+    /// async fn import(context: &Context, photos: Vec<String>) -> Result<(), TaskFailure> {
+    ///     for photo in photos {
+    ///         context.delay(&thumbnail, (photo,)).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::delay`].
@@ -284,7 +330,7 @@ impl Context {
         self.client().delay(task, args).await
     }
 
-    /// Like [`Context::delay`], with options to be set before it is sent.
+    /// As [`Context::delay`], with options that are set before the submit.
     ///
     /// # Panics
     /// In a detached context, which has no connection.
@@ -296,14 +342,14 @@ impl Context {
         self.client().apply_async(task, args)
     }
 
-    /// For a blocking handler. A context that belongs to no worker runs none.
+    /// The worker's threads for blocking handlers. A context without a worker has none of its own.
     pub(crate) fn threads(&self) -> Threads {
         self.worker.as_ref().map(|worker| worker.threads.clone()).unwrap_or_default()
     }
 
-    /// What the worker was given of this type with
-    /// [`WorkerBuilder::data`](crate::WorkerBuilder::data); `None` when it was given none, and
-    /// in a detached context.
+    /// The value of this type that was added with
+    /// [`WorkerBuilder::data`](crate::WorkerBuilder::data). `None` when there is none, and in a
+    /// detached context.
     pub fn data<T: Send + Sync + 'static>(&self) -> Option<Data<T>> {
         self.worker.as_ref()?.data.of()
     }
@@ -312,13 +358,9 @@ impl Context {
         &self.run.signals
     }
 
-    /// Soft and hard limit of one run.
-    pub(crate) fn time_limits(&self) -> (Option<Duration>, Option<Duration>) {
-        let delivery = &self.run.delivery;
-        (
-            delivery.soft_time_limit_ms.map(Duration::from_millis),
-            delivery.time_limit_ms.map(Duration::from_millis),
-        )
+    /// The message with which the broker delivered this run, without its payload.
+    pub(crate) fn delivery(&self) -> &Delivery {
+        &self.run.delivery
     }
 }
 

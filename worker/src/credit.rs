@@ -1,11 +1,11 @@
-//! How many leases the worker asks for, and that the broker knows it: said anew after every
-//! connect, and until the broker has heard it.
+//! How many leases the worker asks for. It tells the broker after every connect, and again until
+//! the broker has confirmed it.
 //!
-//! What a worker holds beyond its running handlers saves short tasks the way of their delivery.
-//! Behind a long task it does harm. For another worker that is idle the broker takes it back by
-//! itself; but while all are busy, what waits here would begin before a task of higher priority
-//! that was submitted later. So the worker looks ahead only while its tasks are short, and hands
-//! back what has waited for long.
+//! A worker that holds more tasks than it runs saves short tasks the time of their delivery. Behind
+//! a long task, such a held task would wait. When another worker is idle, the broker itself takes
+//! the held task back. But while all workers are busy, a held task would begin before a task of
+//! higher priority that was submitted later. So the worker looks ahead only while its tasks are
+//! short, and hands back tasks that have waited for long.
 
 use std::time::Duration;
 
@@ -15,42 +15,47 @@ use tokio::sync::watch;
 
 use crate::leases::Pace;
 
-/// How long the broker may take to confirm, and the pause before saying it again.
+/// How long the broker may take to confirm the credit.
 const CREDIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause before the worker asks again for a credit that was not confirmed.
 const CREDIT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often the pace is looked at. Tasks are short when every slot ends one in this time.
+/// How often the pace is checked. Tasks are short when every execution ends one within this time.
 pub(crate) const PACE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A delivery that has waited for a slot this long is better off in its queue, in the order of the
-/// priorities.
+/// A delivery that has waited for an execution this long goes back to its queue, which has the
+/// order of the priorities.
 const HELD_UP_MAX: Duration = Duration::from_millis(400);
 
-/// The bounds of the credit. They are equal where the user has chosen one.
+/// The bounds of the credit. They are equal when the user has set the credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CreditPlan {
-    /// While tasks are long, and at the start.
+    /// The credit while tasks are long, and at the start.
     pub(crate) least: u32,
-    /// While tasks are short.
+    /// The credit while tasks are short.
     pub(crate) most: u32,
 }
 
 impl CreditPlan {
+    /// Whether the user has set the credit: then the pace does not change it.
     pub(crate) fn is_fixed(&self) -> bool {
         self.least == self.most
     }
 }
 
-/// What the pace of the work asks for.
+/// What the worker does at its present pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Adjustment {
+    /// Leave the credit as it is.
     Keep,
+    /// Hold more tasks than run.
     LookAhead,
-    /// Hold no more than runs, and hand back what waits.
+    /// Hold no more tasks than run, and hand back those that wait.
     HandBack,
 }
 
-/// What to do at this pace.
+/// What the worker does at this pace.
 pub(crate) fn adjustment(plan: CreditPlan, pace: Pace) -> Adjustment {
     if plan.is_fixed() {
         Adjustment::Keep
@@ -63,34 +68,36 @@ pub(crate) fn adjustment(plan: CreditPlan, pace: Pace) -> Adjustment {
     }
 }
 
-/// How many leases the worker wants to hold, told to the broker by a task of its own.
+/// The credit that the worker wants. A task of its own tells it to the broker.
 #[derive(Debug)]
 pub(crate) struct CreditKeeper {
+    /// Wakes the task that tells the broker.
     wanted: watch::Sender<Wanted>,
+    /// The credit while the worker takes deliveries. [`CreditKeeper::stop`] does not change it.
     credit: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     credit: u32,
-    /// False until the first connection is there.
+    /// False until the first connection.
     connected: bool,
 }
 
 impl CreditKeeper {
-    /// A keeper that will ask for `credit`, from the first [`CreditKeeper::connected`] on.
+    /// A keeper that asks for `credit` from the first [`CreditKeeper::connected`] on.
     pub(crate) fn new(connection: Connection, credit: u32) -> Self {
         let (wanted, receiver) = watch::channel(Wanted { credit, connected: false });
         tokio::spawn(tell(connection, receiver));
         Self { wanted, credit }
     }
 
-    /// A connection begins, with a credit of 0 on the broker's side.
+    /// A connection has begun. The broker begins each connection with a credit of 0.
     pub(crate) fn connected(&self) {
         self.wanted.send_modify(|wanted| wanted.connected = true);
     }
 
-    /// Another credit from now on.
+    /// Asks for another credit from now on.
     pub(crate) fn set(&mut self, credit: u32) {
         if credit != self.credit {
             tracing::debug!(credit, "the credit changes");
@@ -99,36 +106,39 @@ impl CreditKeeper {
         }
     }
 
-    /// No more deliveries.
+    /// Asks for no more deliveries.
     pub(crate) fn stop(&self) {
         self.want(0);
     }
 
-    /// Deliveries again.
+    /// Asks for deliveries again.
     pub(crate) fn resume(&self) {
         self.want(self.credit);
     }
 
+    /// Sets the wanted credit, and wakes the task if it changes.
     fn want(&self, credit: u32) {
         self.wanted
             .send_if_modified(|wanted| std::mem::replace(&mut wanted.credit, credit) != credit);
     }
 }
 
+/// Tells the broker the wanted credit, whenever it changes or a connection begins.
 async fn tell(connection: Connection, mut wanted: watch::Receiver<Wanted>) {
     loop {
         let Wanted { credit, connected } = *wanted.borrow_and_update();
         if connected {
+            // The broker's limit may be lower than the wanted credit.
             let credit = credit.min(connection.limits().credit_max);
             let body = client_frame::Body::Credit(Credit { credit });
             tokio::select! {
-                // A newer wish overtakes one that is not answered.
+                // A newer credit replaces one that is not answered yet.
                 changed = wanted.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
                 answer = connection.request(body, CREDIT_TIMEOUT) => if let Err(error) = answer {
-                    tracing::debug!(credit, "the credit was not taken: {error}");
+                    tracing::debug!(credit, "the broker did not take the credit: {error}");
                     tokio::time::sleep(CREDIT_PAUSE).await;
                     if !connection.is_connected() || error.is_retryable() {
                         continue;

@@ -1,10 +1,10 @@
-//! Running tasks at once and without a broker, for tests of the code that submits them: a real
-//! client whose submits run the handler before they return. Queues, delays, expiry and cancelling
-//! belong to a broker and do not exist here.
+//! Eager mode runs tasks at once and without a broker, for tests of the code that submits them: a
+//! real client whose submits run the handler before they return. Queues, delays, expiry and
+//! cancelling need a broker and do not exist here.
 //!
-//! A run goes the way it goes in a worker, through a slot and its leases: payload and result are
-//! written and read as JSON, panics and limits are failures, middleware is called. Only what the
-//! broker would make of the reports is played.
+//! A run uses the same execution and the same leases as in a worker: payload and result are encoded
+//! and decoded as JSON, panics and time limits are failures, middleware is called. Only the
+//! broker's part is simulated; `shown` has its transitions.
 
 mod shown;
 
@@ -24,21 +24,21 @@ use tokio::sync::Notify;
 
 use crate::builder::WorkerBuilder;
 use crate::context::WorkerSide;
+use crate::execution::{Execution, Handlers};
 use crate::leases::Leases;
 use crate::middleware::Chain;
-use crate::outbox::is_end;
+use crate::pending_reports::is_end;
 use crate::shared::SharedValues;
-use crate::slot::{Handlers, Slot};
 use crate::threads::Threads;
-use shown::{apply, end, is_ended, queued, shown, started, unknown};
+use shown::{apply, delivery, end, is_ended, queued, shown, started, unknown};
 
-/// A submit returns when its task has ended, and a task may take its time.
+/// The time limit of a submit, which returns when its task has ended.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 impl WorkerBuilder {
-    /// A client for tests that runs these handlers itself, at once and without a broker: `delay`
-    /// and `submit` return when the task has ended, and `get` gives its value or its failure.
-    /// No connection is made; the URL is not used.
+    /// A client for tests, which runs these handlers itself, at once and without a broker: `delay`
+    /// and `submit` return when the task has ended, and `get` returns its value or its failure.
+    /// The client makes no connection and does not use the URL.
     ///
     /// ```
     /// use std::time::Duration;
@@ -51,15 +51,16 @@ impl WorkerBuilder {
     ///     number * 2
     /// }
     ///
-    /// /// As the program builds its worker.
+    /// /// The program builds its worker with this function.
     /// fn worker(url: &str) -> WorkerBuilder {
     ///     Worker::builder(url).register(double)
     /// }
     ///
-    /// /// The code under test, which knows nothing of the test.
+    /// /// The code under test.
     /// async fn quadruple(client: &Client, number: i64) -> Result<i64, celeriac_client::Error> {
-    ///     let doubled = client.delay(&double, (number,)).await?.get(Duration::from_secs(5)).await?;
-    ///     client.delay(&double, (doubled,)).await?.get(Duration::from_secs(5)).await
+    ///     const SOON: Duration = Duration::from_secs(5);
+    ///     let doubled = client.delay(&double, (number,)).await?.get(SOON).await?;
+    ///     client.delay(&double, (doubled,)).await?.get(SOON).await
     /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -68,17 +69,19 @@ impl WorkerBuilder {
     /// # }
     /// ```
     ///
-    /// A task that fails is run again without a pause, as often as its retry policy says; its
-    /// `info` has the attempts, their errors and the newest progress. Its handler may submit
-    /// tasks itself: they run at once too. A submit that joins a task which runs, or has it run
-    /// once more afterwards, does not wait for it; one that its caller gives up is
-    /// finished nevertheless. An eta or an expiry is not heeded. Cancels, listings and all that
-    /// concerns queues, workers and dead tasks are refused as `unsupported`; so is a task for
-    /// which there is no handler.
+    /// - A task that fails runs again without a pause, as often as its retry policy says. Its
+    ///   `info` has the attempts, their errors and the newest progress.
+    /// - A handler may submit tasks: they run at once too.
+    /// - A submit that joins a running task, or makes it run once more afterwards, does not wait
+    ///   for it. When the caller drops the future of a submit, the task runs to its end
+    ///   nevertheless.
+    /// - An ETA or an expiry has no effect.
+    /// - Cancels, listings, and all requests about queues, workers and dead tasks are refused as
+    ///   `unsupported`. So is a task without a handler.
     ///
     /// # Panics
-    /// Outside a tokio runtime, and where [`Worker::run`](crate::Worker::run) would say that the
-    /// worker cannot start.
+    /// Outside a tokio runtime, and where [`Worker::run`](crate::Worker::run) would fail because
+    /// the worker's setup does not allow it to start.
     pub fn eager(self) -> Client {
         if let Some(fault) = self.fault() {
             panic!("the worker cannot start: {fault}");
@@ -100,49 +103,71 @@ impl WorkerBuilder {
     }
 }
 
+/// The simulated broker and worker behind an eager client.
 struct Eager {
+    /// The handlers of the worker.
     handlers: Arc<Handlers>,
+    /// The middleware of the worker.
     middleware: Arc<Chain>,
+    /// The threads for blocking handlers.
     threads: Threads,
+    /// The values that the handlers share.
     data: Arc<SharedValues>,
+    /// The latest lease; leases rise over all runs.
     latest_lease: AtomicU64,
+    /// The tasks that are not forgotten, by their ids.
     tasks: Mutex<HashMap<String, Record>>,
-    /// A run has ended.
+    /// Wakes the tasks that wait for the end of a run.
     ended: Notify,
-    /// Shows a transition to those who watch. Called with `tasks` locked, so that they see the
-    /// versions rise.
+    /// Shows a transition to the watches. Called while `tasks` is locked, so that the watches see
+    /// the versions rise.
     show: Box<dyn Fn(&TaskInfo) + Send + Sync>,
 }
 
-/// What an id shows.
+/// The present task of an id.
 struct Record {
+    /// The task as a request sees it.
     info: TaskInfo,
+    /// The run of its present generation.
     run: Arc<Run>,
-    /// What is to be run once more when this has ended.
-    next: Option<(Connection, wire::Task)>,
+    /// The submit that runs once more when this run has ended.
+    next: Option<Submit>,
+}
+
+/// A submit, and the connection for the client of its handler.
+struct Submit {
+    connection: Connection,
+    task: wire::Task,
 }
 
 /// One generation of a task.
 struct Run {
+    /// The id of the task.
     id: String,
+    /// Whether the task is dropped as soon as it has succeeded.
     is_result_ignored: bool,
+    /// The leases of this run; there is one at a time.
     leases: Arc<Leases>,
-    /// How it ended, for those who wait for it: by then its id may show the next run, or nothing.
-    end: OnceLock<TaskInfo>,
+    /// The task when it had ended, for those that wait for it: by then its id may have the next
+    /// run, or no task.
+    ended: OnceLock<TaskInfo>,
 }
 
-/// What a submit leads to.
+/// How a submit was accepted.
 enum Accepted {
+    /// It began this run, and waits for its end.
     Begun(Arc<Run>),
-    /// Nothing that it would have to wait for.
-    Beside(SubmitOutcome),
+    /// It has this outcome at once, and waits for nothing.
+    AtOnce(SubmitOutcome),
 }
 
 impl Eager {
+    /// Locks the tasks.
     fn tasks(&self) -> MutexGuard<'_, HashMap<String, Record>> {
         self.tasks.lock().expect("no code panics while it holds this lock")
     }
 
+    /// Answers one request of the client.
     async fn answer(
         self: Arc<Self>,
         connection: Connection,
@@ -150,7 +175,7 @@ impl Eager {
     ) -> Result<server_frame::Body, wire::Error> {
         match body {
             client_frame::Body::Submit(submit) => {
-                // On its own: a caller who gives it up leaves no task behind that never ends.
+                // In a task of its own: when the caller drops the submit, the run still ends.
                 let submitting = tokio::spawn(self.submit_all(connection, submit.tasks));
                 let outcomes = submitting
                     .await
@@ -178,12 +203,12 @@ impl Eager {
             }
             _ => Err(error(
                 ErrorCode::Unsupported,
-                "eager mode runs tasks, and has nothing else of a broker",
+                "eager mode only runs tasks; use a broker for this request",
             )),
         }
     }
 
-    /// How these tasks stand, in order.
+    /// The present states of these tasks, in order.
     fn look(&self, ids: &[String], with_results: bool) -> Vec<TaskInfo> {
         let tasks = self.tasks();
         let info = |id: &String| {
@@ -192,32 +217,36 @@ impl Eager {
         ids.iter().map(info).collect()
     }
 
+    /// Answers a wait when enough of its tasks have ended. A task that does not exist counts as
+    /// ended.
     async fn wait(&self, wait: wire::Wait) -> wire::WaitReply {
         let runs: Vec<Option<Arc<Run>>> = {
             let tasks = self.tasks();
             wait.ids.iter().map(|id| tasks.get(id).map(|record| record.run.clone())).collect()
         };
         let is_over =
-            |run: &Option<Arc<Run>>| run.as_ref().is_none_or(|run| run.end.get().is_some());
+            |run: &Option<Arc<Run>>| run.as_ref().is_none_or(|run| run.ended.get().is_some());
         self.until(|| match wait.mode() {
             wire::wait::Mode::All => runs.iter().all(is_over),
             wire::wait::Mode::Any => runs.iter().any(is_over),
         })
         .await;
+        // A task that ended while the wait lasted is shown as it ended, even if it runs again by
+        // now.
         let mut tasks = self.look(&wait.ids, wait.with_results);
         for (task, run) in tasks.iter_mut().zip(runs) {
-            if let Some(ended) = run.as_ref().and_then(|run| run.end.get()) {
+            if let Some(ended) = run.as_ref().and_then(|run| run.ended.get()) {
                 *task = shown(ended, wait.with_results);
             }
         }
         wire::WaitReply { satisfied: true, tasks, ..Default::default() }
     }
 
-    /// Until this is true, which the end of a run can make it.
+    /// Returns when the condition is true. It is checked after the end of each run.
     async fn until(&self, mut is_so: impl FnMut() -> bool) {
         loop {
             let mut ended = std::pin::pin!(self.ended.notified());
-            // Listen before looking: an end in between is not missed.
+            // Listen before looking, so that an end in between is not missed.
             ended.as_mut().enable();
             if is_so() {
                 return;
@@ -226,6 +255,7 @@ impl Eager {
         }
     }
 
+    /// Drops an ended task, or returns why it cannot.
     fn forget(&self, id: &str) -> ErrorCode {
         let mut tasks = self.tasks();
         match tasks.get(id) {
@@ -238,11 +268,13 @@ impl Eager {
         }
     }
 
+    /// Drops a task, and shows its watches that it is unknown now.
     fn remove(&self, tasks: &mut HashMap<String, Record>, id: &str) {
         tasks.remove(id);
         (self.show)(&unknown(id));
     }
 
+    /// Runs the tasks of one submit, one after the other.
     async fn submit_all(
         self: Arc<Self>,
         connection: Connection,
@@ -252,7 +284,7 @@ impl Eager {
         for task in tasks {
             let outcome = match self.accept(&connection, task) {
                 Ok(Accepted::Begun(run)) => self.outcome(&run).await,
-                Ok(Accepted::Beside(outcome)) => outcome,
+                Ok(Accepted::AtOnce(outcome)) => outcome,
                 Err(error) => {
                     let kind = submit_outcome::Kind::Refused.into();
                     SubmitOutcome { kind, error: Some(error), ..SubmitOutcome::default() }
@@ -263,10 +295,10 @@ impl Eager {
         outcomes
     }
 
-    /// What came of a run, when it has ended.
+    /// Waits for the end of a run, and returns the outcome of its submit.
     async fn outcome(&self, run: &Run) -> SubmitOutcome {
-        self.until(|| run.end.get().is_some()).await;
-        let info = run.end.get().expect("it has ended");
+        self.until(|| run.ended.get().is_some()).await;
+        let info = run.ended.get().expect("it has ended");
         let is_first = info.generation == 1;
         let kind = if is_first {
             submit_outcome::Kind::Created
@@ -276,7 +308,7 @@ impl Eager {
         outcome(kind, info.generation, info.state())
     }
 
-    /// Begins a run of this task, unless what is there under its id stands against it.
+    /// Begins a run of this task, unless the present task of its id does not allow it.
     fn accept(
         self: &Arc<Self>,
         connection: &Connection,
@@ -305,13 +337,13 @@ impl Eager {
                 } else {
                     submit_outcome::Kind::Joined
                 };
-                present.next.get_or_insert((connection.clone(), task));
-                return Ok(Accepted::Beside(outcome(kind, next, TaskState::Scheduled)));
+                present.next.get_or_insert(Submit { connection: connection.clone(), task });
+                return Ok(Accepted::AtOnce(outcome(kind, next, TaskState::Scheduled)));
             }
             OnConflict::Replace => self.replaced(present),
             _ => {
                 let info = &present.info;
-                return Ok(Accepted::Beside(outcome(
+                return Ok(Accepted::AtOnce(outcome(
                     submit_outcome::Kind::Joined,
                     info.generation,
                     info.state(),
@@ -332,14 +364,18 @@ impl Eager {
         let info = queued(&task, generation);
         (self.show)(&info);
         let (leases, is_result_ignored) = (Arc::new(Leases::new()), task.result_ttl_ms == Some(0));
-        let run =
-            Arc::new(Run { id: task.id.clone(), is_result_ignored, leases, end: OnceLock::new() });
+        let run = Arc::new(Run {
+            id: task.id.clone(),
+            is_result_ignored,
+            leases,
+            ended: OnceLock::new(),
+        });
         tasks.insert(info.id.clone(), Record { info, run: run.clone(), next: None });
         tokio::spawn(self.clone().run(connection, task, run.clone()));
         run
     }
 
-    /// Its handler is dropped, and what is asked to follow it does not.
+    /// Ends the present run, whose task a submit replaces: its handler is dropped.
     fn replaced(&self, record: &mut Record) {
         record.info.revoked_reason = "replaced".to_owned();
         record.info.version += 1;
@@ -349,21 +385,20 @@ impl Eager {
         self.tell(record);
     }
 
-    /// Tells those who watch, and those who wait if it has ended.
+    /// Shows a transition to the watches, and an end also to those that wait for it.
     fn tell(&self, record: &Record) {
         (self.show)(&record.info);
         if is_ended(&record.info) {
-            record.run.end.get_or_init(|| record.info.clone());
+            record.run.ended.get_or_init(|| record.info.clone());
             self.ended.notify_waiters();
         }
     }
 
-    /// Changes what is known of a run; `None` when it has ended, and there is nothing more to say
-    /// of it.
+    /// Changes the task of a run. `None` when the run has ended: then nothing changes.
     fn update(self: &Arc<Self>, run: &Run, change: impl FnOnce(&mut TaskInfo)) -> Option<TaskInfo> {
         let mut tasks = self.tasks();
-        // The end of one that was replaced is there before its successor is.
-        if run.end.get().is_some() {
+        // A run that was replaced has ended before its successor begins.
+        if run.ended.get().is_some() {
             return None;
         }
         let record = tasks.get_mut(&run.id)?;
@@ -373,8 +408,8 @@ impl Eager {
         let info = record.info.clone();
         if is_ended(&info) {
             match record.next.take() {
-                Some((connection, task)) => {
-                    drop(self.begin(&mut tasks, connection, task, info.generation + 1))
+                Some(Submit { connection, task }) => {
+                    self.begin(&mut tasks, connection, task, info.generation + 1);
                 }
                 None if run.is_result_ignored && info.state() == TaskState::Success => {
                     self.remove(&mut tasks, &info.id)
@@ -385,27 +420,29 @@ impl Eager {
         Some(info)
     }
 
-    /// All attempts of a task, one after the other.
+    /// Runs all attempts of a task, one after the other.
     async fn run(self: Arc<Self>, connection: Connection, task: wire::Task, run: Arc<Run>) {
         let client = Client::over(connection).with_timeout(SUBMIT_TIMEOUT);
         let (leases, threads, data) = (run.leases.clone(), self.threads.clone(), self.data.clone());
         let worker = Arc::new(WorkerSide { leases, client, threads, data });
-        let slot =
-            Slot { worker, handlers: self.handlers.clone(), middleware: self.middleware.clone() };
+        let (handlers, middleware) = (self.handlers.clone(), self.middleware.clone());
+        let execution = Execution { worker, handlers, middleware };
         while let Some(info) = self.update(&run, started) {
-            run.leases.deliver(vec![self.delivery(&task, &info)]);
-            // None when it was replaced in this moment.
-            let Some(job) = run.leases.next().await else { return };
-            self.attempt(&run, slot.run_fenced(job)).await;
+            let lease = self.latest_lease.fetch_add(1, Ordering::Relaxed) + 1;
+            run.leases.deliver(vec![delivery(&task, &info, lease)]);
+            // `None` when the run was replaced at this moment.
+            let Some(begun) = run.leases.next().await else { return };
+            self.attempt(&run, execution.run_fenced(begun)).await;
             run.leases.lose_all();
         }
     }
 
-    /// One attempt, until its end is reported: a thread may go on after that, and nobody waits for
+    /// Runs one attempt until its end is reported. A thread may go on after that; nothing waits for
     /// it.
     async fn attempt(self: &Arc<Self>, run: &Run, attempt: impl Future<Output = ()>) {
         let mut attempt = std::pin::pin!(attempt);
         let mut is_over = false;
+        // When to look for progress that is held back because it came too fast.
         let mut more_in = None;
         while !is_over {
             tokio::select! {
@@ -418,44 +455,21 @@ impl Eager {
             more_in = batch.next_in;
             for report in batch.reports {
                 is_over |= is_end(&report);
-                // What runs has begun.
+                // The state already says that the task has begun.
                 if !matches!(report.report, Some(Report::Started(_))) {
                     self.update(run, |info| apply(info, report.report));
                 }
             }
         }
     }
-
-    fn delivery(&self, task: &wire::Task, info: &TaskInfo) -> wire::Delivery {
-        wire::Delivery {
-            id: task.id.clone(),
-            lease: self.latest_lease.fetch_add(1, Ordering::Relaxed) + 1,
-            name: task.name.clone(),
-            queue: info.queue.clone(),
-            payload: task.payload.clone(),
-            content_type: task.content_type.clone(),
-            headers: task.headers.clone(),
-            shadow: task.shadow.clone(),
-            priority: info.priority,
-            attempt: info.attempts + 1,
-            attempts_max: info.attempts_max,
-            deliveries: info.deliveries,
-            generation: info.generation,
-            submitted_at_ms: info.submitted_at_ms,
-            soft_time_limit_ms: task.soft_time_limit_ms,
-            time_limit_ms: task.time_limit_ms,
-            root_id: task.root_id.clone(),
-            parent_id: task.parent_id.clone(),
-            tags: task.tags.clone(),
-            ..wire::Delivery::default()
-        }
-    }
 }
 
+/// The outcome of a submit.
 fn outcome(kind: submit_outcome::Kind, generation: u32, state: TaskState) -> SubmitOutcome {
     SubmitOutcome { kind: kind.into(), generation, state: state.into(), error: None }
 }
 
+/// A refusal.
 fn error(code: ErrorCode, message: &str) -> wire::Error {
     wire::Error { code: code.into(), message: message.to_owned(), ..wire::Error::default() }
 }

@@ -1,5 +1,5 @@
-//! Why a handler failed, as it is reported to the broker: kind, message, traceback, and whether
-//! another attempt makes sense. When that attempt runs is decided by the broker's retry policy.
+//! Why a handler failed, as the worker reports it to the broker: kind, message, traceback, and
+//! whether another attempt makes sense. The task's retry policy decides when that attempt runs.
 
 use std::any::type_name;
 use std::error::Error;
@@ -11,23 +11,23 @@ use celeriac_proto::wire;
 
 use crate::panics::fenced;
 
-/// The sources of an error that are told.
+/// The most sources of an error that are reported.
 const SOURCES_MAX: usize = 32;
 
-/// Stands for the rest of a text whose `Display` gave up.
+/// Replaces the rest of a text whose `Display` failed.
 const UNSHOWABLE: &str = "(the rest cannot be shown: its Display failed)";
 
-/// Makes up the length of a text that was cut, so that it is known to be full.
+/// Fills up a text that was cut, so that it counts as full. As long as the longest character.
 const FULL: &str = "....";
 
-/// The kind of a failure whose type has no name that says anything.
+/// The kind of a failure whose type has no useful name.
 const KIND_UNNAMED: &str = "Error";
 
 /// The failure of one attempt.
 ///
-/// Every error that `?` can turn into a boxed one becomes a `TaskFailure`, with the name of its
-/// type as the kind and the chain of its sources in the message. Such a failure is retryable:
-/// the task runs again while its policy has attempts left.
+/// `?` converts every error to a `TaskFailure` that it can convert to a boxed error. The kind is
+/// then the name of the error's type, and the message contains the chain of its sources. Such a
+/// failure is retryable: the task runs again while its policy has attempts left.
 ///
 /// ```
 /// use celeriac_worker::TaskFailure;
@@ -54,8 +54,8 @@ pub struct TaskFailure {
 }
 
 impl TaskFailure {
-    /// A failure after which the task may run again, by its retry policy. The first 255 bytes of
-    /// the kind and the first 16 KiB of the message are kept.
+    /// A failure after which the task may run again, as its retry policy says. The failure keeps
+    /// the first 255 bytes of the kind and the first 16 KiB of the message.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             kind: cut(kind.into(), NAME_BYTES_MAX),
@@ -66,12 +66,13 @@ impl TaskFailure {
         }
     }
 
-    /// A failure that another attempt would not mend: the task ends, whatever attempts are left.
+    /// A failure that another attempt would not fix: the task ends as a Failure, even if it has
+    /// attempts left.
     pub fn fatal(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(kind, message).without_retry()
     }
 
-    /// Turns this failure into a final one.
+    /// Makes this failure final, as [`TaskFailure::fatal`] does.
     #[must_use]
     pub fn without_retry(mut self) -> Self {
         self.retryable = false;
@@ -79,8 +80,18 @@ impl TaskFailure {
         self
     }
 
-    /// Asks for the next attempt after this span instead of the policy's delay. The number of
-    /// attempts stays bounded by the policy.
+    /// Makes this failure retryable, with this delay before the next attempt in place of the
+    /// policy's delay. The policy still bounds the number of attempts.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use celeriac_worker::TaskFailure;
+    ///
+    /// let failure = TaskFailure::new("Busy", "the service is busy")
+    ///     .retry_after(Duration::from_secs(30));
+    /// assert!(failure.is_retryable());
+    /// ```
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retryable = true;
@@ -88,24 +99,24 @@ impl TaskFailure {
         self
     }
 
-    /// Adds a traceback for people to read. Its first 16 KiB are kept.
+    /// Adds a traceback for people to read. The failure keeps its first 16 KiB.
     #[must_use]
     pub fn with_traceback(mut self, traceback: impl Into<String>) -> Self {
         self.traceback = cut(traceback.into(), ERROR_TEXT_BYTES_MAX);
         self
     }
 
-    /// The short name of the kind of failure, e.g. `ParseIntError` or `panic`.
+    /// The short name of the kind of failure, for example `ParseIntError` or `panic`.
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// What went wrong, in words.
+    /// The message for people.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The traceback, empty when there is none.
+    /// The traceback; empty when there is none.
     pub fn traceback(&self) -> &str {
         &self.traceback
     }
@@ -115,7 +126,7 @@ impl TaskFailure {
         self.retryable
     }
 
-    /// The report that says this to the broker.
+    /// The report of this failure to the broker.
     pub(crate) fn into_report(self, attempt: u32, at_ms: i64) -> wire::task_report::Report {
         let error = wire::TaskError {
             kind: self.kind,
@@ -145,7 +156,8 @@ impl fmt::Display for TaskFailure {
     }
 }
 
-/// `TaskFailure` is itself no `Error`: that is what makes room for this conversion of all others.
+/// `TaskFailure` itself does not implement `Error`; otherwise this conversion would overlap with
+/// that of a type to itself.
 impl<E> From<E> for TaskFailure
 where
     E: Into<Box<dyn Error + Send + Sync>>,
@@ -153,7 +165,7 @@ where
     fn from(error: E) -> Self {
         let error: Box<dyn Error + Send + Sync> = error.into();
         let failure = Self::new(kind_of::<E>(), message_of(error.as_ref()));
-        // A panic here must not take the place of what went wrong.
+        // A panic of the error's `drop` must not replace the failure.
         if let Err(panic) = fenced(move || drop(error)) {
             tracing::error!(
                 kind = failure.kind,
@@ -165,7 +177,7 @@ where
     }
 }
 
-/// The last word of the type's name. Texts and boxes say nothing about the error in them.
+/// The last part of the type's path. The types of texts and boxes say nothing about the error.
 fn kind_of<E>() -> &'static str {
     let path = type_name::<E>();
     let path = path.split('<').next().unwrap_or(path);
@@ -175,14 +187,14 @@ fn kind_of<E>() -> &'static str {
     }
 }
 
-/// The text of an error and of its sources. Their code is not ours: a chain of sources may be a
+/// The text of an error and of its sources. Their code is the user's: a chain of sources may be a
 /// circle, and a text may have no end.
 fn message_of(error: &(dyn Error + 'static)) -> String {
     let mut message = text_of(error);
     let sources = std::iter::successors(source_of(error), |error| source_of(*error));
     for source in sources.take(SOURCES_MAX) {
         let text = text_of(source);
-        // Some errors print their source themselves.
+        // Some errors already print their source.
         if !message.ends_with(&text) {
             message.push_str(": ");
             message.push_str(&text);
@@ -198,7 +210,7 @@ fn source_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
     fenced(|| error.source()).ok().flatten()
 }
 
-/// As much of a text as a report holds.
+/// The text of a value, as far as a report holds it.
 pub(crate) fn text_of(value: &(impl fmt::Display + ?Sized)) -> String {
     let mut text = Bounded(String::new());
     let shown = fenced(|| write!(text, "{value}")).unwrap_or(Err(fmt::Error));
@@ -209,7 +221,7 @@ pub(crate) fn text_of(value: &(impl fmt::Display + ?Sized)) -> String {
     cut(text, ERROR_TEXT_BYTES_MAX)
 }
 
-/// Takes text until there is enough of it, and then tells the writer to stop.
+/// Takes text until it is full, and then tells the writer to stop.
 struct Bounded(String);
 
 impl fmt::Write for Bounded {
@@ -219,13 +231,13 @@ impl fmt::Write for Bounded {
         if part.len() <= room {
             return Ok(());
         }
-        // Full, whatever the length of the character that did not fit.
+        // The text is full now, whatever the length of the character that did not fit.
         self.0.push_str(FULL);
         Err(fmt::Error)
     }
 }
 
-/// Cuts at a character's edge, and gives back the room of what was cut.
+/// Cuts a text between two characters, and frees the memory of the rest.
 fn cut(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
         text.truncate(text.floor_char_boundary(bytes_max));

@@ -1,5 +1,5 @@
-//! What a worker can run: the trait behind `#[task]`, and handlers made of a closure.
-//! Running them, with limits and signals, is the matter of `slot.rs`.
+//! What a worker can run: the trait that `#[task]` implements, and handlers made of a closure.
+//! `execution` runs them, with limits and signals.
 
 use std::fmt;
 use std::future::Future;
@@ -17,12 +17,12 @@ use crate::failure::TaskFailure;
 use crate::payload::{Payload, encode_result};
 use crate::shared::DataType;
 
-/// The result of a run in JSON, or why it failed.
+/// The result of a run, in JSON, or its failure.
 pub type Outcome = Result<Bytes, TaskFailure>;
 
-/// Something a worker runs for the tasks of one name.
+/// Runs the tasks of one name.
 ///
-/// `#[task]` implements this; by hand it is needed only where the payload is not JSON.
+/// `#[task]` implements this trait. Implement it by hand only for payloads that are not JSON.
 ///
 /// ```
 /// use celeriac_worker::{Context, Handler, Payload, Run, TaskFailure};
@@ -44,33 +44,44 @@ pub type Outcome = Result<Bytes, TaskFailure>;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no task that a worker can run",
     label = "no handler",
-    note = "put `#[celeriac_worker::task]` above the function, or register a closure with `register_fn`"
+    note = "put `#[celeriac_worker::task]` above the function, \
+            or register a closure with `register_fn`"
 )]
 pub trait Handler: Send + Sync + 'static {
-    /// The task name it is announced under.
+    /// The name of the tasks that this handler runs. The worker announces it to the broker.
     fn name(&self) -> &str;
 
-    /// The queue that the task's definition names. A worker that is told no queues serves these.
+    /// The queue of the task's definition. A worker whose builder names no queue serves the queues
+    /// of its handlers.
     fn queue(&self) -> Option<String> {
         None
     }
 
-    /// The types of the [`Data`](crate::Data) that it takes. A worker that was not given all of
+    /// The types of the [`Data`](crate::Data) that the handler takes. A worker that lacks one of
     /// them does not start.
     fn data(&self) -> Vec<DataType> {
         Vec::new()
     }
 
-    /// Reads the payload and makes the run, without beginning it.
+    /// Reads the payload and makes the run. The run must not begin its work here.
     ///
     /// # Errors
-    /// Whatever keeps the run from beginning; it is reported as the failure of this attempt.
+    /// Why the run cannot begin. The worker reports it as the failure of this attempt.
     fn start(&self, context: Context, payload: Payload<'_>) -> Result<Run, TaskFailure>;
 }
 
-/// One run of a handler, ready to begin. As a future it runs to its outcome; middleware awaits it,
-/// see [`Middleware::around`](crate::Middleware::around). Outside a worker a blocking run blocks
-/// the thread that awaits it.
+/// One run of a handler, which has not begun. A run is a future of its outcome: a middleware can
+/// await it inside a run of its own, see [`Middleware::around`](crate::Middleware::around). Outside
+/// a worker a blocking run blocks the thread that awaits it.
+///
+/// ```
+/// use celeriac_worker::Run;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let run = Run::future(async { Ok("42".into()) });
+/// assert_eq!(run.await, Ok("42".into()));
+/// # }
+/// ```
 pub struct Run(pub(crate) RunKind);
 
 pub(crate) enum RunKind {
@@ -79,13 +90,13 @@ pub(crate) enum RunKind {
 }
 
 impl Run {
-    /// A run on the worker's runtime.
+    /// A run on the worker's runtime. It must not block the thread.
     pub fn future(future: impl Future<Output = Outcome> + Send + 'static) -> Self {
         Self(RunKind::Future(Box::pin(future)))
     }
 
-    /// A run on a thread of the worker's own: it may block it. It cannot be dropped half-way, only
-    /// told to stop.
+    /// A run on a thread of the worker's own, which it may block. The worker cannot drop it after
+    /// it has begun, and can only tell it to stop.
     pub fn blocking(run: impl FnOnce() -> Outcome + Send + 'static) -> Self {
         Self(RunKind::Blocking(Box::new(run)))
     }

@@ -1,87 +1,64 @@
-//! The leases this worker holds: which wait for a handler, which run, and what is to be reported
-//! of them. Handlers (`slot.rs`) and connection (`driver.rs`) meet here and nowhere else.
+//! The leases that this worker holds. The executions, which run handlers, and the driver, which
+//! talks to the broker, meet here and nowhere else. `table` has the state; this module adds the
+//! lock and wakes those that wait.
 //!
-//! A lease is here from its delivery until the broker has answered the report of its end. While
-//! it is here, a second delivery of it is a repetition and is ignored. A lease that is not here
-//! is lost, and nothing is reported of it.
+//! A lease is held from its delivery until the broker has answered the report of its end. A second
+//! delivery of a held lease is a repetition and is ignored. A lease that is not held is lost, and
+//! nothing is reported of it.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+mod table;
+
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use celeriac_proto::limits::RESULT_BYTES_MAX;
 use celeriac_proto::wire::task_report::Report;
-use celeriac_proto::wire::{Delivery, Release, Started, TaskReport};
-use foldhash::fast::FixedState;
+use celeriac_proto::wire::{Delivery, TaskReport};
 use tokio::sync::Notify;
 
-use crate::delivered::{Delivered, Job, Waiting};
-use crate::outbox::{Batch, Outbox};
+use crate::delivered::{BegunDelivery, WaitingDelivery};
+use crate::pending_reports::Batch;
 use crate::signals::Signal;
+pub(crate) use table::Answered;
+use table::{Held, LeaseTable, NextDelivery, StartNotice};
 
-/// Shared by the slots and the driver of one worker.
+/// The leases of one worker, shared by its executions and its driver.
 #[derive(Debug)]
 pub(crate) struct Leases {
-    state: Mutex<State>,
-    /// A delivery waits for a slot.
+    table: Mutex<LeaseTable>,
+    /// Wakes an execution: a delivery waits.
     work: Notify,
-    /// A handler has begun, which the broker may learn a little later.
+    /// Wakes the driver: a handler has begun, which the broker may learn a little later.
     begun: Notify,
-    /// There is something to report now.
+    /// Wakes the driver: there is a report to send now.
     due: Notify,
+    /// The longest result that the broker accepts.
     result_bytes_max: AtomicU64,
+    /// How many handlers run. Apart from the table, because each heartbeat reads it.
     running: AtomicU32,
-    /// Runs that ended since [`Leases::pace`] was last asked.
+    /// The runs that ended since the last call of [`Leases::pace`].
     ended: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
-    held: HashMap<u64, Held, FixedState>,
-    outbox: Outbox,
-    /// Runs that began and whose start is not reported yet. Those among them that have ended
-    /// meanwhile need no such report: their end says it too. So there are no more of them than
-    /// leases.
-    begun: Vec<u64>,
-    /// The driver will look into `begun` within [`Leases::START_DELAY`], or as soon as it may
-    /// send.
-    is_watched: bool,
-    /// `due` was notified and nothing was taken since.
-    is_due: bool,
-    idle_slots: usize,
-    closed: bool,
-    /// When a delivery last left the queue, or came into an empty one.
-    moved_at: Option<Instant>,
-}
-
-#[derive(Debug)]
-enum Held {
-    Waiting,
-    Running(Arc<Delivered>),
-    /// The end is reported, and the report not answered yet.
-    Ended,
-}
-
-/// How fast the work goes, for the decision how much of it to hold.
+/// How fast the worker works, for the decision how many tasks it should hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Runs that ended since the last look.
+    /// The runs that ended since the last look.
     pub(crate) ended: u64,
-    /// How long the delivery in front has been waiting for a slot.
+    /// How long the first waiting delivery has waited for an execution.
     pub(crate) held_up: Duration,
 }
 
 impl Leases {
-    /// How long a start may wait for company: a task that ends within it is reported as a whole, in
-    /// one batch.
+    /// How long the report of a start may wait for other reports. Start and end of a task that ends
+    /// within this time are reported in one batch.
     pub(crate) const START_DELAY: Duration = Duration::from_millis(1);
 
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::default(),
+            table: Mutex::default(),
             work: Notify::new(),
             begun: Notify::new(),
             due: Notify::new(),
@@ -91,396 +68,277 @@ impl Leases {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds this lock")
+    /// Locks the table. No code runs handlers or waits while it holds this lock.
+    fn table(&self) -> MutexGuard<'_, LeaseTable> {
+        self.table.lock().expect("no code panics while it holds this lock")
     }
 
-    /// The longest result that the broker takes.
+    /// The longest result that the broker accepts.
     pub(crate) fn result_bytes_max(&self) -> u64 {
         self.result_bytes_max.load(Ordering::Relaxed)
     }
 
-    /// Takes the broker's word for the longest result.
+    /// Sets the longest result that the broker accepts.
     pub(crate) fn set_result_bytes_max(&self, bytes: u64) {
         self.result_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
-    /// Handlers that run now.
+    /// The number of handlers that run now.
     pub(crate) fn running(&self) -> u32 {
         self.running.load(Ordering::Relaxed)
     }
 
     /// True until the lease is lost, or its end is reported and answered.
     pub(crate) fn is_held(&self, lease: u64) -> bool {
-        self.state().held.contains_key(&lease)
+        self.table().held.contains_key(&lease)
     }
 
-    /// Leases of which the broker is still to be told something.
+    /// The number of leases whose end the broker has not answered.
     pub(crate) fn unanswered(&self) -> usize {
-        self.state().held.len()
+        self.table().held.len()
     }
 
-    /// Nothing is held, and every report was answered.
+    /// Whether the worker holds no lease, and every report was answered.
     pub(crate) fn is_settled(&self) -> bool {
-        let state = self.state();
-        state.held.is_empty() && state.outbox.is_empty()
+        let table = self.table();
+        table.held.is_empty() && table.reports.is_empty()
     }
 
-    /// Queues what the broker sent, in its order. The driver takes a batch [`Leases::START_DELAY`]
-    /// later at the latest.
+    /// Queues deliveries in the broker's order. The driver must take a batch
+    /// [`Leases::START_DELAY`] later at the latest.
     pub(crate) fn deliver(&self, deliveries: Vec<Delivery>) {
-        // Made before the lock is taken: the slots want it too.
-        let arrived: Vec<Waiting> = deliveries.into_iter().map(Waiting::from).collect();
-        let mut state = self.state();
-        state.is_watched = true;
-        if state.waiting.is_empty() {
-            state.moved_at = Some(Instant::now());
-        }
-        for waiting in arrived {
-            let delivery = &waiting.delivered.delivery;
-            match state.held.entry(delivery.lease) {
-                Entry::Vacant(entry) => drop(entry.insert(Held::Waiting)),
-                Entry::Occupied(_) => {
-                    tracing::debug!(
-                        id = delivery.id,
-                        lease = delivery.lease,
-                        "delivered twice, ignored"
-                    );
-                    continue;
-                }
-            }
-            state.waiting.push_back(waiting);
-        }
-        let wanted = state.waiting.len().min(state.idle_slots);
-        drop(state);
-        // All of them from here: a slot that is woken by another one waits behind that one's
-        // handler.
+        // Made before the lock is taken, because the executions need the lock too.
+        let arrived: Vec<WaitingDelivery> =
+            deliveries.into_iter().map(WaitingDelivery::from).collect();
+        let mut table = self.table();
+        table.queue(arrived);
+        // No more executions than deliveries, and no more than are idle.
+        let wanted = table.waiting.len().min(table.idle_executions);
+        drop(table);
+        // Every execution is woken from here. One that is woken by another execution would wait
+        // behind the handler of that one.
         for _ in 0..wanted {
             self.work.notify_one();
         }
     }
 
-    /// Hands back deliveries at once, without their being queued.
+    /// Hands back deliveries at once, without queuing them.
     pub(crate) fn refuse(&self, deliveries: Vec<Delivery>) {
-        let mut state = self.state();
+        let mut table = self.table();
         for delivery in deliveries {
-            if !state.held.contains_key(&delivery.lease) {
-                state.hand_back(&delivery);
+            if !table.held.contains_key(&delivery.lease) {
+                table.hand_back(&delivery);
             }
         }
-        self.tell(state);
+        self.tell(table);
     }
 
-    /// The next delivery for a slot; `None` when the worker ends. Its handler has begun from here
-    /// on.
-    pub(crate) async fn next(&self) -> Option<Job> {
-        // Nearly always there is more, and then there is nothing to listen for.
-        let turn = self.state().begin();
-        match turn {
-            Turn::Begun(job, news) => return Some(self.run(job, news)),
-            Turn::Closed => return None,
-            Turn::Idle => {}
+    /// The next delivery for an execution, whose handler counts as begun from here on. `None` when
+    /// the worker ends.
+    pub(crate) async fn next(&self) -> Option<BegunDelivery> {
+        // Nearly always there is a delivery, and nothing to listen for.
+        let next = self.table().begin();
+        match next {
+            NextDelivery::Begun(begun, notice) => return Some(self.run(begun, notice)),
+            NextDelivery::Closed => return None,
+            NextDelivery::Idle => {}
         }
-        let mut idle = false;
+        let mut is_idle = false;
         loop {
             let mut work = std::pin::pin!(self.work.notified());
-            // Listen before looking: a delivery in between is not missed.
+            // Listen before looking, so that a delivery in between is not missed.
             work.as_mut().enable();
             {
-                let mut state = self.state();
-                if std::mem::take(&mut idle) {
-                    state.idle_slots -= 1;
+                let mut table = self.table();
+                if std::mem::take(&mut is_idle) {
+                    table.idle_executions -= 1;
                 }
-                match state.begin() {
-                    Turn::Begun(job, news) => {
-                        drop(state);
-                        return Some(self.run(job, news));
+                match table.begin() {
+                    NextDelivery::Begun(begun, notice) => {
+                        drop(table);
+                        return Some(self.run(begun, notice));
                     }
-                    Turn::Closed => return None,
-                    Turn::Idle => state.idle_slots += 1,
+                    NextDelivery::Closed => return None,
+                    NextDelivery::Idle => table.idle_executions += 1,
                 }
-                idle = true;
+                is_idle = true;
             }
             work.await;
         }
     }
 
-    fn run(&self, job: Job, news: bool) -> Job {
+    /// Counts a run, and wakes the driver if it would not report the start soon.
+    fn run(&self, begun: BegunDelivery, notice: StartNotice) -> BegunDelivery {
         self.running.fetch_add(1, Ordering::Relaxed);
-        if job.delivered.delivery.report_start {
-            // Its slot waits for the answer.
-            self.tell(self.state());
-        } else if news {
+        if begun.delivered.delivery.report_start {
+            // The execution waits for the answer.
+            self.tell(self.table());
+        } else if notice == StartNotice::Needed {
             self.begun.notify_one();
         }
-        job
+        begun
     }
 
-    /// No slot gets anything more.
+    /// From now on no execution gets a delivery.
     pub(crate) fn close(&self) {
-        self.state().closed = true;
+        self.table().is_closed = true;
         self.work.notify_waiters();
     }
 
-    /// What a handler says of its progress. Of a lease that is lost or has ended, nothing is said.
+    /// Takes a handler's progress report. Nothing is reported of a lease that is lost or has ended.
     pub(crate) fn progress(&self, report: TaskReport) {
-        let mut state = self.state();
-        if let Some(Held::Running(_)) = state.held.get(&report.lease) {
-            state.outbox.push_progress(report);
-            self.tell(state);
+        let mut table = self.table();
+        if let Some(Held::Running(_)) = table.held.get(&report.lease) {
+            table.reports.push_progress(report);
+            self.tell(table);
         }
     }
 
-    /// What became of a job, if its lease is still ours to report on. The slot goes on working for
-    /// it until [`Leases::leave`].
+    /// Takes the report of a run's end, unless the lease was lost or handed back before. The
+    /// execution goes on working for the run until [`Leases::leave`].
     pub(crate) fn end(&self, id: &str, lease: u64, report: Report) {
-        let mut state = self.state();
-        if let Some(held @ Held::Running(_)) = state.held.get_mut(&lease) {
-            *held = Held::Ended;
-            state.outbox.push(TaskReport { id: id.to_owned(), lease, report: Some(report) });
-            self.tell(state);
+        let mut table = self.table();
+        if let Some(held @ Held::Running(_)) = table.held.get_mut(&lease) {
+            *held = Held::Reported;
+            let report = TaskReport { id: id.to_owned(), lease, report: Some(report) };
+            table.reports.push_end(report);
+            self.tell(table);
         }
     }
 
-    /// Lets the driver know that there is something to report now, unless it knows.
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
-        let knew = std::mem::replace(&mut state.is_due, true);
-        drop(state);
-        if !knew {
+    /// Tells the driver that there is a report to send now, unless it was told before.
+    fn tell(&self, mut table: MutexGuard<'_, LeaseTable>) {
+        let was_told = std::mem::replace(&mut table.is_due, true);
+        drop(table);
+        if !was_told {
             self.due.notify_one();
         }
     }
 
-    /// A slot is done with a job.
+    /// An execution is done with a run.
     pub(crate) fn leave(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How fast the work went since this was last asked.
+    /// How fast the worker worked since the last call.
     pub(crate) fn pace(&self) -> Pace {
-        let state = self.state();
-        let held_up = match state.moved_at {
-            Some(moved_at) if !state.waiting.is_empty() => moved_at.elapsed(),
+        let table = self.table();
+        let held_up = match table.moved_at {
+            Some(moved_at) if !table.waiting.is_empty() => moved_at.elapsed(),
             _ => Duration::ZERO,
         };
         Pace { ended: self.ended.swap(0, Ordering::Relaxed), held_up }
     }
 
-    /// Hands back what waits for a slot.
+    /// Hands back every delivery that waits for an execution.
     pub(crate) fn release_waiting(&self) {
-        let mut state = self.state();
-        state.release_waiting();
-        self.tell(state);
+        let mut table = self.table();
+        table.release_waiting();
+        self.tell(table);
     }
 
-    /// Hands back everything that has not begun, in a slot or not.
+    /// Hands back every delivery whose handler has not begun, whether an execution has it or not.
     pub(crate) fn release_unbegun(&self) {
-        let mut state = self.state();
-        state.release_waiting();
-        state.release_held(|delivered| !delivered.may_have_begun());
-        self.tell(state);
+        let mut table = self.table();
+        table.release_waiting();
+        table.release_running(|delivered| !delivered.may_have_begun());
+        self.tell(table);
     }
 
-    /// Hands back everything that runs, and stops its handlers.
+    /// Hands back every delivery that runs, and stops the handlers.
     pub(crate) fn release_running(&self) {
-        let mut state = self.state();
-        state.release_held(|_| true);
-        self.tell(state);
+        let mut table = self.table();
+        table.release_running(|_| true);
+        self.tell(table);
     }
 
-    /// Tells a running handler something; a delivery that waits is handed back.
+    /// Raises a signal for a running handler. A delivery that waits is handed back instead.
     pub(crate) fn signal(&self, lease: u64, signal: Signal) {
-        let mut state = self.state();
-        match state.held.get(&lease) {
+        let mut table = self.table();
+        match table.held.get(&lease) {
             Some(Held::Running(delivered)) => delivered.signals.raise(signal),
             Some(Held::Waiting) => {
-                let place = state.waiting.iter().position(|waiting| waiting.lease() == lease);
-                if let Some(waiting) = place.and_then(|place| state.waiting.remove(place)) {
-                    state.hand_back(&waiting.delivered.delivery);
-                    self.tell(state);
+                let place = table.waiting.iter().position(|waiting| waiting.lease() == lease);
+                if let Some(waiting) = place.and_then(|place| table.waiting.remove(place)) {
+                    table.hand_back(&waiting.delivered.delivery);
+                    self.tell(table);
                 }
             }
-            Some(Held::Ended) | None => {}
+            Some(Held::Reported) | None => {}
         }
     }
 
-    /// The broker knows this lease no more: its handler is dropped, and nothing is reported of it.
+    /// The broker no longer knows this lease: its handler is dropped, and nothing is reported of
+    /// it.
     pub(crate) fn lose(&self, lease: u64) {
-        let mut state = self.state();
-        state.lose(lease);
+        self.table().lose(lease);
     }
 
-    /// The session is lost, and all its leases with it.
+    /// The session is lost, and all of its leases with it.
     pub(crate) fn lose_all(&self) {
-        let mut state = self.state();
-        for (_, held) in state.held.drain() {
-            if let Held::Running(delivered) = held {
-                delivered.signals.raise(Signal::DROP);
-            }
-        }
-        state.waiting.clear();
-        state.begun.clear();
-        state.outbox.clear();
+        self.table().lose_all();
     }
 
-    /// After a resume: the leases that the broker does not know any more are lost. Those that
-    /// have ended here stay until their report is answered, as the broker may have taken it
-    /// already.
+    /// After a resume: the leases that the broker no longer knows are lost. A lease that has ended
+    /// here stays until its report is answered, because the broker may already have that report.
     pub(crate) fn retain(&self, known: &[u64]) {
         let known: HashSet<u64> = known.iter().copied().collect();
-        let mut state = self.state();
-        let unknown: Vec<(u64, bool)> = state
+        let mut table = self.table();
+        let lost: Vec<u64> = table
             .held
             .iter()
-            .filter(|(lease, _)| !known.contains(lease))
-            .map(|(lease, held)| (*lease, matches!(held, Held::Ended)))
+            .filter(|(lease, held)| !known.contains(lease) && !matches!(held, Held::Reported))
+            .map(|(lease, _)| *lease)
             .collect();
-        for (lease, ended) in unknown {
-            if !ended {
-                tracing::warn!(
-                    lease,
-                    "the broker took this lease back while the connection was lost"
-                );
-                state.lose(lease);
-            }
+        for lease in lost {
+            tracing::warn!(lease, "the broker took this lease back while the connection was lost");
+            table.lose(lease);
         }
     }
 
-    /// Until there is something to report now.
+    /// Returns when there is a report to send now.
     pub(crate) async fn due(&self) {
         self.due.notified().await;
     }
 
-    /// Until a handler has begun, which the broker may learn [`Leases::START_DELAY`] later.
+    /// Returns when a handler has begun. The broker may learn this [`Leases::START_DELAY`] later.
     pub(crate) async fn begun(&self) {
         self.begun.notified().await;
     }
 
     /// Takes the next reports to send.
     pub(crate) fn take_batch(&self, items_max: usize, bytes_max: usize) -> Batch {
-        let mut state = self.state();
-        let State { held, outbox, begun, is_due, is_watched, waiting, .. } = &mut *state;
-        *is_due = false;
-        for lease in begun.drain(..) {
-            if let Some(Held::Running(delivered)) = held.get(&lease) {
-                let report = Some(Report::Started(Started {}));
-                outbox.push_start(TaskReport { id: delivered.delivery.id.clone(), lease, report });
-            }
-        }
-        let mut batch = outbox.take_batch(items_max, bytes_max, Instant::now());
-        // Where something has ended, the next begins.
-        *is_watched = !batch.reports.is_empty() && !waiting.is_empty();
-        if *is_watched {
-            batch.next_in = Some(Self::START_DELAY);
-        }
-        batch
+        self.table().take_batch(items_max, bytes_max)
     }
 
-    /// The broker has the reports of these ends: the leases are no longer held. It knows of these
-    /// starts: what waited for that begins.
-    pub(crate) fn answered(&self, ended: &[u64], started: &[u64]) {
-        let mut state = self.state();
-        for lease in ended {
-            state.held.remove(lease);
-        }
-        for lease in started {
-            if let Some(Held::Running(delivered)) = state.held.get(lease) {
-                delivered.signals.raise(Signal::MAY_BEGIN);
-            }
-        }
+    /// Takes the broker's answers to reports.
+    pub(crate) fn answered(&self, answered: &Answered) {
+        self.table().answered(answered);
     }
 
-    /// These were not answered and are sent again, except for leases lost in the meantime.
+    /// Puts back reports that were not answered. They are sent again, except for leases that were
+    /// lost in the meantime.
     pub(crate) fn put_back(&self, mut reports: Vec<TaskReport>) {
-        let mut state = self.state();
-        reports.retain(|report| state.held.contains_key(&report.lease));
-        state.outbox.put_back(reports);
-        self.tell(state);
+        let mut table = self.table();
+        reports.retain(|report| table.held.contains_key(&report.lease));
+        table.reports.put_back(reports);
+        self.tell(table);
     }
-}
-
-impl State {
-    /// Takes the next delivery for a slot.
-    fn begin(&mut self) -> Turn {
-        if self.closed {
-            return Turn::Closed;
-        }
-        let Some(Waiting { delivered, payload, content_type }) = self.waiting.pop_front() else {
-            return Turn::Idle;
-        };
-        let (lease, begun_at) = (delivered.delivery.lease, Instant::now());
-        self.held.insert(lease, Held::Running(delivered.clone()));
-        self.moved_at = Some(begun_at);
-        if delivered.delivery.report_start {
-            let report = Some(Report::Started(Started {}));
-            self.outbox.push_start(TaskReport { id: delivered.delivery.id.clone(), lease, report });
-        } else {
-            self.begun.push(lease);
-        }
-        let news = !std::mem::replace(&mut self.is_watched, true);
-        Turn::Begun(Job { delivered, payload, content_type, begun_at }, news)
-    }
-
-    /// Says that the broker may have this delivery back.
-    fn hand_back(&mut self, delivery: &Delivery) {
-        self.held.insert(delivery.lease, Held::Ended);
-        self.outbox.push(release(delivery, true));
-    }
-
-    fn release_waiting(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.hand_back(&waiting.delivered.delivery);
-        }
-    }
-
-    /// Hands back what slots have and `is_meant`. Its handlers stop, or never begin.
-    fn release_held(&mut self, is_meant: impl Fn(&Delivered) -> bool) {
-        for held in self.held.values_mut() {
-            if let Held::Running(delivered) = held
-                && is_meant(delivered)
-            {
-                // A slot that waits for the answer to the start looks at this before it begins.
-                delivered.signals.raise(Signal::DROP);
-                self.outbox.push(release(&delivered.delivery, !delivered.may_have_begun()));
-                *held = Held::Ended;
-            }
-        }
-    }
-
-    fn lose(&mut self, lease: u64) {
-        match self.held.remove(&lease) {
-            Some(Held::Running(delivered)) => delivered.signals.raise(Signal::DROP),
-            Some(Held::Waiting) => self.waiting.retain(|waiting| waiting.lease() != lease),
-            Some(Held::Ended) | None => {}
-        }
-        self.outbox.forget(lease);
-    }
-}
-
-/// What there is for a slot that looks for work.
-enum Turn {
-    /// True: the driver has to be told.
-    Begun(Job, bool),
-    Idle,
-    Closed,
-}
-
-fn release(delivery: &Delivery, not_begun: bool) -> TaskReport {
-    let report = Some(Report::Release(Release { not_begun }));
-    TaskReport { id: delivery.id.clone(), lease: delivery.lease, report }
 }
 
 #[cfg(test)]
 mod tests {
+    use celeriac_proto::wire::Release;
+
     use super::*;
-    use crate::outbox::is_end;
+    use crate::pending_reports::is_end;
 
     fn delivery(lease: u64) -> Delivery {
         Delivery { id: "a".to_owned(), lease, ..Delivery::default() }
     }
 
-    fn told(leases: &Leases) -> Vec<(u64, bool)> {
+    fn reported(leases: &Leases) -> Vec<(u64, bool)> {
         leases
             .take_batch(10, 1_000)
             .reports
@@ -490,31 +348,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_lease_that_is_lost_nothing_is_told_and_its_handler_is_to_stop() {
+    async fn nothing_is_reported_of_a_lost_lease_and_its_handler_is_told_to_stop() {
         let leases = Leases::new();
         leases.deliver(vec![delivery(1), delivery(2)]);
-        let lost = leases.next().await.expect("not closed");
+        let lost = leases.next().await.expect("the leases are not closed");
         leases.lose(1);
         assert!(lost.delivered.signals.is_raised(Signal::DROP));
-        leases.next().await.expect("not closed");
-        assert_eq!(told(&leases), [(2, false)]);
+        leases.next().await.expect("the leases are not closed");
+        assert_eq!(reported(&leases), [(2, false)]);
     }
 
     #[tokio::test]
-    async fn a_start_is_told_only_of_what_has_not_ended_by_then() {
+    async fn a_start_is_reported_only_of_a_run_that_has_not_ended_by_then() {
         let leases = Leases::new();
         leases.deliver(vec![delivery(1), delivery(2)]);
         for lease in 1..=2 {
-            leases.next().await.expect("not closed");
+            leases.next().await.expect("the leases are not closed");
             if lease == 1 {
                 leases.end("a", 1, Report::Release(Release::default()));
-                assert_eq!(told(&leases), [(1, true)]);
+                assert_eq!(reported(&leases), [(1, true)]);
             }
         }
-        assert_eq!(told(&leases), [(2, false)]);
+        assert_eq!(reported(&leases), [(2, false)]);
         leases.end("a", 2, Report::Release(Release::default()));
         leases.due().await;
-        assert_eq!(told(&leases), [(2, true)]);
-        assert!(told(&leases).is_empty());
+        assert_eq!(reported(&leases), [(2, true)]);
+        assert!(reported(&leases).is_empty());
     }
 }

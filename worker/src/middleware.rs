@@ -1,29 +1,31 @@
-//! What looks on while tasks run: hooks for logging, metrics and tracing. They are told what
-//! happens and cannot change it, but for the one that stands around the run. When they are called
-//! is the matter of `slot.rs`.
+//! Hooks around every run, for logging, metrics and tracing. All hooks but `around` only observe.
+//! `execution` calls them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::blocking::{Occupied, as_future};
+use crate::blocking::{OccupiedThread, as_future};
 use crate::context::Context;
 use crate::failure::TaskFailure;
 use crate::handler::{Run, RunKind};
 use crate::panics::{fenced, panic_message};
 
-/// Hooks around every run of a worker, for logging, metrics and tracing;
-/// [`around`](Middleware::around) can also change what runs, or refuse it.
+/// Hooks around every run of a worker, for logging, metrics and tracing. The hook
+/// [`around`](Middleware::around) can also change a run, or refuse it.
 ///
-/// Each run calls [`before`](Middleware::before), then the one hook that says how it ended, then
-/// [`after`](Middleware::after), and only then is its end reported: what a hook counts is counted
-/// by the time anybody can see the result. Several middlewares are called in the order in which
-/// they were added. The hooks are called in the slot of the run, within its tracing span; they
-/// should be quick, and hand over to a thread or a task of their own what is not. A hook that
-/// panics is logged, and changes nothing for its task, the other hooks and the worker.
+/// Each run calls [`before`](Middleware::before), then the one hook that says how the run ended,
+/// then [`after`](Middleware::after). Only then does the worker report the end, so a hook has
+/// counted a run before anybody can see its result. Several middlewares are called in the order in
+/// which they were added.
 ///
-/// They tell what the handler did. Whether the broker took the report is not known yet: of a lease
-/// that was lost meanwhile it takes none, and the task runs again elsewhere.
+/// The hooks run in place of the handler, within the tracing span of the run, and the worker waits
+/// for them. A hook should be quick, and should leave slow work to a thread or a task of its own.
+/// When a hook panics, the worker logs it; the task, the other hooks and the worker are not
+/// affected.
+///
+/// The hooks say what the handler did. They do not say whether the broker took the report: if the
+/// lease was lost meanwhile, the broker refuses it, and the task runs again elsewhere.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -32,7 +34,7 @@ use crate::panics::{fenced, panic_message};
 ///
 /// use celeriac_worker::{Context, Middleware, TaskFailure, Worker};
 ///
-/// /// What a metrics page would show.
+/// /// The numbers for a metrics page.
 /// #[derive(Default)]
 /// struct Counts {
 ///     running: AtomicU64,
@@ -64,18 +66,18 @@ use crate::panics::{fenced, panic_message};
 /// ```
 #[allow(unused_variables)]
 pub trait Middleware: Send + Sync + 'static {
-    /// The handler is about to begin. Its arguments have not been read yet.
+    /// The handler will begin now. Its arguments have not been read yet.
     fn before(&self, context: &Context) {}
 
-    /// Puts something around the run, or refuses it. What it returns is run in place of what it was
-    /// given, and whatever comes out of it is the outcome of the attempt: a value in JSON, or a
-    /// failure. It is called after `before` and after the arguments were read; of several
-    /// middlewares the first that was added is the outermost.
+    /// Wraps the run, or refuses it. The worker runs the returned run in place of the given one,
+    /// and its outcome is the outcome of the attempt: a value in JSON, or a failure. The worker
+    /// calls this hook after `before` and after the arguments were read. Of several middlewares
+    /// the first one that was added is the outermost.
     ///
-    /// A run becomes another run; there is no next one to call. So a middleware without this hook
-    /// costs nothing, and time limits and cancelling hold for the whole: what is around a
-    /// handler is dropped with it. A blocking handler comes as a future too, and takes its
-    /// thread when it is first awaited.
+    /// The hook turns a run into another run; it does not call a next middleware. So a middleware
+    /// without this hook costs nothing. Time limits and cancelling apply to the whole: the wrapping
+    /// run is dropped together with the handler inside. A blocking handler comes as a future too,
+    /// and takes its thread when it is first awaited.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -83,17 +85,18 @@ pub trait Middleware: Send + Sync + 'static {
     /// use celeriac_worker::{Context, Middleware, Run, TaskFailure};
     /// use tokio::sync::Semaphore;
     ///
-    /// /// Not more than so many at once of the tasks that ask another service.
+    /// /// Limits how many tasks use another service at once.
     /// struct Gate(Arc<Semaphore>);
     ///
     /// impl Middleware for Gate {
     ///     fn around(&self, context: &Context, run: Run) -> Result<Run, TaskFailure> {
     ///         if !context.headers().contains_key("tenant") {
-    ///             return Err(TaskFailure::fatal("NoTenant", "a task of this worker says for whom it is"));
+    ///             return Err(TaskFailure::fatal("NoTenant", "the task has no header `tenant`"));
     ///         }
     ///         let gate = self.0.clone();
     ///         Ok(Run::future(async move {
-    ///             let _permit = gate.acquire().await.map_err(|_| TaskFailure::new("Closed", "the gate is closed"))?;
+    ///             // `?` makes a failure of the error, should the semaphore be closed.
+    ///             let _permit = gate.acquire().await?;
     ///             run.await
     ///         }))
     ///     }
@@ -101,9 +104,9 @@ pub trait Middleware: Send + Sync + 'static {
     /// ```
     ///
     /// # Errors
-    /// Why the task is not to run: the failure of this attempt, final or to be tried again as it
-    /// says itself. A panic here is such a failure too, unlike in the other hooks: nobody knows
-    /// what should have been around the run.
+    /// Why the task must not run. The worker reports it as the failure of this attempt, and the
+    /// failure itself says whether the task may run again. A panic here is such a failure too,
+    /// unlike in the other hooks: the run must not begin without its wrapping.
     fn around(&self, context: &Context, run: Run) -> Result<Run, TaskFailure> {
         Ok(run)
     }
@@ -111,26 +114,26 @@ pub trait Middleware: Send + Sync + 'static {
     /// The handler returned its value.
     fn after_success(&self, context: &Context, elapsed: Duration) {}
 
-    /// The handler failed, and the task with it: the failure is final, or this was the last
-    /// attempt. A panic, a time limit, and arguments or a result that cannot be used are
+    /// The handler failed, and the task ends as a Failure: the failure is final, or this was the
+    /// last attempt. A panic, a time limit, and arguments or a result that cannot be used are
     /// failures too.
     fn after_failure(&self, context: &Context, failure: &TaskFailure, elapsed: Duration) {}
 
     /// The handler failed, and the retry policy has attempts left.
     fn after_retry(&self, context: &Context, failure: &TaskFailure, elapsed: Duration) {}
 
-    /// The handler did not come to its end: it was cancelled by force, handed back because the
-    /// worker ends, or its lease is lost.
+    /// The handler was dropped before its end: the task was cancelled by force, or handed back
+    /// because the worker shuts down, or its lease is lost.
     fn after_drop(&self, context: &Context, elapsed: Duration) {}
 
-    /// The run is over, in whichever way; called after the hook that says which.
+    /// The run is over. The worker calls this after the hook that says how it ended.
     fn after(&self, context: &Context, elapsed: Duration) {}
 }
 
-/// A run, and the threads that may be at work in it.
-pub(crate) struct Wrapped {
+/// A wrapped run, and the threads of the blocking runs inside it.
+pub(crate) struct WrappedRun {
     pub(crate) run: Run,
-    pub(crate) inside: Vec<Occupied>,
+    pub(crate) threads: Vec<OccupiedThread>,
 }
 
 /// The middleware of a worker, in the order in which it was added.
@@ -142,28 +145,32 @@ impl Chain {
         self.0.push(middleware);
     }
 
-    /// The run with everything around it.
-    pub(crate) fn around(&self, context: &Context, mut run: Run) -> Result<Wrapped, TaskFailure> {
-        let mut inside = Vec::new();
+    /// Wraps a run in all middlewares.
+    pub(crate) fn around(
+        &self,
+        context: &Context,
+        mut run: Run,
+    ) -> Result<WrappedRun, TaskFailure> {
+        let mut threads = Vec::new();
         for middleware in self.0.iter().rev() {
             if let Run(RunKind::Blocking(blocking)) = run {
                 let (future, thread) = as_future(context, blocking);
-                inside.push(thread);
+                threads.push(thread);
                 run = future;
             }
             run = fenced(|| middleware.around(context, run)).and_then(|wrapped| wrapped)?;
         }
-        Ok(Wrapped { run, inside })
+        Ok(WrappedRun { run, threads })
     }
 
-    /// Calls one hook of each.
+    /// Calls one hook of each middleware.
     pub(crate) fn call(&self, hook: impl Fn(&dyn Middleware)) {
         for middleware in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(middleware.as_ref()))) {
                 let message = panic_message(panic);
                 tracing::error!(
                     message,
-                    "a hook of a middleware panicked; its task is not concerned"
+                    "a hook of a middleware panicked; the task is not affected"
                 );
             }
         }

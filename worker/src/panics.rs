@@ -1,4 +1,4 @@
-//! Panics in the code of others: where they began, their texts, and the end of what they carry.
+//! Panics in the code of handlers: their places, their texts, and how their payloads are dropped.
 
 use std::any::Any;
 use std::backtrace::Backtrace;
@@ -10,24 +10,25 @@ use celeriac_proto::limits::ERROR_TEXT_BYTES_MAX;
 
 use crate::failure::{TaskFailure, text_of};
 
-/// What `catch_unwind` caught.
+/// The payload of a panic, as `catch_unwind` returns it.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
 thread_local! {
     /// Whether this thread is running the code of a handler.
-    static WATCHED: Cell<bool> = const { Cell::new(false) };
-    /// Where the latest panic of a handler on this thread began.
+    static RUNS_HANDLER: Cell<bool> = const { Cell::new(false) };
+    /// The place and the backtrace of the latest panic of a handler on this thread.
     static BACKTRACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// From now on the panics of handlers leave a backtrace behind. What a program does about panics
-/// stays as it is, besides.
+/// From now on a panic of a handler keeps its backtrace for the report. The program's own hook for
+/// panics is still called.
 pub(crate) fn keep_backtraces() {
+    // A process has one hook: several workers share it.
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |panic| {
-            if WATCHED.get() {
+            if RUNS_HANDLER.get() {
                 let place =
                     panic.location().map(|place| format!("at {place}\n")).unwrap_or_default();
                 BACKTRACE.set(place + &text_of(&Backtrace::force_capture()));
@@ -37,34 +38,36 @@ pub(crate) fn keep_backtraces() {
     });
 }
 
-/// Runs the code of a handler. Its panic is a failure.
+/// Runs the code of a handler. A panic becomes a failure of the kind `panic`.
 pub(crate) fn fenced<T>(run: impl FnOnce() -> T) -> Result<T, TaskFailure> {
-    let before = WATCHED.replace(true);
+    // Fences can be nested: a middleware's code runs the handler's.
+    let before = RUNS_HANDLER.replace(true);
     if !before {
-        // That of a panic which its handler caught itself.
+        // The backtrace of an earlier panic, which the handler caught itself.
         drop(BACKTRACE.take());
     }
     let outcome = catch_unwind(AssertUnwindSafe(run));
-    WATCHED.set(before);
+    RUNS_HANDLER.set(before);
+    // The hook has left the backtrace in this thread.
     outcome.map_err(|panic| {
         TaskFailure::new("panic", panic_message(panic)).with_traceback(BACKTRACE.take())
     })
 }
 
-/// The text of a panic, as much of it as a report holds. The panic is dropped.
+/// The text of a panic, as far as a report holds it. The payload of the panic is dropped.
 pub(crate) fn panic_message(panic: Panic) -> String {
     let text = panic
         .downcast_ref::<&'static str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("the handler panicked with something that is no text");
+        .unwrap_or("the handler panicked with a value that is no text");
     let text = text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].to_owned();
     discard(panic);
     text
 }
 
-/// What a panic carries may panic when it is dropped, and so may what that panic carries; the third
-/// one is kept for ever.
+/// Drops the payload of a panic. The payload may panic while it is dropped, and so may the payload
+/// of that second panic. A third one is never dropped.
 fn discard(panic: Panic) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
         && let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second)))

@@ -1,6 +1,6 @@
-//! From the bytes of a delivery to the arguments of a handler, and from its value to the bytes
-//! of a result. Both are JSON: a payload is `[args, kwargs]`, so that programs in Rust and
-//! Python call each other.
+//! Decodes the payload of a delivery to the arguments of a handler, and encodes the handler's value
+//! as the result. Both are JSON. A payload is `[args, kwargs]`, so that programs in Rust and Python
+//! can call each other.
 
 use std::any::TypeId;
 
@@ -16,14 +16,26 @@ use crate::failure::TaskFailure;
 /// The content type of payloads and results.
 pub(crate) const JSON: &str = "application/json";
 
-/// What a producer sent for a handler to read.
+/// The arguments of a task as its producer sent them.
+///
+/// ```
+/// use bytes::Bytes;
+/// use celeriac_worker::Payload;
+///
+/// let bytes = Bytes::from_static(br#"[["Dynamite"], {"limit": 3}]"#);
+/// let payload = Payload::new(&bytes, "application/json");
+/// // The names of the parameters, and whether the producer may leave them out.
+/// let parameters = [("title", false), ("limit", true)];
+/// let (title, limit): (String, Option<u32>) = payload.arguments(&parameters).expect("they fit");
+/// assert_eq!((title.as_str(), limit), ("Dynamite", Some(3)));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Payload<'a> {
     bytes: &'a Bytes,
     content_type: &'a str,
 }
 
-/// How nearly all payloads look; the arguments are read without a detour through [`Value`].
+/// The form of nearly all payloads: the arguments are then read without a detour through [`Value`].
 #[derive(Deserialize)]
 struct Plain<A>(A, NoKeywords);
 
@@ -32,7 +44,7 @@ struct Plain<A>(A, NoKeywords);
 struct NoKeywords {}
 
 impl<'a> Payload<'a> {
-    /// A payload as it came; an empty content type stands for JSON.
+    /// A payload with its content type. An empty content type means JSON.
     pub fn new(bytes: &'a Bytes, content_type: &'a str) -> Self {
         Self { bytes, content_type }
     }
@@ -42,16 +54,17 @@ impl<'a> Payload<'a> {
         self.bytes
     }
 
-    /// The content type; empty stands for `application/json`.
+    /// The content type. An empty one means `application/json`.
     pub fn content_type(&self) -> &'a str {
         self.content_type
     }
 
-    /// Reads the arguments of a handler. `parameters` are their names, by which keyword
-    /// arguments find their places, and whether they may be left out (they are `null` then).
+    /// Decodes the arguments of a handler. `parameters` has the name of each parameter, by which a
+    /// keyword argument finds its place, and whether the producer may leave it out; its value is
+    /// then `null`.
     ///
     /// # Errors
-    /// A final failure of the kind `invalid_arguments`: the same bytes will be no better next time.
+    /// A final failure of the kind `invalid_arguments`: another attempt would read the same bytes.
     pub fn arguments<A: DeserializeOwned + 'static>(
         &self,
         parameters: &[(&str, bool)],
@@ -62,7 +75,7 @@ impl<'a> Payload<'a> {
                 self.content_type
             )));
         }
-        // The unit type is read from `null`, while a task without arguments is sent `[]`.
+        // serde reads the unit type from `null`, but a task without arguments has `[]`.
         if TypeId::of::<A>() != TypeId::of::<()>()
             && let Ok(Plain(arguments, NoKeywords {})) = serde_json::from_slice(self.bytes)
         {
@@ -71,7 +84,7 @@ impl<'a> Payload<'a> {
         self.arguments_by_name(parameters)
     }
 
-    /// The thorough way, which also finds the words for what is wrong.
+    /// Decodes arguments that are not all in their places. Also finds out why arguments do not fit.
     fn arguments_by_name<A: DeserializeOwned + 'static>(
         &self,
         parameters: &[(&str, bool)],
@@ -105,7 +118,7 @@ fn invalid(message: String) -> TaskFailure {
     TaskFailure::fatal("invalid_arguments", message)
 }
 
-/// The bytes of a handler's value.
+/// Encodes a handler's value.
 pub(crate) fn encode_result<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, TaskFailure> {
     match json::to_vec(value) {
         Ok(bytes) => Ok(bytes.into()),

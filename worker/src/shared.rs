@@ -1,6 +1,6 @@
-//! What the handlers of a worker share: a pool of connections, settings, a client of another
-//! service. The builder is given it, and a handler takes it by its type. It lives as long as the
-//! worker, and no message has to do with it.
+//! The values that the handlers of a worker share, such as a pool of connections, settings, or a
+//! client of another service. The builder gets the values, and a handler takes a value by its type.
+//! The values live as long as the worker. They are never part of a message.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use crate::handler::Handler;
 
-/// A parameter of a `#[task]` function that is no argument of the task: the value of this type that
-/// the worker was given with [`WorkerBuilder::data`](crate::WorkerBuilder::data).
+/// A parameter of a `#[task]` function that is no argument of the task: the value of type `T` that
+/// was added with [`WorkerBuilder::data`](crate::WorkerBuilder::data).
 ///
-/// The function takes `Data<T>` or `&Data<T>`. Producers know nothing of it. A worker with a task
-/// whose data it was not given does not start, and says which is missing. `#[task]` knows the
-/// parameter by its name: a type of your own that is also called `Data<..>` cannot be an argument.
+/// The function takes `Data<T>` or `&Data<T>`. Producers do not see this parameter. A worker that
+/// lacks the data of one of its tasks does not start; the error names the task and the type.
+/// `#[task]` recognises the parameter by the name of its type: a type of your own that is also
+/// called `Data<..>` cannot be an argument.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -44,12 +45,12 @@ use crate::handler::Handler;
 pub struct Data<T>(Arc<T>);
 
 impl<T> Data<T> {
-    /// For tests of a function's body; a worker makes its own.
+    /// A value for tests of a function's body. A worker makes its own.
     pub fn new(value: T) -> Self {
         Self(Arc::new(value))
     }
 
-    /// The shared value itself, to be kept for as long as it is needed.
+    /// The shared value. The caller may keep it longer than the worker.
     pub fn into_arc(self) -> Arc<T> {
         self.0
     }
@@ -75,7 +76,32 @@ impl<T: fmt::Debug> fmt::Debug for Data<T> {
     }
 }
 
-/// A type of which a handler takes [`Data`].
+/// A type whose [`Data`] a handler takes; see [`Handler::data`]. `#[task]` makes these by itself.
+///
+/// ```
+/// use celeriac_worker::{Context, DataType, Handler, Payload, Run, TaskFailure};
+///
+/// struct Limit(usize);
+///
+/// /// Refuses long payloads.
+/// struct Check;
+///
+/// impl Handler for Check {
+///     fn name(&self) -> &str {
+///         "check"
+///     }
+///
+///     fn data(&self) -> Vec<DataType> {
+///         vec![DataType::of::<Limit>()]
+///     }
+///
+///     fn start(&self, context: Context, payload: Payload<'_>) -> Result<Run, TaskFailure> {
+///         let limit = context.data::<Limit>().ok_or_else(|| TaskFailure::fatal("NoLimit", ""))?;
+///         let fits = payload.bytes().len() <= limit.0;
+///         Ok(Run::future(async move { Ok(fits.to_string().into()) }))
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataType {
     id: TypeId,
@@ -88,18 +114,18 @@ impl DataType {
         Self { id: TypeId::of::<T>(), name: type_name::<T>() }
     }
 
-    /// The type's name, for people.
+    /// The name of the type, for error messages.
     pub fn name(&self) -> &'static str {
         self.name
     }
 }
 
-/// The values that a worker was given, one of each type.
+/// The values of a worker, one of each type.
 #[derive(Default)]
 pub(crate) struct SharedValues(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl SharedValues {
-    /// Adds a value; false when there is one of its type.
+    /// Adds a value. False when there was a value of the same type, which it replaces.
     pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) -> bool {
         self.0.insert(TypeId::of::<T>(), Arc::new(value)).is_none()
     }
@@ -109,7 +135,7 @@ impl SharedValues {
         value.downcast().ok().map(Data)
     }
 
-    /// What keeps this handler from running.
+    /// Why this handler cannot run: the first of its types without a value.
     pub(crate) fn missing_for(&self, handler: &dyn Handler) -> Option<String> {
         let missing = handler.data().into_iter().find(|kind| !self.0.contains_key(&kind.id))?;
         let (task, kind) = (handler.name(), missing.name());

@@ -1,11 +1,11 @@
-//! What a running handler is told from outside: stop when you can, your soft limit is over,
-//! you are being dropped. A signal, once raised, stays raised.
+//! The signals for a running handler: it should stop, its soft time limit is over, it is dropped. A
+//! raised signal stays raised.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::Notify;
 
-/// One thing to tell, or several of them.
+/// One signal, or a set of signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Signal(u8);
 
@@ -14,13 +14,13 @@ impl Signal {
     pub(crate) const CANCEL: Self = Self(1);
     /// The soft time limit is over.
     pub(crate) const SOFT_LIMIT: Self = Self(2);
-    /// The handler is dropped where it stands.
+    /// The handler is dropped at once.
     pub(crate) const DROP: Self = Self(4);
-    /// The broker has answered that the run has started: see `Delivery.report_start`.
+    /// The broker has the report of the start; see `Delivery.report_start`.
     pub(crate) const MAY_BEGIN: Self = Self(8);
-    /// An end to the wait for that answer.
+    /// The signals that end the wait for that answer.
     pub(crate) const MAY_BEGIN_OR_DROP: Self = Self(Self::MAY_BEGIN.0 | Self::DROP.0);
-    /// Reasons to stop.
+    /// The signals that tell the handler to stop.
     pub(crate) const STOP: Self = Self(Self::CANCEL.0 | Self::DROP.0);
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Raises a signal, for everybody who waits for it now or later.
+    /// Raises a signal, and wakes every task that waits for it.
     pub(crate) fn raise(&self, signal: Signal) {
         self.raised.fetch_or(signal.0, Ordering::Release);
         self.changed.notify_waiters();
@@ -43,11 +43,11 @@ impl Signals {
         self.raised.load(Ordering::Acquire) & signal.0 != 0
     }
 
-    /// Until one of these signals is raised.
+    /// Returns when one of these signals is raised.
     pub(crate) async fn raised(&self, signal: Signal) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Listen before looking: a signal raised in between is not missed.
+            // Listen before looking, so that a signal in between is not missed.
             changed.as_mut().enable();
             if self.is_raised(signal) {
                 return;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_signal_stays_raised_and_wakes_who_waits_for_it() {
+    async fn a_signal_stays_raised_and_wakes_the_task_that_waits_for_it() {
         let signals = std::sync::Arc::new(Signals::default());
         let waiting = tokio::spawn({
             let signals = signals.clone();

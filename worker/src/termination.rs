@@ -1,43 +1,48 @@
-//! The signals of the operating system that end a worker: the first in good order, the second at
-//! once. What these ends look like is the matter of `driver.rs`.
+//! The signals of the operating system that shut a worker down: the first one gracefully, the
+//! second one at once. `driver` carries the shutdown out.
 
 use std::io;
 
 use tokio::sync::watch;
 
-use crate::driver::Stage;
+use crate::driver::Shutdown;
 
-/// Watches for signals from now on, on the runtime of the caller.
+/// Turns signals into shutdown requests from now on, on the runtime of the caller.
 ///
 /// # Errors
-/// When the system does not let this process handle them.
+/// When the system does not let this process handle the signals.
 #[cfg(unix)]
-pub(crate) fn watch(stage: watch::Sender<Stage>) -> io::Result<()> {
+pub(crate) fn listen(shutdown: watch::Sender<Shutdown>) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
+    // Both are set up before this function returns: a signal that comes then is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
-        for wanted in [Stage::Drain, Stage::Release] {
+        for request in [Shutdown::Graceful, Shutdown::Immediate] {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            tracing::info!(now = matches!(wanted, Stage::Release), "told to end");
-            stage.send_modify(|stage| *stage = (*stage).max(wanted));
+            tracing::info!(
+                now = matches!(request, Shutdown::Immediate),
+                "a signal asks the worker to shut down"
+            );
+            // A request never goes back to a lower one.
+            shutdown.send_modify(|shutdown| *shutdown = (*shutdown).max(request));
         }
     });
     Ok(())
 }
 
-/// Where there is no SIGTERM, Ctrl-C stands for it.
+/// On a system without SIGTERM, Ctrl-C takes its place.
 #[cfg(not(unix))]
-pub(crate) fn watch(stage: watch::Sender<Stage>) -> io::Result<()> {
+pub(crate) fn listen(shutdown: watch::Sender<Shutdown>) -> io::Result<()> {
     tokio::spawn(async move {
-        for wanted in [Stage::Drain, Stage::Release] {
+        for request in [Shutdown::Graceful, Shutdown::Immediate] {
             if tokio::signal::ctrl_c().await.is_err() {
                 return;
             }
-            stage.send_modify(|stage| *stage = (*stage).max(wanted));
+            shutdown.send_modify(|shutdown| *shutdown = (*shutdown).max(request));
         }
     });
     Ok(())

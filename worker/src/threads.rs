@@ -1,35 +1,40 @@
-//! Threads for blocking handlers. A run that is given to them begins at once: there are as many as
-//! handlers run at a time, and nothing else runs on them, as it would on the runtime's own pool.
-//! They are made as they are needed, and go when they have had nothing to do for a while.
+//! The threads for blocking handlers. A run begins at once on one of them: a thread is started when
+//! none is idle, and no other work runs on these threads, as it would on the runtime's own pool. A
+//! thread that was idle for a while ends.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use std::{io, thread};
 
-/// A thread without work goes after this.
+/// An idle thread ends after this.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// What a thread is given to do. It must not panic.
+/// The work of a thread. It must not panic.
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
-/// See the head of this file.
+/// The threads of one worker. They are shared by all clones.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Threads {
+    /// The threads that wait for work, the latest last: it is used first, so that the others can
+    /// end.
     idle: Arc<Mutex<Vec<Idle>>>,
 }
 
+/// A thread that waits for work.
 #[derive(Debug)]
 struct Idle {
+    /// Tells the thread from the others.
     number: thread::ThreadId,
+    /// Gives the thread its next work.
     work: mpsc::Sender<Work>,
 }
 
 impl Threads {
-    /// Has a thread do this, from now on.
+    /// Begins this work on a thread now.
     ///
     /// # Errors
-    /// The operating system gives no thread.
+    /// When the operating system gives no thread.
     pub(crate) fn run(&self, mut work: Work) -> io::Result<()> {
         while let Some(idle) = self.idle().pop() {
             match idle.work.send(work) {
@@ -44,6 +49,7 @@ impl Threads {
             .map(drop)
     }
 
+    /// Does the first work, and then further work until the thread was idle for too long.
     fn live(&self, work: Work) {
         work();
         let (sender, receiver) = mpsc::channel();
@@ -60,7 +66,7 @@ impl Threads {
                             idle.remove(place);
                             return;
                         }
-                        // It was taken for some work in this moment.
+                        // Another thread has just taken this one for some work, and sends it now.
                         None => drop(idle),
                     }
                     let Ok(work) = receiver.recv() else { return };
@@ -71,6 +77,7 @@ impl Threads {
         }
     }
 
+    /// Locks the list of idle threads.
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().expect("no code panics while it holds this lock")
     }

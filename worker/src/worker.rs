@@ -1,5 +1,5 @@
-//! The worker as its user sees it: run, and brought to its end. What happens in between is the
-//! matter of `driver.rs` (the broker's side) and `slot.rs` (the handlers' side).
+//! The worker as its user sees it: it is built, runs, and ends. `driver` talks to the broker, and
+//! `execution` runs the handlers.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,42 +13,53 @@ use tokio::task::JoinSet;
 use crate::builder::WorkerBuilder;
 use crate::context::WorkerSide;
 use crate::credit::CreditPlan;
-use crate::driver::{Driver, Stage};
+use crate::driver::{Driver, Shutdown};
+use crate::execution::Execution;
 use crate::leases::Leases;
 use crate::panics::keep_backtraces;
-use crate::slot::Slot;
 use crate::termination;
 use crate::threads::Threads;
 
-/// How often a worker that finds no broker says so.
-const UNANSWERED_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a worker that waits for its broker logs a warning.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why a worker could not run, or could not go on.
+/// Why a worker did not start, or stopped running.
+///
+/// ```no_run
+/// # async fn example(worker: celeriac_worker::Worker) {
+/// if let Err(error) = worker.run_until_signalled().await {
+///     eprintln!("{error}");
+///     // EX_TEMPFAIL lets a supervisor start the worker again.
+///     std::process::exit(if error.is_retryable() { 75 } else { 1 });
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The broker could not be reached in time, or does not let this worker in. Says itself
-    /// whether trying again may help.
+    /// The worker could not reach the broker in time, or the broker does not accept it. The error
+    /// inside says whether trying again may help.
     #[error(transparent)]
     Connection(#[from] Error),
-    /// The system gave no thread or no signal handling. Trying again may help.
+    /// The system gave the worker no thread or no signal handling. Trying again may help.
     #[error("the system refused what the worker needs: {0}")]
     System(#[from] std::io::Error),
-    /// It was told to end, and the broker could not be told how these tasks went, within the grace
-    /// and 5 s more. The broker takes the worker for lost: they run again, or end as FAILURE
-    /// `worker_lost`.
-    #[error("ended without an answer of the broker to the reports of {tasks} tasks")]
+    /// The worker shut down, and within the grace and 5 s more the broker did not answer the
+    /// reports of these tasks. The broker treats the worker as lost: the tasks run again, or
+    /// end as FAILURE `worker_lost`.
+    #[error("the worker ended before the broker answered the reports of {tasks} tasks")]
     Unanswered {
-        /// How many.
+        /// The number of tasks.
         tasks: usize,
     },
-    /// The worker was put together in a way in which it cannot run. Trying again does not help.
+    /// The worker's setup does not allow it to run: two handlers have one name, or a handler's
+    /// [`Data`](crate::Data) is missing. Trying again does not help.
     #[error("the worker cannot start: {0}")]
     Setup(String),
 }
 
 impl RunError {
-    /// True when the same worker may run later without a change.
+    /// True when the same worker may run later without any change.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connection(error) => error.is_retryable(),
@@ -58,7 +69,7 @@ impl RunError {
     }
 }
 
-/// A worker: connects to a broker, takes the tasks it has handlers for, and runs them.
+/// A worker: it connects to a broker, takes the tasks for which it has handlers, and runs them.
 ///
 /// ```no_run
 /// use celeriac_worker::{TaskFailure, Worker, task};
@@ -73,7 +84,9 @@ impl RunError {
 ///     let worker = Worker::builder("celeriac://token@127.0.0.1:23537")
 ///         .concurrency(4)
 ///         .register(add)
-///         .register_fn("negate", |_context, (number,): (i64,)| async move { Ok::<_, TaskFailure>(-number) })
+///         .register_fn("negate", |_context, (number,): (i64,)| async move {
+///             Ok::<_, TaskFailure>(-number)
+///         })
 ///         .build();
 ///     worker.run_until_signalled().await?;
 ///     Ok(())
@@ -89,16 +102,20 @@ impl Worker {
         Self { options }
     }
 
-    /// Begins a worker of the broker at `url`, `celeriac://[token@]host[:port]`.
+    /// Begins a worker of the broker at `url`, `celeriac://[token@]host[:port]`. The URL is checked
+    /// when the worker runs.
     pub fn builder(url: impl Into<String>) -> WorkerBuilder {
         WorkerBuilder::new(url.into())
     }
 
-    /// Begins a worker of the broker that the environment names: at `CELERIAC_URL`,
-    /// `celeriac://[token@]host[:port]`, or else at `celeriac://127.0.0.1:23537`. A token in
-    /// the URL counts first, then the one line of the file that `CELERIAC_TOKEN_FILE` names,
-    /// then `CELERIAC_TOKEN`: the variables of the command line, so that one environment serves
-    /// both.
+    /// Begins a worker of the broker that the environment names. The command line reads the same
+    /// variables:
+    ///
+    /// - `CELERIAC_URL` is the address, `celeriac://[token@]host[:port]`. The default is
+    ///   `celeriac://127.0.0.1:23537`.
+    /// - Without a token in the URL, `CELERIAC_TOKEN_FILE` names a file whose one line is the
+    ///   token.
+    /// - Without both, `CELERIAC_TOKEN` is the token.
     ///
     /// ```no_run
     /// # #[celeriac_worker::task] async fn add(a: i64, b: i64) -> i64 { a + b }
@@ -108,41 +125,57 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// [`EnvironmentError`] when one of them cannot be used, in a sentence that names it and never
+    /// [`EnvironmentError`] when a variable cannot be used. The error names the variable and never
     /// shows a token.
     pub fn from_env() -> Result<WorkerBuilder, EnvironmentError> {
         url_from_env().map(Self::builder)
     }
 
-    /// Runs until `shutdown` resolves or the broker orders the end, and then ends in good order:
-    /// no new tasks, those that have not begun go back at once, those that run get the grace.
-    /// Handlers run on the runtime this is called on; the connection has a thread of its own,
-    /// unless [`WorkerBuilder::own_thread`] says otherwise.
+    /// Runs until `shutdown` resolves or the broker orders the shutdown. The worker then shuts down
+    /// gracefully: it takes no new tasks, hands back those that have not begun at once, and gives
+    /// running handlers the grace.
     ///
-    /// Dropping the future ends the worker at once: everything goes back to its queues.
+    /// Handlers run on the runtime of the caller. The connection has a thread of its own, unless
+    /// [`WorkerBuilder::own_thread`] says otherwise. Dropping the future ends the worker at once:
+    /// all of its tasks go back to their queues.
+    ///
+    /// ```no_run
+    /// # use celeriac_worker::{RunError, Worker};
+    /// # async fn example(worker: Worker) -> Result<(), RunError> {
+    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    /// let working = tokio::spawn(worker.run(async { drop(stopped.await) }));
+    /// // Later, for example when a web server shuts down:
+    /// drop(stop);
+    /// working.await.expect("the worker does not panic")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`RunError`] when the broker does not let the worker in, at the start or later, and when the
-    /// worker was put together in a way in which it cannot run: two handlers of one name, or no
-    /// value for a handler's [`Data`](crate::Data).
+    /// [`RunError`] when the broker does not accept the worker, at the start or later, and when the
+    /// worker's setup does not allow it to run.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        self.live(shutdown, false).await
+        self.run_with(shutdown, SystemSignals::Ignored).await
     }
 
-    /// Runs until the process is told to end: by SIGTERM or SIGINT in good order as in
-    /// [`Worker::run`], by a second one at once.
+    /// Runs until the process gets SIGTERM or SIGINT. The worker then shuts down gracefully, as in
+    /// [`Worker::run`]. A second signal shuts it down at once.
     ///
-    /// A blocking handler that does not heed
+    /// A blocking handler that does not check
     /// [`Context::is_cancelled`](crate::Context::is_cancelled) cannot be stopped: its thread
     /// goes on until the process ends.
     ///
     /// # Errors
     /// As [`Worker::run`].
     pub async fn run_until_signalled(self) -> Result<(), RunError> {
-        self.live(std::future::pending(), true).await
+        self.run_with(std::future::pending(), SystemSignals::Handled).await
     }
 
-    async fn live(self, shutdown: impl Future<Output = ()>, signals: bool) -> Result<(), RunError> {
+    async fn run_with(
+        self,
+        shutdown: impl Future<Output = ()>,
+        signals: SystemSignals,
+    ) -> Result<(), RunError> {
         if let Some(fault) = self.options.fault() {
             return Err(RunError::Setup(fault));
         }
@@ -150,28 +183,33 @@ impl Worker {
         let url: BrokerUrl = url.parse().map_err(Error::from)?;
         let options = self.options.connection_options(&url);
         let credit = self.options.credit_plan();
-        tracing::info!(instance = options.instance_id, concurrency, ?credit, "worker of {url}");
+        tracing::info!(
+            instance = options.instance_id,
+            concurrency,
+            ?credit,
+            "a worker of {url} starts"
+        );
         keep_backtraces();
         let leases = Arc::new(Leases::new());
-        let (stage, _) = watch::channel(Stage::Work);
+        let (requested, _) = watch::channel(Shutdown::NotRequested);
         let (opened, opening) = oneshot::channel();
         let broker = url.to_string();
         let side = BrokerSide {
             broker,
             leases: leases.clone(),
-            stage: stage.clone(),
+            shutdown: requested.clone(),
             credit,
             grace,
             signals,
         };
         let ended = side.spawn(options, opened, own_thread)?;
-        let _closed_on_drop = CloseOnDrop { leases: leases.clone(), stage: stage.clone() };
+        let _closed_on_drop = CloseOnDrop { leases: leases.clone(), shutdown: requested.clone() };
         let (handlers, middleware) =
             (Arc::new(self.options.handlers), Arc::new(self.options.middleware));
         let data = Arc::new(self.options.data);
-        let mut slots = JoinSet::new();
+        let mut executions = JoinSet::new();
         let working = async {
-            // An error means that the other side ended first; `ended` says why.
+            // An error means that the connection's side ended first; `ended` has the reason.
             if let Ok(connection) = opening.await {
                 let worker = Arc::new(WorkerSide {
                     leases,
@@ -179,20 +217,22 @@ impl Worker {
                     threads: Threads::default(),
                     data,
                 });
-                let slot = Slot { worker, handlers, middleware };
-                (0..concurrency).for_each(|_| drop(slots.spawn(slot.clone().run())));
+                let execution = Execution { worker, handlers, middleware };
+                for _ in 0..concurrency {
+                    executions.spawn(execution.clone().run());
+                }
             }
             std::future::pending().await
         };
-        let told = async {
+        let shutting_down = async {
             shutdown.await;
-            stage.send_modify(|stage| *stage = (*stage).max(Stage::Drain));
+            requested.send_modify(|requested| *requested = (*requested).max(Shutdown::Graceful));
             std::future::pending().await
         };
-        // The first two only set things going; the end is always the other side's.
+        // The first two futures never end. The connection's side always decides the end.
         let outcome = tokio::select! {
             outcome = working => outcome,
-            outcome = told => outcome,
+            outcome = shutting_down => outcome,
             outcome = ended => outcome,
         };
         outcome.unwrap_or_else(|_| {
@@ -201,33 +241,41 @@ impl Worker {
     }
 }
 
-/// A worker that is dropped while it runs lets go of everything.
+/// Whether signals of the operating system shut the worker down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SystemSignals {
+    Ignored,
+    Handled,
+}
+
+/// Hands back all tasks when the worker is dropped while it runs.
 struct CloseOnDrop {
     leases: Arc<Leases>,
-    stage: watch::Sender<Stage>,
+    shutdown: watch::Sender<Shutdown>,
 }
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        self.stage.send_replace(Stage::Release);
+        self.shutdown.send_replace(Shutdown::Immediate);
         self.leases.close();
     }
 }
 
-/// What lives on the connection's thread, or beside the handlers if it has none.
+/// The part of the worker that runs on the connection's thread, or beside the handlers without such
+/// a thread.
 struct BrokerSide {
-    /// For people; the token and what may be one are masked.
+    /// The URL for log lines. A token, and what may be one, is masked.
     broker: String,
     leases: Arc<Leases>,
-    stage: watch::Sender<Stage>,
+    shutdown: watch::Sender<Shutdown>,
     credit: CreditPlan,
     grace: Duration,
-    signals: bool,
+    signals: SystemSignals,
 }
 
 impl BrokerSide {
-    /// A thread of its own keeps heartbeats, reports and the orderly end going, whatever the
-    /// handlers do to their runtime.
+    /// Starts this part. On a thread of its own, heartbeats, reports and the shutdown go on,
+    /// whatever the handlers do to their runtime.
     fn spawn(
         self,
         options: ConnectionOptions,
@@ -238,46 +286,49 @@ impl BrokerSide {
         if !own_thread {
             tokio::spawn(async move {
                 // Nobody listens when the worker was dropped.
-                let _ = ended.send(self.live(options, opened).await);
+                let _ = ended.send(self.run(options, opened).await);
             });
             return Ok(receiver);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("celeriac-worker".to_owned()).spawn(move || {
-            // As a task: the runtime wakes its own tasks without a system call, and what it blocks
-            // on only with one.
+            // As a task, because the runtime wakes its own tasks without a system call, but needs
+            // one to wake the future on which it blocks.
             let outcome =
-                runtime.block_on(async move { tokio::spawn(self.live(options, opened)).await });
-            // A panic is told by `ended` being dropped. Nobody listens when the worker was dropped.
-            let _ = outcome.map(|outcome| ended.send(outcome));
+                runtime.block_on(async move { tokio::spawn(self.run(options, opened)).await });
+            // After a panic `ended` is dropped without a value.
+            if let Ok(outcome) = outcome {
+                // Nobody listens when the worker was dropped.
+                let _ = ended.send(outcome);
+            }
         })?;
         Ok(receiver)
     }
 
-    async fn live(
+    async fn run(
         self,
         options: ConnectionOptions,
         opened: oneshot::Sender<Connection>,
     ) -> Result<(), RunError> {
-        if self.signals {
-            termination::watch(self.stage.clone())?;
+        if self.signals == SystemSignals::Handled {
+            termination::listen(self.shutdown.clone())?;
         }
-        let mut stage = self.stage.subscribe();
+        let mut shutdown = self.shutdown.subscribe();
         let (connection, events) = tokio::select! {
             opening = Connection::open(options) => opening?,
-            // Told to end before it began: there is nothing to bring to an end.
-            _ = stage.wait_for(|stage| *stage > Stage::Work) => return Ok(()),
-            () = say_that_nobody_answers(&self.broker) => return Ok(()),
+            // The shutdown came before the connection: there is nothing to hand back.
+            _ = shutdown.wait_for(|requested| *requested > Shutdown::NotRequested) => return Ok(()),
+            () = warn_that_no_broker_answers(&self.broker) => return Ok(()),
         };
         let _ = opened.send(connection.clone());
-        Driver::new(connection, events, self.leases, stage, self.credit, self.grace).run().await
+        Driver::new(connection, events, self.leases, shutdown, self.credit, self.grace).run().await
     }
 }
 
-/// A worker without a broker looks like one without work: it says which it is, now and then.
-async fn say_that_nobody_answers(broker: &str) {
+/// A worker without a broker looks like a worker without tasks. The warnings tell the two apart.
+async fn warn_that_no_broker_answers(broker: &str) {
     loop {
-        tokio::time::sleep(UNANSWERED_INTERVAL).await;
-        tracing::warn!("no broker answers at {broker}; still trying");
+        tokio::time::sleep(WARNING_INTERVAL).await;
+        tracing::warn!("no broker answers at {broker}; the worker keeps trying");
     }
 }

@@ -1,5 +1,5 @@
-//! The life of a connection over all its sockets: connect, serve, connect again. Decides when to
-//! give up; what happens on one socket is told in `link`.
+//! The life of a connection over all its sockets: connect, serve, connect again. This module
+//! decides when to give up; `link` serves one socket.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,48 +10,59 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::handshake::{self, Link, Turn};
+use super::handshake::{self, AddressOrder, Link};
+use super::state_buffer::WatchRequest;
 use super::waiting::WaitKey;
-use super::watching::WatchPart;
 use super::{Command, ConnectionOptions, Event, Reply, Shared, link};
 use crate::error::Error;
 
+/// The pause before the second attempt to connect; it doubles with each attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between two attempts to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What a broker may ask for at most when it closes: whoever asks for more is asked again.
-pub(super) const BACK_IN_MAX: Duration = Duration::from_secs(10);
+/// The longest pause that a broker can ask for when it closes the connection. After it the client
+/// tries again, even if the broker asked for more.
+pub(super) const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for after the last handle was dropped. Only watches begun again can
-/// be under way then.
-const PATIENCE_OF_NOBODY: Duration = Duration::from_secs(5);
+/// How long closing waits for answers after the last handle was dropped. Only watches that are
+/// begun again can be unanswered then.
+const CLOSE_TIME_WITHOUT_HANDLES: Duration = Duration::from_secs(5);
 
-/// A connection that lived for so long was a good one: the next pause is short again.
+/// A connection that lived for this long was a good one: the next pause is short again.
 const GOOD_CONNECTION: Duration = Duration::from_secs(5);
 
+/// Owns the connection over all of its sockets. It runs as a task of its own and talks to the
+/// handles through channels.
 pub(super) struct Driver {
+    /// The options, of which every attempt makes its Hello.
     pub(super) options: ConnectionOptions,
+    /// The state that the handles read.
     pub(super) shared: Arc<Shared>,
+    /// The requests of the handles.
     pub(super) commands: mpsc::Receiver<Command>,
+    /// The waits whose callers have gone.
     pub(super) withdrawn: mpsc::UnboundedReceiver<WaitKey>,
+    /// Set when a handle closes the connection.
     pub(super) closing: watch::Receiver<Option<Duration>>,
+    /// The events for the owner of the connection.
     pub(super) events: Events,
-    /// The session to go on with; empty before the first Welcome.
+    /// The session to resume; empty before the first Welcome.
     pub(super) session_id: String,
-    /// Among the addresses of the broker's name.
-    pub(super) turn: Turn,
-    /// Watches to be begun again on the next connection.
-    pub(super) watch_again: Vec<WatchPart>,
-    /// The next attempt comes no sooner than this after the end of the connection: the broker said
-    /// so.
-    pub(super) back_in: Duration,
+    /// The order in which the addresses of the broker's name are tried.
+    pub(super) addresses: AddressOrder,
+    /// The watches to begin again on the next connection.
+    pub(super) watch_again: Vec<WatchRequest>,
+    /// The broker's own pause: the next attempt comes no sooner than this after the end of the
+    /// connection.
+    pub(super) reconnect_pause: Duration,
 }
 
-/// Why the socket is served no longer.
-pub(super) enum Ended {
-    /// On purpose.
+/// Why a socket is no longer served.
+pub(super) enum Disconnect {
+    /// This side closed it.
     Closed,
-    /// By the peer or the network.
+    /// The broker closed it, or the network broke. The text says which.
     Lost(String),
 }
 
@@ -73,9 +84,9 @@ impl Driver {
             closing,
             events,
             session_id: String::new(),
-            turn: Turn::default(),
+            addresses: AddressOrder::default(),
             watch_again: Vec::new(),
-            back_in: Duration::ZERO,
+            reconnect_pause: Duration::ZERO,
         }
     }
 
@@ -85,28 +96,31 @@ impl Driver {
             Ok(()) => Error::Closed,
             Err(error) => error,
         };
-        // Set before the channel is closed, so that whoever finds it closed finds the reason too.
+        // Set before the channel is closed: a caller that finds it closed finds the reason too.
+        // Requests that arrive from here on find the channel closed and read this error.
         let error = self.shared.terminal.get_or_init(|| error).clone();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             let _ = command.reply.send(Reply::Failed(error.clone()));
         }
-        for part in self.watch_again {
-            if let Some(sink) = part.sink() {
-                sink.end();
+        for request in self.watch_again {
+            if let Some(states) = request.states() {
+                states.end();
             }
         }
     }
 
+    /// Connects, and serves one socket after the other. `Ok` when the connection was closed, `Err`
+    /// when it can never be opened again.
     async fn live(&mut self, opened: oneshot::Sender<Result<(), Error>>) -> Result<(), Error> {
         let mut pauses = Pauses::default();
         let Some(first) = self.first_connection(&mut pauses, opened).await? else { return Ok(()) };
         let mut link = first;
         loop {
             let began = Instant::now();
-            let ended = link::serve(self, link).await;
+            let disconnect = link::serve(self, link).await;
             self.shared.connected.store(false, Ordering::Relaxed);
-            let Ended::Lost(reason) = ended else { return Ok(()) };
+            let Disconnect::Lost(reason) = disconnect else { return Ok(()) };
             info!(
                 broker = self.options.address,
                 "the connection was lost and is being opened again: {reason}"
@@ -123,8 +137,8 @@ impl Driver {
         }
     }
 
-    /// Connects for the first time, once or for as long as the options say. `None`: closed before
-    /// it worked.
+    /// Connects for the first time: tries once, or for as long as the options say. `None` when the
+    /// connection was closed before that.
     async fn first_connection(
         &mut self,
         pauses: &mut Pauses,
@@ -132,7 +146,8 @@ impl Driver {
     ) -> Result<Option<Link>, Error> {
         let give_up_at = self.options.connect_wait.map(super::deadline_after);
         loop {
-            match handshake::connect(&self.options, &self.session_id, &mut self.turn).await {
+            // An error is final at once where the options do not ask for more attempts.
+            match handshake::connect(&self.options, &self.session_id, &mut self.addresses).await {
                 Ok(link) => {
                     let _ = opened.send(Ok(()));
                     return Ok(Some(link));
@@ -154,14 +169,14 @@ impl Driver {
         }
     }
 
-    /// Connects again, however long it takes. `None`: closed meanwhile.
+    /// Connects again, however long it takes. `None` when the connection was closed meanwhile.
     async fn next_connection(&mut self, pauses: &mut Pauses) -> Result<Option<Link>, Error> {
-        let Self { options, closing, session_id, shared, turn, back_in, .. } = self;
+        let Self { options, closing, session_id, shared, addresses, reconnect_pause, .. } = self;
         let reconnect = async {
-            sleep(std::mem::take(back_in)).await;
+            sleep(std::mem::take(reconnect_pause)).await;
             loop {
                 sleep(pauses.next()).await;
-                match handshake::connect(options, session_id, turn).await {
+                match handshake::connect(options, session_id, addresses).await {
                     Ok(link) => return Ok(link),
                     Err(error) if is_final(&error) => {
                         warn!(
@@ -173,8 +188,10 @@ impl Driver {
                     Err(error) => {
                         debug!("not connected yet: {error}");
                         shared.set_trouble(Some(error.to_string()));
-                        if matches!(error, Error::Handshake { code, .. } if code == crate::ErrorCode::SessionLost)
-                        {
+                        // The broker no longer knows the session; the next attempt asks for a new
+                        // one.
+                        let lost = crate::ErrorCode::SessionLost;
+                        if matches!(error, Error::Handshake { code, .. } if code == lost) {
                             session_id.clear();
                         }
                     }
@@ -188,14 +205,14 @@ impl Driver {
     }
 }
 
-/// Returns when the connection is to be closed, with the time for what is under way then.
+/// Returns when a handle closes the connection, with the time that unanswered requests have then.
 pub(super) async fn asked_to_close(closing: &mut watch::Receiver<Option<Duration>>) -> Duration {
-    // An error means that the last handle was dropped, which is closing too.
+    // An error means that the last handle was dropped, which closes the connection too.
     let asked = closing.wait_for(Option::is_some).await;
-    asked.ok().and_then(|patience| *patience).unwrap_or(PATIENCE_OF_NOBODY)
+    asked.ok().and_then(|time| *time).unwrap_or(CLOSE_TIME_WITHOUT_HANDLES)
 }
 
-/// Whether another attempt will end in the same way.
+/// Whether another attempt will end with the same error.
 fn is_final(error: &Error) -> bool {
     matches!(error, Error::Handshake { retryable: false, .. })
 }
@@ -215,14 +232,16 @@ pub(super) fn run_on_own_thread(
     Ok(())
 }
 
-/// Events on their way to the owner, who may be slow and may be gone.
+/// The events for the owner of the connection. The owner may be slow, and may have dropped the
+/// receiver.
 pub(super) struct Events {
     sender: mpsc::Sender<Event>,
-    /// What did not fit; the socket is not read while there is any.
+    /// The events that did not fit into the channel. The socket is not read while there are any.
     waiting: VecDeque<Event>,
 }
 
 impl Events {
+    /// Passes an event on, or keeps it until there is room. Events keep their order.
     pub(super) fn push(&mut self, event: Event) {
         if !self.waiting.is_empty() {
             self.waiting.push_back(event);
@@ -234,11 +253,12 @@ impl Events {
         }
     }
 
+    /// Whether events wait for the owner.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Hands one waiting event on when there is room.
+    /// Passes one waiting event on when there is room.
     pub(super) async fn drain_one(&mut self) {
         match self.sender.reserve().await {
             Ok(room) => {
@@ -251,14 +271,16 @@ impl Events {
     }
 }
 
-/// Growing pauses between attempts, each cut at random, so that many clients do not come back at
-/// the same moment.
+/// The growing pauses between attempts to connect. Each pause is between half and all of its full
+/// length, at random, so that many clients do not come back at the same moment.
 #[derive(Default)]
 struct Pauses {
+    /// The pauses so far. Each one doubles the next.
     attempts: u32,
 }
 
 impl Pauses {
+    /// The pause before the next attempt.
     fn next(&mut self) -> Duration {
         let full = PAUSE_MIN.saturating_mul(1 << self.attempts.min(16)).min(PAUSE_MAX);
         self.attempts = self.attempts.saturating_add(1);

@@ -1,10 +1,9 @@
-//! The requests and watches of one connection, from the moment they are encoded to their answers.
-//! No I/O: bytes to be written are left in [`Exchange::outgoing`], frames that came are given to
-//! [`Exchange::accept`].
+//! The requests and watches of one connection, from their encoding to their answers. This module
+//! does no I/O: it leaves the bytes to be written in [`Exchange::outgoing`], and
+//! [`Exchange::accept`] takes the frames that were received.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use celeriac_proto::encode_request;
@@ -14,66 +13,86 @@ use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use super::broker_clock::BrokerClock;
+use super::state_buffer::WatchRequest;
 use super::waiting::WaitKey;
-use super::watching::WatchPart;
 use super::{Command, Purpose, Reply};
 use crate::error::{Error, ErrorCode};
 
+/// The length in front of each frame.
 const LENGTH_BYTES: usize = 4;
 
-/// Bytes encoded and not yet written, beyond which no further request is taken.
+/// The most bytes that are encoded and not written yet. Beyond that no further request is taken.
 const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 
-/// The broker reads no further when so many requests are unanswered; a heartbeat must still get
-/// through.
+/// The broker stops reading when too many requests are unanswered. The client stays this far below
+/// that number, so that heartbeats still get through.
 const IN_FLIGHT_RESERVE: usize = 8;
 
-/// What a frame asks of the task that owns the socket.
+/// What the task that owns the socket has to do about a frame.
 #[allow(clippy::large_enum_variant, reason = "it lives for one call; a box would cost more")]
 pub(super) enum Accepted {
-    /// It was an answer.
+    /// Nothing: the frame was an answer, and its caller has it.
     Settled,
-    /// Something for the owner of the connection.
+    /// Pass it on to the owner of the connection.
     Push(server_frame::Body),
-    /// The broker answered Goodbye.
+    /// Close the socket: the broker answered Goodbye.
     Parted,
 }
 
+/// The unanswered requests, the waits and the watches of one connection. It lives as long as the
+/// socket: [`Exchange::interrupt`] hands over what the next connection needs.
 pub(super) struct Exchange {
+    /// Encoded frames that are not written yet. The owner of the socket writes them from the
+    /// front.
     pub(super) outgoing: BytesMut,
+    /// The longest frame that the broker accepts.
     frame_bytes_max: usize,
+    /// The most unanswered requests, `Wait`s not counted.
     in_flight_max: usize,
+    /// The id of the latest request. Ids rise from 1, so that 0 means a push.
     request_id: u64,
     pending: HashMap<u64, Pending, FixedState>,
-    /// Requests that wait. They take no room from others.
+    /// The request ids of the unanswered `Wait`s. They take no room from other requests.
     waits: HashMap<WaitKey, u64, FixedState>,
-    /// The ids that they wait for.
+    /// How many task ids these `Wait`s have together.
     waited_ids: usize,
-    watches: HashMap<u64, WatchPart, FixedState>,
-    /// Watches that the broker could not begin just now, and first states of watches that it could
-    /// not show.
-    later: Vec<(Arc<client_frame::Body>, WatchPart)>,
+    /// The watches that have begun, by the ids that the broker gave them.
+    watches: HashMap<u64, WatchRequest, FixedState>,
+    /// Sent again with the next heartbeat.
+    deferred: Vec<DeferredWatch>,
+    /// The id of Goodbye, once it was sent.
     goodbye_id: Option<u64>,
-    /// The broker gave the session up: the next connection begins a new one.
+    /// Whether the broker gave up the session. The next connection then begins a new one.
     pub(super) session_lost: bool,
+    /// The broker's clock, for the times at which requests were sent.
     clock: BrokerClock,
 }
 
-struct Pending {
-    /// What was asked, for the meaning of its answer.
+/// A watch that the broker could not begin just now, or whose first states it could not show.
+struct DeferredWatch {
     body: Arc<client_frame::Body>,
+    request: WatchRequest,
+}
+
+/// A request that was encoded and is not answered yet.
+struct Pending {
+    /// The request, which gives the answer its meaning.
+    body: Arc<client_frame::Body>,
+    /// When the request was sent, by the broker's clock; never later than the real moment.
     sent_at_ms: i64,
-    /// For a `Watch`, and for the `Get` of what its answer left out.
-    watch: Option<WatchPart>,
-    /// For a `Wait`.
+    /// Set for a `Watch`, and for the `Get` of those tasks that its answer left out.
+    watch: Option<WatchRequest>,
+    /// Set for a `Wait`.
     wait: Option<WaitKey>,
-    /// None for a watch that is begun again after a reconnect, and for the rest of one.
+    /// `None` for a watch that is begun again after a reconnect, and for the `Get` that completes
+    /// it: no caller waits for these.
     reply: Option<oneshot::Sender<Reply>>,
 }
 
-/// Whether its answer grows with what is stored: such an answer is refused while earlier ones are
-/// not read.
-fn is_read(body: &client_frame::Body) -> bool {
+/// Whether the size of the answer depends on what is stored. The broker refuses such a request
+/// while the client has not read its earlier answers.
+fn reads_stored_tasks(body: &client_frame::Body) -> bool {
     use client_frame::Body;
     matches!(
         body,
@@ -85,6 +104,7 @@ fn is_read(body: &client_frame::Body) -> bool {
     )
 }
 
+/// How many task ids a `Wait` has; 0 for other requests.
 fn ids_waited_for(body: &client_frame::Body) -> usize {
     match body {
         client_frame::Body::Wait(wait) => wait.ids.len(),
@@ -92,12 +112,12 @@ fn ids_waited_for(body: &client_frame::Body) -> usize {
     }
 }
 
-/// Whether nothing was done, and the same request will do in a moment: the broker closes down, or
-/// this client has not read its earlier answers yet.
+/// Whether the broker did nothing and the same request may succeed in a moment: the broker is
+/// shutting down, or this client has not read its earlier answers yet.
 fn is_for_later(error: &wire::Error, body: &client_frame::Body) -> bool {
     match error.code() {
         ErrorCode::ShuttingDown => true,
-        ErrorCode::Overloaded => error.retryable && is_read(body),
+        ErrorCode::Overloaded => error.retryable && reads_stored_tasks(body),
         _ => false,
     }
 }
@@ -106,37 +126,22 @@ fn is_for_later(error: &wire::Error, body: &client_frame::Body) -> bool {
 struct ReplyTo(Option<oneshot::Sender<Reply>>);
 
 impl ReplyTo {
+    /// Gives the caller its reply.
     fn send(self, reply: Reply) {
         if let Some(caller) = self.0 {
-            // The caller may have gone; then the answer is of no use to anybody.
+            // The caller may have dropped its future. Then nobody needs the answer.
             let _ = caller.send(reply);
         }
     }
 
-    /// False only when the caller has gone.
+    /// False only when there was a caller and it has dropped its future.
     fn is_awaited(&self) -> bool {
         self.0.as_ref().is_none_or(|caller| !caller.is_closed())
     }
 }
 
-/// What time it is at the broker, never later than it really is there.
-struct BrokerClock {
-    server_time_ms: i64,
-    heard_at: Instant,
-}
-
-impl BrokerClock {
-    fn set(server_time_ms: i64) -> Self {
-        Self { server_time_ms, heard_at: Instant::now() }
-    }
-
-    fn now_ms(&self) -> i64 {
-        let since = i64::try_from(self.heard_at.elapsed().as_millis()).unwrap_or(0);
-        self.server_time_ms.saturating_add(since)
-    }
-}
-
 impl Exchange {
+    /// An exchange for a connection whose Welcome had this time and these limits.
     pub(super) fn new(server_time_ms: i64, limits: wire::Limits) -> Self {
         Self {
             outgoing: BytesMut::with_capacity(16 * 1024),
@@ -144,20 +149,20 @@ impl Exchange {
             in_flight_max: (limits.requests_in_flight_max as usize)
                 .saturating_sub(IN_FLIGHT_RESERVE)
                 .max(1),
-            // 1 was Hello.
+            // Hello had 1.
             request_id: 1,
             pending: HashMap::default(),
             waits: HashMap::default(),
             waited_ids: 0,
             watches: HashMap::default(),
-            later: Vec::new(),
+            deferred: Vec::new(),
             goodbye_id: None,
             session_lost: false,
             clock: BrokerClock::set(server_time_ms),
         }
     }
 
-    /// How many more requests may be taken now.
+    /// How many more requests the exchange takes now.
     pub(super) fn room(&self) -> usize {
         if self.outgoing.len() >= OUTGOING_BYTES_MAX {
             return 0;
@@ -165,12 +170,12 @@ impl Exchange {
         self.in_flight_max.saturating_sub(self.pending.len() - self.waits.len())
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether no caller waits for an answer.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.values().all(|pending| pending.reply.is_none())
     }
 
-    /// Encodes a request, unless its caller has gone.
+    /// Encodes a request, unless its caller has dropped its future.
     pub(super) fn send(&mut self, command: Command) {
         let Command { body, timeout, purpose, reply } = command;
         if reply.is_closed() {
@@ -178,7 +183,7 @@ impl Exchange {
         }
         let (watch, wait) = match purpose {
             Purpose::Answer => (None, None),
-            Purpose::Watch(part) => (Some(part), None),
+            Purpose::Watch(request) => (Some(request), None),
             Purpose::Wait(key) => (None, Some(key)),
         };
         if wait.is_some() && self.waited_ids + ids_waited_for(&body) > WAITED_IDS_MAX {
@@ -188,15 +193,16 @@ impl Exchange {
             let _ = reply.send(Reply::Failed(Error::refused(ErrorCode::Overloaded, message)));
             return;
         }
+        // 0 would mean that the request has no timeout.
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         self.send_body(body, timeout_ms, watch, wait, Some(reply));
     }
 
-    /// Nobody waits for these any more: the broker is told, and their answers are ignored.
+    /// Tells the broker that nobody waits for these any more. Their answers are ignored.
     pub(super) fn withdraw(&mut self, waits: impl Iterator<Item = WaitKey>) {
         let mut request_ids = Vec::new();
         for wait in waits {
-            // One that was never sent, or is answered by now, is not there.
+            // A wait that was never sent, or is answered by now, is not in the map.
             if let Some(id) = self.waits.get(&wait).copied() {
                 self.take_pending(id);
                 request_ids.push(id);
@@ -207,6 +213,7 @@ impl Exchange {
         }
     }
 
+    /// Removes an unanswered request.
     fn take_pending(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         if let Some(wait) = &pending.wait {
@@ -217,23 +224,25 @@ impl Exchange {
     }
 
     /// Begins a watch of an earlier connection again.
-    pub(super) fn watch_again(&mut self, part: WatchPart) {
-        let body = client_frame::Body::Watch(part.request.clone());
-        self.send_for(Arc::new(body), part);
+    pub(super) fn watch_again(&mut self, request: WatchRequest) {
+        let body = client_frame::Body::Watch(request.request.clone());
+        self.send_for_watch(Arc::new(body), request);
     }
 
-    /// Sends what a watch needs and nobody waits for.
-    fn send_for(&mut self, body: Arc<client_frame::Body>, part: WatchPart) {
-        if part.sink().is_some() {
-            self.send_body(body, 0, Some(part), None, None);
+    /// Sends a request that a watch needs and for which no caller waits.
+    fn send_for_watch(&mut self, body: Arc<client_frame::Body>, request: WatchRequest) {
+        if request.states().is_some() {
+            self.send_body(body, 0, Some(request), None, None);
         }
     }
 
+    /// Encodes a request and notes it as unanswered. A request that is longer than the broker
+    /// accepts is refused here, and is not sent.
     fn send_body(
         &mut self,
         body: Arc<client_frame::Body>,
         timeout_ms: u64,
-        watch: Option<WatchPart>,
+        watch: Option<WatchRequest>,
         wait: Option<WaitKey>,
         reply: Option<oneshot::Sender<Reply>>,
     ) {
@@ -243,13 +252,14 @@ impl Exchange {
         if length > self.frame_bytes_max {
             self.outgoing.truncate(start);
             let message = format!(
-                "a request of {length} bytes, and the broker allows {}",
+                "the request has {length} bytes, and the broker allows {}",
                 self.frame_bytes_max
             );
             match reply {
-                Some(reply) => drop(
-                    reply.send(Reply::Failed(Error::refused(ErrorCode::FrameTooLarge, message))),
-                ),
+                Some(reply) => {
+                    let error = Error::refused(ErrorCode::FrameTooLarge, message);
+                    let _ = reply.send(Reply::Failed(error));
+                }
                 None => warn!("a watch cannot be begun again: {message}"),
             }
             return;
@@ -262,7 +272,7 @@ impl Exchange {
         self.pending.insert(id, Pending { body, sent_at_ms, watch, wait, reply });
     }
 
-    /// Appends a frame to the outgoing bytes.
+    /// Appends a frame to the outgoing bytes, and returns its request id.
     fn encode(&mut self, body: &client_frame::Body, timeout_ms: u64) -> u64 {
         self.request_id += 1;
         encode_request(self.request_id, timeout_ms, body, &mut self.outgoing)
@@ -270,10 +280,10 @@ impl Exchange {
         self.request_id
     }
 
-    /// Sends a heartbeat and lets go of what nobody waits for any more.
+    /// Sends a heartbeat, and forgets the requests and watches that nobody needs any more.
     pub(super) fn beat(&mut self, running: u32, memory_bytes: u64) {
-        // A watch that nobody waits for any more stays until its answer names what to unwatch, a
-        // wait until it is withdrawn.
+        // A watch whose caller has gone stays until its answer has the id to unwatch. A wait stays
+        // until it is withdrawn.
         self.pending.retain(|_, pending| {
             let stays = pending.watch.is_some() || pending.wait.is_some();
             stays || pending.reply.as_ref().is_none_or(|reply| !reply.is_closed())
@@ -281,38 +291,44 @@ impl Exchange {
         let abandoned: Vec<u64> = self
             .watches
             .iter()
-            .filter(|(_, part)| part.sink().is_none())
+            .filter(|(_, request)| request.states().is_none())
             .map(|(id, _)| *id)
             .collect();
-        abandoned.into_iter().for_each(|watch_id| self.unwatch(watch_id));
-        for (body, part) in std::mem::take(&mut self.later) {
-            self.send_for(body, part);
+        for watch_id in abandoned {
+            self.unwatch(watch_id);
         }
+        for DeferredWatch { body, request } in std::mem::take(&mut self.deferred) {
+            self.send_for_watch(body, request);
+        }
+        // Nothing waits for the answer, which only sets the clock.
         self.encode(&client_frame::Body::Heartbeat(wire::Heartbeat { running, memory_bytes }), 0);
     }
 
-    /// Asks to part. Answered by [`Accepted::Parted`], or by the broker closing the connection.
+    /// Sends Goodbye. The broker answers, which [`Exchange::accept`] returns as
+    /// [`Accepted::Parted`], or closes the connection.
     pub(super) fn say_goodbye(&mut self) {
         if self.goodbye_id.is_none() {
             self.goodbye_id = Some(self.encode(&client_frame::Body::Goodbye(wire::Goodbye {}), 0));
         }
     }
 
+    /// Whether Goodbye was sent. After it a closed socket is the expected end.
     pub(super) fn has_said_goodbye(&self) -> bool {
         self.goodbye_id.is_some()
     }
 
+    /// Ends a watch at the broker.
     fn unwatch(&mut self, watch_id: u64) {
         self.watches.remove(&watch_id);
-        // Its answer is of no interest and is ignored when it comes.
+        // Nothing depends on the answer, which is ignored when it comes.
         self.encode(&client_frame::Body::Unwatch(wire::Unwatch { watch_id }), 0);
     }
 
-    /// Takes a frame of the broker.
+    /// Handles a frame of the broker.
     pub(super) fn accept(&mut self, frame: wire::ServerFrame) -> Accepted {
         let Some(body) = frame.body else {
-            // A kind of answer that this version does not know; an unknown push is none of our
-            // business.
+            // A kind of frame that this version does not know. An unknown answer fails its request;
+            // an unknown push is ignored.
             if let Some(Pending { reply: Some(reply), .. }) = self.take_pending(frame.request_id) {
                 let _ = reply.send(Reply::Failed(Error::Protocol(
                     "an answer of an unknown kind".to_owned(),
@@ -330,18 +346,20 @@ impl Exchange {
         if self.goodbye_id == Some(frame.request_id) {
             return Accepted::Parted;
         }
-        // An answer whose caller has gone, or one that nobody asked for: nothing depends on it.
+        // Nothing depends on an answer whose caller has gone, or that nobody asked for.
         let Some(pending) = self.take_pending(frame.request_id) else { return Accepted::Settled };
         self.settle(pending, Box::new(body));
         Accepted::Settled
     }
 
+    /// Handles a frame that answers no request: transitions go to their watches, all others to the
+    /// owner of the connection.
     fn accept_push(&mut self, body: server_frame::Body) -> Accepted {
         match body {
             server_frame::Body::Transition(wire::Transition { watch_id, task }) => {
-                let sink = self.watches.get(&watch_id).map(WatchPart::sink);
-                match (sink, task) {
-                    (Some(Some(sink)), Some(task)) => sink.push(task),
+                let states = self.watches.get(&watch_id).map(WatchRequest::states);
+                match (states, task) {
+                    (Some(Some(states)), Some(task)) => states.push(task),
                     (Some(None), _) => self.unwatch(watch_id),
                     _ => {}
                 }
@@ -359,11 +377,12 @@ impl Exchange {
         }
     }
 
+    /// Gives an answer to its caller, and to its watch.
     fn settle(&mut self, pending: Pending, answer: Box<server_frame::Body>) {
         let Pending { body, sent_at_ms, watch, reply, .. } = pending;
         let reply = ReplyTo(reply);
         if watch.is_none() && !matches!(*answer, server_frame::Body::Error(_)) {
-            // The caller may want it for itself alone.
+            // The caller can then take the tasks out of the body without a copy.
             drop(body);
             return reply.send(Reply::Answer(answer));
         }
@@ -371,18 +390,18 @@ impl Exchange {
             (server_frame::Body::Error(error), None) if is_for_later(&error, &body) => {
                 reply.send(Reply::Interrupted { sent_at_ms, refused: Some(error) });
             }
-            (server_frame::Body::Error(error), Some(part)) if reply.0.is_none() => {
-                self.watch_refused(body, part, error)
+            (server_frame::Body::Error(error), Some(request)) if reply.0.is_none() => {
+                self.watch_refused(body, request, error)
             }
-            (server_frame::Body::GetReply(rest), Some(part)) => {
-                self.show(&part, rest.tasks, &rest.left_out)
+            (server_frame::Body::GetReply(rest), Some(request)) => {
+                self.show(&request, rest.tasks, &rest.left_out)
             }
             (server_frame::Body::Error(error), _) => reply.send(Reply::Failed(error.into())),
-            (server_frame::Body::WatchReply(begun), Some(part)) => {
+            (server_frame::Body::WatchReply(begun), Some(request)) => {
                 let watch_id = begun.watch_id;
-                if part.sink().is_some() && reply.is_awaited() {
-                    self.show(&part, begun.tasks, &begun.left_out);
-                    self.watches.insert(watch_id, part);
+                if request.states().is_some() && reply.is_awaited() {
+                    self.show(&request, begun.tasks, &begun.left_out);
+                    self.watches.insert(watch_id, request);
                 } else {
                     self.unwatch(watch_id);
                 }
@@ -396,13 +415,16 @@ impl Exchange {
         }
     }
 
-    /// Shows the first states of a watch, and asks for those that the answer had no room for.
-    /// Transitions that come before them are shown before them, and older states not at all.
-    fn show(&mut self, part: &WatchPart, tasks: Vec<wire::TaskInfo>, left_out: &[u32]) {
-        let Some(sink) = part.sink() else { return };
+    /// Shows the first states of a watch, and asks for those that the answer had no room for. A
+    /// transition that comes earlier is shown earlier, and the older state is then not shown.
+    fn show(&mut self, request: &WatchRequest, tasks: Vec<wire::TaskInfo>, left_out: &[u32]) {
+        let Some(states) = request.states() else { return };
+        // An answer without any task would be repeated for ever.
         let is_progress = !tasks.is_empty();
-        tasks.into_iter().for_each(|task| sink.push(task));
-        let wire::Watch { ids, with_results } = &part.request;
+        for task in tasks {
+            states.push(task);
+        }
+        let wire::Watch { ids, with_results } = &request.request;
         let ids: Vec<String> =
             left_out.iter().filter_map(|place| ids.get(*place as usize).cloned()).collect();
         if ids.is_empty() || !is_progress {
@@ -410,26 +432,26 @@ impl Exchange {
         }
         let body =
             client_frame::Body::Get(wire::Get { ids: ids.clone(), with_results: *with_results });
-        self.send_for(Arc::new(body), part.of(ids));
+        self.send_for_watch(Arc::new(body), request.of(ids));
     }
 
-    /// A watch was not begun again after a reconnect, or its first states were not shown. Its owner
-    /// cannot see the refusal, only the end of the watch.
+    /// The broker did not begin a watch again after a reconnect, or did not show its first states.
+    /// The owner of the watch cannot see the refusal, only the end of the watch.
     fn watch_refused(
         &mut self,
         body: Arc<client_frame::Body>,
-        part: WatchPart,
+        request: WatchRequest,
         error: wire::Error,
     ) {
         debug!(code = error.code().as_str_name(), "a watch was not begun again: {}", error.message);
         if error.retryable {
-            self.later.push((body, part));
-        } else if let Some(sink) = part.sink() {
-            sink.end();
+            self.deferred.push(DeferredWatch { body, request });
+        } else if let Some(states) = request.states() {
+            states.end();
         }
     }
 
-    /// Ends every `Wait`: closing does not wait for them.
+    /// Ends every `Wait` as closed: closing does not wait for them.
     pub(super) fn end_waits(&mut self) {
         let waits: Vec<u64> = self.waits.values().copied().collect();
         for id in waits {
@@ -440,24 +462,28 @@ impl Exchange {
     }
 
     /// The connection is gone: tells every caller, and returns the watches that the next connection
-    /// has to begin.
-    pub(super) fn interrupt(self) -> Vec<WatchPart> {
+    /// has to begin again.
+    pub(super) fn interrupt(self) -> Vec<WatchRequest> {
         let is_watch = |body: &client_frame::Body| matches!(body, client_frame::Body::Watch(_));
-        // Of a watch that had begun all states are shown again.
-        let later = self.later.into_iter().filter(|(body, _)| is_watch(body)).map(|(_, part)| part);
-        let mut parts: Vec<WatchPart> = self.watches.into_values().chain(later).collect();
+        // A deferred `Get` is left out: its watch begins again, with all of its states.
+        let deferred = self
+            .deferred
+            .into_iter()
+            .filter(|deferred| is_watch(&deferred.body))
+            .map(|deferred| deferred.request);
+        let mut requests: Vec<WatchRequest> = self.watches.into_values().chain(deferred).collect();
         for pending in self.pending.into_values() {
             let Pending { body, sent_at_ms, watch, reply, .. } = pending;
             match (reply, watch) {
-                // The caller of a watch begins it again itself.
+                // The caller of a watch sends it again itself.
                 (Some(reply), _) => {
-                    drop(reply.send(Reply::Interrupted { sent_at_ms, refused: None }))
+                    let _ = reply.send(Reply::Interrupted { sent_at_ms, refused: None });
                 }
-                (None, Some(part)) if is_watch(&body) => parts.push(part),
+                (None, Some(request)) if is_watch(&body) => requests.push(request),
                 (None, _) => {}
             }
         }
-        parts.retain(|part| part.sink().is_some());
-        parts
+        requests.retain(|request| request.states().is_some());
+        requests
     }
 }

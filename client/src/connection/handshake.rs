@@ -1,5 +1,5 @@
-//! From an address to a connection that may be used: a stream, Hello, Welcome. One attempt;
-//! repeating is the driver's work.
+//! From an address to a connection that can be used: a stream, Hello, Welcome. This module makes
+//! one attempt; the driver repeats it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,39 +22,40 @@ use crate::error::{Error, ErrorCode};
 
 pub(super) type Codec = FrameCodec<wire::ServerFrame, wire::ClientFrame>;
 
-/// The longest Welcome: it lists the leases of a session. It says how long the frames after it may
-/// be; memory is taken as the bytes come.
+/// The longest Welcome, which lists the leases of a session. The Welcome says how long the frames
+/// after it may be. Memory is only taken for bytes that were received.
 const WELCOME_BYTES_MAX: usize = 1024 * 1024;
 
-/// A connection whose handshake is over.
+/// A connection after a successful handshake.
 pub(super) struct Link {
     pub(super) reader: Reader,
     pub(super) writer: Writer,
     pub(super) codec: Codec,
-    /// What came after the Welcome.
+    /// The bytes that were received after the Welcome.
     pub(super) incoming: BytesMut,
     pub(super) welcome: wire::Welcome,
 }
 
-/// Stands for a host whose address nobody knows. In `celeriac://s3cret` it is a token.
-const NOT_FOUND: &str = "a host that cannot be found (it is not named here: it may be a token, which stands before an `@`)";
+/// Replaces a host that cannot be found in error messages: in `celeriac://s3cret` it is a token.
+const NOT_FOUND: &str = "a host that cannot be found (it is not named here: it may be a token, \
+                         which is written before an `@`)";
 
-/// Which of several addresses of a name comes next. It goes on over all attempts: an address that
-/// lets nobody in, or whose connection was lost, is followed by another one, in whatever order the
-/// name's addresses come.
+/// The order in which the addresses of a name are tried, over all attempts. After an address that
+/// does not answer, or whose connection was lost, the next attempt takes another address, in
+/// whatever order the resolver returns them.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
-    /// The addresses of before, the latest last.
+pub(super) struct AddressOrder {
+    /// The addresses that were tried, the latest last.
     tried: Vec<SocketAddr>,
 }
 
-impl Turn {
-    /// A name whose addresses change keeps no more of them than this.
+impl AddressOrder {
+    /// The most addresses that are remembered of a name whose addresses change.
     const TRIED_MAX: usize = 64;
 
-    /// Those that were not tried yet come first, in the order of the resolver; then the others, the
-    /// latest last.
-    fn order(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    /// Sorts addresses: those that were not tried yet come first, in the order of the resolver;
+    /// then the others, the latest last.
+    fn sort(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let mut order: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
         for address in addresses {
             if !order.contains(&address) {
@@ -65,20 +66,24 @@ impl Turn {
         order
     }
 
-    fn try_now(&mut self, address: SocketAddr) {
+    /// Notes that an address is tried now.
+    fn note(&mut self, address: SocketAddr) {
         self.tried.retain(|tried| *tried != address);
         self.tried.push(address);
         self.tried.drain(..self.tried.len().saturating_sub(Self::TRIED_MAX));
     }
 }
 
-/// Connects once: to each address of the name in turn, until one lets this client in.
+/// Connects once: tries the addresses of the name one after the other, until one of them accepts
+/// this client.
 pub(super) async fn connect(
     options: &ConnectionOptions,
     session_id: &str,
-    turn: &mut Turn,
+    order: &mut AddressOrder,
 ) -> Result<Link, Error> {
+    // One deadline for all steps: resolving, connecting, and the handshake with every address.
     let deadline = deadline_after(options.connect_timeout);
+    // The error names the address only after it was found.
     let mut address = NOT_FOUND;
     let outcome = async {
         if let Some(connector) = &options.connector {
@@ -94,46 +99,48 @@ pub(super) async fn connect(
             within(deadline, options, async { Ok(lookup_host(&options.address).await?.collect()) })
                 .await?;
         address = &options.address;
-        connect_to_any(addresses, deadline, options, session_id, turn).await
+        connect_to_any(addresses, deadline, options, session_id, order).await
     };
     match outcome.await {
         Ok(link) => Ok(link),
         Err(Failure::Unreachable(source)) => {
             Err(Error::Connect { address: address.to_owned(), source: Arc::new(source) })
         }
-        Err(Failure::NotLetIn { code, message, retryable }) => {
+        Err(Failure::Refused { code, message, retryable }) => {
             Err(Error::Handshake { code, message, retryable })
         }
     }
 }
 
-/// Each has an equal share of the time that is left when its turn comes.
+/// Tries these addresses. Each one has an equal share of the time that is left when it is tried.
 async fn connect_to_any(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
     options: &ConnectionOptions,
     session_id: &str,
-    turn: &mut Turn,
+    order: &mut AddressOrder,
 ) -> Result<Link, Failure> {
     let mut outcome =
         Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into());
-    let addresses = turn.order(addresses);
+    let addresses = order.sort(addresses);
+    // For each address, how many are still to be tried, itself included.
     let shares = (1..=addresses.len()).rev();
     for (address, untried) in addresses.into_iter().zip(shares) {
-        turn.try_now(address);
+        order.note(address);
         let left = deadline.saturating_duration_since(Instant::now());
         let share = Instant::now() + left / u32::try_from(untried).unwrap_or(u32::MAX);
         outcome = within(share, options, greet(options, session_id, stream::dial(address))).await;
         match &outcome {
             Ok(_) => break,
-            // The others are the same broker's.
-            Err(Failure::NotLetIn { code, .. }) if *code != ErrorCode::Unspecified => break,
+            // This is the broker. The other addresses belong to the same broker.
+            Err(Failure::Refused { code, .. }) if *code != ErrorCode::Unspecified => break,
             Err(failure) => debug!(%address, "not this address: {failure}"),
         }
     }
     outcome
 }
 
+/// Fails when the deadline comes first.
 async fn within<T>(
     deadline: Instant,
     options: &ConnectionOptions,
@@ -146,23 +153,28 @@ async fn within<T>(
     timeout_at(deadline, work).await.unwrap_or_else(|_| Err(no_answer().into()))
 }
 
+/// Why an attempt failed.
 #[derive(Debug)]
 enum Failure {
+    /// The stream could not be opened, or broke in the handshake.
     Unreachable(io::Error),
-    NotLetIn { code: ErrorCode, message: String, retryable: bool },
+    /// The broker refused the client, or the program that answers is no broker.
+    Refused { code: ErrorCode, message: String, retryable: bool },
 }
 
 impl Failure {
+    /// The program that answers is no broker.
     fn no_broker(message: impl Into<String>) -> Self {
-        Failure::NotLetIn { code: ErrorCode::Unspecified, message: message.into(), retryable: true }
+        Failure::Refused { code: ErrorCode::Unspecified, message: message.into(), retryable: true }
     }
 }
 
+/// For log lines about one address of several.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Unreachable(error) => error.fmt(f),
-            Failure::NotLetIn { message, .. } => f.write_str(message),
+            Failure::Refused { message, .. } => f.write_str(message),
         }
     }
 }
@@ -173,15 +185,19 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// An error of the codec: either of the stream, or of a peer that does not speak the protocol.
 impl From<FrameError> for Failure {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Io(error) => Failure::Unreachable(error),
-            error => Failure::no_broker(format!("what answers is no Celeriac broker: {error}")),
+            error => Failure::no_broker(format!(
+                "the program that answers is no Celeriac broker: {error}"
+            )),
         }
     }
 }
 
+/// Opens the stream, sends Hello and reads the Welcome.
 async fn greet(
     options: &ConnectionOptions,
     session_id: &str,
@@ -191,11 +207,13 @@ async fn greet(
     let mut codec = Codec::new(WELCOME_BYTES_MAX);
     let mut buffer = BytesMut::new();
     codec.encode(&hello(options, session_id), &mut buffer)?;
+    // The broker accepts no longer frame before Hello. Only a worker's Hello can be so long.
     if buffer.len() > FRAME_BYTES_MAX_BEFORE_HELLO {
-        return Err(Failure::NotLetIn {
+        return Err(Failure::Refused {
             code: ErrorCode::FrameTooLarge,
             message: format!(
-                "the names of all queues and tasks make a Hello of {} bytes, and {FRAME_BYTES_MAX_BEFORE_HELLO} are allowed",
+                "the names of all queues and tasks make a Hello of {} bytes, \
+                 and {FRAME_BYTES_MAX_BEFORE_HELLO} are allowed",
                 buffer.len()
             ),
             retryable: false,
@@ -207,12 +225,14 @@ async fn greet(
         if reader.read_buf(&mut buffer).await? == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "it closed the connection in the handshake",
+                "the other side closed the connection in the handshake",
             )
             .into());
         }
+        // A web server answers a Hello with an error page. Its first bytes would be read as an
+        // absurd length.
         if buffer.starts_with(b"HTTP") {
-            return Err(Failure::no_broker("what answers speaks HTTP"));
+            return Err(Failure::no_broker("the program that answers speaks HTTP"));
         }
         if let Some(frame) = codec.decode(&mut buffer)? {
             let welcome = admitted(frame)?;
@@ -223,6 +243,7 @@ async fn greet(
     }
 }
 
+/// The Hello of this client: it asks to resume the session `session_id`, unless that is empty.
 fn hello(options: &ConnectionOptions, session_id: &str) -> wire::ClientFrame {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let hello = wire::Hello {
@@ -244,13 +265,12 @@ fn hello(options: &ConnectionOptions, session_id: &str) -> wire::ClientFrame {
     }
 }
 
-/// Whether another attempt may be let in. What a code of a later broker means is known from
-/// `retryable` alone.
-fn may_be_let_in_later(error: &wire::Error) -> bool {
+/// Whether another attempt may succeed. For a code of a later broker only `retryable` says this.
+fn may_succeed_later(error: &wire::Error) -> bool {
     ErrorCode::try_from(error.code).map_or(error.retryable, |code| !is_terminal(code))
 }
 
-/// A handshake refused with one of these will be refused again, however often it is tried.
+/// Whether a handshake that was refused with this code will be refused again each time.
 fn is_terminal(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -264,25 +284,27 @@ fn is_terminal(code: ErrorCode) -> bool {
     )
 }
 
+/// The Welcome, or why there is none.
 fn admitted(frame: wire::ServerFrame) -> Result<wire::Welcome, Failure> {
     match frame.body {
         Some(server_frame::Body::Welcome(welcome)) if welcome.protocol == PROTOCOL_VERSION => {
             Ok(welcome)
         }
-        Some(server_frame::Body::Welcome(welcome)) => Err(Failure::NotLetIn {
+        Some(server_frame::Body::Welcome(welcome)) => Err(Failure::Refused {
             code: ErrorCode::VersionMismatch,
             message: format!(
-                "the broker chose version {} of the protocol, this client speaks {PROTOCOL_VERSION}",
+                "the broker chose version {} of the protocol, \
+                 and this client speaks {PROTOCOL_VERSION}",
                 welcome.protocol
             ),
             retryable: false,
         }),
         Some(server_frame::Body::Error(error))
         | Some(server_frame::Body::Closing(wire::Closing { error: Some(error) })) => {
-            let retryable = may_be_let_in_later(&error);
-            Err(Failure::NotLetIn { code: error.code(), message: error.message, retryable })
+            let retryable = may_succeed_later(&error);
+            Err(Failure::Refused { code: error.code(), message: error.message, retryable })
         }
-        _ => Err(Failure::no_broker("it answered Hello with something other than Welcome")),
+        _ => Err(Failure::no_broker("the broker answered Hello with something other than Welcome")),
     }
 }
 
@@ -292,13 +314,14 @@ mod tests {
 
     use super::*;
 
+    /// A listener and its address.
     async fn bound() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         (listener, address)
     }
 
-    /// Lets everybody in.
+    /// A broker that accepts every client.
     async fn welcome_all(listener: TcpListener) {
         loop {
             let (mut stream, _) = listener.accept().await.expect("it accepts");
@@ -316,10 +339,14 @@ mod tests {
         }
     }
 
-    async fn attempt(addresses: &[SocketAddr], turn: &mut Turn) -> Result<SocketAddr, Failure> {
+    /// Connects to one of these addresses, and returns the address that answered.
+    async fn attempt(
+        addresses: &[SocketAddr],
+        order: &mut AddressOrder,
+    ) -> Result<SocketAddr, Failure> {
         let options = ConnectionOptions::new("a name");
         let deadline = deadline_after(Duration::from_millis(600));
-        let link = connect_to_any(addresses.to_vec(), deadline, &options, "", turn).await?;
+        let link = connect_to_any(addresses.to_vec(), deadline, &options, "", order).await?;
         Ok(link.reader.peer())
     }
 
@@ -331,15 +358,17 @@ mod tests {
         tokio::spawn(welcome_all(broker));
         for addresses in [[silent.1, good], [refused, good], [good, silent.1]] {
             assert_eq!(
-                attempt(&addresses, &mut Turn::default()).await.expect("one of them answers"),
+                attempt(&addresses, &mut AddressOrder::default())
+                    .await
+                    .expect("one of them answers"),
                 good
             );
         }
-        let failure = attempt(&[silent.1, refused], &mut Turn::default())
+        let failure = attempt(&[silent.1, refused], &mut AddressOrder::default())
             .await
             .expect_err("none of them answers");
         assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
-        assert!(attempt(&[], &mut Turn::default()).await.is_err());
+        assert!(attempt(&[], &mut AddressOrder::default()).await.is_err());
     }
 
     #[tokio::test]
@@ -347,19 +376,19 @@ mod tests {
         let ((one, first), (two, second)) = (bound().await, bound().await);
         tokio::spawn(welcome_all(one));
         tokio::spawn(welcome_all(two));
-        let mut turn = Turn::default();
+        let mut order = AddressOrder::default();
         for expected in [first, second, first] {
-            assert_eq!(attempt(&[first, second], &mut turn).await.expect("both answer"), expected);
+            assert_eq!(attempt(&[first, second], &mut order).await.expect("both answer"), expected);
         }
-        // Resolvers turn their answers, so that the load is spread.
+        // Resolvers rotate their answers, to spread the load.
         for (addresses, expected) in
             [([second, first], second), ([first, second], first), ([second, first], second)]
         {
-            assert_eq!(attempt(&addresses, &mut turn).await.expect("both answer"), expected);
+            assert_eq!(attempt(&addresses, &mut order).await.expect("both answer"), expected);
         }
         for expected in [first, second, first] {
             assert_eq!(
-                attempt(&[second, first, second], &mut turn).await.expect("both answer"),
+                attempt(&[second, first, second], &mut order).await.expect("both answer"),
                 expected
             );
         }
@@ -367,11 +396,13 @@ mod tests {
 
     #[test]
     fn of_a_name_whose_addresses_change_not_all_are_kept() {
-        let (mut turn, all) = (Turn::default(), |from: u16| {
+        let (mut order, all) = (AddressOrder::default(), |from: u16| {
             (from..from + 100).map(|port| ([127, 0, 0, 1], port).into())
         });
-        all(1).for_each(|address| turn.try_now(address));
-        assert_eq!(turn.tried.len(), Turn::TRIED_MAX);
-        assert_eq!(turn.order(all(51).collect())[0], ([127, 0, 0, 1], 101).into());
+        for address in all(1) {
+            order.note(address);
+        }
+        assert_eq!(order.tried.len(), AddressOrder::TRIED_MAX);
+        assert_eq!(order.sort(all(51).collect())[0], ([127, 0, 0, 1], 101).into());
     }
 }

@@ -1,6 +1,6 @@
-//! One socket, from Welcome to its end: reads, writes, heartbeats and the watch over silence, all
-//! in one task, so that nothing of it needs a lock. Matching answers with requests is the work of
-//! `exchange`.
+//! One socket, from Welcome to its end: reads, writes, heartbeats, and the check that the broker is
+//! not silent. One task does all of it, so nothing needs a lock. `exchange` matches answers with
+//! requests.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_
 use tokio_util::codec::Decoder;
 use tracing::{info, warn};
 
-use super::driver::{self, Driver, Ended};
+use super::driver::{self, Disconnect, Driver};
 use super::exchange::{Accepted, Exchange};
 use super::handshake::{Codec, Link};
 use super::stream::{Reader, Writer};
@@ -22,28 +22,32 @@ use super::{Command, Event, deadline_after, effective_limits};
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
 use celeriac_proto::wire::{self, server_frame};
 
+/// The room that is made for each read.
 const READ_BYTES: usize = 64 * 1024;
-/// Requests taken at once from the channel; more wait for the next turn, after a look at the
-/// socket.
+/// The most requests that are taken from the channel at once. The socket has its turn before the
+/// next ones.
 const TURN_COMMANDS_MAX: usize = 256;
-/// How long the answer to Goodbye is waited for.
-const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the client waits for the answer to Goodbye.
+const GOODBYE_TIME: Duration = Duration::from_secs(1);
+/// The heartbeat interval when the Welcome has none.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 
-/// Serves a connection until it ends. What is unanswered then is handed back to its callers.
-pub(super) async fn serve(driver: &mut Driver, link: Link) -> Ended {
+/// Serves a socket until it ends. Unanswered requests then go back to their callers.
+pub(super) async fn serve(driver: &mut Driver, link: Link) -> Disconnect {
     let Link { reader, writer, codec, incoming, welcome } = link;
+    // A broker may have other limits after a restart.
     let limits = effective_limits(welcome.limits);
     let beat = match welcome.heartbeat_ms {
         0 => HEARTBEAT_DEFAULT,
         millis => Duration::from_millis(millis),
     };
     let mut exchange = Exchange::new(welcome.server_time_ms, limits);
-    for part in std::mem::take(&mut driver.watch_again) {
-        exchange.watch_again(part);
+    for request in std::mem::take(&mut driver.watch_again) {
+        exchange.watch_again(request);
     }
     admit(driver, welcome);
     let mut heartbeat = interval(beat);
+    // After a stop of the whole program, one heartbeat is enough.
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pump = Pump {
         driver,
@@ -54,28 +58,30 @@ pub(super) async fn serve(driver: &mut Driver, link: Link) -> Ended {
         exchange,
         batch: Vec::with_capacity(TURN_COMMANDS_MAX),
         withdrawn: Vec::new(),
-        drained: false,
+        is_drained: false,
         has_no_waits: false,
         heartbeat,
         heard_at: Instant::now(),
+        // Two heartbeats may be lost or late before the broker counts as silent.
         silence_max: beat * 5 / 2,
         silence: Box::pin(sleep_until(Instant::now() + beat * 5 / 2)),
         give_up_at: None,
     };
-    let ended = loop {
-        if let Some(ended) = pump.turn().await {
-            break ended;
+    let disconnect = loop {
+        if let Some(disconnect) = pump.turn().await {
+            break disconnect;
         }
     };
     let Pump { driver, exchange, .. } = pump;
+    // Without an id the next Hello asks for a new session.
     if exchange.session_lost {
         driver.session_id.clear();
     }
     driver.watch_again = exchange.interrupt();
-    ended
+    disconnect
 }
 
-/// Makes the new connection known to the handles and to the owner.
+/// Tells the handles and the owner of the new connection.
 fn admit(driver: &mut Driver, welcome: wire::Welcome) {
     let resumed = welcome.resumed;
     info!(broker = driver.options.address, server = welcome.server_name, resumed, "connected");
@@ -86,39 +92,48 @@ fn admit(driver: &mut Driver, welcome: wire::Welcome) {
     driver.events.push(Event::Connected { welcome, resumed });
 }
 
-/// Everything that one socket needs.
+/// The state of one socket.
 struct Pump<'d> {
+    /// The connection to which the socket belongs.
     driver: &'d mut Driver,
     reader: Reader,
     writer: Writer,
+    /// Decodes the frames of the broker.
     codec: Codec,
+    /// The bytes that were read and are no whole frame yet.
     incoming: BytesMut,
     exchange: Exchange,
+    /// The requests of one turn; kept to reuse its memory.
     batch: Vec<Command>,
+    /// The withdrawn waits of one turn; kept to reuse its memory.
     withdrawn: Vec<WaitKey>,
-    /// No request will come any more.
-    drained: bool,
-    /// There is no handle left that could wait.
+    /// Whether the channel is closed and empty: no further request comes.
+    is_drained: bool,
+    /// Whether no handle is left that could wait.
     has_no_waits: bool,
+    /// When the next heartbeat is sent.
     heartbeat: Interval,
+    /// When the broker last sent something.
     heard_at: Instant,
+    /// How long the broker may be silent before the connection counts as lost.
     silence_max: Duration,
-    /// Set anew only when it fires, which is much rarer than bytes are.
+    /// Set again only when it fires, which is much rarer than bytes are.
     silence: Pin<Box<Sleep>>,
-    /// Set while closing.
+    /// When closing goes to its next step; set while the connection is being closed.
     give_up_at: Option<Instant>,
 }
 
 impl Pump<'_> {
-    /// Does whatever comes first. Returns when the connection is over.
-    async fn turn(&mut self) -> Option<Ended> {
-        if let Err(ended) = self.take_frames() {
-            return Some(ended);
+    /// Handles the event that comes first. Returns `Some` when the socket is finished.
+    async fn turn(&mut self) -> Option<Disconnect> {
+        if let Err(disconnect) = self.take_frames() {
+            return Some(disconnect);
         }
         self.say_goodbye_when_done();
         self.incoming.reserve(READ_BYTES);
         let Driver { shared, commands, withdrawn, closing, events, .. } = &mut *self.driver;
         let room = self.exchange.room().min(TURN_COMMANDS_MAX);
+        // While the owner does not take its events, nothing is read, and the broker feels it.
         let reading = !events.is_behind();
         let writing = !self.exchange.outgoing.is_empty();
         tokio::select! {
@@ -127,45 +142,51 @@ impl Pump<'_> {
                 self.exchange.beat(shared.running.load(Ordering::Relaxed), memory_bytes);
             }
             read = self.reader.read_buf(&mut self.incoming), if reading => match read {
-                Ok(0) if self.exchange.has_said_goodbye() => return Some(Ended::Closed),
-                Ok(0) => return Some(Ended::Lost("the broker closed it".to_owned())),
+                Ok(0) if self.exchange.has_said_goodbye() => return Some(Disconnect::Closed),
+                Ok(0) => return Some(Disconnect::Lost("the broker closed it".to_owned())),
                 Ok(_) => self.heard_at = Instant::now(),
-                Err(error) => return Some(Ended::Lost(error.to_string())),
+                Err(error) => return Some(Disconnect::Lost(error.to_string())),
             },
             written = self.writer.write_buf(&mut self.exchange.outgoing), if writing => {
                 if let Err(error) = written {
-                    return Some(Ended::Lost(error.to_string()));
+                    return Some(Disconnect::Lost(error.to_string()));
                 }
             }
-            count = commands.recv_many(&mut self.batch, room), if !self.drained && room > 0 => {
-                self.drained = count == 0;
-                self.batch.drain(..).for_each(|command| self.exchange.send(command));
+            count = commands.recv_many(&mut self.batch, room), if !self.is_drained && room > 0 => {
+                self.is_drained = count == 0;
+                for command in self.batch.drain(..) {
+                    self.exchange.send(command);
+                }
             }
-            count = withdrawn.recv_many(&mut self.withdrawn, BATCH_ITEMS_MAX), if !self.has_no_waits => {
+            count = withdrawn.recv_many(&mut self.withdrawn, BATCH_ITEMS_MAX),
+                if !self.has_no_waits =>
+            {
                 self.has_no_waits = count == 0;
                 self.exchange.withdraw(self.withdrawn.drain(..));
             }
-            // Silence was our own while nothing was read.
+            // While nothing was read, the silence was this client's own.
             () = events.drain_one(), if !reading => self.heard_at = Instant::now(),
-            patience = driver::asked_to_close(closing), if self.give_up_at.is_none() => {
+            time = driver::asked_to_close(closing), if self.give_up_at.is_none() => {
                 commands.close();
                 self.exchange.end_waits();
-                self.give_up_at = Some(deadline_after(patience));
+                self.give_up_at = Some(deadline_after(time));
             }
-            () = until(self.give_up_at) => return self.lose_patience(),
+            () = until(self.give_up_at) => return self.end_closing(),
             () = &mut self.silence => return self.suspect_silence(reading),
         }
         None
     }
 
-    /// Takes every whole frame that has come.
-    fn take_frames(&mut self) -> Result<(), Ended> {
-        while let Some(frame) =
-            self.codec.decode(&mut self.incoming).map_err(|error| Ended::Lost(error.to_string()))?
+    /// Takes every whole frame that was received. `Err` when the socket is finished.
+    fn take_frames(&mut self) -> Result<(), Disconnect> {
+        while let Some(frame) = self
+            .codec
+            .decode(&mut self.incoming)
+            .map_err(|error| Disconnect::Lost(error.to_string()))?
         {
             match self.exchange.accept(frame) {
                 Accepted::Settled => {}
-                Accepted::Parted => return Err(Ended::Closed),
+                Accepted::Parted => return Err(Disconnect::Closed),
                 Accepted::Push(body) => {
                     if let server_frame::Body::Closing(wire::Closing { error: Some(error) }) = &body
                     {
@@ -173,8 +194,8 @@ impl Pump<'_> {
                             code = error.code().as_str_name(),
                             "the broker closes the connection: {}", error.message
                         );
-                        self.driver.back_in =
-                            Duration::from_millis(error.retry_after_ms).min(driver::BACK_IN_MAX);
+                        self.driver.reconnect_pause = Duration::from_millis(error.retry_after_ms)
+                            .min(driver::RECONNECT_PAUSE_MAX);
                     }
                     self.driver.events.push(Event::Push(body));
                 }
@@ -183,45 +204,51 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// While closing: parts from the broker as soon as nobody waits for anything.
+    /// While closing: sends Goodbye as soon as no caller waits for an answer.
     fn say_goodbye_when_done(&mut self) {
         let closing = self.give_up_at.is_some();
-        if closing && self.drained && self.exchange.is_idle() && !self.exchange.has_said_goodbye() {
+        if closing
+            && self.is_drained
+            && self.exchange.is_idle()
+            && !self.exchange.has_said_goodbye()
+        {
             self.exchange.say_goodbye();
-            self.give_up_at = Some(Instant::now() + GOODBYE_PATIENCE);
+            self.give_up_at = Some(Instant::now() + GOODBYE_TIME);
         }
     }
 
-    /// Closing takes too long: what is unanswered stays so, and then Goodbye does.
-    fn lose_patience(&mut self) -> Option<Ended> {
+    /// The time for closing is over: first for the unanswered requests, then for Goodbye.
+    fn end_closing(&mut self) -> Option<Disconnect> {
         if self.exchange.has_said_goodbye() {
-            return Some(Ended::Closed);
+            return Some(Disconnect::Closed);
         }
         self.exchange.say_goodbye();
-        self.give_up_at = Some(Instant::now() + GOODBYE_PATIENCE);
+        self.give_up_at = Some(Instant::now() + GOODBYE_TIME);
         None
     }
 
-    /// Nothing may have come for long. After a stop of this whole program the bytes lie in the
-    /// socket, unread.
-    fn suspect_silence(&mut self, reading: bool) -> Option<Ended> {
+    /// The broker may have been silent for too long. But after a stop of this whole program the
+    /// broker's bytes are in the socket, unread.
+    fn suspect_silence(&mut self, reading: bool) -> Option<Disconnect> {
         if reading && self.heard_at + self.silence_max <= Instant::now() {
             match self.reader.take_ready(&mut self.incoming) {
                 true => self.heard_at = Instant::now(),
                 false => {
-                    return Some(Ended::Lost(format!(
+                    return Some(Disconnect::Lost(format!(
                         "the broker was silent for {:?}",
                         self.silence_max
                     )));
                 }
             }
         }
+        // Not at once again: while events wait, nothing is read and `heard_at` does not move.
         let at_least = Instant::now() + self.silence_max / 5;
         self.silence.as_mut().reset((self.heard_at + self.silence_max).max(at_least));
         None
     }
 }
 
+/// Returns at this moment; never without one.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

@@ -1,7 +1,7 @@
-//! A connection without a broker: every request is answered by a function in this process. It is
-//! what a worker's eager mode stands on, so that the code under test holds a real
-//! [`crate::Client`]. Nothing is stored here but which tasks are watched; what becomes of a call
-//! whose caller has gone is the function's own matter.
+//! A connection without a broker: a function in this process answers every request. A worker's
+//! eager mode is built on it, so that the code under test has a real [`crate::Client`]. This module
+//! stores only which tasks are watched. The function decides what happens to a call whose caller
+//! has gone.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
@@ -12,24 +12,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::watching::WatchPart;
+use super::state_buffer::WatchRequest;
 use super::{COMMANDS_MAX, Command, Connection, Inner, Purpose, Reply, Shared, Waits, driver};
 use crate::error::Error;
 
-/// What `answer` gives back.
+/// What the function returns.
 type Answer = Result<server_frame::Body, wire::Error>;
 
 impl Connection {
-    /// A connection whose requests are answered by what `make` makes, many at once, on the runtime
-    /// this is called on. An answer is given a handle on the connection as well, for a request
-    /// that leads to others, and is dropped when its time is over or, for a `Wait`, its caller
-    /// has gone.
+    /// A connection whose requests are answered by the function that `make` returns, many at once,
+    /// on the runtime of the caller. The function also gets a handle on the connection, for a
+    /// request that leads to further requests. Its future is dropped when the time of the
+    /// request is over, and for a `Wait` also when the caller has gone.
     ///
-    /// `make` is given what shows a transition, in the order of the calls, to those who watch its
-    /// task.
+    /// `make` gets a function that shows a transition to the watches of its task. The watches show
+    /// the transitions in the order of these calls.
     ///
     /// # Panics
-    /// Outside a runtime.
+    /// Outside a tokio runtime.
     #[doc(hidden)]
     pub fn local<M, F, A>(make: M) -> Self
     where
@@ -42,13 +42,13 @@ impl Connection {
         let (end, ended) = watch::channel(());
         let shared = Arc::new(Shared::default());
         shared.connected.store(true, std::sync::atomic::Ordering::Relaxed);
-        // Nobody listens for withdrawn waits: that its caller has gone is seen at each one's reply.
+        // Nobody listens for withdrawn waits: each wait sees at its reply that its caller has gone.
         let (waits, _) = Waits::new();
         let inner = Arc::new(Inner { commands, closing, ended, shared, waits });
-        let watches = Arc::new(Watches::default());
+        let watches = Arc::new(LocalWatches::default());
         let shown = watches.clone();
         let answer = make(Box::new(move |task| shown.show(task)));
-        // Weak: the last handle that is dropped ends the task.
+        // Weak, so that the task ends when the last handle is dropped.
         let local = Local { handle: Arc::downgrade(&inner), watches, answer };
         tokio::spawn(async move {
             let _end = end;
@@ -58,9 +58,11 @@ impl Connection {
     }
 }
 
+/// The task behind a local connection: it takes the place of the driver and of the broker.
 struct Local<F> {
+    /// For the handle that each answer gets.
     handle: Weak<Inner>,
-    watches: Arc<Watches>,
+    watches: Arc<LocalWatches>,
     answer: F,
 }
 
@@ -69,34 +71,39 @@ where
     F: Fn(Connection, client_frame::Body) -> A,
     A: Future<Output = Answer> + Send + 'static,
 {
+    /// Answers requests until the connection is closed.
     async fn serve(
         self,
         mut commands: mpsc::Receiver<Command>,
         mut closing: watch::Receiver<Option<Duration>>,
     ) {
+        // Apart, because closing waits for the calls and not for the waits.
         let (mut calls, mut waits) = (JoinSet::new(), JoinSet::new());
-        let patience = loop {
+        let close_time = loop {
             tokio::select! {
-                patience = driver::asked_to_close(&mut closing) => break patience,
+                time = driver::asked_to_close(&mut closing) => break time,
                 Some(_) = calls.join_next() => {}
                 Some(_) = waits.join_next() => {}
                 command = commands.recv() => {
-                    let (Some(command), Some(inner)) = (command, self.handle.upgrade()) else { break Duration::ZERO };
+                    let (Some(command), Some(inner)) = (command, self.handle.upgrade()) else {
+                        break Duration::ZERO;
+                    };
                     self.begin(command, &Connection { inner }, &mut calls, &mut waits);
                 }
             }
         };
-        // As with a broker: waits end, what is under way besides is answered, and what comes later
-        // is not.
+        // As with a broker: waits end, other unanswered requests are answered, and later requests
+        // fail.
         drop(waits);
         commands.close();
         while let Ok(command) = commands.try_recv() {
             let _ = command.reply.send(Reply::Failed(Error::Closed));
         }
-        let _ = timeout(patience, async { while calls.join_next().await.is_some() {} }).await;
+        let _ = timeout(close_time, async { while calls.join_next().await.is_some() {} }).await;
         self.watches.end();
     }
 
+    /// Begins to answer one request.
     fn begin(
         &self,
         command: Command,
@@ -106,48 +113,50 @@ where
     ) {
         let Command { body, timeout: within, purpose, reply } = command;
         let body = Arc::unwrap_or_clone(body);
-        let standing = match &body {
+        let get = match &body {
             client_frame::Body::Wait(wait) => {
                 Some(wire::Get { ids: wait.ids.clone(), with_results: wait.with_results })
             }
             _ => None,
         };
         let answering = (self.answer)(connection.clone(), body);
-        if let Some(standing) = standing {
-            let standing = (self.answer)(connection.clone(), client_frame::Body::Get(standing));
-            waits.spawn(wait(answering, standing, within, reply));
+        if let Some(get) = get {
+            let present = (self.answer)(connection.clone(), client_frame::Body::Get(get));
+            waits.spawn(wait(answering, present, within, reply));
             return;
         }
-        let part = match purpose {
-            Purpose::Watch(part) => Some(self.watches.add(part)),
+        let watch = match purpose {
+            Purpose::Watch(request) => Some(self.watches.add(request)),
             Purpose::Answer | Purpose::Wait(_) => None,
         };
         calls.spawn(async move {
             let mut answer =
                 timeout(within, answering).await.unwrap_or_else(|_| Err(deadline_exceeded()));
-            if let (Ok(server_frame::Body::WatchReply(begun)), Some(part)) = (&mut answer, part)
-                && let Some(sink) = part.sink()
+            if let (Ok(server_frame::Body::WatchReply(begun)), Some(watch)) = (&mut answer, watch)
+                && let Some(states) = watch.states()
             {
-                std::mem::take(&mut begun.tasks).into_iter().for_each(|task| sink.push(task));
+                for task in std::mem::take(&mut begun.tasks) {
+                    states.push(task);
+                }
             }
-            // Of no use to a caller that has gone.
+            // The caller may have gone.
             let _ = reply.send(as_reply(answer));
         });
     }
 }
 
-/// Answers a wait: as soon as it is over, at the end of its time with how the tasks stand, or never
-/// when nobody waits for it any more.
+/// Answers a wait when it is over, or with the present states when its time is over. Gives no
+/// answer when its caller has gone.
 async fn wait(
     answering: impl Future<Output = Answer>,
-    standing: impl Future<Output = Answer>,
+    present: impl Future<Output = Answer>,
     within: Duration,
     mut reply: oneshot::Sender<Reply>,
 ) {
     let answering = async {
         match timeout(within, answering).await {
             Ok(answer) => answer,
-            Err(_) => standing.await.map(not_satisfied),
+            Err(_) => present.await.map(not_satisfied),
         }
     };
     let answer = tokio::select! {
@@ -157,8 +166,9 @@ async fn wait(
     let _ = reply.send(as_reply(answer));
 }
 
-fn not_satisfied(standing: server_frame::Body) -> server_frame::Body {
-    match standing {
+/// Makes the answer to a wait whose time is over of the present states.
+fn not_satisfied(present: server_frame::Body) -> server_frame::Body {
+    match present {
         server_frame::Body::GetReply(wire::GetReply { tasks, left_out }) => {
             server_frame::Body::WaitReply(wire::WaitReply { satisfied: false, tasks, left_out })
         }
@@ -166,6 +176,7 @@ fn not_satisfied(standing: server_frame::Body) -> server_frame::Body {
     }
 }
 
+/// The reply to the caller of a request.
 fn as_reply(answer: Answer) -> Reply {
     match answer {
         Ok(answer) => Reply::Answer(Box::new(answer)),
@@ -173,6 +184,7 @@ fn as_reply(answer: Answer) -> Reply {
     }
 }
 
+/// What a broker answers when the time of a request is over.
 fn deadline_exceeded() -> wire::Error {
     wire::Error {
         code: wire::ErrorCode::DeadlineExceeded.into(),
@@ -182,43 +194,46 @@ fn deadline_exceeded() -> wire::Error {
     }
 }
 
-/// The watches of a connection. Those that nobody reads any more go with the next transition or the
-/// next watch.
+/// The watches of a local connection. A watch that nobody reads any more is removed with the next
+/// transition or the next watch.
 #[derive(Default)]
-struct Watches {
-    parts: Mutex<Vec<Arc<WatchPart>>>,
+struct LocalWatches {
+    requests: Mutex<Vec<Arc<WatchRequest>>>,
 }
 
-impl Watches {
-    /// From now on this one is shown what happens. It has to be added before its first states are
-    /// looked up, so that nothing is missed between the two; of those that come in both ways,
-    /// the older ones are not shown.
-    fn add(&self, part: WatchPart) -> Arc<WatchPart> {
-        let part = Arc::new(part);
-        let mut parts = self.parts.lock().expect("no holder of this lock panics");
-        parts.retain(|part| part.sink().is_some());
-        parts.push(part.clone());
-        part
+impl LocalWatches {
+    /// Adds a watch, which sees every transition from now on. Add it before its first states are
+    /// looked up, so that no transition between the two is missed. When a state comes in both ways,
+    /// the buffer drops the older one.
+    fn add(&self, request: WatchRequest) -> Arc<WatchRequest> {
+        let request = Arc::new(request);
+        let mut requests = self.requests.lock().expect("no holder of this lock panics");
+        requests.retain(|request| request.states().is_some());
+        requests.push(request.clone());
+        request
     }
 
+    /// Shows a transition to the watches of its task.
     fn show(&self, task: &wire::TaskInfo) {
-        let mut parts = self.parts.lock().expect("no holder of this lock panics");
-        parts.retain(|part| {
-            let Some(sink) = part.sink() else { return false };
-            if part.request.ids.contains(&task.id) {
+        let mut requests = self.requests.lock().expect("no holder of this lock panics");
+        requests.retain(|request| request.states().is_some());
+        for request in requests.iter().filter(|request| request.request.ids.contains(&task.id)) {
+            if let Some(states) = request.states() {
                 let mut task = task.clone();
-                if !part.request.with_results {
+                if !request.request.with_results {
                     task.result.clear();
                 }
-                sink.push(task);
+                states.push(task);
             }
-            true
-        });
+        }
     }
 
+    /// Ends all watches.
     fn end(&self) {
-        let mut parts = self.parts.lock().expect("no holder of this lock panics");
-        parts.drain(..).filter_map(|part| part.sink()).for_each(|sink| sink.end());
+        let mut requests = self.requests.lock().expect("no holder of this lock panics");
+        for states in requests.drain(..).filter_map(|request| request.states()) {
+            states.end();
+        }
     }
 }
 
@@ -226,11 +241,12 @@ impl Watches {
 mod tests {
     use std::future::pending;
 
-    use super::super::watching::WatchSink;
+    use super::super::state_buffer::StateBuffer;
     use super::*;
     use crate::client::Client;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Longer than any of these tests takes, unless it hangs.
+    const TIME_MAX: Duration = Duration::from_secs(20);
 
     async fn until(condition: impl Fn() -> bool) {
         let met = async {
@@ -238,7 +254,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, met).await.expect("the test hangs");
+        timeout(TIME_MAX, met).await.expect("the test hangs");
     }
 
     #[tokio::test]
@@ -265,17 +281,17 @@ mod tests {
 
     #[test]
     fn a_dropped_watch_leaves_nothing_behind() {
-        let (watches, sink) = (Watches::default(), Arc::new(WatchSink::default()));
+        let (watches, states) = (LocalWatches::default(), Arc::new(StateBuffer::default()));
         let request = wire::Watch { ids: vec!["a".to_owned()], with_results: false };
-        let kept = || watches.parts.lock().expect("unpoisoned").len();
-        watches.add(WatchPart::new(request.clone(), &sink));
+        let kept = || watches.requests.lock().expect("unpoisoned").len();
+        watches.add(WatchRequest::new(request.clone(), &states));
         watches.show(&wire::TaskInfo { id: "a".to_owned(), ..Default::default() });
         assert_eq!(kept(), 1);
-        drop(sink);
+        drop(states);
         watches.show(&wire::TaskInfo { id: "b".to_owned(), ..Default::default() });
         assert_eq!(kept(), 0);
         for _ in 0..3 {
-            watches.add(WatchPart::new(request.clone(), &Arc::new(WatchSink::default())));
+            watches.add(WatchRequest::new(request.clone(), &Arc::new(StateBuffer::default())));
         }
         assert_eq!(kept(), 1);
     }

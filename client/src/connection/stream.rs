@@ -1,5 +1,5 @@
-//! What a connection's bytes go through: a TCP socket, or whatever a [`Connector`] opened. The
-//! socket keeps its own two halves, so that the usual case pays for one branch and no more.
+//! The byte stream of a connection: a TCP socket, or the stream that a [`Connector`] opened. A
+//! socket is split into its own two halves, so that the usual case costs one branch and no more.
 
 use std::fmt;
 use std::future::Future;
@@ -16,19 +16,20 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The two directions of an open byte stream.
 pub struct Halves {
-    /// From the broker.
+    /// The bytes from the broker.
     pub read: Box<dyn AsyncRead + Send + Unpin>,
-    /// To the broker. Bytes get on their way without a flush.
+    /// The bytes to the broker. The stream must send them without a flush.
     pub write: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<Halves>> + Send>>;
 
-/// Opens the way to a broker in place of TCP: a tunnel, TLS, a socket in the file system, or a
-/// network that exists in a test alone. It is asked again for each attempt to connect, with the
-/// address of [`super::ConnectionOptions`]. Like a socket, what it opens sends what is written
-/// without being flushed, and fails when the other side is gone; silence the connection notices by
-/// itself.
+/// Opens a byte stream to a broker in place of TCP: through a tunnel, with TLS, over a socket in
+/// the file system, or over a network that exists only in a test. The connection calls it for each
+/// attempt to connect, with the address of [`super::ConnectionOptions`].
+///
+/// Like a socket, the stream must send what is written without a flush, and must fail when the
+/// other side is gone. The connection itself notices a silent broker.
 ///
 /// ```
 /// use celeriac_client::connection::{Connector, Halves};
@@ -44,7 +45,7 @@ type Dialling = Pin<Box<dyn Future<Output = io::Result<Halves>> + Send>>;
 pub struct Connector(Arc<dyn Fn(String) -> Dialling + Send + Sync>);
 
 impl Connector {
-    /// A connector that opens streams with `dial`.
+    /// A connector that opens streams with `dial`. The argument of `dial` is the address.
     pub fn new<D, F>(dial: D) -> Self
     where
         D: Fn(String) -> F + Send + Sync + 'static,
@@ -68,8 +69,8 @@ impl fmt::Debug for Connector {
 /// Opens a stream to one address.
 pub(super) async fn dial(address: SocketAddr) -> io::Result<(Reader, Writer)> {
     let stream = TcpStream::connect(address).await?;
-    // Small frames are written together here already; waiting for more in the kernel only adds
-    // delay.
+    // This client already writes small frames together. Waiting for more in the kernel would only
+    // add delay.
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     Ok((Reader::Tcp(read), Writer::Tcp(write)))
@@ -88,7 +89,7 @@ impl Reader {
         read.peer_addr().expect("it is connected")
     }
 
-    /// Takes what is there already. True: there was something.
+    /// Reads the bytes that are there already, without waiting. True when there were any.
     pub(super) fn take_ready(&mut self, buffer: &mut BytesMut) -> bool {
         match self {
             Self::Tcp(read) => read.try_read_buf(buffer).is_ok_and(|count| count > 0),

@@ -1,5 +1,5 @@
-//! Waits: requests that are answered much later. One takes no room from other requests, and is
-//! withdrawn as soon as its caller goes away.
+//! `Wait` requests, which the broker answers much later. A wait takes no room from other requests.
+//! When its caller drops the future, the client withdraws the wait at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,24 +12,27 @@ use tokio::time::Instant;
 use super::{Connection, Purpose, Reply, deadline_after};
 use crate::error::Error;
 
-/// The broker answers at the end of its time; the answer needs a moment to arrive.
+/// The broker answers when the time of the wait is over. The answer needs a moment to arrive.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A broker that answers "not yet" before its time, as for a task that was forgotten in the
-/// meantime, is asked again after this.
+/// The pause before the broker is asked again that answered "not yet" before the time was over, as
+/// for a task that was forgotten in the meantime.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// One wait of a connection, over all its reconnects.
+/// The number of a wait. It stays the same over all reconnects of the connection.
 pub(super) type WaitKey = u64;
 
-/// The numbers of waits, and the way to tell the task that owns the socket which of them nobody
-/// waits for any more.
+/// Numbers the waits, and tells the task that owns the socket which of them are withdrawn.
 pub(super) struct Waits {
+    /// The latest number.
     latest: AtomicU64,
+    /// Unbounded, because a dropped future cannot wait for room. There are no more entries than
+    /// waits.
     withdrawn: mpsc::UnboundedSender<WaitKey>,
 }
 
 impl Waits {
+    /// The numbers, and the receiver of the withdrawn waits.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<WaitKey>) {
         let (withdrawn, receiver) = mpsc::unbounded_channel();
         (Self { latest: AtomicU64::new(0), withdrawn }, receiver)
@@ -44,6 +47,7 @@ struct Ticket<'a> {
 }
 
 impl<'a> Ticket<'a> {
+    /// Takes the next number.
     fn take(waits: &'a Waits) -> Self {
         Self { waits, key: waits.latest.fetch_add(1, Ordering::Relaxed), is_answered: false }
     }
@@ -52,16 +56,16 @@ impl<'a> Ticket<'a> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
-            // A task that is gone has no waits.
+            // Without that task there is nothing to withdraw.
             let _ = self.waits.withdrawn.send(self.key);
         }
     }
 }
 
 impl Connection {
-    /// Waits for tasks, over reconnects, for `timeout` and at most a second more: an answer at the
-    /// end of the time is still an answer, with `satisfied` false. When the future is dropped,
-    /// the broker is told that nobody waits.
+    /// Waits for tasks, over reconnects too, for `timeout` and at most a second more. When the time
+    /// is over, the broker still answers, with `satisfied` false. When the future is dropped,
+    /// the client tells the broker that nobody waits any more.
     ///
     /// # Errors
     /// As [`Connection::request`].
@@ -75,6 +79,7 @@ impl Connection {
         let body = Arc::new(client_frame::Body::Wait(wait));
         loop {
             let left = until.saturating_duration_since(Instant::now());
+            // A number for each sending: a wait that was interrupted cannot be withdrawn any more.
             let mut ticket = Ticket::take(&self.inner.waits);
             let reply =
                 self.send_once(body.clone(), left, Purpose::Wait(ticket.key), deadline).await;

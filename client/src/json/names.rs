@@ -1,6 +1,7 @@
-//! The names of a map that may have one twice. The maps of Rust cannot; but what is flattened into
-//! a struct can have a name that the struct has too, and what an enum tells its variant by can be a
-//! name of the variant. Readers refuse such a map, or see one of the two.
+//! Finds names that occur twice in a map. A map of Rust has none. But a value that is flattened
+//! into a struct can have a name that the struct has too, and the field in which an enum names its
+//! variant can have the name of a field of the variant. Readers refuse such a map, or see only one
+//! of the two.
 
 use std::any;
 
@@ -9,7 +10,7 @@ use serde::{Serialize, ser};
 use super::text::Text;
 use super::walk::Walk;
 
-/// The names of a map, one after the other, as they are written.
+/// The names of a map, one after the other, as JSON writes them.
 pub(super) struct Names {
     text: Text,
     ends: Vec<usize>,
@@ -26,7 +27,7 @@ impl Names {
         Ok(())
     }
 
-    /// Refuses when one stands twice.
+    /// Refuses the map when a name occurs twice.
     pub(super) fn check<E: ser::Error>(&self, walk: &Walk) -> Result<(), E> {
         let begins = [0].into_iter().chain(self.ends.iter().copied());
         let mut names: Vec<_> = begins
@@ -41,7 +42,7 @@ impl Names {
     }
 }
 
-/// A number as a name is written in quotes, and the same as the text with its digits.
+/// Removes the quotes: a number as a name is written in quotes and equals the text of its digits.
 fn unquoted(name: &[u8]) -> &[u8] {
     name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name)
 }
@@ -50,8 +51,9 @@ pub(super) fn stands_twice<E: ser::Error>(walk: &Walk, name: &str) -> Result<(),
     walk.refuse(format_args!("the name `{name}` stands twice"))
 }
 
-/// Whether a name is none of a collection, whose names are owned or borrowed, but one that stands
-/// in a program: so is that by which an enum tells its variant, and serde writes it first.
+/// Whether a name comes from the source of a program, and not from a collection, whose names are
+/// owned or borrowed. The field in which an enum names its variant is such a name, and serde writes
+/// it first.
 pub(super) fn is_of_a_program<T: ?Sized>() -> bool {
     any::type_name::<T>() == any::type_name::<str>()
 }

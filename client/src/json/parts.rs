@@ -1,5 +1,5 @@
-//! What lists and maps consist of: the step to each part is known for the path of a refusal, names
-//! stand once, and each name has its value.
+//! Checks the items of lists and maps: names occur once, and each name has its value. Notes the
+//! step to each item, for the path of a refusal.
 
 use std::mem;
 
@@ -12,35 +12,40 @@ use super::raw;
 use super::text::Text;
 use super::walk::Walk;
 
-/// The parts of a list or map.
+/// Writes the items of a list or map.
 pub(super) struct Parts<'a, S> {
+    /// The serializer of serde_json.
     inner: S,
+    /// The state of the writing.
     walk: &'a Walk,
+    /// What is special about this list or map.
     kind: Kind,
-    /// How deep it is itself; a step is told once at each depth. Raw JSON is at none, and tells no
-    /// step.
+    /// The depth of the list or map itself; a step is noted once at each depth. Raw JSON has none,
+    /// and notes no step.
     depth: usize,
-    /// How many were written.
+    /// How many items were written.
     count: usize,
-    /// Of a struct. An enum that tells its variant by a field has that one first, and the variant
-    /// may have the name too.
+    /// The first field of a struct. An enum that names its variant in a field writes that field
+    /// first, and the variant may have a field of the same name.
     first_name: &'static str,
-    /// A name was written, and its value was not.
+    /// Whether a name was written without its value.
     open: bool,
 }
 
-/// What is special about them.
+/// What is special about a list or map.
 pub(super) enum Kind {
+    /// An ordinary list, map or struct.
     Plain,
-    /// Of an enum; it is written as a map around the parts.
+    /// The variant of an enum, which is written as a map around the items.
     Variant(&'static str),
-    /// A map that may have a name twice.
+    /// A map in which a name may occur twice.
     Named(Box<Names>),
-    /// No map, but JSON from elsewhere.
+    /// JSON that was written elsewhere, and no map.
     Raw,
 }
 
 impl<'a, S> Parts<'a, S> {
+    /// Begins a list or map. Fails when it is nested too deeply.
     pub(super) fn new<E: ser::Error>(
         walk: &'a Walk,
         kind: Kind,
@@ -53,6 +58,8 @@ impl<'a, S> Parts<'a, S> {
         Ok(Self { inner: begin()?, walk, kind, depth, count: 0, first_name: "", open: false })
     }
 
+    /// Ends it. Fails when a name occurs twice, when the last name has no value, or when a part was
+    /// refused before.
     fn end<T, E: ser::Error>(self, end: impl FnOnce(S) -> Result<T, E>) -> Result<T, E> {
         self.walk.unless_refused()?;
         match &self.kind {
@@ -70,7 +77,7 @@ impl<'a, S> Parts<'a, S> {
         end(self.inner)
     }
 
-    /// The step to a part, as the text has it.
+    /// The step to an item, as the path shows it.
     fn step(&self, part: String) -> String {
         match self.kind {
             Kind::Variant(variant) => format!(".{variant}{part}"),
@@ -78,11 +85,13 @@ impl<'a, S> Parts<'a, S> {
         }
     }
 
+    /// Counts an item, and returns its place.
     fn next(&mut self) -> usize {
         self.count += 1;
         self.count - 1
     }
 
+    /// Checks the name of a field of a struct.
     #[inline]
     fn field<E: ser::Error>(&mut self, name: &'static str) -> Result<(), E> {
         if self.next() == 0 {
@@ -93,7 +102,7 @@ impl<'a, S> Parts<'a, S> {
         Ok(())
     }
 
-    /// The next name of a map; tells its place.
+    /// Checks the next name of a map, and returns its place.
     #[inline]
     fn name<T: Serialize + ?Sized, E: ser::Error>(&mut self, key: &T) -> Result<usize, E> {
         if self.open {
@@ -109,6 +118,7 @@ impl<'a, S> Parts<'a, S> {
         Ok(place)
     }
 
+    /// Keeps a name for the check at the end of the map.
     #[inline(never)]
     fn remember<T: Serialize + ?Sized, E: ser::Error>(
         &mut self,
@@ -120,7 +130,7 @@ impl<'a, S> Parts<'a, S> {
             .at(self.depth, names.add(&Checked::key(key, self.walk)), || format!(".(key {place})"))
     }
 
-    /// The text of raw JSON, when it can be read where it stands.
+    /// The text of raw JSON, when it can be read back at its place.
     #[cold]
     #[inline(never)]
     fn raw<E: ser::Error>(&self, text: &impl Serialize) -> Result<String, E> {
@@ -136,6 +146,7 @@ impl<'a, S> Parts<'a, S> {
         }
     }
 
+    /// Refuses a name without a value.
     #[cold]
     fn without_value<T, E: ser::Error>(&self) -> Result<T, E> {
         let place = self.count.saturating_sub(1);
@@ -146,11 +157,12 @@ impl<'a, S> Parts<'a, S> {
 }
 
 impl Kind {
+    /// A map whose names are checked.
     pub(super) fn named(walk: &Walk) -> Self {
         Kind::Named(Box::new(Names::new(walk.bytes_max())))
     }
 
-    /// As how many lists and maps inside each other they are written.
+    /// How many nested lists and maps are written for it.
     fn levels(&self) -> usize {
         match self {
             Kind::Plain | Kind::Named(_) => 1,
@@ -160,6 +172,7 @@ impl Kind {
     }
 }
 
+/// The traits of serde for items without names. They differ in the name of one method.
 macro_rules! by_place {
     ($($part:ident::$method:ident)*) => {
         $(impl<S: ser::$part> ser::$part for Parts<'_, S> {
@@ -187,6 +200,7 @@ by_place! {
     SerializeTupleVariant::serialize_field
 }
 
+/// The traits of serde for items with names that are known at compile time.
 macro_rules! by_name {
     ($($part:ident)*) => {
         $(impl<S: ser::$part> ser::$part for Parts<'_, S> {
@@ -194,12 +208,18 @@ macro_rules! by_name {
             type Error = S::Error;
 
             #[inline]
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), S::Error> {
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), S::Error> {
                 self.field(name)?;
                 let walk = self.walk;
                 let value = Checked::new(value, walk);
                 let written = match self.kind {
-                    Kind::Raw => self.raw(&value).and_then(|text| self.inner.serialize_field(name, &text)),
+                    Kind::Raw => {
+                        self.raw(&value).and_then(|text| self.inner.serialize_field(name, &text))
+                    }
                     _ => self.inner.serialize_field(name, &value),
                 };
                 walk.at(self.depth, written, || self.step(format!(".{name}")))
@@ -222,6 +242,7 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Parts<'_, S> {
     type Ok = S::Ok;
     type Error = S::Error;
 
+    /// A name of a map whose value comes in another call.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
         let (place, walk) = (self.name(key)?, self.walk);
         self.open = true;
@@ -230,6 +251,7 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Parts<'_, S> {
         })
     }
 
+    /// The value for the name before.
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
         let (place, walk) = (self.count.saturating_sub(1), self.walk);
         let written = match mem::take(&mut self.open) {
@@ -239,6 +261,7 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Parts<'_, S> {
         walk.at(self.depth, written, || format!(".(value {place})"))
     }
 
+    /// A name with its value. serde calls this for maps, and nearly all entries come here.
     #[inline]
     fn serialize_entry<K: Serialize + ?Sized, V: Serialize + ?Sized>(
         &mut self,
@@ -256,7 +279,7 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Parts<'_, S> {
     }
 }
 
-/// The step to the value of a name, when that is a text that is short enough.
+/// The step to the value of a name, when the name is a short text.
 fn shown(key: &(impl Serialize + ?Sized)) -> Option<String> {
     let walk = Walk::new(0, PATH_BYTES_MAX);
     let written = Text::of(&Checked::key(key, &walk), PATH_BYTES_MAX).ok()?;

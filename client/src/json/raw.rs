@@ -1,5 +1,5 @@
-//! JSON that stands in a value as text, and that serde_json writes as it is: its `RawValue`, and
-//! its numbers of any length. It is read once, for what its reader will meet.
+//! Checks JSON that a value contains as text and that serde_json writes unchanged: its `RawValue`,
+//! and its numbers of any length. The text is read once, as its reader will read it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,28 +9,30 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::DEPTH_MAX;
 
-/// How serde_json names the structs by which it knows such text.
+/// The names of the structs in which serde_json keeps such text.
 pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
 pub(super) const NUMBER: &str = "$serde_json::private::Number";
 
 pub(super) fn is_raw(name: &str) -> bool {
-    // All other names are told apart by their first byte.
+    // The first byte tells all other names apart.
     name.starts_with('$') && matches!(name, RAW_VALUE | NUMBER)
 }
 
-/// Whether a text is one piece of JSON that can be read inside so many lists and maps.
+/// Whether a text is one JSON value that can be read inside `depth` lists and maps.
 pub(super) fn check(text: &str, depth: usize) -> serde_json::Result<()> {
     let mut reader = serde_json::Deserializer::from_str(text);
     Readable { depth }.deserialize(&mut reader)?;
     reader.end()
 }
 
-/// Reads whatever comes and keeps nothing.
+/// Reads any JSON and keeps nothing of it.
 struct Readable {
+    /// How many lists and maps are open.
     depth: usize,
 }
 
 impl Readable {
+    /// One level more; an error when serde_json would not read so deep.
     fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
         match self.depth < DEPTH_MAX {
             true => Ok(self.depth + 1),
@@ -49,6 +51,7 @@ impl<'de> DeserializeSeed<'de> for Readable {
     }
 }
 
+/// The methods for values that need no check.
 macro_rules! accept {
     ($($method:ident($kind:ty))*) => {
         $(fn $method<E>(self, _: $kind) -> Result<(), E> {
@@ -78,11 +81,12 @@ impl<'de> Visitor<'de> for Readable {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut next = map.next_key::<String>()?;
-        // How a number of any length comes, where serde_json keeps them.
+        // serde_json represents a number of any length as such a map.
         if next.as_deref() == Some(NUMBER) {
             return number(&map.next_value::<String>()?);
         }
         let depth = self.deeper()?;
+        // A reader sees one of two equal names, or refuses both.
         let mut names = BTreeSet::new();
         while let Some(name) = next {
             map.next_value_seed(Readable { depth })?;
@@ -95,6 +99,7 @@ impl<'de> Visitor<'de> for Readable {
     }
 }
 
+/// Checks a number of any length: its reader must have a float for it.
 fn number<E: serde::de::Error>(text: &str) -> Result<(), E> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(()),

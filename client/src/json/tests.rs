@@ -1,4 +1,4 @@
-//! What is refused and what is written, and with which words. What cannot be read is in `raw`.
+//! Which values are written and which are refused, with the messages.
 
 mod flaws;
 

@@ -1,22 +1,25 @@
-//! The text as it is written, up to a length. What stands in it is decided elsewhere.
+//! Takes the written JSON, up to a length. Other modules check its content.
 
 use std::io;
 
 use serde::Serialize;
 
-/// Takes what serde_json writes.
+/// The output of serde_json, of bounded length.
 pub(super) struct Text {
+    /// The JSON so far.
     bytes: Vec<u8>,
+    /// The most bytes.
     bytes_max: usize,
 }
 
 impl Text {
+    /// An empty text of at most so many bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
-        // As serde_json begins.
+        // serde_json begins with the same capacity.
         Self { bytes: Vec::with_capacity(bytes_max.min(128)), bytes_max }
     }
 
-    /// A value by itself.
+    /// The JSON of one value.
     pub(super) fn of(value: &impl Serialize, bytes_max: usize) -> serde_json::Result<Vec<u8>> {
         let mut text = Self::new(bytes_max);
         serde_json::to_writer(&mut text, value)?;
@@ -31,8 +34,8 @@ impl Text {
         self.bytes
     }
 
-    /// Makes room. The bound is looked at here alone, because there is room for nearly all that
-    /// comes.
+    /// Makes room. Only this function checks the bound: for nearly all writes there is room
+    /// already.
     #[cold]
     fn grow(&mut self, additional: usize) -> io::Result<()> {
         if additional > self.bytes_max - self.bytes.len() {
@@ -42,6 +45,7 @@ impl Text {
             );
             return Err(io::Error::other(reason));
         }
+        // Twice the size, so that a long text is not copied often, and never more than the bound.
         let doubled =
             self.bytes.len().max(self.bytes.capacity()).min(self.bytes_max - self.bytes.len());
         self.bytes.reserve_exact(doubled.max(additional));

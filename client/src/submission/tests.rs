@@ -1,9 +1,10 @@
 //! Submissions as messages: payloads, checks, defaults.
 
 use super::*;
+use crate::options::TaskOptions;
 
 fn made(submission: Submission) -> Result<wire::Task, Refusal> {
-    submission.into_wire(None, 100).map(|(task, _)| *task)
+    submission.into_checked(None, 100).map(|checked| *checked.task)
 }
 
 fn payload(submission: Submission) -> String {
@@ -52,7 +53,7 @@ fn a_payload_over_the_brokers_limit_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn what_the_caller_says_wins_over_the_definitions_defaults() {
+fn the_callers_options_win_over_the_definitions_defaults() {
     let defaults = TaskOptions {
         queue: Some("songs"),
         priority: Some(7),
@@ -72,9 +73,9 @@ fn a_clone_of_a_submission_means_the_same_task() {
 }
 
 #[test]
-fn lineage_fills_what_the_caller_left_open() {
+fn lineage_fills_the_ids_that_the_caller_left_open() {
     let lineage = Arc::new(Lineage { root_id: "root".into(), parent_id: "parent".into() });
-    let (task, _) =
-        Submission::new("a").parent_id("other").into_wire(Some(&lineage), 100).expect("good");
+    let CheckedTask { task, .. } =
+        Submission::new("a").parent_id("other").into_checked(Some(&lineage), 100).expect("good");
     assert_eq!((task.root_id.as_str(), task.parent_id.as_str()), ("root", "other"));
 }

@@ -1,10 +1,10 @@
-//! Being let in, and not: handshakes, refusals, peers that are no broker.
+//! Handshakes: clients that the broker accepts or refuses, and peers that are no broker.
 
 use std::time::Duration;
 
 use celeriac_client::{Client, Error, ErrorCode};
 
-use crate::fake_broker::{FakeBroker, SOON, info};
+use crate::broker::{FakeBroker, SOON, info};
 use celeriac_proto::wire::{self, TaskState, server_frame};
 
 #[tokio::test]
@@ -85,8 +85,8 @@ async fn a_hello_that_came_too_late_is_said_again() {
     drop(peer);
     let ids = ["a"];
     let (tasks, ()) = tokio::join!(client.info(&ids), async {
-        // What a broker says that has waited for five seconds: the network was slow, the client did
-        // nothing wrong.
+        // A broker answers so when Hello did not come within five seconds. The network was slow,
+        // and the client made no mistake.
         broker.refuse(ErrorCode::Handshake).await;
         broker.welcome().await.answer_get(vec![info("a", TaskState::Queued, 1)]).await;
     });

@@ -1,11 +1,12 @@
-//! Closing: what is under way is answered first, Goodbye is said, and later calls fail.
+//! Closing a client: unanswered requests are answered first, then the client sends Goodbye, and
+//! later calls fail.
 
 use std::time::Duration;
 
 use celeriac_client::{Error, State};
 use celeriac_proto::wire::{self, TaskState, client_frame, server_frame};
 
-use crate::fake_broker::{FakeBroker, SOON, info};
+use crate::broker::{FakeBroker, SOON, info};
 
 #[tokio::test]
 async fn closing_waits_for_what_is_under_way_and_says_goodbye() {
@@ -88,7 +89,7 @@ async fn closing_waits_for_answers_no_longer_than_it_is_told() {
     let ids = ["a"];
     let (asked, ()) = tokio::join!(client.info(&ids), async {
         assert!(matches!(peer.receive().await, (_, client_frame::Body::Get(_))));
-        // The question stays without its answer.
+        // The request is never answered.
         tokio::join!(client.connection().close(Duration::from_millis(1)), async {
             let (id, body) = peer.receive().await;
             assert!(matches!(body, client_frame::Body::Goodbye(_)), "{body:?}");

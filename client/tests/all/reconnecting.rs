@@ -1,4 +1,4 @@
-//! Connections that break: what is sent again, what is not, and when it is over.
+//! Broken connections: which requests are sent again, which are not, and when the client gives up.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use celeriac_client::connection::{Connection, ConnectionOptions, Event};
 use celeriac_client::{Client, Error, ErrorCode};
 use celeriac_proto::wire::{self, TaskState, client_frame, server_frame};
 
-use crate::fake_broker::{FakeBroker, SOON, info, refusal};
+use crate::broker::{FakeBroker, SOON, info, refusal};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -136,7 +136,7 @@ async fn a_silent_broker_is_taken_for_dead() {
     let mut broker = FakeBroker::bind().await;
     broker.heartbeat_ms = 20;
     let (client, silent) = broker.client().await;
-    // The peer is kept open and is never read: nothing but silence can tell.
+    // The peer stays open and is never read: only its silence shows that it is dead.
     broker.heartbeat_ms = 60_000;
     let mut again = broker.welcome().await;
     let ids = ["a"];
@@ -159,7 +159,7 @@ async fn heartbeats_keep_a_connection_that_has_nothing_else_to_say() {
 async fn a_session_that_was_taken_over_is_not_asked_for_again() {
     let broker = FakeBroker::bind().await;
     let (_client, mut peer) = broker.client().await;
-    let closing = wire::Closing { error: Some(crate::fake_broker::error(ErrorCode::SessionLost)) };
+    let closing = wire::Closing { error: Some(crate::broker::error(ErrorCode::SessionLost)) };
     peer.push(server_frame::Body::Closing(closing)).await;
     drop(peer);
     assert_eq!(broker.welcome().await.hello.session_id, "");

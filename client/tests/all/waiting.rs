@@ -1,4 +1,4 @@
-//! Waiting for outputs: what a task said, unknown tasks, the end of patience, reconnects.
+//! Waiting for outputs: results and failures, unknown tasks, the end of the time, reconnects.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use celeriac_client::{Error, ErrorCode, State, WaitMode};
 use celeriac_proto::limits::{BATCH_ITEMS_MAX, WAITED_IDS_MAX};
 use celeriac_proto::wire::{self, TaskState, client_frame, server_frame};
 
-use crate::fake_broker::{FakeBroker, Peer, SOON, info};
+use crate::broker::{FakeBroker, Peer, SOON, info};
 
 async fn answer_wait(peer: &mut Peer, satisfied: bool, tasks: Vec<wire::TaskInfo>) -> wire::Wait {
     match peer.receive().await {
@@ -76,10 +76,10 @@ async fn waiting_ends_when_the_callers_time_is_over() {
     let handle = client.result::<()>("a");
     let patience = Duration::from_millis(120);
     let (output, ()) = tokio::join!(handle.get(patience), async {
-        // Too early, so it is asked again; then in time.
+        // The first answer comes too early, so the client asks again. The second comes in time.
         answer_wait(&mut peer, false, vec![info("a", TaskState::Started, 3)]).await;
         let (id, client_frame::Body::Wait(_)) = peer.receive().await else { panic!("a wait") };
-        // The passing of the caller's own time is what is tested.
+        // The test is about the passing of the caller's own time.
         tokio::time::sleep(patience).await;
         let tasks = vec![info("a", TaskState::Started, 3)];
         peer.answer(
@@ -95,9 +95,8 @@ async fn waiting_ends_when_the_callers_time_is_over() {
     let error = output.expect_err("it has not ended");
     assert!(error.is_retryable());
     assert_eq!(error.to_string(), "task a has not ended within 120ms: it is STARTED");
-    assert!(
-        matches!(error, Error::NotFinished { id, state: State::Started, after } if id == "a" && after == patience)
-    );
+    let Error::NotFinished { id, state, after } = error else { panic!("{error}") };
+    assert_eq!((id.as_str(), state, after), ("a", State::Started, patience));
 }
 
 #[tokio::test]
@@ -177,7 +176,7 @@ async fn a_caller_that_goes_away_withdraws_its_wait_at_once_and_no_other() {
     let (goes_id, client_frame::Body::Wait(_)) = peer.receive().await else { panic!("a wait") };
     goes.abort();
     assert_eq!(withdrawn(&mut peer).await, [goes_id]);
-    // Its answer was on the way.
+    // The answer to the withdrawn wait was already on its way.
     for id in [goes_id, stays_id] {
         let tasks = vec![success("5")];
         let reply = wire::WaitReply { satisfied: true, tasks, ..Default::default() };

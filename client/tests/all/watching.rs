@@ -1,10 +1,11 @@
-//! Watches: every transition once, the present state never missed, over reconnects and refusals.
+//! Watches: every transition comes once, and the present state always comes, over reconnects and
+//! refusals.
 
 use celeriac_client::{State, Watch};
 use celeriac_proto::wire::{self, ErrorCode, TaskState, client_frame, server_frame};
 use futures_util::StreamExt;
 
-use crate::fake_broker::{FakeBroker, Peer, info, refusal};
+use crate::broker::{FakeBroker, Peer, info, refusal};
 
 async fn begin_watch(peer: &mut Peer, watch_id: u64, tasks: Vec<wire::TaskInfo>) -> Vec<String> {
     match peer.receive().await {
@@ -66,7 +67,7 @@ async fn a_watch_survives_a_reconnect_without_showing_a_state_twice() {
     assert_eq!(next(&mut watch).await, (State::Started, 3));
     drop(peer);
     let mut again = broker.welcome().await;
-    // While nobody was connected, `a` ended and `b` did nothing.
+    // While the connection was down, `a` ended and `b` had no transition.
     let tasks = vec![info("a", TaskState::Success, 4), info("b", TaskState::Started, 3)];
     assert_eq!(begin_watch(&mut again, 9, tasks).await, ["a", "b"]);
     push(&mut again, 9, info("b", TaskState::Success, 4)).await;

@@ -1,100 +1,187 @@
-//! What is written between the parentheses of `#[task(...)]`, parsed into checked values.
-//! Every mistake is reported where it stands, and all of them at once.
+//! The attributes between the parentheses of `#[task(...)]`, parsed into checked values. Every
+//! mistake is reported at its place, and all mistakes at once.
+//!
+//! [`ATTRIBUTES`] lists the attributes. If you add one, add its row there and in the table of the
+//! macro's documentation; `expansion` needs no change.
 
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitBool, LitStr, Token, UnOp};
+use syn::{Expr, ExprLit, Ident, Lit, LitBool, LitStr, Token};
 
 use crate::span::milliseconds;
 
-/// Longest name of a task or queue, as in the protocol.
+/// The longest name of a task or queue, as in the protocol.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Highest priority of the protocol.
+/// The highest priority of the protocol.
 const PRIORITY_MAX: u32 = 9;
 
-const KNOWN: &str = "name, queue, max_attempts, retry_delay, backoff, retry_factor, retry_delay_max, jitter, \
-                     soft_time_limit, time_limit, priority, expires, result_ttl, max_deliveries, early_ack";
-
-/// The way delays grow, by the names of the client's enum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Backoff {
-    Exponential,
-    Fixed,
-    Polynomial,
+/// One attribute: what is written, and what it sets.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The word before the `=`.
+    key: &'static str,
+    /// The values that it takes.
+    kind: Kind,
+    /// What its value sets.
+    pub(crate) target: Target,
 }
 
-/// The random part of a delay, by the names of the client's enum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Jitter {
-    None,
-    Full,
-    Equal,
+/// Which values an attribute takes.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// A text of 1 to [`NAME_BYTES_MAX`] bytes.
+    Name,
+    /// A whole number within bounds.
+    Number { min: u32, max: u32 },
+    /// A number above 0.
+    Factor,
+    /// A span of time.
+    Span,
+    /// A span of time above 0.
+    Limit,
+    /// Nothing, or true or false.
+    Flag,
+    /// One of these words. Each has the name of its variant in the enum of the client crate.
+    Choice { of: &'static str, words: &'static [(&'static str, &'static str)] },
 }
 
-/// The attributes of one task. What was left out takes the broker's default.
+/// Where the expansion puts the value of an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The name of the task.
+    TaskName,
+    /// This field of `TaskOptions`.
+    Option(&'static str),
+    /// This builder method of `RetryPolicy`.
+    RetryPolicy(&'static str),
+}
+
+/// All attributes, in the order in which messages list them.
+pub(crate) const ATTRIBUTES: [Known; 15] = [
+    Known { key: "name", kind: Kind::Name, target: Target::TaskName },
+    Known { key: "queue", kind: Kind::Name, target: Target::Option("queue") },
+    Known {
+        key: "max_attempts",
+        kind: Kind::Number { min: 1, max: u32::MAX },
+        target: Target::RetryPolicy("max_attempts"),
+    },
+    Known { key: "retry_delay", kind: Kind::Span, target: Target::RetryPolicy("delay") },
+    Known {
+        key: "backoff",
+        kind: Kind::Choice {
+            of: "Backoff",
+            words: &[
+                ("exponential", "Exponential"),
+                ("fixed", "Fixed"),
+                ("polynomial", "Polynomial"),
+            ],
+        },
+        target: Target::RetryPolicy("backoff"),
+    },
+    Known { key: "retry_factor", kind: Kind::Factor, target: Target::RetryPolicy("factor") },
+    Known { key: "retry_delay_max", kind: Kind::Span, target: Target::RetryPolicy("delay_max") },
+    Known {
+        key: "jitter",
+        kind: Kind::Choice {
+            of: "Jitter",
+            words: &[("none", "None"), ("full", "Full"), ("equal", "Equal")],
+        },
+        target: Target::RetryPolicy("jitter"),
+    },
+    Known { key: "soft_time_limit", kind: Kind::Limit, target: Target::Option("soft_time_limit") },
+    Known { key: "time_limit", kind: Kind::Limit, target: Target::Option("time_limit") },
+    Known {
+        key: "priority",
+        kind: Kind::Number { min: 0, max: PRIORITY_MAX },
+        target: Target::Option("priority"),
+    },
+    Known { key: "expires", kind: Kind::Limit, target: Target::Option("expires_in") },
+    Known { key: "result_ttl", kind: Kind::Span, target: Target::Option("result_ttl") },
+    Known {
+        key: "max_deliveries",
+        kind: Kind::Number { min: 1, max: u32::MAX },
+        target: Target::Option("max_deliveries"),
+    },
+    Known { key: "early_ack", kind: Kind::Flag, target: Target::Option("early_ack") },
+];
+
+/// The checked value of an attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    /// The text of a name.
+    Text(String),
+    /// A whole number.
+    Number(u32),
+    /// A number above 0.
+    Factor(f64),
+    /// A span of time in milliseconds.
+    Span(u64),
+    /// True or false. An attribute without a value is true.
+    Flag(bool),
+    /// A variant of an enum of the client crate.
+    Variant { of: &'static str, variant: &'static str },
+}
+
+/// The attributes of one task. The broker's default counts for an attribute that is not written.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
-    pub(crate) name: Option<String>,
-    pub(crate) queue: Option<String>,
-    pub(crate) max_attempts: Option<u32>,
-    pub(crate) retry_delay_ms: Option<u64>,
-    pub(crate) backoff: Option<Backoff>,
-    pub(crate) retry_factor: Option<f64>,
-    pub(crate) retry_delay_max_ms: Option<u64>,
-    pub(crate) jitter: Option<Jitter>,
-    pub(crate) soft_time_limit_ms: Option<u64>,
-    pub(crate) time_limit_ms: Option<u64>,
-    pub(crate) priority: Option<u32>,
-    pub(crate) expires_ms: Option<u64>,
-    pub(crate) result_ttl_ms: Option<u64>,
-    pub(crate) max_deliveries: Option<u32>,
-    pub(crate) early_ack: bool,
+    /// In the order in which they are written.
+    pub(crate) written: Vec<Written>,
+}
+
+/// One attribute as it is written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The row of [`ATTRIBUTES`].
+    pub(crate) known: &'static Known,
+    /// The checked value.
+    pub(crate) value: Value,
 }
 
 impl Attributes {
-    fn set(&mut self, item: &Item) -> syn::Result<()> {
-        match item.key.to_string().as_str() {
-            "name" => self.name = Some(item.name()?),
-            "queue" => self.queue = Some(item.name()?),
-            "max_attempts" => self.max_attempts = Some(item.number(1, u32::MAX)?),
-            "retry_delay" => self.retry_delay_ms = Some(item.span()?),
-            "backoff" => {
-                self.backoff = Some(item.choice(&[
-                    ("exponential", Backoff::Exponential),
-                    ("fixed", Backoff::Fixed),
-                    ("polynomial", Backoff::Polynomial),
-                ])?);
-            }
-            "retry_factor" => self.retry_factor = Some(item.factor()?),
-            "retry_delay_max" => self.retry_delay_max_ms = Some(item.span()?),
-            "jitter" => {
-                self.jitter = Some(item.choice(&[
-                    ("none", Jitter::None),
-                    ("full", Jitter::Full),
-                    ("equal", Jitter::Equal),
-                ])?);
-            }
-            "soft_time_limit" => self.soft_time_limit_ms = Some(item.limit()?),
-            "time_limit" => self.time_limit_ms = Some(item.limit()?),
-            "priority" => self.priority = Some(item.number(0, PRIORITY_MAX)?),
-            "expires" => self.expires_ms = Some(item.limit()?),
-            "result_ttl" => self.result_ttl_ms = Some(item.span()?),
-            "max_deliveries" => self.max_deliveries = Some(item.number(1, u32::MAX)?),
-            "early_ack" => self.early_ack = item.flag()?,
-            unknown => {
-                let message = format!("`{unknown}` is no attribute of a task; known are {KNOWN}");
-                return Err(syn::Error::new(item.key.span(), message));
-            }
+    /// The name of the task, when it is written.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self.value("name") {
+            Some(Value::Text(name)) => Some(name),
+            _ => None,
         }
+    }
+
+    /// The value of an attribute, when it is written.
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.written.iter().find(|written| written.known.key == key).map(|written| &written.value)
+    }
+
+    /// The milliseconds of an attribute that is a span, when it is written.
+    fn span(&self, key: &str) -> Option<u64> {
+        match self.value(key) {
+            Some(Value::Span(ms)) => Some(*ms),
+            _ => None,
+        }
+    }
+
+    /// Adds an attribute. Fails for an unknown one, and for a value that it does not take.
+    fn add(&mut self, item: &Item) -> syn::Result<()> {
+        let Some(known) = ATTRIBUTES.iter().find(|known| item.key == known.key) else {
+            let keys: Vec<&str> = ATTRIBUTES.iter().map(|known| known.key).collect();
+            let message = format!(
+                "`{}` is no attribute of a task; the attributes are {}",
+                item.key,
+                keys.join(", ")
+            );
+            return Err(syn::Error::new(item.key.span(), message));
+        };
+        let value = item.value(&known.kind)?;
+        self.written.push(Written { known, value });
         Ok(())
     }
 
-    /// Rules between two attributes.
+    /// Checks the rules between two attributes.
     fn check(&self, items: &Punctuated<Item, Token![,]>) -> syn::Result<()> {
         let at = |key: &str| items.iter().find(|item| item.key == key).map(|item| item.key.span());
         if let (Some(soft), Some(hard), Some(span)) =
-            (self.soft_time_limit_ms, self.time_limit_ms, at("soft_time_limit"))
+            (self.span("soft_time_limit"), self.span("time_limit"), at("soft_time_limit"))
             && soft >= hard
         {
             return Err(syn::Error::new(
@@ -103,7 +190,7 @@ impl Attributes {
             ));
         }
         if let (Some(delay), Some(max), Some(span)) =
-            (self.retry_delay_ms, self.retry_delay_max_ms, at("retry_delay_max"))
+            (self.span("retry_delay"), self.span("retry_delay_max"), at("retry_delay_max"))
             && max < delay
         {
             return Err(syn::Error::new(
@@ -120,6 +207,7 @@ impl Parse for Attributes {
         let items = Punctuated::<Item, Token![,]>::parse_terminated(input)?;
         let mut attributes = Self::default();
         let mut errors: Option<syn::Error> = None;
+        // All mistakes are kept, so that the user sees them in one run of the compiler.
         let mut collect = |outcome: syn::Result<()>| {
             if let Err(error) = outcome {
                 match &mut errors {
@@ -129,29 +217,34 @@ impl Parse for Attributes {
             }
         };
         for (index, item) in items.iter().enumerate() {
+            // An attribute that is given twice is reported at the second place.
             if items.iter().take(index).any(|earlier| earlier.key == item.key) {
                 collect(Err(syn::Error::new(
                     item.key.span(),
                     format!("`{}` is given twice", item.key),
                 )));
             } else {
-                collect(attributes.set(item));
+                collect(attributes.add(item));
             }
         }
         collect(attributes.check(&items));
+        // Without an error all values are checked, and nothing can fail when the worker runs.
         errors.map_or(Ok(attributes), Err)
     }
 }
 
 /// `key = value`, or a key alone.
 struct Item {
+    /// The word before the `=`, with its place in the source.
     key: Ident,
+    /// The expression after the `=`.
     value: Option<Expr>,
 }
 
 impl Parse for Item {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let key: Ident = input.parse()?;
+        // A key alone is a flag.
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
             Some(input.parse()?)
@@ -163,6 +256,22 @@ impl Parse for Item {
 }
 
 impl Item {
+    /// The value, when it is one of this kind.
+    fn value(&self, kind: &Kind) -> syn::Result<Value> {
+        match *kind {
+            Kind::Name => self.name().map(Value::Text),
+            Kind::Number { min, max } => self.number(min, max).map(Value::Number),
+            Kind::Factor => self.factor().map(Value::Factor),
+            Kind::Span => self.span().map(Value::Span),
+            Kind::Limit => self.limit().map(Value::Span),
+            Kind::Flag => self.flag().map(Value::Flag),
+            Kind::Choice { of, words } => {
+                self.choice(words).map(|variant| Value::Variant { of, variant })
+            }
+        }
+    }
+
+    /// An error at the place of the value, or at the key when there is no value.
     fn error(&self, message: impl std::fmt::Display) -> syn::Error {
         match &self.value {
             Some(value) => syn::Error::new_spanned(value, message),
@@ -170,6 +279,7 @@ impl Item {
         }
     }
 
+    /// The value, when it is a literal.
     fn literal(&self) -> Option<&Lit> {
         match &self.value {
             Some(Expr::Lit(ExprLit { lit, .. })) => Some(lit),
@@ -177,6 +287,7 @@ impl Item {
         }
     }
 
+    /// The value, when it is a text. The example shows in the error how to write it.
     fn text(&self, example: &str) -> syn::Result<&LitStr> {
         match self.literal() {
             Some(Lit::Str(text)) => Ok(text),
@@ -185,7 +296,9 @@ impl Item {
         }
     }
 
+    /// A name of a task or queue. Its length is counted in bytes, as the protocol does.
     fn name(&self) -> syn::Result<String> {
+        // The broker makes the same check. Here the mistake is found before anything runs.
         let text = self.text("\"songs\"")?.value();
         match text.len() {
             1..=NAME_BYTES_MAX => Ok(text),
@@ -196,11 +309,12 @@ impl Item {
         }
     }
 
+    /// A span in milliseconds.
     fn span(&self) -> syn::Result<u64> {
         milliseconds(self.text("\"10s\"")?)
     }
 
-    /// A span that would make no sense if it were 0.
+    /// A span in milliseconds that must not be 0.
     fn limit(&self) -> syn::Result<u64> {
         match self.span()? {
             0 => Err(self.error(format!("`{}` must be above 0", self.key))),
@@ -208,22 +322,25 @@ impl Item {
         }
     }
 
+    /// A whole number within these bounds, both included.
     fn number(&self, min: u32, max: u32) -> syn::Result<u32> {
         let number = match self.literal() {
             Some(Lit::Int(number)) => number.base10_parse::<u32>().ok(),
             _ => None,
         };
+        // A negative number, a text and no value at all have the same message.
         number.filter(|number| (min..=max).contains(number)).ok_or_else(|| match max {
             u32::MAX => self.error(format!("`{}` takes a whole number from {min} on", self.key)),
             max => self.error(format!("`{}` takes a whole number from {min} to {max}", self.key)),
         })
     }
 
+    /// A number above 0, whole or with a fraction.
     fn factor(&self) -> syn::Result<f64> {
-        let factor = match (self.literal(), &self.value) {
-            (Some(Lit::Float(number)), _) => number.base10_parse::<f64>().ok(),
-            (Some(Lit::Int(number)), _) => number.base10_parse::<f64>().ok(),
-            (_, Some(Expr::Unary(ExprUnary { op: UnOp::Neg(_), .. }))) => None,
+        // A negative number is no literal, and is refused with the others.
+        let factor = match self.literal() {
+            Some(Lit::Float(number)) => number.base10_parse::<f64>().ok(),
+            Some(Lit::Int(number)) => number.base10_parse::<f64>().ok(),
             _ => None,
         };
         factor.filter(|factor| factor.is_finite() && *factor > 0.0).ok_or_else(|| {
@@ -231,6 +348,7 @@ impl Item {
         })
     }
 
+    /// True for an attribute without a value.
     fn flag(&self) -> syn::Result<bool> {
         match (&self.value, self.literal()) {
             (None, _) => Ok(true),
@@ -239,11 +357,13 @@ impl Item {
         }
     }
 
-    fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> syn::Result<T> {
-        let example = choices.first().map_or(String::new(), |(word, _)| format!("{word:?}"));
+    /// The variant for the written word.
+    fn choice(&self, words: &[(&str, &'static str)]) -> syn::Result<&'static str> {
+        // The first word shows how a text is written.
+        let example = words.first().map_or(String::new(), |(word, _)| format!("{word:?}"));
         let text = self.text(&example)?.value();
-        choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice).ok_or_else(|| {
-            let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        words.iter().find(|(word, _)| *word == text).map(|(_, variant)| *variant).ok_or_else(|| {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
             self.error(format!("`{}` is one of {}", self.key, words.join(", ")))
         })
     }
@@ -267,29 +387,34 @@ mod tests {
                result_ttl = "0s", max_deliveries = 5, early_ack,"#,
         )
         .expect("all of them are known");
-        assert_eq!(attributes.name.as_deref(), Some("songs.preprocess"));
-        assert_eq!(attributes.queue.as_deref(), Some("songs"));
-        assert_eq!(attributes.max_attempts, Some(4));
-        assert_eq!(attributes.retry_delay_ms, Some(1_000));
-        assert_eq!(attributes.backoff, Some(Backoff::Polynomial));
-        assert_eq!(attributes.retry_factor, Some(3.0));
-        assert_eq!(attributes.retry_delay_max_ms, Some(600_000));
-        assert_eq!(attributes.jitter, Some(Jitter::Equal));
-        assert_eq!(attributes.soft_time_limit_ms, Some(540_000));
-        assert_eq!(attributes.time_limit_ms, Some(600_000));
-        assert_eq!(attributes.priority, Some(7));
-        assert_eq!(attributes.expires_ms, Some(86_400_000));
-        assert_eq!(attributes.result_ttl_ms, Some(0));
-        assert_eq!(attributes.max_deliveries, Some(5));
-        assert!(attributes.early_ack);
+        let expected = [
+            ("name", Value::Text("songs.preprocess".to_owned())),
+            ("queue", Value::Text("songs".to_owned())),
+            ("max_attempts", Value::Number(4)),
+            ("retry_delay", Value::Span(1_000)),
+            ("backoff", Value::Variant { of: "Backoff", variant: "Polynomial" }),
+            ("retry_factor", Value::Factor(3.0)),
+            ("retry_delay_max", Value::Span(600_000)),
+            ("jitter", Value::Variant { of: "Jitter", variant: "Equal" }),
+            ("soft_time_limit", Value::Span(540_000)),
+            ("time_limit", Value::Span(600_000)),
+            ("priority", Value::Number(7)),
+            ("expires", Value::Span(86_400_000)),
+            ("result_ttl", Value::Span(0)),
+            ("max_deliveries", Value::Number(5)),
+            ("early_ack", Value::Flag(true)),
+        ];
+        assert_eq!(expected.len(), ATTRIBUTES.len());
+        for (key, value) in &expected {
+            assert_eq!(attributes.value(key), Some(value), "{key}");
+        }
     }
 
     #[test]
     fn nothing_is_set_that_was_not_written() {
         let attributes: Attributes = syn::parse_str("").expect("no attribute is needed");
-        assert_eq!(attributes.name, None);
-        assert_eq!(attributes.max_attempts, None);
-        assert!(!attributes.early_ack);
+        assert_eq!(attributes.name(), None);
+        assert!(attributes.written.is_empty());
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! The code that stands in place of the function: a unit struct of its name, the function as
-//! `run`, and the two traits. It names everything by its full path, so that nothing needs to be
-//! imported where the attribute is used.
+//! Writes the code that replaces the function: a unit struct of the function's name, the function
+//! as the method `run`, and the implementations of the two traits. The code names every item by its
+//! full path, so that the user need not import anything.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, ItemFn, Type};
 
-use crate::attributes::{Attributes, Backoff, Jitter};
+use crate::attributes::{Attributes, Target, Value, Written};
 use crate::parameter::{Given, Parameter};
 use crate::signature::Signature;
 
-/// Writes the task out.
+/// The code of the task.
 pub(crate) fn expand(
     attributes: &Attributes,
     signature: &Signature,
@@ -19,8 +19,9 @@ pub(crate) fn expand(
 ) -> TokenStream {
     let item = &function.sig.ident;
     let visibility = &function.vis;
+    // The struct has the documentation, the method all other attributes of the function.
     let (shared, body_only) = split_attributes(&function.attrs);
-    let task_name = attributes.name.clone().unwrap_or_else(|| plain_name(item));
+    let task_name = attributes.name().map_or_else(|| plain_name(item), str::to_owned);
     let run = run_function(function, &body_only);
     let definition = definition(attributes, signature, item, &task_name);
     let handler = handler(signature, item);
@@ -35,26 +36,30 @@ pub(crate) fn expand(
     }
 }
 
-/// Documentation belongs to the item, all other attributes to the body.
+/// Splits the function's own attributes: documentation belongs to the struct, all others to the
+/// body.
 fn split_attributes(attributes: &[Attribute]) -> (Vec<&Attribute>, Vec<&Attribute>) {
     attributes.iter().partition(|attribute| {
         attribute.path().is_ident("doc") || attribute.path().is_ident("deprecated")
     })
 }
 
+/// The name of the function, without the `r#` of a raw identifier.
 fn plain_name(item: &Ident) -> String {
     item.to_string().trim_start_matches("r#").to_owned()
 }
 
+/// The function itself, as a method of the struct.
 fn run_function(function: &ItemFn, attributes: &[&Attribute]) -> TokenStream {
     let item = &function.sig.ident;
     let visibility = &function.vis;
+    // Only the name changes, so that errors in the body keep their places.
     let mut signature = function.sig.clone();
     signature.ident = Ident::new("run", Span::call_site());
     let block = &function.block;
     quote! {
         impl #item {
-            /// The body of the task, run here and now without a broker.
+            /// Runs the body of the task here and now, without a broker.
             #(#attributes)*
             #[allow(clippy::missing_errors_doc, clippy::unused_async)]
             #visibility #signature #block
@@ -62,12 +67,14 @@ fn run_function(function: &ItemFn, attributes: &[&Attribute]) -> TokenStream {
     }
 }
 
+/// The implementation of `TaskDefinition`.
 fn definition(
     attributes: &Attributes,
     signature: &Signature,
     item: &Ident,
     task_name: &str,
 ) -> TokenStream {
+    // A tuple with a comma behind a single type: `(String,)`.
     let kinds = signature.arguments.iter().map(|argument| &argument.kind);
     let output = match &signature.output.value {
         Some(value) => value.to_token_stream(),
@@ -90,64 +97,89 @@ fn definition(
     }
 }
 
+/// The definition's default options: an assignment for each written attribute.
 fn options(attributes: &Attributes) -> TokenStream {
-    let mut fields = Vec::new();
-    let mut field = |name: &str, value: Option<TokenStream>| {
-        let name = Ident::new(name, Span::call_site());
-        fields.extend(value.map(|value| quote!(#name: ::core::option::Option::Some(#value))));
-    };
-    field("queue", attributes.queue.as_ref().map(ToTokens::to_token_stream));
-    field("max_attempts", attributes.max_attempts.map(ToTokens::into_token_stream));
-    field("retry_delay_ms", attributes.retry_delay_ms.map(ToTokens::into_token_stream));
-    field("backoff", attributes.backoff.map(backoff));
-    field("retry_factor", attributes.retry_factor.map(ToTokens::into_token_stream));
-    field("retry_delay_max_ms", attributes.retry_delay_max_ms.map(ToTokens::into_token_stream));
-    field("jitter", attributes.jitter.map(jitter));
-    field("soft_time_limit_ms", attributes.soft_time_limit_ms.map(ToTokens::into_token_stream));
-    field("time_limit_ms", attributes.time_limit_ms.map(ToTokens::into_token_stream));
-    field("priority", attributes.priority.map(ToTokens::into_token_stream));
-    field("expires_ms", attributes.expires_ms.map(ToTokens::into_token_stream));
-    field("result_ttl_ms", attributes.result_ttl_ms.map(ToTokens::into_token_stream));
-    field("max_deliveries", attributes.max_deliveries.map(ToTokens::into_token_stream));
-    let early_ack = attributes.early_ack;
-    quote! {
-        ::celeriac_worker::expansion::Attributes {
-            #(#fields,)*
-            early_ack: #early_ack,
-            ..::celeriac_worker::expansion::Attributes::NONE
+    // Unlike `options`, this name cannot be that of the user's function, and so of its item.
+    let options = Ident::new("__options", Span::mixed_site());
+    let mut assignments = Vec::new();
+    let mut retry_policy = Vec::new();
+    for Written { known, value } in &attributes.written {
+        match known.target {
+            Target::TaskName => {}
+            Target::Option(field) => {
+                let field = Ident::new(field, Span::call_site());
+                let value = match value {
+                    Value::Flag(flag) => flag.to_token_stream(),
+                    value => some(&value_tokens(value)),
+                };
+                assignments.push(quote!(#options.#field = #value;));
+            }
+            Target::RetryPolicy(method) => {
+                let method = Ident::new(method, Span::call_site());
+                let value = value_tokens(value);
+                retry_policy.push(quote!(.#method(#value)));
+            }
         }
-        .into_options()
+    }
+    // Without any attribute of the policy it is left to the broker.
+    if !retry_policy.is_empty() {
+        let policy =
+            some(&quote!(::celeriac_worker::expansion::RetryPolicy::new() #(#retry_policy)*));
+        assignments.push(quote!(#options.retry = #policy;));
+    }
+    if assignments.is_empty() {
+        return quote!(::celeriac_worker::TaskOptions::new());
+    }
+    quote! {
+        let mut #options = ::celeriac_worker::TaskOptions::new();
+        #(#assignments)*
+        #options
     }
 }
 
-fn backoff(backoff: Backoff) -> TokenStream {
-    let variant = Ident::new(&format!("{backoff:?}"), Span::call_site());
-    quote!(::celeriac_worker::expansion::Backoff::#variant)
+/// The value in a `Some`.
+fn some(value: &TokenStream) -> TokenStream {
+    quote!(::core::option::Option::Some(#value))
 }
 
-fn jitter(jitter: Jitter) -> TokenStream {
-    let variant = Ident::new(&format!("{jitter:?}"), Span::call_site());
-    quote!(::celeriac_worker::expansion::Jitter::#variant)
+/// The value of an attribute as an expression.
+fn value_tokens(value: &Value) -> TokenStream {
+    match value {
+        Value::Text(text) => text.to_token_stream(),
+        Value::Number(number) => number.to_token_stream(),
+        Value::Factor(factor) => factor.to_token_stream(),
+        Value::Span(ms) => quote!(::core::time::Duration::from_millis(#ms)),
+        Value::Flag(flag) => flag.to_token_stream(),
+        Value::Variant { of, variant } => {
+            let of = Ident::new(of, Span::call_site());
+            let variant = Ident::new(variant, Span::call_site());
+            quote!(::celeriac_worker::expansion::#of::#variant)
+        }
+    }
 }
 
+/// The implementation of `Handler`.
 fn handler(signature: &Signature, item: &Ident) -> TokenStream {
     let kinds: Vec<_> = signature.arguments.iter().map(|argument| &argument.kind).collect();
     let names = signature.arguments.iter().map(|argument| &argument.name);
     let optional = signature.arguments.iter().map(|argument| argument.optional);
+    // Names of their own, because a parameter may be a pattern and have none.
     let bindings: Vec<Ident> = (0..kinds.len())
         .map(|index| Ident::new(&format!("argument_{index}"), Span::mixed_site()))
         .collect();
-    let (data_kinds, given) = given(signature, &bindings);
+    let Call { data_kinds, given } = call(signature, &bindings);
     let data_bindings: Vec<Ident> = data_bindings(data_kinds.len());
+    // A function that takes a reference gets one to the value that the run owns.
     let call = quote!(Self::run(#(#given),*));
     let call = if signature.asynchronous { quote!(#call.await) } else { call };
-    // The type's own place, so that a missing `Serialize` is reported where the type is written.
+    // The span of the type, so that a missing `Serialize` is reported where the type is written.
     let place = signature.output.value.as_ref().map_or_else(Span::call_site, Spanned::span);
     let outcome = match (&signature.output.value, signature.output.fallible) {
         (_, true) => quote_spanned!(place=> ::celeriac_worker::expansion::fallible_outcome(#call)),
         (None, false) => quote!({ #call; ::celeriac_worker::expansion::outcome(&()) }),
         (Some(_), false) => quote_spanned!(place=> ::celeriac_worker::expansion::outcome(&#call)),
     };
+    // A plain function runs on a thread, an asynchronous one on the runtime.
     let body = if signature.asynchronous {
         quote!(::celeriac_worker::Run::future(async move { #outcome }))
     } else {
@@ -171,17 +203,26 @@ fn handler(signature: &Signature, item: &Ident) -> TokenStream {
                 context: ::celeriac_worker::Context,
                 payload: ::celeriac_worker::Payload<'_>,
             ) -> ::core::result::Result<::celeriac_worker::Run, ::celeriac_worker::TaskFailure> {
-                let (#(#bindings,)*) = payload.arguments::<(#(#kinds,)*)>(&[#((#names, #optional)),*])?;
-                #(let #data_bindings = ::celeriac_worker::expansion::data::<#data_kinds>(&context)?;)*
+                let (#(#bindings,)*) =
+                    payload.arguments::<(#(#kinds,)*)>(&[#((#names, #optional)),*])?;
+                #(let #data_bindings =
+                    ::celeriac_worker::expansion::data::<#data_kinds>(&context)?;)*
                 ::core::result::Result::Ok(#body)
             }
         }
     }
 }
 
-/// The types of the shared values that the function takes, and what stands in the call for each of
-/// its parameters.
-fn given<'a>(signature: &'a Signature, arguments: &[Ident]) -> (Vec<&'a Type>, Vec<TokenStream>) {
+/// The call of the function.
+struct Call<'a> {
+    /// The types of the shared values that the function takes.
+    data_kinds: Vec<&'a Type>,
+    /// The expression for each parameter.
+    given: Vec<TokenStream>,
+}
+
+/// Takes the function's parameters one after the other. The arguments have these names, in order.
+fn call<'a>(signature: &'a Signature, arguments: &[Ident]) -> Call<'a> {
     let mut arguments = arguments.iter();
     let mut data_kinds = Vec::new();
     let mut given = Vec::new();
@@ -199,14 +240,15 @@ fn given<'a>(signature: &'a Signature, arguments: &[Ident]) -> (Vec<&'a Type>, V
         };
         given.push(if *borrowed { quote!(&#value) } else { value });
     }
-    (data_kinds, given)
+    Call { data_kinds, given }
 }
 
+/// The names of so many shared values.
 fn data_bindings(count: usize) -> Vec<Ident> {
     (0..count).map(|index| Ident::new(&format!("data_{index}"), Span::mixed_site())).collect()
 }
 
-/// Only where there is something to say.
+/// The method `data`, unless the function takes no shared value.
 fn data_method(kinds: &[&Type]) -> Option<TokenStream> {
     (!kinds.is_empty()).then(|| {
         quote! {
@@ -252,7 +294,10 @@ mod tests {
     #[test]
     fn only_what_was_written_is_set() {
         let text = expansion("queue = \"songs\", backoff = \"fixed\"", "fn decode() {}");
-        assert!(text.contains("queue:::core::option::Option::Some(\"songs\")"), "{text}");
+        assert!(
+            text.contains("__options.queue=::core::option::Option::Some(\"songs\");"),
+            "{text}"
+        );
         assert!(text.contains("Backoff::Fixed"), "{text}");
         assert!(!text.contains("max_attempts"), "{text}");
     }

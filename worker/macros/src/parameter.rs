@@ -1,13 +1,14 @@
-//! Where the value of one parameter comes from: the run's context, the data that the worker was
-//! given, or the arguments of the task. The macro sees no more than the name of the parameter's
-//! type, so the names `Context` and `Data<..>` decide.
+//! Where the value of a parameter comes from: the run's context, the worker's data, or the
+//! arguments of the task. The macro sees only the name of the parameter's type, so the names
+//! `Context` and `Data<..>` decide.
 
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{GenericArgument, PathArguments, PathSegment, Type};
 
-/// What a parameter is given.
+/// The value that a parameter gets.
 pub(crate) enum Given {
+    /// The context of the run.
     Context,
     /// The worker's shared value of this type.
     Data(Box<Type>),
@@ -17,17 +18,21 @@ pub(crate) enum Given {
 
 /// One parameter of the function.
 pub(crate) struct Parameter {
+    /// Where its value comes from.
     pub(crate) given: Given,
+    /// Whether the function takes it by reference.
     pub(crate) borrowed: bool,
 }
 
 impl Parameter {
     /// Reads the type of a parameter.
     pub(crate) fn of(kind: &Type) -> syn::Result<Self> {
+        // A type that is no reference is given by value.
         let Type::Reference(reference) = kind else {
             return Ok(Self { given: given(kind)?, borrowed: false });
         };
         let given = given(&reference.elem)?;
+        // Only what is shared comes as a reference. An argument belongs to the run.
         match (&given, reference.mutability) {
             (Given::Argument, _) => Err(owned_is_needed(kind, &reference.elem)),
             (Given::Context, Some(keyword)) => {
@@ -42,12 +47,13 @@ impl Parameter {
     }
 }
 
+/// What a type says about the value.
 fn given(kind: &Type) -> syn::Result<Given> {
     let Some(segment) = last_segment(kind) else { return Ok(Given::Argument) };
     match &segment.arguments {
         _ if segment.ident == "Context" => Ok(Given::Context),
-        // A type of the user's own that happens to be called so mostly takes no parameters; it is
-        // an argument.
+        // A type of the user's own with the name `Data` usually has no parameters. It is an
+        // argument.
         PathArguments::AngleBracketed(generics) if segment.ident == "Data" => {
             let mut kinds = generics.args.iter();
             match (kinds.next(), kinds.next()) {
@@ -64,21 +70,24 @@ fn given(kind: &Type) -> syn::Result<Given> {
     }
 }
 
+/// The refusal of an argument that is a reference.
 fn owned_is_needed(kind: &Type, inner: &Type) -> syn::Error {
+    // The usual case has an advice of its own.
     let owned = match inner.to_token_stream().to_string().as_str() {
         "str" => "take `String`",
         _ => "take the owned type",
     };
     syn::Error::new(
         kind.span(),
-        format!("an argument comes out of a message and must be owned: {owned}"),
+        format!("an argument is read from a message and must be owned: {owned}"),
     )
 }
 
-/// The last word of a type's path, with what stands between its angle brackets.
+/// The last segment of a type's path, with its parameters.
 pub(crate) fn last_segment(kind: &Type) -> Option<&PathSegment> {
     match kind {
         Type::Path(path) => path.path.segments.last(),
+        // A type that a macro wrote may be in a group.
         Type::Group(group) => last_segment(&group.elem),
         Type::Paren(paren) => last_segment(&paren.elem),
         _ => None,

@@ -1,4 +1,4 @@
-//! What the macro needs to know of a function, and which functions can be a task.
+//! The parts of a function that the macro needs, and the checks whether the function can be a task.
 
 use proc_macro2::Span;
 use syn::spanned::Spanned;
@@ -6,39 +6,44 @@ use syn::{FnArg, GenericArgument, ItemFn, Pat, PathArguments, ReturnType, Safety
 
 use crate::parameter::{Given, Parameter, last_segment};
 
-/// serde reads tuples of up to this many items.
+/// The longest tuple that serde reads.
 const ARGUMENTS_MAX: usize = 16;
 
 /// One argument of the task.
 pub(crate) struct Argument {
-    /// For keyword arguments; empty when the parameter is a pattern and has no name.
+    /// The name, by which a keyword argument finds its place. Empty when the parameter is a
+    /// pattern.
     pub(crate) name: String,
+    /// The type of the parameter.
     pub(crate) kind: Box<Type>,
-    /// An `Option` may be left out by the producer.
+    /// Whether the producer may leave the argument out: its type is an `Option`.
     pub(crate) optional: bool,
 }
 
-/// The function's return type, seen from the task's result.
+/// The return type of the function.
 pub(crate) struct Output {
-    /// What a reader of the result gets; `None` stands for `()`.
+    /// The type of the task's result; `None` means `()`.
     pub(crate) value: Option<Box<Type>>,
-    /// The function returns a `Result`.
+    /// Whether the function returns a `Result`.
     pub(crate) fallible: bool,
 }
 
 /// A function that can be a task.
 pub(crate) struct Signature {
-    /// In the function's order.
+    /// All parameters, in the function's order.
     pub(crate) parameters: Vec<Parameter>,
-    /// Of those that are arguments.
+    /// The parameters that are arguments of the task.
     pub(crate) arguments: Vec<Argument>,
+    /// The return type.
     pub(crate) output: Output,
+    /// Whether the function is an `async fn`.
     pub(crate) asynchronous: bool,
 }
 
 impl Signature {
-    /// Takes the function apart, or says what keeps it from being a task.
+    /// Reads a function. Fails with the reason when it cannot be a task.
     pub(crate) fn parse(function: &ItemFn) -> syn::Result<Self> {
+        // These refusals come first: they say more than an error in a parameter.
         refuse_qualifiers(function)?;
         let mut parameters = Vec::new();
         let mut arguments = Vec::new();
@@ -52,6 +57,7 @@ impl Signature {
                     ));
                 }
             };
+            // The context and the data are no arguments: the producer does not send them.
             let read = Parameter::of(&parameter.ty)?;
             match read.given {
                 Given::Argument => arguments.push(argument(&parameter.pat, &parameter.ty)?),
@@ -65,6 +71,7 @@ impl Signature {
             }
             parameters.push(read);
         }
+        // serde reads no longer tuples. A struct is one argument and has any number of fields.
         if let Some(extra) = arguments.get(ARGUMENTS_MAX) {
             let message =
                 format!("a task has at most {ARGUMENTS_MAX} arguments; put them into a struct");
@@ -75,9 +82,11 @@ impl Signature {
     }
 }
 
+/// Refuses what a task's function cannot have: generics, `const`, `unsafe` and the like.
 fn refuse_qualifiers(function: &ItemFn) -> syn::Result<()> {
     let signature = &function.sig;
     let refuse = |span: Span, message: &str| Err(syn::Error::new(span, message));
+    // A `cfg` below the macro would remove the function and leave the task.
     if let Some(attribute) =
         function.attrs.iter().find(|attribute| attribute.path().is_ident("cfg"))
     {
@@ -110,6 +119,7 @@ fn refuse_qualifiers(function: &ItemFn) -> syn::Result<()> {
     Ok(())
 }
 
+/// Reads a parameter that is an argument of the task.
 fn argument(pattern: &Pat, kind: &Type) -> syn::Result<Argument> {
     if let Type::ImplTrait(_) = kind {
         return Err(syn::Error::new(
@@ -117,15 +127,19 @@ fn argument(pattern: &Pat, kind: &Type) -> syn::Result<Argument> {
             "an argument needs a type that serde can read, not `impl Trait`",
         ));
     }
+    // `mut title` has the name `title`; `(a, b)` has none.
     let name = match pattern {
         Pat::Ident(ident) => ident.ident.to_string().trim_start_matches("r#").to_owned(),
         _ => String::new(),
     };
+    // By its name alone, like `Context` and `Data`: the macro sees no types.
     let optional = last_segment(kind).is_some_and(|segment| segment.ident == "Option");
     Ok(Argument { name, kind: Box::new(kind.clone()), optional })
 }
 
+/// Reads the return type.
 fn output(output: &ReturnType) -> syn::Result<Output> {
+    // A function without a return type returns `()`.
     let ReturnType::Type(_, kind) = output else {
         return Ok(Output { value: None, fallible: false });
     };
@@ -143,6 +157,7 @@ fn output(output: &ReturnType) -> syn::Result<Output> {
                     "write the type of the result out, as in `Result<T, E>`",
                 ));
             };
+            // `std::io::Result<T>` has one parameter, `Result<T, E>` two. The first is the value.
             let value = generics.args.iter().find_map(|argument| match argument {
                 GenericArgument::Type(value) => Some(Box::new(value.clone())),
                 _ => None,
@@ -152,8 +167,11 @@ fn output(output: &ReturnType) -> syn::Result<Output> {
         _ => Output { value: Some(kind.clone()), fallible: false },
     };
     match output.value.as_deref() {
+        // Only a type that is written as a reference is found. A struct with a lifetime fails when
+        // serde reads it.
         Some(Type::Reference(reference)) => {
-            let message = "a result is read by another program and must be owned: return `String` and the like";
+            let message = "a result is read by another program and must be owned: \
+                           return `String` and the like";
             Err(syn::Error::new(reference.span(), message))
         }
         _ => Ok(output),

@@ -1,9 +1,9 @@
-//! Spans of time as they are written in attributes: a whole number and a unit.
-//! The value is checked here, at compile time; nothing is left to parse when the worker runs.
+//! Spans of time in attributes: a whole number and a unit. They are checked here, at compile time,
+//! so that the worker has nothing to parse when it runs.
 
 use syn::LitStr;
 
-/// Longer spans are mistakes; the broker refuses them too.
+/// The longest span, 100 years. A longer one is a mistake, and the broker refuses it too.
 const SPAN_MS_MAX: u64 = 100 * 365 * 24 * 3_600 * 1_000;
 
 /// The milliseconds of a literal such as `"10s"`.
@@ -11,8 +11,11 @@ pub(crate) fn milliseconds(literal: &LitStr) -> syn::Result<u64> {
     parse(&literal.value()).map_err(|message| syn::Error::new(literal.span(), message))
 }
 
+/// The milliseconds of a text, or why it is no span.
 fn parse(text: &str) -> Result<u64, String> {
+    // The digits at the beginning; the rest is the unit.
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    // A sign, a fraction or a space is part of the unit then, and is refused.
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit {
         "ms" => 1,
@@ -22,7 +25,8 @@ fn parse(text: &str) -> Result<u64, String> {
         "d" => 86_400_000,
         _ => {
             return Err(format!(
-                "`{text}` is no span of time: write a whole number and ms, s, m, h or d, as in \"10s\""
+                "`{text}` is no span of time: write a whole number and ms, s, m, h or d, \
+                 as in \"10s\""
             ));
         }
     };
@@ -32,6 +36,7 @@ fn parse(text: &str) -> Result<u64, String> {
     number
         .parse::<u64>()
         .ok()
+        // A number that overflows is as wrong as one that is too long.
         .and_then(|number| number.checked_mul(unit_ms))
         .filter(|ms| *ms <= SPAN_MS_MAX)
         .ok_or_else(|| format!("`{text}` is longer than 100 years"))

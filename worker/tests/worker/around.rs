@@ -1,4 +1,4 @@
-//! Middleware that stands around the runs.
+//! Middleware that wraps runs.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use celeriac_proto::wire::{CancelSignal, server_frame};
 use celeriac_worker::{Context, Middleware, Run, TaskFailure, Worker, WorkerBuilder, task};
 use tokio::sync::Semaphore;
 
-use crate::broker::{Broker, delivery, run, within};
+use crate::broker::{FakeBroker, delivery, run, within};
 
 #[task]
 async fn shout(word: String) -> String {
@@ -37,7 +37,7 @@ fn shouting(url: &str) -> WorkerBuilder {
         .register(block_until_cancelled)
 }
 
-/// Puts what its name says around each result.
+/// Writes its name around each result.
 struct Brackets(&'static str);
 
 impl Middleware for Brackets {
@@ -52,7 +52,7 @@ impl Middleware for Brackets {
     }
 }
 
-/// Lets some tasks through, at once or after a while.
+/// Lets some tasks run, at once or after a while.
 struct Guard;
 
 impl Middleware for Guard {
@@ -74,7 +74,7 @@ impl Middleware for Guard {
 
 #[tokio::test]
 async fn what_is_around_a_run_sees_its_outcome_and_the_first_added_is_the_outermost() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let around = |name| Arc::new(Brackets(name));
     let _worker = run(shouting(&broker.url()).middleware(around("a")).middleware(around("b")));
     let (mut session, _) = broker.welcome().await;
@@ -87,7 +87,7 @@ async fn what_is_around_a_run_sees_its_outcome_and_the_first_added_is_the_outerm
 
 #[tokio::test]
 async fn a_run_can_be_refused_or_replaced_before_it_begins() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(shouting(&broker.url()).middleware(Arc::new(Guard)));
     let (mut session, _) = broker.welcome().await;
     for (lease, expected) in [
@@ -109,8 +109,8 @@ async fn a_run_can_be_refused_or_replaced_before_it_begins() {
 }
 
 #[tokio::test]
-async fn a_blocking_handler_with_something_around_it_keeps_its_slot_until_it_returns() {
-    let broker = Broker::start().await;
+async fn a_blocking_handler_with_something_around_it_keeps_its_execution_until_it_returns() {
+    let broker = FakeBroker::start().await;
     let _worker = run(shouting(&broker.url()).credit(5).middleware(Arc::new(Brackets("a"))));
     let (mut session, _) = broker.welcome().await;
     let mut limited = delivery(1, "block_until_cancelled", "[[], {}]");
@@ -129,7 +129,7 @@ async fn a_blocking_handler_with_something_around_it_keeps_its_slot_until_it_ret
     assert_eq!(session.words_but_starts(2).await, ["2 release", "3 complete {\"a\":\"HEY\"}"]);
 }
 
-/// Keeps the runs that it was to begin.
+/// Keeps the runs and never begins them.
 struct Keeper(Mutex<Vec<Run>>);
 
 impl Middleware for Keeper {
@@ -140,8 +140,8 @@ impl Middleware for Keeper {
 }
 
 #[tokio::test]
-async fn a_run_that_a_middleware_keeps_holds_no_slot_and_never_begins() {
-    let broker = Broker::start().await;
+async fn a_run_that_a_middleware_keeps_occupies_no_execution_and_never_begins() {
+    let broker = FakeBroker::start().await;
     let keeper = Arc::new(Keeper(Mutex::default()));
     let _worker = run(shouting(&broker.url()).middleware(keeper.clone()));
     let (mut session, _) = broker.welcome().await;
@@ -164,7 +164,7 @@ fn lasting(context: &Context) {
     while !context.is_cancelled() {
         std::thread::yield_now();
     }
-    // Longer than it takes to begin the next.
+    // Longer than the start of the next run takes.
     std::thread::sleep(Duration::from_millis(30));
     RUNNING.fetch_sub(1, Ordering::SeqCst);
 }
@@ -184,9 +184,9 @@ impl Middleware for Impatient {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blocking_run_within_a_blocking_run_keeps_its_slot_until_it_returns() {
+async fn a_blocking_run_within_a_blocking_run_keeps_its_execution_until_it_returns() {
     const TASKS: u64 = 6;
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker =
         run(shouting(&broker.url()).credit(10).register(lasting).middleware(Arc::new(Impatient)));
     let (mut session, _) = broker.welcome().await;
@@ -196,7 +196,7 @@ async fn a_blocking_run_within_a_blocking_run_keeps_its_slot_until_it_returns() 
     assert_eq!(MOST.load(Ordering::SeqCst), 1);
 }
 
-/// Counts how many are inside.
+/// Counts the runs inside.
 struct Gate {
     permits: Arc<Semaphore>,
     most: Arc<AtomicU32>,

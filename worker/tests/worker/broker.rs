@@ -1,161 +1,80 @@
-//! A broker played by the test: it says and expects exactly what the test tells it to.
-
-use std::time::Duration;
+//! The fake broker of the worker's tests: sends exactly what the test tells it, and expects exactly
+//! what the test expects.
 
 use bytes::Bytes;
-use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{
-    ClientFrame, Credit, Deliver, Delivery, Done, ErrorCode, Heartbeat, HeartbeatReply, Hello,
-    Limits, ReportOutcome, ReportReply, ServerFrame, TaskReport, Welcome, client_frame,
-    server_frame,
+    Credit, Deliver, Delivery, Done, ErrorCode, Heartbeat, ReportOutcome, ReportReply, TaskReport,
+    client_frame, server_frame,
 };
 use celeriac_worker::{RunError, WorkerBuilder};
-use futures_util::{SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_util::codec::Framed;
 
-/// Nothing in these tests takes so long, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use crate::fake_broker::{FakeBroker, Peer, within};
 
 /// A result of more bytes is too large for this broker.
 pub(crate) const RESULT_BYTES_MAX: u64 = 1_000;
 
-pub(crate) struct Broker {
-    listener: TcpListener,
-}
-
-impl Broker {
+impl FakeBroker {
     pub(crate) async fn start() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a free port") }
+        let mut broker = Self::bind().await;
+        broker.limits.result_bytes_max = RESULT_BYTES_MAX;
+        // Far above the time in which a panic prints its backtrace, during which this broker is
+        // silent too.
+        broker.heartbeat_ms = 2_000;
+        broker.server_time_ms = 0;
+        broker
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("celeriac://{}", self.listener.local_addr().expect("bound"))
-    }
-
-    /// The next connection of the worker, after its Hello; Welcome is not said yet.
-    pub(crate) async fn accept(&self) -> Session {
-        let (stream, _) = within(self.listener.accept()).await.expect("a connection");
-        let mut session = Session {
-            framed: Framed::new(stream, FrameCodec::new(16 << 20)),
-            hello: Hello::default(),
-            heartbeats: 0,
-            heartbeat: Heartbeat::default(),
-        };
-        let (request_id, body) = session.request().await;
-        let client_frame::Body::Hello(hello) = body else { panic!("{body:?} is no Hello") };
-        assert_eq!(request_id, 1);
-        session.hello = hello;
+    /// The next connection of the worker, after its Hello. Welcome is not sent yet.
+    pub(crate) async fn accept_hello(&self) -> Peer {
+        let mut session = self.accept().await;
+        session.receive_hello().await;
         session
     }
 
     /// The next connection, welcomed as a new session, and its credit.
-    pub(crate) async fn welcome(&self) -> (Session, u32) {
-        let mut session = self.accept().await;
+    pub(crate) async fn welcome(&self) -> (Peer, u32) {
+        let mut session = self.accept_hello().await;
         session.say_welcome(false, &[]).await;
         let credit = session.credit().await;
         (session, credit)
     }
 
     /// The next connection, welcomed as the old session with these leases.
-    pub(crate) async fn resume(&self, leases: &[u64]) -> Session {
-        let mut session = self.accept().await;
-        assert_eq!(session.hello.session_id, "session");
+    pub(crate) async fn resume(&self, leases: &[u64]) -> Peer {
+        let mut session = self.accept_hello().await;
+        assert_eq!(session.hello.session_id, "session-1");
         session.say_welcome(true, leases).await;
         session.credit().await;
         session
     }
 }
 
-pub(crate) struct Session {
-    framed: Framed<TcpStream, FrameCodec<ClientFrame, ServerFrame>>,
-    pub(crate) hello: Hello,
-    pub(crate) heartbeats: u32,
-    /// The latest one.
-    pub(crate) heartbeat: Heartbeat,
-}
-
-impl Session {
-    pub(crate) async fn say_welcome(&mut self, resumed: bool, leases: &[u64]) {
-        let limits = Limits { result_bytes_max: RESULT_BYTES_MAX, ..Limits::default() };
-        let welcome = Welcome {
-            protocol: 1,
-            session_id: "session".to_owned(),
-            resumed,
-            // Far above what a panic takes to print its backtrace, during which this peer is silent
-            // too.
-            heartbeat_ms: 2_000,
-            lease_ms: 15_000,
-            limits: Some(limits),
-            leases: leases.to_vec(),
-            ..Welcome::default()
-        };
-        self.answer(1, server_frame::Body::Welcome(welcome)).await;
-    }
-
+impl Peer {
     pub(crate) async fn answer(&mut self, request_id: u64, body: server_frame::Body) {
-        self.framed
-            .send(ServerFrame { request_id, body: Some(body) })
-            .await
-            .expect("the worker is there");
+        self.send(request_id, body).await.expect("the worker is there");
     }
 
-    pub(crate) async fn push(&mut self, body: server_frame::Body) {
-        self.answer(0, body).await;
-    }
-
-    /// The next frame, heartbeats not counted; `None` at the end of the connection.
-    pub(crate) async fn request_or_end(&mut self) -> Option<(u64, client_frame::Body)> {
-        loop {
-            let frame = within(self.framed.next()).await?.ok()?;
-            match frame.body.expect("a body") {
-                client_frame::Body::Heartbeat(beat) => {
-                    self.on_heartbeat(frame.request_id, beat).await
-                }
-                body => return Some((frame.request_id, body)),
-            }
-        }
-    }
-
-    pub(crate) async fn request(&mut self) -> (u64, client_frame::Body) {
-        self.request_or_end().await.expect("a request")
-    }
-
-    /// Until so many heartbeats have come on this connection.
-    pub(crate) async fn heartbeats(&mut self, wanted: u32) {
-        while self.heartbeats < wanted {
-            let frame = within(self.framed.next()).await.expect("a frame").expect("no error");
-            let Some(client_frame::Body::Heartbeat(beat)) = frame.body else {
-                panic!("{frame:?} is no heartbeat")
-            };
-            self.on_heartbeat(frame.request_id, beat).await;
-        }
-    }
-
-    async fn on_heartbeat(&mut self, request_id: u64, beat: Heartbeat) {
-        self.heartbeats += 1;
-        self.heartbeat = beat;
-        let frame = server_frame::Body::HeartbeatReply(HeartbeatReply::default());
-        // The worker may have closed by now; the next read says so.
-        let _ = self.framed.send(ServerFrame { request_id, body: Some(frame) }).await;
+    /// The latest heartbeat.
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        self.heartbeats.last().copied().unwrap_or_default()
     }
 
     /// Expects Credit and confirms it.
     pub(crate) async fn credit(&mut self) -> u32 {
-        let (request_id, body) = self.request().await;
+        let (request_id, body) = self.receive().await;
         let client_frame::Body::Credit(credit) = body else { panic!("{body:?} is no Credit") };
         self.answer(request_id, server_frame::Body::Done(Done {})).await;
         credit.credit
     }
 
-    /// Expects Goodbye. A worker that held nothing may say it at once, or say before that its
-    /// credit is 0.
+    /// Expects Goodbye. A worker that holds no lease may send it at once, or first set its credit
+    /// to 0.
     pub(crate) async fn goodbye(&mut self) {
         loop {
-            let (request_id, body) = self.request().await;
+            let (request_id, body) = self.receive().await;
             self.answer(request_id, server_frame::Body::Done(Done {})).await;
             match body {
                 client_frame::Body::Goodbye(_) => return,
@@ -175,7 +94,7 @@ impl Session {
     /// One batch of reports, not answered.
     pub(crate) async fn batch(&mut self) -> (u64, Vec<TaskReport>) {
         loop {
-            match self.request().await {
+            match self.receive().await {
                 (request_id, client_frame::Body::Report(report)) => {
                     return (request_id, report.reports);
                 }
@@ -198,8 +117,8 @@ impl Session {
         self.answer(request_id, server_frame::Body::ReportReply(ReportReply { outcomes })).await;
     }
 
-    /// Accepts what comes before an end, and takes the batch with the end in last place, not
-    /// answered.
+    /// Accepts the reports before an end, and returns the batch whose last report is the end. That
+    /// batch is not answered.
     pub(crate) async fn batch_with_end(&mut self) -> (u64, Vec<TaskReport>) {
         loop {
             let (request_id, reports) = self.batch().await;
@@ -239,7 +158,7 @@ impl Session {
     }
 
     /// Takes reports until so many have come that are no starts, accepts them all, and returns
-    /// those in words. A worker says that it has begun only when it has not ended soon after.
+    /// those in words. A worker reports a start only if the end does not follow soon after.
     pub(crate) async fn words_but_starts(&mut self, wanted: usize) -> Vec<String> {
         let mut taken = Vec::new();
         while taken.len() < wanted {
@@ -250,7 +169,7 @@ impl Session {
         words(&taken)
     }
 
-    /// As [`Session::reports`], in words.
+    /// As [`Peer::reports`], in words.
     pub(crate) async fn words(&mut self, wanted: usize) -> Vec<String> {
         words(&self.reports(wanted).await)
     }
@@ -331,14 +250,9 @@ impl Running {
         within(self.worker).await.expect("the worker does not panic")
     }
 
-    /// Drops the worker where it stands.
+    /// Drops the worker while it runs.
     pub(crate) async fn dropped(self) {
         self.worker.abort();
         assert!(within(self.worker).await.is_err());
     }
-}
-
-/// Fails the test instead of hanging.
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("the test hangs")
 }

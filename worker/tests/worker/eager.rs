@@ -66,7 +66,7 @@ async fn an_eager_client_runs_the_handler_before_the_submit_returns() {
     assert_eq!(handle.get(SOON).await.expect("its value"), 5);
     let mut watch = client.watch(&[handle.id()]).await.expect("begun");
     assert_eq!(within(watch.next()).await.expect("its present state").state, State::Success);
-    // As from another place in the program, that has the id alone.
+    // As code elsewhere in the program would, which only has the id.
     assert_eq!(client.result::<i64>(handle.id()).get(SOON).await.expect("its value"), 5);
     assert!(matches!(client.result::<i64>("another").get(SOON).await, Err(Error::NotFound { .. })));
 }
@@ -198,13 +198,13 @@ async fn what_eager_mode_lacks_is_refused_and_does_not_hang() {
     assert!(matches!(within(client.delay(&add, (1, 1))).await, Err(Error::Closed)));
 }
 
-/// Goes on until the test lets go, whatever it is told.
+/// Goes on until the test opens the gate, and ignores all signals.
 #[task]
 fn hold(held: Data<Mutex<Receiver<()>>>) {
     let _ = held.lock().expect("unpoisoned").recv();
 }
 
-/// Runs `gated` when the test lets it, and counts the runs that were let through.
+/// Runs `gated` when the test opens the gate, and counts the runs that passed it.
 fn gated() -> (WorkerBuilder, Arc<Semaphore>) {
     let (gate, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU32::new(0)));
     let of_handler = gate.clone();
@@ -228,7 +228,7 @@ fn submit(client: &Client, submission: Submission) -> JoinHandle<Result<TaskHand
     tokio::spawn(async move { client.submit(submission).await })
 }
 
-/// The same, until `gated` runs.
+/// Submits in the background, and returns when `gated` runs.
 async fn begin(
     client: &Client,
     submission: Submission,
@@ -284,7 +284,7 @@ async fn an_eager_submit_that_its_caller_gave_up_is_finished_nevertheless() {
     assert_eq!(joined.outcome(), Some(SubmitKind::Joined));
     gate.add_permits(1);
     assert_eq!(within(joined.get(Duration::MAX)).await.expect("its value"), 1);
-    // What was to come after it in the same request comes.
+    // The next task of the same request runs too.
     within(until(&client, "behind", State::Failure)).await;
 
     let dropped = begin(&client, gated_task()).await;
@@ -315,7 +315,7 @@ async fn an_eager_task_that_is_replaced_is_revoked_and_its_handler_dropped() {
     gate.add_permits(1);
     let handle = within(replacing).await.expect("no panic").expect("submitted");
     assert_eq!((handle.outcome(), handle.generation()), (Some(SubmitKind::NewGeneration), Some(2)));
-    // The first was not let through.
+    // The first run did not pass the gate.
     assert_eq!(within(handle.get(SOON)).await.expect("its value"), 1);
     assert_eq!(
         seen(&mut watch, 4).await,
@@ -342,7 +342,7 @@ async fn an_unfinished_eager_task_runs_once_more_afterwards_and_no_submit_waits_
         seen(&mut watch, 3).await,
         [(1, State::Success), (2, State::Queued), (2, State::Started)]
     );
-    // Of the first, though the id shows the second by now.
+    // The value of the first run, although the id has the second run by now.
     assert_eq!(within(waiter).await.expect("no panic").expect("its value"), 1);
     within(submitting).await.expect("no panic").expect("submitted");
     gate.add_permits(1);
@@ -372,7 +372,7 @@ async fn a_watch_of_eager_tasks_shows_every_transition_and_ends_with_its_client(
         states.push((task.state, task.attempts));
     }
     use State::{Queued, Retry, Started, Success, Unknown};
-    // Each attempt tells of its progress, too.
+    // Each attempt also reports progress.
     let attempts = [
         (Queued, 0),
         (Started, 0),
@@ -459,7 +459,7 @@ async fn a_closed_eager_client_ends_its_waits_at_once() {
     tokio::task::yield_now().await;
     let closing = tokio::spawn(async move { client.close().await });
     assert!(matches!(within(waiter).await.expect("no panic"), Err(Error::Closed)));
-    // What is under way besides is waited for.
+    // Closing waits for the other unanswered requests.
     assert!(!submitting.is_finished());
     gate.add_permits(1);
     within(submitting).await.expect("no panic").expect("submitted");
@@ -480,7 +480,7 @@ async fn an_eager_client_that_is_dropped_leaves_nothing_behind() {
     waiter.abort();
     drop(client);
     assert!(Arc::strong_count(&gate) > 1);
-    // What runs is finished, and then nobody holds the handlers any more.
+    // The run ends, and then nothing holds the handlers any more.
     gate.add_permits(2);
     let forgotten = async {
         while Arc::strong_count(&gate) > 1 {

@@ -1,4 +1,4 @@
-//! Runs that are ended from outside: cancelled, over their limits, or because the worker ends.
+//! Runs that end from outside: they are cancelled, exceed their limits, or the worker shuts down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use celeriac_proto::wire::{CancelSignal, Order, order, server_frame};
 use celeriac_worker::{Context, RunError, TaskFailure, Worker, WorkerBuilder, task};
 use tokio::sync::Notify;
 
-use crate::broker::{Broker, Session, delivery, run, within};
+use crate::broker::{FakeBroker, Peer, delivery, run, within};
 
 #[task]
 async fn wait_for_ever() {
@@ -42,7 +42,7 @@ fn block_for_ever() {
     }
 }
 
-fn waiting(broker: &Broker) -> WorkerBuilder {
+fn waiting(broker: &FakeBroker) -> WorkerBuilder {
     Worker::builder(broker.url())
         .register(wait_for_ever)
         .register(wait_for_cancel)
@@ -50,18 +50,18 @@ fn waiting(broker: &Broker) -> WorkerBuilder {
         .register(block_until_cancelled)
 }
 
-async fn signal(session: &mut Session, lease: u64, kind: SignalKind) {
+async fn signal(session: &mut Peer, lease: u64, kind: SignalKind) {
     let signal = CancelSignal { leases: vec![lease], kind: kind.into(), reason: "test".to_owned() };
     session.push(server_frame::Body::CancelSignal(signal)).await;
 }
 
-async fn order(session: &mut Session, kind: order::Kind) {
+async fn order(session: &mut Peer, kind: order::Kind) {
     session.push(server_frame::Body::Order(Order { kind: kind.into() })).await;
 }
 
 #[tokio::test]
 async fn a_cooperative_cancel_is_seen_by_the_handler() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker));
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "wait_for_cancel", "[[], {}]")]).await;
@@ -72,7 +72,7 @@ async fn a_cooperative_cancel_is_seen_by_the_handler() {
 
 #[tokio::test]
 async fn a_forced_cancel_drops_the_handler_and_frees_its_slot() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker).concurrency(1));
     let (mut session, _) = broker.welcome().await;
     session
@@ -92,7 +92,7 @@ async fn a_forced_cancel_drops_the_handler_and_frees_its_slot() {
 
 #[tokio::test]
 async fn after_the_time_limit_signal_nothing_is_reported() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker).concurrency(1));
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "wait_for_ever", "[[], {}]")]).await;
@@ -104,7 +104,7 @@ async fn after_the_time_limit_signal_nothing_is_reported() {
 
 #[tokio::test]
 async fn the_worker_watches_the_limits_too() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker));
     let (mut session, _) = broker.welcome().await;
     let mut soft = delivery(1, "wait_for_soft_limit", "[[], {}]");
@@ -126,7 +126,7 @@ async fn the_worker_watches_the_limits_too() {
 
 #[tokio::test]
 async fn shutdown_hands_back_what_has_not_begun_and_waits_for_what_runs() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let gate = Arc::new(Notify::new());
     let builder = waiting(&broker).concurrency(1).credit(5).register_fn("finish", {
         let gate = gate.clone();
@@ -145,7 +145,7 @@ async fn shutdown_hands_back_what_has_not_begun_and_waits_for_what_runs() {
     worker.shut_down();
     assert_eq!(session.credit().await, 0);
     assert_eq!(session.words(2).await, ["2 release", "3 release"]);
-    // What was on its way already comes back too.
+    // A delivery that was already on its way comes back too.
     session.deliver([delivery(4, "finish", "[[], {}]")]).await;
     assert_eq!(session.words(1).await, ["4 release"]);
     gate.notify_one();
@@ -156,7 +156,7 @@ async fn shutdown_hands_back_what_has_not_begun_and_waits_for_what_runs() {
 
 #[tokio::test]
 async fn after_the_grace_what_still_runs_is_handed_back() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let mut worker = run(waiting(&broker).concurrency(2).shutdown_grace(Duration::from_millis(1)));
     let (mut session, _) = broker.welcome().await;
     session
@@ -179,7 +179,7 @@ async fn after_the_grace_what_still_runs_is_handed_back() {
 
 #[tokio::test]
 async fn a_worker_that_is_dropped_hands_everything_back() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let worker = run(waiting(&broker).concurrency(1));
     let (mut session, _) = broker.welcome().await;
     session
@@ -199,7 +199,7 @@ async fn a_worker_that_is_dropped_hands_everything_back() {
 
 #[tokio::test]
 async fn quiet_and_resume_are_orders_of_the_broker() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker).concurrency(1).credit(5));
     let (mut session, _) = broker.welcome().await;
     session
@@ -220,13 +220,13 @@ async fn quiet_and_resume_are_orders_of_the_broker() {
 
 #[tokio::test]
 async fn a_quiet_worker_stays_quiet_in_its_session_until_it_is_told_to_resume() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker).concurrency(1).credit(5));
     let (mut session, _) = broker.welcome().await;
     order(&mut session, order::Kind::Quiet).await;
     assert_eq!(session.credit().await, 0);
     drop(session);
-    let mut session = broker.accept().await;
+    let mut session = broker.accept_hello().await;
     session.say_welcome(true, &[]).await;
     assert_eq!(session.credit().await, 0);
     order(&mut session, order::Kind::Resume).await;
@@ -237,13 +237,13 @@ async fn a_quiet_worker_stays_quiet_in_its_session_until_it_is_told_to_resume() 
 
 #[tokio::test]
 async fn an_order_ends_with_the_session_that_it_was_given_to() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker).concurrency(1).credit(5));
     let (mut session, _) = broker.welcome().await;
     order(&mut session, order::Kind::Quiet).await;
     assert_eq!(session.credit().await, 0);
     drop(session);
-    // Another session: the broker says so, and has no order for it.
+    // The broker begins another session, which has no order.
     let (mut session, credit) = broker.welcome().await;
     assert_eq!(credit, 5);
     session.deliver([delivery(1, "wait_for_cancel", "[[], {}]")]).await;
@@ -252,7 +252,7 @@ async fn an_order_ends_with_the_session_that_it_was_given_to() {
 
 #[tokio::test]
 async fn an_ordered_end_waits_for_what_runs_also_in_a_quiet_worker() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let worker = run(waiting(&broker).concurrency(1).credit(5));
     let (mut session, _) = broker.welcome().await;
     session
@@ -266,9 +266,9 @@ async fn an_ordered_end_waits_for_what_runs_also_in_a_quiet_worker() {
     assert_eq!(session.credit().await, 0);
     assert_eq!(session.words(1).await, ["2 release"]);
     order(&mut session, order::Kind::Shutdown).await;
-    // Too late: the end is ordered.
+    // This comes too late: the shutdown was ordered.
     order(&mut session, order::Kind::Resume).await;
-    session.heartbeats(session.heartbeats + 2).await;
+    session.heartbeats(session.heartbeats.len() + 2).await;
     signal(&mut session, 1, SignalKind::Cooperative).await;
     assert_eq!(session.words(1).await, ["1 complete \"stopped\""]);
     session.goodbye().await;
@@ -277,14 +277,14 @@ async fn an_ordered_end_waits_for_what_runs_also_in_a_quiet_worker() {
 
 #[tokio::test]
 async fn heartbeats_say_how_many_handlers_run_and_how_much_memory_is_used() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(waiting(&broker).concurrency(2).credit(5));
     let (mut session, _) = broker.welcome().await;
     session.deliver((1..=3).map(|lease| delivery(lease, "wait_for_cancel", "[[], {}]"))).await;
     session.reports(2).await;
     for running in [2, 1] {
-        while session.heartbeat.running != running {
-            session.heartbeats(session.heartbeats + 1).await;
+        while session.heartbeat().running != running {
+            session.heartbeats(session.heartbeats.len() + 1).await;
         }
         if running == 2 {
             signal(&mut session, 3, SignalKind::TakenBack).await;
@@ -293,13 +293,13 @@ async fn heartbeats_say_how_many_handlers_run_and_how_much_memory_is_used() {
         }
     }
     if cfg!(target_os = "linux") {
-        assert!(session.heartbeat.memory_bytes > 1024 * 1024, "{:?}", session.heartbeat);
+        assert!(session.heartbeat().memory_bytes > 1024 * 1024, "{:?}", session.heartbeat());
     }
 }
 
 #[tokio::test]
 async fn the_broker_can_order_the_end() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let worker = run(waiting(&broker));
     let (mut session, _) = broker.welcome().await;
     order(&mut session, order::Kind::Shutdown).await;
@@ -309,7 +309,7 @@ async fn the_broker_can_order_the_end() {
 
 #[tokio::test]
 async fn a_worker_whose_last_reports_nobody_answers_says_so_in_the_end() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let mut worker = run(waiting(&broker).shutdown_grace(Duration::from_millis(1)));
     let (mut session, _) = broker.welcome().await;
     session
@@ -327,7 +327,7 @@ async fn a_worker_whose_last_reports_nobody_answers_says_so_in_the_end() {
 
 #[tokio::test]
 async fn a_worker_without_a_broker_can_be_ended() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let builder = waiting(&broker);
     drop(broker);
     let mut worker = run(builder);
@@ -341,13 +341,13 @@ fn a_handler_that_blocks_the_runtime_does_not_stop_the_heartbeats() {
         || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let go_on = Arc::new(AtomicBool::new(false));
     runtime().block_on(async {
-        let broker = Broker::start().await;
+        let broker = FakeBroker::start().await;
         let builder = Worker::builder(broker.url()).register_fn("block", {
             let go_on = go_on.clone();
             move |_, ()| {
                 let go_on = go_on.clone();
                 async move {
-                    // As bad as it gets: the only thread of its runtime.
+                    // The worst case: the handler blocks the only thread of its runtime.
                     while !go_on.load(Ordering::SeqCst) {
                         std::thread::yield_now();
                     }
@@ -364,7 +364,7 @@ fn a_handler_that_blocks_the_runtime_does_not_stop_the_heartbeats() {
         let (mut session, _) = broker.welcome().await;
         session.deliver([delivery(1, "block", "[[], {}]")]).await;
         assert_eq!(session.words(1).await, ["1 started"]);
-        let so_far = session.heartbeats;
+        let so_far = session.heartbeats.len();
         session.heartbeats(so_far + 3).await;
         go_on.store(true, Ordering::SeqCst);
         assert_eq!(session.words(1).await, ["1 complete null"]);
@@ -381,7 +381,7 @@ fn a_blocking_handler_that_never_stops_does_not_keep_the_program_from_ending() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let broker = Broker::start().await;
+            let broker = FakeBroker::start().await;
             let builder =
                 Worker::builder(broker.url()).concurrency(1).shutdown_grace(Duration::ZERO);
             let mut worker = run(builder.register(block_for_ever));
@@ -402,10 +402,10 @@ fn a_blocking_handler_that_never_stops_does_not_keep_the_program_from_ending() {
         .expect("the runtime is dropped while the handler's thread goes on");
 }
 
-/// The only test whose worker listens to signals: they concern the whole process.
+/// The only test whose worker handles signals, which affect the whole process.
 #[tokio::test]
 async fn the_first_signal_gives_a_grace_and_the_second_none() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let worker = tokio::spawn(waiting(&broker).concurrency(1).build().run_until_signalled());
     let (mut session, _) = broker.welcome().await;
     session

@@ -1,4 +1,4 @@
-//! What `#[task]` makes of a function, seen from the program that uses it.
+//! The expansion of `#[task]`, as the user's program sees it.
 
 use std::time::Duration;
 

@@ -1,10 +1,12 @@
-//! The worker against a broker that does what the test says, over a real connection.
-//! The real broker is tested with the worker in the workspace's own `tests`.
+//! The worker against a fake broker, which does what each test says, over a real connection. The
+//! workspace's own `tests` have the real broker.
 
 mod around;
 mod broker;
 mod eager;
 mod ending;
+#[path = "../../../client/tests/all/fake_broker.rs"]
+mod fake_broker;
 mod macros;
 mod middleware;
 mod nasty;

@@ -7,7 +7,7 @@ use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
 use celeriac_proto::wire::{CancelSignal, server_frame};
 use celeriac_worker::{Context, Middleware, TaskFailure, Worker, task};
 
-use crate::broker::{Broker, delivery, run};
+use crate::broker::{FakeBroker, delivery, run};
 
 #[task]
 async fn fail(kind: String) -> Result<(), TaskFailure> {
@@ -20,7 +20,7 @@ async fn fail(kind: String) -> Result<(), TaskFailure> {
     }
 }
 
-/// Writes down what it is told.
+/// Records every call.
 struct Notes {
     name: &'static str,
     lines: Arc<Mutex<Vec<String>>>,
@@ -62,7 +62,7 @@ impl Middleware for Notes {
     }
 }
 
-/// Panics whatever it is told.
+/// Panics at every call.
 struct Panicking;
 
 impl Middleware for Panicking {
@@ -77,7 +77,7 @@ impl Middleware for Panicking {
 
 #[tokio::test]
 async fn middleware_is_told_of_every_run_and_how_it_ended_before_the_broker_is() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let lines = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::new(Notes { name: "a", lines: lines.clone() });
     let _worker =
@@ -118,7 +118,7 @@ async fn middleware_is_told_of_every_run_and_how_it_ended_before_the_broker_is()
 
 #[tokio::test]
 async fn several_middlewares_are_called_in_order_and_one_that_panics_harms_nobody() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let lines = Arc::new(Mutex::new(Vec::new()));
     let notes = |name| Arc::new(Notes { name, lines: lines.clone() });
     let builder = Worker::builder(broker.url()).concurrency(1).register(fail);

@@ -1,5 +1,5 @@
-//! Whatever a handler returns, panics with or fails with: its task ends, its slot is free again,
-//! and the worker ends when it is told to.
+//! Handlers whose values, panics and errors are as nasty as they can be: each task ends, its
+//! execution is free again, and the worker shuts down when it is asked to.
 
 use std::error::Error;
 use std::fmt;
@@ -16,7 +16,7 @@ use celeriac_worker::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::Barrier;
 
-use crate::broker::{Broker, Session, delivery, run, within};
+use crate::broker::{FakeBroker, Peer, delivery, run, within};
 
 /// Panics when it is dropped, unless a panic is under way: two at a time end the process.
 struct Bomb;
@@ -83,7 +83,7 @@ impl Serialize for Value {
     }
 }
 
-/// Nobody reads it here.
+/// No handler here reads it.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom("it is only written"))
@@ -162,7 +162,7 @@ impl Handler for NeverBegins {
     }
 }
 
-/// What it returns panics when it is dropped.
+/// Returns a value that panics when it is dropped.
 struct PanickingOwner;
 
 struct OwnedByABomb(Bomb);
@@ -230,12 +230,12 @@ impl Middleware for Hooks {
     }
 }
 
-const SLOTS: u32 = 2;
+const EXECUTIONS: u32 = 2;
 
-fn worker(broker: &Broker) -> WorkerBuilder {
-    let everywhere = Arc::new(Barrier::new(SLOTS as usize));
+fn worker(broker: &FakeBroker) -> WorkerBuilder {
+    let everywhere = Arc::new(Barrier::new(EXECUTIONS as usize));
     Worker::builder(broker.url())
-        .concurrency(SLOTS)
+        .concurrency(EXECUTIONS)
         .credit(1_000)
         .register(at_once)
         .register(later)
@@ -243,7 +243,7 @@ fn worker(broker: &Broker) -> WorkerBuilder {
         .register(NeverBegins)
         .register(PanickingOwner)
         .register(PanicsWhenDropped)
-        .register_fn("every_slot", move |_context, ()| {
+        .register_fn("every_execution", move |_context, ()| {
             let everywhere = everywhere.clone();
             async move {
                 everywhere.wait().await;
@@ -253,7 +253,7 @@ fn worker(broker: &Broker) -> WorkerBuilder {
 }
 
 /// Ends that are no success, and how often each lease was ended.
-async fn ends(session: &mut Session, wanted: usize) -> Vec<(u64, Report)> {
+async fn ends(session: &mut Peer, wanted: usize) -> Vec<(u64, Report)> {
     let mut ends = Vec::new();
     while ends.len() < wanted {
         let reports = session.reports(1).await.into_iter();
@@ -263,16 +263,16 @@ async fn ends(session: &mut Session, wanted: usize) -> Vec<(u64, Report)> {
     ends
 }
 
-async fn every_slot_is_free(session: &mut Session) {
-    let tasks =
-        (0..SLOTS).map(|number| delivery(9_000 + u64::from(number), "every_slot", "[[], {}]"));
+async fn every_execution_is_free(session: &mut Peer) {
+    let tasks = (0..EXECUTIONS)
+        .map(|number| delivery(9_000 + u64::from(number), "every_execution", "[[], {}]"));
     session.deliver(tasks).await;
-    for (lease, report) in ends(session, SLOTS as usize).await {
+    for (lease, report) in ends(session, EXECUTIONS as usize).await {
         assert!(matches!(report, Report::Complete(_)), "{lease}: {report:?}");
     }
 }
 
-async fn all_end(builder: WorkerBuilder, broker: Broker) {
+async fn all_end(builder: WorkerBuilder, broker: FakeBroker) {
     let mut worker = run(builder);
     let (mut session, _) = broker.welcome().await;
     let names = ["at_once", "later", "blocking"];
@@ -280,7 +280,7 @@ async fn all_end(builder: WorkerBuilder, broker: Broker) {
     let others = ["never_begins", "panicking_owner"].map(|name| (name, "[[], {}]".to_owned()));
     let each: Vec<_> = each.chain(others).collect();
     let deliveries = (1..).zip(&each).map(|(lease, (name, payload))| Delivery {
-        // Longer than anybody's clock.
+        // Longer than any clock can represent.
         soft_time_limit_ms: Some(u64::MAX - 1),
         time_limit_ms: Some(u64::MAX),
         ..delivery(lease, name, payload)
@@ -296,7 +296,7 @@ async fn all_end(builder: WorkerBuilder, broker: Broker) {
             "{task:?}: {report:?}"
         );
     }
-    every_slot_is_free(&mut session).await;
+    every_execution_is_free(&mut session).await;
     worker.shut_down();
     assert_eq!(session.credit().await, 0);
     session.goodbye().await;
@@ -304,18 +304,18 @@ async fn all_end(builder: WorkerBuilder, broker: Broker) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_a_handler_does_its_task_ends_and_its_slot_is_free() {
-    let broker = Broker::start().await;
+async fn whatever_a_handler_does_its_task_ends_and_its_execution_is_free() {
+    let broker = FakeBroker::start().await;
     within(all_end(worker(&broker), broker)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hooks_that_panic_with_something_that_panics_change_nothing() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     within(all_end(worker(&broker).middleware(Arc::new(Hooks)), broker)).await;
 }
 
-/// Something that takes a while and may panic too, around every run.
+/// Wraps every run in code that takes a while and may panic too.
 struct Around {
     panics_after: bool,
 }
@@ -336,15 +336,15 @@ impl Middleware for Around {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_a_handler_does_within_a_middleware_its_task_ends_and_its_slot_is_free() {
-    let broker = Broker::start().await;
+async fn whatever_a_handler_does_within_a_middleware_its_task_ends_and_its_execution_is_free() {
+    let broker = FakeBroker::start().await;
     let around = Arc::new(Around { panics_after: false });
     within(all_end(worker(&broker).middleware(around.clone()).middleware(around), broker)).await;
 }
 
 #[tokio::test]
-async fn a_middleware_that_panics_around_a_run_costs_the_task_and_no_slot() {
-    let broker = Broker::start().await;
+async fn a_middleware_that_panics_around_a_run_costs_the_task_and_no_execution() {
+    let broker = FakeBroker::start().await;
     let _worker = run(worker(&broker).middleware(Arc::new(Around { panics_after: true })));
     let (mut session, _) = broker.welcome().await;
     let names = ["at_once", "later", "blocking", "never_begins"].into_iter().cycle().take(40);
@@ -354,16 +354,15 @@ async fn a_middleware_that_panics_around_a_run_costs_the_task_and_no_slot() {
         )
         .await;
     for (lease, report) in ends(&mut session, 40).await {
-        assert!(
-            matches!(&report, Report::Fail(fail) if fail.error.as_ref().is_some_and(|error| error.kind == "panic")),
-            "{lease}: {report:?}"
-        );
+        let Report::Fail(fail) = &report else { panic!("{lease}: {report:?}") };
+        let kind = fail.error.as_ref().map(|error| error.kind.as_str());
+        assert_eq!(kind, Some("panic"), "{lease}: {report:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handlers_that_panic_when_they_are_dropped_cost_no_slot() {
-    let broker = Broker::start().await;
+async fn handlers_that_panic_when_they_are_dropped_cost_no_execution() {
+    let broker = FakeBroker::start().await;
     let mut worker = run(worker(&broker).shutdown_grace(Duration::ZERO));
     let (mut session, _) = broker.welcome().await;
     let limited = |lease| Delivery {
@@ -374,7 +373,7 @@ async fn handlers_that_panic_when_they_are_dropped_cost_no_slot() {
     for (lease, report) in ends(&mut session, 6).await {
         assert!(matches!(report, Report::Fail(_)), "{lease}: {report:?}");
     }
-    every_slot_is_free(&mut session).await;
+    every_execution_is_free(&mut session).await;
     session.deliver([delivery(7, "panics_when_dropped", "[[], {}]")]).await;
     assert!(matches!(session.reports(1).await[0].report, Some(Report::Started(_))));
     worker.shut_down();
@@ -386,7 +385,7 @@ async fn handlers_that_panic_when_they_are_dropped_cost_no_slot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_backtrace_of_a_panic_is_in_its_failure() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(worker(&broker));
     let (mut session, _) = broker.welcome().await;
     for (lease, name) in [(1, "at_once"), (2, "blocking")] {
@@ -406,12 +405,12 @@ async fn the_backtrace_of_a_panic_is_in_its_failure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grace_without_end_is_a_long_one() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let mut worker = run(worker(&broker).shutdown_grace(Duration::MAX));
     let (mut session, _) = broker.welcome().await;
-    session.deliver([delivery(1, "every_slot", "[[], {}]")]).await;
+    session.deliver([delivery(1, "every_execution", "[[], {}]")]).await;
     assert!(matches!(session.reports(1).await[0].report, Some(Report::Started(_))));
-    // It is still waited for when the worker is dropped.
+    // The worker still waits for the handler when it is dropped.
     worker.shut_down();
     assert_eq!(session.credit().await, 0);
     worker.dropped().await;
@@ -427,7 +426,7 @@ fn more_blocking_handlers_than_the_runtime_has_threads_for_all_run_at_once() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let broker = Broker::start().await;
+        let broker = FakeBroker::start().await;
         let barrier = Arc::new(std::sync::Barrier::new(RUNS as usize));
         struct Together(Arc<std::sync::Barrier>);
         impl Handler for Together {
@@ -445,7 +444,7 @@ fn more_blocking_handlers_than_the_runtime_has_threads_for_all_run_at_once() {
         let _worker =
             run(Worker::builder(broker.url()).concurrency(RUNS).register(Together(barrier)));
         let (mut session, _) = broker.welcome().await;
-        // Each needs the others: none of them waits for a thread.
+        // Each run needs the others: none of them waits for a thread.
         session
             .deliver((1..=u64::from(RUNS)).map(|lease| delivery(lease, "together", "[[], {}]")))
             .await;

@@ -7,9 +7,9 @@ use celeriac_proto::wire::ErrorCode;
 use celeriac_worker::{RunError, TaskFailure, Worker, WorkerBuilder};
 use tokio::sync::{Notify, mpsc};
 
-use crate::broker::{Broker, delivery, run, within, words};
+use crate::broker::{FakeBroker, delivery, run, within, words};
 
-/// Says when it is dropped.
+/// Sends its text when it is dropped.
 struct Dropped(mpsc::UnboundedSender<String>, String);
 
 impl Drop for Dropped {
@@ -20,7 +20,7 @@ impl Drop for Dropped {
 
 /// A worker with a handler `wait` that ends when the gate opens, and says when it is gone.
 fn waiting(
-    broker: &Broker,
+    broker: &FakeBroker,
     gate: &Arc<Notify>,
 ) -> (WorkerBuilder, mpsc::UnboundedReceiver<String>) {
     let (gone, receiver) = mpsc::unbounded_channel();
@@ -42,7 +42,7 @@ fn waiting(
 
 #[tokio::test]
 async fn a_report_whose_connection_broke_is_sent_again() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let gate = Arc::new(Notify::new());
     let (builder, _gone) = waiting(&broker, &gate);
     let _worker = run(builder);
@@ -53,12 +53,12 @@ async fn a_report_whose_connection_broke_is_sent_again() {
     let (_, unanswered) = session.batch().await;
     assert_eq!(words(&unanswered), ["1 complete \"done\""]);
     drop(session);
-    let mut session = broker.accept().await;
+    let mut session = broker.accept_hello().await;
     session.say_welcome(true, &[1]).await;
     // Credit and report may come in either order.
     let mut reported = Vec::new();
     for _ in 0..2 {
-        let (request_id, body) = session.request().await;
+        let (request_id, body) = session.receive().await;
         match body {
             celeriac_proto::wire::client_frame::Body::Report(report) => {
                 session
@@ -77,7 +77,7 @@ async fn a_report_whose_connection_broke_is_sent_again() {
 
 #[tokio::test]
 async fn a_resumed_session_goes_on_with_its_leases_and_ignores_repeated_deliveries() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let runs = Arc::new(AtomicU32::new(0));
     let gate = Arc::new(Notify::new());
     let builder = Worker::builder(broker.url()).concurrency(2).register_fn("count", {
@@ -108,7 +108,7 @@ async fn a_resumed_session_goes_on_with_its_leases_and_ignores_repeated_deliveri
 
 #[tokio::test]
 async fn a_lease_that_the_broker_lost_while_away_is_dropped() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let gate = Arc::new(Notify::new());
     let (builder, mut gone) = waiting(&broker, &gate);
     let _worker = run(builder);
@@ -124,7 +124,7 @@ async fn a_lease_that_the_broker_lost_while_away_is_dropped() {
 
 #[tokio::test]
 async fn a_lost_session_drops_its_handlers_and_reports_nothing_of_them() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let gate = Arc::new(Notify::new());
     let (builder, mut gone) = waiting(&broker, &gate);
     let _worker = run(builder);
@@ -136,14 +136,14 @@ async fn a_lost_session_drops_its_handlers_and_reports_nothing_of_them() {
     let mut dropped = [within(gone.recv()).await, within(gone.recv()).await];
     dropped.sort();
     assert_eq!(dropped, [Some("task-1".to_owned()), Some("task-2".to_owned())]);
-    // The first report of the new session is that of a new lease.
+    // The first report of the new session is about a new lease.
     session.deliver([delivery(5, "wait", "[[], {}]")]).await;
     assert_eq!(session.words(1).await, ["5 started"]);
 }
 
 #[tokio::test]
 async fn a_stale_lease_stops_its_handler() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let gate = Arc::new(Notify::new());
     let (builder, mut gone) = waiting(&broker, &gate);
     let _worker = run(builder);
@@ -159,10 +159,10 @@ async fn a_stale_lease_stops_its_handler() {
 
 #[tokio::test]
 async fn a_worker_that_is_not_let_in_ends_with_the_reason() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let gate = Arc::new(Notify::new());
     let worker = run(waiting(&broker, &gate).0);
-    let mut session = broker.accept().await;
+    let mut session = broker.accept_hello().await;
     let error = celeriac_proto::wire::Error {
         code: ErrorCode::Unauthenticated.into(),
         message: "the token is wrong".to_owned(),

@@ -1,4 +1,4 @@
-//! Runs and how they end by themselves.
+//! Runs, and how they end by themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use celeriac_proto::wire::{
 use celeriac_worker::{Context, Handler, Payload, Run, TaskFailure, Worker, task};
 use tokio::sync::{Notify, oneshot};
 
-use crate::broker::{Broker, delivery, run, within, words};
+use crate::broker::{FakeBroker, delivery, run, within, words};
 
 #[task]
 async fn add(a: i64, b: i64) -> i64 {
@@ -45,7 +45,7 @@ fn panic_while_blocking() {
 
 #[tokio::test]
 async fn a_delivered_task_is_started_and_completed_with_its_result() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url())
         .register(add)
         .register(blocking_length)
@@ -61,7 +61,7 @@ async fn a_delivered_task_is_started_and_completed_with_its_result() {
 
 #[tokio::test]
 async fn hello_says_what_the_worker_can_do() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let url = broker.url().replace("celeriac://", "celeriac://s3cret@");
     let builder = Worker::builder(url).register(add).register(blocking_length);
     let _worker = run(builder
@@ -70,7 +70,7 @@ async fn hello_says_what_the_worker_can_do() {
         .concurrency(8)
         .look_ahead(4)
         .instance("one"));
-    let mut session = broker.accept().await;
+    let mut session = broker.accept_hello().await;
     assert_eq!(
         (session.hello.token.as_str(), session.hello.instance_id.as_str()),
         ("s3cret", "one")
@@ -87,7 +87,7 @@ async fn hello_says_what_the_worker_can_do() {
 
 #[tokio::test]
 async fn failures_say_their_kind_and_whether_to_try_again() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url()).concurrency(1).register(fail));
     let (mut session, _) = broker.welcome().await;
     for (lease, kind, expected) in [
@@ -102,7 +102,7 @@ async fn failures_say_their_kind_and_whether_to_try_again() {
 
 #[tokio::test]
 async fn a_panic_is_a_failure_with_its_message_and_the_worker_goes_on() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url())
         .concurrency(1)
         .register(fail)
@@ -119,7 +119,7 @@ async fn a_panic_is_a_failure_with_its_message_and_the_worker_goes_on() {
 
 #[tokio::test]
 async fn wrong_arguments_are_a_final_failure() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url()).register(add));
     let (mut session, _) = broker.welcome().await;
     for (lease, payload) in [(1, "[[2], {}]"), (2, "[[\"2\", 3], {}]"), (3, "\u{0}"), (4, "{}")] {
@@ -132,7 +132,7 @@ async fn wrong_arguments_are_a_final_failure() {
 
 #[tokio::test]
 async fn a_task_of_an_unknown_name_is_handed_back() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url()).register(add));
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "subtract", "[[2, 3], {}]")]).await;
@@ -141,7 +141,7 @@ async fn a_task_of_an_unknown_name_is_handed_back() {
 
 #[tokio::test]
 async fn a_result_over_the_brokers_limit_is_a_final_failure() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let builder = Worker::builder(broker.url())
         .register_fn("repeat", |_, (length,): (usize,)| async move {
             Ok::<_, TaskFailure>("a".repeat(length))
@@ -158,7 +158,7 @@ async fn a_result_over_the_brokers_limit_is_a_final_failure() {
 
 #[tokio::test]
 async fn no_more_handlers_run_at_once_than_the_concurrency_allows() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let running = Arc::new(AtomicU32::new(0));
     let most = Arc::new(AtomicU32::new(0));
     let gate = Arc::new(Notify::new());
@@ -189,7 +189,7 @@ async fn no_more_handlers_run_at_once_than_the_concurrency_allows() {
 
 #[tokio::test]
 async fn what_waits_behind_a_long_task_is_handed_back() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let builder = Worker::builder(broker.url()).concurrency(1).register_fn("long", |_, ()| async {
         std::future::pending::<Result<(), TaskFailure>>().await
     });
@@ -202,14 +202,14 @@ async fn what_waits_behind_a_long_task_is_handed_back() {
 
 #[tokio::test]
 async fn the_credit_grows_while_tasks_are_short() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url()).concurrency(1).register(nothing));
     let (mut session, credit) = broker.welcome().await;
     assert_eq!(credit, 1);
     session.deliver([delivery(1, "nothing", "[[], {}]")]).await;
     let mut grown = None;
     while grown.is_none() {
-        match session.request().await {
+        match session.receive().await {
             (_, client_frame::Body::Credit(credit)) => grown = Some(credit.credit),
             (request_id, client_frame::Body::Report(report)) => {
                 session
@@ -224,7 +224,7 @@ async fn the_credit_grows_while_tasks_are_short() {
 
 #[tokio::test]
 async fn of_fast_progress_the_newest_is_reported() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let builder = Worker::builder(broker.url()).register_fn(
         "count",
         |context: Context, (to,): (u32,)| async move {
@@ -248,7 +248,7 @@ async fn of_fast_progress_the_newest_is_reported() {
 
 #[tokio::test]
 async fn progress_reaches_the_broker_while_the_handler_runs() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let builder =
         Worker::builder(broker.url()).register_fn("work", |context: Context, ()| async move {
             context.progress("HALF", &serde_json::json!({"percent": 50})).await?;
@@ -262,7 +262,7 @@ async fn progress_reaches_the_broker_while_the_handler_runs() {
 
 #[tokio::test]
 async fn the_context_says_what_the_delivery_said() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let (seen, look) = oneshot::channel();
     let seen = std::sync::Mutex::new(Some(seen));
     let builder = Worker::builder(broker.url()).register_fn("look", move |context: Context, ()| {
@@ -297,7 +297,7 @@ async fn the_context_says_what_the_delivery_said() {
 
 #[tokio::test]
 async fn a_task_submitted_by_a_handler_names_its_root_and_parent() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let builder =
         Worker::builder(broker.url()).register_fn("submit", |context: Context, ()| async move {
             let handle = context.delay(&add, (1, 2)).await?;
@@ -310,7 +310,7 @@ async fn a_task_submitted_by_a_handler_names_its_root_and_parent() {
     session.deliver([delivery]).await;
     // The start may be reported before or after.
     let (request_id, submit) = loop {
-        match session.request().await {
+        match session.receive().await {
             (request_id, client_frame::Body::Submit(submit)) => break (request_id, submit),
             (request_id, _) => session.answer_batch(request_id, [ErrorCode::Unspecified]).await,
         }
@@ -347,7 +347,7 @@ impl Handler for Raw {
 
 #[tokio::test]
 async fn a_handler_of_its_own_reads_other_payloads() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url()).register(Raw));
     let (mut session, _) = broker.welcome().await;
     let mut delivery = delivery(1, "raw", "abc");
@@ -358,7 +358,7 @@ async fn a_handler_of_its_own_reads_other_payloads() {
 
 #[tokio::test]
 async fn a_report_that_the_broker_could_not_take_is_sent_again() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url()).register(add));
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "add", "[[2, 3], {}]")]).await;
@@ -369,7 +369,7 @@ async fn a_report_that_the_broker_could_not_take_is_sent_again() {
 
 #[tokio::test]
 async fn an_end_that_the_broker_refuses_is_replaced_by_a_rejection() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let _worker = run(Worker::builder(broker.url()).register(add));
     let (mut session, _) = broker.welcome().await;
     session.deliver([delivery(1, "add", "[[2, 3], {}]")]).await;

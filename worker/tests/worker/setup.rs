@@ -1,4 +1,4 @@
-//! What a worker is put together of: shared data for its handlers, and what keeps it from starting.
+//! The setup of a worker: shared data for its handlers, and faults that keep it from starting.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use celeriac_client::Error;
 use celeriac_worker::{Context, Data, Handler, RunError, TaskFailure, Worker, WorkerBuilder, task};
 
-use crate::broker::{Broker, delivery, run, within};
+use crate::broker::{FakeBroker, delivery, run, within};
 
 #[derive(Default)]
 struct Counter(AtomicU64);
@@ -15,7 +15,7 @@ struct Settings {
     step: u64,
 }
 
-/// Everything that a function may take, in both ways.
+/// Takes everything that a function may take, by value and by reference.
 #[task]
 async fn count(
     context: &Context,
@@ -41,7 +41,7 @@ fn counting(url: &str) -> WorkerBuilder {
 
 #[tokio::test]
 async fn handlers_share_the_data_that_the_worker_was_given() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let builder = counting(&broker.url()).data(Counter::default()).data(Settings { step: 10 });
     let builder = builder.register_fn("look", |context: Context, ()| async move {
         let counter =
@@ -77,7 +77,7 @@ async fn handlers_share_data_in_eager_mode_too() {
     );
 }
 
-/// Refused before anything is connected.
+/// The worker fails before it connects.
 async fn refusal(builder: WorkerBuilder) -> String {
     let error =
         within(builder.build().run(std::future::pending())).await.expect_err("it must not start");

@@ -1,5 +1,4 @@
-//! No span that a user gives, or a message brings, is added to a clock as it is: the sum may be
-//! more than a clock can tell.
+//! No span from a user or a message is added to a moment without a bound: the sum may overflow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A sum of a moment and something else, as far as the names say it.
+/// Whether a line adds something to a moment, as far as its names show.
 fn is_a_sum_of_a_moment(line: &str) -> bool {
     let line = line.split("//").next().unwrap_or_default();
     let moments = ["now() + ", "began + ", "begun_at + ", "started + ", "until + ", "start + "];

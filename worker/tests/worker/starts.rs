@@ -1,5 +1,5 @@
-//! Tasks that begin only when the broker knows of it, and what comes between the report of their
-//! start and its answer.
+//! Tasks that begin only when the broker has the report of their start, and what can come between
+//! the report and its answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,11 +9,11 @@ use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{CancelSignal, Delivery, ErrorCode, TaskReport, server_frame};
 use celeriac_worker::{Context, TaskFailure, Worker};
 
-use crate::broker::{Broker, Running, Session, delivery, run, within, words};
+use crate::broker::{FakeBroker, Peer, Running, delivery, run, within, words};
 
-/// A worker with one slot, and how often its handler has begun.
-async fn one_slot() -> (Running, Session, Arc<AtomicU32>) {
-    let broker = Broker::start().await;
+/// A worker with one execution, and how often its handler has begun.
+async fn one_execution() -> (Running, Peer, Arc<AtomicU32>) {
+    let broker = FakeBroker::start().await;
     let begun = Arc::new(AtomicU32::new(0));
     let counting = begun.clone();
     let worker =
@@ -36,8 +36,9 @@ fn says_not_begun(report: &TaskReport) -> bool {
 }
 
 #[tokio::test]
-async fn a_forced_cancel_before_the_start_was_answered_gives_the_lease_back_and_frees_the_slot() {
-    let (mut worker, mut session, begun) = one_slot().await;
+async fn a_forced_cancel_before_the_start_was_answered_gives_the_lease_back_and_frees_the_execution()
+ {
+    let (mut worker, mut session, begun) = one_execution().await;
     session.deliver([told(1)]).await;
     let (started, reports) = session.batch().await;
     assert_eq!(words(&reports), ["1 started"]);
@@ -58,7 +59,7 @@ async fn a_forced_cancel_before_the_start_was_answered_gives_the_lease_back_and_
 
 #[tokio::test]
 async fn what_waits_for_the_answer_to_its_start_goes_back_at_once_when_the_worker_is_told_to_end() {
-    let (mut worker, mut session, begun) = one_slot().await;
+    let (mut worker, mut session, begun) = one_execution().await;
     session.deliver([told(1)]).await;
     let (started, reports) = session.batch().await;
     assert_eq!(words(&reports), ["1 started"]);
@@ -72,10 +73,10 @@ async fn what_waits_for_the_answer_to_its_start_goes_back_at_once_when_the_worke
     assert_eq!(begun.load(Ordering::SeqCst), 0);
 }
 
-/// The slot may have heard of the answer, and is then as good as begun.
+/// The execution may have the answer already, and then counts as begun.
 #[tokio::test]
 async fn what_has_begun_is_no_longer_said_not_to_have() {
-    let (mut worker, mut session, begun) = one_slot().await;
+    let (mut worker, mut session, begun) = one_execution().await;
     session.deliver([told(1)]).await;
     assert_eq!(session.words(2).await, ["1 started", "1 complete \"done\""]);
     assert_eq!(begun.load(Ordering::SeqCst), 1);

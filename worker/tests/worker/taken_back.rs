@@ -1,5 +1,5 @@
-//! Leases that the broker takes back for an idle worker, at every moment of their life here: never
-//! is anything reported of them, and what was taken back does not run on.
+//! Leases that the broker takes back for an idle worker, at every moment of their life here: the
+//! worker reports nothing of them, and the tasks do not run on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,9 +9,9 @@ use celeriac_proto::wire::{CancelSignal, ErrorCode, server_frame};
 use celeriac_worker::{Context, TaskFailure, Worker};
 use tokio::sync::{Notify, mpsc};
 
-use crate::broker::{Broker, Running, Session, delivery, run, within, words};
+use crate::broker::{FakeBroker, Peer, Running, delivery, run, within, words};
 
-/// What a handler went through.
+/// The steps of a handler.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Began(String),
@@ -28,15 +28,15 @@ impl Drop for SayDropped {
 }
 
 struct Setting {
-    broker: Broker,
+    broker: FakeBroker,
     _worker: Running,
     gate: Arc<Notify>,
     steps: mpsc::UnboundedReceiver<Step>,
 }
 
-/// A worker with one slot and a handler `wait` that ends when the gate opens.
-async fn one_slot() -> (Setting, Session) {
-    let broker = Broker::start().await;
+/// A worker with one execution and a handler `wait` that ends when the gate opens.
+async fn one_execution() -> (Setting, Peer) {
+    let broker = FakeBroker::start().await;
     let (said, steps) = mpsc::unbounded_channel();
     let gate = Arc::new(Notify::new());
     let builder = Worker::builder(broker.url()).concurrency(1).credit(10).register_fn("wait", {
@@ -57,25 +57,25 @@ async fn one_slot() -> (Setting, Session) {
     (Setting { broker, _worker: worker, gate, steps }, session)
 }
 
-async fn signal(session: &mut Session, leases: &[u64], kind: SignalKind) {
+async fn signal(session: &mut Peer, leases: &[u64], kind: SignalKind) {
     let signal =
         CancelSignal { leases: leases.to_vec(), kind: kind.into(), reason: "test".to_owned() };
     session.push(server_frame::Body::CancelSignal(signal)).await;
 }
 
-async fn take_back(session: &mut Session, leases: &[u64]) {
+async fn take_back(session: &mut Peer, leases: &[u64]) {
     signal(session, leases, SignalKind::TakenBack).await;
 }
 
-/// Until a worker whose slot is busy has heard all that was said so far: one more lease is
-/// delivered, and its cancelling is answered.
-async fn until_heard(session: &mut Session) {
+/// Returns when a worker whose execution is busy has received everything so far: delivers one more
+/// lease, cancels it, and waits for the answer.
+async fn until_heard(session: &mut Peer) {
     deliver(session, [99]).await;
     signal(session, &[99], SignalKind::Cooperative).await;
     assert_eq!(session.words(1).await, ["99 release"]);
 }
 
-async fn deliver(session: &mut Session, leases: impl IntoIterator<Item = u64>) {
+async fn deliver(session: &mut Peer, leases: impl IntoIterator<Item = u64>) {
     session.deliver(leases.into_iter().map(|lease| delivery(lease, "wait", "[[], {}]"))).await;
 }
 
@@ -89,13 +89,13 @@ fn dropped(lease: u64) -> Option<Step> {
 
 #[tokio::test]
 async fn leases_taken_back_while_they_wait_are_dropped_silently() {
-    let (mut setting, mut session) = one_slot().await;
+    let (mut setting, mut session) = one_execution().await;
     deliver(&mut session, 1..=5).await;
     assert_eq!(session.words(1).await, ["1 started"]);
     take_back(&mut session, &[2, 3, 5]).await;
     until_heard(&mut session).await;
     setting.gate.notify_one();
-    // The one that was left follows at once, and nothing is said of the others.
+    // The remaining delivery follows at once, and nothing is reported of the others.
     let mut reports = session.words(2).await;
     reports.sort();
     assert_eq!(reports, ["1 complete \"done\"", "4 started"]);
@@ -115,12 +115,13 @@ async fn leases_taken_back_while_they_wait_are_dropped_silently() {
 
 #[tokio::test]
 async fn a_start_that_crosses_the_taking_back_is_stopped_and_its_end_is_not_reported() {
-    let (mut setting, mut session) = one_slot().await;
+    let (mut setting, mut session) = one_execution().await;
     deliver(&mut session, [1]).await;
     let (request_id, started) = session.batch().await;
     assert_eq!(words(&started), ["1 started"]);
     assert_eq!(within(setting.steps.recv()).await, began(1));
-    // The signal was on its way when the handler began; the report of that is answered after it.
+    // The signal was on its way when the handler began. The answer to the report of the start
+    // comes after it.
     take_back(&mut session, &[1]).await;
     assert_eq!(within(setting.steps.recv()).await, dropped(1));
     session.answer_batch(request_id, [ErrorCode::StaleLease]).await;
@@ -130,7 +131,7 @@ async fn a_start_that_crosses_the_taking_back_is_stopped_and_its_end_is_not_repo
 
 #[tokio::test]
 async fn a_start_that_is_answered_stale_is_stopped_even_without_a_signal() {
-    let (mut setting, mut session) = one_slot().await;
+    let (mut setting, mut session) = one_execution().await;
     deliver(&mut session, [1, 2]).await;
     let (request_id, started) = session.batch().await;
     assert_eq!(words(&started), ["1 started"]);
@@ -138,7 +139,7 @@ async fn a_start_that_is_answered_stale_is_stopped_even_without_a_signal() {
     assert_eq!(within(setting.steps.recv()).await, began(1));
     assert_eq!(within(setting.steps.recv()).await, dropped(1));
     assert_eq!(session.words(1).await, ["2 started"]);
-    // The signal that comes late finds nothing.
+    // The late signal has no effect.
     take_back(&mut session, &[1]).await;
     setting.gate.notify_one();
     assert_eq!(session.words(1).await, ["2 complete \"done\""]);
@@ -146,7 +147,7 @@ async fn a_start_that_is_answered_stale_is_stopped_even_without_a_signal() {
 
 #[tokio::test]
 async fn an_end_that_crosses_the_taking_back_is_reported_once_and_not_again() {
-    let (mut setting, mut session) = one_slot().await;
+    let (mut setting, mut session) = one_execution().await;
     deliver(&mut session, [1]).await;
     setting.gate.notify_one();
     let batch = session.batch_with_end().await;
@@ -159,7 +160,7 @@ async fn an_end_that_crosses_the_taking_back_is_reported_once_and_not_again() {
 
 #[tokio::test]
 async fn an_end_that_the_broker_could_not_take_is_not_sent_again_after_the_taking_back() {
-    let (setting, mut session) = one_slot().await;
+    let (setting, mut session) = one_execution().await;
     deliver(&mut session, [1]).await;
     setting.gate.notify_one();
     let batch = session.batch_with_end().await;
@@ -171,7 +172,7 @@ async fn an_end_that_the_broker_could_not_take_is_not_sent_again_after_the_takin
 
 #[tokio::test]
 async fn leases_taken_back_while_the_connection_was_lost_do_not_begin() {
-    let (mut setting, mut session) = one_slot().await;
+    let (mut setting, mut session) = one_execution().await;
     deliver(&mut session, 1..=3).await;
     assert_eq!(session.words(1).await, ["1 started"]);
     drop(session);
@@ -187,7 +188,7 @@ async fn leases_taken_back_while_the_connection_was_lost_do_not_begin() {
 
 #[tokio::test]
 async fn the_same_task_may_come_back_under_another_lease() {
-    let broker = Broker::start().await;
+    let broker = FakeBroker::start().await;
     let runs = Arc::new(AtomicU32::new(0));
     let gate = Arc::new(Notify::new());
     let builder = Worker::builder(broker.url()).concurrency(1).credit(10).register_fn("count", {

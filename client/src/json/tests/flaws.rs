@@ -1,4 +1,4 @@
-//! Values whose own `Serialize` has a flaw, or no end.
+//! Values whose own `Serialize` is faulty or never ends.
 
 use std::iter;
 
@@ -18,7 +18,7 @@ macro_rules! written {
     };
 }
 
-/// As serde_json writes what is known to be JSON.
+/// Raw JSON, as serde_json passes it through its serializer.
 pub(super) struct Raw {
     pub(super) name: &'static str,
     pub(super) text: &'static str,
@@ -168,7 +168,9 @@ fn what_contains_itself_ends_before_the_stack_does() {
     written!(Option, serializer => serializer.serialize_some(&Option));
     written!(Wrapper, serializer => serializer.serialize_newtype_struct("Wrapper", &Wrapper));
     written!(List, serializer => serializer.collect_seq([Some(List)]));
-    written!(Deepest, serializer => serializer.serialize_newtype_variant("Deepest", 0, "Deepest", &Option));
+    written!(Deepest, serializer => {
+        serializer.serialize_newtype_variant("Deepest", 0, "Deepest", &Option)
+    });
     // As deep as it may be, in all ways together.
     fn nested(levels: usize) -> Box<dyn Fn() -> Result<Vec<u8>, NotJson> + Send> {
         Box::new(move || to_vec_inside(levels, &(Option, Deepest)))

@@ -1,4 +1,4 @@
-//! Submits: batches, outcomes per item, and each task once over a broken connection.
+//! Submits: batches, an outcome for each item, and each task once over a broken connection.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use celeriac_client::{
 use celeriac_proto::wire::{self, TaskState, submit_outcome};
 use serde_json::{Value, json};
 
-use crate::fake_broker::{FakeBroker, SOON, error, info, submit_reply};
+use crate::broker::{FakeBroker, SOON, error, info, submit_reply};
 
 const ADD: Task<(u32, u32), u32> = Task::new("sums.add").queue("sums");
 
@@ -51,7 +51,7 @@ async fn one_argument_that_is_no_tuple_is_an_encode_error() {
     assert!(matches!(error, Error::Encode(_)), "{error}");
 }
 
-/// Texts that are borrowed and numbers without a type stand for the arguments of the task.
+/// Borrowed texts and numbers without a type are accepted as the arguments of the task.
 #[tokio::test]
 async fn values_become_the_arguments_that_the_task_takes() {
     type Args = (String, u32, Option<f64>, Vec<String>, String);
