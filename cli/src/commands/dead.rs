@@ -1,5 +1,5 @@
-//! `celeriac dead`: the tasks that ended as FAILURE and are kept, to be looked at, run again, or
-//! dropped.
+//! `celeriac dead`: lists dead tasks, runs them again, or drops them. A dead task ended as FAILURE
+//! and is kept.
 
 use std::collections::BTreeSet;
 
@@ -7,48 +7,56 @@ use celeriac_client::{Client, State, TaskInfo};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
-use crate::arguments::{EXIT_CODES, Global};
-use crate::confirm::Confirm;
+use crate::arguments::{SharedOptions, parse_id};
+use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
-use crate::exit::{Exit, Failure};
-use crate::filter::Filter;
-use crate::output::{Output, clean};
-use crate::show::{self, Show};
-use crate::submit::parse_id;
+use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::filter::FilterOptions;
+use crate::output::{Format, Output};
+use crate::printable::clean;
+use crate::task_history::TaskHistory;
+use crate::task_list::{PageOptions, print_list};
 use crate::task_view::{failed_attempt, shortened};
-use crate::tasks::{Pages, list};
 use crate::time::{ms, relative};
 
 /// The arguments of `dead`.
 #[derive(Args)]
-pub(crate) struct Dead {
+pub(crate) struct DeadArguments {
     #[command(subcommand)]
-    command: Command,
+    subcommand: DeadSubcommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum DeadSubcommand {
     /// List dead tasks
     #[command(after_help = EXIT_CODES)]
-    List(List),
-    /// Show one dead task with its attempts and errors
+    List(ListArguments),
+    /// Show one dead task with its whole history
     #[command(after_help = EXIT_CODES)]
-    Show(Show),
-    /// Run dead tasks again, as a new generation each
+    Show(ShowArguments),
+    /// Run dead tasks again, each as a new generation
     #[command(after_help = EXIT_CODES)]
-    Replay(Which),
-    /// Drop dead tasks for good
+    Replay(ReplayArguments),
+    /// Drop dead tasks with their errors
     #[command(after_help = EXIT_CODES)]
-    Discard(Discard),
+    Discard(DiscardArguments),
 }
 
 /// The arguments of `dead list`.
 #[derive(Args)]
-struct List {
+struct ListArguments {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterOptions,
     #[command(flatten)]
-    pages: Pages,
+    pages: PageOptions,
+}
+
+/// The arguments of `dead show`.
+#[derive(Args)]
+struct ShowArguments {
+    /// The id of the dead task
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    id: String,
 }
 
 /// The arguments of `dead replay`: ids, a filter, or all.
@@ -59,29 +67,29 @@ struct List {
         .multiple(true)
         .required(true)
 ))]
-struct Which {
+struct ReplayArguments {
     /// The ids of dead tasks
-    #[arg(value_parser = parse_id, conflicts_with_all = ["Filter", "all"], value_name = "ID")]
+    #[arg(value_parser = parse_id, conflicts_with_all = ["FilterOptions", "all"], value_name = "ID")]
     named: Vec<String>,
 
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterOptions,
 
     /// All dead tasks
-    #[arg(long, conflicts_with = "Filter")]
+    #[arg(long, conflicts_with = "FilterOptions")]
     all: bool,
 }
 
 /// The arguments of `dead discard`.
 #[derive(Args)]
-struct Discard {
+struct DiscardArguments {
     #[command(flatten)]
-    which: Which,
+    which: ReplayArguments,
     #[command(flatten)]
-    confirm: Confirm,
+    confirm: ConfirmOptions,
 }
 
-/// What a program reads about a replay or a discard.
+/// The outcome of a replay or a discard, for programs.
 #[derive(Serialize)]
 struct Document<'a> {
     outcome: &'a str,
@@ -90,29 +98,33 @@ struct Document<'a> {
 
 const HEADINGS: [&str; 6] = ["ID", "TASK", "QUEUE", "ATTEMPTS", "DIED", "ERROR"];
 
-/// Does what the subcommand says.
-pub(crate) async fn run(dead: Dead, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    match dead.command {
-        Command::List(arguments) => {
-            let client = connect(global).await?;
+/// Runs a subcommand.
+pub(crate) async fn run(
+    arguments: DeadArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    match arguments.subcommand {
+        DeadSubcommand::List(arguments) => {
+            let client = connect(shared).await?;
             let filter = arguments.filter.to_client().state(State::Failure);
-            let listed = list(&client, filter, &arguments.pages, HEADINGS, row, output).await;
+            let listed = print_list(&client, filter, &arguments.pages, HEADINGS, row, output).await;
             client.close().await;
-            listed
+            listed.map(|()| Exit::Success)
         }
-        Command::Show(arguments) => show_dead(&arguments, global, output).await,
-        Command::Replay(which) => {
-            let client = connect(global).await?;
+        DeadSubcommand::Show(arguments) => show(&arguments, shared, output).await,
+        DeadSubcommand::Replay(which) => {
+            let client = connect(shared).await?;
             let count = match which.named.as_slice() {
                 [] => client.replay_dead_matching(which.filter.to_client()).await,
                 ids => client.replay_dead(ids).await,
             };
             finish(&client, &which, "replayed", count.map_err(failure)?, output).await
         }
-        Command::Discard(Discard { which, confirm }) => {
+        DeadSubcommand::Discard(DiscardArguments { which, confirm }) => {
             let consent = confirm.consent("a discard")?;
             consent.ask(&format!("Discard {}?", which.in_words())).await?;
-            let client = connect(global).await?;
+            let client = connect(shared).await?;
             let count = match which.named.as_slice() {
                 [] if which.all => client.discard_all_dead().await,
                 [] => client.discard_dead_matching(which.filter.to_client()).await,
@@ -123,7 +135,7 @@ pub(crate) async fn run(dead: Dead, global: &Global, output: &mut Output) -> Res
     }
 }
 
-impl Which {
+impl ReplayArguments {
     fn in_words(&self) -> String {
         match (self.named.as_slice(), self.all) {
             ([], true) => "all dead tasks".to_owned(),
@@ -134,35 +146,40 @@ impl Which {
     }
 }
 
-async fn show_dead(show: &Show, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let client = connect(global).await?;
-    let (task, children) = show::whole(&client, show.id()).await?;
+async fn show(
+    arguments: &ShowArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let client = connect(shared).await?;
+    let history = TaskHistory::fetch(&client, &arguments.id).await?;
     client.close().await;
-    match task.state {
-        State::Failure => show::print(&task, &children, output)?,
-        State::Unknown => {
-            return Err(Failure::new(Exit::NotFound, format!("no task {}", clean(&task.id))));
+    let id = clean(&history.task.id);
+    match history.task.state {
+        State::Failure => {
+            history.print(output)?;
+            Ok(Exit::Success)
         }
+        State::Unknown => Err(Failure::new(Exit::NotFound, format!("no task {id}"))),
         state => {
-            let sentence = format!("task {} is not dead, it is {state}", clean(&task.id));
-            return Err(Failure::new(Exit::NotFound, sentence));
+            let sentence = format!("task {id} is not dead, it is {state}");
+            Err(Failure::new(Exit::NotFound, sentence))
         }
     }
-    Ok(Exit::Success)
 }
 
-/// Says how many there were. Ids that are no dead tasks make the exit code 4.
+/// Prints how many tasks there were. An id that names no dead task makes the exit code 4.
 async fn finish(
     client: &Client,
-    which: &Which,
+    which: &ReplayArguments,
     outcome: &str,
     count: u64,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     client.close().await;
-    match output.json {
-        true => output.document(&Document { outcome, count })?,
-        false => output.line(&format!("{count} {outcome}"))?,
+    match output.format {
+        Format::Json => output.document(&Document { outcome, count })?,
+        Format::Text => output.line(&format!("{count} {outcome}"))?,
     }
     let named = which.named.iter().collect::<BTreeSet<_>>().len() as u64;
     match named.saturating_sub(count) {

@@ -1,8 +1,7 @@
-//! `celeriac top`: rates, queues and workers, looked at once a second until somebody has seen
-//! enough.
+//! `celeriac top`: rates, queues and workers, once a second until the user ends it.
 //!
-//! Here is the rhythm; what a frame shows is in `top::frame`, how it gets on a terminal in
-//! `top::screen`.
+//! This file has the loop. `top::frame` has the content of a frame, and `top::screen` has the
+//! terminal.
 
 use std::time::Duration;
 
@@ -10,75 +9,87 @@ use celeriac_client::Client;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::arguments::Global;
+use self::frame::{Frame, Snapshot};
+use self::screen::Screen;
+use crate::arguments::SharedOptions;
 use crate::connection::{address, connect};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
-use frame::{Frame, Look};
-use screen::Screen;
+use crate::output::{Format, Output};
 
 mod frame;
 mod screen;
 
-/// Between two looks.
+/// The time between two snapshots.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The arguments of `top`.
 #[derive(Args)]
-pub(crate) struct Top {
+pub(crate) struct TopArguments {
     /// Print one frame and end
     #[arg(long)]
     once: bool,
 }
 
-/// Shows frame after frame until q, Ctrl-C or a signal. Where stdout is no terminal, and with
-/// --json, frames follow each other as plain text or as documents.
-pub(crate) async fn run(top: &Top, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen()?;
-    let client = connect(global).await?;
-    let shown = if top.once || output.json || !screen::is_there() {
-        print(&client, top.once, &address(global), &mut signals, output).await
+/// How many frames are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frames {
+    One,
+    UntilSignal,
+}
+
+/// Shows one frame after the other until q, Ctrl-C or a signal. Without a terminal, and with
+/// `--json`, the frames are printed one below the other, as plain text or as documents.
+pub(crate) async fn run(
+    arguments: &TopArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let mut signals = EndSignals::listen()?;
+    let client = connect(shared).await?;
+    let frames = if arguments.once { Frames::One } else { Frames::UntilSignal };
+    let shown = if arguments.once || output.is_json() || !screen::has_terminal() {
+        print(&client, frames, &address(shared), &mut signals, output).await
     } else {
-        live(&client, &address(global), &mut signals, output).await
+        show_live(&client, &address(shared), &mut signals, output).await
     };
-    // A broker that is not there any more need not be told good-bye: that could take seconds.
+    // After a failure the broker may be gone, and closing the connection could take seconds.
     if shown.is_ok() {
         let _ = tokio::time::timeout(INTERVAL, client.close()).await;
     }
     shown.map(|()| Exit::Success)
 }
 
-/// Frames one below the other. The first one comes after the second look: before it there are no
+/// Prints frames one below the other. The first frame needs two snapshots, because one alone has no
 /// rates.
 async fn print(
     client: &Client,
-    once: bool,
+    frames: Frames,
     address: &str,
-    signals: &mut Signals,
+    signals: &mut EndSignals,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut before = Look::take(client).await?;
+    let mut before = Snapshot::take(client).await?;
     let mut is_first = true;
     loop {
         let next = async {
             tokio::time::sleep(INTERVAL).await;
-            Look::take(client).await
+            Snapshot::take(client).await
         };
         let now = tokio::select! {
             () = signals.received() => return Ok(()),
-            look = next => look?,
+            snapshot = next => snapshot?,
         };
         let frame = Frame::new(Some(&before), &now);
-        match output.json {
-            true => output.document(&frame.document())?,
-            false => {
+        match output.format {
+            Format::Json => output.document(&frame.document())?,
+            Format::Text => {
                 if !is_first {
                     output.line("")?;
                 }
                 output.lines(&frame.lines(address, "", None))?;
             }
         }
-        if once {
+        if frames == Frames::One {
             return Ok(());
         }
         is_first = false;
@@ -86,23 +97,23 @@ async fn print(
     }
 }
 
-/// Frames in place, on the whole terminal. A broker that does not answer is waited for: the last
-/// frame stays, with a word.
-async fn live(
+/// Shows each frame in place of the one before, on the whole terminal. While the broker does not
+/// answer, the last frame stays on the screen with a notice.
+async fn show_live(
     client: &Client,
     address: &str,
-    signals: &mut Signals,
+    signals: &mut EndSignals,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let mut screen = Screen::enter()?;
-    let (mut before, mut present): (Option<Look>, Option<Look>) = (None, None);
+    let (mut before, mut present): (Option<Snapshot>, Option<Snapshot>) = (None, None);
     loop {
-        let looked = tokio::select! {
+        let taken = tokio::select! {
             () = signals.received() => return Ok(()),
             () = screen.quit() => return Ok(()),
-            look = Look::take(client) => look,
+            snapshot = Snapshot::take(client) => snapshot,
         };
-        let notice = match looked {
+        let notice = match taken {
             Ok(now) => {
                 before = present.replace(now);
                 String::new()
@@ -121,14 +132,14 @@ async fn live(
     }
 }
 
-/// Whatever asks a program to end: it ends well then, with the terminal as it was.
-struct Signals {
+/// The signals that end `top`. It handles them, so that it can restore the terminal before its end.
+struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
-impl Signals {
+impl EndSignals {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind)

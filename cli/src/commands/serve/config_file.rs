@@ -1,49 +1,55 @@
-//! The TOML file of `serve`: read, and asked for the line of a key when a value turns out to be
-//! wrong.
+//! The TOML file of `serve`: its values, and the line of a key for the sentence about a wrong value.
 //!
-//! What the keys mean is in `settings.rs`.
+//! `config.rs` says what the keys mean.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::config::ConfigLayer;
 use crate::exit::Failure;
-use crate::secret_file;
-use crate::settings::Settings;
+use crate::token;
 
-/// The file's text, kept so that later checks can name a line of it.
-pub(crate) struct ConfigFile {
+/// The text of the file, kept so that later checks can name a line of it.
+pub(super) struct ConfigFile {
     path: PathBuf,
     text: String,
 }
 
 impl ConfigFile {
-    /// Reads and parses the file.
+    /// Reads the file.
     ///
     /// # Errors
-    /// A usage failure that names the file, and the line where there is one.
-    pub(crate) fn read(path: &Path) -> Result<(Self, Settings), Failure> {
+    /// A usage failure that names the file.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-        let file = Self { path: path.to_owned(), text };
-        let settings: Settings = toml::from_str(&file.text).map_err(|error| file.wrong(&error))?;
-        if settings.token.is_some() && settings.token_file.is_some() {
-            let place = file.place("token_file").unwrap_or_else(|| path.display().to_string());
+        Ok(Self { path: path.to_owned(), text })
+    }
+
+    /// Parses the values of the file.
+    ///
+    /// # Errors
+    /// A usage failure that names the file, and the line if there is one.
+    pub(super) fn parse(&self) -> Result<ConfigLayer, Failure> {
+        let layer: ConfigLayer = toml::from_str(&self.text).map_err(|error| self.wrong(&error))?;
+        if layer.token.is_some() && layer.token_file.is_some() {
+            let place = self.place("token_file").unwrap_or_else(|| self.path.display().to_string());
             return Err(Failure::usage(format!(
                 "{place}: token and token_file are both set, keep one"
             )));
         }
-        Ok((file, settings))
+        Ok(layer)
     }
 
-    /// Whether any user of this machine can read the secret in it.
-    pub(crate) fn warning(&self) -> Option<String> {
-        self.place("token").and_then(|_| secret_file::warning(&self.path))
+    /// The warning for a file with a token that every user of this machine can read or change.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.place("token").and_then(|_| token::warning(&self.path))
     }
 
-    /// Where a key stands, as `file:line`; `None` when the file does not have it.
-    pub(crate) fn place(&self, key: &str) -> Option<String> {
+    /// The place of a key as `file:line`, if the file has the key.
+    pub(super) fn place(&self, key: &str) -> Option<String> {
         let table = DeTable::parse(&self.text).ok()?;
         let (found, _) = table.get_ref().get_key_value(key)?;
         Some(self.at(found.span()))
@@ -53,15 +59,15 @@ impl ConfigFile {
         let place =
             error.span().map_or_else(|| self.path.display().to_string(), |span| self.at(span));
         let sentence = match error.span().and_then(|span| self.secret_at(span)) {
-            // The parser's own words repeat the value.
-            Some(key) => format!("{key} has to be a string in quotes; what is there is not shown"),
+            // The sentence of the parser repeats the value.
+            Some(key) => format!("{key} has to be a string in quotes; its value is not shown here"),
             None => error.message().trim().replace('\n', ", "),
         };
         Failure::usage(format!("{place}: {sentence}"))
     }
 
-    /// The secret, or the name of its file, that this part of the file belongs to. A file that
-    /// cannot be parsed has none; what the parser says of it repeats nothing.
+    /// The key of a secret, or of the name of its file, if this part of the text belongs to it. A
+    /// text that is not TOML has no keys; the parser's sentence about it repeats no value.
     fn secret_at(&self, wrong: Range<usize>) -> Option<&'static str> {
         let table = DeTable::parse(&self.text).ok()?;
         ["token", "token_file"].into_iter().find(|key| {

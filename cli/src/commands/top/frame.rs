@@ -1,8 +1,7 @@
-//! What `top` shows of two looks at the broker: the later one, and how fast things moved since the
-//! earlier one.
+//! A frame of `top`: a snapshot of the broker, with the rates since the snapshot before it.
 //!
-//! Rates are differences of totals over the time between the looks, by our own clock. Nothing here
-//! knows a terminal.
+//! A rate is the difference of two totals over the time between the snapshots, by the clock of this
+//! machine. This file knows no terminal.
 
 use std::time::Instant;
 
@@ -11,24 +10,25 @@ use serde::Serialize;
 
 use crate::connection::failure;
 use crate::exit::Failure;
-use crate::output::{clean, table_lines};
-use crate::queues::{self, QueueDocument};
-use crate::time::{ms, now_ms, rough, time_of_day, whole_ms};
-use crate::workers::{self, WorkerDocument};
+use crate::output::table_lines;
+use crate::printable::clean;
+use crate::queue_view::{QueueDocument, note, oldest_ready};
+use crate::time::{ms, now_ms, rough, time_of_day};
+use crate::worker_view::{self, WorkerDocument};
 
-/// Lines besides the rows of the two tables: the head, the notice, two headings, and a blank line
-/// between.
+/// The lines besides the rows of the two tables: the head, the notice, two headings, and the blank
+/// line between the tables.
 const LINES_AROUND: usize = 5;
 
-/// What the broker said at one moment.
-pub(super) struct Look {
+/// The queues and workers at one moment.
+pub(super) struct Snapshot {
     at: Instant,
     at_ms: i64,
     queues: Vec<QueueInfo>,
     workers: Vec<WorkerStatus>,
 }
 
-impl Look {
+impl Snapshot {
     pub(super) async fn take(client: &Client) -> Result<Self, Failure> {
         let mut workers = client.workers().await.map_err(failure)?;
         workers.sort_by(|left, right| left.instance_id.cmp(&right.instance_id));
@@ -38,17 +38,17 @@ impl Look {
     }
 }
 
-/// Tasks per second, in and out.
+/// Tasks per second.
 #[derive(Clone, Copy, Default)]
 struct Rates {
     submitted: f64,
     ended: f64,
 }
 
-/// A look with the rates since the one before; without one there are none.
+/// A snapshot with the rates since the one before. The first snapshot has no rates.
 pub(super) struct Frame<'a> {
-    now: &'a Look,
-    /// In the order of the queues.
+    now: &'a Snapshot,
+    /// One element for each queue, in the order of the queues.
     rates: Option<Vec<Rates>>,
 }
 
@@ -63,36 +63,38 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Frame<'a> {
-    pub(super) fn new(before: Option<&Look>, now: &'a Look) -> Self {
+    pub(super) fn new(before: Option<&Snapshot>, now: &'a Snapshot) -> Self {
         let rates =
             before.map(|before| now.queues.iter().map(|queue| rates(before, now, queue)).collect());
         Self { now, rates }
     }
 
+    /// The rates of all queues together.
     fn sum(&self) -> Option<Rates> {
-        let add = |sum: Rates, one: &Rates| Rates {
-            submitted: sum.submitted + one.submitted,
-            ended: sum.ended + one.ended,
-        };
-        self.rates.as_ref().map(|rates| rates.iter().fold(Rates::default(), add))
+        let mut sum = Rates::default();
+        for rates in self.rates.as_ref()? {
+            sum.submitted += rates.submitted;
+            sum.ended += rates.ended;
+        }
+        Some(sum)
     }
 
     pub(super) fn document(&self) -> Document<'a> {
         let sum = self.sum().unwrap_or_default();
         let queue = |(index, queue): (usize, &'a QueueInfo)| {
             let rates = self.rates.as_ref().map(|rates| rates[index]).unwrap_or_default();
-            queues::document(queue).with_rates(rates.submitted, rates.ended)
+            QueueDocument::new(queue).with_rates(rates.submitted, rates.ended)
         };
         Document {
             at_ms: self.now.at_ms,
             submitted_per_second: sum.submitted,
             ended_per_second: sum.ended,
             queues: self.now.queues.iter().enumerate().map(queue).collect(),
-            workers: self.now.workers.iter().map(workers::document).collect(),
+            workers: self.now.workers.iter().map(WorkerDocument::new).collect(),
         }
     }
 
-    /// Text for people, in so many lines at most.
+    /// The text for people, with at most `lines_max` lines.
     pub(super) fn lines(
         &self,
         address: &str,
@@ -103,14 +105,15 @@ impl<'a> Frame<'a> {
             (0..self.now.queues.len()).map(|index| self.queue_row(index)).collect();
         let workers: Vec<_> =
             self.now.workers.iter().map(|worker| worker_row(worker, self.now.at_ms)).collect();
-        let (queue_rows, worker_rows) = match lines_max {
-            None => (queues.len(), workers.len()),
-            Some(lines) => shares(queues.len(), workers.len(), lines.saturating_sub(LINES_AROUND)),
+        let all = Rows { queues: queues.len(), workers: workers.len() };
+        let shown = match lines_max {
+            None => all,
+            Some(lines) => all.share(lines.saturating_sub(LINES_AROUND)),
         };
         let mut lines = vec![self.head(address), clean(notice)];
-        lines.extend(cut(table_lines(QUEUE_HEADINGS, &queues), queue_rows));
+        lines.extend(cut(table_lines(QUEUE_HEADINGS, &queues), shown.queues));
         lines.push(String::new());
-        lines.extend(cut(table_lines(WORKER_HEADINGS, &workers), worker_rows));
+        lines.extend(cut(table_lines(WORKER_HEADINGS, &workers), shown.workers));
         lines
     }
 
@@ -142,9 +145,9 @@ impl<'a> Frame<'a> {
             queue.scheduled.to_string(),
             queue.leased.to_string(),
             queue.dead.to_string(),
-            if queue.ready > 0 { rough(whole_ms(queue.oldest_ready)) } else { "-".to_owned() },
+            oldest_ready(queue),
             queue.workers.to_string(),
-            queues::note(queue).to_owned(),
+            note(queue).to_owned(),
         ]
     }
 }
@@ -154,9 +157,9 @@ const QUEUE_HEADINGS: [&str; 10] =
 const WORKER_HEADINGS: [&str; 7] =
     ["WORKER", "STATE", "RUNNING", "MEMORY", "HOST", "PID", "LONGEST"];
 
-/// A queue that was not there before began at 0, and so did all of them when the broker was started
-/// in between.
-fn rates(before: &Look, now: &Look, queue: &QueueInfo) -> Rates {
+/// The rates of one queue. The totals of a new queue began at 0, and so did those of every queue if
+/// the broker was restarted in between.
+fn rates(before: &Snapshot, now: &Snapshot, queue: &QueueInfo) -> Rates {
     let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
     let earlier = before.queues.iter().find(|earlier| earlier.name == queue.name);
     let per_second =
@@ -179,28 +182,43 @@ fn rate(rate: Option<f64>) -> String {
 }
 
 fn worker_row(worker: &WorkerStatus, now_ms: i64) -> [String; 7] {
-    let [instance, state, running, memory, _, host, pid, _] = workers::row(worker, now_ms);
-    let started = worker.running.iter().filter_map(|task| Some((task, ms(task.started_at?))));
-    let longest = started.min_by_key(|(_, started_at_ms)| *started_at_ms);
-    let shown = |(task, started_at_ms): (&TaskInfo, i64)| {
-        let span = rough(now_ms.saturating_sub(started_at_ms).max(0).unsigned_abs());
-        format!("{span}  {}", clean(task.title()))
-    };
-    [instance, state, running, memory, host, pid, longest.map(shown).unwrap_or_default()]
+    let [instance, state, running, memory, _, host, pid, _] = worker_view::row(worker, now_ms);
+    let longest = longest_running(worker, now_ms).unwrap_or_default();
+    [instance, state, running, memory, host, pid, longest]
 }
 
-/// How many rows of each table fit: each gets half where both are long, and what the other leaves.
-fn shares(queues: usize, workers: usize, rows: usize) -> (usize, usize) {
-    let workers_shown = workers.min((rows / 2).max(rows.saturating_sub(queues)));
-    (queues.min(rows - workers_shown), workers_shown)
+/// The task that has run longest on this worker, with the time that it has run.
+fn longest_running(worker: &WorkerStatus, now_ms: i64) -> Option<String> {
+    let started_ms = |task: &TaskInfo| task.started_at.map(ms);
+    let started = worker.running.iter().filter(|task| task.started_at.is_some());
+    let longest = started.min_by_key(|task| started_ms(task))?;
+    let span = rough(now_ms.saturating_sub(started_ms(longest)?).max(0).unsigned_abs());
+    Some(format!("{span}  {}", clean(longest.title())))
 }
 
-/// A table of so many rows under its heading; where some are left out, the last line says how many.
+/// The number of rows of the two tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rows {
+    queues: usize,
+    workers: usize,
+}
+
+impl Rows {
+    /// The rows that fit into `rows_max` rows in all. If both tables are long, each gets half. If
+    /// one is short, the other gets the rest.
+    fn share(self, rows_max: usize) -> Self {
+        let workers = self.workers.min((rows_max / 2).max(rows_max.saturating_sub(self.queues)));
+        Self { queues: self.queues.min(rows_max - workers), workers }
+    }
+}
+
+/// A table of at most `rows` rows under its heading. If rows are left out, the last line says how
+/// many.
 fn cut(mut table: Vec<String>, rows: usize) -> Vec<String> {
     let left_out = table.len().saturating_sub(rows + 1);
     if left_out > 0 {
         table.truncate(rows.max(1));
-        // The line itself takes the place of a row.
+        // This line takes the place of a row.
         table.push(format!("… {} more", left_out + usize::from(rows > 0)));
     }
     table
@@ -211,7 +229,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_table_gets_half_or_what_the_other_leaves() {
+    fn each_table_gets_half_or_the_rest_of_the_other() {
+        let shares = |queues, workers, rows_max| {
+            let shown = Rows { queues, workers }.share(rows_max);
+            (shown.queues, shown.workers)
+        };
         assert_eq!(shares(3, 4, 20), (3, 4));
         assert_eq!(shares(100, 100, 20), (10, 10));
         assert_eq!(shares(2, 100, 20), (2, 18));
@@ -227,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_have_as_many_digits_as_one_can_read() {
+    fn rates_have_a_fraction_below_100_only() {
         assert_eq!(
             [None, Some(0.0), Some(9.96), Some(1234.5)].map(rate),
             ["-", "0.0", "10.0", "1234"]

@@ -1,5 +1,5 @@
-//! The terminal while `top` has it, and back as it was: on q, on an error, and when something
-//! panics.
+//! The terminal while `top` uses it. Its former state comes back on q, on an error, and after a
+//! panic.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -17,36 +17,35 @@ use super::frame::Frame;
 use crate::exit::Failure;
 use crate::output::Output;
 
-/// Where the size is not known, which some terminals tell as 0.
+/// The height of a terminal that does not tell its own. Some terminals report 0.
 const LINES_DEFAULT: u16 = 24;
 
-/// A person to look at frames and to press keys.
-pub(super) fn is_there() -> bool {
+/// Whether a person can see the frames and press keys.
+pub(super) fn has_terminal() -> bool {
     io::stdout().is_terminal() && io::stdin().is_terminal()
 }
 
-/// The whole terminal, until dropped.
+/// The whole terminal, until this value is dropped.
 pub(super) struct Screen {
     quit: mpsc::Receiver<()>,
-    // Dropped last: keys are read raw to the end.
-    _raw: Raw,
+    // This field is dropped last, so that keys are read in raw mode to the end.
+    _raw: RawMode,
 }
 
 impl Screen {
     pub(super) fn enter() -> Result<Self, Failure> {
-        let raw = Raw::enter()
+        let raw = RawMode::enter()
             .map_err(|error| Failure::error(format!("cannot take over the terminal: {error}")))?;
         let (sender, quit) = mpsc::channel(1);
-        // Reading keys blocks. The thread ends with the process, or with the first key that means
-        // the end.
+        // Reading keys blocks. The thread ends with the process, or with the first key that quits.
         std::thread::spawn(move || {
-            while event::read().is_ok_and(|event| !is_end(&event)) {}
+            while event::read().is_ok_and(|event| !is_quit(&event)) {}
             let _ = sender.blocking_send(());
         });
         Ok(Self { quit, _raw: raw })
     }
 
-    /// Resolves when a key said so, or when no key can be read any more.
+    /// Waits until the user presses a key that quits, or until keys can no longer be read.
     pub(super) async fn quit(&mut self) {
         self.quit.recv().await;
     }
@@ -63,11 +62,10 @@ impl Screen {
         let height = if height == 0 { LINES_DEFAULT } else { height };
         let mut bytes = Vec::new();
         queue!(bytes, BeginSynchronizedUpdate)?;
-        // Lines of the frame before that this one does not have are cleared too.
+        // The frame before may have had more lines: empty lines clear them.
         let lines = frame.lines(address, notice, Some(height.into()));
-        for (line, text) in
-            (0..height).zip(lines.into_iter().chain(std::iter::repeat(String::new())))
-        {
+        let all = lines.into_iter().chain(std::iter::repeat(String::new()));
+        for (line, text) in (0..height).zip(all) {
             queue!(bytes, MoveTo(0, line), Clear(ClearType::CurrentLine), Print(cut(text, width)))?;
         }
         queue!(bytes, EndSynchronizedUpdate)?;
@@ -75,8 +73,8 @@ impl Screen {
     }
 }
 
-/// What does not fit into a line is left out here: a terminal that does not wrap shows its last
-/// character at the margin. A width of 0 is not known.
+/// Cuts a line to the width of the screen. A terminal that does not wrap would show the last
+/// character of a longer line at its margin. A width of 0 means that the width is not known.
 fn cut(mut line: String, width: u16) -> String {
     if width > 0
         && let Some((end, _)) = line.char_indices().nth(width.into())
@@ -86,29 +84,29 @@ fn cut(mut line: String, width: u16) -> String {
     line
 }
 
-/// Raw keys and the second screen.
-struct Raw;
+/// Raw keys and the alternate screen, until this value is dropped.
+struct RawMode;
 
-impl Raw {
+impl RawMode {
     fn enter() -> io::Result<Self> {
         terminal::enable_raw_mode()?;
-        // From here on dropping it restores what was changed.
+        // If the next step fails, dropping this value restores the keys.
         let raw = Self;
         execute!(io::stdout(), EnterAlternateScreen, DisableLineWrap, Hide)?;
         Ok(raw)
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawMode {
     fn drop(&mut self) {
-        // Nobody is left to be told when the terminal is gone.
+        // These fail when the terminal is closed; then there is nothing to restore.
         let _ = execute!(io::stdout(), Show, EnableLineWrap, LeaveAlternateScreen);
         let _ = io::stdout().flush();
         let _ = terminal::disable_raw_mode();
     }
 }
 
-fn is_end(event: &Event) -> bool {
+fn is_quit(event: &Event) -> bool {
     let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event else {
         return false;
     };
@@ -124,16 +122,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn q_and_control_c_end_it_and_other_keys_do_not() {
+    fn q_and_control_c_quit_and_other_keys_do_not() {
         let key = |code, modifiers| Event::Key(KeyEvent::new(code, modifiers));
-        assert!(is_end(&key(KeyCode::Char('q'), KeyModifiers::NONE)));
-        assert!(is_end(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)));
-        assert!(!is_end(&key(KeyCode::Char('c'), KeyModifiers::NONE)));
-        assert!(!is_end(&Event::Resize(80, 24)));
+        assert!(is_quit(&key(KeyCode::Char('q'), KeyModifiers::NONE)));
+        assert!(is_quit(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)));
+        assert!(!is_quit(&key(KeyCode::Char('c'), KeyModifiers::NONE)));
+        assert!(!is_quit(&Event::Resize(80, 24)));
     }
 
     #[test]
-    fn a_line_ends_where_the_screen_does() {
+    fn a_line_is_cut_at_the_width_of_the_screen() {
         let cases = [
             ("leased 40", 8, "leased 4"),
             ("leased 4", 8, "leased 4"),

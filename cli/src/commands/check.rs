@@ -1,5 +1,5 @@
-//! `celeriac check`: whether a data folder that no broker uses is sound. The one client command
-//! that asks no broker.
+//! `celeriac check`: whether a data folder that no broker uses is sound. It reads the folder itself
+//! and asks no broker.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -12,45 +12,46 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, clean};
+use crate::output::{Format, Output};
+use crate::printable::clean;
 
-/// Shown at the end of the command's help.
+/// The end of the help of this command.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  the folder is sound
-  1  any other error, or ended by a signal; stderr has the sentence
+  1  any other error, or a signal ended the check; stderr has the sentence
   2  wrong usage
  11  a broker uses the folder
- 12  a newer Celeriac wrote it
- 13  it is damaged; the sentence says where
- 14  there is no room for the copy that is read
+ 12  a newer Celeriac wrote the folder
+ 13  the folder is damaged; the sentence says where
+ 14  there is no room for the copy that the check reads
  15  the disk failed
- 17  it is no data folder, or cannot be read";
+ 17  the folder is no data folder, or cannot be read";
 
-/// A copy that is still written to is removed as often as that.
+/// How often the removal of the copy is tried, while the checking thread may write to it.
 const REMOVALS_MAX: u32 = 1_000;
 
-/// How long a check that was ended may take to say where its copy is.
-const TOLD_WITHIN: Duration = Duration::from_millis(500);
+/// How long the command waits for the path of the copy after a signal.
+const COPY_PATH_WITHIN: Duration = Duration::from_millis(500);
 
 /// The arguments of `check`.
 #[derive(Args)]
-pub(crate) struct Check {
-    /// A data folder or a backup, not in use
+pub(crate) struct CheckArguments {
+    /// A data folder or a backup that no broker uses
     ///
-    /// It is not changed. What is read is a copy in the folder for temporary files; TMPDIR names
-    /// another one.
+    /// The command does not change the folder. It reads a copy, which it makes in the folder for
+    /// temporary files. TMPDIR names another folder for the copy.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
 
-/// What a program reads about a sound folder.
+/// A sound folder for programs.
 #[derive(Serialize)]
 struct Document<'a> {
     folder: String,
     format: u32,
     tasks: u64,
-    states: Vec<State>,
+    states: Vec<StateCount>,
     queues: u64,
     live_bytes: u64,
     log_bytes: u64,
@@ -59,28 +60,28 @@ struct Document<'a> {
 }
 
 #[derive(Serialize)]
-struct State {
+struct StateCount {
     state: &'static str,
     tasks: u64,
 }
 
-/// Reads the whole folder; a folder that is not sound is a failure with the exit code that `serve`
-/// would end with.
-pub(crate) fn run(check: &Check, output: &mut Output) -> Result<Exit, Failure> {
+/// Reads the whole folder. A folder that is not sound is a failure, with the same exit code that
+/// `serve` would end with.
+pub(crate) fn run(arguments: &CheckArguments, output: &mut Output) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
-    let report = runtime.block_on(read(check.folder.clone()))?;
-    let folder = check.folder.display().to_string();
-    match output.json {
-        true => output.document(&document(folder, &report))?,
-        false => print(&folder, &report, output)?,
+    let report = runtime.block_on(read(arguments.folder.clone()))?;
+    let folder = arguments.folder.display().to_string();
+    match output.format {
+        Format::Json => output.document(&document(folder, &report))?,
+        Format::Text => print(&folder, &report, output)?,
     }
     Ok(Exit::Success)
 }
 
-/// Checks the folder in a thread, so that a signal can end it and its copy with it.
+/// Checks the folder in a thread, so that a signal can end the command and remove its copy.
 async fn read(folder: PathBuf) -> Result<Report, Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
@@ -89,33 +90,35 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;
     let (done, mut outcome) = oneshot::channel();
-    let (tell, copy) = mpsc::channel::<PathBuf>();
+    let (sender, copy) = mpsc::channel::<PathBuf>();
     let check = move || {
-        // Who asked may be gone.
-        let told = |path: &Path| drop(tell.send(path.to_owned()));
-        let _ = done.send(celeriac_broker::check_telling(&folder, told));
+        // After a signal nothing receives the path or the outcome.
+        let send_path = |path: &Path| drop(sender.send(path.to_owned()));
+        let _ = done.send(celeriac_broker::check_telling(&folder, send_path));
     };
     let thread = std::thread::Builder::new().name("check".into()).spawn(check);
-    thread.map_err(|error| Failure::error(format!("no thread for the check: {error}")))?;
+    thread.map_err(|error| {
+        Failure::error(format!("cannot start a thread for the check: {error}"))
+    })?;
     let signal = tokio::select! {
         outcome = &mut outcome => {
-            let outcome = outcome.map_err(|_| Failure::error("the check failed inside"))?;
+            let outcome = outcome.map_err(|_| Failure::error("the thread of the check panicked"))?;
             return outcome.map_err(|error| Failure::new(Exit::Broker(error.exit_code()), error.to_string()));
         }
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
         _ = hang_up.recv() => "SIGHUP",
     };
-    // It may be made at this very moment.
-    if let Ok(copy) = copy.recv_timeout(TOLD_WITHIN) {
+    // The thread may be about to make the copy.
+    if let Ok(copy) = copy.recv_timeout(COPY_PATH_WITHIN) {
         remove(&copy);
     }
     Err(Failure::error(format!(
-        "ended by {signal} before the folder was read; nothing is known about it"
+        "{signal} ended the check before the whole folder was read; nothing is known about the folder"
     )))
 }
 
-/// The thread may still be writing to it.
+/// Removes the copy, although the thread may be writing to it.
 fn remove(copy: &Path) {
     for _ in 0..REMOVALS_MAX {
         match std::fs::remove_dir_all(copy) {
@@ -131,7 +134,11 @@ fn document(folder: String, report: &Report) -> Document<'_> {
         folder,
         format: report.format,
         tasks: tasks(report),
-        states: report.tasks.iter().map(|(state, tasks)| State { state, tasks: *tasks }).collect(),
+        states: report
+            .tasks
+            .iter()
+            .map(|(state, tasks)| StateCount { state, tasks: *tasks })
+            .collect(),
         queues: report.queues,
         live_bytes: report.live_bytes,
         log_bytes: report.log_bytes,

@@ -1,11 +1,10 @@
-//! What `serve` was told: flags over environment over file over defaults, merged into one checked
-//! value.
+//! The configuration of `serve`: flags over environment over file over defaults, merged into one
+//! checked value.
 //!
-//! The bounds of the broker's own settings are in the broker's `config.rs`; here are the few that
-//! belong to the process around it (address, logs), and the names under which each can be given. If
-//! you add one, `deploy/README.md` needs it too.
+//! The broker's `config.rs` has the bounds of the broker's settings. This file has the names under
+//! which a setting can be given, and the few settings of the process around the broker: the address
+//! and the log. If you add a setting, add it to `deploy/README.md` too.
 
-use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -17,104 +16,88 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Failure;
 use crate::logging::{LogFormat, check_filter};
-use crate::secret_file::read_token;
+use crate::token::read_token;
 
-/// Shown at the end of `celeriac serve --help`.
-pub(crate) const EXIT_CODES: &str = "\
-Every setting can also stand in the file, with underscores for dashes, or in the environment, as CELERIAC_ and the name in capitals.
-A flag counts before the environment, the environment before the file. The exit codes are listed in deploy/README.md.";
-
-/// The arguments of `serve`.
-#[derive(Args)]
-pub(crate) struct Serve {
-    /// Read settings from this TOML file
-    #[arg(long, env = "CELERIAC_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Print the settings that would be used, secrets masked, and exit: 0 when they are good, 2
-    /// when not
-    #[arg(long)]
-    pub(crate) check_config: bool,
-
-    #[command(flatten)]
-    pub(crate) settings: Settings,
-}
-
-/// One layer of settings: the command line with the environment, or the file.
+/// One layer of the configuration: the command line with the environment, or the file. A setting
+/// without a value comes from the layer below.
 #[derive(Args, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Settings {
-    /// The folder that holds everything the broker must remember
+pub(super) struct ConfigLayer {
+    /// The folder for the data of the broker
     #[arg(long, env = "CELERIAC_DATA", value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
 
-    /// IP address and port to listen on; port 0 takes a free one [default: 127.0.0.1:23537]
+    /// The IP address and port to listen on; port 0 takes a free one [default: 127.0.0.1:23537]
     #[arg(long, env = "CELERIAC_LISTEN", value_name = "ADDRESS:PORT", value_parser = parse_address)]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(super) listen: Option<SocketAddr>,
 
-    /// Listen on an address that other machines reach, although no token is set
+    /// Allow an address that other machines reach without a token
     #[arg(long, env = "CELERIAC_INSECURE", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new(), value_name = "true|false")]
-    pub(crate) insecure: Option<bool>,
+    pub(super) insecure: Option<bool>,
 
     /// What to log: a level, or a filter such as info,celeriac_broker=debug [default: info]
     #[arg(long, env = "CELERIAC_LOG", value_name = "FILTER")]
-    pub(crate) log: Option<String>,
+    pub(super) log: Option<String>,
 
-    /// How a line of the log looks [default: text]
+    /// The format of the log [default: text]
     #[arg(long, env = "CELERIAC_LOG_FORMAT", value_name = "FORMAT")]
-    pub(crate) log_format: Option<LogFormat>,
+    pub(super) log_format: Option<LogFormat>,
 
-    /// The secret that clients must name. No flag: command lines can be seen by others.
+    /// The secret that every client must send. It has no flag, because other users can see command
+    /// lines.
     #[arg(skip)]
-    pub(crate) token: Option<String>,
+    pub(super) token: Option<String>,
 
-    /// The shared `--token-file` is filled in by `serve`.
+    /// On the command line this is the shared `--token-file`; `serve` fills it in.
     #[arg(skip)]
-    pub(crate) token_file: Option<PathBuf>,
+    pub(super) token_file: Option<PathBuf>,
 
-    /// How often an idle connection says that it lives, in milliseconds [default: 5000]
+    /// The time between two heartbeats of an idle connection, in milliseconds [default: 5000]
     #[arg(long, env = "CELERIAC_HEARTBEAT_MS", value_name = "MS")]
-    pub(crate) heartbeat_ms: Option<u64>,
+    pub(super) heartbeat_ms: Option<u64>,
 
-    /// A worker silent for this long loses its leases, in milliseconds [default: 15000]
+    /// The silence after which a worker loses its leases, in milliseconds [default: 15000]
     #[arg(long, env = "CELERIAC_LEASE_MS", value_name = "MS")]
-    pub(crate) lease_ms: Option<u64>,
+    pub(super) lease_ms: Option<u64>,
 
     /// The longest frame, in bytes [default: 16 MiB]
     #[arg(long, env = "CELERIAC_FRAME_BYTES_MAX", value_name = "BYTES")]
-    pub(crate) frame_bytes_max: Option<usize>,
+    pub(super) frame_bytes_max: Option<usize>,
 
     /// The largest payload of a task, in bytes [default: 8 MiB]
     #[arg(long, env = "CELERIAC_PAYLOAD_BYTES_MAX", value_name = "BYTES")]
-    pub(crate) payload_bytes_max: Option<usize>,
+    pub(super) payload_bytes_max: Option<usize>,
 
     /// The largest result of a task, in bytes [default: 1 MiB]
     #[arg(long, env = "CELERIAC_RESULT_BYTES_MAX", value_name = "BYTES")]
-    pub(crate) result_bytes_max: Option<usize>,
+    pub(super) result_bytes_max: Option<usize>,
 
-    /// Connections at once; each needs a file descriptor [default: 10000]
+    /// The most connections at once; each needs a file descriptor [default: 10000]
     #[arg(long, env = "CELERIAC_CONNECTIONS_MAX", value_name = "COUNT")]
-    pub(crate) connections_max: Option<usize>,
+    pub(super) connections_max: Option<usize>,
 
-    /// How long an ended task is kept unless it says otherwise, in milliseconds [default: one day]
+    /// How long an ended task is kept if neither the task nor its queue sets a time, in milliseconds
+    /// [default: one day]
     #[arg(long, env = "CELERIAC_RESULT_TTL_MS", value_name = "MS")]
-    pub(crate) result_ttl_ms: Option<u64>,
+    pub(super) result_ttl_ms: Option<u64>,
 
-    /// With less free space on the disk, new tasks are refused, in bytes [default: 64 MiB]
+    /// The free disk space below which new tasks are refused, in bytes [default: 64 MiB]
     #[arg(long, env = "CELERIAC_DISK_RESERVE_BYTES", value_name = "BYTES")]
-    pub(crate) disk_reserve_bytes: Option<u64>,
+    pub(super) disk_reserve_bytes: Option<u64>,
 
-    /// A commit that takes longer ends the process, in milliseconds [default: 10000]
+    /// The longest time for one commit, in milliseconds; a slower commit ends the process [default:
+    /// 10000]
     #[arg(long, env = "CELERIAC_COMMIT_TIMEOUT_MS", value_name = "MS")]
-    pub(crate) commit_timeout_ms: Option<u64>,
+    pub(super) commit_timeout_ms: Option<u64>,
 }
 
-impl Settings {
-    /// This layer where it says something, the one below where it does not.
-    pub(crate) fn over(self, below: Self) -> Self {
-        // The two ways to give a token are one setting: a token from above hides a token file from
-        // below.
+impl ConfigLayer {
+    /// The settings of this layer, and those of the layer below for the settings that this layer
+    /// does not have.
+    pub(super) fn over(self, below: Self) -> Self {
+        // A token and a token file are one setting: either of them in this layer hides both of the
+        // layer below.
         let hides_token = self.token.is_some() || self.token_file.is_some();
         let (token, token_file) = if hides_token {
             (self.token, self.token_file)
@@ -142,13 +125,13 @@ impl Settings {
     }
 
     /// Fills in the defaults and reads the token file.
-    pub(crate) fn resolve(self) -> Result<Effective, Failure> {
+    pub(super) fn resolve(self) -> Result<ServeConfig, Failure> {
         let default = Config::default();
         let token = match &self.token_file {
             Some(file) => Some(read_token(file)?),
             None => self.token,
         };
-        Ok(Effective {
+        Ok(ServeConfig {
             listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))),
             insecure: self.insecure.unwrap_or(false),
             log: self.log.unwrap_or_else(|| "info".to_owned()),
@@ -170,57 +153,54 @@ impl Settings {
     }
 }
 
-/// Every setting with its value, as the broker will run with it. Its serialized form masks the
-/// token.
+/// The configuration that `serve` runs with: every setting with its value. Its serialized form
+/// masks the token.
 #[derive(Debug, Serialize)]
-pub(crate) struct Effective {
-    pub(crate) listen: SocketAddr,
-    pub(crate) insecure: bool,
-    pub(crate) log: String,
-    pub(crate) log_format: LogFormat,
+pub(super) struct ServeConfig {
+    pub(super) listen: SocketAddr,
+    pub(super) insecure: bool,
+    pub(super) log: String,
+    pub(super) log_format: LogFormat,
     #[serde(flatten)]
-    pub(crate) broker: Config,
+    pub(super) broker: Config,
 }
 
-impl Effective {
-    /// Checks every value; on failure the setting at fault and a sentence.
-    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        self.broker.check().map_err(|error| (error.key(), error.to_string()))?;
-        check_filter(&self.log)
-            .map_err(|error| ("log", format!("log filter `{}`: {error}", self.log)))?;
+/// A setting with a value that cannot be used.
+pub(super) struct InvalidSetting {
+    pub(super) key: &'static str,
+    pub(super) sentence: String,
+}
+
+impl ServeConfig {
+    /// Checks every value.
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
+        self.broker
+            .check()
+            .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })?;
+        check_filter(&self.log).map_err(|error| InvalidSetting {
+            key: "log",
+            sentence: format!("log filter `{}`: {error}", self.log),
+        })?;
         if self.is_public() && self.broker.token.is_none() && !self.insecure {
             let sentence = format!(
-                "{} can be reached from other machines: set a token with CELERIAC_TOKEN or --token-file, or say --insecure",
+                "other machines can reach {}: set a token with CELERIAC_TOKEN or --token-file, or allow it with --insecure",
                 self.listen
             );
-            return Err(("listen", sentence));
+            return Err(InvalidSetting { key: "listen", sentence });
         }
         Ok(())
     }
 
-    /// Other machines may reach the address.
-    pub(crate) fn is_public(&self) -> bool {
+    /// Whether other machines may reach the address.
+    pub(super) fn is_public(&self) -> bool {
         !self.listen.ip().to_canonical().is_loopback()
     }
 }
 
-/// Names are not resolved: which of their addresses would be public is nothing to guess about.
+/// Parses an address. Host names are refused: a name may have several addresses, and the broker
+/// must know whether its address is public.
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "give an IP address and a port, such as 127.0.0.1:23537 or [::1]:23537".to_owned()
     })
-}
-
-/// The token from the environment.
-///
-/// # Errors
-/// When it is not text: a token that was meant must not be taken for none.
-pub(crate) fn token_variable() -> Result<Option<String>, Failure> {
-    match std::env::var("CELERIAC_TOKEN") {
-        Ok(token) => Ok(Some(token)),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => {
-            Err(Failure::usage("CELERIAC_TOKEN: token has a character that is not visible ASCII"))
-        }
-    }
 }
