@@ -72,9 +72,9 @@ fn count_large(bytes: usize) {
     }
 }
 
-/// Gives freed memory back each time that the process becomes idle. Never ends. mimalloc gives freed
-/// memory back when a thread frees more, and in an idle process no thread does. A thread can give
-/// back only memory that it allocated itself, so this function starts a task for each of the
+/// Gives freed memory back each time that the process becomes idle. Never ends. mimalloc gives
+/// freed memory back when a thread frees more, and in an idle process no thread does. A thread can
+/// give back only memory that it allocated itself, so this function starts a task for each of the
 /// runtime's `threads`, besides the thread of the caller.
 pub(crate) async fn give_back_when_idle(threads: usize) -> Infallible {
     let (mut before, mut given_back) = (0, 0);

@@ -113,8 +113,8 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     runtime.block_on(command)
 }
 
-/// Refuses the flags that `serve` would ignore. Their environment variables are allowed: they may be
-/// set for client commands that follow.
+/// Refuses the flags that `serve` would ignore. Their environment variables are allowed: they may
+/// be set for client commands that follow.
 fn refuse_client_flags(matches: &ArgMatches) -> Result<(), Failure> {
     for (id, flag) in [("url", "--url"), ("timeout", "--timeout")] {
         if matches.value_source(id) == Some(ValueSource::CommandLine) {
@@ -140,8 +140,8 @@ fn print_clap(error: &clap::Error) -> ExitCode {
     Exit::Success.into()
 }
 
-/// Masks the text before an `@` in each word. That text may be the token of an address that somebody
-/// gave to another flag, with the scheme or without it.
+/// Masks the text before an `@` in each word. That text may be the token of an address that
+/// somebody gave to another flag, with the scheme or without it.
 fn mask_tokens(text: &str) -> String {
     const SCHEME_END: &str = "://";
     let mask = |word: &str| {

@@ -76,8 +76,8 @@ impl ShutdownSignals {
         }
     }
 
-    /// Waits for a second signal. Terminals and supervisors send the first signal to the process and
-    /// to its process group, so it comes twice within [`SAME_SIGNAL`].
+    /// Waits for a second signal. Terminals and supervisors send the first signal to the process
+    /// and to its process group, so it comes twice within [`SAME_SIGNAL`].
     pub(crate) async fn second(&mut self) -> &'static str {
         let first = Instant::now();
         loop {

@@ -1,7 +1,7 @@
 //! A task as programs read it. `task_view` has a task for people.
 //!
-//! The names in [`TaskDocument`] are a contract with scripts: `cli/README.md` lists them, and a test
-//! compares the two.
+//! The names in [`TaskDocument`] are a contract with scripts: `cli/README.md` lists them, and a
+//! test compares the two.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use crate::json::embed;
 use crate::time::ms;
 
-/// A task for programs. Every field is always present. A field that does not apply is null or empty.
+/// A task for programs. Every field is always present. A field that does not apply is null or
+/// empty.
 #[derive(Serialize)]
 pub(crate) struct TaskDocument<'a> {
     id: &'a str,

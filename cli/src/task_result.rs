@@ -34,8 +34,8 @@ pub(crate) async fn wait_and_print(
     }
 }
 
-/// Prints the result of a task. For people a task without a result is a failure, whose sentence says
-/// why there is none.
+/// Prints the result of a task. For people a task without a result is a failure, whose sentence
+/// says why there is none.
 pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit, Failure> {
     if output.is_json() {
         output.document(&TaskDocument::new(task))?;
@@ -50,10 +50,8 @@ pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit,
         Ok(text) if output.is_raw => output.bytes(format!("{text}\n").as_bytes())?,
         Ok(text) => output.line(text)?,
         Err(_) if output.is_raw => output.bytes(&task.result)?,
-        Err(_) => output.line(&format!(
-            "{}; --raw or a pipe gets them as they are",
-            shown(&task.result)
-        ))?,
+        Err(_) => output
+            .line(&format!("{}; --raw or a pipe gets them as they are", shown(&task.result)))?,
     }
     Ok(Exit::Success)
 }

@@ -1,5 +1,5 @@
-//! A task for people: a row among others, details, or a line for one transition. `task_document` has
-//! a task for programs.
+//! A task for people: a row among others, details, or a line for one transition. `task_document`
+//! has a task for programs.
 
 use std::time::SystemTime;
 

@@ -78,9 +78,7 @@ pub(crate) fn parse_moment_or_span(text: &str) -> Result<Moment, String> {
             match text.starts_with(|first: char| first.is_ascii_digit()) && text.contains('-') {
                 true => parse_moment(text),
                 false if text.starts_with("now") => parse_moment(text),
-                false => {
-                    Err(format!("{sentence}, and not a time such as 2026-11-22T10:00:00Z"))
-                }
+                false => Err(format!("{sentence}, and not a time such as 2026-11-22T10:00:00Z")),
             }
         }
     }

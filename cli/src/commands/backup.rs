@@ -42,7 +42,9 @@ pub(crate) async fn run(
         Some(timeout) => tokio::time::timeout(timeout, copying).await.map_err(|_| {
             Failure::new(
                 Exit::Unreachable,
-                format!("the backup was not complete within {timeout:?}; the broker goes on with it"),
+                format!(
+                    "the backup was not complete within {timeout:?}; the broker goes on with it"
+                ),
             )
         })?,
     };

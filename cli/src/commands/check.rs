@@ -97,9 +97,8 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
         let _ = done.send(celeriac_broker::check_telling(&folder, send_path));
     };
     let thread = std::thread::Builder::new().name("check".into()).spawn(check);
-    thread.map_err(|error| {
-        Failure::error(format!("cannot start a thread for the check: {error}"))
-    })?;
+    thread
+        .map_err(|error| Failure::error(format!("cannot start a thread for the check: {error}")))?;
     let signal = tokio::select! {
         outcome = &mut outcome => {
             let outcome = outcome.map_err(|_| Failure::error("the thread of the check panicked"))?;

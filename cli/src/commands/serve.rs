@@ -271,13 +271,15 @@ fn warn_if_public(config: &ServeConfig) {
         Some(_) => tracing::warn!(
             "the token and all tasks cross the network in clear text: let only a trusted network reach this port"
         ),
-        None => tracing::warn!("every program that reaches this port may submit, read and run tasks"),
+        None => {
+            tracing::warn!("every program that reaches this port may submit, read and run tasks")
+        }
     }
 }
 
-/// Prints that the broker is ready. The program that started the broker may not read stdout, or have
-/// closed it; the broker serves in any case. A separate thread prints the line, because the write
-/// may block.
+/// Prints that the broker is ready. The program that started the broker may not read stdout, or
+/// have closed it; the broker serves in any case. A separate thread prints the line, because the
+/// write may block.
 fn announce(address: SocketAddr) {
     notify_manager(NotifyState::Ready);
     let print = move || {

@@ -18,8 +18,8 @@ pub(crate) struct StatusArguments {
     ids: Vec<String>,
 }
 
-/// Shows one task in detail, and several tasks as a table. An id without a task is shown as UNKNOWN,
-/// and the exit code is 4.
+/// Shows one task in detail, and several tasks as a table. An id without a task is shown as
+/// UNKNOWN, and the exit code is 4.
 pub(crate) async fn run(
     arguments: StatusArguments,
     shared: &SharedOptions,

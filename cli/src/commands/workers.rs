@@ -141,11 +141,9 @@ async fn order(
         let instance_id = &worker.instance_id;
         match output.format {
             Format::Json => output.document(&OrderDocument { instance_id, order: name })?,
-            Format::Text => output.line(&format!(
-                "{}  was told to {}",
-                clean(instance_id),
-                in_words(order)
-            ))?,
+            Format::Text => {
+                output.line(&format!("{}  was told to {}", clean(instance_id), in_words(order)))?
+            }
         }
     }
     if workers.is_empty() && !output.is_json() {

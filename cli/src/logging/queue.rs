@@ -2,8 +2,9 @@
 //! thread waits for it. A line that does not fit into the queue or cannot be written is dropped and
 //! counted. A later line says how many lines are missing.
 //!
-//! This file does not know what a line says. It must not print through Rust's own `stderr`: a thread
-//! that hangs in a write would hold its lock. It must not panic, because the panic hook writes here.
+//! This file does not know what a line says. It must not print through Rust's own `stderr`: a
+//! thread that hangs in a write would hold its lock. It must not panic, because the panic hook
+//! writes here.
 
 use std::collections::VecDeque;
 use std::io;
@@ -104,7 +105,8 @@ impl Queue {
         }
     }
 
-    /// No holder of the lock leaves the state half changed, so the state of a poisoned lock is valid.
+    /// No holder of the lock leaves the state half changed, so the state of a poisoned lock is
+    /// valid.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -162,7 +162,8 @@ fn a_reader_that_closes_stdout_is_no_error() {
         .spawn()
         .expect("the binary starts");
     drop(child.stdout.take());
-    let output: CommandOutput = within_deadline(move || child.wait_with_output().expect("it ends")).into();
+    let output: CommandOutput =
+        within_deadline(move || child.wait_with_output().expect("it ends")).into();
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
 }
 

@@ -1,5 +1,5 @@
-//! `result`, `watch` and `submit --wait` from the submit of a task to its end: their output and their
-//! exit codes.
+//! `result`, `watch` and `submit --wait` from the submit of a task to its end: their output and
+//! their exit codes.
 
 use std::fs;
 use std::process::Stdio;
@@ -70,12 +70,14 @@ fn submit_with_wait_prints_a_result_that_is_not_kept() {
     };
     let child = waiting(&[]);
     worker.complete(b"7", "");
-    let output: CommandOutput = within_deadline(move || child.wait_with_output().expect("it ends")).into();
+    let output: CommandOutput =
+        within_deadline(move || child.wait_with_output().expect("it ends")).into();
     assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (Some(0), "7\n", ""));
 
     let child = waiting(&["--result-ttl", "0", "--json"]);
     worker.complete(b"7", "");
-    let output: CommandOutput = within_deadline(move || child.wait_with_output().expect("it ends")).into();
+    let output: CommandOutput =
+        within_deadline(move || child.wait_with_output().expect("it ends")).into();
     let task: Value =
         serde_json::from_str(output.stdout.lines().last().expect("two lines")).expect("JSON");
     assert_eq!((output.code, &task["result"]), (Some(0), &7.into()), "{output:?}");

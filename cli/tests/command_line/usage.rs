@@ -250,8 +250,9 @@ fn a_flag_has_priority_over_the_environment_and_that_over_the_file() {
         .env("CELERIAC_LEASE_MS", "20002")
         .env("CELERIAC_HEARTBEAT_MS", "1002");
     let output = finish(&mut command, "");
-    let has =
-        |line: &str| assert!(output.stdout.lines().any(|other| other == line), "{line}: {output:?}");
+    let has = |line: &str| {
+        assert!(output.stdout.lines().any(|other| other == line), "{line}: {output:?}")
+    };
     has("data = \"from-file\"");
     has("lease_ms = 20003");
     has("heartbeat_ms = 1002");
@@ -348,7 +349,10 @@ fn a_token_is_never_shown() {
             "",
         );
         assert_eq!(output.code, Some(2), "{output:?}");
-        assert!(output.stderr.contains(problem) && !output.stderr.contains("hunter 2"), "{output:?}");
+        assert!(
+            output.stderr.contains(problem) && !output.stderr.contains("hunter 2"),
+            "{output:?}"
+        );
     }
 }
 

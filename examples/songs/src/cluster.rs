@@ -217,7 +217,10 @@ fn describe(songs: &[Features], points: &[Point], partition: &Partition) -> Clus
             .then(left.loudness_dbfs.total_cmp(&right.loudness_dbfs))
     });
     let place = |index: &usize| {
-        found.iter().position(|found| found.index == *index).expect("the group of a song has a song")
+        found
+            .iter()
+            .position(|found| found.index == *index)
+            .expect("the group of a song has a song")
     };
     let group_of_song = partition.group_of_point.iter().map(place).collect();
     Clusters { groups: found.into_iter().map(|found| found.group).collect(), group_of_song }

@@ -37,7 +37,8 @@ pub(crate) struct Features {
     pub(crate) zero_crossings_per_second: f64,
 }
 
-/// Computes the features. `progress` is called from time to time with the part that is done, 0 to 1.
+/// Computes the features. `progress` is called from time to time with the part that is done, 0 to
+/// 1.
 pub(crate) fn analyse(sound: &Sound, progress: impl FnMut(f64)) -> Features {
     let spectrum = scan(sound, progress);
     let analysed_seconds = sound.mono.len() as f64 / f64::from(sound.rate);

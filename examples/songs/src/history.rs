@@ -1,4 +1,5 @@
-//! The states of a task with their times, as a line such as `QUEUED 0 → STARTED 4 → SUCCESS 210 ms`.
+//! The states of a task with their times, as a line such as `QUEUED 0 → STARTED 4 → SUCCESS 210
+//! ms`.
 //!
 //! `reader` watches the tasks, and `screen` and `table` show the lines.
 

@@ -47,8 +47,8 @@ const MADE_SONGS_PACE_MS: u64 = 40;
 #[derive(Debug, Parser)]
 #[command(name = "songs", version)]
 struct Arguments {
-    /// A folder with WAV, FLAC, OGG or MP3 files; without it the program makes a dozen short songs,
-    /// and a broken one
+    /// A folder with WAV, FLAC, OGG or MP3 files; without it the program makes a dozen short
+    /// songs, and a broken one
     folder: Option<PathBuf>,
 
     /// A folder for the data of the broker, in DIR/broker, and for made songs, in DIR/songs;
@@ -69,8 +69,8 @@ struct Arguments {
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u16))]
     pace: Option<u16>,
 
-    /// The token of the user, which the web handler and the reader know; the ids of the tasks begin
-    /// with it
+    /// The token of the user, which the web handler and the reader know; the ids of the tasks
+    /// begin with it
     #[arg(long, value_name = "TOKEN", default_value = "listener-42")]
     listener: String,
 }

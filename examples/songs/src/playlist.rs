@@ -17,8 +17,8 @@ const ID_BYTES_MAX: usize = 255;
 /// One audio file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Song {
-    /// The id of its task: the user's token and the name of the file. A program that knows both can
-    /// fetch the result.
+    /// The id of its task: the user's token and the name of the file. A program that knows both
+    /// can fetch the result.
     pub(crate) id: String,
     /// The title for people, unique within the folder.
     pub(crate) title: String,
@@ -26,8 +26,8 @@ pub(crate) struct Song {
     pub(crate) path: String,
 }
 
-/// The songs of `folder` in the order of their names. Folders inside it, other files, and names that
-/// are not UTF-8 are left out.
+/// The songs of `folder` in the order of their names. Folders inside it, other files, and names
+/// that are not UTF-8 are left out.
 ///
 /// # Errors
 /// The folder cannot be read, its name is not UTF-8, or it has no song.

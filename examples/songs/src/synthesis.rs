@@ -1,8 +1,8 @@
 //! The songs that the program makes when it gets no folder: twelve clips in three families, and one
 //! broken file.
 //!
-//! This file has the list of clips and the sound of each family; `encoding` has the file formats. All
-//! sound is computed from the list, so each run makes the same bytes.
+//! This file has the list of clips and the sound of each family; `encoding` has the file formats.
+//! All sound is computed from the list, so each run makes the same bytes.
 
 use std::f64::consts::TAU;
 use std::fs;
@@ -11,7 +11,8 @@ use std::path::Path;
 
 use crate::encoding;
 
-/// The length of each clip. Eight seconds have enough beats of the slowest clip to measure its tempo.
+/// The length of each clip. Eight seconds have enough beats of the slowest clip to measure its
+/// tempo.
 pub(crate) const CLIP_SECONDS: f64 = 8.0;
 
 /// The one made file that no decoder can read.

@@ -1,5 +1,5 @@
-//! Finds the tempo in the onset strength of a song: computes its autocorrelation, and chooses one of
-//! the peaks.
+//! Finds the tempo in the onset strength of a song: computes its autocorrelation, and chooses one
+//! of the peaks.
 //!
 //! `features` computes the onset strength.
 
@@ -33,8 +33,8 @@ pub(crate) fn tempo_bpm(onsets: &[f32], frames_per_second: f64) -> Option<f64> {
     };
     let mut best =
         (lag_min..=lag_max).max_by(|left, right| score(*left).total_cmp(&score(*right)))?;
-    // Beats of equal strength also repeat at every second beat. The faster tempo is the right one if
-    // it fits almost as well.
+    // Beats of equal strength also repeat at every second beat. The faster tempo is the right one
+    // if it fits almost as well.
     for lag in [best / 2, best.div_ceil(2)] {
         let is_double = correlation.peak_near(lag) >= DOUBLE_FRACTION * correlation.peak_near(best);
         if lag >= lag_min && is_double {
@@ -88,9 +88,9 @@ impl Correlation {
         sum / pairs as f64 / self.power
     }
 
-    /// The sum of the correlations after one, two and three beats. A true beat repeats after each of
-    /// them, and a chance peak does not. The neighbours of the multiples count too, because a beat
-    /// rarely lasts a whole number of frames.
+    /// The sum of the correlations after one, two and three beats. A true beat repeats after each
+    /// of them, and a chance peak does not. The neighbours of the multiples count too, because
+    /// a beat rarely lasts a whole number of frames.
     fn comb(&self, lag: usize) -> f64 {
         self.at(lag) + 0.5 * self.peak_near(2 * lag) + 0.25 * self.peak_near(3 * lag)
     }

@@ -77,8 +77,8 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_CONNECTIONS_MAX", value_name = "COUNT")]
     pub(super) connections_max: Option<usize>,
 
-    /// How long an ended task is kept if neither the task nor its queue sets a time, in milliseconds
-    /// [default: one day]
+    /// How long an ended task is kept if neither the task nor its queue sets a time, in
+    /// milliseconds [default: one day]
     #[arg(long, env = "CELERIAC_RESULT_TTL_MS", value_name = "MS")]
     pub(super) result_ttl_ms: Option<u64>,
 
@@ -86,8 +86,8 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_DISK_RESERVE_BYTES", value_name = "BYTES")]
     pub(super) disk_reserve_bytes: Option<u64>,
 
-    /// The longest time for one commit, in milliseconds; a slower commit ends the process [default:
-    /// 10000]
+    /// The longest time for one commit, in milliseconds; a slower commit ends the process
+    /// [default: 10000]
     #[arg(long, env = "CELERIAC_COMMIT_TIMEOUT_MS", value_name = "MS")]
     pub(super) commit_timeout_ms: Option<u64>,
 }

@@ -1,4 +1,5 @@
-//! The TOML file of `serve`: its values, and the line of a key for the sentence about a wrong value.
+//! The TOML file of `serve`: its values, and the line of a key for the sentence about a wrong
+//! value.
 //!
 //! `config.rs` says what the keys mean.
 
