@@ -37,7 +37,8 @@ pub(crate) struct SharedOptions {
 
     /// Give up if the broker does not answer within this time, such as 10, 500ms or 2m [default:
     /// 10 seconds]
-    #[arg(long, global = true, env = "CELERIAC_TIMEOUT", value_parser = parse_span, value_name = "SECONDS")]
+    #[arg(long, global = true, env = "CELERIAC_TIMEOUT")]
+    #[arg(value_parser = parse_span, value_name = "SECONDS")]
     pub(crate) timeout: Option<Duration>,
 }
 

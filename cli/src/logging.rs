@@ -97,7 +97,12 @@ impl LogFormat {
                 format!("{time} {level:>5} {target}: {}\n{backtrace}", clean(message)).into_bytes()
             }
             LogFormat::Json => {
-                let mut event = json!({ "timestamp": time, "level": level, "message": message, "target": target });
+                let mut event = json!({
+                    "timestamp": time,
+                    "level": level,
+                    "message": message,
+                    "target": target,
+                });
                 if let Some(backtrace) = backtrace {
                     event["backtrace"] = backtrace.into();
                 }

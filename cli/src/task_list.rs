@@ -13,7 +13,8 @@ use crate::time::now_ms;
 #[derive(Args)]
 pub(crate) struct PageOptions {
     /// Print at most this many tasks
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), default_value_t = 100, value_name = "COUNT")]
+    #[arg(long, default_value_t = 100, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
 
     /// Print all tasks

@@ -55,7 +55,8 @@ pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
     {
         Some(time) => Ok(Moment::At(time)),
         None => Err(format!(
-            "`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, nor a span such as now+10m"
+            "`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, \
+             nor a span such as now+10m"
         )),
     }
 }

@@ -64,7 +64,8 @@ pub(crate) fn warning(file: &Path) -> Option<String> {
     (metadata.is_file() && mode & OTHERS != 0).then(|| {
         let file = file.display();
         format!(
-            "every user of this machine has access to the token in {file} (mode {:04o}): run `chmod 600 {file}`",
+            "every user of this machine has access to the token in {file} (mode {:04o}): \
+             run `chmod 600 {file}`",
             mode & 0o7777
         )
     })

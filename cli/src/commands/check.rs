@@ -102,7 +102,9 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
     let signal = tokio::select! {
         outcome = &mut outcome => {
             let outcome = outcome.map_err(|_| Failure::error("the thread of the check panicked"))?;
-            return outcome.map_err(|error| Failure::new(Exit::Broker(error.exit_code()), error.to_string()));
+            return outcome.map_err(|error| {
+                Failure::new(Exit::Broker(error.exit_code()), error.to_string())
+            });
         }
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -113,7 +115,7 @@ async fn read(folder: PathBuf) -> Result<Report, Failure> {
         remove(&copy);
     }
     Err(Failure::error(format!(
-        "{signal} ended the check before the whole folder was read; nothing is known about the folder"
+        "{signal} ended the check before the whole folder was read; nothing is known about it"
     )))
 }
 

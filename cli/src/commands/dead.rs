@@ -63,13 +63,15 @@ struct ShowArguments {
 #[derive(Args)]
 #[command(group(
     ArgGroup::new("which")
-        .args(["named", "queue", "name", "tag", "root", "id_prefix", "older_than", "newer_than", "all"])
+        .args(["named", "queue", "name", "tag", "root", "id_prefix"])
+        .args(["older_than", "newer_than", "all"])
         .multiple(true)
         .required(true)
 ))]
 struct ReplayArguments {
     /// The ids of dead tasks
-    #[arg(value_parser = parse_id, conflicts_with_all = ["FilterOptions", "all"], value_name = "ID")]
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    #[arg(conflicts_with_all = ["FilterOptions", "all"])]
     named: Vec<String>,
 
     #[command(flatten)]

@@ -20,7 +20,8 @@ pub(crate) struct ResultArguments {
     id: String,
 
     /// Wait for the end of the task, at most this long; without a value there is no limit
-    #[arg(long, num_args = 0..=1, value_parser = parse_span, default_missing_value = FOREVER, value_name = "SECONDS")]
+    #[arg(long, num_args = 0..=1, default_missing_value = FOREVER)]
+    #[arg(value_parser = parse_span, value_name = "SECONDS")]
     wait: Option<Duration>,
 
     /// Print the bytes of the result unchanged, on a terminal too

@@ -117,7 +117,8 @@ fn serve_in_runtime(config: ServeConfig) -> Result<Exit, Failure> {
     let runtime = std::panic::catch_unwind(build)
         .map_err(|_| {
             Failure::error(
-                "cannot start a thread for the sessions: raise the limit of processes (`ulimit -u`)",
+                "cannot start a thread for the sessions: \
+                 raise the limit of processes (`ulimit -u`)",
             )
         })?
         .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
@@ -150,8 +151,9 @@ fn check_memory() -> Result<(), Failure> {
         Some(limit) if limit < needed => Err(Failure::new(
             Exit::Memory,
             format!(
-                "the address space of this process is limited to {} MiB (`ulimit -v`), but a broker on this machine reserves {} MiB, \
-                 most of which it never uses: raise that limit, or limit the memory with MemoryMax= of systemd or a container",
+                "the address space of this process is limited to {} MiB (`ulimit -v`), but a \
+                 broker on this machine reserves {} MiB, most of which it never uses: raise that \
+                 limit, or limit the memory with MemoryMax= of systemd or a container",
                 limit / MIB,
                 needed / MIB
             ),
@@ -269,7 +271,8 @@ fn warn_if_public(config: &ServeConfig) {
     }
     match config.broker.token {
         Some(_) => tracing::warn!(
-            "the token and all tasks cross the network in clear text: let only a trusted network reach this port"
+            "the token and all tasks cross the network in clear text: \
+             let only a trusted network reach this port"
         ),
         None => {
             tracing::warn!("every program that reaches this port may submit, read and run tasks")

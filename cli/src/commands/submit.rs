@@ -85,7 +85,8 @@ pub(crate) struct SubmitArguments {
 
     /// Wait for the end and print the result, as `celeriac result --wait` does; without a value
     /// there is no limit
-    #[arg(long, num_args = 0..=1, value_parser = parse_span, default_missing_value = FOREVER, value_name = "SECONDS")]
+    #[arg(long, num_args = 0..=1, default_missing_value = FOREVER)]
+    #[arg(value_parser = parse_span, value_name = "SECONDS")]
     wait: Option<Duration>,
 }
 

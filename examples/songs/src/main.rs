@@ -57,7 +57,8 @@ struct Arguments {
     data: Option<PathBuf>,
 
     /// The number of workers, each with one song at a time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
 
     /// The number of groups; without it the program takes the number that separates the songs best

@@ -56,7 +56,12 @@ pub(super) struct PurgeArguments {
 
 /// The arguments of `queues set`.
 #[derive(Args)]
-#[command(group(ArgGroup::new("settings").args(["tasks_max", "bytes_max", "expires", "result_ttl"]).multiple(true).required(true)))]
+#[command(group(
+    ArgGroup::new("settings")
+        .args(["tasks_max", "bytes_max", "expires", "result_ttl"])
+        .multiple(true)
+        .required(true)
+))]
 pub(super) struct SetArguments {
     /// The name of the queue; a queue that does not exist is created
     #[arg(value_parser = parse_queue, value_name = "QUEUE")]

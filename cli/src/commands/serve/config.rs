@@ -33,7 +33,8 @@ pub(super) struct ConfigLayer {
 
     /// Allow an address that other machines reach without a token
     #[arg(long, env = "CELERIAC_INSECURE", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new(), value_name = "true|false")]
+    #[arg(default_missing_value = "true", value_name = "true|false")]
+    #[arg(value_parser = BoolishValueParser::new())]
     pub(super) insecure: Option<bool>,
 
     /// What to log: a level, or a filter such as info,celeriac_broker=debug [default: info]
@@ -183,7 +184,8 @@ impl ServeConfig {
         })?;
         if self.is_public() && self.broker.token.is_none() && !self.insecure {
             let sentence = format!(
-                "other machines can reach {}: set a token with CELERIAC_TOKEN or --token-file, or allow it with --insecure",
+                "other machines can reach {}: set a token with CELERIAC_TOKEN or --token-file, \
+                 or allow it with --insecure",
                 self.listen
             );
             return Err(InvalidSetting { key: "listen", sentence });
