@@ -23,7 +23,7 @@ use crate::exit::Exit;
 pub(crate) struct Allocator;
 
 const SENTENCE: &[u8] =
-    b"celeriac: there is no more memory for this process; what was confirmed is safe\n";
+    b"celeriac: this process gets no more memory; everything that was confirmed is safe\n";
 
 // SAFETY: mimalloc keeps the contract. A returned pointer comes from mimalloc and is not null.
 unsafe impl GlobalAlloc for Allocator {

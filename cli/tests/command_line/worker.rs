@@ -106,7 +106,7 @@ impl Worker {
         self.report(&delivery, Report::Complete(complete));
     }
 
-    /// Starts the next task and fails it for good.
+    /// Starts the next task and fails it without a retry.
     pub(crate) fn fail(&mut self, kind: &str, message: &str) {
         let delivery = self.receive();
         self.report(&delivery, Report::Started(wire::Started {}));

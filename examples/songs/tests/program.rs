@@ -1,5 +1,5 @@
-//! The program from outside, as a user runs it: exit codes and what it prints. The parts have their
-//! own tests beside them.
+//! Runs the program like a user, and checks its exit code and its output. The modules have their own
+//! tests.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn short_wav() -> Vec<u8> {
 }
 
 #[test]
-fn made_songs_are_told_to_the_end_twice_on_one_data_folder() {
+fn made_songs_are_grouped_twice_with_one_data_folder() {
     let data = tempfile::tempdir().unwrap();
     for run in ["first", "second"] {
         let output = songs(&[Path::new("--pace=0"), Path::new("--data"), data.path()]);
@@ -65,7 +65,7 @@ fn made_songs_are_told_to_the_end_twice_on_one_data_folder() {
 }
 
 #[test]
-fn own_folder_is_taken_with_all_that_lies_in_it() {
+fn songs_of_a_given_folder_are_grouped_and_other_files_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("tone.wav"), short_wav()).unwrap();
     fs::write(folder.path().join("empty.mp3"), b"").unwrap();
@@ -80,7 +80,7 @@ fn own_folder_is_taken_with_all_that_lies_in_it() {
 }
 
 #[test]
-fn folder_without_songs_and_folder_of_broken_songs_end_with_an_error() {
+fn folder_without_songs_and_folder_of_broken_songs_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let output = songs(&[folder.path()]);
     let text = printed(&output);
