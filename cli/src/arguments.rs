@@ -17,7 +17,8 @@ use crate::time::parse_span;
 #[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Args)]
 pub(crate) struct SharedOptions {
-    /// Address of the broker: celeriac://[token@]host:port [default: celeriac://127.0.0.1:23537]
+    /// The address of the broker, as a URL celeriac://[token@]host:port [default:
+    /// celeriac://127.0.0.1:23537]
     ///
     /// Other users of the machine can see a token in a command line. Prefer the environment
     /// variable, or --token-file.

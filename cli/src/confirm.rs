@@ -14,7 +14,7 @@ use crate::printable::clean_lines;
 /// The option of every command that asks.
 #[derive(Args)]
 pub(crate) struct ConfirmOptions {
-    /// Do not ask before the command; required without a terminal
+    /// Skip the confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
 }

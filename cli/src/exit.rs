@@ -18,7 +18,7 @@ Exit codes:
   6  the task was REVOKED
   7  the task has not ended, or not within the given time; or tasks of the
      queue are running
-  22 the process gets no more memory";
+ 22  the process gets no more memory";
 
 /// The outcome of a command, as the shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::printable::clean;
 /// The arguments of `backup`.
 #[derive(Args)]
 pub(crate) struct BackupArguments {
-    /// A folder on the broker's machine, as an absolute path; it must not exist, or be empty
+    /// A folder on the broker's machine, as an absolute path; it must be empty or not exist
     ///
     /// The folder gets everything that the broker has confirmed so far. The broker serves
     /// meanwhile. `celeriac serve --data DIR` starts from the copy.

@@ -25,13 +25,14 @@ enum WorkersSubcommand {
     /// List the workers; one worker alone is shown in detail
     #[command(after_help = EXIT_CODES)]
     List(ListArguments),
-    /// Take no new tasks, and finish the running ones
+    /// Tell workers to take no new tasks, and to finish the running ones
     #[command(after_help = EXIT_CODES)]
     Quiet(OrderArguments),
-    /// Take tasks again after `quiet`
+    /// Tell quiet workers to take tasks again
     #[command(after_help = EXIT_CODES)]
     Resume(OrderArguments),
-    /// Shut down as on SIGTERM; tasks that outlast the grace period return to their queues
+    /// Tell workers to shut down as on SIGTERM; tasks that outlast the grace period return to their
+    /// queues
     #[command(after_help = EXIT_CODES)]
     Shutdown(ShutdownArguments),
 }
@@ -52,7 +53,7 @@ struct OrderArguments {
     #[arg(value_name = "INSTANCE")]
     instances: Vec<String>,
 
-    /// Every worker
+    /// All workers
     #[arg(long)]
     all: bool,
 }

@@ -74,7 +74,7 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_RESULT_BYTES_MAX", value_name = "BYTES")]
     pub(super) result_bytes_max: Option<usize>,
 
-    /// The most connections at once; each needs a file descriptor [default: 10000]
+    /// The most connections; each needs a file descriptor [default: 10000]
     #[arg(long, env = "CELERIAC_CONNECTIONS_MAX", value_name = "COUNT")]
     pub(super) connections_max: Option<usize>,
 
@@ -87,8 +87,8 @@ pub(super) struct ConfigLayer {
     #[arg(long, env = "CELERIAC_DISK_RESERVE_BYTES", value_name = "BYTES")]
     pub(super) disk_reserve_bytes: Option<u64>,
 
-    /// The longest time for one commit, in milliseconds; a slower commit ends the process
-    /// [default: 10000]
+    /// The time limit of a commit, in milliseconds; a slower commit ends the process [default:
+    /// 10000]
     #[arg(long, env = "CELERIAC_COMMIT_TIMEOUT_MS", value_name = "MS")]
     pub(super) commit_timeout_ms: Option<u64>,
 }
