@@ -141,7 +141,7 @@ fn print_clap(error: &clap::Error) -> ExitCode {
 }
 
 /// Masks the text before an `@` in each word. That text may be the token of an address that
-/// somebody gave to another flag, with the scheme or without it.
+/// was given to another flag, with the scheme or without it.
 fn mask_tokens(text: &str) -> String {
     const SCHEME_END: &str = "://";
     let mask = |word: &str| {

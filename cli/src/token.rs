@@ -17,7 +17,7 @@ const BYTES_MAX: u64 = 64 * 1024;
 /// Reads the token from the environment.
 ///
 /// # Errors
-/// The variable is not text. Ignoring it would mean to run without the token that somebody set.
+/// The variable is not text. The process must not run without a token that was set.
 pub(crate) fn token_variable() -> Result<Option<String>, Failure> {
     match std::env::var("CELERIAC_TOKEN") {
         Ok(token) => Ok(Some(token)),

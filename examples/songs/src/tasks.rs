@@ -27,7 +27,7 @@ const REPORTS_PER_STEP: f64 = 10.0;
 /// Decodes one song and measures it.
 ///
 /// A `pace_ms` above 0 makes the task pause that long at each progress report. Without a pause a
-/// song of a few seconds is measured before anybody can see the progress.
+/// song of a few seconds is measured before a person can see the progress.
 ///
 /// This is heavy work that blocks its thread, so it is a plain function: the worker runs it in its
 /// pool of blocking threads. The short delay between attempts suits a demo. A real service would
