@@ -3,6 +3,7 @@
 //! compiler and clippy can find is theirs. Uses nothing but std, so that no other fault of the
 //! workspace can hide one of these.
 
+mod command_line;
 mod documents;
 mod layers;
 mod packages;

@@ -1,12 +1,11 @@
-//! The allocator. A process that gets no more memory ends with one sentence and an exit code of its
-//! own, in place of an abort; a process that has become quiet gives memory back to the operating
-//! system. Rust has no stable hook for either, so that this file implements the allocator's unsafe
-//! interface; it passes every call on as it came.
+//! The allocator. A process that gets no more memory ends with one sentence and its own exit code
+//! instead of an abort. A process that has become idle gives memory back to the operating system.
+//! Rust has no stable hook for either, so this file implements the unsafe interface of an
+//! allocator. It passes every call on unchanged.
 //!
-//! Memory that others take away (the kernel's out-of-memory killer) ends a process without a word;
-//! nothing can be done here.
+//! When the kernel's out-of-memory killer ends the process, this file can print nothing.
 
-#![allow(unsafe_code, reason = "see above: each call is passed on under the contract it came with")]
+#![allow(unsafe_code, reason = "see above: each call is passed on under the caller's contract")]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::convert::Infallible;
@@ -18,18 +17,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit::Exit;
 
-/// The broker's messages are made on one thread and freed on another, in all sizes: the C library's
-/// allocator keeps several times what is in use. This one gives it back.
+/// Passes every call on to mimalloc. The broker allocates messages of all sizes on one thread and
+/// frees them on another. The C library's allocator then keeps several times the memory that is in
+/// use; mimalloc gives it back.
 pub(crate) struct Allocator;
 
 const SENTENCE: &[u8] =
-    b"celeriac: there is no more memory for this process; what was confirmed is safe\n";
+    b"celeriac: this process gets no more memory; everything that was confirmed is safe\n";
 
-// SAFETY: mimalloc keeps the contract; a pointer that is returned is what it returned and is not
-// null.
+// SAFETY: mimalloc keeps the contract. A returned pointer comes from mimalloc and is not null.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of this very function.
+        // SAFETY: the caller keeps the contract of this function.
         checked(unsafe { MiMalloc.alloc(layout) })
     }
 
@@ -58,14 +57,14 @@ fn checked(pointer: *mut u8) -> *mut u8 {
     pointer
 }
 
-/// How often something large was freed.
+/// How many large blocks were freed.
 static LARGE_FREED: AtomicUsize = AtomicUsize::new(0);
 
-/// Memory of this size and more is missed where it is not given back.
+/// A block of this size is large: keeping it would cost other programs noticeable memory.
 const LARGE_BYTES: usize = 64 * 1024;
 
-/// For so long nothing large was freed in a process that is quiet.
-const QUIET: Duration = Duration::from_secs(1);
+/// A process is idle when it has freed no large block for this long.
+const IDLE: Duration = Duration::from_secs(1);
 
 fn count_large(bytes: usize) {
     if bytes >= LARGE_BYTES {
@@ -73,14 +72,14 @@ fn count_large(bytes: usize) {
     }
 }
 
-/// Gives memory back that was freed, each time that the process becomes quiet; never ends. mimalloc
-/// gives back what was freed before when a thread frees more, and in a process that does nothing no
-/// thread does. A thread can give back only what it allocated itself, so that there is a task for
-/// each of the runtime's `threads` beside the thread of the caller.
-pub(crate) async fn give_back_when_quiet(threads: usize) -> Infallible {
+/// Gives freed memory back each time that the process becomes idle. Never ends. mimalloc gives
+/// freed memory back when a thread frees more, and in an idle process no thread does. A thread can
+/// give back only memory that it allocated itself, so this function starts a task for each of the
+/// runtime's `threads`, besides the thread of the caller.
+pub(crate) async fn give_back_when_idle(threads: usize) -> Infallible {
     let (mut before, mut given_back) = (0, 0);
     loop {
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(IDLE).await;
         let freed = LARGE_FREED.load(Ordering::Relaxed);
         if freed == before && freed != given_back {
             give_back();
@@ -95,14 +94,14 @@ pub(crate) async fn give_back_when_quiet(threads: usize) -> Infallible {
 
 fn give_back() {
     unsafe extern "C" {
-        /// Of mimalloc.
+        /// A function of mimalloc.
         fn mi_collect(force: bool);
     }
-    // SAFETY: any thread may call it at any time.
+    // SAFETY: any thread may call this function at any time.
     unsafe { mi_collect(true) };
 }
 
-/// Allocates nothing, takes no lock, and waits for nobody.
+/// Prints the sentence and ends the process. This function must not allocate, lock or wait.
 #[cold]
 fn end() -> ! {
     let stderr = rustix::stdio::stderr();
@@ -111,7 +110,6 @@ fn end() -> ! {
     if has_room.is_ok_and(|ready| ready > 0) {
         let _ = rustix::io::write(stderr, SENTENCE);
     }
-    // SAFETY: it only ends the process, without what others registered to be done then, which may
-    // want memory.
+    // SAFETY: `_exit` only ends the process. It does not run exit handlers, which may allocate.
     unsafe { libc::_exit(Exit::Memory.code().into()) }
 }

@@ -1,8 +1,8 @@
-//! The question before something that cannot be undone: asked on a terminal, and everywhere else
-//! answered by `--yes`.
+//! The question before a command that cannot be undone. On a terminal a person answers it;
+//! everywhere else the command needs `--yes`.
 //!
-//! Whether anybody can be asked is settled before the broker is: a script that forgot `--yes`
-//! changes nothing and learns so every time, whatever the broker would have said.
+//! A command checks whether it can ask before it connects to the broker. A script without `--yes`
+//! therefore fails every time and changes nothing, whatever the broker would have answered.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -11,53 +11,57 @@ use clap::Args;
 use crate::exit::{Exit, Failure};
 use crate::printable::clean_lines;
 
-/// The flag of every command that asks.
+/// The option of every command that asks.
 #[derive(Args)]
-pub(crate) struct Confirm {
-    /// Do not ask; needed where nobody can be asked
+pub(crate) struct ConfirmOptions {
+    /// Skip the confirmation; required without a terminal
     #[arg(long)]
     yes: bool,
 }
 
-/// Permission that was given, or that somebody is there to give.
-#[must_use = "the question is still to be asked"]
+/// Consent to a command that cannot be undone: given, or to be asked for.
+#[must_use = "the question is not asked yet"]
 pub(crate) enum Consent {
-    /// `--yes`.
+    /// The user gave `--yes`.
     Given,
-    /// A person is at the terminal.
+    /// A person at the terminal has to be asked.
     Ask,
 }
 
-impl Confirm {
-    /// Refuses at once when nobody can be asked.
-    pub(crate) fn consent(&self, what: &str) -> Result<Consent, Failure> {
+impl ConfirmOptions {
+    /// Fails if there is neither `--yes` nor a terminal. `action` is the subject of the sentence.
+    pub(crate) fn consent(&self, action: &str) -> Result<Consent, Failure> {
         if self.yes {
             return Ok(Consent::Given);
         }
-        // The question goes to stderr: stdout has the answer of the command and nothing else.
+        // The question goes to stderr: stdout has only the result of the command.
         if io::stdin().is_terminal() && io::stderr().is_terminal() {
             return Ok(Consent::Ask);
         }
         Err(Failure::usage(format!(
-            "{what} cannot be undone and nobody can be asked here: say --yes"
+            "{action} cannot be undone, and there is no terminal to ask for confirmation: add --yes"
         )))
     }
 }
 
 impl Consent {
-    /// Asks unless permission was given; anything but a yes ends the command.
+    /// Asks the person, unless consent is given. Any answer but yes is a failure.
     pub(crate) async fn ask(self, question: &str) -> Result<(), Failure> {
         match self {
             Self::Given => Ok(()),
             Self::Ask => {
                 let question = question.to_owned();
-                // A person may think for long, and the connection has to live meanwhile.
+                // The answer may take long, and the connection must send heartbeats meanwhile.
                 let answer = tokio::task::spawn_blocking(move || read_answer(&question)).await;
                 match answer {
                     Ok(Ok(text)) if is_yes(&text) => Ok(()),
-                    Ok(Ok(_)) => Err(Failure::new(Exit::Error, "nothing was done")),
-                    Ok(Err(error)) => Err(Failure::error(format!("cannot ask: {error}"))),
-                    Err(_) => Err(Failure::error("cannot ask")),
+                    Ok(Ok(_)) => {
+                        Err(Failure::new(Exit::Error, "not confirmed, nothing was changed"))
+                    }
+                    Ok(Err(error)) => {
+                        Err(Failure::error(format!("cannot ask for confirmation: {error}")))
+                    }
+                    Err(_) => Err(Failure::error("cannot ask for confirmation")),
                 }
             }
         }

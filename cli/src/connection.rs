@@ -1,24 +1,24 @@
-//! How a client command reaches its broker: address and token from flags, environment or files, and
-//! the client's errors as exit codes.
+//! The connection of a client command to its broker: the address and the token from flags,
+//! environment or files, and the exit code for each error of the client.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac_client::{BrokerUrl, Client, Error, ErrorCode};
 
-use crate::arguments::Global;
+use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
-use crate::output::clean;
-use crate::secret_file::{read_token, warning};
-use crate::settings::token_variable;
+use crate::output::print_to_stderr;
+use crate::printable::clean;
+use crate::token::{read_token, token_variable, warning};
 
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects within `--timeout`, which then also bounds every request.
-pub(crate) async fn connect(global: &Global) -> Result<Client, Failure> {
-    let url = with_token(global.url.as_deref().unwrap_or(DEFAULT_URL), global.token_file.as_ref())?;
-    let timeout = global.timeout.unwrap_or(DEFAULT_TIMEOUT);
+pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
+    let url = with_token(shared.url.as_deref().unwrap_or(DEFAULT_URL), shared.token_file.as_ref())?;
+    let timeout = shared.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let connecting = Client::builder(&url)
         .instance(instance())
         .timeout(timeout)
@@ -28,14 +28,14 @@ pub(crate) async fn connect(global: &Global) -> Result<Client, Failure> {
         Ok(connected) => connected.map_err(failure),
         Err(_) => Err(Failure::new(
             Exit::Unreachable,
-            format!("no answer from the broker within {timeout:?}"),
+            format!("the broker did not answer within {timeout:?}"),
         )),
     }
 }
 
-/// Where the broker is, for people: the URL without its token.
-pub(crate) fn address(global: &Global) -> String {
-    let url = global.url.as_deref().unwrap_or(DEFAULT_URL);
+/// The address of the broker for people: the URL without its token.
+pub(crate) fn address(shared: &SharedOptions) -> String {
+    let url = shared.url.as_deref().unwrap_or(DEFAULT_URL);
     url.parse::<BrokerUrl>().map(|url| url.address()).unwrap_or_default()
 }
 
@@ -43,13 +43,13 @@ pub(crate) fn address(global: &Global) -> String {
 pub(crate) fn broker_url(address: &str, token: &str) -> String {
     match token {
         "" => format!("celeriac://{address}"),
-        // Tokens are visible ASCII; `%` is the one character with a meaning of its own in that
-        // place.
+        // A token is visible ASCII. Only `%` has a special meaning in this part of a URL.
         token => format!("celeriac://{}@{address}", token.replace('%', "%25")),
     }
 }
 
-/// A token in the URL counts before the token file, the file before the variable.
+/// Adds the token to the URL. A token in the URL has priority over the token file, and the file
+/// over the environment variable.
 fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure> {
     let parsed: BrokerUrl = url
         .parse()
@@ -61,7 +61,7 @@ fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure
         Some(file) => {
             let token = read_token(file)?;
             if let Some(sentence) = warning(file) {
-                crate::complain(&clean(&sentence));
+                print_to_stderr(&clean(&sentence));
             }
             token
         }
@@ -70,12 +70,12 @@ fn with_token(url: &str, token_file: Option<&PathBuf>) -> Result<String, Failure
     Ok(broker_url(&parsed.address(), &token))
 }
 
-/// Names this process in the broker's log.
+/// The name of this process in the broker's log.
 fn instance() -> String {
     format!("celeriac-cli-{}", std::process::id())
 }
 
-/// The client's errors by what a script can do about them.
+/// The failure for an error of the client. The exit code tells a script what it can do about it.
 pub(crate) fn failure(error: Error) -> Failure {
     let exit = match &error {
         Error::Connect { .. } | Error::Timeout { .. } | Error::Interrupted | Error::Closed => {
@@ -92,7 +92,7 @@ pub(crate) fn failure(error: Error) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-/// What the broker's refusal of one request means to a script.
+/// The exit code for a request that the broker refused.
 pub(crate) fn refused(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::NotFound => Exit::NotFound,

@@ -1,35 +1,49 @@
-//! How a command ends: the exit codes, and the failures that carry one with a sentence.
+//! How a command ends: the exit codes, and the failures, each with an exit code and a sentence.
 //!
-//! The codes are a contract with scripts: `deploy/README.md` and `celeriac --help` list them, tests
-//! compare.
+//! Scripts rely on the codes. `deploy/README.md` and `celeriac --help` list them, and tests compare
+//! these lists with the code.
 
 use std::io;
 use std::process::ExitCode;
 
+/// The end of the help of every client command.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  any other error; stderr has the sentence
+  2  wrong usage or configuration
+  3  the broker cannot be reached, or it did not answer in time
+  4  there is no such task, queue or worker
+  5  the task ended as FAILURE
+  6  the task was REVOKED
+  7  the task has not ended, or not within the given time; or tasks of the
+     queue are running
+ 22  the process gets no more memory";
+
 /// The outcome of a command, as the shell sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done.
+    /// The command did its work.
     Success,
-    /// Something else went wrong; the sentence says what.
+    /// Any error without its own code. The sentence describes it.
     Error,
     /// The command line, the environment or the configuration file is wrong.
     Usage,
-    /// The broker cannot be reached or does not answer in time.
+    /// The broker cannot be reached, or it did not answer in time.
     Unreachable,
-    /// There is no such task.
+    /// There is no such task, queue or worker.
     NotFound,
     /// The task ended as FAILURE.
     Failed,
     /// The task was revoked.
     Revoked,
-    /// The task has not ended, or not within the time given.
+    /// The task has not ended, or not within the given time.
     Unfinished,
-    /// `serve` could not take its address.
+    /// `serve` could not listen on its address.
     Address,
-    /// `serve` ended with the broker's own code.
+    /// The broker ended with this code.
     Broker(u8),
-    /// There is no memory, or too little to begin with.
+    /// The process got no more memory, or its limit is too low to start.
     Memory,
 }
 
@@ -51,8 +65,7 @@ impl Exit {
         }
     }
 
-    /// The more telling of two outcomes, for commands that handle several tasks: the first that is
-    /// not a success.
+    /// The outcome of two tasks together: the first outcome that is not a success.
     pub(crate) fn and(self, next: Self) -> Self {
         if self == Self::Success { next } else { self }
     }
@@ -67,9 +80,9 @@ impl From<Exit> for ExitCode {
 /// Why a command stopped before its end.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// To be told on stderr in one sentence.
+    /// An error. Stderr gets the sentence.
     Sentence { exit: Exit, sentence: String },
-    /// Whoever read our output closed it. Not an error.
+    /// The reader of the output closed it. This is not an error.
     ReaderGone,
 }
 
@@ -79,18 +92,19 @@ impl Failure {
         Self::Sentence { exit, sentence: sentence.into() }
     }
 
-    /// What has no code of its own.
+    /// A failure without its own exit code.
     pub(crate) fn error(sentence: impl Into<String>) -> Self {
         Self::new(Exit::Error, sentence)
     }
 
-    /// A mistake in flags, environment or file.
+    /// A mistake in a flag, the environment or the configuration file.
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
         Self::new(Exit::Usage, sentence)
     }
 }
 
-/// Only output is written with `?`; every other I/O has its own sentence.
+/// Commands use `?` on an I/O error only where they write their output. All other I/O errors have
+/// their own sentence.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

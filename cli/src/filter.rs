@@ -1,4 +1,4 @@
-//! Which tasks a listing, a replay or a discard is about: the flags that `tasks` and `dead` share.
+//! The options of `tasks` and `dead` that choose tasks.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,47 +7,48 @@ use celeriac_proto::{QueueName, TaskName};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::submit::{parse_name, parse_queue};
+use crate::arguments::{parse_name, parse_queue};
 use crate::time::parse_span;
 
-/// A task must match everything that is given.
+/// A task matches the filter if it matches every given option.
 #[derive(Args)]
-pub(crate) struct Filter {
-    /// In this queue
+pub(crate) struct FilterOptions {
+    /// Only tasks of this queue
     #[arg(long, value_parser = parse_queue)]
     queue: Option<QueueName>,
 
-    /// That run this, e.g. songs.cluster
+    /// Only tasks of this name, such as songs.cluster
     #[arg(long, value_parser = parse_name)]
     name: Option<TaskName>,
 
-    /// With this tag
-    // Empty, these would stand for all tasks: what a script's unset variable must not do.
+    /// Only tasks with this tag
+    // An empty tag, root or prefix would match every task. A script with an unset variable must
+    // not do that by mistake.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     tag: Option<String>,
 
-    /// Of the tree that began with this task
+    /// Only tasks of the tree that began with this task
     #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "ID")]
     root: Option<String>,
 
-    /// Whose id begins so
+    /// Only tasks whose id begins with this text
     #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "PREFIX")]
     id_prefix: Option<String>,
 
-    /// Submitted longer ago than this
+    /// Only tasks submitted longer ago than this
     #[arg(long, value_parser = parse_span, value_name = "SPAN")]
     older_than: Option<Duration>,
 
-    /// Submitted more recently than this
+    /// Only tasks submitted more recently than this
     #[arg(long, value_parser = parse_span, value_name = "SPAN")]
     newer_than: Option<Duration>,
 }
 
-impl Filter {
-    /// The filter for the broker. Ages count from now, on the clock of this machine.
+impl FilterOptions {
+    /// The filter for the broker. The spans count back from now, on the clock of this machine.
     pub(crate) fn to_client(&self) -> TaskFilter {
         let now = SystemTime::now();
-        // A span that reaches back before 1970 reaches to the first task.
+        // No task is older than 1970, so a longer span means the same as 1970.
         let ago = |span: Duration| {
             now.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
         };

@@ -1,34 +1,58 @@
-//! JSON that comes from a command line, and bytes that may be JSON on their way out.
+//! JSON that the command line takes, and bytes that it prints inside JSON.
 //!
-//! JSON is checked and then passed on as it was written: a number with more digits than a float
-//! holds arrives with all of them.
+//! JSON is checked and then passed on unchanged. A number with more digits than a float holds keeps
+//! all its digits.
 
 use std::io::Read;
 
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::exit::Failure;
+use crate::printable::clean;
 
 /// The positional arguments of a task: an array.
 pub(crate) fn parse_args(text: &str) -> Result<Box<RawValue>, Failure> {
-    parse("--args", text, '[', "a JSON array, such as '[\"title\", 3]'")
+    parse("--args", text, Container::Array)
 }
 
 /// The named arguments of a task: an object.
 pub(crate) fn parse_kwargs(text: &str) -> Result<Box<RawValue>, Failure> {
-    parse("--kwargs", text, '{', "a JSON object, such as '{\"title\": \"Dynamite\"}'")
+    parse("--kwargs", text, Container::Object)
 }
 
-fn parse(flag: &str, text: &str, opening: char, wanted: &str) -> Result<Box<RawValue>, Failure> {
+/// The kind of JSON value that a flag takes.
+#[derive(Clone, Copy)]
+enum Container {
+    Array,
+    Object,
+}
+
+impl Container {
+    fn opening(self) -> char {
+        match self {
+            Self::Array => '[',
+            Self::Object => '{',
+        }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Self::Array => "a JSON array, such as '[\"title\", 3]'",
+            Self::Object => "a JSON object, such as '{\"title\": \"Dynamite\"}'",
+        }
+    }
+}
+
+fn parse(flag: &str, text: &str, wanted: Container) -> Result<Box<RawValue>, Failure> {
     let value: Box<RawValue> = serde_json::from_str(text)
         .map_err(|error| Failure::usage(format!("{flag} is not JSON: {error}")))?;
-    if value.get().starts_with(opening) {
+    if value.get().starts_with(wanted.opening()) {
         return Ok(value);
     }
-    Err(Failure::usage(format!("{flag} has to be {wanted}")))
+    Err(Failure::usage(format!("{flag} has to be {}", wanted.example())))
 }
 
-/// All of stdin.
+/// Reads stdin to its end, for a flag with the value `-`.
 pub(crate) fn read_stdin(flag: &str) -> Result<String, Failure> {
     let mut text = String::new();
     match std::io::stdin().lock().read_to_string(&mut text) {
@@ -37,7 +61,7 @@ pub(crate) fn read_stdin(flag: &str) -> Result<String, Failure> {
     }
 }
 
-/// Bytes as a JSON value: themselves when they are JSON, else a string when they are text, else
+/// Bytes as a JSON value. JSON stays unchanged, other text becomes a string, and other bytes become
 /// `{"hex": "…"}`. No bytes at all are null, as for the client.
 pub(crate) fn embed(bytes: &[u8], content_type: &str) -> Box<RawValue> {
     let is_json = matches!(content_type, "" | "application/json");
@@ -47,7 +71,7 @@ pub(crate) fn embed(bytes: &[u8], content_type: &str) -> Box<RawValue> {
     let text = std::str::from_utf8(bytes);
     if let Ok(text) = text
         && is_json
-        // A line break in JSON is always white space between its parts: in a string it would be escaped.
+        // A line break in valid JSON is white space between two parts: strings have it escaped.
         && let Ok(value) = RawValue::from_string(text.replace(['\n', '\r'], " "))
     {
         return value;
@@ -56,13 +80,13 @@ pub(crate) fn embed(bytes: &[u8], content_type: &str) -> Box<RawValue> {
         Ok(text) => to_raw_value(text),
         Err(_) => to_raw_value(&serde_json::json!({ "hex": hex(bytes) })),
     }
-    .expect("strings are always JSON")
+    .expect("a string is always valid JSON")
 }
 
 /// Bytes as one line of text for people.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) => crate::output::clean(text),
+        Ok(text) => clean(text),
         Err(_) => format!("{} bytes that are not text", bytes.len()),
     }
 }

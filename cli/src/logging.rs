@@ -1,8 +1,8 @@
-//! The broker's log: tracing to stderr, as text for people or as JSON, one object per line, for
+//! The broker's log on stderr: text for people, or JSON with one object per line for log
 //! collectors.
 //!
-//! Every line goes through a queue that never makes anybody wait, and is made safe to show on its
-//! way there: whatever a caller logs, one event is one line, and no name can forge another. Client
+//! Every line goes through a queue, so that no thread waits for stderr. Each event is one line:
+//! hidden characters are escaped on the way, so no name from a client can add a second line. Client
 //! commands do not log.
 
 use std::io;
@@ -19,17 +19,17 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use crate::exit::Failure;
 use crate::printable::{clean, clean_json};
 
-pub(crate) use self::queue::{Lines, Queue};
+pub(crate) use self::queue::{LineWriter, Queue};
 
 mod queue;
 
-/// How a line of the log looks.
+/// The format of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// For people
+    /// Text for people
     Text,
-    /// One JSON object per line
+    /// One JSON object per line, for log collectors
     Json,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn check_filter(filter: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(filter).map_err(|error| error.to_string())
 }
 
-/// Starts logging, panics included. Called once, before the broker starts.
+/// Starts the log. It also has the panics of all threads. Called once, before the broker starts.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Arc<Queue>, Failure> {
     let filter = check_filter(filter)
         .map_err(|error| Failure::usage(format!("log filter `{filter}`: {error}")))?;
@@ -49,8 +49,8 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Arc<Queue>, Failu
             None,
         )
     })
-    .map_err(|error| Failure::error(format!("no thread for the log: {error}")))?;
-    // The subscriber would tell of its own errors on stderr, and panics when it cannot.
+    .map_err(|error| Failure::error(format!("cannot start a thread for the log: {error}")))?;
+    // The subscriber would print its own errors on stderr, and panics when it cannot.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
@@ -65,7 +65,8 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Arc<Queue>, Failu
     Ok(queue)
 }
 
-/// The hook that Rust brings waits for stderr, and panics in it when it cannot write.
+/// Sends panics to the log. The default hook of Rust waits for stderr, and panics itself when it
+/// cannot write.
 fn log_panics(queue: Arc<Queue>, format: LogFormat) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
@@ -83,11 +84,11 @@ fn log_panics(queue: Arc<Queue>, format: LogFormat) {
 }
 
 impl LogFormat {
-    /// A line of our own, whatever the filter says. The backtrace, which people want on many lines,
-    /// is ours as well.
+    /// A line of this program, which the filter does not apply to. In text the backtrace follows on
+    /// more lines. It needs no escapes, because this program made it.
     fn line(self, level: &'static str, message: &str, backtrace: Option<&str>) -> Vec<u8> {
         let mut time = String::new();
-        // A clock that cannot be written leaves the line without its time.
+        // If the time cannot be formatted, the line has none.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let target = module_path!();
         match self {
@@ -96,7 +97,12 @@ impl LogFormat {
                 format!("{time} {level:>5} {target}: {}\n{backtrace}", clean(message)).into_bytes()
             }
             LogFormat::Json => {
-                let mut event = json!({ "timestamp": time, "level": level, "message": message, "target": target });
+                let mut event = json!({
+                    "timestamp": time,
+                    "level": level,
+                    "message": message,
+                    "target": target,
+                });
                 if let Some(backtrace) = backtrace {
                     event["backtrace"] = backtrace.into();
                 }
@@ -106,7 +112,7 @@ impl LogFormat {
     }
 }
 
-/// Where tracing writes: each event as one line, into the queue.
+/// The writer of tracing: it puts each event into the queue as one line.
 struct Sink {
     queue: Arc<Queue>,
     format: LogFormat,
@@ -121,7 +127,7 @@ impl<'a> MakeWriter<'a> for Sink {
 }
 
 impl io::Write for &Sink {
-    /// Tracing writes an event whole, with a line break after it.
+    /// Tracing writes each event with one call, and with a line break at its end.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let text = text.strip_suffix('\n').unwrap_or(&text);

@@ -1,107 +1,110 @@
-//! The one binary, `celeriac`: `serve` runs the broker, every other command is a client of one.
+//! The binary `celeriac`: `serve` runs the broker, and every other command is a client of a broker.
 //!
-//! Here arguments are parsed, the command is chosen, and its outcome becomes an exit code. What a
-//! command does is in the file of its name; nothing in this crate knows the wire or the store.
+//! This file parses the arguments, runs the command, and turns its outcome into an exit code. The
+//! files in `commands` do the work. Nothing in this crate knows the wire format or the store.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
-use crate::arguments::{Arguments, Command};
-use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::arguments::SharedOptions;
+use crate::commands::Command;
+use crate::commands::{
+    backup, cancel, check, completions, dead, forget, queues, result, serve, show, status, submit,
+    tasks, top, watch, workers,
+};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::output::{Format, Output, print_to_stderr};
 use crate::printable::{clean, clean_lines};
 
 mod allocator;
 mod arguments;
-mod backup;
-mod cancel;
-mod check;
-mod completions;
-mod config_file;
+mod commands;
 mod confirm;
 mod connection;
-mod dead;
 mod exit;
 mod filter;
-mod forget;
-mod history;
 mod json;
 mod logging;
 mod output;
 mod printable;
-mod queues;
-mod result;
-mod secret_file;
-mod serve;
-mod settings;
-mod show;
+mod queue_view;
 mod signals;
-mod status;
-mod submit;
 mod task_document;
+mod task_history;
+mod task_list;
+mod task_result;
 mod task_view;
-mod tasks;
 mod time;
-mod top;
-mod watch;
-mod workers;
+mod token;
+mod worker_view;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
+/// A durable task queue: the broker, and the commands that talk to it.
+#[derive(Parser)]
+#[command(name = "celeriac", version, after_help = EXIT_CODES, arg_required_else_help = false)]
+struct Arguments {
+    #[command(flatten, next_help_heading = "Shared options")]
+    shared: SharedOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
 fn main() -> ExitCode {
     let matches = match Arguments::command().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return usage(&error),
+        Err(error) => return print_clap(&error),
     };
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
-        Err(error) => return usage(&error),
+        Err(error) => return print_clap(&error),
     };
-    match dispatch(arguments, &matches) {
+    match run(arguments, &matches) {
         Ok(exit) => exit.into(),
-        // The reader has what it wanted, as in `celeriac queues | head -1`.
+        // The reader has read enough, as in `celeriac queues | head -1`.
         Err(Failure::ReaderGone) => Exit::Success.into(),
         Err(Failure::Sentence { exit, sentence }) => {
-            complain(&clean(&sentence));
+            print_to_stderr(&clean(&sentence));
             exit.into()
         }
     }
 }
 
-fn dispatch(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
-    let global = arguments.global;
-    let output = &mut Output::new(global.json);
-    if !matches!(arguments.command, Command::Serve(_) | Command::Top(_) | Command::Check(_)) {
+fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
+    let Arguments { shared, command } = arguments;
+    let output = &mut Output::new(if shared.json { Format::Json } else { Format::Text });
+    if !matches!(command, Command::Serve(_) | Command::Top(_) | Command::Check(_)) {
         signals::end_as_first_process()?;
     }
-    match arguments.command {
+    match command {
         Command::Serve(serve) => {
             refuse_client_flags(matches)?;
-            serve::run(*serve, global.token_file, matches, output)
+            serve::run(*serve, shared.token_file, matches, output)
         }
-        Command::Submit(submit) => block_on(submit::run(*submit, &global, output)),
-        Command::Status(status) => block_on(status::run(status, &global, output)),
-        Command::Result(result) => block_on(result::run(result, &global, output)),
-        Command::Watch(watch) => block_on(watch::run(watch, &global, output)),
-        Command::Forget(forget) => block_on(forget::run(forget, &global, output)),
-        Command::Cancel(cancel) => block_on(cancel::run(cancel, &global, output)),
-        Command::Show(show) => block_on(show::run(show, &global, output)),
-        Command::Tasks(tasks) => block_on(tasks::run(*tasks, &global, output)),
-        Command::Queues(queues) => block_on(queues::run(queues, &global, output)),
-        Command::Dead(dead) => block_on(dead::run(*dead, &global, output)),
-        Command::Workers(workers) => block_on(workers::run(workers, &global, output)),
-        Command::Top(top) => block_on(top::run(&top, &global, output)),
-        Command::Backup(backup) => block_on(backup::run(backup, &global, output)),
+        Command::Submit(submit) => block_on(submit::run(*submit, &shared, output)),
+        Command::Status(status) => block_on(status::run(status, &shared, output)),
+        Command::Result(result) => block_on(result::run(result, &shared, output)),
+        Command::Watch(watch) => block_on(watch::run(watch, &shared, output)),
+        Command::Forget(forget) => block_on(forget::run(forget, &shared, output)),
+        Command::Cancel(cancel) => block_on(cancel::run(cancel, &shared, output)),
+        Command::Show(show) => block_on(show::run(show, &shared, output)),
+        Command::Tasks(tasks) => block_on(tasks::run(*tasks, &shared, output)),
+        Command::Queues(queues) => block_on(queues::run(queues, &shared, output)),
+        Command::Dead(dead) => block_on(dead::run(*dead, &shared, output)),
+        Command::Workers(workers) => block_on(workers::run(workers, &shared, output)),
+        Command::Top(top) => block_on(top::run(&top, &shared, output)),
+        Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
-        Command::Completions(completions) => completions::run(&completions, output),
+        Command::Completions(completions) => {
+            completions::run(&completions, Arguments::command(), output)
+        }
     }
 }
 
-/// A client needs no more than one thread.
+/// A client needs one thread only.
 fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -110,34 +113,36 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
     runtime.block_on(command)
 }
 
-/// `serve` is nobody's client: a flag that would be ignored is a mistake. Their environment
-/// variables may well be set for the commands that follow.
+/// Refuses the flags that `serve` would ignore. Their environment variables are allowed: they may
+/// be set for client commands that follow.
 fn refuse_client_flags(matches: &ArgMatches) -> Result<(), Failure> {
     for (id, flag) in [("url", "--url"), ("timeout", "--timeout")] {
         if matches.value_source(id) == Some(ValueSource::CommandLine) {
             return Err(Failure::usage(format!(
-                "{flag} is for client commands, `serve` has no use for it"
+                "{flag} is for client commands, `serve` does not use it"
             )));
         }
     }
     Ok(())
 }
 
-/// Prints what clap has to say: help and the version to stdout, mistakes to stderr in our own form.
-fn usage(error: &clap::Error) -> ExitCode {
+/// Prints the help, the version or the error of clap. Help and version go to stdout. An error goes
+/// to stderr in the form of all commands.
+fn print_clap(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
         let text = error.render().to_string();
-        complain(&clean_lines(&masked(text.strip_prefix("error: ").unwrap_or(&text).trim_end())));
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        print_to_stderr(&clean_lines(&mask_tokens(text)));
         return Exit::Usage.into();
     }
-    // A reader that has gone away is no reason to fail.
+    // A reader that closed stdout is no failure.
     let _ = error.print();
     Exit::Success.into()
 }
 
-/// The text without what stands before an `@` in a word: it may be the token of an address that
-/// somebody gave to another flag, with its scheme or without.
-fn masked(text: &str) -> String {
+/// Masks the text before an `@` in each word. That text may be the token of an address that
+/// was given to another flag, with the scheme or without it.
+fn mask_tokens(text: &str) -> String {
     const SCHEME_END: &str = "://";
     let mask = |word: &str| {
         let Some(at) = word.rfind('@') else { return word.to_owned() };
@@ -148,8 +153,12 @@ fn masked(text: &str) -> String {
     text.split_inclusive(char::is_whitespace).map(mask).collect()
 }
 
-/// Tells a person, in one voice for all commands.
-pub(crate) fn complain(sentence: &str) {
-    // Nobody is left to be told when stderr is closed.
-    let _ = writeln!(std::io::stderr(), "celeriac: {sentence}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_free_of_contradictions() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -1,9 +1,9 @@
-//! Where results go: tables and lines for people, one JSON document per line for programs.
+//! Where a command writes: tables and lines for people, one JSON document per line for programs.
 //!
-//! Everything here goes to stdout and nothing but a command's result does; sentences about failures
-//! go to stderr from `main.rs`, logs from `logging.rs`. No colours: state names are words. Nothing
-//! but [`Output::bytes`] lets a character through that a terminal obeys or that nobody sees,
-//! whatever it is given.
+//! [`Output`] writes to stdout, and only the result of a command goes there. [`print_to_stderr`]
+//! writes failures and warnings. The log is in `logging.rs`. There are no colours: states are
+//! words. Every function here but [`Output::bytes`] escapes the characters that a terminal obeys
+//! or does not show.
 
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
@@ -13,22 +13,31 @@ use serde::Serialize;
 
 use crate::printable::{clean_json, clean_lines};
 
-pub(crate) use crate::printable::clean;
+/// The form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Text for people.
+    Text,
+    /// One JSON document per line, for programs.
+    Json,
+}
 
-/// Stdout in the form the caller asked for.
+/// Stdout in the form that the caller asked for.
 pub(crate) struct Output {
-    /// JSON for programs instead of text for people.
-    pub(crate) json: bool,
-    /// Results are printed as the worker wrote them: a program reads them, or a person who asked
-    /// for it.
+    pub(crate) format: Format,
+    /// The result of a task is printed byte by byte: a program reads it, or a person asked for it.
     pub(crate) is_raw: bool,
     stdout: StdoutLock<'static>,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
+    pub(crate) fn new(format: Format) -> Self {
         let stdout = io::stdout().lock();
-        Self { json, is_raw: !stdout.is_terminal(), stdout }
+        Self { format, is_raw: !stdout.is_terminal(), stdout }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
     }
 
     /// One line for people.
@@ -37,14 +46,14 @@ impl Output {
         self.stdout.flush()
     }
 
-    /// One JSON document on a line of its own, seen by the reader at once.
+    /// One JSON document on its own line. The reader gets it at once.
     pub(crate) fn document(&mut self, document: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string(document)?;
         writeln!(self.stdout, "{}", clean_json(&text))?;
         self.stdout.flush()
     }
 
-    /// Bytes as they are: for programs, and for what we made ourselves.
+    /// Bytes without any escape: for programs, and for text that this program made.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stdout.write_all(bytes)?;
         self.stdout.flush()
@@ -59,7 +68,7 @@ impl Output {
         self.lines(&table_lines(headings, rows))
     }
 
-    /// Lines for people, seen together.
+    /// Lines for people, flushed together.
     pub(crate) fn lines(&mut self, lines: &[String]) -> io::Result<()> {
         for line in lines {
             writeln!(self.stdout, "{}", clean_lines(line))?;
@@ -67,19 +76,20 @@ impl Output {
         self.stdout.flush()
     }
 
-    /// Names and values below each other, for one thing in full.
+    /// Names and values, one pair per line.
     pub(crate) fn details(&mut self, rows: &[(&str, String)]) -> io::Result<()> {
         self.lines(&details_lines(rows))
     }
 }
 
-/// Names and values below each other, values aligned.
+/// Names and values, one pair per line, with the values aligned.
 pub(crate) fn details_lines(rows: &[(&str, String)]) -> Vec<String> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect()
 }
 
-/// Rows under headings, columns aligned, no lines drawn: easy on the eye and on `awk`.
+/// Rows under headings. The columns are aligned and no lines are drawn, so that people and `awk`
+/// can read the table.
 pub(crate) fn table_lines<const N: usize>(
     headings: [&str; N],
     rows: &[[String; N]],
@@ -90,4 +100,10 @@ pub(crate) fn table_lines<const N: usize>(
         column.set_padding((0, 2));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Prints a failure or a warning. All commands print them in this form.
+pub(crate) fn print_to_stderr(sentence: &str) {
+    // When stderr is closed there is no other place for the sentence.
+    let _ = writeln!(io::stderr(), "celeriac: {sentence}");
 }

@@ -1,15 +1,14 @@
-//! Text of other people's making, made safe to show: ids, names, errors and results come from any
-//! producer, and a control character in one of them could rewrite what a terminal shows, or add a
-//! line to a log. What cannot be seen is shown as an escape, so that two names that differ look
-//! different.
+//! Makes text from clients safe to show. Any client chooses ids, names, errors and results. A
+//! control character in one of them could change what a terminal shows, or add a line to a log.
+//! Invisible characters are shown as escapes, so that two different names look different.
 //!
-//! Who has to call this is said in `output.rs` and `logging.rs`, through which all text leaves.
+//! `output.rs` and `logging.rs` call these functions: all text passes through them.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Text for people: every character that is obeyed or not seen becomes an escape such as `\n` or
-/// `\u{202e}`.
+/// Text for people. Every hidden character becomes an escape such as `\n` or `\u{202e}`: a
+/// character that a terminal obeys, or that nobody sees.
 pub(crate) fn clean(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -21,7 +20,7 @@ pub(crate) fn clean(text: &str) -> String {
     shown
 }
 
-/// The same for text of several lines: line breaks and tabs stay, everything else is escaped.
+/// Like [`clean`], for text of several lines: line breaks and tabs stay.
 pub(crate) fn clean_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for part in text.split_inclusive(['\n', '\t']) {
@@ -36,8 +35,8 @@ pub(crate) fn clean_lines(text: &str) -> String {
     shown
 }
 
-/// A JSON document with the same meaning, in which such characters are written as `\u` escapes.
-/// They can stand in strings alone, but for the white space between the parts, which stays.
+/// A JSON document with the same meaning, in which hidden characters are `\u` escapes. In valid
+/// JSON they occur only in strings, apart from white space, which stays.
 pub(crate) fn clean_json(document: &str) -> Cow<'_, str> {
     let is_escaped = |character| is_hidden(character) && !matches!(character, '\n' | '\r' | '\t');
     if !document.chars().any(is_escaped) {
@@ -47,7 +46,7 @@ pub(crate) fn clean_json(document: &str) -> Cow<'_, str> {
     for character in document.chars() {
         if is_escaped(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                write!(shown, "\\u{unit:04x}").expect("a string takes everything");
+                write!(shown, "\\u{unit:04x}").expect("writing to a string does not fail");
             }
         } else {
             shown.push(character);
@@ -56,17 +55,19 @@ pub(crate) fn clean_json(document: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters, and what Unicode calls format characters, separators of lines, and ignorable
-/// where it is not supported: marks for the direction of text, joiners, selectors of variants,
-/// fillers, tags.
+/// Whether this is a control character, or a character of one of these Unicode classes: format,
+/// line separator, default ignorable. The last one holds marks for the direction of text, joiners,
+/// variation selectors, fillers and tags.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}'
-            | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
-            | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{17b4}'
+            | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

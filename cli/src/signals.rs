@@ -1,6 +1,6 @@
-//! The signals of `serve`: those that ask for an end, and those that would end the process without
-//! order if nobody took them. What an end is belongs to `serve.rs`. Other commands leave their
-//! signals to the operating system, which needs help in a container.
+//! The signals of `serve`. Some of them end the broker in order; others would kill the process if
+//! nothing handled them. `serve.rs` has the shutdown itself. The other commands leave their signals
+//! to the operating system. Only in a container they need [`end_as_first_process`].
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use tokio::sync::mpsc;
 
 use crate::exit::Failure;
 
-/// Signals that follow the first within this time belong to it.
-const ONE_SIGNAL: Duration = Duration::from_secs(1);
+/// A signal within this time after the first one counts as the same signal.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// They ask for an end.
-const ENDING: [(Number, &str); 3] =
+/// The signals that end the broker in order.
+const SHUTDOWN: [(Number, &str); 3] =
     [(Number::TERM, "SIGTERM"), (Number::INT, "SIGINT"), (Number::QUIT, "SIGQUIT")];
 
-/// The exit code of a process that was ended by a signal, less the number of the signal.
+/// A process that a signal ended has this exit code, plus the number of the signal.
 const SIGNALLED: i32 = 128;
 
-/// They mean nothing to a broker. SIGXFSZ comes with a write that would make a file too long, which
-/// then fails as on a full disk.
-const NOTED: [(Number, &str); 9] = [
+/// The signals that the broker logs and ignores. The system sends SIGXFSZ when a write would make a
+/// file too long; the write then fails as on a full disk.
+const IGNORED: [(Number, &str); 9] = [
     (Number::USR1, "SIGUSR1"),
     (Number::USR2, "SIGUSR2"),
     (Number::ALARM, "SIGALRM"),
@@ -35,63 +35,63 @@ const NOTED: [(Number, &str); 9] = [
     (Number::XFSZ, "SIGXFSZ"),
 ];
 
-/// The signals that ask for an end, one after the other.
-pub(crate) struct Signals {
-    ending: mpsc::Receiver<&'static str>,
+/// The signals that end the broker, in the order in which they come.
+pub(crate) struct ShutdownSignals {
+    names: mpsc::Receiver<&'static str>,
 }
 
-impl Signals {
-    /// Listens to all of them from now on.
+impl ShutdownSignals {
+    /// Handles all signals of this file from now on.
     ///
     /// # Errors
-    /// The operating system does not let us.
+    /// The operating system refuses the handlers.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        // One that finds the channel full adds nothing to those that are in it.
-        let (sender, ending) = mpsc::channel(4);
-        let end = |name| {
+        // When the channel is full, another signal would change nothing.
+        let (sender, names) = mpsc::channel(4);
+        let shut_down = |name| {
             let sender = sender.clone();
             move || {
                 let _ = sender.try_send(name);
             }
         };
-        for (number, name) in ENDING {
-            on_each(number, end(name))?;
+        for (number, name) in SHUTDOWN {
+            on_each(number, shut_down(name))?;
         }
-        match hang_up_ends() {
-            true => on_each(Number::HUP, end("SIGHUP"))?,
-            false => on_each(Number::HUP, || note("SIGHUP"))?,
+        match hang_up_shuts_down() {
+            true => on_each(Number::HUP, shut_down("SIGHUP"))?,
+            false => on_each(Number::HUP, || log_ignored("SIGHUP"))?,
         }
-        for (number, name) in NOTED {
-            on_each(number, move || note(name))?;
+        for (number, name) in IGNORED {
+            on_each(number, move || log_ignored(name))?;
         }
-        Ok(Self { ending })
+        Ok(Self { names })
     }
 
-    /// The next signal that asks for an end.
+    /// Waits for the next signal that ends the broker.
     pub(crate) async fn next(&mut self) -> &'static str {
-        match self.ending.recv().await {
+        match self.names.recv().await {
             Some(name) => name,
-            // The tasks that send have gone with their runtime.
+            // The tasks that send the names ended with their runtime.
             None => std::future::pending().await,
         }
     }
 
-    /// A signal that was meant as another one. Terminals and supervisors send the first to the
-    /// process and to its whole group, so that it comes twice.
+    /// Waits for a second signal. Terminals and supervisors send the first signal to the process
+    /// and to its process group, so it comes twice within [`SAME_SIGNAL`].
     pub(crate) async fn second(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
             let signal = self.next().await;
-            if first.elapsed() > ONE_SIGNAL {
+            if first.elapsed() > SAME_SIGNAL {
                 return signal;
             }
         }
     }
 }
 
-/// Sees to it that a command ends on a signal when it is the first process of a container: to that
-/// one the kernel gives only the signals that it listens to. A thread of its own ends the process,
-/// whatever the command waits for.
+/// Makes signals end a command that is the first process of a container. The kernel delivers to
+/// such a process only the signals that it handles. A separate thread ends the process, whatever
+/// the command waits for.
 pub(crate) fn end_as_first_process() -> Result<(), Failure> {
     if !rustix::process::getpid().is_init() {
         return Ok(());
@@ -101,8 +101,8 @@ pub(crate) fn end_as_first_process() -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let end = async {
-        for (number, _) in ENDING.into_iter().chain([(Number::HUP, "SIGHUP")]) {
-            // As a shell shows the end by a signal.
+        for (number, _) in SHUTDOWN.into_iter().chain([(Number::HUP, "SIGHUP")]) {
+            // A shell shows the same exit code for a process that a signal ended.
             on_each(number, move || std::process::exit(SIGNALLED + number.as_raw()))?;
         }
         Ok::<_, Failure>(())
@@ -112,7 +112,7 @@ pub(crate) fn end_as_first_process() -> Result<(), Failure> {
     std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop).map_err(failed)
 }
 
-/// Calls `act` each time this signal comes, for the life of the runtime.
+/// Calls `act` for each signal of this number, as long as the runtime lives.
 fn on_each(number: Number, act: impl Fn() + Send + 'static) -> Result<(), Failure> {
     let kind = SignalKind::from_raw(number.as_raw());
     let mut signal: Signal = signal(kind)
@@ -125,20 +125,20 @@ fn on_each(number: Number, act: impl Fn() + Send + 'static) -> Result<(), Failur
     Ok(())
 }
 
-fn note(signal: &'static str) {
-    tracing::info!(signal, "a signal that means nothing to a broker, ignored");
+fn log_ignored(signal: &'static str) {
+    tracing::info!(signal, "this signal has no meaning for the broker, ignored");
 }
 
-/// A broker that was started from a terminal ends with it, unless `nohup` said otherwise. Without
-/// one nobody who sends this signal means an end: service managers use it to have settings read
-/// again, which a broker does not do.
-fn hang_up_ends() -> bool {
+/// Whether SIGHUP ends the broker. A broker that was started from a terminal ends when the terminal
+/// closes, unless `nohup` started it. Without a terminal SIGHUP does not mean an end: service
+/// managers send it to make a program read its settings again, which a broker does not do.
+fn hang_up_shuts_down() -> bool {
     let has_terminal = File::open("/dev/tty").is_ok();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     has_terminal && !is_ignored(&status, Number::HUP)
 }
 
-/// Reads the mask of ignored signals in `/proc/self/status`.
+/// Whether the mask of ignored signals in `/proc/self/status` has this signal.
 fn is_ignored(status: &str, number: Number) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();

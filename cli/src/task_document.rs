@@ -1,7 +1,7 @@
-//! A task as programs read it.
+//! A task as programs read it. `task_view` has a task for people.
 //!
-//! The names in [`TaskDocument`] are a contract with scripts, written down in `cli/README.md`; a
-//! test compares the two. How people see a task is in `task_view`.
+//! The names in [`TaskDocument`] are a contract with scripts: `cli/README.md` lists them, and a
+//! test compares the two.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use crate::json::embed;
 use crate::time::ms;
 
-/// A task for programs. Every field is always there; what does not apply is null or empty.
+/// A task for programs. Every field is always present. A field that does not apply is null or
+/// empty.
 #[derive(Serialize)]
 pub(crate) struct TaskDocument<'a> {
     id: &'a str,
@@ -122,7 +123,7 @@ impl<'a> ErrorDocument<'a> {
     }
 }
 
-/// The word for programs; for people a sentence is made of it in `task_view`.
+/// Why a task waits, in a word for programs. `task_view` has the sentence for people.
 fn waiting_for(reason: WaitingFor) -> Option<&'static str> {
     match reason {
         WaitingFor::Nothing => None,

@@ -1,7 +1,5 @@
-//! A task as people see it: a row among others, details, its whole history, or a line for one
-//! transition.
-//!
-//! What programs read is in `task_document`.
+//! A task for people: a row among others, details, or a line for one transition. `task_document`
+//! has a task for programs.
 
 use std::time::SystemTime;
 
@@ -9,15 +7,15 @@ use celeriac_client::{Progress, State, TaskError, TaskInfo, WaitingFor};
 
 use crate::exit::Exit;
 use crate::json::shown;
-use crate::output::clean;
-use crate::time::{both, ms, now_ms, relative, rough, time_of_day, whole_ms};
+use crate::printable::clean;
+use crate::time::{absolute_and_relative, ms, now_ms, relative, rough, time_of_day, whole_ms};
 
-/// Exit code 4 for an id without a task.
-pub(crate) fn exists(task: &TaskInfo) -> Exit {
+/// The exit code of a command that shows a task: an id without a task is not found.
+pub(crate) fn exit_if_unknown(task: &TaskInfo) -> Exit {
     if task.state == State::Unknown { Exit::NotFound } else { Exit::Success }
 }
 
-/// What stands above [`row`].
+/// The headings of [`row`].
 pub(crate) const HEADINGS: [&str; 7] =
     ["ID", "STATE", "TASK", "QUEUE", "ATTEMPTS", "SUBMITTED", "NOTE"];
 
@@ -34,10 +32,12 @@ pub(crate) fn row(task: &TaskInfo, now_ms: i64) -> [String; 7] {
     ]
 }
 
-/// A task alone, with what is out of the ordinary.
+/// One task in detail. Rows without a value are left out, and so are counts with their usual value.
 pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
-    let time =
-        |time: Option<SystemTime>| time.map(|time| both(ms(time), now_ms)).unwrap_or_default();
+    let time = |time: Option<SystemTime>| {
+        time.map(|time| absolute_and_relative(ms(time), now_ms)).unwrap_or_default()
+    };
+    let if_repeated = |count: u32| if count > 1 { count.to_string() } else { String::new() };
     let mut rows = vec![
         ("id", clean(&task.id)),
         ("state", task.state.to_string()),
@@ -55,32 +55,36 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String
         ("worker", clean(&task.worker)),
         ("changed by", clean(&task.actor)),
         ("attempts", attempts(task)),
-        (
-            "deliveries",
-            if task.deliveries > 1 { task.deliveries.to_string() } else { String::new() },
-        ),
-        (
-            "generation",
-            if task.generation > 1 { task.generation.to_string() } else { String::new() },
-        ),
+        ("deliveries", if_repeated(task.deliveries)),
+        ("generation", if_repeated(task.generation)),
         ("tags", clean(&task.tags.join(", "))),
         ("root", clean(&task.root_id)),
         ("parent", clean(&task.parent_id)),
     ];
-    rows.extend(
-        task.headers
-            .iter()
-            .map(|(key, value)| ("header", format!("{}={}", clean(key), shown(value)))),
-    );
-    rows.extend(task.errors.iter().map(|error| ("error", failed_attempt(error))));
+    for (key, value) in &task.headers {
+        rows.push(("header", format!("{}={}", clean(key), shown(value))));
+    }
+    for error in &task.errors {
+        rows.push(("error", failed_attempt(error)));
+    }
     rows.retain(|(_, value)| !value.is_empty());
     rows
 }
 
-/// One transition as a line: time, state, and what is worth knowing at that moment.
-pub(crate) fn transition(task: &TaskInfo, with_id: bool) -> String {
+/// Whether a line names the task. One task alone needs no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdColumn {
+    Shown,
+    Hidden,
+}
+
+/// One transition as a line: time, id, state, and the note for this state.
+pub(crate) fn transition(task: &TaskInfo, id_column: IdColumn) -> String {
     let now_ms = now_ms();
-    let id = if with_id { format!("{}  ", clean(&task.id)) } else { String::new() };
+    let id = match id_column {
+        IdColumn::Shown => format!("{}  ", clean(&task.id)),
+        IdColumn::Hidden => String::new(),
+    };
     let line = format!("{}  {id}{:9}  {}", time_of_day(now_ms), task.state, note(task, now_ms));
     line.trim_end().to_owned()
 }
@@ -93,7 +97,7 @@ fn attempts(task: &TaskInfo) -> String {
     }
 }
 
-/// What is worth knowing of a task in its state: why it waits, how far it is, why it ended.
+/// The most useful fact about a task in its state: why it waits, its progress, or why it ended.
 fn note(task: &TaskInfo, now_ms: i64) -> String {
     let due =
         || task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default();
@@ -107,11 +111,10 @@ fn note(task: &TaskInfo, now_ms: i64) -> String {
             _ => String::new(),
         },
         State::Leased => format!("handed to {}", clean(&task.worker)),
-        State::Started => [Some(on_worker(task)), task.progress.as_ref().map(progress)]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join("; "),
+        State::Started => match &task.progress {
+            Some(report) => format!("{}; {}", on_worker(task), progress(report)),
+            None => on_worker(task),
+        },
         State::Success => run_time(task).map(|span| format!("in {span}")).unwrap_or_default(),
         State::Failure => last_error(task),
         State::Revoked => clean(&task.revoked_reason),
@@ -120,8 +123,8 @@ fn note(task: &TaskInfo, now_ms: i64) -> String {
 }
 
 fn on_worker(task: &TaskInfo) -> String {
-    let stopping = if task.cancel_requested { ", asked to stop" } else { "" };
-    format!("attempt {} on {}{stopping}", attempts(task), clean(&task.worker))
+    let cancel = if task.cancel_requested { ", asked to stop" } else { "" };
+    format!("attempt {} on {}{cancel}", attempts(task), clean(&task.worker))
 }
 
 fn progress(progress: &Progress) -> String {
@@ -137,7 +140,7 @@ fn last_error(task: &TaskInfo) -> String {
     task.errors.last().map(failed_attempt).unwrap_or_default()
 }
 
-/// `attempt 2: ValueError: no such file`. Also the sentence of `celeriac result`.
+/// A failed attempt: `attempt 2: ValueError: no such file`.
 pub(crate) fn failed_attempt(error: &TaskError) -> String {
     format!("attempt {}: {}: {}", error.attempt, clean(&error.kind), clean(&error.message))
 }
@@ -147,10 +150,10 @@ fn run_time(task: &TaskInfo) -> Option<String> {
     Some(rough(whole_ms(span)))
 }
 
-/// Cut so that a row stays a row; `show` has all of it.
+/// Shortens a text, so that a row of a table fits on one line. `show` prints the whole text.
 pub(crate) fn shortened(text: &str) -> String {
-    const SHOWN: usize = 60;
-    match text.char_indices().nth(SHOWN) {
+    const CHARACTERS_MAX: usize = 60;
+    match text.char_indices().nth(CHARACTERS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -1,7 +1,7 @@
-//! Spans and moments as people write and read them: `10s`, `now+5m`, `3 min ago`.
+//! Spans and times as people write and read them: `10s`, `now+5m`, `3m ago`.
 //!
-//! The broker's clock decides when a task is due; this file reads ours only to show how long ago
-//! something was.
+//! The broker's clock decides when a task is due. This file reads the clock of this machine only to
+//! show how long ago something was.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,18 +17,16 @@ const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 /// A time, or a span from now on the broker's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// A time.
     At(SystemTime),
-    /// From now.
     In(Duration),
 }
 
-/// Parses `500ms`, `10s`, `5m`, `2h`, `1d`, `1h30m`, `1w`; a bare number is seconds.
+/// Parses `500ms`, `10s`, `5m`, `2h`, `1d`, `1h30m`, `1w`. A number without a unit is in seconds.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
-    let seconds =
+    let is_number =
         text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty();
-    let written = if seconds { format!("{text}s") } else { text.to_owned() };
-    let span: Span = written
+    let with_unit = if is_number { format!("{text}s") } else { text.to_owned() };
+    let span: Span = with_unit
         .parse()
         .map_err(|_| format!("`{text}` is not a span such as 500ms, 10s, 5m, 2h or 1d"))?;
     let exact = span
@@ -57,13 +55,14 @@ pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
     {
         Some(time) => Ok(Moment::At(time)),
         None => Err(format!(
-            "`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, nor a span such as now+10m"
+            "`{text}` is neither a time with its offset, such as 2026-11-22T10:00:00Z, \
+             nor a span such as now+10m"
         )),
     }
 }
 
-/// Times of the year 9999 that a [`Timestamp`] does not hold, because they may have no local time:
-/// people write its last moment for "never".
+/// Parses the last days of the year 9999, which a [`Timestamp`] does not hold, because they may
+/// have no local time. People write the last moment of that year for "never".
 fn time_of_the_last_days(text: &str) -> Option<SystemTime> {
     let pieces = Pieces::parse(text).ok()?;
     let offset = pieces.to_numeric_offset()?;
@@ -72,7 +71,7 @@ fn time_of_the_last_days(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::try_from(since).ok()?)
 }
 
-/// As [`parse_moment`], and a bare span counts from now.
+/// Like [`parse_moment`], and a span without `now+` also counts from now.
 pub(crate) fn parse_moment_or_span(text: &str) -> Result<Moment, String> {
     match parse_span(text) {
         Ok(span) => Ok(Moment::In(span)),
@@ -80,18 +79,18 @@ pub(crate) fn parse_moment_or_span(text: &str) -> Result<Moment, String> {
             match text.starts_with(|first: char| first.is_ascii_digit()) && text.contains('-') {
                 true => parse_moment(text),
                 false if text.starts_with("now") => parse_moment(text),
-                false => Err(format!("{sentence}, and no time such as 2026-11-22T10:00:00Z")),
+                false => Err(format!("{sentence}, and not a time such as 2026-11-22T10:00:00Z")),
             }
         }
     }
 }
 
-/// Now, in milliseconds since 1970.
+/// The present time, in milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-/// A time as programs read it: milliseconds since 1970, UTC.
+/// A time for programs: milliseconds since 1970, UTC.
 pub(crate) fn ms(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
@@ -99,7 +98,7 @@ pub(crate) fn ms(time: SystemTime) -> i64 {
     }
 }
 
-/// A span as programs read it.
+/// A span for programs, in milliseconds.
 pub(crate) fn whole_ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -110,13 +109,13 @@ pub(crate) fn absolute(at_ms: i64) -> String {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
         Err(_) => match EPOCH.checked_add(SignedDuration::from_millis(at_ms)) {
             Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
-            // A time that no calendar holds is shown as it is.
+            // The calendar does not hold this time, so the number is shown.
             Err(_) => at_ms.to_string(),
         },
     }
 }
 
-/// The time of day only, for lines that follow each other.
+/// The time of day, for lines that are printed one after the other.
 pub(crate) fn time_of_day(at_ms: i64) -> String {
     match Timestamp::from_millisecond(at_ms) {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
@@ -124,36 +123,34 @@ pub(crate) fn time_of_day(at_ms: i64) -> String {
     }
 }
 
-/// How far a time is from now: `3m ago`, `in 2h`.
+/// The distance of a time from now: `3m ago`, `in 2h`.
 pub(crate) fn relative(at_ms: i64, now_ms: i64) -> String {
     let distance = now_ms.saturating_sub(at_ms);
     let span = rough(distance.unsigned_abs());
     if distance >= 0 { format!("{span} ago") } else { format!("in {span}") }
 }
 
-/// A time with its distance, as detail views show it.
-pub(crate) fn both(at_ms: i64, now_ms: i64) -> String {
+/// A time with its distance from now: `2026-11-22 10:57:17.250 (3m ago)`.
+pub(crate) fn absolute_and_relative(at_ms: i64, now_ms: i64) -> String {
     format!("{} ({})", absolute(at_ms), relative(at_ms, now_ms))
 }
 
 /// A span in its two largest units: `250ms`, `3.2s`, `4m 10s`, `2d 3h`.
 pub(crate) fn rough(span_ms: u64) -> String {
-    match span_ms {
-        0..1_000 => format!("{span_ms}ms"),
-        1_000..60_000 => format!("{}.{}s", span_ms / 1_000, span_ms % 1_000 / 100),
-        _ => rough_units(span_ms / 1_000),
+    let seconds = span_ms / 1_000;
+    match seconds {
+        0 => format!("{span_ms}ms"),
+        1..60 => format!("{seconds}.{}s", span_ms % 1_000 / 100),
+        60..3_600 => two_units(seconds / 60, "m", seconds % 60, "s"),
+        3_600..86_400 => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+        _ => two_units(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
     }
 }
 
-fn rough_units(seconds: u64) -> String {
-    let (large, small, of, unit, part) = match seconds {
-        0..3_600 => (seconds / 60, seconds % 60, 1, "m", "s"),
-        3_600..86_400 => (seconds / 3_600, seconds % 3_600, 60, "h", "m"),
-        _ => (seconds / 86_400, seconds % 86_400, 3_600, "d", "h"),
-    };
-    match small / of {
-        0 => format!("{large}{unit}"),
-        rest => format!("{large}{unit} {rest}{part}"),
+fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
+    match small {
+        0 => format!("{large}{large_unit}"),
+        small => format!("{large}{large_unit} {small}{small_unit}"),
     }
 }
 
@@ -181,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_is_none_is_refused_with_a_sentence() {
+    fn a_text_that_is_no_span_is_refused_with_a_sentence() {
         for text in [
             "",
             "ten",

@@ -1,9 +1,10 @@
-//! The queue between those who log and stderr. A thread of its own writes; nobody else ever waits
-//! for it. What does not fit into the queue and what cannot be written is dropped and counted, and
-//! a later line says how many lines that were.
+//! The queue between the threads that log and stderr. One thread writes the lines, and no other
+//! thread waits for it. A line that does not fit into the queue or cannot be written is dropped and
+//! counted. A later line says how many lines are missing.
 //!
-//! Nothing here knows what a line says. Nothing here prints through Rust's own `stderr`, whose lock
-//! a thread that hangs in a write would hold, nor panics: the panic hook ends here.
+//! This file does not know what a line says. It must not print through Rust's own `stderr`: a
+//! thread that hangs in a write would hold its lock. It must not panic, because the panic hook
+//! writes here.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,14 +15,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
-/// Bytes that wait to be written: some ten thousand lines, for a reader that pauses. More would
-/// only be memory.
+/// The bytes that wait to be written: about ten thousand lines, enough for a reader that pauses. A
+/// larger queue would only take more memory.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// The end of the process waits this long for its last lines.
+/// How long the end of the process waits for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Lines on their way to stderr.
+/// The lines that wait to be written to stderr.
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -31,28 +32,28 @@ pub(crate) struct Queue {
 struct State {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Lines that were dropped since somebody was told of it.
+    /// How many lines were dropped since the last line that said so.
     lost: u64,
-    /// A line is in the hands of the thread that writes.
+    /// The writing thread has taken a line and not finished it.
     is_writing: bool,
 }
 
 impl Queue {
-    /// Starts the thread that writes. `lost_note` makes the line that says how many are missing.
+    /// Starts the writing thread. `lost_note` makes the line that says how many lines are missing.
     ///
     /// # Errors
-    /// The operating system gave no thread.
+    /// The operating system cannot start a thread.
     pub(crate) fn start(
         lost_note: impl Fn(u64) -> Vec<u8> + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let writer = queue.clone();
-        let run = move || writer.run(&mut Lines::new(rustix::stdio::stderr()), lost_note);
+        let run = move || writer.run(&mut LineWriter::new(rustix::stdio::stderr()), lost_note);
         std::thread::Builder::new().name("celeriac-log".to_owned()).spawn(run)?;
         Ok(queue)
     }
 
-    /// Adds a whole line, or counts it as lost. Never waits.
+    /// Adds a whole line, or counts the line as lost. Never waits.
     pub(crate) fn push(&self, line: Vec<u8>) {
         let mut state = self.lock();
         if state.bytes + line.len() > BYTES_MAX {
@@ -65,23 +66,23 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until everything is written, but not for long: whoever ought to read it may have
-    /// stopped.
+    /// Waits until all lines are written, but at most [`LAST_LINES`]: the reader may have stopped.
     pub(crate) fn flush(&self) {
         let is_busy = |state: &mut State| state.is_writing || !state.lines.is_empty();
         let _ = self.changed.wait_timeout_while(self.lock(), LAST_LINES, is_busy);
     }
 
-    fn run(&self, lines: &mut Lines<'_>, lost_note: impl Fn(u64) -> Vec<u8>) {
+    fn run(&self, writer: &mut LineWriter<'_>, lost_note: impl Fn(u64) -> Vec<u8>) {
         loop {
-            let (line, lost) = self.next();
-            // What is missing is said first: it came before this line or not long after.
-            let written =
-                (lost == 0 || lines.write(&lost_note(lost)).is_ok()).then(|| lines.write(&line));
-            let lost = match written {
-                Some(Ok(())) => 0,
-                Some(Err(_)) => 1,
-                None => lost + 1,
+            let Next { line, lost_before } = self.next();
+            // The note about lost lines comes first: they were lost before this line, or not long
+            // after it.
+            let lost = if lost_before > 0 && writer.write(&lost_note(lost_before)).is_err() {
+                lost_before + 1
+            } else if writer.write(&line).is_err() {
+                1
+            } else {
+                0
             };
             let mut state = self.lock();
             state.lost += lost;
@@ -91,41 +92,48 @@ impl Queue {
         }
     }
 
-    /// The next line, and how many were lost since the last one that was written.
-    fn next(&self) -> (Vec<u8>, u64) {
+    /// Waits for the next line.
+    fn next(&self) -> Next {
         let mut state = self.lock();
         loop {
             if let Some(line) = state.lines.pop_front() {
                 state.bytes -= line.len();
                 state.is_writing = true;
-                return (line, std::mem::take(&mut state.lost));
+                return Next { line, lost_before: std::mem::take(&mut state.lost) };
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// No holder of this lock can leave the state half changed, so a poisoned one is as good.
+    /// No holder of the lock leaves the state half changed, so the state of a poisoned lock is
+    /// valid.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Lines into a file descriptor, past Rust's own locks and buffers.
-pub(crate) struct Lines<'a> {
+/// The next line to be written, and how many lines were lost since the last line that was written.
+struct Next {
+    line: Vec<u8>,
+    lost_before: u64,
+}
+
+/// Writes lines to a file descriptor, without Rust's own locks and buffers.
+pub(crate) struct LineWriter<'a> {
     to: BorrowedFd<'a>,
-    /// A line was begun and could not be ended; the next one begins on a line of its own.
+    /// The last line was written only in part, so the next line needs a line break before it.
     is_torn: bool,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineWriter<'a> {
     pub(crate) fn new(to: BorrowedFd<'a>) -> Self {
         Self { to, is_torn: false }
     }
 
-    /// Writes a whole line, however long its reader takes.
+    /// Writes a whole line. Waits for the reader without a limit.
     ///
     /// # Errors
-    /// What the operating system said; then a part of the line may be written.
+    /// The error of the operating system. A part of the line may be written then.
     pub(crate) fn write(&mut self, line: &[u8]) -> Result<(), Errno> {
         if self.is_torn {
             self.write_all(b"\n")?;
@@ -142,7 +150,7 @@ impl<'a> Lines<'a> {
                     self.is_torn = !bytes.is_empty();
                 }
                 Err(Errno::INTR) => {}
-                // Somebody who shares it made it one that does not wait.
+                // Another process that shares the descriptor made it non-blocking.
                 Err(Errno::AGAIN) => {
                     poll(&mut [PollFd::from_borrowed_fd(self.to, PollFlags::OUT)], None)?;
                 }
@@ -166,13 +174,13 @@ mod tests {
         format!("{lost} lost\n").into_bytes()
     }
 
-    /// A queue that writes to a pipe, and the end that is read.
+    /// A queue that writes to a pipe, and the reading end of the pipe.
     fn queue(flags: PipeFlags) -> (Arc<Queue>, OwnedFd) {
         let (reader, writer) = pipe_with(flags).expect("a pipe");
         fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
         let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new() });
         let own = queue.clone();
-        std::thread::spawn(move || own.run(&mut Lines::new(writer.as_fd()), note));
+        std::thread::spawn(move || own.run(&mut LineWriter::new(writer.as_fd()), note));
         (queue, reader)
     }
 
@@ -183,7 +191,9 @@ mod tests {
             rustix::io::ioctl_fionbio(&reader, false).expect("a reader that waits");
             let line = || [vec![b'x'; 1023], vec![b'\n']].concat();
             let pushed = 2 * BYTES_MAX / 1024;
-            (0..pushed).for_each(|_| queue.push(line()));
+            for _ in 0..pushed {
+                queue.push(line());
+            }
             let mut lines = BufReader::new(std::fs::File::from(reader)).lines();
             let (mut seen, mut lost) = (0, 0);
             while seen + lost < pushed {
@@ -201,10 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_nobody_can_be_told_of_cost_nothing_but_themselves() {
+    fn lines_that_cannot_be_written_are_counted_and_take_no_memory() {
         let (queue, reader) = queue(PipeFlags::empty());
         drop(reader);
-        (0..1000).for_each(|_| queue.push(b"line\n".to_vec()));
+        for _ in 0..1000 {
+            queue.push(b"line\n".to_vec());
+        }
         queue.flush();
         let state = queue.lock();
         assert_eq!((state.lost, state.bytes), (1000, 0));
@@ -213,7 +225,7 @@ mod tests {
     #[test]
     fn a_line_after_a_torn_one_begins_on_a_line_of_its_own() {
         let (reader, writer) = pipe_with(PipeFlags::empty()).expect("a pipe");
-        let mut lines = Lines { to: writer.as_fd(), is_torn: true };
+        let mut lines = LineWriter { to: writer.as_fd(), is_torn: true };
         lines.write(b"whole\n").expect("written");
         assert!(!lines.is_torn);
         drop(writer);

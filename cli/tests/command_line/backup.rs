@@ -1,4 +1,4 @@
-//! `backup` and `check` as an operator uses them: copy, look, start from the copy.
+//! `backup` and `check`: copy a folder, check the copy, start a broker from it.
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -47,7 +47,7 @@ fn a_backup_is_checked_and_served() {
 }
 
 #[test]
-fn a_damaged_folder_is_found_and_left_alone() {
+fn a_check_finds_damage_and_changes_nothing() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().to_str().expect("text");
     let broker = Broker::start(folder.path(), &[]);

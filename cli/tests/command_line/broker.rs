@@ -1,11 +1,10 @@
-//! The command line and a broker in a process of its own: what an operator does in a day. The
-//! worker's side is played by none, so tasks wait; whole lives of tasks are tested in the
-//! workspace's `tests`.
+//! The usual commands of an operator, with a broker in its own process. There is no worker, so the
+//! tasks wait. The tests of the workspace run tasks to their end.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
-use crate::process::{Broker, Ended, celeriac, documents, finish, run, within_deadline};
+use crate::process::{Broker, CommandOutput, celeriac, documents, finish, run, within_deadline};
 use tempfile::TempDir;
 
 fn started() -> (Broker, TempDir) {
@@ -14,7 +13,7 @@ fn started() -> (Broker, TempDir) {
 }
 
 #[test]
-fn a_submitted_task_is_seen_by_every_command() {
+fn every_command_sees_a_submitted_task() {
     let (broker, _data) = started();
     let submitted =
         broker.run(&["submit", "songs.cluster", "--id", "a", "--queue", "songs", "--args", "[1]"]);
@@ -99,7 +98,7 @@ fn every_option_of_a_submit_reaches_the_task() {
 }
 
 #[test]
-fn a_result_that_is_not_there_says_why_by_its_exit_code() {
+fn a_missing_result_says_why_by_its_exit_code() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
     for (arguments, code, sentence) in [
@@ -107,9 +106,9 @@ fn a_result_that_is_not_there_says_why_by_its_exit_code() {
         (&["result", "a"], 7, "celeriac: task a has not ended, it is QUEUED\n"),
         (&["result", "a", "--wait", "100ms"], 7, "celeriac: task a has not ended, it is QUEUED\n"),
     ] {
-        let ended = broker.run(arguments);
+        let output = broker.run(arguments);
         assert_eq!(
-            (ended.code, ended.stderr.as_str(), ended.stdout.as_str()),
+            (output.code, output.stderr.as_str(), output.stdout.as_str()),
             (Some(code), sentence, ""),
             "{arguments:?}"
         );
@@ -122,31 +121,31 @@ fn a_result_that_is_not_there_says_why_by_its_exit_code() {
 fn only_ended_tasks_can_be_forgotten() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
-    let ended = broker.run(&["forget", "a", "nobody", "--json"]);
-    assert_eq!(ended.code, Some(7), "{ended:?}");
+    let output = broker.run(&["forget", "a", "nobody", "--json"]);
+    assert_eq!(output.code, Some(7), "{output:?}");
     let outcomes: Vec<_> =
-        documents(&ended.stdout).into_iter().map(|document| document["outcome"].clone()).collect();
-    assert_eq!(outcomes, ["not_finished", "not_found"], "{ended:?}");
+        documents(&output.stdout).into_iter().map(|document| document["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["not_finished", "not_found"], "{output:?}");
 }
 
 #[test]
-fn a_watch_that_runs_out_of_time_says_so() {
+fn a_watch_that_runs_out_of_time_ends_with_7() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
-    let ended = broker.run(&["watch", "a", "a", "--wait", "300ms", "--json"]);
-    assert_eq!(ended.code, Some(7), "{ended:?}");
-    assert_eq!(documents(&ended.stdout)[0]["state"], "QUEUED", "{ended:?}");
+    let output = broker.run(&["watch", "a", "a", "--wait", "300ms", "--json"]);
+    assert_eq!(output.code, Some(7), "{output:?}");
+    assert_eq!(documents(&output.stdout)[0]["state"], "QUEUED", "{output:?}");
 }
 
 #[test]
 fn an_expired_task_ends_its_watch_with_6() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a", "--expires", "1s"]);
-    let ended = broker.run(&["watch", "a"]);
-    assert_eq!(ended.code, Some(6), "{ended:?}");
+    let output = broker.run(&["watch", "a"]);
+    assert_eq!(output.code, Some(6), "{output:?}");
     assert!(
-        ended.stdout.lines().last().is_some_and(|line| line.ends_with("REVOKED    expired")),
-        "{ended:?}"
+        output.stdout.lines().last().is_some_and(|line| line.ends_with("REVOKED    expired")),
+        "{output:?}"
     );
     assert_eq!(broker.run(&["result", "a"]).code, Some(6));
     assert_eq!(broker.run(&["forget", "a"]).code, Some(0));
@@ -154,7 +153,7 @@ fn an_expired_task_ends_its_watch_with_6() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_reader_that_closes_stdout_is_no_error() {
     let (broker, _data) = started();
     let mut child = broker
         .command(&["status", "a", "--json"])
@@ -163,8 +162,9 @@ fn a_reader_that_goes_away_is_no_error() {
         .spawn()
         .expect("the binary starts");
     drop(child.stdout.take());
-    let ended: Ended = within_deadline(move || child.wait_with_output().expect("it ends")).into();
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let output: CommandOutput =
+        within_deadline(move || child.wait_with_output().expect("it ends")).into();
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
 }
 
 #[test]
@@ -207,11 +207,11 @@ fn term_and_int_end_a_broker_with_0_and_it_remembers() {
 fn a_second_broker_on_the_same_folder_ends_with_11() {
     let (_broker, data) = started();
     let mut second = celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data"]);
-    let ended = finish(second.arg(data.path()), "");
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(11), ""), "{ended:?}");
+    let output = finish(second.arg(data.path()), "");
+    assert_eq!((output.code, output.stdout.as_str()), (Some(11), ""), "{output:?}");
     assert!(
-        ended.stderr.starts_with("celeriac: ") && ended.stderr.lines().count() == 1,
-        "{ended:?}"
+        output.stderr.starts_with("celeriac: ") && output.stderr.lines().count() == 1,
+        "{output:?}"
     );
 }
 
@@ -220,9 +220,9 @@ fn an_address_in_use_ends_with_10() {
     let (broker, _data) = started();
     let other = TempDir::new().expect("a folder");
     let mut second = celeriac(&["serve", "--listen", &broker.address, "--log", "off", "--data"]);
-    let ended = finish(second.arg(other.path()), "");
-    assert_eq!(ended.code, Some(10), "{ended:?}");
-    assert!(ended.stderr.contains(&broker.address), "{ended:?}");
+    let output = finish(second.arg(other.path()), "");
+    assert_eq!(output.code, Some(10), "{output:?}");
+    assert!(output.stderr.contains(&broker.address), "{output:?}");
 }
 
 #[test]
@@ -252,9 +252,9 @@ fn a_log_in_json_is_one_object_per_line() {
     let mut serve =
         celeriac(&["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"]);
     serve.arg(data.path()).stderr(Stdio::piped());
-    let ended = Broker::ready(serve).stop("TERM");
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let lines = documents(&ended.stderr);
+    let output = Broker::ready(serve).stop("TERM");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let lines = documents(&output.stderr);
     assert!(
         lines.iter().any(|line| line["message"] == "shutting down" && line["signal"] == "SIGTERM"),
         "{lines:?}"

@@ -1,11 +1,11 @@
-//! Tasks that failed for good: `dead list`, `show`, `replay`, `discard`.
+//! The subcommands of `dead`: list, show, replay, discard.
 
 use tempfile::TempDir;
 
 use crate::process::{Broker, documents};
 use crate::worker::Worker;
 
-/// A broker with the dead tasks a, b and c, the last one in a tag of its own, and a worker.
+/// A broker with a worker and three dead tasks: a and b have the tag x, c has the tag y.
 fn with_dead_tasks() -> (Broker, Worker, TempDir) {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::start(data.path(), &[]);
@@ -75,7 +75,7 @@ fn a_replayed_task_runs_again_as_its_next_generation() {
 }
 
 #[test]
-fn dead_tasks_are_replayed_by_what_they_have_in_common() {
+fn dead_tasks_are_replayed_by_a_filter() {
     let (broker, _worker, _data) = with_dead_tasks();
     assert_eq!(broker.run(&["dead", "replay", "--tag", "nothing"]).stdout, "0 replayed\n");
     assert_eq!(

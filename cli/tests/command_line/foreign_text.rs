@@ -1,4 +1,4 @@
-//! What others wrote, as a terminal gets it: nothing in it is obeyed, and nothing is hidden.
+//! Text from clients on a terminal: no character controls the terminal, and none is invisible.
 
 use tempfile::TempDir;
 
@@ -6,10 +6,11 @@ use crate::process::{Broker, documents, run};
 use crate::terminal::Terminal;
 use crate::worker::Worker;
 
-/// Clears the screen, in two ways; turns text around; hides; breaks lines.
+/// This text clears the screen in two ways, reverses text, has invisible characters, and breaks
+/// lines.
 const EVIL: &str = "a\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\u{200b}\u{e0041}\u{feff}\u{2028}\u{7f}b";
 
-/// Whether nobody should see this character as it is. Line breaks are ours.
+/// Whether a terminal must not get this character.
 fn is_hidden(character: char) -> bool {
     !character.is_ascii_graphic() && EVIL.contains(character)
 }
@@ -22,7 +23,7 @@ fn started() -> (Broker, Worker, TempDir) {
 }
 
 #[test]
-fn names_of_others_are_shown_with_escapes_in_every_listing() {
+fn every_command_shows_text_from_clients_with_escapes() {
     let (broker, mut worker, _data) = started();
     let meta = format!("meta{EVIL}");
     for id in [EVIL, "other"] {
@@ -63,11 +64,11 @@ fn names_of_others_are_shown_with_escapes_in_every_listing() {
     ];
     for json in [&["--json"][..], &[]] {
         for command in commands {
-            let ended = broker.run(&[command, json].concat());
-            let all = format!("{}{}", ended.stdout, ended.stderr);
+            let output = broker.run(&[command, json].concat());
+            let all = format!("{}{}", output.stdout, output.stderr);
             assert!(!all.contains(is_hidden), "{command:?} {json:?}: {all:?}");
             if !json.is_empty() {
-                documents(&ended.stdout);
+                documents(&output.stdout);
             }
         }
     }
@@ -83,9 +84,9 @@ fn names_of_others_are_shown_with_escapes_in_every_listing() {
         &["tasks", "--state", EVIL],
         &["submit", "a", "--eta", EVIL],
     ] {
-        let ended = run(wrong);
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(!ended.stderr.contains(is_hidden), "{ended:?}");
+        let output = run(wrong);
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(!output.stderr.contains(is_hidden), "{output:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many tasks that failed with much to say: every command shows all of them.
+//! Many failed tasks with long errors: every command shows all of them.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::worker::Worker;
 
 const TASKS: usize = 110;
 
-/// Tasks that are dead after five failures, each with the longest message and traceback there may
-/// be.
+/// Tasks that are dead after five failures. Each failure has a message and a traceback of the
+/// greatest length.
 fn with_dead_tasks() -> (Broker, TempDir, Vec<String>) {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::start(data.path(), &[]);
@@ -58,8 +58,8 @@ fn listings_status_and_watch_show_all_of_many_tasks_with_long_errors() {
         (&status, true),
         (&watch, true),
     ] {
-        let ended = broker.run(arguments);
-        let tasks = documents(&ended.stdout);
+        let output = broker.run(arguments);
+        let tasks = documents(&output.stdout);
         let mut shown: Vec<_> =
             tasks.iter().map(|task| task["id"].as_str().expect("an id")).collect();
         shown.sort_unstable();
@@ -68,7 +68,7 @@ fn listings_status_and_watch_show_all_of_many_tasks_with_long_errors() {
             "{:?}: {} shown, {}",
             &arguments[..2],
             shown.len(),
-            ended.stderr
+            output.stderr
         );
         for task in &tasks {
             let errors = task["errors"].as_array().expect("errors");

@@ -1,4 +1,4 @@
-//! Finding tasks, and one task in full: `tasks`, `show`, and `cancel` of many at once.
+//! `tasks`, `show`, and a `cancel` of many tasks.
 
 use celeriac_client::{Client, Submission};
 use celeriac_proto::wire::{self, task_report::Report};
@@ -12,7 +12,8 @@ fn started() -> (Broker, TempDir) {
     (Broker::start(data.path(), &[]), data)
 }
 
-/// What the command line has no flags for: lineage, and many tasks at once.
+/// Submits tasks with the client, because the command line has no flags for a root, a parent, or
+/// many tasks at once.
 fn submit_all(broker: &Broker, submissions: Vec<Submission>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
@@ -26,16 +27,16 @@ fn submit_all(broker: &Broker, submissions: Vec<Submission>) {
 }
 
 fn ids(broker: &Broker, arguments: &[&str]) -> Vec<String> {
-    let ended = broker.run(&[&["tasks", "--json"], arguments].concat());
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    documents(&ended.stdout)
+    let output = broker.run(&[&["tasks", "--json"], arguments].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
+    documents(&output.stdout)
         .iter()
         .map(|task| task["id"].as_str().expect("an id").to_owned())
         .collect()
 }
 
 #[test]
-fn tasks_are_found_by_everything_one_knows_of_them() {
+fn each_filter_finds_its_tasks() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a-1", "--queue", "songs", "--tag", "x"]);
     broker.run(&["submit", "songs.cluster", "--id", "a-2", "--countdown", "1h"]);
@@ -147,11 +148,11 @@ fn many_tasks_are_cancelled_by_tag_and_by_root() {
         vec![Submission::new("songs.part").task_id("child").root_id("root").parent_id("root")],
     );
     let cancelled = |arguments: &[&str]| {
-        let ended = broker.run(&[&["cancel", "--yes", "--json"], arguments].concat());
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let output = broker.run(&[&["cancel", "--yes", "--json"], arguments].concat());
+        assert_eq!(output.code, Some(0), "{output:?}");
         let outcome =
             |document: &serde_json::Value| format!("{} {}", document["id"], document["outcome"]);
-        documents(&ended.stdout).iter().map(outcome).collect::<Vec<_>>()
+        documents(&output.stdout).iter().map(outcome).collect::<Vec<_>>()
     };
     assert_eq!(cancelled(&["--tag", "x"]), ["\"a\" \"revoked\"", "\"b\" \"revoked\""]);
     assert_eq!(cancelled(&["--root", "root"]), ["\"root\" \"revoked\"", "\"child\" \"revoked\""]);

@@ -1,6 +1,6 @@
-//! A broker whose log or first line nobody takes: what reads it is gone, has stopped, or is a
-//! device that is full. It serves, backs up and ends as ever. And what is in a log is lines of
-//! ours, whatever others call themselves.
+//! The log and the first line of a broker when nothing reads them: the reader is gone, has stopped,
+//! or is a full device. The broker serves, makes backups and ends as usual. Names from clients
+//! cannot add lines to the log.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -13,31 +13,38 @@ use tempfile::TempDir;
 
 use crate::process::{Broker, celeriac, documents, finish, within_deadline};
 
-/// Connections that together say more than the queue of the log takes.
-const KNOCKS: usize = 5_000;
+/// So many connections write more lines than the queue of the log can hold.
+const CONNECTIONS: usize = 5_000;
 
 const LEVELS: [&str; 3] = ["info", "debug", "trace"];
 
-/// The ways of a log that nobody takes, each as the broker's stderr, with what has to be kept open
-/// meanwhile.
-fn silent_ends() -> Vec<(&'static str, Stdio, Option<OwnedFd>)> {
+/// A descriptor that takes nothing.
+struct Unread {
+    name: &'static str,
+    writer: Stdio,
+    /// The other end of a pipe, which has to stay open.
+    _reader: Option<OwnedFd>,
+}
+
+/// All kinds of descriptors that take nothing.
+fn unread() -> Vec<Unread> {
     let full_device = File::options().write(true).open("/dev/full").expect("it is there");
     let read_only = File::open("/dev/null").expect("it is there");
     let (gone, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     drop(gone);
-    let mut ends = vec![
-        ("a full device", Stdio::from(full_device), None),
-        ("a file that cannot be written", Stdio::from(read_only), None),
-        ("a reader that is gone", Stdio::from(writer), None),
+    let mut all = vec![
+        Unread { name: "a full device", writer: full_device.into(), _reader: None },
+        Unread { name: "a file that cannot be written", writer: read_only.into(), _reader: None },
+        Unread { name: "a reader that is gone", writer: writer.into(), _reader: None },
     ];
     for (name, flags) in [
         ("a full pipe", PipeFlags::CLOEXEC),
         ("a full pipe that does not wait", PipeFlags::CLOEXEC | PipeFlags::NONBLOCK),
     ] {
         let (reader, writer) = full_pipe(flags);
-        ends.push((name, Stdio::from(writer), Some(reader)));
+        all.push(Unread { name, writer: writer.into(), _reader: Some(reader) });
     }
-    ends
+    all
 }
 
 /// A pipe without room for another byte.
@@ -60,8 +67,8 @@ fn serve_on(address: &str, data: &TempDir, level: &str) -> Command {
     serve
 }
 
-/// All that a broker is asked for in its life.
-fn lives_as_ever(broker: Broker, data: &TempDir, case: &str) {
+/// Checks that a broker takes tasks, makes a backup and ends with 0.
+fn works_as_usual(broker: Broker, data: &TempDir, case: &str) {
     for number in 0..10 {
         let submitted = broker.run(&["submit", "songs.cluster", "--id", &number.to_string()]);
         assert_eq!(submitted.code, Some(0), "{case}: {submitted:?}");
@@ -73,19 +80,19 @@ fn lives_as_ever(broker: Broker, data: &TempDir, case: &str) {
 }
 
 #[test]
-fn a_log_that_nobody_takes_changes_nothing() {
+fn a_log_that_nothing_reads_does_not_disturb_the_broker() {
     for level in LEVELS {
-        for (name, stderr, _open) in silent_ends() {
+        for Unread { name, writer, _reader } in unread() {
             let data = TempDir::new().expect("a folder");
             let mut command = serve(&data, level);
-            command.stderr(stderr);
-            lives_as_ever(Broker::ready(command), &data, &format!("{name}, {level}"));
+            command.stderr(writer);
+            works_as_usual(Broker::ready(command), &data, &format!("{name}, {level}"));
         }
     }
 }
 
 #[test]
-fn descriptors_that_were_closed_before_the_start_change_nothing() {
+fn descriptors_that_were_closed_before_the_start_do_not_disturb_the_broker() {
     for level in LEVELS {
         let data = TempDir::new().expect("a folder");
         let mut shell = Command::new("sh");
@@ -94,7 +101,7 @@ fn descriptors_that_were_closed_before_the_start_change_nothing() {
             .args(["-c", "exec \"$0\" \"$@\" 0<&- 2>&-"])
             .arg(broker.get_program())
             .args(broker.get_args());
-        lives_as_ever(Broker::ready(shell), &data, &format!("closed, {level}"));
+        works_as_usual(Broker::ready(shell), &data, &format!("closed, {level}"));
         let copy = data.path().join("copy");
         assert_eq!(
             finish(celeriac(&["check"]).arg(copy), "").code,
@@ -104,7 +111,7 @@ fn descriptors_that_were_closed_before_the_start_change_nothing() {
     }
 }
 
-/// A free port; somebody else may take it before the broker does, which then says so.
+/// A free port. If another program takes it before the broker, the test fails with that reason.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
@@ -112,37 +119,37 @@ fn free_port() -> u16 {
         .port()
 }
 
-fn ended(mut child: Child) -> Option<i32> {
+fn exit_code(mut child: Child) -> Option<i32> {
     within_deadline(move || child.wait().expect("it can be waited for").code())
 }
 
 #[test]
-fn a_first_line_that_nobody_takes_changes_nothing() {
-    for (name, stdout, _open) in silent_ends() {
+fn a_first_line_that_nothing_reads_does_not_disturb_the_broker() {
+    for Unread { name, writer, _reader } in unread() {
         let data = TempDir::new().expect("a folder");
         let address = format!("127.0.0.1:{}", free_port());
         let child =
-            serve_on(&address, &data, "off").stdout(stdout).spawn().expect("the binary starts");
+            serve_on(&address, &data, "off").stdout(writer).spawn().expect("the binary starts");
         let mut status = celeriac(&["queues", "--url", &format!("celeriac://{address}")]);
         within_deadline(move || while finish(&mut status, "").code != Some(0) {});
         let signalled =
             Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
         assert!(signalled.success());
-        assert_eq!(ended(child), Some(0), "{name}");
+        assert_eq!(exit_code(child), Some(0), "{name}");
     }
 }
 
 #[test]
-fn a_refusal_that_nobody_reads_keeps_its_exit_code() {
+fn a_failure_that_nothing_reads_keeps_its_exit_code() {
     let data = TempDir::new().expect("a folder");
     let _broker = Broker::ready(serve(&data, "off"));
-    for (name, stderr, _open) in silent_ends() {
-        let child = serve(&data, "trace").stderr(stderr).spawn().expect("the binary starts");
-        assert_eq!(ended(child), Some(11), "{name}");
+    for Unread { name, writer, _reader } in unread() {
+        let child = serve(&data, "trace").stderr(writer).spawn().expect("the binary starts");
+        assert_eq!(exit_code(child), Some(11), "{name}");
     }
-    for (name, stderr, _open) in silent_ends() {
-        let child = celeriac(&["serve"]).stderr(stderr).spawn().expect("the binary starts");
-        assert_eq!(ended(child), Some(2), "{name}");
+    for Unread { name, writer, _reader } in unread() {
+        let child = celeriac(&["serve"]).stderr(writer).spawn().expect("the binary starts");
+        assert_eq!(exit_code(child), Some(2), "{name}");
     }
 }
 
@@ -154,11 +161,15 @@ fn a_log_that_is_read_again_says_how_many_lines_are_missing() {
         let mut command = serve(&data, "trace");
         command.args(["--log-format", format]).stderr(Stdio::from(writer));
         let broker = Broker::ready(command);
-        // Some connections make a few lines each at this level; the queue takes one MiB of them.
+        // At this level each connection makes a few lines. The queue holds one MiB of lines.
         let peer: std::net::SocketAddr = broker.address.parse().expect("an address");
-        let knock = move || (0..KNOCKS).for_each(|_| drop(TcpStream::connect(peer)));
+        let connect = move || {
+            for _ in 0..CONNECTIONS {
+                drop(TcpStream::connect(peer));
+            }
+        };
         let (mut log, mut seen) = (BufReader::new(File::from(reader)), String::new());
-        within_deadline(knock);
+        within_deadline(connect);
         within_deadline(move || {
             let mut line = Vec::new();
             while !seen.contains(" lines of this log could not be written and are missing") {
@@ -170,7 +181,7 @@ fn a_log_that_is_read_again_says_how_many_lines_are_missing() {
                 );
                 seen = String::from_utf8_lossy(&line).into_owned();
             }
-            // Nobody stands in its way at the end.
+            // The rest is read too, so that the broker can write its last lines.
             std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
         });
         assert_eq!(broker.stop("TERM").code, Some(0));
@@ -178,7 +189,7 @@ fn a_log_that_is_read_again_says_how_many_lines_are_missing() {
 }
 
 #[test]
-fn no_name_writes_a_line_of_its_own_into_the_log() {
+fn no_name_adds_a_line_to_the_log() {
     let evil = "x\n2026-01-01T00:00:00Z  INFO celeriac: forged\r\u{1b}[2J\u{9b}1m\u{202e}\u{2028}";
     for format in ["text", "json"] {
         let data = TempDir::new().expect("a folder");

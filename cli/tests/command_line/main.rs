@@ -1,5 +1,5 @@
-//! The built binary, as a shell sees it: arguments and settings without a broker, then a whole
-//! broker process with clients.
+//! Tests of the built binary: its arguments and settings without a broker, and all commands with a
+//! broker process.
 
 mod backup;
 mod broker;

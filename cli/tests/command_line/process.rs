@@ -1,4 +1,4 @@
-//! Runs the built binary, in a clean environment and with a deadline, for the tests of this crate.
+//! Runs the built binary for the tests of this crate, in a clean environment and with a deadline.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Nothing here takes longer, not even on a busy machine.
+/// Everything here takes less time, also on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The binary, without any variable of the surrounding environment that could change what it does.
+/// The binary, without the variables of the environment that could change its behaviour.
 pub(crate) fn celeriac(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_celeriac"));
     for (name, _) in std::env::vars()
@@ -23,15 +23,15 @@ pub(crate) fn celeriac(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a run that has ended left behind.
+/// The exit code and the output of a process that has ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct CommandOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl From<Output> for Ended {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
@@ -42,45 +42,45 @@ impl From<Output> for Ended {
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(arguments: &[&str]) -> Ended {
+pub(crate) fn run(arguments: &[&str]) -> CommandOutput {
     finish(&mut celeriac(arguments), "")
 }
 
-/// Runs a prepared command to its end, with a text on stdin.
-pub(crate) fn finish(command: &mut Command, stdin: &str) -> Ended {
+/// Runs a prepared command to its end, with this text on stdin.
+pub(crate) fn finish(command: &mut Command, stdin: &str) -> CommandOutput {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    // It may end without reading its stdin.
+    // The command may end without reading its stdin.
     let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
     within_deadline(move || child.wait_with_output().expect("it can be waited for")).into()
 }
 
-/// Panics when the work takes too long, so that a hang is a failure with a name.
+/// Panics if the work takes too long, so that a hanging test fails with its name.
 pub(crate) fn within_deadline<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(work()));
     receiver.recv_timeout(DEADLINE).expect("it ends within the deadline")
 }
 
-/// What a program reads: one document on each line.
+/// The documents of an output with `--json`: one on each line.
 pub(crate) fn documents(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()
 }
 
-/// A broker in a process of its own, on a free port. Killed when dropped.
+/// A broker in its own process, on a free port. Dropping this value kills the process.
 pub(crate) struct Broker {
     child: Option<Child>,
     pub(crate) address: String,
 }
 
 impl Broker {
-    /// Starts a broker on a data folder and waits until it says that it is ready.
+    /// Starts a broker on a data folder and waits until it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
         let mut command =
             celeriac(&["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data"]);
@@ -88,7 +88,7 @@ impl Broker {
         Self::ready(command)
     }
 
-    /// Starts a prepared `serve` and waits until it says that it is ready.
+    /// Starts a prepared `serve` and waits until it is ready.
     pub(crate) fn ready(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -105,18 +105,18 @@ impl Broker {
     }
 
     /// Runs a client command against this broker.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> CommandOutput {
         finish(&mut self.command(arguments), "")
     }
 
-    /// A client command for this broker, to be prepared further.
+    /// A client command for this broker, not yet started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = celeriac(arguments);
         command.env("CELERIAC_URL", format!("celeriac://{}", self.address));
         command
     }
 
-    /// The process that its own has started, for a broker under another program.
+    /// The process id of the broker if another program has started it.
     pub(crate) fn child_of_its_process(&self) -> String {
         let pid = self.child.as_ref().expect("not stopped").id();
         let children =
@@ -124,18 +124,18 @@ impl Broker {
         children.split_whitespace().next().map_or(pid.to_string(), str::to_owned)
     }
 
-    /// Waits for its end, and returns what it left behind.
-    pub(crate) fn ended(mut self) -> Ended {
+    /// Waits for the end of the broker.
+    pub(crate) fn wait(mut self) -> CommandOutput {
         let child = self.child.take().expect("stopped once");
         within_deadline(move || child.wait_with_output().expect("it can be waited for")).into()
     }
 
-    /// Sends a signal, by its name, and returns what the broker left behind.
-    pub(crate) fn stop(self, signal: &str) -> Ended {
+    /// Sends the signal of this name, and waits for the end of the broker.
+    pub(crate) fn stop(self, signal: &str) -> CommandOutput {
         let pid = self.child.as_ref().expect("stopped once").id().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs");
         assert!(status.success(), "the broker is still there");
-        self.ended()
+        self.wait()
     }
 }
 

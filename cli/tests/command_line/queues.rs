@@ -1,4 +1,4 @@
-//! What an operator does to queues: pause, resume, purge, delete, set.
+//! The subcommands of `queues`: pause, resume, purge, delete, set.
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,12 +43,12 @@ fn a_paused_queue_stays_paused_until_it_is_resumed() {
 }
 
 #[test]
-fn settings_that_are_not_named_stay_and_none_clears_them() {
+fn settings_without_a_flag_stay_and_none_clears_them() {
     let (broker, _data) = started();
     let set = |arguments: &[&str]| {
-        let ended = broker.run(&[&["queues", "set", "songs", "--json"], arguments].concat());
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        documents(&ended.stdout).remove(0)
+        let output = broker.run(&[&["queues", "set", "songs", "--json"], arguments].concat());
+        assert_eq!(output.code, Some(0), "{output:?}");
+        documents(&output.stdout).remove(0)
     };
     set(&["--tasks-max", "1", "--expires", "1h"]);
     let settings = set(&["--bytes-max", "1000", "--result-ttl", "2h"]);
@@ -70,7 +70,7 @@ fn settings_that_are_not_named_stay_and_none_clears_them() {
 }
 
 #[test]
-fn a_purge_revokes_what_waits_and_says_how_many() {
+fn a_purge_revokes_the_waiting_tasks_and_counts_them() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
     broker.run(&["submit", "songs.cluster", "--id", "b", "--countdown", "1h"]);
@@ -88,7 +88,7 @@ fn a_purge_revokes_what_waits_and_says_how_many() {
 }
 
 #[test]
-fn a_queue_is_deleted_only_when_nothing_of_it_runs() {
+fn a_queue_is_deleted_only_when_no_task_of_it_runs() {
     let (broker, _data) = started();
     let mut worker = Worker::connect(&broker, "songs.cluster");
     broker.run(&["submit", "songs.cluster"]);
@@ -104,7 +104,7 @@ fn a_queue_is_deleted_only_when_nothing_of_it_runs() {
         (deleted.code, deleted.stdout.as_str()),
         (Some(0), "default  deleted, 0 waiting tasks revoked\n")
     );
-    // The default queue is always there, and this one has a dead task.
+    // The default queue always exists, and this one has a dead task.
     assert_eq!(queue(&broker, "default")["dead"], 1);
     broker.run(&["submit", "songs.cluster", "--queue", "songs"]);
     assert_eq!(
@@ -115,7 +115,7 @@ fn a_queue_is_deleted_only_when_nothing_of_it_runs() {
 }
 
 #[test]
-fn a_queue_called_as_a_command_can_be_listed() {
+fn a_queue_with_the_name_of_a_subcommand_can_be_listed() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--queue", "purge"]);
     let listed = broker.run(&["queues", "--", "purge"]);

@@ -1,5 +1,5 @@
-//! The whole life of a task as a shell sees it: what `result`, `watch` and `submit --wait` print,
-//! and their exit codes.
+//! `result`, `watch` and `submit --wait` from the submit of a task to its end: their output and
+//! their exit codes.
 
 use std::fs;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use celeriac_proto::wire::{self, task_report::Report};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Broker, Ended, within_deadline};
+use crate::process::{Broker, CommandOutput, within_deadline};
 use crate::worker::Worker;
 
 fn started() -> (Broker, Worker, TempDir) {
@@ -26,38 +26,38 @@ fn submit(broker: &Broker, id: &str) {
 }
 
 #[test]
-fn a_result_is_printed_alone_as_the_worker_wrote_it() {
+fn a_result_is_printed_alone_and_unchanged() {
     let (broker, mut worker, _data) = started();
     submit(&broker, "a");
     worker.complete(b"{\"bpm\": 12345678901234567890123}", "");
-    let ended = broker.run(&["result", "a", "--wait"]);
+    let output = broker.run(&["result", "a", "--wait"]);
     assert_eq!(
-        (ended.code, ended.stdout.as_str()),
+        (output.code, output.stdout.as_str()),
         (Some(0), "{\"bpm\": 12345678901234567890123}\n"),
-        "{ended:?}"
+        "{output:?}"
     );
-    let ended = broker.run(&["result", "a", "--json"]);
-    assert!(ended.stdout.contains("\"result\":{\"bpm\": 12345678901234567890123},"), "{ended:?}");
+    let output = broker.run(&["result", "a", "--json"]);
+    assert!(output.stdout.contains("\"result\":{\"bpm\": 12345678901234567890123},"), "{output:?}");
     let status = broker.run(&["status", "a", "--json"]);
     assert!(status.stdout.contains("\"state\":\"SUCCESS\""), "{status:?}");
     assert_eq!(broker.run(&["forget", "a"]).stdout, "a  forgotten\n");
 }
 
 #[test]
-fn a_failed_task_tells_its_last_error_and_exits_with_5() {
+fn the_result_of_a_failed_task_is_its_last_error_and_exit_code_5() {
     let (broker, mut worker, _data) = started();
     submit(&broker, "a");
     worker.fail("ValueError", "not\na song");
-    let ended = broker.run(&["result", "a", "--wait", "30"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(5), ""), "{ended:?}");
-    assert_eq!(ended.stderr, "celeriac: task a failed: attempt 1: ValueError: not\\na song\n");
+    let output = broker.run(&["result", "a", "--wait", "30"]);
+    assert_eq!((output.code, output.stdout.as_str()), (Some(5), ""), "{output:?}");
+    assert_eq!(output.stderr, "celeriac: task a failed: attempt 1: ValueError: not\\na song\n");
     let document: Value =
         serde_json::from_str(&broker.run(&["result", "a", "--json"]).stdout).expect("JSON");
     assert_eq!(document["errors"][0]["message"], "not\na song");
 }
 
 #[test]
-fn submit_with_wait_prints_the_result_even_when_nothing_is_kept() {
+fn submit_with_wait_prints_a_result_that_is_not_kept() {
     let (broker, mut worker, _data) = started();
     let waiting = |more: &[&str]| {
         let mut command = broker.command(&["submit", "songs.cluster", "--wait"]);
@@ -70,15 +70,17 @@ fn submit_with_wait_prints_the_result_even_when_nothing_is_kept() {
     };
     let child = waiting(&[]);
     worker.complete(b"7", "");
-    let ended: Ended = within_deadline(move || child.wait_with_output().expect("it ends")).into();
-    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "7\n", ""));
+    let output: CommandOutput =
+        within_deadline(move || child.wait_with_output().expect("it ends")).into();
+    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (Some(0), "7\n", ""));
 
     let child = waiting(&["--result-ttl", "0", "--json"]);
     worker.complete(b"7", "");
-    let ended: Ended = within_deadline(move || child.wait_with_output().expect("it ends")).into();
+    let output: CommandOutput =
+        within_deadline(move || child.wait_with_output().expect("it ends")).into();
     let task: Value =
-        serde_json::from_str(ended.stdout.lines().last().expect("two lines")).expect("JSON");
-    assert_eq!((ended.code, &task["result"]), (Some(0), &7.into()), "{ended:?}");
+        serde_json::from_str(output.stdout.lines().last().expect("two lines")).expect("JSON");
+    assert_eq!((output.code, &task["result"]), (Some(0), &7.into()), "{output:?}");
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn a_watch_prints_every_transition_and_ends_with_the_task() {
     let mut command = broker.command(&["watch", "a"]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
     let mut stdout = std::io::BufReader::new(child.stdout.take().expect("piped"));
-    // The watch has begun when it has shown the present state.
+    // The first line has the present state. It shows that the watch has begun.
     let first = next_line(&mut stdout);
     assert!(first.contains("LEASED") && first.contains("handed to worker-1"), "{first}");
     worker.report(&delivery, Report::Started(wire::Started {}));

@@ -1,5 +1,4 @@
-//! Secrets in the wrong place, or in files that others read: no error shows them, whatever else is
-//! wrong.
+//! Secrets in a wrong place, or in files that other users can read. No error ever shows a secret.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,12 +6,12 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::process::{Ended, celeriac, finish, run};
+use crate::process::{CommandOutput, celeriac, finish, run};
 
-/// Digits, so that it can stand unquoted.
+/// The secret is digits, so that a value without quotes is valid TOML.
 const SECRET: &str = "98765432109";
 
-fn check_file(text: &str) -> Ended {
+fn check_file(text: &str) -> CommandOutput {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("celeriac.toml");
     fs::write(&file, format!("data = \"d\"\n{text}\n")).expect("written");
@@ -20,7 +19,7 @@ fn check_file(text: &str) -> Ended {
 }
 
 #[test]
-fn a_wrong_file_never_has_its_secret_repeated() {
+fn the_error_for_a_wrong_file_never_shows_its_secret() {
     let values = [
         "S",
         "-S",
@@ -56,10 +55,10 @@ fn a_wrong_file_never_has_its_secret_repeated() {
                 format!("{key} = {value}"),
                 format!("{key} = {value}\nlog = \"info\"\n{key} = {value}"),
             ] {
-                let ended = check_file(&line.replace('S', SECRET));
-                assert!(!ended.stderr.contains(SECRET), "{line}: {ended:?}");
-                // Alone, a number of quotes may end well; then nothing is shown either.
-                assert!(!ended.stdout.contains(SECRET), "{line}: {ended:?}");
+                let output = check_file(&line.replace('S', SECRET));
+                assert!(!output.stderr.contains(SECRET), "{line}: {output:?}");
+                // Some of these values are valid. The output must not show them either.
+                assert!(!output.stdout.contains(SECRET), "{line}: {output:?}");
             }
         }
     }
@@ -72,19 +71,19 @@ fn a_wrong_file_never_has_its_secret_repeated() {
         format!("token_file = \"{SECRET}\""),
         format!("[server]\ntoken = {SECRET}"),
     ] {
-        let ended = check_file(&line);
-        assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
-        assert!(!ended.stderr.contains(SECRET), "{line}: {ended:?}");
+        let output = check_file(&line);
+        assert_eq!(output.code, Some(2), "{line}: {output:?}");
+        assert!(!output.stderr.contains(SECRET), "{line}: {output:?}");
     }
-    let ended = check_file(&format!("token = {SECRET}"));
+    let output = check_file(&format!("token = {SECRET}"));
     assert!(
-        ended.stderr.contains("celeriac.toml:2: token has to be a string in quotes"),
-        "{ended:?}"
+        output.stderr.contains("celeriac.toml:2: token has to be a string in quotes"),
+        "{output:?}"
     );
 }
 
 #[test]
-fn an_address_that_cannot_be_used_never_has_its_secret_repeated() {
+fn the_error_for_a_wrong_address_never_shows_its_secret() {
     let secret = "s3cr3t-98765432109";
     for url in [
         "celeriac://S",
@@ -117,11 +116,11 @@ fn an_address_that_cannot_be_used_never_has_its_secret_repeated() {
     ] {
         let url = url.replace('S', secret);
         for command in [&["queues"][..], &["top"], &["submit", "a"], &["serve", "--data", "d"]] {
-            let ended = run(&[command, &["--url", &url, "--timeout", "2"]].concat());
-            assert_ne!(ended.code, Some(0), "{url}: {ended:?}");
+            let output = run(&[command, &["--url", &url, "--timeout", "2"]].concat());
+            assert_ne!(output.code, Some(0), "{url}: {output:?}");
             assert!(
-                !format!("{}{}", ended.stdout, ended.stderr).contains(secret),
-                "{url}: {ended:?}"
+                !format!("{}{}", output.stdout, output.stderr).contains(secret),
+                "{url}: {output:?}"
             );
         }
     }
@@ -135,9 +134,9 @@ fn an_address_that_cannot_be_used_never_has_its_secret_repeated() {
         &["serve", "--data", "d", "--log=info", "--commit-timeout-ms", "s3cr3t-98765432109@h"],
         &["queues", "--timeout", "celeriac://s3cr3t-98765432109@h"],
     ] {
-        let ended = run(arguments);
-        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
-        assert!(!ended.stderr.contains(secret), "{arguments:?}: {ended:?}");
+        let output = run(arguments);
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert!(!output.stderr.contains(secret), "{arguments:?}: {output:?}");
     }
 }
 
@@ -146,7 +145,7 @@ fn with_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_secret_that_every_user_of_the_machine_can_read_is_warned_of() {
+fn a_secret_that_every_user_of_the_machine_can_read_gives_a_warning() {
     let folder = TempDir::new().expect("a folder");
     let (token, config) = (folder.path().join("token"), folder.path().join("celeriac.toml"));
     fs::write(&token, "s3cret\n").expect("written");

@@ -1,4 +1,4 @@
-//! Signals of `serve`: which of them end it, and which are noted and otherwise mean nothing.
+//! The signals of `serve`: some end the broker, and the broker logs and ignores the others.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -15,9 +15,9 @@ fn serve(data: &TempDir) -> Command {
 }
 
 #[test]
-fn signals_that_mean_nothing_to_a_broker_are_noted_and_do_not_end_it() {
+fn signals_without_a_meaning_are_logged_and_do_not_end_the_broker() {
     let data = TempDir::new().expect("a folder");
-    // A session of its own has no terminal.
+    // A new session has no terminal.
     let mut command = Command::new("setsid");
     let plain = serve(&data);
     command.arg("--wait").arg(plain.get_program()).args(plain.get_args()).stderr(Stdio::piped());
@@ -31,30 +31,30 @@ fn signals_that_mean_nothing_to_a_broker_are_noted_and_do_not_end_it() {
         assert_eq!(submitted.code, Some(0), "{signal}: {submitted:?}");
     }
     assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().expect("kill runs").success());
-    let ended = broker.ended();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let output = broker.wait();
+    assert_eq!(output.code, Some(0), "{output:?}");
     for signal in ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXFSZ"] {
         assert!(
-            ended.stderr.contains(&format!("ignored signal=\"{signal}\"")),
+            output.stderr.contains(&format!("ignored signal=\"{signal}\"")),
             "{signal}: {}",
-            ended.stderr
+            output.stderr
         );
     }
-    assert!(ended.stderr.contains("shutting down signal=\"SIGTERM\""), "{}", ended.stderr);
+    assert!(output.stderr.contains("shutting down signal=\"SIGTERM\""), "{}", output.stderr);
 }
 
 #[test]
-fn quit_ends_a_broker_as_term_does() {
+fn quit_ends_a_broker_like_term() {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::ready(serve(&data));
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
-    let ended = broker.stop("QUIT");
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.contains("stopped"), "{}", ended.stderr);
+    let output = broker.stop("QUIT");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("stopped"), "{}", output.stderr);
 }
 
-/// A broker whose controlling terminal is closed, and its address.
-fn left_alone(data: &TempDir, script: &str) -> (Child, String) {
+/// A broker whose terminal is closed after its start, and its address.
+fn without_its_terminal(data: &TempDir, script: &str) -> (Child, String) {
     let plain = serve(data);
     let mut command = Command::new("setsid");
     command.args(["--ctty", "sh", "-c", script]).arg(plain.get_program()).args(plain.get_args());
@@ -66,29 +66,29 @@ fn left_alone(data: &TempDir, script: &str) -> (Child, String) {
     (terminal.hang_up(), address)
 }
 
-fn code(mut child: Child) -> Option<i32> {
+fn exit_code(mut child: Child) -> Option<i32> {
     within_deadline(move || child.wait().expect("it can be waited for").code())
 }
 
 #[test]
-fn a_broker_ends_in_order_with_its_terminal() {
+fn a_broker_ends_in_order_when_its_terminal_closes() {
     let data = TempDir::new().expect("a folder");
-    let (child, _) = left_alone(&data, "exec \"$0\" \"$@\"");
-    assert_eq!(code(child), Some(0));
+    let (child, _) = without_its_terminal(&data, "exec \"$0\" \"$@\"");
+    assert_eq!(exit_code(child), Some(0));
 }
 
 #[test]
-fn a_broker_that_was_told_to_ignore_it_outlives_its_terminal() {
+fn a_broker_that_ignores_sighup_outlives_its_terminal() {
     let data = TempDir::new().expect("a folder");
-    let (child, address) = left_alone(&data, "trap '' HUP; exec \"$0\" \"$@\"");
+    let (child, address) = without_its_terminal(&data, "trap '' HUP; exec \"$0\" \"$@\"");
     let submitted = run(&["submit", "songs.cluster", "--url", &format!("celeriac://{address}")]);
     assert_eq!(submitted.code, Some(0), "{submitted:?}");
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().expect("kill runs").success());
-    assert_eq!(code(child), Some(0));
+    assert_eq!(exit_code(child), Some(0));
 }
 
-/// What `unshare` says, which needs to be root to make a process the first one of a container.
+/// The command as the first process of a container. `unshare` makes one, which needs root.
 #[allow(clippy::print_stderr, reason = "a test that was skipped says so")]
 fn as_first_process(command: &Command) -> Option<Command> {
     let mut unshare = Command::new("unshare");
@@ -107,7 +107,7 @@ fn as_first_process(command: &Command) -> Option<Command> {
     Some(unshare)
 }
 
-/// The command below `unshare`, once it listens to SIGTERM.
+/// The process id of the command that `unshare` started, as soon as the command handles SIGTERM.
 fn listening_child(unshare: u32) -> String {
     const TERM: u64 = 1 << 14;
     let caught = |pid: &str| {
@@ -130,7 +130,7 @@ fn listening_child(unshare: u32) -> String {
 }
 
 #[test]
-fn a_command_ends_on_a_signal_as_the_first_process_of_a_container_too() {
+fn signals_end_a_command_that_is_the_first_process_of_a_container() {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::ready(serve(&data));
     broker.run(&["submit", "nobody-knows-it", "--id", "a"]);
@@ -152,9 +152,9 @@ fn a_command_ends_on_a_signal_as_the_first_process_of_a_container_too() {
                     .expect("kill runs")
                     .success()
             );
-            let ended =
+            let output =
                 within_deadline(move || child.wait_with_output().expect("it can be waited for"));
-            assert_eq!(ended.status.code(), Some(code), "{arguments:?} {signal}: {ended:?}");
+            assert_eq!(output.status.code(), Some(code), "{arguments:?} {signal}: {output:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What is different on a terminal: questions before what cannot be undone, and `top` on the whole
-//! screen.
+//! Commands on a terminal: the question before a command that cannot be undone, and `top` on the
+//! whole screen.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::process::{Broker, documents, within_deadline};
 
-/// A program on a terminal of its own, with the test at the keys.
+/// A program on its own terminal. The test presses the keys.
 pub(crate) struct Terminal {
     keys: File,
     child: Child,
@@ -28,7 +28,7 @@ impl Terminal {
             || Stdio::from(File::options().read(true).write(true).open(&path).expect("opened"));
         let child =
             command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("the binary starts");
-        // The command would hold the terminal open.
+        // The command holds the terminal open until it is dropped.
         drop(command);
         Self { keys: master.into(), child, seen: String::new() }
     }
@@ -40,7 +40,7 @@ impl Terminal {
         }
     }
 
-    /// False at the end, which Linux tells as an error.
+    /// Reads once. False at the end, which Linux reports as an error.
     fn read(&mut self) -> bool {
         let mut buffer = [0; 4096];
         let mut reader = self.keys.try_clone().expect("cloned");
@@ -59,17 +59,17 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).expect("pressed");
     }
 
-    /// All that was shown so far.
+    /// Everything that the terminal has shown so far.
     pub(crate) fn seen(&self) -> &str {
         &self.seen
     }
 
-    /// Closes it, as when a window is closed; the program may go on.
+    /// Closes the terminal like a window. The program may go on.
     pub(crate) fn hang_up(self) -> Child {
         self.child
     }
 
-    /// The exit code, and all that was shown.
+    /// Waits for the end of the program. Returns its exit code and everything that was shown.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         while self.read() {}
         let mut child = self.child;
@@ -83,7 +83,7 @@ fn started() -> (Broker, TempDir) {
 }
 
 #[test]
-fn a_purge_asks_and_does_nothing_without_a_yes() {
+fn a_purge_asks_and_changes_nothing_without_a_yes() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
     for (answer, code, state) in [("\n", 1, "QUEUED"), ("no\n", 1, "QUEUED"), ("y\n", 0, "REVOKED")]
@@ -91,21 +91,21 @@ fn a_purge_asks_and_does_nothing_without_a_yes() {
         let mut terminal = Terminal::open(broker.command(&["queues", "purge", "default"]));
         terminal.wait_for("Revoke 1 waiting task of the queue default? [y/N] ");
         terminal.press(answer);
-        let (ended, shown) = terminal.end();
-        assert_eq!(ended, Some(code), "{shown}");
+        let (exit_code, shown) = terminal.end();
+        assert_eq!(exit_code, Some(code), "{shown}");
         assert_eq!(documents(&broker.run(&["status", "a", "--json"]).stdout)[0]["state"], state);
     }
 }
 
 #[test]
-fn top_takes_the_screen_and_gives_it_back() {
+fn top_restores_the_screen_at_its_end() {
     let (broker, _data) = started();
     broker.run(&["submit", "songs.cluster", "--queue", "songs"]);
     for key in ["q", "\u{3}"] {
         let mut terminal = Terminal::open(broker.command(&["top"]));
         terminal.wait_for("\u{1b}[?1049h");
         terminal.wait_for("songs");
-        // The second frame has rates.
+        // The first frame has no rates, the second one has.
         terminal.wait_for("in 0.0/s");
         terminal.press(key);
         let (code, shown) = terminal.end();
@@ -115,7 +115,7 @@ fn top_takes_the_screen_and_gives_it_back() {
 }
 
 #[test]
-fn top_stays_when_the_broker_goes_and_ends_well_when_it_is_told_to() {
+fn top_survives_the_end_of_the_broker_and_ends_with_0_on_a_signal() {
     let (broker, _data) = started();
     let mut terminal = Terminal::open(broker.command(&["top", "--timeout", "1"]));
     terminal.wait_for("QUEUE");

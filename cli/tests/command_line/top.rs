@@ -1,5 +1,4 @@
-//! `top` where there is no terminal: frames one after the other. On a terminal it is tested in
-//! `terminal`.
+//! `top` without a terminal: frames one below the other. `terminal.rs` tests it on a terminal.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -31,7 +30,7 @@ fn one_frame_has_queues_workers_and_rates() {
 }
 
 #[test]
-fn rates_are_what_came_between_two_frames() {
+fn rates_count_the_tasks_between_two_frames() {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::start(data.path(), &[]);
     let mut child = broker
@@ -44,14 +43,14 @@ fn rates_are_what_came_between_two_frames() {
     next();
     assert_eq!(broker.run(&["submit", "songs.cluster"]).code, Some(0));
     let moved = within_deadline(move || {
-        // The frame in which it came says so, and the ones after do not.
+        // The first frame after the submit has a rate above 0, and the next one has not.
         let rates =
             std::iter::repeat_with(|| next()["submitted_per_second"].as_f64().expect("a rate"));
         let rates: Vec<f64> = rates.skip_while(|rate| *rate == 0.0).take(2).collect();
         rates
     });
     assert!(moved[0] > 0.1 && moved[1] == 0.0, "{moved:?}");
-    // It is still there, until somebody has seen enough.
+    // The command runs until it is ended.
     assert!(child.try_wait().expect("asked").is_none());
     child.kill().expect("killed");
     child.wait().expect("gone");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::process::{Ended, celeriac, finish, run};
+use crate::process::{CommandOutput, celeriac, finish, run};
 use tempfile::TempDir;
 
 const COMMANDS: [&str; 29] = [
@@ -39,13 +39,13 @@ const COMMANDS: [&str; 29] = [
     "completions",
 ];
 
-/// What a command says of itself.
-fn help(command: &str) -> Ended {
+/// The help of a command.
+fn help(command: &str) -> CommandOutput {
     run(&command.split(' ').chain(["--help"]).collect::<Vec<_>>())
 }
 
 /// `serve --check-config` with a file of the given text.
-fn check_file(text: &str, more: &[&str]) -> Ended {
+fn check_file(text: &str, more: &[&str]) -> CommandOutput {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("celeriac.toml");
     fs::write(&file, text).expect("written");
@@ -54,7 +54,7 @@ fn check_file(text: &str, more: &[&str]) -> Ended {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn every_command_has_a_help_text() {
     for command in COMMANDS {
         let help = help(command);
         assert_eq!(help.code, Some(0), "{help:?}");
@@ -112,7 +112,7 @@ fn the_example_file_holds_the_defaults() {
 }
 
 #[test]
-fn wrong_usage_exits_with_2_and_one_voice() {
+fn wrong_usage_exits_with_2_and_a_sentence_of_the_usual_form() {
     let mistakes: [&[&str]; 33] = [
         &[],
         &["surve"],
@@ -149,17 +149,17 @@ fn wrong_usage_exits_with_2_and_one_voice() {
         &["completions", "tcsh"],
     ];
     for mistake in mistakes {
-        let ended = run(mistake);
-        assert_eq!(ended.code, Some(2), "{mistake:?}: {ended:?}");
+        let output = run(mistake);
+        assert_eq!(output.code, Some(2), "{mistake:?}: {output:?}");
         assert!(
-            ended.stderr.starts_with("celeriac: ") && ended.stdout.is_empty(),
-            "{mistake:?}: {ended:?}"
+            output.stderr.starts_with("celeriac: ") && output.stdout.is_empty(),
+            "{mistake:?}: {output:?}"
         );
     }
 }
 
 #[test]
-fn what_cannot_be_undone_wants_yes_where_nobody_can_be_asked() {
+fn a_command_that_cannot_be_undone_needs_yes_without_a_terminal() {
     let commands: [&[&str]; 7] = [
         &["queues", "purge", "q"],
         &["queues", "delete", "q"],
@@ -169,7 +169,7 @@ fn what_cannot_be_undone_wants_yes_where_nobody_can_be_asked() {
         &["cancel", "--tag", "x"],
         &["cancel", "--root", "x"],
     ];
-    // No broker is there: it must not even be asked.
+    // There is no broker at this address. The command must not even try to reach one.
     let unreachable = ["--url", "celeriac://127.0.0.1:1", "--timeout", "1"];
     for command in commands {
         let refused = run(&[command, &unreachable].concat());
@@ -178,17 +178,20 @@ fn what_cannot_be_undone_wants_yes_where_nobody_can_be_asked() {
             (Some(2), ""),
             "{command:?}: {refused:?}"
         );
-        assert!(refused.stderr.ends_with("nobody can be asked here: say --yes\n"), "{refused:?}");
+        assert!(
+            refused.stderr.ends_with("there is no terminal to ask for confirmation: add --yes\n"),
+            "{refused:?}"
+        );
         let allowed = run(&[command, &["--yes"], &unreachable].concat());
         assert_eq!(allowed.code, Some(3), "{command:?}: {allowed:?}");
     }
 }
 
 #[test]
-fn an_empty_filter_does_not_stand_for_everything() {
+fn an_empty_filter_does_not_match_every_task() {
     for flag in ["--tag", "--root", "--id-prefix", "--queue", "--name"] {
-        let ended = run(&["dead", "discard", "--yes", flag, ""]);
-        assert_eq!(ended.code, Some(2), "{flag}: {ended:?}");
+        let output = run(&["dead", "discard", "--yes", flag, ""]);
+        assert_eq!(output.code, Some(2), "{flag}: {output:?}");
     }
     for flag in ["--tag", "--root"] {
         assert_eq!(run(&["cancel", "--yes", flag, ""]).code, Some(2), "{flag}");
@@ -196,12 +199,12 @@ fn an_empty_filter_does_not_stand_for_everything() {
 }
 
 #[test]
-fn every_shell_gets_a_script_that_knows_the_commands() {
+fn every_shell_gets_a_script_with_all_commands() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let ended = run(&["completions", shell]);
-        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
+        let output = run(&["completions", shell]);
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{shell}");
         assert!(
-            ["replay", "older-than", "tasks"].iter().all(|word| ended.stdout.contains(word)),
+            ["replay", "older-than", "tasks"].iter().all(|word| output.stdout.contains(word)),
             "{shell}"
         );
     }
@@ -211,32 +214,32 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
 fn ids_and_names_have_1_to_255_bytes() {
     let long = "x".repeat(256);
     for arguments in [["status", ""], ["status", &long], ["submit", ""], ["submit", &long]] {
-        let ended = run(&arguments);
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let output = run(&arguments);
+        assert_eq!(output.code, Some(2), "{output:?}");
     }
 }
 
 #[test]
 fn bad_json_is_answered_with_its_position() {
-    let ended = run(&["submit", "a", "--args", "[1,\n 2,, 3]"]);
-    assert_eq!(ended.stderr, "celeriac: --args is not JSON: expected value at line 2 column 4\n");
-    let ended = finish(&mut celeriac(&["submit", "a", "--args", "-"]), "[tru]");
+    let output = run(&["submit", "a", "--args", "[1,\n 2,, 3]"]);
+    assert_eq!(output.stderr, "celeriac: --args is not JSON: expected value at line 2 column 4\n");
+    let output = finish(&mut celeriac(&["submit", "a", "--args", "-"]), "[tru]");
     assert_eq!(
-        (ended.code, ended.stderr.contains("line 1 column 5")),
+        (output.code, output.stderr.contains("line 1 column 5")),
         (Some(2), true),
-        "{ended:?}"
+        "{output:?}"
     );
 }
 
 #[test]
-fn a_broker_that_is_not_there_exits_with_3() {
-    let ended = run(&["queues", "--url", "celeriac://127.0.0.1:1", "--timeout", "2"]);
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+fn a_broker_that_cannot_be_reached_exits_with_3() {
+    let output = run(&["queues", "--url", "celeriac://127.0.0.1:1", "--timeout", "2"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
 }
 
 #[test]
-fn a_flag_counts_before_the_environment_and_that_before_the_file() {
+fn a_flag_has_priority_over_the_environment_and_that_over_the_file() {
     let file = "data = \"from-file\"\nheartbeat_ms = 1001\nlease_ms = 20001\nresult_ttl_ms = 3";
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("celeriac.toml");
@@ -246,9 +249,10 @@ fn a_flag_counts_before_the_environment_and_that_before_the_file() {
         .env("CELERIAC_CONFIG", &path)
         .env("CELERIAC_LEASE_MS", "20002")
         .env("CELERIAC_HEARTBEAT_MS", "1002");
-    let ended = finish(&mut command, "");
-    let has =
-        |line: &str| assert!(ended.stdout.lines().any(|other| other == line), "{line}: {ended:?}");
+    let output = finish(&mut command, "");
+    let has = |line: &str| {
+        assert!(output.stdout.lines().any(|other| other == line), "{line}: {output:?}")
+    };
     has("data = \"from-file\"");
     has("lease_ms = 20003");
     has("heartbeat_ms = 1002");
@@ -259,13 +263,13 @@ fn a_flag_counts_before_the_environment_and_that_before_the_file() {
 #[test]
 fn a_bad_file_is_refused_with_file_and_line() {
     let refused = |text: &str, more: &[&str], end: &str| {
-        let ended = check_file(text, more);
-        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let output = check_file(text, more);
+        assert_eq!(output.code, Some(2), "{output:?}");
         assert!(
-            ended.stderr.starts_with("celeriac: ") && ended.stderr.contains(end),
-            "{end}: {ended:?}"
+            output.stderr.starts_with("celeriac: ") && output.stderr.contains(end),
+            "{end}: {output:?}"
         );
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
     };
     refused("data = \"d\"\nleese_ms = 1", &[], "celeriac.toml:2: unknown field `leese_ms`");
     refused("data = \"d\"\n\nlease_ms = \"long\"", &[], "celeriac.toml:3: invalid type");
@@ -289,16 +293,16 @@ fn a_bad_file_is_refused_with_file_and_line() {
         "celeriac.toml:2: token and token_file are both set",
     );
     refused("lease_ms = 15000", &[], "data is missing");
-    let ended = run(&["serve", "--config", "/does/not/exist.toml"]);
+    let output = run(&["serve", "--config", "/does/not/exist.toml"]);
     assert_eq!(
-        (ended.code, ended.stderr.contains("/does/not/exist.toml")),
+        (output.code, output.stderr.contains("/does/not/exist.toml")),
         (Some(2), true),
-        "{ended:?}"
+        "{output:?}"
     );
 }
 
 #[test]
-fn an_address_that_others_reach_needs_a_token_or_a_clear_word() {
+fn an_address_that_other_machines_reach_needs_a_token_or_insecure() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:23537"] {
         let public = ["serve", "--data", "d", "--check-config", "--listen", address];
         let refused = run(&public);
@@ -327,33 +331,36 @@ fn a_token_is_never_shown() {
     let file = folder.path().join("token");
     fs::write(&file, "hunter2\n").expect("written");
     let mut command = celeriac(&["serve", "--data", "d", "--check-config", "--token-file"]);
-    let ended = finish(command.arg(&file), "");
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let output = finish(command.arg(&file), "");
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(
-        ended.stdout.contains("token = \"********\"") && !ended.stdout.contains("hunter2"),
-        "{ended:?}"
+        output.stdout.contains("token = \"********\"") && !output.stdout.contains("hunter2"),
+        "{output:?}"
     );
 
     let mut command = celeriac(&["serve", "--help"]);
     command.env("CELERIAC_TOKEN", "hunter2").env("CELERIAC_URL", "celeriac://hunter2@h");
-    let ended = finish(&mut command, "");
-    assert!(!ended.stdout.contains("hunter2"), "{ended:?}");
+    let output = finish(&mut command, "");
+    assert!(!output.stdout.contains("hunter2"), "{output:?}");
 
     for (token, problem) in [("", "token is empty"), ("hunter 2", "not visible ASCII")] {
-        let ended = finish(
+        let output = finish(
             celeriac(&["serve", "--data", "d", "--check-config"]).env("CELERIAC_TOKEN", token),
             "",
         );
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(ended.stderr.contains(problem) && !ended.stderr.contains("hunter 2"), "{ended:?}");
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(
+            output.stderr.contains(problem) && !output.stderr.contains("hunter 2"),
+            "{output:?}"
+        );
     }
 }
 
 #[test]
 fn settings_can_be_read_by_programs() {
-    let ended = run(&["serve", "--data", "d", "--check-config", "--json"]);
+    let output = run(&["serve", "--data", "d", "--check-config", "--json"]);
     let settings: serde_json::Value =
-        serde_json::from_str(&ended.stdout).expect("one JSON document");
+        serde_json::from_str(&output.stdout).expect("one JSON document");
     assert_eq!(settings["listen"], "127.0.0.1:23537");
     assert_eq!(settings["lease_ms"], 15_000);
 }

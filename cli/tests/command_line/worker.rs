@@ -1,4 +1,4 @@
-//! Plays a worker by the protocol, so that the tests decide when a task starts, fails and ends.
+//! A worker on the wire protocol, so that the tests decide when a task starts, fails and ends.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::process::{Broker, DEADLINE};
 
-/// A worker that holds one task at a time and does with it what the test says.
+/// A worker that holds one task at a time. The test reports on the task.
 pub(crate) struct Worker {
     runtime: Runtime,
     connection: Connection,
@@ -17,12 +17,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Connects, ready for tasks of this name in the queue `default`.
+    /// Connects as a worker for tasks of this name in the queue `default`.
     pub(crate) fn connect(broker: &Broker, task_name: &str) -> Self {
         Self::connect_as(broker, "worker-1", task_name)
     }
 
-    /// The same, under this name.
+    /// Like `connect`, with this instance id.
     pub(crate) fn connect_as(broker: &Broker, instance: &str, task_name: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -82,7 +82,7 @@ impl Worker {
             .expect("an order comes")
     }
 
-    /// Reports on a task and expects to be heard.
+    /// Reports on a task. The broker has to accept the report.
     pub(crate) fn report(&self, delivery: &wire::Delivery, report: Report) {
         let report = wire::TaskReport {
             id: delivery.id.clone(),
@@ -106,7 +106,7 @@ impl Worker {
         self.report(&delivery, Report::Complete(complete));
     }
 
-    /// Starts the next task and fails it for good.
+    /// Starts the next task and fails it without a retry.
     pub(crate) fn fail(&mut self, kind: &str, message: &str) {
         let delivery = self.receive();
         self.report(&delivery, Report::Started(wire::Started {}));

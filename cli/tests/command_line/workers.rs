@@ -1,4 +1,4 @@
-//! Workers as an operator sees them, and the orders they get.
+//! `workers`: the list of the workers, and the orders to them.
 
 use celeriac_proto::wire::{self, order::Kind, task_report::Report};
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ fn started() -> (Broker, Worker, TempDir) {
 }
 
 #[test]
-fn workers_are_listed_with_what_they_run() {
+fn workers_are_listed_with_the_tasks_that_they_run() {
     let (broker, mut worker, _data) = started();
     assert!(
         broker.run(&["workers"]).stdout.contains("worker-1  idle   0/1"),
@@ -56,7 +56,7 @@ fn orders_reach_the_workers_that_were_named() {
     assert_eq!(documents(&quiet.stdout), [document], "{quiet:?}");
     assert_eq!(worker.receive_order(), Kind::Quiet);
     assert!(broker.run(&["workers"]).stdout.contains("quiet"));
-    // One that is not there: nobody is told anything.
+    // One of the named workers is not connected, so no worker gets the order.
     assert_eq!(broker.run(&["workers", "shutdown", "worker-1", "nobody", "--yes"]).code, Some(4));
     assert_eq!(
         broker.run(&["workers", "resume", "--all"]).stdout,

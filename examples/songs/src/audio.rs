@@ -1,7 +1,7 @@
-//! Reads an audio file into samples.
+//! Decodes an audio file (WAV, FLAC, OGG/Vorbis or MP3) into samples, and mixes them into one
+//! channel.
 //!
-//! Lives here: opening, decoding (WAV, FLAC, OGG/Vorbis, MP3) and mixing down to one channel. Does
-//! not live here: what the sound is like (see `features`).
+//! `features` measures the samples.
 
 use std::fs::File;
 use std::io;
@@ -16,11 +16,11 @@ use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
-/// Only the beginning of a long recording is decoded: it says enough about the song, and it bounds
-/// the memory.
+/// Only the beginning of a longer recording is decoded. It is enough to measure the song, and this
+/// limit bounds the memory.
 pub(crate) const DECODED_SECONDS_MAX: f64 = 300.0;
 
-/// Sample rates that make sense for music; what lies outside is a damaged header.
+/// The usual sample rates of music. A header with another rate is damaged.
 const RATES: std::ops::RangeInclusive<u32> = 4_000..=384_000;
 
 /// Decoded sound.
@@ -30,14 +30,14 @@ pub(crate) struct Sound {
     pub(crate) rate: u32,
     /// The mean of the channels, between -1 and 1.
     pub(crate) mono: Vec<f32>,
-    /// Mean square over all channels. It is taken before mixing, because channels of opposite
-    /// phase cancel in the mix.
+    /// The mean square over all channels, taken before they are mixed: channels of opposite phase
+    /// cancel each other in the mix.
     pub(crate) mean_square: f64,
-    /// Length of the whole song, also when only its beginning was decoded.
+    /// The length of the whole song, also if only its beginning was decoded.
     pub(crate) seconds: f64,
 }
 
-/// Why a file gave no sound.
+/// Why a file has no samples. The caller puts the name of the file before the sentence.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum AudioError {
@@ -47,30 +47,29 @@ pub(crate) enum AudioError {
     /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
-    /// No known container was found in it.
+    /// The file has no known container format.
     #[error("is not a WAV, FLAC, OGG or MP3 file, or is damaged ({0})")]
     UnknownFormat(String),
-    /// The container is known, what is in it is not.
+    /// The container format is known, but the codec is not.
     #[error("holds no audio that can be decoded ({0})")]
     Unsupported(String),
-    /// The decoder gave up, or most of the file could not be decoded.
+    /// The decoder failed, or it could not decode most of the file.
     #[error("is damaged ({0})")]
     Damaged(String),
-    /// The header is sound but no samples follow.
+    /// The header is valid, but no samples follow.
     #[error("holds no sound at all")]
     Silent,
 }
 
-/// Decodes the file at `path`. `progress` is called now and then with the done part, 0 to 1.
+/// Decodes the file at `path`. `progress` is called from time to time with the part that is done, 0
+/// to 1.
 ///
-/// Single damaged packets are skipped, as players do; a file of which most packets are damaged is
-/// an error.
+/// Damaged packets are skipped, as music players do. If most packets are damaged, the file is an
+/// error.
 pub(crate) fn decode(path: &Path, progress: impl FnMut(f64)) -> Result<Sound, AudioError> {
-    // The decoder meets whatever lies in a user's folder; where it panics, it is the file that is
-    // wrong.
-    catch_unwind(AssertUnwindSafe(|| read(path, progress))).unwrap_or_else(|_| {
-        Err(AudioError::Damaged("the decoder could not make sense of it".to_owned()))
-    })
+    // The decoder gets any file of a user's folder. If it panics, the cause is the file.
+    catch_unwind(AssertUnwindSafe(|| read(path, progress)))
+        .unwrap_or_else(|_| Err(AudioError::Damaged("the decoder panicked".to_owned())))
 }
 
 fn read(path: &Path, progress: impl FnMut(f64)) -> Result<Sound, AudioError> {
@@ -145,8 +144,7 @@ impl<P: FnMut(f64)> Reading<P> {
         while !self.cut_off {
             let packet = match format.next_packet() {
                 Ok(Some(packet)) => packet,
-                // A chained stream starts anew with other parameters; its first part is enough
-                // here.
+                // A chained stream begins again with other parameters. Its first part is enough.
                 Ok(None) | Err(DecoderError::ResetRequired) => break,
                 Err(error) if is_end_of_file(&error) => break,
                 Err(error) => return Err(AudioError::Damaged(reason(&error))),
@@ -175,7 +173,7 @@ impl<P: FnMut(f64)> Reading<P> {
         if !RATES.contains(&rate) || channels == 0 {
             return Err(AudioError::Damaged(format!("{channels} channels at {rate} Hz")));
         }
-        // The rate of a song does not change; a stream that says so has ended and another begun.
+        // The sample rate of a song does not change. A new rate means that another stream begins.
         if self.rate.is_some_and(|first| first != rate) {
             self.cut_off = true;
             return Ok(());
@@ -185,8 +183,12 @@ impl<P: FnMut(f64)> Reading<P> {
         self.packets_good += 1;
         buffer.copy_to_vec_interleaved(&mut self.interleaved);
         for frame in self.interleaved.chunks_exact_mut(channels) {
-            // Floating point files can hold values that are not numbers.
-            frame.iter_mut().filter(|sample| !sample.is_finite()).for_each(|sample| *sample = 0.0);
+            for sample in frame.iter_mut() {
+                // Floating point files can have values that are not numbers.
+                if !sample.is_finite() {
+                    *sample = 0.0;
+                }
+            }
             self.square_sum +=
                 frame.iter().map(|sample| f64::from(*sample) * f64::from(*sample)).sum::<f64>()
                     / channels as f64;
@@ -229,7 +231,7 @@ fn is_end_of_file(error: &DecoderError) -> bool {
     matches!(error, DecoderError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// The decoder's words, with those for a file that ends too early made plain.
+/// The sentence of the decoder, or a clearer one for a file that ends too early.
 fn reason(error: &DecoderError) -> String {
     if is_end_of_file(error) { "the file ends too early".to_owned() } else { error.to_string() }
 }

@@ -1,26 +1,26 @@
-//! Groups songs that sound alike.
+//! Groups songs that sound alike: k-means over the features of all songs, the choice of the number
+//! of groups, and the names of the groups.
 //!
-//! Lives here: k-means over the features of all songs, the choice of the number of groups, and
-//! their names. Does not live here: how the features come about (see `features`). The same songs
-//! always give the same groups.
+//! `features` computes the features. The same songs always give the same groups.
 
 use serde::{Deserialize, Serialize};
 
 use crate::features::Features;
 
-/// Numbers per song that are compared: tempo, loudness, centroid, zero crossings.
+/// The numbers of a song that are compared: tempo, loudness, centroid, zero crossings.
 const DIMENSIONS: usize = 4;
 
-/// More groups than this are not tried when the number is to be found.
+/// The largest number of groups that is tried, if the user sets none.
 const GROUPS_MAX: usize = 6;
 
-/// Starts per number of groups; the best of them counts, because one start can end in a poor local
-/// optimum.
-const STARTS: u64 = 16;
+/// The runs of k-means for each number of groups. The best run counts, because a single run can end
+/// in a poor local optimum.
+const RUNS: u64 = 16;
 
-/// Rounds per start; small sets settle within ten.
+/// The most rounds of one run. A small set needs less than ten.
 const ROUNDS_MAX: usize = 100;
 
+/// The numbers of one song, scaled so that they can be compared.
 type Point = [f64; DIMENSIONS];
 
 /// The songs in groups.
@@ -28,25 +28,26 @@ type Point = [f64; DIMENSIONS];
 pub(crate) struct Clusters {
     /// The groups, the slowest first.
     pub(crate) groups: Vec<Group>,
-    /// For each song, in the order given, the index of its group.
+    /// The index of the group of each song, in the order of the songs.
     pub(crate) group_of_song: Vec<usize>,
 }
 
-/// One group: what its songs have in common.
+/// One group with the means of its songs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Group {
-    /// A few words against the mean of all songs, such as `slow soft dark`.
+    /// A few words that compare the group with the mean of all songs, such as `slow soft dark`.
     pub(crate) name: String,
-    /// Mean tempo of the songs that have one.
+    /// The mean tempo of the songs that have a tempo.
     pub(crate) tempo_bpm: Option<f64>,
-    /// Mean loudness.
+    /// The mean loudness.
     pub(crate) loudness_dbfs: f64,
-    /// Mean spectral centroid.
+    /// The mean spectral centroid.
     pub(crate) centroid_hz: f64,
 }
 
-/// Groups the songs. Without `groups` the number is the one that separates them best (by
-/// silhouette). A number larger than that of the songs is cut to it; no songs give no groups.
+/// Groups the songs. Without `groups` the function takes the number of groups that separates the
+/// songs best (by silhouette). There are never more groups than songs, and without songs there are
+/// none.
 pub(crate) fn cluster(songs: &[Features], groups: Option<usize>) -> Clusters {
     if songs.is_empty() {
         return Clusters { groups: Vec::new(), group_of_song: Vec::new() };
@@ -59,8 +60,8 @@ pub(crate) fn cluster(songs: &[Features], groups: Option<usize>) -> Clusters {
     describe(songs, &points, &found)
 }
 
-/// Scales each number to mean 0 and deviation 1 over all songs, so that hertz do not outweigh
-/// decibel.
+/// Scales each number to mean 0 and standard deviation 1 over all songs. Otherwise the centroid in
+/// hertz would count more than the loudness in decibel.
 fn comparable(songs: &[Features]) -> Vec<Point> {
     let columns: [fn(&Features) -> Option<f64>; DIMENSIONS] = [
         |song| song.tempo_bpm,
@@ -76,7 +77,7 @@ fn comparable(songs: &[Features]) -> Vec<Point> {
             mean(&known.iter().map(|value| (value - middle).powi(2)).collect::<Vec<_>>());
         let deviation = deviation.unwrap_or(0.0).sqrt();
         for (point, song) in points.iter_mut().zip(songs) {
-            // A song without a tempo stands in the middle and is grouped by the other numbers.
+            // A song without a tempo gets the mean, 0, and is grouped by its other numbers.
             if let (Some(value), true) = (column(song), deviation > 1e-9) {
                 point[dimension] = (value - middle) / deviation;
             }
@@ -85,57 +86,73 @@ fn comparable(songs: &[Features]) -> Vec<Point> {
     points
 }
 
-/// A grouping: for each point its group, and the sum of squared distances to the centres.
+/// The points in groups.
 struct Partition {
     group_of_point: Vec<usize>,
+    /// The number of groups.
     count: usize,
+    /// The sum of the squared distances of the points to the centres of their groups.
     spread: f64,
 }
 
+/// The partition with the largest silhouette.
 fn best_partition(points: &[Point]) -> Partition {
-    let most = GROUPS_MAX.min(points.len().saturating_sub(1));
-    (2..=most)
-        .map(|count| partition(points, count))
-        .map(|found| (silhouette(points, &found), found))
-        // The first of equals: fewer groups.
-        .reduce(|best, next| if next.0 > best.0 { next } else { best })
-        .map_or_else(|| partition(points, 1), |(_, found)| found)
+    let count_max = GROUPS_MAX.min(points.len().saturating_sub(1));
+    let mut best = partition(points, 1);
+    let mut best_silhouette = None;
+    for count in 2..=count_max {
+        let next = partition(points, count);
+        let next_silhouette = silhouette(points, &next);
+        // If two are equal, the one with fewer groups counts.
+        if best_silhouette.is_none_or(|best| next_silhouette > best) {
+            best = next;
+            best_silhouette = Some(next_silhouette);
+        }
+    }
+    best
 }
 
+/// The partition into `count` groups with the smallest spread.
 fn partition(points: &[Point], count: usize) -> Partition {
-    (0..STARTS)
-        .map(|seed| settle(points, first_centres(points, count, seed)))
+    (0..RUNS)
+        .map(|seed| k_means(points, first_centres(points, count, seed)))
         .reduce(|best, next| if next.spread < best.spread { next } else { best })
-        .expect("there is at least one start")
+        .expect("there is at least one run")
 }
 
-/// k-means++: each further centre is drawn with a chance that grows with the squared distance to
-/// the nearest one.
+/// Draws the first centres by k-means++: the farther a point is from the nearest centre, the more
+/// likely it is the next centre. The probability grows with the square of the distance.
 fn first_centres(points: &[Point], count: usize, seed: u64) -> Vec<Point> {
     let mut random = Random(seed);
-    let mut centres =
-        vec![points[((random.fraction() * points.len() as f64) as usize).min(points.len() - 1)]];
+    let first = (random.fraction() * points.len() as f64) as usize;
+    let mut centres = vec![points[first.min(points.len() - 1)]];
     while centres.len() < count {
-        let distances: Vec<f64> = points.iter().map(|point| nearest(point, &centres).1).collect();
+        let distances: Vec<f64> =
+            points.iter().map(|point| nearest(point, &centres).square_distance).collect();
         let mut draw = random.fraction() * distances.iter().sum::<f64>();
-        let chosen = distances.iter().position(|distance| {
+        let mut chosen = points.len() - 1;
+        for (index, distance) in distances.iter().enumerate() {
             draw -= distance;
-            draw < 0.0
-        });
-        centres.push(points[chosen.unwrap_or(points.len() - 1)]);
+            if draw < 0.0 {
+                chosen = index;
+                break;
+            }
+        }
+        centres.push(points[chosen]);
     }
     centres
 }
 
-fn settle(points: &[Point], mut centres: Vec<Point>) -> Partition {
+/// Moves the centres into the middle of their groups, until no point changes its group.
+fn k_means(points: &[Point], mut centres: Vec<Point>) -> Partition {
     let assign = |centres: &[Point]| {
-        points.iter().map(|point| nearest(point, centres).0).collect::<Vec<_>>()
+        points.iter().map(|point| nearest(point, centres).index).collect::<Vec<_>>()
     };
     let mut group_of_point = assign(&centres);
     for _ in 0..ROUNDS_MAX {
         for (group, centre) in centres.iter_mut().enumerate() {
             let members: Vec<&Point> = members(points, &group_of_point, group).collect();
-            // A group that lost all its points keeps its centre.
+            // A group that has lost all its points keeps its centre.
             if !members.is_empty() {
                 *centre = std::array::from_fn(|dimension| {
                     members.iter().map(|member| member[dimension]).sum::<f64>()
@@ -149,12 +166,13 @@ fn settle(points: &[Point], mut centres: Vec<Point>) -> Partition {
         }
         group_of_point = next;
     }
-    let spread = points.iter().map(|point| nearest(point, &centres).1).sum();
+    let spread = points.iter().map(|point| nearest(point, &centres).square_distance).sum();
     Partition { group_of_point, count: centres.len(), spread }
 }
 
-/// How well the groups are apart, -1 to 1: the mean over all points of (to the next group - to the
-/// own) / the larger.
+/// How well the groups are separated, from -1 to 1. For each point it compares the mean distance to
+/// the points of its own group with the mean distance to those of the next group: their difference,
+/// divided by the larger of the two. The silhouette is the mean over all points.
 fn silhouette(points: &[Point], partition: &Partition) -> f64 {
     let score = |index: usize| {
         let own = partition.group_of_point[index];
@@ -165,7 +183,7 @@ fn silhouette(points: &[Point], partition: &Partition) -> f64 {
                 .collect();
             mean(&distances)
         };
-        // A point alone in its group scores 0 by definition.
+        // A point that is alone in its group has the score 0 by definition.
         let inside = to_group(own)?;
         let outside = (0..partition.count)
             .filter(|group| *group != own)
@@ -177,46 +195,70 @@ fn silhouette(points: &[Point], partition: &Partition) -> f64 {
     (0..points.len()).map(|index| score(index).unwrap_or(0.0)).sum::<f64>() / points.len() as f64
 }
 
+/// A group with its index in the partition.
+struct FoundGroup {
+    index: usize,
+    group: Group,
+}
+
+/// Names the groups and sorts them by tempo.
 fn describe(songs: &[Features], points: &[Point], partition: &Partition) -> Clusters {
-    let mut found: Vec<(usize, Group)> = Vec::new();
-    for group in 0..partition.count {
-        let indexes: Vec<usize> =
-            (0..songs.len()).filter(|index| partition.group_of_point[*index] == group).collect();
-        let average = |number: &dyn Fn(usize) -> Option<f64>| {
-            mean(&indexes.iter().filter_map(|index| number(*index)).collect::<Vec<_>>())
-        };
-        // Songs that are all alike can leave a group without any; it is not told about.
-        let Some(loudness_dbfs) = average(&|index| Some(songs[index].loudness_dbfs)) else {
-            continue;
-        };
-        let side =
-            |dimension: usize| average(&|index| Some(points[index][dimension])).unwrap_or(0.0);
-        let name = name(side(0), side(1), side(2));
-        let tempo_bpm = average(&|index| songs[index].tempo_bpm);
-        let centroid_hz = average(&|index| Some(songs[index].centroid_hz)).unwrap_or(0.0);
-        found.push((group, Group { name, tempo_bpm, loudness_dbfs, centroid_hz }));
+    let mut found: Vec<FoundGroup> = Vec::new();
+    for index in 0..partition.count {
+        // If all songs are alike, a group can have no song. Such a group is left out.
+        if let Some(group) = describe_group(songs, points, partition, index) {
+            found.push(FoundGroup { index, group });
+        }
     }
-    found.sort_by(|(_, left), (_, right)| {
+    found.sort_by(|FoundGroup { group: left, .. }, FoundGroup { group: right, .. }| {
         let tempo = |group: &Group| group.tempo_bpm.unwrap_or(0.0);
         tempo(left)
             .total_cmp(&tempo(right))
             .then(left.loudness_dbfs.total_cmp(&right.loudness_dbfs))
     });
-    let place = |group: &usize| {
-        found.iter().position(|(old, _)| old == group).expect("a song's group has a song")
+    let place = |index: &usize| {
+        found
+            .iter()
+            .position(|found| found.index == *index)
+            .expect("the group of a song has a song")
     };
     let group_of_song = partition.group_of_point.iter().map(place).collect();
-    Clusters { groups: found.into_iter().map(|(_, group)| group).collect(), group_of_song }
+    Clusters { groups: found.into_iter().map(|found| found.group).collect(), group_of_song }
 }
 
-/// Words for where a group stands against the mean of all songs.
+/// The means and the name of one group; none if it has no song.
+fn describe_group(
+    songs: &[Features],
+    points: &[Point],
+    partition: &Partition,
+    group: usize,
+) -> Option<Group> {
+    let members: Vec<usize> =
+        (0..songs.len()).filter(|index| partition.group_of_point[*index] == group).collect();
+    let average = |number: &dyn Fn(usize) -> Option<f64>| {
+        mean(&members.iter().filter_map(|index| number(*index)).collect::<Vec<_>>())
+    };
+    let deviation = |dimension: usize| average(&|index| Some(points[index][dimension]));
+    Some(Group {
+        name: name(deviation(0)?, deviation(1)?, deviation(2)?),
+        tempo_bpm: average(&|index| songs[index].tempo_bpm),
+        loudness_dbfs: average(&|index| Some(songs[index].loudness_dbfs))?,
+        centroid_hz: average(&|index| Some(songs[index].centroid_hz))?,
+    })
+}
+
+/// Words for the values of a group that differ clearly from the mean of all songs, which is 0. The
+/// unit is the standard deviation.
 fn name(tempo: f64, loudness: f64, centroid: f64) -> String {
-    let sides = [(tempo, "slow", "fast"), (loudness, "soft", "loud"), (centroid, "dark", "bright")];
-    let words: Vec<&str> = sides
-        .into_iter()
-        .filter(|(side, _, _)| side.abs() > 0.4)
-        .map(|(side, below, above)| if side < 0.0 { below } else { above })
-        .collect();
+    const CLEARLY: f64 = 0.4;
+    let mut words = Vec::new();
+    for (value, below, above) in
+        [(tempo, "slow", "fast"), (loudness, "soft", "loud"), (centroid, "dark", "bright")]
+    {
+        if value.abs() > CLEARLY {
+            words.push(if value < 0.0 { below } else { above });
+        }
+    }
     if words.is_empty() { "middle".to_owned() } else { words.join(" ") }
 }
 
@@ -228,12 +270,18 @@ fn members<'a>(
     points.iter().zip(group_of_point).filter(move |(_, own)| **own == group).map(|(point, _)| point)
 }
 
-fn nearest(point: &Point, centres: &[Point]) -> (usize, f64) {
+/// The centre that is nearest to a point.
+struct Nearest {
+    index: usize,
+    square_distance: f64,
+}
+
+fn nearest(point: &Point, centres: &[Point]) -> Nearest {
     centres
         .iter()
-        .map(|centre| square_distance(point, centre))
         .enumerate()
-        .min_by(|(_, left), (_, right)| left.total_cmp(right))
+        .map(|(index, centre)| Nearest { index, square_distance: square_distance(point, centre) })
+        .min_by(|left, right| left.square_distance.total_cmp(&right.square_distance))
         .expect("there is at least one centre")
 }
 
@@ -245,13 +293,13 @@ fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Xorshift64*: small and seeded, so that the same songs give the same groups.
+/// Xorshift64*, a small random generator with a seed, so that the same songs give the same groups.
 struct Random(u64);
 
 impl Random {
-    /// From 0 to below 1.
+    /// A number from 0 to less than 1.
     fn fraction(&mut self) -> f64 {
-        // Zero would stay zero for ever.
+        // The generator would never leave the state 0.
         let mut state = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         state ^= state >> 12;
         state ^= state << 25;
@@ -292,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn order_of_the_songs_does_not_change_who_is_together() {
+    fn order_of_the_songs_does_not_change_the_groups() {
         let mut songs = three_families();
         songs.reverse();
         assert_eq!(cluster(&songs, None).group_of_song, [2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0]);

@@ -1,7 +1,6 @@
-//! Writes sound as WAV and FLAC bytes.
+//! Encodes samples as WAV and FLAC, the two formats of the made songs.
 //!
-//! Lives here: the two containers the made songs use. Does not live here: reading audio (see
-//! `audio`), which is left to a decoder that knows many more formats.
+//! `audio` decodes files, with a library that knows more formats.
 
 use std::io;
 
@@ -11,21 +10,21 @@ use flacenc::error::Verify;
 /// Frames per FLAC block, the usual size.
 const FLAC_BLOCK_FRAMES: usize = 4096;
 
-/// WAV format tag of whole-number samples.
+/// The WAV format tag of integer samples.
 const WAV_INTEGER: u16 = 1;
 
-/// A sample between -1 and 1 as a 16 bit number; what lies outside is clipped.
+/// A sample between -1 and 1 as a 16 bit number. A sample outside of this range is clipped.
 pub(crate) fn sixteen_bits(sample: f64) -> i16 {
     (sample * f64::from(i16::MAX)).round() as i16
 }
 
-/// A WAV file of 16 bit samples, the channels interleaved.
+/// A WAV file of 16 bit samples with interleaved channels.
 pub(crate) fn wav(channels: u16, rate: u32, samples: &[i16]) -> Vec<u8> {
     let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     wav_container(WAV_INTEGER, 16, channels, rate, &bytes)
 }
 
-/// The 44 byte header of a WAV file, then `bytes` as they are. `format` 1 is whole numbers, 3 is
+/// A WAV file: its 44 byte header, then `bytes` unchanged. The format 1 means integers, 3 means
 /// floating point.
 pub(crate) fn wav_container(
     format: u16,
@@ -53,8 +52,10 @@ pub(crate) fn wav_container(
     file
 }
 
-/// A FLAC file of 16 bit samples, the channels interleaved. Fails only if the encoder refuses its
-/// input.
+/// A FLAC file of 16 bit samples with interleaved channels.
+///
+/// # Errors
+/// The encoder refuses its input.
 pub(crate) fn flac(channels: u16, rate: u32, samples: &[i16]) -> io::Result<Vec<u8>> {
     let config =
         flacenc::config::Encoder::default().into_verified().map_err(|(_, error)| refused(error))?;
@@ -67,8 +68,8 @@ pub(crate) fn flac(channels: u16, rate: u32, samples: &[i16]) -> io::Result<Vec<
     );
     let mut stream = flacenc::encode_with_fixed_block_size(&config, source, FLAC_BLOCK_FRAMES)
         .map_err(refused)?;
-    // The encoder counts the shorter last block as the smallest, which the format forbids; strict
-    // decoders then take the frame numbers for sample numbers and give up.
+    // The encoder writes the size of the shorter last block as the smallest size, which the format
+    // forbids. Strict decoders would then read frame numbers as sample numbers, and fail.
     stream
         .stream_info_mut()
         .set_block_sizes(FLAC_BLOCK_FRAMES, FLAC_BLOCK_FRAMES)

@@ -1,8 +1,7 @@
-//! What a song sounds like, in a handful of numbers.
+//! The features of a song: loudness, spectral centroid, zero crossings, and the onset strength over
+//! time.
 //!
-//! Lives here: loudness, spectral centroid, zero crossings and the onset strength over time. Does
-//! not live here: the tempo, which is read from the onset strength (see `tempo`), and the
-//! comparison of songs (see `cluster`).
+//! `tempo` finds the tempo from the onset strength, and `cluster` compares songs by their features.
 
 use realfft::RealFftPlanner;
 use serde::{Deserialize, Serialize};
@@ -10,34 +9,36 @@ use serde::{Deserialize, Serialize};
 use crate::audio::Sound;
 use crate::tempo::tempo_bpm;
 
-/// Analysed frames per second of sound. A hundredth of a second is fine enough to place a beat.
+/// Analysed frames per second of sound. A hundredth of a second is precise enough for a beat.
 const FRAMES_PER_SECOND: u32 = 100;
 
-/// A window lasts about this long: it must hold a few periods of a bass note.
+/// The length of a window is about this long: a window must hold a few periods of a bass note.
 const WINDOW_SECONDS: f64 = 0.04;
 
-/// Bands in which onsets are looked for, spaced evenly in pitch from 40 Hz up.
+/// The number of frequency bands for the onsets, spaced evenly in pitch from 40 Hz up.
 const BANDS: usize = 24;
 
-/// What is quieter counts as silence; it keeps the logarithm finite.
+/// The lowest loudness. A quieter sound counts as silence, which keeps the logarithm finite.
 const SILENCE_DBFS: f64 = -100.0;
 
-/// The features of one song, as they travel to the clustering and to whoever asks for the result.
+/// The features of one song. They are the result of the task `songs.preprocess` and an argument of
+/// `songs.cluster`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Features {
-    /// Length of the song in seconds.
+    /// The length of the song in seconds.
     pub(crate) seconds: f64,
-    /// Beats per minute; none if the song has no beat or is too short to tell.
+    /// Beats per minute; none if the song has no beat or is too short.
     pub(crate) tempo_bpm: Option<f64>,
-    /// Root mean square level in decibel below full scale (a full-scale square wave is 0).
+    /// The root mean square level in decibel below full scale. A full-scale square wave has 0.
     pub(crate) loudness_dbfs: f64,
-    /// Centre of mass of the spectrum in hertz: low is dark, high is bright.
+    /// The centre of mass of the spectrum in hertz. A low centroid sounds dark, a high one bright.
     pub(crate) centroid_hz: f64,
-    /// Sign changes per second: tones have few, noise has many.
+    /// Sign changes per second. Tones have few, noise has many.
     pub(crate) zero_crossings_per_second: f64,
 }
 
-/// Computes the features. `progress` is called now and then with the done part, 0 to 1.
+/// Computes the features. `progress` is called from time to time with the part that is done, 0 to
+/// 1.
 pub(crate) fn analyse(sound: &Sound, progress: impl FnMut(f64)) -> Features {
     let spectrum = scan(sound, progress);
     let analysed_seconds = sound.mono.len() as f64 / f64::from(sound.rate);
@@ -55,7 +56,7 @@ fn decibel(mean_square: f64) -> f64 {
     if mean_square > 0.0 { (10.0 * mean_square.log10()).max(SILENCE_DBFS) } else { SILENCE_DBFS }
 }
 
-/// What one pass over the short-time spectra gives.
+/// The values that one pass over the short-time spectra computes.
 struct Spectrum {
     centroid_hz: f64,
     onsets: Vec<f32>,
@@ -82,16 +83,14 @@ fn scan(sound: &Sound, mut progress: impl FnMut(f64)) -> Spectrum {
     let mut previous = [0f32; BANDS];
     let (mut weighted, mut total) = (0f64, 0f64);
     for frame in 0..frames {
-        // The last windows reach past the end, where silence follows.
+        // The last windows reach past the end of the sound. Silence follows there.
         let rest = sound.mono[frame * hop..].iter().copied().chain(std::iter::repeat(0.0));
-        input
-            .iter_mut()
-            .zip(rest)
-            .zip(&window)
-            .for_each(|((slot, sample), weight)| *slot = sample * weight);
+        for ((value, sample), weight) in input.iter_mut().zip(rest).zip(&window) {
+            *value = sample * weight;
+        }
         transform
             .process_with_scratch(&mut input, &mut bins, &mut scratch)
-            .expect("the buffers were made by the transform itself");
+            .expect("the transform itself made the buffers");
         let mut energies = [0f32; BANDS];
         for (index, bin) in bins.iter().enumerate() {
             let magnitude = bin.norm();
@@ -100,7 +99,7 @@ fn scan(sound: &Sound, mut progress: impl FnMut(f64)) -> Spectrum {
             energies[band_of_bin[index]] += magnitude;
         }
         let levels = energies.map(|energy| (1.0 + 10.0 * energy).ln());
-        // The first frame has nothing before it to rise from.
+        // The first frame has no frame before it, so it has no onset.
         let rise: f32 =
             levels.iter().zip(&previous).map(|(now, before)| (now - before).max(0.0)).sum();
         onsets.push(if frame == 0 { 0.0 } else { rise });
@@ -114,7 +113,7 @@ fn scan(sound: &Sound, mut progress: impl FnMut(f64)) -> Spectrum {
     Spectrum { centroid_hz, onsets, frames_per_second: rate / hop as f64 }
 }
 
-/// The band a frequency belongs to; all below 40 Hz is in the first.
+/// The band of a frequency. All frequencies below 40 Hz are in the first band.
 fn band(hertz: f64, nyquist_hz: f64) -> usize {
     let lowest: f64 = 40.0;
     let position = (hertz.max(lowest) / lowest).log2() / (nyquist_hz / lowest).log2();

@@ -1,24 +1,23 @@
-//! What a task has been through, with the times.
+//! The states of a task with their times, as a line such as `QUEUED 0 → STARTED 4 → SUCCESS 210
+//! ms`.
 //!
-//! Lives here: turning the states that a watch pushes into a line such as `QUEUED 0 → STARTED 4 →
-//! SUCCESS 210 ms`. Does not live here: the watching (see `container`) and the drawing (see
-//! `screen` and `table`).
+//! `reader` watches the tasks, and `screen` and `table` show the lines.
 
 use std::fmt;
 use std::time::SystemTime;
 
 use celeriac_client::{State, TaskInfo};
 
-/// One state, and when the task entered it.
+/// One state of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// The state in capitals, or the name that a progress report gave.
+    /// The state in capitals, or the name in a progress report.
     pub(crate) state: String,
-    /// When, by the broker's clock.
+    /// When the task entered the state, by the broker's clock.
     pub(crate) at: SystemTime,
 }
 
-/// The states of one task in the order in which they came.
+/// The states of one task, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     submitted_at: Option<SystemTime>,
@@ -26,48 +25,43 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Takes in what a watch pushed. A watch that began late saw only the present state; the times
-    /// in it tell of the states before.
+    /// Adds the states in one message of a watch. A message has only the present state, but the
+    /// times in it show the states before, also when the watch began late.
     pub(crate) fn observe(&mut self, info: &TaskInfo) {
         self.submitted_at = info.submitted_at;
-        let mut marks = vec![("QUEUED", info.submitted_at), ("LEASED", info.leased_at)];
-        marks.push(("STARTED", info.started_at));
+        self.add("QUEUED", info.submitted_at);
+        self.add("LEASED", info.leased_at);
+        self.add("STARTED", info.started_at);
         if let Some(progress) = &info.progress {
-            marks.push((&progress.state, Some(progress.at)));
+            self.add(&progress.state, Some(progress.at));
         }
-        let name = info.state.to_string();
-        match info.state {
-            State::Retry => marks.push((&name, info.errors.last().map(|error| error.at))),
-            State::Success | State::Failure | State::Revoked => {
-                marks.push((&name, info.finished_at))
-            }
-            // Back in the queue for its next attempt, which was due at that time.
-            State::Queued => marks.push((&name, info.eta)),
-            _ => (),
-        }
-        for (state, at) in marks {
-            self.note(state, at);
-        }
+        let entered_at = match info.state {
+            State::Retry => info.errors.last().map(|error| error.at),
+            State::Success | State::Failure | State::Revoked => info.finished_at,
+            // The task is in the queue again for its next attempt, which was due at that time.
+            State::Queued => info.eta,
+            _ => None,
+        };
+        self.add(&info.state.to_string(), entered_at);
     }
 
-    /// Adds a step unless it is known already or older than the last one.
-    fn note(&mut self, state: &str, at: Option<SystemTime>) {
+    /// Adds a step, unless it has no time, is known, or is older than the last one.
+    fn add(&mut self, state: &str, at: Option<SystemTime>) {
         let Some(at) = at else { return };
-        let known = self.steps.iter().any(|step| step.state == state && step.at == at);
-        // Progress within a stage is told by the bar, not by the history.
-        let same = self.steps.last().is_some_and(|last| last.state == state);
-        let late = self.steps.last().is_some_and(|last| last.at > at);
-        if !known && !same && !late {
+        let is_known = self.steps.iter().any(|step| step.state == state && step.at == at);
+        // More progress under the same name is shown by the bar, not by the history.
+        let is_same_state = self.steps.last().is_some_and(|last| last.state == state);
+        let is_late = self.steps.last().is_some_and(|last| last.at > at);
+        if !is_known && !is_same_state && !is_late {
             self.steps.push(Step { state: state.to_owned(), at });
         }
     }
 
-    /// All steps so far.
     pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// Milliseconds from the submit to a step.
+    /// The milliseconds from the submit to a step.
     pub(crate) fn after_ms(&self, step: &Step) -> u128 {
         let submitted_at = self.submitted_at.unwrap_or(step.at);
         step.at.duration_since(submitted_at).map_or(0, |after| after.as_millis())
@@ -90,12 +84,12 @@ mod tests {
 
     use super::*;
 
-    /// The marks' times are milliseconds after the submit.
-    fn told(marks: &[(&str, Option<u64>)]) -> String {
+    /// The line for these states. Their times are milliseconds after the submit.
+    fn line_of(states: &[(&str, Option<u64>)]) -> String {
         let submitted_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let mut history = History { submitted_at: Some(submitted_at), steps: Vec::new() };
-        for (state, after_ms) in marks {
-            history.note(
+        for (state, after_ms) in states {
+            history.add(
                 state,
                 after_ms.map(|after_ms| submitted_at + Duration::from_millis(after_ms)),
             );
@@ -104,8 +98,8 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_told_once_with_their_times() {
-        let marks = [
+    fn each_step_is_shown_once_with_its_time() {
+        let states = [
             ("QUEUED", Some(0)),
             ("QUEUED", Some(0)),
             ("LEASED", Some(3)),
@@ -115,12 +109,12 @@ mod tests {
             ("LEASED", Some(3)),
             ("SUCCESS", Some(210)),
         ];
-        assert_eq!(told(&marks), "QUEUED 0 → LEASED 3 → DECODE 20 → SUCCESS 210 ms");
+        assert_eq!(line_of(&states), "QUEUED 0 → LEASED 3 → DECODE 20 → SUCCESS 210 ms");
     }
 
     #[test]
-    fn every_attempt_is_told() {
-        let marks = [
+    fn every_attempt_is_shown() {
+        let states = [
             ("QUEUED", Some(0)),
             ("STARTED", Some(1)),
             ("RETRY", Some(2)),
@@ -128,11 +122,14 @@ mod tests {
             ("STARTED", Some(202)),
             ("FAILURE", Some(203)),
         ];
-        assert_eq!(told(&marks), "QUEUED 0 → STARTED 1 → RETRY 2 → STARTED 202 → FAILURE 203 ms");
+        assert_eq!(
+            line_of(&states),
+            "QUEUED 0 → STARTED 1 → RETRY 2 → STARTED 202 → FAILURE 203 ms"
+        );
     }
 
     #[test]
-    fn nothing_seen_is_an_empty_line() {
+    fn a_history_without_steps_is_an_empty_line() {
         assert_eq!(History::default().to_string(), "");
     }
 }

@@ -1,20 +1,20 @@
-//! The story that Celeriac serves: a listener sends songs, a web handler answers at once and hands
-//! the heavy work to a queue, workers do it in the background, and another container learns when
-//! each song is done and what came out.
+//! A small service that uses Celeriac. A user sends songs. A web handler submits a task for each
+//! song and answers the user at once. Workers measure the songs in the background. A reader, in a
+//! real service another container, sees when each song is done and fetches the results.
 //!
-//! Lives here: the order of the story. Read `tell` from top to bottom; each step is what a real
-//! program would do at that point. Does not live here: the tasks (`tasks`), the broker and the
-//! workers (`stage`), the reader (`container`).
+//! Start with the function `run`: it has the five steps of the service in their order. The tasks
+//! are in `tasks`, the broker and the workers in `backend`, and the reader in `reader`. All of them
+//! run in this one process, so that the example needs no setup.
 
 mod audio;
+mod backend;
 mod cluster;
-mod container;
 mod encoding;
 mod features;
 mod history;
 mod playlist;
+mod reader;
 mod screen;
-mod stage;
 mod synthesis;
 mod table;
 mod tasks;
@@ -29,129 +29,130 @@ use celeriac_client::Client;
 use clap::Parser;
 use tempfile::TempDir;
 
+use crate::backend::Backend;
 use crate::cluster::Clusters;
-use crate::container::{Ended, OtherContainer};
 use crate::features::Features;
 use crate::playlist::Song;
+use crate::reader::{Reader, TaskOutcome};
 use crate::screen::Screen;
-use crate::stage::Stage;
 use crate::tasks::{cluster_songs, preprocess};
 
-/// A song that nobody has begun to work on after this time is not wanted any more.
+/// A task that no worker has started within a day is revoked: the user no longer waits for it.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A made song takes about a second in this way.
+/// With this pause a made song takes about a second.
 const MADE_SONGS_PACE_MS: u64 = 40;
 
-/// Analyses and groups the songs of a folder through a task queue, and shows how.
+/// Analyses and groups the songs of a folder through a task queue, and shows the progress.
 #[derive(Debug, Parser)]
 #[command(name = "songs", version)]
 struct Arguments {
-    /// Folder with WAV, FLAC, OGG or MP3 files; without it the program makes a dozen short songs,
-    /// and a broken one
+    /// A folder with WAV, FLAC, OGG or MP3 files; without it the program makes a dozen short
+    /// songs, and a broken one
     folder: Option<PathBuf>,
 
-    /// Where the broker keeps its data, in DIR/broker; made songs go to DIR/songs. Without it a
-    /// temporary folder is used and removed at the end
+    /// A folder for the data of the broker, in DIR/broker, and for made songs, in DIR/songs;
+    /// without it the program uses a temporary folder and removes it at the end
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// How many workers run, each one song at a time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// The number of workers, each with one song at a time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
 
-    /// How many groups to make; without it the number that separates the songs best
+    /// The number of groups; without it the program takes the number that separates the songs best
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     groups: Option<u16>,
 
-    /// Pause at each of the twenty progress reports of a song, so that short songs can be watched;
-    /// without it 40 for the made songs and 0 for those of a folder
+    /// The pause at each of the twenty progress reports of a song, so that people can watch short
+    /// songs; without it 40 for made songs, and 0 for those of a folder
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u16))]
     pace: Option<u16>,
 
-    /// The user's token, known to the web handler and to whoever reads the results; the ids of the
-    /// tasks begin with it
+    /// The token of the user, which the web handler and the reader know; the ids of the tasks
+    /// begin with it
     #[arg(long, value_name = "TOKEN", default_value = "listener-42")]
     listener: String,
 }
 
 impl Arguments {
     fn pace_ms(&self) -> u64 {
-        let usual = if self.folder.is_none() { MADE_SONGS_PACE_MS } else { 0 };
-        self.pace.map_or(usual, u64::from)
+        let default = if self.folder.is_none() { MADE_SONGS_PACE_MS } else { 0 };
+        self.pace.map_or(default, u64::from)
     }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = tokio::select! {
-        ended = tell(&arguments) => ended,
+    let outcome = tokio::select! {
+        outcome = run(&arguments) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    match ended {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The bars are gone by now, so the line stands alone.
-            let _unread = console::Term::stderr().write_line(&format!("songs: {error:#}"));
+            // This fails if standard error is closed. The exit code tells of the error anyway.
+            let _ = console::Term::stderr().write_line(&format!("songs: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn tell(arguments: &Arguments) -> anyhow::Result<()> {
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut screen = Screen::new();
     let data = DataFolder::open(arguments.data.as_deref())?;
     let songs = songs(arguments, &data)?;
 
-    // One: a broker, on a folder of its own. In a real service it is a program of its own:
-    // `celeriac serve`. Two: workers. They are small programs that register their tasks and
-    // run, here in the same process.
-    let stage = Stage::open(&data.path().join("broker"), usize::from(arguments.workers)).await?;
-    screen.say(&format!("broker at {}, its data in {}", stage.url(), data.path().display()));
+    // Steps 1 and 2: start a broker and its workers. In a real service the broker is the program
+    // `celeriac serve`, and a worker is a small program that registers its tasks and runs.
+    let backend = Backend::start(&data.path().join("broker"), arguments.workers.into()).await?;
+    screen.print(&format!("broker at {}, its data in {}", backend.url(), data.path().display()));
 
-    // Three: the web handler. It submits a task for each song and could answer its listener now.
+    // Step 3: the web handler submits a task for each song. It could answer its user now.
     let web_handler =
-        Client::connect(stage.url()).await.context("the web handler found no broker")?;
+        Client::connect(backend.url()).await.context("the web handler found no broker")?;
     for song in &songs {
         submit(&web_handler, song, arguments.pace_ms())
             .await
             .with_context(|| format!("{} was not accepted", song.title))?;
     }
-    screen.say(&format!("{} songs submitted", songs.len()));
+    screen.print(&format!("{} songs submitted", songs.len()));
 
-    // Four: another container, with nothing but the ids, follows the states and fetches the values.
-    let container = OtherContainer::connect(stage.url())
-        .await
-        .context("the other container found no broker")?;
+    // Step 4: the reader, which knows only the ids, watches the states and fetches the results.
+    let reader = Reader::connect(backend.url()).await.context("the reader found no broker")?;
     let ids: Vec<&str> = songs.iter().map(|song| song.id.as_str()).collect();
-    screen.expect(ids.len());
-    let ended: Vec<Ended<Features>> = container.follow(&ids, &mut screen).await?;
+    screen.open(ids.len());
+    let outcomes: Vec<TaskOutcome<Features>> = reader.follow(&ids, &mut screen).await?;
 
-    // Five: the next work, on what came out of the first.
+    // Step 5: a second task takes the results of the first ones.
     let features: Vec<Features> =
-        ended.iter().filter_map(|song| song.outcome.as_ref().ok()).cloned().collect();
+        outcomes.iter().filter_map(|song| song.result.as_ref().ok()).cloned().collect();
     let clusters = if features.is_empty() {
         None
     } else {
-        Some(group(arguments, &web_handler, &container, &mut screen, features).await?)
+        Some(group(arguments, &web_handler, &reader, &mut screen, features).await?)
     };
     screen.close();
     web_handler.close().await;
-    container.close().await;
-    stage.close().await?;
+    reader.close().await;
+    backend.stop().await?;
 
     let Some(clusters) = clusters else {
         let reasons: Vec<String> =
-            ended.into_iter().filter_map(|song| song.outcome.err()).collect();
+            outcomes.into_iter().filter_map(|song| song.result.err()).collect();
         bail!("none of the songs could be analysed:\n{}", reasons.join("\n"));
     };
-    screen.say(table::ending(&songs, &ended, &clusters, screen.columns()).trim_end());
+    screen.print(table::summary(&songs, &outcomes, &clusters, screen.columns()).trim_end());
     Ok(())
 }
 
-/// What the web handler does for one song. The id is chosen: whoever knows the listener's token and
-/// the file can ask for the result, from any machine. The shadow is what logs and listings show.
+/// Submits the task for one song, as a web handler does.
+///
+/// The program chooses the id of the task: any program that knows the user's token and the name of
+/// the file can fetch the result, from any machine. Logs and listings show the shadow in place of
+/// the name of the task.
 async fn submit(client: &Client, song: &Song, pace_ms: u64) -> Result<(), celeriac_client::Error> {
     client
         .apply_async(&preprocess, (song.path.clone(), pace_ms))
@@ -163,11 +164,11 @@ async fn submit(client: &Client, song: &Song, pace_ms: u64) -> Result<(), celeri
     Ok(())
 }
 
-/// Has the songs grouped, and lets the other container fetch the groups by their id.
+/// Submits the task that groups the songs. The reader fetches the groups by the id of the task.
 async fn group(
     arguments: &Arguments,
     web_handler: &Client,
-    container: &OtherContainer,
+    reader: &Reader,
     screen: &mut Screen,
     features: Vec<Features>,
 ) -> anyhow::Result<Clusters> {
@@ -180,13 +181,13 @@ async fn group(
         .send()
         .await
         .context("the clustering was not accepted")?;
-    screen.expect(1);
-    let ended = container.follow::<Clusters>(&[&id], screen).await?;
-    let ended = ended.into_iter().next().context("one id gives one end")?;
-    ended.outcome.map_err(|reason| anyhow::anyhow!("the songs could not be grouped: {reason}"))
+    screen.open(1);
+    let outcomes = reader.follow::<Clusters>(&[&id], screen).await?;
+    let outcome = outcomes.into_iter().next().context("the reader gave no outcome for the id")?;
+    outcome.result.map_err(|reason| anyhow::anyhow!("the songs could not be grouped: {reason}"))
 }
 
-/// The songs of the given folder, or those that the program makes itself.
+/// The songs of the given folder, or songs that the program makes.
 fn songs(arguments: &Arguments, data: &DataFolder) -> anyhow::Result<Vec<Song>> {
     if let Some(folder) = &arguments.folder {
         return playlist::songs_of(folder, &arguments.listener);
@@ -197,7 +198,7 @@ fn songs(arguments: &Arguments, data: &DataFolder) -> anyhow::Result<Vec<Song>> 
     playlist::songs_of(&folder, &arguments.listener)
 }
 
-/// A folder that stays if the user named it, and goes with the program if not.
+/// The folder for all data. A temporary folder is removed when the program ends.
 enum DataFolder {
     Kept(PathBuf),
     Temporary(TempDir),

@@ -1,7 +1,6 @@
-//! The songs of a folder, each with the id under which its result will be found.
+//! The songs of a folder, with their titles and the ids of their tasks.
 //!
-//! Lives here: which files count as songs, their titles and ids. Does not live here: whether a file
-//! is really audio; the worker finds that out.
+//! A file is a song by its extension. The worker finds out whether it has audio in it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,25 +8,29 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-/// Endings of files that are taken for songs, in any case.
-const ENDINGS: [&str; 6] = ["wav", "wave", "flac", "ogg", "oga", "mp3"];
+/// The extensions of audio files, in upper or lower case.
+const EXTENSIONS: [&str; 6] = ["wav", "wave", "flac", "ogg", "oga", "mp3"];
 
-/// Longest id a broker accepts.
+/// The longest id that a broker accepts.
 const ID_BYTES_MAX: usize = 255;
 
-/// One audio file, on its way to the queue.
+/// One audio file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Song {
-    /// Task id: the listener's token and the file name. Whoever knows both can ask for the result.
+    /// The id of its task: the user's token and the name of the file. A program that knows both
+    /// can fetch the result.
     pub(crate) id: String,
-    /// What people call it; unique within the folder.
+    /// The title for people, unique within the folder.
     pub(crate) title: String,
-    /// Absolute path, because the worker may have another current folder.
+    /// The absolute path, because the worker may have another current folder.
     pub(crate) path: String,
 }
 
-/// The songs of `folder` in order of their names. Folders in it, other files and names that are not
-/// UTF-8 are passed over; a folder without any song is an error.
+/// The songs of `folder` in the order of their names. Folders inside it, other files, and names
+/// that are not UTF-8 are left out.
+///
+/// # Errors
+/// The folder cannot be read, its name is not UTF-8, or it has no song.
 pub(crate) fn songs_of(folder: &Path, listener: &str) -> anyhow::Result<Vec<Song>> {
     let folder = folder
         .canonicalize()
@@ -38,7 +41,7 @@ pub(crate) fn songs_of(folder: &Path, listener: &str) -> anyhow::Result<Vec<Song
     for entry in entries {
         let entry =
             entry.with_context(|| format!("cannot read the folder {}", folder.display()))?;
-        // A link to a file is as good as the file.
+        // `is_file` follows links, so a link to a file counts as a file.
         if let (Ok(name), true) = (entry.file_name().into_string(), entry.path().is_file()) {
             names.push(name);
         }
@@ -52,34 +55,33 @@ pub(crate) fn songs_of(folder: &Path, listener: &str) -> anyhow::Result<Vec<Song
         );
     };
     if names.is_empty() {
-        bail!("there is no song in {folder_name}: no file ends in .{}", ENDINGS.join(", ."));
+        bail!("there is no song in {folder_name}: no file ends in .{}", EXTENSIONS.join(", ."));
     }
-    Ok(name_all(folder_name, listener, &names))
+    Ok(with_ids_and_titles(folder_name, listener, &names))
 }
 
 fn is_song(name: &str) -> bool {
-    // A leading dot hides a file; some systems leave such shadows beside each song.
-    Path::new(name).extension().and_then(|ending| ending.to_str()).is_some_and(|ending| {
-        !name.starts_with('.') && ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending))
+    // A leading dot hides a file. Some systems put such a file beside each song.
+    Path::new(name).extension().and_then(|extension| extension.to_str()).is_some_and(|extension| {
+        !name.starts_with('.')
+            && EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
     })
 }
 
-fn name_all(folder: &str, listener: &str, names: &[String]) -> Vec<Song> {
+fn with_ids_and_titles(folder: &str, listener: &str, names: &[String]) -> Vec<Song> {
     let titles: Vec<String> = names.iter().map(|name| title(name)).collect();
     let mut ids = HashSet::new();
-    names
-        .iter()
-        .zip(&titles)
-        .map(|(name, title)| {
-            // The same song in two formats: only the file names tell them apart.
-            let shared = titles.iter().filter(|other| *other == title).count() > 1;
-            Song {
-                id: unique_id(&format!("{listener}:{name}"), &mut ids),
-                title: if shared { name.clone() } else { title.clone() },
-                path: format!("{folder}/{name}"),
-            }
-        })
-        .collect()
+    let mut songs = Vec::with_capacity(names.len());
+    for (name, title) in names.iter().zip(&titles) {
+        // The same song in two formats has one title twice; then the name of the file is the title.
+        let is_shared = titles.iter().filter(|other| *other == title).count() > 1;
+        songs.push(Song {
+            id: unique_id(&format!("{listener}:{name}"), &mut ids),
+            title: if is_shared { name.clone() } else { title.clone() },
+            path: format!("{folder}/{name}"),
+        });
+    }
+    songs
 }
 
 /// `slow-tide.wav` becomes `slow tide`.
@@ -89,8 +91,8 @@ fn title(name: &str) -> String {
     if words.is_empty() { name.to_owned() } else { words.join(" ") }
 }
 
-/// Long file names are cut to the length of an id; a number keeps them apart where the cut made two
-/// the same.
+/// Cuts a long file name to the length of an id. If that makes two ids equal, a number tells them
+/// apart.
 fn unique_id(wanted: &str, taken: &mut HashSet<String>) -> String {
     let mut id = cut(wanted, ID_BYTES_MAX).to_owned();
     let mut count = 1;

@@ -1,8 +1,7 @@
-//! What is seen while the tasks run: a bar for each running task on a terminal, plain lines
-//! elsewhere.
+//! What the program shows while the tasks run: a bar for each running task on a terminal, plain
+//! lines elsewhere.
 //!
-//! Lives here: the drawing. Does not live here: where the states come from (see `container`) and
-//! the table at the end (see `table`).
+//! This file only draws. The states come from `reader`, and `table` makes the table at the end.
 
 use std::collections::HashMap;
 
@@ -11,21 +10,22 @@ use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::history::History;
-use crate::tasks::Done;
+use crate::tasks::Progress;
 
-/// A bar counts thousandths of a task.
+/// A full bar, in thousandths of a task.
 const BAR_LENGTH: u64 = 1_000;
 
-/// Columns of the table where the output is no terminal and so has no width of its own.
+/// The width of the table where the output is no terminal.
 const PLAIN_COLUMNS: u16 = 160;
 
-/// The terminal, or the file or pipe in its place.
+/// Standard output: a terminal, a file or a pipe.
 pub(crate) struct Screen {
     terminal: Term,
     bars: Option<Bars>,
     steps_shown: HashMap<String, usize>,
 }
 
+/// The bars on a terminal: one for each running task, and one for all tasks together.
 struct Bars {
     all: MultiProgress,
     total: ProgressBar,
@@ -33,27 +33,26 @@ struct Bars {
 }
 
 impl Screen {
-    /// Standard output.
     pub(crate) fn new() -> Self {
         Self { terminal: Term::stdout(), bars: None, steps_shown: HashMap::new() }
     }
 
-    /// Width of a line.
+    /// The width of a line.
     pub(crate) fn columns(&self) -> u16 {
         self.terminal.size_checked().map_or(PLAIN_COLUMNS, |(_, columns)| columns)
     }
 
-    /// Writes a line above the bars.
-    pub(crate) fn say(&self, line: &str) {
-        // If nobody reads any more there is nobody to tell that either.
-        let _unread = match &self.bars {
+    /// Prints a line above the bars.
+    pub(crate) fn print(&self, line: &str) {
+        // This fails if the reader has closed standard output. The tasks go on in any case.
+        let _ = match &self.bars {
             Some(bars) => bars.all.println(line),
             None => self.terminal.write_line(line),
         };
     }
 
-    /// From now on `count` tasks are shown.
-    pub(crate) fn expect(&mut self, count: usize) {
+    /// Starts to show `count` tasks.
+    pub(crate) fn open(&mut self, count: usize) {
         self.close();
         if self.terminal.is_term() {
             let all = MultiProgress::new();
@@ -66,7 +65,7 @@ impl Screen {
         }
     }
 
-    /// Shows where a task is now.
+    /// Shows the present state of a task.
     pub(crate) fn show(&mut self, info: &TaskInfo, history: &History) {
         match &mut self.bars {
             Some(bars) => bars.show(info, history),
@@ -75,18 +74,14 @@ impl Screen {
     }
 
     fn show_plainly(&mut self, info: &TaskInfo, history: &History) {
-        let shown = self.steps_shown.entry(info.id.clone()).or_default();
-        let lines: Vec<String> = history.steps()[*shown..]
-            .iter()
-            .map(|step| {
-                format!("{:>6} ms  {:<8} {}", history.after_ms(step), step.state, info.title())
-            })
-            .collect();
-        *shown = history.steps().len();
-        lines.iter().for_each(|line| self.say(line));
+        let shown = self.steps_shown.insert(info.id.clone(), history.steps().len()).unwrap_or(0);
+        for step in &history.steps()[shown..] {
+            let after_ms = history.after_ms(step);
+            self.print(&format!("{after_ms:>6} ms  {:<8} {}", step.state, info.title()));
+        }
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub(crate) fn close(&mut self) {
         if let Some(bars) = self.bars.take() {
             bars.total.finish_and_clear();
@@ -97,43 +92,52 @@ impl Screen {
 
 impl Bars {
     fn show(&mut self, info: &TaskInfo, history: &History) {
-        if info.state.is_ended() {
-            if let Some(bar) = self.running.remove(&info.id) {
-                bar.finish_and_clear();
-            }
-            let mark = if info.state == State::Success { '✔' } else { '✘' };
-            let took = history.steps().last().map_or(0, |last| history.after_ms(last));
-            // A line that cannot be written is a terminal that was closed.
-            let _unread = self.all.println(format!(
-                "{mark} {:<32} {} after {took} ms",
-                info.title(),
-                info.state
-            ));
-            self.total.inc(1);
-        } else if matches!(info.state, State::Leased | State::Started | State::Retry) {
-            let bar = self.running.entry(info.id.clone()).or_insert_with(|| {
-                let bar = ProgressBar::new(BAR_LENGTH)
-                    .with_style(style("  {prefix:<32} {bar:30.cyan/dim} {msg}"));
-                bar.set_prefix(info.title().to_owned());
-                self.all.insert_before(&self.total, bar)
-            });
-            let (state, part) = moment(info);
-            bar.set_message(state);
-            bar.set_position((part * BAR_LENGTH as f64) as u64);
+        match info.state {
+            state if state.is_ended() => self.end(info, history),
+            State::Leased | State::Started | State::Retry => self.advance(info),
+            _ => {}
         }
     }
-}
 
-/// What to write beside the bar, and how far the bar reaches.
-fn moment(info: &TaskInfo) -> (String, f64) {
-    match &info.progress {
-        Some(progress) if info.state == State::Started => {
-            (progress.state.clone(), progress.meta::<Done>().map_or(0.0, |done| done.part))
+    /// Replaces the bar of an ended task with a line.
+    fn end(&mut self, info: &TaskInfo, history: &History) {
+        if let Some(bar) = self.running.remove(&info.id) {
+            bar.finish_and_clear();
         }
-        _ => (info.state.to_string(), 0.0),
+        let mark = if info.state == State::Success { '✔' } else { '✘' };
+        let took_ms = history.steps().last().map_or(0, |last| history.after_ms(last));
+        // This fails if the terminal was closed.
+        let _ = self.all.println(format!(
+            "{mark} {:<32} {} after {took_ms} ms",
+            info.title(),
+            info.state
+        ));
+        self.total.inc(1);
+    }
+
+    /// Moves the bar of a running task, or adds it.
+    fn advance(&mut self, info: &TaskInfo) {
+        let bar = self.running.entry(info.id.clone()).or_insert_with(|| {
+            let bar = ProgressBar::new(BAR_LENGTH)
+                .with_style(style("  {prefix:<32} {bar:30.cyan/dim} {msg}"));
+            bar.set_prefix(info.title().to_owned());
+            self.all.insert_before(&self.total, bar)
+        });
+        // Progress belongs to a running attempt; before it and after it the state is shown.
+        match &info.progress {
+            Some(report) if info.state == State::Started => {
+                let done = report.meta::<Progress>().map_or(0.0, |progress| progress.done);
+                bar.set_message(report.state.clone());
+                bar.set_position((done * BAR_LENGTH as f64) as u64);
+            }
+            _ => {
+                bar.set_message(info.state.to_string());
+                bar.set_position(0);
+            }
+        }
     }
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates stand in this file")
+    ProgressStyle::with_template(template).expect("the templates in this file are valid")
 }

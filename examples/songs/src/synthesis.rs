@@ -1,8 +1,8 @@
-//! The songs the demo makes when it is given no folder: twelve clips in three families, and one
+//! The songs that the program makes when it gets no folder: twelve clips in three families, and one
 //! broken file.
 //!
-//! Lives here: the list of clips and the sound of each family. Does not live here: the file formats
-//! (see `encoding`). Everything is computed from the list alone, so each run makes the same bytes.
+//! This file has the list of clips and the sound of each family; `encoding` has the file formats.
+//! All sound is computed from the list, so each run makes the same bytes.
 
 use std::f64::consts::TAU;
 use std::fs;
@@ -11,13 +11,14 @@ use std::path::Path;
 
 use crate::encoding;
 
-/// Length of each clip. Eight seconds hold enough beats of the slowest clip to measure its tempo.
+/// The length of each clip. Eight seconds have enough beats of the slowest clip to measure its
+/// tempo.
 pub(crate) const CLIP_SECONDS: f64 = 8.0;
 
-/// The file in the made set that no decoder can read.
+/// The one made file that no decoder can read.
 pub(crate) const BROKEN_FILE: &str = "broken.ogg";
 
-/// What kind of music a clip is; the clustering is expected to find these again.
+/// The kind of music of a clip. A test checks that the clustering finds these families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     /// Slow, soft, dark: one swelling chord per beat, made of sines.
@@ -31,50 +32,51 @@ pub(crate) enum Family {
 /// One song to be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clip {
-    /// File name; the extension chooses the format (`wav` or `flac`).
+    /// The name of the file. Its extension chooses the format, `wav` or `flac`.
     pub(crate) file: &'static str,
-    /// Decides the instruments.
+    /// The family, which decides the instruments.
     pub(crate) family: Family,
     /// Beats per minute.
     pub(crate) tempo_bpm: f64,
-    /// Root mean square level, full scale being 0 dB.
+    /// The root mean square level. Full scale is 0 dB.
     pub(crate) level_dbfs: f64,
-    /// Lowest note of the chords, in hertz.
+    /// The lowest note of the chords, in hertz.
     pub(crate) root_hz: f64,
-    /// Sample rate in hertz.
+    /// The sample rate in hertz.
     pub(crate) rate: u32,
-    /// 1 or 2; both channels carry the same sound.
+    /// 1 or 2 channels. Both channels have the same sound.
     pub(crate) channels: u16,
 }
 
 const fn clip(
     file: &'static str,
     family: Family,
-    sound: (f64, f64, f64),
+    tempo_bpm: f64,
+    level_dbfs: f64,
+    root_hz: f64,
     rate: u32,
     channels: u16,
 ) -> Clip {
-    let (tempo_bpm, level_dbfs, root_hz) = sound;
     Clip { file, family, tempo_bpm, level_dbfs, root_hz, rate, channels }
 }
 
-/// The made set, without the broken file.
+/// All clips. The columns are file, family, tempo, level, root, sample rate and channels.
 pub(crate) const CLIPS: [Clip; 12] = [
-    clip("slow-tide.wav", Family::Pad, (60.0, -30.0, 110.0), 22_050, 1),
-    clip("low-cloud.flac", Family::Pad, (66.0, -28.5, 98.0), 44_100, 1),
-    clip("paper-lanterns.wav", Family::Pad, (72.0, -27.5, 123.5), 44_100, 2),
-    clip("harbour-lights.flac", Family::Pad, (78.0, -26.0, 130.8), 22_050, 2),
-    clip("second-gear.wav", Family::Rock, (100.0, -19.5, 82.4), 44_100, 2),
-    clip("brick-and-wire.flac", Family::Rock, (108.0, -18.5, 87.3), 44_100, 2),
-    clip("garage-door.wav", Family::Rock, (116.0, -18.0, 92.5), 22_050, 1),
-    clip("long-road-home.flac", Family::Rock, (124.0, -17.0, 77.8), 44_100, 1),
-    clip("neon-stairs.wav", Family::Electronic, (150.0, -13.0, 220.0), 44_100, 2),
-    clip("static-bloom.flac", Family::Electronic, (158.0, -12.0, 246.9), 44_100, 2),
-    clip("night-circuit.wav", Family::Electronic, (166.0, -11.5, 233.1), 44_100, 1),
-    clip("glass-runner.flac", Family::Electronic, (174.0, -10.5, 261.6), 44_100, 1),
+    clip("slow-tide.wav", Family::Pad, 60.0, -30.0, 110.0, 22_050, 1),
+    clip("low-cloud.flac", Family::Pad, 66.0, -28.5, 98.0, 44_100, 1),
+    clip("paper-lanterns.wav", Family::Pad, 72.0, -27.5, 123.5, 44_100, 2),
+    clip("harbour-lights.flac", Family::Pad, 78.0, -26.0, 130.8, 22_050, 2),
+    clip("second-gear.wav", Family::Rock, 100.0, -19.5, 82.4, 44_100, 2),
+    clip("brick-and-wire.flac", Family::Rock, 108.0, -18.5, 87.3, 44_100, 2),
+    clip("garage-door.wav", Family::Rock, 116.0, -18.0, 92.5, 22_050, 1),
+    clip("long-road-home.flac", Family::Rock, 124.0, -17.0, 77.8, 44_100, 1),
+    clip("neon-stairs.wav", Family::Electronic, 150.0, -13.0, 220.0, 44_100, 2),
+    clip("static-bloom.flac", Family::Electronic, 158.0, -12.0, 246.9, 44_100, 2),
+    clip("night-circuit.wav", Family::Electronic, 166.0, -11.5, 233.1, 44_100, 1),
+    clip("glass-runner.flac", Family::Electronic, 174.0, -10.5, 261.6, 44_100, 1),
 ];
 
-/// Writes the made set into `folder`, which is created when it is missing.
+/// Writes all clips and the broken file into `folder`. Creates the folder if it is missing.
 pub(crate) fn write_songs(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for clip in &CLIPS {
@@ -83,11 +85,13 @@ pub(crate) fn write_songs(folder: &Path) -> io::Result<()> {
     fs::write(folder.join(BROKEN_FILE), broken_ogg())
 }
 
-/// Looks like OGG for its first four bytes and is noise from there on.
+/// A file that begins like OGG and has noise after its first four bytes.
 fn broken_ogg() -> Vec<u8> {
     let mut noise = Noise(7);
     let mut bytes = b"OggS".to_vec();
-    bytes.extend((0..4096).map(|_| noise.bits() as u8));
+    for _ in 0..4096 {
+        bytes.push(noise.bits() as u8);
+    }
     bytes
 }
 
@@ -107,21 +111,25 @@ impl Clip {
         }
     }
 
-    /// One channel of sound at the wanted level; samples lie between -1 and 1 but for rare peaks.
+    /// One channel of sound at the level of the clip. Its samples are between -1 and 1, except rare
+    /// peaks.
     pub(crate) fn render(&self) -> Vec<f64> {
         let samples = (CLIP_SECONDS * f64::from(self.rate)) as usize;
         let mut band = Band::new(self);
-        let mut sound: Vec<f64> = (0..samples)
-            .map(|index| band.play(self, index as f64 / f64::from(self.rate)))
-            .collect();
+        let mut sound = Vec::with_capacity(samples);
+        for index in 0..samples {
+            sound.push(band.play(self, index as f64 / f64::from(self.rate)));
+        }
         let mean_square = sound.iter().map(|sample| sample * sample).sum::<f64>() / samples as f64;
         let gain = 10f64.powf(self.level_dbfs / 20.0) / mean_square.sqrt();
-        sound.iter_mut().for_each(|sample| *sample *= gain);
+        for sample in &mut sound {
+            *sample *= gain;
+        }
         sound
     }
 }
 
-/// The instruments with the little state they need from sample to sample.
+/// The instruments, with the state that they keep from sample to sample.
 struct Band {
     noise: Noise,
     previous_noise: f64,
@@ -129,15 +137,15 @@ struct Band {
     filter: f64,
 }
 
-/// Semitones of the four chords' roots over the lowest note; one chord lasts four beats.
+/// The roots of the four chords, in semitones above the lowest note. A chord lasts four beats.
 const CHORD_ROOTS: [f64; 4] = [0.0, 5.0, 7.0, 3.0];
 
-/// Semitones of the arpeggio of the fast songs, two notes per beat.
+/// The notes of the arpeggio of the fast songs, in semitones. A beat has two of them.
 const ARPEGGIO: [f64; 8] = [12.0, 19.0, 24.0, 19.0, 15.0, 19.0, 24.0, 27.0];
 
 impl Band {
     fn new(clip: &Clip) -> Self {
-        // The song's own seed, so that no two songs share their noise.
+        // Each song has its own seed, so that no two songs have the same noise.
         let seed = clip.tempo_bpm.to_bits() ^ clip.root_hz.to_bits();
         let filter = 1.0 - (-TAU * 1_200.0 / f64::from(clip.rate)).exp();
         Self { noise: Noise(seed), previous_noise: 0.0, filtered: 0.0, filter }
@@ -150,7 +158,7 @@ impl Band {
         let chord = CHORD_ROOTS[(beat as usize / 4) % CHORD_ROOTS.len()];
         let root = semitones_above(clip.root_hz, chord);
         let noise = self.noise.sample();
-        // The difference of neighbouring samples keeps the high part of white noise.
+        // The difference of two neighbouring samples keeps the high frequencies of white noise.
         let hiss = (noise - self.previous_noise) / 2.0;
         self.previous_noise = noise;
         match clip.family {
@@ -175,7 +183,7 @@ impl Band {
     }
 }
 
-/// A chord that swells within a fiftieth of a second and dies away until the next beat.
+/// A chord that rises within a fiftieth of a second and fades until the next beat.
 fn pad(root: f64, seconds: f64, since_beat: f64) -> f64 {
     let swell = (1.0 - (-since_beat / 0.02).exp()) * (-2.5 * since_beat).exp();
     let chord: f64 = [0.0, 3.0, 7.0, 12.0]
@@ -202,7 +210,7 @@ fn electronic(
     (1.6 * kick(since_beat) + 0.8 * lead + 1.5 * hat).tanh()
 }
 
-/// A sine that falls from 170 to 50 hertz; the phase is the integral of that frequency.
+/// A sine that falls from 170 to 50 hertz. The phase is the integral of the frequency.
 fn kick(since_beat: f64) -> f64 {
     let phase = 50.0 * since_beat + 120.0 / 30.0 * (1.0 - (-30.0 * since_beat).exp());
     (TAU * phase).sin() * (-11.0 * since_beat).exp()
@@ -216,7 +224,7 @@ fn semitones_above(hertz: f64, semitones: f64) -> f64 {
     hertz * (semitones / 12.0).exp2()
 }
 
-/// SplitMix64: small, seeded, the same on every machine.
+/// SplitMix64, a small random generator with a seed. It gives the same numbers on every machine.
 struct Noise(u64);
 
 impl Noise {

@@ -1,24 +1,22 @@
-//! The table at the end of the story.
+//! The table at the end: the songs with their states, features and groups as text.
 //!
-//! Lives here: songs, their histories, features and groups as text. Does not live here: computing
-//! any of it.
-
-use std::fmt::Write;
+//! This file computes none of these values.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::cluster::Clusters;
-use crate::container::Ended;
 use crate::features::Features;
 use crate::playlist::Song;
+use crate::reader::TaskOutcome;
 
-/// Written where there is no value.
+/// The text of a cell without a value.
 const NONE: &str = "–";
 
-/// The whole ending: a row for each song, what each group has in common, and why songs failed.
-pub(crate) fn ending(
+/// A table with a row for each song, then a line for each group, then a line for each song that
+/// failed.
+pub(crate) fn summary(
     songs: &[Song],
-    ended: &[Ended<Features>],
+    outcomes: &[TaskOutcome<Features>],
     clusters: &Clusters,
     columns: u16,
 ) -> String {
@@ -34,13 +32,13 @@ pub(crate) fn ending(
         "length",
         "group",
     ]);
-    // Only the songs that succeeded took part in the clustering, in the same order.
+    // The clustering got only the songs that succeeded, in the same order.
     let mut groups = clusters.group_of_song.iter();
     let mut members = vec![Vec::new(); clusters.groups.len()];
     let mut failures = String::new();
-    for (song, ended) in songs.iter().zip(ended) {
-        let mut row = vec![song.title.clone(), ended.history.to_string()];
-        match &ended.outcome {
+    for (song, outcome) in songs.iter().zip(outcomes) {
+        let mut row = vec![song.title.clone(), outcome.history.to_string()];
+        match &outcome.result {
             Ok(features) => {
                 row.extend(numbers(features));
                 let group = groups.next().copied();
@@ -51,7 +49,7 @@ pub(crate) fn ending(
             }
             Err(reason) => {
                 row.extend(std::iter::repeat_n(NONE.to_owned(), 5));
-                let _infallible = writeln!(failures, "{}: {reason}", song.title);
+                failures.push_str(&format!("{}: {reason}\n", song.title));
             }
         }
         table.add_row(row);
@@ -71,16 +69,18 @@ fn numbers(features: &Features) -> [String; 4] {
     ]
 }
 
+/// A line for each group with the titles of its songs.
 fn legend(clusters: &Clusters, members: &[Vec<&str>]) -> String {
     let mut text = String::new();
     for (index, (group, members)) in clusters.groups.iter().zip(members).enumerate() {
-        let _infallible =
-            writeln!(text, "group {} ({}): {}", letter(index), group.name, members.join(", "));
+        let members = members.join(", ");
+        text.push_str(&format!("group {} ({}): {members}\n", letter(index), group.name));
     }
     text
 }
 
-/// A for the first group; there are never more groups than letters when their number was found.
+/// The name of a group: `A` for the first one. Numbers follow after `Z`, which only a user who sets
+/// the number of groups can see.
 fn letter(group: usize) -> String {
     match u8::try_from(group) {
         Ok(index) if index < 26 => char::from(b'A' + index).to_string(),
@@ -102,8 +102,8 @@ mod tests {
         }
     }
 
-    fn ended(outcome: Result<Features, String>) -> Ended<Features> {
-        Ended { history: History::default(), outcome }
+    fn outcome(result: Result<Features, String>) -> TaskOutcome<Features> {
+        TaskOutcome { history: History::default(), result }
     }
 
     fn features(tempo_bpm: Option<f64>) -> Features {
@@ -117,18 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn failed_songs_stand_in_the_table_and_shift_no_group() {
+    fn failed_songs_are_in_the_table_and_shift_no_group() {
         let songs = [song("broken"), song("slow"), song("quick")];
         let done = [features(None), features(Some(150.0))];
         let all = [
-            ended(Err("failed: no sound".to_owned())),
-            ended(Ok(done[0].clone())),
-            ended(Ok(done[1].clone())),
+            outcome(Err("failed: no sound".to_owned())),
+            outcome(Ok(done[0].clone())),
+            outcome(Ok(done[1].clone())),
         ];
         let mut clusters = cluster(&done, Some(1));
         clusters.groups.push(clusters.groups[0].clone());
         clusters.group_of_song = vec![0, 1];
-        let text = ending(&songs, &all, &clusters, 160);
+        let text = summary(&songs, &all, &clusters, 160);
         assert!(text.contains("broken: failed: no sound\n"), "{text}");
         assert!(text.contains("): slow\n") && text.contains("): quick\n"), "{text}");
         assert!(text.contains("150.0") && text.contains("900 Hz") && text.contains(NONE), "{text}");
@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn narrow_terminal_gets_a_narrow_table() {
-        let text = ending(
+        let text = summary(
             &[song("slow")],
-            &[ended(Ok(features(None)))],
+            &[outcome(Ok(features(None)))],
             &cluster(&[features(None)], None),
             70,
         );

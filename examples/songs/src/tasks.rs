@@ -1,7 +1,7 @@
-//! The two tasks of the story.
+//! The two tasks of this program: the functions that workers run and that producers name.
 //!
-//! Lives here: the functions that workers run and producers call. Does not live here: the analysis
-//! itself; these functions only join it to the queue with arguments, progress and failures.
+//! These functions connect the analysis to the queue: arguments, progress reports and failures. The
+//! analysis itself is in `audio`, `features` and `cluster`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,23 +13,25 @@ use crate::audio;
 use crate::cluster::{self, Clusters};
 use crate::features::{self, Features};
 
-/// What a progress report carries beside its state name.
+/// The data of a progress report, beside the name of its state.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Done {
-    /// The done part of the whole task, 0 to 1.
-    pub(crate) part: f64,
+pub(crate) struct Progress {
+    /// How much of the whole task is done, 0 to 1.
+    pub(crate) done: f64,
 }
 
-/// Progress is reported each time another tenth of a stage is done: often enough to watch, too rare
-/// to matter.
-const STAGE_REPORTS: f64 = 10.0;
+/// Progress reports for each of the two steps of `preprocess`: enough to see the progress, and too
+/// few to slow the task down.
+const REPORTS_PER_STEP: f64 = 10.0;
 
-/// Decodes one song and measures it. A `pace_ms` above 0 makes it pause so long at each progress
-/// report: a song of a few seconds is measured faster than anybody can watch.
+/// Decodes one song and measures it.
 ///
-/// This is heavy work that blocks its thread, so it is a plain function: the worker runs it on its
-/// blocking pool. The short delay between attempts suits a demo; a real service would wait longer
-/// for a file to arrive whole.
+/// A `pace_ms` above 0 makes the task pause that long at each progress report. Without a pause a
+/// song of a few seconds is measured before a person can see the progress.
+///
+/// This is heavy work that blocks its thread, so it is a plain function: the worker runs it in its
+/// pool of blocking threads. The short delay between attempts suits a demo. A real service would
+/// wait longer, for example until an upload is complete.
 #[task(
     name = "songs.preprocess",
     queue = "songs",
@@ -46,16 +48,17 @@ pub(crate) fn preprocess(
     let path = Path::new(&path);
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let pace = Duration::from_millis(pace_ms);
-    let sound = audio::decode(path, stage(context, "DECODE", 0.0, pace))
+    // A failure is retried, unless the failure itself or `max_attempts` forbids it.
+    let sound = audio::decode(path, report_step(context, "DECODE", 0.0, pace))
         .map_err(|error| TaskFailure::new("AudioError", format!("{file}: {error}")))?;
-    // Nothing can stop a function that blocks its thread; it has to ask.
+    // The worker cannot stop a function that blocks its thread, so the function has to ask.
     if context.is_cancelled() {
         return Err(TaskFailure::new("Cancelled", format!("{file}: stopped on request")));
     }
-    Ok(features::analyse(&sound, stage(context, "ANALYSE", 0.5, pace)))
+    Ok(features::analyse(&sound, report_step(context, "ANALYSE", 0.5, pace)))
 }
 
-/// Groups the songs that sound alike; without `groups` their number is found.
+/// Groups the songs that sound alike. Without `groups` the function finds the number of groups.
 #[task(
     name = "songs.cluster",
     queue = "songs",
@@ -67,17 +70,22 @@ pub(crate) fn cluster_songs(songs: Vec<Features>, groups: Option<usize>) -> Clus
     cluster::cluster(&songs, groups)
 }
 
-/// Reports one of the two stages of `preprocess`, which begins when `before` of the task is done
-/// and is half of it.
-fn stage(context: &Context, state: &'static str, before: f64, pace: Duration) -> impl FnMut(f64) {
-    let mut reported = -1.0;
+/// Returns a function that reports the progress of one of the two steps of `preprocess`. Each step
+/// is half of the task; `done_before` is how much of the task is done before the step.
+fn report_step(
+    context: &Context,
+    state: &'static str,
+    done_before: f64,
+    pace: Duration,
+) -> impl FnMut(f64) {
+    let mut last_report = -1.0;
     move |done| {
-        let tenths = (done * STAGE_REPORTS).floor();
-        if tenths > reported {
-            reported = tenths;
+        let report = (done * REPORTS_PER_STEP).floor();
+        if report > last_report {
+            last_report = report;
             context
-                .progress_blocking(state, &Done { part: before + done / 2.0 })
-                .expect("a short name and a number can always be sent");
+                .progress_blocking(state, &Progress { done: done_before + done / 2.0 })
+                .expect("a short name and one number are never too large to send");
             std::thread::sleep(pace);
         }
     }

@@ -1,23 +1,24 @@
-//! Reads the tempo from the onset strength of a song.
+//! Finds the tempo in the onset strength of a song: computes its autocorrelation, and chooses one
+//! of the peaks.
 //!
-//! Lives here: the autocorrelation and the choice among its peaks. Does not live here: where the
-//! onset strength comes from (see `features`).
+//! `features` computes the onset strength.
 
-/// Slowest and fastest tempo looked for. Less than two octaves apart, so that few songs have two
-/// readings.
+/// The slowest and the fastest tempo. They are less than two octaves apart, so that for few songs
+/// two tempos fit.
 const TEMPO_BPM: std::ops::RangeInclusive<f64> = 55.0..=190.0;
 
-/// The tempo people tap when several would fit; readings far from it count less.
+/// The tempo that people prefer if several fit. A tempo far from it counts less.
 const PREFERRED_BPM: f64 = 120.0;
 
-/// Below this correlation from beat to beat there is no beat, only chance.
+/// A smaller correlation from beat to beat is chance, and not a beat.
 const CORRELATION_MIN: f64 = 0.12;
 
-/// A reading of twice the tempo wins if its correlation is at least this part of the slower one's.
-const DOUBLE_PART: f64 = 0.85;
+/// The double tempo is chosen if its correlation is at least this fraction of that of the slower
+/// tempo.
+const DOUBLE_FRACTION: f64 = 0.85;
 
-/// Tempo in beats per minute; none if there is no regular beat or less than four slow beats of
-/// sound.
+/// The tempo in beats per minute; none if there is no regular beat, or less sound than four slow
+/// beats.
 pub(crate) fn tempo_bpm(onsets: &[f32], frames_per_second: f64) -> Option<f64> {
     let lag_of = |bpm: f64| 60.0 * frames_per_second / bpm;
     let lag_min = lag_of(*TEMPO_BPM.end()).ceil() as usize;
@@ -32,11 +33,11 @@ pub(crate) fn tempo_bpm(onsets: &[f32], frames_per_second: f64) -> Option<f64> {
     };
     let mut best =
         (lag_min..=lag_max).max_by(|left, right| score(*left).total_cmp(&score(*right)))?;
-    // Beats of equal strength also repeat at every second beat: prefer the faster reading if it
-    // fits as well.
+    // Beats of equal strength also repeat at every second beat. The faster tempo is the right one
+    // if it fits almost as well.
     for lag in [best / 2, best.div_ceil(2)] {
-        if lag >= lag_min && correlation.peak_near(lag) >= DOUBLE_PART * correlation.peak_near(best)
-        {
+        let is_double = correlation.peak_near(lag) >= DOUBLE_FRACTION * correlation.peak_near(best);
+        if lag >= lag_min && is_double {
             best = lag;
             break;
         }
@@ -47,23 +48,25 @@ pub(crate) fn tempo_bpm(onsets: &[f32], frames_per_second: f64) -> Option<f64> {
     Some(60.0 * frames_per_second / correlation.refine(best))
 }
 
-/// How much the onset strength resembles itself some frames later; 1 is the same.
+/// How similar the onset strength is to itself some frames later, from no similarity at 0 to
+/// equality at 1.
 struct Correlation {
     centred: Vec<f64>,
     power: f64,
 }
 
 impl Correlation {
-    /// None if nothing ever sets in.
+    /// None if the sound has no onset.
     fn new(onsets: &[f32], frames_per_second: f64) -> Option<Self> {
         let onsets = widened(onsets);
-        // The local mean is taken off, so that a loud passage does not count as one long beat.
+        // The local mean is subtracted, so that a loud passage does not count as one long beat.
         let reach = (frames_per_second / 2.0) as usize;
-        let mut sums = vec![0f64];
-        sums.extend(onsets.iter().scan(0f64, |sum, onset| {
-            *sum += *onset;
-            Some(*sum)
-        }));
+        let mut sum = 0.0;
+        let mut sums = vec![sum];
+        for onset in &onsets {
+            sum += onset;
+            sums.push(sum);
+        }
         let centred: Vec<f64> = (0..onsets.len())
             .map(|index| {
                 let (from, to) =
@@ -85,9 +88,9 @@ impl Correlation {
         sum / pairs as f64 / self.power
     }
 
-    /// A true beat repeats after two and three beats as well, a chance peak does not. The
-    /// neighbours of the multiples count too, because a beat rarely lasts a whole number of
-    /// frames.
+    /// The sum of the correlations after one, two and three beats. A true beat repeats after each
+    /// of them, and a chance peak does not. The neighbours of the multiples count too, because
+    /// a beat rarely lasts a whole number of frames.
     fn comb(&self, lag: usize) -> f64 {
         self.at(lag) + 0.5 * self.peak_near(2 * lag) + 0.25 * self.peak_near(3 * lag)
     }
@@ -96,8 +99,8 @@ impl Correlation {
         (lag.saturating_sub(1)..=lag + 1).map(|near| self.at(near)).fold(f64::MIN, f64::max)
     }
 
-    /// The lag as a fraction of frames: the peak is followed to four beats, where an error weighs a
-    /// quarter, and there placed between the frames by a parabola.
+    /// The lag of the peak with a fraction of a frame. The function follows the peak to four beats,
+    /// where an error counts only a quarter. A parabola then places it between two frames.
     fn refine(&self, lag: usize) -> f64 {
         let mut beat = lag as f64;
         for beats in [1.0, 2.0, 4.0] {
@@ -105,7 +108,7 @@ impl Correlation {
             let reach = if beats == 1.0 { 1 } else { 2 };
             let peak = (around - reach..=around + reach)
                 .max_by(|left, right| self.at(*left).total_cmp(&self.at(*right)))
-                .expect("the range is not empty");
+                .expect("the range has at least three lags");
             let (before, top, after) = (self.at(peak - 1), self.at(peak), self.at(peak + 1));
             let bend = before - 2.0 * top + after;
             let shift =
@@ -116,8 +119,8 @@ impl Correlation {
     }
 }
 
-/// Spreads each onset over its neighbours: a beat that lasts 46.5 frames comes after 46 and 47 in
-/// turn, and both have to count as the same.
+/// Spreads each onset over its neighbours. Beats that last 46.5 frames come after 46 and 47 frames
+/// in turn, and both must count as the same beat.
 fn widened(onsets: &[f32]) -> Vec<f64> {
     let weights = [1.0, 2.0, 3.0, 2.0, 1.0];
     let near = |index: usize, offset: usize| {
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_clicks_are_read_at_their_own_tempo_over_the_whole_range() {
+    fn equal_clicks_have_their_own_tempo_over_the_whole_range() {
         for bpm in (60..=186).step_by(3).map(f64::from) {
             let found = tempo_bpm(&clicks(bpm, 12.0, 100.0), 100.0).unwrap();
             assert!((found / bpm - 1.0).abs() < 0.02, "{bpm} was read as {found}");

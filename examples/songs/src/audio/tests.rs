@@ -1,4 +1,4 @@
-//! Decoding from real files in a temporary folder: formats, sample sizes, and what is not audio.
+//! Decodes files in a temporary folder: all formats and sample sizes, and files without audio.
 
 use std::fs;
 use std::path::PathBuf;
@@ -85,7 +85,7 @@ fn sample_sizes_of_wav_agree() {
 }
 
 #[test]
-fn stereo_is_mixed_and_its_level_is_taken_before_the_mix() {
+fn stereo_is_mixed_and_its_level_is_measured_before_the_mix() {
     let folder = Folder::new();
     let opposite: Vec<f64> =
         sine(8_000, 0.5).iter().flat_map(|sample| [*sample, -sample]).collect();
@@ -120,7 +120,7 @@ fn values_that_are_no_numbers_become_silence() {
 }
 
 #[test]
-fn broken_files_are_errors_that_say_what_is_wrong() {
+fn broken_files_are_errors_with_a_reason() {
     let folder = Folder::new();
     synthesis::write_songs(folder.0.path()).unwrap();
     let broken = decode(&folder.0.path().join(synthesis::BROKEN_FILE), |_| ()).unwrap_err();
@@ -143,7 +143,7 @@ fn broken_files_are_errors_that_say_what_is_wrong() {
 }
 
 #[test]
-fn every_file_cut_or_flipped_anywhere_is_sound_or_an_error_but_never_a_panic() {
+fn a_file_with_a_cut_or_a_flipped_byte_never_causes_a_panic() {
     let folder = Folder::new();
     for clip in &CLIPS[..2] {
         let whole = clip.encode().unwrap();
@@ -159,7 +159,7 @@ fn every_file_cut_or_flipped_anywhere_is_sound_or_an_error_but_never_a_panic() {
 }
 
 #[test]
-fn a_song_cut_short_gives_the_part_that_is_there() {
+fn a_file_that_ends_too_early_gives_the_part_before_its_end() {
     let whole = wav_of(&sine(8_000, 0.5).repeat(4), 1, 8_000);
     let sound = Folder::new().decode("cut.wav", &whole[..whole.len() / 2]).unwrap();
     assert!((1.5..=2.1).contains(&sound.seconds), "{} seconds", sound.seconds);

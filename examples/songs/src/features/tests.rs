@@ -1,4 +1,5 @@
-//! The made songs are measured as they were made, and grouped as they were meant.
+//! The features of the made songs are the ones of their list, and the clustering finds their
+//! families.
 
 use super::*;
 use crate::audio;
@@ -19,7 +20,7 @@ fn sound(rate: u32, mono: Vec<f32>) -> Sound {
 }
 
 #[test]
-fn made_songs_are_measured_as_made() {
+fn made_songs_have_the_features_of_their_list() {
     for clip in &CLIPS {
         let features = measured(clip);
         let tempo = features.tempo_bpm.unwrap();
@@ -39,7 +40,7 @@ fn made_songs_are_measured_as_made() {
 }
 
 #[test]
-fn families_differ_in_brightness_as_meant() {
+fn families_differ_in_brightness() {
     let centroids = |family: Family| {
         CLIPS
             .iter()

@@ -1,0 +1,204 @@
+//! `celeriac dead`: lists dead tasks, runs them again, or drops them. A dead task ended as FAILURE
+//! and is kept.
+
+use std::collections::BTreeSet;
+
+use celeriac_client::{Client, State, TaskInfo};
+use clap::{ArgGroup, Args, Subcommand};
+use serde::Serialize;
+
+use crate::arguments::{SharedOptions, parse_id};
+use crate::confirm::ConfirmOptions;
+use crate::connection::{connect, failure};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::filter::FilterOptions;
+use crate::output::{Format, Output};
+use crate::printable::clean;
+use crate::task_history::TaskHistory;
+use crate::task_list::{PageOptions, print_list};
+use crate::task_view::{failed_attempt, shortened};
+use crate::time::{ms, relative};
+
+/// The arguments of `dead`.
+#[derive(Args)]
+pub(crate) struct DeadArguments {
+    #[command(subcommand)]
+    subcommand: DeadSubcommand,
+}
+
+#[derive(Subcommand)]
+enum DeadSubcommand {
+    /// List dead tasks
+    #[command(after_help = EXIT_CODES)]
+    List(ListArguments),
+    /// Show one dead task with its whole history
+    #[command(after_help = EXIT_CODES)]
+    Show(ShowArguments),
+    /// Run dead tasks again, each as a new generation
+    #[command(after_help = EXIT_CODES)]
+    Replay(ReplayArguments),
+    /// Drop dead tasks with their errors
+    #[command(after_help = EXIT_CODES)]
+    Discard(DiscardArguments),
+}
+
+/// The arguments of `dead list`.
+#[derive(Args)]
+struct ListArguments {
+    #[command(flatten)]
+    filter: FilterOptions,
+    #[command(flatten)]
+    pages: PageOptions,
+}
+
+/// The arguments of `dead show`.
+#[derive(Args)]
+struct ShowArguments {
+    /// The id of the dead task
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    id: String,
+}
+
+/// The arguments of `dead replay`: ids, a filter, or all.
+#[derive(Args)]
+#[command(group(
+    ArgGroup::new("which")
+        .args(["named", "queue", "name", "tag", "root", "id_prefix"])
+        .args(["older_than", "newer_than", "all"])
+        .multiple(true)
+        .required(true)
+))]
+struct ReplayArguments {
+    /// The ids of dead tasks
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    #[arg(conflicts_with_all = ["FilterOptions", "all"])]
+    named: Vec<String>,
+
+    #[command(flatten)]
+    filter: FilterOptions,
+
+    /// All dead tasks
+    #[arg(long, conflicts_with = "FilterOptions")]
+    all: bool,
+}
+
+/// The arguments of `dead discard`.
+#[derive(Args)]
+struct DiscardArguments {
+    #[command(flatten)]
+    which: ReplayArguments,
+    #[command(flatten)]
+    confirm: ConfirmOptions,
+}
+
+/// The outcome of a replay or a discard, for programs.
+#[derive(Serialize)]
+struct Document<'a> {
+    outcome: &'a str,
+    count: u64,
+}
+
+const HEADINGS: [&str; 6] = ["ID", "TASK", "QUEUE", "ATTEMPTS", "DIED", "ERROR"];
+
+/// Runs a subcommand.
+pub(crate) async fn run(
+    arguments: DeadArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    match arguments.subcommand {
+        DeadSubcommand::List(arguments) => {
+            let client = connect(shared).await?;
+            let filter = arguments.filter.to_client().state(State::Failure);
+            let listed = print_list(&client, filter, &arguments.pages, HEADINGS, row, output).await;
+            client.close().await;
+            listed.map(|()| Exit::Success)
+        }
+        DeadSubcommand::Show(arguments) => show(&arguments, shared, output).await,
+        DeadSubcommand::Replay(which) => {
+            let client = connect(shared).await?;
+            let count = match which.named.as_slice() {
+                [] => client.replay_dead_matching(which.filter.to_client()).await,
+                ids => client.replay_dead(ids).await,
+            };
+            finish(&client, &which, "replayed", count.map_err(failure)?, output).await
+        }
+        DeadSubcommand::Discard(DiscardArguments { which, confirm }) => {
+            let consent = confirm.consent("a discard")?;
+            consent.ask(&format!("Discard {}?", which.in_words())).await?;
+            let client = connect(shared).await?;
+            let count = match which.named.as_slice() {
+                [] if which.all => client.discard_all_dead().await,
+                [] => client.discard_dead_matching(which.filter.to_client()).await,
+                ids => client.discard_dead(ids).await,
+            };
+            finish(&client, &which, "discarded", count.map_err(failure)?, output).await
+        }
+    }
+}
+
+impl ReplayArguments {
+    fn in_words(&self) -> String {
+        match (self.named.as_slice(), self.all) {
+            ([], true) => "all dead tasks".to_owned(),
+            ([], false) => "the dead tasks that match".to_owned(),
+            ([id], _) => format!("the dead task {}", clean(id)),
+            (ids, _) => format!("{} dead tasks", ids.len()),
+        }
+    }
+}
+
+async fn show(
+    arguments: &ShowArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let client = connect(shared).await?;
+    let history = TaskHistory::fetch(&client, &arguments.id).await?;
+    client.close().await;
+    let id = clean(&history.task.id);
+    match history.task.state {
+        State::Failure => {
+            history.print(output)?;
+            Ok(Exit::Success)
+        }
+        State::Unknown => Err(Failure::new(Exit::NotFound, format!("no task {id}"))),
+        state => {
+            let sentence = format!("task {id} is not dead, it is {state}");
+            Err(Failure::new(Exit::NotFound, sentence))
+        }
+    }
+}
+
+/// Prints how many tasks there were. An id that names no dead task makes the exit code 4.
+async fn finish(
+    client: &Client,
+    which: &ReplayArguments,
+    outcome: &str,
+    count: u64,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    client.close().await;
+    match output.format {
+        Format::Json => output.document(&Document { outcome, count })?,
+        Format::Text => output.line(&format!("{count} {outcome}"))?,
+    }
+    let named = which.named.iter().collect::<BTreeSet<_>>().len() as u64;
+    match named.saturating_sub(count) {
+        0 => Ok(Exit::Success),
+        missing => {
+            Err(Failure::new(Exit::NotFound, format!("{missing} of {named} ids name no dead task")))
+        }
+    }
+}
+
+fn row(task: &TaskInfo, now_ms: i64) -> [String; 6] {
+    [
+        clean(&task.id),
+        clean(task.title()),
+        clean(&task.queue),
+        format!("{}/{}", task.attempts, task.attempts_max),
+        task.finished_at.map(|at| relative(ms(at), now_ms)).unwrap_or_default(),
+        task.errors.last().map(|error| shortened(&failed_attempt(error))).unwrap_or_default(),
+    ]
+}

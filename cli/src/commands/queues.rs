@@ -1,0 +1,92 @@
+//! `celeriac queues`: lists the queues with their counts. `queues::actions` changes queues.
+
+use celeriac_client::QueueInfo;
+use celeriac_proto::QueueName;
+use clap::Args;
+
+use crate::arguments::{SharedOptions, parse_queue};
+use crate::connection::{connect, failure};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::printable::clean;
+use crate::queue_view::{QueueDocument, note, oldest_ready};
+
+mod actions;
+
+/// The arguments of `queues`. A queue with the name of a subcommand is listed by `queues -- NAME`.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct QueuesArguments {
+    #[command(subcommand)]
+    action: Option<actions::QueuesSubcommand>,
+
+    /// List only these queues [default: all]
+    #[arg(value_parser = parse_queue, value_name = "QUEUE")]
+    queues: Vec<QueueName>,
+}
+
+const HEADINGS: [&str; 10] = [
+    "QUEUE",
+    "READY",
+    "SCHEDULED",
+    "LEASED",
+    "DEAD",
+    "OLDEST",
+    "WORKERS",
+    "SUBMITTED",
+    "ENDED",
+    "NOTE",
+];
+
+/// Lists the queues, or runs a subcommand.
+pub(crate) async fn run(
+    arguments: QueuesArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    match arguments.action {
+        Some(action) => actions::run(action, shared, output).await,
+        None => list(&arguments.queues, shared, output).await,
+    }
+}
+
+/// Lists the queues, sorted by name. A wanted queue that does not exist is a failure, after the
+/// others are listed.
+async fn list(
+    wanted: &[QueueName],
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let client = connect(shared).await?;
+    let mut queues = client.queues().await.map_err(failure)?;
+    client.close().await;
+    queues
+        .retain(|queue| wanted.is_empty() || wanted.iter().any(|name| name.as_str() == queue.name));
+    queues.sort_by(|left, right| left.name.cmp(&right.name));
+    if output.is_json() {
+        for queue in &queues {
+            output.document(&QueueDocument::new(queue))?;
+        }
+    } else {
+        output.table(HEADINGS, &queues.iter().map(row).collect::<Vec<_>>())?;
+    }
+    match wanted.iter().find(|name| !queues.iter().any(|queue| queue.name == name.as_str())) {
+        Some(name) => Err(Failure::new(Exit::NotFound, format!("no queue {}", clean(name)))),
+        None => Ok(Exit::Success),
+    }
+}
+
+fn row(queue: &QueueInfo) -> [String; 10] {
+    [
+        clean(&queue.name),
+        queue.ready.to_string(),
+        queue.scheduled.to_string(),
+        queue.leased.to_string(),
+        queue.dead.to_string(),
+        oldest_ready(queue),
+        queue.workers.to_string(),
+        queue.submitted_total.to_string(),
+        queue.ended_total.to_string(),
+        note(queue).to_owned(),
+    ]
+}

@@ -1,0 +1,314 @@
+//! `celeriac serve`: runs the broker as a process, with its configuration, its log, its signals and
+//! the messages for its service manager.
+//!
+//! The broker itself is `celeriac_broker::Broker`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+
+use celeriac_broker::{Broker, RunError};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
+use rustix::process::{Resource, getrlimit};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use self::config::{ConfigLayer, InvalidSetting, ServeConfig};
+use self::config_file::ConfigFile;
+use crate::allocator::give_back_when_idle;
+use crate::exit::{Exit, Failure};
+use crate::logging::{self, LineWriter, Queue};
+use crate::output::{Output, print_to_stderr};
+use crate::printable::clean;
+use crate::signals::ShutdownSignals;
+use crate::token::{self, token_variable};
+
+mod config;
+mod config_file;
+
+/// The end of the help of this command.
+pub(crate) const SETTINGS_HELP: &str = "\
+Every setting can also be given in the file, with underscores for dashes, or
+in the environment, as CELERIAC_ and the name in capitals. A flag has priority
+over the environment, and the environment over the file. deploy/README.md
+lists the exit codes.";
+
+/// The arguments of `serve`.
+#[derive(Args)]
+pub(crate) struct ServeArguments {
+    /// Read settings from this TOML file
+    #[arg(long, env = "CELERIAC_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print the settings with masked secrets and exit: with 0 if they are valid, else with 2
+    #[arg(long)]
+    check_config: bool,
+
+    #[command(flatten)]
+    layer: ConfigLayer,
+}
+
+/// Runs the broker until a signal ends it, or only checks its configuration. The sentence of a
+/// failure goes to stderr through the queue of the log, so that a reader that has stopped does not
+/// hold the process.
+pub(crate) fn run(
+    arguments: ServeArguments,
+    token_file: Option<PathBuf>,
+    matches: &ArgMatches,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let mut log = None;
+    let outcome = check_and_serve(arguments, token_file, matches, output, &mut log);
+    let outcome = match outcome {
+        Err(Failure::Sentence { exit, sentence }) => {
+            // If the queue cannot be started either, the sentence goes the way of all commands.
+            let Some(queue) = log.take().or_else(|| Queue::start(|_| Vec::new()).ok()) else {
+                return Err(Failure::new(exit, sentence));
+            };
+            queue.push(format!("celeriac: {}\n", clean(&sentence)).into_bytes());
+            log = Some(queue);
+            Ok(exit)
+        }
+        outcome => outcome,
+    };
+    if let Some(log) = log {
+        log.flush();
+    }
+    outcome
+}
+
+/// Does the work of `run`. When the log is started, `log` has its queue, also after a failure.
+fn check_and_serve(
+    arguments: ServeArguments,
+    token_file: Option<PathBuf>,
+    matches: &ArgMatches,
+    output: &mut Output,
+    log: &mut Option<Arc<Queue>>,
+) -> Result<Exit, Failure> {
+    let is_check_only = arguments.check_config;
+    let Loaded { config, warnings } = load(arguments, token_file, matches)?;
+    if is_check_only {
+        for warning in &warnings {
+            print_to_stderr(&clean(warning));
+        }
+        print(&config, output)?;
+        return Ok(Exit::Success);
+    }
+    check_memory()?;
+    *log = Some(logging::start(&config.log, config.log_format)?);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    serve_in_runtime(config)
+}
+
+fn serve_in_runtime(config: ServeConfig) -> Result<Exit, Failure> {
+    let build = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(session_threads())
+            .enable_all()
+            .build()
+    };
+    // The runtime panics if the operating system cannot start a thread.
+    let runtime = std::panic::catch_unwind(build)
+        .map_err(|_| {
+            Failure::error(
+                "cannot start a thread for the sessions: \
+                 raise the limit of processes (`ulimit -u`)",
+            )
+        })?
+        .map_err(|error| Failure::error(format!("cannot start: {error}")))?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = serve_until_signalled(config) => outcome,
+            never = give_back_when_idle(session_threads()) => match never {},
+        }
+    });
+    // After a second signal a task may still hang. The process must not wait for it.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The number of threads for the sessions: half of the processors. The other half is for the two
+/// threads of the store, which work at the same time. More session threads would only be woken in
+/// vain, because the others are faster.
+fn session_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+}
+
+/// Refuses a limit of the address space (`ulimit -v`) that is too low for all threads. Reserved
+/// memory counts for that limit, and the process reserves several times the memory that it uses.
+fn check_memory() -> Result<(), Failure> {
+    const MIB: u64 = 1024 * 1024;
+    // The arena of the allocator, and the memory that the allocator and the C library reserve for
+    // each thread. There are a dozen threads and those of the sessions.
+    let needed = (2048 + 128 * (session_threads() as u64 - 1)) * MIB;
+    match getrlimit(Resource::As).current {
+        Some(limit) if limit < needed => Err(Failure::new(
+            Exit::Memory,
+            format!(
+                "the address space of this process is limited to {} MiB (`ulimit -v`), but a \
+                 broker on this machine reserves {} MiB, most of which it never uses: raise that \
+                 limit, or limit the memory with MemoryMax= of systemd or a container",
+                limit / MIB,
+                needed / MIB
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A valid configuration, and the warnings about it.
+struct Loaded {
+    config: ServeConfig,
+    warnings: Vec<String>,
+}
+
+/// Merges flags, environment, file and defaults, and checks the result.
+fn load(
+    arguments: ServeArguments,
+    token_file: Option<PathBuf>,
+    matches: &ArgMatches,
+) -> Result<Loaded, Failure> {
+    let mut layer = arguments.layer;
+    layer.token = token_variable()?;
+    layer.token_file = token_file;
+    let file = arguments.config.as_deref().map(ConfigFile::read).transpose()?;
+    if let Some(file) = &file {
+        layer = layer.over(file.parse()?);
+    }
+    let token_file = layer.token_file.as_deref();
+    let warnings =
+        [file.as_ref().and_then(ConfigFile::warning), token_file.and_then(token::warning)];
+    let warnings = warnings.into_iter().flatten().collect();
+    let config = layer.resolve()?;
+    config.check().map_err(|InvalidSetting { key, sentence }| {
+        match origin(key, file.as_ref(), matches) {
+            Some(origin) => Failure::usage(format!("{origin}: {sentence}")),
+            None => Failure::usage(sentence),
+        }
+    })?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Where a value comes from: the flag, the variable, or the line of the file. A default has no
+/// origin.
+fn origin(key: &str, file: Option<&ConfigFile>, matches: &ArgMatches) -> Option<String> {
+    let flag = if key == "token" { "token_file" } else { key };
+    let serve = matches.subcommand_matches("serve")?;
+    match serve.value_source(flag) {
+        Some(ValueSource::CommandLine) => Some(format!("--{}", flag.replace('_', "-"))),
+        Some(ValueSource::EnvVariable) => Some(format!("CELERIAC_{}", flag.to_uppercase())),
+        _ if key == "token" && std::env::var_os("CELERIAC_TOKEN").is_some() => {
+            Some("CELERIAC_TOKEN".to_owned())
+        }
+        _ => file.and_then(|file| file.place(key)),
+    }
+}
+
+fn print(config: &ServeConfig, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return Ok(output.document(config)?);
+    }
+    let text = toml::to_string(config).map_err(|error| {
+        Failure::usage(format!("the settings cannot be written as text: {error}"))
+    })?;
+    Ok(output.line(text.trim_end())?)
+}
+
+async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
+    let mut signals = ShutdownSignals::listen()?;
+    let listener = bind(config.listen).await?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(config.listen, &error))?;
+    warn_if_public(&config);
+
+    // The broker has confirmed nothing yet, so a signal while it reads its folder ends the process
+    // at once.
+    let broker = tokio::select! {
+        opened = Broker::open(config.broker) => match opened {
+            Ok(broker) => broker,
+            Err(error) => return exit_after(Err(error)),
+        },
+        _ = signals.next() => return exit_after(Ok(())),
+    };
+    let (shut_down, shutdown) = oneshot::channel::<()>();
+    let mut broker = pin!(broker.serve(listener, async {
+        // An error means that the sender is dropped, and this function has ended with it.
+        let _ = shutdown.await;
+    }));
+    announce(address);
+    let signal = tokio::select! {
+        outcome = &mut broker => return exit_after(outcome),
+        signal = signals.next() => signal,
+    };
+    tracing::info!(signal, "shutting down");
+    notify_manager(NotifyState::Stopping);
+    // The broker may have just ended by itself; then nothing receives this.
+    let _ = shut_down.send(());
+    tokio::select! {
+        outcome = &mut broker => exit_after(outcome),
+        signal = signals.second() => Err(Failure::error(format!(
+            "a second {signal} ended the broker at once; everything that was confirmed is safe"
+        ))),
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    Failure::new(Exit::Address, format!("cannot listen on {address}: {error}"))
+}
+
+fn warn_if_public(config: &ServeConfig) {
+    if !config.is_public() {
+        return;
+    }
+    match config.broker.token {
+        Some(_) => tracing::warn!(
+            "the token and all tasks cross the network in clear text: \
+             let only a trusted network reach this port"
+        ),
+        None => {
+            tracing::warn!("every program that reaches this port may submit, read and run tasks")
+        }
+    }
+}
+
+/// Prints that the broker is ready. The program that started the broker may not read stdout, or
+/// have closed it; the broker serves in any case. A separate thread prints the line, because the
+/// write may block.
+fn announce(address: SocketAddr) {
+    notify_manager(NotifyState::Ready);
+    let print = move || {
+        let line = format!("celeriac: listening on {address}\n");
+        if let Err(error) = LineWriter::new(rustix::stdio::stdout()).write(line.as_bytes()) {
+            tracing::warn!(%error, "cannot write to stdout that the broker is ready");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("celeriac-ready".to_owned()).spawn(print) {
+        tracing::warn!(%error, "cannot start a thread to write to stdout that the broker is ready");
+    }
+}
+
+/// Notifies systemd, if it set a notify socket. A broken socket must not stop the broker.
+fn notify_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}
+
+fn exit_after(outcome: Result<(), RunError>) -> Result<Exit, Failure> {
+    match outcome {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(Exit::Success)
+        }
+        Err(error) => Err(Failure::new(Exit::Broker(error.exit_code()), error.to_string())),
+    }
+}

@@ -1,0 +1,208 @@
+//! The configuration of `serve`: flags over environment over file over defaults, merged into one
+//! checked value.
+//!
+//! The broker's `config.rs` has the bounds of the broker's settings. This file has the names under
+//! which a setting can be given, and the few settings of the process around the broker: the address
+//! and the log. If you add a setting, add it to `deploy/README.md` too.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use celeriac_broker::Config;
+use celeriac_proto::limits::DEFAULT_PORT;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Failure;
+use crate::logging::{LogFormat, check_filter};
+use crate::token::read_token;
+
+/// One layer of the configuration: the command line with the environment, or the file. A setting
+/// without a value comes from the layer below.
+#[derive(Args, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ConfigLayer {
+    /// The folder for the data of the broker
+    #[arg(long, env = "CELERIAC_DATA", value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+
+    /// The IP address and port to listen on; port 0 takes a free one [default: 127.0.0.1:23537]
+    #[arg(long, env = "CELERIAC_LISTEN", value_name = "ADDRESS:PORT", value_parser = parse_address)]
+    pub(super) listen: Option<SocketAddr>,
+
+    /// Allow an address that other machines reach without a token
+    #[arg(long, env = "CELERIAC_INSECURE", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_name = "true|false")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub(super) insecure: Option<bool>,
+
+    /// What to log: a level, or a filter such as info,celeriac_broker=debug [default: info]
+    #[arg(long, env = "CELERIAC_LOG", value_name = "FILTER")]
+    pub(super) log: Option<String>,
+
+    /// The format of the log [default: text]
+    #[arg(long, env = "CELERIAC_LOG_FORMAT", value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+
+    /// The secret that every client must send. It has no flag, because other users can see command
+    /// lines.
+    #[arg(skip)]
+    pub(super) token: Option<String>,
+
+    /// On the command line this is the shared `--token-file`; `serve` fills it in.
+    #[arg(skip)]
+    pub(super) token_file: Option<PathBuf>,
+
+    /// The time between two heartbeats of an idle connection, in milliseconds [default: 5000]
+    #[arg(long, env = "CELERIAC_HEARTBEAT_MS", value_name = "MS")]
+    pub(super) heartbeat_ms: Option<u64>,
+
+    /// The silence after which a worker loses its leases, in milliseconds [default: 15000]
+    #[arg(long, env = "CELERIAC_LEASE_MS", value_name = "MS")]
+    pub(super) lease_ms: Option<u64>,
+
+    /// The longest frame, in bytes [default: 16 MiB]
+    #[arg(long, env = "CELERIAC_FRAME_BYTES_MAX", value_name = "BYTES")]
+    pub(super) frame_bytes_max: Option<usize>,
+
+    /// The largest payload of a task, in bytes [default: 8 MiB]
+    #[arg(long, env = "CELERIAC_PAYLOAD_BYTES_MAX", value_name = "BYTES")]
+    pub(super) payload_bytes_max: Option<usize>,
+
+    /// The largest result of a task, in bytes [default: 1 MiB]
+    #[arg(long, env = "CELERIAC_RESULT_BYTES_MAX", value_name = "BYTES")]
+    pub(super) result_bytes_max: Option<usize>,
+
+    /// The most connections; each needs a file descriptor [default: 10000]
+    #[arg(long, env = "CELERIAC_CONNECTIONS_MAX", value_name = "COUNT")]
+    pub(super) connections_max: Option<usize>,
+
+    /// How long an ended task is kept if neither the task nor its queue sets a time, in
+    /// milliseconds [default: one day]
+    #[arg(long, env = "CELERIAC_RESULT_TTL_MS", value_name = "MS")]
+    pub(super) result_ttl_ms: Option<u64>,
+
+    /// The free disk space below which new tasks are refused, in bytes [default: 64 MiB]
+    #[arg(long, env = "CELERIAC_DISK_RESERVE_BYTES", value_name = "BYTES")]
+    pub(super) disk_reserve_bytes: Option<u64>,
+
+    /// The time limit of a commit, in milliseconds; a slower commit ends the process [default:
+    /// 10000]
+    #[arg(long, env = "CELERIAC_COMMIT_TIMEOUT_MS", value_name = "MS")]
+    pub(super) commit_timeout_ms: Option<u64>,
+}
+
+impl ConfigLayer {
+    /// The settings of this layer, and those of the layer below for the settings that this layer
+    /// does not have.
+    pub(super) fn over(self, below: Self) -> Self {
+        // A token and a token file are one setting: either of them in this layer hides both of the
+        // layer below.
+        let hides_token = self.token.is_some() || self.token_file.is_some();
+        let (token, token_file) = if hides_token {
+            (self.token, self.token_file)
+        } else {
+            (below.token, below.token_file)
+        };
+        Self {
+            data: self.data.or(below.data),
+            listen: self.listen.or(below.listen),
+            insecure: self.insecure.or(below.insecure),
+            log: self.log.or(below.log),
+            log_format: self.log_format.or(below.log_format),
+            token,
+            token_file,
+            heartbeat_ms: self.heartbeat_ms.or(below.heartbeat_ms),
+            lease_ms: self.lease_ms.or(below.lease_ms),
+            frame_bytes_max: self.frame_bytes_max.or(below.frame_bytes_max),
+            payload_bytes_max: self.payload_bytes_max.or(below.payload_bytes_max),
+            result_bytes_max: self.result_bytes_max.or(below.result_bytes_max),
+            connections_max: self.connections_max.or(below.connections_max),
+            result_ttl_ms: self.result_ttl_ms.or(below.result_ttl_ms),
+            disk_reserve_bytes: self.disk_reserve_bytes.or(below.disk_reserve_bytes),
+            commit_timeout_ms: self.commit_timeout_ms.or(below.commit_timeout_ms),
+        }
+    }
+
+    /// Fills in the defaults and reads the token file.
+    pub(super) fn resolve(self) -> Result<ServeConfig, Failure> {
+        let default = Config::default();
+        let token = match &self.token_file {
+            Some(file) => Some(read_token(file)?),
+            None => self.token,
+        };
+        Ok(ServeConfig {
+            listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))),
+            insecure: self.insecure.unwrap_or(false),
+            log: self.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.unwrap_or(LogFormat::Text),
+            broker: Config {
+                data: self.data.unwrap_or(default.data),
+                token,
+                heartbeat_ms: self.heartbeat_ms.unwrap_or(default.heartbeat_ms),
+                lease_ms: self.lease_ms.unwrap_or(default.lease_ms),
+                frame_bytes_max: self.frame_bytes_max.unwrap_or(default.frame_bytes_max),
+                payload_bytes_max: self.payload_bytes_max.unwrap_or(default.payload_bytes_max),
+                result_bytes_max: self.result_bytes_max.unwrap_or(default.result_bytes_max),
+                connections_max: self.connections_max.unwrap_or(default.connections_max),
+                result_ttl_ms: self.result_ttl_ms.unwrap_or(default.result_ttl_ms),
+                disk_reserve_bytes: self.disk_reserve_bytes.unwrap_or(default.disk_reserve_bytes),
+                commit_timeout_ms: self.commit_timeout_ms.unwrap_or(default.commit_timeout_ms),
+            },
+        })
+    }
+}
+
+/// The configuration that `serve` runs with: every setting with its value. Its serialized form
+/// masks the token.
+#[derive(Debug, Serialize)]
+pub(super) struct ServeConfig {
+    pub(super) listen: SocketAddr,
+    pub(super) insecure: bool,
+    pub(super) log: String,
+    pub(super) log_format: LogFormat,
+    #[serde(flatten)]
+    pub(super) broker: Config,
+}
+
+/// A setting with a value that cannot be used.
+pub(super) struct InvalidSetting {
+    pub(super) key: &'static str,
+    pub(super) sentence: String,
+}
+
+impl ServeConfig {
+    /// Checks every value.
+    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
+        self.broker
+            .check()
+            .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })?;
+        check_filter(&self.log).map_err(|error| InvalidSetting {
+            key: "log",
+            sentence: format!("log filter `{}`: {error}", self.log),
+        })?;
+        if self.is_public() && self.broker.token.is_none() && !self.insecure {
+            let sentence = format!(
+                "other machines can reach {}: set a token with CELERIAC_TOKEN or --token-file, \
+                 or allow it with --insecure",
+                self.listen
+            );
+            return Err(InvalidSetting { key: "listen", sentence });
+        }
+        Ok(())
+    }
+
+    /// Whether other machines may reach the address.
+    pub(super) fn is_public(&self) -> bool {
+        !self.listen.ip().to_canonical().is_loopback()
+    }
+}
+
+/// Parses an address. Host names are refused: a name may have several addresses, and the broker
+/// must know whether its address is public.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "give an IP address and a port, such as 127.0.0.1:23537 or [::1]:23537".to_owned()
+    })
+}

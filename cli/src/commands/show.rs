@@ -1,0 +1,31 @@
+//! `celeriac show`: one task with its whole history, as far as the broker keeps it.
+
+use clap::Args;
+
+use crate::arguments::{SharedOptions, parse_id};
+use crate::connection::connect;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::task_history::TaskHistory;
+use crate::task_view::exit_if_unknown;
+
+/// The arguments of `show`.
+#[derive(Args)]
+pub(crate) struct ShowArguments {
+    /// The id of the task
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    id: String,
+}
+
+/// Shows the task. An id without a task is shown as UNKNOWN, and the exit code is 4.
+pub(crate) async fn run(
+    arguments: ShowArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let client = connect(shared).await?;
+    let history = TaskHistory::fetch(&client, &arguments.id).await?;
+    client.close().await;
+    history.print(output)?;
+    Ok(exit_if_unknown(&history.task))
+}

@@ -1,0 +1,45 @@
+//! `celeriac status`: the present state of tasks.
+
+use clap::Args;
+
+use crate::arguments::{SharedOptions, parse_id};
+use crate::connection::{connect, failure};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::task_document::TaskDocument;
+use crate::task_view::{HEADINGS, details, exit_if_unknown, row};
+use crate::time::now_ms;
+
+/// The arguments of `status`.
+#[derive(Args)]
+pub(crate) struct StatusArguments {
+    /// The ids of the tasks
+    #[arg(required = true, value_parser = parse_id, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+/// Shows one task in detail, and several tasks as a table. An id without a task is shown as
+/// UNKNOWN, and the exit code is 4.
+pub(crate) async fn run(
+    arguments: StatusArguments,
+    shared: &SharedOptions,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let client = connect(shared).await?;
+    let tasks = client.info(&arguments.ids).await.map_err(failure)?;
+    client.close().await;
+    let now_ms = now_ms();
+    match tasks.as_slice() {
+        tasks if output.is_json() => {
+            for task in tasks {
+                output.document(&TaskDocument::new(task))?;
+            }
+        }
+        [task] => output.details(&details(task, now_ms))?,
+        tasks => {
+            let rows: Vec<_> = tasks.iter().map(|task| row(task, now_ms)).collect();
+            output.table(HEADINGS, &rows)?;
+        }
+    }
+    Ok(tasks.iter().map(exit_if_unknown).fold(Exit::Success, Exit::and))
+}

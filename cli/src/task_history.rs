@@ -1,0 +1,180 @@
+//! One task with its whole history, for `show` and `dead show`: what the task is, what happened to
+//! it and when, each failed attempt with its traceback, and the tasks that it submitted.
+//!
+//! The first part is the one of `status`. This file adds what `status` leaves out.
+
+use std::time::SystemTime;
+
+use celeriac_client::{Client, State, TaskError, TaskFilter, TaskInfo};
+use serde::Serialize;
+
+use crate::connection::failure;
+use crate::exit::Failure;
+use crate::json::shown;
+use crate::output::{Output, details_lines, table_lines};
+use crate::printable::clean;
+use crate::task_document::TaskDocument;
+use crate::task_view::{HEADINGS, details, failed_attempt, row};
+use crate::time::{absolute, absolute_and_relative, ms, now_ms, relative};
+
+/// How many tasks of a tree are searched for children. A tree may have any number of tasks, and
+/// `tasks --root` lists all of them.
+const TREE_TASKS_MAX: u32 = 1000;
+
+/// A task with its result, and the first of the tasks that it submitted.
+pub(crate) struct TaskHistory {
+    pub(crate) task: TaskInfo,
+    children: Vec<TaskInfo>,
+}
+
+/// A task with its history for programs.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    task: TaskDocument<'a>,
+    children: Vec<&'a str>,
+}
+
+impl TaskHistory {
+    /// Asks the broker for the task and its children.
+    pub(crate) async fn fetch(client: &Client, id: &str) -> Result<Self, Failure> {
+        let task = client.info_with_results(&[id]).await.map_err(failure)?.pop();
+        let task = task.ok_or_else(|| {
+            Failure::error("the answer of the broker does not have the requested task")
+        })?;
+        if task.state == State::Unknown {
+            return Ok(Self { task, children: Vec::new() });
+        }
+        let children = children(client, &task).await?;
+        Ok(Self { task, children })
+    }
+
+    /// Prints the task with its history.
+    pub(crate) fn print(&self, output: &mut Output) -> Result<(), Failure> {
+        if output.is_json() {
+            let children = self.children.iter().map(|child| child.id.as_str()).collect();
+            output.document(&Document { task: TaskDocument::new(&self.task), children })?;
+        } else {
+            output.lines(&lines(&self.task, &self.children, now_ms()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The tasks that a task submitted, as far as they are among the first [`TREE_TASKS_MAX`] of the
+/// tree.
+async fn children(client: &Client, task: &TaskInfo) -> Result<Vec<TaskInfo>, Failure> {
+    // A tree has the id of its first task. The first task itself names no root.
+    let root = if task.root_id.is_empty() { &task.id } else { &task.root_id };
+    let filter = TaskFilter::new().root_id(root);
+    let (mut children, mut left, mut cursor) = (Vec::new(), TREE_TASKS_MAX, None);
+    while left > 0 {
+        let page = client.tasks(filter.clone(), left, cursor).await.map_err(failure)?;
+        left = left.saturating_sub(page.tasks.len() as u32);
+        children.extend(page.tasks.into_iter().filter(|other| other.parent_id == task.id));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(children)
+}
+
+/// The text for people.
+fn lines(task: &TaskInfo, children: &[TaskInfo], now_ms: i64) -> Vec<String> {
+    let mut lines = details_lines(&in_full(task, now_ms));
+    if task.state == State::Unknown {
+        return lines;
+    }
+    section(&mut lines, "HISTORY", event_lines(task, now_ms));
+    for error in &task.errors {
+        section(&mut lines, &failed_attempt(error), traceback(error, now_ms));
+    }
+    if task.state == State::Success {
+        section(&mut lines, "RESULT", vec![result(task)]);
+    }
+    if !children.is_empty() {
+        let rows: Vec<_> = children.iter().map(|child| row(child, now_ms)).collect();
+        section(&mut lines, "SUBMITTED BY THIS TASK", table_lines(HEADINGS, &rows));
+    }
+    lines
+}
+
+fn section(lines: &mut Vec<String>, heading: &str, content: Vec<String>) {
+    lines.push(String::new());
+    lines.push(heading.to_owned());
+    lines.extend(content.into_iter().map(|line| format!("  {line}").trim_end().to_owned()));
+}
+
+/// The rows of `status` without the rows that have their own section, and with the counts that
+/// `status` shows only if they are unusual.
+fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
+    const IN_SECTIONS: [&str; 5] = ["submitted", "leased", "started", "finished", "error"];
+    const COUNTS: [&str; 2] = ["deliveries", "generation"];
+    let mut rows = details(task, now_ms);
+    rows.retain(|(name, _)| !IN_SECTIONS.contains(name) && !COUNTS.contains(name));
+    if task.state == State::Unknown {
+        return rows;
+    }
+    rows.push(("priority", task.priority.to_string()));
+    rows.push(("deliveries", task.deliveries.to_string()));
+    rows.push(("generation", task.generation.to_string()));
+    rows.push(("version", task.version.to_string()));
+    if let Some(progress) = &task.progress {
+        let report = format!("{} {}", clean(&progress.state), shown(&progress.meta));
+        let time = absolute_and_relative(ms(progress.at), now_ms);
+        rows.push(("progress", format!("{} — {time}", report.trim_end())));
+    }
+    if task.cancel_requested {
+        rows.push(("cancel", "it runs and was asked to stop".to_owned()));
+    }
+    rows
+}
+
+/// Something that happened to a task.
+struct Event {
+    at_ms: i64,
+    text: String,
+}
+
+/// The events that the broker remembers, in the order of their times.
+fn event_lines(task: &TaskInfo, now_ms: i64) -> Vec<String> {
+    let worker = clean(&task.worker);
+    let event = |at: Option<SystemTime>, text: String| Some(Event { at_ms: ms(at?), text });
+    let mut events: Vec<Event> = [
+        event(task.submitted_at, "submitted".to_owned()),
+        event(task.leased_at, format!("handed to {worker}")),
+        event(task.started_at, format!("started on {worker}")),
+        event(task.progress.as_ref().map(|progress| progress.at), "last progress".to_owned()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    for error in &task.errors {
+        events.extend(event(Some(error.at), format!("failed: {}", failed_attempt(error))));
+    }
+    events.extend(event(task.finished_at, format!("ended as {}", task.state)));
+    // The sort is stable: events of one millisecond stay in the order above, which is the order in
+    // which they happen.
+    events.sort_by_key(|event| event.at_ms);
+    events.iter().map(|event| event_line(event, now_ms)).collect()
+}
+
+fn event_line(event: &Event, now_ms: i64) -> String {
+    format!("{}  {:<10}  {}", absolute(event.at_ms), relative(event.at_ms, now_ms), event.text)
+}
+
+fn traceback(error: &TaskError, now_ms: i64) -> Vec<String> {
+    let mut lines = vec![absolute_and_relative(ms(error.at), now_ms)];
+    // Only line breaks keep their meaning; all other hidden characters are escaped.
+    lines.extend(error.traceback.lines().map(|line| format!("  {}", clean(line))));
+    lines
+}
+
+fn result(task: &TaskInfo) -> String {
+    let text = if task.result.is_empty() { "null".to_owned() } else { shown(&task.result) };
+    match task.result_content_type.as_str() {
+        "" | "application/json" => text,
+        content_type => format!("{text} ({})", clean(content_type)),
+    }
+}

@@ -1,0 +1,82 @@
+//! The result of a task on stdout, for `result` and `submit --wait`: the value alone, or the reason
+//! why there is none.
+
+use std::time::Duration;
+
+use celeriac_client::{Client, State, TaskInfo, WaitMode};
+
+use crate::connection::failure;
+use crate::exit::{Exit, Failure};
+use crate::json::shown;
+use crate::output::Output;
+use crate::printable::clean;
+use crate::task_document::TaskDocument;
+use crate::task_view::failed_attempt;
+
+/// Waits for the end of a task and prints its result.
+pub(crate) async fn wait_and_print(
+    client: &Client,
+    id: &str,
+    span: Duration,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let waited = match span {
+        Duration::ZERO => None,
+        span => client.wait(&[id], WaitMode::All, span).await.map_err(failure)?.tasks.pop(),
+    };
+    let present = client.info_with_results(&[id]).await.map_err(failure)?.pop();
+    // The broker forgets a task whose result is not kept as soon as it ends. Then only the answer
+    // to the wait has its end.
+    let present = present.filter(|task| waited.is_none() || task.state != State::Unknown);
+    match present.or(waited) {
+        Some(task) => print_result(&task, output),
+        None => Err(Failure::error("the answer of the broker does not have the requested task")),
+    }
+}
+
+/// Prints the result of a task. For people a task without a result is a failure, whose sentence
+/// says why there is none.
+pub(crate) fn print_result(task: &TaskInfo, output: &mut Output) -> Result<Exit, Failure> {
+    if output.is_json() {
+        output.document(&TaskDocument::new(task))?;
+        return Ok(exit_of(task));
+    }
+    if task.state != State::Success {
+        return Err(Failure::new(exit_of(task), why_no_result(task)));
+    }
+    match std::str::from_utf8(&task.result) {
+        // A handler that returned nothing: in JSON this is null.
+        Ok("") => output.line("null")?,
+        Ok(text) if output.is_raw => output.bytes(format!("{text}\n").as_bytes())?,
+        Ok(text) => output.line(text)?,
+        Err(_) if output.is_raw => output.bytes(&task.result)?,
+        Err(_) => output
+            .line(&format!("{}; --raw or a pipe gets them as they are", shown(&task.result)))?,
+    }
+    Ok(Exit::Success)
+}
+
+/// The exit code for the state of a task.
+fn exit_of(task: &TaskInfo) -> Exit {
+    match task.state {
+        State::Success => Exit::Success,
+        State::Failure => Exit::Failed,
+        State::Revoked => Exit::Revoked,
+        State::Unknown => Exit::NotFound,
+        _ => Exit::Unfinished,
+    }
+}
+
+/// The sentence for a task that has no result.
+fn why_no_result(task: &TaskInfo) -> String {
+    let id = clean(&task.id);
+    match task.state {
+        State::Failure => match task.errors.last() {
+            Some(error) => format!("task {id} failed: {}", failed_attempt(error)),
+            None => format!("task {id} failed"),
+        },
+        State::Revoked => format!("task {id} was revoked: {}", clean(&task.revoked_reason)),
+        State::Unknown => format!("no task {id}"),
+        state => format!("task {id} has not ended, it is {state}"),
+    }
+}

@@ -1,0 +1,98 @@
+//! Runs the program like a user, and checks its exit code and its output. The modules have their own
+//! tests.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn songs(arguments: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_songs"))
+        .args(arguments)
+        .output()
+        .expect("cargo builds the program for this test")
+}
+
+fn printed(output: &Output) -> String {
+    format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Half a second of a quiet tone, 8 kHz, 8 bit.
+fn short_wav() -> Vec<u8> {
+    let samples: Vec<u8> =
+        (0..4_000u32).map(|index| if index % 16 < 8 { 140 } else { 116 }).collect();
+    let length = samples.len() as u32;
+    let mut file = b"RIFF".to_vec();
+    file.extend((36 + length).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    file.extend(8_000u32.to_le_bytes());
+    file.extend(8_000u32.to_le_bytes());
+    file.extend(b"\x01\0\x08\0data");
+    file.extend(length.to_le_bytes());
+    file.extend(samples);
+    file
+}
+
+#[test]
+fn made_songs_are_grouped_twice_with_one_data_folder() {
+    let data = tempfile::tempdir().unwrap();
+    for run in ["first", "second"] {
+        let output = songs(&[Path::new("--pace=0"), Path::new("--data"), data.path()]);
+        let text = printed(&output);
+        assert!(output.status.success(), "{run} run: {text}");
+        let lines_of = |song: &str, state: &str| {
+            let (state, ending) = (format!(" {state} "), format!("preprocess: {song}"));
+            text.lines().filter(|line| line.contains(&state) && line.ends_with(&ending)).count()
+        };
+        assert_eq!(lines_of("slow tide", "SUCCESS"), 1, "{run} run: {text}");
+        assert_eq!(lines_of("broken", "RETRY"), 2, "{run} run: {text}");
+        assert_eq!(lines_of("broken", "FAILURE"), 1, "{run} run: {text}");
+        assert!(
+            text.contains("broken.ogg: is not a WAV, FLAC, OGG or MP3 file, or is damaged"),
+            "{run} run: {text}"
+        );
+        for members in [
+            "group A (slow soft dark): harbour lights, low cloud, paper lanterns, slow tide",
+            "): brick and wire, garage door, long road home, second gear",
+            "group C (fast loud bright): glass runner, neon stairs, night circuit, static bloom",
+        ] {
+            assert!(text.contains(members), "{run} run: {text}");
+        }
+    }
+}
+
+#[test]
+fn songs_of_a_given_folder_are_grouped_and_other_files_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tone.wav"), short_wav()).unwrap();
+    fs::write(folder.path().join("empty.mp3"), b"").unwrap();
+    fs::write(folder.path().join("notes.txt"), b"not a song").unwrap();
+    fs::create_dir(folder.path().join("more.flac")).unwrap();
+    let output = songs(&[folder.path()]);
+    let text = printed(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("2 songs submitted"), "{text}");
+    assert!(text.contains("empty.mp3: the file is empty"), "{text}");
+    assert!(text.contains("group A (middle): tone"), "{text}");
+}
+
+#[test]
+fn folder_without_songs_and_folder_of_broken_songs_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = songs(&[folder.path()]);
+    let text = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("songs: there is no song in"), "{text}");
+
+    fs::write(folder.path().join("letter.ogg"), b"dear listener").unwrap();
+    let output = songs(&[folder.path()]);
+    let text = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("none of the songs could be analysed") && text.contains("letter.ogg"),
+        "{text}"
+    );
+}
