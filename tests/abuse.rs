@@ -1,41 +1,10 @@
-//! Peers that take more than their share: too many, too few descriptors for them, deaf ones. Honest
-//! work goes on.
+//! Peers that take more than their share: too many connections, and too few descriptors for them.
+//! Faults with such peers are in `faults.rs`.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode};
-use celeriac_tests::faults::{deaf_consumer, flood, hostile_peers, idle_sockets};
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, RawConnection, Setup, runs, seed, within};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_connections_is_refused_and_those_inside_are_served() {
-    flood::run(runs(600) as u64, seed(3)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_idle_sockets_cost_little_and_hold_up_nobody() {
-    idle_sockets::run(runs(5_000) as u64, seed(2)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_peers_neither_stop_the_broker_nor_the_work_of_others() {
-    hostile_peers::run(runs(100) as u64, seed(9)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_that_cost_as_much_as_they_can_cost_nobody_else_a_session_or_a_second_run() {
-    hostile_peers::costly::run(runs(3) as u64, seed(4)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_stops_reading_is_closed_and_holds_up_nobody() {
-    deaf_consumer::run(runs(3) as u64, seed(5)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn consumers_that_stop_reading_together_share_one_bound_of_memory() {
-    deaf_consumer::run_together(runs(6) as u64, seed(8)).await.assert_clean();
-}
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, within};
 
 /// A broker that may have so many descriptors, by `ulimit`'s flag: `-n` both limits, `-Sn` the soft
 /// one.

@@ -2,13 +2,12 @@
 //! counts.
 
 use bytes::Bytes;
-use celeriac_broker::internals::fuzz::{Counting, cost, taken};
 use celeriac_proto::limits::{
     BATCH_FIELD_ITEMS_MAX, FRAME_BYTES_MAX, HEADERS_FIELD_MAX, TAGS_FIELD_MAX,
 };
 use celeriac_proto::wire::{self, ClientFrame, client_frame::Body};
 use celeriac_tests::faults::fuzz;
-use celeriac_tests::runs;
+use celeriac_tests::inside::fuzz::{Counting, cost, taken};
 use prost::Message;
 
 #[global_allocator]
@@ -91,5 +90,5 @@ fn nested(fields: &[u32], content: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn any_frame_costs_what_its_bytes_explain() {
-    fuzz::one("cost", runs(5_000) as u64, 1).await.assert_clean();
+    fuzz::check("cost", 5_000, 1).await;
 }

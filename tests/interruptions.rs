@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_client::{CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle};
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, WorkerProcess, until, within};
+use celeriac_tests::{
+    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, until, within,
+};
 use celeriac_worker::{Context, TaskFailure, Worker};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -105,9 +107,9 @@ fn gated(
     begun: &mpsc::UnboundedSender<String>,
     gate: &Arc<Semaphore>,
     credit: u32,
-) -> Pool {
+) -> InProcessWorker {
     let (begun, gate) = (begun.clone(), Arc::clone(gate));
-    Pool::start(
+    InProcessWorker::start(
         Worker::builder(broker.url())
             .queues(["default"])
             .concurrency(1)

@@ -4,15 +4,9 @@ use std::fs;
 
 use celeriac_proto::wire;
 use celeriac_proto::wire::TaskState;
-use celeriac_tests::faults::kill_worker;
-use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw, runs, seed, until};
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_killed_workers_held_is_run_by_others() {
-    kill_worker::run(runs(30) as u64, seed(3)).await.assert_clean();
-}
 
 fn hold(id: &str, file: &std::path::Path) -> wire::Task {
     let payload = serde_json::json!([[file], {}]).to_string();

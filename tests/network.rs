@@ -6,26 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use celeriac_client::{Client, Submission};
 use celeriac_proto::wire::{self, ErrorCode, TaskState};
-use celeriac_tests::faults::{black_hole, cut_everywhere, toxic_network};
 use celeriac_tests::proxy::{Toxic, Toxics};
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, Pool, Proxy, RawConnection, Setup, runs, seed, within};
+use celeriac_tests::{BrokerProcess, InProcessWorker, Proxy, RawConnection, Setup, within};
 use celeriac_worker::{Context, TaskFailure, Worker};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_confirmed_is_lost_on_a_bad_network() {
-    toxic_network::run(runs(40) as u64, seed(11)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversation_cut_at_any_byte_goes_on_where_it_was() {
-    cut_everywhere::run(runs(1_000) as u64, seed(7)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wire_that_falls_silent_is_noticed_on_both_sides() {
-    black_hole::run(runs(4) as u64, seed(13)).await.assert_clean();
-}
 
 /// A second and a half for each of the two large frames below, which is more than two of these
 /// leases.
@@ -61,7 +45,7 @@ async fn a_worker_whose_report_takes_long_on_its_way_keeps_its_lease() {
         .register_fn("large", |_context: Context, (count,): (usize,)| async move {
             Ok::<_, TaskFailure>("1".repeat(count))
         });
-    let worker = Pool::start(worker);
+    let worker = InProcessWorker::start(worker);
     let client = Client::connect(&broker.url()).await.expect("the broker takes clients");
     let submission = Submission::new("large").args((LARGE,)).task_id("large");
     let handle = client.submit::<String>(submission).await.expect("it is confirmed");

@@ -7,7 +7,7 @@ use celeriac_client::{
 };
 use celeriac_proto::wire::{self, ErrorCode as WireCode};
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, RawConnection, until};
+use celeriac_tests::{BrokerProcess, InProcessWorker, PATIENCE, RawConnection, until};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 
 async fn client(broker: &BrokerProcess) -> Client {
@@ -41,7 +41,7 @@ async fn a_paused_queue_stays_paused_over_a_restart() {
     broker.kill().await;
     broker.restart().await;
     let after = client(&broker).await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let free = after
         .submit::<()>(Submission::new("fine").queue("default").task_id("free"))
         .await
@@ -98,7 +98,7 @@ async fn a_queue_tells_its_figures() {
     let hour = Duration::from_secs(3_600);
     client.submit::<()>(Submission::new("nobody")).await.expect("submitted");
     client.submit::<()>(Submission::new("nobody").countdown(hour)).await.expect("submitted");
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let broken = client.submit::<()>(Submission::new("broken")).await.expect("submitted");
     broken.get(PATIENCE).await.expect_err("it fails");
     let queue = client.queue("default").await.expect("answered").expect("it is there");
@@ -118,7 +118,7 @@ async fn a_queue_tells_its_figures() {
 async fn dead_tasks_are_listed_replayed_and_discarded() {
     let broker = BrokerProcess::start().await;
     let client = client(&broker).await;
-    let pool = Pool::start(worker(&broker));
+    let running_worker = InProcessWorker::start(worker(&broker));
     for id in ["dead-1", "dead-2", "dead-3"] {
         let tag = if id == "dead-3" { "keep" } else { "again" };
         let dead = client
@@ -127,7 +127,7 @@ async fn dead_tasks_are_listed_replayed_and_discarded() {
             .expect("submitted");
         dead.get(PATIENCE).await.expect_err("it fails");
     }
-    pool.stop().await;
+    running_worker.stop().await;
     let filter = || TaskFilter::new().state(State::Failure);
     let page = client.tasks(filter(), 2, None).await.expect("answered");
     assert_eq!(ids(&page), ["dead-1", "dead-2"]);
@@ -173,7 +173,7 @@ async fn tasks_are_listed_by_what_they_are() {
 async fn workers_are_listed_quieted_and_shut_down() {
     let broker = BrokerProcess::start().await;
     let client = client(&broker).await;
-    let pool = Pool::start(worker(&broker).instance("the-one").concurrency(3));
+    let running_worker = InProcessWorker::start(worker(&broker).instance("the-one").concurrency(3));
     until("it is listed", || async { client.workers().await.expect("answered").len() == 1 }).await;
     let worker = client.workers().await.expect("answered").remove(0);
     assert_eq!(
@@ -188,7 +188,7 @@ async fn workers_are_listed_quieted_and_shut_down() {
     client.order_workers(&["the-one"], WorkerOrder::Resume).await.expect("answered");
     waits.get(PATIENCE).await.expect("it succeeds");
     client.order_workers(&["the-one"], WorkerOrder::Shutdown).await.expect("answered");
-    pool.ended().await;
+    running_worker.ended().await;
     until("it is gone", || async { client.workers().await.expect("answered").is_empty() }).await;
 }
 
@@ -225,7 +225,7 @@ async fn queues_come_and_go_with_what_needs_them() {
     );
     after.resume_queues(&["paused"]).await.expect("answered");
     assert_eq!(names(&after).await, ["default"]);
-    let _pool = Pool::start(worker(&broker).queues(["deleted"]));
+    let _pool = InProcessWorker::start(worker(&broker).queues(["deleted"]));
     for _ in 0..2 {
         let task = after
             .submit::<()>(Submission::new("fine").queue("deleted"))

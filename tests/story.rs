@@ -9,7 +9,7 @@ use celeriac_client::{
     Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, Task, TaskHandle,
     WaitMode,
 };
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, within};
+use celeriac_tests::{BrokerProcess, InProcessWorker, PATIENCE, Setup, within};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder, task};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -94,7 +94,7 @@ async fn client(broker: &BrokerProcess) -> Client {
 #[tokio::test]
 async fn a_task_runs_and_its_result_is_read_by_its_producer() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
     let handle = client.delay(&add, (19, 23)).await.expect("submitted");
     assert_eq!(handle.get(PATIENCE).await.expect("it succeeds"), 42);
@@ -130,7 +130,7 @@ async fn a_chosen_id_shadow_and_expiry_are_seen_by_another_client() {
     let expires = info.expires_at.expect("it was asked for");
     let left = expires.duration_since(SystemTime::now()).expect("it lies ahead");
     assert!(left < DAY && left > DAY - Duration::from_secs(60), "{left:?}");
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     assert_eq!(result.get(PATIENCE).await.expect("it succeeds"), 3);
 }
 
@@ -139,15 +139,17 @@ async fn another_client_sees_each_state_as_it_comes() {
     let broker = BrokerProcess::start().await;
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let _pool =
-        Pool::start(worker(&broker).register_fn("story.gate", move |context: Context, (): ()| {
+    let _pool = InProcessWorker::start(worker(&broker).register_fn(
+        "story.gate",
+        move |context: Context, (): ()| {
             let gate = Arc::clone(&opened);
             async move {
                 context.progress("HALF", &json!({"percent": 50})).await?;
                 gate.acquire().await.expect("never closed").forget();
                 Ok::<_, TaskFailure>("through")
             }
-        }));
+        },
+    ));
     let watcher = client(&broker).await;
     let mut watch = watcher.watch(&["gated"]).await.expect("watching");
     let producer = client(&broker).await;
@@ -181,7 +183,7 @@ async fn another_client_sees_each_state_as_it_comes() {
 #[tokio::test]
 async fn one_bad_task_of_a_batch_spoils_no_other() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
     let good = |number: i64| {
         Submission::new("story.add").args(json!([number, 1])).task_id(format!("sum-{number}"))
@@ -197,7 +199,7 @@ async fn one_bad_task_of_a_batch_spoils_no_other() {
 #[tokio::test]
 async fn a_name_without_a_worker_waits_and_holds_up_nobody() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
     let waits: TaskHandle<()> =
         client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
@@ -210,17 +212,18 @@ async fn a_name_without_a_worker_waits_and_holds_up_nobody() {
 async fn a_running_handler_sees_that_it_is_cancelled_and_its_task_is_revoked() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
-    let _pool = Pool::start(Worker::builder(broker.url()).queues(["default"]).register_fn(
-        "story.cancellable",
-        move |context: Context, (): ()| {
-            let begun = begun.clone();
-            async move {
-                begun.send(()).expect("the test listens");
-                context.cancelled().await;
-                Err::<(), _>(TaskFailure::new("Cancelled", "as was asked"))
-            }
-        },
-    ));
+    let _pool =
+        InProcessWorker::start(Worker::builder(broker.url()).queues(["default"]).register_fn(
+            "story.cancellable",
+            move |context: Context, (): ()| {
+                let begun = begun.clone();
+                async move {
+                    begun.send(()).expect("the test listens");
+                    context.cancelled().await;
+                    Err::<(), _>(TaskFailure::new("Cancelled", "as was asked"))
+                }
+            },
+        ));
     let client = client(&broker).await;
     let handle: TaskHandle<()> =
         client.submit(Submission::new("story.cancellable")).await.expect("submitted");
@@ -235,7 +238,7 @@ async fn a_running_handler_sees_that_it_is_cancelled_and_its_task_is_revoked() {
 #[tokio::test]
 async fn a_task_that_a_handler_submits_knows_its_parent_and_root() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker).register_fn(
+    let _pool = InProcessWorker::start(worker(&broker).register_fn(
         "story.parent",
         |context: Context, (): ()| async move {
             let child = context.delay(&add, (20, 1)).await?;

@@ -11,6 +11,7 @@ mod purity;
 mod rules;
 mod size;
 mod source;
+mod width;
 mod words;
 
 use source::Source;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use celeriac_client::{
     CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle, WaitingFor,
 };
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, WorkerProcess, until, within};
+use celeriac_tests::{
+    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, until, within,
+};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 use serde_json::json;
 
@@ -48,10 +50,10 @@ async fn a_reused_id_shows_the_new_result() {
     let (producer, reader) = (client(&broker).await, client(&broker).await);
     let result = reader.result::<String>("token");
 
-    let pool = Pool::start(echo(&broker, &runs));
+    let running_worker = InProcessWorker::start(echo(&broker, &runs));
     producer.submit::<String>(echoed("token", "today")).await.expect("submitted");
     assert_eq!(result.get(PATIENCE).await.expect("it succeeds"), "today");
-    pool.stop().await;
+    running_worker.stop().await;
 
     let again = producer.submit::<String>(echoed("token", "tomorrow")).await.expect("submitted");
     assert_eq!(again.generation(), Some(2));
@@ -62,7 +64,7 @@ async fn a_reused_id_shows_the_new_result() {
         "nothing of the old run is shown"
     );
     assert!(info.result.is_empty());
-    let _pool = Pool::start(echo(&broker, &runs));
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
     assert_eq!(result.get(PATIENCE).await.expect("it succeeds"), "tomorrow");
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
@@ -79,7 +81,7 @@ async fn two_clicks_at_once_run_once_and_give_both_the_result() {
     let (first, second): (TaskHandle<String>, TaskHandle<String>) =
         (clicks.0.expect("submitted"), clicks.1.expect("submitted"));
     assert_eq!((first.generation(), second.generation()), (Some(1), Some(1)));
-    let _pool = Pool::start(echo(&broker, &runs));
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
     assert_eq!(first.get(PATIENCE).await.expect("it succeeds"), "once");
     assert_eq!(second.get(PATIENCE).await.expect("it succeeds"), "once");
     assert_eq!(runs.load(Ordering::SeqCst), 1);
@@ -151,7 +153,7 @@ async fn an_expired_task_becomes_revoked_with_no_worker_up() {
     }
     assert_eq!(late.state().await.expect("known"), State::Revoked);
     // A worker that comes later finds nothing of it.
-    let _pool = Pool::start(echo(&broker, &runs));
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
     let after = client.submit::<String>(echoed("after", "")).await.expect("submitted");
     after.get(PATIENCE).await.expect("it succeeds");
     assert_eq!(runs.load(Ordering::SeqCst), 1);
@@ -174,7 +176,7 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
     broker.restart().await;
 
     let after = client(&broker).await;
-    let _pool = Pool::start(echo(&broker, &runs));
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
     // Lower in priority and later than what was cancelled: that would have run before it.
     let last = echoed("last", "").countdown(Duration::from_millis(300)).priority(0);
     after
@@ -194,7 +196,7 @@ async fn an_unregistered_name_waits_and_fails_nothing() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
     let client = client(&broker).await;
-    let _old = Pool::start(echo(&broker, &runs));
+    let _old = InProcessWorker::start(echo(&broker, &runs));
     let new: TaskHandle<u32> = client
         .submit(Submission::new("trap.of-the-next-version").priority(9))
         .await
@@ -207,7 +209,7 @@ async fn an_unregistered_name_waits_and_fails_nothing() {
     let info = new.info().await.expect("known");
     assert_eq!((info.state, info.waiting_for), (State::Queued, WaitingFor::Worker));
     assert_eq!((info.attempts, info.deliveries, info.errors.len()), (0, 0, 0));
-    let _new = Pool::start(
+    let _new = InProcessWorker::start(
         Worker::builder(broker.url())
             .queues(["default"])
             .register_fn("trap.of-the-next-version", |_: Context, (): ()| async {

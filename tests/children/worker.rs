@@ -52,8 +52,8 @@ async fn turn(context: &Context, text: String) -> Result<String, TaskFailure> {
     // Most are so short that several wait in the worker's hand.
     tokio::time::sleep(Duration::from_millis(if luck < 8 { luck * 5 } else { 0 })).await;
     match luck {
-        8 => Err(TaskFailure::fatal("Luck", "as luck has it")),
-        9..12 => Err(TaskFailure::new("Luck", "as luck has it")),
+        8 => Err(TaskFailure::fatal("Random", "a random failure")),
+        9..12 => Err(TaskFailure::new("Random", "a random failure")),
         _ => Ok(text.chars().rev().collect()),
     }
 }

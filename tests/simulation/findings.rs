@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::worker::Nasty;
+use crate::worker::PanicOnDrop;
 
 /// Findings of one world. Clones are the same list.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ impl Findings {
         let findings = self.clone();
         std::panic::set_hook(Box::new(move |panic| {
             let said = panic.payload_as_str().unwrap_or("something that is no text");
-            if said != ON_PURPOSE && !panic.payload().is::<Nasty>() {
+            if said != ON_PURPOSE && !panic.payload().is::<PanicOnDrop>() {
                 let place = panic.location().map(ToString::to_string).unwrap_or_default();
                 findings.add(format!("a panic at {place}: {said}"));
             }

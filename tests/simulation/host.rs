@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use celeriac_broker::internals::simulation::{Disk, SimulatedBroker};
 use celeriac_broker::{Config, RunError, StoreError};
-use celeriac_tests::history::{Event, History};
+use celeriac_history::{Event, History};
+use celeriac_tests::inside::simulation::{Disk, SimulatedBroker};
 use tokio::sync::mpsc;
 
-use crate::dice::Dice;
 use crate::findings::Findings;
 use crate::network::Network;
 use crate::trace;
+use celeriac_tests::RandomSource;
 
 /// What is done to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Host {
     pub history: History,
     pub findings: Findings,
     pub counts: Arc<Counts>,
-    pub dice: Dice,
+    pub random: RandomSource,
 }
 
 /// How one life of the broker ended, and how long nothing runs then.
@@ -74,12 +74,12 @@ impl Host {
             let pause = match SimulatedBroker::start(self.config.clone(), &self.disk) {
                 Ok(broker) => {
                     let ended = self.live(broker, &mut orders).await;
-                    self.bury(ended)
+                    self.note_end(ended)
                 }
                 Err(error) => {
                     self.judge(&error, "does not start");
                     self.disk.crash();
-                    self.dice.millis(50, 5_000)
+                    self.random.millis(50, 5_000)
                 }
             };
             tokio::time::sleep(pause).await;
@@ -121,10 +121,10 @@ impl Host {
 
     /// At once, or when the disk has something that is not synced.
     fn worst_moment(&mut self) -> Moment {
-        if self.dice.one_in(3) {
+        if self.random.one_in(3) {
             return Box::pin(std::future::ready(()));
         }
-        let (disk, later) = (self.disk.clone(), self.dice.millis(0, 3));
+        let (disk, later) = (self.disk.clone(), self.random.millis(0, 3));
         Box::pin(async move {
             // A broker that has nothing to do crashes all the same.
             let _ = tokio::time::timeout(Duration::from_secs(10), disk.written()).await;
@@ -133,7 +133,7 @@ impl Host {
     }
 
     /// The broker was dropped just now.
-    fn bury(&mut self, ended: Ended) -> Duration {
+    fn note_end(&mut self, ended: Ended) -> Duration {
         self.network.crash_broker();
         self.disk.crash();
         self.history.note(Event::BrokerDown);
@@ -150,7 +150,7 @@ impl Host {
             }
             Ended::Failed(error) => {
                 self.judge(&error, "ended by itself");
-                self.dice.millis(50, 5_000)
+                self.random.millis(50, 5_000)
             }
         }
     }

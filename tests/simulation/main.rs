@@ -11,15 +11,14 @@
 // Its lines are what this program is for.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-mod dice;
 mod findings;
 mod host;
 mod interpose;
 mod network;
 mod operator;
+mod poison_queue;
 mod producer;
 mod trace;
-mod ward;
 mod worker;
 mod world;
 
@@ -28,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use celeriac_tests::history::{Event, Promises};
+use celeriac_history::{Event, Promises};
 
 use findings::Findings;
 use world::World;

@@ -1,6 +1,6 @@
 //! A network in memory between many programs and one broker: seeded delays, slices, resets,
 //! half-closes, partitions. What a program writes arrives whole and in order or not at all, as with
-//! TCP; when, and in which pieces, is the dice's.
+//! TCP; when, and in which pieces, is the random's.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use celeriac_client::connection::{Connector, Halves};
-use celeriac_tests::history::{History, Tapped};
+use celeriac_history::{History, TappedStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use crate::dice::Dice;
 use crate::trace;
+use celeriac_tests::RandomSource;
 
 /// Bytes on their way in one direction; a writer waits for room.
 const IN_FLIGHT_MAX: usize = 512 * 1024;
@@ -36,7 +36,7 @@ pub type Accepted = (Reader, Writer);
 pub struct Network(Arc<Mutex<State>>);
 
 struct State {
-    dice: Dice,
+    random: RandomSource,
     /// Where the broker accepts; `None` while there is none.
     listener: Option<mpsc::UnboundedSender<Accepted>>,
     nodes: BTreeMap<Node, Place>,
@@ -105,9 +105,9 @@ fn lock(pipe: &Shared) -> MutexGuard<'_, Pipe> {
 }
 
 impl Network {
-    pub fn new(dice: Dice) -> Self {
+    pub fn new(random: RandomSource) -> Self {
         Self(Arc::new(Mutex::new(State {
-            dice,
+            random,
             listener: None,
             nodes: BTreeMap::new(),
             links: Vec::new(),
@@ -137,11 +137,11 @@ impl Network {
     pub fn crash_broker(&self) {
         let state = &mut *self.state();
         state.listener = None;
-        let is_silent = state.dice.one_in(3) && !state.is_healed;
+        let is_silent = state.random.one_in(3) && !state.is_healed;
         for link in state.links.drain(..) {
             lock(&link.to_broker).cut(0, Some(End::Reset));
             let mut pipe = lock(&link.to_node);
-            let left = state.dice.below(pipe.in_flight.len() as u64 + 1) as usize;
+            let left = state.random.below(pipe.in_flight.len() as u64 + 1) as usize;
             pipe.cut(left, (!is_silent).then_some(End::Reset));
             drop(pipe);
             if is_silent {
@@ -155,11 +155,11 @@ impl Network {
     pub fn kill(&self, node: Node) {
         let state = &mut *self.state();
         state.nodes.entry(node).or_default().is_dead = true;
-        let is_silent = state.dice.one_in(2);
+        let is_silent = state.random.one_in(2);
         for link in state.links.extract_if(.., |link| link.node == node) {
             lock(&link.to_node).cut(0, Some(End::Reset));
             let mut pipe = lock(&link.to_broker);
-            let left = state.dice.below(pipe.in_flight.len() as u64 + 1) as usize;
+            let left = state.random.below(pipe.in_flight.len() as u64 + 1) as usize;
             pipe.cut(left, (!is_silent).then_some(End::Closed));
         }
     }
@@ -174,8 +174,8 @@ impl Network {
     /// Breaks one of the program's connections at one of the next bytes, in either direction.
     pub fn reset_soon(&self, node: Node) {
         let state = &mut *self.state();
-        let bytes = state.dice.span(1, 20_000).as_millis() as usize;
-        let to_broker = state.dice.one_in(2);
+        let bytes = state.random.span(1, 20_000).as_millis() as usize;
+        let to_broker = state.random.one_in(2);
         if let Some(link) = state.links.iter().rev().find(|link| link.node == node) {
             let pipe = if to_broker { &link.to_broker } else { &link.to_node };
             lock(pipe).cut_after = Some(bytes);
@@ -185,7 +185,7 @@ impl Network {
     /// One direction of a connection ends, and the other goes on.
     pub fn half_close(&self, node: Node) {
         let state = &mut *self.state();
-        let to_broker = state.dice.one_in(2);
+        let to_broker = state.random.one_in(2);
         if let Some(link) = state.links.iter().rev().find(|link| link.node == node) {
             let mut pipe = lock(if to_broker { &link.to_broker } else { &link.to_node });
             pipe.end = Some(End::Closed);
@@ -254,7 +254,7 @@ impl Network {
         let tap = history.connecting(&name);
         listener.send((reader(&to_broker), writer(&to_node))).map_err(|_| refused())?;
         let stream = tokio::io::join(reader(&to_node), writer(&to_broker));
-        let (read, write) = tokio::io::split(Tapped::new(stream, tap));
+        let (read, write) = tokio::io::split(TappedStream::new(stream, tap));
         Ok(Halves { read: Box::new(read), write: Box::new(write) })
     }
 
@@ -269,7 +269,7 @@ impl Network {
             for pipe in [&link.to_broker, &link.to_node] {
                 // What was before the reset may still be read, or not.
                 let mut pipe = lock(pipe);
-                let left = if state.dice.one_in(2) { usize::MAX } else { 0 };
+                let left = if state.random.one_in(2) { usize::MAX } else { 0 };
                 pipe.cut(left, Some(End::Reset));
             }
         }
@@ -288,17 +288,17 @@ impl State {
     /// Whether somebody else accepts a connection, and says nothing: an old address of the broker's
     /// name.
     fn is_silent(&mut self) -> bool {
-        !self.is_healed && self.dice.one_in(SILENT_ONE_IN)
+        !self.is_healed && self.random.one_in(SILENT_ONE_IN)
     }
 
     fn delay(&mut self) -> Duration {
         if self.is_healed {
             return Duration::from_millis(1);
         }
-        match self.dice.below(300) {
-            0 => self.dice.millis(50, 1_500),
-            1..30 => self.dice.millis(2, 30),
-            _ => Duration::from_millis(self.dice.below(2)),
+        match self.random.below(300) {
+            0 => self.random.millis(50, 1_500),
+            1..30 => self.random.millis(2, 30),
+            _ => Duration::from_millis(self.random.below(2)),
         }
     }
 }
@@ -397,9 +397,9 @@ impl AsyncWrite for Writer {
         let writer = self.get_mut();
         let (delay, piece) = {
             let state = &mut *writer.network.state();
-            let sliced = !state.is_healed && state.dice.one_in(12);
+            let sliced = !state.is_healed && state.random.one_in(12);
             let most =
-                if sliced { state.dice.span(1, 4_096).as_millis() as usize } else { usize::MAX };
+                if sliced { state.random.span(1, 4_096).as_millis() as usize } else { usize::MAX };
             (state.delay(), bytes.len().min(most))
         };
         let mut pipe = lock(&writer.pipe);

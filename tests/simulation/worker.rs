@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use celeriac_client::Submission;
-use celeriac_tests::history::{Event, History};
+use celeriac_history::{Event, History};
 use celeriac_worker::{Context, RunError, TaskFailure, Worker, WorkerBuilder};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::dice::Dice;
 use crate::findings::{Findings, ON_PURPOSE};
 use crate::network::{Network, Node};
-use crate::producer::{Known, Trade};
+use crate::producer::{Environment, TaskIds};
 use crate::trace;
+use celeriac_tests::RandomSource;
 
 pub const URL: &str = "celeriac://127.0.0.1:23537";
 pub const NAME: &str = "world.work";
@@ -69,9 +69,9 @@ pub enum Failure {
 }
 
 /// Panics over and over.
-pub struct Nasty;
+pub struct PanicOnDrop;
 
-impl Drop for Nasty {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             panic!("{ON_PURPOSE}");
@@ -101,56 +101,57 @@ const GONE_MAX_MS: u64 = 20_000;
 const NODES_APART: Node = 1_000;
 
 /// One worker of the world.
-pub struct Hand {
+pub struct SimulatedWorker {
     pub node: Node,
     running: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
 /// What a worker is, over all its processes.
-struct Recipe {
+struct Supervisor {
     node: Node,
     name: String,
     queues: Vec<(String, u32)>,
     concurrency: u32,
     grace: Duration,
     look_ahead: Option<u32>,
-    trade: Trade,
-    dice: Dice,
+    environment: Environment,
+    random: RandomSource,
 }
 
 /// What one worker's handlers know of each other and of the world.
-struct Shop {
+struct Process {
     concurrency: u32,
     running: AtomicU32,
     begun: Mutex<BTreeSet<u64>>,
     history: History,
     findings: Findings,
-    known: Known,
+    task_ids: TaskIds,
     network: Network,
     node: Node,
     /// Told when a task has ended the process.
-    doom: Notify,
+    ended_by_task: Notify,
 }
 
-impl Hand {
+impl SimulatedWorker {
     /// A worker that serves these queues.
     pub fn start(
         node: Node,
         name: String,
         queues: &[String],
-        trade: &Trade,
-        dice: &mut Dice,
+        environment: &Environment,
+        random: &mut RandomSource,
     ) -> Self {
-        let concurrency = dice.between(1, 4) as u32;
-        let grace = dice.span(100, 60_000);
+        let concurrency = random.between(1, 4) as u32;
+        let grace = random.span(100, 60_000);
         let queues =
-            queues.iter().map(|queue| (queue.clone(), dice.between(1, 3) as u32)).collect();
-        let look_ahead = dice.one_in(3).then(|| dice.below(8) as u32);
-        let (trade, dice) = (trade.clone(), dice.fork());
-        let recipe = Recipe { node, name, queues, concurrency, grace, look_ahead, trade, dice };
+            queues.iter().map(|queue| (queue.clone(), random.between(1, 3) as u32)).collect();
+        let look_ahead = random.one_in(3).then(|| random.below(8) as u32);
+        let (environment, random) = (environment.clone(), random.fork());
+        let supervisor =
+            Supervisor { node, name, queues, concurrency, grace, look_ahead, environment, random };
         let (stop, stopped) = watch::channel(false);
-        Self { node, running: tokio::spawn(recipe.run(stopped)), stop }
+        Self { node, running: tokio::spawn(supervisor.run(stopped)), stop }
     }
 
     /// The end of its process.
@@ -169,12 +170,12 @@ impl Hand {
     }
 }
 
-impl Recipe {
+impl Supervisor {
     /// One process after the other, as under a supervisor: a process that a task ends is started
     /// again.
     async fn run(mut self, stopped: watch::Receiver<bool>) {
         loop {
-            let shop = self.shop();
+            let process = self.process();
             let mut stopping = stopped.clone();
             let shutdown = async move {
                 if stopping.wait_for(|stopped| *stopped).await.is_err() {
@@ -183,20 +184,20 @@ impl Recipe {
             };
             tokio::select! {
                 biased;
-                () = shop.doom.notified() => {}
-                ended = self.builder(&shop).build().run(shutdown) => {
+                () = process.ended_by_task.notified() => {}
+                ended = self.builder(&process).build().run(shutdown) => {
                     // One that was told to end, while the broker was away.
                     let may_be_unheard = matches!(ended, Err(RunError::Unanswered { .. })) && *stopped.borrow();
                     if let Err(error) = ended
                         && !may_be_unheard
                     {
-                        self.trade.findings.add(format!("{} ended by itself: {error}", self.name));
+                        self.environment.findings.add(format!("{} ended by itself: {error}", self.name));
                     }
                     return;
                 }
             }
             trace::step(&format!("worker {} was ended by its task", self.node));
-            tokio::time::sleep(self.dice.span(1, GONE_MAX_MS)).await;
+            tokio::time::sleep(self.random.span(1, GONE_MAX_MS)).await;
             if *stopped.borrow() {
                 return;
             }
@@ -205,25 +206,25 @@ impl Recipe {
         }
     }
 
-    fn shop(&self) -> Arc<Shop> {
-        let Trade { history, findings, known, network, .. } = self.trade.clone();
+    fn process(&self) -> Arc<Process> {
+        let Environment { history, findings, task_ids, network, .. } = self.environment.clone();
         let (concurrency, node) = (self.concurrency, self.node);
-        let (running, begun, doom) = (AtomicU32::new(0), Mutex::default(), Notify::new());
-        Arc::new(Shop {
+        let (running, begun, ended_by_task) = (AtomicU32::new(0), Mutex::default(), Notify::new());
+        Arc::new(Process {
             concurrency,
             running,
             begun,
             history,
             findings,
-            known,
+            task_ids,
             network,
             node,
-            doom,
+            ended_by_task,
         })
     }
 
-    fn builder(&self, shop: &Arc<Shop>) -> WorkerBuilder {
-        let Trade { network, history, .. } = &self.trade;
+    fn builder(&self, process: &Arc<Process>) -> WorkerBuilder {
+        let Environment { network, history, .. } = &self.environment;
         let mut builder = Worker::builder(URL)
             .own_thread(false)
             .connector(network.connector(self.node, &self.name, history))
@@ -236,10 +237,10 @@ impl Recipe {
         if let Some(tasks) = self.look_ahead {
             builder = builder.look_ahead(tasks);
         }
-        let shop = shop.clone();
+        let process = process.clone();
         builder.register_fn(NAME, move |context: Context, (plan,): (Plan,)| {
-            let shop = shop.clone();
-            async move { shop.work(&context, plan).await }
+            let process = process.clone();
+            async move { process.work(&context, plan).await }
         })
     }
 }
@@ -253,7 +254,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-impl Shop {
+impl Process {
     async fn work(&self, context: &Context, plan: Plan) -> Result<String, TaskFailure> {
         let (id, lease) = (context.id().to_owned(), context.lease());
         if self.running.fetch_add(1, Relaxed) >= self.concurrency {
@@ -271,7 +272,7 @@ impl Shop {
             // Some time after its start was said, or too soon for that.
             tokio::time::sleep(Duration::from_millis(plan.millis)).await;
             self.network.kill(self.node);
-            self.doom.notify_one();
+            self.ended_by_task.notify_one();
             std::future::pending::<()>().await;
         }
         for step in 0..=plan.progress {
@@ -290,7 +291,7 @@ impl Shop {
         }
         for child in 0..plan.children {
             let child = format!("{}-{child}", context.id());
-            self.known.add(&child);
+            self.task_ids.add(&child);
             let task = Submission::new(NAME)
                 .task_id(child)
                 .args((plan.of_a_child(),))
@@ -306,7 +307,7 @@ impl Shop {
                     .retry_after(Duration::from_millis(plan.millis))),
                 Failure::Fatal => Err(TaskFailure::fatal("Broken", "for good")),
                 Failure::Panic => panic!("{ON_PURPOSE}"),
-                Failure::NastyPanic => std::panic::panic_any(Nasty),
+                Failure::NastyPanic => std::panic::panic_any(PanicOnDrop),
                 Failure::EndlessError => Err(TaskFailure::from(Endless)),
             };
         }

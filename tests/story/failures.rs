@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn a_flaky_task_is_tried_again_and_succeeds() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
     let handle = client.delay(&flaky, ()).await.expect("submitted");
     assert_eq!(handle.get(PATIENCE).await.expect("it succeeds"), 3);
@@ -18,7 +18,7 @@ async fn a_flaky_task_is_tried_again_and_succeeds() {
 #[tokio::test]
 async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
     let twice = RetryPolicy::fixed(Duration::from_millis(5)).max_attempts(2);
     let cases = [
@@ -57,7 +57,7 @@ async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
 #[tokio::test]
 async fn a_handler_over_its_time_limit_is_ended() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let handle = client(&broker).await.delay(&endless, ()).await.expect("submitted");
     match handle.get(PATIENCE).await {
         Err(Error::TaskFailed { kind, .. }) => assert_eq!(kind, "time_limit"),
@@ -68,7 +68,7 @@ async fn a_handler_over_its_time_limit_is_ended() {
 #[tokio::test]
 async fn a_result_over_the_limit_is_a_failure_and_no_crash() {
     let broker = Setup::new().set("result_bytes_max = 10000").start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
     match client.delay(&long, (20_000,)).await.expect("submitted").get(PATIENCE).await {
         Err(Error::TaskFailed { kind, .. }) => assert_eq!(kind, "result_too_large"),
@@ -81,7 +81,7 @@ async fn a_result_over_the_limit_is_a_failure_and_no_crash() {
 #[tokio::test]
 async fn arguments_that_do_not_fit_the_handler_are_a_failure_with_a_sentence() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
     let once = RetryPolicy::never();
     let handle: TaskHandle<i64> = client

@@ -5,6 +5,8 @@ use super::{Findings, rust_files};
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
+const MOD_RS_ALLOWED: &[&str] = &["broker/src/"];
+
 /// Names of files that say nothing of what is in them.
 const EMPTY_NAMES: [&str; 9] =
     ["utils", "helpers", "common", "misc", "types", "manager", "service", "base", "data"];
@@ -39,6 +41,19 @@ fn files_are_named_after_their_subject() {
                     format!("`{part}` names no subject: name it after its main type or concern"),
                 );
             }
+        }
+    }
+    findings.none();
+}
+
+#[test]
+fn a_module_is_a_file_beside_its_folder() {
+    let mut findings = Findings::default();
+    for file in rust_files() {
+        let is_allowed = MOD_RS_ALLOWED.iter().any(|folder| file.path.starts_with(folder));
+        if file.path.ends_with("/mod.rs") && !is_allowed {
+            let folder = file.path.trim_end_matches("/mod.rs");
+            findings.add(&file.path, 1, format!("move it to {folder}.rs"));
         }
     }
     findings.none();

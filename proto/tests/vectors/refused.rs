@@ -66,6 +66,7 @@ fn raw(message: &[u8]) -> Bytes {
 
 pub(crate) fn all() -> Vec<Refused> {
     let mut all = framing();
+    all.extend(other_protocols());
     all.extend(requests());
     all
 }
@@ -76,7 +77,6 @@ fn framing() -> Vec<Refused> {
     let half =
         frame(1, Some(Body::Hello(Hello { protocol_min: 1, protocol_max: 1, ..Hello::default() })));
     let invalid_utf8 = raw(&[0x08, 0x01, 0x82, 0x01, 0x03, 0x1a, 0x01, 0xff]);
-    let tls: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
     vec![
         refused("length-0", "A frame of no bytes.", When::First, &[0_u8; 4][..], malformed),
         refused(
@@ -128,6 +128,12 @@ fn framing() -> Vec<Refused> {
             half.slice(..half.len() - 3),
             Answer::Close,
         ),
+    ]
+}
+
+fn other_protocols() -> Vec<Refused> {
+    let tls: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
+    vec![
         refused(
             "http",
             "A browser.",

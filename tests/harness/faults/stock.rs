@@ -1,5 +1,5 @@
-//! Tasks that nobody runs: they lie in the folder while the broker is killed, make its start
-//! longer, and have to be there afterwards.
+//! Waiting tasks that no worker runs. They are in the folder while the broker is killed, make its
+//! start longer, and must exist afterwards.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ pub(super) async fn fill(address: SocketAddr, tasks: u64) {
     }
 }
 
-/// What is wrong with them, if anything is.
+/// What is wrong with them, if something is.
 pub(super) async fn look(address: SocketAddr, tasks: u64) -> Option<String> {
     let mut connection = RawConnection::open(address).await;
     let ready = match connection

@@ -30,8 +30,8 @@ pub(super) fn worker_status() -> WorkerStatus {
     }
 }
 
-pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
-    let queue = QueueInfo {
+fn queue() -> QueueInfo {
+    QueueInfo {
         name: "songs".into(),
         ready: 12,
         scheduled: 3,
@@ -46,20 +46,23 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
         bytes: 4_096,
         submitted_per_second: 10.5,
         ended_per_second: 9.0,
-    };
+    }
+}
+
+pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
     vec![
         vector(
             "queue-list",
             "One queue.",
             2,
-            Body::QueueList(QueueList { queues: vec![queue.clone()], cursor: Bytes::new() }),
+            Body::QueueList(QueueList { queues: vec![queue()], cursor: Bytes::new() }),
         ),
         vector(
             "queue-list/page",
             "One queue, and there are more.",
             16,
             Body::QueueList(QueueList {
-                queues: vec![queue],
+                queues: vec![queue()],
                 cursor: Bytes::from_static(b"songs"),
             }),
         ),

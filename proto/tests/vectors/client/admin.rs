@@ -11,8 +11,9 @@ use celeriac_proto::wire::{
 use super::{ID, ids, vector};
 use crate::{HOUR_MS, NOW_MS, Vector};
 
-pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
-    let dead = TaskFilter {
+/// Every field is set.
+fn dead_tasks() -> TaskFilter {
+    TaskFilter {
         queue: "songs".into(),
         states: vec![TaskState::Failure.into()],
         name: "songs.preprocess".into(),
@@ -21,7 +22,10 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
         submitted_before_ms: Some(NOW_MS),
         submitted_after_ms: Some(NOW_MS - HOUR_MS),
         root_id: "album-1".into(),
-    };
+    }
+}
+
+pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
     let settings = QueueSettings {
         tasks_max: Some(1_000_000),
         bytes_max: None,
@@ -52,7 +56,7 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
             "The second page of dead tasks, with every filter set.",
             7,
             Body::ListTasks(ListTasks {
-                filter: Some(dead),
+                filter: Some(dead_tasks()),
                 limit: 100,
                 cursor: Bytes::from_static(&[0, 0, 0, 99]),
                 with_tracebacks: false,

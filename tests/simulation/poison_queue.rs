@@ -1,0 +1,147 @@
+//! A poison_queue: a queue with tasks that all succeed, but for one whose handler ends every
+//! process that it runs in. Nothing else befalls its workers but what befalls the broker. In the
+//! end that one is dead, and all others have succeeded.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use celeriac_client::{Client, RetryPolicy, State, Submission, TaskInfo};
+use tokio::task::JoinHandle;
+
+use crate::findings::Findings;
+use crate::network::Node;
+use crate::producer::{Environment, TaskIds, expect};
+use crate::worker::{Failure, NAME, Plan, SimulatedWorker, URL};
+use celeriac_tests::RandomSource;
+
+const QUEUE: &str = "ward";
+const POISON: &str = "ward-poison";
+/// Results are kept until they are judged.
+const RESULT_TTL: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// One poison_queue.
+pub struct PoisonQueue {
+    producing: JoinHandle<()>,
+    workers: Vec<SimulatedWorker>,
+    task_ids: TaskIds,
+    confirmed: Arc<Mutex<Vec<String>>>,
+}
+
+impl PoisonQueue {
+    /// With these programs: the first produces, the others work.
+    pub fn open(nodes: &[Node], environment: &Environment, random: &mut RandomSource) -> Self {
+        // Nobody else has second thoughts about its tasks.
+        let task_ids = TaskIds::default();
+        let queues = vec![QUEUE.to_owned()];
+        let environment = Environment {
+            queues,
+            task_ids: task_ids.clone(),
+            may_operate: false,
+            ..environment.clone()
+        };
+        let confirmed = Arc::new(Mutex::new(Vec::new()));
+        let (producer, workers) = nodes.split_first().expect("somebody produces");
+        let workers = workers
+            .iter()
+            .map(|node| {
+                SimulatedWorker::start(
+                    *node,
+                    format!("ward-{node}"),
+                    &environment.queues,
+                    &environment,
+                    random,
+                )
+            })
+            .collect();
+        let producing =
+            tokio::spawn(produce(*producer, environment, random.fork(), confirmed.clone()));
+        Self { producing, workers, task_ids, confirmed }
+    }
+
+    /// Waits until its producer has nothing under way.
+    pub async fn end(&mut self) {
+        // A panic was written down.
+        let _ = (&mut self.producing).await;
+    }
+
+    /// All ids of it.
+    pub fn ids(&self) -> Vec<String> {
+        self.task_ids.all()
+    }
+
+    /// Its workers, when all is done.
+    pub fn close(self) -> Vec<SimulatedWorker> {
+        self.workers
+    }
+
+    /// What became of the tasks that were confirmed.
+    pub fn judge(&self, infos: &[TaskInfo], findings: &Findings) {
+        for id in self.confirmed.lock().expect("nothing panics with this lock").iter() {
+            let Some(info) = infos.iter().find(|info| info.id == *id) else { continue };
+            let wanted = if id == POISON { State::Failure } else { State::Success };
+            if info.state != wanted {
+                let (state, attempts, deliveries) = (info.state, info.attempts, info.deliveries);
+                let errors: Vec<&str> = info.errors.iter().map(|error| &*error.kind).collect();
+                findings.add(format!(
+                    "the poison_queue: {id} is {state:?} after {attempts} attempts and {deliveries} deliveries, {errors:?}"
+                ));
+            }
+        }
+    }
+}
+
+async fn produce(
+    node: Node,
+    environment: Environment,
+    mut random: RandomSource,
+    confirmed: Arc<Mutex<Vec<String>>>,
+) {
+    let name = format!("ward-{node}");
+    let connector = environment.network.connector(node, &name, &environment.history);
+    let client = Client::builder(URL)
+        .connector(connector)
+        .instance(name)
+        .wait_for_broker(Duration::from_secs(3_600));
+    let Ok(client) = client.connect().await else { return };
+    let mut is_over = environment.is_over.clone();
+    let (mut made, poisoned_at) = (0, random.between(1, 20));
+    while !*is_over.borrow() {
+        for _ in 0..random.between(1, 12) {
+            made += 1;
+            let is_poison = made == poisoned_at;
+            let id = if is_poison { POISON.to_owned() } else { format!("ward-{node}-{made}") };
+            environment.task_ids.add(&id);
+            let outcome = client.submit_many([task(&id, is_poison, &mut random)]).await;
+            if outcome.as_ref().is_ok_and(|receipts| receipts.iter().all(|receipt| receipt.is_ok()))
+            {
+                confirmed.lock().expect("nothing panics with this lock").push(id);
+            }
+            expect(&environment.findings, "submit", outcome);
+        }
+        let pause = random.span(100, 30_000);
+        tokio::select! {
+            _ = tokio::time::sleep(pause) => {}
+            _ = is_over.wait_for(|over| *over) => break,
+        }
+    }
+    client.close().await;
+}
+
+fn task(id: &str, is_poison: bool, random: &mut RandomSource) -> Submission {
+    let plan = Plan {
+        millis: if is_poison { random.below(30) } else { random.span(1, 4_000).as_millis() as u64 },
+        failures: 0,
+        failure: Failure::Fatal,
+        result_bytes: 10,
+        progress: 0,
+        heeds: false,
+        children: 0,
+        kills: is_poison,
+        filling: String::new(),
+    };
+    // Those that run beside it when it ends their process lose an attempt each time, and have
+    // enough of them.
+    let attempts = if is_poison { random.between(1, 4) as u32 } else { 8 };
+    let retry = RetryPolicy::fixed(Duration::from_secs(1)).max_attempts(attempts);
+    Submission::new(NAME).task_id(id).args((plan,)).queue(QUEUE).result_ttl(RESULT_TTL).retry(retry)
+}
