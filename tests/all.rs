@@ -1,5 +1,5 @@
-//! The whole, from outside: one binary for all of it, so that it links once. Each module is one
-//! subject; the harness beside it is a library of its own.
+//! The tests from outside. They are one binary, so that it is linked once. Each module has one
+//! subject. The harness is a library of its own.
 
 mod abuse;
 mod backup;

@@ -1,6 +1,5 @@
-//! What becomes of tasks whose workers are frozen, killed for good, busy, or told to stop: rules of
-//! leases and of cancelling that only show with real processes. Plain deaths of workers stand in
-//! `lost_worker.rs`.
+//! Tasks whose workers are frozen, killed for good, busy, or told to stop: rules of leases and of
+//! cancelling that only show with real processes. `lost_worker.rs` has simple deaths of workers.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +24,7 @@ async fn short_leases() -> BrokerProcess {
     Setup::new().set("heartbeat_ms = 200").set("lease_ms = 600").start().await
 }
 
-/// A task that runs in a worker process until the file is there.
+/// A task that runs in a worker process until the file exists.
 fn held(id: &str, file: &Path) -> Submission {
     Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
 }
@@ -55,7 +54,7 @@ async fn a_frozen_worker_that_thaws_is_refused_and_its_result_does_not_count() {
 
     second.kill().await;
     frozen.thaw();
-    // What it reports late comes before it takes another task.
+    // The late report is sent before the worker takes another task.
     let text = json!(["awake"]);
     let echo: TaskHandle<String> = client
         .submit(Submission::new("test.echo").args(text).queue("held"))
@@ -165,7 +164,7 @@ async fn a_forced_cancel_ends_a_handler_that_does_not_listen() {
         Err(Error::TaskRevoked { .. }) => {}
         other => panic!("not TaskRevoked but {other:?}"),
     }
-    // Its slot is free for the next, and the gate was never open.
+    // The next handler can begin, although the gate was never open.
     client.submit::<()>(Submission::new("gate").task_id("next")).await.expect("submitted");
     assert_eq!(within("the next begins", begins.recv()).await.as_deref(), Some("next"));
 }

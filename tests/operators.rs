@@ -1,4 +1,4 @@
-//! What operators do with queues, dead tasks and workers, through the client.
+//! What operators do with queues, dead tasks and workers, through the client crate.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn client(broker: &BrokerProcess) -> Client {
     Client::connect(&broker.url()).await.expect("the broker takes clients")
 }
 
-/// Knows `fine`, which succeeds, and `broken`, which fails for good.
+/// A worker with `fine`, which succeeds, and `broken`, which fails for good.
 fn worker(broker: &BrokerProcess) -> WorkerBuilder {
     Worker::builder(broker.url())
         .queues(["default"])
@@ -236,7 +236,8 @@ async fn queues_come_and_go_with_what_needs_them() {
     assert_eq!(names(&after).await, ["default", "deleted"], "a worker serves it");
 }
 
-/// What a worker holds when an operator is answered, and has not begun, is not its own any more.
+/// After the answer to an operator, a worker no longer owns the tasks that it holds and has not
+/// begun.
 #[tokio::test]
 async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
     let broker = BrokerProcess::start().await;
@@ -253,7 +254,7 @@ async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
         };
         operator.submit((0..10).map(task).collect()).await;
         let held = worker.deliveries(10).await;
-        // A delete is refused while something runs.
+        // The broker refuses a delete while a task runs.
         let running = usize::from(round < 2);
         for delivery in &held[..running] {
             worker.report_one(raw::report(delivery, raw::started())).await;

@@ -1,4 +1,4 @@
-//! The short version of the soak: twenty seconds of what `make soak` does for ten minutes.
+//! A short soak: twenty seconds of what `make soak` does for ten minutes.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The story of a task as its user tells it: a producer, a worker and a reader, made of the client
-//! and worker crates, each with a connection of its own to a real broker process.
+//! The life of a task as its user sees it: a producer, a worker and a reader, which use the client
+//! and worker crates. Each has its own connection to a real broker process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +20,7 @@ mod record;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Adds.
+/// Adds its two arguments.
 #[task(name = "story.add")]
 async fn add(left: i64, right: i64) -> i64 {
     left + right
@@ -41,7 +41,7 @@ async fn hopeless() -> Result<(), TaskFailure> {
     Err(TaskFailure::new("NoHope", "there is none"))
 }
 
-/// Knows at once that another attempt would not help.
+/// Fails for good at its first attempt.
 #[task(name = "story.fatal", max_attempts = 9)]
 async fn fatal() -> Result<(), TaskFailure> {
     Err(TaskFailure::fatal("Broken", "the file is no song"))
@@ -56,7 +56,7 @@ async fn panics() {
 /// Blocks its thread.
 #[task(name = "story.blocking")]
 fn blocking(text: String) -> String {
-    // It holds its thread, as real ones do.
+    // It blocks its thread, as real blocking handlers do.
     std::thread::sleep(Duration::from_millis(5));
     text.to_uppercase()
 }

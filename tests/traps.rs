@@ -1,5 +1,5 @@
-//! Seven things that surprise people who come from Celery, each as it is here. A client and workers
-//! as users have them, a real broker, and processes of their own where something is killed.
+//! Seven things that surprise users of Celery, as they are in Celeriac. The tests use a client and
+//! workers as users do, a real broker, and processes of their own where a process is killed.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ async fn client(broker: &BrokerProcess) -> Client {
     Client::connect(&broker.url()).await.expect("the broker takes clients")
 }
 
-/// Knows `trap.echo`, which returns its argument, and counts how often it ran.
+/// A worker with `trap.echo`, which returns its argument and counts how often it ran.
 fn echo(broker: &BrokerProcess, runs: &Arc<AtomicU32>) -> WorkerBuilder {
     let counted = Arc::clone(runs);
     Worker::builder(broker.url()).queues(["default"]).register_fn(
@@ -38,7 +38,7 @@ fn echoed(id: &str, text: &str) -> Submission {
     Submission::new("trap.echo").args(json!([text])).task_id(id)
 }
 
-/// A task that runs in a worker process until the file is there.
+/// A task that runs in a worker process until the file exists.
 fn held(id: &str, file: &Path) -> Submission {
     Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
 }
@@ -95,7 +95,7 @@ async fn waiting_differs_from_unknown() {
     let infos = reader.info(&["waits", "nobody-submitted-it"]).await.expect("answered");
     assert_eq!((infos[0].state, infos[0].waiting_for), (State::Queued, WaitingFor::Worker));
     assert_eq!(infos[1].state, State::Unknown);
-    // Nobody waits for what will never come.
+    // No client waits for a result that never comes.
     let unknown =
         within("the answer", reader.result::<String>("nobody-submitted-it").get(PATIENCE)).await;
     assert!(matches!(unknown, Err(Error::NotFound { .. })), "{unknown:?}");
@@ -152,7 +152,7 @@ async fn an_expired_task_becomes_revoked_with_no_worker_up() {
         other => panic!("not TaskRevoked but {other:?}"),
     }
     assert_eq!(late.state().await.expect("known"), State::Revoked);
-    // A worker that comes later finds nothing of it.
+    // A later worker finds no task.
     let _pool = InProcessWorker::start(echo(&broker, &runs));
     let after = client.submit::<String>(echoed("after", "")).await.expect("submitted");
     after.get(PATIENCE).await.expect("it succeeds");
@@ -177,7 +177,8 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
 
     let after = client(&broker).await;
     let _pool = InProcessWorker::start(echo(&broker, &runs));
-    // Lower in priority and later than what was cancelled: that would have run before it.
+    // A task with a lower priority than the cancelled one, submitted later. The cancelled one would
+    // have run before it.
     let last = echoed("last", "").countdown(Duration::from_millis(300)).priority(0);
     after
         .submit::<String>(last)

@@ -1,5 +1,5 @@
-//! Workers that are told to end, or fail, in the middle of tasks that must not begin twice. A real
-//! broker, and workers as users have them.
+//! Workers that are told to end, or fail, while they run tasks that must not begin twice. The
+//! broker is a real process, and the workers use the worker crate as users do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
 
-/// A handler that counts its runs, and then does what its first argument says.
+/// A handler that counts its runs and then does what its first argument says.
 struct Counted {
     name: &'static str,
     blocking: bool,
@@ -117,7 +117,7 @@ async fn what_runs_with_early_ack_when_the_grace_is_over_is_lost_and_not_begun_a
         InProcessWorker::start(worker(&broker, &runs).shutdown_grace(Duration::ZERO));
     for name in ["once.async", "once.blocking"] {
         client.submit::<()>(once(name, "hold")).await.expect("submitted");
-        // Without early ack it is handed back, as ever.
+        // Without `early_ack` the task is handed back, as usual.
         client
             .submit::<()>(Submission::new(name).args(json!(["hold"])).task_id(name))
             .await

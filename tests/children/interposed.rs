@@ -1,9 +1,9 @@
-//! Functions that take the place of the C library's: the linker prefers the ones of the program.
-//! Each asks [`crate::plan`] what is to happen and, mostly, makes the system call as ever. The time
-//! of day can be moved in the same way.
+//! Functions that replace functions of the C library: the linker prefers the definitions of the
+//! program. Each asks [`crate::plan`] what should happen, and usually makes the system call as
+//! before. The time of day is moved in the same way.
 //!
-//! What calls the kernel directly passes by: rustix (locks, free space, the ballast file) and
-//! sockets.
+//! Code that calls the kernel directly is not affected: rustix (locks, free space, the ballast
+//! file) and sockets.
 
 #![allow(unsafe_code)]
 
@@ -16,10 +16,10 @@ use libc::{clockid_t, mode_t, off_t, size_t, ssize_t, timespec};
 
 use crate::plan::{Call, Fate, fate};
 
-/// What the time of day is wrong by.
+/// The error of the time of day.
 static OFFSET_SECONDS: AtomicI64 = AtomicI64::new(0);
 
-/// Moves the time of day, as an operator with `date --set` would.
+/// Moves the time of day, as `date --set` does.
 pub(crate) fn move_clock(seconds: i64) {
     OFFSET_SECONDS.fetch_add(seconds, Ordering::SeqCst);
 }
@@ -30,8 +30,8 @@ fn fail(errno: c_int) -> c_long {
     -1
 }
 
-/// How a read at an offset fails; 0: as ever. The broker has taken the place of that call itself,
-/// and asks this.
+/// How a read at an offset fails. 0: it works. The broker has replaced that call itself, and asks
+/// this function.
 pub(crate) fn fate_of_pread(file: c_int) -> c_int {
     match fate_of_file(Call::Pread, file) {
         Fate::Fails(errno) => errno,
@@ -39,8 +39,8 @@ pub(crate) fn fate_of_pread(file: c_int) -> c_int {
     }
 }
 
-/// Calls on a descriptor count when it is a file; not pipes, not the descriptors by which threads
-/// wake each other.
+/// Calls on a descriptor count when it is a file. Pipes and the descriptors by which threads wake
+/// each other do not count.
 fn fate_of_file(call: Call, file: c_int) -> Fate {
     if !crate::plan::concerns(call) {
         return Fate::AsEver;
@@ -53,7 +53,7 @@ fn fate_of_file(call: Call, file: c_int) -> Fate {
     if is_file { fate(call) } else { Fate::AsEver }
 }
 
-/// Calls on a path count when it lies on the disk under test.
+/// Calls on a path count when it is on the disk under test.
 ///
 /// # Safety
 /// `path` ends with a zero byte.
@@ -70,7 +70,7 @@ unsafe fn fate_of_path(call: Call, path: *const c_char) -> Fate {
     }
 }
 
-/// The bytes that a call may write, or how it fails.
+/// The bytes that a call may write, or the error with which it fails.
 fn length(fate: Fate, bytes: size_t) -> Result<size_t, c_int> {
     match fate {
         Fate::AsEver => Ok(bytes),

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use crate::random::RandomSource;
+use crate::RandomSource;
 
 /// The most bytes that one read takes.
 const CHUNK: usize = 16 * 1024;

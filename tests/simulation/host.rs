@@ -1,5 +1,5 @@
-//! The broker's machine: starts it, serves it connections, lets it crash, and starts it again, as a
-//! supervisor would.
+//! The host of the broker: it starts the broker, passes connections to it, crashes it, and starts
+//! it again, as a supervisor would.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use crate::network::Network;
 use crate::trace;
 use celeriac_tests::RandomSource;
 
-/// What is done to the broker.
+/// An order to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Killed, or cut off from power; and started again after so long.
+    /// Kill the broker, or cut it off from power, and start it again after this time.
     Crash(Duration),
-    /// Told to end, and started again.
+    /// Tell the broker to end, and start it again after this time.
     Restart(Duration),
 }
 
-/// What the broker's machine counts.
+/// What the host counts.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub crashes: AtomicU64,
     pub restarts: AtomicU64,
-    /// Ends by itself, over an error of the disk.
+    /// Times that the broker ended because of an error of the disk.
     pub failures: AtomicU64,
-    /// Times that somebody set the wall clock.
+    /// Times that the wall clock was set.
     pub clock_jumps: AtomicU64,
 }
 
@@ -46,17 +46,17 @@ pub struct Host {
     pub random: RandomSource,
 }
 
-/// How one life of the broker ended, and how long nothing runs then.
+/// How one run of the broker ended, and how long the host waits before the next start.
 enum Ended {
     Crashed(Duration),
     Stopped(Duration),
     Failed(RunError),
 }
 
-/// A moment to come.
+/// A future that ends at a certain moment.
 type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Waits for the moment of a crash, if one was ordered.
+/// Waits for the moment of a crash, if a crash was ordered.
 async fn reached(when: &mut Option<(Moment, Duration)>) -> Duration {
     match when {
         Some((moment, pause)) => {
@@ -68,7 +68,7 @@ async fn reached(when: &mut Option<(Moment, Duration)>) -> Duration {
 }
 
 impl Host {
-    /// For ever.
+    /// Runs for ever.
     pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         loop {
             let pause = match SimulatedBroker::start(self.config.clone(), &self.disk) {
@@ -94,7 +94,7 @@ impl Host {
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> Ended {
         let mut accepted = self.network.listen();
-        // What was ordered while there was none had no broker to befall.
+        // Orders that came while no broker was running are dropped.
         while orders.try_recv().is_ok() {}
         let mut when: Option<(Moment, Duration)> = None;
         loop {
@@ -119,20 +119,20 @@ impl Host {
         }
     }
 
-    /// At once, or when the disk has something that is not synced.
+    /// Crashes at once, or at a moment at which the disk has data that is not synced.
     fn worst_moment(&mut self) -> Moment {
         if self.random.one_in(3) {
             return Box::pin(std::future::ready(()));
         }
         let (disk, later) = (self.disk.clone(), self.random.millis(0, 3));
         Box::pin(async move {
-            // A broker that has nothing to do crashes all the same.
+            // An idle broker crashes too.
             let _ = tokio::time::timeout(Duration::from_secs(10), disk.written()).await;
             tokio::time::sleep(later).await;
         })
     }
 
-    /// The broker was dropped just now.
+    /// Notes the end of the broker, which was dropped just now.
     fn note_end(&mut self, ended: Ended) -> Duration {
         self.network.crash_broker();
         self.disk.crash();
@@ -155,7 +155,7 @@ impl Host {
         }
     }
 
-    /// The disk was told to fail, and may. Anything else is a finding.
+    /// An error of the disk is expected after a fault of the disk. Any other error is a finding.
     fn judge(&self, error: &RunError, what: &str) {
         trace::step(&format!("the broker {what}: {error}"));
         self.counts.failures.fetch_add(1, Relaxed);

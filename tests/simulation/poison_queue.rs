@@ -1,6 +1,6 @@
-//! A poison_queue: a queue with tasks that all succeed, but for one whose handler ends every
-//! process that it runs in. Nothing else befalls its workers but what befalls the broker. In the
-//! end that one is dead, and all others have succeeded.
+//! A poison queue: all its tasks succeed, except one whose handler ends every process that runs it.
+//! Faults happen to the broker and not to its workers. At the end that task must be dead, and all
+//! others must have succeeded.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use celeriac_tests::RandomSource;
 
 const QUEUE: &str = "ward";
 const POISON: &str = "ward-poison";
-/// Results are kept until they are judged.
+/// The results are kept until they are judged.
 const RESULT_TTL: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// One poison_queue.
+/// One poison queue.
 pub struct PoisonQueue {
     producing: JoinHandle<()>,
     workers: Vec<SimulatedWorker>,
@@ -28,9 +28,9 @@ pub struct PoisonQueue {
 }
 
 impl PoisonQueue {
-    /// With these programs: the first produces, the others work.
+    /// Starts these programs: the first one is the producer, the others are workers.
     pub fn open(nodes: &[Node], environment: &Environment, random: &mut RandomSource) -> Self {
-        // Nobody else has second thoughts about its tasks.
+        // Other producers do not know its tasks, so they do not cancel them.
         let task_ids = TaskIds::default();
         let queues = vec![QUEUE.to_owned()];
         let environment = Environment {
@@ -58,23 +58,23 @@ impl PoisonQueue {
         Self { producing, workers, task_ids, confirmed }
     }
 
-    /// Waits until its producer has nothing under way.
+    /// Waits until its producer has no request in flight.
     pub async fn end(&mut self) {
-        // A panic was written down.
+        // A panic is among the findings already.
         let _ = (&mut self.producing).await;
     }
 
-    /// All ids of it.
+    /// The ids of all its tasks.
     pub fn ids(&self) -> Vec<String> {
         self.task_ids.all()
     }
 
-    /// Its workers, when all is done.
+    /// Its workers. The caller stops them.
     pub fn close(self) -> Vec<SimulatedWorker> {
         self.workers
     }
 
-    /// What became of the tasks that were confirmed.
+    /// Judges the states of the confirmed tasks.
     pub fn judge(&self, infos: &[TaskInfo], findings: &Findings) {
         for id in self.confirmed.lock().expect("nothing panics with this lock").iter() {
             let Some(info) = infos.iter().find(|info| info.id == *id) else { continue };
@@ -139,8 +139,8 @@ fn task(id: &str, is_poison: bool, random: &mut RandomSource) -> Submission {
         kills: is_poison,
         filling: String::new(),
     };
-    // Those that run beside it when it ends their process lose an attempt each time, and have
-    // enough of them.
+    // Tasks that run in a process when it is ended lose an attempt each time. They have enough
+    // attempts.
     let attempts = if is_poison { random.between(1, 4) as u32 } else { 8 };
     let retry = RetryPolicy::fixed(Duration::from_secs(1)).max_attempts(attempts);
     Submission::new(NAME).task_id(id).args((plan,)).queue(QUEUE).result_ttl(RESULT_TTL).retry(retry)

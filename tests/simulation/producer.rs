@@ -1,5 +1,5 @@
-//! Producers of a world: the real client on the simulated network, doing everything that programs
-//! do, mostly with ids that they chose, so that ids meet again.
+//! The producers of a world: real clients on the simulated network. They send every kind of
+//! request, mostly with ids that they chose, so that several requests concern the same id.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,10 +20,10 @@ use celeriac_tests::RandomSource;
 
 /// Ids that several producers use.
 const SHARED_IDS: u64 = 12;
-/// The longest that a task is put off, or may wait between attempts.
+/// The longest countdown of a task, and the longest delay between attempts.
 const LATER_MS: u64 = 10 * 60 * 1_000;
 
-/// All ids of a world, in the order in which they were first used.
+/// All task ids of a world, in the order of their first use.
 #[derive(Debug, Clone, Default)]
 pub struct TaskIds(Arc<Mutex<(Vec<String>, BTreeSet<String>)>>);
 
@@ -39,7 +39,7 @@ impl TaskIds {
         self.0.lock().expect("nothing panics with this lock").0.clone()
     }
 
-    /// Some of the latest.
+    /// Some of the latest ids.
     pub fn some(&self, random: &mut RandomSource, most: u64) -> Vec<String> {
         let (ids, _) = &*self.0.lock().expect("nothing panics with this lock");
         let recent = &ids[ids.len().saturating_sub(60)..];
@@ -50,7 +50,7 @@ impl TaskIds {
     }
 }
 
-/// What all producers of a world share.
+/// What the producers and workers of a world share.
 #[derive(Clone)]
 pub struct Environment {
     pub network: Network,
@@ -60,12 +60,12 @@ pub struct Environment {
     pub queues: Vec<String>,
     /// The longest pause between two requests of a producer.
     pub pause_max_ms: u64,
-    /// Whether its producers pause and purge queues too, and order workers about.
+    /// Whether the producers also send the requests of operators.
     pub may_operate: bool,
-    /// What befalls the broker at a moment that a producer chose.
+    /// Orders to the host, for a crash at a moment that a producer chose.
     pub orders: mpsc::UnboundedSender<Order>,
     pub counts: Arc<Counts>,
-    /// True when no more is to be asked.
+    /// True when the producers must send no more requests.
     pub is_over: watch::Receiver<bool>,
 }
 
@@ -83,15 +83,15 @@ impl Producer {
         Self { node, running }
     }
 
-    /// The end of its process.
+    /// Ends its process now.
     pub fn kill(self, network: &Network) {
         network.kill(self.node);
         self.running.abort();
     }
 
-    /// Waits until it has nothing under way.
+    /// Waits until it has no request in flight.
     pub async fn end(self) {
-        // An abort or a panic; the latter was written down.
+        // The task was aborted or panicked. A panic is among the findings already.
         let _ = self.running.await;
     }
 }
@@ -129,7 +129,7 @@ impl ProducerProgram {
         client.close().await;
     }
 
-    /// Begins one request, which goes on beside the others.
+    /// Begins one request, which runs beside the others.
     fn act(&mut self, client: &Client, under_way: &mut JoinSet<()>) {
         let (client, findings) = (client.clone(), self.environment.findings.clone());
         match self.random.below(20) {
@@ -168,7 +168,7 @@ impl ProducerProgram {
                 let ids = self.environment.task_ids.some(&mut self.random, 5);
                 let mode = if self.random.one_in(2) { WaitMode::All } else { WaitMode::Any };
                 let time = self.random.span(100, 300_000);
-                // Some callers go away before the answer.
+                // Some callers give up before the answer.
                 let patience =
                     if self.random.one_in(3) { self.random.span(10, 5_000) } else { Duration::MAX };
                 under_way.spawn(async move {
@@ -189,7 +189,7 @@ impl ProducerProgram {
                     match client.watch(&ids).await {
                         Ok(mut watch) => {
                             let looking = async { while watch.next().await.is_some() {} };
-                            // Until it is weary of it.
+                            // The watcher gives up after this time.
                             let _ = tokio::time::timeout(time, looking).await;
                         }
                         Err(error) => expect::<()>(&findings, "watch", Err(error)),
@@ -260,7 +260,7 @@ impl ProducerProgram {
             task = task.max_deliveries(random.between(1, 4) as u32);
         }
         if is_brief {
-            // Its time is over between two attempts.
+            // The task expires between two attempts.
             let (delay, time) = (random.span(100, 20_000), random.span(100, 30_000));
             task = task.retry(RetryPolicy::fixed(delay)).expires_in(time);
         }
@@ -271,8 +271,8 @@ impl ProducerProgram {
     }
 }
 
-/// A refusal is an answer, and a timeout says that nothing is task_ids. What a client must not do
-/// is break down.
+/// A refusal is an answer, and after a timeout the outcome is unknown. Both are fine. These errors
+/// must not occur.
 pub fn expect<T>(findings: &Findings, what: &str, outcome: Result<T, Error>) {
     if let Err(error @ (Error::Encode(_) | Error::Url(_) | Error::Handshake { .. })) = outcome {
         findings.add(format!("{what}: {error}"));

@@ -1,6 +1,6 @@
-//! Workers of a world: the real worker on the simulated network, with one handler that does what
-//! its task says: takes its time, fails, panics, reports progress, heeds a cancel or does not, or
-//! takes the whole process with it.
+//! The workers of a world: real workers on the simulated network. Their one handler does what the
+//! arguments of its task say: it takes time, fails, panics, reports progress, obeys a cancel or
+//! ignores it, or ends the whole process.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -25,22 +25,22 @@ use celeriac_tests::RandomSource;
 pub const URL: &str = "celeriac://127.0.0.1:23537";
 pub const NAME: &str = "world.work";
 
-/// What a task's handler is to do.
+/// The arguments of a task: what its handler does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub millis: u64,
-    /// Attempts that fail before one succeeds.
+    /// The number of attempts that fail before one succeeds.
     pub failures: u32,
     pub failure: Failure,
     pub result_bytes: usize,
     pub progress: u32,
-    /// Whether it ends when it is told to.
+    /// Whether the handler ends when it is cancelled.
     pub heeds: bool,
     /// Tasks that the handler submits before it ends.
     pub children: u32,
-    /// Its handler ends the process that it runs in.
+    /// The handler ends its process.
     pub kills: bool,
-    /// Makes payloads of every length.
+    /// Gives payloads different lengths.
     pub filling: String,
 }
 
@@ -62,13 +62,13 @@ pub enum Failure {
     Later,
     Fatal,
     Panic,
-    /// What it panics with panics again when it is dropped.
+    /// The value of the panic panics again when it is dropped.
     NastyPanic,
     /// An error that is its own source.
     EndlessError,
 }
 
-/// Panics over and over.
+/// Panics when it is dropped.
 pub struct PanicOnDrop;
 
 impl Drop for PanicOnDrop {
@@ -94,20 +94,21 @@ impl Error for Endless {
     }
 }
 
-/// The longest that a worker is gone whose process was ended by a task.
+/// The longest time from the end of a process, by one of its tasks, to the start of the next one.
 const GONE_MAX_MS: u64 = 20_000;
 
-/// From a process to the next of the same worker: a world has fewer programs.
+/// The difference between the node numbers of two successive processes of a worker. A world has
+/// fewer programs.
 const NODES_APART: Node = 1_000;
 
-/// One worker of the world.
+/// One worker of the world. A supervisor restarts its process.
 pub struct SimulatedWorker {
     pub node: Node,
     running: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
-/// What a worker is, over all its processes.
+/// Starts one process of a worker after the other.
 struct Supervisor {
     node: Node,
     name: String,
@@ -119,7 +120,7 @@ struct Supervisor {
     random: RandomSource,
 }
 
-/// What one worker's handlers know of each other and of the world.
+/// One process of a worker: what its handlers share.
 struct Process {
     concurrency: u32,
     running: AtomicU32,
@@ -129,12 +130,12 @@ struct Process {
     task_ids: TaskIds,
     network: Network,
     node: Node,
-    /// Told when a task has ended the process.
+    /// Notified when a task has ended the process.
     ended_by_task: Notify,
 }
 
 impl SimulatedWorker {
-    /// A worker that serves these queues.
+    /// Starts a worker of these queues.
     pub fn start(
         node: Node,
         name: String,
@@ -154,13 +155,13 @@ impl SimulatedWorker {
         Self { node, running: tokio::spawn(supervisor.run(stopped)), stop }
     }
 
-    /// The end of its process.
+    /// Ends its process now.
     pub fn kill(self, network: &Network) {
         network.kill(self.node);
         self.running.abort();
     }
 
-    /// Asks it to end in good order.
+    /// Tells it to end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -171,8 +172,7 @@ impl SimulatedWorker {
 }
 
 impl Supervisor {
-    /// One process after the other, as under a supervisor: a process that a task ends is started
-    /// again.
+    /// Runs one process after the other: when a task ends the process, the next one is started.
     async fn run(mut self, stopped: watch::Receiver<bool>) {
         loop {
             let process = self.process();
@@ -186,7 +186,7 @@ impl Supervisor {
                 biased;
                 () = process.ended_by_task.notified() => {}
                 ended = self.builder(&process).build().run(shutdown) => {
-                    // One that was told to end, while the broker was away.
+                    // A worker that was told to end while the broker was down returns this error.
                     let may_be_unheard = matches!(ended, Err(RunError::Unanswered { .. })) && *stopped.borrow();
                     if let Err(error) = ended
                         && !may_be_unheard
@@ -201,7 +201,7 @@ impl Supervisor {
             if *stopped.borrow() {
                 return;
             }
-            // What is left of the old process must not come back under the name of the new one.
+            // Bytes of the old process that still arrive must not belong to the new one.
             self.node += NODES_APART;
         }
     }
@@ -245,7 +245,7 @@ impl Supervisor {
     }
 }
 
-/// Counts a handler for as long as it runs, however it ends.
+/// Counts a running handler. It is dropped however the handler ends.
 struct Counted<'a>(&'a AtomicU32);
 
 impl Drop for Counted<'_> {
@@ -269,7 +269,7 @@ impl Process {
             (context.generation(), context.deliveries(), context.attempt());
         self.history.note(Event::Began { id, generation, lease, deliveries, attempt });
         if plan.kills {
-            // Some time after its start was said, or too soon for that.
+            // The process ends some time after the start was reported, or before that.
             tokio::time::sleep(Duration::from_millis(plan.millis)).await;
             self.network.kill(self.node);
             self.ended_by_task.notify_one();
@@ -277,10 +277,10 @@ impl Process {
         }
         for step in 0..=plan.progress {
             if step > 0 {
-                // A lease that is lost says nothing more; the handler need not know.
+                // When the lease is lost, progress is not reported. The handler need not know.
                 let _ = context.progress("WORKING", &step).await;
             }
-            // What a handler does takes time, and nothing else tells how much.
+            // The run time of a handler.
             let time = tokio::time::sleep(Duration::from_millis(plan.millis) / (plan.progress + 1));
             tokio::select! {
                 () = time => {}
@@ -296,7 +296,7 @@ impl Process {
                 .task_id(child)
                 .args((plan.of_a_child(),))
                 .queue(context.queue());
-            // The child may exist already, and the broker may be away.
+            // The child may exist already, and the broker may be down.
             let _ =
                 context.client().with_timeout(Duration::from_secs(20)).submit::<String>(task).await;
         }

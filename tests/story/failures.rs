@@ -1,4 +1,4 @@
-//! What users see of tasks, workers and brokers that fail.
+//! What users see when tasks, workers and brokers fail.
 
 use super::*;
 
@@ -41,7 +41,7 @@ async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
             other => panic!("{kind}: not TaskFailed but {other:?}"),
         }
     }
-    // The worker is none the worse.
+    // The worker goes on.
     assert_eq!(
         client
             .delay(&add, (1, 1))

@@ -1,5 +1,5 @@
-//! What lasts beyond one call: ids that are used again, results until they are forgotten, and
-//! clients and workers over the end of their counterparts.
+//! What lasts longer than one call: ids that are used again, results until they are forgotten, and
+//! clients and workers whose counterparts end.
 
 use super::*;
 
@@ -30,8 +30,8 @@ async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
     let client = client(&broker).await;
-    // More than three times the requests that a connection may have unanswered, and more dropped
-    // ones than that again.
+    // More than three times the requests that a connection may have in flight, and then more than
+    // that again of dropped ones.
     for round in 0..3 {
         let never = (0..WAITS).map(|number| {
             Submission::new("story.nobody-knows-it").task_id(format!("{round}-{number}"))

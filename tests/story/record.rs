@@ -1,4 +1,4 @@
-//! What is kept of a task, for whoever asks later.
+//! What the broker keeps of a task for later readers.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! Lines of comments and of Markdown prose are at most 100 characters wide. rustfmt sees to the
-//! code. Tables, blocks of code, links and string literals may be wider.
+//! Lines of comments and of Markdown prose are at most 100 characters wide. rustfmt formats the
+//! code. Tables, code blocks, links and string literals may be wider.
 
 use super::source::files;
 use super::{Findings, rust_files};
@@ -37,8 +37,8 @@ fn advice(width: usize) -> String {
     format!("{width} characters, {LINE_CHARACTERS_MAX} at most: wrap the line")
 }
 
-/// Number and width of each line that is too wide and is prose. `prose` takes the marks of a
-/// comment off a line.
+/// The number and the width of each line of prose that is too wide. `prose` removes the comment
+/// marks of a line.
 fn too_wide<'a>(
     lines: impl Iterator<Item = &'a str>,
     prose: impl Fn(&str) -> String,
@@ -59,7 +59,8 @@ fn too_wide<'a>(
     found
 }
 
-/// A row of a table, or a line that has no space outside its links where it could be wrapped.
+/// Whether the line is a row of a table, or has no space outside its link where it could be
+/// wrapped.
 fn may_be_wide(text: &str) -> bool {
     let is_table = text.starts_with('|');
     let is_reference = text.starts_with('[') && text.contains("]: ");

@@ -1,6 +1,6 @@
-//! Ours and its peers, in turn: `make bench`. It installs nothing; what is missing it names.
-//! Everything that it starts it ends, also when it is interrupted, and what was measured until then
-//! is in the report.
+//! Compares Celeriac and its peers, in turn: `make bench`. It installs nothing and names what is
+//! missing. It ends every process that it starts, also when it is interrupted. The report then has
+//! everything that was measured until then.
 
 mod celeriac;
 mod chart;
@@ -34,21 +34,21 @@ use self::report::Report;
 use self::system::{System, Workload};
 use self::turns::Present;
 
-/// Open files: the idle connections, and room for everything else.
+/// The limit of open files: the idle connections, and room for everything else.
 const OPEN_FILES: u64 = 30_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Rounds, of which the medians are taken: 3, or 1 for a quick run.
+    /// Rounds. The figures are medians over them. 3, or 1 for a quick run.
     #[arg(long, env = "ROUNDS")]
     rounds: Option<usize>,
     /// Systems and workloads to measure: parts of their names, with commas between them.
     #[arg(long, env = "ONLY", default_value = "")]
     only: String,
-    /// Small loads: whether everything works, and the order of magnitude.
+    /// Small loads: they show whether everything works, and the order of magnitude.
     #[arg(long, env = "QUICK", value_parser = FalseyValueParser::new())]
     quick: bool,
-    /// Where the report goes; the servers' folders are made in there too.
+    /// The folder of the report. The servers' folders are made in it too.
     #[arg(long)]
     folder: Option<PathBuf>,
 }
@@ -80,7 +80,7 @@ async fn compare(options: Options) -> Result<ExitCode> {
         say(&format!("missing: {sentence}"));
     }
 
-    // What is dropped here unfinished takes its server with it.
+    // When this future is dropped, its server ends.
     let interrupted = tokio::select! {
         outcome = turns::run(&plan, &present, scratch.path(), &mut report) => outcome.map(|()| false)?,
         () = interruption() => true,
@@ -109,7 +109,7 @@ fn plan(options: &Options, only: &Only) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Those that are installed; for the others, what they say.
+/// The installed systems. For the others, the sentence that says what is missing.
 fn found<'a>(systems: impl Iterator<Item = &'a dyn System>) -> (Vec<Present<'a>>, Vec<String>) {
     let (mut present, mut missing) = (Vec::new(), Vec::new());
     for system in systems {
@@ -126,11 +126,11 @@ fn how(plan: &Plan, quick: bool) -> String {
     let repeated: Vec<&str> =
         [Workload::Enqueue, Workload::Lifecycle, Workload::Roundtrip].map(Workload::name).into();
     format!(
-        "{}Payloads of 200 bytes, results of 64; every measurement on a fresh server in an empty folder, systems in turn; \
-         load and server share the machine, and one thread drives every system but Celery, whose producers are its own \
-         Python. {} round{} for {}, medians; one for the rest.",
+        "{}Payloads have 200 bytes, results 64. Every measurement uses a new server in an empty folder, and the systems take \
+         turns. Load and server share the machine. One thread drives every system, except Celery, whose producers are \
+         Python processes. The figures are medians of {} round{} for {}, and of one round for the rest.",
         if quick {
-            "A quick run: orders of magnitude only, and not everything of slow servers. "
+            "This is a quick run: it shows only orders of magnitude, and slow servers did not finish everything. "
         } else {
             ""
         },
@@ -140,7 +140,7 @@ fn how(plan: &Plan, quick: bool) -> String {
     )
 }
 
-/// Ctrl-C, or a request to end.
+/// Ctrl-C or SIGTERM.
 async fn interruption() {
     let (Ok(mut end), Ok(mut hang_up)) =
         (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
@@ -165,7 +165,7 @@ fn raise_open_files() -> Result<()> {
     Ok(())
 }
 
-/// Beside what cargo builds.
+/// In the target folder of cargo.
 fn target_folder() -> PathBuf {
     let workspace =
         Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
@@ -174,7 +174,7 @@ fn target_folder() -> PathBuf {
     target.join("bench")
 }
 
-/// A server that was killed a moment ago may still be writing its last file.
+/// A server that was killed just now may still be writing its last file.
 async fn remove(scratch: tempfile::TempDir) -> Result<()> {
     let path = scratch.keep();
     let mut removed = Ok(());
@@ -189,6 +189,6 @@ async fn remove(scratch: tempfile::TempDir) -> Result<()> {
 }
 
 fn say(sentence: &str) {
-    // Whoever does not look at it still gets the report.
+    // If stderr is closed, the report is still written.
     let _ = writeln!(std::io::stderr(), "{sentence}");
 }

@@ -42,7 +42,7 @@ impl Script {
         script.connect(PRODUCER, "producer", &[]);
         for (worker, session) in [(WORKER, "worker"), (OTHER, "other")] {
             script.connect(worker, session, &[]);
-            script.item(worker, RequestItem::Credit(10));
+            script.request(worker, RequestItem::Credit(10));
         }
         script
     }
@@ -73,7 +73,7 @@ impl Script {
         self.push(connection, Event::Welcomed(Box::new(welcome)));
     }
 
-    fn item(&mut self, connection: ConnectionId, item: RequestItem) -> Position {
+    fn request(&mut self, connection: ConnectionId, item: RequestItem) -> Position {
         self.push(connection, Event::Asked(item))
     }
 
@@ -83,7 +83,7 @@ impl Script {
     }
 
     fn submit(&mut self, task: wire::Task) -> Position {
-        self.item(PRODUCER, RequestItem::Submit(Box::new(task)))
+        self.request(PRODUCER, RequestItem::Submit(Box::new(task)))
     }
 
     fn told(&mut self, submit: Position, kind: Kind, generation: u32) {
@@ -118,7 +118,7 @@ impl Script {
 
     fn report(&mut self, worker: ConnectionId, id: &str, lease: u64, report: Report) -> Position {
         let report = wire::TaskReport { id: id.into(), lease, report: Some(report) };
-        self.item(worker, RequestItem::Report(Box::new(report)))
+        self.request(worker, RequestItem::Report(Box::new(report)))
     }
 
     fn reported(&mut self, report: Position, code: ErrorCode) {
@@ -139,7 +139,7 @@ impl Script {
     }
 
     fn cancel(&mut self, id: &str, kind: cancel_outcome::Kind) -> &mut Self {
-        let asked = self.item(PRODUCER, RequestItem::Cancel { id: id.into(), force: false });
+        let asked = self.request(PRODUCER, RequestItem::Cancel { id: id.into(), force: false });
         self.answer(asked, Answer::Cancel(kind));
         self
     }
@@ -150,15 +150,15 @@ impl Script {
 
     fn read_as(&mut self, info: wire::TaskInfo) -> &mut Self {
         let asked =
-            self.item(PRODUCER, RequestItem::Read { id: info.id.clone(), with_result: true });
+            self.request(PRODUCER, RequestItem::Read { id: info.id.clone(), with_result: true });
         self.answer(asked, Answer::Read(Box::new(info)));
         self
     }
 
     /// A watch on an id begins, or goes on.
     fn watch(&mut self, connection: ConnectionId, info: wire::TaskInfo) -> &mut Self {
-        let asked =
-            self.item(connection, RequestItem::Watch { id: info.id.clone(), with_result: false });
+        let asked = self
+            .request(connection, RequestItem::Watch { id: info.id.clone(), with_result: false });
         self.answer(asked, Answer::Read(Box::new(info)));
         self
     }
@@ -170,7 +170,7 @@ impl Script {
 
     /// Asked by the producer, and answered.
     fn done(&mut self, item: RequestItem) -> &mut Self {
-        let asked = self.item(PRODUCER, item);
+        let asked = self.request(PRODUCER, item);
         self.answer(asked, Answer::Done);
         self
     }
@@ -183,7 +183,7 @@ impl Script {
 
     /// A worker is heard of.
     fn alive(&mut self, worker: ConnectionId) -> &mut Self {
-        let asked = self.item(worker, RequestItem::Other);
+        let asked = self.request(worker, RequestItem::Other);
         self.answer(asked, Answer::Done);
         self
     }

@@ -116,7 +116,7 @@ fn a_start_that_was_never_answered_may_have_counted() {
 fn another_worker_that_was_lost_may_have_held_it_unseen() {
     let mut script = in_company();
     script.connect(9, "third", &[]);
-    script.item(9, RequestItem::Credit(10));
+    script.request(9, RequestItem::Credit(10));
     script.push(9, Event::Disconnected);
     lose(&mut script);
     script.deliver_as(OTHER, again("a", 4, 2, 1)).alive(OTHER);

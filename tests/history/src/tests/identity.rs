@@ -88,7 +88,7 @@ fn an_id_that_is_created_twice_is_found() {
 #[test]
 fn an_id_that_was_forgotten_may_be_created_again() {
     let mut script = good();
-    let forget = script.item(PRODUCER, RequestItem::Forget { id: "a".into() });
+    let forget = script.request(PRODUCER, RequestItem::Forget { id: "a".into() });
     script.answer(forget, Answer::Forget(ErrorCode::Unspecified));
     script.created(task("a")).deliver(WORKER, "a", 2).accepted(WORKER, "a", 2, complete("other"));
     script.read_as(success("a", "other"));

@@ -37,7 +37,7 @@ fn an_unknown_submit_may_be_unknown_to_the_broker() {
 fn a_read_that_was_asked_before_the_confirmation_proves_nothing() {
     let mut script = Script::new();
     let submit = script.submit(task("a"));
-    let read = script.item(PRODUCER, RequestItem::Read { id: "a".into(), with_result: false });
+    let read = script.request(PRODUCER, RequestItem::Read { id: "a".into(), with_result: false });
     script.told(submit, Kind::Created, 1);
     script.answer(read, Answer::Read(Box::new(info("a"))));
     script.is_good();
@@ -46,7 +46,7 @@ fn a_read_that_was_asked_before_the_confirmation_proves_nothing() {
 #[test]
 fn a_task_that_may_have_been_forgotten_may_be_gone() {
     let mut script = good();
-    script.item(PRODUCER, RequestItem::Forget { id: "a".into() });
+    script.request(PRODUCER, RequestItem::Forget { id: "a".into() });
     script.read("a", TaskState::Unknown);
     script.is_good();
 }
@@ -109,7 +109,7 @@ fn an_end_without_a_reason_is_found() {
     script.breaks(1, "nothing ended it");
     let mut script = Script::new();
     script.created(task("a"));
-    script.item(PRODUCER, RequestItem::Cancel { id: "a".into(), force: false });
+    script.request(PRODUCER, RequestItem::Cancel { id: "a".into(), force: false });
     script.read("a", TaskState::Revoked);
     script.is_good();
 }

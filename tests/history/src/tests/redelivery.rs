@@ -31,7 +31,7 @@ fn a_silent_worker_is_a_cause() {
 fn a_heartbeat_that_was_never_answered_was_perhaps_never_heard() {
     let mut script = begun();
     script.pass(LEASE_MS);
-    script.item(WORKER, RequestItem::Other);
+    script.request(WORKER, RequestItem::Other);
     script.deliver_as(OTHER, again(2, 2, 2));
     script.is_good();
 }
@@ -45,7 +45,7 @@ fn a_failure_and_a_release_and_a_goodbye_are_causes() {
     released.accepted(WORKER, "a", 1, release()).deliver_as(OTHER, again(2, 1, 1));
     released.is_good();
     let mut left = begun();
-    left.item(WORKER, RequestItem::Goodbye);
+    left.request(WORKER, RequestItem::Goodbye);
     left.deliver_as(OTHER, again(2, 2, 2));
     left.is_good();
 }

@@ -23,7 +23,7 @@ fn connected(history: &History) -> (Client, Broker) {
     (Framed::new(near, FrameCodec::new(1 << 20)), Framed::new(far, FrameCodec::new(1 << 20)))
 }
 
-fn items(request_id: u64, body: Request) -> ClientFrame {
+fn request(request_id: u64, body: ClientBody) -> ClientFrame {
     ClientFrame { request_id, timeout_ms: 0, body: Some(body) }
 }
 
@@ -49,7 +49,7 @@ async fn frames_become_entries_whatever_pieces_they_come_in() {
         broker
     });
     let submit = wire::Submit { tasks: vec![task("a"), task("a")] };
-    client.send(items(1, ClientBody::Submit(submit))).await.expect("somebody reads");
+    client.send(request(1, ClientBody::Submit(submit))).await.expect("somebody reads");
     for _ in 0..2 {
         client.next().await.expect("it answers").expect("in a frame");
     }
@@ -78,7 +78,7 @@ async fn what_is_asked_is_written_down_before_it_can_be_seen() {
     let history = History::new();
     let (mut client, _broker) = connected(&history);
     // Nobody reads, and the frame does not fit: the client is still at it.
-    let request = items(1, ClientBody::Submit(wire::Submit { tasks: vec![task("a")] }));
+    let request = request(1, ClientBody::Submit(wire::Submit { tasks: vec![task("a")] }));
     assert!(tokio::time::timeout(Duration::from_millis(10), client.send(request)).await.is_err());
     assert!(matches!(history.entries()[1].event, Event::Asked(RequestItem::Submit(_))));
 }
@@ -88,7 +88,7 @@ async fn a_request_that_was_refused_as_a_whole_is_told_from_one_whose_fate_is_un
     for (code, refusals) in [(ErrorCode::InvalidArgument, 1), (ErrorCode::DeadlineExceeded, 0)] {
         let history = History::new();
         let mut tap = history.connecting("client");
-        tap.sent(&items(1, ClientBody::Submit(wire::Submit { tasks: vec![task("a")] })));
+        tap.sent(&request(1, ClientBody::Submit(wire::Submit { tasks: vec![task("a")] })));
         let error = wire::Error { code: code.into(), ..Default::default() };
         tap.received(ServerFrame { request_id: 1, body: Some(ServerBody::Error(error)) });
         let refused = history
@@ -107,12 +107,12 @@ fn a_cancel_says_of_each_id_what_it_did_and_of_a_tree_which_ids_it_meant() {
     let outcome =
         || wire::CancelOutcome { id: "a".into(), kind: cancel_outcome::Kind::Revoked.into() };
     let reply = || Some(ServerBody::CancelReply(wire::CancelReply { outcomes: vec![outcome()] }));
-    tap.sent(&items(
+    tap.sent(&request(
         1,
         ClientBody::Cancel(wire::Cancel { ids: vec!["a".into()], ..Default::default() }),
     ));
     tap.received(ServerFrame { request_id: 1, body: reply() });
-    tap.sent(&items(
+    tap.sent(&request(
         2,
         ClientBody::Cancel(wire::Cancel { root_id: "a".into(), ..Default::default() }),
     ));
@@ -127,7 +127,7 @@ fn a_pause_of_many_queues_is_answered_once_for_all() {
     let history = History::new();
     let mut tap = history.connecting("operator");
     let queues = vec!["one".into(), "two".into()];
-    tap.sent(&items(1, ClientBody::PauseQueues(wire::PauseQueues { queues, paused: true })));
+    tap.sent(&request(1, ClientBody::PauseQueues(wire::PauseQueues { queues, paused: true })));
     tap.received(ServerFrame { request_id: 1, body: Some(ServerBody::Done(wire::Done {})) });
     let entries = history.entries();
     assert!(
@@ -141,7 +141,7 @@ fn a_pause_of_many_queues_is_answered_once_for_all() {
 fn a_list_of_workers_shows_the_tasks_that_they_hold() {
     let history = History::new();
     let mut tap = history.connecting("operator");
-    tap.sent(&items(1, ClientBody::ListWorkers(wire::ListWorkers::default())));
+    tap.sent(&request(1, ClientBody::ListWorkers(wire::ListWorkers::default())));
     let worker =
         wire::WorkerStatus { running: vec![at("a", 2, TaskState::Leased)], ..Default::default() };
     let body = Some(ServerBody::WorkerList(wire::WorkerList {

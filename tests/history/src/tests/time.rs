@@ -42,7 +42,7 @@ fn a_result_is_kept_for_its_time_and_then_gone() {
 #[test]
 fn a_result_that_was_forgotten_on_request_is_not_missed() {
     let mut script = done(brief());
-    script.item(PRODUCER, RequestItem::Forget { id: "a".into() });
+    script.request(PRODUCER, RequestItem::Forget { id: "a".into() });
     script.read("a", TaskState::Unknown);
     script.is_good();
 }
@@ -256,7 +256,7 @@ fn a_revoked_task_that_becomes_a_success_is_found() {
 fn a_cancel_that_was_never_answered_promises_nothing() {
     let mut script = Script::new();
     script.created(task("a"));
-    script.item(PRODUCER, RequestItem::Cancel { id: "a".into(), force: false });
+    script.request(PRODUCER, RequestItem::Cancel { id: "a".into(), force: false });
     script.connect(9, "third", &[]);
     script.deliver(9, "a", 1).accepted(9, "a", 1, complete("result"));
     script.is_good();

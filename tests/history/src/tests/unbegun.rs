@@ -74,7 +74,7 @@ fn a_lease_that_is_handed_back_after_a_pause_is_no_start() {
 #[test]
 fn a_pause_that_was_never_answered_promises_nothing() {
     let mut script = leased();
-    script.item(PRODUCER, pause());
+    script.request(PRODUCER, pause());
     script.accepted(WORKER, "a", 1, started());
     script.is_good();
 }
@@ -86,7 +86,7 @@ fn a_delivery_in_a_pause_is_found() {
     let mut resumed = script.clone();
     script.deliver(WORKER, "a", 1);
     script.breaks(12, "delivered under lease 1 while the queue q was paused");
-    resumed.item(PRODUCER, resume());
+    resumed.request(PRODUCER, resume());
     resumed.deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, started());
     resumed.is_good();
 }
@@ -117,7 +117,7 @@ fn another_queue_is_not_paused() {
 #[test]
 fn a_resume_without_an_answer_may_come_late_but_not_after_a_restart() {
     let mut script = leased();
-    script.item(PRODUCER, resume());
+    script.request(PRODUCER, resume());
     let mut down = script.clone();
     script.done(pause()).accepted(WORKER, "a", 1, started());
     script.is_good();
@@ -136,7 +136,7 @@ fn a_queue_that_is_deleted_is_not_paused_any_more() {
 #[test]
 fn a_queue_that_was_shown_as_paused_is_paused() {
     let mut script = leased();
-    let asked = script.item(PRODUCER, RequestItem::Queues);
+    let asked = script.request(PRODUCER, RequestItem::Queues);
     let shown = wire::QueueInfo { name: "q".into(), paused: true, ..Default::default() };
     script.answer(asked, Answer::Queues(vec![shown]));
     script.accepted(WORKER, "a", 1, started());
@@ -210,12 +210,12 @@ fn what_comes_after_a_purge_runs() {
 #[test]
 fn a_delete_that_was_refused_because_tasks_run_may_have_purged() {
     let mut script = leased();
-    let asked = script.item(PRODUCER, RequestItem::Delete { queue: "q".into() });
+    let asked = script.request(PRODUCER, RequestItem::Delete { queue: "q".into() });
     script.push(PRODUCER, Event::Refused { item: asked, code: ErrorCode::NotFinished });
     script.read("a", TaskState::Revoked);
     script.is_good();
     let mut script = leased();
-    let asked = script.item(PRODUCER, RequestItem::Delete { queue: "q".into() });
+    let asked = script.request(PRODUCER, RequestItem::Delete { queue: "q".into() });
     script.push(PRODUCER, Event::Refused { item: asked, code: ErrorCode::NotFinished });
     script.accepted(WORKER, "a", 1, started());
     script.is_good();
@@ -239,7 +239,7 @@ fn a_start_after_the_expiry_was_shown_is_found() {
 fn a_cancel_of_many_says_whom_it_revoked() {
     let mut script = leased();
     let asked = script
-        .item(PRODUCER, RequestItem::CancelMany { root_id: String::new(), tag: "tag".into() });
+        .request(PRODUCER, RequestItem::CancelMany { root_id: String::new(), tag: "tag".into() });
     let revoked =
         wire::CancelOutcome { id: "a".into(), kind: cancel_outcome::Kind::Revoked.into() };
     script.answer(asked, Answer::CancelMany(vec![revoked]));

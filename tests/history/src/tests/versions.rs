@@ -16,7 +16,7 @@ fn watched() -> Script {
 }
 
 fn forget(script: &mut Script) {
-    let asked = script.item(PRODUCER, RequestItem::Forget { id: "a".into() });
+    let asked = script.request(PRODUCER, RequestItem::Forget { id: "a".into() });
     script.answer(asked, Answer::Forget(ErrorCode::Unspecified));
 }
 
@@ -68,7 +68,7 @@ fn a_version_that_falls_is_found() {
 #[test]
 fn what_was_asked_before_a_higher_version_was_told_may_be_older() {
     let mut script = created();
-    let asked = script.item(PRODUCER, RequestItem::Read { id: "a".into(), with_result: false });
+    let asked = script.request(PRODUCER, RequestItem::Read { id: "a".into(), with_result: false });
     script.watch(OTHER, at("a", 2, TaskState::Queued));
     script.answer(asked, Answer::Read(Box::new(at("a", 1, TaskState::Scheduled))));
     // And so may be what was pushed: it was on its way.
@@ -109,7 +109,7 @@ fn a_watcher_need_not_know_what_was_between_its_connections_or_what_nobody_saw()
 #[test]
 fn a_listing_shows_versions_too() {
     let mut script = watched();
-    let asked = script.item(PRODUCER, RequestItem::List);
+    let asked = script.request(PRODUCER, RequestItem::List);
     script.answer(asked, Answer::List(vec![at("a", 2, TaskState::Leased)]));
     script.breaks(11, "generation 1 version 2 was QUEUED");
 }
