@@ -100,7 +100,7 @@ impl Player {
         let mut request = Request::new(number, frame, &self.bodies);
         self.show("C", &request.shown());
         let connection = self.connections.get_mut(&number).expect("it was told of");
-        self.rules.judge(&mut connection.state, &request.frame, bytes)?;
+        self.rules.check(&mut connection.state, &request.frame, bytes)?;
         match &request.frame.body {
             Some(Asked::Hello(_)) => self.current = number,
             Some(Asked::Heartbeat(_)) => {
