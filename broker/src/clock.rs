@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::machine::command::{Monotonic, Now};
-use crate::record::Timestamp;
+use celeriac_machine::command::{Monotonic, Now};
+use celeriac_record::Timestamp;
 
 /// The longest that the driver sleeps: how late it notices that somebody set the wall clock.
 const SLEEP_MAX: Duration = Duration::from_secs(1);

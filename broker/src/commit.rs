@@ -12,16 +12,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use celeriac_machine::command::{Code, ConnectionKey, Effect, Message, Refusal, RequestId};
+use celeriac_record::Record;
+use celeriac_store::{BackupError, Error, Store};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::debug;
 
 use self::readers::Readers;
 use crate::error::RunError;
-use crate::machine::command::{Code, ConnectionKey, Effect, Message, Refusal, RequestId};
 use crate::outbox::{Letter, Outbox, Weight};
-use crate::planted::{Bug, is_planted};
-use crate::record::Record;
-use crate::store::{BackupError, Error, Store};
 
 /// What one turn of the driver wants committed.
 #[derive(Debug, Default)]
@@ -144,12 +143,7 @@ impl Committer {
     /// The first step: the batch is durable when this returns, and nobody was told.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
         self.readers.add(batch.opened);
-        let mut outgoing = self.prepare(batch.effects)?;
-        if is_planted(Bug::ReplyBeforeTheCommit) {
-            std::mem::take(&mut outgoing)
-                .into_iter()
-                .for_each(|(connection, message)| self.send(connection, message));
-        }
+        let outgoing = self.prepare(batch.effects)?;
         self.store.commit()?;
         Ok(Committed(outgoing))
     }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use celeriac_machine::command::{Command, ConnectionKey, Monotonic, Now};
+use celeriac_machine::{Effects, Machine};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::clock::Clock;
 use crate::commit::{Batch, Hand, Link};
 use crate::error::RunError;
-use crate::machine::command::{Command, ConnectionKey, Monotonic, Now};
-use crate::machine::{Effects, Machine};
 use crate::outbox::Outbox;
 use crate::room::Place;
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::store;
 
 /// Why a broker ended other than by being asked.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +13,7 @@ pub enum RunError {
     Config(#[from] ConfigError),
     /// The data folder cannot be used, or no longer.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] celeriac_store::Error),
     /// The store's thread panicked; what it had confirmed is safe.
     #[error("the store's thread panicked")]
     StorePanicked,
@@ -30,17 +29,17 @@ impl RunError {
     /// The end of a thread that panicked with the store in its hands. Where the disk is the cause,
     /// that is said.
     pub(crate) fn panicked() -> Self {
-        store::disk_failure().map_or(Self::StorePanicked, Self::Store)
+        celeriac_store::disk_failure().map_or(Self::StorePanicked, Self::Store)
     }
 
     /// A commit that does not end: the disk is slow, or failed inside the engine, whose threads
     /// then wait for each other.
     pub(crate) fn overdue(timeout: Duration) -> Self {
-        store::disk_failure().map_or(Self::CommitTimeout(timeout), Self::Store)
+        celeriac_store::disk_failure().map_or(Self::CommitTimeout(timeout), Self::Store)
     }
 
     /// The exit code of a process that ends with this error. The store's own codes are in
-    /// `store::Error`.
+    /// `celeriac_store::Error`.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Config(_) => 2,

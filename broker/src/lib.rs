@@ -18,7 +18,6 @@
 //! | `error` | why a broker ends |
 //! | `record` | what machine and store agree on |
 //! | `clock` | the one file that reads the time |
-//! | `planted` | bugs that the tests of the tests ask for; nothing of it is in a release build |
 //! | `internals` | the inside, for the fault harness and the bench: behind the feature of that name |
 //! | [`testing`] | a broker in the process of a test, for users of the crates too |
 
@@ -32,18 +31,14 @@ mod error;
 #[doc(hidden)]
 pub mod internals;
 mod lobby;
-mod machine;
 mod outbox;
-mod planted;
-mod record;
 mod room;
 mod server;
 mod session;
 mod size;
-mod store;
 pub mod testing;
 
+pub use celeriac_store::{Error as StoreError, Report, check, check_telling};
 pub use config::{Config, ConfigError};
 pub use error::RunError;
 pub use server::{Broker, run};
-pub use store::{Error as StoreError, Report, check, check_telling};

@@ -5,11 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use celeriac_machine::command::ConnectionKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-
-use crate::machine::command::ConnectionKey;
 
 /// Those who were sent away and have not gone yet; each holds a file descriptor.
 const LEAVING_MAX: usize = 8;

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use celeriac_machine::command::Message;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-
-use crate::machine::command::Message;
 
 /// Where a connection's messages go.
 #[derive(Debug)]

@@ -4,6 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac_machine::command::{Command, ConnectionKey};
+use celeriac_machine::{Effects, Machine, Settings};
+use celeriac_record::Record;
+use celeriac_store::{FolderConfig, Marks, Store, StoreConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -18,13 +22,9 @@ use crate::descriptors::{self, Places};
 use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::error::RunError;
 use crate::lobby::Lobby;
-use crate::machine::command::{Command, ConnectionKey};
-use crate::machine::{Effects, Machine, Settings};
-use crate::record::Record;
 use crate::room::Room;
 use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
 use crate::size;
-use crate::store::{self, Marks, Store};
 
 /// Payloads leased to one worker at once.
 const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -67,8 +67,8 @@ impl Broker {
     /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used; it is left as
     /// it was.
     pub async fn open(config: Config) -> Result<Self, RunError> {
-        let settings = store_settings(&config);
-        Self::open_store(config, settings).await
+        let store = store_config(&config);
+        Self::open_store(config, store).await
     }
 
     /// As [`open`](Self::open), with a log that is cleaned once it is this much larger than twice
@@ -79,13 +79,13 @@ impl Broker {
     #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub async fn open_with_slack(config: Config, slack_bytes: u64) -> Result<Self, RunError> {
-        let settings = store::Settings { slack_bytes, ..store_settings(&config) };
-        Self::open_store(config, settings).await
+        let store = StoreConfig { slack_bytes, ..store_config(&config) };
+        Self::open_store(config, store).await
     }
 
-    async fn open_store(config: Config, settings: store::Settings) -> Result<Self, RunError> {
+    async fn open_store(config: Config, store: StoreConfig) -> Result<Self, RunError> {
         config.check()?;
-        let opening = tokio::task::spawn_blocking(move || open(config, settings));
+        let opening = tokio::task::spawn_blocking(move || open(config, store));
         tokio::select! {
             biased;
             opened = opening => opened.map_err(|_| RunError::panicked())?,
@@ -163,7 +163,7 @@ impl Broker {
 async fn disk_failed() -> RunError {
     loop {
         tokio::time::sleep(DISK_FAILURE_PATIENCE).await;
-        if let Some(error) = store::disk_failure() {
+        if let Some(error) = celeriac_store::disk_failure() {
             tokio::time::sleep(DISK_FAILURE_PATIENCE).await;
             return RunError::Store(error);
         }
@@ -173,20 +173,18 @@ async fn disk_failed() -> RunError {
 /// The driver, and what its sessions share.
 pub(crate) type Running = (JoinHandle<Result<(), RunError>>, Arc<Shared>);
 
-fn store_settings(config: &Config) -> store::Settings {
-    store::Settings {
-        disk_reserve_bytes: config.disk_reserve_bytes,
-        ..store::Settings::new(&config.data)
-    }
+fn store_config(config: &Config) -> StoreConfig {
+    StoreConfig { disk_reserve_bytes: config.disk_reserve_bytes, ..StoreConfig::default() }
 }
 
 /// Opens the store and builds the machine from its records.
-fn open(config: Config, settings: store::Settings) -> Result<Broker, RunError> {
-    open_with(config, |load| Store::open(settings, load))
+fn open(config: Config, store: StoreConfig) -> Result<Broker, RunError> {
+    let folder = FolderConfig::new(&config.data);
+    open_with(config, |load| Store::open(folder, store, load))
 }
 
 /// What hands every live record to the closure it is given.
-type Opened = Result<(Store, Marks), store::Error>;
+type Opened = Result<(Store, Marks), celeriac_store::Error>;
 
 /// As [`open`], with any store.
 pub(crate) fn open_with(

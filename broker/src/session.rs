@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use celeriac_machine::command::{Ask, Code, Command, Connect, ConnectionKey, Refusal};
 use celeriac_proto::limits::{REQUESTS_IN_FLIGHT_MAX, WAITED_IDS_MAX, WATCHED_IDS_MAX};
 use celeriac_proto::wire::{ClientFrame, ServerFrame, client_frame, server_frame};
 use celeriac_proto::{FrameCodec, FrameError};
@@ -26,7 +27,6 @@ use tracing::{debug, info};
 use crate::config::Config;
 use crate::driver::Input;
 use crate::lobby::{Guest, Lobby};
-use crate::machine::command::{Ask, Code, Command, Connect, ConnectionKey, Refusal};
 use crate::outbox::{Gauge, Letter, Outbox, Weight};
 use crate::room::Room;
 use decode::Bounds;

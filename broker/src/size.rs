@@ -3,13 +3,12 @@
 //! perhaps a length, and what it holds.
 
 use bytes::Bytes;
+use celeriac_machine::command::{Delivery, Message, QueueInfo, SubmitOutcome, View, WorkerStatus};
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX,
     PROGRESS_BYTES_MAX, TAGS_MAX,
 };
-
-use crate::machine::command::{Delivery, Message, QueueInfo, SubmitOutcome, View, WorkerStatus};
-use crate::record::{Actor, Changed, Submitted, TaskError};
+use celeriac_record::{Actor, Changed, Submitted, TaskError};
 
 /// The tag of a field and its length, at most.
 const FIELD: usize = 2 + 5;

@@ -13,6 +13,7 @@ pub mod honest;
 mod in_process_worker;
 pub mod inside;
 mod mounted_file_system;
+pub mod planted;
 pub mod proxy;
 mod random_source;
 pub mod raw;

@@ -107,7 +107,10 @@ fn the_operators_manual_lists_every_exit_code() {
     let manual = document("deploy/README.md");
     let mut codes: BTreeMap<u8, (String, usize)> = BTreeMap::new();
     for file in rust_files() {
-        if file.path.starts_with("cli/src/") || file.path.starts_with("broker/src/") {
+        if ["cli/src/", "broker/src/", "broker/store/src/"]
+            .iter()
+            .any(|at| file.path.starts_with(at))
+        {
             codes.extend(
                 exit_codes(&file)
                     .into_iter()

@@ -8,12 +8,15 @@ use super::Findings;
 use super::source;
 
 /// The folders of the published crates.
-const CRATES: [(&str, &str); 6] = [
+const CRATES: [(&str, &str); 9] = [
     ("proto", "celeriac-proto"),
     ("client", "celeriac-client"),
     ("worker", "celeriac-worker"),
     ("worker/macros", "celeriac-macros"),
     ("broker", "celeriac-broker"),
+    ("broker/record", "celeriac-record"),
+    ("broker/machine", "celeriac-machine"),
+    ("broker/store", "celeriac-store"),
     ("cli", "celeriac"),
 ];
 

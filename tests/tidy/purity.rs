@@ -3,6 +3,9 @@
 use super::source::has_word;
 use super::{Findings, rust_files};
 
+/// The state machine's folder.
+const MACHINE: &str = "broker/machine/src/";
+
 /// A word, and what to do instead.
 const FORBIDDEN_IN_THE_MACHINE: [(&str, &str); 22] = [
     ("tokio", "the machine is not async: the driver runs it"),
@@ -33,7 +36,7 @@ const FORBIDDEN_IN_THE_MACHINE: [(&str, &str); 22] = [
 fn the_machine_names_nothing_that_could_make_two_runs_differ() {
     let mut findings = Findings::default();
     let mut looked_at = 0;
-    for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/machine/")) {
+    for file in rust_files().iter().filter(|file| file.path.starts_with(MACHINE)) {
         looked_at += 1;
         for (number, line) in file.code_outside_tests() {
             for (word, advice) in FORBIDDEN_IN_THE_MACHINE {
@@ -43,19 +46,18 @@ fn the_machine_names_nothing_that_could_make_two_runs_differ() {
             }
         }
     }
-    assert!(looked_at > 0, "broker/src/machine/ has moved: change this test");
+    assert!(looked_at > 0, "{MACHINE} has moved: change this test");
     findings.none();
 }
 
 #[test]
-fn wire_types_stop_at_the_session_and_sled_types_at_the_store() {
+fn wire_types_stop_at_the_session() {
     let mut findings = Findings::default();
     for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/")) {
         // The fuzz targets and the measurements act as clients.
         let may_wire =
             ["broker/src/session", "broker/src/internals/fuzz/", "broker/src/internals/inside.rs"];
         let is_session = may_wire.iter().any(|place| file.path.starts_with(place));
-        let is_store = file.path.starts_with("broker/src/store");
         for (number, line) in file.code_outside_tests() {
             if has_word(&line, "wire") && !is_session {
                 findings.add(
@@ -64,8 +66,25 @@ fn wire_types_stop_at_the_session_and_sled_types_at_the_store() {
                     "`wire`: only the session knows the protocol's messages",
                 );
             }
-            if has_word(&line, "sled") && !is_store {
-                findings.add(&file.path, number, "`sled`: only the store knows how it stores");
+        }
+    }
+    findings.none();
+}
+
+#[test]
+fn sled_types_stop_at_their_folder() {
+    let mut findings = Findings::default();
+    let folder = "broker/store/src/";
+    for file in rust_files().iter().filter(|file| file.path.starts_with(folder)) {
+        let inside = &file.path[folder.len()..];
+        // The crate's face names the folder.
+        if inside == "lib.rs" || inside == "sled.rs" || inside.starts_with("sled/") {
+            continue;
+        }
+        for (number, line) in file.code_outside_tests() {
+            if has_word(&line, "sled") {
+                let advice = "`sled`: only the folder `sled` knows it; ask the medium";
+                findings.add(&file.path, number, advice);
             }
         }
     }
@@ -76,8 +95,7 @@ fn wire_types_stop_at_the_session_and_sled_types_at_the_store() {
 fn only_the_clock_reads_time() {
     let mut findings = Findings::default();
     for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/")) {
-        // The watchdog of the store measures its own commits. No task depends on it.
-        if file.path == "broker/src/clock.rs" || file.path.starts_with("broker/src/store/") {
+        if file.path == "broker/src/clock.rs" {
             continue;
         }
         for (number, line) in file.code_outside_tests() {
@@ -92,7 +110,7 @@ fn only_the_clock_reads_time() {
 /// The files that may have unsafe code, and the reason for each.
 const UNSAFE: [(&str, &str); 7] = [
     (
-        "broker/src/store/sync.rs",
+        "broker/store/src/sled/sync.rs",
         "a flush of sled reaches the disk only through a function that takes the place of libc's",
     ),
     (
@@ -104,7 +122,7 @@ const UNSAFE: [(&str, &str); 7] = [
         "time and randomness of the simulation take the place of libc's",
     ),
     (
-        "broker/src/store/reads.rs",
+        "broker/store/src/sled/reads.rs",
         "a failed read is noticed before sled acts on it only in such a function too",
     ),
     (
@@ -128,7 +146,7 @@ fn unsafe_code_stands_in_the_files_that_are_named_here() {
                 findings.add(
                     &file.path,
                     number,
-                    "`unsafe`: in the product only store/sync.rs, store/reads.rs and allocator.rs may; find a safe way or a crate",
+                    "`unsafe`: in the product only sled/sync.rs, sled/reads.rs and allocator.rs may; find a safe way or a crate",
                 );
             }
         }

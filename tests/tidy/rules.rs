@@ -6,7 +6,7 @@ use super::source::{Source, has_word};
 use super::{Findings, rust_files};
 
 const RULES: &str = "proto/RULES.md";
-const SCRIPTS: &str = "broker/src/machine/";
+const SCRIPTS: &str = "broker/machine/src/";
 
 #[test]
 fn every_rule_has_tests_and_every_test_that_is_named_exists() {

@@ -3,19 +3,19 @@
 //! listing ends where its page is full.
 
 use bytes::Bytes;
+use celeriac_machine::command::{
+    Code, ConnectionKey, Cursor, Delivery, LeftOut, Message, QueueInfo, Refusal, RequestId,
+    SubmitOutcome, View, WorkerKey, WorkerStatus,
+};
 use celeriac_proto::QueueName;
+use celeriac_record::{Slot, Timestamp};
+use celeriac_store::Error;
 use tracing::debug;
 
 use super::kept::strip;
 use super::readers::Room;
 use super::{Committer, Outgoing};
-use crate::machine::command::{
-    Code, ConnectionKey, Cursor, Delivery, LeftOut, Message, QueueInfo, Refusal, RequestId,
-    SubmitOutcome, View, WorkerKey, WorkerStatus,
-};
-use crate::record::{Slot, Timestamp};
 use crate::size;
-use crate::store::Error;
 
 /// Deliveries are spread over frames of about this size.
 const DELIVER_BYTES: usize = 1024 * 1024;
@@ -331,7 +331,7 @@ impl Committer {
         Ok((size::view(view), memory))
     }
 
-    pub(super) fn located(&self, slot: Slot) -> crate::store::Located {
+    pub(super) fn located(&self, slot: Slot) -> celeriac_store::Located {
         self.store.locate(slot).expect("the machine names only tasks whose submit it has stored")
     }
 }

@@ -8,9 +8,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use celeriac_machine::command::{RequestId, View};
 use celeriac_proto::TaskId;
-
-use crate::machine::command::{RequestId, View};
 
 /// What one connection keeps: about what one answer holds.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;

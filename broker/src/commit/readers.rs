@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 
+use celeriac_machine::command::{ConnectionKey, Message};
 use tracing::warn;
 
 use super::kept::{AllKept, Kept};
-use crate::machine::command::{ConnectionKey, Message};
 use crate::outbox::{AllWaiting, Gauge, LateSender, Outbox, Weight};
 
 /// What may wait for one connection in all: what is leased to a worker, its answers, and what it

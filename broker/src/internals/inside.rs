@@ -5,20 +5,20 @@
 use std::path::Path;
 
 use bytes::BytesMut;
+use celeriac_machine::command::{Command, ConnectionKey, Now};
+use celeriac_machine::{Effects, Machine, Settings};
 use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame};
+use celeriac_record::Record;
+use celeriac_store::{FolderConfig, Store, StoreConfig};
 use tokio::sync::mpsc;
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::simulation::Disk;
 use crate::commit::{self, Batch, Committer, Hand, Work};
 use crate::config::Config;
-use crate::machine::command::{Command, ConnectionKey, Now};
-use crate::machine::{Effects, Machine, Settings};
 use crate::outbox::{Letter, Outbox};
-use crate::record::Record;
 use crate::session::{self, decode, encode};
-use crate::store::{self, Store};
 
 /// Messages that a connection may leave unread.
 const OUTBOX_MESSAGES: usize = 100_000;
@@ -51,8 +51,9 @@ impl Inside {
 
     /// A broker on a folder that has to be new.
     pub fn on_disk(folder: &Path) -> Self {
-        let (store, _) = Store::open(store::Settings::new(folder), &mut |_: Record| {})
-            .expect("a new folder can be used");
+        let (folder, config) = (FolderConfig::new(folder), StoreConfig::default());
+        let (store, _) =
+            Store::open(folder, config, &mut |_: Record| {}).expect("a new folder can be used");
         Self::over(store)
     }
 

@@ -6,15 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac_machine::command::{Command, ConnectionKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
+pub use super::disk::{Disk, Fault, Figures};
 use crate::commit::{Committer, Work};
 use crate::descriptors::{GUESTS_MAX, Places};
 use crate::driver::Input;
-use crate::machine::command::{Command, ConnectionKey};
 use crate::session::{self, Decoding, Shared};
-pub use crate::store::simulated::{Disk, Fault, Figures};
 use crate::{Config, RunError, server};
 
 /// More than a simulation opens.

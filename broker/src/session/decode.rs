@@ -5,21 +5,21 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use celeriac_machine::command::{
+    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order,
+    Refusal, ReportKind, RequestId, Submission, TaskReport, When, WorkerInfo, WrongReport,
+};
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX,
     NAME_BYTES_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX,
     SUBSCRIPTIONS_MAX, TAGS_MAX, TIME_MS_MAX,
 };
 use celeriac_proto::wire::{self, client_frame};
-use celeriac_proto::{InvalidName, QueueName, TaskId, TaskName};
+use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State};
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::machine::command::{
-    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, OnConflict, Order,
-    Refusal, ReportKind, RequestId, Submission, TaskReport, When, WorkerInfo, WrongReport,
-};
-use crate::record::{Backoff, Body, Jitter, QueueRecord, RetryPolicy, State};
 
 /// How long a request may take that does not say.
 const TIMEOUT_MS_DEFAULT: u64 = 30_000;
@@ -47,12 +47,6 @@ type Checked<T> = Result<T, Refusal>;
 
 fn invalid(message: impl Into<Box<str>>) -> Refusal {
     Refusal::new(Code::InvalidArgument, message)
-}
-
-impl From<InvalidName> for Refusal {
-    fn from(error: InvalidName) -> Self {
-        invalid(error.to_string())
-    }
 }
 
 /// The first frame, once its version and token are right.

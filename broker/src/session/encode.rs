@@ -2,18 +2,18 @@
 //! is filled in.
 
 use bytes::Bytes;
+use celeriac_machine::command::{
+    CancelOutcome, Code, Delivery, Message, Order, QueueInfo, Refusal, ReportOutcome, RequestId,
+    SignalKind, SubmitOutcome, View, WaitingFor, WorkerStatus,
+};
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX,
 };
 use celeriac_proto::wire::{self, ServerFrame, server_frame::Body};
+use celeriac_record::{Actor, Changed, State, Submitted, TaskError, Timestamp};
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::machine::command::{
-    CancelOutcome, Code, Delivery, Message, Order, QueueInfo, Refusal, ReportOutcome, RequestId,
-    SignalKind, SubmitOutcome, View, WaitingFor, WorkerStatus,
-};
-use crate::record::{Actor, Changed, State, Submitted, TaskError, Timestamp};
 use crate::size;
 
 /// What Welcome says of the broker.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use celeriac_machine::command::{Code, Connect, ConnectionKey, Refusal, RequestId};
 use celeriac_proto::limits::PROTOCOL_VERSION;
 use celeriac_proto::measure::measure;
 use celeriac_proto::wire::{ClientFrame, client_frame};
@@ -14,7 +15,6 @@ use super::reader::{End, Reader};
 use super::requests::weight_of_a_small_one;
 use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
 use crate::lobby::{Guest, Seat};
-use crate::machine::command::{Code, Connect, ConnectionKey, Refusal, RequestId};
 
 /// A client has this long to say who it is.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);

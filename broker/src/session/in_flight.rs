@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use celeriac_machine::command::{Ask, Command, RequestId};
 use celeriac_proto::limits::REQUESTS_IN_FLIGHT_MAX;
 use tokio::sync::Semaphore;
-
-use crate::machine::command::{Ask, Command, RequestId};
 
 /// See the head of this file.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use celeriac_machine::command::ConnectionKey;
 use celeriac_proto::limits::{FRAME_BYTES_MAX_BEFORE_HELLO, HELLO_PREFIX_BYTES};
 use celeriac_proto::{FrameError, LENGTH_BYTES, Opening};
 use tokio::io::AsyncReadExt;
@@ -12,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{Codec, Incoming};
-use crate::machine::command::ConnectionKey;
 use crate::room::{Place, Room};
 
 /// A frame so long needs no room that others might want: each connection may hold that much.

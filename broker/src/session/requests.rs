@@ -3,6 +3,7 @@
 //! session ends because somebody else's frame was large.
 
 use bytes::Bytes;
+use celeriac_machine::command::{Command, ConnectionKey, Refusal};
 use celeriac_proto::FrameError;
 use celeriac_proto::measure::measure;
 use celeriac_proto::wire::ClientFrame;
@@ -13,7 +14,6 @@ use super::in_flight::InFlight;
 use super::reader::{Arrived, End, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, command, framing_refusal, too_slow};
 use crate::driver::{Held, Input};
-use crate::machine::command::{Command, ConnectionKey, Refusal};
 
 /// What a field costs beside its bytes: the most of a field's memory and of the time that it takes.
 const BYTES_PER_FIELD: usize = 32;

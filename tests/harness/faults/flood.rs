@@ -19,7 +19,7 @@ const DESCRIPTORS: usize = 64;
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("connection flood and too few descriptors", "connects");
     let mut random = RandomSource::new(seed);
-    let mut found = full_house(runs.div_ceil(2), &mut random, &mut tally).await;
+    let mut found = full_broker(runs.div_ceil(2), &mut random, &mut tally).await;
     found.extend(starved(runs.div_ceil(2), &mut random, &mut tally).await);
     tally.violations =
         found.into_iter().map(|what| format!("seed {seed}, {runs} connects: {what}")).collect();
@@ -60,7 +60,7 @@ async fn knock(broker: &BrokerProcess) -> Knock {
 
 /// As many clients as allowed are connected, and the others are refused. The honest worker and
 /// client count too.
-async fn full_house(runs: u64, random: &mut RandomSource, tally: &mut Tally) -> Vec<String> {
+async fn full_broker(runs: u64, random: &mut RandomSource, tally: &mut Tally) -> Vec<String> {
     let mut broker = Setup::new().set(format!("connections_max = {CONNECTIONS_MAX}")).start().await;
     let honest = Honest::start(&broker.url()).await;
     let mut found = Vec::new();

@@ -3,18 +3,18 @@
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_record::{
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
+    RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey,
+};
+use celeriac_store::Marks;
+use celeriac_store::format::{
+    Stored, chunk_of_a_run, chunk_of_records, encode_record, load, number_of, with_checksum,
+};
 
 use super::input::Input;
 use super::request::play;
 use super::world::World;
-use crate::record::{
-    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
-    RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey,
-};
-use crate::store::Marks;
-use crate::store::offline::{
-    Stored, chunk_of_a_run, chunk_of_records, encode_record, load, number_of, with_checksum,
-};
 
 /// Where the log of the made-up chunks begins.
 const FIRST: u64 = 7;

@@ -4,21 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
+use celeriac_machine::command::{
+    Ask, Code, Command, ConnectionKey, Delivery, Effect, Message, Now, Refusal, View,
+};
+use celeriac_machine::{Effects, Machine, Settings};
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame::Body};
 use celeriac_proto::{FrameCodec, QueueName};
+use celeriac_record::{Changed, Lease, Record, SessionId, Slot, State, Submitted};
+use celeriac_store::Marks;
+use celeriac_store::format::{decode_record, encode_record};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::config::Config;
-use crate::machine::command::{
-    Ask, Code, Command, ConnectionKey, Delivery, Effect, Message, Now, Refusal, View,
-};
-use crate::machine::{Effects, Machine, Settings};
-use crate::record::{Changed, Lease, Record, SessionId, Slot, State, Submitted};
 use crate::session::decode::{self, Bounds};
 use crate::session::encode;
 use crate::size;
-use crate::store::Marks;
-use crate::store::offline::{decode_record, encode_record};
 
 /// Connections that may be open at once.
 pub(super) const PEERS: usize = 4;

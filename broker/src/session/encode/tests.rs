@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
+use celeriac_machine::command::Outline;
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
     TAGS_MAX,
 };
 use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_record::ClosedBy;
+use celeriac_record::{Body as Stored, Progress, QueueRecord, RetryPolicy, TaskKey};
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::machine::command::Outline;
-use crate::record::ClosedBy;
-use crate::record::{Body as Stored, Progress, QueueRecord, RetryPolicy, TaskKey};
 
 /// How large the parts of a task are.
 #[derive(Debug, Clone)]

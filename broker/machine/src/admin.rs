@@ -1,0 +1,244 @@
+//! What operators do to queues: configure, pause, purge, delete. What must not begin any more is
+//! taken back from the workers that hold it, before the answer.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use celeriac_proto::QueueName;
+use celeriac_record::{Lease, QueueRecord, Record, Slot, State};
+
+use super::command::{Code, ConnectionKey, Effect, Message, Now, Refusal, RequestId, SignalKind};
+use super::queue::{Queue, QueueKey};
+use super::scan::{CHANGE, Look, NAME, RULES, Work};
+use super::sessions::SessionKey;
+use super::signals::Signals;
+use super::task::Task;
+use super::{Effects, Machine};
+
+/// A purge or delete under way.
+#[derive(Debug)]
+pub(super) struct Purge {
+    pub name: QueueName,
+    /// Its number, during a slice.
+    pub queue: Option<QueueKey>,
+    delete: bool,
+    count: u64,
+    taken: Signals,
+}
+
+/// A pause or its end under way.
+#[derive(Debug)]
+pub(super) struct Pausing {
+    names: std::vec::IntoIter<QueueName>,
+    paused: bool,
+    /// The session whose leases were looked at last.
+    session: Option<SessionKey>,
+    /// Leases to take back, by the places of their tasks.
+    unstarted: BTreeSet<(u64, Slot, Lease)>,
+    taken: Signals,
+}
+
+impl Purge {
+    pub fn tell(&mut self, fx: &mut Effects) {
+        self.taken.send(SignalKind::TakenBack, "purged", fx);
+    }
+}
+
+impl Pausing {
+    fn new(names: Vec<QueueName>, paused: bool) -> Self {
+        let (session, unstarted, taken) = Default::default();
+        Self { names: names.into_iter(), paused, session, unstarted, taken }
+    }
+
+    pub fn tell(&mut self, fx: &mut Effects) {
+        self.taken.send(SignalKind::TakenBack, "the queue is paused", fx);
+    }
+}
+
+impl Machine {
+    /// Creates the queue if need be and replaces its settings; whether it is paused stays.
+    pub(super) fn configure_queue(&mut self, record: QueueRecord, fx: &mut Effects) {
+        let key = self.queues.find_or_create(&record.name);
+        let paused = self.queues.queue(key).record.paused;
+        self.set_record(key, QueueRecord { paused, ..record }, fx);
+    }
+
+    /// Changes what was set of a queue. What nobody has set needs no record.
+    fn set_record(&mut self, key: QueueKey, record: QueueRecord, fx: &mut Effects) {
+        let queue = self.queues.queue_mut(key);
+        if queue.record == record {
+            return;
+        }
+        queue.record = record;
+        let record = match queue.is_configured() {
+            true => Record::Queue(queue.record.clone()),
+            false => Record::QueueDeleted(queue.record.name.clone()),
+        };
+        fx.push(Effect::Store(record));
+        self.queues.note_ready(key);
+        self.queues.note_use(key);
+        if self.queues.queue(key).record.paused {
+            self.stop_draining_for(key);
+        }
+    }
+
+    /// Begins to pause queues, made if need be: a queue may be paused before its first task comes.
+    /// Or to resume them.
+    pub(super) fn begin_pause(
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        request: RequestId,
+        queues: Vec<QueueName>,
+        paused: bool,
+        fx: &mut Effects,
+    ) {
+        if let Err(refusal) = if paused { self.queues.room_for(&queues) } else { Ok(()) } {
+            return fx.send(connection, Message::Refused { request, refusal });
+        }
+        self.begin_scan(now, connection, request, Work::Pause(Pausing::new(queues, paused)), fx);
+    }
+
+    /// Sets the queues, and takes back what workers hold of paused ones and have not begun. False
+    /// when it is not done yet.
+    pub(super) fn continue_pause(
+        &mut self,
+        now: Now,
+        pausing: &mut Pausing,
+        fx: &mut Effects,
+    ) -> bool {
+        for name in pausing.names.by_ref() {
+            self.set_paused(&name, pausing.paused, fx);
+            if !self.scans.spend(NAME) {
+                return false;
+            }
+        }
+        !pausing.paused || (self.find_unstarted(pausing) && self.take_back_found(now, pausing, fx))
+    }
+
+    fn set_paused(&mut self, name: &QueueName, paused: bool, fx: &mut Effects) {
+        // A queue that is not there is not paused.
+        let key =
+            if paused { Some(self.queues.find_or_create(name)) } else { self.queues.find(name) };
+        if let Some(key) = key {
+            let record = QueueRecord { paused, ..self.queues.queue(key).record.clone() };
+            self.set_record(key, record, fx);
+        }
+    }
+
+    /// Session by session, for leases are few beside tasks. While a queue is paused no new ones
+    /// come.
+    fn find_unstarted(&mut self, pausing: &mut Pausing) -> bool {
+        let next = |from: Option<SessionKey>| {
+            (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+        };
+        while let Some((key, session)) = self.sessions.all.range(next(pausing.session)).next() {
+            pausing.session = Some(*key);
+            let unstarted = session.leases.iter().filter_map(|slot| {
+                let task = self.tasks.task(*slot);
+                let is_meant =
+                    task.state == State::Leased && self.queues.queue(task.queue()).record.paused;
+                is_meant.then(|| (task.order(), *slot, task.lease()))
+            });
+            pausing.unstarted.extend(unstarted);
+            if !self.scans.spend(1 + RULES * session.leases.len() as u32) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Each goes to the front of its queue, from the last to the first: the oldest ends up first.
+    fn take_back_found(&mut self, now: Now, pausing: &mut Pausing, fx: &mut Effects) -> bool {
+        while let Some((_, slot, lease)) = pausing.unstarted.pop_last() {
+            // It may have begun or ended, and its queue may be resumed by now.
+            let holds = |task: &&Task| task.state == State::Leased && task.lease() == lease;
+            let task = self.tasks.try_task(slot).filter(holds);
+            if task.is_some_and(|task| self.queues.queue(task.queue()).record.paused) {
+                self.note_signal(slot, &mut pausing.taken);
+                self.take_back(now, slot, fx);
+            }
+            if !self.scans.spend(CHANGE) {
+                return pausing.unstarted.is_empty();
+            }
+        }
+        true
+    }
+
+    /// A broker that ended in the middle of a pause finishes it when it is back.
+    pub(super) fn take_back_paused(&mut self, now: Now, fx: &mut Effects) {
+        self.scans.lift();
+        self.continue_pause(now, &mut Pausing::new(Vec::new(), true), fx);
+    }
+
+    /// Begins to revoke every task of a queue that has not begun. With `delete` its settings go
+    /// too; refused while tasks of it run.
+    pub(super) fn begin_purge(
+        &mut self,
+        now: Now,
+        connection: ConnectionKey,
+        request: RequestId,
+        name: QueueName,
+        delete: bool,
+        fx: &mut Effects,
+    ) {
+        let refusal = match self.queues.find(&name) {
+            None => Refusal::new(Code::NotFound, format!("there is no queue `{name}`")),
+            Some(queue) if delete && self.queues.queue(queue).started > 0 => running(&name),
+            Some(_) => {
+                let purge =
+                    Purge { name, queue: None, delete, count: 0, taken: Signals::default() };
+                return self.begin_scan(now, connection, request, Work::Purge(purge), fx);
+            }
+        };
+        fx.send(connection, Message::Refused { request, refusal });
+    }
+
+    pub(super) fn purge_slot(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        before: u64,
+        purge: &mut Purge,
+        fx: &mut Effects,
+    ) -> Look {
+        let Some(queue) = purge.queue else { return Look::Enough };
+        let Some(task) = self
+            .tasks
+            .try_task(slot)
+            .filter(|task| task.queue() == queue && task.serial() <= before)
+        else {
+            return Look::Cost(1);
+        };
+        if !task.is_waiting() && task.state != State::Leased {
+            return Look::Cost(1);
+        }
+        purge.count += 1;
+        if let Some(present) = self.successors.present_of(slot) {
+            self.drop_successor(present, fx);
+            return Look::Cost(CHANGE);
+        }
+        self.note_signal(slot, &mut purge.taken);
+        self.revoke(now, slot, "purged", fx);
+        Look::Cost(CHANGE)
+    }
+
+    /// How many tasks were revoked.
+    pub(super) fn finish_purge(&mut self, purge: &Purge, fx: &mut Effects) -> Result<u64, Refusal> {
+        let Some(key) = purge.queue else { return Ok(purge.count) };
+        let queue = self.queues.queue_mut(key);
+        queue.drop_empty_lanes();
+        if purge.delete && queue.started > 0 {
+            return Err(running(&purge.name));
+        }
+        if purge.delete {
+            self.set_record(key, Queue::unconfigured(purge.name.clone()), fx);
+            self.queues.queue_mut(key).reset();
+        }
+        Ok(purge.count)
+    }
+}
+
+fn running(name: &QueueName) -> Refusal {
+    Refusal::new(Code::NotFinished, format!("tasks of the queue `{name}` are running"))
+}

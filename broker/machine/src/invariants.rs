@@ -1,0 +1,115 @@
+//! What must hold between any two commands. Checked by the tests and the simulation after every
+//! step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use celeriac_proto::QueueName;
+use celeriac_record::State;
+
+use super::Machine;
+use super::queue::QueueKey;
+
+impl Machine {
+    /// # Panics
+    /// When the books do not agree with each other.
+    pub fn check_invariants(&self) {
+        let mut leased = 0;
+        let mut counts: BTreeMap<QueueKey, [u64; 7]> = BTreeMap::new();
+        for slot in 0..self.tasks.slots() {
+            let Some(task) = self.tasks.try_task(slot) else { continue };
+            let found = self.tasks.find(&self.tasks.id(task));
+            let present = self.successors.present_of(slot);
+            assert_eq!(
+                found,
+                present.or(Some(slot)),
+                "every task is found by its id, but for one that waits for another"
+            );
+            assert!(present.is_none_or(|present| self.successors.of(present) == Some(slot)));
+            let count = counts.entry(task.queue()).or_default();
+            count[6] += 1;
+            match task.state {
+                State::Queued => count[0] += 1,
+                State::Scheduled | State::Retry => count[1] += 1,
+                State::Leased => count[2] += 1,
+                State::Started => count[3] += 1,
+                State::Failure => count[4] += 1,
+                State::Success | State::Revoked => {}
+            }
+            if !task.state.is_terminal() {
+                count[5] += task.payload_bytes();
+            }
+            let run = self.tasks.run(task);
+            assert_eq!(
+                task.is_leased(),
+                run.is_some_and(|run| run.holder.is_some()),
+                "a lease has a holder"
+            );
+            if let Some((run, holder)) = run.and_then(|run| Some((run, run.holder?))) {
+                leased += 1;
+                assert_eq!(
+                    self.sessions.session(holder).leases[run.place],
+                    slot,
+                    "the holder knows its lease"
+                );
+            }
+            assert!(!task.state.is_terminal() || run.is_none(), "an ended task runs no more");
+            assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
+        }
+        let held: usize = self.sessions.all.values().map(|session| session.leases.len()).sum();
+        assert_eq!(leased, held, "every lease is some task's");
+        let hungry = self.sessions.all.values().filter(|session| session.hungry).count();
+        assert_eq!(hungry, self.sessions.hungry);
+        for (key, session) in &self.sessions.all {
+            assert_eq!(
+                self.watchers.ids_of(*key),
+                (session.waited_ids, session.watched_ids),
+                "its ids are counted"
+            );
+        }
+        self.check_queues(&counts);
+    }
+
+    fn check_queues(&self, counts: &BTreeMap<QueueKey, [u64; 7]>) {
+        let (mut known, mut in_use) = (BTreeSet::new(), 0);
+        let (queues, said_in_use) = self.queues.all();
+        for (key, queue) in queues {
+            known.insert(key);
+            let books = [
+                queue.ready,
+                queue.scheduled,
+                queue.leased,
+                queue.started,
+                queue.dead,
+                queue.bytes,
+                queue.tasks,
+            ];
+            assert_eq!(
+                books,
+                counts.get(&key).copied().unwrap_or_default(),
+                "the counters of {}",
+                queue.record.name
+            );
+            assert_eq!(self.queues.ready.contains(&key), queue.is_servable());
+            assert_eq!(queue.counted, queue.is_in_use(), "whether {} is in use", queue.record.name);
+            let is_default = queue.record.name == QueueName::default();
+            assert!(
+                is_default || queue.counted || queue.tasks > 0,
+                "nothing needs {}",
+                queue.record.name
+            );
+            assert!(
+                !queue.record.paused || !self.scans.is_empty() || queue.leased == 0,
+                "a paused queue holds no lease"
+            );
+            in_use += usize::from(queue.counted && !is_default);
+            for server in &queue.servers {
+                assert!(
+                    self.sessions.all.contains_key(server),
+                    "a worker that serves a queue is there"
+                );
+            }
+        }
+        assert_eq!(in_use, said_in_use);
+        assert!(counts.keys().all(|key| known.contains(key)), "a task's queue is there");
+    }
+}

@@ -1,0 +1,269 @@
+//! A restart: the table of tasks is built again from the records of the log.
+//!
+//! The log may give a task's records in either order, and stale ones of tasks that are gone: the
+//! serial number says which task a record is of, the version which of two changes is later.
+
+use std::collections::BTreeMap;
+
+use celeriac_record::{
+    Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey, Timestamp,
+};
+
+use super::command::{Effect, Now};
+use super::task::Run;
+use super::timers::{Kind, Moment};
+use super::{Effects, Machine};
+
+/// What is known only while the log is read.
+#[derive(Debug, Default)]
+pub(super) struct Restoring {
+    /// Changes whose submit has not been read yet.
+    early: BTreeMap<Slot, Box<Changed>>,
+    /// Which tasks were submitted to follow which.
+    following: BTreeMap<Slot, TaskKey>,
+    /// Whose lease each leased task is, and when a forced cancel takes it from there.
+    holders: BTreeMap<Slot, (SessionId, Option<Timestamp>)>,
+}
+
+/// A task that waits in line, in the order of the serials. Twelve bytes: there may be ten million
+/// at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct InLine {
+    serial: (u32, u32),
+    slot: Slot,
+}
+
+impl InLine {
+    fn new(serial: u64, slot: Slot) -> Self {
+        Self { serial: ((serial >> 32) as u32, serial as u32), slot }
+    }
+}
+
+impl Machine {
+    /// Takes in one record. To be called for every record of the log, before anything else.
+    pub fn restore(&mut self, now: Now, record: Record) {
+        match record {
+            Record::Submitted(submitted) => self.restore_submitted(*submitted),
+            Record::Changed(changed) => self.restore_changed(changed),
+            Record::Forgotten(key) => self.restore_forgotten(key),
+            Record::Queue(record) => self.restore_queue(record),
+            Record::QueueDeleted(name) => {
+                if let Some(key) = self.queues.find(&name) {
+                    self.queues.queue_mut(key).reset();
+                }
+            }
+            Record::Session(record) => self.sessions.restore(record, now),
+            Record::SessionEnded(id) => self.sessions.unrestore(id),
+        }
+    }
+
+    fn restore_queue(&mut self, record: QueueRecord) {
+        let key = self.queues.find_or_create(&record.name);
+        self.queues.queue_mut(key).record = record;
+    }
+
+    fn restore_submitted(&mut self, submitted: Submitted) {
+        let TaskKey { slot, serial } = submitted.key;
+        self.latest_serial = self.latest_serial.max(serial);
+        if self.tasks.try_task(slot).is_some_and(|task| task.serial() >= serial) {
+            return;
+        }
+        if self.tasks.try_task(slot).is_some() {
+            self.unrestore(slot);
+        }
+        if let Some(present) = submitted.after {
+            self.restoring.following.insert(slot, present);
+        }
+        let queue = self.queues.find_or_create(&submitted.queue);
+        let name = self.names.take(&submitted.name);
+        let task = self.task_of(&submitted, queue, name);
+        self.tasks.restore(slot, task);
+        if let Some(changed) = self.restoring.early.remove(&slot) {
+            self.restore_changed(changed);
+        }
+    }
+
+    fn unrestore(&mut self, slot: Slot) {
+        let task = self.tasks.unrestore(slot);
+        self.names.release(task.name);
+        self.restoring.holders.remove(&slot);
+        self.restoring.following.remove(&slot);
+    }
+
+    fn restore_forgotten(&mut self, key: TaskKey) {
+        if self.tasks.try_task(key.slot).is_some_and(|task| task.serial() <= key.serial) {
+            self.unrestore(key.slot);
+        }
+        self.restoring.early.remove(&key.slot);
+    }
+
+    fn restore_changed(&mut self, changed: Box<Changed>) {
+        let TaskKey { slot, serial } = changed.key;
+        self.latest_lease = self.latest_lease.max(changed.lease);
+        match self.tasks.try_task(slot) {
+            Some(task) if task.serial() > serial => {}
+            Some(task) if task.serial() == serial => {
+                if changed.version > task.version {
+                    self.apply_changed(slot, *changed);
+                }
+            }
+            _ => {
+                let order = |changed: &Changed| (changed.key.serial, changed.version);
+                let known = self.restoring.early.get(&slot);
+                if known.is_none_or(|known| order(known) < order(&changed)) {
+                    self.restoring.early.insert(slot, changed);
+                }
+            }
+        }
+    }
+
+    fn apply_changed(&mut self, slot: Slot, changed: Changed) {
+        let default_ttl_ms = self.settings.result_ttl_ms;
+        let ttl_ms = self
+            .tasks
+            .plan(self.tasks.task(slot))
+            .map_or(default_ttl_ms, |plan| plan.result_ttl_ms);
+        let task = self.tasks.task_mut(slot);
+        task.state = changed.state;
+        task.version = changed.version;
+        task.set_lease(changed.lease);
+        task.closed_by = changed.closed_by;
+        let grace_until = changed.due.filter(|_| changed.state == State::Started);
+        if let Some(due) = changed.due.filter(|_| grace_until.is_none()) {
+            task.set_due(due);
+        }
+        self.restoring.holders.remove(&slot);
+        if changed.state.is_terminal() {
+            let ttl_ms = if ttl_ms == 0 { default_ttl_ms.max(1) } else { ttl_ms };
+            task.set_due(changed.at.saturating_add_unsigned(ttl_ms));
+            self.strip(slot);
+            return;
+        }
+        match changed.session {
+            Some(session) => {
+                self.restoring.holders.insert(slot, (session, grace_until));
+            }
+            // A lease that is nobody's, which no broker writes. The task is not lost over it.
+            None if task.is_leased() => task.state = State::Queued,
+            None => {}
+        }
+        let run = Run {
+            worker: changed.worker,
+            attempts: changed.attempts,
+            deliveries: changed.deliveries,
+            losses: changed.losses,
+            silent: changed.silent,
+            leased_at: changed.leased_at,
+            started_at: changed.started_at,
+            progress: changed.progress,
+            errors: changed.errors,
+            cancel: changed.cancel_requested.then_some(changed.revoked_reason),
+            ..Run::default()
+        };
+        // What has only come due is as it was submitted.
+        if !run.is_untouched() || self.tasks.task(slot).is_leased() {
+            self.tasks.extra_mut(slot).run = Some(Box::new(run));
+        }
+    }
+
+    /// The log is read: puts every task where it belongs. `lease` and `serial` are the highest
+    /// ever given out, also to tasks that the log no longer knows.
+    pub fn restored(&mut self, now: Now, lease: u64, serial: u64, fx: &mut Effects) {
+        self.set_clocks(now);
+        self.latest_lease = self.latest_lease.max(lease);
+        self.latest_serial = self.latest_serial.max(serial);
+        // Of two tasks of one id the earlier one was dropped without a record.
+        let mut dropped = Vec::new();
+        let following = std::mem::take(&mut self.restoring.following);
+        self.restore_successors(following);
+        let is_hidden = |slot| self.successors.present_of(slot).is_some();
+        self.tasks.restored(is_hidden, |slot| dropped.push(slot));
+        for slot in dropped {
+            // No broker writes two tasks of one id of which one has a successor.
+            self.successors.note_end(slot);
+            self.unrestore(slot);
+            fx.push(Effect::Drop(slot));
+        }
+        let holders = std::mem::take(&mut self.restoring).holders;
+        let mut in_line: Vec<InLine> = Vec::with_capacity(self.tasks.len());
+        for slot in 0..self.tasks.slots() {
+            if self.tasks.try_task(slot).is_some() && self.successors.present_of(slot).is_some() {
+                self.enter(slot);
+                self.set_expiry_timer(slot);
+            } else if self.tasks.try_task(slot).is_some() {
+                self.enter(slot);
+                self.set_restored_timers(slot);
+                let task = self.tasks.task(slot);
+                if task.state == State::Queued || task.is_leased() {
+                    in_line.push(InLine::new(task.serial(), slot));
+                }
+            }
+        }
+        // A leased task has its place too: it may come back to it.
+        in_line.sort_unstable();
+        for InLine { slot, .. } in in_line {
+            match self.tasks.task(slot).state {
+                State::Queued => self.line_up(slot, false),
+                _ => self.take_place(slot),
+            }
+        }
+        for (slot, (id, grace_until)) in holders {
+            self.restore_holder(now, slot, id, grace_until);
+        }
+        for key in self.sessions.all.keys().copied().collect::<Vec<_>>() {
+            self.arm_session(key);
+        }
+        self.queues.restored();
+        self.take_back_paused(now, fx);
+        self.tick(now, fx);
+    }
+
+    /// A time that was stored does not tell a time of day from the end of a span: an eta and an
+    /// expiry count as the former, and what the broker itself decided on as the latter.
+    fn set_restored_timers(&mut self, slot: Slot) {
+        let task = self.tasks.task(slot);
+        let (state, due) = (task.state, task.due());
+        match state {
+            State::Scheduled => self.timers.set(Moment::At(due), slot, Kind::Due),
+            State::Retry => self.timers.set(Moment::Steady(due), slot, Kind::Due),
+            State::Success | State::Failure | State::Revoked => {
+                return self.timers.set(Moment::Steady(due), slot, Kind::Forget);
+            }
+            State::Queued | State::Leased | State::Started => {}
+        }
+        self.set_expiry_timer(slot);
+    }
+
+    /// A leased task goes on in the hands of its session, which has the lease time to come back.
+    fn restore_holder(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        id: SessionId,
+        grace_until: Option<Timestamp>,
+    ) {
+        let task = self.tasks.task(slot);
+        if !task.is_leased() {
+            return;
+        }
+        let bytes = task.payload_bytes();
+        let worker = self.tasks.run(task).map_or("".into(), |run| run.worker.clone());
+        let started = task.state == State::Started;
+        let holder = self.sessions.find_or_restore(id, &worker, now);
+        let alone = self.was_suspect(slot, started);
+        let session = self.sessions.session_mut(holder);
+        session.alone |= alone;
+        let place = session.leases.len();
+        session.leases.push(slot);
+        session.leased_bytes += bytes;
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        run.holder = Some(holder);
+        run.place = place;
+        run.alone = alone;
+        self.resume_limits(now, slot);
+        if let Some(until) = grace_until {
+            let left_ms = until.saturating_sub(now.wall).max(0) as u64;
+            self.arm_grace(now, slot, left_ms);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The table of all tasks: by slot, and by id.
+
+use std::num::NonZeroU32;
+
+use celeriac_proto::TaskId;
+use celeriac_record::{Slot, TaskKey};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use super::id::PackedId;
+use super::pages::Pages;
+use super::task::{Extra, NewTask, Plan, Run, Task};
+
+/// Tables of ids: each grows on its own, in a millisecond or so where one of all ids would stop the
+/// broker for a second.
+const SHARDS: usize = 1024;
+/// A table of ids shrinks when it has room for this many times what is in it, and for more than
+/// `SHARD_ROOM_MIN`.
+const SHARD_ROOM_MAX: usize = 8;
+const SHARD_ROOM_MIN: usize = 256;
+
+const NAMED: &str = "slots are named only by what is removed with their task";
+
+#[derive(Debug)]
+pub(super) struct Tasks {
+    slots: Pages<Task>,
+    extras: Pages<Extra>,
+    by_id: Vec<HashTable<Slot>>,
+    len: usize,
+    /// Seeded, so that nobody outside can make ids collide.
+    hasher: FixedState,
+}
+
+impl Tasks {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            slots: Pages::default(),
+            extras: Pages::default(),
+            by_id: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            len: 0,
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// One past the highest slot that is, or was lately, in use.
+    pub fn slots(&self) -> Slot {
+        self.slots.end()
+    }
+
+    pub fn find(&self, id: &str) -> Option<Slot> {
+        let packed = PackedId::of(id);
+        let hash = hash(&self.hasher, packed, id);
+        self.by_id[shard(hash)].find(hash, |slot| self.holds(*slot, packed, id)).copied()
+    }
+
+    fn holds(&self, slot: Slot, packed: PackedId, id: &str) -> bool {
+        let task = self.task(slot);
+        task.id == packed && (!packed.is_long() || self.long_id(task) == id)
+    }
+
+    pub fn try_task(&self, slot: Slot) -> Option<&Task> {
+        self.slots.get(slot)
+    }
+
+    /// The task of a slot that is known to be taken.
+    pub fn task(&self, slot: Slot) -> &Task {
+        self.slots.get(slot).expect(NAMED)
+    }
+
+    pub fn task_mut(&mut self, slot: Slot) -> &mut Task {
+        self.slots.get_mut(slot).expect(NAMED)
+    }
+
+    pub fn key(&self, slot: Slot) -> TaskKey {
+        TaskKey { slot, serial: self.task(slot).serial() }
+    }
+
+    pub fn id(&self, task: &Task) -> TaskId {
+        self.with_id(task, |id| TaskId::parse(id).expect("it was a task's id"))
+    }
+
+    /// Calls `look` with the id of a task.
+    pub fn with_id<R>(&self, task: &Task, look: impl FnOnce(&str) -> R) -> R {
+        if task.id.is_long() { look(self.long_id(task)) } else { task.id.with_text(look) }
+    }
+
+    fn long_id(&self, task: &Task) -> &str {
+        long_id(&self.extras, task)
+    }
+
+    fn extra(&self, task: &Task) -> Option<&Extra> {
+        extra(&self.extras, task)
+    }
+
+    /// What the producer asked for beyond the defaults.
+    pub fn plan(&self, task: &Task) -> Option<&Plan> {
+        self.extra(task)?.plan.as_deref()
+    }
+
+    /// From the first delivery until the end.
+    pub fn run(&self, task: &Task) -> Option<&Run> {
+        self.extra(task)?.run.as_deref()
+    }
+
+    pub fn attempts(&self, task: &Task) -> u32 {
+        self.run(task).map_or(0, |run| run.attempts)
+    }
+
+    pub fn generation(&self, task: &Task) -> u32 {
+        self.extra(task).map_or(1, |extra| extra.generation)
+    }
+
+    pub fn is_watched(&self, task: &Task) -> bool {
+        self.extra(task).is_some_and(|extra| extra.watched)
+    }
+
+    pub fn run_mut(&mut self, slot: Slot) -> Option<&mut Run> {
+        let key = self.task(slot).extra?;
+        self.extras.get_mut(key.get() - 1)?.run.as_deref_mut()
+    }
+
+    /// What a task has beyond the others, made if it has nothing. To be followed by
+    /// [`settle`](Self::settle) when something was taken out of it.
+    pub fn extra_mut(&mut self, slot: Slot) -> &mut Extra {
+        let task = self.slots.get_mut(slot).expect(NAMED);
+        let extras = &mut self.extras;
+        let key = *task.extra.get_or_insert_with(|| {
+            let number = extras.insert(Extra::default());
+            NonZeroU32::new(number + 1).expect("one more than a number")
+        });
+        self.extras.get_mut(key.get() - 1).expect("a task's extra is removed with it")
+    }
+
+    /// Gives back what a task no longer needs.
+    pub fn settle(&mut self, slot: Slot) {
+        let task = self.slots.get_mut(slot).expect(NAMED);
+        let Some(key) = task.extra else { return };
+        if self.extras.get(key.get() - 1).is_some_and(Extra::is_bare) {
+            self.extras.take(key.get() - 1);
+            task.extra = None;
+        }
+    }
+
+    /// The slot that the next task gets.
+    pub fn next_slot(&self) -> Slot {
+        self.slots.next()
+    }
+
+    /// Puts a task into an empty slot.
+    pub fn put(&mut self, slot: Slot, new: NewTask) {
+        debug_assert!(self.find(&new.id).is_none(), "one id, one task");
+        let hash = hash(&self.hasher, PackedId::of(&new.id), &new.id);
+        self.restore(slot, new);
+        self.index(slot, hash);
+        self.len += 1;
+    }
+
+    fn index(&mut self, slot: Slot, hash: u64) {
+        let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
+        self.by_id[shard(hash)]
+            .insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
+    }
+
+    /// Puts a task into an empty slot that is not to be found by its id before
+    /// [`reveal`](Self::reveal).
+    pub fn put_hidden(&mut self, slot: Slot, new: NewTask) {
+        self.restore(slot, new);
+        self.len += 1;
+    }
+
+    /// Takes out what is hidden.
+    pub fn remove_hidden(&mut self, slot: Slot) -> Task {
+        self.len -= 1;
+        self.unrestore(slot)
+    }
+
+    /// Puts a task into an empty slot, not to be found by its id before
+    /// [`restored`](Self::restored).
+    pub fn restore(&mut self, slot: Slot, new: NewTask) {
+        let task = Task::new(&new);
+        let packed = task.id;
+        self.slots.put(slot, task);
+        let NewTask { id, plan, generation, watched, .. } = new;
+        let extra = Extra {
+            plan,
+            generation,
+            watched,
+            long_id: packed.is_long().then(|| id.as_str().into()),
+            run: None,
+        };
+        if !extra.is_bare() {
+            *self.extra_mut(slot) = extra;
+        }
+    }
+
+    /// From now on the task of this slot is found by its id.
+    pub fn reveal(&mut self, slot: Slot) {
+        self.index(slot, hash_of(&self.slots, &self.extras, &self.hasher, slot));
+    }
+
+    /// Takes out what [`restore`](Self::restore) put in.
+    pub fn unrestore(&mut self, slot: Slot) -> Task {
+        let task = self.slots.take(slot).expect("only a task that is there is removed");
+        task.extra.map(|key| self.extras.take(key.get() - 1));
+        task
+    }
+
+    /// All tasks are there: from now on they are found by their ids. Of two of one id the later one
+    /// is; the other's slot is handed to `duplicate`. The slots for which `is_hidden` holds are
+    /// not found for now.
+    pub fn restored(&mut self, is_hidden: impl Fn(Slot) -> bool, mut duplicate: impl FnMut(Slot)) {
+        let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
+        let rehash = |slot: &Slot| hash_of(slots, extras, hasher, *slot);
+        // A little more than their share, so that hardly any of them has to grow.
+        let share = slots.len() / SHARDS;
+        for table in &mut self.by_id {
+            table.reserve(share + share / 16, rehash);
+        }
+        for slot in (0..slots.end()).filter(|slot| slots.get(*slot).is_some()) {
+            if is_hidden(slot) {
+                self.len += 1;
+                continue;
+            }
+            let hash = rehash(&slot);
+            let table = &mut self.by_id[shard(hash)];
+            let same = |other: &Slot| same_id(slots, extras, *other, slot);
+            match table.find_mut(hash, same) {
+                None => {
+                    table.insert_unique(hash, slot, rehash);
+                    self.len += 1;
+                }
+                Some(other) => {
+                    let serial = |slot: Slot| slots.get(slot).map(Task::serial);
+                    let earlier = if serial(*other) < serial(slot) {
+                        std::mem::replace(other, slot)
+                    } else {
+                        slot
+                    };
+                    duplicate(earlier);
+                }
+            }
+        }
+    }
+
+    pub fn remove(&mut self, slot: Slot) -> Task {
+        let hash = hash_of(&self.slots, &self.extras, &self.hasher, slot);
+        let shard = &mut self.by_id[shard(hash)];
+        shard
+            .find_entry(hash, |other| *other == slot)
+            .expect("every task is in the index")
+            .remove();
+        if shard.capacity() > SHARD_ROOM_MIN.max(SHARD_ROOM_MAX * shard.len()) {
+            let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
+            shard.shrink_to(2 * shard.len(), |slot| hash_of(slots, extras, hasher, *slot));
+        }
+        self.len -= 1;
+        self.unrestore(slot)
+    }
+}
+
+fn extra<'e>(extras: &'e Pages<Extra>, task: &Task) -> Option<&'e Extra> {
+    Some(extras.get(task.extra?.get() - 1).expect("a task's extra is removed with it"))
+}
+
+fn long_id<'e>(extras: &'e Pages<Extra>, task: &Task) -> &'e str {
+    extra(extras, task).and_then(|extra| extra.long_id.as_deref()).expect("a long id is kept")
+}
+
+fn hash(hasher: &FixedState, packed: PackedId, id: &str) -> u64 {
+    use std::hash::BuildHasher;
+    if packed.is_long() { hasher.hash_one(id) } else { hasher.hash_one(packed) }
+}
+
+fn hash_of(slots: &Pages<Task>, extras: &Pages<Extra>, hasher: &FixedState, slot: Slot) -> u64 {
+    let task = slots.get(slot).expect("every slot in the index is taken");
+    let id = if task.id.is_long() { long_id(extras, task) } else { "" };
+    hash(hasher, task.id, id)
+}
+
+fn same_id(slots: &Pages<Task>, extras: &Pages<Extra>, one: Slot, other: Slot) -> bool {
+    let [one, other] =
+        [one, other].map(|slot| slots.get(slot).expect("every slot in the index is taken"));
+    one.id == other.id && (!one.id.is_long() || long_id(extras, one) == long_id(extras, other))
+}
+
+/// Bits of a hash that the tables themselves do not look at first.
+fn shard(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}

@@ -1,0 +1,517 @@
+//! The machine against a reference that is too simple to be wrong in the same way. Any list of
+//! steps is a legal one, so that proptest can make a failure short; after each step, what was
+//! handed to whom, all states and all counts are the same.
+//!
+//! `PROPTEST_CASES=n` for more. Lease numbers are identities: which one a task gets is the
+//! machine's choice, and so is which of several workers, or which of a worker's queues, comes
+//! first. Workers have more hands than credit here, so that no balancing between them takes
+//! anything back; `simulation.rs` and the scripts have that.
+
+mod reference;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_record::{Body, Record, RetryPolicy, Slot, State};
+use proptest::prelude::*;
+
+use super::script::settings;
+use crate::command::{
+    Ask, CancelTarget, Code, Command, Connect, Delivery, Effect, Failure, Message, Now, OnConflict,
+    ReportKind, Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
+};
+use crate::{Effects, Machine};
+use reference::Reference;
+use steps::{End, Step, Submit, any_step};
+
+/// Time passes in these steps, and every span is some of them: the reference need not know when
+/// something is due.
+const BEAT_MS: u64 = 500;
+const WORKERS: usize = 3;
+const IDS: u8 = 6;
+const QUEUES: u8 = 2;
+/// The client that asks.
+const CLIENT: usize = WORKERS;
+const START: Now = Now { wall: 1_000_000_000_000, mono: 0 };
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_machine_does_what_the_reference_does(steps in proptest::collection::vec(any_step(), 1..120)) {
+        let mut model = Model::new();
+        for step in steps {
+            model.step(step);
+        }
+    }
+}
+
+/// Proptest's own default is meant for smaller things.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(1_000, |cases| cases.parse().expect("a number of cases"))
+}
+
+fn id_of(id: u8) -> TaskId {
+    TaskId::parse(format!("task-{id}")).expect("it is an id")
+}
+
+fn number_of(id: &str) -> u8 {
+    id.trim_start_matches("task-").parse().expect("it is one of ours")
+}
+
+fn queue_of(queue: u8) -> QueueName {
+    QueueName::parse(["one", "two"][usize::from(queue)]).expect("it is a name")
+}
+
+fn name_of(name: u8) -> TaskName {
+    TaskName::parse(["job", "song"][usize::from(name)]).expect("it is a name")
+}
+
+fn bits(bits: u8) -> Vec<u8> {
+    (0..8).filter(|bit| bits & (1 << bit) != 0).collect()
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    connection: Option<u64>,
+    session: Option<u64>,
+    /// Every lease that it was ever given.
+    leases: Vec<(u8, u64)>,
+}
+
+struct Model {
+    machine: Machine,
+    reference: Reference,
+    log: Vec<(Option<Slot>, Record)>,
+    /// The highest lease and serial ever, which the store knows however much of the log is
+    /// cleaned.
+    marks: (u64, u64),
+    peers: [Peer; WORKERS + 1],
+    /// The state that each version of each task was shown with.
+    shown: BTreeMap<(u64, u32), State>,
+    latest: u64,
+}
+
+/// What the machine said in one step.
+#[derive(Default)]
+struct Said {
+    answers: Vec<Message>,
+    deliveries: Vec<(usize, Delivery)>,
+    /// The tasks that changed, in order.
+    changed: Vec<Slot>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let (machine, reference) = (Machine::new(settings()), Reference::new(START));
+        let mut model = Self {
+            machine,
+            reference,
+            log: Vec::new(),
+            marks: (0, 0),
+            peers: Default::default(),
+            shown: BTreeMap::new(),
+            latest: 0,
+        };
+        model.connect_client();
+        model
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Submit(id, submit) => self.submit(id, submit),
+            Step::Connect { worker, queues, names, resume } => {
+                self.connect(worker, bits(queues), bits(names), resume)
+            }
+            Step::Disconnect(worker) => self.disconnect(worker),
+            Step::Report(worker, which, end) => self.report(worker, which, end),
+            Step::Pass(beats) => (0..beats).for_each(|_| self.pass()),
+            Step::Jump(span_ms) => self.reference.now.wall += span_ms,
+            Step::Restart => self.restart(),
+            Step::Credit(worker, credit) => {
+                if let Some(session) = self.ask(worker, Ask::Credit(credit)) {
+                    self.reference.credit(session, credit as usize);
+                }
+            }
+            Step::Beat(worker) => {
+                self.ask(worker, Ask::Heartbeat { memory_bytes: 0 });
+            }
+            Step::Goodbye(worker) => {
+                if let Some(session) = self.ask(worker, Ask::Goodbye) {
+                    self.peers[worker].connection = None;
+                    self.reference.end_session(session, true);
+                }
+            }
+            step => self.administer(step),
+        }
+        self.tick();
+        self.compare();
+    }
+
+    fn administer(&mut self, step: Step) {
+        let ask = match step {
+            Step::Cancel(id) => Ask::Cancel {
+                target: CancelTarget::Ids(vec![id_of(id)]),
+                force: false,
+                grace_ms: 0,
+                reason: "".into(),
+            },
+            Step::Forget(id) => Ask::Forget(vec![id_of(id)]),
+            Step::Pause(queue, paused) => {
+                Ask::PauseQueues { queues: vec![queue_of(queue)], paused }
+            }
+            Step::Purge(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: false },
+            Step::Delete(queue) => Ask::PurgeQueue { queue: queue_of(queue), delete: true },
+            step => unreachable!("{step:?} is done elsewhere"),
+        };
+        let answer = self.answer(CLIENT, ask);
+        match (step, answer) {
+            (Step::Cancel(id), Some(Message::Cancelled { outcomes, .. })) => {
+                assert_eq!(outcomes, [(id_of(id), self.reference.cancel(id))]);
+            }
+            (Step::Forget(id), Some(Message::Forgot { outcomes, .. })) => {
+                assert_eq!(outcomes[0].is_ok(), self.reference.forget(id));
+            }
+            (Step::Pause(queue, true), Some(Message::Done { .. })) => self.reference.pause(queue),
+            (Step::Pause(queue, false), Some(Message::Done { .. })) => self.reference.resume(queue),
+            (Step::Purge(queue), Some(Message::Count { count, .. })) => {
+                assert!(self.reference.is_known(queue));
+                assert_eq!(count, self.reference.purge(queue));
+            }
+            (Step::Delete(queue), Some(Message::Count { count, .. })) => {
+                assert!(self.reference.is_known(queue) && !self.reference.has_started(queue));
+                assert_eq!(count, self.reference.purge(queue));
+                self.reference.resume(queue);
+            }
+            (Step::Purge(queue) | Step::Delete(queue), Some(Message::Refused { refusal, .. })) => {
+                let code =
+                    if self.reference.is_known(queue) { Code::NotFinished } else { Code::NotFound };
+                assert_eq!(refusal.code, code);
+                assert!(code == Code::NotFound || self.reference.has_started(queue));
+            }
+            (step, answer) => panic!("{step:?}: {answer:?}"),
+        }
+    }
+
+    fn submit(&mut self, id: u8, mut submit: Submit) {
+        let now = self.reference.now.wall;
+        submit.eta = submit.eta.map(|span| now + span);
+        submit.expires = submit.expires.map(|span| now + span);
+        let ask = Ask::Submit(vec![Ok(submission(id, &submit))]);
+        let Some(Message::Submitted { outcomes, .. }) = self.answer(CLIENT, ask) else {
+            panic!("no answer")
+        };
+        if submit.conflict == OnConflict::Reject && self.reference.tasks.contains_key(&id) {
+            return assert!(matches!(outcomes[0], SubmitOutcome::Refused(_)), "{outcomes:?}");
+        }
+        let slot = self.log.last().and_then(|(slot, _)| *slot).unwrap_or(0);
+        assert_eq!(outcomes, [self.reference.submit(id, submit, slot)]);
+    }
+
+    fn connect(&mut self, worker: usize, queues: Vec<u8>, names: Vec<u8>, resume: bool) {
+        let resume = self.peers[worker].session.filter(|_| resume);
+        if resume.is_none() {
+            self.disconnect(worker);
+        }
+        let info = WorkerInfo {
+            queues: queues.iter().map(|queue| (queue_of(*queue), 1)).collect(),
+            task_names: names.iter().map(|name| name_of(*name)).collect(),
+            hostname: "host".into(),
+            pid: 1,
+            concurrency: 100,
+        };
+        let said = self.say_hello(worker, resume, Some(info));
+        let session = self.peers[worker].session.expect("it was welcomed");
+        let kept = resume.is_some_and(|resume| self.reference.has_session(resume));
+        assert_eq!(
+            kept,
+            resume == Some(session),
+            "a session that is there is resumed, and no other"
+        );
+        let again = self.reference.connect(session, worker, queues, names);
+        let delivered: BTreeSet<u64> =
+            said.deliveries.iter().map(|(_, delivery)| delivery.lease).collect();
+        assert_eq!(delivered, again, "what was not started is handed to its worker again");
+    }
+
+    fn connect_client(&mut self) {
+        let said = self.say_hello(CLIENT, None, None);
+        assert!(said.deliveries.is_empty());
+    }
+
+    fn say_hello(&mut self, peer: usize, resume: Option<u64>, worker: Option<WorkerInfo>) -> Said {
+        self.latest += 1;
+        let (connection, session) = (self.latest, |number: u64| u128::from(number).to_be_bytes());
+        self.peers[peer].connection = Some(connection);
+        let instance = format!("peer-{peer}").into();
+        let (session_id, resume) = (session(connection), resume.map(session));
+        let connect = Connect { connection, request: 1, session_id, resume, instance, worker };
+        self.command(Command::Connect(Box::new(connect)))
+    }
+
+    fn disconnect(&mut self, worker: usize) {
+        if let Some(connection) = self.peers[worker].connection.take() {
+            self.command(Command::Disconnect { connection, reason: None });
+            if let Some(session) = self.reference.session_of(worker) {
+                self.reference.disconnect(session);
+            }
+        }
+    }
+
+    fn report(&mut self, worker: usize, which: u8, end: End) {
+        let leases = &self.peers[worker].leases;
+        if leases.is_empty() {
+            return;
+        }
+        // Mostly one of the latest.
+        let (id, lease) = leases[leases.len() - 1 - usize::from(which) % leases.len().min(6)];
+        let failure = Failure::default;
+        let kind = match end {
+            End::Start => ReportKind::Started,
+            End::Progress => ReportKind::Progress { state: "HALF".into(), meta: Bytes::new() },
+            End::Complete => {
+                ReportKind::Complete(Body { bytes: Bytes::new(), content_type: "".into() })
+            }
+            End::Fail => ReportKind::Fail { error: failure(), last: false },
+            End::FailForGood => ReportKind::Fail { error: failure(), last: true },
+            End::Release => ReportKind::Release { not_begun: false },
+        };
+        let Some(session) = self.reference.session_of(worker) else { return };
+        let ask = Ask::Report(vec![Ok(TaskReport { id: id_of(id), lease, kind })]);
+        let Some(Message::Reported { outcomes, .. }) = self.answer(worker, ask) else {
+            panic!("no answer")
+        };
+        if self.reference.holds(session, id, lease) {
+            self.reference.report(id, end);
+            let gone = if end == End::Complete { State::Success } else { State::Revoked };
+            assert_eq!(
+                outcomes,
+                [Ok(self.reference.tasks.get(&id).map_or(gone, |task| task.state))]
+            );
+        }
+        // Any other lease is refused, or was counted before: it changes nothing either way.
+    }
+
+    fn restart(&mut self) {
+        self.machine = Machine::new(settings());
+        for (_, record) in &self.log {
+            self.machine.restore(self.reference.now, record.clone());
+        }
+        let mut fx = Effects::default();
+        self.machine.restored(self.reference.now, self.marks.0, self.marks.1, &mut fx);
+        self.settle(fx);
+        self.reference.restart();
+        self.peers.iter_mut().for_each(|peer| peer.connection = None);
+        self.connect_client();
+    }
+
+    fn pass(&mut self) {
+        self.reference.now.wall += BEAT_MS as i64;
+        self.reference.now.mono += BEAT_MS;
+        self.tick();
+    }
+
+    fn tick(&mut self) {
+        let said = self.tick_machine();
+        self.reference.tick(&said.changed);
+        self.hand_out(said.deliveries);
+    }
+
+    fn tick_machine(&mut self) -> Said {
+        let mut fx = Effects::default();
+        self.machine.tick(self.reference.now, &mut fx);
+        self.settle(fx)
+    }
+
+    /// In the order of their leases, which is that of the machine's decisions.
+    fn hand_out(&mut self, mut deliveries: Vec<(usize, Delivery)>) {
+        deliveries.sort_by_key(|(_, delivery)| delivery.lease);
+        for (peer, delivery) in deliveries {
+            let session =
+                self.reference.session_of(peer).expect("only the connected are handed anything");
+            let (id, _) = *self.peers[peer]
+                .leases
+                .iter()
+                .find(|(_, lease)| *lease == delivery.lease)
+                .expect("noted");
+            self.reference.deliver(session, id, delivery.lease);
+            let task = &self.reference.tasks[&id];
+            assert_eq!(
+                (delivery.attempt, delivery.deliveries),
+                (task.attempts + 1, task.deliveries),
+                "of task {id}"
+            );
+        }
+        assert!(self.reference.is_all_handed_out(), "a worker could have been handed a task");
+    }
+
+    /// Asks as a peer, if it is connected, and gives its session.
+    fn ask(&mut self, peer: usize, ask: Ask) -> Option<u64> {
+        let session = self.reference.session_of(peer)?;
+        self.answer(peer, ask);
+        Some(session)
+    }
+
+    fn answer(&mut self, peer: usize, ask: Ask) -> Option<Message> {
+        let connection = self.peers[peer].connection.expect("it is connected");
+        if let Some(session) = self.reference.session_of(peer) {
+            self.reference.touch(session);
+        }
+        let said = self.command(Command::Request { connection, request: 1, ask });
+        assert!(said.deliveries.is_empty(), "tasks are handed out with the tick");
+        said.answers.into_iter().find(|message| !matches!(message, Message::Signal { .. }))
+    }
+
+    fn command(&mut self, command: Command) -> Said {
+        let mut fx = Effects::default();
+        self.machine.apply(self.reference.now, command, &mut fx);
+        self.settle(fx)
+    }
+
+    fn settle(&mut self, fx: Effects) -> Said {
+        self.machine.check_invariants();
+        let mut said = Said::default();
+        for effect in fx.list {
+            match effect {
+                Effect::Store(record) => {
+                    if let Record::Changed(changed) = &record {
+                        said.changed.push(changed.key.slot);
+                    }
+                    self.store(record);
+                }
+                Effect::Drop(slot) => self.log.retain(|(other, _)| *other != Some(slot)),
+                Effect::Send(connection, message) => {
+                    let peer =
+                        self.peers.iter().position(|peer| peer.connection == Some(connection));
+                    if let Some(peer) = peer {
+                        self.receive(peer, message, &mut said);
+                    }
+                }
+                Effect::Close(connection) => {
+                    let closed =
+                        self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
+                    closed.into_iter().for_each(|peer| peer.connection = None);
+                }
+                // The model asks again for what it wants to see.
+                Effect::Keep(..) => {}
+                Effect::Replay { .. } | Effect::Backup { .. } => {
+                    unreachable!("nobody asked for it")
+                }
+            }
+        }
+        said
+    }
+
+    fn store(&mut self, record: Record) {
+        let slot = match &record {
+            Record::Submitted(submitted) => {
+                self.marks.1 = self.marks.1.max(submitted.key.serial);
+                Some(submitted.key.slot)
+            }
+            Record::Changed(changed) => {
+                self.marks.0 = self.marks.0.max(changed.lease);
+                Some(changed.key.slot)
+            }
+            Record::Forgotten(key) => Some(key.slot),
+            Record::Queue(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => None,
+        };
+        self.log.push((slot, record));
+    }
+
+    fn receive(&mut self, peer: usize, message: Message, said: &mut Said) {
+        match message {
+            Message::Welcome { session_id, .. } => {
+                self.peers[peer].session = Some(u128::from_be_bytes(session_id) as u64);
+            }
+            Message::Deliver(deliveries) => {
+                for delivery in deliveries {
+                    let submits = self.log.iter().rev().filter_map(|(slot, record)| match record {
+                        Record::Submitted(submitted) if *slot == Some(delivery.slot) => {
+                            Some(&submitted.id)
+                        }
+                        _ => None,
+                    });
+                    let id = number_of(
+                        submits.into_iter().next().expect("what is handed out was submitted"),
+                    );
+                    self.peers[peer].leases.push((id, delivery.lease));
+                    said.deliveries.push((peer, delivery));
+                }
+            }
+            message => said.answers.push(message),
+        }
+    }
+
+    /// The states of all tasks, and what the queues count.
+    fn compare(&mut self) {
+        let ids = (0..IDS).map(id_of).collect();
+        let answer = self.answer(CLIENT, Ask::Get { ids, with_results: false });
+        let Some(Message::Got { tasks, .. }) = answer else { panic!("no answer: {answer:?}") };
+        for view in &tasks {
+            let (id, Some(task)) = (number_of(&view.id), &view.task) else { continue };
+            let known = self.reference.tasks.get(&id).expect("the reference has every task");
+            let first = *self.shown.entry((known.submitted, task.version)).or_insert(task.state);
+            assert_eq!(
+                first, task.state,
+                "version {} of {} names one state",
+                task.version, view.id
+            );
+        }
+        let found: BTreeMap<u8, (State, u32)> = tasks
+            .into_iter()
+            .filter_map(|view| {
+                Some((number_of(&view.id), view.task.map(|task| (task.state, task.generation))?))
+            })
+            .collect();
+        let known =
+            self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
+        assert_eq!(found, known.collect(), "the machine, then the reference");
+        let answer = self.answer(CLIENT, Ask::ListQueues { names: Vec::new(), after: None });
+        let Some(Message::Queues { queues, .. }) = answer else { panic!("no answer: {answer:?}") };
+        // The default one is always there, and nobody uses it here.
+        let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
+        let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
+        let expected: Vec<QueueName> =
+            std::iter::once(QueueName::default()).chain(expected).collect();
+        assert_eq!(
+            listed,
+            expected.iter().map(QueueName::as_str).collect::<Vec<_>>(),
+            "the machine, then the reference"
+        );
+        for queue in queues.into_iter().skip(1) {
+            let number = u8::from(*queue.record.name == *"two");
+            let counts = [queue.ready, queue.scheduled, queue.leased, queue.dead];
+            assert_eq!(counts, self.reference.counts(number), "of queue {}", queue.record.name);
+        }
+    }
+}
+
+fn submission(id: u8, submit: &Submit) -> Submission {
+    Submission {
+        id: id_of(id),
+        name: name_of(submit.name),
+        queue: queue_of(submit.queue),
+        payload: Bytes::from_static(b"payload"),
+        content_type: "".into(),
+        headers: Vec::new(),
+        shadow: "".into(),
+        priority: submit.priority,
+        eta: submit.eta.map(When::At),
+        expires: submit.expires.map(When::At),
+        result_ttl_ms: Some(submit.ttl_ms),
+        retry: RetryPolicy { attempts_max: submit.attempts_max, ..RetryPolicy::default() },
+        soft_time_limit_ms: None,
+        time_limit_ms: None,
+        max_deliveries: Some(submit.max_deliveries),
+        on_conflict: submit.conflict,
+        early_ack: false,
+        root_id: "".into(),
+        parent_id: "".into(),
+        tags: Vec::new(),
+    }
+}

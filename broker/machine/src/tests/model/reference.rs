@@ -1,0 +1,491 @@
+//! What a task queue is, said as simply as possible: lists and loops, no timer, no index, no
+//! record. Time is asked for at each step, and every question is answered by looking at everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use celeriac_record::State;
+
+use super::super::script::LEASE_MS;
+use super::super::words::DAY_MS;
+use super::steps::{End, Submit};
+use crate::command::{CancelOutcome, Now, OnConflict, SubmitOutcome};
+
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    /// Where the machine keeps it: of two tasks due at the same time, the one in front is queued
+    /// first.
+    pub slot: u32,
+    pub submit: Submit,
+    pub generation: u32,
+    pub state: State,
+    /// As a restart finds it; none before the first change.
+    stored: Option<State>,
+    pub attempts: u32,
+    pub deliveries: u32,
+    /// Lost workers that ran it, or may have run it.
+    losses: u32,
+    /// How many of these were without a report of its start.
+    silent: u32,
+    /// A suspect, whose holder has nothing else.
+    alone: bool,
+    pub lease: u64,
+    holder: Option<u64>,
+    cancelled: bool,
+    /// SCHEDULED, RETRY: when it is due. Ended: when it is forgotten.
+    due: i64,
+    /// The same on the clock that nobody sets, where it is the end of a span.
+    due_mono: Option<u64>,
+    /// How it was at its submit.
+    first: State,
+    /// Tells two tasks of one id apart.
+    pub submitted: u64,
+    /// Its place in line among tasks of other names.
+    order: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    peer: usize,
+    is_connected: bool,
+    queues: Vec<u8>,
+    names: Vec<u8>,
+    credit: usize,
+    seen: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub now: Now,
+    pub tasks: BTreeMap<u8, Task>,
+    sessions: BTreeMap<u64, Session>,
+    /// The queued tasks: who is before whom.
+    line: Vec<u8>,
+    paused: BTreeSet<u8>,
+    submitted: u64,
+    order: u64,
+}
+
+impl Reference {
+    pub fn new(now: Now) -> Self {
+        let (tasks, sessions, line, paused) = Default::default();
+        Self { now, tasks, sessions, line, paused, submitted: 0, order: 0 }
+    }
+
+    pub fn submit(&mut self, id: u8, submit: Submit, slot: u32) -> SubmitOutcome {
+        let mut generation = 1;
+        if let Some(present) = self.tasks.get(&id) {
+            if submit.conflict == OnConflict::RunAgainIfFinished && !present.state.is_terminal() {
+                return SubmitOutcome::Joined {
+                    generation: present.generation,
+                    state: present.state,
+                };
+            }
+            generation = present.generation + 1;
+            self.remove(id);
+        }
+        self.submitted += 1;
+        let now = self.now.wall;
+        let due = submit.eta.unwrap_or(now);
+        let state = if due > now { State::Scheduled } else { State::Queued };
+        let task = Task {
+            slot,
+            submit,
+            generation,
+            state,
+            stored: None,
+            attempts: 0,
+            deliveries: 0,
+            losses: 0,
+            silent: 0,
+            alone: false,
+            lease: 0,
+            holder: None,
+            cancelled: false,
+            due,
+            due_mono: None,
+            first: state,
+            submitted: self.submitted,
+            order: 0,
+        };
+        self.tasks.insert(id, task);
+        if state == State::Queued {
+            self.line_up(id);
+        }
+        if generation == 1 {
+            SubmitOutcome::Created { state }
+        } else {
+            SubmitOutcome::NewGeneration { generation, state }
+        }
+    }
+
+    fn remove(&mut self, id: u8) {
+        self.tasks.remove(&id);
+        self.line.retain(|other| *other != id);
+    }
+
+    fn line_up(&mut self, id: u8) {
+        self.order += 1;
+        let order = self.order;
+        self.line.push(id);
+        self.task(id).order = order;
+    }
+
+    fn task(&mut self, id: u8) -> &mut Task {
+        self.tasks.get_mut(&id).expect("it is there")
+    }
+
+    /// A change that a restart remembers.
+    fn becomes(&mut self, id: u8, state: State) {
+        self.line.retain(|other| *other != id);
+        let task = self.task(id);
+        task.state = state;
+        task.stored = Some(state);
+        if !matches!(state, State::Leased | State::Started) {
+            task.holder = None;
+        }
+        if state.is_terminal() {
+            let ttl_ms = match (state, task.submit.ttl_ms) {
+                (State::Failure, 0) => DAY_MS,
+                (_, ttl_ms) => ttl_ms,
+            };
+            self.is_due_in(id, ttl_ms);
+            if ttl_ms == 0 {
+                self.remove(id);
+            }
+        }
+    }
+
+    /// From now on, whatever the wall clock is set to.
+    fn is_due_in(&mut self, id: u8, span_ms: u64) {
+        let Now { wall, mono } = self.now;
+        let task = self.task(id);
+        (task.due, task.due_mono) = (wall + span_ms as i64, Some(mono + span_ms));
+    }
+
+    fn is_due(&self, task: &Task) -> bool {
+        self.lateness(task) <= 0
+    }
+
+    fn lateness(&self, task: &Task) -> i64 {
+        task.due_mono.map_or(task.due - self.now.wall, |at| at as i64 - self.now.mono as i64)
+    }
+
+    /// Workers were lost with it so often that it is given out alone.
+    fn is_suspect(&self, id: u8) -> bool {
+        let task = &self.tasks[&id];
+        task.losses >= 2
+            || (task.losses == 1 && task.attempts + task.silent + 1 >= task.submit.attempts_max)
+    }
+
+    fn requeue(&mut self, id: u8) {
+        self.becomes(id, State::Queued);
+        self.line.insert(0, id);
+    }
+
+    /// Whether the peer holds this lease now.
+    pub fn holds(&self, session: u64, id: u8, lease: u64) -> bool {
+        self.tasks.get(&id).is_some_and(|task| task.lease == lease && task.holder == Some(session))
+    }
+
+    pub fn report(&mut self, id: u8, end: End) {
+        if end != End::Release && self.tasks[&id].state == State::Leased {
+            self.becomes(id, State::Started);
+            self.task(id).attempts += 1;
+        }
+        let task = self.tasks[&id].clone();
+        if task.state == State::Started
+            && matches!(end, End::Fail | End::FailForGood | End::Release)
+        {
+            (self.task(id).losses, self.task(id).silent) = (0, 0);
+        }
+        match end {
+            End::Start | End::Progress => {}
+            End::Complete => self.becomes(id, State::Success),
+            End::Fail | End::FailForGood | End::Release if task.cancelled => {
+                self.becomes(id, State::Revoked)
+            }
+            End::Release => {
+                let task = self.task(id);
+                task.deliveries -= 1;
+                task.attempts -= u32::from(task.state == State::Started);
+                self.requeue(id);
+            }
+            End::Fail if task.attempts < task.submit.attempts_max => {
+                self.task(id).deliveries -= 1;
+                self.is_due_in(id, 1_000 << (task.attempts - 1));
+                self.becomes(id, State::Retry);
+            }
+            End::Fail | End::FailForGood => self.becomes(id, State::Failure),
+        }
+    }
+
+    pub fn cancel(&mut self, id: u8) -> CancelOutcome {
+        match self.tasks.get(&id).map(|task| task.state) {
+            None => CancelOutcome::NotFound,
+            Some(state) if state.is_terminal() => CancelOutcome::AlreadyEnded,
+            Some(State::Started) => {
+                self.task(id).cancelled = true;
+                CancelOutcome::Signalled
+            }
+            Some(_) => {
+                self.becomes(id, State::Revoked);
+                CancelOutcome::Revoked
+            }
+        }
+    }
+
+    pub fn forget(&mut self, id: u8) -> bool {
+        let ended = self.tasks.get(&id).is_some_and(|task| task.state.is_terminal());
+        if ended {
+            self.remove(id);
+        }
+        ended
+    }
+
+    /// What has not begun comes back, as if it had never left.
+    pub fn pause(&mut self, queue: u8) {
+        self.paused.insert(queue);
+        let mut unstarted =
+            self.ids(|task| task.submit.queue == queue && task.state == State::Leased);
+        unstarted.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
+        for id in unstarted {
+            self.task(id).deliveries -= 1;
+            self.requeue(id);
+        }
+    }
+
+    pub fn resume(&mut self, queue: u8) {
+        self.paused.remove(&queue);
+    }
+
+    /// Whether a queue is there: somebody waits in it, runs, is dead, serves it, or has paused it.
+    pub fn is_listed(&self, queue: u8) -> bool {
+        let counts = |task: &Task| {
+            task.submit.queue == queue && !matches!(task.state, State::Success | State::Revoked)
+        };
+        let is_served = self.sessions.values().any(|session| session.queues.contains(&queue));
+        is_served || self.paused.contains(&queue) || !self.ids(counts).is_empty()
+    }
+
+    /// Whether anything at all has its name.
+    pub fn is_known(&self, queue: u8) -> bool {
+        self.is_listed(queue) || !self.ids(|task| task.submit.queue == queue).is_empty()
+    }
+
+    pub fn has_started(&self, queue: u8) -> bool {
+        !self.ids(|task| task.submit.queue == queue && task.state == State::Started).is_empty()
+    }
+
+    pub fn purge(&mut self, queue: u8) -> u64 {
+        let waits = |task: &Task| !task.state.is_terminal() && task.state != State::Started;
+        let purged = self.ids(|task| task.submit.queue == queue && waits(task));
+        purged.iter().for_each(|id| self.becomes(*id, State::Revoked));
+        purged.len() as u64
+    }
+
+    fn ids(&self, holds: impl Fn(&Task) -> bool) -> Vec<u8> {
+        self.tasks.iter().filter(|(_, task)| holds(task)).map(|(id, _)| *id).collect()
+    }
+
+    /// A worker says hello. Gives the leases that it is handed again, because it may not know of
+    /// them.
+    pub fn connect(
+        &mut self,
+        session: u64,
+        peer: usize,
+        queues: Vec<u8>,
+        names: Vec<u8>,
+    ) -> BTreeSet<u64> {
+        let seen = self.now.mono;
+        self.sessions
+            .insert(session, Session { peer, is_connected: true, queues, names, credit: 0, seen });
+        let unstarted = |task: &&Task| task.holder == Some(session) && task.state == State::Leased;
+        self.tasks.values().filter(unstarted).map(|task| task.lease).collect()
+    }
+
+    pub fn has_session(&self, session: u64) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    pub fn disconnect(&mut self, session: u64) {
+        self.session(session).is_connected = false;
+    }
+
+    pub fn credit(&mut self, session: u64, credit: usize) {
+        self.session(session).credit = credit;
+    }
+
+    /// Any frame is a sign of life.
+    pub fn touch(&mut self, session: u64) {
+        self.session(session).seen = self.now.mono;
+    }
+
+    fn session(&mut self, session: u64) -> &mut Session {
+        self.sessions.get_mut(&session).expect("it is there")
+    }
+
+    /// The session is over. On purpose: what was not started is handed back.
+    pub fn end_session(&mut self, session: u64, on_purpose: bool) {
+        self.sessions.remove(&session);
+        let mut lost = self.ids(|task| task.holder == Some(session));
+        lost.sort_by_key(|id| std::cmp::Reverse(self.tasks[id].order));
+        for id in lost {
+            if on_purpose && self.tasks[&id].state == State::Leased {
+                self.report(id, End::Release);
+                continue;
+            }
+            let task = self.task(id);
+            // Workers have more hands than credit here: any of these may have begun.
+            task.losses += u32::from(!on_purpose);
+            let started = task.state == State::Started;
+            task.deliveries -= u32::from(!started);
+            task.silent += u32::from(!started && !on_purpose);
+            let is_over = task.attempts + task.silent >= task.submit.attempts_max
+                || task.deliveries + task.silent >= task.submit.max_deliveries;
+            if task.cancelled {
+                self.becomes(id, State::Revoked);
+            } else if (started || task.alone) && is_over {
+                self.becomes(id, State::Failure);
+            } else {
+                self.requeue(id);
+            }
+        }
+    }
+
+    /// Everything that happens because of the time. Which of several sessions is lost first is the
+    /// machine's choice: the slots that it changed say so.
+    pub fn tick(&mut self, changed: &[u32]) {
+        let Now { wall, mono } = self.now;
+        let silent = self.sessions.iter().filter(|(_, session)| mono >= session.seen + LEASE_MS);
+        let mut silent: Vec<u64> = silent.map(|(session, _)| *session).collect();
+        let holds = |session: u64, slot: u32| {
+            self.tasks.values().any(|task| task.slot == slot && task.holder == Some(session))
+        };
+        silent.sort_by_key(|session| changed.iter().position(|slot| holds(*session, *slot)));
+        for session in silent {
+            self.end_session(session, false);
+        }
+        let waits = |task: &Task| matches!(task.state, State::Scheduled | State::Retry);
+        let mut due = self.ids(|task| waits(task) && self.is_due(task));
+        due.sort_by_key(|id| (self.lateness(&self.tasks[id]), self.tasks[id].slot));
+        for id in due {
+            self.becomes(id, State::Queued);
+            self.line_up(id);
+        }
+        let may_expire = |task: &Task| !task.state.is_terminal() && task.state != State::Started;
+        let expired =
+            self.ids(|task| may_expire(task) && task.submit.expires.is_some_and(|at| at <= wall));
+        expired.iter().for_each(|id| self.becomes(*id, State::Revoked));
+        let over = self.ids(|task| task.state.is_terminal() && self.is_due(task));
+        over.iter().for_each(|id| self.remove(*id));
+    }
+
+    /// Which tasks this session may be handed next: one of each of its queues.
+    fn next_for(&self, session: &Session, id: u64) -> Vec<u8> {
+        let held = self.held(id);
+        let has_suspect = self.tasks.values().any(|task| task.holder == Some(id) && task.alone);
+        if !session.is_connected || held >= session.credit || has_suspect {
+            return Vec::new();
+        }
+        let mut next = Vec::new();
+        for queue in session.queues.iter().filter(|queue| !self.paused.contains(queue)) {
+            let can_run = |id: &&u8| {
+                let submit = &self.tasks[id].submit;
+                let may_run = submit.queue == *queue && session.names.contains(&submit.name);
+                may_run && (held == 0 || !self.is_suspect(**id))
+            };
+            let waiting: Vec<u8> = self.line.iter().filter(can_run).copied().collect();
+            let priority = waiting.iter().map(|id| self.tasks[id].submit.priority).max();
+            let first_of = |(name, suspect): (u8, bool)| {
+                let stands = |id: &&u8| {
+                    let submit = &self.tasks[id].submit;
+                    Some(submit.priority) == priority
+                        && submit.name == name
+                        && self.is_suspect(**id) == suspect
+                };
+                waiting.iter().find(stands).copied()
+            };
+            let lines = session.names.iter().flat_map(|name| [(*name, false), (*name, true)]);
+            next.extend(lines.filter_map(first_of).min_by_key(|id| self.tasks[id].order));
+        }
+        next
+    }
+
+    fn held(&self, session: u64) -> usize {
+        self.tasks.values().filter(|task| task.holder == Some(session)).count()
+    }
+
+    /// Whether a worker may take nothing although it could, so that it becomes free for a suspect.
+    fn may_drain(&self, session: &Session, id: u64) -> bool {
+        let waits = |id: &u8| {
+            let submit = &self.tasks[id].submit;
+            let is_served =
+                session.queues.contains(&submit.queue) && !self.paused.contains(&submit.queue);
+            self.is_suspect(*id) && is_served && session.names.contains(&submit.name)
+        };
+        self.held(id) > 0 && self.line.iter().any(waits)
+    }
+
+    /// The machine hands a task to a session: was it that task's turn?
+    pub fn deliver(&mut self, session: u64, id: u8, lease: u64) {
+        let allowed = self.next_for(&self.sessions[&session], session);
+        assert!(
+            allowed.contains(&id),
+            "task {id} was handed out, and it was the turn of {allowed:?}"
+        );
+        self.becomes(id, State::Leased);
+        let alone = self.is_suspect(id);
+        let task = self.task(id);
+        task.alone = alone;
+        task.lease = lease;
+        task.holder = Some(session);
+        task.deliveries += 1;
+    }
+
+    /// Who could have been handed something and was not.
+    pub fn is_all_handed_out(&self) -> bool {
+        self.sessions.iter().all(|(id, session)| {
+            self.next_for(session, *id).is_empty() || self.may_drain(session, *id)
+        })
+    }
+
+    pub fn session_of(&self, peer: usize) -> Option<u64> {
+        let connected = |session: &Session| session.peer == peer && session.is_connected;
+        self.sessions.iter().find(|(_, session)| connected(session)).map(|(id, _)| *id)
+    }
+
+    /// READY, SCHEDULED, LEASED and dead tasks of a queue.
+    pub fn counts(&self, queue: u8) -> [u64; 4] {
+        use State::*;
+        let count = |states: &[State]| {
+            self.ids(|task| task.submit.queue == queue && states.contains(&task.state)).len()
+        };
+        [count(&[Queued]), count(&[Scheduled, Retry]), count(&[Leased, Started]), count(&[Failure])]
+            .map(|n| n as u64)
+    }
+
+    /// A restart knows what was stored: no connection.
+    pub fn restart(&mut self) {
+        let now = self.now;
+        for session in self.sessions.values_mut() {
+            (session.is_connected, session.credit, session.seen) = (false, 0, now.mono);
+            // What it serves it says when it is back.
+            session.queues.clear();
+        }
+        for task in self.tasks.values_mut() {
+            task.state = task.stored.unwrap_or(task.first);
+            if task.due_mono.is_some() {
+                task.due_mono = Some(now.mono + (task.due - now.wall).max(0) as u64);
+            }
+        }
+        self.line.clear();
+        let mut ids =
+            self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));
+        ids.sort_by_key(|id| self.tasks[id].submitted);
+        for id in ids {
+            self.line_up(id);
+        }
+        let tasks = &self.tasks;
+        self.line.retain(|id| tasks[id].state == State::Queued);
+    }
+}

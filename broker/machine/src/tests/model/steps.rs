@@ -1,0 +1,124 @@
+//! What may happen in the model, and how often.
+
+use proptest::prelude::*;
+
+use super::super::script::LEASE_MS;
+use super::super::words::DAY_MS;
+use super::{BEAT_MS, IDS, QUEUES, WORKERS};
+use crate::command::OnConflict;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Submit {
+    pub queue: u8,
+    pub name: u8,
+    pub priority: u8,
+    pub eta: Option<i64>,
+    pub expires: Option<i64>,
+    pub ttl_ms: u64,
+    pub attempts_max: u32,
+    pub max_deliveries: u32,
+    pub conflict: OnConflict,
+}
+
+/// What a worker says of a lease.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum End {
+    Start,
+    Progress,
+    Complete,
+    Fail,
+    FailForGood,
+    Release,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Submit(u8, Submit),
+    /// The queues and names by their bits.
+    Connect {
+        worker: usize,
+        queues: u8,
+        names: u8,
+        resume: bool,
+    },
+    Credit(usize, u32),
+    Beat(usize),
+    Disconnect(usize),
+    Goodbye(usize),
+    /// On one of the leases that it was ever given.
+    Report(usize, u8, End),
+    Cancel(u8),
+    Forget(u8),
+    Pause(u8, bool),
+    Purge(u8),
+    Delete(u8),
+    Pass(u64),
+    Jump(i64),
+    Restart,
+}
+
+fn any_submit() -> impl Strategy<Value = Submit> {
+    let span =
+        || proptest::option::weighted(0.3, (0..40_i64).prop_map(|beats| beats * BEAT_MS as i64));
+    let conflict = prop_oneof![
+        4 => Just(OnConflict::RunAgainIfFinished),
+        1 => Just(OnConflict::Reject),
+        1 => Just(OnConflict::Replace)
+    ];
+    let ttl_ms = prop_oneof![3 => Just(DAY_MS), 1 => Just(0), 1 => Just(5_000)];
+    let place = (0..QUEUES, 0..2_u8, prop_oneof![3 => Just(4_u8), 1 => 3..6_u8]);
+    (place, span(), span(), ttl_ms, 1..4_u32, 1..4_u32, conflict).prop_map(
+        |(
+            (queue, name, priority),
+            eta,
+            expires,
+            ttl_ms,
+            attempts_max,
+            max_deliveries,
+            conflict,
+        )| Submit {
+            queue,
+            name,
+            priority,
+            eta,
+            expires,
+            ttl_ms,
+            attempts_max,
+            max_deliveries,
+            conflict,
+        },
+    )
+}
+
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
+    let (worker, id, queue) = (0..WORKERS, 0..IDS, 0..QUEUES);
+    let end = prop_oneof![
+        5 => Just(End::Start),
+        1 => Just(End::Progress),
+        2 => Just(End::Complete),
+        3 => Just(End::Fail),
+        1 => Just(End::FailForGood),
+        2 => Just(End::Release)
+    ];
+    let jump = prop_oneof![-60..60_i64, -7_200..7_200_i64]
+        .prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
+    prop_oneof![
+        20 => (id.clone(), any_submit()).prop_map(|(id, submit)| Step::Submit(id, submit)),
+        10 => (worker.clone(), 1..4_u8, 1..4_u8, any::<bool>())
+            .prop_map(|(worker, queues, names, resume)| Step::Connect { worker, queues, names, resume }),
+        10 => (worker.clone(), 0..4_u32).prop_map(|(worker, credit)| Step::Credit(worker, credit)),
+        4 => worker.clone().prop_map(Step::Beat),
+        4 => worker.clone().prop_map(Step::Disconnect),
+        2 => worker.clone().prop_map(Step::Goodbye),
+        25 => (worker, any::<u8>(), end).prop_map(|(worker, which, end)| Step::Report(worker, which, end)),
+        5 => id.clone().prop_map(Step::Cancel),
+        3 => id.prop_map(Step::Forget),
+        4 => (queue.clone(), any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
+        1 => queue.clone().prop_map(Step::Purge),
+        1 => queue.prop_map(Step::Delete),
+        8 => (1..8_u64).prop_map(Step::Pass),
+        2 => (LEASE_MS / BEAT_MS..40).prop_map(Step::Pass),
+        2 => jump,
+        3 => Just(Step::Restart)
+    ]
+}

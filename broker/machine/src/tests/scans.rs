@@ -1,0 +1,423 @@
+//! Requests that look at many tasks: done in slices, fair among connections, and answered at their
+//! end.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_record::{Record, RetryPolicy, State};
+
+use super::script::settings;
+use crate::command::{
+    Ask, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect, Failure, Filter,
+    Message, Now, OnConflict, ReportKind, Submission, TaskReport, WorkerInfo,
+};
+use crate::{Effects, Machine};
+
+const NOW: Now = Now { wall: 1_000_000, mono: 0 };
+/// More than a request may name, and far more than one slice gets through.
+const MANY: usize = 12_000;
+/// Far more ticks than anything here takes.
+const TICKS_MAX: usize = 10_000;
+
+struct Crowd {
+    machine: Machine,
+    /// What was said since it was looked at last: to whom, and what.
+    said: Vec<(u64, Message)>,
+    /// States that were stored since.
+    stored: Vec<State>,
+    request: u64,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let mut crowd = Self {
+            machine: Machine::new(settings()),
+            said: Vec::new(),
+            stored: Vec::new(),
+            request: 0,
+        };
+        for connection in 1..4 {
+            crowd.connect(connection, None);
+        }
+        crowd
+    }
+
+    fn connect(&mut self, connection: u64, worker: Option<WorkerInfo>) {
+        let session_id = u128::from(connection).to_be_bytes();
+        let connect = Connect {
+            connection,
+            request: 1,
+            session_id,
+            resume: None,
+            instance: "peer".into(),
+            worker,
+        };
+        self.apply(Command::Connect(Box::new(connect)));
+        self.said.clear();
+    }
+
+    fn apply(&mut self, command: Command) {
+        let mut fx = Effects::default();
+        self.machine.apply(NOW, command, &mut fx);
+        self.settle(fx);
+    }
+
+    fn tick(&mut self) {
+        let mut fx = Effects::default();
+        self.machine.tick(NOW, &mut fx);
+        self.settle(fx);
+    }
+
+    fn settle(&mut self, fx: Effects) {
+        for effect in fx.list {
+            match effect {
+                Effect::Send(connection, message) => self.said.push((connection, message)),
+                Effect::Store(Record::Changed(changed)) => self.stored.push(changed.state),
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks without waiting, and gives the number of the request.
+    fn ask(&mut self, connection: u64, ask: Ask) -> u64 {
+        self.request += 1;
+        self.apply(Command::Request { connection, request: self.request, ask });
+        self.request
+    }
+
+    fn submit(&mut self, prefix: &str, count: usize, tag: &str) {
+        for number in 0..count {
+            let submission = submission(&format!("{prefix}{number}"), tag);
+            self.ask(1, Ask::Submit(vec![Ok(submission)]));
+        }
+        (self.said, self.stored) = Default::default();
+    }
+
+    fn tick_until_idle(&mut self) -> usize {
+        for ticks in 0..TICKS_MAX {
+            if self.machine.next_deadline().1 != Some(0) {
+                self.machine.check_invariants();
+                return ticks;
+            }
+            self.tick();
+        }
+        panic!("it never ends");
+    }
+
+    /// The answers to one connection, in order, but for submits.
+    fn answers(&self, connection: u64) -> Vec<&Message> {
+        let to = self.said.iter().filter(|(to, _)| *to == connection).map(|(_, message)| message);
+        to.filter(|message| !matches!(message, Message::Submitted { .. })).collect()
+    }
+
+    fn is_answered(&self, connection: u64) -> bool {
+        !self.answers(connection).is_empty()
+    }
+
+    fn states(&mut self, ids: impl IntoIterator<Item = String>) -> BTreeSet<Option<State>> {
+        let ids = ids.into_iter().map(|id| TaskId::parse(id).expect("an id")).collect();
+        self.said.clear();
+        self.ask(3, Ask::Get { ids, with_results: false });
+        let Some((3, Message::Got { tasks, .. })) = self.said.pop() else {
+            panic!("no answer: {:?}", self.said)
+        };
+        tasks.into_iter().map(|view| Some(view.task?.state)).collect()
+    }
+}
+
+fn submission(id: &str, tag: &str) -> Submission {
+    Submission {
+        id: TaskId::parse(id).expect("an id"),
+        name: TaskName::parse("job").expect("a name"),
+        queue: QueueName::default(),
+        payload: Bytes::new(),
+        content_type: "".into(),
+        headers: Vec::new(),
+        shadow: "".into(),
+        priority: 4,
+        eta: None,
+        expires: None,
+        result_ttl_ms: None,
+        retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() },
+        soft_time_limit_ms: None,
+        time_limit_ms: None,
+        max_deliveries: None,
+        on_conflict: OnConflict::RunAgainIfFinished,
+        early_ack: false,
+        root_id: "".into(),
+        parent_id: "".into(),
+        tags: vec![tag.into(), "kept".into()],
+    }
+}
+
+fn cancel(tag: &str) -> Ask {
+    Ask::Cancel {
+        target: CancelTarget::Tag(tag.into()),
+        force: false,
+        grace_ms: 0,
+        reason: "".into(),
+    }
+}
+
+fn list(tag: &str) -> Ask {
+    Ask::ListTasks {
+        filter: Filter { tag: Some(tag.into()), ..Filter::default() },
+        limit: 10,
+        after: None,
+        with_tracebacks: false,
+    }
+}
+
+fn purge() -> Ask {
+    Ask::PurgeQueue { queue: QueueName::default(), delete: false }
+}
+
+fn worker() -> WorkerInfo {
+    WorkerInfo {
+        queues: vec![(QueueName::default(), 1)],
+        task_names: vec![TaskName::parse("job").expect("a name")],
+        hostname: "".into(),
+        pid: 1,
+        concurrency: 20_000,
+    }
+}
+
+#[test]
+fn a_cancel_by_tag_reaches_every_task_and_lists_as_many_as_a_batch_has() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    crowd.ask(1, cancel("night"));
+    assert!(!crowd.is_answered(1), "it is not done at one go");
+    crowd.tick_until_idle();
+    let answers = crowd.answers(1);
+    let [Message::Cancelled { outcomes, .. }] = answers[..] else { panic!("{answers:?}") };
+    assert_eq!(outcomes.len(), 10_000);
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == CancelOutcome::Revoked));
+    assert_eq!(
+        crowd.states((0..MANY).map(|number| format!("a{number}"))),
+        [Some(State::Revoked)].into()
+    );
+}
+
+#[test]
+fn no_step_changes_more_than_some_hundred_tasks() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    for _ in 0..20 {
+        crowd.ask(1, cancel("night"));
+        crowd.ask(2, purge());
+    }
+    let begun = crowd.stored.len();
+    assert!(begun < 2_000, "{begun} changes by requests between two ticks");
+    while crowd.machine.next_deadline().1 == Some(0) {
+        crowd.stored.clear();
+        crowd.tick();
+        assert!(crowd.stored.len() < 2_000, "{} changes in one tick", crowd.stored.len());
+    }
+}
+
+#[test]
+fn a_thousand_requests_of_one_connection_do_not_hold_up_the_one_of_another() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    for _ in 0..1_000 {
+        crowd.ask(1, cancel("day"));
+    }
+    crowd.ask(2, list("nothing"));
+    let ticks = (0..TICKS_MAX).take_while(|_| {
+        crowd.tick();
+        !crowd.is_answered(2)
+    });
+    assert!(ticks.count() < 20, "its turn comes with every other slice");
+    assert!(crowd.answers(1).len() < 100, "there is much left to do");
+    crowd.tick_until_idle();
+    assert_eq!(crowd.answers(1).len(), 1_000);
+}
+
+#[test]
+fn requests_of_one_connection_see_what_it_asked_for_before() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    let last = || vec![TaskId::parse(format!("a{}", MANY - 1)).expect("an id")];
+    crowd.ask(1, cancel("night"));
+    crowd.ask(1, Ask::Get { ids: last(), with_results: false });
+    crowd.ask(1, purge());
+    crowd.ask(1, Ask::Forget(last()));
+    let beat = crowd.ask(1, Ask::Heartbeat { memory_bytes: 0 });
+    let answers = crowd.answers(1);
+    assert!(
+        matches!(answers[..], [Message::HeartbeatReply { request, .. }] if *request == beat),
+        "{answers:?}"
+    );
+    crowd.tick_until_idle();
+    let answers = crowd.answers(1);
+    let [
+        _,
+        Message::Cancelled { .. },
+        Message::Got { tasks, .. },
+        Message::Count { count: 0, .. },
+        forgot,
+    ] = &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(tasks[0].task.as_ref().map(|task| task.state), Some(State::Revoked));
+    assert!(
+        matches!(forgot, Message::Forgot { outcomes, .. } if outcomes[..] == [Ok(())]),
+        "{forgot:?}"
+    );
+}
+
+#[test]
+fn what_is_submitted_after_the_request_stays_as_it_is() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    crowd.ask(1, cancel("night"));
+    crowd.ask(2, purge());
+    crowd.submit("b", 10, "night");
+    // A slot that was looked at, and one that was not, are used again.
+    let replace =
+        |id: &str| Submission { on_conflict: OnConflict::Replace, ..submission(id, "night") };
+    let replaced = ["a0".to_owned(), format!("a{}", MANY - 1)];
+    crowd.ask(1, Ask::Submit(replaced.iter().map(|id| Ok(replace(id))).collect()));
+    crowd.tick_until_idle();
+    let stay = (0..10).map(|number| format!("b{number}")).chain(replaced);
+    assert_eq!(crowd.states(stay), [Some(State::Queued)].into());
+    assert_eq!(
+        crowd.states((1..MANY - 1).map(|number| format!("a{number}"))),
+        [Some(State::Revoked)].into()
+    );
+}
+
+#[test]
+fn what_a_lost_connection_began_is_done_to_its_end_and_the_rest_is_not_begun() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    crowd.submit("b", 10, "day");
+    crowd.ask(1, cancel("night"));
+    crowd.ask(1, cancel("day"));
+    crowd.ask(2, list("nothing"));
+    for connection in [1, 2] {
+        crowd.apply(Command::Disconnect { connection, reason: None });
+    }
+    crowd.tick_until_idle();
+    assert_eq!(
+        crowd.states((0..MANY).map(|number| format!("a{number}"))),
+        [Some(State::Revoked)].into()
+    );
+    assert_eq!(
+        crowd.states((0..10).map(|number| format!("b{number}"))),
+        [Some(State::Queued)].into()
+    );
+}
+
+#[test]
+fn a_page_shows_nothing_that_has_gone_while_it_was_made() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", 2, "wanted");
+    crowd.submit("b", MANY, "other");
+    crowd.ask(1, list("wanted"));
+    assert!(!crowd.is_answered(1));
+    let first = || vec![TaskId::parse("a0").expect("an id")];
+    let target = CancelTarget::Ids(first());
+    crowd.ask(3, Ask::Cancel { target, force: false, grace_ms: 0, reason: "".into() });
+    crowd.ask(3, Ask::Forget(first()));
+    crowd.ask(3, Ask::Submit(vec![Ok(submission("d", "wanted"))]));
+    crowd.tick_until_idle();
+    let answers = crowd.answers(1);
+    let [Message::Page { tasks, next: None, .. }] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(tasks.iter().map(|view| view.id.as_str()).collect::<Vec<_>>(), ["a1"]);
+}
+
+#[test]
+fn dead_tasks_are_replayed_and_discarded_in_slices_too() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    crowd.connect(9, Some(worker()));
+    crowd.ask(9, Ask::Credit(20_000));
+    crowd.tick();
+    let deliveries: Vec<u64> = crowd
+        .said
+        .iter()
+        .filter(|(to, _)| *to == 9)
+        .filter_map(|(_, said)| match said {
+            Message::Deliver(deliveries) => Some(deliveries.iter().map(|delivery| delivery.lease)),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(deliveries.len(), MANY);
+    let fail = |(number, lease): (usize, &u64)| {
+        let id = TaskId::parse(format!("a{number}")).expect("an id");
+        Ok(TaskReport { id, lease: *lease, kind: ReportKind::Reject(Failure::default()) })
+    };
+    crowd.ask(9, Ask::Report(deliveries.iter().enumerate().map(fail).collect()));
+    crowd.ask(9, Ask::Credit(0));
+    let all = || Dead::Matching(Filter { tag: Some("night".into()), ..Filter::default() });
+    for (ask, state) in
+        [(Ask::ReplayDead(all()), Some(State::Queued)), (Ask::DiscardDead(all()), None)]
+    {
+        crowd.said.clear();
+        crowd.ask(1, ask);
+        assert!(state.is_none() || !crowd.is_answered(1), "it is not done at one go");
+        crowd.tick_until_idle();
+        let count = if state.is_some() { MANY as u64 } else { 0 };
+        assert!(
+            matches!(crowd.answers(1)[..], [Message::Count { count: found, .. }] if *found == count)
+        );
+        assert_eq!(
+            crowd.states((0..MANY).map(|number| format!("a{number}"))),
+            [Some(State::Queued)].into()
+        );
+    }
+}
+
+#[test]
+fn a_pause_takes_back_thousands_with_few_messages_and_in_order() {
+    let mut crowd = Crowd::new();
+    for connection in [8, 9] {
+        crowd.connect(connection, Some(worker()));
+        crowd.ask(connection, Ask::Credit(MANY as u32 / 2));
+    }
+    crowd.submit("a", MANY, "night");
+    crowd.tick();
+    crowd.said.clear();
+    crowd.ask(1, Ask::PauseQueues { queues: vec![QueueName::default()], paused: true });
+    assert!(!crowd.is_answered(1), "it is not done at one go");
+    crowd.tick_until_idle();
+    let signals = |connection| crowd.answers(connection).len();
+    assert!(signals(8) < 100 && signals(9) < 100, "a message for each lease would fill the outbox");
+    assert!(matches!(crowd.answers(1)[..], [Message::Done { .. }]));
+    assert_eq!(
+        crowd.states((0..MANY).map(|number| format!("a{number}"))),
+        [Some(State::Queued)].into()
+    );
+    crowd.ask(8, Ask::Credit(0));
+    crowd.ask(9, Ask::Credit(1));
+    crowd.said.clear();
+    crowd.ask(1, Ask::PauseQueues { queues: vec![QueueName::default()], paused: false });
+    crowd.tick();
+    let answers = crowd.answers(9);
+    let [Message::Deliver(deliveries)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((deliveries[0].slot, deliveries[0].deliveries), (0, 1), "the first is first again");
+}
+
+#[test]
+fn too_many_ids_behind_a_scan_are_refused_and_may_come_again() {
+    let mut crowd = Crowd::new();
+    crowd.submit("a", MANY, "night");
+    crowd.ask(1, cancel("night"));
+    let ids: Vec<TaskId> =
+        (0..10_000).map(|number| TaskId::parse(format!("a{number}")).expect("an id")).collect();
+    for _ in 0..3 {
+        crowd.ask(1, Ask::Get { ids: ids.clone(), with_results: false });
+    }
+    let answers = crowd.answers(1);
+    assert!(
+        matches!(&answers[..], [Message::Refused { refusal, .. }] if refusal.code == Code::Overloaded)
+    );
+    crowd.tick_until_idle();
+    let got = crowd.answers(1).into_iter().filter(|answer| matches!(answer, Message::Got { .. }));
+    assert_eq!(got.count(), 2);
+}

@@ -1,0 +1,421 @@
+//! A first simulation: seeded clients and workers against the machine, with lost connections,
+//! silence, jumps of the clock and restarts as ordinary steps. After every step the books must
+//! agree, and what was promised must hold: leases rise and never overlap, an ended task never
+//! changes, nothing that was accepted is lost, and a machine that was restarted from the log is the
+//! one that wrote it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_record::{Body, Record, RetryPolicy, SessionId, Slot, State, TaskKey};
+
+use super::script::{LEASE_MS, settings};
+use super::words::DAY_MS;
+use crate::command::{
+    Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict,
+    ReportKind, Submission, SubmitOutcome, TaskReport, When, WorkerInfo,
+};
+use crate::retry::split_mix;
+use crate::{Effects, Machine};
+
+/// `SEEDS=n` runs more of them; a failure names its seed.
+const SEEDS: u64 = 60;
+const STEPS: usize = 1_500;
+const TASK_IDS: u64 = 40;
+
+#[test]
+fn promises_hold_over_losses_and_restarts() {
+    let seeds =
+        std::env::var("SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number of seeds"));
+    for seed in 0..seeds {
+        let outcome = std::panic::catch_unwind(|| World::new(seed).run());
+        assert!(outcome.is_ok(), "seed {seed} broke a promise");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    for seed in 0..5 {
+        assert_eq!(World::new(seed).run(), World::new(seed).run(), "seed {seed}");
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Peer {
+    connection: Option<u64>,
+    session: Option<SessionId>,
+    is_worker: bool,
+    /// What it believes to hold.
+    held: Vec<(TaskId, u64)>,
+}
+
+/// What has been promised of a task.
+#[derive(Debug, Clone, PartialEq)]
+struct Promise {
+    key: TaskKey,
+    state: State,
+    version: u32,
+    lease: u64,
+    /// It was submitted to run after another.
+    follows: bool,
+}
+
+struct World {
+    random: u64,
+    machine: Machine,
+    now: Now,
+    log: Vec<Record>,
+    peers: Vec<Peer>,
+    /// The latest record of each slot, as a reader of the log would have it.
+    promises: BTreeMap<Slot, (TaskId, Promise)>,
+    /// Whose each lease was: the task and the peer.
+    leases: BTreeMap<u64, (TaskKey, usize)>,
+    latest_lease: u64,
+    latest_connection: u64,
+    delivered: u64,
+    history: String,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let peer =
+            |is_worker| Peer { connection: None, session: None, is_worker, held: Vec::new() };
+        Self {
+            random: seed,
+            machine: Machine::new(settings()),
+            now: Now { wall: 1_000_000_000_000, mono: 0 },
+            log: Vec::new(),
+            peers: vec![peer(false), peer(true), peer(true), peer(true)],
+            promises: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            latest_lease: 0,
+            latest_connection: 0,
+            delivered: 0,
+            history: String::new(),
+        }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random = split_mix(self.random);
+        self.random % bound
+    }
+
+    fn run(mut self) -> String {
+        for _ in 0..STEPS {
+            self.step();
+            self.machine.check_invariants();
+        }
+        assert!(self.delivered > 0, "a simulation in which nothing happens shows nothing");
+        self.drain();
+        self.history
+    }
+
+    fn step(&mut self) {
+        let peer = self.below(self.peers.len() as u64) as usize;
+        match self.below(100) {
+            0..10 => self.pass(1_000),
+            10..12 => self.pass(LEASE_MS),
+            12..13 => self.now.wall += self.below(7_200_000) as i64 - 3_600_000,
+            13..15 => self.restart(),
+            15..20 => self.lose(peer),
+            _ if self.peers[peer].connection.is_none() => self.connect(peer),
+            20..50 => self.submit(peer),
+            50..90 => self.report(peer),
+            90..95 => self.cancel(peer),
+            95..96 => {
+                let id = self.id();
+                self.ask(peer, Ask::ReplayDead(Dead::Ids(vec![id])));
+            }
+            96..98 => {
+                let id = self.id();
+                self.ask(peer, Ask::Forget(vec![id]));
+            }
+            _ => self.ask(peer, Ask::Heartbeat { memory_bytes: 0 }),
+        }
+    }
+
+    fn id(&mut self) -> TaskId {
+        TaskId::parse(format!("t{}", self.below(TASK_IDS))).expect("an id")
+    }
+
+    fn pass(&mut self, most_ms: u64) {
+        let span = self.below(most_ms) + 1;
+        self.now = Now { wall: self.now.wall + span as i64, mono: self.now.mono + span };
+        let mut fx = Effects::default();
+        self.machine.tick(self.now, &mut fx);
+        self.settle(fx);
+    }
+
+    fn apply(&mut self, command: Command) {
+        let mut fx = Effects::default();
+        self.machine.apply(self.now, command, &mut fx);
+        self.machine.tick(self.now, &mut fx);
+        self.settle(fx);
+    }
+
+    fn ask(&mut self, peer: usize, ask: Ask) {
+        if let Some(connection) = self.peers[peer].connection {
+            self.apply(Command::Request { connection, request: 1, ask });
+        }
+    }
+
+    fn lose(&mut self, peer: usize) {
+        if let Some(connection) = self.peers[peer].connection.take() {
+            self.apply(Command::Disconnect { connection, reason: None });
+        }
+    }
+
+    fn restart(&mut self) {
+        let mut machine = Machine::new(settings());
+        self.log.iter().for_each(|record| machine.restore(self.now, record.clone()));
+        let mut fx = Effects::default();
+        machine.restored(self.now, 0, 0, &mut fx);
+        self.machine = machine;
+        self.peers.iter_mut().for_each(|peer| peer.connection = None);
+        self.history.push_str("restart\n");
+        self.settle(fx);
+    }
+
+    fn connect(&mut self, peer: usize) {
+        self.latest_connection += 1;
+        let connection = self.latest_connection;
+        let mut session_id = [0; 16];
+        session_id[..8].copy_from_slice(&connection.to_be_bytes());
+        let Peer { is_worker, session: resume, .. } = self.peers[peer];
+        let worker = is_worker.then(|| WorkerInfo {
+            queues: vec![(QueueName::default(), 1)],
+            task_names: vec![TaskName::parse("job").expect("a name")],
+            hostname: "".into(),
+            pid: 0,
+            concurrency: 2,
+        });
+        self.peers[peer].connection = Some(connection);
+        let connect =
+            Connect { connection, request: 1, session_id, resume, instance: "peer".into(), worker };
+        self.apply(Command::Connect(Box::new(connect)));
+        let credit = self.below(5) as u32;
+        self.ask(peer, Ask::Credit(credit));
+    }
+
+    fn submit(&mut self, peer: usize) {
+        let id = self.id();
+        let conflict = [
+            OnConflict::RunAgainIfFinished,
+            OnConflict::Reject,
+            OnConflict::Replace,
+            OnConflict::RunAgainAfter,
+        ][self.below(4) as usize];
+        let mut sometimes =
+            |one_in: u64, span_ms: u64| (self.below(one_in) == 0).then(|| self.below(span_ms));
+        let submission = Submission {
+            id,
+            name: TaskName::parse("job").expect("a name"),
+            queue: QueueName::default(),
+            payload: Bytes::from_static(b"payload"),
+            content_type: "".into(),
+            headers: Vec::new(),
+            shadow: "".into(),
+            priority: sometimes(2, 10).unwrap_or(4) as u8,
+            eta: sometimes(4, 20_000).map(When::In),
+            expires: sometimes(5, 20_000).map(When::In),
+            result_ttl_ms: sometimes(3, 30_000),
+            retry: RetryPolicy { attempts_max: 2, ..RetryPolicy::default() },
+            soft_time_limit_ms: None,
+            time_limit_ms: sometimes(6, 5_000),
+            max_deliveries: Some(3),
+            on_conflict: conflict,
+            early_ack: sometimes(10, 10).is_some(),
+            root_id: "".into(),
+            parent_id: "".into(),
+            tags: Vec::new(),
+        };
+        self.ask(peer, Ask::Submit(vec![Ok(submission)]));
+    }
+
+    /// A report on something that the peer holds or once held.
+    fn report(&mut self, peer: usize) {
+        if self.peers[peer].held.is_empty() {
+            return self.pass(100);
+        }
+        let index = self.below(self.peers[peer].held.len() as u64) as usize;
+        let (id, lease) = self.peers[peer].held[index].clone();
+        let kind = match self.below(10) {
+            0..2 => ReportKind::Started,
+            2 => ReportKind::Progress { state: "HALF".into(), meta: Bytes::new() },
+            3 => ReportKind::Release { not_begun: self.below(2) == 0 },
+            4..6 => ReportKind::Fail { error: Failure::default(), last: false },
+            _ => ReportKind::Complete(Body {
+                bytes: Bytes::from_static(b"result"),
+                content_type: "".into(),
+            }),
+        };
+        self.ask(peer, Ask::Report(vec![Ok(TaskReport { id, lease, kind })]));
+    }
+
+    fn cancel(&mut self, peer: usize) {
+        let target = CancelTarget::Ids(vec![self.id()]);
+        let force = self.below(2) == 0;
+        self.ask(peer, Ask::Cancel { target, force, grace_ms: 1_000, reason: "".into() });
+    }
+
+    fn settle(&mut self, fx: Effects) {
+        for effect in fx.list {
+            match effect {
+                Effect::Store(record) => self.store(record),
+                Effect::Replay { key, generation, at } => {
+                    let submits = self.log.iter().rev().filter_map(|record| match record {
+                        Record::Submitted(submitted) if submitted.key.slot == key.slot => {
+                            Some(submitted.clone())
+                        }
+                        _ => None,
+                    });
+                    let dead = submits
+                        .into_iter()
+                        .next()
+                        .expect("only what was submitted is submitted again");
+                    self.store(Record::Submitted(Box::new(dead.again(key, generation, at))));
+                }
+                Effect::Drop(slot) => {
+                    // A restart drops again what the log still knows.
+                    let dropped = self.promises.remove(&slot);
+                    let ended = dropped.is_none_or(|(_, promise)| promise.state.is_terminal());
+                    assert!(ended, "what has not ended is not dropped");
+                }
+                Effect::Send(connection, message) => self.receive(connection, message),
+                Effect::Keep(.., task) => {
+                    let ended = task.task.is_some_and(|task| task.state.is_terminal());
+                    assert!(ended, "a wait keeps what has ended, while it is there");
+                }
+                Effect::Backup { .. } => {}
+                Effect::Close(connection) => {
+                    let closed =
+                        self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
+                    closed.into_iter().for_each(|peer| peer.connection = None);
+                }
+            }
+        }
+    }
+
+    /// Holds each record against the one before it.
+    fn store(&mut self, record: Record) {
+        self.history.push_str(&format!("{record:?}\n"));
+        self.log.push(record.clone());
+        match record {
+            Record::Submitted(submitted) => {
+                let before = self.promises.get(&submitted.key.slot);
+                assert!(
+                    before.is_none_or(|(_, promise)| promise.state.is_terminal()),
+                    "a slot is used twice"
+                );
+                let state = State::Queued;
+                let follows = submitted.after.is_some();
+                let promise = Promise { key: submitted.key, state, version: 1, lease: 0, follows };
+                self.promises.insert(submitted.key.slot, (submitted.id, promise));
+            }
+            Record::Changed(changed) => {
+                let (_, promise) =
+                    self.promises.get_mut(&changed.key.slot).expect("a change is of a task");
+                assert_eq!(promise.key, changed.key, "a change is of the present task");
+                assert!(!promise.state.is_terminal(), "an ended task changed: {changed:?}");
+                assert!(promise.version < changed.version, "versions rise");
+                assert!(promise.lease <= changed.lease, "leases of a task rise");
+                let was_leased = matches!(promise.state, State::Leased | State::Started);
+                assert!(
+                    !was_leased || changed.state != State::Leased,
+                    "two leases on one task overlap"
+                );
+                if changed.state == State::Leased {
+                    assert!(changed.lease > self.latest_lease, "leases rise strictly");
+                    self.latest_lease = changed.lease;
+                }
+                promise.state = changed.state;
+                promise.version = changed.version;
+                promise.lease = changed.lease;
+            }
+            Record::Forgotten(key) => {
+                let forgotten = self.promises.remove(&key.slot);
+                let ended = forgotten
+                    .is_none_or(|(_, promise)| promise.state.is_terminal() || promise.follows);
+                assert!(
+                    ended,
+                    "what has not ended is not forgotten, but for a run that nobody was to see yet"
+                );
+            }
+            Record::Queue(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => {}
+        }
+    }
+
+    fn receive(&mut self, connection: u64, message: Message) {
+        let Some(peer) = self.peers.iter().position(|peer| peer.connection == Some(connection))
+        else {
+            return;
+        };
+        match message {
+            Message::Welcome { session_id, resumed, leases, .. } => {
+                assert!(resumed || leases.is_empty());
+                self.peers[peer].session = Some(session_id);
+            }
+            Message::Deliver(deliveries) => {
+                for delivery in deliveries {
+                    let (id, promise) = self.promises[&delivery.slot].clone();
+                    assert_eq!(
+                        (promise.state, promise.lease),
+                        (State::Leased, delivery.lease),
+                        "leased before it is sent"
+                    );
+                    self.check_lease(peer, delivery.lease, promise.key);
+                    self.delivered += 1;
+                    self.peers[peer].held.push((id, delivery.lease));
+                }
+            }
+            Message::Submitted { outcomes, .. } => {
+                let accepted = outcomes
+                    .iter()
+                    .all(|outcome| !matches!(outcome, SubmitOutcome::Created { state } if state.is_terminal()));
+                assert!(accepted, "a new task has not ended");
+            }
+            _ => {}
+        }
+    }
+
+    /// A lease that comes again is the same task's, in the same hands.
+    fn check_lease(&mut self, peer: usize, lease: u64, key: TaskKey) {
+        let before = self.leases.insert(lease, (key, peer));
+        assert!(
+            before.is_none_or(|before| before == (key, peer)),
+            "lease {lease} is given out once"
+        );
+    }
+
+    /// In the end, with a worker that does its work, every task ends.
+    fn drain(&mut self) {
+        // Wherever the clock has wandered: past every eta.
+        self.now.wall += 100 * DAY_MS as i64;
+        for _ in 0..2_000 {
+            if self.promises.values().all(|(_, promise)| promise.state.is_terminal()) {
+                return;
+            }
+            self.pass(LEASE_MS);
+            if self.peers[1].connection.is_none() {
+                self.connect(1);
+            }
+            self.ask(1, Ask::Credit(4));
+            for (id, lease) in std::mem::take(&mut self.peers[1].held) {
+                let body = Body { bytes: Bytes::new(), content_type: "".into() };
+                self.ask(
+                    1,
+                    Ask::Report(vec![Ok(TaskReport {
+                        id,
+                        lease,
+                        kind: ReportKind::Complete(body),
+                    })]),
+                );
+            }
+        }
+        panic!("tasks that never end: {:?}", self.promises);
+    }
+}

@@ -1,0 +1,225 @@
+//! A change of state as bytes. It is written several times for each task, so the common ones take a
+//! few dozen bytes.
+
+use celeriac_record::{Actor, Body, Changed, ClosedBy, Progress, State, TaskError, TaskKey};
+
+use super::super::varint::{Field, Malformed, Put, Take, narrow, text, unzigzag};
+
+const LEASE: u8 = 1;
+const SESSION: u8 = 2;
+const WORKER: u8 = 3;
+const ATTEMPTS: u8 = 4;
+const DELIVERIES: u8 = 5;
+const DUE: u8 = 6;
+const LEASED_AT: u8 = 7;
+const STARTED_AT: u8 = 8;
+const PROGRESS: u8 = 9;
+const ERROR: u8 = 10;
+/// Written last, so that a record can be read up to it.
+pub(super) const RESULT: u8 = 11;
+const REVOKED_REASON: u8 = 12;
+const CANCEL_REQUESTED: u8 = 13;
+/// Absent: the broker. A number: the worker. Bytes: a client.
+const ACTOR: u8 = 14;
+/// Absent: as [`closed_by_state`] tells from the state.
+const CLOSED_BY: u8 = 15;
+const LOSSES: u8 = 16;
+const SILENT: u8 = 17;
+
+pub(super) fn bulk(change: &Changed) -> usize {
+    let errors: usize = change
+        .errors
+        .iter()
+        .map(|error| error.kind.len() + error.message.len() + error.traceback.len() + 64)
+        .sum();
+    let progress =
+        change.progress.as_ref().map_or(0, |progress| progress.state.len() + progress.meta.len());
+    let result =
+        change.result.as_ref().map_or(0, |result| result.bytes.len() + result.content_type.len());
+    let actor = if let Actor::Client(instance) = &change.actor { instance.len() } else { 0 };
+    errors + progress + result + change.worker.len() + actor + change.revoked_reason.len()
+}
+
+pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
+    put.byte(state_number(change.state));
+    put.unsigned(u64::from(change.version));
+    put.signed(change.at);
+    put.unsigned_field(LEASE, change.lease);
+    if let Some(session) = &change.session {
+        put.bytes_field(SESSION, session);
+    }
+    put.bytes_field(WORKER, change.worker.as_bytes());
+    match &change.actor {
+        Actor::Broker => {}
+        Actor::Worker => put.unsigned_field(ACTOR, 1),
+        Actor::Client(instance) => put.nested_field(ACTOR, |put| put.bytes(instance.as_bytes())),
+    }
+    put.unsigned_field(ATTEMPTS, u64::from(change.attempts));
+    put.unsigned_field(DELIVERIES, u64::from(change.deliveries));
+    put.unsigned_field(LOSSES, u64::from(change.losses));
+    put.unsigned_field(SILENT, u64::from(change.silent));
+    if change.closed_by != closed_by_state(change.state) {
+        put.present_field(CLOSED_BY, closed_by_number(change.closed_by));
+    }
+    let since_change = |time: Option<i64>| time.map(|time| time.wrapping_sub(change.at));
+    put.signed_field(DUE, since_change(change.due));
+    put.signed_field(LEASED_AT, since_change(change.leased_at));
+    put.signed_field(STARTED_AT, since_change(change.started_at));
+    if let Some(progress) = &change.progress {
+        put.nested_field(PROGRESS, |put| {
+            put.signed(progress.at);
+            put.bytes(progress.state.as_bytes());
+            put.raw(&progress.meta);
+        });
+    }
+    for error in &change.errors {
+        put.nested_field(ERROR, |put| {
+            put.signed(error.at);
+            put.unsigned(u64::from(error.attempt));
+            put.bytes(error.kind.as_bytes());
+            put.bytes(error.message.as_bytes());
+            put.bytes(error.traceback.as_bytes());
+        });
+    }
+    put.bytes_field(REVOKED_REASON, change.revoked_reason.as_bytes());
+    put.unsigned_field(CANCEL_REQUESTED, u64::from(change.cancel_requested));
+    if let Some(result) = &change.result {
+        put.nested_field(RESULT, |put| {
+            put.bytes(result.content_type.as_bytes());
+            put.raw(&result.bytes);
+        });
+    }
+}
+
+pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Changed, Malformed> {
+    let state = state(take.byte()?)?;
+    let mut change = Changed {
+        key,
+        state,
+        version: narrow(take.unsigned()?)?,
+        at: take.signed()?,
+        actor: Actor::Broker,
+        lease: 0,
+        closed_by: closed_by_state(state),
+        session: None,
+        worker: "".into(),
+        attempts: 0,
+        deliveries: 0,
+        losses: 0,
+        silent: 0,
+        due: None,
+        leased_at: None,
+        started_at: None,
+        progress: None,
+        errors: Vec::new(),
+        result: None,
+        revoked_reason: "".into(),
+        cancel_requested: false,
+    };
+    while let Some(field) = take.field()? {
+        set(&mut change, field)?;
+    }
+    Ok(change)
+}
+
+fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
+    let since_change = |value| Some(unzigzag(value).wrapping_add(change.at));
+    match field {
+        Field::Number(LEASE, value) => change.lease = value,
+        Field::Bytes(SESSION, value) => {
+            change.session =
+                Some(value[..].try_into().map_err(|_| Malformed("its session is not 16 bytes"))?);
+        }
+        Field::Bytes(WORKER, value) => change.worker = text(&value)?.into(),
+        Field::Number(ACTOR, _) => change.actor = Actor::Worker,
+        Field::Bytes(ACTOR, value) => change.actor = Actor::Client(Take::new(value).text()?.into()),
+        Field::Number(ATTEMPTS, value) => change.attempts = narrow(value)?,
+        Field::Number(DELIVERIES, value) => change.deliveries = narrow(value)?,
+        Field::Number(LOSSES, value) => change.losses = narrow(value)?,
+        Field::Number(SILENT, value) => change.silent = narrow(value)?,
+        Field::Number(CLOSED_BY, value) => change.closed_by = closed_by(value)?,
+        Field::Number(DUE, value) => change.due = since_change(value),
+        Field::Number(LEASED_AT, value) => change.leased_at = since_change(value),
+        Field::Number(STARTED_AT, value) => change.started_at = since_change(value),
+        Field::Bytes(PROGRESS, value) => {
+            let mut take = Take::new(value);
+            change.progress =
+                Some(Progress { at: take.signed()?, state: take.text()?, meta: take.rest() });
+        }
+        Field::Bytes(ERROR, value) => {
+            let mut take = Take::new(value);
+            change.errors.push(TaskError {
+                at: take.signed()?,
+                attempt: narrow(take.unsigned()?)?,
+                kind: take.text()?,
+                message: take.text()?,
+                traceback: take.text()?,
+            });
+        }
+        Field::Bytes(RESULT, value) => {
+            let mut take = Take::new(value);
+            change.result = Some(Body { content_type: take.text()?, bytes: take.rest() });
+        }
+        Field::Bytes(REVOKED_REASON, value) => change.revoked_reason = text(&value)?,
+        Field::Number(CANCEL_REQUESTED, value) => change.cancel_requested = value != 0,
+        Field::Number(..) | Field::Bytes(..) => {}
+    }
+    Ok(())
+}
+
+fn state_number(state: State) -> u8 {
+    match state {
+        State::Scheduled => 1,
+        State::Queued => 2,
+        State::Leased => 3,
+        State::Started => 4,
+        State::Retry => 5,
+        State::Success => 6,
+        State::Failure => 7,
+        State::Revoked => 8,
+    }
+}
+
+fn state(number: u8) -> Result<State, Malformed> {
+    Ok(match number {
+        1 => State::Scheduled,
+        2 => State::Queued,
+        3 => State::Leased,
+        4 => State::Started,
+        5 => State::Retry,
+        6 => State::Success,
+        7 => State::Failure,
+        8 => State::Revoked,
+        _ => return Err(Malformed("its state is unknown")),
+    })
+}
+
+/// Which report most likely led to a state: what is not stored. Part of the format.
+fn closed_by_state(state: State) -> ClosedBy {
+    match state {
+        State::Success => ClosedBy::Complete,
+        State::Retry | State::Failure => ClosedBy::Fail,
+        _ => ClosedBy::Nobody,
+    }
+}
+
+fn closed_by_number(closed_by: ClosedBy) -> u64 {
+    match closed_by {
+        ClosedBy::Nobody => 0,
+        ClosedBy::Complete => 1,
+        ClosedBy::Fail => 2,
+        ClosedBy::Release => 3,
+        ClosedBy::TakenBack => 4,
+    }
+}
+
+fn closed_by(number: u64) -> Result<ClosedBy, Malformed> {
+    Ok(match number {
+        0 => ClosedBy::Nobody,
+        1 => ClosedBy::Complete,
+        2 => ClosedBy::Fail,
+        3 => ClosedBy::Release,
+        4 => ClosedBy::TakenBack,
+        _ => return Err(Malformed("how its lease ended is unknown")),
+    })
+}

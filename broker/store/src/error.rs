@@ -1,0 +1,184 @@
+//! What can go wrong in the store. There are few kinds, each ends the process with its own exit
+//! code, and each sentence says what happened and what to do. Nothing here is retried.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the store cannot be opened, or can no longer be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another broker has the folder open.
+    #[error("the data folder {} is in use by another broker; stop that one or choose another folder", folder.display())]
+    Locked {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// A newer broker wrote the folder.
+    #[error(
+        "the data folder {} has format {found}, this broker knows formats up to {known}; start the newer broker again",
+        folder.display()
+    )]
+    NewerFormat {
+        /// The data folder.
+        folder: PathBuf,
+        /// The format it has.
+        found: u32,
+        /// The newest format this program reads.
+        known: u32,
+    },
+    /// The folder holds something else than this store's files.
+    #[error("{} is not a Celeriac data folder: {reason}; choose another folder", folder.display())]
+    Foreign {
+        /// The data folder.
+        folder: PathBuf,
+        /// What was found there.
+        reason: String,
+    },
+    /// Bytes are wrong or missing. The broker refuses rather than serve half of what it confirmed.
+    #[error(
+        "the data folder {} is damaged: {reason}; nothing is served from it; bring back the folder from a backup",
+        folder.display()
+    )]
+    Damaged {
+        /// The data folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is too little room to start.
+    #[error(
+        "the disk of the data folder {} is full: {free_bytes} bytes are free and starting needs {needed_bytes}; make room",
+        folder.display()
+    )]
+    DiskFull {
+        /// The data folder.
+        folder: PathBuf,
+        /// Bytes that are free.
+        free_bytes: u64,
+        /// Bytes that a start may need.
+        needed_bytes: u64,
+    },
+    /// A file or folder cannot be made, found, read or locked: its path or its permissions are not
+    /// as they should be.
+    #[error("cannot {doing}: {source}; give this user access to it, or choose another place")]
+    Inaccessible {
+        /// What was tried, with the path.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The operating system gives this process too little: descriptors, threads or memory.
+    #[error(
+        "cannot {doing}: {source}; raise what this process may have (`ulimit -n`, `ulimit -u`, `ulimit -v`)"
+    )]
+    Limited {
+        /// What was tried, with the path.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is too little room for a copy of the data.
+    #[error(
+        "the copy in {} needs {needed_bytes} bytes and {free_bytes} are free; make room, or choose another place",
+        place.display()
+    )]
+    NoRoom {
+        /// Where the copy was to be.
+        place: PathBuf,
+        /// Bytes that are free there.
+        free_bytes: u64,
+        /// Bytes that the copy may need.
+        needed_bytes: u64,
+    },
+    /// The operating system refused a read or a write.
+    #[error("cannot {doing}: {source}; check the disk, then start the broker again")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// sled reported an error. It accepts nothing after that.
+    #[error(
+        "the storage engine failed to {doing}: {reason}; check the disk, then start the broker again"
+    )]
+    Engine {
+        /// What was tried.
+        doing: &'static str,
+        /// What sled said, in our words.
+        reason: String,
+    },
+    /// A flush came back without a sync of the file: a power cut would lose confirmed tasks.
+    #[error(
+        "a flush did not sync the data file; this program was linked wrongly and must not be used, build it again"
+    )]
+    NotSynced,
+    /// Reads do not pass through the function that watches them: one that fails during a start
+    /// would lose everything.
+    #[error(
+        "failed reads are not noticed; this program was linked wrongly and must not be used, build it again"
+    )]
+    NotWatched,
+    /// An earlier error of this store; see the log for it.
+    #[error("the store failed before ({reason}) and accepts nothing more; start the broker again")]
+    Failed {
+        /// The first error's sentence.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The exit code of a broker that ends with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Locked { .. } => 11,
+            Self::NewerFormat { .. } => 12,
+            Self::Damaged { .. } => 13,
+            Self::DiskFull { .. } | Self::NoRoom { .. } => 14,
+            Self::Io { .. } | Self::Engine { .. } | Self::Failed { .. } => 15,
+            Self::NotSynced | Self::NotWatched => 16,
+            Self::Foreign { .. } | Self::Inaccessible { .. } => 17,
+            Self::Limited { .. } => 1,
+        }
+    }
+
+    /// What the operating system refused, by its kind: a path or a permission, a limit of this
+    /// process, or the disk.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            let doing = doing.into();
+            match kind_of(&source) {
+                Kind::Place => Self::Inaccessible { doing, source },
+                Kind::Limit => Self::Limited { doing, source },
+                Kind::Disk => Self::Io { doing, source },
+            }
+        }
+    }
+}
+
+enum Kind {
+    Place,
+    Limit,
+    Disk,
+}
+
+fn kind_of(error: &io::Error) -> Kind {
+    use io::ErrorKind as K;
+    match (error.raw_os_error(), error.kind()) {
+        (Some(libc::EMFILE | libc::ENFILE), _) | (_, K::OutOfMemory | K::WouldBlock) => Kind::Limit,
+        (Some(libc::ELOOP | libc::ENXIO), _) => Kind::Place,
+        (
+            _,
+            K::NotFound
+            | K::PermissionDenied
+            | K::AlreadyExists
+            | K::NotADirectory
+            | K::IsADirectory,
+        ) => Kind::Place,
+        (_, K::InvalidInput | K::InvalidFilename | K::ReadOnlyFilesystem | K::ResourceBusy) => {
+            Kind::Place
+        }
+        _ => Kind::Disk,
+    }
+}

@@ -1,0 +1,153 @@
+//! The format of records and chunks, without a medium: for fuzz targets, and for tools that read a
+//! log of which they have the chunks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use celeriac_record::{Record, Slot};
+
+use super::Marks;
+use super::chunk::{self, HEADER_BYTES, Header, Kind};
+use super::codec::{self, Glance};
+use super::medium::Chunks;
+use super::survey::{self, Refusal};
+
+/// A record as it is stored.
+pub fn encode_record(record: &Record) -> Bytes {
+    let mut bytes = Vec::new();
+    codec::encode(record, &mut bytes);
+    bytes.into()
+}
+
+/// Reads a record back.
+///
+/// # Errors
+/// A sentence, when the bytes are no record.
+pub fn decode_record(bytes: Bytes) -> Result<Record, String> {
+    codec::decode(bytes).map_err(|malformed| malformed.to_string())
+}
+
+/// Chunks by number.
+pub type Stored = BTreeMap<u64, Bytes>;
+
+/// Slots beyond it are legal, and cost the memory of a table of that size. That is not what is
+/// looked for here.
+const SLOTS_MAX: Slot = 1 << 16;
+
+/// What a start makes of these chunks: the live records, in order, or why it refuses them.
+pub fn load(stored: &Stored) -> Result<(Vec<Record>, Marks), String> {
+    if stored.iter().any(|(number, bytes)| names_a_far_slot(*number, bytes)) {
+        return Err("a slot is far out".to_owned());
+    }
+    let mut records = Vec::new();
+    let marks = survey_and_load(stored, &mut |record| records.push(record));
+    let marks = marks.map_err(|refusal| match refusal {
+        Refusal::Damaged(reason) => reason,
+        Refusal::Unreadable(error) => error.to_string(),
+        Refusal::Newer(format) => format!("format {format}"),
+    })?;
+    Ok((records, marks))
+}
+
+fn survey_and_load(stored: &Stored, take: &mut dyn FnMut(Record)) -> Result<Marks, Refusal> {
+    let survey = survey::survey(stored, None)?;
+    survey::load(stored, &survey.index, take)?;
+    Ok(survey.marks)
+}
+
+fn names_a_far_slot(number: u64, bytes: &Bytes) -> bool {
+    let Ok(header) = chunk::open(number, bytes) else { return false };
+    let is_far = |body: &[u8]| match codec::glance(body) {
+        Ok(Glance::Submitted(slot) | Glance::Changed(slot) | Glance::Forgotten(slot)) => {
+            slot >= SLOTS_MAX
+        }
+        _ => false,
+    };
+    let frames = chunk::frames(&header, bytes).unwrap_or_default();
+    let bodies = frames
+        .iter()
+        .map(|(offset, length)| &bytes[usize::from(*offset)..][..usize::from(*length)]);
+    is_far(&bytes[HEADER_BYTES..]) || bodies.into_iter().any(is_far)
+}
+
+/// Gives `bytes` the checksum that is right for it, whatever else is wrong with it.
+pub fn with_checksum(mut bytes: Vec<u8>) -> Bytes {
+    if bytes.len() >= HEADER_BYTES {
+        let sum = crc32c::crc32c(&bytes[4..]);
+        bytes[0..4].copy_from_slice(&sum.to_le_bytes());
+    }
+    bytes.into()
+}
+
+/// The number that a chunk says it has.
+pub fn number_of(bytes: &[u8]) -> u64 {
+    bytes.get(12..20).and_then(|number| number.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// A chunk of whole records, each up to 64 KiB.
+pub fn chunk_of_records(number: u64, base: u64, marks: Marks, records: &[Bytes]) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    for record in records {
+        bytes.extend_from_slice(&(record.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(record);
+    }
+    let header = Header { kind: Kind::Records, number, base, marks, count: records.len() as u32 };
+    chunk::seal(&mut bytes, header);
+    bytes
+}
+
+/// A piece of a record that is longer than a chunk.
+pub fn chunk_of_a_run(
+    number: u64,
+    base: u64,
+    marks: Marks,
+    place: u32,
+    pieces: u32,
+    body: &[u8],
+) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    bytes.extend_from_slice(body);
+    let (kind, count) = if place == 0 { (Kind::RunStart, pieces) } else { (Kind::RunPiece, place) };
+    chunk::seal(&mut bytes, Header { kind, number, base, marks, count });
+    bytes
+}
+
+impl Chunks for Stored {
+    fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
+        Ok(self.last_key_value().map(|(number, bytes)| (*number, bytes.clone())))
+    }
+
+    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
+        Ok(self.range(..base).map(|(number, _)| *number).collect())
+    }
+
+    fn read_next(&self, number: u64) -> Result<Bytes, String> {
+        self.get(&number).cloned().ok_or_else(|| format!("chunk {number} is missing from its log"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::records::{changed, submitted};
+    use super::*;
+
+    fn chunk(marks: Marks) -> Stored {
+        let records = [
+            Record::Submitted(Box::new(submitted(1, 9, 3))),
+            Record::Changed(Box::new(changed(1, 9, 2))),
+        ];
+        let records = records.each_ref().map(encode_record);
+        Stored::from([(7, chunk_of_records(7, 7, marks, &records).into())])
+    }
+
+    #[test]
+    fn records_with_numbers_that_were_never_given_out_are_refused() {
+        let served =
+            load(&chunk(Marks { serial: 9, lease: 92 })).expect("it is as a store writes it");
+        assert_eq!(served.0.len(), 2);
+        for marks in [Marks { serial: 8, lease: 92 }, Marks { serial: 9, lease: 91 }] {
+            let refusal = load(&chunk(marks)).expect_err("it names what was never given out");
+            assert_eq!(refusal, "chunk 7 does not hold what its header says");
+        }
+    }
+}

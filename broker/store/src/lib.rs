@@ -1,0 +1,324 @@
+//! The store: an ordered sequence of records that is durable after each commit, and can be read
+//! again by place.
+//!
+//! The store is passive and synchronous: one thread owns it, calls [`append`](Store::append) for
+//! each record of a batch, then [`commit`](Store::commit), and only then sends the answers of the
+//! batch. The store knows the record type, not the machine; it does not look at the times at which
+//! tasks end, retry or expire. After the first error it accepts nothing.
+//!
+//! Here: the store's face and its reading. `append` and `clean` write, `room` watches how full the
+//! disk is, `open` starts, `backup` copies. Beneath them: `codec` (record to bytes), `chunk` (bytes
+//! to checked chunks), `index` (what is live), `cache`, `survey` (the log read from end to end).
+//! The log lies on a [`Medium`]; that is sled in a data folder (`sled`) for every broker.
+//! [`format`] makes and reads records and chunks without a medium.
+
+mod append;
+mod backup;
+mod cache;
+mod chunk;
+mod clean;
+mod codec;
+mod error;
+pub mod format;
+mod index;
+mod medium;
+mod open;
+mod room;
+mod sled;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod varint;
+
+use bytes::{Bytes, BytesMut};
+use celeriac_record::{Changed, Lease, Record, Slot, Submitted};
+
+use self::append::Tail;
+pub use self::backup::BackupError;
+use self::cache::Cache;
+use self::chunk::HEADER_BYTES;
+pub use self::error::Error;
+use self::index::Index;
+pub use self::index::{Located, Location};
+pub use self::medium::{Chunks, Copier, Copy, Medium, Room};
+use self::room::Outlook;
+#[cfg(feature = "failing-reads")]
+pub use self::sled::reads::FAIL_READS;
+pub use self::sled::{FolderConfig, Report, check, check_telling, disk_failure};
+
+/// The bounds of a store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Less free space than this is a low disk; so is less than 5 % of the disk, but never more
+    /// than 16 times this.
+    pub disk_reserve_bytes: u64,
+    /// Bytes of chunks kept in memory, so that what was just written or read costs no reading.
+    pub cache_bytes: u64,
+    /// How much more than twice the live bytes the log may hold before it is cleaned.
+    pub slack_bytes: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { disk_reserve_bytes: 64 << 20, cache_bytes: 24 << 20, slack_bytes: 64 << 20 }
+    }
+}
+
+/// The highest numbers ever given out in this folder, also by tasks that are long forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The highest serial of a task.
+    pub serial: u64,
+    /// The highest lease.
+    pub lease: Lease,
+}
+
+impl Marks {
+    fn raise(&mut self, other: Self) {
+        self.serial = self.serial.max(other.serial);
+        self.lease = self.lease.max(other.lease);
+    }
+
+    /// Whether the numbers of a record are among those that were given out.
+    fn cover(self, record: &Record) -> bool {
+        match record {
+            Record::Submitted(task) => task.key.serial <= self.serial,
+            Record::Changed(change) => {
+                change.key.serial <= self.serial && change.lease <= self.lease
+            }
+            Record::Forgotten(key) => key.serial <= self.serial,
+            Record::Queue(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => true,
+        }
+    }
+}
+
+/// How full the store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes of records that matter.
+    pub live_bytes: u64,
+    /// Bytes of the log; at most about twice the live bytes plus the slack.
+    pub log_bytes: u64,
+    /// Chunks of the log.
+    pub chunks: u64,
+    /// Bytes of the medium's files.
+    pub file_bytes: u64,
+    /// Bytes that are free on the disk.
+    pub disk_free_bytes: u64,
+    /// Bytes of the medium's files that hold nothing and are written to before the files grow.
+    pub reusable_bytes: u64,
+    /// The size of the disk.
+    pub disk_bytes: u64,
+}
+
+/// The broker's memory on disk. See the head of this module.
+pub struct Store {
+    config: StoreConfig,
+    /// Before the medium, so that its thread has ended when sled is closed.
+    backup: Option<backup::Running>,
+    medium: Box<dyn Medium>,
+    index: Index,
+    cache: Cache,
+    tail: Tail,
+    marks: Marks,
+    /// Chunks that left the log since the last commit.
+    removed: Vec<u64>,
+    failed: Option<String>,
+    outlook: Outlook,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("place", &self.medium.place())
+            .field("marks", &self.marks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Where the live records of a task are now, those of the open batch included.
+    pub fn locate(&self, slot: Slot) -> Option<Located> {
+        self.index.locate(slot)
+    }
+
+    /// Reads a submit. The payload is a slice of the chunk, which stays in memory as long as the
+    /// slice: copy what is to be kept for long.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] or [`Error::Damaged`] if the chunk cannot be read back.
+    pub fn submitted(&mut self, at: Location) -> Result<Submitted, Error> {
+        let body = self.body(at)?;
+        codec::decode_submitted(body).map_err(|malformed| self.damaged(malformed.to_string()))
+    }
+
+    /// Reads a change of state; the result is a slice as with [`submitted`](Self::submitted).
+    ///
+    /// # Errors
+    /// As [`submitted`](Self::submitted).
+    pub fn changed(&mut self, at: Location) -> Result<Changed, Error> {
+        let body = self.body(at)?;
+        codec::decode_changed(body).map_err(|malformed| self.damaged(malformed.to_string()))
+    }
+
+    /// Reads a submit without its payload. Of a large one no more is read than what comes before
+    /// the payload.
+    ///
+    /// # Errors
+    /// As [`submitted`](Self::submitted).
+    pub fn submitted_head(&mut self, at: Location) -> Result<Submitted, Error> {
+        if let Some(head) = self.head(at, codec::decode_submitted_head)? {
+            return Ok(head);
+        }
+        let whole = self.submitted(at)?;
+        Ok(Submitted { payload: Bytes::new(), ..whole })
+    }
+
+    /// Reads a change of state without its result, as [`submitted_head`](Self::submitted_head).
+    ///
+    /// # Errors
+    /// As [`submitted`](Self::submitted).
+    pub fn changed_head(&mut self, at: Location) -> Result<Changed, Error> {
+        if let Some(head) = self.head(at, codec::decode_changed_head)? {
+            return Ok(head);
+        }
+        let whole = self.changed(at)?;
+        Ok(Changed { result: None, ..whole })
+    }
+
+    /// Reads a run up to where its head ends; nothing of a record that is no run, which is short.
+    fn head<T>(
+        &mut self,
+        at: Location,
+        decode: fn(Bytes) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.check()?;
+        if !at.is_run() {
+            return Ok(None);
+        }
+        let number = self.index.number(at);
+        let mut bytes = BytesMut::new();
+        for count in 1..=self.index.run_of(number) {
+            bytes.extend_from_slice(&self.chunk(number + count - 1)?[HEADER_BYTES..]);
+            // Each time with twice as much, so that a long head is not decoded for each of its
+            // pieces.
+            if count.is_power_of_two()
+                && let Some(head) = decode(bytes.clone().freeze())
+            {
+                return Ok(Some(head));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lets go of a task without a record of it. It no longer counts as live and its bytes will be
+    /// cleaned; until they are, a restart loads it again, whole, and its owner has to drop it
+    /// again.
+    pub fn drop_task(&mut self, slot: Slot) {
+        self.index.drop_task(slot);
+    }
+
+    /// Whether a commit would write anything.
+    pub fn is_dirty(&self) -> bool {
+        self.tail.is_dirty()
+    }
+
+    /// Asks the operating system about the disk; not for every request.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it does not say.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        let room = self.medium.room()?;
+        Ok(Usage {
+            live_bytes: self.index.live_bytes(),
+            log_bytes: self.index.log_bytes(),
+            chunks: self.index.end() - self.index.base(),
+            file_bytes: room.file_bytes,
+            disk_free_bytes: room.free_bytes,
+            reusable_bytes: room.reusable_bytes,
+            disk_bytes: room.disk_bytes,
+        })
+    }
+
+    /// Ends the store. What was appended since the last commit is not written.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the medium cannot flush; everything confirmed is safe even then.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.backup = None;
+        self.check()?;
+        self.medium.close()
+    }
+
+    /// The bytes of one record.
+    fn body(&mut self, at: Location) -> Result<Bytes, Error> {
+        self.check()?;
+        let number = self.index.number(at);
+        if at.is_run() {
+            let pieces = self.index.run_of(number);
+            let mut body = BytesMut::new();
+            for piece in number..number + pieces {
+                // Not kept in the cache: one large payload would drive out a thousand small ones.
+                let chunk = match self.cache.find(piece) {
+                    Some(chunk) => chunk.clone(),
+                    None => self.chunk_on_disk(piece)?,
+                };
+                body.extend_from_slice(&chunk[HEADER_BYTES..]);
+            }
+            return Ok(body.freeze());
+        }
+        let range =
+            usize::from(at.offset.get())..usize::from(at.offset.get()) + usize::from(at.length);
+        if let Some(open) = self.tail.open_chunk(number) {
+            return Ok(Bytes::copy_from_slice(&open[range]));
+        }
+        Ok(self.chunk(number)?.slice(range))
+    }
+
+    /// A sealed chunk, from memory or the disk.
+    fn chunk(&mut self, number: u64) -> Result<Bytes, Error> {
+        if let Some(chunk) = self.cache.find(number) {
+            return Ok(chunk.clone());
+        }
+        let chunk = self.chunk_on_disk(number)?;
+        self.cache.read(number, chunk.clone());
+        Ok(chunk)
+    }
+
+    fn chunk_on_disk(&mut self, number: u64) -> Result<Bytes, Error> {
+        let chunk = self.medium.read(number).map_err(|error| self.fail(error))?;
+        let checked = match &chunk {
+            None => Err(format!("chunk {number} is missing from its log")),
+            Some(chunk) => chunk::open(number, chunk).map_err(|fault| fault.to_string()),
+        };
+        match (chunk, checked) {
+            (Some(chunk), Ok(_)) => Ok(chunk),
+            (_, checked) => {
+                let reason = checked.err().unwrap_or_default();
+                Err(self.damaged(reason))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.failed {
+            None => Ok(()),
+            Some(reason) => Err(Error::Failed { reason: reason.clone() }),
+        }
+    }
+
+    fn damaged(&mut self, reason: String) -> Error {
+        let error = Error::Damaged { folder: self.medium.place().to_owned(), reason };
+        self.fail(error)
+    }
+
+    /// Remembers the first error; from now on everything is refused.
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed.get_or_insert_with(|| error.to_string());
+        error
+    }
+}

@@ -1,0 +1,163 @@
+//! The medium: what the log lies on. A medium keeps numbered chunks of bytes, writes them in
+//! batches of which a crash leaves all or nothing, and says how full it is. It knows nothing of
+//! records.
+//!
+//! A broker uses sled in a data folder (`sled.rs`). The simulation of the tests brings a medium of
+//! its own that loses what was not synced. If you write another medium, give it the promises of
+//! [`Medium`], and hand it to [`Store::over`](crate::Store::over).
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+
+use super::backup::BackupError;
+use super::error::Error;
+
+/// The part of a medium that reading the log from end to end needs. An error is a sentence.
+pub trait Chunks {
+    /// The newest chunk, with its number. `None`: the log is empty.
+    ///
+    /// # Errors
+    /// When the medium cannot be read.
+    fn newest(&self) -> Result<Option<(u64, Bytes)>, String>;
+
+    /// One chunk, when all chunks are read in order.
+    ///
+    /// # Errors
+    /// When the chunk is missing or cannot be read.
+    fn read_next(&self, number: u64) -> Result<Bytes, String>;
+
+    /// The numbers of chunks that are present although they are older than the log.
+    ///
+    /// # Errors
+    /// When the medium cannot be read.
+    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String>;
+}
+
+/// What a store needs of the thing that its log lies on. The store makes one call for each chunk or
+/// batch, never one for each record.
+pub trait Medium: Chunks + Send {
+    /// The place that errors name.
+    fn place(&self) -> &Path;
+
+    /// The newest chunk of which the medium knows from before that it was durable.
+    fn confirmed(&self) -> Option<u64>;
+
+    /// One chunk from anywhere in the log. `None`: the chunk is missing.
+    ///
+    /// # Errors
+    /// When the medium cannot be read.
+    fn read(&self, number: u64) -> Result<Option<Bytes>, Error>;
+
+    /// Appends and removes chunks in one batch: after a crash all of the batch is there, or
+    /// nothing. The batch is durable when the call returns.
+    ///
+    /// # Errors
+    /// Any; the store is of no use after it.
+    fn write(&mut self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error>;
+
+    /// The store has read the log and has written a first batch to it.
+    ///
+    /// # Errors
+    /// When the medium cannot be used for further batches.
+    fn opened(&mut self) -> Result<(), Error>;
+
+    /// Releases a log that the store refuses to serve.
+    fn abandon(self: Box<Self>);
+
+    /// How full the medium is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    fn room(&self) -> Result<Room, Error>;
+
+    /// Makes removed chunks count as room, where that needs work: after many chunks were removed
+    /// and little was written since.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn reclaim(&mut self) -> Result<(), Error>;
+
+    /// Bytes that [`reclaim`](Self::reclaim) may write before it gives room back.
+    fn reclaim_bytes(&self) -> u64;
+
+    /// A function that copies chunks to another place, to be run in a thread of its own while the
+    /// store goes on. `None`: the medium makes no copies.
+    fn copier(&self, copy: Copy) -> Option<Copier>;
+
+    /// Closes the log in good order.
+    ///
+    /// # Errors
+    /// When the medium cannot be flushed; every batch that was written is safe even then.
+    fn close(&mut self) -> Result<(), Error>;
+}
+
+/// Copies chunks; returns how many bytes it copied.
+pub type Copier = Box<dyn FnOnce() -> Result<u64, BackupError> + Send>;
+
+/// What is to be copied, and where to.
+#[derive(Debug)]
+pub struct Copy {
+    /// The chunks, oldest first.
+    pub chunks: Range<u64>,
+    /// Bytes of these chunks.
+    pub log_bytes: u64,
+    /// Bytes that have to stay free where the copy goes.
+    pub reserve_bytes: u64,
+    /// The place of the copy.
+    pub target: PathBuf,
+    /// True once the copy is to be given up.
+    pub give_up: Arc<AtomicBool>,
+}
+
+/// How full a medium is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are free beside the medium's own files.
+    pub free_bytes: u64,
+    /// Bytes inside the medium's own files that hold nothing and are written to before the files
+    /// grow.
+    pub reusable_bytes: u64,
+    /// Bytes of the medium's own files.
+    pub file_bytes: u64,
+    /// The size of the disk.
+    pub disk_bytes: u64,
+}
+
+impl Room {
+    /// Bytes that can still be written.
+    pub(crate) fn usable_bytes(self) -> u64 {
+        self.free_bytes + self.reusable_bytes
+    }
+
+    /// Whether less is usable than the reserve, or than 5 % of the disk; but of a large disk no
+    /// more than 16 reserves are asked for.
+    pub(crate) fn is_low(self, reserve_bytes: u64) -> bool {
+        let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
+        self.usable_bytes() < reserve_bytes.max(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_disk_is_below_the_reserve_or_below_five_percent() {
+        let room = |free_bytes, disk_bytes| Room {
+            free_bytes,
+            reusable_bytes: 0,
+            file_bytes: 0,
+            disk_bytes,
+        };
+        assert!(room(63, 100).is_low(64));
+        assert!(!room(64, 100).is_low(64));
+        assert!(room(99, 2_000).is_low(64));
+        assert!(!room(100, 2_000).is_low(64));
+        assert!(!room(16 * 64, 1_000_000).is_low(64));
+        assert!(!Room { reusable_bytes: 1, ..room(63, 100) }.is_low(64));
+    }
+}

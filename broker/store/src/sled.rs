@@ -1,0 +1,175 @@
+//! sled in a data folder: the medium of every broker. All of the store that knows sled or files
+//! lives in this folder.
+//!
+//! `log` calls sled while the broker runs; `sync` and `reads` make sled's calls of the system do
+//! what they promise; `quiet` keeps sled's panics off the terminal; `folder`, `note` and `files`
+//! are the files beside sled's; `guard` and `scan` look at a folder before sled may touch it;
+//! `open` puts the start in order; `copy` writes a backup; `check` looks at a folder that no broker
+//! uses.
+
+mod check;
+mod copy;
+mod files;
+mod folder;
+mod guard;
+mod log;
+mod note;
+mod open;
+mod quiet;
+pub(crate) mod reads;
+mod scan;
+pub(crate) mod sync;
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+pub use self::check::{Report, check, check_telling};
+use self::folder::Folder;
+use self::log::{Log, SEGMENT_BYTES};
+use super::error::Error;
+use super::medium::{Chunks, Copier, Copy, Medium, Room};
+
+/// Where a store on sled keeps its files.
+#[derive(Debug, Clone)]
+pub struct FolderConfig {
+    /// The data folder. Made if it is not there.
+    pub path: PathBuf,
+    /// The size of the file that a start on a full disk may delete.
+    pub ballast_bytes: u64,
+}
+
+impl FolderConfig {
+    /// The defaults, for a folder.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), ballast_bytes: 32 << 20 }
+    }
+}
+
+/// What the system said when a call for the disk failed inside sled, which then panicked: the cause
+/// of what follows.
+pub fn disk_failure() -> Option<Error> {
+    let source = quiet::disk_failure()?;
+    Some(Error::Engine { doing: "read or write the data folder", reason: source.to_string() })
+}
+
+/// A sled database in a data folder that this process has locked.
+struct SledMedium {
+    log: Log,
+    /// The newest chunk that was durable when the folder was opened.
+    confirmed: Option<u64>,
+    /// The newest chunk that this process wrote.
+    newest: Option<u64>,
+    ballast_bytes: u64,
+    /// Last, so that the lock is given back after sled is closed.
+    folder: Folder,
+}
+
+impl Chunks for Log {
+    fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
+        self.newest()
+    }
+
+    fn read_next(&self, number: u64) -> Result<Bytes, String> {
+        self.read_next(number)
+    }
+
+    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
+        self.numbers_below(base)
+    }
+}
+
+impl Chunks for SledMedium {
+    fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
+        self.log.newest()
+    }
+
+    fn read_next(&self, number: u64) -> Result<Bytes, String> {
+        self.log.read_next(number)
+    }
+
+    fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
+        self.log.numbers_below(base)
+    }
+}
+
+impl Medium for SledMedium {
+    fn place(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn confirmed(&self) -> Option<u64> {
+        self.confirmed
+    }
+
+    fn read(&self, number: u64) -> Result<Option<Bytes>, Error> {
+        self.log.read(number)
+    }
+
+    fn write(&mut self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
+        // The length is compared before anything is written: after the write a hole would be all
+        // that is left of the cut.
+        if let Some(file_bytes) = self.folder.has_shrunk()?
+            && file_bytes < self.log.needed_bytes()
+        {
+            return Err(self.folder.damaged("its file `db` was cut short while the broker ran"));
+        }
+        self.log.write(chunks, removed)?;
+        self.newest = chunks.last().map(|(number, _)| *number).or(self.newest);
+        self.confirm()
+    }
+
+    fn opened(&mut self) -> Result<(), Error> {
+        if self.folder.stray_files()? > 0 {
+            return Err(self.folder.damaged("its folder `blobs` is not empty"));
+        }
+        if self.confirmed.is_none() {
+            self.folder.sync_creation()?;
+        }
+        // On a disk that is nearly full the ballast would only make things worse.
+        if !self.folder.has_ballast() && self.folder.room()?.free_bytes >= 2 * self.ballast_bytes {
+            self.folder.make_ballast(self.ballast_bytes);
+        }
+        Ok(())
+    }
+
+    fn abandon(self: Box<Self>) {
+        // The lock is held until sled has closed its files.
+        let Self { log, folder: _folder, .. } = *self;
+        log.abandon();
+    }
+
+    fn room(&self) -> Result<Room, Error> {
+        let file_bytes = self.folder.database_bytes()?;
+        let reusable_bytes = self.log.reusable_bytes(file_bytes);
+        Ok(Room { reusable_bytes, file_bytes, ..self.folder.room()? })
+    }
+
+    fn reclaim(&mut self) -> Result<(), Error> {
+        self.log.turn_over()
+    }
+
+    /// The segment that a turn fills, and another one for what sled moves in the meantime.
+    fn reclaim_bytes(&self) -> u64 {
+        2 * SEGMENT_BYTES as u64
+    }
+
+    fn copier(&self, copy: Copy) -> Option<Copier> {
+        Some(copy::copier(self.log.clone(), self.folder.path(), copy))
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        self.log.flush()?;
+        self.confirm()
+    }
+}
+
+impl SledMedium {
+    /// Writes down that everything up to the newest chunk is durable.
+    fn confirm(&mut self) -> Result<(), Error> {
+        match self.newest {
+            Some(newest) => self.folder.note(newest, self.log.stable_position()),
+            None => Ok(()),
+        }
+    }
+}

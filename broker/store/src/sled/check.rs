@@ -1,0 +1,219 @@
+//! Says whether a data folder that no broker uses is sound, and what is in it. Nothing in the
+//! folder is changed: sled's own `open` writes, so it gets a copy in the system's folder for
+//! temporary files (`TMPDIR`), which is removed afterwards.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use celeriac_record::{Record, Slot, State};
+
+use super::files::PRIVATE_FOLDER;
+use super::folder::{Folder, room_in};
+use super::guard::{self, SPARE_BYTES};
+use super::log::Log;
+use super::note::Note;
+use crate::error::Error;
+use crate::survey;
+
+/// How the name of a copy begins.
+const COPY: &str = "celeriac-check-";
+/// The states of tasks and their names, in the order of a task's life.
+const STATES: [(State, &str); 8] = [
+    (State::Scheduled, "SCHEDULED"),
+    (State::Queued, "QUEUED"),
+    (State::Leased, "LEASED"),
+    (State::Started, "STARTED"),
+    (State::Retry, "RETRY"),
+    (State::Success, "SUCCESS"),
+    (State::Failure, "FAILURE"),
+    (State::Revoked, "REVOKED"),
+];
+
+/// What a sound data folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The format of the folder.
+    pub format: u32,
+    /// How many tasks are in each state, as far as the records tell: results whose time is over
+    /// still count, and a task that has come due since counts as scheduled.
+    pub tasks: Vec<(&'static str, u64)>,
+    /// Queues that have settings, or tasks, or both.
+    pub queues: u64,
+    /// Chunks of the log.
+    pub chunks: u64,
+    /// Bytes of records that matter.
+    pub live_bytes: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Bytes of the storage engine's file.
+    pub file_bytes: u64,
+    /// What looks odd although nothing is lost, as after some crashes.
+    pub oddity: Option<String>,
+}
+
+/// Checks a data folder that no broker uses: its format, how far it was confirmed, every chunk and
+/// every live record.
+///
+/// It reads everything, and copies the storage engine's file to the system's folder for temporary
+/// files meanwhile. A broker that is started on the folder during the check finds it in use.
+///
+/// # Errors
+/// Those of a broker's start, with the same exit codes: [`Error::Damaged`], [`Error::Locked`],
+/// [`Error::NewerFormat`], [`Error::Foreign`], [`Error::Inaccessible`]; and [`Error::NoRoom`] for
+/// the copy.
+pub fn check(folder: &Path) -> Result<Report, Error> {
+    check_telling(folder, |_| {})
+}
+
+/// As [`check`]; tells where the copy is, once it is made: whoever ends the process before the
+/// check is done has to remove it. A copy that was left over is removed by the next check.
+///
+/// # Errors
+/// As those of [`check`].
+pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, Error> {
+    let mut folder = Folder::lock_to_read(folder)?;
+    let format =
+        folder.read_format()?.ok_or_else(|| folder.foreign("it has no file named `format`"))?;
+    let Some(note) = folder.read_note()? else {
+        if guard::is_unconfirmed(&folder)? {
+            return Ok(Count::default().report(format, 0, None));
+        }
+        return Err(folder.damaged("its file `durable` is missing or cannot be read"));
+    };
+    let oddity = guard::doubt(&folder, &note)?;
+    let file_bytes = folder.database_bytes()?;
+    let stage = Stage::new(file_bytes)?;
+    tell(&stage.path);
+    let place = stage.by_descriptor();
+    guard::copy(&folder, &place)
+        .map_err(Error::io(format!("copy the folder to {}", stage.path.display())))?;
+    let count = guard::try_out(&folder, &place, oddity.as_deref(), move |log| count(log, &note))?;
+    Ok(count.report(format, file_bytes, oddity))
+}
+
+/// A folder for the copy that only this user can look into.
+struct Stage {
+    path: PathBuf,
+    /// Locked as long as the check lives, by which others know that the copy is not left over.
+    lock: File,
+}
+
+impl Stage {
+    fn new(file_bytes: u64) -> Result<Self, Error> {
+        let place = std::env::temp_dir();
+        remove_leftovers(&place);
+        let (free_bytes, needed_bytes) = (room_in(&place)?.free_bytes, file_bytes + SPARE_BYTES);
+        if free_bytes < needed_bytes {
+            return Err(Error::NoRoom { place, free_bytes, needed_bytes });
+        }
+        loop {
+            let path = place.join(format!("{COPY}{}", uuid::Uuid::new_v4()));
+            let doing = || format!("make {}", path.display());
+            DirBuilder::new().mode(PRIVATE_FOLDER).create(&path).map_err(Error::io(doing()))?;
+            match File::open(&path)
+                .map(|lock| (lock.try_lock().is_ok() && path.is_dir()).then_some(lock))
+            {
+                Ok(Some(lock)) => return Ok(Self { path, lock }),
+                // Another check took it for left over before it was locked.
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io(doing())(error)),
+            }
+        }
+    }
+
+    /// The folder as sled is to know it. By its path sled would make it anew when it has been
+    /// removed in the meantime because the process is told to end.
+    fn by_descriptor(&self) -> PathBuf {
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.lock.as_raw_fd()));
+        // Not every container has that file system.
+        if descriptor.is_dir() { descriptor } else { self.path.clone() }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, folder = %self.path.display(), "the copy that was checked is left over");
+        }
+    }
+}
+
+/// Removes copies of this user's whose check was killed.
+fn remove_leftovers(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let is_copy = entry.file_name().to_string_lossy().starts_with(COPY)
+            && entry.metadata().is_ok_and(|found| {
+                found.is_dir() && found.uid() == rustix::process::geteuid().as_raw()
+            });
+        if is_copy && File::open(entry.path()).is_ok_and(|copy| copy.try_lock().is_ok()) {
+            // The next check tries again.
+            let _gone = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    states: HashMap<Slot, State>,
+    queues: HashSet<celeriac_proto::QueueName>,
+    chunks: u64,
+    live_bytes: u64,
+    log_bytes: u64,
+}
+
+fn count(log: &Log, note: &Note) -> Result<Count, survey::Refusal> {
+    let survey = survey::survey(log, Some(note.chunk))?;
+    let index = &survey.index;
+    let mut count = Count {
+        chunks: index.end() - index.base(),
+        live_bytes: index.live_bytes(),
+        log_bytes: index.log_bytes(),
+        ..Count::default()
+    };
+    survey::load(log, index, &mut |record| count.take(record))?;
+    Ok(count)
+}
+
+impl Count {
+    /// Live records only; a submit comes before its change.
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Submitted(task) => {
+                let waits = task.eta.is_some_and(|eta| eta > task.submitted_at);
+                self.states
+                    .insert(task.key.slot, if waits { State::Scheduled } else { State::Queued });
+                self.queues.insert(task.queue);
+            }
+            Record::Changed(change) => {
+                self.states.insert(change.key.slot, change.state);
+            }
+            Record::Queue(queue) => {
+                self.queues.insert(queue.name);
+            }
+            Record::Forgotten(_)
+            | Record::QueueDeleted(_)
+            | Record::Session(_)
+            | Record::SessionEnded(_) => {}
+        }
+    }
+
+    fn report(self, format: u32, file_bytes: u64, oddity: Option<String>) -> Report {
+        let tasks_in = |state| self.states.values().filter(|found| **found == state).count() as u64;
+        Report {
+            format,
+            tasks: STATES.iter().map(|(state, name)| (*name, tasks_in(*state))).collect(),
+            queues: self.queues.len() as u64,
+            chunks: self.chunks,
+            live_bytes: self.live_bytes,
+            log_bytes: self.log_bytes,
+            file_bytes,
+            oddity,
+        }
+    }
+}

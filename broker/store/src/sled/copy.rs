@@ -1,0 +1,230 @@
+//! Writes a backup: a data folder of its own with the chunks of a log that goes on.
+//!
+//! The copy gets its file `format` last, without which no broker takes it for a data folder: a
+//! backup that fails or is killed leaves nothing that could be served. A new folder grows under the
+//! name `FOLDER.partial`.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::files::{self, PRIVATE_FOLDER, sync_folder};
+use super::folder::{Folder, room_in};
+use super::log::{Log, SEGMENT_BYTES};
+use super::open::unreadable;
+use crate::backup::BackupError;
+use crate::chunk;
+use crate::error::Error;
+use crate::medium::{Copier, Copy};
+
+/// Chunks written to the copy in one batch.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// A folder that some file systems have in their root.
+const LOST_AND_FOUND: &str = "lost+found";
+/// What sled adds to the log, while it writes it and afterwards.
+const ROOM_FACTOR: u64 = 2;
+const ROOM_BYTES: u64 = 8 * SEGMENT_BYTES as u64;
+
+/// A function that copies chunks of `log`, which lies in the folder `source`.
+pub(super) fn copier(log: Log, source: &Path, copy: Copy) -> Copier {
+    let source = source.to_owned();
+    Box::new(move || FolderCopy { log, source, copy }.write())
+}
+
+/// Where a backup goes.
+enum Place {
+    /// A folder that is not there yet, and the one it lies in.
+    New { target: PathBuf, parent: PathBuf },
+    /// An empty folder.
+    Empty(PathBuf),
+}
+
+/// What the thread knows. It shares nothing with the store but sled, which is made for that.
+struct FolderCopy {
+    log: Log,
+    source: PathBuf,
+    copy: Copy,
+}
+
+impl FolderCopy {
+    fn write(&self) -> Result<u64, BackupError> {
+        match self.place()? {
+            Place::New { target, parent } => self.copy_to_new(&target, &parent),
+            Place::Empty(target) => self.copy_into(&target),
+        }
+    }
+
+    fn copy_to_new(&self, target: &Path, parent: &Path) -> Result<u64, BackupError> {
+        let mut partial = target.to_owned().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        self.need_room(parent)?;
+        let made = fs::create_dir(&partial)
+            .and_then(|()| fs::set_permissions(&partial, Permissions::from_mode(PRIVATE_FOLDER)));
+        made.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => self.refused(format!(
+                "{} is left over from a backup that was interrupted; remove it",
+                partial.display()
+            )),
+            _ => self.refused(format!("cannot make {}: {error}", partial.display())),
+        })?;
+        let made = self.fill(&partial).and_then(|bytes| {
+            fs::rename(&partial, target)
+                .map_err(|error| self.refused(format!("cannot name it: {error}")))?;
+            sync_folder(parent)?;
+            Ok(bytes)
+        });
+        self.clear_unless(made, || fs::remove_dir_all(&partial))
+    }
+
+    /// A folder that is there keeps its place and its permissions: it may be where another disk is
+    /// mounted.
+    fn copy_into(&self, target: &Path) -> Result<u64, BackupError> {
+        self.need_room(target)?;
+        let made = self.fill(target);
+        self.clear_unless(made, || {
+            for entry in fs::read_dir(target)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true if entry.file_name() == LOST_AND_FOUND => {}
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes what a backup that failed has made.
+    fn clear_unless(
+        &self,
+        made: Result<u64, BackupError>,
+        clear: impl FnOnce() -> io::Result<()>,
+    ) -> Result<u64, BackupError> {
+        if made.is_err() {
+            if let Err(error) = clear() {
+                tracing::warn!(%error, folder = %self.copy.target.display(), "the failed backup is left over");
+            }
+            if self.copy.give_up.load(Ordering::SeqCst) {
+                return Err(BackupError::GivenUp);
+            }
+        }
+        made
+    }
+
+    fn need_room(&self, place: &Path) -> Result<(), BackupError> {
+        let free_bytes = room_in(place)?.free_bytes;
+        let needed_bytes = ROOM_FACTOR * self.copy.log_bytes + ROOM_BYTES + self.copy.reserve_bytes;
+        if free_bytes < needed_bytes {
+            return Err(Error::NoRoom { place: place.to_owned(), free_bytes, needed_bytes }.into());
+        }
+        Ok(())
+    }
+
+    /// Where the copy goes, links resolved.
+    fn place(&self) -> Result<Place, BackupError> {
+        let (true, Some(parent), Some(name)) = (
+            self.copy.target.is_absolute(),
+            self.copy.target.parent(),
+            self.copy.target.file_name(),
+        ) else {
+            return Err(self.refused("it is not the absolute path of a new folder"));
+        };
+        let parent = parent
+            .canonicalize()
+            .map_err(|error| self.refused(format!("the folder it lies in: {error}")))?;
+        let inside = || self.refused("it lies inside the data folder");
+        if parent.starts_with(&self.source) {
+            return Err(inside());
+        }
+        let target = parent.join(name);
+        if let Err(error) = fs::symlink_metadata(&target) {
+            return match error.kind() {
+                io::ErrorKind::NotFound => Ok(Place::New { target, parent }),
+                _ => Err(self.refused(error.to_string())),
+            };
+        }
+        // A link may lead to an empty folder.
+        let refused = |error: io::Error| self.refused(error.to_string());
+        let target = target.canonicalize().map_err(refused)?;
+        let taken = || self.refused("it exists and is not an empty folder");
+        if !target.is_dir() {
+            return Err(taken());
+        }
+        for entry in fs::read_dir(&target).map_err(refused)? {
+            let entry = entry.map_err(refused)?;
+            // A file system that was made just now has it.
+            if entry.file_name() != LOST_AND_FOUND || !entry.file_type().map_err(refused)?.is_dir()
+            {
+                return Err(taken());
+            }
+        }
+        if target.starts_with(&self.source) { Err(inside()) } else { Ok(Place::Empty(target)) }
+    }
+
+    /// Makes the new folder a data folder with these chunks.
+    fn fill(&self, partial: &Path) -> Result<u64, BackupError> {
+        let mut folder = Folder::lock(partial)?;
+        files::warn_of_others(&folder);
+        let before = folder.names(folder.path())?;
+        let log = Log::open(folder.path(), true)
+            .map_err(|failure| Error::Failed { reason: failure.to_string() })?;
+        let written = self.write_chunks(&folder, &log).and_then(|bytes| {
+            log.flush()?;
+            folder.note(self.copy.chunks.end - 1, log.stable_position())?;
+            Ok(bytes)
+        });
+        log.abandon();
+        let bytes = written?;
+        files::close_new(&folder, &before)?;
+        folder.sync_creation()?;
+        folder.write_format()?;
+        Ok(bytes)
+    }
+
+    fn write_chunks(&self, folder: &Folder, log: &Log) -> Result<u64, BackupError> {
+        let (mut copied, mut batch, mut batch_bytes) = (0, Vec::new(), 0);
+        for number in self.copy.chunks.clone() {
+            if self.copy.give_up.load(Ordering::SeqCst) {
+                return Err(BackupError::GivenUp);
+            }
+            let damaged = |reason| match self.log.read_failure() {
+                Some(error) => unreadable(&self.source)(error),
+                None => Error::Damaged { folder: self.source.clone(), reason },
+            };
+            let bytes = self.log.read_next(number).map_err(damaged)?;
+            chunk::open(number, &bytes).map_err(|fault| damaged(fault.to_string()))?;
+            batch_bytes += bytes.len();
+            batch.push((number, bytes));
+            if batch_bytes >= BATCH_BYTES || number + 1 == self.copy.chunks.end {
+                self.keep_reserve(folder)?;
+                log.write(&batch, &[])?;
+                copied += batch_bytes as u64;
+                batch.clear();
+                batch_bytes = 0;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// The copy may share its disk with the broker.
+    fn keep_reserve(&self, folder: &Folder) -> Result<(), BackupError> {
+        let free_bytes = folder.room()?.free_bytes;
+        let needed_bytes = self.copy.reserve_bytes + 2 * SEGMENT_BYTES as u64;
+        if free_bytes < needed_bytes {
+            return Err(Error::NoRoom {
+                place: folder.path().to_owned(),
+                free_bytes,
+                needed_bytes,
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    fn refused(&self, reason: impl Into<String>) -> BackupError {
+        BackupError::Place { folder: self.copy.target.clone(), reason: reason.into() }
+    }
+}

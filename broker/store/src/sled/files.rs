@@ -1,0 +1,124 @@
+//! The files of a data folder as the file system has them: made so that nobody but this user can
+//! read them, whatever the umask, and refused where they are no regular files. What is in them is
+//! not known here.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::folder::{Folder, OF_SLED, REHEARSAL};
+use crate::error::Error;
+
+/// What others may do with a folder and its files that this program makes: nothing.
+pub(super) const PRIVATE_FOLDER: u32 = 0o700;
+pub(super) const PRIVATE_FILE: u32 = 0o600;
+
+/// Makes the folder, and those it lies in, so that nobody but this user can look into them,
+/// whatever the umask.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(PRIVATE_FOLDER)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file to write to. A new one is this user's alone, whatever the umask.
+pub(super) fn make_or_open(path: &Path) -> Result<File, Error> {
+    let doing = || format!("open {}", path.display());
+    match OpenOptions::new().create_new(true).write(true).mode(PRIVATE_FILE).open(path) {
+        Ok(file) => {
+            file.set_permissions(Permissions::from_mode(PRIVATE_FILE))
+                .map_err(Error::io(doing()))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(path).map_err(Error::io(doing()))
+        }
+        Err(error) => Err(Error::io(doing())(error)),
+    }
+}
+
+/// Whether a name is that of a file or folder of the store.
+fn is_ours(name: &str) -> bool {
+    OF_SLED.contains(&name)
+        || ["lock", "format", "format.new", "durable", "ballast", REHEARSAL].contains(&name)
+        || name.starts_with("snap.")
+}
+
+/// Opening a pipe waits for ever, a device is no disk, and where a link leads nobody looks after.
+pub(super) fn refuse_irregular(path: &Path) -> Result<(), Error> {
+    let doing = || format!("list the folder {}", path.display());
+    for entry in fs::read_dir(path).map_err(Error::io(doing()))? {
+        let entry = entry.map_err(Error::io(doing()))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_ours(&name) {
+            continue;
+        }
+        let found =
+            entry.file_type().map_err(Error::io(format!("look at {}", entry.path().display())))?;
+        let is_folder = name == "blobs" || name == REHEARSAL;
+        if (is_folder && !found.is_dir()) || (!is_folder && !found.is_file()) {
+            let what = if is_folder { "folder" } else { "regular file" };
+            return Err(Error::Foreign {
+                folder: path.to_owned(),
+                reason: format!("its `{name}` is no {what}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Takes from others what the umask gave them in files that sled made just now: those that are not
+/// among `before`.
+pub(super) fn close_new(folder: &Folder, before: &[String]) -> Result<(), Error> {
+    for name in folder.names(folder.path())? {
+        if is_ours(&name) && !before.contains(&name) {
+            let mode = if name == "blobs" { PRIVATE_FOLDER } else { PRIVATE_FILE };
+            let set = fs::set_permissions(folder.path().join(&name), Permissions::from_mode(mode));
+            // sled removes its old snapshot when it likes.
+            if let Err(error) = set
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(folder.io("set the permissions of", &name)(error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is open to others already stays so: somebody may have meant it. But it is said.
+pub(super) fn warn_of_others(folder: &Folder) {
+    let is_open =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
+    if !is_open(folder.path()) {
+        return;
+    }
+    let names = folder.names(folder.path()).unwrap_or_default();
+    let open: Vec<_> =
+        names.iter().filter(|name| is_ours(name) && is_open(&folder.path().join(name))).collect();
+    let path = folder.path().display();
+    tracing::warn!(files = ?open, "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io(format!("sync the folder {}", path.display())))
+}
+
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let written = File::create(path).and_then(|file| {
+        file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()
+    });
+    written.map_err(Error::io(format!("write {}", path.display())))
+}

@@ -1,0 +1,470 @@
+//! The data folder and the files beside sled's: `lock`, `format`, `durable` (how far the log was
+//! confirmed) and `ballast`.
+//!
+//! `durable` is written after each commit and not synced: an older note is as true as a newer one,
+//! it only promises less. It has two places that take turns, so that a torn write spoils the newer
+//! one alone.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::files::{
+    PRIVATE_FILE, make_folder, make_or_open, refuse_irregular, sync_folder, write_synced,
+};
+use super::note::{NOTE_BYTES, Note};
+use crate::chunk::FORMAT;
+use crate::error::Error;
+use crate::medium::Room;
+
+/// The files that a start needs. They are watched while the broker runs.
+const WATCHED: [&str; 4] = ["db", "conf", "format", "durable"];
+/// The files and folders that sled makes.
+pub(super) const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
+/// A killed broker keeps its lock until its last write is through; its successor should not fail
+/// over that.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Where a doubtful folder is opened on trial.
+pub(super) const REHEARSAL: &str = "rehearsal";
+
+/// A data folder that this process has locked.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Held open: closing it gives the lock back.
+    _lock: Option<File>,
+    notes: Option<File>,
+    note_sequence: u64,
+    /// The snapshot that sled made or used at this start.
+    snapshot: u64,
+    /// The files that have to stay.
+    watched: Vec<Watched>,
+    /// The length of `db` at the last note.
+    file_bytes: u64,
+}
+
+/// A file as it was when the broker began to work.
+#[derive(Debug)]
+struct Watched {
+    name: &'static str,
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// It is never shorter than this.
+    bytes: u64,
+}
+
+impl Folder {
+    /// Makes the folder if need be and locks it.
+    pub(super) fn lock(path: &Path) -> Result<Self, Error> {
+        let existed = path.is_dir();
+        make_folder(path)
+            .map_err(Error::io(format!("create the data folder {}", path.display())))?;
+        let path = path
+            .canonicalize()
+            .map_err(Error::io(format!("find the data folder {}", path.display())))?;
+        if let (false, Some(parent)) = (existed, path.parent()) {
+            sync_folder(parent)?;
+        }
+        refuse_irregular(&path)?;
+        let lock = make_or_open(&path.join("lock"))?;
+        wait_for_lock(&path, || lock.try_lock())?;
+        Ok(Self {
+            path,
+            _lock: Some(lock),
+            notes: None,
+            note_sequence: 0,
+            snapshot: 0,
+            watched: Vec::new(),
+            file_bytes: 0,
+        })
+    }
+
+    /// Keeps brokers away from a folder that is there, and changes nothing in it. A copy may have
+    /// no file to lock.
+    pub(super) fn lock_to_read(path: &Path) -> Result<Self, Error> {
+        let path = path
+            .canonicalize()
+            .map_err(Error::io(format!("read the data folder {}", path.display())))?;
+        if !path.is_dir() {
+            let doing = format!("read the data folder {}", path.display());
+            return Err(Error::io(doing)(io::ErrorKind::NotADirectory.into()));
+        }
+        refuse_irregular(&path)?;
+        let lock = match File::open(path.join("lock")) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Error::io(format!("open {}", path.join("lock").display()))(error));
+            }
+        };
+        if let Some(lock) = &lock {
+            wait_for_lock(&path, || lock.try_lock_shared())?;
+        }
+        Ok(Self {
+            path,
+            _lock: lock,
+            notes: None,
+            note_sequence: 0,
+            snapshot: 0,
+            watched: Vec::new(),
+            file_bytes: 0,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// An error over one of its files.
+    pub(super) fn io(&self, doing: &str, name: &str) -> impl FnOnce(io::Error) -> Error {
+        Error::io(format!("{doing} {}", self.path.join(name).display()))
+    }
+
+    pub(super) fn damaged(&self, reason: impl Into<String>) -> Error {
+        Error::Damaged { folder: self.path.clone(), reason: reason.into() }
+    }
+
+    pub(super) fn foreign(&self, reason: impl Into<String>) -> Error {
+        Error::Foreign { folder: self.path.clone(), reason: reason.into() }
+    }
+
+    pub(super) fn newer(&self, found: u32) -> Error {
+        Error::NewerFormat { folder: self.path.clone(), found, known: u32::from(FORMAT) }
+    }
+
+    /// Reads which format the folder has; `None`: it is fresh, or not ours.
+    pub(super) fn read_format(&self) -> Result<Option<u32>, Error> {
+        match fs::read(self.path.join("format")) {
+            Ok(bytes) => match parse_format(&bytes) {
+                Some(format) if format > u32::from(FORMAT) => Err(self.newer(format)),
+                Some(format) => Ok(Some(format)),
+                None => Err(self.damaged("its file `format` cannot be read")),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.io("read", "format")(error)),
+        }
+    }
+
+    /// Makes a fresh folder ours, and checks the format of any other.
+    pub(super) fn claim(&self) -> Result<(), Error> {
+        if self.read_format()?.is_some() {
+            return Ok(());
+        }
+        for name in OF_SLED.iter().chain(&["durable"]) {
+            if self.path.join(name).exists() {
+                return Err(self.foreign(format!("it has a file `{name}` but none named `format`")));
+            }
+        }
+        self.write_format()
+    }
+
+    /// From now on the folder counts as a data folder.
+    pub(super) fn write_format(&self) -> Result<(), Error> {
+        let new = self.path.join("format.new");
+        write_synced(&new, format_text(u32::from(FORMAT)).as_bytes())?;
+        fs::rename(&new, self.path.join("format")).map_err(self.io("name", "format"))?;
+        sync_folder(&self.path)
+    }
+
+    /// Removes what a start that was killed may have left. sled would take a half-written snapshot
+    /// for a whole one.
+    pub(super) fn remove_leftovers(&self) -> Result<(), Error> {
+        for name in self.names(&self.path)? {
+            if name.starts_with("snap.") && name.ends_with(".generating") {
+                fs::remove_file(self.path.join(&name))
+                    .map_err(self.io("remove the leftover", &name))?;
+            }
+        }
+        match fs::remove_dir_all(self.path.join(REHEARSAL)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.io("remove the leftover", REHEARSAL)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes sled's files after a creation that never came to its first confirmed chunk.
+    pub(super) fn remove_unconfirmed(&self) -> Result<(), Error> {
+        for name in self.names(&self.path)? {
+            let path = self.path.join(&name);
+            let outcome = match name.as_str() {
+                "blobs" => fs::remove_dir_all(&path),
+                name if OF_SLED.contains(&name) || name.starts_with("snap.") => {
+                    fs::remove_file(&path)
+                }
+                _ => Ok(()),
+            };
+            outcome.map_err(Error::io(format!(
+                "remove {} of an interrupted creation",
+                path.display()
+            )))?;
+        }
+        Ok(())
+    }
+
+    /// The names in a folder, sorted.
+    pub(super) fn names(&self, folder: &Path) -> Result<Vec<String>, Error> {
+        let doing = || format!("list the folder {}", folder.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(Error::io(doing()))? {
+            names.push(
+                entry.map_err(Error::io(doing()))?.file_name().to_string_lossy().into_owned(),
+            );
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The name of the snapshot that sled starts from, and its position in sled's log, which is its
+    /// name.
+    pub(super) fn snapshot(&self) -> Result<Option<(String, u64)>, Error> {
+        let names = self.names(&self.path)?;
+        Ok(names.into_iter().rev().find_map(|name| {
+            let position = u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok()?;
+            Some((name, position))
+        }))
+    }
+
+    /// Remembers the snapshot of this start for the notes to come.
+    pub(super) fn remember_snapshot(&mut self) -> Result<(), Error> {
+        self.snapshot = self.snapshot()?.map_or(0, |(_, position)| position);
+        Ok(())
+    }
+
+    /// The newest note that is whole. `None`: nothing was ever confirmed, or it is spoilt; the data
+    /// file tells which.
+    pub(super) fn read_note(&mut self) -> Result<Option<Note>, Error> {
+        let bytes = match fs::read(self.path.join("durable")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.io("read", "durable")(error)),
+        };
+        let newest = Note::newest_in(&bytes);
+        self.note_sequence = newest.map_or(0, |note| note.sequence);
+        Ok(newest)
+    }
+
+    /// Writes down that everything up to this chunk is durable.
+    pub(super) fn note(&mut self, chunk: u64, position: i64) -> Result<(), Error> {
+        if self.notes.is_none() {
+            let notes = make_or_open(&self.path.join("durable"))?;
+            // As long as it will ever be, so that it is seen when somebody cuts it.
+            if notes.metadata().map_err(self.io("look at", "durable"))?.len()
+                < 2 * NOTE_BYTES as u64
+            {
+                notes.set_len(2 * NOTE_BYTES as u64).map_err(self.io("write", "durable"))?;
+            }
+            self.notes = Some(notes);
+            self.watch()?;
+        }
+        self.file_bytes = self.look_after_files()?;
+        let notes = self.notes.as_ref().expect("it was opened just now");
+        self.note_sequence += 1;
+        let note = Note {
+            sequence: self.note_sequence,
+            chunk,
+            position,
+            file_bytes: self.file_bytes,
+            snapshot: self.snapshot,
+        };
+        notes.write_all_at(&note.to_bytes(), note.place()).map_err(self.io("write", "durable"))
+    }
+
+    /// Remembers which files these are.
+    fn watch(&mut self) -> Result<(), Error> {
+        for name in WATCHED {
+            let path = self.path.join(name);
+            match fs::metadata(&path) {
+                Ok(found) => {
+                    // sled may cut its file: how much of that is needed, the log knows.
+                    let bytes = if name == "db" { 0 } else { found.len() };
+                    self.watched.push(Watched {
+                        name,
+                        path,
+                        device: found.dev(),
+                        inode: found.ino(),
+                        bytes,
+                    });
+                }
+                // The backup's copy gets its `format` last, and nobody starts from it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.io("look at", name)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// That the files are there which the next start needs, and the same ones; or nothing more is
+    /// confirmed. Returns the length of `db`.
+    fn look_after_files(&self) -> Result<u64, Error> {
+        let mut file_bytes = 0;
+        for Watched { name, path, device, inode, bytes } in &self.watched {
+            let found = match fs::metadata(path) {
+                Ok(found) => Some(found),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(self.io("look at", name)(error)),
+            };
+            let Some(found) = found.filter(|found| (found.dev(), found.ino()) == (*device, *inode))
+            else {
+                return Err(self.damaged(format!(
+                    "its file `{name}` was removed or replaced while the broker ran"
+                )));
+            };
+            if found.len() < *bytes {
+                return Err(
+                    self.damaged(format!("its file `{name}` was cut short while the broker ran"))
+                );
+            }
+            if *name == "db" {
+                file_bytes = found.len();
+            }
+        }
+        Ok(file_bytes)
+    }
+
+    /// Whether `db` is shorter than it was at the last note. sled may have cut it.
+    pub(super) fn has_shrunk(&self) -> Result<Option<u64>, Error> {
+        if self.watched.is_empty() {
+            return Ok(None);
+        }
+        let file_bytes = self.look_after_files()?;
+        Ok((file_bytes < self.file_bytes).then_some(file_bytes))
+    }
+
+    /// Makes the creation of every file durable.
+    pub(super) fn sync_creation(&self) -> Result<(), Error> {
+        for name in ["db", "conf", "durable"] {
+            let file = File::open(self.path.join(name)).and_then(|file| file.sync_all());
+            file.map_err(self.io("sync", name))?;
+        }
+        sync_folder(&self.path)
+    }
+
+    pub(super) fn database_bytes(&self) -> Result<u64, Error> {
+        let metadata = fs::metadata(self.path.join("db")).map_err(self.io("look at", "db"))?;
+        Ok(metadata.len())
+    }
+
+    /// Values that sled keeps in files of their own.
+    pub(super) fn stray_files(&self) -> Result<u64, Error> {
+        match fs::read_dir(self.path.join("blobs")) {
+            Ok(entries) => Ok(entries.count() as u64),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(self.io("list", "blobs")(error)),
+        }
+    }
+
+    pub(super) fn room(&self) -> Result<Room, Error> {
+        room_in(&self.path)
+    }
+
+    pub(super) fn has_ballast(&self) -> bool {
+        self.path.join("ballast").exists()
+    }
+
+    pub(super) fn drop_ballast(&self) -> Result<(), Error> {
+        fs::remove_file(self.path.join("ballast")).map_err(self.io("remove", "ballast"))
+    }
+
+    /// Takes room that a later start on a full disk can give back. Not having it is no reason to
+    /// stop.
+    pub(super) fn make_ballast(&self, bytes: u64) {
+        let path = self.path.join("ballast");
+        let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(
+            |file| {
+                file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+                rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+                Ok(())
+            },
+        );
+        if let Err(error) = made {
+            tracing::warn!(%error, "no ballast file: a start on a full disk may fail");
+            let _absent = fs::remove_file(&path);
+        }
+    }
+}
+
+/// How full the disk of this folder is.
+pub(super) fn room_in(path: &Path) -> Result<Room, Error> {
+    let disk = rustix::fs::statvfs(path).map_err(|error| {
+        Error::io(format!("ask how full the disk of {} is", path.display()))(error.into())
+    })?;
+    let (free_bytes, disk_bytes) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+    Ok(Room { free_bytes, reusable_bytes: 0, file_bytes: 0, disk_bytes })
+}
+
+fn wait_for_lock(
+    folder: &Path,
+    try_lock: impl Fn() -> Result<(), TryLockError>,
+) -> Result<(), Error> {
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked { folder: folder.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::io(format!("lock the data folder {}", folder.display()))(error));
+            }
+        }
+    }
+}
+
+fn format_text(format: u32) -> String {
+    let line = format!("celeriac data folder, format {format}");
+    format!("{line}, checksum {:08x}\n", crc32c::crc32c(line.as_bytes()))
+}
+
+fn parse_format(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let number =
+        text.strip_prefix("celeriac data folder, format ")?.split(',').next()?.parse().ok()?;
+    (format_text(number) == text).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn note_comes_back_from_the_place_that_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("db"), b"12345").unwrap();
+        let mut first = Folder::lock(folder.path()).unwrap();
+        assert_eq!(first.read_note().unwrap(), None);
+        for chunk in 1..=3 {
+            first.note(chunk, 100 * chunk as i64).unwrap();
+        }
+        let note = first.read_note().unwrap().unwrap();
+        assert_eq!((note.chunk, note.position, note.file_bytes), (3, 300, 5));
+
+        let path = folder.path().join("durable");
+        let whole = fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut broken = whole.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &broken).unwrap();
+            assert!(matches!(first.read_note().unwrap().unwrap().chunk, 2 | 3), "bit {bit}");
+        }
+        fs::write(&path, b"").unwrap();
+        assert_eq!(first.read_note().unwrap(), None);
+    }
+
+    #[test]
+    fn format_with_a_flipped_bit_is_no_format() {
+        let whole = format_text(1).into_bytes();
+        assert_eq!(parse_format(&whole), Some(1));
+        for bit in 0..whole.len() * 8 {
+            let mut broken = whole.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse_format(&broken), None, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is checked before sled may touch a folder, because its `open` destroys what it does not
+//! understand.
+//!
+//! In the usual case this reads everything once and sled finds what it expects. If something is odd
+//! - a file cut short, a flipped bit, but also a crash at a rare moment that sled does recover from
+//! - the folder is opened on trial, as a copy. Only if the copy turns out to hold everything that
+//! was confirmed, the folder itself is opened.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::files::PRIVATE_FOLDER;
+use super::folder::{Folder, REHEARSAL};
+use super::log::{Log, OpenFailure, SEGMENT_BYTES};
+use super::note::Note;
+use super::scan::scan;
+use crate::error::Error;
+use crate::survey;
+
+/// A trial that has not ended by then never will: one of sled's threads is gone.
+const REHEARSAL_PATIENCE: Duration = Duration::from_secs(600);
+/// A large folder gets more time, as much as it takes on a slow disk.
+const REHEARSAL_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
+/// An interrupted creation leaves a small file. A larger one is not even searched.
+const UNCONFIRMED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Room that has to stay free beside the copy.
+pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Checks an existing folder, and tries it out as a copy if something is odd.
+pub(super) fn inspect(folder: &Folder, note: &Note) -> Result<(), Error> {
+    match doubt(folder, note)? {
+        None => Ok(()),
+        Some(reason) => rehearse(folder, note, &reason),
+    }
+}
+
+/// Checks an existing folder without changing anything in it. A doubt is a reason to try out a
+/// copy, not to refuse.
+pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
+    let database = folder.path().join("db");
+    if !database.exists() {
+        return Err(folder.damaged("its file `db` is missing"));
+    }
+    match fs::read(folder.path().join("conf")) {
+        Ok(conf) if conf == expected_conf() => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(folder.io("read", "conf")(error));
+        }
+        _ => {
+            return Err(
+                folder.damaged("its file `conf` is missing or is not what this store wrote")
+            );
+        }
+    }
+    if folder.stray_files()? > 0 {
+        return Err(folder.damaged("its folder `blobs` is not empty"));
+    }
+    let snapshot = inspect_snapshot(folder, note)?;
+    let scan = scan(&database).map_err(folder.io("read", "db"))?;
+    Ok(snapshot.or_else(|| scan.suspicion(note)))
+}
+
+/// Whether a folder without a note may be made anew: nothing in it was ever confirmed.
+pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
+    let path = folder.path().join("db");
+    if !path.exists() {
+        return Ok(true);
+    }
+    if folder.database_bytes()? > UNCONFIRMED_BYTES_MAX {
+        return Ok(false);
+    }
+    let bytes = fs::read(path).map_err(folder.io("read", "db"))?;
+    // The creation writes chunk 0, and its note. Any later chunk tells that the note was there and
+    // is lost.
+    let confirmed = bytes.windows(16).any(|window| {
+        let number = window[8..16].try_into().map(u64::from_le_bytes);
+        window.starts_with(b"CELC")
+            && window[6] <= 2
+            && window[7] == 0
+            && number.is_ok_and(|number| number > 0)
+    });
+    Ok(!confirmed)
+}
+
+/// What sled writes into `conf` with our settings: its text and a checksum.
+fn expected_conf() -> Vec<u8> {
+    let mut conf =
+        format!("segment_size: {SEGMENT_BYTES}\nuse_compression: false\nversion: 0.34\n")
+            .into_bytes();
+    let sum = crc32fast::hash(&conf);
+    conf.extend_from_slice(&sum.to_le_bytes());
+    conf
+}
+
+/// Checks the snapshot that sled will start from. It may be newer than the note: a start that was
+/// killed made it.
+fn inspect_snapshot(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
+    let Some((name, position)) = folder.snapshot()? else {
+        return Ok((note.snapshot > 0).then(|| "its snapshot is missing".into()));
+    };
+    let bytes = fs::read(folder.path().join(&name)).map_err(folder.io("read", &name))?;
+    let whole = bytes.len() > 12 && {
+        let (body, trailer) = bytes.split_at(bytes.len() - 12);
+        trailer[8..] == crc32fast::hash(body).to_le_bytes()
+            && trailer[..8] == (body.len() as u64).to_le_bytes()
+    };
+    if !whole {
+        return Err(folder.damaged(format!("its file `{name}` has a wrong checksum")));
+    }
+    Ok((position < note.snapshot).then(|| "its snapshot is too old".into()))
+}
+
+/// Opens a copy of the folder and reads all of it.
+fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> {
+    tracing::warn!(suspicion, "the data folder looks damaged; opening a copy of it on trial");
+    if folder.room()?.free_bytes < folder.database_bytes()? + SPARE_BYTES {
+        tracing::warn!("there is no room for the copy; opening the folder itself");
+        return Ok(());
+    }
+    let stage = folder.path().join(REHEARSAL);
+    DirBuilder::new().mode(PRIVATE_FOLDER).create(&stage).map_err(folder.io("make", REHEARSAL))?;
+    copy(folder, &stage).map_err(Error::io(format!("copy the folder to {}", stage.display())))?;
+    let trial = {
+        let confirmed = Some(note.chunk);
+        move |log: &Log| survey::survey(log, confirmed).map(|_| ())
+    };
+    let outcome = try_out(folder, &stage, Some(suspicion), trial);
+    fs::remove_dir_all(&stage).map_err(Error::io(format!("remove {}", stage.display())))?;
+    outcome
+}
+
+/// Opens the copy of the folder at `stage`, and lets `trial` read it.
+pub(super) fn try_out<T: Send + 'static>(
+    folder: &Folder,
+    stage: &Path,
+    suspicion: Option<&str>,
+    trial: impl FnOnce(&Log) -> Result<T, survey::Refusal> + Send + 'static,
+) -> Result<T, Error> {
+    let patience = REHEARSAL_PATIENCE
+        + Duration::from_secs(folder.database_bytes()? / REHEARSAL_BYTES_PER_SECOND);
+    let (sender, receiver) = mpsc::channel();
+    let place = stage.to_owned();
+    let thread = std::thread::Builder::new()
+        .name("store rehearsal".into())
+        .spawn(move || sender.send(read_copy(&place, trial)))
+        .map_err(Error::io("start a thread"))?;
+    let outcome = receiver.recv_timeout(patience);
+    if outcome.is_ok() {
+        let _ended = thread.join();
+    }
+    let reason = |reason: &str| match suspicion {
+        Some(suspicion) => format!("{suspicion}, and {reason}"),
+        None => reason.to_owned(),
+    };
+    match outcome {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(survey::Refusal::Damaged(damage))) => Err(folder.damaged(reason(&damage))),
+        Ok(Err(refusal)) => Err(refusal.into_error(folder.path())),
+        Err(_) => Err(folder.damaged(reason("the storage engine does not get through it"))),
+    }
+}
+
+/// Copies sled's files to the empty folder `stage`.
+pub(super) fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder.path())? {
+        let name = entry?.file_name();
+        let text = name.to_string_lossy();
+        if text == "db"
+            || text == "conf"
+            || (text.starts_with("snap.") && !text.ends_with(".generating"))
+        {
+            fs::copy(folder.path().join(&name), stage.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_copy<T>(
+    stage: &Path,
+    trial: impl FnOnce(&Log) -> Result<T, survey::Refusal>,
+) -> Result<T, survey::Refusal> {
+    let log = Log::open(stage, false).map_err(|failure| match failure {
+        OpenFailure::Unreadable(error) | OpenFailure::Error(sled::Error::Io(error)) => {
+            survey::Refusal::Unreadable(error)
+        }
+        failure => survey::Refusal::Damaged(failure.to_string()),
+    })?;
+    let outcome = match (trial(&log), log.read_failure()) {
+        (Err(_), Some(error)) => Err(survey::Refusal::Unreadable(error)),
+        (outcome, _) => outcome,
+    };
+    log.abandon();
+    outcome
+}

@@ -1,0 +1,386 @@
+//! The log in sled: chunks by number, written in batches. The only file of the broker that calls
+//! sled while running.
+
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sled::IVec;
+
+use super::quiet::os_error;
+use super::reads::Watch;
+use super::sync::syncs;
+use crate::error::Error;
+
+/// Part of the format: a folder made with one size cannot be opened with another. A leaf of 16
+/// chunks stays far below a quarter of it, which is where sled would put it into a file of its own
+/// that it never syncs.
+pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+/// sled keeps several times this.
+const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// sled frees space only from its own flusher, so it has to have one. It is not what makes a commit
+/// durable.
+const FLUSH_EVERY_MS: u64 = 500;
+/// Further uses of a page: see [`Log::touching`].
+const TOUCHES_COLD: u32 = 15;
+/// Half of a page of sixteen chunks is written before it is split, and each chunk is a use of it or
+/// two.
+const TOUCHES_WRITTEN: u32 = 8;
+/// Sixteen chunks in a row share a page.
+const TOUCHES_IN_ORDER: u32 = 3;
+/// Chunks to come that have a place already, at least and after more were made: see
+/// [`Log::make_places`].
+const PLACES_MIN: u64 = 32;
+const PLACES_MADE: u64 = 96;
+/// A segment is filled in steps of this size: sled moves a page out of a thin segment with every
+/// tenth or so.
+const TURN_BYTES: usize = 4 * 1024;
+/// How long the lock of a database that this process just closed may linger.
+const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a start that takes its time is asked whether it can go on.
+const LOOK_FOR_FAILURE: Duration = Duration::from_millis(10);
+
+#[derive(Clone)]
+pub(super) struct Log {
+    database: sled::Db,
+    tree: sled::Tree,
+    /// One past the last chunk that is there or has a place.
+    places_end: Cell<u64>,
+    /// Of a file that was there before.
+    watch: Option<Arc<Watch>>,
+}
+
+/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not
+/// give what is there, or another process has it open.
+pub(super) enum OpenFailure {
+    Locked,
+    Error(sled::Error),
+    Unreadable(io::Error),
+    Panic(String),
+}
+
+impl Log {
+    /// Opens the database. Without the flusher nothing is cleaned, and no thread of sled's outlives
+    /// a failure.
+    ///
+    /// When a read fails meanwhile, the threads that sled opens it with stand still for good and
+    /// keep sled's lock, but they have changed nothing: see `reads.rs`.
+    pub(super) fn open(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
+        let watch = match Watch::holding(&folder.join("db")) {
+            Ok(watch) => Arc::new(watch),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Self::open_now(folder, with_flusher);
+            }
+            Err(error) => return Err(OpenFailure::Unreadable(error)),
+        };
+        let (sender, receiver) = mpsc::channel();
+        let place = folder.to_owned();
+        let opening = std::thread::Builder::new()
+            .name("store opening".into())
+            .spawn(move || sender.send(Self::open_now(&place, with_flusher)))
+            .map_err(OpenFailure::Unreadable)?;
+        loop {
+            match receiver.recv_timeout(LOOK_FOR_FAILURE) {
+                Ok(opened) => {
+                    let _ended = opening.join();
+                    watch.let_go();
+                    return opened.map(|log| Self { watch: Some(watch), ..log });
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Some(error) = watch.failure() {
+                        return Err(OpenFailure::Unreadable(error));
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(OpenFailure::Panic("its thread ended".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// What the system said when a read of the file failed, if one did since it was opened.
+    pub(super) fn read_failure(&self) -> Option<io::Error> {
+        self.watch.as_ref().and_then(|watch| watch.failure())
+    }
+
+    fn open_now(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
+        let config = sled::Config::new()
+            .path(folder)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(SLED_CACHE_BYTES)
+            .use_compression(false)
+            .flush_every_ms(with_flusher.then_some(FLUSH_EVERY_MS));
+        let patience = Instant::now() + REOPEN_PATIENCE;
+        loop {
+            let opened = guarded(|| {
+                let database = config.open()?;
+                let tree = database.open_tree("log")?;
+                let last = tree.last()?.map(|(key, _)| key);
+                Ok((database, tree, last))
+            });
+            match opened {
+                Err(OpenFailure::Error(sled::Error::Io(error)))
+                    if error.to_string().contains("could not acquire lock") =>
+                {
+                    if Instant::now() >= patience {
+                        return Err(OpenFailure::Locked);
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(failure) => return Err(failure),
+                Ok((database, tree, last)) => {
+                    let last =
+                        last.map(|key| number_of(&key)).transpose().map_err(OpenFailure::Panic)?;
+                    let places_end = Cell::new(last.map_or(0, |last| last.saturating_add(1)));
+                    return Ok(Self { database, tree, places_end, watch: None });
+                }
+            }
+        }
+    }
+
+    /// A chunk from anywhere in the log.
+    pub(super) fn read(&self, number: u64) -> Result<Option<Bytes>, Error> {
+        caught("read a chunk", || self.touching(number, TOUCHES_COLD))
+    }
+
+    /// A chunk, when all are read in order. An error of sled's is said as a sentence.
+    pub(super) fn read_next(&self, number: u64) -> Result<Bytes, String> {
+        let chunk = guarded(|| self.touching(number, TOUCHES_IN_ORDER))
+            .map_err(|failure| failure.to_string())?;
+        chunk.ok_or_else(|| format!("chunk {number} is missing from its log"))
+    }
+
+    /// sled looks at its cache's size only after 64 uses of pages of one of 256 groups, and a page
+    /// is up to 384 KiB: a scan would keep gigabytes. So each page is used more often than it
+    /// need be, until its group is looked at.
+    fn touching(&self, number: u64, touches: u32) -> sled::Result<Option<Bytes>> {
+        let key = number.to_be_bytes();
+        let chunk = self.tree.get(key)?;
+        for _ in 0..touches {
+            self.tree.contains_key(key)?;
+        }
+        Ok(chunk.filter(|chunk| !chunk.is_empty()).map(Bytes::from_owner))
+    }
+
+    /// The chunks that are there although they are older than the log.
+    pub(super) fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
+        let keys =
+            || self.tree.range(..base.to_be_bytes()).keys().collect::<sled::Result<Vec<_>>>();
+        let keys = guarded(keys).map_err(|failure| failure.to_string())?;
+        keys.iter().map(number_of).collect()
+    }
+
+    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on
+    /// return.
+    pub(super) fn write(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
+        let before = syncs();
+        caught("write a batch", || self.write_batch(chunks, removed))?;
+        caught("flush a batch", || self.database.flush())?;
+        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is
+        // followed by a sync.
+        if syncs() == before {
+            return Err(Error::NotSynced);
+        }
+        Ok(())
+    }
+
+    fn write_batch(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> sled::Result<()> {
+        if let Some((newest, _)) = chunks.last() {
+            self.make_places(*newest)?;
+        }
+        match chunks {
+            // One chunk is atomic by itself, and saves the sync of the batch's own mark.
+            [(number, chunk)] if removed.is_empty() => {
+                self.tree.insert(number.to_be_bytes(), &chunk[..])?;
+            }
+            _ => {
+                let mut batch = sled::Batch::default();
+                for (number, chunk) in chunks {
+                    batch.insert(&number.to_be_bytes(), &chunk[..]);
+                }
+                for number in removed {
+                    batch.remove(&number.to_be_bytes());
+                }
+                self.tree.apply_batch(batch)?;
+            }
+        }
+        for (number, _) in chunks {
+            for _ in 0..TOUCHES_WRITTEN {
+                self.tree.contains_key(number.to_be_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the chunks that come next a place: their key, with nothing under it.
+    ///
+    /// A page of sled's that gets a seventeenth key is split, and both halves are written again,
+    /// whole. Were the keys to come with their chunks, each chunk would be written five times.
+    /// So pages are split while they are empty. The places need not be durable: a chunk without
+    /// one makes its own.
+    fn make_places(&self, newest: u64) -> sled::Result<()> {
+        let end = self.places_end.get();
+        if newest + PLACES_MIN < end {
+            return Ok(());
+        }
+        let new_end = newest + PLACES_MADE;
+        for number in end..new_end {
+            self.tree.insert(number.to_be_bytes(), IVec::default())?;
+        }
+        self.places_end.set(new_end);
+        Ok(())
+    }
+
+    /// Bytes of the data file, which has this length, that hold nothing: sled writes to them before
+    /// the file grows.
+    pub(super) fn reusable_bytes(&self, file_bytes: u64) -> u64 {
+        // The segments that hold something, by their place in the log.
+        let used = self.database.context.pagecache.log.iter_from(0).segments.len() as u64;
+        (file_bytes / SEGMENT_BYTES as u64).saturating_sub(used) * SEGMENT_BYTES as u64
+    }
+
+    /// Has sled go on to its next segment.
+    ///
+    /// Segments from which everything was moved or removed count as free only once the segment is
+    /// full in which that is written down, and the one after it. On a log that is written to
+    /// little this may never be.
+    pub(super) fn turn_over(&self) -> Result<(), Error> {
+        caught("go on to the next segment", || {
+            let tree = self.database.open_tree("turn")?;
+            for step in 0..SEGMENT_BYTES / TURN_BYTES {
+                // The same value again would not be written.
+                tree.insert([0], vec![1 + step as u8 % 2; TURN_BYTES])?;
+            }
+            tree.insert([0], IVec::default())?;
+            self.database.flush()?;
+            Ok(())
+        })
+    }
+
+    /// Up to where the data file has something that is needed.
+    pub(super) fn needed_bytes(&self) -> u64 {
+        let stable = self.stable_position();
+        let segments = self.database.context.pagecache.log.iter_from(0).segments;
+        let end = |(position, offset): (i64, u64)| {
+            let written = (stable + 1 - position).clamp(0, SEGMENT_BYTES as i64);
+            offset + written.unsigned_abs()
+        };
+        segments.into_iter().filter(|(position, _)| *position <= stable).map(end).max().unwrap_or(0)
+    }
+
+    /// The position of the last stable byte in sled's own numbering.
+    pub(super) fn stable_position(&self) -> i64 {
+        self.database.context.pagecache.log.stable_offset()
+    }
+
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        caught("flush at the end", || self.database.flush()).map(|_| ())
+    }
+
+    /// The newest chunk: the last place that has something in it.
+    pub(super) fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
+        let is_chunk = |item: &sled::Result<(IVec, IVec)>| {
+            item.as_ref().map_or(true, |(_, chunk)| !chunk.is_empty())
+        };
+        let item = guarded(|| self.tree.iter().rev().find(is_chunk).transpose())
+            .map_err(|failure| failure.to_string())?;
+        item.map(chunk_of).transpose()
+    }
+
+    /// Lets go of a database that is refused; whatever sled says about that.
+    pub(super) fn abandon(self) {
+        let _closed = guarded(move || {
+            drop(self);
+            Ok(())
+        });
+    }
+}
+
+impl std::fmt::Display for OpenFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked => write!(f, "another process has it open"),
+            Self::Error(error) => f.write_str(&engine_reason(error)),
+            Self::Unreadable(error) => write!(f, "the file `db` cannot be read: {error}"),
+            Self::Panic(text) => {
+                tracing::debug!(text, "the storage engine gave up");
+                write!(f, "the storage engine cannot make sense of it")
+            }
+        }
+    }
+}
+
+fn chunk_of((key, value): (IVec, IVec)) -> Result<(u64, Bytes), String> {
+    Ok((number_of(&key)?, Bytes::from_owner(value)))
+}
+
+fn number_of(key: &IVec) -> Result<u64, String> {
+    let number = <[u8; 8]>::try_from(&key[..]).map_err(|_| "a key of its log is not a number")?;
+    Ok(u64::from_be_bytes(number))
+}
+
+/// sled panics over some errors of the disk; that is an error like the others. Any other panic goes
+/// on.
+fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => outcome.map_err(|error| engine_error(doing, &error)),
+        Err(panic) => match super::disk_failure() {
+            Some(error) => Err(error),
+            None => resume_unwind(panic),
+        },
+    }
+}
+
+/// sled panics over some kinds of damage; that must come back as a sentence.
+fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, OpenFailure> {
+    let outcome = super::quiet::quietly(|| catch_unwind(AssertUnwindSafe(work)));
+    match outcome {
+        Ok(outcome) => outcome.map_err(OpenFailure::Error),
+        Err(panic) => {
+            let text = panic_text(&*panic);
+            Err(super::quiet::disk_failure()
+                .map_or(OpenFailure::Panic(text), OpenFailure::Unreadable))
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
+}
+
+fn engine_error(doing: &'static str, error: &sled::Error) -> Error {
+    Error::Engine { doing, reason: engine_reason(error) }
+}
+
+/// Why sled gave up, for a person. Its own words are about its inside, and of no use to whoever
+/// reads the sentence.
+fn engine_reason(error: &sled::Error) -> String {
+    match error {
+        sled::Error::Io(error) => os_error(&error.to_string())
+            .map_or_else(|| error.to_string(), |found| found.to_string()),
+        sled::Error::Corruption { .. } => {
+            "what it reads from its file `db` is not what was written".to_owned()
+        }
+        _ => "its file `db` does not fit together".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_has_no_words_of_the_engine() {
+        let error = sled::Error::Corruption { at: None, bt: () };
+        let text = engine_error("read a chunk", &error).to_string();
+        assert!(!text.contains("backtrace") && !text.contains("Corruption"), "{text}");
+    }
+}

@@ -1,0 +1,100 @@
+//! The start on a data folder: lock it, look at it, make room, open sled, read everything.
+
+use std::path::Path;
+
+use celeriac_record::Record;
+
+use super::folder::Folder;
+use super::log::{Log, OpenFailure};
+use super::{FolderConfig, SledMedium, files, guard, reads};
+use crate::error::Error;
+use crate::{Marks, Store, StoreConfig};
+
+/// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room
+/// than this the ballast goes.
+const START_BYTES: u64 = 30 * 1024 * 1024;
+/// With less than this a start is not even tried.
+const START_BYTES_MIN: u64 = 1024 * 1024;
+
+impl Store {
+    /// Opens a store on sled in this folder, or makes the folder, and hands every live record to
+    /// `load`, as [`Store::over`] says.
+    ///
+    /// # Errors
+    /// Each kind says what to do. A folder that is refused is left as it is, as far as that can be
+    /// told beforehand.
+    pub fn open(
+        folder: FolderConfig,
+        config: StoreConfig,
+        load: &mut dyn FnMut(Record),
+    ) -> Result<(Self, Marks), Error> {
+        let medium = SledMedium::open(&folder)?;
+        let (witness, path) = (medium.log.clone(), medium.folder.path().to_owned());
+        // What cannot be read at the moment looks to sled like damage.
+        Self::over(Box::new(medium), config, load).map_err(|error| {
+            match (error, witness.read_failure()) {
+                (Error::Damaged { .. }, Some(source)) => unreadable(&path)(source),
+                (error, _) => error,
+            }
+        })
+    }
+}
+
+/// The error of a read of sled's file that the disk refused.
+pub(super) fn unreadable(folder: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    Error::io(format!("read {}", folder.join("db").display()))
+}
+
+impl SledMedium {
+    fn open(config: &FolderConfig) -> Result<Self, Error> {
+        let mut folder = Folder::lock(&config.path)?;
+        folder.claim()?;
+        folder.remove_leftovers()?;
+        let note = folder.read_note()?;
+        match &note {
+            Some(note) => guard::inspect(&folder, note)?,
+            None if guard::is_unconfirmed(&folder)? => folder.remove_unconfirmed()?,
+            None => return Err(folder.damaged("its file `durable` is missing or cannot be read")),
+        }
+        // The inspection has read the file.
+        if note.is_some() && !reads::is_linked() {
+            return Err(Error::NotWatched);
+        }
+        make_room(&folder)?;
+        files::warn_of_others(&folder);
+        let before = folder.names(folder.path())?;
+        let log = Log::open(folder.path(), true).map_err(|failure| refusal(&folder, failure))?;
+        files::close_new(&folder, &before)?;
+        folder.remember_snapshot()?;
+        let confirmed = note.map(|note| note.chunk);
+        Ok(Self { log, confirmed, newest: None, ballast_bytes: config.ballast_bytes, folder })
+    }
+}
+
+/// sled cannot start on a full disk; a start has to, for the workers' reports.
+fn make_room(folder: &Folder) -> Result<(), Error> {
+    if folder.room()?.free_bytes < START_BYTES && folder.has_ballast() {
+        tracing::warn!("the disk is full; giving up the ballast file to start");
+        folder.drop_ballast()?;
+    }
+    let free_bytes = folder.room()?.free_bytes;
+    if free_bytes < START_BYTES_MIN { Err(disk_full(folder, free_bytes)) } else { Ok(()) }
+}
+
+fn disk_full(folder: &Folder, free_bytes: u64) -> Error {
+    Error::DiskFull { folder: folder.path().to_owned(), free_bytes, needed_bytes: START_BYTES }
+}
+
+fn refusal(folder: &Folder, failure: OpenFailure) -> Error {
+    match failure {
+        OpenFailure::Error(sled::Error::Io(error))
+            if error.to_string().contains("No space left") =>
+        {
+            disk_full(folder, folder.room().map_or(0, |room| room.free_bytes))
+        }
+        OpenFailure::Locked => Error::Locked { folder: folder.path().to_owned() },
+        OpenFailure::Unreadable(error) => folder.io("read", "db")(error),
+        OpenFailure::Error(sled::Error::Io(error)) => folder.io("open", "db")(error),
+        failure => folder.damaged(failure.to_string()),
+    }
+}

@@ -1,0 +1,150 @@
+//! The second unsafe function of the project: it keeps sled from taking a failed read for the end
+//! of its log.
+//!
+//! While sled 0.34 opens a file it drops the errors of its reads. A segment whose header cannot be
+//! read counts as free, one that cannot be read at all as the end of the log, and what seems free
+//! is overwritten at once: a disk that fails for a moment during a start would lose everything. So
+//! this file defines `pread64`, through which Rust's library reads at an offset. It does what the C
+//! library's does, with one difference: when a read of a [watched](Watch) file fails, that is
+//! noted, and while sled opens the file the thread that read it stands still for good. Whoever
+//! opens it sees the note.
+//!
+//! Linking is nothing to rely on unseen: [`is_linked`] tells whether reads come here, and a start
+//! refuses when not.
+
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Looked at when a read fails, never else.
+static WATCHED: Mutex<Vec<Arc<Watched>>> = Mutex::new(Vec::new());
+
+static LINKED: AtomicBool =
+    AtomicBool::new(!cfg!(all(target_os = "linux", target_pointer_width = "64")));
+
+/// Decides for tests which reads fail, and with which number; 0: as ever.
+#[cfg(any(test, feature = "failing-reads"))]
+pub static FAIL_READS: std::sync::OnceLock<fn(std::ffi::c_int) -> std::ffi::c_int> =
+    std::sync::OnceLock::new();
+
+/// Whether a read was ever made through this file. Where the function cannot be defined it is
+/// always so.
+pub(super) fn is_linked() -> bool {
+    LINKED.load(Ordering::Relaxed)
+}
+
+#[derive(Debug)]
+struct Watched {
+    device: u64,
+    inode: u64,
+    /// Whoever's read fails stands still.
+    holds: AtomicBool,
+    errno: AtomicI32,
+}
+
+/// Keeps an eye on the reads of one file until it is dropped.
+#[derive(Debug)]
+pub(super) struct Watch(Arc<Watched>);
+
+impl Watch {
+    /// From now on, whoever fails to read the file stands still.
+    pub(super) fn holding(file: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(file)?;
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        let watched = Arc::new(Watched {
+            device,
+            inode,
+            holds: AtomicBool::new(true),
+            errno: AtomicI32::new(0),
+        });
+        WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(watched.clone());
+        Ok(Self(watched))
+    }
+
+    /// From now on a failure is noted and no more.
+    pub(super) fn let_go(&self) {
+        self.0.holds.store(false, Ordering::SeqCst);
+    }
+
+    /// What the system said when a read failed, if one did.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        let errno = self.0.errno.load(Ordering::SeqCst);
+        (errno != 0).then(|| io::Error::from_raw_os_error(errno))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        WATCHED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|watched| !Arc::ptr_eq(watched, &self.0));
+    }
+}
+
+/// Notes the failure if the file is watched, and does not return if it is held.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn failed(file: std::ffi::c_int, errno: i32) {
+    // SAFETY: the caller reads from this descriptor, so it is open, and stays so until the call
+    // returns.
+    let Ok(stat) = rustix::fs::fstat(unsafe { std::os::fd::BorrowedFd::borrow_raw(file) }) else {
+        return;
+    };
+    let holds = {
+        let list = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it =
+            |watched: &&Arc<Watched>| watched.inode == stat.st_ino && watched.device == stat.st_dev;
+        list.iter().filter(is_it).fold(false, |holds, watched| {
+            watched.errno.store(errno, Ordering::SeqCst);
+            holds | watched.holds.load(Ordering::SeqCst)
+        })
+    };
+    if holds {
+        // Wakes up for nothing now and then.
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Stands in for the C library's function.
+///
+/// # Safety
+/// As that: `buffer` has room for so many bytes.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[cfg_attr(target_env = "musl", unsafe(export_name = "pread"))]
+#[cfg_attr(not(target_env = "musl"), unsafe(no_mangle))]
+unsafe extern "C" fn pread64(
+    file: std::ffi::c_int,
+    buffer: *mut std::ffi::c_void,
+    bytes: libc::size_t,
+    offset: i64,
+) -> libc::ssize_t {
+    LINKED.store(true, Ordering::Relaxed);
+    #[cfg(any(test, feature = "failing-reads"))]
+    let wanted = FAIL_READS.get().map_or(0, |errno_of| errno_of(file));
+    #[cfg(not(any(test, feature = "failing-reads")))]
+    let wanted = 0;
+    // SAFETY: the caller's promise is passed on.
+    let outcome = match wanted {
+        0 => unsafe {
+            libc::syscall(libc::SYS_pread64, file, buffer, bytes, offset) as libc::ssize_t
+        },
+        _ => -1,
+    };
+    if outcome < 0 {
+        // SAFETY: the address of this thread's errno is always valid.
+        let errno = if wanted == 0 { unsafe { *libc::__errno_location() } } else { wanted };
+        if errno != libc::EINTR && errno != libc::EBADF {
+            failed(file, errno);
+        }
+        // SAFETY: as above. What was called since may have changed it.
+        unsafe { *libc::__errno_location() = errno };
+    }
+    outcome
+}

@@ -1,0 +1,159 @@
+//! The files of a data folder: who may read them, what is refused in their place, and what is
+//! noticed while the store works.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use super::*;
+
+type Harm = fn(&Path);
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn filled(folder: &Path) -> Store {
+    let (mut store, ..) = open(folder).unwrap();
+    store.append(&submit(1, 1, 100));
+    store.commit().unwrap();
+    store
+}
+
+#[test]
+fn folders_and_files_are_made_for_this_user_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("parent/data");
+    filled(&folder).close().unwrap();
+    filled(&folder).close().unwrap();
+    assert_eq!((mode(&folder), mode(folder.parent().unwrap())), (0o700, 0o700));
+    for name in names(&folder) {
+        let expected = if name == "blobs" { 0o700 } else { 0o600 };
+        assert_eq!(mode(&folder.join(&name)), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_open_to_others_stays_so() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data");
+    filled(&folder).close().unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(folder.join("db"), Permissions::from_mode(0o640)).unwrap();
+    filled(&folder).close().unwrap();
+    assert_eq!((mode(&folder), mode(&folder.join("db"))), (0o755, 0o640));
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_in_place_of_any_file() {
+    let home = tempfile::tempdir().unwrap();
+    let original = home.path().join("data");
+    filled(&original).close().unwrap();
+    for name in
+        names(&original).into_iter().chain(["format.new".into(), "snap.0000.generating".into()])
+    {
+        for kind in ["pipe", "device", "link", "folder"] {
+            if kind == "folder" && name == "blobs" {
+                continue;
+            }
+            let folder = home.path().join("tried");
+            assert!(
+                Command::new("cp").arg("-r").args([&original, &folder]).status().unwrap().success()
+            );
+            let path = folder.join(&name);
+            if path.is_dir() {
+                fs::remove_dir_all(&path).unwrap()
+            } else {
+                let _absent = fs::remove_file(&path);
+            }
+            match kind {
+                "pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+                "device" => symlink("/dev/zero", &path).unwrap(),
+                "link" => symlink(original.join(&name), &path).unwrap(),
+                _ => fs::create_dir(&path).unwrap(),
+            }
+            for refused in [open(&folder).map(|_| ()), crate::check(&folder).map(|_| ())] {
+                let refused = refused.unwrap_err();
+                assert!(
+                    matches!(refused, Error::Foreign { .. }),
+                    "a {kind} in place of {name}: {refused}"
+                );
+                assert!(refused.to_string().contains(&format!("`{name}`")), "{refused}");
+            }
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+}
+
+#[test]
+fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
+    let harms: [(&str, Harm); 11] = [
+        ("durable", |path| fs::remove_file(path).unwrap()),
+        ("format", |path| fs::remove_file(path).unwrap()),
+        ("conf", |path| fs::remove_file(path).unwrap()),
+        ("db", |path| fs::remove_file(path).unwrap()),
+        ("durable", |path| replace(path)),
+        ("db", |path| replace(path)),
+        ("durable", |path| cut(path)),
+        ("format", |path| cut(path)),
+        ("conf", |path| cut(path)),
+        ("db", |path| cut(path)),
+        ("db", |path| {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        }),
+    ];
+    for (number, (name, harm)) in harms.into_iter().enumerate() {
+        let home = tempfile::tempdir().unwrap();
+        let mut store = filled(home.path());
+        harm(&home.path().join(name));
+        store.append(&submit(2, 2, 100));
+        let error = store.commit().unwrap_err();
+        assert_eq!(error.exit_code(), 13, "harm {number}: {error}");
+        assert!(error.to_string().contains(&format!("`{name}`")), "harm {number}: {error}");
+        store.append(&submit(3, 3, 100));
+        assert!(matches!(store.commit(), Err(Error::Failed { .. })));
+    }
+}
+
+fn cut(path: &Path) {
+    fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+}
+
+fn replace(path: &Path) {
+    let copy = path.with_extension("copy");
+    fs::copy(path, &copy).unwrap();
+    fs::rename(copy, path).unwrap();
+}
+
+#[test]
+fn second_broker_is_refused_as_such_when_the_lock_file_was_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let _first = filled(home.path());
+    fs::remove_file(home.path().join("lock")).unwrap();
+    let refused = open(home.path()).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
+}
+
+#[test]
+fn errors_of_the_system_are_told_by_kind_and_name_the_path() {
+    let code = |errno: i32| {
+        let error = Error::io("read /data/db")(std::io::Error::from_raw_os_error(errno));
+        assert!(error.to_string().starts_with("cannot read /data/db: "), "{error}");
+        error.exit_code()
+    };
+    assert_eq!([libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ESTALE].map(code), [15; 4]);
+    assert_eq!(
+        [libc::ENOENT, libc::EACCES, libc::EPERM, libc::ENOTDIR, libc::EROFS, libc::ELOOP]
+            .map(code),
+        [17; 6]
+    );
+    assert_eq!([libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN].map(code), [1; 4]);
+}

@@ -1,0 +1,190 @@
+//! A data folder that an earlier version wrote is read, whole. `fixtures/format-1` was written by
+//! version 0.1.0 and has every kind of record in it.
+//!
+//! `WRITE_FIXTURE=1` with this test writes the folder of the present format, if there is none yet:
+//! never over one that is there, for then it would no longer be an earlier version's. sled's file
+//! is kept without the empty rest of its segment.
+
+use std::fs;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use celeriac_record::{Backoff, Body, ClosedBy, Jitter, Progress, RetryPolicy, State, TaskError};
+
+use super::*;
+use crate::check;
+use crate::chunk::FORMAT;
+
+fn fixture(format: u16) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/tests/fixtures/format-{format}"))
+}
+
+/// Everything set to something of its own.
+fn full_submit() -> Submitted {
+    Submitted {
+        generation: 3,
+        queue: queue("songs", 0).name,
+        content_type: "application/cbor".into(),
+        headers: vec![
+            ("traceparent".into(), Bytes::from_static(b"00-0af7")),
+            ("empty".into(), Bytes::new()),
+        ],
+        shadow: "preprocess: Dynamite 다이너마이트".into(),
+        priority: 9,
+        eta: Some(1_800_000_060_000),
+        expires: Some(1_800_086_400_000),
+        result_ttl_ms: 3_600_000,
+        retry: RetryPolicy {
+            attempts_max: 7,
+            backoff: Backoff::Polynomial,
+            delay_ms: 250,
+            factor: 1.5,
+            delay_max_ms: 60_000,
+            jitter: Jitter::Equal,
+        },
+        soft_time_limit_ms: Some(540_000),
+        time_limit_ms: Some(600_000),
+        max_deliveries: 2,
+        early_ack: true,
+        root_id: "album-1".into(),
+        parent_id: "album-1".into(),
+        tags: vec!["album:1".into(), "".into()],
+        ..submitted(1, 11, 300)
+    }
+}
+
+fn full_change() -> Changed {
+    let error = |attempt| TaskError {
+        kind: "io".into(),
+        message: "the file is broken".into(),
+        traceback: "line 1\nline 2".into(),
+        at: 1_800_000_001_000 + i64::from(attempt),
+        attempt,
+    };
+    Changed {
+        session: Some(*b"0123456789abcdef"),
+        attempts: 3,
+        deliveries: 4,
+        due: Some(1_800_000_002_000),
+        progress: Some(Progress {
+            state: "PROGRESS".into(),
+            meta: Bytes::from_static(b"{\"percent\":40}"),
+            at: 1_800_000_000_900,
+        }),
+        errors: vec![error(1), error(2)],
+        revoked_reason: "cancelled".into(),
+        cancel_requested: true,
+        ..changed(1, 11, 5)
+    }
+}
+
+/// One task for each state, some with what belongs to it.
+fn states() -> Vec<Changed> {
+    use State::*;
+    let states = [Scheduled, Queued, Leased, Started, Retry, Success, Failure, Revoked];
+    let with_state = |(place, state): (usize, State)| {
+        let result = Body {
+            bytes: Bytes::from_static(b"{\"bpm\":114.0}"),
+            content_type: "text/plain".into(),
+        };
+        let result = (state == Success).then_some(result);
+        // A format without the field has what the state suggests.
+        let closed_by = match state {
+            Success => ClosedBy::Complete,
+            Retry | Failure => ClosedBy::Fail,
+            _ => ClosedBy::Nobody,
+        };
+        Changed { state, result, closed_by, ..changed(10 + place as Slot, 100 + place as u64, 2) }
+    };
+    states.into_iter().enumerate().map(with_state).collect()
+}
+
+/// What the log says, in order.
+fn records() -> Vec<Record> {
+    let mut records = vec![
+        Record::Queue(queue("songs", 5)),
+        Record::Queue(QueueRecord {
+            paused: true,
+            bytes_max: Some(1 << 40),
+            expires_in_ms: Some(1_000),
+            result_ttl_ms: Some(0),
+            ..queue("songs", 7)
+        }),
+        Record::Queue(queue("gone", 1)),
+        Record::Submitted(Box::new(full_submit())),
+        Record::Changed(Box::new(full_change())),
+        // Longer than a chunk.
+        submit(2, 12, 60_000),
+        submit(3, 13, 40),
+        Record::Forgotten(TaskKey { slot: 3, serial: 13 }),
+        submit(3, 14, 40),
+    ];
+    for change in states() {
+        records.push(submit(change.key.slot, change.key.serial, 20));
+        records.push(Record::Changed(Box::new(change)));
+    }
+    records.push(Record::QueueDeleted(queue("gone", 1).name));
+    records
+}
+
+fn write(to: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, ..) = open(folder.path()).unwrap();
+    for record in records() {
+        store.append(&record);
+    }
+    store.commit().unwrap();
+    store.close().unwrap();
+    fs::create_dir_all(to).unwrap();
+    for name in ["format", "conf", "durable", "db"] {
+        let mut bytes = fs::read(folder.path().join(name)).unwrap();
+        if name == "db" {
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            bytes.truncate(used);
+        }
+        fs::write(to.join(name), bytes).unwrap();
+    }
+}
+
+/// The fixture as it was when its broker closed.
+fn restored(from: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["format", "conf", "durable", "db"] {
+        fs::write(folder.path().join(name), fs::read(from.join(name)).unwrap()).unwrap();
+    }
+    let database = fs::OpenOptions::new().write(true).open(folder.path().join("db")).unwrap();
+    let segments = database.metadata().unwrap().len().div_ceil(8 << 20);
+    database.set_len(segments * (8 << 20)).unwrap();
+    folder
+}
+
+#[test]
+fn folder_of_an_earlier_version_is_read_whole() {
+    if std::env::var_os("WRITE_FIXTURE").is_some() && !fixture(FORMAT).exists() {
+        write(&fixture(FORMAT));
+    }
+    let mut expected = Loaded::default();
+    for record in records() {
+        match record {
+            Record::Submitted(task) => drop(expected.tasks.insert(task.key.slot, (*task, None))),
+            Record::Changed(change) => {
+                let task = expected.tasks.get_mut(&change.key.slot).unwrap();
+                task.1 = Some(*change);
+            }
+            Record::Forgotten(key) => drop(expected.tasks.remove(&key.slot)),
+            Record::Queue(queue) => drop(expected.queues.insert(queue.name.to_string(), queue)),
+            Record::QueueDeleted(name) => drop(expected.queues.remove(&name.to_string())),
+            Record::Session(session) => drop(expected.sessions.insert(session.id, session)),
+            Record::SessionEnded(id) => drop(expected.sessions.remove(&id)),
+        }
+    }
+    for format in 1..=FORMAT {
+        let folder = restored(&fixture(format));
+        let report = check(folder.path()).unwrap();
+        assert_eq!((report.format, report.oddity), (u32::from(format), None));
+        let (store, marks, loaded) = open(folder.path()).unwrap();
+        assert_eq!(marks, Marks { serial: 107, lease: 1072 });
+        assert_eq!(loaded, expected);
+        store.close().unwrap();
+    }
+}

@@ -1,0 +1,93 @@
+//! A disk that fails to read while the store opens: whatever sled makes of it, nothing in the
+//! folder changes.
+
+use std::ffi::c_int;
+use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
+
+use super::*;
+use crate::sled::reads::FAIL_READS;
+
+/// Set for a process that this test has started.
+const ALONE: &str = "CELERIAC_READS_FAIL";
+
+/// Where reads are counted, how many are left until one fails, and whether all that follow fail
+/// too.
+static COUNTED: Mutex<Option<(std::path::PathBuf, u64, bool)>> = Mutex::new(None);
+
+fn errno_of(file: c_int) -> c_int {
+    let mut counted = COUNTED.lock().unwrap();
+    let Some((folder, left, for_ever)) = &mut *counted else { return 0 };
+    let path = fs::read_link(format!("/proc/self/fd/{file}")).unwrap_or_default();
+    if !path.starts_with(folder) {
+        return 0;
+    }
+    *left = left.saturating_sub(1);
+    match (*left, *for_ever) {
+        (0, true) => libc::EIO,
+        (0, false) => {
+            *counted = None;
+            libc::EIO
+        }
+        _ => 0,
+    }
+}
+
+/// In a process of its own: sled's threads are shared by all stores of a process, and those that
+/// fail to read stand still.
+#[test]
+fn failed_read_during_a_start_is_said_as_such_and_changes_nothing() {
+    if std::env::var_os(ALONE).is_none() {
+        let name = "tests::reading::failed_read_during_a_start_is_said_as_such_and_changes_nothing";
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        let output = alone.args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        return;
+    }
+    FAIL_READS.set(errno_of).expect("no other test sets it");
+    let original = tempfile::tempdir().unwrap();
+    let (mut store, ..) = open(original.path()).unwrap();
+    for slot in 0..20 {
+        store.append(&submit(slot, 1 + u64::from(slot), 3_000));
+        store.commit().unwrap();
+    }
+    drop(store);
+    let mut failed = 0;
+    for read in 1.. {
+        let copy = tempfile::tempdir().unwrap();
+        let folder = copy.path().canonicalize().unwrap();
+        for name in ["db", "conf", "format", "durable"] {
+            fs::copy(original.path().join(name), folder.join(name)).unwrap();
+        }
+        *COUNTED.lock().unwrap() = Some((folder.clone(), read, read % 2 == 0));
+        let outcome = open(&folder);
+        let came = COUNTED.lock().unwrap().take().is_none_or(|(_, left, _)| left == 0);
+        match outcome {
+            // sled's own reads come after ours, and those of its pages last.
+            Ok((_, _, loaded)) => {
+                assert_eq!(loaded.tasks.len(), 20, "read {read}");
+                if !came {
+                    break;
+                }
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Io { .. }), "read {read}: {error}");
+                failed += 1;
+                // sled's threads may still hold its lock on this copy, so what it left is opened as
+                // another.
+                let again = tempfile::tempdir().unwrap();
+                for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+                    if entry.file_type().unwrap().is_file() {
+                        fs::copy(entry.path(), again.path().join(entry.file_name())).unwrap();
+                    }
+                }
+                let (_, _, loaded) =
+                    open(again.path()).unwrap_or_else(|error| panic!("read {read}: {error}"));
+                assert_eq!(loaded.tasks.len(), 20, "after read {read}");
+            }
+        }
+    }
+    assert!(failed > 3, "{failed} starts failed");
+}

@@ -1,0 +1,276 @@
+//! Records to test with: plain ones, and any at all.
+
+use bytes::Bytes;
+use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_record::{
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
+    RetryPolicy, SessionRecord, State, Submitted, TaskError, TaskKey,
+};
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+/// A task with defaults. Its payload tells its serial, so that a mix-up shows.
+pub(crate) fn submitted(slot: u32, serial: u64, payload_bytes: usize) -> Submitted {
+    let payload: Vec<u8> = serial.to_le_bytes().into_iter().cycle().take(payload_bytes).collect();
+    Submitted {
+        key: TaskKey { slot, serial },
+        generation: 1,
+        after: None,
+        id: TaskId::parse(format!("task-{serial}")).unwrap(),
+        name: TaskName::parse("songs.preprocess").unwrap(),
+        queue: QueueName::default(),
+        payload: payload.into(),
+        content_type: "".into(),
+        headers: Vec::new(),
+        shadow: "".into(),
+        priority: 4,
+        submitted_at: 1_800_000_000_000,
+        eta: None,
+        expires: None,
+        result_ttl_ms: 86_400_000,
+        retry: RetryPolicy::default(),
+        soft_time_limit_ms: None,
+        time_limit_ms: None,
+        max_deliveries: 10,
+        early_ack: false,
+        root_id: "".into(),
+        parent_id: "".into(),
+        tags: Vec::new(),
+    }
+}
+
+/// The change of a running task.
+pub(crate) fn changed(slot: u32, serial: u64, version: u32) -> Changed {
+    Changed {
+        key: TaskKey { slot, serial },
+        state: State::Started,
+        version,
+        at: 1_800_000_000_500,
+        actor: Actor::Broker,
+        lease: 10 * serial + u64::from(version),
+        closed_by: ClosedBy::Nobody,
+        session: None,
+        worker: "worker-1".into(),
+        attempts: 1,
+        deliveries: 1,
+        losses: 0,
+        silent: 0,
+        due: None,
+        leased_at: Some(1_800_000_000_400),
+        started_at: Some(1_800_000_000_500),
+        progress: None,
+        errors: Vec::new(),
+        result: None,
+        revoked_reason: "".into(),
+        cancel_requested: false,
+    }
+}
+
+pub(crate) fn queue(name: &str, tasks_max: u64) -> QueueRecord {
+    QueueRecord {
+        name: QueueName::parse(name).unwrap(),
+        paused: false,
+        tasks_max: Some(tasks_max),
+        bytes_max: None,
+        expires_in_ms: None,
+        result_ttl_ms: None,
+    }
+}
+
+fn any_text() -> BoxedStrategy<Box<str>> {
+    prop_oneof![Just(String::new()), "\\PC{0,40}", "[a-z]{100,300}"]
+        .prop_map(String::into_boxed_str)
+        .boxed()
+}
+
+fn any_bytes() -> BoxedStrategy<Bytes> {
+    prop_oneof![vec(any::<u8>(), 0..40), vec(any::<u8>(), 100..300)].prop_map(Bytes::from).boxed()
+}
+
+fn any_key() -> impl Strategy<Value = TaskKey> {
+    (any::<u32>(), any::<u64>()).prop_map(|(slot, serial)| TaskKey { slot, serial })
+}
+
+fn any_retry() -> impl Strategy<Value = RetryPolicy> {
+    let backoff =
+        prop_oneof![Just(Backoff::Exponential), Just(Backoff::Fixed), Just(Backoff::Polynomial)];
+    let jitter = prop_oneof![Just(Jitter::None), Just(Jitter::Full), Just(Jitter::Equal)];
+    (any::<u32>(), backoff, any::<u64>(), any::<f64>(), any::<u64>(), jitter).prop_map(
+        |(attempts_max, backoff, delay_ms, factor, delay_max_ms, jitter)| RetryPolicy {
+            attempts_max,
+            backoff,
+            delay_ms,
+            factor,
+            delay_max_ms,
+            jitter,
+        },
+    )
+}
+
+fn any_submitted() -> impl Strategy<Value = Submitted> {
+    let identity =
+        (any_key(), any::<u32>(), "\\PC{1,60}", "[a-z.]{1,255}", "[a-z]{1,20}", any_bytes());
+    let described =
+        (any_text(), vec((any_text(), any_bytes()), 0..3), any_text(), vec(any_text(), 0..3));
+    let times =
+        (any::<u8>(), any::<i64>(), of(any::<i64>()), of(any::<i64>()), any::<u64>(), any_retry());
+    let limits = (
+        of(any::<u64>()),
+        of(any::<u64>()),
+        any::<u32>(),
+        any::<bool>(),
+        any_text(),
+        any_text(),
+        of(any_key()),
+    );
+    (identity, described, times, limits).prop_map(|(identity, described, times, limits)| {
+        Submitted {
+            key: identity.0,
+            generation: identity.1,
+            after: limits.6,
+            id: TaskId::parse(identity.2).unwrap(),
+            name: TaskName::parse(identity.3).unwrap(),
+            queue: QueueName::parse(identity.4).unwrap(),
+            payload: identity.5,
+            content_type: described.0,
+            headers: described.1,
+            shadow: described.2,
+            tags: described.3,
+            priority: times.0,
+            submitted_at: times.1,
+            eta: times.2,
+            expires: times.3,
+            result_ttl_ms: times.4,
+            retry: times.5,
+            soft_time_limit_ms: limits.0,
+            time_limit_ms: limits.1,
+            max_deliveries: limits.2,
+            early_ack: limits.3,
+            root_id: limits.4,
+            parent_id: limits.5,
+        }
+    })
+}
+
+fn any_error() -> impl Strategy<Value = TaskError> {
+    (any_text(), any_text(), any_text(), any::<i64>(), any::<u32>()).prop_map(
+        |(kind, message, traceback, at, attempt)| TaskError {
+            kind,
+            message,
+            traceback,
+            at,
+            attempt,
+        },
+    )
+}
+
+fn any_state() -> impl Strategy<Value = State> {
+    proptest::sample::select(vec![
+        State::Scheduled,
+        State::Queued,
+        State::Leased,
+        State::Started,
+        State::Retry,
+        State::Success,
+        State::Failure,
+        State::Revoked,
+    ])
+}
+
+fn any_closed_by() -> impl Strategy<Value = ClosedBy> {
+    proptest::sample::select(vec![
+        ClosedBy::Nobody,
+        ClosedBy::Complete,
+        ClosedBy::Fail,
+        ClosedBy::Release,
+        ClosedBy::TakenBack,
+    ])
+}
+
+fn any_session() -> impl Strategy<Value = SessionRecord> {
+    let order = proptest::sample::select(vec![Order::Resume, Order::Quiet, Order::Shutdown]);
+    (any::<[u8; 16]>(), any_text(), any::<u32>(), order).prop_map(
+        |(id, instance, concurrency, order)| SessionRecord {
+            id,
+            instance: instance.into(),
+            concurrency,
+            order,
+        },
+    )
+}
+
+fn any_actor() -> impl Strategy<Value = Actor> {
+    prop_oneof![
+        Just(Actor::Broker),
+        Just(Actor::Worker),
+        any_text().prop_map(|text| Actor::Client(text.into()))
+    ]
+}
+
+fn any_changed() -> impl Strategy<Value = Changed> {
+    let identity = (any_key(), any_state(), any::<u32>(), any::<i64>(), any::<u64>(), any_actor());
+    let holder = (
+        of(any::<[u8; 16]>()),
+        any_text(),
+        any::<u32>(),
+        any::<u32>(),
+        any_closed_by(),
+        any::<u32>(),
+        any::<u32>(),
+    );
+    let times = (of(any::<i64>()), of(any::<i64>()), of(any::<i64>()));
+    let progress = (any_text(), any_bytes(), any::<i64>()).prop_map(|(state, meta, at)| Progress {
+        state,
+        meta,
+        at,
+    });
+    let result =
+        (any_bytes(), any_text()).prop_map(|(bytes, content_type)| Body { bytes, content_type });
+    let outcome = (of(progress), vec(any_error(), 0..3), of(result), any_text(), any::<bool>());
+    (identity, holder, times, outcome).prop_map(|(identity, holder, times, outcome)| Changed {
+        key: identity.0,
+        state: identity.1,
+        version: identity.2,
+        at: identity.3,
+        actor: identity.5,
+        lease: identity.4,
+        closed_by: holder.4,
+        session: holder.0,
+        worker: holder.1.into(),
+        attempts: holder.2,
+        deliveries: holder.3,
+        losses: holder.5,
+        silent: holder.6,
+        due: times.0,
+        leased_at: times.1,
+        started_at: times.2,
+        progress: outcome.0,
+        errors: outcome.1,
+        result: outcome.2,
+        revoked_reason: outcome.3,
+        cancel_requested: outcome.4,
+    })
+}
+
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
+    let name = || "\\PC{1,60}".prop_map(|name| QueueName::parse(name).unwrap());
+    let bounds = (of(any::<u64>()), of(any::<u64>()), of(any::<u64>()), of(any::<u64>()));
+    let queue = (name(), any::<bool>(), bounds).prop_map(|(name, paused, bounds)| QueueRecord {
+        name,
+        paused,
+        tasks_max: bounds.0,
+        bytes_max: bounds.1,
+        expires_in_ms: bounds.2,
+        result_ttl_ms: bounds.3,
+    });
+    prop_oneof![
+        any_submitted().prop_map(|task| Record::Submitted(Box::new(task))),
+        any_changed().prop_map(|change| Record::Changed(Box::new(change))),
+        any_key().prop_map(Record::Forgotten),
+        queue.prop_map(Record::Queue),
+        name().prop_map(Record::QueueDeleted),
+        any_session().prop_map(Record::Session),
+        any::<[u8; 16]>().prop_map(Record::SessionEnded),
+    ]
+}
