@@ -346,7 +346,7 @@ impl Collected {
         let reader = tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                let mut target = target.lock().expect("nobody panics with this lock");
+                let mut target = target.lock().expect("no thread panics while it holds this lock");
                 if target.len() < COLLECTED_BYTES_MAX {
                     target.push_str(&line);
                     target.push('\n');
@@ -357,7 +357,7 @@ impl Collected {
     }
 
     fn so_far(&self) -> String {
-        self.text.lock().expect("nobody panics with this lock").clone()
+        self.text.lock().expect("no thread panics while it holds this lock").clone()
     }
 
     async fn all(&mut self) -> String {

@@ -109,7 +109,8 @@ impl Proxy {
                 };
                 let pumps = [UP, DOWN].map(wire);
                 is_first = false;
-                let mut connections = accepted.lock().expect("nobody panics with this lock");
+                let mut connections =
+                    accepted.lock().expect("no thread panics while it holds this lock");
                 while connections.try_join_next().is_some() {}
                 connections.spawn(forward(stream, target, pumps));
             }
@@ -139,7 +140,7 @@ impl Proxy {
 
     /// Breaks all connections. New connections are served.
     pub fn cut(&self) {
-        self.connections.lock().expect("nobody panics with this lock").abort_all();
+        self.connections.lock().expect("no thread panics while it holds this lock").abort_all();
     }
 }
 

@@ -14,11 +14,11 @@ pub const ON_PURPOSE: &str = "a panic on purpose";
 
 impl Findings {
     pub fn add(&self, sentence: impl Into<String>) {
-        self.0.lock().expect("nothing panics with this lock").push(sentence.into());
+        self.0.lock().expect("no thread panics while it holds this lock").push(sentence.into());
     }
 
     pub fn all(&self) -> Vec<String> {
-        self.0.lock().expect("nothing panics with this lock").clone()
+        self.0.lock().expect("no thread panics while it holds this lock").clone()
     }
 
     /// Makes every panic a finding, unless it is on purpose.

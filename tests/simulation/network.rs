@@ -101,7 +101,7 @@ impl Pipe {
 }
 
 fn lock(pipe: &Shared) -> MutexGuard<'_, Pipe> {
-    pipe.lock().expect("nothing panics with this lock")
+    pipe.lock().expect("no thread panics while it holds this lock")
 }
 
 impl Network {
@@ -117,7 +117,7 @@ impl Network {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics with this lock")
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 
     /// The broker starts to listen.

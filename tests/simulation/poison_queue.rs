@@ -40,7 +40,7 @@ impl PoisonQueue {
             ..environment.clone()
         };
         let confirmed = Arc::new(Mutex::new(Vec::new()));
-        let (producer, workers) = nodes.split_first().expect("somebody produces");
+        let (producer, workers) = nodes.split_first().expect("there is a producer");
         let workers = workers
             .iter()
             .map(|node| {
@@ -76,7 +76,7 @@ impl PoisonQueue {
 
     /// Judges the states of the confirmed tasks.
     pub fn judge(&self, infos: &[TaskInfo], findings: &Findings) {
-        for id in self.confirmed.lock().expect("nothing panics with this lock").iter() {
+        for id in self.confirmed.lock().expect("no thread panics while it holds this lock").iter() {
             let Some(info) = infos.iter().find(|info| info.id == *id) else { continue };
             let wanted = if id == POISON { State::Failure } else { State::Success };
             if info.state != wanted {
@@ -114,7 +114,7 @@ async fn produce(
             let outcome = client.submit_many([task(&id, is_poison, &mut random)]).await;
             if outcome.as_ref().is_ok_and(|receipts| receipts.iter().all(|receipt| receipt.is_ok()))
             {
-                confirmed.lock().expect("nothing panics with this lock").push(id);
+                confirmed.lock().expect("no thread panics while it holds this lock").push(id);
             }
             expect(&environment.findings, "submit", outcome);
         }

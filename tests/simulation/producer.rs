@@ -29,19 +29,19 @@ pub struct TaskIds(Arc<Mutex<(Vec<String>, BTreeSet<String>)>>);
 
 impl TaskIds {
     pub fn add(&self, id: &str) {
-        let (ids, seen) = &mut *self.0.lock().expect("nothing panics with this lock");
+        let (ids, seen) = &mut *self.0.lock().expect("no thread panics while it holds this lock");
         if seen.insert(id.to_owned()) {
             ids.push(id.to_owned());
         }
     }
 
     pub fn all(&self) -> Vec<String> {
-        self.0.lock().expect("nothing panics with this lock").0.clone()
+        self.0.lock().expect("no thread panics while it holds this lock").0.clone()
     }
 
     /// Some of the latest ids.
     pub fn some(&self, random: &mut RandomSource, most: u64) -> Vec<String> {
-        let (ids, _) = &*self.0.lock().expect("nothing panics with this lock");
+        let (ids, _) = &*self.0.lock().expect("no thread panics while it holds this lock");
         let recent = &ids[ids.len().saturating_sub(60)..];
         if recent.is_empty() {
             return Vec::new();

@@ -262,7 +262,7 @@ impl Process {
                 .add(format!("{id}: a worker runs more than {} handlers", self.concurrency));
         }
         let _counted = Counted(&self.running);
-        if !self.begun.lock().expect("nothing panics with this lock").insert(lease) {
+        if !self.begun.lock().expect("no thread panics while it holds this lock").insert(lease) {
             self.findings.add(format!("{id}: its handler began twice under lease {lease}"));
         }
         let (generation, deliveries, attempt) =

@@ -53,7 +53,7 @@ impl Subject {
         tokio::spawn(async move {
             let mut lines = BufReader::new(errors).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                let mut kept = kept.lock().expect("nobody panics with the lock");
+                let mut kept = kept.lock().expect("no thread panics while it holds this lock");
                 if kept.len() == COMPLAINTS_MAX {
                     kept.remove(0);
                 }
@@ -80,6 +80,6 @@ impl Subject {
 
     /// The last lines of its standard error.
     pub(crate) fn complaints(&self) -> Vec<String> {
-        self.complaints.lock().expect("nobody panics with the lock").clone()
+        self.complaints.lock().expect("no thread panics while it holds this lock").clone()
     }
 }

@@ -95,8 +95,8 @@ impl Silence {
         let mut options = ConnectionOptions::new(wire.address().to_string());
         options.worker = raw::worker_hello(&[&self.id], &["hole"]).worker;
         let opened = Connection::open(options).await;
-        let (connection, events) =
-            opened.map_err(|error| format!("the free wire lets nobody in: {error}"))?;
+        let (connection, events) = opened
+            .map_err(|error| format!("no connection through the proxy without toxics: {error}"))?;
         let credit = client_frame::Body::Credit(wire::Credit { credit: 1 });
         connection.request(credit, PATIENCE).await.map_err(|error| error.to_string())?;
         Ok((connection, events))

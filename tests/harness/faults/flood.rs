@@ -156,7 +156,7 @@ async fn let_in_again(broker: &BrokerProcess) -> Result<(), String> {
     let came_in = async { while !matches!(knock(broker).await, Knock::In(_)) {} };
     timeout(PATIENCE, came_in)
         .await
-        .map_err(|_| "nobody is let in although all others have gone".to_owned())
+        .map_err(|_| "no client is accepted although all others have left".to_owned())
 }
 
 async fn ended(

@@ -38,6 +38,6 @@ pub(super) async fn look(address: SocketAddr, tasks: u64) -> Option<String> {
         other => return Some(format!("no QueueList but {other:?}")),
     };
     (ready != tasks).then(|| {
-        format!("{tasks} tasks were confirmed and nobody runs them, and {ready} are there")
+        format!("{tasks} tasks were confirmed and no worker runs them, but {ready} are there")
     })
 }

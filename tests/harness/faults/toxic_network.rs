@@ -153,14 +153,14 @@ struct Seen {
 
 impl Witness {
     fn finds(&self, what: String) {
-        self.found.lock().expect("nobody panics with this lock").push(what);
+        self.found.lock().expect("no thread panics while it holds this lock").push(what);
     }
 
     fn seen(&self, id: &str, see: impl FnOnce(&mut Seen)) {
         see(self
             .tasks
             .lock()
-            .expect("nobody panics with this lock")
+            .expect("no thread panics while it holds this lock")
             .entry(id.to_owned())
             .or_default());
     }
@@ -233,8 +233,9 @@ impl Scene {
     /// end.
     async fn end(&self, broker: &BrokerProcess) -> Vec<String> {
         self.producing.store(false, Ordering::SeqCst);
-        let producers =
-            std::mem::take(&mut *self.producers.lock().expect("nobody panics with this lock"));
+        let producers = std::mem::take(
+            &mut *self.producers.lock().expect("no thread panics while it holds this lock"),
+        );
         let deadline = Instant::now() + CALM;
         for producer in producers {
             match tokio::time::timeout_at(deadline, producer).await {
@@ -244,13 +245,16 @@ impl Scene {
                     .finds(format!("a producer did not come to an end in {CALM:?} of calm")),
             }
         }
-        let workers =
-            std::mem::take(&mut *self.workers.lock().expect("nobody panics with this lock"));
+        let workers = std::mem::take(
+            &mut *self.workers.lock().expect("no thread panics while it holds this lock"),
+        );
         for worker in workers {
             worker.stop().await;
         }
         self.look_back(broker).await;
-        std::mem::take(&mut *self.witness.found.lock().expect("nobody panics with this lock"))
+        std::mem::take(
+            &mut *self.witness.found.lock().expect("no thread panics while it holds this lock"),
+        )
     }
 
     /// Every task ran in its first generation and ended well.
@@ -259,7 +263,7 @@ impl Scene {
             .witness
             .tasks
             .lock()
-            .expect("nobody panics with this lock")
+            .expect("no thread panics while it holds this lock")
             .keys()
             .cloned()
             .collect();

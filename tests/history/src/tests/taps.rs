@@ -15,7 +15,7 @@ use crate::{History, TappedStream};
 type Client = Framed<TappedStream<tokio::io::DuplexStream>, FrameCodec<ServerFrame, ClientFrame>>;
 type Broker = Framed<tokio::io::DuplexStream, FrameCodec<ClientFrame, ServerFrame>>;
 
-/// A client with a tap, and whoever it talks to. Few bytes fit between them, so that frames are
+/// A client with a tap, and its peer. Few bytes fit between them, so that frames are
 /// written in pieces.
 fn connected(history: &History) -> (Client, Broker) {
     let (near, far) = tokio::io::duplex(7);
@@ -49,7 +49,7 @@ async fn frames_become_entries_whatever_pieces_they_come_in() {
         broker
     });
     let submit = wire::Submit { tasks: vec![task("a"), task("a")] };
-    client.send(request(1, ClientBody::Submit(submit))).await.expect("somebody reads");
+    client.send(request(1, ClientBody::Submit(submit))).await.expect("the other end reads");
     for _ in 0..2 {
         client.next().await.expect("it answers").expect("in a frame");
     }
@@ -77,7 +77,7 @@ fn named(event: &Event) -> String {
 async fn what_is_asked_is_written_down_before_it_can_be_seen() {
     let history = History::new();
     let (mut client, _broker) = connected(&history);
-    // Nobody reads, and the frame does not fit: the client is still at it.
+    // No peer reads, and the frame does not fit: the client is still writing.
     let request = request(1, ClientBody::Submit(wire::Submit { tasks: vec![task("a")] }));
     assert!(tokio::time::timeout(Duration::from_millis(10), client.send(request)).await.is_err());
     assert!(matches!(history.entries()[1].event, Event::Asked(RequestItem::Submit(_))));

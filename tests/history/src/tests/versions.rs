@@ -127,7 +127,7 @@ fn the_life_of_an_id_ends_when_it_is_forgotten() {
         TaskState::Failure,
     ));
     assert!(script.broken().iter().all(|found| found.promise != 11), "{:?}", script.broken());
-    // Not before, and not if nobody made it again.
+    // Not before, and not if no client submitted it again.
     kept.read_as(at("a", 1, TaskState::Queued));
     kept.breaks(11, "fell to generation 1 version 1");
 }

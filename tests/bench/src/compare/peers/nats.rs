@@ -174,7 +174,7 @@ async fn ask(port: u16, subject: &str, request: &str) -> Result<bytes::Bytes> {
     publish(&mut wire.out, subject.as_bytes(), b"_INBOX.asked", request.as_bytes());
     wire.flush().await?;
     let answer = wire.answer().await?;
-    ensure!(unasked(&answer).starts_with(b"MSG"), "nobody answers {subject}");
+    ensure!(unasked(&answer).starts_with(b"MSG"), "there is no answer to {subject}");
     let text = String::from_utf8_lossy(payload(&answer)?);
     ensure!(!text.contains("\"error\""), "{subject}: {text}");
     Ok(answer)
@@ -402,7 +402,7 @@ impl Worker {
 
     fn acknowledge(&mut self, stored: &[u8]) -> Result<()> {
         check_stored(stored)?;
-        let task = self.storing.pop_front().context("stored what nobody sent")?;
+        let task = self.storing.pop_front().context("an acknowledgement of an unknown message")?;
         publish(&mut self.wire.out, &task, self.inbox.by(ACKNOWLEDGED).as_bytes(), b"+ACK");
         if let Some(reply) = &self.reply {
             publish(&mut self.wire.out, reply.as_bytes(), b"", &self.result);
