@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use celeriac_client::{Client, State, TaskFilter, WaitMode};
+use celeriac_client::{State, TaskFilter, WaitMode};
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, PROGRESS_BYTES_MAX, RESULT_BYTES_MAX, TAGS_MAX,
 };
@@ -63,10 +63,6 @@ fn fatal() -> task_report::Report {
     task_report::Report::Fail(wire::Fail { r#final: true, ..fail })
 }
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
 #[tokio::test]
 async fn tasks_with_long_errors_are_read_by_every_call() {
     const TASKS: usize = 110;
@@ -76,7 +72,7 @@ async fn tasks_with_long_errors_are_read_by_every_call() {
     worker.submit(ids.iter().map(|id| stubborn(id)).collect()).await;
     fail_all(&mut worker, TASKS, 4, fatal).await;
 
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let is_whole = |task: &celeriac_client::TaskInfo| {
         task.state == State::Failure
             && task.errors.len() == 5
@@ -153,7 +149,7 @@ async fn many_large_results_are_had_by_one_get_and_by_one_wait() {
             && reply.tasks.len() + reply.left_out.len() == TASKS
     );
 
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let tasks = client.info_with_results(&ids).await.expect("answered");
     assert!(tasks.iter().map(|task| &task.id).eq(&ids));
     assert!(tasks.iter().all(|task| task.result.len() == RESULT_BYTES_MAX));
@@ -284,7 +280,7 @@ async fn the_largest_result_is_read_where_everything_else_is_as_large_as_it_may_
     assert_eq!(outcome.state(), TaskState::Success);
     let info = worker.info("task").await;
     assert_eq!((info.result.len(), info.errors.len()), (most, 5));
-    let handle = client(&broker).await.result::<serde::de::IgnoredAny>("task");
+    let handle = broker.client().await.result::<serde::de::IgnoredAny>("task");
     assert_eq!(handle.wait(PATIENCE).await.expect("answered").result.len(), most);
 }
 
@@ -313,7 +309,7 @@ async fn what_was_accepted_under_larger_limits_is_delivered_and_read_under_small
     assert_eq!(worker.info("result").await.result.len(), 8_000_000);
     worker.credit(1).await;
     assert_eq!(worker.delivery().await.payload.len(), 7 * MIB);
-    let tasks = client(&broker).await.info_with_results(&["result"]).await.expect("answered");
+    let tasks = broker.client().await.info_with_results(&["result"]).await.expect("answered");
     assert_eq!(tasks[0].result.len(), 8_000_000);
     // New tasks follow the present limits.
     let refused = worker
@@ -375,7 +371,7 @@ async fn workers_that_hold_large_tasks_are_listed_page_by_page() {
         "{} on one page",
         page.workers.len()
     );
-    let listed = client(&broker).await.workers().await.expect("answered");
+    let listed = broker.client().await.workers().await.expect("answered");
     assert_eq!(listed.len(), WORKERS);
     for worker in listed {
         assert_eq!(
@@ -402,7 +398,7 @@ async fn queues_with_long_names_are_listed_page_by_page() {
             .await
             .expect("paused");
     }
-    let listed = client(&broker).await.queues().await.expect("answered");
+    let listed = broker.client().await.queues().await.expect("answered");
     let ours = listed.into_iter().map(|queue| queue.name).filter(|name| name.len() == 255);
     assert!(ours.eq(names), "all of them, in order, once");
 }

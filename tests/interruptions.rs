@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_client::{CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle};
+use celeriac_client::{CancelMode, CancelOutcome, Error, State, Submission, TaskHandle};
 use celeriac_tests::{
-    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, until, within,
+    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, held, until, within,
 };
 use celeriac_worker::{Context, TaskFailure, Worker};
 use serde_json::json;
@@ -16,17 +16,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
 async fn short_leases() -> BrokerProcess {
     Setup::new().set("heartbeat_ms = 200").set("lease_ms = 600").start().await
-}
-
-/// A task that runs in a worker process until the file exists.
-fn held(id: &str, file: &Path) -> Submission {
-    Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
 }
 
 fn assert_failed<T: std::fmt::Debug>(outcome: Result<T, Error>, expected: &str) {
@@ -40,7 +31,7 @@ fn assert_failed<T: std::fmt::Debug>(outcome: Result<T, Error>, expected: &str) 
 async fn a_frozen_worker_that_thaws_is_refused_and_its_result_does_not_count() {
     let broker = short_leases().await;
     let file = broker.home().join("go on");
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let task = client.submit::<u32>(held("task", &file)).await.expect("submitted");
     let mut frozen = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(frozen.line().await, "started task 1");
@@ -68,7 +59,7 @@ async fn a_frozen_worker_that_thaws_is_refused_and_its_result_does_not_count() {
 #[tokio::test]
 async fn a_task_that_kills_every_worker_is_dead_in_the_end() {
     let broker = short_leases().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let never = broker.home().join("never");
     let task =
         client.submit::<u32>(held("deadly", &never).max_deliveries(2)).await.expect("submitted");
@@ -88,7 +79,7 @@ async fn a_task_that_kills_every_worker_is_dead_in_the_end() {
 #[tokio::test]
 async fn a_task_with_early_ack_is_not_run_twice() {
     let broker = short_leases().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let never = broker.home().join("never");
     let task = client.submit::<u32>(held("once", &never).early_ack()).await.expect("submitted");
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
@@ -129,7 +120,7 @@ async fn an_idle_worker_begins_what_a_busy_one_only_holds() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let _busy = gated(&broker, &begun, &gate, 4);
     for id in ["one", "two"] {
         client.submit::<()>(Submission::new("gate").task_id(id)).await.expect("submitted");
@@ -150,7 +141,7 @@ async fn a_forced_cancel_ends_a_handler_that_does_not_listen() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let _pool = gated(&broker, &begun, &gate, 1);
     let deaf =
         client.submit::<()>(Submission::new("gate").task_id("deaf")).await.expect("submitted");
@@ -172,7 +163,7 @@ async fn a_forced_cancel_ends_a_handler_that_does_not_listen() {
 #[tokio::test]
 async fn a_tree_and_a_tag_are_cancelled_with_one_word() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let tasks = [
         Submission::new("nobody").task_id("root"),
         Submission::new("nobody").task_id("child").root_id("root").parent_id("root"),
@@ -194,7 +185,7 @@ async fn a_cancel_says_of_each_id_what_it_did() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(1));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let _pool = gated(&broker, &begun, &gate, 1);
     let ended =
         client.submit::<()>(Submission::new("gate").task_id("ended")).await.expect("submitted");

@@ -10,10 +10,6 @@ use celeriac_tests::raw::{self, Answer, Request};
 use celeriac_tests::{BrokerProcess, InProcessWorker, PATIENCE, RawConnection, until};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
 /// A worker with `fine`, which succeeds, and `broken`, which fails for good.
 fn worker(broker: &BrokerProcess) -> WorkerBuilder {
     Worker::builder(broker.url())
@@ -31,7 +27,7 @@ fn ids(page: &celeriac_client::TaskPage) -> Vec<&str> {
 #[tokio::test]
 async fn a_paused_queue_stays_paused_over_a_restart() {
     let mut broker = BrokerProcess::start().await;
-    let before = client(&broker).await;
+    let before = broker.client().await;
     before.pause_queues(&["default"]).await.expect("answered");
     let task = before
         .submit::<()>(Submission::new("fine").task_id("task"))
@@ -40,7 +36,7 @@ async fn a_paused_queue_stays_paused_over_a_restart() {
     assert_eq!(task.info().await.expect("known").waiting_for, WaitingFor::Queue);
     broker.kill().await;
     broker.restart().await;
-    let after = client(&broker).await;
+    let after = broker.client().await;
     let _pool = InProcessWorker::start(worker(&broker));
     let free = after
         .submit::<()>(Submission::new("fine").queue("default").task_id("free"))
@@ -58,7 +54,7 @@ async fn a_paused_queue_stays_paused_over_a_restart() {
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_again() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let bounded = QueueSettings { tasks_max: Some(1), ..QueueSettings::default() };
     client.configure_queue("small", bounded).await.expect("answered");
     let submit = || client.submit::<()>(Submission::new("fine").queue("small"));
@@ -79,7 +75,7 @@ async fn a_full_queue_says_when_to_come_again() {
 #[tokio::test]
 async fn a_queue_gives_its_tasks_the_times_they_do_not_name() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let hour = Duration::from_secs(3_600);
     let settings =
         QueueSettings { expires_in: Some(Duration::from_millis(100)), ..QueueSettings::default() };
@@ -94,7 +90,7 @@ async fn a_queue_gives_its_tasks_the_times_they_do_not_name() {
 #[tokio::test]
 async fn a_queue_tells_its_figures() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let hour = Duration::from_secs(3_600);
     client.submit::<()>(Submission::new("nobody")).await.expect("submitted");
     client.submit::<()>(Submission::new("nobody").countdown(hour)).await.expect("submitted");
@@ -117,7 +113,7 @@ async fn a_queue_tells_its_figures() {
 #[tokio::test]
 async fn dead_tasks_are_listed_replayed_and_discarded() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let running_worker = InProcessWorker::start(worker(&broker));
     for id in ["dead-1", "dead-2", "dead-3"] {
         let tag = if id == "dead-3" { "keep" } else { "again" };
@@ -146,7 +142,7 @@ async fn dead_tasks_are_listed_replayed_and_discarded() {
 #[tokio::test]
 async fn tasks_are_listed_by_what_they_are() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let hour = Duration::from_secs(3_600);
     let tasks = [
         Submission::new("song").task_id("song-1").tag("night"),
@@ -172,7 +168,7 @@ async fn tasks_are_listed_by_what_they_are() {
 #[tokio::test]
 async fn workers_are_listed_quieted_and_shut_down() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let running_worker = InProcessWorker::start(worker(&broker).instance("the-one").concurrency(3));
     until("it is listed", || async { client.workers().await.expect("answered").len() == 1 }).await;
     let worker = client.workers().await.expect("answered").remove(0);
@@ -199,7 +195,7 @@ async fn names(client: &Client) -> Vec<String> {
 #[tokio::test]
 async fn queues_come_and_go_with_what_needs_them() {
     let mut broker = BrokerProcess::start().await;
-    let before = client(&broker).await;
+    let before = broker.client().await;
     assert_eq!(names(&before).await, ["default"]);
     // Nothing of this is anything that a queue is needed for.
     before.resume_queues(&["resumed"]).await.expect("answered");
@@ -216,7 +212,7 @@ async fn queues_come_and_go_with_what_needs_them() {
     assert_eq!(names(&before).await, ["default", "paused"]);
     broker.kill().await;
     broker.restart().await;
-    let after = client(&broker).await;
+    let after = broker.client().await;
     assert_eq!(names(&after).await, ["default", "paused"]);
     assert_eq!(
         after.info(&["gone"]).await.expect("answered")[0].state,

@@ -87,15 +87,11 @@ fn worker(broker: &BrokerProcess) -> WorkerBuilder {
         .register(long)
 }
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
 #[tokio::test]
 async fn a_task_runs_and_its_result_is_read_by_its_producer() {
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let handle = client.delay(&add, (19, 23)).await.expect("submitted");
     assert_eq!(handle.get(PATIENCE).await.expect("it succeeds"), 42);
     assert_eq!(handle.state().await.expect("known"), State::Success);
@@ -107,7 +103,7 @@ async fn a_task_runs_and_its_result_is_read_by_its_producer() {
 async fn a_chosen_id_shadow_and_expiry_are_seen_by_another_client() {
     const ADD: Task<(i64, i64), i64> = Task::new("story.add");
     let broker = BrokerProcess::start().await;
-    let producer = client(&broker).await;
+    let producer = broker.client().await;
     let handle = producer
         .apply_async(&ADD, (1, 2))
         .task_id("token-4711")
@@ -120,7 +116,7 @@ async fn a_chosen_id_shadow_and_expiry_are_seen_by_another_client() {
         .await
         .expect("submitted");
     assert_eq!(handle.id(), "token-4711");
-    let reader = client(&broker).await;
+    let reader = broker.client().await;
     let result = reader.result::<i64>("token-4711");
     let info = result.info().await.expect("known");
     assert_eq!(
@@ -150,9 +146,9 @@ async fn another_client_sees_each_state_as_it_comes() {
             }
         },
     ));
-    let watcher = client(&broker).await;
+    let watcher = broker.client().await;
     let mut watch = watcher.watch(&["gated"]).await.expect("watching");
-    let producer = client(&broker).await;
+    let producer = broker.client().await;
     producer
         .submit::<String>(
             Submission::new("story.gate").task_id("gated").countdown(Duration::from_millis(50)),
@@ -184,7 +180,7 @@ async fn another_client_sees_each_state_as_it_comes() {
 async fn one_bad_task_of_a_batch_spoils_no_other() {
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let good = |number: i64| {
         Submission::new("story.add").args(json!([number, 1])).task_id(format!("sum-{number}"))
     };
@@ -200,7 +196,7 @@ async fn one_bad_task_of_a_batch_spoils_no_other() {
 async fn a_name_without_a_worker_waits_and_holds_up_nobody() {
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let waits: TaskHandle<()> =
         client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
     let runs = client.delay(&add, (2, 2)).await.expect("submitted");
@@ -224,7 +220,7 @@ async fn a_running_handler_sees_that_it_is_cancelled_and_its_task_is_revoked() {
                 }
             },
         ));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let handle: TaskHandle<()> =
         client.submit(Submission::new("story.cancellable")).await.expect("submitted");
     within("the task begins", begins.recv()).await.expect("the worker runs");
@@ -245,7 +241,7 @@ async fn a_task_that_a_handler_submits_knows_its_parent_and_root() {
             Ok::<_, TaskFailure>(child.id().to_owned())
         },
     ));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let parent: TaskHandle<String> =
         client.submit(Submission::new("story.parent").task_id("parent")).await.expect("submitted");
     let child = parent.get(PATIENCE).await.expect("it succeeds");

@@ -11,16 +11,12 @@ use celeriac_client::{
     CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle, WaitingFor,
 };
 use celeriac_tests::{
-    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, until, within,
+    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, held, until, within,
 };
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
-
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
 
 /// A worker with `trap.echo`, which returns its argument and counts how often it ran.
 fn echo(broker: &BrokerProcess, runs: &Arc<AtomicU32>) -> WorkerBuilder {
@@ -38,16 +34,11 @@ fn echoed(id: &str, text: &str) -> Submission {
     Submission::new("trap.echo").args(json!([text])).task_id(id)
 }
 
-/// A task that runs in a worker process until the file exists.
-fn held(id: &str, file: &Path) -> Submission {
-    Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
-}
-
 #[tokio::test]
 async fn a_reused_id_shows_the_new_result() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let (producer, reader) = (client(&broker).await, client(&broker).await);
+    let (producer, reader) = (broker.client().await, broker.client().await);
     let result = reader.result::<String>("token");
 
     let running_worker = InProcessWorker::start(echo(&broker, &runs));
@@ -73,7 +64,7 @@ async fn a_reused_id_shows_the_new_result() {
 async fn two_clicks_at_once_run_once_and_give_both_the_result() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let (one, other) = (client(&broker).await, client(&broker).await);
+    let (one, other) = (broker.client().await, broker.client().await);
     let clicks = tokio::join!(
         one.submit::<String>(echoed("token", "once")),
         other.submit(echoed("token", "once"))
@@ -90,7 +81,7 @@ async fn two_clicks_at_once_run_once_and_give_both_the_result() {
 #[tokio::test]
 async fn waiting_differs_from_unknown() {
     let broker = BrokerProcess::start().await;
-    let (producer, reader) = (client(&broker).await, client(&broker).await);
+    let (producer, reader) = (broker.client().await, broker.client().await);
     producer.submit::<String>(echoed("waits", "")).await.expect("submitted");
     let infos = reader.info(&["waits", "nobody-submitted-it"]).await.expect("answered");
     assert_eq!((infos[0].state, infos[0].waiting_for), (State::Queued, WaitingFor::Worker));
@@ -105,7 +96,7 @@ async fn waiting_differs_from_unknown() {
 async fn running_differs_from_waiting() {
     let broker = BrokerProcess::start().await;
     let file = broker.home().join("go on");
-    let client = client(&broker).await;
+    let client = broker.client().await;
     client.submit::<u32>(held("runs", &file)).await.expect("submitted");
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(worker.line().await, "started runs 1");
@@ -126,7 +117,7 @@ async fn running_differs_from_waiting() {
 async fn a_killed_workers_task_is_run_again_by_another() {
     let broker = Setup::new().set("heartbeat_ms = 200").set("lease_ms = 600").start().await;
     let file = broker.home().join("go on");
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let task = client.submit::<u32>(held("task", &file)).await.expect("submitted");
     let mut first = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(first.line().await, "started task 1");
@@ -144,7 +135,7 @@ async fn a_killed_workers_task_is_run_again_by_another() {
 async fn an_expired_task_becomes_revoked_with_no_worker_up() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let soon = echoed("late", "").expires_in(Duration::from_millis(100)).priority(9);
     let late = client.submit::<String>(soon).await.expect("submitted");
     match late.get(PATIENCE).await {
@@ -163,7 +154,7 @@ async fn an_expired_task_becomes_revoked_with_no_worker_up() {
 async fn a_cancel_given_while_all_workers_are_down_holds() {
     let mut broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let before = client(&broker).await;
+    let before = broker.client().await;
     for id in ["one", "two"] {
         before.submit::<String>(echoed(id, "").priority(9)).await.expect("submitted");
     }
@@ -175,7 +166,7 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
     broker.kill().await;
     broker.restart().await;
 
-    let after = client(&broker).await;
+    let after = broker.client().await;
     let _pool = InProcessWorker::start(echo(&broker, &runs));
     // A task with a lower priority than the cancelled one, submitted later. The cancelled one would
     // have run before it.
@@ -196,7 +187,7 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
 async fn an_unregistered_name_waits_and_fails_nothing() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let _old = InProcessWorker::start(echo(&broker, &runs));
     let new: TaskHandle<u32> = client
         .submit(Submission::new("trap.of-the-next-version").priority(9))

@@ -55,7 +55,7 @@ async fn serve() -> Result<(), Failure> {
     let listener = TcpListener::bind(listen).await.map_err(|error| (10, error.to_string()))?;
     let address = listener.local_addr().map_err(|error| (10, error.to_string()))?;
     // No other code sets it.
-    let _set = celeriac_tests::inside::FAIL_READS.set(interposed::fate_of_pread);
+    let _set = celeriac_tests::inside::FAIL_READS.set(interposed::effect_on_pread);
     plan::arm().map_err(|sentence| (2, sentence))?;
     let opened = match slack.transpose()? {
         Some(bytes) => Broker::open_with_slack(config, bytes).await,

@@ -34,8 +34,8 @@ pub(crate) enum Call {
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    AsEver,
+pub(crate) enum Effect {
+    None,
     Fails(c_int),
     /// Only half of the bytes are written, without an error. The caller must notice it.
     Half,
@@ -129,23 +129,25 @@ pub(crate) fn is_on_disk(path: &Path) -> bool {
 }
 
 /// Counts one call and says what happens to it.
-pub(crate) fn fate(call: Call) -> Fate {
-    let Some(plan) = PLAN.get().filter(|_| concerns(call)) else { return Fate::AsEver };
+pub(crate) fn effect(call: Call) -> Effect {
+    let Some(plan) = PLAN.get().filter(|_| concerns(call)) else { return Effect::None };
     let seen = SEEN.fetch_add(1, Ordering::SeqCst) + 1;
     let first = seen == plan.nth;
-    let fate = match plan.harm {
-        Harm::Eio { for_ever } if first || (for_ever && seen > plan.nth) => Fate::Fails(libc::EIO),
-        Harm::Enospc { for_ever } if first || (for_ever && seen > plan.nth) => {
-            Fate::Fails(libc::ENOSPC)
+    let effect = match plan.harm {
+        Harm::Eio { for_ever } if first || (for_ever && seen > plan.nth) => {
+            Effect::Fails(libc::EIO)
         }
-        Harm::Short | Harm::Torn if first => Fate::Half,
-        Harm::Torn if seen > plan.nth => Fate::Fails(libc::EIO),
-        _ => Fate::AsEver,
+        Harm::Enospc { for_ever } if first || (for_ever && seen > plan.nth) => {
+            Effect::Fails(libc::ENOSPC)
+        }
+        Harm::Short | Harm::Torn if first => Effect::Half,
+        Harm::Torn if seen > plan.nth => Effect::Fails(libc::EIO),
+        _ => Effect::None,
     };
     if first {
         // The starter of this process waits for this line. If it is gone, nothing can be done.
         let _told =
             writeln!(std::io::stderr(), "celeriac-test-broker: call {seen} goes wrong: {plan:?}");
     }
-    fate
+    effect
 }

@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use celeriac_client::Client;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -209,6 +210,14 @@ impl BrokerProcess {
     /// The URL for clients and workers.
     pub fn url(&self) -> String {
         format!("celeriac://{}", self.address)
+    }
+
+    /// A client of the client crate.
+    ///
+    /// # Panics
+    /// When the broker refuses it.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.url()).await.expect("the broker accepts clients")
     }
 
     /// Its data folder.

@@ -1,6 +1,7 @@
 //! Faults, one kind to a file. [`FAULTS`] is the one list of them: `make faults` runs each for
 //! long, and [`check`] runs one of them for a short time as a test. A fault returns a [`Tally`].
 
+mod backlog;
 mod bit_rot;
 mod black_hole;
 mod clock_jumps;
@@ -17,7 +18,6 @@ mod kill_start;
 mod kill_worker;
 mod power_cut;
 pub mod simulation;
-mod stock;
 mod toxic_network;
 
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::RandomSource;
 use crate::traffic_run::panic_text;
+use crate::{BrokerProcess, RandomSource};
 
 type Running = Pin<Box<dyn Future<Output = Tally> + Send>>;
 
@@ -140,6 +140,30 @@ impl Tally {
             self.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
         self.remarks = counts.join(", ");
         self
+    }
+
+    /// Adds what was found in the kills since the kill with the number `from`.
+    pub(crate) fn add_kills(&mut self, seed: u64, from: u64, found: Vec<String>) {
+        let to = self.runs;
+        let sentence = |what| format!("seed {seed}, kills {from} to {to}: {what}");
+        self.violations.extend(found.into_iter().map(sentence));
+    }
+
+    /// Adds a violation if the broker is gone, has panicked, or held more memory than it may.
+    pub(crate) fn judge_broker(
+        &mut self,
+        seed: u64,
+        broker: &mut BrokerProcess,
+        resident_kib: u64,
+        resident_kib_max: u64,
+    ) {
+        if resident_kib > resident_kib_max {
+            self.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
+        }
+        if !broker.is_running() || broker.stderr().contains("panicked") {
+            let stderr = broker.stderr();
+            self.violations.push(format!("seed {seed}: the broker is gone or panicked:\n{stderr}"));
+        }
     }
 
     /// Adds the outcome of other runs of the same fault.

@@ -32,7 +32,7 @@ pub use random_source::RandomSource;
 pub use raw::RawConnection;
 pub use recording_proxy::RecordingProxy;
 pub use traffic_run::TrafficRun;
-pub use worker_process::WorkerProcess;
+pub use worker_process::{WorkerProcess, held};
 
 /// How often a test repeats what it does: the environment variable `RUNS`, or this number.
 pub fn runs(by_default: usize) -> usize {

@@ -22,7 +22,7 @@ const QUEUE: &str = "traffic";
 const ORDERED: &str = "traffic.ordered";
 const NAME: &str = "traffic.echo";
 /// The pause between two attempts to reach a broker that is down.
-const KNOCK: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// An answer that has not come by then never comes: the connection is given up.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long the confirmed tasks may take to end after the last request.
@@ -113,7 +113,7 @@ impl Traffic {
         while !left.is_empty() && Instant::now() < deadline {
             left = self.unfinished(&left).await;
             // The pause before the next look at the tasks that have not ended.
-            sleep(KNOCK).await;
+            sleep(RETRY_PAUSE).await;
         }
         self.history.note(Event::Settled);
         self.unfinished(&ids).await;
@@ -124,7 +124,7 @@ impl Traffic {
             if let Ok(left) = self.try_unfinished(ids).await {
                 return left;
             }
-            sleep(KNOCK).await;
+            sleep(RETRY_PAUSE).await;
         }
     }
 

@@ -76,7 +76,7 @@ impl TrafficRun {
     }
 
     /// Whether so many more results are confirmed within this time.
-    pub async fn gets_done(&self, more: u64, patience: Duration) -> bool {
+    pub async fn completes(&self, more: u64, patience: Duration) -> bool {
         let enough = self.finished() + more;
         let deadline = Instant::now() + patience;
         while self.finished() < enough {

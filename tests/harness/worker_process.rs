@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use celeriac_client::Submission;
+use celeriac_proto::wire;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-
-use celeriac_proto::wire;
 
 use crate::{BrokerProcess, RawConnection, raw, until, within};
 
@@ -117,4 +118,9 @@ impl WorkerProcess {
     pub async fn exit(mut self) -> ExitStatus {
         within("the end of the worker", self.child.wait()).await.expect("a child can be waited for")
     }
+}
+
+/// A task that runs in a worker process until this file exists.
+pub fn held(id: &str, file: &Path) -> Submission {
+    Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
 }

@@ -7,7 +7,7 @@ use super::*;
 async fn a_wait_for_any_or_all_ends_by_its_deadline() {
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let ends = client.delay(&add, (1, 1)).await.expect("submitted");
     let never: TaskHandle<()> =
         client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
@@ -29,7 +29,7 @@ async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
     const WAITS: usize = 5_000;
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     // More than three times the requests that a connection may have in flight, and then more than
     // that again of dropped ones.
     for round in 0..3 {
@@ -67,7 +67,7 @@ async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
 async fn a_forgotten_result_is_gone_and_so_is_one_past_its_ttl() {
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let handle = client.delay(&add, (1, 1)).await.expect("submitted");
     handle.get(PATIENCE).await.expect("it succeeds");
     handle.forget().await.expect("it has ended");
@@ -90,7 +90,7 @@ async fn a_forgotten_result_is_gone_and_so_is_one_past_its_ttl() {
 #[tokio::test]
 async fn an_unfinished_id_is_joined_and_a_finished_one_runs_again() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let submit = || client.apply_async(&add, (1, 1)).task_id("same").send();
     let first = submit().await.expect("submitted");
     let joined = submit().await.expect("joined");
@@ -131,7 +131,7 @@ async fn a_worker_that_is_stopped_finishes_what_runs_and_gives_back_the_rest() {
             },
         ),
     );
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let tasks =
         (0..3).map(|number| Submission::new("story.gate").task_id(format!("gated-{number}")));
     client.submit_many(tasks.collect::<Vec<_>>()).await.expect("answered");
@@ -165,7 +165,7 @@ async fn client_and_worker_go_on_over_kills_of_the_broker() {
             },
         ),
     );
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let producing = {
         let client = client.clone();
         tokio::spawn(async move {

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn a_record_keeps_everything_that_happened_to_its_task() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let named =
         Submission::new("story.flaky").task_id("kept").shadow("flaky: three times").tag("night");
     let task =
@@ -35,7 +35,7 @@ async fn a_record_keeps_everything_that_happened_to_its_task() {
 #[tokio::test]
 async fn who_waits_or_watches_is_told_the_same_of_an_end_as_who_asks_later() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     for (id, args) in [("succeeds", json!([1, 2])), ("fails", json!(["one", "two"]))] {
         let task = client
             .submit::<i64>(Submission::new("story.add").task_id(id).args(args))
@@ -102,7 +102,7 @@ async fn progress_is_seen_under_its_name_or_as_progress() {
             }
         },
     ));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     for (name, shown) in [("HALF", "HALF"), ("", "PROGRESS")] {
         let task = client
             .submit::<()>(Submission::new("story.tells").args(json!([name])))
@@ -130,7 +130,7 @@ async fn a_handler_is_told_of_its_soft_time_limit() {
             Ok::<_, TaskFailure>("in time")
         },
     ));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let limited = Submission::new("story.patient")
         .soft_time_limit(Duration::from_millis(50))
         .time_limit(PATIENCE);
@@ -141,7 +141,7 @@ async fn a_handler_is_told_of_its_soft_time_limit() {
 #[tokio::test]
 async fn ids_that_nobody_chose_are_ordered_by_time() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let one = client.delay(&add, (1, 1)).await.expect("submitted");
     let other = client.delay(&add, (1, 1)).await.expect("submitted");
     for id in [one.id(), other.id()] {
@@ -154,7 +154,7 @@ async fn ids_that_nobody_chose_are_ordered_by_time() {
 async fn an_ignored_result_is_dropped_at_once() {
     let broker = BrokerProcess::start().await;
     let _pool = InProcessWorker::start(worker(&broker));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let ignored = client.apply_async(&add, (1, 1)).ignore_result().send().await.expect("submitted");
     celeriac_tests::until("it is gone", || async {
         ignored.state().await.expect("answered") == State::Unknown
@@ -165,7 +165,7 @@ async fn an_ignored_result_is_dropped_at_once() {
 #[tokio::test]
 async fn an_urgent_task_behind_ten_thousand_is_the_next_to_run() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let many = (0..10_000)
         .map(|number| Submission::new("story.order").task_id(format!("low-{number}")).priority(0));
     client.submit_many(many.collect::<Vec<_>>()).await.expect("answered");

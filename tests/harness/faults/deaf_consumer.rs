@@ -45,14 +45,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     }
     let work = honest.end().await;
     tally.violations.extend(work.found);
-    if resident_kib > RESIDENT_KIB_MAX {
-        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
-    }
-    if !broker.is_running() || broker.stderr().contains("panicked") {
-        tally
-            .violations
-            .push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
-    }
+    tally.judge_broker(seed, &mut broker, resident_kib, RESIDENT_KIB_MAX);
     tally.remarks = format!(
         "The broker held {} MiB at most; {} honest tasks, the slowest in {} ms.",
         resident_kib / 1024,
@@ -86,14 +79,7 @@ pub async fn run_together(consumers: u64, seed: u64) -> Tally {
     tally.violations.extend(found.map(|what| format!("seed {seed}, consumer {what}")));
     let work = honest.end().await;
     tally.violations.extend(work.found);
-    if resident_kib > RESIDENT_KIB_MAX {
-        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
-    }
-    if !broker.is_running() || broker.stderr().contains("panicked") {
-        tally
-            .violations
-            .push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
-    }
+    tally.judge_broker(seed, &mut broker, resident_kib, RESIDENT_KIB_MAX);
     tally.remarks = format!(
         "The broker held {} MiB at most, {} MiB at the end; {} honest tasks, the slowest in {} ms.",
         resident_kib / 1024,

@@ -236,7 +236,7 @@ impl Bench {
             Ok(broker) => {
                 tally.ready_after(begun.elapsed());
                 self.broker = Some(broker);
-                if self.traffic.gets_done(10, PATIENCE).await {
+                if self.traffic.completes(10, PATIENCE).await {
                     return Ok(());
                 }
                 Err(format!("after `{}`: no task ends any more", self.latest))

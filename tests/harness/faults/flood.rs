@@ -28,34 +28,34 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
 
 /// The outcome of one attempt to connect.
 #[derive(Debug)]
-enum Knock {
-    In(Box<RawConnection>),
-    Full,
+enum Attempt {
+    Accepted(Box<RawConnection>),
+    Refused,
     /// Neither accepted nor refused properly. The sentence says what happened.
-    Odd(String),
+    Wrong(String),
 }
 
-async fn knock(broker: &BrokerProcess) -> Knock {
-    let knocked = async {
+async fn attempt(broker: &BrokerProcess) -> Attempt {
+    let attempting = async {
         let mut connection = match RawConnection::try_silent(broker.address()).await {
             Ok(connection) => connection,
-            Err(lost) => return Knock::Odd(format!("no connection: {lost:?}")),
+            Err(lost) => return Attempt::Wrong(format!("no connection: {lost:?}")),
         };
         // The broker may refuse a client before the client has sent anything.
         let _ = connection.send(Request::Hello(raw::hello()), 0).await;
         match connection.next().await {
-            Ok((_, Answer::Welcome(_))) => Knock::In(Box::new(connection)),
+            Ok((_, Answer::Welcome(_))) => Attempt::Accepted(Box::new(connection)),
             Ok((_, Answer::Error(error)))
                 if error.code() == wire::ErrorCode::Overloaded && error.retryable =>
             {
-                Knock::Full
+                Attempt::Refused
             }
-            other => Knock::Odd(format!("neither let in nor told that it is full: {other:?}")),
+            other => Attempt::Wrong(format!("neither accepted nor refused: {other:?}")),
         }
     };
-    timeout(PATIENCE, knocked)
+    timeout(PATIENCE, attempting)
         .await
-        .unwrap_or_else(|_| Knock::Odd(format!("no answer in {PATIENCE:?}")))
+        .unwrap_or_else(|_| Attempt::Wrong(format!("no answer in {PATIENCE:?}")))
 }
 
 /// As many clients as allowed are connected, and the others are refused. The honest worker and
@@ -67,24 +67,24 @@ async fn full_broker(runs: u64, random: &mut RandomSource, tally: &mut Tally) ->
     let mut inside = Vec::new();
     for _ in 0..runs {
         tally.runs += 1;
-        match knock(&broker).await {
-            Knock::In(connection) => inside.push(connection),
-            Knock::Full if inside.len() + 2 < CONNECTIONS_MAX && random.below(2) == 0 => {
+        match attempt(&broker).await {
+            Attempt::Accepted(connection) => inside.push(connection),
+            Attempt::Refused if inside.len() + 2 < CONNECTIONS_MAX && random.below(2) == 0 => {
                 // The broker may not have noticed yet that a client has left. It accepts another
                 // one later.
             }
-            Knock::Full => drop_some(&mut inside, random),
-            Knock::Odd(what) => found.push(format!("{} are in: {what}", inside.len())),
+            Attempt::Refused => drop_some(&mut inside, random),
+            Attempt::Wrong(what) => found.push(format!("{} are in: {what}", inside.len())),
         }
         if inside.len() + 2 > CONNECTIONS_MAX {
             found.push(format!("{} are in, and {CONNECTIONS_MAX} may be", inside.len() + 2));
         }
     }
     while inside.len() + 2 < CONNECTIONS_MAX {
-        match knock(&broker).await {
-            Knock::In(connection) => inside.push(connection),
-            Knock::Full => tokio::task::yield_now().await,
-            Knock::Odd(what) => {
+        match attempt(&broker).await {
+            Attempt::Accepted(connection) => inside.push(connection),
+            Attempt::Refused => tokio::task::yield_now().await,
+            Attempt::Wrong(what) => {
                 found.push(what);
                 break;
             }
@@ -126,7 +126,7 @@ async fn starved(runs: u64, random: &mut RandomSource, tally: &mut Tally) -> Vec
         }
         made += wave;
         tally.runs += wave;
-        if let Knock::Odd(what) = knock(&broker).await {
+        if let Attempt::Wrong(what) = attempt(&broker).await {
             found.push(format!("while {wave} silent connections are there: {what}"));
         }
         let enough = honest.done() + 3;
@@ -153,8 +153,8 @@ fn broker_lives(broker: &BrokerProcess) -> bool {
 
 /// When the other clients are gone, a new one is accepted.
 async fn let_in_again(broker: &BrokerProcess) -> Result<(), String> {
-    let came_in = async { while !matches!(knock(broker).await, Knock::In(_)) {} };
-    timeout(PATIENCE, came_in)
+    let accepted = async { while !matches!(attempt(broker).await, Attempt::Accepted(_)) {} };
+    timeout(PATIENCE, accepted)
         .await
         .map_err(|_| "no client is accepted although all others have left".to_owned())
 }

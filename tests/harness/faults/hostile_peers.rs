@@ -54,12 +54,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     peers.abort_all();
     let work = honest.end().await;
     tally.violations.extend(work.found.into_iter().map(|what| format!("seed {seed}: {what}")));
-    if resident_kib > RESIDENT_KIB_MAX {
-        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
-    }
-    if broker.stderr().contains("panicked") {
-        tally.violations.push(format!("seed {seed}: the broker panicked:\n{}", broker.stderr()));
-    }
+    tally.judge_broker(seed, &mut broker, resident_kib, RESIDENT_KIB_MAX);
     tally.remarks = format!(
         "{} honest tasks, the slowest in {} ms; the broker held {} MiB at most.",
         work.done,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{Tally, stock};
+use super::{Tally, backlog};
 use crate::{RandomSource, Setup, TrafficRun};
 
 /// The number of producers and of workers, besides the two of the queue whose order is judged.
@@ -19,7 +19,7 @@ const MORE_MAX: u64 = 4;
 /// With so many kills the folder holds additional waiting tasks, so that the time to ready says
 /// something.
 const LONG: u64 = 100;
-const STOCK: u64 = 100_000;
+const BACKLOG: u64 = 100_000;
 /// The longest time that one run of the broker may take to complete its share of the load, however
 /// busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,16 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("kill -9 of the broker under load", "kills");
     let mut random = RandomSource::new(seed);
-    let tasks = if runs >= LONG { STOCK } else { 0 };
+    let tasks = if runs >= LONG { BACKLOG } else { 0 };
     let mut left = runs;
     while left > 0 || lacks_something(&tally, runs) {
         let kills = if left > 0 { left.min(KILLS_PER_ROUND) } else { ENOUGH };
         let from = tally.runs;
         let found = round(kills, tasks, random.fork(), &mut tally).await;
-        let to = tally.runs;
-        tally.violations.extend(
-            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
-        );
+        tally.add_kills(seed, from, found);
         left = left.saturating_sub(kills);
     }
     // A rule that finds nothing proves something only if there was something to find.
@@ -72,11 +69,11 @@ fn count(tally: &Tally, what: &str) -> u64 {
 /// Several kills on one folder. Returns what was wrong.
 async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tally) -> Vec<String> {
     let mut broker = Setup::new().set("heartbeat_ms = 300").set("lease_ms = 1000").start().await;
-    stock::fill(broker.address(), tasks).await;
+    backlog::fill(broker.address(), tasks).await;
     let traffic = TrafficRun::wild(broker.address(), CLIENTS, random.bits());
     let mut found = Vec::new();
     for kill in 0..kills {
-        if !traffic.gets_done(random.between(1, 200), PATIENCE).await {
+        if !traffic.completes(random.between(1, 200), PATIENCE).await {
             found.push(format!("before kill {kill} nothing got done for {PATIENCE:?}"));
             break;
         }
@@ -91,7 +88,7 @@ async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tal
             return found;
         }
         tally.ready_after(begun.elapsed());
-        found.extend(stock::look(broker.address(), tasks).await);
+        found.extend(backlog::look(broker.address(), tasks).await);
     }
     let history = traffic.history().clone();
     found.extend(traffic.verdict().await);

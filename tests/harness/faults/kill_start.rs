@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{Tally, stock};
+use super::{Tally, backlog};
 use crate::{RandomSource, Setup, TrafficRun};
 
 const CLIENTS: usize = 2;
 /// Waiting tasks in the folder, so that a start has something to read.
-const STOCK: u64 = 5_000;
-const STOCK_OF_LONG_RUNS: u64 = 100_000;
+const BACKLOG: u64 = 5_000;
+const BACKLOG_OF_LONG_RUNS: u64 = 100_000;
 const LONG: u64 = 100;
 /// Kills in one history. Each round has a folder of its own.
 const KILLS_PER_ROUND: u64 = 50;
@@ -22,16 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("kill -9 of a broker that is starting", "kills");
     let mut random = RandomSource::new(seed);
-    let tasks = if runs >= LONG { STOCK_OF_LONG_RUNS } else { STOCK };
+    let tasks = if runs >= LONG { BACKLOG_OF_LONG_RUNS } else { BACKLOG };
     let mut left = runs;
     while left > 0 {
         let kills = left.min(KILLS_PER_ROUND);
         let from = tally.runs;
         let found = round(kills, tasks, random.fork(), &mut tally).await;
-        let to = tally.runs;
-        tally.violations.extend(
-            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
-        );
+        tally.add_kills(seed, from, found);
         left -= kills;
     }
     tally.remarks = format!("{tasks} more tasks in the folder");
@@ -40,10 +37,10 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
 
 async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tally) -> Vec<String> {
     let mut broker = Setup::new().set("heartbeat_ms = 300").set("lease_ms = 1000").start().await;
-    stock::fill(broker.address(), tasks).await;
+    backlog::fill(broker.address(), tasks).await;
     let traffic = TrafficRun::wild(broker.address(), CLIENTS, random.bits());
     let mut found = Vec::new();
-    if !traffic.gets_done(300, PATIENCE).await {
+    if !traffic.completes(300, PATIENCE).await {
         found.push(format!("before the first kill nothing got done for {PATIENCE:?}"));
     }
     broker.kill().await;
@@ -62,7 +59,7 @@ async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tal
             return found;
         }
         tally.ready_after(begun.elapsed());
-        found.extend(stock::look(broker.address(), tasks).await);
+        found.extend(backlog::look(broker.address(), tasks).await);
         if kill + 1 < kills {
             // Some tasks run between the kills, so that the folder is never the same.
             sleep(Duration::from_micros(random.below(50_000))).await;

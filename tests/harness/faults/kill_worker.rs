@@ -27,10 +27,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         let kills = left.min(KILLS_PER_ROUND);
         let from = tally.runs;
         let found = round(kills, &program, random.fork(), &mut tally).await;
-        let to = tally.runs;
-        tally.violations.extend(
-            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
-        );
+        tally.add_kills(seed, from, found);
         left -= kills;
     }
     tally.with_counts_as_remarks()
@@ -46,8 +43,8 @@ async fn round(
         Setup::new().set("heartbeat_ms = 150").set("lease_ms = 600").start().await;
     let traffic = TrafficRun::producing(broker.address(), PRODUCERS, random.bits());
     let wire = RecordingProxy::start(broker.address(), traffic.history(), "a worker process").await;
-    let hire = || WorkerProcess::start(program, &wire.url(), &["traffic"]);
-    let mut workers: Vec<WorkerProcess> = (0..WORKERS).map(|_| hire()).collect();
+    let start = || WorkerProcess::start(program, &wire.url(), &["traffic"]);
+    let mut workers: Vec<WorkerProcess> = (0..WORKERS).map(|_| start()).collect();
     let mut found = Vec::new();
     for kill in 0..kills {
         let enough = traffic.history().len() + random.between(50, 1_000) as usize;
@@ -56,7 +53,7 @@ async fn round(
             break;
         }
         let victim = random.below(WORKERS as u64) as usize;
-        let victim = std::mem::replace(&mut workers[victim], hire());
+        let victim = std::mem::replace(&mut workers[victim], start());
         victim.kill().await;
         tally.runs += 1;
     }

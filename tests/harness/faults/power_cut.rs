@@ -65,7 +65,7 @@ async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String
     let traffic = TrafficRun::start(address, 3);
     for cut in 1..=cuts {
         let what = format!("image seed {seed}, after cut {cut}");
-        if !traffic.gets_done(random.between(1, 400), PATIENCE).await {
+        if !traffic.completes(random.between(1, 400), PATIENCE).await {
             return Err(format!("{what}: no task ends any more"));
         }
         disk.cut()?;

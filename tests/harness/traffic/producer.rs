@@ -8,7 +8,7 @@ use bytes::Bytes;
 use celeriac_proto::wire;
 use tokio::time::sleep;
 
-use super::{KNOCK, NAME, ORDERED, QUEUE, Traffic, soon};
+use super::{NAME, ORDERED, QUEUE, RETRY_PAUSE, Traffic, soon};
 use crate::RandomSource;
 use crate::raw::{self, Lost, RawConnection, Request};
 
@@ -52,7 +52,7 @@ impl Traffic {
             while let Err(Lost(_)) = producer.send(self, &request).await {
                 producer.connection = None;
                 // The broker may be down: try again after a pause.
-                sleep(KNOCK).await;
+                sleep(RETRY_PAUSE).await;
                 if self.is_wild && producer.random.below(2) == 0 {
                     break;
                 }
@@ -64,7 +64,7 @@ impl Traffic {
             } else {
                 producer.connection = None;
                 // The broker may be down: try again after a pause.
-                sleep(KNOCK).await;
+                sleep(RETRY_PAUSE).await;
             }
         }
     }

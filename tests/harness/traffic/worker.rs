@@ -10,7 +10,7 @@ use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{self, ErrorCode};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{KNOCK, NAME, ORDERED, QUEUE, Traffic, result_of, soon};
+use super::{NAME, ORDERED, QUEUE, RETRY_PAUSE, Traffic, result_of, soon};
 use crate::RandomSource;
 use crate::raw::{self, Answer, Lost, RawConnection, Request};
 
@@ -52,7 +52,7 @@ impl Traffic {
         while self.working.load(Ordering::SeqCst) {
             if let Err(Lost(_)) = self.work_while_connected(&mut worker).await {
                 // The broker may be down: try again after a pause.
-                sleep(KNOCK).await;
+                sleep(RETRY_PAUSE).await;
             }
         }
     }

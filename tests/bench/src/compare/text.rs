@@ -8,6 +8,9 @@ use super::goals::{self, BATCHES, MANY_IN_FLIGHT, ONE, Which, goals};
 use super::report::{Report, Row, Who};
 use super::system::Workload;
 
+/// The width of prose in the documents of this project.
+const WIDTH_MAX: usize = 100;
+
 /// The text for a figure that was not measured.
 const NOTHING: &str = "–";
 
@@ -39,7 +42,30 @@ pub(crate) fn report(report: &Report) -> String {
             line(&mut text, &format!("- {sentence}"));
         }
     }
-    text
+    text.lines().map(wrapped).collect()
+}
+
+/// The line, in pieces of at most [`WIDTH_MAX`] characters if it is prose, each with its end.
+fn wrapped(line: &str) -> String {
+    let is_prose = !line.starts_with(['|', '#', '-', '!']);
+    if !is_prose {
+        return format!("{line}\n");
+    }
+    let (mut text, mut width) = (String::new(), 0);
+    for word in line.split(' ') {
+        let characters = word.chars().count();
+        if width > 0 && width + 1 + characters > WIDTH_MAX {
+            text.push('\n');
+            width = 0;
+        }
+        if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += characters;
+    }
+    text + "\n"
 }
 
 /// One line for each system, with the factor by which Celeriac is faster. The README shows this
@@ -306,4 +332,14 @@ fn plain(figure: Option<f64>) -> String {
 fn line(text: &mut String, line: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{line}");
+}
+
+#[test]
+fn prose_is_wrapped_and_tables_are_not() {
+    let words = "word ".repeat(30);
+    let lines: Vec<usize> = wrapped(words.trim_end()).lines().map(str::len).collect();
+    assert_eq!(lines, [99, 49]);
+    let row = format!("| {words} |");
+    assert_eq!(wrapped(&row), format!("{row}\n"));
+    assert_eq!(wrapped(""), "\n");
 }

@@ -7,7 +7,7 @@ use celeriac_proto::wire;
 
 use crate::raw::{self, Answer, RawConnection, Request};
 
-const QUEUE: &str = "stock";
+const QUEUE: &str = "backlog";
 const BATCH: u64 = 1_000;
 
 /// Puts so many tasks into the folder.
@@ -16,7 +16,7 @@ pub(super) async fn fill(address: SocketAddr, tasks: u64) {
     for first in (0..tasks).step_by(BATCH as usize) {
         let task = |number: u64| wire::Task {
             queue: QUEUE.into(),
-            ..raw::task(&format!("stock-{number}"), "stock")
+            ..raw::task(&format!("backlog-{number}"), "backlog")
         };
         let outcomes =
             connection.submit((first..tasks.min(first + BATCH)).map(task).collect()).await;
