@@ -2,7 +2,6 @@
 //! cancelling that only show with real processes. `lost_worker.rs` has simple deaths of workers.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -2,13 +2,12 @@
 //! workers as users do, a real broker, and processes of their own where a process is killed.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use celeriac_client::{
-    CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle, WaitingFor,
+    CancelMode, CancelOutcome, Error, State, Submission, TaskHandle, WaitingFor,
 };
 use celeriac_tests::{
     BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, held, until, within,

@@ -187,7 +187,7 @@ impl Player {
                     .get_mut(&self.current)
                     .and_then(|connection| connection.write.as_mut());
                 let sent = write.ok_or("there is no connection")?.write_all(bytes).await;
-                sent.map_err(|_| "the client closed the connection before".to_owned())
+                sent.map_err(|_| "the client has closed the connection".to_owned())
             }
             Action::Cut => self.cut(),
             Action::Deaf => {

@@ -85,14 +85,16 @@ impl ProtocolRules {
         state.heard_at = Instant::now();
         if bytes.len() > state.frame_bytes_max() {
             let (sent, max) = (bytes.len(), state.frame_bytes_max());
-            return Err(format!("a frame of {sent} bytes, and {max} are allowed"));
+            return Err(format!(
+                "the client sent a frame of {sent} bytes; {max} bytes are allowed"
+            ));
         }
         if frame.request_id == 0 {
-            return Err("a request has the id 0".into());
+            return Err("the client sent a request with the id 0".into());
         }
         if !state.unanswered.insert(frame.request_id) {
             return Err(format!(
-                "another request with the id {} is not answered yet",
+                "the client sent a second request with the id {} before the first was answered",
                 frame.request_id
             ));
         }
@@ -101,11 +103,13 @@ impl ProtocolRules {
                 state.said_hello = true;
                 self.check_hello(hello, bytes)
             }
-            Some(Body::Hello(_)) => Err("Hello came twice on one connection".into()),
-            None => Err("a frame has no body".into()),
-            Some(_) if !state.is_welcome() => Err("a frame came before Welcome was there".into()),
+            Some(Body::Hello(_)) => Err("the client sent Hello twice on one connection".into()),
+            None => Err("the client sent a frame without a body".into()),
+            Some(_) if !state.is_welcome() => {
+                Err("the client sent a frame before it had Welcome".into())
+            }
             Some(Body::Credit(credit)) if credit.credit > state.credit_max() => Err(format!(
-                "a credit of {}, and {} is the most",
+                "the client sent a credit of {}; the most is {}",
                 credit.credit,
                 state.credit_max()
             )),
@@ -129,7 +133,7 @@ impl ProtocolRules {
         }
         if let Some(token) = &self.token {
             if hello.token != *token {
-                return Err("Hello lacks the token of the URL".into());
+                return Err("Hello does not have the token of the URL".into());
             }
             let place = bytes.windows(token.len()).position(|window| window == token.as_bytes());
             if place.is_none_or(|place| place + token.len() > HELLO_PREFIX_BYTES) {
@@ -141,7 +145,7 @@ impl ProtocolRules {
         let instance = self.instance.get_or_insert_with(|| hello.instance_id.clone());
         if *instance != hello.instance_id {
             return Err(format!(
-                "the instance was `{instance}` and is `{}` now",
+                "Hello names the instance `{}`; before it was `{instance}`",
                 hello.instance_id
             ));
         }
@@ -149,10 +153,10 @@ impl ProtocolRules {
     }
 
     fn check_report(&self, report: &TaskReport) -> Result<(), String> {
-        let kind = report.report.as_ref().ok_or("a report says nothing")?;
+        let kind = report.report.as_ref().ok_or("the client sent an empty report")?;
         if self.answered.contains(&(report.lease, std::mem::discriminant(kind))) {
             return Err(format!(
-                "a report on lease {} was answered, and is sent again",
+                "the client sent a report on lease {} again, although it was answered",
                 report.lease
             ));
         }

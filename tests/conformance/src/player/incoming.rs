@@ -47,7 +47,7 @@ impl Player {
         let is_open = !connection.has_ended && !connection.is_cut && connection.write.is_some();
         match connection.state.silent_at().filter(|_| is_open) {
             Some(silent_at) if Instant::now() > silent_at => {
-                Err("no heartbeat came for `lease_ms`".into())
+                Err("the client sent no heartbeat for `lease_ms`".into())
             }
             _ => Ok(()),
         }
@@ -70,7 +70,7 @@ impl Player {
                 self.connection(number).has_ended = true;
             }
             Event::NoFrame(number, why) if !self.connection(number).is_cut => {
-                return Err(format!("the client sent what is no frame: {why}"));
+                return Err(format!("the client sent bytes that are no frame: {why}"));
             }
             Event::NoFrame(..) => {}
             Event::Frame(number, ..) if self.connection(number).is_cut => {}
@@ -80,7 +80,7 @@ impl Player {
             Event::Line(line) => {
                 self.show("prints", &line);
                 let line = serde_json::from_str(&line)
-                    .map_err(|_| format!("a line is no JSON: {line}"))?;
+                    .map_err(|_| format!("the subject printed a line that is no JSON: {line}"))?;
                 self.lines.push(line);
             }
         }

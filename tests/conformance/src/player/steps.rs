@@ -27,7 +27,7 @@ impl Player {
         if send(write, frame, extra).await {
             Ok(())
         } else {
-            Err("the client closed the connection before".into())
+            Err("the client has closed the connection".into())
         }
     }
 
@@ -79,11 +79,11 @@ impl Player {
     fn what_came(&self, wanted: &Wanted, why: &str) -> String {
         let waiting: Vec<String> = self.left_over().map(Request::shown).collect();
         match (why, &waiting[..]) {
-            ("", []) => format!("no such `{}` comes, nor anything else", wanted.kind()),
+            ("", []) => format!("the client sent no such `{}`, and nothing else", wanted.kind()),
             ("", waiting) => {
-                format!("no such `{}` comes, but {}", wanted.kind(), waiting.join("; "))
+                format!("the client sent no such `{}`, but {}", wanted.kind(), waiting.join("; "))
             }
-            (why, _) => format!("what comes is another: {why}"),
+            (why, _) => format!("the client sent a different request: {why}"),
         }
     }
 
@@ -192,7 +192,7 @@ impl Player {
         loop {
             match self.subject.ended() {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(format!("the subject has ended otherwise: {status}")),
+                Some(status) => return Err(format!("the subject ended with a failure: {status}")),
                 None if Instant::now() >= deadline => return Err("the subject does not end".into()),
                 None => drop(self.next_event(Instant::now() + POLL_INTERVAL).await?),
             }
