@@ -1,49 +1,19 @@
-//! Peers that take more than their share: too many, too few descriptors for them, deaf ones. Honest
-//! work goes on.
+//! Peers that take more than their share: too many connections, and too few descriptors for them.
+//! Faults with such peers are in `faults.rs`.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode};
-use celeriac_tests::faults::{deaf_consumer, flood, hostile_peers, idle_sockets};
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, RawConnection, Setup, runs, seed, within};
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, within};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_connections_is_refused_and_those_inside_are_served() {
-    flood::run(runs(600) as u64, seed(3)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_idle_sockets_cost_little_and_hold_up_nobody() {
-    idle_sockets::run(runs(5_000) as u64, seed(2)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_peers_neither_stop_the_broker_nor_the_work_of_others() {
-    hostile_peers::run(runs(100) as u64, seed(9)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_that_cost_as_much_as_they_can_cost_nobody_else_a_session_or_a_second_run() {
-    hostile_peers::costly::run(runs(3) as u64, seed(4)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_stops_reading_is_closed_and_holds_up_nobody() {
-    deaf_consumer::run(runs(3) as u64, seed(5)).await.assert_clean();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn consumers_that_stop_reading_together_share_one_bound_of_memory() {
-    deaf_consumer::run_together(runs(6) as u64, seed(8)).await.assert_clean();
-}
-
-/// A broker that may have so many descriptors, by `ulimit`'s flag: `-n` both limits, `-Sn` the soft
-/// one.
+/// A broker with a limit of 64 open files, set by this flag of `ulimit`: `-n` for both limits,
+/// `-Sn` for the soft one.
 async fn with_descriptors(flag: &str) -> BrokerProcess {
     Setup::new().under(["sh", "-c", &format!("ulimit {flag} 64; exec \"$@\""), "sh"]).start().await
 }
 
-/// How many are let in before one is told that there is no room, at most so many.
+/// Connects clients until the broker refuses one for lack of room, at most so many. Returns the
+/// accepted ones.
 async fn let_in(broker: &BrokerProcess, at_most: usize) -> Vec<RawConnection> {
     let mut inside = Vec::new();
     while inside.len() < at_most {
@@ -69,7 +39,7 @@ async fn a_broker_with_few_descriptors_keeps_some_for_its_files() {
         "it is not told:\n{}",
         broker.stderr()
     );
-    // Nobody else fits in, and yet files can be opened.
+    // No more clients are accepted, and yet the broker can open files.
     let folder = broker.home().join("copy").display().to_string();
     let backup = inside[0].request(Request::Backup(wire::Backup { folder })).await;
     assert!(matches!(backup, Ok(Answer::BackupReply(_))), "{backup:?}");
@@ -94,7 +64,8 @@ async fn answers_that_nobody_reads_are_refused_before_they_fill_the_memory() {
     for _ in 0..GETS {
         asking.send(get(), 0).await.expect("the broker reads on: so many may be in flight");
     }
-    // Of another connection: when it is answered, those before it were.
+    // A request on another connection: when it is answered, the requests before it were answered
+    // too.
     worker.info("large").await;
     let (mut answered, mut refused) = (0, 0);
     for _ in 0..GETS {
@@ -223,12 +194,13 @@ async fn frames_that_never_end_hold_bounded_memory_and_give_way_to_those_that_do
         let mut connection = RawConnection::open(broker.address()).await;
         let almost = almost.clone();
         stuck.spawn(async move {
-            // Those that find no room are not read.
+            // The broker does not read from connections for which there is no room.
             let _ = connection.send_bytes(&almost).await;
             connection.closed_with().await
         });
     }
-    // Small ones go on, and a long one finds room as soon as somebody has been too slow for it.
+    // Small frames are still read. A long frame gets room as soon as the frame of a slow peer is
+    // given up.
     let mut honest = RawConnection::open(broker.address()).await;
     assert_eq!(honest.submit_one(raw::task("small", "n")).await.error, None);
     let long = wire::Task { payload: vec![b'x'; 8 * 1024 * 1024].into(), ..raw::task("long", "n") };

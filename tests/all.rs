@@ -1,26 +1,21 @@
-//! The whole, from outside: one binary for all of it, so that it links once. Each module is one
-//! subject; the harness beside it is a library of its own.
+//! The tests from outside. They are one binary, so that it is linked once. Each module has one
+//! subject. The harness is a library of its own.
 
 mod abuse;
 mod backup;
 mod bad_frames;
 mod bad_reports;
 mod bad_submits;
-mod bit_rot;
-mod clock_jumps;
 mod contract;
 mod data_folder;
 mod delivery;
-mod failing_disk;
+mod faults;
 mod full_answers;
-mod full_disk;
-mod fuzz_smoke;
 mod handshake;
 mod interruptions;
 mod lost_worker;
 mod network;
 mod operators;
-mod power_cut;
 mod restart;
 mod simulation;
 mod soak;

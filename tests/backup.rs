@@ -1,5 +1,5 @@
-//! Backups of a broker that is at work: the copy has all that was confirmed before, a broker starts
-//! from it, and the one that was copied is none the worse.
+//! Backups of a running broker: the backup has everything that was confirmed before, a broker
+//! starts from it, and the running broker is not affected.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Bytes that are no frames and frames that are no messages: a typed error or a closed connection,
-//! and the broker goes on for everybody else.
+//! Bytes that are no frames, and frames that are no messages. The broker answers with a typed error
+//! or closes the connection, and serves all other clients.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode};
@@ -7,9 +7,9 @@ use celeriac_tests::raw::{self, Answer, Request};
 use celeriac_tests::{BrokerProcess, RawConnection, within};
 use prost::Message;
 
-/// Sends the bytes on a new connection and on one after its handshake; the broker must close both.
-/// The code of the last error, where one came: what was still unread when it closed may have
-/// swallowed it.
+/// Sends the bytes on a new connection and on one after its handshake. The broker must close both.
+/// Returns the code of the last error, if one came: bytes that were still unread when the broker
+/// closed the connection may have replaced it by a reset.
 async fn refused(broker: &mut BrokerProcess, bytes: &[u8]) -> Vec<Option<ErrorCode>> {
     let mut codes = Vec::new();
     for mut connection in
@@ -90,8 +90,7 @@ async fn garbage_after_a_right_length_is_malformed() {
 async fn a_message_nested_100_000_deep_is_malformed() {
     let mut broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
-    // An unknown group within a group within ...: tag 15 with wire type 3, which a decoder has to
-    // skip.
+    // Unknown groups within unknown groups: tag 15 with wire type 3, which a decoder must skip.
     let mut bytes = 100_000_u32.to_be_bytes().to_vec();
     bytes.resize(4 + 100_000, (15 << 3) | 3);
     connection.send_bytes(&bytes).await.expect("the broker reads");
@@ -136,7 +135,8 @@ async fn a_tls_client_hello_is_closed_with_at_most_an_alert() {
         .await
         .expect("the broker reads");
     let answer = connection.bytes_until_closed().await;
-    // A record of the kind alert, or nothing: a frame of ours would say nothing to a TLS client.
+    // The answer is a TLS record of the kind alert, or nothing. A frame of this protocol would mean
+    // nothing to a TLS client.
     assert!(answer.is_empty() || answer[0] == 0x15, "{answer:?}");
     still_serves(&mut broker).await;
 }
@@ -147,7 +147,7 @@ async fn an_unknown_kind_of_request_is_unsupported_and_the_connection_goes_on() 
     let mut connection = RawConnection::open(broker.address()).await;
     let mut message =
         wire::ClientFrame { request_id: 1_000, timeout_ms: 0, body: None }.encode_to_vec();
-    // Field 500, a message of no bytes: a request of a later version.
+    // Field 500, an empty message: a request of a later version.
     message.extend([0xa2, 0x1f, 0x00]);
     let mut bytes = u32::try_from(message.len()).expect("it is short").to_be_bytes().to_vec();
     bytes.extend(message);

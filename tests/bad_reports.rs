@@ -1,12 +1,11 @@
-//! Reports and other requests that claim what is not so: they change nothing, and the answer says
-//! why.
+//! Reports and other requests with false claims. They change nothing, and the answer says why.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode, TaskState, task_report};
 use celeriac_tests::raw::{self, Request};
 use celeriac_tests::{BrokerProcess, RawConnection};
 
-/// A broker, a worker's connection, and a delivery of the one task there is.
+/// A broker, the connection of a worker, and a delivery of the only task.
 async fn one_delivery() -> (BrokerProcess, RawConnection, wire::Delivery) {
     let broker = BrokerProcess::start().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;

@@ -1,5 +1,5 @@
-//! Tasks that cannot be: each is refused with a code and a sentence, nothing of it is kept, and the
-//! others of its batch are none the worse.
+//! Invalid tasks: each is refused with a code and a sentence, nothing of it is kept, and the other
+//! tasks of its batch are accepted.
 
 use bytes::Bytes;
 use celeriac_proto::limits;
@@ -8,7 +8,7 @@ use celeriac_proto::wire::{self, ErrorCode, TaskState};
 use celeriac_tests::raw::{self, Request};
 use celeriac_tests::{BrokerProcess, RawConnection, Setup};
 
-/// Submits the task between two good ones; all three outcomes must be as they should.
+/// Submits the task between two valid ones. All three outcomes must be right.
 async fn refused(connection: &mut RawConnection, what: &str, task: wire::Task) -> ErrorCode {
     let id = task.id.clone();
     let left = raw::task(&format!("left of {what}"), "nothing");

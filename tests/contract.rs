@@ -1,4 +1,4 @@
-//! What PROTOCOL.md says, compared with what the broker does.
+//! Compares PROTOCOL.md with what the broker does.
 
 use celeriac_proto::wire::{self, ErrorCode, TaskState};
 use celeriac_tests::raw::{self, Answer, Request};
@@ -15,7 +15,7 @@ fn section(heading: &str) -> &'static str {
     text.split("\n## ").next().unwrap_or_default()
 }
 
-/// One request of each kind, without anything in it.
+/// One empty request of each kind.
 fn each() -> Vec<(&'static str, Request)> {
     macro_rules! requests {
         ($($kind:ident),*) => { vec![$((stringify!($kind), Request::$kind(wire::$kind::default()))),*] };
@@ -186,7 +186,7 @@ async fn an_order_reaches_a_worker_that_was_away_and_ends_with_its_session() {
     drop(worker);
     broker.kill().await;
     broker.restart().await;
-    // The worker has not come back, and the broker knows its session from the disk alone.
+    // The worker has not connected again, and the broker knows its session only from the disk.
     for kind in [wire::order::Kind::Quiet, wire::order::Kind::Resume] {
         let order = wire::OrderWorkers { instance_ids: vec!["w".into()], order: kind.into() };
         let answer =

@@ -1,14 +1,13 @@
-//! What one frame may cost, counted and not timed: a program of its own, because its allocator
+//! The cost of one frame, counted and not timed. It is a program of its own, because its allocator
 //! counts.
 
 use bytes::Bytes;
-use celeriac_broker::internals::fuzz::{Counting, cost, taken};
 use celeriac_proto::limits::{
     BATCH_FIELD_ITEMS_MAX, FRAME_BYTES_MAX, HEADERS_FIELD_MAX, TAGS_FIELD_MAX,
 };
 use celeriac_proto::wire::{self, ClientFrame, client_frame::Body};
 use celeriac_tests::faults::fuzz;
-use celeriac_tests::runs;
+use celeriac_tests::inside::fuzz::{Counting, cost, taken};
 use prost::Message;
 
 #[global_allocator]
@@ -63,7 +62,7 @@ fn no_frame_costs_more_than_its_bytes_and_items_explain() {
         frame(Body::Hello(wire::Hello { worker: Some(worker), ..Default::default() })),
         // Submit with one task of five million empty tags.
         nested(&[32, 1], &[0xaa, 0x01, 0x00].repeat(5_000_000)),
-        // Text of a filter, states packed and one by one.
+        // A filter with text, and with packed and unpacked states.
         nested(&[69, 1, 2], &[1; 1_000_000]),
         nested(&[69, 1], &[0x10, 0x01].repeat(1_000_000)),
         [15 << 3, 1].repeat(1_000_000),
@@ -74,7 +73,7 @@ fn no_frame_costs_more_than_its_bytes_and_items_explain() {
     }
 }
 
-/// Fields in fields, the outermost first.
+/// Nested fields, the outermost first.
 fn nested(fields: &[u32], content: &[u8]) -> Vec<u8> {
     fields.iter().rev().fold(content.to_vec(), |content, field| {
         let mut around = Vec::with_capacity(content.len() + 10);
@@ -91,5 +90,5 @@ fn nested(fields: &[u32], content: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn any_frame_costs_what_its_bytes_explain() {
-    fuzz::one("cost", runs(5_000) as u64, 1).await.assert_clean();
+    fuzz::check("cost", 5_000, 1).await;
 }

@@ -1,6 +1,6 @@
-//! Data folders that are in use, incomplete or from the future: refused with a sentence and an exit
-//! code, or served with everything in them. Never a panic, never a silent loss. Flipped bits and
-//! cuts are in `bit_rot.rs`.
+//! Data folders that are in use, incomplete or of a newer format. The broker refuses them with a
+//! sentence and an exit code, or serves everything in them. It never panics and never loses data
+//! silently. `harness/faults/bit_rot.rs` flips bits and cuts files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const TASKS: usize = 300;
 const IN_USE: i32 = 11;
 const NEWER_FORMAT: i32 = 12;
 
-/// A folder in which a broker has left this many tasks, half of them with results.
+/// A folder in which a broker has left so many tasks, half of them with results.
 async fn filled() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let mut broker = Setup::new().data(folder.path().join("data")).start().await;
@@ -84,7 +84,8 @@ async fn assert_serves_everything(broker: &mut BrokerProcess, what: &str) {
     assert!(!broker.stderr().contains("panicked at"), "{what}: a panic");
 }
 
-/// Starts a broker on the folder: it must refuse clearly, or serve all. Whether it served.
+/// Starts a broker on the folder. It must refuse clearly or serve everything. Returns whether it
+/// served.
 async fn refused_or_served(folder: &Path, what: &str) -> bool {
     match Setup::new().data(folder).try_start().await {
         Ok(mut broker) => {
@@ -113,7 +114,7 @@ async fn a_second_broker_on_the_same_folder_is_refused_with_a_code_and_a_sentenc
     let exit = Setup::new().data(first.data()).try_start().await.expect_err("the folder is in use");
     assert!(exit.is_a_clear_refusal(), "{exit:?}");
     assert_eq!(exit.status.code(), Some(IN_USE), "{exit:?}");
-    // The first one is none the worse.
+    // The first broker is not affected.
     assert_eq!(
         RawConnection::open(first.address()).await.submit_one(raw::task("task", "n")).await.error,
         None
@@ -136,7 +137,7 @@ async fn a_folder_without_one_of_its_files_is_refused_or_served_intact() {
 
 #[tokio::test]
 async fn a_folder_of_a_newer_format_is_refused_as_such_and_left_alone() {
-    // With its checksum, as a broker of format 9 would write it.
+    // The file has the checksum that a broker of format 9 would write.
     const LINE: &str = "celeriac data folder, format 9, checksum a0b6fc64\n";
     let folder = filled().await;
     let data = folder.path().join("data");
@@ -163,7 +164,7 @@ async fn a_folder_that_cannot_be_made_is_refused_with_a_sentence() {
     assert!(exit.is_a_clear_refusal(), "{exit:?}");
 }
 
-/// `celeriac check` on this folder, with its copy in that one.
+/// `celeriac check` on this folder, with its copy in the second one.
 fn check(folder: &Path, copies: &Path) -> std::process::Command {
     let mut check = std::process::Command::new(celeriac_tests::celeriac_binary());
     check.arg("check").arg(folder).env("TMPDIR", copies).stdout(std::process::Stdio::null());
@@ -185,7 +186,7 @@ async fn a_check_that_is_ended_leaves_no_copy() {
     for signal in ["TERM", "INT", "HUP"] {
         let mut child =
             check(&folder.path().join("data"), &place).spawn().expect("the binary is there");
-        // Or it is done by then, which leaves nothing either.
+        // The check may also be done by then, which leaves nothing either.
         while copies(&place).is_empty() && child.try_wait().expect("it is our own child").is_none()
         {
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Who is handed what, when and in which order, seen from the wire.
+//! Which worker gets which task, when and in which order, seen on raw connections.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -246,8 +246,8 @@ async fn a_silent_worker_loses_its_leases_to_another() {
     silent.report_one(raw::report(&lost, raw::started())).await;
     let mut other = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
     let again = loop {
-        // A request that the broker answers after 50 ms: it shows that this one lives, so that it
-        // is not lost too.
+        // A request that the broker answers after 50 ms. It shows that this worker lives, so that
+        // the broker does not lose it too.
         let wait = Request::Wait(wire::Wait { ids: vec!["task".into()], ..Default::default() });
         other.request_with_timeout(wait, 50).await.expect("a wait is answered");
         let pushed = other.pushed_so_far().await.into_iter().find_map(|push| match push {
@@ -259,7 +259,7 @@ async fn a_silent_worker_loses_its_leases_to_another() {
         }
     };
     assert!(again.lease > lost.lease && again.deliveries == 2, "{again:?}");
-    // The silent one was told, or finds out now; either way its report changes nothing.
+    // The silent worker was told, or finds out now. Its report changes nothing in either case.
     if let Ok(Answer::ReportReply(reply)) = silent
         .try_request(Request::Report(wire::Report {
             reports: vec![raw::report(&lost, raw::complete(b"late"))],

@@ -1,10 +1,10 @@
-//! Nothing that leaves the broker is longer than its limit, and nothing that was accepted is
-//! unreadable for it: answers end where they are full, and clients ask for the rest. The
-//! connections of these tests refuse any frame over the limit.
+//! No answer of the broker is longer than its limit, and every accepted task can still be read.
+//! Answers end where they are full, and clients ask for the rest. The connections of these tests
+//! refuse any frame over the limit.
 
 use std::collections::BTreeMap;
 
-use celeriac_client::{Client, State, TaskFilter, WaitMode};
+use celeriac_client::{State, TaskFilter, WaitMode};
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, PROGRESS_BYTES_MAX, RESULT_BYTES_MAX, TAGS_MAX,
 };
@@ -25,7 +25,7 @@ fn stubborn(id: &str) -> wire::Task {
     wire::Task { retry: Some(retry), ..raw::task(id, "n") }
 }
 
-/// A failure that says as much as it may.
+/// A failure with the longest allowed text.
 fn long_failure() -> task_report::Report {
     let text = "x".repeat(ERROR_TEXT_BYTES_MAX);
     let error = wire::TaskError {
@@ -37,7 +37,7 @@ fn long_failure() -> task_report::Report {
     task_report::Report::Fail(wire::Fail { error: Some(error), r#final: false })
 }
 
-/// Fails every task of these so often, and ends each with `last`.
+/// Fails every one of these tasks so often, and ends each with `last`.
 async fn fail_all(
     worker: &mut RawConnection,
     tasks: usize,
@@ -63,10 +63,6 @@ fn fatal() -> task_report::Report {
     task_report::Report::Fail(wire::Fail { r#final: true, ..fail })
 }
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
 #[tokio::test]
 async fn tasks_with_long_errors_are_read_by_every_call() {
     const TASKS: usize = 110;
@@ -76,7 +72,7 @@ async fn tasks_with_long_errors_are_read_by_every_call() {
     worker.submit(ids.iter().map(|id| stubborn(id)).collect()).await;
     fail_all(&mut worker, TASKS, 4, fatal).await;
 
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let is_whole = |task: &celeriac_client::TaskInfo| {
         task.state == State::Failure
             && task.errors.len() == 5
@@ -153,7 +149,7 @@ async fn many_large_results_are_had_by_one_get_and_by_one_wait() {
             && reply.tasks.len() + reply.left_out.len() == TASKS
     );
 
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let tasks = client.info_with_results(&ids).await.expect("answered");
     assert!(tasks.iter().map(|task| &task.id).eq(&ids));
     assert!(tasks.iter().all(|task| task.result.len() == RESULT_BYTES_MAX));
@@ -234,7 +230,7 @@ async fn ends_that_find_no_room_in_the_answer_of_their_wait_are_shown_without_th
     let ids = ids("gone", TASKS);
     let forgotten = |id: &String| wire::Task { result_ttl_ms: Some(0), ..raw::task(id, "n") };
     worker.submit(ids.iter().map(forgotten).collect()).await;
-    // Each id twice: that takes no room from the others.
+    // Each id twice: that takes no room from the other ids.
     let asked = [ids.clone(), ids.clone()].concat();
     let wait = wire::Wait { ids: asked, mode: 0, until: 0, with_results: true };
     let waiting = worker.send(Request::Wait(wait), 60_000).await.expect("it is read");
@@ -242,7 +238,7 @@ async fn ends_that_find_no_room_in_the_answer_of_their_wait_are_shown_without_th
     let Ok(Answer::WaitReply(reply)) = within("the answer", worker.answer(waiting)).await else {
         panic!("no reply")
     };
-    // Only a second place of an id may be left out.
+    // Only the second occurrence of an id may be left out.
     assert!(
         reply.satisfied && reply.left_out.iter().all(|place| *place as usize >= TASKS),
         "{:?}",
@@ -254,7 +250,7 @@ async fn ends_that_find_no_room_in_the_answer_of_their_wait_are_shown_without_th
     assert!((TASKS / 2..TASKS).contains(&whole), "{whole} results came");
 }
 
-/// A task with all that it may have.
+/// A task with every field as large as allowed.
 fn largest(id: &str) -> wire::Task {
     let headers = [("h".to_owned(), vec![b'h'; HEADERS_BYTES_MAX - 1].into())];
     let tags = (0..TAGS_MAX).map(|_| "t".repeat(255)).collect();
@@ -263,7 +259,7 @@ fn largest(id: &str) -> wire::Task {
 
 #[tokio::test]
 async fn the_largest_result_is_read_where_everything_else_is_as_large_as_it_may_be() {
-    // The largest that the broker starts with.
+    // The largest value with which the broker starts.
     let most = 16 * MIB - 520 * 1024;
     let setup =
         Setup::new().set(format!("result_bytes_max = {most}")).set("payload_bytes_max = 1024");
@@ -279,12 +275,12 @@ async fn the_largest_result_is_read_where_everything_else_is_as_large_as_it_may_
         worker.report_one(raw::report(&delivery, long_failure())).await;
     }
     let delivery = worker.delivery().await;
-    // The report has to fit into a frame as well, and it does.
+    // The report must fit into a frame too, and it does.
     let outcome = worker.report_one(raw::report(&delivery, raw::complete(&vec![b'1'; most]))).await;
     assert_eq!(outcome.state(), TaskState::Success);
     let info = worker.info("task").await;
     assert_eq!((info.result.len(), info.errors.len()), (most, 5));
-    let handle = client(&broker).await.result::<serde::de::IgnoredAny>("task");
+    let handle = broker.client().await.result::<serde::de::IgnoredAny>("task");
     assert_eq!(handle.wait(PATIENCE).await.expect("answered").result.len(), most);
 }
 
@@ -313,9 +309,9 @@ async fn what_was_accepted_under_larger_limits_is_delivered_and_read_under_small
     assert_eq!(worker.info("result").await.result.len(), 8_000_000);
     worker.credit(1).await;
     assert_eq!(worker.delivery().await.payload.len(), 7 * MIB);
-    let tasks = client(&broker).await.info_with_results(&["result"]).await.expect("answered");
+    let tasks = broker.client().await.info_with_results(&["result"]).await.expect("answered");
     assert_eq!(tasks[0].result.len(), 8_000_000);
-    // What comes now keeps to the limits of today.
+    // New tasks follow the present limits.
     let refused = worker
         .submit_one(wire::Task { payload: vec![b'1'; 1_001].into(), ..raw::task("new", "n") })
         .await;
@@ -375,7 +371,7 @@ async fn workers_that_hold_large_tasks_are_listed_page_by_page() {
         "{} on one page",
         page.workers.len()
     );
-    let listed = client(&broker).await.workers().await.expect("answered");
+    let listed = broker.client().await.workers().await.expect("answered");
     assert_eq!(listed.len(), WORKERS);
     for worker in listed {
         assert_eq!(
@@ -402,13 +398,13 @@ async fn queues_with_long_names_are_listed_page_by_page() {
             .await
             .expect("paused");
     }
-    let listed = client(&broker).await.queues().await.expect("answered");
+    let listed = broker.client().await.queues().await.expect("answered");
     let ours = listed.into_iter().map(|queue| queue.name).filter(|name| name.len() == 255);
     assert!(ours.eq(names), "all of them, in order, once");
 }
 
-/// The commit of everybody waits while an answer is put together: it reads what it shows, not what
-/// was submitted.
+/// All commits wait while the broker builds an answer. It reads what it shows, and not what was
+/// submitted.
 #[tokio::test]
 async fn very_many_ids_of_tasks_with_large_payloads_are_asked_for_at_once() {
     const TIMES: usize = 3_000;

@@ -1,5 +1,5 @@
-//! The first frame: who is let in, with what, and who is not. What a connection says later is in
-//! the files of its subject.
+//! The first frame: which clients are accepted, with which settings, and which are refused. Later
+//! requests are in the files of their subjects.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::{self, ErrorCode};
@@ -85,7 +85,8 @@ async fn a_session_that_never_was_is_not_resumed() {
     let hello = wire::Hello { session_id: "never-was".into(), ..raw::worker_hello(&["q"], &["n"]) };
     let mut connection = RawConnection::silent(broker.address()).await;
     match connection.request(Request::Hello(hello)).await {
-        // A new session, or a refusal with a code; never somebody else's leases.
+        // The client gets a new session or a refusal with a code, and never the leases of another
+        // client.
         Ok(Answer::Welcome(welcome)) => {
             assert!(!welcome.resumed && welcome.leases.is_empty(), "{welcome:?}")
         }
@@ -126,7 +127,7 @@ async fn a_client_whose_name_or_version_is_too_long_is_refused() {
     }
 }
 
-/// A Hello of a worker with as many queues and names as there may be, of the greatest length.
+/// A Hello of a worker with the most queues and names, each of the greatest length.
 fn largest_hello() -> wire::Hello {
     let name = |number: usize| format!("{number:0>length$}", length = limits::NAME_BYTES_MAX);
     let names: Vec<String> = (0..limits::SUBSCRIPTIONS_MAX).map(name).collect();
@@ -199,7 +200,7 @@ async fn a_second_token_in_one_hello_does_not_replace_the_right_one() {
         timeout_ms: 0,
         body: Some(Request::Hello(wire::Hello { token: "open-sesame".into(), ..raw::hello() })),
     });
-    // Field 16 once more, with a token of one byte: the decoder would put the two together.
+    // Field 16 again, with a token of one byte: the decoder would merge the two.
     bytes.extend([0x82, 0x01, 3, 0x2a, 1, b'x']);
     let length = u32::try_from(bytes.len() - 4).expect("it is short");
     bytes[..4].copy_from_slice(&length.to_be_bytes());

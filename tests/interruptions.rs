@@ -1,31 +1,22 @@
-//! What becomes of tasks whose workers are frozen, killed for good, busy, or told to stop: rules of
-//! leases and of cancelling that only show with real processes. Plain deaths of workers stand in
-//! `lost_worker.rs`.
+//! Tasks whose workers are frozen, killed for good, busy, or told to stop: rules of leases and of
+//! cancelling that only show with real processes. `lost_worker.rs` has simple deaths of workers.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_client::{CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle};
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, WorkerProcess, until, within};
+use celeriac_client::{CancelMode, CancelOutcome, Error, State, Submission, TaskHandle};
+use celeriac_tests::{
+    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, held, until, within,
+};
 use celeriac_worker::{Context, TaskFailure, Worker};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
 async fn short_leases() -> BrokerProcess {
     Setup::new().set("heartbeat_ms = 200").set("lease_ms = 600").start().await
-}
-
-/// A task that runs in a worker process until the file is there.
-fn held(id: &str, file: &Path) -> Submission {
-    Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
 }
 
 fn assert_failed<T: std::fmt::Debug>(outcome: Result<T, Error>, expected: &str) {
@@ -39,7 +30,7 @@ fn assert_failed<T: std::fmt::Debug>(outcome: Result<T, Error>, expected: &str) 
 async fn a_frozen_worker_that_thaws_is_refused_and_its_result_does_not_count() {
     let broker = short_leases().await;
     let file = broker.home().join("go on");
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let task = client.submit::<u32>(held("task", &file)).await.expect("submitted");
     let mut frozen = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(frozen.line().await, "started task 1");
@@ -53,7 +44,7 @@ async fn a_frozen_worker_that_thaws_is_refused_and_its_result_does_not_count() {
 
     second.kill().await;
     frozen.thaw();
-    // What it reports late comes before it takes another task.
+    // The late report is sent before the worker takes another task.
     let text = json!(["awake"]);
     let echo: TaskHandle<String> = client
         .submit(Submission::new("test.echo").args(text).queue("held"))
@@ -67,7 +58,7 @@ async fn a_frozen_worker_that_thaws_is_refused_and_its_result_does_not_count() {
 #[tokio::test]
 async fn a_task_that_kills_every_worker_is_dead_in_the_end() {
     let broker = short_leases().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let never = broker.home().join("never");
     let task =
         client.submit::<u32>(held("deadly", &never).max_deliveries(2)).await.expect("submitted");
@@ -87,7 +78,7 @@ async fn a_task_that_kills_every_worker_is_dead_in_the_end() {
 #[tokio::test]
 async fn a_task_with_early_ack_is_not_run_twice() {
     let broker = short_leases().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let never = broker.home().join("never");
     let task = client.submit::<u32>(held("once", &never).early_ack()).await.expect("submitted");
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
@@ -105,9 +96,9 @@ fn gated(
     begun: &mpsc::UnboundedSender<String>,
     gate: &Arc<Semaphore>,
     credit: u32,
-) -> Pool {
+) -> InProcessWorker {
     let (begun, gate) = (begun.clone(), Arc::clone(gate));
-    Pool::start(
+    InProcessWorker::start(
         Worker::builder(broker.url())
             .queues(["default"])
             .concurrency(1)
@@ -128,7 +119,7 @@ async fn an_idle_worker_begins_what_a_busy_one_only_holds() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let _busy = gated(&broker, &begun, &gate, 4);
     for id in ["one", "two"] {
         client.submit::<()>(Submission::new("gate").task_id(id)).await.expect("submitted");
@@ -149,7 +140,7 @@ async fn a_forced_cancel_ends_a_handler_that_does_not_listen() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let _pool = gated(&broker, &begun, &gate, 1);
     let deaf =
         client.submit::<()>(Submission::new("gate").task_id("deaf")).await.expect("submitted");
@@ -163,7 +154,7 @@ async fn a_forced_cancel_ends_a_handler_that_does_not_listen() {
         Err(Error::TaskRevoked { .. }) => {}
         other => panic!("not TaskRevoked but {other:?}"),
     }
-    // Its slot is free for the next, and the gate was never open.
+    // The next handler can begin, although the gate was never open.
     client.submit::<()>(Submission::new("gate").task_id("next")).await.expect("submitted");
     assert_eq!(within("the next begins", begins.recv()).await.as_deref(), Some("next"));
 }
@@ -171,7 +162,7 @@ async fn a_forced_cancel_ends_a_handler_that_does_not_listen() {
 #[tokio::test]
 async fn a_tree_and_a_tag_are_cancelled_with_one_word() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let tasks = [
         Submission::new("nobody").task_id("root"),
         Submission::new("nobody").task_id("child").root_id("root").parent_id("root"),
@@ -193,7 +184,7 @@ async fn a_cancel_says_of_each_id_what_it_did() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(1));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let _pool = gated(&broker, &begun, &gate, 1);
     let ended =
         client.submit::<()>(Submission::new("gate").task_id("ended")).await.expect("submitted");

@@ -4,15 +4,9 @@ use std::fs;
 
 use celeriac_proto::wire;
 use celeriac_proto::wire::TaskState;
-use celeriac_tests::faults::kill_worker;
-use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw, runs, seed, until};
+use celeriac_tests::{BrokerProcess, RawConnection, Setup, WorkerProcess, raw, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_killed_workers_held_is_run_by_others() {
-    kill_worker::run(runs(30) as u64, seed(3)).await.assert_clean();
-}
 
 fn hold(id: &str, file: &std::path::Path) -> wire::Task {
     let payload = serde_json::json!([[file], {}]).to_string();
@@ -57,8 +51,8 @@ async fn one_task_that_kills_its_workers_takes_no_other_with_it() {
     connection.submit((0..4).map(echo).collect()).await;
     connection.submit_one(wire::Task { retry: Some(retry), ..poison("poison") }).await;
     connection.submit((4..40).map(echo).collect()).await;
-    // Each worker dies of the poison, until that has used up its attempts; the last one is left
-    // with what is harmless.
+    // The poison ends each worker until it has used up its attempts. The last worker runs the
+    // harmless tasks.
     let mut attempts = Vec::new();
     while connection.info("poison").await.state() != TaskState::Failure {
         let worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
@@ -78,8 +72,8 @@ async fn one_task_that_kills_its_workers_takes_no_other_with_it() {
         assert_eq!(info.state(), TaskState::Success, "{info:?}");
     }
     let info = connection.info("poison").await;
-    // The first two may have ended before they were reported; the last one is not begun before
-    // that.
+    // The first two tasks may have ended before they were reported. The last one does not begin
+    // before that.
     assert!((1..=3).contains(&info.attempts), "{info:?}");
     assert_eq!(info.errors.last().map(|error| error.kind.as_str()), Some("worker_lost"));
     assert_eq!(attempts.len(), 3, "{attempts:?}");
@@ -105,7 +99,7 @@ async fn a_busy_worker_process_keeps_its_lease_for_longer_than_the_lease_time() 
     connection.submit_one(hold("task", &file)).await;
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(worker.line().await, "started task 1");
-    // Five lease times, counted by the broker: a wait that is not satisfied.
+    // Waits for five lease times, counted by the broker: a wait that times out.
     let wait = wire::Wait { ids: vec!["task".into()], ..Default::default() };
     let answer = connection.request_with_timeout(raw::Request::Wait(wait), 750).await;
     assert!(matches!(answer, Ok(raw::Answer::WaitReply(reply)) if !reply.satisfied));
@@ -128,7 +122,7 @@ async fn term_lets_a_running_task_end_and_gives_unstarted_ones_back() {
     for number in 2..6 {
         let id = format!("task-{number}");
         until("the unstarted ones are back", || async {
-            // One connection per question: the closure may not hold the other one.
+            // Each question uses its own connection, because the closure cannot hold the other one.
             let mut asking = RawConnection::open(broker.address()).await;
             asking.info(&id).await.state() == TaskState::Queued
         })

@@ -1,4 +1,4 @@
-//! What operators do with queues, dead tasks and workers, through the client.
+//! What operators do with queues, dead tasks and workers, through the client crate.
 
 use std::time::Duration;
 
@@ -7,14 +7,10 @@ use celeriac_client::{
 };
 use celeriac_proto::wire::{self, ErrorCode as WireCode};
 use celeriac_tests::raw::{self, Answer, Request};
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, RawConnection, until};
+use celeriac_tests::{BrokerProcess, InProcessWorker, PATIENCE, RawConnection, until};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
-/// Knows `fine`, which succeeds, and `broken`, which fails for good.
+/// A worker with `fine`, which succeeds, and `broken`, which fails for good.
 fn worker(broker: &BrokerProcess) -> WorkerBuilder {
     Worker::builder(broker.url())
         .queues(["default"])
@@ -31,7 +27,7 @@ fn ids(page: &celeriac_client::TaskPage) -> Vec<&str> {
 #[tokio::test]
 async fn a_paused_queue_stays_paused_over_a_restart() {
     let mut broker = BrokerProcess::start().await;
-    let before = client(&broker).await;
+    let before = broker.client().await;
     before.pause_queues(&["default"]).await.expect("answered");
     let task = before
         .submit::<()>(Submission::new("fine").task_id("task"))
@@ -40,8 +36,8 @@ async fn a_paused_queue_stays_paused_over_a_restart() {
     assert_eq!(task.info().await.expect("known").waiting_for, WaitingFor::Queue);
     broker.kill().await;
     broker.restart().await;
-    let after = client(&broker).await;
-    let _pool = Pool::start(worker(&broker));
+    let after = broker.client().await;
+    let _pool = InProcessWorker::start(worker(&broker));
     let free = after
         .submit::<()>(Submission::new("fine").queue("default").task_id("free"))
         .await
@@ -58,7 +54,7 @@ async fn a_paused_queue_stays_paused_over_a_restart() {
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_again() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let bounded = QueueSettings { tasks_max: Some(1), ..QueueSettings::default() };
     client.configure_queue("small", bounded).await.expect("answered");
     let submit = || client.submit::<()>(Submission::new("fine").queue("small"));
@@ -79,7 +75,7 @@ async fn a_full_queue_says_when_to_come_again() {
 #[tokio::test]
 async fn a_queue_gives_its_tasks_the_times_they_do_not_name() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let hour = Duration::from_secs(3_600);
     let settings =
         QueueSettings { expires_in: Some(Duration::from_millis(100)), ..QueueSettings::default() };
@@ -94,11 +90,11 @@ async fn a_queue_gives_its_tasks_the_times_they_do_not_name() {
 #[tokio::test]
 async fn a_queue_tells_its_figures() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let hour = Duration::from_secs(3_600);
     client.submit::<()>(Submission::new("nobody")).await.expect("submitted");
     client.submit::<()>(Submission::new("nobody").countdown(hour)).await.expect("submitted");
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     let broken = client.submit::<()>(Submission::new("broken")).await.expect("submitted");
     broken.get(PATIENCE).await.expect_err("it fails");
     let queue = client.queue("default").await.expect("answered").expect("it is there");
@@ -117,8 +113,8 @@ async fn a_queue_tells_its_figures() {
 #[tokio::test]
 async fn dead_tasks_are_listed_replayed_and_discarded() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
-    let pool = Pool::start(worker(&broker));
+    let client = broker.client().await;
+    let running_worker = InProcessWorker::start(worker(&broker));
     for id in ["dead-1", "dead-2", "dead-3"] {
         let tag = if id == "dead-3" { "keep" } else { "again" };
         let dead = client
@@ -127,7 +123,7 @@ async fn dead_tasks_are_listed_replayed_and_discarded() {
             .expect("submitted");
         dead.get(PATIENCE).await.expect_err("it fails");
     }
-    pool.stop().await;
+    running_worker.stop().await;
     let filter = || TaskFilter::new().state(State::Failure);
     let page = client.tasks(filter(), 2, None).await.expect("answered");
     assert_eq!(ids(&page), ["dead-1", "dead-2"]);
@@ -146,7 +142,7 @@ async fn dead_tasks_are_listed_replayed_and_discarded() {
 #[tokio::test]
 async fn tasks_are_listed_by_what_they_are() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let hour = Duration::from_secs(3_600);
     let tasks = [
         Submission::new("song").task_id("song-1").tag("night"),
@@ -172,8 +168,8 @@ async fn tasks_are_listed_by_what_they_are() {
 #[tokio::test]
 async fn workers_are_listed_quieted_and_shut_down() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
-    let pool = Pool::start(worker(&broker).instance("the-one").concurrency(3));
+    let client = broker.client().await;
+    let running_worker = InProcessWorker::start(worker(&broker).instance("the-one").concurrency(3));
     until("it is listed", || async { client.workers().await.expect("answered").len() == 1 }).await;
     let worker = client.workers().await.expect("answered").remove(0);
     assert_eq!(
@@ -188,7 +184,7 @@ async fn workers_are_listed_quieted_and_shut_down() {
     client.order_workers(&["the-one"], WorkerOrder::Resume).await.expect("answered");
     waits.get(PATIENCE).await.expect("it succeeds");
     client.order_workers(&["the-one"], WorkerOrder::Shutdown).await.expect("answered");
-    pool.ended().await;
+    running_worker.ended().await;
     until("it is gone", || async { client.workers().await.expect("answered").is_empty() }).await;
 }
 
@@ -199,7 +195,7 @@ async fn names(client: &Client) -> Vec<String> {
 #[tokio::test]
 async fn queues_come_and_go_with_what_needs_them() {
     let mut broker = BrokerProcess::start().await;
-    let before = client(&broker).await;
+    let before = broker.client().await;
     assert_eq!(names(&before).await, ["default"]);
     // Nothing of this is anything that a queue is needed for.
     before.resume_queues(&["resumed"]).await.expect("answered");
@@ -216,7 +212,7 @@ async fn queues_come_and_go_with_what_needs_them() {
     assert_eq!(names(&before).await, ["default", "paused"]);
     broker.kill().await;
     broker.restart().await;
-    let after = client(&broker).await;
+    let after = broker.client().await;
     assert_eq!(names(&after).await, ["default", "paused"]);
     assert_eq!(
         after.info(&["gone"]).await.expect("answered")[0].state,
@@ -225,7 +221,7 @@ async fn queues_come_and_go_with_what_needs_them() {
     );
     after.resume_queues(&["paused"]).await.expect("answered");
     assert_eq!(names(&after).await, ["default"]);
-    let _pool = Pool::start(worker(&broker).queues(["deleted"]));
+    let _pool = InProcessWorker::start(worker(&broker).queues(["deleted"]));
     for _ in 0..2 {
         let task = after
             .submit::<()>(Submission::new("fine").queue("deleted"))
@@ -236,7 +232,8 @@ async fn queues_come_and_go_with_what_needs_them() {
     assert_eq!(names(&after).await, ["default", "deleted"], "a worker serves it");
 }
 
-/// What a worker holds when an operator is answered, and has not begun, is not its own any more.
+/// After the answer to an operator, a worker no longer owns the tasks that it holds and has not
+/// begun.
 #[tokio::test]
 async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
     let broker = BrokerProcess::start().await;
@@ -253,7 +250,7 @@ async fn nothing_begins_after_a_pause_a_purge_or_a_delete_is_answered() {
         };
         operator.submit((0..10).map(task).collect()).await;
         let held = worker.deliveries(10).await;
-        // A delete is refused while something runs.
+        // The broker refuses a delete while a task runs.
         let running = usize::from(round < 2);
         for delivery in &held[..running] {
             worker.report_one(raw::report(delivery, raw::started())).await;

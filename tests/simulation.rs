@@ -1,12 +1,12 @@
-//! The simulated worlds, a share of them on each change: nothing is broken in them, a seed is a
-//! world, and a bug that is planted in the broker is found.
+//! Some simulated worlds for each change: no promise is broken in them, the same seed gives the
+//! same world, and the checker finds every bug that is planted in the broker.
 
 use std::path::Path;
 
 use celeriac_tests::faults::simulation::{World, live, live_through};
 use celeriac_tests::planted::{self, BUGS};
 
-/// Worlds for each change, and the minutes with mishaps of each.
+/// The number of worlds, and the minutes with faults of each.
 const WORLDS: u64 = 200;
 const MINUTES: u64 = 5;
 

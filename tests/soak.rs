@@ -1,4 +1,4 @@
-//! The short version of the soak: twenty seconds of what `make soak` does for ten minutes.
+//! A short soak: twenty seconds of what `make soak` does for ten minutes.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ async fn every_task_is_accounted_for_while_workers_and_broker_break() {
         rate: 100,
         workers: 3,
         trouble_every: Duration::from_millis(700),
-        // Chosen so that each kind of trouble comes within the time.
-        seed: 15,
+        // With this seed the first five troubles are of the five kinds.
+        seed: 106,
         worker: env!("CARGO_BIN_EXE_celeriac-test-worker").into(),
     };
     let samples = soak(&plan, |sample| eprintln!("{sample:?}")).await;

@@ -1,5 +1,5 @@
-//! The story of a task as its user tells it: a producer, a worker and a reader, made of the client
-//! and worker crates, each with a connection of its own to a real broker process.
+//! The life of a task as its user sees it: a producer, a worker and a reader, which use the client
+//! and worker crates. Each has its own connection to a real broker process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use celeriac_client::{
     Client, Error, ErrorCode, OnConflict, RetryPolicy, State, Submission, Task, TaskHandle,
     WaitMode,
 };
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, within};
+use celeriac_tests::{BrokerProcess, InProcessWorker, PATIENCE, Setup, within};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder, task};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -20,7 +20,7 @@ mod record;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Adds.
+/// Adds its two arguments.
 #[task(name = "story.add")]
 async fn add(left: i64, right: i64) -> i64 {
     left + right
@@ -41,7 +41,7 @@ async fn hopeless() -> Result<(), TaskFailure> {
     Err(TaskFailure::new("NoHope", "there is none"))
 }
 
-/// Knows at once that another attempt would not help.
+/// Fails for good at its first attempt.
 #[task(name = "story.fatal", max_attempts = 9)]
 async fn fatal() -> Result<(), TaskFailure> {
     Err(TaskFailure::fatal("Broken", "the file is no song"))
@@ -56,7 +56,7 @@ async fn panics() {
 /// Blocks its thread.
 #[task(name = "story.blocking")]
 fn blocking(text: String) -> String {
-    // It holds its thread, as real ones do.
+    // It blocks its thread, as real blocking handlers do.
     std::thread::sleep(Duration::from_millis(5));
     text.to_uppercase()
 }
@@ -87,15 +87,11 @@ fn worker(broker: &BrokerProcess) -> WorkerBuilder {
         .register(long)
 }
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
 #[tokio::test]
 async fn a_task_runs_and_its_result_is_read_by_its_producer() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let handle = client.delay(&add, (19, 23)).await.expect("submitted");
     assert_eq!(handle.get(PATIENCE).await.expect("it succeeds"), 42);
     assert_eq!(handle.state().await.expect("known"), State::Success);
@@ -107,7 +103,7 @@ async fn a_task_runs_and_its_result_is_read_by_its_producer() {
 async fn a_chosen_id_shadow_and_expiry_are_seen_by_another_client() {
     const ADD: Task<(i64, i64), i64> = Task::new("story.add");
     let broker = BrokerProcess::start().await;
-    let producer = client(&broker).await;
+    let producer = broker.client().await;
     let handle = producer
         .apply_async(&ADD, (1, 2))
         .task_id("token-4711")
@@ -120,7 +116,7 @@ async fn a_chosen_id_shadow_and_expiry_are_seen_by_another_client() {
         .await
         .expect("submitted");
     assert_eq!(handle.id(), "token-4711");
-    let reader = client(&broker).await;
+    let reader = broker.client().await;
     let result = reader.result::<i64>("token-4711");
     let info = result.info().await.expect("known");
     assert_eq!(
@@ -130,7 +126,7 @@ async fn a_chosen_id_shadow_and_expiry_are_seen_by_another_client() {
     let expires = info.expires_at.expect("it was asked for");
     let left = expires.duration_since(SystemTime::now()).expect("it lies ahead");
     assert!(left < DAY && left > DAY - Duration::from_secs(60), "{left:?}");
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     assert_eq!(result.get(PATIENCE).await.expect("it succeeds"), 3);
 }
 
@@ -139,18 +135,20 @@ async fn another_client_sees_each_state_as_it_comes() {
     let broker = BrokerProcess::start().await;
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let _pool =
-        Pool::start(worker(&broker).register_fn("story.gate", move |context: Context, (): ()| {
+    let _pool = InProcessWorker::start(worker(&broker).register_fn(
+        "story.gate",
+        move |context: Context, (): ()| {
             let gate = Arc::clone(&opened);
             async move {
                 context.progress("HALF", &json!({"percent": 50})).await?;
                 gate.acquire().await.expect("never closed").forget();
                 Ok::<_, TaskFailure>("through")
             }
-        }));
-    let watcher = client(&broker).await;
+        },
+    ));
+    let watcher = broker.client().await;
     let mut watch = watcher.watch(&["gated"]).await.expect("watching");
-    let producer = client(&broker).await;
+    let producer = broker.client().await;
     producer
         .submit::<String>(
             Submission::new("story.gate").task_id("gated").countdown(Duration::from_millis(50)),
@@ -181,8 +179,8 @@ async fn another_client_sees_each_state_as_it_comes() {
 #[tokio::test]
 async fn one_bad_task_of_a_batch_spoils_no_other() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let good = |number: i64| {
         Submission::new("story.add").args(json!([number, 1])).task_id(format!("sum-{number}"))
     };
@@ -197,8 +195,8 @@ async fn one_bad_task_of_a_batch_spoils_no_other() {
 #[tokio::test]
 async fn a_name_without_a_worker_waits_and_holds_up_nobody() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let waits: TaskHandle<()> =
         client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
     let runs = client.delay(&add, (2, 2)).await.expect("submitted");
@@ -210,18 +208,19 @@ async fn a_name_without_a_worker_waits_and_holds_up_nobody() {
 async fn a_running_handler_sees_that_it_is_cancelled_and_its_task_is_revoked() {
     let broker = BrokerProcess::start().await;
     let (begun, mut begins) = mpsc::unbounded_channel();
-    let _pool = Pool::start(Worker::builder(broker.url()).queues(["default"]).register_fn(
-        "story.cancellable",
-        move |context: Context, (): ()| {
-            let begun = begun.clone();
-            async move {
-                begun.send(()).expect("the test listens");
-                context.cancelled().await;
-                Err::<(), _>(TaskFailure::new("Cancelled", "as was asked"))
-            }
-        },
-    ));
-    let client = client(&broker).await;
+    let _pool =
+        InProcessWorker::start(Worker::builder(broker.url()).queues(["default"]).register_fn(
+            "story.cancellable",
+            move |context: Context, (): ()| {
+                let begun = begun.clone();
+                async move {
+                    begun.send(()).expect("the test listens");
+                    context.cancelled().await;
+                    Err::<(), _>(TaskFailure::new("Cancelled", "as was asked"))
+                }
+            },
+        ));
+    let client = broker.client().await;
     let handle: TaskHandle<()> =
         client.submit(Submission::new("story.cancellable")).await.expect("submitted");
     within("the task begins", begins.recv()).await.expect("the worker runs");
@@ -235,14 +234,14 @@ async fn a_running_handler_sees_that_it_is_cancelled_and_its_task_is_revoked() {
 #[tokio::test]
 async fn a_task_that_a_handler_submits_knows_its_parent_and_root() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker).register_fn(
+    let _pool = InProcessWorker::start(worker(&broker).register_fn(
         "story.parent",
         |context: Context, (): ()| async move {
             let child = context.delay(&add, (20, 1)).await?;
             Ok::<_, TaskFailure>(child.id().to_owned())
         },
     ));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let parent: TaskHandle<String> =
         client.submit(Submission::new("story.parent").task_id("parent")).await.expect("submitted");
     let child = parent.get(PATIENCE).await.expect("it succeeds");

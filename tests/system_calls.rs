@@ -1,4 +1,4 @@
-//! What the running broker asks of the kernel, seen by strace: never `sync_file_range`, which makes
+//! The system calls of the running broker, seen by strace: never `sync_file_range`, which makes
 //! nothing durable, and an `fdatasync` before each answer that promises something.
 
 use std::fs;
@@ -21,7 +21,7 @@ async fn every_answer_comes_after_an_fdatasync_and_sync_file_range_is_never_call
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let trace = folder.path().join("trace");
     let trace_text = trace.to_str().expect("temporary folders have plain names").to_owned();
-    // -D: the tracer is the grandchild, so that signals go to the broker.
+    // With -D the tracer is the grandchild, so that signals reach the broker.
     let program = [
         "strace",
         "-D",
@@ -53,8 +53,8 @@ async fn every_answer_comes_after_an_fdatasync_and_sync_file_range_is_never_call
     every_reply_follows_a_sync(&calls);
 }
 
-/// Between one SubmitReply and the next there is a finished fdatasync. A reply is known by its tag,
-/// field 32 of a ServerFrame, as strace writes it.
+/// Between one SubmitReply and the next an fdatasync must have ended. A SubmitReply is recognised
+/// by its tag, field 32 of a ServerFrame, as strace prints it.
 fn every_reply_follows_a_sync(calls: &str) {
     let mut synced = false;
     let mut replies = 0;

@@ -1,7 +1,7 @@
-//! The rules of the house that a program can check. Each failure says where it is and what to do
-//! instead; CONTRIBUTING.md says why the rule is there. Only text is looked at here: what the
-//! compiler and clippy can find is theirs. Uses nothing but std, so that no other fault of the
-//! workspace can hide one of these.
+//! The rules of this project that a program can check. Each failure says where it is and what to do
+//! instead. CONTRIBUTING.md says why each rule exists. These tests look at text only: the compiler
+//! and clippy check the rest. They use nothing but std, so that no other error in the workspace can
+//! hide a failure here.
 
 mod command_line;
 mod documents;
@@ -12,11 +12,12 @@ mod purity;
 mod rules;
 mod size;
 mod source;
+mod width;
 mod words;
 
 use source::Source;
 
-/// What a check found, as `file:line: what to do instead`.
+/// The findings of a check: `file:line: what to do instead`.
 #[derive(Default)]
 struct Findings(Vec<String>);
 
@@ -25,14 +26,14 @@ impl Findings {
         self.0.push(format!("{path}:{line}: {}", advice.as_ref()));
     }
 
-    /// Fails with all of them.
+    /// Fails with all findings.
     #[track_caller]
     fn none(self) {
         assert!(self.0.is_empty(), "{} to put right:\n{}", self.0.len(), self.0.join("\n"));
     }
 }
 
-/// Every Rust file that people write.
+/// Every Rust file that is not generated.
 fn rust_files() -> Vec<Source> {
     let files: Vec<Source> = source::files()
         .into_iter()

@@ -1,26 +1,23 @@
-//! Seven things that surprise people who come from Celery, each as it is here. A client and workers
-//! as users have them, a real broker, and processes of their own where something is killed.
+//! Seven things that surprise users of Celery, as they are in Celeriac. The tests use a client and
+//! workers as users do, a real broker, and processes of their own where a process is killed.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use celeriac_client::{
-    CancelMode, CancelOutcome, Client, Error, State, Submission, TaskHandle, WaitingFor,
+    CancelMode, CancelOutcome, Error, State, Submission, TaskHandle, WaitingFor,
 };
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, Setup, WorkerProcess, until, within};
+use celeriac_tests::{
+    BrokerProcess, InProcessWorker, PATIENCE, Setup, WorkerProcess, held, until, within,
+};
 use celeriac_worker::{Context, TaskFailure, Worker, WorkerBuilder};
 use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
 
-async fn client(broker: &BrokerProcess) -> Client {
-    Client::connect(&broker.url()).await.expect("the broker takes clients")
-}
-
-/// Knows `trap.echo`, which returns its argument, and counts how often it ran.
+/// A worker with `trap.echo`, which returns its argument and counts how often it ran.
 fn echo(broker: &BrokerProcess, runs: &Arc<AtomicU32>) -> WorkerBuilder {
     let counted = Arc::clone(runs);
     Worker::builder(broker.url()).queues(["default"]).register_fn(
@@ -36,22 +33,17 @@ fn echoed(id: &str, text: &str) -> Submission {
     Submission::new("trap.echo").args(json!([text])).task_id(id)
 }
 
-/// A task that runs in a worker process until the file is there.
-fn held(id: &str, file: &Path) -> Submission {
-    Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
-}
-
 #[tokio::test]
 async fn a_reused_id_shows_the_new_result() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let (producer, reader) = (client(&broker).await, client(&broker).await);
+    let (producer, reader) = (broker.client().await, broker.client().await);
     let result = reader.result::<String>("token");
 
-    let pool = Pool::start(echo(&broker, &runs));
+    let running_worker = InProcessWorker::start(echo(&broker, &runs));
     producer.submit::<String>(echoed("token", "today")).await.expect("submitted");
     assert_eq!(result.get(PATIENCE).await.expect("it succeeds"), "today");
-    pool.stop().await;
+    running_worker.stop().await;
 
     let again = producer.submit::<String>(echoed("token", "tomorrow")).await.expect("submitted");
     assert_eq!(again.generation(), Some(2));
@@ -62,7 +54,7 @@ async fn a_reused_id_shows_the_new_result() {
         "nothing of the old run is shown"
     );
     assert!(info.result.is_empty());
-    let _pool = Pool::start(echo(&broker, &runs));
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
     assert_eq!(result.get(PATIENCE).await.expect("it succeeds"), "tomorrow");
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
@@ -71,7 +63,7 @@ async fn a_reused_id_shows_the_new_result() {
 async fn two_clicks_at_once_run_once_and_give_both_the_result() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let (one, other) = (client(&broker).await, client(&broker).await);
+    let (one, other) = (broker.client().await, broker.client().await);
     let clicks = tokio::join!(
         one.submit::<String>(echoed("token", "once")),
         other.submit(echoed("token", "once"))
@@ -79,7 +71,7 @@ async fn two_clicks_at_once_run_once_and_give_both_the_result() {
     let (first, second): (TaskHandle<String>, TaskHandle<String>) =
         (clicks.0.expect("submitted"), clicks.1.expect("submitted"));
     assert_eq!((first.generation(), second.generation()), (Some(1), Some(1)));
-    let _pool = Pool::start(echo(&broker, &runs));
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
     assert_eq!(first.get(PATIENCE).await.expect("it succeeds"), "once");
     assert_eq!(second.get(PATIENCE).await.expect("it succeeds"), "once");
     assert_eq!(runs.load(Ordering::SeqCst), 1);
@@ -88,12 +80,12 @@ async fn two_clicks_at_once_run_once_and_give_both_the_result() {
 #[tokio::test]
 async fn waiting_differs_from_unknown() {
     let broker = BrokerProcess::start().await;
-    let (producer, reader) = (client(&broker).await, client(&broker).await);
+    let (producer, reader) = (broker.client().await, broker.client().await);
     producer.submit::<String>(echoed("waits", "")).await.expect("submitted");
     let infos = reader.info(&["waits", "nobody-submitted-it"]).await.expect("answered");
     assert_eq!((infos[0].state, infos[0].waiting_for), (State::Queued, WaitingFor::Worker));
     assert_eq!(infos[1].state, State::Unknown);
-    // Nobody waits for what will never come.
+    // No client waits for a result that never comes.
     let unknown =
         within("the answer", reader.result::<String>("nobody-submitted-it").get(PATIENCE)).await;
     assert!(matches!(unknown, Err(Error::NotFound { .. })), "{unknown:?}");
@@ -103,7 +95,7 @@ async fn waiting_differs_from_unknown() {
 async fn running_differs_from_waiting() {
     let broker = BrokerProcess::start().await;
     let file = broker.home().join("go on");
-    let client = client(&broker).await;
+    let client = broker.client().await;
     client.submit::<u32>(held("runs", &file)).await.expect("submitted");
     let mut worker = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(worker.line().await, "started runs 1");
@@ -124,7 +116,7 @@ async fn running_differs_from_waiting() {
 async fn a_killed_workers_task_is_run_again_by_another() {
     let broker = Setup::new().set("heartbeat_ms = 200").set("lease_ms = 600").start().await;
     let file = broker.home().join("go on");
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let task = client.submit::<u32>(held("task", &file)).await.expect("submitted");
     let mut first = WorkerProcess::start(PROGRAM, &broker.url(), &["held"]);
     assert_eq!(first.line().await, "started task 1");
@@ -142,7 +134,7 @@ async fn a_killed_workers_task_is_run_again_by_another() {
 async fn an_expired_task_becomes_revoked_with_no_worker_up() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let soon = echoed("late", "").expires_in(Duration::from_millis(100)).priority(9);
     let late = client.submit::<String>(soon).await.expect("submitted");
     match late.get(PATIENCE).await {
@@ -150,8 +142,8 @@ async fn an_expired_task_becomes_revoked_with_no_worker_up() {
         other => panic!("not TaskRevoked but {other:?}"),
     }
     assert_eq!(late.state().await.expect("known"), State::Revoked);
-    // A worker that comes later finds nothing of it.
-    let _pool = Pool::start(echo(&broker, &runs));
+    // A later worker finds no task.
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
     let after = client.submit::<String>(echoed("after", "")).await.expect("submitted");
     after.get(PATIENCE).await.expect("it succeeds");
     assert_eq!(runs.load(Ordering::SeqCst), 1);
@@ -161,7 +153,7 @@ async fn an_expired_task_becomes_revoked_with_no_worker_up() {
 async fn a_cancel_given_while_all_workers_are_down_holds() {
     let mut broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let before = client(&broker).await;
+    let before = broker.client().await;
     for id in ["one", "two"] {
         before.submit::<String>(echoed(id, "").priority(9)).await.expect("submitted");
     }
@@ -173,9 +165,10 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
     broker.kill().await;
     broker.restart().await;
 
-    let after = client(&broker).await;
-    let _pool = Pool::start(echo(&broker, &runs));
-    // Lower in priority and later than what was cancelled: that would have run before it.
+    let after = broker.client().await;
+    let _pool = InProcessWorker::start(echo(&broker, &runs));
+    // A task with a lower priority than the cancelled one, submitted later. The cancelled one would
+    // have run before it.
     let last = echoed("last", "").countdown(Duration::from_millis(300)).priority(0);
     after
         .submit::<String>(last)
@@ -193,8 +186,8 @@ async fn a_cancel_given_while_all_workers_are_down_holds() {
 async fn an_unregistered_name_waits_and_fails_nothing() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let client = client(&broker).await;
-    let _old = Pool::start(echo(&broker, &runs));
+    let client = broker.client().await;
+    let _old = InProcessWorker::start(echo(&broker, &runs));
     let new: TaskHandle<u32> = client
         .submit(Submission::new("trap.of-the-next-version").priority(9))
         .await
@@ -207,7 +200,7 @@ async fn an_unregistered_name_waits_and_fails_nothing() {
     let info = new.info().await.expect("known");
     assert_eq!((info.state, info.waiting_for), (State::Queued, WaitingFor::Worker));
     assert_eq!((info.attempts, info.deliveries, info.errors.len()), (0, 0, 0));
-    let _new = Pool::start(
+    let _new = InProcessWorker::start(
         Worker::builder(broker.url())
             .queues(["default"])
             .register_fn("trap.of-the-next-version", |_: Context, (): ()| async {

@@ -1,5 +1,5 @@
-//! The two ways to test a user's code, on the same code: eager, and against a broker in the test's
-//! own process. What can be seen of a task that needs no queue is the same both ways.
+//! The two ways to test a user's code, on the same code: eager, and with a broker in the test's own
+//! process. Everything about a task that needs no queue is the same in both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +21,7 @@ async fn measure(context: &Context, word: String) -> Result<usize, TaskFailure> 
     }
 }
 
-/// Measures through tasks of its own.
+/// A handler that submits tasks of its own.
 #[task(name = "ways.total")]
 async fn total(context: &Context, words: Vec<String>) -> Result<usize, TaskFailure> {
     let mut sum = 0;
@@ -64,12 +64,12 @@ impl Middleware for Counts {
     }
 }
 
-/// As a program builds its worker.
+/// Builds a worker as a program does.
 fn worker(url: &str, counts: &Arc<Counts>) -> WorkerBuilder {
     Worker::builder(url).concurrency(2).register(measure).register(total).middleware(counts.clone())
 }
 
-/// The code under test, and what it has to do.
+/// The code under test, and its expected results.
 async fn use_tasks(client: &Client, counts: &Counts) {
     let words = ["late", "word"].map(str::to_owned).to_vec();
     let handle = client.delay(&total, (words,)).await.expect("submitted");

@@ -1,5 +1,4 @@
-//! The vectors that name what a broker refuses, and all that a client may say, played against the
-//! broker.
+//! Sends the vectors of refused bytes and of all requests of a client to a broker.
 
 use std::path::Path;
 
@@ -7,7 +6,7 @@ use celeriac_proto::wire::{self, ErrorCode};
 use celeriac_tests::raw::{self, Answer, Request};
 use celeriac_tests::{BrokerProcess, RawConnection, within};
 
-/// One entry of a file of vectors: its fields by name, and its bytes.
+/// One vector of a file: its fields by name, and its bytes.
 struct Vector {
     fields: Vec<(String, String)>,
     bytes: Vec<u8>,
@@ -19,7 +18,7 @@ impl Vector {
         &field.unwrap_or_else(|| panic!("a vector without `{name}`: {:?}", self.fields)).1
     }
 
-    /// The code and the request id of the error that the file promises.
+    /// The code and the request id of the error that the file expects.
     fn error(&self) -> (ErrorCode, u64) {
         let (code, id) = self
             .field("answer")
@@ -122,7 +121,7 @@ async fn each_request_of_the_vectors_is_understood() {
     for vector in vectors("client.txt") {
         let name = vector.field("name");
         if name == "backup" {
-            // It names a folder of the machine, in which a test has nothing to do.
+            // This request names a folder of the machine, in which a test must not write.
             continue;
         }
         let mut connection = match name.starts_with("hello/") {
@@ -132,7 +131,7 @@ async fn each_request_of_the_vectors_is_understood() {
         connection.send_bytes(&vector.bytes).await.expect("the broker reads");
         let id: u64 = vector.field("  request_id").parse().expect("it is a number");
         if name.starts_with("wait") {
-            // It may be for a task that is there, and goes on for its time.
+            // This request may be for an existing task, and then lasts for its timeout.
             connection
                 .send(Request::Unwait(wire::Unwait { request_ids: vec![id] }), 0)
                 .await

@@ -1,5 +1,5 @@
-//! Workers that are told to end, or fail, in the middle of tasks that must not begin twice. A real
-//! broker, and workers as users have them.
+//! Workers that are told to end, or fail, while they run tasks that must not begin twice. The
+//! broker is a real process, and the workers use the worker crate as users do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,13 +8,15 @@ use std::time::Duration;
 use celeriac_client::{Client, RetryPolicy, State, Submission, TaskInfo};
 use celeriac_proto::wire;
 use celeriac_proto::wire::TaskState;
-use celeriac_tests::{BrokerProcess, PATIENCE, Pool, RawConnection, WorkerProcess, raw, until};
+use celeriac_tests::{
+    BrokerProcess, InProcessWorker, PATIENCE, RawConnection, WorkerProcess, raw, until,
+};
 use celeriac_worker::{Context, Handler, Payload, Run, TaskFailure, Worker, WorkerBuilder};
 use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_celeriac-test-worker");
 
-/// A handler that counts its runs, and then does what its first argument says.
+/// A handler that counts its runs and then does what its first argument says.
 struct Counted {
     name: &'static str,
     blocking: bool,
@@ -84,7 +86,7 @@ async fn state(client: &Client, id: &str, wanted: State) -> TaskInfo {
 async fn a_failure_of_a_task_with_early_ack_is_its_end() {
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
-    let _pool = Pool::start(worker(&broker, &runs));
+    let _pool = InProcessWorker::start(worker(&broker, &runs));
     let client = Client::connect(&broker.url()).await.expect("the broker takes clients");
     for (number, (name, how)) in (1..).zip([
         ("once.async", "fail"),
@@ -111,17 +113,18 @@ async fn what_runs_with_early_ack_when_the_grace_is_over_is_lost_and_not_begun_a
     let broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
     let client = Client::connect(&broker.url()).await.expect("the broker takes clients");
-    let pool = Pool::start(worker(&broker, &runs).shutdown_grace(Duration::ZERO));
+    let running_worker =
+        InProcessWorker::start(worker(&broker, &runs).shutdown_grace(Duration::ZERO));
     for name in ["once.async", "once.blocking"] {
         client.submit::<()>(once(name, "hold")).await.expect("submitted");
-        // Without early ack it is handed back, as ever.
+        // Without `early_ack` the task is handed back, as usual.
         client
             .submit::<()>(Submission::new(name).args(json!(["hold"])).task_id(name))
             .await
             .expect("submitted");
     }
     until("all of them run", || async { runs.load(Ordering::SeqCst) == 4 }).await;
-    pool.stop().await;
+    running_worker.stop().await;
     for name in ["once.async", "once.blocking"] {
         let info = state(&client, &format!("{name} hold"), State::Failure).await;
         assert_eq!(
@@ -132,9 +135,10 @@ async fn what_runs_with_early_ack_when_the_grace_is_over_is_lost_and_not_begun_a
         assert_eq!(client.result::<()>(name).info().await.expect("known").state, State::Queued);
     }
     let second = Arc::new(AtomicU32::new(0));
-    let pool = Pool::start(worker(&broker, &second).shutdown_grace(Duration::ZERO));
+    let running_worker =
+        InProcessWorker::start(worker(&broker, &second).shutdown_grace(Duration::ZERO));
     until("the others run again", || async { second.load(Ordering::SeqCst) == 2 }).await;
-    pool.stop().await;
+    running_worker.stop().await;
     assert_eq!((runs.load(Ordering::SeqCst), second.load(Ordering::SeqCst)), (4, 2));
 }
 

@@ -1,10 +1,9 @@
-//! The broker as a child of the tests, to be started in place of `celeriac serve`: the same broker
-//! with the same arguments, whose system calls can be made to fail and whose wall clock can be
-//! moved.
+//! The broker of the tests, to be started instead of `celeriac serve`: the same broker with the
+//! same arguments. Its system calls can be made to fail, and its wall clock can be moved.
 //!
-//! What fails is said in the environment, see `plan.rs`. SIGUSR1 moves the wall clock an hour
-//! ahead, SIGUSR2 an hour back. `CELERIAC_TEST_SLACK_BYTES` has the log cleaned sooner than a real
-//! broker would.
+//! The environment says which calls fail, see `plan.rs`. SIGUSR1 moves the wall clock an hour
+//! ahead, SIGUSR2 an hour back. With `CELERIAC_TEST_SLACK_BYTES` the log is cleaned earlier than in
+//! a real broker.
 
 mod interposed;
 mod plan;
@@ -29,7 +28,7 @@ fn main() -> ExitCode {
     let outcome = match runtime {
         Ok(runtime) => {
             let outcome = runtime.block_on(serve());
-            // As the real one does: nobody waits for what may hang.
+            // It does not wait for calls that may hang, as the real broker does not.
             runtime.shutdown_background();
             outcome
         }
@@ -38,7 +37,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, sentence)) => {
-            // Nobody is left to be told when stderr is closed.
+            // If stderr is closed, there is no one to tell.
             let _told = writeln!(std::io::stderr(), "celeriac: {sentence}");
             ExitCode::from(code)
         }
@@ -55,8 +54,8 @@ async fn serve() -> Result<(), Failure> {
         (listen_for(SignalKind::user_defined1())?, listen_for(SignalKind::user_defined2())?);
     let listener = TcpListener::bind(listen).await.map_err(|error| (10, error.to_string()))?;
     let address = listener.local_addr().map_err(|error| (10, error.to_string()))?;
-    // Nobody else sets it.
-    let _set = celeriac_broker::internals::FAIL_READS.set(interposed::fate_of_pread);
+    // No other code sets it.
+    let _set = celeriac_tests::inside::FAIL_READS.set(interposed::effect_on_pread);
     plan::arm().map_err(|sentence| (2, sentence))?;
     let opened = match slack.transpose()? {
         Some(bytes) => Broker::open_with_slack(config, bytes).await,
@@ -84,7 +83,7 @@ async fn move_clock(mut ahead: Signal, mut back: Signal) {
             _ = back.recv() => -HOUR_SECONDS,
         };
         interposed::move_clock(seconds);
-        // Whoever sent the signal waits for the line.
+        // The sender of the signal waits for this line.
         let _told = writeln!(
             std::io::stderr(),
             "celeriac-test-broker: the wall clock was moved by {seconds} s"

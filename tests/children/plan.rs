@@ -1,6 +1,6 @@
-//! Which system call of the test broker goes wrong, and how. The plan comes from the environment as
-//! `CELERIAC_TEST_FAULT="CALL PHASE NTH HARM"`, e.g. `fdatasync ready 3 eio`. What it is done to is
-//! `interposed.rs`.
+//! Which system call of the test broker fails, and how. The environment has the plan:
+//! `CELERIAC_TEST_FAULT="CALL PHASE NTH HARM"`, e.g. `fdatasync ready 3 eio`. `interposed.rs`
+//! carries it out.
 
 use std::ffi::c_int;
 use std::io::Write;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Which call, in which phase, how often it has to come, how it goes wrong.
+/// The call, its phase, its number, and how it fails.
 const FAULT: &str = "CELERIAC_TEST_FAULT";
-/// The folder that stands for the disk: paths outside do not count.
+/// The folder that stands for the disk. Paths outside do not count.
 const DISK: &str = "CELERIAC_TEST_DISK";
 
 static PLAN: OnceLock<Plan> = OnceLock::new();
@@ -32,12 +32,12 @@ pub(crate) enum Call {
     Mkdir,
 }
 
-/// What is to become of one call.
+/// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    AsEver,
+pub(crate) enum Effect {
+    None,
     Fails(c_int),
-    /// Only half of the bytes are written, and no error is told: the caller has to notice.
+    /// Only half of the bytes are written, without an error. The caller must notice it.
     Half,
 }
 
@@ -49,7 +49,7 @@ enum Harm {
     Enospc { for_ever: bool },
     /// A short write, once.
     Short,
-    /// A short write, and from then on errors: what was written is torn.
+    /// A short write, and then errors: the written data is torn.
     Torn,
 }
 
@@ -62,7 +62,7 @@ struct Plan {
     disk: PathBuf,
 }
 
-/// Reads the plan; from now on calls count, unless they do so only when the broker is ready.
+/// Reads the plan. From now on calls count, unless they count only after the broker is ready.
 pub(crate) fn arm() -> Result<(), String> {
     let Ok(text) = std::env::var(FAULT) else { return Ok(()) };
     let plan = parse(&text).ok_or_else(|| format!("{FAULT}: `{text}` is no plan"))?;
@@ -119,7 +119,7 @@ fn parse(text: &str) -> Option<Plan> {
     })
 }
 
-/// Whether the plan is about such calls. Asked first, so that all others cost nothing.
+/// Whether the plan is about such calls. It is checked first, so that other calls cost nothing.
 pub(crate) fn concerns(call: Call) -> bool {
     ARMED.load(Ordering::SeqCst) && PLAN.get().is_some_and(|plan| plan.call == call)
 }
@@ -128,24 +128,26 @@ pub(crate) fn is_on_disk(path: &Path) -> bool {
     PLAN.get().is_some_and(|plan| path.starts_with(&plan.disk))
 }
 
-/// Counts one call and says what becomes of it.
-pub(crate) fn fate(call: Call) -> Fate {
-    let Some(plan) = PLAN.get().filter(|_| concerns(call)) else { return Fate::AsEver };
+/// Counts one call and says what happens to it.
+pub(crate) fn effect(call: Call) -> Effect {
+    let Some(plan) = PLAN.get().filter(|_| concerns(call)) else { return Effect::None };
     let seen = SEEN.fetch_add(1, Ordering::SeqCst) + 1;
     let first = seen == plan.nth;
-    let fate = match plan.harm {
-        Harm::Eio { for_ever } if first || (for_ever && seen > plan.nth) => Fate::Fails(libc::EIO),
-        Harm::Enospc { for_ever } if first || (for_ever && seen > plan.nth) => {
-            Fate::Fails(libc::ENOSPC)
+    let effect = match plan.harm {
+        Harm::Eio { for_ever } if first || (for_ever && seen > plan.nth) => {
+            Effect::Fails(libc::EIO)
         }
-        Harm::Short | Harm::Torn if first => Fate::Half,
-        Harm::Torn if seen > plan.nth => Fate::Fails(libc::EIO),
-        _ => Fate::AsEver,
+        Harm::Enospc { for_ever } if first || (for_ever && seen > plan.nth) => {
+            Effect::Fails(libc::ENOSPC)
+        }
+        Harm::Short | Harm::Torn if first => Effect::Half,
+        Harm::Torn if seen > plan.nth => Effect::Fails(libc::EIO),
+        _ => Effect::None,
     };
     if first {
-        // Whoever started this process waits for the line. Nothing can be done when it is gone.
+        // The starter of this process waits for this line. If it is gone, nothing can be done.
         let _told =
             writeln!(std::io::stderr(), "celeriac-test-broker: call {seen} goes wrong: {plan:?}");
     }
-    fate
+    effect
 }

@@ -1,37 +1,35 @@
-//! `make faults`: every fault of the harness for long, one after the other, and the table of what
-//! came of it. The short versions are tests; this one is for nights. It ends with 1 when a promise
-//! was broken or a start failed.
+//! `make faults`: does every fault of the harness for long, one after the other, and prints a table
+//! of the outcomes. Short runs of the faults are tests: `tests/faults.rs`. The exit code is 1 when
+//! a promise was broken or a start failed.
 
 // A program that prints a table, and its progress beside it.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-mod plan;
 mod report;
 
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use celeriac_tests::faults::Tally;
+use celeriac_tests::faults::{FAULTS, Fault, Tally};
 use clap::Parser;
-use plan::{FAULTS, Fault};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The exit code when somebody stopped it.
+/// The exit code after SIGTERM or SIGINT.
 const STOPPED: u8 = 130;
 
-/// Breaks a broker in every way that the harness knows, and prints what came of it.
+/// Does every fault of the harness to a broker, and prints a table of the outcomes.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How often each fault is done. Without it each has a number of its own.
+    /// How often each fault is done. By default each fault has a number of its own.
     #[arg(long, env = "RUNS")]
     runs: Option<u64>,
     /// Only these faults, by name, with commas between them.
     #[arg(long, env = "ONLY", value_delimiter = ',')]
     only: Vec<String>,
-    /// Where luck begins. Without it the time of day says; it is printed either way.
+    /// The seed of all random choices. By default it is the time of day. It is always printed.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
-    /// Lists the faults and how often each is done.
+    /// List the faults, and how often each one is done.
     #[arg(long)]
     list: bool,
 }
@@ -56,7 +54,7 @@ async fn main() -> ExitCode {
     eprintln!("seed {seed}");
     tokio::select! {
         exit = carry_out_all(&only, arguments.runs, seed) => exit,
-        // The faults are dropped with the runtime, and give back what they have mounted and started.
+        // The runtime drops the faults. They unmount their file systems and end their processes.
         () = told_to_stop() => ExitCode::from(STOPPED),
     }
 }
@@ -88,13 +86,13 @@ async fn carry_out_all(only: &[&str], runs: Option<u64>, seed: u64) -> ExitCode 
     if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A fault whose harness panics has found something too.
+/// A panic of the harness counts as a violation.
 async fn carry_out(fault: &Fault, runs: u64, seed: u64) -> Tally {
-    match tokio::spawn((fault.run)(runs, seed)).await {
+    match tokio::spawn(fault.run(runs, seed)).await {
         Ok(tally) => tally,
         Err(error) => {
             let mut tally = Tally::new(fault.name, "runs");
-            tally.violations.push(format!("the harness gave up: {error}"));
+            tally.violations.push(format!("the harness panicked: {error}"));
             tally
         }
     }

@@ -1,7 +1,7 @@
-//! Where the `celeriac` binary is. Cargo tells a test the binaries of its own package only, and
-//! this one belongs to another, so the harness asks cargo to build it and reads where it went.
-//! That works alike under `cargo test`, `cargo nextest` and in the bench, and is never stale.
-//! `CELERIAC_BIN` names a binary to use in its place.
+//! Finds the `celeriac` binary. Cargo tells a test the binaries of its own package only, and
+//! `celeriac` belongs to another package. So the harness asks cargo to build it and reads its path
+//! from the output. This works the same under `cargo test`, `cargo nextest` and in the bench, and
+//! the binary is never stale. `CELERIAC_BIN` names a binary to use instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub fn celeriac_binary() -> &'static Path {
 }
 
 /// The broker whose system calls can be made to fail: `children/broker.rs`. `CELERIAC_TEST_BROKER`
-/// names one to use in its place.
+/// names a binary to use instead.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -34,8 +34,8 @@ pub fn test_broker_binary() -> &'static Path {
     })
 }
 
-/// The program of the worker processes, for those whom cargo does not tell where it is.
-/// `CELERIAC_TEST_WORKER` names one to use in its place.
+/// The program of the worker processes, for callers to which cargo does not tell its path.
+/// `CELERIAC_TEST_WORKER` names a binary to use instead.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -44,8 +44,8 @@ pub fn worker_binary() -> PathBuf {
         .map_or_else(|| build("celeriac-test-worker"), PathBuf::from)
 }
 
-/// The program of the simulated worlds, one seed to a process. `CELERIAC_SIMULATION` names one to
-/// use in its place.
+/// The program of the simulated worlds: one process for each seed. `CELERIAC_SIMULATION` names a
+/// binary to use instead.
 ///
 /// # Panics
 /// When it cannot be built.
@@ -54,7 +54,7 @@ pub fn simulation_binary() -> PathBuf {
         .map_or_else(|| build("celeriac-simulation"), PathBuf::from)
 }
 
-/// nextest starts a process for each test; those of one run share one build.
+/// nextest starts a process for each test. All processes of one run share one build.
 fn built_once_per_run(name: &str) -> PathBuf {
     let Ok(run) = std::env::var("NEXTEST_RUN_ID") else {
         return build(name);
@@ -77,8 +77,8 @@ fn build(name: &str) -> PathBuf {
     let workspace =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the workspace");
     let mut command = Command::new(cargo);
-    // The whole workspace, so that cargo picks the same features as for the tests and builds
-    // nothing twice.
+    // Cargo builds the whole workspace, so that it picks the same features as for the tests and
+    // builds nothing twice.
     command.current_dir(workspace).args([
         "build",
         "--workspace",

@@ -1,6 +1,6 @@
-//! A broker as a real process: `celeriac serve` on a temporary folder and a free port, to be
-//! killed, stopped and started again on the same folder and port. What it wrote to stderr is
-//! shown when a test fails.
+//! A broker as a real process: `celeriac serve` on a temporary folder and a free port. A test can
+//! kill it, stop it, and start it again on the same folder and port. The stderr of the broker is
+//! printed when the test fails.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use celeriac_client::Client;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -15,12 +16,12 @@ use tokio::task::JoinHandle;
 
 use crate::{celeriac_binary, within};
 
-/// The address that brokers under test listen on. Not 127.0.0.1 where there is a choice: clients
-/// that knock while the broker is down connect from there, and a port of the same number on the
-/// same address could be their own.
+/// The address that brokers under test listen on. It is not 127.0.0.1 where there is a choice:
+/// clients that try to connect while the broker is down connect from 127.0.0.1, and one of their
+/// own ports could have the same number on the same address.
 const LISTEN: &str = if cfg!(target_os = "linux") { "127.0.0.2:0" } else { "127.0.0.1:0" };
 
-/// What a broker is started with.
+/// The configuration of a broker under test.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     settings: Vec<String>,
@@ -32,7 +33,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The defaults on a fresh folder.
+    /// The default configuration with a new folder.
     pub fn new() -> Self {
         Self::default()
     }
@@ -58,21 +59,21 @@ impl Setup {
         self
     }
 
-    /// Starts this program in place of `celeriac`; it has to take the same arguments.
+    /// Starts this program instead of `celeriac`. It must take the same arguments.
     #[must_use]
     pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = Some(program.into());
         self
     }
 
-    /// Starts the program with this variable in its environment.
+    /// Starts the program with this environment variable.
     #[must_use]
     pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Listens on this address, where a broker that is gone has listened.
+    /// Listens on this address, on which a broker that has ended listened before.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address);
@@ -82,7 +83,7 @@ impl Setup {
     /// Starts a broker that must become ready.
     ///
     /// # Panics
-    /// When it exits instead, with what it wrote.
+    /// When it exits before it is ready, with what it wrote to stderr.
     pub async fn start(self) -> BrokerProcess {
         match self.try_start().await {
             Ok(broker) => broker,
@@ -90,7 +91,7 @@ impl Setup {
         }
     }
 
-    /// Starts a broker that may refuse to.
+    /// Starts a broker that may fail to start.
     ///
     /// # Errors
     /// How it ended, when it ended before it was ready.
@@ -141,7 +142,8 @@ impl Setup {
         };
         match tokio::time::timeout(self.start_patience(), ready).await {
             Ok(Some(address)) => {
-                // Whatever else it prints is read, so that it never waits for us.
+                // The rest of its output is read too, so that the broker never blocks on a full
+                // pipe.
                 tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
                 Ok((child, address, stderr))
             }
@@ -159,7 +161,7 @@ impl Setup {
         }
     }
 
-    /// Big folders take their time; a broker under a tracer too.
+    /// A start with a large folder, or under a tracer, takes long.
     fn start_patience(&self) -> std::time::Duration {
         crate::PATIENCE * 6
     }
@@ -170,12 +172,12 @@ impl Setup {
 pub struct Exit {
     /// Code or signal.
     pub status: ExitStatus,
-    /// Everything it wrote to stderr.
+    /// Everything that it wrote to stderr.
     pub stderr: String,
 }
 
 impl Exit {
-    /// Whether it ended with a code of its own and a sentence, not in a panic or by a signal.
+    /// Whether it ended with an exit code and a sentence, and not by a panic or a signal.
     pub fn is_a_clear_refusal(&self) -> bool {
         self.status.code().is_some_and(|code| code != 0 && code != 101)
             && !self.stderr.contains("panicked at")
@@ -183,7 +185,7 @@ impl Exit {
     }
 }
 
-/// A running (or killed, and to be restarted) broker.
+/// A broker process. It runs, or was killed and can be started again.
 #[derive(Debug)]
 pub struct BrokerProcess {
     setup: Setup,
@@ -195,19 +197,27 @@ pub struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// A broker with the defaults on a fresh folder.
+    /// Starts a broker with the default configuration and a new folder.
     pub async fn start() -> Self {
         Setup::new().start().await
     }
 
-    /// Where it listens; the same after a restart.
+    /// The address on which it listens. It is the same after a restart.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL for client and worker.
+    /// The URL for clients and workers.
     pub fn url(&self) -> String {
         format!("celeriac://{}", self.address)
+    }
+
+    /// A client of the client crate.
+    ///
+    /// # Panics
+    /// When the broker refuses it.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.url()).await.expect("the broker accepts clients")
     }
 
     /// Its data folder.
@@ -215,24 +225,24 @@ impl BrokerProcess {
         &self.data
     }
 
-    /// A folder of this broker that is removed with it, for whatever a test needs.
+    /// A folder for any use by the test. It is removed with the broker.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// Its process id; under a prefix program, that program's.
+    /// Its process id. Under another program it is the id of that program.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().and_then(Child::id).expect("the broker runs")
     }
 
-    /// Its resident memory, by the kernel's account.
+    /// Its resident memory, as the kernel counts it.
     ///
     /// # Panics
     /// Where there is no /proc.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .expect("the broker runs");
-        // One that has ended and was not waited for holds nothing.
+        // A process that has ended and was not waited for holds no memory.
         let Some(line) = status.lines().find(|line| line.starts_with("VmRSS:")) else { return 0 };
         line.split_whitespace()
             .nth(1)
@@ -250,7 +260,7 @@ impl BrokerProcess {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// kill -9, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub async fn kill(&mut self) {
         let mut child = self.child.take().expect("the broker runs");
         within("the end of a killed broker", child.kill())
@@ -258,7 +268,7 @@ impl BrokerProcess {
             .expect("our own child can be killed");
     }
 
-    /// TERM, and how it ended.
+    /// Sends SIGTERM and returns how the process ended.
     pub async fn stop(&mut self) -> Exit {
         self.signal(rustix::process::Signal::TERM);
         self.exit().await
@@ -287,7 +297,7 @@ impl BrokerProcess {
         assert!(self.child.is_none(), "only a broker that is gone can be started again");
         self.setup.listen = Some(self.address);
         let mut child = self.setup.spawn_child(self.home.path(), &self.data);
-        // The moment of death is the point.
+        // Time itself is what the test is about.
         tokio::time::sleep(after).await;
         within("the end of a killed broker", child.kill())
             .await
@@ -302,7 +312,7 @@ impl BrokerProcess {
         }
     }
 
-    /// As [`restart`](Self::restart), when it may refuse.
+    /// As [`restart`](Self::restart), for a broker that may fail to start.
     ///
     /// # Errors
     /// How it ended, when it ended before it was ready.
@@ -328,14 +338,14 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// A stream read to its end in the background.
+/// A stream that is read to its end in the background.
 #[derive(Debug)]
 struct Collected {
     text: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
 
-/// Enough to see what went wrong, not enough to hurt.
+/// The end of the output is enough to see what went wrong.
 const COLLECTED_BYTES_MAX: usize = 1024 * 1024;
 
 impl Collected {
@@ -345,7 +355,7 @@ impl Collected {
         let reader = tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                let mut target = target.lock().expect("nobody panics with this lock");
+                let mut target = target.lock().expect("no thread panics while it holds this lock");
                 if target.len() < COLLECTED_BYTES_MAX {
                     target.push_str(&line);
                     target.push('\n');
@@ -356,7 +366,7 @@ impl Collected {
     }
 
     fn so_far(&self) -> String {
-        self.text.lock().expect("nobody panics with this lock").clone()
+        self.text.lock().expect("no thread panics while it holds this lock").clone()
     }
 
     async fn all(&mut self) -> String {

@@ -1,16 +1,17 @@
-//! Waiting with an end: nothing in these tests may hang, and nothing sleeps and hopes.
+//! Waiting with a deadline: no test may hang, and no test sleeps and hopes.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a test waits for what should happen at once. Long, because machines are shared.
+/// How long a test waits for something that should happen at once. It is long because the machine
+/// runs other programs too.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(5);
 
-/// The future's output, or a panic that says what did not come in time.
+/// The output of the future. The panic says what did not happen in time.
 ///
 /// # Panics
 /// When [`PATIENCE`] is over.
@@ -21,7 +22,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Asks again and again until the condition holds.
+/// Checks the condition repeatedly until it holds.
 ///
 /// # Panics
 /// When [`PATIENCE`] is over.

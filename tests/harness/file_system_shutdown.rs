@@ -1,6 +1,6 @@
-//! Cuts an ext4 file system off as a power failure would: nothing more is written to its disk, the
-//! journal neither. The one request that does it has no safe wrapper anywhere. What is done with it
-//! is `faults/power_cut.rs`.
+//! Shuts an ext4 file system down as a power failure would: nothing more is written to its disk,
+//! not even the journal. No crate has a safe wrapper for this request. `faults/power_cut.rs` uses
+//! it.
 
 #![allow(unsafe_code)]
 

@@ -1,5 +1,6 @@
-//! One client and one worker that behave, for as long as others do not: task after task is
-//! submitted, run, waited for and compared. How long each took is noted, and judged by nobody.
+//! An honest client and an honest worker, which work while other peers misbehave. They submit one
+//! task after the other, run it, wait for it and compare its result. They measure how long each
+//! task takes and do not judge it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,40 +12,40 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::{PATIENCE, Pool};
+use crate::{InProcessWorker, PATIENCE};
 
 const QUEUE: &str = "honest";
-/// A task that takes longer than this was not merely slowed down.
+/// A task that takes longer than this counts as lost and not as slow.
 const TASK: Duration = Duration::from_secs(60);
 
-/// Works in the background.
+/// An honest client and an honest worker that run in the background.
 #[derive(Debug)]
 pub struct Honest {
     client: Client,
-    worker: Pool,
+    worker: InProcessWorker,
     going_on: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     ran: Arc<AtomicU64>,
     working: JoinHandle<Work>,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug, Default)]
 pub struct Work {
     /// Tasks that ended with the right result.
     pub done: u64,
     /// The longest time from submit to result.
     pub worst: Duration,
-    /// The time that all but one in a hundred took at most.
+    /// The 99th percentile of that time.
     pub p99: Duration,
     /// How often a handler ran.
     pub ran: u64,
-    /// What went wrong, each as a sentence.
+    /// Everything that went wrong. Each is a sentence.
     pub found: Vec<String>,
 }
 
 impl Honest {
-    /// Connects both, before anything bad happens.
+    /// Connects both, before other peers misbehave.
     ///
     /// # Panics
     /// When the broker does not let them in.
@@ -58,7 +59,7 @@ impl Honest {
                 async move { Ok::<_, TaskFailure>(text.len()) }
             },
         );
-        let worker = Pool::start(worker);
+        let worker = InProcessWorker::start(worker);
         let client =
             Client::builder(url).timeout(TASK).connect().await.expect("the broker takes clients");
         let (going_on, done) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
@@ -73,7 +74,7 @@ impl Honest {
         self.done.load(Ordering::SeqCst)
     }
 
-    /// Waits for the task under way; what came of all of them.
+    /// Waits until the current task has ended, and returns the outcome.
     ///
     /// # Panics
     /// When the worker does not stop.

@@ -1,16 +1,20 @@
-//! Whole lifecycles inside one broker without sockets and threads: what `celeriac-bench inside`
-//! counts and the micro-benchmarks time. The frames are those of a load on the raw wire.
+//! Everything that tests and measurements use of the inside of the broker goes through this file.
+//! It also has whole lifecycles inside one broker, without sockets and threads: `celeriac-bench
+//! inside` counts their instructions, and the micro-benchmarks measure their time. The frames are
+//! those of a load on raw connections.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use bytes::{Bytes, BytesMut};
-use celeriac_broker::internals::inside::Inside;
 use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame, server_frame};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::raw;
+
+use celeriac_broker::internals::inside::Inside;
+pub use celeriac_broker::internals::{FAIL_READS, fuzz, simulation};
 
 const QUEUE: &str = "bench";
 const NAME: &str = "bench.nothing";
@@ -19,11 +23,11 @@ const RESULT_BYTES: usize = 64;
 
 /// A broker with a producer and a worker.
 pub struct Loop {
-    /// To be driven stage by stage.
+    /// The broker. The caller drives it stage by stage.
     pub broker: Inside,
     /// The producer's connection.
     pub producer: u64,
-    /// The worker's.
+    /// The worker's connection.
     pub worker: u64,
     payload: Bytes,
     result: Bytes,
@@ -32,17 +36,17 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// Over a new broker whose disk is memory.
+    /// A new broker whose disk is memory.
     pub fn in_memory(credit: u32) -> Self {
         Self::over(Inside::in_memory(), credit)
     }
 
-    /// Over a new broker on a new folder.
+    /// A new broker with this new folder.
     pub fn on_disk(folder: &Path, credit: u32) -> Self {
         Self::over(Inside::on_disk(folder), credit)
     }
 
-    /// The worker takes so many tasks at once.
+    /// `credit` is how many tasks the worker takes at once.
     fn over(mut broker: Inside, credit: u32) -> Self {
         let producer = broker.connect(raw::hello());
         let worker = broker.connect(raw::worker_hello(&[QUEUE], &[NAME]));
@@ -71,10 +75,10 @@ impl Loop {
         self.frame(client_frame::Body::Submit(submit))
     }
 
-    /// The bytes of the reports that complete what these frames hand out, and how many they are.
+    /// The bytes of the reports that complete the tasks in these frames, and the number of reports.
     ///
     /// # Errors
-    /// When the frames are none.
+    /// When the bytes are no frames.
     pub fn complete(&mut self, frames: &mut BytesMut) -> Result<(BytesMut, usize)> {
         let mut codec = FrameCodec::<ServerFrame, ClientFrame>::new(usize::MAX);
         let mut reports = Vec::new();
@@ -93,7 +97,8 @@ impl Loop {
         Ok((self.frame(client_frame::Body::Report(wire::Report { reports })), count))
     }
 
-    /// One request of the producer or the worker through all stages; the worker's answers.
+    /// One request of the producer or the worker through all stages. Returns the frames for the
+    /// worker.
     pub fn exchange(&mut self, connection: u64, mut frames: BytesMut) -> BytesMut {
         let (mut told, mut ignored) = (BytesMut::new(), BytesMut::new());
         self.broker.decode(connection, &mut frames);
@@ -104,7 +109,7 @@ impl Loop {
         told
     }
 
-    /// So many lifecycles in one batch.
+    /// Runs so many lifecycles in one batch.
     ///
     /// # Errors
     /// When not all of them were handed out.

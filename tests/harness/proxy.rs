@@ -1,6 +1,5 @@
-//! A wire that can be cut, slowed down and silenced: a proxy between a client and its broker. It
-//! forwards bytes and knows nothing of frames. What it does to them, its [`Toxics`], may be changed
-//! at any time.
+//! A proxy between a client and its broker that can cut, slow down and silence connections. It
+//! forwards bytes and knows nothing of frames. A test can change its [`Toxics`] at any time.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +12,9 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use crate::luck::Luck;
+use crate::RandomSource;
 
-/// Read at once, at most.
+/// The most bytes that one read takes.
 const CHUNK: usize = 16 * 1024;
 
 /// What a proxy does to each direction of its connections.
@@ -25,30 +24,29 @@ pub struct Toxics {
     pub up: Toxic,
     /// From the broker to the client.
     pub down: Toxic,
-    /// Only the first connection of the proxy comes to the end that is given; whoever connects
-    /// again is spared.
+    /// Only the first connection of the proxy ends after `end_after`. Later connections do not.
     pub ends_once: bool,
 }
 
 /// What a proxy does to one direction. The default does nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Toxic {
-    /// Each read waits for this long before it is passed on,
+    /// Each piece is forwarded after this delay,
     pub delay: Duration,
-    /// and for up to this much longer.
+    /// and after up to this much more, at random.
     pub jitter: Duration,
-    /// So many bytes are written at once; 0: as they come.
+    /// The most bytes of one write. 0: no limit.
     pub slice: usize,
-    /// Bytes in a second; 0: as fast as it goes.
+    /// Bytes per second. 0: no limit.
     pub rate: u64,
-    /// Nothing passes, and nobody is told.
+    /// Forwards nothing and closes nothing.
     pub stalled: bool,
-    /// After so many bytes of a connection it ends in this way.
+    /// The connection ends in this way after so many bytes.
     pub end: Option<(u64, Ending)>,
 }
 
 impl Toxic {
-    /// Does nothing.
+    /// A toxic that does nothing.
     pub const HARMLESS: Self = Self {
         delay: Duration::ZERO,
         jitter: Duration::ZERO,
@@ -62,15 +60,15 @@ impl Toxic {
 /// How a direction of a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Both sides are told by RST; what was not yet read may be lost.
+    /// Both sides get an RST. Bytes that were not read yet may be lost.
     Reset,
-    /// Both sides are told by FIN.
+    /// Both sides get a FIN.
     Close,
     /// Only this direction is closed; the other goes on.
     HalfClose,
 }
 
-/// A listener of its own; ends with its value.
+/// A proxy with its own listener. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -81,7 +79,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards to this address, which need not be there all the time.
+    /// Forwards to this address. The broker need not be up all the time.
     ///
     /// # Panics
     /// When there is no free port.
@@ -89,7 +87,7 @@ impl Proxy {
         Self::toxic(target, Toxics::default(), 0).await
     }
 
-    /// As [`start`](Self::start), with toxics from the first byte. The seed is that of the jitter.
+    /// As [`start`](Self::start), with toxics from the first byte. The seed is for the jitter.
     ///
     /// # Panics
     /// When there is no free port.
@@ -99,7 +97,7 @@ impl Proxy {
         let connections = Arc::new(Mutex::new(JoinSet::new()));
         let (toxics, seen) = watch::channel(toxics);
         let accepted = Arc::clone(&connections);
-        let mut luck = Luck::new(seed);
+        let mut random = RandomSource::new(seed);
         let passed = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
         let counted = Arc::clone(&passed);
         let accepting = tokio::spawn(async move {
@@ -107,11 +105,12 @@ impl Proxy {
             while let Ok((stream, _)) = listener.accept().await {
                 let wire = |direction| {
                     let (toxics, counted) = (seen.clone(), Arc::clone(&counted));
-                    Pump { toxics, direction, counted, is_first, luck: luck.fork(), passed: 0 }
+                    Pump { toxics, direction, counted, is_first, random: random.fork(), passed: 0 }
                 };
                 let pumps = [UP, DOWN].map(wire);
                 is_first = false;
-                let mut connections = accepted.lock().expect("nobody panics with this lock");
+                let mut connections =
+                    accepted.lock().expect("no thread panics while it holds this lock");
                 while connections.try_join_next().is_some() {}
                 connections.spawn(forward(stream, target, pumps));
             }
@@ -119,29 +118,29 @@ impl Proxy {
         Self { address, accepting: accepting.abort_handle(), connections, toxics, passed }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL for whoever is to be cut off.
+    /// The URL for the clients behind the proxy.
     pub fn url(&self) -> String {
         format!("celeriac://{}", self.address)
     }
 
-    /// From now on these; connections that are there and those to come.
+    /// Sets the toxics of all connections, existing and new.
     pub fn set(&self, toxics: Toxics) {
         self.toxics.send_replace(toxics);
     }
 
-    /// How many bytes it passed on so far, up and down, all connections together.
+    /// How many bytes it has forwarded in each direction, over all connections.
     pub fn passed(&self) -> [u64; 2] {
         [UP, DOWN].map(|direction| self.passed[direction].load(Ordering::SeqCst))
     }
 
-    /// Breaks what is connected. Who connects anew is served.
+    /// Breaks all connections. New connections are served.
     pub fn cut(&self) {
-        self.connections.lock().expect("nobody panics with this lock").abort_all();
+        self.connections.lock().expect("no thread panics while it holds this lock").abort_all();
     }
 }
 
@@ -155,8 +154,8 @@ impl Drop for Proxy {
 async fn forward(mut near: TcpStream, target: SocketAddr, [up, down]: [Pump; 2]) {
     let Ok(mut far) = TcpStream::connect(target).await else { return };
     for stream in [&near, &far] {
-        // What is sliced must not be put together again. A peer that is gone already shows itself
-        // in a moment.
+        // The slices must not be joined again. If a peer is already gone, the next read or write
+        // shows it.
         let _ = stream.set_nodelay(true);
     }
     let ending = {
@@ -185,11 +184,11 @@ const DOWN: usize = 1;
 struct Pump {
     toxics: watch::Receiver<Toxics>,
     direction: usize,
-    /// By all connections of the proxy, for each direction.
+    /// Bytes that all connections of the proxy have forwarded, for each direction.
     counted: Arc<[AtomicU64; 2]>,
     is_first: bool,
-    luck: Luck,
-    /// By this one.
+    random: RandomSource,
+    /// Bytes that this connection has forwarded.
     passed: u64,
 }
 
@@ -242,7 +241,7 @@ impl Pump {
             .map(|(_, ending)| ending)
     }
 
-    /// How much is written at once, and whether that was all.
+    /// How much is written at once, and whether that is everything.
     fn piece(&self, rest: usize) -> (usize, Option<Ending>) {
         let toxic = self.toxic();
         let piece = if toxic.slice == 0 { rest } else { rest.min(toxic.slice) };
@@ -257,13 +256,13 @@ impl Pump {
 
     async fn unstalled(&mut self) {
         let direction = self.direction;
-        // The proxy is gone when its toxics are, and this task with it.
+        // When the toxics are gone the proxy is dropped, and this task ends.
         let _ = self.toxics.wait_for(|toxics| !of(toxics, direction).stalled).await;
     }
 
     async fn delayed(&mut self) {
         let Toxic { delay, jitter, .. } = self.toxic();
-        let jitter = Duration::from_micros(self.luck.below(jitter.as_micros() as u64 + 1));
+        let jitter = Duration::from_micros(self.random.below(jitter.as_micros() as u64 + 1));
         if !(delay + jitter).is_zero() {
             sleep(delay + jitter).await;
         }
@@ -274,14 +273,14 @@ impl Pump {
         if let Some(micros) = (bytes as u64 * 1_000_000).checked_div(rate) {
             sleep(Duration::from_micros(micros)).await;
         } else if slice > 0 {
-            // So that the other side gets to read what there is.
+            // The other side gets time to read what has arrived.
             tokio::task::yield_now().await;
         }
     }
 
     async fn end(&self, ending: Ending, to: &mut (impl AsyncWrite + Unpin)) -> Ending {
         if ending == Ending::HalfClose {
-            // Who is gone needs no telling.
+            // A side that is gone gets no RST.
             let _ = to.shutdown().await;
         }
         ending
@@ -296,8 +295,8 @@ fn of(toxics: &Toxics, direction: usize) -> &Toxic {
 mod tests {
     use super::*;
 
-    /// What comes out at the far end of a proxy of a hundred bytes, and what the near end sees of
-    /// its end.
+    /// The bytes that arrive behind a proxy that ends after a hundred bytes, and how the near side
+    /// sees the end.
     async fn passed(up: Toxic) -> (Vec<u8>, std::io::Result<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let target = listener.local_addr().expect("it listens");

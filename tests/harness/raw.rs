@@ -1,5 +1,5 @@
-//! The wire without a client: frames as they are, so that a test can say exactly what is sent
-//! and sees exactly what comes back. It sends nothing of itself, not even heartbeats.
+//! A connection without a client: a test sends exact frames and sees exactly what comes back. It
+//! sends nothing by itself, not even heartbeats.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,25 +12,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::{Encoder, Framed};
 
-use crate::history::{Tap, Tapped};
 use crate::within;
+use celeriac_history::{Tap, TappedStream};
 
-/// What a client may ask.
+/// A request of a client.
 pub type Request = client_frame::Body;
-/// What a broker may say.
+/// A frame of the broker.
 pub type Answer = server_frame::Body;
 
-/// So much of a request is shown when it fails; payloads can be long.
+/// How much of a request is printed when it fails. Payloads can be long.
 const WHAT_CHARS: usize = 120;
 
-/// The connection ended; the text says how.
+/// The connection ended. The text says how.
 #[derive(Debug, Clone)]
 pub struct Lost(pub String);
 
 /// One connection, frame by frame.
 #[derive(Debug)]
 pub struct RawConnection {
-    frames: Framed<Tapped<TcpStream>, FrameCodec<wire::ServerFrame, wire::ClientFrame>>,
+    frames: Framed<TappedStream<TcpStream>, FrameCodec<wire::ServerFrame, wire::ClientFrame>>,
     last_request: u64,
     answers: BTreeMap<u64, Answer>,
     pushes: VecDeque<Answer>,
@@ -87,7 +87,7 @@ pub fn complete(result: &[u8]) -> task_report::Report {
     })
 }
 
-/// The handler's failure, which the task's policy may try again.
+/// The handler's failure. The retry policy of the task may run it again.
 pub fn fail(message: &str) -> task_report::Report {
     let error =
         wire::TaskError { kind: "TestError".into(), message: message.into(), ..Default::default() };
@@ -122,7 +122,7 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Lost> {
 }
 
 impl RawConnection {
-    /// A connection on which nothing has been said.
+    /// A connection without a handshake.
     pub async fn silent(address: SocketAddr) -> Self {
         Self::try_silent(address).await.expect("the broker takes connections")
     }
@@ -132,18 +132,18 @@ impl RawConnection {
     /// # Errors
     /// [`Lost`] when nobody listens.
     pub async fn try_silent(address: SocketAddr) -> Result<Self, Lost> {
-        Ok(Self::over(Tapped::untapped(connect(address).await?)))
+        Ok(Self::over(TappedStream::untapped(connect(address).await?)))
     }
 
-    /// As [`try_silent`](Self::try_silent), with all that is said written into a history.
+    /// As [`try_silent`](Self::try_silent), with a tap that writes a history.
     ///
     /// # Errors
     /// [`Lost`] when nobody listens.
     pub async fn try_tapped(address: SocketAddr, tap: Tap) -> Result<Self, Lost> {
-        Ok(Self::over(Tapped::new(connect(address).await?, tap)))
+        Ok(Self::over(TappedStream::new(connect(address).await?, tap)))
     }
 
-    fn over(stream: Tapped<TcpStream>) -> Self {
+    fn over(stream: TappedStream<TcpStream>) -> Self {
         let frames = Framed::new(stream, FrameCodec::new(limits::FRAME_BYTES_MAX));
         Self { frames, last_request: 0, answers: BTreeMap::new(), pushes: VecDeque::new() }
     }
@@ -170,7 +170,7 @@ impl RawConnection {
         }
     }
 
-    /// Sends bytes that are perhaps no frame.
+    /// Sends bytes that may be no frame.
     ///
     /// # Errors
     /// [`Lost`] when the connection is gone.
@@ -178,9 +178,9 @@ impl RawConnection {
         self.frames.get_mut().write_all(bytes).await.map_err(|error| Lost(error.to_string()))
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending direction.
     pub async fn close_sending(&mut self) {
-        // A broker that has closed already is what the test is about to look at.
+        // The broker may have closed the connection already. The test checks that later.
         let _ = self.frames.get_mut().shutdown().await;
     }
 
@@ -196,7 +196,7 @@ impl RawConnection {
         Ok(self.last_request)
     }
 
-    /// Takes the next frame off the wire and puts it where it belongs.
+    /// Reads the next frame and puts it where it belongs.
     async fn receive(&mut self) -> Result<(), Lost> {
         match self.frames.next().await {
             Some(Ok(frame)) => {
@@ -229,7 +229,7 @@ impl RawConnection {
         }
     }
 
-    /// The next thing that the broker sends unasked. Safe to drop while it waits.
+    /// The next push. This future may be dropped while it waits.
     ///
     /// # Errors
     /// [`Lost`] when the connection ended first.
@@ -242,8 +242,8 @@ impl RawConnection {
         }
     }
 
-    /// Whatever comes next: an answer with the id of its request, or a push with 0. For load
-    /// generators that keep many requests under way.
+    /// The next frame: an answer with the id of its request, or a push with 0. Load generators that
+    /// keep many requests in flight use it.
     ///
     /// # Errors
     /// [`Lost`] when the connection ended first.
@@ -259,7 +259,7 @@ impl RawConnection {
         }
     }
 
-    /// Request and answer.
+    /// Sends a request and waits for its answer.
     ///
     /// # Errors
     /// [`Lost`] when the connection ended first.
@@ -268,10 +268,10 @@ impl RawConnection {
         self.answer(id).await
     }
 
-    /// Request and answer, refusals apart.
+    /// Sends a request and waits for its answer. A refusal is an error.
     ///
     /// # Errors
-    /// What the broker refused it with.
+    /// The error with which the broker refused the request.
     ///
     /// # Panics
     /// When the connection ends or nothing comes.
@@ -279,10 +279,10 @@ impl RawConnection {
         self.request_with_timeout(body, 0).await
     }
 
-    /// As [`request`](Self::request), with a time for the broker to answer in.
+    /// As [`request`](Self::request), with a timeout for the broker.
     ///
     /// # Errors
-    /// What the broker refused it with.
+    /// The error with which the broker refused the request.
     pub async fn request_with_timeout(
         &mut self,
         body: Request,
@@ -302,7 +302,8 @@ impl RawConnection {
         }
     }
 
-    /// Reads until the broker has closed the connection; the last error that it named.
+    /// Reads until the broker has closed the connection. Returns the last error that the broker
+    /// named.
     ///
     /// # Panics
     /// When it does not close.
@@ -323,20 +324,19 @@ impl RawConnection {
         answered.chain(pushed).last()
     }
 
-    /// Everything that comes until the broker closes the connection, as bytes: for clients of other
-    /// protocols.
+    /// All bytes until the broker closes the connection: for clients of other protocols.
     ///
     /// # Panics
     /// When it does not close.
     pub async fn bytes_until_closed(self) -> Vec<u8> {
         let parts = self.frames.into_parts();
         let (mut stream, mut bytes) = (parts.io, parts.read_buf.to_vec());
-        // A reset in place of a close ends it as well.
+        // A reset ends it too.
         let _ = within("the broker to close the connection", stream.read_to_end(&mut bytes)).await;
         bytes
     }
 
-    /// Submits; one outcome per task.
+    /// Submits tasks. Returns one outcome for each.
     pub async fn submit(&mut self, tasks: Vec<wire::Task>) -> Vec<wire::SubmitOutcome> {
         match self.request(Request::Submit(wire::Submit { tasks })).await {
             Ok(Answer::SubmitReply(reply)) => reply.outcomes,
@@ -349,7 +349,7 @@ impl RawConnection {
         self.submit(vec![task]).await.pop().expect("one outcome per task")
     }
 
-    /// Reports; one outcome per report.
+    /// Reports. Returns one outcome for each report.
     pub async fn report(&mut self, reports: Vec<wire::TaskReport>) -> Vec<wire::ReportOutcome> {
         match self.request(Request::Report(wire::Report { reports })).await {
             Ok(Answer::ReportReply(reply)) => reply.outcomes,
@@ -362,7 +362,7 @@ impl RawConnection {
         self.report(vec![report]).await.pop().expect("one outcome per report")
     }
 
-    /// All that is known of a task, its result too.
+    /// Everything that the broker knows of a task, including its result.
     pub async fn info(&mut self, id: &str) -> wire::TaskInfo {
         let get = wire::Get { ids: vec![id.into()], with_results: true };
         match self.request(Request::Get(get)).await {
@@ -376,7 +376,7 @@ impl RawConnection {
         self.reached(id, wire::TaskState::Unknown).await
     }
 
-    /// Waits in the broker until the task has this state or a later one; `Unknown`: until it has
+    /// Waits in the broker until the task has this state or a later one. `Unknown`: until it has
     /// ended.
     pub async fn reached(&mut self, id: &str, until: wire::TaskState) -> wire::TaskInfo {
         let wait =
@@ -390,7 +390,7 @@ impl RawConnection {
         }
     }
 
-    /// Begins a watch; its id, and the states at that moment.
+    /// Begins a watch. Returns its id and the states at that moment.
     pub async fn watch(&mut self, ids: &[&str]) -> wire::WatchReply {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
         match self.request(Request::Watch(wire::Watch { ids, with_results: true })).await {
@@ -409,7 +409,7 @@ impl RawConnection {
         }
     }
 
-    /// How many leases this session may hold from now on.
+    /// Sets the credit: how many leases this session may hold from now on.
     pub async fn credit(&mut self, credit: u32) {
         let answer = self.request(Request::Credit(wire::Credit { credit })).await;
         assert!(matches!(answer, Ok(Answer::Done(_))), "no Done but {answer:?}");
@@ -425,7 +425,7 @@ impl RawConnection {
         deliveries
     }
 
-    /// The next deliveries, however many come at once.
+    /// The next deliveries, as many as come at once.
     pub async fn some_deliveries(&mut self) -> Vec<wire::Delivery> {
         match within("a delivery", self.push()).await {
             Ok(Answer::Deliver(deliver)) => deliver.deliveries,
@@ -438,8 +438,8 @@ impl RawConnection {
         self.deliveries(1).await.pop().expect("one was counted")
     }
 
-    /// What was pushed before the answer to a request that is sent now: the way to see that
-    /// something was *not* pushed, since answers and pushes keep their order.
+    /// The pushes before the answer to a request that is sent now. Answers and pushes keep their
+    /// order, so this shows that something was *not* pushed.
     pub async fn pushed_so_far(&mut self) -> Vec<Answer> {
         self.info("nobody").await;
         self.pushes.drain(..).collect()

@@ -1,7 +1,7 @@
-//! A steady load while everything around it breaks: worker processes are killed, frozen, cut off
-//! and replaced, the broker is killed now and then. Every accepted task has to succeed with its own
-//! result, and neither memory nor disk may grow. Whoever starts it shows the samples; `bench soak`
-//! for minutes, a test for seconds.
+//! A steady load while worker processes are killed, frozen, cut off and replaced, and the broker is
+//! killed now and then. Every accepted task must succeed with its own result, and neither memory
+//! nor disk may grow without bound. `celeriac-bench soak` runs it for minutes, a test for seconds.
+//! The caller shows the samples.
 
 mod load;
 mod trouble;
@@ -13,21 +13,21 @@ use tokio::time::Instant;
 
 use crate::{BrokerProcess, Setup};
 use load::Load;
-use trouble::Crew;
+use trouble::Workers;
 
-/// Longer than any pause that trouble makes; a worker that is frozen for longer than this has lost
-/// its leases.
+/// The lease time is longer than any pause that a trouble makes, except that a frozen worker is
+/// frozen for longer and loses its leases.
 const LEASE: Duration = Duration::from_millis(1_500);
 const HEARTBEAT_MS: u64 = 400;
 
-/// What may come on top of half as much again before memory or disk count as growing.
+/// Memory or disk grows if it is larger than one and a half times the earlier value plus this.
 const MEMORY_SLACK_KIB: u64 = 32 * 1_024;
 const DISK_SLACK_KIB: u64 = 128 * 1_024;
 
-/// How long, how much, and with which luck.
+/// How long the soak is, how much load it has, and which seed it uses.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How long tasks are submitted and things break.
+    /// How long tasks are submitted and troubles happen.
     pub span: Duration,
     /// Tasks submitted in a second.
     pub rate: u32,
@@ -35,30 +35,30 @@ pub struct Plan {
     pub workers: usize,
     /// The pause from one trouble to the next.
     pub trouble_every: Duration,
-    /// The same seed, the same troubles.
+    /// The same seed gives the same troubles.
     pub seed: u64,
     /// The program of the workers: `celeriac-test-worker`.
     pub worker: PathBuf,
 }
 
-/// How things stand after one trouble.
+/// The state after one trouble.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Since the start.
+    /// The time since the start.
     pub at: Duration,
-    /// What was just done.
+    /// The trouble.
     pub trouble: String,
     /// Tasks that the broker accepted.
     pub accepted: u64,
     /// Tasks that were seen to succeed with their result.
     pub verified: u64,
-    /// The broker's memory.
+    /// The resident memory of the broker.
     pub resident_kib: u64,
-    /// The broker's folder.
+    /// The size of its folder.
     pub disk_kib: u64,
 }
 
-/// Soaks, and gives back all samples. The last one is of the end, when nothing was left to do.
+/// Runs the soak and returns all samples. The last sample is of the end, when all tasks have ended.
 ///
 /// # Panics
 /// When a task was lost or has a wrong result, a worker ended by itself, or memory or disk grew
@@ -69,7 +69,7 @@ pub async fn soak(plan: &Plan, mut tell: impl FnMut(&Sample)) -> Vec<Sample> {
         Setup::new().set(lease).set(format!("heartbeat_ms = {HEARTBEAT_MS}")).start().await;
     let begun = Instant::now();
     let load = Load::start(&broker.url(), plan.rate, plan.span).await;
-    let mut crew = Crew::start(plan, &broker).await;
+    let mut workers = Workers::start(plan, &broker).await;
     let mut samples = Vec::new();
     let mut sample = |broker: &BrokerProcess, trouble: String| {
         let sample = Sample {
@@ -86,7 +86,7 @@ pub async fn soak(plan: &Plan, mut tell: impl FnMut(&Sample)) -> Vec<Sample> {
     let mut next = begun + plan.trouble_every;
     while next < begun + plan.span {
         tokio::time::sleep_until(next).await;
-        let trouble = crew.trouble(&mut broker).await;
+        let trouble = workers.trouble(&mut broker).await;
         sample(&broker, trouble);
         next = (next + plan.trouble_every).max(Instant::now());
     }
@@ -98,8 +98,8 @@ pub async fn soak(plan: &Plan, mut tell: impl FnMut(&Sample)) -> Vec<Sample> {
     samples
 }
 
-/// The last quarter may be above the second by a half and the slack: the first is still filling
-/// caches.
+/// The last quarter may be larger than the first half by the factor and the slack above. The first
+/// quarter is still filling caches.
 fn assert_flat(samples: &[Sample], what: &str, slack: u64, figure: impl Fn(&Sample) -> u64) {
     let quarter = samples.len().div_ceil(4);
     let most = |samples: &[Sample]| samples.iter().map(&figure).max().unwrap_or(0);
@@ -111,7 +111,7 @@ fn assert_flat(samples: &[Sample], what: &str, slack: u64, figure: impl Fn(&Samp
     );
 }
 
-/// What the folder takes on the disk. Files come and go while it is read.
+/// The size of the folder on the disk. Files appear and disappear while it is read.
 fn folder_kib(folder: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };

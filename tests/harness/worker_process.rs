@@ -1,13 +1,14 @@
-//! A worker as a real process, to be killed while it runs a task. The program itself is
-//! `children/worker.rs`; what it does stands there.
+//! A worker as a real process, which a test kills while it runs a task. Its program is
+//! `children/worker.rs`.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use celeriac_client::Submission;
+use celeriac_proto::wire;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-
-use celeriac_proto::wire;
 
 use crate::{BrokerProcess, RawConnection, raw, until, within};
 
@@ -46,30 +47,30 @@ impl WorkerProcess {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The next line it prints: `started ID`, `finished ID` and the like.
+    /// The next line that it prints: `started ID`, `finished ID` and the like.
     pub async fn line(&mut self) -> String {
         let line = within("a line of the worker process", self.stdout.next_line()).await;
         line.expect("the pipe is ours").expect("the worker process runs on")
     }
 
-    /// kill -9, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub async fn kill(mut self) {
         within("the end of a killed worker", self.child.kill())
             .await
             .expect("our own child can be killed");
     }
 
-    /// Sends TERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
     }
 
-    /// Sends STOP: it stands still, as one on a machine that sleeps.
+    /// Sends SIGSTOP: the process stands still, as on a machine that sleeps.
     pub fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);
     }
 
-    /// Sends CONT, after [`freeze`](Self::freeze).
+    /// Sends SIGCONT, after [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         self.signal(rustix::process::Signal::CONT);
     }
@@ -82,7 +83,7 @@ impl WorkerProcess {
         rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
     }
 
-    /// What else it prints, until it has ended.
+    /// The rest of its output, until it has ended.
     pub async fn lines_until_exit(mut self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Ok(Some(line)) =
@@ -94,11 +95,11 @@ impl WorkerProcess {
         lines
     }
 
-    /// Asks it again to end, once it has heard the first time. Two signals of one kind are one
-    /// until the first is taken; a worker that has taken it wants no more tasks.
+    /// Sends SIGTERM again, after the worker has taken the first one. Two signals of one kind count
+    /// as one until the first is taken. A worker that has taken it asks for no more tasks.
     ///
     /// # Panics
-    /// When some worker of the broker goes on wanting tasks.
+    /// When a worker of the broker keeps asking for tasks.
     pub async fn terminate_again(&self, broker: &BrokerProcess) {
         until("the worker wants no more tasks", || async {
             let mut asking = RawConnection::open(broker.address()).await;
@@ -117,4 +118,9 @@ impl WorkerProcess {
     pub async fn exit(mut self) -> ExitStatus {
         within("the end of the worker", self.child.wait()).await.expect("a child can be waited for")
     }
+}
+
+/// A task that runs in a worker process until this file exists.
+pub fn held(id: &str, file: &Path) -> Submission {
+    Submission::new("test.hold").args(json!([file])).task_id(id).queue("held")
 }

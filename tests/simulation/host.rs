@@ -1,38 +1,38 @@
-//! The broker's machine: starts it, serves it connections, lets it crash, and starts it again, as a
-//! supervisor would.
+//! The host of the broker: it starts the broker, passes connections to it, crashes it, and starts
+//! it again, as a supervisor would.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use celeriac_broker::internals::simulation::{Disk, SimulatedBroker};
 use celeriac_broker::{Config, RunError, StoreError};
-use celeriac_tests::history::{Event, History};
+use celeriac_history::{Event, History};
+use celeriac_tests::inside::simulation::{Disk, SimulatedBroker};
 use tokio::sync::mpsc;
 
-use crate::dice::Dice;
 use crate::findings::Findings;
 use crate::network::Network;
 use crate::trace;
+use celeriac_tests::RandomSource;
 
-/// What is done to the broker.
+/// An order to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Killed, or cut off from power; and started again after so long.
+    /// Kill the broker, or cut it off from power, and start it again after this time.
     Crash(Duration),
-    /// Told to end, and started again.
+    /// Tell the broker to end, and start it again after this time.
     Restart(Duration),
 }
 
-/// What the broker's machine counts.
+/// What the host counts.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub crashes: AtomicU64,
     pub restarts: AtomicU64,
-    /// Ends by itself, over an error of the disk.
+    /// Times that the broker ended because of an error of the disk.
     pub failures: AtomicU64,
-    /// Times that somebody set the wall clock.
+    /// Times that the wall clock was set.
     pub clock_jumps: AtomicU64,
 }
 
@@ -43,20 +43,20 @@ pub struct Host {
     pub history: History,
     pub findings: Findings,
     pub counts: Arc<Counts>,
-    pub dice: Dice,
+    pub random: RandomSource,
 }
 
-/// How one life of the broker ended, and how long nothing runs then.
+/// How one run of the broker ended, and how long the host waits before the next start.
 enum Ended {
     Crashed(Duration),
     Stopped(Duration),
     Failed(RunError),
 }
 
-/// A moment to come.
+/// A future that ends at a certain moment.
 type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Waits for the moment of a crash, if one was ordered.
+/// Waits for the moment of a crash, if a crash was ordered.
 async fn reached(when: &mut Option<(Moment, Duration)>) -> Duration {
     match when {
         Some((moment, pause)) => {
@@ -68,18 +68,18 @@ async fn reached(when: &mut Option<(Moment, Duration)>) -> Duration {
 }
 
 impl Host {
-    /// For ever.
+    /// Runs for ever.
     pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         loop {
             let pause = match SimulatedBroker::start(self.config.clone(), &self.disk) {
                 Ok(broker) => {
                     let ended = self.live(broker, &mut orders).await;
-                    self.bury(ended)
+                    self.note_end(ended)
                 }
                 Err(error) => {
                     self.judge(&error, "does not start");
                     self.disk.crash();
-                    self.dice.millis(50, 5_000)
+                    self.random.millis(50, 5_000)
                 }
             };
             tokio::time::sleep(pause).await;
@@ -94,7 +94,7 @@ impl Host {
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> Ended {
         let mut accepted = self.network.listen();
-        // What was ordered while there was none had no broker to befall.
+        // Orders that came while no broker was running are dropped.
         while orders.try_recv().is_ok() {}
         let mut when: Option<(Moment, Duration)> = None;
         loop {
@@ -119,21 +119,21 @@ impl Host {
         }
     }
 
-    /// At once, or when the disk has something that is not synced.
+    /// Crashes at once, or at a moment at which the disk has data that is not synced.
     fn worst_moment(&mut self) -> Moment {
-        if self.dice.one_in(3) {
+        if self.random.one_in(3) {
             return Box::pin(std::future::ready(()));
         }
-        let (disk, later) = (self.disk.clone(), self.dice.millis(0, 3));
+        let (disk, later) = (self.disk.clone(), self.random.millis(0, 3));
         Box::pin(async move {
-            // A broker that has nothing to do crashes all the same.
+            // An idle broker crashes too.
             let _ = tokio::time::timeout(Duration::from_secs(10), disk.written()).await;
             tokio::time::sleep(later).await;
         })
     }
 
-    /// The broker was dropped just now.
-    fn bury(&mut self, ended: Ended) -> Duration {
+    /// Notes the end of the broker, which was dropped just now.
+    fn note_end(&mut self, ended: Ended) -> Duration {
         self.network.crash_broker();
         self.disk.crash();
         self.history.note(Event::BrokerDown);
@@ -150,12 +150,12 @@ impl Host {
             }
             Ended::Failed(error) => {
                 self.judge(&error, "ended by itself");
-                self.dice.millis(50, 5_000)
+                self.random.millis(50, 5_000)
             }
         }
     }
 
-    /// The disk was told to fail, and may. Anything else is a finding.
+    /// An error of the disk is expected after a fault of the disk. Any other error is a finding.
     fn judge(&self, error: &RunError, what: &str) {
         trace::step(&format!("the broker {what}: {error}"));
         self.counts.failures.fetch_add(1, Relaxed);

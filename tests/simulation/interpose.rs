@@ -1,16 +1,16 @@
-//! The time and the randomness of the simulation, and the one place of the tests that is unsafe:
-//! functions of the C library that this program defines itself. The linker prefers them, so the
-//! standard library, tokio and every crate get simulated time and seeded randomness without knowing
-//! of it, and production code needs no seam for either.
+//! The time and the randomness of the simulation, and one of the places in the tests with unsafe
+//! code: functions of the C library that this program defines itself. The linker prefers them. So
+//! the standard library, tokio and every crate get simulated time and seeded randomness, and
+//! production code needs no seam for either.
 //!
-//! - The clocks stand still while anybody works, and leap when everybody waits.
-//! - `epoll_wait` is where the runtime sleeps when it has nothing to do: it does not sleep, time
-//!   does the leap.
-//! - `getrandom` gives the seed's bytes: ids, hash maps, the fairness of `select!`.
-//! - Process id and the files that describe this process are taken away, for they differ from run
+//! - The clocks stand still while any task works, and jump ahead when every task waits.
+//! - `epoll_wait` is where an idle runtime sleeps. Here it does not sleep but moves the clocks.
+//! - `getrandom` gives bytes that depend on the seed. Ids, hash maps and the fairness of `select!`
+//!   use it.
+//! - The process id and the files that describe this process are hidden, because they differ from run
 //!   to run.
 //!
-//! All of it is for one thread. [`check`] makes sure that the linker did its part.
+//! All of it works for one thread only. [`check`] makes sure that the linker bound these functions.
 
 #![allow(unsafe_code)]
 
@@ -20,15 +20,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const NANOS: i64 = 1_000_000_000;
 
-/// The monotonic clock, in nanoseconds. Not 0, so that nothing can subtract itself below the
-/// beginning.
+/// The monotonic clock, in nanoseconds. It does not start at 0, so that no subtraction goes below
+/// its beginning.
 static MONOTONIC: AtomicI64 = AtomicI64::new(1_000_000 * NANOS);
-/// What the wall clock is ahead of it.
+/// How far the wall clock is ahead of it.
 static WALL_AHEAD: AtomicI64 = AtomicI64::new(1_800_000_000 * NANOS);
 static RANDOM: AtomicU64 = AtomicU64::new(0);
 static DEADLOCKED: AtomicBool = AtomicBool::new(false);
 
-/// Sets the randomness of this process. To be called before anything asks for any.
+/// Sets the seed of the randomness of this process. Call it before any code draws random bytes.
 pub fn seed(seed: u64) {
     RANDOM.store(seed, Relaxed);
 }
@@ -38,7 +38,7 @@ pub fn jump(millis: i64) {
     WALL_AHEAD.fetch_add(millis * 1_000_000, Relaxed);
 }
 
-/// How far the wall clock was set, in all.
+/// How far the wall clock was set, in total.
 pub fn jumped_ms() -> i64 {
     WALL_AHEAD.load(Relaxed) / 1_000_000 - 1_800_000_000_000
 }
@@ -56,7 +56,7 @@ pub fn real_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Makes sure that all of this is bound: otherwise a run would look like one and be none.
+/// Makes sure that all functions are bound. Otherwise a run would not be a simulation.
 pub fn check() {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     assert_eq!(wall, Duration::from_secs(1_801_000_000), "the wall clock is not bound");
@@ -72,10 +72,10 @@ pub fn check() {
     assert!(std::fs::read("/proc/self/status").is_err(), "the files of this process can be seen");
 }
 
-/// Everybody waits and no time is set: nothing would ever happen again.
+/// Every task waits and no timer is set: nothing would ever happen again.
 fn deadlock() -> ! {
     if !DEADLOCKED.swap(true, Relaxed) {
-        eprintln!("deadlock: everybody waits, and nobody for the time");
+        eprintln!("deadlock: every task waits, and none for a time");
     }
     std::process::exit(3);
 }
@@ -122,7 +122,7 @@ extern "C" fn getpid() -> libc::pid_t {
     1
 }
 
-/// No file can be opened, as far as the standard library is concerned.
+/// The standard library cannot open any file.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn open64(_path: *const c_char, _flags: c_int, _mode: c_uint) -> c_int {
     // SAFETY: the address of this thread's errno is always valid.

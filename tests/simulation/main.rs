@@ -1,25 +1,24 @@
-//! The whole house in one thread: the real broker, client and worker, with seeded time, network and
-//! disk. A world lives for some simulated minutes in which everything breaks, is healed, and is
-//! judged by the history of what its clients were told. The same seed gives the same world, to the
-//! last byte.
+//! The whole system in one thread: the real broker, client and worker, with seeded time, network
+//! and disk. A world runs for some simulated minutes with faults of every kind. Then the faults
+//! stop, and the history of its clients is judged. The same seed gives the same world, to the last
+//! byte.
 //!
 //! Usage: celeriac-simulation --seed N [--minutes M] [--trace] [--about TEXT]
 //!
-//! `--trace` prints what the world does, `--about` what clients asked and were told in which a text
-//! occurs, such as an id.
+//! `--trace` prints the steps of the world. `--about` prints the entries of the history that
+//! contain a text, such as an id.
 
-// Its lines are what this program is for.
+// This program prints lines for a person.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-mod dice;
 mod findings;
 mod host;
 mod interpose;
 mod network;
 mod operator;
+mod poison_queue;
 mod producer;
 mod trace;
-mod ward;
 mod worker;
 mod world;
 
@@ -28,12 +27,12 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use celeriac_tests::history::{Event, Promises};
+use celeriac_history::{Event, Promises};
 
 use findings::Findings;
 use world::World;
 
-/// The simulated time in which a world has mishaps; healing and draining come on top.
+/// The simulated minutes with faults. The end of the world, without faults, comes on top.
 const MINUTES: u64 = 10;
 
 const LINES_OF_A_KIND: usize = 6;
@@ -106,11 +105,11 @@ fn run(seed: u64, minutes: u64, about: Option<&str>) -> ExitCode {
         world.disk.figures(),
         trace::hash(),
     );
-    // The world's tasks are not waited for.
+    // The process ends without waiting for the tasks of the world.
     std::process::exit(i32::from(!broken.is_empty()));
 }
 
-/// A few lines of each kind: what is broken in one way is mostly broken often.
+/// A few lines of each kind: a violation of one kind often occurs many times.
 fn some_of_each(broken: &[String]) -> impl Iterator<Item = &String> {
     let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
     broken.iter().filter(move |line| {
@@ -120,7 +119,7 @@ fn some_of_each(broken: &[String]) -> impl Iterator<Item = &String> {
     })
 }
 
-/// Prints the entries of the history in which a text occurs.
+/// Prints the entries of the history that contain a text.
 fn tell(world: &World, about: &str) {
     for (mark, entry) in world.history.entries().iter().enumerate() {
         let event = format!("{:?}", entry.event);
@@ -136,8 +135,9 @@ fn tell(world: &World, about: &str) {
     }
 }
 
-/// What the history shows. The clocks stand still while the broker works, so nothing comes early;
-/// but it looks at the wall clock once a second, and is late by as much when somebody sets it.
+/// The broken promises of the history. The clocks stand still while the broker works, so nothing
+/// may come early. But the broker looks at the wall clock once a second, and may be late by as much
+/// after the clock was set.
 fn judge(world: &World) -> Vec<String> {
     let promises =
         Promises { clock_ms: 0, result_ttl_ms: world.result_ttl_ms, ..Promises::default() };

@@ -1,6 +1,6 @@
-//! A network in memory between many programs and one broker: seeded delays, slices, resets,
-//! half-closes, partitions. What a program writes arrives whole and in order or not at all, as with
-//! TCP; when, and in which pieces, is the dice's.
+//! A network in memory between many programs and one broker, with seeded delays, splits, resets,
+//! half-closes and partitions. The bytes that a program writes arrive whole and in order or not at
+//! all, as with TCP. The random source decides when and in which pieces.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -11,37 +11,37 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use celeriac_client::connection::{Connector, Halves};
-use celeriac_tests::history::{History, Tapped};
+use celeriac_history::{History, TappedStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use crate::dice::Dice;
 use crate::trace;
+use celeriac_tests::RandomSource;
 
-/// Bytes on their way in one direction; a writer waits for room.
+/// The most bytes in flight in one direction. A writer waits for room.
 const IN_FLIGHT_MAX: usize = 512 * 1024;
 
-/// Of so many connections one reaches somebody who says nothing.
+/// One in so many connections reaches a peer that never answers.
 const SILENT_ONE_IN: u64 = 20;
 
-/// Names a program, over all its connections.
+/// The number of a program, the same for all its connections.
 pub type Node = usize;
 
-/// What the broker gets of a connection.
+/// The broker's end of a connection.
 pub type Accepted = (Reader, Writer);
 
-/// The network. Clones are the same one.
+/// The network. Clones are the same network.
 #[derive(Clone)]
 pub struct Network(Arc<Mutex<State>>);
 
 struct State {
-    dice: Dice,
-    /// Where the broker accepts; `None` while there is none.
+    random: RandomSource,
+    /// Where the broker accepts connections. `None` while it is down.
     listener: Option<mpsc::UnboundedSender<Accepted>>,
     nodes: BTreeMap<Node, Place>,
     links: Vec<Link>,
-    /// Nothing is delayed or broken any more.
+    /// No connection is delayed or broken any more.
     is_healed: bool,
     resets: u64,
 }
@@ -61,7 +61,7 @@ struct Link {
 
 type Shared = Arc<Mutex<Pipe>>;
 
-/// How a direction ends, once what is on its way has arrived.
+/// How a direction ends, after the bytes in flight have arrived.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Closed,
@@ -74,11 +74,11 @@ struct Pipe {
     bytes: usize,
     latest: Option<Instant>,
     end: Option<End>,
-    /// Nobody reads any more: writing fails.
+    /// The reader is gone: writing fails.
     is_deaf: bool,
-    /// What is written vanishes.
+    /// Written bytes are dropped.
     is_void: bool,
-    /// After so many more bytes the whole connection is reset.
+    /// The whole connection is reset after so many more bytes.
     cut_after: Option<usize>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -89,7 +89,7 @@ impl Pipe {
         self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
     }
 
-    /// Ends it; `left`: how many of the pieces on their way still arrive.
+    /// Ends the pipe. `left` is how many of the pieces in flight still arrive.
     fn cut(&mut self, left: usize, end: Option<End>) {
         self.in_flight.truncate(left);
         self.bytes = self.in_flight.iter().map(|(_, bytes)| bytes.len()).sum();
@@ -101,13 +101,13 @@ impl Pipe {
 }
 
 fn lock(pipe: &Shared) -> MutexGuard<'_, Pipe> {
-    pipe.lock().expect("nothing panics with this lock")
+    pipe.lock().expect("no thread panics while it holds this lock")
 }
 
 impl Network {
-    pub fn new(dice: Dice) -> Self {
+    pub fn new(random: RandomSource) -> Self {
         Self(Arc::new(Mutex::new(State {
-            dice,
+            random,
             listener: None,
             nodes: BTreeMap::new(),
             links: Vec::new(),
@@ -117,31 +117,31 @@ impl Network {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics with this lock")
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// The broker is up.
+    /// The broker starts to listen.
     pub fn listen(&self) -> mpsc::UnboundedReceiver<Accepted> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.state().listener = Some(sender);
         receiver
     }
 
-    /// The broker takes no more connections; those that are there it ends itself.
+    /// The broker accepts no more connections. It ends the existing ones itself.
     pub fn close(&self) {
         self.state().listener = None;
     }
 
-    /// The broker is gone in this moment. Of what it had sent some arrives, and then the end of the
-    /// connection; or, when the machine went with it, nothing at all.
+    /// The broker crashes now. Some of the bytes that it had sent arrive, and then the end of the
+    /// connection. If its machine crashed too, nothing arrives.
     pub fn crash_broker(&self) {
         let state = &mut *self.state();
         state.listener = None;
-        let is_silent = state.dice.one_in(3) && !state.is_healed;
+        let is_silent = state.random.one_in(3) && !state.is_healed;
         for link in state.links.drain(..) {
             lock(&link.to_broker).cut(0, Some(End::Reset));
             let mut pipe = lock(&link.to_node);
-            let left = state.dice.below(pipe.in_flight.len() as u64 + 1) as usize;
+            let left = state.random.below(pipe.in_flight.len() as u64 + 1) as usize;
             pipe.cut(left, (!is_silent).then_some(End::Reset));
             drop(pipe);
             if is_silent {
@@ -151,31 +151,31 @@ impl Network {
         }
     }
 
-    /// The program is gone in this moment, for good.
+    /// The program ends now, for good.
     pub fn kill(&self, node: Node) {
         let state = &mut *self.state();
         state.nodes.entry(node).or_default().is_dead = true;
-        let is_silent = state.dice.one_in(2);
+        let is_silent = state.random.one_in(2);
         for link in state.links.extract_if(.., |link| link.node == node) {
             lock(&link.to_node).cut(0, Some(End::Reset));
             let mut pipe = lock(&link.to_broker);
-            let left = state.dice.below(pipe.in_flight.len() as u64 + 1) as usize;
+            let left = state.random.below(pipe.in_flight.len() as u64 + 1) as usize;
             pipe.cut(left, (!is_silent).then_some(End::Closed));
         }
     }
 
-    /// Nothing passes between the program and the broker for so long; then it goes on, or the
-    /// connections break.
+    /// Nothing passes between the program and the broker for this time. Then the connections go on
+    /// or break.
     pub fn cut_off(&self, node: Node, span: Duration) {
         let until = Instant::now() + span;
         self.state().nodes.entry(node).or_default().cut_off_until = Some(until);
     }
 
-    /// Breaks one of the program's connections at one of the next bytes, in either direction.
+    /// Breaks one of the program's connections at one of its next bytes, in either direction.
     pub fn reset_soon(&self, node: Node) {
         let state = &mut *self.state();
-        let bytes = state.dice.span(1, 20_000).as_millis() as usize;
-        let to_broker = state.dice.one_in(2);
+        let bytes = state.random.span(1, 20_000).as_millis() as usize;
+        let to_broker = state.random.one_in(2);
         if let Some(link) = state.links.iter().rev().find(|link| link.node == node) {
             let pipe = if to_broker { &link.to_broker } else { &link.to_node };
             lock(pipe).cut_after = Some(bytes);
@@ -185,7 +185,7 @@ impl Network {
     /// One direction of a connection ends, and the other goes on.
     pub fn half_close(&self, node: Node) {
         let state = &mut *self.state();
-        let to_broker = state.dice.one_in(2);
+        let to_broker = state.random.one_in(2);
         if let Some(link) = state.links.iter().rev().find(|link| link.node == node) {
             let mut pipe = lock(if to_broker { &link.to_broker } else { &link.to_node });
             pipe.end = Some(End::Closed);
@@ -194,7 +194,7 @@ impl Network {
         }
     }
 
-    /// From now on everything arrives, and soon.
+    /// From now on all bytes arrive, and soon.
     pub fn heal(&self) {
         let state = &mut *self.state();
         state.is_healed = true;
@@ -210,7 +210,7 @@ impl Network {
         }
     }
 
-    /// Connections that broke in the middle.
+    /// The number of connections that were reset.
     pub fn resets(&self) -> u64 {
         self.state().resets
     }
@@ -219,8 +219,7 @@ impl Network {
         self.state().nodes.get(&node)?.cut_off_until.filter(|until| *until > Instant::now())
     }
 
-    /// How a program of this name reaches the broker. What it asks and is told is written into the
-    /// history.
+    /// The connector of a program with this name. It writes everything into the history.
     pub fn connector(&self, node: Node, name: &str, history: &History) -> Connector {
         let (network, name, history) = (self.clone(), name.to_owned(), history.clone());
         Connector::new(move |_address| network.clone().dial(node, name.clone(), history.clone()))
@@ -250,15 +249,15 @@ impl Network {
             state.links.push(Link { node, to_broker: to_broker.clone(), to_node: to_node.clone() });
             listener
         };
-        // Before the broker knows of it.
+        // The tap is there before the broker knows of the connection.
         let tap = history.connecting(&name);
         listener.send((reader(&to_broker), writer(&to_node))).map_err(|_| refused())?;
         let stream = tokio::io::join(reader(&to_node), writer(&to_broker));
-        let (read, write) = tokio::io::split(Tapped::new(stream, tap));
+        let (read, write) = tokio::io::split(TappedStream::new(stream, tap));
         Ok(Halves { read: Box::new(read), write: Box::new(write) })
     }
 
-    /// Both directions end, here and now.
+    /// Resets the connection now.
     fn reset(&self, pipe: &Shared) {
         let state = &mut *self.state();
         let is_of = |link: &mut Link| {
@@ -267,15 +266,15 @@ impl Network {
         for link in state.links.extract_if(.., is_of) {
             state.resets += 1;
             for pipe in [&link.to_broker, &link.to_node] {
-                // What was before the reset may still be read, or not.
+                // Bytes before the reset may or may not be read.
                 let mut pipe = lock(pipe);
-                let left = if state.dice.one_in(2) { usize::MAX } else { 0 };
+                let left = if state.random.one_in(2) { usize::MAX } else { 0 };
                 pipe.cut(left, Some(End::Reset));
             }
         }
     }
 
-    /// A side let go of the connection.
+    /// One side dropped the connection.
     fn forget(&self, pipe: &Shared) {
         self.state().links.retain(|link| {
             let is_of = Arc::ptr_eq(&link.to_broker, pipe) || Arc::ptr_eq(&link.to_node, pipe);
@@ -285,25 +284,25 @@ impl Network {
 }
 
 impl State {
-    /// Whether somebody else accepts a connection, and says nothing: an old address of the broker's
-    /// name.
+    /// Whether this connection reaches a peer that never answers, such as an old address of the
+    /// name of the broker.
     fn is_silent(&mut self) -> bool {
-        !self.is_healed && self.dice.one_in(SILENT_ONE_IN)
+        !self.is_healed && self.random.one_in(SILENT_ONE_IN)
     }
 
     fn delay(&mut self) -> Duration {
         if self.is_healed {
             return Duration::from_millis(1);
         }
-        match self.dice.below(300) {
-            0 => self.dice.millis(50, 1_500),
-            1..30 => self.dice.millis(2, 30),
-            _ => Duration::from_millis(self.dice.below(2)),
+        match self.random.below(300) {
+            0 => self.random.millis(50, 1_500),
+            1..30 => self.random.millis(2, 30),
+            _ => Duration::from_millis(self.random.below(2)),
         }
     }
 }
 
-/// The end of a pipe that is read.
+/// The reading end of a pipe.
 pub struct Reader {
     network: Network,
     node: Node,
@@ -316,7 +315,7 @@ impl Reader {
         Self { network, node, pipe, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)) }
     }
 
-    /// Waits for a moment, and looks again then.
+    /// Waits until a moment and polls again then.
     fn wait(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
         if self.sleep.deadline() != until {
             self.sleep.as_mut().reset(until);
@@ -382,7 +381,7 @@ impl Drop for Reader {
     }
 }
 
-/// The end of a pipe that is written.
+/// The writing end of a pipe.
 pub struct Writer {
     network: Network,
     pipe: Shared,
@@ -397,9 +396,9 @@ impl AsyncWrite for Writer {
         let writer = self.get_mut();
         let (delay, piece) = {
             let state = &mut *writer.network.state();
-            let sliced = !state.is_healed && state.dice.one_in(12);
+            let sliced = !state.is_healed && state.random.one_in(12);
             let most =
-                if sliced { state.dice.span(1, 4_096).as_millis() as usize } else { usize::MAX };
+                if sliced { state.random.span(1, 4_096).as_millis() as usize } else { usize::MAX };
             (state.delay(), bytes.len().min(most))
         };
         let mut pipe = lock(&writer.pipe);

@@ -1,42 +1,30 @@
-//! What operators of a world do: cancel many, purge, delete, pause and resume queues, run dead
-//! tasks again, order workers about; and mishaps at the moments that matter: when a pause was
-//! answered, when a task is due.
+//! The requests of operators in a world: they cancel many tasks, purge, delete, pause and resume
+//! queues, run dead tasks again and give orders to workers. Some restart the broker at a chosen
+//! moment, such as when a task is due.
 
 use std::time::Duration;
 
 use celeriac_client::{CancelMode, Client, Submission, WorkerOrder};
 use tokio::task::JoinSet;
 
-use crate::dice::Dice;
 use crate::host::Order;
-use crate::producer::{Maker, Trade, expect};
+use crate::producer::{Environment, ProducerProgram, expect};
 use crate::world::set_clock;
+use celeriac_tests::RandomSource;
 
-/// The longest that a queue stands still.
+/// The longest pause of a queue.
 const PAUSE_MAX_MS: u64 = 20_000;
-/// The longest that a task is put off whose due time is waited for.
+/// The longest countdown of a task whose due time the operator waits for.
 const DUE_MAX_MS: u64 = 4_000;
 
-impl Maker {
-    /// What operators do, now and then.
+impl ProducerProgram {
+    /// Begins one request of an operator.
     pub fn operate(&mut self, client: Client, under_way: &mut JoinSet<()>) {
-        let findings = self.trade.findings.clone();
-        let queue = self.dice.pick(&self.trade.queues).clone();
-        match self.dice.below(20) {
-            0..3 => {
-                let tag = format!("tag-{}", self.dice.below(6));
-                let mode = CancelMode::Cooperative;
-                under_way.spawn(async move {
-                    expect(&findings, "cancel", client.cancel_tagged(tag, mode).await)
-                });
-            }
-            3 | 4 => {
-                let Some(root) = self.trade.known.some(&mut self.dice, 1).pop() else { return };
-                let mode = CancelMode::Force { grace: None };
-                under_way.spawn(async move {
-                    expect(&findings, "cancel", client.cancel_tree(root, mode).await)
-                });
-            }
+        let findings = self.environment.findings.clone();
+        let queue = self.random.pick(&self.environment.queues).clone();
+        match self.random.below(20) {
+            0..3 => self.cancel_tagged(client, under_way),
+            3 | 4 => self.cancel_tree(client, under_way),
             5 => {
                 under_way.spawn(async move {
                     expect(&findings, "purge", client.purge_queue(&queue).await)
@@ -47,13 +35,18 @@ impl Maker {
                     expect(&findings, "pause", client.pause_queues(&[queue]).await)
                 });
             }
+            7..10 => {
+                under_way.spawn(async move {
+                    expect(&findings, "resume", client.resume_queues(&[queue]).await)
+                });
+            }
             10 => {
                 under_way.spawn(async move {
                     expect(&findings, "delete", client.delete_queue(&queue).await)
                 });
             }
             11 => {
-                let ids = self.trade.known.some(&mut self.dice, 4);
+                let ids = self.environment.task_ids.some(&mut self.random, 4);
                 under_way.spawn(async move {
                     expect(&findings, "replay", client.replay_dead(&ids).await)
                 });
@@ -65,57 +58,72 @@ impl Maker {
                 });
             }
             13..15 => {
-                let stand =
-                    Still { client, trade: self.trade.clone(), dice: self.dice.fork(), queue };
-                under_way.spawn(stand.interrupt());
+                under_way.spawn(self.paused_queue(client, queue).pause_for_a_while());
             }
             15..17 => {
                 let task = self.task();
-                let stand =
-                    Still { client, trade: self.trade.clone(), dice: self.dice.fork(), queue };
-                under_way.spawn(stand.put_off(task));
+                under_way.spawn(self.paused_queue(client, queue).restart_when_due(task));
             }
-            7..10 => {
-                under_way.spawn(async move {
-                    expect(&findings, "resume", client.resume_queues(&[queue]).await)
-                });
-            }
-            _ => {
-                let worker = format!("worker-{}", self.dice.between(1, 20));
-                let order = *self.dice.pick(&[
-                    WorkerOrder::Quiet,
-                    WorkerOrder::Resume,
-                    WorkerOrder::Shutdown,
-                ]);
-                under_way.spawn(async move {
-                    expect(&findings, "order", client.order_workers(&[worker], order).await)
-                });
-            }
+            _ => self.order_worker(client, under_way),
         }
+    }
+
+    fn cancel_tagged(&mut self, client: Client, under_way: &mut JoinSet<()>) {
+        let findings = self.environment.findings.clone();
+        let tag = format!("tag-{}", self.random.below(6));
+        under_way.spawn(async move {
+            let cancelled = client.cancel_tagged(tag, CancelMode::Cooperative).await;
+            expect(&findings, "cancel", cancelled);
+        });
+    }
+
+    fn cancel_tree(&mut self, client: Client, under_way: &mut JoinSet<()>) {
+        let findings = self.environment.findings.clone();
+        let root = self.environment.task_ids.some(&mut self.random, 1).pop();
+        let Some(root) = root else { return };
+        under_way.spawn(async move {
+            let cancelled = client.cancel_tree(root, CancelMode::Force { grace: None }).await;
+            expect(&findings, "cancel", cancelled);
+        });
+    }
+
+    fn order_worker(&mut self, client: Client, under_way: &mut JoinSet<()>) {
+        let findings = self.environment.findings.clone();
+        let worker = format!("worker-{}", self.random.between(1, 20));
+        let orders = [WorkerOrder::Quiet, WorkerOrder::Resume, WorkerOrder::Shutdown];
+        let order = *self.random.pick(&orders);
+        under_way.spawn(async move {
+            expect(&findings, "order", client.order_workers(&[worker], order).await)
+        });
+    }
+
+    fn paused_queue(&mut self, client: Client, queue: String) -> PausedQueue {
+        let (environment, random) = (self.environment.clone(), self.random.fork());
+        PausedQueue { client, environment, random, queue }
     }
 }
 
-/// A queue that stands still while something happens.
-struct Still {
+/// A queue that is paused while something else happens.
+struct PausedQueue {
     client: Client,
-    trade: Trade,
-    dice: Dice,
+    environment: Environment,
+    random: RandomSource,
     queue: String,
 }
 
-impl Still {
-    /// The queue is full of work, and is paused for a while.
-    async fn interrupt(mut self) {
+impl PausedQueue {
+    /// Pauses the queue for some time while tasks are submitted to it.
+    async fn pause_for_a_while(mut self) {
         self.pause().await;
-        tokio::time::sleep(self.dice.span(10, PAUSE_MAX_MS)).await;
+        tokio::time::sleep(self.random.span(10, PAUSE_MAX_MS)).await;
         self.resume().await;
     }
 
-    /// A task of a queue that stands still is due, is seen to be so, and right then something
-    /// happens.
-    async fn put_off(mut self, task: Submission) {
+    /// A task of the paused queue becomes due, a watcher is told so, and then the broker restarts
+    /// or crashes.
+    async fn restart_when_due(mut self, task: Submission) {
         self.pause().await;
-        let countdown = self.dice.span(20, DUE_MAX_MS);
+        let countdown = self.random.span(20, DUE_MAX_MS);
         let task = task.queue(self.queue.clone()).countdown(countdown);
         let ids = [task.id().to_owned()];
         let watched = self.client.watch(&ids).await;
@@ -125,20 +133,24 @@ impl Still {
             }
         };
         let mishap = async {
-            expect(&self.trade.findings, "submit", self.client.submit_many([task]).await);
+            expect(&self.environment.findings, "submit", self.client.submit_many([task]).await);
             tokio::time::sleep(countdown / 2).await;
-            if self.dice.one_in(3) {
-                set_clock(&mut self.dice, &self.trade.history, &self.trade.counts);
+            if self.random.one_in(3) {
+                set_clock(&mut self.random, &self.environment.history, &self.environment.counts);
             }
-            tokio::time::sleep(countdown / 2 + self.dice.millis(0, 40)).await;
-            let pause = self.dice.span(1, 2_000);
+            tokio::time::sleep(countdown / 2 + self.random.millis(0, 40)).await;
+            let pause = self.random.span(1, 2_000);
             let order =
-                if self.dice.one_in(2) { Order::Restart(pause) } else { Order::Crash(pause) };
-            // The host lives as long as the world.
-            let _ = self.trade.orders.send(order);
-            tokio::time::sleep(self.dice.span(1, PAUSE_MAX_MS)).await;
-            expect(&self.trade.findings, "info", self.client.info(&ids).await);
-            expect(&self.trade.findings, "resume", self.client.resume_queues(&[&self.queue]).await);
+                if self.random.one_in(2) { Order::Restart(pause) } else { Order::Crash(pause) };
+            // The receiver lives as long as the world.
+            let _ = self.environment.orders.send(order);
+            tokio::time::sleep(self.random.span(1, PAUSE_MAX_MS)).await;
+            expect(&self.environment.findings, "info", self.client.info(&ids).await);
+            expect(
+                &self.environment.findings,
+                "resume",
+                self.client.resume_queues(&[&self.queue]).await,
+            );
             tokio::time::sleep(Duration::from_secs(2)).await;
         };
         tokio::select! {
@@ -148,10 +160,14 @@ impl Still {
     }
 
     async fn pause(&self) {
-        expect(&self.trade.findings, "pause", self.client.pause_queues(&[&self.queue]).await);
+        expect(&self.environment.findings, "pause", self.client.pause_queues(&[&self.queue]).await);
     }
 
     async fn resume(&self) {
-        expect(&self.trade.findings, "resume", self.client.resume_queues(&[&self.queue]).await);
+        expect(
+            &self.environment.findings,
+            "resume",
+            self.client.resume_queues(&[&self.queue]).await,
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What happened, as one number: two runs of a seed are the same if it is.
+//! A hash of everything that happened: two runs of a seed are the same if the hash is the same.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -17,7 +17,7 @@ fn mix(word: u64) {
     HASH.store(hash ^ (hash >> 29), Relaxed);
 }
 
-/// Bytes that arrived somewhere.
+/// Notes bytes that arrived.
 pub fn note(place: u64, bytes: &[u8]) {
     mix(interpose::elapsed().as_millis() as u64);
     mix(place << 32 | bytes.len() as u64);
@@ -26,7 +26,7 @@ pub fn note(place: u64, bytes: &[u8]) {
     rest.iter().for_each(|byte| mix(u64::from(*byte)));
 }
 
-/// Something that the world did, in words.
+/// Notes a step of the world.
 pub fn step(words: &str) {
     note(u64::from(u32::MAX), words.as_bytes());
     if IS_TOLD.load(Relaxed) {
@@ -34,7 +34,7 @@ pub fn step(words: &str) {
     }
 }
 
-/// All of it so far.
+/// The hash so far.
 pub fn hash() -> u64 {
     HASH.load(Relaxed)
 }

@@ -1,6 +1,6 @@
-//! Workers of a world: the real worker on the simulated network, with one handler that does what
-//! its task says: takes its time, fails, panics, reports progress, heeds a cancel or does not, or
-//! takes the whole process with it.
+//! The workers of a world: real workers on the simulated network. Their one handler does what the
+//! arguments of its task say: it takes time, fails, panics, reports progress, obeys a cancel or
+//! ignores it, or ends the whole process.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -10,37 +10,37 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use celeriac_client::Submission;
-use celeriac_tests::history::{Event, History};
+use celeriac_history::{Event, History};
 use celeriac_worker::{Context, RunError, TaskFailure, Worker, WorkerBuilder};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::dice::Dice;
 use crate::findings::{Findings, ON_PURPOSE};
 use crate::network::{Network, Node};
-use crate::producer::{Known, Trade};
+use crate::producer::{Environment, TaskIds};
 use crate::trace;
+use celeriac_tests::RandomSource;
 
 pub const URL: &str = "celeriac://127.0.0.1:23537";
 pub const NAME: &str = "world.work";
 
-/// What a task's handler is to do.
+/// The arguments of a task: what its handler does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub millis: u64,
-    /// Attempts that fail before one succeeds.
+    /// The number of attempts that fail before one succeeds.
     pub failures: u32,
     pub failure: Failure,
     pub result_bytes: usize,
     pub progress: u32,
-    /// Whether it ends when it is told to.
+    /// Whether the handler ends when it is cancelled.
     pub heeds: bool,
     /// Tasks that the handler submits before it ends.
     pub children: u32,
-    /// Its handler ends the process that it runs in.
+    /// The handler ends its process.
     pub kills: bool,
-    /// Makes payloads of every length.
+    /// Gives payloads different lengths.
     pub filling: String,
 }
 
@@ -62,16 +62,16 @@ pub enum Failure {
     Later,
     Fatal,
     Panic,
-    /// What it panics with panics again when it is dropped.
+    /// The value of the panic panics again when it is dropped.
     NastyPanic,
     /// An error that is its own source.
     EndlessError,
 }
 
-/// Panics over and over.
-pub struct Nasty;
+/// Panics when it is dropped.
+pub struct PanicOnDrop;
 
-impl Drop for Nasty {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             panic!("{ON_PURPOSE}");
@@ -94,72 +94,74 @@ impl Error for Endless {
     }
 }
 
-/// The longest that a worker is gone whose process was ended by a task.
+/// The longest time from the end of a process, by one of its tasks, to the start of the next one.
 const GONE_MAX_MS: u64 = 20_000;
 
-/// From a process to the next of the same worker: a world has fewer programs.
+/// The difference between the node numbers of two successive processes of a worker. A world has
+/// fewer programs.
 const NODES_APART: Node = 1_000;
 
-/// One worker of the world.
-pub struct Hand {
+/// One worker of the world. A supervisor restarts its process.
+pub struct SimulatedWorker {
     pub node: Node,
     running: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
-/// What a worker is, over all its processes.
-struct Recipe {
+/// Starts one process of a worker after the other.
+struct Supervisor {
     node: Node,
     name: String,
     queues: Vec<(String, u32)>,
     concurrency: u32,
     grace: Duration,
     look_ahead: Option<u32>,
-    trade: Trade,
-    dice: Dice,
+    environment: Environment,
+    random: RandomSource,
 }
 
-/// What one worker's handlers know of each other and of the world.
-struct Shop {
+/// One process of a worker: what its handlers share.
+struct Process {
     concurrency: u32,
     running: AtomicU32,
     begun: Mutex<BTreeSet<u64>>,
     history: History,
     findings: Findings,
-    known: Known,
+    task_ids: TaskIds,
     network: Network,
     node: Node,
-    /// Told when a task has ended the process.
-    doom: Notify,
+    /// Notified when a task has ended the process.
+    ended_by_task: Notify,
 }
 
-impl Hand {
-    /// A worker that serves these queues.
+impl SimulatedWorker {
+    /// Starts a worker of these queues.
     pub fn start(
         node: Node,
         name: String,
         queues: &[String],
-        trade: &Trade,
-        dice: &mut Dice,
+        environment: &Environment,
+        random: &mut RandomSource,
     ) -> Self {
-        let concurrency = dice.between(1, 4) as u32;
-        let grace = dice.span(100, 60_000);
+        let concurrency = random.between(1, 4) as u32;
+        let grace = random.span(100, 60_000);
         let queues =
-            queues.iter().map(|queue| (queue.clone(), dice.between(1, 3) as u32)).collect();
-        let look_ahead = dice.one_in(3).then(|| dice.below(8) as u32);
-        let (trade, dice) = (trade.clone(), dice.fork());
-        let recipe = Recipe { node, name, queues, concurrency, grace, look_ahead, trade, dice };
+            queues.iter().map(|queue| (queue.clone(), random.between(1, 3) as u32)).collect();
+        let look_ahead = random.one_in(3).then(|| random.below(8) as u32);
+        let (environment, random) = (environment.clone(), random.fork());
+        let supervisor =
+            Supervisor { node, name, queues, concurrency, grace, look_ahead, environment, random };
         let (stop, stopped) = watch::channel(false);
-        Self { node, running: tokio::spawn(recipe.run(stopped)), stop }
+        Self { node, running: tokio::spawn(supervisor.run(stopped)), stop }
     }
 
-    /// The end of its process.
+    /// Ends its process now.
     pub fn kill(self, network: &Network) {
         network.kill(self.node);
         self.running.abort();
     }
 
-    /// Asks it to end in good order.
+    /// Tells it to end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -169,12 +171,11 @@ impl Hand {
     }
 }
 
-impl Recipe {
-    /// One process after the other, as under a supervisor: a process that a task ends is started
-    /// again.
+impl Supervisor {
+    /// Runs one process after the other: when a task ends the process, the next one is started.
     async fn run(mut self, stopped: watch::Receiver<bool>) {
         loop {
-            let shop = self.shop();
+            let process = self.process();
             let mut stopping = stopped.clone();
             let shutdown = async move {
                 if stopping.wait_for(|stopped| *stopped).await.is_err() {
@@ -183,47 +184,47 @@ impl Recipe {
             };
             tokio::select! {
                 biased;
-                () = shop.doom.notified() => {}
-                ended = self.builder(&shop).build().run(shutdown) => {
-                    // One that was told to end, while the broker was away.
+                () = process.ended_by_task.notified() => {}
+                ended = self.builder(&process).build().run(shutdown) => {
+                    // A worker that was told to end while the broker was down returns this error.
                     let may_be_unheard = matches!(ended, Err(RunError::Unanswered { .. })) && *stopped.borrow();
                     if let Err(error) = ended
                         && !may_be_unheard
                     {
-                        self.trade.findings.add(format!("{} ended by itself: {error}", self.name));
+                        self.environment.findings.add(format!("{} ended by itself: {error}", self.name));
                     }
                     return;
                 }
             }
             trace::step(&format!("worker {} was ended by its task", self.node));
-            tokio::time::sleep(self.dice.span(1, GONE_MAX_MS)).await;
+            tokio::time::sleep(self.random.span(1, GONE_MAX_MS)).await;
             if *stopped.borrow() {
                 return;
             }
-            // What is left of the old process must not come back under the name of the new one.
+            // Bytes of the old process that still arrive must not belong to the new one.
             self.node += NODES_APART;
         }
     }
 
-    fn shop(&self) -> Arc<Shop> {
-        let Trade { history, findings, known, network, .. } = self.trade.clone();
+    fn process(&self) -> Arc<Process> {
+        let Environment { history, findings, task_ids, network, .. } = self.environment.clone();
         let (concurrency, node) = (self.concurrency, self.node);
-        let (running, begun, doom) = (AtomicU32::new(0), Mutex::default(), Notify::new());
-        Arc::new(Shop {
+        let (running, begun, ended_by_task) = (AtomicU32::new(0), Mutex::default(), Notify::new());
+        Arc::new(Process {
             concurrency,
             running,
             begun,
             history,
             findings,
-            known,
+            task_ids,
             network,
             node,
-            doom,
+            ended_by_task,
         })
     }
 
-    fn builder(&self, shop: &Arc<Shop>) -> WorkerBuilder {
-        let Trade { network, history, .. } = &self.trade;
+    fn builder(&self, process: &Arc<Process>) -> WorkerBuilder {
+        let Environment { network, history, .. } = &self.environment;
         let mut builder = Worker::builder(URL)
             .own_thread(false)
             .connector(network.connector(self.node, &self.name, history))
@@ -236,15 +237,15 @@ impl Recipe {
         if let Some(tasks) = self.look_ahead {
             builder = builder.look_ahead(tasks);
         }
-        let shop = shop.clone();
+        let process = process.clone();
         builder.register_fn(NAME, move |context: Context, (plan,): (Plan,)| {
-            let shop = shop.clone();
-            async move { shop.work(&context, plan).await }
+            let process = process.clone();
+            async move { process.work(&context, plan).await }
         })
     }
 }
 
-/// Counts a handler for as long as it runs, however it ends.
+/// Counts a running handler. It is dropped however the handler ends.
 struct Counted<'a>(&'a AtomicU32);
 
 impl Drop for Counted<'_> {
@@ -253,7 +254,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-impl Shop {
+impl Process {
     async fn work(&self, context: &Context, plan: Plan) -> Result<String, TaskFailure> {
         let (id, lease) = (context.id().to_owned(), context.lease());
         if self.running.fetch_add(1, Relaxed) >= self.concurrency {
@@ -261,25 +262,25 @@ impl Shop {
                 .add(format!("{id}: a worker runs more than {} handlers", self.concurrency));
         }
         let _counted = Counted(&self.running);
-        if !self.begun.lock().expect("nothing panics with this lock").insert(lease) {
+        if !self.begun.lock().expect("no thread panics while it holds this lock").insert(lease) {
             self.findings.add(format!("{id}: its handler began twice under lease {lease}"));
         }
         let (generation, deliveries, attempt) =
             (context.generation(), context.deliveries(), context.attempt());
         self.history.note(Event::Began { id, generation, lease, deliveries, attempt });
         if plan.kills {
-            // Some time after its start was said, or too soon for that.
+            // The process ends some time after the start was reported, or before that.
             tokio::time::sleep(Duration::from_millis(plan.millis)).await;
             self.network.kill(self.node);
-            self.doom.notify_one();
+            self.ended_by_task.notify_one();
             std::future::pending::<()>().await;
         }
         for step in 0..=plan.progress {
             if step > 0 {
-                // A lease that is lost says nothing more; the handler need not know.
+                // When the lease is lost, progress is not reported. The handler need not know.
                 let _ = context.progress("WORKING", &step).await;
             }
-            // What a handler does takes time, and nothing else tells how much.
+            // The run time of a handler.
             let time = tokio::time::sleep(Duration::from_millis(plan.millis) / (plan.progress + 1));
             tokio::select! {
                 () = time => {}
@@ -290,12 +291,12 @@ impl Shop {
         }
         for child in 0..plan.children {
             let child = format!("{}-{child}", context.id());
-            self.known.add(&child);
+            self.task_ids.add(&child);
             let task = Submission::new(NAME)
                 .task_id(child)
                 .args((plan.of_a_child(),))
                 .queue(context.queue());
-            // The child may exist already, and the broker may be away.
+            // The child may exist already, and the broker may be down.
             let _ =
                 context.client().with_timeout(Duration::from_secs(20)).submit::<String>(task).await;
         }
@@ -306,7 +307,7 @@ impl Shop {
                     .retry_after(Duration::from_millis(plan.millis))),
                 Failure::Fatal => Err(TaskFailure::fatal("Broken", "for good")),
                 Failure::Panic => panic!("{ON_PURPOSE}"),
-                Failure::NastyPanic => std::panic::panic_any(Nasty),
+                Failure::NastyPanic => std::panic::panic_any(PanicOnDrop),
                 Failure::EndlessError => Err(TaskFailure::from(Endless)),
             };
         }

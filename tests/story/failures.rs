@@ -1,12 +1,12 @@
-//! What users see of tasks, workers and brokers that fail.
+//! What users see when tasks, workers and brokers fail.
 
 use super::*;
 
 #[tokio::test]
 async fn a_flaky_task_is_tried_again_and_succeeds() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let handle = client.delay(&flaky, ()).await.expect("submitted");
     assert_eq!(handle.get(PATIENCE).await.expect("it succeeds"), 3);
     let info = handle.info().await.expect("known");
@@ -18,8 +18,8 @@ async fn a_flaky_task_is_tried_again_and_succeeds() {
 #[tokio::test]
 async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let twice = RetryPolicy::fixed(Duration::from_millis(5)).max_attempts(2);
     let cases = [
         (Submission::new("story.hopeless").retry(twice), "NoHope", "there is none", 2),
@@ -41,7 +41,7 @@ async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
             other => panic!("{kind}: not TaskFailed but {other:?}"),
         }
     }
-    // The worker is none the worse.
+    // The worker goes on.
     assert_eq!(
         client
             .delay(&add, (1, 1))
@@ -57,8 +57,8 @@ async fn a_task_fails_for_good_when_no_attempt_is_left_or_none_would_help() {
 #[tokio::test]
 async fn a_handler_over_its_time_limit_is_ended() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let handle = client(&broker).await.delay(&endless, ()).await.expect("submitted");
+    let _pool = InProcessWorker::start(worker(&broker));
+    let handle = broker.client().await.delay(&endless, ()).await.expect("submitted");
     match handle.get(PATIENCE).await {
         Err(Error::TaskFailed { kind, .. }) => assert_eq!(kind, "time_limit"),
         other => panic!("not TaskFailed but {other:?}"),
@@ -68,8 +68,8 @@ async fn a_handler_over_its_time_limit_is_ended() {
 #[tokio::test]
 async fn a_result_over_the_limit_is_a_failure_and_no_crash() {
     let broker = Setup::new().set("result_bytes_max = 10000").start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     match client.delay(&long, (20_000,)).await.expect("submitted").get(PATIENCE).await {
         Err(Error::TaskFailed { kind, .. }) => assert_eq!(kind, "result_too_large"),
         other => panic!("not TaskFailed but {other:?}"),
@@ -81,8 +81,8 @@ async fn a_result_over_the_limit_is_a_failure_and_no_crash() {
 #[tokio::test]
 async fn arguments_that_do_not_fit_the_handler_are_a_failure_with_a_sentence() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let once = RetryPolicy::never();
     let handle: TaskHandle<i64> = client
         .submit(Submission::new("story.add").args(json!(["one"])).retry(once))
@@ -97,7 +97,7 @@ async fn arguments_that_do_not_fit_the_handler_are_a_failure_with_a_sentence() {
 #[tokio::test]
 async fn a_task_without_a_worker_is_revoked_when_it_expires() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let handle = client
         .apply_async(&add, (1, 1))
         .expires_in(Duration::from_millis(100))
@@ -126,7 +126,7 @@ async fn a_wrong_token_is_told_at_connect_and_not_tried_again() {
 async fn a_client_without_a_broker_says_so_in_time() {
     let mut broker = BrokerProcess::start().await;
     let url = broker.url();
-    let connected = client(&broker).await;
+    let connected = broker.client().await;
     broker.kill().await;
     let error = within("the refusal", Client::connect(&url)).await.expect_err("nobody is there");
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");

@@ -1,13 +1,13 @@
-//! What lasts beyond one call: ids that are used again, results until they are forgotten, and
-//! clients and workers over the end of their counterparts.
+//! What lasts longer than one call: ids that are used again, results until they are forgotten, and
+//! clients and workers whose counterparts end.
 
 use super::*;
 
 #[tokio::test]
 async fn a_wait_for_any_or_all_ends_by_its_deadline() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let ends = client.delay(&add, (1, 1)).await.expect("submitted");
     let never: TaskHandle<()> =
         client.submit(Submission::new("story.nobody-knows-it")).await.expect("submitted");
@@ -28,10 +28,10 @@ async fn a_wait_for_any_or_all_ends_by_its_deadline() {
 async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
     const WAITS: usize = 5_000;
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
-    // More than three times the requests that a connection may have unanswered, and more dropped
-    // ones than that again.
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
+    // More than three times the requests that a connection may have in flight, and then more than
+    // that again of dropped ones.
     for round in 0..3 {
         let never = (0..WAITS).map(|number| {
             Submission::new("story.nobody-knows-it").task_id(format!("{round}-{number}"))
@@ -66,8 +66,8 @@ async fn thousands_who_wait_on_one_connection_hold_nobody_up_and_may_go_away() {
 #[tokio::test]
 async fn a_forgotten_result_is_gone_and_so_is_one_past_its_ttl() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let handle = client.delay(&add, (1, 1)).await.expect("submitted");
     handle.get(PATIENCE).await.expect("it succeeds");
     handle.forget().await.expect("it has ended");
@@ -90,12 +90,12 @@ async fn a_forgotten_result_is_gone_and_so_is_one_past_its_ttl() {
 #[tokio::test]
 async fn an_unfinished_id_is_joined_and_a_finished_one_runs_again() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let submit = || client.apply_async(&add, (1, 1)).task_id("same").send();
     let first = submit().await.expect("submitted");
     let joined = submit().await.expect("joined");
     assert_eq!((first.generation(), joined.generation()), (Some(1), Some(1)));
-    let _pool = Pool::start(worker(&broker));
+    let _pool = InProcessWorker::start(worker(&broker));
     assert_eq!(joined.get(PATIENCE).await.expect("it succeeds"), 2);
     let again = submit().await.expect("runs again");
     assert_eq!(again.generation(), Some(2));
@@ -118,8 +118,8 @@ async fn a_worker_that_is_stopped_finishes_what_runs_and_gives_back_the_rest() {
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
     let (begun, mut begins) = mpsc::unbounded_channel();
-    let pool =
-        Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
+    let running_worker = InProcessWorker::start(
+        Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
             "story.gate",
             move |context: Context, (): ()| {
                 let (gate, begun) = (Arc::clone(&opened), begun.clone());
@@ -129,13 +129,14 @@ async fn a_worker_that_is_stopped_finishes_what_runs_and_gives_back_the_rest() {
                     Ok::<_, TaskFailure>(())
                 }
             },
-        ));
-    let client = client(&broker).await;
+        ),
+    );
+    let client = broker.client().await;
     let tasks =
         (0..3).map(|number| Submission::new("story.gate").task_id(format!("gated-{number}")));
     client.submit_many(tasks.collect::<Vec<_>>()).await.expect("answered");
     let running = within("a task begins", begins.recv()).await.expect("the worker runs");
-    let stopping = tokio::spawn(pool.stop());
+    let stopping = tokio::spawn(running_worker.stop());
     let waiting = if running == "gated-0" { "gated-2" } else { "gated-0" };
     celeriac_tests::until("the unstarted one is back", || async {
         client.result::<()>(waiting).state().await.expect("known") == State::Queued
@@ -152,8 +153,8 @@ async fn client_and_worker_go_on_over_kills_of_the_broker() {
     let mut broker = BrokerProcess::start().await;
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
-    let _pool =
-        Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(8).register_fn(
+    let _pool = InProcessWorker::start(
+        Worker::builder(broker.url()).queues(["default"]).concurrency(8).register_fn(
             "story.square",
             move |_: Context, (number,): (u64,)| {
                 let runs = Arc::clone(&counted);
@@ -162,8 +163,9 @@ async fn client_and_worker_go_on_over_kills_of_the_broker() {
                     Ok::<_, TaskFailure>(number * number)
                 }
             },
-        ));
-    let client = client(&broker).await;
+        ),
+    );
+    let client = broker.client().await;
     let producing = {
         let client = client.clone();
         tokio::spawn(async move {

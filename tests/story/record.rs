@@ -1,17 +1,17 @@
-//! What is kept of a task, for whoever asks later.
+//! What the broker keeps of a task for later readers.
 
 use super::*;
 
 #[tokio::test]
 async fn a_record_keeps_everything_that_happened_to_its_task() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let named =
         Submission::new("story.flaky").task_id("kept").shadow("flaky: three times").tag("night");
     let task =
         client.submit::<u32>(named.retry(RetryPolicy::fixed(Duration::from_millis(10)))).await;
     let task = task.expect("submitted");
-    let _pool = Pool::start(worker(&broker).instance("the-one"));
+    let _pool = InProcessWorker::start(worker(&broker).instance("the-one"));
     assert_eq!(task.get(PATIENCE).await.expect("it succeeds"), 3);
     let infos = client.info_with_results(&["kept"]).await.expect("answered");
     let info = &infos[0];
@@ -35,14 +35,14 @@ async fn a_record_keeps_everything_that_happened_to_its_task() {
 #[tokio::test]
 async fn who_waits_or_watches_is_told_the_same_of_an_end_as_who_asks_later() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     for (id, args) in [("succeeds", json!([1, 2])), ("fails", json!(["one", "two"]))] {
         let task = client
             .submit::<i64>(Submission::new("story.add").task_id(id).args(args))
             .await
             .expect("submitted");
         let mut watch = task.watch().await.expect("watched");
-        let pool = Pool::start(worker(&broker));
+        let running_worker = InProcessWorker::start(worker(&broker));
         let waited = client.wait(&[id], WaitMode::All, PATIENCE).await.expect("it ends");
         let mut last = watch.next().await.expect("a state");
         while !last.state.is_ended() {
@@ -55,7 +55,7 @@ async fn who_waits_or_watches_is_told_the_same_of_an_end_as_who_asks_later() {
             (asked.forget_at, asked.forget_at),
             "{id}"
         );
-        drop(pool);
+        drop(running_worker);
     }
 }
 
@@ -91,7 +91,7 @@ async fn progress_is_seen_under_its_name_or_as_progress() {
     let broker = BrokerProcess::start().await;
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let _pool = Pool::start(worker(&broker).register_fn(
+    let _pool = InProcessWorker::start(worker(&broker).register_fn(
         "story.tells",
         move |context: Context, (name,): (String,)| {
             let gate = Arc::clone(&opened);
@@ -102,7 +102,7 @@ async fn progress_is_seen_under_its_name_or_as_progress() {
             }
         },
     ));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     for (name, shown) in [("HALF", "HALF"), ("", "PROGRESS")] {
         let task = client
             .submit::<()>(Submission::new("story.tells").args(json!([name])))
@@ -123,14 +123,14 @@ async fn progress_is_seen_under_its_name_or_as_progress() {
 #[tokio::test]
 async fn a_handler_is_told_of_its_soft_time_limit() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker).register_fn(
+    let _pool = InProcessWorker::start(worker(&broker).register_fn(
         "story.patient",
         |context: Context, (): ()| async move {
             context.soft_limit().await;
             Ok::<_, TaskFailure>("in time")
         },
     ));
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let limited = Submission::new("story.patient")
         .soft_time_limit(Duration::from_millis(50))
         .time_limit(PATIENCE);
@@ -141,7 +141,7 @@ async fn a_handler_is_told_of_its_soft_time_limit() {
 #[tokio::test]
 async fn ids_that_nobody_chose_are_ordered_by_time() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let one = client.delay(&add, (1, 1)).await.expect("submitted");
     let other = client.delay(&add, (1, 1)).await.expect("submitted");
     for id in [one.id(), other.id()] {
@@ -153,8 +153,8 @@ async fn ids_that_nobody_chose_are_ordered_by_time() {
 #[tokio::test]
 async fn an_ignored_result_is_dropped_at_once() {
     let broker = BrokerProcess::start().await;
-    let _pool = Pool::start(worker(&broker));
-    let client = client(&broker).await;
+    let _pool = InProcessWorker::start(worker(&broker));
+    let client = broker.client().await;
     let ignored = client.apply_async(&add, (1, 1)).ignore_result().send().await.expect("submitted");
     celeriac_tests::until("it is gone", || async {
         ignored.state().await.expect("answered") == State::Unknown
@@ -165,7 +165,7 @@ async fn an_ignored_result_is_dropped_at_once() {
 #[tokio::test]
 async fn an_urgent_task_behind_ten_thousand_is_the_next_to_run() {
     let broker = BrokerProcess::start().await;
-    let client = client(&broker).await;
+    let client = broker.client().await;
     let many = (0..10_000)
         .map(|number| Submission::new("story.order").task_id(format!("low-{number}")).priority(0));
     client.submit_many(many.collect::<Vec<_>>()).await.expect("answered");
@@ -174,14 +174,15 @@ async fn an_urgent_task_behind_ten_thousand_is_the_next_to_run() {
         .await
         .expect("submitted");
     let (ran, mut order) = mpsc::unbounded_channel();
-    let _pool =
-        Pool::start(Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
+    let _pool = InProcessWorker::start(
+        Worker::builder(broker.url()).queues(["default"]).concurrency(1).register_fn(
             "story.order",
             move |context: Context, (): ()| {
                 // The test hears the first and goes.
                 let _ = ran.send(context.id().to_owned());
                 async { Ok::<_, TaskFailure>(()) }
             },
-        ));
+        ),
+    );
     assert_eq!(within("the first to run", order.recv()).await.as_deref(), Some("urgent"));
 }

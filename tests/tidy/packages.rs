@@ -1,4 +1,4 @@
-//! What a crate's user gets as a package: the licences, a README that reads well by itself, and
+//! The package that a user of a crate gets: the licences, a README that reads well by itself, and
 //! what a registry shows.
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 use super::Findings;
 use super::source;
 
-/// The folders of the crates that are for others.
+/// The folders of the published crates.
 const CRATES: [(&str, &str); 9] = [
     ("proto", "celeriac-proto"),
     ("client", "celeriac-client"),
@@ -20,7 +20,7 @@ const CRATES: [(&str, &str); 9] = [
     ("cli", "celeriac"),
 ];
 
-/// Those whose README is their documentation, and that others name in a manifest.
+/// The published libraries. Their README is their documentation, and other manifests name them.
 const LIBRARIES: [&str; 3] = ["client", "worker", "broker"];
 
 fn read(path: &str) -> String {
@@ -69,7 +69,7 @@ fn a_registry_can_show_what_a_crate_is() {
         }
         let keywords =
             manifest.lines().find(|line| line.starts_with("keywords = ")).unwrap_or_default();
-        // A registry takes five, of up to 20 letters each.
+        // A registry accepts five keywords of up to 20 letters each.
         if keywords.split('"').skip(1).step_by(2).any(|word| word.len() > 20)
             || keywords.matches(',').count() > 4
         {

@@ -1,4 +1,4 @@
-//! What the machine, the store and the rest must not even name.
+//! Names that the machine, the store and other modules must not use.
 
 use super::source::has_word;
 use super::{Findings, rust_files};
@@ -6,7 +6,7 @@ use super::{Findings, rust_files};
 /// The state machine's folder.
 const MACHINE: &str = "broker/machine/src/";
 
-/// A word, and what the machine does instead.
+/// A word, and what to do instead.
 const FORBIDDEN_IN_THE_MACHINE: [(&str, &str); 22] = [
     ("tokio", "the machine is not async: the driver runs it"),
     ("async", "the machine is not async: the driver runs it"),
@@ -54,7 +54,7 @@ fn the_machine_names_nothing_that_could_make_two_runs_differ() {
 fn wire_types_stop_at_the_session() {
     let mut findings = Findings::default();
     for file in rust_files().iter().filter(|file| file.path.starts_with("broker/src/")) {
-        // The fuzz targets and the measurements play the clients.
+        // The fuzz targets and the measurements act as clients.
         let may_wire =
             ["broker/src/session", "broker/src/internals/fuzz/", "broker/src/internals/inside.rs"];
         let is_session = may_wire.iter().any(|place| file.path.starts_with(place));
@@ -107,7 +107,7 @@ fn only_the_clock_reads_time() {
     findings.none();
 }
 
-/// Where unsafe code may stand, and what cannot be had without it.
+/// The files that may have unsafe code, and the reason for each.
 const UNSAFE: [(&str, &str); 7] = [
     (
         "broker/store/src/sled/sync.rs",

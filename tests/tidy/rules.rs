@@ -1,5 +1,4 @@
-//! The rules of a task and their tests: `proto/RULES.md` names for each rule the tests that show
-//! it.
+//! `proto/RULES.md` names for each rule of a task the tests that show it.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +45,7 @@ fn every_rule_has_tests_and_every_test_that_is_named_exists() {
     findings.none();
 }
 
-/// The three cells of a rule; nothing for other lines and for the head of a table.
+/// The three cells of a row with a rule. Other lines and the head of a table have none.
 fn row(line: &str) -> Option<[&str; 3]> {
     let cells: Vec<&str> =
         line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
@@ -61,7 +60,7 @@ fn names(cell: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The functions with a line above that makes a test of them.
+/// The functions with an attribute that makes them tests.
 fn tests(files: &[Source]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for file in files {

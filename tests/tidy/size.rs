@@ -1,11 +1,13 @@
-//! Files that open with what they are, and that fit a head; functions that fit a screen.
+//! Size and form of files and functions.
 
 use super::{Findings, rust_files};
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Names of files that say nothing of what is in them.
+const MOD_RS_ALLOWED: &[&str] = &[];
+
+/// Names of files that say nothing about their content.
 const EMPTY_NAMES: [&str; 9] =
     ["utils", "helpers", "common", "misc", "types", "manager", "service", "base", "data"];
 
@@ -13,7 +15,7 @@ const EMPTY_NAMES: [&str; 9] =
 fn every_file_opens_with_what_lives_there() {
     let mut findings = Findings::default();
     for file in rust_files() {
-        // A crate's face may open with its README.
+        // The documentation of a crate may be its README.
         if !file.text.starts_with("//!") && !file.text.starts_with("#![doc = include_str!(") {
             findings.add(
                 &file.path,
@@ -39,6 +41,19 @@ fn files_are_named_after_their_subject() {
                     format!("`{part}` names no subject: name it after its main type or concern"),
                 );
             }
+        }
+    }
+    findings.none();
+}
+
+#[test]
+fn a_module_is_a_file_beside_its_folder() {
+    let mut findings = Findings::default();
+    for file in rust_files() {
+        let is_allowed = MOD_RS_ALLOWED.iter().any(|folder| file.path.starts_with(folder));
+        if file.path.ends_with("/mod.rs") && !is_allowed {
+            let folder = file.path.trim_end_matches("/mod.rs");
+            findings.add(&file.path, 1, format!("move it to {folder}.rs"));
         }
     }
     findings.none();
@@ -78,8 +93,8 @@ fn functions_fit_a_screen() {
     findings.none();
 }
 
-/// First line, name and length of every function with a body of its own lines. Relies on rustfmt:
-/// the brace that ends a function stands as deep as the line that begins it.
+/// The first line, the name and the length of every function whose body has lines of its own. This
+/// relies on rustfmt: the brace that ends a function has the same indentation as its first line.
 fn functions(code: &[(usize, String)]) -> Vec<(usize, String, usize)> {
     let mut found = Vec::new();
     for (index, (number, line)) in code.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// One text file.
 pub(super) struct Source {
-    /// From the root of the repository, with slashes.
+    /// The path from the root of the repository, with slashes.
     pub(super) path: String,
     pub(super) text: String,
 }
@@ -20,13 +20,13 @@ impl Source {
         self.path.ends_with("/generated.rs")
     }
 
-    /// A file of tests from its first line to its last.
+    /// Whether the whole file consists of tests.
     pub(super) fn is_test(&self) -> bool {
         self.path.ends_with("/tests.rs") || self.path.split('/').any(|part| part == "tests")
     }
 
-    /// The lines with comments, strings and characters blanked, so that only code is left. Numbers
-    /// begin at 1.
+    /// The lines with blanks in place of comments, strings and characters, so that only code is
+    /// left. Line numbers begin at 1.
     pub(super) fn code(&self) -> Vec<(usize, String)> {
         blanked(&self.text)
             .lines()
@@ -35,7 +35,7 @@ impl Source {
             .collect()
     }
 
-    /// The same without what stands behind `#[cfg(test)]`, which the house puts last.
+    /// The same without the lines after `#[cfg(test)]`, which is always last in a file.
     pub(super) fn code_outside_tests(&self) -> Vec<(usize, String)> {
         if self.is_test() {
             return Vec::new();
@@ -43,7 +43,7 @@ impl Source {
         self.code().into_iter().take_while(|(_, line)| line.trim_end() != "#[cfg(test)]").collect()
     }
 
-    /// The same, only what belongs to tests.
+    /// The same, only the lines that belong to tests.
     pub(super) fn code_of_tests(&self) -> Vec<(usize, String)> {
         let outside = self.code_outside_tests().len();
         self.code().into_iter().skip(outside).collect()
@@ -57,7 +57,7 @@ pub(super) fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Inputs that a program made up, some of which happen to be text.
+/// Inputs that a program generated. Some of them happen to be text.
 const FUZZED: [&str; 3] = ["tests/fuzz/corpus", "tests/fuzz/regressions", "tests/fuzz/artifacts"];
 
 /// Every text file, sorted. Folders that builds and tools make are left out.
@@ -87,7 +87,7 @@ pub(super) fn files() -> Vec<Source> {
     files
 }
 
-/// Whether `word` stands in `line` with no letter, digit or underscore around it.
+/// Whether `line` contains `word` without a letter, digit or underscore around it.
 pub(super) fn has_word(line: &str, word: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
     line.match_indices(word).any(|(start, _)| {
@@ -98,7 +98,7 @@ pub(super) fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Replaces comments and the insides of strings and characters by blanks; lines stay where they
+/// Replaces comments and the content of strings and characters by blanks. The lines stay where they
 /// are.
 pub(super) fn blanked(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
@@ -116,7 +116,7 @@ pub(super) fn blanked(text: &str) -> String {
     code
 }
 
-/// The bytes of the comment, string or character that `text` begins with.
+/// The length of the comment, string or character at the beginning of `text`.
 fn token(text: &str, before: Option<char>) -> Option<usize> {
     let to = |pattern: &str| text.find(pattern).unwrap_or(text.len());
     if text.starts_with("//") {
@@ -143,7 +143,7 @@ fn token(text: &str, before: Option<char>) -> Option<usize> {
     None
 }
 
-/// The bytes of a string from quote to quote.
+/// The length of a string from quote to quote.
 fn string(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
@@ -157,11 +157,11 @@ fn string(text: &str) -> usize {
     text.len()
 }
 
-/// The bytes of a character from quote to quote; nothing for a lifetime.
+/// The length of a character from quote to quote. A lifetime has none.
 fn character(text: &str) -> Option<usize> {
     let inside = &text[1..];
     let first = inside.chars().next()?;
-    // What follows a backslash belongs to the character, a quote too.
+    // The character after a backslash belongs to the literal, even a quote.
     let least = if first == '\\' { 2 } else { first.len_utf8() };
     let end = inside
         .char_indices()

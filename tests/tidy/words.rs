@@ -1,12 +1,12 @@
-//! Words that stand for work left undone, for tests that prove nothing, or for things that readers
-//! cannot see.
+//! Words for unfinished work, tests that prove nothing, and words that mean nothing to readers of
+//! the repository.
 
 use super::source::{files, has_word};
 use super::{Findings, rust_files};
 
 const THIS_FILE: &str = "tests/tidy/words.rs";
 
-/// What a reader of the repository can make nothing of.
+/// Words that mean nothing to a reader of the repository.
 const MEANS_NOTHING_TO_A_READER: [&str; 5] =
     ["issue #", "/work/", "session of work", "/home/", "localhost registry"];
 
@@ -69,9 +69,9 @@ fn every_test_runs() {
 fn tests_wait_for_conditions_and_not_for_time() {
     let mut findings = Findings::default();
     for file in rust_files() {
-        // The harness holds the one loop that looks again until a deadline; the children are
-        // workers whose tasks take time on purpose; in the simulation time passes by
-        // itself, and a sleep is an event like another.
+        // The harness has the loop that polls until a deadline. The children are workers whose
+        // tasks take time on purpose. In the simulation time passes by itself, and a sleep is an
+        // event like any other.
         let may = ["tests/harness/", "tests/children/", "tests/bench/", "tests/simulation/"];
         if may.iter().any(|folder| file.path.starts_with(folder)) {
             continue;
@@ -81,8 +81,8 @@ fn tests_wait_for_conditions_and_not_for_time() {
             let sleeps = line.contains("thread::sleep") || line.contains("time::sleep(");
             let is_explained = number > 1 && lines[number - 2].trim_start().starts_with("// ");
             if sleeps && !is_explained {
-                let advice = "wait for what you need to be true, with the harness's deadline; where time itself is the \
-                              matter of the test, say so in the line above";
+                let advice = "wait for a condition with the deadline of the harness; where the test is about time \
+                              itself, say so in the line above";
                 findings.add(&file.path, number, advice);
             }
         }

@@ -1,6 +1,6 @@
-//! The pieces of the broker by themselves: codec, machine, store. `cargo bench -p celeriac-bench`.
-//! Each time is that of a frame with a hundred tasks; divide by a hundred for one. What a whole
-//! broker does is measured from outside.
+//! Micro-benchmarks of the parts of the broker: codec, machine, store. `cargo bench -p
+//! celeriac-bench`. Each time is for a frame with a hundred tasks; divide it by a hundred for one
+//! task. `celeriac-bench` measures a whole broker from outside.
 
 use std::cell::RefCell;
 
@@ -16,7 +16,7 @@ fn main() {
     divan::main();
 }
 
-/// Brings the broker to the stage before the one that is timed, then times that alone.
+/// Brings the broker to the stage before the measured one, and then measures that stage alone.
 fn time(
     bencher: Bencher,
     broker: Loop,
@@ -30,7 +30,7 @@ fn time(
         .bench_local_values(|frames| stage(&mut broker.borrow_mut(), frames));
 }
 
-/// Carries a hundred tasks all the way to their results, so that a bench does not pile them up.
+/// Runs a hundred tasks to their end, so that they do not pile up.
 fn empty(broker: &mut Loop) {
     let mut told = BytesMut::new();
     broker.broker.apply();
@@ -61,7 +61,7 @@ mod codec {
     fn encode_deliver(bencher: Bencher) {
         let told = RefCell::new(BytesMut::new());
         let prepare = |broker: &mut Loop| {
-            // What the run before has handed out.
+            // The deliveries of the run before.
             let (report, count) =
                 broker.complete(&mut told.borrow_mut()).expect("the broker's frames are good");
             if count > 0 {
@@ -82,7 +82,7 @@ mod codec {
 mod machine {
     use super::*;
 
-    /// With so many tasks in the table, ended and kept.
+    /// With so many ended tasks in the table, whose results are kept.
     #[divan::bench(args = [0, 10_000, 1_000_000], sample_size = 1, sample_count = 300)]
     fn submit_and_hand_out(bencher: Bencher, kept: usize) {
         time(
@@ -133,7 +133,7 @@ mod store {
         commit(bencher, Loop::in_memory(CREDIT));
     }
 
-    /// With the sync that every confirmation waits for.
+    /// With the fdatasync that every confirmation waits for.
     #[divan::bench(sample_size = 1, sample_count = 500)]
     fn commit_to_disk(bencher: Bencher) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");

@@ -1,8 +1,8 @@
 """Celery's side of the bench: the application of the worker, and what drives it.
 
-`python bench_tasks.py WHAT OPTIONS OUTPUT` with options in JSON; the outcome goes to the file OUTPUT, in seconds:
-{"elapsed": 1.5, "latencies": [0.002]}. The broker's port is in BENCH_REDIS_PORT; the worker makes the file BENCH_READY.
-"""
+`python bench_tasks.py WHAT OPTIONS OUTPUT` with options in JSON; the outcome goes to the file
+OUTPUT, in seconds: {"elapsed": 1.5, "latencies": [0.002]}. The broker's port is in
+BENCH_REDIS_PORT; the worker makes the file BENCH_READY. """
 
 import json
 import multiprocessing
@@ -54,7 +54,8 @@ def produce(barrier, outcome, options, count):
 
 
 def send(barrier, options, count):
-    """Sends so many tasks in batches; returns when the last was sent and how long each batch took."""
+    """Sends so many tasks in batches; returns when the last was sent and how long each batch
+    took."""
     payload, batch = "p" * options["payload"], options["batch"]
     latencies = []
     with app.producer_pool.acquire(block=True) as producer:

@@ -1,5 +1,5 @@
-//! The broker under measurement: a process of our own, or one that runs already. What its process
-//! used is read from the kernel, when it is ours.
+//! The broker under measurement: a process of this program, or a broker that runs already. The
+//! kernel says what a process of this program used.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// A folder on the disk that the broker's own folder is on.
+    /// A folder on the same disk as the broker's data folder.
     pub(crate) fn disk(&self) -> PathBuf {
         let folder = self.data.as_deref().filter(|folder| folder.is_dir());
         folder.map_or_else(std::env::temp_dir, PathBuf::from)
@@ -60,7 +60,8 @@ impl Broker {
         format!("celeriac://{}", self.address())
     }
 
-    /// Memory, processor time and disk of our own process, with processor time for each of `tasks`.
+    /// Memory, processor time and disk of our own broker process, and processor time for each of
+    /// `tasks`.
     pub(crate) fn describe(&self, tasks: u64, table: &mut Table) {
         let Self::Ours(process) = self else { return };
         if let Some(kib) = status_kib(process.pid(), "VmHWM:") {
@@ -94,13 +95,12 @@ pub(crate) fn status_kib(pid: u32, name: &str) -> Option<u64> {
 /// Processor time so far, in hundredths of a second.
 pub(crate) fn processor_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, so the fields are counted from behind its bracket: utime and
-    // stime.
+    // The name may contain anything, so the fields are counted after its bracket: utime and stime.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-/// What the folder takes on the disk.
+/// The size of the folder on the disk.
 pub(crate) fn folder_bytes(folder: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };

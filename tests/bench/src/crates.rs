@@ -1,5 +1,5 @@
 //! The same load through the crates that users have: `submit_many` of the client, and handlers of
-//! the worker. What these cost above the raw wire is what the two tables differ in.
+//! the worker. The difference of the two tables is the cost of the crates.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::load::{self, NAME, QUEUE, Quota, Shape, Submitted};
 
-/// As [`load::produce`], through the client crate: `window` submits under way on one connection.
+/// As [`load::produce`], through the client crate: `window` submits in flight on one connection.
 pub(crate) async fn produce(
     url: String,
     producer: usize,
@@ -20,11 +20,11 @@ pub(crate) async fn produce(
 ) -> Result<Submitted> {
     let client = Client::connect(&url).await?;
     let payload = load::payload(shape.payload);
-    let mut hands = JoinSet::new();
-    for hand in 0..shape.window {
+    let mut submitters = JoinSet::new();
+    for submitter in 0..shape.window {
         let (client, payload, quota, batch) =
             (client.clone(), payload.clone(), quota.clone(), shape.batch);
-        hands.spawn_local(async move {
+        submitters.spawn_local(async move {
             let mut submitted = Submitted::default();
             loop {
                 let tasks = quota.take(batch) as u64;
@@ -34,7 +34,7 @@ pub(crate) async fn produce(
                 let tasks = (submitted.tasks..submitted.tasks + tasks).map(|number| {
                     Submission::new(NAME)
                         .queue(QUEUE)
-                        .task_id(format!("{producer:02}-{hand:02}-{number:012}"))
+                        .task_id(format!("{producer:02}-{submitter:02}-{number:012}"))
                         .payload(payload.clone(), "application/json")
                 });
                 let tasks = tasks.collect::<Vec<_>>();
@@ -48,10 +48,10 @@ pub(crate) async fn produce(
         });
     }
     let mut all = Submitted::default();
-    while let Some(hand) = hands.join_next().await {
-        let hand = hand??;
-        all.tasks += hand.tasks;
-        all.latencies.extend(hand.latencies);
+    while let Some(done) = submitters.join_next().await {
+        let done = done??;
+        all.tasks += done.tasks;
+        all.latencies.extend(done.latencies);
     }
     Ok(all)
 }
@@ -79,7 +79,7 @@ impl Workers {
                 .concurrency(CONCURRENCY.min(shape.credit))
                 .credit(shape.credit)
                 .register_fn(NAME, move |_: Context, (_text,): (String,)| {
-                    // The bench ends before the workers do, and then nobody counts.
+                    // When the bench ends before the workers do, nothing counts any more.
                     let _ = count.send(());
                     let result = result.clone();
                     async move { Ok::<_, TaskFailure>(result) }

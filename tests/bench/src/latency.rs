@@ -1,7 +1,7 @@
-//! From submit to result as a user sees it: the client crate submits one task, the worker crate in
-//! the same process runs it, and the client gets the result; then the next. The broker is idle
-//! otherwise. Beside it stands the disk's own fdatasync of 4 KiB, which each confirmation has to
-//! wait for.
+//! The time from submit to result as a user sees it: the client crate submits one task, the worker
+//! crate in the same process runs it, and the client gets the result; then the next task. The
+//! broker is idle otherwise. The table also has the time of an fdatasync of 4 KiB, for which each
+//! confirmation waits.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     tasks: usize,
 }
 
-/// Returns what it is given.
+/// Returns its argument.
 #[task(name = "bench.echo")]
 async fn echo(text: String) -> String {
     text
@@ -47,7 +47,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     Ok(table)
 }
 
-/// How long it took to the confirmation and to the result, for each task.
+/// The time to the confirmation and the time to the result, for each task.
 #[derive(Debug, Default)]
 pub(crate) struct RoundTrips {
     pub(crate) submits: Vec<Duration>,
@@ -90,7 +90,7 @@ pub(crate) fn percentiles(what: &str, mut times: Vec<Duration>, table: &mut Tabl
     table.row(format!("{what}, at most"), at(1.0), "ms");
 }
 
-/// What the disk under this folder needs for the smallest promise, so many times.
+/// Measures so many times how long the disk of this folder needs for an fdatasync of 4 KiB.
 pub(crate) fn syncs(folder: &Path, times: usize) -> Result<Vec<Duration>> {
     let mut file = tempfile::tempfile_in(folder)?;
     let page = [7; 4096];

@@ -1,7 +1,7 @@
-//! Whole lifecycles a second. A lifecycle is: submit confirmed, delivered, completed with a result,
-//! and that confirmed. Producers and workers run at once; the clock stops when the last result is
-//! confirmed. By default both sides are raw-wire loops; `--crate-producer` and `--crate-worker` put
-//! the crates that users have in their place.
+//! Whole lifecycles per second. A lifecycle is: submit confirmed, delivered, completed with a
+//! result, and that confirmed. Producers and workers run at the same time. The clock stops when the
+//! last result is confirmed. By default both sides are loops on raw connections. `--crate-producer`
+//! and `--crate-worker` use the crates that users have instead.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -110,7 +110,7 @@ impl Workers {
         Self::Raw { running, completed }
     }
 
-    /// Waits until this many results are confirmed; how many there were.
+    /// Waits until this many results are confirmed. Returns how many there were.
     async fn finish(self, tasks: u64) -> Result<u64> {
         match self {
             Self::Raw { running, .. } if running.is_empty() => Ok(0),
@@ -128,7 +128,7 @@ impl Workers {
     }
 }
 
-/// Whole ones; nobody reads the rest.
+/// Whole numbers are exact enough.
 pub(crate) fn per_second(count: u64, time: Duration) -> u64 {
     (count as f64 / time.as_secs_f64()) as u64
 }

@@ -1,6 +1,6 @@
-//! Pages of 100 out of many tasks, by filters that match much, little and nothing, while other
-//! connections submit and complete at full speed. The filters that match little are the hard ones:
-//! a page is full only when 100 were found.
+//! Pages of 100 out of many tasks, by filters that match many, few and no tasks, while other
+//! connections submit and complete at full speed. Filters that match few tasks are the slow ones: a
+//! page is full only when 100 were found.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -101,7 +101,7 @@ pub(crate) async fn fill(broker: &BrokerProcess, tasks: u64) -> Result<()> {
     .await
 }
 
-/// A filter of each kind, each with what it is.
+/// A filter of each kind, with its description.
 pub(crate) fn filters(tasks: u64) -> Vec<(&'static str, wire::TaskFilter)> {
     let any = wire::TaskFilter::default;
     let last = format!("listed-{:010}", tasks.saturating_sub(100) / 100);
@@ -126,7 +126,7 @@ pub(crate) fn filters(tasks: u64) -> Vec<(&'static str, wire::TaskFilter)> {
     ]
 }
 
-/// How long each of so many pages by this filter took, and the most tasks on one of them.
+/// How long each of so many pages by this filter took, and the most tasks on one page.
 pub(crate) async fn pages(
     broker: &BrokerProcess,
     what: &str,
@@ -150,7 +150,7 @@ pub(crate) async fn pages(
         };
         times.push(begun.elapsed());
         most = most.max(page.tasks.len());
-        // At the end it begins anew.
+        // After the last page it starts again.
         cursor = page.cursor;
     }
     ensure!(most > 0 || what.ends_with("none"), "nothing is listed {what}");

@@ -1,6 +1,6 @@
-//! Cheap producers and workers on the raw wire: a frame is built, sent and counted, no more. A
-//! worker completes what it is handed without saying that it has begun, as a fast handler's worker
-//! may; producers keep `window` batches under way.
+//! Cheap producers and workers on raw connections: they build, send and count frames, and nothing
+//! more. A worker completes its deliveries without reporting a start, as a worker with fast
+//! handlers may. Producers keep `window` batches in flight.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use celeriac_proto::wire::{self, ErrorCode};
 use celeriac_tests::raw::{self, Answer, Lost, Request};
 use celeriac_tests::{BrokerProcess, RawConnection};
 
-/// What is submitted and how.
+/// The shape of the load.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Shape {
     /// Connections that submit.
@@ -26,13 +26,14 @@ pub(crate) struct Shape {
     /// Tasks in one submit, and in one report at most.
     #[arg(long, default_value_t = 100)]
     pub(crate) batch: usize,
-    /// Submits that a producer keeps under way before it waits for an answer.
+    /// Submits that a producer has in flight.
     #[arg(long, default_value_t = 4)]
     pub(crate) window: usize,
     /// Leases that a worker holds at once.
     #[arg(long, default_value_t = 500)]
     pub(crate) credit: u32,
-    /// The number of the first producer: ids are new where an earlier run had others.
+    /// The number of the first producer. With another number than in an earlier run all ids are
+    /// new.
     #[arg(long, default_value_t = 0)]
     pub(crate) first: usize,
     /// Bytes of a payload.
@@ -81,7 +82,7 @@ pub(crate) fn result(bytes: usize) -> Bytes {
     Bytes::from(format!("\"{}\"", "r".repeat(bytes.saturating_sub(2))))
 }
 
-/// What was confirmed, and how long each request took.
+/// The number of confirmed tasks, and how long each request took.
 #[derive(Debug, Default)]
 pub(crate) struct Submitted {
     pub(crate) tasks: u64,
@@ -160,7 +161,7 @@ pub(crate) async fn submit(
     Ok(())
 }
 
-/// Completes what it is handed, for ever; counts what was confirmed.
+/// Completes its deliveries, for ever, and counts the confirmed ones.
 pub(crate) async fn work(
     address: SocketAddr,
     shape: Shape,

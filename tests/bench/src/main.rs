@@ -1,7 +1,7 @@
-//! `celeriac-bench`: starts the release binary of the broker on a temporary folder (or takes the
-//! one at `--url`), drives it, and prints one table, or JSON with `--json`. Every confirmation that
-//! is counted was made durable by the broker first. What is driven and how stands in the file of
-//! each command; `compare` starts peers beside it and writes a report.
+//! `celeriac-bench`: starts the release binary of the broker on a temporary folder (or uses the one
+//! at `--url`), drives it, and prints a table, or JSON with `--json`. The broker made every counted
+//! confirmation durable first. The file of each command says what it drives and how. `compare`
+//! starts the peers too and writes a report.
 
 mod broker;
 mod compare;
@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 /// Measures a Celeriac broker from outside.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Print JSON in place of the table.
+    /// Print JSON instead of the table.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -34,38 +34,40 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Ours and every peer that is installed, in turn, with a report: `make bench`.
+    /// Compare Celeriac and every installed peer, and write a report: `make bench`.
     Compare(compare::Options),
-    /// Whole task lifecycles and submits a second: submit, deliver, complete, everything confirmed.
+    /// Whole task lifecycles and submits per second: submit, deliver, complete, everything
+    /// confirmed.
     Lifecycle(lifecycle::Options),
-    /// From submit to result in the client, one task at a time on an idle broker.
+    /// The time from submit to result in the client, one task at a time on an idle broker.
     Latency(latency::Options),
-    /// Very many callers that wait on one connection, and others beside them.
+    /// Very many callers that wait on one connection, and other requests beside them.
     Waits(waits::Options),
-    /// From exec to ready with many tasks in the data folder.
+    /// The time from exec to ready with many tasks in the data folder.
     Start(start::Options),
-    /// Memory for many tasks that are due over the next day, and how soon a ready task behind them
-    /// starts.
+    /// The memory of many tasks that are due over the next day, and how soon a ready task behind
+    /// them starts.
     Scheduled(scheduled::Options),
-    /// Pages of a listing by various filters, while other load runs.
+    /// Pages of a listing by several filters, while other load runs.
     Listing(listing::Options),
     /// Lifecycles inside one broker without sockets, threads or a disk, for counting instructions.
     Inside(inside::Options),
-    /// A steady load while workers and the broker are killed, frozen and cut off; every task has to
+    /// A steady load while workers and the broker are killed, frozen and cut off. Every task must
     /// be accounted for.
     Soak(soak::Options),
 }
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    // One thread: the load generator shares the machine with the broker and has to stay cheap.
+    // The load generator uses one thread: it shares the machine with the broker and must stay
+    // cheap.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(arguments.command, arguments.json))
 }
 
 async fn run(command: Command, json: bool) -> Result<ExitCode> {
     let table = match command {
-        // It writes a report of its own, and may fail in parts.
+        // It writes its own report, and some parts may fail.
         Command::Compare(options) => return compare::run(options).await,
         Command::Lifecycle(options) => lifecycle::run(options).await?,
         Command::Latency(options) => latency::run(options).await?,

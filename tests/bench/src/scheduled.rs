@@ -1,6 +1,6 @@
-//! Many tasks that are due over the next day, on the raw wire: what each costs the broker in
-//! memory, and how long a ready task that is submitted behind them all waits for its start at an
-//! idle worker.
+//! Many tasks that are due over the next day, on a raw connection: how much memory of the broker
+//! each takes, and how long a ready task that is submitted behind all of them waits for an idle
+//! worker.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,8 @@ use crate::table::Table;
 const DAY_MS: u64 = 86_400_000;
 /// The first of them is due when the run is over.
 const FIRST_MS: u64 = 1_800_000;
-/// A step that visits every number below a million before it repeats one: times in no order.
+/// A step that visits every number below a million before it repeats one, so that the times are in
+/// no order.
 const STRIDE: u64 = 7_368_787;
 
 #[derive(Debug, clap::Args)]
@@ -67,7 +68,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
     Ok(table)
 }
 
-/// From just before a submit is sent until a worker has the task.
+/// The time from just before the submit until a worker has the task.
 async fn starts(broker: &BrokerProcess, ready: usize) -> Vec<Duration> {
     let mut producer = RawConnection::open(broker.address()).await;
     let mut worker = RawConnection::worker(broker.address(), &["ready"], &[NAME], 1).await;

@@ -1,4 +1,4 @@
-//! The soak for minutes: what stands in the harness, shown as it goes, a line for each trouble.
+//! A long soak: it runs the soak of the harness and prints a line for each trouble.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::table::Table;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How long.
+    /// How long it runs.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Tasks submitted in a second.
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Seconds from one trouble to the next.
     #[arg(long, default_value_t = 2.0)]
     every: f64,
-    /// The same seed, the same troubles.
+    /// The same seed gives the same troubles.
     #[arg(long, default_value_t = 15)]
     seed: u64,
 }
@@ -53,7 +53,7 @@ pub(crate) async fn run(options: Options) -> Result<Table> {
 
 fn show(sample: &Sample) {
     let Sample { at, trouble, accepted, verified, resident_kib, disk_kib } = sample;
-    // Whoever does not look at it still gets the table.
+    // If stderr is closed, the table is still printed.
     let _ = writeln!(
         std::io::stderr(),
         "{:7.1} s  {accepted:8} accepted  {:5} under way  memory {:4} MiB  disk {:4} MiB  {trouble}",

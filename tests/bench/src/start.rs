@@ -1,6 +1,6 @@
-//! From exec to ready: a broker is filled on the raw wire, half of its tasks ended with a result
-//! and half queued, stopped, and started again; then killed, and started again. The clock runs from
-//! just before exec to the line that says it listens.
+//! The time from exec to ready. A broker is filled on raw connections: half of its tasks have ended
+//! with a result and half are queued. It is stopped and started again, then killed and started
+//! again. The clock runs from just before exec to the line that says that it listens.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -83,7 +83,7 @@ async fn fill(broker: &BrokerProcess, tasks: u64) -> Result<()> {
     Ok(())
 }
 
-/// As the broker tells it, or none when it does not list its queues yet.
+/// The number of ready tasks as the broker says, or none if it does not list its queues yet.
 async fn ready_tasks(broker: &BrokerProcess) -> Option<u64> {
     let mut connection = RawConnection::open(broker.address()).await;
     match connection.request(Request::ListQueues(wire::ListQueues::default())).await {

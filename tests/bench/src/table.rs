@@ -1,4 +1,4 @@
-//! What a run found: settings and figures in order, for people and for programs.
+//! The table of a run: configuration and figures in order, for people and for programs.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

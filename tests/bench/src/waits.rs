@@ -1,6 +1,6 @@
-//! Very many callers that wait for results on one connection: what each costs, and how long other
-//! requests of that connection take beside them. Nobody runs the tasks that are waited for, until
-//! they are cancelled all at once.
+//! Very many callers that wait for results on one connection: the cost of each, and the time of
+//! other requests of that connection meanwhile. No worker runs their tasks. At the end all of them
+//! are cancelled at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

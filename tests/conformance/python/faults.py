@@ -1,4 +1,5 @@
-"""The subject with a fault that is planted in its worker: `faults.py NAME`. The kit's own tests see that a script finds each."""
+"""The subject with a fault that is planted in its worker: `faults.py NAME`. The kit's own tests see
+that a script finds each."""
 
 import sys
 

@@ -18,7 +18,8 @@ def preprocess(context, title):
 
 
 def submit(producer, id):
-    """The id is chosen by the producer, the shadow is what listings show, and nobody begins the task after its expiry."""
+    """The producer chooses the id, listings show the shadow, and no worker begins the task after
+    its expiry."""
     task = make_task(
         "songs.preprocess",
         args=["Dynamite"],

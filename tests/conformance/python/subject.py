@@ -1,4 +1,5 @@
-"""The subject of the conformance kit: takes orders on its standard input and prints what it sees. See the kit's README."""
+"""The subject of the conformance kit: takes orders on its standard input and prints what it sees.
+See the kit's README."""
 
 import json
 import os
@@ -74,7 +75,8 @@ class Handlers:
 
 
 class Orders:
-    """Each method begins an order. One thread begins them, in turn; one thread tells what came of them.
+    """Each method begins an order. One thread begins them, in turn; one thread tells what came of
+    them.
 
     What comes is told in the order in which it came: the thread that reads puts it into `tells`.
     """
@@ -118,7 +120,8 @@ class Orders:
             tell()
 
     def _follow(self, order, pending, tell):
-        """Tells when the answer comes. The thread is there for the answer that does not come in time."""
+        """Tells when the answer comes. The thread is there for the answer that does not come in
+        time."""
 
         def told():
             try:
@@ -229,7 +232,8 @@ def result_of(info):
 
 
 def read_orders(orders, ends):
-    """Orders that need the broker wait for their turn; those that end something are heard at once."""
+    """Orders that need the broker wait for their turn; those that end something are heard at
+    once."""
     told_to_stop = False
     for line in sys.stdin:
         order = json.loads(line)

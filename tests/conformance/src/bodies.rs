@@ -1,5 +1,5 @@
-//! Frames as the scripts write them, in protobuf's text format, and how a frame is compared with
-//! what a script expects.
+//! Frames as scripts write them, in protobuf's text format, and the comparison of a frame with the
+//! expected one.
 
 use std::path::Path;
 
@@ -31,19 +31,19 @@ impl Bodies {
         })
     }
 
-    /// What a script expects of a client's frame.
+    /// A frame that a script expects from the client.
     pub(crate) fn client(&self, text: &str) -> Result<DynamicMessage, String> {
         DynamicMessage::parse_text_format(self.client.clone(), text)
             .map_err(|error| error.to_string())
     }
 
-    /// What a script has the broker send.
+    /// A frame that a script lets the broker send.
     pub(crate) fn server(&self, text: &str) -> Result<DynamicMessage, String> {
         DynamicMessage::parse_text_format(self.server.clone(), text)
             .map_err(|error| error.to_string())
     }
 
-    /// A frame that came, to be compared.
+    /// A received frame, to be compared.
     pub(crate) fn received(&self, frame: &ClientFrame) -> DynamicMessage {
         let bytes = frame.encode_to_vec();
         DynamicMessage::decode(self.client.clone(), &bytes[..])
@@ -59,12 +59,12 @@ pub(crate) fn body(frame: &DynamicMessage) -> Option<(String, DynamicMessage)> {
     Some((field.name().to_owned(), body))
 }
 
-/// Whether all that is expected is there. Otherwise the path to the first thing that is not.
+/// Checks that every expected field is there. The error is the path to the first difference.
 pub(crate) fn compare(expected: &DynamicMessage, actual: &DynamicMessage) -> Result<(), String> {
     for (field, value) in expected.fields() {
         let path = field.name();
         if field.supports_presence() && !actual.has_field(&field) {
-            return Err(format!("`{path}` is not there"));
+            return Err(format!("`{path}` is missing"));
         }
         compare_values(value, &actual.get_field(&field))
             .map_err(|wrong| format!("{path}: {wrong}"))?;
@@ -97,10 +97,10 @@ fn compare_values(expected: &Value, actual: &Value) -> Result<(), String> {
         (Value::Bytes(expected), Value::Bytes(actual)) if is_same_json(expected, actual) => Ok(()),
         (Value::Bytes(expected), Value::Bytes(actual)) if expected != actual => {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            Err(format!("`{}` is expected, and it is `{}`", text(expected), text(actual)))
+            Err(format!("`{}` was expected, but it is `{}`", text(expected), text(actual)))
         }
         (expected, actual) if expected == actual => Ok(()),
-        (expected, actual) => Err(format!("{expected} is expected, and it is {actual}")),
+        (expected, actual) => Err(format!("{expected} was expected, but it is {actual}")),
     }
 }
 

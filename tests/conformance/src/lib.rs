@@ -1,12 +1,11 @@
-//! Plays the broker's side of the protocol from scripts, and says where a client does something
-//! else than PROTOCOL.md says. README.md tells how the scripts are written, and what the program
-//! does that the kit starts.
+//! Plays the broker's side of the protocol from scripts and reports where a client does not follow
+//! PROTOCOL.md. README.md says how scripts are written and what the program under test has to do.
 
 mod bodies;
-mod items;
-mod laws;
-mod peer;
+mod listener;
 mod player;
+mod protocol_rules;
+mod request;
 mod script;
 mod subject;
 mod welcome;

@@ -1,14 +1,14 @@
 //! The command line of the kit.
-#![expect(clippy::print_stdout, reason = "it talks to a person")]
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use celeriac_conformance::{Plan, Role, Script, play, scripts};
 use clap::Parser;
 
-/// Plays the broker's side of the Celeriac protocol, to try a client in any language. The README of
-/// the kit tells how.
+/// Plays the broker's side of the Celeriac protocol to test a client in any language. The README of
+/// the kit says how to use it.
 #[derive(Debug, Parser)]
 #[command(name = "celeriac-conformance")]
 struct Arguments {
@@ -18,7 +18,7 @@ struct Arguments {
     /// Only the scripts of this role
     #[arg(long)]
     role: Option<Role>,
-    /// List the scripts, and what each shows
+    /// List the scripts and what each one tests
     #[arg(long)]
     list: bool,
     /// Show each frame and each line
@@ -42,15 +42,28 @@ impl Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+    match run(Arguments::parse()).await {
+        // The reader, such as `head`, has what it wants. Not all scripts were played.
+        Err(error) if is_closed_pipe(&error) => Ok(ExitCode::FAILURE),
+        ended => ended,
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let scripts: Vec<Script> = scripts()
         .map_err(anyhow::Error::msg)?
         .into_iter()
         .filter(|script| arguments.wants(script))
         .collect();
-    anyhow::ensure!(!scripts.is_empty(), "no script is called so: see --list");
+    anyhow::ensure!(!scripts.is_empty(), "no script has this name: `--list` names them");
+    let mut output = io::stdout();
     if arguments.list {
-        scripts.iter().for_each(|script| println!("{:<34}  {}", script.name, script.about));
+        for script in &scripts {
+            if let Err(error) = writeln!(output, "{:<34}  {}", script.name, script.about) {
+                let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
+                return if is_closed { Ok(ExitCode::SUCCESS) } else { Err(error.into()) };
+            }
+        }
         return Ok(ExitCode::SUCCESS);
     }
     anyhow::ensure!(
@@ -62,13 +75,17 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut failed = 0;
     for script in &scripts {
         match play(script, &plan).await {
-            Ok(()) => println!("ok    {:<34}  {}", script.name, script.about),
+            Ok(()) => writeln!(output, "ok    {:<34}  {}", script.name, script.about)?,
             Err(failure) => {
                 failed += 1;
-                println!("FAIL  {:<34}  {}\n{failure}", script.name, script.about);
+                writeln!(output, "FAIL  {:<34}  {}\n{failure}", script.name, script.about)?;
             }
         }
     }
-    println!("{} passed, {failed} failed", scripts.len() - failed);
+    writeln!(output, "{} passed, {failed} failed", scripts.len() - failed)?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,5 +1,5 @@
-//! Scripts: what the broker says in which order, and what the client is expected to do. README.md
-//! tells their form.
+//! Scripts: what the broker sends in which order, and what the client must do. README.md describes
+//! their form.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::bodies::Bodies;
 /// One script of the kit.
 #[derive(Debug, Clone)]
 pub struct Script {
-    /// As its file is called.
+    /// The name of its file.
     pub name: String,
-    /// What it shows, in one sentence.
+    /// What it tests, in one sentence.
     pub about: String,
     pub(crate) token: Option<String>,
     pub(crate) steps: Vec<Step>,
@@ -24,9 +24,9 @@ pub struct Script {
 /// What a client must be able to do for a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Submits, waits, watches.
+    /// It submits, waits and watches.
     Producer,
-    /// Runs tasks.
+    /// It runs tasks.
     Worker,
 }
 
@@ -55,7 +55,7 @@ pub(crate) enum Action {
         frame: DynamicMessage,
         extra: Vec<u8>,
     },
-    /// From here on the client may send this, and it is answered so.
+    /// From here on the client may send this frame, and it gets this answer.
     May {
         frame: DynamicMessage,
         answer: DynamicMessage,
@@ -70,7 +70,7 @@ pub(crate) enum Action {
 }
 
 impl Script {
-    /// The role that it tries.
+    /// The role that it tests.
     pub fn role(&self) -> Role {
         if self.name.starts_with("worker") { Role::Worker } else { Role::Producer }
     }
@@ -91,7 +91,7 @@ impl Script {
             }
         }
         if script.about.is_empty() || script.steps.is_empty() {
-            return Err(format!("{name}: a script says what it is about, and has steps"));
+            return Err(format!("{name}: a script needs the line `about` and steps"));
         }
         Ok(script)
     }
@@ -103,7 +103,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The lines with their numbers; what is indented belongs to the line above.
+/// The lines with their numbers. An indented line belongs to the line above.
 fn lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -147,7 +147,7 @@ fn action(verb: &str, rest: &str, bodies: &Bodies) -> Result<Action, String> {
         ["B", name] => answer(name, rest, bodies)?,
         ["quiet", number, "ms"] => Action::Quiet(millis(number)?),
         ["exits"] => Action::Exits,
-        _ => return Err(format!("`{verb}` is no step")),
+        _ => return Err(format!("there is no step `{verb}`")),
     })
 }
 
@@ -213,7 +213,7 @@ mod tests {
         let script = parse(
             "about: It is short.\n# no step\nC: get {\n  ids: \"a\"\n}\n  # nor this\nB cuts\n",
         );
-        // The closing brace stands at the margin.
+        // The closing brace is not indented.
         assert!(script.is_err());
         let script = parse("about: It is short.\nC: get {\n  ids: \"a\" }\nB cuts\n")
             .expect("it can be read");

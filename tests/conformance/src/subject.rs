@@ -1,4 +1,5 @@
-//! The program that is tried: started, given orders, listened to.
+//! The program under test. The kit starts it, gives it orders on its standard input and reads its
+//! standard output.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -8,12 +9,12 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::peer::Event;
+use crate::listener::Event;
 
-/// Lines of its standard error that are kept.
+/// How many lines of its standard error are kept.
 const COMPLAINTS_MAX: usize = 40;
 
-/// See the head of this file. It is killed when this is dropped.
+/// A running subject. It is killed when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Subject {
     child: Child,
@@ -52,7 +53,7 @@ impl Subject {
         tokio::spawn(async move {
             let mut lines = BufReader::new(errors).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                let mut kept = kept.lock().expect("nobody panics with the lock");
+                let mut kept = kept.lock().expect("no thread panics while it holds this lock");
                 if kept.len() == COMPLAINTS_MAX {
                     kept.remove(0);
                 }
@@ -72,13 +73,13 @@ impl Subject {
             .map_err(|_| "the subject reads no orders any more".to_owned())
     }
 
-    /// How it has ended, if it has.
+    /// Its exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// The last lines of its standard error.
     pub(crate) fn complaints(&self) -> Vec<String> {
-        self.complaints.lock().expect("nobody panics with the lock").clone()
+        self.complaints.lock().expect("no thread panics while it holds this lock").clone()
     }
 }

@@ -1,10 +1,10 @@
-//! The broker that the kit stands for, as it says of itself in Welcome.
+//! The Welcome of the broker that the kit plays.
 
 use celeriac_proto::limits;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{Limits, Welcome};
 
-/// What a script does not say of a Welcome is as a broker of version 1 has it.
+/// Fills the fields of a Welcome that a script leaves out with the values of a broker of version 1.
 pub(crate) fn completed(body: Body) -> Body {
     let Body::Welcome(welcome) = body else { return body };
     let or = |value: u64, usual: u64| if value == 0 { usual } else { value };

@@ -1,6 +1,7 @@
-//! Bit rot and truncation: one flipped bit, or a cut, at a random place of every file of a data
-//! folder that no broker uses. The broker refuses with a sentence, or serves everything intact; it
-//! is never silent and never panics. `celeriac check` has to agree with it.
+//! Bit rot and truncation: one bit is flipped, or a file is cut short, at a random place of any
+//! file of a data folder that no broker uses. The broker refuses to start with a sentence, or
+//! serves everything intact. It never hides the damage and never panics. `celeriac check` must
+//! agree with it.
 
 mod folder;
 
@@ -12,21 +13,21 @@ use tokio::task::JoinSet;
 
 use self::folder::{Content, Original};
 use super::Tally;
-use crate::crowd::panic_text;
-use crate::{Luck, Setup, celeriac_binary};
+use crate::traffic_run::panic_text;
+use crate::{RandomSource, Setup, celeriac_binary};
 
-/// Every so many damages are shown to `celeriac check` too.
+/// One in so many damaged folders is also checked by `celeriac check`.
 const CHECKED: u64 = 8;
-/// The codes of a folder that is refused: damaged, or of a newer format, or not a data folder any
-/// more.
+/// The exit codes for a folder that is refused: it is damaged, has a newer format, or is no data
+/// folder any more.
 const CODES: [i32; 3] = [12, 13, 17];
-/// Two machines' worth of brokers at once would only wait for each other.
+/// More brokers at the same time would only wait for each other.
 const AT_ONCE: usize = 2;
 
-/// Damages so many copies.
+/// Damages so many copies of data folders.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("bit rot and truncation", "damages");
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let originals = match folder::originals().await {
         Ok(originals) => Arc::new(originals),
         Err(reason) => {
@@ -41,8 +42,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         {
             take(ended, seed, &mut tally);
         }
-        let (originals, luck) = (originals.clone(), luck.fork());
-        under_way.spawn(async move { damage_one(&originals, run, luck).await });
+        let (originals, random) = (originals.clone(), random.fork());
+        under_way.spawn(async move { damage_one(&originals, run, random).await });
     }
     while let Some(ended) = under_way.join_next().await {
         take(ended, seed, &mut tally);
@@ -56,7 +57,8 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
 const REFUSED: &str = "refused";
 const SERVED: &str = "served intact";
 
-/// What came of one damage: what it was, and how it was answered or what was wrong with that.
+/// The outcome of one damage: what was damaged, and the answer of the broker or what was wrong with
+/// it.
 type Verdict = (String, Result<&'static str, String>);
 
 fn take(ended: Result<Verdict, tokio::task::JoinError>, seed: u64, tally: &mut Tally) {
@@ -77,9 +79,9 @@ enum Damage {
     Cut { left: u64 },
 }
 
-async fn damage_one(originals: &[Original], run: u64, mut luck: Luck) -> Verdict {
-    let original = &originals[luck.below(originals.len() as u64) as usize];
-    let (file, damage) = draw(original, &mut luck);
+async fn damage_one(originals: &[Original], run: u64, mut random: RandomSource) -> Verdict {
+    let original = &originals[random.below(originals.len() as u64) as usize];
+    let (file, damage) = draw(original, &mut random);
     let what = format!(
         "{damage:?} in {} of the folder {}",
         original.files[file].name.display(),
@@ -104,25 +106,25 @@ async fn damage_one(originals: &[Original], run: u64, mut luck: Luck) -> Verdict
     (what, agree(outcome, checked))
 }
 
-/// Half of the damages hit the log, and half of those what is not a hole.
-fn draw(original: &Original, luck: &mut Luck) -> (usize, Damage) {
+/// Half of the damages hit the log. Half of those hit a place that is not a hole in the file.
+fn draw(original: &Original, random: &mut RandomSource) -> (usize, Damage) {
     let log = original.files.iter().position(|file| file.name == Path::new("db"));
-    let file = match (log, luck.below(2)) {
+    let file = match (log, random.below(2)) {
         (Some(log), 0) => log,
-        _ => luck.below(original.files.len() as u64) as usize,
+        _ => random.below(original.files.len() as u64) as usize,
     };
     let found = &original.files[file];
-    if luck.below(5) == 0 {
-        return (file, Damage::Cut { left: luck.below(found.bytes) });
+    if random.below(5) == 0 {
+        return (file, Damage::Cut { left: random.below(found.bytes) });
     }
-    let byte = match luck.below(4) {
-        0 => luck.below(found.bytes),
-        _ => found.byte_with_content(luck),
+    let byte = match random.below(4) {
+        0 => random.below(found.bytes),
+        _ => found.byte_with_content(random),
     };
-    (file, Damage::Flip { byte, bit: luck.below(8) as u32 })
+    (file, Damage::Flip { byte, bit: random.below(8) as u32 })
 }
 
-/// How a broker took it: refused with this code, or served all of it.
+/// The answer of the broker: refused with this exit code, or everything served.
 async fn serve(data: &Path, content: &Content) -> Result<Option<i32>, String> {
     match Setup::new().data(data).try_start().await {
         Ok(mut broker) => {

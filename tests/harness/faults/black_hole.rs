@@ -1,5 +1,5 @@
-//! A wire that goes silent without breaking: nothing passes, in one direction or in both, and no
-//! end is told. The worker's side notices by its heartbeats, the broker by the lease time, and
+//! A connection that goes silent without an end: no bytes pass, in one direction or in both, and
+//! neither side is told. The worker notices it by its heartbeats, the broker by the lease time, and
 //! another worker gets the task.
 
 use std::time::Duration;
@@ -12,22 +12,22 @@ use tokio::time::{Instant, timeout};
 use super::Tally;
 use crate::proxy::{Proxy, Toxic, Toxics};
 use crate::raw::{self, RawConnection};
-use crate::{BrokerProcess, Luck, PATIENCE, Setup};
+use crate::{BrokerProcess, PATIENCE, RandomSource, Setup};
 
 const HEARTBEAT: Duration = Duration::from_millis(300);
 const LEASE: Duration = Duration::from_millis(900);
-/// Machines are shared: what comes later than the promise and this is late.
+/// The machine runs other programs too. A reaction later than promised plus this is a violation.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Falls silent so often.
+/// Makes a connection silent so often.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("a wire that falls silent", "black holes");
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let setup = Setup::new().set(format!("heartbeat_ms = {}", HEARTBEAT.as_millis()));
     let broker = setup.set(format!("lease_ms = {}", LEASE.as_millis())).start().await;
     let (mut client_worst, mut broker_worst) = (Duration::ZERO, Duration::ZERO);
     for run in 0..runs {
-        let silent = Silence { up: luck.below(3) > 0, down: true, id: format!("hole-{run}") };
+        let silent = Silence { up: random.below(3) > 0, down: true, id: format!("hole-{run}") };
         match timeout(4 * PATIENCE, silent.go(&broker)).await {
             Ok(Ok((client_took, broker_took))) => {
                 client_worst = client_worst.max(client_took);
@@ -47,7 +47,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// One black hole.
+/// One silent connection.
 struct Silence {
     up: bool,
     down: bool,
@@ -55,7 +55,7 @@ struct Silence {
 }
 
 impl Silence {
-    /// How long the client took to notice, and the broker, if nothing reached it.
+    /// How long the client took to notice, and how long the broker took if no bytes reached it.
     async fn go(&self, broker: &BrokerProcess) -> Result<(Duration, Option<Duration>), String> {
         let wire = Proxy::start(broker.address()).await;
         let (connection, mut events) = self.worker(&wire).await?;
@@ -80,7 +80,7 @@ impl Silence {
             other.report_one(raw::report(&delivery, raw::complete(b"1"))).await;
         }
         wire.set(Toxics::default());
-        // Whatever became of its session, the client is connected again.
+        // The client is connected again, with the same session or a new one.
         let again = async {
             while !connection.is_connected() {
                 tokio::task::yield_now().await
@@ -95,8 +95,8 @@ impl Silence {
         let mut options = ConnectionOptions::new(wire.address().to_string());
         options.worker = raw::worker_hello(&[&self.id], &["hole"]).worker;
         let opened = Connection::open(options).await;
-        let (connection, events) =
-            opened.map_err(|error| format!("the free wire lets nobody in: {error}"))?;
+        let (connection, events) = opened
+            .map_err(|error| format!("no connection through the proxy without toxics: {error}"))?;
         let credit = client_frame::Body::Credit(wire::Credit { credit: 1 });
         connection.request(credit, PATIENCE).await.map_err(|error| error.to_string())?;
         Ok((connection, events))

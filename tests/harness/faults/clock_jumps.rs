@@ -1,5 +1,5 @@
-//! Somebody sets the wall clock, an hour ahead or back, while a broker works: schedules follow it,
-//! leases, waits and time limits do not notice. The clock is moved inside the broker's process, see
+//! The wall clock is set an hour ahead or back while a broker works. Schedules follow it. Leases,
+//! waits and time limits do not. The clock is moved inside the process of the broker, see
 //! `children/interposed.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,25 +10,27 @@ use rustix::process::Signal;
 
 use super::{Tally, in_two_lanes};
 use crate::raw::{Answer, Request};
-use crate::{BrokerProcess, Luck, RawConnection, Setup, raw, test_broker_binary, until, within};
+use crate::{
+    BrokerProcess, RandomSource, RawConnection, Setup, raw, test_broker_binary, until, within,
+};
 
 const HOUR_MS: i64 = 3_600_000;
-/// Jumps on the same broker.
+/// Jumps for one broker.
 const JUMPS_IN_A_ROW: u64 = 6;
-/// Far below an hour: a jump would be the end of every one of these.
+/// These times are far below an hour, so a jump that changed one of them would end it at once.
 const TIME_LIMIT_MS: u64 = 120_000;
 const WAIT_MS: u64 = 120_000;
 
-/// Moves the clock so often.
+/// Sets the clock so often.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     in_two_lanes(Tally::new("clock jumps", "jumps"), runs, seed, lane).await
 }
 
 async fn lane(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::default();
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     while tally.runs < runs {
-        let (jumps, seed) = (JUMPS_IN_A_ROW.min(runs - tally.runs), luck.bits());
+        let (jumps, seed) = (JUMPS_IN_A_ROW.min(runs - tally.runs), random.bits());
         if let Err(reason) = one_broker(jumps, seed).await {
             tally.violations.push(format!("broker seed {seed}: {reason}"));
         }
@@ -37,13 +39,13 @@ async fn lane(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// A broker whose clock jumps, and what it has to do by it.
+/// A broker whose clock jumps, and the tasks that are due by its clock.
 struct Bench {
     broker: BrokerProcess,
     worker: RawConnection,
-    /// When the broker's clock was right.
+    /// A moment at which the clock of the broker was right.
     base_ms: i64,
-    /// What the clock is ahead by.
+    /// How far the clock is ahead.
     ahead_hours: i64,
     jumps: usize,
     /// Tasks that are not due yet.
@@ -52,7 +54,7 @@ struct Bench {
 }
 
 async fn one_broker(jumps: u64, seed: u64) -> Result<(), String> {
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let broker = Setup::new().program(test_broker_binary()).start().await;
     let worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1_000).await;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
@@ -71,13 +73,15 @@ async fn one_broker(jumps: u64, seed: u64) -> Result<(), String> {
     let wait = wire::Wait { ids: vec!["at-once".into()], mode: 0, until: 0, with_results: true };
     let waiting = waiter.send(Request::Wait(wait), WAIT_MS).await.map_err(|lost| lost.0)?;
     for jump in 0..jumps {
-        // Halves of hours, so that no task is due at the moment of a jump.
-        let half_hours = 2 * luck.between(0, 6) as i64 - 7;
+        // The schedules are odd multiples of half an hour, so that no task is due at the moment of
+        // a jump.
+        let half_hours = 2 * random.between(0, 6) as i64 - 7;
         let eta = bench.base_ms + half_hours * HOUR_MS / 2;
         bench.submit(&format!("scheduled-{jump}"), Some(eta)).await?;
-        // One whose time is over comes at once, also if the clock then goes back before it.
+        // A task that is due is delivered at once, even if the clock is then set back to before its
+        // time.
         bench.take_what_is_due().await?;
-        bench.jump(&mut luck).await;
+        bench.jump(&mut random).await;
         bench.take_what_is_due().await?;
         bench.nothing_else_happened().await?;
     }
@@ -95,12 +99,12 @@ impl Bench {
         Ok(())
     }
 
-    /// An hour in either direction, never far from the truth.
-    async fn jump(&mut self, luck: &mut Luck) {
+    /// The clock is set by an hour in either direction, never far from the true time.
+    async fn jump(&mut self, random: &mut RandomSource) {
         let ahead = match self.ahead_hours {
             2.. => false,
             ..=-2 => true,
-            _ => luck.below(2) == 0,
+            _ => random.below(2) == 0,
         };
         self.ahead_hours += if ahead { 1 } else { -1 };
         self.jumps += 1;
@@ -112,7 +116,7 @@ impl Bench {
         .await;
     }
 
-    /// Everything that is due by the wall clock comes, and once.
+    /// Every task that is due by the wall clock is delivered, and once.
     async fn take_what_is_due(&mut self) -> Result<(), String> {
         let now = self.base_ms + self.ahead_hours * HOUR_MS;
         let mut due: BTreeSet<String> = self
@@ -167,7 +171,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Every lease is still good, and who waited is told of the end and of nothing before.
+    /// Every lease is still valid, and waiting clients are told of the end and of nothing before.
     async fn finish(mut self, mut waiter: RawConnection, waiting: u64) -> Result<(), String> {
         for delivery in self.held.values() {
             let outcome = self.worker.report_one(raw::report(delivery, raw::complete(b"1"))).await;

@@ -1,6 +1,6 @@
-//! A whole conversation, cut at each of its bytes in either direction: on the raw wire, between the
-//! client and its broker, and between the worker and its broker. Afterwards each request happened
-//! once or not at all; who says it again gets to the same end.
+//! A whole conversation is cut at each of its bytes in either direction: on a raw connection,
+//! between a client and the broker, and between a worker and the broker. Afterwards each request
+//! took effect once or not at all, and repeating it leads to the same end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Tally;
 use crate::proxy::{Ending, Proxy, Toxic, Toxics};
-use crate::{BrokerProcess, Luck, PATIENCE, Pool};
+use crate::{BrokerProcess, InProcessWorker, PATIENCE, RandomSource};
 
 mod script;
 
@@ -24,7 +24,7 @@ use script::Script;
 const SIDE_BY_SIDE: usize = 16;
 const REQUEST: Duration = Duration::from_secs(60);
 
-/// Who is cut off.
+/// The party whose connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Party {
     Raw,
@@ -35,14 +35,15 @@ enum Party {
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     party: Party,
-    /// From the party to the broker; otherwise the other way.
+    /// True: from the party to the broker. False: the other direction.
     up: bool,
     at: u64,
     ending: Ending,
 }
 
-/// Cuts so often. With as many as there are bytes each is cut at, in all three conversations and
-/// both directions; with more, in other ways too; with fewer, bytes are left out evenly.
+/// Cuts so often. With as many runs as there are bytes, each byte is a place of a cut, in all three
+/// conversations and both directions. More runs cut in other ways too. Fewer runs leave out bytes
+/// evenly.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("a conversation cut at each of its bytes", "cuts");
     let broker = Arc::new(BrokerProcess::start().await);
@@ -89,23 +90,23 @@ fn collect(tally: &mut Tally, outcome: Outcome) {
     }
 }
 
-/// The bytes of each direction of a conversation that is not cut.
+/// The number of bytes of each direction of a conversation that is not cut.
 async fn lengths(broker: &BrokerProcess, party: Party) -> Result<[u64; 2], String> {
     let proxy = Proxy::start(broker.address()).await;
     converse(broker, &proxy, party, "whole").await?;
     Ok(proxy.passed())
 }
 
-/// Which places, and how.
+/// The places and the kinds of cuts.
 fn chosen(places: &[(Party, bool, u64)], runs: u64, seed: u64) -> Vec<Cut> {
     const ENDINGS: [Ending; 3] = [Ending::Reset, Ending::Close, Ending::HalfClose];
-    let mut luck = Luck::new(seed);
-    let (count, first) = (places.len() as u64, luck.bits());
+    let mut random = RandomSource::new(seed);
+    let (count, first) = (places.len() as u64, random.bits());
     let place =
         |run| if runs >= count { run % count } else { (first + run * count / runs.max(1)) % count };
     let cut = |run: u64| {
         let (party, up, at) = places[place(run) as usize];
-        // From one round to the next the same place is cut in another way.
+        // In each round the same place is cut in another way.
         let ending = ENDINGS[((run + run / count + seed) % 3) as usize];
         Cut { party, up, at, ending }
     };
@@ -136,7 +137,8 @@ async fn converse(
     }
 }
 
-/// Client and worker of the crates, one of them behind the proxy: they notice nothing but a pause.
+/// The client and the worker of the crates, one of them behind the proxy. They notice nothing but a
+/// pause.
 async fn crates(name: &str, client_url: &str, worker_url: &str) -> Result<(), String> {
     let ran = Arc::new(AtomicU64::new(0));
     let counted = ran.clone();
@@ -146,13 +148,13 @@ async fn crates(name: &str, client_url: &str, worker_url: &str) -> Result<(), St
             let counted = counted.clone();
             async move {
                 counted.fetch_add(1, Ordering::SeqCst);
-                // Told and not waited for by anybody: it may come or not.
+                // Nothing waits for this signal: it may arrive or not.
                 let _ = context.progress("ADDING", &a).await;
                 Ok::<u64, TaskFailure>(a + b)
             }
         },
     );
-    let worker = Pool::start(worker);
+    let worker = InProcessWorker::start(worker);
     let outcome = client_side(name, client_url).await;
     worker.stop().await;
     outcome?;
@@ -185,7 +187,7 @@ async fn client_side(name: &str, url: &str) -> Result<(), String> {
     timeout(REQUEST, ended).await.map_err(|_| "the watch never told of the end")?;
     let cancelled =
         client.cancel(&[waiting.id()], CancelMode::Cooperative).await.map_err(failed("cancel"))?;
-    // When the answer was lost and it is asked again, it has ended already.
+    // When the answer was lost and the client asks again, the task has ended already.
     if !matches!(cancelled[0].outcome, CancelOutcome::Revoked | CancelOutcome::AlreadyEnded) {
         return Err(format!("the cancel said {:?}", cancelled[0].outcome));
     }

@@ -1,5 +1,5 @@
-//! Peers that are sent much and read nothing: they are closed, their leases come back, the broker's
-//! memory stays bounded, and nobody else notices.
+//! Peers that are sent much data and do not read. The broker closes them, their leases return to
+//! the queue, the memory of the broker stays bounded, and no other client notices.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use tokio::time::timeout;
 use super::Tally;
 use crate::honest::Honest;
 use crate::raw::{self, Lost, RawConnection, Request};
-use crate::{BrokerProcess, Luck, PATIENCE, Setup};
+use crate::{BrokerProcess, PATIENCE, RandomSource, Setup};
 
-/// What one deaf consumer is sent, at least, if nobody stops it.
+/// The least that one deaf consumer is sent, unless the broker closes the connection.
 const SENT_BYTES: usize = 300 * 1024 * 1024;
-/// What waits for one consumer is 128 MiB at most. Each consumer alone is sent more than this in
-/// what it asks for.
+/// At most 128 MiB wait for one consumer. Each consumer alone asks for more than this.
 const RESIDENT_KIB_MAX: u64 = 1024 * 1024;
-/// A write that makes no headway for this long ends the connection, and then come the leases.
+/// The broker closes a connection whose write makes no progress for this long, and then the leases
+/// return.
 const CLOSED_WITHIN: Duration = Duration::from_secs(120);
 
-/// Lets so many consumers go deaf, one after the other.
+/// Lets so many consumers stop reading, one after the other.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("a consumer that stops reading", "consumers");
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let mut broker = Setup::new().set("heartbeat_ms = 400").set("lease_ms = 1500").start().await;
     let honest = Honest::start(&broker.url()).await;
     let mut resident_kib = 0;
     for run in 0..runs {
-        let kind = KINDS[(luck.below(2) + 2 * (run % 3)) as usize % KINDS.len()];
+        let kind = KINDS[(random.below(2) + 2 * (run % 3)) as usize % KINDS.len()];
         let deaf = Deaf { address: broker.address(), kind, run };
         let deaf = observed(deaf.be_deaf(), &broker, &mut resident_kib);
         let outcome = timeout(CLOSED_WITHIN + 3 * PATIENCE, deaf).await;
@@ -45,14 +45,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     }
     let work = honest.end().await;
     tally.violations.extend(work.found);
-    if resident_kib > RESIDENT_KIB_MAX {
-        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
-    }
-    if !broker.is_running() || broker.stderr().contains("panicked") {
-        tally
-            .violations
-            .push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
-    }
+    tally.judge_broker(seed, &mut broker, resident_kib, RESIDENT_KIB_MAX);
     tally.remarks = format!(
         "The broker held {} MiB at most; {} honest tasks, the slowest in {} ms.",
         resident_kib / 1024,
@@ -62,10 +55,10 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// So many consumers go deaf at the same time, of every kind.
+/// Lets so many consumers of all kinds stop reading at the same time.
 pub async fn run_together(consumers: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("consumers that stop reading together", "consumers");
-    // Those that fill in the large results send no heartbeats, and the disk has much to do.
+    // The workers that report the large results send no heartbeats, and the disk has much to do.
     let mut broker = Setup::new().set("heartbeat_ms = 1000").set("lease_ms = 5000").start().await;
     let honest = Honest::start(&broker.url()).await;
     let deaf = (0..consumers).map(|run| {
@@ -86,14 +79,7 @@ pub async fn run_together(consumers: u64, seed: u64) -> Tally {
     tally.violations.extend(found.map(|what| format!("seed {seed}, consumer {what}")));
     let work = honest.end().await;
     tally.violations.extend(work.found);
-    if resident_kib > RESIDENT_KIB_MAX {
-        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
-    }
-    if !broker.is_running() || broker.stderr().contains("panicked") {
-        tally
-            .violations
-            .push(format!("seed {seed}: the broker is gone or panicked:\n{}", broker.stderr()));
-    }
+    tally.judge_broker(seed, &mut broker, resident_kib, RESIDENT_KIB_MAX);
     tally.remarks = format!(
         "The broker held {} MiB at most, {} MiB at the end; {} honest tasks, the slowest in {} ms.",
         resident_kib / 1024,
@@ -104,7 +90,7 @@ pub async fn run_together(consumers: u64, seed: u64) -> Tally {
     tally
 }
 
-/// Waits, and keeps the most memory that the broker held meanwhile.
+/// Waits, and measures the largest memory of the broker meanwhile.
 async fn observed<T>(
     work: impl Future<Output = T>,
     broker: &BrokerProcess,
@@ -121,20 +107,20 @@ async fn observed<T>(
     }
 }
 
-/// Who does not read.
+/// The kinds of consumers that do not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A worker with much credit that says nothing more.
+    /// A worker with a large credit that sends nothing more.
     Worker,
-    /// One whose heartbeats go on, so that its session lives.
+    /// A worker that sends heartbeats, so that its session lives.
     BeatingWorker,
-    /// One that watches tasks with large results.
+    /// A client that watches tasks with large results.
     Watcher,
-    /// One that asks for large results again and again.
+    /// A client that reads large results again and again.
     Asker,
-    /// One that waits for many tasks with large results.
+    /// A client that waits for many tasks with large results.
     Waiter,
-    /// One that submits large tasks and does not take the answers.
+    /// A client that submits large tasks and does not read the answers.
     Submitter,
 }
 
@@ -162,7 +148,7 @@ impl Deaf {
         format!("deaf-{}", self.run)
     }
 
-    /// Tasks of this run with so large a payload.
+    /// The tasks of this run, with payloads of this size.
     fn tasks(&self, first: usize, count: usize, payload_bytes: usize) -> Vec<wire::Task> {
         let task = |number| wire::Task {
             queue: self.name(),
@@ -173,7 +159,8 @@ impl Deaf {
         (first..first + count).map(task).collect()
     }
 
-    /// Leases fill the wire. They all come back, and another worker gets every one of them.
+    /// Deliveries fill the connection. All leases return to the queue, and another worker gets
+    /// every task.
     async fn worker(&self, beats: bool) -> Result<(), String> {
         const PAYLOAD: usize = 64 * 1024;
         const TASKS: usize = 2_000;
@@ -188,7 +175,7 @@ impl Deaf {
             .await
             .map_err(|lost| lost.0)?;
         let beating = async {
-            // Until the broker has closed it: the pace is that of a client of its own.
+            // Waits until the broker has closed the connection, at the pace of another client.
             while beats
                 && deaf.send(Request::Heartbeat(wire::Heartbeat::default()), 0).await.is_ok()
             {
@@ -217,7 +204,7 @@ impl Deaf {
         self.forget(&mut producer, TASKS).await
     }
 
-    /// Every result goes to somebody who does not take it.
+    /// Every result is sent to a consumer that does not read it.
     async fn watcher(&self) -> Result<(), String> {
         let count = SENT_BYTES / RESULT;
         let ids: Vec<String> =
@@ -229,7 +216,7 @@ impl Deaf {
         self.forget(&mut worker, count).await
     }
 
-    /// So many tasks end with large results.
+    /// Lets so many tasks end with large results.
     async fn run_large(&self, count: usize) -> RawConnection {
         let name = self.name();
         let mut worker = RawConnection::worker(self.address, &[&name], &["deaf"], 8).await;
@@ -245,7 +232,7 @@ impl Deaf {
         worker
     }
 
-    /// Requests go out as long as the broker reads; answers are left where they are.
+    /// Sends requests as long as the broker reads, and does not read the answers.
     async fn asker(&self) -> Result<(), String> {
         const TASKS: usize = 8;
         drop(self.run_large(TASKS).await);
@@ -263,7 +250,8 @@ impl Deaf {
                     return;
                 }
             }
-            // Still deaf: it speaks now and then until the broker has closed the connection.
+            // Still reads nothing. Sends something now and then until the broker has closed the
+            // connection.
             while deaf.send(Request::Heartbeat(wire::Heartbeat::default()), 0).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -274,7 +262,7 @@ impl Deaf {
         self.forget(&mut RawConnection::open(self.address).await, TASKS).await
     }
 
-    /// Payloads come in as fast as the broker takes them.
+    /// Sends payloads as fast as the broker takes them.
     async fn submitter(&self) -> Result<(), String> {
         const PAYLOAD: usize = 4 * 1024 * 1024;
         let count = SENT_BYTES / PAYLOAD;
@@ -302,7 +290,7 @@ impl Deaf {
         Err(format!("{last} is not there"))
     }
 
-    /// So that the folder does not grow from one consumer to the next.
+    /// The tasks are removed, so that the folder does not grow from one consumer to the next.
     async fn forget(&self, connection: &mut RawConnection, count: usize) -> Result<(), String> {
         let ids = (0..count).map(|number| format!("{}-{number}", self.name())).collect();
         match connection.request(Request::Forget(wire::Forget { ids })).await {
@@ -322,7 +310,7 @@ impl Deaf {
 
 const RESULT: usize = 900 * 1024;
 
-/// What is left for it is read now; then the connection has to end.
+/// Now the rest is read. Then the connection must end.
 async fn closed(mut deaf: RawConnection) -> Result<(), String> {
     let end = async { while deaf.next().await.is_ok() {} };
     timeout(CLOSED_WITHIN, end).await.map_err(|_| format!("not closed within {CLOSED_WITHIN:?}"))

@@ -1,7 +1,7 @@
-//! A disk that fails: one system call of a broker that is at work or starts goes wrong, once or for
-//! ever. The broker ends soon, with a code and a sentence, or goes on when it does not matter; it
-//! confirms nothing that is not kept, and the next start serves all of it. The calls go wrong
-//! inside the broker's process, see `children/interposed.rs`.
+//! A disk that fails: one system call of a broker that works or starts fails, once or for ever. The
+//! broker soon ends with an exit code and a sentence, or goes on if the failure does not matter. It
+//! confirms nothing that is not kept, and the next start serves everything that it confirmed. The
+//! calls fail inside the process of the broker, see `children/interposed.rs`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,23 +10,24 @@ use tempfile::TempDir;
 
 use super::{Tally, in_two_lanes};
 use crate::{
-    BrokerProcess, Crowd, Exit, Luck, PATIENCE, RawConnection, Setup, raw, test_broker_binary,
+    BrokerProcess, Exit, PATIENCE, RandomSource, RawConnection, Setup, TrafficRun, raw,
+    test_broker_binary,
 };
 
-/// Points on the same data, before the clients' history is judged.
+/// Failures on the same data, before the history of the clients is judged.
 const POINTS_IN_A_ROW: u64 = 8;
-/// So small a slack has the log cleaned all the time.
+/// With so little slack the log is cleaned all the time.
 const SLACK_BYTES: u64 = 256 * 1024;
-/// Results that show that a broker goes on after a failure, or that a failure does not come any
-/// more.
+/// So many more results show that a broker goes on after a failure, or that the failure does not
+/// happen any more.
 const GOES_ON: u64 = 300;
-/// How soon a broker has to end that does not go on. It should be within a second, and is given
-/// more on a busy machine; a broker that hangs until its own limit of 10 s for a commit is found in
+/// How soon a broker that does not go on must end. It should end within a second, and gets more
+/// time on a busy machine. A broker that hangs until its own limit of 10 s for a commit is found in
 /// any case.
 const END: Duration = Duration::from_secs(5);
 /// The exit codes that deploy/README.md lists for a disk that fails or is full. Code 13 is not
-/// among them: a folder that cannot be read at the moment is not damaged, and no backup has to be
-/// brought back; nor is 20, wherever the engine panics over it.
+/// among them: a folder that cannot be read at the moment is not damaged, and no backup must be
+/// restored. Neither is code 20, wherever the engine panics over the failure.
 const CODES: [i32; 2] = [14, 15];
 
 /// A call, and the highest number of it that is worth failing: during a start, and from ready on.
@@ -59,34 +60,34 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
 
 async fn lane(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::default();
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     while tally.runs < runs {
         let points = POINTS_IN_A_ROW.min(runs - tally.runs);
-        let folder_seed = luck.bits();
+        let folder_seed = random.bits();
         if let Err(reason) = one_folder(points, folder_seed, &mut tally).await {
             tally.violations.push(format!("folder seed {folder_seed}: {reason}"));
-            // What broke this folder ends the row, not the count.
+            // An error that broke this folder ends the row, and not all runs.
             tally.runs += points;
         }
     }
     tally
 }
 
-/// Several points on one data folder.
+/// Several failures on one data folder.
 async fn one_folder(points: u64, seed: u64, tally: &mut Tally) -> Result<(), String> {
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let home = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let mut bench = Bench::new(home).await?;
     let mut done = Vec::new();
     for _ in 0..points {
-        // Many draws name a call that never comes.
-        while !bench.fail(&draw(&mut luck), tally).await? {}
+        // Many plans name a call that never happens.
+        while !bench.fail(&draw(&mut random), tally).await? {}
         done.push(bench.latest.clone());
         tally.runs += 1;
         bench.start_in_good_health(tally).await?;
     }
-    if luck.below(2) == 0 {
-        fail_the_first_start(&mut luck, tally).await?;
+    if random.below(2) == 0 {
+        fail_the_first_start(&mut random, tally).await?;
         tally.runs += 1;
     }
     let broken = bench.verdict().await;
@@ -95,11 +96,11 @@ async fn one_folder(points: u64, seed: u64, tally: &mut Tally) -> Result<(), Str
     Ok(())
 }
 
-/// What goes wrong: `CALL PHASE NTH HARM`.
-fn draw(luck: &mut Luck) -> String {
-    let (call, in_start, when_ready) = CALLS[luck.below(CALLS.len() as u64) as usize];
-    // Half of the weight on the two calls that commits are made of.
-    let (call, in_start, when_ready) = match luck.below(4) {
+/// The plan of a failure: `CALL PHASE NTH HARM`.
+fn draw(random: &mut RandomSource) -> String {
+    let (call, in_start, when_ready) = CALLS[random.below(CALLS.len() as u64) as usize];
+    // Half of the plans are for the two calls that commits are made of.
+    let (call, in_start, when_ready) = match random.below(4) {
         0 => CALLS[4],
         1 => CALLS[5],
         _ => (call, in_start, when_ready),
@@ -110,11 +111,12 @@ fn draw(luck: &mut Luck) -> String {
         }
         _ => &["eio", "eio-for-ever", "enospc", "enospc-for-ever"],
     };
-    let harm = harms[luck.below(harms.len() as u64) as usize];
-    let (phase, most) = if luck.below(5) < 2 { ("start", in_start) } else { ("ready", when_ready) };
-    // Early ones come more often, for there are fewer of them.
-    let most = luck.between(1, most);
-    format!("{call} {phase} {} {harm}", luck.between(1, most))
+    let harm = harms[random.below(harms.len() as u64) as usize];
+    let (phase, most) =
+        if random.below(5) < 2 { ("start", in_start) } else { ("ready", when_ready) };
+    // Early calls are chosen more often, because there are fewer of them.
+    let most = random.between(1, most);
+    format!("{call} {phase} {} {harm}", random.between(1, most))
 }
 
 /// A data folder, the broker on it, and the clients.
@@ -122,8 +124,8 @@ struct Bench {
     setup: Setup,
     home: TempDir,
     broker: Option<BrokerProcess>,
-    crowd: Crowd,
-    /// The point that was done last.
+    traffic: TrafficRun,
+    /// The latest plan.
     latest: String,
     backups: u32,
 }
@@ -136,17 +138,16 @@ impl Bench {
             .data(home.path().join("data"));
         let started = setup.clone().try_start().await;
         let broker = started.map_err(|exit| format!("a first start failed: {exit:?}"))?;
-        let crowd = Crowd::start(broker.address(), 3);
+        let traffic = TrafficRun::start(broker.address(), 3);
         let setup = setup.listen(broker.address());
-        Ok(Self { setup, home, broker: Some(broker), crowd, latest: String::new(), backups: 0 })
+        Ok(Self { setup, home, broker: Some(broker), traffic, latest: String::new(), backups: 0 })
     }
 
-    /// Lets the present broker go, and one live and work whose call goes wrong. False: the call
-    /// never came.
+    /// Stops the present broker, and starts one whose call fails. False: the call never happened.
     async fn fail(&mut self, plan: &str, tally: &mut Tally) -> Result<bool, String> {
         if let Some(mut broker) = self.broker.take() {
             broker.kill().await;
-            self.crowd.begin_next_life();
+            self.traffic.note_restart();
         }
         plan.clone_into(&mut self.latest);
         let setup = with_fault(&self.setup, plan, self.home.path());
@@ -158,11 +159,12 @@ impl Bench {
             }
             Ok(broker) => self.watch(broker, plan, tally).await,
         };
-        self.crowd.begin_next_life();
+        self.traffic.note_restart();
         outcome
     }
 
-    /// Until the broker has ended, or shows that it goes on. Whether the call came.
+    /// Waits until the broker has ended or shows that it goes on. Returns whether the call
+    /// happened.
     async fn watch(
         &mut self,
         mut broker: BrokerProcess,
@@ -174,12 +176,12 @@ impl Bench {
             Some("open" | "mkdir" | "rename" | "fsync" | "unlink")
         );
         let backup = (is_of_backup && plan.contains("ready")).then(|| self.backup(&broker));
-        let (begun, mut failed, mut finished) = (Instant::now(), None, self.crowd.finished());
+        let (begun, mut failed, mut finished) = (Instant::now(), None, self.traffic.finished());
         while broker.is_running() {
             if failed.is_none() && went_wrong(&broker.stderr()) {
-                (failed, finished) = (Some(Instant::now()), self.crowd.finished());
+                (failed, finished) = (Some(Instant::now()), self.traffic.finished());
             }
-            let goes_on = self.crowd.finished() >= finished + GOES_ON;
+            let goes_on = self.traffic.finished() >= finished + GOES_ON;
             if goes_on && backup.as_ref().is_none_or(|backup| backup.1.is_finished()) {
                 break;
             }
@@ -210,7 +212,7 @@ impl Bench {
         Ok(failed.is_some())
     }
 
-    /// Has the broker make a backup; whether it says that it did.
+    /// Lets the broker make a backup. Returns whether it confirmed it.
     fn backup(
         &mut self,
         broker: &BrokerProcess,
@@ -227,14 +229,14 @@ impl Bench {
         (folder, tokio::spawn(asked))
     }
 
-    /// The next start has nothing against it.
+    /// The next start must work.
     async fn start_in_good_health(&mut self, tally: &mut Tally) -> Result<(), String> {
         let begun = Instant::now();
         match self.setup.clone().try_start().await {
             Ok(broker) => {
                 tally.ready_after(begun.elapsed());
                 self.broker = Some(broker);
-                if self.crowd.gets_done(10, PATIENCE).await {
+                if self.traffic.completes(10, PATIENCE).await {
                     return Ok(());
                 }
                 Err(format!("after `{}`: no task ends any more", self.latest))
@@ -247,7 +249,7 @@ impl Bench {
     }
 
     async fn verdict(mut self) -> Vec<String> {
-        let broken = self.crowd.verdict().await;
+        let broken = self.traffic.verdict().await;
         if let Some(mut broker) = self.broker.take() {
             broker.kill().await;
         }
@@ -255,12 +257,12 @@ impl Bench {
     }
 }
 
-/// A start that makes its folder fails; the next one makes it.
-async fn fail_the_first_start(luck: &mut Luck, tally: &mut Tally) -> Result<(), String> {
+/// A start that creates its folder fails. The next start creates it.
+async fn fail_the_first_start(random: &mut RandomSource, tally: &mut Tally) -> Result<(), String> {
     let home = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let setup = Setup::new().program(test_broker_binary()).data(home.path().join("data"));
     let plan = loop {
-        let plan = draw(luck).replace("ready", "start");
+        let plan = draw(random).replace("ready", "start");
         match with_fault(&setup, &plan, home.path()).try_start().await {
             Err(exit) => {
                 judge_exit(&plan, &exit, tally);
@@ -269,7 +271,7 @@ async fn fail_the_first_start(luck: &mut Luck, tally: &mut Tally) -> Result<(), 
             }
             Ok(mut broker) => {
                 broker.kill().await;
-                // A folder that is there would make the next start another one than the first.
+                // An existing folder would make the next start different from the first.
                 let _absent = std::fs::remove_dir_all(home.path().join("data"));
             }
         }
@@ -312,7 +314,7 @@ fn judge_exit(plan: &str, exit: &Exit, tally: &mut Tally) {
     }
 }
 
-/// A backup that was confirmed is whole.
+/// A confirmed backup is complete.
 fn judge_backup(plan: &str, folder: &Path, confirmed: bool, tally: &mut Tally) {
     tally.count(if confirmed { "backups made" } else { "backups refused" });
     if confirmed && let Err(error) = celeriac_broker::check(folder) {

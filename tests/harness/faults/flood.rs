@@ -1,5 +1,5 @@
-//! More connections than there may be, and fewer file descriptors than are needed: who is connected
-//! is served on, who comes is told that there is no room, and is let in as soon as there is.
+//! More connections than the limit, and fewer file descriptors than needed. Connected clients are
+//! served. New ones are told that there is no room, and are accepted as soon as there is room.
 
 use celeriac_client::{Client, Error, ErrorCode};
 use celeriac_proto::wire;
@@ -8,80 +8,83 @@ use tokio::time::timeout;
 use super::Tally;
 use crate::honest::Honest;
 use crate::raw::{self, Answer, Request};
-use crate::{BrokerProcess, Luck, PATIENCE, RawConnection, Setup};
+use crate::{BrokerProcess, PATIENCE, RandomSource, RawConnection, Setup};
 
 const CONNECTIONS_MAX: usize = 40;
-/// Of the whole process; the broker keeps some of them for its files.
+/// The limit of the whole process. The broker keeps some descriptors for its files.
 const DESCRIPTORS: usize = 64;
 
-/// Connects so often: half to a broker with few places, half to one with few descriptors.
+/// Connects so often: half of the connections to a broker with a low limit of connections, half to
+/// one with few descriptors.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("connection flood and too few descriptors", "connects");
-    let mut luck = Luck::new(seed);
-    let mut found = full_house(runs.div_ceil(2), &mut luck, &mut tally).await;
-    found.extend(starved(runs.div_ceil(2), &mut luck, &mut tally).await);
+    let mut random = RandomSource::new(seed);
+    let mut found = full_broker(runs.div_ceil(2), &mut random, &mut tally).await;
+    found.extend(starved(runs.div_ceil(2), &mut random, &mut tally).await);
     tally.violations =
         found.into_iter().map(|what| format!("seed {seed}, {runs} connects: {what}")).collect();
     tally
 }
 
-/// What became of one who knocked.
+/// The outcome of one attempt to connect.
 #[derive(Debug)]
-enum Knock {
-    In(Box<RawConnection>),
-    Full,
-    /// Neither: the sentence says what.
-    Odd(String),
+enum Attempt {
+    Accepted(Box<RawConnection>),
+    Refused,
+    /// Neither accepted nor refused properly. The sentence says what happened.
+    Wrong(String),
 }
 
-async fn knock(broker: &BrokerProcess) -> Knock {
-    let knocked = async {
+async fn attempt(broker: &BrokerProcess) -> Attempt {
+    let attempting = async {
         let mut connection = match RawConnection::try_silent(broker.address()).await {
             Ok(connection) => connection,
-            Err(lost) => return Knock::Odd(format!("no connection: {lost:?}")),
+            Err(lost) => return Attempt::Wrong(format!("no connection: {lost:?}")),
         };
-        // Whoever is refused may be told before it has said a word.
+        // The broker may refuse a client before the client has sent anything.
         let _ = connection.send(Request::Hello(raw::hello()), 0).await;
         match connection.next().await {
-            Ok((_, Answer::Welcome(_))) => Knock::In(Box::new(connection)),
+            Ok((_, Answer::Welcome(_))) => Attempt::Accepted(Box::new(connection)),
             Ok((_, Answer::Error(error)))
                 if error.code() == wire::ErrorCode::Overloaded && error.retryable =>
             {
-                Knock::Full
+                Attempt::Refused
             }
-            other => Knock::Odd(format!("neither let in nor told that it is full: {other:?}")),
+            other => Attempt::Wrong(format!("neither accepted nor refused: {other:?}")),
         }
     };
-    timeout(PATIENCE, knocked)
+    timeout(PATIENCE, attempting)
         .await
-        .unwrap_or_else(|_| Knock::Odd(format!("no answer in {PATIENCE:?}")))
+        .unwrap_or_else(|_| Attempt::Wrong(format!("no answer in {PATIENCE:?}")))
 }
 
-/// As many as may come are in; the others are told. The honest worker and client count too.
-async fn full_house(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String> {
+/// As many clients as allowed are connected, and the others are refused. The honest worker and
+/// client count too.
+async fn full_broker(runs: u64, random: &mut RandomSource, tally: &mut Tally) -> Vec<String> {
     let mut broker = Setup::new().set(format!("connections_max = {CONNECTIONS_MAX}")).start().await;
     let honest = Honest::start(&broker.url()).await;
     let mut found = Vec::new();
     let mut inside = Vec::new();
     for _ in 0..runs {
         tally.runs += 1;
-        match knock(&broker).await {
-            Knock::In(connection) => inside.push(connection),
-            Knock::Full if inside.len() + 2 < CONNECTIONS_MAX && luck.below(2) == 0 => {
-                // Whoever left may not be gone yet; another will be let in.
+        match attempt(&broker).await {
+            Attempt::Accepted(connection) => inside.push(connection),
+            Attempt::Refused if inside.len() + 2 < CONNECTIONS_MAX && random.below(2) == 0 => {
+                // The broker may not have noticed yet that a client has left. It accepts another
+                // one later.
             }
-            Knock::Full => drop_some(&mut inside, luck),
-            Knock::Odd(what) => found.push(format!("{} are in: {what}", inside.len())),
+            Attempt::Refused => drop_some(&mut inside, random),
+            Attempt::Wrong(what) => found.push(format!("{} are in: {what}", inside.len())),
         }
         if inside.len() + 2 > CONNECTIONS_MAX {
             found.push(format!("{} are in, and {CONNECTIONS_MAX} may be", inside.len() + 2));
         }
     }
     while inside.len() + 2 < CONNECTIONS_MAX {
-        match knock(&broker).await {
-            Knock::In(connection) => inside.push(connection),
-            Knock::Full => tokio::task::yield_now().await,
-            Knock::Odd(what) => {
+        match attempt(&broker).await {
+            Attempt::Accepted(connection) => inside.push(connection),
+            Attempt::Refused => tokio::task::yield_now().await,
+            Attempt::Wrong(what) => {
                 found.push(what);
                 break;
             }
@@ -98,23 +101,23 @@ async fn full_house(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String
 }
 
 #[allow(clippy::vec_box, reason = "they are made in boxes, and only moved")]
-fn drop_some(inside: &mut Vec<Box<RawConnection>>, luck: &mut Luck) {
-    for _ in 0..=luck.below(4) {
+fn drop_some(inside: &mut Vec<Box<RawConnection>>, random: &mut RandomSource) {
+    for _ in 0..=random.below(4) {
         if !inside.is_empty() {
-            inside.swap_remove(luck.below(inside.len() as u64) as usize);
+            inside.swap_remove(random.below(inside.len() as u64) as usize);
         }
     }
 }
 
-/// Many more come than the process has descriptors for.
-async fn starved(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String> {
+/// Many more clients connect than the process has descriptors for.
+async fn starved(runs: u64, random: &mut RandomSource, tally: &mut Tally) -> Vec<String> {
     let limit = format!("ulimit -n {DESCRIPTORS}; exec \"$@\"");
     let mut broker = Setup::new().under(["sh", "-c", &limit, "sh"]).start().await;
     let honest = Honest::start(&broker.url()).await;
     let mut found = Vec::new();
     let mut made = 0;
     while made < runs && found.is_empty() {
-        let wave = luck.between(1, 3 * DESCRIPTORS as u64).min(runs - made);
+        let wave = random.between(1, 3 * DESCRIPTORS as u64).min(runs - made);
         let mut silent = Vec::new();
         for _ in 0..wave {
             if let Ok(connection) = RawConnection::try_silent(broker.address()).await {
@@ -123,7 +126,7 @@ async fn starved(runs: u64, luck: &mut Luck, tally: &mut Tally) -> Vec<String> {
         }
         made += wave;
         tally.runs += wave;
-        if let Knock::Odd(what) = knock(&broker).await {
+        if let Attempt::Wrong(what) = attempt(&broker).await {
             found.push(format!("while {wave} silent connections are there: {what}"));
         }
         let enough = honest.done() + 3;
@@ -148,12 +151,12 @@ fn broker_lives(broker: &BrokerProcess) -> bool {
     !broker.stderr().contains("panicked")
 }
 
-/// When the others are gone there is room for a new one.
+/// When the other clients are gone, a new one is accepted.
 async fn let_in_again(broker: &BrokerProcess) -> Result<(), String> {
-    let came_in = async { while !matches!(knock(broker).await, Knock::In(_)) {} };
-    timeout(PATIENCE, came_in)
+    let accepted = async { while !matches!(attempt(broker).await, Attempt::Accepted(_)) {} };
+    timeout(PATIENCE, accepted)
         .await
-        .map_err(|_| "nobody is let in although all others have gone".to_owned())
+        .map_err(|_| "no client is accepted although all others have left".to_owned())
 }
 
 async fn ended(

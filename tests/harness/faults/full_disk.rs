@@ -1,6 +1,6 @@
-//! A full disk, on a small file system in memory: new tasks are refused with `disk_full`, running
-//! ones still end, and the broker starts again with not one byte left, with everything it
-//! confirmed. It needs the right to mount.
+//! A full disk, on a small file system in memory. The broker refuses new tasks with `disk_full`,
+//! running tasks still end, and the broker starts with no byte free and serves everything that it
+//! confirmed. The fault needs the right to mount.
 
 use std::fs;
 
@@ -9,8 +9,8 @@ use celeriac_client::CancelMode;
 use celeriac_proto::wire::{self, ErrorCode, TaskState};
 
 use super::{Tally, in_two_lanes};
-use crate::mounted::Mounted;
-use crate::{BrokerProcess, Luck, RawConnection, Setup, raw};
+use crate::mounted_file_system::MountedFileSystem;
+use crate::{BrokerProcess, RandomSource, RawConnection, Setup, raw};
 
 const HELD: usize = 8;
 
@@ -18,7 +18,7 @@ const HELD: usize = 8;
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let tally = Tally::new("full disk", "disks filled");
     let probe = tempfile::tempdir().expect("a temporary folder can be made");
-    if let Err(reason) = Mounted::in_memory(probe.path(), 1) {
+    if let Err(reason) = MountedFileSystem::in_memory(probe.path(), 1) {
         return Tally { skipped: Some(reason), ..tally };
     }
     in_two_lanes(tally, runs, seed, lane).await
@@ -26,9 +26,9 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
 
 async fn lane(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::default();
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     for _ in 0..runs {
-        let seed = luck.bits();
+        let seed = random.bits();
         if let Err(reason) = one_disk(seed, &mut tally).await {
             tally.violations.push(format!("disk seed {seed}: {reason}"));
         }
@@ -37,28 +37,29 @@ async fn lane(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// What one disk is like.
+/// The properties of one disk.
 struct Shape {
     mebibytes: u64,
     payload_bytes: u64,
     batch: u64,
-    /// Reports before the disk is full come after every so many batches.
+    /// Before the disk is full, workers report after every so many batches.
     report_every: u64,
     killed: bool,
 }
 
 async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let shape = Shape {
-        mebibytes: luck.between(140, 260),
-        payload_bytes: luck.between(20_000, 400_000),
-        batch: luck.between(1, 8),
-        report_every: luck.between(20, 100),
-        killed: luck.below(3) > 0,
+        mebibytes: random.between(140, 260),
+        payload_bytes: random.between(20_000, 400_000),
+        batch: random.between(1, 8),
+        report_every: random.between(20, 100),
+        killed: random.below(3) > 0,
     };
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    // Declared after the folder, so that it is unmounted before that is removed.
-    let disk = Mounted::in_memory(folder.path(), shape.mebibytes)?;
+    // This field is declared after the folder, so that the file system is unmounted before the
+    // folder is removed.
+    let disk = MountedFileSystem::in_memory(folder.path(), shape.mebibytes)?;
     let setup = Setup::new().data(disk.path().join("data")).set("disk_reserve_bytes = 33554432");
     let started = setup.try_start().await;
     let mut broker = started.map_err(|exit| format!("no start on an empty disk: {exit:?}"))?;
@@ -82,7 +83,7 @@ async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
             return Err(format!("told to end on a full disk: {exit:?}"));
         }
     }
-    // Now not one byte is left.
+    // Now no byte is free.
     if fs::write(disk.path().join("filler"), vec![0; (shape.mebibytes << 20) as usize]).is_ok() {
         return Err("the disk was not full".into());
     }
@@ -104,7 +105,7 @@ async fn one_disk(seed: u64, tally: &mut Tally) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends and forgets everything.
+/// Ends and forgets all tasks.
 async fn empty(broker: &BrokerProcess, kept: u64) -> Result<(), String> {
     let client =
         celeriac_client::Client::connect(&broker.url()).await.map_err(|error| error.to_string())?;
@@ -124,7 +125,7 @@ async fn empty(broker: &BrokerProcess, kept: u64) -> Result<(), String> {
     }
 }
 
-/// New tasks are taken again, without anybody writing meanwhile, and more than a few.
+/// The broker accepts new tasks again, and more than a few, although nothing else writes meanwhile.
 async fn serves_again(broker: &BrokerProcess) -> Result<(), String> {
     let mut producer = RawConnection::open(broker.address()).await;
     let begun = std::time::Instant::now();
@@ -147,8 +148,8 @@ async fn serves_again(broker: &BrokerProcess) -> Result<(), String> {
     Ok(())
 }
 
-/// Submits until the broker refuses; how many tasks it took, and how many of the held ones were
-/// reported meanwhile.
+/// Submits until the broker refuses. Returns how many tasks it accepted, and how many of the held
+/// ones were reported meanwhile.
 async fn fill(
     shape: &Shape,
     worker: &mut RawConnection,
@@ -196,7 +197,7 @@ async fn report(worker: &mut RawConnection, delivery: &wire::Delivery) -> Result
     }
 }
 
-/// Everything is there, and new tasks are still refused.
+/// Every confirmed task exists, and new tasks are still refused.
 async fn look(
     broker: &BrokerProcess,
     shape: &Shape,
@@ -220,8 +221,8 @@ async fn look(
     if refused.error.as_ref().map(wire::Error::code) != Some(ErrorCode::DiskFull) {
         return Err(format!("a task was taken without any room: {refused:?}"));
     }
-    // A payload comes back whole from a disk on which nothing can be written any more but what was
-    // set aside.
+    // A payload comes back intact from a disk on which nothing can be written except to the reserve
+    // file.
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["nothing"], 1).await;
     let delivery = worker.delivery().await;
     let number = delivery.id.trim_start_matches("fill-").parse().unwrap_or(u64::MAX);

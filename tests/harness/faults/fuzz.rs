@@ -1,22 +1,22 @@
-//! Any bytes at all for the functions of the broker that take them: mutations of what is committed
-//! in `tests/fuzz`, drawn from a seed and without any tool; and libFuzzer, where cargo-fuzz and a
-//! nightly compiler are there.
+//! Arbitrary bytes for the functions of the broker that take bytes: seeded mutations of the inputs
+//! in `tests/fuzz`, which need no tool, and libFuzzer, if cargo-fuzz and a nightly compiler are
+//! installed.
 
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use celeriac_broker::internals::fuzz::{TARGETS, Target};
 use tokio::process::Command;
 
 use super::Tally;
-use crate::Luck;
+use crate::RandomSource;
+use crate::inside::fuzz::{TARGETS, Target};
 
-/// The longest input that is made up.
+/// The longest input that is generated.
 const INPUT_BYTES_MAX: usize = 4096;
 
-/// Runs every target over its corpus and its regressions, and over so many mutations of them.
+/// Runs every target over its corpus, its regressions and so many mutations of both.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("any bytes: seeded mutations of the corpus", "inputs");
     for (name, _) in TARGETS {
@@ -25,15 +25,24 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// The same for one target.
+/// Does the same with one target.
 ///
 /// # Panics
 /// When there is no target of this name.
-pub async fn one(name: &'static str, runs: u64, seed: u64) -> Tally {
+async fn one(name: &'static str, runs: u64, seed: u64) -> Tally {
     let (_, target) =
         TARGETS.into_iter().find(|(other, _)| *other == name).expect("a target of this name");
     let mutate = move || mutations(name, target, runs, seed);
     tokio::task::spawn_blocking(mutate).await.expect("a target's panics are caught")
+}
+
+/// For a test: runs one target over so many mutations with this seed, unless `RUNS` and `SEED` say
+/// otherwise.
+///
+/// # Panics
+/// With everything that was found.
+pub async fn check(name: &'static str, runs: usize, seed: u64) {
+    one(name, crate::runs(runs) as u64, crate::seed(seed)).await.assert_clean();
 }
 
 fn mutations(name: &str, target: Target, runs: u64, seed: u64) -> Tally {
@@ -46,9 +55,9 @@ fn mutations(name: &str, target: Target, runs: u64, seed: u64) -> Tally {
     for (path, input) in &known {
         try_out(&mut tally, target, input, || format!("{name}: {}", path.display()));
     }
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     for number in 0..runs {
-        let input = mutation(&mut luck, &known);
+        let input = mutation(&mut random, &known);
         try_out(&mut tally, target, &input, || {
             let path = std::env::temp_dir().join(format!("celeriac-fuzz-{name}-{seed}-{number}"));
             let kept = fs::write(&path, &input)
@@ -82,35 +91,35 @@ fn known_inputs(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().filter_map(|path| Some((path.clone(), fs::read(path).ok()?))).collect()
 }
 
-/// One of the inputs with a few changes.
-fn mutation(luck: &mut Luck, known: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
-    let any = |luck: &mut Luck| &known[luck.below(known.len() as u64) as usize].1;
-    let mut input = any(luck).clone();
-    for _ in 0..luck.between(1, 6) {
-        let at = luck.below(input.len() as u64 + 1) as usize;
-        match luck.below(6) {
-            0 if at < input.len() => input[at] ^= 1 << luck.below(8),
-            1 if at < input.len() => input[at] = luck.bits() as u8,
+/// One of the inputs after a few changes.
+fn mutation(random: &mut RandomSource, known: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
+    let any = |random: &mut RandomSource| &known[random.below(known.len() as u64) as usize].1;
+    let mut input = any(random).clone();
+    for _ in 0..random.between(1, 6) {
+        let at = random.below(input.len() as u64 + 1) as usize;
+        match random.below(6) {
+            0 if at < input.len() => input[at] ^= 1 << random.below(8),
+            1 if at < input.len() => input[at] = random.bits() as u8,
             2 => {
-                let end = at + luck.below((input.len() - at) as u64 + 1) as usize;
+                let end = at + random.below((input.len() - at) as u64 + 1) as usize;
                 input.drain(at..end.min(at + 64));
             }
             3 => {
                 let number =
-                    INTERESTING[luck.below(INTERESTING.len() as u64) as usize].to_le_bytes();
-                let length = 1 << luck.below(4);
+                    INTERESTING[random.below(INTERESTING.len() as u64) as usize].to_le_bytes();
+                let length = 1 << random.below(4);
                 let end = (at + length).min(input.len());
                 input.splice(at..end, number[..length].iter().copied());
             }
             4 => {
-                let other = any(luck);
-                let from = luck.below(other.len() as u64 + 1) as usize;
-                let to = (from + luck.below(200) as usize).min(other.len());
+                let other = any(random);
+                let from = random.below(other.len() as u64 + 1) as usize;
+                let to = (from + random.below(200) as usize).min(other.len());
                 input.splice(at..at, other[from..to].iter().copied());
             }
             _ => {
-                let count = luck.between(1, 16) as usize;
-                input.splice(at..at, luck.bytes(count));
+                let count = random.between(1, 16) as usize;
+                input.splice(at..at, random.bytes(count));
             }
         }
     }
@@ -118,11 +127,11 @@ fn mutation(luck: &mut Luck, known: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
     input
 }
 
-/// Numbers at which something changes.
+/// Numbers at which behaviour often changes.
 const INTERESTING: [u64; 10] =
     [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, u32::MAX as u64, i64::MAX as u64, u64::MAX];
 
-/// Lets libFuzzer work on each target for so many minutes.
+/// Runs libFuzzer on each target for so many minutes.
 pub async fn with_libfuzzer(minutes: u64, seed: u64) -> Tally {
     const WHAT: (&str, &str) = ("any bytes: libFuzzer", "inputs");
     for (arguments, missing) in [
@@ -163,7 +172,7 @@ pub async fn with_libfuzzer(minutes: u64, seed: u64) -> Tally {
     tally
 }
 
-/// What libFuzzer said of one target.
+/// The output of libFuzzer for one target.
 #[derive(Debug, Default, PartialEq)]
 struct Session {
     executions: u64,
@@ -172,7 +181,7 @@ struct Session {
 }
 
 async fn fuzz(name: &str, minutes: u64, seed: u64) -> Result<Session, String> {
-    // What it finds is not mixed with what is committed.
+    // New inputs are kept apart from the committed ones.
     let found = folder().join("target/found").join(name);
     fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
     let mut command = Command::new("rustup");
@@ -181,7 +190,7 @@ async fn fuzz(name: &str, minutes: u64, seed: u64) -> Result<Session, String> {
         .arg(folder())
         .arg(name)
         .arg(found);
-    // libFuzzer gives up over a folder that is not there, and a target that never failed has no
+    // libFuzzer ends when a folder does not exist, and a target that never failed has no
     // regressions.
     let known = ["corpus", "regressions"].map(|part| folder().join(part).join(name));
     command.args(known.iter().filter(|folder| folder.is_dir())).arg("--");
@@ -203,7 +212,8 @@ async fn fuzz(name: &str, minutes: u64, seed: u64) -> Result<Session, String> {
     Ok(session)
 }
 
-/// Reads the executions, the coverage and the inputs that failed out of what libFuzzer prints.
+/// Reads the number of executions, the coverage and the failing inputs from the output of
+/// libFuzzer.
 fn session(text: &str) -> Session {
     let mut session = Session::default();
     for line in text.lines() {

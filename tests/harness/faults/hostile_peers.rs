@@ -1,6 +1,6 @@
-//! Peers that are slow, broken, of another protocol, or out for harm, in a seeded mix and many at
-//! once. The broker says no or closes the connection; it does not panic, its memory stays bounded,
-//! and honest work goes on.
+//! Slow, broken and hostile peers and peers of other protocols, in a seeded mix and many at the
+//! same time. The broker answers with an error or closes the connection. It does not panic, its
+//! memory stays bounded, and honest clients are served.
 
 use std::time::Duration;
 
@@ -9,24 +9,23 @@ use tokio::time::timeout;
 
 use super::Tally;
 use crate::honest::Honest;
-use crate::{Luck, PATIENCE, Setup};
+use crate::{PATIENCE, RandomSource, Setup};
 
 pub mod costly;
 mod frames;
 mod requests;
 
-/// Hostile peers at once.
+/// Hostile peers at the same time.
 const SIDE_BY_SIDE: usize = 32;
-/// The frames that they leave unfinished have 256 MiB of room together; besides there are the
-/// answers that they do not read.
+/// The unfinished frames of all peers share 256 MiB. The answers that they do not read come on top.
 const RESIDENT_KIB_MAX: u64 = 1024 * 1024;
 /// Longer than any of them has a reason to stay.
 const STAY: Duration = Duration::from_secs(60);
 
-/// Lets so many of them in.
+/// Connects so many of them.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("slow and hostile peers", "peers");
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let mut broker = Setup::new().set("heartbeat_ms = 1000").set("lease_ms = 5000").start().await;
     let honest = Honest::start(&broker.url()).await;
     let mut resident_kib = 0;
@@ -34,7 +33,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut number = 0;
     while number < runs || !peers.is_empty() {
         if number < runs && peers.len() < SIDE_BY_SIDE {
-            peers.spawn(peer(broker.address(), number, luck.fork()));
+            peers.spawn(peer(broker.address(), number, random.fork()));
             number += 1;
             continue;
         }
@@ -55,12 +54,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     peers.abort_all();
     let work = honest.end().await;
     tally.violations.extend(work.found.into_iter().map(|what| format!("seed {seed}: {what}")));
-    if resident_kib > RESIDENT_KIB_MAX {
-        tally.violations.push(format!("seed {seed}: the broker held {resident_kib} KiB"));
-    }
-    if broker.stderr().contains("panicked") {
-        tally.violations.push(format!("seed {seed}: the broker panicked:\n{}", broker.stderr()));
-    }
+    tally.judge_broker(seed, &mut broker, resident_kib, RESIDENT_KIB_MAX);
     tally.remarks = format!(
         "{} honest tasks, the slowest in {} ms; the broker held {} MiB at most.",
         work.done,
@@ -70,14 +64,18 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// One of them, drawn by its luck. What it found, if the broker did something wrong.
-async fn peer(address: std::net::SocketAddr, number: u64, mut luck: Luck) -> Option<String> {
-    let kind = luck.below(frames::KINDS + requests::KINDS);
+/// One peer of a random kind. Returns what it found, if the broker did something wrong.
+async fn peer(
+    address: std::net::SocketAddr,
+    number: u64,
+    mut random: RandomSource,
+) -> Option<String> {
+    let kind = random.below(frames::KINDS + requests::KINDS);
     let staying = async {
         if kind < frames::KINDS {
-            frames::peer(kind, address, &mut luck).await
+            frames::peer(kind, address, &mut random).await
         } else {
-            requests::peer(kind - frames::KINDS, address, &mut luck).await
+            requests::peer(kind - frames::KINDS, address, &mut random).await
         }
     };
     let what = match timeout(STAY + PATIENCE, staying).await {

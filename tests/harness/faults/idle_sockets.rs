@@ -1,5 +1,5 @@
-//! Thousands of connections that are open and do nothing: they cost memory, which is measured, and
-//! the work of others goes on beside them.
+//! Thousands of connections that are open and do nothing. Their memory is measured, and honest
+//! clients are served meanwhile.
 
 use celeriac_proto::wire;
 use rustix::process::{Resource, getrlimit};
@@ -8,15 +8,15 @@ use tokio::time::timeout;
 use super::Tally;
 use crate::honest::Honest;
 use crate::raw::{self, Answer, Lost, RawConnection, Request};
-use crate::{Luck, PATIENCE, Setup};
+use crate::{PATIENCE, RandomSource, Setup};
 
-/// Descriptors that this program and the broker need besides.
+/// File descriptors that this program and the broker need besides.
 const OTHERS: u64 = 200;
-/// Each is a task with empty buffers, an entry in the machine, and an outbox. A bound that tells a
-/// leak from a cost.
+/// Each connection is a task with empty buffers, an entry in the machine, and a send queue. The
+/// bound distinguishes a leak from a cost.
 const RESIDENT_KIB_EACH_MAX: u64 = 64;
 
-/// Opens so many.
+/// Opens so many connections.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     const WHAT: &str = "idle sockets";
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -28,13 +28,13 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
         return Tally::skipped(WHAT, "sockets", reason);
     }
     let mut tally = Tally::new(WHAT, "sockets");
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let mut broker = Setup::new().set("heartbeat_ms = 1000").set("lease_ms = 60000").start().await;
     let honest = Honest::start(&broker.url()).await;
     let before = broker.resident_kib();
     let mut idle = Vec::new();
     for number in 0..runs {
-        let hello = if luck.below(4) == 0 {
+        let hello = if random.below(4) == 0 {
             raw::worker_hello(&["idle"], &["nothing"])
         } else {
             raw::hello()
@@ -62,9 +62,9 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
             .violations
             .push(format!("seed {seed}: beside {runs} idle sockets honest work came to an end"));
     }
-    // They idled, and are not forgotten.
+    // The connections are still open after the idle time.
     for _ in 0..idle.len().min(200) {
-        let at = luck.below(idle.len() as u64) as usize;
+        let at = random.below(idle.len() as u64) as usize;
         let beat = idle[at].try_request(Request::Heartbeat(heartbeat()));
         if !matches!(timeout(PATIENCE, beat).await, Ok(Ok(Answer::HeartbeatReply(_)))) {
             tally.violations.push(format!("seed {seed}: idle socket {at} is not answered"));

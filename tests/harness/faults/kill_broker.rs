@@ -1,45 +1,43 @@
-//! kill -9 of the broker in mid-load: producers and workers over TCP that use all that a task can
-//! have, killed at any moment and started again on the same folder. Every history is judged.
+//! kill -9 of the broker under load: producers and workers over TCP use all options of a task. The
+//! broker is killed at any moment and started again on the same folder. Every history is judged.
 
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{Tally, stock};
-use crate::{Crowd, Luck, Setup};
+use super::{Tally, backlog};
+use crate::{RandomSource, Setup, TrafficRun};
 
-/// So many of each, beside the two of the queue whose order is judged.
+/// The number of producers and of workers, besides the two of the queue whose order is judged.
 const CLIENTS: usize = 4;
 /// Kills in one history. Each round has a folder of its own.
 const KILLS_PER_ROUND: u64 = 50;
-/// So many kills should show everything that the rules are about; on a busy machine it may take so
-/// many times as many.
+/// So many kills should show every event that the rules are about. On a busy machine it may take
+/// several times as many.
 const ENOUGH: u64 = 20;
 const MORE_MAX: u64 = 4;
-/// From so many kills on the folder holds a stock of tasks, so that the time to ready says
+/// With so many kills the folder holds additional waiting tasks, so that the time to ready says
 /// something.
 const LONG: u64 = 100;
-const STOCK: u64 = 100_000;
-/// What one life of the broker has to get done, however busy the machine is.
+const BACKLOG: u64 = 100_000;
+/// The longest time that one run of the broker may take to complete its share of the load, however
+/// busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Kills so often, and goes on until there was something to find for every rule.
+/// Kills so often, and goes on until the history has every event that the rules are about.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("kill -9 of the broker under load", "kills");
-    let mut luck = Luck::new(seed);
-    let tasks = if runs >= LONG { STOCK } else { 0 };
+    let mut random = RandomSource::new(seed);
+    let tasks = if runs >= LONG { BACKLOG } else { 0 };
     let mut left = runs;
     while left > 0 || lacks_something(&tally, runs) {
         let kills = if left > 0 { left.min(KILLS_PER_ROUND) } else { ENOUGH };
         let from = tally.runs;
-        let found = round(kills, tasks, luck.fork(), &mut tally).await;
-        let to = tally.runs;
-        tally.violations.extend(
-            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
-        );
+        let found = round(kills, tasks, random.fork(), &mut tally).await;
+        tally.add_kills(seed, from, found);
         left = left.saturating_sub(kills);
     }
-    // Rules that find nothing have proved something only if there was something to find.
+    // A rule that finds nothing proves something only if there was something to find.
     let missing = missing(&tally);
     if runs >= ENOUGH && !missing.is_empty() {
         tally
@@ -51,13 +49,13 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// Whether more kills may show what these have not.
+/// Whether more kills may show the missing events.
 fn lacks_something(tally: &Tally, runs: u64) -> bool {
     let is_clean = tally.violations.is_empty() && tally.failed_starts.is_empty();
     runs >= ENOUGH && is_clean && tally.runs < MORE_MAX * runs && !missing(tally).is_empty()
 }
 
-/// What the traffic had nothing of.
+/// The events that the history does not have.
 fn missing(tally: &Tally) -> Vec<&'static str> {
     tally.counts.iter().filter(|(_, count)| **count == 0).map(|(kind, _)| *kind).collect()
 }
@@ -68,21 +66,21 @@ fn count(tally: &Tally, what: &str) -> u64 {
     tally.counts.get(what).copied().unwrap_or(0)
 }
 
-/// Some lives of one folder, and what was wrong with them.
-async fn round(kills: u64, tasks: u64, mut luck: Luck, tally: &mut Tally) -> Vec<String> {
+/// Several kills on one folder. Returns what was wrong.
+async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tally) -> Vec<String> {
     let mut broker = Setup::new().set("heartbeat_ms = 300").set("lease_ms = 1000").start().await;
-    stock::fill(broker.address(), tasks).await;
-    let crowd = Crowd::wild(broker.address(), CLIENTS, luck.bits());
+    backlog::fill(broker.address(), tasks).await;
+    let traffic = TrafficRun::wild(broker.address(), CLIENTS, random.bits());
     let mut found = Vec::new();
     for kill in 0..kills {
-        if !crowd.gets_done(luck.between(1, 200), PATIENCE).await {
+        if !traffic.completes(random.between(1, 200), PATIENCE).await {
             found.push(format!("before kill {kill} nothing got done for {PATIENCE:?}"));
             break;
         }
-        // Any moment will do.
-        sleep(Duration::from_micros(luck.below(60_000))).await;
+        // The kill happens at any moment.
+        sleep(Duration::from_micros(random.below(60_000))).await;
         broker.kill().await;
-        crowd.begin_next_life();
+        traffic.note_restart();
         tally.runs += 1;
         let begun = Instant::now();
         if let Err(exit) = broker.try_restart().await {
@@ -90,12 +88,12 @@ async fn round(kills: u64, tasks: u64, mut luck: Luck, tally: &mut Tally) -> Vec
             return found;
         }
         tally.ready_after(begun.elapsed());
-        found.extend(stock::look(broker.address(), tasks).await);
+        found.extend(backlog::look(broker.address(), tasks).await);
     }
-    let history = crowd.history().clone();
-    found.extend(crowd.verdict().await);
+    let history = traffic.history().clone();
+    found.extend(traffic.verdict().await);
     *tally.counts.entry(ENTRIES).or_default() += history.len() as u64;
-    for (kind, count) in history.census() {
+    for (kind, count) in history.event_counts() {
         *tally.counts.entry(kind).or_default() += count;
     }
     found

@@ -1,18 +1,18 @@
-//! kill -9 of a broker that is starting: 1 to 100 ms after its exec, on a folder that a killed load
-//! has left, now and then several times in a row. Then a start has to work and have everything,
-//! while the clients go on.
+//! kill -9 of a broker that is starting: 1 to 100 ms after its exec, on a folder that a killed
+//! broker has left, and now and then several times in a row. The next start must work and must have
+//! everything, while the clients go on.
 
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{Tally, stock};
-use crate::{Crowd, Luck, Setup};
+use super::{Tally, backlog};
+use crate::{RandomSource, Setup, TrafficRun};
 
 const CLIENTS: usize = 2;
-/// Tasks that lie in the folder, so that a start has something to read.
-const STOCK: u64 = 5_000;
-const STOCK_OF_LONG_RUNS: u64 = 100_000;
+/// Waiting tasks in the folder, so that a start has something to read.
+const BACKLOG: u64 = 5_000;
+const BACKLOG_OF_LONG_RUNS: u64 = 100_000;
 const LONG: u64 = 100;
 /// Kills in one history. Each round has a folder of its own.
 const KILLS_PER_ROUND: u64 = 50;
@@ -21,39 +21,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Kills so often.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("kill -9 of a broker that is starting", "kills");
-    let mut luck = Luck::new(seed);
-    let tasks = if runs >= LONG { STOCK_OF_LONG_RUNS } else { STOCK };
+    let mut random = RandomSource::new(seed);
+    let tasks = if runs >= LONG { BACKLOG_OF_LONG_RUNS } else { BACKLOG };
     let mut left = runs;
     while left > 0 {
         let kills = left.min(KILLS_PER_ROUND);
         let from = tally.runs;
-        let found = round(kills, tasks, luck.fork(), &mut tally).await;
-        let to = tally.runs;
-        tally.violations.extend(
-            found.into_iter().map(|what| format!("seed {seed}, kills {from} to {to}: {what}")),
-        );
+        let found = round(kills, tasks, random.fork(), &mut tally).await;
+        tally.add_kills(seed, from, found);
         left -= kills;
     }
     tally.remarks = format!("{tasks} more tasks in the folder");
     tally
 }
 
-async fn round(kills: u64, tasks: u64, mut luck: Luck, tally: &mut Tally) -> Vec<String> {
+async fn round(kills: u64, tasks: u64, mut random: RandomSource, tally: &mut Tally) -> Vec<String> {
     let mut broker = Setup::new().set("heartbeat_ms = 300").set("lease_ms = 1000").start().await;
-    stock::fill(broker.address(), tasks).await;
-    let crowd = Crowd::wild(broker.address(), CLIENTS, luck.bits());
+    backlog::fill(broker.address(), tasks).await;
+    let traffic = TrafficRun::wild(broker.address(), CLIENTS, random.bits());
     let mut found = Vec::new();
-    if !crowd.gets_done(300, PATIENCE).await {
+    if !traffic.completes(300, PATIENCE).await {
         found.push(format!("before the first kill nothing got done for {PATIENCE:?}"));
     }
     broker.kill().await;
-    crowd.begin_next_life();
+    traffic.note_restart();
     for kill in 0..kills {
-        let after = Duration::from_micros(luck.between(1_000, 100_000));
+        let after = Duration::from_micros(random.between(1_000, 100_000));
         broker.restart_and_kill(after).await;
-        crowd.begin_next_life();
+        traffic.note_restart();
         tally.runs += 1;
-        if luck.below(3) == 0 && kill + 1 < kills {
+        if random.below(3) == 0 && kill + 1 < kills {
             continue;
         }
         let begun = Instant::now();
@@ -62,14 +59,14 @@ async fn round(kills: u64, tasks: u64, mut luck: Luck, tally: &mut Tally) -> Vec
             return found;
         }
         tally.ready_after(begun.elapsed());
-        found.extend(stock::look(broker.address(), tasks).await);
+        found.extend(backlog::look(broker.address(), tasks).await);
         if kill + 1 < kills {
-            // Some work in between, so that the folder is never the same.
-            sleep(Duration::from_micros(luck.below(50_000))).await;
+            // Some tasks run between the kills, so that the folder is never the same.
+            sleep(Duration::from_micros(random.below(50_000))).await;
             broker.kill().await;
-            crowd.begin_next_life();
+            traffic.note_restart();
         }
     }
-    found.extend(crowd.verdict().await);
+    found.extend(traffic.verdict().await);
     found
 }

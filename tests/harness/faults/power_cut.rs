@@ -1,7 +1,7 @@
-//! Power cuts: a broker works on an ext4 file system in a file, which is cut off at some moment;
-//! everything that was not synced is gone, as in a power failure. Many cuts in a row hit the same
-//! data, in mid-load and while the broker starts. It needs the right to mount. The disk itself is
-//! taken to keep its word.
+//! Power cuts: a broker works on an ext4 file system in a file, which is shut down at some moment.
+//! All data that was not synced is lost, as in a power failure. Many cuts in a row hit the same
+//! data, under load and while the broker starts. The fault needs the right to mount. It assumes
+//! that the disk itself keeps what it has confirmed.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,17 +11,18 @@ use tempfile::TempDir;
 
 use super::{Tally, in_two_lanes};
 use crate::file_system_shutdown::cut_off;
-use crate::mounted::Mounted;
-use crate::{BrokerProcess, Crowd, Exit, Luck, PATIENCE, Setup, test_broker_binary};
+use crate::mounted_file_system::MountedFileSystem;
+use crate::{BrokerProcess, Exit, PATIENCE, RandomSource, Setup, TrafficRun, test_broker_binary};
 
 const IMAGE_BYTES: u64 = 384 << 20;
-/// Cuts on the same data, before a fresh image is made.
+/// Cuts on the same data, before a new image is made.
 const CUTS_IN_A_ROW: u64 = 10;
-/// So small a slack has the log cleaned all the time.
+/// With so little slack the log is cleaned all the time.
 const SLACK_BYTES: u64 = 256 * 1024;
 /// The exit code of a disk that failed.
 const DISK_FAILED: i32 = 15;
-/// Written right before each cut, and gone after it: the proof that the cut is one.
+/// This file is written right before each cut and is lost after it. That proves that the cut
+/// worked.
 const NEVER_SYNCED: &[u8] = b"never synced";
 
 /// Cuts the power so often.
@@ -36,16 +37,16 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
 
 async fn lane(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::default();
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     while tally.runs < runs {
-        let image_seed = luck.bits();
+        let image_seed = random.bits();
         let cuts = CUTS_IN_A_ROW.min(runs - tally.runs);
         let before = tally.violations.len() + tally.failed_starts.len();
         if let Err(reason) = one_image(cuts, image_seed, &mut tally).await {
             tally.violations.push(format!("image seed {image_seed}: {reason}"));
         }
         if tally.violations.len() + tally.failed_starts.len() > before {
-            // What broke this image would only break the count.
+            // An error that broke this image ends its runs.
             tally.runs = tally.runs.max(1);
             break;
         }
@@ -53,24 +54,24 @@ async fn lane(runs: u64, seed: u64) -> Tally {
     tally
 }
 
-/// Many cuts on one image; what the clients were told is judged at the end.
+/// Many cuts on one image. At the end the history of the clients is judged.
 async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String> {
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let mut disk = Disk::new()?;
-    let setup = setup(&disk, &mut luck);
+    let setup = setup(&disk, &mut random);
     let mut broker = start(&setup, tally, "on a fresh image").await?;
     let address = broker.address();
     let setup = setup.listen(address);
-    let crowd = Crowd::start(address, 3);
+    let traffic = TrafficRun::start(address, 3);
     for cut in 1..=cuts {
         let what = format!("image seed {seed}, after cut {cut}");
-        if !crowd.gets_done(luck.between(1, 400), PATIENCE).await {
+        if !traffic.completes(random.between(1, 400), PATIENCE).await {
             return Err(format!("{what}: no task ends any more"));
         }
         disk.cut()?;
-        if luck.below(2) == 0 {
+        if random.below(2) == 0 {
             judge_end(&format!("{what}, at work"), &broker.exit().await, tally);
-            // Nobody is told that it is there, and it is not there for long.
+            // No client knows the address of this broker, and it runs only for a moment.
             match setup.clone().try_start().await {
                 Err(exit) => judge_end(&format!("{what}, started on the dead disk"), &exit, tally),
                 Ok(_) => tally.violations.push(format!("{what}: a broker started on a dead disk")),
@@ -79,15 +80,15 @@ async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String
             broker.kill().await;
         }
         disk.plug_in_again()?;
-        crowd.begin_next_life();
-        if luck.below(3) == 0 {
-            cut_while_starting(&setup, &mut disk, luck.between(1, 120)).await?;
-            crowd.begin_next_life();
+        traffic.note_restart();
+        if random.below(3) == 0 {
+            cut_while_starting(&setup, &mut disk, random.between(1, 120)).await?;
+            traffic.note_restart();
         }
         broker = start(&setup, tally, &what).await?;
         tally.runs += 1;
     }
-    let broken = crowd.verdict().await;
+    let broken = traffic.verdict().await;
     tally
         .violations
         .extend(broken.into_iter().map(|line| format!("image seed {seed}, {cuts} cuts: {line}")));
@@ -95,7 +96,7 @@ async fn one_image(cuts: u64, seed: u64, tally: &mut Tally) -> Result<(), String
     Ok(())
 }
 
-/// A disk that is dead ends the broker, with the code that says so.
+/// A dead disk ends the broker with the exit code for it.
 fn judge_end(what: &str, exit: &Exit, tally: &mut Tally) {
     if exit.status.code() != Some(DISK_FAILED) || !exit.is_a_clear_refusal() {
         tally.violations.push(format!("{what}: {exit:?}"));
@@ -103,10 +104,10 @@ fn judge_end(what: &str, exit: &Exit, tally: &mut Tally) {
 }
 
 /// The real broker, or one that differs only in that its log is cleaned all the time.
-fn setup(disk: &Disk, luck: &mut Luck) -> Setup {
+fn setup(disk: &Disk, random: &mut RandomSource) -> Setup {
     let setup =
         Setup::new().data(disk.mounted.path().join("data")).set("disk_reserve_bytes = 16777216");
-    match luck.below(2) {
+    match random.below(2) {
         0 => setup,
         _ => setup
             .program(test_broker_binary())
@@ -128,30 +129,31 @@ async fn start(setup: &Setup, tally: &mut Tally, what: &str) -> Result<BrokerPro
     }
 }
 
-/// The power fails again so soon after the start.
+/// The power fails again this soon after the start.
 async fn cut_while_starting(setup: &Setup, disk: &mut Disk, moment_ms: u64) -> Result<(), String> {
     let mut starting = Box::pin(setup.clone().try_start());
-    // The moment is the point: how far the start has got by then.
+    // Time itself is what the fault is about: how far the start has come by then.
     let started = tokio::time::timeout(Duration::from_millis(moment_ms), &mut starting).await;
     disk.cut()?;
     if let Ok(Ok(mut broker)) = started {
         broker.kill().await;
     }
-    // It is killed with this.
+    // The broker is killed with the disk.
     drop(starting);
     disk.plug_in_again()
 }
 
-/// An ext4 file system in a file that can be cut off.
+/// An ext4 file system in a file that can be shut down.
 struct Disk {
-    /// Before the folder, so that it is unmounted when that is removed.
-    mounted: Mounted,
+    /// This field stands before the folder, so that the file system is unmounted when the folder is
+    /// removed.
+    mounted: MountedFileSystem,
     folder: TempDir,
     cuts: u64,
 }
 
 impl Disk {
-    /// Or why it cannot be had here.
+    /// The error says why there can be no such file system on this machine.
     fn new() -> Result<Self, String> {
         let folder =
             tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
@@ -160,9 +162,9 @@ impl Disk {
             .and_then(|()| fs::File::create(&image))
             .and_then(|file| file.set_len(IMAGE_BYTES));
         made.map_err(|error| format!("no room for the image: {error}"))?;
-        let mounted = Mounted::ext4(&image, &at)?;
+        let mounted = MountedFileSystem::ext4(&image, &at)?;
         let mut disk = Self { mounted, folder, cuts: 0 };
-        // A kernel that cannot do it is to be found out here, not in the first run.
+        // A kernel that cannot do it is found here, and not in the first run.
         disk.cut()?;
         disk.plug_in_again()?;
         Ok(disk)
@@ -172,7 +174,7 @@ impl Disk {
         self.mounted.path().join(format!("witness-{}", self.cuts))
     }
 
-    /// From now on nothing reaches the disk, and what has not yet is lost.
+    /// From now on nothing reaches the disk, and data that has not reached it is lost.
     fn cut(&mut self) -> Result<(), String> {
         self.cuts += 1;
         fs::write(self.witness(), NEVER_SYNCED)
@@ -181,10 +183,10 @@ impl Disk {
             .map_err(|error| format!("this kernel cannot cut off a file system: {error}"))
     }
 
-    /// The power is back.
+    /// Mounts the file system again.
     fn plug_in_again(&mut self) -> Result<(), String> {
         let patience = Instant::now() + PATIENCE;
-        // Whoever was just killed may still be on the way out.
+        // The killed process may still be ending.
         while let Err(reason) = self.mounted.unmount() {
             if Instant::now() > patience {
                 return Err(reason);

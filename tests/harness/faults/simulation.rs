@@ -1,6 +1,5 @@
-//! Simulated worlds: broker, client and worker in one thread with seeded time, network and disk.
-//! What they are stands in `tests/simulation/`; here they are run, each in a process of its own, as
-//! many at once as there are processors.
+//! Runs simulated worlds: `tests/simulation/` says what they are. Each world is a process of its
+//! own. As many run at the same time as there are processors.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -12,28 +11,29 @@ use tokio::task::JoinSet;
 use super::Tally;
 use crate::simulation_binary;
 
-/// The simulated minutes with mishaps of one world in a long run.
+/// The simulated minutes with faults of one world in a long run.
 const MINUTES: u64 = 20;
 
-/// A world that has not ended by then never will.
+/// A world that has not ended by then never ends.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a world said.
+/// The output of a world.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// Its seed.
     pub seed: u64,
-    /// Promises that it saw broken.
+    /// The broken promises.
     pub broken: Vec<String>,
-    /// How long it lived, in its own time.
+    /// How long it ran, in simulated time.
     pub minutes: f64,
     /// How often its broker crashed.
     pub crashes: u64,
-    /// All that happened in it, as one number; empty when it did not come to its end.
+    /// A hash of everything that happened in it. It is empty when the world did not come to its
+    /// end.
     pub trace: String,
 }
 
-/// Lives through one world, with a planted bug if there is to be one.
+/// Runs one world, with this planted bug if there is one.
 ///
 /// # Panics
 /// When the program cannot be started.
@@ -85,7 +85,7 @@ impl World {
     }
 }
 
-/// Lives through many worlds at once, until all are over or `enough` says so.
+/// Runs many worlds at the same time, until all are over or `enough` returns true.
 pub async fn live_through(
     program: &Path,
     seeds: impl IntoIterator<Item = u64>,
@@ -104,7 +104,7 @@ pub async fn live_through(
             under_way.spawn(async move { live(&program, seed, minutes, bug).await });
         }
         let Some(world) = under_way.join_next().await else { return over.into() };
-        let world = world.expect("living through a world does not panic");
+        let world = world.expect("the task of a world does not panic");
         let is_enough = enough(&world);
         over.push_back(world);
         if is_enough {
@@ -113,13 +113,13 @@ pub async fn live_through(
     }
 }
 
-/// Lives through so many simulated hours.
+/// Runs worlds for so many simulated hours.
 pub async fn run(hours: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("simulation", "simulated hours");
     let began = Instant::now();
     let mut lived = 0.0;
     let enough = |world: &World| {
-        // A world that tells no time must not keep this going for ever.
+        // A world that reports no time must not make this endless.
         lived += world.minutes.max(1.0);
         lived >= hours as f64 * 60.0
     };

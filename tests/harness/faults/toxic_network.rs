@@ -1,7 +1,7 @@
-//! A bad network between everybody and the broker: producers and workers of the crates, and raw
-//! ones that write their history, each behind a wire of its own that is delayed, sliced, narrowed,
-//! stalled, half closed and reset in turn. What was confirmed has to end with the right result, and
-//! nothing may run after its confirmed end.
+//! A bad network between all clients and the broker. Producers and workers of the crates, and raw
+//! ones that write a history, connect through proxies of their own, which delay, split, slow,
+//! stall, half-close and reset connections in turn. Every confirmed task must end with the right
+//! result, and none may run after its confirmed end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,29 +16,29 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Tally;
 use crate::proxy::{Ending, Proxy, Toxic, Toxics};
 use crate::traffic::Traffic;
-use crate::{BrokerProcess, Luck, Pool, Setup};
+use crate::{BrokerProcess, InProcessWorker, RandomSource, Setup};
 
 const HEARTBEAT: &str = "heartbeat_ms = 400";
 const LEASE: &str = "lease_ms = 1600";
 const QUEUE: &str = "toxic";
 const PRODUCERS: usize = 3;
 const WORKERS: usize = 2;
-/// Tasks that a producer has under way at once.
+/// Tasks that a producer has in flight.
 const BATCH: usize = 8;
-/// Some wait this long for a heartbeat that never comes, and then for a pause before they connect
+/// Some clients wait this long for a heartbeat that never comes, and then pause before they connect
 /// again.
 const CALM: Duration = Duration::from_secs(60);
-/// One request, over all its reconnects.
+/// The deadline of one request, over all its reconnects.
 const REQUEST: Duration = Duration::from_secs(120);
 
 /// Applies so many toxics.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("a bad network around producers and workers", "toxics");
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     let broker = Setup::new().set(HEARTBEAT).set(LEASE).start().await;
     let mut wires = Vec::new();
     for _ in 0..=PRODUCERS + WORKERS {
-        wires.push(Proxy::toxic(broker.address(), Toxics::default(), luck.bits()).await);
+        wires.push(Proxy::toxic(broker.address(), Toxics::default(), random.bits()).await);
     }
     let scene = Scene::start(&wires).await;
     let traffic = Traffic::new(wires[PRODUCERS + WORKERS].address());
@@ -47,12 +47,12 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     let raw_workers: Vec<_> =
         (0..2).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
     for _ in 0..runs {
-        let wire = luck.below(wires.len() as u64) as usize;
-        wires[wire].set(toxics(&mut luck));
+        let wire = random.below(wires.len() as u64) as usize;
+        wires[wire].set(toxics(&mut random));
         tally.runs += 1;
-        // How long a toxic lasts is a part of it: from a few frames to more than a heartbeat.
-        sleep(Duration::from_millis(luck.between(20, 500))).await;
-        if luck.below(3) > 0 {
+        // Toxics last for different times: from a few frames to more than a heartbeat.
+        sleep(Duration::from_millis(random.between(20, 500))).await;
+        if random.below(3) > 0 {
             wires[wire].set(Toxics::default());
         }
     }
@@ -61,7 +61,7 @@ pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut found = scene.end(&broker).await;
     let produced = ended(raw_producers).await;
     if produced.is_ok() {
-        // As long as it takes: of a long run there is much to read, and each request has its own
+        // This may take long: a long run has many tasks to read, and each request has its own
         // deadline.
         traffic.read_all().await;
     }
@@ -96,11 +96,11 @@ async fn ended(clients: Vec<tokio::task::JoinHandle<()>>) -> Result<(), String> 
         .map_err(|_| format!("the raw clients did not come to an end in {CALM:?} of calm"))
 }
 
-/// What a wire does next. Both directions are drawn, so that requests and answers suffer apart and
-/// together.
-fn toxics(luck: &mut Luck) -> Toxics {
-    let mut toxics = Toxics { up: toxic(luck), down: toxic(luck), ends_once: false };
-    match luck.below(3) {
+/// The next toxics of a proxy. Both directions are chosen, so that requests and answers suffer
+/// separately and together.
+fn toxics(random: &mut RandomSource) -> Toxics {
+    let mut toxics = Toxics { up: toxic(random), down: toxic(random), ends_once: false };
+    match random.below(3) {
         0 => toxics.up = Toxic::default(),
         1 => toxics.down = Toxic::default(),
         _ => {}
@@ -108,20 +108,20 @@ fn toxics(luck: &mut Luck) -> Toxics {
     toxics
 }
 
-fn toxic(luck: &mut Luck) -> Toxic {
+fn toxic(random: &mut RandomSource) -> Toxic {
     let nothing = Toxic::default();
-    match luck.below(7) {
+    match random.below(7) {
         0 => Toxic {
-            delay: Duration::from_millis(luck.between(1, 40)),
-            jitter: Duration::from_millis(luck.between(0, 80)),
+            delay: Duration::from_millis(random.between(1, 40)),
+            jitter: Duration::from_millis(random.between(0, 80)),
             ..nothing
         },
-        1 => Toxic { slice: luck.between(1, 7) as usize, ..nothing },
-        2 => Toxic { rate: luck.between(2_000, 100_000), slice: 512, ..nothing },
+        1 => Toxic { slice: random.between(1, 7) as usize, ..nothing },
+        2 => Toxic { rate: random.between(2_000, 100_000), slice: 512, ..nothing },
         3 => Toxic { stalled: true, ..nothing },
-        4 => Toxic { end: Some((luck.between(0, 3_000), Ending::Reset)), slice: 61, ..nothing },
-        5 => Toxic { end: Some((luck.between(0, 3_000), Ending::Close)), ..nothing },
-        _ => Toxic { end: Some((luck.between(0, 3_000), Ending::HalfClose)), ..nothing },
+        4 => Toxic { end: Some((random.between(0, 3_000), Ending::Reset)), slice: 61, ..nothing },
+        5 => Toxic { end: Some((random.between(0, 3_000), Ending::Close)), ..nothing },
+        _ => Toxic { end: Some((random.between(0, 3_000), Ending::HalfClose)), ..nothing },
     }
 }
 
@@ -130,11 +130,11 @@ struct Scene {
     producing: Arc<AtomicBool>,
     verified: Arc<AtomicU64>,
     producers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
-    workers: Mutex<Vec<Pool>>,
+    workers: Mutex<Vec<InProcessWorker>>,
     witness: Witness,
 }
 
-/// What was seen to go wrong, and what must not begin any more.
+/// The violations so far, and the tasks that must not begin any more.
 #[derive(Debug, Clone, Default)]
 struct Witness {
     found: Arc<Mutex<Vec<String>>>,
@@ -153,14 +153,14 @@ struct Seen {
 
 impl Witness {
     fn finds(&self, what: String) {
-        self.found.lock().expect("nobody panics with this lock").push(what);
+        self.found.lock().expect("no thread panics while it holds this lock").push(what);
     }
 
     fn seen(&self, id: &str, see: impl FnOnce(&mut Seen)) {
         see(self
             .tasks
             .lock()
-            .expect("nobody panics with this lock")
+            .expect("no thread panics while it holds this lock")
             .entry(id.to_owned())
             .or_default());
     }
@@ -174,8 +174,8 @@ impl Witness {
                 Some(last) if lease > last => {
                     self.finds(format!("{id} was delivered after its result was confirmed"))
                 }
-                // It was on its way to a worker who did not know yet that it had lost it: what it
-                // reports is stale.
+                // The task was on its way to a worker that did not know yet that it had lost the
+                // lease. Its report is stale.
                 Some(_) => drop(self.late.fetch_add(1, Ordering::SeqCst)),
                 None => {}
             }
@@ -194,12 +194,12 @@ impl Scene {
         let workers = wires[PRODUCERS..PRODUCERS + WORKERS].iter().map(|wire| {
             let witness = witness.clone();
             let worker = Worker::builder(wire.url()).queue(QUEUE).concurrency(4);
-            Pool::start(worker.register_fn(
+            InProcessWorker::start(worker.register_fn(
                 "toxic.double",
                 move |context: Context, (number,): (u64,)| {
                     witness.begins(context.id(), context.lease());
                     async move {
-                        // Work takes a while, so that a wire can break in the middle of it.
+                        // A handler takes some time, so that a connection can break while it runs.
                         sleep(Duration::from_millis(number % 15)).await;
                         Ok::<_, TaskFailure>(number * 2)
                     }
@@ -229,11 +229,13 @@ impl Scene {
         Self { producing, verified, producers, workers, witness }
     }
 
-    /// Everybody comes to an end on wires that are free; what was found on the way, and in the end.
+    /// Lets all clients end on connections without toxics. Returns what was found so far and at the
+    /// end.
     async fn end(&self, broker: &BrokerProcess) -> Vec<String> {
         self.producing.store(false, Ordering::SeqCst);
-        let producers =
-            std::mem::take(&mut *self.producers.lock().expect("nobody panics with this lock"));
+        let producers = std::mem::take(
+            &mut *self.producers.lock().expect("no thread panics while it holds this lock"),
+        );
         let deadline = Instant::now() + CALM;
         for producer in producers {
             match tokio::time::timeout_at(deadline, producer).await {
@@ -243,13 +245,16 @@ impl Scene {
                     .finds(format!("a producer did not come to an end in {CALM:?} of calm")),
             }
         }
-        let workers =
-            std::mem::take(&mut *self.workers.lock().expect("nobody panics with this lock"));
+        let workers = std::mem::take(
+            &mut *self.workers.lock().expect("no thread panics while it holds this lock"),
+        );
         for worker in workers {
             worker.stop().await;
         }
         self.look_back(broker).await;
-        std::mem::take(&mut *self.witness.found.lock().expect("nobody panics with this lock"))
+        std::mem::take(
+            &mut *self.witness.found.lock().expect("no thread panics while it holds this lock"),
+        )
     }
 
     /// Every task ran in its first generation and ended well.
@@ -258,7 +263,7 @@ impl Scene {
             .witness
             .tasks
             .lock()
-            .expect("nobody panics with this lock")
+            .expect("no thread panics while it holds this lock")
             .keys()
             .cloned()
             .collect();
@@ -316,7 +321,7 @@ async fn produce(
     }
 }
 
-/// Until every task was seen to end. What a watch tells never goes back.
+/// Watches until every task has ended. A watch never goes back.
 async fn watched(mut watch: celeriac_client::Watch, ids: Vec<String>, witness: Witness) {
     let mut open: BTreeSet<String> = ids.into_iter().collect();
     let mut latest = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! The load of a soak: tasks at a steady rate, each waited for, its result compared, and then
-//! forgotten.
+//! The load of a soak: tasks are submitted at a steady rate. Each is waited for, its result is
+//! compared, and it is forgotten.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 use crate::{BrokerProcess, until};
 
-/// The queue of all of it.
+/// The queue of all tasks.
 pub(super) const QUEUE: &str = "soak";
-/// Batches in a second.
+/// Batches per second.
 const BATCHES: u32 = 10;
-/// Batches that are under way; more are not submitted, so that a stalled broker is not buried.
+/// The most batches in flight, so that a stalled broker is not flooded afterwards.
 const UNDER_WAY_MAX: usize = 600;
-/// A task that takes longer than this is lost. A bad run of kills and frozen leases stays well
-/// below.
+/// A task that takes longer than this is lost. A bad series of kills and frozen leases takes much
+/// less.
 const LOST_AFTER: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ async fn submit(client: Client, batch: u64, span: Duration, counts: Arc<Counts>)
             lifecycle(&client, numbers, &counts).await;
             drop(permit);
         });
-        // A lost task is told at once and not at the end.
+        // A lost task is reported at once and not at the end.
         while let Some(done) = verifying.try_join_next() {
             done.expect("every task succeeds");
         }
@@ -97,14 +97,13 @@ async fn submit(client: Client, batch: u64, span: Duration, counts: Arc<Counts>)
     }
 }
 
-/// Submits, waits, compares, forgets. The client goes on over the broker's ends by itself, until
+/// Submits, waits, compares, forgets. The client reconnects by itself when the broker ends, until
 /// its deadline.
 async fn lifecycle(client: &Client, numbers: std::ops::Range<u64>, counts: &Counts) {
     let client = client.clone().with_timeout(LOST_AFTER);
     let ids: Vec<String> = numbers.clone().map(|number| format!("soak-{number}")).collect();
     let tasks = numbers.clone().zip(&ids).map(|(number, id)| {
-        // A worker that is killed costs what it runs an attempt; a failure of a handler nobody
-        // should see.
+        // A killed worker costs its tasks an attempt. A failure of a handler does not happen here.
         Submission::new("test.work")
             .queue(QUEUE)
             .task_id(id)

@@ -1,20 +1,20 @@
-//! What breaks in a soak: one trouble at a time, drawn by a seeded generator. Whatever was killed
+//! What breaks in a soak: one fault at a time, chosen by a seeded source. A process that was killed
 //! is replaced at once.
 
 use crate::proxy::Proxy;
 use crate::soak::load::QUEUE;
 use crate::soak::{LEASE, Plan};
-use crate::{BrokerProcess, WorkerProcess};
+use crate::{BrokerProcess, RandomSource, WorkerProcess};
 
-/// The worker processes, each behind a wire of its own.
+/// The worker processes, each behind a proxy of its own.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(super) struct Workers {
     program: std::path::PathBuf,
     members: Vec<(Proxy, WorkerProcess)>,
-    luck: u64,
+    random: RandomSource,
 }
 
-impl Crew {
+impl Workers {
     pub(super) async fn start(plan: &Plan, broker: &BrokerProcess) -> Self {
         let mut members = Vec::new();
         for _ in 0..plan.workers.max(2) {
@@ -22,16 +22,16 @@ impl Crew {
             let worker = WorkerProcess::start(&plan.worker, &proxy.url(), &[QUEUE]);
             members.push((proxy, worker));
         }
-        Self { program: plan.worker.clone(), members, luck: plan.seed }
+        Self { program: plan.worker.clone(), members, random: RandomSource::new(plan.seed) }
     }
 
-    /// Does one harm and says which.
+    /// Breaks one thing and says which.
     pub(super) async fn trouble(&mut self, broker: &mut BrokerProcess) -> String {
         for (_, worker) in &mut self.members {
             assert!(worker.is_running(), "a worker ended by itself");
         }
-        let which = self.draw(self.members.len() as u64) as usize;
-        match self.draw(11) {
+        let which = self.random.below(self.members.len() as u64) as usize;
+        match self.random.below(11) {
             0..=2 => {
                 let fresh = self.fresh(which);
                 std::mem::replace(&mut self.members[which].1, fresh).kill().await;
@@ -64,15 +64,5 @@ impl Crew {
 
     fn fresh(&self, which: usize) -> WorkerProcess {
         WorkerProcess::start(&self.program, &self.members[which].0.url(), &[QUEUE])
-    }
-
-    /// A number below `end`.
-    fn draw(&mut self, end: u64) -> u64 {
-        // Knuth's linear congruential generator; its high bits are the good ones.
-        self.luck = self
-            .luck
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.luck >> 33) % end
     }
 }

@@ -1,5 +1,5 @@
-//! Producers: batch after batch, and between them second thoughts: cancels, forgets, ids that are
-//! used again, reads, a queue that is purged or stands still for a moment.
+//! Producers submit one batch after the other. Between batches wild ones cancel, forget, use ids
+//! again, read, purge the queue, or pause it for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,14 +8,14 @@ use bytes::Bytes;
 use celeriac_proto::wire;
 use tokio::time::sleep;
 
-use super::{KNOCK, NAME, ORDERED, QUEUE, Traffic, soon};
-use crate::Luck;
+use super::{NAME, ORDERED, QUEUE, RETRY_PAUSE, Traffic, soon};
+use crate::RandomSource;
 use crate::raw::{self, Lost, RawConnection, Request};
 
 const BATCH: usize = 20;
 /// One in so many requests is a pause.
 const RARELY: u64 = 60;
-/// Ids that a producer still remembers.
+/// How many ids a producer remembers.
 const REMEMBERED: usize = 400;
 
 /// One producer, over all its connections.
@@ -23,16 +23,16 @@ struct Producer {
     number: usize,
     queue: &'static str,
     connection: Option<RawConnection>,
-    luck: Luck,
+    random: RandomSource,
     batches: u64,
     ids: Vec<String>,
-    /// The queue is paused, or may be, and this producer is to see that it goes on.
+    /// The queue is paused or may be, and this producer has to resume it.
     has_paused: bool,
 }
 
 impl Traffic {
-    /// Submits batch after batch. Who is tame sends each again until it is confirmed; who is wild
-    /// may let it be.
+    /// Submits one batch after the other. A tame producer sends each again until it is confirmed. A
+    /// wild one may give up.
     pub async fn produce(self: Arc<Self>, number: usize) {
         self.produce_for(number, QUEUE).await;
     }
@@ -43,17 +43,17 @@ impl Traffic {
     }
 
     async fn produce_for(&self, number: usize, queue: &'static str) {
-        let luck = self.luck(1, number);
+        let random = self.random(1, number);
         let (batches, ids, has_paused) = (0, Vec::new(), false);
         let mut producer =
-            Producer { number, queue, connection: None, luck, batches, ids, has_paused };
+            Producer { number, queue, connection: None, random, batches, ids, has_paused };
         while self.producing.load(Ordering::SeqCst) {
             let request = producer.next_request(self.is_wild);
             while let Err(Lost(_)) = producer.send(self, &request).await {
                 producer.connection = None;
-                // Until the broker is back.
-                sleep(KNOCK).await;
-                if self.is_wild && producer.luck.below(2) == 0 {
+                // The broker may be down: try again after a pause.
+                sleep(RETRY_PAUSE).await;
+                if self.is_wild && producer.random.below(2) == 0 {
                     break;
                 }
             }
@@ -63,8 +63,8 @@ impl Traffic {
                 producer.has_paused = false;
             } else {
                 producer.connection = None;
-                // Until the broker is back.
-                sleep(KNOCK).await;
+                // The broker may be down: try again after a pause.
+                sleep(RETRY_PAUSE).await;
             }
         }
     }
@@ -82,19 +82,19 @@ impl Producer {
 
     fn next_request(&mut self, is_wild: bool) -> Request {
         let is_ordered = self.queue == ORDERED;
-        if is_wild && !is_ordered && self.luck.below(RARELY) == 0 {
+        if is_wild && !is_ordered && self.random.below(RARELY) == 0 {
             self.has_paused = true;
             return pause(self.queue, true);
         }
-        if is_wild && !is_ordered && self.luck.below(5 * RARELY) == 0 {
+        if is_wild && !is_ordered && self.random.below(5 * RARELY) == 0 {
             return Request::PurgeQueue(wire::PurgeQueue { queue: self.queue.into() });
         }
-        if self.has_paused && self.luck.below(3) == 0 {
-            // Whether the answer comes or not: it is asked again in the end, and that the queue
-            // goes on is no promise.
+        if self.has_paused && self.random.below(3) == 0 {
+            // The answer does not matter: the producer asks again at the end, and no promise says
+            // that the queue is resumed.
             return pause(self.queue, false);
         }
-        match self.luck.below(10) {
+        match self.random.below(10) {
             0 if is_wild && !is_ordered => self.again(),
             1 if is_wild && !is_ordered => Request::Cancel(self.cancel()),
             2 if is_wild && !is_ordered => Request::Forget(wire::Forget { ids: self.some_ids(3) }),
@@ -111,7 +111,7 @@ impl Producer {
             .map(|item| {
                 let id = format!("{}-{}-{item}", self.number, self.batches);
                 let tame = tame(&id, self.queue);
-                if is_wild { wild(tame, &mut self.luck, self.queue == ORDERED) } else { tame }
+                if is_wild { wild(tame, &mut self.random, self.queue == ORDERED) } else { tame }
             })
             .collect();
         self.ids.extend(tasks.iter().map(|task| task.id.clone()));
@@ -120,7 +120,7 @@ impl Producer {
         Request::Submit(wire::Submit { tasks })
     }
 
-    /// Some ids that were used before, with payloads of their own, under any policy.
+    /// Submits some used ids again, with other payloads and any policy.
     fn again(&mut self) -> Request {
         let ids = self.some_ids(4);
         let tasks = ids.into_iter().map(|id| {
@@ -129,9 +129,9 @@ impl Producer {
                 wire::OnConflict::Reject,
                 wire::OnConflict::Replace,
             ];
-            let policy = policy[self.luck.below(3) as usize];
+            let policy = policy[self.random.below(3) as usize];
             let payload =
-                Bytes::from(format!("[[\"{id} again {}\"],{{}}]", self.luck.below(1_000)));
+                Bytes::from(format!("[[\"{id} again {}\"],{{}}]", self.random.below(1_000)));
             wire::Task { payload, on_conflict: policy.into(), ..tame(&id, self.queue) }
         });
         let tasks: Vec<_> = tasks.collect();
@@ -140,7 +140,7 @@ impl Producer {
 
     fn cancel(&mut self) -> wire::Cancel {
         let mode = [wire::cancel::Mode::Cooperative, wire::cancel::Mode::Force]
-            [self.luck.below(2) as usize];
+            [self.random.below(2) as usize];
         wire::Cancel {
             ids: self.some_ids(3),
             mode: mode.into(),
@@ -149,19 +149,19 @@ impl Producer {
         }
     }
 
-    /// The latest as often as older ones; perhaps fewer, perhaps none.
+    /// Some known ids: half of the time recent ones. There may be fewer than asked for.
     fn some_ids(&mut self, count: usize) -> Vec<String> {
         let known = self.ids.len() as u64;
         if known == 0 {
-            // No task has this name; the answer says so.
+            // No task has this id, and the answer says so.
             return vec!["nobody".into()];
         }
         let mut ids: Vec<String> = (0..count)
             .map(|_| {
-                let back = if self.luck.below(2) == 0 {
-                    self.luck.below(known.min(30))
+                let back = if self.random.below(2) == 0 {
+                    self.random.below(known.min(30))
                 } else {
-                    self.luck.below(known)
+                    self.random.below(known)
                 };
                 self.ids[(known - 1 - back) as usize].clone()
             })
@@ -191,35 +191,35 @@ fn tame(id: &str, queue: &str) -> wire::Task {
     }
 }
 
-/// Something of all that a task can have.
-fn wild(mut task: wire::Task, luck: &mut Luck, is_ordered: bool) -> wire::Task {
-    task.priority = (luck.below(3) == 0).then(|| luck.below(10) as u32);
+/// Gives the task some of all options that a task can have.
+fn wild(mut task: wire::Task, random: &mut RandomSource, is_ordered: bool) -> wire::Task {
+    task.priority = (random.below(3) == 0).then(|| random.below(10) as u32);
     if is_ordered {
         return task;
     }
-    if luck.below(2) == 0 {
+    if random.below(2) == 0 {
         task.on_conflict = wire::OnConflict::RunAgainIfFinished.into();
     }
-    match luck.below(16) {
-        0 | 1 => task.countdown_ms = Some(luck.between(5, 300)),
-        2 => task.expires_in_ms = Some(luck.between(1, 60)),
+    match random.below(16) {
+        0 | 1 => task.countdown_ms = Some(random.between(5, 300)),
+        2 => task.expires_in_ms = Some(random.between(1, 60)),
         3 => task.expires_in_ms = Some(10_000),
         4 => {
-            task.countdown_ms = Some(luck.between(5, 50));
-            task.expires_in_ms = Some(luck.between(20, 100));
+            task.countdown_ms = Some(random.between(5, 50));
+            task.expires_in_ms = Some(random.between(20, 100));
         }
-        5 => task.result_ttl_ms = Some(luck.between(0, 2_000)),
-        // Whose first attempts fail may expire between two of them.
+        5 => task.result_ttl_ms = Some(random.between(0, 2_000)),
+        // A task whose first attempts fail may expire between two attempts.
         10 | 11 => {
-            task.expires_in_ms = Some(luck.between(1, 400));
-            let (delay_ms, backoff) = (Some(luck.between(1, 400)), wire::Backoff::Fixed.into());
+            task.expires_in_ms = Some(random.between(1, 400));
+            let (delay_ms, backoff) = (Some(random.between(1, 400)), wire::Backoff::Fixed.into());
             task.retry = Some(wire::RetryPolicy { delay_ms, backoff, ..Default::default() });
         }
         6 => task.retry = Some(wire::RetryPolicy { max_attempts: Some(1), ..Default::default() }),
         7 => task.early_ack = true,
-        8 => task.max_deliveries = Some(luck.between(1, 3) as u32),
+        8 => task.max_deliveries = Some(random.between(1, 3) as u32),
         9 => {
-            let filler = "x".repeat(luck.below(40_000) as usize);
+            let filler = "x".repeat(random.below(40_000) as usize);
             task.payload = Bytes::from(format!("[[\"{} {filler}\"],{{}}]", task.id));
         }
         _ => {}

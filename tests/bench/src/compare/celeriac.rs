@@ -1,5 +1,6 @@
-//! Ours, as a user starts it: the release binary with its defaults. Driven twice: by loops on the
-//! raw wire, as thin as those that drive the peers, and through the client and worker crates.
+//! Celeriac as a user starts it: the release binary with its defaults. It is driven twice: by loops
+//! on raw connections, as simple as those that drive the peers, and through the client and worker
+//! crates.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -19,23 +20,23 @@ use super::system::{Load, Missing, Running, System, Timing, Workload};
 use crate::load::{self, NAME, Quota, Shape, Submitted};
 use crate::{crates, latency, listing};
 
-/// Connections that are opened at once.
+/// How many connections are opened at the same time.
 const OPENED_AT_ONCE: usize = 100;
 /// Pages by each filter.
 const PAGES: usize = 50;
-/// Tasks that fall due are submitted before the first of them does.
+/// The due tasks are submitted before the first of them is due.
 const SCHEDULED_AHEAD: Duration = Duration::from_secs(2);
-/// A load that has stopped is given up after this.
+/// A load without progress is given up after this.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What drives it.
+/// The kind of driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Driver {
     RawWire,
     Crates,
 }
 
-/// Our broker.
+/// Celeriac.
 #[derive(Debug)]
 pub(crate) struct Celeriac {
     driver: Driver,
@@ -76,7 +77,7 @@ impl System for Celeriac {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        // The rest is the broker's own affair and the same whoever drives it.
+        // The other workloads do not depend on the driver.
         let through_crates = [Workload::Enqueue, Workload::Lifecycle, Workload::Roundtrip];
         self.driver == Driver::RawWire || through_crates.contains(&workload)
     }
@@ -92,13 +93,13 @@ impl System for Celeriac {
     }
 }
 
-/// A broker that runs.
+/// A running broker.
 struct Broker {
     process: BrokerProcess,
     driver: Driver,
-    /// Loads so far: each has ids of its own.
+    /// The number of loads so far. Each load has ids of its own.
     loads: Cell<usize>,
-    /// Not between a stop and the start after it.
+    /// None between a stop and the start after it.
     runs: bool,
 }
 
@@ -145,7 +146,7 @@ impl Broker {
         while completed.get() < tasks {
             tokio::select! {
                 Some(ended) = workers.join_next() => bail!("a worker ended early: {ended:?}"),
-                // Nobody is told of the last one; this looks often enough.
+                // Nothing signals the last task, so this loop checks often.
                 () = tokio::time::sleep(Duration::from_millis(1)) => {}
             }
             if completed.get() > seen {
@@ -289,7 +290,7 @@ fn shape(load: &Load) -> Shape {
         workers: load.workers,
         batch: load.batch,
         window: load.in_flight,
-        // What a worker has in its hands is what a producer has on its way.
+        // A worker holds as many tasks as a producer has in flight.
         credit: u32::try_from(load.batch * load.in_flight).unwrap_or(u32::MAX),
         first: 0,
         payload: load.payload,
@@ -307,8 +308,8 @@ async fn all(mut producers: JoinSet<Result<Submitted>>) -> Result<Submitted> {
     Ok(all)
 }
 
-/// How long after its time each of so many tasks was handed over; the time stands in its id.
-/// Reports are not waited for: the next task may be due already.
+/// How long after its time each of so many tasks was delivered. The time is in its id. Reports are
+/// not waited for, because the next task may be due already.
 async fn lateness(worker: &mut RawConnection, due: u64) -> Result<Vec<Duration>> {
     let mut late = Vec::new();
     while (late.len() as u64) < due {

@@ -1,5 +1,5 @@
-//! Lifecycles a second by system as bars, on a logarithmic scale: an SVG that can be read on light
-//! and on dark ground.
+//! A chart of lifecycles per second by system: bars on a logarithmic scale, an SVG that can be read
+//! on light and dark backgrounds.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ const TOP: f64 = 56.0;
 const BAR: f64 = 22.0;
 const STEP: f64 = 38.0;
 
-/// What every chart begins with.
+/// The head of every chart.
 pub(crate) fn open(width: f64, height: f64, title: &str) -> String {
     format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{title}">
@@ -57,7 +57,7 @@ pub(crate) fn grid(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64))
     );
 }
 
-/// Text that is no markup.
+/// Text without markup.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -73,7 +73,7 @@ pub(crate) fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The powers of ten that hold these, as exponents.
+/// The exponents of the powers of ten around these values.
 pub(crate) fn decades(values: impl Iterator<Item = f64>) -> Option<(i32, i32)> {
     let mut range: Option<(f64, f64)> = None;
     for value in values.filter(|value| *value > 0.0) {
@@ -139,7 +139,7 @@ pub(crate) fn lifecycles(rows: &[Row]) -> String {
         let (class, colour) = if is_ours { ("ours", "#e8590c") } else { ("", "#5b8def") };
         label(&mut svg, (LEFT - 10.0, y + 9.0), class, "end", row.who.system);
         label(&mut svg, (LEFT - 10.0, y + 23.0), "small", "end", row.who.durability);
-        // A value at the low end still has a bar that can be seen.
+        // A value at the low end still has a visible bar.
         let width = (place(*value) - LEFT).max(2.0);
         let _ = writeln!(
             svg,

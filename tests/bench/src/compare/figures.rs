@@ -1,16 +1,15 @@
-//! What a measurement finds, and what is made of several: medians and percentiles. How it is
-//! measured stands beside.
+//! The figures of a measurement, and what several measurements give: medians and percentiles.
+//! `measure.rs` measures them.
 
 use std::time::Duration;
 
 use super::system::{Load, Workload};
 
-/// What was measured: figures of the same point in several rounds belong together.
+/// What was measured. Figures of the same point in several rounds belong together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Point {
     pub workload: Workload,
-    /// Tasks that wait, or connections that are open. None where the number follows from the
-    /// speed.
+    /// Waiting tasks or open connections. None where the number follows from the speed.
     pub count: Option<u64>,
     pub producers: usize,
     pub workers: usize,
@@ -38,7 +37,7 @@ impl Point {
     }
 }
 
-/// What was found there. What does not apply is None.
+/// The figures of a point. A figure that does not apply is None.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Figures {
     pub tasks: u64,
@@ -49,17 +48,17 @@ pub(crate) struct Figures {
     pub cpu_us_per_task: Option<f64>,
     /// Processor time of the bench itself, which is the client.
     pub client_cpu_us_per_task: Option<f64>,
-    /// Resident memory of the server at its highest.
+    /// The highest resident memory of the server.
     pub rss_mib: Option<f64>,
     pub disk_mib: Option<f64>,
-    /// What of it are payloads of waiting tasks and results of ended ones.
+    /// The part of the disk that is payloads of waiting tasks and results of ended ones.
     pub live_mib: Option<f64>,
-    /// What one idle connection adds to the resident memory.
+    /// The resident memory that one idle connection adds.
     pub kib_each: Option<f64>,
 }
 
 impl Figures {
-    /// Puts the percentiles of these in.
+    /// Sets the percentiles of these latencies.
     #[must_use]
     pub(crate) fn with_latencies(mut self, mut latencies: Vec<Duration>) -> Self {
         latencies.sort();
@@ -68,7 +67,7 @@ impl Figures {
         self
     }
 
-    /// Each figure's own median over the rounds.
+    /// The median of each figure over the rounds.
     pub(crate) fn medians(rounds: &[Self]) -> Self {
         let of =
             |figure: fn(&Self) -> Option<f64>| median(rounds.iter().filter_map(figure).collect());
@@ -87,7 +86,7 @@ impl Figures {
     }
 }
 
-/// The one in the middle, or the mean of the two there.
+/// The value in the middle, or the mean of the two there.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -98,14 +97,15 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// In milliseconds, of times in order: the smallest that this share of them does not exceed.
+/// The percentile of sorted times, in milliseconds: the smallest time that this share of them does
+/// not exceed.
 pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Option<f64> {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).map(|time| time.as_secs_f64() * 1_000.0)
 }
 
-/// The greatest 1, 2 or 5 with zeros that is not above this; at least 100, so that a batch is
-/// whole.
+/// The greatest number of the form 1, 2 or 5 times a power of ten that is not above this, and at
+/// least 100, so that a batch is whole.
 pub(crate) fn round_down(tasks: f64) -> u64 {
     let mut power = 100_u64;
     while power as f64 * 10.0 <= tasks {

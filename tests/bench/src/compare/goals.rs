@@ -1,20 +1,20 @@
-//! What we want to reach, held against what was measured. A goal whose figures are not in the
-//! report is said to be not measured.
+//! The goals of the project, compared with the measurements. A goal without figures in the report
+//! is marked as not measured.
 
 use super::report::Row;
 use super::system::Workload;
 
-/// One goal, and how it stands.
+/// One goal, and whether it is reached.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Goal {
     pub what: &'static str,
     pub goal: String,
-    /// Nothing when it was not measured.
+    /// None if it was not measured.
     pub measured: Option<String>,
     pub is_reached: Option<bool>,
 }
 
-/// Whom a goal speaks of.
+/// The systems that a goal is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Who {
     Ours,
@@ -40,7 +40,7 @@ impl Who {
     }
 }
 
-/// Which row of a system.
+/// The row of a system.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Which {
     pub count: Option<u64>,
@@ -60,7 +60,7 @@ pub(crate) fn find(rows: &[Row], who: Who, workload: Workload, which: Which) -> 
     })
 }
 
-/// The shapes in which lifecycles are measured.
+/// The shapes of load for lifecycles.
 pub(crate) const BATCHES: Which = Which { count: None, batch: Some(100), in_flight: None };
 pub(crate) const ONE: Which = Which { count: None, batch: Some(1), in_flight: Some(1) };
 pub(crate) const MANY_IN_FLIGHT: Which = Which { count: None, batch: Some(1), in_flight: Some(32) };
@@ -121,7 +121,7 @@ pub(crate) fn goals(rows: &[Row], fdatasync_p50_ms: Option<f64>) -> Vec<Goal> {
     goals
 }
 
-/// What has to hold when much is in the broker.
+/// The goals for a broker with many tasks.
 fn of_many_tasks(rows: &[Row]) -> Vec<Goal> {
     let ours = |workload, count| {
         find(rows, Who::Ours, workload, Which { count, ..Which::default() }).map(Row::figures)

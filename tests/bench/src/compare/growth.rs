@@ -1,4 +1,4 @@
-//! Lifecycles a second, and the server's memory, with ever more tasks waiting: two fields of lines
+//! A chart of lifecycles per second and of memory by the number of waiting tasks: two line charts
 //! over the same axis.
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const FIELD: f64 = 240.0;
 /// Between one name and the next.
 const LINE: f64 = 15.0;
 
-/// Ours first; all can be read on light and on dark ground.
+/// Celeriac first. All colours can be read on light and dark backgrounds.
 const COLOURS: [&str; 10] = [
     "#e8590c", "#5b8def", "#2f9e6e", "#b06bd1", "#c79a1b", "#d6557a", "#2aa5b5", "#8a94a6",
     "#a3785e", "#7a9c34",
@@ -82,7 +82,7 @@ fn curves<'a>(
     whos.iter().map(curve).collect()
 }
 
-/// An empty server stands one decade before the first number of waiting tasks.
+/// An empty server is shown one decade before the first number of waiting tasks.
 fn place(waiting: u64, first: f64) -> f64 {
     if waiting == 0 { first - 1.0 } else { (waiting as f64).log10() }
 }
@@ -133,7 +133,8 @@ fn field(svg: &mut String, top: f64, title: &str, curves: &[Curve<'_>]) {
     legend(svg, top, curves, |curve| curve.points.last().map(|(_, value)| y(*value)));
 }
 
-/// The system, and how durable it is in few words where it is there more than once.
+/// The name of the system, and its durability in a few words if the chart has the system more than
+/// once.
 fn name(curves: &[Curve<'_>], number: usize) -> String {
     let who = curves[number].who;
     let shared = curves.iter().filter(|curve| curve.who.system == who.system).count() > 1;
@@ -156,7 +157,7 @@ fn legend(
     names.sort_by(|(_, one), (_, other)| one.total_cmp(other));
     let mut free = top;
     for (at, (number, end)) in names.iter().enumerate() {
-        // Those that follow need their room too.
+        // The names that follow need room too.
         let last = top + FIELD - LINE * (names.len() - 1 - at) as f64;
         let y = end.min(last).max(free);
         free = y + LINE;

@@ -1,5 +1,4 @@
-//! The machine that all figures are from, and when. Its disk is measured beside the servers, not
-//! here.
+//! The machine of all figures, and the time. Its disk is measured together with the servers.
 
 use std::fs::read_to_string;
 use std::process::Command;
@@ -9,15 +8,15 @@ use serde_json::{Value, json};
 
 use super::figures::median;
 
-/// What a reader has to know of a machine.
+/// What a reader must know of the machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub memory_mib: u64,
     pub kernel: String,
-    /// What the disk under the servers' folders needs for 4 KiB, in the middle, each time that it
-    /// was asked.
+    /// The median time that the disk of the servers needs for an fdatasync of 4 KiB, for each time
+    /// that it was measured.
     pub fdatasync_ms: Vec<f64>,
     /// In UTC.
     pub date: String,

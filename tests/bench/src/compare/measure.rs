@@ -1,5 +1,5 @@
-//! One step with one system: a fresh server in an empty folder, warmed up, measured, ended. What it
-//! used is read from the kernel. Which steps there are stands in the plan.
+//! Measures one step with one system: a new server in an empty folder is warmed up, measured and
+//! ended. The kernel says what it used. `plan.rs` has the steps.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -13,17 +13,17 @@ use super::system::{Load, Running, System, Timing, Workload};
 use crate::broker::{folder_bytes, processor_ticks, status_kib};
 use crate::latency;
 
-/// The first tasks of a warm-up, which tell how many are needed.
+/// The first tasks of a warm-up. They show how many are needed.
 const FIRST_TASKS: u64 = 500;
-/// More than the fastest does in the longest span.
+/// More than the fastest system does in the longest span.
 const TASKS_MAX: u64 = 2_000_000;
-/// How long a killed process may take to go away.
+/// How long a killed process may take to end.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// A point and what one round found there.
+/// A point and its figures of one round.
 pub(crate) type Found = (Point, Figures);
 
-/// Measures the step; what was found before it failed is there too.
+/// Measures the step. If it fails, the figures from before the failure are kept.
 pub(crate) async fn measure(
     step: &Step,
     system: &dyn System,
@@ -41,8 +41,7 @@ pub(crate) async fn measure(
     measured.and(ended)
 }
 
-/// What the disk needs for the smallest promise, now: it is not the same all the time on a machine
-/// that others use too.
+/// The time of an fdatasync of 4 KiB, now. It changes on a machine that other programs use too.
 pub(crate) fn disk(scratch: &Path) -> Result<Option<f64>> {
     const SYNCS: usize = 100;
     let mut syncs = latency::syncs(scratch, SYNCS)?;
@@ -53,7 +52,7 @@ pub(crate) fn disk(scratch: &Path) -> Result<Option<f64>> {
 struct Measurement<'a> {
     folder: &'a Path,
     found: &'a mut Vec<Found>,
-    /// Payloads of tasks that wait and results of those that ended, all of which have to be kept.
+    /// The payloads of waiting tasks and the results of ended ones, all of which must be kept.
     live_bytes: Cell<u64>,
 }
 
@@ -74,8 +73,8 @@ impl Measurement<'_> {
                 let timing = server.roundtrip(*tasks).await?;
                 let figures =
                     self.figures(server, &before, *tasks).with_latencies(timing.latencies);
-                // One at a time on an idle server is a matter of latency, whatever follows for the
-                // second.
+                // One task at a time on an idle server is a measurement of latency, whatever rate
+                // follows from it.
                 let point =
                     Point { count: None, workers: 1, ..Point::of(Workload::Roundtrip, *tasks) };
                 self.found.push((point, figures));
@@ -83,7 +82,7 @@ impl Measurement<'_> {
             Step::Growth { waiting, load, span, filling } => {
                 self.growth(server, waiting, load, *span, *filling).await?;
                 let tasks = self.found.last().and_then(|(point, _)| point.count).unwrap_or(0);
-                // Fewer have a step of their own.
+                // Fewer connections have a step of their own.
                 if tasks >= 1_000_000 && system.offers(Workload::Restart) {
                     self.restarts(server, tasks, 1).await?;
                 }
@@ -124,7 +123,8 @@ impl Measurement<'_> {
         Ok(timing)
     }
 
-    /// Under load for about the span; the warm-up before it tells how many tasks that takes.
+    /// Puts the server under load for about the span. The warm-up before it shows how many tasks
+    /// that takes.
     async fn load(
         &self,
         server: &dyn Running,
@@ -133,8 +133,8 @@ impl Measurement<'_> {
         span: Duration,
     ) -> Result<Figures> {
         let mut load = Load { tasks: FIRST_TASKS, ..load.clone() };
-        // The first load meets a cold server and tells little; what took long enough tells how many
-        // it will be.
+        // The first load meets a cold server and shows little. A load that took long enough shows
+        // how many tasks the measurement needs.
         for attempt in 0.. {
             let timing = self.drive(server, workload, &load).await?;
             let wanted =
@@ -153,7 +153,7 @@ impl Measurement<'_> {
         Ok(Figures { per_second, ..figures }.with_latencies(timing.latencies))
     }
 
-    /// Lifecycles with ever more tasks waiting, as far as the time for submitting them goes.
+    /// Lifecycles with more and more waiting tasks, as far as the time for submitting them allows.
     async fn growth(
         &mut self,
         server: &dyn Running,
@@ -182,7 +182,7 @@ impl Measurement<'_> {
                 resident = Some(resident_kib(server, "VmRSS:") / 1024.0);
             }
             let figures = self.load(server, Workload::Lifecycle, load, span).await?;
-            // The memory of what waits, before any of it was handed out.
+            // The memory with all waiting tasks, before any of them was delivered.
             let figures =
                 Figures { tasks: waiting, rss_mib: resident.or(figures.rss_mib), ..figures };
             self.found.push((Point::under(Workload::Backlog, Some(waiting), load), figures));
@@ -202,7 +202,7 @@ impl Measurement<'_> {
 
     async fn idle(&mut self, server: &dyn Running, connections: usize) -> Result<()> {
         let count = connections as u64;
-        // The first connections make what all of them share.
+        // The first connections allocate what all connections share.
         drop(server.connect(10).await?);
         let before = resident_kib(server, "VmRSS:");
         let open = server.connect(connections).await?;
@@ -242,21 +242,21 @@ impl Measurement<'_> {
     }
 }
 
-/// So many tell how long it takes to submit more.
+/// So many tasks show how long it takes to submit more.
 const FIRST_FILLED: u64 = 10_000;
 
-/// Many tasks, soon: what waits before something is measured.
+/// Submits many tasks quickly, to wait while something is measured.
 fn filling_load() -> Load {
     Load { tasks: 0, producers: 4, workers: 0, batch: 100, in_flight: 4, payload: 200, result: 64 }
 }
 
-/// How many tasks can be made to wait before everybody loses patience: a tenth, a hundredth.
+/// How many tasks can be submitted in the time: all of them, a tenth, or a hundredth.
 async fn affordable(server: &dyn Running, wanted: u64) -> Result<u64> {
-    // Seconds. Lifecycles leave nothing behind that could be taken for what falls due, and last
+    // In seconds. Lifecycles leave no tasks behind that could be taken for due ones, and last
     // longer than submits.
     const FILLING: f64 = 45.0;
     let load = Load { tasks: 2_000, workers: 4, ..filling_load() };
-    // The second time, for a server that has to warm up.
+    // Measures a second time, for a server that has to warm up.
     server.lifecycle(&load).await?;
     let timing = server.lifecycle(&load).await?;
     let affordable = per_second(load.tasks, &timing) * FILLING;
@@ -292,14 +292,14 @@ fn resident_kib(server: &dyn Running, which: &str) -> f64 {
     server.processes().into_iter().filter_map(|pid| status_kib(pid, which)).sum::<u64>() as f64
 }
 
-/// Waits until none of them runs, so that the next server has the machine to itself.
+/// Waits until none of the processes runs, so that the next server has the machine for itself.
 async fn all_gone(processes: &[u32]) -> Result<()> {
     let begun = Instant::now();
     while let Some(pid) = processes.iter().find(|pid| runs(**pid)) {
         if begun.elapsed() > GONE_WITHIN {
             bail!("process {pid} outlived its server");
         }
-        // The kernel tells nobody but the parent.
+        // The kernel tells only the parent.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())

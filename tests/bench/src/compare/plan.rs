@@ -1,5 +1,4 @@
-//! What is measured in which shape, for a whole run and for a quick one, and what `ONLY` leaves of
-//! it.
+//! The steps of a whole run and of a quick one, and the choice of `ONLY`.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::system::{Load, System, Workload};
 
-/// One thing to measure on a fresh server.
+/// One measurement on a new server.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// Submits, or lifecycles, for about this long.
@@ -20,8 +19,8 @@ pub(crate) enum Step {
     Roundtrip {
         tasks: u64,
     },
-    /// Lifecycles while ever more tasks wait; how long the waiting ones may take to submit bounds
-    /// how far it goes.
+    /// Lifecycles while more and more tasks wait. The time that submitting the waiting ones may
+    /// take limits how many there are.
     Growth {
         waiting: Vec<u64>,
         load: Load,
@@ -33,7 +32,7 @@ pub(crate) enum Step {
         tasks: u64,
         times: usize,
     },
-    /// Tasks that fall due while many others are not.
+    /// Tasks that become due while many others are not.
     Scheduled {
         waiting: u64,
         due: u64,
@@ -61,13 +60,13 @@ impl Step {
         }
     }
 
-    /// Whether every round measures it. What takes long and hardly differs from run to run is
-    /// measured in the first.
+    /// Whether every round measures it. Steps that take long and hardly differ from run to run are
+    /// measured in the first round only.
     pub(crate) fn is_repeated(&self) -> bool {
         matches!(self, Self::Load { .. } | Self::Roundtrip { .. })
     }
 
-    /// What stands in the progress.
+    /// The text for the progress.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Load { workload, load, .. } => {
@@ -83,14 +82,14 @@ impl Step {
     }
 }
 
-/// Everything that is to be measured.
+/// All steps.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub steps: Vec<Step>,
     pub rounds: usize,
-    /// A server that takes longer over one step has failed in it.
+    /// A server that takes longer for one step has failed in it.
     pub patience: Duration,
-    /// A system that has had more time in all is asked for nothing further.
+    /// A system that has used more time in total gets no further steps.
     pub time_for_each: Duration,
 }
 
@@ -99,7 +98,7 @@ fn load(producers: usize, workers: usize, batch: usize, in_flight: usize) -> Loa
     Load { tasks: 0, producers, workers, batch, in_flight, payload: 200, result: 64 }
 }
 
-/// The loads that every system is put under, for so long each; what says most comes first.
+/// The loads for every system, each for this time. The most informative one comes first.
 fn loads(span: Duration) -> Vec<Step> {
     let step = |workload, load| Step::Load { workload, load, span };
     vec![
@@ -124,8 +123,8 @@ impl Plan {
                 span,
                 filling: Duration::from_secs(100),
             },
-            // On a server of its own, so that its memory is that of what waits, not of what ended
-            // before.
+            // It has a server of its own, so that its memory is that of waiting tasks, and not of
+            // ended ones.
             Step::Growth {
                 waiting: vec![10_000_000],
                 load: load(4, 4, 100, 4),
@@ -140,8 +139,8 @@ impl Plan {
         Self { steps, rounds, patience: Duration::from_secs(240), time_for_each: Duration::MAX }
     }
 
-    /// Three minutes: whether everything works, and the order of magnitude. Slow servers do not get
-    /// through all of it.
+    /// About three minutes: they show whether everything works, and the order of magnitude. Slow
+    /// servers do not finish all of it.
     pub(crate) fn quick(rounds: usize) -> Self {
         let span = Duration::from_millis(300);
         let mut steps = loads(span);
@@ -167,8 +166,8 @@ impl Plan {
     }
 }
 
-/// What was chosen: words that are part of a system's name or durability, or of a workload's name.
-/// Nothing is everything.
+/// The choice: words that are part of a system's name or durability, or of a workload's name. No
+/// word chooses everything.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Only {
     systems: Vec<String>,
@@ -230,7 +229,7 @@ mod tests {
     use super::super::system::{Missing, Running};
     use super::*;
 
-    /// A name and a durability, never started.
+    /// A system with a name and a durability, which is never started.
     struct Named(&'static str, &'static str);
 
     impl System for Named {

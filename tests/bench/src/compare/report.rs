@@ -1,5 +1,5 @@
-//! The report as it grows, and its files. What it says in Markdown and how it looks as a chart
-//! stands beside.
+//! The report while it grows, and its files. `text.rs` writes it as Markdown, `chart.rs` and
+//! `growth.rs` draw it.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use super::system::System;
 use super::turns::Present;
 use super::{chart, growth, text};
 
-/// Who was measured.
+/// The system that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Who {
     pub system: &'static str,
@@ -42,7 +42,7 @@ impl Row {
 
     fn json(&self) -> Value {
         let (Self { who, point, .. }, figures) = (self, self.figures());
-        // What a step has none of is null, as what was not measured is.
+        // A figure that a step does not have is null, as a figure that was not measured.
         let some = |count: usize| (count > 0).then_some(count);
         let is_load = point.producers > 0;
         json!({
@@ -69,7 +69,7 @@ impl Row {
     }
 }
 
-/// What could not be measured, and why.
+/// A measurement that failed, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub system: String,
@@ -95,7 +95,7 @@ impl Failure {
 pub(crate) struct Report {
     pub folder: PathBuf,
     pub machine: Machine,
-    /// How it was measured, in a sentence.
+    /// How it was measured, as a sentence.
     pub how: String,
     pub rows: Vec<Row>,
     pub failures: Vec<Failure>,
@@ -109,7 +109,7 @@ impl Report {
         self.failures.iter().any(|failure| failure.system == name && failure.number == step)
     }
 
-    /// A round's figures go to those of the rounds before.
+    /// Adds the figures of a round to those of the rounds before.
     pub(crate) fn add(&mut self, present: &Present<'_>, point: Point, figures: Figures) {
         let (system, durability) = (present.system.name(), present.system.durability());
         let who = Who { system, version: present.version.clone(), durability };
@@ -133,7 +133,7 @@ impl Report {
         })
     }
 
-    /// Writes all files; none is ever half there.
+    /// Writes all files. A file is never written by half.
     pub(crate) fn write(&self) -> Result<()> {
         let json = serde_json::to_string_pretty(&self.json())?;
         let files = [
@@ -157,7 +157,7 @@ pub(crate) fn full_name(system: &dyn System) -> String {
 
 fn replace(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("a report has a folder")?;
-    // To be read by whoever may read the folder.
+    // Every user who can read the folder can read the file.
     let open = std::fs::Permissions::from_mode(0o644);
     let mut draft = tempfile::Builder::new().permissions(open).tempfile_in(folder)?;
     draft.write_all(text.trim_end().as_bytes())?;

@@ -1,5 +1,4 @@
-//! What every system under comparison can be asked to do, whichever it is. How it does that stands
-//! in the file of each.
+//! The interface of every system under comparison. Its file implements it.
 
 use std::any::Any;
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use futures_util::future::LocalBoxFuture;
 
-/// What is measured. The names stand in the report.
+/// The workloads, with their names in the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Workload {
     Enqueue,
@@ -34,7 +33,7 @@ impl Workload {
         Self::Listing,
     ];
 
-    /// As the report calls it.
+    /// Its name in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Enqueue => "enqueue",
@@ -57,7 +56,7 @@ pub(crate) struct Load {
     pub workers: usize,
     /// Tasks in one request, for producers and for workers.
     pub batch: usize,
-    /// Requests that a connection keeps under way before it waits for an answer.
+    /// Requests that a connection has in flight.
     pub in_flight: usize,
     /// Bytes of a payload.
     pub payload: usize,
@@ -65,16 +64,16 @@ pub(crate) struct Load {
     pub result: usize,
 }
 
-/// What came of a load.
+/// The outcome of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
     pub elapsed: Duration,
-    /// One for each request (enqueue), round trip, or scheduled task (how late it was); may be
-    /// empty for lifecycles.
+    /// A latency for each request (enqueue), round trip, or scheduled task (how late it was). It
+    /// may be empty for lifecycles.
     pub latencies: Vec<Duration>,
 }
 
-/// A server that could not be found: a sentence with the command that installs it.
+/// A server that was not found: a sentence with the command that installs it.
 #[derive(Debug)]
 pub(crate) struct Missing(pub String);
 
@@ -82,20 +81,21 @@ pub(crate) struct Missing(pub String);
 pub(crate) trait System {
     fn name(&self) -> &'static str;
 
-    /// As its own documentation says it: "appendfsync always", "quorum queue, confirms".
+    /// The durability in the words of its documentation: "appendfsync always", "quorum queue,
+    /// confirms".
     fn durability(&self) -> &'static str;
 
     /// The version of the server that was found.
     fn version(&self) -> Result<String, Missing>;
 
-    /// What it can be asked for. The rest answers with the error "not offered".
+    /// The workloads that it supports. All others return the error "not offered".
     fn offers(&self, workload: Workload) -> bool;
 
     /// Starts the server on a free port with everything it writes below this (empty) folder.
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>>;
 }
 
-/// A server that was started. Dropping it ends its processes, whatever happened before.
+/// A running server. Dropping it ends its processes, whatever happened before.
 pub(crate) trait Running {
     /// Submits so many tasks; each is confirmed durable (as far as the durability goes) before the
     /// time ends.
@@ -127,8 +127,8 @@ pub(crate) trait Running {
         not_offered()
     }
 
-    /// Opens so many connections that are greeted and then do nothing; they are closed when the
-    /// answer is dropped.
+    /// Opens so many connections that complete the handshake and then do nothing. They are closed
+    /// when the returned value is dropped.
     fn connect(&self, _connections: usize) -> LocalBoxFuture<'_, Result<Box<dyn Any>>> {
         not_offered()
     }
@@ -138,8 +138,8 @@ pub(crate) trait Running {
         not_offered()
     }
 
-    /// Stops the server in good order, starts it again on the same folder; from exec to the first
-    /// answered request.
+    /// Stops the server cleanly and starts it again on the same folder. Returns the time from exec
+    /// to the first answered request.
     fn restart(&mut self) -> LocalBoxFuture<'_, Result<Duration>> {
         not_offered()
     }
@@ -148,7 +148,7 @@ pub(crate) trait Running {
     fn processes(&self) -> Vec<u32>;
 }
 
-/// What a system says that was asked for more than it offers; no failure.
+/// The error of a system for a workload that it does not support. It is no failure.
 pub(crate) const NOT_OFFERED: &str = "not offered";
 
 fn not_offered<'a, T>() -> LocalBoxFuture<'a, Result<T>> {

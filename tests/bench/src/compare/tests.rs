@@ -1,4 +1,4 @@
-//! What the report makes of figures that nobody had to measure: JSON, Markdown, goals and charts.
+//! The report of figures that were not measured: JSON, Markdown, goals and charts.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! The report for people, in Markdown: a summary with ratios, the goals, every row, and the growth.
+//! The report as Markdown: a summary with ratios, the goals, every row, and the growth.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,10 +8,13 @@ use super::goals::{self, BATCHES, MANY_IN_FLIGHT, ONE, Which, goals};
 use super::report::{Report, Row, Who};
 use super::system::Workload;
 
-/// What stands where nothing was measured.
+/// The width of prose in the documents of this project.
+const WIDTH_MAX: usize = 100;
+
+/// The text for a figure that was not measured.
 const NOTHING: &str = "–";
 
-/// The whole of it.
+/// The whole report.
 pub(crate) fn report(report: &Report) -> String {
     let mut text = String::from("# Celeriac and its peers\n\n");
     line(&mut text, &report.machine.sentence());
@@ -39,10 +42,34 @@ pub(crate) fn report(report: &Report) -> String {
             line(&mut text, &format!("- {sentence}"));
         }
     }
-    text
+    text.lines().map(wrapped).collect()
 }
 
-/// One line for each system, with how much faster ours is: what the README shows.
+/// The line, in pieces of at most [`WIDTH_MAX`] characters if it is prose, each with its end.
+fn wrapped(line: &str) -> String {
+    let is_prose = !line.starts_with(['|', '#', '-', '!']);
+    if !is_prose {
+        return format!("{line}\n");
+    }
+    let (mut text, mut width) = (String::new(), 0);
+    for word in line.split(' ') {
+        let characters = word.chars().count();
+        if width > 0 && width + 1 + characters > WIDTH_MAX {
+            text.push('\n');
+            width = 0;
+        }
+        if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += characters;
+    }
+    text + "\n"
+}
+
+/// One line for each system, with the factor by which Celeriac is faster. The README shows this
+/// table.
 pub(crate) fn summary(report: &Report) -> String {
     let mut text = String::from(
         "| | durability | enqueue /s | lifecycles /s, batches of 100 | one at a time | 32 in flight | round trip p50, p99 ms |\n\
@@ -85,7 +112,7 @@ pub(crate) fn summary(report: &Report) -> String {
     }
     line(
         &mut text,
-        "\nIn brackets: how many times faster Celeriac is, driven on the raw wire as thinly as its peers.",
+        "\nIn brackets: how many times faster Celeriac is. Celeriac is driven on raw connections, as its peers are.",
     );
     text
 }
@@ -110,7 +137,7 @@ fn growth(rows: &[Row]) -> String {
         rows.iter().filter(|row| row.point.workload == Workload::Backlog).collect();
     let counts: BTreeSet<u64> = rows.iter().filter_map(|row| row.point.count).collect();
     let mut text = String::from(
-        "## Growth\n\nLifecycles a second in batches of 100 with so many tasks waiting (and to an empty server), and the server's memory.\n\n",
+        "## Growth\n\nLifecycles per second in batches of 100 with so many tasks waiting (in percent of an empty server), and the memory of the server.\n\n",
     );
     if rows.is_empty() {
         return text + "Not measured.\n";
@@ -158,7 +185,7 @@ fn all_rows(rows: &[Row], workload: Workload) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    // A column that says nothing of this workload is left out.
+    // Columns without a figure for this workload are left out.
     let columns: Vec<usize> =
         (0..HEAD.len()).filter(|at| rows.iter().any(|cells| cells[*at] != NOTHING)).collect();
     let pick = |cells: &[String; 16]| {
@@ -224,25 +251,25 @@ fn cells(row: &Row) -> [String; 16] {
 
 fn explained(workload: Workload) -> &'static str {
     match workload {
-        Workload::Enqueue => "Submits, each confirmed; latencies are of requests.",
+        Workload::Enqueue => "Confirmed submits. Latencies are those of requests.",
         Workload::Lifecycle => {
-            "Submit confirmed, delivered, completed with a result, and that confirmed; CPU time is for each task."
+            "Submit confirmed, delivered, completed with a result, and that confirmed. CPU time is for each task."
         }
         Workload::Roundtrip => {
             "One task at a time on an idle server, from submit until the submitter has the result."
         }
         Workload::Backlog => "Lifecycles while `tasks` others wait.",
         Workload::Restart => {
-            "From exec to the first answer, with `tasks` tasks in the folder, after a stop in good order: p50."
+            "The time from exec to the first answer, with `tasks` tasks in the folder, after a clean stop: p50."
         }
         Workload::Scheduled => {
-            "How late tasks are handed over that fall due over ten seconds (a quick run: one), while `tasks` others are due in an hour or later."
+            "How late tasks are delivered that become due within ten seconds (in a quick run: one), while `tasks` others are due in an hour or later."
         }
         Workload::IdleConnections => {
-            "So many connections that are greeted and do nothing: memory of the server, and what each adds."
+            "So many connections that complete the handshake and do nothing: the memory of the server, and how much each adds."
         }
         Workload::Listing => {
-            "Pages of 100 out of `tasks`, by filters that match much, little and nothing."
+            "Pages of 100 out of `tasks`, by filters that match many, few and no tasks."
         }
     }
 }
@@ -258,7 +285,7 @@ pub(crate) fn systems(rows: &[Row]) -> Vec<&Row> {
     firsts
 }
 
-/// The figures of the system that this row is of.
+/// The figures of the system of this row.
 pub(crate) fn of(rows: &[Row], system: &Row, workload: Workload, which: Which) -> Option<Figures> {
     let own: Vec<Row> = rows.iter().filter(|row| row.who == system.who).cloned().collect();
     let fits = |row: &&Row| {
@@ -292,7 +319,7 @@ fn whole(figure: Option<f64>) -> String {
     figure.map_or_else(|| NOTHING.into(), grouped)
 }
 
-/// Three digits that say something.
+/// Three significant digits.
 fn plain(figure: Option<f64>) -> String {
     match figure {
         None => NOTHING.into(),
@@ -305,4 +332,14 @@ fn plain(figure: Option<f64>) -> String {
 fn line(text: &mut String, line: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{line}");
+}
+
+#[test]
+fn prose_is_wrapped_and_tables_are_not() {
+    let words = "word ".repeat(30);
+    let lines: Vec<usize> = wrapped(words.trim_end()).lines().map(str::len).collect();
+    assert_eq!(lines, [99, 49]);
+    let row = format!("| {words} |");
+    assert_eq!(wrapped(&row), format!("{row}\n"));
+    assert_eq!(wrapped(""), "\n");
 }

@@ -1,6 +1,6 @@
-//! Who is measured when: round after round, in each round step after step, in each step the systems
-//! in turn, so that whatever the machine does meanwhile falls on all of them. A server that fails
-//! in a step is not asked for it again.
+//! The order of measurements: rounds, in each round the steps, in each step the systems in turn. So
+//! other load on the machine affects all systems. A server that fails in a step is not measured in
+//! that step again.
 
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
@@ -16,13 +16,13 @@ use super::plan::{Plan, Step};
 use super::report::{Failure, Report, full_name};
 use super::system::{NOT_OFFERED, System, Workload};
 
-/// A system that was found, with the version that it says it has.
+/// An installed system and its version.
 pub(crate) struct Present<'a> {
     pub system: &'a dyn System,
     pub version: String,
 }
 
-/// Runs the plan; after each measurement the report is complete as far as it goes, and written.
+/// Runs the plan. After each measurement the report is written, with everything measured so far.
 pub(crate) async fn run(
     plan: &Plan,
     systems: &[Present<'_>],
@@ -64,12 +64,12 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Submits one at a time are held against the disk of that moment.
+/// Submits one at a time are compared with the disk at that moment.
 fn asks_the_disk(step: &Step) -> bool {
     matches!(step, Step::Load { workload: Workload::Enqueue, load, .. } if load.batch * load.in_flight == 1)
 }
 
-/// A driver that panics, or a server that does not answer, costs no more than its own figures.
+/// A driver that panics, or a server that does not answer, only loses its own figures.
 async fn bounded(
     plan: &Plan,
     step: &Step,
@@ -92,7 +92,7 @@ async fn bounded(
     }
 }
 
-/// A line for who waits; whoever does not look at it still gets the report.
+/// Prints a line of progress. If stderr is closed, the report is still written.
 fn tell(
     round: usize,
     step: &Step,

@@ -1,4 +1,5 @@
-"""A client of the task queue Celeriac, made from PROTOCOL.md alone: the example for authors in other languages.
+"""A client of the task queue Celeriac, made from PROTOCOL.md alone: the example for authors in
+other languages.
 
 Read the modules in this order; each uses those before it:
 

@@ -1,4 +1,5 @@
-"""The broker's address, and frames on one TCP connection. PROTOCOL.md: Framing, Heartbeats and silence."""
+"""The broker's address, and frames on one TCP connection. PROTOCOL.md: Framing, Heartbeats and
+silence."""
 
 import logging
 import os
@@ -37,7 +38,8 @@ class Address:
 
     @classmethod
     def find(cls, url=None):
-        """Of `celeriac://[token@]host[:port]`; what the URL leaves out is looked for in the environment."""
+        """Of `celeriac://[token@]host[:port]`; what the URL leaves out is looked for in the
+        environment."""
         url = url or os.environ.get("CELERIAC_URL") or "celeriac://127.0.0.1"
         scheme, _, rest = url.partition("://")
         if scheme != "celeriac":
@@ -65,8 +67,8 @@ def token_of_environment():
 class Connection:
     """One TCP connection. One thread reads, one writes, and one has the heartbeats written.
 
-    The writer has a thread of its own so that nobody who sends has to wait for a slow wire, least of all the reader: a
-    client that stops reading is closed by the broker.
+    The writer has a thread of its own, so that no sender has to wait for a slow connection, least
+    of all the reader: the broker closes a client that stops reading.
     """
 
     def __init__(self, address):
@@ -76,13 +78,15 @@ class Connection:
             raise ConnectionLost(f"cannot connect: {error}") from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._frame_max = FIRST_FRAME_MAX
-        self._outbox = queue.SimpleQueue()
+        self._send_queue = queue.SimpleQueue()
         self._closed = threading.Event()
 
     def open(self, welcome, beat):
-        """Welcome is there: its limits and times hold from now on. `beat` makes the frame of a heartbeat."""
+        """Welcome has arrived: its limits and times hold from now on. `beat` makes the frame of a
+        heartbeat."""
         self._frame_max = welcome.limits.frame_bytes_max
-        # Silence: a wire on which nothing comes or goes for lease_ms, although heartbeats are sent, is a lost connection.
+        # Silence: a connection on which no bytes come or go for lease_ms, although heartbeats are
+        # sent, is lost.
         self._socket.settimeout(welcome.lease_ms / 1000)
         threading.Thread(target=self._write, name="celeriac-writer", daemon=True).start()
         heart = threading.Thread(target=self._beat, args=(welcome.heartbeat_ms / 1000, beat), name="celeriac-heart")
@@ -90,14 +94,15 @@ class Connection:
         heart.start()
 
     def send(self, data):
-        """Puts a frame behind those that wait to be written."""
-        self._outbox.put(data)
+        """Appends a frame to those that wait to be written."""
+        self._send_queue.put(data)
 
     def write(self, data):
-        """Writes a frame at once. Before Welcome nobody else does."""
+        """Writes a frame at once. Before Welcome no other thread writes."""
         rest = memoryview(len(data).to_bytes(4, "big") + data)
         try:
-            # sendall would have one timeout for the whole frame; here each part that gets through begins it anew.
+            # sendall would have one timeout for the whole frame; here each part that gets through
+            # begins it anew.
             while rest:
                 rest = rest[self._socket.send(rest) :]
         except OSError as error:
@@ -114,9 +119,10 @@ class Connection:
             raise ConnectionLost(f"the bytes are no frame: {error}") from error
 
     def close(self):
-        """May be called from any thread, and more than once. The reader and the writer wake up and let the socket go."""
+        """May be called from any thread, and more than once. The reader and the writer wake up and
+        release the socket."""
         self._closed.set()
-        self._outbox.put(None)
+        self._send_queue.put(None)
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError as error:
@@ -136,7 +142,7 @@ class Connection:
         return bytes(data)
 
     def _write(self):
-        while (data := self._outbox.get()) is not None:
+        while (data := self._send_queue.get()) is not None:
             try:
                 self.write(data)
             except ConnectionLost:

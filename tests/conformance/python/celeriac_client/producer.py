@@ -22,7 +22,8 @@ ACCEPTED = (
 
 
 def make_task(name, args=(), kwargs=None, id=None, on_conflict=None, max_attempts=None, headers=None, **fields):
-    """The message `Task`. The id is made here, before the first try, so that a submit can be sent again safely."""
+    """The message `Task`. The id is made here, before the first try, so that a submit can be sent
+    again safely."""
     try:
         task = task_pb2.Task(id=id or make_id(), name=name, payload=write_json([list(args), kwargs or {}]), **fields)
         for key, value in (headers or {}).items():
@@ -58,7 +59,8 @@ class Pending:
                 pass
 
     def then(self, callback):
-        """Calls back, in the thread that reads, when all are answered. For programs that keep the order of what they see."""
+        """Calls back, in the thread that reads, when all are answered. For programs that keep the
+        order of what they see."""
         missing = [len(self._requests)]
         lock = threading.Lock()
 
@@ -76,7 +78,8 @@ class Pending:
 
 
 class Producer:
-    """Each method posts its requests at once and in order, and returns a `Pending`, but for `watch`."""
+    """Each method posts its requests at once and in order, and returns a `Pending`, but for
+    `watch`."""
 
     def __init__(self, url=None):
         self._session = Session(url).start()
@@ -89,7 +92,8 @@ class Producer:
         return self._submit([task], only_one)
 
     def submit_many(self, tasks):
-        """The result has a place for each task: the name of the kind of its outcome, or a CeleriacError."""
+        """The result has a place for each task: the name of the kind of its outcome, or a
+        CeleriacError."""
         return self._submit(tasks, list)
 
     def _submit(self, tasks, result_of):
@@ -127,7 +131,8 @@ class Producer:
         return Pending(self._session, [request for _, request in posted], finish)
 
     def wait(self, ids, seconds, until=task_pb2.TASK_STATE_UNKNOWN, any_of=False, with_results=True):
-        """The result is `satisfied` and a `TaskInfo` for each id. Over a lost connection the rest of the time is asked for."""
+        """The result is `satisfied` and a `TaskInfo` for each id. Over a lost connection the rest
+        of the time is asked for."""
         self._session.ready()
         mode = task_pb2.Wait.MODE_ANY if any_of else task_pb2.Wait.MODE_ALL
         body = task_pb2.Wait(ids=ids, mode=mode, until=until, with_results=with_results)
@@ -140,7 +145,8 @@ class Producer:
         return Pending(self._session, [request], finish)
 
     def watch(self, id, with_results=False, told=lambda: None):
-        """A `Watch`: go through it to see each state of the task up to its end. `told` is called when one more is there."""
+        """A `Watch`: go through it to see each state of the task up to its end. `told` is called
+        when one more is there."""
         self._session.ready()
         return Watch(self._session, id, with_results, told)
 
@@ -177,7 +183,8 @@ class Producer:
         return [submitted(outcome) for outcome in outcomes]
 
     def _with_left_out(self, ids, reply, with_results):
-        """`left_out` names the places of what had no room in the frame: it is asked for with `Get`."""
+        """`left_out` names the places of what had no room in the frame: it is asked for with
+        `Get`."""
         left_out = sorted(set(reply.left_out))
         present = [place for place in range(len(ids)) if place not in set(left_out)]
         if len(present) != len(reply.tasks) or not present:
@@ -197,7 +204,8 @@ def only_one(outcomes):
 
 
 def refusal_of(task, limits):
-    """What the broker would refuse is not sent: a payload that is too large might not even fit into a frame."""
+    """A task that the broker would refuse is not sent: a payload that is too large might not even
+    fit into a frame."""
     size = len(task.payload)
     if size <= limits.payload_bytes_max:
         return None
@@ -228,7 +236,7 @@ def fields_at_most(task):
 
 
 def submitted(outcome):
-    """An unknown kind is a refusal that is final; `Get` tells what became of the task."""
+    """An unknown kind is a final refusal. `Get` shows the state of the task."""
     if outcome.kind in ACCEPTED:
         return submit_name(outcome.kind)
     if outcome.kind == task_pb2.SubmitOutcome.KIND_REFUSED:
@@ -237,7 +245,8 @@ def submitted(outcome):
 
 
 class Watch:
-    """Shows each state of one task up to its end, over lost connections too: the watch is begun again on each.
+    """Shows each state of one task up to its end, over lost connections too: the watch is begun
+    again on each.
 
     The state of one id always has room in the answer, so nothing is left out here.
     """
@@ -264,7 +273,7 @@ class Watch:
             self.close()
 
     def close(self):
-        """A Transition that was on its way may still come; it is of a watch that nobody has."""
+        """A Transition that was on its way may still come. It belongs to no watch any more."""
         self._session.leave(self)
         if self._watch_id is not None:
             self._session.post(Request("unwatch", task_pb2.Unwatch(watch_id=self._watch_id), kept=False))
@@ -279,7 +288,8 @@ class Watch:
         self._watch_id = None
 
     def pushed(self, kind, body):
-        """What is older than what was seen is dropped, until the id is pushed as UNKNOWN: then all begins anew."""
+        """A state that is older than the last one is dropped, until the id is pushed as UNKNOWN:
+        then the versions begin anew."""
         if kind != "transition" or body.watch_id != self._watch_id:
             return
         if pair(body.task) > self._seen or is_forgotten(body.task):
@@ -289,7 +299,8 @@ class Watch:
         self._tell(error)
 
     def _begun(self, answer):
-        """The answer has the present state, so a lower pair means that the id was forgotten and submitted meanwhile."""
+        """The answer has the present state, so a lower pair means that the id was forgotten and
+        submitted meanwhile."""
         error = answer.exception()
         if error is None:
             self._watch_id = answer.result().watch_id

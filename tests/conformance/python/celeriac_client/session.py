@@ -1,4 +1,5 @@
-"""Requests and answers, and what goes on over lost connections. PROTOCOL.md: The life of a connection."""
+"""Requests and answers, and their life over lost connections. PROTOCOL.md: The life of a
+connection."""
 
 import itertools
 import logging
@@ -44,8 +45,9 @@ ANSWERS = {
 class Request:
     """One request, and the place for its answer.
 
-    A `kept` request is sent again on the next connection when this one is lost. Whoever makes a request that is not kept
-    is told of the loss and begins it anew when the session says `opened`.
+    A `kept` request is sent again on the next connection when this one is lost. The sender of a
+    request that is not kept is told of the loss, and sends it again when the session calls
+    `opened`.
     """
 
     def __init__(self, kind, body, seconds=REQUEST_SECONDS, kept=True):
@@ -57,7 +59,8 @@ class Request:
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def then(self, callback):
-        """Calls back in the thread that reads, before it reads on. To be said before the request is posted."""
+        """Calls back in the reading thread, before it reads on. Call this before the request is
+        posted."""
         self.answer.add_done_callback(callback)
         return self
 
@@ -73,7 +76,8 @@ class Request:
 
 
 class Pauses:
-    """The pauses before reconnects: each about twice as long as the last one, with some chance in it."""
+    """The pauses before reconnects: each about twice as long as the last one, with a random
+    jitter."""
 
     FIRST = 0.1
     LONGEST = 5.0
@@ -85,7 +89,8 @@ class Pauses:
         self._next = self.FIRST
 
     def next(self, lease_ms):
-        """A session is over after lease_ms: no pause may take more than a third of that, so that there are more tries."""
+        """A session is over after lease_ms: no pause may take more than a third of that, so that
+        there are more tries."""
         longest = min(self.LONGEST, lease_ms / 3000) if lease_ms else self.LONGEST
         pause = min(self._next, longest)
         self._next = min(self._next * 2, self.LONGEST)
@@ -93,10 +98,11 @@ class Pauses:
 
 
 class Session:
-    """The client's standing with the broker: connects, sends, reads, and connects again until it is closed.
+    """The client's session with the broker: it connects, sends, reads, and connects again until it
+    is closed.
 
-    Listeners have the methods `opened(welcome)`, `lost(session_over)`, `pushed(kind, body)` and `gave_up(error)`. All are
-    called in the thread that reads, with no lock held.
+    Listeners have the methods `opened(welcome)`, `lost(session_over)`, `pushed(kind, body)` and
+    `gave_up(error)`. All are called in the thread that reads, with no lock held.
     """
 
     def __init__(self, url=None, worker=None, figures=frame_pb2.Heartbeat):
@@ -121,7 +127,7 @@ class Session:
         return self
 
     def close(self):
-        """Says Goodbye if there is a connection; without one there is nobody to say it to."""
+        """Sends Goodbye, if there is a connection."""
         self._closed.set()
         request = Request("goodbye", frame_pb2.Goodbye(), kept=False)
         try:
@@ -152,7 +158,8 @@ class Session:
         return request
 
     def reply(self, request):
-        """Waits for the answer. When the time is over, the request is not sent again and its answer is ignored."""
+        """Waits for the answer. When the time is over, the request is not sent again and its answer
+        is ignored."""
         left = request.seconds_left()
         try:
             return request.answer.result(None if left is None else left + SLACK_SECONDS)
@@ -162,7 +169,8 @@ class Session:
         return request.answer.result()
 
     def listen(self, listener):
-        """A listener that comes while a connection is open is told so at once; any other, when it opens."""
+        """A listener that comes while a connection is open is told so at once; any other, when it
+        opens."""
         with self._lock:
             self._listeners.append(listener)
             is_open = self._connection is not None
@@ -204,14 +212,16 @@ class Session:
             except CeleriacError as refused:
                 self._give_up(refused)
                 return
-            # A connection that lived for a heartbeat was a good one. One that broke at once makes the pauses grow.
+            # A connection that lived for a heartbeat was a good one. One that broke at once makes
+            # the pauses grow.
             if self._welcome and time.monotonic() - begun > self._welcome.heartbeat_ms / 1000:
                 pauses.reset()
             lease_ms = self._welcome.lease_ms if self._welcome else 0
             self._closed.wait(retry_after + pauses.next(lease_ms))
 
     def _live(self):
-        """The life of one connection. It ends with an exception: ConnectionLost, or the refusal of Hello."""
+        """The life of one connection. It ends with an exception: ConnectionLost, or the refusal of
+        Hello."""
         connection = Connection(self._address)
         try:
             welcome = self._greet(connection)
@@ -228,7 +238,8 @@ class Session:
         """Handshake. Nothing else is sent until Welcome is there."""
         number = next(self._numbers)
         frame = frame_pb2.ClientFrame(request_id=number, hello=self._hello())
-        # Python's protobuf writes fields in the order of their numbers: the token comes before the worker's lists.
+        # Python's protobuf writes fields in the order of their numbers: the token comes before the
+        # worker's lists.
         connection.write(frame.SerializeToString())
         while True:
             answer = connection.read()
@@ -244,13 +255,15 @@ class Session:
             client_version="1",
             token=self._address.token,
             instance_id=INSTANCE,
-            # The session of a client that is no worker ends with its connection: there is nothing to name.
+            # The session of a client that is no worker ends with its connection: there is nothing
+            # to name.
             session_id=self._session_id if self._worker else "",
             worker=self._worker,
         )
 
     def _open(self, connection, welcome):
-        """A lost connection: resume. Requests without an answer go first, in their order; then the listeners begin anew."""
+        """A lost connection: resume. Requests without an answer go first, in their order; then the
+        listeners begin anew."""
         if self._closed.is_set():
             raise ConnectionLost("the session was closed meanwhile")
         connection.open(welcome, self._heartbeat)
@@ -282,8 +295,9 @@ class Session:
             listener.lost(lost.session_over)
 
     def _give_up(self, refused):
-        """Hello was refused, and the same Hello will be refused again: everybody who waits is told."""
-        log.error("the broker does not take this client: %s", refused)
+        """Hello was refused, and the same Hello would be refused again: every waiting caller is
+        told."""
+        log.error("the broker refuses this client: %s", refused)
         with self._lock:
             self._refused = refused
             failed = list(self._unanswered.values())
@@ -295,7 +309,7 @@ class Session:
         self._decided.set()
 
     def _heartbeat(self):
-        """Nobody waits for its answer: that something is heard at all is enough."""
+        """No caller waits for its answer: any bytes from the broker are enough."""
         return frame_pb2.ClientFrame(request_id=next(self._numbers), heartbeat=self._figures()).SerializeToString()
 
     # Reading.
@@ -312,7 +326,8 @@ class Session:
             listener.pushed(kind, getattr(frame, kind))
 
     def _take_answer(self, frame):
-        """What a client must survive, Answers: one that nobody waits for is ignored."""
+        """PROTOCOL.md, What a client must survive, Answers: an answer without a waiting caller is
+        ignored."""
         with self._lock:
             request = self._unanswered.pop(frame.request_id, None)
         if request is None:
@@ -327,7 +342,8 @@ class Session:
 
 
 def welcome_of(answer):
-    """The answer to Hello. A refusal is final, unless the broker says otherwise or was only waiting for a slow Hello."""
+    """The answer to Hello. A refusal is final, unless the broker says otherwise or was only waiting
+    for a slow Hello."""
     kind = answer.WhichOneof("body")
     if kind == "error":
         if answer.error.retryable or answer.error.code == error_pb2.ERROR_CODE_HANDSHAKE:
@@ -336,7 +352,7 @@ def welcome_of(answer):
     if kind != "welcome":
         raise ConnectionLost(f"Hello was answered with {kind}")
     if answer.welcome.protocol != PROTOCOL:
-        raise CeleriacError(error_pb2.ERROR_CODE_VERSION_MISMATCH, "the broker chose a version that nobody offered")
+        raise CeleriacError(error_pb2.ERROR_CODE_VERSION_MISMATCH, "the broker chose a version that this client did not offer")
     return answer.welcome
 
 
@@ -355,7 +371,7 @@ def lost_by(error):
 
 
 def not_understood(message):
-    """What the client does not know is never taken for accepted, and asking again would not help."""
+    """An unknown answer is never taken for acceptance, and asking again would not help."""
     return CeleriacError(error_pb2.ERROR_CODE_UNSUPPORTED, message, retryable=False)
 
 

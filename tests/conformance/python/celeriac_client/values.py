@@ -9,7 +9,8 @@ from celeriac.v1 import error_pb2, task_pb2
 
 JSON_TYPES = ("", "application/json")
 
-# An outcome of a report or of `Forget` is a code alone. The column `retryable` of vectors/errors.tsv says the rest.
+# An outcome of a report or of `Forget` is a code alone. The column `retryable` of
+# vectors/errors.tsv says the rest.
 RETRYABLE = frozenset(
     error_pb2.ErrorCode.Value("ERROR_CODE_" + name)
     for name in (
@@ -38,7 +39,8 @@ class CeleriacError(Exception):
 
     @classmethod
     def of(cls, error):
-        """Of the message `Error`. Its own `retryable` counts, for codes that the client does not know too."""
+        """Of the message `Error`. Its own `retryable` counts, for codes that the client does not
+        know too."""
         return cls(error.code, error.message, error.retryable, error.retry_after_ms)
 
     @property
@@ -47,7 +49,8 @@ class CeleriacError(Exception):
 
 
 def error_name(code):
-    """The name of a code without its prefix, or the number of a code that this client does not know."""
+    """The name of a code without its prefix, or the number of a code that this client does not
+    know."""
     return short_name(error_pb2.ErrorCode, "ERROR_CODE_", code) or code
 
 
@@ -74,7 +77,8 @@ def ended(state):
 
 
 def make_id():
-    """A UUID of version 7: the time first, so that ids sort in the order in which they were made."""
+    """A UUID of version 7: the time first, so that ids sort in the order in which they were
+    made."""
     milliseconds = time.time_ns() // 1_000_000
     number = milliseconds << 80 | secrets.randbits(80)
     number = number & ~(0xF << 76) | 0x7 << 76
@@ -83,7 +87,8 @@ def make_id():
 
 
 def write_json(value):
-    """NaN and infinity are refused: they are no JSON, and clients in other languages could not read them."""
+    """NaN and infinity are refused: they are no JSON, and clients in other languages could not read
+    them."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 

@@ -20,7 +20,8 @@ Signal = work_pb2.CancelSignal
 ENDS = ("complete", "fail", "retry", "release", "reject")
 # The lease is not this worker's any more, or its task is gone.
 LEASE_IS_GONE = (error_pb2.ERROR_CODE_STALE_LEASE, error_pb2.ERROR_CODE_NOT_FOUND)
-# An end that is refused like this would be refused again, and the task would run for ever: it is rejected instead.
+# An end that is refused like this would be refused again, and the task would run for ever: it is
+# rejected instead.
 END_IS_WRONG = (error_pb2.ERROR_CODE_INVALID_ARGUMENT, error_pb2.ERROR_CODE_FRAME_TOO_LARGE)
 # The broker cuts longer ones.
 TEXT_MAX = 16 * 1024
@@ -31,7 +32,8 @@ AGAIN_SECONDS = 1.0
 
 
 class Failure(Exception):
-    """A handler raises it to choose the kind of its failure, and whether another attempt would help."""
+    """A handler raises it to choose the kind of its failure, and whether another attempt would
+    help."""
 
     def __init__(self, kind, message="", final=False):
         super().__init__(message)
@@ -40,7 +42,8 @@ class Failure(Exception):
 
 
 class Later(Exception):
-    """A handler raises it to ask for another attempt, after its own span or by the task's policy."""
+    """A handler raises it to ask for another attempt, after its own span or by the task's
+    policy."""
 
     def __init__(self, after_ms=None, message=""):
         super().__init__(message)
@@ -93,10 +96,11 @@ class Context:
 
 
 class Reports:
-    """Keeps every report until it is answered, and sends those without an answer again after each reconnect, in order.
+    """Keeps every report until it is answered, and sends those without an answer again after each
+    reconnect, in order.
 
-    Each goes in a frame of its own, so that the largest result has room. All methods are called with the worker's lock
-    held; `settled(report, code)` is called likewise.
+    Each goes in a frame of its own, so that the largest result has room. All methods are called
+    with the worker's lock held; `settled(report, code)` is called likewise.
     """
 
     def __init__(self, session, lock, settled):
@@ -130,7 +134,7 @@ class Reports:
         self._kept.clear()
 
     def _drop_older_progress(self, lease):
-        """Nobody needs an older progress once there is a newer one."""
+        """An older progress is not needed once there is a newer one."""
         older = [
             number
             for number, report in self._kept.items()
@@ -174,10 +178,12 @@ def code_of(reply):
 
 
 class Worker:
-    """Runs `handlers`, by their names, for the tasks of `queues`, which have weights, in so many threads.
+    """Runs `handlers`, by their names, for the tasks of `queues`, which have weights, in so many
+    threads.
 
-    A handler is called with a Context and the arguments of its task. Threads are enough for handlers that wait; one that
-    computes for long without giving Python's lock free belongs into a process, or it holds up the heartbeats.
+    A handler is called with a Context and the arguments of its task. Threads are enough for
+    handlers that wait; one that computes for long without giving Python's lock free belongs into a
+    process, or it holds up the heartbeats.
     """
 
     def __init__(self, handlers, queues, concurrency=1, prefetch=1, grace=30, url=None):
@@ -186,7 +192,8 @@ class Worker:
         # One lease more than there are threads hides the way to the broker.
         self._credit = concurrency + prefetch
         self._grace = grace
-        # The runs by lease, until their end is answered, and those of them that no thread has taken.
+        # The runs by lease, until their end is answered, and those of them that no thread has
+        # taken.
         self._runs = {}
         self._waiting = collections.deque()
         self._running = 0
@@ -218,7 +225,8 @@ class Worker:
             threading.Thread(target=self._end, name="celeriac-end", daemon=True).start()
 
     def join(self):
-        """Waits for the end, be it by `stop` or by an order. A refusal of this worker by the broker is raised."""
+        """Waits for the end, be it by `stop` or by an order. A refusal of this worker by the broker
+        is raised."""
         self._finished.wait()
         if self._refused:
             raise self._refused
@@ -247,7 +255,8 @@ class Worker:
     # What the session says.
 
     def opened(self, welcome):
-        """A lost connection: resume. Reports go first: the credit is for what is left when those have ended."""
+        """A lost connection: resume. Reports go first: the credit is for what is left when those
+        have ended."""
         with self._lock:
             if welcome.resumed:
                 self._drop_lost(set(welcome.leases))
@@ -304,7 +313,8 @@ class Worker:
                 run.stop.set()
 
     def _take_order(self, kind):
-        """An order belongs to its session: the broker repeats it after a resume, and a new session begins without."""
+        """An order belongs to its session: the broker repeats it after a resume, and a new session
+        begins without."""
         if kind == work_pb2.Order.KIND_QUIET:
             self._is_quiet = True
             self._hand_back_unbegun()
@@ -321,7 +331,8 @@ class Worker:
         self._session.post(Request("credit", work_pb2.Credit(credit=credit), kept=False))
 
     def _drop_lost(self, leases):
-        """A lease that the broker does not name is lost. One whose end is reported waits for the answer, which settles it."""
+        """A lease that the broker does not name is lost. One whose end is reported waits for the
+        answer, which settles it."""
         for lease, run in list(self._runs.items()):
             if lease not in leases and not run.ended:
                 self._drop(run)
@@ -340,7 +351,8 @@ class Worker:
         self._take_from_threads(run)
 
     def _drop_by_force(self, run):
-        """A handler that runs is told to stop, and its failure is reported when it has; any other never begins."""
+        """A handler that runs is told to stop, and its failure is reported when it has; any other
+        never begins."""
         run.dropped = True
         run.stop.set()
         if not run.begun:
@@ -348,7 +360,8 @@ class Worker:
             self._take_from_threads(run)
 
     def _hand_back_unbegun(self):
-        """Release, so that other workers have these tasks at once. `not_begun` says it of what was reported as started."""
+        """Release, so that other workers have these tasks at once. `not_begun` says it of what was
+        reported as started."""
         for run in list(self._runs.values()):
             if not run.begun and not run.is_over:
                 self.report(run, release=work_pb2.Release(not_begun=run.reported))
@@ -361,7 +374,8 @@ class Worker:
         self._changed.notify_all()
 
     def _settled(self, report, code):
-        """A report has its answer. A code that the client does not know is a refusal that is final."""
+        """A report has its answer. A code that the client does not know is a refusal that is
+        final."""
         kind = report.WhichOneof("report")
         if code != error_pb2.ERROR_CODE_UNSPECIFIED:
             log.warning("the report %s of the task %r was refused: %s", kind, report.id, error_name(code))
@@ -413,7 +427,8 @@ class Worker:
             self._returned(run, report)
 
     def _begin(self, run):
-        """Reports Started. With `report_start` the handler begins once that is answered, and not before."""
+        """Reports Started. With `report_start` the handler begins once that is answered, and not
+        before."""
         with self._lock:
             run.reported = True
             self.report(run, started=work_pb2.Started())
@@ -433,7 +448,8 @@ class Worker:
     # The end.
 
     def _end(self):
-        """The end in good order: nothing new, back with what has not begun, a grace for what runs, all reports answered."""
+        """The end in good order: nothing new, back with what has not begun, a grace for what runs,
+        all reports answered."""
         with self._lock:
             self._send_credit()
             self._hand_back_unbegun()
@@ -479,7 +495,8 @@ def task_error(kind, message, trace=""):
 
 
 def memory_bytes():
-    """What the process takes at present, for listings; 0 where the system does not say it in this way."""
+    """What the process takes at present, for listings; 0 where the system does not say it in this
+    way."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

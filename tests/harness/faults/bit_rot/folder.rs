@@ -1,6 +1,6 @@
-//! Data folders to be damaged, kept in memory, and what a broker has to serve from them. They are
-//! small, so that thousands of copies take minutes, and yet have what a large one has: many chunks,
-//! records in pieces, a log that was cleaned, a snapshot of the storage engine.
+//! Data folders to be damaged, kept in memory, and the tasks that a broker must serve from them.
+//! They are small, so that thousands of copies take minutes. They still have what a large folder
+//! has: many chunks, records in pieces, a log that was cleaned, a snapshot of the storage engine.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,14 +13,14 @@ use bytes::Bytes;
 use celeriac_proto::wire::{self, TaskState};
 
 use crate::raw::{Answer, Request};
-use crate::{BrokerProcess, Luck, RawConnection, Setup, raw, test_broker_binary};
+use crate::{BrokerProcess, RandomSource, RawConnection, Setup, raw, test_broker_binary};
 
-/// So small a slack has even a small log cleaned.
+/// With so little slack even a small log is cleaned.
 const SLACK_BYTES: u64 = 16 * 1024;
 const BLOCK_BYTES: usize = 4096;
 const HOUR_MS: u64 = 3_600_000;
 
-/// A file: where it has content, and the rest is zeros.
+/// A file: the places with content. The rest is zeros.
 #[derive(Debug)]
 pub(super) struct OriginalFile {
     pub(super) name: PathBuf,
@@ -46,13 +46,13 @@ impl OriginalFile {
         self.blocks.iter().try_for_each(|(at, block)| file.write_all_at(block, *at))
     }
 
-    /// A place that is not in a hole, if there is one.
-    pub(super) fn byte_with_content(&self, luck: &mut Luck) -> u64 {
+    /// A place outside the holes, if there is one.
+    pub(super) fn byte_with_content(&self, random: &mut RandomSource) -> u64 {
         if self.blocks.is_empty() {
-            return luck.below(self.bytes);
+            return random.below(self.bytes);
         }
-        let (at, block) = &self.blocks[luck.below(self.blocks.len() as u64) as usize];
-        at + luck.below(block.len() as u64)
+        let (at, block) = &self.blocks[random.below(self.blocks.len() as u64) as usize];
+        at + random.below(block.len() as u64)
     }
 }
 
@@ -67,11 +67,11 @@ pub(super) fn cut(path: &Path, left: u64) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.set_len(left)
 }
 
-/// A data folder that a broker has left, whole.
+/// An intact data folder after the end of its broker.
 #[derive(Debug)]
 pub(super) struct Original {
     pub(super) what: &'static str,
-    /// Those that are not empty.
+    /// The files that are not empty.
     pub(super) files: Vec<OriginalFile>,
     pub(super) content: Content,
 }
@@ -80,21 +80,21 @@ impl Original {
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir(folder)?;
         self.files.iter().try_for_each(|file| file.write(folder))?;
-        // The file of the lock is empty, and there.
+        // The lock file is empty and must exist.
         File::create(folder.join("lock")).map(|_| ())
     }
 }
 
-/// What has to be there, by task.
+/// What the broker must serve of each task.
 #[derive(Debug, Default)]
 pub(super) struct Content {
-    /// State, result.
+    /// The state and the result.
     tasks: BTreeMap<String, (TaskState, Bytes)>,
-    /// Of those that wait.
+    /// The payload of a waiting task.
     payloads: BTreeMap<String, Bytes>,
 }
 
-/// The folders, each with its own past.
+/// The folders. Each has a different history.
 pub(super) async fn originals() -> Result<Vec<Original>, String> {
     let small = |number: usize| 50 + number * 37 % 900;
     let large = |number: usize| 1_000 + number * 7_919 % 90_000;
@@ -119,7 +119,7 @@ async fn original(
         .data(&data);
     let mut broker = setup.try_start().await.map_err(|exit| format!("{exit:?}"))?;
     let content = fill(&broker, tasks, bytes).await?;
-    // A start makes the snapshot; what comes after it is only in the log.
+    // A start writes the snapshot. Later records are only in the log.
     broker.kill().await;
     broker.restart().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["done"], 1).await;
@@ -153,8 +153,8 @@ async fn original(
     Ok(original)
 }
 
-/// Tasks of every kind: that ended with results, that wait with payloads, that are scheduled, that
-/// were forgotten, and enough that came and went for the log to have been cleaned.
+/// Makes tasks of every kind: with results, waiting with payloads, scheduled, forgotten, and so
+/// many short-lived ones that the log was cleaned.
 async fn fill(
     broker: &BrokerProcess,
     tasks: usize,
@@ -220,7 +220,7 @@ fn names(folder: &Path, inside: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 impl Content {
-    /// Or what is not as it should be.
+    /// The error says what is missing or different.
     pub(super) async fn is_served_by(&self, address: SocketAddr) -> Result<(), String> {
         let mut reader = RawConnection::open(address).await;
         let ids = self.tasks.keys().cloned().collect();

@@ -1,6 +1,6 @@
-//! The raw conversation: one request of each kind, in a fixed order. When the wire is cut, a second
-//! connection looks at what became of the request that was not answered, and says the rest again
-//! from there on.
+//! The raw conversation: one request of each kind, in a fixed order. When the connection is cut, a
+//! second connection checks whether the unanswered request took effect, and continues the
+//! conversation from there.
 
 use std::net::SocketAddr;
 
@@ -11,18 +11,18 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::raw::{self, Answer, Lost, RawConnection, Request};
 
-/// The conversation of one cut.
+/// The conversation of one run.
 pub(super) struct Script {
     broker: SocketAddr,
     wire: SocketAddr,
     name: String,
     session: String,
     delivery: Option<wire::Delivery>,
-    /// Steps whose answer came, and was right.
+    /// The number of steps with the right answer.
     done: usize,
 }
 
-/// What is asked, in this order. The answer of each is known.
+/// The requests, in this order. The answer to each is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Submit,
@@ -48,7 +48,7 @@ const STEPS: [Step; 9] = [
     Step::Forget,
 ];
 
-/// Why a connection was left.
+/// Why a connection was given up.
 enum Left {
     Cut,
     Wrong(String),
@@ -72,7 +72,7 @@ impl Script {
         }
     }
 
-    /// On the wire that is cut, and then on one that is not.
+    /// The conversation on the connection that is cut, and then on one that is not.
     pub(super) async fn go(mut self) -> Result<(), String> {
         let first = timeout(PATIENCE, self.talk(self.wire)).await.unwrap_or(Err(Left::Cut));
         match first {
@@ -173,7 +173,7 @@ impl Script {
         }
     }
 
-    /// Whether the answer is the right one, asked for the first time or again.
+    /// Whether the answer is right, for a request that is sent for the first time or again.
     fn judge(&self, step: Step, answer: &Answer) -> Result<(), String> {
         use wire::submit_outcome::Kind;
         let right = match (step, answer) {
@@ -202,8 +202,8 @@ impl Script {
         if right { Ok(()) } else { Err(format!("{step:?} was answered with {answer:?}")) }
     }
 
-    /// Everything answered has happened, nothing behind the open request has, and that one has as a
-    /// whole or not.
+    /// Every answered request took effect. No request after the open one did. The open request took
+    /// effect as a whole or not at all.
     async fn look_at_what_is_open(&self) -> Result<(), String> {
         let mut connection = RawConnection::open(self.broker).await;
         let (task, other) =
@@ -252,7 +252,7 @@ impl Script {
         }
     }
 
-    /// The end that every conversation comes to.
+    /// The state at the end of every conversation.
     async fn look_back(&self) -> Result<(), String> {
         let mut connection = RawConnection::open(self.broker).await;
         let (task, other) =
@@ -264,7 +264,7 @@ impl Script {
     }
 }
 
-/// It ran once, and this is what came of it.
+/// The task ran once, and this is its result.
 fn is_whole(task: &wire::TaskInfo, state: TaskState) -> bool {
     task.state() == state
         && (task.generation, task.attempts, task.deliveries) == (1, 1, 1)

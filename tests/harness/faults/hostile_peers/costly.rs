@@ -1,6 +1,6 @@
-//! Clients that are let in and send frames which cost as much as they can: of few bytes for each
-//! item, of many items, of many megabytes. Nobody honest loses a session or runs a task twice, and
-//! waits are short.
+//! Clients that complete the handshake and send frames that cost as much as possible: few bytes for
+//! each item, many items, many megabytes. No honest client loses a session or runs a task twice,
+//! and its waits are short.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,53 +17,53 @@ use super::frames::frame;
 use crate::faults::Tally;
 use crate::honest::Honest;
 use crate::raw::{self, Request};
-use crate::{Luck, Setup};
+use crate::{RandomSource, Setup};
 
-/// Connections that do so at once, in one round after the other.
-const CROWDS: [usize; 3] = [4, 24, 80];
-/// What the long run holds the honest against, on a released broker. Short runs of a debug build
-/// share two cores with other tests, and only print it.
+/// The number of hostile connections, in one round after the other.
+const CONNECTIONS: [usize; 3] = [4, 24, 80];
+/// The longest allowed 99th percentile of honest tasks in a long run with a release build. Short
+/// runs of a debug build share two cores with other tests, and only print it.
 const P99_MAX: Duration = Duration::from_millis(100);
-/// So many honest tasks make a round.
+/// The number of honest tasks in a round.
 const TASKS: u64 = 100;
 
-/// Rounds of so many, each with a crowd; judges the latency as well when there are enough of them
-/// to be a long run.
+/// Runs so many rounds, each with another number of connections. A long run also judges the
+/// latency.
 pub async fn run(runs: u64, seed: u64) -> Tally {
     let mut tally = Tally::new("frames that cost as much as they can", "rounds");
-    let mut luck = Luck::new(seed);
+    let mut random = RandomSource::new(seed);
     for number in 0..runs {
-        let crowd = CROWDS[number as usize % CROWDS.len()];
-        let (found, p99) = round(crowd, &mut luck).await;
-        let late = runs > CROWDS.len() as u64 && !cfg!(debug_assertions) && p99 > P99_MAX;
+        let connections = CONNECTIONS[number as usize % CONNECTIONS.len()];
+        let (found, p99) = round(connections, &mut random).await;
+        let late = runs > CONNECTIONS.len() as u64 && !cfg!(debug_assertions) && p99 > P99_MAX;
         tally.violations.extend(
-            found.into_iter().map(|what| format!("seed {seed}, {crowd} connections: {what}")),
+            found.into_iter().map(|what| format!("seed {seed}, {connections} connections: {what}")),
         );
         if late {
             tally.violations.push(format!(
-                "seed {seed}, {crowd} connections: honest p99 of {} ms",
+                "seed {seed}, {connections} connections: honest p99 of {} ms",
                 p99.as_millis()
             ));
         }
-        tally.remarks += &format!("{crowd}: p99 {} ms. ", p99.as_millis());
+        tally.remarks += &format!("{connections}: p99 {} ms. ", p99.as_millis());
         tally.runs += 1;
     }
     tally
 }
 
-async fn round(crowd: usize, luck: &mut Luck) -> (Vec<String>, Duration) {
+async fn round(connections: usize, random: &mut RandomSource) -> (Vec<String>, Duration) {
     let mut broker = Setup::new().set("heartbeat_ms = 1000").set("lease_ms = 5000").start().await;
     let honest = Honest::start(&broker.url()).await;
     let frames = Arc::new(frames());
     let mut hostile = JoinSet::new();
-    for _ in 0..crowd {
-        let first = luck.below(frames.len() as u64) as usize;
+    for _ in 0..connections {
+        let first = random.below(frames.len() as u64) as usize;
         hostile.spawn(flood(broker.address(), frames.clone(), first));
     }
     let enough = honest.done() + TASKS;
     let goes_on = async {
         while honest.done() < enough {
-            // A pause between looks; nothing depends on its length.
+            // A pause between two checks. Nothing depends on its length.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -87,7 +87,8 @@ async fn round(crowd: usize, luck: &mut Luck) -> (Vec<String>, Duration) {
     (found, work.p99)
 }
 
-/// Sends one after the other for ever, on new connections when the broker has had enough of one.
+/// Sends one frame after the other for ever, on a new connection whenever the broker has closed
+/// one.
 async fn flood(address: SocketAddr, frames: Arc<Vec<Vec<u8>>>, first: usize) {
     let mut next = first;
     loop {
@@ -118,14 +119,14 @@ fn frames() -> Vec<Vec<u8>> {
     let empty = |tags: usize| wire::Task { tags: vec![String::new(); tags], ..Default::default() };
     let ids = (0..limits::BATCH_ITEMS_MAX).map(|number| number.to_string()).collect();
     vec![
-        // Refused before they are decoded.
+        // Frames that are refused before they are decoded.
         submit(vec![empty(5_000_000)]),
         submit(vec![wire::Task::default(); 100_000]),
         unknown_fields(),
-        // Decoded, and refused item by item.
+        // Frames that are decoded and refused item by item.
         submit(vec![wire::Task::default(); limits::BATCH_ITEMS_MAX]),
         submit(vec![empty(60); limits::BATCH_ITEMS_MAX]),
-        // Right, and large.
+        // Valid and large frames.
         frame(3, Request::Get(wire::Get { ids, with_results: false })),
     ]
 }

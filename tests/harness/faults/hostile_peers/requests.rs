@@ -1,5 +1,5 @@
-//! Peers that speak the protocol and ask for what they should not: of each the answer is known, or
-//! that there must be one.
+//! Peers that speak the protocol and send requests that they should not send. The answer to each is
+//! known, or there must at least be one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,22 +10,26 @@ use tokio::time::timeout;
 
 use super::STAY;
 use super::frames::frame;
-use crate::Luck;
+use crate::RandomSource;
 use crate::raw::{self, Answer, Lost, RawConnection, Request};
 
 pub(super) const KINDS: u64 = 8;
 
-pub(super) async fn peer(kind: u64, address: SocketAddr, luck: &mut Luck) -> Result<(), String> {
+pub(super) async fn peer(
+    kind: u64,
+    address: SocketAddr,
+    random: &mut RandomSource,
+) -> Result<(), String> {
     let staying = async {
         match kind {
-            0 => hello_again(address, luck).await,
-            1 => odd_request_ids(address, luck).await,
-            2 => reads_nothing(address, luck).await,
+            0 => hello_again(address, random).await,
+            1 => odd_request_ids(address, random).await,
+            2 => reads_nothing(address, random).await,
             3 => too_much_credit(address).await,
-            4 => reports_on_others(address, luck).await,
+            4 => reports_on_others(address, random).await,
             5 => watches_a_million(address).await,
-            6 => waits_for_a_million(address, luck).await,
-            _ => one_instance_many_sessions(address, luck).await,
+            6 => waits_for_a_million(address, random).await,
+            _ => one_instance_many_sessions(address, random).await,
         }
     };
     match timeout(STAY, staying).await {
@@ -51,25 +55,25 @@ fn is_refused(answer: &Answer, code: ErrorCode) -> bool {
     matches!(answer, Answer::Error(error) if error.code() == code)
 }
 
-async fn hello_again(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
+async fn hello_again(address: SocketAddr, random: &mut RandomSource) -> Result<(), Lost> {
     let mut connection = open(address, raw::hello()).await?;
-    for _ in 0..luck.between(1, 50) {
+    for _ in 0..random.between(1, 50) {
         let answer = connection.try_request(Request::Hello(raw::hello())).await?;
         expect(is_refused(&answer, ErrorCode::Handshake), "a second Hello", &answer)?;
     }
     Ok(())
 }
 
-/// Ids of 0, and the same id for many requests at once: each is answered.
-async fn odd_request_ids(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
+/// Request ids of 0, and the same id for many requests at once: each is answered.
+async fn odd_request_ids(address: SocketAddr, random: &mut RandomSource) -> Result<(), Lost> {
     let mut connection = open(address, raw::hello()).await?;
     let zero = frame(0, Request::Heartbeat(wire::Heartbeat::default()));
     connection.send_bytes(&zero).await?;
     let answer = connection.push().await?;
     expect(is_refused(&answer, ErrorCode::InvalidArgument), "request id 0", &answer)?;
-    let id = luck.bits().max(2);
+    let id = random.bits().max(2);
     let get = wire::Get { ids: vec!["nobody".into()], with_results: false };
-    for _ in 0..luck.between(2, 20) {
+    for _ in 0..random.between(2, 20) {
         connection.send_bytes(&frame(id, Request::Get(get.clone()))).await?;
         let answer = connection.answer(id).await?;
         expect(matches!(answer, Answer::GetReply(_)), "an id that was used before", &answer)?;
@@ -77,12 +81,12 @@ async fn odd_request_ids(address: SocketAddr, luck: &mut Luck) -> Result<(), Los
     Ok(())
 }
 
-/// Ten thousand requests and not one answer taken; then it leaves.
-async fn reads_nothing(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
+/// Sends ten thousand requests, reads no answer, and leaves.
+async fn reads_nothing(address: SocketAddr, random: &mut RandomSource) -> Result<(), Lost> {
     let mut connection = open(address, raw::hello()).await?;
     let sending = async {
         for number in 0..10_000 {
-            let request = match luck.below(3) {
+            let request = match random.below(3) {
                 0 => Request::ListTasks(wire::ListTasks { limit: 1_000, ..Default::default() }),
                 1 => Request::ListQueues(wire::ListQueues::default()),
                 _ => Request::Get(wire::Get {
@@ -95,8 +99,7 @@ async fn reads_nothing(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost>
             }
         }
     };
-    // The broker reads no further when too much is unanswered: then this one has waited long
-    // enough.
+    // The broker stops reading when too many answers wait. Then this peer has waited long enough.
     let _ = timeout(Duration::from_secs(2), sending).await;
     Ok(())
 }
@@ -110,8 +113,8 @@ async fn too_much_credit(address: SocketAddr) -> Result<(), Lost> {
     Ok(())
 }
 
-/// Looks for tasks that others run, and reports on them with leases that it makes up.
-async fn reports_on_others(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
+/// Looks for tasks that other workers run, and reports on them with invented leases.
+async fn reports_on_others(address: SocketAddr, random: &mut RandomSource) -> Result<(), Lost> {
     let mut connection = open(address, raw::worker_hello(&["hostile"], &["nothing"])).await?;
     let answer = connection
         .try_request(Request::ListTasks(wire::ListTasks { limit: 50, ..Default::default() }))
@@ -123,8 +126,8 @@ async fn reports_on_others(address: SocketAddr, luck: &mut Luck) -> Result<(), L
         .tasks
         .into_iter()
         .flat_map(|task| {
-            // Above any lease there is, and those before the first.
-            let lease = [0, u64::MAX, (1 << 40) + luck.below(1 << 40)][luck.below(3) as usize];
+            // Leases above any existing one, and the lowest ones.
+            let lease = [0, u64::MAX, (1 << 40) + random.below(1 << 40)][random.below(3) as usize];
             [raw::complete(b"stolen"), raw::fail("stolen")].map(|report| wire::TaskReport {
                 id: task.id.clone(),
                 lease,
@@ -165,10 +168,10 @@ async fn watches_a_million(address: SocketAddr) -> Result<(), Lost> {
     }
 }
 
-/// Tasks that nobody runs, each waited for again and again.
-async fn waits_for_a_million(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
+/// Waits again and again for tasks that no worker runs.
+async fn waits_for_a_million(address: SocketAddr, random: &mut RandomSource) -> Result<(), Lost> {
     let mut connection = open(address, raw::hello()).await?;
-    let queue = format!("hostile-{}", luck.bits());
+    let queue = format!("hostile-{}", random.bits());
     let ids: Vec<String> =
         (0..limits::BATCH_ITEMS_MAX).map(|number| format!("{queue}-{number}")).collect();
     let task = |id: &String| wire::Task { queue: queue.clone(), ..raw::task(id, "nothing") };
@@ -196,13 +199,16 @@ async fn waits_for_a_million(address: SocketAddr, luck: &mut Luck) -> Result<(),
     }
 }
 
-/// The same name again and again, and sessions that are not its own.
-async fn one_instance_many_sessions(address: SocketAddr, luck: &mut Luck) -> Result<(), Lost> {
+/// Uses the same instance name again and again, and sessions of other clients.
+async fn one_instance_many_sessions(
+    address: SocketAddr,
+    random: &mut RandomSource,
+) -> Result<(), Lost> {
     let mut sessions = Vec::new();
-    for _ in 0..luck.between(2, 30) {
-        let session_id = match luck.below(3) {
+    for _ in 0..random.between(2, 30) {
+        let session_id = match random.below(3) {
             0 => String::new(),
-            1 => uuid::Uuid::from_u64_pair(luck.bits(), luck.bits()).to_string(),
+            1 => uuid::Uuid::from_u64_pair(random.bits(), random.bits()).to_string(),
             _ => "not even an id".to_owned(),
         };
         let hello = raw::worker_hello(&["hostile"], &["nothing"]);

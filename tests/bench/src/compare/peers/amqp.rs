@@ -1,6 +1,6 @@
-//! What of AMQP 0-9-1 is needed to publish with confirms and to consume with acknowledgements:
-//! frames to write and frames to read. One channel, number 1, on each connection. How they are used
-//! stands in `rabbitmq.rs`.
+//! The part of AMQP 0-9-1 that is needed to publish with confirms and to consume with
+//! acknowledgements: writing and reading frames. Each connection uses channel 1. `rabbitmq.rs` uses
+//! it.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -14,28 +14,29 @@ const BODY: u8 = 3;
 /// Delivery mode 2: the message is on the disk before it is confirmed.
 const PERSISTENT: u8 = 2;
 
-/// Class and method of what the server sends.
+/// The class and the method of a frame of the server.
 const DELIVER: (u16, u16) = (60, 60);
 const ACK: (u16, u16) = (60, 80);
 
-/// What arrived.
+/// An answer of the server.
 pub(super) enum Arrived {
     /// The publish with this number is confirmed; with `multiple`, all before it too.
     Confirmed { tag: u64, multiple: bool },
-    /// A message, by its id or the id of what it answers. Its tag is its number on this connection.
+    /// A message, with its id or the id of the message that it answers. Its tag is its number on
+    /// this connection.
     Delivered { id: Vec<u8> },
 }
 
-/// What a message says of itself besides its body.
+/// The properties of a message.
 pub(super) enum About<'a> {
     /// A task with its id.
     Task(&'a [u8]),
-    /// A result with the id of its task; it goes after an hour.
+    /// A result with the id of its task. It expires after an hour.
     Result(&'a [u8]),
 }
 
-/// How long the first answer is, if it is there as a whole: a method, and of a delivery its header
-/// and body too.
+/// The length of the first answer, if it is complete: a method, and for a delivery its header and
+/// body too.
 pub(super) fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     let Some(method) = frame_length(bytes)? else { return Ok(None) };
     if called_by(bytes)? != DELIVER {
@@ -46,7 +47,7 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     if u64::from_be_bytes(body_bytes.try_into()?) == 0 {
         return Ok(Some(method + header));
     }
-    // Bodies here are far shorter than the longest frame, and so in one.
+    // The bodies are far shorter than the longest frame, so each is one frame.
     Ok(frame_length(&bytes[method + header..])?.map(|body| method + header + body))
 }
 
@@ -58,7 +59,7 @@ fn frame_length(bytes: &[u8]) -> Result<Option<usize>> {
     Ok(Some(length))
 }
 
-/// Greets: protocol, login as guest, no heartbeats, the virtual host `/`.
+/// The handshake: protocol, login as guest, no heartbeats, the virtual host `/`.
 pub(super) async fn greet(wire: &mut Wire) -> Result<()> {
     wire.out.extend_from_slice(b"AMQP\x00\x00\x09\x01");
     called(wire, (10, 10)).await?;
@@ -87,7 +88,7 @@ pub(super) async fn open_channel(wire: &mut Wire) -> Result<()> {
     called(wire, (85, 11)).await
 }
 
-/// Declares a durable queue of this kind, or asks whether there is one.
+/// Declares a durable queue of this type, or checks whether it exists.
 pub(super) async fn declare(wire: &mut Wire, queue: &str, kind: &str, passive: bool) -> Result<()> {
     const PASSIVE: u8 = 1;
     const DURABLE: u8 = 2;
@@ -103,7 +104,7 @@ pub(super) async fn declare(wire: &mut Wire, queue: &str, kind: &str, passive: b
     called(wire, (50, 11)).await
 }
 
-/// Has the messages of a queue sent, with at most so many that are not acknowledged.
+/// Consumes a queue with this prefetch.
 pub(super) async fn consume(wire: &mut Wire, queue: &str, prefetch: u16) -> Result<()> {
     let mut qos = Arguments::default();
     qos.u32(0).u16(prefetch).u8(0);
@@ -146,7 +147,7 @@ pub(super) fn acknowledge(out: &mut Vec<u8>, tag: u64) {
     method(out, CHANNEL, ACK, ack);
 }
 
-/// What an answer tells, which [`scan`] found to be whole.
+/// The content of an answer that [`scan`] found to be complete.
 pub(super) fn arrived(answer: &[u8]) -> Result<Arrived> {
     match called_by(answer)? {
         ACK => {
@@ -163,11 +164,11 @@ pub(super) fn arrived(answer: &[u8]) -> Result<Arrived> {
     }
 }
 
-/// The id that a message was given: the first short string of its properties, as we set them.
+/// The id of a message: the first short string of its properties, as this program sets them.
 fn id(header: &[u8]) -> Result<&[u8]> {
     const HEADERS: u8 = 1 << 5;
-    // Class, weight, body size; then flags, a table that the server adds to what comes again, the
-    // delivery mode, the id.
+    // Class, weight and body size; then flags, a table that the server adds to redelivered
+    // messages, the delivery mode, and the id.
     let mut at = 21;
     if header.get(19).context("a short header")? & HEADERS != 0 {
         let table = header.get(at..at + 4).context("a header without its table")?;
@@ -188,7 +189,7 @@ fn argument<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N]> {
     Ok(frame.get(11 + at..11 + at + N).context("a method without its arguments")?.try_into()?)
 }
 
-/// Writes what is waiting and takes the answer, which has to be this method.
+/// Writes the buffer and reads the answer, which must be this method.
 async fn called(wire: &mut Wire, expected: (u16, u16)) -> Result<()> {
     wire.flush().await?;
     let frame = wire.answer().await?;

@@ -1,6 +1,5 @@
-//! beanstalkd with its log written through on every change. It keeps no results, so that a
-//! lifecycle is put, reserve and delete. Commands are pipelined; deletes travel with the next
-//! reserves.
+//! beanstalkd with an fsync after every change. It keeps no results, so a lifecycle is put, reserve
+//! and delete. Commands are pipelined, and deletes are sent with the next reserves.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -94,7 +93,7 @@ async fn greeted(port: u16) -> Result<Wire> {
     Ok(wire)
 }
 
-/// How long the first answer is, if it is there as a whole.
+/// The length of the first answer, if it is complete.
 fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     let Some((line, end)) = line(bytes) else { return Ok(None) };
     let mut words = line.split(|byte| *byte == b' ');
@@ -258,14 +257,14 @@ fn delete(out: &mut Vec<u8>, job: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Delays are whole seconds. So each is put one second before it is to fall due; returns when each
-/// does, in their order.
+/// Delays are whole seconds. So each task is put one second before it is due. Returns when each
+/// task is due, in their order.
 async fn plan(producer: &mut Wire, due: u64, over: Duration) -> Result<Vec<Instant>> {
     let (since, delay) = (Instant::now(), Duration::from_secs(1));
     let mut planned = Vec::new();
     for task in 0..due {
         let at = since + over.mul_f64(task as f64 / due as f64);
-        // The schedule is what is measured.
+        // Time itself is what is measured.
         tokio::time::sleep_until(at.into()).await;
         put(&mut producer.out, delay.as_secs(), &[b'p'; 200]);
         planned.push(Instant::now() + delay);

@@ -1,7 +1,7 @@
-//! Celery on Redis: producers are Python processes, the worker is Celery's own with two processes
-//! and 64 tasks ahead for each, and results go to the same Redis. What Python does stands in
-//! `celery/bench_tasks.py`. Its client sends one request after the other, so that nothing is ever
-//! in flight; and the worker is the same whatever the load asks for.
+//! Celery on Redis. The producers are Python processes. The worker is a Celery worker with two
+//! processes and a prefetch of 64 tasks for each. Results go to the same Redis.
+//! `celery/bench_tasks.py` has the Python code. Its client sends one request after the other, so it
+//! never has several in flight. The worker is the same for every load.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ use super::redis::{RedisServer, redis_version};
 use crate::compare::system::{Load, Missing, Running, System, Timing, Workload};
 
 const PROGRAM: &str = include_str!("../../../celery/bench_tasks.py");
-/// The virtual environment that is looked for, in the workspace.
+/// The virtual environment, relative to the workspace.
 const ENVIRONMENT: &str = "target/bench/venv";
 
 /// Both rows.
@@ -51,7 +51,7 @@ impl System for Celery {
     }
 
     fn offers(&self, workload: Workload) -> bool {
-        // What waits, waits in Redis; how that fares is told by Redis's own rows, in far less time.
+        // Waiting tasks are in Redis. The rows of Redis show that case, in far less time.
         use Workload::{Enqueue, Lifecycle, Roundtrip, Scheduled};
         matches!(workload, Enqueue | Lifecycle | Roundtrip | Scheduled)
     }
@@ -108,7 +108,7 @@ impl CeleryOnRedis {
         self.folder.join("worker-ready")
     }
 
-    /// A worker that has begun; dropping it ends it.
+    /// A running worker. It ends when this value is dropped.
     async fn worker(&self) -> Result<Server> {
         let _ = std::fs::remove_file(self.ready());
         let mut command = self.command();
@@ -126,7 +126,7 @@ impl CeleryOnRedis {
         command.args(["--prefetch-multiplier", "64", "-O", "fair", "--loglevel", "ERROR"]);
         command.args(["--without-gossip", "--without-mingle", "--without-heartbeat"]);
         if rustix::process::geteuid().is_root() {
-            // It would only warn; but this is its own way to be told.
+            // This variable is its own way to run as root. Otherwise it would only warn.
             command.env("C_FORCE_ROOT", "1");
         }
         let mut worker = Server::start(command, &self.folder.join("worker.log"))?;
@@ -135,7 +135,7 @@ impl CeleryOnRedis {
         Ok(worker)
     }
 
-    /// Has Python drive Celery, and reads what it found.
+    /// Runs the Python driver and reads its output.
     async fn drive(&self, what: &str, options: Value) -> Result<Timing> {
         let output = self.folder.join("outcome.json");
         let mut command = self.command();
@@ -150,7 +150,7 @@ impl CeleryOnRedis {
     }
 }
 
-/// A worker goes in good order, and gives back what it has taken and not begun.
+/// Ends a worker by SIGTERM. It gives back the tasks that it has taken and not begun.
 async fn dismiss(mut worker: Server) -> Result<()> {
     worker.terminate()?;
     worker.ended().await
@@ -193,7 +193,8 @@ impl Running for CeleryOnRedis {
         over: Duration,
     ) -> LocalBoxFuture<'_, Result<Timing>> {
         Box::pin(async move {
-            // Dropped with what it holds: giving back so many takes it long, and nobody wants them.
+            // The worker is killed with the tasks that it holds. Giving back so many takes it long,
+            // and they are not needed.
             let _worker = self.worker().await?;
             self.drive(
                 "schedule",

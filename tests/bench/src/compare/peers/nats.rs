@@ -1,7 +1,7 @@
-//! NATS JetStream with file storage: a work queue, acknowledged publishes kept under way, pulls of
-//! batches, results in a key-value bucket with an age. This version of the server writes through to
-//! the disk every two minutes and cannot be told otherwise. The text protocol is spoken by hand, as
-//! the peers of text all are.
+//! NATS JetStream with file storage: a work queue, acknowledged publishes with several in flight,
+//! pulls of batches, results in a key-value bucket with a TTL. This version of the server syncs to
+//! the disk every two minutes and has no setting for that. The program writes the text protocol
+//! itself, as for all peers with a text protocol.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -22,13 +22,13 @@ const HELLO: &[u8] =
 \"lang\":\"rust\",\"version\":\"1\"}\r\nPING\r\n";
 const TASKS: &str = r#"{"name":"TASKS","subjects":["tasks"],"retention":"workqueue","storage":"file","num_replicas":1}"#;
 const CALLS: &str = r#"{"name":"CALLS","subjects":["calls"],"retention":"workqueue","storage":"file","num_replicas":1}"#;
-/// A bucket as the clients make it: the last message of each subject is the value, and goes after
-/// an hour.
+/// A bucket as the NATS clients make it: the last message of each subject is the value, and expires
+/// after an hour.
 const RESULTS: &str = r#"{"name":"KV_RESULTS","subjects":["$KV.RESULTS.>"],"storage":"file","num_replicas":1,
 "max_msgs_per_subject":1,"max_age":3600000000000,"discard":"new","allow_rollup_hdrs":true,"deny_delete":true,"allow_direct":true}"#;
 const HOUR_NS: u64 = 3_600_000_000_000;
 
-// What a message came for: the numbers of our subscriptions.
+// The numbers of our subscriptions.
 const CONFIRMED: &[u8] = b"1";
 const DELIVERED: &[u8] = b"2";
 const STORED: &[u8] = b"3";
@@ -64,7 +64,7 @@ impl System for Nats {
     fn start<'a>(&'a self, folder: &'a Path) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
         Box::pin(async {
             let port = free_port()?;
-            // Clients here do not answer pings, and need not for an hour.
+            // These clients do not answer pings. The server allows that for an hour.
             let settings = format!(
                 "listen: \"127.0.0.1:{port}\"\nping_interval: \"60m\"\njetstream {{ store_dir: \"{}\" }}\n",
                 folder.display()
@@ -115,7 +115,7 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Connections that hear what they ask for, each by an inbox of its own.
+    /// Connections that receive their answers, each on an inbox of its own.
     async fn wires(&self, count: usize, role: &str) -> Result<Vec<(Wire, Inbox)>> {
         let mut wires = Vec::new();
         for index in 0..count {
@@ -134,7 +134,7 @@ impl NatsServer {
         Ok(wires)
     }
 
-    /// A result of the bucket is where its reader would look for it.
+    /// A result is stored where a reader of the bucket looks for it.
     async fn has_results(&self, length: usize) -> Result<()> {
         let info = ask(self.port, "$JS.API.STREAM.INFO.KV_RESULTS", "").await?;
         let info: serde_json::Value = serde_json::from_slice(payload(&info)?)?;
@@ -152,7 +152,7 @@ impl NatsServer {
 struct Inbox(String);
 
 impl Inbox {
-    /// The subject that is heard by this number.
+    /// The subject of a subscription.
     fn by(&self, number: &[u8]) -> String {
         format!("{}.{}", self.0, String::from_utf8_lossy(number))
     }
@@ -167,14 +167,14 @@ async fn greeted(port: u16) -> Result<Wire> {
     Ok(wire)
 }
 
-/// One request of the management; its answer, which is no refusal.
+/// One request of the management API. Its answer must not be an error.
 async fn ask(port: u16, subject: &str, request: &str) -> Result<bytes::Bytes> {
     let mut wire = greeted(port).await?;
     wire.out.extend_from_slice(b"SUB _INBOX.asked 1\r\n");
     publish(&mut wire.out, subject.as_bytes(), b"_INBOX.asked", request.as_bytes());
     wire.flush().await?;
     let answer = wire.answer().await?;
-    ensure!(unasked(&answer).starts_with(b"MSG"), "nobody answers {subject}");
+    ensure!(unasked(&answer).starts_with(b"MSG"), "there is no answer to {subject}");
     let text = String::from_utf8_lossy(payload(&answer)?);
     ensure!(!text.contains("\"error\""), "{subject}: {text}");
     Ok(answer)
@@ -188,7 +188,7 @@ fn publish(out: &mut Vec<u8>, subject: &[u8], reply: &[u8], payload: &[u8]) {
     }
 }
 
-/// How long the first message is, if it is there as a whole.
+/// The length of the first message, if it is complete.
 fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     let Some((line, end)) = line(bytes) else { return Ok(None) };
     if line.starts_with(b"MSG ") || line.starts_with(b"HMSG ") {
@@ -198,15 +198,15 @@ fn scan(bytes: &[u8]) -> Result<Option<usize>> {
     }
     match line {
         b"PONG" => Ok(Some(end)),
-        // It goes with what follows it. The server waits for two of them, minutes apart, before it
-        // misses an answer.
+        // The PONG is sent with the next write. The server sends two pings, minutes apart, before
+        // it misses an answer.
         b"PING" => Ok(scan(&bytes[end..])?.map(|length| end + length)),
         line if line.starts_with(b"INFO") => Ok(Some(end)),
         _ => bail!("refused: {}", String::from_utf8_lossy(line)),
     }
 }
 
-/// The subscription that a message came for, and the subject to answer to.
+/// The subscription of a message, and the subject for the answer.
 fn head(message: &[u8]) -> Result<(&[u8], &[u8])> {
     let (line, _) = line(unasked(message)).context("a message without a head")?;
     let mut words = line.split(|byte| *byte == b' ');
@@ -216,7 +216,7 @@ fn head(message: &[u8]) -> Result<(&[u8], &[u8])> {
     }
 }
 
-/// Without the server's question whether somebody is there.
+/// The pings of the server are left out.
 fn unasked(message: &[u8]) -> &[u8] {
     message.strip_prefix(b"PING\r\n").map_or(message, unasked)
 }
@@ -270,7 +270,7 @@ impl Running for NatsServer {
                 self.wires(1, "submitter").await?.pop().context("one connection")?;
             let mut worker = Worker::new(worker, inbox, "CALLS", 64);
             worker.reply = Some(own.by(REPLIED));
-            // Dropped, and so ended, with the set.
+            // The task is dropped with the set, which ends it.
             let mut running = JoinSet::new();
             running.spawn(worker.run(Claims::new(u64::MAX), 1, 1));
             let confirm = own.by(CONFIRMED);
@@ -280,7 +280,7 @@ impl Running for NatsServer {
                 let begun = Instant::now();
                 publish(&mut wire.out, b"calls", confirm.as_bytes(), &[b'p'; 200]);
                 wire.flush().await?;
-                // The confirmation and the reply, in whatever order.
+                // Waits for the confirmation and the reply, in either order.
                 wire.answers(2).await?;
                 latencies.push(begun.elapsed());
             }
@@ -322,16 +322,16 @@ fn produce(tasks: &mut JoinSet<Result<Vec<Duration>>>, wires: Vec<(Wire, Inbox)>
     }
 }
 
-/// Answers whatever comes: a task with its result, a stored result with the acknowledgement of its
+/// Answers every message: a task with its result, a stored result with the acknowledgement of its
 /// task.
 struct Worker {
     wire: Wire,
     inbox: Inbox,
     pull: String,
     result: Vec<u8>,
-    /// Who is told of a result besides, for round trips.
+    /// The subject that also gets the result, for round trips.
     reply: Option<String>,
-    /// Tasks whose results are on their way to the bucket, by where they are acknowledged.
+    /// Tasks whose results are not yet stored, by their acknowledgement subject.
     storing: VecDeque<Vec<u8>>,
 }
 
@@ -348,7 +348,8 @@ impl Worker {
         }
     }
 
-    /// Pulls of a batch, so many under way, until all completions are claimed and acknowledged.
+    /// Pulls batches, with so many pulls in flight, until all completions are claimed and
+    /// acknowledged.
     async fn run(mut self, claims: Claims, batch: u64, in_flight: u64) -> Result<Vec<Duration>> {
         let (mut undelivered, mut unfinished) = (0, 0);
         loop {
@@ -366,7 +367,7 @@ impl Worker {
             }
             self.wire.flush().await?;
             let mut message = Some(self.wire.answer().await?);
-            // All that has arrived is answered in one write.
+            // All messages that have arrived are answered in one write.
             while let Some(next) = message {
                 match head(&next)? {
                     (DELIVERED, acknowledge) => {
@@ -401,7 +402,7 @@ impl Worker {
 
     fn acknowledge(&mut self, stored: &[u8]) -> Result<()> {
         check_stored(stored)?;
-        let task = self.storing.pop_front().context("stored what nobody sent")?;
+        let task = self.storing.pop_front().context("an acknowledgement of an unknown message")?;
         publish(&mut self.wire.out, &task, self.inbox.by(ACKNOWLEDGED).as_bytes(), b"+ACK");
         if let Some(reply) = &self.reply {
             publish(&mut self.wire.out, reply.as_bytes(), b"", &self.result);

@@ -1,6 +1,6 @@
-//! A server as a child of ours: in a process group of its own, with a log, asked until it answers,
-//! and ended with all its children. What is started and how it is asked stands in the file of each
-//! peer.
+//! A server as a child process: it has a process group and a log of its own, is polled until it
+//! answers, and is ended with all its children. The file of each peer has its command and its first
+//! request.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -15,23 +15,23 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::compare::system::Missing;
 
-/// Longest wait for a first answer. RabbitMQ needs some seconds; a large append-only file is read
-/// first.
+/// Longest wait for a first answer. RabbitMQ needs several seconds, and a large append-only file is
+/// read first.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// Longest wait for an end in good order.
+/// Longest wait for a clean end.
 const END_WITHIN: Duration = Duration::from_secs(60);
 /// Longest wait for children of a server that was killed.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 const LOG_LINES_SHOWN: usize = 15;
 
-/// A child that runs, or has ended and was not yet dropped.
+/// A child process that runs, or that has ended and was not dropped yet.
 pub(super) struct Server {
     child: Child,
     log: PathBuf,
 }
 
 impl Server {
-    /// Starts it with a group of its own; what it prints is appended to this log.
+    /// Starts it in a group of its own. Its output is appended to this log.
     pub fn start(mut command: Command, log: &Path) -> Result<Self> {
         let output = OpenOptions::new().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
@@ -41,7 +41,7 @@ impl Server {
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// Asks until the answer is yes. An end of the server is noticed at once.
+    /// Polls until the answer is yes. An end of the server is noticed at once.
     pub async fn ready(&mut self, mut answers: impl AsyncFnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
@@ -54,7 +54,7 @@ impl Server {
             if Instant::now() > deadline {
                 bail!("the server does not answer:\n{}", self.log_tail());
             }
-            // Nothing says when a server of others is ready: it is asked again and again.
+            // Servers of others do not signal that they are ready, so they are polled.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -64,32 +64,32 @@ impl Server {
         Ok(kill_process(self.pid(), Signal::TERM)?)
     }
 
-    /// Waits for its end, which somebody asked for.
+    /// Waits for its end, after it was told to end.
     pub async fn ended(&mut self) -> Result<()> {
         let deadline = Instant::now() + END_WITHIN;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 bail!("the server does not end:\n{}", self.log_tail());
             }
-            // The standard library knows no wait with a deadline.
+            // The standard library has no wait with a timeout.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
     }
 
-    /// Waits until it has done what it was started for, however long that takes.
+    /// Waits until the process has ended, however long that takes.
     pub async fn succeeded(&mut self) -> Result<()> {
         loop {
             if let Some(status) = self.child.try_wait()? {
                 ensure!(status.success(), "a program ended with {status}:\n{}", self.log_tail());
                 return Ok(());
             }
-            // The standard library knows no other wait that can be given up.
+            // The standard library has no other wait that can be given up.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// The server, its children, and theirs.
+    /// The server, its children, and their children.
     pub fn processes(&self) -> Vec<u32> {
         let mut found = vec![self.child.id()];
         let parents = parents();
@@ -117,14 +117,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
-            // Its number may belong to somebody else by now; a group with its number can only be
-            // its own.
+            // Its process id may belong to another process by now. A group with this number can
+            // only be its own.
             let _ = kill_process_group(self.pid(), Signal::KILL);
             return;
         }
         let processes = self.processes();
         let _ = kill_process_group(self.pid(), Signal::KILL);
-        // Some left the group, as Erlang's children do. Whoever is gone already is no matter.
+        // Some processes left the group, as Erlang's children do. Processes that are gone already
+        // do not matter.
         for process in &processes {
             if let Some(pid) = i32::try_from(*process).ok().and_then(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
@@ -133,14 +134,14 @@ impl Drop for Server {
         let _ = self.child.wait();
         let deadline = Instant::now() + GONE_WITHIN;
         while processes.iter().any(|process| runs(*process)) && Instant::now() < deadline {
-            // Only parents can wait for the end of a process, and these have lost theirs. They may
-            // still hold files.
+            // Only a parent can wait for the end of a process, and the parents of these have ended.
+            // They may still hold files.
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
 
-/// Whether it does anything yet: what has ended stays in the list until somebody asks for its
+/// Whether it still runs. A process that has ended stays in the list until its parent asks for its
 /// status.
 fn runs(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
@@ -160,17 +161,17 @@ fn parent(pid: &OsStr) -> Option<(u32, u32)> {
 /// State and parent.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in brackets before them and may hold anything.
+    // The name is in brackets before them and may contain anything.
     let mut words = stat.rsplit_once(')')?.1.split_whitespace();
     Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
-/// A port that nobody listened on a moment ago.
+/// A port on which no process listened just now.
 pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// A program in `PATH`, or where Debian keeps servers.
+/// A program in `PATH` or in the folders where Debian installs servers.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
@@ -180,13 +181,13 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
         .find(|file| File::open(file).is_ok())
 }
 
-/// A program of a Debian package, or what to type.
+/// A program of a Debian package, or the command that installs it.
 pub(super) fn installed(program: &str, package: &str) -> Result<PathBuf, Missing> {
     find(program)
         .ok_or_else(|| Missing(format!("{program} is not installed: apt-get install {package}")))
 }
 
-/// The first word of what the program prints that begins with a digit (after a `v`, it may be).
+/// The first word of the output of the program that begins with a digit, or with `v` and a digit.
 pub(super) fn printed_version(mut command: Command) -> Result<String, Missing> {
     let program = command.get_program().display().to_string();
     let output =

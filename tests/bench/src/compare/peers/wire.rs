@@ -1,5 +1,5 @@
-//! A connection that keeps many requests under way: they are written together and answered in
-//! order. The protocols are those of the peers; each says in a function where an answer ends.
+//! A connection with many requests in flight: they are written together and answered in order. The
+//! protocols are those of the peers. Each peer has a function that finds the end of an answer.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -17,13 +17,13 @@ use crate::compare::system::{Load, Timing};
 
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long the first answer in these bytes is, if it is there as a whole. A refusal is an error.
+/// The length of the first answer in these bytes, if it is complete. A refusal is an error.
 pub(super) type Scan = fn(&[u8]) -> Result<Option<usize>>;
 
-/// Whether an answer says what was hoped for, where the protocol does not tell.
+/// Whether an answer is the expected one, if the protocol itself does not say so.
 pub(super) type Check = fn(&[u8]) -> Result<()>;
 
-/// So many connections that are greeted and then do nothing, until they are dropped.
+/// So many connections that complete the handshake and then do nothing, until they are dropped.
 pub(super) async fn idle_connections(
     count: usize,
     greeted: impl AsyncFn() -> Result<Wire>,
@@ -36,13 +36,13 @@ pub(super) async fn idle_connections(
     Ok(Box::new(idle))
 }
 
-/// A connection with what is not yet written and what is not yet read.
+/// A connection with its buffers for writing and reading.
 pub(super) struct Wire {
     stream: TcpStream,
     scan: Scan,
-    /// Looks into each answer that is otherwise only counted.
+    /// Checks each answer that is otherwise only counted.
     pub check: Option<Check>,
-    /// Requests, until the next flush.
+    /// The requests until the next flush.
     pub out: Vec<u8>,
     input: BytesMut,
 }
@@ -76,7 +76,7 @@ impl Wire {
         Ok((self.scan)(&self.input)?.map(|length| self.input.split_to(length).freeze()))
     }
 
-    /// Waits for so many answers, in which only refusals are of interest.
+    /// Waits for so many answers and checks them only for refusals.
     pub async fn answers(&mut self, count: usize) -> Result<()> {
         while !self.are_there(count)? {
             self.fill().await?;
@@ -84,7 +84,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Takes so many answers if they have arrived, or none.
+    /// Takes so many answers if they have arrived, or else none.
     pub fn are_there(&mut self, count: usize) -> Result<bool> {
         let mut end = 0;
         for _ in 0..count {
@@ -106,7 +106,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Submits so many tasks: requests of `load.batch`, `load.in_flight` of them under way.
+    /// Submits so many tasks: requests of `load.batch` tasks, `load.in_flight` of them in flight.
     /// `request` appends one task. Returns how long each request took.
     pub async fn submit(
         &mut self,
@@ -129,8 +129,8 @@ impl Wire {
             let Some((since, count)) = under_way.pop_front() else { break };
             self.answers(count).await?;
             latencies.push(since.elapsed());
-            // Whatever else was answered meanwhile makes room too, so that a window is filled in
-            // one write.
+            // Other answers that have arrived make room too, so that a window is filled in one
+            // write.
             while let Some(&(since, count)) = under_way.front()
                 && self.are_there(count)?
             {
@@ -142,7 +142,7 @@ impl Wire {
     }
 }
 
-/// The first line and its length with the line's end, if it is there as a whole.
+/// The first line, and its length with its end, if it is complete.
 pub(super) fn line(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), end + 1))
@@ -153,7 +153,7 @@ pub(super) fn number(digits: &[u8]) -> Result<i64> {
     Ok(std::str::from_utf8(digits)?.trim().parse()?)
 }
 
-/// The completions of a run, which the workers divide among themselves as they go.
+/// The completions of a run. The workers claim them as they go.
 #[derive(Clone)]
 pub(super) struct Claims(Arc<AtomicU64>);
 
@@ -162,7 +162,7 @@ impl Claims {
         Self(Arc::new(AtomicU64::new(tasks)))
     }
 
-    /// Takes up to so many; none means that the others do the rest.
+    /// Claims up to so many. None means that other workers do the rest.
     pub fn take(&self, most: u64) -> u64 {
         let before = self
             .0
@@ -171,13 +171,13 @@ impl Claims {
     }
 }
 
-/// A producer's or worker's part of the tasks, as even as it can be.
+/// The share of one producer or worker in the tasks, as even as possible.
 pub(super) fn share(tasks: u64, of: usize, index: usize) -> u64 {
     let (of, index) = (of as u64, index as u64);
     tasks / of + u64::from(index < tasks % of)
 }
 
-/// Waits until all are done; the first error ends the others.
+/// Waits for all of them. The first error ends the others.
 pub(super) async fn all_of(
     mut tasks: JoinSet<Result<Vec<Duration>>>,
     since: Instant,

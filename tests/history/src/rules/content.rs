@@ -1,0 +1,118 @@
+//! Promise 2: no task appears that nobody submitted, and no byte of a payload or a result changes.
+
+use bytes::Bytes;
+use celeriac_proto::wire::{self, TaskState, task_report};
+
+use super::Findings;
+use crate::event::Position;
+use crate::index::{Index, Lease, Submit, Task};
+
+pub(super) fn nothing_appears_and_nothing_changes(index: &Index<'_>, broken: &mut Findings) {
+    for (id, task) in &index.tasks {
+        let first = task.submits.iter().map(|submit| submit.asked).min().unwrap_or(Position::MAX);
+        let seen = task.seen.iter().filter(|seen| seen.info.state() != TaskState::Unknown);
+        let shown = seen.map(|seen| seen.told).min();
+        let delivered = task.leases.iter().map(|lease| index.leases[lease].first_seen()).min();
+        for (what, position) in [("shown", shown), ("delivered", delivered)] {
+            if position.is_some_and(|position| position < first) {
+                broken.add(2, format!("{id}: {what}, and nobody submitted it"));
+            }
+        }
+        if task.submits.is_empty() {
+            continue;
+        }
+        let is_unsure = index.may_name_two_tasks(task);
+        for number in &task.leases {
+            delivered_as_submitted(id, task, &index.leases[number], is_unsure, broken);
+        }
+        results_are_those_of_workers(index, id, task, is_unsure, broken);
+    }
+}
+
+fn delivered_as_submitted(
+    id: &str,
+    task: &Task<'_>,
+    lease: &Lease<'_>,
+    is_unsure: bool,
+    broken: &mut Findings,
+) {
+    let makers = match is_unsure {
+        true => task.submits.iter().collect(),
+        false => task.makers(lease.delivery.generation),
+    };
+    for delivery in
+        std::iter::once(lease.delivery).chain(lease.otherwise.iter().map(|(_, delivery)| *delivery))
+    {
+        let is_of = |submit: &&Submit<'_>| submit.task.payload == delivery.payload;
+        // Another promise says that a request must have made this generation.
+        if !makers.is_empty() && !makers.iter().any(is_of) {
+            broken.add(
+                2,
+                format!("{id}: delivered under lease {} with another payload", delivery.lease),
+            );
+        } else if !makers.is_empty() && !makers.iter().any(|submit| is_same(submit.task, delivery))
+        {
+            broken.add(
+                2,
+                format!("{id}: delivered under lease {} with other fields", delivery.lease),
+            );
+        }
+    }
+}
+
+fn is_same(task: &wire::Task, delivery: &wire::Delivery) -> bool {
+    let queue = if task.queue.is_empty() { "default" } else { &task.queue };
+    task.name == delivery.name
+        && queue == delivery.queue
+        && task.priority.unwrap_or(4) == delivery.priority
+        && task.headers == delivery.headers
+        && task.tags == delivery.tags
+}
+
+fn results_are_those_of_workers(
+    index: &Index<'_>,
+    id: &str,
+    task: &Task<'_>,
+    is_unsure: bool,
+    broken: &mut Findings,
+) {
+    for seen in task.seen.iter().filter(|seen| seen.info.state() == TaskState::Success) {
+        let generation = seen.info.generation;
+        let of_generation = |lease: u64| {
+            is_unsure
+                || index
+                    .leases
+                    .get(&lease)
+                    .is_none_or(|lease| lease.delivery.generation == generation)
+        };
+        let sent: Vec<(&Bytes, bool)> = task
+            .reports
+            .iter()
+            .filter(|report| report.asked < seen.told && of_generation(report.lease))
+            .filter_map(|report| match report.what {
+                task_report::Report::Complete(complete) => {
+                    Some((&complete.result, report.accepted().is_some()))
+                }
+                _ => None,
+            })
+            .collect();
+        let is_confirmed = !is_unsure && sent.iter().any(|(_, accepted)| *accepted);
+        let result = &seen.info.result;
+        if sent.is_empty() {
+            broken.add(
+                2,
+                format!("{id}: generation {generation} is SUCCESS, and no worker completed it"),
+            );
+        } else if seen.with_result && !sent.iter().any(|(sent, _)| *sent == result) {
+            broken.add(
+                2,
+                format!("{id}: has a result of {} bytes that no worker sent", result.len()),
+            );
+        } else if seen.with_result
+            && is_confirmed
+            && !sent.iter().any(|(sent, sure)| *sure && *sent == result)
+        {
+            broken.add(2, format!("{id}: shows another result than the confirmed one"));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Promises 7 and 9.
+
+use super::*;
+
+fn with_policy(policy: wire::OnConflict) -> wire::Task {
+    wire::Task { on_conflict: policy.into(), ..task("a") }
+}
+
+#[test]
+fn a_conflict_that_runs_twice_is_found() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    let again = script.submit(task("a"));
+    script.told(again, Kind::NewGeneration, 2);
+    script.breaks(7, "generation 2 was made, and 1 had not ended");
+}
+
+#[test]
+fn an_ended_id_runs_again_and_an_unfinished_one_is_joined() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    let joined = script.submit(task("a"));
+    script.told(joined, Kind::Joined, 1);
+    script.deliver(WORKER, "a", 1);
+    script.report(WORKER, "a", 1, complete("result"));
+    let again = script.submit(task("a"));
+    script.told(again, Kind::NewGeneration, 2);
+    script.is_good();
+}
+
+#[test]
+fn a_join_after_the_end_is_found() {
+    let mut script = good();
+    let joined = script.submit(task("a"));
+    script.told(joined, Kind::Joined, 1);
+    script.breaks(7, "joined after its end");
+}
+
+#[test]
+fn a_join_against_the_policy_is_found() {
+    for policy in [wire::OnConflict::Reject, wire::OnConflict::Replace] {
+        let mut script = Script::new();
+        script.created(task("a"));
+        let joined = script.submit(with_policy(policy));
+        script.told(joined, Kind::Joined, 1);
+        script.breaks(7, "joined in the state");
+    }
+}
+
+#[test]
+fn a_rejection_against_the_policy_or_of_nothing_is_found() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    let rejected = script.submit(task("a"));
+    script.refused(rejected, ErrorCode::TaskExists);
+    script.breaks(7, "refused as a task that exists");
+    let mut script = Script::new();
+    let rejected = script.submit(with_policy(wire::OnConflict::Reject));
+    script.refused(rejected, ErrorCode::TaskExists);
+    script.breaks(7, "refused as a task that exists");
+}
+
+#[test]
+fn a_first_try_that_was_never_answered_may_be_what_exists() {
+    let mut script = Script::new();
+    script.submit(with_policy(wire::OnConflict::Reject));
+    let again = script.submit(with_policy(wire::OnConflict::Reject));
+    script.refused(again, ErrorCode::TaskExists);
+    script.is_good();
+}
+
+#[test]
+fn a_rejected_submit_that_runs_is_found() {
+    let mut script = good();
+    let again = script.submit(with_policy(wire::OnConflict::Reject));
+    script.told(again, Kind::NewGeneration, 2);
+    script.breaks(7, "got generation 2 under Reject");
+}
+
+#[test]
+fn an_id_that_is_created_twice_is_found() {
+    let mut script = Script::new();
+    script.created(task("a")).created(task("a"));
+    script.breaks(7, "created although it was there");
+    script.breaks(7, "generation 1 was made 2 times");
+}
+
+#[test]
+fn an_id_that_was_forgotten_may_be_created_again() {
+    let mut script = good();
+    let forget = script.request(PRODUCER, RequestItem::Forget { id: "a".into() });
+    script.answer(forget, Answer::Forget(ErrorCode::Unspecified));
+    script.created(task("a")).deliver(WORKER, "a", 2).accepted(WORKER, "a", 2, complete("other"));
+    script.read_as(success("a", "other"));
+    script.is_good();
+}
+
+#[test]
+fn an_older_generation_that_goes_on_is_found() {
+    let mut script = Script::new();
+    script.created(task("a")).deliver(WORKER, "a", 1);
+    let again = script.submit(with_policy(wire::OnConflict::Replace));
+    script.told(again, Kind::NewGeneration, 2);
+    let mut counted = script.clone();
+    counted.accepted(WORKER, "a", 1, started());
+    counted.breaks(7, "a report on generation 1 counted");
+    let mut shown = script.clone();
+    shown.read("a", TaskState::Leased);
+    shown.breaks(7, "generation 1 was shown");
+    let late = script.report(WORKER, "a", 1, complete("result"));
+    script.reported(late, ErrorCode::StaleLease);
+    script.is_good();
+}
+
+#[test]
+fn an_older_generation_that_is_given_again_is_found() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    let again = script.submit(with_policy(wire::OnConflict::Replace));
+    script.told(again, Kind::NewGeneration, 2);
+    script.connect(9, "third", &[]);
+    script.deliver(9, "a", 1);
+    script.breaks(7, "generation 1 was given");
+}
+
+#[test]
+fn a_generation_that_no_request_can_have_made_is_found() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    script.read_as(wire::TaskInfo { generation: 2, state: TaskState::Queued.into(), ..info("a") });
+    script.breaks(9, "has generation 2, and 1 requests");
+}
+
+#[test]
+fn an_unknown_submit_happened_once_or_not_at_all() {
+    let mut script = good();
+    script.submit(task("a"));
+    script.read_as(wire::TaskInfo { generation: 2, state: TaskState::Queued.into(), ..info("a") });
+    script.is_good();
+    script.read_as(wire::TaskInfo { generation: 3, state: TaskState::Queued.into(), ..info("a") });
+    script.breaks(9, "has generation 3, and 2 requests");
+}
+
+#[test]
+fn a_request_that_was_refused_as_a_whole_made_nothing() {
+    let mut script = Script::new();
+    let refused = script.submit(task("a"));
+    script.push(PRODUCER, Event::Refused { item: refused, code: ErrorCode::InvalidArgument });
+    script.deliver(WORKER, "a", 1);
+    script.breaks(2, "nobody submitted it");
+}
