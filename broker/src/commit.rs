@@ -15,6 +15,8 @@ use celeriac_machine::command::{ConnectionKey, Effect};
 use celeriac_store::{Error, Store};
 use tokio::sync::mpsc;
 
+#[cfg(feature = "internals")]
+pub(crate) use self::committer::Committed;
 pub(crate) use self::committer::{CommitConfig, Committer};
 use crate::error::RunError;
 use crate::send_queue::SendQueue;

@@ -1,9 +1,14 @@
-//! The inside of the broker, for the simulation, the fuzz targets and the measurements of this
-//! workspace. No promise is made about any of it: whoever builds on it builds on sand.
+//! The inside of the broker, for the simulation, the fuzz functions and the measurements of this
+//! workspace, behind the feature of this name. None of it is a stable interface.
 
-mod disk;
-pub mod fuzz;
 pub mod inside;
 pub mod simulation;
 
 pub use celeriac_store::FAIL_READS;
+
+pub use crate::outgoing::{
+    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+};
+pub use crate::session::decode::{Bounds, ask, hello};
+pub use crate::session::encode::{Limits, frame, limits};
+pub use crate::session::{client_command, message_bytes};

@@ -1,6 +1,8 @@
 //! What leaves the broker: messages as the machine gives them, completed from the records. The
 //! committer makes them, a session encodes them. A message that is not complete cannot be made.
 
+#![allow(missing_docs, reason = "a field whose name says it all has no comment")]
+
 use celeriac_machine::command::{
     Answer, Cursor, DeliveryOutline, Outline, Push, QueueOutline, RequestId, WatchKey, WorkerKey,
     WorkerStatus,
@@ -10,7 +12,7 @@ use celeriac_record::{Changed, Submitted};
 
 /// One message, which becomes one frame.
 #[derive(Debug)]
-pub(crate) enum Outgoing {
+pub enum Outgoing {
     /// An answer that shows nothing of the records. A request id of 0: nobody asked.
     Answer(RequestId, Answer),
     /// An answer about tasks, queues or workers.
@@ -25,7 +27,7 @@ pub(crate) enum Outgoing {
 
 /// An answer about tasks, queues or workers.
 #[derive(Debug)]
-pub(crate) enum Shown {
+pub enum Shown {
     Got { tasks: Selection },
     Waited { satisfied: bool, tasks: Selection },
     Watching { watch: WatchKey, tasks: Selection },
@@ -36,7 +38,7 @@ pub(crate) enum Shown {
 
 /// Tasks that were asked for by id.
 #[derive(Debug)]
-pub(crate) struct Selection {
+pub struct Selection {
     pub tasks: Vec<TaskView>,
     /// The places of the ids whose tasks have no room in the frame, in order.
     pub left_out: Vec<u32>,
@@ -44,7 +46,7 @@ pub(crate) struct Selection {
 
 /// One task as a reader sees it.
 #[derive(Debug, Clone)]
-pub(crate) struct TaskView {
+pub struct TaskView {
     pub id: TaskId,
     /// Absent: no such task.
     pub found: Option<FoundTask>,
@@ -52,7 +54,7 @@ pub(crate) struct TaskView {
 
 /// A task that is there, with its records.
 #[derive(Debug, Clone)]
-pub(crate) struct FoundTask {
+pub struct FoundTask {
     pub outline: Outline,
     /// Without its payload.
     pub submitted: Box<Submitted>,
@@ -62,14 +64,14 @@ pub(crate) struct FoundTask {
 
 /// One task on its way to a worker.
 #[derive(Debug)]
-pub(crate) struct Delivery {
+pub struct Delivery {
     pub outline: DeliveryOutline,
     pub submitted: Box<Submitted>,
 }
 
 /// A queue in a listing.
 #[derive(Debug, Clone)]
-pub(crate) struct QueueView {
+pub struct QueueView {
     pub outline: QueueOutline,
     /// For how long the oldest ready task has been ready.
     pub oldest_ms: u64,
@@ -77,7 +79,7 @@ pub(crate) struct QueueView {
 
 /// A worker in a listing.
 #[derive(Debug)]
-pub(crate) struct WorkerView {
+pub struct WorkerView {
     pub status: WorkerStatus,
     pub running: Vec<TaskView>,
     /// Leases beyond those that are shown.

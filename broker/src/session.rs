@@ -163,7 +163,14 @@ async fn serve(
     reason
 }
 
-pub(crate) fn command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
+/// The bytes that a message takes in a frame, at most.
+#[cfg(feature = "internals")]
+pub fn message_bytes(message: &crate::outgoing::Outgoing) -> usize {
+    crate::size::message(message)
+}
+
+/// The command that a frame of a client with a session is.
+pub fn client_command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
     let request = frame.request_id;
     let ask = match frame.body {
         Some(client_frame::Body::Hello(_)) => {

@@ -14,7 +14,11 @@ use tokio_util::codec::{Decoder, Encoder};
 use crate::raw;
 
 use celeriac_broker::internals::inside::Inside;
-pub use celeriac_broker::internals::{FAIL_READS, fuzz, simulation};
+pub use celeriac_broker::internals::{FAIL_READS, simulation};
+pub use celeriac_fuzz_functions as fuzz;
+use celeriac_store::{FolderConfig, Store, StoreConfig};
+
+use crate::simulated_disk::Disk;
 
 const QUEUE: &str = "bench";
 const NAME: &str = "bench.nothing";
@@ -38,12 +42,17 @@ pub struct Loop {
 impl Loop {
     /// A new broker whose disk is memory.
     pub fn in_memory(credit: u32) -> Self {
-        Self::over(Inside::in_memory(), credit)
+        let (medium, config) = Disk::in_memory().medium(0);
+        let (store, _) = Store::over(medium, config, &mut |_| {}).expect("nothing is there yet");
+        Self::over(Inside::over(store), credit)
     }
 
     /// A new broker with this new folder.
     pub fn on_disk(folder: &Path, credit: u32) -> Self {
-        Self::over(Inside::on_disk(folder), credit)
+        let (folder, config) = (FolderConfig::new(folder), StoreConfig::default());
+        let (store, _) =
+            Store::open(folder, config, &mut |_| {}).expect("a new folder can be used");
+        Self::over(Inside::over(store), credit)
     }
 
     /// `credit` is how many tasks the worker takes at once.

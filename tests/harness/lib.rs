@@ -18,6 +18,7 @@ pub mod proxy;
 mod random_source;
 pub mod raw;
 mod recording_proxy;
+pub mod simulated_disk;
 pub mod soak;
 pub mod traffic;
 mod traffic_run;

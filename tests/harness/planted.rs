@@ -35,7 +35,7 @@ pub const BUGS: [Bug; 16] = [
     Bug {
         name: "SkipTheFlush",
         promise: "promise 1",
-        file: "broker/src/internals/disk.rs",
+        file: "tests/harness/simulated_disk.rs",
         before: "for batch in state.unsynced.drain(..) {\n            batch.apply(&mut state.durable);",
         after: "if IS_PLANTED {\n            return Ok(());\n        }\n        \
                 for batch in state.unsynced.drain(..) {\n            batch.apply(&mut state.durable);",
@@ -44,30 +44,30 @@ pub const BUGS: [Bug; 16] = [
     Bug {
         name: "ReplyBeforeTheCommit",
         promise: "promise 1",
-        file: "broker/src/commit.rs",
-        before: "let outgoing = self.prepare(batch.effects)?;",
-        after: "let mut outgoing = self.prepare(batch.effects)?;\n        if IS_PLANTED {\n            \
-                for (connection, message) in std::mem::take(&mut outgoing) {\n                \
-                self.send(connection, message);\n            }\n        }",
+        file: "broker/src/commit/committer.rs",
+        before: "let departures = self.prepare(batch.effects)?;",
+        after: "let mut departures = self.prepare(batch.effects)?;\n        if IS_PLANTED {\n            \
+                for departure in std::mem::take(&mut departures) {\n                \
+                self.depart(departure);\n            }\n        }",
     },
     // The leases of a worker that is gone never come back: its tasks never end.
     Bug {
         name: "ForgetADeadWorker",
         promise: "promise 1",
-        file: "broker/machine/src/sessions.rs",
-        before: "        } else {\n            self.drop_connection(key, fx, Some(\"nothing was heard for the lease time\"));",
+        file: "broker/machine/src/connect.rs",
+        before: "        } else {\n            self.drop_connection(step, key, Some(\"nothing was heard for the lease time\"));",
         after: "        } else if !IS_PLANTED {\n            \
-                self.drop_connection(key, fx, Some(\"nothing was heard for the lease time\"));",
+                self.drop_connection(step, key, Some(\"nothing was heard for the lease time\"));",
     },
     // A result loses its last byte.
     Bug {
         name: "CutAResult",
         promise: "promise 2",
         file: "broker/machine/src/report.rs",
-        before: "        if result.bytes.len() <= self.settings.result_bytes_max {",
+        before: "        if result.bytes.len() <= self.config.result_bytes_max {",
         after: "        let mut result = result;\n        if IS_PLANTED {\n            \
                 result.bytes.truncate(result.bytes.len().saturating_sub(1));\n        }\n        \
-                if result.bytes.len() <= self.settings.result_bytes_max {",
+                if result.bytes.len() <= self.config.result_bytes_max {",
     },
     // A second worker is handed a lease that a first one holds.
     Bug {
@@ -93,10 +93,10 @@ pub const BUGS: [Bug; 16] = [
         name: "DeliverAfterCompletion",
         promise: "promise 5",
         file: "broker/machine/src/report.rs",
-        before: "        self.ensure_started_in_passing(now, slot, fx);\n        if result",
-        after: "        self.ensure_started_in_passing(now, slot, fx);\n        \
+        before: "        self.ensure_started_in_passing(step, slot);\n        if result",
+        after: "        self.ensure_started_in_passing(step, slot);\n        \
                 if IS_PLANTED && self.tasks.task(slot).lease().is_multiple_of(16) {\n            \
-                self.requeue(now, slot, ClosedBy::Complete, fx);\n            \
+                self.requeue(step, slot, ClosedBy::Complete, Cause::Released);\n            \
                 return Ok(State::Success);\n        }\n        if result",
     },
     // An id that has not ended is run again where it should be joined.
@@ -112,9 +112,9 @@ pub const BUGS: [Bug; 16] = [
         name: "ForgetTooEarly",
         promise: "promise 8",
         file: "broker/machine/src/transitions.rs",
-        before: "        self.tasks.task_mut(slot).set_due(self.clocks.after(ttl_ms));\n        self.publish",
+        before: "        self.tasks.task_mut(slot).set_due(step.clocks.after(ttl_ms));\n        self.publish",
         after: "        if IS_PLANTED {\n            ttl_ms = ttl_ms.min(1);\n        }\n        \
-                self.tasks.task_mut(slot).set_due(self.clocks.after(ttl_ms));\n        self.publish",
+                self.tasks.task_mut(slot).set_due(step.clocks.after(ttl_ms));\n        self.publish",
     },
     // A task does not wait for its time.
     Bug {
@@ -141,13 +141,13 @@ pub const BUGS: [Bug; 16] = [
         file: "broker/machine/src/transitions.rs",
         before: "        self.line_up(slot, false);\n        self.publish(",
         after: "        self.line_up(slot, false);\n        if IS_PLANTED {\n            \
-                return self.notify(slot, fx);\n        }\n        self.publish(",
+                return self.notify(step, slot);\n        }\n        self.publish(",
     },
     // A pause leaves workers what they have not begun.
     Bug {
         name: "LeaveLeasesInAPause",
         promise: "promise 12",
-        file: "broker/machine/src/admin.rs",
+        file: "broker/machine/src/operate.rs",
         before: "        !pausing.paused\n",
         after: "        !pausing.paused\n            || IS_PLANTED\n",
     },
@@ -155,7 +155,7 @@ pub const BUGS: [Bug; 16] = [
     Bug {
         name: "ChargeWhatNeverBegan",
         promise: "promise 13",
-        file: "broker/machine/src/transitions.rs",
+        file: "broker/machine/src/lease.rs",
         before: "        if !started {\n            run.deliveries",
         after: "        if !started && !IS_PLANTED {\n            run.deliveries",
     },
@@ -163,7 +163,7 @@ pub const BUGS: [Bug; 16] = [
     Bug {
         name: "StartOnceMore",
         promise: "promise 13",
-        file: "broker/machine/src/transitions.rs",
+        file: "broker/machine/src/lease.rs",
         before: "} else if is_to_blame && starts >= attempts_max {",
         after: "} else if is_to_blame && starts >= attempts_max && !IS_PLANTED {",
     },

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use celeriac_broker::{Config, RunError, StoreError};
 use celeriac_history::{Event, History};
-use celeriac_tests::inside::simulation::{Disk, SimulatedBroker};
+use celeriac_tests::inside::simulation::{SimulatedBroker, SimulatedCommits};
+use celeriac_tests::simulated_disk::Disk;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::findings::Findings;
 use crate::network::Network;
@@ -71,9 +73,10 @@ impl Host {
     /// Runs for ever.
     pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         loop {
-            let pause = match SimulatedBroker::start(self.config.clone(), &self.disk) {
-                Ok(broker) => {
+            let pause = match self.start() {
+                Ok((broker, committing)) => {
                     let ended = self.live(broker, &mut orders).await;
+                    committing.abort();
                     self.note_end(ended)
                 }
                 Err(error) => {
@@ -86,6 +89,15 @@ impl Host {
             self.history.note(Event::BrokerUp);
             trace::step("the broker starts");
         }
+    }
+
+    /// Starts the broker on the disk, and a task that commits for it in simulated time.
+    fn start(&self) -> Result<(SimulatedBroker, AbortHandle), RunError> {
+        let (medium, store) = self.disk.medium(self.config.disk_reserve_bytes);
+        let (broker, commits) = SimulatedBroker::start(self.config.clone(), medium, store)?;
+        self.disk.sync()?;
+        let committing = tokio::spawn(commit(commits, self.disk.clone()));
+        Ok((broker, committing.abort_handle()))
     }
 
     async fn live(
@@ -168,4 +180,25 @@ impl Host {
             self.findings.add(format!("the broker {what}: {error}"));
         }
     }
+}
+
+/// What the store's thread does, in simulated time: the worst of all moments for a crash is between
+/// a write and its sync.
+async fn commit(mut commits: SimulatedCommits, disk: Disk) {
+    let outcome = commit_all(&mut commits, &disk).await;
+    commits.end(outcome);
+}
+
+async fn commit_all(commits: &mut SimulatedCommits, disk: &Disk) -> Result<(), StoreError> {
+    while let Some(batch) = commits.next().await {
+        tokio::time::sleep(disk.latency()).await;
+        let written = commits.write(batch)?;
+        tokio::time::sleep(disk.latency()).await;
+        if disk.stalls() {
+            std::future::pending::<()>().await;
+        }
+        disk.sync()?;
+        commits.answer(written);
+    }
+    Ok(())
 }

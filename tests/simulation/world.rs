@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use celeriac_broker::Config;
 use celeriac_client::{Client, State};
 use celeriac_history::{Event, History, Moment};
-use celeriac_tests::inside::simulation::{Disk, Fault};
+use celeriac_tests::simulated_disk::{Disk, Fault};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 

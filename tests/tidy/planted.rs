@@ -8,7 +8,7 @@ use super::{Findings, rust_files};
 const VARIABLE: &str = "CELERIAC_PLANTED_BUG";
 
 /// Manifests that may turn on the broker's `internals`.
-const MAY: [&str; 2] = ["tests/Cargo.toml", "tests/fuzz/Cargo.toml"];
+const MAY: [&str; 2] = ["tests/Cargo.toml", "tests/fuzz-functions/Cargo.toml"];
 
 #[test]
 fn no_bug_is_planted_outside_the_tests() {

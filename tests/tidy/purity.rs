@@ -114,7 +114,7 @@ const UNSAFE: [(&str, &str); 7] = [
         "a flush of sled reaches the disk only through a function that takes the place of libc's",
     ),
     (
-        "broker/src/internals/fuzz/counting.rs",
+        "tests/fuzz-functions/src/counting.rs",
         "what a frame allocates is seen by the allocator alone",
     ),
     (

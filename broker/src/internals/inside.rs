@@ -2,19 +2,15 @@
 //! bytes out, and between them four stages, each a function of its own, so that a profile can tell
 //! them apart.
 
-use std::path::Path;
-
 use bytes::BytesMut;
 use celeriac_machine::command::{Command, ConnectionKey, Now};
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::FrameCodec;
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame};
-use celeriac_record::Record;
-use celeriac_store::{FolderConfig, Store, StoreConfig};
+use celeriac_store::Store;
 use tokio::sync::mpsc;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::simulation::Disk;
 use crate::commit::{self, Batch, Batches, CommitConfig, Commits, Committer};
 use crate::config::Config;
 use crate::send_queue::{QueuedMessage, SendQueue};
@@ -38,26 +34,11 @@ pub struct Inside {
     commands: Vec<Command>,
     batch: Batch,
     messages: Vec<mpsc::Receiver<QueuedMessage>>,
-    disk: Option<Disk>,
 }
 
 impl Inside {
-    /// A broker whose disk is memory.
-    pub fn in_memory() -> Self {
-        let disk = Disk::new(1);
-        let (store, _) = disk.open(0, &mut |_: Record| {}).expect("nothing is there yet");
-        Self { disk: Some(disk), ..Self::over(store) }
-    }
-
-    /// A broker on a folder that has to be new.
-    pub fn on_disk(folder: &Path) -> Self {
-        let (folder, config) = (FolderConfig::new(folder), StoreConfig::default());
-        let (store, _) =
-            Store::open(folder, config, &mut |_: Record| {}).expect("a new folder can be used");
-        Self::over(store)
-    }
-
-    fn over(store: Store) -> Self {
+    /// A broker over a store that is new.
+    pub fn over(store: Store) -> Self {
         let config = Config::default();
         let machine = Machine::new(MachineConfig {
             lease_ms: config.lease_ms,
@@ -83,7 +64,6 @@ impl Inside {
             commands: Vec::new(),
             batch: Batch::default(),
             messages: Vec::new(),
-            disk: None,
         }
     }
 
@@ -102,7 +82,7 @@ impl Inside {
     #[inline(never)]
     pub fn decode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
         while let Some(frame) = self.codec.decode(frames).expect("the frames are good") {
-            self.commands.push(session::command(frame, connection, &self.bounds));
+            self.commands.push(session::client_command(frame, connection, &self.bounds));
         }
     }
 
@@ -122,9 +102,6 @@ impl Inside {
     pub fn commit(&mut self) {
         let committed =
             self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk is good");
-        if let Some(disk) = &self.disk {
-            disk.sync().expect("the disk is good");
-        }
         self.committer.answer(committed);
     }
 

@@ -1,16 +1,16 @@
 //! A broker for the simulation: the real sessions, driver, machine, committer and store, on streams
-//! and a disk that the simulation makes, without a thread. Its committer takes simulated time,
-//! before it writes and before that is durable.
+//! and a medium that the simulation makes, without a thread. The simulation decides when a batch is
+//! written and when it is durable.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_machine::command::{Command, ConnectionKey};
+use celeriac_store::{Error, Medium, Store, StoreConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 
-pub use super::disk::{Disk, Fault, Figures};
 use crate::commit::{self, Batches, Committer};
 use crate::descriptors::{GUESTS_MAX, Places};
 use crate::driver::Input;
@@ -20,36 +20,38 @@ use crate::{Config, RunError, server};
 /// More than a simulation opens.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// A running broker. Dropped, it has crashed; what the disk keeps then is for [`Disk::crash`] to
+/// A running broker. Dropped, it has crashed; what its medium keeps then is for the simulation to
 /// say.
 #[derive(Debug)]
 pub struct SimulatedBroker {
     shared: Arc<Shared>,
     driver: JoinHandle<Result<(), RunError>>,
-    committer: AbortHandle,
     sessions: JoinSet<()>,
     latest: ConnectionKey,
 }
 
 impl SimulatedBroker {
-    /// Reads the disk and sets the broker going on the runtime this is called on.
+    /// Reads the medium and starts the broker on the runtime this is called on. Nothing is
+    /// committed but through the [`SimulatedCommits`].
     ///
     /// # Errors
     /// As [`crate::Broker::open`].
-    pub fn start(config: Config, disk: &Disk) -> Result<Self, RunError> {
+    pub fn start(
+        config: Config,
+        medium: Box<dyn Medium>,
+        store: StoreConfig,
+    ) -> Result<(Self, SimulatedCommits), RunError> {
         config.check()?;
-        let reserve_bytes = config.disk_reserve_bytes;
-        let broker = server::open_with(config, |load| disk.open(reserve_bytes, load))?;
+        let broker = server::open_with(config, |load| Store::over(medium, store, load))?;
         let mut committing = None;
         let places = Places { guests: GUESTS_MAX, connections: CONNECTIONS_MAX };
-        let (driver, shared) = broker.start(places, Decoding::Here, |store, settings| {
-            let (committer, commits, batches) = commit::over(store, settings);
-            committing =
-                Some(tokio::spawn(commit_slowly(committer, batches, disk.clone())).abort_handle());
+        let (driver, shared) = broker.start(places, Decoding::Here, |store, config| {
+            let (committer, commits, batches) = commit::over(store, config);
+            committing = Some(SimulatedCommits { committer, batches });
             Ok(commits)
         })?;
-        let committer = committing.expect("the broker's start calls it");
-        Ok(Self { shared, driver, committer, sessions: JoinSet::new(), latest: 0 })
+        let broker = Self { shared, driver, sessions: JoinSet::new(), latest: 0 };
+        Ok((broker, committing.expect("the broker's start calls it")))
     }
 
     /// Serves a connection.
@@ -96,31 +98,47 @@ impl SimulatedBroker {
 impl Drop for SimulatedBroker {
     fn drop(&mut self) {
         self.driver.abort();
-        self.committer.abort();
     }
 }
 
-/// What the store's thread does, in simulated time.
-async fn commit_slowly(mut committer: Committer, mut batches: Batches, disk: Disk) {
-    let outcome = commit_all(&mut committer, &mut batches, &disk).await;
-    batches.end(outcome.and_then(|()| committer.close()));
+/// What the store's thread does, step by step, at moments that the simulation chooses.
+pub struct SimulatedCommits {
+    committer: Committer,
+    batches: Batches,
 }
 
-async fn commit_all(
-    committer: &mut Committer,
-    batches: &mut Batches,
-    disk: &Disk,
-) -> Result<(), celeriac_store::Error> {
-    while let Some(batch) = batches.batches.recv().await {
-        tokio::time::sleep(disk.latency()).await;
-        let committed = committer.commit(batch)?;
-        tokio::time::sleep(disk.latency()).await;
-        if disk.stalls() {
-            std::future::pending::<()>().await;
-        }
-        disk.sync()?;
-        batches.confirm(committer.disk_is_low());
-        committer.answer(committed);
+/// What the driver wants committed.
+#[derive(Debug)]
+pub struct Batch(commit::Batch);
+
+/// What a batch has to say once it is durable.
+#[derive(Debug)]
+#[must_use = "the clients wait for it"]
+pub struct Written(commit::Committed);
+
+impl SimulatedCommits {
+    /// The next batch; `None` when there will be none.
+    pub async fn next(&mut self) -> Option<Batch> {
+        self.batches.batches.recv().await.map(Batch)
     }
-    Ok(())
+
+    /// Writes a batch to the medium, and tells nobody.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    pub fn write(&mut self, batch: Batch) -> Result<Written, Error> {
+        self.committer.commit(batch.0).map(Written)
+    }
+
+    /// The batch is durable: its messages go.
+    pub fn answer(&mut self, written: Written) {
+        self.batches.confirm(self.committer.disk_is_low());
+        self.committer.answer(written.0);
+    }
+
+    /// Ends the committing: in good order, or with an error of the medium.
+    pub fn end(self, outcome: Result<(), Error>) {
+        let Self { committer, batches } = self;
+        batches.end(outcome.and_then(|()| committer.close()));
+    }
 }

@@ -36,12 +36,13 @@ const PAGE_MAX: u32 = 1_000;
 
 /// The bounds that the configuration sets.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     payload_bytes_max: usize,
 }
 
 impl Bounds {
-    pub(crate) fn of(config: &Config) -> Self {
+    /// The bounds that a configuration sets.
+    pub fn of(config: &Config) -> Self {
         Self { payload_bytes_max: config.payload_bytes_max }
     }
 }
@@ -53,7 +54,7 @@ fn invalid(message: impl Into<Box<str>>) -> Refusal {
 }
 
 /// The first frame, once its version and token are right.
-pub(crate) fn hello(
+pub fn hello(
     hello: wire::Hello,
     connection: ConnectionKey,
     request: RequestId,
@@ -94,11 +95,7 @@ fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
 }
 
 /// Any request but Hello.
-pub(crate) fn ask(
-    body: Option<client_frame::Body>,
-    timeout_ms: u64,
-    bounds: &Bounds,
-) -> Checked<Ask> {
+pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -> Checked<Ask> {
     use client_frame::Body::*;
     let Some(body) = body else {
         return Err(unsupported("the broker does not know this kind of request"));

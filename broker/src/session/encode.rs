@@ -22,13 +22,14 @@ use crate::size;
 
 /// What Welcome says of the broker.
 #[derive(Debug, Clone)]
-pub(crate) struct Limits {
+pub struct Limits {
     heartbeat_ms: u64,
     lease_ms: u64,
     limits: wire::Limits,
 }
 
-pub(crate) fn limits(config: &Config) -> Limits {
+/// What Welcome says with this configuration.
+pub fn limits(config: &Config) -> Limits {
     Limits {
         heartbeat_ms: config.heartbeat_ms,
         lease_ms: config.lease_ms,
@@ -44,7 +45,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
 }
 
 /// One message is one frame.
-pub(crate) fn frame(message: Outgoing, limits: &Limits) -> ServerFrame {
+pub fn frame(message: Outgoing, limits: &Limits) -> ServerFrame {
     let (request_id, body) = match message {
         Outgoing::Answer(request, reply) => (request, answer(reply, limits)),
         Outgoing::Show(request, answer) => (request, shown(answer)),

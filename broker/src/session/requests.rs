@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
 use super::reader::{Arrived, End, Reader, SMALL_BYTES};
-use super::{Bounds, Incoming, Shared, command, framing_refusal, too_slow};
+use super::{Bounds, Incoming, Shared, client_command, framing_refusal, too_slow};
 use crate::driver::{Held, Input};
 
 /// What a field costs beside its bytes: the most of a field's memory and of the time that it takes.
@@ -170,5 +170,5 @@ fn decoded(
     connection: ConnectionKey,
     bounds: &Bounds,
 ) -> Result<Command, FrameError> {
-    Ok(command(ClientFrame::decode(frame)?, connection, bounds))
+    Ok(client_command(ClientFrame::decode(frame)?, connection, bounds))
 }

@@ -2,6 +2,6 @@
 #![no_main]
 
 #[global_allocator]
-static COUNTING: celeriac_broker::internals::fuzz::Counting = celeriac_broker::internals::fuzz::Counting;
+static COUNTING: celeriac_fuzz_functions::Counting = celeriac_fuzz_functions::Counting;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| celeriac_broker::internals::fuzz::cost(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| celeriac_fuzz_functions::cost(bytes));

@@ -1,10 +1,10 @@
 //! What is checked before sled may touch a folder, because its `open` destroys what it does not
 //! understand.
 //!
-//! In the usual case this reads everything once and sled finds what it expects. If something is odd
-//! - a file cut short, a flipped bit, but also a crash at a rare moment that sled does recover from
-//! - the folder is opened on trial, as a copy. Only if the copy turns out to hold everything that
-//! was confirmed, the folder itself is opened.
+//! In the usual case this reads everything once and sled finds what it expects. Something may be
+//! odd: a file that was cut short, a flipped bit, but also a crash at a rare moment that sled does
+//! recover from. Then the folder is opened on trial, as a copy. Only if the copy turns out to hold
+//! everything that was confirmed, the folder itself is opened.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;

@@ -6,7 +6,7 @@ use celeriac_proto::wire::{ClientFrame, ServerFrame};
 use celeriac_proto::{Frame, FrameCodec, FrameError};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::input::Input;
+use crate::input::Input;
 
 /// What the codec reserves beyond what has come, at most.
 const SPARE_BYTES_MAX: usize = 192 * 1024;

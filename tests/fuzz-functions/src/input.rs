@@ -1,6 +1,6 @@
 //! Decisions read from bytes. What is used up goes on as zeros, so that any input is a whole one.
 
-pub(super) struct Input<'a>(&'a [u8]);
+pub(crate) struct Input<'a>(&'a [u8]);
 
 /// Numbers at which something changes.
 const EDGES: [u64; 16] = [
@@ -23,39 +23,39 @@ const EDGES: [u64; 16] = [
 ];
 
 impl<'a> Input<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.bytes(1).first().copied().unwrap_or(0)
     }
 
     /// Up to so many bytes.
-    pub(super) fn bytes(&mut self, most: usize) -> &'a [u8] {
+    pub(crate) fn bytes(&mut self, most: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(most.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    pub(super) fn rest(&mut self) -> &'a [u8] {
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
-    pub(super) fn below(&mut self, end: u8) -> u8 {
+    pub(crate) fn below(&mut self, end: u8) -> u8 {
         self.byte() % end
     }
 
     /// True for one byte in so many.
-    pub(super) fn one_in(&mut self, many: u8) -> bool {
+    pub(crate) fn one_in(&mut self, many: u8) -> bool {
         self.below(many) == many - 1
     }
 
-    pub(super) fn sometimes<T>(
+    pub(crate) fn sometimes<T>(
         &mut self,
         many: u8,
         some: impl FnOnce(&mut Self) -> T,
@@ -63,12 +63,12 @@ impl<'a> Input<'a> {
         self.one_in(many).then(|| some(self))
     }
 
-    pub(super) fn number(&mut self, bytes: usize) -> u64 {
+    pub(crate) fn number(&mut self, bytes: usize) -> u64 {
         self.bytes(bytes).iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     /// A small number, one at an edge, or any.
-    pub(super) fn any_number(&mut self) -> u64 {
+    pub(crate) fn any_number(&mut self) -> u64 {
         match self.byte() {
             small @ 0..200 => u64::from(small % 20),
             edge @ 200..250 => EDGES[usize::from(edge) % EDGES.len()],

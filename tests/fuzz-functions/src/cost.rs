@@ -7,9 +7,9 @@ use celeriac_proto::measure::{Measure, measure};
 use celeriac_proto::wire::{self, ClientFrame};
 use prost::Message;
 
-use super::counting::taken;
-use crate::config::Config;
-use crate::session::{self, decode::Bounds};
+use crate::counting::taken;
+use celeriac_broker::Config;
+use celeriac_broker::internals::{Bounds, client_command};
 
 /// What a field may take beside its bytes: a header is a place in a map, a name and a value of its
 /// own.
@@ -41,7 +41,7 @@ pub fn cost(bytes: &[u8]) {
     let frame = Bytes::copy_from_slice(bytes);
     let before = taken();
     let bounds = Bounds::of(&Config::new("data"));
-    let command = ClientFrame::decode(frame).map(|frame| session::command(frame, 1, &bounds));
+    let command = ClientFrame::decode(frame).map(|frame| client_command(frame, 1, &bounds));
     let took = taken() - before;
     drop(command);
     let items = u64::from(fields.min(BATCH_FIELD_ITEMS_MAX));

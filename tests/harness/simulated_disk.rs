@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use celeriac_record::Record;
-use celeriac_store::{Chunks, Copier, Copy, Error, Marks, Medium, Room, Store, StoreConfig};
+use celeriac_store::{Chunks, Copier, Copy, Error, Medium, Room, StoreConfig};
 use tokio::sync::Notify;
 
 /// Small, so that a world of some thousand tasks has its log cleaned again and again.
@@ -43,6 +42,8 @@ struct State {
     noted: Option<u64>,
     note_to_come: Option<u64>,
     fault: Option<Fault>,
+    /// A write is durable at once.
+    syncs_at_once: bool,
     is_low: bool,
     random: u64,
     figures: Figures,
@@ -95,6 +96,13 @@ impl Disk {
         Self(Arc::new(Mutex::new(State { random: seed, ..State::default() })), Arc::default())
     }
 
+    /// An empty one on which every write is durable at once.
+    pub fn in_memory() -> Self {
+        let disk = Self::new(1);
+        disk.state().syncs_at_once = true;
+        disk
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("nothing panics with this lock")
     }
@@ -137,7 +145,7 @@ impl Disk {
     }
 
     /// How long the next write or sync takes: mostly some milliseconds, at times much longer.
-    pub(crate) fn latency(&self) -> Duration {
+    pub fn latency(&self) -> Duration {
         let mut state = self.state();
         let millis = match state.below(200) {
             0 => 200 + state.below(1_500),
@@ -148,12 +156,12 @@ impl Disk {
     }
 
     /// Whether the next sync hangs.
-    pub(crate) fn stalls(&self) -> bool {
+    pub fn stalls(&self) -> bool {
         self.state().fault.take_if(|fault| *fault == Fault::Stall).is_some()
     }
 
     /// What was written is durable when this returns.
-    pub(crate) fn sync(&self) -> Result<(), Error> {
+    pub fn sync(&self) -> Result<(), Error> {
         let state = &mut *self.state();
         if state.fault.take_if(|fault| *fault == Fault::Sync).is_some() {
             return Err(Error::io("sync the log")(io::Error::from_raw_os_error(libc::EIO)));
@@ -165,20 +173,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Opens a store on it.
-    pub(crate) fn open(
-        &self,
-        reserve_bytes: u64,
-        load: &mut dyn FnMut(Record),
-    ) -> Result<(Store, Marks), Error> {
+    /// The disk as a medium, and what a store on it is to be told. Nothing that the store writes is
+    /// durable before [`sync`](Self::sync).
+    pub fn medium(&self, reserve_bytes: u64) -> (Box<dyn Medium>, StoreConfig) {
         let config = StoreConfig {
             disk_reserve_bytes: reserve_bytes,
             cache_bytes: CACHE_BYTES,
             slack_bytes: SLACK_BYTES,
         };
-        let opened = Store::over(Box::new(Mounted { disk: self.clone() }), config, load)?;
-        self.sync()?;
-        Ok(opened)
+        (Box::new(Mounted { disk: self.clone() }), config)
     }
 }
 
@@ -227,6 +230,9 @@ impl Medium for Mounted {
         batch.apply(&mut state.seen);
         state.figures.cleaned += removed.len() as u64;
         state.note_to_come = chunks.last().map(|(number, _)| *number).or(state.note_to_come);
+        if state.syncs_at_once {
+            return Ok(());
+        }
         state.unsynced.push(batch);
         self.disk.1.notify_waiters();
         Ok(())

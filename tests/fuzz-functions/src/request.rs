@@ -4,9 +4,9 @@
 use celeriac_proto::wire::{ClientFrame, client_frame::Body};
 use prost::Message;
 
-use super::input::Input;
-use super::shapes;
-use super::world::{PEERS, World};
+use crate::input::Input;
+use crate::shapes;
+use crate::world::{PEERS, World};
 
 /// Steps of one conversation: enough for a task to go through several lives.
 const STEPS_MAX: usize = 400;
@@ -18,7 +18,7 @@ pub fn request(bytes: &[u8]) {
 }
 
 /// What is left of the input, as steps.
-pub(super) fn play(world: &mut World, input: &mut Input<'_>) {
+pub(crate) fn play(world: &mut World, input: &mut Input<'_>) {
     for _ in 0..STEPS_MAX {
         if input.is_empty() {
             break;

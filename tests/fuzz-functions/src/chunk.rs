@@ -12,9 +12,9 @@ use celeriac_store::format::{
     Stored, chunk_of_a_run, chunk_of_records, encode_record, load, number_of, with_checksum,
 };
 
-use super::input::Input;
-use super::request::play;
-use super::world::World;
+use crate::input::Input;
+use crate::request::play;
+use crate::world::World;
 
 /// Where the log of the made-up chunks begins.
 const FIRST: u64 = 7;

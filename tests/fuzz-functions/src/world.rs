@@ -16,31 +16,29 @@ use celeriac_store::Marks;
 use celeriac_store::format::{decode_record, encode_record};
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::config::Config;
-use crate::outgoing::{
-    Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
+use celeriac_broker::Config;
+use celeriac_broker::internals::{
+    self, Bounds, Delivery, FoundTask, Limits, Outgoing, QueueView, Selection, Shown, TaskView,
+    WorkerView,
 };
-use crate::session::decode::{self, Bounds};
-use crate::session::encode;
-use crate::size;
 
 /// Connections that may be open at once.
-pub(super) const PEERS: usize = 4;
+pub(crate) const PEERS: usize = 4;
 
 /// Where the clock may go: the years that a client may name, and a little more.
 const WALL_MAX: i64 = 260_000_000_000_000;
 
 /// One client, connected or not.
 #[derive(Debug, Default)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     connection: Option<ConnectionKey>,
-    pub(super) session: Option<SessionId>,
+    pub(crate) session: Option<SessionId>,
     /// What it was handed, ended or not.
-    pub(super) held: Vec<(String, Lease)>,
-    pub(super) watches: Vec<u64>,
+    pub(crate) held: Vec<(String, Lease)>,
+    pub(crate) watches: Vec<u64>,
 }
 
-pub(super) struct World {
+pub(crate) struct World {
     machine: Machine,
     now: Now,
     /// Everything that was ever stored.
@@ -51,7 +49,7 @@ pub(super) struct World {
     latest_lease: Lease,
     marks: Marks,
     bounds: Bounds,
-    limits: encode::Limits,
+    limits: Limits,
 }
 
 fn settings() -> MachineConfig {
@@ -65,12 +63,12 @@ fn settings() -> MachineConfig {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::restored(&[], Marks::default())
     }
 
     /// A broker that starts with these records. Whoever holds a lease may come back.
-    pub(super) fn restored(log: &[Record], marks: Marks) -> Self {
+    pub(crate) fn restored(log: &[Record], marks: Marks) -> Self {
         let config = Config { payload_bytes_max: 1_000, ..Config::new("data") };
         let mut world = Self {
             machine: Machine::new(settings()),
@@ -82,7 +80,7 @@ impl World {
             latest_lease: marks.lease,
             marks,
             bounds: Bounds::of(&config),
-            limits: encode::limits(&config),
+            limits: internals::limits(&config),
         };
         let sessions = log.iter().filter_map(|record| match record {
             Record::Changed(changed) => Some((changed.session?, changed.lease)),
@@ -96,17 +94,17 @@ impl World {
         world
     }
 
-    pub(super) fn peer(&self, index: usize) -> &Peer {
+    pub(crate) fn peer(&self, index: usize) -> &Peer {
         &self.peers[index]
     }
 
-    pub(super) fn pass(&mut self, span_ms: u64, jump_ms: i64) {
+    pub(crate) fn pass(&mut self, span_ms: u64, jump_ms: i64) {
         self.now.mono += span_ms;
         self.now.wall = (self.now.wall + span_ms as i64 + jump_ms).clamp(0, WALL_MAX);
     }
 
     /// Until something is due, as the driver sleeps; a minute at most.
-    pub(super) fn pass_to_deadline(&mut self) {
+    pub(crate) fn pass_to_deadline(&mut self) {
         let (wall, mono) = self.machine.next_deadline();
         let wall =
             wall.map_or(60_000, |at| at.saturating_sub(self.now.wall).clamp(0, 60_000) as u64);
@@ -114,7 +112,7 @@ impl World {
         self.pass(wall.min(mono), 0);
     }
 
-    pub(super) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         let mut fx = Effects::default();
         self.machine.tick(self.now, &mut fx);
         self.settle(fx);
@@ -129,24 +127,24 @@ impl World {
         self.settle(fx);
     }
 
-    pub(super) fn set_disk_low(&mut self, low: bool) {
+    pub(crate) fn set_disk_low(&mut self, low: bool) {
         self.apply(Command::DiskLow(low));
     }
 
-    pub(super) fn disconnect(&mut self, peer: usize) {
+    pub(crate) fn disconnect(&mut self, peer: usize) {
         if let Some(connection) = self.peers[peer].connection.take() {
             self.apply(Command::Disconnect { connection, reason: None });
         }
     }
 
     /// One frame, as a session takes it.
-    pub(super) fn frame(&mut self, peer: usize, frame: ClientFrame) {
+    pub(crate) fn frame(&mut self, peer: usize, frame: ClientFrame) {
         let request = frame.request_id;
         match (self.peers[peer].connection, frame.body) {
             (None, Some(Body::Hello(hello))) => {
                 self.latest_connection += 1;
                 let connection = self.latest_connection;
-                let Ok(mut connect) = decode::hello(hello, connection, request) else { return };
+                let Ok(mut connect) = internals::hello(hello, connection, request) else { return };
                 // The same input has to do the same each time.
                 connect.session_id = u128::from(connection).to_be_bytes();
                 self.peers[peer].connection = Some(connection);
@@ -158,7 +156,7 @@ impl World {
                     _ if request == 0 => {
                         Err(Refusal::new(Code::InvalidArgument, "request ids are above 0"))
                     }
-                    body => decode::ask(body, frame.timeout_ms, &self.bounds),
+                    body => internals::ask(body, frame.timeout_ms, &self.bounds),
                 };
                 let ask = ask.unwrap_or_else(Ask::Refuse);
                 self.apply(Command::Request { connection, request, ask });
@@ -168,7 +166,7 @@ impl World {
 
     /// The broker starts again: with every record that it ever stored, with those that a log
     /// without cleaning gives, or with those that count.
-    pub(super) fn restart(&mut self, kind: u8) {
+    pub(crate) fn restart(&mut self, kind: u8) {
         let kept: BTreeSet<usize> = match kind {
             0 => (0..self.log.len()).collect(),
             1 => Live::of(&self.log).places(),
@@ -190,7 +188,7 @@ impl World {
     }
 
     /// The end: the broker closes down, starts again, and is asked for all that it knows.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.tick();
         self.apply(Command::Shutdown);
         self.restart(2);
@@ -282,8 +280,8 @@ impl World {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.connection == Some(connection)) {
             peer.learn(&message);
         }
-        let bytes_max = size::message(&message);
-        let frame = encode::frame(message, &self.limits);
+        let bytes_max = internals::message_bytes(&message);
+        let frame = internals::frame(message, &self.limits);
         let mut buffer = BytesMut::new();
         let mut codec = FrameCodec::<ServerFrame, ServerFrame>::new(usize::MAX);
         codec.encode(&frame, &mut buffer).expect("an answer can be encoded");

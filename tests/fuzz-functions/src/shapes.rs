@@ -5,8 +5,8 @@ use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{self, ClientFrame};
 
-use super::input::Input;
-use super::world::Peer;
+use crate::input::Input;
+use crate::world::Peer;
 
 const TEXTS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "", "다이너마이트"];
 
@@ -44,7 +44,7 @@ fn count(input: &mut Input<'_>) -> Option<u32> {
     input.sometimes(3, |input| input.any_number() as u32)
 }
 
-pub(super) fn hello(input: &mut Input<'_>, peer: &Peer, who: usize) -> wire::Hello {
+pub(crate) fn hello(input: &mut Input<'_>, peer: &Peer, who: usize) -> wire::Hello {
     let resumes = input.one_in(2);
     let session_id =
         peer.session.filter(|_| resumes).map(|id| uuid::Uuid::from_bytes(id).to_string());
@@ -70,7 +70,7 @@ pub(super) fn hello(input: &mut Input<'_>, peer: &Peer, who: usize) -> wire::Hel
 }
 
 /// Any request but Hello.
-pub(super) fn request(input: &mut Input<'_>, peer: &Peer) -> ClientFrame {
+pub(crate) fn request(input: &mut Input<'_>, peer: &Peer) -> ClientFrame {
     let body = match input.below(32) {
         0..8 => Body::Submit(wire::Submit {
             tasks: (0..1 + input.below(3)).map(|_| task(input)).collect(),
