@@ -58,8 +58,10 @@ const CRATES: &[Rule] = &[
         project: &[
             "celeriac-broker",
             "celeriac-client",
+            "celeriac-fuzz-functions",
             "celeriac-history",
             "celeriac-proto",
+            "celeriac-store",
             "celeriac-worker",
         ],
         never: &["sled"],
@@ -71,7 +73,18 @@ const CRATES: &[Rule] = &[
         never: &["celeriac-broker", "celeriac-client", "sled"],
     },
     // This crate needs another compiler, so it is outside the workspace.
-    Rule { folder: "tests/fuzz", project: &["celeriac-broker"], never: &["sled"] },
+    Rule { folder: "tests/fuzz", project: &["celeriac-fuzz-functions"], never: &["sled"] },
+    Rule {
+        folder: "tests/fuzz-functions",
+        project: &[
+            "celeriac-broker",
+            "celeriac-machine",
+            "celeriac-proto",
+            "celeriac-record",
+            "celeriac-store",
+        ],
+        never: &["sled"],
+    },
     Rule {
         folder: "tests/bench",
         project: &[
@@ -93,7 +106,7 @@ const CRATES: &[Rule] = &[
 
 /// A module of the broker, and the modules that it may use. `lib.rs` may use all of them. A module
 /// that is not in the table may use nothing: add a new module here and to ARCHITECTURE.md.
-const BROKER_MODULES: [(&str, &[&str]); 14] = [
+const BROKER_MODULES: [(&str, &[&str]); 15] = [
     ("testing", &["server", "config", "error"]),
     (
         "server",
@@ -110,25 +123,49 @@ const BROKER_MODULES: [(&str, &[&str]); 14] = [
             "size",
         ],
     ),
-    ("session", &["driver", "lobby", "outbox", "config", "room", "size"]),
+    ("session", &["driver", "lobby", "outgoing", "send_queue", "config", "room", "size"]),
     ("lobby", &[]),
     ("room", &[]),
-    ("driver", &["commit", "outbox", "clock", "error", "room"]),
-    ("commit", &["outbox", "error", "size"]),
-    ("outbox", &[]),
+    ("driver", &["commit", "send_queue", "clock", "error", "room"]),
+    ("commit", &["outgoing", "send_queue", "error", "size"]),
+    ("send_queue", &["outgoing"]),
+    ("size", &["outgoing"]),
+    ("outgoing", &[]),
     ("clock", &[]),
     ("error", &["config"]),
     (
         "internals",
-        &["server", "session", "driver", "commit", "outbox", "config", "descriptors", "size"],
+        &[
+            "server",
+            "session",
+            "driver",
+            "commit",
+            "outgoing",
+            "send_queue",
+            "config",
+            "descriptors",
+        ],
     ),
     ("config", &["size"]),
-    ("size", &[]),
     ("descriptors", &[]),
 ];
 
+/// The modules of the machine in layers, nouns below and verbs above. A module may use the modules
+/// of the layers below its own, and no other.
+const MACHINE_LAYERS: [&[&str]; 8] = [
+    &["keys", "command", "retry", "slice"],
+    &["clocks", "names", "consumer"],
+    &["task", "queue", "session", "timers", "step"],
+    &["signals", "suspects", "transitions", "successors", "observe"],
+    &["lease", "limits", "consume", "balance"],
+    &["submit", "report", "cancel", "operate", "dead", "look", "dispatch", "connect", "restore"],
+    &["scan"],
+    &["requests", "invariants"],
+];
+
 /// These modules use the commands of the machine and nothing else of it.
-const SPEAK_TO_THE_MACHINE: [&str; 6] = ["session", "commit", "outbox", "clock", "lobby", "size"];
+const SPEAK_TO_THE_MACHINE: [&str; 7] =
+    ["session", "commit", "outgoing", "send_queue", "clock", "lobby", "size"];
 
 #[test]
 fn crates_use_only_the_crates_below_them() {
@@ -222,6 +259,32 @@ fn the_edges_speak_to_the_machine_in_its_language() {
                 let advice = format!(
                     "`{module}` speaks to the machine in `celeriac_machine::command` alone"
                 );
+                findings.add(&file.path, number, advice);
+            }
+        }
+    }
+    findings.none();
+}
+
+#[test]
+fn modules_of_the_machine_use_only_those_of_lower_layers() {
+    let layer_of = |module: &str| MACHINE_LAYERS.iter().position(|layer| layer.contains(&module));
+    let mut findings = Findings::default();
+    let folder = "broker/machine/src/";
+    for file in rust_files().iter().filter(|file| file.path.starts_with(folder)) {
+        let module = file.path[folder.len()..].split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" || module == "tests" {
+            continue;
+        }
+        let Some(layer) = layer_of(module) else {
+            let advice = format!("`{module}` is new: give it a layer in tests/tidy/layers.rs");
+            findings.add(&file.path, 1, advice);
+            continue;
+        };
+        for (number, used) in crate_paths(file) {
+            if used != module && layer_of(&used).is_none_or(|of_used| of_used >= layer) {
+                let advice =
+                    format!("`{module}` may not use `{used}`: it stands in no lower layer");
                 findings.add(&file.path, number, advice);
             }
         }
