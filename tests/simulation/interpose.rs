@@ -7,8 +7,8 @@
 //! - `epoll_wait` is where an idle runtime sleeps. Here it does not sleep but moves the clocks.
 //! - `getrandom` gives bytes that depend on the seed. Ids, hash maps and the fairness of `select!`
 //!   use it.
-//! - The process id and the files that describe this process are hidden, because they differ from run
-//!   to run.
+//! - The process id and the files that describe this process are hidden, because they differ from
+//!   run to run.
 //!
 //! All of it works for one thread only. [`check`] makes sure that the linker bound these functions.
 

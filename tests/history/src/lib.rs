@@ -2,9 +2,9 @@
 //! reports every broken promise. The checker knows nothing of how the broker works. README.md says
 //! how to use it and lists the promises.
 //!
-//! [`Tap`]s write the history: they read the frames of a connection. [`TappedStream`] puts a tap into
-//! any stream. The rules judge by the order of the entries. They use the clocks only where a promise
-//! is about time.
+//! [`Tap`]s write the history: they read the frames of a connection. [`TappedStream`] puts a tap
+//! into any stream. The rules judge by the order of the entries. They use the clocks only where a
+//! promise is about time.
 
 mod clocks;
 mod event;
@@ -31,11 +31,11 @@ pub use tapped_stream::TappedStream;
 /// What the checker must know of the broker and of the clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Promises {
-    /// The largest difference between the clock of the history and the clock of the broker. No event
-    /// may be earlier than its time by more than this.
+    /// The largest difference between the clock of the history and the clock of the broker. No
+    /// event may be earlier than its time by more than this.
     pub clock_ms: u64,
-    /// How late the broker may be with a task that is due. It is 0 in a simulation whose time stands
-    /// still while the broker works.
+    /// How late the broker may be with a task that is due. It is 0 in a simulation whose time
+    /// stands still while the broker works.
     pub late_ms: u64,
     /// How long a result is kept if its producer sets no TTL.
     pub result_ttl_ms: u64,
