@@ -93,11 +93,13 @@ pub const BUGS: [Bug; 16] = [
         name: "DeliverAfterCompletion",
         promise: "promise 5",
         file: "broker/machine/src/report.rs",
-        before: "        self.ensure_started_in_passing(step, slot);\n        if result",
-        after: "        self.ensure_started_in_passing(step, slot);\n        \
+        before: "slot: Slot, result: Body) -> ReportOutcome {\n        \
+                 self.ensure_started_in_passing(step, slot);",
+        after: "slot: Slot, result: Body) -> ReportOutcome {\n        \
+                self.ensure_started_in_passing(step, slot);\n        \
                 if IS_PLANTED && self.tasks.task(slot).lease().is_multiple_of(16) {\n            \
                 self.requeue(step, slot, ClosedBy::Complete, Cause::Released);\n            \
-                return Ok(State::Success);\n        }\n        if result",
+                return Ok(State::Success);\n        }",
     },
     // An id that has not ended is run again where it should be joined.
     Bug {

@@ -6,22 +6,17 @@ mod submission;
 
 use std::path::Path;
 
-use bytes::Bytes;
 use celeriac_machine::command::{
-    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, Observe, OnConflict,
-    Operate, Order, Produce, Refusal, ReportKind, RequestId, Submission, TaskReport, When, Work,
-    WorkerInfo, WrongReport,
+    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, Observe, Operate,
+    Order, Produce, Refusal, ReportKind, RequestId, TaskReport, Work, WorkerInfo, WrongReport,
 };
 use celeriac_proto::limits::{
-    BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX,
-    NAME_BYTES_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX,
-    SUBSCRIPTIONS_MAX, TAGS_MAX, TIME_MS_MAX,
+    BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
+    SPAN_MS_MAX, SUBSCRIPTIONS_MAX, TIME_MS_MAX,
 };
 use celeriac_proto::wire::{self, client_frame};
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{
-    Backoff, Body, Jitter, MAX_DELIVERIES_DEFAULT, QueueRecord, RetryPolicy, State, TaskSpec,
-};
+use celeriac_record::{Body, QueueRecord, State};
 use uuid::Uuid;
 
 use self::submission::submission;
