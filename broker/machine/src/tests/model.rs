@@ -7,6 +7,7 @@
 //! first. Workers have more hands than credit here, so that no balancing between them takes
 //! anything back; `simulation.rs` and the scripts have that.
 
+mod compare;
 mod reference;
 mod steps;
 
@@ -20,8 +21,8 @@ use proptest::prelude::*;
 use super::script::settings;
 use crate::command::{
     Answer, Ask, CancelTarget, Code, Command, Connect, DeliveryOutline, Effect, Failure, Message,
-    Now, Observe, OnConflict, Operate, Outlines, Produce, Push, ReportKind, Submission,
-    SubmitOutcome, TaskReport, When, Work, WorkerInfo,
+    Now, OnConflict, Operate, Produce, Push, ReportKind, Submission, SubmitOutcome, TaskReport,
+    When, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
 use reference::Reference;
@@ -458,54 +459,6 @@ impl Model {
                 }
             }
             message => said.answers.push(message),
-        }
-    }
-
-    /// The states of all tasks, and what the queues count.
-    fn compare(&mut self) {
-        let ids = (0..IDS).map(id_of).collect();
-        let answer = self.answer(CLIENT, Ask::Observe(Observe::Get { ids, with_results: false }));
-        let Some(Message::Show(_, Outlines::Got { tasks })) = answer else {
-            panic!("no answer: {answer:?}")
-        };
-        for view in &tasks {
-            let (id, Some(task)) = (number_of(&view.id), &view.task) else { continue };
-            let known = self.reference.tasks.get(&id).expect("the reference has every task");
-            let first = *self.shown.entry((known.submitted, task.version)).or_insert(task.state);
-            assert_eq!(
-                first, task.state,
-                "version {} of {} names one state",
-                task.version, view.id
-            );
-        }
-        let found: BTreeMap<u8, (State, u32)> = tasks
-            .into_iter()
-            .filter_map(|view| {
-                Some((number_of(&view.id), view.task.map(|task| (task.state, task.generation))?))
-            })
-            .collect();
-        let known =
-            self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
-        assert_eq!(found, known.collect(), "the machine, then the reference");
-        let answer = self
-            .answer(CLIENT, Ask::Operate(Operate::ListQueues { names: Vec::new(), after: None }));
-        let Some(Message::Show(_, Outlines::Queues { queues, .. })) = answer else {
-            panic!("no answer: {answer:?}")
-        };
-        // The default one is always there, and nobody uses it here.
-        let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
-        let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
-        let expected: Vec<QueueName> =
-            std::iter::once(QueueName::default()).chain(expected).collect();
-        assert_eq!(
-            listed,
-            expected.iter().map(QueueName::as_str).collect::<Vec<_>>(),
-            "the machine, then the reference"
-        );
-        for queue in queues.into_iter().skip(1) {
-            let number = u8::from(*queue.record.name == *"two");
-            let counts = [queue.ready, queue.scheduled, queue.leased, queue.dead];
-            assert_eq!(counts, self.reference.counts(number), "of queue {}", queue.record.name);
         }
     }
 }

@@ -1,0 +1,59 @@
+//! The comparison of the machine with the reference.
+
+use std::collections::BTreeMap;
+
+use celeriac_proto::QueueName;
+use celeriac_record::State;
+
+use super::{CLIENT, IDS, Model, QUEUES, id_of, number_of, queue_of};
+use crate::command::{Ask, Message, Observe, Operate, Outlines};
+
+impl Model {
+    /// The states of all tasks, and what the queues count.
+    pub(super) fn compare(&mut self) {
+        let ids = (0..IDS).map(id_of).collect();
+        let answer = self.answer(CLIENT, Ask::Observe(Observe::Get { ids, with_results: false }));
+        let Some(Message::Show(_, Outlines::Got { tasks })) = answer else {
+            panic!("no answer: {answer:?}")
+        };
+        for view in &tasks {
+            let (id, Some(task)) = (number_of(&view.id), &view.task) else { continue };
+            let known = self.reference.tasks.get(&id).expect("the reference has every task");
+            let first = *self.shown.entry((known.submitted, task.version)).or_insert(task.state);
+            assert_eq!(
+                first, task.state,
+                "version {} of {} names one state",
+                task.version, view.id
+            );
+        }
+        let found: BTreeMap<u8, (State, u32)> = tasks
+            .into_iter()
+            .filter_map(|view| {
+                Some((number_of(&view.id), view.task.map(|task| (task.state, task.generation))?))
+            })
+            .collect();
+        let known =
+            self.reference.tasks.iter().map(|(id, task)| (*id, (task.state, task.generation)));
+        assert_eq!(found, known.collect(), "the machine, then the reference");
+        let answer = self
+            .answer(CLIENT, Ask::Operate(Operate::ListQueues { names: Vec::new(), after: None }));
+        let Some(Message::Show(_, Outlines::Queues { queues, .. })) = answer else {
+            panic!("no answer: {answer:?}")
+        };
+        // The default one is always there, and nobody uses it here.
+        let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
+        let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
+        let expected: Vec<QueueName> =
+            std::iter::once(QueueName::default()).chain(expected).collect();
+        assert_eq!(
+            listed,
+            expected.iter().map(QueueName::as_str).collect::<Vec<_>>(),
+            "the machine, then the reference"
+        );
+        for queue in queues.into_iter().skip(1) {
+            let number = u8::from(*queue.record.name == *"two");
+            let counts = [queue.ready, queue.scheduled, queue.leased, queue.dead];
+            assert_eq!(counts, self.reference.counts(number), "of queue {}", queue.record.name);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the machine says, in the words of a script.
+
+use crate::command::{Answer, Message, Outlines, Push, QueueOutline, TaskOutline, WaitingFor};
+
+pub(super) fn words_of(message: Message) -> String {
+    match message {
+        Message::Answer(_, Answer::Welcome { resumed, leases, .. }) => {
+            format!("welcome {} leases {leases:?}", if resumed { "back" } else { "new" })
+        }
+        Message::Answer(_, Answer::Done) => "done".into(),
+        Message::Answer(_, Answer::Refused(refusal)) => {
+            format!("refused {:?}: {}", refusal.code, refusal.message)
+        }
+        Message::Answer(_, Answer::Heartbeat { .. }) => "heartbeat".into(),
+        Message::Answer(_, Answer::Submitted(outcomes)) => joined(outcomes),
+        Message::Answer(_, Answer::Reported(outcomes)) => joined(outcomes),
+        Message::Show(_, Outlines::Got { tasks }) => views(tasks),
+        Message::Show(_, Outlines::Waited { satisfied, tasks }) => {
+            format!("{} {}", if satisfied { "came:" } else { "time over:" }, views(tasks))
+        }
+        Message::Show(_, Outlines::Watching { tasks, .. }) => format!("watching {}", views(tasks)),
+        Message::Answer(_, Answer::Forgot(outcomes)) => joined(outcomes),
+        Message::Answer(_, Answer::Cancelled(outcomes)) => joined(outcomes),
+        Message::Show(_, Outlines::Queues { queues, .. }) => {
+            let line = |info: QueueOutline| {
+                let paused = if info.record.paused { " paused" } else { "" };
+                format!(
+                    "{}: ready {} scheduled {} leased {} dead {}{paused}",
+                    info.record.name, info.ready, info.scheduled, info.leased, info.dead
+                )
+            };
+            queues.into_iter().map(line).collect::<Vec<_>>().join("; ")
+        }
+        Message::Answer(_, Answer::Count(count)) => format!("count {count}"),
+        Message::Show(_, Outlines::Page { tasks, next }) => {
+            format!("page {} next {next:?}", views(tasks))
+        }
+        Message::Show(_, Outlines::Workers { workers, .. }) => {
+            let shown = workers.iter().map(|worker| {
+                let lost = if worker.status.lost { " lost" } else { "" };
+                format!(
+                    "{} runs {:?}{lost}",
+                    worker.status.instance,
+                    worker.status.task_names.iter().map(|name| name.as_str()).collect::<Vec<_>>()
+                )
+            });
+            format!("workers [{}]", shown.collect::<Vec<_>>().join(", "))
+        }
+        Message::Answer(_, Answer::BackedUp { .. }) => unreachable!("the store answers it"),
+        Message::Push(Push::Signal { leases, kind, reason }) => {
+            format!("signal {kind:?} leases {leases:?} ({reason})")
+        }
+        Message::Push(Push::Order(order)) => format!("order {order:?}"),
+        Message::Transition { task, .. } => format!("sees {}", view(&task)),
+        Message::Push(Push::Closing(refusal)) => {
+            format!("closing {:?}: {}", refusal.code, refusal.message)
+        }
+        Message::Deliver(_) => unreachable!("told apart before"),
+    }
+}
+
+fn joined<T: std::fmt::Debug>(items: Vec<T>) -> String {
+    items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ")
+}
+
+fn views(tasks: Vec<TaskOutline>) -> String {
+    tasks.iter().map(view).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn view(view: &TaskOutline) -> String {
+    let Some(task) = &view.task else { return format!("{} unknown", view.id) };
+    let waits = match task.waiting_for {
+        WaitingFor::Nothing => String::new(),
+        waits => format!(" for {waits:?}"),
+    };
+    format!("{} {:?}{waits} g{} v{}", view.id, task.state, task.generation, task.version)
+}
