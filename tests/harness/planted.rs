@@ -150,8 +150,8 @@ pub const BUGS: [Bug; 16] = [
         name: "LeaveLeasesInAPause",
         promise: "promise 12",
         file: "broker/machine/src/operate.rs",
-        before: "        !pausing.paused\n",
-        after: "        !pausing.paused\n            || IS_PLANTED\n",
+        before: "!pausing.paused || (self.find_unstarted",
+        after: "!pausing.paused || IS_PLANTED || (self.find_unstarted",
     },
     // All that a lost worker held is charged for it.
     Bug {

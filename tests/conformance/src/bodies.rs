@@ -132,7 +132,7 @@ mod tests {
         assert!(said.starts_with("get: ids: [1] "), "{said}");
         let said = wrong("get { with_results: true }", "get {}").expect("it differs");
         assert!(said.starts_with("get: with_results: "), "{said}");
-        assert_eq!(wrong("get {}", "wait {}").as_deref(), Some("`get` is not there"));
+        assert_eq!(wrong("get {}", "wait {}").as_deref(), Some("`get` is missing"));
         assert!(wrong(r#"get { ids: "a" }"#, "get {}").is_some());
     }
 
