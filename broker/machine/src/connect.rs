@@ -1,7 +1,7 @@
 //! Connections and the sessions behind them: a client connects, resumes, is heard, falls silent,
 //! disconnects or says goodbye.
 
-use celeriac_record::{Lease, Record, SessionRecord, State};
+use celeriac_record::{Lease, Name, Named, Record, SessionRecord, State};
 
 use crate::Machine;
 use crate::command::{
@@ -83,7 +83,7 @@ impl Machine {
             order: session.order,
         };
         if session.stored.as_ref() != Some(&record) {
-            step.store(Record::Session(record.clone()));
+            step.store(Record::Named(Named::Session(record.clone())));
             session.stored = Some(record);
         }
     }
@@ -201,7 +201,7 @@ impl Machine {
         let session = self.sessions.remove(key);
         self.timers.clear_mono(session.timer_at, MonoTimer::Session(key));
         if session.stored.is_some() {
-            step.store(Record::SessionEnded(session.id));
+            step.store(Record::Removed(Name::Session(session.id)));
         }
     }
 

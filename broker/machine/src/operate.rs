@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use celeriac_proto::QueueName;
-use celeriac_record::{Lease, QueueRecord, Record, Slot, State};
+use celeriac_record::{Lease, Name, Named, QueueRecord, Record, Slot, State};
 
 use crate::Machine;
 use crate::command::{Answer, Code, Refusal, SignalKind};
@@ -82,8 +82,8 @@ impl Machine {
         }
         queue.record = record;
         let record = match queue.is_configured() {
-            true => Record::Queue(queue.record.clone()),
-            false => Record::QueueDeleted(queue.record.name.clone()),
+            true => Record::Named(Named::Queue(queue.record.clone())),
+            false => Record::Removed(Name::Queue(queue.record.name.clone())),
         };
         step.store(record);
         self.queues.note_ready(key);

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use celeriac_record::{
-    Changed, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey, Timestamp,
+    Changed, Name, Named, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey,
+    Timestamp,
 };
 
 use crate::clocks::Moment;
@@ -47,14 +48,14 @@ impl Machine {
             Record::Submitted(submitted) => self.restore_submitted(*submitted),
             Record::Changed(changed) => self.restore_changed(changed),
             Record::Forgotten(key) => self.restore_forgotten(key),
-            Record::Queue(record) => self.restore_queue(record),
-            Record::QueueDeleted(name) => {
+            Record::Named(Named::Queue(record)) => self.restore_queue(record),
+            Record::Removed(Name::Queue(name)) => {
                 if let Some(key) = self.queues.find(&name) {
                     self.queues.queue_mut(key).reset();
                 }
             }
-            Record::Session(record) => self.sessions.restore(record, now),
-            Record::SessionEnded(id) => self.sessions.unrestore(id),
+            Record::Named(Named::Session(record)) => self.sessions.restore(record, now),
+            Record::Removed(Name::Session(id)) => self.sessions.unrestore(id),
         }
     }
 

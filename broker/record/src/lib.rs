@@ -43,14 +43,37 @@ pub enum Record {
     Changed(Box<Changed>),
     /// The task is gone; nothing of it matters any more.
     Forgotten(TaskKey),
-    /// The present settings of a queue. Replaces the ones before.
+    /// The present record of a named thing. Replaces the one before of its name.
+    Named(Named),
+    /// The named thing is gone.
+    Removed(Name),
+}
+
+/// A record of something that has a name and is no task. If you add a family, give it a file in the
+/// store's codec and a line in the table there; the machine says what it means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Named {
+    /// A queue that somebody configured or paused.
     Queue(QueueRecord),
-    /// The queue is gone, with its settings.
-    QueueDeleted(QueueName),
-    /// A worker's session, which its worker may resume. Replaces the one before of its id.
+    /// A worker's session, which its worker may resume.
     Session(SessionRecord),
-    /// The session is over.
-    SessionEnded(SessionId),
+}
+
+/// The name of such a thing, within its family.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Name {
+    Queue(QueueName),
+    Session(SessionId),
+}
+
+impl Named {
+    /// The name that the record is found by.
+    pub fn name(&self) -> Name {
+        match self {
+            Named::Queue(queue) => Name::Queue(queue.name.clone()),
+            Named::Session(session) => Name::Session(session.id),
+        }
+    }
 }
 
 /// A task that was submitted, after defaults of its queue were filled in.

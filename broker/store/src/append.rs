@@ -79,10 +79,7 @@ impl Store {
                 self.marks.raise(Marks { serial: change.key.serial, lease: change.lease });
             }
             Record::Forgotten(key) => self.marks.serial = self.marks.serial.max(key.serial),
-            Record::Queue(_)
-            | Record::QueueDeleted(_)
-            | Record::Session(_)
-            | Record::SessionEnded(_) => {}
+            Record::Named(_) | Record::Removed(_) => {}
         }
         let glance = glance_of(record);
         let at = if codec::bulk(record) + codec::OVERHEAD_BYTES_MAX <= FRAME_BYTES_MAX {
@@ -256,9 +253,7 @@ fn glance_of(record: &Record) -> codec::Glance {
         Record::Submitted(task) => codec::Glance::Submitted(task.key.slot),
         Record::Changed(change) => codec::Glance::Changed(change.key.slot),
         Record::Forgotten(key) => codec::Glance::Forgotten(key.slot),
-        Record::Queue(queue) => codec::Glance::Queue(queue.name.clone()),
-        Record::QueueDeleted(name) => codec::Glance::QueueDeleted(name.clone()),
-        Record::Session(session) => codec::Glance::Session(session.id),
-        Record::SessionEnded(id) => codec::Glance::SessionEnded(*id),
+        Record::Named(named) => codec::Glance::Named(named.name()),
+        Record::Removed(name) => codec::Glance::Removed(name.clone()),
     }
 }

@@ -16,8 +16,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU16;
 
-use celeriac_proto::QueueName;
-use celeriac_record::{SessionId, Slot};
+use celeriac_record::{Name, Slot};
 
 use super::chunk::{FRAME_PREFIX_BYTES, HEADER_BYTES};
 use super::codec::Glance;
@@ -101,8 +100,7 @@ impl Locations {
 pub(super) struct Index {
     /// Pages, so that growing never copies the whole table.
     pages: Vec<Option<Page>>,
-    queues: HashMap<QueueName, Location>,
-    sessions: HashMap<SessionId, Location>,
+    named: HashMap<Name, Location>,
     chunks: VecDeque<ChunkLife>,
     base: u64,
     live_bytes: u64,
@@ -167,22 +165,13 @@ impl Index {
                 }
             }
             Glance::Forgotten(slot) => self.drop_task(slot),
-            Glance::Queue(name) => {
-                let old = self.queues.insert(name, at);
+            Glance::Named(name) => {
+                let old = self.named.insert(name, at);
                 self.bury(old);
                 self.revive(at);
             }
-            Glance::QueueDeleted(name) => {
-                let old = self.queues.remove(&name);
-                self.bury(old);
-            }
-            Glance::Session(id) => {
-                let old = self.sessions.insert(id, at);
-                self.bury(old);
-                self.revive(at);
-            }
-            Glance::SessionEnded(id) => {
-                let old = self.sessions.remove(&id);
+            Glance::Removed(name) => {
+                let old = self.named.remove(&name);
                 self.bury(old);
             }
         }
@@ -214,9 +203,8 @@ impl Index {
             Glance::Changed(slot) => {
                 self.locate(*slot).is_some_and(|located| located.changed == Some(at))
             }
-            Glance::Queue(name) => self.queues.get(name) == Some(&at),
-            Glance::Session(id) => self.sessions.get(id) == Some(&at),
-            Glance::Forgotten(_) | Glance::QueueDeleted(_) | Glance::SessionEnded(_) => false,
+            Glance::Named(name) => self.named.get(name) == Some(&at),
+            Glance::Forgotten(_) | Glance::Removed(_) => false,
         }
     }
 

@@ -87,10 +87,7 @@ impl Marks {
                 change.key.serial <= self.serial && change.lease <= self.lease
             }
             Record::Forgotten(key) => key.serial <= self.serial,
-            Record::Queue(_)
-            | Record::QueueDeleted(_)
-            | Record::Session(_)
-            | Record::SessionEnded(_) => true,
+            Record::Named(_) | Record::Removed(_) => true,
         }
     }
 }

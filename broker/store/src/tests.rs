@@ -19,7 +19,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use celeriac_record::{
-    Changed, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey, TaskSpec,
+    Changed, Name, Named, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey,
+    TaskSpec,
 };
 
 use self::records::{changed, queue, submitted};
@@ -48,15 +49,15 @@ impl Loaded {
                 assert_eq!(task.key, change.key);
                 assert_eq!(latest.replace(*change), None, "a slot has one live change");
             }
-            Record::Queue(queue) => {
+            Record::Named(Named::Queue(queue)) => {
                 let before = self.queues.insert(queue.name.to_string(), queue);
                 assert_eq!(before, None, "a queue has one live record");
             }
-            Record::Session(session) => {
+            Record::Named(Named::Session(session)) => {
                 let before = self.sessions.insert(session.id, session);
                 assert_eq!(before, None, "a session has one live record");
             }
-            Record::Forgotten(_) | Record::QueueDeleted(_) | Record::SessionEnded(_) => {
+            Record::Forgotten(_) | Record::Removed(_) => {
                 panic!("it is never live")
             }
         }
@@ -197,9 +198,9 @@ fn queue_settings_live_until_replaced_or_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, ..) = open(folder.path()).unwrap();
     for record in [queue("a", 1), queue("b", 2), queue("a", 3)] {
-        store.append(&Record::Queue(record));
+        store.append(&Record::Named(Named::Queue(record)));
     }
-    store.append(&Record::QueueDeleted(queue("b", 0).name));
+    store.append(&Record::Removed(Name::Queue(queue("b", 0).name)));
     store.commit().unwrap();
     store.close().unwrap();
     let (_store, _, loaded) = open(folder.path()).unwrap();

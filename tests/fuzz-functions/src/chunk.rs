@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
-    RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Name, Named, Order, Progress, QueueRecord,
+    Record, RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
 };
 use celeriac_store::Marks;
 use celeriac_store::format::{
@@ -94,22 +94,22 @@ fn made_record(input: &mut Input<'_>) -> Record {
         0..7 => Record::Submitted(Box::new(submitted(input))),
         7..13 => Record::Changed(Box::new(changed(input))),
         13 => Record::Forgotten(key(input)),
-        14 => Record::Queue(QueueRecord {
+        14 => Record::Named(Named::Queue(QueueRecord {
             name: queue(input),
             paused: input.one_in(2),
             tasks_max: input.sometimes(2, Input::any_number),
             bytes_max: input.sometimes(2, Input::any_number),
             expires_in_ms: input.sometimes(2, Input::any_number),
             result_ttl_ms: input.sometimes(2, Input::any_number),
-        }),
-        15 if input.one_in(2) => Record::Session(SessionRecord {
+        })),
+        15 if input.one_in(2) => Record::Named(Named::Session(SessionRecord {
             id: session(input),
             instance: word(input).into(),
             concurrency: input.any_number() as u32,
             order: [Order::Resume, Order::Quiet, Order::Shutdown][usize::from(input.below(3))],
-        }),
-        15 => Record::SessionEnded(session(input)),
-        _ => Record::QueueDeleted(queue(input)),
+        })),
+        15 => Record::Removed(Name::Session(session(input))),
+        _ => Record::Removed(Name::Queue(queue(input))),
     }
 }
 

@@ -11,7 +11,7 @@ use celeriac_machine::command::{
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame::Body};
 use celeriac_proto::{FrameCodec, QueueName};
-use celeriac_record::{Changed, Lease, Record, SessionId, Slot, State, Submitted};
+use celeriac_record::{Changed, Lease, Name, Named, Record, SessionId, Slot, State, Submitted};
 use celeriac_store::Marks;
 use celeriac_store::format::{decode_record, encode_record};
 use tokio_util::codec::{Decoder, Encoder};
@@ -399,16 +399,16 @@ impl Live {
             Record::Forgotten(key) => {
                 self.tasks.remove(&key.slot);
             }
-            Record::Queue(queue) => {
+            Record::Named(Named::Queue(queue)) => {
                 self.queues.insert(queue.name.clone(), place);
             }
-            Record::QueueDeleted(name) => {
+            Record::Removed(Name::Queue(name)) => {
                 self.queues.remove(name);
             }
-            Record::Session(session) => {
+            Record::Named(Named::Session(session)) => {
                 self.sessions.insert(session.id, place);
             }
-            Record::SessionEnded(id) => {
+            Record::Removed(Name::Session(id)) => {
                 self.sessions.remove(id);
             }
         }

@@ -430,10 +430,7 @@ impl Model {
                 Some(changed.key.slot)
             }
             Record::Forgotten(key) => Some(key.slot),
-            Record::Queue(_)
-            | Record::QueueDeleted(_)
-            | Record::Session(_)
-            | Record::SessionEnded(_) => None,
+            Record::Named(_) | Record::Removed(_) => None,
         };
         self.log.push((slot, record));
     }

@@ -347,10 +347,7 @@ impl World {
                     "what has not ended is not forgotten, but for a run that nobody was to see yet"
                 );
             }
-            Record::Queue(_)
-            | Record::QueueDeleted(_)
-            | Record::Session(_)
-            | Record::SessionEnded(_) => {}
+            Record::Named(_) | Record::Removed(_) => {}
         }
     }
 

@@ -27,10 +27,8 @@ proptest! {
             Record::Submitted(task) => Glance::Submitted(task.key.slot),
             Record::Changed(change) => Glance::Changed(change.key.slot),
             Record::Forgotten(key) => Glance::Forgotten(key.slot),
-            Record::Queue(queue) => Glance::Queue(queue.name.clone()),
-            Record::QueueDeleted(name) => Glance::QueueDeleted(name.clone()),
-            Record::Session(session) => Glance::Session(session.id),
-            Record::SessionEnded(id) => Glance::SessionEnded(*id),
+            Record::Named(named) => Glance::Named(named.name()),
+            Record::Removed(name) => Glance::Removed(name.clone()),
         };
         prop_assert_eq!(glance(&encoded(&record)), Ok(expected));
     }

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use celeriac_record::{Record, Slot, State};
+use celeriac_record::{Named, Record, Slot, State};
 
 use super::files::PRIVATE_FOLDER;
 use super::folder::{Folder, room_in};
@@ -193,13 +193,10 @@ impl Count {
             Record::Changed(change) => {
                 self.states.insert(change.key.slot, change.state);
             }
-            Record::Queue(queue) => {
+            Record::Named(Named::Queue(queue)) => {
                 self.queues.insert(queue.name);
             }
-            Record::Forgotten(_)
-            | Record::QueueDeleted(_)
-            | Record::Session(_)
-            | Record::SessionEnded(_) => {}
+            Record::Forgotten(_) | Record::Named(Named::Session(_)) | Record::Removed(_) => {}
         }
     }
 

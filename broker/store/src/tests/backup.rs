@@ -23,7 +23,7 @@ fn backup_holds_all_that_was_committed_while_the_store_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("copy");
     let (mut store, ..) = open(&folder.path().join("data")).unwrap();
-    store.append(&Record::Queue(queue("kept", 7)));
+    store.append(&Record::Named(Named::Queue(queue("kept", 7))));
     store.append(&submit(900, 900_000, 700_000));
     for slot in 0..800 {
         store.append(&submit(slot, 1 + u64::from(slot), 3000));

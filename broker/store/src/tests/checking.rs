@@ -25,7 +25,7 @@ fn filled(folder: &Path) {
     let mut later = submitted(400, 400, 100_000);
     later.eta = Some(later.submitted_at + 1);
     store.append(&Record::Submitted(Box::new(later)));
-    store.append(&Record::Queue(queue("empty", 1)));
+    store.append(&Record::Named(Named::Queue(queue("empty", 1))));
     store.commit().unwrap();
     store.close().unwrap();
 }

@@ -82,7 +82,7 @@ fn marks_outlive_the_records_that_used_them() {
 fn old_live_tasks_survive_being_moved_and_keep_their_latest_change() {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, ..) = open(folder.path()).unwrap();
-    store.append(&Record::Queue(queue("kept", 7)));
+    store.append(&Record::Named(Named::Queue(queue("kept", 7))));
     for slot in 0..50 {
         store.append(&submit(slot, 1 + u64::from(slot), 500));
         store.append(&change(slot, 1 + u64::from(slot), 2));

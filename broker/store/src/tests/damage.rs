@@ -20,7 +20,7 @@ fn folder_with_history() -> (tempfile::TempDir, Loaded) {
             store.commit().unwrap();
         }
         store.append(&submit(50 + round as Slot, 9_000 + round * 10_000, 60_000));
-        store.append(&Record::Queue(queue("q", round)));
+        store.append(&Record::Named(Named::Queue(queue("q", round))));
         store.commit().unwrap();
         store.close().unwrap();
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use celeriac_record::{
-    Backoff, Body, ClosedBy, Jitter, Progress, RetryPolicy, State, TaskError, TaskSpec,
+    Backoff, Body, ClosedBy, Jitter, Name, Named, Progress, RetryPolicy, State, TaskError, TaskSpec,
 };
 
 use super::*;
@@ -107,15 +107,15 @@ fn states() -> Vec<Changed> {
 /// What the log says, in order.
 fn records() -> Vec<Record> {
     let mut records = vec![
-        Record::Queue(queue("songs", 5)),
-        Record::Queue(QueueRecord {
+        Record::Named(Named::Queue(queue("songs", 5))),
+        Record::Named(Named::Queue(QueueRecord {
             paused: true,
             bytes_max: Some(1 << 40),
             expires_in_ms: Some(1_000),
             result_ttl_ms: Some(0),
             ..queue("songs", 7)
-        }),
-        Record::Queue(queue("gone", 1)),
+        })),
+        Record::Named(Named::Queue(queue("gone", 1))),
         Record::Submitted(Box::new(full_submit())),
         Record::Changed(Box::new(full_change())),
         // Longer than a chunk.
@@ -128,7 +128,7 @@ fn records() -> Vec<Record> {
         records.push(submit(change.key.slot, change.key.serial, 20));
         records.push(Record::Changed(Box::new(change)));
     }
-    records.push(Record::QueueDeleted(queue("gone", 1).name));
+    records.push(Record::Removed(Name::Queue(queue("gone", 1).name)));
     records
 }
 
@@ -177,10 +177,14 @@ fn folder_of_an_earlier_version_is_read_whole() {
                 task.1 = Some(*change);
             }
             Record::Forgotten(key) => drop(expected.tasks.remove(&key.slot)),
-            Record::Queue(queue) => drop(expected.queues.insert(queue.name.to_string(), queue)),
-            Record::QueueDeleted(name) => drop(expected.queues.remove(&name.to_string())),
-            Record::Session(session) => drop(expected.sessions.insert(session.id, session)),
-            Record::SessionEnded(id) => drop(expected.sessions.remove(&id)),
+            Record::Named(Named::Queue(queue)) => {
+                drop(expected.queues.insert(queue.name.to_string(), queue))
+            }
+            Record::Removed(Name::Queue(name)) => drop(expected.queues.remove(&name.to_string())),
+            Record::Named(Named::Session(session)) => {
+                drop(expected.sessions.insert(session.id, session))
+            }
+            Record::Removed(Name::Session(id)) => drop(expected.sessions.remove(&id)),
         }
     }
     for format in 1..=FORMAT {

@@ -99,13 +99,13 @@ impl Pair {
             }
             Step::Queue(name, bound) => {
                 let queue = queue(&name.to_string(), bound);
-                self.store().append(&Record::Queue(queue.clone()));
+                self.store().append(&Record::Named(Named::Queue(queue.clone())));
                 self.now.queues.insert(name.to_string(), queue);
             }
             Step::DeleteQueue(name) => {
                 let name = queue(&name.to_string(), 0).name;
                 self.now.queues.remove(name.as_str());
-                self.store().append(&Record::QueueDeleted(name));
+                self.store().append(&Record::Removed(Name::Queue(name)));
             }
             Step::Commit => {
                 self.store().commit().unwrap();

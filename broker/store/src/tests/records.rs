@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Order, Progress, QueueRecord, Record,
-    RetryPolicy, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
+    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Name, Named, Order, Progress, QueueRecord,
+    Record, RetryPolicy, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -272,9 +272,9 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         any_submitted().prop_map(|task| Record::Submitted(Box::new(task))),
         any_changed().prop_map(|change| Record::Changed(Box::new(change))),
         any_key().prop_map(Record::Forgotten),
-        queue.prop_map(Record::Queue),
-        name().prop_map(Record::QueueDeleted),
-        any_session().prop_map(Record::Session),
-        any::<[u8; 16]>().prop_map(Record::SessionEnded),
+        queue.prop_map(|named| Record::Named(Named::Queue(named))),
+        name().prop_map(|named| Record::Removed(Name::Queue(named))),
+        any_session().prop_map(|named| Record::Named(Named::Session(named))),
+        any::<[u8; 16]>().prop_map(|named| Record::Removed(Name::Session(named))),
     ]
 }
