@@ -59,16 +59,17 @@ fn too_wide<'a>(
     found
 }
 
-/// Whether the line is a row of a table, or has no space outside its link where it could be
-/// wrapped.
+/// Whether the line is a row of a table or a heading, or has no space outside its link where it
+/// could be wrapped.
 fn may_be_wide(text: &str) -> bool {
     let is_table = text.starts_with('|');
+    let is_heading = text.starts_with('#');
     let is_reference = text.starts_with('[') && text.contains("]: ");
     let is_link = ["](", "://"].iter().any(|mark| text.contains(mark)) && {
         let longest = text.split(' ').map(|word| word.chars().count()).max().unwrap_or(0);
         text.chars().count() - longest < LINE_CHARACTERS_MAX && longest > LINE_CHARACTERS_MAX / 2
     };
-    is_table || is_reference || is_link
+    is_table || is_heading || is_reference || is_link
 }
 
 #[test]

@@ -8,13 +8,13 @@
 //! # Where things are
 //!
 //! Nouns stand below and do not know each other's insides: `keys` (by which they name each other),
-//! `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. Verbs stand above and change
-//! them: `requests` finds the verb for a request; `submit`, `report`, `cancel`, `operate`, `dead`
-//! and `look` carry requests out, `scan` those that look at many tasks; `lease` gives, judges and
-//! ends leases; `connect` and `consume` keep sessions and consumers; `observe` tells those who wait
-//! or watch; `dispatch` and `balance` hand tasks out; `limits` does what is due; `transitions` is
-//! the only place where a task changes its state; `restore` builds all of it from the records.
-//! [`command`] is the language that the rest of the broker speaks.
+//! `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. Verbs stand above and
+//! change them: `requests` finds the verb for a request; `submit`, `report`, `cancel`, `operate`,
+//! `dead` and `look` carry requests out, `scan` those that look at many tasks; `lease` gives,
+//! judges and ends leases; `connect` and `consume` keep sessions and consumers; `observe` tells
+//! those who wait or watch; `dispatch` and `balance` hand tasks out; `limits` does what is due;
+//! `transitions` is the only place where a task changes its state; `restore` builds all of it from
+//! the records. [`command`] is the language that the rest of the broker speaks.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 

@@ -1,6 +1,6 @@
-//! Back-pressure: the connections that are open, and the memory that waits for all of them together.
-//! When that memory is used up, the broker closes the connections that hold the most and do not
-//! read. A connection that reads is not closed because others do not.
+//! Back-pressure: the connections that are open, and the memory that waits for all of them
+//! together. When that memory is used up, the broker closes the connections that hold the most and
+//! do not read. A connection that reads is not closed because others do not.
 
 use std::collections::HashMap;
 
@@ -58,7 +58,8 @@ struct Peer {
     kept: Kept,
     /// The writes that the connection had taken when it was last seen to take some.
     writes: usize,
-    /// Bytes that had been promised to all by then. `None` while nothing was sent to it that waits.
+    /// Bytes that had been promised to all by then. `None` while nothing was sent to it that
+    /// waits.
     since: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! Runs the program like a user, and checks its exit code and its output. The modules have their own
-//! tests.
+//! Runs the program like a user, and checks its exit code and its output. The modules have their
+//! own tests.
 
 use std::fs;
 use std::path::Path;

@@ -145,8 +145,8 @@ async fn cut_while_starting(setup: &Setup, disk: &mut Disk, moment_ms: u64) -> R
 
 /// An ext4 file system in a file that can be shut down.
 struct Disk {
-    /// This field stands before the folder, so that the file system is unmounted when the folder is
-    /// removed.
+    /// This field stands before the folder, so that the file system is unmounted when the folder
+    /// is removed.
     mounted: MountedFileSystem,
     folder: TempDir,
     cuts: u64,
