@@ -178,8 +178,8 @@ impl Machine {
         }
     }
 
-    /// Ends a session. If its client said goodbye, the leases that have not started do not count as
-    /// deliveries.
+    /// Ends a session. If its client said goodbye, tasks that have not started go back to their
+    /// queues, and their leases do not count as deliveries.
     fn end_session(&mut self, step: &mut Step<'_>, key: SessionKey, why: EndOfSession) {
         if why == EndOfSession::Silence {
             self.suspect_leases(key);

@@ -1,5 +1,5 @@
-//! What must hold between any two commands. Checked by the tests and the simulation after every
-//! step.
+//! Invariants that must hold between any two commands. The tests and the simulation check them
+//! after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::keys::QueueKey;
 
 impl Machine {
     /// # Panics
-    /// When the books do not agree with each other.
+    /// When the tables, counters and indexes of the machine do not agree with each other.
     pub fn check_invariants(&self) {
         let mut leased = 0;
         let mut counts: BTreeMap<QueueKey, [u64; 7]> = BTreeMap::new();
@@ -52,7 +52,7 @@ impl Machine {
                     "the holder knows its lease"
                 );
             }
-            assert!(!task.state.is_terminal() || run.is_none(), "an ended task runs no more");
+            assert!(!task.state.is_terminal() || run.is_none(), "an ended task has no run");
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
         }
         let held: usize =

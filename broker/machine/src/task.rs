@@ -82,23 +82,24 @@ pub(crate) struct NewTask {
     pub payload_bytes: u64,
     pub priority: u8,
     pub state: State,
-    /// Somebody waits for this id or watches it.
+    /// Whether a client waits for this id or watches it.
     pub watched: bool,
-    /// What the producer asked for beyond the defaults.
+    /// The rules that the producer set, if they differ from the defaults.
     pub plan: Option<Box<Plan>>,
 }
 
 /// The data that only some tasks have.
 #[derive(Debug)]
 pub(crate) struct Extra {
-    /// The settings of the producer that differ from the defaults. Most ended tasks have no plan.
+    /// The rules that the producer set, if they differ from the defaults. Most ended tasks have no
+    /// plan.
     pub plan: Option<Box<Plan>>,
     /// From the first delivery until the end.
     pub run: Option<Box<Run>>,
     /// The id of the task if it cannot be packed.
     pub long_id: Option<Box<str>>,
     pub generation: u32,
-    /// Somebody waits for this id or watches it.
+    /// Whether a client waits for this id or watches it.
     pub watched: bool,
 }
 

@@ -1,6 +1,6 @@
 //! The table of transitions: the old state, the new state, the cause and the actors. A transition
-//! that is not in the table is a bug in the machine, and the machine panics. PROTOCOL.md has the
-//! same table; a test compares the two.
+//! that is not in the table is a bug in the machine: the machine panics, which ends the broker.
+//! PROTOCOL.md has the same table; a test compares the two.
 
 use celeriac_record::{Actor, State};
 
