@@ -1,7 +1,6 @@
 //! Reports of workers on their leases. Only a report on the current lease, from the session that
 //! holds the lease, changes a task. A report that already counted gets its answer again and changes
-//! nothing; such a report may come from the worker's next session, which repeats reports without an
-//! answer.
+//! nothing; such a report may come from the worker's next session, which asks for the outcome.
 
 use celeriac_record::{Body, ClosedBy, MAX_DELIVERIES_DEFAULT, Progress, RetryPolicy, Slot, State};
 

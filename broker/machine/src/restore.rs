@@ -164,7 +164,7 @@ impl Machine {
             cancel: changed.cancel_requested.then_some(changed.revoked_reason),
             ..Run::default()
         };
-        // A task that was only queued when it became due needs no run.
+        // A task whose only change was that it became due needs no run.
         if !run.is_untouched() || self.tasks.task(slot).is_leased() {
             self.tasks.extra_mut(slot).run = Some(Box::new(run));
         }

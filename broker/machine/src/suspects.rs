@@ -4,8 +4,8 @@
 //!
 //! A task is a suspect when workers were lost twice while it ran or may have run, or once if the
 //! task has only one attempt left. A first loss proves little: workers are killed for many reasons.
-//! With a hundred tasks on one worker, one loss would otherwise make a hundred suspects, which run
-//! one after another.
+//! With a hundred tasks on one worker, one loss would otherwise make a hundred suspects, and each
+//! of them must run alone.
 
 use celeriac_record::{Slot, State};
 

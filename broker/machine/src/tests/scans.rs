@@ -1,5 +1,5 @@
-//! Requests that look at many tasks: done in slices, fair among connections, and answered at their
-//! end.
+//! Scans: requests that look at many tasks. They are done in slices, are fair among connections,
+//! and are answered at their end.
 
 use std::collections::BTreeSet;
 
@@ -16,16 +16,16 @@ use crate::command::{
 use crate::{Effects, Machine};
 
 const NOW: Now = Now { wall: 1_000_000, mono: 0 };
-/// More than a request may name, and far more than one slice gets through.
+/// A number of tasks that is more than a request may name, and far more than one slice can look at.
 const MANY: usize = 12_000;
-/// Far more ticks than anything here takes.
+/// Far more ticks than any test of this file takes.
 const TICKS_MAX: usize = 10_000;
 
 struct Crowd {
     machine: Machine,
-    /// What was said since it was looked at last: to whom, and what.
+    /// The messages since the last check, with their connections.
     said: Vec<(u64, Message)>,
-    /// States that were stored since.
+    /// The states that were stored since then.
     stored: Vec<State>,
     request: u64,
 }
@@ -80,7 +80,7 @@ impl Crowd {
         }
     }
 
-    /// Asks without waiting, and gives the number of the request.
+    /// Sends a request without waiting, and returns the id of the request.
     fn ask(&mut self, connection: u64, ask: Ask) -> u64 {
         self.request += 1;
         self.apply(Command::Request { connection, request: self.request, ask });
@@ -103,10 +103,10 @@ impl Crowd {
             }
             self.tick();
         }
-        panic!("it never ends");
+        panic!("the scan never ends");
     }
 
-    /// The answers to one connection, in order, but for submits.
+    /// The answers to one connection in order, without answers to submits.
     fn answers(&self, connection: u64) -> Vec<&Message> {
         let to = self.said.iter().filter(|(to, _)| *to == connection).map(|(_, message)| message);
         to.filter(|message| !matches!(message, Message::Answer(_, Answer::Submitted(_)))).collect()
@@ -281,7 +281,7 @@ fn what_is_submitted_after_the_request_stays_as_it_is() {
     crowd.ask(1, cancel("night"));
     crowd.ask(2, purge());
     crowd.submit("b", 10, "night");
-    // A slot that was looked at, and one that was not, are used again.
+    // Two slots are used again: the scan has looked at one of them, and not at the other.
     let replace =
         |id: &str| Submission { on_conflict: OnConflict::Replace, ..submission(id, "night") };
     let replaced = ["a0".to_owned(), format!("a{}", MANY - 1)];

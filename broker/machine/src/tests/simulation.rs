@@ -1,8 +1,7 @@
-//! A first simulation: seeded clients and workers against the machine, with lost connections,
-//! silence, jumps of the clock and restarts as ordinary steps. After every step the books must
-//! agree, and what was promised must hold: leases rise and never overlap, an ended task never
-//! changes, nothing that was accepted is lost, and a machine that was restarted from the log is the
-//! one that wrote it.
+//! A simulation of clients and workers against the machine, from a seed. Lost connections, silence,
+//! jumps of the clock and restarts are ordinary steps. After every step the invariants and the
+//! promises must hold: leases rise and never overlap, an ended task never changes, no accepted task
+//! is lost, and a machine that is restarted from the log equals the machine that wrote the log.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +18,7 @@ use crate::command::{
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
 
-/// `SEEDS=n` runs more of them; a failure names its seed.
+/// `SEEDS=n` sets the number of seeds. A failure names its seed.
 const SEEDS: u64 = 60;
 const STEPS: usize = 1_500;
 const TASK_IDS: u64 = 40;
@@ -46,18 +45,18 @@ struct Peer {
     connection: Option<u64>,
     session: Option<SessionId>,
     is_worker: bool,
-    /// What it believes to hold.
+    /// The leases that the peer believes to hold.
     held: Vec<(TaskId, u64)>,
 }
 
-/// What has been promised of a task.
+/// The promises about a task.
 #[derive(Debug, Clone, PartialEq)]
 struct Promise {
     key: TaskKey,
     state: State,
     version: u32,
     lease: u64,
-    /// It was submitted to run after another.
+    /// Whether the task was submitted to run after another task.
     follows: bool,
 }
 
@@ -67,9 +66,9 @@ struct World {
     now: Now,
     log: Vec<Record>,
     peers: Vec<Peer>,
-    /// The latest record of each slot, as a reader of the log would have it.
+    /// The latest record of each slot, as a reader of the log would find it.
     promises: BTreeMap<Slot, (TaskId, Promise)>,
-    /// Whose each lease was: the task and the peer.
+    /// The task and the peer of each lease.
     leases: BTreeMap<u64, (TaskKey, usize)>,
     latest_lease: u64,
     latest_connection: u64,
@@ -235,7 +234,7 @@ impl World {
         self.ask(peer, Ask::Produce(Produce::Submit(vec![Ok(submission)])));
     }
 
-    /// A report on something that the peer holds or once held.
+    /// A report on a lease that the peer holds or once held.
     fn report(&mut self, peer: usize) {
         if self.peers[peer].held.is_empty() {
             return self.pass(100);
@@ -278,11 +277,11 @@ impl World {
                     let dead = submits
                         .into_iter()
                         .next()
-                        .expect("only what was submitted is submitted again");
+                        .expect("only a submitted task is submitted again");
                     self.store(Record::Submitted(Box::new(dead.again(key, generation, at))));
                 }
                 Effect::Drop(slot) => {
-                    // A restart drops again what the log still knows.
+                    // A restart drops a task again if the log still has it.
                     let dropped = self.promises.remove(&slot);
                     let ended = dropped.is_none_or(|(_, promise)| promise.state.is_terminal());
                     assert!(ended, "what has not ended is not dropped");
@@ -302,7 +301,7 @@ impl World {
         }
     }
 
-    /// Holds each record against the one before it.
+    /// Compares each record with the earlier record of its slot.
     fn store(&mut self, record: Record) {
         self.history.push_str(&format!("{record:?}\n"));
         self.log.push(record.clone());
@@ -320,7 +319,7 @@ impl World {
             }
             Record::Changed(changed) => {
                 let (_, promise) =
-                    self.promises.get_mut(&changed.key.slot).expect("a change is of a task");
+                    self.promises.get_mut(&changed.key.slot).expect("each change has a task");
                 assert_eq!(promise.key, changed.key, "a change is of the present task");
                 assert!(!promise.state.is_terminal(), "an ended task changed: {changed:?}");
                 assert!(promise.version < changed.version, "versions rise");
@@ -387,7 +386,7 @@ impl World {
         }
     }
 
-    /// A lease that comes again is the same task's, in the same hands.
+    /// A lease that is delivered again must have the same task and the same peer.
     fn check_lease(&mut self, peer: usize, lease: u64, key: TaskKey) {
         let before = self.leases.insert(lease, (key, peer));
         assert!(
@@ -396,9 +395,9 @@ impl World {
         );
     }
 
-    /// In the end, with a worker that does its work, every task ends.
+    /// With a worker that completes its tasks, every task must end.
     fn drain(&mut self) {
-        // Wherever the clock has wandered: past every eta.
+        // This time is after every eta, even after the jumps of the clock.
         self.now.wall += 100 * DAY_MS as i64;
         for _ in 0..2_000 {
             if self.promises.values().all(|(_, promise)| promise.state.is_terminal()) {

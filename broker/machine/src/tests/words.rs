@@ -1,10 +1,10 @@
-//! The words of a script's line: options, spans of time, and what is neither.
+//! The words of a script's line: options, spans of time, and other words.
 
 use std::collections::BTreeMap;
 
 pub(super) const DAY_MS: u64 = 86_400_000;
 
-/// `key=value` words of a line, and the others.
+/// The `key=value` words of a line, and the other words.
 pub(super) struct Words<'a> {
     pub(super) plain: Vec<&'a str>,
     options: BTreeMap<&'a str, &'a str>,

@@ -1,4 +1,4 @@
-//! The words of a script's line as a request of a client.
+//! Makes a client's request from the words of a script's line.
 
 use bytes::Bytes;
 use celeriac_proto::{TaskId, TaskName};
@@ -42,7 +42,7 @@ impl Scene {
                 with_results: true,
                 timeout_ms: words.span("for").unwrap_or(30_000),
             }),
-            // By the numbers that `wait` has shown.
+            // The line has the request ids that `wait` has shown.
             "unwait" => Ask::Observe(Observe::Unwait(
                 ids().iter().map(|id| id.as_str().parse().expect("a request's number")).collect(),
             )),
@@ -141,12 +141,12 @@ impl Scene {
     }
 }
 
-/// The words of a line that are ids.
+/// The ids in the words of a line.
 fn plain_ids<T: FromIterator<TaskId>>(words: &Words<'_>) -> T {
     words.plain[1..].iter().filter(|word| !KEYWORDS.contains(word)).map(|word| id(word)).collect()
 }
 
-/// Words of a line that are no ids.
+/// The words of a line that are not ids.
 const KEYWORDS: [&str; 4] = ["any", "force", "started", "all"];
 
 /// `a1..a3` stands for three ids.
@@ -168,7 +168,7 @@ fn state(text: &str) -> State {
         .unwrap_or_else(|| panic!("no such state: {text}"))
 }
 
-/// `in` and `expires` are spans, `at` and `until` times of day.
+/// `in` and `expires` are spans, `at` and `until` are times of day.
 fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
     let usual = RetryPolicy::default();
     let when = |span: &str, time: &str| {

@@ -1,4 +1,4 @@
-//! What the machine says, in the words of a script.
+//! The output of the machine, in the words of a script.
 
 use crate::command::{Answer, Message, Outlines, Push, QueueOutline, TaskOutline, WaitingFor};
 
