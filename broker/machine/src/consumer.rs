@@ -24,8 +24,8 @@ pub(crate) struct Consumer {
     pub leased_bytes: u64,
     /// Whether the consumer holds a suspect. It takes no other task then.
     pub alone: bool,
-    /// The queue whose suspect the consumer waits for. It takes no tasks until it is free for the
-    /// suspect.
+    /// The queue whose suspect the consumer waits for. The consumer takes no tasks until it is
+    /// free for the suspect.
     pub drains: Option<QueueKey>,
     /// Whether the queues have the consumer in their sets of the same names.
     pub idle: bool,

@@ -108,7 +108,7 @@ impl Machine {
         }
     }
 
-    /// Takes a lease back whose handler has not begun. The lease does not count as a delivery. The
+    /// Takes back a lease whose handler has not begun. The lease does not count as a delivery. The
     /// caller informs the worker.
     pub(crate) fn take_back(&mut self, step: &mut Step<'_>, slot: Slot) {
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The machine: what a task queue is, as a pure and deterministic state machine.
+//! The machine: a task queue as a pure and deterministic state machine.
 //!
 //! The machine takes commands and the time, and gives effects. It reads no clock, does no I/O, has
 //! no lock and no randomness, and iterates only over collections with a fixed order: the same
@@ -112,8 +112,8 @@ pub struct Machine {
     scans: Scans,
 }
 
-/// A larger difference between the wall clock and the steady clock means that somebody set the wall
-/// clock. Normal drift and small corrections of the clock stay below.
+/// The wall clock counts as set if it differs from the steady clock by more than this. Normal drift
+/// and small corrections of the clock stay below.
 const CLOCK_DRIFT_MS: u64 = 100;
 
 /// The most timers of tasks that one tick handles: some milliseconds of work. The next tick follows

@@ -87,11 +87,11 @@ impl Sessions {
     }
 
     pub fn session(&self, key: SessionKey) -> &Session {
-        self.all.get(&key).expect("a session is named only while it is in the table")
+        self.all.get(&key).expect("a session with a key is in the table")
     }
 
     pub fn session_mut(&mut self, key: SessionKey) -> &mut Session {
-        self.all.get_mut(&key).expect("a session is named only while it is in the table")
+        self.all.get_mut(&key).expect("a session with a key is in the table")
     }
 
     pub fn consumer(&self, key: SessionKey) -> &Consumer {

@@ -101,7 +101,7 @@ impl Machine {
         SubmitOutcome::NewGeneration { generation, state }
     }
 
-    /// Puts the successors of ended tasks in the place of those tasks.
+    /// Replaces ended tasks by their successors.
     pub(crate) fn advance_successors(&mut self, step: &mut Step<'_>) {
         for present in std::mem::take(&mut self.successors.due) {
             let Some(Successor { slot, eta }) = self.successors.take(present) else { continue };

@@ -53,7 +53,7 @@ impl Machine {
         books.suspects = if waits { books.suspects + 1 } else { books.suspects - 1 };
         // Fewer suspects need fewer workers.
         while self.queues.queue(queue).draining.len() as u64 > self.queues.queue(queue).suspects {
-            let last = *self.queues.queue(queue).draining.last().expect("the set is longer than 0");
+            let last = *self.queues.queue(queue).draining.last().expect("the set is not empty");
             self.stop_draining(last);
         }
     }

@@ -31,7 +31,8 @@ pub(crate) struct Task {
     pub version: u32,
     pub name: NameKey,
     pub state: State,
-    /// How the last lease ended. It distinguishes a report that is sent again from a stale report.
+    /// How the last lease ended. This value distinguishes a report that is sent again from a stale
+    /// report.
     pub closed_by: ClosedBy,
     pub priority: u8,
     serial: Narrow<7>,
@@ -94,7 +95,7 @@ pub(crate) struct Extra {
     /// The rules that the producer set, if they differ from the defaults. Most ended tasks have no
     /// plan.
     pub plan: Option<Box<Plan>>,
-    /// From the first delivery until the end.
+    /// The run of the task: there is one from the first delivery until the end.
     pub run: Option<Box<Run>>,
     /// The id of the task if it cannot be packed.
     pub long_id: Option<Box<str>>,

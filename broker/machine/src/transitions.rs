@@ -306,7 +306,7 @@ impl Machine {
     }
 
     /// Removes an ended task whose time is over. The log needs no record: a restart would find the
-    /// same from the time, unless somebody has set the clock.
+    /// same from the time, unless the wall clock was set.
     pub(crate) fn drop_ended(&mut self, step: &mut Step<'_>, slot: Slot) {
         if self.clock_was_set {
             return self.forget(step, slot);

@@ -103,13 +103,13 @@ impl Submitted {
     }
 }
 
-/// The default of `max_deliveries`.
+/// The default of [`TaskSpec::max_deliveries`].
 pub const MAX_DELIVERIES_DEFAULT: u32 = 20;
 
 /// When a failed task runs again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
-    /// The number of all runs, the first run included.
+    /// The maximum number of runs, the first run included.
     pub attempts_max: u32,
     pub backoff: Backoff,
     pub delay_ms: u64,

@@ -65,7 +65,7 @@ pub enum Observe {
 /// The requests of workers.
 #[derive(Debug)]
 pub enum Work {
-    /// How many leases the worker may hold at once.
+    /// The number of leases that the worker may hold at once.
     Credit(u32),
     Report(Vec<Result<TaskReport, WrongReport>>),
 }

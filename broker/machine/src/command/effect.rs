@@ -33,7 +33,7 @@ pub enum Effect {
         connection: ConnectionKey,
         request: RequestId,
         folder: PathBuf,
-        /// How many tasks there are.
+        /// The number of tasks.
         tasks: u64,
     },
 }

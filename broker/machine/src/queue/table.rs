@@ -121,11 +121,11 @@ impl Queues {
     }
 
     pub fn queue(&self, key: QueueKey) -> &Queue {
-        self.queues[key as usize].as_deref().expect("a queue that is named is there")
+        self.queues[key as usize].as_deref().expect("a queue with a key exists")
     }
 
     pub fn queue_mut(&mut self, key: QueueKey) -> &mut Queue {
-        self.queues[key as usize].as_deref_mut().expect("a queue that is named is there")
+        self.queues[key as usize].as_deref_mut().expect("a queue with a key exists")
     }
 
     /// Updates `ready`. Call this after the queue gained or lost ready tasks or hungry workers, and
@@ -211,7 +211,7 @@ mod tests {
         }
         let another = name("another");
         assert_eq!(
-            queues.room_for([&another]).expect_err("they are too many").code,
+            queues.room_for([&another]).expect_err("the queues are too many").code,
             Code::Overloaded
         );
         queues.room_for([&names[7]]).expect("the queue is there already");
@@ -220,7 +220,7 @@ mod tests {
         count(&mut queues, &names[0], -1, 0);
         queues.room_for([&another]).expect("there is room again");
         count(&mut queues, &another, 1, 1);
-        queues.room_for([&names[0]]).expect_err("its place is taken by now");
+        queues.room_for([&names[0]]).expect_err("another queue has taken its place");
         for each in &names[1..] {
             count(&mut queues, each, -1, -1);
         }
@@ -240,8 +240,8 @@ mod tests {
             count(&mut queues, &each, 1, 1);
             count(&mut queues, &each, -1, 0);
         }
-        queues.room_for([&name("another")]).expect_err("they are too many");
-        queues.room_for([&QueueName::default(), &name("q7")]).expect("these are there");
+        queues.room_for([&name("another")]).expect_err("the queues are too many");
+        queues.room_for([&QueueName::default(), &name("q7")]).expect("the two queues are there");
         count(&mut queues, &name("q8"), 0, -1);
         queues.room_for([&name("another")]).expect("there is room again");
     }

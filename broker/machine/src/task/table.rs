@@ -19,7 +19,7 @@ const SHARDS: usize = 1024;
 const SHARD_ROOM_MAX: usize = 8;
 const SHARD_ROOM_MIN: usize = 256;
 
-const NAMED: &str = "slots are named only by what is removed with their task";
+const NAMED: &str = "references to a slot are removed with its task";
 
 #[derive(Debug)]
 pub(crate) struct Tasks {
@@ -158,7 +158,7 @@ impl Tasks {
 
     /// Puts a task into an empty slot.
     pub fn put(&mut self, slot: Slot, new: NewTask) {
-        debug_assert!(self.find(&new.id).is_none(), "one id, one task");
+        debug_assert!(self.find(&new.id).is_none(), "an id has at most one task");
         let hash = hash(&self.hasher, PackedId::of(&new.id), &new.id);
         self.restore(slot, new);
         self.index(slot, hash);
@@ -210,7 +210,7 @@ impl Tasks {
 
     /// Removes a task that [`restore`](Self::restore) put in.
     pub fn unrestore(&mut self, slot: Slot) -> Task {
-        let task = self.slots.take(slot).expect("only a task that is there is removed");
+        let task = self.slots.take(slot).expect("only a task in the table is removed");
         task.extra.map(|key| self.extras.take(key.get() - 1));
         task
     }

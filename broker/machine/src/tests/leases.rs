@@ -448,8 +448,8 @@ fn lost_leases_return_in_the_order_of_their_submits_after_a_restart_too() {
     "#]]);
 }
 
-/// Without this rule a worker that dies before its report of the start arrives would let the task
-/// begin once more than allowed.
+/// On the last delivery a worker must report the start before it begins. Otherwise a worker that
+/// dies before its report arrives would let the task begin once more than allowed.
 #[test]
 fn the_last_of_its_deliveries_begins_once_its_start_is_heard() {
     check(expect![[r#"

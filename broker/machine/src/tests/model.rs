@@ -169,7 +169,7 @@ impl Model {
             Step::Delete(queue) => {
                 Ask::Operate(Operate::PurgeQueue { queue: queue_of(queue), delete: true })
             }
-            step => unreachable!("{step:?} is done elsewhere"),
+            step => unreachable!("another function does {step:?}"),
         };
         let answer = self.answer(CLIENT, ask);
         match (step, answer) {
@@ -240,7 +240,7 @@ impl Model {
         assert_eq!(
             kept,
             resume == Some(session),
-            "a session that is there is resumed, and no other"
+            "a worker resumes exactly the sessions that exist"
         );
         let again = self.reference.connect(session, worker, queues, names);
         let delivered: BTreeSet<u64> =
@@ -358,7 +358,7 @@ impl Model {
                 "of task {id}"
             );
         }
-        assert!(self.reference.is_all_handed_out(), "a worker could have been handed a task");
+        assert!(self.reference.is_all_handed_out(), "no worker is left that could get a task");
     }
 
     /// Sends a request as a peer, if the peer is connected, and returns its session.
@@ -413,7 +413,7 @@ impl Model {
                 // The model asks for the states that it compares, so it need not keep this task.
                 Effect::Keep(..) => {}
                 Effect::Replay { .. } | Effect::Backup { .. } => {
-                    unreachable!("nobody asked for it")
+                    unreachable!("the model never asks for it")
                 }
             }
         }

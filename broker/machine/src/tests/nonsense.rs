@@ -82,7 +82,7 @@ fn restored(changed: Changed) -> Machine {
     machine
 }
 
-/// Resumes the session as its worker, and releases the leases that the worker gets.
+/// Resumes the session as its worker and releases lease 5. Returns the leases of all deliveries.
 fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
     let worker = WorkerInfo {
         queues: vec![(QueueName::default(), 1)],

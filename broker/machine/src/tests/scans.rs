@@ -191,7 +191,7 @@ fn a_cancel_by_tag_reaches_every_task_and_lists_as_many_as_a_batch_has() {
     let mut crowd = Crowd::new();
     crowd.submit("a", MANY, "night");
     crowd.ask(1, cancel("night"));
-    assert!(!crowd.is_answered(1), "it is not done at one go");
+    assert!(!crowd.is_answered(1), "the scan takes more than one slice");
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
     let [Message::Answer(_, Answer::Cancelled(outcomes))] = answers[..] else {
@@ -234,7 +234,7 @@ fn a_thousand_requests_of_one_connection_do_not_hold_up_the_one_of_another() {
         crowd.tick();
         !crowd.is_answered(2)
     });
-    assert!(ticks.count() < 20, "its turn comes with every other slice");
+    assert!(ticks.count() < 20, "every second slice is for this scan");
     assert!(crowd.answers(1).len() < 100, "there is much left to do");
     crowd.tick_until_idle();
     assert_eq!(crowd.answers(1).len(), 1_000);
@@ -372,7 +372,7 @@ fn dead_tasks_are_replayed_and_discarded_in_slices_too() {
     ] {
         crowd.said.clear();
         crowd.ask(1, ask);
-        assert!(state.is_none() || !crowd.is_answered(1), "it is not done at one go");
+        assert!(state.is_none() || !crowd.is_answered(1), "the scan takes more than one slice");
         crowd.tick_until_idle();
         let count = if state.is_some() { MANY as u64 } else { 0 };
         assert!(
@@ -399,10 +399,13 @@ fn a_pause_takes_back_thousands_with_few_messages_and_in_order() {
         1,
         Ask::Operate(Operate::PauseQueues { queues: vec![QueueName::default()], paused: true }),
     );
-    assert!(!crowd.is_answered(1), "it is not done at one go");
+    assert!(!crowd.is_answered(1), "the scan takes more than one slice");
     crowd.tick_until_idle();
     let signals = |connection| crowd.answers(connection).len();
-    assert!(signals(8) < 100 && signals(9) < 100, "a message for each lease would fill the outbox");
+    assert!(
+        signals(8) < 100 && signals(9) < 100,
+        "a message for each lease would fill the send queue"
+    );
     assert!(matches!(crowd.answers(1)[..], [Message::Answer(_, Answer::Done)]));
     assert_eq!(
         crowd.states((0..MANY).map(|number| format!("a{number}"))),

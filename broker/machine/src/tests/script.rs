@@ -39,9 +39,9 @@ pub(super) fn run(transcript: &str) -> String {
     let indent = transcript[..indent].rsplit('\n').next().unwrap_or("");
     let lines = transcript.lines().filter_map(|line| line.strip_prefix(indent));
     for line in lines.filter(|line| !line.starts_with(' ') && !line.is_empty()) {
-        writeln!(out, "{line}").expect("strings take all");
+        writeln!(out, "{line}").expect("a write to a string succeeds");
         for said in scene.line(line) {
-            writeln!(out, "    {said}").expect("strings take all");
+            writeln!(out, "    {said}").expect("a write to a string succeeds");
         }
     }
     out

@@ -105,7 +105,7 @@ impl World {
             self.step();
             self.machine.check_invariants();
         }
-        assert!(self.delivered > 0, "a simulation in which nothing happens shows nothing");
+        assert!(self.delivered > 0, "a simulation without deliveries proves nothing");
         self.drain();
         self.history
     }
@@ -284,12 +284,12 @@ impl World {
                     // A restart drops a task again if the log still has it.
                     let dropped = self.promises.remove(&slot);
                     let ended = dropped.is_none_or(|(_, promise)| promise.state.is_terminal());
-                    assert!(ended, "what has not ended is not dropped");
+                    assert!(ended, "only an ended task is dropped");
                 }
                 Effect::Send(connection, message) => self.receive(connection, message),
                 Effect::Keep(.., task) => {
                     let ended = task.task.is_some_and(|task| task.state.is_terminal());
-                    assert!(ended, "a wait keeps what has ended, while it is there");
+                    assert!(ended, "a wait keeps only ended tasks that are not forgotten yet");
                 }
                 Effect::Backup { .. } => {}
                 Effect::Close(connection) => {
@@ -310,7 +310,7 @@ impl World {
                 let before = self.promises.get(&submitted.key.slot);
                 assert!(
                     before.is_none_or(|(_, promise)| promise.state.is_terminal()),
-                    "a slot is used twice"
+                    "two tasks use one slot"
                 );
                 let state = State::Queued;
                 let follows = submitted.after.is_some();
@@ -341,10 +341,7 @@ impl World {
                 let forgotten = self.promises.remove(&key.slot);
                 let ended = forgotten
                     .is_none_or(|(_, promise)| promise.state.is_terminal() || promise.follows);
-                assert!(
-                    ended,
-                    "what has not ended is not forgotten, but for a run that nobody was to see yet"
-                );
+                assert!(ended, "only an ended task or a hidden successor is forgotten");
             }
             Record::Queue(_)
             | Record::QueueDeleted(_)
@@ -369,7 +366,7 @@ impl World {
                     assert_eq!(
                         (promise.state, promise.lease),
                         (State::Leased, delivery.lease),
-                        "leased before it is sent"
+                        "the lease is stored before the task is sent"
                     );
                     self.check_lease(peer, delivery.lease, promise.key);
                     self.delivered += 1;
@@ -391,7 +388,7 @@ impl World {
         let before = self.leases.insert(lease, (key, peer));
         assert!(
             before.is_none_or(|before| before == (key, peer)),
-            "lease {lease} is given out once"
+            "lease {lease} has one task and one peer"
         );
     }
 

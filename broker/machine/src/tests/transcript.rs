@@ -28,7 +28,8 @@ impl Transcript {
                 line.split_once(": deliver ").and_then(|(_, delivery)| delivery.split_once(' '));
             self.unstarted.extend(task.map(|(task, _)| task.to_owned()));
         }
-        writeln!(self.text, "{line}\n    {}", said.join("\n    ")).expect("strings take all");
+        writeln!(self.text, "{line}\n    {}", said.join("\n    "))
+            .expect("a write to a string succeeds");
         said
     }
 

@@ -47,6 +47,6 @@ pub(super) fn span_ms(text: &str) -> u64 {
         "m" => number * 60_000,
         "h" => number * 3_600_000,
         "d" => number * DAY_MS,
-        unit => panic!("no unit of time: {unit}"),
+        unit => panic!("unknown unit of time: {unit}"),
     }
 }

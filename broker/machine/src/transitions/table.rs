@@ -9,7 +9,7 @@ use State::{Failure, Leased, Queued, Retry, Revoked, Scheduled, Started, Success
 /// Why a task changes its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The time of the task has come, or the run of its id before it has ended.
+    /// The time of the task has come, or the earlier run of its id has ended.
     Due,
     /// The broker delivers the task to a worker with credit.
     Delivered,
@@ -195,6 +195,9 @@ mod tests {
                 assert!(is_named, "PROTOCOL.md names {cause:?} from {from:?} to {to:?}");
             }
         }
-        assert!(known.keys().all(|pair| found.contains(pair)), "{known:?} in PROTOCOL.md");
+        assert!(
+            known.keys().all(|pair| found.contains(pair)),
+            "PROTOCOL.md lacks one of {known:?}"
+        );
     }
 }

@@ -131,7 +131,7 @@ impl Reference {
     }
 
     fn task(&mut self, id: u8) -> &mut Task {
-        self.tasks.get_mut(&id).expect("it is there")
+        self.tasks.get_mut(&id).expect("the reference has the task")
     }
 
     /// A change of state that a restart restores.
@@ -330,7 +330,7 @@ impl Reference {
     }
 
     fn session(&mut self, session: u64) -> &mut Session {
-        self.sessions.get_mut(&session).expect("it is there")
+        self.sessions.get_mut(&session).expect("the reference has the session")
     }
 
     /// A session ends. If it ends on purpose, the tasks that were not started go back to their

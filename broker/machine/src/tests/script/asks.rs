@@ -44,7 +44,7 @@ impl Scene {
             }),
             // The line has the request ids that `wait` has shown.
             "unwait" => Ask::Observe(Observe::Unwait(
-                ids().iter().map(|id| id.as_str().parse().expect("a request's number")).collect(),
+                ids().iter().map(|id| id.as_str().parse().expect("the id of a request")).collect(),
             )),
             "watch" => Ask::Observe(Observe::Watch { ids: ids(), with_results: true }),
             "cancel" => Ask::Produce(Produce::Cancel {
@@ -132,7 +132,7 @@ impl Scene {
             "again" => ReportKind::RetryLater { after_ms: words.span("in"), error: failure() },
             "release" => ReportKind::Release { not_begun: words.has("not_begun") },
             "reject" => ReportKind::Reject(failure()),
-            verb => panic!("no such command: {verb}"),
+            verb => panic!("unknown command: {verb}"),
         };
         let (lease, holder) = self.leases.get(task).cloned().unwrap_or((0, "c".into()));
         let connection = self.number(words.option("by").unwrap_or(&holder));
@@ -165,7 +165,7 @@ fn state(text: &str) -> State {
     let all = [Scheduled, Queued, Leased, Started, Retry, Success, Failure, Revoked];
     all.into_iter()
         .find(|state| format!("{state:?}") == text)
-        .unwrap_or_else(|| panic!("no such state: {text}"))
+        .unwrap_or_else(|| panic!("unknown state: {text}"))
 }
 
 /// `in` and `expires` are spans, `at` and `until` are times of day.

@@ -55,7 +55,7 @@ pub(super) fn words_of(message: Message) -> String {
         Message::Push(Push::Closing(refusal)) => {
             format!("closing {:?}: {}", refusal.code, refusal.message)
         }
-        Message::Deliver(_) => unreachable!("told apart before"),
+        Message::Deliver(_) => unreachable!("the caller handles deliveries"),
     }
 }
 
