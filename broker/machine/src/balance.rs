@@ -1,5 +1,5 @@
-//! Balance between workers: a task that waits behind other tasks of its worker is taken back for a
-//! worker with a free slot.
+//! Balance between workers: a task that waits behind other tasks of its worker is taken back for an
+//! idle worker.
 
 use std::collections::BTreeMap;
 

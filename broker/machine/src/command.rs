@@ -92,7 +92,7 @@ pub struct WorkerInfo {
 }
 
 impl Command {
-    /// The size of the payloads, results and metadata in the command. It bounds a batch.
+    /// The size of the payloads, results and metadata in the command. This size bounds a batch.
     pub fn payload_bytes(&self) -> usize {
         let Command::Request { ask, .. } = self else { return 0 };
         match ask {

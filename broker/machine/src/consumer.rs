@@ -22,7 +22,7 @@ pub(crate) struct Consumer {
     pub leases: Vec<Slot>,
     /// The payload bytes of those leases.
     pub leased_bytes: u64,
-    /// Whether the consumer holds a suspect. It takes no other task then.
+    /// Whether the consumer holds a suspect, and so takes no other task.
     pub alone: bool,
     /// The queue whose suspect the consumer waits for. The consumer takes no tasks until it is
     /// free for the suspect.

@@ -1,6 +1,6 @@
 //! Delivery of tasks to workers. A queue with ready tasks gives them to workers that have credit,
-//! know the task's name and serve the queue. Workers with a free slot come before workers that
-//! could not begin the task at once.
+//! know the task's name and serve the queue. Idle workers, which hold fewer tasks than their
+//! concurrency, come before workers that could not begin the task at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -72,7 +72,7 @@ impl Machine {
         }
     }
 
-    /// The next worker in turn. Workers with a free slot come first.
+    /// The next worker in turn. Idle workers come first.
     fn next_taker(&self, queue: QueueKey, unable: &[SessionKey]) -> Option<SessionKey> {
         let queue = self.queues.queue(queue);
         next_in_turn(&queue.idle, queue.turn, unable)

@@ -36,8 +36,8 @@ pub(crate) struct Queue {
     pub ended_total: u64,
     pub submitted_rate: Rate,
     pub ended_rate: Rate,
-    /// Workers that serve the queue: all workers, workers with a free slot, and workers with
-    /// credit left.
+    /// Workers that serve the queue: all workers; idle workers, which hold fewer leases than their
+    /// concurrency; and hungry workers, which could take one more task.
     pub servers: BTreeSet<SessionKey>,
     pub idle: BTreeSet<SessionKey>,
     pub hungry: BTreeSet<SessionKey>,

@@ -5,7 +5,8 @@
 //! A connection has at most one scan under way. Its next requests wait until the scan is answered,
 //! so that they see the effects of the scan. Only requests that must never be delayed do not wait:
 //! submits, reports, credit and signs of life. Connections take turns. When a connection is lost,
-//! its scan under way continues to the end, and its waiting requests are dropped.
+//! its scan under way continues to the end, except that a listing stops; its waiting requests are
+//! dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;

@@ -31,7 +31,8 @@ impl Machine {
     }
 
     /// Counts the loss of a worker for the tasks that it ran, and for the tasks that it may have
-    /// begun without a report: the first of its unstarted tasks, as many as it had free slots.
+    /// begun without a report: the first of its unstarted tasks, as many as its concurrency left
+    /// room for.
     pub(crate) fn suspect_leases(&mut self, key: SessionKey) {
         let session = self.sessions.session(key);
         let mut slots = session.consumer.leases.clone();

@@ -1,5 +1,5 @@
 //! The only place where a task's state changes. Each transition updates the counters and timers,
-//! gives the store the task's new record, and informs the clients that watch.
+//! gives the store the task's new record, and informs the clients that wait or watch.
 //! `transitions/table.rs` lists the transitions and the actors that may make them.
 
 mod table;
@@ -52,7 +52,7 @@ impl Machine {
         }
     }
 
-    /// Gives the store the task's new record and informs the clients that watch.
+    /// Gives the store the task's new record and informs the clients that wait or watch.
     pub(crate) fn publish(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.publish_end(step, slot, Ended::default());
     }
@@ -110,9 +110,9 @@ impl Machine {
         self.notify(step, slot);
     }
 
-    /// Queues a SCHEDULED or RETRY task that is due. The store keeps this transition although a
-    /// restart could repeat it from the time: by then the clock may be different, and this version
-    /// would get a state that differs from the state shown to clients.
+    /// Queues a SCHEDULED or RETRY task that is due. The store keeps this transition, although a
+    /// restart could derive it from the time: after a restart the clock may differ, and then this
+    /// version of the task would have another state than clients saw.
     pub(crate) fn promote(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.change_state(step, slot, State::Queued, Cause::Due);
         self.line_up(slot, false);

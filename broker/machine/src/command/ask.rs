@@ -249,5 +249,5 @@ pub enum Dead {
 /// The start of the next page of a listing: after the task of this slot.
 pub type Cursor = Slot;
 
-/// The key of a worker's session. It gives the order of a listing of workers.
+/// The key of a worker's session. The keys give the order of a listing of workers.
 pub type WorkerKey = u64;
