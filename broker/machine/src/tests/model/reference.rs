@@ -12,8 +12,7 @@ use crate::command::{CancelOutcome, Now, OnConflict, SubmitOutcome};
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
-    /// The slot of the task in the machine: if two tasks are due at the same time, the task with
-    /// the smaller slot is queued first.
+    /// The machine's slot: of two tasks due at the same time, the smaller slot is queued first.
     pub slot: u32,
     pub submit: Submit,
     pub generation: u32,
@@ -266,8 +265,7 @@ impl Reference {
         self.paused.remove(&queue);
     }
 
-    /// Whether listings show a queue: it has a waiting, running or dead task, a worker serves it,
-    /// or it is paused.
+    /// Whether listings show a queue: it has unfinished or dead tasks or workers, or is paused.
     pub fn is_listed(&self, queue: u8) -> bool {
         let counts = |task: &Task| {
             task.submit.queue == queue && !matches!(task.state, State::Success | State::Revoked)
@@ -333,8 +331,7 @@ impl Reference {
         self.sessions.get_mut(&session).expect("the reference has the session")
     }
 
-    /// A session ends. If it ends on purpose, the tasks that were not started go back to their
-    /// queues.
+    /// A session ends. If it ends on purpose, unstarted tasks go back to their queues.
     pub fn end_session(&mut self, session: u64, on_purpose: bool) {
         self.sessions.remove(&session);
         let mut lost = self.ids(|task| task.holder == Some(session));
@@ -345,8 +342,7 @@ impl Reference {
                 continue;
             }
             let task = self.task(id);
-            // The workers of this test have a higher concurrency than credit: any of these tasks
-            // may have begun.
+            // The workers' concurrency exceeds their credit: any of these tasks may have begun.
             task.losses += u32::from(!on_purpose);
             let started = task.state == State::Started;
             task.deliveries -= u32::from(!started);
