@@ -1,5 +1,5 @@
-//! Fairness after the fact: a task that waits behind others in one worker is taken back for a
-//! worker with a free hand.
+//! Balance between workers: a task that waits behind other tasks of its worker is taken back for an
+//! idle worker.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,12 @@ use crate::keys::SessionKey;
 use crate::step::Step;
 use crate::timers::MonoTimer;
 
-/// An unstarted lease is left alone for this long: a worker of short tasks is about to begin it.
+/// The balance does not take back an unstarted lease for this time: a worker of short tasks will
+/// begin it soon.
 const HELD_MS: u64 = 100;
 
 impl Machine {
-    /// Looks at the balance some time after a worker was given more than it can run at once.
+    /// Sets the timer of the balance if a worker holds more tasks than it can run at once.
     pub(crate) fn arm_balance(&mut self, now: Now, holder: SessionKey) {
         let consumer = self.sessions.consumer(holder);
         let is_crowded = consumer.leases.len() > consumer.connected_concurrency();
@@ -29,15 +30,15 @@ impl Machine {
         self.timers.set_mono(at, MonoTimer::Balance);
     }
 
-    /// Takes back what idle workers could run now. Looks again as long as some worker holds more
-    /// than it runs.
+    /// Takes back tasks that idle workers could run now. The timer is set again as long as a worker
+    /// holds more tasks than it can run at once.
     pub(crate) fn balance_timer(&mut self, step: &mut Step<'_>) {
         self.balance_at = None;
         let crowded: Vec<(SessionKey, usize)> = self.crowded().collect();
         if crowded.is_empty() {
             return;
         }
-        // What has been promised to each idle worker in this round.
+        // The number of tasks promised to each idle worker in this round.
         let mut promised: BTreeMap<SessionKey, usize> = BTreeMap::new();
         for (holder, surplus) in crowded {
             for slot in self.unstarted(step.now, holder, surplus) {
@@ -50,7 +51,8 @@ impl Machine {
         self.set_balance_timer(step.now.mono + HELD_MS);
     }
 
-    /// Connected workers that hold more leases than they can run at once, and how many more.
+    /// Connected workers that hold more leases than they can run at once, with the number of leases
+    /// beyond that.
     fn crowded(&self) -> impl Iterator<Item = (SessionKey, usize)> {
         self.sessions.all.iter().filter_map(|(key, session)| {
             session.connection?;
@@ -61,8 +63,8 @@ impl Machine {
         })
     }
 
-    /// The leases that a worker is least likely to begin soon: the latest of those it has had for a
-    /// while.
+    /// The leases that the worker will probably begin last: the latest of the leases that are older
+    /// than `HELD_MS`.
     fn unstarted(&self, now: Now, holder: SessionKey, most: usize) -> Vec<Slot> {
         let leases = self.sessions.consumer(holder).leases.iter().copied();
         let mut slots: Vec<Slot> =
@@ -78,7 +80,7 @@ impl Machine {
         task.state == State::Leased && now.wall.abs_diff(leased_at) >= HELD_MS
     }
 
-    /// Finds an idle worker for a task, and counts on it.
+    /// Finds an idle worker for a task, and promises the task to it.
     fn promise(&self, slot: Slot, promised: &mut BTreeMap<SessionKey, usize>) -> bool {
         let task = self.tasks.task(slot);
         let queue = self.queues.queue(task.queue());

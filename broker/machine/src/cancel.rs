@@ -1,4 +1,4 @@
-//! Cancel: what waits is revoked at once, what runs is told.
+//! Cancel: a waiting task is revoked at once; the worker of a running task gets a signal.
 
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
@@ -12,13 +12,13 @@ use crate::step::{Asker, Step};
 use crate::timers::MonoTimer;
 use crate::transitions::Cause;
 
-/// How tasks are cancelled.
+/// The options of a cancel, and its signals to workers.
 #[derive(Debug)]
 pub(crate) struct Cancelling {
     pub force: bool,
     pub grace_ms: u64,
     pub reason: Box<str>,
-    /// Whose leases are taken back, and whose handlers are told.
+    /// The signals for leases that are taken back, and for handlers that run.
     taken: Signals,
     told: Signals,
 }
@@ -36,15 +36,15 @@ impl Cancelling {
     }
 }
 
-/// A cancel of all tasks of a root or a tag, under way.
+/// A cancel under way of all tasks of a root or a tag.
 #[derive(Debug)]
 pub(crate) struct CancelMany {
     pub root_id: Option<Box<str>>,
-    /// Where the task of that id is, during a slice.
+    /// The slot of the task with that id, valid during one slice.
     pub root: Option<Slot>,
     tag: Option<Box<str>>,
     how: Cancelling,
-    /// Of the first ones.
+    /// The outcomes of the first tasks.
     pub outcomes: Vec<(TaskId, CancelOutcome)>,
 }
 
@@ -55,7 +55,7 @@ impl CancelMany {
 }
 
 impl Machine {
-    /// A cancel by ids is done at once, any other slot by slot.
+    /// A cancel by ids is done at once. A cancel by root or tag looks at one slot after another.
     pub(crate) fn cancel(
         &mut self,
         step: &mut Step<'_>,
@@ -122,11 +122,11 @@ impl Machine {
         slot: Slot,
         how: &mut Cancelling,
     ) -> CancelOutcome {
-        // Who cancels an id wants none of its runs.
+        // A cancel of an id is for all of its runs.
         self.drop_successor(step, slot);
         match self.tasks.task(slot).state {
             State::Success | State::Failure | State::Revoked => CancelOutcome::AlreadyEnded,
-            // A worker that has it and has not begun is told to leave it alone.
+            // A worker that holds the task and has not begun it must not begin it.
             State::Scheduled | State::Queued | State::Retry | State::Leased => {
                 self.note_signal(slot, &mut how.taken);
                 self.revoke(step, slot, Cause::Cancelled, &how.reason);
@@ -154,7 +154,7 @@ impl Machine {
         self.timers.set_mono(at, timer);
     }
 
-    /// A forced cancel was not answered in time: the lease is revoked.
+    /// The worker did not answer a forced cancel in time: the lease is revoked.
     pub(crate) fn cancel_grace_timer(&mut self, step: &mut Step<'_>, slot: Slot, lease: Lease) {
         let Some(task) =
             self.tasks.try_task(slot).filter(|task| task.lease() == lease && task.is_leased())

@@ -1,13 +1,13 @@
 //! The two clocks by which tasks wait.
 //!
-//! What a task waits for is a time in milliseconds since 1970 on either of two clocks. The **steady
-//! clock** shows what the wall clock showed when the broker started, and then runs with the
-//! monotonic clock: whoever sets the wall clock moves no span that began in this life of the
-//! broker. A restart sets it anew, from the times that are stored.
+//! A task waits for a time in milliseconds since 1970 on one of two clocks. The **steady clock**
+//! begins with the time of the wall clock when the broker starts, and then runs with the monotonic
+//! clock: a change of the wall clock does not move a span that began since the start of the broker.
+//! A restart sets the steady clock again, and uses the times that are stored.
 
 use celeriac_record::Timestamp;
 
-/// What a task waits for.
+/// The time that a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
     /// A time of day, on the wall clock.
@@ -16,7 +16,7 @@ pub(crate) enum Moment {
     Steady(Timestamp),
 }
 
-/// What the two clocks of tasks show.
+/// The present times of the two clocks of tasks.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Clocks {
     pub wall: Timestamp,
@@ -36,7 +36,8 @@ impl Clocks {
         self.steady.saturating_add_unsigned(span_ms)
     }
 
-    /// What the wall clock shows when the steady clock shows `steady`, unless it is set once more.
+    /// The time of the wall clock when the steady clock shows `steady`, unless the wall clock is
+    /// set again before.
     pub fn wall_at(self, steady: Timestamp) -> Timestamp {
         steady.saturating_add(self.wall.saturating_sub(self.steady))
     }

@@ -1,9 +1,9 @@
-//! The language that the rest of the broker speaks to the machine: commands go in, effects come
-//! out, all in the domain's own types.
+//! The interface of the machine for the rest of the broker: the machine takes commands and gives
+//! effects, all in types of the domain.
 //!
-//! Sessions turn wire frames into commands and messages into wire frames; nothing here knows the
-//! wire. `ask` has what clients ask, `effect` what the machine wants done and says, `outline` what
-//! it says about tasks, queues and workers.
+//! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
+//! the wire. `ask` has the requests of clients, `effect` the effects and messages of the machine,
+//! `outline` the parts of messages about tasks, queues and workers.
 
 mod ask;
 mod effect;
@@ -28,7 +28,7 @@ pub use self::outline::{
     DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline, WorkerStatus,
 };
 
-/// Milliseconds on a clock that never jumps; its zero is arbitrary.
+/// Milliseconds on a clock that never jumps. The zero of the clock is arbitrary.
 pub type Monotonic = u64;
 
 /// The two times of one moment. Leases, waits and limits run on `mono`, schedules on `wall`.
@@ -38,42 +38,41 @@ pub struct Now {
     pub mono: Monotonic,
 }
 
-/// One connection of this process; never used again.
+/// One connection of this process. A key is never used again.
 pub type ConnectionKey = u64;
 
-/// The number a client gave its request.
+/// The number that a client gave its request.
 pub type RequestId = u64;
 
-/// One subscription to transitions.
+/// One watch: a client's subscription to transitions of tasks.
 pub type WatchKey = u64;
 
-/// Everything that can happen to the machine, except that time passes.
+/// Every input of the machine except the time.
 #[derive(Debug)]
 pub enum Command {
-    /// A client shook hands.
+    /// A client finished its handshake.
     Connect(Box<Connect>),
-    /// The connection is lost, or it is closed for a reason that its client is told. Its session
-    /// may come back.
+    /// The connection is lost, or the broker closes it and sends the client the reason. A worker
+    /// may resume its session later.
     Disconnect { connection: ConnectionKey, reason: Option<Refusal> },
-    /// A connected client asks something.
+    /// A connected client sent a request.
     Request { connection: ConnectionKey, request: RequestId, ask: Ask },
-    /// The client has sent bytes that are not a whole frame yet, or a frame that waits behind the
-    /// frames of other clients.
+    /// The client sent a part of a frame, or a frame that waits behind the frames of other clients.
     Heard(ConnectionKey),
-    /// A request came that is not carried out yet.
+    /// The client sent a request that the broker has not carried out yet.
     Alive(ConnectionKey),
-    /// The disk is nearly full, or no longer.
+    /// Whether the disk is nearly full.
     DiskLow(bool),
-    /// The broker closes down: every connection is told and closed.
+    /// The broker shuts down: the machine informs every client and closes every connection.
     Shutdown,
 }
 
-/// A client that shook hands.
+/// The handshake of a client.
 #[derive(Debug)]
 pub struct Connect {
     pub connection: ConnectionKey,
     pub request: RequestId,
-    /// The id for a new session, random.
+    /// A random id for a new session.
     pub session_id: SessionId,
     /// The session that the client wants to resume.
     pub resume: Option<SessionId>,
@@ -81,7 +80,7 @@ pub struct Connect {
     pub worker: Option<WorkerInfo>,
 }
 
-/// What a worker can do and where it runs.
+/// The queues and names that a worker serves, and where the worker runs.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerInfo {
     /// The queues that the worker serves, with the weight of each.
@@ -93,7 +92,7 @@ pub struct WorkerInfo {
 }
 
 impl Command {
-    /// Opaque bytes that came with the command, for bounding a batch.
+    /// The size of the payloads, results and metadata in the command. This size bounds a batch.
     pub fn payload_bytes(&self) -> usize {
         let Command::Request { ask, .. } = self else { return 0 };
         match ask {

@@ -1,5 +1,5 @@
-//! Connections and the sessions behind them: a client connects, resumes, is heard, falls silent,
-//! disconnects or says goodbye.
+//! Connections and their sessions: a client connects, resumes its session, gives signs of life, is
+//! silent for too long, disconnects or says goodbye.
 
 use celeriac_record::{Lease, Name, Named, Record, SessionRecord, State};
 
@@ -12,10 +12,11 @@ use crate::session::Session;
 use crate::step::{Asker, Step};
 use crate::timers::MonoTimer;
 
-/// When clients are to look for a broker again that closes: it is mostly a restart.
+/// After this time clients connect again to a broker that shut down: the shutdown is mostly a
+/// restart.
 const RESTART_MS: u64 = 1_000;
 
-/// Whether a session ends because its client said so, or because nothing was heard of it.
+/// The reason why a session ends: its client said goodbye, or its client was silent for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EndOfSession {
     Goodbye,
@@ -31,7 +32,8 @@ impl Machine {
             step.answer(asker, Answer::Refused(refusal));
             return step.push(Effect::Close(connection));
         }
-        // The session of a worker is resumed by a worker alone; any other ends with its connection.
+        // Only a worker can resume a session, and only the session of a worker. Any other session
+        // ends with its connection.
         let found =
             resume.filter(|_| worker.is_some()).and_then(|id| self.sessions.find_of_worker(&id));
         let key = match found {
@@ -55,13 +57,14 @@ impl Machine {
         let resumed = found.is_some();
         self.welcome(step, asker, key, resumed);
         if resumed {
-            // The order may have been given while the connection was lost, or be lost with it.
+            // An operator may have given the order while the connection was lost, or the message
+            // may be lost with the connection.
             let order = self.sessions.session(key).order;
             step.tell(connection, Push::Order(order));
         }
         self.deliver_again(step, connection, key);
         self.signal_again(step, key);
-        // Nobody has balanced what the worker held while it was away.
+        // The balance left the worker's leases out while the worker was disconnected.
         self.arm_balance(step.now, key);
     }
 
@@ -73,7 +76,7 @@ impl Machine {
         step.answer(asker, Answer::Welcome { session_id, resumed, leases, wall });
     }
 
-    /// Has the store keep what is to outlive a restart of the broker.
+    /// Gives the store the data of the session that must survive a restart of the broker.
     fn store_session(&mut self, step: &mut Step<'_>, key: SessionKey) {
         let session = self.sessions.session_mut(key);
         let record = SessionRecord {
@@ -88,8 +91,8 @@ impl Machine {
         }
     }
 
-    /// Delivers again what the worker may have lost with its connection: everything that it has not
-    /// started.
+    /// Delivers again every task that the worker has not started: the worker may have lost these
+    /// deliveries with its connection.
     fn deliver_again(&mut self, step: &mut Step<'_>, connection: ConnectionKey, key: SessionKey) {
         let leases = self.sessions.consumer(key).leases.iter();
         let unstarted = leases.filter(|slot| self.tasks.task(**slot).state == State::Leased);
@@ -99,8 +102,8 @@ impl Machine {
         }
     }
 
-    /// Signals again a cancel or a soft time limit that came while the connection was lost, or was
-    /// lost with it.
+    /// Signals a cancel or a soft time limit again: the signal came while the connection was lost,
+    /// or may be lost with the connection.
     fn signal_again(&self, step: &mut Step<'_>, key: SessionKey) {
         for slot in &self.sessions.consumer(key).leases {
             let task = self.tasks.task(*slot);
@@ -119,8 +122,8 @@ impl Machine {
         }
     }
 
-    /// The connection is lost. The session of a worker waits for another connection; any other
-    /// session is gone.
+    /// A connection is lost. The session of a worker waits for another connection; any other
+    /// session ends.
     pub(crate) fn disconnect(
         &mut self,
         step: &mut Step<'_>,
@@ -139,7 +142,7 @@ impl Machine {
         }
     }
 
-    /// The client closes on purpose: its leases go back at once.
+    /// The client closes its session on purpose: the broker takes its leases back at once.
     pub(crate) fn goodbye(&mut self, step: &mut Step<'_>, asker: Asker) {
         step.answer(asker, Answer::Done);
         step.push(Effect::Close(asker.connection));
@@ -148,7 +151,8 @@ impl Machine {
         }
     }
 
-    /// The broker closes. Sessions stay as they are: their workers resume them after the restart.
+    /// The broker shuts down. Sessions stay as they are: their workers resume them after the
+    /// restart.
     pub(crate) fn close_all(&mut self, step: &mut Step<'_>) {
         for connection in self.sessions.connections() {
             let refusal = Refusal {
@@ -160,7 +164,7 @@ impl Machine {
         }
     }
 
-    /// Ends a session of which nothing was heard for the lease time.
+    /// Ends a session whose client was silent for the lease time.
     pub(crate) fn session_timer(&mut self, step: &mut Step<'_>, key: SessionKey) {
         let Some(session) = self.sessions.all.get(&key) else { return };
         if !session.must_be_heard() {
@@ -174,8 +178,8 @@ impl Machine {
         }
     }
 
-    /// A session that ends on purpose hands back what it has not started; that counts as no
-    /// delivery.
+    /// Ends a session. If its client said goodbye, tasks that have not started go back to their
+    /// queues, and their leases do not count as deliveries.
     fn end_session(&mut self, step: &mut Step<'_>, key: SessionKey, why: EndOfSession) {
         if why == EndOfSession::Silence {
             self.suspect_leases(key);
@@ -183,7 +187,8 @@ impl Machine {
         self.unsubscribe(key);
         let mut leases = self.sessions.consumer(key).leases.clone();
         leases.sort_unstable_by_key(|slot| self.tasks.task(*slot).order());
-        // From the last to the first, each in front of its queue: the oldest ends up first.
+        // Each task goes to the front of its queue. The newest task goes first, so the oldest task
+        // is in front at the end.
         for slot in leases.into_iter().rev() {
             let is_unstarted = self.tasks.task(slot).state == State::Leased;
             if why == EndOfSession::Goodbye && is_unstarted {
@@ -205,8 +210,8 @@ impl Machine {
         }
     }
 
-    /// Forgets the connection, what it waits for and what it watches. With a reason, its client is
-    /// told and the connection is closed.
+    /// Removes the connection from its session, with its waits and watches. If there is a reason,
+    /// the client gets the reason and the machine closes the connection.
     fn drop_connection(&mut self, step: &mut Step<'_>, key: SessionKey, reason: Option<&str>) {
         let Some(connection) = self.sessions.disconnect(key) else { return };
         self.orphan_scans(connection);
@@ -218,15 +223,16 @@ impl Machine {
         }
     }
 
-    /// A request of the client waits for its turn: the client lives.
+    /// A request of the client waits for its turn. The request is a sign of life.
     pub(crate) fn alive(&mut self, step: &Step<'_>, connection: ConnectionKey) {
         if let Some(key) = self.sessions.of(connection) {
             self.sessions.touch(key, step.now);
         }
     }
 
-    /// A long frame is on its way, or waits for its turn. Its sender's heartbeats wait behind it,
-    /// and so do their answers: the broker tells the sender that it is heard.
+    /// A client sends a long frame, or its frame waits for its turn. The heartbeats of the client,
+    /// and their answers, wait behind this frame. So the broker sends the client the answer to a
+    /// heartbeat.
     pub(crate) fn heard(&mut self, step: &mut Step<'_>, connection: ConnectionKey) {
         if let Some(key) = self.sessions.of(connection) {
             self.sessions.touch(key, step.now);
@@ -242,8 +248,8 @@ impl Machine {
         self.timers.set_mono(session.timer_at, MonoTimer::Session(key));
     }
 
-    /// Gives some workers, or all, the order to be quiet, to resume or to shut down. Says how many
-    /// workers were told.
+    /// Orders some workers, or all, to be quiet, to resume or to shut down. Returns the number of
+    /// these workers.
     pub(crate) fn order_workers(
         &mut self,
         step: &mut Step<'_>,

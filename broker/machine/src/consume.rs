@@ -1,5 +1,5 @@
-//! Consuming: a worker subscribes to queues, announces names and gives credit. The queues' sets of
-//! hungry and idle consumers follow.
+//! Consuming: a worker subscribes to queues, announces task names and gives credit. This module
+//! updates the queues' sets of hungry and idle consumers.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ impl Machine {
         let mut names: BTreeSet<NameKey> = BTreeSet::new();
         for name in &info.task_names {
             let name = self.names.take(name);
-            // A name that is announced twice is used once.
+            // A name that is announced twice counts as one use.
             if !names.insert(name) {
                 self.names.release(name);
             }
@@ -49,8 +49,8 @@ impl Machine {
         self.note_hunger(key);
     }
 
-    /// Keeps the queues' sets of idle and hungry consumers true after anything about a session
-    /// changed.
+    /// Updates the queues' sets of idle and hungry consumers. Call this after every change of a
+    /// session.
     pub(crate) fn note_hunger(&mut self, key: SessionKey) {
         let session = self.sessions.session(key);
         let consumer = &session.consumer;

@@ -1,8 +1,8 @@
-//! Consumers: what may be delivered to a session. A consumer has subscriptions to queues, the task
+//! Consumers: the tasks that a session may get. A consumer has subscriptions to queues, the task
 //! names that it announced, its credit, and the leases that it holds.
 //!
-//! Each session has one consumer; that of a client that only asks has no subscriptions and no
-//! credit. Who is there, and how to reach it, stands in the session (`session.rs`).
+//! Each session has one consumer. The consumer of a client that is no worker has no subscriptions
+//! and no credit. The session (`session.rs`) has the client and its connection.
 
 use std::collections::BTreeSet;
 
@@ -13,25 +13,26 @@ use crate::keys::{NameKey, QueueKey};
 
 #[derive(Debug, Default)]
 pub(crate) struct Consumer {
-    /// Absent for connections that only ask, and until a worker resumes its session.
+    /// Absent for a client that is no worker, and until a worker resumes its session.
     pub worker: Option<Worker>,
-    /// How many handlers the worker runs at once; 0 for connections that only ask.
+    /// The number of handlers that the worker runs at once; 0 for a client that is no worker.
     pub concurrency: u32,
-    /// Leases that the consumer may hold at once.
+    /// The number of leases that the consumer may hold at once.
     pub credit: u32,
     pub leases: Vec<Slot>,
-    /// Payloads of those leases.
+    /// The payload bytes of those leases.
     pub leased_bytes: u64,
-    /// The consumer holds a suspect, and takes nothing else.
+    /// Whether the consumer holds a suspect, and so takes no other task.
     pub alone: bool,
-    /// The consumer takes nothing until it is free for a suspect of this queue.
+    /// The queue whose suspect the consumer waits for. The consumer takes no tasks until it is
+    /// free for the suspect.
     pub drains: Option<QueueKey>,
-    /// As the queues have the consumer in their sets.
+    /// Whether the queues have the consumer in their sets of the same names.
     pub idle: bool,
     pub hungry: bool,
 }
 
-/// What makes a client a worker.
+/// The data that only a worker has.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub queues: Vec<Subscription>,
@@ -44,7 +45,7 @@ pub(crate) struct Worker {
 pub(crate) struct Subscription {
     pub queue: QueueKey,
     pub weight: i64,
-    /// How far the queue is owed its turn (smooth weighted round robin).
+    /// The current weight of smooth weighted round robin: the queue with the largest is next.
     pub owed: i64,
 }
 
@@ -53,25 +54,26 @@ impl Consumer {
         self.worker.as_ref().is_some_and(|worker| worker.names.contains(&name))
     }
 
-    /// Handlers that the connected worker runs at once; 0 while there is none.
+    /// The number of handlers that the connected worker runs at once; 0 while no worker is
+    /// connected.
     pub fn connected_concurrency(&self) -> usize {
         self.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize)
     }
 
-    /// Whether the consumer has room for one lease more, apart from its credit.
+    /// Whether the consumer has room for one more lease, apart from its credit.
     pub fn has_room(&self, leased_bytes_max: u64) -> bool {
         self.leases.is_empty()
             || (self.leased_bytes < leased_bytes_max && !self.alone && self.drains.is_none())
     }
 
-    /// Adds a lease, and says which place it has among the others.
+    /// Adds a lease, and returns its place in the list.
     pub fn add_lease(&mut self, slot: Slot, payload_bytes: u64) -> usize {
         self.leases.push(slot);
         self.leased_bytes += payload_bytes;
         self.leases.len() - 1
     }
 
-    /// Removes the lease at a place. The lease that takes the place is returned, if one does.
+    /// Removes the lease at a place. If another lease moves to that place, its task is returned.
     pub fn remove_lease(&mut self, place: usize, payload_bytes: u64) -> Option<Slot> {
         self.leased_bytes -= payload_bytes;
         self.leases.swap_remove(place);

@@ -1,4 +1,5 @@
-//! Dead tasks: what failed for good is kept, and may be run again or discarded.
+//! Dead tasks: the broker keeps tasks that failed for good. An operator may run them again or
+//! discard them.
 
 use celeriac_record::{Slot, State, TaskKey};
 
@@ -9,27 +10,27 @@ use crate::slice::{CHANGE, Look};
 use crate::step::{Asker, Step};
 use crate::task::NewTask;
 
-/// What is done to a dead task.
+/// The operation on a dead task.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fate {
-    /// It runs again, as a new generation without an expiry.
+    /// The task runs again, as a new generation without an expiry.
     Replay,
-    /// It is dropped before its time.
+    /// The task is removed before its time is over.
     Discard,
 }
 
-/// A replay or discard of all dead tasks that match, under way.
+/// A replay or discard under way of all dead tasks that match a filter.
 #[derive(Debug)]
 pub(crate) struct DeadMany {
     pub filter: Filter,
-    /// The queue of the filter, during a slice.
+    /// The queue of the filter, valid during one slice.
     pub queue: Option<Option<QueueKey>>,
     fate: Fate,
     pub count: u64,
 }
 
 impl Machine {
-    /// Replays or discards dead tasks, and says how many.
+    /// Replays or discards dead tasks, and answers with their number.
     pub(crate) fn settle_dead(
         &mut self,
         step: &mut Step<'_>,
@@ -91,7 +92,8 @@ impl Machine {
         }
         let (id, watched) = (self.tasks.id(dead), self.tasks.is_watched(dead));
         let dead = self.tasks.remove(slot);
-        // The name is in use before it is given back.
+        // The use is counted again before `uncount` ends one use, so that the name never becomes
+        // unused.
         self.names.take_again(dead.name);
         self.uncount(&dead);
         self.latest_serial += 1;

@@ -1,6 +1,6 @@
-//! Who gets which task: queues with ready tasks are matched with workers that have credit, know the
-//! task's name and serve the queue; workers with a free hand come before those that would only hold
-//! it.
+//! Delivery of tasks to workers. A queue with ready tasks gives them to workers that have credit,
+//! know the task's name and serve the queue. Idle workers, which hold fewer tasks than their
+//! concurrency, come before workers that could not begin the task at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -14,7 +14,8 @@ use crate::step::Step;
 use crate::transitions::Cause;
 
 impl Machine {
-    /// Hands out all that can be handed out. One frame's worth for each worker.
+    /// Delivers every ready task that a worker can take. Each worker gets all its tasks in one
+    /// message.
     pub(crate) fn dispatch(&mut self, step: &mut Step<'_>) {
         if self.sessions.hungry == 0 || self.queues.ready.is_empty() {
             return;
@@ -42,7 +43,7 @@ impl Machine {
             if self.begins_to_drain(queue, taker) {
                 continue;
             }
-            // Looking for its queue in turn takes long for a worker of very many queues.
+            // This check is cheap. `choose_queue` below is slow for a worker of very many queues.
             let session = self.sessions.session(taker);
             if !self
                 .queues
@@ -66,23 +67,23 @@ impl Machine {
             }
             self.grant_lease(step, slot, taker);
             let connection =
-                self.sessions.session(taker).connection.expect("only the connected are hungry");
+                self.sessions.session(taker).connection.expect("only a connected worker is hungry");
             outgoing.entry(connection).or_default().push(self.delivery(slot));
         }
     }
 
-    /// The next worker in turn, from those with a free hand if there are any.
+    /// The next worker in turn. Idle workers come first.
     fn next_taker(&self, queue: QueueKey, unable: &[SessionKey]) -> Option<SessionKey> {
         let queue = self.queues.queue(queue);
         next_in_turn(&queue.idle, queue.turn, unable)
             .or_else(|| next_in_turn(&queue.hungry, queue.turn, unable))
     }
 
-    /// Which of its queues a worker serves next: by weight, in turn.
+    /// The queue that a worker serves next: by weight, in turn.
     fn choose_queue(&mut self, taker: SessionKey, offered: QueueKey) -> QueueKey {
         let session = self.sessions.session_mut(taker);
         if let Some(queue) = session.consumer.drains {
-            // It has taken nothing from any queue for the sake of this one.
+            // The worker took no tasks from other queues so that it can serve this queue.
             return queue;
         }
         let worker = session.consumer.worker.as_mut().expect("only workers take tasks");
@@ -114,7 +115,7 @@ impl Machine {
         )
     }
 
-    /// What a worker is told of a task that it holds.
+    /// The message to a worker about a task that it holds.
     pub(crate) fn delivery(&self, slot: Slot) -> DeliveryOutline {
         let task = self.tasks.task(slot);
         let deliveries = self.tasks.run(task).map_or(0, |run| run.deliveries);
@@ -125,13 +126,14 @@ impl Machine {
         let deliveries_max = self.deliveries_max(task);
         let is_last = attempt.saturating_add(silent) >= self.retry_policy(task).attempts_max
             || deliveries.saturating_add(silent) >= deliveries_max;
-        // What must not begin once more unless it is known that it did not begin.
+        // If the worker is lost, such a task may begin again only if it is certain that it did not
+        // begin.
         let report_start = alone || is_last || plan.is_some_and(|plan| plan.early_ack);
         DeliveryOutline { slot, lease: task.lease(), attempt, deliveries, report_start }
     }
 }
 
-/// The first member after `turn`, going round.
+/// The first member after `turn`. After the last member the search continues with the first.
 fn next_in_turn(
     set: &BTreeSet<SessionKey>,
     turn: SessionKey,

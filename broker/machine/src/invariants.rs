@@ -1,5 +1,5 @@
-//! What must hold between any two commands. Checked by the tests and the simulation after every
-//! step.
+//! Invariants that must hold between any two commands. The tests and the simulation check them
+//! after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::keys::QueueKey;
 
 impl Machine {
     /// # Panics
-    /// When the books do not agree with each other.
+    /// When the tables, counters and indexes of the machine do not agree with each other.
     pub fn check_invariants(&self) {
         let mut leased = 0;
         let mut counts: BTreeMap<QueueKey, [u64; 7]> = BTreeMap::new();
@@ -22,7 +22,7 @@ impl Machine {
             assert_eq!(
                 found,
                 present.or(Some(slot)),
-                "every task is found by its id, but for one that waits for another"
+                "the id finds every task except a successor that waits"
             );
             assert!(present.is_none_or(|present| self.successors.of(present) == Some(slot)));
             let count = counts.entry(task.queue()).or_default();
@@ -42,7 +42,7 @@ impl Machine {
             assert_eq!(
                 task.is_leased(),
                 run.is_some_and(|run| run.holder.is_some()),
-                "a lease has a holder"
+                "each lease has a holder"
             );
             if let Some((run, holder)) = run.and_then(|run| Some((run, run.holder?))) {
                 leased += 1;
@@ -52,7 +52,7 @@ impl Machine {
                     "the holder knows its lease"
                 );
             }
-            assert!(!task.state.is_terminal() || run.is_none(), "an ended task runs no more");
+            assert!(!task.state.is_terminal() || run.is_none(), "an ended task has no run");
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
         }
         let held: usize =
@@ -64,7 +64,7 @@ impl Machine {
             assert_eq!(
                 self.observers.ids_of(*key),
                 (session.observed.waited_ids, session.observed.watched_ids),
-                "its ids are counted"
+                "the session counts its observed ids"
             );
         }
         self.check_queues(&counts);
@@ -106,11 +106,11 @@ impl Machine {
             for server in &queue.servers {
                 assert!(
                     self.sessions.all.contains_key(server),
-                    "a worker that serves a queue is there"
+                    "each worker of a queue has a session"
                 );
             }
         }
         assert_eq!(in_use, said_in_use);
-        assert!(counts.keys().all(|key| known.contains(key)), "a task's queue is there");
+        assert!(counts.keys().all(|key| known.contains(key)), "the queue of each task exists");
     }
 }

@@ -1,14 +1,14 @@
-//! The keys by which the parts of the machine name each other's things. A key says nothing of what
-//! it stands for: whoever holds one asks the table that gave it out. Keys of tasks (`Slot`,
-//! `TaskKey`) are in the records.
+//! The keys by which the modules of the machine name each other's entries. The holder of a key
+//! looks the entry up in the table that made the key. The keys of tasks (`Slot`, `TaskKey`) are in
+//! the records.
 
-/// A session of this process; never used again.
+/// A session of this process. A key is never used again.
 pub(crate) type SessionKey = u64;
 
-/// A queue that exists.
+/// The number of a queue that exists.
 pub(crate) type QueueKey = u32;
 
-/// A task name that is in use.
+/// The number of a task name in use.
 pub(crate) type NameKey = u32;
 
 /// One unanswered wait.

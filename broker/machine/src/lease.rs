@@ -1,8 +1,8 @@
-//! Leases: where they are given, held, judged and ended. A lease is the right of one consumer to
-//! report on one task; its number rises with every lease, over restarts too.
+//! Leases: this module grants, restores, checks and ends leases. A lease is the right of one
+//! consumer to report on one task. The numbers of leases rise with every lease, over restarts too.
 //!
-//! How long a lease lives is not decided here: a session that falls silent loses its leases
-//! (`connect.rs`), and what a report does to its task stands in `report.rs`.
+//! Other modules decide how long a lease lives: a session that is silent for the lease time loses
+//! its leases (`connect.rs`), and a report may end a lease (`report.rs`).
 
 use celeriac_record::{ClosedBy, SessionId, Slot, State, TaskError, Timestamp};
 
@@ -40,8 +40,8 @@ impl Machine {
         self.publish(step, slot);
     }
 
-    /// After a restart a leased task stays with its session, which has the lease time to be
-    /// resumed.
+    /// After a restart a leased task stays with its session. The worker has the lease time to
+    /// resume the session.
     pub(crate) fn restore_lease(
         &mut self,
         now: Now,
@@ -72,8 +72,9 @@ impl Machine {
         }
     }
 
-    /// Finds the task that a report may change. Only the current lease, reported by the session
-    /// that holds it, changes anything; any other report is answered from what counted before.
+    /// Finds the task that a report may change. A report changes a task only if it names the
+    /// current lease and comes from the session that holds the lease. Any other report gets an
+    /// answer and changes nothing.
     pub(crate) fn judge(
         &self,
         session: SessionKey,
@@ -97,7 +98,7 @@ impl Machine {
         Ok(slot)
     }
 
-    /// Tells the holder of a lease something about it.
+    /// Sends a signal about a lease to its holder.
     pub(crate) fn signal(&self, step: &mut Step<'_>, slot: Slot, kind: SignalKind, reason: &str) {
         let task = self.tasks.task(slot);
         let holder = self.tasks.run(task).and_then(|run| run.holder);
@@ -107,15 +108,19 @@ impl Machine {
         }
     }
 
-    /// Takes a lease back that has not begun: that counts as no delivery. The caller tells the
-    /// worker.
+    /// Takes back a lease whose handler has not begun. The lease does not count as a delivery. The
+    /// caller informs the worker.
     pub(crate) fn take_back(&mut self, step: &mut Step<'_>, slot: Slot) {
-        assert_eq!(self.tasks.task(slot).state, State::Leased, "what has begun is not taken back");
+        assert_eq!(
+            self.tasks.task(slot).state,
+            State::Leased,
+            "a lease is taken back only before the handler has begun"
+        );
         self.requeue(step, slot, ClosedBy::TakenBack, Cause::TakenBack);
     }
 
-    /// The holder is gone without an outcome: the task runs again, or it ends if that happened too
-    /// often. Only a task that had begun is charged for it.
+    /// The holder of the lease is lost without an outcome: the task runs again, or it fails if it
+    /// lost workers too often. The loss counts against a task only if the task had begun.
     pub(crate) fn lose_lease(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         let early_ack = self.tasks.plan(task).is_some_and(|plan| plan.early_ack);
@@ -126,11 +131,10 @@ impl Machine {
         if !started {
             run.deliveries = run.deliveries.saturating_sub(1);
         }
-        // A suspect was all that its worker had, so it is to blame whether or not the worker came
-        // to say that it began.
+        // A suspect was the only task of its worker, so the loss counts against the suspect whether
+        // or not the worker reported its start.
         let is_to_blame = started || run.alone;
-        // Runs that may have begun in silence count once it is certain that the task takes workers
-        // with it.
+        // Runs that may have begun without a report count once the loss counts against this task.
         let starts = run.attempts.saturating_add(run.silent);
         let message = if let Some(reason) = run.cancel.clone() {
             return self.revoke(step, slot, Cause::Cancelled, &reason);
@@ -147,7 +151,8 @@ impl Machine {
         self.fail(step, slot, ClosedBy::Nobody, error, Cause::WorkerLost);
     }
 
-    /// Takes the task from its holder. An outcome takes back the delivery that had been counted.
+    /// Takes the lease from its holder. A report of a failure, a release or a take-back undoes the
+    /// count of this delivery.
     pub(crate) fn end_lease(&mut self, slot: Slot, closed_by: ClosedBy) {
         let task = self.tasks.task_mut(slot);
         task.closed_by = closed_by;
@@ -157,7 +162,7 @@ impl Machine {
         if matches!(closed_by, ClosedBy::Fail | ClosedBy::Release | ClosedBy::TakenBack) {
             run.deliveries = run.deliveries.saturating_sub(1);
             if started {
-                // The task ran, and its worker lives.
+                // The task ran, and its worker survived.
                 (run.losses, run.silent) = (0, 0);
             }
         }
@@ -181,9 +186,10 @@ impl Machine {
     }
 }
 
-/// The answer to a report on a lease that has ended: that of the report that ended it, if it is of
-/// the same kind, and accepted if it is one of those before. `Fail`, `RetryLater` and `Reject` are
-/// one kind. What the reports carry is not compared: the first one counts.
+/// The answer to a report on a lease that has ended. A report of the same kind as the report that
+/// ended the lease gets the same answer. `Started` and `Progress`, which come before the end, are
+/// accepted. `Fail`, `RetryLater` and `Reject` are one kind. The contents of the reports are not
+/// compared: the first report counts.
 fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
     if matches!(kind, ReportKind::Complete(_))
         && task.closed_by == ClosedBy::Complete
@@ -199,7 +205,8 @@ fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
         ReportKind::Fail { .. } | ReportKind::RetryLater { .. } | ReportKind::Reject(_) => {
             task.closed_by == ClosedBy::Fail
         }
-        // Taken back, or given back at that moment: it is all the same.
+        // The worker may release a lease at the moment when the broker takes it back. The outcome
+        // is the same.
         ReportKind::Release { .. } => {
             matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack)
         }

@@ -1,20 +1,22 @@
-//! The machine: what a task queue is, as a pure and deterministic state machine.
+//! The machine: a task queue as a pure and deterministic state machine.
 //!
-//! Commands and the time go in, effects come out. The machine reads no clock, does no I/O, has no
-//! lock and no randomness, and iterates over nothing whose order is not its own: the same commands
-//! at the same times give the same effects. It can refuse, it cannot fail. It is the index of the
-//! store, built again from the records at each start.
+//! The machine takes commands and the time, and gives effects. It reads no clock, does no I/O, has
+//! no lock and no randomness, and iterates only over collections with a fixed order: the same
+//! commands at the same times give the same effects. The machine can refuse a request, but it
+//! cannot fail. It is the index of the store: each start of the broker builds it again from the
+//! records.
 //!
 //! # Where things are
 //!
-//! Nouns stand below and do not know each other's insides: `keys` (by which they name each other),
-//! `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. Verbs stand above and
-//! change them: `requests` finds the verb for a request; `submit`, `report`, `cancel`, `operate`,
-//! `dead` and `look` carry requests out, `scan` those that look at many tasks; `lease` gives,
-//! judges and ends leases; `connect` and `consume` keep sessions and consumers; `observe` tells
-//! those who wait or watch; `dispatch` and `balance` hand tasks out; `limits` does what is due;
-//! `transitions` is the only place where a task changes its state; `restore` builds all of it from
-//! the records. [`command`] is the language that the rest of the broker speaks.
+//! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
+//! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. The upper
+//! modules change that data: `requests` finds the function for a request; `submit`, `report`,
+//! `cancel`, `operate`, `dead` and `look` carry requests out, and `scan` carries out requests that
+//! look at many tasks; `lease` grants, checks and ends leases; `connect` and `consume` keep
+//! sessions and consumers; `observe` informs clients that wait or watch; `dispatch` and `balance`
+//! deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the only place
+//! where a task changes its state; `restore` builds the tables from the records. [`command`] has
+//! the types that the rest of the broker uses.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
@@ -70,17 +72,17 @@ use self::successors::Successors;
 use self::task::{Plan, Tasks};
 use self::timers::{MonoTimer, Timers};
 
-/// What the machine is told of the broker's configuration.
+/// The part of the broker's configuration that the machine needs.
 #[derive(Debug, Clone)]
 pub struct MachineConfig {
     /// A session that is silent for this long loses its leases.
     pub lease_ms: u64,
-    /// How long an ended task is kept when neither the task nor its queue says.
+    /// How long the broker keeps an ended task if neither the task nor its queue sets a time.
     pub result_ttl_ms: u64,
     pub result_bytes_max: usize,
-    /// Payloads leased to one session at once; one task may be larger.
+    /// The most payload bytes leased to one session at once; one task alone may be larger.
     pub leased_bytes_max: u64,
-    /// For jitter and for the table of ids.
+    /// The seed for jitter and for the table of ids.
     pub seed: u64,
 }
 
@@ -101,20 +103,21 @@ pub struct Machine {
     latest_order: u64,
     latest_lease: Lease,
     disk_is_low: bool,
-    /// What the steady clock shows beyond the monotonic one: fixed at the first moment.
+    /// The steady clock minus the monotonic clock: fixed at the first step.
     steady_offset: Option<Timestamp>,
-    /// Somebody has set the wall clock since then.
+    /// Whether the wall clock was set since the first step.
     clock_was_set: bool,
-    /// When the balance between workers is looked at next.
+    /// When the machine next checks the balance between workers.
     balance_at: Option<Monotonic>,
     scans: Scans,
 }
 
-/// So far apart the wall clock and the steady one come by themselves, or by a clock that is kept
-/// right in small steps.
+/// The wall clock counts as set if it differs from the steady clock by more than this. Normal drift
+/// and small corrections of the clock stay below.
 const CLOCK_DRIFT_MS: u64 = 100;
 
-/// Timers of tasks that one tick handles: some milliseconds. The rest follows at once.
+/// The most timers of tasks that one tick handles: some milliseconds of work. The next tick follows
+/// at once with the rest.
 const TIMERS_PER_TICK: usize = 10_000;
 
 impl Machine {
@@ -142,12 +145,12 @@ impl Machine {
         }
     }
 
-    /// How many tasks there are, ended ones included.
+    /// The number of tasks, ended tasks included.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
     }
 
-    /// A step of the broker itself at this moment.
+    /// Begins a step of the broker itself.
     fn step<'a>(&mut self, now: Now, effects: &'a mut Effects) -> Step<'a> {
         let mono = now.mono as Timestamp;
         let offset = *self.steady_offset.get_or_insert(now.wall.saturating_sub(mono));
@@ -174,7 +177,7 @@ impl Machine {
         self.queues.sweep();
     }
 
-    /// Does what is due, and hands out what can be handed out.
+    /// Handles the timers that are due, and delivers tasks to workers.
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
         let step = &mut self.step(now, effects);
         while let Some(timer) = self.timers.pop_mono(now.mono) {
@@ -200,7 +203,7 @@ impl Machine {
 
     /// When [`Machine::tick`] has something to do next, on either clock.
     pub fn next_deadline(&self) -> (Option<Timestamp>, Option<Monotonic>) {
-        // What is under way goes on at once.
+        // A scan under way continues at once.
         let next_mono = if self.scans.is_empty() { self.timers.next_mono() } else { Some(0) };
         let offset = self.steady_offset.unwrap_or(0);
         let next_steady =

@@ -1,5 +1,4 @@
-//! What happens to a task because its time has come: eta, expiry, time limits, the end of its
-//! record.
+//! Timers of tasks: eta, expiry, time limits, and the time when an ended task is forgotten.
 
 use celeriac_record::{Lease, Slot, State};
 
@@ -31,16 +30,16 @@ impl Machine {
         }
     }
 
-    /// Whether what a timer is for happens now.
+    /// Whether the event of a timer happens now.
     fn timer_holds(&self, timer: &Timer) -> bool {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
-        // What runs goes on after its expiry. Should it come back to wait, `expire_if_over` sees to
-        // it.
+        // A running task continues after its expiry. If the task waits again later,
+        // `expire_if_over` sets the timer again.
         self.timer_is_needed(timer)
             && !(timer.kind == Kind::Expires && task.state == State::Started)
     }
 
-    /// Whether a timer still means what it meant when it was set.
+    /// Whether a timer is still valid for the task in its slot.
     fn timer_is_needed(&self, timer: &Timer) -> bool {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
         match timer.kind {
@@ -67,15 +66,15 @@ impl Machine {
         }
     }
 
-    /// To be called whenever a task that ran begins to wait: its timer may have come meanwhile, and
-    /// meant nothing.
+    /// Sets the expiry timer again if the expiry has passed. Call this whenever a task that ran
+    /// begins to wait: its timer may have fired during the run, without effect.
     pub(crate) fn expire_if_over(&mut self, step: &Step<'_>, slot: Slot) {
         if self.is_expired(step, slot) {
             self.set_expiry_timer(slot);
         }
     }
 
-    /// No attempt of it may begin any more.
+    /// Whether the expiry has passed, so that no attempt may begin any more.
     pub(crate) fn is_expired(&self, step: &Step<'_>, slot: Slot) -> bool {
         self.expiry(slot).is_some_and(|moment| step.clocks.has_come(moment))
     }
@@ -103,8 +102,8 @@ impl Machine {
             .is_some_and(|task| task.state == State::Started && task.lease() == lease)
     }
 
-    /// After a restart the limits of a running task go on from its start, by the wall clock as the
-    /// best there is.
+    /// After a restart the time limits of a running task continue from its start. The wall clock
+    /// measures the time since then, because no other clock survives the restart.
     pub(crate) fn resume_limits(&mut self, now: Now, slot: Slot) {
         let lease = self.tasks.task(slot).lease();
         let Extra { plan: Some(plan), run: Some(run), .. } = self.tasks.extra_mut(slot) else {

@@ -1,4 +1,5 @@
-//! Reading: tasks by id and by filter, queues, workers. Nothing here changes anything.
+//! Requests that read: tasks by id and by filter, queues, workers. They change no task, queue or
+//! session.
 
 use celeriac_proto::{QueueName, TaskId};
 use celeriac_record::{Slot, State, TaskKey};
@@ -14,11 +15,11 @@ use crate::slice::{Look, RULES};
 use crate::step::{Asker, Step};
 use crate::task::Task;
 
-/// A page of a listing under way.
+/// A page of a listing, under way.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub filter: Filter,
-    /// The queue of the filter, during a slice.
+    /// The queue of the filter, valid during one slice.
     pub queue: Option<Option<QueueKey>>,
     limit: usize,
     with_tracebacks: bool,
@@ -27,7 +28,7 @@ pub(crate) struct Listing {
     found: Vec<TaskKey>,
 }
 
-/// Which page is asked for.
+/// The page that a client asks for.
 #[derive(Debug)]
 pub(crate) struct PageAsked {
     pub filter: Filter,
@@ -36,11 +37,11 @@ pub(crate) struct PageAsked {
     pub with_tracebacks: bool,
 }
 
-/// Queues of one page, and workers of one page: some milliseconds.
+/// The most queues, and the most workers, of one page: some milliseconds of work.
 const QUEUES_PER_PAGE: usize = 10_000;
 const WORKERS_PER_PAGE: usize = 1_000;
 
-/// Leases of a worker that a listing shows.
+/// The most leases of a worker that a listing shows.
 const RUNNING_SHOWN: usize = 100;
 
 impl Machine {
@@ -81,7 +82,7 @@ impl Machine {
         }
     }
 
-    /// Why a task does not run now.
+    /// The reason why a task does not run now.
     fn waiting_for(&self, task: &Task) -> WaitingFor {
         match task.state {
             State::Scheduled | State::Retry => WaitingFor::Time,
@@ -124,7 +125,8 @@ impl Machine {
         Look::Cost(self.cost_of(task, &listing.filter))
     }
 
-    /// What was found, as it is now: in the meantime some may have gone, or match no more.
+    /// The tasks that the listing found, in their present state. Since then some tasks may have
+    /// been removed, or may match no longer.
     pub(crate) fn page(&self, step: &Step<'_>, listing: &Listing) -> Vec<TaskOutline> {
         let matches = |key: &&TaskKey| {
             let task = self.tasks.try_task(key.slot).filter(|task| task.serial() == key.serial);
@@ -138,7 +140,7 @@ impl Machine {
             .collect()
     }
 
-    /// What it counts for to find that a task does not match.
+    /// The cost of finding that a task does not match.
     pub(crate) fn cost_of(&self, task: &Task, filter: &Filter) -> u32 {
         if filter.tag.is_none() && filter.root.is_none() && filter.id_prefix.is_empty() {
             return 1;
@@ -146,7 +148,8 @@ impl Machine {
         RULES + self.tasks.plan(task).map_or(0, |plan| plan.tags.len() as u32)
     }
 
-    /// `queue` is the filter's, looked up; `Some(None)` is one that does not exist.
+    /// Whether a task matches a filter. `queue` is the queue of the filter after its look-up;
+    /// `Some(None)` means that the queue does not exist.
     pub(crate) fn matches(
         &self,
         task: &Task,
@@ -249,7 +252,8 @@ impl Machine {
         with_tracebacks: bool,
     ) -> WorkerOutline {
         let consumer = &session.consumer;
-        // What a worker says of itself is not stored.
+        // The records do not have the worker's own description, so it is missing after a restart
+        // until the worker connects.
         let info = consumer.worker.as_ref().map(|worker| worker.info.clone()).unwrap_or_default();
         let shown = consumer.leases.iter().take(RUNNING_SHOWN);
         let status = WorkerStatus {

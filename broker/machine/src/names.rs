@@ -1,4 +1,4 @@
-//! Task names as small numbers: a million tasks of one name hold it once.
+//! Task names as small numbers: a million tasks of one name store the text once.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(crate) struct Names {
     entries: Vec<Entry>,
     free: Vec<NameKey>,
     by_name: BTreeMap<TaskName, NameKey>,
-    /// The name asked for last: batches are mostly of one name.
+    /// The last name that was looked up. Most batches have tasks of one name.
     latest: Option<NameKey>,
 }
 
@@ -22,7 +22,7 @@ struct Entry {
 }
 
 impl Names {
-    /// The number of a name, counting one more use.
+    /// The number of a name. One more use is counted.
     pub fn take(&mut self, name: &TaskName) -> NameKey {
         let key = self.lookup(name).unwrap_or_else(|| self.add(name));
         self.entries[key as usize].uses += 1;
@@ -30,12 +30,12 @@ impl Names {
         key
     }
 
-    /// One use more of a name that is in use.
+    /// Counts one more use of a name in use.
     pub fn take_again(&mut self, key: NameKey) {
         self.entries[key as usize].uses += 1;
     }
 
-    /// One use less; the last one frees the number.
+    /// Counts one use less. After the last use the number is free.
     pub fn release(&mut self, key: NameKey) {
         let entry = &mut self.entries[key as usize];
         entry.uses -= 1;

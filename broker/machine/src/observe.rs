@@ -1,5 +1,5 @@
-//! Those who wait for tasks and those who watch them. Both are by id, so that they may name a task
-//! that does not exist yet and live on over its generations.
+//! Waits and watches of clients. Both name a task by its id, so that the task need not exist yet,
+//! and both continue over the generations of the id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub(crate) struct Observers {
 }
 
 impl Observers {
-    /// For the checks: the ids that a session waits for, and those that it watches.
+    /// For the invariant checks: the numbers of ids that a session waits for and watches.
     pub fn ids_of(&self, session: SessionKey) -> (usize, usize) {
         let waits = self.waits.values().filter(|wait| wait.session == session);
         let watches = self.watches.values().filter(|watch| watch.session == session);
@@ -43,12 +43,12 @@ struct OpenWait {
     session: SessionKey,
     asker: Asker,
     ids: Vec<TaskId>,
-    /// One of the ids is enough.
+    /// Whether one of the ids is enough.
     any: bool,
     until: Option<State>,
     with_results: bool,
     deadline: Monotonic,
-    /// Ids that have not come so far yet.
+    /// Ids whose tasks have not reached the state yet.
     open: BTreeSet<TaskId>,
 }
 
@@ -60,7 +60,7 @@ struct OpenWatch {
     with_results: bool,
 }
 
-/// What a wait names.
+/// The parameters of a wait.
 #[derive(Debug)]
 pub(crate) struct WaitFor {
     pub ids: Vec<TaskId>,
@@ -70,7 +70,7 @@ pub(crate) struct WaitFor {
     pub timeout_ms: u64,
 }
 
-/// Whether a task in `state` has come as far as `until`, or has ended.
+/// Whether a task in `state` has reached `until`, or has ended.
 fn has_come_to(state: State, until: Option<State>) -> bool {
     state.is_terminal() || until.is_some_and(|until| state >= until)
 }
@@ -100,8 +100,8 @@ impl Machine {
         }
         self.observers.latest += 1;
         let key = self.observers.latest;
-        // Those that have come so far may go before the others come: then the wait is to keep how
-        // they ended.
+        // The wait observes the finished ids too: their tasks may be removed before the other tasks
+        // are finished, and then the wait must keep how they ended.
         for id in open.iter().chain(&done) {
             self.add_observer(id, Observer::Wait(key));
         }
@@ -115,7 +115,7 @@ impl Machine {
         self.observers.waits.insert(key, wait);
     }
 
-    /// The time of a wait is over: it is answered with what is there.
+    /// The timeout of a wait is over: the answer shows the present states.
     pub(crate) fn wait_timer(&mut self, step: &mut Step<'_>, key: WaitKey) {
         self.answer_wait(step, key, false);
     }
@@ -138,7 +138,7 @@ impl Machine {
         Some(wait)
     }
 
-    /// Ends a wait of this session before its time, if it has one of that request.
+    /// Ends a wait of this session before its timeout, if that request began one.
     pub(crate) fn unwait(&mut self, step: &mut Step<'_>, session: SessionKey, request: RequestId) {
         let of_request = (request, WaitKey::MIN)..=(request, WaitKey::MAX);
         let waits = &self.sessions.session(session).observed.waits;
@@ -175,7 +175,7 @@ impl Machine {
         step.show(asker, Outlines::Watching { watch: key, tasks });
     }
 
-    /// Ends a watch of this session; false when it has none of that number.
+    /// Ends a watch of this session. Returns false if the session has no watch of that number.
     pub(crate) fn unwatch(&mut self, session: SessionKey, key: WatchKey) -> bool {
         if !self.sessions.session(session).observed.watches.contains(&key) {
             return false;
@@ -194,7 +194,7 @@ impl Machine {
         }
     }
 
-    /// The connection is gone: nobody is there to be told.
+    /// Ends all waits and watches of a session whose connection is lost, without an answer.
     pub(crate) fn end_observing(&mut self, session: SessionKey) {
         while let Some((_, key)) = self.sessions.session(session).observed.waits.first().copied() {
             self.remove_wait(key);
@@ -223,12 +223,12 @@ impl Machine {
         }
     }
 
-    /// Whether somebody waits for this id or watches it already.
+    /// Whether a client waits for this id or watches it.
     pub(crate) fn is_observed(&self, id: &TaskId) -> bool {
         !self.observers.by_id.is_empty() && self.observers.by_id.contains_key(id)
     }
 
-    /// Tells those who care that a task changed its state.
+    /// Informs the clients that wait for a task or watch it that its state changed.
     pub(crate) fn notify(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         if !self.tasks.is_watched(task) {
@@ -249,22 +249,22 @@ impl Machine {
         }
     }
 
-    /// Tells those who care that the id no longer has a task.
+    /// Informs the clients that watch an id that the id no longer has a task.
     pub(crate) fn notify_forgotten(&mut self, step: &mut Step<'_>, id: &TaskId) {
         let Some(observers) = self.observers.by_id.get(id) else { return };
         let observers: Vec<Observer> = observers.iter().copied().collect();
         for observer in observers {
             match observer {
                 Observer::Watch(key) => self.push_transition(step, key, id),
-                // It has kept how the task ended.
+                // The wait has kept how the task ended.
                 Observer::Wait(_) => {}
             }
         }
     }
 
-    /// The ended task of this slot is about to make way, by its time, by order, or for the next run
-    /// of its id. The waits that it has satisfied, and that go on for others, keep how it
-    /// ended.
+    /// Called before an ended task is removed because its time is over, at a request, or for the
+    /// next run of its id. A wait that this task has satisfied, and that continues for other tasks,
+    /// keeps how this task ended.
     pub(crate) fn keep_for_waits(&self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         if !self.tasks.is_watched(task) {

@@ -1,5 +1,5 @@
-//! What operators do to queues: configure, pause, purge, delete. What must not begin any more is
-//! taken back from the workers that hold it, before the answer.
+//! Requests of operators about queues: configure, pause, purge, delete. Before the answer the
+//! broker takes tasks that must not begin any more back from their workers.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -17,25 +17,25 @@ use crate::step::{Asker, Step};
 use crate::task::Task;
 use crate::transitions::Cause;
 
-/// A purge or delete under way.
+/// A purge or a delete, under way.
 #[derive(Debug)]
 pub(crate) struct Purge {
     pub name: QueueName,
-    /// Its number, during a slice.
+    /// The number of the queue, valid during one slice.
     pub queue: Option<QueueKey>,
     delete: bool,
     count: u64,
     taken: Signals,
 }
 
-/// A pause or its end under way.
+/// A pause or a resume of queues, under way.
 #[derive(Debug)]
 pub(crate) struct Pausing {
     names: std::vec::IntoIter<QueueName>,
     paused: bool,
-    /// The session whose leases were looked at last.
+    /// The last session whose leases were checked.
     session: Option<SessionKey>,
-    /// Leases to take back, by the places of their tasks.
+    /// Leases to take back, ordered by the places of their tasks.
     unstarted: BTreeSet<(u64, Slot, Lease)>,
     taken: Signals,
 }
@@ -58,7 +58,7 @@ impl Pausing {
 }
 
 impl Machine {
-    /// Creates the queue if need be and replaces its settings; whether it is paused stays.
+    /// Creates the queue if necessary and replaces its settings. A pause of the queue stays.
     pub(crate) fn configure_queue(
         &mut self,
         step: &mut Step<'_>,
@@ -74,7 +74,7 @@ impl Machine {
         step.answer(asker, Answer::Done);
     }
 
-    /// Changes what was set of a queue. What nobody has set needs no record.
+    /// Changes the record of a queue. A queue without settings and pause needs no record.
     fn set_record(&mut self, step: &mut Step<'_>, key: QueueKey, record: QueueRecord) {
         let queue = self.queues.queue_mut(key);
         if queue.record == record {
@@ -93,8 +93,8 @@ impl Machine {
         }
     }
 
-    /// Begins to pause queues, made if need be: a queue may be paused before its first task comes.
-    /// Or to resume them.
+    /// Begins to pause or to resume queues. A pause creates a missing queue, so that an operator
+    /// can pause a queue before its first task comes.
     pub(crate) fn begin_pause(
         &mut self,
         step: &mut Step<'_>,
@@ -108,8 +108,8 @@ impl Machine {
         self.begin_scan(step, asker, Pausing::new(queues, paused));
     }
 
-    /// Sets the queues, and takes back what workers hold of paused ones and have not begun. False
-    /// when it is not done yet.
+    /// Pauses or resumes the queues, and takes tasks of paused queues that have not begun back from
+    /// their workers. Returns false if work is left.
     pub(crate) fn continue_pause(&mut self, step: &mut Step<'_>, pausing: &mut Pausing) -> bool {
         for name in pausing.names.by_ref() {
             self.set_paused(step, &name, pausing.paused);
@@ -121,7 +121,7 @@ impl Machine {
     }
 
     fn set_paused(&mut self, step: &mut Step<'_>, name: &QueueName, paused: bool) {
-        // A queue that is not there is not paused.
+        // A queue that does not exist is not paused, so a resume need not create it.
         let key =
             if paused { Some(self.queues.find_or_create(name)) } else { self.queues.find(name) };
         if let Some(key) = key {
@@ -130,8 +130,8 @@ impl Machine {
         }
     }
 
-    /// Session by session, for leases are few beside tasks. While a queue is paused no new ones
-    /// come.
+    /// Looks for leases session by session, because there are far fewer leases than tasks. A paused
+    /// queue gets no new leases.
     fn find_unstarted(&mut self, pausing: &mut Pausing) -> bool {
         let next = |from: Option<SessionKey>| {
             (from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
@@ -152,10 +152,11 @@ impl Machine {
         true
     }
 
-    /// Each goes to the front of its queue, from the last to the first: the oldest ends up first.
+    /// Each task goes to the front of its queue. The newest task goes first, so the oldest task is
+    /// in front at the end.
     fn take_back_found(&mut self, step: &mut Step<'_>, pausing: &mut Pausing) -> bool {
         while let Some((_, slot, lease)) = pausing.unstarted.pop_last() {
-            // It may have begun or ended, and its queue may be resumed by step.now.
+            // Meanwhile the task may have begun or ended, and its queue may have been resumed.
             let holds = |task: &&Task| task.state == State::Leased && task.lease() == lease;
             let task = self.tasks.try_task(slot).filter(holds);
             if task.is_some_and(|task| self.queues.queue(task.queue()).record.paused) {
@@ -169,14 +170,14 @@ impl Machine {
         true
     }
 
-    /// A broker that ended in the middle of a pause finishes it when it is back.
+    /// A broker that ended in the middle of a pause finishes the pause after its restart.
     pub(crate) fn take_back_paused(&mut self, step: &mut Step<'_>) {
         self.scans.lift();
         self.continue_pause(step, &mut Pausing::new(Vec::new(), true));
     }
 
-    /// Begins to revoke every task of a queue that has not begun. With `delete` its settings go
-    /// too; refused while tasks of it run.
+    /// Begins to revoke every task of a queue that has not begun. With `delete` the settings of the
+    /// queue go too; a delete is refused while tasks of the queue run.
     pub(crate) fn begin_purge(
         &mut self,
         step: &mut Step<'_>,
@@ -224,7 +225,7 @@ impl Machine {
         Look::Cost(CHANGE)
     }
 
-    /// How many tasks were revoked.
+    /// Ends a purge or a delete. Returns the number of revoked tasks.
     pub(crate) fn finish_purge(
         &mut self,
         step: &mut Step<'_>,

@@ -1,5 +1,5 @@
-//! Queues: tasks in line by priority and age, a line of their own for each name so that a name
-//! nobody can run does not hold up the others.
+//! Queues: tasks in line by priority and age. Each task name has its own line, so that a name that
+//! no worker can run does not delay the other names.
 
 mod line;
 mod rate;
@@ -20,30 +20,31 @@ pub(crate) struct Queue {
     pub record: QueueRecord,
     /// Tasks of any state that name the queue by its number.
     pub tasks: u64,
-    /// Whether it counts as one of the queues that there may be; kept true by `Queues::note_use`.
+    /// Whether the queue counts against the maximum number of queues. `Queues::note_use` updates
+    /// this field.
     pub counted: bool,
-    /// Tasks in each of these conditions.
+    /// The numbers of tasks: ready (QUEUED), and SCHEDULED or RETRY.
     pub ready: u64,
     pub scheduled: u64,
-    /// Handed to a worker and not begun.
+    /// Tasks that a worker holds and has not begun.
     pub leased: u64,
     pub started: u64,
     pub dead: u64,
-    /// Payloads of tasks that have not ended.
+    /// Payload bytes of tasks that have not ended.
     pub bytes: u64,
     pub submitted_total: u64,
     pub ended_total: u64,
     pub submitted_rate: Rate,
     pub ended_rate: Rate,
-    /// Workers that serve the queue: all of them, those with a free hand, and those with credit
-    /// left.
+    /// Workers that serve the queue: all workers; idle workers, which hold fewer leases than their
+    /// concurrency; and hungry workers, which could take one more task.
     pub servers: BTreeSet<SessionKey>,
     pub idle: BTreeSet<SessionKey>,
     pub hungry: BTreeSet<SessionKey>,
-    /// Who was served last, so that the next one is another.
+    /// The worker that was served last. The next worker in turn comes after it.
     pub turn: SessionKey,
-    /// Ready tasks that are suspects, and workers that take nothing more until they are free for
-    /// one of them.
+    /// The number of ready suspects, and the workers that take no more tasks until they are free
+    /// for a suspect.
     pub suspects: u64,
     pub draining: BTreeSet<SessionKey>,
     lanes: Vec<Lane>,
@@ -56,27 +57,27 @@ pub(crate) struct Queue {
 /// The name, the priority, and whether the tasks are suspects.
 type LaneKey = (NameKey, u8, bool);
 
-/// A task that comes into line.
+/// A task that is put in line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub slot: Slot,
     pub name: NameKey,
     pub priority: u8,
     pub is_suspect: bool,
-    /// Its place among all that wait; smaller is served first.
+    /// The place among all waiting tasks. A smaller place is served first.
     pub order: u64,
-    /// It has been out already.
+    /// Whether the task goes to the front, because it was leased before.
     pub in_front: bool,
 }
 
-/// Tasks of one name and one priority, in line; suspects in a line of their own, for they are given
-/// out alone.
+/// Tasks of one name and one priority, in line. Suspects have a separate line, because a suspect is
+/// delivered alone.
 #[derive(Debug)]
 struct Lane {
     name: NameKey,
     rank: u8,
     of_suspects: bool,
-    /// May hold places whose task has left; they are skipped when they come up.
+    /// The line may have places whose task has left. They are skipped when they come to the front.
     places: Line,
     /// The entry of this lane in `heads`.
     head: Option<Head>,
@@ -121,7 +122,7 @@ impl Queue {
         }
     }
 
-    /// Settings of a queue that nobody has configured.
+    /// The settings of a queue that no operator has configured.
     pub fn unconfigured(name: QueueName) -> QueueRecord {
         QueueRecord {
             name,
@@ -133,7 +134,7 @@ impl Queue {
         }
     }
 
-    /// Somebody has given it settings, or paused it.
+    /// Whether an operator has set a setting of the queue, or paused the queue.
     pub fn is_configured(&self) -> bool {
         let QueueRecord { name: _, paused, tasks_max, bytes_max, expires_in_ms, result_ttl_ms } =
             &self.record;
@@ -146,17 +147,17 @@ impl Queue {
         self.ready + self.scheduled + self.leased + self.started
     }
 
-    /// More than ended tasks needs it.
+    /// Whether the queue is needed by more than ended tasks.
     pub fn is_in_use(&self) -> bool {
         self.unfinished() > 0 || !self.servers.is_empty() || self.is_configured()
     }
 
-    /// Has something to hand out, and somebody to hand it to.
+    /// Whether the queue has a ready task and a worker that could take a task.
     pub fn is_servable(&self) -> bool {
         self.ready > 0 && !self.record.paused && !self.hungry.is_empty()
     }
 
-    /// As if it were new: its settings and what it has counted are gone. What is there stays.
+    /// Resets the settings, totals and rates to those of a new queue. Tasks and workers stay.
     pub fn reset(&mut self) {
         self.record = Self::unconfigured(self.record.name.clone());
         (self.submitted_total, self.ended_total) = (0, 0);
@@ -175,7 +176,7 @@ impl Queue {
         }
     }
 
-    /// Puts a task at the end of its line, or in front.
+    /// Puts a task at the end of its line, or at the front.
     pub fn push(&mut self, arrival: Arrival) {
         let Arrival { slot, name, priority, is_suspect, order, in_front } = arrival;
         let index = *self.lane_of.entry((name, priority, is_suspect)).or_insert_with(|| {
@@ -216,15 +217,15 @@ impl Queue {
             && lanes.find(|lane| can_run(lane.name)).is_some_and(|lane| lane.of_suspects)
     }
 
-    /// Whether there is a line of tasks whose name `can_run` allows. All that stood in it may have
-    /// left it.
+    /// Whether there is a line of tasks whose name `can_run` allows. All tasks of that line may
+    /// have left it.
     pub fn has_for(&self, suspects: bool, can_run: impl Fn(NameKey) -> bool) -> bool {
         let mut lanes = self.heads.iter().map(|head| &self.lanes[head.lane]);
         lanes.any(|lane| can_run(lane.name) && (suspects || !lane.of_suspects))
     }
 
-    /// Takes the first task in line whose name `can_run` allows. `order_of` tells the order of the
-    /// task of a slot, if it is in line.
+    /// Takes the first task in line whose name `can_run` allows. `order_of` gives the order of the
+    /// task of a slot, if the task is in line.
     pub fn pop(
         &mut self,
         order_of: impl Fn(Slot) -> Option<u64>,
@@ -245,7 +246,7 @@ impl Queue {
         }
     }
 
-    /// Takes the suspects from the heads of their lanes that do not stand in line any more.
+    /// Removes suspects that have left the line from the heads of their lanes.
     pub fn drop_gone_suspects(&mut self, order_of: impl Fn(Slot) -> Option<u64>) {
         for lane in 0..self.lanes.len() {
             let is_gone = |place: &Place| stands(&order_of, *place).is_none();
@@ -257,7 +258,7 @@ impl Queue {
         }
     }
 
-    /// The task that has been in line for longest.
+    /// The task that has been in line for the longest time.
     pub fn oldest(&self, order_of: impl Fn(Slot) -> Option<u64>) -> Option<Slot> {
         let first = |lane: &Lane| {
             let mut places = lane.places.iter();
@@ -266,7 +267,7 @@ impl Queue {
         self.lanes.iter().filter_map(first).min().map(|(_, slot)| slot)
     }
 
-    /// Gives back the lines when nobody stands in them.
+    /// Frees the memory of the lines when no task waits.
     pub fn drop_empty_lanes(&mut self) {
         if self.ready == 0 {
             (self.lanes, self.lane_of, self.heads) = Default::default();
@@ -274,12 +275,13 @@ impl Queue {
     }
 }
 
-/// The order of the task that took this place, if it still waits in it.
+/// The order of the task that took this place, if the task still waits there.
 fn stands(order_of: &impl Fn(Slot) -> Option<u64>, place: Place) -> Option<u64> {
     order_of(place.slot).filter(|order| *order as u32 == place.order)
 }
 
-/// Drops the places at the front whose tasks have left. The order of the first task that is left.
+/// Drops the places at the front whose tasks have left. Returns the order of the first task that
+/// remains.
 fn skip_gone(order_of: &impl Fn(Slot) -> Option<u64>, places: &mut Line) -> Option<u64> {
     loop {
         let front = *places.front()?;

@@ -1,6 +1,6 @@
-//! Reports: what workers say of their leases. Only the current lease, in the hands of the session
-//! that holds it, changes anything. A report that already counted is answered again and changes
-//! nothing; it may come from a worker's next session, which asks what became of it.
+//! Reports of workers on their leases. Only a report on the current lease, from the session that
+//! holds the lease, changes a task. A report that already counted gets its answer again and changes
+//! nothing; such a report may come from the worker's next session, which asks for the outcome.
 
 use celeriac_record::{Body, ClosedBy, MAX_DELIVERIES_DEFAULT, Progress, RetryPolicy, Slot, State};
 
@@ -40,11 +40,11 @@ impl Machine {
             ReportKind::Reject(error) => self.failed(step, slot, error, true),
             ReportKind::Release { not_begun } => self.release(step, slot, not_begun),
         }
-        // Of these only a revoked task can be gone already, when it keeps no result.
+        // After these reports only a revoked task can be removed already: its result TTL is 0.
         Ok(self.tasks.try_task(slot).map_or(State::Revoked, |task| task.state))
     }
 
-    /// Whether the task shows this progress: it was reported twice.
+    /// Whether the task has this progress already, because the report came twice.
     fn has_progress(&self, slot: Slot, progress: &Progress) -> bool {
         let shown = self.tasks.run(self.tasks.task(slot)).and_then(|run| run.progress.as_ref());
         shown.is_some_and(|shown| shown.state == progress.state && shown.meta == progress.meta)
@@ -56,8 +56,9 @@ impl Machine {
         }
     }
 
-    /// Before an outcome, which hides at once what the store would be told of the start: only a
-    /// watcher is to see it.
+    /// Starts a task whose outcome follows in the same report. The record of the outcome replaces a
+    /// record of the start at once, so the start is published only for a task that a client
+    /// watches.
     fn ensure_started_in_passing(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         match task.state {
@@ -104,7 +105,8 @@ impl Machine {
         self.retry(step, slot, delay_ms, error);
     }
 
-    /// The handler asks for another attempt, after a time of its own or by the policy.
+    /// The handler asks for another attempt, after a given time or after the delay of the retry
+    /// policy.
     fn retry_later(
         &mut self,
         step: &mut Step<'_>,
@@ -124,8 +126,9 @@ impl Machine {
         self.retry(step, slot, after_ms, error);
     }
 
-    /// Handed back: again in front, and no attempt is counted. A cancelled task ends with it, as
-    /// with a failure, and so does one that has begun and is not to begin twice.
+    /// The worker hands a task back: the task goes to the front of its queue, and the attempt does
+    /// not count. But a cancelled task ends, as after a failure; so does a task that has begun and
+    /// must not begin twice.
     pub(crate) fn release(&mut self, step: &mut Step<'_>, slot: Slot, not_begun: bool) {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_as(step, slot, ClosedBy::Release, Cause::Cancelled, &reason);
@@ -148,7 +151,7 @@ impl Machine {
         self.requeue(step, slot, ClosedBy::Release, Cause::Released);
     }
 
-    /// Whether the task asks not to begin again, however its run ends.
+    /// Whether the task must not begin again, however its run ends.
     fn is_run_once(&self, slot: Slot) -> bool {
         let plan = self.tasks.plan(self.tasks.task(slot));
         plan.is_some_and(|plan| plan.early_ack)

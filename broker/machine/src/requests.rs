@@ -1,5 +1,5 @@
-//! What a connected client asks, and who answers it. Every request of every group has its arm here;
-//! one without an arm does not compile.
+//! Requests of connected clients, and the functions that carry them out. Every request of every
+//! group has its arm in this file; a request without an arm does not compile.
 
 use celeriac_record::Actor;
 
@@ -16,10 +16,11 @@ use crate::observe::WaitFor;
 use crate::step::{Asker, Step};
 
 impl Machine {
-    /// A request came. Whoever asks lives.
+    /// Takes a request of a connection. Every request is a sign of life of its client.
     pub(crate) fn request(&mut self, step: &mut Step<'_>, asker: Asker, ask: Ask) {
         let Some(session) = self.sessions.of(asker.connection) else {
-            // Its session has ended, and it was told so: the connection is about to close.
+            // The session of the connection has ended, and the client was informed: the connection
+            // is about to close.
             return;
         };
         self.sessions.touch(session, step.now);
@@ -28,7 +29,7 @@ impl Machine {
         }
     }
 
-    /// Does what is asked, or begins to, on behalf of the one who asks.
+    /// Carries out a request, or begins a long one, on behalf of its client.
     pub(crate) fn carry_out(
         &mut self,
         step: &mut Step<'_>,

@@ -1,7 +1,8 @@
-//! A restart: the table of tasks is built again from the records of the log.
+//! A restart: this module builds the tables again from the records of the log.
 //!
-//! The log may give a task's records in either order, and stale ones of tasks that are gone: the
-//! serial number says which task a record is of, the version which of two changes is later.
+//! The log may give the two records of a task in either order, and stale records of tasks that were
+//! removed. The serial number identifies the task of a record, and the version shows which of two
+//! changes is later.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +17,20 @@ use crate::task::Run;
 use crate::timers::Kind;
 use crate::{Effects, Machine};
 
-/// What is known only while the log is read.
+/// Data that the machine needs only while the log is read.
 #[derive(Debug, Default)]
 pub(crate) struct Restoring {
     /// Changes whose submit has not been read yet.
     early: BTreeMap<Slot, Box<Changed>>,
-    /// Which tasks were submitted to follow which.
+    /// The tasks that were submitted to follow another task.
     following: BTreeMap<Slot, TaskKey>,
-    /// Whose lease each leased task is, and when a forced cancel takes it from there.
+    /// The session that holds each leased task, and the time when a forced cancel revokes the
+    /// lease.
     holders: BTreeMap<Slot, (SessionId, Option<Timestamp>)>,
 }
 
-/// A task that waits in line, in the order of the serials. Twelve bytes: there may be ten million
-/// at once.
+/// A task that waits in line, in the order of the serials. It takes twelve bytes, because there may
+/// be ten million at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct InLine {
     serial: (u32, u32),
@@ -42,7 +44,7 @@ impl InLine {
 }
 
 impl Machine {
-    /// Takes in one record. To be called for every record of the log, before anything else.
+    /// Restores one record. The store calls this for every record of the log, before any command.
     pub fn restore(&mut self, now: Now, record: Record) {
         match record {
             Record::Submitted(submitted) => self.restore_submitted(*submitted),
@@ -145,7 +147,8 @@ impl Machine {
             Some(session) => {
                 self.restoring.holders.insert(slot, (session, grace_until));
             }
-            // A lease that is nobody's, which no broker writes. The task is not lost over it.
+            // A lease without a session. No broker writes such a record, but the task must not be
+            // lost.
             None if task.is_leased() => task.state = State::Queued,
             None => {}
         }
@@ -162,25 +165,26 @@ impl Machine {
             cancel: changed.cancel_requested.then_some(changed.revoked_reason),
             ..Run::default()
         };
-        // What has only come due is as it was submitted.
+        // A task whose only change was that it became due needs no run.
         if !run.is_untouched() || self.tasks.task(slot).is_leased() {
             self.tasks.extra_mut(slot).run = Some(Box::new(run));
         }
     }
 
-    /// The log is read: puts every task where it belongs. `lease` and `serial` are the highest
-    /// ever given out, also to tasks that the log no longer knows.
+    /// Called after the whole log was read: sets the indexes, lines and timers of every task.
+    /// `lease` and `serial` are the highest that were ever used, also for tasks that the log no
+    /// longer has.
     pub fn restored(&mut self, now: Now, lease: u64, serial: u64, effects: &mut Effects) {
         self.latest_lease = self.latest_lease.max(lease);
         self.latest_serial = self.latest_serial.max(serial);
-        // Of two tasks of one id the earlier one was dropped without a record.
+        // If two tasks have the same id, the earlier task was dropped without a record.
         let mut dropped = Vec::new();
         let following = std::mem::take(&mut self.restoring.following);
         self.restore_successors(following);
         let is_hidden = |slot| self.successors.present_of(slot).is_some();
         self.tasks.restored(is_hidden, |slot| dropped.push(slot));
         for slot in dropped {
-            // No broker writes two tasks of one id of which one has a successor.
+            // No broker writes two tasks of one id if one of them has a successor.
             self.successors.note_end(slot);
             self.unrestore(slot);
             effects.list.push(Effect::Drop(slot));
@@ -200,7 +204,7 @@ impl Machine {
                 }
             }
         }
-        // A leased task has its place too: it may come back to it.
+        // A leased task has a place too: the task may return to it.
         in_line.sort_unstable();
         for InLine { slot, .. } in in_line {
             match self.tasks.task(slot).state {
@@ -220,8 +224,9 @@ impl Machine {
         self.tick(now, effects);
     }
 
-    /// A time that was stored does not tell a time of day from the end of a span: an eta and an
-    /// expiry count as the former, and what the broker itself decided on as the latter.
+    /// A stored time does not show whether it is a time of day or the end of a span. An eta and an
+    /// expiry count as times of day. Times that the broker itself set, for a retry or for the end
+    /// of a record, count as ends of spans.
     fn set_restored_timers(&mut self, slot: Slot) {
         let task = self.tasks.task(slot);
         let (state, due) = (task.state, task.due());

@@ -1,8 +1,8 @@
-//! How long a failed task waits for its next attempt.
+//! The delay of a failed task before its next attempt.
 
 use celeriac_record::{Backoff, Jitter, RetryPolicy};
 
-/// The delay after the `attempt`-th run failed, attempts counted from 1. The seed decides the
+/// The delay after the failure of attempt `attempt`; attempts count from 1. The seed decides the
 /// jitter.
 pub(crate) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
     let attempt = attempt.max(1);
@@ -12,7 +12,7 @@ pub(crate) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
         Backoff::Exponential => delay * policy.factor.powf(f64::from(attempt - 1)),
         Backoff::Polynomial => delay * f64::from(attempt).powf(policy.factor),
     };
-    // Not a number and infinity become the cap.
+    // NaN and infinity become the cap.
     let delay = if delay < policy.delay_max_ms as f64 {
         delay.max(0.0) as u64
     } else {
@@ -25,13 +25,13 @@ pub(crate) fn delay_ms(policy: &RetryPolicy, attempt: u32, seed: u64) -> u64 {
     }
 }
 
-/// A number from 0 to `most`, the same for the same seed and attempt.
+/// A number from 0 to `most`. The same seed and attempt give the same number.
 fn spread(most: u64, seed: u64, attempt: u32) -> u64 {
     let random = split_mix(seed.wrapping_add(u64::from(attempt)));
     ((u128::from(random) * (u128::from(most) + 1)) >> 64) as u64
 }
 
-/// SplitMix64: one step of a small generator whose outputs are well spread.
+/// One step of the generator SplitMix64. Its outputs are well distributed.
 pub(crate) fn split_mix(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,11 +1,12 @@
-//! Requests that look at many tasks: purge, delete, pause, cancel by root or tag, replay and
-//! discard by filter, listings. Each is done in slices, between which everybody else has a turn,
-//! and is answered at its end.
+//! Scans: requests that look at many tasks: purge, delete, pause, cancel by root or tag, replay and
+//! discard by filter, listings. The machine does each scan in slices, and carries out other
+//! commands between the slices. The answer comes at the end of the scan.
 //!
-//! A connection has one of them under way. What it asks next waits until that is answered, so that
-//! it sees what it asked for; only what must never be held up goes past: submits, reports, credit
-//! and signs of life. Connections take turns. When a connection goes, the one that is under way is
-//! done to its end, and those that wait are not begun.
+//! A connection has at most one scan under way. Its next requests wait until the scan is answered,
+//! so that they see the effects of the scan. Only requests that must never be delayed do not wait:
+//! submits, reports, credit and signs of life. Connections take turns. When a connection is lost,
+//! its scan under way continues to the end, except that a listing stops; its waiting requests are
+//! dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -24,29 +25,29 @@ use crate::operate::{Pausing, Purge};
 use crate::slice::{Look, NAME};
 use crate::step::{Asker, Step};
 
-/// Work is counted in looks at a slot, some nanoseconds each: the machine has no clock. One slice
-/// of one connection, and all slices of one tick.
+/// Bounds of one slice of one connection, and of all slices of one tick. The unit is one look at a
+/// slot, some nanoseconds of work, because the machine has no clock.
 const SLICE: u32 = 60_000;
 const TICK: u32 = 2 * SLICE;
 
-/// Ids in the requests of one connection that wait for a scan to end.
+/// The most ids in the requests of one connection that wait for the end of a scan.
 const WAITING_IDS_MAX: usize = 20_000;
 
-/// Scans whose connection is gone. More are given up where they stand.
+/// The most scans whose connection is lost. Further scans are stopped before their end.
 const ORPHANS_MAX: usize = 1_000;
 
-/// All scans under way, and what waits behind them.
+/// All scans under way, and the requests that wait behind them.
 #[derive(Debug)]
 pub(crate) struct Scans {
     lines: BTreeMap<ConnectionKey, Line>,
     orphans: VecDeque<Scan>,
-    /// Who was served last.
+    /// The connection that was served last.
     turn: Option<ConnectionKey>,
-    /// Looks that are left to whoever has the turn.
+    /// The looks that are left for the connection whose turn it is.
     left: u32,
 }
 
-/// The scan of one connection, and what it asked after it.
+/// The scan of one connection, and the requests of the connection that wait behind the scan.
 #[derive(Debug, Default)]
 struct Line {
     scan: Option<Scan>,
@@ -59,15 +60,15 @@ struct Line {
 struct Scan {
     asker: Asker,
     actor: Actor,
-    /// The latest task at the time of the request: what came after it stays as it is.
+    /// The serial of the latest task at the time of the request. Later tasks stay as they are.
     before: u64,
-    /// The next slot to look at, and the one after the last.
+    /// The next slot to look at, and the slot after the last.
     next: Slot,
     end: Slot,
     kind: ScanKind,
 }
 
-/// What is done to the tasks.
+/// The operation on the tasks.
 #[derive(Debug)]
 pub(crate) enum ScanKind {
     Purge(Purge),
@@ -84,18 +85,18 @@ impl Default for Scans {
 }
 
 impl Scans {
-    /// Whether one is under way.
+    /// Whether no scan is under way.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.orphans.is_empty()
     }
 
-    /// Counts work against the slice; false when that is used up.
+    /// Counts work against the slice. Returns false when the slice is used up.
     pub fn spend(&mut self, cost: u32) -> bool {
         self.left = self.left.saturating_sub(cost);
         self.left > 0
     }
 
-    /// Makes room for work that is done at one go.
+    /// Lifts the bound of the slice for work that must be done in one step.
     pub fn lift(&mut self) {
         self.left = u32::MAX;
     }
@@ -120,8 +121,8 @@ enum Turn {
 }
 
 impl Machine {
-    /// What is to be done now about a request: nothing if it waits for a scan of its connection.
-    /// One that may not wait is refused at once.
+    /// The request to carry out now: none if the request waits for a scan of its connection. If too
+    /// many requests wait already, the machine refuses the request at once.
     pub(crate) fn ask_for_now(&mut self, asker: Asker, ask: Ask) -> Option<Ask> {
         let Some(line) = self.scans.lines.get_mut(&asker.connection).filter(|_| !goes_past(&ask))
         else {
@@ -137,7 +138,7 @@ impl Machine {
         None
     }
 
-    /// Begins a scan, and does as much of it as this turn has room for.
+    /// Begins a scan, and does as much of the scan as this slice allows.
     pub(crate) fn begin_scan(
         &mut self,
         step: &mut Step<'_>,
@@ -153,7 +154,7 @@ impl Machine {
         }
     }
 
-    /// Goes on with the scans under way: some milliseconds in all.
+    /// Continues the scans under way, for some milliseconds in total.
     pub(crate) fn continue_scans(&mut self, step: &mut Step<'_>) {
         let mut left = TICK;
         while left > 0 {
@@ -166,7 +167,7 @@ impl Machine {
             }
             left -= slice - self.scans.left;
         }
-        // For those that come until the next tick.
+        // The slice for scans that begin before the next tick.
         self.scans.left = SLICE;
     }
 
@@ -200,8 +201,8 @@ impl Machine {
         }
     }
 
-    /// The connection is gone: what it began is done to its end, for nobody can tell how far it has
-    /// come.
+    /// The connection is lost. Its scan continues to the end, because the client cannot know how
+    /// many tasks were changed already. A listing stops.
     pub(crate) fn orphan_scans(&mut self, connection: ConnectionKey) {
         let scan = self.scans.lines.remove(&connection).and_then(|line| line.scan);
         let reads = |scan: &Scan| matches!(scan.kind, ScanKind::List(_));
@@ -209,7 +210,7 @@ impl Machine {
         self.scans.orphans.truncate(ORPHANS_MAX);
     }
 
-    /// Does a slice of a scan. True when it was the last one, and the answer is given.
+    /// Does a slice of a scan. Returns true after the last slice, when the answer is given.
     fn advance(&mut self, step: &mut Step<'_>, scan: &mut Scan) -> bool {
         let step = &mut step.on_behalf_of(scan.actor.clone());
         let is_done = match &mut scan.kind {
@@ -223,7 +224,7 @@ impl Machine {
         is_done
     }
 
-    /// Looks at slot after slot. False when the slice is used up before the end.
+    /// Looks at one slot after another. Returns false if the slice is used up before the end.
     fn look_on(&mut self, step: &mut Step<'_>, scan: &mut Scan) -> bool {
         self.before_slice(scan);
         while scan.next < scan.end {
@@ -245,7 +246,8 @@ impl Machine {
         true
     }
 
-    /// Numbers may have changed their meaning since the slice before.
+    /// Looks names up again: since the slice before, a number of a queue or a slot may belong to
+    /// another queue or task.
     fn before_slice(&self, scan: &mut Scan) {
         match &mut scan.kind {
             ScanKind::Purge(purge) => purge.queue = self.queues.find(&purge.name),
@@ -262,7 +264,7 @@ impl Machine {
         }
     }
 
-    /// Tells the workers what was done to their leases.
+    /// Sends the workers the signals about their leases.
     fn after_slice(&self, step: &mut Step<'_>, scan: &mut Scan) {
         match &mut scan.kind {
             ScanKind::Purge(purge) => purge.tell(step),
@@ -321,7 +323,7 @@ impl From<Listing> for ScanKind {
     }
 }
 
-/// Requests that never wait for those before them.
+/// Whether a request never waits for the scan before it.
 fn goes_past(ask: &Ask) -> bool {
     match ask {
         Ask::Refuse(_) | Ask::Goodbye | Ask::Heartbeat { .. } | Ask::Work(_) => true,
@@ -333,7 +335,7 @@ fn goes_past(ask: &Ask) -> bool {
     }
 }
 
-/// Ids and names in a request that may wait.
+/// The number of ids and names in a request that may wait.
 fn ids_of(ask: &Ask) -> usize {
     match ask {
         Ask::Observe(Observe::Get { ids, .. } | Observe::Watch { ids, .. })

@@ -1,7 +1,7 @@
-//! Sessions: who is there, how to reach them, and when they were last heard. A session of a worker
-//! outlives its connection for as long as the lease time, so that the worker can resume it.
+//! Sessions: the clients, their connections, and their last signs of life. A session of a worker
+//! lives on for the lease time after its connection is lost, so that the worker can resume it.
 //!
-//! What may be delivered to a session stands in its consumer (`consumer.rs`).
+//! The consumer of a session (`consumer.rs`) says which tasks the session may get.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ pub(crate) struct Session {
     /// Absent while the connection is lost.
     pub connection: Option<ConnectionKey>,
     pub instance: Arc<str>,
-    /// As the store has it, if the store has it.
+    /// The record of the session in the store, if there is one.
     pub stored: Option<SessionRecord>,
-    /// What the worker was last told to do.
+    /// The last order to the worker.
     pub order: Order,
     /// The last sign of life.
     pub seen: Monotonic,
     pub seen_at: Timestamp,
-    /// When the machine looks next whether the session is silent.
+    /// When the machine next checks whether the session is silent.
     pub timer_at: Monotonic,
     pub connected_at: Timestamp,
     pub memory_bytes: u64,
@@ -33,13 +33,13 @@ pub(crate) struct Session {
     pub observed: Observed,
 }
 
-/// What the client of a session waits for and watches.
+/// The waits and watches of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
-    /// Each wait with the request that waits, by which the client may withdraw it.
+    /// Each wait with its request. The client may end the wait by the id of the request.
     pub waits: BTreeSet<(RequestId, WaitKey)>,
     pub watches: BTreeSet<WatchKey>,
-    /// The ids of those waits, and of those watches.
+    /// The numbers of task ids in those waits and in those watches.
     pub waited_ids: usize,
     pub watched_ids: usize,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, SessionKey>,
     by_connection: BTreeMap<ConnectionKey, SessionKey>,
     latest: SessionKey,
-    /// How many consumers could take a task now.
+    /// The number of consumers that could take a task now.
     pub hungry: usize,
 }
 
@@ -60,13 +60,14 @@ impl Session {
         self.order != Order::Resume
     }
 
-    /// Whether the session belongs to a worker, also to one that has not resumed it since the
-    /// broker restarted.
+    /// Whether the session belongs to a worker, even to a worker that has not resumed the session
+    /// since the broker restarted.
     pub fn is_of_worker(&self) -> bool {
         self.consumer.worker.is_some() || self.stored.is_some() || !self.consumer.leases.is_empty()
     }
 
-    /// Whether silence ends the session. A connected client that holds nothing may be silent.
+    /// Whether silence ends the session. A connected client that is no worker and holds no lease
+    /// may be silent.
     pub fn must_be_heard(&self) -> bool {
         self.connection.is_none()
             || self.consumer.worker.is_some()
@@ -86,11 +87,11 @@ impl Sessions {
     }
 
     pub fn session(&self, key: SessionKey) -> &Session {
-        self.all.get(&key).expect("a session is named only while it is in the table")
+        self.all.get(&key).expect("a session with a key is in the table")
     }
 
     pub fn session_mut(&mut self, key: SessionKey) -> &mut Session {
-        self.all.get_mut(&key).expect("a session is named only while it is in the table")
+        self.all.get_mut(&key).expect("a session with a key is in the table")
     }
 
     pub fn consumer(&self, key: SessionKey) -> &Consumer {
@@ -153,7 +154,8 @@ impl Sessions {
         (session.seen, session.seen_at) = (now.mono, now.wall);
     }
 
-    /// The session that held a lease before the broker restarted; its worker may resume it.
+    /// The session that held a lease before the broker restarted. Its worker may resume the
+    /// session.
     pub fn find_or_restore(&mut self, id: SessionId, worker: &str, now: Now) -> SessionKey {
         match self.by_id.get(&id) {
             Some(key) => *key,
@@ -161,7 +163,7 @@ impl Sessions {
         }
     }
 
-    /// Takes in the record of a worker's session.
+    /// Restores a worker's session from its record.
     pub fn restore(&mut self, record: SessionRecord, now: Now) {
         let key = self.find_or_restore(record.id, &record.instance, now);
         let session = self.session_mut(key);
@@ -169,7 +171,7 @@ impl Sessions {
         session.stored = Some(record);
     }
 
-    /// The log says that a session is over.
+    /// Removes a session that ended according to the log.
     pub fn unrestore(&mut self, id: SessionId) {
         if let Some(key) = self.by_id.remove(&id) {
             self.all.remove(&key);

@@ -1,5 +1,4 @@
-//! What the holders of many leases are told at once: one message for each connection, however many
-//! leases it holds.
+//! Signals about many leases: each connection gets one message, however many leases it holds.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +8,12 @@ use crate::Machine;
 use crate::command::{ConnectionKey, Push, SignalKind};
 use crate::step::Step;
 
-/// Leases that are to be told the same, by who holds them.
+/// Leases that get the same signal, by the connection of their holder.
 #[derive(Debug, Default)]
 pub(crate) struct Signals(BTreeMap<ConnectionKey, Vec<Lease>>);
 
 impl Signals {
-    /// Tells them all, and forgets them.
+    /// Sends the signals, and clears the list.
     pub fn send(&mut self, step: &mut Step<'_>, kind: SignalKind, reason: &str) {
         for (connection, leases) in std::mem::take(&mut self.0) {
             step.tell(connection, Push::Signal { leases, kind, reason: reason.into() });
@@ -23,8 +22,8 @@ impl Signals {
 }
 
 impl Machine {
-    /// Takes note of the lease of a task. To be called while it is held. Whoever is away is told
-    /// when it comes back.
+    /// Adds the lease of a task. Call this while the lease is held. A worker without a connection
+    /// gets its signal when it resumes its session.
     pub(crate) fn note_signal(&self, slot: Slot, signals: &mut Signals) {
         let task = self.tasks.task(slot);
         let holder = self.tasks.run(task).and_then(|run| run.holder);

@@ -1,17 +1,17 @@
-//! What a look at one task costs. Requests that look at many tasks are done in slices, and the
-//! machine has no clock: it counts looks, some nanoseconds each.
+//! Costs of the work of a scan. A scan is done in slices, and the machine has no clock: it counts
+//! looks at a slot, some nanoseconds each.
 
-/// What a change of one task counts for.
+/// The cost of a change of one task, in looks.
 pub(crate) const CHANGE: u32 = 200;
-/// What a name of a queue counts for.
+/// The cost of the name of a queue, in looks.
 pub(crate) const NAME: u32 = 100;
-/// What a look at the rules of a task counts for.
+/// The cost of a look at the rules of a task, in looks.
 pub(crate) const RULES: u32 = 10;
 
-/// What one look at a slot came to.
+/// The outcome of one look at a slot.
 pub(crate) enum Look {
-    /// The look counted for so much.
+    /// The cost of the look.
     Cost(u32),
-    /// There is nothing more to look for, from this slot on.
+    /// The scan is complete: no more slots need a look.
     Enough,
 }

@@ -1,5 +1,5 @@
-//! One step of the machine: what every depth of it may need while one command is carried out or
-//! one tick does what is due. The step is handed down as one value.
+//! One step of the machine: the time, the actor and the effects of one command or one tick. The
+//! functions of the machine pass the step down as one value.
 
 use celeriac_record::{Actor, Record};
 
@@ -14,18 +14,18 @@ pub struct Effects {
     pub list: Vec<Effect>,
 }
 
-/// See the head of this file.
+/// One step; see the head of this file.
 #[derive(Debug)]
 pub(crate) struct Step<'a> {
     pub now: Now,
-    /// What the clocks of tasks show at this moment.
+    /// The present times of the clocks of tasks.
     pub clocks: Clocks,
-    /// On whose behalf tasks change.
+    /// The actor of the changes of tasks.
     pub actor: Actor,
     effects: &'a mut Effects,
 }
 
-/// Who asks: the connection and the number of the request. An answer goes there.
+/// The origin of a request: the connection and the id of the request. The answer goes there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker {
     pub connection: ConnectionKey,
@@ -38,12 +38,13 @@ impl<'a> Step<'a> {
         Self { now, clocks, actor: Actor::Broker, effects }
     }
 
-    /// The same moment on behalf of `actor`.
+    /// The same step on behalf of `actor`.
     pub fn on_behalf_of(&mut self, actor: Actor) -> Step<'_> {
         Step { now: self.now, clocks: self.clocks, actor, effects: self.effects }
     }
 
-    /// On which clock a producer's time is met: a span follows the steady clock.
+    /// The clock and time for a producer's time: a time of day follows the wall clock, a span the
+    /// steady clock.
     pub fn moment(&self, when: When) -> Moment {
         match when {
             When::At(at) => Moment::At(at),

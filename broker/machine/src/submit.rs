@@ -1,4 +1,4 @@
-//! Submits: defaults filled in, conflicts decided, the task put in line.
+//! Submits: the machine fills in defaults, decides conflicts of ids, and puts the task in line.
 
 use celeriac_proto::limits::SPAN_MS_MAX;
 use celeriac_record::{Record, Slot, State, Submitted, TaskKey};
@@ -13,13 +13,13 @@ use crate::task::{NewTask, Plan};
 use crate::timers::Kind;
 use crate::transitions::Cause;
 
-/// How long a producer should wait after `queue_full` or `disk_full`.
+/// The time that a producer should wait after `queue_full` or `disk_full`.
 const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Machine {
     pub(crate) fn submit(&mut self, step: &mut Step<'_>, submission: Submission) -> SubmitOutcome {
-        // What is there already needs no room: a producer that asks again is answered even when the
-        // broker is full.
+        // A task that exists already needs no room: a producer that repeats its submit gets an
+        // answer even when the broker is full.
         let present = self.tasks.find(&submission.spec.id);
         if let Some(slot) = present {
             let task = self.tasks.task(slot);
@@ -48,7 +48,7 @@ impl Machine {
             let state = self.create(step, place, submission);
             return SubmitOutcome::Created { state };
         };
-        // One that waits has a number already.
+        // A successor that waits has a generation already; the new generation is the one after it.
         let latest = self.successors.of(slot).unwrap_or(slot);
         let generation = self.tasks.generation(self.tasks.task(latest)).saturating_add(1);
         self.make_way(step, slot);
@@ -56,7 +56,7 @@ impl Machine {
         SubmitOutcome::NewGeneration { generation, state }
     }
 
-    /// The queue, if there is room in it and on the disk.
+    /// The queue of a submit, if the queue and the disk have room.
     pub(crate) fn admit(&mut self, submission: &Submission) -> Result<QueueKey, Refusal> {
         if self.disk_is_low {
             let message = "the broker's disk is nearly full";
@@ -81,7 +81,7 @@ impl Machine {
         Ok(key)
     }
 
-    /// Takes the present generation of an id out of the table, ending it first if need be.
+    /// Removes the present generation of an id from the table. An unfinished task ends first.
     fn make_way(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.drop_successor(step, slot);
         if self.tasks.task(slot).is_leased() {
@@ -90,8 +90,8 @@ impl Machine {
         if !self.tasks.task(slot).state.is_terminal() {
             self.revoke(step, slot, Cause::Replaced, "replaced");
         }
-        // With a TTL of 0 the revoked task is gone already. The new record of the slot, which comes
-        // next, hides the old ones.
+        // With a TTL of 0 the revoked task is removed already. The new record of the slot, which
+        // follows, replaces the old records.
         if self.tasks.try_task(slot).is_some() {
             self.keep_for_waits(step, slot);
             let task = self.tasks.remove(slot);
@@ -132,7 +132,7 @@ impl Machine {
         self.note_submitted(step, slot);
         self.set_expiry_timer(slot);
         if place.after.is_some() {
-            // Its turn comes with the end of the other.
+            // The turn of the task comes when the task before it has ended.
             return state;
         }
         match (state, eta) {
@@ -149,7 +149,7 @@ impl Machine {
         queue.submitted_rate.note(step.second());
     }
 
-    /// Counts a task that came into the table.
+    /// Counts a task that was put into the table.
     pub(crate) fn enter(&mut self, slot: Slot) {
         let task = self.tasks.task(slot);
         let (key, state, bytes) = (task.queue(), task.state, task.payload_bytes());
@@ -170,8 +170,8 @@ impl Machine {
         }
     }
 
-    /// The submit's own, or the queue's, which begins when the task is due: it does not overrule an
-    /// eta.
+    /// The expiry of the submit, or the default of the queue. The span of the default begins when
+    /// the task is due, so that a later eta does not expire the task.
     fn expiry_of(&self, now: Now, queue: QueueKey, submission: &Submission) -> Option<When> {
         let of_queue = self.queues.queue(queue).record.expires_in_ms;
         let due = submission.eta.unwrap_or(When::In(0));
@@ -205,8 +205,8 @@ impl Machine {
         }
     }
 
-    /// The table's entry for a task as it was submitted, whenever that was; a restart makes the
-    /// same, so that a version names the same state before and after it.
+    /// The table's entry for a submitted task. A restart makes the same entry from the record, so
+    /// that a version has the same state before and after the restart.
     pub(crate) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: NameKey) -> NewTask {
         let plan = Plan::of(submitted);
         let waits = submitted.eta.is_some_and(|eta| eta > submitted.submitted_at);

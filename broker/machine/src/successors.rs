@@ -1,9 +1,9 @@
-//! Successors: an id that is submitted while its task is unfinished may be to run once more
-//! afterwards. The new task waits beside the present one, in a slot of its own that is not found by
-//! the id, until that has ended; then it takes its place.
+//! Successors: a submit of an id whose task is unfinished may ask for another run afterwards. The
+//! new task waits in its own slot, which the id does not find, until the present task has ended.
+//! Then the new task replaces the present task.
 //!
-//! At most one waits for each id. Its record names the task that it follows, so that a restart
-//! finds the same.
+//! An id has at most one successor. The record of the successor names the task that it follows, so
+//! that a restart finds the same order.
 
 use std::collections::BTreeMap;
 
@@ -20,21 +20,21 @@ use crate::timers::Kind;
 #[derive(Debug, Clone, Copy)]
 struct Successor {
     slot: Slot,
-    /// Should it be later than that end.
+    /// The eta of the successor, which may be later than the end of the present task.
     eta: Option<Moment>,
 }
 
-/// Where a new task goes.
+/// The place of a new task.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub slot: Slot,
     pub queue: QueueKey,
     pub generation: u32,
-    /// It waits for the end of this one of its id.
+    /// The task of the same id whose end the new task waits for.
     pub after: Option<TaskKey>,
 }
 
-/// Which task waits for the end of which.
+/// All successors with their present tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Successors {
     of: BTreeMap<Slot, Successor>,
@@ -49,17 +49,17 @@ impl Successors {
         self.present.insert(slot, present);
     }
 
-    /// The task that waits for the end of this one.
+    /// The successor of a task.
     pub fn of(&self, present: Slot) -> Option<Slot> {
         self.of.get(&present).map(|successor| successor.slot)
     }
 
-    /// The task that this one waits for.
+    /// The task that a successor waits for.
     pub fn present_of(&self, successor: Slot) -> Option<Slot> {
         self.present.get(&successor).copied()
     }
 
-    /// A task has ended.
+    /// Notes that a task has ended.
     pub fn note_end(&mut self, slot: Slot) {
         if self.of.contains_key(&slot) {
             self.due.push(slot);
@@ -74,7 +74,7 @@ impl Successors {
 }
 
 impl Machine {
-    /// Has a task wait for the end of another one of its id.
+    /// Submits a task that waits for the end of the present task of its id.
     pub(crate) fn follow(
         &mut self,
         step: &mut Step<'_>,
@@ -101,11 +101,11 @@ impl Machine {
         SubmitOutcome::NewGeneration { generation, state }
     }
 
-    /// Lets the successors of what has ended take their places.
+    /// Replaces ended tasks by their successors.
     pub(crate) fn advance_successors(&mut self, step: &mut Step<'_>) {
         for present in std::mem::take(&mut self.successors.due) {
             let Some(Successor { slot, eta }) = self.successors.take(present) else { continue };
-            // With a TTL of 0 it is gone already.
+            // With a TTL of 0 the ended task is removed already.
             if self.tasks.try_task(present).is_some() {
                 self.keep_for_waits(step, present);
                 step.store(Record::Forgotten(self.tasks.key(present)));
@@ -114,7 +114,7 @@ impl Machine {
             }
             let id = self.tasks.id(self.tasks.task(slot));
             if self.tasks.find(&id).is_some() {
-                // A log that says so was not written by a broker.
+                // No broker writes such a log.
                 self.discard(step, slot);
                 continue;
             }
@@ -132,7 +132,7 @@ impl Machine {
         }
     }
 
-    /// What was to follow shall not run. Nobody saw it yet.
+    /// Drops the successor of a task. No client has seen the successor yet.
     pub(crate) fn drop_successor(&mut self, step: &mut Step<'_>, present: Slot) {
         if let Some(Successor { slot, .. }) = self.successors.take(present) {
             self.discard(step, slot);
@@ -150,7 +150,7 @@ impl Machine {
         self.names.release(task.name);
     }
 
-    /// After a restart: what follows a task that has not ended waits for it again.
+    /// After a restart a successor waits again for its present task, if that task has not ended.
     pub(crate) fn restore_successors(&mut self, following: BTreeMap<Slot, TaskKey>) {
         for (slot, present) in following {
             if self.follows(slot, present) && self.successors.of(present.slot).is_none() {
@@ -160,9 +160,9 @@ impl Machine {
         }
     }
 
-    /// Whether it waits for a task of its id that is there and has not ended. Anything else no
-    /// broker writes, but for a task whose present one has ended: that is found by its id like
-    /// all others.
+    /// Whether a task waits for a task of its id that exists and has not ended. A broker writes
+    /// only one other case: the present task has ended. Then the id finds the successor like any
+    /// other task.
     fn follows(&self, slot: Slot, present: TaskKey) -> bool {
         let (Some(task), Some(before)) =
             (self.tasks.try_task(slot), self.tasks.try_task(present.slot))

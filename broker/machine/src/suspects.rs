@@ -1,27 +1,28 @@
-//! Suspects: tasks that may be killing their workers. One of them takes whatever else its worker
-//! runs with it, again and again; so it is given out alone, to a worker that holds nothing else,
-//! until it ends in one way or another.
+//! Suspects: tasks that may kill their workers. Such a task would end the other tasks of its worker
+//! too, again and again. So the broker delivers a suspect only to a worker that holds no other
+//! task, until the suspect ends.
 //!
-//! A task is a suspect when workers were lost twice while it ran or may have run, or once if it has
-//! but one attempt left. A first loss proves little: workers are killed for many reasons, and what
-//! ran on one of a hundred slots would else wait for a hundred others.
+//! A task is a suspect when workers were lost twice while it ran or may have run, or once if the
+//! task has only one attempt left. A first loss proves little: workers are killed for many reasons.
+//! With a hundred tasks on one worker, one loss would otherwise make a hundred suspects, and each
+//! of them must run alone.
 
 use celeriac_record::{Slot, State};
 
 use crate::Machine;
 use crate::keys::{QueueKey, SessionKey};
 
-/// So many lost workers make a task a suspect.
+/// A task is a suspect after this number of lost workers.
 const LOSSES: u32 = 2;
 
 impl Machine {
-    /// Whether a task is a suspect that waits, or was given out and has not begun.
+    /// Whether a task is a suspect. The task waits, or was delivered and has not begun.
     pub(crate) fn is_suspect(&self, slot: Slot) -> bool {
         self.was_suspect(slot, false)
     }
 
-    /// Whether a task was a suspect when it was given out. Its present attempt counts only once it
-    /// has started.
+    /// Whether a task was a suspect when it was delivered. `started` says whether the attempts
+    /// include its present attempt.
     pub(crate) fn was_suspect(&self, slot: Slot, started: bool) -> bool {
         let task = self.tasks.task(slot);
         let Some(run) = self.tasks.run(task).filter(|run| run.losses > 0) else { return false };
@@ -29,8 +30,9 @@ impl Machine {
         run.losses >= LOSSES || starts >= self.retry_policy(task).attempts_max
     }
 
-    /// Raises the suspicion against what a lost worker ran, and against what it may have begun
-    /// without being heard: the first of what it held, for as many slots as it had left.
+    /// Counts the loss of a worker for the tasks that it ran, and for the tasks that it may have
+    /// begun without a report: the first of its unstarted tasks, as many as its concurrency left
+    /// room for.
     pub(crate) fn suspect_leases(&mut self, key: SessionKey) {
         let session = self.sessions.session(key);
         let mut slots = session.consumer.leases.clone();
@@ -46,25 +48,25 @@ impl Machine {
         }
     }
 
-    /// Keeps count of the suspects that wait in a queue.
+    /// Updates the count of the suspects that wait in a queue.
     pub(crate) fn count_suspect(&mut self, queue: QueueKey, waits: bool) {
         let books = self.queues.queue_mut(queue);
         books.suspects = if waits { books.suspects + 1 } else { books.suspects - 1 };
         // Fewer suspects need fewer workers.
         while self.queues.queue(queue).draining.len() as u64 > self.queues.queue(queue).suspects {
-            let last = *self.queues.queue(queue).draining.last().expect("it is longer than 0");
+            let last = *self.queues.queue(queue).draining.last().expect("the set is not empty");
             self.stop_draining(last);
         }
     }
 
-    /// Whether a worker that could take more is to become free for a suspect instead, because it is
-    /// the suspect's turn and nobody else is free for it.
+    /// Whether a worker that could take more tasks begins to drain, so that it becomes free for a
+    /// suspect: it is the suspect's turn, and no other worker is free for the suspect.
     pub(crate) fn begins_to_drain(&mut self, queue: QueueKey, taker: SessionKey) -> bool {
         if self.queues.queue(queue).suspects == 0 || self.sessions.consumer(taker).leases.is_empty()
         {
             return false;
         }
-        // One that was cancelled in line is not to be waited for.
+        // No worker must wait for a suspect that was cancelled in line.
         self.queues.queue_mut(queue).drop_gone_suspects(|slot| self.tasks.queued_order(slot));
         let (books, session) = (self.queues.queue(queue), self.sessions.session(taker));
         if !books.is_suspect_next(|name| session.consumer.can_run(name)) {
@@ -84,14 +86,14 @@ impl Machine {
         true
     }
 
-    /// Nothing of this queue is handed out at present: nobody is to wait for it.
+    /// The queue delivers no tasks at present, so no worker must wait for its suspects.
     pub(crate) fn stop_draining_for(&mut self, queue: QueueKey) {
         while let Some(key) = self.queues.queue(queue).draining.first().copied() {
             self.stop_draining(key);
         }
     }
 
-    /// The worker takes what comes, as before.
+    /// The worker takes any task again.
     pub(crate) fn stop_draining(&mut self, key: SessionKey) {
         let Some(queue) = self.sessions.consumer_mut(key).drains.take() else { return };
         self.queues.queue_mut(queue).draining.remove(&key);

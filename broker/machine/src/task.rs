@@ -1,8 +1,8 @@
-//! What the machine keeps of each task.
+//! The machine's data of each task.
 //!
-//! There may be ten million: an entry is one line of the processor's cache and holds what decisions
-//! need, and the records in the store hold the rest. What only some tasks have, or only while they
-//! run, stands apart. The table of all of them is `table.rs`.
+//! There may be ten million tasks. So an entry fills one line of the processor's cache and holds
+//! the data for decisions; the records in the store hold the rest. Data that only some tasks have,
+//! or only tasks that run, is in an [`Extra`]. The table of all tasks is in `table.rs`.
 
 mod id;
 mod pages;
@@ -22,36 +22,37 @@ use crate::clocks::Moment;
 use crate::command::Monotonic;
 use crate::keys::{NameKey, QueueKey, SessionKey};
 
-/// One task of the table. What it has beyond this is asked of the table.
+/// One task of the table. The table also has the [`Extra`] of the task.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub id: PackedId,
-    /// Where the table keeps what only some tasks have.
+    /// The key of the task's [`Extra`], if the task has one.
     pub extra: Option<ExtraKey>,
     pub version: u32,
     pub name: NameKey,
     pub state: State,
-    /// How the lease named below ended, so that a report that is sent again can be told from a
-    /// stale one.
+    /// How the last lease ended. This value distinguishes a report that is sent again from a stale
+    /// report.
     pub closed_by: ClosedBy,
     pub priority: u8,
     serial: Narrow<7>,
     lease: Narrow<7>,
-    /// By the state: a time or a place in line, see `due` and `order`.
+    /// A time or a place in line, depending on the state: see `due` and `order`.
     turn: Narrow<6>,
     submitted_at: Narrow<6>,
     queue: Narrow<3>,
-    /// From `LARGE` on it counts KiB.
+    /// In bytes below `LARGE`, in KiB from `LARGE` on.
     payload: Narrow<3>,
 }
 
-/// Payloads of so many bytes are counted in KiB, rounded up: no other task is to pay for them.
+/// Payloads of at least this many bytes are counted in KiB, rounded up: so three bytes of the entry
+/// are enough.
 const LARGE: u64 = 1 << 23;
 
-/// Where the table keeps an [`Extra`]; one more than its number there.
+/// The key of an [`Extra`] in the table: its number there plus one.
 pub(crate) type ExtraKey = std::num::NonZeroU32;
 
-/// A number in as many bytes as it needs. A larger one becomes the largest.
+/// A number in `BYTES` bytes. A number that is too large becomes the largest possible number.
 #[derive(Debug, Clone, Copy)]
 struct Narrow<const BYTES: usize>([u8; BYTES]);
 
@@ -68,12 +69,12 @@ impl<const BYTES: usize> Narrow<BYTES> {
     }
 }
 
-/// A task as it comes into the table.
+/// A task before it is put into the table.
 #[derive(Debug)]
 pub(crate) struct NewTask {
     pub id: TaskId,
     pub serial: u64,
-    /// Of a SCHEDULED task.
+    /// Only for a SCHEDULED task.
     pub due: Timestamp,
     pub submitted_at: Timestamp,
     pub generation: u32,
@@ -82,23 +83,24 @@ pub(crate) struct NewTask {
     pub payload_bytes: u64,
     pub priority: u8,
     pub state: State,
-    /// Somebody waits for this id or watches it.
+    /// Whether a client waits for this id or watches it.
     pub watched: bool,
-    /// What the producer asked for beyond the defaults.
+    /// The rules that the producer set, if they differ from the defaults.
     pub plan: Option<Box<Plan>>,
 }
 
-/// What only some tasks have.
+/// The data that only some tasks have.
 #[derive(Debug)]
 pub(crate) struct Extra {
-    /// What the producer asked for beyond the defaults; mostly none once the task has ended.
+    /// The rules that the producer set, if they differ from the defaults. Most ended tasks have no
+    /// plan.
     pub plan: Option<Box<Plan>>,
-    /// From the first delivery until the end.
+    /// The run of the task: there is one from the first delivery until the end.
     pub run: Option<Box<Run>>,
-    /// An id that cannot be packed.
+    /// The id of the task if it cannot be packed.
     pub long_id: Option<Box<str>>,
     pub generation: u32,
-    /// Somebody waits for this id or watches it.
+    /// Whether a client waits for this id or watches it.
     pub watched: bool,
 }
 
@@ -109,7 +111,7 @@ impl Default for Extra {
 }
 
 impl Extra {
-    /// Whether a task needs none.
+    /// Whether the task needs no `Extra`.
     pub fn is_bare(&self) -> bool {
         self.plan.is_none()
             && self.run.is_none()
@@ -134,7 +136,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The rules of a task that names none.
+    /// The rules of a task whose producer sets no rules.
     pub fn usual(result_ttl_ms: u64) -> Self {
         Self {
             expires: None,
@@ -165,39 +167,39 @@ impl Plan {
     }
 }
 
-/// What has happened to a task that was handed out at least once.
+/// The history of a task that was delivered at least once.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
-    /// Who holds the lease; none while the task waits.
+    /// The session that holds the lease; none while the task waits.
     pub holder: Option<SessionKey>,
-    /// Its place in the holder's list of leases.
+    /// The place of the lease in the holder's list of leases.
     pub place: usize,
     pub worker: Arc<str>,
     pub attempts: u32,
-    /// Deliveries without an outcome, the present one included. What was lost before it began does
-    /// not count.
+    /// Deliveries without an outcome, the present one included. A delivery that was lost before
+    /// the task began does not count.
     pub deliveries: u32,
-    /// How often a worker was lost while it ran the task, or may have run it, since the last
-    /// outcome.
+    /// The number of workers that were lost while they ran the task, or may have run it, since the
+    /// last outcome.
     pub losses: u32,
-    /// How many of these were without a report of its start, and are in no count of attempts.
+    /// The losses without a report of a start. `attempts` does not count them.
     pub silent: u32,
-    /// Its holder has nothing else, for the task is a suspect: see `suspects.rs`.
+    /// Whether the task is a suspect and its holder has no other task: see `suspects.rs`.
     pub alone: bool,
     pub leased_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub progress: Option<Progress>,
-    /// The last few, oldest first.
+    /// The last few errors, oldest first.
     pub errors: Vec<TaskError>,
     pub cancel: Option<Box<str>>,
-    /// When the timers of this lease fire; taken back when it ends.
+    /// When the timers of this lease fire. The timers are cleared when the lease ends.
     pub soft_limit_at: Option<Monotonic>,
     pub limit_at: Option<Monotonic>,
     pub grace_at: Option<Monotonic>,
 }
 
 impl Run {
-    /// The task was never handed out, or nothing came of it.
+    /// Whether the task was never delivered, or its deliveries left no trace.
     pub fn is_untouched(&self) -> bool {
         self.attempts == 0
             && self.deliveries == 0
@@ -230,12 +232,12 @@ impl Task {
         }
     }
 
-    /// Waiting for a time or a worker.
+    /// Whether the task waits for a time or a worker.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Scheduled | State::Queued | State::Retry)
     }
 
-    /// Handed to a worker.
+    /// Whether a worker holds the task.
     pub fn is_leased(&self) -> bool {
         matches!(self.state, State::Leased | State::Started)
     }
@@ -244,7 +246,7 @@ impl Task {
         self.serial.get()
     }
 
-    /// The current lease, or the last one; 0 before the first.
+    /// The current lease, or the last one; 0 before the first lease.
     pub fn lease(&self) -> Lease {
         self.lease.get()
     }
@@ -253,19 +255,20 @@ impl Task {
         self.lease = Narrow::new(lease);
     }
 
-    /// SCHEDULED: its eta, on the clock that its producer named it by. RETRY: when it is due, and
-    /// ended: when it is forgotten, both on the steady clock. In other states it means nothing.
+    /// SCHEDULED: the eta, on the wall clock for a time of day and on the steady clock for a span.
+    /// RETRY: the time of the next attempt, on the steady clock. Ended: the time when the task is
+    /// forgotten, on the steady clock. In other states the value has no meaning.
     pub fn due(&self) -> Timestamp {
         self.turn.get() as Timestamp
     }
 
-    /// To be followed by the state that it is for.
+    /// The caller then sets the state that the time is for.
     pub fn set_due(&mut self, due: Timestamp) {
         self.turn = narrow_time(due);
     }
 
-    /// QUEUED, LEASED, STARTED: the place in line; smaller is served first within a priority. In
-    /// other states it means nothing.
+    /// QUEUED, LEASED, STARTED: the place in line. Within a priority the task with the smaller
+    /// place is served first. In other states the value has no meaning.
     pub fn order(&self) -> u64 {
         self.turn.get()
     }
@@ -290,7 +293,7 @@ impl Task {
     }
 }
 
-/// Times before 1970 are as good as 1970, and those after the year 10,000 never come.
+/// A time before 1970 becomes 1970. A time after the year 10,000 never comes.
 fn narrow_time(at: Timestamp) -> Narrow<6> {
     Narrow::new(at.max(0) as u64)
 }

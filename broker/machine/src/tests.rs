@@ -1,6 +1,6 @@
-//! The rules of a task, each as a script; the files beside this one hold them by subject, and
-//! `proto/RULES.md` says which test shows which rule. `UPDATE_EXPECT=1` writes what the machine
-//! says now; read it before you keep it.
+//! Tests of the rules of a task. Each test is a script. The files in `tests/` hold the scripts by
+//! subject, and `proto/RULES.md` lists the tests of each rule. `UPDATE_EXPECT=1` writes the present
+//! output of the machine into the scripts; read the changes before you keep them.
 
 mod cancel;
 mod dead;
@@ -27,7 +27,7 @@ mod workers;
 
 use expect_test::Expect;
 
-/// A transcript: commands, and indented beneath each what the machine said.
+/// A transcript: commands, and below each command, indented, the output of the machine.
 fn check(transcript: Expect) {
     let script = transcript.data().to_owned();
     transcript.assert_eq(&script::run(&script));

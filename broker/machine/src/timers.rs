@@ -1,7 +1,8 @@
-//! When something is due: times of day on the wall clock, all spans on the clock that never jumps.
+//! Timers: times of day run on the wall clock, all spans on the clock that never jumps.
 //!
-//! Timers of tasks are by the million, so they are small and never taken out: one that no longer
-//! holds is recognised when it fires. Timers of leases, waits and sessions are few and exact.
+//! There may be millions of timers of tasks, so these timers are small and are not removed one by
+//! one: the machine recognises a timer that is no longer valid when it fires. Timers of leases,
+//! waits and sessions are few, and they are removed when they are no longer valid.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -12,19 +13,19 @@ use crate::clocks::{Clocks, Moment};
 use crate::command::Monotonic;
 use crate::keys::{SessionKey, WaitKey};
 
-/// What a timer of a task is for.
+/// The event of a timer of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// The eta or the next attempt.
+    /// The time of the eta or of the next attempt.
     Due,
-    /// No attempt begins from now on.
+    /// From this time on no attempt begins.
     Expires,
-    /// An ended task is dropped.
+    /// An ended task is forgotten.
     Forget,
 }
 
-/// Ordered by time. It names no task but a slot: whoever is there at that time knows whether that
-/// is its time.
+/// A timer of a task, ordered by time. The timer names a slot: when it fires, the task in that slot
+/// shows whether the timer is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timer {
     pub at: Timestamp,
@@ -32,33 +33,33 @@ pub(crate) struct Timer {
     pub kind: Kind,
 }
 
-/// What a monotonic timer is for.
+/// The event of a monotonic timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MonoTimer {
-    /// Has the session been silent for too long?
+    /// A check whether the session was silent for too long.
     Session(SessionKey),
     Wait(WaitKey),
     SoftTimeLimit(Slot, Lease),
     TimeLimit(Slot, Lease),
-    /// A forced cancel has waited long enough.
+    /// The grace time of a forced cancel is over.
     CancelGrace(Slot, Lease),
-    /// Does a worker hold what another could run?
+    /// A check whether a worker holds tasks that another worker could run.
     Balance,
 }
 
-/// Milliseconds of a bucket: far fewer than a million timers are due in one, and far fewer buckets
-/// than timers in a day.
+/// Milliseconds of a bucket. Far fewer than a million timers are due in one bucket, and a day has
+/// far fewer buckets than timers.
 const BUCKET_MS: Timestamp = 1024;
 
-/// Timers that are due within the same second or so, in no order.
+/// Timers that are due within about the same second, in no order.
 #[derive(Debug)]
 struct Bucket {
-    /// When the first of them is due.
+    /// The time of the first timer.
     first: Timestamp,
     timers: Vec<Packed>,
 }
 
-/// A timer in 8 bytes: its place in the bucket, its slot, its kind.
+/// A timer in 8 bytes: its time in the bucket, its slot, its kind.
 #[derive(Debug, Clone, Copy)]
 struct Packed(u64);
 
@@ -90,9 +91,9 @@ pub(crate) struct Timers {
 /// Timers of tasks on one clock.
 #[derive(Debug, Default)]
 struct TaskTimers {
-    /// In order: what is due in the bucket of the present, and whatever was due before.
+    /// Timers of the present bucket and of the time before it, in order.
     near: BinaryHeap<Reverse<Timer>>,
-    /// The first bucket that is not the present one, or a later one.
+    /// The number of the first bucket after the present bucket, or a later bucket.
     far_from: Option<i64>,
     far: BTreeMap<i64, Bucket>,
     far_timers: usize,
@@ -114,7 +115,7 @@ impl Timers {
         self.mono.remove(&(at, timer));
     }
 
-    /// The timer of a task that has been due for longest.
+    /// The timer of a task that has been due for the longest time.
     pub fn pop(&mut self, clocks: Clocks) -> Option<Timer> {
         let late =
             |timer: Timer, now: Timestamp| (timer.at.saturating_sub(now), timer.slot, timer.kind);
@@ -135,12 +136,12 @@ impl Timers {
         self.mono.pop_first().map(|(_, timer)| timer)
     }
 
-    /// When the next timer of a task is due on the wall clock.
+    /// The time of the next timer of a task on the wall clock.
     pub fn next_wall(&self) -> Option<Timestamp> {
         self.wall.next()
     }
 
-    /// When the next timer of a task is due on the steady clock.
+    /// The time of the next timer of a task on the steady clock.
     pub fn next_steady(&self) -> Option<Timestamp> {
         self.steady.next()
     }
@@ -149,8 +150,8 @@ impl Timers {
         self.mono.first().map(|(at, _)| *at)
     }
 
-    /// Throws out timers of tasks that no longer hold, once they outnumber the tasks by far: else a
-    /// queue whose tasks name a distant expiry and end at once would fill the memory until then.
+    /// Removes timers that are no longer valid once there are far more timers than tasks. Otherwise
+    /// tasks that have a distant expiry and end at once would fill the memory until then.
     pub fn compact(&mut self, tasks: usize, holds: impl Fn(&Timer) -> bool) {
         if self.wall.len() + self.steady.len() > 4 * tasks + 10_000 {
             self.wall.compact(&holds);
@@ -177,7 +178,7 @@ impl TaskTimers {
             bucket.timers.push(Packed::new(timer));
             return;
         }
-        // The one before is mostly full: what ends later is forgotten later.
+        // The bucket before is mostly complete: a task that ends later is forgotten later.
         if let Some((_, before)) = self.far.range_mut(..number).next_back() {
             before.timers.shrink_to_fit();
         }
@@ -195,7 +196,7 @@ impl TaskTimers {
         self.near.peek().map(|Reverse(timer)| *timer).filter(|timer| timer.at <= now)
     }
 
-    /// Takes the timer that [`due`](Self::due) gave.
+    /// Removes the timer that [`due`](Self::due) returned.
     fn pop(&mut self) -> Option<Timer> {
         self.near.pop().map(|Reverse(timer)| timer)
     }
@@ -210,7 +211,7 @@ impl TaskTimers {
         self.far.retain(|number, bucket| {
             bucket.timers.retain(|timer| holds(&timer.unpack(*number)));
             bucket.timers.shrink_to_fit();
-            // A bucket that wakes the broker for nothing is gone.
+            // An empty bucket is removed, because it would wake the broker for nothing.
             let first = bucket.timers.iter().map(|timer| timer.unpack(*number).at).min();
             first.is_some_and(|first| {
                 bucket.first = first;

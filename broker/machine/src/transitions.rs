@@ -1,6 +1,6 @@
-//! The only place where a task's state changes. Each transition keeps the counters and timers true,
-//! hands the store the task's new record, and tells those who watch. Which transitions there are,
-//! and who may make them, stands in `transitions/table.rs`.
+//! The only place where a task's state changes. Each transition updates the counters and timers,
+//! gives the store the task's new record, and informs the clients that wait or watch.
+//! `transitions/table.rs` lists the transitions and the actors that may make them.
 
 mod table;
 
@@ -18,7 +18,7 @@ use crate::task::{Extra, Plan, Task};
 use crate::timers::{Kind, MonoTimer};
 
 impl Machine {
-    /// Moves a task between the counters of its queue.
+    /// Changes the state of a task and updates the counters of its queue.
     ///
     /// # Panics
     /// When the table of transitions has no such transition.
@@ -52,12 +52,12 @@ impl Machine {
         }
     }
 
-    /// Hands the store what the task is now and tells the watchers.
+    /// Gives the store the task's new record and informs the clients that wait or watch.
     pub(crate) fn publish(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.publish_end(step, slot, Ended::default());
     }
 
-    /// The same for an end, which has more to say.
+    /// Like [`publish`](Self::publish), with the result or the reason of a task that ended.
     fn publish_end(&mut self, step: &mut Step<'_>, slot: Slot, ended: Ended) {
         let key = self.tasks.key(slot);
         let task = self.tasks.task(slot);
@@ -102,7 +102,7 @@ impl Machine {
                     Some(step.now.wall.saturating_add_unsigned(at.saturating_sub(step.now.mono)));
             }
             if let Some(reason) = run.cancel.as_ref().filter(|_| !task.state.is_terminal()) {
-                // Kept for the end that it may lead to, over a restart too.
+                // The reason must survive a restart: the task may end with it later.
                 changed.revoked_reason.clone_from(reason);
             }
         }
@@ -110,16 +110,16 @@ impl Machine {
         self.notify(step, slot);
     }
 
-    /// SCHEDULED or RETRY, and due. It is stored although a restart could find out by itself: by
-    /// then the clock may say otherwise, and what was shown with this version would be another
-    /// state.
+    /// Queues a SCHEDULED or RETRY task that is due. The store keeps this transition, although a
+    /// restart could derive it from the time: after a restart the clock may differ, and then this
+    /// version of the task would have another state than clients saw.
     pub(crate) fn promote(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.change_state(step, slot, State::Queued, Cause::Due);
         self.line_up(slot, false);
         self.publish(step, slot);
     }
 
-    /// Puts a QUEUED task in line; one that was out already goes in front.
+    /// Puts a QUEUED task in line. A task that was leased before goes to the front.
     pub(crate) fn line_up(&mut self, slot: Slot, in_front: bool) {
         if !in_front {
             self.take_place(slot);
@@ -131,19 +131,20 @@ impl Machine {
         self.queues.queue_mut(task.queue()).push(arrival);
     }
 
-    /// Gives a task the place behind all others.
+    /// Gives a task the place behind all other tasks.
     pub(crate) fn take_place(&mut self, slot: Slot) {
         self.latest_order += 1;
         self.tasks.task_mut(slot).set_order(self.latest_order);
     }
 
-    /// The handler has begun.
+    /// The handler of the task has begun.
     pub(crate) fn start(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.begin(step, slot);
         self.publish(step, slot);
     }
 
-    /// What a start changes, told to nobody: an attempt is counted and its limits run.
+    /// Makes the changes of a start without publishing them: counts the attempt and sets its time
+    /// limits.
     pub(crate) fn begin(&mut self, step: &Step<'_>, slot: Slot) {
         let now = step.now;
         let lease = self.tasks.task(slot).lease();
@@ -179,7 +180,7 @@ impl Machine {
         self.end(step, slot, State::Success, Cause::Completed, ended);
     }
 
-    /// Fails for good: kept as dead.
+    /// Fails a task for good. The broker keeps the task as dead.
     pub(crate) fn fail(
         &mut self,
         step: &mut Step<'_>,
@@ -193,7 +194,7 @@ impl Machine {
         self.end(step, slot, State::Failure, cause, Ended::default());
     }
 
-    /// Failed, and waits for its next attempt.
+    /// A failed task waits for its next attempt.
     pub(crate) fn retry(
         &mut self,
         step: &mut Step<'_>,
@@ -210,7 +211,7 @@ impl Machine {
         self.publish(step, slot);
     }
 
-    /// Back to the front of its queue, unfinished.
+    /// Puts an unfinished task back at the front of its queue.
     pub(crate) fn requeue(
         &mut self,
         step: &mut Step<'_>,
@@ -225,12 +226,13 @@ impl Machine {
         self.publish(step, slot);
     }
 
-    /// Ends a task that shall not run, or not run on. A worker that holds it is told by the caller.
+    /// Ends a task that must not run, or must not continue. The caller informs the worker that
+    /// holds the task.
     pub(crate) fn revoke(&mut self, step: &mut Step<'_>, slot: Slot, cause: Cause, reason: &str) {
         self.revoke_as(step, slot, ClosedBy::Nobody, cause, reason);
     }
 
-    /// The same, as the consequence of a report.
+    /// Like [`revoke`](Self::revoke), with the report that ended the lease.
     pub(crate) fn revoke_as(
         &mut self,
         step: &mut Step<'_>,
@@ -246,7 +248,7 @@ impl Machine {
         self.end(step, slot, State::Revoked, cause, ended);
     }
 
-    /// Asks the holder to stop; what it does then decides how the task ends.
+    /// Records that a cancel was requested. The worker's next report decides how the task ends.
     pub(crate) fn request_cancel(&mut self, step: &mut Step<'_>, slot: Slot, reason: &str) {
         self.tasks.run_mut(slot).expect("a leased task has a run").cancel = Some(reason.into());
         let task = self.tasks.task_mut(slot);
@@ -260,7 +262,8 @@ impl Machine {
         let mut ttl_ms =
             self.tasks.plan(task).map_or(self.config.result_ttl_ms, |plan| plan.result_ttl_ms);
         if state == State::Failure && ttl_ms == 0 {
-            // "Keep no result" is not "keep no failure": what failed for good can be looked at.
+            // A result TTL of 0 does not apply to failures: an operator must be able to inspect a
+            // task that failed for good.
             ttl_ms = self.config.result_ttl_ms.max(1);
         }
         self.tasks.task_mut(slot).set_due(step.clocks.after(ttl_ms));
@@ -274,7 +277,7 @@ impl Machine {
         }
     }
 
-    /// Takes from an ended task what it no longer needs.
+    /// Removes the data that an ended task no longer needs.
     pub(crate) fn strip(&mut self, slot: Slot) {
         let state = self.tasks.task(slot).state;
         if self.tasks.task(slot).extra.is_some() {
@@ -285,7 +288,7 @@ impl Machine {
         }
     }
 
-    /// Removes the task of an id at a client's request, if it has ended.
+    /// Removes the task of an id at a client's request, if the task has ended.
     pub(crate) fn forget_ended(&mut self, step: &mut Step<'_>, id: &str) -> Result<(), Code> {
         let slot = self.tasks.find(id).ok_or(Code::NotFound)?;
         if !self.tasks.task(slot).state.is_terminal() {
@@ -295,15 +298,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Removes an ended task before its time.
+    /// Removes an ended task before its time is over, with a record in the log.
     pub(crate) fn forget(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.keep_for_waits(step, slot);
         step.store(Record::Forgotten(self.tasks.key(slot)));
         self.remove(step, slot);
     }
 
-    /// Removes an ended task whose time is over. The log need not say so: a restart would find the
-    /// same, unless somebody has set the clock.
+    /// Removes an ended task whose time is over. The log needs no record: a restart would find the
+    /// same from the time, unless the wall clock was set.
     pub(crate) fn drop_ended(&mut self, step: &mut Step<'_>, slot: Slot) {
         if self.clock_was_set {
             return self.forget(step, slot);
@@ -324,7 +327,7 @@ impl Machine {
         }
     }
 
-    /// Takes an ended task out of the books.
+    /// Removes an ended task from the counters of its queue and from the uses of its name.
     pub(crate) fn uncount(&mut self, task: &Task) {
         let queue = self.queues.queue_mut(task.queue());
         queue.tasks -= 1;
@@ -338,14 +341,14 @@ impl Machine {
     }
 
     fn keep_error(&mut self, slot: Slot, error: TaskError) {
-        let run = self.tasks.run_mut(slot).expect("only what was handed out fails");
+        let run = self.tasks.run_mut(slot).expect("only a task that was delivered fails");
         if run.errors.len() == ERRORS_KEPT {
             run.errors.remove(0);
         }
         run.errors.push(error);
     }
 
-    /// The hard time limit is over.
+    /// Fails a task that has run longer than its hard time limit.
     pub(crate) fn exceed_time_limit(&mut self, step: &mut Step<'_>, slot: Slot) {
         self.signal(step, slot, SignalKind::TimeLimit, "time_limit");
         let attempts = self.tasks.attempts(self.tasks.task(slot));
@@ -354,14 +357,14 @@ impl Machine {
     }
 }
 
-/// What only a terminal transition has to say.
+/// The data that only the record of an ended task has.
 #[derive(Debug, Default)]
 struct Ended {
     result: Option<Body>,
     revoked_reason: Box<str>,
 }
 
-/// An error that the broker itself finds.
+/// An error that the broker itself detects.
 pub(crate) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) -> TaskError {
     TaskError {
         kind: kind.into(),
@@ -372,7 +375,7 @@ pub(crate) fn broker_error(kind: &str, message: &str, now: Now, attempt: u32) ->
     }
 }
 
-/// An ended task is still found by its root and its tags, and a dead one may be run again by its
+/// Clients still find an ended task by its root and its tags, and a replay of a dead task needs its
 /// rules.
 fn keeps_plan(state: State, plan: &Plan) -> bool {
     state == State::Failure || !plan.root_id.is_empty() || !plan.tags.is_empty()

@@ -1,9 +1,9 @@
-//! What the machine hands to the store: the records of the log, in the domain's own types.
+//! The records of the log, in types of the domain. The machine gives them to the store.
 //!
-//! The store gives each record its bytes (`store/codec.rs`); the machine gives it its meaning. A
-//! task has at most two records that matter: how it was submitted, and the latest change of its
-//! state. If you add a field here, add it to the codec as an optional one, so that older
-//! directories stay readable.
+//! The store encodes each record as bytes (`store/codec.rs`); the machine interprets the record. A
+//! task has at most two records that count: its submit, and the latest change of its state. If you
+//! add a field here, add it to the codec as an optional field, so that the broker can still read
+//! older data directories.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
@@ -15,37 +15,38 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 /// Wall-clock time in milliseconds since 1970, UTC.
 pub type Timestamp = i64;
 
-/// A place in the machine's table of tasks. Used again after a task is forgotten, so a record also
-/// carries the serial number that tells two tasks of one slot apart.
+/// A place in the machine's table of tasks. A slot is used again after its task is forgotten. So a
+/// record also has a serial number, which distinguishes two tasks of one slot.
 pub type Slot = u32;
 
-/// Which task a record speaks of.
+/// The key of the task of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKey {
-    /// Where the machine keeps it.
+    /// The place of the task in the machine's table.
     pub slot: Slot,
-    /// Rises with every submit, for the life of the data directory. Never 0.
+    /// A number that rises with every submit, for the life of the data directory. It is never 0.
     pub serial: u64,
 }
 
-/// The right to report on a task. Rises strictly for the life of the data directory. 0: none.
+/// The number of a lease: the right to report on a task. The numbers rise strictly for the life of
+/// the data directory. 0: no lease.
 pub type Lease = u64;
 
-/// The public id of a session: random, so that nobody else can resume it.
+/// The public id of a session. The id is random, so that no other client can resume the session.
 pub type SessionId = [u8; 16];
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// A task came to be. Replaces every earlier record of its slot.
+    /// A new task. This record replaces every earlier record of its slot.
     Submitted(Box<Submitted>),
-    /// The present state of a task. Replaces the change before it.
+    /// The present state of a task. This record replaces the earlier change.
     Changed(Box<Changed>),
-    /// The task is gone; nothing of it matters any more.
+    /// The task is forgotten: none of its records counts any more.
     Forgotten(TaskKey),
-    /// The present record of a named thing. Replaces the one before of its name.
+    /// The present record of a named thing. This record replaces the earlier one of its name.
     Named(Named),
-    /// The named thing is gone.
+    /// The named thing is removed.
     Removed(Name),
 }
 
@@ -76,12 +77,12 @@ impl Named {
     }
 }
 
-/// A task that was submitted, after defaults of its queue were filled in.
+/// A submitted task, with the defaults of its queue filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submitted {
     pub key: TaskKey,
     pub generation: u32,
-    /// It runs once this task of its id has ended.
+    /// The task of the same id that must end before this task runs.
     pub after: Option<TaskKey>,
     pub submitted_at: Timestamp,
     pub eta: Option<Timestamp>,
@@ -90,8 +91,8 @@ pub struct Submitted {
     pub spec: TaskSpec,
 }
 
-/// What a producer says of a task, and what stays so for the life of the task. If you add an option
-/// to a task, add it here; CONTRIBUTING.md has the other places.
+/// The part of a task that its producer sets. It does not change for the life of the task. If you
+/// add an option to a task, add it here; CONTRIBUTING.md lists the other places.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskSpec {
     pub id: TaskId,
@@ -107,7 +108,7 @@ pub struct TaskSpec {
     pub retry: RetryPolicy,
     pub soft_time_limit_ms: Option<u64>,
     pub time_limit_ms: Option<u64>,
-    /// Deliveries that may begin without an outcome.
+    /// The number of deliveries that may begin without an outcome.
     pub max_deliveries: u32,
     pub early_ack: bool,
     /// Empty: none.
@@ -118,19 +119,19 @@ pub struct TaskSpec {
 }
 
 impl Submitted {
-    /// The same task as submitted anew: due at once, and it no longer expires.
+    /// The same task as a new submit: the task is due at once and does not expire.
     pub fn again(self, key: TaskKey, generation: u32, at: Timestamp) -> Self {
         Self { key, generation, after: None, submitted_at: at, eta: None, expires: None, ..self }
     }
 }
 
-/// How often a task may be begun without an outcome, unless it says otherwise.
+/// The default of [`TaskSpec::max_deliveries`].
 pub const MAX_DELIVERIES_DEFAULT: u32 = 20;
 
 /// When a failed task runs again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
-    /// Runs in all, the first included.
+    /// The maximum number of runs, the first run included.
     pub attempts_max: u32,
     pub backoff: Backoff,
     pub delay_ms: u64,
@@ -160,7 +161,7 @@ pub enum Backoff {
     Polynomial,
 }
 
-/// How far the delay is spread, so that tasks that failed together do not return together.
+/// The random spread of the delay. It keeps tasks that failed together from running again together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jitter {
     None,
@@ -168,7 +169,7 @@ pub enum Jitter {
     Equal,
 }
 
-/// The states of a task. An id without a task is no state but the absence of one.
+/// The states of a task. An id without a task has no state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     Scheduled,
@@ -188,73 +189,73 @@ impl State {
     }
 }
 
-/// The whole of what happened to a task since its submit.
+/// The full record of the changes of a task since its submit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
     pub key: TaskKey,
     pub state: State,
-    /// Rises with every transition; the submit was version 1.
+    /// A number that rises with every transition. The submit has version 1.
     pub version: u32,
     /// When this transition happened.
     pub at: Timestamp,
-    /// Who made it happen.
+    /// The actor that caused this transition.
     pub actor: Actor,
     /// The current lease, or the last one.
     pub lease: Lease,
     /// How that lease ended.
     pub closed_by: ClosedBy,
-    /// Whose lease it is; `None` when the task is not leased.
+    /// The session that holds the lease; `None` if the task is not leased.
     pub session: Option<SessionId>,
-    /// The instance that holds or held the lease; empty: none yet. Shared, since every change
-    /// names it.
+    /// The worker instance that holds or held the lease. Empty: no lease yet. The text is shared,
+    /// because every change has it.
     pub worker: Arc<str>,
     pub attempts: u32,
     pub deliveries: u32,
-    /// How often a worker was lost while it ran the task, or may have run it, since the last
-    /// outcome.
+    /// The number of workers that were lost while they ran the task, or may have run it, since the
+    /// last outcome.
     pub losses: u32,
-    /// How many of these were without a report of its start.
+    /// The losses without a report of a start.
     pub silent: u32,
-    /// When a waiting task is due; of a running one, when a forced cancel takes it from its
-    /// worker.
+    /// The time when a waiting task is due. For a running task: the time when a forced cancel
+    /// revokes its lease.
     pub due: Option<Timestamp>,
     pub leased_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub progress: Option<Progress>,
     /// The last few errors, oldest first.
     pub errors: Vec<TaskError>,
-    /// With SUCCESS.
+    /// Only with SUCCESS.
     pub result: Option<Body>,
-    /// With REVOKED, and while a cancel is requested; empty otherwise.
+    /// Set with REVOKED and while a cancel is requested; otherwise empty.
     pub revoked_reason: Box<str>,
     pub cancel_requested: bool,
 }
 
-/// Which report ended a lease, so that one that is sent again can be told from one that is stale.
+/// The report that ended a lease. It distinguishes a report that is sent again from a stale report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClosedBy {
-    /// None: the lease is current, or it was lost.
+    /// No report: the lease is current, or it was lost.
     Nobody,
     Complete,
-    /// Fail, retry or reject.
+    /// A report of a failure, a retry or a reject.
     Fail,
     Release,
-    /// None: the broker took it back before it began.
+    /// No report: the broker took the lease back before the handler began.
     TakenBack,
 }
 
-/// Who makes a task change its state.
+/// The actor of a change of a task's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// The broker itself: it hands out, it lets time pass, it finds a worker lost.
+    /// The broker itself: it delivers tasks, handles timers and detects lost workers.
     Broker,
     /// The worker that holds or held the lease.
     Worker,
-    /// Another client, by its instance.
+    /// Another client, with its instance.
     Client(Arc<str>),
 }
 
-/// Opaque bytes and what they are.
+/// Opaque bytes with their content type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     pub bytes: Bytes,
@@ -262,7 +263,7 @@ pub struct Body {
     pub content_type: Box<str>,
 }
 
-/// What a handler last said of its progress.
+/// The last progress that a handler reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     pub state: Box<str>,
@@ -270,7 +271,7 @@ pub struct Progress {
     pub at: Timestamp,
 }
 
-/// Why one attempt, or one delivery, came to nothing.
+/// The reason why one attempt or one delivery failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     pub kind: Box<str>,
@@ -280,7 +281,7 @@ pub struct TaskError {
     pub attempt: u32,
 }
 
-/// A queue that somebody configured or paused.
+/// A queue that an operator configured or paused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueRecord {
     pub name: QueueName,
@@ -291,21 +292,21 @@ pub struct QueueRecord {
     pub result_ttl_ms: Option<u64>,
 }
 
-/// A worker's session: what it keeps over a restart of the broker.
+/// The data of a worker's session that survives a restart of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
     pub id: SessionId,
     pub instance: Arc<str>,
-    /// How many handlers its worker runs at once.
+    /// The number of handlers that the worker runs at once.
     pub concurrency: u32,
-    /// What it was last ordered to do.
+    /// The last order to the worker.
     pub order: Order,
 }
 
-/// What an operator asks of a worker.
+/// An order of an operator to a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Take tasks, as every worker does that was never told otherwise.
+    /// Take tasks. This is the default for a worker without an order.
     #[default]
     Resume,
     Quiet,

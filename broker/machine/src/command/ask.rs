@@ -1,4 +1,5 @@
-//! What connected clients ask, grouped by who asks: producers, observers, workers, operators.
+//! The requests of connected clients, grouped by the kind of client: producer, observer, worker,
+//! operator.
 
 use std::path::PathBuf;
 
@@ -13,11 +14,11 @@ use super::{Refusal, RequestId, WatchKey};
 /// A request of a connected client.
 #[derive(Debug)]
 pub enum Ask {
-    /// The session could not make sense of the request; it is refused in its turn.
+    /// The session could not decode the request. The machine refuses the request in its turn.
     Refuse(Refusal),
-    /// The client closes on purpose.
+    /// The client closes its session on purpose.
     Goodbye,
-    /// The client lives.
+    /// A sign of life of the client.
     Heartbeat {
         memory_bytes: u64,
     },
@@ -35,7 +36,7 @@ pub enum Produce {
     Forget(Vec<TaskId>),
 }
 
-/// The requests of clients that want to know what becomes of tasks.
+/// The requests of clients that follow the states of tasks.
 #[derive(Debug)]
 pub enum Observe {
     Get {
@@ -45,12 +46,12 @@ pub enum Observe {
     Wait {
         ids: Vec<TaskId>,
         any: bool,
-        /// Absent: until the task has ended.
+        /// Absent: the wait lasts until the task has ended.
         until: Option<State>,
         with_results: bool,
         timeout_ms: u64,
     },
-    /// Ends the waits of these requests.
+    /// Ends the waits that these requests began.
     Unwait(Vec<RequestId>),
     Watch {
         ids: Vec<TaskId>,
@@ -64,7 +65,7 @@ pub enum Observe {
 /// The requests of workers.
 #[derive(Debug)]
 pub enum Work {
-    /// How many leases the worker may hold at once.
+    /// The number of leases that the worker may hold at once.
     Credit(u32),
     Report(Vec<Result<TaskReport, WrongReport>>),
 }
@@ -73,9 +74,9 @@ pub enum Work {
 #[derive(Debug)]
 pub enum Operate {
     ListQueues {
-        /// Empty: all of them.
+        /// Empty: every queue.
         names: Vec<QueueName>,
-        /// Only those whose names come later.
+        /// Only queues whose names come after this name.
         after: Option<QueueName>,
     },
     ConfigureQueue(QueueRecord),
@@ -85,7 +86,8 @@ pub enum Operate {
     },
     PurgeQueue {
         queue: QueueName,
-        /// Drop its settings too, and take it off the list.
+        /// Whether the purge also drops the settings of the queue and takes the queue off the
+        /// list.
         delete: bool,
     },
     ReplayDead(Dead),
@@ -109,7 +111,8 @@ pub enum Operate {
     Backup(PathBuf),
 }
 
-/// A task as its producer describes it, checked. Absent: the queue's or the broker's default.
+/// A checked task of a producer. For an absent field the default of the queue or the broker
+/// applies.
 #[derive(Debug)]
 pub struct Submission {
     pub spec: TaskSpec,
@@ -119,7 +122,7 @@ pub struct Submission {
     pub on_conflict: OnConflict,
 }
 
-/// A time, or a span from the moment the machine sees it.
+/// A time, or a span that begins when the machine carries out the submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     At(Timestamp),
@@ -127,7 +130,7 @@ pub enum When {
 }
 
 impl When {
-    /// The time it means.
+    /// The time of the value if the present time is `now`.
     pub fn resolve(self, now: Timestamp) -> Timestamp {
         match self {
             When::At(at) => at,
@@ -135,7 +138,7 @@ impl When {
         }
     }
 
-    /// So much later, and not before now.
+    /// The time that is `span_ms` later. A time in the past counts as now.
     pub fn later(self, span_ms: u64, now: Timestamp) -> When {
         match self {
             When::At(at) => When::At(at.max(now).saturating_add_unsigned(span_ms)),
@@ -144,7 +147,7 @@ impl When {
     }
 }
 
-/// What a submit of an id that exists does.
+/// The effect of a submit whose id exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
     RunAgainIfFinished,
@@ -153,7 +156,7 @@ pub enum OnConflict {
     RunAgainAfter,
 }
 
-/// What became of one lease.
+/// A worker's report on one lease.
 #[derive(Debug)]
 pub struct TaskReport {
     pub id: TaskId,
@@ -161,7 +164,7 @@ pub struct TaskReport {
     pub kind: ReportKind,
 }
 
-/// A report that the session could not make sense of, with the task that it names, if it names one.
+/// A report that the session could not decode, with the task that the report names, if any.
 #[derive(Debug)]
 pub struct WrongReport(pub Option<TaskId>);
 
@@ -182,8 +185,8 @@ pub enum ReportKind {
         after_ms: Option<u64>,
         error: Failure,
     },
-    /// The worker hands the task back. The start that it reported, if it reported one, may have
-    /// been of a handler that has not begun.
+    /// The worker hands the task back. With `not_begun` the handler has not begun, even if the
+    /// worker reported a start.
     Release {
         not_begun: bool,
     },
@@ -200,7 +203,7 @@ impl ReportKind {
     }
 }
 
-/// Why a handler failed, as its worker says.
+/// The reason why a handler failed, as its worker reports it.
 #[derive(Debug, Default)]
 pub struct Failure {
     pub kind: Box<str>,
@@ -209,7 +212,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The failure as it is kept with the task.
+    /// The failure in the form that the task keeps.
     pub fn into_error(self, at: Timestamp, attempt: u32) -> TaskError {
         TaskError { kind: self.kind, message: self.message, traceback: self.traceback, at, attempt }
     }
@@ -223,7 +226,7 @@ pub enum CancelTarget {
     Tag(Box<str>),
 }
 
-/// Which tasks to list: all that match every field that is set.
+/// A filter of tasks. A task matches the filter if it matches every field that is set.
 #[derive(Debug, Default)]
 pub struct Filter {
     pub queue: Option<QueueName>,
@@ -236,15 +239,15 @@ pub struct Filter {
     pub submitted_after: Option<Timestamp>,
 }
 
-/// Which dead tasks are meant.
+/// The dead tasks that a replay or a discard names.
 #[derive(Debug)]
 pub enum Dead {
     Ids(Vec<TaskId>),
     Matching(Filter),
 }
 
-/// Where the next page of a listing begins: after the task of this slot.
+/// The start of the next page of a listing: after the task of this slot.
 pub type Cursor = Slot;
 
-/// A worker's session in a listing of workers; the list is in this order.
+/// The key of a worker's session. The keys give the order of a listing of workers.
 pub type WorkerKey = u64;

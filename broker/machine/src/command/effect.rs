@@ -1,4 +1,4 @@
-//! What the machine wants done, and what it says to connections.
+//! The effects that the machine asks for, and the messages that it sends to connections.
 
 use std::path::PathBuf;
 
@@ -10,49 +10,51 @@ use super::{
     WorkerKey, WorkerOutline,
 };
 
-/// What the machine wants done, in order.
+/// One effect. The broker carries effects out in their order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Append to the log. Whatever is sent after it in the same batch waits for it to be durable.
+    /// Append the record to the log. Messages after it in the same batch are sent once the record
+    /// is durable.
     Store(Record),
-    /// The dead task of this slot is submitted again under a new key: its submit is copied.
+    /// Submit the dead task of this slot again under a new key: the store copies its submit.
     Replay { key: TaskKey, generation: u32, at: Timestamp },
-    /// The task of this slot is past its time: nothing of it matters any more, and the log need not
-    /// say so.
+    /// The time of the ended task in this slot is over. Its records can go, and the log needs no
+    /// record of that.
     Drop(Slot),
-    /// Tell a connection something.
+    /// Send a message to a connection.
     Send(ConnectionKey, Message),
-    /// This task has come as far as an unanswered wait wants, and it is about to go: the answer
-    /// shall show it.
+    /// This task has reached the state that an unanswered wait asks for, and the machine is about
+    /// to remove the task. Keep the task for the answer.
     Keep(ConnectionKey, RequestId, TaskOutline),
-    /// Nothing more will be sent to this connection: close it.
+    /// Close this connection. The machine sends no more messages to it.
     Close(ConnectionKey),
-    /// Copy what is stored once the batch is durable; the answer comes from there.
+    /// Copy the stored records once the batch is durable. The store gives the answer.
     Backup {
         connection: ConnectionKey,
         request: RequestId,
         folder: PathBuf,
-        /// How many tasks there are.
+        /// The number of tasks.
         tasks: u64,
     },
 }
 
-/// What the machine says to a connection.
+/// A message to a connection.
 #[derive(Debug)]
 pub enum Message {
-    /// An answer that is whole as the machine gives it. A request id of 0: nobody asked.
+    /// A complete answer. The request id is 0 if the message answers no request.
     Answer(RequestId, Answer),
-    /// An answer in outline. It is completed from the records on its way out.
+    /// An answer in outline. The broker completes the answer from the records before it sends the
+    /// answer.
     Show(RequestId, Outlines),
     /// Tasks for a worker, in outline.
     Deliver(Vec<DeliveryOutline>),
     /// A watched task has changed.
     Transition { watch: WatchKey, task: TaskOutline },
-    /// Something else that no request asked for.
+    /// Any other message that answers no request.
     Push(Push),
 }
 
-/// An answer that shows nothing of the records.
+/// An answer that needs nothing from the records.
 #[derive(Debug, Clone)]
 pub enum Answer {
     Welcome { session_id: SessionId, resumed: bool, leases: Vec<Lease>, wall: Timestamp },
@@ -78,7 +80,7 @@ pub enum Outlines {
     Workers { workers: Vec<WorkerOutline>, next: Option<WorkerKey> },
 }
 
-/// A message that no request asked for, and that shows nothing of the records.
+/// A message that answers no request and needs nothing from the records.
 #[derive(Debug, Clone)]
 pub enum Push {
     Signal { leases: Vec<Lease>, kind: SignalKind, reason: Box<str> },
@@ -86,7 +88,7 @@ pub enum Push {
     Closing(Refusal),
 }
 
-/// What became of one submitted task.
+/// The outcome of the submit of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmitOutcome {
     Created { state: State },
@@ -95,10 +97,10 @@ pub enum SubmitOutcome {
     Refused(Refusal),
 }
 
-/// What a report did: the task's state after it, or why it was refused.
+/// The outcome of a report: the state of the task after the report, or the reason of the refusal.
 pub type ReportOutcome = Result<State, (Code, Option<State>)>;
 
-/// What a cancel did to one task.
+/// The outcome of a cancel for one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelOutcome {
     Revoked,
@@ -107,7 +109,7 @@ pub enum CancelOutcome {
     NotFound,
 }
 
-/// Why a worker is told to stop a handler.
+/// The reason of a signal to a worker that it must stop a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalKind {
     Cooperative,
@@ -117,7 +119,7 @@ pub enum SignalKind {
     TakenBack,
 }
 
-/// Why a request, or one item of it, was not carried out.
+/// The reason why the machine did not carry out a request, or one item of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub code: Code,
@@ -126,7 +128,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal that names no time to try again.
+    /// A refusal without a time to try again.
     pub fn new(code: Code, message: impl Into<Box<str>>) -> Self {
         Self { code, message: message.into(), retry_after_ms: 0 }
     }
@@ -138,7 +140,7 @@ impl From<InvalidName> for Refusal {
     }
 }
 
-/// The codes of the protocol that the broker uses; PROTOCOL.md says what each means.
+/// The codes of the protocol that the broker uses. PROTOCOL.md explains each code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     Malformed,

@@ -1,5 +1,5 @@
-//! What the machine knows of a task, a queue or a worker: an outline. Payloads, results, errors and
-//! headers stand in the records, and whoever sends a message completes it from there.
+//! Outlines: the machine's own data of a task, a queue or a worker. Payloads, results, errors and
+//! headers are in the records, and the sender of a message completes the outline from the records.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use celeriac_record::{Lease, QueueRecord, Slot, State, Timestamp};
 
 use super::WorkerKey;
 
-/// One task as a reader asks for it.
+/// One task in an answer, with the parts that the client asked for.
 #[derive(Debug, Clone)]
 pub struct TaskOutline {
     pub id: TaskId,
-    /// Absent: no such task.
+    /// Absent: there is no task with this id.
     pub task: Option<Outline>,
     pub with_result: bool,
     pub with_tracebacks: bool,
 }
 
-/// What the machine itself keeps of a task.
+/// The machine's own data of a task.
 #[derive(Debug, Clone, Copy)]
 pub struct Outline {
     pub slot: Slot,
@@ -29,7 +29,7 @@ pub struct Outline {
     pub forget_at: Option<Timestamp>,
 }
 
-/// Why a waiting task does not run.
+/// The reason why a task does not run yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitingFor {
     Nothing,
@@ -39,18 +39,18 @@ pub enum WaitingFor {
     Queue,
 }
 
-/// One task on its way to a worker.
+/// One task that is delivered to a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryOutline {
     pub slot: Slot,
     pub lease: Lease,
     pub attempt: u32,
     pub deliveries: u32,
-    /// The worker reports the start, and begins once that is answered.
+    /// Whether the worker must report the start, and begin the handler only after the answer.
     pub report_start: bool,
 }
 
-/// A queue for listings.
+/// A queue in a listing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueOutline {
     pub record: QueueRecord,
@@ -58,7 +58,7 @@ pub struct QueueOutline {
     pub scheduled: u64,
     pub leased: u64,
     pub dead: u64,
-    /// The task that has been ready for longest.
+    /// The task that has been ready for the longest time.
     pub oldest: Option<Slot>,
     pub workers: u32,
     pub submitted_total: u64,
@@ -68,16 +68,16 @@ pub struct QueueOutline {
     pub bytes: u64,
 }
 
-/// A worker for listings, with some of the tasks that it holds.
+/// A worker in a listing, with some of the tasks that it holds.
 #[derive(Debug)]
 pub struct WorkerOutline {
     pub status: WorkerStatus,
     pub running: Vec<TaskOutline>,
-    /// Leases beyond those that are shown.
+    /// The number of leases of the worker that `running` does not show.
     pub running_left_out: u32,
 }
 
-/// What the machine knows of a worker, without its tasks.
+/// The machine's own data of a worker, without its tasks.
 #[derive(Debug, Clone)]
 pub struct WorkerStatus {
     pub key: WorkerKey,

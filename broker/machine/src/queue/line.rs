@@ -1,23 +1,24 @@
-//! A line of waiting tasks, in parts: a long one grows without copying, and what has been served is
-//! given back.
+//! A line of waiting tasks, in parts. A long line grows without copying, and the parts of served
+//! tasks are freed.
 
 use std::collections::VecDeque;
 
 use celeriac_record::Slot;
 
-/// A task in line. `order` tells whether the slot still holds the task that stood here.
+/// The place of a task in line. `order` shows whether the slot still holds the task that took this
+/// place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub slot: Slot,
     pub order: u32,
 }
 
-/// Places of one part: 32 KiB.
+/// The number of places of one part: 32 KiB.
 const PART_PLACES: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    /// None is empty, but the only one may be.
+    /// Only a line with a single part may have an empty part.
     parts: VecDeque<VecDeque<Place>>,
 }
 
@@ -53,7 +54,7 @@ impl Line {
         self.parts.iter().flatten()
     }
 
-    /// The first part grows as it fills, for most lines are short.
+    /// The first part begins small and grows, because most lines are short.
     fn new_part(&self) -> VecDeque<Place> {
         VecDeque::with_capacity(if self.parts.is_empty() { 0 } else { PART_PLACES })
     }

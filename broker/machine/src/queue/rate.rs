@@ -1,14 +1,14 @@
-//! How often something happens: a count for each of the last seconds.
+//! The rate of an event: a count of the event for each of the last seconds.
 
 const SECONDS: usize = 10;
 
 /// Events of the last ten whole seconds.
 #[derive(Debug, Default)]
 pub(crate) struct Rate {
-    /// The second that `counts` was last written for.
+    /// The second of the last change of `counts`.
     second: u64,
-    /// One for each second, the present one included; a second's place is its number modulo the
-    /// length.
+    /// One count for each second, the present second included. The place of a second is its number
+    /// modulo the length.
     counts: [u32; SECONDS + 1],
 }
 
@@ -19,7 +19,7 @@ impl Rate {
         *count = count.saturating_add(1);
     }
 
-    /// Events a second, over the ten whole seconds before this one.
+    /// Events per second, over the ten whole seconds before this second.
     pub fn per_second(&self, second: u64) -> f64 {
         let places = self.counts.len() as u64;
         let whole = second.saturating_sub(SECONDS as u64)..second;

@@ -1,8 +1,8 @@
-//! All queues: by number, and by name. A queue lives as long as something needs it, and then its
-//! number is used again.
+//! All queues, by number and by name. A queue exists as long as something needs it. Then its number
+//! is used again.
 //!
-//! Tasks that have not ended, workers that serve it, settings and a pause make it one of the queues
-//! that there may be. Tasks that have ended hold nothing but its number.
+//! A queue counts against the maximum if it has unfinished tasks, workers that serve it, settings
+//! or a pause. Ended tasks need only its number and its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,16 @@ use super::Queue;
 use crate::command::{Code, Refusal};
 use crate::keys::QueueKey;
 
-/// Queues that may be in use at once; names are for kinds of work, not for single tasks.
+/// The maximum number of queues in use at once. A queue is for a kind of work, not for a single
+/// task.
 const QUEUES_MAX: usize = 100_000;
 
-/// Names of queues, those included that only ended tasks still need: half a kilobyte each. A task
-/// has three bytes for the number.
+/// The maximum number of names of queues, including names that only ended tasks still need: half a
+/// kilobyte each. A task has three bytes for the number of its queue.
 const NAMES_MAX: usize = 1_000_000;
 
-/// The queue of those who name none. It is always there, and takes nobody's place.
+/// The queue of clients that name no queue. It always exists, and does not count against the
+/// maximum.
 const DEFAULT: QueueKey = 0;
 
 #[derive(Debug)]
@@ -27,11 +29,11 @@ pub(crate) struct Queues {
     queues: Vec<Option<Box<Queue>>>,
     free: Vec<QueueKey>,
     by_name: BTreeMap<QueueName, QueueKey>,
-    /// How many are in use, the default one aside.
+    /// The number of queues in use, without the default queue.
     in_use: usize,
-    /// Queues that nothing may need any more; `sweep` looks.
+    /// Queues that may be no longer needed. `sweep` checks them.
     retired: Vec<QueueKey>,
-    /// Queues that have something to hand out, and somebody to hand it to.
+    /// Queues that have a ready task and a worker that could take a task.
     pub ready: BTreeSet<QueueKey>,
     /// The queue asked for last: batches are mostly for one queue.
     latest: QueueKey,
@@ -53,7 +55,7 @@ impl Default for Queues {
 }
 
 impl Queues {
-    /// The number of a queue, if anything needs it; it may be that only ended tasks do.
+    /// The number of a queue, if the queue exists. Perhaps only ended tasks need the queue.
     pub fn find(&self, name: &QueueName) -> Option<QueueKey> {
         match self.queues.get(self.latest as usize) {
             Some(Some(queue)) if queue.record.name == *name => Some(self.latest),
@@ -61,7 +63,8 @@ impl Queues {
         }
     }
 
-    /// Whether queues of these names are in use or may come to be; otherwise what to say.
+    /// Checks that queues of these names are in use or may be created. Otherwise it returns the
+    /// refusal.
     pub fn room_for<'n>(
         &self,
         names: impl IntoIterator<Item = &'n QueueName>,
@@ -80,8 +83,8 @@ impl Queues {
         Err(Refusal::new(Code::Overloaded, "there are too many queues"))
     }
 
-    /// The queue of this name, made if need be. It is gone after the command unless something needs
-    /// it by then.
+    /// The queue of this name, created if necessary. A new queue is removed after the command
+    /// unless something needs it by then.
     pub fn find_or_create(&mut self, name: &QueueName) -> QueueKey {
         let key = self.find(name).unwrap_or_else(|| self.create(name));
         self.latest = key;
@@ -105,28 +108,28 @@ impl Queues {
         key
     }
 
-    /// By name, as listings show them.
+    /// The queues that listings show, by name.
     pub fn listed(&self) -> impl Iterator<Item = QueueKey> {
         self.by_name.values().copied().filter(|key| self.is_listed(*key))
     }
 
-    /// Whether it is shown: a queue of which there are but ended tasks is as good as gone, unless
-    /// some of them are dead.
+    /// Whether listings show the queue. They leave out a queue that has only ended tasks, unless
+    /// some of the tasks are dead.
     pub fn is_listed(&self, key: QueueKey) -> bool {
         let queue = self.queue(key);
         key == DEFAULT || queue.counted || queue.dead > 0
     }
 
     pub fn queue(&self, key: QueueKey) -> &Queue {
-        self.queues[key as usize].as_deref().expect("a queue that is named is there")
+        self.queues[key as usize].as_deref().expect("a queue with a key exists")
     }
 
     pub fn queue_mut(&mut self, key: QueueKey) -> &mut Queue {
-        self.queues[key as usize].as_deref_mut().expect("a queue that is named is there")
+        self.queues[key as usize].as_deref_mut().expect("a queue with a key exists")
     }
 
-    /// Keeps `ready` true after the queue gained or lost ready tasks or hungry workers, or was
-    /// paused or resumed.
+    /// Updates `ready`. Call this after the queue gained or lost ready tasks or hungry workers, and
+    /// after it was paused or resumed.
     pub fn note_ready(&mut self, key: QueueKey) {
         if self.queue(key).is_servable() {
             self.ready.insert(key);
@@ -135,7 +138,7 @@ impl Queues {
         }
     }
 
-    /// Keeps the count of queues true after something that a queue is needed for came or went.
+    /// Updates the count of queues. Call this after something that needs the queue came or went.
     pub fn note_use(&mut self, key: QueueKey) {
         let queue = self.queue_mut(key);
         let (was, is) = (queue.counted, queue.is_in_use());
@@ -152,14 +155,14 @@ impl Queues {
         }
     }
 
-    /// Looks at all of them, after the log was read.
+    /// Updates the count for all queues. Called once after the log was read.
     pub fn restored(&mut self) {
         for key in self.by_name.values().copied().collect::<Vec<_>>() {
             self.note_use(key);
         }
     }
 
-    /// Takes out what nothing needs. To be called when no number of a queue is in anybody's hands.
+    /// Removes queues that nothing needs. The caller must hold no number of a queue.
     pub fn sweep(&mut self) {
         while let Some(key) = self.retired.pop() {
             let place = &mut self.queues[key as usize];
@@ -170,7 +173,8 @@ impl Queues {
         }
     }
 
-    /// For the checks: each queue with its number, and how many are said to be in use.
+    /// For the invariant checks: each queue with its number, and the stored number of queues in
+    /// use.
     pub fn all(&self) -> (impl Iterator<Item = (QueueKey, &Queue)>, usize) {
         let queues = self.by_name.values().map(|key| (*key, self.queue(*key)));
         (queues, self.in_use)
@@ -185,7 +189,7 @@ mod tests {
         QueueName::parse(text).expect("a name")
     }
 
-    /// A task comes into the queue, or one of those that wait there ends, or one that has ended is
+    /// A task is added to the queue, or a waiting task of the queue ends, or an ended task is
     /// forgotten.
     fn count(queues: &mut Queues, name: &QueueName, ready: i64, tasks: i64) {
         let key = queues.find_or_create(name);
@@ -207,16 +211,16 @@ mod tests {
         }
         let another = name("another");
         assert_eq!(
-            queues.room_for([&another]).expect_err("they are too many").code,
+            queues.room_for([&another]).expect_err("the queues are too many").code,
             Code::Overloaded
         );
-        queues.room_for([&names[7]]).expect("it is there already");
-        queues.room_for([&QueueName::default()]).expect("it is always there");
-        // What has ended is kept, and takes no place.
+        queues.room_for([&names[7]]).expect("the queue is there already");
+        queues.room_for([&QueueName::default()]).expect("the default queue is always there");
+        // An ended task is kept and does not make its queue count.
         count(&mut queues, &names[0], -1, 0);
         queues.room_for([&another]).expect("there is room again");
         count(&mut queues, &another, 1, 1);
-        queues.room_for([&names[0]]).expect_err("its place is taken by now");
+        queues.room_for([&names[0]]).expect_err("another queue has taken its place");
         for each in &names[1..] {
             count(&mut queues, each, -1, -1);
         }
@@ -236,8 +240,8 @@ mod tests {
             count(&mut queues, &each, 1, 1);
             count(&mut queues, &each, -1, 0);
         }
-        queues.room_for([&name("another")]).expect_err("they are too many");
-        queues.room_for([&QueueName::default(), &name("q7")]).expect("these are there");
+        queues.room_for([&name("another")]).expect_err("the queues are too many");
+        queues.room_for([&QueueName::default(), &name("q7")]).expect("the two queues are there");
         count(&mut queues, &name("q8"), 0, -1);
         queues.room_for([&name("another")]).expect("there is room again");
     }

@@ -1,7 +1,7 @@
-//! Task ids as the table holds them. Most are short or written as 8-4-4-4-12 hexadecimal digits, as
-//! the clients make them: either fits into 16 bytes.
+//! Task ids as the table holds them. Most ids are short, or have 8-4-4-4-12 hexadecimal digits as
+//! the clients make them. Both kinds fit into 16 bytes.
 
-/// The id of a task; of a long one, that it is one.
+/// The id of a task. For a long id this type only says that the id is long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PackedId {
     bytes: [u8; 16],
@@ -9,7 +9,7 @@ pub(crate) struct PackedId {
     form: u8,
 }
 
-/// 32 lower-case digits and four hyphens, as 16 bytes.
+/// The form of an id of 32 lower-case digits and four hyphens. Such an id takes 16 bytes.
 const HYPHENATED: u8 = 17;
 const LONG: u8 = 18;
 
@@ -30,7 +30,7 @@ impl PackedId {
         }
     }
 
-    /// It does not say which id it is: the text has to be kept elsewhere.
+    /// Whether the id is long. The table keeps the text of a long id elsewhere.
     pub fn is_long(self) -> bool {
         self.form == LONG
     }
@@ -48,7 +48,7 @@ impl PackedId {
                 usize::from(length)
             }
         };
-        look(std::str::from_utf8(&text[..length]).expect("it was made of a text"))
+        look(std::str::from_utf8(&text[..length]).expect("the bytes come from a text"))
     }
 }
 

@@ -1,20 +1,21 @@
-//! Things by number, by the million: pages of cells, so that growing copies nothing and what is
-//! empty is given back.
+//! A collection of millions of things by number. The things are in pages of cells, so that growth
+//! copies nothing and empty pages are freed.
 //!
-//! The lowest free number is always the next one: what is in use gathers in few pages, and the same
+//! The lowest free number is always used next. So the things gather in few pages, and the same
 //! steps give the same numbers.
 
 use std::collections::BTreeSet;
 
-/// Cells of a page; 64 words of 64 bits say which are free.
+/// The number of cells of a page. 64 words of 64 bits mark the free cells.
 const PAGE_CELLS: usize = 64 * 64;
-/// Empty pages that are kept, so that a number of things that goes up and down costs nothing.
+/// The number of empty pages that are kept, so that a number of things that rises and falls
+/// allocates nothing.
 const EMPTY_PAGES_KEPT: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Pages<T> {
     pages: Vec<Option<Box<Page<T>>>>,
-    /// Pages with a free cell, those included that were given back.
+    /// Pages with a free cell, freed pages included.
     open: BTreeSet<u32>,
     empty_pages: usize,
     end: u32,
@@ -24,7 +25,7 @@ pub(crate) struct Pages<T> {
 #[derive(Debug)]
 struct Page<T> {
     cells: Box<[Option<T>]>,
-    /// A bit for each free cell, and one for each word that has such a bit.
+    /// A bit for each free cell. `free_words` has a bit for each word with such a bit.
     free: [u64; 64],
     free_words: u64,
     used: usize,
@@ -69,12 +70,12 @@ impl<T> Default for Pages<T> {
 }
 
 impl<T> Pages<T> {
-    /// One past the highest number that is, or was lately, in use.
+    /// An exclusive upper bound of the numbers in use. It may be higher than the highest number
+    /// plus one.
     pub fn end(&self) -> u32 {
         self.end
     }
 
-    /// How many things there are.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -92,7 +93,7 @@ impl<T> Pages<T> {
         number
     }
 
-    /// Puts a thing under a number of its own. Nothing may be there.
+    /// Puts a thing under the given number, which must be free.
     pub fn put(&mut self, number: u32, thing: T) {
         let (at, cell) = (number as usize / PAGE_CELLS, number as usize % PAGE_CELLS);
         while self.pages.len() <= at {

@@ -1,4 +1,4 @@
-//! The table of all tasks: by slot, and by id.
+//! The table of all tasks, by slot and by id.
 
 use std::num::NonZeroU32;
 
@@ -11,15 +11,15 @@ use super::id::PackedId;
 use super::pages::Pages;
 use super::{Extra, NewTask, Plan, Run, Task};
 
-/// Tables of ids: each grows on its own, in a millisecond or so where one of all ids would stop the
-/// broker for a second.
+/// The number of tables of ids. Each table grows separately, in about a millisecond; the growth of
+/// one table of all ids would stop the broker for a second.
 const SHARDS: usize = 1024;
-/// A table of ids shrinks when it has room for this many times what is in it, and for more than
+/// A table of ids shrinks when it has room for this many times its number of ids, and for more than
 /// `SHARD_ROOM_MIN`.
 const SHARD_ROOM_MAX: usize = 8;
 const SHARD_ROOM_MIN: usize = 256;
 
-const NAMED: &str = "slots are named only by what is removed with their task";
+const NAMED: &str = "references to a slot are removed with its task";
 
 #[derive(Debug)]
 pub(crate) struct Tasks {
@@ -27,7 +27,7 @@ pub(crate) struct Tasks {
     extras: Pages<Extra>,
     by_id: Vec<HashTable<Slot>>,
     len: usize,
-    /// Seeded, so that nobody outside can make ids collide.
+    /// The hasher has a seed, so that a client cannot make ids collide on purpose.
     hasher: FixedState,
 }
 
@@ -46,7 +46,8 @@ impl Tasks {
         self.len
     }
 
-    /// One past the highest slot that is, or was lately, in use.
+    /// An exclusive upper bound of the slots in use. It may be higher than the highest slot plus
+    /// one.
     pub fn slots(&self) -> Slot {
         self.slots.end()
     }
@@ -66,7 +67,7 @@ impl Tasks {
         self.slots.get(slot)
     }
 
-    /// The task of a slot that is known to be taken.
+    /// The task of a slot that must be in use.
     pub fn task(&self, slot: Slot) -> &Task {
         self.slots.get(slot).expect(NAMED)
     }
@@ -75,7 +76,7 @@ impl Tasks {
         self.slots.get_mut(slot).expect(NAMED)
     }
 
-    /// The order of the task of a slot, if it waits in line.
+    /// The order of the task of a slot, if the task waits in line.
     pub fn queued_order(&self, slot: Slot) -> Option<u64> {
         self.try_task(slot).filter(|task| task.state == State::Queued).map(Task::order)
     }
@@ -85,7 +86,7 @@ impl Tasks {
     }
 
     pub fn id(&self, task: &Task) -> TaskId {
-        self.with_id(task, |id| TaskId::parse(id).expect("it was a task's id"))
+        self.with_id(task, |id| TaskId::parse(id).expect("the text is the id of a task"))
     }
 
     /// Calls `look` with the id of a task.
@@ -101,12 +102,12 @@ impl Tasks {
         extra(&self.extras, task)
     }
 
-    /// What the producer asked for beyond the defaults.
+    /// The rules of the task, if they differ from the defaults.
     pub fn plan(&self, task: &Task) -> Option<&Plan> {
         self.extra(task)?.plan.as_deref()
     }
 
-    /// From the first delivery until the end.
+    /// The run of the task: there is one from the first delivery until the end.
     pub fn run(&self, task: &Task) -> Option<&Run> {
         self.extra(task)?.run.as_deref()
     }
@@ -128,19 +129,19 @@ impl Tasks {
         self.extras.get_mut(key.get() - 1)?.run.as_deref_mut()
     }
 
-    /// What a task has beyond the others, made if it has nothing. To be followed by
-    /// [`settle`](Self::settle) when something was taken out of it.
+    /// The `Extra` of a task, created if the task has none. A caller that removes something from it
+    /// must call [`settle`](Self::settle) afterwards.
     pub fn extra_mut(&mut self, slot: Slot) -> &mut Extra {
         let task = self.slots.get_mut(slot).expect(NAMED);
         let extras = &mut self.extras;
         let key = *task.extra.get_or_insert_with(|| {
             let number = extras.insert(Extra::default());
-            NonZeroU32::new(number + 1).expect("one more than a number")
+            NonZeroU32::new(number + 1).expect("a number plus one is not 0")
         });
         self.extras.get_mut(key.get() - 1).expect("a task's extra is removed with it")
     }
 
-    /// Gives back what a task no longer needs.
+    /// Removes the `Extra` of a task if the task no longer needs one.
     pub fn settle(&mut self, slot: Slot) {
         let task = self.slots.get_mut(slot).expect(NAMED);
         let Some(key) = task.extra else { return };
@@ -157,7 +158,7 @@ impl Tasks {
 
     /// Puts a task into an empty slot.
     pub fn put(&mut self, slot: Slot, new: NewTask) {
-        debug_assert!(self.find(&new.id).is_none(), "one id, one task");
+        debug_assert!(self.find(&new.id).is_none(), "an id has at most one task");
         let hash = hash(&self.hasher, PackedId::of(&new.id), &new.id);
         self.restore(slot, new);
         self.index(slot, hash);
@@ -170,20 +171,20 @@ impl Tasks {
             .insert_unique(hash, slot, |slot| hash_of(slots, extras, hasher, *slot));
     }
 
-    /// Puts a task into an empty slot that is not to be found by its id before
+    /// Puts a task into an empty slot. The id does not find the task before
     /// [`reveal`](Self::reveal).
     pub fn put_hidden(&mut self, slot: Slot, new: NewTask) {
         self.restore(slot, new);
         self.len += 1;
     }
 
-    /// Takes out what is hidden.
+    /// Removes a hidden task.
     pub fn remove_hidden(&mut self, slot: Slot) -> Task {
         self.len -= 1;
         self.unrestore(slot)
     }
 
-    /// Puts a task into an empty slot, not to be found by its id before
+    /// Puts a task into an empty slot. The id does not find the task before
     /// [`restored`](Self::restored).
     pub fn restore(&mut self, slot: Slot, new: NewTask) {
         let task = Task::new(&new);
@@ -202,25 +203,25 @@ impl Tasks {
         }
     }
 
-    /// From now on the task of this slot is found by its id.
+    /// From now on the id finds the task of this slot.
     pub fn reveal(&mut self, slot: Slot) {
         self.index(slot, hash_of(&self.slots, &self.extras, &self.hasher, slot));
     }
 
-    /// Takes out what [`restore`](Self::restore) put in.
+    /// Removes a task that [`restore`](Self::restore) put in.
     pub fn unrestore(&mut self, slot: Slot) -> Task {
-        let task = self.slots.take(slot).expect("only a task that is there is removed");
+        let task = self.slots.take(slot).expect("only a task in the table is removed");
         task.extra.map(|key| self.extras.take(key.get() - 1));
         task
     }
 
-    /// All tasks are there: from now on they are found by their ids. Of two of one id the later one
-    /// is; the other's slot is handed to `duplicate`. The slots for which `is_hidden` holds are
-    /// not found for now.
+    /// Called when all tasks are restored: from now on their ids find them. If two tasks have the
+    /// same id, the id finds the later task, and `duplicate` gets the slot of the other. Tasks in
+    /// slots for which `is_hidden` holds stay hidden.
     pub fn restored(&mut self, is_hidden: impl Fn(Slot) -> bool, mut duplicate: impl FnMut(Slot)) {
         let (slots, extras, hasher) = (&self.slots, &self.extras, &self.hasher);
         let rehash = |slot: &Slot| hash_of(slots, extras, hasher, *slot);
-        // A little more than their share, so that hardly any of them has to grow.
+        // Reserve a little more than the average, so that hardly any table has to grow.
         let share = slots.len() / SHARDS;
         for table in &mut self.by_id {
             table.reserve(share + share / 16, rehash);
@@ -292,7 +293,8 @@ fn same_id(slots: &Pages<Task>, extras: &Pages<Extra>, one: Slot, other: Slot) -
     one.id == other.id && (!one.id.is_long() || long_id(extras, one) == long_id(extras, other))
 }
 
-/// Bits of a hash that the tables themselves do not look at first.
+/// The index of the table for a hash. It uses bits that the hash tables themselves do not use
+/// first.
 fn shard(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }

@@ -1,4 +1,4 @@
-//! Tasks that are cancelled: waiting, running, in trees and by tag.
+//! Cancels of tasks: waiting tasks, running tasks, trees of tasks, and tasks with a tag.
 
 use expect_test::expect;
 

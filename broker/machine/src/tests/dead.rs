@@ -1,4 +1,4 @@
-//! Tasks that failed for good and are kept.
+//! Dead tasks: the broker keeps tasks that failed for good.
 
 use expect_test::expect;
 

@@ -1,4 +1,4 @@
-//! How tasks reach workers: in which order, how many, and which worker.
+//! Delivery of tasks to workers: the order, the number of tasks, and the choice of the worker.
 
 use expect_test::expect;
 

@@ -1,4 +1,4 @@
-//! How a lease lives and ends: sessions that are silent, come back, or do not.
+//! The life and the end of leases: sessions that are silent, that are resumed, and that are lost.
 
 use expect_test::expect;
 
@@ -448,8 +448,8 @@ fn lost_leases_return_in_the_order_of_their_submits_after_a_restart_too() {
     "#]]);
 }
 
-/// A worker that dies before it is heard to have started would else begin the task once more than
-/// it may.
+/// On the last delivery a worker must report the start before it begins. Otherwise a worker that
+/// dies before its report arrives would let the task begin once more than allowed.
 #[test]
 fn the_last_of_its_deliveries_begins_once_its_start_is_heard() {
     check(expect![[r#"

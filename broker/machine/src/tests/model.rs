@@ -1,11 +1,11 @@
-//! The machine against a reference that is too simple to be wrong in the same way. Any list of
-//! steps is a legal one, so that proptest can make a failure short; after each step, what was
-//! handed to whom, all states and all counts are the same.
+//! A property test that compares the machine with a reference. The reference is too simple to have
+//! the same bugs. Any list of steps is valid, so that proptest can shrink a failure. After each
+//! step the deliveries, all states and all counts must be the same.
 //!
-//! `PROPTEST_CASES=n` for more. Lease numbers are identities: which one a task gets is the
-//! machine's choice, and so is which of several workers, or which of a worker's queues, comes
-//! first. Workers have more hands than credit here, so that no balancing between them takes
-//! anything back; `simulation.rs` and the scripts have that.
+//! `PROPTEST_CASES=n` sets the number of cases. Lease numbers are identities: the machine chooses
+//! the number that a task gets, and also which of several workers, or which of a worker's queues,
+//! comes first. The workers of this test have a higher concurrency than credit, so that the balance
+//! between workers takes nothing back; `simulation.rs` and the scripts test the balance.
 
 mod compare;
 mod reference;
@@ -28,13 +28,13 @@ use crate::{Effects, Machine};
 use reference::Reference;
 use steps::{End, Step, Submit, any_step};
 
-/// Time passes in these steps, and every span is some of them: the reference need not know when
-/// something is due.
+/// Time passes in steps of this length, and every span is a multiple of it: so the reference need
+/// not know the time of the next event.
 const BEAT_MS: u64 = 500;
 const WORKERS: usize = 3;
 const IDS: u8 = 6;
 const QUEUES: u8 = 2;
-/// The client that asks.
+/// The peer that is a client.
 const CLIENT: usize = WORKERS;
 const START: Now = Now { wall: 1_000_000_000_000, mono: 0 };
 
@@ -50,25 +50,25 @@ proptest! {
     }
 }
 
-/// Proptest's own default is meant for smaller things.
+/// The default of proptest is for smaller tests.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").map_or(1_000, |cases| cases.parse().expect("a number of cases"))
 }
 
 fn id_of(id: u8) -> TaskId {
-    TaskId::parse(format!("task-{id}")).expect("it is an id")
+    TaskId::parse(format!("task-{id}")).expect("the text is an id")
 }
 
 fn number_of(id: &str) -> u8 {
-    id.trim_start_matches("task-").parse().expect("it is one of ours")
+    id.trim_start_matches("task-").parse().expect("the id is one of this test")
 }
 
 fn queue_of(queue: u8) -> QueueName {
-    QueueName::parse(["one", "two"][usize::from(queue)]).expect("it is a name")
+    QueueName::parse(["one", "two"][usize::from(queue)]).expect("the text is a name")
 }
 
 fn name_of(name: u8) -> TaskName {
-    TaskName::parse(["job", "song"][usize::from(name)]).expect("it is a name")
+    TaskName::parse(["job", "song"][usize::from(name)]).expect("the text is a name")
 }
 
 fn bits(bits: u8) -> Vec<u8> {
@@ -79,7 +79,7 @@ fn bits(bits: u8) -> Vec<u8> {
 struct Peer {
     connection: Option<u64>,
     session: Option<u64>,
-    /// Every lease that it was ever given.
+    /// Every lease that the peer ever got.
     leases: Vec<(u8, u64)>,
 }
 
@@ -87,16 +87,15 @@ struct Model {
     machine: Machine,
     reference: Reference,
     log: Vec<(Option<Slot>, Record)>,
-    /// The highest lease and serial ever, which the store knows however much of the log is
-    /// cleaned.
+    /// The highest lease and serial ever. The store knows both, even after it cleaned the log.
     marks: (u64, u64),
     peers: [Peer; WORKERS + 1],
-    /// The state that each version of each task was shown with.
+    /// The state that was shown with each version of each task.
     shown: BTreeMap<(u64, u32), State>,
     latest: u64,
 }
 
-/// What the machine said in one step.
+/// The output of the machine in one step.
 #[derive(Default)]
 struct Said {
     answers: Vec<Message>,
@@ -170,7 +169,7 @@ impl Model {
             Step::Delete(queue) => {
                 Ask::Operate(Operate::PurgeQueue { queue: queue_of(queue), delete: true })
             }
-            step => unreachable!("{step:?} is done elsewhere"),
+            step => unreachable!("another function does {step:?}"),
         };
         let answer = self.answer(CLIENT, ask);
         match (step, answer) {
@@ -236,12 +235,12 @@ impl Model {
             concurrency: 100,
         };
         let said = self.say_hello(worker, resume, Some(info));
-        let session = self.peers[worker].session.expect("it was welcomed");
+        let session = self.peers[worker].session.expect("the worker has a session");
         let kept = resume.is_some_and(|resume| self.reference.has_session(resume));
         assert_eq!(
             kept,
             resume == Some(session),
-            "a session that is there is resumed, and no other"
+            "a worker resumes exactly the sessions that exist"
         );
         let again = self.reference.connect(session, worker, queues, names);
         let delivered: BTreeSet<u64> =
@@ -278,7 +277,7 @@ impl Model {
         if leases.is_empty() {
             return;
         }
-        // Mostly one of the latest.
+        // The lease is mostly one of the latest.
         let (id, lease) = leases[leases.len() - 1 - usize::from(which) % leases.len().min(6)];
         let failure = Failure::default;
         let kind = match end {
@@ -304,7 +303,8 @@ impl Model {
                 [Ok(self.reference.tasks.get(&id).map_or(gone, |task| task.state))]
             );
         }
-        // Any other lease is refused, or was counted before: it changes nothing either way.
+        // A report on any other lease is refused, or counted before: in both cases it changes
+        // nothing.
     }
 
     fn restart(&mut self) {
@@ -338,17 +338,18 @@ impl Model {
         self.settle(fx)
     }
 
-    /// In the order of their leases, which is that of the machine's decisions.
+    /// Checks the deliveries in the order of their leases, which is the order of the machine's
+    /// decisions.
     fn hand_out(&mut self, mut deliveries: Vec<(usize, DeliveryOutline)>) {
         deliveries.sort_by_key(|(_, delivery)| delivery.lease);
         for (peer, delivery) in deliveries {
             let session =
-                self.reference.session_of(peer).expect("only the connected are handed anything");
+                self.reference.session_of(peer).expect("only a connected peer gets tasks");
             let (id, _) = *self.peers[peer]
                 .leases
                 .iter()
                 .find(|(_, lease)| *lease == delivery.lease)
-                .expect("noted");
+                .expect("the model noted the lease");
             self.reference.deliver(session, id, delivery.lease);
             let task = &self.reference.tasks[&id];
             assert_eq!(
@@ -357,10 +358,10 @@ impl Model {
                 "of task {id}"
             );
         }
-        assert!(self.reference.is_all_handed_out(), "a worker could have been handed a task");
+        assert!(self.reference.is_all_handed_out(), "no worker is left that could get a task");
     }
 
-    /// Asks as a peer, if it is connected, and gives its session.
+    /// Sends a request as a peer, if the peer is connected, and returns its session.
     fn ask(&mut self, peer: usize, ask: Ask) -> Option<u64> {
         let session = self.reference.session_of(peer)?;
         self.answer(peer, ask);
@@ -368,7 +369,7 @@ impl Model {
     }
 
     fn answer(&mut self, peer: usize, ask: Ask) -> Option<Message> {
-        let connection = self.peers[peer].connection.expect("it is connected");
+        let connection = self.peers[peer].connection.expect("the peer is connected");
         if let Some(session) = self.reference.session_of(peer) {
             self.reference.touch(session);
         }
@@ -409,10 +410,10 @@ impl Model {
                         self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
                     closed.into_iter().for_each(|peer| peer.connection = None);
                 }
-                // The model asks again for what it wants to see.
+                // The model asks for the states that it compares, so it need not keep this task.
                 Effect::Keep(..) => {}
                 Effect::Replay { .. } | Effect::Backup { .. } => {
-                    unreachable!("nobody asked for it")
+                    unreachable!("the model never asks for it")
                 }
             }
         }
@@ -449,7 +450,7 @@ impl Model {
                         _ => None,
                     });
                     let id = number_of(
-                        submits.into_iter().next().expect("what is handed out was submitted"),
+                        submits.into_iter().next().expect("a delivered task was submitted"),
                     );
                     self.peers[peer].leases.push((id, delivery.lease));
                     said.deliveries.push((peer, delivery));

@@ -1,5 +1,5 @@
-//! Records that no broker writes, found by the fuzz target of stored chunks: the machine takes them
-//! in and goes on.
+//! Records that no broker writes, found by the fuzz target of stored chunks. The machine restores
+//! them and continues.
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
@@ -82,7 +82,7 @@ fn restored(changed: Changed) -> Machine {
     machine
 }
 
-/// The leases that a worker gets that comes back to the session, and what it releases them with.
+/// Resumes the session as its worker and releases lease 5. Returns the leases of all deliveries.
 fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
     let worker = WorkerInfo {
         queues: vec![(QueueName::default(), 1)],

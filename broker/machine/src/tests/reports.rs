@@ -1,4 +1,4 @@
-//! What workers report of their leases, and what is refused.
+//! Reports of workers on their leases, and refusals of reports.
 
 use expect_test::expect;
 

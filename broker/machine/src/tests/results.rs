@@ -1,4 +1,4 @@
-//! What readers are told: states, waits, watches, and what is forgotten.
+//! Answers to observers: states, waits, watches, and forgotten tasks.
 
 use expect_test::expect;
 

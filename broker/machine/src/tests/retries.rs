@@ -1,4 +1,4 @@
-//! Attempts that fail, and when the next one comes.
+//! Attempts that fail, and the time of the next attempt.
 
 use expect_test::expect;
 

@@ -1,5 +1,5 @@
-//! Requests that look at many tasks: done in slices, fair among connections, and answered at their
-//! end.
+//! Scans: requests that look at many tasks. They are done in slices, are fair among connections,
+//! and are answered at their end.
 
 use std::collections::BTreeSet;
 
@@ -16,16 +16,16 @@ use crate::command::{
 use crate::{Effects, Machine};
 
 const NOW: Now = Now { wall: 1_000_000, mono: 0 };
-/// More than a request may name, and far more than one slice gets through.
+/// A number of tasks that is more than a request may name, and far more than one slice can look at.
 const MANY: usize = 12_000;
-/// Far more ticks than anything here takes.
+/// Far more ticks than any test of this file takes.
 const TICKS_MAX: usize = 10_000;
 
 struct Crowd {
     machine: Machine,
-    /// What was said since it was looked at last: to whom, and what.
+    /// The messages since the last check, with their connections.
     said: Vec<(u64, Message)>,
-    /// States that were stored since.
+    /// The states that were stored since then.
     stored: Vec<State>,
     request: u64,
 }
@@ -80,7 +80,7 @@ impl Crowd {
         }
     }
 
-    /// Asks without waiting, and gives the number of the request.
+    /// Sends a request without waiting, and returns the id of the request.
     fn ask(&mut self, connection: u64, ask: Ask) -> u64 {
         self.request += 1;
         self.apply(Command::Request { connection, request: self.request, ask });
@@ -103,10 +103,10 @@ impl Crowd {
             }
             self.tick();
         }
-        panic!("it never ends");
+        panic!("the scan never ends");
     }
 
-    /// The answers to one connection, in order, but for submits.
+    /// The answers to one connection in order, without answers to submits.
     fn answers(&self, connection: u64) -> Vec<&Message> {
         let to = self.said.iter().filter(|(to, _)| *to == connection).map(|(_, message)| message);
         to.filter(|message| !matches!(message, Message::Answer(_, Answer::Submitted(_)))).collect()
@@ -191,7 +191,7 @@ fn a_cancel_by_tag_reaches_every_task_and_lists_as_many_as_a_batch_has() {
     let mut crowd = Crowd::new();
     crowd.submit("a", MANY, "night");
     crowd.ask(1, cancel("night"));
-    assert!(!crowd.is_answered(1), "it is not done at one go");
+    assert!(!crowd.is_answered(1), "the scan takes more than one slice");
     crowd.tick_until_idle();
     let answers = crowd.answers(1);
     let [Message::Answer(_, Answer::Cancelled(outcomes))] = answers[..] else {
@@ -234,7 +234,7 @@ fn a_thousand_requests_of_one_connection_do_not_hold_up_the_one_of_another() {
         crowd.tick();
         !crowd.is_answered(2)
     });
-    assert!(ticks.count() < 20, "its turn comes with every other slice");
+    assert!(ticks.count() < 20, "every second slice is for this scan");
     assert!(crowd.answers(1).len() < 100, "there is much left to do");
     crowd.tick_until_idle();
     assert_eq!(crowd.answers(1).len(), 1_000);
@@ -281,7 +281,7 @@ fn what_is_submitted_after_the_request_stays_as_it_is() {
     crowd.ask(1, cancel("night"));
     crowd.ask(2, purge());
     crowd.submit("b", 10, "night");
-    // A slot that was looked at, and one that was not, are used again.
+    // Two slots are used again: the scan has looked at one of them, and not at the other.
     let replace =
         |id: &str| Submission { on_conflict: OnConflict::Replace, ..submission(id, "night") };
     let replaced = ["a0".to_owned(), format!("a{}", MANY - 1)];
@@ -372,7 +372,7 @@ fn dead_tasks_are_replayed_and_discarded_in_slices_too() {
     ] {
         crowd.said.clear();
         crowd.ask(1, ask);
-        assert!(state.is_none() || !crowd.is_answered(1), "it is not done at one go");
+        assert!(state.is_none() || !crowd.is_answered(1), "the scan takes more than one slice");
         crowd.tick_until_idle();
         let count = if state.is_some() { MANY as u64 } else { 0 };
         assert!(
@@ -399,10 +399,13 @@ fn a_pause_takes_back_thousands_with_few_messages_and_in_order() {
         1,
         Ask::Operate(Operate::PauseQueues { queues: vec![QueueName::default()], paused: true }),
     );
-    assert!(!crowd.is_answered(1), "it is not done at one go");
+    assert!(!crowd.is_answered(1), "the scan takes more than one slice");
     crowd.tick_until_idle();
     let signals = |connection| crowd.answers(connection).len();
-    assert!(signals(8) < 100 && signals(9) < 100, "a message for each lease would fill the outbox");
+    assert!(
+        signals(8) < 100 && signals(9) < 100,
+        "a message for each lease would fill the send queue"
+    );
     assert!(matches!(crowd.answers(1)[..], [Message::Answer(_, Answer::Done)]));
     assert_eq!(
         crowd.states((0..MANY).map(|number| format!("a{number}"))),

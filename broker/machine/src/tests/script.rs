@@ -1,7 +1,7 @@
-//! Scripts against the machine: a line is a command, indented beneath it is what the machine said.
-//! Time is a line too.
+//! Scripts against the machine. A line is a command, and below it, indented, is the output of the
+//! machine. A line may also let time pass.
 //!
-//! Records are kept as the store would keep them, so that `restart` builds a new machine from the
+//! The script keeps records as the store would, so that `restart` builds a new machine from the
 //! log.
 
 mod asks;
@@ -31,7 +31,7 @@ pub(super) fn settings() -> MachineConfig {
     }
 }
 
-/// Runs the commands of a transcript, and gives them back with what the machine says now.
+/// Runs the commands of a transcript, and returns them with the present output of the machine.
 pub(super) fn run(transcript: &str) -> String {
     let mut scene = Scene::new();
     let mut out = String::new();
@@ -39,9 +39,9 @@ pub(super) fn run(transcript: &str) -> String {
     let indent = transcript[..indent].rsplit('\n').next().unwrap_or("");
     let lines = transcript.lines().filter_map(|line| line.strip_prefix(indent));
     for line in lines.filter(|line| !line.starts_with(' ') && !line.is_empty()) {
-        writeln!(out, "{line}").expect("strings take all");
+        writeln!(out, "{line}").expect("a write to a string succeeds");
         for said in scene.line(line) {
-            writeln!(out, "    {said}").expect("strings take all");
+            writeln!(out, "    {said}").expect("a write to a string succeeds");
         }
     }
     out
@@ -51,10 +51,10 @@ pub(super) struct Scene {
     machine: Machine,
     now: Now,
     log: Vec<Record>,
-    /// Names of connections, with their latest number and session.
+    /// The names of connections, with their latest number and session.
     connections: BTreeMap<String, (u64, SessionId)>,
     names: BTreeMap<u64, String>,
-    /// The latest lease of each task, and who got it.
+    /// The latest lease of each task, and the connection that got it.
     leases: BTreeMap<String, (u64, String)>,
     latest: u64,
 }
@@ -110,10 +110,10 @@ impl Scene {
     }
 
     fn number(&self, name: &str) -> u64 {
-        self.connections.get(name).unwrap_or_else(|| panic!("nobody is called {name}")).0
+        self.connections.get(name).unwrap_or_else(|| panic!("no connection has the name {name}")).0
     }
 
-    /// Time passes in steps to each deadline, as the driver would have it.
+    /// Time passes in steps to each deadline, as with the driver.
     fn pass(&mut self, span_ms: u64) -> Vec<String> {
         let end = Now { wall: self.now.wall + span_ms as i64, mono: self.now.mono + span_ms };
         let mut said = Vec::new();
@@ -133,7 +133,7 @@ impl Scene {
         }
     }
 
-    /// The same, while a worker sends its heartbeats, whose answers say nothing.
+    /// The same, while a worker sends heartbeats. The answers to the heartbeats are not shown.
     fn pass_beating(&mut self, span_ms: u64, worker: &str) -> Vec<String> {
         let mut said = Vec::new();
         let mut left = span_ms;
@@ -198,7 +198,7 @@ impl Scene {
         self.settle(fx)
     }
 
-    /// The changes that were stored, from the first on.
+    /// The stored changes, from the first on.
     fn records(&self) -> String {
         let changes = self.log.iter().filter_map(|record| match record {
             Record::Changed(changed) => Some(format!(
@@ -259,13 +259,13 @@ impl Scene {
         vec![format!("{who}: {}", words_of(message))]
     }
 
-    /// The present submit of a slot, as the store would find it.
+    /// The present submit of a slot, as in the store.
     fn submitted(&self, slot: Slot) -> &Submitted {
         let submitted = self.log.iter().rev().find_map(|record| match record {
             Record::Submitted(submitted) if submitted.key.slot == slot => Some(&**submitted),
             _ => None,
         });
-        submitted.expect("the machine names only what was submitted")
+        submitted.expect("the machine names only submitted tasks")
     }
 
     fn delivered(&mut self, who: &str, delivery: &DeliveryOutline) -> String {

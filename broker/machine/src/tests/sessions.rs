@@ -1,5 +1,4 @@
-//! What outlives a lost connection and a restart of the broker beside leases: a worker's session,
-//! and its orders.
+//! A worker's session and its orders survive a lost connection and a restart of the broker.
 
 use expect_test::expect;
 

@@ -1,8 +1,7 @@
-//! A first simulation: seeded clients and workers against the machine, with lost connections,
-//! silence, jumps of the clock and restarts as ordinary steps. After every step the books must
-//! agree, and what was promised must hold: leases rise and never overlap, an ended task never
-//! changes, nothing that was accepted is lost, and a machine that was restarted from the log is the
-//! one that wrote it.
+//! A simulation of clients and workers against the machine, from a seed. Lost connections, silence,
+//! jumps of the clock and restarts are ordinary steps. After every step the invariants and the
+//! promises must hold: leases rise and never overlap, an ended task never changes, no accepted task
+//! is lost, and a machine that is restarted from the log equals the machine that wrote the log.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +18,7 @@ use crate::command::{
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
 
-/// `SEEDS=n` runs more of them; a failure names its seed.
+/// `SEEDS=n` sets the number of seeds. A failure names its seed.
 const SEEDS: u64 = 60;
 const STEPS: usize = 1_500;
 const TASK_IDS: u64 = 40;
@@ -46,18 +45,18 @@ struct Peer {
     connection: Option<u64>,
     session: Option<SessionId>,
     is_worker: bool,
-    /// What it believes to hold.
+    /// The leases that the peer believes to hold.
     held: Vec<(TaskId, u64)>,
 }
 
-/// What has been promised of a task.
+/// The promises about a task.
 #[derive(Debug, Clone, PartialEq)]
 struct Promise {
     key: TaskKey,
     state: State,
     version: u32,
     lease: u64,
-    /// It was submitted to run after another.
+    /// Whether the task was submitted to run after another task.
     follows: bool,
 }
 
@@ -67,9 +66,9 @@ struct World {
     now: Now,
     log: Vec<Record>,
     peers: Vec<Peer>,
-    /// The latest record of each slot, as a reader of the log would have it.
+    /// The latest record of each slot, as a reader of the log would find it.
     promises: BTreeMap<Slot, (TaskId, Promise)>,
-    /// Whose each lease was: the task and the peer.
+    /// The task and the peer of each lease.
     leases: BTreeMap<u64, (TaskKey, usize)>,
     latest_lease: u64,
     latest_connection: u64,
@@ -106,7 +105,7 @@ impl World {
             self.step();
             self.machine.check_invariants();
         }
-        assert!(self.delivered > 0, "a simulation in which nothing happens shows nothing");
+        assert!(self.delivered > 0, "a simulation without deliveries proves nothing");
         self.drain();
         self.history
     }
@@ -235,7 +234,7 @@ impl World {
         self.ask(peer, Ask::Produce(Produce::Submit(vec![Ok(submission)])));
     }
 
-    /// A report on something that the peer holds or once held.
+    /// A report on a lease that the peer holds or once held.
     fn report(&mut self, peer: usize) {
         if self.peers[peer].held.is_empty() {
             return self.pass(100);
@@ -278,19 +277,19 @@ impl World {
                     let dead = submits
                         .into_iter()
                         .next()
-                        .expect("only what was submitted is submitted again");
+                        .expect("only a submitted task is submitted again");
                     self.store(Record::Submitted(Box::new(dead.again(key, generation, at))));
                 }
                 Effect::Drop(slot) => {
-                    // A restart drops again what the log still knows.
+                    // A restart drops a task again if the log still has it.
                     let dropped = self.promises.remove(&slot);
                     let ended = dropped.is_none_or(|(_, promise)| promise.state.is_terminal());
-                    assert!(ended, "what has not ended is not dropped");
+                    assert!(ended, "only an ended task is dropped");
                 }
                 Effect::Send(connection, message) => self.receive(connection, message),
                 Effect::Keep(.., task) => {
                     let ended = task.task.is_some_and(|task| task.state.is_terminal());
-                    assert!(ended, "a wait keeps what has ended, while it is there");
+                    assert!(ended, "a wait keeps only ended tasks that are not forgotten yet");
                 }
                 Effect::Backup { .. } => {}
                 Effect::Close(connection) => {
@@ -302,7 +301,7 @@ impl World {
         }
     }
 
-    /// Holds each record against the one before it.
+    /// Compares each record with the earlier record of its slot.
     fn store(&mut self, record: Record) {
         self.history.push_str(&format!("{record:?}\n"));
         self.log.push(record.clone());
@@ -311,7 +310,7 @@ impl World {
                 let before = self.promises.get(&submitted.key.slot);
                 assert!(
                     before.is_none_or(|(_, promise)| promise.state.is_terminal()),
-                    "a slot is used twice"
+                    "two tasks use one slot"
                 );
                 let state = State::Queued;
                 let follows = submitted.after.is_some();
@@ -320,7 +319,7 @@ impl World {
             }
             Record::Changed(changed) => {
                 let (_, promise) =
-                    self.promises.get_mut(&changed.key.slot).expect("a change is of a task");
+                    self.promises.get_mut(&changed.key.slot).expect("each change has a task");
                 assert_eq!(promise.key, changed.key, "a change is of the present task");
                 assert!(!promise.state.is_terminal(), "an ended task changed: {changed:?}");
                 assert!(promise.version < changed.version, "versions rise");
@@ -342,10 +341,7 @@ impl World {
                 let forgotten = self.promises.remove(&key.slot);
                 let ended = forgotten
                     .is_none_or(|(_, promise)| promise.state.is_terminal() || promise.follows);
-                assert!(
-                    ended,
-                    "what has not ended is not forgotten, but for a run that nobody was to see yet"
-                );
+                assert!(ended, "only an ended task or a hidden successor is forgotten");
             }
             Record::Named(_) | Record::Removed(_) => {}
         }
@@ -367,7 +363,7 @@ impl World {
                     assert_eq!(
                         (promise.state, promise.lease),
                         (State::Leased, delivery.lease),
-                        "leased before it is sent"
+                        "the lease is stored before the task is sent"
                     );
                     self.check_lease(peer, delivery.lease, promise.key);
                     self.delivered += 1;
@@ -384,18 +380,18 @@ impl World {
         }
     }
 
-    /// A lease that comes again is the same task's, in the same hands.
+    /// A lease that is delivered again must have the same task and the same peer.
     fn check_lease(&mut self, peer: usize, lease: u64, key: TaskKey) {
         let before = self.leases.insert(lease, (key, peer));
         assert!(
             before.is_none_or(|before| before == (key, peer)),
-            "lease {lease} is given out once"
+            "lease {lease} has one task and one peer"
         );
     }
 
-    /// In the end, with a worker that does its work, every task ends.
+    /// With a worker that completes its tasks, every task must end.
     fn drain(&mut self) {
-        // Wherever the clock has wandered: past every eta.
+        // This time is after every eta, even after the jumps of the clock.
         self.now.wall += 100 * DAY_MS as i64;
         for _ in 0..2_000 {
             if self.promises.values().all(|(_, promise)| promise.state.is_terminal()) {

@@ -1,4 +1,4 @@
-//! Submits: ids that exist already, and what there is no room for.
+//! Submits: ids that exist already, and submits without room.
 
 use expect_test::expect;
 

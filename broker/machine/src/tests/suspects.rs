@@ -1,5 +1,5 @@
-//! Lost workers: who is charged for them, and how one task that kills its workers is told from
-//! those that were with it.
+//! Lost workers: the tasks that a loss counts against, and how the broker distinguishes a task that
+//! kills its workers from the other tasks of those workers.
 
 use expect_test::expect;
 
@@ -161,8 +161,8 @@ fn with_one_attempt_left_a_task_is_given_out_alone_after_the_first_loss() {
 fn a_suspect_whose_workers_are_lost_without_a_word_is_given_up_in_the_end() {
     let death = "connect w runs=job\ncredit w 1\nlose w\nafter 15s\n";
     let said = script::run(&format!("connect c\nsubmit a\n{}get a\n", death.repeat(8)));
-    // Twice it may have begun, and nothing proves it. Then it is alone, and two of its four
-    // attempts are left; none of them is known to have begun, so all were the first.
+    // The task may have begun twice, without a report. Then it is delivered alone, and two of its
+    // four attempts are left. No start was reported, so every delivery says attempt 1.
     assert_eq!(said.matches("w: deliver a").count(), 4, "{said}");
     assert!(said.contains("w: deliver a lease 4 attempt 1 delivery 1 report start"), "{said}");
     assert!(said.trim_end().ends_with("c: a Failure g1 v9"), "{said}");
@@ -381,7 +381,8 @@ fn a_failure_that_is_reported_clears_a_suspect() {
     "#]]);
 }
 
-/// One task kills whichever worker begins it; all others end, and are not charged.
+/// One task kills every worker that begins it. All other tasks end, and the losses do not count
+/// against them.
 #[test]
 fn one_poison_task_is_found_and_all_others_succeed() {
     let mut scene = Transcript::new();

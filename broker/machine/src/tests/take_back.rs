@@ -1,4 +1,5 @@
-//! What workers hold and have not begun is taken back when its queue is paused, purged or deleted.
+//! The broker takes tasks that have not begun back from their workers when it pauses, purges or
+//! deletes their queue.
 
 use expect_test::expect;
 

@@ -1,4 +1,4 @@
-//! What time alone does: earliest starts, expiries, limits, and the end of what is kept.
+//! Effects of time alone: etas, expiries, time limits, and the end of kept results.
 
 use expect_test::expect;
 

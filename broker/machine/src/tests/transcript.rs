@@ -1,4 +1,4 @@
-//! A script whose next line depends on what was said.
+//! A script whose next line depends on the output of the machine.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use super::script::Scene;
 pub(super) struct Transcript {
     scene: Scene,
     text: String,
-    /// What the worker of the latest connection was handed and has not begun, in order.
+    /// The tasks that the worker of the latest connection holds and has not begun, in order.
     unstarted: VecDeque<String>,
 }
 
@@ -28,11 +28,12 @@ impl Transcript {
                 line.split_once(": deliver ").and_then(|(_, delivery)| delivery.split_once(' '));
             self.unstarted.extend(task.map(|(task, _)| task.to_owned()));
         }
-        writeln!(self.text, "{line}\n    {}", said.join("\n    ")).expect("strings take all");
+        writeln!(self.text, "{line}\n    {}", said.join("\n    "))
+            .expect("a write to a string succeeds");
         said
     }
 
-    /// Takes what the worker begins next.
+    /// Takes the task that the worker begins next.
     pub(super) fn next_unstarted(&mut self) -> Option<String> {
         self.unstarted.pop_front()
     }

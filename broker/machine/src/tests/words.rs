@@ -1,10 +1,10 @@
-//! The words of a script's line: options, spans of time, and what is neither.
+//! The words of a script's line: options, spans of time, and other words.
 
 use std::collections::BTreeMap;
 
 pub(super) const DAY_MS: u64 = 86_400_000;
 
-/// `key=value` words of a line, and the others.
+/// The `key=value` words of a line, and the other words.
 pub(super) struct Words<'a> {
     pub(super) plain: Vec<&'a str>,
     options: BTreeMap<&'a str, &'a str>,
@@ -47,6 +47,6 @@ pub(super) fn span_ms(text: &str) -> u64 {
         "m" => number * 60_000,
         "h" => number * 3_600_000,
         "d" => number * DAY_MS,
-        unit => panic!("no unit of time: {unit}"),
+        unit => panic!("unknown unit of time: {unit}"),
     }
 }

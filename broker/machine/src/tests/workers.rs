@@ -1,4 +1,4 @@
-//! Workers that an operator lists and gives orders.
+//! Lists of workers for an operator, and orders to workers.
 
 use expect_test::expect;
 

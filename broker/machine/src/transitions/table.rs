@@ -1,6 +1,6 @@
-//! The table of transitions: from which state to which, why, and who makes a task take the step.
-//! A transition that is not in the table is a fault of the machine and ends the broker. The same
-//! table stands in PROTOCOL.md; a test compares the two.
+//! The table of transitions: the old state, the new state, the cause and the actors. A transition
+//! that is not in the table is a bug in the machine: the machine panics, which ends the broker.
+//! PROTOCOL.md has the same table; a test compares the two.
 
 use celeriac_record::{Actor, State};
 
@@ -9,9 +9,9 @@ use State::{Failure, Leased, Queued, Retry, Revoked, Scheduled, Started, Success
 /// Why a task changes its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The time of the task has come, or its turn after another run of its id.
+    /// The time of the task has come, or the earlier run of its id has ended.
     Due,
-    /// A worker with credit is there.
+    /// The broker delivers the task to a worker with credit.
     Delivered,
     /// The handler has begun.
     Started,
@@ -23,25 +23,24 @@ pub(crate) enum Cause {
     Released,
     /// The session that holds the lease has ended.
     WorkerLost,
-    /// The broker takes a lease back that has not begun.
+    /// The broker takes a lease back before the handler has begun.
     TakenBack,
-    /// The expiry has passed.
+    /// The expiry of the task has passed.
     Expired,
     /// A client cancels the task.
     Cancelled,
     /// An operator purges the queue.
     Purged,
-    /// A client submits the id again, to replace this run.
+    /// A client submits the id again and replaces this run.
     Replaced,
-    /// The hard time limit is over.
+    /// The task has run longer than its hard time limit.
     TimeLimit,
 }
 
-/// How many causes there are.
 const CAUSES: usize = Cause::TimeLimit as usize + 1;
 const STATES: usize = Revoked as usize + 1;
 
-/// Actors as one bit each: the broker itself, the worker with the lease, any other client.
+/// The actors, one bit each: the broker itself, the worker with the lease, any other client.
 const BROKER: u8 = 1;
 const WORKER: u8 = 2;
 const CLIENT: u8 = 4;
@@ -58,8 +57,8 @@ const fn row(from: State, to: State, cause: Cause, actors: u8) -> Transition {
     Transition { from, to, cause, actors }
 }
 
-/// All transitions within one run of a task. A submit makes a task SCHEDULED or QUEUED, and so does
-/// a replay; what has ended leaves the table only when it is forgotten.
+/// All transitions within one run of a task. A submit or a replay makes a task SCHEDULED or QUEUED.
+/// An ended task has no transition: the broker forgets it in the end.
 const TRANSITIONS: [Transition; 35] = [
     row(Scheduled, Queued, Cause::Due, BROKER),
     row(Scheduled, Revoked, Cause::Expired, BROKER),
@@ -98,7 +97,7 @@ const TRANSITIONS: [Transition; 35] = [
     row(Retry, Revoked, Cause::Replaced, CLIENT),
 ];
 
-/// Which actors may make a transition, by from, to and cause: the table, to be looked up at once.
+/// The actors that may make a transition, by from, to and cause: the table for a fast look-up.
 const ALLOWED: [[[u8; CAUSES]; STATES]; STATES] = {
     let mut allowed = [[[0; CAUSES]; STATES]; STATES];
     let mut at = 0;
@@ -111,7 +110,7 @@ const ALLOWED: [[[u8; CAUSES]; STATES]; STATES] = {
 };
 
 /// # Panics
-/// When the table has no such transition, or another actor has to make it.
+/// When the table has no such transition, or does not allow this actor to make it.
 pub(super) fn assert_allowed(from: State, to: State, cause: Cause, actor: &Actor) {
     let who = match actor {
         Actor::Broker => BROKER,
@@ -130,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// The words by which PROTOCOL.md names a cause.
+    /// The words that PROTOCOL.md uses for a cause.
     fn words(cause: Cause) -> &'static [&'static str] {
         match cause {
             Cause::Due => &["has come", "is over"],
@@ -154,7 +153,7 @@ mod tests {
             "broker" => BROKER,
             "worker" => WORKER,
             "client" | "operator" => CLIENT,
-            word => panic!("no actor: {word}"),
+            word => panic!("unknown actor: {word}"),
         };
         cell.split(',').map(actor).fold(0, |all, one| all | one)
     }
@@ -167,7 +166,10 @@ mod tests {
     #[test]
     fn the_table_is_the_one_of_the_protocol() {
         let protocol = include_str!("../../../../proto/PROTOCOL.md");
-        let section = protocol.split("\n## Transitions of a task\n").nth(1).expect("it is there");
+        let section = protocol
+            .split("\n## Transitions of a task\n")
+            .nth(1)
+            .expect("PROTOCOL.md has the section");
         let section = section.split("\n## ").next().unwrap_or_default();
         let mut found = BTreeSet::new();
         let mut known: BTreeMap<(State, State), (u8, Vec<Cause>)> = BTreeMap::new();
@@ -178,18 +180,24 @@ mod tests {
         }
         for row in section.lines().filter_map(|line| line.strip_prefix("| ")) {
             let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").map(str::trim).collect();
-            let [from, to, causes, who] = cells[..] else { panic!("no row of four: {row}") };
-            // A `-` stands for a task that is not there: submits and the end of the record.
+            let [from, to, causes, who] = cells[..] else {
+                panic!("a row without four cells: {row}")
+            };
+            // A `-` stands for an id without a task: before a submit and after the task was
+            // forgotten.
             let (Some(from), Some(to)) = (state(from), state(to)) else { continue };
-            assert!(found.insert((from, to)), "{from:?} to {to:?} stands there twice");
+            assert!(found.insert((from, to)), "PROTOCOL.md names {from:?} to {to:?} twice");
             let (may, why) =
-                known.get(&(from, to)).expect("PROTOCOL.md names a transition of ours");
+                known.get(&(from, to)).expect("the machine has each transition of PROTOCOL.md");
             assert_eq!(actors(who), *may, "the actors from {from:?} to {to:?}");
             for cause in why {
                 let is_named = words(*cause).iter().any(|word| causes.contains(word));
                 assert!(is_named, "PROTOCOL.md names {cause:?} from {from:?} to {to:?}");
             }
         }
-        assert!(known.keys().all(|pair| found.contains(pair)), "{known:?} in PROTOCOL.md");
+        assert!(
+            known.keys().all(|pair| found.contains(pair)),
+            "PROTOCOL.md lacks one of {known:?}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::{CLIENT, IDS, Model, QUEUES, id_of, number_of, queue_of};
 use crate::command::{Ask, Message, Observe, Operate, Outlines};
 
 impl Model {
-    /// The states of all tasks, and what the queues count.
+    /// Compares the states of all tasks and the counts of the queues.
     pub(super) fn compare(&mut self) {
         let ids = (0..IDS).map(id_of).collect();
         let answer = self.answer(CLIENT, Ask::Observe(Observe::Get { ids, with_results: false }));
@@ -40,7 +40,7 @@ impl Model {
         let Some(Message::Show(_, Outlines::Queues { queues, .. })) = answer else {
             panic!("no answer: {answer:?}")
         };
-        // The default one is always there, and nobody uses it here.
+        // The default queue always exists, and this test does not use it.
         let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
         let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
         let expected: Vec<QueueName> =

@@ -1,5 +1,5 @@
-//! What a task queue is, said as simply as possible: lists and loops, no timer, no index, no
-//! record. Time is asked for at each step, and every question is answered by looking at everything.
+//! The reference: a task queue in its simplest form, with lists and loops, and without timers,
+//! indexes and records. Each step checks the time, and each query looks at all entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,34 +12,33 @@ use crate::command::{CancelOutcome, Now, OnConflict, SubmitOutcome};
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
-    /// Where the machine keeps it: of two tasks due at the same time, the one in front is queued
-    /// first.
+    /// The machine's slot: of two tasks due at the same time, the smaller slot is queued first.
     pub slot: u32,
     pub submit: Submit,
     pub generation: u32,
     pub state: State,
-    /// As a restart finds it; none before the first change.
+    /// The state that a restart restores; none before the first change.
     stored: Option<State>,
     pub attempts: u32,
     pub deliveries: u32,
-    /// Lost workers that ran it, or may have run it.
+    /// The number of lost workers that ran the task, or may have run it.
     losses: u32,
-    /// How many of these were without a report of its start.
+    /// The losses without a report of a start.
     silent: u32,
-    /// A suspect, whose holder has nothing else.
+    /// Whether the task is a suspect that its holder runs alone.
     alone: bool,
     pub lease: u64,
     holder: Option<u64>,
     cancelled: bool,
-    /// SCHEDULED, RETRY: when it is due. Ended: when it is forgotten.
+    /// SCHEDULED, RETRY: the time when the task is due. Ended: the time when it is forgotten.
     due: i64,
-    /// The same on the clock that nobody sets, where it is the end of a span.
+    /// The same time on the monotonic clock, if the time is the end of a span.
     due_mono: Option<u64>,
-    /// How it was at its submit.
+    /// The state after the submit.
     first: State,
-    /// Tells two tasks of one id apart.
+    /// A number that distinguishes two tasks of one id.
     pub submitted: u64,
-    /// Its place in line among tasks of other names.
+    /// The place in line among tasks of other names.
     order: u64,
 }
 
@@ -58,7 +57,7 @@ pub(super) struct Reference {
     pub now: Now,
     pub tasks: BTreeMap<u8, Task>,
     sessions: BTreeMap<u64, Session>,
-    /// The queued tasks: who is before whom.
+    /// The queued tasks in line.
     line: Vec<u8>,
     paused: BTreeSet<u8>,
     submitted: u64,
@@ -131,10 +130,10 @@ impl Reference {
     }
 
     fn task(&mut self, id: u8) -> &mut Task {
-        self.tasks.get_mut(&id).expect("it is there")
+        self.tasks.get_mut(&id).expect("the reference has the task")
     }
 
-    /// A change that a restart remembers.
+    /// A change of state that a restart restores.
     fn becomes(&mut self, id: u8, state: State) {
         self.line.retain(|other| *other != id);
         let task = self.task(id);
@@ -155,7 +154,7 @@ impl Reference {
         }
     }
 
-    /// From now on, whatever the wall clock is set to.
+    /// The span begins now. Changes of the wall clock do not move its end.
     fn is_due_in(&mut self, id: u8, span_ms: u64) {
         let Now { wall, mono } = self.now;
         let task = self.task(id);
@@ -170,7 +169,7 @@ impl Reference {
         task.due_mono.map_or(task.due - self.now.wall, |at| at as i64 - self.now.mono as i64)
     }
 
-    /// Workers were lost with it so often that it is given out alone.
+    /// Whether so many workers were lost with the task that it is delivered alone.
     fn is_suspect(&self, id: u8) -> bool {
         let task = &self.tasks[&id];
         task.losses >= 2
@@ -213,7 +212,7 @@ impl Reference {
             }
             End::Release => {
                 self.hand_back(id);
-                // What a worker hands back after the expiry does not wait again.
+                // A task that a worker hands back after the expiry does not wait again.
                 if task.submit.expires.is_some_and(|at| at <= self.now.wall) {
                     self.becomes(id, State::Revoked);
                 }
@@ -250,7 +249,7 @@ impl Reference {
         ended
     }
 
-    /// What has not begun comes back, as if it had never left.
+    /// Pauses a queue. Tasks that have not begun go back to their places in line.
     pub fn pause(&mut self, queue: u8) {
         self.paused.insert(queue);
         let mut unstarted =
@@ -266,7 +265,7 @@ impl Reference {
         self.paused.remove(&queue);
     }
 
-    /// Whether a queue is there: somebody waits in it, runs, is dead, serves it, or has paused it.
+    /// Whether listings show a queue: it has unfinished or dead tasks or workers, or is paused.
     pub fn is_listed(&self, queue: u8) -> bool {
         let counts = |task: &Task| {
             task.submit.queue == queue && !matches!(task.state, State::Success | State::Revoked)
@@ -275,7 +274,7 @@ impl Reference {
         is_served || self.paused.contains(&queue) || !self.ids(counts).is_empty()
     }
 
-    /// Whether anything at all has its name.
+    /// Whether anything needs the name of a queue.
     pub fn is_known(&self, queue: u8) -> bool {
         self.is_listed(queue) || !self.ids(|task| task.submit.queue == queue).is_empty()
     }
@@ -295,8 +294,8 @@ impl Reference {
         self.tasks.iter().filter(|(_, task)| holds(task)).map(|(id, _)| *id).collect()
     }
 
-    /// A worker says hello. Gives the leases that it is handed again, because it may not know of
-    /// them.
+    /// A worker connects. Returns the leases that are delivered to it again, because the worker may
+    /// not know them.
     pub fn connect(
         &mut self,
         session: u64,
@@ -329,10 +328,10 @@ impl Reference {
     }
 
     fn session(&mut self, session: u64) -> &mut Session {
-        self.sessions.get_mut(&session).expect("it is there")
+        self.sessions.get_mut(&session).expect("the reference has the session")
     }
 
-    /// The session is over. On purpose: what was not started is handed back.
+    /// A session ends. If it ends on purpose, unstarted tasks go back to their queues.
     pub fn end_session(&mut self, session: u64, on_purpose: bool) {
         self.sessions.remove(&session);
         let mut lost = self.ids(|task| task.holder == Some(session));
@@ -343,7 +342,7 @@ impl Reference {
                 continue;
             }
             let task = self.task(id);
-            // Workers have more hands than credit here: any of these may have begun.
+            // The workers' concurrency exceeds their credit: any of these tasks may have begun.
             task.losses += u32::from(!on_purpose);
             let started = task.state == State::Started;
             task.deliveries -= u32::from(!started);
@@ -360,8 +359,8 @@ impl Reference {
         }
     }
 
-    /// Everything that happens because of the time. Which of several sessions is lost first is the
-    /// machine's choice: the slots that it changed say so.
+    /// Everything that happens because of the time. The machine chooses which of several sessions
+    /// is lost first: the slots that it changed show its choice.
     pub fn tick(&mut self, changed: &[u32]) {
         let Now { wall, mono } = self.now;
         let silent = self.sessions.iter().filter(|(_, session)| mono >= session.seen + LEASE_MS);
@@ -388,7 +387,7 @@ impl Reference {
         over.iter().for_each(|id| self.remove(*id));
     }
 
-    /// Which tasks this session may be handed next: one of each of its queues.
+    /// The tasks that this session may get next: one task of each of its queues.
     fn next_for(&self, session: &Session, id: u64) -> Vec<u8> {
         let held = self.held(id);
         let has_suspect = self.tasks.values().any(|task| task.holder == Some(id) && task.alone);
@@ -423,7 +422,7 @@ impl Reference {
         self.tasks.values().filter(|task| task.holder == Some(session)).count()
     }
 
-    /// Whether a worker may take nothing although it could, so that it becomes free for a suspect.
+    /// Whether a worker with room may take no tasks, so that it becomes free for a suspect.
     fn may_drain(&self, session: &Session, id: u64) -> bool {
         let waits = |id: &u8| {
             let submit = &self.tasks[id].submit;
@@ -434,7 +433,7 @@ impl Reference {
         self.held(id) > 0 && self.line.iter().any(waits)
     }
 
-    /// The machine hands a task to a session: was it that task's turn?
+    /// The machine delivers a task to a session. Checks that it was the turn of that task.
     pub fn deliver(&mut self, session: u64, id: u8, lease: u64) {
         let allowed = self.next_for(&self.sessions[&session], session);
         assert!(
@@ -450,7 +449,7 @@ impl Reference {
         task.deliveries += 1;
     }
 
-    /// Who could have been handed something and was not.
+    /// Whether no worker is left that could get a task.
     pub fn is_all_handed_out(&self) -> bool {
         self.sessions.iter().all(|(id, session)| {
             self.next_for(session, *id).is_empty() || self.may_drain(session, *id)
@@ -472,12 +471,12 @@ impl Reference {
             .map(|n| n as u64)
     }
 
-    /// A restart knows what was stored: no connection.
+    /// A restart keeps only stored data, and no connection.
     pub fn restart(&mut self) {
         let now = self.now;
         for session in self.sessions.values_mut() {
             (session.is_connected, session.credit, session.seen) = (false, 0, now.mono);
-            // What it serves it says when it is back.
+            // The worker names its queues again when it connects.
             session.queues.clear();
         }
         for task in self.tasks.values_mut() {

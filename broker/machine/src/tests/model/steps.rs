@@ -1,4 +1,4 @@
-//! What may happen in the model, and how often.
+//! The steps of the model, and their frequencies.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ pub(super) struct Submit {
     pub conflict: OnConflict,
 }
 
-/// What a worker says of a lease.
+/// A worker's report on a lease.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum End {
     Start,
@@ -34,7 +34,7 @@ pub(super) enum End {
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Submit(u8, Submit),
-    /// The queues and names by their bits.
+    /// The queues and names, as sets of bits.
     Connect {
         worker: usize,
         queues: u8,
@@ -45,7 +45,7 @@ pub(super) enum Step {
     Beat(usize),
     Disconnect(usize),
     Goodbye(usize),
-    /// On one of the leases that it was ever given.
+    /// A report on one of the leases that the worker ever got.
     Report(usize, u8, End),
     Cancel(u8),
     Forget(u8),

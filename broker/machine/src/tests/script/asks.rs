@@ -1,4 +1,4 @@
-//! The words of a script's line as a request of a client.
+//! Makes a client's request from the words of a script's line.
 
 use bytes::Bytes;
 use celeriac_proto::{TaskId, TaskName};
@@ -42,9 +42,9 @@ impl Scene {
                 with_results: true,
                 timeout_ms: words.span("for").unwrap_or(30_000),
             }),
-            // By the numbers that `wait` has shown.
+            // The line has the request ids that `wait` has shown.
             "unwait" => Ask::Observe(Observe::Unwait(
-                ids().iter().map(|id| id.as_str().parse().expect("a request's number")).collect(),
+                ids().iter().map(|id| id.as_str().parse().expect("the id of a request")).collect(),
             )),
             "watch" => Ask::Observe(Observe::Watch { ids: ids(), with_results: true }),
             "cancel" => Ask::Produce(Produce::Cancel {
@@ -132,7 +132,7 @@ impl Scene {
             "again" => ReportKind::RetryLater { after_ms: words.span("in"), error: failure() },
             "release" => ReportKind::Release { not_begun: words.has("not_begun") },
             "reject" => ReportKind::Reject(failure()),
-            verb => panic!("no such command: {verb}"),
+            verb => panic!("unknown command: {verb}"),
         };
         let (lease, holder) = self.leases.get(task).cloned().unwrap_or((0, "c".into()));
         let connection = self.number(words.option("by").unwrap_or(&holder));
@@ -141,12 +141,12 @@ impl Scene {
     }
 }
 
-/// The words of a line that are ids.
+/// The ids in the words of a line.
 fn plain_ids<T: FromIterator<TaskId>>(words: &Words<'_>) -> T {
     words.plain[1..].iter().filter(|word| !KEYWORDS.contains(word)).map(|word| id(word)).collect()
 }
 
-/// Words of a line that are no ids.
+/// The words of a line that are not ids.
 const KEYWORDS: [&str; 4] = ["any", "force", "started", "all"];
 
 /// `a1..a3` stands for three ids.
@@ -165,10 +165,10 @@ fn state(text: &str) -> State {
     let all = [Scheduled, Queued, Leased, Started, Retry, Success, Failure, Revoked];
     all.into_iter()
         .find(|state| format!("{state:?}") == text)
-        .unwrap_or_else(|| panic!("no such state: {text}"))
+        .unwrap_or_else(|| panic!("unknown state: {text}"))
 }
 
-/// `in` and `expires` are spans, `at` and `until` times of day.
+/// `in` and `expires` are spans, `at` and `until` are times of day.
 fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
     let usual = RetryPolicy::default();
     let when = |span: &str, time: &str| {

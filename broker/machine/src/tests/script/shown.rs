@@ -1,4 +1,4 @@
-//! What the machine says, in the words of a script.
+//! The output of the machine, in the words of a script.
 
 use crate::command::{Answer, Message, Outlines, Push, QueueOutline, TaskOutline, WaitingFor};
 
@@ -55,7 +55,7 @@ pub(super) fn words_of(message: Message) -> String {
         Message::Push(Push::Closing(refusal)) => {
             format!("closing {:?}: {}", refusal.code, refusal.message)
         }
-        Message::Deliver(_) => unreachable!("told apart before"),
+        Message::Deliver(_) => unreachable!("the caller handles deliveries"),
     }
 }
 
