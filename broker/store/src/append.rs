@@ -231,7 +231,7 @@ impl Store {
             open.truncate(HEADER_BYTES);
             self.tail.open = open;
         } else {
-            // Shrinking a nearly full chunk would copy it for little gain.
+            // The bytes of a fuller chunk are not copied.
             open.shrink_to_fit();
             self.set_aside(header.number, open.into());
             self.tail.open = open_chunk();

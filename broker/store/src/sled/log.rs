@@ -20,10 +20,10 @@ use crate::error::Error;
 /// chunks stays far below a quarter of it, which is where sled would put it into a file of its own
 /// that it never syncs.
 pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-/// sled keeps several times this.
+/// sled keeps several times this many bytes.
 const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// sled frees space only from its own flusher, so it has to have one. It is not what makes a commit
-/// durable.
+/// sled frees space only from its own flusher, so it has to have one. The flusher does not make
+/// commits durable.
 const FLUSH_EVERY_MS: u64 = 500;
 /// Further uses of a page: see [`Log::touching`].
 const TOUCHES_COLD: u32 = 15;
@@ -36,26 +36,26 @@ const TOUCHES_IN_ORDER: u32 = 3;
 /// [`Log::make_places`].
 const PLACES_MIN: u64 = 32;
 const PLACES_MADE: u64 = 96;
-/// A segment is filled in steps of this size: sled moves a page out of a thin segment with every
-/// tenth or so.
+/// A turn fills a segment in steps of this size: with about every tenth step sled moves a page out
+/// of a thin segment.
 const TURN_BYTES: usize = 4 * 1024;
-/// How long the lock of a database that this process just closed may linger.
+/// The longest time that the lock of a database may stay after this process has closed it.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
-/// How often a start that takes its time is asked whether it can go on.
+/// How often the store checks whether a slow start has failed.
 const LOOK_FOR_FAILURE: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
 pub(super) struct Log {
     database: sled::Db,
     tree: sled::Tree,
-    /// One past the last chunk that is there or has a place.
+    /// One past the last chunk that is present or has a place.
     places_end: Cell<u64>,
-    /// Of a file that was there before.
+    /// The watch of a file that existed before.
     watch: Option<Arc<Watch>>,
 }
 
-/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not
-/// give what is there, or another process has it open.
+/// Why sled could not open a folder: sled returned an error, sled panicked, the disk failed to
+/// read, or another process has the folder open.
 pub(super) enum OpenFailure {
     Locked,
     Error(sled::Error),
@@ -102,7 +102,7 @@ impl Log {
         }
     }
 
-    /// What the system said when a read of the file failed, if one did since it was opened.
+    /// The system's error, if a read of the file has failed since the file was opened.
     pub(super) fn read_failure(&self) -> Option<io::Error> {
         self.watch.as_ref().and_then(|watch| watch.failure())
     }
@@ -147,7 +147,7 @@ impl Log {
         caught("read a chunk", || self.touching(number, TOUCHES_COLD))
     }
 
-    /// A chunk, when all are read in order. An error of sled's is said as a sentence.
+    /// A chunk, when all chunks are read in order. An error of sled is returned as a sentence.
     pub(super) fn read_next(&self, number: u64) -> Result<Bytes, String> {
         let chunk = guarded(|| self.touching(number, TOUCHES_IN_ORDER))
             .map_err(|failure| failure.to_string())?;
@@ -166,7 +166,7 @@ impl Log {
         Ok(chunk.filter(|chunk| !chunk.is_empty()).map(Bytes::from_owner))
     }
 
-    /// The chunks that are there although they are older than the log.
+    /// The chunks that are present although they are older than the log.
     pub(super) fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
         let keys =
             || self.tree.range(..base.to_be_bytes()).keys().collect::<sled::Result<Vec<_>>>();
@@ -174,14 +174,14 @@ impl Log {
         keys.iter().map(number_of).collect()
     }
 
-    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on
-    /// return.
+    /// Writes and removes in one batch: after a crash either the whole batch is present, or nothing
+    /// of it. The batch is durable on return.
     pub(super) fn write(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
         let before = syncs();
         caught("write a batch", || self.write_batch(chunks, removed))?;
         caught("flush a batch", || self.database.flush())?;
-        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is
-        // followed by a sync.
+        // This thread's flush or sled's flusher wrote the last bytes. In both cases a sync follows
+        // each write.
         if syncs() == before {
             return Err(Error::NotSynced);
         }
@@ -193,7 +193,7 @@ impl Log {
             self.make_places(*newest)?;
         }
         match chunks {
-            // One chunk is atomic by itself, and saves the sync of the batch's own mark.
+            // One chunk is atomic by itself, so the sync of a batch's own mark is not needed.
             [(number, chunk)] if removed.is_empty() => {
                 self.tree.insert(number.to_be_bytes(), &chunk[..])?;
             }
@@ -243,7 +243,7 @@ impl Log {
         (file_bytes / SEGMENT_BYTES as u64).saturating_sub(used) * SEGMENT_BYTES as u64
     }
 
-    /// Has sled go on to its next segment.
+    /// Makes sled go on to its next segment.
     ///
     /// Segments from which everything was moved or removed count as free only once the segment is
     /// full in which that is written down, and the one after it. On a log that is written to
@@ -252,7 +252,7 @@ impl Log {
         caught("go on to the next segment", || {
             let tree = self.database.open_tree("turn")?;
             for step in 0..SEGMENT_BYTES / TURN_BYTES {
-                // The same value again would not be written.
+                // sled would not write the same value again.
                 tree.insert([0], vec![1 + step as u8 % 2; TURN_BYTES])?;
             }
             tree.insert([0], IVec::default())?;
@@ -261,7 +261,7 @@ impl Log {
         })
     }
 
-    /// Up to where the data file has something that is needed.
+    /// The length up to which the data file has needed bytes.
     pub(super) fn needed_bytes(&self) -> u64 {
         let stable = self.stable_position();
         let segments = self.database.context.pagecache.log.iter_from(0).segments;
@@ -281,7 +281,7 @@ impl Log {
         caught("flush at the end", || self.database.flush()).map(|_| ())
     }
 
-    /// The newest chunk: the last place that has something in it.
+    /// The newest chunk: the last place that is not empty.
     pub(super) fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
         let is_chunk = |item: &sled::Result<(IVec, IVec)>| {
             item.as_ref().map_or(true, |(_, chunk)| !chunk.is_empty())
@@ -291,7 +291,7 @@ impl Log {
         item.map(chunk_of).transpose()
     }
 
-    /// Lets go of a database that is refused; whatever sled says about that.
+    /// Closes a database that is refused, and ignores errors of sled.
     pub(super) fn abandon(self) {
         let _closed = guarded(move || {
             drop(self);
@@ -323,8 +323,7 @@ fn number_of(key: &IVec) -> Result<u64, String> {
     Ok(u64::from_be_bytes(number))
 }
 
-/// sled panics over some errors of the disk; that is an error like the others. Any other panic goes
-/// on.
+/// sled panics on some errors of the disk; such a panic becomes an error. Any other panic goes on.
 fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(|error| engine_error(doing, &error)),
@@ -335,7 +334,7 @@ fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Res
     }
 }
 
-/// sled panics over some kinds of damage; that must come back as a sentence.
+/// sled panics on some kinds of damage; such a panic must become a sentence.
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, OpenFailure> {
     let outcome = super::quiet::quietly(|| catch_unwind(AssertUnwindSafe(work)));
     match outcome {
@@ -360,8 +359,8 @@ fn engine_error(doing: &'static str, error: &sled::Error) -> Error {
     Error::Engine { doing, reason: engine_reason(error) }
 }
 
-/// Why sled gave up, for a person. Its own words are about its inside, and of no use to whoever
-/// reads the sentence.
+/// The reason of sled's error, for an operator. sled's own texts describe its internals and do not
+/// help the operator.
 fn engine_reason(error: &sled::Error) -> String {
     match error {
         sled::Error::Io(error) => os_error(&error.to_string())

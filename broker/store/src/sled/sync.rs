@@ -17,22 +17,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 
-/// The sync from which on every one fails, as on a dying disk.
+/// The number of the first sync that fails. All later syncs fail too, as on a dying disk.
 #[cfg(test)]
 pub(crate) static FAIL_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Set: nothing is counted, as if the linker had bound sled to the C library's function.
+/// When set, syncs are not counted, as if the linker had bound sled to the C library's function.
 #[cfg(test)]
 pub(crate) static LINKED_WRONGLY: std::sync::atomic::AtomicBool =
     std::sync::atomic::AtomicBool::new(false);
 
-/// How often a file was synced in this process.
+/// The number of syncs of files in this process.
 pub(super) fn syncs() -> u64 {
     SYNCS.load(Ordering::SeqCst)
 }
 
-/// Stands in for the C library's function and does more: the whole file, with the metadata needed
-/// to read it back, is on the disk when it returns 0.
+/// Replaces the C library's function and does more: the whole file, with the metadata needed to
+/// read it back, is on the disk when it returns 0.
 #[unsafe(no_mangle)]
 extern "C" fn sync_file_range(file: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
     #[cfg(test)]
