@@ -1,10 +1,10 @@
 //! sled in a data folder: the medium of every broker. All of the store that knows sled or files
 //! lives in this folder.
 //!
-//! `log` calls sled while the broker runs; `sync` and `reads` correct system calls of sled that do
-//! not keep their promises; `quiet` keeps sled's panics off the terminal; `folder`, `note` and
-//! `files` are the files beside sled's; `guard` and `scan` check a folder before sled may touch it;
-//! `open` starts on a folder; `copy` writes a backup; `check` checks a folder that no broker uses.
+//! `log` calls sled while the broker runs; `sync` and `reads` make sled's system calls do what they
+//! promise; `quiet` keeps sled's panics off the terminal; `folder`, `note` and `files` are the
+//! files beside sled's; `guard` and `scan` check a folder before sled may touch it; `open` starts
+//! on a folder; `copy` writes a backup; `check` checks a folder that no broker uses.
 
 mod check;
 mod copy;

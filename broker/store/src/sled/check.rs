@@ -122,7 +122,7 @@ impl Stage {
                 .map(|lock| (lock.try_lock().is_ok() && path.is_dir()).then_some(lock))
             {
                 Ok(Some(lock)) => return Ok(Self { path, lock }),
-                // Another check removed the folder as left over before it was locked.
+                // Another check treated the folder as left over before this check locked it.
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::io(doing())(error)),

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::folder::{Folder, OF_SLED, REHEARSAL};
 use crate::error::Error;
 
-/// The mode of a folder that this program makes: other users have no access.
+/// The modes of folders and files that this program makes: other users have no access.
 pub(super) const PRIVATE_FOLDER: u32 = 0o700;
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 

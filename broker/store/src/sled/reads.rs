@@ -6,11 +6,11 @@
 //! is overwritten at once: a disk that fails for a moment during a start would lose everything. So
 //! this file defines `pread64`, through which Rust's library reads at an offset. It does what the C
 //! library's does, with one difference: when a read of a [watched](Watch) file fails, that is
-//! noted, and while sled opens the file the thread that read it stands still for good. Whoever
-//! opens it sees the note.
+//! noted, and while sled opens the file the thread that read it stands still for good. The caller
+//! that opens the file sees the note.
 //!
-//! Linking is nothing to rely on unseen: [`is_linked`] tells whether reads come here, and a start
-//! refuses when not.
+//! Linking must be verified: [`is_linked`] tells whether reads come here, and a start refuses the
+//! folder when they do not.
 
 #![allow(unsafe_code)]
 
@@ -142,7 +142,7 @@ unsafe extern "C" fn pread64(
         if errno != libc::EINTR && errno != libc::EBADF {
             failed(file, errno);
         }
-        // SAFETY: as above. What was called since may have changed it.
+        // SAFETY: as above. Calls since then may have changed errno.
         unsafe { *libc::__errno_location() = errno };
     }
     outcome

@@ -6,9 +6,9 @@
 //! file defines a function of that name. The linker prefers it over the C library's, so sled's call
 //! lands here and becomes an `fdatasync`, whose error reaches sled through `errno` as before.
 //!
-//! Linking is nothing to rely on unseen: [`syncs`] counts the calls, the store compares the count
-//! around every flush, and a test watches the system calls. If sled is ever replaced or updated,
-//! this file is the first thing to look at.
+//! Linking must be verified: [`syncs`] counts the calls, the store compares the count around every
+//! flush, and a test watches the system calls. If sled is ever replaced or updated, this file is
+//! the first thing to look at.
 
 #![allow(unsafe_code)]
 
