@@ -208,7 +208,7 @@ pub enum ConfigError {
     TooSmall {
         /// The setting.
         key: &'static str,
-        /// What was given.
+        /// The given value.
         value: u64,
         /// The least value.
         min: u64,
@@ -218,7 +218,7 @@ pub enum ConfigError {
     TooLarge {
         /// The setting.
         key: &'static str,
-        /// What was given.
+        /// The given value.
         value: u64,
         /// The greatest value.
         max: u64,

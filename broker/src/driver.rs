@@ -258,7 +258,7 @@ impl Driver {
         let effects = Vec::with_capacity(self.batch.effects.len());
         let batch = std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() });
         self.committing_since = Some(self.clock.now().mono);
-        let batches = self.batches.as_ref().expect("taken only by finish");
+        let batches = self.batches.as_ref().expect("only `finish` takes the sender");
         // When the thread has ended, its last event says why.
         let _ = batches.send(batch).await;
     }

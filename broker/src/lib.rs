@@ -9,7 +9,7 @@
 //! | `descriptors` | how many connections the process can hold |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
-//! | `room` | the memory and the turns that all connections share, and the requests that wait for them |
+//! | `room` | memory and turns that all connections share, and the callers that wait for them |
 //! | `driver` | the loop that owns the machine |
 //! | `commit` | the store's thread: append, commit, then answer |
 //! | `outgoing` | the messages to clients, completed from the records |

@@ -71,7 +71,7 @@ impl Lobby {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().expect("nobody panics with the lock")
+        self.counts.lock().expect("no thread panics while it holds the lock")
     }
 }
 
@@ -102,7 +102,7 @@ impl Drop for Guest {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.lock().expect("nobody panics with the lock").seats -= 1;
+        self.0.lock().expect("no thread panics while it holds the lock").seats -= 1;
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     async fn the_oldest_guest_leaves_and_those_with_a_seat_stay() {
         let lobby = Lobby::new(2, 1);
         let (first, second) = (lobby.enter(1).await, lobby.enter(2).await);
-        let seat = first.seat().expect("it is the first");
+        let seat = first.seat().expect("the first connection finds a seat");
         let (third, fourth) = (lobby.enter(3).await, lobby.enter(4).await);
         assert!(!first.leave.is_cancelled() && second.leave.is_cancelled());
         assert!(!third.leave.is_cancelled() && !fourth.leave.is_cancelled());

@@ -101,7 +101,7 @@ impl Room {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics with the lock")
+        self.state.lock().expect("no thread panics while it holds the lock")
     }
 }
 
@@ -137,12 +137,15 @@ mod tests {
     #[test]
     fn room_is_given_back_and_whoever_gave_up_takes_none() {
         let room = Room::new(10);
-        let held = now(room.take(10, 10)).expect("it is empty");
-        assert!(now(room.take(1, 1)).is_none() && !room.is_wanted(), "it does not wait any more");
+        let held = now(room.take(10, 10)).expect("the room is empty");
+        assert!(
+            now(room.take(1, 1)).is_none() && !room.is_wanted(),
+            "the caller does not wait any more"
+        );
         drop(held);
         assert!(
             now(room.take(100, 100)).is_some(),
-            "the whole room is enough for whoever wants more"
+            "the whole room is enough for a caller that wants more"
         );
         assert!(now(room.take(10, 10)).is_some());
     }
@@ -156,7 +159,7 @@ mod tests {
             let (room, done) = (room.clone(), done.clone());
             tokio::spawn(async move {
                 let _place = room.take(1, bytes).await;
-                done.send(bytes).expect("the test looks");
+                done.send(bytes).expect("the test receives");
             });
         };
         come(4 * BYTES_PER_TURN as usize);

@@ -143,9 +143,9 @@ mod tests {
         let (first, second) = (queue.weigh(10, &all), queue.weigh(5, &all));
         assert_eq!((waiting(), all.bytes()), (15, 15));
         assert!(queue.put(done(1), first));
-        assert!(!queue.put(done(2), second), "there was room for one");
+        assert!(!queue.put(done(2), second), "the queue has room for one");
         assert_eq!((waiting(), all.bytes()), (10, 10));
-        let message = messages.try_recv().expect("it is there");
+        let message = messages.try_recv().expect("the message is in the queue");
         assert_eq!(waiting(), 10);
         drop(message);
         assert_eq!((waiting(), all.bytes()), (0, 0));

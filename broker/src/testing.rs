@@ -64,7 +64,7 @@ impl TestBroker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .expect("the system has a runtime for us");
+            .expect("a runtime can be made");
         let thread = std::thread::Builder::new().name("test-broker".to_owned()).spawn(move || {
             let outcome = runtime.block_on(serve(config, started, stopped));
             // The broker's work in the blocking pool must end before the folder is removed.
@@ -72,7 +72,7 @@ impl TestBroker {
             drop(folder);
             outcome
         });
-        let thread = thread.expect("the system has a thread for us");
+        let thread = thread.expect("a thread can be started");
         match starting.await {
             Ok(Ok(address)) => Self { address, token, stop: Some(stop), thread: Some(thread) },
             Ok(Err(error)) => panic!("the broker does not start: {error}"),
@@ -138,7 +138,7 @@ async fn serve(
         }
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("it was bound");
+    let address = listener.local_addr().expect("the listener is bound");
     // A test that no longer waits has also dropped the other half of `stopped`.
     let _ = started.send(Ok(address));
     let shutdown = async {
@@ -165,7 +165,7 @@ mod tests {
     async fn a_test_broker_accepts_connections_until_it_is_stopped_and_leaves_no_folder() {
         let (broker, folder) = start().await;
         let address = broker.address();
-        TcpStream::connect(address).await.expect("it listens");
+        TcpStream::connect(address).await.expect("the broker listens");
         assert!(folder.is_dir());
         broker.stop().await;
         assert!(TcpStream::connect(address).await.is_err());
@@ -175,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn a_test_broker_that_is_dropped_leaves_no_folder_either() {
         let (broker, folder) = start().await;
-        let _connected = TcpStream::connect(broker.address()).await.expect("it listens");
+        let _connected = TcpStream::connect(broker.address()).await.expect("the broker listens");
         drop(broker);
         assert!(!folder.exists());
     }

@@ -135,7 +135,7 @@ impl Connections {
         true
     }
 
-    /// The connection's writer sends what is left and closes.
+    /// Ends the send queue: the connection's writer sends the remaining messages and closes.
     pub(super) fn end(&mut self, connection: ConnectionKey) {
         self.all.remove(&connection);
     }
@@ -248,7 +248,7 @@ mod tests {
                 }
             }
             for (end, messages) in &mut ends {
-                // A killed writer is dropped, with what it holds.
+                // A killed writer is dropped, with the messages that it holds.
                 if end.kill.is_cancelled() {
                     messages.close();
                     while messages.try_recv().is_ok() {}

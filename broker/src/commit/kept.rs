@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn view(id: &str) -> TaskView {
-        TaskView { id: id.try_into().expect("it is an id"), found: None }
+        TaskView { id: id.try_into().expect("the text is an id"), found: None }
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         one.keep(2, view("a"), 5);
         other.keep(1, view("b"), 7);
         assert_eq!((one.bytes, other.bytes, all.0.load(Ordering::Relaxed)), (15, 7, 22));
-        let mut ends = one.take(1).expect("something was kept");
+        let mut ends = one.take(1).expect("a view was kept");
         assert!(ends.show(&view("a").id).is_some() && ends.show(&view("c").id).is_none());
         assert_eq!((one.bytes, all.0.load(Ordering::Relaxed)), (5, 12));
         drop((one, other));
@@ -140,6 +140,6 @@ mod tests {
             kept.keep(1, view("a"), KEPT_BYTES_MAX);
             assert!(!kept.has_room(2, 1, usize::MAX));
         }
-        assert!(!Kept::new(all).has_room(1, 1, usize::MAX), "there is no room for anybody");
+        assert!(!Kept::new(all).has_room(1, 1, usize::MAX), "no connection has room");
     }
 }

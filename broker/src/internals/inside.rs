@@ -73,7 +73,7 @@ impl Inside {
         let (queue, messages) = SendQueue::new(MESSAGES_UNREAD_MAX);
         self.messages.push(messages);
         self.batch.opened.push((connection, queue));
-        let connect = decode::hello(hello, connection, 1).expect("the Hello is a good one");
+        let connect = decode::hello(hello, connection, 1).expect("the Hello is valid");
         self.commands.push(Command::Connect(Box::new(connect)));
         connection
     }
@@ -81,7 +81,7 @@ impl Inside {
     /// The first stage: whole frames to commands.
     #[inline(never)]
     pub fn decode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
-        while let Some(frame) = self.codec.decode(frames).expect("the frames are good") {
+        while let Some(frame) = self.codec.decode(frames).expect("the frames are valid") {
             self.commands.push(session::client_command(frame, connection, &self.bounds));
         }
     }
@@ -101,7 +101,7 @@ impl Inside {
     #[inline(never)]
     pub fn commit(&mut self) {
         let committed =
-            self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk is good");
+            self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk works");
         self.committer.answer(committed);
     }
 

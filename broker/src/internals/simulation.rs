@@ -74,7 +74,7 @@ impl SimulatedBroker {
     pub async fn failed(&mut self) -> RunError {
         match (&mut self.driver).await {
             Ok(Err(error)) => error,
-            Ok(Ok(())) => unreachable!("nobody asked it to end"),
+            Ok(Ok(())) => unreachable!("the broker was not asked to end"),
             Err(_) => RunError::StorePanicked,
         }
     }

@@ -374,7 +374,7 @@ fn info(view: TaskView) -> wire::TaskInfo {
     }
 }
 
-/// Adds what happened since the submit.
+/// Adds the fields that have changed since the submit.
 fn with_change(info: wire::TaskInfo, changed: Changed) -> wire::TaskInfo {
     let (result, result_content_type) = match changed.result {
         Some(result) => (result.bytes, result.content_type.into()),

@@ -40,7 +40,7 @@ impl InFlight {
             *self
                 .waits
                 .lock()
-                .expect("nobody panics with the lock")
+                .expect("no thread panics while it holds the lock")
                 .entry(*request)
                 .or_default() += 1;
             self.waiting.fetch_add(1, Ordering::Release);
@@ -59,7 +59,7 @@ impl InFlight {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let mut waits = self.waits.lock().expect("nobody panics with the lock");
+        let mut waits = self.waits.lock().expect("no thread panics while it holds the lock");
         let Some(count) = waits.get_mut(&request) else { return false };
         *count -= 1;
         if *count == 0 {

@@ -31,7 +31,8 @@ const LARGE_ROOM_BYTES: usize = 192 * 1024 * 1024;
 /// The most bytes of one read from a busy socket. After it other connections have their turn.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// While other frames wait for its room, a frame must make progress within this time.
+/// While other frames wait for its room, a frame must bring `PACE_BYTES` in each period of this
+/// length.
 const PACE: Duration = Duration::from_secs(5);
 const PACE_BYTES: usize = 1024 * 1024;
 

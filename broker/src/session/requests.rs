@@ -67,10 +67,11 @@ pub(super) fn weight_of_a_small_one(frame: &[u8]) -> Result<Option<usize>, Frame
     Ok((weight <= SMALL_WEIGHT_MAX).then_some(weight))
 }
 
-/// Why a connection ends, and what its client is told.
+/// Why a connection ends, and the refusal for its client.
 type Ended = (&'static str, Option<Refusal>);
 
-/// Turns frames into commands until no more come. Returns why, and what to tell the client.
+/// Turns frames into commands until no more come. Returns why the connection ends, and the refusal
+/// for its client.
 pub(super) async fn run(
     reader: &mut Reader<impl Incoming>,
     connection: ConnectionKey,

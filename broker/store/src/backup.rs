@@ -1,8 +1,8 @@
 //! An online backup: a copy of the committed log, from which a broker can start.
 //!
 //! Only cleaning removes chunks from the log. So the store stops cleaning, and a thread copies the
-//! present chunks, oldest to newest, while the store goes on. The medium decides how it writes the
-//! copy.
+//! present chunks, oldest to newest, while the store continues to work. The medium decides how it
+//! writes the copy.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::Store;
 use super::error::Error;
 use super::medium::{Copier, Copy};
 
-/// Why a backup failed. The store goes on.
+/// Why a backup failed. The store continues.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// Only one backup may run at a time.
@@ -89,7 +89,7 @@ impl Store {
         match std::thread::Builder::new().name("backup".into()).spawn(run) {
             Ok(thread) => {
                 self.backup = Some(Running { give_up, thread: Some(thread) });
-                assert!(sender.send(done).is_ok(), "the thread waits for it");
+                assert!(sender.send(done).is_ok(), "the thread waits for `done`");
             }
             Err(error) => done(Err(Error::io("start a thread for the backup")(error).into())),
         }

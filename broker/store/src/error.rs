@@ -32,7 +32,7 @@ pub enum Error {
     Foreign {
         /// The data folder.
         folder: PathBuf,
-        /// What was found there.
+        /// The reason.
         reason: String,
     },
     /// Bytes are wrong or missing. The broker refuses the folder, because it must not serve only a
@@ -44,7 +44,7 @@ pub enum Error {
     Damaged {
         /// The data folder.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         reason: String,
     },
     /// The disk has too little room for a start.
@@ -55,7 +55,7 @@ pub enum Error {
     DiskFull {
         /// The data folder.
         folder: PathBuf,
-        /// Bytes that are free.
+        /// Free bytes.
         free_bytes: u64,
         /// Bytes that a start may need.
         needed_bytes: u64,
@@ -64,9 +64,9 @@ pub enum Error {
     /// are wrong.
     #[error("cannot {doing}: {source}; give this user access to it, or choose another place")]
     Inaccessible {
-        /// What was tried, with the path.
+        /// The failed action, with the path.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The operating system gives this process too few descriptors or threads, or too little
@@ -75,9 +75,9 @@ pub enum Error {
         "cannot {doing}: {source}; raise what this process may have (`ulimit -n`, `ulimit -u`, `ulimit -v`)"
     )]
     Limited {
-        /// What was tried, with the path.
+        /// The failed action, with the path.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The disk has too little room for a copy of the data.
@@ -96,9 +96,9 @@ pub enum Error {
     /// The operating system refused a read or a write.
     #[error("cannot {doing}: {source}; check the disk, then start the broker again")]
     Io {
-        /// What was tried.
+        /// The failed action.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// sled reported an error. It accepts nothing after that.
@@ -106,7 +106,7 @@ pub enum Error {
         "the storage engine failed to {doing}: {reason}; check the disk, then start the broker again"
     )]
     Engine {
-        /// What was tried.
+        /// The failed action.
         doing: &'static str,
         /// The reason, in our words.
         reason: String,

@@ -143,11 +143,12 @@ mod tests {
 
     #[test]
     fn records_with_numbers_that_were_never_given_out_are_refused() {
-        let served =
-            load(&chunk(Marks { serial: 9, lease: 92 })).expect("it is as a store writes it");
+        let served = load(&chunk(Marks { serial: 9, lease: 92 }))
+            .expect("the chunk is as a store writes it");
         assert_eq!(served.0.len(), 2);
         for marks in [Marks { serial: 8, lease: 92 }, Marks { serial: 9, lease: 91 }] {
-            let refusal = load(&chunk(marks)).expect_err("it names what was never given out");
+            let refusal =
+                load(&chunk(marks)).expect_err("the record has a number that was never given out");
             assert_eq!(refusal, "chunk 7 does not hold what its header says");
         }
     }

@@ -36,7 +36,8 @@ pub struct Location {
 
 impl Location {
     pub(super) fn frame(chunk: u64, offset: u16, length: u16) -> Self {
-        let offset = NonZeroU16::new(offset).expect("a frame stands behind the header");
+        let offset = NonZeroU16::new(offset)
+            .expect("a frame comes after the header, so its offset is not 0");
         Self { chunk: chunk as u32, offset, length }
     }
 

@@ -85,7 +85,7 @@ pub trait Medium: Chunks + Send {
     fn reclaim_bytes(&self) -> u64;
 
     /// A function that copies chunks to another place, to be run in a thread of its own while the
-    /// store goes on. `None`: the medium makes no copies.
+    /// store continues to work. `None`: the medium makes no copies.
     fn copier(&self, copy: Copy) -> Option<Copier>;
 
     /// Closes the log in good order.

@@ -57,7 +57,7 @@ impl Loaded {
                 assert_eq!(before, None, "a session has one live record");
             }
             Record::Forgotten(_) | Record::QueueDeleted(_) | Record::SessionEnded(_) => {
-                panic!("it is never live")
+                panic!("this record is never live")
             }
         }
     }

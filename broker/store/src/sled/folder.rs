@@ -262,7 +262,7 @@ impl Folder {
             self.watch()?;
         }
         self.file_bytes = self.look_after_files()?;
-        let notes = self.notes.as_ref().expect("it was opened just now");
+        let notes = self.notes.as_ref().expect("the file was opened above");
         self.note_sequence += 1;
         let note = Note {
             sequence: self.note_sequence,
@@ -371,7 +371,7 @@ impl Folder {
         fs::remove_file(self.path.join("ballast")).map_err(self.io("remove", "ballast"))
     }
 
-    /// Takes room that a later start on a full disk can free. A start without ballast goes on.
+    /// Takes room that a later start on a full disk can free. A broker without ballast continues.
     pub(super) fn make_ballast(&self, bytes: u64) {
         let path = self.path.join("ballast");
         let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(

@@ -323,7 +323,8 @@ fn number_of(key: &IVec) -> Result<u64, String> {
     Ok(u64::from_be_bytes(number))
 }
 
-/// sled panics on some errors of the disk; such a panic becomes an error. Any other panic goes on.
+/// sled panics on some errors of the disk; such a panic becomes an error. Any other panic
+/// continues.
 fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(|error| engine_error(doing, &error)),

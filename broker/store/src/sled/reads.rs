@@ -2,12 +2,12 @@
 //! of its log.
 //!
 //! While sled 0.34 opens a file it drops the errors of its reads. A segment whose header cannot be
-//! read counts as free, one that cannot be read at all as the end of the log, and what seems free
-//! is overwritten at once: a disk that fails for a moment during a start would lose everything. So
-//! this file defines `pread64`, through which Rust's library reads at an offset. It does what the C
-//! library's does, with one difference: when a read of a [watched](Watch) file fails, that is
-//! noted, and while sled opens the file the thread that read it stands still for good. The caller
-//! that opens the file sees the note.
+//! read counts as free, a segment that cannot be read at all counts as the end of the log, and sled
+//! overwrites seemingly free segments at once: a disk that fails for a moment during a start would
+//! lose everything. So this file defines `pread64`, through which Rust's library reads at an
+//! offset. The function does the same as the C library's, with one difference: it notes when a read
+//! of a [watched](Watch) file fails, and while sled opens the file, the thread that read it then
+//! stands still for good. The caller that opens the file sees the note.
 //!
 //! Linking must be verified: [`is_linked`] tells whether reads come here, and a start refuses the
 //! folder when they do not.

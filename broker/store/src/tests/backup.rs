@@ -139,7 +139,7 @@ fn backup_is_refused_where_it_may_not_be() {
         assert!(matches!(outcome, BackupError::Place { .. }), "{target:?}: {outcome}");
         assert!(outcome.to_string().contains(sentence), "{target:?}: {outcome}");
     }
-    assert!(folder.path().join("old.partial").exists(), "what it did not make it does not remove");
+    assert!(folder.path().join("old.partial").exists(), "a backup removes only files that it made");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn backup_is_given_up_when_the_store_closes() {
     let outcome = start(&mut store, &folder.path().join("copy"));
     store.close().unwrap();
     // The close waited for the backup. The backup may be complete by then, but never half complete.
-    match outcome.try_recv().expect("it has ended") {
+    match outcome.try_recv().expect("the backup has ended") {
         Ok(_) => assert_eq!(open(&folder.path().join("copy")).unwrap().2.tasks.len(), 3000),
         Err(error) => {
             assert!(matches!(error, BackupError::GivenUp), "{error}");

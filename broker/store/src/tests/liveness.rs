@@ -60,7 +60,7 @@ impl Pair {
     }
 
     fn store(&mut self) -> &mut Store {
-        self.store.as_mut().expect("it is open between two steps")
+        self.store.as_mut().expect("the store is open between two steps")
     }
 
     fn run(&mut self, step: Step) {

@@ -143,7 +143,7 @@ fn killed_writer_loses_nothing_that_was_confirmed() {
         for _ in 0..wanted {
             let line =
                 lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("confirmed "));
-            confirmed = line.expect("it writes until it is killed")[10..].parse().unwrap();
+            confirmed = line.expect("the process writes until it is killed")[10..].parse().unwrap();
         }
         child.kill().unwrap();
         // Lines printed before the kill count too.
@@ -211,7 +211,10 @@ fn write_until_the_disk_fails(folder: &Path) {
                     Err(error) => break error,
                 }
             };
-            assert!(matches!(store.commit(), Err(Error::Failed { .. })), "it accepts nothing more");
+            assert!(
+                matches!(store.commit(), Err(Error::Failed { .. })),
+                "the store accepts nothing more"
+            );
             error
         }
     };
@@ -262,7 +265,7 @@ fn failing_disk_confirms_nothing_and_loses_nothing() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
-        assert!(said.contains("ended 15"), "it failed at sync {fail_from} and said {said}");
+        assert!(said.contains("ended 15"), "the store failed at sync {fail_from} and said {said}");
         let mut numbers = said.lines().rev().filter_map(|line| line.strip_prefix("confirmed "));
         confirmed = numbers.next().map_or(confirmed, |number| number.parse().unwrap());
         let (store, serials) = open(folder.path()).unwrap();
@@ -292,7 +295,7 @@ fn full_disk_is_announced_then_fails_and_a_restart_serves_what_was_confirmed() {
         }
     };
     assert_eq!(error.exit_code(), 15, "{error}");
-    assert!(store.disk_is_low(), "it was low long before");
+    assert!(store.disk_is_low(), "the disk was low long before");
     assert!(confirmed > 100, "{confirmed}");
     drop(store);
 
