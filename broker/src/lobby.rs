@@ -65,7 +65,7 @@ impl Lobby {
             }
             counts.guests.insert(connection, leave.clone());
         }
-        // A new connection waits only while others are leaving.
+        // A new connection waits here only while others are leaving.
         let door = self.doors.clone().acquire_owned().await.expect("the semaphore is never closed");
         Guest { connection, leave, lobby: self.clone(), _door: door }
     }

@@ -235,7 +235,7 @@ impl Largest {
         }
     }
 
-    /// Raises the limits so that every stored task can be delivered and read under today's
+    /// Raises the limit of frames so that every stored task can be delivered and read under today's
     /// configuration.
     fn make_room(&self, config: &mut Config) {
         let needed = size::frame_bytes_for(self.payload_bytes, self.result_bytes);

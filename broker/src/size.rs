@@ -35,8 +35,9 @@ pub(crate) const SENTENCE_BYTES_MAX: usize = ERROR_TEXT_BYTES_MAX;
 
 const NAME: usize = FIELD + NAME_BYTES_MAX;
 
-/// The headers of one task. Names differ, so that few headers have less than two bytes; one of two
-/// bytes takes six in a frame, one of three nine, longer ones less.
+/// The headers of one task. Their names differ, so few headers have less than two bytes. A header
+/// of two bytes takes six bytes in a frame, and a header of three bytes takes nine. Longer headers
+/// take less than three times their bytes.
 const HEADERS: usize = 3 * HEADERS_BYTES_MAX + 1024;
 
 /// The largest delivery without its payload: numbers, seven names, tags, headers.
@@ -60,7 +61,7 @@ pub(crate) fn frame_bytes_for(payload_bytes: usize, result_bytes: usize) -> usiz
     (DELIVERY_BYTES_MAX + payload_bytes).max(VIEW_BYTES_MAX + result_bytes)
 }
 
-/// A text or bytes in a field of their own. An empty one is not written.
+/// The bytes of a field that holds text or bytes. An empty field is not written.
 fn part(length: usize) -> usize {
     if length == 0 { 0 } else { FIELD + length }
 }

@@ -58,10 +58,10 @@ pub(super) struct Connections {
 struct Peer {
     queue: SendQueue,
     kept: Kept,
-    /// The connection's count of writes at the last check that found it higher.
+    /// The connection's count of writes when the broker last saw it take bytes.
     writes: usize,
-    /// The bytes that had been promised to all connections at that check. `None` while no sent
-    /// message waits for the connection.
+    /// The bytes that had been promised to all connections by then. `None` while no sent message
+    /// waits for the connection.
     since: Option<u64>,
 }
 

@@ -19,7 +19,7 @@ use crate::lobby::{Guest, Seat};
 /// A client has this long to send its token.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// The rest of a long Hello may take so long.
+/// After the token, a client has this long to send the rest of a long Hello.
 const REST: Duration = Duration::from_secs(30);
 
 /// Reads and checks the first frame.

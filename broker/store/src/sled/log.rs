@@ -17,23 +17,23 @@ use super::sync::syncs;
 use crate::error::Error;
 
 /// Part of the format: a folder made with one size cannot be opened with another. A leaf of 16
-/// chunks stays far below a quarter of it, which is where sled would put it into a file of its own
-/// that it never syncs.
+/// chunks stays far below a quarter of this size. From a quarter on, sled would put the leaf into a
+/// separate file that sled never syncs.
 pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// sled keeps several times this many bytes.
 const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// sled frees space only from its own flusher, so it has to have one. The flusher does not make
+/// sled frees space only in its own flusher, so sled needs a flusher. The flusher does not make
 /// commits durable.
 const FLUSH_EVERY_MS: u64 = 500;
 /// Further uses of a page: see [`Log::touching`].
 const TOUCHES_COLD: u32 = 15;
-/// Half of a page of sixteen chunks is written before it is split, and each chunk is a use of it or
-/// two.
+/// Half of a page of sixteen chunks is written before the page is split, and each chunk uses the
+/// page once or twice.
 const TOUCHES_WRITTEN: u32 = 8;
 /// Sixteen chunks in a row share a page.
 const TOUCHES_IN_ORDER: u32 = 3;
-/// Chunks to come that have a place already, at least and after more were made: see
-/// [`Log::make_places`].
+/// The number of future chunks that have a place already: the least number, and the number after
+/// more places were made. See [`Log::make_places`].
 const PLACES_MIN: u64 = 32;
 const PLACES_MADE: u64 = 96;
 /// A turn fills a segment in steps of this size: with about every tenth step sled moves a page out
@@ -64,10 +64,10 @@ pub(super) enum OpenFailure {
 }
 
 impl Log {
-    /// Opens the database. Without the flusher nothing is cleaned, and no thread of sled's outlives
-    /// a failure.
+    /// Opens the database. Without the flusher sled cleans nothing, and none of its threads
+    /// outlives a failure.
     ///
-    /// When a read fails meanwhile, the threads that sled opens it with stand still for good and
+    /// When a read fails meanwhile, the threads that open the database stand still for good and
     /// keep sled's lock, but they have changed nothing: see `reads.rs`.
     pub(super) fn open(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
         let watch = match Watch::holding(&folder.join("db")) {
@@ -155,8 +155,8 @@ impl Log {
     }
 
     /// sled looks at its cache's size only after 64 uses of pages of one of 256 groups, and a page
-    /// is up to 384 KiB: a scan would keep gigabytes. So each page is used more often than it
-    /// need be, until its group is looked at.
+    /// is up to 384 KiB: a scan would keep gigabytes. So the log uses each page more often than
+    /// necessary, until sled looks at the page's group.
     fn touching(&self, number: u64, touches: u32) -> sled::Result<Option<Bytes>> {
         let key = number.to_be_bytes();
         let chunk = self.tree.get(key)?;
@@ -216,12 +216,11 @@ impl Log {
         Ok(())
     }
 
-    /// Gives the chunks that come next a place: their key, with nothing under it.
+    /// Gives the next chunks a place: their key with an empty value.
     ///
-    /// A page of sled's that gets a seventeenth key is split, and both halves are written again,
-    /// whole. Were the keys to come with their chunks, each chunk would be written five times.
-    /// So pages are split while they are empty. The places need not be durable: a chunk without
-    /// one makes its own.
+    /// sled splits a page that gets a seventeenth key, and writes both halves again, whole. If the
+    /// keys came with their chunks, sled would write each chunk five times. So pages are split
+    /// while they are empty. The places need not be durable: a chunk without one makes its own.
     fn make_places(&self, newest: u64) -> sled::Result<()> {
         let end = self.places_end.get();
         if newest + PLACES_MIN < end {
@@ -235,19 +234,19 @@ impl Log {
         Ok(())
     }
 
-    /// Bytes of the data file, which has this length, that hold nothing: sled writes to them before
-    /// the file grows.
+    /// Unused bytes of the data file, which has this length. sled writes to them before the file
+    /// grows.
     pub(super) fn reusable_bytes(&self, file_bytes: u64) -> u64 {
-        // The segments that hold something, by their place in the log.
+        // The segments in use, by their place in the log.
         let used = self.database.context.pagecache.log.iter_from(0).segments.len() as u64;
         (file_bytes / SEGMENT_BYTES as u64).saturating_sub(used) * SEGMENT_BYTES as u64
     }
 
     /// Makes sled go on to its next segment.
     ///
-    /// Segments from which everything was moved or removed count as free only once the segment is
-    /// full in which that is written down, and the one after it. On a log that is written to
-    /// little this may never be.
+    /// A segment from which all pages were moved or removed counts as free only once two other
+    /// segments are full: the segment that records the removal, and the segment after it. On a log
+    /// with few writes this may never happen.
     pub(super) fn turn_over(&self) -> Result<(), Error> {
         caught("go on to the next segment", || {
             let tree = self.database.open_tree("turn")?;
