@@ -21,7 +21,7 @@ const NANOS_PER_MILLI: i64 = 1_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     start: Instant,
-    /// How far the wall clock is ahead of the time since the start, in whole milliseconds.
+    /// The wall clock minus the time since the start, in whole milliseconds.
     ahead: Arc<AtomicI64>,
 }
 

@@ -17,8 +17,8 @@ const MIB: usize = 1024 * 1024;
 
 /// The configuration of one broker. Only `data` has no default.
 ///
-/// Every field is a key of the configuration file under the same name. If you add one, add it to
-/// the command line's `settings.rs` and to `deploy/README.md` too; tests compare them.
+/// Every field is a key of the configuration file under the same name. If you add a field, add it
+/// to the command line's `settings.rs` and to `deploy/README.md` too; tests compare them.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -128,7 +128,7 @@ impl Config {
             // value the broker would notice a lost worker too late.
             ("heartbeat_ms", self.heartbeat_ms, 10, 3_600 * SECOND_MS),
             ("lease_ms", self.lease_ms, self.heartbeat_ms.saturating_mul(2), DAY_MS),
-            // The codec holds a frame in memory as a whole, for each connection.
+            // The codec holds a whole frame in memory for each connection.
             ("frame_bytes_max", self.frame_bytes_max as u64, frame_bytes_min, 1024 * MIB as u64),
             (
                 "payload_bytes_max",

@@ -1,8 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Where things are
-//!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | `config` | the configuration of a broker |
 //! | `server` | [`run`]: open, accept, shut down |
@@ -17,8 +16,8 @@
 //! | `size` | how many bytes of a frame a message takes |
 //! | `clock` | the one file that reads the time |
 //! | `error` | the errors that end a broker |
-//! | [`testing`] | a broker in the process of a test, for users of the crates too |
-//! | `internals` | the inside, for the tests and the bench of the workspace alone |
+//! | [`testing`] | a broker in the process of a test, also for users of the crates |
+//! | `internals` | the internals, only for the tests and the bench of the workspace |
 //!
 //! Three crates in this crate's folder hold the rest: `celeriac-machine` is the task queue itself,
 //! pure and deterministic; `celeriac-store` keeps the records; `celeriac-record` defines the

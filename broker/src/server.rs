@@ -26,7 +26,7 @@ use crate::room::Room;
 use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
 use crate::size;
 
-/// Payloads leased to one worker at once.
+/// The most payload bytes that are leased to one worker at once.
 const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// When the broker closes, connections have this long to take their last answers.

@@ -44,7 +44,7 @@ const WRITE: Duration = Duration::from_secs(30);
 /// does not read.
 const SEND_QUEUE_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
 
-/// Messages encoded into one write, and the bytes after which it is written in any case.
+/// The most messages in one write, and the bytes after which the writer writes in any case.
 const MESSAGES_PER_WRITE: usize = 64;
 const BYTES_PER_WRITE: usize = 256 * 1024;
 

@@ -31,7 +31,7 @@ use crate::server::Broker;
 pub struct TestBroker {
     address: SocketAddr,
     token: Option<String>,
-    /// Dropped to end the broker.
+    /// Dropping this sender ends the broker.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }

@@ -26,7 +26,7 @@ pub(crate) struct CommitConfig {
     pub result_bytes_max: usize,
 }
 
-/// See the head of this file.
+/// The state of the committing, see the head of this file.
 pub(crate) struct Committer {
     pub(super) store: Store,
     config: CommitConfig,

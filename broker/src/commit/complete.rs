@@ -38,7 +38,7 @@ pub(super) struct Measured<T> {
 }
 
 impl Measured<Outgoing> {
-    /// A message that shows nothing of the records.
+    /// A message that needs no records.
     pub(super) fn of(message: Outgoing) -> Self {
         let bytes = size::body(&message);
         Self { message, bytes, memory: 0 }
@@ -306,7 +306,8 @@ impl Completer<'_> {
         Ok(now.saturating_sub(due.max(submitted.submitted_at)).max(0) as u64)
     }
 
-    /// The outcomes of a batch always have room; the sentences of very many refusals may not.
+    /// Cuts outcomes to the frame: the outcomes of a batch always have room, but the sentences of
+    /// very many refusals may not.
     pub(super) fn fit_outcomes(&self, outcomes: &mut [SubmitOutcome]) {
         if size::outcomes(outcomes) <= self.config.frame_bytes_max - size::FRAME {
             return;

@@ -15,8 +15,9 @@ use crate::send_queue::{AllWaiting, Gauge, LateSender, SendQueue, Weight};
 /// events of its watches. A client with more than that does not read.
 const BYTES_WAITING_MAX: usize = 128 * MIB;
 
-/// Bytes that may wait for all connections together. Beyond it the broker closes connections that
-/// do not read; beyond twice as much, the connection that holds the most.
+/// Bytes that may wait for all connections together. Beyond this bound the broker closes
+/// connections that do not read. Beyond twice this bound it closes the connection that holds the
+/// most.
 const ALL_BYTES_WAITING_MAX: usize = 256 * MIB;
 
 /// When this many bytes wait for all connections, answers get little room.
@@ -178,7 +179,7 @@ impl Connections {
         }
     }
 
-    /// Finds the connections that have taken something since the last look.
+    /// Finds the connections that have taken bytes since the last check.
     fn look(&mut self) {
         for peer in self.all.values_mut() {
             let writes = peer.queue.gauge().writes();

@@ -53,7 +53,7 @@ impl SimulatedBroker {
         Ok((broker, committing.expect("the broker's start calls it")))
     }
 
-    /// Serves a connection.
+    /// Starts a session for a connection.
     pub fn accept<R, W>(&mut self, read: R, write: W)
     where
         R: AsyncRead + Unpin + Send + 'static,
@@ -82,7 +82,7 @@ impl SimulatedBroker {
     /// Ends the broker in good order.
     ///
     /// # Errors
-    /// When the disk failed meanwhile.
+    /// When the medium has failed meanwhile.
     pub async fn stop(mut self) -> Result<(), RunError> {
         self.shared.stop.cancel();
         // The driver may have failed at this moment; its result says so.
@@ -116,7 +116,7 @@ pub struct Batch(commit::Batch);
 pub struct Written(commit::Committed);
 
 impl SimulatedCommits {
-    /// The next batch; `None` when there will be none.
+    /// The next batch. `None`: no further batch will come.
     pub async fn next(&mut self) -> Option<Batch> {
         self.batches.batches.recv().await.map(Batch)
     }

@@ -28,7 +28,7 @@ const TIMEOUT_MS_DEFAULT: u64 = 30_000;
 /// The default time that a forced cancel waits for the worker.
 const GRACE_MS_DEFAULT: u64 = 10_000;
 
-/// Tasks on one page of a listing, by default and at most.
+/// Tasks on one page of a listing: the default, and then the maximum.
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 
@@ -51,7 +51,7 @@ fn invalid(message: impl Into<Box<str>>) -> Refusal {
     Refusal::new(Code::InvalidArgument, message)
 }
 
-/// The first frame, once its version and token are right.
+/// Decodes a Hello whose version and token are right.
 pub fn hello(
     hello: wire::Hello,
     connection: ConnectionKey,
@@ -92,7 +92,7 @@ fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
     })
 }
 
-/// Any request but Hello.
+/// Decodes any request except Hello.
 pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -> Checked<Ask> {
     use client_frame::Body::*;
     let Some(body) = body else {

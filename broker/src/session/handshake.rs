@@ -134,7 +134,7 @@ fn farewell(end: End) -> Farewell {
     }
 }
 
-/// Compares secrets in a time that does not depend on where they differ.
+/// Compares secrets in a time that does not depend on the place of the first difference.
 fn same(secret: &[u8], given: &[u8]) -> bool {
     let differences = secret.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b));
     differences == 0 && secret.len() == given.len()

@@ -13,7 +13,7 @@ use super::error::Error;
 use super::index::Location;
 use super::{Marks, Store};
 
-/// The end of the log that is not on the disk yet.
+/// The part of the log that is not on the disk yet.
 #[derive(Debug)]
 pub(super) struct Tail {
     /// The open chunk. Its header is still blank.

@@ -20,7 +20,7 @@ pub enum BackupError {
     /// Only one backup may run at a time.
     #[error("another backup is under way")]
     Busy,
-    /// The folder cannot be the place of a backup.
+    /// The folder cannot be used for a backup.
     #[error("cannot back up to {}: {reason}", folder.display())]
     Place {
         /// The requested folder.

@@ -46,8 +46,7 @@ pub(super) enum Glance {
     SessionEnded(SessionId),
 }
 
-/// At most this many bytes are added by `encode` on top of the texts and payloads that [`bulk`]
-/// counts.
+/// `encode` adds at most this many bytes to the texts and payloads that [`bulk`] counts.
 pub(super) const OVERHEAD_BYTES_MAX: usize = 512;
 
 /// The bytes of the parts that can be large. The sum is enough to decide whether a record might not

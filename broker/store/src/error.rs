@@ -22,7 +22,7 @@ pub enum Error {
     NewerFormat {
         /// The data folder.
         folder: PathBuf,
-        /// The format it has.
+        /// The format of the folder.
         found: u32,
         /// The newest format this program reads.
         known: u32,
@@ -101,7 +101,7 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// sled reported an error. It accepts nothing after that.
+    /// sled reported an error. sled accepts nothing after an error.
     #[error(
         "the storage engine failed to {doing}: {reason}; check the disk, then start the broker again"
     )]
@@ -125,7 +125,7 @@ pub enum Error {
     /// An earlier error of this store; see the log for it.
     #[error("the store failed before ({reason}) and accepts nothing more; start the broker again")]
     Failed {
-        /// The first error's sentence.
+        /// The sentence of the first error.
         reason: String,
     },
 }

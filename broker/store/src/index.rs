@@ -53,7 +53,7 @@ impl Location {
 /// The locations of a task's live records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Located {
-    /// Its submit.
+    /// The submit.
     pub submitted: Location,
     /// The latest change of its state, if any.
     pub changed: Option<Location>,

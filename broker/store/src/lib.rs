@@ -4,7 +4,7 @@
 //! The store is passive and synchronous: one thread owns it, calls [`append`](Store::append) for
 //! each record of a batch, then [`commit`](Store::commit), and only then sends the answers of the
 //! batch. The store knows the record type, not the machine; it does not look at the times at which
-//! tasks end, retry or expire. After the first error it accepts nothing.
+//! tasks end, retry or expire. After the first error the store accepts nothing.
 //!
 //! This file has the store's interface and its reads. `append` and `clean` write, `room` watches
 //! how full the disk is, `open` starts, `backup` copies. They use `codec` (record to bytes),
@@ -102,7 +102,7 @@ impl Marks {
 pub struct Usage {
     /// Bytes of live records.
     pub live_bytes: u64,
-    /// Bytes of the log; at most about twice the live bytes plus the slack.
+    /// Bytes of the log: at most about twice the live bytes plus the slack.
     pub log_bytes: u64,
     /// Chunks of the log.
     pub chunks: u64,

@@ -81,7 +81,7 @@ pub trait Medium: Chunks + Send {
     /// As [`write`](Self::write).
     fn reclaim(&mut self) -> Result<(), Error>;
 
-    /// Bytes that [`reclaim`](Self::reclaim) may write before it gives room back.
+    /// Bytes that [`reclaim`](Self::reclaim) may write before it frees room.
     fn reclaim_bytes(&self) -> u64;
 
     /// A function that copies chunks to another place, to be run in a thread of its own while the
@@ -95,7 +95,7 @@ pub trait Medium: Chunks + Send {
     fn close(&mut self) -> Result<(), Error>;
 }
 
-/// Copies chunks; returns how many bytes it copied.
+/// A function that copies chunks and returns the number of copied bytes.
 pub type Copier = Box<dyn FnOnce() -> Result<u64, BackupError> + Send>;
 
 /// The chunks to copy, and the target.

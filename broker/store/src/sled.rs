@@ -1,5 +1,5 @@
-//! sled in a data folder: the medium of every broker. All of the store that knows sled or files
-//! lives in this folder.
+//! sled in a data folder: the medium of every broker. All code of the store that knows sled or
+//! files is in this folder.
 //!
 //! `log` calls sled while the broker runs; `sync` and `reads` make sled's system calls do what they
 //! promise; `quiet` keeps sled's panics off the terminal; `folder`, `note` and `files` are the
@@ -29,7 +29,7 @@ use self::log::{Log, SEGMENT_BYTES};
 use super::error::Error;
 use super::medium::{Chunks, Copier, Copy, Medium, Room};
 
-/// Where a store on sled keeps its files.
+/// The place of the files of a store on sled.
 #[derive(Debug, Clone)]
 pub struct FolderConfig {
     /// The data folder. A start makes the folder if it does not exist.

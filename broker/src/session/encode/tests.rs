@@ -321,7 +321,7 @@ fn every_kind_is_here() {
             })
             .map(|kind| format!("{kind:?}"))
             .collect();
-    // All bodies of a ServerFrame but TopicMessage, which is not offered yet.
+    // All bodies of a ServerFrame except TopicMessage, which the broker does not offer yet.
     assert_eq!(kinds.len(), 21, "{kinds:?}");
 }
 

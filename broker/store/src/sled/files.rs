@@ -46,7 +46,7 @@ pub(super) fn make_or_open(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Whether a name is that of a file or folder of the store.
+/// Whether a file or folder of the store has this name.
 fn is_ours(name: &str) -> bool {
     OF_SLED.contains(&name)
         || ["lock", "format", "format.new", "durable", "ballast", REHEARSAL].contains(&name)

@@ -336,7 +336,7 @@ impl Folder {
         Ok((file_bytes < self.file_bytes).then_some(file_bytes))
     }
 
-    /// Makes the creation of every file durable.
+    /// Syncs the files and the folder, so that the creation of every file is durable.
     pub(super) fn sync_creation(&self) -> Result<(), Error> {
         for name in ["db", "conf", "durable"] {
             let file = File::open(self.path.join(name)).and_then(|file| file.sync_all());

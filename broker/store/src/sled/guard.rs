@@ -24,7 +24,7 @@ use crate::survey;
 const REHEARSAL_PATIENCE: Duration = Duration::from_secs(600);
 /// A large folder gets more time: the time that a slow disk needs.
 const REHEARSAL_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
-/// An interrupted creation leaves a small file. A larger one is not even searched.
+/// An interrupted creation leaves a small file. The store does not search a larger file.
 const UNCONFIRMED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Room that has to stay free beside the copy.
 pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
@@ -63,7 +63,7 @@ pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
     Ok(snapshot.or_else(|| scan.suspicion(note)))
 }
 
-/// Whether a folder without a note may be made anew: nothing in it was ever confirmed.
+/// Whether a folder without a note may be made again, because nothing in it was ever confirmed.
 pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
     let path = folder.path().join("db");
     if !path.exists() {

@@ -40,7 +40,7 @@ impl Store {
     }
 }
 
-/// The error of a read of sled's file that the disk refused.
+/// The error when the disk refused a read of sled's file.
 pub(super) fn unreadable(folder: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
     Error::io(format!("read {}", folder.join("db").display()))
 }

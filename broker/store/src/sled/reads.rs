@@ -1,5 +1,5 @@
-//! The second unsafe function of the project: it keeps sled from taking a failed read for the end
-//! of its log.
+//! The second unsafe function of the project: it prevents sled from treating a failed read as the
+//! end of its log.
 //!
 //! While sled 0.34 opens a file it drops the errors of its reads. A segment whose header cannot be
 //! read counts as free, a segment that cannot be read at all counts as the end of the log, and sled
@@ -86,7 +86,7 @@ impl Drop for Watch {
     }
 }
 
-/// Notes the failure if the file is watched, and does not return if it is held.
+/// Notes the failure if the file is watched. Does not return if the watch holds failing threads.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn failed(file: std::ffi::c_int, errno: i32) {
     // SAFETY: the caller reads from this descriptor, so it is open, and stays so until the call

@@ -145,7 +145,7 @@ fn message(bytes: &[u8], segment: u64) -> Option<(u8, usize)> {
     (hasher.finalize() == sum && of_segment == segment).then_some((kind, at + body.len()))
 }
 
-/// sled's own variable-length numbers.
+/// Reads a number in sled's own variable-length encoding.
 fn sled_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     let extra = match first {

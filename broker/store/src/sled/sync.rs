@@ -1,10 +1,11 @@
 //! One of the two unsafe functions of the project, beside `reads.rs`: it makes a flush of sled
 //! reach the disk.
 //!
-//! On Linux, sled 0.34 ends a flush with `sync_file_range`, which starts writing but asks the disk
-//! for nothing: after a power cut a confirmed flush, and with it the whole database, is gone. This
-//! file defines a function of that name. The linker prefers it over the C library's, so sled's call
-//! lands here and becomes an `fdatasync`, whose error reaches sled through `errno` as before.
+//! On Linux, sled 0.34 ends a flush with `sync_file_range`, which starts writing but asks nothing
+//! of the disk: a power cut loses a confirmed flush, and with it the whole database. This file
+//! defines a function of that name. The linker prefers it over the C library's, so sled's call
+//! reaches this function and becomes an `fdatasync`, whose error reaches sled through `errno` as
+//! before.
 //!
 //! Linking must be verified: [`syncs`] counts the calls, the store compares the count around every
 //! flush, and a test watches the system calls. If sled is ever replaced or updated, this file is

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::sled::reads::FAIL_READS;
 
-/// Set for a process that this test has started.
+/// The environment variable that is set for a process that this test has started.
 const ALONE: &str = "CELERIAC_READS_FAIL";
 
 /// The folder whose reads are counted, the number of reads until one fails, and whether all later

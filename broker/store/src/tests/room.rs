@@ -58,7 +58,7 @@ fn wait_for_room(store: &mut Store) {
     }
 }
 
-/// Fills the disk and empties it, again and again; if `restarts`, the store is dropped and opened
+/// Fills and empties the disk several times. With `restarts`, the test drops and opens the store
 /// after each step.
 fn fill_and_empty(mebibytes: u32, rounds: u32, payload_bytes: usize, restarts: bool) {
     let Some(disk) = SmallDisk::new(mebibytes) else {
