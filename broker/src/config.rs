@@ -37,9 +37,9 @@ pub struct Config {
     /// noticeable load.
     pub heartbeat_ms: u64,
 
-    /// A worker that is silent for this long loses its leases, in milliseconds. Default 15 s: three
-    /// heartbeats, so that a worker loses no task because of one lost packet or a short pause. At
-    /// least two heartbeats.
+    /// A worker that is silent for this long loses its leases, in milliseconds. Default 15 s:
+    /// three heartbeats, so that a worker loses no task because of one lost packet or a short
+    /// pause. At least two heartbeats.
     pub lease_ms: u64,
 
     /// The longest frame after the handshake, in bytes. Default 16 MiB. The largest task must fit
@@ -57,8 +57,8 @@ pub struct Config {
     pub result_bytes_max: usize,
 
     /// The most connections at once. The broker refuses further connections with an answer and
-    /// closes them. Default 10,000. Each connection needs a file descriptor; where the limit of the
-    /// process is too low, the broker accepts fewer.
+    /// closes them. Default 10,000. Each connection needs a file descriptor; where the limit of
+    /// the process is too low, the broker accepts fewer.
     pub connections_max: usize,
 
     /// How long the broker keeps an ended task, in milliseconds, when neither the task nor its
@@ -69,8 +69,8 @@ pub struct Config {
     /// MiB: enough for running tasks to report and for the next start to clean up.
     pub disk_reserve_bytes: u64,
 
-    /// A commit that takes longer than this ends the process, in milliseconds. Default 10 s: a disk
-    /// that is so slow is broken, and a broker that cannot confirm must not look alive.
+    /// A commit that takes longer than this ends the process, in milliseconds. Default 10 s: a
+    /// disk that is so slow is broken, and a broker that cannot confirm must not look alive.
     pub commit_timeout_ms: u64,
 }
 

@@ -73,8 +73,8 @@ pub(crate) struct Driver {
     /// The committer's last report, which the machine has been told.
     disk_is_low: bool,
     machine_knows_of_low_disk: bool,
-    /// The disk is low, and the store must check again whether it is, even if there is nothing else
-    /// to commit.
+    /// The disk is low, and the store must check again whether it is, even if there is nothing
+    /// else to commit.
     is_to_look: bool,
     /// The time when the driver handed over the batch under way. `None`: the driver may hand over
     /// the next batch.

@@ -74,7 +74,8 @@ const PAGE_SLOTS: usize = 1 << 12;
 #[derive(Debug)]
 struct Page {
     submitted: Locations,
-    /// `None` until a task of the page changes: a backlog without changes needs no memory for them.
+    /// `None` until a task of the page changes: a backlog without changes needs no memory for
+    /// them.
     changed: Option<Locations>,
 }
 

@@ -118,7 +118,8 @@ pub struct Copy {
 pub struct Room {
     /// Free bytes outside the medium's own files.
     pub free_bytes: u64,
-    /// Unused bytes inside the medium's own files. The medium writes to them before the files grow.
+    /// Unused bytes inside the medium's own files. The medium writes to them before the files
+    /// grow.
     pub reusable_bytes: u64,
     /// Bytes of the medium's own files.
     pub file_bytes: u64,

@@ -13,8 +13,8 @@ pub(super) struct Note {
     pub(super) chunk: u64,
     /// The position of the last stable byte, in sled's numbering.
     pub(super) position: i64,
-    /// The length of the data file. sled may have cut the file since: a shorter file is a reason to
-    /// check, not to refuse.
+    /// The length of the data file. sled may have cut the file since: a shorter file is a reason
+    /// to check, not to refuse.
     pub(super) file_bytes: u64,
     /// The position of the snapshot that sled started from. 0: none, as in a folder's first run.
     pub(super) snapshot: u64,
