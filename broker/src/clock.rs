@@ -7,11 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use celeriac_machine::command::{Monotonic, Now};
 use celeriac_record::Timestamp;
 
-/// The longest that the driver sleeps: how late it notices that somebody set the wall clock.
+/// The longest sleep of the driver. The driver notices at most this late that the wall clock was
+/// set.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// What two clocks show within this time counts as shown at the same moment, if need be after so
-/// many tries.
+/// Two clock readings within this time count as read at the same moment. Otherwise the clock reads
+/// again, `READS_MAX` times at most.
 const SAME_MOMENT: Duration = Duration::from_micros(50);
 const READS_MAX: u32 = 3;
 
@@ -20,7 +21,7 @@ const NANOS_PER_MILLI: i64 = 1_000_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     start: Instant,
-    /// How far the wall clock is ahead of the time since the start, in whole milliseconds.
+    /// The wall clock minus the time since the start, in whole milliseconds.
     ahead: Arc<AtomicI64>,
 }
 
@@ -38,8 +39,8 @@ impl Clock {
         Now { wall: ahead.saturating_add_unsigned(mono), mono }
     }
 
-    /// Both clocks at the same moment; again when something came between. A wall clock before 1970
-    /// reads as 1970.
+    /// Reads both clocks at the same moment, and reads again when the thread was interrupted
+    /// between them. A wall clock before 1970 reads as 1970.
     fn read(&self) -> (Duration, Duration) {
         let mut tries = 0;
         loop {
@@ -52,7 +53,7 @@ impl Clock {
         }
     }
 
-    /// How long until the earlier of two deadlines.
+    /// The time until the earlier of two deadlines.
     pub(crate) fn until(&self, (wall, mono): (Option<Timestamp>, Option<Monotonic>)) -> Duration {
         let now = self.now();
         let wall = wall.map_or(u64::MAX, |at| at.saturating_sub(now.wall).max(0) as u64);
@@ -61,11 +62,12 @@ impl Clock {
     }
 }
 
-/// How far the wall clock counts as ahead, after it counted as `before_ms` and is now seen to be
-/// `seen_ns`.
+/// The distance by which the wall clock counts as ahead. It counted as `before_ms` ahead before,
+/// and is now measured as `seen_ns` ahead.
 ///
-/// It stays the same for as long as the wall clock goes on within a millisecond of it, so that the
-/// times of a span fit together exactly. It is rounded down: nothing comes before its time of day.
+/// The distance stays the same while the wall clock stays within a millisecond of it, so that the
+/// times of a span fit together exactly. The distance is rounded down: no task becomes due before
+/// its time of day.
 fn steady_ahead(before_ms: Timestamp, seen_ns: i64) -> Timestamp {
     let above_ns = seen_ns.saturating_sub(before_ms.saturating_mul(NANOS_PER_MILLI));
     if (-nanos(SAME_MOMENT)..2 * NANOS_PER_MILLI).contains(&above_ns) {
@@ -104,7 +106,7 @@ mod tests {
         let first = clock.now();
         for _ in 0..10_000 {
             let now = clock.now();
-            // Should somebody set the clock of this machine meanwhile, this fails, and rightly.
+            // If the clock of this machine is set meanwhile, this assertion fails, as it should.
             assert_eq!(now.wall - first.wall, now.mono as Timestamp - first.mono as Timestamp);
         }
     }

@@ -1,9 +1,10 @@
-//! Committing: the driver hands over batch after batch, and one thread makes each durable before
-//! anybody is told of it. Reads take the same way as writes, so nobody sees what is not on disk.
+//! Committing: the driver hands over batch after batch, and one thread makes each batch durable
+//! before any client is told of it. Reads go through the same batches as writes, so no client sees
+//! a change that is not on disk.
 //!
 //! The thread and the driver share two channels: batches go one way, and events come back that say
-//! "this batch is durable, the next one may come". What the thread does for a batch is a
-//! [`Committer`], step by step.
+//! "this batch is durable, the next one may come". A [`Committer`] does the work for a batch, step
+//! by step.
 
 mod backup;
 mod committer;
@@ -21,12 +22,12 @@ pub(crate) use self::committer::{CommitConfig, Committer};
 use crate::error::RunError;
 use crate::send_queue::SendQueue;
 
-/// What one turn of the driver wants committed.
+/// The effects of one turn of the driver, to be committed together.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub opened: Vec<(ConnectionKey, SendQueue)>,
     pub effects: Vec<Effect>,
-    /// Payloads that came with it.
+    /// Payload bytes of its commands.
     pub bytes: usize,
 }
 
@@ -36,26 +37,25 @@ impl Batch {
     }
 }
 
-/// What the driver hears of its batches.
+/// An event from the committer to the driver.
 #[derive(Debug)]
 pub(crate) enum CommitEvent {
-    /// The batch that was handed over is durable, and the next one may come.
+    /// The batch under way is durable, and the driver may hand over the next one.
     Durable { disk_is_low: bool },
-    /// The disk got low, or is no longer low, while there was nothing to commit.
+    /// The disk became low, or is no longer low, while there was nothing to commit.
     DiskIsLow(bool),
-    /// There will be no further event.
+    /// The committer has ended and sends no further event.
     Ended(Result<(), RunError>),
 }
 
 /// The driver's end of the channels.
 #[derive(Debug)]
 pub(crate) struct Commits {
-    /// Dropping it ends the committing in good order.
+    /// Dropping this sender closes the store in good order.
     pub batches: mpsc::Sender<Batch>,
-    /// Holds few events: there is one batch under way, and the disk gets low or not once for each
-    /// look at it.
+    /// The channel needs no bound: there is one batch under way, and each check of the disk sends
+    /// at most one event.
     pub events: mpsc::UnboundedReceiver<CommitEvent>,
-    /// Whether the disk is low at the start.
     pub disk_is_low: bool,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Commits {
 pub(crate) struct Batches {
     pub batches: mpsc::Receiver<Batch>,
     events: mpsc::UnboundedSender<CommitEvent>,
-    /// What the driver was last told.
+    /// The value that the driver was last told.
     disk_is_low: bool,
 }
 
@@ -77,8 +77,8 @@ pub(crate) fn over(mut store: Store, config: CommitConfig) -> (Committer, Commit
     (Committer::new(store, config), commits, Batches { batches, events, disk_is_low })
 }
 
-/// Starts the store's thread. It ends when the sender of batches is dropped, or with the store's
-/// first error.
+/// Starts the store's thread. The thread ends when the sender of batches is dropped, or with the
+/// store's first error.
 pub(crate) fn start(store: Store, config: CommitConfig) -> Result<Commits, RunError> {
     let (mut committer, commits, mut batches) = over(store, config);
     let run = move || {
@@ -91,7 +91,7 @@ pub(crate) fn start(store: Store, config: CommitConfig) -> Result<Commits, RunEr
 
 fn run(committer: &mut Committer, batches: &mut Batches) -> Result<(), Error> {
     loop {
-        // Nobody waits for more than one step of the cleaning.
+        // A batch never waits for more than one step of the cleaning.
         while batches.is_idle() {
             let goes_on = committer.clean_in_passing()?;
             batches.note_disk(committer.disk_is_low());
@@ -107,13 +107,13 @@ fn run(committer: &mut Committer, batches: &mut Batches) -> Result<(), Error> {
 }
 
 impl Batches {
-    /// Whether there is nothing to commit, and may be something later.
+    /// Whether no batch waits, and the driver may still send one.
     fn is_idle(&self) -> bool {
         self.batches.is_empty() && !self.batches.is_closed()
     }
 
-    /// Tells the driver that the batch is durable: the next one may come while the messages of this
-    /// one are sent.
+    /// Tells the driver that the batch is durable. The driver may hand over the next batch while
+    /// the committer sends the messages of this one.
     pub(crate) fn confirm(&mut self, disk_is_low: bool) {
         self.disk_is_low = disk_is_low;
         self.tell(CommitEvent::Durable { disk_is_low });
@@ -125,13 +125,13 @@ impl Batches {
         }
     }
 
-    /// Tells the driver how the committing ended.
+    /// Tells the driver the outcome of the committing.
     pub(crate) fn end(self, outcome: Result<(), Error>) {
         self.tell(CommitEvent::Ended(outcome.map_err(RunError::Store)));
     }
 
     fn tell(&self, event: CommitEvent) {
-        // The driver may have ended first.
+        // A failed send means that the driver has ended first.
         let _ = self.events.send(event);
     }
 }

@@ -1,7 +1,7 @@
-//! What an operator may choose, with the defaults and the bounds, each with its unit and reason.
+//! The configuration of a broker: each value with its default, its bounds, its unit and its reason.
 //!
-//! Reading files, flags and the environment is the command line's work, and so are the listen
-//! address and the logs. The bounds of the protocol itself live in `celeriac_proto::limits`.
+//! The command line reads files, flags and the environment, and it handles the listen address and
+//! the logs. The bounds of the protocol itself live in `celeriac_proto::limits`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,60 +15,62 @@ const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 24 * 3_600 * SECOND_MS;
 const MIB: usize = 1024 * 1024;
 
-/// The settings of one broker. Only `data` has no default.
+/// The configuration of one broker. Only `data` has no default.
 ///
-/// Every field is a key of the configuration file under the same name. If you add one, add it to
-/// the command line's `settings.rs` and to `deploy/README.md` too; tests compare them.
+/// Every field is a key of the configuration file under the same name. If you add a field, add it
+/// to the command line's `settings.rs` and to `deploy/README.md` too; tests compare them.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The folder that holds everything the broker must remember. Created when missing; one broker
-    /// at a time.
+    /// The data folder, which holds everything the broker stores. The broker creates it when it is
+    /// missing. One broker at a time may use a folder.
     pub data: PathBuf,
 
-    /// The secret that every client must name. `None`: anybody who reaches the port may do
-    /// anything. Masked when printed or serialized, so that it never lands in a log.
+    /// The secret that every client must send. `None`: any client that reaches the port may do
+    /// anything. The token is masked when the configuration is printed or serialized, so that it
+    /// never appears in a log.
     #[serde(serialize_with = "masked")]
     pub token: Option<String>,
 
-    /// How often an idle connection says that it lives, in milliseconds. Default 5 s: frequent
-    /// enough to find a dead peer soon, rare enough that ten thousand idle connections cost
-    /// nothing that shows.
+    /// How often an idle connection sends a heartbeat, in milliseconds. Default 5 s: often enough
+    /// to find a dead peer soon, rarely enough that ten thousand idle connections cost no
+    /// noticeable load.
     pub heartbeat_ms: u64,
 
-    /// A worker silent for this long loses its leases, in milliseconds. Default 15 s: three
-    /// heartbeats, so that one lost packet or a short pause gives no task away. At least two
-    /// heartbeats.
+    /// A worker that is silent for this long loses its leases, in milliseconds. Default 15 s:
+    /// three heartbeats, so that a worker loses no task because of one lost packet or a short
+    /// pause. At least two heartbeats.
     pub lease_ms: u64,
 
-    /// The longest frame after the handshake, in bytes. Default 16 MiB. The largest task has to
-    /// fit with all that it may have: its payload and headers on the way to a worker, its
-    /// result, errors and progress in an answer. Where tasks are stored that need more,
-    /// because the limits were larger when they came, longer frames are announced.
+    /// The longest frame after the handshake, in bytes. Default 16 MiB. The largest task must fit
+    /// completely: its payload and headers in a delivery to a worker, its result, errors and
+    /// progress in an answer. Where stored tasks need more, because the limits were larger when
+    /// they were submitted, the broker announces longer frames.
     pub frame_bytes_max: usize,
 
-    /// The largest payload of one task, in bytes. Default 8 MiB: larger inputs belong in a file
+    /// The largest payload of one task, in bytes. Default 8 MiB: keep larger inputs in a file
     /// store.
     pub payload_bytes_max: usize,
 
-    /// The largest result of one task, in bytes. Default 1 MiB. A larger one ends its task as
+    /// The largest result of one task, in bytes. Default 1 MiB. A larger result ends its task as
     /// FAILURE.
     pub result_bytes_max: usize,
 
-    /// Connections at once; further ones are told so and closed. Default 10,000. Each needs a file
-    /// descriptor; where the limit of the process is too low there may be fewer.
+    /// The most connections at once. The broker refuses further connections with an answer and
+    /// closes them. Default 10,000. Each connection needs a file descriptor; where the limit of
+    /// the process is too low, the broker accepts fewer.
     pub connections_max: usize,
 
-    /// How long an ended task is kept, in milliseconds, when neither the task nor its queue says.
-    /// Default one day; 0 drops it at once.
+    /// How long the broker keeps an ended task, in milliseconds, when neither the task nor its
+    /// queue sets a time. Default one day; 0 drops the task at once.
     pub result_ttl_ms: u64,
 
-    /// Free space below which new tasks are refused, in bytes. Default 64 MiB: enough for running
-    /// tasks to report and for the next start to clean up.
+    /// The broker refuses new tasks when less disk space than this is free, in bytes. Default 64
+    /// MiB: enough for running tasks to report and for the next start to clean up.
     pub disk_reserve_bytes: u64,
 
-    /// A commit that takes longer ends the process, in milliseconds. Default 10 s: a disk that
-    /// slow is broken, and a broker that cannot confirm must not look alive.
+    /// A commit that takes longer than this ends the process, in milliseconds. Default 10 s: a
+    /// disk that is so slow is broken, and a broker that cannot confirm must not look alive.
     pub commit_timeout_ms: u64,
 }
 
@@ -91,7 +93,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults, with the given data folder.
+    /// A configuration with this data folder and the defaults.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self { data: data.into(), ..Self::default() }
     }
@@ -99,7 +101,7 @@ impl Config {
     /// Checks every value against its bounds.
     ///
     /// # Errors
-    /// The first setting that a broker could not run with.
+    /// The first value that the broker cannot run with.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.data.as_os_str().is_empty() {
             return Err(ConfigError::Missing { key: "data" });
@@ -116,17 +118,17 @@ impl Config {
         Ok(())
     }
 
-    /// Key, value, least and greatest value. The order matters: a bound may rest on a value checked
-    /// before.
+    /// Key, value, least and greatest value. The order matters: a bound may depend on a value that
+    /// was checked before.
     fn bounds(&self) -> [(&'static str, u64, u64, u64); 9] {
         let left_in_frame = |bytes: usize| self.frame_bytes_max.saturating_sub(bytes) as u64;
         let frame_bytes_min = size::frame_bytes_for(1, 1) as u64;
         [
-            // Below this the heartbeats themselves are the load; above it nobody notices a lost
-            // worker.
+            // Below the least value the heartbeats themselves are the load; above the greatest
+            // value the broker would notice a lost worker too late.
             ("heartbeat_ms", self.heartbeat_ms, 10, 3_600 * SECOND_MS),
             ("lease_ms", self.lease_ms, self.heartbeat_ms.saturating_mul(2), DAY_MS),
-            // The codec holds a frame in memory as a whole, for each connection.
+            // The codec holds a whole frame in memory for each connection.
             ("frame_bytes_max", self.frame_bytes_max as u64, frame_bytes_min, 1024 * MIB as u64),
             (
                 "payload_bytes_max",
@@ -142,7 +144,7 @@ impl Config {
             ),
             ("connections_max", self.connections_max as u64, 1, 1_000_000),
             ("result_ttl_ms", self.result_ttl_ms, 0, limits::SPAN_MS_MAX),
-            // With less, sled cannot even be opened on a full disk.
+            // With a smaller reserve, sled cannot even be opened on a full disk.
             ("disk_reserve_bytes", self.disk_reserve_bytes, MIB as u64, 1024 * 1024 * MIB as u64),
             ("commit_timeout_ms", self.commit_timeout_ms, 100, 600 * SECOND_MS),
         ]
@@ -166,7 +168,7 @@ impl Config {
     }
 }
 
-/// What stands in place of a secret.
+/// The text that is shown in place of a secret.
 const MASK: &str = "********";
 
 fn masked<S: Serializer>(token: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -191,7 +193,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// A setting that a broker cannot run with.
+/// A value that a broker cannot run with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -201,36 +203,36 @@ pub enum ConfigError {
         /// The setting.
         key: &'static str,
     },
-    /// Below the least value, which may depend on another setting.
+    /// The value is below the least value, which may depend on another setting.
     #[error("{key} is {value}, the least is {min}")]
     TooSmall {
         /// The setting.
         key: &'static str,
-        /// What was given.
+        /// The given value.
         value: u64,
         /// The least value.
         min: u64,
     },
-    /// Above the greatest value, which may depend on another setting.
+    /// The value is above the greatest value, which may depend on another setting.
     #[error("{key} is {value}, the greatest is {max}")]
     TooLarge {
         /// The setting.
         key: &'static str,
-        /// What was given.
+        /// The given value.
         value: u64,
         /// The greatest value.
         max: u64,
     },
-    /// The token cannot be used. The sentence does not repeat it.
+    /// The token cannot be used. The error text does not repeat the token.
     #[error("token {problem}")]
     Token {
-        /// What is wrong with it.
+        /// The problem of the token.
         problem: &'static str,
     },
 }
 
 impl ConfigError {
-    /// The setting at fault, so that the reader of a file can name the line.
+    /// The key of the wrong setting, so that the reader of a configuration file can name the line.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Missing { key } | Self::TooSmall { key, .. } | Self::TooLarge { key, .. } => key,
@@ -274,7 +276,7 @@ mod tests {
         assert_eq!(error.key(), "payload_bytes_max");
         let error = changed(|config| config.frame_bytes_max = 0).expect_err("no frame at all");
         assert_eq!(error.key(), "frame_bytes_max");
-        // As much as is left beside the headers, and not a byte more.
+        // The payload may use all bytes beside the headers, and not one byte more.
         let most = limits::FRAME_BYTES_MAX - size::DELIVERY_BYTES_MAX;
         assert_eq!(changed(|config| config.payload_bytes_max = most), Ok(()));
         let error =

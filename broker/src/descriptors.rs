@@ -1,28 +1,28 @@
-//! File descriptors: how many connections the process can really hold. Without one the broker
-//! cannot accept, and its store cannot open a file, which would be its end; so it counts before it
-//! takes connections, and keeps some back.
+//! File descriptors: how many connections the process can really hold. Without a free descriptor
+//! the broker cannot accept a connection, and its store cannot open a file, which would end the
+//! broker. So the broker counts descriptors before it accepts connections, and reserves some.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// Descriptors for all that is no connection: the data folder, a backup, the runtime, the listener,
-/// stdio, and connections that were sent away and have not gone.
+/// Descriptors for everything but the counted connections: the data folder, a backup, the runtime,
+/// the listener, stdio, and connections that were sent away and are not closed yet.
 const RESERVE: u64 = 32;
 
-/// Connections that may be there before they have said Hello, where descriptors are not scarce.
+/// The most connections before Hello, where there are enough descriptors.
 pub(crate) const GUESTS_MAX: usize = 256;
 
-/// How many connections there may be.
+/// The most connections that the broker holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Places {
-    /// Before Hello.
+    /// Connections before Hello.
     pub guests: usize,
-    /// After it.
+    /// Connections after Hello.
     pub connections: usize,
 }
 
-/// Raises the soft limit of the process as far as this many connections need it and the hard limit
-/// allows; says how many there may be.
+/// Raises the soft limit of the process as far as this many connections need and the hard limit
+/// allows. Returns how many connections the broker can hold.
 pub(crate) fn places(wanted: usize) -> Places {
     let all = Places { guests: GUESTS_MAX, connections: wanted };
     let needed = (wanted + GUESTS_MAX) as u64 + RESERVE;
@@ -53,8 +53,8 @@ pub(crate) fn places(wanted: usize) -> Places {
     places
 }
 
-/// A quarter at most for those before Hello. One of each at least: without any there is nothing to
-/// serve.
+/// Divides the descriptors. Connections before Hello get a quarter at most. Each kind gets at least
+/// one: without a connection the broker cannot serve.
 fn shared_out(descriptors: usize, wanted: usize) -> Places {
     let guests = GUESTS_MAX.min(descriptors / 4).max(1);
     Places { guests, connections: descriptors.saturating_sub(guests).clamp(1, wanted) }

@@ -1,9 +1,10 @@
-//! The driver: the loop that owns the machine. It drains what is waiting, applies all of it, hands
-//! one batch to the store's thread as soon as that has finished the one before, and sleeps until
-//! the next deadline.
+//! The driver: the loop that owns the machine. The driver takes the waiting inputs, applies them,
+//! hands one batch to the store's thread as soon as the thread has finished the batch before, and
+//! sleeps until the next deadline.
 //!
-//! It never waits for a session, and no batch waits for a timer: one commit is under way, the next
-//! batch fills. However much waits for it, nobody whose request is among it is taken for silent.
+//! The driver never waits for a session, and no batch waits for a timer: while one commit is under
+//! way, the next batch fills. A client whose request waits for the driver never counts as silent,
+//! however many requests wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use crate::error::RunError;
 use crate::room::Place;
 use crate::send_queue::SendQueue;
 
-/// What sessions hand to the driver.
+/// An input from a session to the driver.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// A new connection: where its messages go.
+    /// A new connection, and the send queue for its messages.
     Open(ConnectionKey, SendQueue),
     Command(Command),
     Request {
@@ -31,50 +32,52 @@ pub(crate) enum Input {
     },
 }
 
-/// What a request takes from others until the driver has it.
+/// The shared room that a request occupies until the driver takes it.
 #[derive(Debug)]
 #[allow(dead_code, reason = "it is held to be dropped")]
 pub(crate) struct Held {
-    /// The room of its bytes.
+    /// The room for the bytes of its frame.
     pub frame: Option<Place>,
-    /// Its place among those that wait.
+    /// The room for the waiting request itself.
     pub room: Place,
-    /// Dropped when its session may go on.
+    /// The driver drops it when the session may go on.
     pub taken: Option<oneshot::Sender<()>>,
 }
 
-/// Inputs that wait for the driver. Sessions wait when it is full, and with them their clients.
+/// The most inputs that wait for the driver. When the channel is full, sessions wait, and so do
+/// their clients.
 pub(crate) const INPUTS_MAX: usize = 1_024;
 
 /// Inputs taken in one turn of the loop.
 const INPUTS_PER_TURN: usize = 256;
 
-/// Effects in one batch; a fuller one is not added to until it is handed over. Some 10 ms of the
-/// store's work.
+/// Effects in one batch. The driver adds nothing to a fuller batch until it has handed the batch
+/// over. This many effects are some 10 ms of the store's work.
 const EFFECTS_PER_BATCH: usize = 20_000;
 
-/// Payload bytes in one batch, for the same reason, and so that a disk that fills up is noticed
-/// before it is full.
+/// Payload bytes in one batch, for the same reason; and the broker must notice a disk that fills up
+/// before the disk is full.
 const BYTES_PER_BATCH: usize = 4 * 1024 * 1024;
 
 pub(crate) struct Driver {
     machine: Machine,
     clock: Clock,
     inputs: mpsc::Receiver<Input>,
-    /// Taken out of `inputs`, and not applied: the batch is full.
+    /// Inputs taken out of `inputs` and not applied, because the batch is full.
     waiting: VecDeque<Input>,
-    /// Connections whose clients wait for something else than the driver.
+    /// Connections that are alive while they wait for something other than the driver.
     signs: mpsc::UnboundedReceiver<ConnectionKey>,
     batches: Option<mpsc::Sender<Batch>>,
     events: mpsc::UnboundedReceiver<CommitEvent>,
     batch: Batch,
-    /// As the committer last said, and as the machine was last told.
+    /// The committer's last report, which the machine has been told.
     disk_is_low: bool,
     machine_knows_of_low_disk: bool,
-    /// The disk is low, and the store is to look whether it still is, even if it has nothing else
-    /// to do.
+    /// The disk is low, and the store must check again whether it is, even if there is nothing
+    /// else to commit.
     is_to_look: bool,
-    /// When the batch under way was handed over. `None`: the next batch may go.
+    /// The time when the driver handed over the batch under way. `None`: the driver may hand over
+    /// the next batch.
     committing_since: Option<Monotonic>,
     commit_timeout: Duration,
 }
@@ -106,7 +109,7 @@ impl Driver {
         }
     }
 
-    /// Works until `Shutdown` has been carried out and committed, or the store fails.
+    /// Runs until `Shutdown` is applied and committed, or the store fails.
     pub(crate) async fn run(mut self, restored: Effects) -> Result<(), RunError> {
         self.batch.effects = restored.list;
         let mut inputs = Vec::with_capacity(INPUTS_PER_TURN);
@@ -123,7 +126,7 @@ impl Driver {
                 }
                 Some(connection) = self.signs.recv() => self.apply(Command::Heard(connection)),
                 () = std::future::ready(()), if may_hand_over => {
-                    // Sessions that have something to say at this moment say it first: it shares
+                    // Sessions with an input at this moment send it first, so that the input shares
                     // the sync.
                     tokio::task::yield_now().await;
                     self.collect();
@@ -149,7 +152,7 @@ impl Driver {
         }
     }
 
-    /// What waits by now.
+    /// Moves the inputs that wait by now into `waiting`.
     fn collect(&mut self) {
         while self.has_room() && self.waiting.len() < INPUTS_PER_TURN {
             let Ok(input) = self.inputs.try_recv() else { return };
@@ -161,7 +164,8 @@ impl Driver {
         self.batch.effects.len() < EFFECTS_PER_BATCH && self.batch.bytes < BYTES_PER_BATCH
     }
 
-    /// Applies what waits, until the batch is full; true when one of them was the last.
+    /// Applies waiting inputs until the batch is full. Returns true when one of them was the last
+    /// input.
     fn take(&mut self) -> bool {
         let now = self.clock.now();
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
@@ -203,8 +207,8 @@ impl Driver {
         self.batch.effects = fx.list;
     }
 
-    /// Before somebody is found to have been silent: whoever has a request here, or waits to bring
-    /// one, is not.
+    /// Runs before the machine looks for silent clients: a client whose request is here, or waits
+    /// to be sent here, is not silent.
     fn hear_those_who_wait(&mut self, now: Now, fx: &mut Effects) {
         let (_, next) = self.machine.next_deadline();
         if next.is_none_or(|next| next > now.mono) {
@@ -213,7 +217,7 @@ impl Driver {
         while let Ok(connection) = self.signs.try_recv() {
             self.machine.apply(now, Command::Heard(connection), fx);
         }
-        // Their room bounds how many there are.
+        // The shared room bounds the number of these inputs.
         while let Ok(input) = self.inputs.try_recv() {
             self.waiting.push_back(input);
         }
@@ -231,7 +235,7 @@ impl Driver {
         }
     }
 
-    /// Takes note of what the committer says. How it ended, if it ended.
+    /// Notes the committer's event. Returns the outcome if the committer has ended.
     fn note(&mut self, event: Option<CommitEvent>) -> Option<Result<(), RunError>> {
         match event {
             Some(CommitEvent::Durable { disk_is_low }) => {
@@ -250,17 +254,17 @@ impl Driver {
 
     async fn hand_over(&mut self) {
         self.is_to_look = false;
-        // The next batch is likely to be of this size.
+        // The next batch probably has about this size.
         let effects = Vec::with_capacity(self.batch.effects.len());
         let batch = std::mem::replace(&mut self.batch, Batch { effects, ..Batch::default() });
         self.committing_since = Some(self.clock.now().mono);
-        let batches = self.batches.as_ref().expect("taken only by finish");
-        // When the thread is gone, its last event says why.
+        let batches = self.batches.as_ref().expect("only `finish` takes the sender");
+        // When the thread has ended, its last event says why.
         let _ = batches.send(batch).await;
     }
 
-    /// A commit that takes too long is a broken disk: nothing can be confirmed, so nothing should
-    /// look alive.
+    /// A commit that takes too long means a broken disk. The broker can then confirm nothing, so it
+    /// must not look alive.
     fn check_commit(&self) -> Result<(), RunError> {
         let timeout_ms = self.commit_timeout.as_millis() as Monotonic;
         match self.committing_since {
@@ -271,7 +275,7 @@ impl Driver {
         }
     }
 
-    /// The last batch, then the end of the store's thread.
+    /// Commits the last batch, then ends the store's thread.
     async fn finish(mut self) -> Result<(), RunError> {
         let timeout = self.commit_timeout;
         let result = tokio::time::timeout(timeout, self.commit_the_rest())

@@ -1,39 +1,39 @@
-//! Why a broker ends other than by being asked, and the exit code of each reason.
+//! The errors that end a broker, and the exit code of each.
 
 use std::time::Duration;
 
 use crate::config::ConfigError;
 
-/// Why a broker ended other than by being asked.
+/// The error that ended a broker. A broker that was asked to end has no error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The configuration has a value that it may not have.
+    /// The configuration has a value that is not allowed.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data folder cannot be used, or no longer.
+    /// The data folder cannot be used, or can no longer be used.
     #[error(transparent)]
     Store(#[from] celeriac_store::Error),
-    /// The store's thread panicked; what it had confirmed is safe.
+    /// The store's thread panicked. Everything that the broker confirmed is safe.
     #[error("the store's thread panicked")]
     StorePanicked,
-    /// The disk did not take a commit in time.
+    /// A commit took longer than the configuration allows.
     #[error("a commit took longer than {} s: the disk does not answer", .0.as_secs())]
     CommitTimeout(Duration),
-    /// The operating system gave no thread.
+    /// The operating system could not start a thread.
     #[error("no thread for the store: {0}")]
     Thread(#[source] std::io::Error),
 }
 
 impl RunError {
-    /// The end of a thread that panicked with the store in its hands. Where the disk is the cause,
-    /// that is said.
+    /// The error for a store's thread that panicked. Where the disk is the cause, the error says
+    /// so.
     pub(crate) fn panicked() -> Self {
         celeriac_store::disk_failure().map_or(Self::StorePanicked, Self::Store)
     }
 
-    /// A commit that does not end: the disk is slow, or failed inside the engine, whose threads
-    /// then wait for each other.
+    /// The error for a commit that does not end: the disk is slow, or the disk failed inside the
+    /// engine, whose threads then wait for each other.
     pub(crate) fn overdue(timeout: Duration) -> Self {
         celeriac_store::disk_failure().map_or(Self::CommitTimeout(timeout), Self::Store)
     }

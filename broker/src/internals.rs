@@ -1,5 +1,5 @@
 //! The inside of the broker, for the simulation, the fuzz functions and the measurements of this
-//! workspace, behind the feature of this name. None of it is a stable interface.
+//! workspace, behind the feature of this name. This interface is not stable.
 
 pub mod inside;
 pub mod simulation;

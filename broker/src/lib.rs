@@ -1,28 +1,27 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Where things are
-//!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | `config` | what an operator may choose |
+//! | `config` | the configuration of a broker |
 //! | `server` | [`run`]: open, accept, shut down |
 //! | `descriptors` | how many connections the process can hold |
 //! | `session` | one connection: wire frames to commands, messages to wire frames |
 //! | `lobby` | connections before and after their Hello, and how many of each there may be |
-//! | `room` | what all connections share of memory and of turns, and who waits for it |
+//! | `room` | memory and turns that all connections share, and the callers that wait for them |
 //! | `driver` | the loop that owns the machine |
 //! | `commit` | the store's thread: append, commit, then answer |
-//! | `outgoing` | what leaves the broker: messages completed from the records |
-//! | `send_queue` | what waits for the writer of a connection |
+//! | `outgoing` | the messages to clients, completed from the records |
+//! | `send_queue` | the messages that wait for the writer of a connection |
 //! | `size` | how many bytes of a frame a message takes |
 //! | `clock` | the one file that reads the time |
-//! | `error` | why a broker ends |
-//! | [`testing`] | a broker in the process of a test, for users of the crates too |
-//! | `internals` | the inside, for the tests and the bench of the workspace alone |
+//! | `error` | the errors that end a broker |
+//! | [`testing`] | a broker in the process of a test, also for users of the crates |
+//! | `internals` | the internals, only for the tests and the bench of the workspace |
 //!
 //! Three crates in this crate's folder hold the rest: `celeriac-machine` is the task queue itself,
-//! pure and deterministic; `celeriac-store` keeps the records; `celeriac-record` has the records,
-//! on which the two agree.
+//! pure and deterministic; `celeriac-store` keeps the records; `celeriac-record` defines the
+//! records that both use.
 
 mod clock;
 mod commit;

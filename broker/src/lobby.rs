@@ -1,6 +1,7 @@
-//! Connections that have not said Hello, and those that have: two counts, so that the first never
-//! take places of the second. When there are too many of the first, the one that has waited longest
-//! is sent away; of the second no more are let in. What a Hello is is not known here.
+//! Counts connections before their Hello and connections after it. There are two counts, so that
+//! connections before Hello never take places of connections after it. When too many connections
+//! are before Hello, the lobby sends away the one that has waited longest. When too many are after
+//! Hello, the lobby lets no more in. This module does not know the content of a Hello.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,10 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Those who were sent away and have not gone yet; each holds a file descriptor.
+/// The most connections that were sent away and are not closed yet. Each holds a file descriptor.
 const LEAVING_MAX: usize = 8;
 
-/// See the head of this file.
+/// The counts of connections, shared by all of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Lobby {
     guests_max: usize,
@@ -26,7 +27,7 @@ pub(crate) struct Lobby {
 struct Counts {
     /// Connections before Hello, the oldest first.
     guests: BTreeMap<ConnectionKey, CancellationToken>,
-    /// Connections after it.
+    /// The number of connections after Hello.
     seats: usize,
     is_full: bool,
 }
@@ -35,7 +36,7 @@ struct Counts {
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub connection: ConnectionKey,
-    /// Cancelled when it has to leave, because others came after it.
+    /// Cancelled when the connection has to leave, because others came after it.
     pub leave: CancellationToken,
     lobby: Lobby,
     _door: OwnedSemaphorePermit,
@@ -46,13 +47,13 @@ pub(crate) struct Guest {
 pub(crate) struct Seat(Arc<Mutex<Counts>>);
 
 impl Lobby {
-    /// For so many before Hello, and so many after it.
+    /// A lobby for so many connections before Hello, and so many after it.
     pub(crate) fn new(guests_max: usize, seats_max: usize) -> Self {
         let doors = Arc::new(Semaphore::new(guests_max + LEAVING_MAX));
         Self { guests_max, seats_max, counts: Arc::default(), doors }
     }
 
-    /// Lets a new connection in. Keys rise.
+    /// Lets a new connection in. Each key must be greater than the one before.
     pub(crate) async fn enter(&self, connection: ConnectionKey) -> Guest {
         let leave = CancellationToken::new();
         {
@@ -64,22 +65,23 @@ impl Lobby {
             }
             counts.guests.insert(connection, leave.clone());
         }
-        // It waits only while others are leaving.
+        // A new connection waits here only while others are leaving.
         let door = self.doors.clone().acquire_owned().await.expect("the semaphore is never closed");
         Guest { connection, leave, lobby: self.clone(), _door: door }
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().expect("nobody panics with the lock")
+        self.counts.lock().expect("no thread panics while it holds the lock")
     }
 }
 
 impl Guest {
-    /// A place among those who have said Hello, if there is one.
+    /// Takes a place among the connections after Hello, if one is free.
     pub(crate) fn seat(&self) -> Option<Seat> {
         let mut counts = self.lobby.counts();
         if counts.seats >= self.lobby.seats_max {
-            // Once each time it begins: a flood is not to fill the log as well.
+            // One log line each time the lobby becomes full: a flood of connections must not fill
+            // the log too.
             if !std::mem::replace(&mut counts.is_full, true) {
                 warn!("a connection is refused, and others after it: there are as many as allowed");
             }
@@ -100,7 +102,7 @@ impl Drop for Guest {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.lock().expect("nobody panics with the lock").seats -= 1;
+        self.0.lock().expect("no thread panics while it holds the lock").seats -= 1;
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
     async fn the_oldest_guest_leaves_and_those_with_a_seat_stay() {
         let lobby = Lobby::new(2, 1);
         let (first, second) = (lobby.enter(1).await, lobby.enter(2).await);
-        let seat = first.seat().expect("it is the first");
+        let seat = first.seat().expect("the first connection finds a seat");
         let (third, fourth) = (lobby.enter(3).await, lobby.enter(4).await);
         assert!(!first.leave.is_cancelled() && second.leave.is_cancelled());
         assert!(!third.leave.is_cancelled() && !fourth.leave.is_cancelled());

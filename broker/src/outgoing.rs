@@ -1,5 +1,5 @@
-//! What leaves the broker: messages as the machine gives them, completed from the records. The
-//! committer makes them, a session encodes them. A message that is not complete cannot be made.
+//! Messages to clients: the machine's messages, completed from the records. The committer makes
+//! these messages, and a session encodes them. The types allow no incomplete message.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
@@ -13,7 +13,7 @@ use celeriac_record::{Changed, Submitted};
 /// One message, which becomes one frame.
 #[derive(Debug)]
 pub enum Outgoing {
-    /// An answer that shows nothing of the records. A request id of 0: nobody asked.
+    /// An answer that shows nothing of the records. A request id of 0 belongs to no request.
     Answer(RequestId, Answer),
     /// An answer about tasks, queues or workers.
     Show(RequestId, Shown),
@@ -36,7 +36,7 @@ pub enum Shown {
     Workers { workers: Vec<WorkerView>, next: Option<WorkerKey> },
 }
 
-/// Tasks that were asked for by id.
+/// Tasks that a client asked for by id.
 #[derive(Debug)]
 pub struct Selection {
     pub tasks: Vec<TaskView>,
@@ -44,25 +44,25 @@ pub struct Selection {
     pub left_out: Vec<u32>,
 }
 
-/// One task as a reader sees it.
+/// One task as a client sees it.
 #[derive(Debug, Clone)]
 pub struct TaskView {
     pub id: TaskId,
-    /// Absent: no such task.
+    /// `None`: there is no such task.
     pub found: Option<FoundTask>,
 }
 
-/// A task that is there, with its records.
+/// A task that exists, with its records.
 #[derive(Debug, Clone)]
 pub struct FoundTask {
     pub outline: Outline,
-    /// Without its payload.
+    /// The submit record, without the payload.
     pub submitted: Box<Submitted>,
-    /// Without its result, unless that was asked for.
+    /// The last change, without the result unless the client asked for it.
     pub changed: Option<Box<Changed>>,
 }
 
-/// One task on its way to a worker.
+/// One delivery of a task to a worker.
 #[derive(Debug)]
 pub struct Delivery {
     pub outline: DeliveryOutline,
@@ -73,7 +73,7 @@ pub struct Delivery {
 #[derive(Debug, Clone)]
 pub struct QueueView {
     pub outline: QueueOutline,
-    /// For how long the oldest ready task has been ready.
+    /// How long the oldest ready task has been ready.
     pub oldest_ms: u64,
 }
 
@@ -82,12 +82,12 @@ pub struct QueueView {
 pub struct WorkerView {
     pub status: WorkerStatus,
     pub running: Vec<TaskView>,
-    /// Leases beyond those that are shown.
+    /// The number of leases that are not shown.
     pub running_left_out: u32,
 }
 
 impl TaskView {
-    /// Takes from the view what may be large: an end without its result is better than none.
+    /// Removes the large parts of the view: an ended task without its result is better than none.
     pub(crate) fn strip(&mut self) {
         let changed = self.found.as_mut().and_then(|found| found.changed.as_deref_mut());
         if let Some(changed) = changed {

@@ -1,17 +1,18 @@
 //! Room that all connections share: for the bytes of frames that are not whole yet, for requests
-//! that the driver has not taken, for the one large frame that is decoded. Who finds none waits,
-//! whoever wants little first; what the room is for is not known here.
+//! that the driver has not taken, and for the one large frame that is being decoded. A caller that
+//! finds no room waits; callers with few bytes come first. This module does not know what the room
+//! is for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
-/// Whoever comes later by one has so many bytes more to wait for, as it were: a large frame is
-/// overtaken by small ones, but not for ever.
+/// A caller that arrives one place later is ordered as if it had this many bytes more. So small
+/// frames overtake a large frame, but not for ever.
 const BYTES_PER_TURN: u64 = 64 * 1024;
 
-/// See the head of this file. Copies are of the same room.
+/// A shared room. Copies are of the same room.
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     size: usize,
@@ -21,9 +22,9 @@ pub(crate) struct Room {
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// How many have come.
+    /// The number of callers that have arrived.
     arrived: u64,
-    /// Those who wait, in the order in which they get what they want.
+    /// The waiting callers, in the order in which they get their room.
     waiting: BTreeMap<(u64, u64), Waiting>,
 }
 
@@ -33,7 +34,7 @@ struct Waiting {
     ready: oneshot::Sender<Place>,
 }
 
-/// A part of a room, given back when it is dropped.
+/// A part of a room. Dropping it gives the part back.
 #[derive(Debug)]
 pub(crate) struct Place {
     room: Room,
@@ -46,8 +47,8 @@ impl Room {
         Self { size, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Takes room for so much, of the whole at most, once it is there. Who comes with fewer bytes
-    /// comes first.
+    /// Takes this much room, at most the whole room, as soon as it is free. Callers with fewer
+    /// bytes come first.
     pub(crate) async fn take(&self, takes: usize, bytes: usize) -> Place {
         let takes = takes.min(self.size);
         let ready = {
@@ -62,19 +63,19 @@ impl Room {
             state.waiting.insert(turn, Waiting { takes, ready });
             when_ready
         };
-        // Whoever was first may have gone meanwhile.
+        // The caller that was first may have been dropped meanwhile.
         self.give(0);
-        ready.await.expect("the room outlives those who wait for it")
+        ready.await.expect("the room outlives the callers that wait for it")
     }
 
-    /// Whether somebody waits for this room.
+    /// Whether a caller waits for this room.
     pub(crate) fn is_wanted(&self) -> bool {
         let mut state = self.state();
         state.waiting.retain(|_, waiting| !waiting.ready.is_closed());
         !state.waiting.is_empty()
     }
 
-    /// Takes so much back, and hands it to those who wait, as far as it goes.
+    /// Takes this much back, and gives it to the waiting callers as far as it suffices.
     fn give(&self, back: usize) {
         let mut ready = Vec::new();
         {
@@ -93,18 +94,19 @@ impl Room {
             }
         }
         for Waiting { takes, ready } in ready {
-            // Whoever has gone in this moment drops its place, which gives it back.
+            // When the caller was dropped at this moment, its place is dropped too, which gives the
+            // room back.
             let _ = ready.send(Place { room: self.clone(), takes });
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics with the lock")
+        self.state.lock().expect("no thread panics while it holds the lock")
     }
 }
 
 impl Place {
-    /// Whether somebody waits for what it holds.
+    /// Whether a caller waits for the room that this place is part of.
     pub(crate) fn is_wanted(&self) -> bool {
         self.room.is_wanted()
     }
@@ -123,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// The place, if it is there at once.
+    /// The place, if it is free at once.
     fn now(taking: impl Future<Output = Place>) -> Option<Place> {
         let mut taking = pin!(taking);
         match taking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -135,12 +137,15 @@ mod tests {
     #[test]
     fn room_is_given_back_and_whoever_gave_up_takes_none() {
         let room = Room::new(10);
-        let held = now(room.take(10, 10)).expect("it is empty");
-        assert!(now(room.take(1, 1)).is_none() && !room.is_wanted(), "it does not wait any more");
+        let held = now(room.take(10, 10)).expect("the room is empty");
+        assert!(
+            now(room.take(1, 1)).is_none() && !room.is_wanted(),
+            "the caller does not wait any more"
+        );
         drop(held);
         assert!(
             now(room.take(100, 100)).is_some(),
-            "the whole room is enough for whoever wants more"
+            "the whole room is enough for a caller that wants more"
         );
         assert!(now(room.take(10, 10)).is_some());
     }
@@ -154,7 +159,7 @@ mod tests {
             let (room, done) = (room.clone(), done.clone());
             tokio::spawn(async move {
                 let _place = room.take(1, bytes).await;
-                done.send(bytes).expect("the test looks");
+                done.send(bytes).expect("the test receives");
             });
         };
         come(4 * BYTES_PER_TURN as usize);

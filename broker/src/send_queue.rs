@@ -1,5 +1,5 @@
-//! What waits for the writer of a connection: bounded in messages and in bytes, since one answer
-//! may be a few bytes or many megabytes. Who fills it and who empties it is not known here.
+//! The messages that wait for the writer of a connection. The queue is bounded in messages and in
+//! bytes, since one answer may have a few bytes or many megabytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,16 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::outgoing::Outgoing;
 
-/// Where a connection's messages go.
+/// The queue of a connection's messages.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
     messages: mpsc::Sender<QueuedMessage>,
-    /// Ends the connection at once, with whatever it has not read.
+    /// Ends the connection at once, and drops the messages that its client has not read.
     pub kill: CancellationToken,
     gauge: Gauge,
 }
 
-/// What one connection holds, and whether it takes any of it.
+/// The bytes that wait for one connection, and whether the connection takes any of them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gauge(Arc<Counts>);
 
@@ -28,29 +28,30 @@ struct Counts {
     writes: AtomicUsize,
 }
 
-/// A message, and the room that it takes until it is written.
+/// A message, and the room that the message takes until it is written.
 #[derive(Debug)]
 pub(crate) struct QueuedMessage {
     pub message: Outgoing,
     pub weight: Weight,
 }
 
-/// Bytes that count for one send queue and for all of them together, until this is dropped.
+/// Bytes that count for one send queue and for all send queues together, until this value is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Weight {
     bytes: usize,
     of: Option<(Gauge, AllWaiting)>,
 }
 
-/// What the send queues of all connections hold, in bytes.
+/// The bytes that the send queues of all connections hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AllWaiting(Arc<AtomicUsize>);
 
-/// Where a message for one connection goes that may come much later.
+/// A sender for a message that may come much later. The sender does not keep the connection open.
 pub(crate) type LateSender = mpsc::WeakSender<QueuedMessage>;
 
 impl SendQueue {
-    /// A send queue for so many messages, and what its writer reads.
+    /// A send queue for so many messages, and the receiver for its writer.
     pub(crate) fn new(messages_max: usize) -> (Self, mpsc::Receiver<QueuedMessage>) {
         let (messages, receiver) = mpsc::channel(messages_max);
         (Self { messages, kill: CancellationToken::new(), gauge: Gauge::default() }, receiver)
@@ -60,14 +61,14 @@ impl SendQueue {
         &self.gauge
     }
 
-    /// Takes room for so many bytes, from now on until the weight is dropped.
+    /// Takes room for this many bytes until the weight is dropped.
     pub(crate) fn weigh(&self, bytes: usize, all: &AllWaiting) -> Weight {
         self.gauge.0.waiting.fetch_add(bytes, Ordering::Relaxed);
         all.0.fetch_add(bytes, Ordering::Relaxed);
         Weight { bytes, of: Some((self.gauge.clone(), all.clone())) }
     }
 
-    /// False when there is no room: its client does not read.
+    /// Returns false when there is no room: the client does not read.
     pub(crate) fn put(&self, message: Outgoing, weight: Weight) -> bool {
         !matches!(
             self.messages.try_send(QueuedMessage { message, weight }),
@@ -75,31 +76,31 @@ impl SendQueue {
         )
     }
 
-    /// Does not keep the connection open.
+    /// A sender that does not keep the connection open.
     pub(crate) fn downgrade(&self) -> LateSender {
         self.messages.downgrade()
     }
 }
 
 impl Gauge {
-    /// Bytes that were promised to the connection and are not written.
+    /// Bytes that were promised to the connection and are not written yet.
     pub(crate) fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
-    /// How often the connection has taken bytes.
+    /// The number of writes from which the connection has taken bytes.
     pub(crate) fn writes(&self) -> usize {
         self.0.writes.load(Ordering::Relaxed)
     }
 
-    /// The connection has taken some bytes.
+    /// Notes that the connection has taken bytes.
     pub(crate) fn note_write(&self) {
         self.0.writes.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl QueuedMessage {
-    /// A message that takes next to no room.
+    /// A message so small that its room is not counted.
     pub(crate) fn small(message: Outgoing) -> Self {
         Self { message, weight: Weight { bytes: 0, of: None } }
     }
@@ -142,9 +143,9 @@ mod tests {
         let (first, second) = (queue.weigh(10, &all), queue.weigh(5, &all));
         assert_eq!((waiting(), all.bytes()), (15, 15));
         assert!(queue.put(done(1), first));
-        assert!(!queue.put(done(2), second), "there was room for one");
+        assert!(!queue.put(done(2), second), "the queue has room for one");
         assert_eq!((waiting(), all.bytes()), (10, 10));
-        let message = messages.try_recv().expect("it is there");
+        let message = messages.try_recv().expect("the message is in the queue");
         assert_eq!(waiting(), 10);
         drop(message);
         assert_eq!((waiting(), all.bytes()), (0, 0));

@@ -26,16 +26,17 @@ use crate::room::Room;
 use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
 use crate::size;
 
-/// Payloads leased to one worker at once.
+/// The most payload bytes that are leased to one worker at once.
 const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// How long connections have to take their last answers when the broker closes.
+/// When the broker closes, connections have this long to take their last answers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// After a failed accept (too few file descriptors, mostly) the next try waits this long.
+/// After a failed accept (mostly for lack of file descriptors) the broker waits this long before
+/// the next one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a start whose disk has failed may take to say so itself.
+/// When the disk has failed during a start, the start has this long to report the failure itself.
 const DISK_FAILURE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A broker whose data folder is open and read, ready to serve.
@@ -51,7 +52,7 @@ pub struct Broker {
 /// Runs a broker on `listener` until `shutdown` resolves: [`Broker::open`], then [`Broker::serve`].
 ///
 /// # Errors
-/// As those two.
+/// The errors of these two calls.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -64,18 +65,18 @@ impl Broker {
     /// Checks the configuration, opens the data folder and reads it.
     ///
     /// # Errors
-    /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used; it is left as
-    /// it was.
+    /// [`RunError::Config`], or [`RunError::Store`] when the folder cannot be used. The folder is
+    /// then unchanged.
     pub async fn open(config: Config) -> Result<Self, RunError> {
         let store = store_config(&config);
         Self::open_store(config, store).await
     }
 
-    /// As [`open`](Self::open), with a log that is cleaned once it is this much larger than twice
-    /// what is live.
+    /// Like [`open`](Self::open), but the store cleans its log once the log is this much larger
+    /// than twice its live records.
     ///
     /// # Errors
-    /// As that.
+    /// As [`open`](Self::open).
     #[cfg(feature = "internals")]
     #[doc(hidden)]
     pub async fn open_with_slack(config: Config, slack_bytes: u64) -> Result<Self, RunError> {
@@ -93,12 +94,13 @@ impl Broker {
         }
     }
 
-    /// Serves until `shutdown` resolves: from the first moment on, connections are answered. Raises
-    /// the soft limit of open files where `connections_max` needs it; where that is not enough
-    /// there may be fewer connections.
+    /// Serves until `shutdown` resolves. The broker answers connections from the first moment on.
+    /// It raises the soft limit of open files where `connections_max` needs that; where the hard
+    /// limit is too low, the broker accepts fewer connections.
     ///
     /// # Errors
-    /// [`RunError`] when the data folder fails. What was confirmed is on disk either way.
+    /// [`RunError`] when the data folder fails. Everything that the broker confirmed is on disk in
+    /// any case.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -115,9 +117,9 @@ impl Broker {
             () = accept => unreachable!("accepting goes on until it is dropped"),
             () = shutdown => info!("shutting down"),
         }
-        // The driver may have failed in this very moment; its result says so. It hears of the end
-        // before any connection does: a connection that is told first says that it is gone,
-        // and then nobody tells its client why.
+        // The driver may have failed at this moment; its result says so. The driver must learn of
+        // the shutdown before any connection does: a connection that learns of it first disconnects
+        // from the driver, and then its client is not told why.
         let _ = inputs.send(Input::Command(Command::Shutdown)).await;
         shared.stop.cancel();
         let result = driver.await.unwrap_or_else(|_| Err(RunError::panicked()));
@@ -128,7 +130,7 @@ impl Broker {
         result
     }
 
-    /// Sets the driver going, on whatever commits.
+    /// Starts the driver with any implementation of the commits.
     pub(crate) fn start(
         self,
         places: Places,
@@ -158,8 +160,8 @@ impl Broker {
     }
 }
 
-/// Waits until a call for the disk has failed inside the engine and nothing has come of it since:
-/// one of its threads waits for another that is gone.
+/// Waits until a disk call has failed inside the engine and the engine has not reported the
+/// failure: one of its threads waits for another thread that has ended.
 async fn disk_failed() -> RunError {
     loop {
         tokio::time::sleep(DISK_FAILURE_PATIENCE).await;
@@ -170,7 +172,7 @@ async fn disk_failed() -> RunError {
     }
 }
 
-/// The driver, and what its sessions share.
+/// The driver, and the state that its sessions share.
 pub(crate) type Running = (JoinHandle<Result<(), RunError>>, Arc<Shared>);
 
 fn store_config(config: &Config) -> StoreConfig {
@@ -183,10 +185,10 @@ fn open(config: Config, store: StoreConfig) -> Result<Broker, RunError> {
     open_with(config, |load| Store::open(folder, store, load))
 }
 
-/// What hands every live record to the closure it is given.
+/// The result of opening a store.
 type Opened = Result<(Store, Marks), celeriac_store::Error>;
 
-/// As [`open`], with any store.
+/// Like [`open`], with any store.
 pub(crate) fn open_with(
     mut config: Config,
     open: impl FnOnce(&mut dyn FnMut(Record)) -> Opened,
@@ -211,7 +213,8 @@ pub(crate) fn open_with(
     Ok(Broker { config, clock, machine, store, restored })
 }
 
-/// The largest of what is stored. The limits may have been larger when it came.
+/// The largest sizes among the stored tasks. The limits may have been larger when a task was
+/// submitted.
 #[derive(Debug, Default)]
 struct Largest {
     payload_bytes: usize,
@@ -232,7 +235,8 @@ impl Largest {
         }
     }
 
-    /// What was accepted can be delivered and read, whatever is accepted today.
+    /// Raises the limit of frames so that every stored task can be delivered and read under today's
+    /// configuration.
     fn make_room(&self, config: &mut Config) {
         let needed = size::frame_bytes_for(self.payload_bytes, self.result_bytes);
         if needed > config.frame_bytes_max {
@@ -253,7 +257,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracke
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Once each time it begins: a flood is not to fill the log as well.
+                // One log line per series of failures: a flood of connections must not fill the log
+                // too.
                 if !std::mem::replace(&mut failed, true) {
                     warn!(%error, "cannot accept; trying again until it works");
                 }
@@ -272,8 +277,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, sessions: TaskTracke
     }
 }
 
-/// Frames are whole when they are written, so none waits for another; and a peer that vanished is
-/// found by the system even when the protocol has no reason to speak.
+/// The broker writes whole frames, so a frame need not wait for the next one (no delay). With
+/// keepalive the system finds a peer that vanished even when the protocol has nothing to send.
 fn prepare_socket(stream: &TcpStream) {
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
     let set = stream

@@ -1,6 +1,6 @@
-//! Sessions at the edge: one per connection. Frames become commands, messages become frames; the
-//! only place that sees wire types and credentials. What a session means (leases, credit, resume)
-//! is the machine's affair.
+//! Sessions: one per connection. A session turns frames into commands, and messages into frames.
+//! Only this module sees wire types and credentials. The machine decides about leases, credit and
+//! resume.
 
 pub(crate) mod decode;
 pub(crate) mod encode;
@@ -36,33 +36,34 @@ pub(crate) use reader::FrameRooms;
 use reader::Reader;
 pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
 
-/// A write that makes no headway for this long ends the connection.
+/// A write that makes no progress for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// Messages that wait for the writer: all that a connection waits for and watches may come at one
-/// moment, besides answers and deliveries. A client that lets it fill does not read.
+/// The most messages that wait for the writer: the ends of all tasks that a connection waits for or
+/// watches may come at one moment, besides answers and deliveries. A client whose queue is full
+/// does not read.
 const SEND_QUEUE_MESSAGES: usize = WAITED_IDS_MAX + WATCHED_IDS_MAX + 2 * REQUESTS_IN_FLIGHT_MAX;
 
-/// Messages encoded into one write, and the bytes after which it is written in any case.
+/// The most messages in one write, and the bytes after which the writer writes in any case.
 const MESSAGES_PER_WRITE: usize = 64;
 const BYTES_PER_WRITE: usize = 256 * 1024;
 
-/// What all sessions share.
+/// The state that all sessions share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub config: Config,
     pub inputs: mpsc::Sender<Input>,
-    /// Which connections live although the driver has no request of theirs.
+    /// Signs of life from connections of which the driver has no request.
     pub signs: mpsc::UnboundedSender<ConnectionKey>,
     pub lobby: Lobby,
-    /// For frames that are not whole.
+    /// Room for frames that are not whole.
     pub frames: FrameRooms,
-    /// For small requests that wait for the driver.
+    /// Room for small requests that wait for the driver.
     pub requests: Room,
-    /// For the one large request that is decoded or waits for the driver.
+    /// Room for the one large request that is being decoded or waits for the driver.
     pub turn: Room,
     pub decoding: Decoding,
-    /// No more requests are read.
+    /// Cancelled when sessions must read no more requests.
     pub stop: CancellationToken,
 }
 
@@ -73,7 +74,7 @@ pub(crate) trait Incoming: AsyncRead + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + Unpin + Send + 'static> Incoming for T {}
 
-/// Bytes to a client. The two halves are of their own types, so that a socket's need no lock.
+/// Bytes to a client. Each half has its own type, so that the halves of a socket need no lock.
 pub(crate) trait Outgoing: AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncWrite + Unpin + Send + 'static> Outgoing for T {}
@@ -121,7 +122,7 @@ pub(crate) async fn run(
     }
 }
 
-/// From the handshake to the end. Says why it ended.
+/// Serves the connection from the handshake to its end. Returns why the connection ended.
 async fn serve(
     mut reader: Reader<impl Incoming>,
     write: impl Outgoing,
@@ -150,11 +151,11 @@ async fn serve(
         ended = requests::run(&mut reader, connection, shared, &in_flight) => ended,
         _ = &mut writer => ("the broker closed it", None),
         () = kill.cancelled() => ("it does not read", None),
-        // Its last answers are on their way, and then the end of its send queue.
+        // The driver still sends the last answers and then ends the send queue.
         () = shared.stop.cancelled() => ("the broker is shutting down", None),
     };
     let disconnect = Command::Disconnect { connection, reason: refusal };
-    // A driver that is gone needs no telling.
+    // A failed send means that the driver has ended.
     let _ = shared.inputs.send(Input::Command(disconnect)).await;
     let farewell = if kill.is_cancelled() { Duration::ZERO } else { WRITE };
     if !writer.is_finished() && tokio::time::timeout(farewell, &mut writer).await.is_err() {
@@ -169,7 +170,7 @@ pub fn message_bytes(message: &crate::outgoing::Outgoing) -> usize {
     crate::size::message(message)
 }
 
-/// The command that a frame of a client with a session is.
+/// The command in a frame of a client that has a session.
 pub fn client_command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bounds) -> Command {
     let request = frame.request_id;
     let ask = match frame.body {
@@ -188,18 +189,18 @@ struct Writer<W> {
     in_flight: Arc<InFlight>,
     limits: encode::Limits,
     gauge: Gauge,
-    /// Of what is encoded and not written.
+    /// The weights of messages that are encoded and not written.
     weights: Vec<Weight>,
 }
 
 impl<W: Outgoing> Writer<W> {
-    /// Until the send queue is closed and empty, or the client is gone.
+    /// Writes until the send queue is closed and empty, or the client has disconnected.
     async fn run(mut self, mut queue: mpsc::Receiver<QueuedMessage>) {
         let mut messages = Vec::with_capacity(MESSAGES_PER_WRITE);
         let mut buffer = BytesMut::new();
         while queue.recv_many(&mut messages, MESSAGES_PER_WRITE).await > 0 {
             for QueuedMessage { message, weight } in messages.drain(..) {
-                // A long frame is not to be moved from buffer to buffer while it grows.
+                // A long frame must not be moved from buffer to buffer while it grows.
                 if weight.bytes() > BYTES_PER_WRITE {
                     buffer.reserve(weight.bytes());
                 }
@@ -216,11 +217,12 @@ impl<W: Outgoing> Writer<W> {
                 return;
             }
         }
-        // The client may be gone already.
+        // The client may have disconnected already.
         let _ = self.write.shutdown().await;
     }
 
-    /// However long it takes, as long as the client takes something now and then.
+    /// Writes the buffer. This may take any time, provided that the client takes some bytes within
+    /// each period of `WRITE`.
     async fn flush(&mut self, buffer: &mut BytesMut) -> std::io::Result<()> {
         let is_large = buffer.capacity() > BYTES_PER_WRITE;
         while !buffer.is_empty() {
@@ -241,11 +243,11 @@ fn encode_frame(frame: ServerFrame, buffer: &mut BytesMut) {
     Codec::new(0).encode(frame, buffer).expect("answers are bounded far below 4 GiB");
 }
 
-/// The last words to a connection that never got a session.
+/// The last bytes to a connection that never got a session.
 #[derive(Debug)]
 enum Farewell {
     Refusal(u64, Refusal),
-    /// To a client of another protocol, in its own.
+    /// For a client of another protocol, in that protocol.
     Http,
     Tls,
     Silence,
@@ -275,7 +277,7 @@ impl Farewell {
             Farewell::Tls => buffer.extend_from_slice(&[21, 3, 1, 0, 2, 2, 70]),
             Farewell::Silence => return,
         }
-        // Whoever it is may be gone already.
+        // The peer may have disconnected already.
         let _ = tokio::time::timeout(HANDSHAKE, write.write_all(&buffer)).await;
         let _ = write.shutdown().await;
     }

@@ -1,6 +1,6 @@
-//! How many bytes of a frame a message takes at most, told from the lengths of its parts, so that
-//! nobody has to encode it to know. Nothing here knows the wire but for this: a field is a tag,
-//! perhaps a length, and what it holds.
+//! The most bytes that a message takes in a frame. They are computed from the lengths of its parts,
+//! so that the broker need not encode the message to measure it. This file knows only one fact
+//! about the wire format: a field is a tag, perhaps a length, and a value.
 
 use bytes::Bytes;
 use celeriac_machine::command::{Answer, Push, QueueOutline, SubmitOutcome, WorkerStatus};
@@ -12,14 +12,14 @@ use celeriac_record::{Actor, Changed, Submitted, TaskError};
 
 use crate::outgoing::{Outgoing, Selection, Shown, TaskView, WorkerView};
 
-/// The tag of a field and its length, at most.
+/// The most bytes of a field's tag and length.
 const FIELD: usize = 2 + 5;
 
-/// All that a frame holds beside what is counted on its own: the id of the request, the tags of the
+/// The parts of a frame that are not counted separately: the id of the request, the tags of the
 /// body, cursors.
 pub(crate) const FRAME: usize = 512;
 
-/// The numbers of a task, a queue, a worker, or an error; none of them has more.
+/// The most bytes of all numbers of a task, a queue, a worker, or an error.
 const NUMBERS: usize = 256;
 const ERROR_NUMBERS: usize = 32;
 
@@ -30,21 +30,22 @@ pub(crate) const OUTCOME: usize = 40;
 const LEASE: usize = 10;
 pub(crate) const PLACE: usize = 5;
 
-/// The sentence of a refusal is cut to this.
+/// The sentence of a refusal is cut to this length.
 pub(crate) const SENTENCE_BYTES_MAX: usize = ERROR_TEXT_BYTES_MAX;
 
 const NAME: usize = FIELD + NAME_BYTES_MAX;
 
-/// The headers of one task. Names differ, so that few headers have less than two bytes; one of two
-/// bytes takes six in a frame, one of three nine, longer ones less.
+/// The headers of one task. Their names differ, so few headers have less than two bytes. A header
+/// of two bytes takes six bytes in a frame, and a header of three bytes takes nine. Longer headers
+/// take less than three times their bytes.
 const HEADERS: usize = 3 * HEADERS_BYTES_MAX + 1024;
 
-/// The largest delivery but for its payload: numbers, seven names, tags, headers.
+/// The largest delivery without its payload: numbers, seven names, tags, headers.
 pub(crate) const DELIVERY_BYTES_MAX: usize =
     FIELD + NUMBERS + 7 * NAME + TAGS_MAX * NAME + HEADERS + FRAME;
 
-/// The largest task in an answer but for its result: numbers, ten names, tags, headers, progress,
-/// errors. Beside it, the places of all others that were asked for.
+/// The largest task in an answer without its result: numbers, ten names, tags, headers, progress,
+/// errors. The places of all other tasks of the request are counted too.
 pub(crate) const VIEW_BYTES_MAX: usize = FIELD
     + NUMBERS
     + 10 * NAME
@@ -60,7 +61,7 @@ pub(crate) fn frame_bytes_for(payload_bytes: usize, result_bytes: usize) -> usiz
     (DELIVERY_BYTES_MAX + payload_bytes).max(VIEW_BYTES_MAX + result_bytes)
 }
 
-/// A text or bytes in a field of their own. An empty one is not written.
+/// The bytes of a field that holds text or bytes. An empty field is not written.
 fn part(length: usize) -> usize {
     if length == 0 { 0 } else { FIELD + length }
 }
@@ -69,12 +70,12 @@ fn parts<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
     texts.into_iter().map(|text| part(text.len())).sum()
 }
 
-/// Bytes of a length itself.
+/// Bytes of an encoded length.
 fn length_bytes(length: usize) -> usize {
     (usize::BITS - (length | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-/// There may be very many of them, so they are counted to the byte.
+/// A task may have very many headers, so their bytes are counted exactly.
 fn headers(headers: &[(Box<str>, Bytes)]) -> usize {
     let part = |length: usize| if length == 0 { 0 } else { 1 + length_bytes(length) + length };
     let header = |(key, value): &(Box<str>, Bytes)| {
@@ -84,7 +85,7 @@ fn headers(headers: &[(Box<str>, Bytes)]) -> usize {
     headers.iter().map(header).sum()
 }
 
-/// What a task has in a delivery and in an answer, but for its payload.
+/// The fields of a task that both a delivery and an answer have, without the payload.
 fn head(task: &Submitted) -> usize {
     let spec = &task.spec;
     let names = [
@@ -121,7 +122,7 @@ fn selection(selection: &Selection) -> usize {
 }
 
 fn change(changed: &Changed) -> usize {
-    // The worker may be the actor, too.
+    // The worker may also be the actor.
     let actor = match &changed.actor {
         Actor::Client(instance) => instance.len(),
         _ => changed.worker.len() + "broker".len(),
@@ -161,7 +162,8 @@ pub(crate) fn worker(worker: &WorkerStatus) -> usize {
     FIELD + NUMBERS + parts([&*worker.instance, &*worker.hostname]) + parts(names)
 }
 
-/// What a task takes in memory beyond that: each header and each tag is an allocation or two.
+/// The bytes that a task takes in memory beyond its bytes in the frame: each header and each tag is
+/// one allocation or two.
 pub(crate) fn memory(task: &Submitted) -> usize {
     512 + 96 * task.spec.headers.len() + 32 * task.spec.tags.len()
 }
@@ -182,7 +184,7 @@ pub(crate) fn message(message: &Outgoing) -> usize {
     FRAME + body(message)
 }
 
-/// A message without what every frame has.
+/// A message without the parts that every frame has.
 pub(crate) fn body(message: &Outgoing) -> usize {
     match message {
         Outgoing::Answer(_, reply) => answer(reply),

@@ -1,6 +1,7 @@
 //! A broker for tests: in the test's own process, on a free port, with a temporary folder. It is
-//! the real one, with its log and its disk; only its life is arranged. Part of the library, because
-//! the tests of programs that use Celeriac want it as much as our own.
+//! the real broker with its log on disk; only its start and its end are managed. This module is
+//! part of the library, because tests of programs that use Celeriac need it as much as our own
+//! tests.
 
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -12,9 +13,9 @@ use crate::config::Config;
 use crate::error::RunError;
 use crate::server::Broker;
 
-/// A running broker that ends, and takes its folder with it, when it is dropped.
+/// A running broker. Dropping it ends the broker and removes its folder.
 ///
-/// It has a thread and a runtime of its own: a test that blocks does not stop it.
+/// The broker has its own thread and runtime, so a test that blocks does not stop it.
 ///
 /// ```
 /// use celeriac_broker::testing::TestBroker;
@@ -30,25 +31,26 @@ use crate::server::Broker;
 pub struct TestBroker {
     address: SocketAddr,
     token: Option<String>,
-    /// Dropped to end the broker.
+    /// Dropping this sender ends the broker.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
 
-/// Where a broker listens, or why it does not.
+/// The address where a broker listens, or the error of its start.
 type Started = Result<SocketAddr, RunError>;
 
 impl TestBroker {
-    /// Starts a broker with the usual settings. It accepts connections when this returns.
+    /// Starts a broker with the default configuration. The broker accepts connections when this
+    /// returns.
     ///
     /// # Panics
-    /// When the system has no port, folder or thread for it.
+    /// When the system has no port, folder or thread for the broker.
     pub async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
-    /// As [`TestBroker::start`], with other settings: a token, or a lease short enough for a test
-    /// to outlive it. The data folder is given.
+    /// Like [`TestBroker::start`], with a changed configuration: a token, or a lease short enough
+    /// to expire during a test. The data folder is set already.
     ///
     /// # Panics
     /// When a setting is out of its bounds, and as [`TestBroker::start`].
@@ -62,15 +64,15 @@ impl TestBroker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .expect("the system has a runtime for us");
+            .expect("a runtime can be made");
         let thread = std::thread::Builder::new().name("test-broker".to_owned()).spawn(move || {
             let outcome = runtime.block_on(serve(config, started, stopped));
-            // What the broker left to the blocking pool is over before the folder goes.
+            // The broker's work in the blocking pool must end before the folder is removed.
             drop(runtime);
             drop(folder);
             outcome
         });
-        let thread = thread.expect("the system has a thread for us");
+        let thread = thread.expect("a thread can be started");
         match starting.await {
             Ok(Ok(address)) => Self { address, token, stop: Some(stop), thread: Some(thread) },
             Ok(Err(error)) => panic!("the broker does not start: {error}"),
@@ -78,7 +80,7 @@ impl TestBroker {
         }
     }
 
-    /// What clients and workers connect to, the token included.
+    /// The URL for clients and workers, including the token.
     pub fn url(&self) -> String {
         match &self.token {
             Some(token) => format!("celeriac://{token}@{}", self.address),
@@ -86,16 +88,16 @@ impl TestBroker {
         }
     }
 
-    /// Where it listens.
+    /// The address where the broker listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends the broker in good order and removes its folder. Dropping it does the same, and holds
-    /// the thread it is dropped on for as long.
+    /// Ends the broker in good order and removes its folder. Dropping the broker does the same, and
+    /// blocks the thread meanwhile.
     ///
     /// # Panics
-    /// When the broker had failed.
+    /// When the broker has failed.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -112,7 +114,7 @@ impl Drop for TestBroker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The test has its verdict by now; what the broker says can only be told.
+            // The test's result is decided by now, so an error of the broker can only be printed.
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the broker of a test failed"),
@@ -130,17 +132,17 @@ async fn serve(
     let broker = match Broker::open(config).await {
         Ok(broker) => broker,
         Err(error) => {
-            // Its receiver panics with it.
+            // The receiver panics with this error.
             let _ = started.send(Err(error));
             return Ok(());
         }
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
-    let address = listener.local_addr().expect("it was bound");
-    // A test that waits no longer has dropped the other half of `stopped` too.
+    let address = listener.local_addr().expect("the listener is bound");
+    // A test that no longer waits has also dropped the other half of `stopped`.
     let _ = started.send(Ok(address));
     let shutdown = async {
-        // The sender is never used: dropping it is what ends the broker.
+        // The test never sends: dropping the sender ends the broker.
         let _ = stopped.await;
     };
     broker.serve(listener, shutdown).await
@@ -152,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// A broker, and where its folder is.
+    /// A broker, and the path of its folder.
     async fn start() -> (TestBroker, std::path::PathBuf) {
         let mut folder = std::path::PathBuf::new();
         let broker = TestBroker::start_with(|config| folder.clone_from(&config.data)).await;
@@ -163,7 +165,7 @@ mod tests {
     async fn a_test_broker_accepts_connections_until_it_is_stopped_and_leaves_no_folder() {
         let (broker, folder) = start().await;
         let address = broker.address();
-        TcpStream::connect(address).await.expect("it listens");
+        TcpStream::connect(address).await.expect("the broker listens");
         assert!(folder.is_dir());
         broker.stop().await;
         assert!(TcpStream::connect(address).await.is_err());
@@ -173,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn a_test_broker_that_is_dropped_leaves_no_folder_either() {
         let (broker, folder) = start().await;
-        let _connected = TcpStream::connect(broker.address()).await.expect("it listens");
+        let _connected = TcpStream::connect(broker.address()).await.expect("the broker listens");
         drop(broker);
         assert!(!folder.exists());
     }

@@ -1,5 +1,5 @@
-//! Backups that clients ask for. A backup begins once the batch that asks for it is durable, and is
-//! written by a thread of the store; its answer comes from there.
+//! Backups that clients ask for. A backup begins once the batch that asks for it is durable. A
+//! thread of the store writes the backup and sends its answer.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::Committer;
 use crate::outgoing::Outgoing;
 use crate::send_queue::QueuedMessage;
 
-/// Who asked for a backup, and what of.
+/// A request for a backup.
 pub(super) struct Backup {
     pub(super) connection: ConnectionKey,
     pub(super) request: RequestId,
@@ -19,7 +19,7 @@ pub(super) struct Backup {
 }
 
 impl Committer {
-    /// Starts a backup. It keeps no connection open for its answer.
+    /// Starts a backup. A backup keeps no connection open for its answer.
     pub(super) fn start_backup(&mut self, backup: Backup) {
         let Backup { connection, request, folder, tasks } = backup;
         let answer_to = self.connections.late_sender(connection);
@@ -29,7 +29,8 @@ impl Committer {
                 Err(error) => Answer::Refused(no_backup(&error)),
             };
             if let Some(messages) = answer_to.and_then(|messages| messages.upgrade()) {
-                // A client that does not read is found out by the next message to it.
+                // When the queue is full, the client does not read; the next message to that client
+                // ends its connection.
                 let _ = messages.try_send(QueuedMessage::small(Outgoing::Answer(request, answer)));
             }
         });

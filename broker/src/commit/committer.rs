@@ -1,6 +1,6 @@
 //! The committer: appends a batch's records, completes its messages from the records, commits, and
-//! only then sends the messages. Whoever calls it decides when: the thread as fast as it can, a
-//! simulation at moments of its own.
+//! only then sends the messages. The caller decides when: the store's thread as fast as it can, the
+//! simulation at moments that it chooses.
 
 use celeriac_machine::command::{
     Answer, Code, ConnectionKey, DeliveryOutline, Effect, Message, Outlines, Refusal, RequestId,
@@ -20,22 +20,22 @@ use crate::size;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommitConfig {
-    /// The longest frame that any client takes.
+    /// The longest frame that a client accepts.
     pub frame_bytes_max: usize,
-    /// The largest result that is taken.
+    /// The largest result that the broker accepts.
     pub result_bytes_max: usize,
 }
 
-/// See the head of this file.
+/// The state of the committing, see the head of this file.
 pub(crate) struct Committer {
     pub(super) store: Store,
     config: CommitConfig,
     pub(super) connections: Connections,
-    /// To be started once the batch that asks for them is durable.
+    /// Backups to start once the batch that asks for them is durable.
     pub(super) backups: Vec<Backup>,
 }
 
-/// What a durable batch has to say.
+/// The messages of a durable batch.
 #[derive(Debug)]
 #[must_use = "the clients wait for it"]
 pub(crate) struct Committed(Vec<Departure>);
@@ -57,12 +57,12 @@ impl Committer {
         self.store.disk_is_low()
     }
 
-    /// Makes room on a disk that gets low. Returns whether there is more to do.
+    /// Cleans the log a little when the disk becomes low. Returns whether there is more to clean.
     pub(crate) fn clean_in_passing(&mut self) -> Result<bool, Error> {
         self.store.clean_in_passing()
     }
 
-    /// The first step: the batch is durable when this returns, and nobody was told.
+    /// The first step: the batch is durable when this returns, and no client has been told.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
         self.connections.add(batch.opened);
         let departures = self.prepare(batch.effects)?;
@@ -70,7 +70,7 @@ impl Committer {
         Ok(Committed(departures))
     }
 
-    /// The second step: the messages go.
+    /// The second step: sends the messages.
     pub(crate) fn answer(&mut self, committed: Committed) {
         for departure in committed.0 {
             self.depart(departure);
@@ -80,13 +80,13 @@ impl Committer {
         }
     }
 
-    /// The end, in good order.
+    /// Closes the store in good order.
     pub(crate) fn close(self) -> Result<(), Error> {
         self.store.close()
     }
 
-    /// In the order of the effects, so that a message shows the records as they were when the
-    /// machine made it.
+    /// Carries out the effects in their order, so that a message shows the records as they were
+    /// when the machine made the message.
     fn prepare(&mut self, effects: Vec<Effect>) -> Result<Vec<Departure>, Error> {
         let mut departures = Vec::new();
         for effect in effects {
@@ -115,7 +115,7 @@ impl Committer {
         Completer { store: &mut self.store, config: self.config }
     }
 
-    /// Completes a message, and adds it to what departs when there is somebody to send it to.
+    /// Completes a message, and adds it to the departures if its connection is open.
     fn complete(
         &mut self,
         connection: ConnectionKey,
@@ -186,7 +186,7 @@ impl Committer {
         Ok(shown.map(|shown| Outgoing::Show(request, shown)))
     }
 
-    /// Spreads deliveries over frames.
+    /// Distributes deliveries over frames.
     fn complete_deliveries(
         &mut self,
         connection: ConnectionKey,
@@ -199,7 +199,7 @@ impl Committer {
         while let Some(measured) =
             self.completer().deliveries(&mut deliveries, &mut read_ahead, room)?
         {
-            // Nobody is left to send the rest to.
+            // The connection is closed: the rest cannot be sent.
             if !self.add(connection, measured.map(Outgoing::Deliver), departures) {
                 break;
             }
@@ -207,8 +207,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Completes the view of a task that is about to go, for the answer to a wait that has seen it
-    /// end.
+    /// Completes the view of a task that is about to be dropped, for the answer to a wait that has
+    /// seen the task end.
     fn keep(
         &mut self,
         connection: ConnectionKey,
@@ -218,7 +218,7 @@ impl Committer {
         let Some(room) = self.connections.room(connection) else { return Ok(()) };
         let Measured { mut message, bytes, memory } =
             self.completer().task(task, Room { is_behind: true, ..room })?;
-        // The largest view that may join them at the end is to have room in the frame too.
+        // The frame must still have room for the largest view that may be added at the end.
         let CommitConfig { frame_bytes_max, result_bytes_max } = self.config;
         let largest = size::FRAME + size::VIEW_BYTES_MAX + result_bytes_max;
         let of_wait_max = frame_bytes_max.saturating_sub(largest).max(frame_bytes_max / 2);
@@ -233,7 +233,7 @@ impl Committer {
         Ok(())
     }
 
-    /// False when nobody is left to send the message to.
+    /// Returns false when the connection is closed.
     fn add(
         &mut self,
         connection: ConnectionKey,
@@ -258,8 +258,8 @@ impl Committer {
     }
 }
 
-/// Whether an answer that grows with what is stored may be refused for want of room. The answer to
-/// a watch is not: it names the watch, which has begun.
+/// Whether the broker may refuse this answer for lack of room. The answer to a watch is never
+/// refused: it names the watch, which has begun.
 fn is_refusable(outlines: &Outlines) -> bool {
     match outlines {
         Outlines::Got { .. }

@@ -1,6 +1,6 @@
-//! Completes messages from the records. A message that leaves here fits into a frame: deliveries
-//! are spread over several frames, an answer about tasks holds as many as have room and says which
-//! it leaves out, and a listing ends where its page is full.
+//! Completes messages from the records. Every completed message fits into a frame: deliveries are
+//! distributed over several frames, an answer about tasks holds as many tasks as have room and
+//! names the others, and a listing ends where its page is full.
 
 use std::vec::IntoIter;
 
@@ -20,15 +20,16 @@ use crate::outgoing::{
 };
 use crate::size;
 
-/// Deliveries are spread over frames of about this size.
+/// Deliveries are distributed over frames of about this size.
 const DELIVER_BYTES: usize = 1024 * 1024;
 
-/// A slice of at most so many bytes is copied out of its chunk in any case.
+/// A slice of at most this many bytes is always copied out of its chunk.
 const FEW_BYTES: usize = 4 * 1024;
-/// A slice of at most so many bytes is copied when much of the chunk may stay in memory for long.
+/// A slice of at most this many bytes is copied when it may keep much of its chunk in memory for
+/// long.
 const CHUNK_BYTES: usize = 24 * 1024;
 
-/// Something for a frame, with the bytes that it takes there at most, and the bytes that it takes
+/// A part of a frame, with the most bytes that it takes in the frame, and the bytes that it takes
 /// in memory beyond those.
 pub(super) struct Measured<T> {
     pub(super) message: T,
@@ -37,7 +38,7 @@ pub(super) struct Measured<T> {
 }
 
 impl Measured<Outgoing> {
-    /// A message that shows nothing of the records.
+    /// A message that needs no records.
     pub(super) fn of(message: Outgoing) -> Self {
         let bytes = size::body(&message);
         Self { message, bytes, memory: 0 }
@@ -67,13 +68,13 @@ impl Completer<'_> {
         self.store.locate(slot).expect("the machine names only tasks whose submit it has stored")
     }
 
-    /// Bytes that the tasks of one answer may take together.
+    /// The most bytes that the tasks of one answer may take together.
     fn answer_bytes(&self, room: Room) -> usize {
         room.answer_bytes.min(self.config.frame_bytes_max - size::FRAME)
     }
 
-    /// As many deliveries as one frame holds; `None` when there are no more. The delivery that did
-    /// not fit waits in `read_ahead` for the next frame.
+    /// Completes as many deliveries as one frame holds. Returns `None` when there are no more. The
+    /// delivery that did not fit waits in `read_ahead` for the next frame.
     pub(super) fn deliveries(
         &mut self,
         outlines: &mut IntoIter<DeliveryOutline>,
@@ -147,9 +148,9 @@ impl Completer<'_> {
         Ok(measured(TaskView { id, found }))
     }
 
-    /// As many of the tasks as have room, at least one: first those that are dropped soonest, since
-    /// nobody can ask for them later, then in the order in which they were asked for. A task that
-    /// was kept for the answer is shown as it was kept.
+    /// Completes as many of the tasks as have room, at least one. First come the tasks that are
+    /// dropped soonest, since no client can ask for them later; the others follow in the order in
+    /// which the client named them. A task that was kept for the answer is shown as it was kept.
     pub(super) fn selection(
         &mut self,
         outlines: Vec<TaskOutline>,
@@ -214,8 +215,8 @@ impl Completer<'_> {
         Ok(Measured { message: Shown::Page { tasks, next }, bytes, memory })
     }
 
-    /// Ends the page before the worker that has no room on it. A worker that has no room on a page
-    /// of its own shows less of what it runs.
+    /// Ends the page before a worker that has no room on it. A worker that has no room on a page of
+    /// its own is shown with fewer of its tasks.
     pub(super) fn workers(
         &mut self,
         outlines: Vec<WorkerOutline>,
@@ -241,7 +242,7 @@ impl Completer<'_> {
         Ok(Measured { message: Shown::Workers { workers, next }, bytes, memory })
     }
 
-    /// A worker with as many of its tasks as have room in so many bytes.
+    /// Completes a worker, with as many of its tasks as have room in this many bytes.
     fn worker(
         &mut self,
         outline: WorkerOutline,
@@ -296,7 +297,7 @@ impl Completer<'_> {
         Ok(Measured { message: Shown::Queues { queues, next }, bytes, memory: 0 })
     }
 
-    /// For how long a task has been ready.
+    /// How long a task has been ready.
     fn ready_for_ms(&mut self, slot: Slot, now: Timestamp) -> Result<u64, Error> {
         let located = self.located(slot);
         let changed = located.changed.map(|at| self.store.changed_head(at)).transpose()?;
@@ -305,7 +306,8 @@ impl Completer<'_> {
         Ok(now.saturating_sub(due.max(submitted.submitted_at)).max(0) as u64)
     }
 
-    /// The outcomes of a batch always have room; the sentences of very many refusals may not.
+    /// Cuts outcomes to the frame: the outcomes of a batch always have room, but the sentences of
+    /// very many refusals may not.
     pub(super) fn fit_outcomes(&self, outcomes: &mut [SubmitOutcome]) {
         if size::outcomes(outcomes) <= self.config.frame_bytes_max - size::FRAME {
             return;
@@ -318,14 +320,14 @@ impl Completer<'_> {
     }
 }
 
-/// A view with its bytes.
+/// A view with its measured bytes.
 fn measured(view: TaskView) -> Measured<TaskView> {
     let memory = view.found.as_ref().map_or(0, |found| size::memory(&found.submitted));
     Measured { bytes: size::task(&view), memory, message: view }
 }
 
-/// Copies a slice of few bytes: it is not to keep its whole chunk in memory until somebody reads
-/// it.
+/// Copies a slice of few bytes, so that the slice does not keep its whole chunk in memory until the
+/// client reads it.
 fn detach(bytes: &mut Bytes, few_bytes: usize) {
     if bytes.len() <= few_bytes {
         *bytes = Bytes::copy_from_slice(bytes);

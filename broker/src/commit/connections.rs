@@ -1,6 +1,6 @@
 //! Back-pressure: the connections that are open, and the memory that waits for all of them
 //! together. When that memory is used up, the broker closes the connections that hold the most and
-//! do not read. A connection that reads is not closed because others do not.
+//! do not read. A connection that reads is never closed because other connections do not read.
 
 use std::collections::HashMap;
 
@@ -11,30 +11,33 @@ use super::kept::{AllKept, Kept};
 use crate::outgoing::Outgoing;
 use crate::send_queue::{AllWaiting, Gauge, LateSender, SendQueue, Weight};
 
-/// Bytes that may wait for one connection: what is leased to a worker, its answers, and what it
-/// watches. A client with more than that does not read.
+/// Bytes that may wait for one connection: the tasks leased to a worker, its answers, and the
+/// events of its watches. A client with more than that does not read.
 const BYTES_WAITING_MAX: usize = 128 * MIB;
 
-/// Bytes that may wait for all connections together. Beyond it the broker closes connections that
-/// do not read; beyond twice as much, the connection that holds the most.
+/// Bytes that may wait for all connections together. Beyond this bound the broker closes
+/// connections that do not read. Beyond twice this bound it closes the connection that holds the
+/// most.
 const ALL_BYTES_WAITING_MAX: usize = 256 * MIB;
 
-/// When so much waits for all, answers get little room.
+/// When this many bytes wait for all connections, answers get little room.
 const TIGHT_BYTES: usize = ALL_BYTES_WAITING_MAX / 2;
 
-/// Once so many bytes wait for a connection, the broker refuses further answers to it without
-/// reading them from the store; the client may ask again when it has read. So a client that asks
-/// for much at once neither fills the memory nor keeps the store busy in vain.
+/// Once this many bytes wait for a connection, the broker refuses further answers to that
+/// connection without reading them from the store; the client may ask again when it has read. So a
+/// client that asks for much at once neither fills the memory nor keeps the store busy in vain.
 const ANSWER_BYTES_WAITING_MAX: usize = 32 * MIB;
 const ANSWER_BYTES_WHEN_TIGHT: usize = MIB;
 
-/// A connection that takes none of its bytes while so many bytes are promised to all does not read.
+/// A connection counts as not reading when it takes none of its bytes while this many bytes are
+/// promised to all connections.
 const PATIENCE_BYTES: u64 = 64 * MIB as u64;
 
-/// The broker looks which connections take something each time so many bytes were promised.
+/// Each time this many bytes were promised, the broker checks which connections have taken bytes.
 const LOOK_BYTES: u64 = 16 * MIB as u64;
 
-/// When so many bytes wait for a connection, a small slice must not keep its whole chunk in memory.
+/// When this many bytes wait for a connection, a small slice must not keep its whole chunk in
+/// memory.
 const BACKLOG_BYTES: usize = MIB / 4;
 
 const MIB: usize = 1024 * 1024;
@@ -48,7 +51,7 @@ pub(super) struct Connections {
     /// Bytes promised since the start.
     promised: u64,
     looked_at: u64,
-    /// Connections that were closed, and whose messages are not dropped yet.
+    /// Closed connections whose messages are not dropped yet.
     leaving: Vec<Gauge>,
 }
 
@@ -56,19 +59,19 @@ pub(super) struct Connections {
 struct Peer {
     queue: SendQueue,
     kept: Kept,
-    /// The writes that the connection had taken when it was last seen to take some.
+    /// The connection's count of writes when the broker last saw it take bytes.
     writes: usize,
-    /// Bytes that had been promised to all by then. `None` while nothing was sent to it that
-    /// waits.
+    /// The bytes that had been promised to all connections by then. `None` while no sent message
+    /// waits for the connection.
     since: Option<u64>,
 }
 
-/// What a connection may be sent now.
+/// The room that a connection has for further messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
-    /// Bytes of one more answer; 0: none.
+    /// The most bytes of one more answer. 0: the broker refuses further answers.
     pub answer_bytes: usize,
-    /// More waits for the connection than it takes in a moment.
+    /// More bytes wait for the connection than it takes in a moment.
     pub is_behind: bool,
 }
 
@@ -79,7 +82,8 @@ impl Connections {
         self.all.extend(opened.into_iter().map(peer));
     }
 
-    /// `None`: the connection is closed. A connection for which too much waits is closed here.
+    /// Returns `None` when the connection is closed. Closes a connection for which too many bytes
+    /// wait.
     pub(super) fn room(&mut self, connection: ConnectionKey) -> Option<Room> {
         let waiting = self.all.get(&connection)?.queue.gauge().waiting();
         if waiting > BYTES_WAITING_MAX {
@@ -94,12 +98,13 @@ impl Connections {
         Some(Room { answer_bytes, is_behind: waiting > BACKLOG_BYTES })
     }
 
-    /// The ends that the waits of an open connection have seen.
+    /// The ended tasks that are kept for the waits of an open connection.
     pub(super) fn kept(&mut self, connection: ConnectionKey) -> Option<&mut Kept> {
         self.all.get_mut(&connection).map(|peer| &mut peer.kept)
     }
 
-    /// Takes room for a message. `None` when the connection is closed, or was closed for the room.
+    /// Takes room for a message. Returns `None` when the connection is closed, or when this call
+    /// had to close it to free room.
     pub(super) fn promise(&mut self, connection: ConnectionKey, bytes: usize) -> Option<Weight> {
         self.promised += bytes as u64;
         let peer = self.all.get_mut(&connection)?;
@@ -114,7 +119,7 @@ impl Connections {
         self.all.contains_key(&connection).then_some(weight)
     }
 
-    /// False when the connection is closed.
+    /// Returns false when the connection is closed.
     pub(super) fn send(
         &mut self,
         connection: ConnectionKey,
@@ -131,7 +136,7 @@ impl Connections {
         true
     }
 
-    /// The connection's writer sends what is left and closes.
+    /// Ends the send queue: the connection's writer sends the remaining messages and closes.
     pub(super) fn end(&mut self, connection: ConnectionKey) {
         self.all.remove(&connection);
     }
@@ -149,7 +154,7 @@ impl Connections {
         }
     }
 
-    /// Bytes that wait, without those that are about to be dropped.
+    /// The bytes that wait, without the bytes that are about to be dropped.
     fn held(&mut self) -> usize {
         self.leaving.retain(|gauge| gauge.waiting() > 0);
         self.waiting.bytes().saturating_sub(self.leaving.iter().map(Gauge::waiting).sum())
@@ -174,7 +179,7 @@ impl Connections {
         }
     }
 
-    /// Finds the connections that have taken something since the last look.
+    /// Finds the connections that have taken bytes since the last check.
     fn look(&mut self) {
         for peer in self.all.values_mut() {
             let writes = peer.queue.gauge().writes();
@@ -202,7 +207,7 @@ mod tests {
 
     const PART: usize = 8 * MIB;
 
-    /// So many connections, and the ends that their writers would hold.
+    /// This many connections, with the ends that their writers would hold.
     fn connections(count: u64) -> (Connections, Vec<(End, Receiver<QueuedMessage>)>) {
         let mut connections = Connections::default();
         let ends = (0..count).map(|key| {
@@ -234,7 +239,8 @@ mod tests {
     fn those_who_hold_the_most_and_do_not_read_go_first() {
         let (mut connections, mut ends) = connections(30);
         for round in 0..200 {
-            // Nine tenths are deaf; the others take what they are given, and are given as much.
+            // Nine tenths of the connections do not read. The others read everything, and are sent
+            // as much.
             for key in 0..30 {
                 give(&mut connections, key);
                 if key % 10 == 0 {
@@ -243,7 +249,7 @@ mod tests {
                 }
             }
             for (end, messages) in &mut ends {
-                // A killed writer is dropped, with what it holds.
+                // A killed writer is dropped, with the messages that it holds.
                 if end.kill.is_cancelled() {
                     messages.close();
                     while messages.try_recv().is_ok() {}
@@ -263,7 +269,7 @@ mod tests {
     #[test]
     fn one_that_was_never_sent_its_first_message_is_not_called_deaf() {
         let (mut connections, _ends) = connections(2);
-        // All of it in one batch: nothing is sent before that is durable.
+        // All messages are in one batch: none is sent before the batch is durable.
         let weights: Vec<_> =
             (0..40).filter_map(|part| connections.promise(part % 2, PART)).collect();
         assert_eq!(weights.len(), 40);

@@ -1,7 +1,7 @@
-//! How tasks ended that are gone before the wait which saw them is answered. A wait for many tasks
-//! may last longer than some of them are kept: their ends stay here, complete, until the answer
-//! takes them. The memory for that is bounded: an end that has no room stays without its result,
-//! and what has no room even so is shown as UNKNOWN.
+//! Ended tasks that the broker drops before it answers the wait that saw them end. A wait for many
+//! tasks may last longer than the broker keeps some of them. Complete views of their ends stay here
+//! until the answer takes them. The memory for these views is bounded: a view that has no room is
+//! kept without its result, and a task whose view has no room even then is shown as UNKNOWN.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,17 +13,17 @@ use celeriac_proto::TaskId;
 
 use crate::outgoing::TaskView;
 
-/// What one connection keeps: about what one answer holds.
+/// Bytes kept for one connection: about as much as one answer holds.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What all connections keep together.
+/// Bytes kept for all connections together.
 const ALL_KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What the connections keep together, in bytes.
+/// The bytes kept for all connections together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AllKept(Arc<AtomicUsize>);
 
-/// The ends that the waits of one connection have seen.
+/// The ended tasks that are kept for the waits of one connection.
 #[derive(Debug)]
 pub(super) struct Kept {
     waits: HashMap<RequestId, Ends>,
@@ -31,7 +31,7 @@ pub(super) struct Kept {
     all: AllKept,
 }
 
-/// The ends that one wait has seen.
+/// The ended tasks that are kept for one wait.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     tasks: HashMap<TaskId, TaskView>,
@@ -39,13 +39,13 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// What the machine said of a task that was kept.
+    /// The machine's outline of a kept task.
     pub(super) fn outline(&self, id: &TaskId) -> Option<Outline> {
         self.tasks.get(id)?.found.as_ref().map(|found| found.outline)
     }
 
-    /// The view of a task that was kept. An id that is named twice has its result once: there is
-    /// room for no more.
+    /// The view of a kept task. An id that the request names twice gets its result once, because
+    /// room is counted for one.
     pub(super) fn show(&mut self, id: &TaskId) -> Option<TaskView> {
         let kept = self.tasks.get_mut(id)?;
         let view = kept.clone();
@@ -59,7 +59,8 @@ impl Kept {
         Self { waits: HashMap::new(), bytes: 0, all }
     }
 
-    /// Whether this many bytes more have room for this request, which may have so many.
+    /// Whether there is room for this many more bytes for this request, which may keep
+    /// `of_wait_max` bytes.
     pub(super) fn has_room(&self, request: RequestId, bytes: usize, of_wait_max: usize) -> bool {
         let of_wait = self.waits.get(&request).map_or(0, |ends| ends.bytes);
         of_wait + bytes <= of_wait_max
@@ -67,8 +68,8 @@ impl Kept {
             && self.all.0.load(Ordering::Relaxed) + bytes <= ALL_KEPT_BYTES_MAX
     }
 
-    /// Keeps one for the answer to this request. The first end of an id is the one that the wait
-    /// has seen.
+    /// Keeps a view for the answer to this request. The first view of an id stays: it is the end
+    /// that the wait has seen.
     pub(super) fn keep(&mut self, request: RequestId, view: TaskView, bytes: usize) {
         let ends = self.waits.entry(request).or_default();
         if let Entry::Vacant(entry) = ends.tasks.entry(view.id.clone()) {
@@ -79,7 +80,7 @@ impl Kept {
         }
     }
 
-    /// Takes what was kept for this request: its answer is under way.
+    /// Takes the views that were kept for this request, for its answer.
     pub(super) fn take(&mut self, request: RequestId) -> Option<Ends> {
         let ends = self.waits.remove(&request)?;
         self.give_back(ends.bytes);
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     fn view(id: &str) -> TaskView {
-        TaskView { id: id.try_into().expect("it is an id"), found: None }
+        TaskView { id: id.try_into().expect("the text is an id"), found: None }
     }
 
     #[test]
@@ -115,7 +116,7 @@ mod tests {
         one.keep(2, view("a"), 5);
         other.keep(1, view("b"), 7);
         assert_eq!((one.bytes, other.bytes, all.0.load(Ordering::Relaxed)), (15, 7, 22));
-        let mut ends = one.take(1).expect("something was kept");
+        let mut ends = one.take(1).expect("a view was kept");
         assert!(ends.show(&view("a").id).is_some() && ends.show(&view("c").id).is_none());
         assert_eq!((one.bytes, all.0.load(Ordering::Relaxed)), (5, 12));
         drop((one, other));
@@ -139,6 +140,6 @@ mod tests {
             kept.keep(1, view("a"), KEPT_BYTES_MAX);
             assert!(!kept.has_room(2, 1, usize::MAX));
         }
-        assert!(!Kept::new(all).has_room(1, 1, usize::MAX), "there is no room for anybody");
+        assert!(!Kept::new(all).has_room(1, 1, usize::MAX), "no connection has room");
     }
 }

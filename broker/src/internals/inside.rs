@@ -1,6 +1,6 @@
-//! A broker in one thread and without sockets, for measurements: frames as bytes in, frames as
-//! bytes out, and between them four stages, each a function of its own, so that a profile can tell
-//! them apart.
+//! A broker in one thread and without sockets, for measurements: it takes frames as bytes and gives
+//! frames as bytes. Each of the four stages between them is a separate function, so that a profile
+//! can tell them apart.
 
 use bytes::BytesMut;
 use celeriac_machine::command::{Command, ConnectionKey, Now};
@@ -16,17 +16,17 @@ use crate::config::Config;
 use crate::send_queue::{QueuedMessage, SendQueue};
 use crate::session::{self, decode, encode};
 
-/// Messages that a connection may leave unread.
+/// The most messages that a connection may leave unread.
 const MESSAGES_UNREAD_MAX: usize = 100_000;
 
-/// The time in here: it does not pass.
+/// The fixed time of this broker.
 const NOW: Now = Now { wall: 1_700_000_000_000, mono: 0 };
 
-/// See the head of this module.
+/// A broker for measurements, see the head of this module.
 pub struct Inside {
     machine: Machine,
     committer: Committer,
-    /// The other ends of the committer, which nobody needs here and which have to be there.
+    /// The other ends of the committer's channels. They are unused but must stay open.
     _channels: (Commits, Batches),
     bounds: decode::Bounds,
     limits: encode::Limits,
@@ -37,7 +37,7 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// A broker over a store that is new.
+    /// A broker over a new store.
     pub fn over(store: Store) -> Self {
         let config = Config::default();
         let machine = Machine::new(MachineConfig {
@@ -73,7 +73,7 @@ impl Inside {
         let (queue, messages) = SendQueue::new(MESSAGES_UNREAD_MAX);
         self.messages.push(messages);
         self.batch.opened.push((connection, queue));
-        let connect = decode::hello(hello, connection, 1).expect("the Hello is a good one");
+        let connect = decode::hello(hello, connection, 1).expect("the Hello is valid");
         self.commands.push(Command::Connect(Box::new(connect)));
         connection
     }
@@ -81,7 +81,7 @@ impl Inside {
     /// The first stage: whole frames to commands.
     #[inline(never)]
     pub fn decode(&mut self, connection: ConnectionKey, frames: &mut BytesMut) {
-        while let Some(frame) = self.codec.decode(frames).expect("the frames are good") {
+        while let Some(frame) = self.codec.decode(frames).expect("the frames are valid") {
             self.commands.push(session::client_command(frame, connection, &self.bounds));
         }
     }
@@ -101,7 +101,7 @@ impl Inside {
     #[inline(never)]
     pub fn commit(&mut self) {
         let committed =
-            self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk is good");
+            self.committer.commit(std::mem::take(&mut self.batch)).expect("the disk works");
         self.committer.answer(committed);
     }
 

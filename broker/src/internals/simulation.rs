@@ -1,5 +1,5 @@
 //! A broker for the simulation: the real sessions, driver, machine, committer and store, on streams
-//! and a medium that the simulation makes, without a thread. The simulation decides when a batch is
+//! and a medium of the simulation, without further threads. The simulation decides when a batch is
 //! written and when it is durable.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,11 +17,10 @@ use crate::driver::Input;
 use crate::session::{self, Decoding, Shared};
 use crate::{Config, RunError, server};
 
-/// More than a simulation opens.
+/// A limit that no simulation reaches.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// A running broker. Dropped, it has crashed; what its medium keeps then is for the simulation to
-/// say.
+/// A running broker. Dropping it is a crash; the simulation decides what its medium keeps then.
 #[derive(Debug)]
 pub struct SimulatedBroker {
     shared: Arc<Shared>,
@@ -31,8 +30,8 @@ pub struct SimulatedBroker {
 }
 
 impl SimulatedBroker {
-    /// Reads the medium and starts the broker on the runtime this is called on. Nothing is
-    /// committed but through the [`SimulatedCommits`].
+    /// Reads the medium and starts the broker on the current runtime. Only the [`SimulatedCommits`]
+    /// commit batches.
     ///
     /// # Errors
     /// As [`crate::Broker::open`].
@@ -54,14 +53,14 @@ impl SimulatedBroker {
         Ok((broker, committing.expect("the broker's start calls it")))
     }
 
-    /// Serves a connection.
+    /// Starts a session for a connection.
     pub fn accept<R, W>(&mut self, read: R, write: W)
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
         self.latest += 1;
-        // Those that ended.
+        // Removes the sessions that have ended.
         while self.sessions.try_join_next().is_some() {}
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let (connection, shared) = (self.latest, self.shared.clone());
@@ -71,22 +70,22 @@ impl SimulatedBroker {
         });
     }
 
-    /// Waits until it ends by itself, which is a failure.
+    /// Waits until the broker ends by itself, which is a failure.
     pub async fn failed(&mut self) -> RunError {
         match (&mut self.driver).await {
             Ok(Err(error)) => error,
-            Ok(Ok(())) => unreachable!("nobody asked it to end"),
+            Ok(Ok(())) => unreachable!("the broker was not asked to end"),
             Err(_) => RunError::StorePanicked,
         }
     }
 
-    /// Ends it in good order.
+    /// Ends the broker in good order.
     ///
     /// # Errors
-    /// When the disk failed meanwhile.
+    /// When the medium has failed meanwhile.
     pub async fn stop(mut self) -> Result<(), RunError> {
         self.shared.stop.cancel();
-        // The driver may have failed in this very moment; its result says so.
+        // The driver may have failed at this moment; its result says so.
         let _ = self.shared.inputs.send(Input::Command(Command::Shutdown)).await;
         let result = (&mut self.driver).await.unwrap_or(Err(RunError::StorePanicked));
         let farewell = async { while self.sessions.join_next().await.is_some() {} };
@@ -101,28 +100,28 @@ impl Drop for SimulatedBroker {
     }
 }
 
-/// What the store's thread does, step by step, at moments that the simulation chooses.
+/// The work of the store's thread, step by step, at moments that the simulation chooses.
 pub struct SimulatedCommits {
     committer: Committer,
     batches: Batches,
 }
 
-/// What the driver wants committed.
+/// A batch that the driver wants committed.
 #[derive(Debug)]
 pub struct Batch(commit::Batch);
 
-/// What a batch has to say once it is durable.
+/// The messages of a batch that is durable.
 #[derive(Debug)]
 #[must_use = "the clients wait for it"]
 pub struct Written(commit::Committed);
 
 impl SimulatedCommits {
-    /// The next batch; `None` when there will be none.
+    /// The next batch. `None`: no further batch will come.
     pub async fn next(&mut self) -> Option<Batch> {
         self.batches.batches.recv().await.map(Batch)
     }
 
-    /// Writes a batch to the medium, and tells nobody.
+    /// Writes a batch to the medium, and tells no client.
     ///
     /// # Errors
     /// When the medium fails.
@@ -130,7 +129,7 @@ impl SimulatedCommits {
         self.committer.commit(batch.0).map(Written)
     }
 
-    /// The batch is durable: its messages go.
+    /// Sends the messages of a durable batch.
     pub fn answer(&mut self, written: Written) {
         self.batches.confirm(self.committer.disk_is_low());
         self.committer.answer(written.0);

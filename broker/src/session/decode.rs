@@ -1,6 +1,6 @@
-//! From wire to domain. What comes out has been checked: lengths, ranges, names. Values that
-//! contradict each other are refused here; what depends on the present state is the machine's to
-//! refuse.
+//! From wire to domain. Decoded values are checked: lengths, ranges, names. This module refuses
+//! values that contradict each other; the machine refuses requests that do not fit the present
+//! state.
 
 mod submission;
 
@@ -22,13 +22,13 @@ use uuid::Uuid;
 use self::submission::submission;
 use crate::config::Config;
 
-/// How long a request may take that does not say.
+/// The timeout of a request that sets none.
 const TIMEOUT_MS_DEFAULT: u64 = 30_000;
 
-/// How long a forced cancel waits for the worker, by default.
+/// The default time that a forced cancel waits for the worker.
 const GRACE_MS_DEFAULT: u64 = 10_000;
 
-/// Tasks on one page of a listing, by default and at most.
+/// Tasks on one page of a listing: the default, and then the maximum.
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 
@@ -51,7 +51,7 @@ fn invalid(message: impl Into<Box<str>>) -> Refusal {
     Refusal::new(Code::InvalidArgument, message)
 }
 
-/// The first frame, once its version and token are right.
+/// Decodes a Hello whose version and token are right.
 pub fn hello(
     hello: wire::Hello,
     connection: ConnectionKey,
@@ -59,7 +59,7 @@ pub fn hello(
 ) -> Checked<Connect> {
     let resume = match hello.session_id.as_str() {
         "" => None,
-        // An id that is none of ours is one that is gone: the answer is a new session.
+        // An id in another format counts as an ended session: the client gets a new session.
         text => Uuid::parse_str(text).ok().map(Uuid::into_bytes),
     };
     short("client name", hello.client_name)?;
@@ -92,7 +92,7 @@ fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
     })
 }
 
-/// Any request but Hello.
+/// Decodes any request except Hello.
 pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -> Checked<Ask> {
     use client_frame::Body::*;
     let Some(body) = body else {
@@ -101,7 +101,7 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
     Ok(match body {
         Hello(_) => return Err(Refusal::new(Code::Handshake, "Hello comes once")),
         Goodbye(_) => Ask::Goodbye,
-        // How many handlers run is known from the leases.
+        // The machine knows the number of running handlers from the leases.
         Heartbeat(beat) => Ask::Heartbeat { memory_bytes: beat.memory_bytes },
         Submit(submit) => {
             batch(submit.tasks.len())?;
@@ -210,7 +210,8 @@ fn unsupported(message: &str) -> Refusal {
     Refusal::new(Code::Unsupported, message)
 }
 
-/// A value of an enumeration; one that a newer client knows and we do not is refused, not guessed.
+/// A value of an enumeration. The broker refuses a value that only a newer client knows; it does
+/// not guess.
 fn known<T: TryFrom<i32>>(what: &str, value: i32) -> Checked<T> {
     T::try_from(value).map_err(|_| invalid(format!("{value} is no {what}")))
 }
@@ -224,7 +225,7 @@ fn batch(items: usize) -> Checked<()> {
     }
 }
 
-/// As [`batch`], where no item at all means every one there is.
+/// Like [`batch`], where an empty list means all items.
 fn at_most_a_batch(items: usize) -> Checked<()> {
     if items == 0 { Ok(()) } else { batch(items) }
 }
@@ -312,7 +313,7 @@ fn progress_report(progress: wire::ProgressReport) -> Checked<ReportKind> {
     Ok(ReportKind::Progress { state, meta: progress.meta })
 }
 
-/// Long texts are cut, not refused: the failure itself must come through.
+/// Long texts are cut, not refused: the failure itself must be reported.
 fn failure(error: Option<wire::TaskError>) -> Failure {
     let error = error.unwrap_or_default();
     let kind = if error.kind.is_empty() { "error".to_owned() } else { error.kind };
@@ -378,7 +379,7 @@ fn list_tasks(list: wire::ListTasks) -> Checked<Ask> {
     }))
 }
 
-/// Where a page begins; `None`: at the start.
+/// The place where a page begins. `None`: the start.
 fn cursor<const N: usize>(bytes: &[u8]) -> Checked<Option<[u8; N]>> {
     match bytes {
         [] => Ok(None),
@@ -386,7 +387,7 @@ fn cursor<const N: usize>(bytes: &[u8]) -> Checked<Option<[u8; N]>> {
     }
 }
 
-/// As [`cursor`], of a listing in the order of names.
+/// Like [`cursor`], for a listing in the order of names.
 fn queue_cursor(bytes: &[u8]) -> Checked<Option<QueueName>> {
     let name = |bytes| QueueName::parse(std::str::from_utf8(bytes).ok()?).ok();
     match bytes {
@@ -412,7 +413,7 @@ fn filter(filter: wire::TaskFilter) -> Checked<Filter> {
     })
 }
 
-/// What is destroyed is named: a filter that says nothing is more likely a mistake than a wish.
+/// A client must name the tasks to discard: an empty filter is more likely a mistake than intended.
 fn discarded(discard: wire::DiscardDead) -> Checked<Dead> {
     let is_empty =
         discard.filter.as_ref().is_some_and(|filter| *filter == wire::TaskFilter::default());
@@ -426,7 +427,7 @@ fn discarded(discard: wire::DiscardDead) -> Checked<Dead> {
     }
 }
 
-/// Ids or a filter; a filter that says nothing means all.
+/// Ids or a filter. An empty filter means all tasks.
 fn dead(ids: Vec<String>, filter: Option<wire::TaskFilter>) -> Checked<Dead> {
     match (ids.is_empty(), filter) {
         (false, None) => Ok(Dead::Ids(self::ids(ids)?)),

@@ -1,5 +1,5 @@
-//! From domain to wire: one message becomes one frame. That it is not too large is seen to where it
-//! is completed.
+//! From domain to wire: one message becomes one frame. The completer has made sure that the frame
+//! is not too large.
 
 use bytes::Bytes;
 use celeriac_machine::command::{
@@ -20,7 +20,7 @@ use crate::outgoing::{
 };
 use crate::size;
 
-/// What Welcome says of the broker.
+/// The broker's limits, which Welcome announces.
 #[derive(Debug, Clone)]
 pub struct Limits {
     heartbeat_ms: u64,
@@ -28,7 +28,7 @@ pub struct Limits {
     limits: wire::Limits,
 }
 
-/// What Welcome says with this configuration.
+/// The limits that Welcome announces with this configuration.
 pub fn limits(config: &Config) -> Limits {
     Limits {
         heartbeat_ms: config.heartbeat_ms,
@@ -44,7 +44,7 @@ pub fn limits(config: &Config) -> Limits {
     }
 }
 
-/// One message is one frame.
+/// Encodes one message as one frame.
 pub fn frame(message: Outgoing, limits: &Limits) -> ServerFrame {
     let (request_id, body) = match message {
         Outgoing::Answer(request, reply) => (request, answer(reply, limits)),
@@ -178,7 +178,7 @@ pub(crate) fn error(refusal: Refusal) -> wire::Error {
     }
 }
 
-/// Some sentences repeat what the client said, which may be long.
+/// Some sentences repeat text of the client, which may be long.
 fn sentence(text: Box<str>) -> String {
     let mut text = String::from(text);
     text.truncate(text.floor_char_boundary(size::SENTENCE_BYTES_MAX));
@@ -374,7 +374,7 @@ fn info(view: TaskView) -> wire::TaskInfo {
     }
 }
 
-/// Adds what happened since the submit.
+/// Adds the fields that have changed since the submit.
 fn with_change(info: wire::TaskInfo, changed: Changed) -> wire::TaskInfo {
     let (result, result_content_type) = match changed.result {
         Some(result) => (result.bytes, result.content_type.into()),

@@ -1,5 +1,5 @@
-//! The first frame: who is let in. The token is looked at before the rest of a Hello is read, and a
-//! connection takes a place among the others only after it.
+//! The first frame of a connection. The broker checks the token before it reads the rest of a
+//! Hello, and the connection takes a place only after that check.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::requests::weight_of_a_small_one;
 use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
 use crate::lobby::{Guest, Seat};
 
-/// A client has this long to say who it is.
+/// A client has this long to send its token.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// The rest of a long Hello may take so long.
+/// After the token, a client has this long to send the rest of a long Hello.
 const REST: Duration = Duration::from_secs(30);
 
 /// Reads and checks the first frame.
@@ -47,7 +47,8 @@ pub(super) async fn handshake(
     Ok((connect, seat))
 }
 
-/// Whether it is a Hello with the right token; the id for the answer.
+/// Checks that the first frame is a Hello with the right token. Returns the request id for the
+/// answer.
 async fn opening(
     reader: &mut Reader<impl Incoming>,
     secret: Option<&str>,
@@ -72,7 +73,7 @@ async fn opening(
     }
 }
 
-/// The Hello as a whole.
+/// Reads and checks the whole Hello.
 async fn hello(
     reader: &mut Reader<impl Incoming>,
     connection: ConnectionKey,
@@ -84,7 +85,7 @@ async fn hello(
     if weight_of_a_small_one(&frame).map_err(refused)?.is_some() {
         return decode_hello(&frame, connection, secret.as_deref());
     }
-    // One large frame at a time, as ever after.
+    // The broker decodes one large frame at a time, here as after the handshake.
     let _turn = shared.turn.take(1, frame.len()).await;
     let decode = move || {
         measure::<ClientFrame>(&frame).map_err(|error| refused(error.into()))?;
@@ -108,7 +109,7 @@ fn decode_hello(
     if request == 0 {
         return refuse(Code::InvalidArgument, "request ids are above 0");
     }
-    // Of a field that is there twice the last one counts, and the first was looked at.
+    // If a field is present twice, the last one counts, but the first one was checked.
     if secret.is_some_and(|secret| !same(secret.as_bytes(), hello.token.as_bytes())) {
         return refuse(Code::Unauthenticated, "the token is missing or wrong");
     }
@@ -126,14 +127,14 @@ fn farewell(end: End) -> Farewell {
         End::Closed | End::Broken(FrameError::Io(_)) => Farewell::Silence,
         End::Broken(FrameError::OtherProtocol("HTTP")) => Farewell::Http,
         End::Broken(FrameError::OtherProtocol("TLS")) => Farewell::Tls,
-        // It could not read our answer.
+        // A client of another protocol could not read our answer.
         End::Broken(FrameError::OtherProtocol(_)) => Farewell::Silence,
         End::Broken(error) => Farewell::Refusal(0, framing_refusal(&error)),
         End::TooSlow => Farewell::Refusal(0, too_slow()),
     }
 }
 
-/// Compares secrets in a time that does not depend on where they differ.
+/// Compares secrets in a time that does not depend on the place of the first difference.
 fn same(secret: &[u8], given: &[u8]) -> bool {
     let differences = secret.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b));
     differences == 0 && secret.len() == given.len()

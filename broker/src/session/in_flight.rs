@@ -1,5 +1,5 @@
-//! The requests of one connection that are not answered yet. Their number is bounded, and a `Wait`
-//! is none of them: it may take hours.
+//! The requests of one connection that are not answered yet. Their number is bounded. A `Wait` does
+//! not count, because it may take hours.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,13 +9,14 @@ use celeriac_machine::command::{Ask, Command, Observe, RequestId};
 use celeriac_proto::limits::REQUESTS_IN_FLIGHT_MAX;
 use tokio::sync::Semaphore;
 
-/// See the head of this file.
+/// The count of one connection's requests.
 #[derive(Debug)]
 pub(super) struct InFlight {
     room: Semaphore,
-    /// How many waits there are, for those who need no more than to know that there is none.
+    /// The number of waits. An answer checks it first, so that a connection without waits needs no
+    /// lock.
     waiting: AtomicUsize,
-    /// Nothing keeps a client from using a number twice.
+    /// The count of waits for each id: a client may use an id twice.
     waits: Mutex<HashMap<RequestId, usize>>,
 }
 
@@ -27,19 +28,19 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// One request more, once there is room for it.
+    /// Counts one more request, as soon as there is room for it.
     pub(super) async fn begin(&self) {
         self.room.acquire().await.expect("the semaphore is never closed").forget();
     }
 
-    /// Gives the room back if this request is a wait. It is not in the driver's hands yet, so that
-    /// it is not answered before.
+    /// Gives the room back if this request is a wait. The session calls this before the driver gets
+    /// the request, so that no answer comes earlier.
     pub(super) fn let_wait(&self, command: &Command) {
         if let Command::Request { request, ask: Ask::Observe(Observe::Wait { .. }), .. } = command {
             *self
                 .waits
                 .lock()
-                .expect("nobody panics with the lock")
+                .expect("no thread panics while it holds the lock")
                 .entry(*request)
                 .or_default() += 1;
             self.waiting.fetch_add(1, Ordering::Release);
@@ -47,7 +48,7 @@ impl InFlight {
         }
     }
 
-    /// A message goes out; request 0 is none.
+    /// Counts a message that answers this request. Request 0 is no request.
     pub(super) fn answered(&self, request: RequestId) {
         if request != 0 && !self.was_a_wait(request) {
             self.room.add_permits(1);
@@ -58,7 +59,7 @@ impl InFlight {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let mut waits = self.waits.lock().expect("nobody panics with the lock");
+        let mut waits = self.waits.lock().expect("no thread panics while it holds the lock");
         let Some(count) = waits.get_mut(&request) else { return false };
         *count -= 1;
         if *count == 0 {
@@ -99,7 +100,7 @@ mod tests {
         }
         assert_eq!(in_flight.room.available_permits(), room);
         assert!(in_flight.waits.lock().unwrap().is_empty());
-        // An answer that was no wait's, of a number that one had.
+        // An answer to a request that is no wait but has the id of an earlier wait.
         in_flight.begin().await;
         in_flight.answered(7);
         assert_eq!(in_flight.room.available_permits(), room);

@@ -1,6 +1,6 @@
-//! The reading half of a connection up to whole frames: what it holds of a frame that is not whole
-//! is bounded, over all connections, and whoever waits for the broker is known to be alive. Frames
-//! are neither measured nor decoded here.
+//! The reading half of a connection, which reads whole frames. The bytes of frames that are not
+//! whole are bounded, over all connections. A connection that waits for the broker counts as alive.
+//! This file neither measures nor decodes frames.
 
 use std::time::Duration;
 
@@ -15,22 +15,24 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::{Codec, Incoming};
 use crate::room::{Place, Room};
 
-/// A frame so long needs no room that others might want: each connection may hold that much.
+/// A frame of at most this length needs no shared room: each connection may hold this many bytes.
 const FREE_BYTES: usize = 8 * 1024;
 
-/// A frame so long finds room among the small ones.
+/// A frame of at most this length takes room among the small frames.
 pub(super) const SMALL_BYTES: usize = 64 * 1024;
 
-/// Room for small frames that are not whole, of all connections.
+/// Room for small frames of all connections that are not whole.
 const SMALL_ROOM_BYTES: usize = 64 * 1024 * 1024;
 
-/// The same for large ones; more where one frame may be so large.
+/// Room for large frames of all connections that are not whole. The room is larger where one frame
+/// may be larger.
 const LARGE_ROOM_BYTES: usize = 192 * 1024 * 1024;
 
-/// One read of a busy socket. After it others have their turn.
+/// The most bytes of one read from a busy socket. After it other connections have their turn.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// While others wait for its room, a frame must come at this pace.
+/// While other frames wait for its room, a frame must bring `PACE_BYTES` in each period of this
+/// length.
 const PACE: Duration = Duration::from_secs(5);
 const PACE_BYTES: usize = 1024 * 1024;
 
@@ -40,7 +42,7 @@ pub(super) enum End {
     /// The client closed between frames.
     Closed,
     Broken(FrameError),
-    /// Others waited for its room.
+    /// The frame came too slowly while other frames waited for its room.
     TooSlow,
 }
 
@@ -54,15 +56,15 @@ impl From<FrameError> for End {
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub frame: Bytes,
-    /// The room it takes until nobody needs its bytes.
+    /// The room of the frame, until its bytes are no longer needed.
     pub place: Option<Place>,
 }
 
-/// Says that a connection lives while it has to wait for the broker.
+/// Reports a connection as alive while it has to wait for the broker.
 #[derive(Debug)]
 pub(super) struct Pulse {
     every: Interval,
-    /// After the handshake: who hears it.
+    /// The receiver of the signs of life, after the handshake.
     pub signs: Option<(ConnectionKey, mpsc::UnboundedSender<ConnectionKey>)>,
 }
 
@@ -75,12 +77,13 @@ impl Pulse {
 
     fn heard(&self) {
         if let Some((connection, signs)) = &self.signs {
-            // A driver that is gone needs no telling.
+            // A failed send means that the driver has ended.
             let _ = signs.send(*connection);
         }
     }
 
-    /// Waits for what others have to do first. It is not the client that is silent meanwhile.
+    /// Waits for work of the broker, and reports the connection as alive meanwhile: the client is
+    /// not the silent one.
     pub(super) async fn during<T>(&mut self, waiting: impl Future<Output = T>) -> T {
         let mut waiting = std::pin::pin!(waiting);
         loop {
@@ -100,18 +103,18 @@ pub(super) struct Reader<R> {
     pub(super) codec: Codec,
     pub(super) pulse: Pulse,
     rooms: FrameRooms,
-    /// What the frame under way takes, and how its pace is watched.
+    /// The room of the frame under way, and the check of its pace.
     under_way: Option<UnderWay>,
 }
 
 struct UnderWay {
     place: Place,
     pace: Interval,
-    /// Bytes that were there when the pace was looked at.
+    /// The bytes that were there at the last check of the pace.
     had: usize,
 }
 
-/// Where frames that are not whole find room.
+/// The shared room for frames that are not whole.
 #[derive(Debug, Clone)]
 pub(crate) struct FrameRooms {
     pub small: Room,
@@ -140,7 +143,7 @@ impl<R: Incoming> Reader<R> {
         }
     }
 
-    /// What the first frame begins with, once that says something. No more is read than that.
+    /// Reads the beginning of the first frame, just far enough to tell what the frame is.
     pub(super) async fn opening(&mut self) -> Result<Opening<'_>, End> {
         loop {
             let length = self.codec.announced(&self.buffer)?;
@@ -170,7 +173,7 @@ impl<R: Incoming> Reader<R> {
             if let Some(frame) = self.codec.split(&mut self.buffer)? {
                 let place = self.under_way.take().map(|under_way| under_way.place);
                 if place.is_some() && self.buffer.is_empty() {
-                    // Its memory goes with the frame, not with the next one.
+                    // The frame takes this memory with it; the next frame gets its own.
                     self.buffer = BytesMut::new();
                 }
                 return Ok(Arrived { frame: frame.freeze(), place });
@@ -180,7 +183,7 @@ impl<R: Incoming> Reader<R> {
         }
     }
 
-    /// Sees to it that there is room for more of the frame; says how much may be read.
+    /// Makes room for more bytes of the frame. Returns how many bytes may be read.
     async fn make_room(&mut self) -> Result<usize, End> {
         let Some(length) = self.codec.announced(&self.buffer)? else { return Ok(FREE_BYTES) };
         let whole = LENGTH_BYTES + length;
@@ -200,7 +203,7 @@ impl<R: Incoming> Reader<R> {
         if length <= SMALL_BYTES {
             self.buffer.reserve(missing);
         } else if self.buffer.len() == self.buffer.capacity() {
-            // It grows as the frame comes, and never beyond it.
+            // The buffer grows as the frame comes, and never beyond the frame.
             let mut larger =
                 BytesMut::with_capacity((2 * self.buffer.len()).max(SMALL_BYTES).min(whole));
             larger.put_slice(&self.buffer);
@@ -209,7 +212,7 @@ impl<R: Incoming> Reader<R> {
         Ok(missing.min(READ_BYTES_MAX))
     }
 
-    /// Reads once. While nothing but parts of a frame come, each heartbeat's time with some is a
+    /// Reads once. While only parts of a frame come, each heartbeat period with some bytes is a
     /// sign of life.
     async fn read(&mut self, read_max: usize) -> Result<(), End> {
         let Self { read, buffer, pulse, under_way, .. } = self;
@@ -243,7 +246,7 @@ impl<R: Incoming> Reader<R> {
     }
 }
 
-/// Ends when a frame comes too slowly for those who wait for its room.
+/// Returns when a frame comes too slowly while other frames wait for its room.
 async fn too_slow(under_way: &mut Option<UnderWay>, has: usize) {
     let Some(under_way) = under_way else { return std::future::pending().await };
     loop {

@@ -1,6 +1,6 @@
-//! From whole frames to requests in the hands of the driver. Small ones are decoded where they
-//! arrive; large ones one at a time, and where that takes long, where it delays nobody. Nobody's
-//! session ends because somebody else's frame was large.
+//! Turns whole frames into requests for the driver. A session decodes a small frame where it
+//! arrives. Large frames are decoded one at a time, on a thread where the work delays no other
+//! connection. So no session ends because another client's frame was large.
 
 use bytes::Bytes;
 use celeriac_machine::command::{Command, ConnectionKey, Refusal};
@@ -15,27 +15,27 @@ use super::reader::{Arrived, End, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, client_command, framing_refusal, too_slow};
 use crate::driver::{Held, Input};
 
-/// What a field costs beside its bytes: the most of a field's memory and of the time that it takes.
+/// The cost of a field beside its bytes: most of the field's memory and of its decoding time.
 const BYTES_PER_FIELD: usize = 32;
 
-/// A request that weighs more is a large one, and so is a longer frame: a few hundred tasks, or a
-/// payload of some size.
+/// A request of more weight is large, and so is a longer frame: a few hundred tasks, or a larger
+/// payload.
 const SMALL_WEIGHT_MAX: usize = 128 * 1024;
 
-/// After so much other connections have their turn.
+/// After this much weight other connections have their turn.
 const WEIGHT_PER_TURN: usize = 32 * 1024;
 
-/// Small requests that may wait for the driver, of all connections together, by their weight: a few
-/// milliseconds of its work, so that nobody waits for long behind those who send as fast as they
-/// can.
+/// The weight of the small requests of all connections that may wait for the driver together: a few
+/// milliseconds of the driver's work, so that no client waits long behind clients that send as fast
+/// as they can.
 pub(crate) const REQUESTS_WEIGHT_MAX: usize = 4 * 1024 * 1024;
 
 /// Where large frames are measured and decoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Decoding {
-    /// On a thread beside those that serve connections.
+    /// On a thread that serves no connections.
     Apart,
-    /// Where they arrive: a simulation has one thread.
+    /// On the session's own thread: a simulation has one thread.
     #[cfg(feature = "internals")]
     Here,
 }
@@ -51,14 +51,14 @@ impl Decoding {
             Decoding::Apart => match tokio::task::spawn_blocking(work).await {
                 Ok(done) => done,
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The runtime ends, and this connection with it.
+                // The runtime ends, and this connection ends too.
                 Err(_) => std::future::pending().await,
             },
         }
     }
 }
 
-/// What a small frame weighs; nothing for a large one.
+/// The weight of a small frame, or `None` for a large one.
 pub(super) fn weight_of_a_small_one(frame: &[u8]) -> Result<Option<usize>, FrameError> {
     if frame.len() > SMALL_BYTES {
         return Ok(None);
@@ -67,10 +67,11 @@ pub(super) fn weight_of_a_small_one(frame: &[u8]) -> Result<Option<usize>, Frame
     Ok((weight <= SMALL_WEIGHT_MAX).then_some(weight))
 }
 
-/// Why a connection ends, and what its client is told.
+/// Why a connection ends, and the refusal for its client.
 type Ended = (&'static str, Option<Refusal>);
 
-/// Turns frames into commands until there are no more. Says why, and what to tell the client.
+/// Turns frames into commands until no more come. Returns why the connection ends, and the refusal
+/// for its client.
 pub(super) async fn run(
     reader: &mut Reader<impl Incoming>,
     connection: ConnectionKey,
@@ -86,7 +87,8 @@ pub(super) async fn run(
             Err(End::Broken(error)) => return broken(&error),
             Err(End::TooSlow) => return ("too slow", Some(too_slow())),
         };
-        // Its answers are not read: that is the client's own affair.
+        // A client that does not read its answers delays only its own requests, so this wait sends
+        // no signs of life.
         in_flight.begin().await;
         let handed_over = match weight_of_a_small_one(&arrived.frame) {
             Ok(Some(weight)) => {
@@ -129,8 +131,8 @@ async fn small(
     hand_over(reader, Input::Request { command, _held: held }, shared).await
 }
 
-/// The next frame of this connection is looked at when the driver has this one: requests are
-/// carried out in their order.
+/// Hands over a large request. The session reads the next frame only after the driver has taken
+/// this one, so that requests are carried out in their order.
 async fn large(
     reader: &mut Reader<impl Incoming>,
     arrived: Arrived,
@@ -151,7 +153,7 @@ async fn large(
     let held = Held { frame: place, room, taken: Some(taken) };
     in_flight.let_wait(&command);
     hand_over(reader, Input::Request { command, _held: held }, shared).await?;
-    // It is dropped, not sent.
+    // The driver drops the sender; it sends nothing.
     let _ = reader.pulse.during(when_taken).await;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Writing: records into the open chunk, full chunks aside, all of them to the medium with the
-//! commit.
+//! Writing: the store appends records to the open chunk, sets full chunks aside, and writes all of
+//! them to the medium with the commit.
 
 use bytes::Bytes;
 use celeriac_record::{Record, Slot, State};
@@ -13,14 +13,14 @@ use super::error::Error;
 use super::index::Location;
 use super::{Marks, Store};
 
-/// The end of the log that is not on the disk yet.
+/// The part of the log that is not on the disk yet.
 #[derive(Debug)]
 pub(super) struct Tail {
-    /// The open chunk, its header still blank.
+    /// The open chunk. Its header is still blank.
     open: Vec<u8>,
     records: u32,
     number: u64,
-    /// Sealed chunks of this batch. The cache has them too, under the same bytes.
+    /// Sealed chunks of this batch. The cache shares their bytes.
     sealed: Vec<(u64, Bytes)>,
     sealed_bytes: usize,
     /// Holds a record that may be too long for a chunk.
@@ -43,7 +43,7 @@ impl Tail {
         self.records > 0 || !self.sealed.is_empty()
     }
 
-    /// The bytes of the open chunk, if that is its number.
+    /// The bytes of the open chunk, if it has this number.
     pub(super) fn open_chunk(&self, number: u64) -> Option<&[u8]> {
         (self.records > 0 && self.number == number).then_some(&self.open)
     }
@@ -60,14 +60,14 @@ impl Tail {
 }
 
 impl Store {
-    /// Adds a record to the open batch. It can be located and read at once, and is durable after
-    /// the next [`commit`](Self::commit).
+    /// Adds a record to the open batch. The record can be located and read at once, and is durable
+    /// after the next [`commit`](Self::commit).
     ///
-    /// For each slot, records have to come in the order in which they happened: a submit first,
+    /// For each slot, the caller must append records in the order of the events: a submit first,
     /// then its changes.
     pub fn append(&mut self, record: &Record) {
         if self.failed.is_some() {
-            // The commit will say so.
+            // The next commit returns the error.
             return;
         }
         match record {
@@ -96,17 +96,17 @@ impl Store {
         self.index.record(glance, at);
     }
 
-    /// Nobody reads the payload of a task any more that has succeeded or was revoked: only a failed
-    /// one can be run again. A large payload has chunks of its own, which leave the log sooner
-    /// than the task does; so a queue that was worked off gives room although its results are
-    /// kept.
+    /// Removes the payload of a task that has succeeded or was revoked. No client reads this
+    /// payload again, because only a failed task can be run again. A large payload has chunks of
+    /// its own, which leave the log sooner than the task does. So a finished queue frees room
+    /// although its results are kept.
     fn shed_payload(&mut self, slot: Slot) {
         let Some(at) =
             self.index.locate(slot).map(|located| located.submitted).filter(|at| at.is_run())
         else {
             return;
         };
-        // If it cannot be read, the commit will say so.
+        // If the read fails, the next commit returns the error.
         let Ok(mut task) = self.submitted(at) else { return };
         if !task.spec.payload.is_empty() {
             task.spec.payload = Bytes::new();
@@ -114,11 +114,12 @@ impl Store {
         }
     }
 
-    /// Makes everything appended so far durable, in one batch: after a crash all of it is there or
-    /// nothing.
+    /// Makes all appended records durable, in one batch: after a crash either the whole batch is
+    /// present, or nothing of it.
     ///
     /// # Errors
-    /// Any; the store is of no use after it, and what the batch held is not confirmed.
+    /// Any error. The store cannot be used after an error, and the records of the batch are not
+    /// confirmed.
     pub fn commit(&mut self) -> Result<(), Error> {
         self.check()?;
         if !self.is_dirty() {
@@ -128,7 +129,7 @@ impl Store {
         self.write_batch().map_err(|error| self.fail(error))
     }
 
-    /// Appends an encoded record, wherever it fits.
+    /// Appends an encoded record to the open chunk, or as a run if it is longer than a chunk.
     pub(super) fn append_bytes(&mut self, body: &[u8]) -> Location {
         if body.len() <= FRAME_BYTES_MAX {
             self.append_short(|buffer| buffer.extend_from_slice(body))
@@ -137,8 +138,8 @@ impl Store {
         }
     }
 
-    /// Seals what is open and writes it. The last chunk of a batch carries the base of the log as
-    /// it is after the batch.
+    /// Seals the open chunk and writes the batch. The last chunk of a batch carries the base of the
+    /// log after the batch.
     pub(super) fn write_batch(&mut self) -> Result<(), Error> {
         if self.tail.records > 0 || !self.removed.is_empty() {
             self.seal_open(true);
@@ -153,8 +154,8 @@ impl Store {
         Ok(())
     }
 
-    /// Lets `encode` append to the open chunk; if that gets too long, the record moves on to the
-    /// next one.
+    /// Lets `encode` append to the open chunk. If the chunk becomes too long, the record moves to
+    /// the next chunk.
     fn append_short(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Location {
         let start = self.tail.open.len();
         self.tail.open.extend_from_slice(&[0; FRAME_PREFIX_BYTES]);
@@ -203,8 +204,8 @@ impl Store {
         Location::run(first)
     }
 
-    /// Closes the open chunk; an empty one only on request, when a header has to be written all the
-    /// same.
+    /// Seals the open chunk. An empty chunk is sealed only on request, when a batch must write a
+    /// header without records.
     pub(super) fn seal_open(&mut self, even_empty: bool) {
         if self.tail.records == 0 {
             if !even_empty {
@@ -227,7 +228,7 @@ impl Store {
             open.truncate(HEADER_BYTES);
             self.tail.open = open;
         } else {
-            // A chunk that is nearly full is not copied.
+            // The bytes of a fuller chunk are not copied.
             open.shrink_to_fit();
             self.set_aside(header.number, open.into());
             self.tail.open = open_chunk();
@@ -241,7 +242,7 @@ impl Store {
     }
 }
 
-/// A chunk without records, its header blank.
+/// A chunk without records and with a blank header.
 fn open_chunk() -> Vec<u8> {
     let mut open = Vec::with_capacity(CHUNK_BYTES_MAX + FRAME_BYTES_MAX);
     open.resize(HEADER_BYTES, 0);

@@ -1,8 +1,8 @@
 //! An online backup: a copy of the committed log, from which a broker can start.
 //!
-//! The log is append-only but for cleaning. So cleaning is held, and a thread copies the chunks
-//! that are there, oldest to newest, while the store goes on. How a copy is written is up to the
-//! medium.
+//! Only cleaning removes chunks from the log. So the store stops cleaning, and a thread copies the
+//! present chunks, oldest to newest, while the store continues to work. The medium decides how it
+//! writes the copy.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -14,18 +14,18 @@ use super::Store;
 use super::error::Error;
 use super::medium::{Copier, Copy};
 
-/// Why there is no backup. The store goes on.
+/// Why a backup failed. The store continues.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// One at a time.
+    /// Only one backup may run at a time.
     #[error("another backup is under way")]
     Busy,
-    /// The folder cannot be the place of a backup.
+    /// The folder cannot be used for a backup.
     #[error("cannot back up to {}: {reason}", folder.display())]
     Place {
-        /// The folder that was asked for.
+        /// The requested folder.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// The problem of the folder.
         reason: String,
     },
     /// The store is being closed, or its disk is nearly full and has to be cleaned.
@@ -36,7 +36,7 @@ pub enum BackupError {
     Failed(#[from] Error),
 }
 
-/// A backup under way. Dropping it gives it up and waits for its end.
+/// A running backup. Dropping this value cancels the backup and waits for its end.
 #[derive(Debug)]
 pub(super) struct Running {
     give_up: Arc<AtomicBool>,
@@ -47,16 +47,16 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.give_up.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
-            // A panic was caught in it and told to whoever asked.
+            // The thread has caught its own panic and reported it to the caller.
             let _ended = thread.join();
         }
     }
 }
 
 impl Store {
-    /// Copies everything that is committed into a new folder, which must not exist or be empty, in
-    /// a thread of its own. `done` is called once, from there, with the bytes that were copied;
-    /// or at once, if nothing can be begun.
+    /// Copies all committed records into the folder `target`, in a thread of its own. The folder
+    /// must not exist, or must be empty. The thread calls `done` once, with the number of copied
+    /// bytes; if the backup cannot begin, this call calls `done` at once.
     pub fn start_backup<D>(&mut self, target: PathBuf, done: D)
     where
         D: FnOnce(Result<u64, BackupError>) + Send + 'static,
@@ -77,7 +77,8 @@ impl Store {
         let Some(copier) = copier else {
             return done(Err(BackupError::GivenUp));
         };
-        // It gets `done` only once it runs, so that a thread that cannot be started is told too.
+        // The thread gets `done` only once it runs, so that this call still has `done` if the
+        // thread cannot be started.
         let (sender, receiver) = mpsc::sync_channel::<D>(1);
         let run = move || {
             let outcome = run(copier, &target, log_bytes);
@@ -88,7 +89,7 @@ impl Store {
         match std::thread::Builder::new().name("backup".into()).spawn(run) {
             Ok(thread) => {
                 self.backup = Some(Running { give_up, thread: Some(thread) });
-                assert!(sender.send(done).is_ok(), "the thread waits for it");
+                assert!(sender.send(done).is_ok(), "the thread waits for `done`");
             }
             Err(error) => done(Err(Error::io("start a thread for the backup")(error).into())),
         }
@@ -100,8 +101,9 @@ impl Store {
         self.backup.is_some()
     }
 
-    /// Whether a backup needs the chunks that are there. When the disk gets low it is given up:
-    /// serving comes first. Should it be in the middle of its work, it misses a chunk and ends.
+    /// Whether a backup needs the present chunks. When the disk becomes low, the store cancels the
+    /// backup, because serving comes first. A backup that is in the middle of its work then misses
+    /// a chunk and ends.
     pub(super) fn holds_cleaning(&mut self) -> bool {
         if !self.backup_is_running() {
             return false;
@@ -115,7 +117,7 @@ impl Store {
     }
 }
 
-/// Runs the copier, and tells the log how it ended.
+/// Runs the copier, and logs the outcome.
 fn run(copier: Copier, target: &std::path::Path, bytes: u64) -> Result<u64, BackupError> {
     tracing::info!(folder = %target.display(), bytes, "a backup begins");
     let outcome = catch_unwind(AssertUnwindSafe(copier)).unwrap_or_else(|_panic| {

@@ -1,5 +1,5 @@
-//! Chunks in memory: the newest ones, which a task that was just submitted is read from, and the
-//! ones that were read from the disk, whose neighbours are wanted next. Both within a budget.
+//! Chunks in memory: the newest chunks, because new tasks are read from them, and chunks read from
+//! the disk, because the next reads often need the same chunk. Each of the two kinds has a budget.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,10 +12,10 @@ pub(super) struct Cache {
     written_base: u64,
     written_bytes: usize,
     read: HashMap<u64, Bytes>,
-    /// In the order of reading, oldest first.
+    /// The numbers of the read chunks, in the order of reading, oldest first.
     read_order: VecDeque<u64>,
     read_bytes: usize,
-    /// For each of the two.
+    /// The budget of each of the two kinds.
     budget_bytes: usize,
 }
 
@@ -38,8 +38,8 @@ impl Cache {
         recent.or_else(|| self.read.get(&number))
     }
 
-    /// Keeps a chunk that was sealed just now. It stays at least until [`trim`](Self::trim): until
-    /// its commit it is here and nowhere else.
+    /// Keeps a newly sealed chunk, at least until [`trim`](Self::trim): reads find it here before
+    /// its commit has written it.
     pub(super) fn wrote(&mut self, number: u64, chunk: Bytes) {
         if self.written.is_empty() {
             self.written_base = number;

@@ -1,5 +1,5 @@
-//! The chunk: one value of the log, with a header that proves it whole and in place. It knows
-//! frames of bytes, not records.
+//! The chunk: one value of the log, with a header that proves that the chunk is whole and in its
+//! place. This file knows frames of bytes, not records.
 //!
 //! ```text
 //! 0   4   CRC32C of everything that follows
@@ -27,18 +27,18 @@ pub(super) const HEADER_BYTES: usize = 48;
 /// The longest record that shares a chunk with others.
 pub(super) const FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES - FRAME_PREFIX_BYTES;
 pub(super) const FRAME_PREFIX_BYTES: usize = 2;
-/// How much of a long record one piece holds.
+/// The bytes of a long record that one piece holds.
 pub(super) const PIECE_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES;
 /// The newest format this program reads, and the one it writes.
 pub(super) const FORMAT: u16 = 1;
 
-/// No chunk, serial or lease ever gets so far: a million a second would take a thousand years.
-/// Whoever keeps millions of them in memory may count on seven bytes being enough.
+/// No chunk number, serial or lease ever reaches this bound: a million a second would take a
+/// thousand years. Code that keeps millions of them in memory may store each in seven bytes.
 const NUMBER_MAX: u64 = 1 << 55;
 
 const MAGIC: [u8; 4] = *b"CELC";
 
-/// Why bytes are not the chunk they should be.
+/// Why bytes are not the expected chunk.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("chunk {0} is too short or too long")]
@@ -71,7 +71,7 @@ pub(super) struct Header {
     pub(super) count: u32,
 }
 
-/// Completes `buffer`, whose first [`HEADER_BYTES`] bytes are kept free for it.
+/// Writes the header into `buffer`, whose first [`HEADER_BYTES`] bytes are reserved for it.
 pub(super) fn seal(buffer: &mut [u8], header: Header) {
     buffer[4..8].copy_from_slice(&MAGIC);
     buffer[8..10].copy_from_slice(&FORMAT.to_le_bytes());
@@ -90,7 +90,7 @@ pub(super) fn seal(buffer: &mut [u8], header: Header) {
     buffer[0..4].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// Checks that `bytes` are chunk `number`, whole.
+/// Checks that `bytes` are the whole chunk `number`.
 pub(super) fn open(number: u64, bytes: &[u8]) -> Result<Header, Fault> {
     if bytes.len() < HEADER_BYTES || bytes.len() > CHUNK_BYTES_MAX {
         return Err(Fault::Length(number));

@@ -1,10 +1,10 @@
-//! Cleaning: the log is a ring. When it holds more than twice what is live, the oldest chunks' live
-//! records are appended again and the chunks leave, in the same batch as the records that a commit
-//! writes anyway.
+//! Cleaning: the log is a ring. When the log holds more than twice the live bytes, the store
+//! appends the live records of the oldest chunks again and removes these chunks, in the same batch
+//! as the records that a commit writes anyway.
 //!
-//! When the disk gets low this does not wait for commits: whoever owns the store calls
-//! [`Store::clean_in_passing`] while it has nothing else to do, and nearly everything that is dead
-//! goes.
+//! When the disk becomes low, cleaning does not wait for commits: the owner of the store calls
+//! [`Store::clean_in_passing`] while it has nothing else to do, and the store removes nearly all
+//! dead records.
 
 use super::Store;
 use super::chunk::{self, Kind};
@@ -15,22 +15,22 @@ use super::index::Location;
 /// Bytes removed for each byte that a batch appends. Even if the older half of the log is all live
 /// and has to be copied, the log grows by no more than a quarter until the dead half comes up.
 const REMOVED_PER_APPENDED: u64 = 4;
-/// What even the smallest batch may remove.
+/// Bytes that even the smallest batch may remove.
 const REMOVED_BYTES_MIN: u64 = 64 * 1024;
-/// What is removed at a time when nothing else is to be done. Whoever wants a commit meanwhile
-/// waits for so much.
+/// Bytes removed in one step between commits. A commit that is requested meanwhile waits for one
+/// step.
 const REMOVED_IN_PASSING: u64 = 1024 * 1024;
-/// What a chunk costs besides its bytes, so that a log of many small chunks is no free ride.
+/// The cost of a chunk besides its bytes, so that many small chunks count too.
 const CHUNK_COST_BYTES: u64 = 256;
-/// On a disk that gets low, dead data up to this share of what is live stays: to get at it,
-/// everything live would be copied.
+/// When the disk becomes low, dead bytes up to the live bytes divided by this number stay: to
+/// remove them, the store would have to copy all live records.
 const DEAD_SHARE: u64 = 4;
-/// And so much stays in any case.
+/// Dead bytes that stay in any case.
 const DEAD_BYTES_MIN: u64 = 1024 * 1024;
 
 impl Store {
-    /// Removes old chunks, in proportion to what this batch appends; none while a backup copies
-    /// them.
+    /// Removes old chunks, in proportion to the bytes that this batch appends. Removes none while a
+    /// backup copies them.
     pub(super) fn clean(&mut self) -> Result<(), Error> {
         if self.holds_cleaning() {
             return Ok(());
@@ -38,9 +38,9 @@ impl Store {
         self.clean_some(REMOVED_BYTES_MIN + REMOVED_PER_APPENDED * self.tail.bytes() as u64)
     }
 
-    /// Cleans a little when the disk gets low, between commits. Returns whether there is more to
-    /// do: nobody should wait long for the store meanwhile, so it is called again when nobody
-    /// does.
+    /// Cleans a little between commits when the disk becomes low. Returns whether there is more to
+    /// clean. No commit should wait long for the store, so the caller calls again when no commit
+    /// waits.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -48,7 +48,7 @@ impl Store {
         assert!(!self.is_dirty(), "there is nothing to be done but cleaning");
         self.check()?;
         if self.is_tight() {
-            // Each step changes it.
+            // Each step changes the room.
             self.outlook.room = None;
         }
         self.look_at_the_disk();
@@ -107,8 +107,8 @@ impl Store {
         Ok(())
     }
 
-    /// Copies one record if it is live; a submit together with its change, so that a submit always
-    /// comes first.
+    /// Copies one record if it is live. A submit is copied together with its change, so that a
+    /// submit always comes first.
     fn append_one_again(&mut self, at: Location) -> Result<(), Error> {
         let body = self.body(at)?;
         let glance =
@@ -116,8 +116,8 @@ impl Store {
         if !self.index.is_live(&glance, at) {
             return Ok(());
         }
-        // Read before the submit is recorded again, which makes every earlier change of the slot
-        // stale.
+        // The change must be read before the submit is recorded again, because that makes every
+        // earlier change of the slot stale.
         let change = match glance {
             Glance::Submitted(slot) => {
                 match self.index.locate(slot).and_then(|located| located.changed) {

@@ -1,5 +1,5 @@
-//! A record as bytes. The format is the store's own: a change of the wire protocol never rewrites a
-//! disk.
+//! A record as bytes. The format belongs to the store alone, so a change of the wire protocol never
+//! requires rewriting a disk.
 //!
 //! ```text
 //! record     kind, then by kind:
@@ -9,10 +9,9 @@
 //!   removed              name or id; each family of named things has a kind of its own
 //! ```
 //!
-//! A tagged field that is absent has the default that stands in this module's files. **Those
-//! defaults are part of the format**: if a default of the broker changes, the ones here stay. A new
-//! field gets a new number and must be one that an older record can lack. Numbers are never used
-//! again.
+//! An absent tagged field has the default that is written in this module's files. **These defaults
+//! are part of the format**: if a default of the broker changes, the defaults here stay. A new
+//! field gets a new number, and an older record must be valid without it. Numbers are never reused.
 
 mod changed;
 mod named;
@@ -29,7 +28,7 @@ const SUBMITTED: u8 = 1;
 const CHANGED: u8 = 2;
 const FORGOTTEN: u8 = 3;
 
-/// What decides whether a record is live, read without decoding the rest.
+/// The part of a record that decides whether the record is live, read without decoding the rest.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Glance {
     Submitted(Slot),
@@ -39,12 +38,11 @@ pub(super) enum Glance {
     Removed(Name),
 }
 
-/// At most this many bytes are added by `encode` on top of the texts and payloads that [`bulk`]
-/// counts.
+/// `encode` adds at most this many bytes to the texts and payloads that [`bulk`] counts.
 pub(super) const OVERHEAD_BYTES_MAX: usize = 512;
 
-/// The bytes of the parts that can be large: enough to tell whether a record might not fit into a
-/// chunk.
+/// The bytes of the parts that can be large. The sum is enough to decide whether a record might not
+/// fit into a chunk.
 pub(super) fn bulk(record: &Record) -> usize {
     match record {
         Record::Submitted(task) => submitted::bulk(task),
@@ -92,8 +90,8 @@ pub(super) fn decode_submitted(bytes: Bytes) -> Result<Submitted, Malformed> {
     }
 }
 
-/// Reads a submit of which the bytes may be cut within the payload, and leaves that out. `None`
-/// when the bytes end before it.
+/// Reads a submit without its payload; the bytes may be cut within the payload. Returns `None` when
+/// the bytes end before the payload.
 pub(super) fn decode_submitted_head(bytes: Bytes) -> Option<Submitted> {
     let mut take = Take::before(bytes, submitted::PAYLOAD);
     let is_submitted = take.byte().ok()? == SUBMITTED;
@@ -101,7 +99,7 @@ pub(super) fn decode_submitted_head(bytes: Bytes) -> Option<Submitted> {
     submitted::decode(key, take).ok().filter(|_| is_submitted)
 }
 
-/// The same of a change, and its result.
+/// Reads a change without its result, like [`decode_submitted_head`].
 pub(super) fn decode_changed_head(bytes: Bytes) -> Option<Changed> {
     let mut take = Take::before(bytes, changed::RESULT);
     let is_changed = take.byte().ok()? == CHANGED;
@@ -118,7 +116,7 @@ pub(super) fn decode_changed(bytes: Bytes) -> Result<Changed, Malformed> {
     }
 }
 
-/// Reads no further than needed to know what the record replaces.
+/// Reads only as far as needed to know which records the record replaces.
 pub(super) fn glance(bytes: &[u8]) -> Result<Glance, Malformed> {
     let (kind, rest) = bytes.split_first().ok_or(Malformed("it is empty"))?;
     let slot = || narrow(peek_unsigned(rest)?.0);

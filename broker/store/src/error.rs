@@ -1,5 +1,5 @@
-//! What can go wrong in the store. There are few kinds, each ends the process with its own exit
-//! code, and each sentence says what happened and what to do. Nothing here is retried.
+//! The errors of the store. There are few kinds. Each kind ends the process with its own exit code,
+//! and each sentence says what happened and what to do. The store never retries after an error.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,20 +22,21 @@ pub enum Error {
     NewerFormat {
         /// The data folder.
         folder: PathBuf,
-        /// The format it has.
+        /// The format of the folder.
         found: u32,
         /// The newest format this program reads.
         known: u32,
     },
-    /// The folder holds something else than this store's files.
+    /// The folder holds other files than this store's.
     #[error("{} is not a Celeriac data folder: {reason}; choose another folder", folder.display())]
     Foreign {
         /// The data folder.
         folder: PathBuf,
-        /// What was found there.
+        /// The reason.
         reason: String,
     },
-    /// Bytes are wrong or missing. The broker refuses rather than serve half of what it confirmed.
+    /// Bytes are wrong or missing. The broker refuses the folder, because it must not serve only a
+    /// part of the confirmed tasks.
     #[error(
         "the data folder {} is damaged: {reason}; nothing is served from it; bring back the folder from a backup",
         folder.display()
@@ -43,10 +44,10 @@ pub enum Error {
     Damaged {
         /// The data folder.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         reason: String,
     },
-    /// There is too little room to start.
+    /// The disk has too little room for a start.
     #[error(
         "the disk of the data folder {} is full: {free_bytes} bytes are free and starting needs {needed_bytes}; make room",
         folder.display()
@@ -54,39 +55,40 @@ pub enum Error {
     DiskFull {
         /// The data folder.
         folder: PathBuf,
-        /// Bytes that are free.
+        /// Free bytes.
         free_bytes: u64,
         /// Bytes that a start may need.
         needed_bytes: u64,
     },
-    /// A file or folder cannot be made, found, read or locked: its path or its permissions are not
-    /// as they should be.
+    /// A file or folder cannot be made, found, read or locked, because its path or its permissions
+    /// are wrong.
     #[error("cannot {doing}: {source}; give this user access to it, or choose another place")]
     Inaccessible {
-        /// What was tried, with the path.
+        /// The failed action, with the path.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The operating system gives this process too little: descriptors, threads or memory.
+    /// The operating system gives this process too few descriptors or threads, or too little
+    /// memory.
     #[error(
         "cannot {doing}: {source}; raise what this process may have (`ulimit -n`, `ulimit -u`, `ulimit -v`)"
     )]
     Limited {
-        /// What was tried, with the path.
+        /// The failed action, with the path.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// There is too little room for a copy of the data.
+    /// The disk has too little room for a copy of the data.
     #[error(
         "the copy in {} needs {needed_bytes} bytes and {free_bytes} are free; make room, or choose another place",
         place.display()
     )]
     NoRoom {
-        /// Where the copy was to be.
+        /// The place of the copy.
         place: PathBuf,
-        /// Bytes that are free there.
+        /// Free bytes at that place.
         free_bytes: u64,
         /// Bytes that the copy may need.
         needed_bytes: u64,
@@ -94,28 +96,28 @@ pub enum Error {
     /// The operating system refused a read or a write.
     #[error("cannot {doing}: {source}; check the disk, then start the broker again")]
     Io {
-        /// What was tried.
+        /// The failed action.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// sled reported an error. It accepts nothing after that.
+    /// sled reported an error. sled accepts nothing after an error.
     #[error(
         "the storage engine failed to {doing}: {reason}; check the disk, then start the broker again"
     )]
     Engine {
-        /// What was tried.
+        /// The failed action.
         doing: &'static str,
-        /// What sled said, in our words.
+        /// The reason, in our words.
         reason: String,
     },
-    /// A flush came back without a sync of the file: a power cut would lose confirmed tasks.
+    /// A flush returned without a sync of the file: a power cut would lose confirmed tasks.
     #[error(
         "a flush did not sync the data file; this program was linked wrongly and must not be used, build it again"
     )]
     NotSynced,
-    /// Reads do not pass through the function that watches them: one that fails during a start
-    /// would lose everything.
+    /// Reads do not go through the function that watches them: a failed read during a start would
+    /// lose everything.
     #[error(
         "failed reads are not noticed; this program was linked wrongly and must not be used, build it again"
     )]
@@ -123,7 +125,7 @@ pub enum Error {
     /// An earlier error of this store; see the log for it.
     #[error("the store failed before ({reason}) and accepts nothing more; start the broker again")]
     Failed {
-        /// The first error's sentence.
+        /// The sentence of the first error.
         reason: String,
     },
 }
@@ -143,8 +145,8 @@ impl Error {
         }
     }
 
-    /// What the operating system refused, by its kind: a path or a permission, a limit of this
-    /// process, or the disk.
+    /// Makes the error for a refusal of the operating system, by its kind: a path or a permission,
+    /// a limit of this process, or the disk.
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             let doing = doing.into();

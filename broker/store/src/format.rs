@@ -1,5 +1,5 @@
-//! The format of records and chunks, without a medium: for fuzz targets, and for tools that read a
-//! log of which they have the chunks.
+//! The format of records and chunks, without a medium: for fuzz targets, and for tools that have
+//! the chunks of a log and read them.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::codec::{self, Glance};
 use super::medium::Chunks;
 use super::survey::{self, Refusal};
 
-/// A record as it is stored.
+/// The stored form of a record.
 pub fn encode_record(record: &Record) -> Bytes {
     let mut bytes = Vec::new();
     codec::encode(record, &mut bytes);
@@ -22,7 +22,7 @@ pub fn encode_record(record: &Record) -> Bytes {
 /// Reads a record back.
 ///
 /// # Errors
-/// A sentence, when the bytes are no record.
+/// A sentence, when the bytes are not a record.
 pub fn decode_record(bytes: Bytes) -> Result<Record, String> {
     codec::decode(bytes).map_err(|malformed| malformed.to_string())
 }
@@ -30,11 +30,12 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, String> {
 /// Chunks by number.
 pub type Stored = BTreeMap<u64, Bytes>;
 
-/// Slots beyond it are legal, and cost the memory of a table of that size. That is not what is
-/// looked for here.
+/// Higher slots are legal but need the memory of a table of that size. The fuzz targets do not look
+/// for that.
 const SLOTS_MAX: Slot = 1 << 16;
 
-/// What a start makes of these chunks: the live records, in order, or why it refuses them.
+/// The result of a start from these chunks: the live records in order, or why the start refuses the
+/// chunks.
 pub fn load(stored: &Stored) -> Result<(Vec<Record>, Marks), String> {
     if stored.iter().any(|(number, bytes)| names_a_far_slot(*number, bytes)) {
         return Err("a slot is far out".to_owned());
@@ -70,7 +71,7 @@ fn names_a_far_slot(number: u64, bytes: &Bytes) -> bool {
     is_far(&bytes[HEADER_BYTES..]) || bodies.into_iter().any(is_far)
 }
 
-/// Gives `bytes` the checksum that is right for it, whatever else is wrong with it.
+/// Gives `bytes` the right checksum. Other parts may still be wrong.
 pub fn with_checksum(mut bytes: Vec<u8>) -> Bytes {
     if bytes.len() >= HEADER_BYTES {
         let sum = crc32c::crc32c(&bytes[4..]);
@@ -79,7 +80,7 @@ pub fn with_checksum(mut bytes: Vec<u8>) -> Bytes {
     bytes.into()
 }
 
-/// The number that a chunk says it has.
+/// The chunk number in the header.
 pub fn number_of(bytes: &[u8]) -> u64 {
     bytes.get(12..20).and_then(|number| number.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
@@ -142,11 +143,12 @@ mod tests {
 
     #[test]
     fn records_with_numbers_that_were_never_given_out_are_refused() {
-        let served =
-            load(&chunk(Marks { serial: 9, lease: 92 })).expect("it is as a store writes it");
+        let served = load(&chunk(Marks { serial: 9, lease: 92 }))
+            .expect("the chunk is as a store writes it");
         assert_eq!(served.0.len(), 2);
         for marks in [Marks { serial: 8, lease: 92 }, Marks { serial: 9, lease: 91 }] {
-            let refusal = load(&chunk(marks)).expect_err("it names what was never given out");
+            let refusal =
+                load(&chunk(marks)).expect_err("the record has a number that was never given out");
             assert_eq!(refusal, "chunk 7 does not hold what its header says");
         }
     }

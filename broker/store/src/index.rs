@@ -1,17 +1,17 @@
-//! What is live: where the records are that still matter, and how much of each chunk they are. All
-//! of it is in memory and rebuilt at start; 8 bytes for each task, 8 more where some have changed,
-//! 6 for each chunk.
+//! The index of live records: their locations, and the live bytes of each chunk. The index is in
+//! memory and is rebuilt at each start. It takes 8 bytes for each task, 8 more where some tasks of
+//! a page have changed, and 6 for each chunk.
 //!
-//! No serial number is kept. The order of the log is enough, because of two rules that the rest of
-//! the store keeps:
+//! The index keeps no serial numbers. The order of the log is enough, because the rest of the store
+//! obeys two rules:
 //!
 //! 1. For each slot, a submit stands before the changes of that task. Cleaning, which copies live
 //!    records to the tail, copies a submit together with its change.
 //! 2. Chunks leave the log oldest first.
 //!
-//! So a change whose submit is gone is stale, a forgotten task's submit is gone before the record
-//! that it was forgotten, and a task that was dropped without a record comes back after a restart
-//! either whole or not at all.
+//! So a change without a submit is stale; the submit of a forgotten task leaves the log before the
+//! record that the task was forgotten; and a task that was dropped without a record comes back
+//! after a restart either whole or not at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU16;
@@ -21,8 +21,8 @@ use celeriac_record::{Name, Slot};
 use super::chunk::{FRAME_PREFIX_BYTES, HEADER_BYTES};
 use super::codec::Glance;
 
-/// Where a record is. Valid while the record is live: until its task changes again, is dropped or
-/// forgotten, or the next commit, which may have moved it. Ask
+/// The location of a record. The location is valid while the record is live: until the task changes
+/// again, is dropped or forgotten, or until the next commit, which may move the record. Call
 /// [`Store::locate`](super::Store::locate) right before reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
@@ -35,7 +35,8 @@ pub struct Location {
 
 impl Location {
     pub(super) fn frame(chunk: u64, offset: u16, length: u16) -> Self {
-        let offset = NonZeroU16::new(offset).expect("a frame stands behind the header");
+        let offset = NonZeroU16::new(offset)
+            .expect("a frame comes after the header, so its offset is not 0");
         Self { chunk: chunk as u32, offset, length }
     }
 
@@ -48,32 +49,32 @@ impl Location {
     }
 }
 
-/// Where the live records of a task are.
+/// The locations of a task's live records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Located {
-    /// Its submit.
+    /// The submit.
     pub submitted: Location,
-    /// The latest change of its state, if there was one.
+    /// The latest change of its state, if any.
     pub changed: Option<Location>,
 }
 
-/// What the index knows of one chunk. A chunk has at most 24 KiB, so two bytes are enough for a
-/// length.
+/// The index entry of one chunk. A chunk has at most 24 KiB, so two bytes are enough for a length.
 #[derive(Debug, Clone, Copy)]
 struct ChunkLife {
     bytes: u16,
     live: u16,
-    /// A further piece of the run that began before it.
+    /// Whether the chunk is a further piece of a run that began before it.
     follows: bool,
 }
 
 const PAGE_SLOTS: usize = 1 << 12;
 
-/// The records of some slots. A page is given back when it is empty.
+/// The records of some slots. The index frees a page when it is empty.
 #[derive(Debug)]
 struct Page {
     submitted: Locations,
-    /// A backlog that nobody has touched has no changes, and no room for them.
+    /// `None` until a task of the page changes: a backlog without changes needs no memory for
+    /// them.
     changed: Option<Locations>,
 }
 
@@ -98,7 +99,7 @@ impl Locations {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Pages, so that growing never copies the whole table.
+    /// The table has pages, so that growing never copies the whole table.
     pages: Vec<Option<Page>>,
     named: HashMap<Name, Location>,
     chunks: VecDeque<ChunkLife>,
@@ -130,7 +131,7 @@ impl Index {
         self.log_bytes
     }
 
-    /// The whole number of a chunk that a location names.
+    /// The full number of the chunk that a location names.
     pub(super) fn number(&self, at: Location) -> u64 {
         self.base + u64::from(at.chunk.wrapping_sub(self.base as u32))
     }
@@ -142,7 +143,7 @@ impl Index {
         Some(Located { submitted: page.submitted.of[place]?, changed })
     }
 
-    /// Takes note of a record at the tail of the log and of what it replaces.
+    /// Notes a record at the tail of the log, and the records that it replaces.
     pub(super) fn record(&mut self, glance: Glance, at: Location) {
         match glance {
             Glance::Submitted(slot) => {
@@ -156,7 +157,7 @@ impl Index {
                 self.revive(at);
             }
             Glance::Changed(slot) => {
-                // Without a submit it is stale: see the head of this file.
+                // A change without a submit is stale: see the head of this file.
                 if self.locate(slot).is_some() {
                     let changed = self.page_mut(slot).changed.get_or_insert_with(Locations::new);
                     let old = changed.replace(slot as usize % PAGE_SLOTS, Some(at));
@@ -183,7 +184,7 @@ impl Index {
         let place = slot as usize % PAGE_SLOTS;
         let submitted = page.submitted.replace(place, None);
         let changed = page.changed.as_mut().and_then(|changed| changed.replace(place, None));
-        // The first page is there as soon as the first task comes again.
+        // The first page stays: the next task needs it again.
         if number > 0 {
             page.changed.take_if(|changed| changed.present == 0);
             if page.submitted.present == 0 {
@@ -194,7 +195,7 @@ impl Index {
         self.bury(changed);
     }
 
-    /// Whether the record at `at` is the one that counts.
+    /// Whether the record at `at` is the live one.
     pub(super) fn is_live(&self, glance: &Glance, at: Location) -> bool {
         match glance {
             Glance::Submitted(slot) => {
@@ -208,7 +209,7 @@ impl Index {
         }
     }
 
-    /// Adds the next chunk. Its bytes grow with [`grow`](Self::grow) while it is the open one.
+    /// Adds the next chunk. Its bytes grow with [`grow`](Self::grow) while it is the open chunk.
     pub(super) fn push_chunk(&mut self, bytes: usize, follows: bool) -> u64 {
         let number = self.end();
         self.chunks.push_back(ChunkLife { bytes: bytes as u16, live: 0, follows });
@@ -222,24 +223,25 @@ impl Index {
         self.log_bytes += bytes as u64;
     }
 
-    /// How many chunks the oldest record, or records, fill, and whether any byte of them is live.
+    /// The number of chunks that the oldest record or records fill, and whether any byte of them is
+    /// live.
     pub(super) fn oldest(&self) -> Option<(u64, bool)> {
         let first = self.chunks.front()?;
         Some((self.run_length(0), first.live > 0))
     }
 
-    /// Removes the oldest chunk and says how many bytes it had.
+    /// Removes the oldest chunk and returns its bytes.
     pub(super) fn pop_chunk(&mut self) -> u64 {
         let life = self.chunks.pop_front().expect("a chunk is removed only if there is one");
-        // The pieces of a dead run were buried with it; a live chunk's records were copied, which
-        // buried them here.
+        // The pieces of a dead run were counted as dead with the run. The live records of a chunk
+        // were copied, so their old places count as dead.
         assert_eq!(life.live, 0, "a chunk with live records was removed");
         self.base += 1;
         self.log_bytes -= u64::from(life.bytes);
         u64::from(life.bytes)
     }
 
-    /// The chunks of the run that starts at `number`.
+    /// The number of chunks of the run that starts at `number`.
     pub(super) fn run_of(&self, number: u64) -> u64 {
         self.run_length((number - self.base) as usize)
     }

@@ -1,16 +1,16 @@
-//! The store: an ordered sequence of records that is durable after each commit, and can be read
-//! again by place.
+//! The store: an ordered sequence of records. The records are durable after each commit, and can be
+//! read again by their location.
 //!
 //! The store is passive and synchronous: one thread owns it, calls [`append`](Store::append) for
 //! each record of a batch, then [`commit`](Store::commit), and only then sends the answers of the
 //! batch. The store knows the record type, not the machine; it does not look at the times at which
-//! tasks end, retry or expire. After the first error it accepts nothing.
+//! tasks end, retry or expire. After the first error the store accepts nothing.
 //!
-//! Here: the store's face and its reading. `append` and `clean` write, `room` watches how full the
-//! disk is, `open` starts, `backup` copies. Beneath them: `codec` (record to bytes), `chunk` (bytes
-//! to checked chunks), `index` (what is live), `cache`, `survey` (the log read from end to end).
-//! The log lies on a [`Medium`]; that is sled in a data folder (`sled`) for every broker.
-//! [`format`] makes and reads records and chunks without a medium.
+//! This file has the store's interface and its reads. `append` and `clean` write, `room` watches
+//! how full the disk is, `open` starts, `backup` copies. They use `codec` (record to bytes),
+//! `chunk` (bytes to checked chunks), `index` (the live records), `cache`, and `survey` (reads the
+//! log from end to end). The log lies on a [`Medium`]; for every broker that is sled in a data
+//! folder (`sled`). [`format`] makes and reads records and chunks without a medium.
 
 mod append;
 mod backup;
@@ -49,12 +49,13 @@ pub use self::sled::{FolderConfig, Report, check, check_telling, disk_failure};
 /// The bounds of a store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Less free space than this is a low disk; so is less than 5 % of the disk, but never more
-    /// than 16 times this.
+    /// The disk is low when less space than this is free, or less than 5 % of the disk; of a large
+    /// disk never more than 16 times this value is required.
     pub disk_reserve_bytes: u64,
-    /// Bytes of chunks kept in memory, so that what was just written or read costs no reading.
+    /// Bytes of chunks kept in memory, so that chunks written or read a moment ago need no read
+    /// from the disk.
     pub cache_bytes: u64,
-    /// How much more than twice the live bytes the log may hold before it is cleaned.
+    /// The bytes that the log may hold beyond twice the live bytes before the store cleans it.
     pub slack_bytes: u64,
 }
 
@@ -64,7 +65,7 @@ impl Default for StoreConfig {
     }
 }
 
-/// The highest numbers ever given out in this folder, also by tasks that are long forgotten.
+/// The highest numbers ever used in this folder, including the numbers of forgotten tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
     /// The highest serial of a task.
@@ -79,7 +80,7 @@ impl Marks {
         self.lease = self.lease.max(other.lease);
     }
 
-    /// Whether the numbers of a record are among those that were given out.
+    /// Whether the numbers of a record are within these marks.
     fn cover(self, record: &Record) -> bool {
         match record {
             Record::Submitted(task) => task.key.serial <= self.serial,
@@ -96,26 +97,27 @@ impl Marks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Bytes of records that matter.
+    /// Bytes of live records.
     pub live_bytes: u64,
-    /// Bytes of the log; at most about twice the live bytes plus the slack.
+    /// Bytes of the log: at most about twice the live bytes plus the slack.
     pub log_bytes: u64,
     /// Chunks of the log.
     pub chunks: u64,
     /// Bytes of the medium's files.
     pub file_bytes: u64,
-    /// Bytes that are free on the disk.
+    /// Free bytes on the disk.
     pub disk_free_bytes: u64,
-    /// Bytes of the medium's files that hold nothing and are written to before the files grow.
+    /// Unused bytes inside the medium's files. The medium writes to them before the files grow.
     pub reusable_bytes: u64,
     /// The size of the disk.
     pub disk_bytes: u64,
 }
 
-/// The broker's memory on disk. See the head of this module.
+/// The records of a broker on disk. See the head of this module.
 pub struct Store {
     config: StoreConfig,
-    /// Before the medium, so that its thread has ended when sled is closed.
+    /// This field stands before the medium, so that the backup's thread has ended when sled is
+    /// closed.
     backup: Option<backup::Running>,
     medium: Box<dyn Medium>,
     index: Index,
@@ -138,13 +140,13 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Where the live records of a task are now, those of the open batch included.
+    /// The locations of a task's live records, including records of the open batch.
     pub fn locate(&self, slot: Slot) -> Option<Located> {
         self.index.locate(slot)
     }
 
-    /// Reads a submit. The payload is a slice of the chunk, which stays in memory as long as the
-    /// slice: copy what is to be kept for long.
+    /// Reads a submit. The payload is a slice of the chunk, and the chunk stays in memory as long
+    /// as the slice: copy a payload that you keep for long.
     ///
     /// # Errors
     /// [`Error::Engine`] or [`Error::Damaged`] if the chunk cannot be read back.
@@ -153,7 +155,7 @@ impl Store {
         codec::decode_submitted(body).map_err(|malformed| self.damaged(malformed.to_string()))
     }
 
-    /// Reads a change of state; the result is a slice as with [`submitted`](Self::submitted).
+    /// Reads a change of state. The result is a slice, as with [`submitted`](Self::submitted).
     ///
     /// # Errors
     /// As [`submitted`](Self::submitted).
@@ -162,7 +164,7 @@ impl Store {
         codec::decode_changed(body).map_err(|malformed| self.damaged(malformed.to_string()))
     }
 
-    /// Reads a submit without its payload. Of a large one no more is read than what comes before
+    /// Reads a submit without its payload. Of a large submit the store reads only the bytes before
     /// the payload.
     ///
     /// # Errors
@@ -187,7 +189,8 @@ impl Store {
         Ok(Changed { result: None, ..whole })
     }
 
-    /// Reads a run up to where its head ends; nothing of a record that is no run, which is short.
+    /// Reads a run up to the end of its head. Returns `None` for a record that is not a run,
+    /// because such a record is short.
     fn head<T>(
         &mut self,
         at: Location,
@@ -201,8 +204,8 @@ impl Store {
         let mut bytes = BytesMut::new();
         for count in 1..=self.index.run_of(number) {
             bytes.extend_from_slice(&self.chunk(number + count - 1)?[HEADER_BYTES..]);
-            // Each time with twice as much, so that a long head is not decoded for each of its
-            // pieces.
+            // Decoding is tried each time the number of pieces has doubled, so that a long head is
+            // not decoded for each of its pieces.
             if count.is_power_of_two()
                 && let Some(head) = decode(bytes.clone().freeze())
             {
@@ -212,8 +215,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Lets go of a task without a record of it. It no longer counts as live and its bytes will be
-    /// cleaned; until they are, a restart loads it again, whole, and its owner has to drop it
+    /// Drops a task without writing a record. The task no longer counts as live, and its bytes will
+    /// be cleaned. Until then a restart loads the task again, whole, and the caller has to drop it
     /// again.
     pub fn drop_task(&mut self, slot: Slot) {
         self.index.drop_task(slot);
@@ -224,10 +227,10 @@ impl Store {
         self.tail.is_dirty()
     }
 
-    /// Asks the operating system about the disk; not for every request.
+    /// Asks the operating system about the disk. This is too slow to call for every request.
     ///
     /// # Errors
-    /// [`Error::Io`] if it does not say.
+    /// [`Error::Io`] if the system does not answer.
     pub fn usage(&self) -> Result<Usage, Error> {
         let room = self.medium.room()?;
         Ok(Usage {
@@ -241,7 +244,7 @@ impl Store {
         })
     }
 
-    /// Ends the store. What was appended since the last commit is not written.
+    /// Closes the store. Records appended since the last commit are not written.
     ///
     /// # Errors
     /// [`Error::Engine`] if the medium cannot flush; everything confirmed is safe even then.
@@ -259,7 +262,8 @@ impl Store {
             let pieces = self.index.run_of(number);
             let mut body = BytesMut::new();
             for piece in number..number + pieces {
-                // Not kept in the cache: one large payload would drive out a thousand small ones.
+                // Pieces of a run are not kept in the cache: one large payload would displace a
+                // thousand small ones.
                 let chunk = match self.cache.find(piece) {
                     Some(chunk) => chunk.clone(),
                     None => self.chunk_on_disk(piece)?,
@@ -313,7 +317,7 @@ impl Store {
         self.fail(error)
     }
 
-    /// Remembers the first error; from now on everything is refused.
+    /// Remembers the first error. From now on the store refuses every call.
     fn fail(&mut self, error: Error) -> Error {
         self.failed.get_or_insert_with(|| error.to_string());
         error

@@ -1,10 +1,10 @@
-//! The medium: what the log lies on. A medium keeps numbered chunks of bytes, writes them in
-//! batches of which a crash leaves all or nothing, and says how full it is. It knows nothing of
-//! records.
+//! The medium: the storage of the log. A medium keeps numbered chunks of bytes, writes them in
+//! atomic batches (after a crash either a whole batch is present, or nothing of it), and reports
+//! how full it is. It knows nothing of records.
 //!
-//! A broker uses sled in a data folder (`sled.rs`). The simulation of the tests brings a medium of
-//! its own that loses what was not synced. If you write another medium, give it the promises of
-//! [`Medium`], and hand it to [`Store::over`](crate::Store::over).
+//! A broker uses sled in a data folder (`sled.rs`). The simulation of the tests has its own medium,
+//! which loses bytes that were not synced. If you write another medium, keep the promises of
+//! [`Medium`], and pass the medium to [`Store::over`](crate::Store::over).
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -37,13 +37,13 @@ pub trait Chunks {
     fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String>;
 }
 
-/// What a store needs of the thing that its log lies on. The store makes one call for each chunk or
-/// batch, never one for each record.
+/// The storage that a store needs for its log. The store makes one call for each chunk or batch,
+/// never one for each record.
 pub trait Medium: Chunks + Send {
     /// The place that errors name.
     fn place(&self) -> &Path;
 
-    /// The newest chunk of which the medium knows from before that it was durable.
+    /// The newest chunk that the medium knows to have been durable before this start.
     fn confirmed(&self) -> Option<u64>;
 
     /// One chunk from anywhere in the log. `None`: the chunk is missing.
@@ -52,14 +52,14 @@ pub trait Medium: Chunks + Send {
     /// When the medium cannot be read.
     fn read(&self, number: u64) -> Result<Option<Bytes>, Error>;
 
-    /// Appends and removes chunks in one batch: after a crash all of the batch is there, or
-    /// nothing. The batch is durable when the call returns.
+    /// Appends and removes chunks in one batch: after a crash either the whole batch is present, or
+    /// nothing of it. The batch is durable when the call returns.
     ///
     /// # Errors
-    /// Any; the store is of no use after it.
+    /// Any error. The store cannot be used after an error.
     fn write(&mut self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error>;
 
-    /// The store has read the log and has written a first batch to it.
+    /// The store calls this after it has read the log and written a first batch.
     ///
     /// # Errors
     /// When the medium cannot be used for further batches.
@@ -71,21 +71,21 @@ pub trait Medium: Chunks + Send {
     /// How full the medium is.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system does not answer.
     fn room(&self) -> Result<Room, Error>;
 
-    /// Makes removed chunks count as room, where that needs work: after many chunks were removed
+    /// Turns removed chunks into free room where that needs work: after many chunks were removed
     /// and little was written since.
     ///
     /// # Errors
     /// As [`write`](Self::write).
     fn reclaim(&mut self) -> Result<(), Error>;
 
-    /// Bytes that [`reclaim`](Self::reclaim) may write before it gives room back.
+    /// Bytes that [`reclaim`](Self::reclaim) may write before it frees room.
     fn reclaim_bytes(&self) -> u64;
 
     /// A function that copies chunks to another place, to be run in a thread of its own while the
-    /// store goes on. `None`: the medium makes no copies.
+    /// store continues to work. `None`: the medium makes no copies.
     fn copier(&self, copy: Copy) -> Option<Copier>;
 
     /// Closes the log in good order.
@@ -95,30 +95,30 @@ pub trait Medium: Chunks + Send {
     fn close(&mut self) -> Result<(), Error>;
 }
 
-/// Copies chunks; returns how many bytes it copied.
+/// A function that copies chunks and returns the number of copied bytes.
 pub type Copier = Box<dyn FnOnce() -> Result<u64, BackupError> + Send>;
 
-/// What is to be copied, and where to.
+/// The chunks to copy, and the target.
 #[derive(Debug)]
 pub struct Copy {
     /// The chunks, oldest first.
     pub chunks: Range<u64>,
     /// Bytes of these chunks.
     pub log_bytes: u64,
-    /// Bytes that have to stay free where the copy goes.
+    /// Bytes that have to stay free at the target.
     pub reserve_bytes: u64,
     /// The place of the copy.
     pub target: PathBuf,
-    /// True once the copy is to be given up.
+    /// True once the copy must stop.
     pub give_up: Arc<AtomicBool>,
 }
 
 /// How full a medium is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes that are free beside the medium's own files.
+    /// Free bytes outside the medium's own files.
     pub free_bytes: u64,
-    /// Bytes inside the medium's own files that hold nothing and are written to before the files
+    /// Unused bytes inside the medium's own files. The medium writes to them before the files
     /// grow.
     pub reusable_bytes: u64,
     /// Bytes of the medium's own files.
@@ -133,8 +133,8 @@ impl Room {
         self.free_bytes + self.reusable_bytes
     }
 
-    /// Whether less is usable than the reserve, or than 5 % of the disk; but of a large disk no
-    /// more than 16 reserves are asked for.
+    /// Whether fewer bytes are usable than the reserve, or than 5 % of the disk; of a large disk no
+    /// more than 16 reserves are required.
     pub(crate) fn is_low(self, reserve_bytes: u64) -> bool {
         let share = (self.disk_bytes / 20).min(reserve_bytes.saturating_mul(16));
         self.usable_bytes() < reserve_bytes.max(share)

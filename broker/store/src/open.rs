@@ -1,4 +1,4 @@
-//! The start: read everything on the medium, then prove that it can be written.
+//! The start: read everything on the medium, then prove that the medium can be written.
 
 use celeriac_record::Record;
 
@@ -11,13 +11,13 @@ use super::survey::{self, Survey};
 use super::{Marks, Store, StoreConfig};
 
 impl Store {
-    /// Opens what is on a medium, and hands every live record to `load`.
+    /// Opens the log on a medium, and hands every live record to `load`.
     ///
     /// Each live record comes exactly once, in the order of the log: for a task its submit, then
-    /// the latest change of its state if there was one; for a queue its settings. What was
-    /// replaced, forgotten or deleted does not come. A task that was dropped without a record
-    /// may come again, whole. The order among tasks is not that of their serials, for
-    /// cleaning moves old records behind newer ones.
+    /// the latest change of its state if there was one; for a queue its settings. Records that were
+    /// replaced, forgotten or deleted do not come. A task that was dropped without a record may
+    /// come again, whole. Tasks do not come in the order of their serials, because cleaning moves
+    /// old records behind newer ones.
     ///
     /// # Errors
     /// When the log is damaged or of a newer format, or the medium fails.
@@ -50,7 +50,7 @@ impl Store {
             marks,
         };
         if let Err(error) = store.prove() {
-            // sled's own threads may be gone, and it would wait for them.
+            // sled's own threads may have ended, and closing would wait for them.
             let _ends_when_it_can =
                 std::thread::Builder::new().name("store closing".into()).spawn(move || drop(store));
             return Err(error);
@@ -59,8 +59,8 @@ impl Store {
         Ok((store, marks))
     }
 
-    /// Writes an empty chunk: that proves that a batch gets durable, and the log is never without a
-    /// chunk that carries the marks.
+    /// Writes an empty chunk. This proves that a batch becomes durable, and the log then always has
+    /// a chunk that carries the marks.
     fn prove(&mut self) -> Result<(), Error> {
         self.seal_open(true);
         self.write_batch()?;

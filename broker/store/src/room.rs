@@ -1,8 +1,8 @@
-//! How much room is left, and what follows from that: when new tasks are refused, when cleaning no
-//! longer waits for commits, and when the medium is asked to have what was removed count as room.
+//! The room that is left. The store decides by it when the broker refuses new tasks, when cleaning
+//! no longer waits for commits, and when the medium must turn removed chunks into free room.
 //!
-//! Room is what is free on the disk, and what is inside the broker's own file and will be written
-//! to again.
+//! Room is the free space on the disk, plus the space inside the broker's own file that will be
+//! written to again.
 
 use std::time::{Duration, Instant};
 
@@ -10,37 +10,37 @@ use super::Store;
 use super::error::Error;
 use super::medium::Room;
 
-/// How long an answer of the system about the disk is good for, when little was written since.
+/// How long the store uses one answer of the system about the disk, when little was written since.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Cleaning takes room before it gives any. With less than this the medium is asked first to give
-/// what it can.
+/// Cleaning needs room before it frees any. With less room than this the store first asks the
+/// medium to free room.
 const CLEANING_ROOM_BYTES: u64 = 40 * 1024 * 1024;
-/// Parts of the medium that are in use at any time, whatever the log holds.
+/// Bytes of the medium that are always in use, whatever the log holds.
 const IN_USE_BYTES_MIN: u64 = 32 * 1024 * 1024;
-/// A change of the log or of the room that makes further turns worth while.
+/// A change of the log or of the room by this many bytes justifies further turns.
 const WORTH_A_TURN_BYTES: u64 = 4 * 1024 * 1024;
-/// Turns one after the other, before the medium's own thread gets time to move what is spread thin.
+/// Turns in a row, before the medium's own thread gets time to move the rest of thin segments.
 const TURNS_AT_ONCE: u32 = 3;
-/// Turns after which there is nothing to be had by more.
+/// After this many turns, further turns free no room.
 const TURNS_MAX: u32 = 12;
 
-/// What the store knows of its disk.
+/// The store's knowledge of its disk.
 #[derive(Debug, Default)]
 pub(super) struct Outlook {
-    /// The latest answer, and when it came.
+    /// The latest answer, and the time of it.
     pub(super) room: Option<(Instant, Room)>,
-    /// Bytes of chunks that were written since.
+    /// Bytes of chunks written since that answer.
     pub(super) written_bytes: u64,
-    /// Turns of the medium since something changed that made one worth while.
+    /// Turns of the medium since the last change that justified a turn.
     turns: u32,
     log_bytes_at_turn: u64,
     reusable_bytes_at_turn: u64,
 }
 
 impl Store {
-    /// Whether so little is free that new tasks should be refused, so that running ones can still
-    /// report. Asks once a second, and sooner when much has been written since; keeps the last
-    /// answer if the system gives none.
+    /// Whether so little space is free that the broker should refuse new tasks, so that running
+    /// tasks can still report. The store asks the system once a second, and sooner when much has
+    /// been written since. It keeps the last answer if the system gives none.
     pub fn disk_is_low(&mut self) -> bool {
         self.look_at_the_disk();
         self.outlook.room.is_some_and(|(_, room)| room.is_low(self.config.disk_reserve_bytes))
@@ -56,14 +56,14 @@ impl Store {
         }
     }
 
-    /// Whether the disk is low, or will be soon: to clean only then would be too late for the tasks
-    /// that come first.
+    /// Whether the disk is low or will be low soon. Cleaning only on a low disk would be too late
+    /// for the next tasks.
     pub(super) fn is_tight(&self) -> bool {
         self.outlook.room.is_some_and(|(_, room)| room.is_low(2 * self.config.disk_reserve_bytes))
     }
 
-    /// Whether cleaning can write what it has to until that gives room: what is removed is noted,
-    /// what is live is copied, and the medium moves what is left of a part that gets thin.
+    /// Whether there is room for the writes of cleaning until cleaning frees room: the store notes
+    /// removed chunks, copies live records, and the medium moves the rest of thin segments.
     pub(super) fn has_room_to_clean(&self) -> bool {
         let Some((_, room)) = self.outlook.room else { return true };
         let needed = if self.outlook.turns < TURNS_MAX {
@@ -74,8 +74,8 @@ impl Store {
         !self.is_tight() || room.usable_bytes() >= needed.min(self.config.disk_reserve_bytes / 2)
     }
 
-    /// Has the medium turn over, when its file holds much more than the log and that would change
-    /// something. Returns whether to do it again at once.
+    /// Makes the medium turn over when its file holds much more than the log and a turn could free
+    /// room. Returns whether to do it again at once.
     pub(super) fn turn_over(&mut self) -> Result<bool, Error> {
         let Some((_, room)) = self.outlook.room else { return Ok(false) };
         let log_bytes = self.index.log_bytes();

@@ -1,11 +1,10 @@
-//! sled in a data folder: the medium of every broker. All of the store that knows sled or files
-//! lives in this folder.
+//! sled in a data folder: the medium of every broker. All code of the store that knows sled or
+//! files is in this folder.
 //!
-//! `log` calls sled while the broker runs; `sync` and `reads` make sled's calls of the system do
-//! what they promise; `quiet` keeps sled's panics off the terminal; `folder`, `note` and `files`
-//! are the files beside sled's; `guard` and `scan` look at a folder before sled may touch it;
-//! `open` puts the start in order; `copy` writes a backup; `check` looks at a folder that no broker
-//! uses.
+//! `log` calls sled while the broker runs; `sync` and `reads` make sled's system calls do what they
+//! promise; `quiet` keeps sled's panics off the terminal; `folder`, `note` and `files` are the
+//! files beside sled's; `guard` and `scan` check a folder before sled may touch it; `open` starts
+//! on a folder; `copy` writes a backup; `check` checks a folder that no broker uses.
 
 mod check;
 mod copy;
@@ -30,10 +29,10 @@ use self::log::{Log, SEGMENT_BYTES};
 use super::error::Error;
 use super::medium::{Chunks, Copier, Copy, Medium, Room};
 
-/// Where a store on sled keeps its files.
+/// The place of the files of a store on sled.
 #[derive(Debug, Clone)]
 pub struct FolderConfig {
-    /// The data folder. Made if it is not there.
+    /// The data folder. A start makes the folder if it does not exist.
     pub path: PathBuf,
     /// The size of the file that a start on a full disk may delete.
     pub ballast_bytes: u64,
@@ -46,8 +45,8 @@ impl FolderConfig {
     }
 }
 
-/// What the system said when a call for the disk failed inside sled, which then panicked: the cause
-/// of what follows.
+/// The system's error of a disk call that failed inside sled, which then panicked. This error is
+/// the cause of the errors that follow.
 pub fn disk_failure() -> Option<Error> {
     let source = quiet::disk_failure()?;
     Some(Error::Engine { doing: "read or write the data folder", reason: source.to_string() })
@@ -61,7 +60,7 @@ struct SledMedium {
     /// The newest chunk that this process wrote.
     newest: Option<u64>,
     ballast_bytes: u64,
-    /// Last, so that the lock is given back after sled is closed.
+    /// The last field, so that the lock is released after sled is closed.
     folder: Folder,
 }
 
@@ -107,8 +106,8 @@ impl Medium for SledMedium {
     }
 
     fn write(&mut self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
-        // The length is compared before anything is written: after the write a hole would be all
-        // that is left of the cut.
+        // The length must be compared before any write: after the write, only a hole would show
+        // that the file was cut.
         if let Some(file_bytes) = self.folder.has_shrunk()?
             && file_bytes < self.log.needed_bytes()
         {
@@ -126,7 +125,7 @@ impl Medium for SledMedium {
         if self.confirmed.is_none() {
             self.folder.sync_creation()?;
         }
-        // On a disk that is nearly full the ballast would only make things worse.
+        // On a nearly full disk the ballast would take room that the broker needs.
         if !self.folder.has_ballast() && self.folder.room()?.free_bytes >= 2 * self.ballast_bytes {
             self.folder.make_ballast(self.ballast_bytes);
         }
@@ -149,7 +148,7 @@ impl Medium for SledMedium {
         self.log.turn_over()
     }
 
-    /// The segment that a turn fills, and another one for what sled moves in the meantime.
+    /// The segment that a turn fills, and another segment for the pages that sled moves meanwhile.
     fn reclaim_bytes(&self) -> u64 {
         2 * SEGMENT_BYTES as u64
     }
@@ -165,7 +164,7 @@ impl Medium for SledMedium {
 }
 
 impl SledMedium {
-    /// Writes down that everything up to the newest chunk is durable.
+    /// Notes that everything up to the newest chunk is durable.
     fn confirm(&mut self) -> Result<(), Error> {
         match self.newest {
             Some(newest) => self.folder.note(newest, self.log.stable_position()),

@@ -1,5 +1,5 @@
-//! Reads the log from end to end: checks that every chunk is there and whole, finds what is live,
-//! and hands it out.
+//! Reads the log from end to end: checks that every chunk is present and whole, finds the live
+//! records, and hands them to the caller.
 
 use std::io;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use super::index::{Index, Location};
 use super::medium::Chunks;
 use super::varint::Malformed;
 
-/// Why a log is not served.
+/// Why the store refuses to serve a log.
 #[derive(Debug)]
 pub(super) enum Refusal {
     Damaged(String),
-    /// Nothing is known to be wrong with it, but the disk did not give it.
+    /// The disk did not deliver the log; the log itself may be whole.
     Unreadable(io::Error),
     Newer(u32),
 }
@@ -59,17 +59,16 @@ impl From<Malformed> for Refusal {
     }
 }
 
-/// What the first reading finds.
+/// The result of the first reading.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) index: Index,
     pub(super) marks: Marks,
-    /// Chunks that had left the log and are there again: sled lost their removal, which harms
-    /// nothing.
+    /// Removed chunks that are present again: sled lost their removal, which does no harm.
     pub(super) leftovers: Vec<u64>,
 }
 
-/// Reads and checks every chunk. `confirmed` is the newest one that was durable at least.
+/// Reads and checks every chunk. The log was durable at least up to the chunk `confirmed`.
 pub(super) fn survey(log: &dyn Chunks, confirmed: Option<u64>) -> Result<Survey, Refusal> {
     let Some((newest, bytes)) = log.newest()? else {
         return match confirmed {
@@ -104,7 +103,7 @@ pub(super) fn survey(log: &dyn Chunks, confirmed: Option<u64>) -> Result<Survey,
     Ok(survey)
 }
 
-/// Hands out every live record, in the order of the log.
+/// Hands every live record to the caller, in the order of the log.
 pub(super) fn load(
     log: &dyn Chunks,
     index: &Index,
@@ -128,7 +127,7 @@ pub(super) fn load(
     Ok(())
 }
 
-/// Turns chunks into records, putting those together that fill a run of chunks.
+/// Turns chunks into records, and joins the pieces of a record that fills a run of chunks.
 #[derive(Debug, Default)]
 struct Reader {
     run: Option<Run>,
@@ -143,7 +142,8 @@ struct Run {
 }
 
 impl Reader {
-    /// Calls `visit` with the place of each record, and with the bytes it is in and where.
+    /// Calls `visit` with the location of each record, the bytes that contain the record, and its
+    /// range in them.
     fn chunk(
         &mut self,
         header: chunk::Header,

@@ -1,5 +1,5 @@
-//! The store as its owner sees it, in temporary folders: what is appended, committed and read back,
-//! over restarts, cleaning, damage, kills and a full disk.
+//! Tests of the store's interface, in temporary folders: appends, commits and reads, over restarts,
+//! cleaning, damage, kills and a full disk.
 
 mod backup;
 mod checking;
@@ -26,7 +26,7 @@ use celeriac_record::{
 use self::records::{changed, queue, submitted};
 use super::{Error, FolderConfig, Marks, Store, StoreConfig};
 
-/// What a start handed out, by slot and by name.
+/// The records that a start handed to the caller, by slot and by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Loaded {
     tasks: BTreeMap<Slot, (Submitted, Option<Changed>)>,
@@ -35,8 +35,8 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// Takes one record, and checks the promise of [`Store::open`]: each once, a submit before its
-    /// change.
+    /// Takes one record, and checks the promise of [`Store::open`]: each record comes once, and a
+    /// submit before its change.
     fn take(&mut self, record: Record) {
         match record {
             Record::Submitted(task) => {
@@ -64,7 +64,7 @@ impl Loaded {
     }
 }
 
-/// Small bounds, so that little data reaches them.
+/// Small bounds, so that a test reaches them with little data.
 fn small() -> StoreConfig {
     StoreConfig { cache_bytes: 256 << 10, slack_bytes: 64 << 10, ..StoreConfig::default() }
 }
@@ -88,7 +88,7 @@ fn change(slot: Slot, serial: u64, version: u32) -> Record {
     Record::Changed(Box::new(changed(slot, serial, version)))
 }
 
-/// Reads everything that is live through the index.
+/// Reads all live records through the index.
 fn read_all(
     store: &mut Store,
     slots: std::ops::Range<Slot>,

@@ -1,17 +1,17 @@
-//! Numbers, texts and tagged fields as bytes: the small pieces that `codec.rs` puts together. No
-//! record is known here.
+//! Numbers, texts and tagged fields as bytes: the small pieces that `codec.rs` puts together. This
+//! file knows no records.
 //!
 //! A field is a tag byte (field number times two, plus one if bytes follow), then a varint, or a
-//! varint length and that many bytes. So a reader can step over a field that it does not know.
+//! varint length and that many bytes. So a reader can skip a field that it does not know.
 
 use bytes::Bytes;
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a record is malformed: {0}")]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// Appends to a chunk's own buffer, so that nothing is allocated on the way.
+/// Appends directly to a chunk's buffer, so that encoding allocates nothing.
 pub(super) struct Put<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Put<'_> {
@@ -40,14 +40,14 @@ impl Put<'_> {
         self.0.extend_from_slice(value);
     }
 
-    /// Zero is the absence of the field.
+    /// A zero is not written: an absent field means zero.
     pub(super) fn unsigned_field(&mut self, field: u8, value: u64) {
         if value != 0 {
             self.present_field(field, value);
         }
     }
 
-    /// A number whose zero means something.
+    /// A number whose zero differs from an absent field.
     pub(super) fn present_field(&mut self, field: u8, value: u64) {
         self.byte(field << 1);
         self.unsigned(value);
@@ -60,7 +60,7 @@ impl Put<'_> {
         }
     }
 
-    /// The empty text is the absence of the field.
+    /// An empty text is not written: an absent field means empty.
     pub(super) fn bytes_field(&mut self, field: u8, value: &[u8]) {
         if !value.is_empty() {
             self.byte(field << 1 | 1);
@@ -68,7 +68,7 @@ impl Put<'_> {
         }
     }
 
-    /// A field made of other values. Its length is known only afterwards.
+    /// A field that contains other values. Its length is known only after `write`.
     pub(super) fn nested_field(&mut self, field: u8, write: impl FnOnce(&mut Put<'_>)) {
         self.byte(field << 1 | 1);
         let start = self.0.len();
@@ -85,7 +85,7 @@ impl Put<'_> {
     }
 }
 
-/// Reads what [`Put`] wrote. Byte strings are slices of the buffer, not copies.
+/// Reads the bytes that [`Put`] wrote. Byte strings are slices of the buffer, not copies.
 #[derive(Clone)]
 pub(super) struct Take {
     rest: Bytes,
@@ -104,7 +104,8 @@ impl Take {
         Self { rest: bytes, last: None }
     }
 
-    /// Reads what comes before this field, which is the last; its own bytes need not be there.
+    /// Reads the fields before this field, which is the last. The bytes of the last field may be
+    /// missing.
     pub(super) fn before(bytes: Bytes, last: u8) -> Self {
         Self { rest: bytes, last: Some(last) }
     }
@@ -160,7 +161,7 @@ impl Take {
     }
 }
 
-/// A varint at the start of `bytes`, and how long it is.
+/// A varint at the start of `bytes`, and its length.
 pub(super) fn peek_unsigned(bytes: &[u8]) -> Result<(u64, usize), Malformed> {
     let mut value = 0u64;
     for (index, byte) in bytes.iter().take(10).enumerate() {

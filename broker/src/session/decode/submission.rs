@@ -113,7 +113,7 @@ fn retry_policy(policy: wire::RetryPolicy) -> Checked<RetryPolicy> {
         return Err(invalid(format!("a retry factor is between 0 and 1000, this one is {factor}")));
     }
     let delay_ms = span("retry delay", policy.delay_ms, 0)?.unwrap_or(usual.delay_ms);
-    // A cap that nobody asked for does not shorten a delay that somebody did ask for.
+    // The default cap must not shorten a delay that the client set.
     let delay_max_ms = span("longest retry delay", policy.delay_max_ms, 0)?;
     Ok(RetryPolicy {
         attempts_max: at_least_one("max_attempts", policy.max_attempts)?

@@ -1,5 +1,5 @@
-//! No message takes more bytes than were counted for it, whatever is in it; and the largest task
-//! that the limits allow fits into the frame that is asked for it.
+//! No message takes more bytes than were counted for it, whatever its content is. The largest task
+//! that the limits allow fits into the frame length that is required for it.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use prost::Message as _;
 
 use super::*;
 
-/// How large the parts of a task are.
+/// The sizes of the parts of a task.
 #[derive(Debug, Clone)]
 struct Shape {
     name: usize,
-    /// Absent: as many headers as there is room for, as short as they can be.
+    /// `None`: as many headers as have room, each as short as possible.
     header: Option<usize>,
     tags: usize,
     text: usize,
@@ -228,8 +228,8 @@ fn worker(shape: &Shape) -> WorkerView {
     WorkerView { status, running: views(shape), running_left_out: u32::MAX }
 }
 
-/// One of every kind, at its longest. A kind that is added without one is caught by
-/// [`every_kind_is_here`].
+/// One message of every kind, at its longest. [`every_kind_is_here`] fails when a new kind has no
+/// message here.
 fn messages(shape: &Shape) -> Vec<Outgoing> {
     let answers = answers(shape).into_iter().map(|answer| Outgoing::Answer(u64::MAX, answer));
     let shown = shown(shape).into_iter().map(|shown| Outgoing::Show(u64::MAX, shown));
@@ -297,7 +297,7 @@ fn usual_limits() -> Limits {
     limits(&Config::new("data"))
 }
 
-/// Its bytes, and how many were counted.
+/// The encoded bytes, and the counted bytes.
 fn measured(message: Outgoing) -> (usize, usize) {
     let counted = crate::size::message(&message);
     (frame(message, &usual_limits()).encoded_len(), counted)
@@ -321,7 +321,7 @@ fn every_kind_is_here() {
             })
             .map(|kind| format!("{kind:?}"))
             .collect();
-    // All bodies of a ServerFrame but TopicMessage, which is not offered yet.
+    // All bodies of a ServerFrame except TopicMessage, which the broker does not offer yet.
     assert_eq!(kinds.len(), 21, "{kinds:?}");
 }
 
@@ -375,7 +375,7 @@ proptest! {
     }
 }
 
-/// What the table of PROTOCOL.md says of each code, beside its number and its meaning.
+/// The table of PROTOCOL.md says for each code whether the broker calls it retryable.
 #[test]
 fn the_table_of_errors_says_what_may_be_tried_again() {
     let protocol = include_str!("../../../../proto/PROTOCOL.md");

@@ -1,5 +1,5 @@
-//! A change of state as bytes. It is written several times for each task, so the common ones take a
-//! few dozen bytes.
+//! A change of state as bytes. Each task has several changes, so the common changes take only a few
+//! dozen bytes.
 
 use celeriac_record::{Actor, Body, Changed, ClosedBy, Progress, State, TaskError, TaskKey};
 
@@ -15,13 +15,13 @@ const LEASED_AT: u8 = 7;
 const STARTED_AT: u8 = 8;
 const PROGRESS: u8 = 9;
 const ERROR: u8 = 10;
-/// Written last, so that a record can be read up to it.
+/// The result is written last, so that a record can be read without it.
 pub(super) const RESULT: u8 = 11;
 const REVOKED_REASON: u8 = 12;
 const CANCEL_REQUESTED: u8 = 13;
 /// Absent: the broker. A number: the worker. Bytes: a client.
 const ACTOR: u8 = 14;
-/// Absent: as [`closed_by_state`] tells from the state.
+/// Absent: the value of [`closed_by_state`] for the state.
 const CLOSED_BY: u8 = 15;
 const LOSSES: u8 = 16;
 const SILENT: u8 = 17;
@@ -194,7 +194,8 @@ fn state(number: u8) -> Result<State, Malformed> {
     })
 }
 
-/// Which report most likely led to a state: what is not stored. Part of the format.
+/// The report that most likely led to a state. It is not stored where this guess is right. The
+/// guess is part of the format.
 fn closed_by_state(state: State) -> ClosedBy {
     match state {
         State::Success => ClosedBy::Complete,

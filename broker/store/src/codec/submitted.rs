@@ -1,4 +1,4 @@
-//! A submit as bytes: its fields, their numbers and the defaults of those that are left out.
+//! A submit as bytes: its fields, their numbers and the defaults of absent fields.
 
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{Backoff, Jitter, RetryPolicy, Submitted, TaskKey, TaskSpec};
@@ -22,10 +22,10 @@ const ROOT_ID: u8 = 14;
 const PARENT_ID: u8 = 15;
 const TAG: u8 = 16;
 const AFTER: u8 = 18;
-/// Written last, so that a record can be read up to it.
+/// The payload is written last, so that a record can be read without it.
 pub(super) const PAYLOAD: u8 = 17;
 
-// What an absent field means. Frozen: see the head of codec.rs.
+// The values of absent fields. They never change: see the head of codec.rs.
 const DEFAULT_QUEUE: &str = "default";
 const DEFAULT_PRIORITY: u8 = 4;
 const DEFAULT_RESULT_TTL_MS: u64 = 86_400_000;
@@ -183,7 +183,8 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Compares the bits of the factor, so that a NaN or a negative zero comes back as it went in.
+/// Compares the bits of the factor, so that a NaN or a negative zero is read back exactly as it was
+/// written.
 fn same(left: &RetryPolicy, right: &RetryPolicy) -> bool {
     left == right && left.factor.to_bits() == right.factor.to_bits()
 }

@@ -1,5 +1,5 @@
-//! The codec: whatever goes in comes back, common records are small, and a newer record's extra
-//! fields are stepped over.
+//! The codec: every record is read back as it was written, common records are small, and a reader
+//! skips the extra fields of a newer record.
 
 use celeriac_record::{Body, State, TaskSpec};
 use proptest::prelude::*;
@@ -109,8 +109,8 @@ fn submit_with_defaults_stores_little_more_than_its_names_and_payload() {
     assert!(encoded(&Record::Submitted(Box::new(task))).len() <= texts + 28);
 }
 
-/// The bytes of the first format. If this fails, older folders can no longer be read: add a field
-/// instead.
+/// The bytes of the first format. If this test fails, this version can no longer read older
+/// folders: add a new field instead.
 #[test]
 fn first_format_is_still_read() {
     let bytes = [

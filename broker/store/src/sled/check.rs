@@ -1,6 +1,6 @@
-//! Says whether a data folder that no broker uses is sound, and what is in it. Nothing in the
-//! folder is changed: sled's own `open` writes, so it gets a copy in the system's folder for
-//! temporary files (`TMPDIR`), which is removed afterwards.
+//! Checks whether a data folder that no broker uses is sound, and reports its content. The check
+//! changes nothing in the folder: sled's own `open` writes, so sled opens a copy in the system's
+//! folder for temporary files (`TMPDIR`). The check removes the copy afterwards.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
@@ -19,7 +19,7 @@ use super::note::Note;
 use crate::error::Error;
 use crate::survey;
 
-/// How the name of a copy begins.
+/// The beginning of a copy's name.
 const COPY: &str = "celeriac-check-";
 /// The states of tasks and their names, in the order of a task's life.
 const STATES: [(State, &str); 8] = [
@@ -33,48 +33,50 @@ const STATES: [(State, &str); 8] = [
     (State::Revoked, "REVOKED"),
 ];
 
-/// What a sound data folder holds.
+/// The content of a sound data folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// The format of the folder.
     pub format: u32,
-    /// How many tasks are in each state, as far as the records tell: results whose time is over
-    /// still count, and a task that has come due since counts as scheduled.
+    /// The number of tasks in each state, as far as the records tell: expired results still count,
+    /// and a task that has become due since counts as scheduled.
     pub tasks: Vec<(&'static str, u64)>,
     /// Queues that have settings, or tasks, or both.
     pub queues: u64,
     /// Chunks of the log.
     pub chunks: u64,
-    /// Bytes of records that matter.
+    /// Bytes of live records.
     pub live_bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
     /// Bytes of the storage engine's file.
     pub file_bytes: u64,
-    /// What looks odd although nothing is lost, as after some crashes.
+    /// A finding that looks odd although nothing is lost, as after some crashes.
     pub oddity: Option<String>,
 }
 
 /// Checks a data folder that no broker uses: its format, how far it was confirmed, every chunk and
 /// every live record.
 ///
-/// It reads everything, and copies the storage engine's file to the system's folder for temporary
-/// files meanwhile. A broker that is started on the folder during the check finds it in use.
+/// The check reads everything, and meanwhile copies the storage engine's file to the system's
+/// folder for temporary files. A broker that is started on the folder during the check finds it in
+/// use.
 ///
 /// # Errors
-/// Those of a broker's start, with the same exit codes: [`Error::Damaged`], [`Error::Locked`],
+/// The errors of a broker's start, with the same exit codes: [`Error::Damaged`], [`Error::Locked`],
 /// [`Error::NewerFormat`], [`Error::Foreign`], [`Error::Inaccessible`]; and [`Error::NoRoom`] for
 /// the copy.
 pub fn check(folder: &Path) -> Result<Report, Error> {
     check_telling(folder, |_| {})
 }
 
-/// As [`check`]; tells where the copy is, once it is made: whoever ends the process before the
-/// check is done has to remove it. A copy that was left over is removed by the next check.
+/// Like [`check`], and calls `tell` with the path of the copy as soon as the copy's folder exists:
+/// a caller that ends the process before the check is done has to remove the copy. The next check
+/// removes a copy that was left over.
 ///
 /// # Errors
-/// As those of [`check`].
+/// The errors of [`check`].
 pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, Error> {
     let mut folder = Folder::lock_to_read(folder)?;
     let format =
@@ -96,10 +98,11 @@ pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, 
     Ok(count.report(format, file_bytes, oddity))
 }
 
-/// A folder for the copy that only this user can look into.
+/// A folder for the copy that only this user can read.
 struct Stage {
     path: PathBuf,
-    /// Locked as long as the check lives, by which others know that the copy is not left over.
+    /// Locked as long as the check runs. The lock tells other checks that the copy is not left
+    /// over.
     lock: File,
 }
 
@@ -119,7 +122,7 @@ impl Stage {
                 .map(|lock| (lock.try_lock().is_ok() && path.is_dir()).then_some(lock))
             {
                 Ok(Some(lock)) => return Ok(Self { path, lock }),
-                // Another check took it for left over before it was locked.
+                // Another check treated the folder as left over before this check locked it.
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::io(doing())(error)),
@@ -127,11 +130,11 @@ impl Stage {
         }
     }
 
-    /// The folder as sled is to know it. By its path sled would make it anew when it has been
-    /// removed in the meantime because the process is told to end.
+    /// The path of the folder for sled. With the usual path, sled would make the folder again when
+    /// it was removed meanwhile because the process is told to end.
     fn by_descriptor(&self) -> PathBuf {
         let descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.lock.as_raw_fd()));
-        // Not every container has that file system.
+        // Not every container has this file system.
         if descriptor.is_dir() { descriptor } else { self.path.clone() }
     }
 }
@@ -144,7 +147,7 @@ impl Drop for Stage {
     }
 }
 
-/// Removes copies of this user's whose check was killed.
+/// Removes copies of this user that killed checks left.
 fn remove_leftovers(place: &Path) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let is_copy = entry.file_name().to_string_lossy().starts_with(COPY)
@@ -181,7 +184,7 @@ fn count(log: &Log, note: &Note) -> Result<Count, survey::Refusal> {
 }
 
 impl Count {
-    /// Live records only; a submit comes before its change.
+    /// Takes only live records; a submit comes before its change.
     fn take(&mut self, record: Record) {
         match record {
             Record::Submitted(task) => {

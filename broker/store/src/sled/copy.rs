@@ -1,8 +1,8 @@
-//! Writes a backup: a data folder of its own with the chunks of a log that goes on.
+//! Writes a backup: a separate data folder with the chunks of a log that is in use.
 //!
-//! The copy gets its file `format` last, without which no broker takes it for a data folder: a
-//! backup that fails or is killed leaves nothing that could be served. A new folder grows under the
-//! name `FOLDER.partial`.
+//! The copy gets its file `format` last. A broker accepts no data folder without this file, so a
+//! backup that fails or is killed leaves nothing that a broker would serve. A new folder has the
+//! name `FOLDER.partial` until it is complete.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -23,7 +23,7 @@ use crate::medium::{Copier, Copy};
 const BATCH_BYTES: usize = 1024 * 1024;
 /// A folder that some file systems have in their root.
 const LOST_AND_FOUND: &str = "lost+found";
-/// What sled adds to the log, while it writes it and afterwards.
+/// The factor for the room that sled needs beside the log, while it writes and afterwards.
 const ROOM_FACTOR: u64 = 2;
 const ROOM_BYTES: u64 = 8 * SEGMENT_BYTES as u64;
 
@@ -33,15 +33,16 @@ pub(super) fn copier(log: Log, source: &Path, copy: Copy) -> Copier {
     Box::new(move || FolderCopy { log, source, copy }.write())
 }
 
-/// Where a backup goes.
+/// The target of a backup.
 enum Place {
-    /// A folder that is not there yet, and the one it lies in.
+    /// A folder that does not exist yet, and its parent folder.
     New { target: PathBuf, parent: PathBuf },
     /// An empty folder.
     Empty(PathBuf),
 }
 
-/// What the thread knows. It shares nothing with the store but sled, which is made for that.
+/// The state of the backup's thread. The thread shares only sled with the store, and sled allows
+/// that.
 struct FolderCopy {
     log: Log,
     source: PathBuf,
@@ -79,8 +80,8 @@ impl FolderCopy {
         self.clear_unless(made, || fs::remove_dir_all(&partial))
     }
 
-    /// A folder that is there keeps its place and its permissions: it may be where another disk is
-    /// mounted.
+    /// Copies into the target. An existing folder keeps its place and its permissions: it may be a
+    /// mount point of another disk.
     fn copy_into(&self, target: &Path) -> Result<u64, BackupError> {
         self.need_room(target)?;
         let made = self.fill(target);
@@ -97,7 +98,7 @@ impl FolderCopy {
         })
     }
 
-    /// Removes what a backup that failed has made.
+    /// Removes the files of a failed backup.
     fn clear_unless(
         &self,
         made: Result<u64, BackupError>,
@@ -123,7 +124,7 @@ impl FolderCopy {
         Ok(())
     }
 
-    /// Where the copy goes, links resolved.
+    /// The target of the copy, with links resolved.
     fn place(&self) -> Result<Place, BackupError> {
         let (true, Some(parent), Some(name)) = (
             self.copy.target.is_absolute(),
@@ -155,7 +156,7 @@ impl FolderCopy {
         }
         for entry in fs::read_dir(&target).map_err(refused)? {
             let entry = entry.map_err(refused)?;
-            // A file system that was made just now has it.
+            // A new file system has this folder.
             if entry.file_name() != LOST_AND_FOUND || !entry.file_type().map_err(refused)?.is_dir()
             {
                 return Err(taken());
@@ -164,7 +165,7 @@ impl FolderCopy {
         if target.starts_with(&self.source) { Err(inside()) } else { Ok(Place::Empty(target)) }
     }
 
-    /// Makes the new folder a data folder with these chunks.
+    /// Fills the new folder with these chunks and makes it a data folder.
     fn fill(&self, partial: &Path) -> Result<u64, BackupError> {
         let mut folder = Folder::lock(partial)?;
         files::warn_of_others(&folder);

@@ -1,6 +1,6 @@
-//! The files of a data folder as the file system has them: made so that nobody but this user can
-//! read them, whatever the umask, and refused where they are no regular files. What is in them is
-//! not known here.
+//! The files of a data folder in the file system. This file makes them so that only this user can
+//! read them, whatever the umask, and refuses them where they are not regular files. It does not
+//! know their content.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -10,12 +10,12 @@ use std::path::Path;
 use super::folder::{Folder, OF_SLED, REHEARSAL};
 use crate::error::Error;
 
-/// What others may do with a folder and its files that this program makes: nothing.
+/// The modes of folders and files that this program makes: other users have no access.
 pub(super) const PRIVATE_FOLDER: u32 = 0o700;
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 
-/// Makes the folder, and those it lies in, so that nobody but this user can look into them,
-/// whatever the umask.
+/// Makes the folder and its missing parent folders so that only this user can read them, whatever
+/// the umask.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -30,7 +30,7 @@ pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A file to write to. A new one is this user's alone, whatever the umask.
+/// Opens a file for writing. Only this user can read a new file, whatever the umask.
 pub(super) fn make_or_open(path: &Path) -> Result<File, Error> {
     let doing = || format!("open {}", path.display());
     match OpenOptions::new().create_new(true).write(true).mode(PRIVATE_FILE).open(path) {
@@ -46,14 +46,15 @@ pub(super) fn make_or_open(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Whether a name is that of a file or folder of the store.
+/// Whether a file or folder of the store has this name.
 fn is_ours(name: &str) -> bool {
     OF_SLED.contains(&name)
         || ["lock", "format", "format.new", "durable", "ballast", REHEARSAL].contains(&name)
         || name.starts_with("snap.")
 }
 
-/// Opening a pipe waits for ever, a device is no disk, and where a link leads nobody looks after.
+/// Refuses all but regular files: opening a pipe waits for ever, a device is not a disk, and the
+/// store does not watch the target of a link.
 pub(super) fn refuse_irregular(path: &Path) -> Result<(), Error> {
     let doing = || format!("list the folder {}", path.display());
     for entry in fs::read_dir(path).map_err(Error::io(doing()))? {
@@ -76,14 +77,14 @@ pub(super) fn refuse_irregular(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes from others what the umask gave them in files that sled made just now: those that are not
-/// among `before`.
+/// Removes other users' access, which the umask gave, from the files that sled has just made: the
+/// files that are not in `before`.
 pub(super) fn close_new(folder: &Folder, before: &[String]) -> Result<(), Error> {
     for name in folder.names(folder.path())? {
         if is_ours(&name) && !before.contains(&name) {
             let mode = if name == "blobs" { PRIVATE_FOLDER } else { PRIVATE_FILE };
             let set = fs::set_permissions(folder.path().join(&name), Permissions::from_mode(mode));
-            // sled removes its old snapshot when it likes.
+            // sled may remove its old snapshot at any time.
             if let Err(error) = set
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -94,7 +95,7 @@ pub(super) fn close_new(folder: &Folder, before: &[String]) -> Result<(), Error>
     Ok(())
 }
 
-/// What is open to others already stays so: somebody may have meant it. But it is said.
+/// Warns of files that other users can read. Their modes stay, because the owner may intend them.
 pub(super) fn warn_of_others(folder: &Folder) {
     let is_open =
         |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);

@@ -1,9 +1,9 @@
 //! The data folder and the files beside sled's: `lock`, `format`, `durable` (how far the log was
 //! confirmed) and `ballast`.
 //!
-//! `durable` is written after each commit and not synced: an older note is as true as a newer one,
-//! it only promises less. It has two places that take turns, so that a torn write spoils the newer
-//! one alone.
+//! The store writes `durable` after each commit and does not sync it: an older note is also true,
+//! and only promises less. The file has two places that take turns, so that a torn write damages
+//! only the newer note.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -19,27 +19,27 @@ use crate::chunk::FORMAT;
 use crate::error::Error;
 use crate::medium::Room;
 
-/// The files that a start needs. They are watched while the broker runs.
+/// The files that a start needs. The store watches them while the broker runs.
 const WATCHED: [&str; 4] = ["db", "conf", "format", "durable"];
 /// The files and folders that sled makes.
 pub(super) const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
-/// A killed broker keeps its lock until its last write is through; its successor should not fail
-/// over that.
+/// A killed broker keeps its lock until its last write has ended. The next broker must not fail
+/// because of that.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-/// Where a doubtful folder is opened on trial.
+/// The subfolder for the trial copy of a doubtful folder.
 pub(super) const REHEARSAL: &str = "rehearsal";
 
 /// A data folder that this process has locked.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Held open: closing it gives the lock back.
+    /// This file stays open: closing it releases the lock.
     _lock: Option<File>,
     notes: Option<File>,
     note_sequence: u64,
     /// The snapshot that sled made or used at this start.
     snapshot: u64,
-    /// The files that have to stay.
+    /// The files that must stay in place.
     watched: Vec<Watched>,
     /// The length of `db` at the last note.
     file_bytes: u64,
@@ -52,12 +52,12 @@ struct Watched {
     path: PathBuf,
     device: u64,
     inode: u64,
-    /// It is never shorter than this.
+    /// The file must never be shorter than this.
     bytes: u64,
 }
 
 impl Folder {
-    /// Makes the folder if need be and locks it.
+    /// Makes the folder if it does not exist, and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self, Error> {
         let existed = path.is_dir();
         make_folder(path)
@@ -82,8 +82,8 @@ impl Folder {
         })
     }
 
-    /// Keeps brokers away from a folder that is there, and changes nothing in it. A copy may have
-    /// no file to lock.
+    /// Locks an existing folder against brokers, and changes nothing in it. A copy may have no file
+    /// to lock.
     pub(super) fn lock_to_read(path: &Path) -> Result<Self, Error> {
         let path = path
             .canonicalize()
@@ -118,7 +118,7 @@ impl Folder {
         &self.path
     }
 
-    /// An error over one of its files.
+    /// An error of one of the folder's files.
     pub(super) fn io(&self, doing: &str, name: &str) -> impl FnOnce(io::Error) -> Error {
         Error::io(format!("{doing} {}", self.path.join(name).display()))
     }
@@ -135,7 +135,7 @@ impl Folder {
         Error::NewerFormat { folder: self.path.clone(), found, known: u32::from(FORMAT) }
     }
 
-    /// Reads which format the folder has; `None`: it is fresh, or not ours.
+    /// Reads the format of the folder. `None`: the folder is new, or not a data folder.
     pub(super) fn read_format(&self) -> Result<Option<u32>, Error> {
         match fs::read(self.path.join("format")) {
             Ok(bytes) => match parse_format(&bytes) {
@@ -148,7 +148,7 @@ impl Folder {
         }
     }
 
-    /// Makes a fresh folder ours, and checks the format of any other.
+    /// Prepares a new folder, and checks the format of any other folder.
     pub(super) fn claim(&self) -> Result<(), Error> {
         if self.read_format()?.is_some() {
             return Ok(());
@@ -169,8 +169,8 @@ impl Folder {
         sync_folder(&self.path)
     }
 
-    /// Removes what a start that was killed may have left. sled would take a half-written snapshot
-    /// for a whole one.
+    /// Removes the files that a killed start may have left. sled would use a half-written snapshot
+    /// as a whole one.
     pub(super) fn remove_leftovers(&self) -> Result<(), Error> {
         for name in self.names(&self.path)? {
             if name.starts_with("snap.") && name.ends_with(".generating") {
@@ -186,7 +186,7 @@ impl Folder {
         }
     }
 
-    /// Removes sled's files after a creation that never came to its first confirmed chunk.
+    /// Removes sled's files after a creation that ended before its first confirmed chunk.
     pub(super) fn remove_unconfirmed(&self) -> Result<(), Error> {
         for name in self.names(&self.path)? {
             let path = self.path.join(&name);
@@ -218,8 +218,8 @@ impl Folder {
         Ok(names)
     }
 
-    /// The name of the snapshot that sled starts from, and its position in sled's log, which is its
-    /// name.
+    /// The name of the snapshot that sled starts from, and its position in sled's log. The name
+    /// contains the position.
     pub(super) fn snapshot(&self) -> Result<Option<(String, u64)>, Error> {
         let names = self.names(&self.path)?;
         Ok(names.into_iter().rev().find_map(|name| {
@@ -228,14 +228,14 @@ impl Folder {
         }))
     }
 
-    /// Remembers the snapshot of this start for the notes to come.
+    /// Remembers the snapshot of this start for later notes.
     pub(super) fn remember_snapshot(&mut self) -> Result<(), Error> {
         self.snapshot = self.snapshot()?.map_or(0, |(_, position)| position);
         Ok(())
     }
 
-    /// The newest note that is whole. `None`: nothing was ever confirmed, or it is spoilt; the data
-    /// file tells which.
+    /// The newest whole note. `None`: nothing was ever confirmed, or the notes are damaged; the
+    /// data file tells which.
     pub(super) fn read_note(&mut self) -> Result<Option<Note>, Error> {
         let bytes = match fs::read(self.path.join("durable")) {
             Ok(bytes) => bytes,
@@ -247,11 +247,12 @@ impl Folder {
         Ok(newest)
     }
 
-    /// Writes down that everything up to this chunk is durable.
+    /// Notes that everything up to this chunk is durable.
     pub(super) fn note(&mut self, chunk: u64, position: i64) -> Result<(), Error> {
         if self.notes.is_none() {
             let notes = make_or_open(&self.path.join("durable"))?;
-            // As long as it will ever be, so that it is seen when somebody cuts it.
+            // The file gets its final length at once, so that the watch notices when someone cuts
+            // it.
             if notes.metadata().map_err(self.io("look at", "durable"))?.len()
                 < 2 * NOTE_BYTES as u64
             {
@@ -261,7 +262,7 @@ impl Folder {
             self.watch()?;
         }
         self.file_bytes = self.look_after_files()?;
-        let notes = self.notes.as_ref().expect("it was opened just now");
+        let notes = self.notes.as_ref().expect("the file was opened above");
         self.note_sequence += 1;
         let note = Note {
             sequence: self.note_sequence,
@@ -273,13 +274,13 @@ impl Folder {
         notes.write_all_at(&note.to_bytes(), note.place()).map_err(self.io("write", "durable"))
     }
 
-    /// Remembers which files these are.
+    /// Remembers the files to watch.
     fn watch(&mut self) -> Result<(), Error> {
         for name in WATCHED {
             let path = self.path.join(name);
             match fs::metadata(&path) {
                 Ok(found) => {
-                    // sled may cut its file: how much of that is needed, the log knows.
+                    // sled may cut its file. The log knows which length it needs.
                     let bytes = if name == "db" { 0 } else { found.len() };
                     self.watched.push(Watched {
                         name,
@@ -289,7 +290,8 @@ impl Folder {
                         bytes,
                     });
                 }
-                // The backup's copy gets its `format` last, and nobody starts from it meanwhile.
+                // The backup's copy gets its `format` last, and no broker starts from the copy
+                // before.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(self.io("look at", name)(error)),
             }
@@ -297,8 +299,8 @@ impl Folder {
         Ok(())
     }
 
-    /// That the files are there which the next start needs, and the same ones; or nothing more is
-    /// confirmed. Returns the length of `db`.
+    /// Checks that the files which the next start needs are present and are the same files.
+    /// Otherwise the store confirms nothing more. Returns the length of `db`.
     fn look_after_files(&self) -> Result<u64, Error> {
         let mut file_bytes = 0;
         for Watched { name, path, device, inode, bytes } in &self.watched {
@@ -334,7 +336,7 @@ impl Folder {
         Ok((file_bytes < self.file_bytes).then_some(file_bytes))
     }
 
-    /// Makes the creation of every file durable.
+    /// Syncs the files and the folder, so that the creation of every file is durable.
     pub(super) fn sync_creation(&self) -> Result<(), Error> {
         for name in ["db", "conf", "durable"] {
             let file = File::open(self.path.join(name)).and_then(|file| file.sync_all());
@@ -348,7 +350,7 @@ impl Folder {
         Ok(metadata.len())
     }
 
-    /// Values that sled keeps in files of their own.
+    /// The number of values that sled keeps in separate files.
     pub(super) fn stray_files(&self) -> Result<u64, Error> {
         match fs::read_dir(self.path.join("blobs")) {
             Ok(entries) => Ok(entries.count() as u64),
@@ -369,8 +371,7 @@ impl Folder {
         fs::remove_file(self.path.join("ballast")).map_err(self.io("remove", "ballast"))
     }
 
-    /// Takes room that a later start on a full disk can give back. Not having it is no reason to
-    /// stop.
+    /// Takes room that a later start on a full disk can free. A broker without ballast continues.
     pub(super) fn make_ballast(&self, bytes: u64) {
         let path = self.path.join("ballast");
         let made = OpenOptions::new().create(true).truncate(true).write(true).open(&path).and_then(

@@ -1,10 +1,10 @@
-//! What is checked before sled may touch a folder, because its `open` destroys what it does not
+//! The checks before sled may touch a folder, because sled's `open` destroys data that it does not
 //! understand.
 //!
-//! In the usual case this reads everything once and sled finds what it expects. Something may be
-//! odd: a file that was cut short, a flipped bit, but also a crash at a rare moment that sled does
-//! recover from. Then the folder is opened on trial, as a copy. Only if the copy turns out to hold
-//! everything that was confirmed, the folder itself is opened.
+//! In the usual case the checks read everything once and find nothing odd. A folder may be odd: a
+//! file was cut short, a bit has flipped, or a crash came at a rare moment from which sled does
+//! recover. Then the store opens a copy of the folder on trial. Only if the copy holds everything
+//! that was confirmed, the store opens the folder itself.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -20,16 +20,16 @@ use super::scan::scan;
 use crate::error::Error;
 use crate::survey;
 
-/// A trial that has not ended by then never will: one of sled's threads is gone.
+/// A trial that takes longer than this never ends: one of sled's threads has ended.
 const REHEARSAL_PATIENCE: Duration = Duration::from_secs(600);
-/// A large folder gets more time, as much as it takes on a slow disk.
+/// A large folder gets more time: the time that a slow disk needs.
 const REHEARSAL_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
-/// An interrupted creation leaves a small file. A larger one is not even searched.
+/// An interrupted creation leaves a small file. The store does not search a larger file.
 const UNCONFIRMED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Room that has to stay free beside the copy.
 pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Checks an existing folder, and tries it out as a copy if something is odd.
+/// Checks an existing folder, and tries a copy if something is odd.
 pub(super) fn inspect(folder: &Folder, note: &Note) -> Result<(), Error> {
     match doubt(folder, note)? {
         None => Ok(()),
@@ -37,8 +37,8 @@ pub(super) fn inspect(folder: &Folder, note: &Note) -> Result<(), Error> {
     }
 }
 
-/// Checks an existing folder without changing anything in it. A doubt is a reason to try out a
-/// copy, not to refuse.
+/// Checks an existing folder without changing anything in it. A doubt is a reason to try a copy,
+/// not to refuse the folder.
 pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
     let database = folder.path().join("db");
     if !database.exists() {
@@ -63,7 +63,7 @@ pub(super) fn doubt(folder: &Folder, note: &Note) -> Result<Option<String>, Erro
     Ok(snapshot.or_else(|| scan.suspicion(note)))
 }
 
-/// Whether a folder without a note may be made anew: nothing in it was ever confirmed.
+/// Whether a folder without a note may be made again, because nothing in it was ever confirmed.
 pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
     let path = folder.path().join("db");
     if !path.exists() {
@@ -73,8 +73,8 @@ pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
         return Ok(false);
     }
     let bytes = fs::read(path).map_err(folder.io("read", "db"))?;
-    // The creation writes chunk 0, and its note. Any later chunk tells that the note was there and
-    // is lost.
+    // The creation writes chunk 0 and its note. Any later chunk proves that the note was written
+    // and is lost.
     let confirmed = bytes.windows(16).any(|window| {
         let number = window[8..16].try_into().map(u64::from_le_bytes);
         window.starts_with(b"CELC")
@@ -85,7 +85,7 @@ pub(super) fn is_unconfirmed(folder: &Folder) -> Result<bool, Error> {
     Ok(!confirmed)
 }
 
-/// What sled writes into `conf` with our settings: its text and a checksum.
+/// The content that sled writes into `conf` with our settings: its text and a checksum.
 fn expected_conf() -> Vec<u8> {
     let mut conf =
         format!("segment_size: {SEGMENT_BYTES}\nuse_compression: false\nversion: 0.34\n")
@@ -95,8 +95,8 @@ fn expected_conf() -> Vec<u8> {
     conf
 }
 
-/// Checks the snapshot that sled will start from. It may be newer than the note: a start that was
-/// killed made it.
+/// Checks the snapshot that sled will start from. The snapshot may be newer than the note, if a
+/// killed start made it.
 fn inspect_snapshot(folder: &Folder, note: &Note) -> Result<Option<String>, Error> {
     let Some((name, position)) = folder.snapshot()? else {
         return Ok((note.snapshot > 0).then(|| "its snapshot is missing".into()));

@@ -17,45 +17,45 @@ use super::sync::syncs;
 use crate::error::Error;
 
 /// Part of the format: a folder made with one size cannot be opened with another. A leaf of 16
-/// chunks stays far below a quarter of it, which is where sled would put it into a file of its own
-/// that it never syncs.
+/// chunks stays far below a quarter of this size. From a quarter on, sled would put the leaf into a
+/// separate file that sled never syncs.
 pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-/// sled keeps several times this.
+/// sled keeps several times this many bytes.
 const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// sled frees space only from its own flusher, so it has to have one. It is not what makes a commit
-/// durable.
+/// sled frees space only in its own flusher, so sled needs a flusher. The flusher does not make
+/// commits durable.
 const FLUSH_EVERY_MS: u64 = 500;
 /// Further uses of a page: see [`Log::touching`].
 const TOUCHES_COLD: u32 = 15;
-/// Half of a page of sixteen chunks is written before it is split, and each chunk is a use of it or
-/// two.
+/// Half of a page of sixteen chunks is written before the page is split, and each chunk uses the
+/// page once or twice.
 const TOUCHES_WRITTEN: u32 = 8;
 /// Sixteen chunks in a row share a page.
 const TOUCHES_IN_ORDER: u32 = 3;
-/// Chunks to come that have a place already, at least and after more were made: see
-/// [`Log::make_places`].
+/// The number of future chunks that have a place already: the least number, and the number after
+/// more places were made. See [`Log::make_places`].
 const PLACES_MIN: u64 = 32;
 const PLACES_MADE: u64 = 96;
-/// A segment is filled in steps of this size: sled moves a page out of a thin segment with every
-/// tenth or so.
+/// A turn fills a segment in steps of this size: with about every tenth step sled moves a page out
+/// of a thin segment.
 const TURN_BYTES: usize = 4 * 1024;
-/// How long the lock of a database that this process just closed may linger.
+/// The longest time that the lock of a database may stay after this process has closed it.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
-/// How often a start that takes its time is asked whether it can go on.
+/// How often the store checks whether a slow start has failed.
 const LOOK_FOR_FAILURE: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
 pub(super) struct Log {
     database: sled::Db,
     tree: sled::Tree,
-    /// One past the last chunk that is there or has a place.
+    /// One past the last chunk that is present or has a place.
     places_end: Cell<u64>,
-    /// Of a file that was there before.
+    /// The watch of a file that existed before.
     watch: Option<Arc<Watch>>,
 }
 
-/// Why sled could not open a folder: with an error, or with a panic, or because the disk does not
-/// give what is there, or another process has it open.
+/// Why sled could not open a folder: sled returned an error, sled panicked, the disk failed to
+/// read, or another process has the folder open.
 pub(super) enum OpenFailure {
     Locked,
     Error(sled::Error),
@@ -64,10 +64,10 @@ pub(super) enum OpenFailure {
 }
 
 impl Log {
-    /// Opens the database. Without the flusher nothing is cleaned, and no thread of sled's outlives
-    /// a failure.
+    /// Opens the database. Without the flusher sled cleans nothing, and none of its threads
+    /// outlives a failure.
     ///
-    /// When a read fails meanwhile, the threads that sled opens it with stand still for good and
+    /// When a read fails meanwhile, the threads that open the database stand still for good and
     /// keep sled's lock, but they have changed nothing: see `reads.rs`.
     pub(super) fn open(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
         let watch = match Watch::holding(&folder.join("db")) {
@@ -102,7 +102,7 @@ impl Log {
         }
     }
 
-    /// What the system said when a read of the file failed, if one did since it was opened.
+    /// The system's error, if a read of the file has failed since the file was opened.
     pub(super) fn read_failure(&self) -> Option<io::Error> {
         self.watch.as_ref().and_then(|watch| watch.failure())
     }
@@ -147,7 +147,7 @@ impl Log {
         caught("read a chunk", || self.touching(number, TOUCHES_COLD))
     }
 
-    /// A chunk, when all are read in order. An error of sled's is said as a sentence.
+    /// A chunk, when all chunks are read in order. An error of sled is returned as a sentence.
     pub(super) fn read_next(&self, number: u64) -> Result<Bytes, String> {
         let chunk = guarded(|| self.touching(number, TOUCHES_IN_ORDER))
             .map_err(|failure| failure.to_string())?;
@@ -155,8 +155,8 @@ impl Log {
     }
 
     /// sled looks at its cache's size only after 64 uses of pages of one of 256 groups, and a page
-    /// is up to 384 KiB: a scan would keep gigabytes. So each page is used more often than it
-    /// need be, until its group is looked at.
+    /// is up to 384 KiB: a scan would keep gigabytes. So the log uses each page more often than
+    /// necessary, until sled looks at the page's group.
     fn touching(&self, number: u64, touches: u32) -> sled::Result<Option<Bytes>> {
         let key = number.to_be_bytes();
         let chunk = self.tree.get(key)?;
@@ -166,7 +166,7 @@ impl Log {
         Ok(chunk.filter(|chunk| !chunk.is_empty()).map(Bytes::from_owner))
     }
 
-    /// The chunks that are there although they are older than the log.
+    /// The chunks that are present although they are older than the log.
     pub(super) fn numbers_below(&self, base: u64) -> Result<Vec<u64>, String> {
         let keys =
             || self.tree.range(..base.to_be_bytes()).keys().collect::<sled::Result<Vec<_>>>();
@@ -174,14 +174,14 @@ impl Log {
         keys.iter().map(number_of).collect()
     }
 
-    /// Writes and removes in one batch: after a crash all of it is there, or nothing. Durable on
-    /// return.
+    /// Writes and removes in one batch: after a crash either the whole batch is present, or nothing
+    /// of it. The batch is durable on return.
     pub(super) fn write(&self, chunks: &[(u64, Bytes)], removed: &[u64]) -> Result<(), Error> {
         let before = syncs();
         caught("write a batch", || self.write_batch(chunks, removed))?;
         caught("flush a batch", || self.database.flush())?;
-        // Whether this thread's flush or sled's flusher wrote the last bytes: each write is
-        // followed by a sync.
+        // This thread's flush or sled's flusher wrote the last bytes. In both cases a sync follows
+        // each write.
         if syncs() == before {
             return Err(Error::NotSynced);
         }
@@ -193,7 +193,7 @@ impl Log {
             self.make_places(*newest)?;
         }
         match chunks {
-            // One chunk is atomic by itself, and saves the sync of the batch's own mark.
+            // One chunk is atomic by itself, so the sync of a batch's own mark is not needed.
             [(number, chunk)] if removed.is_empty() => {
                 self.tree.insert(number.to_be_bytes(), &chunk[..])?;
             }
@@ -216,12 +216,11 @@ impl Log {
         Ok(())
     }
 
-    /// Gives the chunks that come next a place: their key, with nothing under it.
+    /// Gives the next chunks a place: their key with an empty value.
     ///
-    /// A page of sled's that gets a seventeenth key is split, and both halves are written again,
-    /// whole. Were the keys to come with their chunks, each chunk would be written five times.
-    /// So pages are split while they are empty. The places need not be durable: a chunk without
-    /// one makes its own.
+    /// sled splits a page that gets a seventeenth key, and writes both halves again, whole. If the
+    /// keys came with their chunks, sled would write each chunk five times. So pages are split
+    /// while they are empty. The places need not be durable: a chunk without one makes its own.
     fn make_places(&self, newest: u64) -> sled::Result<()> {
         let end = self.places_end.get();
         if newest + PLACES_MIN < end {
@@ -235,24 +234,24 @@ impl Log {
         Ok(())
     }
 
-    /// Bytes of the data file, which has this length, that hold nothing: sled writes to them before
-    /// the file grows.
+    /// Unused bytes of the data file, which has this length. sled writes to them before the file
+    /// grows.
     pub(super) fn reusable_bytes(&self, file_bytes: u64) -> u64 {
-        // The segments that hold something, by their place in the log.
+        // The segments in use, by their place in the log.
         let used = self.database.context.pagecache.log.iter_from(0).segments.len() as u64;
         (file_bytes / SEGMENT_BYTES as u64).saturating_sub(used) * SEGMENT_BYTES as u64
     }
 
-    /// Has sled go on to its next segment.
+    /// Makes sled go on to its next segment.
     ///
-    /// Segments from which everything was moved or removed count as free only once the segment is
-    /// full in which that is written down, and the one after it. On a log that is written to
-    /// little this may never be.
+    /// A segment from which all pages were moved or removed counts as free only once two other
+    /// segments are full: the segment that records the removal, and the segment after it. On a log
+    /// with few writes this may never happen.
     pub(super) fn turn_over(&self) -> Result<(), Error> {
         caught("go on to the next segment", || {
             let tree = self.database.open_tree("turn")?;
             for step in 0..SEGMENT_BYTES / TURN_BYTES {
-                // The same value again would not be written.
+                // sled would not write the same value again.
                 tree.insert([0], vec![1 + step as u8 % 2; TURN_BYTES])?;
             }
             tree.insert([0], IVec::default())?;
@@ -261,7 +260,7 @@ impl Log {
         })
     }
 
-    /// Up to where the data file has something that is needed.
+    /// The length up to which the data file has needed bytes.
     pub(super) fn needed_bytes(&self) -> u64 {
         let stable = self.stable_position();
         let segments = self.database.context.pagecache.log.iter_from(0).segments;
@@ -281,7 +280,7 @@ impl Log {
         caught("flush at the end", || self.database.flush()).map(|_| ())
     }
 
-    /// The newest chunk: the last place that has something in it.
+    /// The newest chunk: the last place that is not empty.
     pub(super) fn newest(&self) -> Result<Option<(u64, Bytes)>, String> {
         let is_chunk = |item: &sled::Result<(IVec, IVec)>| {
             item.as_ref().map_or(true, |(_, chunk)| !chunk.is_empty())
@@ -291,7 +290,7 @@ impl Log {
         item.map(chunk_of).transpose()
     }
 
-    /// Lets go of a database that is refused; whatever sled says about that.
+    /// Closes a database that is refused, and ignores errors of sled.
     pub(super) fn abandon(self) {
         let _closed = guarded(move || {
             drop(self);
@@ -323,8 +322,8 @@ fn number_of(key: &IVec) -> Result<u64, String> {
     Ok(u64::from_be_bytes(number))
 }
 
-/// sled panics over some errors of the disk; that is an error like the others. Any other panic goes
-/// on.
+/// sled panics on some errors of the disk; such a panic becomes an error. Any other panic
+/// continues.
 fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(|error| engine_error(doing, &error)),
@@ -335,7 +334,7 @@ fn caught<T>(doing: &'static str, work: impl FnOnce() -> sled::Result<T>) -> Res
     }
 }
 
-/// sled panics over some kinds of damage; that must come back as a sentence.
+/// sled panics on some kinds of damage; such a panic must become a sentence.
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, OpenFailure> {
     let outcome = super::quiet::quietly(|| catch_unwind(AssertUnwindSafe(work)));
     match outcome {
@@ -360,8 +359,8 @@ fn engine_error(doing: &'static str, error: &sled::Error) -> Error {
     Error::Engine { doing, reason: engine_reason(error) }
 }
 
-/// Why sled gave up, for a person. Its own words are about its inside, and of no use to whoever
-/// reads the sentence.
+/// The reason of sled's error, for an operator. sled's own texts describe its internals and do not
+/// help the operator.
 fn engine_reason(error: &sled::Error) -> String {
     match error {
         sled::Error::Io(error) => os_error(&error.to_string())

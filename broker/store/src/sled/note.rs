@@ -1,27 +1,27 @@
 //! The note in the file `durable`: how far the log was durable when the note was written. The file
-//! has two places that take turns, so that a torn write spoils the newer note alone.
+//! has two places that take turns, so that a torn write damages only the newer note.
 
 pub(super) const NOTE_BYTES: usize = 64;
 const NOTE_SUMMED_BYTES: usize = 48;
 const NOTE_MAGIC: [u8; 8] = *b"CELNOTE1";
 
-/// How far the log was durable when it was written down.
+/// How far the log was durable when the note was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Note {
     pub(super) sequence: u64,
     /// The newest chunk.
     pub(super) chunk: u64,
-    /// The position of the last stable byte, as sled counts.
+    /// The position of the last stable byte, in sled's numbering.
     pub(super) position: i64,
-    /// The length of the data file. sled may have cut it since: a shorter one is a reason to look,
-    /// not to refuse.
+    /// The length of the data file. sled may have cut the file since: a shorter file is a reason
+    /// to check, not to refuse.
     pub(super) file_bytes: u64,
     /// The position of the snapshot that sled started from. 0: none, as in a folder's first run.
     pub(super) snapshot: u64,
 }
 
 impl Note {
-    /// Where the note stands in its file.
+    /// The position of the note in its file.
     pub(super) fn place(&self) -> u64 {
         (self.sequence % 2) * NOTE_BYTES as u64
     }

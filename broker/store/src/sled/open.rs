@@ -1,4 +1,4 @@
-//! The start on a data folder: lock it, look at it, make room, open sled, read everything.
+//! The start on a data folder: lock the folder, check it, make room, open sled, read everything.
 
 use std::path::Path;
 
@@ -11,18 +11,18 @@ use crate::error::Error;
 use crate::{Marks, Store, StoreConfig};
 
 /// sled fills up the segments at its tail when it starts, and writes a snapshot. With less room
-/// than this the ballast goes.
+/// than this the start deletes the ballast.
 const START_BYTES: u64 = 30 * 1024 * 1024;
-/// With less than this a start is not even tried.
+/// With less room than this the store does not try a start.
 const START_BYTES_MIN: u64 = 1024 * 1024;
 
 impl Store {
     /// Opens a store on sled in this folder, or makes the folder, and hands every live record to
-    /// `load`, as [`Store::over`] says.
+    /// `load`, like [`Store::over`].
     ///
     /// # Errors
-    /// Each kind says what to do. A folder that is refused is left as it is, as far as that can be
-    /// told beforehand.
+    /// Each kind says what to do. A refused folder stays unchanged, as far as the checks can decide
+    /// before sled opens it.
     pub fn open(
         folder: FolderConfig,
         config: StoreConfig,
@@ -30,7 +30,7 @@ impl Store {
     ) -> Result<(Self, Marks), Error> {
         let medium = SledMedium::open(&folder)?;
         let (witness, path) = (medium.log.clone(), medium.folder.path().to_owned());
-        // What cannot be read at the moment looks to sled like damage.
+        // Bytes that cannot be read at the moment look like damage to sled.
         Self::over(Box::new(medium), config, load).map_err(|error| {
             match (error, witness.read_failure()) {
                 (Error::Damaged { .. }, Some(source)) => unreadable(&path)(source),
@@ -40,7 +40,7 @@ impl Store {
     }
 }
 
-/// The error of a read of sled's file that the disk refused.
+/// The error when the disk refused a read of sled's file.
 pub(super) fn unreadable(folder: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
     Error::io(format!("read {}", folder.join("db").display()))
 }
@@ -71,7 +71,8 @@ impl SledMedium {
     }
 }
 
-/// sled cannot start on a full disk; a start has to, for the workers' reports.
+/// Makes room for sled, which cannot start on a full disk. The broker must start there, so that
+/// workers can report.
 fn make_room(folder: &Folder) -> Result<(), Error> {
     if folder.room()?.free_bytes < START_BYTES && folder.has_ballast() {
         tracing::warn!("the disk is full; giving up the ballast file to start");

@@ -1,6 +1,6 @@
-//! Keeps the panics of sled over a damaged folder, and over a disk that fails, off the terminal:
-//! they come back as a sentence of the store. Panics of anything else, and other ones of sled's
-//! while the broker runs, are shown as ever.
+//! Hides sled's panics on a damaged folder or a failing disk from the terminal: the store reports
+//! them as a sentence. All other panics, including other panics of sled while the broker runs, are
+//! shown as usual.
 
 use std::cell::Cell;
 use std::io;
@@ -9,23 +9,24 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 static INSTALL: Once = Once::new();
-/// How many threads are in `quietly`; sled's own threads may panic on their behalf.
+/// The number of threads in `quietly`. sled's own threads may panic while they work for these
+/// threads.
 static QUIET: AtomicUsize = AtomicUsize::new(0);
 
-/// What the system said when sled last panicked over it.
+/// The system's error on which sled last panicked.
 static DISK_FAILURE: AtomicI32 = AtomicI32::new(0);
 
 thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The error of the operating system over which sled panicked in this process, if it did.
+/// The operating system's error on which sled panicked in this process, if it did.
 pub(crate) fn disk_failure() -> Option<io::Error> {
     let errno = DISK_FAILURE.load(Ordering::SeqCst);
     (errno != 0).then(|| io::Error::from_raw_os_error(errno))
 }
 
-/// Runs `work`, which catches its own panics, without their being printed.
+/// Runs `work`, which catches its own panics, and keeps these panics from being printed.
 pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     INSTALL.call_once(|| {
         let shown = take_hook();
@@ -37,7 +38,7 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
                 DISK_FAILURE.store(errno, Ordering::SeqCst);
                 return;
             }
-            // What else panics in sled by then follows from it.
+            // Later panics of sled follow from this failure.
             let follows = of_sled && DISK_FAILURE.load(Ordering::SeqCst) != 0;
             let quiet = follows || HERE.get() > 0 || (of_sled && QUIET.load(Ordering::SeqCst) > 0);
             if !quiet {
@@ -53,7 +54,7 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// The error of the operating system that a text of sled's names: sled wraps some, and panics over
+/// The operating system's error that a text of sled names: sled wraps some errors, and panics on
 /// others.
 pub(super) fn os_error(text: &str) -> Option<io::Error> {
     let digits = text.split_once("code: ")?.1;

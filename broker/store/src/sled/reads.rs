@@ -1,16 +1,16 @@
-//! The second unsafe function of the project: it keeps sled from taking a failed read for the end
-//! of its log.
+//! The second unsafe function of the project: it prevents sled from treating a failed read as the
+//! end of its log.
 //!
 //! While sled 0.34 opens a file it drops the errors of its reads. A segment whose header cannot be
-//! read counts as free, one that cannot be read at all as the end of the log, and what seems free
-//! is overwritten at once: a disk that fails for a moment during a start would lose everything. So
-//! this file defines `pread64`, through which Rust's library reads at an offset. It does what the C
-//! library's does, with one difference: when a read of a [watched](Watch) file fails, that is
-//! noted, and while sled opens the file the thread that read it stands still for good. Whoever
-//! opens it sees the note.
+//! read counts as free, a segment that cannot be read at all counts as the end of the log, and sled
+//! overwrites seemingly free segments at once: a disk that fails for a moment during a start would
+//! lose everything. So this file defines `pread64`, through which Rust's library reads at an
+//! offset. The function does the same as the C library's, with one difference: it notes when a read
+//! of a [watched](Watch) file fails, and while sled opens the file, the thread that read it then
+//! stands still for good. The caller that opens the file sees the note.
 //!
-//! Linking is nothing to rely on unseen: [`is_linked`] tells whether reads come here, and a start
-//! refuses when not.
+//! Linking must be verified: [`is_linked`] tells whether reads come here, and a start refuses the
+//! folder when they do not.
 
 #![allow(unsafe_code)]
 
@@ -21,19 +21,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Looked at when a read fails, never else.
+/// The list is read only when a read fails.
 static WATCHED: Mutex<Vec<Arc<Watched>>> = Mutex::new(Vec::new());
 
 static LINKED: AtomicBool =
     AtomicBool::new(!cfg!(all(target_os = "linux", target_pointer_width = "64")));
 
-/// Decides for tests which reads fail, and with which number; 0: as ever.
+/// Decides for tests which reads fail, and with which error number. 0: the read runs as usual.
 #[cfg(any(test, feature = "failing-reads"))]
 pub static FAIL_READS: std::sync::OnceLock<fn(std::ffi::c_int) -> std::ffi::c_int> =
     std::sync::OnceLock::new();
 
-/// Whether a read was ever made through this file. Where the function cannot be defined it is
-/// always so.
+/// Whether a read ever came through this file. True where the function cannot be defined.
 pub(super) fn is_linked() -> bool {
     LINKED.load(Ordering::Relaxed)
 }
@@ -42,17 +41,17 @@ pub(super) fn is_linked() -> bool {
 struct Watched {
     device: u64,
     inode: u64,
-    /// Whoever's read fails stands still.
+    /// Whether a thread whose read fails stands still.
     holds: AtomicBool,
     errno: AtomicI32,
 }
 
-/// Keeps an eye on the reads of one file until it is dropped.
+/// Watches the reads of one file until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watch(Arc<Watched>);
 
 impl Watch {
-    /// From now on, whoever fails to read the file stands still.
+    /// From now on, a thread that fails to read the file stands still.
     pub(super) fn holding(file: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(file)?;
         let (device, inode) = (metadata.dev(), metadata.ino());
@@ -66,12 +65,12 @@ impl Watch {
         Ok(Self(watched))
     }
 
-    /// From now on a failure is noted and no more.
+    /// From now on a failure is only noted.
     pub(super) fn let_go(&self) {
         self.0.holds.store(false, Ordering::SeqCst);
     }
 
-    /// What the system said when a read failed, if one did.
+    /// The system's error, if a read has failed.
     pub(super) fn failure(&self) -> Option<io::Error> {
         let errno = self.0.errno.load(Ordering::SeqCst);
         (errno != 0).then(|| io::Error::from_raw_os_error(errno))
@@ -87,7 +86,7 @@ impl Drop for Watch {
     }
 }
 
-/// Notes the failure if the file is watched, and does not return if it is held.
+/// Notes the failure if the file is watched. Does not return if the watch holds failing threads.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn failed(file: std::ffi::c_int, errno: i32) {
     // SAFETY: the caller reads from this descriptor, so it is open, and stays so until the call
@@ -105,17 +104,17 @@ fn failed(file: std::ffi::c_int, errno: i32) {
         })
     };
     if holds {
-        // Wakes up for nothing now and then.
+        // A parked thread may wake up without a reason.
         loop {
             std::thread::park();
         }
     }
 }
 
-/// Stands in for the C library's function.
+/// Replaces the C library's function.
 ///
 /// # Safety
-/// As that: `buffer` has room for so many bytes.
+/// As for that function: `buffer` has room for this many bytes.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[cfg_attr(target_env = "musl", unsafe(export_name = "pread"))]
 #[cfg_attr(not(target_env = "musl"), unsafe(no_mangle))]
@@ -143,7 +142,7 @@ unsafe extern "C" fn pread64(
         if errno != libc::EINTR && errno != libc::EBADF {
             failed(file, errno);
         }
-        // SAFETY: as above. What was called since may have changed it.
+        // SAFETY: as above. Calls since then may have changed errno.
         unsafe { *libc::__errno_location() = errno };
     }
     outcome

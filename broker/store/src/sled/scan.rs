@@ -1,11 +1,11 @@
 //! Reads sled's data file without sled and without touching it, to find out whether sled would
 //! recover all of it.
 //!
-//! sled's own recovery is destructive: where it meets a broken message it takes the log to end
-//! there, and overwrites what follows. The file is a row of segments. Each has a header with its
-//! position in the log, then messages with a checksum each; see `pagecache/{iterator,logger}.rs` of
-//! sled 0.34.7, which this file mirrors. It does not replay the pages, so it can only raise a
-//! suspicion; `guard.rs` then tries the matter out on a copy.
+//! sled's own recovery is destructive: where it finds a broken message, it takes this place as the
+//! end of the log and overwrites the bytes that follow. The file is a row of segments. Each has a
+//! header with its position in the log, then messages with a checksum each; see
+//! `pagecache/{iterator,logger}.rs` of sled 0.34.7, which this file mirrors. The scan does not
+//! replay the pages, so it can only find a suspicion; `guard.rs` then tries a copy.
 
 use std::fs::File;
 use std::io;
@@ -25,11 +25,11 @@ const KIND_MAX: u8 = 11;
 /// One segment that has a valid header.
 #[derive(Debug)]
 struct Segment {
-    /// Where the segment stands in sled's log.
+    /// The position of the segment in sled's log.
     position: i64,
-    /// How far its messages are whole.
+    /// The end of its whole messages.
     end: usize,
-    /// Whether they are whole to the end of the segment.
+    /// Whether the messages are whole up to the end of the segment.
     complete: bool,
 }
 
@@ -53,8 +53,7 @@ pub(super) fn scan(database: &Path) -> io::Result<Scan> {
         file.read_exact_at(bytes, offset)?;
         match segment_position(bytes) {
             Some(position) => scan.segments.push(read_segment(position, bytes)),
-            // sled clears the segments that are free at start; a fresh one at the end may be a
-            // hole.
+            // sled clears the free segments at start; a new segment at the end may be a hole.
             None if bytes.iter().take(SEGMENT_HEADER_BYTES).all(|byte| *byte == 0) => {}
             None => scan.broken_headers.push(offset),
         }
@@ -65,7 +64,8 @@ pub(super) fn scan(database: &Path) -> io::Result<Scan> {
 }
 
 impl Scan {
-    /// Why sled might not recover everything that `note` says was durable. `None`: it will.
+    /// Why sled might not recover everything that `note` says was durable. `None`: sled will
+    /// recover everything.
     pub(super) fn suspicion(&self, note: &Note) -> Option<String> {
         if self.file_bytes < note.file_bytes {
             return Some(format!(
@@ -126,8 +126,8 @@ fn read_segment(position: i64, bytes: &[u8]) -> Segment {
     Segment { position, end: SEGMENT_BYTES, complete: true }
 }
 
-/// The kind and the whole length of the message at the start of `bytes`, if it is whole and of this
-/// segment.
+/// The kind and the whole length of the message at the start of `bytes`, if the message is whole
+/// and belongs to this segment.
 fn message(bytes: &[u8], segment: u64) -> Option<(u8, usize)> {
     let sum = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) ^ u32::MAX;
     let kind = *bytes.get(4)?;
@@ -145,7 +145,7 @@ fn message(bytes: &[u8], segment: u64) -> Option<(u8, usize)> {
     (hasher.finalize() == sum && of_segment == segment).then_some((kind, at + body.len()))
 }
 
-/// sled's own variable-length numbers.
+/// Reads a number in sled's own variable-length encoding.
 fn sled_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     let extra = match first {

@@ -1,14 +1,15 @@
 //! One of the two unsafe functions of the project, beside `reads.rs`: it makes a flush of sled
 //! reach the disk.
 //!
-//! On Linux, sled 0.34 ends a flush with `sync_file_range`, which starts writing but asks the disk
-//! for nothing: after a power cut a confirmed flush, and with it the whole database, is gone. This
-//! file defines a function of that name. The linker prefers it over the C library's, so sled's call
-//! lands here and becomes an `fdatasync`, whose error reaches sled through `errno` as before.
+//! On Linux, sled 0.34 ends a flush with `sync_file_range`, which starts writing but asks nothing
+//! of the disk: a power cut loses a confirmed flush, and with it the whole database. This file
+//! defines a function of that name. The linker prefers it over the C library's, so sled's call
+//! reaches this function and becomes an `fdatasync`, whose error reaches sled through `errno` as
+//! before.
 //!
-//! Linking is nothing to rely on unseen: [`syncs`] counts the calls, the store compares the count
-//! around every flush, and a test watches the system calls. If sled is ever replaced or updated,
-//! this file is the first thing to look at.
+//! Linking must be verified: [`syncs`] counts the calls, the store compares the count around every
+//! flush, and a test watches the system calls. If sled is ever replaced or updated, this file is
+//! the first thing to look at.
 
 #![allow(unsafe_code)]
 
@@ -17,22 +18,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 
-/// The sync from which on every one fails, as on a dying disk.
+/// The number of the first sync that fails. All later syncs fail too, as on a dying disk.
 #[cfg(test)]
 pub(crate) static FAIL_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Set: nothing is counted, as if the linker had bound sled to the C library's function.
+/// When set, syncs are not counted, as if the linker had bound sled to the C library's function.
 #[cfg(test)]
 pub(crate) static LINKED_WRONGLY: std::sync::atomic::AtomicBool =
     std::sync::atomic::AtomicBool::new(false);
 
-/// How often a file was synced in this process.
+/// The number of syncs of files in this process.
 pub(super) fn syncs() -> u64 {
     SYNCS.load(Ordering::SeqCst)
 }
 
-/// Stands in for the C library's function and does more: the whole file, with the metadata needed
-/// to read it back, is on the disk when it returns 0.
+/// Replaces the C library's function and does more: the whole file, with the metadata needed to
+/// read it back, is on the disk when it returns 0.
 #[unsafe(no_mangle)]
 extern "C" fn sync_file_range(file: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
     #[cfg(test)]

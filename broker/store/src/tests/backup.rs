@@ -1,5 +1,5 @@
-//! Backups of a store that goes on working: what was committed before is in the copy, and the copy
-//! opens like any folder.
+//! Backups of a store that is in use: the copy has everything that was committed before, and the
+//! copy opens like any folder.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::BackupError;
 
-/// Starts a backup; its outcome comes out of the channel.
+/// Starts a backup. The channel delivers its outcome.
 fn start(store: &mut Store, target: &Path) -> mpsc::Receiver<Result<u64, BackupError>> {
     let (sender, receiver) = mpsc::channel();
     store.start_backup(target.to_owned(), move |outcome| sender.send(outcome).unwrap());
@@ -33,7 +33,7 @@ fn backup_holds_all_that_was_committed_while_the_store_goes_on() {
     let expected = read_all(&mut store, 0..901);
     let (base, log_bytes) = (store.index.base(), store.index.log_bytes());
     let outcome = start(&mut store, &copy);
-    // The very tasks that are being copied change, end and make way; without the hold they would be
+    // The tasks that are being copied change, end and are forgotten; without the hold they would be
     // cleaned.
     let mut round = 0;
     let copied = loop {
@@ -100,7 +100,7 @@ fn second_backup_at_the_same_time_or_into_the_same_folder_is_refused() {
         Err(BackupError::Busy)
     ));
     wait(first).unwrap();
-    // The thread has answered and is about to end.
+    // The backup's thread has answered and is about to end.
     let again = loop {
         match wait(start(&mut store, &copy)) {
             Err(BackupError::Busy) => std::thread::yield_now(),
@@ -139,7 +139,7 @@ fn backup_is_refused_where_it_may_not_be() {
         assert!(matches!(outcome, BackupError::Place { .. }), "{target:?}: {outcome}");
         assert!(outcome.to_string().contains(sentence), "{target:?}: {outcome}");
     }
-    assert!(folder.path().join("old.partial").exists(), "what it did not make it does not remove");
+    assert!(folder.path().join("old.partial").exists(), "a backup removes only files that it made");
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn backup_is_given_up_when_the_store_closes() {
     store.commit().unwrap();
     let outcome = start(&mut store, &folder.path().join("copy"));
     store.close().unwrap();
-    // The close waited for it. It may have been done by then, never half done.
-    match outcome.try_recv().expect("it has ended") {
+    // The close waited for the backup. The backup may be complete by then, but never half complete.
+    match outcome.try_recv().expect("the backup has ended") {
         Ok(_) => assert_eq!(open(&folder.path().join("copy")).unwrap().2.tasks.len(), 3000),
         Err(error) => {
             assert!(matches!(error, BackupError::GivenUp), "{error}");
@@ -171,7 +171,7 @@ fn half_a_backup_is_refused_as_a_data_folder() {
     store.commit().unwrap();
     let copy = folder.path().join("copy");
     wait(start(&mut store, &copy)).unwrap();
-    // As a kill before the last step leaves it.
+    // A kill before the last step leaves the copy like this.
     std::fs::remove_file(copy.join("format")).unwrap();
     assert!(matches!(open(&copy), Err(Error::Foreign { .. })));
 }
@@ -200,7 +200,7 @@ fn backup_is_given_up_when_the_disk_gets_low() {
     store.append(&submit(3000, 3001, 10));
     store.commit().unwrap();
     assert!(!store.holds_cleaning());
-    // It may have been done by then.
+    // The backup may be complete by then.
     if let Err(error) = wait(outcome) {
         assert!(matches!(error, BackupError::GivenUp), "{error}");
         assert!(

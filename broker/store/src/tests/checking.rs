@@ -1,4 +1,4 @@
-//! The check of a folder: what it counts, what it refuses, and that it changes nothing.
+//! The check of a folder: the check counts, it refuses damaged folders, and it changes nothing.
 
 use std::fs;
 

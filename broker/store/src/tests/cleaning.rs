@@ -1,4 +1,4 @@
-//! Cleaning: the log stays bounded, and nothing that matters goes with what is cleaned.
+//! Cleaning: the log stays bounded, and cleaning loses no live record.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn log_stays_bounded_while_tasks_come_and_go() {
     let usage = store.usage().unwrap();
     assert_eq!(usage.live_bytes, 0);
     assert_eq!(stray_files(folder.path()), 0);
-    // 40 MB went through; sled itself may hold a few segments.
+    // The test wrote 40 MB; sled itself may hold a few segments.
     assert!(usage.file_bytes <= 6 * 8 * 1024 * 1024, "{usage:?}");
 }
 
@@ -33,7 +33,7 @@ fn chunks_are_written_about_once_and_go_on_after_their_places_are_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut serial = 0;
     for _ in 0..2 {
-        // A start finds the newest chunk among places that nothing was written to.
+        // A start finds the newest chunk among empty places.
         let (mut store, marks, loaded) = open(folder.path()).unwrap();
         assert_eq!((marks.serial, loaded.tasks.len() as u64), (serial, serial));
         for _ in 0..100 {
@@ -48,7 +48,7 @@ fn chunks_are_written_about_once_and_go_on_after_their_places_are_lost() {
     let (store, _, loaded) = open(folder.path()).unwrap();
     let usage = store.usage().unwrap();
     assert_eq!(loaded.tasks.len(), 2_000);
-    // sled would make five times as much of it. It holds a few segments besides.
+    // Without places sled would need five times as much. sled also holds a few segments.
     assert!(usage.file_bytes <= usage.live_bytes * 3 / 2 + 2 * 8 * 1024 * 1024, "{usage:?}");
 }
 
@@ -90,7 +90,7 @@ fn old_live_tasks_survive_being_moved_and_keep_their_latest_change() {
     store.commit().unwrap();
     for round in 0..500u64 {
         store.append(&submit(100, 1000 + round, 3000));
-        // The other half keeps the change it has, which has to move with its task.
+        // The other half of the tasks keep their changes, which have to move with their tasks.
         let slot = (round % 25) as Slot;
         store.append(&change(slot, 1 + u64::from(slot), 3 + round as u32));
         store.commit().unwrap();
@@ -174,7 +174,7 @@ fn large_payload_leaves_before_its_task_once_nobody_will_read_it() {
     }
 }
 
-/// Values that sled put into files of their own, which it never syncs.
+/// The number of values that sled put into separate files, which sled never syncs.
 fn stray_files(folder: &Path) -> usize {
     std::fs::read_dir(folder.join("blobs")).map_or(0, Iterator::count)
 }

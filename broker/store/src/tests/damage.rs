@@ -1,5 +1,5 @@
-//! Folders that are newer, cut short or have a flipped bit: refused with a sentence, or served
-//! whole.
+//! Folders of a newer format, folders that were cut short, and folders with a flipped bit: the
+//! store refuses them with a sentence, or serves them whole.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn first_note_that_was_torn_takes_nothing_with_it() {
     let path = folder.path().join("durable");
     let whole = fs::read(&path).unwrap();
     for bytes in 0..whole.len() {
-        // Nothing was ever confirmed but the folder itself: it is begun anew.
+        // Nothing but the folder itself was ever confirmed, so the store makes the folder again.
         let torn = copy(folder.path());
         fs::write(torn.path().join("durable"), &whole[..bytes]).unwrap();
         let (mut store, ..) =
@@ -44,7 +44,7 @@ fn first_note_that_was_torn_takes_nothing_with_it() {
         store.append(&submit(1, 1, 100));
         store.commit().unwrap();
         store.close().unwrap();
-        // Now something was: without its notes it is refused.
+        // Now a record was confirmed, so the store refuses the folder without its notes.
         fs::write(torn.path().join("durable"), &whole[..bytes.min(32)]).unwrap();
         assert!(matches!(open(torn.path()), Err(Error::Damaged { .. })), "{bytes} bytes");
     }
@@ -81,8 +81,8 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Opens a damaged folder: everything is there, or it is refused and left alone. Says whether it
-/// was refused.
+/// Opens a damaged folder: everything is present, or the store refuses the folder and leaves it
+/// unchanged. Returns whether the store refused it.
 fn refused_or_whole(folder: &Path, expected: &Loaded, what: &str) -> bool {
     let before = contents(folder);
     match open(folder) {
@@ -104,7 +104,7 @@ fn refused_or_whole(folder: &Path, expected: &Loaded, what: &str) -> bool {
     }
 }
 
-/// Numbers that look random and are the same every time.
+/// Scattered numbers that are the same in every run.
 fn scattered(count: u64, below: u64) -> impl Iterator<Item = u64> {
     (1..=count).map(move |index| {
         let mixed =
@@ -219,7 +219,8 @@ fn interrupted_creation_is_begun_again() {
     let folder = tempfile::tempdir().unwrap();
     let (store, ..) = open(folder.path()).unwrap();
     store.close().unwrap();
-    // As a kill between the first chunk and the first note leaves it, with a torn `conf`.
+    // A kill between the first chunk and the first note leaves the folder like this, with a torn
+    // `conf`.
     fs::remove_file(folder.path().join("durable")).unwrap();
     fs::write(folder.path().join("conf"), b"segment_size: 83").unwrap();
     let (store, _, loaded) = open(folder.path()).unwrap();

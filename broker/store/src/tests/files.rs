@@ -1,5 +1,5 @@
-//! The files of a data folder: who may read them, what is refused in their place, and what is
-//! noticed while the store works.
+//! The files of a data folder: their modes, the irregular files that the store refuses in their
+//! place, and the changes that the store notices while it is in use.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};

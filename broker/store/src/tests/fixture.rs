@@ -1,9 +1,9 @@
-//! A data folder that an earlier version wrote is read, whole. `fixtures/format-1` was written by
-//! version 0.1.0 and has every kind of record in it.
+//! The store reads a data folder of an earlier version, whole. Version 0.1.0 wrote
+//! `fixtures/format-1`, which has every kind of record.
 //!
-//! `WRITE_FIXTURE=1` with this test writes the folder of the present format, if there is none yet:
-//! never over one that is there, for then it would no longer be an earlier version's. sled's file
-//! is kept without the empty rest of its segment.
+//! `WRITE_FIXTURE=1` with this test writes the folder of the present format, if there is none yet.
+//! The test never overwrites a folder, because the folder would then no longer be from an earlier
+//! version. sled's file is stored without the empty rest of its segment.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn fixture(format: u16) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/tests/fixtures/format-{format}"))
 }
 
-/// Everything set to something of its own.
+/// A submit in which every field has a value that differs from its default.
 fn full_submit() -> Submitted {
     Submitted {
         generation: 3,
@@ -83,7 +83,7 @@ fn full_change() -> Changed {
     }
 }
 
-/// One task for each state, some with what belongs to it.
+/// One change for each state, some with the fields that belong to the state.
 fn states() -> Vec<Changed> {
     use State::*;
     let states = [Scheduled, Queued, Leased, Started, Retry, Success, Failure, Revoked];
@@ -93,7 +93,7 @@ fn states() -> Vec<Changed> {
             content_type: "text/plain".into(),
         };
         let result = (state == Success).then_some(result);
-        // A format without the field has what the state suggests.
+        // A record without this field gets the value that the state suggests.
         let closed_by = match state {
             Success => ClosedBy::Complete,
             Retry | Failure => ClosedBy::Fail,
@@ -104,7 +104,7 @@ fn states() -> Vec<Changed> {
     states.into_iter().enumerate().map(with_state).collect()
 }
 
-/// What the log says, in order.
+/// The records of the log, in order.
 fn records() -> Vec<Record> {
     let mut records = vec![
         Record::Named(Named::Queue(queue("songs", 5))),
@@ -118,7 +118,7 @@ fn records() -> Vec<Record> {
         Record::Named(Named::Queue(queue("gone", 1))),
         Record::Submitted(Box::new(full_submit())),
         Record::Changed(Box::new(full_change())),
-        // Longer than a chunk.
+        // This record is longer than a chunk.
         submit(2, 12, 60_000),
         submit(3, 13, 40),
         Record::Forgotten(TaskKey { slot: 3, serial: 13 }),
@@ -151,7 +151,7 @@ fn write(to: &Path) {
     }
 }
 
-/// The fixture as it was when its broker closed.
+/// A copy of the fixture, as its broker left the folder.
 fn restored(from: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["format", "conf", "durable", "db"] {

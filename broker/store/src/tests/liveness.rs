@@ -1,5 +1,5 @@
-//! What is live, against a model of two maps: any sequence of appends, commits and restarts leaves
-//! the same tasks.
+//! The live records, compared with a model of two maps: after any sequence of appends, commits and
+//! restarts the store has the tasks of the model.
 
 use proptest::prelude::*;
 
@@ -32,13 +32,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The store and what it should hold.
+/// The store, and the tasks that it should hold.
 struct Pair {
     folder: tempfile::TempDir,
     store: Option<Store>,
     now: Loaded,
     committed: Loaded,
-    /// Tasks dropped without a record: they may come back, but only whole.
+    /// Tasks dropped without a record. They may come back, but only whole.
     dropped: Vec<(Submitted, Option<Changed>)>,
     marks: Marks,
     committed_marks: Marks,
@@ -60,7 +60,7 @@ impl Pair {
     }
 
     fn store(&mut self) -> &mut Store {
-        self.store.as_mut().expect("it is open between two steps")
+        self.store.as_mut().expect("the store is open between two steps")
     }
 
     fn run(&mut self, step: Step) {
@@ -87,7 +87,7 @@ impl Pair {
                 }
             }
             Step::Drop(slot) => {
-                // The machine drops only what is confirmed.
+                // The machine drops only confirmed tasks.
                 if let Some(task) = self.committed.tasks.get(&slot)
                     && self.now.tasks.get(&slot) == Some(task)
                 {
@@ -120,7 +120,7 @@ impl Pair {
         drop(self.store.take());
         let (mut store, marks, mut loaded) = open_tight(self.folder.path());
         assert_eq!(marks, self.committed_marks);
-        // A dropped task that came back: whole, and only where nothing else is.
+        // A dropped task that comes back must be whole, and no other task may be in its slot.
         for (slot, task) in std::mem::take(&mut loaded.tasks) {
             if self.committed.tasks.get(&slot) == Some(&task) {
                 loaded.tasks.insert(slot, task);
@@ -141,7 +141,7 @@ impl Pair {
     }
 }
 
-/// With hardly any slack, so that cleaning never rests.
+/// Opens with hardly any slack, so that cleaning runs all the time.
 fn open_tight(folder: &Path) -> (Store, Marks, Loaded) {
     let mut loaded = Loaded::default();
     let config = StoreConfig { slack_bytes: 2_000, cache_bytes: 60_000, ..small() };

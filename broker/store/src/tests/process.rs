@@ -1,7 +1,7 @@
-//! The store from outside its process: which system calls it makes, what a kill leaves behind, and
-//! a full disk.
+//! The store seen from outside its process: its system calls, the folder after a kill, and a full
+//! disk.
 //!
-//! Each test starts this very binary again in a role of its own, told by an environment variable.
+//! Each test starts this binary again in its own role, which an environment variable names.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -43,12 +43,12 @@ fn start(test: &str, folder: &Path, tracer: &[&str]) -> Child {
         .unwrap()
 }
 
-/// The folder, if this process is the one that was started again.
+/// The folder, if a test has started this process again.
 fn role() -> Option<std::path::PathBuf> {
     std::env::var_os(FOLDER).map(Into::into)
 }
 
-/// A little of everything: small and large batches, a payload of its own chunks, cleaning.
+/// Writes small and large batches and a payload with its own chunks, and cleans.
 fn write_a_while(folder: &Path) {
     let (mut store, _) = open(folder).unwrap();
     for serial in 1..200 {
@@ -96,13 +96,13 @@ fn every_flush_is_an_fdatasync_and_none_a_sync_file_range() {
     );
 }
 
-/// Writes for ever: batch after batch over 500 slots, saying what is confirmed.
+/// Writes for ever: batch after batch over 500 slots. Prints each confirmed serial.
 fn write_until_killed(folder: &Path) -> ! {
     let (mut store, serials) = open(folder).unwrap();
     let mut serial = serials.values().max().copied().unwrap_or(0);
     let mut out = std::io::stdout();
     loop {
-        // Sizes from one record to a few chunks, and now and then a run.
+        // Batches have from one record to a few chunks, and sometimes a run.
         let batch = 1 + serial * 7919 % 120;
         for _ in 0..batch {
             serial += 1;
@@ -118,7 +118,7 @@ fn write_until_killed(folder: &Path) -> ! {
     }
 }
 
-/// Everything up to `confirmed` is there; of what came after, a whole batch or nothing.
+/// Everything up to `confirmed` is present. Of later records a whole batch is present, or nothing.
 fn check_confirmed(folder: &Path, confirmed: u64) {
     let (store, serials) = open(folder).unwrap();
     let newest = serials.values().max().copied().unwrap_or(0);
@@ -143,10 +143,10 @@ fn killed_writer_loses_nothing_that_was_confirmed() {
         for _ in 0..wanted {
             let line =
                 lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("confirmed "));
-            confirmed = line.expect("it writes until it is killed")[10..].parse().unwrap();
+            confirmed = line.expect("the process writes until it is killed")[10..].parse().unwrap();
         }
         child.kill().unwrap();
-        // What it managed to say before the kill counts too.
+        // Lines printed before the kill count too.
         for line in lines.map_while(Result::ok) {
             if let Some(number) =
                 line.strip_prefix("confirmed ").and_then(|number| number.parse().ok())
@@ -176,7 +176,7 @@ fn kill_at_any_moment_of_a_start_does_no_harm() {
             let mut child = start("kill_at_any_moment_of_a_start_does_no_harm", folder, &[]);
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
             lines.by_ref().map(Result::unwrap).find(|line| line.contains("starting")).unwrap();
-            // The moment of the fault is the point of the test: a start takes some 20 ms.
+            // The test varies the moment of the fault: a start takes some 20 ms.
             let moment = Instant::now() + Duration::from_micros(kill * kill * 120);
             while Instant::now() < moment {
                 std::hint::spin_loop();
@@ -192,8 +192,8 @@ fn kill_at_any_moment_of_a_start_does_no_harm() {
     assert_eq!(serials, BTreeMap::new());
 }
 
-/// Writes on a disk that fails from the given sync on, and says what was confirmed and how it
-/// ended.
+/// Writes on a disk that fails from the given sync on. Prints the confirmed serials and the
+/// outcome.
 fn write_until_the_disk_fails(folder: &Path) {
     let fail_from = std::env::var(FAIL_FROM).unwrap().parse().unwrap();
     crate::sled::sync::FAIL_FROM.store(fail_from, std::sync::atomic::Ordering::SeqCst);
@@ -211,12 +211,15 @@ fn write_until_the_disk_fails(folder: &Path) {
                     Err(error) => break error,
                 }
             };
-            assert!(matches!(store.commit(), Err(Error::Failed { .. })), "it accepts nothing more");
+            assert!(
+                matches!(store.commit(), Err(Error::Failed { .. })),
+                "the store accepts nothing more"
+            );
             error
         }
     };
     println!("ended {}", error.exit_code());
-    // As the broker does: at once, without a word to sled.
+    // The broker also exits at once, without closing sled.
     std::process::exit(0);
 }
 
@@ -262,7 +265,7 @@ fn failing_disk_confirms_nothing_and_loses_nothing() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
-        assert!(said.contains("ended 15"), "it failed at sync {fail_from} and said {said}");
+        assert!(said.contains("ended 15"), "the store failed at sync {fail_from} and said {said}");
         let mut numbers = said.lines().rev().filter_map(|line| line.strip_prefix("confirmed "));
         confirmed = numbers.next().map_or(confirmed, |number| number.parse().unwrap());
         let (store, serials) = open(folder.path()).unwrap();
@@ -292,11 +295,11 @@ fn full_disk_is_announced_then_fails_and_a_restart_serves_what_was_confirmed() {
         }
     };
     assert_eq!(error.exit_code(), 15, "{error}");
-    assert!(store.disk_is_low(), "it was low long before");
+    assert!(store.disk_is_low(), "the disk was low long before");
     assert!(confirmed > 100, "{confirmed}");
     drop(store);
 
-    // Not a byte left but the ballast.
+    // No byte is left but the ballast.
     disk.fill("filler");
     let (mut store, serials) = open(&folder).unwrap();
     assert!(serials.len() as u64 >= confirmed, "{} of {confirmed}", serials.len());
@@ -304,7 +307,8 @@ fn full_disk_is_announced_then_fails_and_a_restart_serves_what_was_confirmed() {
     store.commit().unwrap();
     drop(store);
 
-    // And again, with the ballast spent: refused as full, and nothing is lost by trying.
+    // The disk is full again and the ballast is spent: the store refuses the start because the disk
+    // is full, and the try loses nothing.
     disk.fill("filler-2");
     match open(&folder) {
         Ok((_store, serials)) => assert!(serials.len() as u64 >= confirmed - 1),

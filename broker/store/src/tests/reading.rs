@@ -1,5 +1,4 @@
-//! A disk that fails to read while the store opens: whatever sled makes of it, nothing in the
-//! folder changes.
+//! A disk fails to read while the store opens. However sled reacts, nothing in the folder changes.
 
 use std::ffi::c_int;
 use std::fs;
@@ -9,11 +8,11 @@ use std::sync::Mutex;
 use super::*;
 use crate::sled::reads::FAIL_READS;
 
-/// Set for a process that this test has started.
+/// The environment variable that is set for a process that this test has started.
 const ALONE: &str = "CELERIAC_READS_FAIL";
 
-/// Where reads are counted, how many are left until one fails, and whether all that follow fail
-/// too.
+/// The folder whose reads are counted, the number of reads until one fails, and whether all later
+/// reads fail too.
 static COUNTED: Mutex<Option<(std::path::PathBuf, u64, bool)>> = Mutex::new(None);
 
 fn errno_of(file: c_int) -> c_int {
@@ -34,8 +33,8 @@ fn errno_of(file: c_int) -> c_int {
     }
 }
 
-/// In a process of its own: sled's threads are shared by all stores of a process, and those that
-/// fail to read stand still.
+/// This test needs its own process: all stores of a process share sled's threads, and a thread that
+/// fails to read stands still.
 #[test]
 fn failed_read_during_a_start_is_said_as_such_and_changes_nothing() {
     if std::env::var_os(ALONE).is_none() {
@@ -65,7 +64,7 @@ fn failed_read_during_a_start_is_said_as_such_and_changes_nothing() {
         let outcome = open(&folder);
         let came = COUNTED.lock().unwrap().take().is_none_or(|(_, left, _)| left == 0);
         match outcome {
-            // sled's own reads come after ours, and those of its pages last.
+            // sled's reads come after ours, and the reads of its pages come last.
             Ok((_, _, loaded)) => {
                 assert_eq!(loaded.tasks.len(), 20, "read {read}");
                 if !came {
@@ -75,8 +74,8 @@ fn failed_read_during_a_start_is_said_as_such_and_changes_nothing() {
             Err(error) => {
                 assert!(matches!(error, Error::Io { .. }), "read {read}: {error}");
                 failed += 1;
-                // sled's threads may still hold its lock on this copy, so what it left is opened as
-                // another.
+                // sled's threads may still hold sled's lock on this copy, so the test opens a copy
+                // of this copy.
                 let again = tempfile::tempdir().unwrap();
                 for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
                     if entry.file_type().unwrap().is_file() {

@@ -1,4 +1,4 @@
-//! Records to test with: plain ones, and any at all.
+//! Records for tests: plain records and arbitrary records.
 
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
-/// A task with defaults. Its payload tells its serial, so that a mix-up shows.
+/// A task with defaults. Its payload contains its serial, so that a test notices a mix-up.
 pub(crate) fn submitted(slot: u32, serial: u64, payload_bytes: usize) -> Submitted {
     let payload: Vec<u8> = serial.to_le_bytes().into_iter().cycle().take(payload_bytes).collect();
     Submitted {

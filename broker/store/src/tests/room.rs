@@ -1,12 +1,12 @@
-//! Small disks: what was filled and emptied can be filled again, whatever became of sled's file
-//! meanwhile.
+//! Small disks: a disk that was filled and emptied can be filled again, whatever happened to sled's
+//! file meanwhile.
 
 use std::time::{Duration, Instant};
 
 use super::small_disk::SmallDisk;
 use super::*;
 
-/// Long enough for sled's own thread to move what is spread thin, on a busy machine.
+/// Long enough for sled's own thread to move the rest of thin segments on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn open(disk: &SmallDisk) -> (Store, Vec<(Slot, u64)>) {
@@ -22,12 +22,12 @@ fn open(disk: &SmallDisk) -> (Store, Vec<(Slot, u64)>) {
     (store, found)
 }
 
-/// Submits until the store says that the disk is low. As many tasks as that took.
+/// Submits tasks until the store says that the disk is low. Returns the number of tasks.
 fn fill(store: &mut Store, serial: &mut u64, payload_bytes: usize) -> u32 {
     fill_from(0, store, serial, payload_bytes)
 }
 
-/// As [`fill`], from this slot on. The slot after the last.
+/// Like [`fill`], from this slot on. Returns the slot after the last.
 fn fill_from(mut slot: Slot, store: &mut Store, serial: &mut u64, payload_bytes: usize) -> Slot {
     while !store.disk_is_low() {
         *serial += 1;
@@ -45,7 +45,7 @@ fn forget(store: &mut Store, slots: impl Iterator<Item = Slot>, serial: u64) {
     store.commit().unwrap();
 }
 
-/// What the store's thread does when nobody wants a commit, until the disk is no longer low.
+/// Does the work of an idle store's thread until the disk is no longer low.
 fn wait_for_room(store: &mut Store) {
     let begun = Instant::now();
     loop {
@@ -58,7 +58,7 @@ fn wait_for_room(store: &mut Store) {
     }
 }
 
-/// Fills the disk and empties it, again and again; if `restarts`, the store is dropped and opened
+/// Fills and empties the disk several times. With `restarts`, the test drops and opens the store
 /// after each step.
 fn fill_and_empty(mebibytes: u32, rounds: u32, payload_bytes: usize, restarts: bool) {
     let Some(disk) = SmallDisk::new(mebibytes) else {
@@ -82,8 +82,8 @@ fn fill_and_empty(mebibytes: u32, rounds: u32, payload_bytes: usize, restarts: b
     for _ in 0..rounds {
         let tasks = step(0, &mut |store| {
             let mut tasks = fill(store, &mut serial, payload_bytes);
-            // Sled's own thread may not have moved everything yet. Then the disk is low for a
-            // while, as a producer is told.
+            // sled's own thread may not have moved everything yet. Then the disk is low for a
+            // while, and the broker would tell producers so.
             while u64::from(tasks) * (payload_bytes as u64) < u64::from(mebibytes) << 18 {
                 wait_for_room(store);
                 tasks = fill_from(tasks, store, &mut serial, payload_bytes);
@@ -130,7 +130,7 @@ fn room_is_made_while_much_stays() {
     let (mut store, _) = open(&disk);
     let mut serial = 0;
     let tasks = fill(&mut store, &mut serial, 100_000);
-    // Every third task stays, so that what is to be kept lies everywhere.
+    // Every third task stays, so that live records lie everywhere in the log.
     forget(&mut store, (0..tasks).filter(|slot| slot % 3 > 0), serial);
     wait_for_room(&mut store);
     let kept = tasks.div_ceil(3);

@@ -21,7 +21,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Writes a file until not a byte is left.
+    /// Writes a file until no byte is left on the disk.
     pub(super) fn fill(&self, name: &str) {
         let mut filler = std::fs::File::create(self.path().join(name)).unwrap();
         while filler.write_all(&[1; 4096]).is_ok() {}
