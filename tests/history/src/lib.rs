@@ -80,8 +80,8 @@ struct Shared {
 #[derive(Default)]
 struct Written {
     entries: Vec<Entry>,
-    /// The name of the client of each connection. The first one stands for the test that starts and
-    /// stops the broker.
+    /// The name of the client of each connection. The first one stands for the test that starts
+    /// and stops the broker.
     names: Vec<String>,
 }
 
