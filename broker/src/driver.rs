@@ -183,7 +183,7 @@ impl Driver {
             }
         }
         if !last {
-            self.hear_those_who_wait(now, &mut fx);
+            self.hear_waiting_clients(now, &mut fx);
             self.machine.tick(now, &mut fx);
         }
         self.batch.effects = fx.list;
@@ -195,7 +195,7 @@ impl Driver {
         let mut fx = Effects { list: std::mem::take(&mut self.batch.effects) };
         self.tell_machine_of_the_disk(now, &mut fx);
         self.is_to_look = self.disk_is_low;
-        self.hear_those_who_wait(now, &mut fx);
+        self.hear_waiting_clients(now, &mut fx);
         self.machine.tick(now, &mut fx);
         self.batch.effects = fx.list;
     }
@@ -209,7 +209,7 @@ impl Driver {
 
     /// Runs before the machine looks for silent clients: a client whose request is here, or waits
     /// to be sent here, is not silent.
-    fn hear_those_who_wait(&mut self, now: Now, fx: &mut Effects) {
+    fn hear_waiting_clients(&mut self, now: Now, fx: &mut Effects) {
         let (_, next) = self.machine.next_deadline();
         if next.is_none_or(|next| next > now.mono) {
             return;

@@ -34,6 +34,7 @@ use handshake::{HANDSHAKE, handshake};
 use in_flight::InFlight;
 pub(crate) use reader::FrameRooms;
 use reader::Reader;
+use requests::EndOfRequests;
 pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
 
 /// A write that makes no progress for this long ends the connection.
@@ -147,12 +148,12 @@ async fn serve(
             return "the broker has stopped";
         }
     }
-    let (reason, refusal) = tokio::select! {
+    let EndOfRequests { reason, refusal } = tokio::select! {
         ended = requests::run(&mut reader, connection, shared, &in_flight) => ended,
-        _ = &mut writer => ("the broker closed it", None),
-        () = kill.cancelled() => ("it does not read", None),
+        _ = &mut writer => EndOfRequests::without_a_word("the broker closed it"),
+        () = kill.cancelled() => EndOfRequests::without_a_word("it does not read"),
         // The driver still sends the last answers and then ends the send queue.
-        () = shared.stop.cancelled() => ("the broker is shutting down", None),
+        () = shared.stop.cancelled() => EndOfRequests::without_a_word("the broker is shutting down"),
     };
     let disconnect = Command::Disconnect { connection, reason: refusal };
     // A failed send means that the driver has ended.

@@ -2,13 +2,12 @@
 //! values that contradict each other; the machine refuses requests that do not fit the present
 //! state.
 
+mod operate;
 mod submission;
 
-use std::path::Path;
-
 use celeriac_machine::command::{
-    Ask, CancelTarget, Code, Connect, ConnectionKey, Dead, Failure, Filter, Observe, Operate,
-    Order, Produce, Refusal, ReportKind, RequestId, TaskReport, Work, WorkerInfo, WrongReport,
+    Ask, CancelTarget, Code, Connect, ConnectionKey, Failure, Observe, Produce, Refusal,
+    ReportKind, RequestId, TaskReport, Work, WorkerInfo, WrongReport,
 };
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
@@ -16,7 +15,7 @@ use celeriac_proto::limits::{
 };
 use celeriac_proto::wire::{self, client_frame};
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{Body, QueueRecord, State};
+use celeriac_record::{Body, State};
 use uuid::Uuid;
 
 use self::submission::submission;
@@ -27,10 +26,6 @@ const TIMEOUT_MS_DEFAULT: u64 = 30_000;
 
 /// The default time that a forced cancel waits for the worker.
 const GRACE_MS_DEFAULT: u64 = 10_000;
-
-/// Tasks on one page of a listing: the default, and then the maximum.
-const PAGE_DEFAULT: u32 = 100;
-const PAGE_MAX: u32 = 1_000;
 
 /// The bounds that the configuration sets.
 #[derive(Debug, Clone, Copy)]
@@ -137,72 +132,20 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         }
         Forget(forget) => Ask::Produce(Produce::Forget(ids(forget.ids)?)),
         Cancel(cancel) => self::cancel(cancel)?,
-        body => administrative(body)?,
-    })
-}
-
-fn administrative(body: client_frame::Body) -> Checked<Ask> {
-    use client_frame::Body::*;
-    Ok(match body {
-        ListQueues(list) => {
-            at_most_a_batch(list.queues.len())?;
-            Ask::Operate(Operate::ListQueues {
-                names: queue_names(list.queues)?,
-                after: queue_cursor(&list.cursor)?,
-            })
+        ListQueues(list) => Ask::Operate(operate::list_queues(list)?),
+        ConfigureQueue(configure) => Ask::Operate(operate::configure_queue(configure)?),
+        PauseQueues(pause) => Ask::Operate(operate::pause_queues(pause)?),
+        PurgeQueue(purge) => Ask::Operate(operate::purge_queue(purge)?),
+        DeleteQueue(delete) => Ask::Operate(operate::delete_queue(delete)?),
+        ReplayDead(replay) => Ask::Operate(operate::replay_dead(replay)?),
+        DiscardDead(discard) => Ask::Operate(operate::discard_dead(discard)?),
+        ListTasks(list) => Ask::Operate(operate::list_tasks(list)?),
+        ListWorkers(list) => Ask::Operate(operate::list_workers(list)?),
+        OrderWorkers(order) => Ask::Operate(operate::order_workers(order)?),
+        Backup(backup) => Ask::Operate(operate::backup(backup)?),
+        Publish(_) | Subscribe(_) | Unsubscribe(_) => {
+            return Err(unsupported("the broker does not offer this request"));
         }
-        ConfigureQueue(configure) => {
-            Ask::Operate(Operate::ConfigureQueue(queue_record(configure)?))
-        }
-        PauseQueues(pause) => {
-            batch(pause.queues.len())?;
-            Ask::Operate(Operate::PauseQueues {
-                queues: queue_names(pause.queues)?,
-                paused: pause.paused,
-            })
-        }
-        PurgeQueue(purge) => Ask::Operate(Operate::PurgeQueue {
-            queue: QueueName::parse(purge.queue)?,
-            delete: false,
-        }),
-        DeleteQueue(delete) => Ask::Operate(Operate::PurgeQueue {
-            queue: QueueName::parse(delete.queue)?,
-            delete: true,
-        }),
-        ReplayDead(replay) => Ask::Operate(Operate::ReplayDead(dead(replay.ids, replay.filter)?)),
-        DiscardDead(discard) => Ask::Operate(Operate::DiscardDead(discarded(discard)?)),
-        ListTasks(list) => list_tasks(list)?,
-        ListWorkers(list) => Ask::Operate(Operate::ListWorkers {
-            after: cursor(&list.cursor)?.map(u64::from_be_bytes),
-            with_tracebacks: list.with_tracebacks,
-        }),
-        Backup(backup) if !Path::new(&backup.folder).is_absolute() => {
-            return Err(invalid(
-                "the folder of a backup is an absolute path on the broker's machine",
-            ));
-        }
-        Backup(backup) => Ask::Operate(Operate::Backup(backup.folder.into())),
-        OrderWorkers(order) if order.instance_ids.len() > BATCH_ITEMS_MAX => {
-            return Err(invalid(format!(
-                "an order names at most {BATCH_ITEMS_MAX} workers; without names it is for all"
-            )));
-        }
-        OrderWorkers(order) => Ask::Operate(Operate::OrderWorkers {
-            order: match order.order() {
-                wire::order::Kind::Quiet => Order::Quiet,
-                wire::order::Kind::Shutdown => Order::Shutdown,
-                wire::order::Kind::Resume => Order::Resume,
-                wire::order::Kind::Unspecified => {
-                    return Err(invalid("the order is missing or unknown"));
-                }
-            },
-            instances: order
-                .instance_ids
-                .into_iter()
-                .map(|id| short("instance id", id))
-                .collect::<Checked<_>>()?,
-        }),
-        _ => return Err(unsupported("the broker does not offer this request")),
     })
 }
 
@@ -225,18 +168,9 @@ fn batch(items: usize) -> Checked<()> {
     }
 }
 
-/// Like [`batch`], where an empty list means all items.
-fn at_most_a_batch(items: usize) -> Checked<()> {
-    if items == 0 { Ok(()) } else { batch(items) }
-}
-
 fn ids(ids: Vec<String>) -> Checked<Vec<TaskId>> {
     batch(ids.len())?;
     Ok(ids.into_iter().map(TaskId::parse).collect::<Result<_, _>>()?)
-}
-
-fn queue_names(names: Vec<String>) -> Checked<Vec<QueueName>> {
-    Ok(names.into_iter().map(QueueName::parse).collect::<Result<_, _>>()?)
 }
 
 /// A text that may be empty but not long.
@@ -350,90 +284,6 @@ fn cancel(cancel: wire::Cancel) -> Checked<Ask> {
         _ => return Err(invalid("a cancel names ids, or a root, or a tag: one of the three")),
     };
     Ok(Ask::Produce(Produce::Cancel { target, force, grace_ms, reason }))
-}
-
-fn queue_record(configure: wire::ConfigureQueue) -> Checked<QueueRecord> {
-    let settings = configure.settings.unwrap_or_default();
-    Ok(QueueRecord {
-        name: QueueName::parse(configure.queue)?,
-        paused: false,
-        tasks_max: settings.tasks_max,
-        bytes_max: settings.bytes_max,
-        expires_in_ms: span("expires_in_ms", settings.expires_in_ms, 0)?,
-        result_ttl_ms: span("result_ttl_ms", settings.result_ttl_ms, 0)?,
-    })
-}
-
-fn list_tasks(list: wire::ListTasks) -> Checked<Ask> {
-    if list.limit > PAGE_MAX {
-        return Err(invalid(format!("a page has at most {PAGE_MAX} tasks")));
-    }
-    let after = cursor(&list.cursor)?.map(u32::from_be_bytes);
-    let limit = if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize;
-    let filter = filter(list.filter.unwrap_or_default())?;
-    Ok(Ask::Operate(Operate::ListTasks {
-        filter,
-        limit,
-        after,
-        with_tracebacks: list.with_tracebacks,
-    }))
-}
-
-/// The place where a page begins. `None`: the start.
-fn cursor<const N: usize>(bytes: &[u8]) -> Checked<Option<[u8; N]>> {
-    match bytes {
-        [] => Ok(None),
-        bytes => Ok(Some(bytes.try_into().map_err(|_| invalid("the cursor is not one of ours"))?)),
-    }
-}
-
-/// Like [`cursor`], for a listing in the order of names.
-fn queue_cursor(bytes: &[u8]) -> Checked<Option<QueueName>> {
-    let name = |bytes| QueueName::parse(std::str::from_utf8(bytes).ok()?).ok();
-    match bytes {
-        [] => Ok(None),
-        bytes => Ok(Some(name(bytes).ok_or_else(|| invalid("the cursor is not one of ours"))?)),
-    }
-}
-
-fn filter(filter: wire::TaskFilter) -> Checked<Filter> {
-    let some = |text: Box<str>| (!text.is_empty()).then_some(text);
-    Ok(Filter {
-        queue: (!filter.queue.is_empty()).then(|| QueueName::parse(filter.queue)).transpose()?,
-        states: filter.states.iter().map(|state| known_state(*state)).collect::<Checked<_>>()?,
-        name: (!filter.name.is_empty()).then(|| TaskName::parse(filter.name)).transpose()?,
-        tag: some(short("tag", filter.tag)?),
-        root: some(short("root id", filter.root_id)?),
-        id_prefix: short("prefix of ids", filter.id_prefix)?,
-        submitted_before: time(
-            "time before which tasks were submitted",
-            filter.submitted_before_ms,
-        )?,
-        submitted_after: time("time after which tasks were submitted", filter.submitted_after_ms)?,
-    })
-}
-
-/// A client must name the tasks to discard: an empty filter is more likely a mistake than intended.
-fn discarded(discard: wire::DiscardDead) -> Checked<Dead> {
-    let is_empty =
-        discard.filter.as_ref().is_some_and(|filter| *filter == wire::TaskFilter::default());
-    match (discard.all, discard.ids.is_empty(), &discard.filter) {
-        (true, true, None) => Ok(Dead::Matching(Filter::default())),
-        (true, ..) => Err(invalid("all dead tasks, and ids or a filter besides: one of the three")),
-        (false, ..) if is_empty => {
-            Err(invalid("the filter says nothing: all dead tasks are named by `all`"))
-        }
-        (false, ..) => dead(discard.ids, discard.filter),
-    }
-}
-
-/// Ids or a filter. An empty filter means all tasks.
-fn dead(ids: Vec<String>, filter: Option<wire::TaskFilter>) -> Checked<Dead> {
-    match (ids.is_empty(), filter) {
-        (false, None) => Ok(Dead::Ids(self::ids(ids)?)),
-        (true, Some(filter)) => Ok(Dead::Matching(self::filter(filter)?)),
-        _ => Err(invalid("dead tasks are named by ids or by a filter: one of the two")),
-    }
 }
 
 fn optional_state(state: i32) -> Checked<Option<State>> {

@@ -11,7 +11,7 @@ use celeriac_proto::{FrameError, Opening};
 use prost::Message;
 use tokio::time::timeout;
 
-use super::reader::{End, Reader};
+use super::reader::{EndOfFrames, Reader};
 use super::requests::weight_of_a_small_one;
 use super::{Farewell, Incoming, Shared, decode, framing_refusal, too_slow};
 use crate::lobby::{Guest, Seat};
@@ -122,15 +122,15 @@ fn decode_hello(
     decode::hello(hello, connection, request).map_err(|refusal| Farewell::Refusal(request, refusal))
 }
 
-fn farewell(end: End) -> Farewell {
+fn farewell(end: EndOfFrames) -> Farewell {
     match end {
-        End::Closed | End::Broken(FrameError::Io(_)) => Farewell::Silence,
-        End::Broken(FrameError::OtherProtocol("HTTP")) => Farewell::Http,
-        End::Broken(FrameError::OtherProtocol("TLS")) => Farewell::Tls,
+        EndOfFrames::Closed | EndOfFrames::Broken(FrameError::Io(_)) => Farewell::Silence,
+        EndOfFrames::Broken(FrameError::OtherProtocol("HTTP")) => Farewell::Http,
+        EndOfFrames::Broken(FrameError::OtherProtocol("TLS")) => Farewell::Tls,
         // A client of another protocol could not read our answer.
-        End::Broken(FrameError::OtherProtocol(_)) => Farewell::Silence,
-        End::Broken(error) => Farewell::Refusal(0, framing_refusal(&error)),
-        End::TooSlow => Farewell::Refusal(0, too_slow()),
+        EndOfFrames::Broken(FrameError::OtherProtocol(_)) => Farewell::Silence,
+        EndOfFrames::Broken(error) => Farewell::Refusal(0, framing_refusal(&error)),
+        EndOfFrames::TooSlow => Farewell::Refusal(0, too_slow()),
     }
 }
 

@@ -38,7 +38,7 @@ const PACE_BYTES: usize = 1024 * 1024;
 
 /// Why there is no next frame.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum EndOfFrames {
     /// The client closed between frames.
     Closed,
     Broken(FrameError),
@@ -46,9 +46,9 @@ pub(super) enum End {
     TooSlow,
 }
 
-impl From<FrameError> for End {
+impl From<FrameError> for EndOfFrames {
     fn from(error: FrameError) -> Self {
-        End::Broken(error)
+        EndOfFrames::Broken(error)
     }
 }
 
@@ -144,7 +144,7 @@ impl<R: Incoming> Reader<R> {
     }
 
     /// Reads the beginning of the first frame, just far enough to tell what the frame is.
-    pub(super) async fn opening(&mut self) -> Result<Opening<'_>, End> {
+    pub(super) async fn opening(&mut self) -> Result<Opening<'_>, EndOfFrames> {
         loop {
             let length = self.codec.announced(&self.buffer)?;
             let prefix = LENGTH_BYTES + length.map_or(0, |length| length.min(HELLO_PREFIX_BYTES));
@@ -168,7 +168,7 @@ impl<R: Incoming> Reader<R> {
     }
 
     /// The next frame, once it is whole.
-    pub(super) async fn next(&mut self) -> Result<Arrived, End> {
+    pub(super) async fn next(&mut self) -> Result<Arrived, EndOfFrames> {
         loop {
             if let Some(frame) = self.codec.split(&mut self.buffer)? {
                 let place = self.under_way.take().map(|under_way| under_way.place);
@@ -184,7 +184,7 @@ impl<R: Incoming> Reader<R> {
     }
 
     /// Makes room for more bytes of the frame. Returns how many bytes may be read.
-    async fn make_room(&mut self) -> Result<usize, End> {
+    async fn make_room(&mut self) -> Result<usize, EndOfFrames> {
         let Some(length) = self.codec.announced(&self.buffer)? else { return Ok(FREE_BYTES) };
         let whole = LENGTH_BYTES + length;
         let missing = whole - self.buffer.len();
@@ -214,7 +214,7 @@ impl<R: Incoming> Reader<R> {
 
     /// Reads once. While only parts of a frame come, each heartbeat period with some bytes is a
     /// sign of life.
-    async fn read(&mut self, read_max: usize) -> Result<(), End> {
+    async fn read(&mut self, read_max: usize) -> Result<(), EndOfFrames> {
         let Self { read, buffer, pulse, under_way, .. } = self;
         let before = buffer.len();
         let mut came = before > 0;
@@ -226,7 +226,7 @@ impl<R: Incoming> Reader<R> {
                     pulse.heard();
                     came = false;
                 }
-                () = too_slow(under_way, before) => return Err(End::TooSlow),
+                () = too_slow(under_way, before) => return Err(EndOfFrames::TooSlow),
             }
         };
         if count == 0 {
@@ -238,11 +238,11 @@ impl<R: Incoming> Reader<R> {
         Ok(())
     }
 
-    fn closed(&self) -> End {
+    fn closed(&self) -> EndOfFrames {
         if self.buffer.is_empty() {
-            return End::Closed;
+            return EndOfFrames::Closed;
         }
-        End::Broken(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
+        EndOfFrames::Broken(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
     }
 }
 

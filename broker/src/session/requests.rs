@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
-use super::reader::{Arrived, End, Reader, SMALL_BYTES};
+use super::reader::{Arrived, EndOfFrames, Reader, SMALL_BYTES};
 use super::{Bounds, Incoming, Shared, client_command, framing_refusal, too_slow};
 use crate::driver::{Held, Input};
 
@@ -67,25 +67,39 @@ pub(super) fn weight_of_a_small_one(frame: &[u8]) -> Result<Option<usize>, Frame
     Ok((weight <= SMALL_WEIGHT_MAX).then_some(weight))
 }
 
-/// Why a connection ends, and the refusal for its client.
-type Ended = (&'static str, Option<Refusal>);
+/// Why a connection ends.
+pub(super) struct EndOfRequests {
+    /// The reason, for the log.
+    pub(super) reason: &'static str,
+    /// What the client is told, if anything.
+    pub(super) refusal: Option<Refusal>,
+}
 
-/// Turns frames into commands until no more come. Returns why the connection ends, and the refusal
-/// for its client.
+impl EndOfRequests {
+    pub(super) fn without_a_word(reason: &'static str) -> Self {
+        Self { reason, refusal: None }
+    }
+}
+
+/// Turns frames into commands until no more come.
 pub(super) async fn run(
     reader: &mut Reader<impl Incoming>,
     connection: ConnectionKey,
     shared: &Shared,
     in_flight: &InFlight,
-) -> Ended {
+) -> EndOfRequests {
     let bounds = Bounds::of(&shared.config);
     let mut weighed = 0;
     loop {
         let arrived = match reader.next().await {
             Ok(arrived) => arrived,
-            Err(End::Closed) => return ("closed by the client", None),
-            Err(End::Broken(error)) => return broken(&error),
-            Err(End::TooSlow) => return ("too slow", Some(too_slow())),
+            Err(EndOfFrames::Closed) => {
+                return EndOfRequests::without_a_word("closed by the client");
+            }
+            Err(EndOfFrames::Broken(error)) => return broken(&error),
+            Err(EndOfFrames::TooSlow) => {
+                return EndOfRequests { reason: "too slow", refusal: Some(too_slow()) };
+            }
         };
         // A client that does not read its answers delays only its own requests, so this wait sends
         // no signs of life.
@@ -108,10 +122,10 @@ pub(super) async fn run(
     }
 }
 
-fn broken(error: &FrameError) -> Ended {
+fn broken(error: &FrameError) -> EndOfRequests {
     match error {
-        FrameError::Io(_) => ("lost", None),
-        error => ("broken framing", Some(framing_refusal(error))),
+        FrameError::Io(_) => EndOfRequests::without_a_word("lost"),
+        error => EndOfRequests { reason: "broken framing", refusal: Some(framing_refusal(error)) },
     }
 }
 
@@ -123,7 +137,7 @@ async fn small(
     shared: &Shared,
     in_flight: &InFlight,
     bounds: &Bounds,
-) -> Result<(), Ended> {
+) -> Result<(), EndOfRequests> {
     let command = decoded(arrived.frame, connection, bounds).map_err(|error| broken(&error))?;
     let room = reader.pulse.during(shared.requests.take(weight, weight)).await;
     let held = Held { frame: arrived.place, room, taken: None };
@@ -140,7 +154,7 @@ async fn large(
     shared: &Shared,
     in_flight: &InFlight,
     bounds: Bounds,
-) -> Result<(), Ended> {
+) -> Result<(), EndOfRequests> {
     let Arrived { frame, place } = arrived;
     let room = reader.pulse.during(shared.turn.take(1, frame.len())).await;
     let decode = move || {
@@ -162,9 +176,9 @@ async fn hand_over(
     reader: &mut Reader<impl Incoming>,
     input: Input,
     shared: &Shared,
-) -> Result<(), Ended> {
+) -> Result<(), EndOfRequests> {
     let sent = reader.pulse.during(shared.inputs.send(input)).await;
-    sent.map_err(|_| ("the broker has stopped", None))
+    sent.map_err(|_| EndOfRequests::without_a_word("the broker has stopped"))
 }
 
 fn decoded(

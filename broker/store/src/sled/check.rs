@@ -89,24 +89,24 @@ pub fn check_telling(folder: &Path, tell: impl FnOnce(&Path)) -> Result<Report, 
     };
     let oddity = guard::doubt(&folder, &note)?;
     let file_bytes = folder.database_bytes()?;
-    let stage = Stage::new(file_bytes)?;
-    tell(&stage.path);
-    let place = stage.by_descriptor();
+    let copy = CheckedCopy::new(file_bytes)?;
+    tell(&copy.path);
+    let place = copy.by_descriptor();
     guard::copy(&folder, &place)
-        .map_err(Error::io(format!("copy the folder to {}", stage.path.display())))?;
+        .map_err(Error::io(format!("copy the folder to {}", copy.path.display())))?;
     let count = guard::try_out(&folder, &place, oddity.as_deref(), move |log| count(log, &note))?;
     Ok(count.report(format, file_bytes, oddity))
 }
 
 /// A folder for the copy that only this user can read.
-struct Stage {
+struct CheckedCopy {
     path: PathBuf,
     /// Locked as long as the check runs. The lock tells other checks that the copy is not left
     /// over.
     lock: File,
 }
 
-impl Stage {
+impl CheckedCopy {
     fn new(file_bytes: u64) -> Result<Self, Error> {
         let place = std::env::temp_dir();
         remove_leftovers(&place);
@@ -139,7 +139,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for CheckedCopy {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!(%error, folder = %self.path.display(), "the copy that was checked is left over");

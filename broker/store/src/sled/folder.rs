@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::medium::Room;
 
 /// The files that a start needs. The store watches them while the broker runs.
-const WATCHED: [&str; 4] = ["db", "conf", "format", "durable"];
+const REQUIRED: [&str; 4] = ["db", "conf", "format", "durable"];
 /// The files and folders that sled makes.
 pub(super) const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 /// A killed broker keeps its lock until its last write has ended. The next broker must not fail
@@ -40,14 +40,14 @@ pub(super) struct Folder {
     /// The snapshot that sled made or used at this start.
     snapshot: u64,
     /// The files that must stay in place.
-    watched: Vec<Watched>,
+    required: Vec<RequiredFile>,
     /// The length of `db` at the last note.
     file_bytes: u64,
 }
 
 /// A file as it was when the broker began to work.
 #[derive(Debug)]
-struct Watched {
+struct RequiredFile {
     name: &'static str,
     path: PathBuf,
     device: u64,
@@ -77,7 +77,7 @@ impl Folder {
             notes: None,
             note_sequence: 0,
             snapshot: 0,
-            watched: Vec::new(),
+            required: Vec::new(),
             file_bytes: 0,
         })
     }
@@ -109,7 +109,7 @@ impl Folder {
             notes: None,
             note_sequence: 0,
             snapshot: 0,
-            watched: Vec::new(),
+            required: Vec::new(),
             file_bytes: 0,
         })
     }
@@ -276,13 +276,13 @@ impl Folder {
 
     /// Remembers the files to watch.
     fn watch(&mut self) -> Result<(), Error> {
-        for name in WATCHED {
+        for name in REQUIRED {
             let path = self.path.join(name);
             match fs::metadata(&path) {
                 Ok(found) => {
                     // sled may cut its file. The log knows which length it needs.
                     let bytes = if name == "db" { 0 } else { found.len() };
-                    self.watched.push(Watched {
+                    self.required.push(RequiredFile {
                         name,
                         path,
                         device: found.dev(),
@@ -303,7 +303,7 @@ impl Folder {
     /// Otherwise the store confirms nothing more. Returns the length of `db`.
     fn look_after_files(&self) -> Result<u64, Error> {
         let mut file_bytes = 0;
-        for Watched { name, path, device, inode, bytes } in &self.watched {
+        for RequiredFile { name, path, device, inode, bytes } in &self.required {
             let found = match fs::metadata(path) {
                 Ok(found) => Some(found),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -329,7 +329,7 @@ impl Folder {
 
     /// Whether `db` is shorter than it was at the last note. sled may have cut it.
     pub(super) fn has_shrunk(&self) -> Result<Option<u64>, Error> {
-        if self.watched.is_empty() {
+        if self.required.is_empty() {
             return Ok(None);
         }
         let file_bytes = self.look_after_files()?;

@@ -120,29 +120,34 @@ fn rehearse(folder: &Folder, note: &Note, suspicion: &str) -> Result<(), Error> 
         tracing::warn!("there is no room for the copy; opening the folder itself");
         return Ok(());
     }
-    let stage = folder.path().join(REHEARSAL);
-    DirBuilder::new().mode(PRIVATE_FOLDER).create(&stage).map_err(folder.io("make", REHEARSAL))?;
-    copy(folder, &stage).map_err(Error::io(format!("copy the folder to {}", stage.display())))?;
+    let copy_folder = folder.path().join(REHEARSAL);
+    DirBuilder::new()
+        .mode(PRIVATE_FOLDER)
+        .create(&copy_folder)
+        .map_err(folder.io("make", REHEARSAL))?;
+    copy(folder, &copy_folder)
+        .map_err(Error::io(format!("copy the folder to {}", copy_folder.display())))?;
     let trial = {
         let confirmed = Some(note.chunk);
         move |log: &Log| survey::survey(log, confirmed).map(|_| ())
     };
-    let outcome = try_out(folder, &stage, Some(suspicion), trial);
-    fs::remove_dir_all(&stage).map_err(Error::io(format!("remove {}", stage.display())))?;
+    let outcome = try_out(folder, &copy_folder, Some(suspicion), trial);
+    fs::remove_dir_all(&copy_folder)
+        .map_err(Error::io(format!("remove {}", copy_folder.display())))?;
     outcome
 }
 
-/// Opens the copy of the folder at `stage`, and lets `trial` read it.
+/// Opens the copy of the folder at `copy_folder`, and lets `trial` read it.
 pub(super) fn try_out<T: Send + 'static>(
     folder: &Folder,
-    stage: &Path,
+    copy_folder: &Path,
     suspicion: Option<&str>,
     trial: impl FnOnce(&Log) -> Result<T, survey::Refusal> + Send + 'static,
 ) -> Result<T, Error> {
     let patience = REHEARSAL_PATIENCE
         + Duration::from_secs(folder.database_bytes()? / REHEARSAL_BYTES_PER_SECOND);
     let (sender, receiver) = mpsc::channel();
-    let place = stage.to_owned();
+    let place = copy_folder.to_owned();
     let thread = std::thread::Builder::new()
         .name("store rehearsal".into())
         .spawn(move || sender.send(read_copy(&place, trial)))
@@ -163,8 +168,8 @@ pub(super) fn try_out<T: Send + 'static>(
     }
 }
 
-/// Copies sled's files to the empty folder `stage`.
-pub(super) fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
+/// Copies sled's files to the empty folder `copy_folder`.
+pub(super) fn copy(folder: &Folder, copy_folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder.path())? {
         let name = entry?.file_name();
         let text = name.to_string_lossy();
@@ -172,17 +177,17 @@ pub(super) fn copy(folder: &Folder, stage: &Path) -> std::io::Result<()> {
             || text == "conf"
             || (text.starts_with("snap.") && !text.ends_with(".generating"))
         {
-            fs::copy(folder.path().join(&name), stage.join(&name))?;
+            fs::copy(folder.path().join(&name), copy_folder.join(&name))?;
         }
     }
     Ok(())
 }
 
 fn read_copy<T>(
-    stage: &Path,
+    copy_folder: &Path,
     trial: impl FnOnce(&Log) -> Result<T, survey::Refusal>,
 ) -> Result<T, survey::Refusal> {
-    let log = Log::open(stage, false).map_err(|failure| match failure {
+    let log = Log::open(copy_folder, false).map_err(|failure| match failure {
         OpenFailure::Unreadable(error) | OpenFailure::Error(sled::Error::Io(error)) => {
             survey::Refusal::Unreadable(error)
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::quiet::os_error;
-use super::reads::Watch;
+use super::reads::ReadGuard;
 use super::sync::syncs;
 use crate::error::Error;
 
@@ -50,8 +50,8 @@ pub(super) struct Log {
     tree: sled::Tree,
     /// One past the last chunk that is present or has a place.
     places_end: Cell<u64>,
-    /// The watch of a file that existed before.
-    watch: Option<Arc<Watch>>,
+    /// The read_guard of a file that existed before.
+    read_guard: Option<Arc<ReadGuard>>,
 }
 
 /// Why sled could not open a folder: sled returned an error, sled panicked, the disk failed to
@@ -70,8 +70,8 @@ impl Log {
     /// When a read fails meanwhile, the threads that open the database stand still for good and
     /// keep sled's lock, but they have changed nothing: see `reads.rs`.
     pub(super) fn open(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
-        let watch = match Watch::holding(&folder.join("db")) {
-            Ok(watch) => Arc::new(watch),
+        let read_guard = match ReadGuard::holding(&folder.join("db")) {
+            Ok(read_guard) => Arc::new(read_guard),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Self::open_now(folder, with_flusher);
             }
@@ -87,11 +87,11 @@ impl Log {
             match receiver.recv_timeout(LOOK_FOR_FAILURE) {
                 Ok(opened) => {
                     let _ended = opening.join();
-                    watch.let_go();
-                    return opened.map(|log| Self { watch: Some(watch), ..log });
+                    read_guard.let_go();
+                    return opened.map(|log| Self { read_guard: Some(read_guard), ..log });
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    if let Some(error) = watch.failure() {
+                    if let Some(error) = read_guard.failure() {
                         return Err(OpenFailure::Unreadable(error));
                     }
                 }
@@ -104,7 +104,7 @@ impl Log {
 
     /// The system's error, if a read of the file has failed since the file was opened.
     pub(super) fn read_failure(&self) -> Option<io::Error> {
-        self.watch.as_ref().and_then(|watch| watch.failure())
+        self.read_guard.as_ref().and_then(|read_guard| read_guard.failure())
     }
 
     fn open_now(folder: &Path, with_flusher: bool) -> Result<Self, OpenFailure> {
@@ -136,7 +136,7 @@ impl Log {
                     let last =
                         last.map(|key| number_of(&key)).transpose().map_err(OpenFailure::Panic)?;
                     let places_end = Cell::new(last.map_or(0, |last| last.saturating_add(1)));
-                    return Ok(Self { database, tree, places_end, watch: None });
+                    return Ok(Self { database, tree, places_end, read_guard: None });
                 }
             }
         }

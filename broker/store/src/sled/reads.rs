@@ -6,7 +6,7 @@
 //! overwrites seemingly free segments at once: a disk that fails for a moment during a start would
 //! lose everything. So this file defines `pread64`, through which Rust's library reads at an
 //! offset. The function does the same as the C library's, with one difference: it notes when a read
-//! of a [watched](Watch) file fails, and while sled opens the file, the thread that read it then
+//! of a [guarded](ReadGuard) file fails, and while sled opens the file, the thread that read it then
 //! stands still for good. The caller that opens the file sees the note.
 //!
 //! Linking must be verified: [`is_linked`] tells whether reads come here, and a start refuses the
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The list is read only when a read fails.
-static WATCHED: Mutex<Vec<Arc<Watched>>> = Mutex::new(Vec::new());
+static GUARDED: Mutex<Vec<Arc<GuardedFile>>> = Mutex::new(Vec::new());
 
 static LINKED: AtomicBool =
     AtomicBool::new(!cfg!(all(target_os = "linux", target_pointer_width = "64")));
@@ -38,7 +38,7 @@ pub(super) fn is_linked() -> bool {
 }
 
 #[derive(Debug)]
-struct Watched {
+struct GuardedFile {
     device: u64,
     inode: u64,
     /// Whether a thread whose read fails stands still.
@@ -48,21 +48,21 @@ struct Watched {
 
 /// Watches the reads of one file until it is dropped.
 #[derive(Debug)]
-pub(super) struct Watch(Arc<Watched>);
+pub(super) struct ReadGuard(Arc<GuardedFile>);
 
-impl Watch {
+impl ReadGuard {
     /// From now on, a thread that fails to read the file stands still.
     pub(super) fn holding(file: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(file)?;
         let (device, inode) = (metadata.dev(), metadata.ino());
-        let watched = Arc::new(Watched {
+        let guarded = Arc::new(GuardedFile {
             device,
             inode,
             holds: AtomicBool::new(true),
             errno: AtomicI32::new(0),
         });
-        WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(watched.clone());
-        Ok(Self(watched))
+        GUARDED.lock().unwrap_or_else(PoisonError::into_inner).push(guarded.clone());
+        Ok(Self(guarded))
     }
 
     /// From now on a failure is only noted.
@@ -77,16 +77,16 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for ReadGuard {
     fn drop(&mut self) {
-        WATCHED
+        GUARDED
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|watched| !Arc::ptr_eq(watched, &self.0));
+            .retain(|guarded| !Arc::ptr_eq(guarded, &self.0));
     }
 }
 
-/// Notes the failure if the file is watched. Does not return if the watch holds failing threads.
+/// Notes the failure if the file is guarded. Does not return if the watch holds failing threads.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn failed(file: std::ffi::c_int, errno: i32) {
     // SAFETY: the caller reads from this descriptor, so it is open, and stays so until the call
@@ -95,12 +95,13 @@ fn failed(file: std::ffi::c_int, errno: i32) {
         return;
     };
     let holds = {
-        let list = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it =
-            |watched: &&Arc<Watched>| watched.inode == stat.st_ino && watched.device == stat.st_dev;
-        list.iter().filter(is_it).fold(false, |holds, watched| {
-            watched.errno.store(errno, Ordering::SeqCst);
-            holds | watched.holds.load(Ordering::SeqCst)
+        let list = GUARDED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |guarded: &&Arc<GuardedFile>| {
+            guarded.inode == stat.st_ino && guarded.device == stat.st_dev
+        };
+        list.iter().filter(is_it).fold(false, |holds, guarded| {
+            guarded.errno.store(errno, Ordering::SeqCst);
+            holds | guarded.holds.load(Ordering::SeqCst)
         })
     };
     if holds {

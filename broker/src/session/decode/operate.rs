@@ -1,0 +1,164 @@
+//! The requests of operators: from the wire to [`Operate`].
+
+use std::path::Path;
+
+use celeriac_machine::command::{Dead, Filter, Operate, Order};
+use celeriac_proto::limits::BATCH_ITEMS_MAX;
+use celeriac_proto::wire;
+use celeriac_proto::{QueueName, TaskName};
+use celeriac_record::QueueRecord;
+
+use super::{Checked, batch, ids, invalid, known_state, short, span, time};
+
+/// Tasks on one page of a listing, by default and at most.
+const PAGE_DEFAULT: u32 = 100;
+const PAGE_MAX: u32 = 1_000;
+
+pub(super) fn list_queues(list: wire::ListQueues) -> Checked<Operate> {
+    at_most_a_batch(list.queues.len())?;
+    let after = queue_cursor(&list.cursor)?;
+    Ok(Operate::ListQueues { names: queue_names(list.queues)?, after })
+}
+
+pub(super) fn configure_queue(configure: wire::ConfigureQueue) -> Checked<Operate> {
+    Ok(Operate::ConfigureQueue(queue_record(configure)?))
+}
+
+pub(super) fn pause_queues(pause: wire::PauseQueues) -> Checked<Operate> {
+    batch(pause.queues.len())?;
+    Ok(Operate::PauseQueues { queues: queue_names(pause.queues)?, paused: pause.paused })
+}
+
+pub(super) fn purge_queue(purge: wire::PurgeQueue) -> Checked<Operate> {
+    Ok(Operate::PurgeQueue { queue: QueueName::parse(purge.queue)?, delete: false })
+}
+
+pub(super) fn delete_queue(delete: wire::DeleteQueue) -> Checked<Operate> {
+    Ok(Operate::PurgeQueue { queue: QueueName::parse(delete.queue)?, delete: true })
+}
+
+pub(super) fn replay_dead(replay: wire::ReplayDead) -> Checked<Operate> {
+    Ok(Operate::ReplayDead(dead(replay.ids, replay.filter)?))
+}
+
+pub(super) fn discard_dead(discard: wire::DiscardDead) -> Checked<Operate> {
+    Ok(Operate::DiscardDead(discarded(discard)?))
+}
+
+pub(super) fn list_workers(list: wire::ListWorkers) -> Checked<Operate> {
+    let after = cursor(&list.cursor)?.map(u64::from_be_bytes);
+    Ok(Operate::ListWorkers { after, with_tracebacks: list.with_tracebacks })
+}
+
+pub(super) fn order_workers(order: wire::OrderWorkers) -> Checked<Operate> {
+    if order.instance_ids.len() > BATCH_ITEMS_MAX {
+        return Err(invalid(format!(
+            "an order names at most {BATCH_ITEMS_MAX} workers; without names it is for all"
+        )));
+    }
+    let kind = match order.order() {
+        wire::order::Kind::Quiet => Order::Quiet,
+        wire::order::Kind::Shutdown => Order::Shutdown,
+        wire::order::Kind::Resume => Order::Resume,
+        wire::order::Kind::Unspecified => {
+            return Err(invalid("the order is missing or unknown"));
+        }
+    };
+    let instances = order.instance_ids.into_iter().map(|id| short("instance id", id));
+    Ok(Operate::OrderWorkers { order: kind, instances: instances.collect::<Checked<_>>()? })
+}
+
+pub(super) fn backup(backup: wire::Backup) -> Checked<Operate> {
+    if !Path::new(&backup.folder).is_absolute() {
+        return Err(invalid("the folder of a backup is an absolute path on the broker's machine"));
+    }
+    Ok(Operate::Backup(backup.folder.into()))
+}
+
+/// Like [`batch`], where an empty list means all items.
+fn at_most_a_batch(items: usize) -> Checked<()> {
+    if items == 0 { Ok(()) } else { batch(items) }
+}
+
+fn queue_names(names: Vec<String>) -> Checked<Vec<QueueName>> {
+    Ok(names.into_iter().map(QueueName::parse).collect::<Result<_, _>>()?)
+}
+
+fn queue_record(configure: wire::ConfigureQueue) -> Checked<QueueRecord> {
+    let settings = configure.settings.unwrap_or_default();
+    Ok(QueueRecord {
+        name: QueueName::parse(configure.queue)?,
+        paused: false,
+        tasks_max: settings.tasks_max,
+        bytes_max: settings.bytes_max,
+        expires_in_ms: span("expires_in_ms", settings.expires_in_ms, 0)?,
+        result_ttl_ms: span("result_ttl_ms", settings.result_ttl_ms, 0)?,
+    })
+}
+
+pub(super) fn list_tasks(list: wire::ListTasks) -> Checked<Operate> {
+    if list.limit > PAGE_MAX {
+        return Err(invalid(format!("a page has at most {PAGE_MAX} tasks")));
+    }
+    let after = cursor(&list.cursor)?.map(u32::from_be_bytes);
+    let limit = if list.limit == 0 { PAGE_DEFAULT } else { list.limit } as usize;
+    let filter = filter(list.filter.unwrap_or_default())?;
+    Ok(Operate::ListTasks { filter, limit, after, with_tracebacks: list.with_tracebacks })
+}
+
+/// The place where a page begins. `None`: the start.
+fn cursor<const N: usize>(bytes: &[u8]) -> Checked<Option<[u8; N]>> {
+    match bytes {
+        [] => Ok(None),
+        bytes => Ok(Some(bytes.try_into().map_err(|_| invalid("the cursor is not one of ours"))?)),
+    }
+}
+
+/// Like [`cursor`], for a listing in the order of names.
+fn queue_cursor(bytes: &[u8]) -> Checked<Option<QueueName>> {
+    let name = |bytes| QueueName::parse(std::str::from_utf8(bytes).ok()?).ok();
+    match bytes {
+        [] => Ok(None),
+        bytes => Ok(Some(name(bytes).ok_or_else(|| invalid("the cursor is not one of ours"))?)),
+    }
+}
+
+fn filter(filter: wire::TaskFilter) -> Checked<Filter> {
+    let some = |text: Box<str>| (!text.is_empty()).then_some(text);
+    Ok(Filter {
+        queue: (!filter.queue.is_empty()).then(|| QueueName::parse(filter.queue)).transpose()?,
+        states: filter.states.iter().map(|state| known_state(*state)).collect::<Checked<_>>()?,
+        name: (!filter.name.is_empty()).then(|| TaskName::parse(filter.name)).transpose()?,
+        tag: some(short("tag", filter.tag)?),
+        root: some(short("root id", filter.root_id)?),
+        id_prefix: short("prefix of ids", filter.id_prefix)?,
+        submitted_before: time(
+            "time before which tasks were submitted",
+            filter.submitted_before_ms,
+        )?,
+        submitted_after: time("time after which tasks were submitted", filter.submitted_after_ms)?,
+    })
+}
+
+/// A client must name the tasks to discard: an empty filter is more likely a mistake than intended.
+fn discarded(discard: wire::DiscardDead) -> Checked<Dead> {
+    let is_empty =
+        discard.filter.as_ref().is_some_and(|filter| *filter == wire::TaskFilter::default());
+    match (discard.all, discard.ids.is_empty(), &discard.filter) {
+        (true, true, None) => Ok(Dead::Matching(Filter::default())),
+        (true, ..) => Err(invalid("all dead tasks, and ids or a filter besides: one of the three")),
+        (false, ..) if is_empty => {
+            Err(invalid("the filter says nothing: all dead tasks are named by `all`"))
+        }
+        (false, ..) => dead(discard.ids, discard.filter),
+    }
+}
+
+/// Ids or a filter. An empty filter means all tasks.
+fn dead(ids: Vec<String>, filter: Option<wire::TaskFilter>) -> Checked<Dead> {
+    match (ids.is_empty(), filter) {
+        (false, None) => Ok(Dead::Ids(self::ids(ids)?)),
+        (true, Some(filter)) => Ok(Dead::Matching(self::filter(filter)?)),
+        _ => Err(invalid("dead tasks are named by ids or by a filter: one of the two")),
+    }
+}
