@@ -10,7 +10,7 @@
 //! how full the disk is, `open` starts, `backup` copies. They use `codec` (record to bytes),
 //! `chunk` (bytes to checked chunks), `index` (the live records), `cache`, and `survey` (reads the
 //! log from end to end). The log lies on a [`Medium`]; for every broker that is sled in a data
-//! folder (`sled`). [`format`] makes and reads records and chunks without a medium.
+//! folder (`sled`). [`mod@format`] makes and reads records and chunks without a medium.
 
 mod append;
 mod backup;
