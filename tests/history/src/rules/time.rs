@@ -186,9 +186,11 @@ fn what_was_revoked_never_runs(
                 broken
                     .add(10, format!("{id}: delivered under lease {number} after it was revoked"));
             }
-            // A report that is sent again gets the same answer as before.
-            let begun = lease.reports.iter().map(|report| report.asked).min();
-            let counts = lease.reports.iter().any(|report| report.accepted().is_some());
+            // A report that is sent again gets the same answer as before. A release says nothing of
+            // the handler: it is accepted also where the broker took the lease back already.
+            let reports = || lease.reports.iter().filter(|report| !report.is_release());
+            let begun = reports().map(|report| report.asked).min();
+            let counts = reports().any(|report| report.accepted().is_some());
             if counts && begun.is_some_and(|begun| begun > revoked.told) {
                 broken.add(
                     10,

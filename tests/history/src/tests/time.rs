@@ -244,6 +244,13 @@ fn a_report_that_counts_after_the_revocation_is_found() {
 }
 
 #[test]
+fn a_lease_that_was_taken_back_may_be_released_after_the_revocation() {
+    let mut script = revoked();
+    script.deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, release());
+    script.is_good();
+}
+
+#[test]
 fn a_revoked_task_that_becomes_a_success_is_found() {
     let mut script = Script::new();
     script.created(task("a")).deliver(WORKER, "a", 1);
