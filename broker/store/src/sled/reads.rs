@@ -6,8 +6,8 @@
 //! overwrites seemingly free segments at once: a disk that fails for a moment during a start would
 //! lose everything. So this file defines `pread64`, through which Rust's library reads at an
 //! offset. The function does the same as the C library's, with one difference: it notes when a read
-//! of a [guarded](ReadGuard) file fails, and while sled opens the file, the thread that read it then
-//! stands still for good. The caller that opens the file sees the note.
+//! of a [guarded](ReadGuard) file fails, and while sled opens the file, the thread that read it
+//! then stands still for good. The caller that opens the file sees the note.
 //!
 //! Linking must be verified: [`is_linked`] tells whether reads come here, and a start refuses the
 //! folder when they do not.
