@@ -60,7 +60,13 @@ async fn answers_that_nobody_reads_are_refused_before_they_fill_the_memory() {
     let delivery = worker.delivery().await;
     worker.report_one(raw::report(&delivery, raw::complete(&vec![b'1'; 900 * 1024]))).await;
     let mut asking = RawConnection::open(broker.address()).await;
-    let get = || Request::Get(wire::Get { ids: vec!["large".into()], with_results: true });
+    let get = || {
+        Request::Get(wire::Get {
+            ids: vec!["large".into()],
+            with_results: true,
+            ..Default::default()
+        })
+    };
     for _ in 0..GETS {
         asking.send(get(), 0).await.expect("the broker reads on: so many may be in flight");
     }

@@ -16,6 +16,7 @@ mod interruptions;
 mod lost_worker;
 mod network;
 mod operators;
+mod reports;
 mod restart;
 mod simulation;
 mod soak;

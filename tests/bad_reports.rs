@@ -224,7 +224,8 @@ async fn more_ids_than_a_batch_holds_are_refused() {
     let broker = BrokerProcess::start().await;
     let mut connection = RawConnection::open(broker.address()).await;
     let ids: Vec<_> = (0..=limits::BATCH_ITEMS_MAX).map(|number| number.to_string()).collect();
-    let get = Request::Get(wire::Get { ids: ids.clone(), with_results: false });
+    let get =
+        Request::Get(wire::Get { ids: ids.clone(), with_results: false, ..Default::default() });
     assert_eq!(
         connection.request(get).await.expect_err("too many").code(),
         ErrorCode::InvalidArgument
@@ -242,7 +243,11 @@ async fn ids_that_cannot_be_are_refused_or_unknown_in_every_request() {
     let mut connection = RawConnection::open(broker.address()).await;
     for id in [String::new(), "x".repeat(256), "x".repeat(1_000_000)] {
         let requests = [
-            Request::Get(wire::Get { ids: vec![id.clone()], with_results: false }),
+            Request::Get(wire::Get {
+                ids: vec![id.clone()],
+                with_results: false,
+                ..Default::default()
+            }),
             Request::Wait(wire::Wait { ids: vec![id.clone()], ..Default::default() }),
             Request::Watch(wire::Watch { ids: vec![id.clone()], with_results: false }),
             Request::Forget(wire::Forget { ids: vec![id.clone()] }),

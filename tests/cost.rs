@@ -36,7 +36,7 @@ fn no_frame_costs_more_than_its_bytes_and_items_explain() {
     let tags = |count: u32| vec![String::from("t"); count as usize];
     let batch = BATCH_FIELD_ITEMS_MAX as usize;
     let failure = wire::TaskError { kind: "k".into(), message: "m".into(), ..Default::default() };
-    let fail = wire::Fail { error: Some(failure), r#final: true };
+    let fail = wire::Fail { error: Some(failure), r#final: true, ..Default::default() };
     let report = wire::TaskReport {
         report: Some(wire::task_report::Report::Fail(fail)),
         ..Default::default()
@@ -58,7 +58,11 @@ fn no_frame_costs_more_than_its_bytes_and_items_explain() {
         submit(wire::Task { headers: headers(20), ..short() }, 10_000),
         submit(wire::Task { payload: vec![1; FRAME_BYTES_MAX / 2].into(), ..short() }, 1),
         frame(Body::Report(wire::Report { reports: vec![report; batch] })),
-        frame(Body::Get(wire::Get { ids: vec!["i".into(); batch], with_results: true })),
+        frame(Body::Get(wire::Get {
+            ids: vec!["i".into(); batch],
+            with_results: true,
+            ..Default::default()
+        })),
         frame(Body::Hello(wire::Hello { worker: Some(worker), ..Default::default() })),
         // Submit with one task of five million empty tags.
         nested(&[32, 1], &[0xaa, 0x01, 0x00].repeat(5_000_000)),

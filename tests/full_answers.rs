@@ -34,7 +34,11 @@ fn long_failure() -> task_report::Report {
         traceback: text,
         ..Default::default()
     };
-    task_report::Report::Fail(wire::Fail { error: Some(error), r#final: false })
+    task_report::Report::Fail(wire::Fail {
+        error: Some(error),
+        r#final: false,
+        ..Default::default()
+    })
 }
 
 /// Fails every one of these tasks so often, and ends each with `last`.
@@ -126,7 +130,7 @@ async fn many_large_results_are_had_by_one_get_and_by_one_wait() {
     worker.submit(ids.iter().map(|id| raw::task(id, "n")).collect()).await;
     fail_all(&mut worker, TASKS, 0, || raw::complete(&vec![b'1'; RESULT_BYTES_MAX])).await;
 
-    let get = wire::Get { ids: ids.clone(), with_results: true };
+    let get = wire::Get { ids: ids.clone(), with_results: true, ..Default::default() };
     let Ok(Answer::GetReply(reply)) = worker.request(Request::Get(get)).await else {
         panic!("no GetReply")
     };
@@ -412,7 +416,8 @@ async fn very_many_ids_of_tasks_with_large_payloads_are_asked_for_at_once() {
     let mut producer = RawConnection::open(broker.address()).await;
     let task = wire::Task { payload: vec![b'x'; 7 * MIB].into(), ..raw::task("large", "n") };
     producer.submit_one(task).await;
-    let get = wire::Get { ids: vec!["large".into(); TIMES], with_results: false };
+    let get =
+        wire::Get { ids: vec!["large".into(); TIMES], with_results: false, ..Default::default() };
     let Ok(Answer::GetReply(answer)) =
         within("the answer", producer.request(Request::Get(get))).await
     else {

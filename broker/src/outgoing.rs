@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
+use bytes::Bytes;
 use celeriac_machine::command::{
     Answer, Cursor, DeliveryOutline, Outline, Push, QueueOutline, RequestId, WatchKey, WorkerKey,
     WorkerStatus,
@@ -56,10 +57,12 @@ pub struct TaskView {
 #[derive(Debug, Clone)]
 pub struct FoundTask {
     pub outline: Outline,
-    /// The submit record, without the payload.
+    /// The submit record, without the payload unless the client asked for it.
     pub submitted: Box<Submitted>,
     /// The last change, without the result unless the client asked for it.
     pub changed: Option<Box<Changed>>,
+    /// Whether the payload that the client asked for has no room.
+    pub payload_left_out: bool,
 }
 
 /// One delivery of a task to a worker.
@@ -87,6 +90,15 @@ pub struct WorkerView {
 }
 
 impl TaskView {
+    /// The view without the payload that the client asked for.
+    pub(crate) fn without_payload(mut self) -> Self {
+        if let Some(found) = &mut self.found {
+            found.submitted.spec.payload = Bytes::new();
+            found.payload_left_out = true;
+        }
+        self
+    }
+
     /// Removes the large parts of the view: an ended task without its result is better than none.
     pub(crate) fn strip(&mut self) {
         let changed = self.found.as_mut().and_then(|found| found.changed.as_deref_mut());

@@ -108,7 +108,10 @@ pub(crate) fn delivery(task: &Submitted) -> usize {
 /// A task in an answer, or an id without a task.
 pub(crate) fn task(view: &TaskView) -> usize {
     match &view.found {
-        Some(found) => head(&found.submitted) + found.changed.as_deref().map_or(0, change),
+        Some(found) => {
+            let payload = part(found.submitted.spec.payload.len());
+            head(&found.submitted) + payload + found.changed.as_deref().map_or(0, change)
+        }
         None => FIELD + part(view.id.len()),
     }
 }

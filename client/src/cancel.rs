@@ -20,6 +20,8 @@ pub enum CancelMode {
         /// How long the worker has for that; `None` means 10 s.
         grace: Option<Duration>,
     },
+    /// The handler goes on, and its worker hears nothing. The task does not run again after it.
+    Waiting,
 }
 
 /// What a cancel did to one task.
@@ -44,6 +46,8 @@ pub enum CancelOutcome {
     AlreadyEnded,
     /// The broker knows no such task.
     NotFound,
+    /// [`CancelMode::Waiting`]: the task runs and goes on. It will not run again.
+    LeftRunning,
 }
 
 impl From<wire::CancelOutcome> for Cancelled {
@@ -53,6 +57,7 @@ impl From<wire::CancelOutcome> for Cancelled {
             Kind::Revoked => CancelOutcome::Revoked,
             Kind::Signalled => CancelOutcome::Signalled,
             Kind::AlreadyEnded => CancelOutcome::AlreadyEnded,
+            Kind::LeftRunning => CancelOutcome::LeftRunning,
             Kind::NotFound | Kind::Unspecified => CancelOutcome::NotFound,
         };
         Self { id: cancelled.id, outcome }
@@ -129,10 +134,16 @@ impl Client {
         mut cancel: wire::Cancel,
         mode: CancelMode,
     ) -> Result<Vec<Cancelled>, Error> {
-        if let CancelMode::Force { grace } = mode {
-            cancel.mode = wire::cancel::Mode::Force.into();
-            cancel.grace_ms = grace.map(span_ms);
-        }
+        use wire::cancel::Mode;
+        let mode = match mode {
+            CancelMode::Cooperative => Mode::Cooperative,
+            CancelMode::Force { grace } => {
+                cancel.grace_ms = grace.map(span_ms);
+                Mode::Force
+            }
+            CancelMode::Waiting => Mode::Waiting,
+        };
+        cancel.mode = mode.into();
         match self.request(client_frame::Body::Cancel(cancel)).await? {
             server_frame::Body::CancelReply(reply) => {
                 Ok(reply.outcomes.into_iter().map(Cancelled::from).collect())

@@ -40,7 +40,8 @@ pub(crate) async fn rest(
     let mut open = left_out;
     while !open.is_empty() {
         let asked = open.iter().map(|place| ids[*place as usize].clone()).collect();
-        let body = client_frame::Body::Get(wire::Get { ids: asked, with_results });
+        let body =
+            client_frame::Body::Get(wire::Get { ids: asked, with_results, with_payloads: false });
         let left = deadline.saturating_duration_since(Instant::now());
         let server_frame::Body::GetReply(reply) = connection.request(body, left).await? else {
             return Err(Error::unexpected("a GetReply"));

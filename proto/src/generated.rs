@@ -399,7 +399,8 @@ pub struct TaskInfo {
     /// The last five, oldest first. The last one is the reason of a FAILURE.
     #[prost(message, repeated, tag = "28")]
     pub errors: ::prost::alloc::vec::Vec<TaskError>,
-    /// Set with SUCCESS, when the request asked for results.
+    /// Set with SUCCESS, and with a FAILURE whose worker reported one, when the request asked for
+    /// results.
     #[prost(bytes = "bytes", tag = "29")]
     pub result: ::prost::bytes::Bytes,
     #[prost(string, tag = "30")]
@@ -408,13 +409,22 @@ pub struct TaskInfo {
     /// Cancel.
     #[prost(string, tag = "31")]
     pub revoked_reason: ::prost::alloc::string::String,
-    /// Whether the task runs and was asked to stop.
+    /// Whether the task runs and was asked to stop. MODE_WAITING does not ask.
     #[prost(bool, tag = "32")]
     pub cancel_requested: bool,
     /// Who made the latest transition: an instance id, or "broker". Empty when there was none since
     /// the submit.
     #[prost(string, tag = "33")]
     pub actor: ::prost::alloc::string::String,
+    /// Set when the request asked for payloads.
+    #[prost(bytes = "bytes", tag = "34")]
+    pub payload: ::prost::bytes::Bytes,
+    /// The content type of the payload, as it was submitted.
+    #[prost(string, tag = "35")]
+    pub content_type: ::prost::alloc::string::String,
+    /// The payload has no room in a frame beside the result: ask for it without the result.
+    #[prost(bool, tag = "36")]
+    pub payload_left_out: bool,
 }
 /// Asks for the present state of each id, in order; UNKNOWN for an id that does not exist. An answer
 /// holds as many tasks as fit into a frame, at least one. Ask again for the ids that it leaves out.
@@ -424,6 +434,8 @@ pub struct Get {
     pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "2")]
     pub with_results: bool,
+    #[prost(bool, tag = "3")]
+    pub with_payloads: bool,
 }
 /// The answer to a Get.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -599,6 +611,8 @@ pub mod cancel {
         Cooperative = 0,
         /// The worker drops a running handler. The broker revokes the lease after the grace.
         Force = 1,
+        /// A running handler goes on, and its worker hears nothing. The task does not run again after it.
+        Waiting = 2,
     }
     impl Mode {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -609,6 +623,7 @@ pub mod cancel {
             match self {
                 Self::Cooperative => "MODE_COOPERATIVE",
                 Self::Force => "MODE_FORCE",
+                Self::Waiting => "MODE_WAITING",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -616,6 +631,7 @@ pub mod cancel {
             match value {
                 "MODE_COOPERATIVE" => Some(Self::Cooperative),
                 "MODE_FORCE" => Some(Self::Force),
+                "MODE_WAITING" => Some(Self::Waiting),
                 _ => None,
             }
         }
@@ -660,6 +676,8 @@ pub mod cancel_outcome {
         AlreadyEnded = 3,
         /// There is no such task.
         NotFound = 4,
+        /// MODE_WAITING: the task runs and goes on. It will not run again.
+        LeftRunning = 5,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -673,6 +691,7 @@ pub mod cancel_outcome {
                 Self::Signalled => "KIND_SIGNALLED",
                 Self::AlreadyEnded => "KIND_ALREADY_ENDED",
                 Self::NotFound => "KIND_NOT_FOUND",
+                Self::LeftRunning => "KIND_LEFT_RUNNING",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -683,6 +702,7 @@ pub mod cancel_outcome {
                 "KIND_SIGNALLED" => Some(Self::Signalled),
                 "KIND_ALREADY_ENDED" => Some(Self::AlreadyEnded),
                 "KIND_NOT_FOUND" => Some(Self::NotFound),
+                "KIND_LEFT_RUNNING" => Some(Self::LeftRunning),
                 _ => None,
             }
         }
@@ -959,6 +979,9 @@ pub struct Delivery {
     /// again, or may be killing its workers.
     #[prost(bool, tag = "22")]
     pub report_start: bool,
+    /// Whether the broker handed out this generation of the task before, however that lease ended.
+    #[prost(bool, tag = "23")]
+    pub redelivered: bool,
 }
 /// Reports of a worker, 1 to batch_items_max.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -974,7 +997,7 @@ pub struct TaskReport {
     pub id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub lease: u64,
-    #[prost(oneof = "task_report::Report", tags = "3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "task_report::Report", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub report: ::core::option::Option<task_report::Report>,
 }
 /// Nested message and enum types in `TaskReport`.
@@ -995,11 +1018,18 @@ pub mod task_report {
         Release(super::Release),
         #[prost(message, tag = "9")]
         Reject(super::Reject),
+        #[prost(message, tag = "10")]
+        Settle(super::Settle),
     }
 }
 /// The handler has begun. The broker counts an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Started {}
+/// The handler has begun, as with Started, and from now on the task never runs again, however its run
+/// ends: a failure, a lost worker and a Release end it as FAILURE. The lease no longer counts against
+/// the credit. A worker that acknowledges a task before it runs reports this.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Settle {}
 /// The progress of the handler.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProgressReport {
@@ -1016,6 +1046,10 @@ pub struct Complete {
     pub result: ::prost::bytes::Bytes,
     #[prost(string, tag = "2")]
     pub content_type: ::prost::alloc::string::String,
+    /// How long the broker keeps the ended task, in place of the task's own result_ttl_ms. 0 means not
+    /// at all.
+    #[prost(uint64, optional, tag = "3")]
+    pub result_ttl_ms: ::core::option::Option<u64>,
 }
 /// The handler failed. The task runs again by its retry policy, unless `final` is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1024,6 +1058,15 @@ pub struct Fail {
     pub error: ::core::option::Option<TaskError>,
     #[prost(bool, tag = "2")]
     pub r#final: bool,
+    /// What readers get as the result of the FAILURE, e.g. an exception that another program can read.
+    /// The broker keeps it only when the task ends, and only up to result_bytes_max.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub result: ::prost::bytes::Bytes,
+    #[prost(string, tag = "4")]
+    pub content_type: ::prost::alloc::string::String,
+    /// As in Complete, when the task ends; 0 counts as the broker's default.
+    #[prost(uint64, optional, tag = "5")]
+    pub result_ttl_ms: ::core::option::Option<u64>,
 }
 /// The handler asks for another attempt, after this span, or by the task's retry policy when it is
 /// not set.
@@ -1042,6 +1085,10 @@ pub struct Release {
     /// again too.
     #[prost(bool, tag = "1")]
     pub not_begun: bool,
+    /// The process that ran the handler died. This counts as a lost worker, for this task alone. At
+    /// most one of the two is set.
+    #[prost(bool, tag = "2")]
+    pub lost: bool,
 }
 /// The task ends as FAILURE at once, however many attempts are left.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -77,6 +77,7 @@ const TASK_ERROR: Shape = Shape { name: "TaskError", fields: &[] };
 const FAIL: Shape = Shape { name: "Fail", fields: &[one(1, "error", &TASK_ERROR)] };
 const RETRY_LATER: Shape = Shape { name: "RetryLater", fields: &[one(2, "error", &TASK_ERROR)] };
 const RELEASE: Shape = Shape { name: "Release", fields: &[] };
+const SETTLE: Shape = Shape { name: "Settle", fields: &[] };
 const REJECT: Shape = Shape { name: "Reject", fields: &[one(1, "error", &TASK_ERROR)] };
 const TASK_REPORT: Shape = Shape {
     name: "TaskReport",
@@ -88,6 +89,7 @@ const TASK_REPORT: Shape = Shape {
         one(7, "retry", &RETRY_LATER),
         one(8, "release", &RELEASE),
         one(9, "reject", &REJECT),
+        one(10, "settle", &SETTLE),
     ],
 };
 const REPORT: Shape =

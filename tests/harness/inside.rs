@@ -99,6 +99,7 @@ impl Loop {
                 report: Some(wire::task_report::Report::Complete(wire::Complete {
                     result: self.result.clone(),
                     content_type: String::new(),
+                    ..Default::default()
                 })),
             }));
         }

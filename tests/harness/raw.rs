@@ -84,6 +84,7 @@ pub fn complete(result: &[u8]) -> task_report::Report {
     task_report::Report::Complete(wire::Complete {
         result: Bytes::copy_from_slice(result),
         content_type: "application/json".into(),
+        ..Default::default()
     })
 }
 
@@ -91,7 +92,11 @@ pub fn complete(result: &[u8]) -> task_report::Report {
 pub fn fail(message: &str) -> task_report::Report {
     let error =
         wire::TaskError { kind: "TestError".into(), message: message.into(), ..Default::default() };
-    task_report::Report::Fail(wire::Fail { error: Some(error), r#final: false })
+    task_report::Report::Fail(wire::Fail {
+        error: Some(error),
+        r#final: false,
+        ..Default::default()
+    })
 }
 
 /// The handler has begun.
@@ -364,7 +369,7 @@ impl RawConnection {
 
     /// Everything that the broker knows of a task, including its result.
     pub async fn info(&mut self, id: &str) -> wire::TaskInfo {
-        let get = wire::Get { ids: vec![id.into()], with_results: true };
+        let get = wire::Get { ids: vec![id.into()], with_results: true, ..Default::default() };
         match self.request(Request::Get(get)).await {
             Ok(Answer::GetReply(mut reply)) => reply.tasks.pop().expect("one answer per id"),
             other => panic!("no GetReply but {other:?}"),

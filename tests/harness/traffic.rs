@@ -132,7 +132,7 @@ impl Traffic {
         let (mut connection, _) = self.open("reader", raw::hello()).await?;
         let mut left = Vec::new();
         for ids in ids.chunks(READ_AT_ONCE) {
-            let get = wire::Get { ids: ids.to_vec(), with_results: true };
+            let get = wire::Get { ids: ids.to_vec(), with_results: true, ..Default::default() };
             let Answer::GetReply(reply) = soon(connection.try_request(Request::Get(get))).await?
             else {
                 return Err(Lost("no GetReply".into()));

@@ -182,7 +182,7 @@ impl Eager {
                     .map_err(|lost| error(ErrorCode::Internal, &lost.to_string()))?;
                 Ok(server_frame::Body::SubmitReply(wire::SubmitReply { outcomes }))
             }
-            client_frame::Body::Get(wire::Get { ids, with_results }) => {
+            client_frame::Body::Get(wire::Get { ids, with_results, .. }) => {
                 let tasks = self.look(&ids, with_results);
                 Ok(server_frame::Body::GetReply(wire::GetReply { tasks, ..Default::default() }))
             }

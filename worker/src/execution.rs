@@ -40,9 +40,9 @@ pub(crate) struct Execution {
 }
 
 /// The report of a run that was dropped after it had begun.
-const RELEASE: Report = Report::Release(Release { not_begun: false });
+const RELEASE: Report = Report::Release(Release { not_begun: false, lost: false });
 /// The report of a delivery whose handler never began: no attempt is counted.
-const RELEASE_UNBEGUN: Report = Report::Release(Release { not_begun: true });
+const RELEASE_UNBEGUN: Report = Report::Release(Release { not_begun: true, lost: false });
 
 /// How an attempt ended.
 enum Ending {
@@ -320,7 +320,7 @@ impl EndReporter<'_> {
         self.execution
             .middleware
             .call(|middleware| middleware.after_success(&self.context, elapsed));
-        Report::Complete(Complete { result, content_type: JSON.to_owned() })
+        Report::Complete(Complete { result, content_type: JSON.to_owned(), ..Complete::default() })
     }
 
     /// The report of a failure, after its hook: `after_retry` while the task has attempts left.

@@ -145,6 +145,7 @@ impl TaskFailure {
             None => wire::task_report::Report::Fail(wire::Fail {
                 error: Some(error),
                 r#final: !self.retryable,
+                ..wire::Fail::default()
             }),
         }
     }

@@ -89,8 +89,8 @@ impl Machine {
         }
         for key in &queue.idle {
             let consumer = self.sessions.consumer(*key);
-            let most = consumer.connected_concurrency().min(consumer.credit as usize);
-            let room = most.saturating_sub(consumer.leases.len());
+            let free = consumer.connected_concurrency().saturating_sub(consumer.leases.len());
+            let room = free.min(consumer.credit_left());
             let taken = promised.entry(*key).or_default();
             if *taken < room && consumer.can_run(task.name) {
                 *taken += 1;

@@ -2,10 +2,10 @@
 
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::BATCH_ITEMS_MAX;
-use celeriac_record::{Lease, Slot, State};
+use celeriac_record::{Cancel, Lease, Slot, State};
 
 use crate::Machine;
-use crate::command::{Answer, CancelOutcome, CancelTarget, Now, SignalKind};
+use crate::command::{Answer, CancelMode, CancelOutcome, CancelTarget, Now, SignalKind};
 use crate::signals::Signals;
 use crate::slice::{CHANGE, Look, RULES};
 use crate::step::{Asker, Step};
@@ -15,7 +15,7 @@ use crate::transitions::Cause;
 /// The options of a cancel, and its signals to workers.
 #[derive(Debug)]
 pub(crate) struct Cancelling {
-    pub force: bool,
+    pub mode: CancelMode,
     pub grace_ms: u64,
     pub reason: Box<str>,
     /// The signals for leases that are taken back, and for handlers that run.
@@ -24,13 +24,17 @@ pub(crate) struct Cancelling {
 }
 
 impl Cancelling {
-    pub fn new(force: bool, grace_ms: u64, reason: Box<str>) -> Self {
+    pub fn new(mode: CancelMode, grace_ms: u64, reason: Box<str>) -> Self {
         let reason = if reason.is_empty() { "cancelled".into() } else { reason };
-        Self { force, grace_ms, reason, taken: Signals::default(), told: Signals::default() }
+        Self { mode, grace_ms, reason, taken: Signals::default(), told: Signals::default() }
     }
 
     fn tell(&mut self, step: &mut Step<'_>) {
-        let kind = if self.force { SignalKind::Force } else { SignalKind::Cooperative };
+        let kind = match self.mode {
+            CancelMode::Force => SignalKind::Force,
+            // Nobody is told of a cancel of what only waits, so the list is empty.
+            CancelMode::Cooperative | CancelMode::Waiting => SignalKind::Cooperative,
+        };
         self.taken.send(step, SignalKind::TakenBack, &self.reason);
         self.told.send(step, kind, &self.reason);
     }
@@ -132,11 +136,19 @@ impl Machine {
                 self.revoke(step, slot, Cause::Cancelled, &how.reason);
                 CancelOutcome::Revoked
             }
+            State::Started if how.mode == CancelMode::Waiting => {
+                let run = self.tasks.run(self.tasks.task(slot));
+                // A task that was asked to stop does not run again either.
+                if run.is_some_and(|run| run.cancel.is_none()) {
+                    self.request_cancel(step, slot, Cancel::Silent, &how.reason);
+                }
+                CancelOutcome::LeftRunning
+            }
             State::Started => {
-                if how.force {
+                if how.mode == CancelMode::Force {
                     self.arm_grace(step.now, slot, how.grace_ms);
                 }
-                self.request_cancel(step, slot, &how.reason);
+                self.request_cancel(step, slot, Cancel::Told, &how.reason);
                 self.note_signal(slot, &mut how.told);
                 CancelOutcome::Signalled
             }

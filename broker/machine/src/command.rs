@@ -17,8 +17,8 @@ use celeriac_record::{SessionId, Timestamp};
 use celeriac_proto::{QueueName, TaskName};
 
 pub use self::ask::{
-    Ask, CancelTarget, Cursor, Dead, Failure, Filter, Observe, OnConflict, Operate, Produce,
-    ReportKind, Submission, TaskReport, When, Work, WorkerKey, WrongReport,
+    Ask, CancelMode, CancelTarget, Cursor, Dead, Failure, Filter, Observe, OnConflict, Operate,
+    Produce, Release, ReportKind, Submission, TaskReport, When, Work, WorkerKey, WrongReport,
 };
 pub use self::effect::{
     Answer, CancelOutcome, Code, Effect, Message, Outlines, Push, Refusal, ReportOutcome,

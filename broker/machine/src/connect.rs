@@ -1,7 +1,7 @@
 //! Connections and their sessions: a client connects, resumes its session, gives signs of life, is
 //! silent for too long, disconnects or says goodbye.
 
-use celeriac_record::{Lease, Name, Named, Record, SessionRecord, State};
+use celeriac_record::{ClosedBy, Lease, Name, Named, Record, SessionRecord, State};
 
 use crate::Machine;
 use crate::command::{
@@ -111,7 +111,7 @@ impl Machine {
             if run.soft_limit_at.is_some_and(|at| at <= step.now.mono) {
                 self.signal(step, *slot, SignalKind::SoftTimeLimit, "soft_time_limit");
             }
-            if let Some(reason) = &run.cancel {
+            if let Some(reason) = run.cancel.as_ref().filter(|_| run.cancel_told) {
                 let kind = if run.grace_at.is_some() {
                     SignalKind::Force
                 } else {
@@ -194,7 +194,7 @@ impl Machine {
             if why == EndOfSession::Goodbye && is_unstarted {
                 self.take_back(step, slot);
             } else {
-                self.lose_lease(step, slot);
+                self.lose_lease(step, slot, ClosedBy::Nobody);
             }
         }
         self.drop_connection(step, key, None);

@@ -61,7 +61,7 @@ impl Machine {
         }
         let leases = consumer.leases.len();
         let has_room = consumer.has_room(self.config.leased_bytes_max);
-        let hungry = present && has_room && leases < consumer.credit as usize;
+        let hungry = present && has_room && consumer.credit_left() > 0;
         let idle = hungry && leases < consumer.concurrency as usize;
         self.set_hunger(key, hungry, idle);
     }

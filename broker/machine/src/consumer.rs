@@ -20,6 +20,8 @@ pub(crate) struct Consumer {
     /// The number of leases that the consumer may hold at once.
     pub credit: u32,
     pub leases: Vec<Slot>,
+    /// The leases that do not count against the credit.
+    pub settled: usize,
     /// The payload bytes of those leases.
     pub leased_bytes: u64,
     /// Whether the consumer holds a suspect, and so takes no other task.
@@ -58,6 +60,11 @@ impl Consumer {
     /// connected.
     pub fn connected_concurrency(&self) -> usize {
         self.worker.as_ref().map_or(0, |worker| worker.info.concurrency as usize)
+    }
+
+    /// The number of leases that the credit allows beside those that the consumer holds.
+    pub fn credit_left(&self) -> usize {
+        (self.credit as usize).saturating_sub(self.leases.len() - self.settled)
     }
 
     /// Whether the consumer has room for one more lease, apart from its credit.

@@ -121,15 +121,24 @@ impl Machine {
         let deliveries = self.tasks.run(task).map_or(0, |run| run.deliveries);
         let attempt = self.tasks.attempts(task).saturating_add(1);
         let plan = self.tasks.plan(task);
-        let (alone, silent) =
-            self.tasks.run(task).map_or((false, 0), |run| (run.alone, run.silent));
+        let (alone, silent, redelivered) = self
+            .tasks
+            .run(task)
+            .map_or((false, 0, false), |run| (run.alone, run.silent, run.redelivered));
         let deliveries_max = self.deliveries_max(task);
         let is_last = attempt.saturating_add(silent) >= self.retry_policy(task).attempts_max
             || deliveries.saturating_add(silent) >= deliveries_max;
         // If the worker is lost, such a task may begin again only if it is certain that it did not
         // begin.
         let report_start = alone || is_last || plan.is_some_and(|plan| plan.early_ack);
-        DeliveryOutline { slot, lease: task.lease(), attempt, deliveries, report_start }
+        DeliveryOutline {
+            slot,
+            lease: task.lease(),
+            attempt,
+            deliveries,
+            report_start,
+            redelivered,
+        }
     }
 }
 

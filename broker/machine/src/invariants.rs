@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::QueueName;
-use celeriac_record::State;
+use celeriac_record::{Slot, State};
 
 use crate::Machine;
 use crate::keys::QueueKey;
@@ -58,6 +58,13 @@ impl Machine {
         let held: usize =
             self.sessions.all.values().map(|session| session.consumer.leases.len()).sum();
         assert_eq!(leased, held, "every lease is some task's");
+        for session in self.sessions.all.values() {
+            let consumer = &session.consumer;
+            let settled = |slot: &&Slot| {
+                self.tasks.run(self.tasks.task(**slot)).is_some_and(|run| run.settled)
+            };
+            assert_eq!(consumer.leases.iter().filter(settled).count(), consumer.settled);
+        }
         let hungry = self.sessions.all.values().filter(|session| session.consumer.hungry).count();
         assert_eq!(hungry, self.sessions.hungry);
         for (key, session) in &self.sessions.all {

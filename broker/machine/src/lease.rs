@@ -7,7 +7,7 @@
 use celeriac_record::{ClosedBy, SessionId, Slot, State, TaskError, Timestamp};
 
 use crate::Machine;
-use crate::command::{Code, Now, Push, ReportKind, ReportOutcome, SignalKind, TaskReport};
+use crate::command::{Code, Now, Push, Release, ReportKind, ReportOutcome, SignalKind, TaskReport};
 use crate::keys::SessionKey;
 use crate::step::Step;
 use crate::task::Task;
@@ -22,6 +22,7 @@ impl Machine {
         let session = self.sessions.session_mut(holder);
         session.consumer.alone = alone;
         let task = self.tasks.task_mut(slot);
+        let redelivered = task.lease() != 0;
         task.set_lease(self.latest_lease);
         task.closed_by = ClosedBy::Nobody;
         let payload_bytes = task.payload_bytes();
@@ -31,6 +32,7 @@ impl Machine {
         run.worker.clone_from(&session.instance);
         run.deliveries = run.deliveries.saturating_add(1);
         run.alone = alone;
+        run.redelivered = redelivered;
         run.leased_at = Some(step.now.wall);
         run.started_at = None;
         run.progress = None;
@@ -62,6 +64,7 @@ impl Machine {
         consumer.alone |= alone;
         let place = consumer.add_lease(slot, payload_bytes);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        consumer.settled += usize::from(run.settled);
         run.holder = Some(holder);
         run.place = place;
         run.alone = alone;
@@ -121,9 +124,9 @@ impl Machine {
 
     /// The holder of the lease is lost without an outcome: the task runs again, or it fails if it
     /// lost workers too often. The loss counts against a task only if the task had begun.
-    pub(crate) fn lose_lease(&mut self, step: &mut Step<'_>, slot: Slot) {
+    pub(crate) fn lose_lease(&mut self, step: &mut Step<'_>, slot: Slot, closed_by: ClosedBy) {
+        let is_run_once = self.is_run_once(slot);
         let task = self.tasks.task(slot);
-        let early_ack = self.tasks.plan(task).is_some_and(|plan| plan.early_ack);
         let deliveries_max = self.deliveries_max(task);
         let attempts_max = self.retry_policy(task).attempts_max;
         let started = task.state == State::Started;
@@ -137,18 +140,18 @@ impl Machine {
         // Runs that may have begun without a report count once the loss counts against this task.
         let starts = run.attempts.saturating_add(run.silent);
         let message = if let Some(reason) = run.cancel.clone() {
-            return self.revoke(step, slot, Cause::Cancelled, &reason);
-        } else if started && early_ack {
+            return self.revoke_as(step, slot, closed_by, Cause::Cancelled, &reason);
+        } else if started && is_run_once {
             "the worker was lost, and the task asks not to be run twice"
         } else if is_to_blame && starts >= attempts_max {
             "the worker was lost during the last attempt"
         } else if is_to_blame && run.deliveries.saturating_add(run.silent) >= deliveries_max {
             "workers were lost with this task too often"
         } else {
-            return self.requeue(step, slot, ClosedBy::Nobody, Cause::WorkerLost);
+            return self.requeue(step, slot, closed_by, Cause::WorkerLost);
         };
         let error: TaskError = broker_error("worker_lost", message, step.now, run.attempts);
-        self.fail(step, slot, ClosedBy::Nobody, error, Cause::WorkerLost);
+        self.fail(step, slot, closed_by, error, Cause::WorkerLost);
     }
 
     /// Takes the lease from its holder. A report of a failure, a release or a take-back undoes the
@@ -177,7 +180,9 @@ impl Machine {
         }
         let holder = run.holder.take().expect("a leased task has a holder");
         let (place, alone) = (run.place, std::mem::take(&mut run.alone));
+        let settled = std::mem::take(&mut run.settled);
         let consumer = self.sessions.consumer_mut(holder);
+        consumer.settled -= usize::from(settled);
         consumer.alone &= !alone;
         if let Some(moved) = consumer.remove_lease(place, bytes) {
             self.tasks.run_mut(moved).expect("a leased task has a run").place = place;
@@ -187,27 +192,28 @@ impl Machine {
 }
 
 /// The answer to a report on a lease that has ended. A report of the same kind as the report that
-/// ended the lease gets the same answer. `Started` and `Progress`, which come before the end, are
-/// accepted. `Fail`, `RetryLater` and `Reject` are one kind. The contents of the reports are not
+/// ended the lease gets the same answer. `Started`, `Settle` and `Progress`, which come before the
+/// end, are accepted. `Fail`, `RetryLater` and `Reject` are one kind. The contents of the reports are not
 /// compared: the first report counts.
 fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
-    if matches!(kind, ReportKind::Complete(_))
+    if matches!(kind, ReportKind::Complete { .. })
         && task.closed_by == ClosedBy::Complete
         && task.state == State::Failure
     {
         return Err((Code::ResultTooLarge, Some(State::Failure)));
     }
     let counted = match kind {
-        ReportKind::Started | ReportKind::Progress { .. } => {
+        ReportKind::Started | ReportKind::Settle | ReportKind::Progress { .. } => {
             !matches!(task.closed_by, ClosedBy::Nobody | ClosedBy::TakenBack)
         }
-        ReportKind::Complete(_) => task.closed_by == ClosedBy::Complete,
+        ReportKind::Complete { .. } => task.closed_by == ClosedBy::Complete,
         ReportKind::Fail { .. } | ReportKind::RetryLater { .. } | ReportKind::Reject(_) => {
             task.closed_by == ClosedBy::Fail
         }
+        ReportKind::Release(Release::Lost) => task.closed_by == ClosedBy::Lost,
         // The worker may release a lease at the moment when the broker takes it back. The outcome
         // is the same.
-        ReportKind::Release { .. } => {
+        ReportKind::Release(Release::Unfinished | Release::NotBegun) => {
             matches!(task.closed_by, ClosedBy::Release | ClosedBy::TakenBack)
         }
     };

@@ -61,13 +61,19 @@ impl Machine {
         with_result: bool,
     ) -> TaskOutline {
         let task = self.tasks.find(id).map(|slot| self.outline(step, slot));
-        TaskOutline { id: id.clone(), task, with_result, with_tracebacks: true }
+        TaskOutline {
+            id: id.clone(),
+            task,
+            with_result,
+            with_payload: false,
+            with_tracebacks: true,
+        }
     }
 
     fn outline_of_slot(&self, step: &Step<'_>, slot: Slot, with_tracebacks: bool) -> TaskOutline {
         let id = self.tasks.id(self.tasks.task(slot));
         let task = Some(self.outline(step, slot));
-        TaskOutline { id, task, with_result: false, with_tracebacks }
+        TaskOutline { id, task, with_result: false, with_payload: false, with_tracebacks }
     }
 
     fn outline(&self, step: &Step<'_>, slot: Slot) -> Outline {

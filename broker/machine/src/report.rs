@@ -5,12 +5,12 @@
 use celeriac_record::{Body, ClosedBy, MAX_DELIVERIES_DEFAULT, Progress, RetryPolicy, Slot, State};
 
 use crate::Machine;
-use crate::command::{Code, Failure, ReportKind, ReportOutcome, TaskReport};
+use crate::command::{Code, Failure, Release, ReportKind, ReportOutcome, TaskReport};
 use crate::keys::SessionKey;
 use crate::retry::delay_ms;
 use crate::step::Step;
 use crate::task::Task;
-use crate::transitions::{Cause, broker_error};
+use crate::transitions::{Cause, Ended, broker_error};
 
 impl Machine {
     pub(crate) fn report(
@@ -25,6 +25,7 @@ impl Machine {
         };
         match report.kind {
             ReportKind::Started => self.ensure_started(step, slot),
+            ReportKind::Settle => self.ensure_settled(step, slot),
             ReportKind::Progress { state, meta } => {
                 self.ensure_started(step, slot);
                 let progress = Progress { state, meta, at: step.now.wall };
@@ -32,13 +33,22 @@ impl Machine {
                     self.progress(step, slot, progress);
                 }
             }
-            ReportKind::Complete(result) => return self.complete(step, slot, result),
-            ReportKind::Fail { error, last } => self.failed(step, slot, error, last),
+            ReportKind::Complete { result, result_ttl_ms } => {
+                return self.complete(step, slot, result, result_ttl_ms);
+            }
+            ReportKind::Fail { error, last, result, result_ttl_ms } => {
+                // Without the result the readers still have the error.
+                let result =
+                    result.filter(|result| result.bytes.len() <= self.config.result_bytes_max);
+                let ended = Ended { result, result_ttl_ms, ..Ended::default() };
+                self.failed(step, slot, error, last, ended);
+            }
             ReportKind::RetryLater { after_ms, error } => {
                 self.retry_later(step, slot, after_ms, error)
             }
-            ReportKind::Reject(error) => self.failed(step, slot, error, true),
-            ReportKind::Release { not_begun } => self.release(step, slot, not_begun),
+            ReportKind::Reject(error) => self.failed(step, slot, error, true, Ended::default()),
+            ReportKind::Release(Release::Lost) => self.lose_handler(step, slot),
+            ReportKind::Release(release) => self.release(step, slot, release),
         }
         // After these reports only a revoked task can be removed already: its result TTL is 0.
         Ok(self.tasks.try_task(slot).map_or(State::Revoked, |task| task.state))
@@ -48,6 +58,13 @@ impl Machine {
     fn has_progress(&self, slot: Slot, progress: &Progress) -> bool {
         let shown = self.tasks.run(self.tasks.task(slot)).and_then(|run| run.progress.as_ref());
         shown.is_some_and(|shown| shown.state == progress.state && shown.meta == progress.meta)
+    }
+
+    fn ensure_settled(&mut self, step: &mut Step<'_>, slot: Slot) {
+        let run = self.tasks.run(self.tasks.task(slot));
+        if run.is_some_and(|run| !run.settled) {
+            self.settle(step, slot);
+        }
     }
 
     fn ensure_started(&mut self, step: &mut Step<'_>, slot: Slot) {
@@ -68,10 +85,16 @@ impl Machine {
         }
     }
 
-    fn complete(&mut self, step: &mut Step<'_>, slot: Slot, result: Body) -> ReportOutcome {
+    fn complete(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        result: Body,
+        result_ttl_ms: Option<u64>,
+    ) -> ReportOutcome {
         self.ensure_started_in_passing(step, slot);
         if result.bytes.len() <= self.config.result_bytes_max {
-            self.succeed(step, slot, result);
+            self.succeed(step, slot, result, result_ttl_ms);
             return Ok(State::Success);
         }
         let message = format!(
@@ -89,7 +112,14 @@ impl Machine {
         Err((Code::ResultTooLarge, Some(State::Failure)))
     }
 
-    fn failed(&mut self, step: &mut Step<'_>, slot: Slot, error: Failure, last: bool) {
+    fn failed(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        error: Failure,
+        last: bool,
+        ended: Ended,
+    ) {
         self.ensure_started_in_passing(step, slot);
         let task = self.tasks.task(slot);
         let policy = self.retry_policy(task);
@@ -99,7 +129,7 @@ impl Machine {
         }
         let error = error.into_error(step.now.wall, attempt);
         if last || attempt >= policy.attempts_max || self.is_run_once(slot) {
-            return self.fail(step, slot, ClosedBy::Fail, error, Cause::Failed);
+            return self.fail_with(step, slot, ClosedBy::Fail, error, Cause::Failed, ended);
         }
         let delay_ms = delay_ms(&policy, attempt, self.config.seed ^ task.serial());
         self.retry(step, slot, delay_ms, error);
@@ -114,13 +144,15 @@ impl Machine {
         after_ms: Option<u64>,
         error: Failure,
     ) {
-        let Some(after_ms) = after_ms else { return self.failed(step, slot, error, false) };
+        let Some(after_ms) = after_ms else {
+            return self.failed(step, slot, error, false, Ended::default());
+        };
         self.ensure_started_in_passing(step, slot);
         let task = self.tasks.task(slot);
         let is_last = self.tasks.attempts(task) >= self.retry_policy(task).attempts_max
             || self.is_run_once(slot);
         if self.cancel_reason(task).is_some() || is_last {
-            return self.failed(step, slot, error, true);
+            return self.failed(step, slot, error, true, Ended::default());
         }
         let error = error.into_error(step.now.wall, self.tasks.attempts(task));
         self.retry(step, slot, after_ms, error);
@@ -129,12 +161,12 @@ impl Machine {
     /// The worker hands a task back: the task goes to the front of its queue, and the attempt does
     /// not count. But a cancelled task ends, as after a failure; so does a task that has begun and
     /// must not begin twice.
-    pub(crate) fn release(&mut self, step: &mut Step<'_>, slot: Slot, not_begun: bool) {
+    fn release(&mut self, step: &mut Step<'_>, slot: Slot, release: Release) {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_as(step, slot, ClosedBy::Release, Cause::Cancelled, &reason);
         }
         let started = self.tasks.task(slot).state == State::Started;
-        if started && !not_begun && self.is_run_once(slot) {
+        if started && release != Release::NotBegun && self.is_run_once(slot) {
             let attempts = self.tasks.attempts(self.tasks.task(slot));
             let message = "the worker handed it back after it had begun, and the task asks not to be run twice";
             let error = broker_error("worker_lost", message, step.now, attempts);
@@ -151,10 +183,19 @@ impl Machine {
         self.requeue(step, slot, ClosedBy::Release, Cause::Released);
     }
 
+    /// The process of the handler died, and the worker lives. This counts as a lost worker.
+    fn lose_handler(&mut self, step: &mut Step<'_>, slot: Slot) {
+        self.ensure_started_in_passing(step, slot);
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        run.losses = run.losses.saturating_add(1);
+        self.lose_lease(step, slot, ClosedBy::Lost);
+    }
+
     /// Whether the task must not begin again, however its run ends.
-    fn is_run_once(&self, slot: Slot) -> bool {
-        let plan = self.tasks.plan(self.tasks.task(slot));
-        plan.is_some_and(|plan| plan.early_ack)
+    pub(crate) fn is_run_once(&self, slot: Slot) -> bool {
+        let task = self.tasks.task(slot);
+        self.tasks.plan(task).is_some_and(|plan| plan.early_ack)
+            || self.tasks.run(task).is_some_and(|run| run.settled)
     }
 
     pub(crate) fn retry_policy(&self, task: &Task) -> RetryPolicy {

@@ -69,8 +69,8 @@ impl Machine {
                 }
                 step.answer(asker, Answer::Submitted(outcomes));
             }
-            Produce::Cancel { target, force, grace_ms, reason } => {
-                self.cancel(step, asker, target, Cancelling::new(force, grace_ms, reason));
+            Produce::Cancel { target, mode, grace_ms, reason } => {
+                self.cancel(step, asker, target, Cancelling::new(mode, grace_ms, reason));
             }
             Produce::Forget(ids) => {
                 let mut outcomes = Vec::with_capacity(ids.len());
@@ -90,8 +90,11 @@ impl Machine {
         observe: Observe,
     ) {
         match observe {
-            Observe::Get { ids, with_results } => {
-                let tasks = self.outlines(step, &ids, with_results);
+            Observe::Get { ids, with_results, with_payloads } => {
+                let mut tasks = self.outlines(step, &ids, with_results);
+                for task in &mut tasks {
+                    task.with_payload = with_payloads;
+                }
                 step.show(asker, Outlines::Got { tasks });
             }
             Observe::Wait { ids, any, until, with_results, timeout_ms } => {

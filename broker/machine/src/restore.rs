@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use celeriac_record::{
-    Changed, Name, Named, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey,
+    Cancel, Changed, Name, Named, QueueRecord, Record, SessionId, Slot, State, Submitted, TaskKey,
     Timestamp,
 };
 
@@ -138,6 +138,7 @@ impl Machine {
         }
         self.restoring.holders.remove(&slot);
         if changed.state.is_terminal() {
+            let ttl_ms = changed.result_ttl_ms.unwrap_or(ttl_ms);
             let ttl_ms = if ttl_ms == 0 { default_ttl_ms.max(1) } else { ttl_ms };
             task.set_due(changed.at.saturating_add_unsigned(ttl_ms));
             self.strip(slot);
@@ -162,7 +163,10 @@ impl Machine {
             started_at: changed.started_at,
             progress: changed.progress,
             errors: changed.errors,
-            cancel: changed.cancel_requested.then_some(changed.revoked_reason),
+            cancel: (changed.cancel != Cancel::None).then_some(changed.revoked_reason),
+            cancel_told: changed.cancel == Cancel::Told,
+            settled: changed.settled,
+            redelivered: changed.redelivered,
             ..Run::default()
         };
         // A task whose only change was that it became due needs no run.

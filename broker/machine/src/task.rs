@@ -191,7 +191,15 @@ pub(crate) struct Run {
     pub progress: Option<Progress>,
     /// The last few errors, oldest first.
     pub errors: Vec<TaskError>,
+    /// The reason of a cancel of the running task. The task does not run again.
     pub cancel: Option<Box<str>>,
+    /// Whether the worker is told of that cancel.
+    pub cancel_told: bool,
+    /// Whether the worker reported that the task never runs again. The lease then does not count
+    /// against the credit.
+    pub settled: bool,
+    /// Whether the task was handed out before this lease.
+    pub redelivered: bool,
     /// When the timers of this lease fire. The timers are cleared when the lease ends.
     pub soft_limit_at: Option<Monotonic>,
     pub limit_at: Option<Monotonic>,

@@ -16,6 +16,7 @@ mod retries;
 mod scans;
 mod script;
 mod sessions;
+mod settle;
 mod simulation;
 mod submits;
 mod suspects;

@@ -5,7 +5,7 @@
 mod table;
 
 use celeriac_proto::limits::ERRORS_KEPT;
-use celeriac_record::{Body, Changed, ClosedBy, Progress, Record, Slot, State, TaskError};
+use celeriac_record::{Body, Cancel, Changed, ClosedBy, Progress, Record, Slot, State, TaskError};
 
 pub(crate) use self::table::Cause;
 use self::table::assert_allowed;
@@ -83,8 +83,11 @@ impl Machine {
             progress: None,
             errors: Vec::new(),
             result: ended.result,
+            result_ttl_ms: ended.result_ttl_ms,
             revoked_reason: ended.revoked_reason,
-            cancel_requested: false,
+            cancel: Cancel::None,
+            settled: false,
+            redelivered: false,
         };
         if let Some(run) = run {
             changed.worker.clone_from(&run.worker);
@@ -96,10 +99,14 @@ impl Machine {
             changed.started_at = run.started_at;
             changed.progress.clone_from(&run.progress);
             changed.errors.clone_from(&run.errors);
-            changed.cancel_requested = run.cancel.is_some();
+            changed.settled = run.settled;
+            changed.redelivered = run.redelivered;
             if let Some(at) = run.grace_at {
                 changed.due =
                     Some(step.now.wall.saturating_add_unsigned(at.saturating_sub(step.now.mono)));
+            }
+            if run.cancel.is_some() {
+                changed.cancel = if run.cancel_told { Cancel::Told } else { Cancel::Silent };
             }
             if let Some(reason) = run.cancel.as_ref().filter(|_| !task.state.is_terminal()) {
                 // The reason must survive a restart: the task may end with it later.
@@ -167,6 +174,22 @@ impl Machine {
         self.change_state(step, slot, State::Started, Cause::Started);
     }
 
+    /// Records that the task never runs again, and takes its lease out of the worker's credit.
+    pub(crate) fn settle(&mut self, step: &mut Step<'_>, slot: Slot) {
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        let holder = run.holder.expect("a leased task has a holder");
+        run.settled = true;
+        self.sessions.consumer_mut(holder).settled += 1;
+        if self.tasks.task(slot).state == State::Leased {
+            self.begin(step, slot);
+        } else {
+            let task = self.tasks.task_mut(slot);
+            task.version = task.version.saturating_add(1);
+        }
+        self.note_hunger(holder);
+        self.publish(step, slot);
+    }
+
     pub(crate) fn progress(&mut self, step: &mut Step<'_>, slot: Slot, progress: Progress) {
         self.tasks.run_mut(slot).expect("a started task has a run").progress = Some(progress);
         let task = self.tasks.task_mut(slot);
@@ -174,9 +197,15 @@ impl Machine {
         self.publish(step, slot);
     }
 
-    pub(crate) fn succeed(&mut self, step: &mut Step<'_>, slot: Slot, result: Body) {
+    pub(crate) fn succeed(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        result: Body,
+        result_ttl_ms: Option<u64>,
+    ) {
         self.end_lease(slot, ClosedBy::Complete);
-        let ended = Ended { result: Some(result), revoked_reason: "".into() };
+        let ended = Ended { result: Some(result), result_ttl_ms, ..Ended::default() };
         self.end(step, slot, State::Success, Cause::Completed, ended);
     }
 
@@ -189,9 +218,22 @@ impl Machine {
         error: TaskError,
         cause: Cause,
     ) {
+        self.fail_with(step, slot, closed_by, error, cause, Ended::default());
+    }
+
+    /// Like [`fail`](Self::fail), with what the worker reported besides the error.
+    pub(crate) fn fail_with(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        closed_by: ClosedBy,
+        error: TaskError,
+        cause: Cause,
+        ended: Ended,
+    ) {
         self.end_lease(slot, closed_by);
         self.keep_error(slot, error);
-        self.end(step, slot, State::Failure, cause, Ended::default());
+        self.end(step, slot, State::Failure, cause, ended);
     }
 
     /// A failed task waits for its next attempt.
@@ -244,13 +286,21 @@ impl Machine {
         if self.tasks.task(slot).is_leased() {
             self.end_lease(slot, closed_by);
         }
-        let ended = Ended { result: None, revoked_reason: reason.into() };
+        let ended = Ended { revoked_reason: reason.into(), ..Ended::default() };
         self.end(step, slot, State::Revoked, cause, ended);
     }
 
     /// Records that a cancel was requested. The worker's next report decides how the task ends.
-    pub(crate) fn request_cancel(&mut self, step: &mut Step<'_>, slot: Slot, reason: &str) {
-        self.tasks.run_mut(slot).expect("a leased task has a run").cancel = Some(reason.into());
+    pub(crate) fn request_cancel(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        cancel: Cancel,
+        reason: &str,
+    ) {
+        let run = self.tasks.run_mut(slot).expect("a leased task has a run");
+        run.cancel = Some(reason.into());
+        run.cancel_told = cancel == Cancel::Told;
         let task = self.tasks.task_mut(slot);
         task.version = task.version.saturating_add(1);
         self.publish(step, slot);
@@ -259,8 +309,9 @@ impl Machine {
     fn end(&mut self, step: &mut Step<'_>, slot: Slot, state: State, cause: Cause, ended: Ended) {
         self.change_state(step, slot, state, cause);
         let task = self.tasks.task(slot);
-        let mut ttl_ms =
-            self.tasks.plan(task).map_or(self.config.result_ttl_ms, |plan| plan.result_ttl_ms);
+        let mut ttl_ms = ended.result_ttl_ms.unwrap_or_else(|| {
+            self.tasks.plan(task).map_or(self.config.result_ttl_ms, |plan| plan.result_ttl_ms)
+        });
         if state == State::Failure && ttl_ms == 0 {
             // A result TTL of 0 does not apply to failures: an operator must be able to inspect a
             // task that failed for good.
@@ -359,9 +410,11 @@ impl Machine {
 
 /// The data that only the record of an ended task has.
 #[derive(Debug, Default)]
-struct Ended {
-    result: Option<Body>,
-    revoked_reason: Box<str>,
+pub(crate) struct Ended {
+    pub result: Option<Body>,
+    /// In place of the task's own.
+    pub result_ttl_ms: Option<u64>,
+    pub revoked_reason: Box<str>,
 }
 
 /// An error that the broker itself detects.

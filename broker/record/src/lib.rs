@@ -224,11 +224,28 @@ pub struct Changed {
     pub progress: Option<Progress>,
     /// The last few errors, oldest first.
     pub errors: Vec<TaskError>,
-    /// Only with SUCCESS.
+    /// Only with SUCCESS, and with a FAILURE whose worker reported one.
     pub result: Option<Body>,
+    /// The result TTL that the last report set, in place of the task's own.
+    pub result_ttl_ms: Option<u64>,
     /// Set with REVOKED and while a cancel is requested; otherwise empty.
     pub revoked_reason: Box<str>,
-    pub cancel_requested: bool,
+    pub cancel: Cancel,
+    /// Whether the worker reported that the task never runs again.
+    pub settled: bool,
+    /// Whether the task was handed out before the current lease, or the last one.
+    pub redelivered: bool,
+}
+
+/// What a client asked of a task that runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cancel {
+    #[default]
+    None,
+    /// The task must not run again, and its worker is not told.
+    Silent,
+    /// The worker is told to stop the handler.
+    Told,
 }
 
 /// The report that ended a lease. It distinguishes a report that is sent again from a stale report.
@@ -242,6 +259,8 @@ pub enum ClosedBy {
     Release,
     /// No report: the broker took the lease back before the handler began.
     TakenBack,
+    /// A release because the process of the handler died.
+    Lost,
 }
 
 /// The actor of a change of a task's state.

@@ -118,18 +118,21 @@ impl Completer<'_> {
         outline: TaskOutline,
         room: Room,
     ) -> Result<Measured<TaskView>, Error> {
-        let TaskOutline { id, task, with_result, with_tracebacks } = outline;
+        let TaskOutline { id, task, with_result, with_payload, with_tracebacks } = outline;
         let Some(outline) = task else { return Ok(measured(TaskView { id, found: None })) };
         let few_bytes = if room.is_behind { CHUNK_BYTES } else { FEW_BYTES };
         let located = self.located(outline.slot);
-        // A view shows no payload.
-        let mut submitted = self.store.submitted_head(located.submitted)?;
+        let mut submitted = match with_payload {
+            true => self.store.submitted(located.submitted)?,
+            false => self.store.submitted_head(located.submitted)?,
+        };
         let changed = located.changed.map(|at| match with_result {
             true => self.store.changed(at),
             false => self.store.changed_head(at),
         });
         let mut changed = changed.transpose()?;
         detach_headers(&mut submitted, few_bytes);
+        detach(&mut submitted.spec.payload, few_bytes);
         if let Some(changed) = &mut changed {
             if !with_tracebacks {
                 for error in &mut changed.errors {
@@ -144,8 +147,13 @@ impl Completer<'_> {
             }
         }
         let (submitted, changed) = (Box::new(submitted), changed.map(Box::new));
-        let found = Some(FoundTask { outline, submitted, changed });
-        Ok(measured(TaskView { id, found }))
+        let found = FoundTask { outline, submitted, changed, payload_left_out: false };
+        let mut view = measured(TaskView { id, found: Some(found) });
+        if view.bytes > self.config.frame_bytes_max - size::FRAME {
+            // A frame holds the largest payload or the largest result, but perhaps not both.
+            view = measured(view.message.without_payload());
+        }
+        Ok(view)
     }
 
     /// Completes as many of the tasks as have room, at least one. First come the tasks that are

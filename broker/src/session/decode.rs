@@ -5,9 +5,10 @@
 mod operate;
 mod submission;
 
+use bytes::Bytes;
 use celeriac_machine::command::{
-    Ask, CancelTarget, Code, Connect, ConnectionKey, Failure, Observe, Produce, Refusal,
-    ReportKind, RequestId, TaskReport, Work, WorkerInfo, WrongReport,
+    Ask, CancelMode, CancelTarget, Code, Connect, ConnectionKey, Failure, Observe, Produce,
+    Refusal, Release, ReportKind, RequestId, TaskReport, Work, WorkerInfo, WrongReport,
 };
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
@@ -113,7 +114,8 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         }
         Credit(credit) => Ask::Work(Work::Credit(credit.credit)),
         Get(get) => {
-            Ask::Observe(Observe::Get { ids: ids(get.ids)?, with_results: get.with_results })
+            let (with_results, with_payloads) = (get.with_results, get.with_payloads);
+            Ask::Observe(Observe::Get { ids: ids(get.ids)?, with_results, with_payloads })
         }
         Wait(wait) => Ask::Observe(Observe::Wait {
             any: known::<wire::wait::Mode>("mode of wait", wait.mode)? == wire::wait::Mode::Any,
@@ -214,18 +216,27 @@ fn report_kind(report: Option<wire::task_report::Report>) -> Checked<ReportKind>
     Ok(match report {
         Some(Report::Started(_)) => ReportKind::Started,
         Some(Report::Progress(progress)) => progress_report(progress)?,
-        Some(Report::Complete(complete)) => ReportKind::Complete(Body {
-            bytes: complete.result,
-            content_type: short("content type", complete.content_type)?,
-        }),
+        Some(Report::Settle(_)) => ReportKind::Settle,
+        Some(Report::Complete(complete)) => ReportKind::Complete {
+            result: body(complete.result, complete.content_type)?,
+            result_ttl_ms: span("result_ttl_ms", complete.result_ttl_ms, 0)?,
+        },
         Some(Report::Fail(fail)) => {
-            ReportKind::Fail { error: failure(fail.error), last: fail.r#final }
+            // A content type alone says that the result is empty, and not that there is none.
+            let has_result = !fail.result.is_empty() || !fail.content_type.is_empty();
+            let result = body(fail.result, fail.content_type)?;
+            ReportKind::Fail {
+                error: failure(fail.error),
+                last: fail.r#final,
+                result: has_result.then_some(result),
+                result_ttl_ms: span("result_ttl_ms", fail.result_ttl_ms, 0)?,
+            }
         }
         Some(Report::Retry(retry)) => ReportKind::RetryLater {
             after_ms: span("retry delay", retry.after_ms, 0)?,
             error: failure(retry.error),
         },
-        Some(Report::Release(release)) => ReportKind::Release { not_begun: release.not_begun },
+        Some(Report::Release(release)) => ReportKind::Release(self::release(release)?),
         Some(Report::Reject(reject)) => ReportKind::Reject(failure(reject.error)),
         None => {
             return Err(invalid(
@@ -233,6 +244,19 @@ fn report_kind(report: Option<wire::task_report::Report>) -> Checked<ReportKind>
             ));
         }
     })
+}
+
+fn body(bytes: Bytes, content_type: String) -> Checked<Body> {
+    Ok(Body { bytes, content_type: short("content type", content_type)? })
+}
+
+fn release(release: wire::Release) -> Checked<Release> {
+    match (release.not_begun, release.lost) {
+        (false, false) => Ok(Release::Unfinished),
+        (true, false) => Ok(Release::NotBegun),
+        (false, true) => Ok(Release::Lost),
+        (true, true) => Err(invalid("a handler that has not begun is not lost")),
+    }
 }
 
 fn progress_report(progress: wire::ProgressReport) -> Checked<ReportKind> {
@@ -271,8 +295,11 @@ fn cut(mut text: String, bytes_max: usize) -> Box<str> {
 }
 
 fn cancel(cancel: wire::Cancel) -> Checked<Ask> {
-    let force =
-        known::<wire::cancel::Mode>("mode of cancel", cancel.mode)? == wire::cancel::Mode::Force;
+    let mode = match known("mode of cancel", cancel.mode)? {
+        wire::cancel::Mode::Cooperative => CancelMode::Cooperative,
+        wire::cancel::Mode::Force => CancelMode::Force,
+        wire::cancel::Mode::Waiting => CancelMode::Waiting,
+    };
     let grace_ms = span("grace", cancel.grace_ms, 0)?.unwrap_or(GRACE_MS_DEFAULT);
     let reason = short("reason", cancel.reason)?;
     let target = match (cancel.ids.is_empty(), cancel.root_id.as_str(), cancel.tag.as_str()) {
@@ -283,7 +310,7 @@ fn cancel(cancel: wire::Cancel) -> Checked<Ask> {
         (true, "", tag) if !tag.is_empty() => CancelTarget::Tag(short("tag", cancel.tag)?),
         _ => return Err(invalid("a cancel names ids, or a root, or a tag: one of the three")),
     };
-    Ok(Ask::Produce(Produce::Cancel { target, force, grace_ms, reason }))
+    Ok(Ask::Produce(Produce::Cancel { target, mode, grace_ms, reason }))
 }
 
 fn optional_state(state: i32) -> Checked<Option<State>> {

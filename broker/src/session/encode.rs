@@ -11,7 +11,7 @@ use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX,
 };
 use celeriac_proto::wire::{self, ServerFrame, server_frame::Body};
-use celeriac_record::{Actor, Changed, State, Submitted, TaskError, Timestamp};
+use celeriac_record::{Actor, Cancel, Changed, State, Submitted, TaskError, Timestamp};
 use uuid::Uuid;
 
 use crate::config::Config;
@@ -274,6 +274,7 @@ fn cancel_kind(outcome: CancelOutcome) -> wire::cancel_outcome::Kind {
         CancelOutcome::Signalled => wire::cancel_outcome::Kind::Signalled,
         CancelOutcome::AlreadyEnded => wire::cancel_outcome::Kind::AlreadyEnded,
         CancelOutcome::NotFound => wire::cancel_outcome::Kind::NotFound,
+        CancelOutcome::LeftRunning => wire::cancel_outcome::Kind::LeftRunning,
     }
 }
 
@@ -335,6 +336,7 @@ fn delivery(delivery: Delivery) -> wire::Delivery {
         parent_id: spec.parent_id.into(),
         tags: strings(spec.tags),
         report_start: outline.report_start,
+        redelivered: outline.redelivered,
     }
 }
 
@@ -343,7 +345,7 @@ fn infos(views: Vec<TaskView>) -> Vec<wire::TaskInfo> {
 }
 
 fn info(view: TaskView) -> wire::TaskInfo {
-    let Some(FoundTask { outline, submitted, changed }) = view.found else {
+    let Some(FoundTask { outline, submitted, changed, payload_left_out }) = view.found else {
         return wire::TaskInfo { id: view.id.into(), ..wire::TaskInfo::default() };
     };
     let Submitted { submitted_at, eta, expires, spec, .. } = *submitted;
@@ -366,6 +368,9 @@ fn info(view: TaskView) -> wire::TaskInfo {
         expires_at_ms: expires,
         forget_at_ms: outline.forget_at,
         attempts_max: spec.retry.attempts_max,
+        payload: spec.payload,
+        content_type: spec.content_type.into(),
+        payload_left_out,
         ..wire::TaskInfo::default()
     };
     match changed {
@@ -406,7 +411,7 @@ fn with_change(info: wire::TaskInfo, changed: Changed) -> wire::TaskInfo {
         } else {
             String::new()
         },
-        cancel_requested: changed.cancel_requested,
+        cancel_requested: changed.cancel == Cancel::Told,
         ..info
     }
 }

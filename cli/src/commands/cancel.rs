@@ -35,6 +35,10 @@ pub(crate) struct CancelArguments {
     #[arg(long)]
     force: bool,
 
+    /// Leave running handlers alone; their tasks do not run again after them
+    #[arg(long, conflicts_with = "force")]
+    waiting: bool,
+
     /// With --force: the time that a handler has to end, before the broker revokes its task
     /// [default: 10s]
     #[arg(long, value_parser = parse_span, value_name = "SPAN", requires = "force")]
@@ -66,10 +70,10 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let mode = if arguments.force {
-        CancelMode::Force { grace: arguments.grace }
-    } else {
-        CancelMode::Cooperative
+    let mode = match (arguments.force, arguments.waiting) {
+        (true, _) => CancelMode::Force { grace: arguments.grace },
+        (false, true) => CancelMode::Waiting,
+        (false, false) => CancelMode::Cooperative,
     };
     // Ids are given one by one. A root or a tag may mean more tasks than the user thinks.
     if let Some(question) = question(&arguments) {
@@ -102,6 +106,9 @@ fn report(outcome: CancelOutcome) -> Report {
     let (exit, outcome, sentence) = match outcome {
         CancelOutcome::Revoked => (Exit::Success, "revoked", "revoked"),
         CancelOutcome::Signalled => (Exit::Success, "signalled", "is running and was told to stop"),
+        CancelOutcome::LeftRunning => {
+            (Exit::Success, "left_running", "is running and goes on; it will not run again")
+        }
         CancelOutcome::AlreadyEnded => (Exit::Success, "already_ended", "had already ended"),
         CancelOutcome::NotFound => (Exit::NotFound, "not_found", "no such task"),
         _ => (Exit::Error, "unknown", "the broker's answer is not understood"),

@@ -39,7 +39,10 @@ fn with_dead_tasks() -> (Broker, TempDir, Vec<String>) {
             traceback: text.clone(),
             ..Default::default()
         };
-        worker.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: false }));
+        worker.report(
+            &delivery,
+            Report::Fail(wire::Fail { error: Some(error), r#final: false, ..Default::default() }),
+        );
     }
     (broker, data, ids)
 }

@@ -101,7 +101,10 @@ fn the_history_of_a_task_has_its_attempts_with_their_tracebacks() {
     let kind = "ValueError".to_owned();
     let error =
         wire::TaskError { kind, message: "no song".to_owned(), traceback, ..Default::default() };
-    worker.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: true }));
+    worker.report(
+        &delivery,
+        Report::Fail(wire::Fail { error: Some(error), r#final: true, ..Default::default() }),
+    );
 
     let shown = broker.run(&["show", "a"]);
     assert_eq!(shown.code, Some(0), "{shown:?}");

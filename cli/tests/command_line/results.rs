@@ -102,7 +102,11 @@ fn a_watch_prints_every_transition_and_ends_with_the_task() {
     );
     worker.report(
         &delivery,
-        Report::Complete(wire::Complete { result: "1".into(), content_type: String::new() }),
+        Report::Complete(wire::Complete {
+            result: "1".into(),
+            content_type: String::new(),
+            ..Default::default()
+        }),
     );
     let lines: Vec<String> = std::iter::repeat_with(|| next_line(&mut stdout))
         .take_while(|line| !line.is_empty())

@@ -101,8 +101,11 @@ impl Worker {
     pub(crate) fn complete(&mut self, result: &'static [u8], content_type: &str) {
         let delivery = self.receive();
         self.report(&delivery, Report::Started(wire::Started {}));
-        let complete =
-            wire::Complete { result: result.into(), content_type: content_type.to_owned() };
+        let complete = wire::Complete {
+            result: result.into(),
+            content_type: content_type.to_owned(),
+            ..Default::default()
+        };
         self.report(&delivery, Report::Complete(complete));
     }
 
@@ -117,7 +120,10 @@ impl Worker {
             traceback,
             ..Default::default()
         };
-        self.report(&delivery, Report::Fail(wire::Fail { error: Some(error), r#final: true }));
+        self.report(
+            &delivery,
+            Report::Fail(wire::Fail { error: Some(error), r#final: true, ..Default::default() }),
+        );
     }
 
     fn request(&self, body: Body) -> server_frame::Body {

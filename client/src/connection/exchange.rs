@@ -430,8 +430,11 @@ impl Exchange {
         if ids.is_empty() || !is_progress {
             return;
         }
-        let body =
-            client_frame::Body::Get(wire::Get { ids: ids.clone(), with_results: *with_results });
+        let body = client_frame::Body::Get(wire::Get {
+            ids: ids.clone(),
+            with_results: *with_results,
+            with_payloads: false,
+        });
         self.send_for_watch(Arc::new(body), request.of(ids));
     }
 

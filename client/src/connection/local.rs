@@ -114,9 +114,11 @@ where
         let Command { body, timeout: within, purpose, reply } = command;
         let body = Arc::unwrap_or_clone(body);
         let get = match &body {
-            client_frame::Body::Wait(wait) => {
-                Some(wire::Get { ids: wait.ids.clone(), with_results: wait.with_results })
-            }
+            client_frame::Body::Wait(wait) => Some(wire::Get {
+                ids: wait.ids.clone(),
+                with_results: wait.with_results,
+                with_payloads: false,
+            }),
             _ => None,
         };
         let answering = (self.answer)(connection.clone(), body);

@@ -158,6 +158,7 @@ fn answers() -> Vec<Vector<ServerFrame>> {
     let over = vec![
         cancelled(ID, cancel_outcome::Kind::Revoked),
         cancelled("user-0000", cancel_outcome::Kind::AlreadyEnded),
+        cancelled("user-0001", cancel_outcome::Kind::LeftRunning),
     ];
     let reported = |code: ErrorCode, state: TaskState| ReportOutcome {
         code: code.into(),

@@ -244,7 +244,11 @@ fn looking() -> Vec<Vector<ClientFrame>> {
             "get",
             "Three tasks, with their results.",
             4,
-            Body::Get(Get { ids: ids(&[ID, "user-0000", "user-9999"]), with_results: true }),
+            Body::Get(Get {
+                ids: ids(&[ID, "user-0000", "user-9999"]),
+                with_results: true,
+                with_payloads: false,
+            }),
         ),
         wait,
         vector(
@@ -271,6 +275,22 @@ fn waiting() -> Vec<Vector<ClientFrame>> {
         with_results: false,
     };
     vec![
+        vector(
+            "get/payload",
+            "One task, with its payload and without its result.",
+            4,
+            Body::Get(Get { ids: ids(&[ID]), with_results: false, with_payloads: true }),
+        ),
+        vector(
+            "cancel/waiting",
+            "What runs goes on, and does not run again.",
+            6,
+            Body::Cancel(Cancel {
+                ids: ids(&[ID]),
+                mode: cancel::Mode::Waiting.into(),
+                ..Cancel::default()
+            }),
+        ),
         vector(
             "wait/any-started",
             "Until one of two tasks has begun, for 30 seconds at most.",

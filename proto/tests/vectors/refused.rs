@@ -154,7 +154,7 @@ fn other_protocols() -> Vec<Refused> {
 fn requests() -> Vec<Refused> {
     let version = Hello { protocol_min: 98, protocol_max: 99, ..Hello::default() };
     let second = Hello { protocol_min: 1, protocol_max: 1, ..Hello::default() };
-    let get = Get { ids: vec![ID.into()], with_results: false };
+    let get = Get { ids: vec![ID.into()], ..Get::default() };
     let mut unknown = ClientFrame { request_id: 3, ..ClientFrame::default() }.encode_to_vec();
     // Field 2000, a message of no bytes.
     unknown.extend([0x82, 0x7d, 0x00]);

@@ -179,6 +179,7 @@ pub(crate) async fn work(
                     report: Some(wire::task_report::Report::Complete(wire::Complete {
                         result: result.clone(),
                         content_type: String::new(),
+                        ..Default::default()
                     })),
                 });
                 while reports.len() > 0 {

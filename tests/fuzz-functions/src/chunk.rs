@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Name, Named, Order, Progress, QueueRecord,
-    Record, RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
+    Actor, Backoff, Body, Cancel, Changed, ClosedBy, Jitter, Name, Named, Order, Progress,
+    QueueRecord, Record, RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError,
+    TaskKey, TaskSpec,
 };
 use celeriac_store::Marks;
 use celeriac_store::format::{
@@ -209,8 +210,13 @@ fn changed(input: &mut Input<'_>) -> Changed {
             _ => Actor::Client(word(input).into()),
         },
         lease: input.any_number(),
-        closed_by: [ClosedBy::Nobody, ClosedBy::Complete, ClosedBy::Fail, ClosedBy::Release]
-            [usize::from(input.below(4))],
+        closed_by: [
+            ClosedBy::Nobody,
+            ClosedBy::Complete,
+            ClosedBy::Fail,
+            ClosedBy::Release,
+            ClosedBy::Lost,
+        ][usize::from(input.below(5))],
         session: (!input.one_in(4)).then(|| session(input)),
         worker: word(input).into(),
         attempts: input.any_number() as u32,
@@ -231,6 +237,9 @@ fn changed(input: &mut Input<'_>) -> Changed {
             content_type: word(input),
         }),
         revoked_reason: word(input),
-        cancel_requested: input.one_in(2),
+        result_ttl_ms: input.sometimes(4, Input::any_number),
+        cancel: [Cancel::None, Cancel::Silent, Cancel::Told][usize::from(input.below(3))],
+        settled: input.one_in(4),
+        redelivered: input.one_in(2),
     }
 }

@@ -96,7 +96,11 @@ fn frame(input: &mut Input<'_>) -> ClientFrame {
 fn administrative(input: &mut Input<'_>, peer: &Peer) -> Body {
     match input.below(20) {
         0 => Body::Goodbye(wire::Goodbye {}),
-        1 => Body::Get(wire::Get { ids: ids(input), with_results: input.one_in(2) }),
+        1 => Body::Get(wire::Get {
+            ids: ids(input),
+            with_results: input.one_in(2),
+            with_payloads: input.one_in(2),
+        }),
         2 => Body::Unwait(wire::Unwait {
             request_ids: (0..=input.below(3)).map(u64::from).collect(),
         }),
@@ -200,8 +204,9 @@ fn report(input: &mut Input<'_>, peer: &Peer) -> wire::TaskReport {
         held => peer.held[usize::from(input.byte()) % held].clone(),
     };
     let error = || Some(wire::TaskError { kind: "Oops".to_owned(), ..wire::TaskError::default() });
-    let report = match input.below(16) {
-        0..4 => Report::Started(wire::Started {}),
+    let report = match input.below(18) {
+        0..3 => Report::Started(wire::Started {}),
+        3 => Report::Settle(wire::Settle {}),
         4..6 => {
             let meta = vec![b'm'; usize::from(input.byte())].into();
             Report::Progress(wire::ProgressReport { state: word(input), meta })
@@ -209,10 +214,19 @@ fn report(input: &mut Input<'_>, peer: &Peer) -> wire::TaskReport {
         6..10 => Report::Complete(wire::Complete {
             result: vec![b'r'; usize::from(input.byte())].into(),
             content_type: String::new(),
+            result_ttl_ms: span(input),
         }),
-        10..12 => Report::Fail(wire::Fail { error: error(), r#final: input.one_in(3) }),
+        10..12 => Report::Fail(wire::Fail {
+            error: error(),
+            r#final: input.one_in(3),
+            result: vec![b'f'; usize::from(input.byte())].into(),
+            content_type: word(input),
+            result_ttl_ms: span(input),
+        }),
         12 => Report::Retry(wire::RetryLater { after_ms: span(input), error: error() }),
-        13..15 => Report::Release(wire::Release::default()),
+        13..16 => {
+            Report::Release(wire::Release { not_begun: input.one_in(4), lost: input.one_in(2) })
+        }
         _ => Report::Reject(wire::Reject { error: error() }),
     };
     wire::TaskReport { id, lease, report: (!input.one_in(64)).then_some(report) }
@@ -224,7 +238,7 @@ fn cancel(input: &mut Input<'_>) -> wire::Cancel {
         ids: if which < 2 { ids(input) } else { Vec::new() },
         root_id: if which == 2 { word(input) } else { String::new() },
         tag: if which == 3 { word(input) } else { String::new() },
-        mode: i32::from(input.below(3)),
+        mode: i32::from(input.below(4)),
         grace_ms: span(input),
         reason: word(input),
     }

@@ -348,6 +348,7 @@ impl World {
             outline,
             submitted: Box::new(self.submitted(outline.slot)),
             changed: self.changed(outline.slot).map(Box::new),
+            payload_left_out: false,
         });
         TaskView { id: outline.id, found }
     }

@@ -243,7 +243,9 @@ impl Deaf {
             for _ in 0..10_000 {
                 let ids = ids.clone();
                 let request = match self.kind {
-                    Kind::Asker => Request::Get(wire::Get { ids, with_results: true }),
+                    Kind::Asker => {
+                        Request::Get(wire::Get { ids, with_results: true, ..Default::default() })
+                    }
                     _ => Request::Wait(wire::Wait { ids, mode: 0, until: 0, with_results: true }),
                 };
                 if deaf.send(request, 0).await.is_err() {

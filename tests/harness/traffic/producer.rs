@@ -98,9 +98,11 @@ impl Producer {
             0 if is_wild && !is_ordered => self.again(),
             1 if is_wild && !is_ordered => Request::Cancel(self.cancel()),
             2 if is_wild && !is_ordered => Request::Forget(wire::Forget { ids: self.some_ids(3) }),
-            3 | 4 if is_wild && !self.ids.is_empty() => {
-                Request::Get(wire::Get { ids: self.some_ids(20), with_results: true })
-            }
+            3 | 4 if is_wild && !self.ids.is_empty() => Request::Get(wire::Get {
+                ids: self.some_ids(20),
+                with_results: true,
+                ..Default::default()
+            }),
             _ => self.batch(is_wild),
         }
     }

@@ -146,12 +146,19 @@ impl Worker {
                 continue;
             }
             if self.is_wild && self.random.below(20) == 0 {
-                reports.push(raw::report(&delivery, raw::started()));
+                let begin = match self.random.below(3) {
+                    0 => Report::Settle(wire::Settle {}),
+                    _ => raw::started(),
+                };
+                reports.push(raw::report(&delivery, begin));
                 self.slow.insert(delivery.lease, delivery);
                 continue;
             }
             if self.random.below(4) == 0 {
                 reports.push(raw::report(&delivery, raw::started()));
+            }
+            if self.is_wild && self.random.below(20) == 0 {
+                reports.push(raw::report(&delivery, Report::Settle(wire::Settle {})));
             }
             reports.push(raw::report(&delivery, self.end_of(&delivery)));
         }
@@ -165,9 +172,12 @@ impl Worker {
         let error =
             || Some(wire::TaskError { message: "a random failure".into(), ..Default::default() });
         match if self.is_wild { self.random.below(40) } else { u64::MAX } {
-            0 => Report::Release(wire::Release::default()),
+            0 => Report::Release(wire::Release {
+                lost: self.random.below(2) == 0,
+                ..wire::Release::default()
+            }),
             1 => Report::Retry(wire::RetryLater { after_ms: Some(10), error: error() }),
-            2 => Report::Fail(wire::Fail { error: error(), r#final: true }),
+            2 => Report::Fail(wire::Fail { error: error(), r#final: true, ..Default::default() }),
             3 => Report::Reject(wire::Reject { error: error() }),
             4 => raw::fail("a random failure"),
             _ => raw::complete(&result_of(&delivery.payload)),

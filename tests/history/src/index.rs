@@ -138,11 +138,19 @@ impl Reported<'_> {
     }
 
     pub(super) fn ends_the_lease(&self) -> bool {
-        !matches!(self.what, task_report::Report::Started(_) | task_report::Report::Progress(_))
+        use task_report::Report;
+        !matches!(self.what, Report::Started(_) | Report::Settle(_) | Report::Progress(_))
     }
 
+    /// Whether the worker handed the task back in good order. A handler whose process died is a
+    /// lost worker and no release.
     pub(super) fn is_release(&self) -> bool {
-        matches!(self.what, task_report::Report::Release(_))
+        matches!(self.what, task_report::Report::Release(release) if !release.lost)
+    }
+
+    /// Whether the worker reported that the task never runs again.
+    pub(super) fn is_settle(&self) -> bool {
+        matches!(self.what, task_report::Report::Settle(_))
     }
 
     /// Whether the worker handed the task back and said that the handler has not begun, whatever it

@@ -186,6 +186,7 @@ impl<'h> Index<'h> {
             .as_ref()
             .and_then(|policy| policy.max_attempts)
             .unwrap_or(ATTEMPTS_MAX);
+        let is_settled = task.reports.iter().any(|report| report.is_settle() && report.asked < by);
         let deliveries = task.leases.iter().filter_map(|lease| self.leases.get(lease));
         let deliveries = deliveries.map(|lease| lease.delivery.deliveries).max().unwrap_or(0);
         let limit = submit.task.max_deliveries.unwrap_or(DELIVERIES_MAX);
@@ -193,6 +194,7 @@ impl<'h> Index<'h> {
             || begun.count() >= attempts_max as usize
             || submit.task.time_limit_ms.is_some()
             || submit.task.early_ack
+            || is_settled
             || limit < DELIVERIES_NEAR_THE_LIMIT
             || deliveries >= DELIVERIES_NEAR_THE_LIMIT
     }

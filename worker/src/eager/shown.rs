@@ -105,7 +105,7 @@ pub(super) fn apply(info: &mut TaskInfo, report: Option<Report>) {
         Some(Report::Reject(reject)) => failed(info, reject.error, true),
         // Only a run that was replaced is released. Its end came earlier, and this report is
         // ignored.
-        Some(Report::Started(_) | Report::Release(_)) | None => {
+        Some(Report::Started(_) | Report::Settle(_) | Report::Release(_)) | None => {
             info.revoked_reason = "released".to_owned();
             end(info, TaskState::Revoked);
         }

@@ -134,7 +134,8 @@ impl LeaseTable {
     /// Hands back a delivery whose handler has not begun: the broker may deliver it elsewhere.
     pub(super) fn hand_back(&mut self, delivery: &Delivery) {
         self.held.insert(delivery.lease, Held::Reported);
-        self.reports.push_end(report(delivery, Report::Release(Release { not_begun: true })));
+        self.reports
+            .push_end(report(delivery, Report::Release(Release { not_begun: true, lost: false })));
     }
 
     /// Hands back every delivery that waits for an execution.
@@ -154,7 +155,7 @@ impl LeaseTable {
                 // An execution that waits for the answer to a start checks this signal before it
                 // begins the handler.
                 delivered.signals.raise(Signal::DROP);
-                let release = Release { not_begun: !delivered.may_have_begun() };
+                let release = Release { not_begun: !delivered.may_have_begun(), lost: false };
                 self.reports.push_end(report(&delivered.delivery, Report::Release(release)));
                 *held = Held::Reported;
             }

@@ -180,6 +180,7 @@ pub(crate) fn words(reports: &[TaskReport]) -> Vec<String> {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let word = |report: &TaskReport| {
         let what = match report.report.as_ref().expect("a report") {
+            Report::Settle(_) => "settle".to_owned(),
             Report::Started(_) => "started".to_owned(),
             Report::Progress(progress) => format!("{} {}", progress.state, text(&progress.meta)),
             Report::Complete(complete) => format!("complete {}", text(&complete.result)),

@@ -32,7 +32,7 @@ pub enum Ask {
 #[derive(Debug)]
 pub enum Produce {
     Submit(Vec<Result<Submission, Refusal>>),
-    Cancel { target: CancelTarget, force: bool, grace_ms: u64, reason: Box<str> },
+    Cancel { target: CancelTarget, mode: CancelMode, grace_ms: u64, reason: Box<str> },
     Forget(Vec<TaskId>),
 }
 
@@ -42,6 +42,7 @@ pub enum Observe {
     Get {
         ids: Vec<TaskId>,
         with_results: bool,
+        with_payloads: bool,
     },
     Wait {
         ids: Vec<TaskId>,
@@ -168,35 +169,54 @@ pub struct TaskReport {
 #[derive(Debug)]
 pub struct WrongReport(pub Option<TaskId>);
 
-/// The kinds of reports. All but the first two end the lease.
+/// The kinds of reports. All but the first three end the lease.
 #[derive(Debug)]
 pub enum ReportKind {
     Started,
+    /// The handler has begun, and the task never runs again.
+    Settle,
     Progress {
         state: Box<str>,
         meta: Bytes,
     },
-    Complete(Body),
+    Complete {
+        result: Body,
+        /// In place of the task's own.
+        result_ttl_ms: Option<u64>,
+    },
     Fail {
         error: Failure,
         last: bool,
+        /// Kept if the task ends.
+        result: Option<Body>,
+        result_ttl_ms: Option<u64>,
     },
     RetryLater {
         after_ms: Option<u64>,
         error: Failure,
     },
-    /// The worker hands the task back. With `not_begun` the handler has not begun, even if the
-    /// worker reported a start.
-    Release {
-        not_begun: bool,
-    },
+    /// The worker hands the task back.
+    Release(Release),
     Reject(Failure),
+}
+
+/// What became of the handler of a task that its worker hands back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// The worker stopped the handler, or did not begin it.
+    Unfinished,
+    /// The handler has not begun, even if the worker reported a start.
+    NotBegun,
+    /// The process of the handler died.
+    Lost,
 }
 
 impl ReportKind {
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
-            ReportKind::Complete(result) => result.bytes.len(),
+            ReportKind::Complete { result, .. } | ReportKind::Fail { result: Some(result), .. } => {
+                result.bytes.len()
+            }
             ReportKind::Progress { meta, .. } => meta.len(),
             _ => 0,
         }
@@ -216,6 +236,17 @@ impl Failure {
     pub fn into_error(self, at: Timestamp, attempt: u32) -> TaskError {
         TaskError { kind: self.kind, message: self.message, traceback: self.traceback, at, attempt }
     }
+}
+
+/// What a cancel does to a task that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelMode {
+    /// The worker tells the handler.
+    Cooperative,
+    /// The worker drops the handler.
+    Force,
+    /// The handler goes on, and its worker is not told. The task does not run again.
+    Waiting,
 }
 
 /// Which tasks to cancel.

@@ -107,6 +107,8 @@ pub enum CancelOutcome {
     Signalled,
     AlreadyEnded,
     NotFound,
+    /// The task runs and goes on. It will not run again.
+    LeftRunning,
 }
 
 /// The reason of a signal to a worker that it must stop a handler.

@@ -15,6 +15,7 @@ pub struct TaskOutline {
     /// Absent: there is no task with this id.
     pub task: Option<Outline>,
     pub with_result: bool,
+    pub with_payload: bool,
     pub with_tracebacks: bool,
 }
 
@@ -48,6 +49,8 @@ pub struct DeliveryOutline {
     pub deliveries: u32,
     /// Whether the worker must report the start, and begin the handler only after the answer.
     pub report_start: bool,
+    /// Whether the task was handed out before.
+    pub redelivered: bool,
 }
 
 /// A queue in a listing.

@@ -159,15 +159,14 @@ fn a_cancel_says_per_id_what_it_did() {
         submit waiting name=other
             c: Created { state: Queued }
         cancel ended running later waiting nobody
-            w: signal Cooperative leases [2] (cancelled)
-            c: ("ended", AlreadyEnded), ("running", Signalled), ("later", Revoked), ("waiting", Revoked), ("nobody", NotFound)
+            c: ("ended", AlreadyEnded), ("running", LeftRunning), ("later", Revoked), ("nobody", NotFound)
         get ended running later waiting
-            c: ended Success g1 v4, running Started g1 v4, later Revoked g1 v2, waiting Revoked g1 v2
+            c: ended Success g1 v4, running Started g1 v4, later Revoked g1 v2
         restart
         connect c
             c: welcome new leases []
         get ended later waiting
-            c: ended Success g1 v4, later Revoked g1 v2, waiting Revoked g1 v2
+            c: ended Success g1 v4, later Revoked g1 v2
     "#]]);
 }
 
@@ -260,5 +259,90 @@ fn a_cancel_reaches_a_worker_that_was_away_also_over_a_restart() {
             c: welcome new leases []
         get a
             c: a Revoked g1 v5
+    "#]]);
+}
+
+#[test]
+fn a_cancel_of_what_waits_leaves_a_running_task_alone_and_it_does_not_run_again() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 3
+            w: done
+        submit a b d
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
+            w: deliver d lease 3 attempt 1 delivery 1
+        submit e in=1h
+            c: Created { state: Scheduled }
+        start a
+            w: Ok(Started)
+        start b
+            w: Ok(Started)
+        start d
+            w: Ok(Started)
+        watch a
+            c: watching a Started g1 v3
+        cancel a b d e nobody waiting reason=enough
+            c: sees a Started g1 v4
+            c: ("a", LeftRunning), ("b", LeftRunning), ("d", LeftRunning), ("e", Revoked), ("nobody", NotFound)
+        cancel a waiting
+            c: ("a", LeftRunning)
+        fail a
+            c: sees a Revoked g1 v5
+            w: Ok(Revoked)
+        complete b
+            w: Ok(Success)
+        lose w
+            w: closed
+        restart
+        connect c
+            c: welcome new leases []
+        connect w runs=job resume
+            w: welcome back leases [3]
+            w: order Resume
+        cancel d
+            w: signal Cooperative leases [3] (cancelled)
+            c: ("d", Signalled)
+        lose w
+            w: closed
+        after 15s
+        get a b d e
+            c: a Revoked g1 v5, b Success g1 v5, d Revoked g1 v6, e Revoked g1 v2
+    "#]]);
+}
+
+#[test]
+fn a_cancel_that_tells_the_worker_follows_one_that_does_not() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        cancel a waiting
+            c: ("a", LeftRunning)
+        cancel a
+            w: signal Cooperative leases [1] (cancelled)
+            c: ("a", Signalled)
+        cancel a waiting
+            c: ("a", LeftRunning)
+        lose w
+            w: closed
+        connect w runs=job resume
+            w: welcome back leases [1]
+            w: order Resume
+            w: signal Cooperative leases [1] (cancelled)
+        release a
+            w: Ok(Revoked)
     "#]]);
 }

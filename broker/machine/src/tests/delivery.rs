@@ -124,7 +124,7 @@ fn an_unstarted_lease_is_taken_back_for_an_idle_worker() {
             v: done
         after 100ms
             w: signal TakenBack leases [3] (another worker is idle)
-            v: deliver a3 lease 4 attempt 1 delivery 1
+            v: deliver a3 lease 4 attempt 1 delivery 1 again
         start a2 by=w
             w: Ok(Started)
         start a3 by=v
@@ -160,7 +160,7 @@ fn what_a_worker_holds_that_came_back_is_taken_back_too() {
             v: done
         after 100ms
             w: signal TakenBack leases [2] (another worker is idle)
-            v: deliver a2 lease 3 attempt 1 delivery 1
+            v: deliver a2 lease 3 attempt 1 delivery 1 again
     "#]]);
 }
 

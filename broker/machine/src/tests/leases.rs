@@ -33,7 +33,7 @@ fn a_silent_worker_loses_its_leases_and_its_report_is_refused() {
             v: welcome new leases []
         credit v 1
             v: done
-            v: deliver a lease 2 attempt 2 delivery 2 report start
+            v: deliver a lease 2 attempt 2 delivery 2 report start again
         connect w resume runs=job
             w: welcome new leases []
         complete a lease=1 by=w
@@ -135,7 +135,7 @@ fn leases_of_a_worker_that_does_not_come_back_after_a_restart_are_lost() {
         beat v
             v: heartbeat
         after 5s
-            v: deliver a lease 2 attempt 2 delivery 2
+            v: deliver a lease 2 attempt 2 delivery 2 again
     "#]]);
 }
 
@@ -162,9 +162,9 @@ fn a_worker_that_says_goodbye_gives_its_tasks_back_at_once_and_in_order() {
             v: welcome new leases []
         credit v 4
             v: done
-            v: deliver a1 lease 4 attempt 2 delivery 2
-            v: deliver a2 lease 5 attempt 1 delivery 1
-            v: deliver a3 lease 6 attempt 1 delivery 1
+            v: deliver a1 lease 4 attempt 2 delivery 2 again
+            v: deliver a2 lease 5 attempt 1 delivery 1 again
+            v: deliver a3 lease 6 attempt 1 delivery 1 again
             v: deliver a4 lease 7 attempt 1 delivery 1
     "#]]);
 }
@@ -190,7 +190,7 @@ fn a_task_that_kills_its_workers_is_dead_in_the_end() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 2 delivery 2 report start
+            w: deliver a lease 2 attempt 2 delivery 2 report start again
         start a
             w: Ok(Started)
         lose w
@@ -220,7 +220,7 @@ fn a_task_with_early_ack_never_starts_twice() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 1 delivery 1 report start
+            w: deliver a lease 2 attempt 1 delivery 1 report start again
         start a
             w: Ok(Started)
         lose w
@@ -271,10 +271,10 @@ fn leases_rise_over_restarts() {
             w: deliver a lease 1 attempt 1 delivery 1
         release a
             w: Ok(Queued)
-            w: deliver a lease 2 attempt 1 delivery 1
+            w: deliver a lease 2 attempt 1 delivery 1 again
         release a
             w: Ok(Queued)
-            w: deliver a lease 3 attempt 1 delivery 1
+            w: deliver a lease 3 attempt 1 delivery 1 again
         restart
         connect w runs=job
             w: welcome new leases []
@@ -284,7 +284,7 @@ fn leases_rise_over_restarts() {
         beat w
             w: heartbeat
         after 5s
-            w: deliver a lease 4 attempt 1 delivery 1
+            w: deliver a lease 4 attempt 1 delivery 1 again
     "#]]);
 }
 
@@ -329,11 +329,11 @@ fn attempts_and_deliveries_are_limited_apart() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 1 delivery 1 report start
+            w: deliver a lease 2 attempt 1 delivery 1 report start again
         fail a
             w: Ok(Retry)
         after 1s
-            w: deliver a lease 3 attempt 2 delivery 1 report start
+            w: deliver a lease 3 attempt 2 delivery 1 report start again
         start a
             w: Ok(Started)
         lose w
@@ -372,8 +372,8 @@ fn the_tasks_of_a_lost_worker_are_queued_again_in_front() {
         after 15s beating=v
         credit v 3
             v: done
-            v: deliver a1 lease 3 attempt 1 delivery 1
-            v: deliver a2 lease 4 attempt 1 delivery 1
+            v: deliver a1 lease 3 attempt 1 delivery 1 again
+            v: deliver a2 lease 4 attempt 1 delivery 1 again
             v: deliver b lease 5 attempt 1 delivery 1
     "#]]);
 }
@@ -443,8 +443,8 @@ fn lost_leases_return_in_the_order_of_their_submits_after_a_restart_too() {
             v: welcome new leases []
         credit v 2
             v: done
-            v: deliver a lease 3 attempt 1 delivery 1
-            v: deliver b lease 4 attempt 1 delivery 1
+            v: deliver a lease 3 attempt 1 delivery 1 again
+            v: deliver b lease 4 attempt 1 delivery 1 again
     "#]]);
 }
 
@@ -469,7 +469,7 @@ fn the_last_of_its_deliveries_begins_once_its_start_is_heard() {
             w: welcome new leases []
         credit w 1
             w: done
-            w: deliver a lease 2 attempt 1 delivery 1 report start
+            w: deliver a lease 2 attempt 1 delivery 1 report start again
         start a
             w: Ok(Started)
         lose w

@@ -153,9 +153,9 @@ impl Model {
 
     fn administer(&mut self, step: Step) {
         let ask = match step {
-            Step::Cancel(id) => Ask::Produce(Produce::Cancel {
+            Step::Cancel(id, mode) => Ask::Produce(Produce::Cancel {
                 target: CancelTarget::Ids(vec![id_of(id)]),
-                force: false,
+                mode,
                 grace_ms: 0,
                 reason: "".into(),
             }),
@@ -173,8 +173,8 @@ impl Model {
         };
         let answer = self.answer(CLIENT, ask);
         match (step, answer) {
-            (Step::Cancel(id), Some(Message::Answer(_, Answer::Cancelled(outcomes)))) => {
-                assert_eq!(outcomes, [(id_of(id), self.reference.cancel(id))]);
+            (Step::Cancel(id, mode), Some(Message::Answer(_, Answer::Cancelled(outcomes)))) => {
+                assert_eq!(outcomes, [(id_of(id), self.reference.cancel(id, mode))]);
             }
             (Step::Forget(id), Some(Message::Answer(_, Answer::Forgot(outcomes)))) => {
                 assert_eq!(outcomes[0].is_ok(), self.reference.forget(id));
@@ -283,12 +283,15 @@ impl Model {
         let kind = match end {
             End::Start => ReportKind::Started,
             End::Progress => ReportKind::Progress { state: "HALF".into(), meta: Bytes::new() },
-            End::Complete => {
-                ReportKind::Complete(Body { bytes: Bytes::new(), content_type: "".into() })
+            End::Settle => ReportKind::Settle,
+            End::Complete { result_ttl_ms } => ReportKind::Complete {
+                result: Body { bytes: Bytes::new(), content_type: "".into() },
+                result_ttl_ms,
+            },
+            End::Fail { last, result_ttl_ms } => {
+                ReportKind::Fail { error: failure(), last, result: None, result_ttl_ms }
             }
-            End::Fail => ReportKind::Fail { error: failure(), last: false },
-            End::FailForGood => ReportKind::Fail { error: failure(), last: true },
-            End::Release => ReportKind::Release { not_begun: false },
+            End::Release(release) => ReportKind::Release(release),
         };
         let Some(session) = self.reference.session_of(worker) else { return };
         let ask = Ask::Work(Work::Report(vec![Ok(TaskReport { id: id_of(id), lease, kind })]));
@@ -297,7 +300,8 @@ impl Model {
         };
         if self.reference.holds(session, id, lease) {
             self.reference.report(id, end);
-            let gone = if end == End::Complete { State::Success } else { State::Revoked };
+            let completes = matches!(end, End::Complete { .. });
+            let gone = if completes { State::Success } else { State::Revoked };
             assert_eq!(
                 outcomes,
                 [Ok(self.reference.tasks.get(&id).map_or(gone, |task| task.state))]

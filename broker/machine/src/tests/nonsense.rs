@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Changed, ClosedBy, Record, RetryPolicy, State, Submitted, TaskKey, TaskSpec,
+    Actor, Cancel, Changed, ClosedBy, Record, RetryPolicy, State, Submitted, TaskKey, TaskSpec,
 };
 
 use super::script::settings;
 use crate::command::{
-    Ask, Command, Connect, Effect, Message, Now, ReportKind, TaskReport, Work, WorkerInfo,
+    Ask, Command, Connect, Effect, Message, Now, Release, ReportKind, TaskReport, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
 
@@ -68,8 +68,11 @@ fn started() -> Changed {
         progress: None,
         errors: Vec::new(),
         result: None,
+        result_ttl_ms: None,
         revoked_reason: "".into(),
-        cancel_requested: false,
+        cancel: Cancel::None,
+        settled: false,
+        redelivered: false,
     }
 }
 
@@ -98,7 +101,7 @@ fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
     let report = TaskReport {
         id: TaskId::parse("a").expect("an id"),
         lease: 5,
-        kind: ReportKind::Release { not_begun: false },
+        kind: ReportKind::Release(Release::Unfinished),
     };
     let mut fx = Effects::default();
     machine.apply(NOW, Command::Connect(Box::new(connect)), &mut fx);

@@ -78,7 +78,7 @@ fn a_released_task_is_first_in_line_and_no_attempt_is_counted() {
             w: Ok(Started)
         release a
             w: Ok(Queued)
-            w: deliver a lease 2 attempt 1 delivery 1
+            w: deliver a lease 2 attempt 1 delivery 1 again
         get b
             c: b Queued for Turn g1 v1
     "#]]);
@@ -201,7 +201,7 @@ fn reports_of_one_kind_are_answered_as_the_first_and_may_come_from_the_next_sess
             c: Joined { generation: 1, state: Leased }
         release d
             w: Ok(Queued)
-            w: deliver d lease 4 attempt 1 delivery 1 report start
+            w: deliver d lease 4 attempt 1 delivery 1 report start again
     "#]]);
 }
 
@@ -220,7 +220,7 @@ fn a_lease_that_is_followed_by_another_is_stale() {
         fail a
             w: Ok(Retry)
         after 1s
-            w: deliver a lease 2 attempt 2 delivery 1 report start
+            w: deliver a lease 2 attempt 2 delivery 1 report start again
         fail a lease=1
             w: Err((StaleLease, Some(Leased)))
         complete a

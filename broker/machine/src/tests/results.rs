@@ -174,7 +174,7 @@ fn a_watch_sees_each_transition_of_ids_that_may_not_exist_yet() {
         after 1s
             d: sees a Queued for Turn g1 v6
             d: sees a Leased g1 v7
-            w: deliver a lease 2 attempt 2 delivery 1 report start
+            w: deliver a lease 2 attempt 2 delivery 1 report start again
         complete a
             d: sees a Started g1 v8
             d: sees a Success g1 v9
@@ -297,5 +297,47 @@ fn a_wait_that_is_withdrawn_is_answered_at_once_and_nothing_is_told_later() {
         complete b
             c: came: b Success g1 v4
             w: Ok(Success)
+    "#]]);
+}
+
+#[test]
+fn a_report_may_say_how_long_its_end_is_kept() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 9
+            w: done
+        submit a b d e f
+            c: Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }, Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+            w: deliver b lease 2 attempt 1 delivery 1
+            w: deliver d lease 3 attempt 1 delivery 1
+            w: deliver e lease 4 attempt 1 delivery 1
+            w: deliver f lease 5 attempt 1 delivery 1
+        complete a ttl=0s
+            w: Ok(Success)
+        complete b ttl=5s
+            w: Ok(Success)
+        complete b ttl=5s
+            w: Ok(Success)
+        fail d last ttl=5s bytes=4
+            w: Ok(Failure)
+        fail e last ttl=0s bytes=2000
+            w: Ok(Failure)
+        complete f bytes=2000 ttl=5s
+            w: Err((ResultTooLarge, Some(Failure)))
+        get a b d e f
+            c: a unknown, b Success g1 v4, d Failure g1 v4, e Failure g1 v4, f Failure g1 v4
+        restart
+        connect c
+            c: welcome new leases []
+        after 5s
+        get a b d e f
+            c: a unknown, b unknown, d unknown, e Failure g1 v4, f Failure g1 v4
+        after 1d
+        get e f
+            c: e unknown, f unknown
     "#]]);
 }

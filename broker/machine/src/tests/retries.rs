@@ -21,12 +21,12 @@ fn a_failed_task_is_retried_with_growing_delays_and_then_dead() {
         get a
             c: a Retry for Time g1 v4
         after 1s
-            w: deliver a lease 2 attempt 2 delivery 1
+            w: deliver a lease 2 attempt 2 delivery 1 again
         fail a
             w: Ok(Retry)
         after 1999ms
         after 1ms
-            w: deliver a lease 3 attempt 3 delivery 1 report start
+            w: deliver a lease 3 attempt 3 delivery 1 report start again
         fail a
             w: Ok(Failure)
         get a
@@ -51,7 +51,7 @@ fn a_handler_may_ask_for_another_attempt_at_its_own_time() {
         again a in=5s
             w: Ok(Retry)
         after 5s
-            w: deliver a lease 2 attempt 2 delivery 1 report start
+            w: deliver a lease 2 attempt 2 delivery 1 report start again
         again a in=5s
             w: Ok(Failure)
         get a
@@ -74,15 +74,15 @@ fn a_task_has_four_attempts_unless_it_says_otherwise() {
         fail a
             w: Ok(Retry)
         after 1s beating=w
-            w: deliver a lease 2 attempt 2 delivery 1
+            w: deliver a lease 2 attempt 2 delivery 1 again
         fail a
             w: Ok(Retry)
         after 1s beating=w
-            w: deliver a lease 3 attempt 3 delivery 1
+            w: deliver a lease 3 attempt 3 delivery 1 again
         fail a
             w: Ok(Retry)
         after 1s beating=w
-            w: deliver a lease 4 attempt 4 delivery 1 report start
+            w: deliver a lease 4 attempt 4 delivery 1 report start again
         fail a
             w: Ok(Failure)
         get a
@@ -121,10 +121,10 @@ fn delays_are_fixed_exponential_or_polynomial_and_have_a_cap() {
             w: Ok(Retry)
         after 999ms
         after 1ms
-            w: deliver fixed lease 5 attempt 2 delivery 1
-            w: deliver grown lease 6 attempt 2 delivery 1
-            w: deliver power lease 7 attempt 2 delivery 1
-            w: deliver capped lease 8 attempt 2 delivery 1
+            w: deliver fixed lease 5 attempt 2 delivery 1 again
+            w: deliver grown lease 6 attempt 2 delivery 1 again
+            w: deliver power lease 7 attempt 2 delivery 1 again
+            w: deliver capped lease 8 attempt 2 delivery 1 again
         fail fixed
             w: Ok(Retry)
         fail grown
@@ -135,16 +135,16 @@ fn delays_are_fixed_exponential_or_polynomial_and_have_a_cap() {
             w: Ok(Retry)
         after 999ms beating=w
         after 1ms beating=w
-            w: deliver fixed lease 9 attempt 3 delivery 1
+            w: deliver fixed lease 9 attempt 3 delivery 1 again
         after 999ms beating=w
         after 1ms beating=w
-            w: deliver capped lease 10 attempt 3 delivery 1
+            w: deliver capped lease 10 attempt 3 delivery 1 again
         after 999ms beating=w
         after 1ms beating=w
-            w: deliver grown lease 11 attempt 3 delivery 1
+            w: deliver grown lease 11 attempt 3 delivery 1 again
         after 999ms beating=w
         after 1ms beating=w
-            w: deliver power lease 12 attempt 3 delivery 1
+            w: deliver power lease 12 attempt 3 delivery 1 again
     "#]]);
 }
 
@@ -180,13 +180,13 @@ fn full_jitter_spreads_over_the_whole_delay_and_equal_jitter_over_its_second_hal
         fail half3
             w: Ok(Retry)
         after 5s beating=w
-            w: deliver full3 lease 7 attempt 2 delivery 1
-            w: deliver full1 lease 8 attempt 2 delivery 1
+            w: deliver full3 lease 7 attempt 2 delivery 1 again
+            w: deliver full1 lease 8 attempt 2 delivery 1 again
         after 5s beating=w
-            w: deliver half2 lease 9 attempt 2 delivery 1
-            w: deliver half1 lease 10 attempt 2 delivery 1
-            w: deliver full2 lease 11 attempt 2 delivery 1
-            w: deliver half3 lease 12 attempt 2 delivery 1
+            w: deliver half2 lease 9 attempt 2 delivery 1 again
+            w: deliver half1 lease 10 attempt 2 delivery 1 again
+            w: deliver full2 lease 11 attempt 2 delivery 1 again
+            w: deliver half3 lease 12 attempt 2 delivery 1 again
     "#]]);
 }
 
@@ -215,7 +215,7 @@ fn a_retry_is_due_over_a_restart_too() {
         credit w 1
             w: done
         after 5s
-            w: deliver a lease 2 attempt 2 delivery 1 report start
+            w: deliver a lease 2 attempt 2 delivery 1 report start again
         fail a
             w: Ok(Failure)
     "#]]);
@@ -253,12 +253,12 @@ fn a_task_with_early_ack_that_has_begun_ends_however_its_worker_lets_go_of_it() 
             w: Ok(Failure)
         release f
             w: Ok(Queued)
-            w: deliver f lease 6 attempt 1 delivery 1 report start
+            w: deliver f lease 6 attempt 1 delivery 1 report start again
         start f
             w: Ok(Started)
         release f not_begun
             w: Ok(Queued)
-            w: deliver f lease 7 attempt 1 delivery 1 report start
+            w: deliver f lease 7 attempt 1 delivery 1 report start again
         get a b d e f
             c: a Failure g1 v4, b Failure g1 v4, d Failure g1 v4, e Failure g1 v4, f Leased g1 v7
     "#]]);

@@ -9,9 +9,9 @@ use celeriac_record::{MAX_DELIVERIES_DEFAULT, Record, RetryPolicy, State, TaskSp
 
 use super::script::settings;
 use crate::command::{
-    Answer, Ask, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect, Failure,
-    Filter, Message, Now, Observe, OnConflict, Operate, Outlines, Produce, ReportKind, Submission,
-    TaskReport, Work, WorkerInfo,
+    Answer, Ask, CancelMode, CancelOutcome, CancelTarget, Code, Command, Connect, Dead, Effect,
+    Failure, Filter, Message, Now, Observe, OnConflict, Operate, Outlines, Produce, ReportKind,
+    Submission, TaskReport, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
 
@@ -119,7 +119,7 @@ impl Crowd {
     fn states(&mut self, ids: impl IntoIterator<Item = String>) -> BTreeSet<Option<State>> {
         let ids = ids.into_iter().map(|id| TaskId::parse(id).expect("an id")).collect();
         self.said.clear();
-        self.ask(3, Ask::Observe(Observe::Get { ids, with_results: false }));
+        self.ask(3, Ask::Observe(Observe::Get { ids, with_results: false, with_payloads: false }));
         let Some((3, Message::Show(_, Outlines::Got { tasks }))) = self.said.pop() else {
             panic!("no answer: {:?}", self.said)
         };
@@ -157,7 +157,7 @@ fn submission(id: &str, tag: &str) -> Submission {
 fn cancel(tag: &str) -> Ask {
     Ask::Produce(Produce::Cancel {
         target: CancelTarget::Tag(tag.into()),
-        force: false,
+        mode: CancelMode::Cooperative,
         grace_ms: 0,
         reason: "".into(),
     })
@@ -246,7 +246,10 @@ fn requests_of_one_connection_see_what_it_asked_for_before() {
     crowd.submit("a", MANY, "night");
     let last = || vec![TaskId::parse(format!("a{}", MANY - 1)).expect("an id")];
     crowd.ask(1, cancel("night"));
-    crowd.ask(1, Ask::Observe(Observe::Get { ids: last(), with_results: false }));
+    crowd.ask(
+        1,
+        Ask::Observe(Observe::Get { ids: last(), with_results: false, with_payloads: false }),
+    );
     crowd.ask(1, purge());
     crowd.ask(1, Ask::Produce(Produce::Forget(last())));
     let beat = crowd.ask(1, Ask::Heartbeat { memory_bytes: 0 });
@@ -329,7 +332,12 @@ fn a_page_shows_nothing_that_has_gone_while_it_was_made() {
     let target = CancelTarget::Ids(first());
     crowd.ask(
         3,
-        Ask::Produce(Produce::Cancel { target, force: false, grace_ms: 0, reason: "".into() }),
+        Ask::Produce(Produce::Cancel {
+            target,
+            mode: CancelMode::Cooperative,
+            grace_ms: 0,
+            reason: "".into(),
+        }),
     );
     crowd.ask(3, Ask::Produce(Produce::Forget(first())));
     crowd.ask(3, Ask::Produce(Produce::Submit(vec![Ok(submission("d", "wanted"))])));
@@ -432,7 +440,14 @@ fn too_many_ids_behind_a_scan_are_refused_and_may_come_again() {
     let ids: Vec<TaskId> =
         (0..10_000).map(|number| TaskId::parse(format!("a{number}")).expect("an id")).collect();
     for _ in 0..3 {
-        crowd.ask(1, Ask::Observe(Observe::Get { ids: ids.clone(), with_results: false }));
+        crowd.ask(
+            1,
+            Ask::Observe(Observe::Get {
+                ids: ids.clone(),
+                with_results: false,
+                with_payloads: false,
+            }),
+        );
     }
     let answers = crowd.answers(1);
     assert!(

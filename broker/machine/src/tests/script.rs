@@ -269,12 +269,14 @@ impl Scene {
     }
 
     fn delivered(&mut self, who: &str, delivery: &DeliveryOutline) -> String {
-        let DeliveryOutline { slot, lease, attempt, deliveries, report_start, .. } = delivery;
+        let DeliveryOutline { slot, lease, attempt, deliveries, report_start, redelivered } =
+            delivery;
         let task = self.submitted(*slot).spec.id.to_string();
         self.leases.insert(task.clone(), (*lease, who.to_owned()));
         let report_start = if *report_start { " report start" } else { "" };
+        let again = if *redelivered { " again" } else { "" };
         format!(
-            "{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}{report_start}"
+            "{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}{report_start}{again}"
         )
     }
 }

@@ -12,8 +12,9 @@ use celeriac_record::{Body, Record, RetryPolicy, SessionId, Slot, State, TaskKey
 use super::script::{LEASE_MS, settings};
 use super::words::DAY_MS;
 use crate::command::{
-    Answer, Ask, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now, OnConflict,
-    Operate, Produce, ReportKind, Submission, SubmitOutcome, TaskReport, When, Work, WorkerInfo,
+    Answer, Ask, CancelMode, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now,
+    OnConflict, Operate, Produce, Release, ReportKind, Submission, SubmitOutcome, TaskReport, When,
+    Work, WorkerInfo,
 };
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
@@ -242,24 +243,34 @@ impl World {
         let index = self.below(self.peers[peer].held.len() as u64) as usize;
         let (id, lease) = self.peers[peer].held[index].clone();
         let kind = match self.below(10) {
-            0..2 => ReportKind::Started,
+            0 => ReportKind::Started,
+            1 => ReportKind::Settle,
             2 => ReportKind::Progress { state: "HALF".into(), meta: Bytes::new() },
-            3 => ReportKind::Release { not_begun: self.below(2) == 0 },
-            4..6 => ReportKind::Fail { error: Failure::default(), last: false },
-            _ => ReportKind::Complete(Body {
-                bytes: Bytes::from_static(b"result"),
-                content_type: "".into(),
-            }),
+            3 => {
+                let ways = [Release::Unfinished, Release::NotBegun, Release::Lost];
+                ReportKind::Release(ways[self.below(3) as usize])
+            }
+            4..6 => ReportKind::Fail {
+                error: Failure::default(),
+                last: false,
+                result: (self.below(2) == 0).then(result),
+                result_ttl_ms: (self.below(3) == 0).then_some(2_000),
+            },
+            _ => ReportKind::Complete {
+                result: result(),
+                result_ttl_ms: (self.below(6) == 0).then_some(0),
+            },
         };
         self.ask(peer, Ask::Work(Work::Report(vec![Ok(TaskReport { id, lease, kind })])));
     }
 
     fn cancel(&mut self, peer: usize) {
         let target = CancelTarget::Ids(vec![self.id()]);
-        let force = self.below(2) == 0;
+        let modes = [CancelMode::Cooperative, CancelMode::Force, CancelMode::Waiting];
+        let mode = modes[self.below(3) as usize];
         self.ask(
             peer,
-            Ask::Produce(Produce::Cancel { target, force, grace_ms: 1_000, reason: "".into() }),
+            Ask::Produce(Produce::Cancel { target, mode, grace_ms: 1_000, reason: "".into() }),
         );
     }
 
@@ -403,17 +414,20 @@ impl World {
             }
             self.ask(1, Ask::Work(Work::Credit(4)));
             for (id, lease) in std::mem::take(&mut self.peers[1].held) {
-                let body = Body { bytes: Bytes::new(), content_type: "".into() };
                 self.ask(
                     1,
                     Ask::Work(Work::Report(vec![Ok(TaskReport {
                         id,
                         lease,
-                        kind: ReportKind::Complete(body),
+                        kind: ReportKind::Complete { result: result(), result_ttl_ms: None },
                     })])),
                 );
             }
         }
         panic!("tasks that never end: {:?}", self.promises);
     }
+}
+
+fn result() -> Body {
+    Body { bytes: Bytes::from_static(b"result"), content_type: "".into() }
 }

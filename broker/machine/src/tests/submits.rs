@@ -403,7 +403,7 @@ fn a_run_that_waits_comes_after_a_retry_and_whatever_ends_the_present_one() {
         get a b
             c: a Retry for Time g1 v4, b Leased g2 v3
         after 1s
-            w: deliver a lease 4 attempt 2 delivery 1 report start
+            w: deliver a lease 4 attempt 2 delivery 1 report start again
         fail a
             w: Ok(Failure)
             w: deliver a lease 5 attempt 1 delivery 1

@@ -29,9 +29,9 @@ fn what_had_not_begun_is_not_charged_for_a_lost_worker() {
             v: welcome new leases []
         credit v 3
             v: done
-            v: deliver a1 lease 4 attempt 2 delivery 2
-            v: deliver a2 lease 5 attempt 1 delivery 1
-            v: deliver a3 lease 6 attempt 1 delivery 1
+            v: deliver a1 lease 4 attempt 2 delivery 2 again
+            v: deliver a2 lease 5 attempt 1 delivery 1 again
+            v: deliver a3 lease 6 attempt 1 delivery 1 again
     "#]]);
 }
 
@@ -83,10 +83,10 @@ fn a_task_that_was_lost_twice_is_given_out_alone() {
             w: welcome new leases []
         credit w 4
             w: done
-            w: deliver a1 lease 5 attempt 2 delivery 2
-            w: deliver a2 lease 6 attempt 2 delivery 2
-            w: deliver a3 lease 7 attempt 1 delivery 1
-            w: deliver a4 lease 8 attempt 1 delivery 1
+            w: deliver a1 lease 5 attempt 2 delivery 2 again
+            w: deliver a2 lease 6 attempt 2 delivery 2 again
+            w: deliver a3 lease 7 attempt 1 delivery 1 again
+            w: deliver a4 lease 8 attempt 1 delivery 1 again
         start a1
             w: Ok(Started)
         start a2
@@ -98,16 +98,16 @@ fn a_task_that_was_lost_twice_is_given_out_alone() {
             w: welcome new leases []
         credit w 4
             w: done
-            w: deliver a1 lease 9 attempt 3 delivery 3 report start
+            w: deliver a1 lease 9 attempt 3 delivery 3 report start again
         start a1
             w: Ok(Started)
         complete a1
             w: Ok(Success)
-            w: deliver a2 lease 10 attempt 3 delivery 3 report start
+            w: deliver a2 lease 10 attempt 3 delivery 3 report start again
         complete a2
             w: Ok(Success)
-            w: deliver a3 lease 11 attempt 1 delivery 1
-            w: deliver a4 lease 12 attempt 1 delivery 1
+            w: deliver a3 lease 11 attempt 1 delivery 1 again
+            w: deliver a4 lease 12 attempt 1 delivery 1 again
         complete a3
             w: Ok(Success)
         complete a4
@@ -139,7 +139,7 @@ fn with_one_attempt_left_a_task_is_given_out_alone_after_the_first_loss() {
             w: welcome new leases []
         credit w 2
             w: done
-            w: deliver a1 lease 3 attempt 2 delivery 2 report start
+            w: deliver a1 lease 3 attempt 2 delivery 2 report start again
         start a1
             w: Ok(Started)
         lose w
@@ -149,7 +149,7 @@ fn with_one_attempt_left_a_task_is_given_out_alone_after_the_first_loss() {
             w: welcome new leases []
         credit w 2
             w: done
-            w: deliver a2 lease 4 attempt 2 delivery 2 report start
+            w: deliver a2 lease 4 attempt 2 delivery 2 report start again
         complete a2
             w: Ok(Success)
         get a1 a2
@@ -199,7 +199,7 @@ fn a_busy_worker_takes_nothing_more_until_it_is_free_for_a_suspect() {
             v: Ok(Success)
         complete b2
             v: Ok(Success)
-            v: deliver a lease 4 attempt 2 delivery 2 report start
+            v: deliver a lease 4 attempt 2 delivery 2 report start again
         start a
             v: Ok(Started)
         complete a
@@ -241,7 +241,7 @@ fn a_free_worker_takes_the_suspect_and_a_busy_one_goes_on() {
         credit u 2
             u: done
             v: deliver b2 lease 4 attempt 1 delivery 1
-            u: deliver a lease 3 attempt 2 delivery 2 report start
+            u: deliver a lease 3 attempt 2 delivery 2 report start again
         submit b3
             c: Created { state: Queued }
         complete b1
@@ -283,11 +283,11 @@ fn a_worker_stops_waiting_for_a_suspect_that_is_gone() {
             c: done
         resume default
             c: done
-            v: deliver a lease 3 attempt 2 delivery 2 report start
+            v: deliver a lease 3 attempt 2 delivery 2 report start again
         cancel a
             v: signal TakenBack leases [3] (cancelled)
             c: ("a", Revoked)
-            v: deliver b1 lease 4 attempt 1 delivery 1
+            v: deliver b1 lease 4 attempt 1 delivery 1 again
             v: deliver b2 lease 5 attempt 1 delivery 1
     "#]]);
 }
@@ -313,14 +313,14 @@ fn a_suspect_is_alone_over_a_restart_too() {
             v: welcome new leases []
         credit v 2
             v: done
-            v: deliver a lease 2 attempt 2 delivery 2 report start
+            v: deliver a lease 2 attempt 2 delivery 2 report start again
         submit b
             c: Created { state: Queued }
         restart
         connect v resume runs=job concurrency=2
             v: welcome back leases [2]
             v: order Resume
-            v: deliver a lease 2 attempt 2 delivery 2 report start
+            v: deliver a lease 2 attempt 2 delivery 2 report start again
         credit v 2
             v: done
         start a
@@ -358,7 +358,7 @@ fn a_failure_that_is_reported_clears_a_suspect() {
             w: welcome new leases []
         credit w 2
             w: done
-            w: deliver a lease 2 attempt 2 delivery 2
+            w: deliver a lease 2 attempt 2 delivery 2 again
         start a
             w: Ok(Started)
         lose w
@@ -368,7 +368,7 @@ fn a_failure_that_is_reported_clears_a_suspect() {
             w: welcome new leases []
         credit w 2
             w: done
-            w: deliver a lease 3 attempt 3 delivery 3 report start
+            w: deliver a lease 3 attempt 3 delivery 3 report start again
         start a
             w: Ok(Started)
         fail a
@@ -377,7 +377,7 @@ fn a_failure_that_is_reported_clears_a_suspect() {
             c: Created { state: Queued }
             w: deliver b lease 4 attempt 1 delivery 1
         after 1s
-            w: deliver a lease 5 attempt 4 delivery 3 report start
+            w: deliver a lease 5 attempt 4 delivery 3 report start again
     "#]]);
 }
 
@@ -407,4 +407,72 @@ fn one_poison_task_is_found_and_all_others_succeed() {
     assert_eq!(deaths, 4, "{}", scene.text());
     let said = scene.line("get p a1 a2 a30").join(" ");
     assert!(said.contains("p Failure") && said.matches("Success").count() == 3, "{said}");
+}
+
+#[test]
+fn a_handler_whose_process_died_counts_as_a_lost_worker_for_its_task_alone() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 3
+            w: done
+        submit a attempts=9
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        submit b
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        release a lost
+            w: Ok(Queued)
+            w: deliver a lease 3 attempt 2 delivery 2 again
+        release a lost lease=1
+            w: Err((StaleLease, Some(Leased)))
+        start a
+            w: Ok(Started)
+        release a lost
+            w: Ok(Queued)
+        complete b
+            w: Ok(Success)
+            w: deliver a lease 4 attempt 3 delivery 3 report start again
+        release a lost
+            w: Ok(Queued)
+            w: deliver a lease 5 attempt 4 delivery 4 report start again
+        get a b
+            c: a Leased g1 v11, b Success g1 v4
+    "#]]);
+}
+
+#[test]
+fn a_task_that_kills_its_process_too_often_fails() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 3
+            w: done
+        submit a attempts=9 deliveries=2
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        release a lost
+            w: Ok(Queued)
+            w: deliver a lease 2 attempt 2 delivery 2 report start again
+        release a lost
+            w: Ok(Failure)
+        release a lost
+            w: Ok(Failure)
+        submit b attempts=1
+            c: Created { state: Queued }
+            w: deliver b lease 3 attempt 1 delivery 1 report start
+        start b
+            w: Ok(Started)
+        release b lost
+            w: Ok(Failure)
+        get a b
+            c: a Failure g1 v7, b Failure g1 v4
+    "#]]);
 }

@@ -42,10 +42,10 @@ fn a_pause_takes_back_what_has_not_begun_in_order() {
             u: done
         resume default
             c: done
-            w: deliver a3 lease 6 attempt 1 delivery 1
+            w: deliver a3 lease 6 attempt 1 delivery 1 again
             w: deliver a6 lease 9 attempt 1 delivery 1
-            v: deliver a4 lease 7 attempt 1 delivery 1
-            u: deliver a2 lease 5 attempt 1 delivery 1
+            v: deliver a4 lease 7 attempt 1 delivery 1 again
+            u: deliver a2 lease 5 attempt 1 delivery 1 again
             u: deliver a5 lease 8 attempt 1 delivery 1
     "#]]);
 }
@@ -161,6 +161,6 @@ fn a_pause_after_a_restart_takes_back_what_its_holder_has_not_come_back_to() {
             w: done
         resume default
             c: done
-            w: deliver a lease 2 attempt 1 delivery 1
+            w: deliver a lease 2 attempt 1 delivery 1 again
     "#]]);
 }

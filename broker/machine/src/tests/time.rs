@@ -273,7 +273,7 @@ fn spans_go_on_when_the_clock_is_set() {
             w: Ok(Success)
         clock -1h
         after 1s
-            w: deliver retried lease 3 attempt 2 delivery 1
+            w: deliver retried lease 3 attempt 2 delivery 1 again
         complete retried
             w: Ok(Success)
         after 1s

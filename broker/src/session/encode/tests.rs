@@ -149,7 +149,10 @@ fn changed(shape: &Shape) -> Changed {
         errors: vec![error; shape.errors],
         result: Some(Stored { bytes: vec![0; shape.body].into(), content_type: text(shape.name) }),
         revoked_reason: text(shape.name),
-        cancel_requested: true,
+        cancel: Cancel::Told,
+        settled: true,
+        redelivered: true,
+        result_ttl_ms: Some(5_000),
     }
 }
 
@@ -164,7 +167,7 @@ fn view(shape: &Shape) -> TaskView {
     };
     let (submitted, changed) = (Box::new(submitted(shape)), Some(Box::new(changed(shape))));
     let id = TaskId::parse(name(shape)).expect("an id");
-    TaskView { id, found: Some(FoundTask { outline, submitted, changed }) }
+    TaskView { id, found: Some(FoundTask { outline, submitted, changed, payload_left_out: true }) }
 }
 
 fn views(shape: &Shape) -> Vec<TaskView> {
@@ -179,6 +182,7 @@ fn delivery(shape: &Shape) -> Delivery {
         attempt: u32::MAX,
         deliveries: u32::MAX,
         report_start: true,
+        redelivered: true,
     };
     Delivery { outline, submitted: Box::new(submitted(shape)) }
 }
@@ -340,9 +344,11 @@ fn the_largest_task_fits_into_the_frame_that_is_asked_for_it() {
         for message in [
             Outgoing::Show(
                 u64::MAX,
-                Shown::Got { tasks: Selection { tasks: vec![view(&shape)], left_out } },
+                Shown::Got {
+                    tasks: Selection { tasks: vec![view(&shape).without_payload()], left_out },
+                },
             ),
-            Outgoing::Transition { watch: u64::MAX, task: view(&shape) },
+            Outgoing::Transition { watch: u64::MAX, task: view(&shape).without_payload() },
             Outgoing::Deliver(vec![delivery(&shape)]),
         ] {
             let (bytes, counted) = measured(message);

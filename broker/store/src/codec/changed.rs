@@ -1,7 +1,9 @@
 //! A change of state as bytes. Each task has several changes, so the common changes take only a few
 //! dozen bytes.
 
-use celeriac_record::{Actor, Body, Changed, ClosedBy, Progress, State, TaskError, TaskKey};
+use celeriac_record::{
+    Actor, Body, Cancel, Changed, ClosedBy, Progress, State, TaskError, TaskKey,
+};
 
 use super::super::varint::{Field, Malformed, Put, Take, narrow, text, unzigzag};
 
@@ -18,13 +20,17 @@ const ERROR: u8 = 10;
 /// The result is written last, so that a record can be read without it.
 pub(super) const RESULT: u8 = 11;
 const REVOKED_REASON: u8 = 12;
-const CANCEL_REQUESTED: u8 = 13;
+/// 1: the worker is told. 2: the worker is not told.
+const CANCEL: u8 = 13;
 /// Absent: the broker. A number: the worker. Bytes: a client.
 const ACTOR: u8 = 14;
 /// Absent: the value of [`closed_by_state`] for the state.
 const CLOSED_BY: u8 = 15;
 const LOSSES: u8 = 16;
 const SILENT: u8 = 17;
+const RESULT_TTL_MS: u8 = 18;
+const SETTLED: u8 = 19;
+const REDELIVERED: u8 = 20;
 
 pub(super) fn bulk(change: &Changed) -> usize {
     let errors: usize = change
@@ -82,7 +88,12 @@ pub(super) fn encode(change: &Changed, put: &mut Put<'_>) {
         });
     }
     put.bytes_field(REVOKED_REASON, change.revoked_reason.as_bytes());
-    put.unsigned_field(CANCEL_REQUESTED, u64::from(change.cancel_requested));
+    put.unsigned_field(CANCEL, cancel_number(change.cancel));
+    put.unsigned_field(SETTLED, u64::from(change.settled));
+    put.unsigned_field(REDELIVERED, u64::from(change.redelivered));
+    if let Some(ttl_ms) = change.result_ttl_ms {
+        put.present_field(RESULT_TTL_MS, ttl_ms);
+    }
     if let Some(result) = &change.result {
         put.nested_field(RESULT, |put| {
             put.bytes(result.content_type.as_bytes());
@@ -113,8 +124,11 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Changed, Malformed>
         progress: None,
         errors: Vec::new(),
         result: None,
+        result_ttl_ms: None,
         revoked_reason: "".into(),
-        cancel_requested: false,
+        cancel: Cancel::None,
+        settled: false,
+        redelivered: false,
     };
     while let Some(field) = take.field()? {
         set(&mut change, field)?;
@@ -161,7 +175,10 @@ fn set(change: &mut Changed, field: Field) -> Result<(), Malformed> {
             change.result = Some(Body { content_type: take.text()?, bytes: take.rest() });
         }
         Field::Bytes(REVOKED_REASON, value) => change.revoked_reason = text(&value)?,
-        Field::Number(CANCEL_REQUESTED, value) => change.cancel_requested = value != 0,
+        Field::Number(CANCEL, value) => change.cancel = cancel(value)?,
+        Field::Number(SETTLED, value) => change.settled = value != 0,
+        Field::Number(REDELIVERED, value) => change.redelivered = value != 0,
+        Field::Number(RESULT_TTL_MS, value) => change.result_ttl_ms = Some(value),
         Field::Number(..) | Field::Bytes(..) => {}
     }
     Ok(())
@@ -211,7 +228,25 @@ fn closed_by_number(closed_by: ClosedBy) -> u64 {
         ClosedBy::Fail => 2,
         ClosedBy::Release => 3,
         ClosedBy::TakenBack => 4,
+        ClosedBy::Lost => 5,
     }
+}
+
+fn cancel_number(cancel: Cancel) -> u64 {
+    match cancel {
+        Cancel::None => 0,
+        Cancel::Told => 1,
+        Cancel::Silent => 2,
+    }
+}
+
+fn cancel(number: u64) -> Result<Cancel, Malformed> {
+    Ok(match number {
+        0 => Cancel::None,
+        1 => Cancel::Told,
+        2 => Cancel::Silent,
+        _ => return Err(Malformed("its cancel is unknown")),
+    })
 }
 
 fn closed_by(number: u64) -> Result<ClosedBy, Malformed> {
@@ -221,6 +256,7 @@ fn closed_by(number: u64) -> Result<ClosedBy, Malformed> {
         2 => ClosedBy::Fail,
         3 => ClosedBy::Release,
         4 => ClosedBy::TakenBack,
+        5 => ClosedBy::Lost,
         _ => return Err(Malformed("how its lease ended is unknown")),
     })
 }

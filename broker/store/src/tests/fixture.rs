@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use celeriac_record::{
-    Backoff, Body, ClosedBy, Jitter, Name, Named, Progress, RetryPolicy, State, TaskError, TaskSpec,
+    Backoff, Body, Cancel, ClosedBy, Jitter, Name, Named, Progress, RetryPolicy, State, TaskError,
+    TaskSpec,
 };
 
 use super::*;
@@ -78,7 +79,10 @@ fn full_change() -> Changed {
         }),
         errors: vec![error(1), error(2)],
         revoked_reason: "cancelled".into(),
-        cancel_requested: true,
+        result_ttl_ms: None,
+        cancel: Cancel::Told,
+        settled: false,
+        redelivered: false,
         ..changed(1, 11, 5)
     }
 }

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, Body, Changed, ClosedBy, Jitter, Name, Named, Order, Progress, QueueRecord,
-    Record, RetryPolicy, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
+    Actor, Backoff, Body, Cancel, Changed, ClosedBy, Jitter, Name, Named, Order, Progress,
+    QueueRecord, Record, RetryPolicy, SessionRecord, State, Submitted, TaskError, TaskKey,
+    TaskSpec,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -65,7 +66,10 @@ pub(crate) fn changed(slot: u32, serial: u64, version: u32) -> Changed {
         errors: Vec::new(),
         result: None,
         revoked_reason: "".into(),
-        cancel_requested: false,
+        cancel: Cancel::None,
+        settled: false,
+        redelivered: false,
+        result_ttl_ms: None,
     }
 }
 
@@ -189,6 +193,7 @@ fn any_closed_by() -> impl Strategy<Value = ClosedBy> {
         ClosedBy::Fail,
         ClosedBy::Release,
         ClosedBy::TakenBack,
+        ClosedBy::Lost,
     ])
 }
 
@@ -231,7 +236,17 @@ fn any_changed() -> impl Strategy<Value = Changed> {
     });
     let result =
         (any_bytes(), any_text()).prop_map(|(bytes, content_type)| Body { bytes, content_type });
-    let outcome = (of(progress), vec(any_error(), 0..3), of(result), any_text(), any::<bool>());
+    let cancel = proptest::sample::select(vec![Cancel::None, Cancel::Silent, Cancel::Told]);
+    let outcome = (
+        of(progress),
+        vec(any_error(), 0..3),
+        of(result),
+        any_text(),
+        cancel,
+        any::<bool>(),
+        any::<bool>(),
+        of(any::<u64>()),
+    );
     (identity, holder, times, outcome).prop_map(|(identity, holder, times, outcome)| Changed {
         key: identity.0,
         state: identity.1,
@@ -253,7 +268,10 @@ fn any_changed() -> impl Strategy<Value = Changed> {
         errors: outcome.1,
         result: outcome.2,
         revoked_reason: outcome.3,
-        cancel_requested: outcome.4,
+        cancel: outcome.4,
+        settled: outcome.5,
+        redelivered: outcome.6,
+        result_ttl_ms: outcome.7,
     })
 }
 

@@ -97,7 +97,7 @@ pub(super) fn told() -> Vec<Vector<ServerFrame>> {
 
 fn deliveries() -> Vec<Vector<ServerFrame>> {
     // With early_ack the attempt is the last one.
-    let once = Delivery { attempts_max: 1, report_start: true, ..delivery() };
+    let once = Delivery { attempts_max: 1, report_start: true, redelivered: true, ..delivery() };
     let msgpack = Delivery {
         payload: Bytes::from_static(b"\x92\x91\xa8Dynamite\x80"),
         content_type: "application/msgpack".into(),
@@ -106,7 +106,7 @@ fn deliveries() -> Vec<Vector<ServerFrame>> {
     vec![
         vector(
             "deliver/report-start",
-            "The worker reports Started and begins once that is answered.",
+            "The worker reports Started and begins once that is answered. Another worker had the task before.",
             0,
             Body::Deliver(Deliver { deliveries: vec![once] }),
         ),

@@ -252,6 +252,22 @@ pub(super) fn waiting() -> Vec<Vector<ServerFrame>> {
             }),
         ),
         vector(
+            "get-reply/payload",
+            "One with its payload, and one whose payload had no room beside its result.",
+            4,
+            Body::GetReply(GetReply {
+                tasks: vec![
+                    TaskInfo {
+                        payload: Bytes::from_static(br#"[["Dynamite"],{}]"#),
+                        content_type: "application/json".into(),
+                        ..queued()
+                    },
+                    TaskInfo { payload_left_out: true, ..success() },
+                ],
+                left_out: vec![],
+            }),
+        ),
+        vector(
             "get-reply/msgpack",
             "The result has a content type of its own.",
             4,

@@ -5,7 +5,7 @@ use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::task_report::Report as Outcome;
 use celeriac_proto::wire::{
     ClientFrame, Complete, Credit, Fail, ProgressReport, Reject, Release, Report, RetryLater,
-    Started, TaskError, TaskReport,
+    Settle, Started, TaskError, TaskReport,
 };
 
 use super::{ID, vector};
@@ -31,10 +31,8 @@ pub(super) fn broken_file() -> Option<TaskError> {
 }
 
 pub(super) fn work() -> Vec<Vector<ClientFrame>> {
-    let complete = || Complete {
-        result: Bytes::from_static(br#"{"tempo":114.0}"#),
-        content_type: String::new(),
-    };
+    let complete =
+        || Complete { result: Bytes::from_static(br#"{"tempo":114.0}"#), ..Complete::default() };
     let batch = vec![
         TaskReport { id: ID.into(), lease: 42, report: Some(Outcome::Complete(complete())) },
         TaskReport {
@@ -66,13 +64,13 @@ pub(super) fn work() -> Vec<Vector<ClientFrame>> {
             "report/fail",
             "The handler failed and may run again.",
             6,
-            Outcome::Fail(Fail { error: broken_file(), r#final: false }),
+            Outcome::Fail(Fail { error: broken_file(), ..Fail::default() }),
         ),
         report(
             "report/fail-final",
             "The handler failed and must not run again.",
             6,
-            Outcome::Fail(Fail { error: broken_file(), r#final: true }),
+            Outcome::Fail(Fail { error: broken_file(), r#final: true, ..Fail::default() }),
         ),
         report(
             "report/retry",
@@ -106,7 +104,36 @@ pub(super) fn more() -> Vec<Vector<ClientFrame>> {
             Outcome::Complete(Complete {
                 result: Bytes::from_static(&[0x93, 1, 2, 3]),
                 content_type: "application/msgpack".into(),
+                ..Complete::default()
             }),
+        ),
+        report(
+            "report/complete-kept",
+            "The broker keeps the result for five minutes, whatever the submit said.",
+            5,
+            Outcome::Complete(Complete {
+                result: Bytes::from_static(b"1"),
+                result_ttl_ms: Some(300_000),
+                ..Complete::default()
+            }),
+        ),
+        report(
+            "report/fail-result",
+            "The handler failed for good, and readers get a result with the failure.",
+            6,
+            Outcome::Fail(Fail {
+                error: broken_file(),
+                r#final: true,
+                result: Bytes::from_static(br#"{"exc_type":"DecodeError"}"#),
+                content_type: "application/json".into(),
+                result_ttl_ms: Some(300_000),
+            }),
+        ),
+        report(
+            "report/settle",
+            "The handler has begun, and the task never runs again.",
+            3,
+            Outcome::Settle(Settle {}),
         ),
         report(
             "report/retry-by-policy",
@@ -118,7 +145,13 @@ pub(super) fn more() -> Vec<Vector<ClientFrame>> {
             "report/release-not-begun",
             "Started was reported, and the handler has not begun all the same.",
             6,
-            Outcome::Release(Release { not_begun: true }),
+            Outcome::Release(Release { not_begun: true, lost: false }),
+        ),
+        report(
+            "report/release-lost",
+            "The process that ran the handler died.",
+            6,
+            Outcome::Release(Release { not_begun: false, lost: true }),
         ),
     ]
 }

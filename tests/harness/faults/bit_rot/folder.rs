@@ -224,7 +224,9 @@ impl Content {
     pub(super) async fn is_served_by(&self, address: SocketAddr) -> Result<(), String> {
         let mut reader = RawConnection::open(address).await;
         let ids = self.tasks.keys().cloned().collect();
-        let answer = reader.request(Request::Get(wire::Get { ids, with_results: true })).await;
+        let answer = reader
+            .request(Request::Get(wire::Get { ids, with_results: true, ..Default::default() }))
+            .await;
         let Ok(Answer::GetReply(reply)) = answer else {
             return Err(format!("no GetReply but {answer:?}"));
         };

@@ -127,7 +127,7 @@ fn frames() -> Vec<Vec<u8>> {
         submit(vec![wire::Task::default(); limits::BATCH_ITEMS_MAX]),
         submit(vec![empty(60); limits::BATCH_ITEMS_MAX]),
         // Valid and large frames.
-        frame(3, Request::Get(wire::Get { ids, with_results: false })),
+        frame(3, Request::Get(wire::Get { ids, with_results: false, ..Default::default() })),
     ]
 }
 

@@ -72,7 +72,7 @@ async fn odd_request_ids(address: SocketAddr, random: &mut RandomSource) -> Resu
     let answer = connection.push().await?;
     expect(is_refused(&answer, ErrorCode::InvalidArgument), "request id 0", &answer)?;
     let id = random.bits().max(2);
-    let get = wire::Get { ids: vec!["nobody".into()], with_results: false };
+    let get = wire::Get { ids: vec!["nobody".into()], with_results: false, ..Default::default() };
     for _ in 0..random.between(2, 20) {
         connection.send_bytes(&frame(id, Request::Get(get.clone()))).await?;
         let answer = connection.answer(id).await?;
@@ -92,6 +92,7 @@ async fn reads_nothing(address: SocketAddr, random: &mut RandomSource) -> Result
                 _ => Request::Get(wire::Get {
                     ids: vec![format!("nobody-{number}"); 50],
                     with_results: true,
+                    ..Default::default()
                 }),
             };
             if connection.send(request, 0).await.is_err() {

@@ -1,6 +1,6 @@
 //! Promise 13: a task that never began is not charged for a lost worker. No attempt beyond
-//! `max_attempts` begins, whatever ended the others. A task that was delivered alone may have begun
-//! without a report, and may be given up.
+//! `max_attempts` begins, whatever ended the others, and none after the task was settled. A task
+//! that was delivered alone may have begun without a report, and may be given up.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,7 @@ pub(super) fn only_what_began_is_charged(index: &Index<'_>, broken: &mut Finding
             let (lease, next) = (&index.leases[&pair[0]], &index.leases[&pair[1]]);
             if lease.delivery.generation == next.delivery.generation {
                 an_unbegun_lease_is_not_counted(index, id, lease, next, broken);
+                what_was_settled_does_not_run_again(id, lease, next, broken);
             }
         }
         for seen in &task.seen {
@@ -86,6 +87,24 @@ fn is_counted_start(report: &Reported<'_>) -> bool {
     };
     let counted = report.answered.is_some_and(|(_, outcome)| !waits(outcome.state()));
     !report.is_release() && report.accepted().is_some() && counted
+}
+
+/// Only a worker that says that the handler has not begun gives a settled task back.
+fn what_was_settled_does_not_run_again(
+    id: &str,
+    lease: &Lease<'_>,
+    next: &Lease<'_>,
+    broken: &mut Findings,
+) {
+    let is_settled =
+        lease.reports.iter().any(|report| report.is_settle() && report.accepted().is_some());
+    if is_settled && !lease.reports.iter().any(Reported::is_unbegun) {
+        let (number, another) = (lease.delivery.lease, next.delivery.lease);
+        broken.add(
+            13,
+            format!("{id}: settled under lease {number}, and given again under {another}"),
+        );
+    }
 }
 
 /// The next delivery counts itself in place of the lost one.

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use celeriac_proto::wire::submit_outcome::Kind;
+use celeriac_proto::wire::task_report::Report;
 
 use super::Findings;
 use crate::event::{ConnectionId, Position};
-use crate::index::{Index, Lease};
+use crate::index::{Index, Lease, Reported};
 
 /// A task that was ready when it was submitted, and its first delivery.
 struct First<'h> {
@@ -68,8 +69,8 @@ fn is_first(lease: &Lease<'_>) -> bool {
 }
 
 fn handed_back(index: &Index<'_>, lease: &Lease<'_>) -> Option<Position> {
-    let released =
-        lease.reports.iter().filter(|report| report.is_release()).map(|report| report.asked).min();
+    let back = |report: &&Reported<'_>| matches!(report.what, Report::Release(_));
+    let released = lease.reports.iter().filter(back).map(|report| report.asked).min();
     let sessions = lease.sights.iter().filter_map(|(_, connection)| index.session_of(*connection));
     let left = sessions.filter_map(|session| index.sessions[session].goodbye).min();
     [released, left, lease.taken_back].into_iter().flatten().min()

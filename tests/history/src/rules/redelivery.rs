@@ -45,6 +45,9 @@ fn judge_pair(
 ) {
     let at = next.first_seen();
     let (number, another) = (lease.delivery.lease, next.delivery.lease);
+    if !next.delivery.redelivered {
+        broken.add(4, format!("{id}: lease {another} follows lease {number} and is no redelivery"));
+    }
     let handed_back = lease.reports.iter().any(|report| hands_back(report, at));
     let has_started =
         lease.reports.iter().any(|report| report.accepted().is_some() && !report.is_release());

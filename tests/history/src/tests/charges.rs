@@ -56,9 +56,33 @@ fn what_begins_once_does_not_begin_again() {
         WORKER,
         "a",
         1,
-        wire::task_report::Report::Release(wire::Release { not_begun: true }),
+        wire::task_report::Report::Release(wire::Release { not_begun: true, lost: false }),
     );
     begun.deliver_as(OTHER, again("a", 2, 1, 1)).accepted(OTHER, "a", 2, started()).is_good();
+}
+
+#[test]
+fn what_was_settled_does_not_run_again() {
+    let settle = || wire::task_report::Report::Settle(wire::Settle {});
+    let mut settled = Script::new();
+    settled.created(task("a")).deliver(WORKER, "a", 1);
+    let mut unanswered = settled.clone();
+    unanswered.report(WORKER, "a", 1, settle());
+    lose(&mut unanswered);
+    unanswered.deliver_as(OTHER, again("a", 2, 2, 2)).is_good();
+    settled.accepted(WORKER, "a", 1, settle());
+    let mut unbegun = settled.clone();
+    unbegun.accepted(
+        WORKER,
+        "a",
+        1,
+        wire::task_report::Report::Release(wire::Release { not_begun: true, lost: false }),
+    );
+    unbegun.deliver_as(OTHER, again("a", 2, 1, 1)).is_good();
+    lose(&mut settled);
+    settled
+        .deliver_as(OTHER, again("a", 2, 2, 2))
+        .breaks(13, "settled under lease 1, and given again under 2");
 }
 
 #[test]

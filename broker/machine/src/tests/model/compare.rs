@@ -12,7 +12,10 @@ impl Model {
     /// Compares the states of all tasks and the counts of the queues.
     pub(super) fn compare(&mut self) {
         let ids = (0..IDS).map(id_of).collect();
-        let answer = self.answer(CLIENT, Ask::Observe(Observe::Get { ids, with_results: false }));
+        let answer = self.answer(
+            CLIENT,
+            Ask::Observe(Observe::Get { ids, with_results: false, with_payloads: false }),
+        );
         let Some(Message::Show(_, Outlines::Got { tasks })) = answer else {
             panic!("no answer: {answer:?}")
         };

@@ -8,7 +8,7 @@ use celeriac_record::State;
 use super::super::script::LEASE_MS;
 use super::super::words::DAY_MS;
 use super::steps::{End, Submit};
-use crate::command::{CancelOutcome, Now, OnConflict, SubmitOutcome};
+use crate::command::{CancelMode, CancelOutcome, Now, OnConflict, Release, SubmitOutcome};
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
@@ -30,6 +30,10 @@ pub(super) struct Task {
     pub lease: u64,
     holder: Option<u64>,
     cancelled: bool,
+    /// Whether the task never runs again and does not count against the credit.
+    settled: bool,
+    /// The result TTL that a report set.
+    result_ttl_ms: Option<u64>,
     /// SCHEDULED, RETRY: the time when the task is due. Ended: the time when it is forgotten.
     due: i64,
     /// The same time on the monotonic clock, if the time is the end of a span.
@@ -100,6 +104,8 @@ impl Reference {
             lease: 0,
             holder: None,
             cancelled: false,
+            settled: false,
+            result_ttl_ms: None,
             due,
             due_mono: None,
             first: state,
@@ -140,10 +146,11 @@ impl Reference {
         task.state = state;
         task.stored = Some(state);
         if !matches!(state, State::Leased | State::Started) {
-            task.holder = None;
+            (task.holder, task.settled) = (None, false);
         }
         if state.is_terminal() {
-            let ttl_ms = match (state, task.submit.ttl_ms) {
+            let ttl_ms = task.result_ttl_ms.unwrap_or(task.submit.ttl_ms);
+            let ttl_ms = match (state, ttl_ms) {
                 (State::Failure, 0) => DAY_MS,
                 (_, ttl_ms) => ttl_ms,
             };
@@ -194,45 +201,65 @@ impl Reference {
     }
 
     pub fn report(&mut self, id: u8, end: End) {
-        if end != End::Release && self.tasks[&id].state == State::Leased {
+        let is_handed_back = matches!(end, End::Release(Release::Unfinished | Release::NotBegun));
+        if !is_handed_back && self.tasks[&id].state == State::Leased {
             self.becomes(id, State::Started);
             self.task(id).attempts += 1;
         }
         let task = self.tasks[&id].clone();
-        if task.state == State::Started
-            && matches!(end, End::Fail | End::FailForGood | End::Release)
-        {
+        let started = task.state == State::Started;
+        if started && (is_handed_back || matches!(end, End::Fail { .. })) {
             (self.task(id).losses, self.task(id).silent) = (0, 0);
         }
         match end {
             End::Start | End::Progress => {}
-            End::Complete => self.becomes(id, State::Success),
-            End::Fail | End::FailForGood | End::Release if task.cancelled => {
+            End::Settle => self.task(id).settled = true,
+            End::Complete { result_ttl_ms } => {
+                self.task(id).result_ttl_ms = result_ttl_ms;
+                self.becomes(id, State::Success);
+            }
+            End::Release(Release::Lost) => {
+                self.task(id).losses += 1;
+                self.lose(id);
+            }
+            End::Fail { .. } | End::Release(_) if task.cancelled => {
                 self.becomes(id, State::Revoked)
             }
-            End::Release => {
+            End::Release(Release::Unfinished) if started && task.settled => {
+                self.becomes(id, State::Failure);
+            }
+            End::Release(_) => {
                 self.hand_back(id);
                 // A task that a worker hands back after the expiry does not wait again.
                 if task.submit.expires.is_some_and(|at| at <= self.now.wall) {
                     self.becomes(id, State::Revoked);
                 }
             }
-            End::Fail if task.attempts < task.submit.attempts_max => {
+            End::Fail { last: false, .. }
+                if task.attempts < task.submit.attempts_max && !task.settled =>
+            {
                 self.task(id).deliveries -= 1;
                 self.is_due_in(id, 1_000 << (task.attempts - 1));
                 self.becomes(id, State::Retry);
             }
-            End::Fail | End::FailForGood => self.becomes(id, State::Failure),
+            End::Fail { result_ttl_ms, .. } => {
+                self.task(id).result_ttl_ms = result_ttl_ms;
+                self.becomes(id, State::Failure);
+            }
         }
     }
 
-    pub fn cancel(&mut self, id: u8) -> CancelOutcome {
+    pub fn cancel(&mut self, id: u8, mode: CancelMode) -> CancelOutcome {
         match self.tasks.get(&id).map(|task| task.state) {
             None => CancelOutcome::NotFound,
             Some(state) if state.is_terminal() => CancelOutcome::AlreadyEnded,
             Some(State::Started) => {
                 self.task(id).cancelled = true;
-                CancelOutcome::Signalled
+                if mode == CancelMode::Waiting {
+                    CancelOutcome::LeftRunning
+                } else {
+                    CancelOutcome::Signalled
+                }
             }
             Some(_) => {
                 self.becomes(id, State::Revoked);
@@ -344,18 +371,24 @@ impl Reference {
             let task = self.task(id);
             // The workers' concurrency exceeds their credit: any of these tasks may have begun.
             task.losses += u32::from(!on_purpose);
-            let started = task.state == State::Started;
-            task.deliveries -= u32::from(!started);
-            task.silent += u32::from(!started && !on_purpose);
-            let is_over = task.attempts + task.silent >= task.submit.attempts_max
-                || task.deliveries + task.silent >= task.submit.max_deliveries;
-            if task.cancelled {
-                self.becomes(id, State::Revoked);
-            } else if (started || task.alone) && is_over {
-                self.becomes(id, State::Failure);
-            } else {
-                self.requeue(id);
-            }
+            task.silent += u32::from(task.state != State::Started && !on_purpose);
+            self.lose(id);
+        }
+    }
+
+    /// The holder of a lease is lost. The caller has counted the loss.
+    fn lose(&mut self, id: u8) {
+        let task = self.task(id);
+        let started = task.state == State::Started;
+        task.deliveries -= u32::from(!started);
+        let is_over = task.attempts + task.silent >= task.submit.attempts_max
+            || task.deliveries + task.silent >= task.submit.max_deliveries;
+        if task.cancelled {
+            self.becomes(id, State::Revoked);
+        } else if started && task.settled || (started || task.alone) && is_over {
+            self.becomes(id, State::Failure);
+        } else {
+            self.requeue(id);
         }
     }
 
@@ -389,9 +422,9 @@ impl Reference {
 
     /// The tasks that this session may get next: one task of each of its queues.
     fn next_for(&self, session: &Session, id: u64) -> Vec<u8> {
-        let held = self.held(id);
+        let (held, in_credit) = (self.held(id), self.in_credit(id));
         let has_suspect = self.tasks.values().any(|task| task.holder == Some(id) && task.alone);
-        if !session.is_connected || held >= session.credit || has_suspect {
+        if !session.is_connected || in_credit >= session.credit || has_suspect {
             return Vec::new();
         }
         let mut next = Vec::new();
@@ -420,6 +453,12 @@ impl Reference {
 
     fn held(&self, session: u64) -> usize {
         self.tasks.values().filter(|task| task.holder == Some(session)).count()
+    }
+
+    /// The leases that count against the credit.
+    fn in_credit(&self, session: u64) -> usize {
+        let counts = |task: &&Task| task.holder == Some(session) && !task.settled;
+        self.tasks.values().filter(counts).count()
     }
 
     /// Whether a worker with room may take no tasks, so that it becomes free for a suspect.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::script::LEASE_MS;
 use super::super::words::DAY_MS;
 use super::{BEAT_MS, IDS, QUEUES, WORKERS};
-use crate::command::OnConflict;
+use crate::command::{CancelMode, OnConflict, Release};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Submit {
@@ -24,11 +24,11 @@ pub(super) struct Submit {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum End {
     Start,
+    Settle,
     Progress,
-    Complete,
-    Fail,
-    FailForGood,
-    Release,
+    Complete { result_ttl_ms: Option<u64> },
+    Fail { last: bool, result_ttl_ms: Option<u64> },
+    Release(Release),
 }
 
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub(super) enum Step {
     Goodbye(usize),
     /// A report on one of the leases that the worker ever got.
     Report(usize, u8, End),
-    Cancel(u8),
+    Cancel(u8, CancelMode),
     Forget(u8),
     Pause(u8, bool),
     Purge(u8),
@@ -92,14 +92,22 @@ fn any_submit() -> impl Strategy<Value = Submit> {
 
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let (worker, id, queue) = (0..WORKERS, 0..IDS, 0..QUEUES);
+    let ttl_ms = || prop_oneof![4 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(3_000))];
+    let release = prop_oneof![
+        2 => Just(Release::Unfinished),
+        1 => Just(Release::NotBegun),
+        2 => Just(Release::Lost)
+    ];
     let end = prop_oneof![
         5 => Just(End::Start),
+        2 => Just(End::Settle),
         1 => Just(End::Progress),
-        2 => Just(End::Complete),
-        3 => Just(End::Fail),
-        1 => Just(End::FailForGood),
-        2 => Just(End::Release)
+        2 => ttl_ms().prop_map(|result_ttl_ms| End::Complete { result_ttl_ms }),
+        3 => ttl_ms().prop_map(|result_ttl_ms| End::Fail { last: false, result_ttl_ms }),
+        1 => ttl_ms().prop_map(|result_ttl_ms| End::Fail { last: true, result_ttl_ms }),
+        3 => release.prop_map(End::Release)
     ];
+    let mode = prop_oneof![Just(CancelMode::Cooperative), Just(CancelMode::Waiting)];
     let jump = prop_oneof![-60..60_i64, -7_200..7_200_i64]
         .prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
     prop_oneof![
@@ -111,7 +119,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         4 => worker.clone().prop_map(Step::Disconnect),
         2 => worker.clone().prop_map(Step::Goodbye),
         25 => (worker, any::<u8>(), end).prop_map(|(worker, which, end)| Step::Report(worker, which, end)),
-        5 => id.clone().prop_map(Step::Cancel),
+        5 => (id.clone(), mode).prop_map(|(id, mode)| Step::Cancel(id, mode)),
         3 => id.prop_map(Step::Forget),
         4 => (queue.clone(), any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
         1 => queue.clone().prop_map(Step::Purge),

@@ -8,8 +8,8 @@ use celeriac_record::{
 
 use super::{Scene, id, queue};
 use crate::command::{
-    Ask, CancelTarget, Dead, Failure, Filter, Observe, OnConflict, Operate, Order, Produce,
-    ReportKind, Submission, TaskReport, When, Work,
+    Ask, CancelMode, CancelTarget, Dead, Failure, Filter, Observe, OnConflict, Operate, Order,
+    Produce, Release, ReportKind, Submission, TaskReport, When, Work,
 };
 use crate::tests::words::Words;
 
@@ -33,7 +33,9 @@ impl Scene {
                     .map(|id| Ok(submission(id, words, self.now.wall)))
                     .collect(),
             )),
-            "get" => Ask::Observe(Observe::Get { ids: ids(), with_results: true }),
+            "get" => {
+                Ask::Observe(Observe::Get { ids: ids(), with_results: true, with_payloads: false })
+            }
             "forget" => Ask::Produce(Produce::Forget(ids())),
             "wait" => Ask::Observe(Observe::Wait {
                 ids: ids(),
@@ -53,7 +55,11 @@ impl Scene {
                     (_, Some(tag)) => CancelTarget::Tag(tag.into()),
                     _ => CancelTarget::Ids(ids()),
                 },
-                force: words.has("force"),
+                mode: match (words.has("force"), words.has("waiting")) {
+                    (true, _) => CancelMode::Force,
+                    (_, true) => CancelMode::Waiting,
+                    _ => CancelMode::Cooperative,
+                },
                 grace_ms: words.span("grace").unwrap_or(10_000),
                 reason: words.option("reason").unwrap_or("").into(),
             }),
@@ -120,17 +126,33 @@ impl Scene {
         let failure = || Failure { kind: "Oops".into(), ..Failure::default() };
         let kind = match verb {
             "start" => ReportKind::Started,
+            "settle" => ReportKind::Settle,
             "progress" => ReportKind::Progress {
                 state: "HALF".into(),
                 meta: Bytes::copy_from_slice(words.option("meta").unwrap_or("0.5").as_bytes()),
             },
             "complete" => {
                 let bytes = vec![b'x'; words.number("bytes").unwrap_or(2) as usize];
-                ReportKind::Complete(Body { bytes: bytes.into(), content_type: "".into() })
+                ReportKind::Complete {
+                    result: Body { bytes: bytes.into(), content_type: "".into() },
+                    result_ttl_ms: words.span("ttl"),
+                }
             }
-            "fail" => ReportKind::Fail { error: failure(), last: words.has("last") },
+            "fail" => ReportKind::Fail {
+                error: failure(),
+                last: words.has("last"),
+                result: words.number("bytes").map(|bytes| Body {
+                    bytes: vec![b'x'; bytes as usize].into(),
+                    content_type: "".into(),
+                }),
+                result_ttl_ms: words.span("ttl"),
+            },
             "again" => ReportKind::RetryLater { after_ms: words.span("in"), error: failure() },
-            "release" => ReportKind::Release { not_begun: words.has("not_begun") },
+            "release" => ReportKind::Release(match (words.has("not_begun"), words.has("lost")) {
+                (true, _) => Release::NotBegun,
+                (_, true) => Release::Lost,
+                _ => Release::Unfinished,
+            }),
             "reject" => ReportKind::Reject(failure()),
             verb => panic!("unknown command: {verb}"),
         };
@@ -147,7 +169,7 @@ fn plain_ids<T: FromIterator<TaskId>>(words: &Words<'_>) -> T {
 }
 
 /// The words of a line that are not ids.
-const KEYWORDS: [&str; 4] = ["any", "force", "started", "all"];
+const KEYWORDS: [&str; 5] = ["any", "force", "started", "all", "waiting"];
 
 /// `a1..a3` stands for three ids.
 fn ids_of(words: &Words<'_>) -> Vec<TaskId> {
