@@ -50,7 +50,9 @@ pub enum InvalidUrl {
 
 /// The address of a broker, and the token with which a client authenticates.
 ///
-/// In the text a token's `%` is written as `%25`. `Display` and `Debug` never show the token.
+/// In the text a token's `%` is written as `%25`. The token may also stand in the place of a
+/// password, as in `celeriac://:s3cret@broker.example`; a token that begins with a colon is written
+/// with `%3A`. `Display` and `Debug` never show the token.
 ///
 /// ```
 /// let url: celeriac_client::BrokerUrl = "celeriac://s3cret@broker.example".parse()?;
@@ -98,6 +100,8 @@ impl FromStr for BrokerUrl {
         let rest = text.trim().strip_prefix(SCHEME).ok_or(InvalidUrl::Scheme)?;
         // The last `@` ends the token: a token may contain one, a host may not.
         let (token, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+        // A token in the place of a password, as in `:token@host`.
+        let token = token.strip_prefix(':').unwrap_or(token);
         let (host_and_port, tail) = match rest.find(['/', '?', '#']) {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
@@ -187,6 +191,9 @@ mod tests {
         assert_eq!(parse("celeriac://localhost"), ok("localhost:23537", ""));
         assert_eq!(parse("celeriac://10.0.0.1:9/"), ok("10.0.0.1:9", ""));
         assert_eq!(parse("celeriac://s%40p%C3%A4t@host:1"), ok("host:1", "s@pät"));
+        assert_eq!(parse("celeriac://:s3cret@host"), ok("host:23537", "s3cret"));
+        assert_eq!(parse("celeriac://%3As3cret@host"), ok("host:23537", ":s3cret"));
+        assert_eq!(parse("celeriac://a:b@host"), ok("host:23537", "a:b"));
         assert_eq!(parse("celeriac://a@b@host"), ok("host:23537", "a@b"));
         assert_eq!(parse("celeriac://a/b@host"), ok("host:23537", "a/b"));
         assert_eq!(parse("celeriac://t@[::1]:7"), ok("[::1]:7", "t"));

@@ -204,6 +204,14 @@ const PROGRAM: (&str, &str) = ("celeriac-simulation", "celeriac-simulation-with-
 /// Folders of the sources that are not copied.
 const LEFT_OUT: [&str; 3] = ["target", ".git", "node_modules"];
 
+/// The files of the workspace. They stand one folder above the copied packages.
+const WORKSPACE: [&str; 2] = ["Cargo.toml", "Cargo.lock"];
+
+/// The folder of the copied packages in their workspace. Cargo tells packages of one target folder
+/// apart by their paths in their workspace: without this folder a package with bugs would take the
+/// place of the one without.
+const PACKAGES: &str = "with-bugs";
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the project").to_owned()
 }
@@ -243,7 +251,11 @@ pub fn build() -> PathBuf {
     let root = root();
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let copy = target.join("planted");
-    mirror(&root, &copy, Path::new("")).expect("the sources can be copied");
+    mirror(&root, &copy.join(PACKAGES), Path::new("")).expect("the sources can be copied");
+    for name in WORKSPACE {
+        let text = fs::read_to_string(root.join(name)).expect("the workspace has the file");
+        write(&copy.join(name), workspace(name, text).as_bytes()).expect("it can be copied");
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--workspace", "--locked", "--bin", PROGRAM.1])
@@ -256,14 +268,40 @@ pub fn build() -> PathBuf {
     target.join("debug").join(PROGRAM.1)
 }
 
-/// Makes `copy` have the files of `root`, with bugs. A file that is right already is left alone, so
-/// that only what changed is built again.
+/// A file of the workspace, with the paths of the copied packages.
+fn workspace(name: &str, text: String) -> String {
+    if name != "Cargo.toml" {
+        return text;
+    }
+    let moved = |line: &str| {
+        if line.starts_with("members") || line.starts_with("exclude") {
+            line.replace("[\"", &format!("[\"{PACKAGES}/"))
+                .replace(", \"", &format!(", \"{PACKAGES}/"))
+        } else {
+            line.replace("path = \"", &format!("path = \"{PACKAGES}/"))
+        }
+    };
+    text.lines().map(|line| moved(line) + "\n").collect()
+}
+
+/// Writes a file, unless it is right already: only what changed is built again.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::read(path).is_ok_and(|present| present == bytes) {
+        Ok(())
+    } else {
+        fs::write(path, bytes)
+    }
+}
+
+/// Makes `copy` have the files of `root`, with bugs.
 fn mirror(root: &Path, copy: &Path, inside: &Path) -> io::Result<()> {
     let (from, to) = (root.join(inside), copy.join(inside));
     fs::create_dir_all(&to)?;
     for entry in fs::read_dir(&to)? {
         let entry = entry?;
-        if !from.join(entry.file_name()).exists() {
+        let is_moved =
+            WORKSPACE.iter().any(|moved| inside.join(entry.file_name()) == Path::new(moved));
+        if is_moved || !from.join(entry.file_name()).exists() {
             match entry.file_type()?.is_dir() {
                 true => fs::remove_dir_all(entry.path())?,
                 false => fs::remove_file(entry.path())?,
@@ -280,6 +318,9 @@ fn mirror(root: &Path, copy: &Path, inside: &Path) -> io::Result<()> {
             }
             continue;
         }
+        if WORKSPACE.iter().any(|moved| path == Path::new(moved)) {
+            continue;
+        }
         let bytes = fs::read(entry.path())?;
         let bytes = match String::from_utf8(bytes) {
             Ok(text) => planted(&path.to_string_lossy(), &text)
@@ -287,9 +328,7 @@ fn mirror(root: &Path, copy: &Path, inside: &Path) -> io::Result<()> {
                 .into_bytes(),
             Err(error) => error.into_bytes(),
         };
-        if fs::read(to.join(&name)).ok().as_ref() != Some(&bytes) {
-            fs::write(to.join(&name), bytes)?;
-        }
+        write(&to.join(&name), &bytes)?;
     }
     Ok(())
 }
