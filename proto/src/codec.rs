@@ -203,7 +203,7 @@ fn encode_frame(
 /// use bytes::BytesMut;
 /// use celeriac_proto::wire::{Get, client_frame::Body};
 ///
-/// let body = Body::Get(Get { ids: vec!["user-42".to_owned()], with_results: true });
+/// let body = Body::Get(Get { ids: vec!["user-42".to_owned()], ..Get::default() });
 /// let mut bytes = BytesMut::new();
 /// celeriac_proto::encode_request(1, 0, &body, &mut bytes)?;
 /// let length = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes"));
