@@ -32,6 +32,8 @@ class Arity(NamedTuple):
     most: int
     context: str
     """The name of the parameter; empty when the function takes no context."""
+    place: int
+    """The place of that parameter; -1 when it is given by its name."""
     signature: inspect.Signature
     """The signature without that parameter."""
 
@@ -67,10 +69,12 @@ class Task(Generic[P, R]):
         return f"<Task {self.name}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        context = self.arity.context
-        if context and context not in kwargs and not any(isinstance(arg, Context) for arg in args):
-            kwargs[context] = Context.detached(name=self.name)
-        return self.function(*args, **kwargs)
+        name = self.arity.context
+        if not name or name in kwargs or any(isinstance(each, Context) for each in args):
+            return self.function(*args, **kwargs)
+        places, names = self.with_context(args, kwargs, Context.detached(name=self.name))
+        function: Callable[..., R] = self.function
+        return function(*places, **names)
 
     @property
     def app(self) -> Celeriac:
@@ -102,6 +106,16 @@ class Task(Generic[P, R]):
             arity.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise WrongType(f"The arguments do not fit the task {self.name!r}: {error}.") from None
+
+    def with_context(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], context: Context
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The arguments of a call, with the context for the parameter that takes it."""
+        name, place = self.arity.context, self.arity.place
+        if 0 <= place < len(args):
+            # Arguments after the context are given by place, so the context is too.
+            return [*args[:place], context, *args[place:]], kwargs
+        return args, {**kwargs, name: context}
 
     def delay(self, *args: Any, **kwargs: Any) -> Result:
         """Submits the task with these arguments, and returns when the broker has stored it."""
@@ -173,6 +187,9 @@ def arity_of(function: Callable[..., Any]) -> Arity:
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     context = next((each.name for each in parameters if _takes_context(each)), "")
+    place = next((at for at, each in enumerate(parameters) if each.name == context), -1)
+    if place >= 0 and parameters[place].kind is parameters[place].KEYWORD_ONLY:
+        place = -1
     parameters = [each for each in parameters if each.name != context]
     places = [
         each
@@ -186,7 +203,7 @@ def arity_of(function: Callable[..., Any]) -> Arity:
     if any(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in parameters):
         # Only `bind` can tell whether such arguments fit.
         least, most = 1, 0
-    return Arity(least, most, context, _without(signature, parameters))
+    return Arity(least, most, context, place, _without(signature, parameters))
 
 
 def _takes_context(parameter: inspect.Parameter) -> bool:
