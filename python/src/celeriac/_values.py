@@ -23,7 +23,7 @@ TAGS_MAX = 32
 HEADERS_MAX = 256
 HEADER_BYTES_MAX = 64 * 1024
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 _T = TypeVar("_T")
 
@@ -179,7 +179,7 @@ def time_ms(option: str, value: datetime | None) -> int | None:
         raise _wrong(option, value, "a datetime")
     try:
         aware = value.astimezone(timezone.utc)
-        milliseconds = (aware - _EPOCH) // _MILLISECOND
+        milliseconds = (aware - EPOCH) // _MILLISECOND
     except (OverflowError, ValueError, OSError):
         milliseconds = -1
     if not 0 <= milliseconds <= TIME_MS_MAX:
@@ -192,7 +192,7 @@ def time_of(milliseconds: int | None) -> datetime | None:
     if milliseconds is None:
         return None
     try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
+        return EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 FIRST_FRAME_MAX = 6 * 1024 * 1024
 """The longest frame in each direction until the broker has accepted Hello."""
 
@@ -33,17 +35,17 @@ class FrameReader:
         """Whether some bytes of a frame have arrived, and others have not."""
         return self._size > 0
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The frames that these bytes complete. Raises `FrameFault`."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that these bytes complete, one after the other, so that the limit may change
+        between two of them. Raises `FrameFault`."""
         if self._size:
             self._parts.append(data)
             self._size += len(data)
             if self._size < self._wanted:
-                return []
+                return
             data = b"".join(self._parts)
             self._parts.clear()
             self._size = 0
-        frames = []
         at, end = 0, len(data)
         self._wanted = _LENGTH_BYTES
         while end - at >= _LENGTH_BYTES:
@@ -57,11 +59,10 @@ class FrameReader:
                 self._wanted = _LENGTH_BYTES + length
                 break
             at = start + length
-            frames.append(data[start:at])
+            yield data[start:at]
         if at < end:
             self._parts.append(data[at:] if at else data)
             self._size = end - at
-        return frames
 
 
 def other_protocol(data: bytes) -> str:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class Admin:
     """The requests of operators. `client.admin` has them."""
+
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        self._ask = ask

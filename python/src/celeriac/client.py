@@ -3,17 +3,31 @@ same methods for asyncio."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
+from typing import TypeVar
 
+from celeriac import _codec, _reading, _submitting
+from celeriac._calls import Call
+from celeriac._flow import Flow, drive
+from celeriac._hello import hello_of
+from celeriac._link import Link
+from celeriac._submitting import Batch
+from celeriac._values import keys, seconds
+from celeriac._watching import WatchedStates
 from celeriac.admin import Admin
-from celeriac.info import State, TaskInfo
-from celeriac.options import TaskOptions
-from celeriac.submission import Submission, Submitted
 from celeriac.cancel import CancelMode, Cancelled
+from celeriac.errors import BatchFailed, CeleriacError
+from celeriac.info import State, TaskInfo, info_of
+from celeriac.options import TaskOptions
+from celeriac.submission import NO_OPTIONS, Submission, Submitted
+from celeriac.url import BrokerUrl, broker_url
 from celeriac.waiting import Waited, WaitMode
-from celeriac.errors import CeleriacError
+
+_T = TypeVar("_T")
 
 
 class Client:
@@ -35,18 +49,34 @@ class Client:
         connect_timeout: float = 10.0,
         instance: str | None = None,
     ) -> None:
-        raise NotImplementedError
-
-    admin: Admin
-    """The requests of operators."""
+        self._url = broker_url(url)
+        self._timeout = seconds("timeout", timeout, 30.0)
+        self._link = Link(
+            self._url, hello_of(self._url, instance), seconds("connect_timeout", connect_timeout, 10)
+        )
+        self._batches = _Batches()
+        self.admin = Admin(self._ask)
+        """The requests of operators."""
 
     def connect(self, *, timeout: float | None = None) -> None:
         """Connects now, in place of at the first call. Raises what keeps the client from it."""
-        raise NotImplementedError
+        deadline = time.monotonic() + self._seconds(timeout)
+        call = Call.opening(deadline)
+        self._link.post([call])
+        self._link.run([call])
+        call.result(_codec.Welcome)
 
     def close(self) -> None:
         """Ends the connection. Later calls raise `ClientClosed`."""
-        raise NotImplementedError
+        self._link.close()
+
+    @property
+    def url(self) -> BrokerUrl:
+        """The address of the broker. Its text does not show the token."""
+        return self._url
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._url}>"
 
     def __enter__(self) -> Client:
         return self
@@ -74,24 +104,60 @@ class Client:
         `task_id` counts before that of `options`. A refusal is raised. Within `batch()` the call
         returns at once, and the outcome is filled in at the end of the batch.
         """
-        raise NotImplementedError
+        exchange = self._link.exchange
+        options = NO_OPTIONS if options is None else options
+        data, submitted, is_minted = _submitting.encoded(
+            exchange, name, payload, options, task_id, content_type
+        )
+        pipeline = self._batches.current
+        if pipeline is not None:
+            pipeline.add(data, submitted, is_minted)
+            return submitted
+        batch = Batch(time.monotonic() + self._seconds(timeout))
+        batch.add(data, submitted, is_minted=is_minted)
+        return self._drive(_submitting.submit_one(batch, exchange))
 
     def submit_many(
         self, submissions: Iterable[Submission], *, timeout: float | None = None
     ) -> list[Submitted | CeleriacError]:
         """Submits many tasks. The list has the outcome of each, in order: one that was refused has
         its error, and the others hold."""
-        raise NotImplementedError
+        exchange = self._link.exchange
+        return self._drive(
+            _submitting.submit_many(exchange, submissions, self._seconds(timeout))
+        )
+
+    @contextmanager
+    def _batch(self, timeout: float) -> Iterator[None]:
+        before = self._batches.current
+        pipeline = _Pipeline(self, timeout)
+        self._batches.current = pipeline
+        try:
+            yield
+        except BaseException:
+            # What was submitted before the error is submitted all the same. The error of the block
+            # counts before those of the tasks.
+            self._batches.current = before
+            try:
+                pipeline.flush()
+            except CeleriacError:
+                pass
+            raise
+        self._batches.current = before
+        pipeline.flush()
 
     def batch(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
         """Within this block `submit` of this thread does not wait for answers: the client sends
         the tasks together. The end of the block waits for all answers, and raises `BatchFailed`
         when some tasks were refused."""
-        raise NotImplementedError
+        return self._batch(self._seconds(timeout))
 
-    def flush(self, *, timeout: float | None = None) -> None:
-        """Within `batch()`: sends what was submitted, and waits for the answers."""
-        raise NotImplementedError
+    def flush(self) -> None:
+        """Within `batch()`: sends what was submitted, and waits for the answers. Raises
+        `BatchFailed` when some tasks were refused."""
+        pipeline = self._batches.current
+        if pipeline is not None:
+            pipeline.flush()
 
     def get(
         self,
@@ -102,7 +168,13 @@ class Client:
         timeout: float | None = None,
     ) -> TaskInfo:
         """What the broker knows of one task; its state is UNKNOWN when there is none."""
-        raise NotImplementedError
+        found = self.info(
+            [task_id],
+            with_results=with_result,
+            with_payloads=with_payload,
+            timeout=timeout,
+        )
+        return found[0]
 
     def info(
         self,
@@ -113,7 +185,15 @@ class Client:
         timeout: float | None = None,
     ) -> list[TaskInfo]:
         """The same for many tasks, in the order of the ids."""
-        raise NotImplementedError
+        return self._drive(
+            _reading.get(
+                self._link.exchange,
+                keys("task_ids", task_ids),
+                self._seconds(timeout),
+                with_results=with_results,
+                with_payloads=with_payloads,
+            )
+        )
 
     def wait(
         self,
@@ -129,7 +209,17 @@ class Client:
         The end of the time is no error: `Waited.satisfied` is then false. `math.inf` waits for
         ever. A task that does not exist counts as ended.
         """
-        raise NotImplementedError
+        return self._drive(
+            _reading.wait(
+                self._link.exchange,
+                keys("task_ids", task_ids),
+                self._seconds(timeout),
+                self._timeout,
+                mode=mode,
+                until=until,
+                with_results=with_results,
+            )
+        )
 
     def watch(
         self,
@@ -144,7 +234,21 @@ class Client:
         for it. It goes on over a lost connection. Without `timeout` it may take any time; else it
         raises `DeadlineExceeded` when the time is over.
         """
-        raise NotImplementedError
+        states = WatchedStates(keys("task_ids", task_ids), with_results=with_results)
+        return self._watch(states, None if timeout is None else self._seconds(timeout))
+
+    def _watch(self, states: WatchedStates, timeout: float | None) -> Iterator[TaskInfo]:
+        deadline = _reading.watch_deadline(timeout)
+        begin_by = min(deadline, time.monotonic() + self._timeout)
+        if not states.ids:
+            return
+        try:
+            self._drive(_reading.opened(self._link.exchange, begin_by))
+            self._link.run(self._link.begin_watch(states, begin_by))
+            while (info := self._link.next_state(states, deadline)) is not None:
+                yield info_of(info)
+        finally:
+            self._link.end_watch(states)
 
     def cancel(
         self,
@@ -156,7 +260,7 @@ class Client:
         timeout: float | None = None,
     ) -> list[Cancelled]:
         """Cancels tasks. The list has an outcome for each id, in order."""
-        raise NotImplementedError
+        return self._cancel(keys("task_ids", task_ids), mode, grace, reason, timeout)
 
     def cancel_tree(
         self,
@@ -168,7 +272,8 @@ class Client:
         timeout: float | None = None,
     ) -> list[Cancelled]:
         """Cancels the task `root_id` and every task whose `root_id` it is."""
-        raise NotImplementedError
+        selected = _codec.Cancel(root_id=keys("root_id", root_id)[0])
+        return self._cancel(selected, mode, grace, reason, timeout)
 
     def cancel_tagged(
         self,
@@ -180,11 +285,93 @@ class Client:
         timeout: float | None = None,
     ) -> list[Cancelled]:
         """Cancels every task that has this tag."""
-        raise NotImplementedError
+        selected = _codec.Cancel(tag=keys("tag", tag)[0])
+        return self._cancel(selected, mode, grace, reason, timeout)
+
+    def _cancel(
+        self,
+        selected: list[str] | _codec.Cancel,
+        mode: CancelMode,
+        grace: float | None,
+        reason: str,
+        timeout: float | None,
+    ) -> list[Cancelled]:
+        return self._drive(
+            _reading.cancel(
+                self._link.exchange,
+                selected,
+                self._seconds(timeout),
+                mode=mode,
+                grace=grace,
+                reason=reason,
+            )
+        )
 
     def forget(
-        self, task_ids: Sequence[str] | str, *, timeout: float | None = None
+        self, task_ids: Iterable[str] | str, *, timeout: float | None = None
     ) -> list[CeleriacError | None]:
         """Drops ended tasks and their results. The list has None for each task that is gone, or
         the reason why it is not."""
-        raise NotImplementedError
+        ids = keys("task_ids", task_ids)
+        return self._drive(_reading.forget(self._link.exchange, ids, self._seconds(timeout)))
+
+    def _seconds(self, timeout: float | None) -> float:
+        return seconds("timeout", timeout, self._timeout)
+
+    def _drive(self, flow: Flow[_T]) -> _T:
+        return drive(self._link, flow)
+
+    def _ask(self, flow: Callable[[float], Flow[_T]], timeout: float | None) -> _T:
+        return drive(self._link, flow(time.monotonic() + self._seconds(timeout)))
+
+
+class _Batches(threading.local):
+    """The block of `batch()` in which this thread is."""
+
+    current: _Pipeline | None = None
+
+
+class _Pipeline:
+    """The tasks of one block of `batch()`."""
+
+    def __init__(self, client: Client, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._batch = Batch(0.0)
+        self._begun: list[Batch] = []
+        self._failures: list[tuple[str, CeleriacError]] = []
+
+    def add(self, data: bytes, submitted: Submitted, is_minted: bool) -> None:
+        """Takes one task, and sends the tasks before it when there are enough of them."""
+        if self._batch.is_full_for(len(data), _PIPELINE_ITEMS):
+            self._send()
+        self._batch.add(data, submitted, is_minted=is_minted)
+
+    def flush(self) -> None:
+        """Sends what is left, and waits for all answers."""
+        if self._batch.tasks:
+            self._send()
+        while self._begun:
+            self._finish()
+        failures, self._failures = self._failures, []
+        if failures:
+            raise BatchFailed(failures)
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, Batch(0.0)
+        batch.deadline = time.monotonic() + self._timeout
+        self._client._link.post([batch.begin()])
+        self._begun.append(batch)
+        while len(self._begun) > _PIPELINE_IN_FLIGHT:
+            self._finish()
+
+    def _finish(self) -> None:
+        batch = self._begun.pop(0)
+        self._client._drive(batch.finish(self._client._link.exchange))
+        for submitted in batch.submitted:
+            if submitted.error is not None:
+                self._failures.append((submitted.id, submitted.error))
+
+
+_PIPELINE_ITEMS = 100
+_PIPELINE_IN_FLIGHT = 16

@@ -6,6 +6,12 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+from celeriac._values import EPOCH, time_of
+
+if TYPE_CHECKING:
+    from celeriac import _codec
 
 
 class State(str, enum.Enum):
@@ -45,7 +51,15 @@ class State(str, enum.Enum):
         return self in _ENDED
 
 
+STATES = tuple(State)
+"""The states in the order of their numbers in the protocol."""
+
 _ENDED = frozenset((State.SUCCESS, State.FAILURE, State.REVOKED))
+
+
+def state_of(number: int) -> State:
+    """The state of this number. A number of a later protocol counts as UNKNOWN."""
+    return STATES[number] if 0 <= number < len(STATES) else State.UNKNOWN
 
 
 class WaitingFor(str, enum.Enum):
@@ -152,3 +166,56 @@ class TaskInfo:
     def title(self) -> str:
         """What logs and listings show: the shadow, or else the name."""
         return self.shadow or self.name
+
+
+_WAITING_FOR = tuple(WaitingFor)
+
+
+def info_of(wire: _codec.TaskInfo) -> TaskInfo:
+    """What a message of the protocol tells of a task."""
+    progress = wire.progress
+    waiting_for = wire.waiting_for if 0 <= wire.waiting_for < len(_WAITING_FOR) else 0
+    return TaskInfo(
+        id=wire.id,
+        state=state_of(wire.state),
+        generation=wire.generation,
+        version=wire.version,
+        name=wire.name,
+        queue=wire.queue,
+        shadow=wire.shadow,
+        priority=wire.priority,
+        headers=wire.headers,
+        tags=tuple(wire.tags),
+        root_id=wire.root_id,
+        parent_id=wire.parent_id,
+        waiting_for=_WAITING_FOR[waiting_for],
+        submitted_at=time_of(wire.submitted_at_ms or None),
+        eta=time_of(wire.eta_at_ms),
+        expires_at=time_of(wire.expires_at_ms),
+        leased_at=time_of(wire.leased_at_ms),
+        started_at=time_of(wire.started_at_ms),
+        finished_at=time_of(wire.finished_at_ms),
+        forget_at=time_of(wire.forget_at_ms),
+        worker=wire.worker,
+        attempts=wire.attempts,
+        attempts_max=wire.attempts_max,
+        deliveries=wire.deliveries,
+        progress=Progress(progress.state, progress.meta, time_of(progress.at_ms) or EPOCH)
+        if progress is not None
+        else None,
+        errors=tuple(error_of(each) for each in wire.errors),
+        result=wire.result,
+        result_content_type=wire.result_content_type,
+        revoked_reason=wire.revoked_reason,
+        cancel_requested=wire.cancel_requested,
+        actor=wire.actor,
+        payload=wire.payload,
+        content_type=wire.content_type,
+        payload_left_out=wire.payload_left_out,
+    )
+
+
+def error_of(wire: _codec.TaskError) -> TaskError:
+    """What a message of the protocol tells of one failure."""
+    at = time_of(wire.at_ms or None)
+    return TaskError(wire.kind, wire.message, wire.traceback, at, wire.attempt)
