@@ -31,6 +31,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _shared: dict[str, Task[..., Any]] = {}
 _latest: Celeriac | None = None
 
+#: The apps of this program. A child process of a worker finds its app among them.
+_apps: weakref.WeakSet[Celeriac] = weakref.WeakSet()
+
 
 class Celeriac:
     """An app: the tasks of a program, and the broker that it uses.
@@ -70,6 +73,7 @@ class Celeriac:
             weakref.WeakKeyDictionary()
         )
         _latest = self
+        _apps.add(self)
 
     @property
     def tasks(self) -> dict[str, Task[..., Any]]:
@@ -276,6 +280,11 @@ def current_app() -> Celeriac:
     return _latest or Celeriac()
 
 
+def known_apps() -> list[Celeriac]:
+    """The apps that this program has made."""
+    return list(_apps)
+
+
 def shared_task(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
     """Makes a task of a function in a library that has no app. The task belongs to every app, and
     is submitted through the one that was made last. The settings are those of `Celeriac.task`."""
@@ -298,7 +307,7 @@ def _make(
     if not callable(function):
         raise WrongType(f"{function!r} is no function, so it cannot be a task.")
     given = dict(settings)
-    name = given.pop("name", None) or f"{_module(function)}.{function.__qualname__}"
+    name = given.pop("name", None) or f"{module_of(function)}.{function.__qualname__}"
     own = {
         key: given.pop(key)
         for key in ("retry_for", "no_retry_for", "ignore_result")
@@ -312,7 +321,7 @@ def _make(
     return Task(function, name=name, app=app, options=TaskOptions(**given), codec=codec, **own)
 
 
-def _module(function: Callable[..., Any]) -> str:
+def module_of(function: Callable[..., Any]) -> str:
     """The module of a function, under the name by which a worker imports it."""
     if function.__module__ != "__main__":
         return function.__module__

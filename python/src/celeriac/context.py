@@ -248,6 +248,15 @@ class Context:
         """The worker hears of each `ask`, to stop a handler that it can stop."""
         self._listener = listener
 
+    @property
+    def is_listened(self) -> bool:
+        """Whether the worker hears of each `ask`, as it does of an `async def`."""
+        return self._listener is not None
+
+    def check_soft_limit(self) -> None:
+        """Raises `SoftTimeLimitExceeded` once after the soft limit."""
+        self._raise(0)
+
     def _raise(self, stop: int) -> None:
         if self.asked & stop:
             raise TaskCancelled

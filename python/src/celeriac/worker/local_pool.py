@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Coroutine, Generator
 from typing import Any
 
 from celeriac import _codec as wire
 from celeriac.app import Celeriac
-from celeriac.context import DROP, SOFT_LIMIT, Context
-from celeriac.control import SoftTimeLimitExceeded
+from celeriac.context import DROP, Context
 from celeriac.worker.execution import Execution, Tasks, task_error
 from celeriac.worker.leases import RELEASE, RELEASE_UNBEGUN, RUNNING, Held, Leases
 from celeriac.worker.loop import Loop
 from celeriac.worker.reports import Encoded, encoded
+from celeriac.worker.stoppable import Stoppable, awaited
 
 log = logging.getLogger("celeriac.worker")
 
@@ -266,7 +265,7 @@ class LocalPool:
     async def _run_async(self, held: Held, context: Context) -> None:
         delivered: Any = held.delivery
         run = Stoppable(self._execution.run_async(delivered, context))
-        task = asyncio.ensure_future(_awaited(run))
+        task = asyncio.ensure_future(awaited(run))
         events = asyncio.get_running_loop()
 
         def ask(what: int) -> None:
@@ -289,48 +288,6 @@ class LocalPool:
             if self._leases.waiting and self._idle:
                 self._changed.notify()
         self._start_all(begun)
-
-
-class Stoppable:
-    """Awaits a coroutine, and raises `SoftTimeLimitExceeded` in it when its soft limit is over."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
-        self._is_soft = False
-
-    def ask(self, what: int, task: asyncio.Task[Any]) -> None:
-        """On the event loop: stops the coroutine, or tells it of its soft limit."""
-        if task.done():
-            return
-        if what & DROP:
-            task.cancel()
-        elif what & SOFT_LIMIT:
-            self._is_soft = True
-            task.cancel()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine = self._coroutine
-        error: BaseException | None = None
-        while True:
-            try:
-                waited = coroutine.send(None) if error is None else coroutine.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            error = None
-            try:
-                yield waited
-            except BaseException as raised:
-                error = raised
-                if self._is_soft and isinstance(raised, asyncio.CancelledError):
-                    self._is_soft = False
-                    error = SoftTimeLimitExceeded()
-                    current = asyncio.current_task()
-                    if current is not None and hasattr(current, "uncancel"):
-                        current.uncancel()
-
-
-async def _awaited(run: Stoppable) -> Any:
-    return await run
 
 
 def encoded_failure(error: BaseException) -> Any:
