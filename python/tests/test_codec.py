@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import vectors
 from celeriac import _codec, _protobuf
 from celeriac._codec import DecodeError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def _enums() -> list[Any]:
 
 
 def _is_enum(each: Any) -> bool:
-    return isinstance(each, type) and issubclass(each, _codec.IntEnum) and each is not _codec.IntEnum
+    return isinstance(each, type) and issubclass(each, IntEnum) and each is not IntEnum
 
 
 def _prefix(name: str) -> str:

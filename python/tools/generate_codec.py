@@ -55,10 +55,22 @@ _new = object.__new__
 '''
 
 FAST = frozenset(
-    """
-    ClientFrame ServerFrame Submit Task SubmitReply SubmitOutcome Deliver Delivery Report TaskReport
-    Complete ReportReply ReportOutcome TaskInfo
-    """.split()
+    (
+        "ClientFrame",
+        "Complete",
+        "Deliver",
+        "Delivery",
+        "Report",
+        "ReportOutcome",
+        "ReportReply",
+        "ServerFrame",
+        "Submit",
+        "SubmitOutcome",
+        "SubmitReply",
+        "Task",
+        "TaskInfo",
+        "TaskReport",
+    )
 )
 
 PYTHON_TYPES = {
@@ -115,7 +127,7 @@ class Writer:
         self._docstring(message.about)
         attributes = self._attributes(message)
         slots = ", ".join(f'"{name}"' for name, _, _ in attributes) + ("," if attributes else "")
-        self._wrapped(1, "__slots__ = (", slots, ")")
+        self._wrapped(1, "__slots__: tuple[str, ...] = (", slots, ")")
         is_fast = self._is_fast(message)
         if not is_fast and message.fields:
             self._table(message)
@@ -255,15 +267,17 @@ class Writer:
                 3,
                 "value = key.encode()",
                 f"entry = item{text}",
-                "start = (b'\\n', _number(len(value)), value, b'\\x12', _number(len(entry)), entry)",
-                "value = b''.join(start)",
+                "both = (b'\\n', _number(len(value)), value, b'\\x12', _number(len(entry)), entry)",
+                "value = b''.join(both)",
                 *put,
             )
         elif field.is_repeated and self._wire(field) == NUMBER:
             self._add(2, f"if {name}:", f"    value = _packed({name})")
             self._add(3, put[0], put[1].replace(key, packed_key))
         elif field.is_repeated:
-            self._add(2, f"for item in {name}:", f"    value = item{self._bytes_of(field)}")
+            each = snake(field.kind) if self._is_message(field) else field.kind
+            self._add(2, f"for a_{each} in {name}:")
+            self._add(3, f"value = a_{each}{self._bytes_of(field)}")
             self._add(3, *put)
         else:
             given = f"{name} is not None" if self._is_nullable(field) else name
@@ -402,7 +416,7 @@ class Writer:
         self._add(0, "}")
 
 
-ENTRY = '''
+ENTRY = """
 
 def _read_entry(data: bytes, at: int, end: int) -> tuple[str, bytes]:
     name, item = "", b""
@@ -420,7 +434,7 @@ def _read_entry(data: bytes, at: int, end: int) -> tuple[str, bytes]:
     if at != end:
         raise DecodeError("an entry of a map is cut short")
     return name, item
-'''
+"""
 
 
 def snake(name: str) -> str:

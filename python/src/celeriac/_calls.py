@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from celeriac import _codec
-from celeriac._codec import _CLIENT_FRAME_BODY_KEYS as KEYS
 from celeriac._codec import Message
 from celeriac._protobuf import number
 from celeriac._watching import WatchedStates
 from celeriac.errors import CeleriacError
 
 _M = TypeVar("_M", bound=Message)
+
+KEYS: dict[type[Message], bytes] = _codec._CLIENT_FRAME_BODY_KEYS
+"""The key of each request in a frame."""
 
 REPLIES: dict[type[Message], type[Message]] = {
     _codec.Heartbeat: _codec.HeartbeatReply,

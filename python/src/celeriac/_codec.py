@@ -151,7 +151,7 @@ class OrderKind(IntEnum):
 class ListQueues(Message):
     """Lists queues."""
 
-    __slots__ = ("queues", "cursor",)
+    __slots__: tuple[str, ...] = ("queues", "cursor",)
     FIELDS = (
         (1, "queues", "string", "repeated"),
         (2, "cursor", "bytes", ""),
@@ -170,7 +170,7 @@ class ListQueues(Message):
 class QueueList(Message):
     """One page of queues, in order of name."""
 
-    __slots__ = ("queues", "cursor",)
+    __slots__: tuple[str, ...] = ("queues", "cursor",)
     FIELDS = (
         (1, "queues", "QueueInfo", "repeated"),
         (2, "cursor", "bytes", ""),
@@ -189,7 +189,7 @@ class QueueList(Message):
 class QueueInfo(Message):
     """The figures and settings of one queue."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "name", "ready", "scheduled", "leased", "dead", "oldest_ready_ms", "paused", "workers",
         "submitted_total", "ended_total", "settings", "bytes", "submitted_per_second",
         "ended_per_second",
@@ -248,7 +248,7 @@ class QueueInfo(Message):
 class QueueSettings(Message):
     """The settings of one queue."""
 
-    __slots__ = ("tasks_max", "bytes_max", "expires_in_ms", "result_ttl_ms",)
+    __slots__: tuple[str, ...] = ("tasks_max", "bytes_max", "expires_in_ms", "result_ttl_ms",)
     FIELDS = (
         (1, "tasks_max", "uint64", "optional"),
         (2, "bytes_max", "uint64", "optional"),
@@ -273,7 +273,7 @@ class QueueSettings(Message):
 class ConfigureQueue(Message):
     """Creates the queue if needed and replaces its settings."""
 
-    __slots__ = ("queue", "settings",)
+    __slots__: tuple[str, ...] = ("queue", "settings",)
     FIELDS = (
         (1, "queue", "string", ""),
         (2, "settings", "QueueSettings", ""),
@@ -292,7 +292,7 @@ class ConfigureQueue(Message):
 class PauseQueues(Message):
     """Pauses or resumes queues."""
 
-    __slots__ = ("queues", "paused",)
+    __slots__: tuple[str, ...] = ("queues", "paused",)
     FIELDS = (
         (1, "queues", "string", "repeated"),
         (2, "paused", "bool", ""),
@@ -311,7 +311,7 @@ class PauseQueues(Message):
 class PurgeQueue(Message):
     """Revokes every task of the queue that has not begun."""
 
-    __slots__ = ("queue",)
+    __slots__: tuple[str, ...] = ("queue",)
     FIELDS = (
         (1, "queue", "string", ""),
     )
@@ -327,7 +327,7 @@ class PurgeQueue(Message):
 class DeleteQueue(Message):
     """Purges the queue and drops its settings."""
 
-    __slots__ = ("queue",)
+    __slots__: tuple[str, ...] = ("queue",)
     FIELDS = (
         (1, "queue", "string", ""),
     )
@@ -343,7 +343,7 @@ class DeleteQueue(Message):
 class CountReply(Message):
     """How many tasks or workers the request changed."""
 
-    __slots__ = ("count",)
+    __slots__: tuple[str, ...] = ("count",)
     FIELDS = (
         (1, "count", "uint64", ""),
     )
@@ -359,7 +359,7 @@ class CountReply(Message):
 class TaskFilter(Message):
     """Selects the tasks that match every field that is set."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "queue", "states", "name", "tag", "id_prefix", "submitted_before_ms", "submitted_after_ms",
         "root_id",
     )
@@ -399,7 +399,7 @@ class TaskFilter(Message):
 class ListTasks(Message):
     """Lists the tasks that match the filter."""
 
-    __slots__ = ("filter", "limit", "cursor", "with_tracebacks",)
+    __slots__: tuple[str, ...] = ("filter", "limit", "cursor", "with_tracebacks",)
     FIELDS = (
         (1, "filter", "TaskFilter", ""),
         (2, "limit", "uint32", ""),
@@ -424,7 +424,7 @@ class ListTasks(Message):
 class TaskPage(Message):
     """One page of tasks."""
 
-    __slots__ = ("tasks", "cursor",)
+    __slots__: tuple[str, ...] = ("tasks", "cursor",)
     FIELDS = (
         (1, "tasks", "TaskInfo", "repeated"),
         (2, "cursor", "bytes", ""),
@@ -443,7 +443,7 @@ class TaskPage(Message):
 class ReplayDead(Message):
     """Runs dead tasks again, each as a new generation:"""
 
-    __slots__ = ("ids", "filter",)
+    __slots__: tuple[str, ...] = ("ids", "filter",)
     FIELDS = (
         (1, "ids", "string", "repeated"),
         (2, "filter", "TaskFilter", ""),
@@ -462,7 +462,7 @@ class ReplayDead(Message):
 class DiscardDead(Message):
     """Drops dead tasks before their time."""
 
-    __slots__ = ("ids", "filter", "all",)
+    __slots__: tuple[str, ...] = ("ids", "filter", "all",)
     FIELDS = (
         (1, "ids", "string", "repeated"),
         (2, "filter", "TaskFilter", ""),
@@ -484,7 +484,7 @@ class DiscardDead(Message):
 class ListWorkers(Message):
     """Lists the sessions of workers."""
 
-    __slots__ = ("cursor", "with_tracebacks",)
+    __slots__: tuple[str, ...] = ("cursor", "with_tracebacks",)
     FIELDS = (
         (1, "cursor", "bytes", ""),
         (2, "with_tracebacks", "bool", ""),
@@ -503,7 +503,7 @@ class ListWorkers(Message):
 class WorkerList(Message):
     """One page of workers."""
 
-    __slots__ = ("workers", "cursor",)
+    __slots__: tuple[str, ...] = ("workers", "cursor",)
     FIELDS = (
         (1, "workers", "WorkerStatus", "repeated"),
         (2, "cursor", "bytes", ""),
@@ -522,7 +522,7 @@ class WorkerList(Message):
 class WorkerStatus(Message):
     """The session of one worker."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "instance_id", "hostname", "pid", "queues", "task_names", "concurrency", "credit",
         "running", "memory_bytes", "connected_at_ms", "seen_at_ms", "quiet", "lost",
         "running_left_out",
@@ -581,7 +581,7 @@ class WorkerStatus(Message):
 class OrderWorkers(Message):
     """Gives an order to workers."""
 
-    __slots__ = ("instance_ids", "order",)
+    __slots__: tuple[str, ...] = ("instance_ids", "order",)
     FIELDS = (
         (1, "instance_ids", "string", "repeated"),
         (2, "order", "enum", ""),
@@ -600,7 +600,7 @@ class OrderWorkers(Message):
 class Backup(Message):
     """Copies the stored data into a new folder on the broker's machine, while the broker serves."""
 
-    __slots__ = ("folder",)
+    __slots__: tuple[str, ...] = ("folder",)
     FIELDS = (
         (1, "folder", "string", ""),
     )
@@ -616,7 +616,7 @@ class Backup(Message):
 class BackupReply(Message):
     """The answer to a Backup, sent when the copy is complete and on the disk."""
 
-    __slots__ = ("tasks", "bytes",)
+    __slots__: tuple[str, ...] = ("tasks", "bytes",)
     FIELDS = (
         (1, "tasks", "uint64", ""),
         (2, "bytes", "uint64", ""),
@@ -635,7 +635,7 @@ class BackupReply(Message):
 class Error(Message):
     """Why the broker refused a request, one item of a batch, or a connection."""
 
-    __slots__ = ("code", "message", "retryable", "retry_after_ms",)
+    __slots__: tuple[str, ...] = ("code", "message", "retryable", "retry_after_ms",)
     FIELDS = (
         (1, "code", "enum", ""),
         (2, "message", "string", ""),
@@ -660,7 +660,7 @@ class Error(Message):
 class ClientFrame(Message):
     """The frame of a client:"""
 
-    __slots__ = ("request_id", "timeout_ms", "body",)
+    __slots__: tuple[str, ...] = ("request_id", "timeout_ms", "body",)
 
     def __init__(
         self,
@@ -791,7 +791,7 @@ _CLIENT_FRAME_KNOWN = frozenset((8, 16,))
 class ServerFrame(Message):
     """The frame of the broker:"""
 
-    __slots__ = ("request_id", "body",)
+    __slots__: tuple[str, ...] = ("request_id", "body",)
 
     def __init__(
         self,
@@ -900,7 +900,7 @@ _SERVER_FRAME_KNOWN = frozenset((8,))
 class Hello(Message):
     """The first frame of every connection."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "protocol_min", "protocol_max", "client_name", "client_version", "token", "instance_id",
         "session_id", "heartbeat_ms", "features", "worker",
     )
@@ -946,7 +946,7 @@ class Hello(Message):
 class WorkerInfo(Message):
     """The tasks that a worker can run, and where it runs."""
 
-    __slots__ = ("queues", "task_names", "hostname", "pid", "concurrency",)
+    __slots__: tuple[str, ...] = ("queues", "task_names", "hostname", "pid", "concurrency",)
     FIELDS = (
         (1, "queues", "QueueSubscription", "repeated"),
         (2, "task_names", "string", "repeated"),
@@ -974,7 +974,7 @@ class WorkerInfo(Message):
 class QueueSubscription(Message):
     """One queue that a worker serves."""
 
-    __slots__ = ("queue", "weight",)
+    __slots__: tuple[str, ...] = ("queue", "weight",)
     FIELDS = (
         (1, "queue", "string", ""),
         (2, "weight", "uint32", ""),
@@ -993,7 +993,7 @@ class QueueSubscription(Message):
 class Welcome(Message):
     """The answer to an accepted Hello."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "protocol", "server_name", "server_version", "session_id", "resumed", "heartbeat_ms",
         "lease_ms", "server_time_ms", "limits", "features", "leases",
     )
@@ -1042,7 +1042,7 @@ class Welcome(Message):
 class Limits(Message):
     """The bounds that the broker enforces on this connection."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "frame_bytes_max", "payload_bytes_max", "result_bytes_max", "batch_items_max",
         "requests_in_flight_max", "credit_max",
     )
@@ -1076,13 +1076,13 @@ class Limits(Message):
 class Goodbye(Message):
     """Ends the session:"""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
 
 class Heartbeat(Message):
     """Renews the session and all its leases."""
 
-    __slots__ = ("running", "memory_bytes",)
+    __slots__: tuple[str, ...] = ("running", "memory_bytes",)
     FIELDS = (
         (1, "running", "uint32", ""),
         (2, "memory_bytes", "uint64", ""),
@@ -1101,7 +1101,7 @@ class Heartbeat(Message):
 class HeartbeatReply(Message):
     """The answer to a Heartbeat."""
 
-    __slots__ = ("server_time_ms",)
+    __slots__: tuple[str, ...] = ("server_time_ms",)
     FIELDS = (
         (1, "server_time_ms", "int64", ""),
     )
@@ -1117,7 +1117,7 @@ class HeartbeatReply(Message):
 class Closing(Message):
     """The last frame on a connection that the broker closes, with the reason."""
 
-    __slots__ = ("error",)
+    __slots__: tuple[str, ...] = ("error",)
     FIELDS = (
         (1, "error", "Error", ""),
     )
@@ -1133,13 +1133,13 @@ class Closing(Message):
 class Done(Message):
     """The broker carried out the request."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
 
 class Publish(Message):
     """A live message for the subscribers of a topic:"""
 
-    __slots__ = ("topic", "body",)
+    __slots__: tuple[str, ...] = ("topic", "body",)
     FIELDS = (
         (1, "topic", "string", ""),
         (2, "body", "bytes", ""),
@@ -1158,7 +1158,7 @@ class Publish(Message):
 class Subscribe(Message):
     """Begins the delivery of messages of these topics."""
 
-    __slots__ = ("topics",)
+    __slots__: tuple[str, ...] = ("topics",)
     FIELDS = (
         (1, "topics", "string", "repeated"),
     )
@@ -1174,7 +1174,7 @@ class Subscribe(Message):
 class Unsubscribe(Message):
     """Ends the delivery of messages of these topics."""
 
-    __slots__ = ("topics",)
+    __slots__: tuple[str, ...] = ("topics",)
     FIELDS = (
         (1, "topics", "string", "repeated"),
     )
@@ -1190,7 +1190,7 @@ class Unsubscribe(Message):
 class TopicMessage(Message):
     """One message of a topic, pushed to its subscribers."""
 
-    __slots__ = ("topic", "body",)
+    __slots__: tuple[str, ...] = ("topic", "body",)
     FIELDS = (
         (1, "topic", "string", ""),
         (2, "body", "bytes", ""),
@@ -1209,7 +1209,7 @@ class TopicMessage(Message):
 class Task(Message):
     """One task as its producer describes it."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "id", "name", "queue", "payload", "content_type", "headers", "shadow", "priority",
         "eta_at_ms", "countdown_ms", "expires_at_ms", "expires_in_ms", "result_ttl_ms", "retry",
         "soft_time_limit_ms", "time_limit_ms", "max_deliveries", "on_conflict", "root_id",
@@ -1290,8 +1290,8 @@ class Task(Message):
         for key, item in self.headers.items():
             value = key.encode()
             entry = item
-            start = (b'\n', _number(len(value)), value, b'\x12', _number(len(entry)), entry)
-            value = b''.join(start)
+            both = (b'\n', _number(len(value)), value, b'\x12', _number(len(entry)), entry)
+            value = b''.join(both)
             size = len(value)
             out += (b'2', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.shadow:
@@ -1330,8 +1330,8 @@ class Task(Message):
             value = self.parent_id.encode()
             size = len(value)
             out += (b'\xa2\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
-        for item in self.tags:
-            value = item.encode()
+        for a_string in self.tags:
+            value = a_string.encode()
             size = len(value)
             out += (b'\xaa\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.early_ack:
@@ -1696,7 +1696,9 @@ _TASK_KNOWN = frozenset((
 class RetryPolicy(Message):
     """When a failed task runs again."""
 
-    __slots__ = ("max_attempts", "backoff", "delay_ms", "factor", "delay_max_ms", "jitter",)
+    __slots__: tuple[str, ...] = (
+        "max_attempts", "backoff", "delay_ms", "factor", "delay_max_ms", "jitter",
+    )
     FIELDS = (
         (1, "max_attempts", "uint32", "optional"),
         (2, "backoff", "enum", ""),
@@ -1727,7 +1729,7 @@ class RetryPolicy(Message):
 class Submit(Message):
     """Submits tasks, 1 to batch_items_max."""
 
-    __slots__ = ("tasks",)
+    __slots__: tuple[str, ...] = ("tasks",)
 
     def __init__(
         self,
@@ -1738,8 +1740,8 @@ class Submit(Message):
 
     def encode(self) -> bytes:
         out: list[bytes] = []
-        for item in self.tasks:
-            value = item.encode()
+        for a_task in self.tasks:
+            value = a_task.encode()
             size = len(value)
             out += (b'\n', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
@@ -1797,7 +1799,7 @@ _SUBMIT_KNOWN = frozenset((10,))
 class SubmitReply(Message):
     """One outcome for each task, in the order of the request."""
 
-    __slots__ = ("outcomes",)
+    __slots__: tuple[str, ...] = ("outcomes",)
 
     def __init__(
         self,
@@ -1808,8 +1810,8 @@ class SubmitReply(Message):
 
     def encode(self) -> bytes:
         out: list[bytes] = []
-        for item in self.outcomes:
-            value = item.encode()
+        for a_submit_outcome in self.outcomes:
+            value = a_submit_outcome.encode()
             size = len(value)
             out += (b'\n', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
@@ -1867,7 +1869,7 @@ _SUBMIT_REPLY_KNOWN = frozenset((10,))
 class SubmitOutcome(Message):
     """The outcome of one task of a Submit."""
 
-    __slots__ = ("kind", "generation", "state", "error",)
+    __slots__: tuple[str, ...] = ("kind", "generation", "state", "error",)
 
     def __init__(
         self,
@@ -1988,7 +1990,7 @@ _SUBMIT_OUTCOME_KNOWN = frozenset((8, 16, 24, 34,))
 class TaskError(Message):
     """Why a handler failed."""
 
-    __slots__ = ("kind", "message", "traceback", "at_ms", "attempt",)
+    __slots__: tuple[str, ...] = ("kind", "message", "traceback", "at_ms", "attempt",)
     FIELDS = (
         (1, "kind", "string", ""),
         (2, "message", "string", ""),
@@ -2016,7 +2018,7 @@ class TaskError(Message):
 class Progress(Message):
     """The latest progress that a handler reported."""
 
-    __slots__ = ("state", "meta", "at_ms",)
+    __slots__: tuple[str, ...] = ("state", "meta", "at_ms",)
     FIELDS = (
         (1, "state", "string", ""),
         (2, "meta", "bytes", ""),
@@ -2038,7 +2040,7 @@ class Progress(Message):
 class TaskInfo(Message):
     """Everything that the broker knows of a task."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "id", "state", "generation", "version", "name", "queue", "shadow", "priority", "headers",
         "tags", "root_id", "parent_id", "waiting_for", "submitted_at_ms", "eta_at_ms",
         "expires_at_ms", "leased_at_ms", "started_at_ms", "finished_at_ms", "forget_at_ms",
@@ -2149,12 +2151,12 @@ class TaskInfo(Message):
         for key, item in self.headers.items():
             value = key.encode()
             entry = item
-            start = (b'\n', _number(len(value)), value, b'\x12', _number(len(entry)), entry)
-            value = b''.join(start)
+            both = (b'\n', _number(len(value)), value, b'\x12', _number(len(entry)), entry)
+            value = b''.join(both)
             size = len(value)
             out += (b'J', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
-        for item in self.tags:
-            value = item.encode()
+        for a_string in self.tags:
+            value = a_string.encode()
             size = len(value)
             out += (b'R', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.root_id:
@@ -2195,8 +2197,8 @@ class TaskInfo(Message):
             value = self.progress.encode()
             size = len(value)
             out += (b'\xda\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
-        for item in self.errors:
-            value = item.encode()
+        for a_task_error in self.errors:
+            value = a_task_error.encode()
             size = len(value)
             out += (b'\xe2\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.result:
@@ -2768,7 +2770,7 @@ _TASK_INFO_KNOWN = frozenset((
 class Get(Message):
     """Asks for the present state of each id, in order; UNKNOWN for an id that does not exist."""
 
-    __slots__ = ("ids", "with_results", "with_payloads",)
+    __slots__: tuple[str, ...] = ("ids", "with_results", "with_payloads",)
     FIELDS = (
         (1, "ids", "string", "repeated"),
         (2, "with_results", "bool", ""),
@@ -2790,7 +2792,7 @@ class Get(Message):
 class GetReply(Message):
     """The answer to a Get."""
 
-    __slots__ = ("tasks", "left_out",)
+    __slots__: tuple[str, ...] = ("tasks", "left_out",)
     FIELDS = (
         (1, "tasks", "TaskInfo", "repeated"),
         (2, "left_out", "uint32", "repeated"),
@@ -2809,7 +2811,7 @@ class GetReply(Message):
 class Wait(Message):
     """Waits until tasks have reached a state."""
 
-    __slots__ = ("ids", "mode", "until", "with_results",)
+    __slots__: tuple[str, ...] = ("ids", "mode", "until", "with_results",)
     FIELDS = (
         (1, "ids", "string", "repeated"),
         (2, "mode", "enum", ""),
@@ -2834,7 +2836,7 @@ class Wait(Message):
 class WaitReply(Message):
     """The answer to a Wait."""
 
-    __slots__ = ("satisfied", "tasks", "left_out",)
+    __slots__: tuple[str, ...] = ("satisfied", "tasks", "left_out",)
     FIELDS = (
         (1, "satisfied", "bool", ""),
         (2, "tasks", "TaskInfo", "repeated"),
@@ -2856,7 +2858,7 @@ class WaitReply(Message):
 class Unwait(Message):
     """Ends Waits of this connection before their time."""
 
-    __slots__ = ("request_ids",)
+    __slots__: tuple[str, ...] = ("request_ids",)
     FIELDS = (
         (1, "request_ids", "uint64", "repeated"),
     )
@@ -2872,7 +2874,7 @@ class Unwait(Message):
 class Watch(Message):
     """Subscribes to the transitions of these ids:"""
 
-    __slots__ = ("ids", "with_results",)
+    __slots__: tuple[str, ...] = ("ids", "with_results",)
     FIELDS = (
         (1, "ids", "string", "repeated"),
         (2, "with_results", "bool", ""),
@@ -2891,7 +2893,7 @@ class Watch(Message):
 class WatchReply(Message):
     """The answer to a Watch."""
 
-    __slots__ = ("watch_id", "tasks", "left_out",)
+    __slots__: tuple[str, ...] = ("watch_id", "tasks", "left_out",)
     FIELDS = (
         (1, "watch_id", "uint64", ""),
         (2, "tasks", "TaskInfo", "repeated"),
@@ -2913,7 +2915,7 @@ class WatchReply(Message):
 class Unwatch(Message):
     """Ends a watch of this connection."""
 
-    __slots__ = ("watch_id",)
+    __slots__: tuple[str, ...] = ("watch_id",)
     FIELDS = (
         (1, "watch_id", "uint64", ""),
     )
@@ -2929,7 +2931,7 @@ class Unwatch(Message):
 class Transition(Message):
     """Pushed for a watch:"""
 
-    __slots__ = ("watch_id", "task",)
+    __slots__: tuple[str, ...] = ("watch_id", "task",)
     FIELDS = (
         (1, "watch_id", "uint64", ""),
         (2, "task", "TaskInfo", ""),
@@ -2948,7 +2950,7 @@ class Transition(Message):
 class Forget(Message):
     """Drops ended tasks and their results before their time."""
 
-    __slots__ = ("ids",)
+    __slots__: tuple[str, ...] = ("ids",)
     FIELDS = (
         (1, "ids", "string", "repeated"),
     )
@@ -2964,7 +2966,7 @@ class Forget(Message):
 class ForgetReply(Message):
     """The answer to a Forget."""
 
-    __slots__ = ("outcomes",)
+    __slots__: tuple[str, ...] = ("outcomes",)
     FIELDS = (
         (1, "outcomes", "enum", "repeated"),
     )
@@ -2980,7 +2982,7 @@ class ForgetReply(Message):
 class Cancel(Message):
     """Revokes waiting tasks, and asks the workers of running tasks to stop them."""
 
-    __slots__ = ("ids", "root_id", "tag", "mode", "grace_ms", "reason",)
+    __slots__: tuple[str, ...] = ("ids", "root_id", "tag", "mode", "grace_ms", "reason",)
     FIELDS = (
         (1, "ids", "string", "repeated"),
         (2, "root_id", "string", ""),
@@ -3011,7 +3013,7 @@ class Cancel(Message):
 class CancelReply(Message):
     """The answer to a Cancel:"""
 
-    __slots__ = ("outcomes",)
+    __slots__: tuple[str, ...] = ("outcomes",)
     FIELDS = (
         (1, "outcomes", "CancelOutcome", "repeated"),
     )
@@ -3027,7 +3029,7 @@ class CancelReply(Message):
 class CancelOutcome(Message):
     """The outcome of a Cancel for one task."""
 
-    __slots__ = ("id", "kind",)
+    __slots__: tuple[str, ...] = ("id", "kind",)
     FIELDS = (
         (1, "id", "string", ""),
         (2, "kind", "enum", ""),
@@ -3046,7 +3048,7 @@ class CancelOutcome(Message):
 class Credit(Message):
     """How many leases the session may hold at once."""
 
-    __slots__ = ("credit",)
+    __slots__: tuple[str, ...] = ("credit",)
     FIELDS = (
         (1, "credit", "uint32", ""),
     )
@@ -3062,7 +3064,7 @@ class Credit(Message):
 class Deliver(Message):
     """Pushed to a worker:"""
 
-    __slots__ = ("deliveries",)
+    __slots__: tuple[str, ...] = ("deliveries",)
 
     def __init__(
         self,
@@ -3073,8 +3075,8 @@ class Deliver(Message):
 
     def encode(self) -> bytes:
         out: list[bytes] = []
-        for item in self.deliveries:
-            value = item.encode()
+        for a_delivery in self.deliveries:
+            value = a_delivery.encode()
             size = len(value)
             out += (b'\n', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
@@ -3132,7 +3134,7 @@ _DELIVER_KNOWN = frozenset((10,))
 class Delivery(Message):
     """One task, leased to this session."""
 
-    __slots__ = (
+    __slots__: tuple[str, ...] = (
         "id", "lease", "name", "queue", "payload", "content_type", "headers", "shadow", "priority",
         "attempt", "attempts_max", "deliveries", "generation", "submitted_at_ms", "eta_at_ms",
         "expires_at_ms", "soft_time_limit_ms", "time_limit_ms", "root_id", "parent_id", "tags",
@@ -3217,8 +3219,8 @@ class Delivery(Message):
         for key, item in self.headers.items():
             value = key.encode()
             entry = item
-            start = (b'\n', _number(len(value)), value, b'\x12', _number(len(entry)), entry)
-            value = b''.join(start)
+            both = (b'\n', _number(len(value)), value, b'\x12', _number(len(entry)), entry)
+            value = b''.join(both)
             size = len(value)
             out += (b':', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.shadow:
@@ -3253,8 +3255,8 @@ class Delivery(Message):
             value = self.parent_id.encode()
             size = len(value)
             out += (b'\xa2\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
-        for item in self.tags:
-            value = item.encode()
+        for a_string in self.tags:
+            value = a_string.encode()
             size = len(value)
             out += (b'\xaa\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.report_start:
@@ -3635,7 +3637,7 @@ _DELIVERY_KNOWN = frozenset((
 class Report(Message):
     """Reports of a worker, 1 to batch_items_max."""
 
-    __slots__ = ("reports",)
+    __slots__: tuple[str, ...] = ("reports",)
 
     def __init__(
         self,
@@ -3646,8 +3648,8 @@ class Report(Message):
 
     def encode(self) -> bytes:
         out: list[bytes] = []
-        for item in self.reports:
-            value = item.encode()
+        for a_task_report in self.reports:
+            value = a_task_report.encode()
             size = len(value)
             out += (b'\n', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
@@ -3705,7 +3707,7 @@ _REPORT_KNOWN = frozenset((10,))
 class TaskReport(Message):
     """The report about one lease."""
 
-    __slots__ = ("id", "lease", "report",)
+    __slots__: tuple[str, ...] = ("id", "lease", "report",)
 
     def __init__(
         self,
@@ -3821,20 +3823,20 @@ _TASK_REPORT_KNOWN = frozenset((10, 16,))
 class Started(Message):
     """The handler has begun."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
 
 class Settle(Message):
     """The handler has begun, as with Started, and from now on the task never runs again,
     however its run ends:"""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
 
 class ProgressReport(Message):
     """The progress of the handler."""
 
-    __slots__ = ("state", "meta",)
+    __slots__: tuple[str, ...] = ("state", "meta",)
     FIELDS = (
         (1, "state", "string", ""),
         (2, "meta", "bytes", ""),
@@ -3853,7 +3855,7 @@ class ProgressReport(Message):
 class Complete(Message):
     """The handler returned:"""
 
-    __slots__ = ("result", "content_type", "result_ttl_ms",)
+    __slots__: tuple[str, ...] = ("result", "content_type", "result_ttl_ms",)
 
     def __init__(
         self,
@@ -3958,7 +3960,7 @@ _COMPLETE_KNOWN = frozenset((10, 18, 24,))
 class Fail(Message):
     """The handler failed."""
 
-    __slots__ = ("error", "final", "result", "content_type", "result_ttl_ms",)
+    __slots__: tuple[str, ...] = ("error", "final", "result", "content_type", "result_ttl_ms",)
     FIELDS = (
         (1, "error", "TaskError", ""),
         (2, "final", "bool", ""),
@@ -3987,7 +3989,7 @@ class RetryLater(Message):
     """The handler asks for another attempt, after this span, or by the task's retry policy when
     it is not set."""
 
-    __slots__ = ("after_ms", "error",)
+    __slots__: tuple[str, ...] = ("after_ms", "error",)
     FIELDS = (
         (1, "after_ms", "uint64", "optional"),
         (2, "error", "TaskError", ""),
@@ -4006,7 +4008,7 @@ class RetryLater(Message):
 class Release(Message):
     """The worker hands the task back unfinished."""
 
-    __slots__ = ("not_begun", "lost",)
+    __slots__: tuple[str, ...] = ("not_begun", "lost",)
     FIELDS = (
         (1, "not_begun", "bool", ""),
         (2, "lost", "bool", ""),
@@ -4025,7 +4027,7 @@ class Release(Message):
 class Reject(Message):
     """The task ends as FAILURE at once, however many attempts are left."""
 
-    __slots__ = ("error",)
+    __slots__: tuple[str, ...] = ("error",)
     FIELDS = (
         (1, "error", "TaskError", ""),
     )
@@ -4041,7 +4043,7 @@ class Reject(Message):
 class ReportReply(Message):
     """One outcome for each report, in the order of the request."""
 
-    __slots__ = ("outcomes",)
+    __slots__: tuple[str, ...] = ("outcomes",)
 
     def __init__(
         self,
@@ -4052,8 +4054,8 @@ class ReportReply(Message):
 
     def encode(self) -> bytes:
         out: list[bytes] = []
-        for item in self.outcomes:
-            value = item.encode()
+        for a_report_outcome in self.outcomes:
+            value = a_report_outcome.encode()
             size = len(value)
             out += (b'\n', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
@@ -4111,7 +4113,7 @@ _REPORT_REPLY_KNOWN = frozenset((10,))
 class ReportOutcome(Message):
     """The outcome of one report."""
 
-    __slots__ = ("code", "state",)
+    __slots__: tuple[str, ...] = ("code", "state",)
 
     def __init__(
         self,
@@ -4193,7 +4195,7 @@ _REPORT_OUTCOME_KNOWN = frozenset((8, 16,))
 class CancelSignal(Message):
     """Pushed to a worker:"""
 
-    __slots__ = ("leases", "kind", "reason",)
+    __slots__: tuple[str, ...] = ("leases", "kind", "reason",)
     FIELDS = (
         (1, "leases", "uint64", "repeated"),
         (2, "kind", "enum", ""),
@@ -4215,7 +4217,7 @@ class CancelSignal(Message):
 class Order(Message):
     """Pushed to a worker:"""
 
-    __slots__ = ("kind",)
+    __slots__: tuple[str, ...] = ("kind",)
     FIELDS = (
         (1, "kind", "enum", ""),
     )

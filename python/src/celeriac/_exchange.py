@@ -298,6 +298,11 @@ class Exchange:
         heard_ms, heard_at = self._clock
         return heard_ms + int((now - heard_at) * 1000)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a call or a watch needs a connection."""
+        return bool(self._pending or self._waiting or self._later or self.watches.is_going_on)
+
     # Within
 
     @property

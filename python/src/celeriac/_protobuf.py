@@ -128,7 +128,7 @@ class Message:
     are encoded and decoded by `FIELDS`: that is slower, and the code is a tenth as long.
     """
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     FIELDS: ClassVar[tuple[tuple[int, str, str, str], ...]] = ()
     """For each field its number, its name, its kind, and `optional`, `repeated` or nothing. The
@@ -155,7 +155,7 @@ class Message:
         out: list[bytes] = []
         for place, name, kind, label in self.FIELDS:
             value = getattr(self, name)
-            if value is None or not value and label != "optional" and kind in SCALARS:
+            if value is None or (not value and label != "optional" and kind in SCALARS):
                 continue
             if label != "repeated":
                 _put(out, place, kind, value)

@@ -11,7 +11,7 @@ from celeriac._calls import Call
 from celeriac._exchange import Exchange
 from celeriac._flow import Flow, Step, ask, opened, parts
 from celeriac._values import span_ms
-from celeriac.cancel import CancelKind, CancelMode, Cancelled
+from celeriac.cancel import CancelKind, Cancelled, CancelMode
 from celeriac.errors import BrokerError, CeleriacError, InvalidArgument, ProtocolError
 from celeriac.info import STATES, State, TaskInfo, info_of
 from celeriac.waiting import Waited, WaitMode
@@ -67,7 +67,7 @@ def _match(
     present = [place for at, place in enumerate(places) if at not in missing]
     if len(present) != len(tasks) or not present:
         raise ProtocolError(f"{len(tasks)} tasks came for {len(places)} ids")
-    found.update(zip(present, tasks))
+    found.update(zip(present, tasks, strict=True))
     return [place for at, place in enumerate(places) if at in missing]
 
 
@@ -102,14 +102,14 @@ def wait(
     yield Step(calls, calls)
     satisfied = True
     tasks = []
-    for part, call in zip(parts(ids, size), calls):
+    for part, call in zip(parts(ids, size), calls, strict=True):
         reply = call.result(_codec.WaitReply)
         satisfied &= reply.satisfied
         found: dict[int, _codec.TaskInfo] = {}
         left = _match(list(range(len(part))), reply.tasks, reply.left_out, found)
         rest_by = time.monotonic() + timeout
         rest = yield from _get([part[place] for place in left], rest_by, with_results, False)
-        found.update(zip(left, rest))
+        found.update(zip(left, rest, strict=True))
         tasks += [info_of(found[place]) for place in range(len(part))]
     return Waited(satisfied, tasks)
 
@@ -141,7 +141,7 @@ def cancel(
         calls.append(Call.of(body, deadline))
     yield Step(calls, calls)
     outcomes = []
-    for body, call in zip(bodies, calls):
+    for body, call in zip(bodies, calls, strict=True):
         given = call.result(_codec.CancelReply).outcomes
         if body.ids and len(given) != len(body.ids):
             raise ProtocolError(f"{len(given)} outcomes came for {len(body.ids)} ids")
@@ -165,7 +165,9 @@ def forget(
         reply = yield from ask(_codec.Forget(ids=list(part)), _codec.ForgetReply, deadline)
         if len(reply.outcomes) != len(part):
             raise ProtocolError(f"{len(reply.outcomes)} outcomes came for {len(part)} ids")
-        outcomes += [_refusal(task_id, code) for task_id, code in zip(part, reply.outcomes)]
+        outcomes += [
+            _refusal(task_id, code) for task_id, code in zip(part, reply.outcomes, strict=True)
+        ]
     return outcomes
 
 
@@ -176,8 +178,7 @@ def _refusal(task_id: str, code: int) -> CeleriacError | None:
         int(_codec.ErrorCode.NOT_FINISHED): "has not ended",
         int(_codec.ErrorCode.NOT_FOUND): "does not exist",
     }
-    error = BrokerError.of(code, f"the task {task_id!r} {reasons.get(code, 'was not dropped')}")
-    return error
+    return BrokerError.of(code, f"the task {task_id!r} {reasons.get(code, 'was not dropped')}")
 
 
 def watch_deadline(timeout: float | None) -> float:

@@ -54,7 +54,16 @@ _KINDS = {kind.value: kind for kind in SubmitKind}
 class Batch:
     """The tasks of one request."""
 
-    __slots__ = ("_first_ms", "_is_open", "call", "deadline", "minted", "size", "submitted", "tasks")
+    __slots__ = (
+        "_first_ms",
+        "_is_open",
+        "call",
+        "deadline",
+        "minted",
+        "size",
+        "submitted",
+        "tasks",
+    )
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -123,7 +132,7 @@ class Batch:
     def _take(self, exchange: Exchange, outcomes: list[SubmitOutcome]) -> Flow[None]:
         """Fills in the outcomes of the tasks that were sent last."""
         exist = []
-        for place, outcome in zip(self._is_open, outcomes):
+        for place, outcome in zip(self._is_open, outcomes, strict=True):
             submitted = self.submitted[place]
             kind = _KINDS.get(outcome.kind)
             if kind is not None:
@@ -204,7 +213,7 @@ class Batch:
 
 
 def _submit(tasks: list[bytes], deadline: float) -> Call:
-    parts = []
+    parts: list[bytes] = []
     for task in tasks:
         parts += (b"\n", number(len(task)), task)
     body = b"".join(parts)

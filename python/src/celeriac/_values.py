@@ -1,4 +1,4 @@
-"""Checks values before they are sent. Each error names the option, what it got and what it takes."""
+"""Checks values before they are sent. Each error names the option, and what it takes."""
 
 from __future__ import annotations
 

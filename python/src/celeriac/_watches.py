@@ -24,6 +24,11 @@ class Watches:
         self._again: list[Watching] = []
         """The parts that the next connection begins."""
 
+    @property
+    def is_going_on(self) -> bool:
+        """Whether some watch needs a connection."""
+        return bool(self._parts or self._again)
+
     def begin(self, states: WatchedStates, now: float, deadline: float) -> list[Call]:
         """Begins a watch. The calls are done when it has begun."""
         states.is_registered = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from celeriac import _codec
 from celeriac.errors import CeleriacError
@@ -37,6 +37,8 @@ class WatchedStates:
         self.with_results = with_results
         self.error: CeleriacError | None = None
         """Why the watch has ended before its tasks."""
+        self.notify: Callable[[], None] | None = None
+        """Called when there is something to take, or the watch is over."""
         self.is_registered = False
         """Whether an exchange keeps this watch going."""
         self._ready: deque[_codec.TaskInfo] = deque()
@@ -70,6 +72,8 @@ class WatchedStates:
             if info.id in self._known:
                 self._open.discard(info.id)
             if before == (0, 0):
+                if self.notify is not None:
+                    self.notify()
                 return
             place = (0, 0)
         elif before is not None and place <= before:
@@ -82,12 +86,16 @@ class WatchedStates:
                 self._open.add(info.id)
         self._seen[info.id] = place
         self._ready.append(info)
+        if self.notify is not None:
+            self.notify()
         if len(self._ready) > _KEPT_MAX + 2 * len(self.ids):
             self._drop_older()
 
     def end(self, error: CeleriacError) -> None:
         """Nothing more comes."""
         self.error = error
+        if self.notify is not None:
+            self.notify()
 
     def _drop_older(self) -> None:
         latest = {info.id: info for info in self._ready}

@@ -5,22 +5,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import TypeVar
 
 from celeriac import _codec, _reading, _submitting
 from celeriac._calls import Call
-from celeriac._flow import Flow, drive
+from celeriac._flow import Flow, drive, opened
 from celeriac._hello import hello_of
 from celeriac._link import Link
+from celeriac._pipeline import Pipeline
 from celeriac._submitting import Batch
 from celeriac._values import keys, seconds
 from celeriac._watching import WatchedStates
 from celeriac.admin import Admin
-from celeriac.cancel import CancelMode, Cancelled
-from celeriac.errors import BatchFailed, CeleriacError
+from celeriac.cancel import Cancelled, CancelMode
+from celeriac.errors import CeleriacError
 from celeriac.info import State, TaskInfo, info_of
 from celeriac.options import TaskOptions
 from celeriac.submission import NO_OPTIONS, Submission, Submitted
@@ -52,7 +53,9 @@ class Client:
         self._url = broker_url(url)
         self._timeout = seconds("timeout", timeout, 30.0)
         self._link = Link(
-            self._url, hello_of(self._url, instance), seconds("connect_timeout", connect_timeout, 10)
+            self._url,
+            hello_of(self._url, instance),
+            seconds("connect_timeout", connect_timeout, 10),
         )
         self._batches = _Batches()
         self.admin = Admin(self._ask)
@@ -111,7 +114,7 @@ class Client:
         )
         pipeline = self._batches.current
         if pipeline is not None:
-            pipeline.add(data, submitted, is_minted)
+            self._drive(pipeline.add(exchange, data, submitted, is_minted=is_minted))
             return submitted
         batch = Batch(time.monotonic() + self._seconds(timeout))
         batch.add(data, submitted, is_minted=is_minted)
@@ -123,14 +126,12 @@ class Client:
         """Submits many tasks. The list has the outcome of each, in order: one that was refused has
         its error, and the others hold."""
         exchange = self._link.exchange
-        return self._drive(
-            _submitting.submit_many(exchange, submissions, self._seconds(timeout))
-        )
+        return self._drive(_submitting.submit_many(exchange, submissions, self._seconds(timeout)))
 
     @contextmanager
     def _batch(self, timeout: float) -> Iterator[None]:
         before = self._batches.current
-        pipeline = _Pipeline(self, timeout)
+        pipeline = Pipeline(timeout)
         self._batches.current = pipeline
         try:
             yield
@@ -138,13 +139,11 @@ class Client:
             # What was submitted before the error is submitted all the same. The error of the block
             # counts before those of the tasks.
             self._batches.current = before
-            try:
-                pipeline.flush()
-            except CeleriacError:
-                pass
+            with suppress(CeleriacError):
+                self._drive(pipeline.flush(self._link.exchange))
             raise
         self._batches.current = before
-        pipeline.flush()
+        self._drive(pipeline.flush(self._link.exchange))
 
     def batch(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
         """Within this block `submit` of this thread does not wait for answers: the client sends
@@ -157,7 +156,7 @@ class Client:
         `BatchFailed` when some tasks were refused."""
         pipeline = self._batches.current
         if pipeline is not None:
-            pipeline.flush()
+            self._drive(pipeline.flush(self._link.exchange))
 
     def get(
         self,
@@ -243,7 +242,7 @@ class Client:
         if not states.ids:
             return
         try:
-            self._drive(_reading.opened(self._link.exchange, begin_by))
+            self._drive(opened(self._link.exchange, begin_by))
             self._link.run(self._link.begin_watch(states, begin_by))
             while (info := self._link.next_state(states, deadline)) is not None:
                 yield info_of(info)
@@ -308,7 +307,7 @@ class Client:
         )
 
     def forget(
-        self, task_ids: Iterable[str] | str, *, timeout: float | None = None
+        self, task_ids: Sequence[str] | str, *, timeout: float | None = None
     ) -> list[CeleriacError | None]:
         """Drops ended tasks and their results. The list has None for each task that is gone, or
         the reason why it is not."""
@@ -328,50 +327,4 @@ class Client:
 class _Batches(threading.local):
     """The block of `batch()` in which this thread is."""
 
-    current: _Pipeline | None = None
-
-
-class _Pipeline:
-    """The tasks of one block of `batch()`."""
-
-    def __init__(self, client: Client, timeout: float) -> None:
-        self._client = client
-        self._timeout = timeout
-        self._batch = Batch(0.0)
-        self._begun: list[Batch] = []
-        self._failures: list[tuple[str, CeleriacError]] = []
-
-    def add(self, data: bytes, submitted: Submitted, is_minted: bool) -> None:
-        """Takes one task, and sends the tasks before it when there are enough of them."""
-        if self._batch.is_full_for(len(data), _PIPELINE_ITEMS):
-            self._send()
-        self._batch.add(data, submitted, is_minted=is_minted)
-
-    def flush(self) -> None:
-        """Sends what is left, and waits for all answers."""
-        if self._batch.tasks:
-            self._send()
-        while self._begun:
-            self._finish()
-        failures, self._failures = self._failures, []
-        if failures:
-            raise BatchFailed(failures)
-
-    def _send(self) -> None:
-        batch, self._batch = self._batch, Batch(0.0)
-        batch.deadline = time.monotonic() + self._timeout
-        self._client._link.post([batch.begin()])
-        self._begun.append(batch)
-        while len(self._begun) > _PIPELINE_IN_FLIGHT:
-            self._finish()
-
-    def _finish(self) -> None:
-        batch = self._begun.pop(0)
-        self._client._drive(batch.finish(self._client._link.exchange))
-        for submitted in batch.submitted:
-            if submitted.error is not None:
-                self._failures.append((submitted.id, submitted.error))
-
-
-_PIPELINE_ITEMS = 100
-_PIPELINE_IN_FLIGHT = 16
+    current: Pipeline | None = None
