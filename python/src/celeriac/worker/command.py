@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import shutil
 import sys
@@ -24,9 +25,12 @@ _LEVELS = ("debug", "info", "warning", "error")
 #: The codes with which the command ends. 75 is EX_TEMPFAIL: a supervisor may start it again.
 _OK, _FAILED, _WRONG_USE, _TRY_AGAIN = 0, 1, 2, 75
 
+#: After how many new objects the collector looks for circles among the newest.
+_COLLECT_AFTER = 20_000
+
 _DESCRIPTION = """\
 Runs the tasks of an app. The worker takes them from the broker of --url, of the
-app, or of the variable CELERIAC_URL, and waits for a broker that is not there yet.
+app, or of the variable CELERIAC_URL. It waits for a broker that is not there.
 """
 
 _EPILOG = """\
@@ -84,6 +88,10 @@ def _worker(options: argparse.Namespace) -> Worker:
 
 
 def _run(worker: Worker) -> int:
+    # What is imported stays until the end, so the collector need not look at it again. Each task
+    # makes some objects that live for a moment; the default of 700 looks at them too often.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     try:
         worker.run()
     except Unanswered as error:
@@ -158,8 +166,9 @@ def _parser() -> argparse.ArgumentParser:
         "--pool",
         choices=POOLS,
         default=POOLS[0],
-        help="where handlers run: in child processes (the default), in threads, or, for many "
-        "`async def` at once, on an event loop",
+        metavar="POOL",
+        help="where handlers run: processes (the default), threads, or asyncio for many "
+        "`async def` at once",
     )
     add(
         "-c",
@@ -202,7 +211,9 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level",
         choices=_LEVELS,
         default="info",
-        help="what to log; debug has the traceback of every failure",
+        metavar="LEVEL",
+        help="debug, info (the default), warning or error; debug has the traceback of every "
+        "failure",
     )
     add("--autoreload", action="store_true", help="begin again when a file has changed")
     add("--version", action="version", version=f"celeriac-worker {package_version()}")

@@ -86,7 +86,7 @@ class Connector:
                     return
                 why = str(error)
             except (OSError, CeleriacError) as error:
-                why = str(error) or type(error).__name__
+                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             else:
                 self._done(connected)
                 return

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 #: How often the worker looks at its pace, in seconds. Tasks are short when every place in the pool
 #: ends one within this time.
-PACE_INTERVAL = 0.25
+PACE_INTERVAL = 0.1
 
 #: A delivery that has waited for a place this long goes back to its queue.
 HELD_UP_MAX = 0.4
 
 #: The worker holds what it runs within this time at its present pace.
-LOOK_AHEAD_SECONDS = 0.05
+LOOK_AHEAD_SECONDS = 0.1
 
 #: The most tasks that the worker holds beyond those that it runs.
 LOOK_AHEAD_MAX = 2_000
