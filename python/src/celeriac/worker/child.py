@@ -111,7 +111,7 @@ class Child:
             report = failure(self._execution.tasks[delivered.name], delivered, error)
         finally:
             self._context = None
-        self._late_progress = None
+        self._gather_late_progress()
         return wire.TaskReport(id=delivered.id, lease=delivered.lease, report=report).encode()
 
     def _drive(self, awaitable: Any) -> Any:
@@ -168,10 +168,19 @@ class Child:
             timer.start()
 
     def _send_late_progress(self) -> None:
-        late, self._late_progress = self._late_progress, None
-        if late is not None:
-            self._progress_at = monotonic()
-            self._send(("items", [(0, late[0], PROGRESS, late[1], 0.0)], []))
+        with self._lock:
+            late, self._late_progress = self._late_progress, None
+            if late is not None:
+                self._progress_at = monotonic()
+                _write(self._tasks, ("items", [(0, late[0], PROGRESS, late[1], 0.0)], []))
+
+    def _gather_late_progress(self) -> None:
+        """The handler has ended: its newest progress goes before its end."""
+        if self._late_progress is not None:
+            with self._lock:
+                late, self._late_progress = self._late_progress, None
+                if late is not None:
+                    self._items.append((0, late[0], PROGRESS, late[1], 0.0))
 
     # What the parent says while a handler runs.
 
