@@ -9,7 +9,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from celeriac import _codec
+from celeriac import _codec, _values
 from celeriac._calls import READS, Call
 from celeriac._codec import Message
 from celeriac._protobuf import DecodeError, number
@@ -327,8 +327,9 @@ class Exchange:
         self._request_id += 1
         timeout = b""
         if call.waits_until is not None:
-            left_ms = min(max(1, int((call.waits_until - now) * 1000)), 1 << 62)
-            timeout = b"\x10" + number(left_ms)
+            # 0 would mean the broker's default, and a span has an end.
+            left_ms = min(max(1.0, (call.waits_until - now) * 1000), _values.SPAN_MS_MAX)
+            timeout = b"\x10" + number(int(left_ms))
         if not self._put(self._request_id, timeout, call):
             return
         call.request_id = self._request_id

@@ -153,7 +153,8 @@ def span_ms(option: str, value: Span | None, least_ms: int = 0) -> int | None:
     if value is None:
         return None
     if isinstance(value, timedelta):
-        milliseconds = -(-value // _MILLISECOND)
+        milliseconds, rest = divmod(value, _MILLISECOND)
+        milliseconds += bool(rest)
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong(option, value, "a number of seconds or a timedelta")
     elif isinstance(value, int):
