@@ -447,11 +447,12 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         Body::Unwatch(_) | Body::Unwait(_) => true,
         Body::Credit(_)
         | Body::Report(_)
+        | Body::Serve(_)
         | Body::Subscribe(_)
         | Body::Unsubscribe(_)
         | Body::OrderWorkers(_) => true,
         Body::ListQueues(_) | Body::ListTasks(_) | Body::ListWorkers(_) => true,
-        Body::ConfigureQueue(_) | Body::PauseQueues(_) => true,
+        Body::ConfigureQueue(_) | Body::DeclareQueue(_) | Body::PauseQueues(_) => true,
         Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => {
             false
         }
@@ -460,6 +461,7 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         | Body::Goodbye(_)
         | Body::Heartbeat(_)
         | Body::Submit(_)
+        | Body::Take(_)
         | Body::Publish(_) => false,
     }
 }

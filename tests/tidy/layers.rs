@@ -156,7 +156,7 @@ const MACHINE_LAYERS: [&[&str]; 8] = [
     &["keys", "command", "retry", "slice"],
     &["clocks", "names", "consumer"],
     &["task", "queue", "session", "timers", "step"],
-    &["signals", "suspects", "transitions", "successors", "observe"],
+    &["signals", "suspects", "transitions", "successors", "observe", "announce"],
     &["lease", "limits", "consume", "balance"],
     &[
         "submit",
@@ -164,6 +164,7 @@ const MACHINE_LAYERS: [&[&str]; 8] = [
         "report",
         "cancel",
         "operate",
+        "declare",
         "dead",
         "look",
         "dispatch",

@@ -11,15 +11,17 @@
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
 //! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. The upper
 //! modules change that data: `requests` finds the function for a request; `submit`, `conflicts`,
-//! `report`, `cancel`, `operate`, `dead` and `look` carry requests out, and `scan` carries out
-//! requests that look at many tasks; `lease` grants, checks and ends leases; `connect` and
-//! `consume` keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch`
-//! and `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the
-//! only place where a task changes its state; `restore` builds the tables from the records.
-//! [`command`] has the types that the rest of the broker uses.
+//! `report`, `cancel`, `operate`, `declare`, `dead` and `look` carry requests out, and `scan`
+//! carries out requests that look at many tasks; `lease` grants, checks and ends leases; `announce`
+//! calls off tasks whose end a worker announces; `connect` and `consume` keep sessions and
+//! consumers; `observe` informs clients that wait or watch; `dispatch` and `balance` deliver tasks
+//! to workers; `limits` handles timers of tasks; `transitions` is the only place where a task
+//! changes its state; `restore` builds the tables from the records. [`command`] has the types that
+//! the rest of the broker uses.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
+mod announce;
 mod balance;
 mod cancel;
 mod clocks;
@@ -29,6 +31,7 @@ mod connect;
 mod consume;
 mod consumer;
 mod dead;
+mod declare;
 mod dispatch;
 mod invariants;
 mod keys;
@@ -189,6 +192,7 @@ impl Machine {
                 MonoTimer::TimeLimit(slot, lease) => self.limit_timer(step, slot, lease),
                 MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(step, slot, lease),
                 MonoTimer::Balance => self.balance_timer(step),
+                MonoTimer::QueueIdle(key) => self.idle_timer(step, key),
             }
         }
         for _ in 0..TIMERS_PER_TICK {

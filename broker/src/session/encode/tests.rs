@@ -114,6 +114,7 @@ fn submitted(shape: &Shape) -> Submitted {
             submit_key: text(shape.name),
             lead_ms: u64::MAX,
             forget_at_end: true,
+            announce_end: true,
         },
     }
 }
@@ -200,6 +201,8 @@ fn queue(shape: &Shape) -> QueueView {
             bytes_max: most,
             expires_in_ms: most,
             result_ttl_ms: most,
+            declared: true,
+            idle_ms: most,
         },
         ready: u64::MAX,
         scheduled: u64::MAX,
