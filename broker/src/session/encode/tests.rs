@@ -187,6 +187,7 @@ fn delivery(shape: &Shape) -> Delivery {
         deliveries: u32::MAX,
         report_start: true,
         redelivered: true,
+        revoked_reason: Some(text(shape.name)),
     };
     Delivery { outline, submitted: Box::new(submitted(shape)) }
 }
