@@ -2,14 +2,15 @@
 //! PROTOCOL.md.
 
 mod admin;
+mod mail;
 mod work;
 
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
     Backoff, Cancel, ClientFrame, Forget, Get, Goodbye, Heartbeat, Hello, Jitter, OnConflict,
-    Publish, QueueSubscription, RetryPolicy, Submit, Subscribe, Task, TaskState, Unsubscribe,
-    Unwait, Unwatch, Wait, Watch, WorkerInfo, cancel, wait,
+    QueueSubscription, RetryPolicy, Submit, Task, TaskState, Unwait, Unwatch, Wait, Watch,
+    WorkerInfo, cancel, wait,
 };
 
 use crate::{HOUR_MS, NOW_MS, SESSION, Vector};
@@ -32,9 +33,9 @@ fn ids(ids: &[&str]) -> Vec<String> {
 
 pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
     let tasks = [connection(), tasks(), choices(), looking(), waiting()];
-    let others =
-        [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices(), topics()];
-    tasks.into_iter().chain(others).flatten().collect()
+    let others = [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices()];
+    let mail = [mail::mailboxes(), mail::routes()];
+    tasks.into_iter().chain(others).chain(mail).flatten().collect()
 }
 
 fn hello(name: &str) -> Hello {
@@ -303,18 +304,5 @@ fn waiting() -> Vec<Vector<ClientFrame>> {
             2,
             Body::Watch(Watch { ids: ids(&[ID, "user-0000"]), with_results: true }),
         ),
-    ]
-}
-
-fn topics() -> Vec<Vector<ClientFrame>> {
-    vec![
-        vector(
-            "publish",
-            "",
-            2,
-            Body::Publish(Publish { topic: "events".into(), body: Bytes::from_static(b"hello") }),
-        ),
-        vector("subscribe", "", 3, Body::Subscribe(Subscribe { topics: ids(&["events"]) })),
-        vector("unsubscribe", "", 4, Body::Unsubscribe(Unsubscribe { topics: ids(&["events"]) })),
     ]
 }
