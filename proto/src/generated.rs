@@ -32,7 +32,7 @@ pub enum ErrorCode {
     Handshake = 5,
     /// The token is missing or wrong. The connection is closed.
     Unauthenticated = 6,
-    /// The token does not allow this request.
+    /// The mailbox is exclusive to another connection, or the token does not allow this request.
     Forbidden = 7,
     /// A field holds a value that it may not hold.
     InvalidArgument = 8,

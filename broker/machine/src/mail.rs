@@ -187,7 +187,7 @@ impl Machine {
         };
         self.mailboxes.remove_consumer(consumer);
         let tags = self.mailboxes.tags_of(asker.connection, Some(consumer));
-        self.mailboxes.put_back(asker.connection, &tags);
+        self.mailboxes.put_back(asker.connection, &tags, step.now.mono);
         self.lose_consumer(step, key);
         step.answer(asker, Answer::Done);
     }
@@ -232,7 +232,7 @@ impl Machine {
     }
 
     pub(crate) fn put_back_mail(&mut self, step: &mut Step<'_>, asker: Asker, tags: &[MailTag]) {
-        let (touched, count) = self.mailboxes.put_back(asker.connection, tags);
+        let (touched, count) = self.mailboxes.put_back(asker.connection, tags, step.now.mono);
         for key in touched {
             self.note_mail_use(step, key);
         }
@@ -319,7 +319,7 @@ impl Machine {
         let left = consumers.into_iter().filter_map(|key| self.mailboxes.remove_consumer(key));
         let left: Vec<MailboxKey> = left.map(|consuming| consuming.mailbox).collect();
         let tags = self.mailboxes.tags_of(connection, None);
-        let (touched, _) = self.mailboxes.put_back(connection, &tags);
+        let (touched, _) = self.mailboxes.put_back(connection, &tags, step.now.mono);
         for key in owned {
             self.end_mailbox(step, key);
         }

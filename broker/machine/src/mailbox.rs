@@ -58,6 +58,10 @@ impl Waiting {
     pub fn cost(&self) -> u64 {
         self.message.bytes() as u64 + MAIL_OVERHEAD_BYTES
     }
+
+    pub fn is_over(&self, now: Monotonic) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
 }
 
 impl Mailbox {
@@ -136,8 +140,7 @@ impl Mailbox {
     /// Removes the messages whose time is over. The oldest messages come first, because all
     /// messages have the same span.
     pub fn expire(&mut self, now: Monotonic) {
-        let is_over = |waiting: &Waiting| waiting.expires_at.is_some_and(|at| at <= now);
-        while self.waiting.first_key_value().is_some_and(|(_, waiting)| is_over(waiting)) {
+        while self.waiting.first_key_value().is_some_and(|(_, waiting)| waiting.is_over(now)) {
             self.take();
         }
     }

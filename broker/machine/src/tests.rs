@@ -8,6 +8,7 @@ mod delivery;
 mod leases;
 mod listing;
 mod mail;
+mod mail_model;
 mod mailboxes;
 mod model;
 mod nonsense;

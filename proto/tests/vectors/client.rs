@@ -34,7 +34,7 @@ fn ids(ids: &[&str]) -> Vec<String> {
 pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
     let tasks = [connection(), tasks(), choices(), looking(), waiting()];
     let others = [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices()];
-    let mail = [mail::mailboxes(), mail::routes()];
+    let mail = [mail::mailboxes(), mail::exchanges(), mail::routes()];
     tasks.into_iter().chain(others).chain(mail).flatten().collect()
 }
 

@@ -306,15 +306,18 @@ impl Mailboxes {
         &mut self,
         connection: ConnectionKey,
         tags: &[MailTag],
+        now: Monotonic,
     ) -> (BTreeSet<MailboxKey>, u64) {
         let (mut touched, mut count) = (BTreeSet::new(), 0);
         for tag in tags {
             let Some(given) = self.release(connection, *tag) else { continue };
             if self.exists(given.mailbox) {
                 touched.insert(given.mailbox);
-                count += 1;
                 let waiting = Waiting { redelivered: true, ..given.waiting };
-                self.change(given.mailbox, |mailbox| mailbox.put(*tag, waiting));
+                count += u64::from(self.change(given.mailbox, |mailbox| {
+                    mailbox.expire(now);
+                    !waiting.is_over(now) && mailbox.put(*tag, waiting)
+                }));
             }
         }
         self.keep_to_the_bound();

@@ -85,7 +85,7 @@ pub(super) fn mailboxes() -> Vec<Vector<ClientFrame>> {
     ]
 }
 
-pub(super) fn routes() -> Vec<Vector<ClientFrame>> {
+pub(super) fn exchanges() -> Vec<Vector<ClientFrame>> {
     let exchange = |name: &str, kind: ExchangeType| DeclareExchange {
         exchange: name.into(),
         r#type: kind.into(),
@@ -121,6 +121,11 @@ pub(super) fn routes() -> Vec<Vector<ClientFrame>> {
                 if_unused: true,
             }),
         ),
+    ]
+}
+
+pub(super) fn routes() -> Vec<Vector<ClientFrame>> {
+    vec![
         vector(
             "bind",
             "A mailbox gets the events of tasks.",

@@ -7,8 +7,8 @@ use celeriac_proto::{ExchangeName, MailboxName, QueueName};
 use celeriac_record::{ExchangeKind, ExchangeRecord};
 
 use crate::command::{
-    Ask, Binding, BindingOutline, DeliveredMail, DestinationName, Mail, MailMessage,
-    MailboxOptions, MailboxOutline, Publish, Route,
+    Answer, Ask, Binding, BindingOutline, DeliveredMail, DestinationName, Mail, MailMessage,
+    MailboxOptions, MailboxOutline, Message, Outlines, Publish, Push, Route,
 };
 use crate::tests::words::Words;
 
@@ -102,17 +102,41 @@ fn binding(exchange: ExchangeName, words: &Words<'_>) -> Binding {
     Binding { exchange, routing_key: words.option("key").unwrap_or("").into(), to }
 }
 
-pub(super) fn shown(mail: &DeliveredMail) -> String {
+/// What the machine says about mailboxes and routes.
+pub(super) fn words_of(message: Message) -> String {
+    match message {
+        Message::Answer(_, Answer::Mailbox { mailbox, ready, consumers }) => {
+            format!("mailbox {mailbox}: ready {ready} consumers {consumers}")
+        }
+        Message::Answer(_, Answer::Consuming(consumer)) => format!("consumer {consumer}"),
+        Message::Answer(_, Answer::Fetched { message, ready, dropped }) => {
+            let message = message.as_ref().map_or("nothing".into(), shown);
+            format!("fetched {message}, ready {ready}{}", lost(dropped))
+        }
+        Message::Show(_, Outlines::Mailboxes { mailboxes, .. }) => listed_mailboxes(&mailboxes),
+        Message::Show(_, Outlines::Bindings { bindings, .. }) => listed_bindings(&bindings),
+        Message::Push(Push::Mail { consumer, messages, dropped }) => {
+            let messages: Vec<String> = messages.iter().map(shown).collect();
+            format!("mail for {consumer}: {}{}", messages.join(", "), lost(dropped))
+        }
+        Message::Push(Push::ConsumerEnded { consumer, mailbox }) => {
+            format!("consumer {consumer} of {mailbox} has ended")
+        }
+        other => unreachable!("it is not about mailboxes or routes: {other:?}"),
+    }
+}
+
+fn shown(mail: &DeliveredMail) -> String {
     let again = if mail.redelivered { " again" } else { "" };
     let body = String::from_utf8_lossy(&mail.message.body).trim_end().to_owned();
     format!("{body} #{}{again}", mail.tag)
 }
 
-pub(super) fn lost(dropped: u64) -> String {
+fn lost(dropped: u64) -> String {
     if dropped == 0 { String::new() } else { format!(", {dropped} dropped") }
 }
 
-pub(super) fn mailboxes(mailboxes: &[MailboxOutline]) -> String {
+fn listed_mailboxes(mailboxes: &[MailboxOutline]) -> String {
     let shown = mailboxes.iter().map(|mailbox| {
         format!(
             "{}: ready {} unacknowledged {} consumers {} dropped {}",
@@ -126,7 +150,7 @@ pub(super) fn mailboxes(mailboxes: &[MailboxOutline]) -> String {
     format!("mailboxes [{}]", shown.collect::<Vec<_>>().join("; "))
 }
 
-pub(super) fn bindings(bindings: &[BindingOutline]) -> String {
+fn listed_bindings(bindings: &[BindingOutline]) -> String {
     let shown = bindings.iter().map(|binding| {
         let BindingOutline { exchange, kind, routing_key, to } = binding;
         match to {

@@ -56,25 +56,7 @@ pub(super) fn words_of(message: Message) -> String {
             format!("closing {:?}: {}", refusal.code, refusal.message)
         }
         Message::Deliver(_) => unreachable!("the caller handles deliveries"),
-        Message::Answer(_, Answer::Mailbox { mailbox, ready, consumers }) => {
-            format!("mailbox {mailbox}: ready {ready} consumers {consumers}")
-        }
-        Message::Answer(_, Answer::Consuming(consumer)) => format!("consumer {consumer}"),
-        Message::Answer(_, Answer::Fetched { message, ready, dropped }) => {
-            let message = message.as_ref().map_or("nothing".into(), super::mail::shown);
-            format!("fetched {message}, ready {ready}{}", super::mail::lost(dropped))
-        }
-        Message::Show(_, Outlines::Mailboxes { mailboxes, .. }) => {
-            super::mail::mailboxes(&mailboxes)
-        }
-        Message::Show(_, Outlines::Bindings { bindings, .. }) => super::mail::bindings(&bindings),
-        Message::Push(Push::Mail { consumer, messages, dropped }) => {
-            let messages: Vec<String> = messages.iter().map(super::mail::shown).collect();
-            format!("mail for {consumer}: {}{}", messages.join(", "), super::mail::lost(dropped))
-        }
-        Message::Push(Push::ConsumerEnded { consumer, mailbox }) => {
-            format!("consumer {consumer} of {mailbox} has ended")
-        }
+        message => super::mail::words_of(message),
     }
 }
 
