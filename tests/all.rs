@@ -15,6 +15,7 @@ mod full_answers;
 mod handshake;
 mod interruptions;
 mod lost_worker;
+mod mailboxes;
 mod network;
 mod operators;
 mod reports;

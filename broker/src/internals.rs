@@ -9,6 +9,6 @@ pub use celeriac_store::FAIL_READS;
 pub use crate::outgoing::{
     Delivery, FoundTask, Outgoing, QueueView, Selection, Shown, TaskView, WorkerView,
 };
-pub use crate::session::decode::{Bounds, ask, hello};
+pub use crate::session::decode::{Bounds, ask, hello, needs_no_answer};
 pub use crate::session::encode::{Limits, frame, limits};
 pub use crate::session::{client_command, message_bytes};

@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, Cursor, DeliveryOutline, Outline, Push, QueueOutline, RequestId, WatchKey, WorkerKey,
-    WorkerStatus,
+    Answer, BindingOutline, Cursor, DeliveryOutline, MailboxOutline, Outline, Push, QueueOutline,
+    RequestId, WatchKey, WorkerKey, WorkerStatus,
 };
-use celeriac_proto::{QueueName, TaskId};
+use celeriac_proto::{MailboxName, QueueName, TaskId};
 use celeriac_record::{Changed, Submitted};
 
 /// One message, which becomes one frame.
@@ -16,7 +16,7 @@ use celeriac_record::{Changed, Submitted};
 pub enum Outgoing {
     /// An answer that shows nothing of the records. A request id of 0 belongs to no request.
     Answer(RequestId, Answer),
-    /// An answer about tasks, queues or workers.
+    /// An answer about tasks, queues, workers, mailboxes or bindings.
     Show(RequestId, Shown),
     Deliver(Vec<Delivery>),
     Transition {
@@ -26,7 +26,7 @@ pub enum Outgoing {
     Push(Push),
 }
 
-/// An answer about tasks, queues or workers.
+/// An answer about tasks, queues, workers, mailboxes or bindings.
 #[derive(Debug)]
 pub enum Shown {
     Got { tasks: Selection },
@@ -35,6 +35,8 @@ pub enum Shown {
     Queues { queues: Vec<QueueView>, next: Option<QueueName> },
     Page { tasks: Vec<TaskView>, next: Option<Cursor> },
     Workers { workers: Vec<WorkerView>, next: Option<WorkerKey> },
+    Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
+    Bindings { bindings: Vec<BindingOutline>, is_last: bool },
 }
 
 /// Tasks that a client asked for by id.

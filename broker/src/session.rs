@@ -178,7 +178,9 @@ pub fn client_command(frame: ClientFrame, connection: ConnectionKey, bounds: &Bo
         Some(client_frame::Body::Hello(_)) => {
             Err(Refusal::new(Code::Handshake, "Hello comes once"))
         }
-        _ if request == 0 => Err(Refusal::new(Code::InvalidArgument, "request ids are above 0")),
+        body if request == 0 && !decode::needs_no_answer(&body) => {
+            Err(Refusal::new(Code::InvalidArgument, "request ids are above 0"))
+        }
         body => decode::ask(body, frame.timeout_ms, bounds),
     };
     Command::Request { connection, request, ask: ask.unwrap_or_else(Ask::Refuse) }

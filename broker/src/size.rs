@@ -3,7 +3,10 @@
 //! about the wire format: a field is a tag, perhaps a length, and a value.
 
 use bytes::Bytes;
-use celeriac_machine::command::{Answer, Push, QueueOutline, SubmitOutcome, WorkerStatus};
+use celeriac_machine::command::{
+    Answer, BindingOutline, DeliveredMail, DestinationName, Push, QueueOutline, SubmitOutcome,
+    WorkerStatus,
+};
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX,
     PROGRESS_BYTES_MAX, TAGS_MAX,
@@ -206,7 +209,25 @@ pub(crate) fn body(message: &Outgoing) -> usize {
             OUTCOME + refusal.message.len().min(SENTENCE_BYTES_MAX)
         }
         Outgoing::Push(Push::Order(_)) => 0,
+        Outgoing::Push(Push::Mail { messages, .. }) => messages.iter().map(mail).sum(),
+        Outgoing::Push(Push::ConsumerEnded { mailbox, .. }) => part(mailbox.len()),
     }
+}
+
+/// A message of a mailbox.
+fn mail(mail: &DeliveredMail) -> usize {
+    let message = &mail.message;
+    let exchange = message.exchange.as_ref().map_or(0, |name| part(name.len()));
+    let texts = part(message.routing_key.len()) + part(message.content_type.len());
+    FIELD + OUTCOME + exchange + texts + part(message.body.len()) + part(message.properties.len())
+}
+
+fn binding(binding: &BindingOutline) -> usize {
+    let to = binding.to.as_ref().map_or(0, |to| match to {
+        DestinationName::Mailbox(name) => FIELD + part(name.len()),
+        DestinationName::Queue(name) => FIELD + part(name.len()),
+    });
+    FIELD + OUTCOME + part(binding.exchange.len()) + part(binding.routing_key.len()) + to
 }
 
 fn answer(answer: &Answer) -> usize {
@@ -224,6 +245,9 @@ fn answer(answer: &Answer) -> usize {
         | Answer::Count(_)
         | Answer::Declared { .. }
         | Answer::BackedUp { .. } => 0,
+        Answer::Mailbox { mailbox, .. } => part(mailbox.len()),
+        Answer::Consuming(_) => 0,
+        Answer::Fetched { message, .. } => message.as_ref().map_or(0, mail),
     }
 }
 
@@ -237,6 +261,16 @@ fn shown(shown: &Shown) -> usize {
         Shown::Workers { workers, .. } => {
             let one = |view: &WorkerView| worker(&view.status) + tasks(&view.running);
             workers.iter().map(one).sum()
+        }
+        Shown::Mailboxes { mailboxes, .. } => {
+            // The cursor repeats the last name.
+            let names = mailboxes.iter().map(|one| FIELD + 2 * OUTCOME + part(one.mailbox.len()));
+            names.sum::<usize>() + NAME
+        }
+        Shown::Bindings { bindings, .. } => {
+            // The cursor repeats the last binding.
+            let last = bindings.last().map_or(0, binding);
+            bindings.iter().map(binding).sum::<usize>() + last
         }
     }
 }

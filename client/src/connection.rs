@@ -68,7 +68,7 @@ pub enum Event {
     },
     /// The connection broke, and is being opened again.
     Disconnected,
-    /// The broker sent a Deliver, CancelSignal, Order, TopicMessage or Closing. Transitions go to
+    /// The broker sent a Deliver, CancelSignal, Order, Mail, ConsumerEnded or Closing. Transitions go to
     /// their watches instead.
     Push(server_frame::Body),
 }
@@ -445,18 +445,26 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
     match body {
         Body::Cancel(_) | Body::Forget(_) | Body::Get(_) | Body::Wait(_) | Body::Watch(_) => true,
         Body::Unwatch(_) | Body::Unwait(_) => true,
-        Body::Credit(_)
-        | Body::Report(_)
-        | Body::Serve(_)
-        | Body::Subscribe(_)
-        | Body::Unsubscribe(_)
-        | Body::OrderWorkers(_) => true,
+        Body::Credit(_) | Body::Report(_) | Body::Serve(_) | Body::OrderWorkers(_) => true,
         Body::ListQueues(_) | Body::ListTasks(_) | Body::ListWorkers(_) => true,
         Body::ConfigureQueue(_) | Body::DeclareQueue(_) | Body::PauseQueues(_) => true,
         Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => {
             false
         }
         Body::Backup(_) => false,
+        Body::DeclareMailbox(declare) => !declare.mailbox.is_empty(),
+        Body::DeclareExchange(_) | Body::DeleteExchange(_) | Body::Bind(_) | Body::Unbind(_) => {
+            true
+        }
+        Body::ListMailboxes(_) | Body::ListBindings(_) => true,
+        // A mailbox may have ended with the connection, and a consumer has.
+        Body::DeleteMailbox(_)
+        | Body::PurgeMailbox(_)
+        | Body::Consume(_)
+        | Body::Unconsume(_)
+        | Body::FetchMail(_)
+        | Body::AckMail(_)
+        | Body::PutBackMail(_) => false,
         Body::Hello(_)
         | Body::Goodbye(_)
         | Body::Heartbeat(_)

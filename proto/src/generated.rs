@@ -32,7 +32,7 @@ pub enum ErrorCode {
     Handshake = 5,
     /// The token is missing or wrong. The connection is closed.
     Unauthenticated = 6,
-    /// The token does not allow this request.
+    /// The mailbox is exclusive to another connection, or the token does not allow this request.
     Forbidden = 7,
     /// A field holds a value that it may not hold.
     InvalidArgument = 8,
@@ -1591,11 +1591,357 @@ pub struct BackupReply {
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
 }
+/// Creates a mailbox, or finds the one of this name. A mailbox lies in the broker's memory and does
+/// not survive a restart of the broker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeclareMailbox {
+    /// Empty: the broker makes a name that no other mailbox has.
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+    /// The mailbox ends with this connection, and no other connection may use it.
+    #[prost(bool, tag = "2")]
+    pub exclusive: bool,
+    /// The mailbox ends with its last consumer, but not before it had one.
+    #[prost(bool, tag = "3")]
+    pub auto_delete: bool,
+    /// The mailbox ends when it has no consumer and nobody has declared it or fetched from it for this
+    /// long. Absent: never.
+    #[prost(uint64, optional, tag = "4")]
+    pub idle_ms: ::core::option::Option<u64>,
+    /// A message that is older than this is dropped. Absent: no message is dropped for its age.
+    #[prost(uint64, optional, tag = "5")]
+    pub ttl_ms: ::core::option::Option<u64>,
+    /// The most messages that wait in the mailbox; 0 means 10,000, which is also the most.
+    #[prost(uint32, tag = "6")]
+    pub messages_max: u32,
+    /// The most bytes of these messages; 0 means 16 MiB, which is also the most.
+    #[prost(uint64, tag = "7")]
+    pub bytes_max: u64,
+    /// Only finds the mailbox, whatever its options are: NOT_FOUND if there is none.
+    #[prost(bool, tag = "8")]
+    pub passive: bool,
+}
+/// The answer to DeclareMailbox.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MailboxReply {
+    /// The name of the mailbox.
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+    /// The messages that wait in it, and its consumers.
+    #[prost(uint64, tag = "2")]
+    pub ready: u64,
+    #[prost(uint32, tag = "3")]
+    pub consumers: u32,
+}
+/// Ends a mailbox, with its messages, consumers and bindings. The answer counts the messages that
+/// waited in it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteMailbox {
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+    /// Only if it has no consumer: NOT_FINISHED otherwise.
+    #[prost(bool, tag = "2")]
+    pub if_unused: bool,
+    /// Only if no message waits in it: NOT_FINISHED otherwise.
+    #[prost(bool, tag = "3")]
+    pub if_empty: bool,
+}
+/// Drops the messages that wait in a mailbox. The answer counts them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeMailbox {
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+}
+/// Begins the delivery of the messages of a mailbox to this connection.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Consume {
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+}
+/// The answer to Consume.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsumeReply {
+    /// The number of the consumer. The broker never uses it again.
+    #[prost(uint64, tag = "1")]
+    pub consumer_id: u64,
+}
+/// Ends a consumer of this connection. Its messages that are not acknowledged go back to the front
+/// of the mailbox.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unconsume {
+    #[prost(uint64, tag = "1")]
+    pub consumer_id: u64,
+}
+/// Fetches the first message of a mailbox.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchMail {
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+}
+/// The answer to FetchMail.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchMailReply {
+    /// Absent: the mailbox is empty.
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<MailMessage>,
+    /// The messages that wait behind it.
+    #[prost(uint64, tag = "2")]
+    pub ready: u64,
+    /// The messages that the mailbox dropped for want of room since a reader was last told.
+    #[prost(uint64, tag = "3")]
+    pub dropped: u64,
+}
+/// Says that the client has taken these messages: the broker forgets them, and sends more. The
+/// request needs no answer: it may have request_id 0.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AckMail {
+    #[prost(uint64, repeated, tag = "1")]
+    pub tags: ::prost::alloc::vec::Vec<u64>,
+}
+/// Gives messages that the connection got back to their mailboxes. Each stands in front of all
+/// messages that came after it. The answer counts the messages that went back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutBackMail {
+    #[prost(uint64, repeated, tag = "1")]
+    pub tags: ::prost::alloc::vec::Vec<u64>,
+}
+/// Sends a message to every mailbox that the exchange and the routing key lead to. The answer counts
+/// them. The request needs no answer: it may have request_id 0, and then nobody is told of an error.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Publish {
+    /// Empty: the message goes to the mailbox whose name is the routing key.
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    /// At most 255 bytes.
+    #[prost(string, tag = "2")]
+    pub routing_key: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub body: ::prost::bytes::Bytes,
+    #[prost(string, tag = "4")]
+    pub content_type: ::prost::alloc::string::String,
+    /// Bytes beside the body that the broker does not look into, such as headers; at most 64 KiB.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub properties: ::prost::bytes::Bytes,
+    /// NOT_FOUND if no mailbox gets the message.
+    #[prost(bool, tag = "6")]
+    pub mandatory: bool,
+}
+/// One message of a mailbox, as a reader gets it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MailMessage {
+    /// The number that AckMail and PutBackMail name. It rises from message to message of a mailbox.
+    #[prost(uint64, tag = "1")]
+    pub tag: u64,
+    /// The exchange and the routing key of its Publish.
+    #[prost(string, tag = "2")]
+    pub exchange: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub routing_key: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: ::prost::bytes::Bytes,
+    #[prost(string, tag = "5")]
+    pub content_type: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub properties: ::prost::bytes::Bytes,
+    /// Whether the message was given to a reader before.
+    #[prost(bool, tag = "7")]
+    pub redelivered: bool,
+}
+/// Messages of a mailbox, pushed to one of its consumers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Mail {
+    #[prost(uint64, tag = "1")]
+    pub consumer_id: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub messages: ::prost::alloc::vec::Vec<MailMessage>,
+    /// The messages that the mailbox dropped for want of room since a reader was last told.
+    #[prost(uint64, tag = "3")]
+    pub dropped: u64,
+}
+/// The mailbox of a consumer has ended, and the consumer with it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsumerEnded {
+    #[prost(uint64, tag = "1")]
+    pub consumer_id: u64,
+    #[prost(string, tag = "2")]
+    pub mailbox: ::prost::alloc::string::String,
+}
+/// Creates an exchange, or finds the one of this name. An exchange is stored.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeclareExchange {
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    #[prost(enumeration = "ExchangeType", tag = "2")]
+    pub r#type: i32,
+    /// The exchange ends with its last binding, but not before it had one.
+    #[prost(bool, tag = "3")]
+    pub auto_delete: bool,
+    /// Only finds the exchange, whatever its options are: NOT_FOUND if there is none.
+    #[prost(bool, tag = "4")]
+    pub passive: bool,
+}
+/// Ends an exchange, with its bindings. An exchange that does not exist is no error.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteExchange {
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    /// Only if it has no binding: NOT_FINISHED otherwise.
+    #[prost(bool, tag = "2")]
+    pub if_unused: bool,
+}
+/// Where a binding leads.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Destination {
+    #[prost(oneof = "destination::To", tags = "1, 2")]
+    pub to: ::core::option::Option<destination::To>,
+}
+/// Nested message and enum types in `Destination`.
+pub mod destination {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum To {
+        #[prost(string, tag = "1")]
+        Mailbox(::prost::alloc::string::String),
+        /// A queue of tasks. The binding is stored.
+        #[prost(string, tag = "2")]
+        Queue(::prost::alloc::string::String),
+    }
+}
+/// Adds a binding, unless it exists.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Bind {
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    /// At most 255 bytes. Its meaning depends on the type of the exchange.
+    #[prost(string, tag = "2")]
+    pub routing_key: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub destination: ::core::option::Option<Destination>,
+}
+/// Removes a binding. A binding that does not exist is no error.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unbind {
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub routing_key: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub destination: ::core::option::Option<Destination>,
+}
+/// Lists mailboxes by name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMailboxes {
+    /// The cursor of the page before; empty for the first page.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+/// The answer to ListMailboxes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MailboxList {
+    #[prost(message, repeated, tag = "1")]
+    pub mailboxes: ::prost::alloc::vec::Vec<MailboxInfo>,
+    /// Gives the next page; empty on the last page.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+/// One mailbox.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MailboxInfo {
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub exclusive: bool,
+    #[prost(bool, tag = "3")]
+    pub auto_delete: bool,
+    /// The messages that wait in it, and their bytes.
+    #[prost(uint64, tag = "4")]
+    pub ready: u64,
+    #[prost(uint64, tag = "5")]
+    pub bytes: u64,
+    /// The messages that readers have got and not acknowledged.
+    #[prost(uint64, tag = "6")]
+    pub unacknowledged: u64,
+    #[prost(uint32, tag = "7")]
+    pub consumers: u32,
+    /// All messages that the mailbox has dropped for want of room.
+    #[prost(uint64, tag = "8")]
+    pub dropped_total: u64,
+}
+/// Lists exchanges with their bindings.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListBindings {
+    /// The cursor of the page before; empty for the first page.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+/// The answer to ListBindings.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BindingList {
+    #[prost(message, repeated, tag = "1")]
+    pub bindings: ::prost::alloc::vec::Vec<BindingInfo>,
+    /// Gives the next page; empty on the last page.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cursor: ::prost::bytes::Bytes,
+}
+/// One binding, or an exchange without bindings.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BindingInfo {
+    #[prost(string, tag = "1")]
+    pub exchange: ::prost::alloc::string::String,
+    #[prost(enumeration = "ExchangeType", tag = "2")]
+    pub r#type: i32,
+    #[prost(string, tag = "3")]
+    pub routing_key: ::prost::alloc::string::String,
+    /// Absent: the exchange has no binding.
+    #[prost(message, optional, tag = "4")]
+    pub destination: ::core::option::Option<Destination>,
+}
+/// How an exchange compares the routing key of a message with those of its bindings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExchangeType {
+    Unspecified = 0,
+    /// The two are equal.
+    Direct = 1,
+    /// Word by word, with dots between words. In a binding `*` stands for one word and `#` for any
+    /// number of words.
+    Topic = 2,
+    /// It does not compare: every binding gets every message.
+    Fanout = 3,
+    /// This broker does not offer exchanges that compare headers: it answers UNSUPPORTED.
+    Headers = 4,
+}
+impl ExchangeType {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXCHANGE_TYPE_UNSPECIFIED",
+            Self::Direct => "EXCHANGE_TYPE_DIRECT",
+            Self::Topic => "EXCHANGE_TYPE_TOPIC",
+            Self::Fanout => "EXCHANGE_TYPE_FANOUT",
+            Self::Headers => "EXCHANGE_TYPE_HEADERS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXCHANGE_TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXCHANGE_TYPE_DIRECT" => Some(Self::Direct),
+            "EXCHANGE_TYPE_TOPIC" => Some(Self::Topic),
+            "EXCHANGE_TYPE_FANOUT" => Some(Self::Fanout),
+            "EXCHANGE_TYPE_HEADERS" => Some(Self::Headers),
+            _ => None,
+        }
+    }
+}
 /// The frame of a client: one request.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientFrame {
     /// The client chooses it. It is above 0 and unique among the unanswered requests of the
-    /// connection. The answer has the same id.
+    /// connection. The answer has the same id. Publish and AckMail may have 0: the broker does not
+    /// answer them then.
     #[prost(uint64, tag = "1")]
     pub request_id: u64,
     /// How long the client waits for the answer. The broker uses it for Wait only. 0 means the
@@ -1604,7 +1950,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 96, 97, 98"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -1666,12 +2012,36 @@ pub mod client_frame {
         Backup(super::Backup),
         #[prost(message, tag = "75")]
         DeclareQueue(super::DeclareQueue),
-        #[prost(message, tag = "96")]
+        #[prost(message, tag = "80")]
+        DeclareMailbox(super::DeclareMailbox),
+        #[prost(message, tag = "81")]
+        DeleteMailbox(super::DeleteMailbox),
+        #[prost(message, tag = "82")]
+        PurgeMailbox(super::PurgeMailbox),
+        #[prost(message, tag = "83")]
+        Consume(super::Consume),
+        #[prost(message, tag = "84")]
+        Unconsume(super::Unconsume),
+        #[prost(message, tag = "85")]
+        FetchMail(super::FetchMail),
+        #[prost(message, tag = "86")]
+        AckMail(super::AckMail),
+        #[prost(message, tag = "87")]
+        PutBackMail(super::PutBackMail),
+        #[prost(message, tag = "88")]
         Publish(super::Publish),
-        #[prost(message, tag = "97")]
-        Subscribe(super::Subscribe),
-        #[prost(message, tag = "98")]
-        Unsubscribe(super::Unsubscribe),
+        #[prost(message, tag = "89")]
+        DeclareExchange(super::DeclareExchange),
+        #[prost(message, tag = "90")]
+        DeleteExchange(super::DeleteExchange),
+        #[prost(message, tag = "91")]
+        Bind(super::Bind),
+        #[prost(message, tag = "92")]
+        Unbind(super::Unbind),
+        #[prost(message, tag = "93")]
+        ListMailboxes(super::ListMailboxes),
+        #[prost(message, tag = "94")]
+        ListBindings(super::ListBindings),
     }
 }
 /// The frame of the broker: an answer, or a frame that the broker sends unasked.
@@ -1682,7 +2052,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 64, 67, 69, 72, 74, 75, 128, 129, 130, 131, 132, 133"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 64, 67, 69, 72, 74, 75, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -1725,6 +2095,16 @@ pub mod server_frame {
         BackupReply(super::BackupReply),
         #[prost(message, tag = "75")]
         DeclareQueueReply(super::DeclareQueueReply),
+        #[prost(message, tag = "80")]
+        MailboxReply(super::MailboxReply),
+        #[prost(message, tag = "83")]
+        ConsumeReply(super::ConsumeReply),
+        #[prost(message, tag = "85")]
+        FetchMailReply(super::FetchMailReply),
+        #[prost(message, tag = "93")]
+        MailboxList(super::MailboxList),
+        #[prost(message, tag = "94")]
+        BindingList(super::BindingList),
         /// The broker sends the following frames unasked, with request_id 0.
         #[prost(message, tag = "128")]
         Deliver(super::Deliver),
@@ -1734,10 +2114,12 @@ pub mod server_frame {
         Order(super::Order),
         #[prost(message, tag = "131")]
         Transition(super::Transition),
-        #[prost(message, tag = "132")]
-        TopicMessage(super::TopicMessage),
         #[prost(message, tag = "133")]
         Closing(super::Closing),
+        #[prost(message, tag = "134")]
+        Mail(super::Mail),
+        #[prost(message, tag = "135")]
+        ConsumerEnded(super::ConsumerEnded),
     }
 }
 /// The first frame of every connection.
@@ -1883,32 +2265,3 @@ pub struct Closing {
 /// The broker carried out the request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {}
-/// A live message for the subscribers of a topic: bounded, in memory, never stored. This broker does
-/// not offer topics yet: it answers UNSUPPORTED to the three requests.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Publish {
-    #[prost(string, tag = "1")]
-    pub topic: ::prost::alloc::string::String,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub body: ::prost::bytes::Bytes,
-}
-/// Begins the delivery of messages of these topics.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Subscribe {
-    #[prost(string, repeated, tag = "1")]
-    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-/// Ends the delivery of messages of these topics.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Unsubscribe {
-    #[prost(string, repeated, tag = "1")]
-    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-/// One message of a topic, pushed to its subscribers.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct TopicMessage {
-    #[prost(string, tag = "1")]
-    pub topic: ::prost::alloc::string::String,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub body: ::prost::bytes::Bytes,
-}

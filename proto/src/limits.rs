@@ -116,6 +116,27 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// The most bytes in the meta of one progress report. The broker stores it again with every report.
 pub const PROGRESS_BYTES_MAX: usize = 64 * 1024;
 
+/// The most messages that wait in one mailbox, and the default. The broker drops the oldest.
+pub const MAILBOX_MESSAGES_MAX: u32 = 10_000;
+
+/// The most bytes of the messages that wait in one mailbox, and the default.
+pub const MAILBOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The bytes that count for each message of a mailbox beside its own: the memory of the broker's
+/// own data about it.
+pub const MAIL_OVERHEAD_BYTES: u64 = 256;
+
+/// The most bytes in the properties of one message of a mailbox, as for [headers](HEADERS_BYTES_MAX)
+/// of a task.
+pub const MAIL_PROPERTIES_BYTES_MAX: usize = HEADERS_BYTES_MAX;
+
+/// The most messages that one connection may have got and not acknowledged. The broker pushes no
+/// more until it acknowledges some.
+pub const MAIL_UNACKNOWLEDGED_MAX: usize = 1_000;
+
+/// The same in bytes. The message that reaches the bound may pass it.
+pub const MAIL_UNACKNOWLEDGED_BYTES_MAX: u64 = 1024 * 1024;
+
 /// The most bytes in the message of one error, and in its traceback. The broker cuts longer texts.
 pub const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
 

@@ -128,6 +128,17 @@ name!(
     "queue name"
 );
 
+name!(
+    /// The name of a mailbox, where messages wait for the programs that read them.
+    MailboxName,
+    "mailbox name"
+);
+name!(
+    /// The name of an exchange, which leads messages to mailboxes and to queues.
+    ExchangeName,
+    "name of an exchange"
+);
+
 impl Default for QueueName {
     fn default() -> Self {
         Self("default".into())

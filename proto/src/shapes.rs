@@ -130,11 +130,24 @@ const LIST_WORKERS: Shape = Shape { name: "ListWorkers", fields: &[] };
 const ORDER_WORKERS: Shape =
     Shape { name: "OrderWorkers", fields: &[texts(1, "instance_ids", BATCH_FIELD_ITEMS_MAX)] };
 const BACKUP: Shape = Shape { name: "Backup", fields: &[] };
+const DECLARE_MAILBOX: Shape = Shape { name: "DeclareMailbox", fields: &[] };
+const DELETE_MAILBOX: Shape = Shape { name: "DeleteMailbox", fields: &[] };
+const PURGE_MAILBOX: Shape = Shape { name: "PurgeMailbox", fields: &[] };
+const CONSUME: Shape = Shape { name: "Consume", fields: &[] };
+const UNCONSUME: Shape = Shape { name: "Unconsume", fields: &[] };
+const FETCH_MAIL: Shape = Shape { name: "FetchMail", fields: &[] };
+const ACK_MAIL: Shape =
+    Shape { name: "AckMail", fields: &[numbers(1, "tags", BATCH_FIELD_ITEMS_MAX)] };
+const PUT_BACK_MAIL: Shape =
+    Shape { name: "PutBackMail", fields: &[numbers(1, "tags", BATCH_FIELD_ITEMS_MAX)] };
 const PUBLISH: Shape = Shape { name: "Publish", fields: &[] };
-const SUBSCRIBE: Shape =
-    Shape { name: "Subscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
-const UNSUBSCRIBE: Shape =
-    Shape { name: "Unsubscribe", fields: &[texts(1, "topics", BATCH_FIELD_ITEMS_MAX)] };
+const DECLARE_EXCHANGE: Shape = Shape { name: "DeclareExchange", fields: &[] };
+const DELETE_EXCHANGE: Shape = Shape { name: "DeleteExchange", fields: &[] };
+const DESTINATION: Shape = Shape { name: "Destination", fields: &[] };
+const BIND: Shape = Shape { name: "Bind", fields: &[one(3, "destination", &DESTINATION)] };
+const UNBIND: Shape = Shape { name: "Unbind", fields: &[one(3, "destination", &DESTINATION)] };
+const LIST_MAILBOXES: Shape = Shape { name: "ListMailboxes", fields: &[] };
+const LIST_BINDINGS: Shape = Shape { name: "ListBindings", fields: &[] };
 
 /// Every message that a client sends.
 pub(crate) const CLIENT_FRAME: Shape = Shape {
@@ -167,9 +180,21 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(73, "order_workers", &ORDER_WORKERS),
         one(74, "backup", &BACKUP),
         one(75, "declare_queue", &DECLARE_QUEUE),
-        one(96, "publish", &PUBLISH),
-        one(97, "subscribe", &SUBSCRIBE),
-        one(98, "unsubscribe", &UNSUBSCRIBE),
+        one(80, "declare_mailbox", &DECLARE_MAILBOX),
+        one(81, "delete_mailbox", &DELETE_MAILBOX),
+        one(82, "purge_mailbox", &PURGE_MAILBOX),
+        one(83, "consume", &CONSUME),
+        one(84, "unconsume", &UNCONSUME),
+        one(85, "fetch_mail", &FETCH_MAIL),
+        one(86, "ack_mail", &ACK_MAIL),
+        one(87, "put_back_mail", &PUT_BACK_MAIL),
+        one(88, "publish", &PUBLISH),
+        one(89, "declare_exchange", &DECLARE_EXCHANGE),
+        one(90, "delete_exchange", &DELETE_EXCHANGE),
+        one(91, "bind", &BIND),
+        one(92, "unbind", &UNBIND),
+        one(93, "list_mailboxes", &LIST_MAILBOXES),
+        one(94, "list_bindings", &LIST_BINDINGS),
     ],
 };
 const LIMITS: Shape = Shape { name: "Limits", fields: &[] };
@@ -261,7 +286,21 @@ const CANCEL_SIGNAL: Shape =
     Shape { name: "CancelSignal", fields: &[numbers(1, "leases", ANSWER_ITEMS_MAX)] };
 const ORDER: Shape = Shape { name: "Order", fields: &[] };
 const TRANSITION: Shape = Shape { name: "Transition", fields: &[one(2, "task", &TASK_INFO)] };
-const TOPIC_MESSAGE: Shape = Shape { name: "TopicMessage", fields: &[] };
+const MAILBOX_REPLY: Shape = Shape { name: "MailboxReply", fields: &[] };
+const CONSUME_REPLY: Shape = Shape { name: "ConsumeReply", fields: &[] };
+const MAIL_MESSAGE: Shape = Shape { name: "MailMessage", fields: &[] };
+const FETCH_MAIL_REPLY: Shape =
+    Shape { name: "FetchMailReply", fields: &[one(1, "message", &MAIL_MESSAGE)] };
+const MAILBOX_INFO: Shape = Shape { name: "MailboxInfo", fields: &[] };
+const MAILBOX_LIST: Shape =
+    Shape { name: "MailboxList", fields: &[many(1, "mailboxes", ANSWER_ITEMS_MAX, &MAILBOX_INFO)] };
+const BINDING_INFO: Shape =
+    Shape { name: "BindingInfo", fields: &[one(4, "destination", &DESTINATION)] };
+const BINDING_LIST: Shape =
+    Shape { name: "BindingList", fields: &[many(1, "bindings", ANSWER_ITEMS_MAX, &BINDING_INFO)] };
+const MAIL: Shape =
+    Shape { name: "Mail", fields: &[many(2, "messages", ANSWER_ITEMS_MAX, &MAIL_MESSAGE)] };
+const CONSUMER_ENDED: Shape = Shape { name: "ConsumerEnded", fields: &[] };
 const CLOSING: Shape = Shape { name: "Closing", fields: &[one(1, "error", &ERROR)] };
 
 /// Every message that the broker sends.
@@ -285,11 +324,17 @@ pub(crate) const SERVER_FRAME: Shape = Shape {
         one(72, "worker_list", &WORKER_LIST),
         one(74, "backup_reply", &BACKUP_REPLY),
         one(75, "declare_queue_reply", &DECLARE_QUEUE_REPLY),
+        one(80, "mailbox_reply", &MAILBOX_REPLY),
+        one(83, "consume_reply", &CONSUME_REPLY),
+        one(85, "fetch_mail_reply", &FETCH_MAIL_REPLY),
+        one(93, "mailbox_list", &MAILBOX_LIST),
+        one(94, "binding_list", &BINDING_LIST),
         one(128, "deliver", &DELIVER),
         one(129, "cancel_signal", &CANCEL_SIGNAL),
         one(130, "order", &ORDER),
         one(131, "transition", &TRANSITION),
-        one(132, "topic_message", &TOPIC_MESSAGE),
         one(133, "closing", &CLOSING),
+        one(134, "mail", &MAIL),
+        one(135, "consumer_ended", &CONSUMER_ENDED),
     ],
 };

@@ -202,6 +202,15 @@ impl RawConnection {
         Ok(self.last_request)
     }
 
+    /// Sends a request that needs no answer, with the id 0.
+    ///
+    /// # Errors
+    /// [`Lost`] when the connection is gone.
+    pub async fn send_unanswered(&mut self, body: Request) -> Result<(), Lost> {
+        let frame = wire::ClientFrame { request_id: 0, timeout_ms: 0, body: Some(body) };
+        self.frames.send(frame).await.map_err(|error| Lost(error.to_string()))
+    }
+
     /// Reads the next frame and puts it where it belongs.
     async fn receive(&mut self) -> Result<(), Lost> {
         match self.frames.next().await {

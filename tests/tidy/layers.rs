@@ -155,9 +155,9 @@ const BROKER_MODULES: [(&str, &[&str]); 15] = [
 const MACHINE_LAYERS: [&[&str]; 8] = [
     &["keys", "command", "retry", "slice"],
     &["clocks", "names", "consumer"],
-    &["task", "queue", "session", "timers", "step"],
-    &["signals", "suspects", "transitions", "successors", "observe", "announce"],
-    &["lease", "limits", "consume", "balance"],
+    &["task", "queue", "session", "timers", "mailbox", "exchange", "step"],
+    &["signals", "suspects", "transitions", "successors", "observe", "announce", "routes"],
+    &["lease", "limits", "consume", "balance", "mail", "mail_look"],
     &[
         "submit",
         "conflicts",

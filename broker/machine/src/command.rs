@@ -2,11 +2,13 @@
 //! effects, all in types of the domain.
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
-//! the wire. `ask` has the requests of clients, `effect` the effects and messages of the machine,
-//! `outline` the parts of messages about tasks, queues and workers.
+//! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `effect` the
+//! effects and messages of the machine, `outline` the parts of messages about tasks, queues and
+//! workers.
 
 mod ask;
 mod effect;
+mod mail;
 mod outline;
 
 use std::sync::Arc;
@@ -24,6 +26,10 @@ pub use self::ask::{
 pub use self::effect::{
     Answer, CancelOutcome, Code, Effect, Message, Outlines, Push, Refusal, ReportOutcome,
     SignalKind, SubmitOutcome,
+};
+pub use self::mail::{
+    Binding, BindingOutline, DeliveredMail, DestinationName, Mail, MailConsumerKey, MailMessage,
+    MailTag, MailboxOptions, MailboxOutline, Publish, Route,
 };
 pub use self::outline::{
     DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline, WorkerStatus,
@@ -107,6 +113,7 @@ impl Command {
             Ask::Work(Work::Report(reports)) => {
                 reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum()
             }
+            Ask::Mail(Mail::Publish(publish)) => publish.message.bytes(),
             _ => 0,
         }
     }

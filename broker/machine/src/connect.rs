@@ -217,6 +217,7 @@ impl Machine {
         let Some(connection) = self.sessions.disconnect(key) else { return };
         self.orphan_scans(connection);
         self.end_observing(key);
+        self.end_mail(step, connection);
         self.note_hunger(key);
         if let Some(reason) = reason {
             step.tell(connection, Push::Closing(Refusal::new(Code::SessionLost, reason)));

@@ -7,6 +7,7 @@ use celeriac_proto::QueueName;
 use celeriac_record::{Slot, State};
 
 use crate::Machine;
+use crate::exchange::Destination;
 use crate::keys::QueueKey;
 
 impl Machine {
@@ -76,6 +77,15 @@ impl Machine {
             );
         }
         self.check_queues(&counts);
+        self.check_mail();
+    }
+
+    fn check_mail(&self) {
+        self.mailboxes.check(|connection| self.sessions.of(connection).is_some());
+        self.exchanges.check(|to| match to {
+            Destination::Mailbox(key) => self.mailboxes.exists(*key),
+            Destination::Queue(_) => true,
+        });
     }
 
     fn check_queues(&self, counts: &BTreeMap<QueueKey, [u64; 7]>) {

@@ -13,3 +13,6 @@ pub(crate) type NameKey = u32;
 
 /// One unanswered wait.
 pub(crate) type WaitKey = u64;
+
+/// A mailbox of this process. A key is never used again.
+pub(crate) type MailboxKey = u64;

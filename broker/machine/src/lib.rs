@@ -9,15 +9,16 @@
 //! # Where things are
 //!
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
-//! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. The upper
-//! modules change that data: `requests` finds the function for a request; `submit`, `conflicts`,
-//! `report`, `cancel`, `operate`, `declare`, `dead` and `look` carry requests out, and `scan`
-//! carries out requests that look at many tasks; `lease` grants, checks and ends leases; `announce`
-//! calls off tasks whose end a worker announces; `connect` and `consume` keep sessions and
-//! consumers; `observe` informs clients that wait or watch; `dispatch` and `balance` deliver tasks
-//! to workers; `limits` handles timers of tasks; `transitions` is the only place where a task
-//! changes its state; `restore` builds the tables from the records. [`command`] has the types that
-//! the rest of the broker uses.
+//! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`,
+//! `mailbox`, `exchange`. The upper modules change that data: `requests` finds the function for a
+//! request; `submit`, `conflicts`, `report`, `cancel`, `operate`, `declare`, `dead` and `look`
+//! carry requests out, and `scan` carries out requests that look at many tasks; `routes`, `mail`
+//! and `mail_look` carry out the requests about exchanges and mailboxes; `lease` grants, checks and
+//! ends leases; `announce` calls off tasks whose end a worker announces; `connect` and `consume`
+//! keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch` and
+//! `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the only
+//! place where a task changes its state; `restore` builds the tables from the records. [`command`]
+//! has the types that the rest of the broker uses.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
@@ -33,11 +34,15 @@ mod consumer;
 mod dead;
 mod declare;
 mod dispatch;
+mod exchange;
 mod invariants;
 mod keys;
 mod lease;
 mod limits;
 mod look;
+mod mail;
+mod mail_look;
+mod mailbox;
 mod names;
 mod observe;
 mod operate;
@@ -46,6 +51,7 @@ mod report;
 mod requests;
 mod restore;
 mod retry;
+mod routes;
 mod scan;
 mod session;
 mod signals;
@@ -64,6 +70,8 @@ use celeriac_record::{Lease, Timestamp};
 
 use self::clocks::Clocks;
 use self::command::{Command, Monotonic, Now};
+use self::exchange::Exchanges;
+use self::mailbox::Mailboxes;
 use self::names::Names;
 use self::observe::Observers;
 use self::queue::Queues;
@@ -114,6 +122,8 @@ pub struct Machine {
     /// When the machine next checks the balance between workers.
     balance_at: Option<Monotonic>,
     scans: Scans,
+    mailboxes: Mailboxes,
+    exchanges: Exchanges,
 }
 
 /// The wall clock counts as set if it differs from the steady clock by more than this. Normal drift
@@ -146,6 +156,8 @@ impl Machine {
             clock_was_set: false,
             balance_at: None,
             scans: Scans::default(),
+            mailboxes: Mailboxes::default(),
+            exchanges: Exchanges::default(),
         }
     }
 
@@ -193,6 +205,7 @@ impl Machine {
                 MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(step, slot, lease),
                 MonoTimer::Balance => self.balance_timer(step),
                 MonoTimer::QueueIdle(key) => self.idle_timer(step, key),
+                MonoTimer::Mailbox(key) => self.mailbox_timer(step, key),
             }
         }
         for _ in 0..TIMERS_PER_TICK {
@@ -203,6 +216,7 @@ impl Machine {
         self.continue_scans(step);
         self.advance_successors(step);
         self.dispatch(step);
+        self.push_mail(step);
         self.queues.sweep();
     }
 

@@ -9,6 +9,7 @@ use celeriac_record::{Lease, Name, Named, QueueRecord, Record, Slot, State};
 
 use crate::Machine;
 use crate::command::{Answer, Code, Refusal, SignalKind};
+use crate::exchange::Destination;
 use crate::keys::{QueueKey, SessionKey};
 use crate::queue::Queue;
 use crate::signals::Signals;
@@ -242,6 +243,7 @@ impl Machine {
         if purge.delete {
             self.set_record(step, key, Queue::unconfigured(purge.name.clone()));
             self.queues.queue_mut(key).reset();
+            self.drop_bindings_to(step, &Destination::Queue(purge.name.clone()));
         }
         Ok(purge.count)
     }

@@ -6,8 +6,8 @@ use celeriac_record::Actor;
 use crate::Machine;
 use crate::cancel::Cancelling;
 use crate::command::{
-    Answer, Ask, Code, Effect, Observe, Operate, Outlines, Produce, Refusal, SubmitOutcome, Work,
-    WrongReport,
+    Answer, Ask, Code, Effect, Mail, Observe, Operate, Outlines, Produce, Refusal, Route,
+    SubmitOutcome, Work, WrongReport,
 };
 use crate::dead::Fate;
 use crate::keys::SessionKey;
@@ -54,6 +54,8 @@ impl Machine {
             Ask::Observe(observe) => self.observe(step, asker, session, observe),
             Ask::Work(work) => self.work(step, asker, session, work),
             Ask::Operate(operate) => self.operate(step, asker, operate),
+            Ask::Mail(mail) => self.mail(step, asker, mail),
+            Ask::Route(route) => self.change_routes(step, asker, route),
         }
     }
 
@@ -182,6 +184,39 @@ impl Machine {
                 let Asker { connection, request } = asker;
                 step.push(Effect::Backup { connection, request, folder, tasks });
             }
+        }
+    }
+
+    fn mail(&mut self, step: &mut Step<'_>, asker: Asker, mail: Mail) {
+        match mail {
+            Mail::DeclareMailbox(name, options) => {
+                self.declare_mailbox(step, asker, name, options);
+            }
+            Mail::FindMailbox(name) => self.find_mailbox(step, asker, &name),
+            Mail::DeleteMailbox { mailbox, if_unused, if_empty } => {
+                self.delete_mailbox(step, asker, &mailbox, if_unused, if_empty);
+            }
+            Mail::PurgeMailbox(name) => self.purge_mailbox(step, asker, &name),
+            Mail::Consume(name) => self.consume(step, asker, &name),
+            Mail::Unconsume(consumer) => self.unconsume(step, asker, consumer),
+            Mail::Fetch(name) => self.fetch_mail(step, asker, &name),
+            Mail::Ack(tags) => self.acknowledge_mail(step, asker, &tags),
+            Mail::PutBack(tags) => self.put_back_mail(step, asker, &tags),
+            Mail::Publish(publish) => self.publish_mail(step, asker, publish),
+            Mail::ListMailboxes { after } => self.list_mailboxes(step, asker, after.as_ref()),
+        }
+    }
+
+    fn change_routes(&mut self, step: &mut Step<'_>, asker: Asker, route: Route) {
+        match route {
+            Route::DeclareExchange(record) => self.declare_exchange(step, asker, record),
+            Route::FindExchange(name) => self.find_exchange(step, asker, &name),
+            Route::DeleteExchange { exchange, if_unused } => {
+                self.delete_exchange(step, asker, &exchange, if_unused);
+            }
+            Route::Bind(binding) => self.bind(step, asker, binding),
+            Route::Unbind(binding) => self.unbind(step, asker, binding),
+            Route::ListBindings { after } => self.list_bindings(step, asker, after.as_ref()),
         }
     }
 }

@@ -58,6 +58,10 @@ impl Machine {
             }
             Record::Named(Named::Session(record)) => self.sessions.restore(record, now),
             Record::Removed(Name::Session(id)) => self.sessions.unrestore(id),
+            Record::Named(Named::Exchange(record)) => self.exchanges.restore(record),
+            Record::Removed(Name::Exchange(name)) => self.exchanges.unrestore(&name),
+            Record::Named(Named::Binding(record)) => self.exchanges.restore_binding(record),
+            Record::Removed(Name::Binding(name)) => self.exchanges.unrestore_binding(&name),
         }
     }
 
@@ -226,6 +230,7 @@ impl Machine {
         self.arm_all_idle(now);
         let step = &mut self.step(now, effects);
         self.take_back_paused(step);
+        self.restore_routes(step);
         self.tick(now, effects);
     }
 

@@ -332,6 +332,7 @@ fn goes_past(ask: &Ask) -> bool {
         Ask::Observe(Observe::Wait { .. } | Observe::Unwait(_) | Observe::Unwatch { .. }) => true,
         Ask::Observe(Observe::Get { .. } | Observe::Watch { .. }) => false,
         Ask::Operate(_) => false,
+        Ask::Mail(_) | Ask::Route(_) => true,
     }
 }
 

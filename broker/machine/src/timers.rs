@@ -11,7 +11,7 @@ use celeriac_record::{Lease, Slot, Timestamp};
 
 use crate::clocks::{Clocks, Moment};
 use crate::command::Monotonic;
-use crate::keys::{QueueKey, SessionKey, WaitKey};
+use crate::keys::{MailboxKey, QueueKey, SessionKey, WaitKey};
 
 /// The event of a timer of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ pub(crate) enum MonoTimer {
     Balance,
     /// A check whether a declared queue is still used.
     QueueIdle(QueueKey),
+    /// A check whether a mailbox has messages that are too old, or is itself over.
+    Mailbox(MailboxKey),
 }
 
 /// Milliseconds of a bucket. Far fewer than a million timers are due in one bucket, and a day has

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use celeriac_proto::limits::PRIORITY_DEFAULT;
-use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_proto::{ExchangeName, QueueName, TaskId, TaskName};
 
 /// Wall-clock time in milliseconds since 1970, UTC.
 pub type Timestamp = i64;
@@ -59,13 +59,19 @@ pub enum Named {
     Queue(QueueRecord),
     /// A worker's session, which its worker may resume.
     Session(SessionRecord),
+    Exchange(ExchangeRecord),
+    /// A binding to a queue of tasks.
+    Binding(BindingRecord),
 }
 
 /// The name of such a thing, within its family.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Name {
     Queue(QueueName),
     Session(SessionId),
+    Exchange(ExchangeName),
+    /// A binding is its own name.
+    Binding(BindingRecord),
 }
 
 impl Named {
@@ -74,6 +80,8 @@ impl Named {
         match self {
             Named::Queue(queue) => Name::Queue(queue.name.clone()),
             Named::Session(session) => Name::Session(session.id),
+            Named::Exchange(exchange) => Name::Exchange(exchange.name.clone()),
+            Named::Binding(binding) => Name::Binding(binding.clone()),
         }
     }
 }
@@ -352,6 +360,35 @@ pub struct QueueRecord {
     pub declared: bool,
     /// For a declared queue: the broker deletes it after this time without use.
     pub idle_ms: Option<u64>,
+}
+
+/// An exchange: it leads messages by their routing keys to mailboxes and queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeRecord {
+    pub name: ExchangeName,
+    pub kind: ExchangeKind,
+    /// Whether the exchange ends with its last binding.
+    pub auto_delete: bool,
+}
+
+/// How an exchange compares routing keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// The key of the message equals the key of the binding.
+    Direct,
+    /// Word by word, with `*` for one word and `#` for any number of words.
+    Topic,
+    /// The exchange does not compare: every binding gets every message.
+    Fanout,
+}
+
+/// A binding of an exchange to a queue of tasks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BindingRecord {
+    pub exchange: ExchangeName,
+    /// At most 255 bytes; may be empty.
+    pub routing_key: Box<str>,
+    pub queue: QueueName,
 }
 
 /// The data of a worker's session that survives a restart of the broker.

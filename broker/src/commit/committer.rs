@@ -182,6 +182,19 @@ impl Committer {
             Outlines::Queues { queues, next, wall } => {
                 completer.queues(queues, next, wall, room)?
             }
+            // The machine has bounded these pages, and nothing of them is in the records.
+            Outlines::Mailboxes { mailboxes, next } => {
+                return Ok(Measured::of(Outgoing::Show(
+                    request,
+                    Shown::Mailboxes { mailboxes, next },
+                )));
+            }
+            Outlines::Bindings { bindings, is_last } => {
+                return Ok(Measured::of(Outgoing::Show(
+                    request,
+                    Shown::Bindings { bindings, is_last },
+                )));
+            }
         };
         Ok(shown.map(|shown| Outgoing::Show(request, shown)))
     }
@@ -266,7 +279,9 @@ fn is_refusable(outlines: &Outlines) -> bool {
         | Outlines::Waited { .. }
         | Outlines::Page { .. }
         | Outlines::Queues { .. }
-        | Outlines::Workers { .. } => true,
+        | Outlines::Workers { .. }
+        | Outlines::Mailboxes { .. }
+        | Outlines::Bindings { .. } => true,
         Outlines::Watching { .. } => false,
     }
 }

@@ -2,12 +2,13 @@
 //! values that contradict each other; the machine refuses requests that do not fit the present
 //! state.
 
+mod mail;
 mod operate;
 mod submission;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Ask, CancelMode, CancelTarget, Code, Connect, ConnectionKey, Failure, Observe, Produce,
+    Ask, CancelMode, CancelTarget, Code, Connect, ConnectionKey, Failure, Mail, Observe, Produce,
     Refusal, Release, ReportKind, RequestId, Serving, TaskReport, Work, WorkerInfo, WrongReport,
 };
 use celeriac_proto::limits::{
@@ -19,6 +20,7 @@ use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{Body, State};
 use uuid::Uuid;
 
+pub use self::mail::needs_no_answer;
 use self::submission::submission;
 use crate::config::Config;
 
@@ -180,9 +182,30 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         ListWorkers(list) => Ask::Operate(operate::list_workers(list)?),
         OrderWorkers(order) => Ask::Operate(operate::order_workers(order)?),
         Backup(backup) => Ask::Operate(operate::backup(backup)?),
-        Publish(_) | Subscribe(_) | Unsubscribe(_) => {
-            return Err(unsupported("the broker does not offer this request"));
-        }
+        body => return mail_or_route(body, bounds),
+    })
+}
+
+/// Decodes the requests about mailboxes and routes.
+fn mail_or_route(body: client_frame::Body, bounds: &Bounds) -> Checked<Ask> {
+    use client_frame::Body::*;
+    Ok(match body {
+        DeclareMailbox(declare) => Ask::Mail(mail::declare_mailbox(declare)?),
+        DeleteMailbox(delete) => Ask::Mail(mail::delete_mailbox(delete)?),
+        PurgeMailbox(purge) => Ask::Mail(mail::purge_mailbox(purge)?),
+        Consume(consume) => Ask::Mail(mail::consume(consume)?),
+        Unconsume(unconsume) => Ask::Mail(Mail::Unconsume(unconsume.consumer_id)),
+        FetchMail(fetch) => Ask::Mail(mail::fetch(fetch)?),
+        AckMail(ack) => Ask::Mail(mail::ack(ack)?),
+        PutBackMail(put_back) => Ask::Mail(mail::put_back(put_back)?),
+        Publish(publish) => Ask::Mail(mail::publish(publish, bounds)?),
+        ListMailboxes(list) => Ask::Mail(mail::list_mailboxes(list)?),
+        DeclareExchange(declare) => Ask::Route(mail::declare_exchange(declare)?),
+        DeleteExchange(delete) => Ask::Route(mail::delete_exchange(delete)?),
+        Bind(bind) => Ask::Route(mail::bind(bind)?),
+        Unbind(unbind) => Ask::Route(mail::unbind(unbind)?),
+        ListBindings(list) => Ask::Route(mail::list_bindings(list)?),
+        _ => return Err(unsupported("the broker does not offer this request")),
     })
 }
 

@@ -1,6 +1,8 @@
 //! From domain to wire: one message becomes one frame. The completer has made sure that the frame
 //! is not too large.
 
+mod mail;
+
 use bytes::Bytes;
 use celeriac_machine::command::{
     Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, SubmitOutcome,
@@ -93,6 +95,11 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
         }
         Answer::Count(count) => Body::CountReply(wire::CountReply { count }),
         Answer::BackedUp { tasks, bytes } => Body::BackupReply(wire::BackupReply { tasks, bytes }),
+        Answer::Mailbox { mailbox, ready, consumers } => mail::declared(mailbox, ready, consumers),
+        Answer::Consuming(consumer) => {
+            Body::ConsumeReply(wire::ConsumeReply { consumer_id: consumer })
+        }
+        Answer::Fetched { message, ready, dropped } => mail::fetched(message, ready, dropped),
     }
 }
 
@@ -135,6 +142,8 @@ fn shown(shown: Shown) -> Body {
             let cursor = cursor.unwrap_or_default();
             Body::WorkerList(wire::WorkerList { workers, cursor })
         }
+        Shown::Mailboxes { mailboxes, next } => mail::mailboxes(mailboxes, next),
+        Shown::Bindings { bindings, is_last } => mail::bindings(bindings, is_last),
     }
 }
 
@@ -147,6 +156,11 @@ fn push(push: Push) -> Body {
         }),
         Push::Order(order) => Body::Order(wire::Order { kind: order_kind(order) as i32 }),
         Push::Closing(refusal) => Body::Closing(wire::Closing { error: Some(error(refusal)) }),
+        Push::Mail { consumer, messages, dropped } => mail::pushed(consumer, messages, dropped),
+        Push::ConsumerEnded { consumer, mailbox } => Body::ConsumerEnded(wire::ConsumerEnded {
+            consumer_id: consumer,
+            mailbox: mailbox.into(),
+        }),
     }
 }
 
@@ -210,6 +224,7 @@ fn code(code: Code) -> wire::ErrorCode {
         Code::VersionMismatch => wire::ErrorCode::VersionMismatch,
         Code::Handshake => wire::ErrorCode::Handshake,
         Code::Unauthenticated => wire::ErrorCode::Unauthenticated,
+        Code::Forbidden => wire::ErrorCode::Forbidden,
         Code::InvalidArgument => wire::ErrorCode::InvalidArgument,
         Code::PayloadTooLarge => wire::ErrorCode::PayloadTooLarge,
         Code::ResultTooLarge => wire::ErrorCode::ResultTooLarge,

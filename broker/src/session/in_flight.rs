@@ -1,5 +1,6 @@
 //! The requests of one connection that are not answered yet. Their number is bounded. A `Wait` does
-//! not count, because it may take hours.
+//! not count, because it may take hours. A request with the id 0 does not count either, because its
+//! answer could not be told from others.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -33,9 +34,13 @@ impl InFlight {
         self.room.acquire().await.expect("the semaphore is never closed").forget();
     }
 
-    /// Gives the room back if this request is a wait. The session calls this before the driver gets
-    /// the request, so that no answer comes earlier.
+    /// Gives the room back if this request does not count. The session calls this before the driver
+    /// gets the request, so that no answer comes earlier.
     pub(super) fn let_wait(&self, command: &Command) {
+        if let Command::Request { request: 0, .. } = command {
+            self.room.add_permits(1);
+            return;
+        }
         if let Command::Request { request, ask: Ask::Observe(Observe::Wait { .. }), .. } = command {
             *self
                 .waits
@@ -83,6 +88,19 @@ mod tests {
             timeout_ms: 1,
         });
         Command::Request { connection: 1, request, ask }
+    }
+
+    #[tokio::test]
+    async fn a_request_with_the_id_0_takes_no_room() {
+        let in_flight = InFlight::default();
+        let room = in_flight.room.available_permits();
+        for request in [wait(0), Command::Request { connection: 1, request: 0, ask: Ask::Goodbye }]
+        {
+            in_flight.begin().await;
+            in_flight.let_wait(&request);
+        }
+        in_flight.answered(0);
+        assert_eq!(in_flight.room.available_permits(), room);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 //! record     kind, then by kind:
 //!   submitted, changed   slot, serial, the fields every such record has, then tagged fields to the end
 //!   forgotten            slot, serial
-//!   queue, session       name or id, then tagged fields
+//!   queue, session, exchange, binding   name or id, then tagged fields
 //!   removed              name or id; each family of named things has a kind of its own
 //! ```
 //!
@@ -13,7 +13,9 @@
 //! are part of the format**: if a default of the broker changes, the defaults here stay. A new
 //! field gets a new number, and an older record must be valid without it. Numbers are never reused.
 
+mod binding;
 mod changed;
+mod exchange;
 mod named;
 mod queue;
 mod session;
@@ -48,7 +50,11 @@ pub(super) fn bulk(record: &Record) -> usize {
         Record::Submitted(task) => submitted::bulk(task),
         Record::Changed(change) => changed::bulk(change),
         Record::Named(Named::Session(session)) => session.instance.len(),
-        Record::Named(Named::Queue(_)) | Record::Forgotten(_) | Record::Removed(_) => 0,
+        Record::Named(Named::Queue(_) | Named::Exchange(_)) | Record::Forgotten(_) => 0,
+        Record::Named(Named::Binding(binding)) | Record::Removed(Name::Binding(binding)) => {
+            binding.exchange.len() + binding.routing_key.len() + binding.queue.len()
+        }
+        Record::Removed(_) => 0,
     }
 }
 

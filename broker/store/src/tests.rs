@@ -14,13 +14,13 @@ pub(super) mod records;
 mod room;
 mod small_disk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
 use celeriac_record::{
-    Changed, Name, Named, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey,
-    TaskSpec,
+    BindingRecord, Changed, ExchangeRecord, Name, Named, QueueRecord, Record, SessionId,
+    SessionRecord, Slot, Submitted, TaskKey, TaskSpec,
 };
 
 use self::records::{changed, queue, submitted};
@@ -32,6 +32,8 @@ struct Loaded {
     tasks: BTreeMap<Slot, (Submitted, Option<Changed>)>,
     queues: BTreeMap<String, QueueRecord>,
     sessions: BTreeMap<SessionId, SessionRecord>,
+    exchanges: BTreeMap<String, ExchangeRecord>,
+    bindings: BTreeSet<BindingRecord>,
 }
 
 impl Loaded {
@@ -56,6 +58,13 @@ impl Loaded {
             Record::Named(Named::Session(session)) => {
                 let before = self.sessions.insert(session.id, session);
                 assert_eq!(before, None, "a session has one live record");
+            }
+            Record::Named(Named::Exchange(exchange)) => {
+                let before = self.exchanges.insert(exchange.name.to_string(), exchange);
+                assert_eq!(before, None, "an exchange has one live record");
+            }
+            Record::Named(Named::Binding(binding)) => {
+                assert!(self.bindings.insert(binding), "a binding has one live record");
             }
             Record::Forgotten(_) | Record::Removed(_) => {
                 panic!("it is never live")

@@ -177,6 +177,15 @@ pub(super) fn peek_unsigned(bytes: &[u8]) -> Result<(u64, usize), Malformed> {
     Err(Malformed("a number has no end"))
 }
 
+/// Reads the text at the front of these bytes. Returns it with the bytes behind it.
+pub(super) fn peek_text(bytes: &[u8]) -> Result<(Box<str>, &[u8]), Malformed> {
+    let (number, length) = peek_unsigned(bytes)?;
+    let end = usize::try_from(number).ok().and_then(|number| number.checked_add(length));
+    let parts = end.and_then(|end| Some((bytes.get(length..end)?, bytes.get(end..)?)));
+    let (front, rest) = parts.ok_or(Malformed("a text reaches past its end"))?;
+    Ok((text(front)?, rest))
+}
+
 pub(super) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }

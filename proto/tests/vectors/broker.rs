@@ -2,6 +2,7 @@
 //! of PROTOCOL.md.
 
 mod admin;
+mod mail;
 mod pushed;
 mod refusals;
 mod tasks;
@@ -30,7 +31,8 @@ pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
     let tasks = [tasks::looking(), tasks::waiting(), tasks::transitions(), tasks::changes()];
     let workers = [pushed::pushed(), pushed::told()];
     let parts = [connection(), refusals::refusals(), answers()].into_iter().chain(tasks);
-    parts.chain([admin::admin(), admin::settings()]).chain(workers).flatten().collect()
+    let others = [admin::admin(), admin::settings(), mail::mailboxes(), mail::bindings()];
+    parts.chain(others).chain(workers).flatten().collect()
 }
 
 fn error(code: ErrorCode, message: &str, retry_after_ms: Option<u64>) -> Error {
@@ -69,7 +71,8 @@ fn connection() -> Vec<Vector<ServerFrame>> {
     let resumed = Welcome { resumed: true, leases: vec![42], ..welcome() };
     let wrong_token = error(ErrorCode::Unauthenticated, "the token is wrong", None);
     let malformed = error(ErrorCode::Malformed, "a frame of length 0", None);
-    let topics = error(ErrorCode::Unsupported, "topics are not offered by this broker", None);
+    let headers = "this broker has no exchanges that compare headers: use direct, topic or fanout";
+    let unsupported = error(ErrorCode::Unsupported, headers, None);
     let full =
         error(ErrorCode::QueueFull, "queue \"songs\" holds 1000000 tasks, its limit", Some(1_000));
     vec![
@@ -92,7 +95,7 @@ fn connection() -> Vec<Vector<ServerFrame>> {
             0,
             Body::Error(malformed),
         ),
-        vector("error/unsupported", "The connection stays open.", 2, Body::Error(topics)),
+        vector("error/unsupported", "The connection stays open.", 2, Body::Error(unsupported)),
         vector("error/queue-full", "Worth another try after a second.", 3, Body::Error(full)),
         vector("done", "It was carried out.", 2, Body::Done(Done {})),
         vector("done/goodbye", "The leases went back; the broker closes.", 9, Body::Done(Done {})),

@@ -2,14 +2,15 @@
 //! PROTOCOL.md.
 
 mod admin;
+mod mail;
 mod work;
 
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
     Backoff, Cancel, ClientFrame, Forget, Get, Goodbye, Heartbeat, Hello, Jitter, OnConflict,
-    Publish, QueueSubscription, RetryPolicy, Submit, Subscribe, Task, TaskState, Unsubscribe,
-    Unwait, Unwatch, Wait, Watch, WorkerInfo, cancel, wait,
+    QueueSubscription, RetryPolicy, Submit, Task, TaskState, Unwait, Unwatch, Wait, Watch,
+    WorkerInfo, cancel, wait,
 };
 
 use crate::{HOUR_MS, NOW_MS, SESSION, Vector};
@@ -40,9 +41,9 @@ pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
         admin::declared(),
         admin::pages(),
         admin::choices(),
-        topics(),
     ];
-    tasks.into_iter().chain(others).flatten().collect()
+    let mail = [mail::mailboxes(), mail::exchanges(), mail::routes()];
+    tasks.into_iter().chain(others).chain(mail).flatten().collect()
 }
 
 fn hello(name: &str) -> Hello {
@@ -341,18 +342,5 @@ fn waiting() -> Vec<Vector<ClientFrame>> {
             2,
             Body::Watch(Watch { ids: ids(&[ID, "user-0000"]), with_results: true }),
         ),
-    ]
-}
-
-fn topics() -> Vec<Vector<ClientFrame>> {
-    vec![
-        vector(
-            "publish",
-            "",
-            2,
-            Body::Publish(Publish { topic: "events".into(), body: Bytes::from_static(b"hello") }),
-        ),
-        vector("subscribe", "", 3, Body::Subscribe(Subscribe { topics: ids(&["events"]) })),
-        vector("unsubscribe", "", 4, Body::Unsubscribe(Unsubscribe { topics: ids(&["events"]) })),
     ]
 }

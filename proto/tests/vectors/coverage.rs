@@ -12,9 +12,8 @@ use crate::{broker, client, descriptor, receive};
 
 /// Values that this broker never sends. The vectors for receivers have them, because receivers must
 /// survive them.
-const SAID_BY_OTHERS: [&str; 4] = [
+const SAID_BY_OTHERS: [&str; 3] = [
     "ErrorCode.ERROR_CODE_DEADLINE_EXCEEDED",
-    "ErrorCode.ERROR_CODE_FORBIDDEN",
     "ErrorCode.ERROR_CODE_SLOW_CONSUMER",
     "Welcome.features",
 ];

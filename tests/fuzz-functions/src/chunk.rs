@@ -2,11 +2,11 @@
 //! what is in them.
 
 use bytes::Bytes;
-use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_proto::{ExchangeName, QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, Body, Cancel, Changed, ClosedBy, Jitter, Name, Named, Order, Progress,
-    QueueRecord, Record, RetryPolicy, SessionId, SessionRecord, State, Submitted, TaskError,
-    TaskKey, TaskSpec,
+    Actor, Backoff, BindingRecord, Body, Cancel, Changed, ClosedBy, ExchangeKind, ExchangeRecord,
+    Jitter, Name, Named, Order, Progress, QueueRecord, Record, RetryPolicy, SessionId,
+    SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
 };
 use celeriac_store::Marks;
 use celeriac_store::format::{
@@ -113,7 +113,32 @@ fn made_record(input: &mut Input<'_>) -> Record {
             keeps_leases: input.one_in(2),
         })),
         15 => Record::Removed(Name::Session(session(input))),
+        _ if input.one_in(2) => route(input),
         _ => Record::Removed(Name::Queue(queue(input))),
+    }
+}
+
+fn route(input: &mut Input<'_>) -> Record {
+    let name = |input: &mut Input<'_>| {
+        let name = ["e", "f"][usize::from(input.below(2))];
+        ExchangeName::parse(name).expect("a name of an exchange")
+    };
+    let exchange = ExchangeRecord {
+        name: name(input),
+        kind: [ExchangeKind::Direct, ExchangeKind::Topic, ExchangeKind::Fanout]
+            [usize::from(input.below(3))],
+        auto_delete: input.one_in(2),
+    };
+    let binding = BindingRecord {
+        exchange: name(input),
+        routing_key: word(input).into(),
+        queue: queue(input),
+    };
+    match input.below(4) {
+        0 => Record::Named(Named::Exchange(exchange)),
+        1 => Record::Removed(Name::Exchange(exchange.name)),
+        2 => Record::Named(Named::Binding(binding)),
+        _ => Record::Removed(Name::Binding(binding)),
     }
 }
 

@@ -153,7 +153,7 @@ impl World {
             (None, _) => {}
             (Some(connection), body) => {
                 let ask = match body {
-                    _ if request == 0 => {
+                    body if request == 0 && !internals::needs_no_answer(&body) => {
                         Err(Refusal::new(Code::InvalidArgument, "request ids are above 0"))
                     }
                     body => internals::ask(body, frame.timeout_ms, &self.bounds),
@@ -324,6 +324,8 @@ impl World {
                 let view = |outline| QueueView { outline, oldest_ms: 0 };
                 Shown::Queues { queues: queues.into_iter().map(view).collect(), next }
             }
+            Outlines::Mailboxes { mailboxes, next } => Shown::Mailboxes { mailboxes, next },
+            Outlines::Bindings { bindings, is_last } => Shown::Bindings { bindings, is_last },
             Outlines::Workers { workers, next } => {
                 let view = |WorkerOutline { status, running, running_left_out }| WorkerView {
                     status,
@@ -379,6 +381,7 @@ struct Live {
     tasks: BTreeMap<Slot, (usize, Option<usize>)>,
     queues: BTreeMap<QueueName, usize>,
     sessions: BTreeMap<SessionId, usize>,
+    routes: BTreeMap<Name, usize>,
 }
 
 impl Live {
@@ -413,6 +416,12 @@ impl Live {
             Record::Removed(Name::Session(id)) => {
                 self.sessions.remove(id);
             }
+            Record::Named(named @ (Named::Exchange(_) | Named::Binding(_))) => {
+                self.routes.insert(named.name(), place);
+            }
+            Record::Removed(name @ (Name::Exchange(_) | Name::Binding(_))) => {
+                self.routes.remove(name);
+            }
         }
     }
 
@@ -422,7 +431,8 @@ impl Live {
             .values()
             .flat_map(|(submitted, changed)| [Some(*submitted), *changed])
             .flatten();
-        tasks.chain(self.queues.values().copied()).chain(self.sessions.values().copied()).collect()
+        let named = self.queues.values().chain(self.sessions.values()).chain(self.routes.values());
+        tasks.chain(named.copied()).collect()
     }
 }
 

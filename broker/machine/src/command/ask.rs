@@ -1,5 +1,5 @@
 //! The requests of connected clients, grouped by the kind of client: producer, observer, worker,
-//! operator.
+//! operator. The requests about mailboxes and routes, which every client sends, are in `mail.rs`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use celeriac_record::{
     Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskSpec, Timestamp,
 };
 
-use super::{Refusal, RequestId, WatchKey};
+use super::{Mail, Refusal, RequestId, Route, WatchKey};
 
 /// A request of a connected client.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub enum Ask {
     Observe(Observe),
     Work(Work),
     Operate(Operate),
+    Mail(Mail),
+    Route(Route),
 }
 
 /// The requests of producers.

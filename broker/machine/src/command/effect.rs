@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use celeriac_proto::{InvalidName, QueueName, TaskId};
+use celeriac_proto::{InvalidName, MailboxName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
 
 use super::{
-    ConnectionKey, Cursor, DeliveryOutline, QueueOutline, RequestId, TaskOutline, WatchKey,
-    WorkerKey, WorkerOutline,
+    BindingOutline, ConnectionKey, Cursor, DeliveredMail, DeliveryOutline, MailConsumerKey,
+    MailboxOutline, QueueOutline, RequestId, TaskOutline, WatchKey, WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -68,9 +68,12 @@ pub enum Answer {
     Count(u64),
     Declared { created: bool, ready: u64, workers: u32 },
     BackedUp { tasks: u64, bytes: u64 },
+    Mailbox { mailbox: MailboxName, ready: u64, consumers: u32 },
+    Consuming(MailConsumerKey),
+    Fetched { message: Option<DeliveredMail>, ready: u64, dropped: u64 },
 }
 
-/// An answer about tasks, queues or workers.
+/// An answer about tasks, queues, workers, mailboxes or bindings.
 #[derive(Debug)]
 pub enum Outlines {
     Got { tasks: Vec<TaskOutline> },
@@ -79,14 +82,31 @@ pub enum Outlines {
     Queues { queues: Vec<QueueOutline>, next: Option<QueueName>, wall: Timestamp },
     Page { tasks: Vec<TaskOutline>, next: Option<Cursor> },
     Workers { workers: Vec<WorkerOutline>, next: Option<WorkerKey> },
+    Mailboxes { mailboxes: Vec<MailboxOutline>, next: Option<MailboxName> },
+    Bindings { bindings: Vec<BindingOutline>, is_last: bool },
 }
 
 /// A message that answers no request and needs nothing from the records.
 #[derive(Debug, Clone)]
 pub enum Push {
-    Signal { leases: Vec<Lease>, kind: SignalKind, reason: Box<str> },
+    Signal {
+        leases: Vec<Lease>,
+        kind: SignalKind,
+        reason: Box<str>,
+    },
     Order(Order),
     Closing(Refusal),
+    /// Messages of a mailbox, and the number of messages that the mailbox dropped since a reader
+    /// was last told.
+    Mail {
+        consumer: MailConsumerKey,
+        messages: Vec<DeliveredMail>,
+        dropped: u64,
+    },
+    ConsumerEnded {
+        consumer: MailConsumerKey,
+        mailbox: MailboxName,
+    },
 }
 
 /// The outcome of the submit of one task.
@@ -170,6 +190,7 @@ pub enum Code {
     VersionMismatch,
     Handshake,
     Unauthenticated,
+    Forbidden,
     InvalidArgument,
     PayloadTooLarge,
     ResultTooLarge,

@@ -5,6 +5,7 @@
 //! log.
 
 mod asks;
+mod mail;
 mod shown;
 
 use std::collections::BTreeMap;
@@ -102,9 +103,12 @@ impl Scene {
             }),
             "disk" => self.command(Command::DiskLow(words.has("full"))),
             verb => {
-                let (connection, ask) = self.ask(verb, &words);
+                let mail = mail::ask(verb, &words)
+                    .map(|ask| (self.number(words.option("by").unwrap_or("c")), ask));
+                let (connection, ask) = mail.unwrap_or_else(|| self.ask(verb, &words));
                 self.latest += 1;
-                self.command(Command::Request { connection, request: self.latest, ask })
+                let request = if words.has("unanswered") { 0 } else { self.latest };
+                self.command(Command::Request { connection, request, ask })
             }
         }
     }

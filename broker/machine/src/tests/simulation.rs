@@ -3,6 +3,8 @@
 //! promises must hold: leases rise and never overlap, an ended task never changes, no accepted task
 //! is lost, and a machine that is restarted from the log equals the machine that wrote the log.
 
+mod mail;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -121,7 +123,8 @@ impl World {
             15..20 => self.lose(peer),
             _ if self.peers[peer].connection.is_none() => self.connect(peer),
             20..50 => self.submit(peer),
-            50..90 => self.report(peer),
+            50..82 => self.report(peer),
+            82..90 => self.mail(peer),
             90..95 => self.cancel(peer),
             95..96 => {
                 let id = self.id();

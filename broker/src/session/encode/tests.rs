@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
-use celeriac_machine::command::{DeliveryOutline, Outline, QueueOutline, WorkerStatus};
-use celeriac_proto::limits::{
-    ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
-    TAGS_MAX,
+use celeriac_machine::command::{
+    BindingOutline, DeliveredMail, DeliveryOutline, DestinationName, MailMessage, MailboxOutline,
+    Outline, QueueOutline, WorkerStatus,
 };
-use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::ClosedBy;
+use celeriac_proto::limits::{
+    ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,
+    NAME_BYTES_MAX, PROGRESS_BYTES_MAX, TAGS_MAX,
+};
+use celeriac_proto::{ExchangeName, MailboxName, QueueName, TaskId, TaskName};
 use celeriac_record::{Body as Stored, Progress, QueueRecord, RetryPolicy, TaskKey, TaskSpec};
+use celeriac_record::{ClosedBy, ExchangeKind};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -254,6 +257,12 @@ fn messages(shape: &Shape) -> Vec<Outgoing> {
         Outgoing::Push(Push::Order(Order::Resume)),
         Outgoing::Transition { watch: u64::MAX, task: view(shape) },
         Outgoing::Push(Push::Closing(refusal(shape))),
+        Outgoing::Push(Push::Mail {
+            consumer: u64::MAX,
+            messages: vec![mail(shape); 3],
+            dropped: u64::MAX,
+        }),
+        Outgoing::Push(Push::ConsumerEnded { consumer: u64::MAX, mailbox: mailbox(shape) }),
     ];
     answers.chain(shown).chain(pushed).collect()
 }
@@ -286,7 +295,47 @@ fn answers(shape: &Shape) -> Vec<Answer> {
         Answer::Cancelled(vec![(id(), CancelOutcome::NotFound); 100]),
         Answer::Count(u64::MAX),
         Answer::BackedUp { tasks: u64::MAX, bytes: u64::MAX },
+        Answer::Mailbox { mailbox: mailbox(shape), ready: u64::MAX, consumers: u32::MAX },
+        Answer::Consuming(u64::MAX),
+        Answer::Fetched { message: Some(mail(shape)), ready: u64::MAX, dropped: u64::MAX },
     ]
+}
+
+fn mailbox(shape: &Shape) -> MailboxName {
+    MailboxName::parse(name(shape)).expect("a mailbox name")
+}
+
+fn mail(shape: &Shape) -> DeliveredMail {
+    let message = MailMessage {
+        exchange: Some(ExchangeName::parse(name(shape)).expect("a name of an exchange")),
+        routing_key: text(shape.name),
+        body: vec![0; shape.body].into(),
+        content_type: text(shape.name),
+        properties: vec![0; shape.body.min(MAIL_PROPERTIES_BYTES_MAX)].into(),
+    };
+    DeliveredMail { tag: u64::MAX, message: Arc::new(message), redelivered: true }
+}
+
+fn listed_mailbox(shape: &Shape) -> MailboxOutline {
+    MailboxOutline {
+        mailbox: mailbox(shape),
+        exclusive: true,
+        auto_delete: true,
+        ready: u64::MAX,
+        bytes: u64::MAX,
+        unacknowledged: u64::MAX,
+        consumers: u32::MAX,
+        dropped_total: u64::MAX,
+    }
+}
+
+fn binding(shape: &Shape) -> BindingOutline {
+    BindingOutline {
+        exchange: ExchangeName::parse(name(shape)).expect("a name of an exchange"),
+        kind: ExchangeKind::Fanout,
+        routing_key: text(shape.name),
+        to: Some(DestinationName::Mailbox(mailbox(shape))),
+    }
 }
 
 fn shown(shape: &Shape) -> Vec<Shown> {
@@ -301,6 +350,8 @@ fn shown(shape: &Shape) -> Vec<Shown> {
         },
         Shown::Page { tasks: views(shape), next: Some(u32::MAX) },
         Shown::Workers { workers: vec![worker(shape), worker(shape)], next: Some(u64::MAX) },
+        Shown::Mailboxes { mailboxes: vec![listed_mailbox(shape); 3], next: Some(mailbox(shape)) },
+        Shown::Bindings { bindings: vec![binding(shape); 3], is_last: false },
     ]
 }
 
@@ -332,14 +383,25 @@ fn every_kind_is_here() {
             })
             .map(|kind| format!("{kind:?}"))
             .collect();
-    // All bodies of a ServerFrame except TopicMessage, which the broker does not offer yet.
-    assert_eq!(kinds.len(), 21, "{kinds:?}");
+    // All bodies of a ServerFrame.
+    assert_eq!(kinds.len(), 28, "{kinds:?}");
 }
 
 #[test]
 fn the_largest_messages_take_no_more_bytes_than_were_counted() {
     assert_counted(&LARGEST);
     assert_counted(&Shape { header: Some(1), ..LARGEST });
+}
+
+#[test]
+fn a_page_of_bindings_and_the_largest_message_of_a_mailbox_fit_into_every_frame() {
+    let page = Shown::Bindings { bindings: vec![binding(&LARGEST); 250], is_last: false };
+    let (bytes, counted) = measured(Outgoing::Show(u64::MAX, page));
+    assert!(bytes <= counted && counted <= crate::size::frame_bytes_for(0, 0), "{counted}");
+    let push = Push::Mail { consumer: 1, messages: vec![mail(&LARGEST)], dropped: 1 };
+    let (bytes, counted) = measured(Outgoing::Push(push));
+    let frame_bytes = crate::size::frame_bytes_for(LARGEST.body, 0);
+    assert!(bytes <= counted && counted <= frame_bytes, "{counted}");
 }
 
 #[test]

@@ -57,4 +57,6 @@ macro_rules! families {
 families! {
     Queue: queue,
     Session: session,
+    Exchange: exchange,
+    Binding: binding,
 }

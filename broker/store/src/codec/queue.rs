@@ -3,7 +3,7 @@
 use celeriac_proto::QueueName;
 use celeriac_record::QueueRecord;
 
-use crate::varint::{Field, Malformed, Put, Take, peek_unsigned, text};
+use crate::varint::{Field, Malformed, Put, Take, peek_text};
 
 pub(super) const KIND: u8 = 4;
 pub(super) const REMOVED: u8 = 5;
@@ -69,12 +69,7 @@ pub(super) fn take_name(take: &mut Take) -> Result<QueueName, Malformed> {
 
 /// Reads the name at the front of these bytes.
 pub(super) fn peek_name(bytes: &[u8]) -> Result<QueueName, Malformed> {
-    let (number, length) = peek_unsigned(bytes)?;
-    let end = usize::try_from(number).ok().and_then(|number| number.checked_add(length));
-    let name = end
-        .and_then(|end| bytes.get(length..end))
-        .ok_or(Malformed("a name reaches past its end"))?;
-    queue_name(text(name)?)
+    queue_name(peek_text(bytes)?.0)
 }
 
 fn queue_name(text: Box<str>) -> Result<QueueName, Malformed> {

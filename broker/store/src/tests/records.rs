@@ -1,11 +1,11 @@
 //! Records for tests: plain records and arbitrary records.
 
 use bytes::Bytes;
-use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_proto::{ExchangeName, QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, Body, Cancel, Changed, ClosedBy, Jitter, Name, Named, Order, Progress,
-    QueueRecord, Record, RetryPolicy, SessionRecord, State, Submitted, TaskError, TaskKey,
-    TaskSpec,
+    Actor, Backoff, BindingRecord, Body, Cancel, Changed, ClosedBy, ExchangeKind, ExchangeRecord,
+    Jitter, Name, Named, Order, Progress, QueueRecord, Record, RetryPolicy, SessionRecord, State,
+    Submitted, TaskError, TaskKey, TaskSpec,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -292,6 +292,16 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         declared: declared.0,
         idle_ms: declared.1,
     });
+    let exchange =
+        (exchange_name(), 0..3_usize, any::<bool>()).prop_map(|(name, kind, auto_delete)| {
+            let kinds = [ExchangeKind::Direct, ExchangeKind::Topic, ExchangeKind::Fanout];
+            ExchangeRecord { name, kind: kinds[kind], auto_delete }
+        });
+    let binding = || {
+        (exchange_name(), "\\PC{0,60}", name()).prop_map(|(exchange, routing_key, queue)| {
+            BindingRecord { exchange, routing_key: routing_key.into(), queue }
+        })
+    };
     prop_oneof![
         any_submitted().prop_map(|task| Record::Submitted(Box::new(task))),
         any_changed().prop_map(|change| Record::Changed(Box::new(change))),
@@ -300,5 +310,13 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         name().prop_map(|named| Record::Removed(Name::Queue(named))),
         any_session().prop_map(|named| Record::Named(Named::Session(named))),
         any::<[u8; 16]>().prop_map(|named| Record::Removed(Name::Session(named))),
+        exchange.prop_map(|named| Record::Named(Named::Exchange(named))),
+        exchange_name().prop_map(|named| Record::Removed(Name::Exchange(named))),
+        binding().prop_map(|named| Record::Named(Named::Binding(named))),
+        binding().prop_map(|named| Record::Removed(Name::Binding(named))),
     ]
+}
+
+fn exchange_name() -> impl Strategy<Value = ExchangeName> {
+    "\\PC{1,60}".prop_map(|name| ExchangeName::parse(name).unwrap())
 }

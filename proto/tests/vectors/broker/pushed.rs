@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    CancelSignal, Closing, Deliver, Delivery, ErrorCode, Order, ServerFrame, TopicMessage,
-    cancel_signal, order,
+    CancelSignal, Closing, Deliver, Delivery, ErrorCode, Order, ServerFrame, cancel_signal, order,
 };
 
 use super::{error, vector};
@@ -76,15 +75,6 @@ pub(super) fn pushed() -> Vec<Vector<ServerFrame>> {
             "Take no new tasks.",
             0,
             Body::Order(Order { kind: order::Kind::Quiet.into() }),
-        ),
-        vector(
-            "topic-message",
-            "",
-            0,
-            Body::TopicMessage(TopicMessage {
-                topic: "events".into(),
-                body: Bytes::from_static(b"hello"),
-            }),
         ),
         vector("closing", "Reconnect in a second.", 0, Body::Closing(Closing { error: Some(bye) })),
     ]

@@ -60,6 +60,7 @@ pub(super) fn words_of(message: Message) -> String {
             format!("closing {:?}: {}", refusal.code, refusal.message)
         }
         Message::Deliver(_) => unreachable!("the caller handles deliveries"),
+        message => super::mail::words_of(message),
     }
 }
 

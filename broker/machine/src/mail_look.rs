@@ -1,0 +1,101 @@
+//! Listings of mailboxes and of bindings, page by page.
+
+use celeriac_proto::MailboxName;
+
+use crate::Machine;
+use crate::command::{BindingOutline, DestinationName, MailboxOutline, Outlines};
+use crate::exchange::{Destination, Exchange};
+use crate::keys::MailboxKey;
+use crate::step::{Asker, Step};
+
+/// The most mailboxes, or bindings, of one page. A page of the longest names fits into the least
+/// frame that a broker may have.
+const PAGE: usize = 250;
+
+impl Machine {
+    pub(crate) fn list_mailboxes(
+        &mut self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        after: Option<&MailboxName>,
+    ) {
+        let mut keys: Vec<MailboxKey> = self.mailboxes.listed(after).take(PAGE + 1).collect();
+        let is_last = keys.len() <= PAGE;
+        keys.truncate(PAGE);
+        let now = step.now.mono;
+        let outline = |key: MailboxKey| {
+            self.mailboxes.change(key, |mailbox| mailbox.expire(now));
+            let mailbox = self.mailboxes.mailbox(key);
+            MailboxOutline {
+                mailbox: mailbox.name.clone(),
+                exclusive: mailbox.options.exclusive,
+                auto_delete: mailbox.options.auto_delete,
+                ready: mailbox.ready(),
+                bytes: mailbox.bytes(),
+                unacknowledged: mailbox.unacknowledged,
+                consumers: mailbox.consumers.len() as u32,
+                dropped_total: mailbox.dropped_total,
+            }
+        };
+        let mailboxes: Vec<_> = keys.into_iter().map(outline).collect();
+        let last = mailboxes.last().filter(|_| !is_last);
+        let next = last.map(|last| last.mailbox.clone());
+        step.show(asker, Outlines::Mailboxes { mailboxes, next });
+    }
+
+    pub(crate) fn list_bindings(
+        &self,
+        step: &mut Step<'_>,
+        asker: Asker,
+        after: Option<&BindingOutline>,
+    ) {
+        let mut bindings = Vec::new();
+        for exchange in self.exchanges.listed(after.map(|after| &after.exchange)) {
+            let after = after.filter(|after| after.exchange == exchange.record.name);
+            self.add_bindings(exchange, after, &mut bindings);
+            if bindings.len() > PAGE {
+                break;
+            }
+        }
+        let is_last = bindings.len() <= PAGE;
+        bindings.truncate(PAGE);
+        step.show(asker, Outlines::Bindings { bindings, is_last });
+    }
+
+    /// Adds bindings of one exchange, those after `after` alone, until the page is full.
+    fn add_bindings(
+        &self,
+        exchange: &Exchange,
+        after: Option<&BindingOutline>,
+        page: &mut Vec<BindingOutline>,
+    ) {
+        let outline = |routing_key: &str, to| BindingOutline {
+            exchange: exchange.record.name.clone(),
+            kind: exchange.record.kind,
+            routing_key: routing_key.into(),
+            to,
+        };
+        if exchange.is_unused() && after.is_none() {
+            page.push(outline("", None));
+        }
+        let from = after.map_or("", |after| &*after.routing_key);
+        for (routing_key, destinations) in exchange.bindings_from(from) {
+            let after = after.filter(|after| *after.routing_key == *routing_key);
+            let name = |destination: &Destination| match destination {
+                Destination::Mailbox(key) => {
+                    DestinationName::Mailbox(self.mailboxes.mailbox(*key).name.clone())
+                }
+                Destination::Queue(name) => DestinationName::Queue(name.clone()),
+            };
+            let mut names: Vec<Option<DestinationName>> =
+                destinations.iter().map(|destination| Some(name(destination))).collect();
+            names.sort_unstable();
+            let is_later =
+                |name: &Option<DestinationName>| after.is_none_or(|after| after.to < *name);
+            page.extend(names.into_iter().filter(is_later).map(|to| outline(routing_key, to)));
+            if page.len() > PAGE {
+                return;
+            }
+        }
+    }
+}
