@@ -17,6 +17,7 @@ mod interruptions;
 mod lost_worker;
 mod network;
 mod operators;
+mod outcomes;
 mod reports;
 mod restart;
 mod simulation;

@@ -455,7 +455,7 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => {
             false
         }
-        Body::Backup(_) => false,
+        Body::Backup(_) | Body::PutOutcome(_) => false,
         Body::Hello(_)
         | Body::Goodbye(_)
         | Body::Heartbeat(_)

@@ -3,10 +3,12 @@
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
 //! the wire. `ask` has the requests of clients, `effect` the effects and messages of the machine,
-//! `outline` the parts of messages about tasks, queues and workers.
+//! `outcome` the outcomes that clients put, `outline` the parts of messages about tasks, queues and
+//! workers.
 
 mod ask;
 mod effect;
+mod outcome;
 mod outline;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ pub use self::effect::{
     Answer, CancelOutcome, Code, Effect, Message, Outlines, Push, Refusal, ReportOutcome,
     SignalKind, SubmitOutcome,
 };
+pub use self::outcome::{OutcomeKind, StoredOutcome, TaskOutcome};
 pub use self::outline::{
     DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline, WorkerStatus,
 };
@@ -101,6 +104,9 @@ impl Command {
             }
             Ask::Work(Work::Report(reports)) => {
                 reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum()
+            }
+            Ask::Produce(Produce::PutOutcome(outcomes)) => {
+                outcomes.iter().flatten().map(|outcome| outcome.body.bytes.len()).sum()
             }
             _ => 0,
         }

@@ -11,7 +11,7 @@
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
 //! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. The upper
 //! modules change that data: `requests` finds the function for a request; `submit`, `conflicts`,
-//! `report`, `cancel`, `operate`, `dead` and `look` carry requests out, and `scan` carries out
+//! `report`, `outcome`, `cancel`, `operate`, `dead` and `look` carry requests out, and `scan` carries out
 //! requests that look at many tasks; `lease` grants, checks and ends leases; `connect` and
 //! `consume` keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch`
 //! and `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the
@@ -38,6 +38,7 @@ mod look;
 mod names;
 mod observe;
 mod operate;
+mod outcome;
 mod queue;
 mod report;
 mod requests;

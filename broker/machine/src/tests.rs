@@ -10,6 +10,7 @@ mod leases;
 mod listing;
 mod model;
 mod nonsense;
+mod outcomes;
 mod queues;
 mod reports;
 mod results;

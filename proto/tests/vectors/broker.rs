@@ -2,6 +2,7 @@
 //! of PROTOCOL.md.
 
 mod admin;
+mod outcomes;
 mod pushed;
 mod refusals;
 mod tasks;
@@ -28,7 +29,7 @@ fn vector(
 
 pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
     let tasks = [tasks::looking(), tasks::waiting(), tasks::transitions(), tasks::changes()];
-    let workers = [pushed::pushed(), pushed::told()];
+    let workers = [pushed::pushed(), pushed::told(), outcomes::outcomes()];
     let parts = [connection(), refusals::refusals(), answers()].into_iter().chain(tasks);
     parts.chain([admin::admin(), admin::settings()]).chain(workers).flatten().collect()
 }

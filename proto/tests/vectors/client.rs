@@ -2,6 +2,7 @@
 //! PROTOCOL.md.
 
 mod admin;
+mod outcomes;
 mod work;
 
 use bytes::Bytes;
@@ -32,8 +33,15 @@ fn ids(ids: &[&str]) -> Vec<String> {
 
 pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
     let tasks = [connection(), tasks(), choices(), looking(), waiting()];
-    let others =
-        [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices(), topics()];
+    let others = [
+        work::work(),
+        work::more(),
+        admin::admin(),
+        admin::pages(),
+        admin::choices(),
+        topics(),
+        outcomes::outcomes(),
+    ];
     tasks.into_iter().chain(others).flatten().collect()
 }
 

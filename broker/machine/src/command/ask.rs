@@ -9,7 +9,7 @@ use celeriac_record::{
     Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskSpec, Timestamp,
 };
 
-use super::{Refusal, RequestId, WatchKey};
+use super::{Refusal, RequestId, TaskOutcome, WatchKey};
 
 /// A request of a connected client.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub enum Produce {
     Submit(Vec<Result<Submission, Refusal>>),
     Cancel { target: CancelTarget, mode: CancelMode, grace_ms: u64, reason: Box<str> },
     Forget(Vec<TaskId>),
+    PutOutcome(Vec<Result<TaskOutcome, Refusal>>),
 }
 
 /// The requests of clients that follow the states of tasks.

@@ -6,8 +6,8 @@ use celeriac_proto::{InvalidName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
 
 use super::{
-    ConnectionKey, Cursor, DeliveryOutline, QueueOutline, RequestId, TaskOutline, WatchKey,
-    WorkerKey, WorkerOutline,
+    ConnectionKey, Cursor, DeliveryOutline, QueueOutline, RequestId, StoredOutcome, TaskOutline,
+    WatchKey, WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -63,6 +63,7 @@ pub enum Answer {
     Heartbeat { wall: Timestamp },
     Submitted(Vec<SubmitOutcome>),
     Reported(Vec<ReportOutcome>),
+    Stored(Vec<StoredOutcome>),
     Forgot(Vec<Result<(), Code>>),
     Cancelled(Vec<(TaskId, CancelOutcome)>),
     Count(u64),

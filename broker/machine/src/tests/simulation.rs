@@ -13,8 +13,8 @@ use super::script::{LEASE_MS, settings};
 use super::words::DAY_MS;
 use crate::command::{
     Answer, Ask, CancelMode, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now,
-    OnConflict, Operate, Produce, Release, ReportKind, Submission, SubmitOutcome, TaskReport, When,
-    Work, WorkerInfo,
+    OnConflict, Operate, OutcomeKind, Produce, Release, ReportKind, Submission, SubmitOutcome,
+    TaskOutcome, TaskReport, When, Work, WorkerInfo,
 };
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
@@ -121,7 +121,8 @@ impl World {
             15..20 => self.lose(peer),
             _ if self.peers[peer].connection.is_none() => self.connect(peer),
             20..50 => self.submit(peer),
-            50..90 => self.report(peer),
+            50..84 => self.report(peer),
+            84..90 => self.put(peer),
             90..95 => self.cancel(peer),
             95..96 => {
                 let id = self.id();
@@ -262,6 +263,24 @@ impl World {
         self.ask(peer, Ask::Work(Work::Report(vec![Ok(TaskReport { id, lease, kind })])));
     }
 
+    /// An outcome of a lease that the peer holds or once held, or of no lease.
+    fn put(&mut self, peer: usize) {
+        let (mut id, mut lease) = (self.id(), 0);
+        if !self.peers[peer].held.is_empty() && self.below(3) > 0 {
+            let index = self.below(self.peers[peer].held.len() as u64) as usize;
+            (id, lease) = self.peers[peer].held[index].clone();
+        }
+        let kind = match self.below(5) {
+            0 => OutcomeKind::Success,
+            1 => OutcomeKind::Failure(Failure::default()),
+            2 => OutcomeKind::Revoked(None),
+            _ => OutcomeKind::Progress { state: "RETRY".into(), error: Some(Failure::default()) },
+        };
+        let result_ttl_ms = [None, Some(0), Some(10_000)][self.below(3) as usize];
+        let outcome = TaskOutcome { id, lease, kind, body: result(), result_ttl_ms };
+        self.ask(peer, Ask::Produce(Produce::PutOutcome(vec![Ok(outcome)])));
+    }
+
     fn cancel(&mut self, peer: usize) {
         let target = CancelTarget::Ids(vec![self.id()]);
         let modes = [CancelMode::Cooperative, CancelMode::Force, CancelMode::Waiting];
@@ -337,11 +356,14 @@ impl World {
                 assert!(promise.version < changed.version, "versions rise");
                 assert!(promise.lease <= changed.lease, "leases of a task rise");
                 let was_leased = matches!(promise.state, State::Leased | State::Started);
+                // A client may put a progress of a task that is leased and has not begun.
+                let is_granted = changed.state == State::Leased && promise.lease != changed.lease;
+                assert!(!was_leased || !is_granted, "two leases on one task overlap");
                 assert!(
-                    !was_leased || changed.state != State::Leased,
-                    "two leases on one task overlap"
+                    changed.state != State::Leased || is_granted || was_leased,
+                    "a task is leased again under a lease of its own"
                 );
-                if changed.state == State::Leased {
+                if is_granted {
                     assert!(changed.lease > self.latest_lease, "leases rise strictly");
                     self.latest_lease = changed.lease;
                 }
