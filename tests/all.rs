@@ -18,6 +18,7 @@ mod lost_worker;
 mod mailboxes;
 mod network;
 mod operators;
+mod outcomes;
 mod reports;
 mod restart;
 mod serving;

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, BindingOutline, DeliveredMail, DestinationName, Push, QueueOutline, SubmitOutcome,
-    WorkerStatus,
+    Answer, BindingOutline, DeliveredMail, DestinationName, Push, QueueOutline, StoredOutcome,
+    SubmitOutcome, WorkerStatus,
 };
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX,
@@ -189,6 +189,14 @@ pub(crate) fn outcomes(outcomes: &[SubmitOutcome]) -> usize {
     outcomes.iter().map(outcome).sum()
 }
 
+pub(crate) fn stored(outcomes: &[StoredOutcome]) -> usize {
+    let sentence = |outcome: &StoredOutcome| match outcome {
+        Ok(_) => 0,
+        Err((refusal, _)) => part(refusal.message.len().min(SENTENCE_BYTES_MAX)),
+    };
+    outcomes.iter().map(|outcome| OUTCOME + sentence(outcome)).sum()
+}
+
 /// A whole message.
 #[cfg(any(test, feature = "internals"))]
 pub(crate) fn message(message: &Outgoing) -> usize {
@@ -235,6 +243,7 @@ fn answer(answer: &Answer) -> usize {
         Answer::Welcome { leases, .. } => leases.len() * LEASE,
         Answer::Refused(refusal) => OUTCOME + refusal.message.len().min(SENTENCE_BYTES_MAX),
         Answer::Submitted(outcomes) => self::outcomes(outcomes),
+        Answer::Stored(outcomes) => stored(outcomes),
         Answer::Reported(outcomes) => outcomes.len() * OUTCOME / 2,
         Answer::Forgot(outcomes) => outcomes.len() * PLACE,
         Answer::Cancelled(outcomes) => {

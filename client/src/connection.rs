@@ -451,7 +451,7 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => {
             false
         }
-        Body::Backup(_) => false,
+        Body::Backup(_) | Body::PutOutcome(_) => false,
         Body::DeclareMailbox(declare) => !declare.mailbox.is_empty(),
         Body::DeclareExchange(_) | Body::DeleteExchange(_) | Body::Bind(_) | Body::Unbind(_) => {
             true

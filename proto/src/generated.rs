@@ -1591,6 +1591,58 @@ pub struct BackupReply {
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
 }
+/// Outcomes of tasks, 1 to batch_items_max.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PutOutcome {
+    #[prost(message, repeated, tag = "1")]
+    pub outcomes: ::prost::alloc::vec::Vec<TaskOutcome>,
+}
+/// The outcome of one task, or its progress. PROTOCOL.md says which outcomes the broker takes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskOutcome {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The lease of the run that the outcome is of; 0: of no run.
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    /// 1 to 255 bytes. "SUCCESS", "FAILURE" and "REVOKED" end the task. Any other state, such as
+    /// "STARTED", "PROGRESS" or "RETRY", is a progress.
+    #[prost(string, tag = "3")]
+    pub state: ::prost::alloc::string::String,
+    /// The result of an end. Of a progress of a task that has not ended: its meta.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: ::prost::bytes::Bytes,
+    /// Kept with a result, and not with a meta. Empty: JSON.
+    #[prost(string, tag = "5")]
+    pub content_type: ::prost::alloc::string::String,
+    /// How long the broker keeps the ended task, in place of the task's own result_ttl_ms. 0 means not
+    /// at all; a FAILURE of a task that was submitted is then kept for the broker's default time.
+    #[prost(uint64, optional, tag = "6")]
+    pub result_ttl_ms: ::core::option::Option<u64>,
+    /// The broker keeps it among the errors of the task. Not with "SUCCESS".
+    #[prost(message, optional, tag = "7")]
+    pub error: ::core::option::Option<TaskError>,
+}
+/// One answer for each outcome, in the order of the request.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PutOutcomeReply {
+    #[prost(message, repeated, tag = "1")]
+    pub outcomes: ::prost::alloc::vec::Vec<StoredOutcome>,
+}
+/// What became of one outcome.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredOutcome {
+    /// The state of the task now, or the state in which it ended when the broker does not keep it.
+    /// UNKNOWN when the broker refused the outcome and there is no such task.
+    #[prost(enumeration = "TaskState", tag = "1")]
+    pub state: i32,
+    /// The generation that has this state; 0 when the broker refused the outcome.
+    #[prost(uint32, tag = "2")]
+    pub generation: u32,
+    /// Set when the broker refused the outcome.
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
+}
 /// Creates a mailbox, or finds the one of this name. A mailbox lies in the broker's memory and does
 /// not survive a restart of the broker.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1950,7 +2002,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -1988,6 +2040,8 @@ pub mod client_frame {
         Serve(super::Serve),
         #[prost(message, tag = "51")]
         Take(super::Take),
+        #[prost(message, tag = "60")]
+        PutOutcome(super::PutOutcome),
         #[prost(message, tag = "64")]
         ListQueues(super::ListQueues),
         #[prost(message, tag = "65")]
@@ -2052,7 +2106,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 64, 67, 69, 72, 74, 75, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 64, 67, 69, 72, 74, 75, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -2083,6 +2137,8 @@ pub mod server_frame {
         WatchReply(super::WatchReply),
         #[prost(message, tag = "49")]
         ReportReply(super::ReportReply),
+        #[prost(message, tag = "60")]
+        PutOutcomeReply(super::PutOutcomeReply),
         #[prost(message, tag = "64")]
         QueueList(super::QueueList),
         #[prost(message, tag = "67")]

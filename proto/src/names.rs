@@ -138,6 +138,18 @@ name!(
     ExchangeName,
     "name of an exchange"
 );
+/// The name of an ended task that never ran: a client put its outcome.
+pub const OUTCOME_TASK_NAME: &str = "celeriac.outcome";
+
+/// The name of an ended task that never ran: a client put a progress, and another outcome may take
+/// its place.
+pub const PROGRESS_TASK_NAME: &str = "celeriac.progress";
+
+/// The task names that no producer may submit.
+pub const RESERVED_TASK_NAMES: [&str; 2] = [OUTCOME_TASK_NAME, PROGRESS_TASK_NAME];
+
+/// The queue of ended tasks that never ran.
+pub const OUTCOMES_QUEUE: &str = "celeriac.outcomes";
 
 impl Default for QueueName {
     fn default() -> Self {

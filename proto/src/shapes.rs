@@ -104,6 +104,11 @@ const TASK_REPORT: Shape = Shape {
 };
 const REPORT: Shape =
     Shape { name: "Report", fields: &[many(1, "reports", BATCH_FIELD_ITEMS_MAX, &TASK_REPORT)] };
+const TASK_OUTCOME: Shape = Shape { name: "TaskOutcome", fields: &[one(7, "error", &TASK_ERROR)] };
+const PUT_OUTCOME: Shape = Shape {
+    name: "PutOutcome",
+    fields: &[many(1, "outcomes", BATCH_FIELD_ITEMS_MAX, &TASK_OUTCOME)],
+};
 const LIST_QUEUES: Shape =
     Shape { name: "ListQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
 const QUEUE_SETTINGS: Shape = Shape { name: "QueueSettings", fields: &[] };
@@ -168,6 +173,7 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(49, "report", &REPORT),
         one(50, "serve", &SERVE),
         one(51, "take", &TAKE),
+        one(60, "put_outcome", &PUT_OUTCOME),
         one(64, "list_queues", &LIST_QUEUES),
         one(65, "configure_queue", &CONFIGURE_QUEUE),
         one(66, "pause_queues", &PAUSE_QUEUES),
@@ -257,6 +263,11 @@ const REPORT_REPLY: Shape = Shape {
     name: "ReportReply",
     fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &REPORT_OUTCOME)],
 };
+const STORED_OUTCOME: Shape = Shape { name: "StoredOutcome", fields: &[one(3, "error", &ERROR)] };
+const PUT_OUTCOME_REPLY: Shape = Shape {
+    name: "PutOutcomeReply",
+    fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &STORED_OUTCOME)],
+};
 const QUEUE_INFO: Shape =
     Shape { name: "QueueInfo", fields: &[one(11, "settings", &QUEUE_SETTINGS)] };
 const QUEUE_LIST: Shape =
@@ -318,6 +329,7 @@ pub(crate) const SERVER_FRAME: Shape = Shape {
         one(36, "wait_reply", &WAIT_REPLY),
         one(37, "watch_reply", &WATCH_REPLY),
         one(49, "report_reply", &REPORT_REPLY),
+        one(60, "put_outcome_reply", &PUT_OUTCOME_REPLY),
         one(64, "queue_list", &QUEUE_LIST),
         one(67, "count_reply", &COUNT_REPLY),
         one(69, "task_page", &TASK_PAGE),

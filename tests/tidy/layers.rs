@@ -171,7 +171,7 @@ const MACHINE_LAYERS: [&[&str]; 8] = [
         "connect",
         "restore",
     ],
-    &["scan"],
+    &["scan", "outcome"],
     &["requests", "invariants"],
 ];
 

@@ -3,12 +3,14 @@
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
 //! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `effect` the
-//! effects and messages of the machine, `outline` the parts of messages about tasks, queues and
+//! effects and messages of the machine, `outcome` the outcomes that clients put, `outline` the parts
+//! of messages about tasks, queues and
 //! workers.
 
 mod ask;
 mod effect;
 mod mail;
+mod outcome;
 mod outline;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub use self::mail::{
     Binding, BindingOutline, DeliveredMail, DestinationName, Mail, MailConsumerKey, MailMessage,
     MailTag, MailboxOptions, MailboxOutline, Publish, Route,
 };
+pub use self::outcome::{OutcomeKind, StoredOutcome, TaskOutcome};
 pub use self::outline::{
     DeliveryOutline, Outline, QueueOutline, TaskOutline, WaitingFor, WorkerOutline, WorkerStatus,
 };
@@ -114,6 +117,9 @@ impl Command {
                 reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum()
             }
             Ask::Mail(Mail::Publish(publish)) => publish.message.bytes(),
+            Ask::Produce(Produce::PutOutcome(outcomes)) => {
+                outcomes.iter().flatten().map(|outcome| outcome.body.bytes.len()).sum()
+            }
             _ => 0,
         }
     }

@@ -8,7 +8,7 @@ use crate::command::{Answer, Dead, Effect, Filter};
 use crate::keys::QueueKey;
 use crate::slice::{CHANGE, Look};
 use crate::step::{Asker, Step};
-use crate::task::NewTask;
+use crate::task::{NewTask, Task};
 
 /// The operation on a dead task.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ impl Machine {
         let mut slots: Vec<Slot> = ids.iter().filter_map(|id| self.tasks.find(id)).collect();
         slots.sort_unstable();
         slots.dedup();
-        slots.retain(|slot| self.tasks.task(*slot).state == State::Failure);
+        slots.retain(|slot| self.is_dead_for(self.tasks.task(*slot), fate));
         for slot in &slots {
             self.settle_one(step, *slot, fate);
         }
@@ -65,7 +65,7 @@ impl Machine {
         let is_dead = self
             .tasks
             .try_task(slot)
-            .filter(|task| task.state == State::Failure && task.serial() <= before);
+            .filter(|task| self.is_dead_for(task, dead.fate) && task.serial() <= before);
         let Some(task) = is_dead else { return Look::Cost(1) };
         if !self.matches(task, &dead.filter, dead.queue) {
             return Look::Cost(self.cost_of(task, &dead.filter));
@@ -73,6 +73,12 @@ impl Machine {
         self.settle_one(step, slot, dead.fate);
         dead.count += 1;
         Look::Cost(CHANGE)
+    }
+
+    /// Whether a task is dead and may have this fate. A put task never ran, and nothing could run.
+    fn is_dead_for(&self, task: &Task, fate: Fate) -> bool {
+        let can_run = matches!(fate, Fate::Discard) || !self.is_put_task(task);
+        task.state == State::Failure && can_run
     }
 
     fn settle_one(&mut self, step: &mut Step<'_>, slot: Slot, fate: Fate) {

@@ -11,14 +11,14 @@
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
 //! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`,
 //! `mailbox`, `exchange`. The upper modules change that data: `requests` finds the function for a
-//! request; `submit`, `conflicts`, `report`, `cancel`, `operate`, `declare`, `dead` and `look`
-//! carry requests out, and `scan` carries out requests that look at many tasks; `routes`, `mail`
-//! and `mail_look` carry out the requests about exchanges and mailboxes; `lease` grants, checks and
-//! ends leases; `announce` calls off tasks whose end a worker announces; `connect` and `consume`
-//! keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch` and
-//! `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the only
-//! place where a task changes its state; `restore` builds the tables from the records. [`command`]
-//! has the types that the rest of the broker uses.
+//! request; `submit`, `conflicts`, `report`, `outcome`, `cancel`, `operate`, `declare`, `dead` and
+//! `look` carry requests out, and `scan` carries out requests that look at many tasks; `routes`,
+//! `mail` and `mail_look` carry out the requests about exchanges and mailboxes; `lease` grants,
+//! checks and ends leases; `announce` calls off tasks whose end a worker announces; `connect` and
+//! `consume` keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch`
+//! and `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the
+//! only place where a task changes its state; `restore` builds the tables from the records.
+//! [`command`] has the types that the rest of the broker uses.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
@@ -46,6 +46,7 @@ mod mailbox;
 mod names;
 mod observe;
 mod operate;
+mod outcome;
 mod queue;
 mod report;
 mod requests;

@@ -56,7 +56,7 @@ impl Machine {
     }
 
     /// Whether the task has this progress already, because the report came twice.
-    fn has_progress(&self, slot: Slot, progress: &Progress) -> bool {
+    pub(crate) fn has_progress(&self, slot: Slot, progress: &Progress) -> bool {
         let shown = self.tasks.run(self.tasks.task(slot)).and_then(|run| run.progress.as_ref());
         shown.is_some_and(|shown| shown.state == progress.state && shown.meta == progress.meta)
     }
@@ -68,7 +68,7 @@ impl Machine {
         }
     }
 
-    fn ensure_started(&mut self, step: &mut Step<'_>, slot: Slot) {
+    pub(crate) fn ensure_started(&mut self, step: &mut Step<'_>, slot: Slot) {
         if self.tasks.task(slot).state == State::Leased {
             self.start(step, slot);
         }
@@ -77,7 +77,7 @@ impl Machine {
     /// Starts a task whose outcome follows in the same report. The record of the outcome replaces a
     /// record of the start at once, so the start is published only for a task that a client
     /// watches.
-    fn ensure_started_in_passing(&mut self, step: &mut Step<'_>, slot: Slot) {
+    pub(crate) fn ensure_started_in_passing(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         match task.state {
             State::Leased if self.tasks.is_watched(task) => self.start(step, slot),

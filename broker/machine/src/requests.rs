@@ -81,6 +81,18 @@ impl Machine {
                 }
                 step.answer(asker, Answer::Forgot(outcomes));
             }
+            Produce::PutOutcome(outcomes) => {
+                let mut stored = Vec::with_capacity(outcomes.len());
+                for outcome in outcomes {
+                    stored.push(match outcome {
+                        Ok(outcome) => self.put_outcome(step, outcome),
+                        Err(refusal) => Err((refusal, None)),
+                    });
+                    // The next outcome of the batch may be of the same id.
+                    self.advance_successors(&mut step.on_behalf_of(Actor::Broker));
+                }
+                step.answer(asker, Answer::Stored(stored));
+            }
         }
     }
 

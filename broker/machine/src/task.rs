@@ -220,7 +220,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Whether the task was never delivered, or its deliveries left no trace.
+    /// Whether the task was never delivered, or its deliveries left no trace, and no client put
+    /// anything.
     pub fn is_untouched(&self) -> bool {
         self.attempts == 0
             && self.deliveries == 0
@@ -228,6 +229,7 @@ impl Run {
             && self.errors.is_empty()
             && self.worker.is_empty()
             && self.cancel.is_none()
+            && self.progress.is_none()
     }
 }
 

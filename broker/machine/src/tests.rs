@@ -15,6 +15,7 @@ mod mail_model;
 mod mailboxes;
 mod model;
 mod nonsense;
+mod outcomes;
 mod queues;
 mod reports;
 mod results;

@@ -58,7 +58,7 @@ impl Machine {
     }
 
     /// Like [`publish`](Self::publish), with the result or the reason of a task that ended.
-    fn publish_end(&mut self, step: &mut Step<'_>, slot: Slot, ended: Ended) {
+    pub(crate) fn publish_end(&mut self, step: &mut Step<'_>, slot: Slot, ended: Ended) {
         let key = self.tasks.key(slot);
         let task = self.tasks.task(slot);
         let run = self.tasks.run(task);
@@ -190,7 +190,7 @@ impl Machine {
     }
 
     pub(crate) fn progress(&mut self, step: &mut Step<'_>, slot: Slot, progress: Progress) {
-        self.tasks.run_mut(slot).expect("a started task has a run").progress = Some(progress);
+        self.tasks.run_mut(slot).expect("the task has a run").progress = Some(progress);
         let task = self.tasks.task_mut(slot);
         task.version = task.version.saturating_add(1);
         self.publish(step, slot);
@@ -309,7 +309,14 @@ impl Machine {
         self.publish(step, slot);
     }
 
-    fn end(&mut self, step: &mut Step<'_>, slot: Slot, state: State, cause: Cause, ended: Ended) {
+    pub(crate) fn end(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        state: State,
+        cause: Cause,
+        ended: Ended,
+    ) {
         self.change_state(step, slot, state, cause);
         let task = self.tasks.task(slot);
         let is_forgotten = self.tasks.plan(task).is_some_and(|plan| plan.forget_at_end);
@@ -395,7 +402,7 @@ impl Machine {
         self.names.release(task.name);
     }
 
-    fn keep_error(&mut self, slot: Slot, error: TaskError) {
+    pub(crate) fn keep_error(&mut self, slot: Slot, error: TaskError) {
         let run = self.tasks.run_mut(slot).expect("only a task that was delivered fails");
         if run.errors.len() == ERRORS_KEPT {
             run.errors.remove(0);

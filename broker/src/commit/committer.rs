@@ -146,6 +146,10 @@ impl Committer {
                 self.completer().fit_outcomes(&mut outcomes);
                 Measured::of(Outgoing::Answer(request, Answer::Submitted(outcomes)))
             }
+            Message::Answer(request, Answer::Stored(mut outcomes)) => {
+                self.completer().fit_stored(&mut outcomes);
+                Measured::of(Outgoing::Answer(request, Answer::Stored(outcomes)))
+            }
             Message::Answer(request, answer) => Measured::of(Outgoing::Answer(request, answer)),
             Message::Push(push) => Measured::of(Outgoing::Push(push)),
         };

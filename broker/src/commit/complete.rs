@@ -6,7 +6,8 @@ use std::vec::IntoIter;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Cursor, DeliveryOutline, QueueOutline, SubmitOutcome, TaskOutline, WorkerKey, WorkerOutline,
+    Cursor, DeliveryOutline, QueueOutline, StoredOutcome, SubmitOutcome, TaskOutline, WorkerKey,
+    WorkerOutline,
 };
 use celeriac_proto::QueueName;
 use celeriac_record::{Slot, Submitted, Timestamp};
@@ -324,6 +325,16 @@ impl Completer<'_> {
             if let SubmitOutcome::Refused(refusal) = outcome {
                 refusal.message = Box::default();
             }
+        }
+    }
+
+    /// Like [`fit_outcomes`](Self::fit_outcomes), for outcomes that a client put.
+    pub(super) fn fit_stored(&self, outcomes: &mut [StoredOutcome]) {
+        if size::stored(outcomes) <= self.config.frame_bytes_max - size::FRAME {
+            return;
+        }
+        for (refusal, _) in outcomes.iter_mut().filter_map(|outcome| outcome.as_mut().err()) {
+            refusal.message = Box::default();
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod mail;
 mod operate;
+mod outcome;
 mod submission;
 
 use bytes::Bytes;
@@ -168,6 +169,7 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
             batch(unwait.request_ids.len())?;
             Ask::Observe(Observe::Unwait(unwait.request_ids))
         }
+        PutOutcome(put) => outcome::put_outcome(put)?,
         Forget(forget) => Ask::Produce(Produce::Forget(ids(forget.ids)?)),
         Cancel(cancel) => self::cancel(cancel)?,
         ListQueues(list) => Ask::Operate(operate::list_queues(list)?),

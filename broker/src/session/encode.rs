@@ -5,8 +5,8 @@ mod mail;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, SubmitOutcome,
-    WaitingFor,
+    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, StoredOutcome,
+    SubmitOutcome, WaitingFor,
 };
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::{
@@ -81,6 +81,10 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
         Answer::Reported(outcomes) => {
             let outcomes = outcomes.into_iter().map(report_outcome).collect();
             Body::ReportReply(wire::ReportReply { outcomes })
+        }
+        Answer::Stored(outcomes) => {
+            let outcomes = outcomes.into_iter().map(stored_outcome).collect();
+            Body::PutOutcomeReply(wire::PutOutcomeReply { outcomes })
         }
         Answer::Forgot(outcomes) => {
             let outcome = |outcome: Result<(), Code>| {
@@ -275,6 +279,19 @@ fn report_outcome(outcome: ReportOutcome) -> wire::ReportOutcome {
         Err((refused, after)) => wire::ReportOutcome {
             code: code(refused) as i32,
             state: after.map_or(wire::TaskState::Unknown, state) as i32,
+        },
+    }
+}
+
+fn stored_outcome(outcome: StoredOutcome) -> wire::StoredOutcome {
+    match outcome {
+        Ok((now, generation)) => {
+            wire::StoredOutcome { state: state(now) as i32, generation, error: None }
+        }
+        Err((refusal, now)) => wire::StoredOutcome {
+            state: now.map_or(wire::TaskState::Unknown, state) as i32,
+            generation: 0,
+            error: Some(error(refusal)),
         },
     }
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod mail;
+mod outcomes;
 mod pushed;
 mod refusals;
 mod tasks;
@@ -29,7 +30,7 @@ fn vector(
 
 pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
     let tasks = [tasks::looking(), tasks::waiting(), tasks::transitions(), tasks::changes()];
-    let workers = [pushed::pushed(), pushed::told()];
+    let workers = [pushed::pushed(), pushed::told(), outcomes::outcomes()];
     let parts = [connection(), refusals::refusals(), answers()].into_iter().chain(tasks);
     let others = [admin::admin(), admin::settings(), mail::mailboxes(), mail::bindings()];
     parts.chain(others).chain(workers).flatten().collect()

@@ -3,6 +3,7 @@
 
 mod admin;
 mod mail;
+mod outcomes;
 mod work;
 
 use bytes::Bytes;
@@ -41,6 +42,7 @@ pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
         admin::declared(),
         admin::pages(),
         admin::choices(),
+        outcomes::outcomes(),
     ];
     let mail = [mail::mailboxes(), mail::exchanges(), mail::routes()];
     tasks.into_iter().chain(others).chain(mail).flatten().collect()

@@ -9,7 +9,7 @@ use celeriac_record::{
     Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskSpec, Timestamp,
 };
 
-use super::{Mail, Refusal, RequestId, Route, WatchKey};
+use super::{Mail, Refusal, RequestId, Route, TaskOutcome, WatchKey};
 
 /// A request of a connected client.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub enum Produce {
     Submit(Vec<Result<Submission, Refusal>>),
     Cancel { target: CancelTarget, mode: CancelMode, grace_ms: u64, reason: Box<str> },
     Forget(Vec<TaskId>),
+    PutOutcome(Vec<Result<TaskOutcome, Refusal>>),
 }
 
 /// The requests of clients that follow the states of tasks.

@@ -7,7 +7,8 @@ use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Tim
 
 use super::{
     BindingOutline, ConnectionKey, Cursor, DeliveredMail, DeliveryOutline, MailConsumerKey,
-    MailboxOutline, QueueOutline, RequestId, TaskOutline, WatchKey, WorkerKey, WorkerOutline,
+    MailboxOutline, QueueOutline, RequestId, StoredOutcome, TaskOutline, WatchKey, WorkerKey,
+    WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -63,6 +64,7 @@ pub enum Answer {
     Heartbeat { wall: Timestamp },
     Submitted(Vec<SubmitOutcome>),
     Reported(Vec<ReportOutcome>),
+    Stored(Vec<StoredOutcome>),
     Forgot(Vec<Result<(), Code>>),
     Cancelled(Vec<(TaskId, CancelOutcome)>),
     Count(u64),

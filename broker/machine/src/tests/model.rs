@@ -9,6 +9,7 @@
 
 mod compare;
 mod names;
+mod outcomes;
 mod reference;
 mod steps;
 
@@ -39,6 +40,8 @@ const KEYS: u8 = 3;
 /// In a submit that supersedes, this stands for the present lease of the id.
 const PRESENT_LEASE: u64 = u64::MAX;
 const QUEUES: u8 = 2;
+/// The reserved queue of the tasks that never ran.
+const PUT_QUEUE: u8 = 255;
 /// The peer that is a client.
 const CLIENT: usize = WORKERS;
 const START: Now = Now { wall: 1_000_000_000_000, mono: 0 };
@@ -112,6 +115,7 @@ impl Model {
     fn step(&mut self, step: Step) {
         match step {
             Step::Submit(id, submit) => self.submit(id, submit),
+            Step::Put(id, put) => self.put(id, put),
             Step::Connect { worker, queues, names, resume } => {
                 self.connect(worker, bits(queues), bits(names), resume)
             }

@@ -96,6 +96,7 @@ impl Scene {
             }
             "restart" => self.restart(),
             "records" => vec![self.records()],
+            "stored" => vec![self.stored(words.plain[1])],
             "connect" => self.connect(&words),
             "lose" => self.command(Command::Disconnect {
                 connection: self.number(words.plain[1]),
@@ -214,6 +215,28 @@ impl Scene {
             _ => None,
         });
         changes.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The latest stored change of the task of an id, with what clients reported or put.
+    fn stored(&self, id: &str) -> String {
+        let of_id = |slot: Slot| self.submitted(slot).spec.id.as_str() == id;
+        let changed = self.log.iter().rev().find_map(|record| match record {
+            Record::Changed(changed) if of_id(changed.key.slot) => Some(&**changed),
+            _ => None,
+        });
+        let Some(changed) = changed else { return "nothing".into() };
+        let mut shown = format!("{:?} v{}", changed.state, changed.version);
+        let mut tell = |part: String| shown.push_str(&part);
+        tell(format!(" as {}", self.submitted(changed.key.slot).spec.name));
+        changed.progress.iter().for_each(|progress| {
+            tell(format!(", {} {} bytes", progress.state, progress.meta.len()));
+        });
+        changed.errors.iter().for_each(|error| tell(format!(", error {}", error.message)));
+        changed.result.iter().for_each(|body| tell(format!(", result {}", body.bytes.len())));
+        if !changed.revoked_reason.is_empty() {
+            tell(format!(", because {}", changed.revoked_reason));
+        }
+        shown
     }
 
     fn name(&self, connection: u64) -> String {

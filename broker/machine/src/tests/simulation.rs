@@ -15,8 +15,8 @@ use super::script::{LEASE_MS, settings};
 use super::words::DAY_MS;
 use crate::command::{
     Answer, Ask, CancelMode, CancelTarget, Command, Connect, Dead, Effect, Failure, Message, Now,
-    OnConflict, Operate, Produce, Release, ReportKind, Submission, SubmitOutcome, TaskReport, When,
-    Work, WorkerInfo,
+    OnConflict, Operate, OutcomeKind, Produce, Release, ReportKind, Submission, SubmitOutcome,
+    TaskOutcome, TaskReport, When, Work, WorkerInfo,
 };
 use crate::retry::split_mix;
 use crate::{Effects, Machine};
@@ -123,8 +123,9 @@ impl World {
             15..20 => self.lose(peer),
             _ if self.peers[peer].connection.is_none() => self.connect(peer),
             20..50 => self.submit(peer),
-            50..82 => self.report(peer),
-            82..90 => self.mail(peer),
+            50..78 => self.report(peer),
+            78..84 => self.put(peer),
+            84..90 => self.mail(peer),
             90..95 => self.cancel(peer),
             95..96 => {
                 let id = self.id();
@@ -267,6 +268,24 @@ impl World {
         self.ask(peer, Ask::Work(Work::Report(vec![Ok(TaskReport { id, lease, kind })])));
     }
 
+    /// An outcome of a lease that the peer holds or once held, or of no lease.
+    fn put(&mut self, peer: usize) {
+        let (mut id, mut lease) = (self.id(), 0);
+        if !self.peers[peer].held.is_empty() && self.below(3) > 0 {
+            let index = self.below(self.peers[peer].held.len() as u64) as usize;
+            (id, lease) = self.peers[peer].held[index].clone();
+        }
+        let kind = match self.below(5) {
+            0 => OutcomeKind::Success,
+            1 => OutcomeKind::Failure(Failure::default()),
+            2 => OutcomeKind::Revoked(None),
+            _ => OutcomeKind::Progress { state: "RETRY".into(), error: Some(Failure::default()) },
+        };
+        let result_ttl_ms = [None, Some(0), Some(10_000)][self.below(3) as usize];
+        let outcome = TaskOutcome { id, lease, kind, body: result(), result_ttl_ms };
+        self.ask(peer, Ask::Produce(Produce::PutOutcome(vec![Ok(outcome)])));
+    }
+
     fn cancel(&mut self, peer: usize) {
         let target = CancelTarget::Ids(vec![self.id()]);
         let modes = [CancelMode::Cooperative, CancelMode::Force, CancelMode::Waiting];
@@ -342,9 +361,14 @@ impl World {
                 assert!(promise.version < changed.version, "versions rise");
                 assert!(promise.lease <= changed.lease, "leases of a task rise");
                 let was_leased = matches!(promise.state, State::Leased | State::Started);
-                // A task that is called off while a worker holds it changes under its lease.
+                // A task that is called off, or whose progress a client puts, while a worker holds it
+                // changes under its lease.
                 let is_new = changed.state == State::Leased && changed.lease != promise.lease;
                 assert!(!was_leased || !is_new, "two leases on one task overlap");
+                assert!(
+                    changed.state != State::Leased || is_new || was_leased,
+                    "a task is leased again under a lease of its own"
+                );
                 if is_new {
                     assert!(changed.lease > self.latest_lease, "leases rise strictly");
                     self.latest_lease = changed.lease;

@@ -39,9 +39,11 @@ pub(crate) enum Cause {
     CalledOff,
     /// The task has run longer than its hard time limit.
     TimeLimit,
+    /// A client puts the outcome of the task.
+    Put,
 }
 
-const CAUSES: usize = Cause::TimeLimit as usize + 1;
+const CAUSES: usize = Cause::Put as usize + 1;
 const STATES: usize = Revoked as usize + 1;
 
 /// The actors, one bit each: the broker itself, the worker with the lease, any other client.
@@ -63,7 +65,7 @@ const fn row(from: State, to: State, cause: Cause, actors: u8) -> Transition {
 
 /// All transitions within one run of a task. A submit or a replay makes a task SCHEDULED or QUEUED.
 /// An ended task has no transition: the broker forgets it in the end.
-const TRANSITIONS: [Transition; 42] = [
+const TRANSITIONS: [Transition; 54] = [
     row(Scheduled, Queued, Cause::Due, BROKER),
     row(Scheduled, Queued, Cause::CalledOff, BROKER | CLIENT),
     row(Scheduled, Revoked, Cause::Expired, BROKER),
@@ -71,13 +73,19 @@ const TRANSITIONS: [Transition; 42] = [
     row(Scheduled, Revoked, Cause::Purged, CLIENT),
     row(Scheduled, Revoked, Cause::Replaced, CLIENT),
     row(Scheduled, Revoked, Cause::Superseded, CLIENT),
+    row(Scheduled, Success, Cause::Put, CLIENT),
+    row(Scheduled, Failure, Cause::Put, CLIENT),
+    row(Scheduled, Revoked, Cause::Put, CLIENT),
     row(Queued, Leased, Cause::Delivered, BROKER),
     row(Queued, Revoked, Cause::Expired, BROKER),
     row(Queued, Revoked, Cause::Cancelled, CLIENT),
     row(Queued, Revoked, Cause::Purged, CLIENT),
     row(Queued, Revoked, Cause::Replaced, CLIENT),
     row(Queued, Revoked, Cause::Superseded, CLIENT),
-    row(Leased, Started, Cause::Started, WORKER),
+    row(Queued, Success, Cause::Put, CLIENT),
+    row(Queued, Failure, Cause::Put, CLIENT),
+    row(Queued, Revoked, Cause::Put, CLIENT),
+    row(Leased, Started, Cause::Started, WORKER | CLIENT),
     row(Leased, Queued, Cause::Released, WORKER),
     row(Leased, Queued, Cause::TakenBack, BROKER | WORKER | CLIENT),
     row(Leased, Queued, Cause::WorkerLost, BROKER),
@@ -99,6 +107,9 @@ const TRANSITIONS: [Transition; 42] = [
     row(Started, Revoked, Cause::Cancelled, BROKER | WORKER | CLIENT),
     row(Started, Revoked, Cause::Replaced, CLIENT),
     row(Started, Revoked, Cause::Superseded, CLIENT),
+    row(Started, Success, Cause::Put, CLIENT),
+    row(Started, Failure, Cause::Put, CLIENT),
+    row(Started, Revoked, Cause::Put, CLIENT),
     row(Retry, Queued, Cause::Due, BROKER),
     row(Retry, Queued, Cause::CalledOff, BROKER | CLIENT),
     row(Retry, Revoked, Cause::Expired, BROKER),
@@ -106,6 +117,9 @@ const TRANSITIONS: [Transition; 42] = [
     row(Retry, Revoked, Cause::Purged, CLIENT),
     row(Retry, Revoked, Cause::Replaced, CLIENT),
     row(Retry, Revoked, Cause::Superseded, CLIENT),
+    row(Retry, Success, Cause::Put, CLIENT),
+    row(Retry, Failure, Cause::Put, CLIENT),
+    row(Retry, Revoked, Cause::Put, CLIENT),
 ];
 
 /// The actors that may make a transition, by from, to and cause: the table for a fast look-up.
@@ -158,6 +172,7 @@ mod tests {
             Cause::Superseded => &["superseded"],
             Cause::CalledOff => &["called off"],
             Cause::TimeLimit => &["time limit"],
+            Cause::Put => &["`PutOutcome`"],
         }
     }
 

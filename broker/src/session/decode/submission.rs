@@ -7,7 +7,7 @@ use celeriac_proto::limits::{
     HEADERS_BYTES_MAX, HEADERS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, SUBMIT_KEY_BYTES_MAX, TAGS_MAX,
 };
 use celeriac_proto::wire;
-use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_proto::{QueueName, RESERVED_TASK_NAMES, TaskId, TaskName};
 use celeriac_record::{Backoff, Jitter, MAX_DELIVERIES_DEFAULT, RetryPolicy, TaskSpec};
 
 use super::{Bounds, Checked, invalid, known, short, span, time};
@@ -29,6 +29,9 @@ pub(super) fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submissio
     }
     if on_conflict != wire::OnConflict::Supersede && task.supersedes_lease != 0 {
         return Err(invalid("supersedes_lease needs ON_CONFLICT_SUPERSEDE"));
+    }
+    if RESERVED_TASK_NAMES.contains(&&*task.name) {
+        return Err(invalid(format!("the broker keeps the task name `{}` for itself", task.name)));
     }
     let priority = task.priority.unwrap_or(PRIORITY_DEFAULT);
     if priority > PRIORITY_MAX {

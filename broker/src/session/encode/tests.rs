@@ -291,6 +291,8 @@ fn answers(shape: &Shape) -> Vec<Answer> {
         Answer::Heartbeat { wall: shape.number },
         Answer::Submitted(submitted.into()),
         Answer::Reported(vec![Err((Code::Internal, Some(State::Revoked))); 100]),
+        Answer::Stored(vec![Ok((State::Revoked, u32::MAX)); 100]),
+        Answer::Stored(vec![Err((refusal(shape), Some(State::Revoked)))]),
         Answer::Forgot(vec![Err(Code::Internal); 100]),
         Answer::Cancelled(vec![(id(), CancelOutcome::NotFound); 100]),
         Answer::Count(u64::MAX),
@@ -384,7 +386,7 @@ fn every_kind_is_here() {
             .map(|kind| format!("{kind:?}"))
             .collect();
     // All bodies of a ServerFrame.
-    assert_eq!(kinds.len(), 28, "{kinds:?}");
+    assert_eq!(kinds.len(), 29, "{kinds:?}");
 }
 
 #[test]

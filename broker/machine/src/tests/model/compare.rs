@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use celeriac_proto::QueueName;
 use celeriac_record::State;
 
-use super::{BESIDE, CLIENT, IDS, KEYS, Model, QUEUES, id_of, number_of, queue_of};
-use crate::command::{Ask, Message, Observe, Operate, Outlines};
+use super::{BESIDE, CLIENT, IDS, KEYS, Model, PUT_QUEUE, QUEUES, id_of, number_of, queue_of};
+use crate::command::{Ask, Message, Observe, Operate, Outlines, QueueOutline};
 
 impl Model {
     /// Compares the states of all tasks and the counts of the queues.
@@ -45,16 +45,22 @@ impl Model {
         };
         // The default queue always exists, and this test does not use it.
         let listed: Vec<&str> = queues.iter().map(|queue| queue.record.name.as_str()).collect();
-        let expected = (0..QUEUES).filter(|queue| self.reference.is_listed(*queue)).map(queue_of);
+        let is_listed = |queue: &u8| self.reference.is_listed(*queue);
         let expected: Vec<QueueName> =
-            std::iter::once(QueueName::default()).chain(expected).collect();
+            (Some(PUT_QUEUE).filter(is_listed).map(queue_of).into_iter())
+                .chain([QueueName::default()])
+                .chain((0..QUEUES).filter(is_listed).map(queue_of))
+                .collect();
         assert_eq!(
             listed,
             expected.iter().map(QueueName::as_str).collect::<Vec<_>>(),
             "the machine, then the reference"
         );
-        for queue in queues.into_iter().skip(1) {
-            let number = u8::from(*queue.record.name == *"two");
+        let is_default = |queue: &QueueOutline| queue.record.name == QueueName::default();
+        for queue in queues.into_iter().filter(|queue| !is_default(queue)) {
+            let numbers = [0, 1, PUT_QUEUE].into_iter();
+            let mut numbers = numbers.filter(|number| queue_of(*number) == queue.record.name);
+            let number = numbers.next().expect("a queue of this test");
             let counts = [queue.ready, queue.scheduled, queue.leased, queue.dead];
             assert_eq!(counts, self.reference.counts(number), "of queue {}", queue.record.name);
         }

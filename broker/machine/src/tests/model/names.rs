@@ -1,8 +1,8 @@
 //! The names of the model: its ids, keys, queues and names of tasks are numbers.
 
-use celeriac_proto::{QueueName, TaskId, TaskName};
+use celeriac_proto::{OUTCOMES_QUEUE, QueueName, TaskId, TaskName};
 
-use super::{BESIDE, IDS};
+use super::{BESIDE, IDS, PUT_QUEUE};
 
 /// The ids from `BESIDE` on are those of tasks that run beside another: see [`beside`].
 pub(super) fn id_of(id: u8) -> TaskId {
@@ -34,7 +34,11 @@ pub(super) fn key_of(key: u8) -> String {
 }
 
 pub(super) fn queue_of(queue: u8) -> QueueName {
-    QueueName::parse(["one", "two"][usize::from(queue)]).expect("the text is a name")
+    let text = match queue {
+        PUT_QUEUE => OUTCOMES_QUEUE,
+        queue => ["one", "two"][usize::from(queue)],
+    };
+    QueueName::parse(text).expect("the text is a name")
 }
 
 pub(super) fn name_of(name: u8) -> TaskName {

@@ -2,6 +2,7 @@
 //! indexes and records. Each step checks the time, and each query looks at all entries.
 
 mod deliveries;
+mod outcomes;
 mod submits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,8 @@ pub(super) struct Task {
     cancelled: bool,
     /// Whether the task never runs again and does not count against the credit.
     settled: bool,
+    /// Whether a client put the task, to show a progress.
+    pub is_put_progress: bool,
     /// The result TTL that a report set.
     result_ttl_ms: Option<u64>,
     /// SCHEDULED, RETRY: the time when the task is due. Ended: the time when it is forgotten.

@@ -34,9 +34,27 @@ pub(super) enum End {
     Release(Release),
 }
 
+/// An outcome that a client puts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Put {
+    pub lease: u64,
+    pub says: Says,
+    pub result_ttl_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Says {
+    Success,
+    Failure,
+    Revoked,
+    Retry,
+    Progress,
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Submit(u8, Submit),
+    Put(u8, Put),
     /// The queues and names, as sets of bits.
     Connect {
         worker: usize,
@@ -105,6 +123,23 @@ fn any_submit() -> impl Strategy<Value = Submit> {
     )
 }
 
+fn any_put() -> impl Strategy<Value = Put> {
+    let lease = prop_oneof![3 => Just(0), 6 => Just(PRESENT_LEASE), 1 => Just(1)];
+    let says = prop_oneof![
+        Just(Says::Success),
+        Just(Says::Failure),
+        Just(Says::Revoked),
+        Just(Says::Retry),
+        Just(Says::Progress)
+    ];
+    let ttl_ms = prop_oneof![4 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(3_000))];
+    (lease, says, ttl_ms).prop_map(|(lease, says, result_ttl_ms)| Put {
+        lease,
+        says,
+        result_ttl_ms,
+    })
+}
+
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let (worker, queue) = (0..WORKERS, 0..QUEUES);
     let id = prop_oneof![6 => 0..IDS, 1 => BESIDE..BESIDE + IDS * KEYS];
@@ -128,6 +163,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         .prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
     prop_oneof![
         20 => (0..IDS, any_submit()).prop_map(|(id, submit)| Step::Submit(id, submit)),
+        8 => (0..IDS, any_put()).prop_map(|(id, put)| Step::Put(id, put)),
         10 => (worker.clone(), 1..4_u8, 1..4_u8, any::<bool>())
             .prop_map(|(worker, queues, names, resume)| Step::Connect { worker, queues, names, resume }),
         10 => (worker.clone(), 0..4_u32).prop_map(|(worker, credit)| Step::Credit(worker, credit)),

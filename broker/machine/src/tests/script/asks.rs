@@ -9,7 +9,8 @@ use celeriac_record::{
 use super::{Scene, id, queue};
 use crate::command::{
     Ask, CancelMode, CancelTarget, Dead, Failure, Filter, Observe, OnConflict, Operate, Order,
-    Produce, Release, ReportKind, Serving, Submission, TaskReport, When, Work,
+    OutcomeKind, Produce, Release, ReportKind, Serving, Submission, TaskOutcome, TaskReport, When,
+    Work,
 };
 use crate::queue::Queue;
 use crate::tests::words::Words;
@@ -43,6 +44,9 @@ impl Scene {
             "get" => {
                 Ask::Observe(Observe::Get { ids: ids(), with_results: true, with_payloads: false })
             }
+            "put" => Ask::Produce(Produce::PutOutcome(
+                ids_of(words).into_iter().map(|id| Ok(self.outcome(id, words))).collect(),
+            )),
             "forget" => Ask::Produce(Produce::Forget(ids())),
             "wait" => Ask::Observe(Observe::Wait {
                 ids: ids(),
@@ -136,6 +140,32 @@ impl Scene {
             id_prefix: words.option("prefix").unwrap_or("").into(),
             submitted_before: ago("older"),
             submitted_after: ago("younger"),
+        }
+    }
+
+    /// `state` is the state; `leased` names the latest lease of the task.
+    fn outcome(&self, id: TaskId, words: &Words<'_>) -> TaskOutcome {
+        let error = words.option("error").map(|message| Failure {
+            kind: "Oops".into(),
+            message: message.into(),
+            ..Failure::default()
+        });
+        let latest = self.leases.get(id.as_str()).map_or(0, |(lease, _)| *lease);
+        let lease = if words.option("leased").is_some() { latest } else { 0 };
+        TaskOutcome {
+            lease: words.number("lease").unwrap_or(lease),
+            kind: match words.option("state").expect("an outcome has a state") {
+                "SUCCESS" => OutcomeKind::Success,
+                "FAILURE" => OutcomeKind::Failure(error.unwrap_or_default()),
+                "REVOKED" => OutcomeKind::Revoked(error),
+                state => OutcomeKind::Progress { state: state.into(), error },
+            },
+            body: Body {
+                bytes: vec![b'x'; words.number("bytes").unwrap_or(2) as usize].into(),
+                content_type: "".into(),
+            },
+            result_ttl_ms: words.span("ttl"),
+            id,
         }
     }
 

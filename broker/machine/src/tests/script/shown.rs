@@ -14,6 +14,15 @@ pub(super) fn words_of(message: Message) -> String {
         Message::Answer(_, Answer::Heartbeat { .. }) => "heartbeat".into(),
         Message::Answer(_, Answer::Submitted(outcomes)) => joined(outcomes),
         Message::Answer(_, Answer::Reported(outcomes)) => joined(outcomes),
+        Message::Answer(_, Answer::Stored(outcomes)) => {
+            let shown = outcomes.into_iter().map(|outcome| match outcome {
+                Ok((state, generation)) => format!("{state:?} g{generation}"),
+                Err((refusal, state)) => {
+                    format!("{:?} {state:?}: {}", refusal.code, refusal.message)
+                }
+            });
+            shown.collect::<Vec<_>>().join(", ")
+        }
         Message::Show(_, Outlines::Got { tasks }) => views(tasks),
         Message::Show(_, Outlines::Waited { satisfied, tasks }) => {
             format!("{} {}", if satisfied { "came:" } else { "time over:" }, views(tasks))

@@ -61,7 +61,7 @@ impl Reference {
         }
     }
 
-    fn create(&mut self, id: u8, submit: Submit, slot: u32, generation: u32) -> State {
+    pub(super) fn create(&mut self, id: u8, submit: Submit, slot: u32, generation: u32) -> State {
         self.submitted += 1;
         let now = self.now.wall;
         let due = submit.eta.map_or(now, |eta| eta - submit.lead_ms as i64);
@@ -81,6 +81,7 @@ impl Reference {
             holder: None,
             cancelled: false,
             settled: false,
+            is_put_progress: false,
             result_ttl_ms: None,
             due,
             due_mono: None,

@@ -1,0 +1,640 @@
+//! Outcomes that clients put.
+
+use expect_test::expect;
+
+use super::check;
+
+#[test]
+fn the_outcome_of_the_current_lease_ends_the_run_and_later_reports_change_nothing() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        watch a
+            c: watching a Leased g1 v2
+        put a leased=1 state=STARTED
+            c: sees a Started g1 v3
+            c: sees a Started g1 v4
+            c: Started g1
+        put a leased=1 state=STARTED
+            c: Started g1
+        put a leased=1 state=SUCCESS bytes=7
+            c: sees a Success g1 v5
+            c: Success g1
+        stored a
+            Success v5 as job, STARTED 2 bytes, result 7
+        complete a
+            w: Ok(Success)
+        fail a
+            w: Err((StaleLease, Some(Success)))
+        release a
+            w: Err((StaleLease, Some(Success)))
+        get a
+            c: a Success g1 v5
+        submit b
+            c: Created { state: Queued }
+            w: deliver b lease 2 attempt 1 delivery 1
+        put b leased=1 state=FAILURE error=broken bytes=8
+            c: Failure g1
+        stored b
+            Failure v4 as job, error broken, result 8
+        fail b last
+            w: Ok(Failure)
+        complete b
+            w: Err((StaleLease, Some(Failure)))
+        submit d
+            c: Created { state: Queued }
+            w: deliver d lease 3 attempt 1 delivery 1
+        put d leased=1 state=REVOKED error=terminated bytes=9
+            c: Revoked g1
+        stored d
+            Revoked v4 as job, error terminated, result 9, because terminated
+        complete d
+            w: Err((StaleLease, Some(Revoked)))
+        release d
+            w: Err((StaleLease, Some(Revoked)))
+        start d
+            w: Err((StaleLease, Some(Revoked)))
+        list state=Failure
+            c: page b Failure g1 v4 next None
+    "#]]);
+}
+
+#[test]
+fn a_worker_that_dies_after_its_outcome_was_put_causes_no_second_run() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        put a leased=1 state=SUCCESS
+            c: Success g1
+        restart
+        after 20s
+        connect c
+            c: welcome new leases []
+        get a
+            c: a Success g1 v4
+        connect v runs=job
+            v: welcome new leases []
+        credit v 1
+            v: done
+        put a leased=1 state=FAILURE
+            c: Success g1
+        get a
+            c: a Success g1 v4
+    "#]]);
+}
+
+#[test]
+fn a_progress_of_the_current_lease_starts_the_task_and_keeps_state_and_body() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        put a leased=1 state=RETRY error=again bytes=3
+            c: Started g1
+        stored a
+            Started v4 as job, RETRY 3 bytes, error again
+        put a leased=1 state=RETRY error=again bytes=3
+            c: Started g1
+        stored a
+            Started v4 as job, RETRY 3 bytes, error again
+        progress a
+            w: Ok(Started)
+        stored a
+            Started v5 as job, HALF 3 bytes, error again
+        put a state=NOTE
+            c: Started g1
+        stored a
+            Started v6 as job, NOTE 2 bytes, error again
+        put a state=SUCCESS
+            c: StaleLease Some(Started): a worker holds the task, and only an outcome of its lease ends it
+        put a state=REVOKED
+            c: StaleLease Some(Started): a worker holds the task, and only an outcome of its lease ends it
+        put a lease=9 state=STARTED
+            c: StaleLease Some(Started): the broker has not given out this lease
+        get a
+            c: a Started g1 v6
+    "#]]);
+}
+
+#[test]
+fn without_a_lease_only_a_progress_is_kept_of_a_leased_task_and_nothing_starts() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        put a state=STARTED
+            c: Leased g1
+        stored a
+            Leased v3 as job, STARTED 2 bytes
+        put a state=FAILURE
+            c: StaleLease Some(Leased): a worker holds the task, and only an outcome of its lease ends it
+        get a
+            c: a Leased g1 v3
+        restart
+        stored a
+            Leased v3 as job, STARTED 2 bytes
+    "#]]);
+}
+
+#[test]
+fn an_outcome_of_another_lease_is_stale() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        connect v runs=job
+            v: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        release a
+            w: Ok(Queued)
+            w: deliver a lease 2 attempt 1 delivery 1 again
+        credit w 0
+            w: done
+        credit v 1
+            v: done
+        put a lease=1 state=SUCCESS
+            c: StaleLease Some(Leased): the lease is not the current lease of the task
+        put a lease=1 state=STARTED
+            c: StaleLease Some(Leased): the lease is not the current lease of the task
+        put a lease=1 state=RETRY
+            c: StaleLease Some(Leased): the lease is not the current lease of the task
+        stored a
+            Leased v4 as job
+    "#]]);
+}
+
+#[test]
+fn a_superseded_run_tells_only_of_its_retry() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        watch a
+            c: watching a Started g1 v3
+        submit a conflict=supersede lease=1 in=5s
+            c: sees a Scheduled for Time g2 v1
+            c: NewGeneration { generation: 2, state: Scheduled }
+        put a lease=1 state=SUCCESS
+            c: StaleLease Some(Scheduled): the run of this lease is over, and the task waits for its next run
+        put a lease=1 state=FAILURE
+            c: StaleLease Some(Scheduled): the run of this lease is over, and the task waits for its next run
+        put a lease=1 state=STARTED
+            c: StaleLease Some(Scheduled): the run of this lease is over, and the task waits for its next run
+        put a lease=1 state=RETRY error=again bytes=5
+            c: sees a Scheduled for Time g2 v2
+            c: Scheduled g2
+        stored a
+            Scheduled v2 as job, RETRY 5 bytes, error again
+        put a lease=1 state=RETRY error=again bytes=5
+            c: Scheduled g2
+        restart
+        connect c
+            c: welcome new leases []
+        connect w runs=job resume
+            w: welcome back leases []
+            w: order Resume
+        credit w 1
+            w: done
+        after 5s
+            w: deliver a lease 2 attempt 1 delivery 1
+        stored a
+            Leased v4 as job, error again
+        put a lease=1 state=RETRY
+            c: StaleLease Some(Leased): the lease is not the current lease of the task
+        complete a
+            w: Ok(Success)
+        put a lease=1 state=RETRY
+            c: Success g2
+        put a lease=1 state=FAILURE
+            c: Success g2
+    "#]]);
+}
+
+#[test]
+fn a_waiting_task_ends_by_an_outcome_and_never_runs() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        submit b in=1h
+            c: Created { state: Scheduled }
+        submit d in=1h
+            c: Created { state: Scheduled }
+        submit d conflict=after
+            c: NewGeneration { generation: 2, state: Scheduled }
+        watch a b d
+            c: watching a Queued for Worker g1 v1, b Scheduled for Time g1 v1, d Scheduled for Time g1 v1
+        put a state=REVOKED error=revoked
+            c: sees a Revoked g1 v2
+            c: Revoked g1
+        put b state=FAILURE error=gone bytes=6
+            c: sees b Failure g1 v2
+            c: Failure g1
+        put d state=SUCCESS
+            c: sees d Success g1 v2
+            c: sees d Queued for Worker g2 v2
+            c: Success g1
+        stored a
+            Revoked v2 as job, error revoked, result 2, because revoked
+        stored b
+            Failure v2 as job, error gone, result 6
+        stored d
+            Queued v2 as job
+        restart
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 9
+            w: done
+            w: deliver d lease 1 attempt 1 delivery 1
+        get a b d
+            c: a Revoked g1 v2, b Failure g1 v2, d Leased g2 v3
+        replay b
+            c: count 1
+            w: deliver b lease 2 attempt 1 delivery 1
+    "#]]);
+}
+
+#[test]
+fn a_waiting_task_keeps_a_progress() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a in=10s
+            c: Created { state: Scheduled }
+        put a state=RECEIVED bytes=4
+            c: Scheduled g1
+        put a state=RECEIVED bytes=4
+            c: Scheduled g1
+        stored a
+            Scheduled v2 as job, RECEIVED 4 bytes
+        restart
+        connect c
+            c: welcome new leases []
+        get a
+            c: a Scheduled for Time g1 v2
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        after 10s
+            w: deliver a lease 1 attempt 1 delivery 1
+        stored a
+            Leased v4 as job
+    "#]]);
+}
+
+#[test]
+fn an_unknown_id_gets_an_ended_task_that_never_ran() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        watch a
+            c: watching a unknown
+        put a state=SUCCESS bytes=9
+            c: sees a Success g1 v2
+            c: Success g1
+        stored a
+            Success v2 as celeriac.outcome, result 9
+        put a state=SUCCESS
+            c: Success g1
+        put a state=FAILURE
+            c: Success g1
+        get a
+            c: a Success g1 v2
+        put b state=FAILURE error=broken
+            c: Failure g1
+        put d state=REVOKED
+            c: Revoked g1
+        stored d
+            Revoked v2 as celeriac.outcome, result 2, because revoked
+        restart
+        connect c
+            c: welcome new leases []
+        get a b d
+            c: a Success g1 v2, b Failure g1 v2, d Revoked g1 v2
+        queues
+            c: celeriac.outcomes: ready 0 scheduled 0 leased 0 dead 1; default: ready 0 scheduled 0 leased 0 dead 0
+        list prefix=a
+            c: page a Success g1 v2 next None
+        forget a
+            c: Ok(())
+        get a
+            c: a unknown
+        submit a
+            c: Created { state: Queued }
+        replay b
+            c: count 0
+        replay all
+            c: count 0
+        discard all
+            c: count 1
+        get b
+            c: b unknown
+        queues
+            c: default: ready 1 scheduled 0 leased 0 dead 0
+        after 1d
+        get d
+            c: d unknown
+    "#]]);
+}
+
+#[test]
+fn a_failure_is_followed_by_the_next_generation_of_its_id() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        watch a
+            c: watching a unknown
+        put a state=FAILURE error=one
+            c: sees a Failure g1 v2
+            c: Failure g1
+        put a state=FAILURE error=two bytes=1
+            c: sees a Failure g2 v2
+            c: Failure g2
+        stored a
+            Failure v2 as celeriac.outcome, error two, result 1
+        put a state=REVOKED
+            c: sees a Revoked g3 v2
+            c: Revoked g3
+        put a state=SUCCESS
+            c: sees a Success g4 v2
+            c: Success g4
+        stored a
+            Success v2 as celeriac.outcome, result 2
+        put a state=FAILURE
+            c: Success g4
+        restart
+        connect c
+            c: welcome new leases []
+        get a
+            c: a Success g4 v2
+        submit a
+            c: NewGeneration { generation: 5, state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        fail a last
+            w: Ok(Failure)
+        put a leased=1 state=FAILURE
+            c: Failure g5
+        put a leased=1 state=SUCCESS
+            c: StaleLease Some(Failure): the run of this lease is over, and the task has ended otherwise
+        put a state=SUCCESS
+            c: Success g6
+        stored a
+            Success v2 as celeriac.outcome, result 2
+    "#]]);
+}
+
+#[test]
+fn another_outcome_takes_the_place_of_a_progress_that_nothing_runs() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        put a state=SAVED bytes=300
+            c: Success g1
+        stored a
+            Success v2 as celeriac.progress, SAVED 0 bytes, result 300
+        put a state=SAVED bytes=400
+            c: Success g2
+        restart
+        connect c
+            c: welcome new leases []
+        put a state=SUCCESS bytes=5
+            c: Success g3
+        stored a
+            Success v2 as celeriac.outcome, result 5
+        put a state=SAVED
+            c: Success g3
+        get a
+            c: a Success g3 v2
+    "#]]);
+}
+
+#[test]
+fn a_task_that_was_forgotten_at_its_early_end_is_told_of_under_its_lease() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        complete a ttl=0ms
+            w: Ok(Success)
+        put a lease=1 state=STARTED
+            c: Success g1
+        stored a
+            Success v2 as celeriac.progress, STARTED 0 bytes, result 2
+        submit a conflict=supersede lease=1 in=1s
+            c: NewGeneration { generation: 2, state: Scheduled }
+        put a lease=1 state=RETRY
+            c: Scheduled g2
+        stored a
+            Scheduled v2 as job, RETRY 2 bytes
+        after 1s
+            w: deliver a lease 2 attempt 1 delivery 1
+        complete a ttl=0ms
+            w: Ok(Success)
+        put a lease=2 state=STARTED
+            c: Success g1
+        put a lease=2 state=FAILURE error=broken
+            c: Failure g2
+        put a lease=2 state=FAILURE error=broken
+            c: Failure g2
+        put a lease=1 state=SUCCESS
+            c: StaleLease Some(Failure): the run of this lease is over, and the task has ended otherwise
+        put a lease=2 state=STARTED
+            c: Success g3
+        put a lease=1 state=SUCCESS
+            c: StaleLease Some(Success): the run of this lease is over, and the task has ended otherwise
+        put a lease=2 state=SUCCESS
+            c: Success g4
+        stored a
+            Success v2 as celeriac.outcome, result 2
+        get a
+            c: a Success g4 v2
+    "#]]);
+}
+
+#[test]
+fn a_ttl_of_zero_keeps_nothing() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        watch b d
+            c: watching b unknown, d unknown
+        put b state=SUCCESS ttl=0ms
+            c: Success g1
+        get b
+            c: b unknown
+        put d state=FAILURE
+            c: sees d Failure g1 v2
+            c: Failure g1
+        put d state=SUCCESS ttl=0ms
+            c: sees d unknown
+            c: Success g2
+        get d
+            c: d unknown
+        put a leased=1 state=SUCCESS ttl=0ms
+            c: Success g1
+        get a
+            c: a unknown
+        submit e in=1h
+            c: Created { state: Scheduled }
+        put e state=FAILURE ttl=0ms
+            c: Failure g1
+        get e
+            c: e Failure g1 v2
+        put f state=SUCCESS ttl=3s
+            c: Success g1
+        after 2s
+        get f
+            c: f Success g1 v2
+        after 1s
+        get f
+            c: f unknown
+    "#]]);
+}
+
+#[test]
+fn an_outcome_with_a_large_body_or_an_invented_lease_changes_nothing() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        put a leased=1 state=SUCCESS bytes=1001
+            c: ResultTooLarge Some(Leased): the body has 1001 bytes, and 1000 are allowed
+        put b state=SUCCESS bytes=1001
+            c: ResultTooLarge None: the body has 1001 bytes, and 1000 are allowed
+        put b lease=99 state=SUCCESS
+            c: StaleLease None: the broker has not given out this lease
+        get a b
+            c: a Leased g1 v2, b unknown
+        complete a
+            w: Ok(Success)
+    "#]]);
+}
+
+#[test]
+fn a_full_disk_takes_outcomes_of_tasks_and_makes_no_new_ones() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        put b state=FAILURE
+            c: Failure g1
+        disk full
+        put a leased=1 state=SUCCESS
+            c: Success g1
+        put d state=SUCCESS
+            c: DiskFull None: the broker's disk is nearly full
+        put b state=SUCCESS
+            c: DiskFull Some(Failure): the broker's disk is nearly full
+        get a b d
+            c: a Success g1 v4, b Failure g1 v2, d unknown
+    "#]]);
+}
+
+#[test]
+fn a_run_that_was_cancelled_ends_as_revoked_when_it_fails() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+        submit a
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        cancel a waiting reason=enough
+            c: ("a", LeftRunning)
+        put a leased=1 state=FAILURE error=broken bytes=4
+            c: Revoked g1
+        stored a
+            Revoked v5 as job, error broken, result 4, because enough
+    "#]]);
+}
+
+#[test]
+fn a_batch_of_outcomes_is_put_in_order() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        put a1..a3 state=SUCCESS
+            c: Success g1, Success g1, Success g1
+        get a1 a2 a3
+            c: a1 Success g1 v2, a2 Success g1 v2, a3 Success g1 v2
+        wait a1 a2 for=5s
+            c: came: a1 Success g1 v2, a2 Success g1 v2
+    "#]]);
+}
