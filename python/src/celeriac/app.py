@@ -86,6 +86,8 @@ class Celeriac:
     @overload
     def task(
         self,
+        function: None = None,
+        /,
         *,
         name: str | None = None,
         codec: str | Codec | None = None,
@@ -95,7 +97,7 @@ class Celeriac:
         **options: Any,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
-    def task(self, function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
+    def task(self, function: Any = None, /, **settings: Any) -> Any:
         """Makes a task of a function.
 
         - `name` is the name of the task; by default the module and the function's name.

@@ -85,7 +85,9 @@ def test_a_failed_attempt_runs_again_by_the_policy(pool):
     assert [error.kind for error in result.info().errors] == ["OSError", "OSError"]
 
 
-@pytest.mark.parametrize(("kind", "runs_again"), [("os", True), ("missing", False), ("value", False)])
+@pytest.mark.parametrize(
+    ("kind", "runs_again"), [("os", True), ("missing", False), ("value", False)]
+)
 def test_only_errors_of_retry_for_run_again(pool, kind, runs_again):
     result = handlers.picky.delay(kind)
     wait_for_state(result, State.RETRY, State.FAILURE)

@@ -76,7 +76,7 @@ class Broker:
 
     def report(self, reports: list[Encoded], on_answer: Answer) -> None:
         """Sends reports that are already encoded, as one request."""
-        items = []
+        items: list[bytes] = []
         for report in reports:
             items += (_ITEM_KEY, number(len(report.data)), report.data)
         data = b"".join(items)

@@ -1,10 +1,10 @@
 """How many leases the worker asks for.
 
 A worker that holds more tasks than it runs saves short tasks the time of their delivery. Behind a
-long task, such a held task would wait. When another worker is idle, the broker itself takes the held
-task back. But while all workers are busy, a held task would begin before a task of higher priority
-that was submitted later. So the worker looks ahead only while its tasks are short, and hands back
-tasks that have waited for long.
+long task, such a held task would wait. When another worker is idle, the broker itself takes the
+held task back. But while all workers are busy, a held task would begin before a task of higher
+priority that was submitted later. So the worker looks ahead only while its tasks are short, and
+hands back tasks that have waited for long.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from celeriac import _codec as wire
 from celeriac.context import Context, Delivered, enter, leave
 from celeriac.control import Ignore, Reject, Retry, TaskCancelled
 from celeriac.errors import WrongType
-from celeriac.payload import JSON, NotDecodable, codec_for
+from celeriac.payload import NotDecodable, codec_for
 from celeriac.task import Task
 
 log = logging.getLogger("celeriac.worker")
@@ -53,7 +53,7 @@ class Execution:
             if task.is_async:
                 value = drive(value)
             return self.success(task, value)
-        except BaseException as error:  # noqa: BLE001 - every end of a handler is reported
+        except BaseException as error:
             return failure(task, delivered, error)
         finally:
             leave(token)
@@ -66,7 +66,7 @@ class Execution:
         try:
             args, kwargs = arguments(task, delivered, context)
             return self.success(task, await task.function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - every end of a handler is reported
+        except BaseException as error:
             return failure(task, delivered, error)
 
     def success(self, task: Task[..., Any], value: Any) -> End:

@@ -40,6 +40,7 @@ class LocalPool:
         self._is_closed = False
         self._events: asyncio.AbstractEventLoop | None = None
         self._events_lock = threading.Lock()
+        self._runs: set[asyncio.Future[None]] = set()
         self._unbegun: set[Held] = set()
         """The runs that wait until the broker has the report of their start."""
 
@@ -260,7 +261,10 @@ class LocalPool:
                     continue
                 context = self._context(held)
                 self._leases.begin(held)
-            asyncio.ensure_future(self._run_async(held, context))
+            run = asyncio.ensure_future(self._run_async(held, context))
+            # asyncio itself keeps no reference, and a run could vanish.
+            self._runs.add(run)
+            run.add_done_callback(self._runs.discard)
 
     async def _run_async(self, held: Held, context: Context) -> None:
         delivered: Any = held.delivery

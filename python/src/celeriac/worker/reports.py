@@ -99,9 +99,7 @@ class PendingReports:
             self._take_progress(batch, items_max, bytes_max - size, now)
         return batch
 
-    def _take_progress(
-        self, batch: list[Encoded], items_max: int, room: int, now: float
-    ) -> None:
+    def _take_progress(self, batch: list[Encoded], items_max: int, room: int, now: float) -> None:
         for lease, (newest, sent_at) in self._progress.items():
             # Progress that came too soon after the last report stays until its time.
             if newest is None or now - sent_at < PROGRESS_INTERVAL:

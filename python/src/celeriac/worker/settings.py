@@ -94,5 +94,7 @@ def _weights(queues: Mapping[str, int] | Iterable[str]) -> dict[str, int]:
     if isinstance(queues, str):
         raise WrongType("queues is a text; it is a list of names, or a dict with their weights.")
     if isinstance(queues, Mapping):
-        return {name: _within(f"the weight of {name!r}", queues[name], 1, 1 << 31) for name in queues}
+        return {
+            name: _within(f"the weight of {name!r}", queues[name], 1, 1 << 31) for name in queues
+        }
     return dict.fromkeys(queues, 1)

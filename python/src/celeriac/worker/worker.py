@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from collections.abc import Callable
 from typing import Any
 
 from celeriac.app import Celeriac
@@ -177,4 +176,3 @@ class Worker:
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
