@@ -97,9 +97,10 @@ class Link:
         """The next state of a watch; None when all of its tasks have ended."""
         self._check_process()
         with self._changed:
-            if not states.is_registered and states.error is None and not states.is_over:
+            watches = self.exchange.watches
+            if states.owner is not watches and states.error is None and not states.is_over:
                 # The watch was begun in the parent of this process.
-                self.exchange.watches.begin(states, time.monotonic(), math.inf)
+                watches.begin(states, time.monotonic(), math.inf)
 
             def is_due() -> bool:
                 return states.has_more or states.is_over
@@ -115,7 +116,7 @@ class Link:
 
     def end_watch(self, states: WatchedStates) -> None:
         """Ends a watch. The broker hears of it with the next call."""
-        if self._pid == os.getpid() and states.is_registered:
+        if self._pid == os.getpid() and states.owner is self.exchange.watches:
             with self._changed:
                 self.exchange.watches.end(states)
 
