@@ -51,7 +51,7 @@ def test_a_context_is_given_where_the_function_takes_it(app):
         return context.name + word
 
     @app.task(name="named")
-    def named(word: str, *, run: "Context") -> str:
+    def named(word: str, *, run: Context) -> str:
         return run.name + word
 
     assert first("a", mark="?") == "firsta?"
@@ -218,6 +218,7 @@ def test_importing_the_package_loads_neither_the_worker_nor_asyncio():
         "assert not {m for m in sys.modules if m.startswith('celeriac.')}, sys.modules\n"
         "celeriac.Celeriac, celeriac.State\n"
         "assert 'celeriac.worker' not in sys.modules\n"
+        "assert 'asyncio' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

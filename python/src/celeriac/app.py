@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
@@ -20,6 +19,8 @@ from celeriac.submission import Submission
 from celeriac.task import Errors, P, R, Task, changed
 
 if TYPE_CHECKING:
+    import asyncio
+
     from celeriac.aio import AsyncClient
     from celeriac.eager import EagerClient
     from celeriac.result import Result
@@ -135,6 +136,8 @@ class Celeriac:
         """The client for the event loop that runs here."""
         if self._eager is not None:
             return self._eager.for_asyncio()
+        import asyncio
+
         loop = asyncio.get_running_loop()
         with self._lock:
             client = self._async_clients.get(loop)
@@ -253,6 +256,8 @@ class Celeriac:
 
     async def aclose(self) -> None:
         """Ends the connection of the event loop that runs here."""
+        import asyncio
+
         with self._lock:
             client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac._hello import client_version
 from celeriac._protobuf import number
 from celeriac.errors import CeleriacError
 from celeriac.url import BrokerUrl
@@ -122,13 +123,11 @@ class Broker:
             self._lose(str(closed))
 
     def _hello(self) -> wire.Hello:
-        from celeriac.worker.version import package_version
-
         return wire.Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
             client_name="celeriac-worker-python",
-            client_version=package_version(),
+            client_version=client_version(),
             token=self.url.token,
             instance_id=self._instance,
             session_id=self._session_id,
