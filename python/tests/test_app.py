@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -240,3 +241,21 @@ def test_every_name_of_the_package_can_be_imported():
     assert set(celeriac._MODULES) == set(celeriac.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         celeriac.Nothing  # noqa: B018
+
+
+def test_the_package_runs_its_binary(tmp_path):
+    program = tmp_path / "celeriac"
+    program.write_text('#!/bin/sh\necho "ran with $*"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "CELERIAC_BINARY": str(program)}
+    shown = subprocess.run(
+        [sys.executable, "-m", "celeriac", "serve", "--help"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stdout) == (0, "ran with serve --help\n")
+    environment["CELERIAC_BINARY"] = str(tmp_path / "nothing")
+    shown = subprocess.run(
+        [sys.executable, "-m", "celeriac"], env=environment, capture_output=True, text=True
+    )
+    assert shown.returncode == 2
+    assert "is not a program" in shown.stderr

@@ -199,6 +199,17 @@ def die(times: int, context: Context) -> int:
     return context.deliveries
 
 
+@app.task(name="die_with_a_child")
+def die_with_a_child(context: Context) -> int:
+    """Leaves a process behind that holds the pipe to the parent open, and dies."""
+    if context.deliveries == 1:
+        if os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return context.deliveries
+
+
 @app.task(name="pid")
 def pid() -> int:
     return os.getpid()

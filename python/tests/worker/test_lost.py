@@ -40,6 +40,13 @@ def test_the_other_tasks_of_a_child_that_dies_still_end(app, run):
     assert values == [*range(1, 101), 2, *range(101, 201)]
 
 
+def test_a_death_is_seen_although_another_process_holds_the_pipe(run):
+    run(pool="processes", concurrency=1)
+    begun = time.monotonic()
+    assert handlers.die_with_a_child.delay().get() == 2
+    assert time.monotonic() - begun < 2.5
+
+
 def test_a_killed_child_is_replaced(run):
     run(pool="processes", concurrency=1)
     before = handlers.pid.delay().get()

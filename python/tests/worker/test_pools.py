@@ -218,6 +218,16 @@ def test_a_task_that_expired_does_not_run(run, app):
         result.get()
 
 
+def test_functions_get_places_that_async_handlers_leave(app, run):
+    run(pool="asyncio", concurrency=2, credit=8)
+    mixed = [handlers.nap_async, handlers.nap_async, handlers.pid, handlers.pid]
+    tasks = [task.submission((0.2,) if task is handlers.nap_async else ()) for task in mixed * 2]
+    results = app.submit_many(tasks)
+    assert [result.get(timeout=5) for result in results] == ["slept"] * 2 + [os.getpid()] * 2 + [
+        "slept"
+    ] * 2 + [os.getpid()] * 2
+
+
 def test_short_tasks_do_not_wait_behind_a_long_one(app, pool):
     # The pool learns that this task is short, and gives several of them to one child.
     for result in app.submit_many(handlers.nap.submission((0,)) for _ in range(300)):

@@ -63,14 +63,7 @@ class LocalPool:
         """Begins what waits, as far as there are places."""
         with self._changed:
             begun = self._take_async()
-            places = min(len(self._leases.waiting), self._slots - self._running)
-            woken = min(places, self._idle)
-            if woken:
-                self._changed.notify(woken)
-            spawned = min(places - woken, self._slots - self._threads)
-            self._threads += max(spawned, 0)
-        for _ in range(spawned):
-            threading.Thread(target=self._run, name="celeriac-handler", daemon=True).start()
+            self._staff()
         self._begin_async(begun)
 
     def may_begin(self, held: Held) -> None:
@@ -145,6 +138,16 @@ class LocalPool:
 
     # The threads.
 
+    def _staff(self) -> None:
+        """Has a thread for each delivery that waits and has a place. The caller has the lock."""
+        places = min(len(self._leases.waiting), self._slots - self._running)
+        woken = min(places, self._idle)
+        if woken > 0:
+            self._changed.notify(woken)
+        for _ in range(min(places - woken, self._slots - self._threads)):
+            self._threads += 1
+            threading.Thread(target=self._run, name="celeriac-handler", daemon=True).start()
+
     def _run(self) -> None:
         """One thread: runs deliveries until the pool ends."""
         taken = self._next()
@@ -211,6 +214,7 @@ class LocalPool:
                 self._running -= 1
             self._unbegun.discard(held)
             self._changed.notify_all()
+            self._staff()
 
     def _leave(self, held: Held, report: Encoded) -> None:
         self._leases.end_encoded(held, report)
@@ -289,8 +293,7 @@ class LocalPool:
         with self._changed:
             self._leave(held, _encoded(held, report))
             begun = self._take_async()
-            if self._leases.waiting and self._idle:
-                self._changed.notify()
+            self._staff()
         self._start_all(begun)
 
 

@@ -49,6 +49,9 @@ STUCK_SECONDS = 0.01
 #: How long the children may take to end by themselves, in seconds.
 EXIT_TIME = 1.0
 
+#: How often the pool looks whether children that have tasks still live, in seconds.
+DEATH_INTERVAL = 0.5
+
 #: The pauses before a child is started again that could not import the tasks, in seconds.
 PAUSE_FIRST, PAUSE_LAST = 0.5, 30.0
 
@@ -78,6 +81,8 @@ class ProcessPool:
         """How long the tasks of a name take on average."""
         self._pause = PAUSE_FIRST
         self._spawn_at: float | None = None
+        self._death_at = 0.0
+        """When the pool looks whether its children still live."""
         self._is_closed = False
 
     @property
@@ -177,6 +182,10 @@ class ProcessPool:
             if stuck_since is not None and now - stuck_since >= STUCK_SECONDS:
                 child.unstick()
             self._take_back(child, now)
+        if now >= self._death_at:
+            self._death_at = now + DEATH_INTERVAL
+            for child in list(self._children):
+                child.look_for_death()
         if self._spawn_at is not None and now >= self._spawn_at:
             self._spawn_at = None
             self._spawn()
@@ -186,7 +195,8 @@ class ProcessPool:
     def next_at(self) -> float | None:
         """When `step` has something to do without being woken."""
         times = [child.next_at() for child in self._children]
-        known = [at for at in (*times, self._spawn_at) if at is not None]
+        death_at = self._death_at if any(child.outstanding for child in self._children) else None
+        known = [at for at in (*times, self._spawn_at, death_at) if at is not None]
         return min(known) if known else None
 
     def close(self) -> None:
