@@ -64,7 +64,7 @@ class Broker:
 
     def start(self) -> None:
         """Begins to connect."""
-        self._connector.start(self._hello(), True)
+        self._connector.start(self._hello(), has_lived=True)
 
     def request(self, body: Any, on_answer: Answer) -> None:
         """Sends a request. `on_answer` gets the answer, or None when the connection breaks before
@@ -207,7 +207,8 @@ class Broker:
         if not self._is_closed:
             assert self.welcome is not None
             lived = monotonic() - self._connected_at
-            self._connector.start(self._hello(), lived >= self.welcome.heartbeat_ms / 1000)
+            has_lived = lived >= self.welcome.heartbeat_ms / 1000
+            self._connector.start(self._hello(), has_lived=has_lived)
 
 
 def worker_info(queues: dict[str, int], names: list[str], concurrency: int) -> wire.WorkerInfo:
