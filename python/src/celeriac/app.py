@@ -7,7 +7,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from celeriac.client import Client
@@ -219,6 +219,10 @@ class Celeriac:
         together. The end of the block waits for all answers, and raises `BatchFailed` when the
         broker did not take some of them."""
         return self.client.batch()
+
+    def abatch(self) -> AbstractAsyncContextManager[None]:
+        """`batch` for asyncio: `async with app.abatch()`, and `adelay` within it."""
+        return self.async_client.batch()
 
     def result(self, task_id: str) -> Result:
         """The result of a task of any program, by its id. This call sends nothing."""

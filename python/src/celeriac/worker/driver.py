@@ -45,7 +45,7 @@ WORKING, DRAINING, FLUSHING, LEAVING, OVER = range(5)
 
 
 #: What the log says of each signal.
-_SIGNALS = {
+_SIGNALS: dict[int, str] = {
     wire.CancelSignalKind.COOPERATIVE: "it should stop",
     wire.CancelSignalKind.FORCE: "it is stopped",
     wire.CancelSignalKind.SOFT_TIME_LIMIT: "its soft time limit is over",
