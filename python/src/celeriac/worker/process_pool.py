@@ -339,17 +339,24 @@ class ProcessPool:
         if was_ready:
             self._spawn()
         else:
-            log.error("A child process could not start; the next try is in %g s.", self._pause)
-            self._spawn_at = monotonic() + self._pause
-            self._pause = min(self._pause * 2, PAUSE_LAST)
+            self._spawn_later("it ended before it was ready")
         self.dispatch()
 
     def _spawn(self) -> None:
         """Starts children for all places that have none."""
         while len(self._children) < self._slots and not self._is_closed:
-            child = ChildProcess(self._loop, self._on_message)
+            try:
+                child = ChildProcess(self._loop, self._on_message)
+            except OSError as error:
+                self._spawn_later(str(error))
+                return
             self._children.append(child)
             child.send(self._setup)
+
+    def _spawn_later(self, why: str) -> None:
+        log.error("A child process did not start: %s. The next try is in %g s.", why, self._pause)
+        self._spawn_at = monotonic() + self._pause
+        self._pause = min(self._pause * 2, PAUSE_LAST)
 
 
 def modules_of(tasks: Mapping[str, Task[..., Any]]) -> list[str]:
