@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from functools import partial
 from typing import Any
 
 from celeriac import _codec as wire
@@ -40,7 +41,7 @@ class LocalPool:
         self._is_closed = False
         self._events: asyncio.AbstractEventLoop | None = None
         self._events_lock = threading.Lock()
-        self._runs: set[asyncio.Future[None]] = set()
+        self._runs: set[asyncio.Task[Any]] = set()
         self._unbegun: set[Held] = set()
         """The runs that wait until the broker has the report of their start."""
 
@@ -265,16 +266,17 @@ class LocalPool:
                     continue
                 context = self._context(held)
                 self._leases.begin(held)
-            run = asyncio.ensure_future(self._run_async(held, context))
-            # asyncio itself keeps no reference, and a run could vanish.
-            self._runs.add(run)
-            run.add_done_callback(self._runs.discard)
+            self._start(held, context)
 
-    async def _run_async(self, held: Held, context: Context) -> None:
+    def _start(self, held: Held, context: Context) -> None:
+        """Begins a run as one task of asyncio."""
         delivered: Any = held.delivery
         run = Stoppable(self._execution.run_async(delivered, context))
-        task = asyncio.ensure_future(awaited(run))
         events = asyncio.get_running_loop()
+        task = events.create_task(awaited(run))
+        # asyncio itself keeps no reference, and a run could vanish.
+        self._runs.add(task)
+        task.add_done_callback(partial(self._on_done, held, context))
 
         def ask(what: int) -> None:
             # A loop that is closed has no run to stop.
@@ -284,12 +286,14 @@ class LocalPool:
         context.listen(ask)
         if context.asked:
             run.ask(context.asked, task)
-        report: Any
-        try:
-            report = await task
-        except BaseException as error:
-            report = encoded_failure(error)
+
+    def _on_done(self, held: Held, context: Context, task: asyncio.Task[Any]) -> None:
+        """On the event loop: a run has ended, and another one takes its place."""
         context.listen(None)
+        self._runs.discard(task)
+        # A task that is cancelled before its first step has no result.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        report = task.result() if error is None else encoded_failure(error)
         with self._changed:
             self._leave(held, _encoded(held, report))
             begun = self._take_async()
