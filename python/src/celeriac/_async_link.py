@@ -308,9 +308,9 @@ class _Protocol(asyncio.Protocol):
         if self._transport is not None:
             self._link._received(self._transport, bytes(data))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
-            reason = f"the connection broke: {error}" if error else "the broker closed it"
+            reason = f"the connection broke: {exc}" if exc else "the broker closed the connection"
             self._link._lost(self._transport, ConnectError(reason))
 
 

@@ -195,8 +195,9 @@ class Exchange:
         """When `tick` has something to do."""
         return min(self._beat_at, self._later_at)
 
-    def disconnected(self, reason: CeleriacError, now: float) -> None:
-        """The socket is gone. Calls that may be sent twice wait for the next one."""
+    def disconnected(self, reason: CeleriacError, now: float, *, is_own: bool = False) -> None:
+        """The socket is gone. Calls that may be sent twice wait for the next one. When this side
+        gave it up although nothing was wrong with it (`is_own`), the next one needs no pause."""
         was_open, self.is_open = self.is_open, False
         self.fault = None
         self._outgoing = []
@@ -219,7 +220,8 @@ class Exchange:
             self._attempts = 0
         if isinstance(reason, SessionLost):
             self.hello.session_id = ""
-        self._pause(reason, now)
+        if not is_own:
+            self._pause(reason, now)
         if not was_open and self._is_final(reason):
             self.fail_all(reason)
 
