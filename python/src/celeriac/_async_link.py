@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from celeriac import _codec
 from celeriac._calls import Call
@@ -300,9 +300,9 @@ class _Protocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._link._connected(transport)
+        # The transports of other loops, such as uvloop, are of classes of their own.
+        self._transport = cast(asyncio.Transport, transport)
+        self._link._connected(self._transport)
 
     def data_received(self, data: bytes) -> None:
         if self._transport is not None:

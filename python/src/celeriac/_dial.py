@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -101,4 +102,7 @@ def reason_of(error: Exception | None) -> str:
         return "nothing answered in time"
     if isinstance(error, UnicodeError):
         return "its name is no name of a host"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        # asyncio puts a text of its own in the place of the system's.
+        return os.strerror(error.errno or 0)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
