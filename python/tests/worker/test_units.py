@@ -146,21 +146,26 @@ def test_an_end_is_reported_once(leases):
 def test_the_worker_looks_ahead_only_while_tasks_are_short():
     credit = Credit(4)
     assert credit.wanted == 4
-    assert not credit.adjust(3, 0.0)
+    assert not credit.adjust(0, 0.0, 0.0)
     assert credit.wanted == 4
-    credit.adjust(4, 0.0)
-    assert credit.wanted == 4 + 16
-    credit.adjust(1000, 0.0)
-    assert credit.wanted == 1004
-    credit.adjust(1_000_000, 0.0)
-    assert credit.wanted == 2004
-    assert credit.adjust(0, 0.5)
+    # Tasks of 10 ms: four places work on 40 of them in 100 ms.
+    credit.adjust(20, 0.2, 0.0)
+    assert credit.wanted == 4 + 40
+    # The same tasks, and a broker that answers slowly.
+    credit.adjust(1, 0.01, 0.0)
+    assert credit.wanted == 4 + 40
+    credit.adjust(1000, 0.01, 0.0)
+    assert credit.wanted == 4 + 5000
+    # Tasks of one second: the credit falls step by step.
+    credit.adjust(4, 4.0, 0.0)
+    assert credit.wanted == 5004 * 3 // 4
+    assert credit.adjust(0, 0.0, 0.5)
     assert credit.wanted == 4
 
 
 def test_a_credit_that_the_user_has_set_stays():
     credit = Credit(4, 20)
-    assert not credit.adjust(1000, 5.0)
+    assert not credit.adjust(1000, 0.1, 5.0)
     assert credit.wanted == 20
 
 

@@ -214,9 +214,11 @@ class Driver:
 
     def _adjust_credit(self, now: float) -> None:
         leases = self._leases
-        ended, leases.ended = leases.ended, 0
-        held_up = now - leases.moved_at if leases.waiting else 0.0
-        if not self._is_quiet and self._credit.adjust(ended, held_up):
+        with leases.lock:
+            ended, leases.ended = leases.ended, 0
+            busy, leases.busy = leases.busy, 0.0
+            held_up = now - leases.moved_at if leases.waiting else 0.0
+        if not self._is_quiet and self._credit.adjust(ended, busy, held_up):
             leases.release_waiting()
 
     def _tell_credit(self, now: float) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from celeriac import _codec as wire
@@ -220,6 +221,8 @@ class LocalPool:
     def _leave(self, held: Held, report: Encoded) -> None:
         self._leases.end_encoded(held, report)
         self._leases.ended += 1
+        if held.begun_at is not None:
+            self._leases.busy += monotonic() - held.begun_at
         self._running -= 1
         self._leases.wake()
 

@@ -292,6 +292,7 @@ class ProcessPool:
                 if held is not None:
                     leases.end_encoded(held, report)
                     leases.ended += 1
+                    leases.busy += seconds
                     self._learn(held.delivery.name, seconds)
             given_back = [child.resolve(number) for number in unbegun]
             leases.give_back([held for held in given_back if held is not None])
