@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -260,12 +262,58 @@ def test_a_signal_that_raises_leaves_a_client_that_works(broker: ScratchBroker) 
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
+def test_a_signals_handler_may_use_the_client_of_the_call_that_it_interrupts(
+    broker: ScratchBroker,
+) -> None:
+    with Client(broker.url, timeout=10) as client:
+        waited = client.submit("n").id
+        kinds: list[Any] = []
+
+        def submit(*_: object) -> None:
+            kinds.append(client.submit("n").kind)
+            if len(kinds) == 20:
+                client.cancel(waited)
+
+        before = signal.signal(signal.SIGALRM, submit)
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.02)
+        try:
+            began = time.monotonic()
+            assert client.wait(waited, timeout=20).satisfied
+            assert time.monotonic() - began < 9
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert len(kinds) >= 20
+        assert set(kinds) == {SubmitKind.CREATED}
+
+
+def test_a_watch_that_the_garbage_collector_ends_takes_no_lock(broker: ScratchBroker) -> None:
+    with Client(broker.url, timeout=10) as client:
+        task = client.submit("n")
+        watch = client.watch(task.id)
+        assert next(watch).state == "QUEUED"
+        with client._link._lock:
+            ends = threading.Thread(target=watch.close)  # type: ignore[attr-defined]
+            ends.start()
+            ends.join(5)
+            assert not ends.is_alive()
+        client.get(task.id)
+        assert not client._link.exchange.watches.is_going_on
+
+
 def test_a_client_that_is_dropped_leaves_no_socket_open(broker: ScratchBroker) -> None:
     if sys.platform != "linux":
         pytest.skip("the test counts the open files of Linux")
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
-    for _ in range(20):
-        client = Client(broker.url, timeout=10)
-        client.submit("n")
-        client.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for turn in range(20):
+            client = Client(broker.url, timeout=10)
+            client.submit("n")
+            if turn % 2:
+                client.close()
+        del client
+        gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before + 1

@@ -90,6 +90,8 @@ def test_nothing_is_lost_or_run_twice_when_the_broker_is_killed_at_any_moment(
     stop = threading.Event()
 
     with Client(own_broker.url, timeout=30) as client:
+        # Before its first connection a client does not wait for a broker.
+        client.connect()
 
         def produce(number: int) -> None:
             turn = 0

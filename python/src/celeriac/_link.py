@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from celeriac import _codec
@@ -31,7 +32,10 @@ class _Turn:
     """The right of one thread to read, or to write. The link keeps a weak reference, so the right
     ends with the thread's call, however that ends."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
 
 
 _TurnRef = weakref.ref[_Turn]
@@ -45,7 +49,8 @@ class Link:
 
     A signal's handler may raise an exception at any moment, as time limits do. So the lock is used
     in `with` statements only, which Python does not interrupt, and a connection in whose reading or
-    writing such an exception came is given up: nobody knows where its next frame begins.
+    writing such an exception came is given up: nobody knows where its next frame begins. A handler
+    may also use the client itself, while its thread reads: it then reads in place of that call.
     """
 
     def __init__(
@@ -60,7 +65,10 @@ class Link:
     def _begin(self, *, was_open: bool) -> None:
         """Begins anew, in a new object or in a child process."""
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._left: deque[WatchedStates] = deque()
+        """Watches that nobody follows any more. The garbage collector may end a watch at any
+        moment, also while its thread holds the lock: this takes no lock."""
         self._waiters: list[threading.Lock] = []
         """The threads that wait for the one that reads: releasing a lock wakes its thread."""
         self._socket: socket.socket | None = None
@@ -82,6 +90,12 @@ class Link:
         self._begin(was_open=self.exchange.was_open)
         self.exchange.is_closed = is_closed
         for each in inherited:
+            if each is not None:
+                each.close()
+
+    def __del__(self) -> None:
+        # A client that was dropped without `close` leaves no warning of open sockets.
+        for each in (self.__dict__.get("_socket"), self.__dict__.get("_writer")):
             if each is not None:
                 each.close()
 
@@ -135,9 +149,7 @@ class Link:
 
     def end_watch(self, states: WatchedStates) -> None:
         """Ends a watch. The broker hears of it with the next call."""
-        if self._pid == os.getpid() and states.owner is self.exchange.watches:
-            with self._lock:
-                self.exchange.watches.end(states)
+        self._left.append(states)
 
     def close(self, seconds: float = 1.0) -> None:
         """Ends the session and closes the socket. Calls that wait fail with `ClientClosed`."""
@@ -158,8 +170,16 @@ class Link:
         if exchange.is_open and now - self._used_at > 1.0:
             self._notice_end(now)
         self._used_at = now
+        self._end_watches()
         for call in calls:
             exchange.send(call, now)
+
+    def _end_watches(self) -> None:
+        """Ends the watches that nobody follows any more."""
+        while self._left:
+            states = self._left.popleft()
+            if states.owner is self.exchange.watches:
+                self.exchange.watches.end(states)
 
     def _notice_end(self, now: float) -> None:
         """After a pause: whether the broker has closed the connection meanwhile, so that no request
@@ -237,9 +257,13 @@ class Link:
                 deadline = deadline_at(time.monotonic())
                 if is_done() or deadline is None:
                     return
-                waiter = self._new_waiter() if _is_held(self._reading) else None
-                if waiter is None:
+                before = self._reading
+                reader = before() if before is not None else None
+                waiter = None
+                if reader is None or reader.thread == turn.thread:
                     self._reading = weakref.ref(turn)
+                else:
+                    waiter = self._new_waiter()
             if waiter is not None:
                 self._sleep(waiter, deadline, _LOOK_AGAIN)
                 continue
@@ -247,7 +271,7 @@ class Link:
                 self._step(deadline)
             finally:
                 with self._lock:
-                    self._reading = None
+                    self._reading = before
                     self._wake()
 
     def _sleep(self, waiter: threading.Lock, deadline: float, most: float) -> None:
@@ -316,6 +340,7 @@ class Link:
                 if reader is not self._socket:
                     return
                 now = self._used_at = time.monotonic()
+                self._end_watches()
                 if data is not None:
                     exchange.receive(data, now)
                 exchange.tick(now)

@@ -62,7 +62,7 @@ class Client:
             seconds("connect_timeout", connect_timeout, 10),
         )
         self._batches = _Batches()
-        self.admin = Admin(self._ask)
+        self.admin = Admin(_Ask(self._link, self._timeout))
         """The requests of operators."""
 
     def connect(self, *, timeout: float | None = None) -> None:
@@ -373,8 +373,18 @@ class Client:
     def _drive(self, flow: Flow[_T]) -> _T:
         return drive(self._link, flow)
 
-    def _ask(self, flow: Callable[[float], Flow[_T]], timeout: float | None) -> _T:
-        return drive(self._link, flow(time.monotonic() + self._seconds(timeout)))
+
+class _Ask:
+    """Runs the flows of operators' requests. It does not know the client: in a circle of objects
+    the garbage collector would end the sockets before the link."""
+
+    def __init__(self, link: Link, timeout: float) -> None:
+        self._link = link
+        self._timeout = timeout
+
+    def __call__(self, flow: Callable[[float], Flow[_T]], timeout: float | None) -> _T:
+        within = seconds("timeout", timeout, self._timeout)
+        return drive(self._link, flow(time.monotonic() + within))
 
 
 class _Batches(threading.local):
