@@ -188,6 +188,11 @@ class Context:
         return _time(int(self._begun_at * 1000)) + timedelta(milliseconds=limit_ms)
 
     @property
+    def elapsed(self) -> float:
+        """How many seconds the attempt has run."""
+        return time.time() - self._begun_at
+
+    @property
     def time_left(self) -> float | None:
         """The seconds until the hard time limit; None without a limit."""
         limit_ms = self._delivered.time_limit_ms

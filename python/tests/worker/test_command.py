@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import handlers
 import pytest
 from observing import eventually
 
@@ -51,6 +52,15 @@ def test_what_is_wrong_is_said_in_one_line(words, code, told):
     assert shown.returncode == code
     assert told in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_the_log_has_what_a_person_needs(app, command):
+    worker = command("--pool", "processes", "--concurrency", "1")
+    handlers.add.delay(1).get()
+    handlers.fail.apply_async(("no luck",), max_attempts=1).get(propagate=False)
+    worker.wait_for("succeeded in")
+    worker.wait_for("failed in attempt 1 of 1: ValueError: no luck")
+    worker.wait_for("raise ValueError(message)")
 
 
 def test_the_script_runs_the_command():

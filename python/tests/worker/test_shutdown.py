@@ -114,6 +114,8 @@ def test_a_worker_without_its_broker_says_that_reports_are_unanswered(command):
         broker.kill()
         time.sleep(1)
         worker.signal(signal.SIGTERM)
+        # Two signals that come at once are one.
+        worker.wait_for("shuts down")
         worker.signal(signal.SIGTERM)
         assert worker.wait(15) == 75
     assert "before the broker answered the reports of 1 tasks" in worker.text()

@@ -212,8 +212,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=_LEVELS,
         default="info",
         metavar="LEVEL",
-        help="debug, info (the default), warning or error; debug has the traceback of every "
-        "failure",
+        help="debug, info (the default), warning or error; debug has a line for each success, "
+        "and the traceback of each attempt",
     )
     add("--autoreload", action="store_true", help="begin again when a file has changed")
     add("--version", action="version", version=f"celeriac-worker {client_version()}")
