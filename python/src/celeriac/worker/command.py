@@ -186,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the queues, as songs,default or with weights as songs=3,default; by default those "
         "of the tasks",
     )
+    _add_rare_options(parser)
+    return parser
+
+
+def _add_rare_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--credit",
         type=_count,
@@ -217,7 +223,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--autoreload", action="store_true", help="begin again when a file has changed")
     add("--version", action="version", version=f"celeriac-worker {client_version()}")
-    return parser
 
 
 if __name__ == "__main__":

@@ -71,6 +71,12 @@ class Settings:
         assert self.concurrency is not None
         return self.concurrency
 
+    @property
+    def grace_seconds(self) -> float:
+        """How many seconds running handlers have when the worker shuts down."""
+        assert not isinstance(self.grace, timedelta)
+        return self.grace
+
     def subscriptions(self, task_queues: Iterable[str]) -> dict[str, int]:
         """The queues with their weights: those of the settings, or else those of the tasks."""
         assert isinstance(self.queues, dict)

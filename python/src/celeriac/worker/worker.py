@@ -104,7 +104,7 @@ class Worker:
         broker = Broker(url, info, self.instance, loop)
         credit = Credit(settings.slots, settings.credit)
         self._loop = loop
-        self._driver = Driver(loop, broker, leases, pool, credit, float(settings.grace))  # type: ignore[arg-type]
+        self._driver = Driver(loop, broker, leases, pool, credit, settings.grace_seconds)
         log.info(
             "The worker %s begins: %d tasks, queues %s, %d %s, broker %s.",
             self.instance,
