@@ -244,7 +244,10 @@ class Context:
             self._reporter(self._delivered.lease, state, encoded)
 
     def ask(self, what: int) -> None:
-        """The worker asks something of the run: one of the bits of `asked`."""
+        """The worker asks something of the run: one of the bits of `asked`. The broker and the
+        worker both watch the soft limit, so the same wish may come twice."""
+        if self.asked & what:
+            return
         self.asked |= what
         if self._listener is not None:
             self._listener(what)

@@ -159,6 +159,21 @@ def large(size: int) -> str:
     return "x" * size
 
 
+@app.task(name="length")
+def length(text: str) -> int:
+    return len(text)
+
+
+@app.task(name="cleans_up_async")
+async def cleans_up_async() -> str:
+    try:
+        await asyncio.sleep(10)
+    except SoftTimeLimitExceeded:
+        # The clean-up itself is not disturbed again.
+        await asyncio.sleep(0.3)
+    return "cleaned up"
+
+
 @app.task(name="unwritable")
 def unwritable() -> object:
     return {"a": [1, {2, 3}]}

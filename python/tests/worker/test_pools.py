@@ -44,6 +44,13 @@ def test_bytes_go_through_as_they_are(pool):
     assert handlers.reverse.delay(b"\x00\xff").get() == b"\xff\x00"
 
 
+def test_long_payloads_and_results_go_through(pool):
+    texts = ["x" * 7_000_000, "y" * 3_000_000, "z"]
+    results = [handlers.length.delay(text) for text in texts]
+    assert [result.get() for result in results] == [7_000_000, 3_000_000, 1]
+    assert handlers.large.delay(1_000_000).get() == "x" * 1_000_000
+
+
 def test_the_context_tells_what_the_producer_said(pool):
     result = handlers.about.apply_async(
         task_id=f"about-{pool}-{time.time_ns()}",
@@ -172,6 +179,10 @@ def test_the_soft_limit_is_raised_in_the_handler(pool, task):
         pytest.skip("a thread hears of its limit only at a call of the context")
     result = handlers.app.tasks[task].apply_async(soft_time_limit=0.1)
     assert result.get() == "soft limit"
+
+
+def test_the_soft_limit_is_raised_once(pool):
+    assert handlers.cleans_up_async.apply_async(soft_time_limit=0.1).get() == "cleaned up"
 
 
 @pytest.mark.parametrize("task", ["nap", "nap_async", "deaf"])
