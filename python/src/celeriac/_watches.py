@@ -58,6 +58,7 @@ class Watches:
         assert part is not None, "the exchange gives only the calls of watches"
         if part.states.owner is not self or (call.done and not part.is_kept):
             self._unwatch(reply.watch_id)
+            call.finish(reply)
             return
         part.is_kept = True
         self._parts[reply.watch_id] = part
