@@ -127,9 +127,7 @@ class PlayedBroker:
                 self._peers.append(peer)
                 try:
                     script(peer)
-                except (EOFError, OSError) as error:
-                    self.failures.append(error)
-                except AssertionError as error:
+                except BaseException as error:
                     self.failures.append(error)
                     peer.cut()
 

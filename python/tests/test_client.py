@@ -153,11 +153,14 @@ def test_a_batch_says_which_tasks_were_refused(client: Client) -> None:
     known = new()
     client.submit("n", task_id=known)
     options = TaskOptions(on_conflict="REJECT")
-    with pytest.raises(BatchFailed, match=known) as caught, client.batch():
-        good = client.submit("n")
-        bad = client.submit("n", task_id=known, options=options)
-        with pytest.raises(WrongType):
-            client.submit("n", 5)  # type: ignore[arg-type]
+    block = client.batch()
+    block.__enter__()
+    good = client.submit("n")
+    bad = client.submit("n", task_id=known, options=options)
+    with pytest.raises(WrongType):
+        client.submit("n", 5)  # type: ignore[arg-type]
+    with pytest.raises(BatchFailed, match=known) as caught:
+        block.__exit__(None, None, None)
     assert [(each, type(error)) for each, error in caught.value.failures] == [(known, TaskExists)]
     assert good.kind is SubmitKind.CREATED
     assert isinstance(bad.error, TaskExists)
@@ -165,9 +168,14 @@ def test_a_batch_says_which_tasks_were_refused(client: Client) -> None:
 
 def test_what_a_batch_had_before_an_error_is_submitted(client: Client) -> None:
     task_id = new()
-    with pytest.raises(ZeroDivisionError), client.batch():
-        client.submit("n", task_id=task_id)
-        raise ZeroDivisionError
+
+    def block() -> None:
+        with client.batch():
+            client.submit("n", task_id=task_id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        block()
     assert client.get(task_id).is_known
 
 
@@ -286,8 +294,7 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent(
     client: Client, method: str, args: tuple[Any, ...], settings: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidArgument):
-        outcome = getattr(client, method)(*args, **settings)
-        list(outcome)
+        list(getattr(client, method)(*args, **settings))
 
 
 def test_the_end_of_a_call_comes_with_its_deadline(client: Client) -> None:

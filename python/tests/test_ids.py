@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 
 import pytest
@@ -24,7 +25,7 @@ def test_ids_are_of_version_7_and_rise() -> None:
 def test_ids_rise_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([5_000_000_000, 4_000_000_000, 5_000_000_000, 6_000_000_000, 1_000_000_000])
     mint = _ids._Mint()
-    monkeypatch.setattr(_ids.time, "time_ns", lambda: next(times))
+    monkeypatch.setattr(time, "time_ns", lambda: next(times))
     made = [mint() for _ in range(5)]
     assert made == sorted(set(made))
 

@@ -176,7 +176,7 @@ class _File:
 
 def _resolve(contract: Contract) -> None:
     """Gives each field that names a message or an enum the Python name of it."""
-    names = {kind.name for kind in (*contract.messages, *contract.enums)}
+    names = {each.name for each in contract.messages} | {each.name for each in contract.enums}
     for message in contract.messages:
         for each in message.fields:
             kind = each.map_value or each.kind

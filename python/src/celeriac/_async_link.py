@@ -9,10 +9,11 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from celeriac import _codec
 from celeriac._calls import Call
+from celeriac._dial import prepare, reason_of
 from celeriac._exchange import Exchange
 from celeriac._flow import Flow
 from celeriac._watching import WatchedStates
@@ -35,6 +36,9 @@ class AsyncLink:
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
+        """The socket of the transport."""
+        self._flushing: asyncio.Handle | None = None
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
@@ -55,7 +59,11 @@ class AsyncLink:
             was_open, is_closed = self.exchange.was_open, self.exchange.is_closed
             self.exchange = Exchange(self._hello())
             self.exchange.was_open, self.exchange.is_closed = was_open, is_closed
-            self._transport = self._opening = self._timer = None
+            self._transport = self._opening = self._timer = self._flushing = None
+            if self._socket is not None:
+                # In a child process this leaves the connection to the parent.
+                self._socket.close()
+                self._socket = None
         self._loop, self._pid = loop, os.getpid()
         return self.exchange
 
@@ -78,7 +86,9 @@ class AsyncLink:
         now = time.monotonic()
         for call in calls:
             self.exchange.send(call, now)
-        self._flush()
+        # What all tasks of the loop send in this turn is written together.
+        if self._flushing is None:
+            self._flushing = self._running.call_soon(self._flush)
 
     async def run(self, calls: Sequence[Call]) -> None:
         """Waits until each request is answered, or its deadline has come."""
@@ -184,22 +194,42 @@ class AsyncLink:
             self._go_on()
 
     async def _connect(self) -> None:
-        host, port = self.url.host, self.url.port
-        opening = self._running.create_connection(lambda: _Protocol(self), host, port)
+        """Looks the host up, and tries each address in turn."""
+        deadline = time.monotonic() + self.connect_timeout
+        looking = self._running.getaddrinfo(self.url.host, self.url.port, type=socket.SOCK_STREAM)
+        trouble: Exception | None = None
+        addresses = []
         try:
-            await asyncio.wait_for(opening, self.connect_timeout)
+            addresses = await asyncio.wait_for(looking, self.connect_timeout)
         except asyncio.TimeoutError:
-            reason = "nothing answered in time"
+            # Before Python 3.11 this is no TimeoutError.
+            trouble = TimeoutError()
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-        else:
-            return
-        raise ConnectError(f"no connection to a broker at {self.url.shown}: {reason}")
+            trouble = error
+        for place, (family, kind, protocol, _, address) in enumerate(addresses):
+            # One address that does not answer must not take the time of the others.
+            left = (deadline - time.monotonic()) / (len(addresses) - place)
+            opened = socket.socket(family, kind, protocol)
+            opened.setblocking(False)
+            try:
+                await asyncio.wait_for(self._running.sock_connect(opened, address), left)
+                prepare(opened)
+                await self._running.create_connection(lambda: _Protocol(self), sock=opened)
+            except asyncio.TimeoutError:
+                opened.close()
+                trouble = TimeoutError()
+            except OSError as error:
+                opened.close()
+                trouble = error
+            except BaseException:
+                opened.close()
+                raise
+            else:
+                self._socket = opened
+                return
+        raise ConnectError(f"no connection to a broker at {self.url.shown}: {reason_of(trouble)}")
 
     def _connected(self, transport: asyncio.Transport) -> None:
-        opened = transport.get_extra_info("socket")
-        if opened is not None:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self.exchange.is_closed or self._transport is not None:
             transport.abort()
             return
@@ -237,6 +267,7 @@ class AsyncLink:
 
     def _flush(self) -> None:
         """Writes what is to be written, and sets the timer for what comes next."""
+        self._flushing = None
         exchange, transport = self.exchange, self._transport
         if transport is None:
             return
@@ -269,17 +300,17 @@ class _Protocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._link._connected(transport)
+        # The transports of other loops, such as uvloop, are of classes of their own.
+        self._transport = cast(asyncio.Transport, transport)
+        self._link._connected(self._transport)
 
     def data_received(self, data: bytes) -> None:
         if self._transport is not None:
             self._link._received(self._transport, bytes(data))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
-            reason = f"the connection broke: {error}" if error else "the broker closed it"
+            reason = f"the connection broke: {exc}" if exc else "the broker closed the connection"
             self._link._lost(self._transport, ConnectError(reason))
 
 

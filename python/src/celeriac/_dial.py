@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -30,7 +31,7 @@ def dial(url: BrokerUrl, deadline: float) -> socket.socket:
             return _open(family, address, left)
         except OSError as error:
             trouble = error
-    raise ConnectError(f"no connection to a broker at {url.shown}: {_reason(trouble)}")
+    raise ConnectError(f"no connection to a broker at {url.shown}: {reason_of(trouble)}")
 
 
 def _open(family: socket.AddressFamily, address: tuple[Any, ...], seconds: float) -> socket.socket:
@@ -38,18 +39,22 @@ def _open(family: socket.AddressFamily, address: tuple[Any, ...], seconds: float
     try:
         opened.settimeout(max(seconds, 0.001))
         opened.connect(address)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+        prepare(opened)
     except BaseException:
         opened.close()
         raise
+    return opened
+
+
+def prepare(opened: socket.socket) -> None:
+    """Sets the options of a socket that has connected."""
     if opened.getsockname() == opened.getpeername():
         # A socket that connects to a free port of its own machine may meet itself.
-        opened.close()
         raise ConnectionRefusedError(0, "nothing listens there")
-    return opened
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
 
 
 def look_up(url: BrokerUrl, deadline: float) -> list[_Address]:
@@ -87,13 +92,17 @@ def _look_up_name(url: BrokerUrl, deadline: float) -> list[_Address]:
         thread.join(max(0.0, deadline - time.monotonic()))
     if found:
         return list(dict.fromkeys(found))
-    reason = _reason(trouble[0]) if trouble else "the look-up of its name takes too long"
+    reason = reason_of(trouble[0]) if trouble else "the look-up of its name takes too long"
     raise ConnectError(f"the host of the broker at {url.shown} is not known: {reason}")
 
 
-def _reason(error: Exception | None) -> str:
+def reason_of(error: Exception | None) -> str:
+    """Why nothing was connected, in some words."""
     if error is None or isinstance(error, TimeoutError):
         return "nothing answered in time"
     if isinstance(error, UnicodeError):
         return "its name is no name of a host"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        # asyncio puts a text of its own in the place of the system's.
+        return os.strerror(error.errno or 0)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

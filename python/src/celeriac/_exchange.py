@@ -4,6 +4,7 @@ the link gives it bytes and times."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import deque
@@ -81,8 +82,6 @@ class Exchange:
         """What each connection says first. The session is filled in here."""
         self.on_push = on_push
         """Gets Deliver, CancelSignal, Order and whatever else the broker sends unasked."""
-        self.on_welcome: Callable[[_codec.Welcome], None] | None = None
-        """Called with each Welcome, before the calls of earlier connections are sent again."""
         self.watches = Watches(self)
         self.heartbeat = _codec.Heartbeat()
         """The figures of the next heartbeats."""
@@ -100,7 +99,8 @@ class Exchange:
         """No connection should be opened before this time."""
         self._reader = FrameReader()
         self._outgoing: list[bytes] = []
-        self._request_id = 0
+        # A handler of a signal may send while a request is being sent: each takes its own id.
+        self._ids = itertools.count(1)
         self._pending: dict[int, Call] = {}
         self._waits = 0
         """How many of these are Waits, which do not count among the unanswered requests."""
@@ -123,13 +123,13 @@ class Exchange:
         """A socket is open: Hello goes first."""
         self._reader = FrameReader()
         self._outgoing = []
-        self._request_id = 1
+        self._ids = itertools.count(1)
         self._has_received = False
         self.fault = None
         self._goodbye_id = 0
         self._unanswered_since = self._beat_at = math.inf
         self._opened_at = now
-        self._put(1, b"", Call.of(self.hello))
+        self._put(next(self._ids), b"", Call.of(self.hello))
 
     def take_outgoing(self) -> bytes:
         """The bytes that are to be written now."""
@@ -188,15 +188,15 @@ class Exchange:
         """Sends a heartbeat now."""
         self._beat_at = now + (self._welcome.heartbeat_ms / 1000 or 5.0)
         self._unanswered_since = min(self._unanswered_since, now)
-        self._request_id += 1
-        self._put(self._request_id, b"", Call.of(self.heartbeat))
+        self._put(next(self._ids), b"", Call.of(self.heartbeat))
 
     def next_tick(self) -> float:
         """When `tick` has something to do."""
         return min(self._beat_at, self._later_at)
 
-    def disconnected(self, reason: CeleriacError, now: float) -> None:
-        """The socket is gone. Calls that may be sent twice wait for the next one."""
+    def disconnected(self, reason: CeleriacError, now: float, *, is_own: bool = False) -> None:
+        """The socket is gone. Calls that may be sent twice wait for the next one. When this side
+        gave it up although nothing was wrong with it (`is_own`), the next one needs no pause."""
         was_open, self.is_open = self.is_open, False
         self.fault = None
         self._outgoing = []
@@ -219,7 +219,8 @@ class Exchange:
             self._attempts = 0
         if isinstance(reason, SessionLost):
             self.hello.session_id = ""
-        self._pause(reason, now)
+        if not is_own:
+            self._pause(reason, now)
         if not was_open and self._is_final(reason):
             self.fail_all(reason)
 
@@ -280,18 +281,20 @@ class Exchange:
         sent = "" if call.is_sent else "; the request was not sent"
         call.finish(None, DeadlineExceeded(f"no answer came in time{because}{sent}"))
 
-    def tell(self, message: Message) -> None:
-        """Sends a request whose answer nobody needs, if there is a connection."""
-        if self.is_open and self.fault is None:
-            self._request_id += 1
-            self._put(self._request_id, b"", Call.of(message))
+    def tell(self, message: Message) -> int:
+        """Sends a request whose answer nobody needs, if there is a connection. Returns its id, or
+        0 when it was not sent."""
+        if not self.is_open or self.fault is not None:
+            return 0
+        request_id = next(self._ids)
+        self._put(request_id, b"", Call.of(message))
+        return request_id
 
     def goodbye(self) -> None:
         """Ends the session. Later calls fail with `ClientClosed`."""
         self.is_closed = True
         if not self._goodbye_id:
-            self.tell(_codec.Goodbye())
-            self._goodbye_id = self._request_id
+            self._goodbye_id = self.tell(_codec.Goodbye())
 
     def broker_ms(self, now: float) -> int:
         """The broker's time in milliseconds. The estimate is never ahead of it."""
@@ -324,18 +327,18 @@ class Exchange:
         if not call.body:
             call.finish(self._welcome)
             return
-        self._request_id += 1
+        request_id = next(self._ids)
         timeout = b""
         if call.waits_until is not None:
             # 0 would mean the broker's default, and a span has an end.
             left_ms = min(max(1.0, (call.waits_until - now) * 1000), _values.SPAN_MS_MAX)
             timeout = b"\x10" + number(int(left_ms))
-        if not self._put(self._request_id, timeout, call):
+        if not self._put(request_id, timeout, call):
             return
-        call.request_id = self._request_id
+        call.request_id = request_id
         call.is_sent = True
         call.sent_at_ms = call.sent_at_ms or self.broker_ms(now)
-        self._pending[self._request_id] = call
+        self._pending[request_id] = call
         if call.kind is _codec.Wait:
             self._waits += 1
 
@@ -400,8 +403,6 @@ class Exchange:
         # Only the session of a worker outlives its connection.
         if self.hello.worker is not None:
             self.hello.session_id = body.session_id
-        if self.on_welcome is not None:
-            self.on_welcome(body)
         self.watches.begin_again(now)
         self._pump(now)
 

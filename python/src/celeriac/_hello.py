@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from collections.abc import Callable
-from importlib import metadata
 
 from celeriac import _codec
 from celeriac._exchange import PROTOCOL
@@ -15,8 +15,12 @@ from celeriac.url import BrokerUrl
 CLIENT_NAME = "celeriac-python"
 
 
+@functools.cache
 def client_version() -> str:
     """The version of this package; `0` when it runs from its sources."""
+    # The import takes longer than all of the rest of the client.
+    from importlib import metadata
+
     try:
         return metadata.version("celeriac")
     except metadata.PackageNotFoundError:
@@ -28,14 +32,13 @@ def hello_of(url: BrokerUrl, instance: str | None = None) -> Callable[[], _codec
     its program has given it a name."""
     if instance is not None:
         text("instance", instance)
-    version = client_version()
 
     def hello() -> _codec.Hello:
         return _codec.Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
             client_name=CLIENT_NAME,
-            client_version=version,
+            client_version=client_version(),
             token=url.token,
             instance_id=instance or instance_name(),
         )

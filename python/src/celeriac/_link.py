@@ -10,7 +10,8 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from celeriac import _codec
 from celeriac._calls import Call
@@ -23,13 +24,33 @@ from celeriac.url import BrokerUrl
 _READ_BYTES = 64 * 1024
 _STEP_MAX = 3600.0
 """The longest time of one read. A socket takes no endless times."""
+_LOOK_AGAIN = 1.0
+"""After this time a thread looks whether the one that reads still does."""
+
+
+class _Turn:
+    """The right of one thread to read, or to write. The link keeps a weak reference, so the right
+    ends with the thread's call, however that ends."""
+
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+
+_TurnRef = weakref.ref[_Turn]
 
 
 class Link:
     """One client's connection, which is opened at the first call and again when it breaks.
 
-    At most one thread reads from the socket, and at most one writes to it. The lock is held only
-    while nothing blocks. A thread whose answer another thread reads waits on the condition.
+    At most one thread reads from the socket, and at most one writes to it; the others wait for the
+    one that reads. The lock is never held while something blocks.
+
+    A signal's handler may raise an exception at any moment, as time limits do. So the lock is used
+    in `with` statements only, which Python does not interrupt, and a connection in whose reading or
+    writing such an exception came is given up: nobody knows where its next frame begins. A handler
+    may also use the client itself, while its thread reads: it then reads in place of that call.
     """
 
     def __init__(
@@ -44,11 +65,17 @@ class Link:
     def _begin(self, *, was_open: bool) -> None:
         """Begins anew, in a new object or in a child process."""
         self._pid = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.RLock()
+        self._left: deque[WatchedStates] = deque()
+        """Watches that nobody follows any more. The garbage collector may end a watch at any
+        moment, also while its thread holds the lock: this takes no lock."""
+        self._waiters: list[threading.Lock] = []
+        """The threads that wait for the one that reads: releasing a lock wakes its thread."""
         self._socket: socket.socket | None = None
         self._writer: socket.socket | None = None
-        self._is_reading = False
-        self._is_writing = False
+        """A second descriptor of the socket, with a timeout of its own."""
+        self._reading: _TurnRef | None = None
+        self._writing: _TurnRef | None = None
         self._unwritten = b""
         """The rest of a write for which the time was not enough."""
         self._used_at = 0.0
@@ -66,6 +93,12 @@ class Link:
             if each is not None:
                 each.close()
 
+    def __del__(self) -> None:
+        # A client that was dropped without `close` leaves no warning of open sockets.
+        for each in (self.__dict__.get("_socket"), self.__dict__.get("_writer")):
+            if each is not None:
+                each.close()
+
     def _check_process(self) -> None:
         # A fork that Python does not know of has not called `after_fork`.
         if self._pid != os.getpid():
@@ -76,62 +109,60 @@ class Link:
     def post(self, calls: Sequence[Call]) -> None:
         """Sends requests without waiting for their answers."""
         self._check_process()
-        with self._changed:
+        with self._lock:
             self._send(calls)
-            if self.exchange.is_open:
-                self._write(max((call.deadline for call in calls), default=0.0))
+            is_open = self.exchange.is_open
+        if is_open:
+            self._write(max(call.deadline for call in calls))
 
     def run(self, calls: Sequence[Call]) -> None:
         """Waits until each of these posted requests is answered, or its deadline has come."""
         self._check_process()
-        with self._changed:
-            self._wait(lambda: _all_done(calls), lambda now: self._abandon(calls, now))
+        self._wait(lambda: _all_done(calls), lambda now: self._abandon(calls, now))
 
     def begin_watch(self, states: WatchedStates, deadline: float) -> list[Call]:
         """Begins a watch. Its requests are done when it has begun."""
         self._check_process()
-        with self._changed:
+        with self._lock:
             return self.exchange.watches.begin(states, time.monotonic(), deadline)
 
     def next_state(self, states: WatchedStates, deadline: float) -> _codec.TaskInfo | None:
         """The next state of a watch; None when all of its tasks have ended."""
         self._check_process()
-        with self._changed:
-            if not states.is_registered and states.error is None and not states.is_over:
+        with self._lock:
+            watches = self.exchange.watches
+            if states.owner is not watches and states.error is None and not states.is_over:
                 # The watch was begun in the parent of this process.
-                self.exchange.watches.begin(states, time.monotonic(), math.inf)
-
-            def is_due() -> bool:
-                return states.has_more or states.is_over
-
-            self._wait(is_due, lambda now: deadline if now < deadline else None)
+                watches.begin(states, time.monotonic(), math.inf)
+        self._wait(
+            lambda: states.has_more or states.is_over,
+            lambda now: deadline if now < deadline else None,
+        )
+        with self._lock:
             if states.has_more:
                 return states.take()
-            if states.error is not None:
-                raise states.error
-            if not states.is_over:
-                raise DeadlineExceeded("the time of the watch is over")
-            return None
+        if states.error is not None:
+            raise states.error
+        if not states.is_over:
+            raise DeadlineExceeded("the time of the watch is over")
+        return None
 
     def end_watch(self, states: WatchedStates) -> None:
         """Ends a watch. The broker hears of it with the next call."""
-        if self._pid == os.getpid() and states.is_registered:
-            with self._changed:
-                self.exchange.watches.end(states)
+        self._left.append(states)
 
     def close(self, seconds: float = 1.0) -> None:
         """Ends the session and closes the socket. Calls that wait fail with `ClientClosed`."""
         self._check_process()
-        deadline = time.monotonic() + seconds
-        with self._changed:
+        with self._lock:
             if self.exchange.is_closed:
                 return
             self.exchange.goodbye()
-            with contextlib.suppress(OSError):
-                self._write(deadline)
+        self._write(time.monotonic() + seconds)
+        with self._lock:
             self._drop(ClientClosed("the client is closed"))
 
-    # Within; the lock is held
+    # Within, with the lock
 
     def _send(self, calls: Sequence[Call]) -> None:
         now = time.monotonic()
@@ -139,13 +170,21 @@ class Link:
         if exchange.is_open and now - self._used_at > 1.0:
             self._notice_end(now)
         self._used_at = now
+        self._end_watches()
         for call in calls:
             exchange.send(call, now)
+
+    def _end_watches(self) -> None:
+        """Ends the watches that nobody follows any more."""
+        while self._left:
+            states = self._left.popleft()
+            if states.owner is self.exchange.watches:
+                self.exchange.watches.end(states)
 
     def _notice_end(self, now: float) -> None:
         """After a pause: whether the broker has closed the connection meanwhile, so that no request
         is written into it. What has arrived is read, so that it does not grow old."""
-        if self._is_reading or self._socket is None:
+        if _is_held(self._reading) or self._socket is None:
             return
         try:
             self._socket.settimeout(0)
@@ -172,157 +211,182 @@ class Link:
                 nearest = min(nearest, call.deadline)
         return nearest
 
-    def _wait(
-        self, is_done: Callable[[], bool], deadline_at: Callable[[float], float | None]
-    ) -> None:
-        """Reads, or waits for the thread that reads, until the work is done. `deadline_at` gives
-        the next deadline, or None when there is no more time."""
-        while not is_done():
-            deadline = deadline_at(time.monotonic())
-            if is_done():
-                return
-            if deadline is None:
-                return
-            if self._is_reading:
-                self._changed.wait(min(deadline - time.monotonic(), _STEP_MAX))
-                continue
-            self._is_reading = True
-            try:
-                self._step(deadline)
-            finally:
-                self._is_reading = False
-                self._changed.notify_all()
-
-    def _step(self, deadline: float) -> None:
-        """Opens the connection, or reads once. The calling thread is the one that reads."""
-        if self.exchange.is_closed:
-            self.exchange.fail_all(ClientClosed("the client is closed"))
-        elif self._socket is None:
-            self._connect(deadline)
-        else:
-            self._write(deadline)
-            if self._socket is not None:
-                self._read(deadline)
-
-    def _connect(self, deadline: float) -> None:
-        exchange = self.exchange
-        pause = exchange.retry_at - time.monotonic()
-        if pause > 0:
-            # The condition lets other threads go on, and wakes up when the client is closed.
-            self._changed.wait(min(pause, max(0.0, deadline - time.monotonic())))
-            return
-        until = min(deadline, time.monotonic() + self.connect_timeout)
-        try:
-            with self._unlocked():
-                opened = dial(self.url, until)
-        except ConnectError as error:
-            exchange.disconnected(error, time.monotonic())
-            if not exchange.was_open:
-                exchange.fail_all(error)
-            return
-        if exchange.is_closed:
-            opened.close()
-            return
-        self._socket, self._writer = opened, opened.dup()
-        self._unwritten = b""
-        self._used_at = time.monotonic()
-        exchange.connected(self._used_at)
-        self._write(until)
-        while not exchange.is_open and self._socket is not None:
-            if time.monotonic() >= until:
-                if until < deadline or not exchange.was_open:
-                    message = f"the program at {self.url.shown} does not answer as a broker does"
-                    self._drop(ConnectError(message))
-                else:
-                    self._drop(ConnectError("the broker does not answer"))
-                break
-            self._read(until)
-
-    def _read(self, deadline: float) -> None:
-        """Reads once, at most until the deadline or until a heartbeat is due."""
-        exchange, reader = self.exchange, self._socket
-        assert reader is not None, "the caller has looked"
-        until = min(deadline, exchange.next_tick())
-        try:
-            with self._unlocked():
-                left = until - time.monotonic()
-                reader.settimeout(min(max(left, 0.0005), _STEP_MAX))
-                data = reader.recv(_READ_BYTES)
-        except (TimeoutError, BlockingIOError):
-            data = None
-        except OSError as error:
-            if reader is self._socket:
-                self._drop(_lost(error))
-            return
-        except BaseException:
-            # A signal or a greenlet's timeout: what was read may be lost, and with it the place
-            # where the next frame begins.
-            self._drop(ConnectError("the program interrupted the reading"))
-            raise
-        if reader is not self._socket:
-            return
-        now = self._used_at = time.monotonic()
-        if data is not None:
-            exchange.receive(data, now)
-        exchange.tick(now)
-        if exchange.fault is not None:
-            self._drop(exchange.fault)
-
-    def _write(self, deadline: float) -> None:
-        """Writes what is to be written. Another thread that writes takes it along."""
-        if self._is_writing:
-            return
-        exchange, writer = self.exchange, self._writer
-        self._is_writing = True
-        try:
-            while writer is not None and (self._unwritten or exchange.has_outgoing):
-                data = self._unwritten + exchange.take_outgoing()
-                self._unwritten = b""
-                with self._unlocked():
-                    rest = _send_all(writer, data, deadline)
-                if writer is not self._writer:
-                    return
-                if rest:
-                    self._unwritten = rest
-                    return
-        except OSError as error:
-            if writer is self._writer:
-                self._drop(_lost(error))
-        except BaseException:
-            # As in `_read`: a part of a frame may have been written.
-            self._drop(ConnectError("the program interrupted the writing"))
-            raise
-        finally:
-            self._is_writing = False
-
-    def _drop(self, reason: CeleriacError) -> None:
+    def _drop(self, reason: CeleriacError, *, is_own: bool = False) -> None:
         """Closes the socket. The exchange decides what is sent again."""
         opened, self._socket = self._socket, None
         writer, self._writer = self._writer, None
         self._unwritten = b""
-        was_open = self.exchange.was_open
+        exchange = self.exchange
+        was_open = exchange.was_open
         for each in (opened, writer):
             if each is not None:
                 # A thread that reads or writes wakes up.
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
                 each.close()
-        self.exchange.disconnected(_at(reason, self.url), time.monotonic())
-        if self.exchange.is_closed:
-            self.exchange.fail_all(ClientClosed("the client is closed"))
+        shown = _at(reason, self.url)
+        exchange.disconnected(shown, time.monotonic(), is_own=is_own)
+        if exchange.is_closed:
+            exchange.fail_all(ClientClosed("the client is closed"))
         elif not was_open and isinstance(reason, ConnectionError):
-            self.exchange.fail_all(_at(reason, self.url))
-        self._changed.notify_all()
+            exchange.fail_all(shown)
+        self._wake()
 
-    @contextlib.contextmanager
-    def _unlocked(self) -> Iterator[None]:
-        """Lets go of the lock while something blocks."""
-        changed = self._changed
-        changed.release()
+    def _wake(self) -> None:
+        """Wakes the threads that wait for the one that reads."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.release()
+
+    def _new_waiter(self) -> threading.Lock:
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        return waiter
+
+    # Within, without the lock
+
+    def _wait(
+        self, is_done: Callable[[], bool], deadline_at: Callable[[float], float | None]
+    ) -> None:
+        """Reads, or waits for the thread that reads, until the work is done. `deadline_at` gives
+        the next deadline, or None when there is no more time."""
+        turn = _Turn()
+        while True:
+            with self._lock:
+                deadline = deadline_at(time.monotonic())
+                if is_done() or deadline is None:
+                    return
+                before = self._reading
+                reader = before() if before is not None else None
+                waiter = None
+                if reader is None or reader.thread == turn.thread:
+                    self._reading = weakref.ref(turn)
+                else:
+                    waiter = self._new_waiter()
+            if waiter is not None:
+                self._sleep(waiter, deadline, _LOOK_AGAIN)
+                continue
+            try:
+                self._step(deadline)
+            finally:
+                with self._lock:
+                    self._reading = before
+                    self._wake()
+
+    def _sleep(self, waiter: threading.Lock, deadline: float, most: float) -> None:
+        """Sleeps until the lock is released, which the thread itself has acquired."""
+        seconds = min(deadline - time.monotonic(), most)
+        if seconds <= 0 or not waiter.acquire(timeout=seconds):
+            with self._lock, contextlib.suppress(ValueError):
+                self._waiters.remove(waiter)
+
+    def _step(self, deadline: float) -> None:
+        """Opens the connection, or reads once. The calling thread is the one that reads."""
+        exchange, reader = self.exchange, self._socket
+        if exchange.is_closed:
+            with self._lock:
+                exchange.fail_all(ClientClosed("the client is closed"))
+        elif reader is None:
+            self._connect(exchange, deadline)
+        else:
+            self._write(deadline)
+            self._read(reader, deadline)
+
+    def _connect(self, exchange: Exchange, deadline: float) -> None:
+        now = time.monotonic()
+        if exchange.retry_at > now:
+            with self._lock:
+                waiter = self._new_waiter()
+            self._sleep(waiter, deadline, exchange.retry_at - now)
+            return
+        until = min(deadline, now + self.connect_timeout)
         try:
-            yield
-        finally:
-            changed.acquire()
+            opened = dial(self.url, until)
+        except ConnectError as error:
+            with self._lock:
+                exchange.disconnected(error, time.monotonic())
+                if not exchange.was_open:
+                    exchange.fail_all(error)
+            return
+        with self._lock:
+            if exchange.is_closed or exchange is not self.exchange:
+                opened.close()
+                return
+            self._socket, self._writer = opened, opened.dup()
+            self._unwritten = b""
+            self._used_at = time.monotonic()
+            exchange.connected(self._used_at)
+        self._write(until)
+        while self._socket is opened and not exchange.is_open:
+            if time.monotonic() < until:
+                self._read(opened, until)
+                continue
+            message = f"the program at {self.url.shown} does not answer as a broker does"
+            with self._lock:
+                if self._socket is opened:
+                    self._drop(ConnectError(message))
+
+    def _read(self, reader: socket.socket, deadline: float) -> None:
+        """Reads once, at most until the deadline or until a heartbeat is due."""
+        exchange = self.exchange
+        until = min(deadline, exchange.next_tick())
+        try:
+            data = None
+            with contextlib.suppress(TimeoutError, BlockingIOError):
+                reader.settimeout(min(max(until - time.monotonic(), 0.0005), _STEP_MAX))
+                data = reader.recv(_READ_BYTES)
+            with self._lock:
+                if reader is not self._socket:
+                    return
+                now = self._used_at = time.monotonic()
+                self._end_watches()
+                if data is not None:
+                    exchange.receive(data, now)
+                exchange.tick(now)
+                if exchange.fault is not None:
+                    self._drop(exchange.fault)
+        except BaseException as error:
+            with self._lock:
+                if reader is self._socket:
+                    self._drop(_lost(error), is_own=not isinstance(error, OSError))
+            if not isinstance(error, OSError):
+                raise
+
+    def _write(self, deadline: float) -> None:
+        """Writes what is to be written. Another thread that writes takes it along."""
+        turn = _Turn()
+        with self._lock:
+            if _is_held(self._writing):
+                return
+            self._writing = weakref.ref(turn)
+        writer = None
+        try:
+            while True:
+                with self._lock:
+                    writer = self._writer
+                    data = b""
+                    if writer is not None:
+                        data = self._unwritten + self.exchange.take_outgoing()
+                        self._unwritten = b""
+                    if writer is None or not data:
+                        # In the same moment as the last look, so that nothing is left behind.
+                        self._writing = None
+                        return
+                rest = _send_all(writer, data, deadline)
+                if rest:
+                    with self._lock:
+                        self._writing = None
+                        if writer is self._writer:
+                            self._unwritten = rest
+                    return
+        except BaseException as error:
+            with self._lock:
+                self._writing = None
+                if writer is not None and writer is self._writer:
+                    self._drop(_lost(error), is_own=not isinstance(error, OSError))
+            if not isinstance(error, OSError):
+                raise
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
@@ -335,6 +399,11 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _is_held(turn: _TurnRef | None) -> bool:
+    """Whether a thread reads, or writes, by this turn."""
+    return turn is not None and turn() is not None
 
 
 def _all_done(calls: Sequence[Call]) -> bool:
@@ -356,8 +425,10 @@ def _send_all(writer: socket.socket, data: bytes, deadline: float) -> bytes:
     return b""
 
 
-def _lost(error: OSError) -> ConnectError:
-    return ConnectError(f"the connection broke: {error.strerror or error}")
+def _lost(error: BaseException) -> ConnectError:
+    if isinstance(error, OSError):
+        return ConnectError(f"the connection broke: {error.strerror or error}")
+    return ConnectError("the program was interrupted while it used the connection")
 
 
 def _at(error: CeleriacError, url: BrokerUrl) -> CeleriacError:

@@ -31,7 +31,7 @@ class Watches:
 
     def begin(self, states: WatchedStates, now: float, deadline: float) -> list[Call]:
         """Begins a watch. The calls are done when it has begun."""
-        states.is_registered = True
+        states.owner = self
         size = self._exchange.limits.batch_items_max
         calls = []
         for at in range(0, len(states.ids), size):
@@ -41,7 +41,7 @@ class Watches:
 
     def end(self, states: WatchedStates) -> None:
         """Ends a watch. Nothing more is shown."""
-        states.is_registered = False
+        states.owner = None
         self._again = [part for part in self._again if part.states is not states]
         for watch_id in [key for key, part in self._parts.items() if part.states is states]:
             self._unwatch(watch_id)
@@ -56,8 +56,9 @@ class Watches:
         """A part of a watch has begun."""
         part = call.watching
         assert part is not None, "the exchange gives only the calls of watches"
-        if not part.states.is_registered or (call.done and not part.is_kept):
+        if part.states.owner is not self or (call.done and not part.is_kept):
             self._unwatch(reply.watch_id)
+            call.finish(reply)
             return
         part.is_kept = True
         self._parts[reply.watch_id] = part
@@ -80,7 +81,7 @@ class Watches:
         parts = [*self._parts.values(), *self._again]
         self._parts, self._again = {}, []
         for part in parts:
-            part.states.is_registered = False
+            part.states.owner = None
             part.states.end(error)
 
     def _send(self, part: Watching, now: float, deadline: float) -> Call:
@@ -117,7 +118,7 @@ class Watches:
         for info in tasks:
             part.states.push(info)
         rest = [ids[place] for place in left_out if place < len(ids)]
-        if not rest or not tasks or not part.states.is_registered:
+        if not rest or not tasks or part.states.owner is not self:
             return
 
         def answered(call: Call) -> None:

@@ -39,8 +39,8 @@ class WatchedStates:
         """Why the watch has ended before its tasks."""
         self.notify: Callable[[], None] | None = None
         """Called when there is something to take, or the watch is over."""
-        self.is_registered = False
-        """Whether an exchange keeps this watch going."""
+        self.owner: object | None = None
+        """What keeps this watch going; None when nothing does."""
         self._ready: deque[_codec.TaskInfo] = deque()
         self._seen: dict[str, tuple[int, int]] = {}
         """The generation and version of what was shown last; zeros for UNKNOWN."""

@@ -37,7 +37,21 @@ class _AsyncAsk(Protocol):
 
 
 class Admin:
-    """The requests of operators. `client.admin` has them."""
+    """The requests of operators. `client.admin` has them.
+
+    >>> client.admin.configure_queue("covers", QueueSettings(tasks_max=100, result_ttl=3600))
+    >>> [queue] = client.admin.queues("covers")
+    >>> queue.ready, queue.settings.tasks_max
+    (0, 100)
+    >>> client.admin.pause("covers")
+    >>> client.admin.queues("covers")[0].paused
+    True
+    >>> client.admin.delete_queue("covers")
+    0
+    >>> dead = [info.error for info in client.admin.dead()]
+    >>> client.admin.replay(selected=TaskFilter(queue="songs"))
+    0
+    """
 
     def __init__(self, ask: _Ask) -> None:
         self._ask = ask

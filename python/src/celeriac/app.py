@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from celeriac.client import Client
@@ -20,6 +19,8 @@ from celeriac.submission import Submission
 from celeriac.task import Errors, P, R, Task, changed
 
 if TYPE_CHECKING:
+    import asyncio
+
     from celeriac.aio import AsyncClient
     from celeriac.eager import EagerClient
     from celeriac.result import Result
@@ -86,6 +87,8 @@ class Celeriac:
     @overload
     def task(
         self,
+        function: None = None,
+        /,
         *,
         name: str | None = None,
         codec: str | Codec | None = None,
@@ -95,7 +98,7 @@ class Celeriac:
         **options: Any,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
-    def task(self, function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
+    def task(self, function: Any = None, /, **settings: Any) -> Any:
         """Makes a task of a function.
 
         - `name` is the name of the task; by default the module and the function's name.
@@ -133,6 +136,8 @@ class Celeriac:
         """The client for the event loop that runs here."""
         if self._eager is not None:
             return self._eager.for_asyncio()
+        import asyncio
+
         loop = asyncio.get_running_loop()
         with self._lock:
             client = self._async_clients.get(loop)
@@ -215,6 +220,10 @@ class Celeriac:
         broker did not take some of them."""
         return self.client.batch()
 
+    def abatch(self) -> AbstractAsyncContextManager[None]:
+        """`batch` for asyncio: `async with app.abatch()`, and `adelay` within it."""
+        return self.async_client.batch()
+
     def result(self, task_id: str) -> Result:
         """The result of a task of any program, by its id. This call sends nothing."""
         from celeriac.result import Result
@@ -251,6 +260,8 @@ class Celeriac:
 
     async def aclose(self) -> None:
         """Ends the connection of the event loop that runs here."""
+        import asyncio
+
         with self._lock:
             client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:

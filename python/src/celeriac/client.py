@@ -40,6 +40,10 @@ class Client:
 
     `url` is `celeriac://:token@host:port`. Without it `CELERIAC_URL` counts; without a token in
     the URL, the file that `CELERIAC_TOKEN_FILE` names, or else `CELERIAC_TOKEN`.
+
+    >>> from celeriac import Client, Submission, TaskOptions
+    >>> Client("celeriac://:s3cret@broker.example")
+    <Client of celeriac://***@broker.example:23537>
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Client:
             seconds("connect_timeout", connect_timeout, 10),
         )
         self._batches = _Batches()
-        self.admin = Admin(self._ask)
+        self.admin = Admin(_Ask(self._link, self._timeout))
         """The requests of operators."""
 
     def connect(self, *, timeout: float | None = None) -> None:
@@ -106,6 +110,11 @@ class Client:
 
         `task_id` counts before that of `options`. A refusal is raised. Within `batch()` the call
         returns at once, and the outcome is filled in at the end of the batch.
+
+        >>> client.submit("songs.cluster", b'[["Dynamite"],{}]', task_id="user-1").kind
+        <SubmitKind.CREATED: 1>
+        >>> client.submit("songs.cluster", b'[["Dynamite"],{}]', task_id="user-1").kind
+        <SubmitKind.JOINED: 2>
         """
         exchange = self._link.exchange
         options = NO_OPTIONS if options is None else options
@@ -124,7 +133,15 @@ class Client:
         self, submissions: Iterable[Submission], *, timeout: float | None = None
     ) -> list[Submitted | CeleriacError]:
         """Submits many tasks. The list has the outcome of each, in order: one that was refused has
-        its error, and the others hold."""
+        its error, and the others hold.
+
+        >>> songs = TaskOptions(queue="songs")
+        >>> outcomes = client.submit_many(
+        ...     Submission("songs.cluster", b'[[%d],{}]' % number, songs) for number in range(500)
+        ... )
+        >>> [outcome for outcome in outcomes if isinstance(outcome, CeleriacError)]
+        []
+        """
         exchange = self._link.exchange
         return self._drive(_submitting.submit_many(exchange, submissions, self._seconds(timeout)))
 
@@ -148,7 +165,13 @@ class Client:
     def batch(self, *, timeout: float | None = None) -> AbstractContextManager[None]:
         """Within this block `submit` of this thread does not wait for answers: the client sends
         the tasks together. The end of the block waits for all answers, and raises `BatchFailed`
-        when some tasks were refused."""
+        when some tasks were refused.
+
+        >>> with client.batch():
+        ...     submitted = [client.submit("songs.cluster") for _ in range(1000)]
+        >>> submitted[-1].state
+        <State.QUEUED: 'QUEUED'>
+        """
         return self._batch(self._seconds(timeout))
 
     def flush(self) -> None:
@@ -166,7 +189,14 @@ class Client:
         with_payload: bool = False,
         timeout: float | None = None,
     ) -> TaskInfo:
-        """What the broker knows of one task; its state is UNKNOWN when there is none."""
+        """What the broker knows of one task; its state is UNKNOWN when there is none.
+
+        >>> submitted = client.submit("songs.cluster", task_id="user-2")
+        >>> client.get("user-2").state
+        <State.QUEUED: 'QUEUED'>
+        >>> client.get("nobody-submitted-this").state
+        <State.UNKNOWN: 'UNKNOWN'>
+        """
         found = self.info(
             [task_id],
             with_results=with_result,
@@ -207,6 +237,10 @@ class Client:
 
         The end of the time is no error: `Waited.satisfied` is then false. `math.inf` waits for
         ever. A task that does not exist counts as ended.
+
+        >>> submitted = client.submit("songs.cluster", task_id="user-5")
+        >>> client.wait(["user-5"], timeout=0.1).satisfied
+        False
         """
         return self._drive(
             _reading.wait(
@@ -232,6 +266,14 @@ class Client:
         The iterator ends when all tasks have ended; one of a task that does not exist yet waits
         for it. It goes on over a lost connection. Without `timeout` it may take any time; else it
         raises `DeadlineExceeded` when the time is over.
+
+        >>> submitted = client.submit("songs.cluster", task_id="user-6")
+        >>> for info in client.watch("user-6", timeout=10):
+        ...     print(info.state)
+        ...     if info.state == "QUEUED":
+        ...         cancelled = client.cancel("user-6", reason="the user left")
+        QUEUED
+        REVOKED
         """
         states = WatchedStates(keys("task_ids", task_ids), with_results=with_results)
         return self._watch(states, None if timeout is None else self._seconds(timeout))
@@ -258,7 +300,12 @@ class Client:
         reason: str = "",
         timeout: float | None = None,
     ) -> list[Cancelled]:
-        """Cancels tasks. The list has an outcome for each id, in order."""
+        """Cancels tasks. The list has an outcome for each id, in order.
+
+        >>> submitted = client.submit("songs.cluster", task_id="user-4")
+        >>> [cancelled.kind.name for cancelled in client.cancel(["user-4", "nobody"])]
+        ['REVOKED', 'NOT_FOUND']
+        """
         return self._cancel(keys("task_ids", task_ids), mode, grace, reason, timeout)
 
     def cancel_tree(
@@ -310,7 +357,13 @@ class Client:
         self, task_ids: Sequence[str] | str, *, timeout: float | None = None
     ) -> list[CeleriacError | None]:
         """Drops ended tasks and their results. The list has None for each task that is gone, or
-        the reason why it is not."""
+        the reason why it is not.
+
+        >>> submitted = client.submit("songs.cluster", task_id="user-3")
+        >>> cancelled = client.cancel("user-3")
+        >>> client.forget(["user-3"])
+        [None]
+        """
         ids = keys("task_ids", task_ids)
         return self._drive(_reading.forget(self._link.exchange, ids, self._seconds(timeout)))
 
@@ -320,8 +373,18 @@ class Client:
     def _drive(self, flow: Flow[_T]) -> _T:
         return drive(self._link, flow)
 
-    def _ask(self, flow: Callable[[float], Flow[_T]], timeout: float | None) -> _T:
-        return drive(self._link, flow(time.monotonic() + self._seconds(timeout)))
+
+class _Ask:
+    """Runs the flows of operators' requests. It does not know the client: in a circle of objects
+    the garbage collector would end the sockets before the link."""
+
+    def __init__(self, link: Link, timeout: float) -> None:
+        self._link = link
+        self._timeout = timeout
+
+    def __call__(self, flow: Callable[[float], Flow[_T]], timeout: float | None) -> _T:
+        within = seconds("timeout", timeout, self._timeout)
+        return drive(self._link, flow(time.monotonic() + within))
 
 
 class _Batches(threading.local):

@@ -188,6 +188,11 @@ class Context:
         return _time(int(self._begun_at * 1000)) + timedelta(milliseconds=limit_ms)
 
     @property
+    def elapsed(self) -> float:
+        """How many seconds the attempt has run."""
+        return time.time() - self._begun_at
+
+    @property
     def time_left(self) -> float | None:
         """The seconds until the hard time limit; None without a limit."""
         limit_ms = self._delivered.time_limit_ms
@@ -239,7 +244,10 @@ class Context:
             self._reporter(self._delivered.lease, state, encoded)
 
     def ask(self, what: int) -> None:
-        """The worker asks something of the run: one of the bits of `asked`."""
+        """The worker asks something of the run: one of the bits of `asked`. The broker and the
+        worker both watch the soft limit, so the same wish may come twice."""
+        if self.asked & what:
+            return
         self.asked |= what
         if self._listener is not None:
             self._listener(what)

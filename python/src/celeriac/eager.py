@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from celeriac import _codec as wire
 from celeriac._ids import make_id
 from celeriac.aio import AsyncClient
-from celeriac.cancel import Cancelled, CancelKind
+from celeriac.cancel import CancelKind, Cancelled
 from celeriac.client import Client
 from celeriac.context import Context, Delivered
 from celeriac.errors import CeleriacError, NotFound, TaskExists
@@ -54,7 +54,7 @@ class EagerClient(Client):
     def close(self) -> None:
         """There is nothing to close."""
 
-    def submit(  # noqa: D102 - as in Client
+    def submit(
         self,
         name: str,
         payload: bytes = b"[[],{}]",
@@ -82,7 +82,7 @@ class EagerClient(Client):
             del self._tasks[task_id]
         return Submitted(task_id, kind, generation, info.state)
 
-    def submit_many(  # noqa: D102 - as in Client
+    def submit_many(
         self, submissions: Iterable[Submission], *, timeout: float | None = None
     ) -> list[Submitted | CeleriacError]:
         outcomes: list[Submitted | CeleriacError] = []
@@ -104,25 +104,25 @@ class EagerClient(Client):
     def flush(self, *, timeout: float | None = None) -> None:
         """Nothing waits to be sent."""
 
-    def get(self, task_id: str, **_: Any) -> TaskInfo:  # noqa: D102 - as in Client
+    def get(self, task_id: str, **_: Any) -> TaskInfo:
         return self._tasks.get(task_id) or TaskInfo(id=task_id, state=State.UNKNOWN)
 
-    def info(self, task_ids: Iterable[str], **_: Any) -> list[TaskInfo]:  # noqa: D102
+    def info(self, task_ids: Iterable[str], **_: Any) -> list[TaskInfo]:
         return [self.get(task_id) for task_id in task_ids]
 
-    def wait(self, task_ids: Iterable[str] | str, **_: Any) -> Waited:  # noqa: D102
+    def wait(self, task_ids: Iterable[str] | str, **_: Any) -> Waited:
         tasks = self.info(_listed(task_ids))
         return Waited(all(not task.is_known or task.state.is_ended for task in tasks), tasks)
 
-    def watch(self, task_ids: Iterable[str] | str, **_: Any) -> Iterator[TaskInfo]:  # noqa: D102
+    def watch(self, task_ids: Iterable[str] | str, **_: Any) -> Iterator[TaskInfo]:
         return iter(self.info(_listed(task_ids)))
 
-    def cancel(self, task_ids: Iterable[str] | str, **_: Any) -> list[Cancelled]:  # noqa: D102
+    def cancel(self, task_ids: Iterable[str] | str, **_: Any) -> list[Cancelled]:
         ended, unknown = CancelKind.ALREADY_ENDED, CancelKind.NOT_FOUND
         ids = _listed(task_ids)
         return [Cancelled(each, ended if each in self._tasks else unknown) for each in ids]
 
-    def forget(  # noqa: D102 - as in Client
+    def forget(
         self, task_ids: Sequence[str] | str, *, timeout: float | None = None
     ) -> list[CeleriacError | None]:
         outcomes: list[CeleriacError | None] = []
@@ -195,10 +195,10 @@ class EagerAsyncClient(AsyncClient):
     def __init__(self, client: EagerClient) -> None:
         self._eager = client
 
-    async def submit(self, *args: Any, **options: Any) -> Submitted:  # noqa: D102
+    async def submit(self, *args: Any, **options: Any) -> Submitted:
         return await asyncio.to_thread(self._eager.submit, *args, **options)
 
-    async def submit_many(  # noqa: D102 - as in AsyncClient
+    async def submit_many(
         self, submissions: Iterable[Submission], **_: Any
     ) -> list[Submitted | CeleriacError]:
         return await asyncio.to_thread(self._eager.submit_many, submissions)
@@ -208,27 +208,23 @@ class EagerAsyncClient(AsyncClient):
         """Tasks run at once, within a batch too."""
         yield
 
-    async def get(self, task_id: str, **_: Any) -> TaskInfo:  # noqa: D102
+    async def get(self, task_id: str, **_: Any) -> TaskInfo:
         return self._eager.get(task_id)
 
-    async def info(self, task_ids: Iterable[str], **_: Any) -> list[TaskInfo]:  # noqa: D102
+    async def info(self, task_ids: Iterable[str], **_: Any) -> list[TaskInfo]:
         return self._eager.info(task_ids)
 
-    async def wait(self, task_ids: Iterable[str] | str, **_: Any) -> Waited:  # noqa: D102
+    async def wait(self, task_ids: Iterable[str] | str, **_: Any) -> Waited:
         return self._eager.wait(task_ids)
 
-    async def watch(  # noqa: D102 - as in AsyncClient
-        self, task_ids: Iterable[str] | str, **_: Any
-    ) -> AsyncIterator[TaskInfo]:
+    async def watch(self, task_ids: Iterable[str] | str, **_: Any) -> AsyncIterator[TaskInfo]:
         for info in self._eager.watch(task_ids):
             yield info
 
-    async def cancel(self, task_ids: Iterable[str] | str, **_: Any) -> list[Cancelled]:  # noqa: D102
+    async def cancel(self, task_ids: Iterable[str] | str, **_: Any) -> list[Cancelled]:
         return self._eager.cancel(task_ids)
 
-    async def forget(  # noqa: D102 - as in AsyncClient
-        self, task_ids: Sequence[str] | str, **_: Any
-    ) -> list[CeleriacError | None]:
+    async def forget(self, task_ids: Sequence[str] | str, **_: Any) -> list[CeleriacError | None]:
         return self._eager.forget(task_ids)
 
     async def close(self) -> None:

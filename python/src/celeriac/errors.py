@@ -13,6 +13,11 @@ class CeleriacError(Exception):
     """The base class of every error of this package.
 
     `retryable` says whether the same call may succeed later without any change.
+
+    >>> BrokerError.of(15, "the queue songs is full")
+    QueueFull('the queue songs is full')
+    >>> BrokerError.of(15).retryable
+    True
     """
 
     retryable: bool = False

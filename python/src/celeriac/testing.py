@@ -43,9 +43,7 @@ def celeriac_test_app() -> Celeriac:
 
 
 @pytest.fixture
-def celeriac_app(
-    celeriac_test_app: Celeriac, celeriac_broker: ScratchBroker
-) -> Iterator[Celeriac]:
+def celeriac_app(celeriac_test_app: Celeriac, celeriac_broker: ScratchBroker) -> Iterator[Celeriac]:
     """The app, with the session's broker in place of its own."""
     app = celeriac_test_app
     before = app.url

@@ -73,11 +73,20 @@ class Command:
         command += ["--queues", app.queue, "--log-level", "debug", *options]
         with open(log, "wb") as written:
             self.process = subprocess.Popen(
-                command, cwd=HERE, env=environment, stdout=written, stderr=written
+                command,
+                cwd=HERE,
+                env=environment,
+                stdout=written,
+                stderr=written,
+                start_new_session=True,
             )
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def signal_all(self, number: int) -> None:
+        """Signals the worker and its child processes, as a terminal and a service manager do."""
+        os.killpg(self.process.pid, number)
 
     def wait(self, seconds: float = 20.0) -> int:
         return self.process.wait(seconds)

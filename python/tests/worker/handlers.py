@@ -159,6 +159,21 @@ def large(size: int) -> str:
     return "x" * size
 
 
+@app.task(name="length")
+def length(text: str) -> int:
+    return len(text)
+
+
+@app.task(name="cleans_up_async")
+async def cleans_up_async() -> str:
+    try:
+        await asyncio.sleep(10)
+    except SoftTimeLimitExceeded:
+        # The clean-up itself is not disturbed again.
+        await asyncio.sleep(0.3)
+    return "cleaned up"
+
+
 @app.task(name="unwritable")
 def unwritable() -> object:
     return {"a": [1, {2, 3}]}
@@ -195,6 +210,17 @@ def about(context: Context) -> dict[str, object]:
 def die(times: int, context: Context) -> int:
     """Kills its process in its first deliveries."""
     if context.deliveries <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return context.deliveries
+
+
+@app.task(name="die_with_a_child")
+def die_with_a_child(context: Context) -> int:
+    """Leaves a process behind that holds the pipe to the parent open, and dies."""
+    if context.deliveries == 1:
+        if os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
     return context.deliveries
 

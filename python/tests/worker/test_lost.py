@@ -35,9 +35,16 @@ def test_the_other_tasks_of_a_child_that_dies_still_end(app, run):
     for result in app.submit_many(handlers.die.submission((0,)) for _ in range(200)):
         result.get()
     tasks = [handlers.add.submission((number,)) for number in range(200)]
-    tasks[100:100] = [handlers.die.submission((1,)) for _ in range(3)]
-    results = app.submit_many(tasks)
-    assert sum(result.get() for result in results) == sum(range(1, 201)) + 3 * 2
+    results = app.submit_many([*tasks[:100], handlers.die.submission((1,)), *tasks[100:]])
+    values = [result.get() for result in results]
+    assert values == [*range(1, 101), 2, *range(101, 201)]
+
+
+def test_a_death_is_seen_although_another_process_holds_the_pipe(run):
+    run(pool="processes", concurrency=1)
+    begun = time.monotonic()
+    assert handlers.die_with_a_child.delay().get() == 2
+    assert time.monotonic() - begun < 2.5
 
 
 def test_a_killed_child_is_replaced(run):

@@ -44,6 +44,13 @@ def test_bytes_go_through_as_they_are(pool):
     assert handlers.reverse.delay(b"\x00\xff").get() == b"\xff\x00"
 
 
+def test_long_payloads_and_results_go_through(pool):
+    texts = ["x" * 7_000_000, "y" * 3_000_000, "z"]
+    results = [handlers.length.delay(text) for text in texts]
+    assert [result.get() for result in results] == [7_000_000, 3_000_000, 1]
+    assert handlers.large.delay(1_000_000).get() == "x" * 1_000_000
+
+
 def test_the_context_tells_what_the_producer_said(pool):
     result = handlers.about.apply_async(
         task_id=f"about-{pool}-{time.time_ns()}",
@@ -85,7 +92,9 @@ def test_a_failed_attempt_runs_again_by_the_policy(pool):
     assert [error.kind for error in result.info().errors] == ["OSError", "OSError"]
 
 
-@pytest.mark.parametrize(("kind", "runs_again"), [("os", True), ("missing", False), ("value", False)])
+@pytest.mark.parametrize(
+    ("kind", "runs_again"), [("os", True), ("missing", False), ("value", False)]
+)
 def test_only_errors_of_retry_for_run_again(pool, kind, runs_again):
     result = handlers.picky.delay(kind)
     wait_for_state(result, State.RETRY, State.FAILURE)
@@ -172,6 +181,10 @@ def test_the_soft_limit_is_raised_in_the_handler(pool, task):
     assert result.get() == "soft limit"
 
 
+def test_the_soft_limit_is_raised_once(pool):
+    assert handlers.cleans_up_async.apply_async(soft_time_limit=0.1).get() == "cleaned up"
+
+
 @pytest.mark.parametrize("task", ["nap", "nap_async", "deaf"])
 def test_the_hard_limit_ends_the_task(pool, task):
     begun = time.monotonic()
@@ -214,6 +227,16 @@ def test_a_task_that_expired_does_not_run(run, app):
     run(pool="threads")
     with pytest.raises(TaskRevoked, match="expired"):
         result.get()
+
+
+def test_functions_get_places_that_async_handlers_leave(app, run):
+    run(pool="asyncio", concurrency=2, credit=8)
+    mixed = [handlers.nap_async, handlers.nap_async, handlers.pid, handlers.pid]
+    tasks = [task.submission((0.2,) if task is handlers.nap_async else ()) for task in mixed * 2]
+    results = app.submit_many(tasks)
+    assert [result.get(timeout=5) for result in results] == ["slept"] * 2 + [os.getpid()] * 2 + [
+        "slept"
+    ] * 2 + [os.getpid()] * 2
 
 
 def test_short_tasks_do_not_wait_behind_a_long_one(app, pool):

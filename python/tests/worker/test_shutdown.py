@@ -62,6 +62,17 @@ def test_running_tasks_end_and_waiting_ones_go_back_at_once(app, command, pool):
     assert all(result.info().attempts == 0 for result in waiting)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_does_not_end_the_running_tasks(command, number):
+    worker = command("--pool", "processes", "--concurrency", "2")
+    results = [handlers.deaf.delay(1.0), handlers.nap.delay(1.0)]
+    for result in results:
+        wait_for_state(result, State.STARTED)
+    worker.signal_all(number)
+    assert worker.wait() == 0
+    assert [result.state for result in results] == [State.SUCCESS, State.SUCCESS]
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_tasks_that_run_beyond_the_grace_go_back(command, tmp_path, pool):
     worker = command("--pool", pool, "--grace", "0.3")
@@ -114,6 +125,8 @@ def test_a_worker_without_its_broker_says_that_reports_are_unanswered(command):
         broker.kill()
         time.sleep(1)
         worker.signal(signal.SIGTERM)
+        # Two signals that come at once are one.
+        worker.wait_for("shuts down")
         worker.signal(signal.SIGTERM)
         assert worker.wait(15) == 75
     assert "before the broker answered the reports of 1 tasks" in worker.text()

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac._hello import client_version
 from celeriac._protobuf import number
 from celeriac.errors import CeleriacError
 from celeriac.url import BrokerUrl
@@ -63,7 +64,7 @@ class Broker:
 
     def start(self) -> None:
         """Begins to connect."""
-        self._connector.start(self._hello(), True)
+        self._connector.start(self._hello(), has_lived=True)
 
     def request(self, body: Any, on_answer: Answer) -> None:
         """Sends a request. `on_answer` gets the answer, or None when the connection breaks before
@@ -76,7 +77,7 @@ class Broker:
 
     def report(self, reports: list[Encoded], on_answer: Answer) -> None:
         """Sends reports that are already encoded, as one request."""
-        items = []
+        items: list[bytes] = []
         for report in reports:
             items += (_ITEM_KEY, number(len(report.data)), report.data)
         data = b"".join(items)
@@ -122,13 +123,11 @@ class Broker:
             self._lose(str(closed))
 
     def _hello(self) -> wire.Hello:
-        from celeriac.worker.version import package_version
-
         return wire.Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
             client_name="celeriac-worker-python",
-            client_version=package_version(),
+            client_version=client_version(),
             token=self.url.token,
             instance_id=self._instance,
             session_id=self._session_id,
@@ -208,7 +207,8 @@ class Broker:
         if not self._is_closed:
             assert self.welcome is not None
             lived = monotonic() - self._connected_at
-            self._connector.start(self._hello(), lived >= self.welcome.heartbeat_ms / 1000)
+            has_lived = lived >= self.welcome.heartbeat_ms / 1000
+            self._connector.start(self._hello(), has_lived=has_lived)
 
 
 def worker_info(queues: dict[str, int], names: list[str], concurrency: int) -> wire.WorkerInfo:

@@ -27,7 +27,7 @@ from celeriac.task import Task
 from celeriac.worker.execution import Execution, failure
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
-from celeriac.worker.reports import END, PROGRESS, PROGRESS_INTERVAL
+from celeriac.worker.reports import END, PROGRESS, PROGRESS_INTERVAL, encoded
 from celeriac.worker.shared import Shared
 from celeriac.worker.stoppable import Stoppable, awaited
 
@@ -112,7 +112,7 @@ class Child:
         finally:
             self._context = None
         self._gather_late_progress()
-        return wire.TaskReport(id=delivered.id, lease=delivered.lease, report=report).encode()
+        return encoded(delivered.id, delivered.lease, report).data
 
     def _drive(self, awaitable: Any) -> Any:
         """Runs an `async def` to its end, on an event loop that lives as long as the process."""

@@ -239,6 +239,20 @@ class ChildProcess:
         self._control.close()
         return True
 
+    def look_for_death(self) -> None:
+        """Finds out that the process is gone. The end of its pipe says so too, unless a process
+        that a handler has started holds the pipe open."""
+        if self.is_dead or self.process.poll() is None:
+            return
+        try:
+            while frames := self._channel.read():
+                for frame in frames:
+                    self._on_message(self, marshal.loads(frame))
+        except ChannelClosed:
+            pass
+        if not self.is_dead:
+            self._on_message(self, None)
+
     def _unbegun(self, begun: int) -> list[int]:
         return [number for number in self.outstanding if number > begun]
 

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from celeriac._hello import client_version
 from celeriac.errors import CeleriacError
 from celeriac.url import broker_url
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
 from celeriac.worker.settings import CREDIT_MAX, GRACE, POOLS
-from celeriac.worker.version import package_version
 from celeriac.worker.worker import Unanswered, Worker
 
 log = logging.getLogger("celeriac.worker")
@@ -42,8 +42,8 @@ examples:
 SIGTERM and SIGINT end the worker in order: it hands back what has not begun and
 gives running tasks the grace. A second signal ends it at once. The command ends
 with 0; with 1 when the broker does not accept the worker or a module cannot be
-imported; with 2 after a wrong option; with 75 when the broker did not answer the
-last reports.
+imported; with 2 after a wrong option; with 75 when the broker did not answer
+the last reports.
 """
 
 
@@ -146,7 +146,7 @@ def _seconds(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    width = min(shutil.get_terminal_size().columns, 80)
+    width = min(shutil.get_terminal_size().columns, 80) - 2
     parser = argparse.ArgumentParser(
         prog="celeriac-worker",
         description=_DESCRIPTION,
@@ -186,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the queues, as songs,default or with weights as songs=3,default; by default those "
         "of the tasks",
     )
+    _add_rare_options(parser)
+    return parser
+
+
+def _add_rare_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--credit",
         type=_count,
@@ -212,12 +218,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=_LEVELS,
         default="info",
         metavar="LEVEL",
-        help="debug, info (the default), warning or error; debug has the traceback of every "
-        "failure",
+        help="debug, info (the default), warning or error; debug has a line for each success, "
+        "and the traceback of each attempt",
     )
     add("--autoreload", action="store_true", help="begin again when a file has changed")
-    add("--version", action="version", version=f"celeriac-worker {package_version()}")
-    return parser
+    add("--version", action="version", version=f"celeriac-worker {client_version()}")
 
 
 if __name__ == "__main__":

@@ -61,13 +61,13 @@ class Connector:
         self._stopped = threading.Event()
         self._pause = PAUSE_FIRST
 
-    def start(self, hello: wire.Hello, is_new: bool) -> None:
-        """Begins to try. `is_new` says that the last connection lived long enough for short pauses
-        again."""
-        if is_new:
+    def start(self, hello: wire.Hello, *, has_lived: bool) -> None:
+        """Begins to try: at once, and with short pauses, when the last connection has lived for
+        some time."""
+        if has_lived:
             self._pause = PAUSE_FIRST
         thread = threading.Thread(
-            target=self._run, args=(hello,), name="celeriac-connector", daemon=True
+            target=self._run, args=(hello, not has_lived), name="celeriac-connector", daemon=True
         )
         thread.start()
 
@@ -75,7 +75,10 @@ class Connector:
         """Ends the tries. `done` may still be called once."""
         self._stopped.set()
 
-    def _run(self, hello: wire.Hello) -> None:
+    def _run(self, hello: wire.Hello, waits_first: bool) -> None:
+        if waits_first:
+            # A broker that closes every connection at once must not be called without a pause.
+            self._wait()
         warned_at = monotonic() - WARNING_INTERVAL + 1.0
         while not self._stopped.is_set():
             try:
@@ -95,8 +98,11 @@ class Connector:
                 log.warning(
                     "No broker answers at %s (%s). The worker keeps trying.", self.url.shown, why
                 )
-            self._stopped.wait(self._pause * random.uniform(0.5, 1.0))
-            self._pause = min(self._pause * 2, PAUSE_LAST)
+            self._wait()
+
+    def _wait(self) -> None:
+        self._stopped.wait(self._pause * random.uniform(0.5, 1.0))
+        self._pause = min(self._pause * 2, PAUSE_LAST)
 
 
 def connect(url: BrokerUrl, hello: wire.Hello) -> Connected:

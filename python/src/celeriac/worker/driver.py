@@ -44,6 +44,16 @@ GO_ON, GRACEFUL, IMMEDIATE = range(3)
 WORKING, DRAINING, FLUSHING, LEAVING, OVER = range(5)
 
 
+#: What the log says of each signal.
+_SIGNALS: dict[int, str] = {
+    wire.CancelSignalKind.COOPERATIVE: "it should stop",
+    wire.CancelSignalKind.FORCE: "it is stopped",
+    wire.CancelSignalKind.SOFT_TIME_LIMIT: "its soft time limit is over",
+    wire.CancelSignalKind.TIME_LIMIT: "its time limit is over",
+    wire.CancelSignalKind.TAKEN_BACK: "it was taken back",
+}
+
+
 class Driver:
     """The broker's side of one worker."""
 
@@ -165,7 +175,11 @@ class Driver:
         held = self._leases.held.get(lease)
         if held is None:
             return
-        log.info("The broker asks %s to stop: %s %s", held.id, kinds(kind).name, reason)
+        word = _SIGNALS.get(kind)
+        if word is None:
+            # A signal of a later protocol.
+            return
+        log.info("The broker says of %s: %s %s", held.id, word, reason)
         if kind in (kinds.TIME_LIMIT, kinds.TAKEN_BACK):
             # The broker has already ended the lease.
             self._lose(lease)
@@ -200,9 +214,11 @@ class Driver:
 
     def _adjust_credit(self, now: float) -> None:
         leases = self._leases
-        ended, leases.ended = leases.ended, 0
-        held_up = now - leases.moved_at if leases.waiting else 0.0
-        if not self._is_quiet and self._credit.adjust(ended, held_up):
+        with leases.lock:
+            ended, leases.ended = leases.ended, 0
+            busy, leases.busy = leases.busy, 0.0
+            held_up = now - leases.moved_at if leases.waiting else 0.0
+        if not self._is_quiet and self._credit.adjust(ended, busy, held_up):
             leases.release_waiting()
 
     def _tell_credit(self, now: float) -> None:

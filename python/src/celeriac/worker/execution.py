@@ -14,7 +14,7 @@ from celeriac import _codec as wire
 from celeriac.context import Context, Delivered, enter, leave
 from celeriac.control import Ignore, Reject, Retry, TaskCancelled
 from celeriac.errors import WrongType
-from celeriac.payload import JSON, NotDecodable, codec_for
+from celeriac.payload import NotDecodable, codec_for
 from celeriac.task import Task
 
 log = logging.getLogger("celeriac.worker")
@@ -52,8 +52,8 @@ class Execution:
             value = task.function(*args, **kwargs)
             if task.is_async:
                 value = drive(value)
-            return self.success(task, value)
-        except BaseException as error:  # noqa: BLE001 - every end of a handler is reported
+            return self.success(task, value, context)
+        except BaseException as error:
             return failure(task, delivered, error)
         finally:
             leave(token)
@@ -65,11 +65,11 @@ class Execution:
         enter(context)
         try:
             args, kwargs = arguments(task, delivered, context)
-            return self.success(task, await task.function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - every end of a handler is reported
+            return self.success(task, await task.function(*args, **kwargs), context)
+        except BaseException as error:
             return failure(task, delivered, error)
 
-    def success(self, task: Task[..., Any], value: Any) -> End:
+    def success(self, task: Task[..., Any], value: Any, context: Context) -> End:
         """The report of a handler that returned, unless nobody could read its value."""
         try:
             result = task.codec.encode_result(value)
@@ -80,6 +80,8 @@ class Execution:
             message = f"the result has {len(result)} bytes, and {self.result_bytes_max} are allowed"
             log.warning("The result of %s is too large: %s", task.name, message)
             return final_failure("result_too_large", message)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s [%s] succeeded in %.3f s", task.name, context.task_id, context.elapsed)
         return wire.Complete(result=result, content_type=task.codec.content_type)
 
 
@@ -113,7 +115,10 @@ def failure(task: Task[..., Any], delivered: Delivered, error: BaseException) ->
             after_ms = min(round(error.countdown * 1000), SPAN_MS_MAX)
         return wire.RetryLater(after_ms=after_ms, error=told)
     final = isinstance(error, TaskCancelled) or not task.is_retryable(error)
-    log.warning(
+    is_last = final or delivered.attempt >= delivered.attempts_max
+    # The traceback of an attempt that is repeated would only make the log long.
+    log.log(
+        logging.ERROR if is_last else logging.WARNING,
         "%s [%s] failed in attempt %d of %d: %s: %s",
         task.name,
         delivered.id,
@@ -121,7 +126,7 @@ def failure(task: Task[..., Any], delivered: Delivered, error: BaseException) ->
         delivered.attempts_max,
         told.kind,
         told.message,
-        exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
+        exc_info=error if is_last or log.isEnabledFor(logging.DEBUG) else None,
     )
     return wire.Fail(error=told, final=final)
 

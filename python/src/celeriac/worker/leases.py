@@ -75,6 +75,8 @@ class Leases:
         """Whether the driver will look at `begun` soon without being woken."""
         self.ended = 0
         """The runs that ended since the last look at the pace."""
+        self.busy = 0.0
+        """How many seconds these runs took together."""
         self.moved_at = 0.0
         """When a delivery last left `waiting`, or came when it was empty."""
 

@@ -21,7 +21,7 @@ def load(modules: Iterable[str]) -> Celeriac:
     with the name of the app in it."""
     chosen: list[Celeriac] = []
     before = set(known_apps())
-    seen = set()
+    seen: set[Celeriac] = set()
     for each in modules:
         module, _, name = each.partition(":")
         imported = import_module(module)

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import logging
 import threading
+from functools import partial
+from time import monotonic
 from typing import Any
 
 from celeriac import _codec as wire
@@ -40,6 +42,7 @@ class LocalPool:
         self._is_closed = False
         self._events: asyncio.AbstractEventLoop | None = None
         self._events_lock = threading.Lock()
+        self._runs: set[asyncio.Task[Any]] = set()
         self._unbegun: set[Held] = set()
         """The runs that wait until the broker has the report of their start."""
 
@@ -62,14 +65,7 @@ class LocalPool:
         """Begins what waits, as far as there are places."""
         with self._changed:
             begun = self._take_async()
-            places = min(len(self._leases.waiting), self._slots - self._running)
-            woken = min(places, self._idle)
-            if woken:
-                self._changed.notify(woken)
-            spawned = min(places - woken, self._slots - self._threads)
-            self._threads += max(spawned, 0)
-        for _ in range(spawned):
-            threading.Thread(target=self._run, name="celeriac-handler", daemon=True).start()
+            self._staff()
         self._begin_async(begun)
 
     def may_begin(self, held: Held) -> None:
@@ -144,6 +140,16 @@ class LocalPool:
 
     # The threads.
 
+    def _staff(self) -> None:
+        """Has a thread for each delivery that waits and has a place. The caller has the lock."""
+        places = min(len(self._leases.waiting), self._slots - self._running)
+        woken = min(places, self._idle)
+        if woken > 0:
+            self._changed.notify(woken)
+        for _ in range(min(places - woken, self._slots - self._threads)):
+            self._threads += 1
+            threading.Thread(target=self._run, name="celeriac-handler", daemon=True).start()
+
     def _run(self) -> None:
         """One thread: runs deliveries until the pool ends."""
         taken = self._next()
@@ -210,10 +216,13 @@ class LocalPool:
                 self._running -= 1
             self._unbegun.discard(held)
             self._changed.notify_all()
+            self._staff()
 
     def _leave(self, held: Held, report: Encoded) -> None:
         self._leases.end_encoded(held, report)
         self._leases.ended += 1
+        if held.begun_at is not None:
+            self._leases.busy += monotonic() - held.begun_at
         self._running -= 1
         self._leases.wake()
 
@@ -260,13 +269,17 @@ class LocalPool:
                     continue
                 context = self._context(held)
                 self._leases.begin(held)
-            asyncio.ensure_future(self._run_async(held, context))
+            self._start(held, context)
 
-    async def _run_async(self, held: Held, context: Context) -> None:
+    def _start(self, held: Held, context: Context) -> None:
+        """Begins a run as one task of asyncio."""
         delivered: Any = held.delivery
         run = Stoppable(self._execution.run_async(delivered, context))
-        task = asyncio.ensure_future(awaited(run))
         events = asyncio.get_running_loop()
+        task = events.create_task(awaited(run))
+        # asyncio itself keeps no reference, and a run could vanish.
+        self._runs.add(task)
+        task.add_done_callback(partial(self._on_done, held, context))
 
         def ask(what: int) -> None:
             # A loop that is closed has no run to stop.
@@ -276,17 +289,18 @@ class LocalPool:
         context.listen(ask)
         if context.asked:
             run.ask(context.asked, task)
-        report: Any
-        try:
-            report = await task
-        except BaseException as error:
-            report = encoded_failure(error)
+
+    def _on_done(self, held: Held, context: Context, task: asyncio.Task[Any]) -> None:
+        """On the event loop: a run has ended, and another one takes its place."""
         context.listen(None)
+        self._runs.discard(task)
+        # A task that is cancelled before its first step has no result.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        report = task.result() if error is None else encoded_failure(error)
         with self._changed:
             self._leave(held, _encoded(held, report))
             begun = self._take_async()
-            if self._leases.waiting and self._idle:
-                self._changed.notify()
+            self._staff()
         self._start_all(begun)
 
 

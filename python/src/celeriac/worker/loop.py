@@ -7,7 +7,7 @@ import os
 import selectors
 from collections.abc import Callable
 
-from celeriac.worker.channel import Channel
+from celeriac.worker.channel import Channel, ChannelClosed
 
 
 class Loop:
@@ -66,7 +66,12 @@ class Loop:
         if channel not in self._channels:
             # An earlier one of the same round has removed it.
             return
+        on_readable = self._channels[channel][1]
         if ready & selectors.EVENT_READ:
-            self._channels[channel][1]()
-        elif ready & selectors.EVENT_WRITE:
+            on_readable()
+            return
+        try:
             channel.flush()
+        except ChannelClosed:
+            # Reading finds the channel closed as well, and its owner handles that.
+            on_readable()

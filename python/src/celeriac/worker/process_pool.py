@@ -49,6 +49,9 @@ STUCK_SECONDS = 0.01
 #: How long the children may take to end by themselves, in seconds.
 EXIT_TIME = 1.0
 
+#: How often the pool looks whether children that have tasks still live, in seconds.
+DEATH_INTERVAL = 0.5
+
 #: The pauses before a child is started again that could not import the tasks, in seconds.
 PAUSE_FIRST, PAUSE_LAST = 0.5, 30.0
 
@@ -78,6 +81,8 @@ class ProcessPool:
         """How long the tasks of a name take on average."""
         self._pause = PAUSE_FIRST
         self._spawn_at: float | None = None
+        self._death_at = 0.0
+        """When the pool looks whether its children still live."""
         self._is_closed = False
 
     @property
@@ -177,6 +182,10 @@ class ProcessPool:
             if stuck_since is not None and now - stuck_since >= STUCK_SECONDS:
                 child.unstick()
             self._take_back(child, now)
+        if now >= self._death_at:
+            self._death_at = now + DEATH_INTERVAL
+            for child in list(self._children):
+                child.look_for_death()
         if self._spawn_at is not None and now >= self._spawn_at:
             self._spawn_at = None
             self._spawn()
@@ -186,7 +195,8 @@ class ProcessPool:
     def next_at(self) -> float | None:
         """When `step` has something to do without being woken."""
         times = [child.next_at() for child in self._children]
-        known = [at for at in (*times, self._spawn_at) if at is not None]
+        death_at = self._death_at if any(child.outstanding for child in self._children) else None
+        known = [at for at in (*times, self._spawn_at, death_at) if at is not None]
         return min(known) if known else None
 
     def close(self) -> None:
@@ -282,6 +292,7 @@ class ProcessPool:
                 if held is not None:
                     leases.end_encoded(held, report)
                     leases.ended += 1
+                    leases.busy += seconds
                     self._learn(held.delivery.name, seconds)
             given_back = [child.resolve(number) for number in unbegun]
             leases.give_back([held for held in given_back if held is not None])
@@ -329,17 +340,24 @@ class ProcessPool:
         if was_ready:
             self._spawn()
         else:
-            log.error("A child process could not start; the next try is in %g s.", self._pause)
-            self._spawn_at = monotonic() + self._pause
-            self._pause = min(self._pause * 2, PAUSE_LAST)
+            self._spawn_later("it ended before it was ready")
         self.dispatch()
 
     def _spawn(self) -> None:
         """Starts children for all places that have none."""
         while len(self._children) < self._slots and not self._is_closed:
-            child = ChildProcess(self._loop, self._on_message)
+            try:
+                child = ChildProcess(self._loop, self._on_message)
+            except OSError as error:
+                self._spawn_later(str(error))
+                return
             self._children.append(child)
             child.send(self._setup)
+
+    def _spawn_later(self, why: str) -> None:
+        log.error("A child process did not start: %s. The next try is in %g s.", why, self._pause)
+        self._spawn_at = monotonic() + self._pause
+        self._pause = min(self._pause * 2, PAUSE_LAST)
 
 
 def modules_of(tasks: Mapping[str, Task[..., Any]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -71,7 +72,7 @@ class ReportSender:
                 return
             self._one_by_one = max(self._one_by_one - 1, 0)
             self._in_flight += 1
-            self._broker.report(batch, lambda answer, batch=batch: self._on_answer(batch, answer))
+            self._broker.report(batch, partial(self._on_answer, batch))
 
     def next_at(self) -> float | None:
         """When `send` has something to do without being woken."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from celeriac import _codec as wire
+from celeriac._protobuf import number
 
 #: The shortest time between two progress reports of one lease, however often its handler reports.
 PROGRESS_INTERVAL = 0.1
@@ -30,8 +31,26 @@ class Encoded(NamedTuple):
 
 def encoded(task_id: str, lease: int, report: object) -> Encoded:
     """A report about a lease."""
+    if type(report) is wire.Complete and report.result_ttl_ms is None:
+        return Encoded(lease, END, _success(task_id, lease, report))
     message = wire.TaskReport(id=task_id, lease=lease, report=report)  # type: ignore[arg-type]
     return Encoded(lease, kind_of(report), message.encode())
+
+
+def _success(task_id: str, lease: int, report: wire.Complete) -> bytes:
+    """The bytes of nearly all reports, in a third of the time. A test compares them with those of
+    the codec."""
+    data, result, kind = task_id.encode(), report.result, report.content_type.encode()
+    parts: list[bytes] = []
+    size = 0
+    if result:
+        parts += (b"\n", number(len(result)), result)
+        size += 1 + len(parts[1]) + len(result)
+    if kind:
+        parts += (b"\x12", number(len(kind)), kind)
+        size += 1 + len(parts[-2]) + len(kind)
+    head = (b"\n", number(len(data)), data, b"\x10", number(lease), b"*", number(size))
+    return b"".join((*head, *parts))
 
 
 def kind_of(report: object) -> int:
@@ -99,12 +118,10 @@ class PendingReports:
             self._take_progress(batch, items_max, bytes_max - size, now)
         return batch
 
-    def _take_progress(
-        self, batch: list[Encoded], items_max: int, room: int, now: float
-    ) -> None:
+    def _take_progress(self, batch: list[Encoded], items_max: int, room: int, now: float) -> None:
         for lease, (newest, sent_at) in self._progress.items():
             # Progress that came too soon after the last report stays until its time.
-            if newest is None or now - sent_at < PROGRESS_INTERVAL:
+            if newest is None or now < sent_at + PROGRESS_INTERVAL:
                 continue
             room -= len(newest.data)
             if batch and (room < 0 or len(batch) >= items_max):

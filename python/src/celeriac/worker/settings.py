@@ -71,6 +71,12 @@ class Settings:
         assert self.concurrency is not None
         return self.concurrency
 
+    @property
+    def grace_seconds(self) -> float:
+        """How many seconds running handlers have when the worker shuts down."""
+        assert not isinstance(self.grace, timedelta)
+        return self.grace
+
     def subscriptions(self, task_queues: Iterable[str]) -> dict[str, int]:
         """The queues with their weights: those of the settings, or else those of the tasks."""
         assert isinstance(self.queues, dict)
@@ -94,5 +100,7 @@ def _weights(queues: Mapping[str, int] | Iterable[str]) -> dict[str, int]:
     if isinstance(queues, str):
         raise WrongType("queues is a text; it is a list of names, or a dict with their weights.")
     if isinstance(queues, Mapping):
-        return {name: _within(f"the weight of {name!r}", queues[name], 1, 1 << 31) for name in queues}
+        return {
+            name: _within(f"the weight of {name!r}", queues[name], 1, 1 << 31) for name in queues
+        }
     return dict.fromkeys(queues, 1)

@@ -47,8 +47,10 @@ class Stoppable:
             return raised
         self._is_soft = False
         current = asyncio.current_task()
-        if current is not None and hasattr(current, "uncancel"):
-            current.uncancel()
+        # Since Python 3.11 a task counts its cancels.
+        uncancel = getattr(current, "uncancel", None)
+        if uncancel is not None:
+            uncancel()
         return SoftTimeLimitExceeded()
 
 

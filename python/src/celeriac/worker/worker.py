@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -55,6 +56,9 @@ class Worker:
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
+        self._has_ended = threading.Event()
+        self._on_end: Callable[[], int] = lambda: 0
+        """Wakes the main thread in `run`."""
 
     def run(self) -> None:
         """Works until a signal or an order of the broker ends the worker. The first SIGTERM or
@@ -63,12 +67,25 @@ class Worker:
         Raises the refusal of a broker that does not accept the worker, and `Unanswered`.
         """
         before = {each: signal.signal(each, self._on_signal) for each in _SIGNALS}
+        # The system may give a signal to another thread. A main thread that waits for a lock then
+        # sleeps on, and Python runs its handlers on the main thread only. A read ends with the byte
+        # that Python writes for every signal.
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        before_descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._on_end = lambda: os.write(writer, b"\0")
         try:
             self.start()
+            while not self._has_ended.is_set():
+                os.read(reader, 64)
             self.join()
         finally:
+            signal.set_wakeup_fd(before_descriptor)
             for each, handler in before.items():
                 signal.signal(each, handler)
+            self._on_end = lambda: 0
+            os.close(reader)
+            os.close(writer)
 
     def start(self) -> None:
         """Begins to work, on threads of its own. It does not wait for the broker."""
@@ -87,7 +104,7 @@ class Worker:
         broker = Broker(url, info, self.instance, loop)
         credit = Credit(settings.slots, settings.credit)
         self._loop = loop
-        self._driver = Driver(loop, broker, leases, pool, credit, float(settings.grace))  # type: ignore[arg-type]
+        self._driver = Driver(loop, broker, leases, pool, credit, settings.grace_seconds)
         log.info(
             "The worker %s begins: %d tasks, queues %s, %d %s, broker %s.",
             self.instance,
@@ -142,6 +159,9 @@ class Worker:
         except BaseException as fault:
             log.exception("The worker ends because of a fault of its own.")
             self._fault = fault
+        finally:
+            self._has_ended.set()
+            self._on_end()
 
     def _request(self, what: int) -> None:
         driver, loop = self._driver, self._loop
@@ -156,4 +176,3 @@ class Worker:
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
