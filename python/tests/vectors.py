@@ -87,6 +87,8 @@ class _Text:
         if kind is None:
             raise ValueError(f"{type(message).__name__} has no field {name}")
         target, label, of = kind
+        # A `oneof` of texts has an attribute for each of them.
+        target = target if hasattr(message, target) else name
         if label == "map":
             getattr(message, target).update(self._entries())
         elif self._peek() == "[":

@@ -94,6 +94,8 @@ class Writer:
         self._contract = contract
         self._enums = {enum.name for enum in contract.enums}
         self._lines: list[str] = []
+        for message in contract.messages:
+            self._loosen(message)
 
     def write(self) -> str:
         self._lines = HEAD.splitlines()
@@ -108,6 +110,16 @@ class Writer:
         for message in self._contract.messages:
             self._oneof_tables(message)
         return "\n".join(self._lines) + "\n"
+
+    def _loosen(self, message: Message) -> None:
+        """Makes the members of a `oneof` of texts or numbers attributes that may be absent: their
+        types do not tell one from another. The broker checks that one of them is set."""
+        for oneof in {field.oneof for field in message.fields if field.oneof}:
+            members = [field for field in message.fields if field.oneof == oneof]
+            kinds = [field.kind for field in members]
+            if len(set(kinds)) != len(kinds) or not set(kinds).isdisjoint(PYTHON_TYPES):
+                for field in members:
+                    field.oneof, field.is_optional = "", True
 
     def _add(self, depth: int, *lines: str) -> None:
         self._lines += ["    " * depth + line if line else "" for line in lines]
@@ -181,8 +193,6 @@ class Writer:
                 found.append((field.name, self._type(field), self._default(field)))
             elif field.oneof not in [name for name, _, _ in found]:
                 kinds = [each.kind for each in message.fields if each.oneof == field.oneof]
-                if len(set(kinds)) != len(kinds) or not set(kinds).isdisjoint(PYTHON_TYPES):
-                    raise ValueError(f"the members of {field.oneof} are not different messages")
                 found.append((field.oneof, " | ".join(kinds) + " | None", "None"))
         return found
 

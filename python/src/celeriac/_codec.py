@@ -55,6 +55,16 @@ class ErrorCode(IntEnum):
     INTERNAL = 22
 
 
+class ExchangeType(IntEnum):
+    """How an exchange compares the routing key of a message with those of its bindings."""
+
+    UNSPECIFIED = 0
+    DIRECT = 1
+    TOPIC = 2
+    FANOUT = 3
+    HEADERS = 4
+
+
 class TaskState(IntEnum):
     """The state of a task."""
 
@@ -92,6 +102,8 @@ class OnConflict(IntEnum):
     REJECT = 1
     REPLACE = 2
     RUN_AGAIN_AFTER = 3
+    SUPERSEDE = 4
+    BESIDE = 5
 
 
 class SubmitOutcomeKind(IntEnum):
@@ -287,6 +299,54 @@ class ConfigureQueue(Message):
     ) -> None:
         self.queue: str = queue
         self.settings: QueueSettings | None = settings
+
+
+class DeclareQueue(Message):
+    """Creates the queue if needed, and keeps it until it is deleted, also without tasks and
+    workers."""
+
+    __slots__: tuple[str, ...] = ("queue", "passive", "settings", "idle_ms",)
+    FIELDS = (
+        (1, "queue", "string", ""),
+        (2, "passive", "bool", ""),
+        (3, "settings", "QueueSettings", ""),
+        (4, "idle_ms", "uint64", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        queue: str = "",
+        passive: bool = False,
+        settings: QueueSettings | None = None,
+        idle_ms: int | None = None,
+    ) -> None:
+        self.queue: str = queue
+        self.passive: bool = passive
+        self.settings: QueueSettings | None = settings
+        self.idle_ms: int | None = idle_ms
+
+
+class DeclareQueueReply(Message):
+    """The answer to a DeclareQueue."""
+
+    __slots__: tuple[str, ...] = ("created", "ready", "workers",)
+    FIELDS = (
+        (1, "created", "bool", ""),
+        (2, "ready", "uint64", ""),
+        (3, "workers", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        created: bool = False,
+        ready: int = 0,
+        workers: int = 0,
+    ) -> None:
+        self.created: bool = created
+        self.ready: int = ready
+        self.workers: int = workers
 
 
 class PauseQueues(Message):
@@ -681,6 +741,9 @@ class ClientFrame(Message):
             | Unwait
             | Credit
             | Report
+            | Serve
+            | Take
+            | PutOutcome
             | ListQueues
             | ConfigureQueue
             | PauseQueues
@@ -692,9 +755,22 @@ class ClientFrame(Message):
             | ListWorkers
             | OrderWorkers
             | Backup
+            | DeclareQueue
+            | DeclareMailbox
+            | DeleteMailbox
+            | PurgeMailbox
+            | Consume
+            | Unconsume
+            | FetchMail
+            | AckMail
+            | PutBackMail
             | Publish
-            | Subscribe
-            | Unsubscribe
+            | DeclareExchange
+            | DeleteExchange
+            | Bind
+            | Unbind
+            | ListMailboxes
+            | ListBindings
             | None
         ) = None,
     ) -> None:
@@ -809,17 +885,25 @@ class ServerFrame(Message):
             | WaitReply
             | WatchReply
             | ReportReply
+            | PutOutcomeReply
             | QueueList
             | CountReply
             | TaskPage
             | WorkerList
             | BackupReply
+            | DeclareQueueReply
+            | MailboxReply
+            | ConsumeReply
+            | FetchMailReply
+            | MailboxList
+            | BindingList
             | Deliver
             | CancelSignal
             | Order
             | Transition
-            | TopicMessage
             | Closing
+            | Mail
+            | ConsumerEnded
             | None
         ) = None,
     ) -> None:
@@ -946,13 +1030,17 @@ class Hello(Message):
 class WorkerInfo(Message):
     """The tasks that a worker can run, and where it runs."""
 
-    __slots__: tuple[str, ...] = ("queues", "task_names", "hostname", "pid", "concurrency",)
+    __slots__: tuple[str, ...] = (
+        "queues", "task_names", "hostname", "pid", "concurrency", "any_name", "keeps_leases",
+    )
     FIELDS = (
         (1, "queues", "QueueSubscription", "repeated"),
         (2, "task_names", "string", "repeated"),
         (3, "hostname", "string", ""),
         (4, "pid", "uint32", ""),
         (5, "concurrency", "uint32", ""),
+        (6, "any_name", "bool", ""),
+        (7, "keeps_leases", "bool", ""),
     )
 
     def __init__(
@@ -963,31 +1051,16 @@ class WorkerInfo(Message):
         hostname: str = "",
         pid: int = 0,
         concurrency: int = 0,
+        any_name: bool = False,
+        keeps_leases: bool = False,
     ) -> None:
         self.queues = [] if queues is None else queues
         self.task_names = [] if task_names is None else task_names
         self.hostname: str = hostname
         self.pid: int = pid
         self.concurrency: int = concurrency
-
-
-class QueueSubscription(Message):
-    """One queue that a worker serves."""
-
-    __slots__: tuple[str, ...] = ("queue", "weight",)
-    FIELDS = (
-        (1, "queue", "string", ""),
-        (2, "weight", "uint32", ""),
-    )
-
-    def __init__(
-        self,
-        *,
-        queue: str = "",
-        weight: int = 0,
-    ) -> None:
-        self.queue: str = queue
-        self.weight: int = weight
+        self.any_name: bool = any_name
+        self.keeps_leases: bool = keeps_leases
 
 
 class Welcome(Message):
@@ -1136,74 +1209,664 @@ class Done(Message):
     __slots__: tuple[str, ...] = ()
 
 
+class PutOutcome(Message):
+    """Outcomes of tasks, 1 to batch_items_max."""
+
+    __slots__: tuple[str, ...] = ("outcomes",)
+    FIELDS = (
+        (1, "outcomes", "TaskOutcome", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        outcomes: list[TaskOutcome] | None = None,
+    ) -> None:
+        self.outcomes = [] if outcomes is None else outcomes
+
+
+class TaskOutcome(Message):
+    """The outcome of one task, or its progress."""
+
+    __slots__: tuple[str, ...] = (
+        "id", "lease", "state", "body", "content_type", "result_ttl_ms", "error",
+    )
+    FIELDS = (
+        (1, "id", "string", ""),
+        (2, "lease", "uint64", ""),
+        (3, "state", "string", ""),
+        (4, "body", "bytes", ""),
+        (5, "content_type", "string", ""),
+        (6, "result_ttl_ms", "uint64", "optional"),
+        (7, "error", "TaskError", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str = "",
+        lease: int = 0,
+        state: str = "",
+        body: bytes = b"",
+        content_type: str = "",
+        result_ttl_ms: int | None = None,
+        error: TaskError | None = None,
+    ) -> None:
+        self.id: str = id
+        self.lease: int = lease
+        self.state: str = state
+        self.body: bytes = body
+        self.content_type: str = content_type
+        self.result_ttl_ms: int | None = result_ttl_ms
+        self.error: TaskError | None = error
+
+
+class PutOutcomeReply(Message):
+    """One answer for each outcome, in the order of the request."""
+
+    __slots__: tuple[str, ...] = ("outcomes",)
+    FIELDS = (
+        (1, "outcomes", "StoredOutcome", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        outcomes: list[StoredOutcome] | None = None,
+    ) -> None:
+        self.outcomes = [] if outcomes is None else outcomes
+
+
+class StoredOutcome(Message):
+    """What became of one outcome."""
+
+    __slots__: tuple[str, ...] = ("state", "generation", "error",)
+    FIELDS = (
+        (1, "state", "enum", ""),
+        (2, "generation", "uint32", ""),
+        (3, "error", "Error", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        state: int = 0,
+        generation: int = 0,
+        error: Error | None = None,
+    ) -> None:
+        self.state: int = state
+        self.generation: int = generation
+        self.error: Error | None = error
+
+
+class DeclareMailbox(Message):
+    """Creates a mailbox, or finds the one of this name."""
+
+    __slots__: tuple[str, ...] = (
+        "mailbox", "exclusive", "auto_delete", "idle_ms", "ttl_ms", "messages_max", "bytes_max",
+        "passive",
+    )
+    FIELDS = (
+        (1, "mailbox", "string", ""),
+        (2, "exclusive", "bool", ""),
+        (3, "auto_delete", "bool", ""),
+        (4, "idle_ms", "uint64", "optional"),
+        (5, "ttl_ms", "uint64", "optional"),
+        (6, "messages_max", "uint32", ""),
+        (7, "bytes_max", "uint64", ""),
+        (8, "passive", "bool", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str = "",
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        idle_ms: int | None = None,
+        ttl_ms: int | None = None,
+        messages_max: int = 0,
+        bytes_max: int = 0,
+        passive: bool = False,
+    ) -> None:
+        self.mailbox: str = mailbox
+        self.exclusive: bool = exclusive
+        self.auto_delete: bool = auto_delete
+        self.idle_ms: int | None = idle_ms
+        self.ttl_ms: int | None = ttl_ms
+        self.messages_max: int = messages_max
+        self.bytes_max: int = bytes_max
+        self.passive: bool = passive
+
+
+class MailboxReply(Message):
+    """The answer to DeclareMailbox."""
+
+    __slots__: tuple[str, ...] = ("mailbox", "ready", "consumers",)
+    FIELDS = (
+        (1, "mailbox", "string", ""),
+        (2, "ready", "uint64", ""),
+        (3, "consumers", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str = "",
+        ready: int = 0,
+        consumers: int = 0,
+    ) -> None:
+        self.mailbox: str = mailbox
+        self.ready: int = ready
+        self.consumers: int = consumers
+
+
+class DeleteMailbox(Message):
+    """Ends a mailbox, with its messages, consumers and bindings."""
+
+    __slots__: tuple[str, ...] = ("mailbox", "if_unused", "if_empty",)
+    FIELDS = (
+        (1, "mailbox", "string", ""),
+        (2, "if_unused", "bool", ""),
+        (3, "if_empty", "bool", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str = "",
+        if_unused: bool = False,
+        if_empty: bool = False,
+    ) -> None:
+        self.mailbox: str = mailbox
+        self.if_unused: bool = if_unused
+        self.if_empty: bool = if_empty
+
+
+class PurgeMailbox(Message):
+    """Drops the messages that wait in a mailbox."""
+
+    __slots__: tuple[str, ...] = ("mailbox",)
+    FIELDS = (
+        (1, "mailbox", "string", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str = "",
+    ) -> None:
+        self.mailbox: str = mailbox
+
+
+class Consume(Message):
+    """Begins the delivery of the messages of a mailbox to this connection."""
+
+    __slots__: tuple[str, ...] = ("mailbox",)
+    FIELDS = (
+        (1, "mailbox", "string", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str = "",
+    ) -> None:
+        self.mailbox: str = mailbox
+
+
+class ConsumeReply(Message):
+    """The answer to Consume."""
+
+    __slots__: tuple[str, ...] = ("consumer_id",)
+    FIELDS = (
+        (1, "consumer_id", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        consumer_id: int = 0,
+    ) -> None:
+        self.consumer_id: int = consumer_id
+
+
+class Unconsume(Message):
+    """Ends a consumer of this connection."""
+
+    __slots__: tuple[str, ...] = ("consumer_id",)
+    FIELDS = (
+        (1, "consumer_id", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        consumer_id: int = 0,
+    ) -> None:
+        self.consumer_id: int = consumer_id
+
+
+class FetchMail(Message):
+    """Fetches the first message of a mailbox."""
+
+    __slots__: tuple[str, ...] = ("mailbox",)
+    FIELDS = (
+        (1, "mailbox", "string", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str = "",
+    ) -> None:
+        self.mailbox: str = mailbox
+
+
+class FetchMailReply(Message):
+    """The answer to FetchMail."""
+
+    __slots__: tuple[str, ...] = ("message", "ready", "dropped",)
+    FIELDS = (
+        (1, "message", "MailMessage", ""),
+        (2, "ready", "uint64", ""),
+        (3, "dropped", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        message: MailMessage | None = None,
+        ready: int = 0,
+        dropped: int = 0,
+    ) -> None:
+        self.message: MailMessage | None = message
+        self.ready: int = ready
+        self.dropped: int = dropped
+
+
+class AckMail(Message):
+    """Says that the client has taken these messages:"""
+
+    __slots__: tuple[str, ...] = ("tags",)
+    FIELDS = (
+        (1, "tags", "uint64", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        tags: list[int] | None = None,
+    ) -> None:
+        self.tags = [] if tags is None else tags
+
+
+class PutBackMail(Message):
+    """Gives messages that the connection got back to their mailboxes."""
+
+    __slots__: tuple[str, ...] = ("tags",)
+    FIELDS = (
+        (1, "tags", "uint64", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        tags: list[int] | None = None,
+    ) -> None:
+        self.tags = [] if tags is None else tags
+
+
 class Publish(Message):
-    """A live message for the subscribers of a topic:"""
+    """Sends a message to every mailbox that the exchange and the routing key lead to."""
 
-    __slots__: tuple[str, ...] = ("topic", "body",)
+    __slots__: tuple[str, ...] = (
+        "exchange", "routing_key", "body", "content_type", "properties", "mandatory",
+    )
     FIELDS = (
-        (1, "topic", "string", ""),
-        (2, "body", "bytes", ""),
+        (1, "exchange", "string", ""),
+        (2, "routing_key", "string", ""),
+        (3, "body", "bytes", ""),
+        (4, "content_type", "string", ""),
+        (5, "properties", "bytes", ""),
+        (6, "mandatory", "bool", ""),
     )
 
     def __init__(
         self,
         *,
-        topic: str = "",
+        exchange: str = "",
+        routing_key: str = "",
         body: bytes = b"",
+        content_type: str = "",
+        properties: bytes = b"",
+        mandatory: bool = False,
     ) -> None:
-        self.topic: str = topic
+        self.exchange: str = exchange
+        self.routing_key: str = routing_key
         self.body: bytes = body
+        self.content_type: str = content_type
+        self.properties: bytes = properties
+        self.mandatory: bool = mandatory
 
 
-class Subscribe(Message):
-    """Begins the delivery of messages of these topics."""
+class MailMessage(Message):
+    """One message of a mailbox, as a reader gets it."""
 
-    __slots__: tuple[str, ...] = ("topics",)
+    __slots__: tuple[str, ...] = (
+        "tag", "exchange", "routing_key", "body", "content_type", "properties", "redelivered",
+    )
     FIELDS = (
-        (1, "topics", "string", "repeated"),
+        (1, "tag", "uint64", ""),
+        (2, "exchange", "string", ""),
+        (3, "routing_key", "string", ""),
+        (4, "body", "bytes", ""),
+        (5, "content_type", "string", ""),
+        (6, "properties", "bytes", ""),
+        (7, "redelivered", "bool", ""),
     )
 
     def __init__(
         self,
         *,
-        topics: list[str] | None = None,
-    ) -> None:
-        self.topics = [] if topics is None else topics
-
-
-class Unsubscribe(Message):
-    """Ends the delivery of messages of these topics."""
-
-    __slots__: tuple[str, ...] = ("topics",)
-    FIELDS = (
-        (1, "topics", "string", "repeated"),
-    )
-
-    def __init__(
-        self,
-        *,
-        topics: list[str] | None = None,
-    ) -> None:
-        self.topics = [] if topics is None else topics
-
-
-class TopicMessage(Message):
-    """One message of a topic, pushed to its subscribers."""
-
-    __slots__: tuple[str, ...] = ("topic", "body",)
-    FIELDS = (
-        (1, "topic", "string", ""),
-        (2, "body", "bytes", ""),
-    )
-
-    def __init__(
-        self,
-        *,
-        topic: str = "",
+        tag: int = 0,
+        exchange: str = "",
+        routing_key: str = "",
         body: bytes = b"",
+        content_type: str = "",
+        properties: bytes = b"",
+        redelivered: bool = False,
     ) -> None:
-        self.topic: str = topic
+        self.tag: int = tag
+        self.exchange: str = exchange
+        self.routing_key: str = routing_key
         self.body: bytes = body
+        self.content_type: str = content_type
+        self.properties: bytes = properties
+        self.redelivered: bool = redelivered
+
+
+class Mail(Message):
+    """Messages of a mailbox, pushed to one of its consumers."""
+
+    __slots__: tuple[str, ...] = ("consumer_id", "messages", "dropped",)
+    FIELDS = (
+        (1, "consumer_id", "uint64", ""),
+        (2, "messages", "MailMessage", "repeated"),
+        (3, "dropped", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        consumer_id: int = 0,
+        messages: list[MailMessage] | None = None,
+        dropped: int = 0,
+    ) -> None:
+        self.consumer_id: int = consumer_id
+        self.messages = [] if messages is None else messages
+        self.dropped: int = dropped
+
+
+class ConsumerEnded(Message):
+    """The mailbox of a consumer has ended, and the consumer with it."""
+
+    __slots__: tuple[str, ...] = ("consumer_id", "mailbox",)
+    FIELDS = (
+        (1, "consumer_id", "uint64", ""),
+        (2, "mailbox", "string", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        consumer_id: int = 0,
+        mailbox: str = "",
+    ) -> None:
+        self.consumer_id: int = consumer_id
+        self.mailbox: str = mailbox
+
+
+class DeclareExchange(Message):
+    """Creates an exchange, or finds the one of this name."""
+
+    __slots__: tuple[str, ...] = ("exchange", "type", "auto_delete", "passive",)
+    FIELDS = (
+        (1, "exchange", "string", ""),
+        (2, "type", "enum", ""),
+        (3, "auto_delete", "bool", ""),
+        (4, "passive", "bool", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        exchange: str = "",
+        type: int = 0,
+        auto_delete: bool = False,
+        passive: bool = False,
+    ) -> None:
+        self.exchange: str = exchange
+        self.type: int = type
+        self.auto_delete: bool = auto_delete
+        self.passive: bool = passive
+
+
+class DeleteExchange(Message):
+    """Ends an exchange, with its bindings."""
+
+    __slots__: tuple[str, ...] = ("exchange", "if_unused",)
+    FIELDS = (
+        (1, "exchange", "string", ""),
+        (2, "if_unused", "bool", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        exchange: str = "",
+        if_unused: bool = False,
+    ) -> None:
+        self.exchange: str = exchange
+        self.if_unused: bool = if_unused
+
+
+class Destination(Message):
+    """Where a binding leads."""
+
+    __slots__: tuple[str, ...] = ("mailbox", "queue",)
+    FIELDS = (
+        (1, "mailbox", "string", "optional"),
+        (2, "queue", "string", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str | None = None,
+        queue: str | None = None,
+    ) -> None:
+        self.mailbox: str | None = mailbox
+        self.queue: str | None = queue
+
+
+class Bind(Message):
+    """Adds a binding, unless it exists."""
+
+    __slots__: tuple[str, ...] = ("exchange", "routing_key", "destination",)
+    FIELDS = (
+        (1, "exchange", "string", ""),
+        (2, "routing_key", "string", ""),
+        (3, "destination", "Destination", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        destination: Destination | None = None,
+    ) -> None:
+        self.exchange: str = exchange
+        self.routing_key: str = routing_key
+        self.destination: Destination | None = destination
+
+
+class Unbind(Message):
+    """Removes a binding."""
+
+    __slots__: tuple[str, ...] = ("exchange", "routing_key", "destination",)
+    FIELDS = (
+        (1, "exchange", "string", ""),
+        (2, "routing_key", "string", ""),
+        (3, "destination", "Destination", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        destination: Destination | None = None,
+    ) -> None:
+        self.exchange: str = exchange
+        self.routing_key: str = routing_key
+        self.destination: Destination | None = destination
+
+
+class ListMailboxes(Message):
+    """Lists mailboxes by name."""
+
+    __slots__: tuple[str, ...] = ("cursor",)
+    FIELDS = (
+        (1, "cursor", "bytes", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        cursor: bytes = b"",
+    ) -> None:
+        self.cursor: bytes = cursor
+
+
+class MailboxList(Message):
+    """The answer to ListMailboxes."""
+
+    __slots__: tuple[str, ...] = ("mailboxes", "cursor",)
+    FIELDS = (
+        (1, "mailboxes", "MailboxInfo", "repeated"),
+        (2, "cursor", "bytes", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailboxes: list[MailboxInfo] | None = None,
+        cursor: bytes = b"",
+    ) -> None:
+        self.mailboxes = [] if mailboxes is None else mailboxes
+        self.cursor: bytes = cursor
+
+
+class MailboxInfo(Message):
+    """One mailbox."""
+
+    __slots__: tuple[str, ...] = (
+        "mailbox", "exclusive", "auto_delete", "ready", "bytes", "unacknowledged", "consumers",
+        "dropped_total",
+    )
+    FIELDS = (
+        (1, "mailbox", "string", ""),
+        (2, "exclusive", "bool", ""),
+        (3, "auto_delete", "bool", ""),
+        (4, "ready", "uint64", ""),
+        (5, "bytes", "uint64", ""),
+        (6, "unacknowledged", "uint64", ""),
+        (7, "consumers", "uint32", ""),
+        (8, "dropped_total", "uint64", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        mailbox: str = "",
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        ready: int = 0,
+        bytes: int = 0,
+        unacknowledged: int = 0,
+        consumers: int = 0,
+        dropped_total: int = 0,
+    ) -> None:
+        self.mailbox: str = mailbox
+        self.exclusive: bool = exclusive
+        self.auto_delete: bool = auto_delete
+        self.ready: int = ready
+        self.bytes: int = bytes
+        self.unacknowledged: int = unacknowledged
+        self.consumers: int = consumers
+        self.dropped_total: int = dropped_total
+
+
+class ListBindings(Message):
+    """Lists exchanges with their bindings."""
+
+    __slots__: tuple[str, ...] = ("cursor",)
+    FIELDS = (
+        (1, "cursor", "bytes", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        cursor: bytes = b"",
+    ) -> None:
+        self.cursor: bytes = cursor
+
+
+class BindingList(Message):
+    """The answer to ListBindings."""
+
+    __slots__: tuple[str, ...] = ("bindings", "cursor",)
+    FIELDS = (
+        (1, "bindings", "BindingInfo", "repeated"),
+        (2, "cursor", "bytes", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        bindings: list[BindingInfo] | None = None,
+        cursor: bytes = b"",
+    ) -> None:
+        self.bindings = [] if bindings is None else bindings
+        self.cursor: bytes = cursor
+
+
+class BindingInfo(Message):
+    """One binding, or an exchange without bindings."""
+
+    __slots__: tuple[str, ...] = ("exchange", "type", "routing_key", "destination",)
+    FIELDS = (
+        (1, "exchange", "string", ""),
+        (2, "type", "enum", ""),
+        (3, "routing_key", "string", ""),
+        (4, "destination", "Destination", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        exchange: str = "",
+        type: int = 0,
+        routing_key: str = "",
+        destination: Destination | None = None,
+    ) -> None:
+        self.exchange: str = exchange
+        self.type: int = type
+        self.routing_key: str = routing_key
+        self.destination: Destination | None = destination
 
 
 class Task(Message):
@@ -1213,7 +1876,8 @@ class Task(Message):
         "id", "name", "queue", "payload", "content_type", "headers", "shadow", "priority",
         "eta_at_ms", "countdown_ms", "expires_at_ms", "expires_in_ms", "result_ttl_ms", "retry",
         "soft_time_limit_ms", "time_limit_ms", "max_deliveries", "on_conflict", "root_id",
-        "parent_id", "tags", "early_ack",
+        "parent_id", "tags", "early_ack", "submit_key", "lead_ms", "forget_at_end",
+        "supersedes_lease", "announce_end",
     )
 
     def __init__(
@@ -1241,6 +1905,11 @@ class Task(Message):
         parent_id: str = "",
         tags: list[str] | None = None,
         early_ack: bool = False,
+        submit_key: str = "",
+        lead_ms: int | None = None,
+        forget_at_end: bool = False,
+        supersedes_lease: int = 0,
+        announce_end: bool = False,
     ) -> None:
         self.id: str = id
         self.name: str = name
@@ -1264,6 +1933,11 @@ class Task(Message):
         self.parent_id: str = parent_id
         self.tags = [] if tags is None else tags
         self.early_ack: bool = early_ack
+        self.submit_key: str = submit_key
+        self.lead_ms: int | None = lead_ms
+        self.forget_at_end: bool = forget_at_end
+        self.supersedes_lease: int = supersedes_lease
+        self.announce_end: bool = announce_end
 
     def encode(self) -> bytes:
         out: list[bytes] = []
@@ -1336,6 +2010,18 @@ class Task(Message):
             out += (b'\xaa\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         if self.early_ack:
             out += (b'\xb0\x01', _number(self.early_ack))
+        if self.submit_key:
+            value = self.submit_key.encode()
+            size = len(value)
+            out += (b'\xba\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
+        if self.lead_ms is not None:
+            out += (b'\xc0\x01', _number(self.lead_ms))
+        if self.forget_at_end:
+            out += (b'\xc8\x01', _number(self.forget_at_end))
+        if self.supersedes_lease:
+            out += (b'\xd0\x01', _number(self.supersedes_lease))
+        if self.announce_end:
+            out += (b'\xd8\x01', _number(self.announce_end))
         return b"".join(out)
 
     @classmethod
@@ -1367,6 +2053,11 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
     m.parent_id = ""
     m.tags = []
     m.early_ack = False
+    m.submit_key = ""
+    m.lead_ms = None
+    m.forget_at_end = False
+    m.supersedes_lease = 0
+    m.announce_end = False
     if at >= end:
         if at > end:
             raise DecodeError('a field is cut short')
@@ -1674,6 +2365,68 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             at += 1
             if key > 127:
                 key, at = _long(data, at, key)
+        if key == 186:
+            size = data[at]
+            at += 1
+            if size > 127:
+                size, at = _long(data, at, size)
+            stop = at + size
+            m.submit_key = str(data[at:stop], "utf-8")
+            at = stop
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
+        if key == 192:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = _long(data, at, value)
+            m.lead_ms = value
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
+        if key == 200:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = _long(data, at, value)
+            m.forget_at_end = value != 0
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
+        if key == 208:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = _long(data, at, value)
+            m.supersedes_lease = value
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
+        if key == 216:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = _long(data, at, value)
+            m.announce_end = value != 0
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
         if key not in _TASK_KNOWN:
             at = _skip(data, at, key)
             if at >= end:
@@ -1689,7 +2442,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
 
 _TASK_KNOWN = frozenset((
     10, 18, 26, 34, 42, 50, 58, 64, 72, 80, 88, 96, 104, 114, 120, 128, 136, 144, 154, 162, 170,
-    176,
+    176, 186, 192, 200, 208, 216,
 ))
 
 
@@ -1869,7 +2622,7 @@ _SUBMIT_REPLY_KNOWN = frozenset((10,))
 class SubmitOutcome(Message):
     """The outcome of one task of a Submit."""
 
-    __slots__: tuple[str, ...] = ("kind", "generation", "state", "error",)
+    __slots__: tuple[str, ...] = ("kind", "generation", "state", "error", "id",)
 
     def __init__(
         self,
@@ -1878,11 +2631,13 @@ class SubmitOutcome(Message):
         generation: int = 0,
         state: int = 0,
         error: Error | None = None,
+        id: str = "",
     ) -> None:
         self.kind: int = kind
         self.generation: int = generation
         self.state: int = state
         self.error: Error | None = error
+        self.id: str = id
 
     def encode(self) -> bytes:
         out: list[bytes] = []
@@ -1896,6 +2651,10 @@ class SubmitOutcome(Message):
             value = self.error.encode()
             size = len(value)
             out += (b'"', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
+        if self.id:
+            value = self.id.encode()
+            size = len(value)
+            out += (b'*', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
 
     @classmethod
@@ -1909,6 +2668,7 @@ def _read_submit_outcome(data: bytes, at: int, end: int) -> SubmitOutcome:
     m.generation = 0
     m.state = 0
     m.error = None
+    m.id = ""
     if at >= end:
         if at > end:
             raise DecodeError('a field is cut short')
@@ -1971,6 +2731,20 @@ def _read_submit_outcome(data: bytes, at: int, end: int) -> SubmitOutcome:
             at += 1
             if key > 127:
                 key, at = _long(data, at, key)
+        if key == 42:
+            size = data[at]
+            at += 1
+            if size > 127:
+                size, at = _long(data, at, size)
+            stop = at + size
+            m.id = str(data[at:stop], "utf-8")
+            at = stop
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
         if key not in _SUBMIT_OUTCOME_KNOWN:
             at = _skip(data, at, key)
             if at >= end:
@@ -1984,7 +2758,7 @@ def _read_submit_outcome(data: bytes, at: int, end: int) -> SubmitOutcome:
     return m
 
 
-_SUBMIT_OUTCOME_KNOWN = frozenset((8, 16, 24, 34,))
+_SUBMIT_OUTCOME_KNOWN = frozenset((8, 16, 24, 34, 42,))
 
 
 class TaskError(Message):
@@ -3061,6 +3835,72 @@ class Credit(Message):
         self.credit: int = credit
 
 
+class QueueSubscription(Message):
+    """One queue that a worker serves."""
+
+    __slots__: tuple[str, ...] = ("queue", "weight",)
+    FIELDS = (
+        (1, "queue", "string", ""),
+        (2, "weight", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        queue: str = "",
+        weight: int = 0,
+    ) -> None:
+        self.queue: str = queue
+        self.weight: int = weight
+
+
+class Serve(Message):
+    """Changes what the worker serves:"""
+
+    __slots__: tuple[str, ...] = (
+        "add_queues", "remove_queues", "add_task_names", "remove_task_names",
+    )
+    FIELDS = (
+        (1, "add_queues", "QueueSubscription", "repeated"),
+        (2, "remove_queues", "string", "repeated"),
+        (3, "add_task_names", "string", "repeated"),
+        (4, "remove_task_names", "string", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        add_queues: list[QueueSubscription] | None = None,
+        remove_queues: list[str] | None = None,
+        add_task_names: list[str] | None = None,
+        remove_task_names: list[str] | None = None,
+    ) -> None:
+        self.add_queues = [] if add_queues is None else add_queues
+        self.remove_queues = [] if remove_queues is None else remove_queues
+        self.add_task_names = [] if add_task_names is None else add_task_names
+        self.remove_task_names = [] if remove_task_names is None else remove_task_names
+
+
+class Take(Message):
+    """Asks for ready tasks of one queue now, whatever the credit, the queues and the names of
+    the worker."""
+
+    __slots__: tuple[str, ...] = ("queue", "count",)
+    FIELDS = (
+        (1, "queue", "string", ""),
+        (2, "count", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        queue: str = "",
+        count: int = 0,
+    ) -> None:
+        self.queue: str = queue
+        self.count: int = count
+
+
 class Deliver(Message):
     """Pushed to a worker:"""
 
@@ -3138,7 +3978,7 @@ class Delivery(Message):
         "id", "lease", "name", "queue", "payload", "content_type", "headers", "shadow", "priority",
         "attempt", "attempts_max", "deliveries", "generation", "submitted_at_ms", "eta_at_ms",
         "expires_at_ms", "soft_time_limit_ms", "time_limit_ms", "root_id", "parent_id", "tags",
-        "report_start", "redelivered",
+        "report_start", "redelivered", "revoked_reason",
     )
 
     def __init__(
@@ -3167,6 +4007,7 @@ class Delivery(Message):
         tags: list[str] | None = None,
         report_start: bool = False,
         redelivered: bool = False,
+        revoked_reason: str = "",
     ) -> None:
         self.id: str = id
         self.lease: int = lease
@@ -3191,6 +4032,7 @@ class Delivery(Message):
         self.tags = [] if tags is None else tags
         self.report_start: bool = report_start
         self.redelivered: bool = redelivered
+        self.revoked_reason: str = revoked_reason
 
     def encode(self) -> bytes:
         out: list[bytes] = []
@@ -3263,6 +4105,10 @@ class Delivery(Message):
             out += (b'\xb0\x01', _number(self.report_start))
         if self.redelivered:
             out += (b'\xb8\x01', _number(self.redelivered))
+        if self.revoked_reason:
+            value = self.revoked_reason.encode()
+            size = len(value)
+            out += (b'\xc2\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
 
     @classmethod
@@ -3295,6 +4141,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
     m.tags = []
     m.report_start = False
     m.redelivered = False
+    m.revoked_reason = ""
     if at >= end:
         if at > end:
             raise DecodeError('a field is cut short')
@@ -3615,6 +4462,20 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             at += 1
             if key > 127:
                 key, at = _long(data, at, key)
+        if key == 194:
+            size = data[at]
+            at += 1
+            if size > 127:
+                size, at = _long(data, at, size)
+            stop = at + size
+            m.revoked_reason = str(data[at:stop], "utf-8")
+            at = stop
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
         if key not in _DELIVERY_KNOWN:
             at = _skip(data, at, key)
             if at >= end:
@@ -3630,7 +4491,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
 
 _DELIVERY_KNOWN = frozenset((
     10, 16, 26, 34, 42, 50, 58, 66, 72, 80, 88, 96, 104, 112, 120, 128, 136, 144, 154, 162, 170,
-    176, 184,
+    176, 184, 194,
 ))
 
 
@@ -4261,6 +5122,9 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     Unwait: b'\xba\x02',
     Credit: b'\x82\x03',
     Report: b'\x8a\x03',
+    Serve: b'\x92\x03',
+    Take: b'\x9a\x03',
+    PutOutcome: b'\xe2\x03',
     ListQueues: b'\x82\x04',
     ConfigureQueue: b'\x8a\x04',
     PauseQueues: b'\x92\x04',
@@ -4272,9 +5136,22 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     ListWorkers: b'\xc2\x04',
     OrderWorkers: b'\xca\x04',
     Backup: b'\xd2\x04',
-    Publish: b'\x82\x06',
-    Subscribe: b'\x8a\x06',
-    Unsubscribe: b'\x92\x06',
+    DeclareQueue: b'\xda\x04',
+    DeclareMailbox: b'\x82\x05',
+    DeleteMailbox: b'\x8a\x05',
+    PurgeMailbox: b'\x92\x05',
+    Consume: b'\x9a\x05',
+    Unconsume: b'\xa2\x05',
+    FetchMail: b'\xaa\x05',
+    AckMail: b'\xb2\x05',
+    PutBackMail: b'\xba\x05',
+    Publish: b'\xc2\x05',
+    DeclareExchange: b'\xca\x05',
+    DeleteExchange: b'\xd2\x05',
+    Bind: b'\xda\x05',
+    Unbind: b'\xe2\x05',
+    ListMailboxes: b'\xea\x05',
+    ListBindings: b'\xf2\x05',
 }
 _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     130: Hello.read,
@@ -4290,6 +5167,9 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     314: Unwait.read,
     386: Credit.read,
     394: Report.read,
+    402: Serve.read,
+    410: Take.read,
+    482: PutOutcome.read,
     514: ListQueues.read,
     522: ConfigureQueue.read,
     530: PauseQueues.read,
@@ -4301,9 +5181,22 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     578: ListWorkers.read,
     586: OrderWorkers.read,
     594: Backup.read,
-    770: Publish.read,
-    778: Subscribe.read,
-    786: Unsubscribe.read,
+    602: DeclareQueue.read,
+    642: DeclareMailbox.read,
+    650: DeleteMailbox.read,
+    658: PurgeMailbox.read,
+    666: Consume.read,
+    674: Unconsume.read,
+    682: FetchMail.read,
+    690: AckMail.read,
+    698: PutBackMail.read,
+    706: Publish.read,
+    714: DeclareExchange.read,
+    722: DeleteExchange.read,
+    730: Bind.read,
+    738: Unbind.read,
+    746: ListMailboxes.read,
+    754: ListBindings.read,
 }
 
 _SERVER_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
@@ -4318,17 +5211,25 @@ _SERVER_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     WaitReply: b'\xa2\x02',
     WatchReply: b'\xaa\x02',
     ReportReply: b'\x8a\x03',
+    PutOutcomeReply: b'\xe2\x03',
     QueueList: b'\x82\x04',
     CountReply: b'\x9a\x04',
     TaskPage: b'\xaa\x04',
     WorkerList: b'\xc2\x04',
     BackupReply: b'\xd2\x04',
+    DeclareQueueReply: b'\xda\x04',
+    MailboxReply: b'\x82\x05',
+    ConsumeReply: b'\x9a\x05',
+    FetchMailReply: b'\xaa\x05',
+    MailboxList: b'\xea\x05',
+    BindingList: b'\xf2\x05',
     Deliver: b'\x82\x08',
     CancelSignal: b'\x8a\x08',
     Order: b'\x92\x08',
     Transition: b'\x9a\x08',
-    TopicMessage: b'\xa2\x08',
     Closing: b'\xaa\x08',
+    Mail: b'\xb2\x08',
+    ConsumerEnded: b'\xba\x08',
 }
 _SERVER_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     130: Welcome.read,
@@ -4342,17 +5243,25 @@ _SERVER_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     290: WaitReply.read,
     298: WatchReply.read,
     394: ReportReply.read,
+    482: PutOutcomeReply.read,
     514: QueueList.read,
     538: CountReply.read,
     554: TaskPage.read,
     578: WorkerList.read,
     594: BackupReply.read,
+    602: DeclareQueueReply.read,
+    642: MailboxReply.read,
+    666: ConsumeReply.read,
+    682: FetchMailReply.read,
+    746: MailboxList.read,
+    754: BindingList.read,
     1026: Deliver.read,
     1034: CancelSignal.read,
     1042: Order.read,
     1050: Transition.read,
-    1058: TopicMessage.read,
     1066: Closing.read,
+    1074: Mail.read,
+    1082: ConsumerEnded.read,
 }
 
 _TASK_REPORT_REPORT_KEYS: dict[type[Message], bytes] = {
