@@ -456,6 +456,8 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
             false
         }
         Body::Backup(_) | Body::PutOutcome(_) => false,
+        Body::ChordPart(_) | Body::ChordDone(_) => true,
+        Body::ChordExtend(_) => false,
         Body::Hello(_)
         | Body::Goodbye(_)
         | Body::Heartbeat(_)

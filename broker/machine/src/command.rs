@@ -2,11 +2,12 @@
 //! effects, all in types of the domain.
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
-//! the wire. `ask` has the requests of clients, `effect` the effects and messages of the machine,
+//! the wire. `ask` has the requests of clients, `chord` those about chords, `effect` the effects and messages of the machine,
 //! `outcome` the outcomes that clients put, `outline` the parts of messages about tasks, queues and
 //! workers.
 
 mod ask;
+mod chord;
 mod effect;
 mod outcome;
 mod outline;
@@ -22,6 +23,7 @@ pub use self::ask::{
     Ask, CancelMode, CancelTarget, Cursor, Dead, Failure, Filter, Observe, OnConflict, Operate,
     Produce, Release, ReportKind, Submission, TaskReport, When, Work, WorkerKey, WrongReport,
 };
+pub use self::chord::{ChordAsk, ChordExtend, ChordPart, ChordState};
 pub use self::effect::{
     Answer, CancelOutcome, Code, Effect, Message, Outlines, Push, Refusal, ReportOutcome,
     SignalKind, SubmitOutcome,
@@ -105,6 +107,7 @@ impl Command {
             Ask::Work(Work::Report(reports)) => {
                 reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum()
             }
+            Ask::Produce(Produce::Chord { ask: ChordAsk::Part(part), .. }) => part.body.bytes.len(),
             Ask::Produce(Produce::PutOutcome(outcomes)) => {
                 outcomes.iter().flatten().map(|outcome| outcome.body.bytes.len()).sum()
             }

@@ -9,9 +9,9 @@
 //! # Where things are
 //!
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
-//! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`. The upper
+//! name each other), `clocks`, `names`, `chord`, `task`, `queue`, `consumer`, `session`, `timers`. The upper
 //! modules change that data: `requests` finds the function for a request; `submit`, `conflicts`,
-//! `report`, `outcome`, `cancel`, `operate`, `dead` and `look` carry requests out, and `scan` carries out
+//! `report`, `outcome`, `gather`, `cancel`, `operate`, `dead` and `look` carry requests out, and `scan` carries out
 //! requests that look at many tasks; `lease` grants, checks and ends leases; `connect` and
 //! `consume` keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch`
 //! and `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the
@@ -22,6 +22,7 @@
 
 mod balance;
 mod cancel;
+mod chord;
 mod clocks;
 pub mod command;
 mod conflicts;
@@ -30,6 +31,7 @@ mod consume;
 mod consumer;
 mod dead;
 mod dispatch;
+mod gather;
 mod invariants;
 mod keys;
 mod lease;
@@ -60,6 +62,7 @@ mod transitions;
 
 use celeriac_record::{Lease, Timestamp};
 
+use self::chord::Chords;
 use self::clocks::Clocks;
 use self::command::{Command, Monotonic, Now};
 use self::names::Names;
@@ -99,6 +102,7 @@ pub struct Machine {
     observers: Observers,
     timers: Timers,
     successors: Successors,
+    chords: Chords,
     usual_plan: Plan,
     restoring: Restoring,
     latest_serial: u64,
@@ -135,6 +139,7 @@ impl Machine {
             observers: Observers::default(),
             timers: Timers::default(),
             successors: Successors::default(),
+            chords: Chords::default(),
             restoring: Restoring::default(),
             latest_serial: 0,
             latest_order: 0,
@@ -189,6 +194,7 @@ impl Machine {
                 MonoTimer::SoftTimeLimit(slot, lease) => self.soft_limit_timer(step, slot, lease),
                 MonoTimer::TimeLimit(slot, lease) => self.limit_timer(step, slot, lease),
                 MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(step, slot, lease),
+                MonoTimer::Chord(key) => self.chord_timer(step, key),
                 MonoTimer::Balance => self.balance_timer(step),
             }
         }

@@ -58,6 +58,8 @@ impl Machine {
             }
             Record::Named(Named::Session(record)) => self.sessions.restore(record, now),
             Record::Removed(Name::Session(id)) => self.sessions.unrestore(id),
+            Record::Named(Named::Chord(record)) => self.restore_chord(now, record),
+            Record::Removed(Name::Chord(group)) => self.unrestore_chord(&group),
         }
     }
 
@@ -201,6 +203,7 @@ impl Machine {
                 self.set_expiry_timer(slot);
             } else if self.tasks.try_task(slot).is_some() {
                 self.enter(slot);
+                self.restore_below(now, slot);
                 self.set_restored_timers(slot);
                 let task = self.tasks.task(slot);
                 if task.state == State::Queued || task.is_leased() {
@@ -223,6 +226,7 @@ impl Machine {
             self.arm_session(key);
         }
         self.queues.restored();
+        self.arm_restored_chords();
         let step = &mut self.step(now, effects);
         self.take_back_paused(step);
         self.tick(now, effects);

@@ -59,6 +59,8 @@ pub enum Named {
     Queue(QueueRecord),
     /// A worker's session, which its worker may resume.
     Session(SessionRecord),
+    /// A chord, without its parts.
+    Chord(ChordRecord),
 }
 
 /// The name of such a thing, within its family.
@@ -66,6 +68,7 @@ pub enum Named {
 pub enum Name {
     Queue(QueueName),
     Session(SessionId),
+    Chord(TaskId),
 }
 
 impl Named {
@@ -74,6 +77,7 @@ impl Named {
         match self {
             Named::Queue(queue) => Name::Queue(queue.name.clone()),
             Named::Session(session) => Name::Session(session.id),
+            Named::Chord(chord) => Name::Chord(chord.group.clone()),
         }
     }
 }
@@ -354,6 +358,21 @@ pub struct SessionRecord {
     pub concurrency: u32,
     /// The last order to the worker.
     pub order: Order,
+}
+
+/// The data of a chord that its parts do not show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChordRecord {
+    /// The id of the group whose parts the chord counts.
+    pub group: TaskId,
+    /// The number of members, without members that were added.
+    pub size: Option<u32>,
+    /// The last lease: the right to send the body. 0: none yet.
+    pub lease: Lease,
+    /// The body was sent.
+    pub is_done: bool,
+    /// When the broker forgets the chord, unless it gets more parts.
+    pub expires_at: Timestamp,
 }
 
 /// An order of an operator to a worker.

@@ -1,10 +1,12 @@
 //! From domain to wire: one message becomes one frame. The completer has made sure that the frame
 //! is not too large.
 
+mod outcomes;
+
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, StoredOutcome,
-    SubmitOutcome, WaitingFor,
+    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, SubmitOutcome,
+    WaitingFor,
 };
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::{
@@ -81,9 +83,10 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
             Body::ReportReply(wire::ReportReply { outcomes })
         }
         Answer::Stored(outcomes) => {
-            let outcomes = outcomes.into_iter().map(stored_outcome).collect();
+            let outcomes = outcomes.into_iter().map(outcomes::stored).collect();
             Body::PutOutcomeReply(wire::PutOutcomeReply { outcomes })
         }
+        Answer::Chord(state) => Body::ChordReply(outcomes::chord(state)),
         Answer::Forgot(outcomes) => {
             let outcome = |outcome: Result<(), Code>| {
                 outcome.map_or_else(code, |()| wire::ErrorCode::Unspecified)
@@ -261,19 +264,6 @@ fn report_outcome(outcome: ReportOutcome) -> wire::ReportOutcome {
         Err((refused, after)) => wire::ReportOutcome {
             code: code(refused) as i32,
             state: after.map_or(wire::TaskState::Unknown, state) as i32,
-        },
-    }
-}
-
-fn stored_outcome(outcome: StoredOutcome) -> wire::StoredOutcome {
-    match outcome {
-        Ok((now, generation)) => {
-            wire::StoredOutcome { state: state(now) as i32, generation, error: None }
-        }
-        Err((refusal, now)) => wire::StoredOutcome {
-            state: now.map_or(wire::TaskState::Unknown, state) as i32,
-            generation: 0,
-            error: Some(error(refusal)),
         },
     }
 }

@@ -5,7 +5,7 @@
 //! record     kind, then by kind:
 //!   submitted, changed   slot, serial, the fields every such record has, then tagged fields to the end
 //!   forgotten            slot, serial
-//!   queue, session       name or id, then tagged fields
+//!   queue, session, chord    name or id, then tagged fields
 //!   removed              name or id; each family of named things has a kind of its own
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! field gets a new number, and an older record must be valid without it. Numbers are never reused.
 
 mod changed;
+mod chord;
 mod named;
 mod queue;
 mod session;
@@ -48,7 +49,9 @@ pub(super) fn bulk(record: &Record) -> usize {
         Record::Submitted(task) => submitted::bulk(task),
         Record::Changed(change) => changed::bulk(change),
         Record::Named(Named::Session(session)) => session.instance.len(),
-        Record::Named(Named::Queue(_)) | Record::Forgotten(_) | Record::Removed(_) => 0,
+        Record::Named(Named::Queue(_) | Named::Chord(_))
+        | Record::Forgotten(_)
+        | Record::Removed(_) => 0,
     }
 }
 

@@ -18,9 +18,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
+use celeriac_proto::TaskId;
 use celeriac_record::{
-    Changed, Name, Named, QueueRecord, Record, SessionId, SessionRecord, Slot, Submitted, TaskKey,
-    TaskSpec,
+    Changed, ChordRecord, Name, Named, QueueRecord, Record, SessionId, SessionRecord, Slot,
+    Submitted, TaskKey, TaskSpec,
 };
 
 use self::records::{changed, queue, submitted};
@@ -32,6 +33,7 @@ struct Loaded {
     tasks: BTreeMap<Slot, (Submitted, Option<Changed>)>,
     queues: BTreeMap<String, QueueRecord>,
     sessions: BTreeMap<SessionId, SessionRecord>,
+    chords: BTreeMap<TaskId, ChordRecord>,
 }
 
 impl Loaded {
@@ -56,6 +58,10 @@ impl Loaded {
             Record::Named(Named::Session(session)) => {
                 let before = self.sessions.insert(session.id, session);
                 assert_eq!(before, None, "a session has one live record");
+            }
+            Record::Named(Named::Chord(chord)) => {
+                let before = self.chords.insert(chord.group.clone(), chord);
+                assert_eq!(before, None, "a chord has one live record");
             }
             Record::Forgotten(_) | Record::Removed(_) => {
                 panic!("it is never live")

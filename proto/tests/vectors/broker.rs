@@ -2,6 +2,7 @@
 //! of PROTOCOL.md.
 
 mod admin;
+mod chords;
 mod outcomes;
 mod pushed;
 mod refusals;
@@ -29,7 +30,7 @@ fn vector(
 
 pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
     let tasks = [tasks::looking(), tasks::waiting(), tasks::transitions(), tasks::changes()];
-    let workers = [pushed::pushed(), pushed::told(), outcomes::outcomes()];
+    let workers = [pushed::pushed(), pushed::told(), outcomes::outcomes(), chords::chords()];
     let parts = [connection(), refusals::refusals(), answers()].into_iter().chain(tasks);
     parts.chain([admin::admin(), admin::settings()]).chain(workers).flatten().collect()
 }

@@ -2,6 +2,7 @@
 //! PROTOCOL.md.
 
 mod admin;
+mod chords;
 mod outcomes;
 mod work;
 
@@ -41,6 +42,7 @@ pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
         admin::choices(),
         topics(),
         outcomes::outcomes(),
+        chords::chords(),
     ];
     tasks.into_iter().chain(others).flatten().collect()
 }

@@ -10,7 +10,7 @@ use celeriac_machine::command::{
 };
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame::Body};
-use celeriac_proto::{FrameCodec, QueueName};
+use celeriac_proto::{FrameCodec, QueueName, TaskId};
 use celeriac_record::{Changed, Lease, Name, Named, Record, SessionId, Slot, State, Submitted};
 use celeriac_store::Marks;
 use celeriac_store::format::{decode_record, encode_record};
@@ -378,6 +378,7 @@ struct Live {
     tasks: BTreeMap<Slot, (usize, Option<usize>)>,
     queues: BTreeMap<QueueName, usize>,
     sessions: BTreeMap<SessionId, usize>,
+    chords: BTreeMap<TaskId, usize>,
 }
 
 impl Live {
@@ -412,6 +413,12 @@ impl Live {
             Record::Removed(Name::Session(id)) => {
                 self.sessions.remove(id);
             }
+            Record::Named(Named::Chord(chord)) => {
+                self.chords.insert(chord.group.clone(), place);
+            }
+            Record::Removed(Name::Chord(group)) => {
+                self.chords.remove(group);
+            }
         }
     }
 
@@ -421,7 +428,8 @@ impl Live {
             .values()
             .flat_map(|(submitted, changed)| [Some(*submitted), *changed])
             .flatten();
-        tasks.chain(self.queues.values().copied()).chain(self.sessions.values().copied()).collect()
+        let named = self.queues.values().chain(self.sessions.values()).chain(self.chords.values());
+        tasks.chain(named.copied()).collect()
     }
 }
 

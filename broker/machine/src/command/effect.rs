@@ -6,8 +6,8 @@ use celeriac_proto::{InvalidName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
 
 use super::{
-    ConnectionKey, Cursor, DeliveryOutline, QueueOutline, RequestId, StoredOutcome, TaskOutline,
-    WatchKey, WorkerKey, WorkerOutline,
+    ChordState, ConnectionKey, Cursor, DeliveryOutline, QueueOutline, RequestId, StoredOutcome,
+    TaskOutline, WatchKey, WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -64,6 +64,7 @@ pub enum Answer {
     Submitted(Vec<SubmitOutcome>),
     Reported(Vec<ReportOutcome>),
     Stored(Vec<StoredOutcome>),
+    Chord(ChordState),
     Forgot(Vec<Result<(), Code>>),
     Cancelled(Vec<(TaskId, CancelOutcome)>),
     Count(u64),

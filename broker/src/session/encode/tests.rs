@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use celeriac_machine::command::{DeliveryOutline, Outline, QueueOutline, WorkerStatus};
+use celeriac_machine::command::{ChordState, DeliveryOutline, Outline, QueueOutline, WorkerStatus};
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
     TAGS_MAX,
@@ -280,6 +280,15 @@ fn answers(shape: &Shape) -> Vec<Answer> {
         Answer::Reported(vec![Err((Code::Internal, Some(State::Revoked))); 100]),
         Answer::Stored(vec![Ok((State::Revoked, u32::MAX)); 100]),
         Answer::Stored(vec![Err((refusal(shape), Some(State::Revoked)))]),
+        Answer::Chord(ChordState {
+            count: u32::MAX,
+            size: Some(u32::MAX),
+            added: u32::MAX,
+            lease: u64::MAX,
+            is_done: true,
+            parts: vec![id(); 1_000],
+            parts_left: u32::MAX,
+        }),
         Answer::Forgot(vec![Err(Code::Internal); 100]),
         Answer::Cancelled(vec![(id(), CancelOutcome::NotFound); 100]),
         Answer::Count(u64::MAX),
@@ -331,7 +340,7 @@ fn every_kind_is_here() {
             .map(|kind| format!("{kind:?}"))
             .collect();
     // All bodies of a ServerFrame except TopicMessage, which the broker does not offer yet.
-    assert_eq!(kinds.len(), 22, "{kinds:?}");
+    assert_eq!(kinds.len(), 23, "{kinds:?}");
 }
 
 #[test]

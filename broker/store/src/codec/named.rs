@@ -57,4 +57,5 @@ macro_rules! families {
 families! {
     Queue: queue,
     Session: session,
+    Chord: chord,
 }

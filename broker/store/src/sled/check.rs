@@ -199,7 +199,8 @@ impl Count {
             Record::Named(Named::Queue(queue)) => {
                 self.queues.insert(queue.name);
             }
-            Record::Forgotten(_) | Record::Named(Named::Session(_)) | Record::Removed(_) => {}
+            Record::Named(Named::Session(_) | Named::Chord(_)) => {}
+            Record::Forgotten(_) | Record::Removed(_) => {}
         }
     }
 
