@@ -244,6 +244,9 @@ fn answer(answer: &Answer) -> usize {
         Answer::Refused(refusal) => OUTCOME + refusal.message.len().min(SENTENCE_BYTES_MAX),
         Answer::Submitted(outcomes) => self::outcomes(outcomes),
         Answer::Stored(outcomes) => stored(outcomes),
+        Answer::Chord(chord) => {
+            NUMBERS + chord.parts.iter().map(|id| part(id.len())).sum::<usize>()
+        }
         Answer::Reported(outcomes) => outcomes.len() * OUTCOME / 2,
         Answer::Forgot(outcomes) => outcomes.len() * PLACE,
         Answer::Cancelled(outcomes) => {

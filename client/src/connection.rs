@@ -465,6 +465,8 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         | Body::FetchMail(_)
         | Body::AckMail(_)
         | Body::PutBackMail(_) => false,
+        Body::ChordPart(_) | Body::ChordDone(_) => true,
+        Body::ChordExtend(_) => false,
         Body::Hello(_)
         | Body::Goodbye(_)
         | Body::Heartbeat(_)

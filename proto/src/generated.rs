@@ -1643,6 +1643,99 @@ pub struct StoredOutcome {
     #[prost(message, optional, tag = "3")]
     pub error: ::core::option::Option<Error>,
 }
+/// One member of a chord returns its part. The chord is made by its first request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChordPart {
+    /// The id of the group, 1 to 255 bytes.
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// The id of the member. A member and an index name one part: the same part counts once.
+    #[prost(string, tag = "2")]
+    pub member: ::prost::alloc::string::String,
+    /// The place of the member in the group, from 0. Absent: behind all others.
+    #[prost(uint32, optional, tag = "3")]
+    pub index: ::core::option::Option<u32>,
+    /// The number of members, if the caller knows it, from 1 to 100,000.
+    #[prost(uint32, optional, tag = "4")]
+    pub size: ::core::option::Option<u32>,
+    /// What the member returned, or how it failed: bytes that the broker does not look into.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub body: ::prost::bytes::Bytes,
+    #[prost(string, tag = "6")]
+    pub content_type: ::prost::alloc::string::String,
+    /// How long the broker keeps the chord and its parts from now on, at least 1. Absent: the broker's
+    /// default.
+    #[prost(uint64, optional, tag = "7")]
+    pub result_ttl_ms: ::core::option::Option<u64>,
+    /// How long the caller may take to send the body of the chord, if it gets the lease, at least 1.
+    /// Absent: 30 seconds.
+    #[prost(uint64, optional, tag = "8")]
+    pub lease_ms: ::core::option::Option<u64>,
+}
+/// Sets the size of a chord, adds members, asks for its lease, renews the lease, or names parts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChordExtend {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// As in ChordPart. The size of a chord that is done begins the chord anew.
+    #[prost(uint32, optional, tag = "2")]
+    pub size: ::core::option::Option<u32>,
+    /// The ids of members that join the group after its size was set, at most batch_items_max. An id
+    /// counts once.
+    #[prost(string, repeated, tag = "3")]
+    pub added: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The lease that the caller renews; 0: none.
+    #[prost(uint64, tag = "4")]
+    pub lease: u64,
+    /// Whether the caller wants the lease, when all parts are there and no other caller has it.
+    #[prost(bool, tag = "5")]
+    pub claim: bool,
+    /// The place of the first part that the answer names.
+    #[prost(uint32, tag = "6")]
+    pub parts_from: u32,
+    /// As in ChordPart.
+    #[prost(uint64, optional, tag = "7")]
+    pub result_ttl_ms: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "8")]
+    pub lease_ms: ::core::option::Option<u64>,
+}
+/// The caller with the lease has sent the body of the chord: the broker drops the parts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChordDone {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    /// How long the broker remembers that the chord is done, at least 1. Absent: its default.
+    #[prost(uint64, optional, tag = "3")]
+    pub result_ttl_ms: ::core::option::Option<u64>,
+}
+/// The answer to ChordPart and ChordExtend.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChordReply {
+    /// The number of parts.
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+    /// The number of members, without those that were added. Absent: nobody has set it yet.
+    #[prost(uint32, optional, tag = "2")]
+    pub size: ::core::option::Option<u32>,
+    /// The number of members that were added.
+    #[prost(uint32, tag = "3")]
+    pub added: u32,
+    /// Above 0: this caller has the lease of the chord and sends its body now.
+    #[prost(uint64, tag = "4")]
+    pub lease: u64,
+    /// The body was sent. The broker has kept nothing of this request.
+    #[prost(bool, tag = "5")]
+    pub done: bool,
+    /// With a lease: the ids of up to 1,000 parts from parts_from on, in the order of their indexes.
+    /// Get shows the bodies as results.
+    #[prost(string, repeated, tag = "6")]
+    pub parts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The number of parts behind these.
+    #[prost(uint32, tag = "7")]
+    pub parts_left: u32,
+}
 /// Creates a mailbox, or finds the one of this name. A mailbox lies in the broker's memory and does
 /// not survive a restart of the broker.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2002,7 +2095,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -2042,6 +2135,12 @@ pub mod client_frame {
         Take(super::Take),
         #[prost(message, tag = "60")]
         PutOutcome(super::PutOutcome),
+        #[prost(message, tag = "61")]
+        ChordPart(super::ChordPart),
+        #[prost(message, tag = "62")]
+        ChordExtend(super::ChordExtend),
+        #[prost(message, tag = "63")]
+        ChordDone(super::ChordDone),
         #[prost(message, tag = "64")]
         ListQueues(super::ListQueues),
         #[prost(message, tag = "65")]
@@ -2106,7 +2205,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 64, 67, 69, 72, 74, 75, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 60, 61, 64, 67, 69, 72, 74, 75, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -2139,6 +2238,8 @@ pub mod server_frame {
         ReportReply(super::ReportReply),
         #[prost(message, tag = "60")]
         PutOutcomeReply(super::PutOutcomeReply),
+        #[prost(message, tag = "61")]
+        ChordReply(super::ChordReply),
         #[prost(message, tag = "64")]
         QueueList(super::QueueList),
         #[prost(message, tag = "67")]

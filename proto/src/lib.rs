@@ -46,8 +46,9 @@ mod shapes;
 pub use codec::{FrameCodec, FrameError, LENGTH_BYTES, encode_request};
 pub use measure::Frame;
 pub use names::{
-    ExchangeName, InvalidName, MailboxName, OUTCOME_TASK_NAME, OUTCOMES_QUEUE, PROGRESS_TASK_NAME,
-    QueueName, RESERVED_TASK_NAMES, TaskId, TaskName,
+    CHORD_MEMBER_TASK_NAME, CHORD_PART_TASK_NAME, ExchangeName, InvalidName, MailboxName,
+    OUTCOME_TASK_NAME, OUTCOMES_QUEUE, PROGRESS_TASK_NAME, QueueName, RESERVED_TASK_NAMES, TaskId,
+    TaskName,
 };
 pub use opening::Opening;
 

@@ -101,6 +101,9 @@ pub const TAGS_MAX: usize = 32;
 /// The most tags of one task that a decoder accepts, as for [headers](HEADERS_FIELD_MAX).
 pub const TAGS_FIELD_MAX: u32 = 64;
 
+/// The most members of one chord, and the most parts and added members that the broker keeps of it.
+pub const CHORD_PARTS_MAX: usize = 100_000;
+
 /// The most states in one filter that a decoder accepts; there are eight states.
 pub const STATES_FIELD_MAX: u32 = 64;
 

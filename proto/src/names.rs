@@ -145,8 +145,15 @@ pub const OUTCOME_TASK_NAME: &str = "celeriac.outcome";
 /// its place.
 pub const PROGRESS_TASK_NAME: &str = "celeriac.progress";
 
+/// The name of an ended task that never ran: the part of a chord that one member returned.
+pub const CHORD_PART_TASK_NAME: &str = "celeriac.chord-part";
+
+/// The name of an ended task that never ran: it stands for a member that was added to a chord.
+pub const CHORD_MEMBER_TASK_NAME: &str = "celeriac.chord-member";
+
 /// The task names that no producer may submit.
-pub const RESERVED_TASK_NAMES: [&str; 2] = [OUTCOME_TASK_NAME, PROGRESS_TASK_NAME];
+pub const RESERVED_TASK_NAMES: [&str; 4] =
+    [OUTCOME_TASK_NAME, PROGRESS_TASK_NAME, CHORD_PART_TASK_NAME, CHORD_MEMBER_TASK_NAME];
 
 /// The queue of ended tasks that never ran.
 pub const OUTCOMES_QUEUE: &str = "celeriac.outcomes";

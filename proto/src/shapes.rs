@@ -109,6 +109,10 @@ const PUT_OUTCOME: Shape = Shape {
     name: "PutOutcome",
     fields: &[many(1, "outcomes", BATCH_FIELD_ITEMS_MAX, &TASK_OUTCOME)],
 };
+const CHORD_PART: Shape = Shape { name: "ChordPart", fields: &[] };
+const CHORD_EXTEND: Shape =
+    Shape { name: "ChordExtend", fields: &[texts(3, "added", BATCH_FIELD_ITEMS_MAX)] };
+const CHORD_DONE: Shape = Shape { name: "ChordDone", fields: &[] };
 const LIST_QUEUES: Shape =
     Shape { name: "ListQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
 const QUEUE_SETTINGS: Shape = Shape { name: "QueueSettings", fields: &[] };
@@ -174,6 +178,9 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(50, "serve", &SERVE),
         one(51, "take", &TAKE),
         one(60, "put_outcome", &PUT_OUTCOME),
+        one(61, "chord_part", &CHORD_PART),
+        one(62, "chord_extend", &CHORD_EXTEND),
+        one(63, "chord_done", &CHORD_DONE),
         one(64, "list_queues", &LIST_QUEUES),
         one(65, "configure_queue", &CONFIGURE_QUEUE),
         one(66, "pause_queues", &PAUSE_QUEUES),
@@ -268,6 +275,8 @@ const PUT_OUTCOME_REPLY: Shape = Shape {
     name: "PutOutcomeReply",
     fields: &[many(1, "outcomes", ANSWER_ITEMS_MAX, &STORED_OUTCOME)],
 };
+const CHORD_REPLY: Shape =
+    Shape { name: "ChordReply", fields: &[texts(6, "parts", ANSWER_ITEMS_MAX)] };
 const QUEUE_INFO: Shape =
     Shape { name: "QueueInfo", fields: &[one(11, "settings", &QUEUE_SETTINGS)] };
 const QUEUE_LIST: Shape =
@@ -330,6 +339,7 @@ pub(crate) const SERVER_FRAME: Shape = Shape {
         one(37, "watch_reply", &WATCH_REPLY),
         one(49, "report_reply", &REPORT_REPLY),
         one(60, "put_outcome_reply", &PUT_OUTCOME_REPLY),
+        one(61, "chord_reply", &CHORD_REPLY),
         one(64, "queue_list", &QUEUE_LIST),
         one(67, "count_reply", &COUNT_REPLY),
         one(69, "task_page", &TASK_PAGE),

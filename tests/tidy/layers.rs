@@ -152,9 +152,9 @@ const BROKER_MODULES: [(&str, &[&str]); 15] = [
 
 /// The modules of the machine in layers, nouns below and verbs above. A module may use the modules
 /// of the layers below its own, and no other.
-const MACHINE_LAYERS: [&[&str]; 8] = [
+const MACHINE_LAYERS: [&[&str]; 9] = [
     &["keys", "command", "retry", "slice"],
-    &["clocks", "names", "consumer"],
+    &["clocks", "names", "consumer", "chord"],
     &["task", "queue", "session", "timers", "mailbox", "exchange", "step"],
     &["signals", "suspects", "transitions", "successors", "observe", "announce", "routes"],
     &["lease", "limits", "consume", "balance", "mail", "mail_look"],
@@ -172,6 +172,7 @@ const MACHINE_LAYERS: [&[&str]; 8] = [
         "restore",
     ],
     &["scan", "outcome"],
+    &["gather"],
     &["requests", "invariants"],
 ];
 

@@ -2,12 +2,13 @@
 //! effects, all in types of the domain.
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
-//! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `effect` the
-//! effects and messages of the machine, `outcome` the outcomes that clients put, `outline` the parts
-//! of messages about tasks, queues and
+//! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `chord` those
+//! about chords, `effect` the effects and messages of the machine, `outcome` the outcomes that
+//! clients put, `outline` the parts of messages about tasks, queues and
 //! workers.
 
 mod ask;
+mod chord;
 mod effect;
 mod mail;
 mod outcome;
@@ -25,6 +26,7 @@ pub use self::ask::{
     Produce, Release, ReportKind, Serving, Submission, TaskReport, When, Work, WorkerKey,
     WrongReport,
 };
+pub use self::chord::{ChordAsk, ChordExtend, ChordPart, ChordState};
 pub use self::effect::{
     Answer, CancelOutcome, Code, Effect, Message, Outlines, Push, Refusal, ReportOutcome,
     SignalKind, SubmitOutcome,
@@ -117,6 +119,7 @@ impl Command {
                 reports.iter().flatten().map(|report| report.kind.payload_bytes()).sum()
             }
             Ask::Mail(Mail::Publish(publish)) => publish.message.bytes(),
+            Ask::Produce(Produce::Chord { ask: ChordAsk::Part(part), .. }) => part.body.bytes.len(),
             Ask::Produce(Produce::PutOutcome(outcomes)) => {
                 outcomes.iter().flatten().map(|outcome| outcome.body.bytes.len()).sum()
             }

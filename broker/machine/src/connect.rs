@@ -216,6 +216,7 @@ impl Machine {
     fn drop_connection(&mut self, step: &mut Step<'_>, key: SessionKey, reason: Option<&str>) {
         let Some(connection) = self.sessions.disconnect(key) else { return };
         self.orphan_scans(connection);
+        self.chords.lose(connection);
         self.end_observing(key);
         self.end_mail(step, connection);
         self.note_hunger(key);

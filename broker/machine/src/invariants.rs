@@ -78,6 +78,7 @@ impl Machine {
         }
         self.check_queues(&counts);
         self.check_mail();
+        self.check_chords();
     }
 
     fn check_mail(&self) {
@@ -86,6 +87,16 @@ impl Machine {
             Destination::Mailbox(key) => self.mailboxes.exists(*key),
             Destination::Queue(_) => true,
         });
+    }
+
+    fn check_chords(&self) {
+        assert!(self.chords.is_consistent(), "the tables of chords agree");
+        for key in self.chords.keys() {
+            for slot in self.chords.chord(key).slots() {
+                let task = self.tasks.task(slot);
+                assert!(task.state.is_terminal() && self.is_below_chord(task));
+            }
+        }
     }
 
     fn check_queues(&self, counts: &BTreeMap<QueueKey, [u64; 7]>) {

@@ -9,22 +9,23 @@
 //! # Where things are
 //!
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
-//! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`,
+//! name each other), `clocks`, `names`, `chord`, `task`, `queue`, `consumer`, `session`, `timers`,
 //! `mailbox`, `exchange`. The upper modules change that data: `requests` finds the function for a
-//! request; `submit`, `conflicts`, `report`, `outcome`, `cancel`, `operate`, `declare`, `dead` and
-//! `look` carry requests out, and `scan` carries out requests that look at many tasks; `routes`,
-//! `mail` and `mail_look` carry out the requests about exchanges and mailboxes; `lease` grants,
-//! checks and ends leases; `announce` calls off tasks whose end a worker announces; `connect` and
-//! `consume` keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch`
-//! and `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the
-//! only place where a task changes its state; `restore` builds the tables from the records.
-//! [`command`] has the types that the rest of the broker uses.
+//! request; `submit`, `conflicts`, `report`, `outcome`, `gather`, `cancel`, `operate`, `declare`,
+//! `dead` and `look` carry requests out, and `scan` carries out requests that look at many tasks;
+//! `routes`, `mail` and `mail_look` carry out the requests about exchanges and mailboxes; `lease`
+//! grants, checks and ends leases; `announce` calls off tasks whose end a worker announces;
+//! `connect` and `consume` keep sessions and consumers; `observe` informs clients that wait or
+//! watch; `dispatch` and `balance` deliver tasks to workers; `limits` handles timers of tasks;
+//! `transitions` is the only place where a task changes its state; `restore` builds the tables from
+//! the records. [`command`] has the types that the rest of the broker uses.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
 mod announce;
 mod balance;
 mod cancel;
+mod chord;
 mod clocks;
 pub mod command;
 mod conflicts;
@@ -35,6 +36,7 @@ mod dead;
 mod declare;
 mod dispatch;
 mod exchange;
+mod gather;
 mod invariants;
 mod keys;
 mod lease;
@@ -69,6 +71,7 @@ mod transitions;
 
 use celeriac_record::{Lease, Timestamp};
 
+use self::chord::Chords;
 use self::clocks::Clocks;
 use self::command::{Command, Monotonic, Now};
 use self::exchange::Exchanges;
@@ -110,6 +113,7 @@ pub struct Machine {
     observers: Observers,
     timers: Timers,
     successors: Successors,
+    chords: Chords,
     usual_plan: Plan,
     restoring: Restoring,
     latest_serial: u64,
@@ -148,6 +152,7 @@ impl Machine {
             observers: Observers::default(),
             timers: Timers::default(),
             successors: Successors::default(),
+            chords: Chords::default(),
             restoring: Restoring::default(),
             latest_serial: 0,
             latest_order: 0,
@@ -204,6 +209,7 @@ impl Machine {
                 MonoTimer::SoftTimeLimit(slot, lease) => self.soft_limit_timer(step, slot, lease),
                 MonoTimer::TimeLimit(slot, lease) => self.limit_timer(step, slot, lease),
                 MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(step, slot, lease),
+                MonoTimer::Chord(key) => self.chord_timer(step, key),
                 MonoTimer::Balance => self.balance_timer(step),
                 MonoTimer::QueueIdle(key) => self.idle_timer(step, key),
                 MonoTimer::Mailbox(key) => self.mailbox_timer(step, key),

@@ -29,7 +29,11 @@ impl Machine {
                 }
                 self.revoke(step, timer.slot, Cause::Expired, "expired");
             }
-            Kind::Forget => self.drop_ended(step, timer.slot),
+            Kind::Forget => {
+                if !self.lives_with_chord(step, timer.slot) {
+                    self.drop_ended(step, timer.slot);
+                }
+            }
         }
     }
 

@@ -81,6 +81,7 @@ impl Machine {
                 }
                 step.answer(asker, Answer::Forgot(outcomes));
             }
+            Produce::Chord { group, ask } => self.gather(step, asker, &group, ask),
             Produce::PutOutcome(outcomes) => {
                 let mut stored = Vec::with_capacity(outcomes.len());
                 for outcome in outcomes {

@@ -62,6 +62,8 @@ impl Machine {
             Record::Removed(Name::Exchange(name)) => self.exchanges.unrestore(&name),
             Record::Named(Named::Binding(record)) => self.exchanges.restore_binding(record),
             Record::Removed(Name::Binding(name)) => self.exchanges.unrestore_binding(&name),
+            Record::Named(Named::Chord(record)) => self.restore_chord(now, record),
+            Record::Removed(Name::Chord(group)) => self.unrestore_chord(&group),
         }
     }
 
@@ -205,6 +207,7 @@ impl Machine {
                 self.set_expiry_timer(slot);
             } else if self.tasks.try_task(slot).is_some() {
                 self.enter(slot);
+                self.restore_below(now, slot);
                 self.set_restored_timers(slot);
                 let task = self.tasks.task(slot);
                 if task.state == State::Queued || task.is_leased() {
@@ -228,6 +231,7 @@ impl Machine {
         }
         self.queues.restored();
         self.arm_all_idle(now);
+        self.arm_restored_chords();
         let step = &mut self.step(now, effects);
         self.take_back_paused(step);
         self.restore_routes(step);

@@ -327,7 +327,7 @@ impl From<Listing> for ScanKind {
 fn goes_past(ask: &Ask) -> bool {
     match ask {
         Ask::Refuse(_) | Ask::Goodbye | Ask::Heartbeat { .. } | Ask::Work(_) => true,
-        Ask::Produce(Produce::Submit(_) | Produce::PutOutcome(_)) => true,
+        Ask::Produce(Produce::Submit(_) | Produce::PutOutcome(_) | Produce::Chord { .. }) => true,
         Ask::Produce(Produce::Cancel { .. } | Produce::Forget(_)) => false,
         Ask::Observe(Observe::Wait { .. } | Observe::Unwait(_) | Observe::Unwatch { .. }) => true,
         Ask::Observe(Observe::Get { .. } | Observe::Watch { .. }) => false,

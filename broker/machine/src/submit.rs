@@ -100,6 +100,7 @@ impl Machine {
         // follows, replaces the old records.
         if self.tasks.try_task(slot).is_some() {
             self.keep_for_waits(step, slot);
+            self.leave_chord(slot);
             let task = self.tasks.remove(slot);
             self.uncount(&task);
         }

@@ -4,6 +4,7 @@
 
 mod announced;
 mod cancel;
+mod chords;
 mod conflicts;
 mod dead;
 mod declared;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use celeriac_record::{Lease, Slot, Timestamp};
 
+use crate::chord::ChordKey;
 use crate::clocks::{Clocks, Moment};
 use crate::command::Monotonic;
 use crate::keys::{MailboxKey, QueueKey, SessionKey, WaitKey};
@@ -43,6 +44,8 @@ pub(crate) enum MonoTimer {
     TimeLimit(Slot, Lease),
     /// The grace time of a forced cancel is over.
     CancelGrace(Slot, Lease),
+    /// A check whether the time of a chord is over.
+    Chord(ChordKey),
     /// A check whether a worker holds tasks that another worker could run.
     Balance,
     /// A check whether a declared queue is still used.

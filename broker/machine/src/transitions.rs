@@ -368,9 +368,9 @@ impl Machine {
     }
 
     /// Removes an ended task whose time is over. The log needs no record: a restart would find the
-    /// same from the time, unless the wall clock was set.
+    /// same from the time, unless the wall clock was set, or the end of a chord ended its time.
     pub(crate) fn drop_ended(&mut self, step: &mut Step<'_>, slot: Slot) {
-        if self.clock_was_set {
+        if self.clock_was_set || self.is_below_chord(self.tasks.task(slot)) {
             return self.forget(step, slot);
         }
         self.keep_for_waits(step, slot);
@@ -381,6 +381,7 @@ impl Machine {
     fn remove(&mut self, step: &mut Step<'_>, slot: Slot) {
         let task = self.tasks.task(slot);
         let watched = self.tasks.is_watched(task).then(|| self.tasks.id(task));
+        self.leave_chord(slot);
         let task = self.tasks.remove(slot);
         assert!(task.state.is_terminal(), "only an ended task is forgotten");
         self.uncount(&task);

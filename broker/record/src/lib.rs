@@ -62,6 +62,8 @@ pub enum Named {
     Exchange(ExchangeRecord),
     /// A binding to a queue of tasks.
     Binding(BindingRecord),
+    /// A chord, without its parts.
+    Chord(ChordRecord),
 }
 
 /// The name of such a thing, within its family.
@@ -72,6 +74,7 @@ pub enum Name {
     Exchange(ExchangeName),
     /// A binding is its own name.
     Binding(BindingRecord),
+    Chord(TaskId),
 }
 
 impl Named {
@@ -82,6 +85,7 @@ impl Named {
             Named::Session(session) => Name::Session(session.id),
             Named::Exchange(exchange) => Name::Exchange(exchange.name.clone()),
             Named::Binding(binding) => Name::Binding(binding.clone()),
+            Named::Chord(chord) => Name::Chord(chord.group.clone()),
         }
     }
 }
@@ -402,6 +406,21 @@ pub struct SessionRecord {
     pub order: Order,
     /// Whether the worker cannot give back what it was handed.
     pub keeps_leases: bool,
+}
+
+/// The data of a chord that its parts do not show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChordRecord {
+    /// The id of the group whose parts the chord counts.
+    pub group: TaskId,
+    /// The number of members, without members that were added.
+    pub size: Option<u32>,
+    /// The last lease: the right to send the body. 0: none yet.
+    pub lease: Lease,
+    /// The body was sent.
+    pub is_done: bool,
+    /// When the broker forgets the chord, unless it gets more parts.
+    pub expires_at: Timestamp,
 }
 
 /// An order of an operator to a worker.

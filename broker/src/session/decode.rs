@@ -2,6 +2,7 @@
 //! values that contradict each other; the machine refuses requests that do not fit the present
 //! state.
 
+mod chord;
 mod mail;
 mod operate;
 mod outcome;
@@ -170,6 +171,9 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
             Ask::Observe(Observe::Unwait(unwait.request_ids))
         }
         PutOutcome(put) => outcome::put_outcome(put)?,
+        ChordPart(part) => chord::part(part)?,
+        ChordExtend(extend) => chord::extend(extend)?,
+        ChordDone(done) => chord::done(done)?,
         Forget(forget) => Ask::Produce(Produce::Forget(ids(forget.ids)?)),
         Cancel(cancel) => self::cancel(cancel)?,
         ListQueues(list) => Ask::Operate(operate::list_queues(list)?),

@@ -2,11 +2,12 @@
 //! is not too large.
 
 mod mail;
+mod outcomes;
 
 use bytes::Bytes;
 use celeriac_machine::command::{
-    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, StoredOutcome,
-    SubmitOutcome, WaitingFor,
+    Answer, CancelOutcome, Code, Order, Push, Refusal, ReportOutcome, SignalKind, SubmitOutcome,
+    WaitingFor,
 };
 use celeriac_proto::TaskId;
 use celeriac_proto::limits::{
@@ -83,9 +84,10 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
             Body::ReportReply(wire::ReportReply { outcomes })
         }
         Answer::Stored(outcomes) => {
-            let outcomes = outcomes.into_iter().map(stored_outcome).collect();
+            let outcomes = outcomes.into_iter().map(outcomes::stored).collect();
             Body::PutOutcomeReply(wire::PutOutcomeReply { outcomes })
         }
+        Answer::Chord(state) => Body::ChordReply(outcomes::chord(state)),
         Answer::Forgot(outcomes) => {
             let outcome = |outcome: Result<(), Code>| {
                 outcome.map_or_else(code, |()| wire::ErrorCode::Unspecified)
@@ -279,19 +281,6 @@ fn report_outcome(outcome: ReportOutcome) -> wire::ReportOutcome {
         Err((refused, after)) => wire::ReportOutcome {
             code: code(refused) as i32,
             state: after.map_or(wire::TaskState::Unknown, state) as i32,
-        },
-    }
-}
-
-fn stored_outcome(outcome: StoredOutcome) -> wire::StoredOutcome {
-    match outcome {
-        Ok((now, generation)) => {
-            wire::StoredOutcome { state: state(now) as i32, generation, error: None }
-        }
-        Err((refusal, now)) => wire::StoredOutcome {
-            state: now.map_or(wire::TaskState::Unknown, state) as i32,
-            generation: 0,
-            error: Some(error(refusal)),
         },
     }
 }

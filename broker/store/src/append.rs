@@ -2,7 +2,7 @@
 //! them to the medium with the commit.
 
 use bytes::Bytes;
-use celeriac_record::{Record, Slot, State};
+use celeriac_record::{Named, Record, Slot, State};
 
 use super::chunk::{
     self, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, FRAME_PREFIX_BYTES, HEADER_BYTES, Header, Kind,
@@ -79,6 +79,9 @@ impl Store {
                 self.marks.raise(Marks { serial: change.key.serial, lease: change.lease });
             }
             Record::Forgotten(key) => self.marks.serial = self.marks.serial.max(key.serial),
+            Record::Named(Named::Chord(chord)) => {
+                self.marks.lease = self.marks.lease.max(chord.lease);
+            }
             Record::Named(_) | Record::Removed(_) => {}
         }
         let glance = glance_of(record);

@@ -5,7 +5,7 @@
 //! record     kind, then by kind:
 //!   submitted, changed   slot, serial, the fields every such record has, then tagged fields to the end
 //!   forgotten            slot, serial
-//!   queue, session, exchange, binding   name or id, then tagged fields
+//!   queue, session, exchange, binding, chord   name or id, then tagged fields
 //!   removed              name or id; each family of named things has a kind of its own
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 mod binding;
 mod changed;
+mod chord;
 mod exchange;
 mod named;
 mod queue;
@@ -50,7 +51,8 @@ pub(super) fn bulk(record: &Record) -> usize {
         Record::Submitted(task) => submitted::bulk(task),
         Record::Changed(change) => changed::bulk(change),
         Record::Named(Named::Session(session)) => session.instance.len(),
-        Record::Named(Named::Queue(_) | Named::Exchange(_)) | Record::Forgotten(_) => 0,
+        Record::Named(Named::Queue(_) | Named::Exchange(_) | Named::Chord(_))
+        | Record::Forgotten(_) => 0,
         Record::Named(Named::Binding(binding)) | Record::Removed(Name::Binding(binding)) => {
             binding.exchange.len() + binding.routing_key.len() + binding.queue.len()
         }

@@ -31,7 +31,7 @@ mod tests;
 mod varint;
 
 use bytes::{Bytes, BytesMut};
-use celeriac_record::{Changed, Lease, Record, Slot, Submitted, TaskSpec};
+use celeriac_record::{Changed, Lease, Named, Record, Slot, Submitted, TaskSpec};
 
 use self::append::Tail;
 pub use self::backup::BackupError;
@@ -88,6 +88,7 @@ impl Marks {
                 change.key.serial <= self.serial && change.lease <= self.lease
             }
             Record::Forgotten(key) => key.serial <= self.serial,
+            Record::Named(Named::Chord(chord)) => chord.lease <= self.lease,
             Record::Named(_) | Record::Removed(_) => true,
         }
     }

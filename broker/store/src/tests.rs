@@ -18,9 +18,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
+use celeriac_proto::TaskId;
 use celeriac_record::{
-    BindingRecord, Changed, ExchangeRecord, Name, Named, QueueRecord, Record, SessionId,
-    SessionRecord, Slot, Submitted, TaskKey, TaskSpec,
+    BindingRecord, Changed, ChordRecord, ExchangeRecord, Name, Named, QueueRecord, Record,
+    SessionId, SessionRecord, Slot, Submitted, TaskKey, TaskSpec,
 };
 
 use self::records::{changed, queue, submitted};
@@ -34,6 +35,7 @@ struct Loaded {
     sessions: BTreeMap<SessionId, SessionRecord>,
     exchanges: BTreeMap<String, ExchangeRecord>,
     bindings: BTreeSet<BindingRecord>,
+    chords: BTreeMap<TaskId, ChordRecord>,
 }
 
 impl Loaded {
@@ -65,6 +67,10 @@ impl Loaded {
             }
             Record::Named(Named::Binding(binding)) => {
                 assert!(self.bindings.insert(binding), "a binding has one live record");
+            }
+            Record::Named(Named::Chord(chord)) => {
+                let before = self.chords.insert(chord.group.clone(), chord);
+                assert_eq!(before, None, "a chord has one live record");
             }
             Record::Forgotten(_) | Record::Removed(_) => {
                 panic!("it is never live")

@@ -2,6 +2,7 @@
 //! of PROTOCOL.md.
 
 mod admin;
+mod chords;
 mod mail;
 mod outcomes;
 mod pushed;
@@ -30,7 +31,7 @@ fn vector(
 
 pub(crate) fn vectors() -> Vec<Vector<ServerFrame>> {
     let tasks = [tasks::looking(), tasks::waiting(), tasks::transitions(), tasks::changes()];
-    let workers = [pushed::pushed(), pushed::told(), outcomes::outcomes()];
+    let workers = [pushed::pushed(), pushed::told(), outcomes::outcomes(), chords::chords()];
     let parts = [connection(), refusals::refusals(), answers()].into_iter().chain(tasks);
     let others = [admin::admin(), admin::settings(), mail::mailboxes(), mail::bindings()];
     parts.chain(others).chain(workers).flatten().collect()

@@ -2,6 +2,7 @@
 //! PROTOCOL.md.
 
 mod admin;
+mod chords;
 mod mail;
 mod outcomes;
 mod work;
@@ -43,6 +44,7 @@ pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
         admin::pages(),
         admin::choices(),
         outcomes::outcomes(),
+        chords::chords(),
     ];
     let mail = [mail::mailboxes(), mail::exchanges(), mail::routes()];
     tasks.into_iter().chain(others).chain(mail).flatten().collect()

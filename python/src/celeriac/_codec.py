@@ -744,6 +744,9 @@ class ClientFrame(Message):
             | Serve
             | Take
             | PutOutcome
+            | ChordPart
+            | ChordExtend
+            | ChordDone
             | ListQueues
             | ConfigureQueue
             | PauseQueues
@@ -886,6 +889,7 @@ class ServerFrame(Message):
             | WatchReply
             | ReportReply
             | PutOutcomeReply
+            | ChordReply
             | QueueList
             | CountReply
             | TaskPage
@@ -1297,6 +1301,141 @@ class StoredOutcome(Message):
         self.state: int = state
         self.generation: int = generation
         self.error: Error | None = error
+
+
+class ChordPart(Message):
+    """One member of a chord returns its part."""
+
+    __slots__: tuple[str, ...] = (
+        "group", "member", "index", "size", "body", "content_type", "result_ttl_ms", "lease_ms",
+    )
+    FIELDS = (
+        (1, "group", "string", ""),
+        (2, "member", "string", ""),
+        (3, "index", "uint32", "optional"),
+        (4, "size", "uint32", "optional"),
+        (5, "body", "bytes", ""),
+        (6, "content_type", "string", ""),
+        (7, "result_ttl_ms", "uint64", "optional"),
+        (8, "lease_ms", "uint64", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        group: str = "",
+        member: str = "",
+        index: int | None = None,
+        size: int | None = None,
+        body: bytes = b"",
+        content_type: str = "",
+        result_ttl_ms: int | None = None,
+        lease_ms: int | None = None,
+    ) -> None:
+        self.group: str = group
+        self.member: str = member
+        self.index: int | None = index
+        self.size: int | None = size
+        self.body: bytes = body
+        self.content_type: str = content_type
+        self.result_ttl_ms: int | None = result_ttl_ms
+        self.lease_ms: int | None = lease_ms
+
+
+class ChordExtend(Message):
+    """Sets the size of a chord, adds members, asks for its lease, renews the lease, or names
+    parts."""
+
+    __slots__: tuple[str, ...] = (
+        "group", "size", "added", "lease", "claim", "parts_from", "result_ttl_ms", "lease_ms",
+    )
+    FIELDS = (
+        (1, "group", "string", ""),
+        (2, "size", "uint32", "optional"),
+        (3, "added", "string", "repeated"),
+        (4, "lease", "uint64", ""),
+        (5, "claim", "bool", ""),
+        (6, "parts_from", "uint32", ""),
+        (7, "result_ttl_ms", "uint64", "optional"),
+        (8, "lease_ms", "uint64", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        group: str = "",
+        size: int | None = None,
+        added: list[str] | None = None,
+        lease: int = 0,
+        claim: bool = False,
+        parts_from: int = 0,
+        result_ttl_ms: int | None = None,
+        lease_ms: int | None = None,
+    ) -> None:
+        self.group: str = group
+        self.size: int | None = size
+        self.added = [] if added is None else added
+        self.lease: int = lease
+        self.claim: bool = claim
+        self.parts_from: int = parts_from
+        self.result_ttl_ms: int | None = result_ttl_ms
+        self.lease_ms: int | None = lease_ms
+
+
+class ChordDone(Message):
+    """The caller with the lease has sent the body of the chord:"""
+
+    __slots__: tuple[str, ...] = ("group", "lease", "result_ttl_ms",)
+    FIELDS = (
+        (1, "group", "string", ""),
+        (2, "lease", "uint64", ""),
+        (3, "result_ttl_ms", "uint64", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        group: str = "",
+        lease: int = 0,
+        result_ttl_ms: int | None = None,
+    ) -> None:
+        self.group: str = group
+        self.lease: int = lease
+        self.result_ttl_ms: int | None = result_ttl_ms
+
+
+class ChordReply(Message):
+    """The answer to ChordPart and ChordExtend."""
+
+    __slots__: tuple[str, ...] = ("count", "size", "added", "lease", "done", "parts", "parts_left",)
+    FIELDS = (
+        (1, "count", "uint32", ""),
+        (2, "size", "uint32", "optional"),
+        (3, "added", "uint32", ""),
+        (4, "lease", "uint64", ""),
+        (5, "done", "bool", ""),
+        (6, "parts", "string", "repeated"),
+        (7, "parts_left", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        count: int = 0,
+        size: int | None = None,
+        added: int = 0,
+        lease: int = 0,
+        done: bool = False,
+        parts: list[str] | None = None,
+        parts_left: int = 0,
+    ) -> None:
+        self.count: int = count
+        self.size: int | None = size
+        self.added: int = added
+        self.lease: int = lease
+        self.done: bool = done
+        self.parts = [] if parts is None else parts
+        self.parts_left: int = parts_left
 
 
 class DeclareMailbox(Message):
@@ -5125,6 +5264,9 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     Serve: b'\x92\x03',
     Take: b'\x9a\x03',
     PutOutcome: b'\xe2\x03',
+    ChordPart: b'\xea\x03',
+    ChordExtend: b'\xf2\x03',
+    ChordDone: b'\xfa\x03',
     ListQueues: b'\x82\x04',
     ConfigureQueue: b'\x8a\x04',
     PauseQueues: b'\x92\x04',
@@ -5170,6 +5312,9 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     402: Serve.read,
     410: Take.read,
     482: PutOutcome.read,
+    490: ChordPart.read,
+    498: ChordExtend.read,
+    506: ChordDone.read,
     514: ListQueues.read,
     522: ConfigureQueue.read,
     530: PauseQueues.read,
@@ -5212,6 +5357,7 @@ _SERVER_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     WatchReply: b'\xaa\x02',
     ReportReply: b'\x8a\x03',
     PutOutcomeReply: b'\xe2\x03',
+    ChordReply: b'\xea\x03',
     QueueList: b'\x82\x04',
     CountReply: b'\x9a\x04',
     TaskPage: b'\xaa\x04',
@@ -5244,6 +5390,7 @@ _SERVER_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     298: WatchReply.read,
     394: ReportReply.read,
     482: PutOutcomeReply.read,
+    490: ChordReply.read,
     514: QueueList.read,
     538: CountReply.read,
     554: TaskPage.read,

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use celeriac_proto::{ExchangeName, QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, BindingRecord, Body, Cancel, Changed, ClosedBy, ExchangeKind, ExchangeRecord,
-    Jitter, Name, Named, Order, Progress, QueueRecord, Record, RetryPolicy, SessionId,
-    SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
+    Actor, Backoff, BindingRecord, Body, Cancel, Changed, ChordRecord, ClosedBy, ExchangeKind,
+    ExchangeRecord, Jitter, Name, Named, Order, Progress, QueueRecord, Record, RetryPolicy,
+    SessionId, SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
 };
 use celeriac_store::Marks;
 use celeriac_store::format::{
@@ -95,6 +95,14 @@ fn made_record(input: &mut Input<'_>) -> Record {
         0..7 => Record::Submitted(Box::new(submitted(input))),
         7..13 => Record::Changed(Box::new(changed(input))),
         13 => Record::Forgotten(key(input)),
+        14 if input.one_in(4) => Record::Removed(Name::Chord(group(input))),
+        14 if input.one_in(4) => Record::Named(Named::Chord(ChordRecord {
+            group: group(input),
+            size: input.sometimes(2, |input| input.any_number() as u32),
+            lease: input.any_number(),
+            is_done: input.one_in(2),
+            expires_at: time(input),
+        })),
         14 => Record::Named(Named::Queue(QueueRecord {
             name: queue(input),
             paused: input.one_in(2),
@@ -152,6 +160,10 @@ fn key(input: &mut Input<'_>) -> TaskKey {
 fn queue(input: &mut Input<'_>) -> QueueName {
     QueueName::parse(["default", "slow", "other"][usize::from(input.below(3))])
         .expect("it is a name")
+}
+
+fn group(input: &mut Input<'_>) -> TaskId {
+    TaskId::parse(["a", "b"][usize::from(input.below(2))]).expect("it is an id")
 }
 
 fn session(input: &mut Input<'_>) -> SessionId {

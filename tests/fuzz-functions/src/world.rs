@@ -10,7 +10,7 @@ use celeriac_machine::command::{
 };
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame::Body};
-use celeriac_proto::{FrameCodec, QueueName};
+use celeriac_proto::{FrameCodec, QueueName, TaskId};
 use celeriac_record::{Changed, Lease, Name, Named, Record, SessionId, Slot, State, Submitted};
 use celeriac_store::Marks;
 use celeriac_store::format::{decode_record, encode_record};
@@ -382,6 +382,7 @@ struct Live {
     queues: BTreeMap<QueueName, usize>,
     sessions: BTreeMap<SessionId, usize>,
     routes: BTreeMap<Name, usize>,
+    chords: BTreeMap<TaskId, usize>,
 }
 
 impl Live {
@@ -422,6 +423,12 @@ impl Live {
             Record::Removed(name @ (Name::Exchange(_) | Name::Binding(_))) => {
                 self.routes.remove(name);
             }
+            Record::Named(Named::Chord(chord)) => {
+                self.chords.insert(chord.group.clone(), place);
+            }
+            Record::Removed(Name::Chord(group)) => {
+                self.chords.remove(group);
+            }
         }
     }
 
@@ -431,7 +438,8 @@ impl Live {
             .values()
             .flat_map(|(submitted, changed)| [Some(*submitted), *changed])
             .flatten();
-        let named = self.queues.values().chain(self.sessions.values()).chain(self.routes.values());
+        let named = self.queues.values().chain(self.sessions.values());
+        let named = named.chain(self.routes.values()).chain(self.chords.values());
         tasks.chain(named.copied()).collect()
     }
 }

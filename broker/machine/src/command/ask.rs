@@ -9,7 +9,7 @@ use celeriac_record::{
     Body, Lease, Order, QueueRecord, Slot, State, TaskError, TaskSpec, Timestamp,
 };
 
-use super::{Mail, Refusal, RequestId, Route, TaskOutcome, WatchKey};
+use super::{ChordAsk, Mail, Refusal, RequestId, Route, TaskOutcome, WatchKey};
 
 /// A request of a connected client.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub enum Produce {
     Cancel { target: CancelTarget, mode: CancelMode, grace_ms: u64, reason: Box<str> },
     Forget(Vec<TaskId>),
     PutOutcome(Vec<Result<TaskOutcome, Refusal>>),
+    Chord { group: TaskId, ask: ChordAsk },
 }
 
 /// The requests of clients that follow the states of tasks.

@@ -6,9 +6,9 @@ use celeriac_proto::{InvalidName, MailboxName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
 
 use super::{
-    BindingOutline, ConnectionKey, Cursor, DeliveredMail, DeliveryOutline, MailConsumerKey,
-    MailboxOutline, QueueOutline, RequestId, StoredOutcome, TaskOutline, WatchKey, WorkerKey,
-    WorkerOutline,
+    BindingOutline, ChordState, ConnectionKey, Cursor, DeliveredMail, DeliveryOutline,
+    MailConsumerKey, MailboxOutline, QueueOutline, RequestId, StoredOutcome, TaskOutline, WatchKey,
+    WorkerKey, WorkerOutline,
 };
 
 /// One effect. The broker carries effects out in their order.
@@ -65,6 +65,7 @@ pub enum Answer {
     Submitted(Vec<SubmitOutcome>),
     Reported(Vec<ReportOutcome>),
     Stored(Vec<StoredOutcome>),
+    Chord(ChordState),
     Forgot(Vec<Result<(), Code>>),
     Cancelled(Vec<(TaskId, CancelOutcome)>),
     Count(u64),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use celeriac_machine::command::{
-    BindingOutline, DeliveredMail, DeliveryOutline, DestinationName, MailMessage, MailboxOutline,
-    Outline, QueueOutline, WorkerStatus,
+    BindingOutline, ChordState, DeliveredMail, DeliveryOutline, DestinationName, MailMessage,
+    MailboxOutline, Outline, QueueOutline, WorkerStatus,
 };
 use celeriac_proto::limits::{
     ERROR_TEXT_BYTES_MAX, ERRORS_KEPT, HEADERS_BYTES_MAX, MAIL_PROPERTIES_BYTES_MAX,
@@ -293,6 +293,15 @@ fn answers(shape: &Shape) -> Vec<Answer> {
         Answer::Reported(vec![Err((Code::Internal, Some(State::Revoked))); 100]),
         Answer::Stored(vec![Ok((State::Revoked, u32::MAX)); 100]),
         Answer::Stored(vec![Err((refusal(shape), Some(State::Revoked)))]),
+        Answer::Chord(ChordState {
+            count: u32::MAX,
+            size: Some(u32::MAX),
+            added: u32::MAX,
+            lease: u64::MAX,
+            is_done: true,
+            parts: vec![id(); 1_000],
+            parts_left: u32::MAX,
+        }),
         Answer::Forgot(vec![Err(Code::Internal); 100]),
         Answer::Cancelled(vec![(id(), CancelOutcome::NotFound); 100]),
         Answer::Count(u64::MAX),
@@ -386,7 +395,7 @@ fn every_kind_is_here() {
             .map(|kind| format!("{kind:?}"))
             .collect();
     // All bodies of a ServerFrame.
-    assert_eq!(kinds.len(), 29, "{kinds:?}");
+    assert_eq!(kinds.len(), 30, "{kinds:?}");
 }
 
 #[test]

@@ -59,4 +59,5 @@ families! {
     Session: session,
     Exchange: exchange,
     Binding: binding,
+    Chord: chord,
 }

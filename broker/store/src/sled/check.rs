@@ -199,7 +199,9 @@ impl Count {
             Record::Named(Named::Queue(queue)) => {
                 self.queues.insert(queue.name);
             }
-            Record::Named(Named::Session(_) | Named::Exchange(_) | Named::Binding(_)) => {}
+            Record::Named(
+                Named::Session(_) | Named::Exchange(_) | Named::Binding(_) | Named::Chord(_),
+            ) => {}
             Record::Forgotten(_) | Record::Removed(_) => {}
         }
     }

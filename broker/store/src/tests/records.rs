@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use celeriac_proto::{ExchangeName, QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Backoff, BindingRecord, Body, Cancel, Changed, ClosedBy, ExchangeKind, ExchangeRecord,
-    Jitter, Name, Named, Order, Progress, QueueRecord, Record, RetryPolicy, SessionRecord, State,
-    Submitted, TaskError, TaskKey, TaskSpec,
+    Actor, Backoff, BindingRecord, Body, Cancel, Changed, ChordRecord, ClosedBy, ExchangeKind,
+    ExchangeRecord, Jitter, Name, Named, Order, Progress, QueueRecord, Record, RetryPolicy,
+    SessionRecord, State, Submitted, TaskError, TaskKey, TaskSpec,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -277,6 +277,22 @@ fn any_changed() -> impl Strategy<Value = Changed> {
     })
 }
 
+fn any_group() -> impl Strategy<Value = TaskId> {
+    "\\PC{1,60}".prop_map(|id| TaskId::parse(id).unwrap())
+}
+
+fn any_chord() -> impl Strategy<Value = ChordRecord> {
+    (any_group(), of(any::<u32>()), 0..1_000_000_u64, any::<bool>(), any::<i64>()).prop_map(
+        |(group, size, lease, is_done, expires_at)| ChordRecord {
+            group,
+            size,
+            lease,
+            is_done,
+            expires_at,
+        },
+    )
+}
+
 pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     let name = || "\\PC{1,60}".prop_map(|name| QueueName::parse(name).unwrap());
     let bounds = (of(any::<u64>()), of(any::<u64>()), of(any::<u64>()), of(any::<u64>()));
@@ -314,6 +330,8 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         exchange_name().prop_map(|named| Record::Removed(Name::Exchange(named))),
         binding().prop_map(|named| Record::Named(Named::Binding(named))),
         binding().prop_map(|named| Record::Removed(Name::Binding(named))),
+        any_chord().prop_map(|named| Record::Named(Named::Chord(named))),
+        any_group().prop_map(|named| Record::Removed(Name::Chord(named))),
     ]
 }
 

@@ -8,9 +8,9 @@ use celeriac_record::{
 
 use super::{Scene, id, queue};
 use crate::command::{
-    Ask, CancelMode, CancelTarget, Dead, Failure, Filter, Observe, OnConflict, Operate, Order,
-    OutcomeKind, Produce, Release, ReportKind, Serving, Submission, TaskOutcome, TaskReport, When,
-    Work,
+    Ask, CancelMode, CancelTarget, ChordAsk, ChordExtend, ChordPart, Dead, Failure, Filter,
+    Observe, OnConflict, Operate, Order, OutcomeKind, Produce, Release, ReportKind, Serving,
+    Submission, TaskOutcome, TaskReport, When, Work,
 };
 use crate::queue::Queue;
 use crate::tests::words::Words;
@@ -47,6 +47,10 @@ impl Scene {
             "put" => Ask::Produce(Produce::PutOutcome(
                 ids_of(words).into_iter().map(|id| Ok(self.outcome(id, words))).collect(),
             )),
+            "part" | "extend" | "sent" => {
+                let ask = chord_ask(verb, words);
+                Ask::Produce(Produce::Chord { group: id(first), ask })
+            }
             "forget" => Ask::Produce(Produce::Forget(ids())),
             "wait" => Ask::Observe(Observe::Wait {
                 ids: ids(),
@@ -218,6 +222,37 @@ fn serving(words: &Words<'_>) -> Serving {
         remove_queues: words.list("without").into_iter().map(queue).collect(),
         add_names: words.list("names").into_iter().map(name).collect(),
         remove_names: words.list("forgets").into_iter().map(name).collect(),
+    }
+}
+
+/// `part G MEMBER`, `extend G`, and `sent G`: the body was sent.
+fn chord_ask(verb: &str, words: &Words<'_>) -> ChordAsk {
+    let number = |key| words.number(key).map(|number| number as u32);
+    let (size, result_ttl_ms) = (number("size"), words.span("ttl"));
+    let lease = words.number("lease").unwrap_or(0);
+    let lease_ms = words.span("within").unwrap_or(30_000);
+    match verb {
+        "part" => ChordAsk::Part(ChordPart {
+            member: id(words.plain[2]),
+            index: number("index"),
+            size,
+            body: Body {
+                bytes: vec![b'x'; words.number("bytes").unwrap_or(2) as usize].into(),
+                content_type: "".into(),
+            },
+            result_ttl_ms,
+            lease_ms,
+        }),
+        "extend" => ChordAsk::Extend(ChordExtend {
+            size,
+            added: words.list("added").into_iter().map(id).collect(),
+            lease,
+            claim: words.has("claim"),
+            parts_from: number("from").unwrap_or(0),
+            result_ttl_ms,
+            lease_ms,
+        }),
+        _ => ChordAsk::Done { lease, result_ttl_ms },
     }
 }
 

@@ -23,6 +23,21 @@ pub(super) fn words_of(message: Message) -> String {
             });
             shown.collect::<Vec<_>>().join(", ")
         }
+        Message::Answer(_, Answer::Chord(chord)) => {
+            let size = chord.size.map_or("?".into(), |size| size.to_string());
+            let lease = match chord.lease {
+                0 => String::new(),
+                lease => format!(" lease {lease}"),
+            };
+            let parts: Vec<&str> = chord.parts.iter().map(|id| id.as_str()).collect();
+            let parts = if parts.is_empty() { String::new() } else { format!(" {parts:?}") };
+            let left = match chord.parts_left {
+                0 => String::new(),
+                left => format!(" and {left} more"),
+            };
+            let done = if chord.is_done { " done" } else { "" };
+            format!("chord {} of {size}+{}{lease}{parts}{left}{done}", chord.count, chord.added)
+        }
         Message::Show(_, Outlines::Got { tasks }) => views(tasks),
         Message::Show(_, Outlines::Waited { satisfied, tasks }) => {
             format!("{} {}", if satisfied { "came:" } else { "time over:" }, views(tasks))
