@@ -6,6 +6,7 @@ mod backup;
 mod bad_frames;
 mod bad_reports;
 mod bad_submits;
+mod conflicts;
 mod contract;
 mod data_folder;
 mod delivery;

@@ -130,9 +130,10 @@ async fn a_payload_that_has_no_room_beside_the_result_is_left_out() {
     let large = vec![b'x'; 999_999];
     worker.submit_one(wire::Task { payload: large.clone().into(), ..raw::task("task", "n") }).await;
     let delivery = worker.delivery().await;
-    worker.report_one(raw::report(&delivery, raw::complete(&large))).await;
+    let fail = wire::Fail { r#final: true, result: large.clone().into(), ..wire::Fail::default() };
+    worker.report_one(raw::report(&delivery, Report::Fail(fail))).await;
     let info = with_payload(&mut worker, "task").await;
-    assert!(info.payload_left_out && info.payload.is_empty());
+    assert_eq!((info.payload_left_out, info.payload.len()), (true, 0));
     assert_eq!(info.result.len(), large.len());
     let get = wire::Get { ids: vec!["task".into()], with_results: false, with_payloads: true };
     let Ok(Answer::GetReply(alone)) = worker.request(Request::Get(get)).await else {

@@ -179,7 +179,12 @@ pub(crate) fn outcomes(outcomes: &[SubmitOutcome]) -> usize {
         SubmitOutcome::Refused(refusal) => {
             OUTCOME + part(refusal.message.len().min(SENTENCE_BYTES_MAX))
         }
-        _ => OUTCOME,
+        SubmitOutcome::CreatedBeside { id, .. } | SubmitOutcome::JoinedBeside { id, .. } => {
+            OUTCOME + part(id.len())
+        }
+        SubmitOutcome::Created { .. }
+        | SubmitOutcome::Joined { .. }
+        | SubmitOutcome::NewGeneration { .. } => OUTCOME,
     };
     outcomes.iter().map(outcome).sum()
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use celeriac_proto::{limits, wire};
 
 use crate::info::{at_ms, span_ms};
+use crate::minting::new_id;
 use crate::retry::RetryPolicy;
 use crate::submission::{IdOrigin, QueueName, Submission};
 
@@ -93,6 +94,10 @@ pub enum OnConflict {
     /// runs once more after its end, with the arguments and options of this submit. At most one run
     /// waits: a further submit joins that run.
     RunAgainAfter,
+    /// If the task has ended, the broker begins a new generation. If the task is unfinished, the
+    /// new task runs beside it, under an id of its own: see [`Submitted::id`](crate::Submitted::id)
+    /// and [`TaskHandle::id`](crate::TaskHandle::id).
+    Beside,
 }
 
 /// The options of one submit, the same for [`Submission::new`] and
@@ -252,8 +257,13 @@ impl<C> Submission<C> {
             OnConflict::Reject => wire::OnConflict::Reject,
             OnConflict::Replace => wire::OnConflict::Replace,
             OnConflict::RunAgainAfter => wire::OnConflict::RunAgainAfter,
+            OnConflict::Beside => wire::OnConflict::Beside,
         }
         .into();
+        if on_conflict == OnConflict::Beside && self.task.submit_key.is_empty() {
+            // With the key the broker knows the submit again when this client has to repeat it.
+            self.task.submit_key = new_id();
+        }
         self
     }
 

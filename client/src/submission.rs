@@ -295,7 +295,8 @@ pub enum SubmitKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Submitted {
-    /// The id of the task.
+    /// The id of the task. It differs from the id of the submit when the task runs beside another:
+    /// see [`OnConflict::Beside`](crate::OnConflict::Beside).
     pub id: String,
     /// What the submit did.
     pub kind: SubmitKind,
@@ -307,6 +308,7 @@ pub struct Submitted {
 
 impl Submitted {
     pub(crate) fn from_wire(id: String, outcome: wire::SubmitOutcome) -> Result<Self, Refusal> {
+        let id = if outcome.id.is_empty() { id } else { outcome.id.clone() };
         let state = outcome.state().into();
         let kind = match outcome.kind() {
             wire::submit_outcome::Kind::Created => SubmitKind::Created,

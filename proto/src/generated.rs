@@ -202,6 +202,20 @@ pub struct Task {
     /// Release then end it as FAILURE.
     #[prost(bool, tag = "22")]
     pub early_ack: bool,
+    /// Marks one submit, so that the broker knows the submit when it comes again: a random text of at
+    /// most 64 bytes. A task of this id that carries the same key is joined, also when it has ended.
+    /// ON_CONFLICT_BESIDE needs a key.
+    #[prost(string, tag = "23")]
+    pub submit_key: ::prost::alloc::string::String,
+    /// The broker may hand the task out this long before its eta. The worker then waits for the eta.
+    #[prost(uint64, optional, tag = "24")]
+    pub lead_ms: ::core::option::Option<u64>,
+    /// The broker forgets the task at once when it ends, however it ends.
+    #[prost(bool, tag = "25")]
+    pub forget_at_end: bool,
+    /// For ON_CONFLICT_SUPERSEDE: the lease of the run that submits its own id again. 0: any run.
+    #[prost(uint64, tag = "26")]
+    pub supersedes_lease: u64,
 }
 /// When a failed task runs again. The broker computes the delays.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -249,6 +263,9 @@ pub struct SubmitOutcome {
     /// Set when the kind is KIND_REFUSED.
     #[prost(message, optional, tag = "4")]
     pub error: ::core::option::Option<Error>,
+    /// The id of the task, where it differs from the id of the submit: see ON_CONFLICT_BESIDE.
+    #[prost(string, tag = "5")]
+    pub id: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `SubmitOutcome`.
 pub mod submit_outcome {
@@ -416,7 +433,8 @@ pub struct TaskInfo {
     /// the submit.
     #[prost(string, tag = "33")]
     pub actor: ::prost::alloc::string::String,
-    /// Set when the request asked for payloads.
+    /// Set when the request asked for payloads. The broker drops a large payload when its task ends as
+    /// SUCCESS or REVOKED; the payload is then empty.
     #[prost(bytes = "bytes", tag = "34")]
     pub payload: ::prost::bytes::Bytes,
     /// The content type of the payload, as it was submitted.
@@ -844,6 +862,12 @@ pub enum OnConflict {
     /// An ended task gets a new generation. An unfinished task runs once more after its end. At most
     /// one run waits: a further submit joins the waiting run.
     RunAgainAfter = 3,
+    /// For the handler that submits the id of its own task again. The new generation takes the place of
+    /// the present one without an end of it: its lease becomes stale, and its worker hears nothing.
+    Supersede = 4,
+    /// An ended task gets a new generation. An unfinished task goes on, and the new task runs beside it
+    /// under an id of its own, which the outcome names.
+    Beside = 5,
 }
 impl OnConflict {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -856,6 +880,8 @@ impl OnConflict {
             Self::Reject => "ON_CONFLICT_REJECT",
             Self::Replace => "ON_CONFLICT_REPLACE",
             Self::RunAgainAfter => "ON_CONFLICT_RUN_AGAIN_AFTER",
+            Self::Supersede => "ON_CONFLICT_SUPERSEDE",
+            Self::Beside => "ON_CONFLICT_BESIDE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -865,6 +891,8 @@ impl OnConflict {
             "ON_CONFLICT_REJECT" => Some(Self::Reject),
             "ON_CONFLICT_REPLACE" => Some(Self::Replace),
             "ON_CONFLICT_RUN_AGAIN_AFTER" => Some(Self::RunAgainAfter),
+            "ON_CONFLICT_SUPERSEDE" => Some(Self::Supersede),
+            "ON_CONFLICT_BESIDE" => Some(Self::Beside),
             _ => None,
         }
     }
@@ -1687,22 +1715,14 @@ pub struct DeleteExchange {
     #[prost(bool, tag = "2")]
     pub if_unused: bool,
 }
-/// Where a binding leads.
+/// Where a binding leads: one of the two is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Destination {
-    #[prost(oneof = "destination::To", tags = "1, 2")]
-    pub to: ::core::option::Option<destination::To>,
-}
-/// Nested message and enum types in `Destination`.
-pub mod destination {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum To {
-        #[prost(string, tag = "1")]
-        Mailbox(::prost::alloc::string::String),
-        /// A queue of tasks. The binding is stored.
-        #[prost(string, tag = "2")]
-        Queue(::prost::alloc::string::String),
-    }
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+    /// A queue of tasks. The binding is stored.
+    #[prost(string, tag = "2")]
+    pub queue: ::prost::alloc::string::String,
 }
 /// Adds a binding, unless it exists.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

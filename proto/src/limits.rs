@@ -92,6 +92,9 @@ pub const HEADERS_MAX: usize = 256;
 /// headers too many alone, and a frame with more than this as a whole.
 pub const HEADERS_FIELD_MAX: u32 = 1_024;
 
+/// The most bytes of the key of a submit.
+pub const SUBMIT_KEY_BYTES_MAX: usize = 64;
+
 /// The most tags of one task.
 pub const TAGS_MAX: usize = 32;
 

@@ -94,10 +94,8 @@ pub const BUGS: [Bug; 16] = [
         name: "DeliverAfterCompletion",
         promise: "promise 5",
         file: "broker/machine/src/report.rs",
-        before: "slot: Slot, result: Body) -> ReportOutcome {\n        \
-                 self.ensure_started_in_passing(step, slot);",
-        after: "slot: Slot, result: Body) -> ReportOutcome {\n        \
-                self.ensure_started_in_passing(step, slot);\n        \
+        before: "    ) -> ReportOutcome {\n        self.ensure_started_in_passing(step, slot);",
+        after: "    ) -> ReportOutcome {\n        self.ensure_started_in_passing(step, slot);\n        \
                 if IS_PLANTED && self.tasks.task(slot).lease().is_multiple_of(16) {\n            \
                 self.requeue(step, slot, ClosedBy::Complete, Cause::Released);\n            \
                 return Ok(State::Success);\n        }",
@@ -106,9 +104,9 @@ pub const BUGS: [Bug; 16] = [
     Bug {
         name: "RunAConflictTwice",
         promise: "promise 7",
-        file: "broker/machine/src/submit.rs",
-        before: "OnConflict::RunAgainIfFinished if !state.is_terminal() => {",
-        after: "OnConflict::RunAgainIfFinished if !state.is_terminal() && !IS_PLANTED => {",
+        file: "broker/machine/src/conflicts.rs",
+        before: "OnConflict::RunAgainIfFinished if !is_over => self",
+        after: "OnConflict::RunAgainIfFinished if !is_over && !IS_PLANTED => self",
     },
     // What ended is dropped at once, whatever time it was given.
     Bug {
@@ -175,8 +173,8 @@ pub const BUGS: [Bug; 16] = [
         name: "RetryWhatBeginsOnce",
         promise: "promise 13",
         file: "broker/machine/src/report.rs",
-        before: "        plan.is_some_and(|plan| plan.early_ack)\n",
-        after: "        plan.is_some_and(|plan| plan.early_ack) && !IS_PLANTED\n",
+        before: "self.tasks.plan(task).is_some_and(|plan| plan.early_ack)\n            ||",
+        after: "self.tasks.plan(task).is_some_and(|plan| plan.early_ack && !IS_PLANTED)\n            ||",
     },
 ];
 

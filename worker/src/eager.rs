@@ -305,14 +305,15 @@ impl Eager {
         } else {
             submit_outcome::Kind::NewGeneration
         };
-        outcome(kind, info.generation, info.state())
+        // The id differs from that of the submit when the task ran beside another.
+        SubmitOutcome { id: run.id.clone(), ..outcome(kind, info.generation, info.state()) }
     }
 
     /// Begins a run of this task, unless the present task of its id does not allow it.
     fn accept(
         self: &Arc<Self>,
         connection: &Connection,
-        task: wire::Task,
+        mut task: wire::Task,
     ) -> Result<Accepted, wire::Error> {
         if !self.handlers.contains_key(&task.name) {
             return Err(error(
@@ -341,6 +342,10 @@ impl Eager {
                 return Ok(Accepted::AtOnce(outcome(kind, next, TaskState::Scheduled)));
             }
             OnConflict::Replace => self.replaced(present),
+            OnConflict::Beside => {
+                task.id = format!("{}~{}", task.id, task.submit_key);
+                return Ok(Accepted::Begun(self.begin(&mut tasks, connection.clone(), task, 1)));
+            }
             _ => {
                 let info = &present.info;
                 return Ok(Accepted::AtOnce(outcome(
@@ -466,7 +471,7 @@ impl Eager {
 
 /// The outcome of a submit.
 fn outcome(kind: submit_outcome::Kind, generation: u32, state: TaskState) -> SubmitOutcome {
-    SubmitOutcome { kind: kind.into(), generation, state: state.into(), error: None }
+    SubmitOutcome { kind: kind.into(), generation, state: state.into(), ..SubmitOutcome::default() }
 }
 
 /// A refusal.

@@ -91,6 +91,7 @@ impl Machine {
             plan.expires = None;
         }
         let (id, watched) = (self.tasks.id(dead), self.tasks.is_watched(dead));
+        let submit_key = self.tasks.submit_key(dead);
         let dead = self.tasks.remove(slot);
         // The use is counted again before `uncount` ends one use, so that the name never becomes
         // unused.
@@ -109,6 +110,7 @@ impl Machine {
             priority: dead.priority,
             state: State::Queued,
             watched,
+            submit_key,
             plan: plan.filter(|plan| *plan != self.usual_plan).map(Box::new),
         };
         // The new record of the slot hides the old ones.

@@ -124,7 +124,12 @@ impl Machine {
 
     /// The holder of the lease is lost without an outcome: the task runs again, or it fails if it
     /// lost workers too often. The loss counts against a task only if the task had begun.
-    pub(crate) fn lose_lease(&mut self, step: &mut Step<'_>, slot: Slot, closed_by: ClosedBy) {
+    pub(crate) fn lose_lease(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        closed_by: ClosedBy,
+    ) -> State {
         let is_run_once = self.is_run_once(slot);
         let task = self.tasks.task(slot);
         let deliveries_max = self.deliveries_max(task);
@@ -151,7 +156,7 @@ impl Machine {
             return self.requeue(step, slot, closed_by, Cause::WorkerLost);
         };
         let error: TaskError = broker_error("worker_lost", message, step.now, run.attempts);
-        self.fail(step, slot, closed_by, error, Cause::WorkerLost);
+        self.fail(step, slot, closed_by, error, Cause::WorkerLost)
     }
 
     /// Takes the lease from its holder. A report of a failure, a release or a take-back undoes the
@@ -193,8 +198,8 @@ impl Machine {
 
 /// The answer to a report on a lease that has ended. A report of the same kind as the report that
 /// ended the lease gets the same answer. `Started`, `Settle` and `Progress`, which come before the
-/// end, are accepted. `Fail`, `RetryLater` and `Reject` are one kind. The contents of the reports are not
-/// compared: the first report counts.
+/// end, are accepted. `Fail`, `RetryLater` and `Reject` are one kind. The contents of the reports
+/// are not compared: the first report counts.
 fn counted_before(task: &Task, kind: &ReportKind) -> ReportOutcome {
     if matches!(kind, ReportKind::Complete { .. })
         && task.closed_by == ClosedBy::Complete

@@ -11,13 +11,13 @@
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
 //! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`, `mailbox`,
 //! `exchange`. The upper modules change that data: `requests` finds the function for a request;
-//! `submit`, `report`, `cancel`, `operate`, `dead` and `look` carry requests out, and `scan` carries
-//! out requests that look at many tasks; `routes`, `mail` and `mail_look` carry out the requests
-//! about exchanges and mailboxes; `lease` grants, checks and ends leases; `connect` and `consume`
-//! keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch` and
-//! `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the only
-//! place where a task changes its state; `restore` builds the tables from the records. [`command`]
-//! has the types that the rest of the broker uses.
+//! `submit`, `conflicts`, `report`, `cancel`, `operate`, `dead` and `look` carry requests out, and
+//! `scan` carries out requests that look at many tasks; `routes`, `mail` and `mail_look` carry out
+//! the requests about exchanges and mailboxes; `lease` grants, checks and ends leases; `connect` and
+//! `consume` keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch`
+//! and `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the
+//! only place where a task changes its state; `restore` builds the tables from the records.
+//! [`command`] has the types that the rest of the broker uses.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
@@ -25,6 +25,7 @@ mod balance;
 mod cancel;
 mod clocks;
 pub mod command;
+mod conflicts;
 mod connect;
 mod consume;
 mod consumer;

@@ -41,17 +41,18 @@ impl Machine {
                 let result =
                     result.filter(|result| result.bytes.len() <= self.config.result_bytes_max);
                 let ended = Ended { result, result_ttl_ms, ..Ended::default() };
-                self.failed(step, slot, error, last, ended);
+                return Ok(self.failed(step, slot, error, last, ended));
             }
             ReportKind::RetryLater { after_ms, error } => {
-                self.retry_later(step, slot, after_ms, error)
+                return Ok(self.retry_later(step, slot, after_ms, error));
             }
-            ReportKind::Reject(error) => self.failed(step, slot, error, true, Ended::default()),
-            ReportKind::Release(Release::Lost) => self.lose_handler(step, slot),
-            ReportKind::Release(release) => self.release(step, slot, release),
+            ReportKind::Reject(error) => {
+                return Ok(self.failed(step, slot, error, true, Ended::default()));
+            }
+            ReportKind::Release(Release::Lost) => return Ok(self.lose_handler(step, slot)),
+            ReportKind::Release(release) => return Ok(self.release(step, slot, release)),
         }
-        // After these reports only a revoked task can be removed already: its result TTL is 0.
-        Ok(self.tasks.try_task(slot).map_or(State::Revoked, |task| task.state))
+        Ok(self.tasks.task(slot).state)
     }
 
     /// Whether the task has this progress already, because the report came twice.
@@ -119,7 +120,7 @@ impl Machine {
         error: Failure,
         last: bool,
         ended: Ended,
-    ) {
+    ) -> State {
         self.ensure_started_in_passing(step, slot);
         let task = self.tasks.task(slot);
         let policy = self.retry_policy(task);
@@ -132,7 +133,7 @@ impl Machine {
             return self.fail_with(step, slot, ClosedBy::Fail, error, Cause::Failed, ended);
         }
         let delay_ms = delay_ms(&policy, attempt, self.config.seed ^ task.serial());
-        self.retry(step, slot, delay_ms, error);
+        self.retry(step, slot, delay_ms, error)
     }
 
     /// The handler asks for another attempt, after a given time or after the delay of the retry
@@ -143,7 +144,7 @@ impl Machine {
         slot: Slot,
         after_ms: Option<u64>,
         error: Failure,
-    ) {
+    ) -> State {
         let Some(after_ms) = after_ms else {
             return self.failed(step, slot, error, false, Ended::default());
         };
@@ -155,13 +156,13 @@ impl Machine {
             return self.failed(step, slot, error, true, Ended::default());
         }
         let error = error.into_error(step.now.wall, self.tasks.attempts(task));
-        self.retry(step, slot, after_ms, error);
+        self.retry(step, slot, after_ms, error)
     }
 
     /// The worker hands a task back: the task goes to the front of its queue, and the attempt does
     /// not count. But a cancelled task ends, as after a failure; so does a task that has begun and
     /// must not begin twice.
-    fn release(&mut self, step: &mut Step<'_>, slot: Slot, release: Release) {
+    fn release(&mut self, step: &mut Step<'_>, slot: Slot, release: Release) -> State {
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_as(step, slot, ClosedBy::Release, Cause::Cancelled, &reason);
         }
@@ -180,15 +181,15 @@ impl Machine {
         if is_expired {
             return self.revoke_as(step, slot, ClosedBy::Release, Cause::Expired, "expired");
         }
-        self.requeue(step, slot, ClosedBy::Release, Cause::Released);
+        self.requeue(step, slot, ClosedBy::Release, Cause::Released)
     }
 
     /// The process of the handler died, and the worker lives. This counts as a lost worker.
-    fn lose_handler(&mut self, step: &mut Step<'_>, slot: Slot) {
+    fn lose_handler(&mut self, step: &mut Step<'_>, slot: Slot) -> State {
         self.ensure_started_in_passing(step, slot);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         run.losses = run.losses.saturating_add(1);
-        self.lose_lease(step, slot, ClosedBy::Lost);
+        self.lose_lease(step, slot, ClosedBy::Lost)
     }
 
     /// Whether the task must not begin again, however its run ends.

@@ -5,7 +5,7 @@ use celeriac_record::{Record, Slot, State, Submitted, TaskKey};
 
 use crate::Machine;
 use crate::clocks::Moment;
-use crate::command::{Code, Now, OnConflict, Refusal, SignalKind, Submission, SubmitOutcome, When};
+use crate::command::{Code, Now, Refusal, SignalKind, Submission, SubmitOutcome, When};
 use crate::keys::{NameKey, QueueKey};
 use crate::step::Step;
 use crate::successors::Place;
@@ -18,35 +18,41 @@ const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Machine {
     pub(crate) fn submit(&mut self, step: &mut Step<'_>, submission: Submission) -> SubmitOutcome {
+        if let Some(outcome) = self.known_beside(&submission) {
+            return outcome;
+        }
         // A task that exists already needs no room: a producer that repeats its submit gets an
         // answer even when the broker is full.
-        let present = self.tasks.find(&submission.spec.id);
-        if let Some(slot) = present {
-            let task = self.tasks.task(slot);
-            let (generation, state) = (self.tasks.generation(task), task.state);
-            match submission.on_conflict {
-                OnConflict::Reject => {
-                    return refused(Code::TaskExists, "a task of this id exists", 0);
-                }
-                OnConflict::RunAgainIfFinished if !state.is_terminal() => {
-                    return SubmitOutcome::Joined { generation, state };
-                }
-                OnConflict::RunAgainAfter if !state.is_terminal() => {
-                    return self.follow(step, slot, submission);
-                }
-                OnConflict::RunAgainIfFinished
-                | OnConflict::Replace
-                | OnConflict::RunAgainAfter => {}
-            }
+        match self.tasks.find(&submission.spec.id) {
+            Some(slot) => self.resolve_conflict(step, slot, submission),
+            None => match self.create_first(step, submission) {
+                Ok(state) => SubmitOutcome::Created { state },
+                Err(refusal) => SubmitOutcome::Refused(refusal),
+            },
         }
+    }
+
+    /// Makes the first generation of an id.
+    pub(crate) fn create_first(
+        &mut self,
+        step: &mut Step<'_>,
+        submission: Submission,
+    ) -> Result<State, Refusal> {
+        let queue = self.admit(&submission)?;
+        let place = Place { slot: self.tasks.next_slot(), queue, generation: 1, after: None };
+        Ok(self.create(step, place, submission))
+    }
+
+    /// Makes the next generation of an id. The present generation ends first.
+    pub(crate) fn run_again(
+        &mut self,
+        step: &mut Step<'_>,
+        slot: Slot,
+        submission: Submission,
+    ) -> SubmitOutcome {
         let queue = match self.admit(&submission) {
             Ok(queue) => queue,
             Err(refusal) => return SubmitOutcome::Refused(refusal),
-        };
-        let Some(slot) = present else {
-            let place = Place { slot: self.tasks.next_slot(), queue, generation: 1, after: None };
-            let state = self.create(step, place, submission);
-            return SubmitOutcome::Created { state };
         };
         // A successor that waits has a generation already; the new generation is the one after it.
         let latest = self.successors.of(slot).unwrap_or(slot);
@@ -108,7 +114,7 @@ impl Machine {
         let Place { slot, queue, .. } = place;
         self.latest_serial += 1;
         let key = TaskKey { slot, serial: self.latest_serial };
-        let eta = submission.eta.map(|when| step.moment(when));
+        let due = submission.eta.map(|when| step.moment(when.earlier(submission.spec.lead_ms)));
         let expires = self.expiry_of(step.now, queue, &submission).map(|when| step.moment(when));
         let submitted = self.complete_submission(step.now, key, submission, &place);
         let name = self.names.take(&submitted.spec.name);
@@ -116,7 +122,7 @@ impl Machine {
         if let Some(plan) = &mut task.plan {
             plan.expires = expires;
         }
-        if let Some(Moment::At(due) | Moment::Steady(due)) = eta {
+        if let Some(Moment::At(due) | Moment::Steady(due)) = due {
             task.due = due;
         }
         let state = task.state;
@@ -124,7 +130,7 @@ impl Machine {
             None => self.tasks.put(slot, task),
             Some(present) => {
                 self.tasks.put_hidden(slot, task);
-                self.successors.add(present.slot, slot, eta);
+                self.successors.add(present.slot, slot, due);
             }
         }
         step.store(Record::Submitted(Box::new(submitted)));
@@ -135,8 +141,8 @@ impl Machine {
             // The turn of the task comes when the task before it has ended.
             return state;
         }
-        match (state, eta) {
-            (State::Scheduled, Some(eta)) => self.timers.set(eta, slot, Kind::Due),
+        match (state, due) {
+            (State::Scheduled, Some(due)) => self.timers.set(due, slot, Kind::Due),
             _ => self.line_up(slot, false),
         }
         self.notify(step, slot);
@@ -209,12 +215,13 @@ impl Machine {
     /// that a version has the same state before and after the restart.
     pub(crate) fn task_of(&self, submitted: &Submitted, queue: QueueKey, name: NameKey) -> NewTask {
         let plan = Plan::of(submitted);
-        let waits = submitted.eta.is_some_and(|eta| eta > submitted.submitted_at);
+        let due = submitted.eta.map(|eta| eta.saturating_sub_unsigned(submitted.spec.lead_ms));
+        let waits = due.is_some_and(|due| due > submitted.submitted_at);
         let scheduled = submitted.after.is_some() || waits;
         NewTask {
             id: submitted.spec.id.clone(),
             serial: submitted.key.serial,
-            due: submitted.eta.unwrap_or(submitted.submitted_at),
+            due: due.unwrap_or(submitted.submitted_at),
             submitted_at: submitted.submitted_at,
             generation: submitted.generation,
             name,
@@ -223,11 +230,8 @@ impl Machine {
             priority: submitted.spec.priority,
             state: if scheduled { State::Scheduled } else { State::Queued },
             watched: self.is_observed(&submitted.spec.id),
+            submit_key: self.tasks.hash_of_key(&submitted.spec.submit_key),
             plan: (plan != self.usual_plan).then(|| Box::new(plan)),
         }
     }
-}
-
-fn refused(code: Code, message: &str, retry_after_ms: u64) -> SubmitOutcome {
-    SubmitOutcome::Refused(Refusal { retry_after_ms, ..Refusal::new(code, message) })
 }

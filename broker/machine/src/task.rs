@@ -85,6 +85,8 @@ pub(crate) struct NewTask {
     pub state: State,
     /// Whether a client waits for this id or watches it.
     pub watched: bool,
+    /// The hash of the key of the submit; 0 without a key.
+    pub submit_key: u64,
     /// The rules that the producer set, if they differ from the defaults.
     pub plan: Option<Box<Plan>>,
 }
@@ -99,6 +101,8 @@ pub(crate) struct Extra {
     pub run: Option<Box<Run>>,
     /// The id of the task if it cannot be packed.
     pub long_id: Option<Box<str>>,
+    /// The hash of the key of the submit; 0 without a key.
+    pub submit_key: u64,
     pub generation: u32,
     /// Whether a client waits for this id or watches it.
     pub watched: bool,
@@ -106,7 +110,7 @@ pub(crate) struct Extra {
 
 impl Default for Extra {
     fn default() -> Self {
-        Self { plan: None, run: None, long_id: None, generation: 1, watched: false }
+        Self { plan: None, run: None, long_id: None, submit_key: 0, generation: 1, watched: false }
     }
 }
 
@@ -116,6 +120,7 @@ impl Extra {
         self.plan.is_none()
             && self.run.is_none()
             && self.long_id.is_none()
+            && self.submit_key == 0
             && self.generation == 1
             && !self.watched
     }
@@ -131,6 +136,7 @@ pub(crate) struct Plan {
     pub time_limit_ms: Option<u64>,
     pub max_deliveries: u32,
     pub early_ack: bool,
+    pub forget_at_end: bool,
     pub root_id: Box<str>,
     pub tags: Vec<Box<str>>,
 }
@@ -146,6 +152,7 @@ impl Plan {
             time_limit_ms: None,
             max_deliveries: MAX_DELIVERIES_DEFAULT,
             early_ack: false,
+            forget_at_end: false,
             root_id: "".into(),
             tags: Vec::new(),
         }
@@ -161,6 +168,7 @@ impl Plan {
             time_limit_ms: spec.time_limit_ms,
             max_deliveries: spec.max_deliveries,
             early_ack: spec.early_ack,
+            forget_at_end: spec.forget_at_end,
             root_id: spec.root_id.clone(),
             tags: spec.tags.clone(),
         }
@@ -311,9 +319,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_takes_64_bytes_and_its_extra_40() {
+    fn a_task_takes_64_bytes_and_its_extra_48() {
         assert_eq!(size_of::<Option<Task>>(), 64);
-        assert_eq!(size_of::<Option<Extra>>(), 40);
+        assert_eq!(size_of::<Option<Extra>>(), 48);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! output of the machine into the scripts; read the changes before you keep them.
 
 mod cancel;
+mod conflicts;
 mod dead;
 mod delivery;
 mod leases;

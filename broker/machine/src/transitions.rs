@@ -217,8 +217,8 @@ impl Machine {
         closed_by: ClosedBy,
         error: TaskError,
         cause: Cause,
-    ) {
-        self.fail_with(step, slot, closed_by, error, cause, Ended::default());
+    ) -> State {
+        self.fail_with(step, slot, closed_by, error, cause, Ended::default())
     }
 
     /// Like [`fail`](Self::fail), with what the worker reported besides the error.
@@ -230,10 +230,11 @@ impl Machine {
         error: TaskError,
         cause: Cause,
         ended: Ended,
-    ) {
+    ) -> State {
         self.end_lease(slot, closed_by);
         self.keep_error(slot, error);
         self.end(step, slot, State::Failure, cause, ended);
+        State::Failure
     }
 
     /// A failed task waits for its next attempt.
@@ -243,7 +244,7 @@ impl Machine {
         slot: Slot,
         delay_ms: u64,
         error: TaskError,
-    ) {
+    ) -> State {
         self.end_lease(slot, ClosedBy::Fail);
         self.keep_error(slot, error);
         self.tasks.task_mut(slot).set_due(step.clocks.after(delay_ms));
@@ -251,6 +252,7 @@ impl Machine {
         self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Due);
         self.expire_if_over(step, slot);
         self.publish(step, slot);
+        State::Retry
     }
 
     /// Puts an unfinished task back at the front of its queue.
@@ -260,12 +262,13 @@ impl Machine {
         slot: Slot,
         closed_by: ClosedBy,
         cause: Cause,
-    ) {
+    ) -> State {
         self.end_lease(slot, closed_by);
         self.change_state(step, slot, State::Queued, cause);
         self.line_up(slot, true);
         self.expire_if_over(step, slot);
         self.publish(step, slot);
+        State::Queued
     }
 
     /// Ends a task that must not run, or must not continue. The caller informs the worker that
@@ -282,12 +285,13 @@ impl Machine {
         closed_by: ClosedBy,
         cause: Cause,
         reason: &str,
-    ) {
+    ) -> State {
         if self.tasks.task(slot).is_leased() {
             self.end_lease(slot, closed_by);
         }
         let ended = Ended { revoked_reason: reason.into(), ..Ended::default() };
         self.end(step, slot, State::Revoked, cause, ended);
+        State::Revoked
     }
 
     /// Records that a cancel was requested. The worker's next report decides how the task ends.
@@ -309,6 +313,7 @@ impl Machine {
     fn end(&mut self, step: &mut Step<'_>, slot: Slot, state: State, cause: Cause, ended: Ended) {
         self.change_state(step, slot, state, cause);
         let task = self.tasks.task(slot);
+        let is_forgotten = self.tasks.plan(task).is_some_and(|plan| plan.forget_at_end);
         let mut ttl_ms = ended.result_ttl_ms.unwrap_or_else(|| {
             self.tasks.plan(task).map_or(self.config.result_ttl_ms, |plan| plan.result_ttl_ms)
         });
@@ -321,7 +326,7 @@ impl Machine {
         self.publish_end(step, slot, ended);
         self.strip(slot);
         self.successors.note_end(slot);
-        if ttl_ms == 0 {
+        if ttl_ms == 0 || is_forgotten {
             self.forget(step, slot);
         } else {
             self.timers.set(Moment::Steady(self.tasks.task(slot).due()), slot, Kind::Forget);

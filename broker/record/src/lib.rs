@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use celeriac_proto::limits::PRIORITY_DEFAULT;
 use celeriac_proto::{ExchangeName, QueueName, TaskId, TaskName};
 
 /// Wall-clock time in milliseconds since 1970, UTC.
@@ -124,6 +125,39 @@ pub struct TaskSpec {
     /// Empty: none.
     pub parent_id: Box<str>,
     pub tags: Vec<Box<str>>,
+    /// Marks the submit, so that the machine knows the same submit again. Empty: none.
+    pub submit_key: Box<str>,
+    /// How long before its eta the task may be handed out.
+    pub lead_ms: u64,
+    /// Whether the task is forgotten at once when it ends, however it ends.
+    pub forget_at_end: bool,
+}
+
+impl TaskSpec {
+    /// A task without payload in the default queue, with the default of each option.
+    pub fn new(id: TaskId, name: TaskName) -> Self {
+        Self {
+            id,
+            name,
+            queue: QueueName::default(),
+            payload: Bytes::new(),
+            content_type: "".into(),
+            headers: Vec::new(),
+            shadow: "".into(),
+            priority: PRIORITY_DEFAULT as u8,
+            retry: RetryPolicy::default(),
+            soft_time_limit_ms: None,
+            time_limit_ms: None,
+            max_deliveries: MAX_DELIVERIES_DEFAULT,
+            early_ack: false,
+            root_id: "".into(),
+            parent_id: "".into(),
+            tags: Vec::new(),
+            submit_key: "".into(),
+            lead_ms: 0,
+            forget_at_end: false,
+        }
+    }
 }
 
 impl Submitted {

@@ -244,13 +244,19 @@ fn submit_outcome(outcome: SubmitOutcome) -> wire::SubmitOutcome {
         kind: kind as i32,
         generation,
         state: state(task_state) as i32,
-        error: None,
+        ..wire::SubmitOutcome::default()
     };
     match outcome {
         SubmitOutcome::Created { state } => accepted(Kind::Created, 1, state),
         SubmitOutcome::Joined { generation, state } => accepted(Kind::Joined, generation, state),
         SubmitOutcome::NewGeneration { generation, state } => {
             accepted(Kind::NewGeneration, generation, state)
+        }
+        SubmitOutcome::CreatedBeside { id, state } => {
+            wire::SubmitOutcome { id: id.into(), ..accepted(Kind::Created, 1, state) }
+        }
+        SubmitOutcome::JoinedBeside { id, generation, state } => {
+            wire::SubmitOutcome { id: id.into(), ..accepted(Kind::Joined, generation, state) }
         }
         SubmitOutcome::Refused(refusal) => wire::SubmitOutcome {
             kind: Kind::Refused as i32,

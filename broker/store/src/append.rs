@@ -96,10 +96,10 @@ impl Store {
         self.index.record(glance, at);
     }
 
-    /// Removes the payload of a task that has succeeded or was revoked. No client reads this
-    /// payload again, because only a failed task can be run again. A large payload has chunks of
-    /// its own, which leave the log sooner than the task does. So a finished queue frees room
-    /// although its results are kept.
+    /// Removes the payload of a task that has succeeded or was revoked, if the payload is large. No
+    /// worker needs it again, because only a failed task can be run again. A large payload has
+    /// chunks of its own, which leave the log sooner than the task does. So a finished queue frees
+    /// room although its results are kept.
     fn shed_payload(&mut self, slot: Slot) {
         let Some(at) =
             self.index.locate(slot).map(|located| located.submitted).filter(|at| at.is_run())

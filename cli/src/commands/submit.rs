@@ -101,6 +101,8 @@ enum Conflict {
     Replace,
     /// Run an ended task again, and an unfinished one once more after its end
     RunAgainAfter,
+    /// Run an ended task again; beside an unfinished one, run this one under an id of its own
+    Beside,
 }
 
 impl From<Conflict> for OnConflict {
@@ -110,6 +112,7 @@ impl From<Conflict> for OnConflict {
             Conflict::Reject => Self::Reject,
             Conflict::Replace => Self::Replace,
             Conflict::RunAgainAfter => Self::RunAgainAfter,
+            Conflict::Beside => Self::Beside,
         }
     }
 }

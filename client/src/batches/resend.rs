@@ -104,9 +104,11 @@ impl<'c> Resend<'c> {
             .iter()
             .zip(&tasks)
             .filter(|(index, _)| self.id_origins[**index] == IdOrigin::Chosen)
+            .filter(|(_, task)| task.submit_key.is_empty())
             .map(|(_, task)| task.id.clone())
             .collect();
-        // Only tasks whose id the caller chose: a generated id needs no question.
+        // Only tasks whose id the caller chose: a generated id needs no question. The broker itself
+        // knows a submit with a key again.
         let present = self.present(chosen).await?;
         let mut again = Vec::with_capacity(tasks.len());
         for (index, mut task) in open.into_iter().zip(tasks) {
@@ -148,7 +150,7 @@ impl<'c> Resend<'c> {
                 kind: submit_outcome::Kind::Created.into(),
                 generation: info.map_or(1, |info| info.generation),
                 state: info.map_or(wire::TaskState::Unknown, wire::TaskInfo::state).into(),
-                error: None,
+                ..wire::SubmitOutcome::default()
             });
         }
         Ok(self
@@ -194,7 +196,7 @@ fn accepted_before(
         kind: kind.into(),
         generation: info.generation,
         state: info.state,
-        error: None,
+        ..wire::SubmitOutcome::default()
     })
 }
 

@@ -131,7 +131,7 @@ async fn one_bad_item_does_not_spoil_the_others() {
             kind: submit_outcome::Kind::Joined.into(),
             generation: 2,
             state: TaskState::Started.into(),
-            error: None,
+            ..wire::SubmitOutcome::default()
         };
         peer.answer(id, submit_reply(vec![refused(ErrorCode::QueueFull), joined])).await;
     });
@@ -242,7 +242,7 @@ async fn of_a_chosen_id_the_broker_is_asked_before_the_submit_is_repeated() {
             kind: kind.into(),
             generation,
             state: TaskState::Queued.into(),
-            error: None,
+            ..wire::SubmitOutcome::default()
         };
         let outcomes = vec![
             outcome(submit_outcome::Kind::Joined, 1),

@@ -68,7 +68,7 @@ impl Peer {
             kind: wire::submit_outcome::Kind::Created.into(),
             generation: 1,
             state: wire::TaskState::Queued.into(),
-            error: None,
+            ..wire::SubmitOutcome::default()
         };
         self.answer(request_id, submit_reply(vec![outcome; tasks])).await;
     }

@@ -115,7 +115,12 @@ fn connection() -> Vec<Vector<ServerFrame>> {
 }
 
 fn submitted(kind: submit_outcome::Kind, generation: u32) -> SubmitOutcome {
-    SubmitOutcome { kind: kind.into(), generation, state: TaskState::Queued.into(), error: None }
+    SubmitOutcome {
+        kind: kind.into(),
+        generation,
+        state: TaskState::Queued.into(),
+        ..SubmitOutcome::default()
+    }
 }
 
 fn submits() -> Vec<Vector<ServerFrame>> {
@@ -127,6 +132,10 @@ fn submits() -> Vec<Vector<ServerFrame>> {
     let joined = submitted(submit_outcome::Kind::Joined, 1);
     let outcomes = vec![joined, refused];
     let again = vec![submitted(submit_outcome::Kind::NewGeneration, 2)];
+    let beside = vec![SubmitOutcome {
+        id: format!("{ID}~b7a91e"),
+        ..submitted(submit_outcome::Kind::Created, 1)
+    }];
     vec![
         vector(
             "submit-reply/created",
@@ -147,6 +156,12 @@ fn submits() -> Vec<Vector<ServerFrame>> {
             "The id had ended before and runs again.",
             3,
             Body::SubmitReply(SubmitReply { outcomes: again }),
+        ),
+        vector(
+            "submit-reply/beside",
+            "The id has an unfinished task; this one runs beside it.",
+            9,
+            Body::SubmitReply(SubmitReply { outcomes: beside }),
         ),
     ]
 }

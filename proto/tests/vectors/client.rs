@@ -130,6 +130,9 @@ fn every_field() -> Task {
         parent_id: "album-1".into(),
         tags: ids(&["album:1", "night"]),
         early_ack: true,
+        submit_key: "0d3c1f".into(),
+        lead_ms: Some(10_000),
+        forget_at_end: true,
         ..one_task()
     }
 }
@@ -205,6 +208,10 @@ fn choices() -> Vec<Vector<ClientFrame>> {
         ..one_task()
     };
     let again = Task { on_conflict: OnConflict::RunAgainAfter.into(), ..one_task() };
+    let beside =
+        Task { on_conflict: OnConflict::Beside.into(), submit_key: "b7a91e".into(), ..one_task() };
+    let supersede =
+        Task { on_conflict: OnConflict::Supersede.into(), supersedes_lease: 7, ..one_task() };
     vec![
         vector(
             "submit/reject",
@@ -217,6 +224,18 @@ fn choices() -> Vec<Vector<ClientFrame>> {
             "Where the task has not ended it runs once more after its end.",
             3,
             Body::Submit(Submit { tasks: vec![again] }),
+        ),
+        vector(
+            "submit/beside",
+            "Where the task has not ended this one runs beside it, under an id of its own.",
+            9,
+            Body::Submit(Submit { tasks: vec![beside] }),
+        ),
+        vector(
+            "submit/supersede",
+            "The handler with lease 7 submits its own id again: the new run takes its place.",
+            10,
+            Body::Submit(Submit { tasks: vec![supersede] }),
         ),
         vector(
             "cancel/tag",

@@ -209,6 +209,9 @@ fn submitted(input: &mut Input<'_>) -> Submitted {
             root_id: word(input),
             parent_id: word(input),
             tags: vec![word(input)],
+            submit_key: word(input),
+            lead_ms: input.sometimes(4, Input::any_number).unwrap_or(0),
+            forget_at_end: input.one_in(4),
         },
     }
 }

@@ -88,7 +88,8 @@ impl Script {
 
     fn told(&mut self, submit: Position, kind: Kind, generation: u32) {
         let state = TaskState::Queued.into();
-        let outcome = wire::SubmitOutcome { kind: kind.into(), generation, state, error: None };
+        let outcome =
+            wire::SubmitOutcome { kind: kind.into(), generation, state, ..Default::default() };
         self.answer(submit, Answer::Submit(outcome));
     }
 

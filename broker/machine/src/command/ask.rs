@@ -141,6 +141,14 @@ impl When {
         }
     }
 
+    /// The time that is `span_ms` earlier.
+    pub fn earlier(self, span_ms: u64) -> When {
+        match self {
+            When::At(at) => When::At(at.saturating_sub_unsigned(span_ms)),
+            When::In(span) => When::In(span.saturating_sub(span_ms)),
+        }
+    }
+
     /// The time that is `span_ms` later. A time in the past counts as now.
     pub fn later(self, span_ms: u64, now: Timestamp) -> When {
         match self {
@@ -157,6 +165,12 @@ pub enum OnConflict {
     Reject,
     Replace,
     RunAgainAfter,
+    /// The new generation takes the place of the run with this lease; 0: of any run.
+    Supersede {
+        lease: Lease,
+    },
+    /// The new task runs beside an unfinished task of its id, under an id of its own.
+    Beside,
 }
 
 /// A worker's report on one lease.

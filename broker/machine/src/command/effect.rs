@@ -111,9 +111,27 @@ pub enum Push {
 /// The outcome of the submit of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmitOutcome {
-    Created { state: State },
-    Joined { generation: u32, state: State },
-    NewGeneration { generation: u32, state: State },
+    Created {
+        state: State,
+    },
+    Joined {
+        generation: u32,
+        state: State,
+    },
+    NewGeneration {
+        generation: u32,
+        state: State,
+    },
+    /// The task runs beside another task of the id, under an id of its own.
+    CreatedBeside {
+        id: TaskId,
+        state: State,
+    },
+    JoinedBeside {
+        id: TaskId,
+        generation: u32,
+        state: State,
+    },
     Refused(Refusal),
 }
 

@@ -120,6 +120,17 @@ impl Tasks {
         self.extra(task).map_or(1, |extra| extra.generation)
     }
 
+    /// The hash of the key with which the task was submitted; 0 without a key.
+    pub fn submit_key(&self, task: &Task) -> u64 {
+        self.extra(task).map_or(0, |extra| extra.submit_key)
+    }
+
+    /// The hash of the key of a submit; 0 for an empty key.
+    pub fn hash_of_key(&self, submit_key: &str) -> u64 {
+        use std::hash::BuildHasher;
+        if submit_key.is_empty() { 0 } else { self.hasher.hash_one(submit_key).max(1) }
+    }
+
     pub fn is_watched(&self, task: &Task) -> bool {
         self.extra(task).is_some_and(|extra| extra.watched)
     }
@@ -190,11 +201,12 @@ impl Tasks {
         let task = Task::new(&new);
         let packed = task.id;
         self.slots.put(slot, task);
-        let NewTask { id, plan, generation, watched, .. } = new;
+        let NewTask { id, plan, generation, watched, submit_key, .. } = new;
         let extra = Extra {
             plan,
             generation,
             watched,
+            submit_key,
             long_id: packed.is_long().then(|| id.as_str().into()),
             run: None,
         };

@@ -8,13 +8,13 @@
 //! between workers takes nothing back; `simulation.rs` and the scripts test the balance.
 
 mod compare;
+mod names;
 mod reference;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{Body, Record, RetryPolicy, Slot, State, TaskSpec};
 use proptest::prelude::*;
 
@@ -25,6 +25,7 @@ use crate::command::{
     When, Work, WorkerInfo,
 };
 use crate::{Effects, Machine};
+use names::{beside, id_of, key_of, name_of, number_of, queue_of};
 use reference::Reference;
 use steps::{End, Step, Submit, any_step};
 
@@ -33,6 +34,10 @@ use steps::{End, Step, Submit, any_step};
 const BEAT_MS: u64 = 500;
 const WORKERS: usize = 3;
 const IDS: u8 = 6;
+const BESIDE: u8 = 100;
+const KEYS: u8 = 3;
+/// In a submit that supersedes, this stands for the present lease of the id.
+const PRESENT_LEASE: u64 = u64::MAX;
 const QUEUES: u8 = 2;
 /// The peer that is a client.
 const CLIENT: usize = WORKERS;
@@ -53,22 +58,6 @@ proptest! {
 /// The default of proptest is for smaller tests.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").map_or(1_000, |cases| cases.parse().expect("a number of cases"))
-}
-
-fn id_of(id: u8) -> TaskId {
-    TaskId::parse(format!("task-{id}")).expect("the text is an id")
-}
-
-fn number_of(id: &str) -> u8 {
-    id.trim_start_matches("task-").parse().expect("the id is one of this test")
-}
-
-fn queue_of(queue: u8) -> QueueName {
-    QueueName::parse(["one", "two"][usize::from(queue)]).expect("the text is a name")
-}
-
-fn name_of(name: u8) -> TaskName {
-    TaskName::parse(["job", "song"][usize::from(name)]).expect("the text is a name")
 }
 
 fn bits(bits: u8) -> Vec<u8> {
@@ -211,11 +200,15 @@ impl Model {
         let now = self.reference.now.wall;
         submit.eta = submit.eta.map(|span| now + span);
         submit.expires = submit.expires.map(|span| now + span);
+        if submit.conflict == (OnConflict::Supersede { lease: PRESENT_LEASE }) {
+            let lease = self.reference.tasks.get(&id).map_or(1, |task| task.lease);
+            submit.conflict = OnConflict::Supersede { lease };
+        }
         let ask = Ask::Produce(Produce::Submit(vec![Ok(submission(id, &submit))]));
         let Some(Message::Answer(_, Answer::Submitted(outcomes))) = self.answer(CLIENT, ask) else {
             panic!("no answer")
         };
-        if submit.conflict == OnConflict::Reject && self.reference.tasks.contains_key(&id) {
+        if self.reference.refuses(id, &submit) {
             return assert!(matches!(outcomes[0], SubmitOutcome::Refused(_)), "{outcomes:?}");
         }
         let slot = self.log.last().and_then(|(slot, _)| *slot).unwrap_or(0);
@@ -299,13 +292,7 @@ impl Model {
             panic!("no answer")
         };
         if self.reference.holds(session, id, lease) {
-            self.reference.report(id, end);
-            let completes = matches!(end, End::Complete { .. });
-            let gone = if completes { State::Success } else { State::Revoked };
-            assert_eq!(
-                outcomes,
-                [Ok(self.reference.tasks.get(&id).map_or(gone, |task| task.state))]
-            );
+            assert_eq!(outcomes, [Ok(self.reference.report(id, end))]);
         }
         // A report on any other lease is refused, or counted before: in both cases it changes
         // nothing.
@@ -472,22 +459,15 @@ fn submission(id: u8, submit: &Submit) -> Submission {
         result_ttl_ms: Some(submit.ttl_ms),
         on_conflict: submit.conflict,
         spec: TaskSpec {
-            id: id_of(id),
-            name: name_of(submit.name),
             queue: queue_of(submit.queue),
             payload: Bytes::from_static(b"payload"),
-            content_type: "".into(),
-            headers: Vec::new(),
-            shadow: "".into(),
             priority: submit.priority,
             retry: RetryPolicy { attempts_max: submit.attempts_max, ..RetryPolicy::default() },
-            soft_time_limit_ms: None,
-            time_limit_ms: None,
             max_deliveries: submit.max_deliveries,
-            early_ack: false,
-            root_id: "".into(),
-            parent_id: "".into(),
-            tags: Vec::new(),
+            submit_key: submit.key.map(key_of).unwrap_or_default().into(),
+            lead_ms: submit.lead_ms,
+            forget_at_end: submit.forget_at_end,
+            ..TaskSpec::new(id_of(id), name_of(submit.name))
         },
     }
 }

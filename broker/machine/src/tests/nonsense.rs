@@ -1,10 +1,9 @@
 //! Records that no broker writes, found by the fuzz target of stored chunks. The machine restores
 //! them and continues.
 
-use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use celeriac_record::{
-    Actor, Cancel, Changed, ClosedBy, Record, RetryPolicy, State, Submitted, TaskKey, TaskSpec,
+    Actor, Cancel, Changed, ClosedBy, Record, State, Submitted, TaskKey, TaskSpec,
 };
 
 use super::script::settings;
@@ -27,22 +26,11 @@ fn submitted() -> Record {
         expires: None,
         result_ttl_ms: 60_000,
         spec: TaskSpec {
-            id: TaskId::parse("a").expect("an id"),
-            name: TaskName::parse("job").expect("a name"),
-            queue: QueueName::default(),
-            payload: Bytes::new(),
-            content_type: "".into(),
-            headers: Vec::new(),
-            shadow: "".into(),
-            priority: 4,
-            retry: RetryPolicy::default(),
-            soft_time_limit_ms: None,
-            time_limit_ms: None,
             max_deliveries: 3,
-            early_ack: false,
-            root_id: "".into(),
-            parent_id: "".into(),
-            tags: Vec::new(),
+            ..TaskSpec::new(
+                TaskId::parse("a").expect("an id"),
+                TaskName::parse("job").expect("a name"),
+            )
         },
     }))
 }

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use celeriac_proto::{QueueName, TaskId, TaskName};
-use celeriac_record::{MAX_DELIVERIES_DEFAULT, Record, RetryPolicy, State, TaskSpec};
+use celeriac_record::{Record, RetryPolicy, State, TaskSpec};
 
 use super::script::settings;
 use crate::command::{
@@ -134,22 +133,12 @@ fn submission(id: &str, tag: &str) -> Submission {
         result_ttl_ms: None,
         on_conflict: OnConflict::RunAgainIfFinished,
         spec: TaskSpec {
-            id: TaskId::parse(id).expect("an id"),
-            name: TaskName::parse("job").expect("a name"),
-            queue: QueueName::default(),
-            payload: Bytes::new(),
-            content_type: "".into(),
-            headers: Vec::new(),
-            shadow: "".into(),
-            priority: 4,
             retry: RetryPolicy { attempts_max: 1, ..RetryPolicy::default() },
-            soft_time_limit_ms: None,
-            time_limit_ms: None,
-            max_deliveries: MAX_DELIVERIES_DEFAULT,
-            early_ack: false,
-            root_id: "".into(),
-            parent_id: "".into(),
             tags: vec![tag.into(), "kept".into()],
+            ..TaskSpec::new(
+                TaskId::parse(id).expect("an id"),
+                TaskName::parse("job").expect("a name"),
+            )
         },
     }
 }

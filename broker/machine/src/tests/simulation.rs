@@ -208,7 +208,11 @@ impl World {
             OnConflict::Reject,
             OnConflict::Replace,
             OnConflict::RunAgainAfter,
-        ][self.below(4) as usize];
+            OnConflict::Supersede { lease: 0 },
+            OnConflict::Supersede { lease: self.latest_lease },
+            OnConflict::Beside,
+        ][self.below(7) as usize];
+        let key = ["", "one", "two", "three"][self.below(4) as usize];
         let mut sometimes =
             |one_in: u64, span_ms: u64| (self.below(one_in) == 0).then(|| self.below(span_ms));
         let submission = Submission {
@@ -217,22 +221,16 @@ impl World {
             result_ttl_ms: sometimes(3, 30_000),
             on_conflict: conflict,
             spec: TaskSpec {
-                id,
-                name: TaskName::parse("job").expect("a name"),
-                queue: QueueName::default(),
                 payload: Bytes::from_static(b"payload"),
-                content_type: "".into(),
-                headers: Vec::new(),
-                shadow: "".into(),
                 priority: sometimes(2, 10).unwrap_or(4) as u8,
                 retry: RetryPolicy { attempts_max: 2, ..RetryPolicy::default() },
-                soft_time_limit_ms: None,
                 time_limit_ms: sometimes(6, 5_000),
                 max_deliveries: 3,
                 early_ack: sometimes(10, 10).is_some(),
-                root_id: "".into(),
-                parent_id: "".into(),
-                tags: Vec::new(),
+                submit_key: key.into(),
+                lead_ms: sometimes(4, 20_000).unwrap_or(0),
+                forget_at_end: sometimes(10, 10).is_some(),
+                ..TaskSpec::new(id, TaskName::parse("job").expect("a name"))
             },
         };
         self.ask(peer, Ask::Produce(Produce::Submit(vec![Ok(submission)])));
@@ -322,8 +320,11 @@ impl World {
         match record {
             Record::Submitted(submitted) => {
                 let before = self.promises.get(&submitted.key.slot);
+                // A run may also be superseded by the next generation of its id.
                 assert!(
-                    before.is_none_or(|(_, promise)| promise.state.is_terminal()),
+                    before.is_none_or(|(id, promise)| {
+                        promise.state.is_terminal() || *id == submitted.spec.id
+                    }),
                     "two tasks use one slot"
                 );
                 let state = State::Queued;

@@ -33,6 +33,8 @@ pub(crate) enum Cause {
     Purged,
     /// A client submits the id again and replaces this run.
     Replaced,
+    /// The handler of this run submits the id again.
+    Superseded,
     /// The task has run longer than its hard time limit.
     TimeLimit,
 }
@@ -59,17 +61,19 @@ const fn row(from: State, to: State, cause: Cause, actors: u8) -> Transition {
 
 /// All transitions within one run of a task. A submit or a replay makes a task SCHEDULED or QUEUED.
 /// An ended task has no transition: the broker forgets it in the end.
-const TRANSITIONS: [Transition; 35] = [
+const TRANSITIONS: [Transition; 40] = [
     row(Scheduled, Queued, Cause::Due, BROKER),
     row(Scheduled, Revoked, Cause::Expired, BROKER),
     row(Scheduled, Revoked, Cause::Cancelled, CLIENT),
     row(Scheduled, Revoked, Cause::Purged, CLIENT),
     row(Scheduled, Revoked, Cause::Replaced, CLIENT),
+    row(Scheduled, Revoked, Cause::Superseded, CLIENT),
     row(Queued, Leased, Cause::Delivered, BROKER),
     row(Queued, Revoked, Cause::Expired, BROKER),
     row(Queued, Revoked, Cause::Cancelled, CLIENT),
     row(Queued, Revoked, Cause::Purged, CLIENT),
     row(Queued, Revoked, Cause::Replaced, CLIENT),
+    row(Queued, Revoked, Cause::Superseded, CLIENT),
     row(Leased, Started, Cause::Started, WORKER),
     row(Leased, Queued, Cause::Released, WORKER),
     row(Leased, Queued, Cause::TakenBack, BROKER | WORKER | CLIENT),
@@ -79,6 +83,7 @@ const TRANSITIONS: [Transition; 35] = [
     row(Leased, Revoked, Cause::Cancelled, BROKER | WORKER | CLIENT),
     row(Leased, Revoked, Cause::Purged, CLIENT),
     row(Leased, Revoked, Cause::Replaced, CLIENT),
+    row(Leased, Revoked, Cause::Superseded, CLIENT),
     row(Started, Success, Cause::Completed, WORKER),
     row(Started, Retry, Cause::Failed, WORKER),
     row(Started, Failure, Cause::Failed, WORKER),
@@ -88,13 +93,15 @@ const TRANSITIONS: [Transition; 35] = [
     row(Started, Queued, Cause::Released, WORKER),
     row(Started, Queued, Cause::WorkerLost, BROKER | WORKER),
     row(Started, Revoked, Cause::Expired, WORKER),
-    row(Started, Revoked, Cause::Cancelled, BROKER | WORKER),
+    row(Started, Revoked, Cause::Cancelled, BROKER | WORKER | CLIENT),
     row(Started, Revoked, Cause::Replaced, CLIENT),
+    row(Started, Revoked, Cause::Superseded, CLIENT),
     row(Retry, Queued, Cause::Due, BROKER),
     row(Retry, Revoked, Cause::Expired, BROKER),
     row(Retry, Revoked, Cause::Cancelled, CLIENT),
     row(Retry, Revoked, Cause::Purged, CLIENT),
     row(Retry, Revoked, Cause::Replaced, CLIENT),
+    row(Retry, Revoked, Cause::Superseded, CLIENT),
 ];
 
 /// The actors that may make a transition, by from, to and cause: the table for a fast look-up.
@@ -144,6 +151,7 @@ mod tests {
             Cause::Cancelled => &["`Cancel`", "a cancel was requested"],
             Cause::Purged => &["purged"],
             Cause::Replaced => &["replaced"],
+            Cause::Superseded => &["superseded"],
             Cause::TimeLimit => &["time limit"],
         }
     }

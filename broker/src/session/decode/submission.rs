@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use celeriac_machine::command::{Code, OnConflict, Refusal, Submission, When};
 use celeriac_proto::limits::{
-    HEADERS_BYTES_MAX, HEADERS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, TAGS_MAX,
+    HEADERS_BYTES_MAX, HEADERS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, SUBMIT_KEY_BYTES_MAX, TAGS_MAX,
 };
 use celeriac_proto::wire;
 use celeriac_proto::{QueueName, TaskId, TaskName};
@@ -19,6 +19,16 @@ pub(super) fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submissio
         let (bytes, max) = (task.payload.len(), bounds.payload_bytes_max);
         let message = format!("the payload has {bytes} bytes, and {max} are allowed");
         return Err(Refusal::new(Code::PayloadTooLarge, message));
+    }
+    if task.submit_key.len() > SUBMIT_KEY_BYTES_MAX {
+        let message = format!("a submit_key has at most {SUBMIT_KEY_BYTES_MAX} bytes");
+        return Err(invalid(message));
+    }
+    if on_conflict == wire::OnConflict::Beside && task.submit_key.is_empty() {
+        return Err(invalid("ON_CONFLICT_BESIDE needs a submit_key"));
+    }
+    if on_conflict != wire::OnConflict::Supersede && task.supersedes_lease != 0 {
+        return Err(invalid("supersedes_lease needs ON_CONFLICT_SUPERSEDE"));
     }
     let priority = task.priority.unwrap_or(PRIORITY_DEFAULT);
     if priority > PRIORITY_MAX {
@@ -35,6 +45,8 @@ pub(super) fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submissio
             wire::OnConflict::Reject => OnConflict::Reject,
             wire::OnConflict::Replace => OnConflict::Replace,
             wire::OnConflict::RunAgainAfter => OnConflict::RunAgainAfter,
+            wire::OnConflict::Supersede => OnConflict::Supersede { lease: task.supersedes_lease },
+            wire::OnConflict::Beside => OnConflict::Beside,
         },
         spec: TaskSpec {
             id: TaskId::parse(task.id)?,
@@ -58,6 +70,9 @@ pub(super) fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submissio
             root_id: short("root id", task.root_id)?,
             parent_id: short("parent id", task.parent_id)?,
             tags: tags(task.tags)?,
+            submit_key: short("submit_key", task.submit_key)?,
+            lead_ms: span("lead_ms", task.lead_ms, 0)?.unwrap_or(0),
+            forget_at_end: task.forget_at_end,
         },
     })
 }

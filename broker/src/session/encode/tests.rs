@@ -114,6 +114,9 @@ fn submitted(shape: &Shape) -> Submitted {
             root_id: text(shape.name),
             parent_id: text(shape.name),
             tags: (0..shape.tags).map(|_| name(shape)).collect(),
+            submit_key: text(shape.name),
+            lead_ms: u64::MAX,
+            forget_at_end: true,
         },
     }
 }

@@ -22,6 +22,9 @@ const ROOT_ID: u8 = 14;
 const PARENT_ID: u8 = 15;
 const TAG: u8 = 16;
 const AFTER: u8 = 18;
+const SUBMIT_KEY: u8 = 19;
+const LEAD_MS: u8 = 20;
+const FORGET_AT_END: u8 = 21;
 /// The payload is written last, so that a record can be read without it.
 pub(super) const PAYLOAD: u8 = 17;
 
@@ -46,7 +49,8 @@ pub(super) fn bulk(task: &Submitted) -> usize {
         + task.spec.name.len()
         + task.spec.queue.len()
         + task.spec.root_id.len()
-        + task.spec.parent_id.len();
+        + task.spec.parent_id.len()
+        + task.spec.submit_key.len();
     task.spec.payload.len()
         + task.spec.content_type.len()
         + task.spec.shadow.len()
@@ -103,6 +107,9 @@ pub(super) fn encode(task: &Submitted, put: &mut Put<'_>) {
             put.unsigned(after.serial);
         });
     }
+    put.bytes_field(SUBMIT_KEY, task.spec.submit_key.as_bytes());
+    put.unsigned_field(LEAD_MS, task.spec.lead_ms);
+    put.unsigned_field(FORGET_AT_END, u64::from(task.spec.forget_at_end));
     put.bytes_field(PAYLOAD, &task.spec.payload);
 }
 
@@ -136,6 +143,9 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Submitted, Malforme
             root_id: "".into(),
             parent_id: "".into(),
             tags: Vec::new(),
+            submit_key: "".into(),
+            lead_ms: 0,
+            forget_at_end: false,
         },
     };
     while let Some(field) = take.field()? {
@@ -177,6 +187,9 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
             task.after =
                 Some(TaskKey { slot: narrow(take.unsigned()?)?, serial: take.unsigned()? });
         }
+        Field::Bytes(SUBMIT_KEY, value) => task.spec.submit_key = text(&value)?,
+        Field::Number(LEAD_MS, value) => task.spec.lead_ms = value,
+        Field::Number(FORGET_AT_END, value) => task.spec.forget_at_end = value != 0,
         Field::Bytes(PAYLOAD, value) => task.spec.payload = value,
         Field::Number(..) | Field::Bytes(..) => {}
     }

@@ -23,22 +23,12 @@ pub(crate) fn submitted(slot: u32, serial: u64, payload_bytes: usize) -> Submitt
         expires: None,
         result_ttl_ms: 86_400_000,
         spec: TaskSpec {
-            id: TaskId::parse(format!("task-{serial}")).unwrap(),
-            name: TaskName::parse("songs.preprocess").unwrap(),
-            queue: QueueName::default(),
             payload: payload.into(),
-            content_type: "".into(),
-            headers: Vec::new(),
-            shadow: "".into(),
-            priority: 4,
-            retry: RetryPolicy::default(),
-            soft_time_limit_ms: None,
-            time_limit_ms: None,
             max_deliveries: 10,
-            early_ack: false,
-            root_id: "".into(),
-            parent_id: "".into(),
-            tags: Vec::new(),
+            ..TaskSpec::new(
+                TaskId::parse(format!("task-{serial}")).unwrap(),
+                TaskName::parse("songs.preprocess").unwrap(),
+            )
         },
     }
 }
@@ -130,34 +120,37 @@ fn any_submitted() -> impl Strategy<Value = Submitted> {
         any_text(),
         of(any_key()),
     );
-    (identity, described, times, limits).prop_map(|(identity, described, times, limits)| {
-        Submitted {
-            key: identity.0,
-            generation: identity.1,
-            after: limits.6,
-            submitted_at: times.1,
-            eta: times.2,
-            expires: times.3,
-            result_ttl_ms: times.4,
-            spec: TaskSpec {
-                id: TaskId::parse(identity.2).unwrap(),
-                name: TaskName::parse(identity.3).unwrap(),
-                queue: QueueName::parse(identity.4).unwrap(),
-                payload: identity.5,
-                content_type: described.0,
-                headers: described.1,
-                shadow: described.2,
-                tags: described.3,
-                priority: times.0,
-                retry: times.5,
-                soft_time_limit_ms: limits.0,
-                time_limit_ms: limits.1,
-                max_deliveries: limits.2,
-                early_ack: limits.3,
-                root_id: limits.4,
-                parent_id: limits.5,
-            },
-        }
+    let again = (any_text(), any::<u64>(), any::<bool>());
+    let parts = (identity, described, times, limits, again);
+    parts.prop_map(|(identity, described, times, limits, again)| Submitted {
+        key: identity.0,
+        generation: identity.1,
+        after: limits.6,
+        submitted_at: times.1,
+        eta: times.2,
+        expires: times.3,
+        result_ttl_ms: times.4,
+        spec: TaskSpec {
+            id: TaskId::parse(identity.2).unwrap(),
+            name: TaskName::parse(identity.3).unwrap(),
+            queue: QueueName::parse(identity.4).unwrap(),
+            payload: identity.5,
+            content_type: described.0,
+            headers: described.1,
+            shadow: described.2,
+            tags: described.3,
+            priority: times.0,
+            retry: times.5,
+            soft_time_limit_ms: limits.0,
+            time_limit_ms: limits.1,
+            max_deliveries: limits.2,
+            early_ack: limits.3,
+            root_id: limits.4,
+            parent_id: limits.5,
+            submit_key: again.0,
+            lead_ms: again.1,
+            forget_at_end: again.2,
+        },
     })
 }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use celeriac_proto::QueueName;
 use celeriac_record::State;
 
-use super::{CLIENT, IDS, Model, QUEUES, id_of, number_of, queue_of};
+use super::{BESIDE, CLIENT, IDS, KEYS, Model, QUEUES, id_of, number_of, queue_of};
 use crate::command::{Ask, Message, Observe, Operate, Outlines};
 
 impl Model {
     /// Compares the states of all tasks and the counts of the queues.
     pub(super) fn compare(&mut self) {
-        let ids = (0..IDS).map(id_of).collect();
+        let ids = (0..IDS).chain(BESIDE..BESIDE + IDS * KEYS).map(id_of).collect();
         let answer = self.answer(
             CLIENT,
             Ask::Observe(Observe::Get { ids, with_results: false, with_payloads: false }),

@@ -1,6 +1,9 @@
 //! The reference: a task queue in its simplest form, with lists and loops, and without timers,
 //! indexes and records. Each step checks the time, and each query looks at all entries.
 
+mod deliveries;
+mod submits;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_record::State;
@@ -8,7 +11,7 @@ use celeriac_record::State;
 use super::super::script::LEASE_MS;
 use super::super::words::DAY_MS;
 use super::steps::{End, Submit};
-use crate::command::{CancelMode, CancelOutcome, Now, OnConflict, Release, SubmitOutcome};
+use crate::command::{CancelMode, CancelOutcome, Now, Release};
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
@@ -66,61 +69,15 @@ pub(super) struct Reference {
     paused: BTreeSet<u8>,
     submitted: u64,
     order: u64,
+    /// The state in which the last task ended; the task may be gone.
+    ended_as: State,
 }
 
 impl Reference {
     pub fn new(now: Now) -> Self {
         let (tasks, sessions, line, paused) = Default::default();
-        Self { now, tasks, sessions, line, paused, submitted: 0, order: 0 }
-    }
-
-    pub fn submit(&mut self, id: u8, submit: Submit, slot: u32) -> SubmitOutcome {
-        let mut generation = 1;
-        if let Some(present) = self.tasks.get(&id) {
-            if submit.conflict == OnConflict::RunAgainIfFinished && !present.state.is_terminal() {
-                return SubmitOutcome::Joined {
-                    generation: present.generation,
-                    state: present.state,
-                };
-            }
-            generation = present.generation + 1;
-            self.remove(id);
-        }
-        self.submitted += 1;
-        let now = self.now.wall;
-        let due = submit.eta.unwrap_or(now);
-        let state = if due > now { State::Scheduled } else { State::Queued };
-        let task = Task {
-            slot,
-            submit,
-            generation,
-            state,
-            stored: None,
-            attempts: 0,
-            deliveries: 0,
-            losses: 0,
-            silent: 0,
-            alone: false,
-            lease: 0,
-            holder: None,
-            cancelled: false,
-            settled: false,
-            result_ttl_ms: None,
-            due,
-            due_mono: None,
-            first: state,
-            submitted: self.submitted,
-            order: 0,
-        };
-        self.tasks.insert(id, task);
-        if state == State::Queued {
-            self.line_up(id);
-        }
-        if generation == 1 {
-            SubmitOutcome::Created { state }
-        } else {
-            SubmitOutcome::NewGeneration { generation, state }
-        }
+        let ended_as = State::Revoked;
+        Self { now, tasks, sessions, line, paused, submitted: 0, order: 0, ended_as }
     }
 
     fn remove(&mut self, id: u8) {
@@ -155,7 +112,9 @@ impl Reference {
                 (_, ttl_ms) => ttl_ms,
             };
             self.is_due_in(id, ttl_ms);
-            if ttl_ms == 0 {
+            let is_gone = ttl_ms == 0 || self.tasks[&id].submit.forget_at_end;
+            self.ended_as = state;
+            if is_gone {
                 self.remove(id);
             }
         }
@@ -200,7 +159,13 @@ impl Reference {
         self.tasks.get(&id).is_some_and(|task| task.lease == lease && task.holder == Some(session))
     }
 
-    pub fn report(&mut self, id: u8, end: End) {
+    /// Returns the state of the task after the report.
+    pub fn report(&mut self, id: u8, end: End) -> State {
+        self.carry_out(id, end);
+        self.tasks.get(&id).map_or(self.ended_as, |task| task.state)
+    }
+
+    fn carry_out(&mut self, id: u8, end: End) {
         let is_handed_back = matches!(end, End::Release(Release::Unfinished | Release::NotBegun));
         if !is_handed_back && self.tasks[&id].state == State::Leased {
             self.becomes(id, State::Started);
@@ -418,81 +383,6 @@ impl Reference {
         expired.iter().for_each(|id| self.becomes(*id, State::Revoked));
         let over = self.ids(|task| task.state.is_terminal() && self.is_due(task));
         over.iter().for_each(|id| self.remove(*id));
-    }
-
-    /// The tasks that this session may get next: one task of each of its queues.
-    fn next_for(&self, session: &Session, id: u64) -> Vec<u8> {
-        let (held, in_credit) = (self.held(id), self.in_credit(id));
-        let has_suspect = self.tasks.values().any(|task| task.holder == Some(id) && task.alone);
-        if !session.is_connected || in_credit >= session.credit || has_suspect {
-            return Vec::new();
-        }
-        let mut next = Vec::new();
-        for queue in session.queues.iter().filter(|queue| !self.paused.contains(queue)) {
-            let can_run = |id: &&u8| {
-                let submit = &self.tasks[id].submit;
-                let may_run = submit.queue == *queue && session.names.contains(&submit.name);
-                may_run && (held == 0 || !self.is_suspect(**id))
-            };
-            let waiting: Vec<u8> = self.line.iter().filter(can_run).copied().collect();
-            let priority = waiting.iter().map(|id| self.tasks[id].submit.priority).max();
-            let first_of = |(name, suspect): (u8, bool)| {
-                let stands = |id: &&u8| {
-                    let submit = &self.tasks[id].submit;
-                    Some(submit.priority) == priority
-                        && submit.name == name
-                        && self.is_suspect(**id) == suspect
-                };
-                waiting.iter().find(stands).copied()
-            };
-            let lines = session.names.iter().flat_map(|name| [(*name, false), (*name, true)]);
-            next.extend(lines.filter_map(first_of).min_by_key(|id| self.tasks[id].order));
-        }
-        next
-    }
-
-    fn held(&self, session: u64) -> usize {
-        self.tasks.values().filter(|task| task.holder == Some(session)).count()
-    }
-
-    /// The leases that count against the credit.
-    fn in_credit(&self, session: u64) -> usize {
-        let counts = |task: &&Task| task.holder == Some(session) && !task.settled;
-        self.tasks.values().filter(counts).count()
-    }
-
-    /// Whether a worker with room may take no tasks, so that it becomes free for a suspect.
-    fn may_drain(&self, session: &Session, id: u64) -> bool {
-        let waits = |id: &u8| {
-            let submit = &self.tasks[id].submit;
-            let is_served =
-                session.queues.contains(&submit.queue) && !self.paused.contains(&submit.queue);
-            self.is_suspect(*id) && is_served && session.names.contains(&submit.name)
-        };
-        self.held(id) > 0 && self.line.iter().any(waits)
-    }
-
-    /// The machine delivers a task to a session. Checks that it was the turn of that task.
-    pub fn deliver(&mut self, session: u64, id: u8, lease: u64) {
-        let allowed = self.next_for(&self.sessions[&session], session);
-        assert!(
-            allowed.contains(&id),
-            "task {id} was handed out, and it was the turn of {allowed:?}"
-        );
-        self.becomes(id, State::Leased);
-        let alone = self.is_suspect(id);
-        let task = self.task(id);
-        task.alone = alone;
-        task.lease = lease;
-        task.holder = Some(session);
-        task.deliveries += 1;
-    }
-
-    /// Whether no worker is left that could get a task.
-    pub fn is_all_handed_out(&self) -> bool {
-        self.sessions.iter().all(|(id, session)| {
-            self.next_for(session, *id).is_empty() || self.may_drain(session, *id)
-        })
     }
 
     pub fn session_of(&self, peer: usize) -> Option<u64> {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::script::LEASE_MS;
 use super::super::words::DAY_MS;
-use super::{BEAT_MS, IDS, QUEUES, WORKERS};
+use super::{BEAT_MS, BESIDE, IDS, KEYS, PRESENT_LEASE, QUEUES, WORKERS};
 use crate::command::{CancelMode, OnConflict, Release};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,9 @@ pub(super) struct Submit {
     pub attempts_max: u32,
     pub max_deliveries: u32,
     pub conflict: OnConflict,
+    pub key: Option<u8>,
+    pub lead_ms: u64,
+    pub forget_at_end: bool,
 }
 
 /// A worker's report on a lease.
@@ -63,11 +66,18 @@ fn any_submit() -> impl Strategy<Value = Submit> {
     let conflict = prop_oneof![
         4 => Just(OnConflict::RunAgainIfFinished),
         1 => Just(OnConflict::Reject),
-        1 => Just(OnConflict::Replace)
+        1 => Just(OnConflict::Replace),
+        1 => Just(OnConflict::Supersede { lease: 0 }),
+        4 => Just(OnConflict::Supersede { lease: PRESENT_LEASE }),
+        1 => Just(OnConflict::Supersede { lease: 1 }),
+        3 => Just(OnConflict::Beside)
     ];
+    let lead_ms = prop_oneof![3 => Just(0), 1 => (0..20_u64).prop_map(|beats| beats * BEAT_MS)];
+    let again = (conflict, proptest::option::weighted(0.4, 0..KEYS));
+    let rest = (lead_ms, proptest::bool::weighted(0.1));
     let ttl_ms = prop_oneof![3 => Just(DAY_MS), 1 => Just(0), 1 => Just(5_000)];
     let place = (0..QUEUES, 0..2_u8, prop_oneof![3 => Just(4_u8), 1 => 3..6_u8]);
-    (place, span(), span(), ttl_ms, 1..4_u32, 1..4_u32, conflict).prop_map(
+    (place, span(), span(), ttl_ms, 1..4_u32, 1..4_u32, again, rest).prop_map(
         |(
             (queue, name, priority),
             eta,
@@ -75,7 +85,8 @@ fn any_submit() -> impl Strategy<Value = Submit> {
             ttl_ms,
             attempts_max,
             max_deliveries,
-            conflict,
+            (conflict, key),
+            (lead_ms, forget_at_end),
         )| Submit {
             queue,
             name,
@@ -86,12 +97,17 @@ fn any_submit() -> impl Strategy<Value = Submit> {
             attempts_max,
             max_deliveries,
             conflict,
+            // The broker takes no submit that may run beside another without a key.
+            key: key.or((conflict == OnConflict::Beside).then_some(0)),
+            lead_ms,
+            forget_at_end,
         },
     )
 }
 
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
-    let (worker, id, queue) = (0..WORKERS, 0..IDS, 0..QUEUES);
+    let (worker, queue) = (0..WORKERS, 0..QUEUES);
+    let id = prop_oneof![6 => 0..IDS, 1 => BESIDE..BESIDE + IDS * KEYS];
     let ttl_ms = || prop_oneof![4 => Just(None), 1 => Just(Some(0)), 1 => Just(Some(3_000))];
     let release = prop_oneof![
         2 => Just(Release::Unfinished),
@@ -111,7 +127,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let jump = prop_oneof![-60..60_i64, -7_200..7_200_i64]
         .prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
     prop_oneof![
-        20 => (id.clone(), any_submit()).prop_map(|(id, submit)| Step::Submit(id, submit)),
+        20 => (0..IDS, any_submit()).prop_map(|(id, submit)| Step::Submit(id, submit)),
         10 => (worker.clone(), 1..4_u8, 1..4_u8, any::<bool>())
             .prop_map(|(worker, queues, names, resume)| Step::Connect { worker, queues, names, resume }),
         10 => (worker.clone(), 0..4_u32).prop_map(|(worker, credit)| Step::Credit(worker, credit)),

@@ -205,6 +205,10 @@ fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
             Some("reject") => OnConflict::Reject,
             Some("replace") => OnConflict::Replace,
             Some("after") => OnConflict::RunAgainAfter,
+            Some("supersede") => {
+                OnConflict::Supersede { lease: words.number("lease").unwrap_or(0) }
+            }
+            Some("beside") => OnConflict::Beside,
             _ => OnConflict::RunAgainIfFinished,
         },
         spec: TaskSpec {
@@ -243,6 +247,9 @@ fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
             root_id: words.option("root").unwrap_or("").into(),
             parent_id: words.option("parent").unwrap_or("").into(),
             tags: words.list("tag").into_iter().map(Box::from).collect(),
+            submit_key: words.option("key").unwrap_or("").into(),
+            lead_ms: words.span("lead").unwrap_or(0),
+            forget_at_end: words.option("forget_at_end").is_some(),
         },
     }
 }

@@ -1,0 +1,176 @@
+"""Runs one handler: reads the arguments, calls the function, and makes the report of its end.
+
+This module decides what a run's end means. The pools decide where a handler runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from celeriac import _codec as wire
+from celeriac.context import Context, Delivered, enter, leave
+from celeriac.control import Ignore, Reject, Retry, TaskCancelled
+from celeriac.errors import WrongType
+from celeriac.payload import JSON, NotDecodable, codec_for
+from celeriac.task import Task
+
+log = logging.getLogger("celeriac.worker")
+
+#: The report of a run's end: one of the members of `TaskReport.report`.
+End = wire.Complete | wire.Fail | wire.RetryLater | wire.Release | wire.Reject
+
+#: The most bytes of a message or a traceback that the broker keeps.
+TEXT_BYTES_MAX = 16 * 1024
+
+#: The longest kind of an error.
+KIND_BYTES_MAX = 255
+
+#: The longest span that the broker takes, a hundred years.
+SPAN_MS_MAX = 100 * 365 * 24 * 3_600_000
+
+Tasks = Mapping[str, Task[..., Any]]
+
+
+class Execution:
+    """Runs the handlers of some tasks."""
+
+    def __init__(self, tasks: Tasks, result_bytes_max: int = 1 << 20) -> None:
+        self.tasks = tasks
+        self.result_bytes_max = result_bytes_max
+
+    def run(self, delivered: Delivered, context: Context, drive: Callable[[Any], Any]) -> End:
+        """Runs a handler to its end. `drive` awaits what an `async def` returns."""
+        task = self.tasks.get(delivered.name)
+        if task is None:
+            return unknown_task(delivered.name)
+        token = enter(context)
+        try:
+            args, kwargs = arguments(task, delivered, context)
+            value = task.function(*args, **kwargs)
+            if task.is_async:
+                value = drive(value)
+            return self.success(task, value)
+        except BaseException as error:  # noqa: BLE001 - every end of a handler is reported
+            return failure(task, delivered, error)
+        finally:
+            leave(token)
+
+    async def run_async(self, delivered: Delivered, context: Context) -> End:
+        """Runs an `async def` to its end. Each run is an asyncio task, with a context of its own,
+        so that the current `Context` of one run does not show in another."""
+        task = self.tasks[delivered.name]
+        enter(context)
+        try:
+            args, kwargs = arguments(task, delivered, context)
+            return self.success(task, await task.function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - every end of a handler is reported
+            return failure(task, delivered, error)
+
+    def success(self, task: Task[..., Any], value: Any) -> End:
+        """The report of a handler that returned, unless nobody could read its value."""
+        try:
+            result = task.codec.encode_result(value)
+        except Exception as error:
+            log.warning("The result of %s cannot be written: %s", task.name, error)
+            return final_failure("invalid_result", f"the result cannot be written: {error}")
+        if len(result) > self.result_bytes_max:
+            message = f"the result has {len(result)} bytes, and {self.result_bytes_max} are allowed"
+            log.warning("The result of %s is too large: %s", task.name, message)
+            return final_failure("result_too_large", message)
+        return wire.Complete(result=result, content_type=task.codec.content_type)
+
+
+def arguments(
+    task: Task[..., Any], delivered: Delivered, context: Context
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments for the function, with the context where the function takes it."""
+    kind = delivered.content_type
+    codec = task.codec if kind == task.codec.content_type else codec_for(kind)
+    args, kwargs = codec.decode_call(delivered.payload)
+    task.check_arguments(args, kwargs)
+    return task.with_context(args, kwargs, context) if task.arity.context else (args, kwargs)
+
+
+def failure(task: Task[..., Any], delivered: Delivered, error: BaseException) -> End:
+    """The report of a handler that raised."""
+    if isinstance(error, Ignore):
+        return wire.Complete(result_ttl_ms=0)
+    told = task_error(error)
+    if isinstance(error, (NotDecodable, WrongType)) and _is_ours(error):
+        told.kind, told.traceback = "invalid_arguments", ""
+        log.warning("%s [%s] got wrong arguments: %s", task.name, delivered.id, told.message)
+        return wire.Fail(error=told, final=True)
+    if isinstance(error, Reject):
+        log.warning("%s [%s] rejected its task: %s", task.name, delivered.id, told.message)
+        return wire.Reject(error=told)
+    if isinstance(error, Retry):
+        log.info("%s [%s] asks for another attempt: %s", task.name, delivered.id, told.message)
+        after_ms = None
+        if error.countdown is not None:
+            after_ms = min(round(error.countdown * 1000), SPAN_MS_MAX)
+        return wire.RetryLater(after_ms=after_ms, error=told)
+    final = isinstance(error, TaskCancelled) or not task.is_retryable(error)
+    log.warning(
+        "%s [%s] failed in attempt %d of %d: %s: %s",
+        task.name,
+        delivered.id,
+        delivered.attempt,
+        delivered.attempts_max,
+        told.kind,
+        told.message,
+        exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
+    )
+    return wire.Fail(error=told, final=final)
+
+
+def final_failure(kind: str, message: str) -> wire.Fail:
+    """A failure that another attempt would not change."""
+    return wire.Fail(error=wire.TaskError(kind=kind, message=message), final=True)
+
+
+def unknown_task(name: str) -> wire.Fail:
+    """The report of a delivery whose name this worker does not know."""
+    return final_failure("unknown_task", f"this worker has no task {name!r}")
+
+
+def task_error(error: BaseException) -> wire.TaskError:
+    """An exception as the broker keeps it. Code of the user makes the texts, so it may fail too."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(the error cannot be shown: its __str__ failed)"
+    try:
+        # The first frame is the one above, in this module.
+        trace = error.__traceback__.tb_next if error.__traceback__ else None
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:
+        text = ""
+    return wire.TaskError(
+        kind=_cut(type(error).__name__, KIND_BYTES_MAX),
+        message=_cut(message, TEXT_BYTES_MAX),
+        traceback=_end_of(text, TEXT_BYTES_MAX),
+    )
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the error is of `arguments`, and not of the handler."""
+    trace = error.__traceback__
+    trace = trace.tb_next if trace else None
+    return trace is not None and trace.tb_frame.f_code is arguments.__code__
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    return _decoded(text.encode(errors="replace")[:bytes_max])
+
+
+def _end_of(text: str, bytes_max: int) -> str:
+    """The end of a traceback is what a person reads first."""
+    data = text.encode(errors="replace")
+    return _decoded(data if len(data) <= bytes_max else b"...\n" + data[4 - bytes_max :])
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode(errors="ignore")

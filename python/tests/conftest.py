@@ -1,0 +1,46 @@
+"""Fixtures of all tests: a real broker, and one that a test plays itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The tests run on the sources when the package is not installed.
+SOURCES = str(Path(__file__).resolve().parents[1] / "src")
+if SOURCES not in sys.path:
+    sys.path.insert(0, SOURCES)
+
+from celeriac.client import Client  # noqa: E402
+from celeriac.scratch_broker import ScratchBroker  # noqa: E402
+from played_broker import PlayedBroker  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[ScratchBroker]:
+    """A broker for all tests that do not end it."""
+    with ScratchBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def own_broker() -> Iterator[ScratchBroker]:
+    """A broker for one test, which may kill it and start it again."""
+    with ScratchBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def client(broker: ScratchBroker) -> Iterator[Client]:
+    """A client of the broker of all tests."""
+    with Client(broker.url, timeout=10) as made:
+        yield made
+
+
+@pytest.fixture
+def played() -> Iterator[PlayedBroker]:
+    """A listener whose answers the test writes."""
+    with PlayedBroker() as listening:
+        yield listening

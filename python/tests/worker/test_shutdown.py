@@ -1,0 +1,119 @@
+"""SIGTERM at each moment of a worker's life."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import handlers
+import pytest
+from observing import eventually, wait_for_state
+
+from celeriac import State
+
+POOLS = ("threads", "asyncio", "processes")
+
+_TAKES_TASKS = "Connected to"
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_worker_ends_at_once(command, pool, number):
+    worker = command("--pool", pool)
+    worker.wait_for(_TAKES_TASKS)
+    begun = time.monotonic()
+    worker.signal(number)
+    assert worker.wait() == 0
+    assert time.monotonic() - begun < 2
+
+
+def test_a_worker_without_a_broker_ends_at_once(app, command):
+    app.url = "celeriac://127.0.0.1:1"
+    worker = command("--pool", "processes")
+    worker.wait_for("begins")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(5) == 0
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.3, 0.5])
+def test_a_signal_while_the_worker_begins_ends_it(command, delay):
+    worker = command("--pool", "processes")
+    worker.wait_for("begins")
+    time.sleep(delay)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_running_tasks_end_and_waiting_ones_go_back_at_once(app, command, pool):
+    worker = command("--pool", pool, "--concurrency", "1", "--credit", "3")
+    running = handlers.deaf.delay(1.5)
+    wait_for_state(running, State.STARTED)
+    waiting = app.submit_many(handlers.add.submission((number,)) for number in range(2))
+    for result in waiting:
+        wait_for_state(result, State.LEASED)
+    begun = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    for result in waiting:
+        wait_for_state(result, State.QUEUED)
+    assert time.monotonic() - begun < 0.5
+    assert worker.wait() == 0
+    assert running.state is State.SUCCESS
+    assert all(result.info().attempts == 0 for result in waiting)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_tasks_that_run_beyond_the_grace_go_back(command, tmp_path, pool):
+    worker = command("--pool", pool, "--grace", "0.3")
+    result = handlers.deaf.delay(20)
+    wait_for_state(result, State.STARTED)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(5) == 0
+    assert result.state is State.QUEUED
+    assert result.info().attempts == 0
+    result.revoke()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_second_signal_ends_the_worker_at_once(command, pool):
+    worker = command("--pool", pool)
+    result = handlers.deaf.delay(20)
+    wait_for_state(result, State.STARTED)
+    worker.signal(signal.SIGTERM)
+    worker.wait_for("shuts down")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(5) == 0
+    assert result.state is State.QUEUED
+    result.revoke()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_signal_under_load_loses_nothing(app, command, pool):
+    worker = command("--pool", pool, "--concurrency", "2")
+    results = app.submit_many(handlers.add.submission((number,)) for number in range(8000))
+    eventually(lambda: results[500].ready())
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    states = [info.state for info in app.client.info([result.id for result in results])]
+    assert set(states) <= {State.SUCCESS, State.QUEUED}
+    command("--pool", "threads")
+    assert [result.get(timeout=30) for result in results] == list(range(1, 8001))
+    infos = app.client.info([result.id for result in results])
+    assert {info.attempts for info in infos} == {1}
+
+
+def test_a_worker_without_its_broker_says_that_reports_are_unanswered(command):
+    from celeriac.scratch_broker import ScratchBroker
+
+    with ScratchBroker() as broker:
+        handlers.app.url = broker.url
+        handlers.app.close()
+        worker = command("--pool", "threads")
+        result = handlers.deaf.delay(0.5)
+        wait_for_state(result, State.STARTED)
+        broker.kill()
+        time.sleep(1)
+        worker.signal(signal.SIGTERM)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(15) == 75
+    assert "before the broker answered the reports of 1 tasks" in worker.text()
