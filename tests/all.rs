@@ -20,6 +20,7 @@ mod network;
 mod operators;
 mod reports;
 mod restart;
+mod serving;
 mod simulation;
 mod soak;
 mod story;

@@ -124,6 +124,25 @@ async fn a_task_with_a_lead_comes_before_its_eta_and_names_it() {
 }
 
 #[tokio::test]
+async fn a_worker_announces_the_end_of_a_task_that_expired_before_it_began() {
+    let broker = BrokerProcess::start().await;
+    let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;
+    let task = wire::Task {
+        countdown_ms: Some(3_600_000),
+        expires_in_ms: Some(50),
+        announce_end: true,
+        ..raw::task("member", "n")
+    };
+    worker.submit_one(task).await;
+    let delivery = worker.delivery().await;
+    assert_eq!(delivery.revoked_reason, "expired");
+    assert!(worker.info("member").await.cancel_requested);
+    let outcome = worker.report_one(raw::report(&delivery, raw::complete(b""))).await;
+    assert_eq!((outcome.code(), outcome.state()), (ErrorCode::Unspecified, TaskState::Revoked));
+    assert_eq!(worker.info("member").await.revoked_reason, "expired");
+}
+
+#[tokio::test]
 async fn a_task_that_is_forgotten_at_its_end_leaves_no_dead_task() {
     let broker = BrokerProcess::start().await;
     let mut worker = RawConnection::worker(broker.address(), &["default"], &["n"], 1).await;

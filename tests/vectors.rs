@@ -124,9 +124,13 @@ async fn each_request_of_the_vectors_is_understood() {
             // This request names a folder of the machine, in which a test must not write.
             continue;
         }
-        let mut connection = match name.starts_with("hello/") {
-            true => RawConnection::silent(broker.address()).await,
-            false => RawConnection::open(broker.address()).await,
+        let mut connection = match name {
+            _ if name.starts_with("hello/") => RawConnection::silent(broker.address()).await,
+            // Only a worker may send these.
+            "serve" | "take" => {
+                RawConnection::worker(broker.address(), &["default"], &["n"], 0).await
+            }
+            _ => RawConnection::open(broker.address()).await,
         };
         connection.send_bytes(&vector.bytes).await.expect("the broker reads");
         let id: u64 = vector.field("  request_id").parse().expect("it is a number");

@@ -43,9 +43,9 @@ const NAME: usize = FIELD + NAME_BYTES_MAX;
 /// take less than three times their bytes.
 const HEADERS: usize = 3 * HEADERS_BYTES_MAX + 1024;
 
-/// The largest delivery without its payload: numbers, seven names, tags, headers.
+/// The largest delivery without its payload: numbers, eight names, tags, headers.
 pub(crate) const DELIVERY_BYTES_MAX: usize =
-    FIELD + NUMBERS + 7 * NAME + TAGS_MAX * NAME + HEADERS + FRAME;
+    FIELD + NUMBERS + 8 * NAME + TAGS_MAX * NAME + HEADERS + FRAME;
 
 /// The largest task in an answer without its result: numbers, ten names, tags, headers, progress,
 /// errors. The places of all other tasks of the request are counted too.
@@ -240,7 +240,11 @@ fn answer(answer: &Answer) -> usize {
         Answer::Cancelled(outcomes) => {
             outcomes.iter().map(|(id, _)| OUTCOME / 2 + part(id.len())).sum::<usize>()
         }
-        Answer::Done | Answer::Heartbeat { .. } | Answer::Count(_) | Answer::BackedUp { .. } => 0,
+        Answer::Done
+        | Answer::Heartbeat { .. }
+        | Answer::Count(_)
+        | Answer::Declared { .. }
+        | Answer::BackedUp { .. } => 0,
         Answer::Mailbox { mailbox, .. } => part(mailbox.len()),
         Answer::Consuming(_) => 0,
         Answer::Fetched { message, .. } => message.as_ref().map_or(0, mail),

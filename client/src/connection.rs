@@ -445,9 +445,9 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
     match body {
         Body::Cancel(_) | Body::Forget(_) | Body::Get(_) | Body::Wait(_) | Body::Watch(_) => true,
         Body::Unwatch(_) | Body::Unwait(_) => true,
-        Body::Credit(_) | Body::Report(_) | Body::OrderWorkers(_) => true,
+        Body::Credit(_) | Body::Report(_) | Body::Serve(_) | Body::OrderWorkers(_) => true,
         Body::ListQueues(_) | Body::ListTasks(_) | Body::ListWorkers(_) => true,
-        Body::ConfigureQueue(_) | Body::PauseQueues(_) => true,
+        Body::ConfigureQueue(_) | Body::DeclareQueue(_) | Body::PauseQueues(_) => true,
         Body::PurgeQueue(_) | Body::DeleteQueue(_) | Body::ReplayDead(_) | Body::DiscardDead(_) => {
             false
         }
@@ -469,6 +469,7 @@ fn may_be_sent_twice(body: &client_frame::Body) -> bool {
         | Body::Goodbye(_)
         | Body::Heartbeat(_)
         | Body::Submit(_)
+        | Body::Take(_)
         | Body::Publish(_) => false,
     }
 }

@@ -216,6 +216,11 @@ pub struct Task {
     /// For ON_CONFLICT_SUPERSEDE: the lease of the run that submits its own id again. 0: any run.
     #[prost(uint64, tag = "26")]
     pub supersedes_lease: u64,
+    /// A worker announces the end of a task that does not begin. When the task is cancelled or expires,
+    /// the broker hands it out at once, with the reason in `Delivery.revoked_reason`, and the task is
+    /// REVOKED when that worker has reported on it.
+    #[prost(bool, tag = "27")]
+    pub announce_end: bool,
 }
 /// When a failed task runs again. The broker computes the delays.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -944,6 +949,40 @@ pub struct Credit {
     #[prost(uint32, tag = "1")]
     pub credit: u32,
 }
+/// One queue that a worker serves.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueSubscription {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// The share of deliveries from this queue, against the other queues; 0 counts as 1.
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
+}
+/// Changes what the worker serves: it adds to the queues and the names of its Hello, or takes some
+/// away. Leases stay as they are. The broker forgets the change with the connection: the Hello of the
+/// next connection names everything.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Serve {
+    /// A queue that the worker serves already gets the new weight.
+    #[prost(message, repeated, tag = "1")]
+    pub add_queues: ::prost::alloc::vec::Vec<QueueSubscription>,
+    #[prost(string, repeated, tag = "2")]
+    pub remove_queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub add_task_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub remove_task_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Asks for ready tasks of one queue now, whatever the credit, the queues and the names of the worker.
+/// The broker pushes them before it answers with their number, which may be 0.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Take {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// At most this many, 1 to credit_max; 0 counts as 1. These leases do not count against the credit.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+}
 /// Pushed to a worker: tasks that were leased to its session.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Deliver {
@@ -1010,6 +1049,11 @@ pub struct Delivery {
     /// Whether the broker handed out this generation of the task before, however that lease ended.
     #[prost(bool, tag = "23")]
     pub redelivered: bool,
+    /// Not empty: the task was cancelled or has expired, and asks for an announcement of its end. The
+    /// worker does not run the handler. It announces the end and reports; any report ends the task as
+    /// REVOKED, except a Release, which hands it out again.
+    #[prost(string, tag = "24")]
+    pub revoked_reason: ::prost::alloc::string::String,
 }
 /// Reports of a worker, 1 to batch_items_max.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1342,6 +1386,36 @@ pub struct ConfigureQueue {
     pub queue: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub settings: ::core::option::Option<QueueSettings>,
+}
+/// Creates the queue if needed, and keeps it until it is deleted, also without tasks and workers. The
+/// settings of a queue that somebody declared or configured before stay as they are.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeclareQueue {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// The broker creates nothing: it answers NOT_FOUND when there is no such queue.
+    #[prost(bool, tag = "2")]
+    pub passive: bool,
+    /// The settings of a new queue.
+    #[prost(message, optional, tag = "3")]
+    pub settings: ::core::option::Option<QueueSettings>,
+    /// The broker deletes the queue when it had no worker and no unfinished task for this long, and was
+    /// not declared again. It looks once in each such span. Absent means never.
+    #[prost(uint64, optional, tag = "4")]
+    pub idle_ms: ::core::option::Option<u64>,
+}
+/// The answer to a DeclareQueue.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeclareQueueReply {
+    /// Whether this request created the queue.
+    #[prost(bool, tag = "1")]
+    pub created: bool,
+    /// Tasks that are QUEUED.
+    #[prost(uint64, tag = "2")]
+    pub ready: u64,
+    /// Connected workers that serve this queue.
+    #[prost(uint32, tag = "3")]
+    pub workers: u32,
 }
 /// Pauses or resumes queues. A paused queue delivers nothing; running tasks go on. The pause is
 /// durable.
@@ -1868,7 +1942,7 @@ pub struct ClientFrame {
     pub timeout_ms: u64,
     #[prost(
         oneof = "client_frame::Body",
-        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
+        tags = "16, 17, 18, 32, 33, 34, 35, 36, 37, 38, 39, 48, 49, 50, 51, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94"
     )]
     pub body: ::core::option::Option<client_frame::Body>,
 }
@@ -1902,6 +1976,10 @@ pub mod client_frame {
         Credit(super::Credit),
         #[prost(message, tag = "49")]
         Report(super::Report),
+        #[prost(message, tag = "50")]
+        Serve(super::Serve),
+        #[prost(message, tag = "51")]
+        Take(super::Take),
         #[prost(message, tag = "64")]
         ListQueues(super::ListQueues),
         #[prost(message, tag = "65")]
@@ -1924,6 +2002,8 @@ pub mod client_frame {
         OrderWorkers(super::OrderWorkers),
         #[prost(message, tag = "74")]
         Backup(super::Backup),
+        #[prost(message, tag = "75")]
+        DeclareQueue(super::DeclareQueue),
         #[prost(message, tag = "80")]
         DeclareMailbox(super::DeclareMailbox),
         #[prost(message, tag = "81")]
@@ -1964,7 +2044,7 @@ pub struct ServerFrame {
     pub request_id: u64,
     #[prost(
         oneof = "server_frame::Body",
-        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 64, 67, 69, 72, 74, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
+        tags = "16, 17, 18, 19, 32, 33, 34, 35, 36, 37, 49, 64, 67, 69, 72, 74, 75, 80, 83, 85, 93, 94, 128, 129, 130, 131, 133, 134, 135"
     )]
     pub body: ::core::option::Option<server_frame::Body>,
 }
@@ -2005,6 +2085,8 @@ pub mod server_frame {
         WorkerList(super::WorkerList),
         #[prost(message, tag = "74")]
         BackupReply(super::BackupReply),
+        #[prost(message, tag = "75")]
+        DeclareQueueReply(super::DeclareQueueReply),
         #[prost(message, tag = "80")]
         MailboxReply(super::MailboxReply),
         #[prost(message, tag = "83")]
@@ -2084,15 +2166,13 @@ pub struct WorkerInfo {
     /// How many handlers the worker runs at once.
     #[prost(uint32, tag = "5")]
     pub concurrency: u32,
-}
-/// One queue that a worker serves.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct QueueSubscription {
-    #[prost(string, tag = "1")]
-    pub queue: ::prost::alloc::string::String,
-    /// The share of deliveries from this queue, against the other queues; 0 counts as 1.
-    #[prost(uint32, tag = "2")]
-    pub weight: u32,
+    /// The worker takes tasks of any name; `task_names` then has no effect.
+    #[prost(bool, tag = "6")]
+    pub any_name: bool,
+    /// The worker cannot give back a task that it was handed: the broker takes no lease from it for an
+    /// idle worker or for a pause.
+    #[prost(bool, tag = "7")]
+    pub keeps_leases: bool,
 }
 /// The answer to an accepted Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -44,6 +44,16 @@ const WORKER_INFO: Shape = Shape {
         texts(2, "task_names", BATCH_FIELD_ITEMS_MAX),
     ],
 };
+const SERVE: Shape = Shape {
+    name: "Serve",
+    fields: &[
+        many(1, "add_queues", BATCH_FIELD_ITEMS_MAX, &QUEUE_SUBSCRIPTION),
+        texts(2, "remove_queues", BATCH_FIELD_ITEMS_MAX),
+        texts(3, "add_task_names", BATCH_FIELD_ITEMS_MAX),
+        texts(4, "remove_task_names", BATCH_FIELD_ITEMS_MAX),
+    ],
+};
+const TAKE: Shape = Shape { name: "Take", fields: &[] };
 const HELLO: Shape = Shape {
     name: "Hello",
     fields: &[texts(9, "features", FEATURES_MAX), one(10, "worker", &WORKER_INFO)],
@@ -99,6 +109,8 @@ const LIST_QUEUES: Shape =
 const QUEUE_SETTINGS: Shape = Shape { name: "QueueSettings", fields: &[] };
 const CONFIGURE_QUEUE: Shape =
     Shape { name: "ConfigureQueue", fields: &[one(2, "settings", &QUEUE_SETTINGS)] };
+const DECLARE_QUEUE: Shape =
+    Shape { name: "DeclareQueue", fields: &[one(3, "settings", &QUEUE_SETTINGS)] };
 const PAUSE_QUEUES: Shape =
     Shape { name: "PauseQueues", fields: &[texts(1, "queues", BATCH_FIELD_ITEMS_MAX)] };
 const PURGE_QUEUE: Shape = Shape { name: "PurgeQueue", fields: &[] };
@@ -154,6 +166,8 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(39, "unwait", &UNWAIT),
         one(48, "credit", &CREDIT),
         one(49, "report", &REPORT),
+        one(50, "serve", &SERVE),
+        one(51, "take", &TAKE),
         one(64, "list_queues", &LIST_QUEUES),
         one(65, "configure_queue", &CONFIGURE_QUEUE),
         one(66, "pause_queues", &PAUSE_QUEUES),
@@ -165,6 +179,7 @@ pub(crate) const CLIENT_FRAME: Shape = Shape {
         one(72, "list_workers", &LIST_WORKERS),
         one(73, "order_workers", &ORDER_WORKERS),
         one(74, "backup", &BACKUP),
+        one(75, "declare_queue", &DECLARE_QUEUE),
         one(80, "declare_mailbox", &DECLARE_MAILBOX),
         one(81, "delete_mailbox", &DELETE_MAILBOX),
         one(82, "purge_mailbox", &PURGE_MAILBOX),
@@ -246,6 +261,7 @@ const QUEUE_INFO: Shape =
     Shape { name: "QueueInfo", fields: &[one(11, "settings", &QUEUE_SETTINGS)] };
 const QUEUE_LIST: Shape =
     Shape { name: "QueueList", fields: &[many(1, "queues", ANSWER_ITEMS_MAX, &QUEUE_INFO)] };
+const DECLARE_QUEUE_REPLY: Shape = Shape { name: "DeclareQueueReply", fields: &[] };
 const COUNT_REPLY: Shape = Shape { name: "CountReply", fields: &[] };
 const TASK_PAGE: Shape =
     Shape { name: "TaskPage", fields: &[many(1, "tasks", ANSWER_ITEMS_MAX, &TASK_INFO)] };
@@ -307,6 +323,7 @@ pub(crate) const SERVER_FRAME: Shape = Shape {
         one(69, "task_page", &TASK_PAGE),
         one(72, "worker_list", &WORKER_LIST),
         one(74, "backup_reply", &BACKUP_REPLY),
+        one(75, "declare_queue_reply", &DECLARE_QUEUE_REPLY),
         one(80, "mailbox_reply", &MAILBOX_REPLY),
         one(83, "consume_reply", &CONSUME_REPLY),
         one(85, "fetch_mail_reply", &FETCH_MAIL_REPLY),

@@ -60,6 +60,7 @@ pub fn worker_hello(queues: &[&str], names: &[&str]) -> wire::Hello {
         hostname: "test".into(),
         pid: std::process::id(),
         concurrency: 1,
+        ..wire::WorkerInfo::default()
     };
     wire::Hello { worker: Some(worker), ..hello() }
 }

@@ -156,7 +156,7 @@ const MACHINE_LAYERS: [&[&str]; 8] = [
     &["keys", "command", "retry", "slice"],
     &["clocks", "names", "consumer"],
     &["task", "queue", "session", "timers", "mailbox", "exchange", "step"],
-    &["signals", "suspects", "transitions", "successors", "observe", "routes"],
+    &["signals", "suspects", "transitions", "successors", "observe", "announce", "routes"],
     &["lease", "limits", "consume", "balance", "mail", "mail_look"],
     &[
         "submit",
@@ -164,6 +164,7 @@ const MACHINE_LAYERS: [&[&str]; 8] = [
         "report",
         "cancel",
         "operate",
+        "declare",
         "dead",
         "look",
         "dispatch",

@@ -348,6 +348,7 @@ impl WorkerBuilder {
             hostname,
             pid,
             concurrency: self.concurrency,
+            ..WorkerInfo::default()
         });
         options
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use celeriac_client::connection::deadline_after;
 use celeriac_proto::wire::task_report::Report;
-use celeriac_proto::wire::{Complete, Release};
+use celeriac_proto::wire::{Complete, Reject, Release};
 use tracing::Instrument;
 
 use crate::blocking::{Blocking, OccupiedThread, begin};
@@ -109,6 +109,16 @@ impl Execution {
             self.worker.leases.end(&delivery.id, delivery.lease, RELEASE_UNBEGUN);
             return;
         };
+        if !delivery.revoked_reason.is_empty() {
+            tracing::info!(reason = delivery.revoked_reason, "the task was called off");
+            // The handler never begins, and any report but a release ends the task.
+            let off = Report::Reject(Reject::default());
+            self.worker.leases.end(&delivery.id, delivery.lease, off);
+            return;
+        }
+        if let Some(eta_at_ms) = delivery.eta_at_ms {
+            self.wait_for(eta_at_ms, &delivered.signals).await;
+        }
         if delivery.report_start {
             // After the answer the broker knows that the task has begun, even if it loses the
             // worker then.
@@ -136,6 +146,20 @@ impl Execution {
                 attempt.run_future(future, threads).await
             }
             Err(failure) => attempt.reporter.report(Ending::Outcome(Err(failure))),
+        }
+    }
+}
+
+impl Execution {
+    /// Waits until the eta of a task that came before it. A signal to drop the task ends the wait.
+    async fn wait_for(&self, eta_at_ms: i64, signals: &Signals) {
+        let early_ms = u64::try_from(eta_at_ms.saturating_sub(now_ms())).unwrap_or(0);
+        if early_ms > 0 {
+            let wait = tokio::time::sleep(Duration::from_millis(early_ms));
+            tokio::select! {
+                () = signals.raised(Signal::DROP) => {}
+                () = wait => {}
+            }
         }
     }
 }

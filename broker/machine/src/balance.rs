@@ -57,7 +57,7 @@ impl Machine {
         self.sessions.all.iter().filter_map(|(key, session)| {
             session.connection?;
             let consumer = &session.consumer;
-            consumer.worker.as_ref()?;
+            consumer.worker.as_ref().filter(|worker| !worker.info.keeps_leases)?;
             let surplus = consumer.leases.len().saturating_sub(consumer.connected_concurrency());
             (surplus > 0).then_some((*key, surplus))
         })

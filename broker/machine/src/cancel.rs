@@ -131,6 +131,12 @@ impl Machine {
         match self.tasks.task(slot).state {
             State::Success | State::Failure | State::Revoked => CancelOutcome::AlreadyEnded,
             // A worker that holds the task and has not begun it must not begin it.
+            State::Scheduled | State::Queued | State::Retry | State::Leased
+                if self.announces_end(slot) =>
+            {
+                self.call_off(step, slot, &how.reason);
+                CancelOutcome::Revoked
+            }
             State::Scheduled | State::Queued | State::Retry | State::Leased => {
                 self.note_signal(slot, &mut how.taken);
                 self.revoke(step, slot, Cause::Cancelled, &how.reason);

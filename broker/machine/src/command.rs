@@ -20,7 +20,8 @@ use celeriac_proto::{QueueName, TaskName};
 
 pub use self::ask::{
     Ask, CancelMode, CancelTarget, Cursor, Dead, Failure, Filter, Observe, OnConflict, Operate,
-    Produce, Release, ReportKind, Submission, TaskReport, When, Work, WorkerKey, WrongReport,
+    Produce, Release, ReportKind, Serving, Submission, TaskReport, When, Work, WorkerKey,
+    WrongReport,
 };
 pub use self::effect::{
     Answer, CancelOutcome, Code, Effect, Message, Outlines, Push, Refusal, ReportOutcome,
@@ -92,6 +93,10 @@ pub struct WorkerInfo {
     /// The queues that the worker serves, with the weight of each.
     pub queues: Vec<(QueueName, u32)>,
     pub task_names: Vec<TaskName>,
+    /// Whether the worker takes tasks of any name.
+    pub any_name: bool,
+    /// Whether the worker cannot give back a task that it was handed.
+    pub keeps_leases: bool,
     pub hostname: Box<str>,
     pub pid: u32,
     pub concurrency: u32,

@@ -104,8 +104,9 @@ impl Machine {
             return self.run_again(step, slot, submission);
         }
         let generation = self.tasks.generation(task);
-        if let Some(reason) = self.tasks.run(task).and_then(|run| run.cancel.clone()) {
-            self.revoke(step, slot, Cause::Cancelled, &reason);
+        let cancel = self.tasks.run(task).and_then(|run| run.cancel.clone());
+        if let Some(reason) = cancel.as_ref().filter(|_| !self.announces_end(slot)) {
+            self.revoke(step, slot, Cause::Cancelled, reason);
             return SubmitOutcome::Joined { generation, state: State::Revoked };
         }
         if let Some(successor) = self.successors.of(slot) {
@@ -118,7 +119,12 @@ impl Machine {
         };
         self.remove_superseded(step, slot);
         let generation = generation.saturating_add(1);
-        let state = self.create(step, Place { slot, queue, generation, after: None }, submission);
+        let mut state =
+            self.create(step, Place { slot, queue, generation, after: None }, submission);
+        if let Some(reason) = cancel {
+            self.call_off(step, slot, &reason);
+            state = self.tasks.task(slot).state;
+        }
         SubmitOutcome::NewGeneration { generation, state }
     }
 

@@ -1,7 +1,7 @@
 //! Connections and their sessions: a client connects, resumes its session, gives signs of life, is
 //! silent for too long, disconnects or says goodbye.
 
-use celeriac_record::{ClosedBy, Lease, Name, Named, Record, SessionRecord, State};
+use celeriac_record::{Cancel, ClosedBy, Lease, Name, Named, Record, SessionRecord, State};
 
 use crate::Machine;
 use crate::command::{
@@ -84,6 +84,7 @@ impl Machine {
             instance: session.instance.clone(),
             concurrency: session.consumer.concurrency,
             order: session.order,
+            keeps_leases: session.consumer.keeps_leases,
         };
         if session.stored.as_ref() != Some(&record) {
             step.store(Record::Named(Named::Session(record.clone())));
@@ -111,7 +112,7 @@ impl Machine {
             if run.soft_limit_at.is_some_and(|at| at <= step.now.mono) {
                 self.signal(step, *slot, SignalKind::SoftTimeLimit, "soft_time_limit");
             }
-            if let Some(reason) = run.cancel.as_ref().filter(|_| run.cancel_told) {
+            if let Some(reason) = run.cancel.as_ref().filter(|_| run.cancel_as == Cancel::Told) {
                 let kind = if run.grace_at.is_some() {
                     SignalKind::Force
                 } else {

@@ -17,11 +17,13 @@ pub(crate) struct Consumer {
     pub worker: Option<Worker>,
     /// The number of handlers that the worker runs at once; 0 for a client that is no worker.
     pub concurrency: u32,
+    /// Whether the worker cannot give back a task that it was handed.
+    pub keeps_leases: bool,
     /// The number of leases that the consumer may hold at once.
     pub credit: u32,
     pub leases: Vec<Slot>,
-    /// The leases that do not count against the credit.
-    pub settled: usize,
+    /// The number of leases that do not count against the credit.
+    pub outside_credit: usize,
     /// The payload bytes of those leases.
     pub leased_bytes: u64,
     /// Whether the consumer holds a suspect, and so takes no other task.
@@ -53,7 +55,9 @@ pub(crate) struct Subscription {
 
 impl Consumer {
     pub fn can_run(&self, name: NameKey) -> bool {
-        self.worker.as_ref().is_some_and(|worker| worker.names.contains(&name))
+        self.worker
+            .as_ref()
+            .is_some_and(|worker| worker.info.any_name || worker.names.contains(&name))
     }
 
     /// The number of handlers that the connected worker runs at once; 0 while no worker is
@@ -64,7 +68,7 @@ impl Consumer {
 
     /// The number of leases that the credit allows beside those that the consumer holds.
     pub fn credit_left(&self) -> usize {
-        (self.credit as usize).saturating_sub(self.leases.len() - self.settled)
+        (self.credit as usize).saturating_sub(self.leases.len() - self.outside_credit)
     }
 
     /// Whether the consumer has room for one more lease, apart from its credit.

@@ -5,13 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use celeriac_record::Slot;
+use celeriac_record::{Cancel, Slot};
 
 use crate::Machine;
 use crate::command::{ConnectionKey, DeliveryOutline, Message};
 use crate::keys::{QueueKey, SessionKey};
 use crate::step::Step;
-use crate::transitions::Cause;
 
 impl Machine {
     /// Delivers every ready task that a worker can take. Each worker gets all its tasks in one
@@ -61,8 +60,7 @@ impl Machine {
                 unable.push(taker);
                 continue;
             };
-            if self.is_expired(step, slot) {
-                self.revoke(step, slot, Cause::Expired, "expired");
+            if self.ends_expired(step, slot) {
                 continue;
             }
             self.grant_lease(step, slot, taker);
@@ -131,6 +129,8 @@ impl Machine {
         // If the worker is lost, such a task may begin again only if it is certain that it did not
         // begin.
         let report_start = alone || is_last || plan.is_some_and(|plan| plan.early_ack);
+        let called_off = self.tasks.run(task).filter(|run| run.cancel_as == Cancel::CalledOff);
+        let revoked_reason = called_off.and_then(|run| run.cancel.clone());
         DeliveryOutline {
             slot,
             lease: task.lease(),
@@ -138,6 +138,7 @@ impl Machine {
             deliveries,
             report_start,
             redelivered,
+            revoked_reason,
         }
     }
 }

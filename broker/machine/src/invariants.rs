@@ -61,10 +61,11 @@ impl Machine {
         assert_eq!(leased, held, "every lease is some task's");
         for session in self.sessions.all.values() {
             let consumer = &session.consumer;
-            let settled = |slot: &&Slot| {
-                self.tasks.run(self.tasks.task(**slot)).is_some_and(|run| run.settled)
+            let is_outside = |slot: &&Slot| {
+                self.tasks.run(self.tasks.task(**slot)).is_some_and(|run| run.outside_credit)
             };
-            assert_eq!(consumer.leases.iter().filter(settled).count(), consumer.settled);
+            let outside = consumer.leases.iter().filter(is_outside).count();
+            assert_eq!(outside, consumer.outside_credit);
         }
         let hungry = self.sessions.all.values().filter(|session| session.consumer.hungry).count();
         assert_eq!(hungry, self.sessions.hungry);
@@ -89,6 +90,7 @@ impl Machine {
 
     fn check_queues(&self, counts: &BTreeMap<QueueKey, [u64; 7]>) {
         let (mut known, mut in_use) = (BTreeSet::new(), 0);
+        let may_keep = self.sessions.all.values().any(|session| session.consumer.keeps_leases);
         let (queues, said_in_use) = self.queues.all();
         for (key, queue) in queues {
             known.insert(key);
@@ -116,8 +118,8 @@ impl Machine {
                 queue.record.name
             );
             assert!(
-                !queue.record.paused || !self.scans.is_empty() || queue.leased == 0,
-                "a paused queue holds no lease"
+                !queue.record.paused || !self.scans.is_empty() || queue.leased == 0 || may_keep,
+                "a paused queue holds no lease of a worker that gives leases back"
             );
             in_use += usize::from(queue.counted && !is_default);
             for server in &queue.servers {

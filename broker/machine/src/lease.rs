@@ -4,7 +4,7 @@
 //! Other modules decide how long a lease lives: a session that is silent for the lease time loses
 //! its leases (`connect.rs`), and a report may end a lease (`report.rs`).
 
-use celeriac_record::{ClosedBy, SessionId, Slot, State, TaskError, Timestamp};
+use celeriac_record::{Cancel, ClosedBy, SessionId, Slot, State, TaskError, Timestamp};
 
 use crate::Machine;
 use crate::command::{Code, Now, Push, Release, ReportKind, ReportOutcome, SignalKind, TaskReport};
@@ -64,7 +64,8 @@ impl Machine {
         consumer.alone |= alone;
         let place = consumer.add_lease(slot, payload_bytes);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        consumer.settled += usize::from(run.settled);
+        consumer.outside_credit += usize::from(run.settled);
+        run.outside_credit = run.settled;
         run.holder = Some(holder);
         run.place = place;
         run.alone = alone;
@@ -130,7 +131,7 @@ impl Machine {
         slot: Slot,
         closed_by: ClosedBy,
     ) -> State {
-        let is_run_once = self.is_run_once(slot);
+        let (is_run_once, announces_end) = (self.is_run_once(slot), self.announces_end(slot));
         let task = self.tasks.task(slot);
         let deliveries_max = self.deliveries_max(task);
         let attempts_max = self.retry_policy(task).attempts_max;
@@ -144,7 +145,10 @@ impl Machine {
         let is_to_blame = started || run.alone;
         // Runs that may have begun without a report count once the loss counts against this task.
         let starts = run.attempts.saturating_add(run.silent);
-        let message = if let Some(reason) = run.cancel.clone() {
+        if announces_end && run.cancel.is_some() {
+            run.cancel_as = Cancel::CalledOff;
+        }
+        let message = if let Some(reason) = run.cancel.clone().filter(|_| !announces_end) {
             return self.revoke_as(step, slot, closed_by, Cause::Cancelled, &reason);
         } else if started && is_run_once {
             "the worker was lost, and the task asks not to be run twice"
@@ -185,9 +189,10 @@ impl Machine {
         }
         let holder = run.holder.take().expect("a leased task has a holder");
         let (place, alone) = (run.place, std::mem::take(&mut run.alone));
-        let settled = std::mem::take(&mut run.settled);
+        run.settled = false;
+        let outside_credit = std::mem::take(&mut run.outside_credit);
         let consumer = self.sessions.consumer_mut(holder);
-        consumer.settled -= usize::from(settled);
+        consumer.outside_credit -= usize::from(outside_credit);
         consumer.alone &= !alone;
         if let Some(moved) = consumer.remove_lease(place, bytes) {
             self.tasks.run_mut(moved).expect("a leased task has a run").place = place;

@@ -9,18 +9,20 @@
 //! # Where things are
 //!
 //! The lower modules hold data and do not know each other's fields: `keys` (the keys by which they
-//! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`, `mailbox`,
-//! `exchange`. The upper modules change that data: `requests` finds the function for a request;
-//! `submit`, `conflicts`, `report`, `cancel`, `operate`, `dead` and `look` carry requests out, and
-//! `scan` carries out requests that look at many tasks; `routes`, `mail` and `mail_look` carry out
-//! the requests about exchanges and mailboxes; `lease` grants, checks and ends leases; `connect` and
-//! `consume` keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch`
-//! and `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the
-//! only place where a task changes its state; `restore` builds the tables from the records.
-//! [`command`] has the types that the rest of the broker uses.
+//! name each other), `clocks`, `names`, `task`, `queue`, `consumer`, `session`, `timers`,
+//! `mailbox`, `exchange`. The upper modules change that data: `requests` finds the function for a
+//! request; `submit`, `conflicts`, `report`, `cancel`, `operate`, `declare`, `dead` and `look`
+//! carry requests out, and `scan` carries out requests that look at many tasks; `routes`, `mail`
+//! and `mail_look` carry out the requests about exchanges and mailboxes; `lease` grants, checks and
+//! ends leases; `announce` calls off tasks whose end a worker announces; `connect` and `consume`
+//! keep sessions and consumers; `observe` informs clients that wait or watch; `dispatch` and
+//! `balance` deliver tasks to workers; `limits` handles timers of tasks; `transitions` is the only
+//! place where a task changes its state; `restore` builds the tables from the records. [`command`]
+//! has the types that the rest of the broker uses.
 
 #![allow(missing_docs, reason = "a field whose name says it all has no comment")]
 
+mod announce;
 mod balance;
 mod cancel;
 mod clocks;
@@ -30,6 +32,7 @@ mod connect;
 mod consume;
 mod consumer;
 mod dead;
+mod declare;
 mod dispatch;
 mod exchange;
 mod invariants;
@@ -201,6 +204,7 @@ impl Machine {
                 MonoTimer::TimeLimit(slot, lease) => self.limit_timer(step, slot, lease),
                 MonoTimer::CancelGrace(slot, lease) => self.cancel_grace_timer(step, slot, lease),
                 MonoTimer::Balance => self.balance_timer(step),
+                MonoTimer::QueueIdle(key) => self.idle_timer(step, key),
                 MonoTimer::Mailbox(key) => self.mailbox_timer(step, key),
             }
         }

@@ -21,6 +21,9 @@ impl Machine {
                 if let Some(present) = self.successors.present_of(timer.slot) {
                     return self.drop_successor(step, present);
                 }
+                if self.announces_end(timer.slot) {
+                    return self.call_off(step, timer.slot, "expired");
+                }
                 if self.tasks.task(timer.slot).state == State::Leased {
                     self.signal(step, timer.slot, SignalKind::TakenBack, "expired");
                 }

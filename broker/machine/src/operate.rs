@@ -70,13 +70,13 @@ impl Machine {
             return step.answer(asker, Answer::Refused(refusal));
         }
         let key = self.queues.find_or_create(&record.name);
-        let paused = self.queues.queue(key).record.paused;
-        self.set_record(step, key, QueueRecord { paused, ..record });
+        let QueueRecord { paused, declared, idle_ms, .. } = self.queues.queue(key).record;
+        self.set_record(step, key, QueueRecord { paused, declared, idle_ms, ..record });
         step.answer(asker, Answer::Done);
     }
 
     /// Changes the record of a queue. A queue without settings and pause needs no record.
-    fn set_record(&mut self, step: &mut Step<'_>, key: QueueKey, record: QueueRecord) {
+    pub(crate) fn set_record(&mut self, step: &mut Step<'_>, key: QueueKey, record: QueueRecord) {
         let queue = self.queues.queue_mut(key);
         if queue.record == record {
             return;
@@ -139,7 +139,9 @@ impl Machine {
         };
         while let Some((key, session)) = self.sessions.all.range(next(pausing.session)).next() {
             pausing.session = Some(*key);
-            let unstarted = session.consumer.leases.iter().filter_map(|slot| {
+            let keeps = session.consumer.keeps_leases;
+            let leases = session.consumer.leases.iter().filter(|_| !keeps);
+            let unstarted = leases.filter_map(|slot| {
                 let task = self.tasks.task(*slot);
                 let is_meant =
                     task.state == State::Leased && self.queues.queue(task.queue()).record.paused;

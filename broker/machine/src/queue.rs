@@ -13,6 +13,7 @@ use celeriac_record::{QueueRecord, Slot, State};
 use self::line::{Line, Place};
 use self::rate::Rate;
 pub(crate) use self::table::Queues;
+use crate::command::Monotonic;
 use crate::keys::{NameKey, SessionKey};
 
 #[derive(Debug)]
@@ -47,6 +48,10 @@ pub(crate) struct Queue {
     /// for a suspect.
     pub suspects: u64,
     pub draining: BTreeSet<SessionKey>,
+    /// When a client last declared the queue, or a look found it in use.
+    pub used_at: Monotonic,
+    /// When the machine next looks whether the declared queue is still used.
+    pub idle_at: Option<Monotonic>,
     lanes: Vec<Lane>,
     lane_of: BTreeMap<LaneKey, usize>,
     /// The head of each lane that has one: lowest rank (highest priority) first, then oldest
@@ -116,6 +121,8 @@ impl Queue {
             turn: 0,
             suspects: 0,
             draining: BTreeSet::new(),
+            used_at: 0,
+            idle_at: None,
             lanes: Vec::new(),
             lane_of: BTreeMap::new(),
             heads: BTreeSet::new(),
@@ -131,14 +138,25 @@ impl Queue {
             bytes_max: None,
             expires_in_ms: None,
             result_ttl_ms: None,
+            declared: false,
+            idle_ms: None,
         }
     }
 
-    /// Whether an operator has set a setting of the queue, or paused the queue.
+    /// Whether somebody has set a setting of the queue, paused it or declared it.
     pub fn is_configured(&self) -> bool {
-        let QueueRecord { name: _, paused, tasks_max, bytes_max, expires_in_ms, result_ttl_ms } =
-            &self.record;
+        let QueueRecord {
+            name: _,
+            paused,
+            tasks_max,
+            bytes_max,
+            expires_in_ms,
+            result_ttl_ms,
+            declared,
+            idle_ms: _,
+        } = &self.record;
         *paused
+            || *declared
             || [tasks_max, bytes_max, expires_in_ms, result_ttl_ms].into_iter().any(Option::is_some)
     }
 

@@ -94,6 +94,9 @@ impl Machine {
         result_ttl_ms: Option<u64>,
     ) -> ReportOutcome {
         self.ensure_started_in_passing(step, slot);
+        if let Some(reason) = self.call_off_reason(slot) {
+            return Ok(self.revoke_as(step, slot, ClosedBy::Complete, Cause::Cancelled, &reason));
+        }
         if result.bytes.len() <= self.config.result_bytes_max {
             self.succeed(step, slot, result, result_ttl_ms);
             return Ok(State::Success);
@@ -163,6 +166,9 @@ impl Machine {
     /// not count. But a cancelled task ends, as after a failure; so does a task that has begun and
     /// must not begin twice.
     fn release(&mut self, step: &mut Step<'_>, slot: Slot, release: Release) -> State {
+        if self.announces_end(slot) && self.is_called_off_or_expired(step, slot) {
+            return self.requeue(step, slot, ClosedBy::Release, Cause::Released);
+        }
         if let Some(reason) = self.cancel_reason(self.tasks.task(slot)) {
             return self.revoke_as(step, slot, ClosedBy::Release, Cause::Cancelled, &reason);
         }

@@ -144,6 +144,14 @@ impl Machine {
                 }
                 step.answer(asker, Answer::Reported(outcomes));
             }
+            Work::Serve(change) => {
+                let answer = match self.serve(session, change) {
+                    Ok(()) => Answer::Done,
+                    Err(refusal) => Answer::Refused(refusal),
+                };
+                step.answer(asker, answer);
+            }
+            Work::Take { queue, count } => self.take_tasks(step, asker, session, &queue, count),
         }
     }
 
@@ -151,6 +159,9 @@ impl Machine {
         match operate {
             Operate::ListQueues { names, after } => self.list_queues(step, asker, names, after),
             Operate::ConfigureQueue(record) => self.configure_queue(step, asker, record),
+            Operate::DeclareQueue { record, passive } => {
+                self.declare_queue(step, asker, record, passive);
+            }
             Operate::PauseQueues { queues, paused } => {
                 self.begin_pause(step, asker, queues, paused)
             }

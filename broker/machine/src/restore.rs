@@ -168,7 +168,7 @@ impl Machine {
             progress: changed.progress,
             errors: changed.errors,
             cancel: (changed.cancel != Cancel::None).then_some(changed.revoked_reason),
-            cancel_told: changed.cancel == Cancel::Told,
+            cancel_as: changed.cancel,
             settled: changed.settled,
             redelivered: changed.redelivered,
             ..Run::default()
@@ -227,6 +227,7 @@ impl Machine {
             self.arm_session(key);
         }
         self.queues.restored();
+        self.arm_all_idle(now);
         let step = &mut self.step(now, effects);
         self.take_back_paused(step);
         self.restore_routes(step);

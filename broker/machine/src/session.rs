@@ -168,6 +168,7 @@ impl Sessions {
         let key = self.find_or_restore(record.id, &record.instance, now);
         let session = self.session_mut(key);
         (session.consumer.concurrency, session.order) = (record.concurrency, record.order);
+        session.consumer.keeps_leases = record.keeps_leases;
         session.stored = Some(record);
     }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use celeriac_proto::TaskId;
 use celeriac_record::{
-    ClosedBy, Lease, MAX_DELIVERIES_DEFAULT, Progress, RetryPolicy, State, Submitted, TaskError,
-    Timestamp,
+    Cancel, ClosedBy, Lease, MAX_DELIVERIES_DEFAULT, Progress, RetryPolicy, State, Submitted,
+    TaskError, Timestamp,
 };
 
 use self::id::PackedId;
@@ -137,6 +137,7 @@ pub(crate) struct Plan {
     pub max_deliveries: u32,
     pub early_ack: bool,
     pub forget_at_end: bool,
+    pub announce_end: bool,
     pub root_id: Box<str>,
     pub tags: Vec<Box<str>>,
 }
@@ -153,6 +154,7 @@ impl Plan {
             max_deliveries: MAX_DELIVERIES_DEFAULT,
             early_ack: false,
             forget_at_end: false,
+            announce_end: false,
             root_id: "".into(),
             tags: Vec::new(),
         }
@@ -169,6 +171,7 @@ impl Plan {
             max_deliveries: spec.max_deliveries,
             early_ack: spec.early_ack,
             forget_at_end: spec.forget_at_end,
+            announce_end: spec.announce_end,
             root_id: spec.root_id.clone(),
             tags: spec.tags.clone(),
         }
@@ -201,11 +204,13 @@ pub(crate) struct Run {
     pub errors: Vec<TaskError>,
     /// The reason of a cancel of the running task. The task does not run again.
     pub cancel: Option<Box<str>>,
-    /// Whether the worker is told of that cancel.
-    pub cancel_told: bool,
-    /// Whether the worker reported that the task never runs again. The lease then does not count
-    /// against the credit.
+    /// What the worker hears of that cancel.
+    pub cancel_as: Cancel,
+    /// Whether the worker reported that the task never runs again.
     pub settled: bool,
+    /// Whether the lease does not count against the credit: the task is settled, or the worker took
+    /// it by a request.
+    pub outside_credit: bool,
     /// Whether the task was handed out before this lease.
     pub redelivered: bool,
     /// When the timers of this lease fire. The timers are cleared when the lease ends.
@@ -222,6 +227,7 @@ impl Run {
             && self.losses == 0
             && self.errors.is_empty()
             && self.worker.is_empty()
+            && self.cancel.is_none()
     }
 }
 

@@ -2,9 +2,11 @@
 //! subject, and `proto/RULES.md` lists the tests of each rule. `UPDATE_EXPECT=1` writes the present
 //! output of the machine into the scripts; read the changes before you keep them.
 
+mod announced;
 mod cancel;
 mod conflicts;
 mod dead;
+mod declared;
 mod delivery;
 mod leases;
 mod listing;
@@ -20,6 +22,7 @@ mod retries;
 mod routes;
 mod scans;
 mod script;
+mod serving;
 mod sessions;
 mod settle;
 mod simulation;

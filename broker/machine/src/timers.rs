@@ -11,7 +11,7 @@ use celeriac_record::{Lease, Slot, Timestamp};
 
 use crate::clocks::{Clocks, Moment};
 use crate::command::Monotonic;
-use crate::keys::{MailboxKey, SessionKey, WaitKey};
+use crate::keys::{MailboxKey, QueueKey, SessionKey, WaitKey};
 
 /// The event of a timer of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +45,8 @@ pub(crate) enum MonoTimer {
     CancelGrace(Slot, Lease),
     /// A check whether a worker holds tasks that another worker could run.
     Balance,
+    /// A check whether a declared queue is still used.
+    QueueIdle(QueueKey),
     /// A check whether a mailbox has messages that are too old, or is itself over.
     Mailbox(MailboxKey),
 }

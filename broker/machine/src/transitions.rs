@@ -105,9 +105,7 @@ impl Machine {
                 changed.due =
                     Some(step.now.wall.saturating_add_unsigned(at.saturating_sub(step.now.mono)));
             }
-            if run.cancel.is_some() {
-                changed.cancel = if run.cancel_told { Cancel::Told } else { Cancel::Silent };
-            }
+            changed.cancel = run.cancel_as;
             if let Some(reason) = run.cancel.as_ref().filter(|_| !task.state.is_terminal()) {
                 // The reason must survive a restart: the task may end with it later.
                 changed.revoked_reason.clone_from(reason);
@@ -179,7 +177,8 @@ impl Machine {
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         let holder = run.holder.expect("a leased task has a holder");
         run.settled = true;
-        self.sessions.consumer_mut(holder).settled += 1;
+        let counted = !std::mem::replace(&mut run.outside_credit, true);
+        self.sessions.consumer_mut(holder).outside_credit += usize::from(counted);
         if self.tasks.task(slot).state == State::Leased {
             self.begin(step, slot);
         } else {
@@ -304,7 +303,7 @@ impl Machine {
     ) {
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         run.cancel = Some(reason.into());
-        run.cancel_told = cancel == Cancel::Told;
+        run.cancel_as = cancel;
         let task = self.tasks.task_mut(slot);
         task.version = task.version.saturating_add(1);
         self.publish(step, slot);

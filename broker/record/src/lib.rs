@@ -55,7 +55,7 @@ pub enum Record {
 /// store's codec and a line in the table there; the machine says what it means.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Named {
-    /// A queue that somebody configured or paused.
+    /// A queue that somebody configured, paused or declared.
     Queue(QueueRecord),
     /// A worker's session, which its worker may resume.
     Session(SessionRecord),
@@ -131,6 +131,8 @@ pub struct TaskSpec {
     pub lead_ms: u64,
     /// Whether the task is forgotten at once when it ends, however it ends.
     pub forget_at_end: bool,
+    /// Whether a worker announces the end of the task if it does not begin.
+    pub announce_end: bool,
 }
 
 impl TaskSpec {
@@ -156,6 +158,7 @@ impl TaskSpec {
             submit_key: "".into(),
             lead_ms: 0,
             forget_at_end: false,
+            announce_end: false,
         }
     }
 }
@@ -288,6 +291,8 @@ pub enum Cancel {
     Silent,
     /// The worker is told to stop the handler.
     Told,
+    /// The handler never begins. The task is handed out so that a worker announces its end.
+    CalledOff,
 }
 
 /// The report that ended a lease. It distinguishes a report that is sent again from a stale report.
@@ -342,7 +347,7 @@ pub struct TaskError {
     pub attempt: u32,
 }
 
-/// A queue that an operator configured or paused.
+/// A queue that an operator configured or paused, or that a client declared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueRecord {
     pub name: QueueName,
@@ -351,6 +356,10 @@ pub struct QueueRecord {
     pub bytes_max: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub result_ttl_ms: Option<u64>,
+    /// Whether a client declared the queue, so that it stays without tasks and workers.
+    pub declared: bool,
+    /// For a declared queue: the broker deletes it after this time without use.
+    pub idle_ms: Option<u64>,
 }
 
 /// An exchange: it leads messages by their routing keys to mailboxes and queues.
@@ -391,6 +400,8 @@ pub struct SessionRecord {
     pub concurrency: u32,
     /// The last order to the worker.
     pub order: Order,
+    /// Whether the worker cannot give back what it was handed.
+    pub keeps_leases: bool,
 }
 
 /// An order of an operator to a worker.

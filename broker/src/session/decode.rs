@@ -9,7 +9,7 @@ mod submission;
 use bytes::Bytes;
 use celeriac_machine::command::{
     Ask, CancelMode, CancelTarget, Code, Connect, ConnectionKey, Failure, Mail, Observe, Produce,
-    Refusal, Release, ReportKind, RequestId, TaskReport, Work, WorkerInfo, WrongReport,
+    Refusal, Release, ReportKind, RequestId, Serving, TaskReport, Work, WorkerInfo, WrongReport,
 };
 use celeriac_proto::limits::{
     BATCH_ITEMS_MAX, CREDIT_MAX, ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX,
@@ -78,16 +78,48 @@ fn worker_info(info: wire::WorkerInfo) -> Checked<WorkerInfo> {
             "a worker serves at most {SUBSCRIPTIONS_MAX} queues and names"
         )));
     }
-    let queue = |subscription: wire::QueueSubscription| {
-        Ok::<_, Refusal>((QueueName::parse(subscription.queue)?, subscription.weight))
-    };
     Ok(WorkerInfo {
-        queues: info.queues.into_iter().map(queue).collect::<Checked<_>>()?,
+        queues: subscriptions(info.queues)?,
         task_names: info.task_names.into_iter().map(TaskName::parse).collect::<Result<_, _>>()?,
+        any_name: info.any_name,
+        keeps_leases: info.keeps_leases,
         hostname: short("hostname", info.hostname)?,
         pid: info.pid,
         concurrency: info.concurrency.clamp(1, CREDIT_MAX),
     })
+}
+
+fn subscriptions(queues: Vec<wire::QueueSubscription>) -> Checked<Vec<(QueueName, u32)>> {
+    let queue = |subscription: wire::QueueSubscription| {
+        Ok((QueueName::parse(subscription.queue)?, subscription.weight))
+    };
+    queues.into_iter().map(queue).collect()
+}
+
+fn serve(serve: wire::Serve) -> Checked<Work> {
+    let wire::Serve { add_queues, remove_queues, add_task_names, remove_task_names } = serve;
+    let lengths =
+        [add_queues.len(), remove_queues.len(), add_task_names.len(), remove_task_names.len()];
+    if lengths.into_iter().any(|length| length > SUBSCRIPTIONS_MAX) {
+        return Err(invalid(format!(
+            "a worker serves at most {SUBSCRIPTIONS_MAX} queues and names"
+        )));
+    }
+    let names =
+        |names: Vec<String>| names.into_iter().map(TaskName::parse).collect::<Result<Vec<_>, _>>();
+    Ok(Work::Serve(Serving {
+        add_queues: subscriptions(add_queues)?,
+        remove_queues: remove_queues.into_iter().map(QueueName::parse).collect::<Result<_, _>>()?,
+        add_names: names(add_task_names)?,
+        remove_names: names(remove_task_names)?,
+    }))
+}
+
+fn take(take: wire::Take) -> Checked<Work> {
+    if take.count > CREDIT_MAX {
+        return Err(invalid(format!("a worker takes at most {CREDIT_MAX} tasks")));
+    }
+    Ok(Work::Take { queue: QueueName::parse(take.queue)?, count: take.count.max(1) })
 }
 
 /// Decodes any request except Hello.
@@ -115,6 +147,8 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
             return Err(invalid(format!("credit is at most {CREDIT_MAX}")));
         }
         Credit(credit) => Ask::Work(Work::Credit(credit.credit)),
+        Serve(serve) => Ask::Work(self::serve(serve)?),
+        Take(take) => Ask::Work(self::take(take)?),
         Get(get) => {
             let (with_results, with_payloads) = (get.with_results, get.with_payloads);
             Ask::Observe(Observe::Get { ids: ids(get.ids)?, with_results, with_payloads })
@@ -138,6 +172,7 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         Cancel(cancel) => self::cancel(cancel)?,
         ListQueues(list) => Ask::Operate(operate::list_queues(list)?),
         ConfigureQueue(configure) => Ask::Operate(operate::configure_queue(configure)?),
+        DeclareQueue(declare) => Ask::Operate(operate::declare_queue(declare)?),
         PauseQueues(pause) => Ask::Operate(operate::pause_queues(pause)?),
         PurgeQueue(purge) => Ask::Operate(operate::purge_queue(purge)?),
         DeleteQueue(delete) => Ask::Operate(operate::delete_queue(delete)?),

@@ -90,6 +90,9 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
             Body::ForgetReply(wire::ForgetReply { outcomes })
         }
         Answer::Cancelled(outcomes) => cancelled(outcomes, limits),
+        Answer::Declared { created, ready, workers } => {
+            Body::DeclareQueueReply(wire::DeclareQueueReply { created, ready, workers })
+        }
         Answer::Count(count) => Body::CountReply(wire::CountReply { count }),
         Answer::BackedUp { tasks, bytes } => Body::BackupReply(wire::BackupReply { tasks, bytes }),
         Answer::Mailbox { mailbox, ready, consumers } => mail::declared(mailbox, ready, consumers),
@@ -358,6 +361,7 @@ fn delivery(delivery: Delivery) -> wire::Delivery {
         tags: strings(spec.tags),
         report_start: outline.report_start,
         redelivered: outline.redelivered,
+        revoked_reason: outline.revoked_reason.map(String::from).unwrap_or_default(),
     }
 }
 
@@ -432,7 +436,7 @@ fn with_change(info: wire::TaskInfo, changed: Changed) -> wire::TaskInfo {
         } else {
             String::new()
         },
-        cancel_requested: changed.cancel == Cancel::Told,
+        cancel_requested: matches!(changed.cancel, Cancel::Told | Cancel::CalledOff),
         ..info
     }
 }

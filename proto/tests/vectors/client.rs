@@ -33,7 +33,15 @@ fn ids(ids: &[&str]) -> Vec<String> {
 
 pub(crate) fn vectors() -> Vec<Vector<ClientFrame>> {
     let tasks = [connection(), tasks(), choices(), looking(), waiting()];
-    let others = [work::work(), work::more(), admin::admin(), admin::pages(), admin::choices()];
+    let others = [
+        work::work(),
+        work::serving(),
+        work::more(),
+        admin::admin(),
+        admin::declared(),
+        admin::pages(),
+        admin::choices(),
+    ];
     let mail = [mail::mailboxes(), mail::exchanges(), mail::routes()];
     tasks.into_iter().chain(others).chain(mail).flatten().collect()
 }
@@ -59,6 +67,7 @@ fn worker_info() -> WorkerInfo {
         hostname: "worker-1".into(),
         pid: 4711,
         concurrency: 4,
+        ..WorkerInfo::default()
     }
 }
 
@@ -66,6 +75,9 @@ fn connection() -> Vec<Vector<ClientFrame>> {
     let worker =
         Hello { token: "secret".into(), worker: Some(worker_info()), ..hello("worker-1-4711") };
     let resume = Hello { session_id: SESSION.into(), ..worker.clone() };
+    let keeper =
+        WorkerInfo { task_names: Vec::new(), any_name: true, keeps_leases: true, ..worker_info() };
+    let keeper = Hello { worker: Some(keeper), ..hello("worker-2-4712") };
     let later =
         Hello { heartbeat_ms: 10_000, features: vec!["example.later".into()], ..hello("web-1") };
     vec![
@@ -77,6 +89,12 @@ fn connection() -> Vec<Vector<ClientFrame>> {
             Body::Hello(worker),
         ),
         vector("hello/resume", "The same worker after a lost connection.", 1, Body::Hello(resume)),
+        vector(
+            "hello/any-name",
+            "A worker of any task name, which cannot give back what it was handed.",
+            1,
+            Body::Hello(keeper),
+        ),
         vector(
             "hello/wishes",
             "A client of a later protocol: it would like to send fewer heartbeats, and names a feature that nobody knows yet.",
@@ -133,6 +151,7 @@ fn every_field() -> Task {
         submit_key: "0d3c1f".into(),
         lead_ms: Some(10_000),
         forget_at_end: true,
+        announce_end: true,
         ..one_task()
     }
 }

@@ -301,6 +301,54 @@ class ConfigureQueue(Message):
         self.settings: QueueSettings | None = settings
 
 
+class DeclareQueue(Message):
+    """Creates the queue if needed, and keeps it until it is deleted, also without tasks and
+    workers."""
+
+    __slots__: tuple[str, ...] = ("queue", "passive", "settings", "idle_ms",)
+    FIELDS = (
+        (1, "queue", "string", ""),
+        (2, "passive", "bool", ""),
+        (3, "settings", "QueueSettings", ""),
+        (4, "idle_ms", "uint64", "optional"),
+    )
+
+    def __init__(
+        self,
+        *,
+        queue: str = "",
+        passive: bool = False,
+        settings: QueueSettings | None = None,
+        idle_ms: int | None = None,
+    ) -> None:
+        self.queue: str = queue
+        self.passive: bool = passive
+        self.settings: QueueSettings | None = settings
+        self.idle_ms: int | None = idle_ms
+
+
+class DeclareQueueReply(Message):
+    """The answer to a DeclareQueue."""
+
+    __slots__: tuple[str, ...] = ("created", "ready", "workers",)
+    FIELDS = (
+        (1, "created", "bool", ""),
+        (2, "ready", "uint64", ""),
+        (3, "workers", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        created: bool = False,
+        ready: int = 0,
+        workers: int = 0,
+    ) -> None:
+        self.created: bool = created
+        self.ready: int = ready
+        self.workers: int = workers
+
+
 class PauseQueues(Message):
     """Pauses or resumes queues."""
 
@@ -693,6 +741,8 @@ class ClientFrame(Message):
             | Unwait
             | Credit
             | Report
+            | Serve
+            | Take
             | ListQueues
             | ConfigureQueue
             | PauseQueues
@@ -704,6 +754,7 @@ class ClientFrame(Message):
             | ListWorkers
             | OrderWorkers
             | Backup
+            | DeclareQueue
             | DeclareMailbox
             | DeleteMailbox
             | PurgeMailbox
@@ -838,6 +889,7 @@ class ServerFrame(Message):
             | TaskPage
             | WorkerList
             | BackupReply
+            | DeclareQueueReply
             | MailboxReply
             | ConsumeReply
             | FetchMailReply
@@ -976,13 +1028,17 @@ class Hello(Message):
 class WorkerInfo(Message):
     """The tasks that a worker can run, and where it runs."""
 
-    __slots__: tuple[str, ...] = ("queues", "task_names", "hostname", "pid", "concurrency",)
+    __slots__: tuple[str, ...] = (
+        "queues", "task_names", "hostname", "pid", "concurrency", "any_name", "keeps_leases",
+    )
     FIELDS = (
         (1, "queues", "QueueSubscription", "repeated"),
         (2, "task_names", "string", "repeated"),
         (3, "hostname", "string", ""),
         (4, "pid", "uint32", ""),
         (5, "concurrency", "uint32", ""),
+        (6, "any_name", "bool", ""),
+        (7, "keeps_leases", "bool", ""),
     )
 
     def __init__(
@@ -993,31 +1049,16 @@ class WorkerInfo(Message):
         hostname: str = "",
         pid: int = 0,
         concurrency: int = 0,
+        any_name: bool = False,
+        keeps_leases: bool = False,
     ) -> None:
         self.queues = [] if queues is None else queues
         self.task_names = [] if task_names is None else task_names
         self.hostname: str = hostname
         self.pid: int = pid
         self.concurrency: int = concurrency
-
-
-class QueueSubscription(Message):
-    """One queue that a worker serves."""
-
-    __slots__: tuple[str, ...] = ("queue", "weight",)
-    FIELDS = (
-        (1, "queue", "string", ""),
-        (2, "weight", "uint32", ""),
-    )
-
-    def __init__(
-        self,
-        *,
-        queue: str = "",
-        weight: int = 0,
-    ) -> None:
-        self.queue: str = queue
-        self.weight: int = weight
+        self.any_name: bool = any_name
+        self.keeps_leases: bool = keeps_leases
 
 
 class Welcome(Message):
@@ -1744,7 +1785,7 @@ class Task(Message):
         "eta_at_ms", "countdown_ms", "expires_at_ms", "expires_in_ms", "result_ttl_ms", "retry",
         "soft_time_limit_ms", "time_limit_ms", "max_deliveries", "on_conflict", "root_id",
         "parent_id", "tags", "early_ack", "submit_key", "lead_ms", "forget_at_end",
-        "supersedes_lease",
+        "supersedes_lease", "announce_end",
     )
 
     def __init__(
@@ -1776,6 +1817,7 @@ class Task(Message):
         lead_ms: int | None = None,
         forget_at_end: bool = False,
         supersedes_lease: int = 0,
+        announce_end: bool = False,
     ) -> None:
         self.id: str = id
         self.name: str = name
@@ -1803,6 +1845,7 @@ class Task(Message):
         self.lead_ms: int | None = lead_ms
         self.forget_at_end: bool = forget_at_end
         self.supersedes_lease: int = supersedes_lease
+        self.announce_end: bool = announce_end
 
     def encode(self) -> bytes:
         out: list[bytes] = []
@@ -1885,6 +1928,8 @@ class Task(Message):
             out += (b'\xc8\x01', _number(self.forget_at_end))
         if self.supersedes_lease:
             out += (b'\xd0\x01', _number(self.supersedes_lease))
+        if self.announce_end:
+            out += (b'\xd8\x01', _number(self.announce_end))
         return b"".join(out)
 
     @classmethod
@@ -1920,6 +1965,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
     m.lead_ms = None
     m.forget_at_end = False
     m.supersedes_lease = 0
+    m.announce_end = False
     if at >= end:
         if at > end:
             raise DecodeError('a field is cut short')
@@ -2277,6 +2323,18 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             at += 1
             if key > 127:
                 key, at = _long(data, at, key)
+        if key == 216:
+            value = data[at]
+            at += 1
+            if value > 127:
+                value, at = _long(data, at, value)
+            m.announce_end = value != 0
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
         if key not in _TASK_KNOWN:
             at = _skip(data, at, key)
             if at >= end:
@@ -2292,7 +2350,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
 
 _TASK_KNOWN = frozenset((
     10, 18, 26, 34, 42, 50, 58, 64, 72, 80, 88, 96, 104, 114, 120, 128, 136, 144, 154, 162, 170,
-    176, 186, 192, 200, 208,
+    176, 186, 192, 200, 208, 216,
 ))
 
 
@@ -3685,6 +3743,72 @@ class Credit(Message):
         self.credit: int = credit
 
 
+class QueueSubscription(Message):
+    """One queue that a worker serves."""
+
+    __slots__: tuple[str, ...] = ("queue", "weight",)
+    FIELDS = (
+        (1, "queue", "string", ""),
+        (2, "weight", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        queue: str = "",
+        weight: int = 0,
+    ) -> None:
+        self.queue: str = queue
+        self.weight: int = weight
+
+
+class Serve(Message):
+    """Changes what the worker serves:"""
+
+    __slots__: tuple[str, ...] = (
+        "add_queues", "remove_queues", "add_task_names", "remove_task_names",
+    )
+    FIELDS = (
+        (1, "add_queues", "QueueSubscription", "repeated"),
+        (2, "remove_queues", "string", "repeated"),
+        (3, "add_task_names", "string", "repeated"),
+        (4, "remove_task_names", "string", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        add_queues: list[QueueSubscription] | None = None,
+        remove_queues: list[str] | None = None,
+        add_task_names: list[str] | None = None,
+        remove_task_names: list[str] | None = None,
+    ) -> None:
+        self.add_queues = [] if add_queues is None else add_queues
+        self.remove_queues = [] if remove_queues is None else remove_queues
+        self.add_task_names = [] if add_task_names is None else add_task_names
+        self.remove_task_names = [] if remove_task_names is None else remove_task_names
+
+
+class Take(Message):
+    """Asks for ready tasks of one queue now, whatever the credit, the queues and the names of
+    the worker."""
+
+    __slots__: tuple[str, ...] = ("queue", "count",)
+    FIELDS = (
+        (1, "queue", "string", ""),
+        (2, "count", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        queue: str = "",
+        count: int = 0,
+    ) -> None:
+        self.queue: str = queue
+        self.count: int = count
+
+
 class Deliver(Message):
     """Pushed to a worker:"""
 
@@ -3762,7 +3886,7 @@ class Delivery(Message):
         "id", "lease", "name", "queue", "payload", "content_type", "headers", "shadow", "priority",
         "attempt", "attempts_max", "deliveries", "generation", "submitted_at_ms", "eta_at_ms",
         "expires_at_ms", "soft_time_limit_ms", "time_limit_ms", "root_id", "parent_id", "tags",
-        "report_start", "redelivered",
+        "report_start", "redelivered", "revoked_reason",
     )
 
     def __init__(
@@ -3791,6 +3915,7 @@ class Delivery(Message):
         tags: list[str] | None = None,
         report_start: bool = False,
         redelivered: bool = False,
+        revoked_reason: str = "",
     ) -> None:
         self.id: str = id
         self.lease: int = lease
@@ -3815,6 +3940,7 @@ class Delivery(Message):
         self.tags = [] if tags is None else tags
         self.report_start: bool = report_start
         self.redelivered: bool = redelivered
+        self.revoked_reason: str = revoked_reason
 
     def encode(self) -> bytes:
         out: list[bytes] = []
@@ -3887,6 +4013,10 @@ class Delivery(Message):
             out += (b'\xb0\x01', _number(self.report_start))
         if self.redelivered:
             out += (b'\xb8\x01', _number(self.redelivered))
+        if self.revoked_reason:
+            value = self.revoked_reason.encode()
+            size = len(value)
+            out += (b'\xc2\x01', _TABLE[size] if size < _TABLE_SIZE else _number(size), value)
         return b"".join(out)
 
     @classmethod
@@ -3919,6 +4049,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
     m.tags = []
     m.report_start = False
     m.redelivered = False
+    m.revoked_reason = ""
     if at >= end:
         if at > end:
             raise DecodeError('a field is cut short')
@@ -4239,6 +4370,20 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             at += 1
             if key > 127:
                 key, at = _long(data, at, key)
+        if key == 194:
+            size = data[at]
+            at += 1
+            if size > 127:
+                size, at = _long(data, at, size)
+            stop = at + size
+            m.revoked_reason = str(data[at:stop], "utf-8")
+            at = stop
+            if at >= end:
+                break
+            key = data[at]
+            at += 1
+            if key > 127:
+                key, at = _long(data, at, key)
         if key not in _DELIVERY_KNOWN:
             at = _skip(data, at, key)
             if at >= end:
@@ -4254,7 +4399,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
 
 _DELIVERY_KNOWN = frozenset((
     10, 16, 26, 34, 42, 50, 58, 66, 72, 80, 88, 96, 104, 112, 120, 128, 136, 144, 154, 162, 170,
-    176, 184,
+    176, 184, 194,
 ))
 
 
@@ -4885,6 +5030,8 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     Unwait: b'\xba\x02',
     Credit: b'\x82\x03',
     Report: b'\x8a\x03',
+    Serve: b'\x92\x03',
+    Take: b'\x9a\x03',
     ListQueues: b'\x82\x04',
     ConfigureQueue: b'\x8a\x04',
     PauseQueues: b'\x92\x04',
@@ -4896,6 +5043,7 @@ _CLIENT_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     ListWorkers: b'\xc2\x04',
     OrderWorkers: b'\xca\x04',
     Backup: b'\xd2\x04',
+    DeclareQueue: b'\xda\x04',
     DeclareMailbox: b'\x82\x05',
     DeleteMailbox: b'\x8a\x05',
     PurgeMailbox: b'\x92\x05',
@@ -4926,6 +5074,8 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     314: Unwait.read,
     386: Credit.read,
     394: Report.read,
+    402: Serve.read,
+    410: Take.read,
     514: ListQueues.read,
     522: ConfigureQueue.read,
     530: PauseQueues.read,
@@ -4937,6 +5087,7 @@ _CLIENT_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     578: ListWorkers.read,
     586: OrderWorkers.read,
     594: Backup.read,
+    602: DeclareQueue.read,
     642: DeclareMailbox.read,
     650: DeleteMailbox.read,
     658: PurgeMailbox.read,
@@ -4971,6 +5122,7 @@ _SERVER_FRAME_BODY_KEYS: dict[type[Message], bytes] = {
     TaskPage: b'\xaa\x04',
     WorkerList: b'\xc2\x04',
     BackupReply: b'\xd2\x04',
+    DeclareQueueReply: b'\xda\x04',
     MailboxReply: b'\x82\x05',
     ConsumeReply: b'\x9a\x05',
     FetchMailReply: b'\xaa\x05',
@@ -5001,6 +5153,7 @@ _SERVER_FRAME_BODY_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
     554: TaskPage.read,
     578: WorkerList.read,
     594: BackupReply.read,
+    602: DeclareQueueReply.read,
     642: MailboxReply.read,
     666: ConsumeReply.read,
     682: FetchMailReply.read,

@@ -102,12 +102,15 @@ fn made_record(input: &mut Input<'_>) -> Record {
             bytes_max: input.sometimes(2, Input::any_number),
             expires_in_ms: input.sometimes(2, Input::any_number),
             result_ttl_ms: input.sometimes(2, Input::any_number),
+            declared: input.one_in(2),
+            idle_ms: input.sometimes(2, Input::any_number),
         })),
         15 if input.one_in(2) => Record::Named(Named::Session(SessionRecord {
             id: session(input),
             instance: word(input).into(),
             concurrency: input.any_number() as u32,
             order: [Order::Resume, Order::Quiet, Order::Shutdown][usize::from(input.below(3))],
+            keeps_leases: input.one_in(2),
         })),
         15 => Record::Removed(Name::Session(session(input))),
         _ if input.one_in(2) => route(input),
@@ -212,6 +215,7 @@ fn submitted(input: &mut Input<'_>) -> Submitted {
             submit_key: word(input),
             lead_ms: input.sometimes(4, Input::any_number).unwrap_or(0),
             forget_at_end: input.one_in(4),
+            announce_end: input.one_in(4),
         },
     }
 }
@@ -266,7 +270,8 @@ fn changed(input: &mut Input<'_>) -> Changed {
         }),
         revoked_reason: word(input),
         result_ttl_ms: input.sometimes(4, Input::any_number),
-        cancel: [Cancel::None, Cancel::Silent, Cancel::Told][usize::from(input.below(3))],
+        cancel: [Cancel::None, Cancel::Silent, Cancel::Told, Cancel::CalledOff]
+            [usize::from(input.below(4))],
         settled: input.one_in(4),
         redelivered: input.one_in(2),
     }

@@ -58,6 +58,8 @@ pub(crate) fn hello(input: &mut Input<'_>, peer: &Peer, who: usize) -> wire::Hel
         hostname: "host".to_owned(),
         pid: 1,
         concurrency: u32::from(input.below(4)),
+        any_name: input.one_in(4),
+        keeps_leases: input.one_in(4),
     });
     wire::Hello {
         protocol_min: 1,
@@ -84,9 +86,28 @@ pub(crate) fn request(input: &mut Input<'_>, peer: &Peer) -> ClientFrame {
             memory_bytes: input.any_number(),
             ..wire::Heartbeat::default()
         }),
+        23 => Body::Serve(serve(input)),
+        24 => Body::Take(wire::Take { queue: queue(input), count: u32::from(input.below(4)) }),
+        25 => Body::DeclareQueue(wire::DeclareQueue {
+            queue: queue(input),
+            passive: input.one_in(2),
+            settings: input.sometimes(2, settings),
+            idle_ms: span(input),
+        }),
         _ => return ClientFrame { body: Some(administrative(input, peer)), ..frame(input) },
     };
     ClientFrame { body: Some(body), ..frame(input) }
+}
+
+fn serve(input: &mut Input<'_>) -> wire::Serve {
+    let subscription =
+        |input: &mut Input<'_>| wire::QueueSubscription { queue: queue(input), weight: 1 };
+    wire::Serve {
+        add_queues: (0..input.below(3)).map(|_| subscription(input)).collect(),
+        remove_queues: (0..input.below(3)).map(|_| queue(input)).collect(),
+        add_task_names: (0..input.below(3)).map(|_| name(input)).collect(),
+        remove_task_names: (0..input.below(3)).map(|_| name(input)).collect(),
+    }
 }
 
 fn frame(input: &mut Input<'_>) -> ClientFrame {
@@ -178,7 +199,12 @@ fn task(input: &mut Input<'_>) -> wire::Task {
         soft_time_limit_ms: span(input),
         time_limit_ms: span(input),
         max_deliveries: count(input),
-        on_conflict: i32::from(input.below(4)),
+        on_conflict: i32::from(input.below(7)),
+        submit_key: if input.one_in(2) { word(input) } else { String::new() },
+        lead_ms: span(input),
+        forget_at_end: input.one_in(8),
+        announce_end: input.one_in(8),
+        supersedes_lease: if input.one_in(4) { u64::from(input.byte()) } else { 0 },
         root_id: word(input),
         tags: (0..input.below(8) / 6).map(|_| word(input)).collect(),
         early_ack: input.one_in(4),

@@ -338,7 +338,8 @@ impl World {
     }
 
     fn delivery(&self, outline: DeliveryOutline) -> Delivery {
-        Delivery { outline, submitted: Box::new(self.submitted(outline.slot)) }
+        let submitted = Box::new(self.submitted(outline.slot));
+        Delivery { outline, submitted }
     }
 
     fn tasks(&self, outlines: Vec<TaskOutline>) -> Vec<TaskView> {

@@ -71,6 +71,22 @@ pub enum Work {
     /// The number of leases that the worker may hold at once.
     Credit(u32),
     Report(Vec<Result<TaskReport, WrongReport>>),
+    Serve(Serving),
+    /// Leases up to `count` ready tasks of the queue, outside the credit.
+    Take {
+        queue: QueueName,
+        count: u32,
+    },
+}
+
+/// A change of the queues and names that a worker serves.
+#[derive(Debug, Default)]
+pub struct Serving {
+    /// Queues with their weights.
+    pub add_queues: Vec<(QueueName, u32)>,
+    pub remove_queues: Vec<QueueName>,
+    pub add_names: Vec<TaskName>,
+    pub remove_names: Vec<TaskName>,
 }
 
 /// The requests of operators.
@@ -83,6 +99,11 @@ pub enum Operate {
         after: Option<QueueName>,
     },
     ConfigureQueue(QueueRecord),
+    DeclareQueue {
+        /// The record of a new queue.
+        record: QueueRecord,
+        passive: bool,
+    },
     PauseQueues {
         queues: Vec<QueueName>,
         paused: bool,

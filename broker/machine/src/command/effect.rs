@@ -66,6 +66,7 @@ pub enum Answer {
     Forgot(Vec<Result<(), Code>>),
     Cancelled(Vec<(TaskId, CancelOutcome)>),
     Count(u64),
+    Declared { created: bool, ready: u64, workers: u32 },
     BackedUp { tasks: u64, bytes: u64 },
     Mailbox { mailbox: MailboxName, ready: u64, consumers: u32 },
     Consuming(MailConsumerKey),

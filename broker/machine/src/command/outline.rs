@@ -41,7 +41,7 @@ pub enum WaitingFor {
 }
 
 /// One task that is delivered to a worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DeliveryOutline {
     pub slot: Slot,
     pub lease: Lease,
@@ -51,6 +51,8 @@ pub struct DeliveryOutline {
     pub report_start: bool,
     /// Whether the task was handed out before.
     pub redelivered: bool,
+    /// The reason why the task never begins: the worker announces its end.
+    pub revoked_reason: Option<Box<str>>,
 }
 
 /// A queue in a listing.

@@ -124,6 +124,11 @@ impl Queues {
         self.queues[key as usize].as_deref().expect("a queue with a key exists")
     }
 
+    /// The queue with this key, if there still is one.
+    pub fn try_queue_mut(&mut self, key: QueueKey) -> Option<&mut Queue> {
+        self.queues.get_mut(key as usize)?.as_deref_mut()
+    }
+
     pub fn queue_mut(&mut self, key: QueueKey) -> &mut Queue {
         self.queues[key as usize].as_deref_mut().expect("a queue with a key exists")
     }

@@ -226,6 +226,7 @@ impl Model {
             hostname: "host".into(),
             pid: 1,
             concurrency: 100,
+            ..WorkerInfo::default()
         };
         let said = self.say_hello(worker, resume, Some(info));
         let session = self.peers[worker].session.expect("the worker has a session");

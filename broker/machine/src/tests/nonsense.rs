@@ -81,6 +81,7 @@ fn resume_and_release(machine: &mut Machine) -> Vec<u64> {
         hostname: "host".into(),
         pid: 1,
         concurrency: 1,
+        ..WorkerInfo::default()
     };
     let (connection, session_id) = (1, [1; 16]);
     let (resume, worker) = (Some(SESSION), Some(worker));

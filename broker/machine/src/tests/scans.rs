@@ -172,6 +172,7 @@ fn worker() -> WorkerInfo {
         hostname: "".into(),
         pid: 1,
         concurrency: 20_000,
+        ..WorkerInfo::default()
     }
 }
 

@@ -244,6 +244,8 @@ impl Scene {
             hostname: "host".into(),
             pid: 1,
             concurrency: words.number("concurrency").unwrap_or(1) as u32,
+            any_name: words.has("any"),
+            keeps_leases: words.has("keeps"),
         });
         self.connections.insert(name.into(), (connection, resume.unwrap_or(session_id)));
         self.names.insert(connection, name.into());
@@ -273,14 +275,23 @@ impl Scene {
     }
 
     fn delivered(&mut self, who: &str, delivery: &DeliveryOutline) -> String {
-        let DeliveryOutline { slot, lease, attempt, deliveries, report_start, redelivered } =
-            delivery;
+        let DeliveryOutline {
+            slot,
+            lease,
+            attempt,
+            deliveries,
+            report_start,
+            redelivered,
+            revoked_reason,
+        } = delivery;
         let task = self.submitted(*slot).spec.id.to_string();
         self.leases.insert(task.clone(), (*lease, who.to_owned()));
         let report_start = if *report_start { " report start" } else { "" };
         let again = if *redelivered { " again" } else { "" };
+        let off = revoked_reason.as_ref().map(|reason| format!(" called off ({reason})"));
+        let off = off.unwrap_or_default();
         format!(
-            "{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}{report_start}{again}"
+            "{who}: deliver {task} lease {lease} attempt {attempt} delivery {deliveries}{report_start}{again}{off}"
         )
     }
 }

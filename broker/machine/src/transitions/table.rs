@@ -35,6 +35,8 @@ pub(crate) enum Cause {
     Replaced,
     /// The handler of this run submits the id again.
     Superseded,
+    /// The task was cancelled or has expired, and a worker announces its end.
+    CalledOff,
     /// The task has run longer than its hard time limit.
     TimeLimit,
 }
@@ -61,8 +63,9 @@ const fn row(from: State, to: State, cause: Cause, actors: u8) -> Transition {
 
 /// All transitions within one run of a task. A submit or a replay makes a task SCHEDULED or QUEUED.
 /// An ended task has no transition: the broker forgets it in the end.
-const TRANSITIONS: [Transition; 40] = [
+const TRANSITIONS: [Transition; 42] = [
     row(Scheduled, Queued, Cause::Due, BROKER),
+    row(Scheduled, Queued, Cause::CalledOff, BROKER | CLIENT),
     row(Scheduled, Revoked, Cause::Expired, BROKER),
     row(Scheduled, Revoked, Cause::Cancelled, CLIENT),
     row(Scheduled, Revoked, Cause::Purged, CLIENT),
@@ -97,6 +100,7 @@ const TRANSITIONS: [Transition; 40] = [
     row(Started, Revoked, Cause::Replaced, CLIENT),
     row(Started, Revoked, Cause::Superseded, CLIENT),
     row(Retry, Queued, Cause::Due, BROKER),
+    row(Retry, Queued, Cause::CalledOff, BROKER | CLIENT),
     row(Retry, Revoked, Cause::Expired, BROKER),
     row(Retry, Revoked, Cause::Cancelled, CLIENT),
     row(Retry, Revoked, Cause::Purged, CLIENT),
@@ -152,6 +156,7 @@ mod tests {
             Cause::Purged => &["purged"],
             Cause::Replaced => &["replaced"],
             Cause::Superseded => &["superseded"],
+            Cause::CalledOff => &["called off"],
             Cause::TimeLimit => &["time limit"],
         }
     }

@@ -21,7 +21,15 @@ pub(super) fn list_queues(list: wire::ListQueues) -> Checked<Operate> {
 }
 
 pub(super) fn configure_queue(configure: wire::ConfigureQueue) -> Checked<Operate> {
-    Ok(Operate::ConfigureQueue(queue_record(configure)?))
+    Ok(Operate::ConfigureQueue(queue_record(configure.queue, configure.settings)?))
+}
+
+pub(super) fn declare_queue(declare: wire::DeclareQueue) -> Checked<Operate> {
+    let record = QueueRecord {
+        idle_ms: span("idle_ms", declare.idle_ms, 1)?,
+        ..queue_record(declare.queue, declare.settings)?
+    };
+    Ok(Operate::DeclareQueue { record, passive: declare.passive })
 }
 
 pub(super) fn pause_queues(pause: wire::PauseQueues) -> Checked<Operate> {
@@ -84,15 +92,17 @@ fn queue_names(names: Vec<String>) -> Checked<Vec<QueueName>> {
     Ok(names.into_iter().map(QueueName::parse).collect::<Result<_, _>>()?)
 }
 
-fn queue_record(configure: wire::ConfigureQueue) -> Checked<QueueRecord> {
-    let settings = configure.settings.unwrap_or_default();
+fn queue_record(name: String, settings: Option<wire::QueueSettings>) -> Checked<QueueRecord> {
+    let settings = settings.unwrap_or_default();
     Ok(QueueRecord {
-        name: QueueName::parse(configure.queue)?,
+        name: QueueName::parse(name)?,
         paused: false,
         tasks_max: settings.tasks_max,
         bytes_max: settings.bytes_max,
         expires_in_ms: span("expires_in_ms", settings.expires_in_ms, 0)?,
         result_ttl_ms: span("result_ttl_ms", settings.result_ttl_ms, 0)?,
+        declared: false,
+        idle_ms: None,
     })
 }
 

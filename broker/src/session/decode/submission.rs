@@ -73,6 +73,7 @@ pub(super) fn submission(task: wire::Task, bounds: &Bounds) -> Checked<Submissio
             submit_key: short("submit_key", task.submit_key)?,
             lead_ms: span("lead_ms", task.lead_ms, 0)?.unwrap_or(0),
             forget_at_end: task.forget_at_end,
+            announce_end: task.announce_end,
         },
     })
 }

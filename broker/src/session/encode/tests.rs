@@ -117,6 +117,7 @@ fn submitted(shape: &Shape) -> Submitted {
             submit_key: text(shape.name),
             lead_ms: u64::MAX,
             forget_at_end: true,
+            announce_end: true,
         },
     }
 }
@@ -189,6 +190,7 @@ fn delivery(shape: &Shape) -> Delivery {
         deliveries: u32::MAX,
         report_start: true,
         redelivered: true,
+        revoked_reason: Some(text(shape.name)),
     };
     Delivery { outline, submitted: Box::new(submitted(shape)) }
 }
@@ -203,6 +205,8 @@ fn queue(shape: &Shape) -> QueueView {
             bytes_max: most,
             expires_in_ms: most,
             result_ttl_ms: most,
+            declared: true,
+            idle_ms: most,
         },
         ready: u64::MAX,
         scheduled: u64::MAX,

@@ -237,6 +237,7 @@ fn cancel_number(cancel: Cancel) -> u64 {
         Cancel::None => 0,
         Cancel::Told => 1,
         Cancel::Silent => 2,
+        Cancel::CalledOff => 3,
     }
 }
 
@@ -245,6 +246,7 @@ fn cancel(number: u64) -> Result<Cancel, Malformed> {
         0 => Cancel::None,
         1 => Cancel::Told,
         2 => Cancel::Silent,
+        3 => Cancel::CalledOff,
         _ => return Err(Malformed("its cancel is unknown")),
     })
 }

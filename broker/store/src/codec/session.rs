@@ -10,6 +10,7 @@ pub(super) const REMOVED: u8 = 7;
 const INSTANCE: u8 = 1;
 const CONCURRENCY: u8 = 2;
 const ORDER: u8 = 3;
+const KEEPS_LEASES: u8 = 4;
 
 const SHORT_ID: Malformed = Malformed("its session is not 16 bytes");
 
@@ -25,6 +26,7 @@ pub(super) fn put(session: &SessionRecord, put: &mut Put<'_>) {
             Order::Shutdown => 2,
         },
     );
+    put.unsigned_field(KEEPS_LEASES, u64::from(session.keeps_leases));
 }
 
 pub(super) fn take_name(take: &mut Take) -> Result<SessionId, Malformed> {
@@ -37,14 +39,20 @@ pub(super) fn take_name(take: &mut Take) -> Result<SessionId, Malformed> {
 
 pub(super) fn take(mut take: Take) -> Result<SessionRecord, Malformed> {
     let id = take_name(&mut take)?;
-    let mut session =
-        SessionRecord { id, instance: "".into(), concurrency: 0, order: Order::Resume };
+    let mut session = SessionRecord {
+        id,
+        instance: "".into(),
+        concurrency: 0,
+        order: Order::Resume,
+        keeps_leases: false,
+    };
     while let Some(field) = take.field()? {
         match field {
             Field::Bytes(INSTANCE, value) => session.instance = text(&value)?.into(),
             Field::Number(CONCURRENCY, value) => session.concurrency = narrow(value)?,
             Field::Number(ORDER, 1) => session.order = Order::Quiet,
             Field::Number(ORDER, 2) => session.order = Order::Shutdown,
+            Field::Number(KEEPS_LEASES, value) => session.keeps_leases = value != 0,
             Field::Number(..) | Field::Bytes(..) => {}
         }
     }

@@ -25,6 +25,7 @@ const AFTER: u8 = 18;
 const SUBMIT_KEY: u8 = 19;
 const LEAD_MS: u8 = 20;
 const FORGET_AT_END: u8 = 21;
+const ANNOUNCE_END: u8 = 22;
 /// The payload is written last, so that a record can be read without it.
 pub(super) const PAYLOAD: u8 = 17;
 
@@ -110,6 +111,7 @@ pub(super) fn encode(task: &Submitted, put: &mut Put<'_>) {
     put.bytes_field(SUBMIT_KEY, task.spec.submit_key.as_bytes());
     put.unsigned_field(LEAD_MS, task.spec.lead_ms);
     put.unsigned_field(FORGET_AT_END, u64::from(task.spec.forget_at_end));
+    put.unsigned_field(ANNOUNCE_END, u64::from(task.spec.announce_end));
     put.bytes_field(PAYLOAD, &task.spec.payload);
 }
 
@@ -146,6 +148,7 @@ pub(super) fn decode(key: TaskKey, mut take: Take) -> Result<Submitted, Malforme
             submit_key: "".into(),
             lead_ms: 0,
             forget_at_end: false,
+            announce_end: false,
         },
     };
     while let Some(field) = take.field()? {
@@ -190,6 +193,7 @@ fn set(task: &mut Submitted, field: Field) -> Result<(), Malformed> {
         Field::Bytes(SUBMIT_KEY, value) => task.spec.submit_key = text(&value)?,
         Field::Number(LEAD_MS, value) => task.spec.lead_ms = value,
         Field::Number(FORGET_AT_END, value) => task.spec.forget_at_end = value != 0,
+        Field::Number(ANNOUNCE_END, value) => task.spec.announce_end = value != 0,
         Field::Bytes(PAYLOAD, value) => task.spec.payload = value,
         Field::Number(..) | Field::Bytes(..) => {}
     }

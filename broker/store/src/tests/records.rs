@@ -71,6 +71,8 @@ pub(crate) fn queue(name: &str, tasks_max: u64) -> QueueRecord {
         bytes_max: None,
         expires_in_ms: None,
         result_ttl_ms: None,
+        declared: false,
+        idle_ms: None,
     }
 }
 
@@ -120,7 +122,7 @@ fn any_submitted() -> impl Strategy<Value = Submitted> {
         any_text(),
         of(any_key()),
     );
-    let again = (any_text(), any::<u64>(), any::<bool>());
+    let again = (any_text(), any::<u64>(), any::<bool>(), any::<bool>());
     let parts = (identity, described, times, limits, again);
     parts.prop_map(|(identity, described, times, limits, again)| Submitted {
         key: identity.0,
@@ -150,6 +152,7 @@ fn any_submitted() -> impl Strategy<Value = Submitted> {
             submit_key: again.0,
             lead_ms: again.1,
             forget_at_end: again.2,
+            announce_end: again.3,
         },
     })
 }
@@ -192,12 +195,13 @@ fn any_closed_by() -> impl Strategy<Value = ClosedBy> {
 
 fn any_session() -> impl Strategy<Value = SessionRecord> {
     let order = proptest::sample::select(vec![Order::Resume, Order::Quiet, Order::Shutdown]);
-    (any::<[u8; 16]>(), any_text(), any::<u32>(), order).prop_map(
-        |(id, instance, concurrency, order)| SessionRecord {
+    (any::<[u8; 16]>(), any_text(), any::<u32>(), order, any::<bool>()).prop_map(
+        |(id, instance, concurrency, order, keeps_leases)| SessionRecord {
             id,
             instance: instance.into(),
             concurrency,
             order,
+            keeps_leases,
         },
     )
 }
@@ -229,7 +233,12 @@ fn any_changed() -> impl Strategy<Value = Changed> {
     });
     let result =
         (any_bytes(), any_text()).prop_map(|(bytes, content_type)| Body { bytes, content_type });
-    let cancel = proptest::sample::select(vec![Cancel::None, Cancel::Silent, Cancel::Told]);
+    let cancel = proptest::sample::select(vec![
+        Cancel::None,
+        Cancel::Silent,
+        Cancel::Told,
+        Cancel::CalledOff,
+    ]);
     let outcome = (
         of(progress),
         vec(any_error(), 0..3),
@@ -271,13 +280,17 @@ fn any_changed() -> impl Strategy<Value = Changed> {
 pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     let name = || "\\PC{1,60}".prop_map(|name| QueueName::parse(name).unwrap());
     let bounds = (of(any::<u64>()), of(any::<u64>()), of(any::<u64>()), of(any::<u64>()));
-    let queue = (name(), any::<bool>(), bounds).prop_map(|(name, paused, bounds)| QueueRecord {
+    let declared = (any::<bool>(), of(any::<u64>()));
+    let queue = (name(), any::<bool>(), bounds, declared);
+    let queue = queue.prop_map(|(name, paused, bounds, declared)| QueueRecord {
         name,
         paused,
         tasks_max: bounds.0,
         bytes_max: bounds.1,
         expires_in_ms: bounds.2,
         result_ttl_ms: bounds.3,
+        declared: declared.0,
+        idle_ms: declared.1,
     });
     let exchange =
         (exchange_name(), 0..3_usize, any::<bool>()).prop_map(|(name, kind, auto_delete)| {

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
-    BackupReply, CountReply, QueueInfo, QueueList, QueueSettings, ServerFrame, TaskPage,
-    WorkerList, WorkerStatus,
+    BackupReply, CountReply, DeclareQueueReply, QueueInfo, QueueList, QueueSettings, ServerFrame,
+    TaskPage, WorkerList, WorkerStatus,
 };
 
 use super::tasks::{failure, started};
@@ -72,6 +72,18 @@ pub(super) fn admin() -> Vec<Vector<ServerFrame>> {
             "Twelve tasks were revoked.",
             5,
             Body::CountReply(CountReply { count: 12 }),
+        ),
+        vector(
+            "declare-queue-reply",
+            "The queue is new.",
+            9,
+            Body::DeclareQueueReply(DeclareQueueReply { created: true, ready: 0, workers: 0 }),
+        ),
+        vector(
+            "declare-queue-reply/known",
+            "Three tasks are ready, and one worker serves the queue.",
+            10,
+            Body::DeclareQueueReply(DeclareQueueReply { created: false, ready: 3, workers: 1 }),
         ),
         vector(
             "task-page",

@@ -88,6 +88,7 @@ pub(super) fn told() -> Vec<Vector<ServerFrame>> {
 fn deliveries() -> Vec<Vector<ServerFrame>> {
     // With early_ack the attempt is the last one.
     let once = Delivery { attempts_max: 1, report_start: true, redelivered: true, ..delivery() };
+    let called_off = Delivery { revoked_reason: "expired".into(), ..delivery() };
     let msgpack = Delivery {
         payload: Bytes::from_static(b"\x92\x91\xa8Dynamite\x80"),
         content_type: "application/msgpack".into(),
@@ -99,6 +100,12 @@ fn deliveries() -> Vec<Vector<ServerFrame>> {
             "The worker reports Started and begins once that is answered. Another worker had the task before.",
             0,
             Body::Deliver(Deliver { deliveries: vec![once] }),
+        ),
+        vector(
+            "deliver/called-off",
+            "The task has expired, and asks for an announcement of its end: the handler does not begin.",
+            0,
+            Body::Deliver(Deliver { deliveries: vec![called_off] }),
         ),
         vector(
             "deliver/msgpack",

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
-    Backup, ClientFrame, ConfigureQueue, DeleteQueue, DiscardDead, ListQueues, ListTasks,
-    ListWorkers, OrderWorkers, PauseQueues, PurgeQueue, QueueSettings, ReplayDead, TaskFilter,
-    TaskState, order,
+    Backup, ClientFrame, ConfigureQueue, DeclareQueue, DeleteQueue, DiscardDead, ListQueues,
+    ListTasks, ListWorkers, OrderWorkers, PauseQueues, PurgeQueue, QueueSettings, ReplayDead,
+    TaskFilter, TaskState, order,
 };
 
 use super::{ID, ids, vector};
@@ -88,6 +88,36 @@ pub(super) fn admin() -> Vec<Vector<ClientFrame>> {
             }),
         ),
         vector("backup", "", 12, Body::Backup(Backup { folder: "/var/backups/celeriac-1".into() })),
+    ]
+}
+
+/// Queues that clients declare.
+pub(super) fn declared() -> Vec<Vector<ClientFrame>> {
+    vec![
+        vector(
+            "declare-queue",
+            "A queue that stays, and goes after an hour without use.",
+            9,
+            Body::DeclareQueue(DeclareQueue {
+                queue: "night".into(),
+                passive: false,
+                settings: Some(QueueSettings {
+                    bytes_max: Some(1 << 30),
+                    ..QueueSettings::default()
+                }),
+                idle_ms: Some(HOUR_MS.unsigned_abs()),
+            }),
+        ),
+        vector(
+            "declare-queue/passive",
+            "Whether there is such a queue, and what is in it.",
+            10,
+            Body::DeclareQueue(DeclareQueue {
+                queue: "songs".into(),
+                passive: true,
+                ..DeclareQueue::default()
+            }),
+        ),
     ]
 }
 

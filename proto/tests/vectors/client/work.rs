@@ -4,11 +4,11 @@ use bytes::Bytes;
 use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::task_report::Report as Outcome;
 use celeriac_proto::wire::{
-    ClientFrame, Complete, Credit, Fail, ProgressReport, Reject, Release, Report, RetryLater,
-    Settle, Started, TaskError, TaskReport,
+    ClientFrame, Complete, Credit, Fail, ProgressReport, QueueSubscription, Reject, Release,
+    Report, RetryLater, Serve, Settle, Started, Take, TaskError, TaskReport,
 };
 
-use super::{ID, vector};
+use super::{ID, ids, vector};
 use crate::Vector;
 
 pub(super) fn report(
@@ -90,6 +90,29 @@ pub(super) fn work() -> Vec<Vector<ClientFrame>> {
             "Two leases in one frame.",
             7,
             Body::Report(Report { reports: batch }),
+        ),
+    ]
+}
+
+/// What a worker serves, and tasks that it takes.
+pub(super) fn serving() -> Vec<Vector<ClientFrame>> {
+    vec![
+        vector(
+            "serve",
+            "One queue and one name more, one queue and one name less.",
+            3,
+            Body::Serve(Serve {
+                add_queues: vec![QueueSubscription { queue: "night".into(), weight: 1 }],
+                remove_queues: ids(&["default"]),
+                add_task_names: ids(&["songs.master"]),
+                remove_task_names: ids(&["songs.cluster"]),
+            }),
+        ),
+        vector(
+            "take",
+            "Up to two ready tasks of a queue, at once.",
+            4,
+            Body::Take(Take { queue: "night".into(), count: 2 }),
         ),
     ]
 }

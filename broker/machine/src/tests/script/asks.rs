@@ -9,8 +9,9 @@ use celeriac_record::{
 use super::{Scene, id, queue};
 use crate::command::{
     Ask, CancelMode, CancelTarget, Dead, Failure, Filter, Observe, OnConflict, Operate, Order,
-    Produce, Release, ReportKind, Submission, TaskReport, When, Work,
+    Produce, Release, ReportKind, Serving, Submission, TaskReport, When, Work,
 };
+use crate::queue::Queue;
 use crate::tests::words::Words;
 
 impl Scene {
@@ -24,6 +25,12 @@ impl Scene {
                     self.number(first),
                     Ask::Work(Work::Credit(words.plain[2].parse().expect("a number"))),
                 );
+            }
+            "serve" => return (self.number(first), Ask::Work(Work::Serve(serving(words)))),
+            "take" => {
+                let (queue, count) = (queue(words.plain[2]), words.number("count").unwrap_or(1));
+                let take = Work::Take { queue, count: count as u32 };
+                return (self.number(first), Ask::Work(take));
             }
             "beat" => return (self.number(first), Ask::Heartbeat { memory_bytes: 0 }),
             "bye" => return (self.number(first), Ask::Goodbye),
@@ -83,7 +90,17 @@ impl Scene {
                 bytes_max: words.number("bytes"),
                 expires_in_ms: words.span("expires"),
                 result_ttl_ms: words.span("ttl"),
+                declared: false,
+                idle_ms: None,
             }),
+            "declare" => Operate::DeclareQueue {
+                record: QueueRecord {
+                    tasks_max: words.number("tasks"),
+                    idle_ms: words.span("idle"),
+                    ..Queue::unconfigured(queue(first))
+                },
+                passive: words.has("passive"),
+            },
             "pause" => Operate::PauseQueues { queues: vec![queue(first)], paused: true },
             "resume" => Operate::PauseQueues { queues: vec![queue(first)], paused: false },
             "purge" => Operate::PurgeQueue { queue: queue(first), delete: false },
@@ -160,6 +177,17 @@ impl Scene {
         let connection = self.number(words.option("by").unwrap_or(&holder));
         let lease = words.number("lease").unwrap_or(lease);
         (connection, Ask::Work(Work::Report(vec![Ok(TaskReport { id: id(task), lease, kind })])))
+    }
+}
+
+/// `queues` and `names` are added, `without` and `forgets` are removed.
+fn serving(words: &Words<'_>) -> Serving {
+    let name = |name: &str| TaskName::parse(name).expect("a name");
+    Serving {
+        add_queues: words.list("queues").into_iter().map(|text| (queue(text), 1)).collect(),
+        remove_queues: words.list("without").into_iter().map(queue).collect(),
+        add_names: words.list("names").into_iter().map(name).collect(),
+        remove_names: words.list("forgets").into_iter().map(name).collect(),
     }
 }
 
@@ -250,6 +278,7 @@ fn submission(id: TaskId, words: &Words<'_>, wall: i64) -> Submission {
             submit_key: words.option("key").unwrap_or("").into(),
             lead_ms: words.span("lead").unwrap_or(0),
             forget_at_end: words.option("forget_at_end").is_some(),
+            announce_end: words.option("announce").is_some(),
         },
     }
 }

@@ -31,6 +31,10 @@ pub(super) fn words_of(message: Message) -> String {
             };
             queues.into_iter().map(line).collect::<Vec<_>>().join("; ")
         }
+        Message::Answer(_, Answer::Declared { created, ready, workers }) => {
+            let how = if created { "created" } else { "known" };
+            format!("{how}: ready {ready} workers {workers}")
+        }
         Message::Answer(_, Answer::Count(count)) => format!("count {count}"),
         Message::Show(_, Outlines::Page { tasks, next }) => {
             format!("page {} next {next:?}", views(tasks))
