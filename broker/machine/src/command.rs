@@ -2,8 +2,8 @@
 //! effects, all in types of the domain.
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
-//! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `effect` the
-//! effects and messages of the machine, `outline` the parts of messages about tasks, queues and
+//! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `effect`
+//! the effects and messages of the machine, `outline` the parts of messages about tasks, queues and
 //! workers.
 
 mod ask;

@@ -13,6 +13,10 @@ pub(super) fn declared(mailbox: MailboxName, ready: u64, consumers: u32) -> Body
     Body::MailboxReply(wire::MailboxReply { mailbox: mailbox.into(), ready, consumers })
 }
 
+pub(super) fn consuming(consumer: MailConsumerKey) -> Body {
+    Body::ConsumeReply(wire::ConsumeReply { consumer_id: consumer })
+}
+
 pub(super) fn fetched(mail: Option<DeliveredMail>, ready: u64, dropped: u64) -> Body {
     Body::FetchMailReply(wire::FetchMailReply { message: mail.map(message), ready, dropped })
 }
