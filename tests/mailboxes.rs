@@ -2,9 +2,7 @@
 //! what nobody has read yet, and stay bounded.
 
 use bytes::Bytes;
-use celeriac_proto::wire::{
-    self, ErrorCode, ExchangeType, MailMessage, MailboxInfo, destination::To,
-};
+use celeriac_proto::wire::{self, Destination, ErrorCode, ExchangeType, MailMessage, MailboxInfo};
 use celeriac_tests::raw::{Answer, Request};
 use celeriac_tests::{BrokerProcess, RawConnection, until, within};
 
@@ -80,8 +78,8 @@ impl Peer {
         self.ask(Request::DeclareExchange(declare)).await;
     }
 
-    async fn bind(&mut self, exchange: &str, key: &str, to: To) {
-        let destination = Some(wire::Destination { to: Some(to) });
+    async fn bind(&mut self, exchange: &str, key: &str, to: Destination) {
+        let destination = Some(to);
         let (exchange, routing_key) = (exchange.into(), key.into());
         self.ask(Request::Bind(wire::Bind { exchange, routing_key, destination })).await;
     }
@@ -110,6 +108,14 @@ fn message(exchange: &str, key: &str, body: impl Into<Bytes>) -> wire::Publish {
     }
 }
 
+fn mailbox(name: &str) -> Destination {
+    Destination { mailbox: name.into(), ..Default::default() }
+}
+
+fn queue(name: &str) -> Destination {
+    Destination { queue: name.into(), ..Default::default() }
+}
+
 fn named(name: &str) -> wire::DeclareMailbox {
     wire::DeclareMailbox { mailbox: name.into(), ..Default::default() }
 }
@@ -127,7 +133,7 @@ async fn a_broadcast_reaches_every_mailbox_and_the_replies_come_back() {
         let name = format!("celery@host{number}.celery.pidbox");
         worker.declare(exclusive(&name)).await;
         worker.exchange("celery.pidbox", ExchangeType::Fanout).await;
-        worker.bind("celery.pidbox", "", To::Mailbox(name.clone())).await;
+        worker.bind("celery.pidbox", "", mailbox(&name)).await;
         worker.consume(&name).await;
         workers.push(worker);
     }
@@ -136,7 +142,7 @@ async fn a_broadcast_reaches_every_mailbox_and_the_replies_come_back() {
         caller.declare(wire::DeclareMailbox { exclusive: true, ..named("") }).await.mailbox;
     assert!(replies.len() > 20, "the broker made a name: {replies}");
     caller.exchange("reply.celery.pidbox", ExchangeType::Direct).await;
-    caller.bind("reply.celery.pidbox", "me", To::Mailbox(replies.clone())).await;
+    caller.bind("reply.celery.pidbox", "me", mailbox(&replies)).await;
     assert_eq!(caller.publish("celery.pidbox", "", "ping").await, 3);
     for worker in &mut workers {
         assert_eq!(worker.one().await, "ping");
@@ -192,7 +198,7 @@ async fn an_exclusive_mailbox_is_refused_to_others_and_ends_with_its_connection(
     let (mut owner, mut other) = (Peer::of(&broker).await, Peer::of(&broker).await);
     owner.declare(exclusive("own")).await;
     owner.exchange("all", ExchangeType::Fanout).await;
-    owner.bind("all", "", To::Mailbox("own".into())).await;
+    owner.bind("all", "", mailbox("own")).await;
     for request in [
         Request::DeclareMailbox(exclusive("own")),
         Request::Consume(wire::Consume { mailbox: "own".into() }),
@@ -248,7 +254,7 @@ async fn a_reader_that_hangs_costs_the_broker_a_bounded_part_of_its_memory() {
     let (mut events, mut reader) = (Peer::of(&broker).await, Peer::of(&broker).await);
     events.exchange("celeryev", ExchangeType::Topic).await;
     reader.declare(named("celeryev.slow")).await;
-    reader.bind("celeryev", "#", To::Mailbox("celeryev.slow".into())).await;
+    reader.bind("celeryev", "#", mailbox("celeryev.slow")).await;
     reader.consume("celeryev.slow").await;
     let before = broker.resident_kib();
     // The reader reads nothing, and acknowledges nothing.
@@ -281,9 +287,9 @@ async fn exchanges_and_bindings_to_queues_survive_a_restart_and_mailboxes_do_not
     let mut broker = BrokerProcess::start().await;
     let mut before = Peer::of(&broker).await;
     before.exchange("media", ExchangeType::Topic).await;
-    before.bind("media", "songs.*", To::Queue("songs".into())).await;
+    before.bind("media", "songs.*", queue("songs")).await;
     before.declare(named("inbox")).await;
-    before.bind("media", "#", To::Mailbox("inbox".into())).await;
+    before.bind("media", "#", mailbox("inbox")).await;
     broker.kill().await;
     broker.restart().await;
     let mut after = Peer::of(&broker).await;
@@ -291,13 +297,12 @@ async fn exchanges_and_bindings_to_queues_survive_a_restart_and_mailboxes_do_not
     let [binding] = &after.bindings().await[..] else { panic!("one binding") };
     assert_eq!(binding.r#type(), ExchangeType::Topic);
     assert_eq!((binding.exchange.as_str(), binding.routing_key.as_str()), ("media", "songs.*"));
-    let to = binding.destination.as_ref().and_then(|destination| destination.to.clone());
-    assert_eq!(to, Some(To::Queue("songs".into())));
+    assert_eq!(binding.destination, Some(queue("songs")));
     let refused = Request::Publish(message("media", "songs.new", "hello"));
     assert_eq!(after.refusal(refused).await, ErrorCode::InvalidArgument);
     // A client declares its mailbox again after it has connected again.
     after.declare(named("inbox")).await;
-    after.bind("media", "#", To::Mailbox("inbox".into())).await;
+    after.bind("media", "#", mailbox("inbox")).await;
     assert_eq!(after.publish("media", "films.new", "hello").await, 1);
 }
 
@@ -339,7 +344,7 @@ async fn ten_thousand_pings_leave_nothing_behind() {
     worker.declare(exclusive("w.celery.pidbox")).await;
     worker.exchange("celery.pidbox", ExchangeType::Fanout).await;
     worker.exchange("reply.celery.pidbox", ExchangeType::Direct).await;
-    worker.bind("celery.pidbox", "", To::Mailbox("w.celery.pidbox".into())).await;
+    worker.bind("celery.pidbox", "", mailbox("w.celery.pidbox")).await;
     worker.consume("w.celery.pidbox").await;
     let mut caller = Peer::of(&broker).await;
     for round in 0..10_000 {
@@ -349,7 +354,7 @@ async fn ten_thousand_pings_leave_nothing_behind() {
         }
         let name = format!("{round}.reply.celery.pidbox");
         caller.declare(exclusive(&name)).await;
-        caller.bind("reply.celery.pidbox", &name, To::Mailbox(name.clone())).await;
+        caller.bind("reply.celery.pidbox", &name, mailbox(&name)).await;
         assert_eq!(caller.publish("celery.pidbox", "", name.clone()).await, 1);
         let reply_to = worker.one().await;
         let key = std::str::from_utf8(&reply_to).expect("a name");

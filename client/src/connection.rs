@@ -68,8 +68,8 @@ pub enum Event {
     },
     /// The connection broke, and is being opened again.
     Disconnected,
-    /// The broker sent a Deliver, CancelSignal, Order, Mail, ConsumerEnded or Closing. Transitions go to
-    /// their watches instead.
+    /// The broker sent a Deliver, CancelSignal, Order, Mail, ConsumerEnded or Closing. Transitions
+    /// go to their watches instead.
     Push(server_frame::Body),
 }
 

@@ -1934,22 +1934,14 @@ pub struct DeleteExchange {
     #[prost(bool, tag = "2")]
     pub if_unused: bool,
 }
-/// Where a binding leads.
+/// Where a binding leads: one of the two is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Destination {
-    #[prost(oneof = "destination::To", tags = "1, 2")]
-    pub to: ::core::option::Option<destination::To>,
-}
-/// Nested message and enum types in `Destination`.
-pub mod destination {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum To {
-        #[prost(string, tag = "1")]
-        Mailbox(::prost::alloc::string::String),
-        /// A queue of tasks. The binding is stored.
-        #[prost(string, tag = "2")]
-        Queue(::prost::alloc::string::String),
-    }
+    #[prost(string, tag = "1")]
+    pub mailbox: ::prost::alloc::string::String,
+    /// A queue of tasks. The binding is stored.
+    #[prost(string, tag = "2")]
+    pub queue: ::prost::alloc::string::String,
 }
 /// Adds a binding, unless it exists.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

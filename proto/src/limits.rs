@@ -129,8 +129,8 @@ pub const MAILBOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// own data about it.
 pub const MAIL_OVERHEAD_BYTES: u64 = 256;
 
-/// The most bytes in the properties of one message of a mailbox, as for [headers](HEADERS_BYTES_MAX)
-/// of a task.
+/// The most bytes in the properties of one message of a mailbox, as for the
+/// [headers](HEADERS_BYTES_MAX) of a task.
 pub const MAIL_PROPERTIES_BYTES_MAX: usize = HEADERS_BYTES_MAX;
 
 /// The most messages that one connection may have got and not acknowledged. The broker pushes no

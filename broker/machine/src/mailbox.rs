@@ -113,6 +113,16 @@ impl Mailbox {
         self.waiting.contains_key(&tag)
     }
 
+    /// Puts a message back in its place, unless its time is over. A message that the broker has
+    /// forgotten counts as dropped. Returns whether the message has stayed.
+    pub fn put_back(&mut self, tag: MailTag, waiting: Option<Waiting>, now: Monotonic) -> bool {
+        let Some(waiting) = waiting else {
+            self.note_dropped();
+            return false;
+        };
+        !waiting.is_over(now) && self.put(tag, Waiting { redelivered: true, ..waiting })
+    }
+
     /// Drops the oldest message for want of room.
     pub fn drop_oldest(&mut self) {
         if self.take().is_some() {

@@ -102,9 +102,7 @@ fn answer(answer: Answer, limits: &Limits) -> Body {
         Answer::Count(count) => Body::CountReply(wire::CountReply { count }),
         Answer::BackedUp { tasks, bytes } => Body::BackupReply(wire::BackupReply { tasks, bytes }),
         Answer::Mailbox { mailbox, ready, consumers } => mail::declared(mailbox, ready, consumers),
-        Answer::Consuming(consumer) => {
-            Body::ConsumeReply(wire::ConsumeReply { consumer_id: consumer })
-        }
+        Answer::Consuming(consumer) => mail::consuming(consumer),
         Answer::Fetched { message, ready, dropped } => mail::fetched(message, ready, dropped),
     }
 }

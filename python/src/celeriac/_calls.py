@@ -35,6 +35,15 @@ REPLIES: dict[type[Message], type[Message]] = {
     _codec.ListWorkers: _codec.WorkerList,
     _codec.OrderWorkers: _codec.CountReply,
     _codec.Backup: _codec.BackupReply,
+    _codec.DeclareMailbox: _codec.MailboxReply,
+    _codec.DeleteMailbox: _codec.CountReply,
+    _codec.PurgeMailbox: _codec.CountReply,
+    _codec.Consume: _codec.ConsumeReply,
+    _codec.FetchMail: _codec.FetchMailReply,
+    _codec.PutBackMail: _codec.CountReply,
+    _codec.Publish: _codec.CountReply,
+    _codec.ListMailboxes: _codec.MailboxList,
+    _codec.ListBindings: _codec.BindingList,
 }
 """The answer of each request. The answer of all others is Done."""
 
@@ -46,6 +55,13 @@ ONCE: frozenset[type[Message]] = frozenset(
         _codec.ReplayDead,
         _codec.DiscardDead,
         _codec.Backup,
+        _codec.DeleteMailbox,
+        _codec.PurgeMailbox,
+        _codec.Consume,
+        _codec.Unconsume,
+        _codec.FetchMail,
+        _codec.AckMail,
+        _codec.PutBackMail,
         _codec.Publish,
     )
 )

@@ -1811,22 +1811,22 @@ class DeleteExchange(Message):
 
 
 class Destination(Message):
-    """Where a binding leads."""
+    """Where a binding leads:"""
 
     __slots__: tuple[str, ...] = ("mailbox", "queue",)
     FIELDS = (
-        (1, "mailbox", "string", "optional"),
-        (2, "queue", "string", "optional"),
+        (1, "mailbox", "string", ""),
+        (2, "queue", "string", ""),
     )
 
     def __init__(
         self,
         *,
-        mailbox: str | None = None,
-        queue: str | None = None,
+        mailbox: str = "",
+        queue: str = "",
     ) -> None:
-        self.mailbox: str | None = mailbox
-        self.queue: str | None = queue
+        self.mailbox: str = mailbox
+        self.queue: str = queue
 
 
 class Bind(Message):

@@ -16,7 +16,10 @@ pub(crate) struct Reader {
     /// The exclusive mailboxes of the connection.
     pub owned: BTreeSet<MailboxKey>,
     unacknowledged: BTreeMap<MailTag, Given>,
+    /// The cost of the unacknowledged messages.
     bytes: u64,
+    /// The cost of those that the broker still has.
+    held: u64,
 }
 
 /// A message that a reader has got.
@@ -26,7 +29,9 @@ pub(crate) struct Given {
     pub mailbox: MailboxKey,
     /// Absent for a message that was fetched.
     pub consumer: Option<MailConsumerKey>,
-    pub waiting: Waiting,
+    pub cost: u64,
+    /// Absent for a message that the broker has forgotten: it cannot come back.
+    pub waiting: Option<Waiting>,
 }
 
 impl Reader {
@@ -37,15 +42,34 @@ impl Reader {
     }
 
     pub fn give(&mut self, tag: MailTag, given: Given) {
-        self.bytes += given.waiting.cost();
+        self.bytes += given.cost;
+        self.held += given.cost;
         self.unacknowledged.insert(tag, given);
     }
 
     /// Takes a message off the list, if the connection has it.
     pub fn release(&mut self, tag: MailTag) -> Option<Given> {
         let given = self.unacknowledged.remove(&tag)?;
-        self.bytes -= given.waiting.cost();
+        self.bytes -= given.cost;
+        if given.waiting.is_some() {
+            self.held -= given.cost;
+        }
         Some(given)
+    }
+
+    /// The cost of the messages that the broker still has.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Forgets the oldest message that the broker still has. The message stays unacknowledged, so
+    /// the connection gets no other one for it.
+    pub fn forget_oldest(&mut self) {
+        let held = self.unacknowledged.values_mut().find(|given| given.waiting.is_some());
+        if let Some(given) = held {
+            given.waiting = None;
+            self.held -= given.cost;
+        }
     }
 
     /// The tags of the messages that a consumer has got; without a consumer, of all messages.

@@ -28,6 +28,10 @@ const CONSUMERS_MAX: usize = 1_000;
 /// holds the most drops its oldest messages.
 const MAIL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// The maximum cost of the messages that all connections have got and not acknowledged. Over it,
+/// the broker forgets the oldest of the connection that has the most: they cannot come back.
+const HELD_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 #[derive(Debug, Default)]
 pub(crate) struct Mailboxes {
     all: BTreeMap<MailboxKey, Mailbox>,
@@ -38,6 +42,10 @@ pub(crate) struct Mailboxes {
     by_bytes: BTreeSet<(u64, MailboxKey)>,
     /// The sum of those costs.
     bytes: u64,
+    /// The connections with unacknowledged messages, by the cost of those that the table holds.
+    by_held: BTreeSet<(u64, ConnectionKey)>,
+    /// The sum of those costs.
+    held: u64,
     /// The mailboxes with a message and a consumer that has room for it.
     ready: BTreeSet<MailboxKey>,
     latest_key: MailboxKey,
@@ -133,9 +141,18 @@ impl Mailboxes {
         change: impl FnOnce(&mut Reader) -> T,
     ) -> T {
         let reader = self.readers.entry(connection).or_default();
+        let before = reader.held();
         let outcome = change(reader);
+        let after = reader.held();
         if reader.is_empty() {
             self.readers.remove(&connection);
+        }
+        if before != after {
+            self.held = self.held - before + after;
+            self.by_held.remove(&(before, connection));
+            if after > 0 {
+                self.by_held.insert((after, connection));
+            }
         }
         outcome
     }
@@ -263,10 +280,13 @@ impl Mailboxes {
             message: waiting.message.clone(),
             redelivered: waiting.redelivered,
         };
-        let given = Given { mailbox, consumer, waiting };
-        let reader = self.readers.entry(connection).or_default();
-        reader.give(tag, given);
-        if !reader.has_room() {
+        let given = Given { mailbox, consumer, cost: waiting.cost(), waiting: Some(waiting) };
+        self.change_reader(connection, |reader| reader.give(tag, given));
+        while self.held > HELD_BYTES_MAX {
+            let (_, most) = *self.by_held.last().expect("some connection has what is held");
+            self.change_reader(most, Reader::forget_oldest);
+        }
+        if !self.may_get(connection) {
             self.note_room(connection);
         }
         Some(delivered)
@@ -313,10 +333,9 @@ impl Mailboxes {
             let Some(given) = self.release(connection, *tag) else { continue };
             if self.exists(given.mailbox) {
                 touched.insert(given.mailbox);
-                let waiting = Waiting { redelivered: true, ..given.waiting };
                 count += u64::from(self.change(given.mailbox, |mailbox| {
                     mailbox.expire(now);
-                    !waiting.is_over(now) && mailbox.put(*tag, waiting)
+                    mailbox.put_back(*tag, given.waiting, now)
                 }));
             }
         }
@@ -342,17 +361,23 @@ impl Mailboxes {
     /// # Panics
     /// When the sums and sets of the table do not agree with each other.
     pub fn check(&self, is_connected: impl Fn(ConnectionKey) -> bool) {
-        let mut bytes = 0;
+        let (mut bytes, mut held) = (0, 0);
         let mut given: BTreeMap<MailboxKey, u64> = BTreeMap::new();
         for (connection, reader) in &self.readers {
             assert!(is_connected(*connection), "each reader is connected");
             assert!(!reader.is_empty(), "a reader without anything is not kept");
             let (messages, said) = reader.given();
-            let mut sum = 0;
+            let (mut sum, mut held_by) = (0, 0);
             for (_, message) in messages {
                 *given.entry(message.mailbox).or_default() += 1;
-                sum += message.waiting.cost();
+                sum += message.cost;
+                let waiting = message.waiting.as_ref();
+                held_by += waiting.map_or(0, Waiting::cost);
+                assert!(waiting.is_none_or(|waiting| waiting.cost() == message.cost));
             }
+            assert_eq!(held_by, reader.held(), "the bytes that are held for a reader");
+            assert_eq!(held_by > 0, self.by_held.contains(&(held_by, *connection)));
+            held += held_by;
             assert_eq!(sum, said, "the bytes that a reader has not acknowledged");
             for consumer in &reader.consumers {
                 assert_eq!(self.consumers[consumer].connection, *connection);
@@ -382,7 +407,8 @@ impl Mailboxes {
             bytes += sum;
         }
         assert_eq!((bytes, self.by_name.len()), (self.bytes, self.all.len()));
-        assert!(self.bytes <= MAIL_BYTES_MAX);
+        assert!(self.bytes <= MAIL_BYTES_MAX && self.held <= HELD_BYTES_MAX);
+        assert_eq!(held, self.held);
         assert!(self.by_bytes.len() <= self.all.len() && self.ready.len() <= self.all.len());
     }
 
@@ -393,7 +419,9 @@ impl Mailboxes {
             && self.consumers.is_empty()
             && self.readers.is_empty()
             && self.by_bytes.is_empty()
+            && self.by_held.is_empty()
             && self.bytes == 0
+            && self.held == 0
     }
 }
 

@@ -302,6 +302,35 @@ fn a_reader_has_about_a_megabyte_at_once_and_a_long_message_comes_alone() {
 }
 
 #[test]
+fn what_all_readers_have_not_acknowledged_is_bounded_and_who_has_the_most_loses_it() {
+    let mut scene = Scene::new();
+    // Of all messages at once, some would find no room in the mailboxes.
+    for line in ["connect c", "exchange e0 type=fanout", "exchange e1 type=fanout"] {
+        scene.line(line);
+    }
+    for number in 0..34 {
+        scene.line(&format!("connect r{number}"));
+        scene.line(&format!("mailbox m{number}"));
+        scene.line(&format!("bind e{} mailbox=m{number}", number % 2));
+        scene.line(&format!("consume m{number} by=r{number}"));
+    }
+    scene.line("publish small key=m0");
+    // The readers share the body, and each counts it.
+    assert_eq!(pushed(&scene.line("publish big exchange=e0 bytes=8000000")), 17);
+    assert_eq!(pushed(&scene.line("publish big exchange=e1 bytes=8000000")), 17);
+    for number in 0..34 {
+        scene.line(&format!("lose r{number}"));
+    }
+    // The first reader had the most and lost its oldest message. That was not enough.
+    assert_eq!(listed(&mut scene, "m0"), "m0: ready 1 unacknowledged 0 consumers 0 dropped 1");
+    assert_eq!(listed(&mut scene, "m33"), "m33: ready 0 unacknowledged 0 consumers 0 dropped 1");
+    for number in 1..33 {
+        let line = listed(&mut scene, &format!("m{number}"));
+        assert!(line.contains("ready 1 ") && line.ends_with("dropped 0"), "{line}");
+    }
+}
+
+#[test]
 fn all_mailboxes_together_are_bounded_and_the_fullest_drops_the_oldest() {
     let mut scene = Scene::new();
     for line in ["connect c", "exchange e type=fanout", "mailbox small"] {

@@ -153,12 +153,12 @@ fn binding(
 }
 
 fn destination(to: Option<wire::Destination>) -> Checked<Option<DestinationName>> {
-    use wire::destination::To;
-    Ok(match to.and_then(|destination| destination.to) {
-        Some(To::Mailbox(name)) => Some(DestinationName::Mailbox(MailboxName::parse(name)?)),
-        Some(To::Queue(name)) => Some(DestinationName::Queue(QueueName::parse(name)?)),
-        None => None,
-    })
+    let Some(wire::Destination { mailbox, queue }) = to else { return Ok(None) };
+    Ok(Some(match (mailbox.is_empty(), queue.is_empty()) {
+        (false, true) => DestinationName::Mailbox(MailboxName::parse(mailbox)?),
+        (true, false) => DestinationName::Queue(QueueName::parse(queue)?),
+        _ => return Err(invalid("a destination is a mailbox or a queue: one of the two")),
+    }))
 }
 
 pub(super) fn list_mailboxes(list: wire::ListMailboxes) -> Checked<Mail> {

@@ -13,6 +13,10 @@ pub(super) fn declared(mailbox: MailboxName, ready: u64, consumers: u32) -> Body
     Body::MailboxReply(wire::MailboxReply { mailbox: mailbox.into(), ready, consumers })
 }
 
+pub(super) fn consuming(consumer: MailConsumerKey) -> Body {
+    Body::ConsumeReply(wire::ConsumeReply { consumer_id: consumer })
+}
+
 pub(super) fn fetched(mail: Option<DeliveredMail>, ready: u64, dropped: u64) -> Body {
     Body::FetchMailReply(wire::FetchMailReply { message: mail.map(message), ready, dropped })
 }
@@ -66,20 +70,23 @@ pub(super) fn bindings(bindings: Vec<BindingOutline>, is_last: bool) -> Body {
 }
 
 fn binding(outline: BindingOutline) -> wire::BindingInfo {
-    use wire::destination::To;
     let kind = match outline.kind {
         ExchangeKind::Direct => wire::ExchangeType::Direct,
         ExchangeKind::Topic => wire::ExchangeType::Topic,
         ExchangeKind::Fanout => wire::ExchangeType::Fanout,
     };
     let to = outline.to.map(|to| match to {
-        DestinationName::Mailbox(name) => To::Mailbox(name.into()),
-        DestinationName::Queue(name) => To::Queue(name.into()),
+        DestinationName::Mailbox(name) => {
+            wire::Destination { mailbox: name.into(), ..wire::Destination::default() }
+        }
+        DestinationName::Queue(name) => {
+            wire::Destination { queue: name.into(), ..wire::Destination::default() }
+        }
     });
     wire::BindingInfo {
         exchange: outline.exchange.into(),
         r#type: kind.into(),
         routing_key: outline.routing_key.into(),
-        destination: to.map(|to| wire::Destination { to: Some(to) }),
+        destination: to,
     }
 }

@@ -5,7 +5,6 @@ use celeriac_proto::wire::server_frame::Body;
 use celeriac_proto::wire::{
     BindingInfo, BindingList, ConsumeReply, ConsumerEnded, Destination, ErrorCode, ExchangeType,
     FetchMailReply, Mail, MailMessage, MailboxInfo, MailboxList, MailboxReply, ServerFrame,
-    destination,
 };
 
 use super::{error, vector};
@@ -96,9 +95,10 @@ pub(super) fn bindings() -> Vec<Vector<ServerFrame>> {
         exchange: exchange.into(),
         r#type: kind.into(),
         routing_key: key.into(),
-        destination: Some(Destination { to: Some(to) }),
+        destination: Some(to),
     };
-    let inbox = || destination::To::Mailbox(INBOX.into());
+    let inbox = || Destination { mailbox: INBOX.into(), ..Destination::default() };
+    let songs = Destination { queue: "songs".into(), ..Destination::default() };
     let unbound = BindingInfo {
         exchange: "media".into(),
         r#type: ExchangeType::Direct.into(),
@@ -107,7 +107,7 @@ pub(super) fn bindings() -> Vec<Vector<ServerFrame>> {
     let all = vec![
         binding("celery.pidbox", ExchangeType::Fanout, "", inbox()),
         binding("celeryev", ExchangeType::Topic, "task.#", inbox()),
-        binding("media", ExchangeType::Direct, "songs", destination::To::Queue("songs".into())),
+        binding("media", ExchangeType::Direct, "songs", songs),
     ];
     vec![
         vector(

@@ -5,7 +5,7 @@ use celeriac_proto::wire::client_frame::Body;
 use celeriac_proto::wire::{
     AckMail, Bind, ClientFrame, Consume, DeclareExchange, DeclareMailbox, DeleteExchange,
     DeleteMailbox, Destination, ExchangeType, FetchMail, ListBindings, ListMailboxes, Publish,
-    PurgeMailbox, PutBackMail, Unbind, Unconsume, destination,
+    PurgeMailbox, PutBackMail, Unbind, Unconsume,
 };
 
 use super::vector;
@@ -14,11 +14,11 @@ use crate::Vector;
 const INBOX: &str = "worker-1.celery.pidbox";
 
 fn to_mailbox() -> Option<Destination> {
-    Some(Destination { to: Some(destination::To::Mailbox(INBOX.into())) })
+    Some(Destination { mailbox: INBOX.into(), ..Destination::default() })
 }
 
 fn to_queue() -> Option<Destination> {
-    Some(Destination { to: Some(destination::To::Queue("songs".into())) })
+    Some(Destination { queue: "songs".into(), ..Destination::default() })
 }
 
 pub(super) fn mailboxes() -> Vec<Vector<ClientFrame>> {
