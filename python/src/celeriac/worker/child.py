@@ -108,7 +108,7 @@ class Child:
             report = self._execution.run(delivered, context, self._drive)
         except SoftTimeLimitExceeded as error:
             # The signal came while the handler was being left.
-            report = failure(self._execution.tasks[delivered.name], delivered, error)
+            report = failure(self._execution.tasks[delivered.name], context, error)
         finally:
             self._context = None
         self._gather_late_progress()
