@@ -125,11 +125,11 @@ class AsyncLink:
         now = time.monotonic()
         nearest = math.inf
         for call in calls:
-            if not call.done and call.deadline <= now:
+            if not call.done and call.due <= now:
                 self.exchange.abandon(call, now)
                 self._flush()
             elif not call.done:
-                nearest = min(nearest, call.deadline)
+                nearest = min(nearest, call.due)
         if nearest == math.inf:
             return None
         return self._running.call_later(min(nearest - now, _TIMER_MAX), self._expire, calls)

@@ -205,10 +205,10 @@ class Link:
         for call in calls:
             if call.done:
                 continue
-            if now >= call.deadline:
+            if now >= call.due:
                 self.exchange.abandon(call, now)
             else:
-                nearest = min(nearest, call.deadline)
+                nearest = min(nearest, call.due)
         return nearest
 
     def _drop(self, reason: CeleriacError, *, is_own: bool = False) -> None:
