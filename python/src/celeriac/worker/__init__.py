@@ -16,7 +16,25 @@ Two sides meet in `leases`, and nowhere else:
 `reload` are the command line.
 """
 
-from celeriac.worker.settings import Settings
-from celeriac.worker.worker import Unanswered, Worker
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celeriac.worker.settings import Settings
+    from celeriac.worker.worker import Unanswered, Worker
 
 __all__ = ["Settings", "Unanswered", "Worker"]
+
+
+def __getattr__(name: str) -> object:
+    # A child process imports this package too, and needs none of the parent's modules.
+    if name == "Settings":
+        from celeriac.worker import settings
+
+        return settings.Settings
+    if name in ("Unanswered", "Worker"):
+        from celeriac.worker import worker
+
+        return getattr(worker, name)
+    raise AttributeError(f"module 'celeriac.worker' has no attribute {name!r}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -114,7 +113,7 @@ def failure(task: Task[..., Any], context: Context, error: BaseException) -> End
         if error.countdown is not None:
             after_ms = min(round(error.countdown * 1000), SPAN_MS_MAX)
         return wire.RetryLater(after_ms=after_ms, error=told)
-    if context.cancelled and isinstance(error, (TaskCancelled, CancelledError)):
+    if context.cancelled and _is_stop(error):
         log.info("%s [%s] stopped, as it was asked to", task.name, context.task_id)
         return wire.Fail(error=told, final=True)
     final = not task.is_retryable(error)
@@ -161,6 +160,12 @@ def task_error(error: BaseException) -> wire.TaskError:
         message=_cut(message, TEXT_BYTES_MAX),
         traceback=_end_of(text, TEXT_BYTES_MAX),
     )
+
+
+def _is_stop(error: BaseException) -> bool:
+    """Whether this is how a handler ends that was asked to stop. The import of asyncio, which has
+    one of the two, takes longer than that of this package."""
+    return isinstance(error, TaskCancelled) or type(error).__name__ == "CancelledError"
 
 
 def _is_of_arguments(error: BaseException) -> bool:
