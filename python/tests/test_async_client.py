@@ -265,7 +265,7 @@ def test_an_answer_that_never_comes(played: PlayedBroker) -> None:
             await client.submit("n", timeout=0.3)
         with pytest.raises(DeadlineExceeded):
             await client.wait("a", timeout=0.1)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 8
 
     played.play(script)
     run(played.url, work)

@@ -272,9 +272,10 @@ def test_an_answer_that_never_comes(played: PlayedBroker) -> None:
             client.submit("n", timeout=0.4)
         assert time.monotonic() - began < 2
         began = time.monotonic()
+        # A broker that has the request has some seconds more for the answer.
         with pytest.raises(DeadlineExceeded):
             client.wait("a", timeout=0.2)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
 
 
 def test_a_broker_that_reads_nothing(played: PlayedBroker) -> None:

@@ -22,6 +22,9 @@ from celeriac.url import BrokerUrl
 
 _T = TypeVar("_T")
 
+_TIMER_MAX = 3600.0
+"""The longest time of one timer."""
+
 
 class AsyncLink:
     """One client's connection in one event loop."""
@@ -103,22 +106,33 @@ class AsyncLink:
 
         for call in left:
             call.then = _both(call.then, finished)
+        self._open_if_needed()
+        timer = self._expire(left)
         try:
-            while not done.done():
-                self._open_if_needed()
-                nearest = min(call.deadline for call in left if not call.done)
-                seconds = None if nearest == math.inf else max(0.0, nearest - time.monotonic())
-                await asyncio.wait((done,), timeout=seconds)
+            await done
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if not done.done() or done.cancelled():
+                # The caller was cancelled: nobody waits for these any more.
                 now = time.monotonic()
                 for call in left:
-                    if not call.done and now >= call.deadline:
-                        self.exchange.abandon(call, now)
-        finally:
-            # When the caller was cancelled, nobody waits for these any more.
-            now = time.monotonic()
-            for call in left:
+                    self.exchange.abandon(call, now)
+                self._flush()
+
+    def _expire(self, calls: Sequence[Call]) -> asyncio.TimerHandle | None:
+        """Ends the calls whose time is over, and sets the timer for the next one."""
+        now = time.monotonic()
+        nearest = math.inf
+        for call in calls:
+            if not call.done and call.due <= now:
                 self.exchange.abandon(call, now)
-            self._flush()
+                self._flush()
+            elif not call.done:
+                nearest = min(nearest, call.due)
+        if nearest == math.inf:
+            return None
+        return self._running.call_later(min(nearest - now, _TIMER_MAX), self._expire, calls)
 
     def begin_watch(self, states: WatchedStates, deadline: float) -> list[Call]:
         """Begins a watch. Its requests are done when it has begun."""

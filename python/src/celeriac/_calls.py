@@ -75,6 +75,10 @@ READS: frozenset[type[Message]] = frozenset(
 client has not read its earlier answers."""
 
 
+_UNSENT_MARGIN = 0.5
+"""So much longer than its own time a Wait waits for a connection."""
+
+
 class Watching:
     """The part of a watch that one request begins."""
 
@@ -125,7 +129,8 @@ class Call:
         self.then = then
         """Called once, when the call is done."""
         self.waits_until = waits_until
-        """For a Wait: when the broker should answer at the latest."""
+        """For a Wait: when the broker should answer at the latest. The deadline leaves time for the
+        answer, but only when the request could be sent at all."""
         self.done = False
         self.answer: Message | None = None
         self.error: CeleriacError | None = None
@@ -148,6 +153,13 @@ class Call:
     def opening(deadline: float) -> Call:
         """A call that sends nothing: it is answered when a connection is open."""
         return Call(_codec.Hello, b"", deadline)
+
+    @property
+    def due(self) -> float:
+        """When the caller stops waiting, as things are."""
+        if self.waits_until is None or self.is_sent:
+            return self.deadline
+        return min(self.deadline, self.waits_until + _UNSENT_MARGIN)
 
     @property
     def may_be_sent_twice(self) -> bool:

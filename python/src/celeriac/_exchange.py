@@ -209,6 +209,7 @@ class Exchange:
             if call.done:
                 continue
             if call.may_be_sent_twice:
+                call.is_sent = False
                 again.append(call)
             else:
                 call.finish(None, _interrupted())

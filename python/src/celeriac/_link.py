@@ -205,10 +205,10 @@ class Link:
         for call in calls:
             if call.done:
                 continue
-            if now >= call.deadline:
+            if now >= call.due:
                 self.exchange.abandon(call, now)
             else:
-                nearest = min(nearest, call.deadline)
+                nearest = min(nearest, call.due)
         return nearest
 
     def _drop(self, reason: CeleriacError, *, is_own: bool = False) -> None:
@@ -313,10 +313,12 @@ class Link:
             if exchange.is_closed or exchange is not self.exchange:
                 opened.close()
                 return
-            self._socket, self._writer = opened, opened.dup()
+            self._writer = opened.dup()
             self._unwritten = b""
             self._used_at = time.monotonic()
             exchange.connected(self._used_at)
+            # This comes last: after an exception in between, the next call connects anew.
+            self._socket = opened
         self._write(until)
         while self._socket is opened and not exchange.is_open:
             if time.monotonic() < until:

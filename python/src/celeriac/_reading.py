@@ -16,7 +16,7 @@ from celeriac.errors import BrokerError, CeleriacError, InvalidArgument, Protoco
 from celeriac.info import STATES, State, TaskInfo, info_of
 from celeriac.waiting import Waited, WaitMode
 
-_WAIT_MARGIN_MAX = 5.0
+_WAIT_MARGIN = 5.0
 """How much longer than its own time a Wait has for its answer, which comes at the end of it."""
 _KINDS = {kind.value: kind for kind in CancelKind}
 
@@ -86,8 +86,8 @@ def wait(
         return Waited(True, [])
     began = time.monotonic()
     waits_until = began + seconds
-    deadline = waits_until + min(_WAIT_MARGIN_MAX, 0.5 + seconds)
-    yield from opened(exchange, min(deadline, began + max(seconds, timeout)))
+    deadline = waits_until + _WAIT_MARGIN
+    yield from opened(exchange, waits_until + 0.5)
     size = exchange.limits.batch_items_max
     if mode is WaitMode.ANY and len(ids) > size:
         raise InvalidArgument(f"one wait for any of {len(ids)} tasks; {size} are allowed")

@@ -28,8 +28,12 @@ def broker() -> Iterator[ScratchBroker]:
 
 
 @pytest.fixture
-def app(broker: ScratchBroker, request: pytest.FixtureRequest) -> Iterator[object]:
+def app(
+    broker: ScratchBroker, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
     """The app of `handlers`. Each test has a queue of its own, so that no test sees another's."""
+    # Shared tasks go to the app that was made last, and other tests make apps too.
+    monkeypatch.setattr("celeriac.app._latest", handlers.app)
     queue = f"{request.node.name}-{time.time_ns()}"
     before = handlers.app.queue
     handlers.app.url, handlers.app.queue = broker.url, queue

@@ -184,6 +184,31 @@ def reverse(data: bytes) -> bytes:
     return data[::-1]
 
 
+class UpperCodec:
+    """A codec of a user: a call is a text in capitals."""
+
+    content_type = "text/x-upper"
+
+    def encode_call(self, args, kwargs) -> bytes:
+        return args[0].upper().encode()
+
+    def decode_call(self, data: bytes):
+        if data != data.upper():
+            raise KeyError("small letters")
+        return (data.decode(),), {}
+
+    def encode_result(self, value) -> bytes:
+        return value.encode()
+
+    def decode_result(self, data: bytes) -> str:
+        return data.decode()
+
+
+@app.task(name="upper", codec=UpperCodec())
+def upper(text: str) -> str:
+    return text + "!"
+
+
 @app.task(name="family")
 def family(context: Context) -> dict[str, str]:
     child = add.apply_async((1,), queue=context.queue)

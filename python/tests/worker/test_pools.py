@@ -44,6 +44,15 @@ def test_bytes_go_through_as_they_are(pool):
     assert handlers.reverse.delay(b"\x00\xff").get() == b"\xff\x00"
 
 
+def test_a_codec_of_the_user_writes_and_reads(app, pool):
+    assert handlers.upper.delay("hey").get() == "HEY!"
+    options, kind = handlers.upper.options, handlers.UpperCodec.content_type
+    submitted = app.client.submit("upper", b"hey", options=options, content_type=kind)
+    with pytest.raises(TaskFailed, match="small letters") as caught:
+        app.result(submitted.id).get()
+    assert caught.value.kind == "invalid_arguments"
+
+
 def test_long_payloads_and_results_go_through(pool):
     texts = ["x" * 7_000_000, "y" * 3_000_000, "z"]
     results = [handlers.length.delay(text) for text in texts]

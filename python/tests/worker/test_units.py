@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from celeriac import _codec as wire
@@ -12,6 +14,7 @@ from celeriac.worker.leases import RELEASE_UNBEGUN, Leases
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.reports import PROGRESS_INTERVAL, PendingReports, encoded
 from celeriac.worker.settings import Settings
+from celeriac.worker.shared import NO_LIMIT, Shared, shared_descriptor
 
 
 def start(lease: int):
@@ -230,3 +233,17 @@ def test_modules_that_cannot_be_imported_are_told(tmp_path, monkeypatch):
         with pytest.raises(LoadError, match=words):
             load([name])
     assert load(["two_apps:second"]) is not load(["two_apps:first"])
+
+
+def test_both_sides_see_the_same_numbers():
+    descriptor = shared_descriptor()
+    parent, child = Shared(descriptor), Shared(descriptor)
+    os.close(descriptor)
+    assert (child.begun, child.limit) == (0, 0)
+    for number in (1, 255, 256, NO_LIMIT):
+        child.begun = number
+        parent.limit = number
+        assert (parent.begun, child.limit) == (number, number)
+    parent.close()
+    assert child.begun == NO_LIMIT
+    child.close()

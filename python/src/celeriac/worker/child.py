@@ -7,7 +7,6 @@ parent is gone. A timer sends progress that came too soon after the last.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import marshal
@@ -17,7 +16,7 @@ import socket
 import sys
 import threading
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celeriac import _codec as wire
 from celeriac.app import Celeriac, known_apps
@@ -29,7 +28,11 @@ from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
 from celeriac.worker.reports import END, PROGRESS, PROGRESS_INTERVAL, encoded
 from celeriac.worker.shared import Shared
-from celeriac.worker.stoppable import Stoppable, awaited
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from celeriac.worker.stoppable import Stoppable
 
 log = logging.getLogger("celeriac.worker")
 
@@ -108,7 +111,7 @@ class Child:
             report = self._execution.run(delivered, context, self._drive)
         except SoftTimeLimitExceeded as error:
             # The signal came while the handler was being left.
-            report = failure(self._execution.tasks[delivered.name], delivered, error)
+            report = failure(self._execution.tasks[delivered.name], context, error)
         finally:
             self._context = None
         self._gather_late_progress()
@@ -116,12 +119,18 @@ class Child:
 
     def _drive(self, awaitable: Any) -> Any:
         """Runs an `async def` to its end, on an event loop that lives as long as the process."""
+        import asyncio
+
         if self._events is None:
             self._events = asyncio.new_event_loop()
             asyncio.set_event_loop(self._events)
         return self._events.run_until_complete(self._watched(awaitable))
 
     async def _watched(self, awaitable: Any) -> Any:
+        import asyncio
+
+        from celeriac.worker.stoppable import Stoppable, awaited
+
         context = self._context
         assert context is not None
         events = asyncio.get_running_loop()

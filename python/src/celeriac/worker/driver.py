@@ -310,7 +310,9 @@ class Driver:
         self._phase_until = monotonic() + self._grace
         self._stop_taking()
         log.info(
-            "The worker shuts down; %d running tasks have %g s.", self._pool.running, self._grace
+            "The worker shuts down. What runs has %g s; tasks: %d.",
+            self._grace,
+            self._pool.running,
         )
 
     def _release_all(self, now: float) -> None:
@@ -319,7 +321,7 @@ class Driver:
             self._stop_taking()
         running = self._leases.running()
         if running:
-            log.warning("The worker hands back %d tasks that still run.", len(running))
+            log.warning("The worker hands back what still runs; tasks: %d.", len(running))
         for held in running:
             if self._leases.end(held, self._pool.release_of(held)):
                 self._pool.drop(held)

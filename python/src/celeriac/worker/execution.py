@@ -13,8 +13,7 @@ from typing import Any
 from celeriac import _codec as wire
 from celeriac.context import Context, Delivered, enter, leave
 from celeriac.control import Ignore, Reject, Retry, TaskCancelled
-from celeriac.errors import WrongType
-from celeriac.payload import NotDecodable, codec_for
+from celeriac.payload import codec_for
 from celeriac.task import Task
 
 log = logging.getLogger("celeriac.worker")
@@ -54,7 +53,7 @@ class Execution:
                 value = drive(value)
             return self.success(task, value, context)
         except BaseException as error:
-            return failure(task, delivered, error)
+            return failure(task, context, error)
         finally:
             leave(token)
 
@@ -67,7 +66,7 @@ class Execution:
             args, kwargs = arguments(task, delivered, context)
             return self.success(task, await task.function(*args, **kwargs), context)
         except BaseException as error:
-            return failure(task, delivered, error)
+            return failure(task, context, error)
 
     def success(self, task: Task[..., Any], value: Any, context: Context) -> End:
         """The report of a handler that returned, unless nobody could read its value."""
@@ -96,34 +95,37 @@ def arguments(
     return task.with_context(args, kwargs, context) if task.arity.context else (args, kwargs)
 
 
-def failure(task: Task[..., Any], delivered: Delivered, error: BaseException) -> End:
+def failure(task: Task[..., Any], context: Context, error: BaseException) -> End:
     """The report of a handler that raised."""
     if isinstance(error, Ignore):
         return wire.Complete(result_ttl_ms=0)
     told = task_error(error)
-    if isinstance(error, (NotDecodable, WrongType)) and _is_ours(error):
+    if isinstance(error, Exception) and _is_of_arguments(error):
         told.kind, told.traceback = "invalid_arguments", ""
-        log.warning("%s [%s] got wrong arguments: %s", task.name, delivered.id, told.message)
+        log.warning("%s [%s] got wrong arguments: %s", task.name, context.task_id, told.message)
         return wire.Fail(error=told, final=True)
     if isinstance(error, Reject):
-        log.warning("%s [%s] rejected its task: %s", task.name, delivered.id, told.message)
+        log.warning("%s [%s] rejected its task: %s", task.name, context.task_id, told.message)
         return wire.Reject(error=told)
     if isinstance(error, Retry):
-        log.info("%s [%s] asks for another attempt: %s", task.name, delivered.id, told.message)
+        log.info("%s [%s] asks for another attempt: %s", task.name, context.task_id, told.message)
         after_ms = None
         if error.countdown is not None:
             after_ms = min(round(error.countdown * 1000), SPAN_MS_MAX)
         return wire.RetryLater(after_ms=after_ms, error=told)
-    final = isinstance(error, TaskCancelled) or not task.is_retryable(error)
-    is_last = final or delivered.attempt >= delivered.attempts_max
+    if context.cancelled and _is_stop(error):
+        log.info("%s [%s] stopped, as it was asked to", task.name, context.task_id)
+        return wire.Fail(error=told, final=True)
+    final = not task.is_retryable(error)
+    is_last = final or context.is_last_attempt
     # The traceback of an attempt that is repeated would only make the log long.
     log.log(
         logging.ERROR if is_last else logging.WARNING,
         "%s [%s] failed in attempt %d of %d: %s: %s",
         task.name,
-        delivered.id,
-        delivered.attempt,
-        delivered.attempts_max,
+        context.task_id,
+        context.attempt,
+        context.attempts_max,
         told.kind,
         told.message,
         exc_info=error if is_last or log.isEnabledFor(logging.DEBUG) else None,
@@ -160,8 +162,15 @@ def task_error(error: BaseException) -> wire.TaskError:
     )
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether the error is of `arguments`, and not of the handler."""
+def _is_stop(error: BaseException) -> bool:
+    """Whether this is how a handler ends that was asked to stop. The import of asyncio, which has
+    one of the two, takes longer than that of this package."""
+    return isinstance(error, TaskCancelled) or type(error).__name__ == "CancelledError"
+
+
+def _is_of_arguments(error: BaseException) -> bool:
+    """Whether `arguments` raised the error, and not the handler. A codec of the user may raise
+    anything."""
     trace = error.__traceback__
     trace = trace.tb_next if trace else None
     return trace is not None and trace.tb_frame.f_code is arguments.__code__

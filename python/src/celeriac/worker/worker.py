@@ -17,7 +17,6 @@ from celeriac.worker.broker import Broker, worker_info
 from celeriac.worker.credit import Credit
 from celeriac.worker.driver import GRACEFUL, IMMEDIATE, Driver
 from celeriac.worker.leases import Leases
-from celeriac.worker.local_pool import LocalPool
 from celeriac.worker.loop import Loop
 from celeriac.worker.pool import Pool
 from celeriac.worker.settings import Settings, instance_name
@@ -150,6 +149,8 @@ class Worker:
             from celeriac.worker.process_pool import ProcessPool
 
             return ProcessPool(self.app, tasks, leases, self.settings)
+        from celeriac.worker.local_pool import LocalPool
+
         return LocalPool(self.app, tasks, leases, self.settings.slots)
 
     def _drive(self) -> None:

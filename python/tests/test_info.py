@@ -1,0 +1,93 @@
+"""What the broker tells of tasks, queues and workers, as Python shows it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from celeriac import _codec, _hello
+from celeriac.info import STATES, State, WaitingFor, info_of, state_of
+from celeriac.listing import queue_of, worker_of
+from celeriac.url import BrokerUrl
+
+NOON = datetime(2026, 6, 1, 12, 0, tzinfo=timezone.utc)
+NOON_MS = 1_780_315_200_000
+
+
+def test_the_states_are_those_of_the_protocol() -> None:
+    assert [state.name for state in STATES] == [state.name for state in _codec.TaskState]
+    assert [int(state) for state in _codec.TaskState] == list(range(len(STATES)))
+    assert [each.name for each in WaitingFor] == [each.name for each in _codec.WaitingFor]
+    assert {state for state in STATES if state.is_ended} == {"SUCCESS", "FAILURE", "REVOKED"}
+    assert f"{State.QUEUED}" == "QUEUED" == str(State.QUEUED)
+
+
+@pytest.mark.parametrize("number", [-1, 9, 1000, 2**31 - 1])
+def test_a_state_of_a_later_protocol_counts_as_unknown(number: int) -> None:
+    assert state_of(number) is State.UNKNOWN
+    info = info_of(_codec.TaskInfo(id="a", state=number, waiting_for=number, generation=1))
+    assert info.state is State.UNKNOWN
+    assert info.waiting_for is WaitingFor.NOTHING
+
+
+def test_everything_of_a_task_is_shown() -> None:
+    wire = _codec.TaskInfo(
+        id="a",
+        state=7,
+        generation=2,
+        version=9,
+        submitted_at_ms=NOON_MS,
+        eta_at_ms=0,
+        finished_at_ms=NOON_MS + 1,
+        progress=_codec.Progress(state="HALF", meta=b"0.5", at_ms=NOON_MS),
+        errors=[
+            _codec.TaskError(kind="OSError", message="first", attempt=1),
+            _codec.TaskError(kind="ValueError", message="last", at_ms=NOON_MS, attempt=2),
+        ],
+        tags=["t"],
+        headers={"h": b"v"},
+    )
+    info = info_of(wire)
+    assert (info.state, info.generation, info.version) == (State.FAILURE, 2, 9)
+    assert info.submitted_at == NOON
+    assert info.eta == datetime(1970, 1, 1, tzinfo=timezone.utc)
+    assert info.finished_at == NOON + timedelta(milliseconds=1)
+    assert info.started_at is None
+    assert info.progress is not None
+    assert (info.progress.state, info.progress.meta, info.progress.at) == ("HALF", b"0.5", NOON)
+    assert info.error is not None
+    assert (info.error.kind, info.error.at, info.error.attempt) == ("ValueError", NOON, 2)
+    assert info.errors[0].at is None
+    assert (info.tags, info.headers) == (("t",), {"h": b"v"})
+    names = set(_codec.TaskInfo.__slots__)
+    shown = {name.replace("_at_ms", "_at") for name in names}
+    assert {each for each in shown if not hasattr(info, each)} == {"eta_at"}
+
+
+def test_a_time_that_python_cannot_show_is_no_error() -> None:
+    info = info_of(_codec.TaskInfo(id="a", state=6, generation=1, finished_at_ms=2**62))
+    assert info.finished_at is None
+    queue = queue_of(_codec.QueueInfo(name="q", oldest_ready_ms=2**63))
+    assert queue.oldest_ready > timedelta(days=36_000)
+
+
+def test_a_worker_is_shown() -> None:
+    wire = _codec.WorkerStatus(instance_id="w", queues=["q"], connected_at_ms=NOON_MS, lost=True)
+    worker = worker_of(wire)
+    assert (worker.instance_id, worker.queues, worker.lost) == ("w", ("q",), True)
+    assert worker.connected_at == NOON
+    assert worker.seen_at is None
+
+
+def test_an_instance_has_a_name_that_the_protocol_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host in ("host", "x" * 400, "ü" * 200, ""):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        name = _hello.instance_name()
+        assert 0 < len(name.encode()) <= 255
+        assert name != _hello.instance_name()
+    hello = _hello.hello_of(BrokerUrl("h", 1, "s3cret"), "mine")()
+    assert (hello.instance_id, hello.token, hello.protocol_max) == ("mine", "s3cret", 1)
+    assert hello.client_name
+    with pytest.raises(ValueError, match="instance"):
+        _hello.hello_of(BrokerUrl("h"), "x" * 256)
