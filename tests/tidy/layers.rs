@@ -156,8 +156,8 @@ const MACHINE_LAYERS: [&[&str]; 9] = [
     &["keys", "command", "retry", "slice"],
     &["clocks", "names", "consumer", "chord"],
     &["task", "queue", "session", "timers", "mailbox", "exchange", "step"],
-    &["signals", "suspects", "transitions", "successors", "observe", "announce", "routes"],
-    &["lease", "limits", "consume", "balance", "mail", "mail_look"],
+    &["signals", "suspects", "transitions", "successors", "observe", "routes"],
+    &["lease", "limits", "consume", "balance", "announce", "mail", "mail_look"],
     &[
         "submit",
         "conflicts",

@@ -7,6 +7,7 @@
 //! comes first. The workers of this test have a higher concurrency than credit, so that the balance
 //! between workers takes nothing back; `simulation.rs` and the scripts test the balance.
 
+mod chords;
 mod compare;
 mod names;
 mod outcomes;
@@ -16,7 +17,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use celeriac_record::{Body, Record, RetryPolicy, Slot, State, TaskSpec};
+use celeriac_record::{Body, Named, Record, RetryPolicy, Slot, State, TaskSpec};
 use proptest::prelude::*;
 
 use super::script::settings;
@@ -116,6 +117,7 @@ impl Model {
         match step {
             Step::Submit(id, submit) => self.submit(id, submit),
             Step::Put(id, put) => self.put(id, put),
+            Step::Chord(chord) => self.chord(chord),
             Step::Connect { worker, queues, names, resume } => {
                 self.connect(worker, bits(queues), bits(names), resume)
             }
@@ -402,6 +404,7 @@ impl Model {
                     }
                 }
                 Effect::Close(connection) => {
+                    self.reference.lose_caller(connection);
                     let closed =
                         self.peers.iter_mut().find(|peer| peer.connection == Some(connection));
                     closed.into_iter().for_each(|peer| peer.connection = None);
@@ -427,6 +430,10 @@ impl Model {
                 Some(changed.key.slot)
             }
             Record::Forgotten(key) => Some(key.slot),
+            Record::Named(Named::Chord(chord)) => {
+                self.marks.0 = self.marks.0.max(chord.lease);
+                None
+            }
             Record::Named(_) | Record::Removed(_) => None,
         };
         self.log.push((slot, record));

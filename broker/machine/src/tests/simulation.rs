@@ -3,6 +3,7 @@
 //! promises must hold: leases rise and never overlap, an ended task never changes, no accepted task
 //! is lost, and a machine that is restarted from the log equals the machine that wrote the log.
 
+mod chords;
 mod mail;
 
 use std::collections::BTreeMap;
@@ -75,6 +76,8 @@ struct World {
     leases: BTreeMap<u64, (TaskKey, usize)>,
     latest_lease: u64,
     latest_connection: u64,
+    chords: chords::Chords,
+    asked: Option<chords::Asked>,
     delivered: u64,
     history: String,
 }
@@ -93,6 +96,8 @@ impl World {
             leases: BTreeMap::new(),
             latest_lease: 0,
             latest_connection: 0,
+            chords: BTreeMap::new(),
+            asked: None,
             delivered: 0,
             history: String::new(),
         }
@@ -123,7 +128,8 @@ impl World {
             15..20 => self.lose(peer),
             _ if self.peers[peer].connection.is_none() => self.connect(peer),
             20..50 => self.submit(peer),
-            50..78 => self.report(peer),
+            50..74 => self.report(peer),
+            74..78 => self.gather(peer),
             78..84 => self.put(peer),
             84..90 => self.mail(peer),
             90..95 => self.cancel(peer),
@@ -177,6 +183,7 @@ impl World {
         machine.restored(self.now, 0, 0, &mut fx);
         self.machine = machine;
         self.peers.iter_mut().for_each(|peer| peer.connection = None);
+        self.forget_ends_of_chords();
         self.history.push_str("restart\n");
         self.settle(fx);
     }
@@ -410,6 +417,8 @@ impl World {
                     self.peers[peer].held.push((id, delivery.lease));
                 }
             }
+            Message::Answer(_, Answer::Chord(state)) => self.hear_of_chord(connection, &state),
+            Message::Answer(_, Answer::Done) => self.hear_of_done(),
             Message::Answer(_, Answer::Submitted(outcomes)) => {
                 let accepted = outcomes
                     .iter()

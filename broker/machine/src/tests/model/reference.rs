@@ -1,6 +1,7 @@
 //! The reference: a task queue in its simplest form, with lists and loops, and without timers,
 //! indexes and records. Each step checks the time, and each query looks at all entries.
 
+mod chords;
 mod deliveries;
 mod outcomes;
 mod submits;
@@ -11,7 +12,7 @@ use celeriac_record::State;
 
 use super::super::script::LEASE_MS;
 use super::super::words::DAY_MS;
-use super::steps::{End, Submit};
+use super::steps::{End, Says, Submit};
 use crate::command::{CancelMode, CancelOutcome, Now, Release};
 
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub(super) struct Task {
     cancelled: bool,
     /// Whether the task never runs again and does not count against the credit.
     settled: bool,
+    /// The last progress of the present run, or of a task that waits.
+    pub progress: Option<Says>,
     /// Whether a client put the task, to show a progress.
     pub is_put_progress: bool,
     /// The result TTL that a report set.
@@ -70,6 +73,7 @@ pub(super) struct Reference {
     /// The queued tasks in line.
     line: Vec<u8>,
     paused: BTreeSet<u8>,
+    chords: chords::Chords,
     submitted: u64,
     order: u64,
     /// The state in which the last task ended; the task may be gone.
@@ -78,9 +82,9 @@ pub(super) struct Reference {
 
 impl Reference {
     pub fn new(now: Now) -> Self {
-        let (tasks, sessions, line, paused) = Default::default();
+        let (tasks, sessions, line, paused, chords) = Default::default();
         let ended_as = State::Revoked;
-        Self { now, tasks, sessions, line, paused, submitted: 0, order: 0, ended_as }
+        Self { now, tasks, sessions, line, paused, chords, submitted: 0, order: 0, ended_as }
     }
 
     fn remove(&mut self, id: u8) {
@@ -180,7 +184,8 @@ impl Reference {
             (self.task(id).losses, self.task(id).silent) = (0, 0);
         }
         match end {
-            End::Start | End::Progress => {}
+            End::Start => {}
+            End::Progress => self.task(id).progress = Some(Says::Progress),
             End::Settle => self.task(id).settled = true,
             End::Complete { result_ttl_ms } => {
                 self.task(id).result_ttl_ms = result_ttl_ms;
@@ -386,6 +391,7 @@ impl Reference {
         expired.iter().for_each(|id| self.becomes(*id, State::Revoked));
         let over = self.ids(|task| task.state.is_terminal() && self.is_due(task));
         over.iter().for_each(|id| self.remove(*id));
+        self.tick_chords();
     }
 
     pub fn session_of(&self, peer: usize) -> Option<u64> {
@@ -417,6 +423,7 @@ impl Reference {
                 task.due_mono = Some(now.mono + (task.due - now.wall).max(0) as u64);
             }
         }
+        self.restart_chords();
         self.line.clear();
         let mut ids =
             self.ids(|task| matches!(task.state, State::Queued | State::Leased | State::Started));

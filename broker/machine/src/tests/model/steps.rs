@@ -51,10 +51,40 @@ pub(super) enum Says {
     Progress,
 }
 
+/// A request about a chord, by a worker if it is connected, otherwise by the client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChordStep {
+    pub group: u8,
+    pub by_worker: Option<usize>,
+    pub ask: Chord,
+    pub result_ttl_ms: Option<u64>,
+    pub lease_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Chord {
+    Part {
+        member: u8,
+        index: Option<u32>,
+        size: Option<u32>,
+    },
+    Extend {
+        size: Option<u32>,
+        added: &'static [u8],
+        claim: bool,
+    },
+    Renew,
+    /// Under the present lease, or under an earlier one.
+    Done {
+        earlier: bool,
+    },
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Submit(u8, Submit),
     Put(u8, Put),
+    Chord(ChordStep),
     /// The queues and names, as sets of bits.
     Connect {
         worker: usize,
@@ -140,6 +170,36 @@ fn any_put() -> impl Strategy<Value = Put> {
     })
 }
 
+fn any_chord_step() -> impl Strategy<Value = ChordStep> {
+    let size = || proptest::option::weighted(0.4, 1..4_u32);
+    let added = prop_oneof![
+        4 => Just(&[][..]),
+        1 => Just(&[0, 3][..]),
+        1 => Just(&[3, 3][..]),
+    ];
+    let ask = prop_oneof![
+        8 => (0..4_u8, proptest::option::weighted(0.8, 0..2_u32), size())
+            .prop_map(|(member, index, size)| Chord::Part { member, index, size }),
+        3 => (size(), added, any::<bool>())
+            .prop_map(|(size, added, claim)| Chord::Extend { size, added, claim }),
+        1 => Just(Chord::Renew),
+        2 => prop_oneof![4 => Just(false), 1 => Just(true)]
+            .prop_map(|earlier| Chord::Done { earlier }),
+    ];
+    let by_worker = proptest::option::weighted(0.6, 0..WORKERS);
+    let ttl_ms = prop_oneof![2 => Just(None), 1 => Just(Some(3_000)), 1 => Just(Some(20_000))];
+    let lease_ms = (1..8_u64).prop_map(|beats| beats * BEAT_MS);
+    (0..2_u8, by_worker, ask, ttl_ms, lease_ms).prop_map(
+        |(group, by_worker, ask, result_ttl_ms, lease_ms)| ChordStep {
+            group,
+            by_worker,
+            ask,
+            result_ttl_ms,
+            lease_ms,
+        },
+    )
+}
+
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let (worker, queue) = (0..WORKERS, 0..QUEUES);
     let id = prop_oneof![6 => 0..IDS, 1 => BESIDE..BESIDE + IDS * KEYS];
@@ -163,6 +223,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         .prop_map(|beats| Step::Jump(beats * BEAT_MS as i64));
     prop_oneof![
         20 => (0..IDS, any_submit()).prop_map(|(id, submit)| Step::Submit(id, submit)),
+        8 => any_chord_step().prop_map(Step::Chord),
         8 => (0..IDS, any_put()).prop_map(|(id, put)| Step::Put(id, put)),
         10 => (worker.clone(), 1..4_u8, 1..4_u8, any::<bool>())
             .prop_map(|(worker, queues, names, resume)| Step::Connect { worker, queues, names, resume }),

@@ -68,6 +68,7 @@ impl Reference {
         let alone = self.is_suspect(id);
         let task = self.task(id);
         task.alone = alone;
+        task.progress = None;
         task.lease = lease;
         task.holder = Some(session);
         task.deliveries += 1;

@@ -51,8 +51,16 @@ impl Reference {
             self.task(id).attempts += 1;
         }
         if !is_end {
+            let now = self.now;
             let task = self.task(id);
-            task.stored = Some(task.state);
+            if task.progress != Some(put.says) {
+                task.progress = Some(put.says);
+                task.stored = Some(task.state);
+                // The store gets the time of the next attempt again, on the present wall clock.
+                if let (State::Retry, Some(at)) = (task.state, task.due_mono) {
+                    task.due = now.wall + (at as i64 - now.mono as i64);
+                }
+            }
             return Ok((task.state, task.generation));
         }
         let state = match state_of(put.says) {

@@ -81,6 +81,7 @@ impl Reference {
             holder: None,
             cancelled: false,
             settled: false,
+            progress: None,
             is_put_progress: false,
             result_ttl_ms: None,
             due,
