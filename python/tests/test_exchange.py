@@ -250,6 +250,14 @@ def test_what_may_be_sent_twice_is_sent_again_and_the_rest_is_interrupted() -> N
     assert not late.done
 
 
+def test_only_a_worker_names_its_session_again() -> None:
+    for is_worker, session_id in ((True, "session-1"), (False, "")):
+        talk = Conversation(is_worker=is_worker)
+        talk.lose()
+        talk.connect()
+        assert talk.hello.session_id == session_id
+
+
 def test_pauses_grow_and_begin_short_again_after_a_good_connection() -> None:
     talk = Conversation()
     pauses = []

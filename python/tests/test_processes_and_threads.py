@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -216,6 +217,18 @@ def test_a_watch_goes_on_in_a_child(broker: ScratchBroker) -> None:
 
 
 @needs_fork
+def test_a_child_closes_its_parents_sockets_before_it_does_anything(broker: ScratchBroker) -> None:
+    with Client(broker.url, timeout=10) as client:
+        client.submit("n")
+        opened = client._link._socket
+        assert opened is not None
+        number = opened.fileno()
+        assert in_child(lambda: (opened.fileno(), client._link._socket)) == "(-1, None)"
+        assert opened.fileno() == number
+        assert client.submit("n").kind is SubmitKind.CREATED
+
+
+@needs_fork
 def test_a_child_of_a_child(broker: ScratchBroker) -> None:
     with Client(broker.url, timeout=10) as client:
         client.submit("n")
@@ -238,9 +251,6 @@ def test_processes_of_multiprocessing(broker: ScratchBroker, method: str) -> Non
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
 def test_a_signal_that_raises_leaves_a_client_that_works(broker: ScratchBroker) -> None:
-    class Late(Exception):
-        pass
-
     def raise_late(*_: object) -> None:
         raise Late
 
@@ -260,6 +270,53 @@ def test_a_signal_that_raises_leaves_a_client_that_works(broker: ScratchBroker) 
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+class Late(Exception):
+    """What a handler of signals raises."""
+
+
+class InterruptedSocket:
+    """A socket whose next read takes bytes that its caller never gets."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+
+    def recv(self, count: int) -> bytes:
+        self._opened.recv(count)
+        raise Late
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+
+def test_a_connection_whose_bytes_are_lost_is_given_up(broker: ScratchBroker) -> None:
+    with Client(broker.url, timeout=5) as client:
+        client.submit("n")
+        client._link._socket = InterruptedSocket(client._link._socket)  # type: ignore[assignment]
+        with pytest.raises(Late):
+            client.submit("n")
+        assert client._link._socket is None
+        began = time.monotonic()
+        assert client.submit("n").kind is SubmitKind.CREATED
+        assert time.monotonic() - began < 3
+
+
+def test_a_connection_with_half_a_frame_is_given_up(
+    broker: ScratchBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send_half(writer: socket.socket, data: bytes, _: float) -> bytes:
+        writer.sendall(data[: len(data) // 2])
+        raise Late
+
+    with Client(broker.url, timeout=5) as client:
+        client.submit("n")
+        with monkeypatch.context() as patched:
+            patched.setattr("celeriac._link._send_all", send_half)
+            with pytest.raises(Late):
+                client.submit("n")
+        assert client._link._socket is None
+        assert client.submit("n").kind is SubmitKind.CREATED
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers")
