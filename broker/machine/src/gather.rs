@@ -1,9 +1,9 @@
 //! Gathering: clients return the parts of a chord, add members, ask for the right to send the body
 //! of the chord, and say that they sent it. The counting is in `chord.rs`.
 //!
-//! A part is a put task whose id begins with the id of the group. The store has a record of what the
-//! parts do not show: the size, the lease, the end. A restart counts the parts again. The parts live
-//! as long as their chord does: at the end of its own time a part looks at the chord.
+//! A part is a put task whose id begins with the id of the group. The store has a record of what
+//! the parts do not show: the size, the lease, the end. A restart counts the parts again. The parts
+//! live as long as their chord does: at the end of its own time a part looks at the chord.
 
 use std::collections::BTreeSet;
 

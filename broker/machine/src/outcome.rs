@@ -2,8 +2,8 @@
 //! lease of a run speaks for that run, like a report of the worker. An id without a task gets a put
 //! task: an ended task that never ran.
 //!
-//! A put task has a reserved name and a reserved queue, so that a restart knows it again. A put task
-//! that shows a progress has ended too, and another outcome may take its place.
+//! A put task has a reserved name and a reserved queue, so that a restart knows it again. A put
+//! task that shows a progress has ended too, and another outcome may take its place.
 
 use celeriac_proto::limits::{NAME_BYTES_MAX, PROGRESS_BYTES_MAX, SPAN_MS_MAX};
 use celeriac_proto::{

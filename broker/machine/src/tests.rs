@@ -17,6 +17,7 @@ mod mailboxes;
 mod model;
 mod nonsense;
 mod outcomes;
+mod put_tasks;
 mod queues;
 mod reports;
 mod results;

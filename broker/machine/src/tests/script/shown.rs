@@ -1,6 +1,9 @@
 //! The output of the machine, in the words of a script.
 
-use crate::command::{Answer, Message, Outlines, Push, QueueOutline, TaskOutline, WaitingFor};
+use crate::command::{
+    Answer, ChordState, Message, Outlines, Push, QueueOutline, StoredOutcome, TaskOutline,
+    WaitingFor,
+};
 
 pub(super) fn words_of(message: Message) -> String {
     match message {
@@ -15,29 +18,9 @@ pub(super) fn words_of(message: Message) -> String {
         Message::Answer(_, Answer::Submitted(outcomes)) => joined(outcomes),
         Message::Answer(_, Answer::Reported(outcomes)) => joined(outcomes),
         Message::Answer(_, Answer::Stored(outcomes)) => {
-            let shown = outcomes.into_iter().map(|outcome| match outcome {
-                Ok((state, generation)) => format!("{state:?} g{generation}"),
-                Err((refusal, state)) => {
-                    format!("{:?} {state:?}: {}", refusal.code, refusal.message)
-                }
-            });
-            shown.collect::<Vec<_>>().join(", ")
+            outcomes.into_iter().map(stored).collect::<Vec<_>>().join(", ")
         }
-        Message::Answer(_, Answer::Chord(chord)) => {
-            let size = chord.size.map_or("?".into(), |size| size.to_string());
-            let lease = match chord.lease {
-                0 => String::new(),
-                lease => format!(" lease {lease}"),
-            };
-            let parts: Vec<&str> = chord.parts.iter().map(|id| id.as_str()).collect();
-            let parts = if parts.is_empty() { String::new() } else { format!(" {parts:?}") };
-            let left = match chord.parts_left {
-                0 => String::new(),
-                left => format!(" and {left} more"),
-            };
-            let done = if chord.is_done { " done" } else { "" };
-            format!("chord {} of {size}+{}{lease}{parts}{left}{done}", chord.count, chord.added)
-        }
+        Message::Answer(_, Answer::Chord(state)) => chord(&state),
         Message::Show(_, Outlines::Got { tasks }) => views(tasks),
         Message::Show(_, Outlines::Waited { satisfied, tasks }) => {
             format!("{} {}", if satisfied { "came:" } else { "time over:" }, views(tasks))
@@ -86,6 +69,29 @@ pub(super) fn words_of(message: Message) -> String {
         Message::Deliver(_) => unreachable!("the caller handles deliveries"),
         message => super::mail::words_of(message),
     }
+}
+
+fn stored(outcome: StoredOutcome) -> String {
+    match outcome {
+        Ok((state, generation)) => format!("{state:?} g{generation}"),
+        Err((refusal, state)) => format!("{:?} {state:?}: {}", refusal.code, refusal.message),
+    }
+}
+
+fn chord(chord: &ChordState) -> String {
+    let size = chord.size.map_or("?".into(), |size| size.to_string());
+    let lease = match chord.lease {
+        0 => String::new(),
+        lease => format!(" lease {lease}"),
+    };
+    let parts: Vec<&str> = chord.parts.iter().map(|id| id.as_str()).collect();
+    let parts = if parts.is_empty() { String::new() } else { format!(" {parts:?}") };
+    let left = match chord.parts_left {
+        0 => String::new(),
+        left => format!(" and {left} more"),
+    };
+    let done = if chord.is_done { " done" } else { "" };
+    format!("chord {} of {size}+{}{lease}{parts}{left}{done}", chord.count, chord.added)
 }
 
 fn joined<T: std::fmt::Debug>(items: Vec<T>) -> String {

@@ -1,5 +1,6 @@
 //! Chords in the simulation: a chord gives its lease to one caller at a time, and only when all its
-//! parts are there. After the body was sent nobody gets a lease, until a size begins the chord anew.
+//! parts are there. After the body was sent nobody gets a lease, until a size begins the chord
+//! anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 

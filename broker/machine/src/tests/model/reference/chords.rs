@@ -61,37 +61,16 @@ impl Reference {
                 is_changed = size.is_some() && size != chord.size;
                 chord.size = size.or(chord.size);
             }
-            Chord::Done { earlier } => {
-                let lease = self.chord_lease(group).saturating_sub(u64::from(earlier));
-                if known.is_none() {
-                    return Err(Code::NotFound);
-                }
-                if lease == 0 || lease != chord.lease {
-                    return Err(Code::StaleLease);
-                }
-                if !chord.is_done {
-                    chord.expires_at = chord.expires_at.max(now.mono + ttl_ms);
-                    let lease = chord.lease;
-                    let expires_at = chord.expires_at;
-                    chord = Known { lease, expires_at, is_done: true, ..Known::default() };
-                    self.keep_chord(group, chord, true);
-                }
-                return Ok((0, None, 0, 0, true));
-            }
+            Chord::Done { .. } | Chord::Renew if known.is_none() => return Err(Code::NotFound),
+            Chord::Done { earlier } => return self.finish_chord(group, chord, earlier, ttl_ms),
+            Chord::Renew if chord.lease != 0 && chord.is_done => return Err(Code::StaleLease),
             Chord::Renew => {
-                if known.is_none() {
-                    return Err(Code::NotFound);
-                }
-                if chord.lease != 0 && chord.is_done {
-                    return Err(Code::StaleLease);
-                }
                 if chord.lease != 0 {
                     chord.holder = Some((caller, now.mono + lease_ms));
                 }
-                let lease = chord.lease;
                 chord.expires_at = chord.expires_at.max(now.mono + ttl_ms);
                 self.keep_chord(group, chord.clone(), true);
-                return Ok(chord.shown(lease));
+                return Ok(chord.shown(chord.lease));
             }
             Chord::Extend { size: None, added, .. } if known.is_none() && added.is_empty() => {
                 return Err(Code::NotFound);
@@ -121,6 +100,25 @@ impl Reference {
         }
         self.keep_chord(group, chord.clone(), is_changed);
         Ok(chord.shown(given))
+    }
+
+    fn finish_chord(
+        &mut self,
+        group: u8,
+        chord: Known,
+        earlier: bool,
+        ttl_ms: u64,
+    ) -> Result<Shown, Code> {
+        let lease = chord.lease.saturating_sub(u64::from(earlier));
+        if lease == 0 || lease != chord.lease {
+            return Err(Code::StaleLease);
+        }
+        if !chord.is_done {
+            let expires_at = chord.expires_at.max(self.now.mono + ttl_ms);
+            let done = Known { lease, expires_at, is_done: true, ..Known::default() };
+            self.keep_chord(group, done, true);
+        }
+        Ok((0, None, 0, 0, true))
     }
 
     fn keep_chord(&mut self, group: u8, mut chord: Known, is_stored: bool) {
