@@ -139,7 +139,7 @@ fn route(input: &mut Input<'_>) -> Record {
     };
     let binding = BindingRecord {
         exchange: name(input),
-        routing_key: word(input).into(),
+        routing_key: word(input),
         queue: queue(input),
     };
     match input.below(4) {

@@ -93,11 +93,12 @@ impl Exchanges {
     /// The bindings of an exchange.
     pub fn bindings_of(&self, name: &ExchangeName) -> Vec<(Place, Destination)> {
         let Some(exchange) = self.all.get(name) else { return Vec::new() };
-        let of_key = |(routing_key, destinations): (&Box<str>, &BTreeSet<Destination>)| {
+        let mut found = Vec::new();
+        for (routing_key, destinations) in &exchange.bindings {
             let place = Place { exchange: name.clone(), routing_key: routing_key.clone() };
-            destinations.iter().map(move |to| (place.clone(), to.clone())).collect::<Vec<_>>()
-        };
-        exchange.bindings.iter().flat_map(of_key).collect()
+            found.extend(destinations.iter().map(|to| (place.clone(), to.clone())));
+        }
+        found
     }
 
     /// Removes an exchange that has no bindings.

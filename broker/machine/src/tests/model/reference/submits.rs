@@ -17,11 +17,11 @@ impl Reference {
 
     pub fn submit(&mut self, id: u8, submit: Submit, slot: u32) -> SubmitOutcome {
         let other = submit.key.map(|key| beside(id, key));
-        if let (OnConflict::Beside, Some(other)) = (submit.conflict, other) {
-            if let Some(task) = self.tasks.get(&other) {
-                let (generation, state) = (task.generation, task.state);
-                return SubmitOutcome::JoinedBeside { id: id_of(other), generation, state };
-            }
+        if let (OnConflict::Beside, Some(other)) = (submit.conflict, other)
+            && let Some(task) = self.tasks.get(&other)
+        {
+            let (generation, state) = (task.generation, task.state);
+            return SubmitOutcome::JoinedBeside { id: id_of(other), generation, state };
         }
         let mut generation = 1;
         if let Some(present) = self.tasks.get(&id).cloned() {
