@@ -187,6 +187,11 @@ impl Driver {
             self.machine.tick(now, &mut fx);
         }
         self.batch.effects = fx.list;
+        if self.batch.is_empty() {
+            // Requests without effects, such as messages that need no answer, wait for no commit. So
+            // their bytes fill no batch.
+            self.batch.bytes = 0;
+        }
         last
     }
 

@@ -949,30 +949,6 @@ pub struct Credit {
     #[prost(uint32, tag = "1")]
     pub credit: u32,
 }
-/// One queue that a worker serves.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct QueueSubscription {
-    #[prost(string, tag = "1")]
-    pub queue: ::prost::alloc::string::String,
-    /// The share of deliveries from this queue, against the other queues; 0 counts as 1.
-    #[prost(uint32, tag = "2")]
-    pub weight: u32,
-}
-/// Changes what the worker serves: it adds to the queues and the names of its Hello, or takes some
-/// away. Leases stay as they are. The broker forgets the change with the connection: the Hello of the
-/// next connection names everything.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Serve {
-    /// A queue that the worker serves already gets the new weight.
-    #[prost(message, repeated, tag = "1")]
-    pub add_queues: ::prost::alloc::vec::Vec<QueueSubscription>,
-    #[prost(string, repeated, tag = "2")]
-    pub remove_queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(string, repeated, tag = "3")]
-    pub add_task_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(string, repeated, tag = "4")]
-    pub remove_task_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
 /// Asks for ready tasks of one queue now, whatever the credit, the queues and the names of the worker.
 /// The broker pushes them before it answers with their number, which may be 0.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2330,6 +2306,30 @@ pub struct WorkerInfo {
     /// idle worker or for a pause.
     #[prost(bool, tag = "7")]
     pub keeps_leases: bool,
+}
+/// One queue that a worker serves.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueSubscription {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    /// The share of deliveries from this queue, against the other queues; 0 counts as 1.
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
+}
+/// Changes what the worker serves: it adds to the queues and the names of its Hello, or takes some
+/// away. Leases stay as they are. The broker forgets the change with the connection: the Hello of the
+/// next connection names everything.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Serve {
+    /// A queue that the worker serves already gets the new weight.
+    #[prost(message, repeated, tag = "1")]
+    pub add_queues: ::prost::alloc::vec::Vec<QueueSubscription>,
+    #[prost(string, repeated, tag = "2")]
+    pub remove_queues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub add_task_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub remove_task_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// The answer to an accepted Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

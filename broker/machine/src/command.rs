@@ -3,8 +3,8 @@
 //!
 //! Sessions turn wire frames into commands and messages into wire frames; these modules do not know
 //! the wire. `ask` has the requests of clients, `mail` those about mailboxes and routes, `chord`
-//! those about chords, `effect` the effects and messages of the machine, `outcome` the outcomes that
-//! clients put, `outline` the parts of messages about tasks, queues and workers.
+//! those about chords, `effect` the effects and messages of the machine, `outcome` the outcomes
+//! that clients put, `outline` the parts of messages about tasks, queues and workers.
 
 mod ask;
 mod chord;

@@ -1067,6 +1067,52 @@ class WorkerInfo(Message):
         self.keeps_leases: bool = keeps_leases
 
 
+class QueueSubscription(Message):
+    """One queue that a worker serves."""
+
+    __slots__: tuple[str, ...] = ("queue", "weight",)
+    FIELDS = (
+        (1, "queue", "string", ""),
+        (2, "weight", "uint32", ""),
+    )
+
+    def __init__(
+        self,
+        *,
+        queue: str = "",
+        weight: int = 0,
+    ) -> None:
+        self.queue: str = queue
+        self.weight: int = weight
+
+
+class Serve(Message):
+    """Changes what the worker serves:"""
+
+    __slots__: tuple[str, ...] = (
+        "add_queues", "remove_queues", "add_task_names", "remove_task_names",
+    )
+    FIELDS = (
+        (1, "add_queues", "QueueSubscription", "repeated"),
+        (2, "remove_queues", "string", "repeated"),
+        (3, "add_task_names", "string", "repeated"),
+        (4, "remove_task_names", "string", "repeated"),
+    )
+
+    def __init__(
+        self,
+        *,
+        add_queues: list[QueueSubscription] | None = None,
+        remove_queues: list[str] | None = None,
+        add_task_names: list[str] | None = None,
+        remove_task_names: list[str] | None = None,
+    ) -> None:
+        self.add_queues = [] if add_queues is None else add_queues
+        self.remove_queues = [] if remove_queues is None else remove_queues
+        self.add_task_names = [] if add_task_names is None else add_task_names
+        self.remove_task_names = [] if remove_task_names is None else remove_task_names
+
+
 class Welcome(Message):
     """The answer to an accepted Hello."""
 
@@ -3972,52 +4018,6 @@ class Credit(Message):
         credit: int = 0,
     ) -> None:
         self.credit: int = credit
-
-
-class QueueSubscription(Message):
-    """One queue that a worker serves."""
-
-    __slots__: tuple[str, ...] = ("queue", "weight",)
-    FIELDS = (
-        (1, "queue", "string", ""),
-        (2, "weight", "uint32", ""),
-    )
-
-    def __init__(
-        self,
-        *,
-        queue: str = "",
-        weight: int = 0,
-    ) -> None:
-        self.queue: str = queue
-        self.weight: int = weight
-
-
-class Serve(Message):
-    """Changes what the worker serves:"""
-
-    __slots__: tuple[str, ...] = (
-        "add_queues", "remove_queues", "add_task_names", "remove_task_names",
-    )
-    FIELDS = (
-        (1, "add_queues", "QueueSubscription", "repeated"),
-        (2, "remove_queues", "string", "repeated"),
-        (3, "add_task_names", "string", "repeated"),
-        (4, "remove_task_names", "string", "repeated"),
-    )
-
-    def __init__(
-        self,
-        *,
-        add_queues: list[QueueSubscription] | None = None,
-        remove_queues: list[str] | None = None,
-        add_task_names: list[str] | None = None,
-        remove_task_names: list[str] | None = None,
-    ) -> None:
-        self.add_queues = [] if add_queues is None else add_queues
-        self.remove_queues = [] if remove_queues is None else remove_queues
-        self.add_task_names = [] if add_task_names is None else add_task_names
-        self.remove_task_names = [] if remove_task_names is None else remove_task_names
 
 
 class Take(Message):

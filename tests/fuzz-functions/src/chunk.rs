@@ -137,11 +137,8 @@ fn route(input: &mut Input<'_>) -> Record {
             [usize::from(input.below(3))],
         auto_delete: input.one_in(2),
     };
-    let binding = BindingRecord {
-        exchange: name(input),
-        routing_key: word(input),
-        queue: queue(input),
-    };
+    let binding =
+        BindingRecord { exchange: name(input), routing_key: word(input), queue: queue(input) };
     match input.below(4) {
         0 => Record::Named(Named::Exchange(exchange)),
         1 => Record::Removed(Name::Exchange(exchange.name)),

@@ -368,8 +368,8 @@ impl World {
                 assert!(promise.version < changed.version, "versions rise");
                 assert!(promise.lease <= changed.lease, "leases of a task rise");
                 let was_leased = matches!(promise.state, State::Leased | State::Started);
-                // A task that is called off, or whose progress a client puts, while a worker holds it
-                // changes under its lease.
+                // A task that is called off, or whose progress a client puts, while a worker holds
+                // it changes under its lease.
                 let is_new = changed.state == State::Leased && changed.lease != promise.lease;
                 assert!(!was_leased || !is_new, "two leases on one task overlap");
                 assert!(
