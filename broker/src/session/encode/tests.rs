@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::outgoing::{QueueView, WorkerView};
 
 /// The sizes of the parts of a task.
 #[derive(Debug, Clone)]
