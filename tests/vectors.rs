@@ -120,8 +120,8 @@ async fn each_request_of_the_vectors_is_understood() {
     let broker = BrokerProcess::start().await;
     for vector in vectors("client.txt") {
         let name = vector.field("name");
-        // A backup names a folder of the machine, in which a test must not write. The broker answers
-        // nothing to a request without an id.
+        // A backup names a folder of the machine, in which a test must not write. The broker
+        // answers nothing to a request without an id.
         let has_id = vector.fields.iter().any(|(key, _)| key == "  request_id");
         if name == "backup" || !has_id {
             continue;

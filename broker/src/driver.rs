@@ -188,8 +188,8 @@ impl Driver {
         }
         self.batch.effects = fx.list;
         if self.batch.is_empty() {
-            // Requests without effects, such as messages that need no answer, wait for no commit. So
-            // their bytes fill no batch.
+            // Requests without effects, such as messages that need no answer, wait for no commit.
+            // So their bytes fill no batch.
             self.batch.bytes = 0;
         }
         last
