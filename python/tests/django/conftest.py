@@ -24,10 +24,6 @@ else:
 #: Django 6.0 is the first one with `django.tasks`.
 HAS_TASKS = HAS_DJANGO and django.VERSION >= (6, 0)
 
-collect_ignore: list[str] = []
-if not HAS_TASKS:
-    collect_ignore.append("catalog/django_tasks.py")
-
 
 class Skipped(pytest.Module):
     """A file of tests that cannot be imported here."""

@@ -1,7 +1,6 @@
 """The addresses of the site."""
 
 from django.urls import path
-
 from songs import views
 
 urlpatterns = [

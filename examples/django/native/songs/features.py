@@ -21,9 +21,11 @@ def cluster(points: list[tuple[float, float]]) -> list[int]:
     for _ in range(ROUNDS):
         groups = [_nearest(point, centers) for point in scaled]
         for number in range(len(centers)):
-            members = [point for point, group in zip(scaled, groups) if group == number]
+            members = [
+                point for point, group in zip(scaled, groups, strict=True) if group == number
+            ]
             if members:
-                x, y = zip(*members)
+                x, y = zip(*members, strict=True)
                 centers[number] = (sum(x) / len(x), sum(y) / len(y))
     return groups
 

@@ -27,7 +27,7 @@ def analyse(token: str, context: Context) -> dict:
     time.sleep(PAUSE)
     measured = list(Song.objects.exclude(tempo=None).order_by("pk"))
     points = [(each.tempo, each.loudness) for each in measured]
-    for each, group in zip(measured, cluster(points)):
+    for each, group in zip(measured, cluster(points), strict=True):
         each.group = group
     Song.objects.bulk_update(measured, ["group"])
     own = next(each for each in measured if each.pk == song.pk)
