@@ -54,7 +54,10 @@ class TaskBackend(BaseTaskBackend):
         super().validate_task(task)
         register(task)
 
-    def enqueue(self, task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
+    # Django has no type hints, so pyright takes the methods of its base class to return None.
+    def enqueue(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> TaskResult:
         """Returns when the broker has stored the task."""
         self.validate_task(task)
         result, submission = self._prepared(task, args, kwargs)
@@ -63,7 +66,7 @@ class TaskBackend(BaseTaskBackend):
         task_enqueued.send(type(self), task_result=result)
         return result
 
-    async def aenqueue(
+    async def aenqueue(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> TaskResult:
         """`enqueue` for asyncio, without a thread."""
