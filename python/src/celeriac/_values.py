@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
@@ -172,6 +172,16 @@ def span_ms(option: str, value: Span | None, least_ms: int = 0) -> int | None:
     return milliseconds
 
 
+_to_aware: Callable[[datetime], datetime] = datetime.astimezone
+
+
+def set_to_aware(to_aware: Callable[[datetime], datetime]) -> None:
+    """From now on this function gives naive datetimes their time zone, in place of the local time
+    of the process. A framework with a time zone of its own, such as Django, calls this."""
+    global _to_aware
+    _to_aware = to_aware
+
+
 def time_ms(option: str, value: datetime | None) -> int | None:
     """A time in milliseconds since 1970. A naive datetime is local time."""
     if value is None:
@@ -179,7 +189,7 @@ def time_ms(option: str, value: datetime | None) -> int | None:
     if not isinstance(value, datetime):
         raise _wrong(option, value, "a datetime")
     try:
-        aware = value.astimezone(timezone.utc)
+        aware = _to_aware(value) if value.utcoffset() is None else value
         milliseconds = (aware - EPOCH) // _MILLISECOND
     except (OverflowError, ValueError, OSError):
         milliseconds = -1

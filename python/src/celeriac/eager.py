@@ -153,6 +153,8 @@ class EagerClient(Client):
             worker="eager",
             attempts_max=attempts_max,
             deliveries=1,
+            payload=message.payload,
+            content_type=message.content_type,
         )
         for attempt in range(1, attempts_max + 1):
             self._tasks[message.id] = info = replace(info, attempts=attempt)
@@ -186,7 +188,7 @@ class EagerClient(Client):
             self._tasks[info.id] = replace(self._tasks[info.id], progress=progress)
 
         context = Context(delivered, self._app, report_progress)
-        return Execution(self._app.tasks).run(delivered, context, _drive)
+        return Execution(self._app.tasks, is_eager=True).run(delivered, context, _drive)
 
 
 class EagerAsyncClient(AsyncClient):

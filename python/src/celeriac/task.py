@@ -143,6 +143,31 @@ class Task(Generic[P, R]):
         """`apply_async` for asyncio."""
         return await self.app.asubmit(self.submission(args, kwargs or {}, **options), self.codec)
 
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> Result:
+        """`delay` for Django: the submit happens when the present transaction is committed, and not
+        at all when it is rolled back. Without a transaction it happens at once. The result has the
+        id that the task will have."""
+        return self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        using: str | None = None,
+        robust: bool = False,
+        **options: Any,
+    ) -> Result:
+        """`apply_async` for Django, with the commit of `delay_on_commit`.
+
+        `using` names the database whose transaction counts. An error of the submit is raised where
+        the transaction is committed; with `robust` Django logs it and goes on.
+        """
+        from celeriac.django.commit import submit_on_commit
+
+        submission = self.submission(args, kwargs or {}, **options)
+        return submit_on_commit(self, submission, using=using, robust=robust)
+
     def submission(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Submission:

@@ -1,4 +1,5 @@
-"""Runs every code block of the README, in its order."""
+"""Runs every code block of the README, in its order. Those of its part "Django" have a test beside
+the other tests of Django."""
 
 from __future__ import annotations
 
@@ -15,7 +16,12 @@ import pytest
 from celeriac.scratch_broker import ScratchBroker
 
 PACKAGE = Path(__file__).parents[2]
-README = (PACKAGE / "README.md").read_text()
+README = re.sub(
+    r"^## Django\n.*?(?=^## )",
+    "",
+    (PACKAGE / "README.md").read_text(),
+    flags=re.DOTALL | re.MULTILINE,
+)
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 

@@ -7,7 +7,7 @@ import gc
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celeriac._hello import client_version
@@ -50,13 +50,19 @@ the last reports.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command, and returns the code with which it ends."""
     options = _parser().parse_args(arguments)
+    return run_command(options, lambda: _worker(options))
+
+
+def run_command(options: argparse.Namespace, make: Callable[[], Worker]) -> int:
+    """Runs the worker that `make` makes, with the options of `add_options`. Returns the code with
+    which the command ends."""
     set_up_logs(getattr(logging, options.log_level.upper()))
     if options.autoreload:
         from celeriac.worker.reload import run_with_reload
 
-        return run_with_reload(lambda: _worker(options), _run)
+        return run_with_reload(make, _run)
     try:
-        return _run(_worker(options))
+        return _run(make())
     except CeleriacError as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -74,7 +80,12 @@ def _worker(options: argparse.Namespace) -> Worker:
             f"{', '.join(options.modules)} has no tasks. A task is a function with @app.task or "
             "@shared_task in a module that the command names."
         )
-    settings: dict[str, Any] = {
+    return app.worker(**settings_of(options), modules=options.modules)
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of a worker that the options of `add_options` name."""
+    return {
         "pool": options.pool,
         "concurrency": options.concurrency,
         "queues": _queues(options.queues),
@@ -82,9 +93,7 @@ def _worker(options: argparse.Namespace) -> Worker:
         "grace": options.grace,
         "instance": options.name,
         "max_tasks_per_child": options.max_tasks_per_child,
-        "modules": options.modules,
     }
-    return app.worker(**settings)
 
 
 def _run(worker: Worker) -> int:
@@ -153,13 +162,22 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=width),
     )
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "modules",
         nargs="+",
         metavar="MODULE",
         help="a module with tasks, such as songs.tasks; songs:app names its app",
     )
+    add_options(parser)
+    parser.add_argument(
+        "--version", action="version", version=f"celeriac-worker {client_version()}"
+    )
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a worker, for this command and for that of a framework."""
+    add = parser.add_argument
     add("--url", metavar="URL", help="the broker, celeriac://:token@host:port")
     add(
         "-P",
@@ -187,7 +205,6 @@ def _parser() -> argparse.ArgumentParser:
         "of the tasks",
     )
     _add_rare_options(parser)
-    return parser
 
 
 def _add_rare_options(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +239,6 @@ def _add_rare_options(parser: argparse.ArgumentParser) -> None:
         "and the traceback of each attempt",
     )
     add("--autoreload", action="store_true", help="begin again when a file has changed")
-    add("--version", action="version", version=f"celeriac-worker {client_version()}")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac._around import awaited, get_around
 from celeriac.context import Context, Delivered, enter, leave
 from celeriac.control import Ignore, Reject, Retry, TaskCancelled
 from celeriac.payload import codec_for
@@ -32,12 +34,18 @@ SPAN_MS_MAX = 100 * 365 * 24 * 3_600_000
 
 Tasks = Mapping[str, Task[..., Any]]
 
+_NOTHING = nullcontext()
+
 
 class Execution:
-    """Runs the handlers of some tasks."""
+    """Runs the handlers of some tasks. An eager run shares the connections of its caller, so
+    nothing is done around it."""
 
-    def __init__(self, tasks: Tasks, result_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self, tasks: Tasks, result_bytes_max: int = 1 << 20, *, is_eager: bool = False
+    ) -> None:
         self.tasks = tasks
+        self._is_eager = is_eager
         self.result_bytes_max = result_bytes_max
 
     def run(self, delivered: Delivered, context: Context, drive: Callable[[Any], Any]) -> End:
@@ -46,11 +54,15 @@ class Execution:
         if task is None:
             return unknown_task(delivered.name)
         token = enter(context)
+        around = None if self._is_eager else get_around()
         try:
             args, kwargs = arguments(task, delivered, context)
-            value = task.function(*args, **kwargs)
             if task.is_async:
-                value = drive(value)
+                call = task.function(*args, **kwargs)
+                value = drive(call if around is None else awaited(around, call))
+            else:
+                with _NOTHING if around is None else around.function():
+                    value = task.function(*args, **kwargs)
             return self.success(task, value, context)
         except BaseException as error:
             return failure(task, context, error)
@@ -64,7 +76,10 @@ class Execution:
         enter(context)
         try:
             args, kwargs = arguments(task, delivered, context)
-            return self.success(task, await task.function(*args, **kwargs), context)
+            call = task.function(*args, **kwargs)
+            around = get_around()
+            value = await (call if around is None else awaited(around, call))
+            return self.success(task, value, context)
         except BaseException as error:
             return failure(task, context, error)
 

@@ -1,0 +1,10 @@
+"""The addresses of the site."""
+
+from django.urls import path
+from songs import views
+
+urlpatterns = [
+    path("", views.page),
+    path("songs", views.submit),
+    path("songs/<str:token>/events", views.events),
+]
