@@ -131,7 +131,7 @@ class Connection:
                 return
             left = 3600.0 if deadline is None else deadline - monotonic()
             if not self._wait(max(left, 0.0)) and left <= 0:
-                raise socket.timeout("no message came in time")
+                raise TimeoutError("no message came in time")
 
     def drain_all(self) -> None:
         """Calls the consumers for all that has arrived."""
@@ -159,7 +159,8 @@ class Connection:
                 for line in set(lines):
                     selector.register(line, selectors.EVENT_READ)
                 selector.select(seconds)
-        return any([line.read() for line in lines])
+        # Each line is read, also when an earlier one had something.
+        return sum(line.read() for line in lines) > 0
 
     def collect_pushes(self) -> None:
         """Makes events of what the lines have got."""

@@ -169,7 +169,8 @@ class Line:
 
     def _lose(self, reason: object) -> Exception:
         self.drop()
-        return lost(reason)
+        error: Exception = lost(reason)
+        return error
 
 
 def has_ended(opened: socket.socket) -> bool:

@@ -98,8 +98,8 @@ def _submit(connection: Any, tasks: list[wire.Task]) -> None:
         raise channel_error(error, "Basic.publish") from error
     for outcome in reply.outcomes:
         if outcome.kind == wire.SubmitOutcomeKind.REFUSED:
-            error = outcome.error or wire.Error()
-            refusal = BrokerError.of(error.code, error.message, error.retryable)
+            told = outcome.error or wire.Error()
+            refusal = BrokerError.of(told.code, told.message, told.retryable)
             raise channel_error(refusal, "Basic.publish")
 
 
