@@ -301,7 +301,7 @@ class Channel(Declaring, base.StdChannel):
                     run.is_accepted = True
                     self.session.report(run, wire.Settle())
                 else:
-                    self.session.end(run, wire.Complete(result_ttl_ms=0))
+                    self.session.end(run, run.last or wire.Complete(result_ttl_ms=0))
         self.flush_if_alone()
 
     def basic_reject(self, delivery_tag: int, requeue: bool = True) -> None:
@@ -312,9 +312,8 @@ class Channel(Declaring, base.StdChannel):
                 body = wire.PutBackMail(tags=[-tag]) if requeue else wire.AckMail(tags=[-tag])
                 self.ask_any(body)
             elif self.session is not None:
-                lost = run.is_accepted and run.is_over
                 error = wire.TaskError(kind="rejected", message="the worker rejected the message")
-                report = wire.Release(lost=lost) if requeue else wire.Reject(error=error)
+                report = wire.Release(lost=run.is_lost) if requeue else wire.Reject(error=error)
                 self.session.end(run, report)
         self.flush_if_alone()
 
@@ -331,12 +330,11 @@ class Channel(Declaring, base.StdChannel):
             return tags[: tags.index(delivery_tag) + 1]
         return tags if not delivery_tag else []
 
-    def finish(self, run: Run, report: Any) -> None:
+    def finish(self, run: Run) -> None:
         """The run is over, as Celery says. Does nothing when its lease has ended."""
-        run.is_over = True
         if self.session is not None:
             self._tags.pop(run.lease, None)
-            self.session.end(run, report)
+            self.session.end(run, run.last)
             self.flush_if_alone()
 
     def accept(self, run: Run) -> None:

@@ -27,7 +27,18 @@ _WEIGHT = 1
 class Run:
     """One lease, from its delivery to the report that ends it."""
 
-    __slots__ = ("has_end", "id", "is_accepted", "is_ended", "is_over", "lease", "queue", "writes")
+    __slots__ = (
+        "has_end",
+        "id",
+        "is_accepted",
+        "is_ended",
+        "is_lost",
+        "is_over",
+        "last",
+        "lease",
+        "queue",
+        "writes",
+    )
 
     def __init__(self, delivery: wire.Delivery) -> None:
         self.id = delivery.id
@@ -41,6 +52,10 @@ class Run:
         """Whether the run is over, so that an acknowledgement ends the lease."""
         self.is_ended = False
         """Whether the report that ends the lease was made."""
+        self.is_lost = False
+        """Whether the process that ran the task died."""
+        self.last: Any = None
+        """The report that an acknowledgement of the run makes."""
         self.writes = False
         """Whether reports leave at once. The solo pool blocks the event loop while a task runs."""
 

@@ -68,6 +68,7 @@ class Transport(base.Transport):
 
     def establish_connection(self) -> Connection:
         """Opens a connection."""
+        _join_celery_worker()
         client = self.client
         for name, value in self.default_connection_params.items():
             if not getattr(client, name, None):
@@ -84,8 +85,8 @@ class Transport(base.Transport):
 
     def close_connection(self, connection: Connection) -> None:
         """Ends a connection in order."""
+        # Celery asks the channels of a closed connection for its client, to ignore their errors.
         connection.close()
-        connection.client = None
 
     def close_channel(self, connection: Connection) -> None:
         """Channels end by their own `close`."""
@@ -127,6 +128,9 @@ def _join_celery_worker() -> None:
     from celery.worker.consumer.gossip import Gossip
     from celery.worker.consumer.mingle import Mingle
 
+    from celeriac.celery.hook import install
+
+    install()
     for part in (Gossip, Mingle):
         part.compatible_transports = {*part.compatible_transports, Transport.driver_type}
 
