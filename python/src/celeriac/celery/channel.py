@@ -135,7 +135,6 @@ class Channel(Declaring, base.StdChannel):
             reply = self.ask(wire.Consume(mailbox=queue), wire.ConsumeReply, "Basic.consume")
             self._mail_ids[tag] = reply.consumer_id
             self.connection.mail[reply.consumer_id] = (self, tag)
-            self.connection.has_mailboxes = True
         else:
             session = self._session()
             session.serve(queue)

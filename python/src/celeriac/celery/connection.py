@@ -36,7 +36,6 @@ class Connection:
         """Calls of consumers that wait for `drain_events`."""
         self.mail: dict[int, tuple[Channel, str]] = {}
         """The channel and the tag of each consumer of a mailbox."""
-        self.has_mailboxes = False
         self.loop: Any = None
         self._on_readable: Callable[[], None] = lambda: None
         self._seconds = seconds
@@ -102,14 +101,14 @@ class Connection:
 
     def fresh_line(self) -> Line:
         """The line for requests. When the broker has closed an idle one, another is opened, unless
-        mailboxes were on it: who has those must hear of the loss."""
-        if not self.has_mailboxes and (self.line.is_broken or has_ended(self.line.sock)):
+        mailboxes are consumed on it: who has those must hear of the loss."""
+        if not self.mail and (self.line.is_broken or has_ended(self.line.sock)):
             self.reopen()
         return self.line
 
     def reopen(self) -> None:
         """Opens another line for requests."""
-        if self.has_mailboxes:
+        if self.mail:
             raise lost("its mailboxes are gone")
         self.unwatch(self.line)
         self.line.drop()

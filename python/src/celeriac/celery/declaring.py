@@ -36,7 +36,7 @@ class Declaring:
                 for channel in self.connection.channels:
                     if channel.session is not None:
                         channel.session.settle()
-            answer: _M = self.connection.line.call(body, kind)
+            answer: _M = self.connection.fresh_line().call(body, kind)
         except BrokerError as error:
             raise channel_error(error, method) from error
         return answer
@@ -50,7 +50,7 @@ class Declaring:
         if name in self.connection.routes.queues:
             return False
         try:
-            self.connection.line.call(
+            self.connection.fresh_line().call(
                 wire.DeclareMailbox(mailbox=name, passive=True), wire.MailboxReply
             )
         except NotFound:
@@ -119,7 +119,6 @@ class Declaring:
                 bytes_max=int(values.get("x-max-length-bytes") or 0),
             )
             found = self.ask(body, wire.MailboxReply, "Queue.declare")
-            self.connection.has_mailboxes = True
             return queue_declare_ok_t(found.mailbox, found.ready, found.consumers)
         settings = wire.QueueSettings(
             tasks_max=_milliseconds(values, "x-max-length"),

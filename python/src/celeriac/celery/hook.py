@@ -50,7 +50,7 @@ def _reporting(base: Any, blocks: bool) -> Any:
     from billiard.exceptions import WorkerLostError
     from celery.exceptions import Ignore, Retry
 
-    class Reporting(base):  # type: ignore[misc]
+    class Reporting(base):
         def __init__(self, message: Any, *args: Any, **options: Any) -> None:
             super().__init__(message, *args, **options)
             channel = message.channel
