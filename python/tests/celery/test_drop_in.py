@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("celery", reason="Celery is not installed in this environment")
+pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
 
 from celery.exceptions import TaskRevokedError
 
