@@ -1,0 +1,152 @@
+"""Chords: the broker counts the parts, and gives one worker the right to send the body."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.canvas import maybe_signature
+from celery.exceptions import ChordError
+from celery.result import GroupResult, allow_join_result
+
+from celeriac import _codec as wire
+from celeriac.errors import BrokerError
+
+log = logging.getLogger("celeriac.celery")
+
+_LEASE_SECONDS = 60.0
+_PARTS_PREFIX = "chord-"
+
+
+class Chords:
+    """The part of the backend that Celery's canvas calls for chords."""
+
+    app: Any
+    ask: Any
+    encode: Any
+    decode: Any
+    encode_result: Any
+    expires_seconds: float | None
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        """Says how many members a chord has."""
+        self.ask(
+            wire.ChordExtend(
+                group=_PARTS_PREFIX + group_id, size=chord_size, result_ttl_ms=self._ttl_ms()
+            ),
+            wire.ChordReply,
+        )
+
+    def apply_chord(self, header_result_args: Any, body: Any, **_: Any) -> None:
+        """Stores the header where its members are groups: their results are joined later."""
+        self.ensure_chords_allowed()  # type: ignore[attr-defined]
+        header = self.app.GroupResult(*header_result_args)
+        if any(isinstance(each, GroupResult) for each in header.results):
+            header.save(backend=self)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        """A member has put another task in its own place."""
+        self.ask(
+            wire.ChordExtend(group=_PARTS_PREFIX + chord_id, added=[str(result.id)]),
+            wire.ChordReply,
+        )
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **_: Any) -> None:
+        """A member has ended: its part is stored, and the last one sends the body."""
+        task_id, group = request.id, request.group
+        if not task_id or not group:
+            return
+        part = self.encode([task_id, state, self.encode_result(result, state)])
+        reply = self.ask(
+            wire.ChordPart(
+                group=_PARTS_PREFIX + group,
+                member=task_id,
+                index=request.group_index,
+                body=part.encode() if isinstance(part, str) else part,
+                result_ttl_ms=self._ttl_ms(),
+                lease_ms=int(self._lease_seconds() * 1000),
+            ),
+            wire.ChordReply,
+        )
+        if reply.done or not reply.lease:
+            return
+        callback = maybe_signature(request.chord, app=self.app)
+        try:
+            self._send_body(group, callback, self._results(group, reply))
+        except ChordError as error:
+            log.exception("The chord %s failed.", group)
+            self.chord_error_from_stack(callback, error)  # type: ignore[attr-defined]
+        except Exception as error:
+            log.exception("The results of the chord %s cannot be joined.", group)
+            self.chord_error_from_stack(  # type: ignore[attr-defined]
+                callback, ChordError(f"Join error: {error!r}")
+            )
+        finally:
+            self._done(group, reply.lease)
+
+    def _send_body(self, group: str, callback: Any, results: list[Any]) -> None:
+        try:
+            self.app.amqp._retry_publish(callback.delay, results)
+        except AttributeError:
+            # Celery before 5.7 publishes without this help.
+            callback.delay(results)
+        except Exception as error:
+            raise ChordError(f"Callback error: {error!r}") from error
+
+    def _results(self, group: str, reply: wire.ChordReply) -> list[Any]:
+        header = GroupResult.restore(group, backend=self, app=self.app)
+        if header is not None:
+            header.on_ready()
+            with allow_join_result():
+                joined: list[Any] = header.join_native(
+                    timeout=self.app.conf.result_chord_join_timeout, propagate=True
+                )
+                return joined
+        ids = list(reply.parts)
+        while reply.parts_left:
+            reply = self.ask(
+                wire.ChordExtend(
+                    group=_PARTS_PREFIX + group, lease=reply.lease, parts_from=len(ids)
+                ),
+                wire.ChordReply,
+            )
+            ids += reply.parts
+        return [self._value(part) for part in self._bodies(ids)]
+
+    def _bodies(self, ids: list[str]) -> list[bytes]:
+        bodies: list[bytes] = []
+        while ids:
+            answer = self.ask(wire.Get(ids=ids, with_results=True), wire.GetReply)
+            if answer.left_out:
+                # What comes after a place that was left out is asked for again, to keep the order.
+                first = min(answer.left_out)
+                bodies += [bytes(info.result) for info in answer.tasks[:first]]
+                ids = ids[first:]
+            else:
+                bodies += [bytes(info.result) for info in answer.tasks]
+                ids = []
+        return bodies
+
+    def _value(self, part: bytes) -> Any:
+        task_id, state, result = self.decode(part)
+        if state in ("FAILURE", "REVOKED"):
+            error = self.exception_to_python(result)  # type: ignore[attr-defined]
+            raise ChordError(f"Dependency {task_id} raised {error!r}")
+        return result
+
+    def _done(self, group: str, lease: int) -> None:
+        try:
+            self.ask(
+                wire.ChordDone(
+                    group=_PARTS_PREFIX + group, lease=lease, result_ttl_ms=self._ttl_ms()
+                ),
+                wire.Done,
+            )
+        except BrokerError as error:
+            log.warning("The chord %s was not closed: %s", group, error)
+
+    def _ttl_ms(self) -> int | None:
+        return None if self.expires_seconds is None else int(self.expires_seconds * 1000)
+
+    def _lease_seconds(self) -> float:
+        return max(2 * float(self.app.conf.result_chord_join_timeout or 5.0), _LEASE_SECONDS)

@@ -1,0 +1,224 @@
+"""The connection that `kombu.Connection` holds: a line for requests and mailboxes, and a line for
+each channel that leases tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from time import monotonic
+from typing import Any
+
+from celeriac import _codec as wire
+from celeriac.celery.channel import Channel
+from celeriac.celery.faults import lost
+from celeriac.celery.line import Line, has_ended
+from celeriac.celery.routes import Routes
+from celeriac.celery.session import Session, sessions
+from celeriac.url import BrokerUrl
+
+Event = tuple[Channel, Callable[[], None]]
+
+
+class Connection:
+    """One thread uses a connection at a time."""
+
+    def __init__(self, client: Any, url: BrokerUrl, seconds: float) -> None:
+        self.client = client
+        self.url = url
+        self.options: dict[str, Any] = dict(client.transport_options or {})
+        self.routes = Routes()
+        self.channels: list[Channel] = []
+        self.events: deque[Event] = deque()
+        """Calls of consumers that wait for `drain_events`."""
+        self.mail: dict[int, tuple[Channel, str]] = {}
+        """The channel and the tag of each consumer of a mailbox."""
+        self.loop: Any = None
+        self._on_readable: Callable[[], None] = lambda: None
+        self._seconds = seconds
+        self._ids = count(1)
+        self.line = Line(url, seconds=seconds)
+
+    # What kombu asks
+
+    @property
+    def connected(self) -> bool:
+        """Whether all sockets are open."""
+        return not any(line.is_broken for line in self.lines())
+
+    @property
+    def _transport(self) -> Connection:
+        # Celery looks here for the socket, to bound the time of a broken connection's end.
+        return self
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket of the line for requests."""
+        return self.line.sock
+
+    def channel(self, channel_id: int | None = None) -> Channel:
+        """Opens a channel."""
+        channel = Channel(self, next(self._ids) if channel_id is None else channel_id)
+        self.channels.append(channel)
+        return channel
+
+    def close(self) -> None:
+        """Ends the connection in order."""
+        for channel in list(self.channels):
+            with contextlib.suppress(Exception):
+                channel.close()
+        self.unregister()
+        self.line.close()
+
+    def collect(self) -> None:
+        """Drops the sockets at once: after an error, or in a child of the process."""
+        self.unregister()
+        for channel in self.channels:
+            channel.collect()
+        self.channels.clear()
+        self.events.clear()
+        self.line.drop()
+
+    # Lines
+
+    def lines(self) -> list[Line]:
+        """The lines that are in use."""
+        found = [self.line]
+        for channel in self.channels:
+            session = channel.session
+            if session is not None:
+                found.append(session.line if session.is_open else self.line)
+        return found
+
+    def open_session(self) -> Session:
+        """A session of a worker, for a channel."""
+        session = sessions.open(self.url)
+        self.watch(session.line)
+        return session
+
+    def fresh_line(self) -> Line:
+        """The line for requests. When the broker has closed an idle one, another is opened, unless
+        mailboxes are consumed on it: who has those must hear of the loss."""
+        if not self.mail and (self.line.is_broken or has_ended(self.line.sock)):
+            self.reopen()
+        return self.line
+
+    def reopen(self) -> None:
+        """Opens another line for requests."""
+        if self.mail:
+            raise lost("its mailboxes are gone")
+        self.unwatch(self.line)
+        self.line.drop()
+        self.line = Line(self.url, seconds=self._seconds)
+        self.watch(self.line)
+        self.routes.forget()
+
+    # Events
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Calls one consumer, and waits for a message before if there is none. Raises
+        `socket.timeout`."""
+        deadline = None if timeout is None else monotonic() + timeout
+        self.flush()
+        while True:
+            self.collect_pushes()
+            if self.events:
+                self._dispatch()
+                return
+            left = 3600.0 if deadline is None else deadline - monotonic()
+            if not self._wait(max(left, 0.0)) and left <= 0:
+                raise TimeoutError("no message came in time")
+
+    def drain_all(self) -> None:
+        """Calls the consumers for all that has arrived."""
+        with contextlib.suppress(socket.timeout):
+            while True:
+                self.drain_events(0)
+
+    def flush(self) -> None:
+        """Sends the reports that wait."""
+        for channel in self.channels:
+            channel.flush()
+
+    def _dispatch(self) -> None:
+        channel, call = self.events.popleft()
+        if not channel.closed:
+            call()
+        channel.flush_if_alone()
+
+    def _wait(self, seconds: float) -> bool:
+        lines = self.lines()
+        if len(lines) == 1:
+            return lines[0].read(seconds)
+        if seconds:
+            with selectors.DefaultSelector() as selector:
+                for line in set(lines):
+                    selector.register(line, selectors.EVENT_READ)
+                selector.select(seconds)
+        # Each line is read, also when an earlier one had something.
+        return sum(line.read() for line in lines) > 0
+
+    def collect_pushes(self) -> None:
+        """Makes events of what the lines have got."""
+        pushes = self.line.pushes
+        while pushes:
+            push = pushes.popleft()
+            if isinstance(push, wire.Mail):
+                found = self.mail.get(push.consumer_id)
+                if found is not None:
+                    channel, tag = found
+                    for message in push.messages:
+                        self.events.append((channel, channel.mail_call(tag, message)))
+            elif isinstance(push, wire.ConsumerEnded):
+                self._end_consumer(push.consumer_id)
+        for channel in self.channels:
+            channel.collect_pushes(self.events)
+
+    def _end_consumer(self, consumer_id: int) -> None:
+        found = self.mail.pop(consumer_id, None)
+        if found is not None:
+            channel, tag = found
+            self.events.append((channel, channel.ended_call(tag)))
+
+    # The event loop of a worker
+
+    def register(self, loop: Any, on_readable: Callable[[], None]) -> None:
+        """Reads whenever a socket can be read."""
+        self.unregister()
+        self.loop, self._on_readable = loop, on_readable
+        for line in self.lines():
+            self.watch(line)
+        loop.on_tick.add(self.on_tick)
+
+    def unregister(self) -> None:
+        """Leaves the event loop."""
+        if self.loop is None:
+            return
+        for line in self.lines():
+            self.unwatch(line)
+        self.loop.on_tick.discard(self.on_tick)
+        self.loop = None
+
+    def on_tick(self) -> None:
+        """Runs before each poll: sends what the iteration reported, and handles messages that
+        came while a request waited for its answer. No poll would tell of those."""
+        if not self.line.is_broken:
+            self.flush()
+            self.collect_pushes()
+            if self.events:
+                self.drain_all()
+                self.flush()
+
+    def watch(self, line: Line) -> None:
+        """Lets the event loop read this line."""
+        if self.loop is not None and not line.is_broken:
+            self.loop.add_reader(line.fileno(), self._on_readable)
+
+    def unwatch(self, line: Line) -> None:
+        """Lets the event loop forget this line."""
+        if self.loop is not None and not line.is_broken:
+            with contextlib.suppress(Exception):
+                self.loop.remove(line.fileno())

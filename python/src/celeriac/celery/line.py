@@ -1,0 +1,184 @@
+"""One TCP connection to the broker with blocking calls, for the thread that uses it. Other threads
+may write."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+from celeriac import _codec as wire
+from celeriac._dial import dial
+from celeriac._exchange import PROTOCOL
+from celeriac._hello import client_version, instance_name
+from celeriac._wire import FrameFault, FrameReader, other_protocol
+from celeriac.celery.faults import lost
+from celeriac.errors import BrokerError, NotABroker
+from celeriac.url import BrokerUrl
+
+_M = TypeVar("_M", bound=wire.Message)
+
+CALL_SECONDS = 30.0
+_READ_BYTES = 256 * 1024
+_NO_WAIT = 0.0
+
+
+class Line:
+    """Opens the connection at once, and never again: who wants another one makes a new `Line`."""
+
+    def __init__(
+        self,
+        url: BrokerUrl,
+        *,
+        worker: wire.WorkerInfo | None = None,
+        session_id: str = "",
+        seconds: float = 10.0,
+    ) -> None:
+        self.pushes: deque[Any] = deque()
+        """What the broker sent unasked, oldest first."""
+        self.is_broken = False
+        self._reader = FrameReader()
+        self._answers: dict[int, Callable[[Any], None]] = {}
+        self._last_id = 0
+        self._lock = threading.Lock()
+        deadline = monotonic() + seconds
+        self.sock = dial(url, deadline)
+        # A second descriptor has a timeout of its own: one thread reads while another one writes.
+        self._writer = self.sock.dup()
+        self._writer.settimeout(CALL_SECONDS)
+        hello = wire.Hello(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            client_name="celeriac-celery",
+            client_version=client_version(),
+            token=url.token,
+            instance_id=instance_name(),
+            session_id=session_id,
+            worker=worker,
+        )
+        try:
+            self.welcome = self.call(hello, wire.Welcome, seconds)
+        except BaseException:
+            self.drop()
+            raise
+        self.limits = self.welcome.limits or wire.Limits()
+        self._reader.limit = self.limits.frame_bytes_max
+
+    def fileno(self) -> int:
+        """The descriptor, for selectors and for the event loop."""
+        return self.sock.fileno()
+
+    def send(self, body: Any) -> None:
+        """Sends a request that needs no answer."""
+        self._write(wire.ClientFrame(body=body).encode())
+
+    def post(self, body: Any, on_answer: Callable[[Any], None], timeout_ms: int = 0) -> None:
+        """Sends a request. A later read calls `on_answer`."""
+        with self._lock:
+            self._last_id += 1
+            request_id = self._last_id
+            self._answers[request_id] = on_answer
+        frame = wire.ClientFrame(request_id=request_id, timeout_ms=timeout_ms, body=body)
+        self._write(frame.encode())
+
+    def call(self, body: Any, kind: type[_M], seconds: float = CALL_SECONDS) -> _M:
+        """Sends a request and waits for its answer. Raises `BrokerError` when it is refused."""
+        answers: list[Any] = []
+        self.post(body, answers.append)
+        self.read_until(lambda: bool(answers), seconds)
+        answer = answers[0]
+        if isinstance(answer, wire.Error):
+            raise BrokerError.of(
+                answer.code, answer.message, answer.retryable, answer.retry_after_ms
+            )
+        if not isinstance(answer, kind):
+            raise self._lose(f"the answer is a {type(answer).__name__}, not a {kind.__name__}")
+        return answer
+
+    def read_until(self, is_done: Callable[[], bool], seconds: float) -> None:
+        """Reads until this is true. A broker that does not answer in time ends the connection."""
+        deadline = monotonic() + seconds
+        while not is_done():
+            left = deadline - monotonic()
+            if left <= 0:
+                raise self._lose("the broker does not answer")
+            self.read(left)
+
+    def read(self, seconds: float = _NO_WAIT) -> bool:
+        """Reads once, and waits at most for this time. Whether something came."""
+        if self.is_broken:
+            raise lost("it was closed")
+        try:
+            self.sock.settimeout(seconds)
+            data = self.sock.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError, TimeoutError):
+            return False
+        except OSError as error:
+            raise self._lose(error) from error
+        if not data:
+            raise self._lose("the broker closed it")
+        try:
+            for frame in self._reader.feed(data):
+                self._take(wire.ServerFrame.decode(frame))
+        except (FrameFault, wire.DecodeError) as fault:
+            self.drop()
+            name = other_protocol(data)
+            raise NotABroker(f"it speaks {name}" if name else str(fault)) from fault
+        return True
+
+    def drop(self) -> None:
+        """Closes the descriptors without a word. After a fork the parent keeps its own."""
+        self.is_broken = True
+        self.sock.close()
+        self._writer.close()
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Ends the session of this connection."""
+        if not self.is_broken:
+            with contextlib.suppress(Exception):
+                self.call(wire.Goodbye(), wire.Done, seconds)
+        self.drop()
+
+    def _take(self, frame: wire.ServerFrame) -> None:
+        body = frame.body
+        if frame.request_id:
+            on_answer = self._answers.pop(frame.request_id, None)
+            if on_answer is not None:
+                on_answer(body)
+        elif isinstance(body, wire.Closing):
+            raise self._lose(body.error.message if body.error is not None else "it was closed")
+        elif isinstance(body, wire.Error):
+            # Requests without an answer are refused in this way. They are sent on.
+            if body.code in (wire.ErrorCode.MALFORMED, wire.ErrorCode.FRAME_TOO_LARGE):
+                raise self._lose(body.message)
+        elif body is not None and not isinstance(body, wire.HeartbeatReply):
+            self.pushes.append(body)
+
+    def _write(self, frame: bytes) -> None:
+        if self.is_broken:
+            raise lost("it was closed")
+        try:
+            with self._lock:
+                self._writer.sendall(len(frame).to_bytes(4, "big") + frame)
+        except OSError as error:
+            raise self._lose(error) from error
+
+    def _lose(self, reason: object) -> Exception:
+        self.drop()
+        error: Exception = lost(reason)
+        return error
+
+
+def has_ended(opened: socket.socket) -> bool:
+    """Whether the other side has closed an idle connection."""
+    try:
+        opened.settimeout(0)
+        return opened.recv(1, socket.MSG_PEEK) == b""
+    except (BlockingIOError, InterruptedError, TimeoutError):
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,139 @@
+"""Publishing: to mailboxes as messages, and to queues of tasks as tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celeriac import _codec as wire
+from celeriac.celery import messages
+from celeriac.celery.envelope import Raw, packed
+from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
+from celeriac.celery.revoking import cancel_of
+from celeriac.errors import BrokerError, InvalidArgument, NotFound
+
+Item = tuple[Raw, str, str, bool]
+"""A message with its exchange, its routing key, and whether it must reach a queue."""
+
+_SUBMIT_MAX = 1000
+
+
+def publish(connection: Any, items: list[Item]) -> None:
+    """Publishes messages in order. Raises a channel error for the first that is refused."""
+    tasks: list[wire.Task] = []
+    connection.fresh_line()
+    for raw, exchange, routing_key, mandatory in items:
+        tasks += _route(connection, raw, exchange, routing_key, mandatory)
+    for at in range(0, len(tasks), _SUBMIT_MAX):
+        _submit(connection, tasks[at : at + _SUBMIT_MAX])
+
+
+def _route(
+    connection: Any, raw: Raw, exchange: str, routing_key: str, mandatory: bool
+) -> list[wire.Task]:
+    """Sends the message to its mailboxes, and gives the tasks that carry it to queues."""
+    routes, line = connection.routes, connection.line
+    queues: list[str] = []
+    if not exchange:
+        if routing_key in routes.queues:
+            queues = [routing_key]
+        elif not _to_mailboxes(connection, raw, "", routing_key, mandatory):
+            # The name is a queue of tasks that somebody else has declared.
+            routes.queues.add(routing_key)
+            queues = [routing_key]
+    elif routes.leads_to_queues(exchange, line) or not _to_mailboxes(
+        connection, raw, exchange, routing_key, mandatory
+    ):
+        queues, mailboxes = routes.destinations(exchange, routing_key, line)
+        data = packed(raw, exchange, routing_key)
+        for name in mailboxes:
+            line.send(_message(raw, "", name, data))
+        if mandatory and not queues and not mailboxes:
+            raise channel_error(NotFound("no queue takes the message"), "Basic.publish")
+    options = connection.options
+    return [messages.task_of(raw, exchange, routing_key, queue, options) for queue in queues]
+
+
+def _to_mailboxes(
+    connection: Any, raw: Raw, exchange: str, routing_key: str, mandatory: bool
+) -> bool:
+    """Publishes to mailboxes. False when the route leads to a queue of tasks."""
+    cancel = cancel_of(raw, exchange)
+    if cancel is not None:
+        connection.line.call(cancel, wire.CancelReply)
+    body = _message(raw, exchange, routing_key, packed(raw, exchange, routing_key))
+    body.mandatory = mandatory
+    try:
+        connection.line.call(body, wire.CountReply)
+    except InvalidArgument:
+        connection.routes.forget()
+        return False
+    except NotFound as error:
+        if mandatory:
+            raise channel_error(error, "Basic.publish") from error
+    except BrokerError as error:
+        raise channel_error(error, "Basic.publish") from error
+    return True
+
+
+def _message(raw: Raw, exchange: str, routing_key: str, data: bytes) -> wire.Publish:
+    return wire.Publish(
+        exchange=exchange,
+        routing_key=routing_key,
+        body=raw.body,
+        content_type=raw.content_type,
+        properties=data,
+    )
+
+
+def _submit(connection: Any, tasks: list[wire.Task]) -> None:
+    """Submits tasks. After a lost connection they are sent once more, under the same keys."""
+    body = wire.Submit(tasks=tasks)
+    try:
+        try:
+            reply = connection.line.call(body, wire.SubmitReply)
+        except CONNECTION_ERRORS:
+            connection.reopen()
+            reply = connection.line.call(body, wire.SubmitReply)
+    except BrokerError as error:
+        raise channel_error(error, "Basic.publish") from error
+    for outcome in reply.outcomes:
+        if outcome.kind == wire.SubmitOutcomeKind.REFUSED:
+            told = outcome.error or wire.Error()
+            refusal = BrokerError.of(told.code, told.message, told.retryable)
+            raise channel_error(refusal, "Basic.publish")
+
+
+class PublishBatch:
+    """The messages of `Producer.batch()`: they leave in one request."""
+
+    def __init__(self, channel: Any, max_size: int) -> None:
+        self.channel = channel
+        self._max_size = max_size
+        self._items: list[Item] = []
+
+    def publish(
+        self,
+        message: Any,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        **_: Any,
+    ) -> None:
+        """Adds a message."""
+        self._items.append((message, exchange or "", routing_key or "", mandatory))
+        if len(self._items) >= self._max_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Publishes what was added. It is stored when this returns."""
+        items, self._items = self._items, []
+        if items:
+            publish(self.channel.connection, items)
+
+    def discard(self) -> None:
+        """Drops what was not published."""
+        self._items = []
+
+    def close(self) -> None:
+        """Ends the batch. `flush` has published what it had."""
+        self.discard()

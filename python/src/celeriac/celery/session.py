@@ -1,0 +1,302 @@
+"""The worker's session of one channel: deliveries come in, and reports on their leases go out.
+
+The session belongs to the process and not to the channel. When its connection breaks, the next
+channel of the process resumes the session, and the leases of tasks that run go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections import deque
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from celeriac import _codec as wire
+from celeriac.celery.line import CALL_SECONDS, Line
+from celeriac.url import BrokerUrl
+
+_REPORTS_MAX = 1000
+_CREDIT_MAX = 10_000
+_WEIGHT = 1
+
+
+class Run:
+    """One lease, from its delivery to the report that ends it."""
+
+    __slots__ = (
+        "has_end",
+        "id",
+        "is_accepted",
+        "is_ended",
+        "is_lost",
+        "is_over",
+        "last",
+        "lease",
+        "queue",
+        "writes",
+    )
+
+    def __init__(self, delivery: wire.Delivery) -> None:
+        self.id = delivery.id
+        self.lease = delivery.lease
+        self.queue = delivery.queue
+        self.has_end = False
+        """Whether Celery will say when the run is over. The acknowledgement is no end then."""
+        self.is_accepted = False
+        """Whether Started or Settle was reported."""
+        self.is_over = False
+        """Whether the run is over, so that an acknowledgement ends the lease."""
+        self.is_ended = False
+        """Whether the report that ends the lease was made."""
+        self.is_lost = False
+        """Whether the process that ran the task died."""
+        self.last: Any = None
+        """The report that an acknowledgement of the run makes."""
+        self.writes = False
+        """Whether reports leave at once. The solo pool blocks the event loop while a task runs."""
+
+
+class Session:
+    """Opens its connection with `open`. One thread reads; any thread may report."""
+
+    def __init__(self, url: BrokerUrl) -> None:
+        self.url = url
+        self.pid = os.getpid()
+        self.runs: dict[int, Run] = {}
+        self.credit = 0
+        self.queues: set[str] = set()
+        self._line: Line | None = None
+        self._session_id = ""
+        self._lost_at = 0.0
+        self._lock = threading.Lock()
+        self._reports: deque[wire.TaskReport] = deque()
+        self._unanswered: deque[list[wire.TaskReport]] = deque()
+        self._stopped = threading.Event()
+
+    @property
+    def line(self) -> Line:
+        """The open connection."""
+        line = self._line
+        if line is None or line.is_broken:
+            raise ConnectionError("the session of the worker has no connection")
+        return line
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session has a connection."""
+        return self._line is not None and not self._line.is_broken
+
+    def open(self) -> None:
+        """Connects, and resumes the session when there was one."""
+        info = wire.WorkerInfo(
+            hostname=socket.gethostname()[:255], pid=self.pid, any_name=True, keeps_leases=True
+        )
+        self._line = line = Line(self.url, worker=info, session_id=self._session_id)
+        welcome = line.welcome
+        is_resumed = welcome.resumed and welcome.session_id == self._session_id
+        self._session_id = welcome.session_id
+        self.credit = 0
+        self.queues.clear()
+        with self._lock:
+            held = set(welcome.leases) if is_resumed else set()
+            again = [report for batch in self._unanswered for report in batch]
+            self._unanswered.clear()
+            self._reports.extendleft(reversed(again))
+            if not is_resumed:
+                self._reports.clear()
+            for lease in list(self.runs):
+                if lease not in held:
+                    del self.runs[lease]
+        self._let_go()
+        self.flush()
+        threading.Thread(
+            target=self._beat, args=(line, self._stopped), name="celeriac-heartbeat", daemon=True
+        ).start()
+
+    def _let_go(self) -> None:
+        """Releases the leases that Celery has dropped with the lost connection: all that no
+        process of the pool had accepted."""
+        idle = [run for run in self.runs.values() if not run.is_accepted and not run.is_ended]
+        for run in sorted(idle, key=lambda run: run.lease, reverse=True):
+            self.end(run, wire.Release())
+
+    def _beat(self, line: Line, stopped: threading.Event) -> None:
+        """The event loop may stand still for longer than a lease. So a thread sends these."""
+        seconds = max(line.welcome.heartbeat_ms / 1000, 0.05)
+        while not stopped.wait(seconds) and not line.is_broken:
+            with contextlib.suppress(Exception):
+                line.post(wire.Heartbeat(running=len(self.runs)), lambda _: None)
+
+    # Queues and credit
+
+    def serve(self, queue: str) -> None:
+        """Adds a queue."""
+        if queue not in self.queues:
+            added = [wire.QueueSubscription(queue=queue, weight=_WEIGHT)]
+            self.line.call(wire.Serve(add_queues=added), wire.Done)
+            self.queues.add(queue)
+
+    def unserve(self, queue: str) -> None:
+        """Takes a queue off. Its leases stay."""
+        if queue in self.queues:
+            self.queues.discard(queue)
+            self.line.call(wire.Serve(remove_queues=[queue]), wire.Done)
+
+    def set_credit(self, count: int) -> None:
+        """Sets the number of leases that the session may hold; 0 stands for the most."""
+        most = self.line.limits.credit_max or _CREDIT_MAX
+        credit = min(count or most, most)
+        if credit != self.credit:
+            self.line.call(wire.Credit(credit=credit), wire.Done)
+            self.credit = credit
+
+    def take(self, queue: str) -> wire.Delivery | None:
+        """Leases one ready task of a queue, if there is one."""
+        pushes = self.line.pushes
+        if not self.line.call(wire.Take(queue=queue, count=1), wire.CountReply).count:
+            return None
+        # The delivery of a Take comes right before its answer.
+        for push in reversed(pushes):
+            if isinstance(push, wire.Deliver) and push.deliveries[-1].queue == queue:
+                delivery = push.deliveries.pop()
+                if not push.deliveries:
+                    pushes.remove(push)
+                return delivery
+        return None
+
+    # Reports
+
+    def add(self, delivery: wire.Delivery) -> Run | None:
+        """Notes a delivery. None for one that the session holds already."""
+        if delivery.lease in self.runs:
+            return None
+        run = self.runs[delivery.lease] = Run(delivery)
+        return run
+
+    def report(self, run: Run, body: Any) -> None:
+        """Reports on a lease that goes on."""
+        if not run.is_ended:
+            self._queue(run, body)
+
+    def end(self, run: Run, body: Any) -> None:
+        """Ends a lease. Only the first end counts."""
+        if not run.is_ended:
+            run.is_ended = True
+            self._queue(run, body)
+
+    def _queue(self, run: Run, body: Any) -> None:
+        with self._lock:
+            self._reports.append(wire.TaskReport(id=run.id, lease=run.lease, report=body))
+        if run.writes:
+            with contextlib.suppress(OSError):
+                self.flush()
+
+    def flush(self) -> None:
+        """Sends the reports that wait. Without a connection they wait for the next one."""
+        while self._reports and self.is_open:
+            with self._lock:
+                count = min(len(self._reports), _REPORTS_MAX)
+                batch = [self._reports.popleft() for _ in range(count)]
+                if not batch:
+                    return
+                self._unanswered.append(batch)
+            self.line.post(wire.Report(reports=batch), partial(self._answered, batch))
+
+    def _answered(self, batch: list[wire.TaskReport], answer: Any) -> None:
+        """What the broker refuses is no longer this session's: a retry has taken the place of the
+        run, or the lease was lost."""
+        with self._lock:
+            if batch in self._unanswered:
+                self._unanswered.remove(batch)
+            if isinstance(answer, wire.Error) and answer.retryable:
+                self._reports.extendleft(reversed(batch))
+                return
+            for report in batch:
+                run = self.runs.get(report.lease)
+                if run is not None and run.is_ended:
+                    self.runs.pop(report.lease, None)
+
+    def forget(self, lease: int) -> Run | None:
+        """The lease is gone, and nothing is reported of it."""
+        run = self.runs.pop(lease, None)
+        if run is not None:
+            run.is_ended = True
+        return run
+
+    def settle(self) -> None:
+        """Waits until the broker has answered all reports."""
+        if self.is_open:
+            self.flush()
+            self.line.read_until(lambda: not self._unanswered, CALL_SECONDS)
+
+    # The end
+
+    def close(self) -> None:
+        """Gives back what is held, in order, and ends the session."""
+        self._stopped.set()
+        line = self._line
+        if line is not None and not line.is_broken:
+            with contextlib.suppress(Exception):
+                if self.queues:
+                    self.set_credit_zero()
+                self._take_unread()
+                for run in sorted(self.runs.values(), key=lambda run: run.lease, reverse=True):
+                    if not run.is_accepted:
+                        self.end(run, wire.Release())
+                self.settle()
+            line.close()
+        self._line = None
+
+    def set_credit_zero(self) -> None:
+        """From now on nothing is delivered."""
+        self.line.call(wire.Credit(), wire.Done)
+        self.credit = 0
+
+    def _take_unread(self) -> None:
+        for push in self.line.pushes:
+            if isinstance(push, wire.Deliver):
+                for delivery in push.deliveries:
+                    self.add(delivery)
+
+    def lose(self) -> None:
+        """Closes the socket without a word. The broker keeps the leases for a while."""
+        if self._line is not None:
+            self._line.drop()
+        self._lost_at = monotonic()
+
+    def is_worth_resuming(self) -> bool:
+        """Whether runs of this session go on in this process."""
+        return bool(self._session_id) and self.pid == os.getpid()
+
+
+class Sessions:
+    """The sessions of this process whose connections are lost. They wait for a channel."""
+
+    def __init__(self) -> None:
+        self._lost: list[Session] = []
+
+    def lose(self, session: Session) -> None:
+        """Keeps a session whose connection is gone."""
+        session.lose()
+        if session.is_worth_resuming() and session not in self._lost:
+            self._lost.append(session)
+
+    def open(self, url: BrokerUrl) -> Session:
+        """Resumes a session of this broker, or begins one."""
+        pid = os.getpid()
+        self._lost = [session for session in self._lost if session.pid == pid]
+        session = next((each for each in self._lost if each.url == url), None)
+        if session is None:
+            session = Session(url)
+            session.open()
+            return session
+        session.open()
+        self._lost.remove(session)
+        return session
+
+
+sessions = Sessions()

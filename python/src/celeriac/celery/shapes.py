@@ -1,0 +1,65 @@
+"""What the broker knows of a task, in the shape that Celery's results have."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from celeriac import _codec as wire
+
+META = "application/vnd.celeriac.celery-meta"
+"""The content type of a result that Celery's backend has encoded."""
+
+_State = wire.TaskState
+_OWN_EXCEPTIONS = {
+    "worker_lost": ("WorkerLostError", "billiard.exceptions"),
+    "revoked": ("TaskRevokedError", "celery.exceptions"),
+}
+
+
+def meta_of(info: wire.TaskInfo) -> bytes | dict[str, Any] | None:
+    """The stored meta as it was encoded, or the fields of a meta that nobody has stored; None for a
+    task of which Celery knows nothing yet."""
+    if info.state in (_State.SUCCESS, _State.FAILURE, _State.REVOKED):
+        if info.result and info.result_content_type == META:
+            return bytes(info.result)
+        return _ended(info)
+    if info.progress is not None and info.progress.meta:
+        return bytes(info.progress.meta)
+    if info.state == _State.STARTED:
+        return _fields(info, "STARTED", {"hostname": info.worker})
+    return None
+
+
+def _ended(info: wire.TaskInfo) -> dict[str, Any]:
+    if info.state == _State.SUCCESS:
+        return _fields(info, "SUCCESS", _value(info))
+    if info.state == _State.REVOKED:
+        return _fields(info, "REVOKED", _exception("revoked", info.revoked_reason or "revoked"))
+    error = info.errors[-1] if info.errors else wire.TaskError(message="the task failed")
+    fields = _fields(info, "FAILURE", _exception(error.kind, error.message))
+    fields["traceback"] = error.traceback or None
+    return fields
+
+
+def _fields(info: wire.TaskInfo, status: str, result: Any) -> dict[str, Any]:
+    return {
+        "task_id": info.id,
+        "status": status,
+        "result": result,
+        "traceback": None,
+        "children": [],
+    }
+
+
+def _exception(kind: str, message: str) -> dict[str, Any]:
+    name, module = _OWN_EXCEPTIONS.get(kind, (kind or "Exception", "builtins"))
+    return {"exc_type": name, "exc_message": [message], "exc_module": module}
+
+
+def _value(info: wire.TaskInfo) -> Any:
+    """The result of a worker that is not Celery's."""
+    try:
+        return json.loads(info.result) if info.result else None
+    except ValueError:
+        return None

@@ -1,0 +1,48 @@
+"""The app of the tests. The worker is a process of its own, as users run it."""
+
+import os
+import time
+
+from celery.app.backends import BACKEND_ALIASES
+
+import celeriac._register  # noqa: F401 - the tests run without installing the package.
+from celery import Celery
+
+BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
+URL = os.environ.get("CELERIAC_TEST_URL", "celeriac://127.0.0.1:1")
+app = Celery("subject", broker=URL, backend=URL)
+app.conf.broker_connection_retry_on_startup = True
+
+
+@app.task
+def add(left, right):
+    return left + right
+
+
+@app.task
+def fail():
+    raise ValueError("the song has no end")
+
+
+@app.task(bind=True, max_retries=2)
+def again(self):
+    if self.request.retries < 2:
+        raise self.retry(countdown=0.1)
+    return self.request.retries
+
+
+@app.task
+def total(numbers):
+    return sum(numbers)
+
+
+@app.task
+def slow(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task(acks_late=True)
+def slow_late(seconds):
+    time.sleep(seconds)
+    return seconds
