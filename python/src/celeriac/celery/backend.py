@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from celery import states
 from celery.backends.base import KeyValueStoreBackend
 from celery.exceptions import TimeoutError as CeleryTimeout
 
@@ -19,6 +18,7 @@ from celeriac.celery.shapes import META, meta_of
 from celeriac.client import Client
 from celeriac.errors import BrokerError, CeleriacError
 from celeriac.url import BrokerUrl, broker_url
+from celery import states
 
 _M = TypeVar("_M", bound=wire.Message)
 _SLICE_SECONDS = 1.0
