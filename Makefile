@@ -1,13 +1,18 @@
 # What people type. The work is done by cargo and by the scripts in .ci, which run without make too.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt deny doc ci bench soak faults
+.PHONY: help demo django test check fmt deny doc ci bench soak faults
 
 help: ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
 
 demo: ## The story: songs are analysed and clustered; FOLDER=path for your own audio files
 	cargo run --release --locked -p songs -- $(FOLDER)
+
+django: ## The story as a Django project: a view, a worker and a process that follows by token
+	cargo build --locked --bin celeriac
+	environment=$$(.ci/python) && cd examples/django/native && CELERIAC_BINARY="$(CURDIR)/target/debug/celeriac" \
+		PYTHONPATH="$(CURDIR)/python/src" "$$environment/bin/python" story.py
 
 test: ## Every test that guards a change
 	.ci/test

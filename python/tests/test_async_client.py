@@ -163,7 +163,7 @@ def test_waits_end_with_their_time_or_their_tasks(broker: ScratchBroker) -> None
         await client.submit_many([Submission("n", task_id=first), Submission("n", task_id=second)])
         began = time.monotonic()
         assert not (await client.wait([first, second], timeout=0.3)).satisfied
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         waiting = asyncio.ensure_future(
             client.wait([first, second], timeout=math.inf, mode=WaitMode.ANY)
         )
@@ -243,7 +243,7 @@ def test_nothing_listens_or_another_program_does(played: PlayedBroker) -> None:
         began = time.monotonic()
         with pytest.raises((ConnectError, NotABroker)) as caught:
             await client.get("a")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         assert "s3cret" not in str(caught.value)
 
     run("celeriac://:s3cret@127.0.0.1:9", work)
@@ -265,7 +265,7 @@ def test_an_answer_that_never_comes(played: PlayedBroker) -> None:
             await client.submit("n", timeout=0.3)
         with pytest.raises(DeadlineExceeded):
             await client.wait("a", timeout=0.1)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 15
 
     played.play(script)
     run(played.url, work)

@@ -199,7 +199,7 @@ def test_a_wait_ends_with_the_time_or_with_the_tasks(client: Client) -> None:
     client.submit_many([Submission("n", task_id=first), Submission("n", task_id=second)])
     began = time.monotonic()
     waited = client.wait([first, second], timeout=0.3)
-    assert 0.2 < time.monotonic() - began < 5
+    assert 0.2 < time.monotonic() - began < 15
     assert not waited.satisfied
     assert [info.state for info in waited.tasks] == [State.QUEUED, State.QUEUED]
     assert client.wait(first, timeout=5, until=State.QUEUED).satisfied

@@ -94,6 +94,7 @@ def test_the_bytes_are_the_same_from_one_object_for_many_tasks() -> None:
 
 
 def test_a_naive_datetime_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.environ.get("TZ")
     monkeypatch.setenv("TZ", "Asia/Seoul")
     time.tzset()
     try:
@@ -105,7 +106,7 @@ def test_a_naive_datetime_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert os.environ.get("TZ") != "Asia/Seoul"
+    assert os.environ.get("TZ") == before
 
 
 WRONG: list[tuple[str, Any]] = [

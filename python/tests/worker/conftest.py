@@ -23,7 +23,7 @@ from celeriac.worker import Worker  # noqa: E402
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[ScratchBroker]:
-    with ScratchBroker("--lease-ms", "3000", "--heartbeat-ms", "500") as scratch:
+    with ScratchBroker("--lease-ms", "6000", "--heartbeat-ms", "500") as scratch:
         yield scratch
 
 

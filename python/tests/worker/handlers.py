@@ -244,7 +244,7 @@ def die_with_a_child(context: Context) -> int:
     """Leaves a process behind that holds the pipe to the parent open, and dies."""
     if context.deliveries == 1:
         if os.fork() == 0:
-            time.sleep(3)
+            time.sleep(20)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
     return context.deliveries

@@ -44,7 +44,7 @@ def test_a_death_is_seen_although_another_process_holds_the_pipe(run):
     run(pool="processes", concurrency=1)
     begun = time.monotonic()
     assert handlers.die_with_a_child.delay().get() == 2
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 15
 
 
 def test_a_killed_child_is_replaced(run):
@@ -112,7 +112,7 @@ def test_an_idle_worker_gets_what_waits_behind_a_long_task(app, command):
     begun = time.monotonic()
     command("--pool", "threads", "--concurrency", "1")
     assert [result.get() for result in short] == [1, 2, 3]
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
     assert not long.ready()
 
 
