@@ -26,8 +26,6 @@ from celeriac.scratch_broker import ScratchBroker
 from celeriac.submission import SubmitKind
 from played_broker import WELCOME, Peer, PlayedBroker, framed
 
-SOON = 5.0
-
 
 def free_port() -> int:
     with socket.socket() as taken:
