@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use celeriac_client::connection::deadline_after;
 use celeriac_proto::wire::task_report::Report;
-use celeriac_proto::wire::{Complete, Reject, Release};
+use celeriac_proto::wire::{Complete, Reject, Release, TaskError};
 use tracing::Instrument;
 
 use crate::blocking::{Blocking, OccupiedThread, begin};
@@ -112,7 +112,12 @@ impl Execution {
         if !delivery.revoked_reason.is_empty() {
             tracing::info!(reason = delivery.revoked_reason, "the task was called off");
             // The handler never begins, and any report but a release ends the task.
-            let off = Report::Reject(Reject::default());
+            let error = TaskError {
+                kind: "revoked".to_owned(),
+                message: delivery.revoked_reason.clone(),
+                ..TaskError::default()
+            };
+            let off = Report::Reject(Reject { error: Some(error) });
             self.worker.leases.end(&delivery.id, delivery.lease, off);
             return;
         }

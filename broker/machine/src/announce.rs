@@ -65,15 +65,13 @@ impl Machine {
         true
     }
 
-    /// Whether a task that its worker hands back must not begin any more. Then it is called off.
+    /// Whether a task that its worker hands back must not begin any more.
     pub(crate) fn is_called_off_or_expired(&mut self, step: &Step<'_>, slot: Slot) -> bool {
         let is_expired = self.is_expired(step, slot);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
-        if run.cancel.is_none() && !is_expired {
-            return false;
+        if is_expired {
+            run.cancel.get_or_insert_with(|| "expired".into());
         }
-        run.cancel.get_or_insert_with(|| "expired".into());
-        run.cancel_as = Cancel::CalledOff;
-        true
+        run.cancel.is_some()
     }
 }

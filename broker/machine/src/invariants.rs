@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::QueueName;
-use celeriac_record::{Slot, State};
+use celeriac_record::{Cancel, Slot, State};
 
 use crate::Machine;
 use crate::exchange::Destination;
@@ -54,6 +54,12 @@ impl Machine {
                 );
             }
             assert!(!task.state.is_terminal() || run.is_none(), "an ended task has no run");
+            let is_cancelled = run.is_some_and(|run| run.cancel.is_some());
+            let is_called_off = run.is_some_and(|run| run.cancel_as == Cancel::CalledOff);
+            assert!(
+                !task.is_waiting() || !is_cancelled || is_called_off,
+                "after a cancel a task waits only so that its end is announced"
+            );
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
         }
         let held: usize =

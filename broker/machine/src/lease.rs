@@ -4,7 +4,7 @@
 //! Other modules decide how long a lease lives: a session that is silent for the lease time loses
 //! its leases (`connect.rs`), and a report may end a lease (`report.rs`).
 
-use celeriac_record::{Cancel, ClosedBy, SessionId, Slot, State, TaskError, Timestamp};
+use celeriac_record::{ClosedBy, SessionId, Slot, State, TaskError, Timestamp};
 
 use crate::Machine;
 use crate::command::{Code, Now, Push, Release, ReportKind, ReportOutcome, SignalKind, TaskReport};
@@ -145,9 +145,6 @@ impl Machine {
         let is_to_blame = started || run.alone;
         // Runs that may have begun without a report count once the loss counts against this task.
         let starts = run.attempts.saturating_add(run.silent);
-        if announces_end && run.cancel.is_some() {
-            run.cancel_as = Cancel::CalledOff;
-        }
         let message = if let Some(reason) = run.cancel.clone().filter(|_| !announces_end) {
             return self.revoke_as(step, slot, closed_by, Cause::Cancelled, &reason);
         } else if started && is_run_once {

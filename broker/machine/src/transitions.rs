@@ -263,6 +263,11 @@ impl Machine {
         cause: Cause,
     ) -> State {
         self.end_lease(slot, closed_by);
+        let run = self.tasks.run_mut(slot).expect("a task that was leased has a run");
+        if run.cancel.is_some() {
+            // After a cancel a task waits again only so that a worker announces its end.
+            run.cancel_as = Cancel::CalledOff;
+        }
         self.change_state(step, slot, State::Queued, cause);
         self.line_up(slot, true);
         self.expire_if_over(step, slot);

@@ -4,6 +4,7 @@
 
 mod chord;
 mod mail;
+mod observe;
 mod operate;
 mod outcome;
 mod submission;
@@ -25,9 +26,6 @@ use uuid::Uuid;
 pub use self::mail::needs_no_answer;
 use self::submission::submission;
 use crate::config::Config;
-
-/// The timeout of a request that sets none.
-const TIMEOUT_MS_DEFAULT: u64 = 30_000;
 
 /// The default time that a forced cancel waits for the worker.
 const GRACE_MS_DEFAULT: u64 = 10_000;
@@ -117,6 +115,13 @@ fn serve(serve: wire::Serve) -> Checked<Work> {
     }))
 }
 
+fn credit(credit: wire::Credit) -> Checked<Work> {
+    match credit.credit {
+        ..=CREDIT_MAX => Ok(Work::Credit(credit.credit)),
+        _ => Err(invalid(format!("credit is at most {CREDIT_MAX}"))),
+    }
+}
+
 fn take(take: wire::Take) -> Checked<Work> {
     if take.count > CREDIT_MAX {
         return Err(invalid(format!("a worker takes at most {CREDIT_MAX} tasks")));
@@ -145,31 +150,14 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
             batch(report.reports.len())?;
             Ask::Work(Work::Report(report.reports.into_iter().map(task_report).collect()))
         }
-        Credit(credit) if credit.credit > CREDIT_MAX => {
-            return Err(invalid(format!("credit is at most {CREDIT_MAX}")));
-        }
-        Credit(credit) => Ask::Work(Work::Credit(credit.credit)),
+        Credit(credit) => Ask::Work(self::credit(credit)?),
         Serve(serve) => Ask::Work(self::serve(serve)?),
         Take(take) => Ask::Work(self::take(take)?),
-        Get(get) => {
-            let (with_results, with_payloads) = (get.with_results, get.with_payloads);
-            Ask::Observe(Observe::Get { ids: ids(get.ids)?, with_results, with_payloads })
-        }
-        Wait(wait) => Ask::Observe(Observe::Wait {
-            any: known::<wire::wait::Mode>("mode of wait", wait.mode)? == wire::wait::Mode::Any,
-            until: optional_state(wait.until)?,
-            with_results: wait.with_results,
-            timeout_ms: if timeout_ms == 0 { TIMEOUT_MS_DEFAULT } else { timeout_ms },
-            ids: ids(wait.ids)?,
-        }),
-        Watch(watch) => {
-            Ask::Observe(Observe::Watch { ids: ids(watch.ids)?, with_results: watch.with_results })
-        }
+        Get(get) => Ask::Observe(observe::get(get)?),
+        Wait(wait) => Ask::Observe(observe::wait(wait, timeout_ms)?),
+        Watch(watch) => Ask::Observe(observe::watch(watch)?),
         Unwatch(unwatch) => Ask::Observe(Observe::Unwatch { watch: unwatch.watch_id }),
-        Unwait(unwait) => {
-            batch(unwait.request_ids.len())?;
-            Ask::Observe(Observe::Unwait(unwait.request_ids))
-        }
+        Unwait(unwait) => Ask::Observe(observe::unwait(unwait)?),
         PutOutcome(put) => outcome::put_outcome(put)?,
         ChordPart(part) => chord::part(part)?,
         ChordExtend(extend) => chord::extend(extend)?,
@@ -188,14 +176,6 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         ListWorkers(list) => Ask::Operate(operate::list_workers(list)?),
         OrderWorkers(order) => Ask::Operate(operate::order_workers(order)?),
         Backup(backup) => Ask::Operate(operate::backup(backup)?),
-        body => return mail_or_route(body, bounds),
-    })
-}
-
-/// Decodes the requests about mailboxes and routes.
-fn mail_or_route(body: client_frame::Body, bounds: &Bounds) -> Checked<Ask> {
-    use client_frame::Body::*;
-    Ok(match body {
         DeclareMailbox(declare) => Ask::Mail(mail::declare_mailbox(declare)?),
         DeleteMailbox(delete) => Ask::Mail(mail::delete_mailbox(delete)?),
         PurgeMailbox(purge) => Ask::Mail(mail::purge_mailbox(purge)?),
@@ -211,7 +191,6 @@ fn mail_or_route(body: client_frame::Body, bounds: &Bounds) -> Checked<Ask> {
         Bind(bind) => Ask::Route(mail::bind(bind)?),
         Unbind(unbind) => Ask::Route(mail::unbind(unbind)?),
         ListBindings(list) => Ask::Route(mail::list_bindings(list)?),
-        _ => return Err(unsupported("the broker does not offer this request")),
     })
 }
 
@@ -375,10 +354,6 @@ fn cancel(cancel: wire::Cancel) -> Checked<Ask> {
         _ => return Err(invalid("a cancel names ids, or a root, or a tag: one of the three")),
     };
     Ok(Ask::Produce(Produce::Cancel { target, mode, grace_ms, reason }))
-}
-
-fn optional_state(state: i32) -> Checked<Option<State>> {
-    if state == wire::TaskState::Unknown as i32 { Ok(None) } else { known_state(state).map(Some) }
 }
 
 fn known_state(state: i32) -> Checked<State> {

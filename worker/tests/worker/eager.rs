@@ -324,6 +324,22 @@ async fn an_eager_task_that_is_replaced_is_revoked_and_its_handler_dropped() {
 }
 
 #[tokio::test]
+async fn an_eager_task_runs_beside_an_unfinished_one_of_its_id() {
+    let (builder, gate) = gated();
+    let client = builder.eager();
+    let submitting = begin(&client, gated_task()).await;
+    gate.add_permits(1);
+    let beside = gated_task().on_conflict(OnConflict::Beside);
+    let handle = within(client.submit::<u32>(beside)).await.expect("submitted");
+    assert!(handle.id().starts_with("gated~"), "{}", handle.id());
+    assert_eq!(handle.outcome(), Some(SubmitKind::Created));
+    assert!(within(handle.get(SOON)).await.is_ok());
+    gate.add_permits(1);
+    within(submitting).await.expect("no panic").expect("the first one runs too");
+    assert!(within(client.result::<u32>("gated").into_future()).await.is_ok());
+}
+
+#[tokio::test]
 async fn an_unfinished_eager_task_runs_once_more_afterwards_and_no_submit_waits_for_that() {
     let (builder, gate) = gated();
     let client = builder.eager();

@@ -1,8 +1,9 @@
 //! Tasks that begin only when the broker has the report of their start, and what can come between
-//! the report and its answer.
+//! the report and its answer; tasks that come before their ETA; tasks that never begin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use celeriac_proto::wire::cancel_signal::Kind as SignalKind;
 use celeriac_proto::wire::task_report::Report;
@@ -80,6 +81,54 @@ async fn what_has_begun_is_no_longer_said_not_to_have() {
     session.deliver([told(1)]).await;
     assert_eq!(session.words(2).await, ["1 started", "1 complete \"done\""]);
     assert_eq!(begun.load(Ordering::SeqCst), 1);
+    worker.shut_down();
+    assert_eq!(session.credit().await, 0);
+    session.goodbye().await;
+    within(worker.ended()).await.expect("in good order");
+}
+
+#[tokio::test]
+async fn a_task_that_was_called_off_does_not_begin_and_is_reported() {
+    let (mut worker, mut session, begun) = one_execution().await;
+    let called_off =
+        Delivery { revoked_reason: "expired".to_owned(), ..delivery(1, "count", "[[], {}]") };
+    session.deliver([called_off, delivery(2, "count", "[[], {}]")]).await;
+    let words = session.words_but_starts(2).await;
+    assert_eq!(words, ["1 reject revoked", "2 complete \"done\""]);
+    assert_eq!(begun.load(Ordering::SeqCst), 1);
+    worker.shut_down();
+    assert_eq!(session.credit().await, 0);
+    session.goodbye().await;
+    within(worker.ended()).await.expect("in good order");
+}
+
+#[tokio::test]
+async fn a_task_that_comes_before_its_eta_begins_at_its_eta() {
+    let (mut worker, mut session, begun) = one_execution().await;
+    let now_ms = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+        now.as_millis() as i64
+    };
+    let eta_at_ms = now_ms() + 700;
+    let early = |lease, eta_at_ms| Delivery {
+        eta_at_ms: Some(eta_at_ms),
+        ..delivery(lease, "count", "[[], {}]")
+    };
+    session.deliver([early(1, eta_at_ms)]).await;
+    assert_eq!(session.words_but_starts(1).await, ["1 complete \"done\""]);
+    assert!(now_ms() >= eta_at_ms, "the handler began before the eta");
+    // A task that is taken back meanwhile does not begin.
+    session.deliver([early(2, now_ms() + 3_600_000)]).await;
+    let taken_back = CancelSignal {
+        leases: vec![2],
+        kind: SignalKind::TakenBack.into(),
+        reason: "test".to_owned(),
+    };
+    session.push(server_frame::Body::CancelSignal(taken_back)).await;
+    session.deliver([delivery(3, "count", "[[], {}]")]).await;
+    let words = session.words_but_starts(1).await;
+    assert!(words.contains(&"3 complete \"done\"".to_owned()), "{words:?}");
+    assert_eq!(begun.load(Ordering::SeqCst), 2);
     worker.shut_down();
     assert_eq!(session.credit().await, 0);
     session.goodbye().await;

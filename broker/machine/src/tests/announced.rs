@@ -211,3 +211,47 @@ fn a_purge_ends_it_without_an_announcement() {
             c: a Revoked g1 v2
     "#]]);
 }
+
+#[test]
+fn a_task_that_was_called_off_comes_back_from_its_worker_as_called_off() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        connect w runs=job
+            w: welcome new leases []
+        connect v runs=job
+            v: welcome new leases []
+        credit w 1
+            w: done
+        submit a announce=yes
+            c: Created { state: Queued }
+            w: deliver a lease 1 attempt 1 delivery 1
+        cancel a
+            w: signal Cooperative leases [1] (cancelled)
+            c: ("a", Revoked)
+        bye w
+            w: done
+            w: closed
+        credit v 1
+            v: done
+            v: deliver a lease 2 attempt 1 delivery 1 again called off (cancelled)
+        complete a
+            v: Ok(Revoked)
+        get a
+            c: a Revoked g1 v7
+        submit b announce=yes
+            c: Created { state: Queued }
+            v: deliver b lease 3 attempt 1 delivery 1
+        submit d announce=yes
+            c: Created { state: Queued }
+        cancel b
+            v: signal Cooperative leases [3] (cancelled)
+            c: ("b", Revoked)
+        pause default
+            v: signal TakenBack leases [3] (the queue is paused)
+            c: done
+        resume default
+            c: done
+            v: deliver b lease 4 attempt 1 delivery 1 again called off (cancelled)
+    "#]]);
+}
