@@ -326,17 +326,18 @@ async fn an_eager_task_that_is_replaced_is_revoked_and_its_handler_dropped() {
 #[tokio::test]
 async fn an_eager_task_runs_beside_an_unfinished_one_of_its_id() {
     let (builder, gate) = gated();
-    let client = builder.eager();
+    let client = builder.register_fn("free", |_, ()| async { Ok::<_, TaskFailure>(7) }).eager();
     let submitting = begin(&client, gated_task()).await;
-    gate.add_permits(1);
-    let beside = gated_task().on_conflict(OnConflict::Beside);
+    let beside = Submission::new("free").task_id("gated").on_conflict(OnConflict::Beside);
     let handle = within(client.submit::<u32>(beside)).await.expect("submitted");
     assert!(handle.id().starts_with("gated~"), "{}", handle.id());
     assert_eq!(handle.outcome(), Some(SubmitKind::Created));
-    assert!(within(handle.get(SOON)).await.is_ok());
+    assert_eq!(within(handle.get(SOON)).await.expect("its value"), 7);
+    let gated = client.result::<u32>("gated");
+    assert_eq!(gated.info().await.expect("known").state, State::Started);
     gate.add_permits(1);
-    within(submitting).await.expect("no panic").expect("the first one runs too");
-    assert!(within(client.result::<u32>("gated").into_future()).await.is_ok());
+    within(submitting).await.expect("no panic").expect("the first one goes on");
+    assert_eq!(within(gated.into_future()).await.expect("its value"), 1);
 }
 
 #[tokio::test]
