@@ -9,6 +9,7 @@ use celeriac_record::{Cancel, Slot, State};
 use crate::Machine;
 use crate::exchange::Destination;
 use crate::keys::QueueKey;
+use crate::task::Run;
 
 impl Machine {
     /// # Panics
@@ -54,10 +55,8 @@ impl Machine {
                 );
             }
             assert!(!task.state.is_terminal() || run.is_none(), "an ended task has no run");
-            let is_cancelled = run.is_some_and(|run| run.cancel.is_some());
-            let is_called_off = run.is_some_and(|run| run.cancel_as == Cancel::CalledOff);
             assert!(
-                !task.is_waiting() || !is_cancelled || is_called_off,
+                !task.is_waiting() || run.is_none_or(may_wait),
                 "after a cancel a task waits only so that its end is announced"
             );
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
@@ -149,4 +148,9 @@ impl Machine {
         assert_eq!(in_use, said_in_use);
         assert!(counts.keys().all(|key| known.contains(key)), "the queue of each task exists");
     }
+}
+
+/// Whether the task of this run may wait for a worker.
+fn may_wait(run: &Run) -> bool {
+    run.cancel.is_none() || run.cancel_as == Cancel::CalledOff
 }

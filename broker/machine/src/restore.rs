@@ -159,6 +159,14 @@ impl Machine {
             None if task.is_leased() => task.state = State::Queued,
             None => {}
         }
+        // No broker writes a task that waits after a cancel, unless it waits for the announcement of
+        // its end. A task that was cancelled must not begin.
+        let cancel_as = match changed.cancel {
+            Cancel::Silent | Cancel::Told if self.tasks.task(slot).is_waiting() => {
+                Cancel::CalledOff
+            }
+            cancel => cancel,
+        };
         let run = Run {
             worker: changed.worker,
             attempts: changed.attempts,
@@ -170,7 +178,7 @@ impl Machine {
             progress: changed.progress,
             errors: changed.errors,
             cancel: (changed.cancel != Cancel::None).then_some(changed.revoked_reason),
-            cancel_as: changed.cancel,
+            cancel_as,
             settled: changed.settled,
             redelivered: changed.redelivered,
             ..Run::default()

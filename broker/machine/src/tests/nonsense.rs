@@ -128,3 +128,35 @@ fn restored_counts_at_their_highest_rise_no_further() {
     });
     assert_eq!(resume_and_release(&mut machine), [6]);
 }
+
+#[test]
+fn a_restored_task_that_waits_after_a_cancel_is_called_off() {
+    let mut machine = restored(Changed {
+        state: State::Queued,
+        session: None,
+        cancel: Cancel::Told,
+        revoked_reason: "cancelled".into(),
+        ..started()
+    });
+    let connection = 1;
+    let worker = WorkerInfo {
+        queues: vec![(QueueName::default(), 1)],
+        any_name: true,
+        concurrency: 1,
+        ..WorkerInfo::default()
+    };
+    let (session_id, worker) = ([1; 16], Some(worker));
+    let connect =
+        Connect { connection, request: 1, session_id, resume: None, instance: "w".into(), worker };
+    let mut fx = Effects::default();
+    machine.apply(NOW, Command::Connect(Box::new(connect)), &mut fx);
+    let ask = Ask::Work(Work::Credit(1));
+    machine.apply(NOW, Command::Request { connection, request: 2, ask }, &mut fx);
+    machine.tick(NOW, &mut fx);
+    machine.check_invariants();
+    let reasons = fx.list.into_iter().filter_map(|effect| match effect {
+        Effect::Send(_, Message::Deliver(deliveries)) => deliveries[0].revoked_reason.clone(),
+        _ => None,
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), ["cancelled".into()]);
+}
