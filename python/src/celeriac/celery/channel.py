@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +42,12 @@ class Channel(Declaring, base.StdChannel):
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._tags: dict[int, Run | None] = {}
         self._prefetch = 0
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """Host and port of the broker."""
+        url = self.connection.url if self.connection is not None else None
+        return (url.host, url.port) if url is not None else None
 
     # Messages
 
@@ -297,8 +304,9 @@ class Channel(Declaring, base.StdChannel):
                 self.connection.line.send(wire.AckMail(tags=[-tag]))
             elif self.session is not None:
                 if run.has_end and not run.is_over:
-                    run.is_accepted = True
-                    self.session.report(run, wire.Settle())
+                    if not run.is_settled:
+                        run.is_accepted = run.is_settled = True
+                        self.session.report(run, wire.Settle())
                 else:
                     self.session.end(run, run.last or wire.Complete(result_ttl_ms=0))
         self.flush_if_alone()
@@ -312,7 +320,11 @@ class Channel(Declaring, base.StdChannel):
                 self.ask_any(body)
             elif self.session is not None:
                 error = wire.TaskError(kind="rejected", message="the worker rejected the message")
-                report = wire.Release(lost=run.is_lost) if requeue else wire.Reject(error=error)
+                report: Any = wire.Release(lost=run.is_lost)
+                if not requeue:
+                    # What a run has left as its outcome says more than the rejection.
+                    has_result = run.is_over and bool(getattr(run.last, "result", None))
+                    report = run.last if has_result else wire.Reject(error=error)
                 self.session.end(run, report)
         self.flush_if_alone()
 
@@ -334,13 +346,14 @@ class Channel(Declaring, base.StdChannel):
         if self.session is not None:
             self._tags.pop(run.lease, None)
             self.session.end(run, run.last)
-            self.flush_if_alone()
+            self.flush_if_alone(is_end=True)
 
-    def accept(self, run: Run) -> None:
-        """A process of the pool has begun the task."""
+    def accept(self, run: Run, *, is_settled: bool) -> None:
+        """A process of the pool has begun the task, and the task may run again unless it is
+        settled: the acknowledgement follows."""
         if self.session is not None and not run.is_accepted:
-            run.is_accepted = True
-            self.session.report(run, wire.Started())
+            run.is_accepted, run.is_settled = True, is_settled
+            self.session.report(run, wire.Settle() if is_settled else wire.Started())
             self.flush_if_alone()
 
     def flush(self) -> None:
@@ -348,9 +361,14 @@ class Channel(Declaring, base.StdChannel):
         if self.session is not None:
             self.session.flush()
 
-    def flush_if_alone(self) -> None:
-        """Outside of an event loop reports leave at once. The loop collects them."""
-        if self.session is not None and (self.connection is None or self.connection.loop is None):
+    def flush_if_alone(self, *, is_end: bool = False) -> None:
+        """Outside of an event loop reports leave at once. The loop collects them; the end of a run
+        in another thread would find the loop asleep."""
+        if self.session is not None and (
+            self.connection is None
+            or self.connection.loop is None
+            or (is_end and self.connection.loop_thread != threading.get_ident())
+        ):
             with contextlib.suppress(OSError):
                 self.session.flush()
 

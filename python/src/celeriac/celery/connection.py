@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -37,6 +38,7 @@ class Connection:
         self.mail: dict[int, tuple[Channel, str]] = {}
         """The channel and the tag of each consumer of a mailbox."""
         self.loop: Any = None
+        self.loop_thread = 0
         self._on_readable: Callable[[], None] = lambda: None
         self._seconds = seconds
         self._ids = count(1)
@@ -189,6 +191,7 @@ class Connection:
         """Reads whenever a socket can be read."""
         self.unregister()
         self.loop, self._on_readable = loop, on_readable
+        self.loop_thread = threading.get_ident()
         for line in self.lines():
             self.watch(line)
         loop.on_tick.add(self.on_tick)

@@ -18,13 +18,16 @@ IN_FRONT = "celeriac.amqp-length"
 RUN = "celeriac_run"
 """The property that names a run to the process that executes it: the stored id and the lease."""
 
+RIDES = "celeriac_rides"
+"""The property that is set when the parent of the process reports the outcome of the run."""
+
 SUBMIT_KEY = "celeriac_submit_key"
 """The property that a message keeps when kombu publishes it again after a lost connection."""
 
 HEADER_BYTES_MAX = 48 * 1024
 """The broker takes 64 KiB for all headers of a task."""
 
-_OWN = frozenset((RUN, SUBMIT_KEY))
+_OWN = frozenset((RIDES, RUN, SUBMIT_KEY))
 _BYTES, _TIME = "__celeriac_bytes__", "__celeriac_time__"
 
 
