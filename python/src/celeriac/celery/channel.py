@@ -357,9 +357,9 @@ class Channel(Declaring, base.StdChannel):
             self.flush_if_alone()
 
     def flush(self) -> None:
-        """Sends the reports that wait."""
-        if self.session is not None:
-            self.session.flush()
+        """Sends the reports that wait. An answer from the broker lets the event loop come back."""
+        if self.session is not None and self.session.has_reports:
+            self.session.flush(at_once=False)
 
     def flush_if_alone(self, *, is_end: bool = False) -> None:
         """Outside of an event loop reports leave at once. The loop collects them; the end of a run
@@ -370,7 +370,7 @@ class Channel(Declaring, base.StdChannel):
             or (is_end and self.connection.loop_thread != threading.get_ident())
         ):
             with contextlib.suppress(OSError):
-                self.session.flush()
+                self.session.flush(at_once=not is_end)
 
     # The end
 

@@ -22,6 +22,9 @@ from celeriac.url import BrokerUrl
 _REPORTS_MAX = 1000
 _REPORT_BYTES_MAX = 4 * 1024 * 1024
 """The results of one request take at most this much. The broker takes 16 MiB."""
+_IN_FLIGHT_MAX = 2
+"""While so many requests with reports are unanswered, further reports wait and leave together. The
+broker writes one to its disk meanwhile, and would not begin with more."""
 _CREDIT_MAX = 10_000
 _WEIGHT = 1
 
@@ -97,6 +100,11 @@ class Session:
     def is_open(self) -> bool:
         """Whether the session has a connection."""
         return self._line is not None and not self._line.is_broken
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether reports wait."""
+        return bool(self._reports)
 
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
@@ -208,10 +216,13 @@ class Session:
             with contextlib.suppress(OSError):
                 self.flush()
 
-    def flush(self) -> None:
-        """Sends the reports that wait. Without a connection they wait for the next one."""
+    def flush(self, *, at_once: bool = True) -> None:
+        """Sends the reports that wait. Without a connection they wait for the next one; unless it
+        must be at once, they also wait for answers to earlier ones."""
         while self._reports and self.is_open:
             with self._lock:
+                if not at_once and len(self._unanswered) >= _IN_FLIGHT_MAX:
+                    return
                 batch = self._next_batch()
                 if not batch:
                     return
