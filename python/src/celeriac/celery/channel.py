@@ -346,7 +346,7 @@ class Channel(Declaring, base.StdChannel):
         if self.session is not None:
             self._tags.pop(run.lease, None)
             self.session.end(run, run.last)
-            self.flush_if_alone(is_end=True)
+            self.flush_if_alone(is_run=True)
 
     def accept(self, run: Run, *, is_settled: bool) -> None:
         """A process of the pool has begun the task, and the task may run again unless it is
@@ -354,23 +354,23 @@ class Channel(Declaring, base.StdChannel):
         if self.session is not None and not run.is_accepted:
             run.is_accepted, run.is_settled = True, is_settled
             self.session.report(run, wire.Settle() if is_settled else wire.Started())
-            self.flush_if_alone()
+            self.flush_if_alone(is_run=True)
 
     def flush(self) -> None:
         """Sends the reports that wait. An answer from the broker lets the event loop come back."""
         if self.session is not None and self.session.has_reports:
             self.session.flush(at_once=False)
 
-    def flush_if_alone(self, *, is_end: bool = False) -> None:
+    def flush_if_alone(self, *, is_run: bool = False) -> None:
         """Outside of an event loop reports leave at once. The loop collects them; the end of a run
         in another thread would find the loop asleep."""
-        if self.session is not None and (
-            self.connection is None
-            or self.connection.loop is None
-            or (is_end and self.connection.loop_thread != threading.get_ident())
-        ):
+        if self.session is None:
+            return
+        connection = self.connection
+        is_alone = connection is None or connection.loop is None
+        if is_alone or (is_run and connection.loop_thread != threading.get_ident()):
             with contextlib.suppress(OSError):
-                self.session.flush(at_once=not is_end)
+                self.session.flush(at_once=is_alone)
 
     # The end
 
