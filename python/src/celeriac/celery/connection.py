@@ -4,6 +4,7 @@ each channel that leases tasks."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
 import socket
 import threading
@@ -15,11 +16,14 @@ from typing import Any
 
 from celeriac import _codec as wire
 from celeriac.celery.channel import Channel
-from celeriac.celery.faults import lost
+from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS, lost
 from celeriac.celery.line import Line
+from celeriac.celery.pipeline import Pipeline
 from celeriac.celery.routes import Routes
 from celeriac.celery.session import BEGIN_SECONDS, Session, sessions
 from celeriac.url import BrokerUrl
+
+log = logging.getLogger("celeriac.celery")
 
 Event = tuple[Channel, Callable[[], None]]
 
@@ -43,6 +47,8 @@ class Connection:
         self._seconds = seconds
         self._ids = count(1)
         self.line = Line(url, seconds=seconds)
+        is_pipelined = self.options.get("confirm") == "pipeline"
+        self.pipeline = Pipeline(self) if is_pipelined else None
 
     # What kombu asks
 
@@ -73,6 +79,15 @@ class Connection:
             with contextlib.suppress(Exception):
                 channel.close()
         self.unregister()
+        if self.pipeline is not None:
+            try:
+                self.pipeline.flush()
+            except CONNECTION_ERRORS as error:
+                log.warning("Tasks wait for another connection to be confirmed: %s", error)
+            except CHANNEL_ERRORS:
+                # The refusal is in the log, and there is no later publish to raise it.
+                pass
+            self.pipeline.leave()
         self.line.close()
 
     def collect(self) -> None:
@@ -82,6 +97,8 @@ class Connection:
             channel.collect()
         self.channels.clear()
         self.events.clear()
+        if self.pipeline is not None:
+            self.pipeline.leave()
         self.line.drop()
 
     # Lines
@@ -117,6 +134,8 @@ class Connection:
         self.line = Line(self.url, seconds=self._seconds)
         self.watch(self.line)
         self.routes.forget()
+        if self.pipeline is not None:
+            self.pipeline.resend()
 
     # Events
 

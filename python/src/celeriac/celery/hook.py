@@ -152,6 +152,13 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
             finally:
                 self._finish()
 
+        def reject(self, requeue: bool = False) -> Any:
+            # Celery tells the channel in the next turn of the event loop, and the run is over now.
+            run = self._celeriac_run
+            if run is not None and run.is_over and requeue and not self.acknowledged:
+                run.last = wire.Release(lost=run.is_lost)
+            return super().reject(requeue)
+
         def _announce_revoked(self, *args: Any, **options: Any) -> Any:
             self._over(wire.Complete(result_ttl_ms=0))
             try:

@@ -88,6 +88,10 @@ def _message(raw: Raw, exchange: str, routing_key: str, data: bytes) -> wire.Pub
 
 def _submit(connection: Any, tasks: list[wire.Task]) -> None:
     """Submits tasks. After a lost connection they are sent once more, under the same keys."""
+    pipeline = connection.pipeline
+    if pipeline is not None:
+        pipeline.submit(tasks)
+        return
     body = wire.Submit(tasks=tasks)
     try:
         try:

@@ -22,6 +22,11 @@ def is_ended(info: wire.TaskInfo) -> bool:
     return info.state in (_State.SUCCESS, _State.FAILURE, _State.REVOKED)
 
 
+def is_bare(info: wire.TaskInfo) -> bool:
+    """Whether the task succeeded without any result."""
+    return info.state == _State.SUCCESS and not info.result and not info.result_content_type
+
+
 def meta_of(info: wire.TaskInfo) -> bytes | dict[str, Any] | None:
     """The stored meta as it was encoded, or the fields of a meta that nobody has stored; None for a
     task of which Celery knows nothing yet."""

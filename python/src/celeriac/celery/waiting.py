@@ -20,7 +20,7 @@ from celeriac import _codec as wire
 from celeriac._calls import Call
 from celeriac._link import Link
 from celeriac._watching import WatchedStates
-from celeriac.celery.shapes import is_ended, meta_of
+from celeriac.celery.shapes import is_bare, is_ended, meta_of
 from celery import states
 
 _INTERVAL = 1.0
@@ -300,6 +300,10 @@ class ResultConsumer(BaseResultConsumer):
     def _handle(self, info: wire.TaskInfo) -> None:
         if not is_ended(info) and not self.on_message:
             return
+        if is_bare(info):
+            # The message was acknowledged and the record dropped, and the result may come later.
+            body = wire.Get(ids=[info.id], with_results=True)
+            info = self.backend.ask(body, wire.GetReply).tasks[0]
         try:
             meta: Any = meta_of(info)
             if meta is None:
