@@ -9,13 +9,15 @@ from celery.app.backends import BACKEND_ALIASES
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import task_postrun
 
-import celeriac._register  # noqa: F401 - the tests run without installing the package.
+import celeriac._register
 from celery import Celery
 
+# The tests run without installing the package.
+assert celeriac._register
 BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
 URL = os.environ.get("CELERIAC_TEST_URL", "celeriac://127.0.0.1:1")
 NOTES = Path(os.environ.get("CELERIAC_TEST_NOTES", "/nonexistent"))
-app = Celery("results", broker=URL, backend=URL)
+app = Celery("results", broker=URL, backend=os.environ.get("CELERIAC_TEST_RESULTS", URL))
 app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,

@@ -31,9 +31,9 @@ def app_of(name, url, **environment):
 @contextlib.contextmanager
 def worker_of(name, url, pool, concurrency=2, options=(), **environment):
     """A worker as users start it."""
+    command = [sys.executable, "-m", "celery", "-A", name, "worker"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", name, "worker", "-l", "WARNING"]
-        + ["-P", pool, "-c", str(concurrency), *options],
+        [*command, "-l", "WARNING", "-P", pool, "-c", str(concurrency), *options],
         cwd=HERE,
         env={
             **os.environ,

@@ -252,8 +252,8 @@ def test_results_and_failures_expire_by_their_own_times(broker):
 def test_results_go_to_another_broker_than_the_tasks():
     with ScratchBroker() as tasks, ScratchBroker() as results:
         environment = {"CELERIAC_TEST_RESULTS": results.url}
-        subject = app_of("elsewhere_subject", tasks.url, **environment)
-        with worker_of("elsewhere_subject", tasks.url, "prefork", 1, **environment):
+        subject = app_of(NAME, tasks.url, **environment)
+        with worker_of(NAME, tasks.url, "prefork", 1, **environment):
             for number in range(3):
                 result = subject.echo.apply_async((number,), task_id="token")
                 wait_until(lambda result=result, number=number: result.result == number)
