@@ -149,11 +149,13 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         """How long an outcome of this state is kept."""
         return self.failure_ttl_ms if state == states.FAILURE else self.ttl_ms
 
-    def _put(self, task_id: str, lease: int, found: Kept, error: Any) -> None:
+    def _put(
+        self, stored_id: str, lease: int, found: Kept, error: Any, task_id: str | None = None
+    ) -> None:
         """The broker refuses the outcome of a run whose place another run has taken, which is no
         fault."""
         outcome = wire.TaskOutcome(
-            id=task_id,
+            id=stored_id,
             lease=lease,
             state=found.state,
             body=found.body,
@@ -163,10 +165,12 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         )
         refusal = self._put_once(outcome)
         if refusal is not None and refusal.code == wire.ErrorCode.STALE_LEASE:
-            if not lease or not self._is_elsewhere(task_id):
+            if not lease or not self._is_elsewhere(stored_id):
                 return
             # The lease is one of another broker, which carries the task and not its result.
-            outcome.lease = 0
+            outcome.id, outcome.lease = task_id or stored_id, 0
+            if outcome.id != stored_id:
+                self._is_elsewhere(outcome.id)
             refusal = self._put_once(outcome)
         if refusal is not None:
             raise BrokerError.of(refusal.code, refusal.message, refusal.retryable)
@@ -201,7 +205,7 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
             return result
         error = error_of(meta) if state in states.EXCEPTION_STATES else None
         stored_id, lease = run or (str(task_id), 0)
-        self._put(stored_id, lease, found, error)
+        self._put(stored_id, lease, found, error, str(task_id))
         return result
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
