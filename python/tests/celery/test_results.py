@@ -253,8 +253,10 @@ def test_results_go_to_another_broker_than_the_tasks():
     with ScratchBroker() as tasks, ScratchBroker() as results:
         environment = {"CELERIAC_TEST_RESULTS": results.url}
         subject = app_of(NAME, tasks.url, **environment)
+        # A result object keeps what it has read.
+        read = subject.app.AsyncResult
         with worker_of(NAME, tasks.url, "prefork", 1, **environment):
             for number in range(3):
-                result = subject.echo.apply_async((number,), task_id="token")
-                wait_until(lambda result=result, number=number: result.result == number)
+                subject.echo.apply_async((number,), task_id="token")
+                wait_until(lambda number=number: read("token").result == number)
         subject.app.close()

@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
 
 from celery.exceptions import TimeoutError as CeleryTimeout
+from celery.result import AsyncResult, ResultSet
 from running import HERE, WAIT, app_of, wait_until, worker_of
 
 from celeriac import _codec as wire
 from celeriac.scratch_broker import ScratchBroker
 from celery import group
-from celery.result import AsyncResult, ResultSet
 
 NAME = "results_subject"
 
