@@ -17,11 +17,12 @@ from celeriac.celery import kept
 from celeriac.celery.chords import Chords
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
+from celeriac.celery.places import address_of
 from celeriac.celery.shapes import META, error_of, meta_of
 from celeriac.celery.waiting import ResultConsumer
 from celeriac.client import Client
 from celeriac.errors import BrokerError, CeleriacError
-from celeriac.url import BrokerUrl, broker_url
+from celeriac.url import BrokerUrl
 from celery import states
 
 _M = TypeVar("_M", bound=wire.Message)
@@ -46,7 +47,7 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         # Celery would make a backend for each thread, with a connection of its own.
         self.thread_safe = True
         self._url = str(url or "")
-        self._broker: BrokerUrl = _address(self._url)
+        self._broker: BrokerUrl = address_of(self._url)
         self.client = _client(self._broker)
         """It opens its connection at the first call, and one of its own in each process."""
         self.ttl_ms = _milliseconds(self.expires)
@@ -211,11 +212,6 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether Celery may try again, where it was told to."""
         return isinstance(exc, CeleriacError) and exc.retryable
-
-
-def _address(url: str) -> BrokerUrl:
-    # Celery names the scheme alone when the address has no other part.
-    return broker_url(None if url.rstrip(":/") in ("", "celeriac") else url.rstrip("/"))
 
 
 def _client(url: BrokerUrl) -> Client:
