@@ -94,7 +94,8 @@ def test_nothing_is_lost_and_nothing_counts_twice_over_a_restart(subject, broker
 
     def restart():
         for _ in range(3):
-            wait_until(lambda goal=len(names) + 100: len(names) > goal or ended.is_set())
+            goal = len(names) + 100
+            wait_until(lambda goal=goal: len(names) > goal or ended.is_set())
             broker.kill()
             broker.start()
 

@@ -89,7 +89,8 @@ class Channel(Declaring, base.StdChannel):
     ) -> None:
         """Publishes a message. It is stored when this returns."""
         raw = message if isinstance(message, Raw) else self.prepare_message(message)
-        publish(self.connection, [(raw, exchange or "", routing_key or "", mandatory)])
+        items = [(raw, exchange or "", routing_key or "", mandatory)]
+        publish(self.connection, items, self.connection.pipeline)
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """Collects messages and sends them together."""

@@ -18,7 +18,7 @@ from celeriac import _codec as wire
 from celeriac.celery.channel import Channel
 from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS, lost
 from celeriac.celery.line import Line
-from celeriac.celery.pipeline import Pipeline
+from celeriac.celery.pipeline import Pipeline, keep
 from celeriac.celery.routes import Routes
 from celeriac.celery.session import BEGIN_SECONDS, Session, sessions
 from celeriac.url import BrokerUrl
@@ -47,8 +47,14 @@ class Connection:
         self._seconds = seconds
         self._ids = count(1)
         self.line = Line(url, seconds=seconds)
+        self.lock = threading.RLock()
+        """For requests on this line: another thread may wait for what this one has published."""
+        self.pipelines: list[Pipeline] = []
+        """Those whose tasks are sent again on a new line."""
         is_pipelined = self.options.get("confirm") == "pipeline"
         self.pipeline = Pipeline(self) if is_pipelined else None
+        if self.pipeline is not None:
+            keep(self.pipeline)
 
     # What kombu asks
 
@@ -134,8 +140,8 @@ class Connection:
         self.line = Line(self.url, seconds=self._seconds)
         self.watch(self.line)
         self.routes.forget()
-        if self.pipeline is not None:
-            self.pipeline.resend()
+        for pipeline in self.pipelines:
+            pipeline.resend()
 
     # Events
 

@@ -46,7 +46,7 @@ class Pipeline:
         self._again: list[wire.Submit] = []
         """What the broker could not take for a moment, and what other connections have left."""
         self._refusal: Exception | None = None
-        _pipelines.add(self)
+        connection.pipelines.append(self)
 
     def submit(self, tasks: list[wire.Task]) -> None:
         """Sends tasks. Raises the refusal of an earlier one."""
@@ -74,9 +74,10 @@ class Pipeline:
         self._again += _take_left(self._url)
         while self._unanswered or self._again:
             try:
-                self._connection.fresh_line()
-                self._post_again()
-                self._read_until_below(1, max(deadline - monotonic(), 0.01))
+                with self._connection.lock:
+                    self._connection.fresh_line()
+                    self._post_again()
+                    self._read_until_below(1, max(deadline - monotonic(), 0.01))
             except CONNECTION_ERRORS:
                 if monotonic() >= deadline:
                     raise
@@ -175,8 +176,14 @@ class Pipeline:
 
 
 _pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+"""Those for which `flush` waits."""
 _left: list[tuple[BrokerUrl, list[wire.Submit]]] = []
 """What connections have left that are gone."""
+
+
+def keep(pipeline: Pipeline) -> None:
+    """Lets `flush`, and the end of the process, wait for this one."""
+    _pipelines.add(pipeline)
 
 
 def flush(seconds: float = _FLUSH_SECONDS) -> None:

@@ -8,6 +8,7 @@ from celeriac import _codec as wire
 from celeriac.celery import kept, messages
 from celeriac.celery.envelope import Raw, packed
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
+from celeriac.celery.pipeline import Pipeline
 from celeriac.celery.revoking import cancel_of
 from celeriac.errors import BrokerError, InvalidArgument, NotFound
 
@@ -17,15 +18,21 @@ Item = tuple[Raw, str, str, bool]
 _SUBMIT_MAX = 1000
 
 
-def publish(connection: Any, items: list[Item]) -> None:
-    """Publishes messages in order. Raises a channel error for the first that is refused."""
+def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None) -> None:
+    """Publishes messages in order. Raises a channel error for the first that is refused; with a
+    pipeline the answers come later."""
     tasks: list[wire.Task] = []
     kept.let_go()
-    connection.fresh_line()
-    for raw, exchange, routing_key, mandatory in items:
-        tasks += _route(connection, raw, exchange, routing_key, mandatory)
-    for at in range(0, len(tasks), _SUBMIT_MAX):
-        _submit(connection, tasks[at : at + _SUBMIT_MAX])
+    with connection.lock:
+        connection.fresh_line()
+        for raw, exchange, routing_key, mandatory in items:
+            tasks += _route(connection, raw, exchange, routing_key, mandatory)
+        for at in range(0, len(tasks), _SUBMIT_MAX):
+            part = tasks[at : at + _SUBMIT_MAX]
+            if pipeline is not None:
+                pipeline.submit(part)
+            else:
+                _submit(connection, part)
 
 
 def _route(
@@ -88,10 +95,6 @@ def _message(raw: Raw, exchange: str, routing_key: str, data: bytes) -> wire.Pub
 
 def _submit(connection: Any, tasks: list[wire.Task]) -> None:
     """Submits tasks. After a lost connection they are sent once more, under the same keys."""
-    pipeline = connection.pipeline
-    if pipeline is not None:
-        pipeline.submit(tasks)
-        return
     body = wire.Submit(tasks=tasks)
     try:
         try:
@@ -115,6 +118,9 @@ class PublishBatch:
         self.channel = channel
         self._max_size = max_size
         self._items: list[Item] = []
+        connection = channel.connection
+        self._waits = connection.pipeline is None
+        self._pipeline: Pipeline = connection.pipeline or Pipeline(connection)
 
     def publish(
         self,
@@ -127,18 +133,30 @@ class PublishBatch:
         """Adds a message."""
         self._items.append((message, exchange or "", routing_key or "", mandatory))
         if len(self._items) >= self._max_size:
-            self.flush()
+            self._send()
 
-    def flush(self) -> None:
-        """Publishes what was added. It is stored when this returns."""
+    def _send(self) -> None:
         items, self._items = self._items, []
         if items:
-            publish(self.channel.connection, items)
+            publish(self.channel.connection, items, self._pipeline)
+
+    def flush(self) -> None:
+        """Publishes what was added. It is stored when this returns, and so is all that was sent
+        before; with pipelined publishing it is sent."""
+        self._send()
+        if self._waits:
+            self._pipeline.flush()
 
     def discard(self) -> None:
         """Drops what was not published."""
         self._items = []
 
     def close(self) -> None:
-        """Ends the batch. `flush` has published what it had."""
+        """Ends the batch. `flush` has published what it had; after an error of the caller this
+        waits for what was sent before."""
         self.discard()
+        if self._waits:
+            try:
+                self._pipeline.flush()
+            finally:
+                self.channel.connection.pipelines.remove(self._pipeline)

@@ -118,11 +118,13 @@ class ResultConsumer(BaseResultConsumer):
                 self.consume_from(node.id)
         link = self._link
         self._begin()
+        if timeout is None or timeout >= _INTERVAL:
+            # The present states are the first news. To wait for them is for those without time.
+            return
         # The copy is made at once, while other threads change the dictionary.
         watches = list(self._watched.values())
         mine = [watch for watch in dict.fromkeys(watches) if not watch.has_begun()]
-        seconds = _BEGIN_SECONDS if timeout is None else min(timeout, _BEGIN_SECONDS)
-        link.wait(lambda: all(watch.has_begun() for watch in mine), monotonic() + seconds)
+        link.wait(lambda: all(watch.has_begun() for watch in mine), monotonic() + _BEGIN_SECONDS)
         self._handle_news()
 
     def drain_events(self, timeout: float | None = None) -> None:
