@@ -93,11 +93,14 @@ def redis_server(fsync: str) -> Iterator[Server]:
 
 
 def processor_seconds(pid: int) -> float:
-    """User and system time of a process and of the children that live."""
+    """User and system time of a process and of the children that live. The children of this
+    process are the servers and the workers, which do not count as its own."""
     total = 0.0
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += (int(fields[11]) + int(fields[12])) / TICK
+        if pid == os.getpid():
+            return total
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             total += sum(processor_seconds(int(child)) for child in children.read_text().split())
     except (FileNotFoundError, ProcessLookupError):
