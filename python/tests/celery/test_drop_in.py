@@ -71,9 +71,11 @@ def test_groups_chains_and_chords(worker, subject):
 
 
 def test_a_failed_member_fails_its_chord(worker, subject):
-    result = chord([subject.add.s(1, 1), subject.fail.s()])(subject.total.s())
-    with pytest.raises(Exception, match="has no end"):
-        result.get(timeout=WAIT)
+    for _ in range(5):
+        result = chord([subject.add.s(1, 1), subject.fail.s()])(subject.total.s())
+        # The member's own error, as with Redis, and not the one with which the body failed.
+        with pytest.raises(ValueError, match="has no end"):
+            result.get(timeout=WAIT)
 
 
 def test_an_eta_is_kept(worker, subject):

@@ -171,19 +171,19 @@ class CeleriacBackend(Chords, KeyValueStoreBackend):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             meta = self.get_task_meta(task_id)
+            if on_interval:
+                # It raises the error of a parent, and a chord's member ends before its body does.
+                on_interval()
             if meta["status"] in states.READY_STATES:
                 return meta
-            if on_interval:
-                on_interval()
             left = _SLICE_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise CeleryTimeout("The operation timed out.")
             waited = self.client.wait([task_id], timeout=min(left, _SLICE_SECONDS))
             if waited.satisfied:
                 # The broker calls an id that nobody has submitted ended.
-                meta = self.get_task_meta(task_id)
-                if meta["status"] in states.READY_STATES:
-                    return meta
+                if self.get_task_meta(task_id)["status"] in states.READY_STATES:
+                    continue
                 time.sleep(min(interval, max(left, 0.0), 0.1))
 
 

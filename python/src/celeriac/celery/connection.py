@@ -20,7 +20,8 @@ from celeriac.celery.routes import Routes
 from celeriac.celery.session import Session, sessions
 from celeriac.url import BrokerUrl
 
-Event = tuple[Channel, Callable[[], None]]
+Event = tuple[Channel, Callable[[], bool]]
+"""A call of a consumer, which says whether the consumer was there to be called."""
 
 
 class Connection:
@@ -125,9 +126,9 @@ class Connection:
         self.flush()
         while True:
             self.collect_pushes()
-            if self.events:
-                self._dispatch()
-                return
+            while self.events:
+                if self._dispatch():
+                    return
             left = 3600.0 if deadline is None else deadline - monotonic()
             if not self._wait(max(left, 0.0)) and left <= 0:
                 raise TimeoutError("no message came in time")
@@ -143,11 +144,11 @@ class Connection:
         for channel in self.channels:
             channel.flush()
 
-    def _dispatch(self) -> None:
+    def _dispatch(self) -> bool:
         channel, call = self.events.popleft()
-        if not channel.closed:
-            call()
+        was_called = not channel.closed and call()
         channel.flush_if_alone()
+        return was_called
 
     def _wait(self, seconds: float) -> bool:
         lines = self.lines()
@@ -170,8 +171,7 @@ class Connection:
                 found = self.mail.get(push.consumer_id)
                 if found is not None:
                     channel, tag = found
-                    for message in push.messages:
-                        self.events.append((channel, channel.mail_call(tag, message)))
+                    channel.collect_mail(tag, push.messages, self.events)
             elif isinstance(push, wire.ConsumerEnded):
                 self._end_consumer(push.consumer_id)
         for channel in self.channels:

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac.celery.faults import CONNECTION_ERRORS
 from celeriac.celery.line import CALL_SECONDS, Line
 from celeriac.url import BrokerUrl
 
@@ -192,7 +193,7 @@ class Session:
         with self._lock:
             self._reports.append(wire.TaskReport(id=run.id, lease=run.lease, report=body))
         if run.writes:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 self.flush()
 
     def flush(self) -> None:
