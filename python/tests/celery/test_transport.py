@@ -264,3 +264,16 @@ def test_the_package_imports_nothing_of_kombu():
     program = "import celeriac, sys; sys.exit('kombu' in sys.modules)"
     environment = {"PYTHONPATH": SOURCES, "PATH": ""}
     assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0
+
+
+@pytest.mark.parametrize("make", [queue_of_tasks, mailbox])
+def test_a_consumer_of_a_lost_connection_is_cancelled_without_an_error(make):
+    with ScratchBroker() as broker, kombu.Connection(broker.url) as connection:
+        queue = make()
+        consumer = kombu.Consumer(connection.channel(), [queue], on_message=print)
+        consumer.consume()
+        broker.kill()
+        with pytest.raises(connection.connection_errors):
+            connection.drain_events(timeout=WAIT)
+        consumer.cancel()
+        assert not connection.connected

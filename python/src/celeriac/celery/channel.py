@@ -22,6 +22,7 @@ from celeriac.celery.mail import MailCall, put_in_order
 from celeriac.celery.publishing import PublishBatch, publish
 from celeriac.celery.revoking import note_revoked, note_runnable
 from celeriac.celery.session import Run, Session, sessions
+from celeriac.errors import BrokerError
 
 _TOGETHER_SECONDS = 0.05
 """So long a released task waits at most for others that are released after it."""
@@ -160,17 +161,24 @@ class Channel(Declaring, base.StdChannel):
         self._on_cancel.pop(consumer_tag, None)
         self.no_ack_consumers.discard(consumer_tag)
         mail_id = self._mail_ids.pop(consumer_tag, None)
-        if mail_id is not None:
-            # The broker puts back what was not acknowledged.
-            self.connection.mail.pop(mail_id, None)
-            with contextlib.suppress(ChannelError):
-                self.ask(wire.Unconsume(consumer_id=mail_id), wire.Done, "Basic.cancel")
-        elif self.session is not None and self.session.is_open:
-            if not any(each[0] == queue for each in self._consumers.values()):
-                self.session.unserve(queue)
-            if not self.session.queues:
-                self.session.set_credit_zero()
-            self._give_back(queue)
+        # With a lost connection the consumer is gone already. Who reads finds the loss: Celery's
+        # worker cancels its consumers afterwards, and expects no further error.
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            if mail_id is not None:
+                # The broker puts back what was not acknowledged.
+                self.connection.mail.pop(mail_id, None)
+                with contextlib.suppress(BrokerError):
+                    self.connection.line.call(wire.Unconsume(consumer_id=mail_id), wire.Done)
+            elif self.session is not None and self.session.is_open:
+                self._stop_serving(queue)
+
+    def _stop_serving(self, queue: str) -> None:
+        assert self.session is not None
+        if not any(each[0] == queue for each in self._consumers.values()):
+            self.session.unserve(queue)
+        if not self.session.queues:
+            self.session.set_credit_zero()
+        self._give_back(queue)
 
     def _give_back(self, queue: str) -> None:
         """Releases the deliveries of a queue that no callback has seen, the newest first."""
