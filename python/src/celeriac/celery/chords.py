@@ -8,6 +8,7 @@ from typing import Any
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError
 from celery.result import GroupResult, allow_join_result
+from celery.utils.functional import _regen
 
 from celeriac import _codec as wire
 from celeriac.errors import BrokerError
@@ -40,6 +41,9 @@ class Chords:
     def apply_chord(self, header_result_args: Any, body: Any, **_: Any) -> None:
         """Stores the header where its members are groups: their results are joined later."""
         self.ensure_chords_allowed()  # type: ignore[attr-defined]
+        if isinstance(header_result_args[1], _regen):
+            # The members come from a generator, which is followed while they are published.
+            return
         header = self.app.GroupResult(*header_result_args)
         if any(isinstance(each, GroupResult) for each in header.results):
             header.save(backend=self)
