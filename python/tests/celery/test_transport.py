@@ -1,5 +1,7 @@
 """The transport of kombu, without Celery's worker."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -277,3 +279,19 @@ def test_a_consumer_of_a_lost_connection_is_cancelled_without_an_error(make):
             connection.drain_events(timeout=WAIT)
         consumer.cancel()
         assert not connection.connected
+
+
+def test_the_end_of_a_connection_to_a_silent_broker_is_bounded():
+    with ScratchBroker() as broker:
+        connection = kombu.Connection(broker.url)
+        for queue in (queue_of_tasks(), mailbox()):
+            kombu.Consumer(connection.channel(), [queue], on_message=print).consume()
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            # Celery does so before it shuts down, and after it has lost a connection.
+            connection._connection._transport.sock.settimeout(0.5)
+            connection.close()
+            assert time.monotonic() - began < 15
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)

@@ -56,9 +56,16 @@ class Connection:
         return self
 
     @property
-    def sock(self) -> socket.socket:
-        """The socket of the line for requests."""
-        return self.line.sock
+    def sock(self) -> Connection:
+        """What Celery takes for the socket of the connection."""
+        return self
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Bounds the time that the broker has to answer. Celery asks for this before it ends a
+        connection whose other side may have fallen silent."""
+        for line in self.lines():
+            if seconds is not None:
+                line.bound(seconds)
 
     def channel(self, channel_id: int | None = None) -> Channel:
         """Opens a channel."""

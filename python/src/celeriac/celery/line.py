@@ -25,6 +25,7 @@ _M = TypeVar("_M", bound=wire.Message)
 CALL_SECONDS = 30.0
 _READ_BYTES = 256 * 1024
 _NO_WAIT = 0.0
+_GOODBYE_SECONDS = 2.0
 
 
 class Line:
@@ -41,6 +42,8 @@ class Line:
         self.pushes: deque[Any] = deque()
         """What the broker sent unasked, oldest first."""
         self.is_broken = False
+        self.call_seconds = CALL_SECONDS
+        """So long a request waits for its answer."""
         self._reader = FrameReader()
         self._answers: dict[int, Callable[[Any], None]] = {}
         self._last_id = 0
@@ -85,7 +88,7 @@ class Line:
         frame = wire.ClientFrame(request_id=request_id, timeout_ms=timeout_ms, body=body)
         self._write(frame.encode())
 
-    def call(self, body: Any, kind: type[_M], seconds: float = CALL_SECONDS) -> _M:
+    def call(self, body: Any, kind: type[_M], seconds: float | None = None) -> _M:
         """Sends a request and waits for its answer. Raises `BrokerError` when it is refused."""
         answers: list[Any] = []
         self.post(body, answers.append)
@@ -99,9 +102,9 @@ class Line:
             raise self._lose(f"the answer is a {type(answer).__name__}, not a {kind.__name__}")
         return answer
 
-    def read_until(self, is_done: Callable[[], bool], seconds: float) -> None:
+    def read_until(self, is_done: Callable[[], bool], seconds: float | None = None) -> None:
         """Reads until this is true. A broker that does not answer in time ends the connection."""
-        deadline = monotonic() + seconds
+        deadline = monotonic() + (self.call_seconds if seconds is None else seconds)
         while not is_done():
             left = deadline - monotonic()
             if left <= 0:
@@ -130,17 +133,23 @@ class Line:
             raise NotABroker(f"it speaks {name}" if name else str(fault)) from fault
         return True
 
+    def bound(self, seconds: float) -> None:
+        """From now on the broker has this time at most to answer, and to take what is sent."""
+        self.call_seconds = min(self.call_seconds, seconds)
+        if not self.is_broken:
+            self._writer.settimeout(self.call_seconds)
+
     def drop(self) -> None:
         """Closes the descriptors without a word. After a fork the parent keeps its own."""
         self.is_broken = True
         self.sock.close()
         self._writer.close()
 
-    def close(self, seconds: float = 2.0) -> None:
+    def close(self) -> None:
         """Ends the session of this connection."""
         if not self.is_broken:
             with contextlib.suppress(Exception):
-                self.call(wire.Goodbye(), wire.Done, seconds)
+                self.call(wire.Goodbye(), wire.Done, min(self.call_seconds, _GOODBYE_SECONDS))
         self.drop()
 
     def _take(self, frame: wire.ServerFrame) -> None:

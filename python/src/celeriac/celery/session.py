@@ -17,7 +17,7 @@ from typing import Any
 
 from celeriac import _codec as wire
 from celeriac.celery.faults import CONNECTION_ERRORS
-from celeriac.celery.line import CALL_SECONDS, Line
+from celeriac.celery.line import Line
 from celeriac.url import BrokerUrl
 
 _REPORTS_MAX = 1000
@@ -232,7 +232,7 @@ class Session:
         """Waits until the broker has answered all reports."""
         if self.is_open:
             self.flush()
-            self.line.read_until(lambda: not self._unanswered, CALL_SECONDS)
+            self.line.read_until(lambda: not self._unanswered)
 
     # The end
 
