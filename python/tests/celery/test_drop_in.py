@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -78,6 +79,26 @@ def test_a_failed_member_fails_its_chord(worker, subject):
         # The member's own error, as with Redis, and not the one with which the body failed.
         with pytest.raises(ValueError, match="has no end"):
             result.get(timeout=WAIT)
+
+
+def test_a_failed_member_fails_each_task_of_a_body_that_is_a_group(worker, subject):
+    header, body = group([subject.add.si(1, 1), subject.fail.si()]), group([subject.add.si(2, 2)])
+    with pytest.raises(ValueError, match="has no end"):
+        (header | body).apply_async().get(timeout=WAIT)
+
+
+def test_the_members_of_a_chord_may_come_from_a_generator(worker, subject):
+    """Members are sent while later ones are made."""
+    first = str(uuid4())
+
+    def members():
+        yield subject.add.s(0, 1).set(task_id=first)
+        yield from (subject.add.s(number, 1) for number in range(1, 4))
+        # Celery makes some members ahead, but not this one.
+        yield subject.add.s(subject.app.AsyncResult(first).get(timeout=WAIT), 10)
+
+    result = chord(members())(subject.total.s())
+    assert result.get(timeout=WAIT) == 1 + 2 + 3 + 4 + 11
 
 
 def test_an_eta_is_kept(worker, subject):

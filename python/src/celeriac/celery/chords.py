@@ -135,7 +135,9 @@ class Chords:
         task_id, state, result = self.decode(part)
         if state in ("FAILURE", "REVOKED"):
             error = self.exception_to_python(result)  # type: ignore[attr-defined]
-            raise ChordError(f"Dependency {task_id} raised {error!r}")
+            # Where the body is a group, Celery stores the cause for each of its tasks.
+            cause = error if isinstance(error, Exception) else None
+            raise ChordError(f"Dependency {task_id} raised {error!r}") from cause
         return result
 
     def _done(self, group: str, lease: int) -> None:
