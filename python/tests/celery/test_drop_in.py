@@ -66,6 +66,27 @@ def test_results_failures_and_retries(worker, subject):
     assert subject.again.delay().get(timeout=WAIT) == 2
 
 
+def test_a_retry_that_waits_is_seen(worker, subject):
+    result = subject.again_soon.delay()
+    until = time.monotonic() + WAIT
+    while (state := result.state) == "PENDING" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert state == "RETRY"
+    assert isinstance(result.result, ValueError)
+    assert result.get(timeout=WAIT) == 1
+
+
+def test_a_start_is_seen_where_it_is_tracked(worker, subject):
+    seen = {}
+    for tracked in (subject.slow, subject.slow_tracked):
+        result, states = tracked.delay(1), []
+        while not result.ready():
+            states.append(result.state)
+        seen[tracked.name] = set(states) - {"SUCCESS"}
+    assert seen["subject.slow"] == {"PENDING"}
+    assert "STARTED" in seen["subject.slow_tracked"]
+
+
 def test_groups_chains_and_chords(worker, subject):
     header = [subject.add.s(each, each) for each in range(4)]
     assert group(header)().get(timeout=WAIT) == [0, 2, 4, 6]

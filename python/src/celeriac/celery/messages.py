@@ -75,7 +75,9 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Any)
     eta = _eta_ms(headers.get("eta"))
     if eta is not None:
         task.eta_at_ms = eta
-        task.lead_ms = int(1000 * float(options.get("eta_lead", LEAD_SECONDS)))
+        # A retry waits in the broker, which tells of RETRY only until it hands the task out.
+        if task.on_conflict != wire.OnConflict.SUPERSEDE:
+            task.lead_ms = int(1000 * float(options.get("eta_lead", LEAD_SECONDS)))
     _put_envelope(task, packed(raw, exchange, routing_key))
     return task
 
