@@ -129,6 +129,9 @@ def dies_once(name):
 
 @app.task
 def state_of(_, task_id):
+    until = time.monotonic() + 15
+    while app.AsyncResult(task_id).state == "PENDING" and time.monotonic() < until:
+        time.sleep(0.02)
     return app.AsyncResult(task_id).state
 
 

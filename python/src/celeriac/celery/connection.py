@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import selectors
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +24,8 @@ from celeriac.url import BrokerUrl
 
 log = logging.getLogger("celeriac.celery")
 
-Event = tuple[Channel, Callable[[], None]]
+Event = tuple[Channel, Callable[[], bool]]
+"""A call of a consumer, which says whether the consumer was there to be called."""
 
 
 class Connection:
@@ -69,9 +69,16 @@ class Connection:
         return self
 
     @property
-    def sock(self) -> socket.socket:
-        """The socket of the line for requests."""
-        return self.line.sock
+    def sock(self) -> Connection:
+        """What Celery takes for the socket of the connection."""
+        return self
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Bounds the time that the broker has to answer. Celery asks for this before it ends a
+        connection whose other side may have fallen silent."""
+        for line in self.lines():
+            if seconds is not None:
+                line.bound(seconds)
 
     def channel(self, channel_id: int | None = None) -> Channel:
         """Opens a channel."""
@@ -153,9 +160,9 @@ class Connection:
             # An answer to earlier reports lets the next ones go.
             self.flush()
             self.collect_pushes()
-            if self.events:
-                self._dispatch()
-                return
+            while self.events:
+                if self._dispatch():
+                    return
             left = 3600.0 if deadline is None else deadline - monotonic()
             if not self._wait(max(left, 0.0)) and left <= 0:
                 raise TimeoutError("no message came in time")
@@ -180,12 +187,12 @@ class Connection:
         for channel in self.channels:
             channel.flush()
 
-    def _dispatch(self) -> None:
+    def _dispatch(self) -> bool:
         channel, call = self.events.popleft()
-        if not channel.closed:
-            call()
+        was_called = not channel.closed and call()
         if self.loop is None:
             channel.flush_if_alone()
+        return was_called
 
     def _wait(self, seconds: float) -> bool:
         lines = self.lines()
@@ -208,8 +215,7 @@ class Connection:
                 found = self.mail.get(push.consumer_id)
                 if found is not None:
                     channel, tag = found
-                    for message in push.messages:
-                        self.events.append((channel, channel.mail_call(tag, message)))
+                    channel.collect_mail(tag, push.messages, self.events)
             elif isinstance(push, wire.ConsumerEnded):
                 self._end_consumer(push.consumer_id)
         for channel in self.channels:

@@ -34,8 +34,7 @@ class Declaring:
         try:
             if isinstance(body, _WAIT_FOR_REPORTS):
                 for channel in self.connection.channels:
-                    if channel.session is not None:
-                        channel.session.settle()
+                    channel.settle()
             with self.connection.lock:
                 answer: _M = self.connection.fresh_line().call(body, kind)
         except BrokerError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import Any
 
 from celeriac import _codec as wire
@@ -52,9 +53,8 @@ def _route(
         connection, raw, exchange, routing_key, mandatory
     ):
         queues, mailboxes = routes.destinations(exchange, routing_key, line)
-        data = packed(raw, exchange, routing_key)
         for name in mailboxes:
-            line.send(_message(raw, "", name, data))
+            line.send(_message(raw, exchange, routing_key, mailbox=name))
         if mandatory and not queues and not mailboxes:
             raise channel_error(NotFound("no queue takes the message"), "Basic.publish")
     options = connection.options
@@ -64,32 +64,46 @@ def _route(
 def _to_mailboxes(
     connection: Any, raw: Raw, exchange: str, routing_key: str, mandatory: bool
 ) -> bool:
-    """Publishes to mailboxes. False when the route leads to a queue of tasks."""
+    """Publishes to mailboxes. False when the route leads to a queue of tasks.
+
+    AMQP confirms no such message, and this waits for no answer either, as long as an answer has
+    told a moment ago that the route leads to mailboxes alone."""
+    routes, line = connection.routes, connection.line
     cancel = cancel_of(raw, exchange)
     if cancel is not None:
-        connection.line.call(cancel, wire.CancelReply)
-    body = _message(raw, exchange, routing_key, packed(raw, exchange, routing_key))
+        line.call(cancel, wire.CancelReply)
+    body = _message(raw, exchange, routing_key)
     body.mandatory = mandatory
+    if not mandatory and routes.leads_to_mailboxes(exchange, routing_key):
+        line.send(body)
+        return True
     try:
-        connection.line.call(body, wire.CountReply)
+        count = line.call(body, wire.CountReply).count
     except InvalidArgument:
-        connection.routes.forget()
+        routes.note_queues(exchange)
         return False
     except NotFound as error:
         if mandatory:
             raise channel_error(error, "Basic.publish") from error
+        return True
     except BrokerError as error:
         raise channel_error(error, "Basic.publish") from error
+    if count or exchange:
+        # A name that leads nowhere may be that of a queue of tasks the next moment.
+        routes.note_mailboxes(exchange, routing_key)
     return True
 
 
-def _message(raw: Raw, exchange: str, routing_key: str, data: bytes) -> wire.Publish:
+def _message(raw: Raw, exchange: str, routing_key: str, mailbox: str = "") -> wire.Publish:
+    """The message for all mailboxes on its route, or for one of them."""
+    life = messages.expiration_ms(raw.properties.get("expiration"))
+    expires_at = None if life is None else time() + life / 1000
     return wire.Publish(
-        exchange=exchange,
-        routing_key=routing_key,
+        exchange="" if mailbox else exchange,
+        routing_key=mailbox or routing_key,
         body=raw.body,
         content_type=raw.content_type,
-        properties=data,
+        properties=packed(raw, exchange, routing_key, expires_at),
     )
 
 

@@ -16,7 +16,8 @@ from time import monotonic
 from typing import Any
 
 from celeriac import _codec as wire
-from celeriac.celery.line import CALL_SECONDS, Line
+from celeriac.celery.faults import CONNECTION_ERRORS
+from celeriac.celery.line import Line
 from celeriac.url import BrokerUrl
 
 _REPORTS_MAX = 1000
@@ -226,7 +227,7 @@ class Session:
                 run.unsent = report = wire.TaskReport(id=run.id, lease=run.lease, report=body)
                 self._reports.append((run, report))
         if run.writes:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 self.flush()
 
     def flush(self, *, at_once: bool = True) -> None:
@@ -279,7 +280,7 @@ class Session:
         """Waits until the broker has answered all reports."""
         if self.is_open:
             self.flush()
-            self.line.read_until(lambda: not self._unanswered, CALL_SECONDS)
+            self.line.read_until(lambda: not self._unanswered)
 
     # The end
 
