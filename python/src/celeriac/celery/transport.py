@@ -41,8 +41,6 @@ class Transport(base.Transport):
 
     Management = Management
 
-    # kombu's own parser would show a token that stands in the place of the user's name.
-    can_parse_url = True
     default_port = DEFAULT_PORT
     driver_type = "celeriac"
     driver_name = "celeriac"
@@ -60,6 +58,9 @@ class Transport(base.Transport):
 
     def __init__(self, client: Any, **_: Any) -> None:
         self.client = client
+        # kombu parses addresses, but would show a token in the place of the user's name. It asks
+        # the class whether to parse, and the object whether to show.
+        self.can_parse_url = True
         url = url_of(client)
         # From here on the token is a password to kombu, which shows no passwords.
         client.hostname, client.port = url.host, url.port
@@ -121,6 +122,13 @@ class Transport(base.Transport):
 
 def url_of(client: Any) -> BrokerUrl:
     """The address of the broker. The token stands in the place of the password, or of the user."""
+    scheme = getattr(client, "transport_cls", "celeriac")
+    if scheme == "celeriacs":
+        return address_of("celeriacs://host")
+    if (client.virtual_host or "/").strip("/"):
+        return address_of("celeriac://host/path")
+    if not client.hostname and not client.port:
+        return address_of("celeriac://")
     host = client.hostname or "127.0.0.1"
     if "://" in host:
         return address_of(host)
