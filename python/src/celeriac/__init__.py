@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from celeriac import _with_kombu as _with_kombu
+
 if TYPE_CHECKING:
     from celeriac import errors
     from celeriac.aio import AsyncClient

@@ -13,6 +13,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+SCHEMES = ("celeriac", "celeriacs")
+"""The second one is known so that it is refused with the reason."""
+
 TRANSPORT = "celeriac.celery.transport:Transport"
 
 serializer: tuple[Callable[[Any], str], Callable[[Any], Any], str, str] = (
@@ -30,7 +33,8 @@ def register() -> None:
     with contextlib.suppress(Exception):
         from kombu import transport
 
-        transport.TRANSPORT_ALIASES.setdefault("celeriac", TRANSPORT)
+        for scheme in SCHEMES:
+            transport.TRANSPORT_ALIASES.setdefault(scheme, TRANSPORT)
 
 
 register()

@@ -43,6 +43,11 @@ class BrokerUrl:
         if not isinstance(text, str):
             raise InvalidUrl(f"the address of the broker is a {type(text).__name__}, not a text")
         text = text.strip()
+        if text.startswith("celeriacs://"):
+            raise InvalidUrl(
+                "this version has no TLS: write celeriac:// and protect the way to the broker by "
+                "other means, such as a private network or a tunnel"
+            )
         if not text.startswith(SCHEME):
             raise InvalidUrl(
                 "the address of the broker must begin with celeriac://, "

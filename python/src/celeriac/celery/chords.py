@@ -8,6 +8,7 @@ from typing import Any
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError
 from celery.result import GroupResult, allow_join_result
+from celery.utils.functional import _regen
 
 from celeriac import _codec as wire
 from celeriac.errors import BrokerError
@@ -26,13 +27,13 @@ class Chords:
     encode: Any
     decode: Any
     encode_result: Any
-    expires_seconds: float | None
+    chord_ttl_ms: int
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Says how many members a chord has."""
         self.ask(
             wire.ChordExtend(
-                group=_PARTS_PREFIX + group_id, size=chord_size, result_ttl_ms=self._ttl_ms()
+                group=_PARTS_PREFIX + group_id, size=chord_size, result_ttl_ms=self.chord_ttl_ms
             ),
             wire.ChordReply,
         )
@@ -40,6 +41,9 @@ class Chords:
     def apply_chord(self, header_result_args: Any, body: Any, **_: Any) -> None:
         """Stores the header where its members are groups: their results are joined later."""
         self.ensure_chords_allowed()  # type: ignore[attr-defined]
+        if isinstance(header_result_args[1], _regen):
+            # The members come from a generator, which is followed while they are published.
+            return
         header = self.app.GroupResult(*header_result_args)
         if any(isinstance(each, GroupResult) for each in header.results):
             header.save(backend=self)
@@ -63,7 +67,7 @@ class Chords:
                 member=task_id,
                 index=request.group_index,
                 body=part.encode() if isinstance(part, str) else part,
-                result_ttl_ms=self._ttl_ms(),
+                result_ttl_ms=self.chord_ttl_ms,
                 lease_ms=int(self._lease_seconds() * 1000),
             ),
             wire.ChordReply,
@@ -131,22 +135,21 @@ class Chords:
         task_id, state, result = self.decode(part)
         if state in ("FAILURE", "REVOKED"):
             error = self.exception_to_python(result)  # type: ignore[attr-defined]
-            raise ChordError(f"Dependency {task_id} raised {error!r}")
+            # Where the body is a group, Celery stores the cause for each of its tasks.
+            cause = error if isinstance(error, Exception) else None
+            raise ChordError(f"Dependency {task_id} raised {error!r}") from cause
         return result
 
     def _done(self, group: str, lease: int) -> None:
         try:
             self.ask(
                 wire.ChordDone(
-                    group=_PARTS_PREFIX + group, lease=lease, result_ttl_ms=self._ttl_ms()
+                    group=_PARTS_PREFIX + group, lease=lease, result_ttl_ms=self.chord_ttl_ms
                 ),
                 wire.Done,
             )
         except BrokerError as error:
             log.warning("The chord %s was not closed: %s", group, error)
-
-    def _ttl_ms(self) -> int | None:
-        return None if self.expires_seconds is None else int(self.expires_seconds * 1000)
 
     def _lease_seconds(self) -> float:
         return max(2 * float(self.app.conf.result_chord_join_timeout or 5.0), _LEASE_SECONDS)

@@ -4,6 +4,7 @@ may write."""
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 from collections import deque
@@ -25,6 +26,9 @@ _M = TypeVar("_M", bound=wire.Message)
 CALL_SECONDS = 30.0
 _READ_BYTES = 256 * 1024
 _NO_WAIT = 0.0
+_IDLE_SECONDS = 1.0
+"""After a pause of this length the broker may have closed the connection."""
+_GOODBYE_SECONDS = 2.0
 
 
 class Line:
@@ -41,6 +45,12 @@ class Line:
         self.pushes: deque[Any] = deque()
         """What the broker sent unasked, oldest first."""
         self.is_broken = False
+        self.has_more = False
+        """Whether the last read may have left something."""
+        self._timeout = -1.0
+        self._used_at = monotonic()
+        self.call_seconds = CALL_SECONDS
+        """So long a request waits for its answer."""
         self._reader = FrameReader()
         self._answers: dict[int, Callable[[Any], None]] = {}
         self._last_id = 0
@@ -49,7 +59,7 @@ class Line:
         self.sock = dial(url, deadline)
         # A second descriptor has a timeout of its own: one thread reads while another one writes.
         self._writer = self.sock.dup()
-        self._writer.settimeout(CALL_SECONDS)
+        self._writer.settimeout(0)
         hello = wire.Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
@@ -85,7 +95,7 @@ class Line:
         frame = wire.ClientFrame(request_id=request_id, timeout_ms=timeout_ms, body=body)
         self._write(frame.encode())
 
-    def call(self, body: Any, kind: type[_M], seconds: float = CALL_SECONDS) -> _M:
+    def call(self, body: Any, kind: type[_M], seconds: float | None = None) -> _M:
         """Sends a request and waits for its answer. Raises `BrokerError` when it is refused."""
         answers: list[Any] = []
         self.post(body, answers.append)
@@ -99,9 +109,9 @@ class Line:
             raise self._lose(f"the answer is a {type(answer).__name__}, not a {kind.__name__}")
         return answer
 
-    def read_until(self, is_done: Callable[[], bool], seconds: float) -> None:
+    def read_until(self, is_done: Callable[[], bool], seconds: float | None = None) -> None:
         """Reads until this is true. A broker that does not answer in time ends the connection."""
-        deadline = monotonic() + seconds
+        deadline = monotonic() + (self.call_seconds if seconds is None else seconds)
         while not is_done():
             left = deadline - monotonic()
             if left <= 0:
@@ -113,7 +123,8 @@ class Line:
         if self.is_broken:
             raise lost("it was closed")
         try:
-            self.sock.settimeout(seconds)
+            self._set_timeout(seconds)
+            self.has_more = False
             data = self.sock.recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError, TimeoutError):
             return False
@@ -121,6 +132,8 @@ class Line:
             raise self._lose(error) from error
         if not data:
             raise self._lose("the broker closed it")
+        self.has_more = len(data) == _READ_BYTES
+        self._used_at = monotonic()
         try:
             for frame in self._reader.feed(data):
                 self._take(wire.ServerFrame.decode(frame))
@@ -130,17 +143,42 @@ class Line:
             raise NotABroker(f"it speaks {name}" if name else str(fault)) from fault
         return True
 
+    def _set_timeout(self, seconds: float) -> None:
+        # Each change is a call of the system. Whole seconds change rarely.
+        timeout = float(math.ceil(seconds)) if seconds > 1 else seconds
+        if timeout != self._timeout:
+            self._timeout = timeout
+            self.sock.settimeout(timeout)
+
+    def has_ended(self) -> bool:
+        """Whether the other side has closed the connection during a pause."""
+        if self.is_broken:
+            return True
+        if monotonic() - self._used_at < _IDLE_SECONDS:
+            return False
+        try:
+            self._set_timeout(_NO_WAIT)
+            return self.sock.recv(1, socket.MSG_PEEK) == b""
+        except (BlockingIOError, InterruptedError, TimeoutError):
+            return False
+        except OSError:
+            return True
+
+    def bound(self, seconds: float) -> None:
+        """From now on the broker has this time at most to answer, and to take what is sent."""
+        self.call_seconds = min(self.call_seconds, seconds)
+
     def drop(self) -> None:
         """Closes the descriptors without a word. After a fork the parent keeps its own."""
         self.is_broken = True
         self.sock.close()
         self._writer.close()
 
-    def close(self, seconds: float = 2.0) -> None:
+    def close(self) -> None:
         """Ends the session of this connection."""
         if not self.is_broken:
             with contextlib.suppress(Exception):
-                self.call(wire.Goodbye(), wire.Done, seconds)
+                self.call(wire.Goodbye(), wire.Done, min(self.call_seconds, _GOODBYE_SECONDS))
         self.drop()
 
     def _take(self, frame: wire.ServerFrame) -> None:
@@ -161,24 +199,26 @@ class Line:
     def _write(self, frame: bytes) -> None:
         if self.is_broken:
             raise lost("it was closed")
+        data = len(frame).to_bytes(4, "big") + frame
         try:
             with self._lock:
-                self._writer.sendall(len(frame).to_bytes(4, "big") + frame)
+                self._send_all(data)
         except OSError as error:
             raise self._lose(error) from error
+
+    def _send_all(self, data: bytes) -> None:
+        try:
+            sent = self._writer.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent < len(data):
+            self._writer.settimeout(self.call_seconds)
+            try:
+                self._writer.sendall(memoryview(data)[sent:])
+            finally:
+                self._writer.settimeout(0)
 
     def _lose(self, reason: object) -> Exception:
         self.drop()
         error: Exception = lost(reason)
         return error
-
-
-def has_ended(opened: socket.socket) -> bool:
-    """Whether the other side has closed an idle connection."""
-    try:
-        opened.settimeout(0)
-        return opened.recv(1, socket.MSG_PEEK) == b""
-    except (BlockingIOError, InterruptedError, TimeoutError):
-        return False
-    except OSError:
-        return True

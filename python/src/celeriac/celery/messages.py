@@ -55,7 +55,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Any)
         content_type=raw.content_type,
         shadow=_text(headers.get("shadow")),
         priority=_priority(properties.get("priority")),
-        expires_in_ms=_expiration(properties.get("expiration")),
+        expires_in_ms=expiration_ms(properties.get("expiration")),
         root_id=_text(headers.get("root_id")),
         parent_id=_text(headers.get("parent_id")),
         tags=_tags(headers),
@@ -75,7 +75,9 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Any)
     eta = _eta_ms(headers.get("eta"))
     if eta is not None:
         task.eta_at_ms = eta
-        task.lead_ms = int(1000 * float(options.get("eta_lead", LEAD_SECONDS)))
+        # A retry waits in the broker, which tells of RETRY only until it hands the task out.
+        if task.on_conflict != wire.OnConflict.SUPERSEDE:
+            task.lead_ms = int(1000 * float(options.get("eta_lead", LEAD_SECONDS)))
     _put_envelope(task, packed(raw, exchange, routing_key))
     return task
 
@@ -92,14 +94,17 @@ def raw_of(delivery: wire.Delivery) -> Raw:
 
 
 def _carried(delivery: wire.Delivery) -> Raw:
-    data = delivery.headers.get(HEADER)
-    if data is not None:
-        return unpacked(bytes(data), delivery.payload, delivery.content_type)
-    length = delivery.headers.get(IN_FRONT)
-    if length is not None:
-        size = int(length)
-        body = delivery.payload[size:]
-        return unpacked(delivery.payload[:size], body, delivery.content_type)
+    payload, content_type = delivery.payload, delivery.content_type
+    data, length = delivery.headers.get(HEADER), delivery.headers.get(IN_FRONT)
+    try:
+        if data is not None:
+            return unpacked(bytes(data), payload, content_type)
+        if length is not None:
+            size = int(length)
+            return unpacked(payload[:size], payload[size:], content_type)
+    except (ValueError, TypeError):
+        # Celery discards a message that is none of its own, and says so.
+        return Raw(payload, content_type, "", {}, {})
     headers: dict[str, Any] = {
         "lang": "py",
         "task": delivery.name,
@@ -182,7 +187,8 @@ def _priority(value: Any) -> int:
     return min(max(int(value or 0), 0), 9)
 
 
-def _expiration(value: Any) -> int | None:
+def expiration_ms(value: Any) -> int | None:
+    """The time that AMQP's property `expiration` gives a message to reach a reader."""
     return None if value in (None, "") else max(int(float(value)), 1)
 
 

@@ -16,10 +16,18 @@ from time import monotonic
 from typing import Any
 
 from celeriac import _codec as wire
-from celeriac.celery.line import CALL_SECONDS, Line
+from celeriac.celery.faults import CONNECTION_ERRORS
+from celeriac.celery.line import Line
 from celeriac.url import BrokerUrl
 
 _REPORTS_MAX = 1000
+_REPORT_BYTES_MAX = 4 * 1024 * 1024
+"""The results of one request take at most this much. The broker takes 16 MiB."""
+_IN_FLIGHT_MAX = 1
+"""While so many requests with reports are unanswered, further reports wait and leave together. The
+broker writes one to its disk meanwhile, and would not begin with more."""
+BEGIN_SECONDS = 0.004
+"""So long the report of a beginning waits: the end of a short task takes its place."""
 _CREDIT_MAX = 10_000
 _WEIGHT = 1
 
@@ -34,9 +42,11 @@ class Run:
         "is_ended",
         "is_lost",
         "is_over",
+        "is_settled",
         "last",
         "lease",
         "queue",
+        "unsent",
         "writes",
     )
 
@@ -48,6 +58,8 @@ class Run:
         """Whether Celery will say when the run is over. The acknowledgement is no end then."""
         self.is_accepted = False
         """Whether Started or Settle was reported."""
+        self.is_settled = False
+        """Whether Settle was reported: the task never runs again."""
         self.is_over = False
         """Whether the run is over, so that an acknowledgement ends the lease."""
         self.is_ended = False
@@ -56,6 +68,8 @@ class Run:
         """Whether the process that ran the task died."""
         self.last: Any = None
         """The report that an acknowledgement of the run makes."""
+        self.unsent: wire.TaskReport | None = None
+        """The last report of the run, as long as it was not sent."""
         self.writes = False
         """Whether reports leave at once. The solo pool blocks the event loop while a task runs."""
 
@@ -73,7 +87,9 @@ class Session:
         self._session_id = ""
         self._lost_at = 0.0
         self._lock = threading.Lock()
-        self._reports: deque[wire.TaskReport] = deque()
+        self._reports: deque[tuple[Run | None, wire.TaskReport]] = deque()
+        self._due_at = 0.0
+        """When the first report that waits leaves at the latest, without an answer in the way."""
         self._unanswered: deque[list[wire.TaskReport]] = deque()
         self._stopped = threading.Event()
 
@@ -90,6 +106,16 @@ class Session:
         """Whether the session has a connection."""
         return self._line is not None and not self._line.is_broken
 
+    @property
+    def has_reports(self) -> bool:
+        """Whether reports wait."""
+        return bool(self._reports)
+
+    @property
+    def has_beginnings(self) -> bool:
+        """Whether all reports that wait are of beginnings, and nothing else lets them leave."""
+        return bool(self._reports) and not self._unanswered and monotonic() < self._due_at
+
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
         info = wire.WorkerInfo(
@@ -103,7 +129,7 @@ class Session:
         self.queues.clear()
         with self._lock:
             held = set(welcome.leases) if is_resumed else set()
-            again = [report for batch in self._unanswered for report in batch]
+            again = [(None, report) for batch in self._unanswered for report in batch]
             self._unanswered.clear()
             self._reports.extendleft(reversed(again))
             if not is_resumed:
@@ -190,21 +216,44 @@ class Session:
 
     def _queue(self, run: Run, body: Any) -> None:
         with self._lock:
-            self._reports.append(wire.TaskReport(id=run.id, lease=run.lease, report=body))
+            if not isinstance(body, (wire.Started, wire.Settle)):
+                self._due_at = 0.0
+            elif not self._reports:
+                self._due_at = monotonic() + BEGIN_SECONDS
+            unsent = run.unsent
+            if unsent is not None and _takes_the_place(body, unsent.report):
+                unsent.report = body
+            else:
+                run.unsent = report = wire.TaskReport(id=run.id, lease=run.lease, report=body)
+                self._reports.append((run, report))
         if run.writes:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 self.flush()
 
-    def flush(self) -> None:
-        """Sends the reports that wait. Without a connection they wait for the next one."""
+    def flush(self, *, at_once: bool = True) -> None:
+        """Sends the reports that wait. Without a connection they wait for the next one. Unless it
+        must be at once, they also wait for answers to earlier ones, and beginnings for ends."""
         while self._reports and self.is_open:
             with self._lock:
-                count = min(len(self._reports), _REPORTS_MAX)
-                batch = [self._reports.popleft() for _ in range(count)]
+                is_full = len(self._unanswered) >= _IN_FLIGHT_MAX
+                if not at_once and (is_full or monotonic() < self._due_at):
+                    return
+                batch = self._next_batch()
                 if not batch:
                     return
                 self._unanswered.append(batch)
             self.line.post(wire.Report(reports=batch), partial(self._answered, batch))
+
+    def _next_batch(self) -> list[wire.TaskReport]:
+        batch: list[wire.TaskReport] = []
+        size = 0
+        while self._reports and len(batch) < _REPORTS_MAX and size < _REPORT_BYTES_MAX:
+            run, report = self._reports.popleft()
+            if run is not None:
+                run.unsent = None
+            batch.append(report)
+            size += len(getattr(report.report, "result", b""))
+        return batch
 
     def _answered(self, batch: list[wire.TaskReport], answer: Any) -> None:
         """What the broker refuses is no longer this session's: a retry has taken the place of the
@@ -213,7 +262,7 @@ class Session:
             if batch in self._unanswered:
                 self._unanswered.remove(batch)
             if isinstance(answer, wire.Error) and answer.retryable:
-                self._reports.extendleft(reversed(batch))
+                self._reports.extendleft((None, report) for report in reversed(batch))
                 return
             for report in batch:
                 run = self.runs.get(report.lease)
@@ -231,7 +280,7 @@ class Session:
         """Waits until the broker has answered all reports."""
         if self.is_open:
             self.flush()
-            self.line.read_until(lambda: not self._unanswered, CALL_SECONDS)
+            self.line.read_until(lambda: not self._unanswered)
 
     # The end
 
@@ -271,6 +320,17 @@ class Session:
     def is_worth_resuming(self) -> bool:
         """Whether runs of this session go on in this process."""
         return bool(self._session_id) and self.pid == os.getpid()
+
+
+def _takes_the_place(body: Any, before: Any) -> bool:
+    """Whether a report says all that an earlier one of the same run says."""
+    if isinstance(before, wire.Started):
+        return isinstance(body, (wire.Settle, wire.Complete, wire.Fail, wire.Reject))
+    # The end of a run that is settled: it is final either way.
+    return isinstance(before, wire.Settle) and (
+        isinstance(body, (wire.Complete, wire.Reject))
+        or (isinstance(body, wire.Fail) and body.final)
+    )
 
 
 class Sessions:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from urllib.parse import quote
 
 from kombu.transport import base
 
 from celeriac._hello import client_version
 from celeriac.celery.connection import Connection
 from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS
+from celeriac.celery.places import address_of
 from celeriac.celery.routes import bindings_of
 from celeriac.url import DEFAULT_PORT, BrokerUrl, broker_url
 
@@ -56,6 +58,19 @@ class Transport(base.Transport):
 
     def __init__(self, client: Any, **_: Any) -> None:
         self.client = client
+        # kombu parses addresses, but would show a token in the place of the user's name. It asks
+        # the class whether to parse, and the object whether to show.
+        self.can_parse_url = True
+        url = url_of(client)
+        # From here on the token is a password to kombu, which shows no passwords.
+        client.hostname, client.port = url.host, url.port
+        client.userid, client.password = None, url.token or None
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """The address, whose token is masked."""
+        url = url_of(self.client)
+        token = quote(url.token, safe="") if include_password else mask
+        return f"celeriac://{f':{token}@' if url.token else ''}{url.address}//"
 
     def driver_version(self) -> str:
         """The version of this package."""
@@ -70,9 +85,6 @@ class Transport(base.Transport):
         """Opens a connection."""
         _join_celery_worker()
         client = self.client
-        for name, value in self.default_connection_params.items():
-            if not getattr(client, name, None):
-                setattr(client, name, value)
         return Connection(client, url_of(client), float(client.connect_timeout or _CONNECT_SECONDS))
 
     def verify_connection(self, connection: Connection) -> bool:
@@ -101,7 +113,7 @@ class Transport(base.Transport):
 
     def register_with_event_loop(self, connection: Connection, loop: Any) -> None:
         """Reads in the loop of a worker."""
-        connection.register(loop, connection.drain_all)
+        connection.register(loop)
 
     def unregister_from_event_loop(self, connection: Connection, loop: Any) -> None:
         """Leaves the loop."""
@@ -110,7 +122,16 @@ class Transport(base.Transport):
 
 def url_of(client: Any) -> BrokerUrl:
     """The address of the broker. The token stands in the place of the password, or of the user."""
+    scheme = getattr(client, "transport_cls", "celeriac")
+    if scheme == "celeriacs":
+        return address_of("celeriacs://host")
+    if (client.virtual_host or "/").strip("/"):
+        return address_of("celeriac://host/path")
+    if not client.hostname and not client.port:
+        return address_of("celeriac://")
     host = client.hostname or "127.0.0.1"
+    if "://" in host:
+        return address_of(host)
     password = client.password() if callable(client.password) else client.password
     port = int(client.port or DEFAULT_PORT)
     token = password or client.userid or ""
