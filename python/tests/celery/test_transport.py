@@ -268,6 +268,14 @@ def test_the_package_imports_nothing_of_kombu():
     assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0
 
 
+def test_a_connection_goes_on_to_the_next_address(broker):
+    connection = kombu.Connection(f"celeriac://127.0.0.1:1;{broker.url}")
+    assert (connection.hostname, connection.port) == ("127.0.0.1", 1)
+    connection.connect()
+    assert connection.port == broker.port
+    connection.release()
+
+
 @pytest.mark.parametrize("make", [queue_of_tasks, mailbox])
 def test_a_consumer_of_a_lost_connection_is_cancelled_without_an_error(make):
     with ScratchBroker() as broker, kombu.Connection(broker.url) as connection:
