@@ -46,3 +46,8 @@ def slow(seconds):
 def slow_late(seconds):
     time.sleep(seconds)
     return seconds
+
+
+@app.task(bind=True)
+def replaced(self, number):
+    raise self.replace(add.s(number, number))
