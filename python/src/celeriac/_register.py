@@ -15,6 +15,9 @@ from typing import Any
 
 TRANSPORT = "celeriac.celery.transport:Transport"
 
+SCHEMES = ("celeriac", "celeriacs")
+"""The second one asks for TLS. The transport says that there is none."""
+
 serializer: tuple[Callable[[Any], str], Callable[[Any], Any], str, str] = (
     json.dumps,
     json.loads,
@@ -25,12 +28,13 @@ serializer: tuple[Callable[[Any], str], Callable[[Any], Any], str, str] = (
 
 
 def register() -> None:
-    """Adds the scheme to the transports of kombu. Without kombu nothing happens."""
+    """Adds the schemes to the transports of kombu. Without kombu nothing happens."""
     # kombu may be absent, broken, or of a version that keeps its transports elsewhere.
     with contextlib.suppress(Exception):
         from kombu import transport
 
-        transport.TRANSPORT_ALIASES.setdefault("celeriac", TRANSPORT)
+        for scheme in SCHEMES:
+            transport.TRANSPORT_ALIASES.setdefault(scheme, TRANSPORT)
 
 
 register()

@@ -56,9 +56,7 @@ class CeleriacBackend(Chords, KeyValueStoreBackend):
     def client(self) -> Client:
         """The client of this backend. It opens a connection of its own after a fork."""
         if self._client is None:
-            address = f"[{self._broker.host}]" if ":" in self._broker.host else self._broker.host
-            self._client = Client(f"celeriac://{address}:{self._broker.port}")
-            self._client._link.url = self._broker
+            self._client = Client(self._broker)
         return self._client
 
     def ask(self, body: Any, kind: type[_M], seconds: float = 30.0) -> _M:

@@ -297,8 +297,7 @@ class Channel(Declaring, base.StdChannel):
                 self.connection.line.send(wire.AckMail(tags=[-tag]))
             elif self.session is not None:
                 if run.has_end and not run.is_over:
-                    run.is_accepted = True
-                    self.session.report(run, wire.Settle())
+                    self._settle(run)
                 else:
                     self.session.end(run, run.last or wire.Complete(result_ttl_ms=0))
         self.flush_if_alone()
@@ -336,12 +335,21 @@ class Channel(Declaring, base.StdChannel):
             self.session.end(run, run.last)
             self.flush_if_alone()
 
-    def accept(self, run: Run) -> None:
-        """A process of the pool has begun the task."""
+    def accept(self, run: Run, *, settles: bool) -> None:
+        """The pool has begun the task. Celery has acknowledged a task that settles, but the
+        acknowledgement itself may come when the solo pool has run it, or with the next message."""
         if self.session is not None and not run.is_accepted:
-            run.is_accepted = True
-            self.session.report(run, wire.Started())
+            if settles:
+                self._settle(run)
+            else:
+                run.is_accepted = True
+                self.session.report(run, wire.Started())
             self.flush_if_alone()
+
+    def _settle(self, run: Run) -> None:
+        if self.session is not None and not run.is_settled:
+            run.is_accepted = run.is_settled = True
+            self.session.report(run, wire.Settle())
 
     def flush(self) -> None:
         """Sends the reports that wait."""

@@ -74,7 +74,7 @@ def _reporting(base: Any, blocks: bool) -> Any:
         def on_accepted(self, pid: Any, time_accepted: Any) -> None:
             super().on_accepted(pid, time_accepted)
             if self._celeriac_run is not None:
-                self._celeriac_channel.accept(self._celeriac_run)
+                self._celeriac_channel.accept(self._celeriac_run, settles=not self.task.acks_late)
 
         def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
             if not failed__retval__runtime[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from celeriac import _codec as wire
@@ -15,6 +16,8 @@ Item = tuple[Raw, str, str, bool]
 """A message with its exchange, its routing key, and whether it must reach a queue."""
 
 _SUBMIT_MAX = 1000
+_SUBMIT_BYTES_MAX = 4 * 1024 * 1024
+"""The tasks of one submit have no more bytes, unless it is one task. A frame holds 16 MiB."""
 
 
 def publish(connection: Any, items: list[Item]) -> None:
@@ -23,8 +26,23 @@ def publish(connection: Any, items: list[Item]) -> None:
     connection.fresh_line()
     for raw, exchange, routing_key, mandatory in items:
         tasks += _route(connection, raw, exchange, routing_key, mandatory)
-    for at in range(0, len(tasks), _SUBMIT_MAX):
-        _submit(connection, tasks[at : at + _SUBMIT_MAX])
+    for some in _portions(tasks):
+        _submit(connection, some)
+
+
+def _portions(tasks: list[wire.Task]) -> Iterator[list[wire.Task]]:
+    """The tasks in order, as many at a time as fit into one request."""
+    some: list[wire.Task] = []
+    size = 0
+    for task in tasks:
+        length = len(task.payload) + sum(len(value) for value in task.headers.values())
+        if some and (len(some) >= _SUBMIT_MAX or size + length > _SUBMIT_BYTES_MAX):
+            yield some
+            some, size = [], 0
+        some.append(task)
+        size += length
+    if some:
+        yield some
 
 
 def _route(
@@ -58,11 +76,11 @@ def _to_mailboxes(
 ) -> bool:
     """Publishes to mailboxes. False when the route leads to a queue of tasks."""
     cancel = cancel_of(raw, exchange)
-    if cancel is not None:
-        connection.line.call(cancel, wire.CancelReply)
     body = _message(raw, exchange, routing_key, packed(raw, exchange, routing_key))
     body.mandatory = mandatory
     try:
+        if cancel is not None:
+            connection.line.call(cancel, wire.CancelReply)
         connection.line.call(body, wire.CountReply)
     except InvalidArgument:
         connection.routes.forget()

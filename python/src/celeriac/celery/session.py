@@ -13,11 +13,15 @@ import threading
 from collections import deque
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from celeriac import _codec as wire
+from celeriac.celery.faults import channel_error
 from celeriac.celery.line import CALL_SECONDS, Line
+from celeriac.errors import BrokerError
 from celeriac.url import BrokerUrl
+
+_M = TypeVar("_M", bound=wire.Message)
 
 _REPORTS_MAX = 1000
 _CREDIT_MAX = 10_000
@@ -34,6 +38,7 @@ class Run:
         "is_ended",
         "is_lost",
         "is_over",
+        "is_settled",
         "last",
         "lease",
         "queue",
@@ -48,6 +53,8 @@ class Run:
         """Whether Celery will say when the run is over. The acknowledgement is no end then."""
         self.is_accepted = False
         """Whether Started or Settle was reported."""
+        self.is_settled = False
+        """Whether Settle was reported."""
         self.is_over = False
         """Whether the run is over, so that an acknowledgement ends the lease."""
         self.is_ended = False
@@ -133,31 +140,38 @@ class Session:
 
     # Queues and credit
 
+    def _ask(self, body: Any, kind: type[_M]) -> _M:
+        """Sends a request. A refusal is a channel error."""
+        try:
+            return self.line.call(body, kind)
+        except BrokerError as error:
+            raise channel_error(error, "Basic.consume") from error
+
     def serve(self, queue: str) -> None:
         """Adds a queue."""
         if queue not in self.queues:
             added = [wire.QueueSubscription(queue=queue, weight=_WEIGHT)]
-            self.line.call(wire.Serve(add_queues=added), wire.Done)
+            self._ask(wire.Serve(add_queues=added), wire.Done)
             self.queues.add(queue)
 
     def unserve(self, queue: str) -> None:
         """Takes a queue off. Its leases stay."""
         if queue in self.queues:
             self.queues.discard(queue)
-            self.line.call(wire.Serve(remove_queues=[queue]), wire.Done)
+            self._ask(wire.Serve(remove_queues=[queue]), wire.Done)
 
     def set_credit(self, count: int) -> None:
         """Sets the number of leases that the session may hold; 0 stands for the most."""
         most = self.line.limits.credit_max or _CREDIT_MAX
         credit = min(count or most, most)
         if credit != self.credit:
-            self.line.call(wire.Credit(credit=credit), wire.Done)
+            self._ask(wire.Credit(credit=credit), wire.Done)
             self.credit = credit
 
     def take(self, queue: str) -> wire.Delivery | None:
         """Leases one ready task of a queue, if there is one."""
         pushes = self.line.pushes
-        if not self.line.call(wire.Take(queue=queue, count=1), wire.CountReply).count:
+        if not self._ask(wire.Take(queue=queue, count=1), wire.CountReply).count:
             return None
         # The delivery of a Take comes right before its answer.
         for push in reversed(pushes):
@@ -253,7 +267,7 @@ class Session:
 
     def set_credit_zero(self) -> None:
         """From now on nothing is delivered."""
-        self.line.call(wire.Credit(), wire.Done)
+        self._ask(wire.Credit(), wire.Done)
         self.credit = 0
 
     def _take_unread(self) -> None:

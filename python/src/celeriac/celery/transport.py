@@ -9,9 +9,14 @@ from kombu.transport import base
 
 from celeriac._hello import client_version
 from celeriac.celery.connection import Connection
-from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS
+from celeriac.celery.faults import (
+    CHANNEL_ERRORS,
+    CONNECTION_ERRORS,
+    RECOVERABLE_CHANNEL_ERRORS,
+)
 from celeriac.celery.routes import bindings_of
-from celeriac.url import DEFAULT_PORT, BrokerUrl, broker_url
+from celeriac.errors import InvalidUrl
+from celeriac.url import DEFAULT_PORT, NO_TLS, BrokerUrl, broker_url
 
 _CONNECT_SECONDS = 10.0
 
@@ -45,7 +50,7 @@ class Transport(base.Transport):
     connection_errors = CONNECTION_ERRORS
     channel_errors = CHANNEL_ERRORS
     recoverable_connection_errors = CONNECTION_ERRORS
-    recoverable_channel_errors = CHANNEL_ERRORS
+    recoverable_channel_errors = RECOVERABLE_CHANNEL_ERRORS
 
     implements = base.Transport.implements.extend(
         asynchronous=True,
@@ -56,6 +61,9 @@ class Transport(base.Transport):
 
     def __init__(self, client: Any, **_: Any) -> None:
         self.client = client
+        if client.userid and not client.password:
+            # kombu shows the user of an address in logs, and masks the password.
+            client.userid, client.password = None, client.userid
 
     def driver_version(self) -> str:
         """The version of this package."""
@@ -110,6 +118,14 @@ class Transport(base.Transport):
 
 def url_of(client: Any) -> BrokerUrl:
     """The address of the broker. The token stands in the place of the password, or of the user."""
+    if client.ssl or client.transport_cls == "celeriacs":
+        # Without this error the token would go over the network as it is.
+        raise InvalidUrl(NO_TLS)
+    if client.virtual_host not in (None, "", "/"):
+        raise InvalidUrl(
+            "a broker has no databases and no virtual hosts: nothing may follow the port, "
+            f"as in celeriac://:token@localhost:{DEFAULT_PORT}"
+        )
     host = client.hostname or "127.0.0.1"
     password = client.password() if callable(client.password) else client.password
     port = int(client.port or DEFAULT_PORT)
