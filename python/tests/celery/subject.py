@@ -1,6 +1,8 @@
 """The app of the tests. The worker is a process of its own, as users run it."""
 
+import json
 import os
+import signal
 import time
 
 from celery.app.backends import BACKEND_ALIASES
@@ -12,6 +14,8 @@ BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
 URL = os.environ.get("CELERIAC_TEST_URL", "celeriac://127.0.0.1:1")
 app = Celery("subject", broker=URL, backend=URL)
 app.conf.broker_connection_retry_on_startup = True
+app.conf.broker_transport_options = json.loads(os.environ.get("CELERIAC_TEST_OPTIONS", "{}"))
+app.conf.update(json.loads(os.environ.get("CELERIAC_TEST_CONF", "{}")))
 
 
 @app.task
@@ -51,3 +55,8 @@ def slow_late(seconds):
 @app.task(bind=True)
 def replaced(self, number):
     raise self.replace(add.s(number, number))
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_late():
+    os.kill(os.getpid(), signal.SIGKILL)

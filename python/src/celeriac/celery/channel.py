@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,9 @@ from celeriac.celery.envelope import Raw
 from celeriac.celery.publishing import PublishBatch, publish
 from celeriac.celery.revoking import note_revoked, note_runnable
 from celeriac.celery.session import Run, Session, sessions
+
+_NAMES_MAX = 10_000
+"""A worker with more names takes tasks of any name."""
 
 
 class Channel(Declaring, base.StdChannel):
@@ -41,6 +44,7 @@ class Channel(Declaring, base.StdChannel):
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._tags: dict[int, Run | None] = {}
         self._prefetch = 0
+        self._names: frozenset[str] | None = None
 
     # Messages
 
@@ -177,8 +181,18 @@ class Channel(Declaring, base.StdChannel):
 
     def _session(self) -> Session:
         if self.session is None:
-            self.session = self.connection.open_session()
+            self.session = self.connection.open_session(self._names)
         return self.session
+
+    def announce(self, names: Iterable[str]) -> None:
+        """From now on tasks of these names are delivered, and messages that are no tasks."""
+        if self.connection.options.any_name:
+            return
+        self._names = frozenset((*names, messages.PLAIN))
+        if len(self._names) > _NAMES_MAX:
+            self._names = None
+        if self.session is not None and self.session.is_open:
+            self.session.announce(self._names)
 
     # Events
 
@@ -228,7 +242,7 @@ class Channel(Declaring, base.StdChannel):
             note_revoked(delivery.id)
         elif delivery.generation > 1:
             note_runnable(delivery.id)
-        raw = messages.raw_of(delivery)
+        raw = messages.raw_of(delivery, self.connection.options)
         if no_ack:
             self.session.end(run, wire.Complete())
         else:
@@ -281,7 +295,12 @@ class Channel(Declaring, base.StdChannel):
             session.flush()
         else:
             self._tags[run.lease] = run
-        return self._message(messages.raw_of(delivery), run.lease, delivery.redelivered, None)
+        return self._message(
+            messages.raw_of(delivery, self.connection.options),
+            run.lease,
+            delivery.redelivered,
+            None,
+        )
 
     # Acknowledgements
 

@@ -16,6 +16,7 @@ from celeriac import _codec as wire
 from celeriac.celery.channel import Channel
 from celeriac.celery.faults import lost
 from celeriac.celery.line import Line, has_ended
+from celeriac.celery.options import options_of
 from celeriac.celery.routes import Routes
 from celeriac.celery.session import Session, sessions
 from celeriac.url import BrokerUrl
@@ -29,7 +30,7 @@ class Connection:
     def __init__(self, client: Any, url: BrokerUrl, seconds: float) -> None:
         self.client = client
         self.url = url
-        self.options: dict[str, Any] = dict(client.transport_options or {})
+        self.options = options_of(client.transport_options)
         self.routes = Routes()
         self.channels: list[Channel] = []
         self.events: deque[Event] = deque()
@@ -93,9 +94,9 @@ class Connection:
                 found.append(session.line if session.is_open else self.line)
         return found
 
-    def open_session(self) -> Session:
-        """A session of a worker, for a channel."""
-        session = sessions.open(self.url)
+    def open_session(self, names: frozenset[str] | None) -> Session:
+        """A session of a worker, for a channel. Without names it takes tasks of any name."""
+        session = sessions.open(self.url, names)
         self.watch(session.line)
         return session
 

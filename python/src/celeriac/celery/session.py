@@ -76,6 +76,8 @@ class Session:
         self.runs: dict[int, Run] = {}
         self.credit = 0
         self.queues: set[str] = set()
+        self.names: frozenset[str] | None = None
+        """The names of the tasks to deliver; None for any."""
         self._line: Line | None = None
         self._session_id = ""
         self._lost_at = 0.0
@@ -100,7 +102,11 @@ class Session:
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
         info = wire.WorkerInfo(
-            hostname=socket.gethostname()[:255], pid=self.pid, any_name=True, keeps_leases=True
+            hostname=socket.gethostname()[:255],
+            pid=self.pid,
+            task_names=sorted(self.names or ()),
+            any_name=self.names is None,
+            keeps_leases=True,
         )
         self._line = line = Line(self.url, worker=info, session_id=self._session_id)
         welcome = line.welcome
@@ -159,6 +165,15 @@ class Session:
         if queue in self.queues:
             self.queues.discard(queue)
             self._ask(wire.Serve(remove_queues=[queue]), wire.Done)
+
+    def announce(self, names: frozenset[str] | None) -> None:
+        """Says which names to deliver from now on."""
+        if names is None or self.names is None or names == self.names:
+            # Whoever takes any name goes on with it.
+            return
+        added, removed = sorted(names - self.names), sorted(self.names - names)
+        self._ask(wire.Serve(add_task_names=added, remove_task_names=removed), wire.Done)
+        self.names = names
 
     def set_credit(self, count: int) -> None:
         """Sets the number of leases that the session may hold; 0 stands for the most."""
@@ -299,15 +314,17 @@ class Sessions:
         if session.is_worth_resuming() and session not in self._lost:
             self._lost.append(session)
 
-    def open(self, url: BrokerUrl) -> Session:
+    def open(self, url: BrokerUrl, names: frozenset[str] | None) -> Session:
         """Resumes a session of this broker, or begins one."""
         pid = os.getpid()
         self._lost = [session for session in self._lost if session.pid == pid]
         session = next((each for each in self._lost if each.url == url), None)
         if session is None:
             session = Session(url)
+            session.names = names
             session.open()
             return session
+        session.names = names
         session.open()
         self._lost.remove(session)
         return session

@@ -144,9 +144,10 @@ def _join_celery_worker() -> None:
     from celery.worker.consumer.gossip import Gossip
     from celery.worker.consumer.mingle import Mingle
 
-    from celeriac.celery.hook import install
+    from celeriac.celery import hook, names
 
-    install()
+    hook.install()
+    names.install()
     for part in (Gossip, Mingle):
         part.compatible_transports = {*part.compatible_transports, Transport.driver_type}
 
