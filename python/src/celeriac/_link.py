@@ -24,6 +24,8 @@ from celeriac.url import BrokerUrl
 _READ_BYTES = 64 * 1024
 _STEP_MAX = 3600.0
 """The longest time of one read. A socket takes no endless times."""
+_TELL_SECONDS = 0.1
+"""So long the end of a watch may take to write. What is left is written with the next call."""
 _LOOK_AGAIN = 1.0
 """After this time a thread looks whether the one that reads still does."""
 
@@ -147,9 +149,43 @@ class Link:
             raise DeadlineExceeded("the time of the watch is over")
         return None
 
-    def end_watch(self, states: WatchedStates) -> None:
-        """Ends a watch. The broker hears of it with the next call."""
+    def end_watch(self, states: WatchedStates, *, at_once: bool = False) -> None:
+        """Ends a watch. The broker hears of it with the next call, or at once when no thread is in
+        the way. This waits for no lock."""
         self._left.append(states)
+        if not at_once or self._pid != os.getpid() or self._is_within():
+            return
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._end_watches()
+        finally:
+            self._lock.release()
+        if self.exchange.is_open:
+            with contextlib.suppress(CeleriacError, OSError):
+                self._write(time.monotonic() + _TELL_SECONDS)
+
+    def _is_within(self) -> bool:
+        """Whether this thread holds the lock already: the garbage collector may run anywhere."""
+        is_owned: Callable[[], bool] | None = getattr(self._lock, "_is_owned", None)
+        return is_owned is None or is_owned()
+
+    def write(self) -> None:
+        """Writes what was begun, if there is a connection."""
+        if self.exchange.is_open:
+            self._write(time.monotonic() + _STEP_MAX)
+
+    def wait(self, is_done: Callable[[], bool], deadline: float) -> None:
+        """Reads, or waits for the thread that reads, until this is true or the time is over."""
+        self._check_process()
+        self._wait(is_done, lambda now: deadline if now < deadline else None)
+
+    def wake(self, change: Callable[[], None] | None = None) -> None:
+        """Lets all threads that wait look again, after this change."""
+        with self._lock:
+            if change is not None:
+                change()
+            self._wake()
 
     def close(self, seconds: float = 1.0) -> None:
         """Ends the session and closes the socket. Calls that wait fail with `ClientClosed`."""

@@ -6,6 +6,7 @@ import signal
 import time
 
 from celery.app.backends import BACKEND_ALIASES
+from celery.exceptions import Reject
 
 import celeriac._register  # noqa: F401 - the tests run without installing the package.
 from celery import Celery
@@ -60,3 +61,44 @@ def replaced(self, number):
 @app.task(acks_late=True, reject_on_worker_lost=True)
 def die_late():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def die_early():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mark(path):
+    """Notes a run in a file, and counts the runs that it has seen."""
+    with open(path, "a") as file:
+        file.write("x")
+    return os.path.getsize(path)
+
+
+@app.task(acks_late=True)
+def mark_and_wait_once(path):
+    runs = mark(path)
+    if runs == 1:
+        time.sleep(600)
+    return runs
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_once(path):
+    runs = mark(path)
+    if runs == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return runs
+
+
+@app.task(bind=True, acks_late=True)
+def reject_once(self, path):
+    runs = mark(path)
+    if runs == 1:
+        raise Reject("not now", requeue=True)
+    return [runs, self.request.delivery_info["redelivered"]]
+
+
+@app.task(acks_late=True)
+def reject_for_good():
+    raise Reject("never", requeue=False)

@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any, TypeVar
 
-from celery.backends.base import KeyValueStoreBackend
-from celery.exceptions import TimeoutError as CeleryTimeout
+from celery.backends.asynchronous import AsyncBackendMixin
+from celery.backends.base import BaseKeyValueStoreBackend
 
 from celeriac import _codec as wire
 from celeriac._calls import Call
+from celeriac._values import SPAN_MS_MAX
+from celeriac.celery import kept
 from celeriac.celery.chords import Chords
+from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
-from celeriac.celery.shapes import META, meta_of
+from celeriac.celery.shapes import META, error_of, meta_of
+from celeriac.celery.waiting import ResultConsumer
 from celeriac.client import Client
 from celeriac.errors import BrokerError, CeleriacError
 from celeriac.url import BrokerUrl, broker_url
 from celery import states
 
 _M = TypeVar("_M", bound=wire.Message)
-_SLICE_SECONDS = 1.0
-_PROGRESS_BYTES_MAX = 64 * 1024
+_CALL_SECONDS = 30.0
+_OWN_NAMES = ("celeriac.outcome", "celeriac.progress")
+"""The names of records that no task made."""
 
 
-class CeleriacBackend(Chords, KeyValueStoreBackend):
+class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
     """All threads and processes of an app share one instance; each process opens its own
     connection."""
 
     key_t = str
-    thread_safe = True
     persistent = True
     supports_autoexpire = True
     supports_native_join = True
+    supports_result_compression = True
+    supports_failure_expires = True
 
     def __init__(self, app: Any = None, url: Any = None, expires: Any = None, **options: Any):
         super().__init__(app=app, url=url, expires=expires, **options)
+        # Celery would make a backend for each thread, with a connection of its own.
+        self.thread_safe = True
         self._url = str(url or "")
-        # Celery names the scheme alone when the address has no other part.
-        address = None if self._url.rstrip(":/") in ("", "celeriac") else self._url.rstrip("/")
-        self._broker: BrokerUrl = broker_url(address)
-        self._client: Client | None = None
-        self.expires_seconds = _seconds(self.expires)
+        self._broker: BrokerUrl = _address(self._url)
+        self.client = Client(self._broker)
+        """It opens its connection at the first call, and one of its own in each process."""
+        self.ttl_ms = _milliseconds(self.expires)
+        failure_expires = self.app.conf.get("result_failure_expires")
+        self.failure_ttl_ms = (
+            self.ttl_ms
+            if failure_expires is None
+            else _milliseconds(self.prepare_expires(failure_expires))
+        )
+        self.chord_ttl_ms = _milliseconds(getattr(self, "chord_expires", self.expires))
+        self.result_consumer = ResultConsumer(
+            self, self.app, self.accept, self._pending_results, self._pending_messages
+        )
 
     def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = {**(kwargs or {}), "url": self._url, "expires": self.expires}
@@ -53,14 +70,14 @@ class CeleriacBackend(Chords, KeyValueStoreBackend):
         return self._url if include_password else str(self._broker)
 
     @property
-    def client(self) -> Client:
-        """The client of this backend. It opens a connection of its own after a fork."""
-        if self._client is None:
-            self._client = Client(self._broker)
-        return self._client
+    def place(self) -> tuple[str, int]:
+        """Host and port of the broker."""
+        return self._broker.host, self._broker.port
 
-    def ask(self, body: Any, kind: type[_M], seconds: float = 30.0) -> _M:
+    def ask(self, body: Any, kind: type[_M], seconds: float = _CALL_SECONDS) -> _M:
         """Sends one request."""
+        if kind is not wire.GetReply:
+            kept.let_go()
         call = Call.of(body, time.monotonic() + seconds)
         link = self.client._link
         link.post([call])
@@ -81,7 +98,13 @@ class CeleriacBackend(Chords, KeyValueStoreBackend):
         """The encoded values of keys, in order."""
         ids = [self.id_of(key) for key in keys]
         found: list[Any] = [None] * len(ids)
-        places = list(range(len(ids)))
+        places = []
+        for at, task_id in enumerate(ids):
+            own = kept.kept_of(task_id)
+            if own is not None:
+                found[at] = own.body
+            else:
+                places.append(at)
         while places:
             body = wire.Get(ids=[ids[at] for at in places], with_results=True)
             reply = self.ask(body, wire.GetReply)
@@ -107,24 +130,58 @@ class CeleriacBackend(Chords, KeyValueStoreBackend):
     def expire(self, key: str, value: Any) -> None:
         """Values expire by the time with which they were stored."""
 
+    # Outcomes
+
     def put(self, task_id: str, lease: int, state: str, value: Any, error: Any = None) -> None:
-        """Stores an outcome. The broker refuses that of a run whose place another run has taken,
-        which is no fault."""
-        body = value.encode() if isinstance(value, str) else bytes(value)
-        ttl = self.expires_seconds
+        """Stores an outcome."""
+        self._put(task_id, lease, Kept(state, _bytes(value), self.ttl_of(state)), error)
+
+    def put_kept(self, run: tuple[str, int], found: Kept) -> None:
+        """Stores an outcome that was kept for the report of the run, and must not wait for it."""
+        error = None
+        if found.state in states.EXCEPTION_STATES:
+            error = wire.TaskError(kind=found.state)
+            with contextlib.suppress(Exception):
+                error = error_of(self.decode(found.body))
+        self._put(run[0], run[1], found, error)
+
+    def ttl_of(self, state: str) -> int:
+        """How long an outcome of this state is kept."""
+        return self.failure_ttl_ms if state == states.FAILURE else self.ttl_ms
+
+    def _put(self, task_id: str, lease: int, found: Kept, error: Any) -> None:
+        """The broker refuses the outcome of a run whose place another run has taken, which is no
+        fault."""
         outcome = wire.TaskOutcome(
             id=task_id,
             lease=lease,
-            state=state,
-            body=body,
+            state=found.state,
+            body=found.body,
             content_type=META,
-            result_ttl_ms=None if ttl is None else int(ttl * 1000),
+            result_ttl_ms=found.ttl_ms,
             error=error,
         )
-        stored = self.ask(wire.PutOutcome(outcomes=[outcome]), wire.PutOutcomeReply).outcomes[0]
-        refusal = stored.error
-        if refusal is not None and refusal.code != wire.ErrorCode.STALE_LEASE:
+        refusal = self._put_once(outcome)
+        if refusal is not None and refusal.code == wire.ErrorCode.STALE_LEASE:
+            if not lease or not self._is_elsewhere(task_id):
+                return
+            # The lease is one of another broker, which carries the task and not its result.
+            outcome.lease = 0
+            refusal = self._put_once(outcome)
+        if refusal is not None:
             raise BrokerError.of(refusal.code, refusal.message, refusal.retryable)
+
+    def _put_once(self, outcome: wire.TaskOutcome) -> wire.Error | None:
+        stored = self.ask(wire.PutOutcome(outcomes=[outcome]), wire.PutOutcomeReply)
+        return stored.outcomes[0].error
+
+    def _is_elsewhere(self, task_id: str) -> bool:
+        """Whether this broker has no task of this id. The outcome of an earlier run is dropped."""
+        info = self.ask(wire.Get(ids=[task_id]), wire.GetReply).tasks[0]
+        if info.name in _OWN_NAMES:
+            self.ask(wire.Forget(ids=[task_id]), wire.ForgetReply)
+            return True
+        return info.state == wire.TaskState.UNKNOWN and not info.generation
 
     def _store_result(
         self,
@@ -137,56 +194,31 @@ class CeleriacBackend(Chords, KeyValueStoreBackend):
     ) -> Any:
         meta = self._get_result_meta(result, state, traceback=traceback, request=request)
         meta["task_id"] = str(task_id)
-        stored_id, lease = run_of_request(request, task_id) or (task_id, 0)
-        error = None
-        if state in states.EXCEPTION_STATES:
-            fields = result if isinstance(result, dict) else {}
-            message = fields.get("exc_message", "")
-            error = wire.TaskError(
-                kind=str(fields.get("exc_type", state)),
-                message=str(message[0] if isinstance(message, (list, tuple)) and message else ""),
-                traceback=str(traceback or ""),
-            )
-        self.put(stored_id, lease, state, self.encode(meta), error)
+        body = _bytes(self.encode(meta))
+        run = run_of_request(request, task_id)
+        found = Kept(state, body, self.ttl_of(state))
+        if run is not None and kept.keep(self, run, request, found):
+            return result
+        error = error_of(meta) if state in states.EXCEPTION_STATES else None
+        stored_id, lease = run or (str(task_id), 0)
+        self._put(stored_id, lease, found, error)
         return result
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether Celery may try again, where it was told to."""
         return isinstance(exc, CeleriacError) and exc.retryable
 
-    # Waiting
 
-    def wait_for(
-        self,
-        task_id: str,
-        timeout: float | None = None,
-        interval: float = 0.5,
-        no_ack: bool = True,
-        on_interval: Any = None,
-    ) -> Any:
-        """Waits until the task has ended. The broker tells of the end."""
-        self._ensure_not_eager()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            meta = self.get_task_meta(task_id)
-            if meta["status"] in states.READY_STATES:
-                return meta
-            if on_interval:
-                on_interval()
-            left = _SLICE_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise CeleryTimeout("The operation timed out.")
-            waited = self.client.wait([task_id], timeout=min(left, _SLICE_SECONDS))
-            if waited.satisfied:
-                # The broker calls an id that nobody has submitted ended.
-                meta = self.get_task_meta(task_id)
-                if meta["status"] in states.READY_STATES:
-                    return meta
-                time.sleep(min(interval, max(left, 0.0), 0.1))
+def _address(url: str) -> BrokerUrl:
+    # Celery names the scheme alone when the address has no other part.
+    return broker_url(None if url.rstrip(":/") in ("", "celeriac") else url.rstrip("/"))
 
 
-def _seconds(expires: Any) -> float | None:
-    if expires is None:
-        return None
-    seconds = expires.total_seconds() if isinstance(expires, timedelta) else float(expires)
-    return seconds or None
+def _bytes(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _milliseconds(expires: Any) -> int:
+    """Celery keeps results for ever when there is no time, or a time of 0."""
+    seconds = float(expires or 0)
+    return min(max(int(seconds * 1000), 1), SPAN_MS_MAX) if seconds > 0 else SPAN_MS_MAX

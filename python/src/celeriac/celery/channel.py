@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -45,6 +46,12 @@ class Channel(Declaring, base.StdChannel):
         self._tags: dict[int, Run | None] = {}
         self._prefetch = 0
         self._names: frozenset[str] | None = None
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """Host and port of the broker."""
+        url = self.connection.url if self.connection is not None else None
+        return (url.host, url.port) if url is not None else None
 
     # Messages
 
@@ -316,7 +323,9 @@ class Channel(Declaring, base.StdChannel):
                 self.connection.line.send(wire.AckMail(tags=[-tag]))
             elif self.session is not None:
                 if run.has_end and not run.is_over:
-                    self._settle(run)
+                    if not run.is_settled:
+                        run.is_accepted = run.is_settled = True
+                        self.session.report(run, wire.Settle())
                 else:
                     self.session.end(run, run.last or wire.Complete(result_ttl_ms=0))
         self.flush_if_alone()
@@ -330,7 +339,11 @@ class Channel(Declaring, base.StdChannel):
                 self.ask_any(body)
             elif self.session is not None:
                 error = wire.TaskError(kind="rejected", message="the worker rejected the message")
-                report = wire.Release(lost=run.is_lost) if requeue else wire.Reject(error=error)
+                report: Any = wire.Release(lost=run.is_lost)
+                if not requeue:
+                    # What a run has left as its outcome says more than the rejection.
+                    has_result = run.is_over and bool(getattr(run.last, "result", None))
+                    report = run.last if has_result else wire.Reject(error=error)
                 self.session.end(run, report)
         self.flush_if_alone()
 
@@ -352,34 +365,31 @@ class Channel(Declaring, base.StdChannel):
         if self.session is not None:
             self._tags.pop(run.lease, None)
             self.session.end(run, run.last)
-            self.flush_if_alone()
+            self.flush_if_alone(is_end=True)
 
-    def accept(self, run: Run, *, settles: bool) -> None:
-        """The pool has begun the task. Celery has acknowledged a task that settles, but the
-        acknowledgement itself may come when the solo pool has run it, or with the next message."""
+    def accept(self, run: Run, *, is_settled: bool) -> None:
+        """A process of the pool has begun the task, and the task may run again unless it is
+        settled: the acknowledgement follows."""
         if self.session is not None and not run.is_accepted:
-            if settles:
-                self._settle(run)
-            else:
-                run.is_accepted = True
-                self.session.report(run, wire.Started())
+            run.is_accepted, run.is_settled = True, is_settled
+            self.session.report(run, wire.Settle() if is_settled else wire.Started())
             self.flush_if_alone()
-
-    def _settle(self, run: Run) -> None:
-        if self.session is not None and not run.is_settled:
-            run.is_accepted = run.is_settled = True
-            self.session.report(run, wire.Settle())
 
     def flush(self) -> None:
-        """Sends the reports that wait."""
-        if self.session is not None:
-            self.session.flush()
+        """Sends the reports that wait. An answer from the broker lets the event loop come back."""
+        if self.session is not None and self.session.has_reports:
+            self.session.flush(at_once=False)
 
-    def flush_if_alone(self) -> None:
-        """Outside of an event loop reports leave at once. The loop collects them."""
-        if self.session is not None and (self.connection is None or self.connection.loop is None):
+    def flush_if_alone(self, *, is_end: bool = False) -> None:
+        """Outside of an event loop reports leave at once. The loop collects them; the end of a run
+        in another thread would find the loop asleep."""
+        if self.session is not None and (
+            self.connection is None
+            or self.connection.loop is None
+            or (is_end and self.connection.loop_thread != threading.get_ident())
+        ):
             with contextlib.suppress(OSError):
-                self.session.flush()
+                self.session.flush(at_once=not is_end)
 
     # The end
 
@@ -407,3 +417,11 @@ class Channel(Declaring, base.StdChannel):
         self.closed = True
         if self.session is not None:
             sessions.lose(self.session)
+
+
+def rejection(run: Run, *, requeue: bool) -> wire.Release | wire.Reject:
+    """The report that gives a task back, or that makes it dead."""
+    if requeue:
+        return wire.Release(lost=run.is_lost)
+    error = wire.TaskError(kind="rejected", message="the worker rejected the message")
+    return wire.Reject(error=error)

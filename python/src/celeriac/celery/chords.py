@@ -26,13 +26,13 @@ class Chords:
     encode: Any
     decode: Any
     encode_result: Any
-    expires_seconds: float | None
+    chord_ttl_ms: int
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Says how many members a chord has."""
         self.ask(
             wire.ChordExtend(
-                group=_PARTS_PREFIX + group_id, size=chord_size, result_ttl_ms=self._ttl_ms()
+                group=_PARTS_PREFIX + group_id, size=chord_size, result_ttl_ms=self.chord_ttl_ms
             ),
             wire.ChordReply,
         )
@@ -63,7 +63,7 @@ class Chords:
                 member=task_id,
                 index=request.group_index,
                 body=part.encode() if isinstance(part, str) else part,
-                result_ttl_ms=self._ttl_ms(),
+                result_ttl_ms=self.chord_ttl_ms,
                 lease_ms=int(self._lease_seconds() * 1000),
             ),
             wire.ChordReply,
@@ -138,15 +138,12 @@ class Chords:
         try:
             self.ask(
                 wire.ChordDone(
-                    group=_PARTS_PREFIX + group, lease=lease, result_ttl_ms=self._ttl_ms()
+                    group=_PARTS_PREFIX + group, lease=lease, result_ttl_ms=self.chord_ttl_ms
                 ),
                 wire.Done,
             )
         except BrokerError as error:
             log.warning("The chord %s was not closed: %s", group, error)
-
-    def _ttl_ms(self) -> int | None:
-        return None if self.expires_seconds is None else int(self.expires_seconds * 1000)
 
     def _lease_seconds(self) -> float:
         return max(2 * float(self.app.conf.result_chord_join_timeout or 5.0), _LEASE_SECONDS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -15,7 +16,7 @@ from typing import Any
 from celeriac import _codec as wire
 from celeriac.celery.channel import Channel
 from celeriac.celery.faults import lost
-from celeriac.celery.line import Line, has_ended
+from celeriac.celery.line import Line
 from celeriac.celery.options import options_of
 from celeriac.celery.routes import Routes
 from celeriac.celery.session import Session, sessions
@@ -38,7 +39,7 @@ class Connection:
         self.mail: dict[int, tuple[Channel, str]] = {}
         """The channel and the tag of each consumer of a mailbox."""
         self.loop: Any = None
-        self._on_readable: Callable[[], None] = lambda: None
+        self.loop_thread = 0
         self._seconds = seconds
         self._ids = count(1)
         self.line = Line(url, seconds=seconds)
@@ -103,7 +104,7 @@ class Connection:
     def fresh_line(self) -> Line:
         """The line for requests. When the broker has closed an idle one, another is opened, unless
         mailboxes are consumed on it: who has those must hear of the loss."""
-        if not self.mail and (self.line.is_broken or has_ended(self.line.sock)):
+        if not self.mail and self.line.has_ended():
             self.reopen()
         return self.line
 
@@ -123,8 +124,9 @@ class Connection:
         """Calls one consumer, and waits for a message before if there is none. Raises
         `socket.timeout`."""
         deadline = None if timeout is None else monotonic() + timeout
-        self.flush()
         while True:
+            # An answer to earlier reports lets the next ones go.
+            self.flush()
             self.collect_pushes()
             if self.events:
                 self._dispatch()
@@ -133,11 +135,20 @@ class Connection:
             if not self._wait(max(left, 0.0)) and left <= 0:
                 raise TimeoutError("no message came in time")
 
-    def drain_all(self) -> None:
-        """Calls the consumers for all that has arrived."""
-        with contextlib.suppress(socket.timeout):
-            while True:
-                self.drain_events(0)
+    def on_readable(self, line: Line) -> None:
+        """Reads a line to its end, and calls the consumers for all that has arrived."""
+        line.read()
+        while line.has_more:
+            line.read()
+        self._dispatch_all()
+
+    def _dispatch_all(self) -> None:
+        """What comes while a callback waits for an answer is handled too."""
+        self.collect_pushes()
+        while self.events:
+            self._dispatch()
+            if not self.events:
+                self.collect_pushes()
 
     def flush(self) -> None:
         """Sends the reports that wait."""
@@ -148,7 +159,8 @@ class Connection:
         channel, call = self.events.popleft()
         if not channel.closed:
             call()
-        channel.flush_if_alone()
+        if self.loop is None:
+            channel.flush_if_alone()
 
     def _wait(self, seconds: float) -> bool:
         lines = self.lines()
@@ -186,10 +198,11 @@ class Connection:
 
     # The event loop of a worker
 
-    def register(self, loop: Any, on_readable: Callable[[], None]) -> None:
+    def register(self, loop: Any) -> None:
         """Reads whenever a socket can be read."""
         self.unregister()
-        self.loop, self._on_readable = loop, on_readable
+        self.loop = loop
+        self.loop_thread = threading.get_ident()
         for line in self.lines():
             self.watch(line)
         loop.on_tick.add(self.on_tick)
@@ -207,16 +220,13 @@ class Connection:
         """Runs before each poll: sends what the iteration reported, and handles messages that
         came while a request waited for its answer. No poll would tell of those."""
         if not self.line.is_broken:
+            self._dispatch_all()
             self.flush()
-            self.collect_pushes()
-            if self.events:
-                self.drain_all()
-                self.flush()
 
     def watch(self, line: Line) -> None:
         """Lets the event loop read this line."""
         if self.loop is not None and not line.is_broken:
-            self.loop.add_reader(line.fileno(), self._on_readable)
+            self.loop.add_reader(line.fileno(), self.on_readable, line)
 
     def unwatch(self, line: Line) -> None:
         """Lets the event loop forget this line."""

@@ -3,6 +3,9 @@
 Celery acknowledges most tasks before they run, and tells the transport nothing afterwards. With
 this hook such an acknowledgement settles the task, and its lease ends when the run does. Without
 the hook the acknowledgement ends the lease, and results are stored all the same.
+
+The hook also lets a result ride: the process of the pool gives it back with its answer, and the
+report that ends the run carries it.
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 from celeriac import _codec as wire
-from celeriac.celery.channel import Channel
+from celeriac.celery import kept
+from celeriac.celery.channel import Channel, rejection
+from celeriac.celery.envelope import RIDES
 from celeriac.celery.session import Run
+from celeriac.celery.shapes import META
 
 
 def install() -> None:
@@ -25,19 +31,60 @@ def install() -> None:
 
     def create_request_cls(base: Any, task: Any, pool: Any, *args: Any, **options: Any) -> Any:
         blocks = type(pool).__module__ == "celery.concurrency.solo"
-        return _reporting(original(base, task, pool, *args, **options), blocks)
+        if options.get("trace") is None:
+            is_fast = options.get("app") is not None and options["app"].use_fast_trace_task
+            options["trace"] = kept.trace_fast if is_fast else kept.trace_any
+        place = _place_of_results(task)
+        return _reporting(original(base, task, pool, *args, **options), blocks, place)
 
     create_request_cls.is_celeriac = True  # type: ignore[attr-defined]
     strategy.create_request_cls = create_request_cls
 
 
+def _place_of_results(task: Any) -> tuple[str, int] | None:
+    """The broker that keeps the results of a task; None when it is another product."""
+    from celeriac.celery.backend import CeleriacBackend
+
+    try:
+        backend = task.backend
+    except Exception:
+        return None
+    return backend.place if isinstance(backend, CeleriacBackend) else None
+
+
 def _failure(exc_info: Any) -> wire.Fail:
     error = wire.TaskError(
-        kind=type(exc_info.exception).__name__,
-        message=str(exc_info.exception),
+        kind=type(_inner(exc_info)).__name__,
+        message=str(_inner(exc_info)),
         traceback=str(exc_info.traceback or ""),
     )
     return wire.Fail(error=error, final=True)
+
+
+def _success(answer: Any) -> wire.Complete:
+    """The end of a run. Without a result that rides, its process has stored one or stores none."""
+    found = kept.kept_in(answer)
+    if found is None:
+        return wire.Complete(result_ttl_ms=0)
+    return wire.Complete(result=found.body, content_type=META, result_ttl_ms=found.ttl_ms)
+
+
+def _end(exc_info: Any) -> wire.Complete | wire.Fail:
+    """The end of a run whose process answers with an exception."""
+    from celery.exceptions import Ignore, Reject, Retry
+
+    found = kept.kept_in(exc_info)
+    if found is not None and found.state == "SUCCESS":
+        return _success(exc_info)
+    if isinstance(_inner(exc_info), (Ignore, Reject, Retry)):
+        # They are no failures, and have stored what they mean. `reject` says what comes of a task
+        # that was not acknowledged.
+        return wire.Complete(result_ttl_ms=0)
+    report = _failure(exc_info)
+    if found is not None:
+        report.result, report.content_type = found.body, META
+        report.result_ttl_ms = found.ttl_ms
+    return report
 
 
 def _inner(exc_info: Any) -> Any:
@@ -45,10 +92,12 @@ def _inner(exc_info: Any) -> Any:
     return getattr(exc_info.exception, "exc", None) or exc_info.exception
 
 
-def _reporting(base: Any, blocks: bool) -> Any:
+def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
     """The class of requests with reports."""
     from billiard.exceptions import WorkerLostError
-    from celery.exceptions import Ignore, Retry
+
+    # A pool that ends by an exit has lost its process as well.
+    lost_kinds = (WorkerLostError, SystemExit, KeyboardInterrupt)
 
     class Reporting(base):
         def __init__(self, message: Any, *args: Any, **options: Any) -> None:
@@ -60,6 +109,8 @@ def _reporting(base: Any, blocks: bool) -> Any:
                 self._celeriac_run = run = channel.run_of(message.delivery_tag)
                 if run is not None:
                     run.has_end, run.writes = True, blocks
+                    if place is not None and place == channel.place:
+                        message.properties[RIDES] = True
 
         def _over(self, report: Any, *, is_lost: bool = False) -> None:
             run = self._celeriac_run
@@ -72,28 +123,40 @@ def _reporting(base: Any, blocks: bool) -> Any:
                 self._celeriac_channel.finish(run)
 
         def on_accepted(self, pid: Any, time_accepted: Any) -> None:
+            run = self._celeriac_run
+            if run is not None:
+                self._celeriac_channel.accept(run, is_settled=not self.task.acks_late)
             super().on_accepted(pid, time_accepted)
-            if self._celeriac_run is not None:
-                self._celeriac_channel.accept(self._celeriac_run, settles=not self.task.acks_late)
 
         def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
-            if not failed__retval__runtime[0]:
-                self._over(wire.Complete(result_ttl_ms=0))
+            failed, value, runtime = failed__retval__runtime
+            if not failed:
+                self._over(_success(value))
+                if isinstance(value, kept.Riding):
+                    failed__retval__runtime = failed, str(value), runtime
             try:
                 return super().on_success(failed__retval__runtime, **options)
             finally:
                 self._finish()
 
         def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
-            # `Retry` and `Ignore` are no failures, and have stored what they mean.
-            inner = _inner(exc_info)
-            is_silent = isinstance(exc_info.exception, (Ignore, Retry))
-            report = wire.Complete(result_ttl_ms=0) if is_silent else _failure(exc_info)
-            self._over(report, is_lost=isinstance(inner, WorkerLostError))
+            is_lost = isinstance(_inner(exc_info), lost_kinds)
+            if getattr(self, "_already_cancelled", False):
+                # Celery has ended the process so that the task runs again: at a cold shutdown.
+                self._over(wire.Release())
+            else:
+                self._over(_end(exc_info), is_lost=is_lost)
             try:
                 return super().on_failure(exc_info, *args, **options)
             finally:
                 self._finish()
+
+        def reject(self, requeue: bool = False) -> None:
+            # Celery rejects the message when the event loop comes round, which is after the end.
+            run = self._celeriac_run
+            if run is not None and run.is_over and not self.acknowledged:
+                run.last = rejection(run, requeue=requeue)
+            super().reject(requeue)
 
         def on_timeout(self, soft: bool, timeout: Any) -> Any:
             if not soft:

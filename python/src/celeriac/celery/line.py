@@ -4,6 +4,7 @@ may write."""
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 from collections import deque
@@ -25,6 +26,8 @@ _M = TypeVar("_M", bound=wire.Message)
 CALL_SECONDS = 30.0
 _READ_BYTES = 256 * 1024
 _NO_WAIT = 0.0
+_IDLE_SECONDS = 1.0
+"""After a pause of this length the broker may have closed the connection."""
 
 
 class Line:
@@ -42,6 +45,10 @@ class Line:
         """What the broker sent unasked, oldest first."""
         self.is_broken = False
         self.limits = wire.Limits()
+        self.has_more = False
+        """Whether the last read may have left something."""
+        self._timeout = -1.0
+        self._used_at = monotonic()
         self._reader = FrameReader()
         self._answers: dict[int, Callable[[Any], None]] = {}
         self._last_id = 0
@@ -50,7 +57,7 @@ class Line:
         self.sock = dial(url, deadline)
         # A second descriptor has a timeout of its own: one thread reads while another one writes.
         self._writer = self.sock.dup()
-        self._writer.settimeout(CALL_SECONDS)
+        self._writer.settimeout(0)
         hello = wire.Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
@@ -123,7 +130,8 @@ class Line:
         if self.is_broken:
             raise lost("it was closed")
         try:
-            self.sock.settimeout(seconds)
+            self._set_timeout(seconds)
+            self.has_more = False
             data = self.sock.recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError, TimeoutError):
             return False
@@ -131,6 +139,8 @@ class Line:
             raise self._lose(error) from error
         if not data:
             raise self._lose("the broker closed it")
+        self.has_more = len(data) == _READ_BYTES
+        self._used_at = monotonic()
         try:
             for frame in self._reader.feed(data):
                 self._take(wire.ServerFrame.decode(frame))
@@ -139,6 +149,27 @@ class Line:
             name = other_protocol(data)
             raise NotABroker(f"it speaks {name}" if name else str(fault)) from fault
         return True
+
+    def _set_timeout(self, seconds: float) -> None:
+        # Each change is a call of the system. Whole seconds change rarely.
+        timeout = float(math.ceil(seconds)) if seconds > 1 else seconds
+        if timeout != self._timeout:
+            self._timeout = timeout
+            self.sock.settimeout(timeout)
+
+    def has_ended(self) -> bool:
+        """Whether the other side has closed the connection during a pause."""
+        if self.is_broken:
+            return True
+        if monotonic() - self._used_at < _IDLE_SECONDS:
+            return False
+        try:
+            self._set_timeout(_NO_WAIT)
+            return self.sock.recv(1, socket.MSG_PEEK) == b""
+        except (BlockingIOError, InterruptedError, TimeoutError):
+            return False
+        except OSError:
+            return True
 
     def drop(self) -> None:
         """Closes the descriptors without a word. After a fork the parent keeps its own."""
@@ -173,24 +204,26 @@ class Line:
             raise lost("it was closed")
         if len(frame) > self.limits.frame_bytes_max > 0:
             raise too_large(len(frame), self.limits.frame_bytes_max)
+        data = len(frame).to_bytes(4, "big") + frame
         try:
             with self._lock:
-                self._writer.sendall(len(frame).to_bytes(4, "big") + frame)
+                self._send_all(data)
         except OSError as error:
             raise self._lose(error) from error
+
+    def _send_all(self, data: bytes) -> None:
+        try:
+            sent = self._writer.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent < len(data):
+            self._writer.settimeout(CALL_SECONDS)
+            try:
+                self._writer.sendall(memoryview(data)[sent:])
+            finally:
+                self._writer.settimeout(0)
 
     def _lose(self, reason: object) -> Exception:
         self.drop()
         error: Exception = lost(reason)
         return error
-
-
-def has_ended(opened: socket.socket) -> bool:
-    """Whether the other side has closed an idle connection."""
-    try:
-        opened.settimeout(0)
-        return opened.recv(1, socket.MSG_PEEK) == b""
-    except (BlockingIOError, InterruptedError, TimeoutError):
-        return False
-    except OSError:
-        return True

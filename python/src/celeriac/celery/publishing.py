@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from celeriac import _codec as wire
-from celeriac.celery import messages
+from celeriac.celery import kept, messages
 from celeriac.celery.envelope import Raw, packed
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
 from celeriac.celery.revoking import cancel_of
@@ -23,6 +23,7 @@ _SUBMIT_BYTES_MAX = 4 * 1024 * 1024
 def publish(connection: Any, items: list[Item]) -> None:
     """Publishes messages in order. Raises a channel error for the first that is refused."""
     tasks: list[wire.Task] = []
+    kept.let_go()
     connection.fresh_line()
     for raw, exchange, routing_key, mandatory in items:
         tasks += _route(connection, raw, exchange, routing_key, mandatory)

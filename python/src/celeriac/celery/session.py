@@ -24,6 +24,11 @@ from celeriac.url import BrokerUrl
 _M = TypeVar("_M", bound=wire.Message)
 
 _REPORTS_MAX = 1000
+_REPORT_BYTES_MAX = 4 * 1024 * 1024
+"""The results of one request take at most this much. The broker takes 16 MiB."""
+_IN_FLIGHT_MAX = 2
+"""While so many requests with reports are unanswered, further reports wait and leave together. The
+broker writes one to its disk meanwhile, and would not begin with more."""
 _CREDIT_MAX = 10_000
 _WEIGHT = 1
 
@@ -42,6 +47,7 @@ class Run:
         "last",
         "lease",
         "queue",
+        "unsent",
         "writes",
     )
 
@@ -54,7 +60,7 @@ class Run:
         self.is_accepted = False
         """Whether Started or Settle was reported."""
         self.is_settled = False
-        """Whether Settle was reported."""
+        """Whether Settle was reported: the task never runs again."""
         self.is_over = False
         """Whether the run is over, so that an acknowledgement ends the lease."""
         self.is_ended = False
@@ -63,6 +69,8 @@ class Run:
         """Whether the process that ran the task died."""
         self.last: Any = None
         """The report that an acknowledgement of the run makes."""
+        self.unsent: wire.TaskReport | None = None
+        """The last report of the run, as long as it was not sent."""
         self.writes = False
         """Whether reports leave at once. The solo pool blocks the event loop while a task runs."""
 
@@ -82,7 +90,7 @@ class Session:
         self._session_id = ""
         self._lost_at = 0.0
         self._lock = threading.Lock()
-        self._reports: deque[wire.TaskReport] = deque()
+        self._reports: deque[tuple[Run | None, wire.TaskReport]] = deque()
         self._unanswered: deque[list[wire.TaskReport]] = deque()
         self._stopped = threading.Event()
 
@@ -98,6 +106,11 @@ class Session:
     def is_open(self) -> bool:
         """Whether the session has a connection."""
         return self._line is not None and not self._line.is_broken
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether reports wait."""
+        return bool(self._reports)
 
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
@@ -116,7 +129,7 @@ class Session:
         self.queues.clear()
         with self._lock:
             held = set(welcome.leases) if is_resumed else set()
-            again = [report for batch in self._unanswered for report in batch]
+            again = [(None, report) for batch in self._unanswered for report in batch]
             self._unanswered.clear()
             self._reports.extendleft(reversed(again))
             if not is_resumed:
@@ -219,21 +232,39 @@ class Session:
 
     def _queue(self, run: Run, body: Any) -> None:
         with self._lock:
-            self._reports.append(wire.TaskReport(id=run.id, lease=run.lease, report=body))
+            unsent = run.unsent
+            if unsent is not None and _takes_the_place(body, unsent.report):
+                unsent.report = body
+            else:
+                run.unsent = report = wire.TaskReport(id=run.id, lease=run.lease, report=body)
+                self._reports.append((run, report))
         if run.writes:
             with contextlib.suppress(OSError):
                 self.flush()
 
-    def flush(self) -> None:
-        """Sends the reports that wait. Without a connection they wait for the next one."""
+    def flush(self, *, at_once: bool = True) -> None:
+        """Sends the reports that wait. Without a connection they wait for the next one; unless it
+        must be at once, they also wait for answers to earlier ones."""
         while self._reports and self.is_open:
             with self._lock:
-                count = min(len(self._reports), _REPORTS_MAX)
-                batch = [self._reports.popleft() for _ in range(count)]
+                if not at_once and len(self._unanswered) >= _IN_FLIGHT_MAX:
+                    return
+                batch = self._next_batch()
                 if not batch:
                     return
                 self._unanswered.append(batch)
             self.line.post(wire.Report(reports=batch), partial(self._answered, batch))
+
+    def _next_batch(self) -> list[wire.TaskReport]:
+        batch: list[wire.TaskReport] = []
+        size = 0
+        while self._reports and len(batch) < _REPORTS_MAX and size < _REPORT_BYTES_MAX:
+            run, report = self._reports.popleft()
+            if run is not None:
+                run.unsent = None
+            batch.append(report)
+            size += len(getattr(report.report, "result", b""))
+        return batch
 
     def _answered(self, batch: list[wire.TaskReport], answer: Any) -> None:
         """What the broker refuses is no longer this session's: a retry has taken the place of the
@@ -242,7 +273,7 @@ class Session:
             if batch in self._unanswered:
                 self._unanswered.remove(batch)
             if isinstance(answer, wire.Error) and answer.retryable:
-                self._reports.extendleft(reversed(batch))
+                self._reports.extendleft((None, report) for report in reversed(batch))
                 return
             for report in batch:
                 run = self.runs.get(report.lease)
@@ -300,6 +331,17 @@ class Session:
     def is_worth_resuming(self) -> bool:
         """Whether runs of this session go on in this process."""
         return bool(self._session_id) and self.pid == os.getpid()
+
+
+def _takes_the_place(body: Any, before: Any) -> bool:
+    """Whether a report says all that an earlier one of the same run says."""
+    if isinstance(before, wire.Started):
+        return isinstance(body, (wire.Settle, wire.Complete, wire.Fail, wire.Reject))
+    # The end of a run that is settled: it is final either way.
+    return isinstance(before, wire.Settle) and (
+        isinstance(body, (wire.Complete, wire.Reject))
+        or (isinstance(body, wire.Fail) and body.final)
+    )
 
 
 class Sessions:

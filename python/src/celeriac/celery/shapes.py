@@ -13,14 +13,21 @@ META = "application/vnd.celeriac.celery-meta"
 _State = wire.TaskState
 _OWN_EXCEPTIONS = {
     "worker_lost": ("WorkerLostError", "billiard.exceptions"),
+    "WorkerLostError": ("WorkerLostError", "billiard.exceptions"),
+    "TimeLimitExceeded": ("TimeLimitExceeded", "billiard.exceptions"),
     "revoked": ("TaskRevokedError", "celery.exceptions"),
 }
+
+
+def is_ended(info: wire.TaskInfo) -> bool:
+    """Whether the task is over."""
+    return info.state in (_State.SUCCESS, _State.FAILURE, _State.REVOKED)
 
 
 def meta_of(info: wire.TaskInfo) -> bytes | dict[str, Any] | None:
     """The stored meta as it was encoded, or the fields of a meta that nobody has stored; None for a
     task of which Celery knows nothing yet."""
-    if info.state in (_State.SUCCESS, _State.FAILURE, _State.REVOKED):
+    if is_ended(info):
         if info.result and info.result_content_type == META:
             return bytes(info.result)
         return _ended(info)
@@ -29,6 +36,20 @@ def meta_of(info: wire.TaskInfo) -> bytes | dict[str, Any] | None:
     if info.state == _State.STARTED:
         return _fields(info, "STARTED", {"hostname": info.worker})
     return None
+
+
+def error_of(meta: dict[str, Any]) -> wire.TaskError:
+    """The error in a meta of Celery, in the shape that the broker lists."""
+    result = meta.get("result")
+    if isinstance(result, BaseException):
+        # The serializer carries exceptions as they are.
+        kind, message = type(result).__name__, str(result)
+    else:
+        fields = result if isinstance(result, dict) else {}
+        kind = str(fields.get("exc_type") or meta.get("status", ""))
+        told = fields.get("exc_message") or ""
+        message = str(told[0] if isinstance(told, (list, tuple)) and told else told or "")
+    return wire.TaskError(kind=kind, message=message, traceback=str(meta.get("traceback") or ""))
 
 
 def _ended(info: wire.TaskInfo) -> dict[str, Any]:

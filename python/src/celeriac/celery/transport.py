@@ -109,7 +109,7 @@ class Transport(base.Transport):
 
     def register_with_event_loop(self, connection: Connection, loop: Any) -> None:
         """Reads in the loop of a worker."""
-        connection.register(loop, connection.drain_all)
+        connection.register(loop)
 
     def unregister_from_event_loop(self, connection: Connection, loop: Any) -> None:
         """Leaves the loop."""

@@ -1,0 +1,22 @@
+"""The app of `bench/celery.py`, for its producers and its workers. `BENCH_URL` names the broker."""
+
+import json
+import os
+
+from celery.app.backends import BACKEND_ALIASES
+
+import celeriac._register  # noqa: F401 - the bench runs without installing the package.
+from celery import Celery
+
+BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
+app = Celery("bench", broker=os.environ["BENCH_URL"], backend=os.environ["BENCH_URL"])
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    broker_transport_options=json.loads(os.environ.get("BENCH_OPTIONS", "{}")),
+    worker_prefetch_multiplier=int(os.environ.get("BENCH_PREFETCH", "64")),
+)
+
+
+@app.task(name="bench.nothing")
+def nothing(text):
+    """Does nothing."""
