@@ -7,6 +7,7 @@ import time
 
 from celery.app.backends import BACKEND_ALIASES
 from celery.exceptions import Reject
+from kombu.common import Broadcast
 
 import celeriac._register  # noqa: F401 - the tests run without installing the package.
 from celery import Celery
@@ -17,6 +18,8 @@ app = Celery("subject", broker=URL, backend=URL)
 app.conf.broker_connection_retry_on_startup = True
 app.conf.broker_transport_options = json.loads(os.environ.get("CELERIAC_TEST_OPTIONS", "{}"))
 app.conf.update(json.loads(os.environ.get("CELERIAC_TEST_CONF", "{}")))
+if "celeriac_test_broadcast" in app.conf:
+    app.conf.task_queues = (Broadcast(app.conf["celeriac_test_broadcast"]),)
 
 
 @app.task

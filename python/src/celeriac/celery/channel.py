@@ -166,8 +166,10 @@ class Channel(Declaring, base.StdChannel):
         if mail_id is not None:
             # The broker puts back what was not acknowledged.
             self.connection.mail.pop(mail_id, None)
-            with contextlib.suppress(ChannelError):
-                self.ask(wire.Unconsume(consumer_id=mail_id), wire.Done, "Basic.cancel")
+            # With its connection the consumer has ended already. Celery cancels it all the same.
+            if not self.closed and not self.connection.line.is_broken:
+                with contextlib.suppress(ChannelError):
+                    self.ask(wire.Unconsume(consumer_id=mail_id), wire.Done, "Basic.cancel")
         elif self.session is not None and self.session.is_open:
             if not any(each[0] == queue for each in self._consumers.values()):
                 self.session.unserve(queue)
@@ -397,10 +399,10 @@ class Channel(Declaring, base.StdChannel):
         """Ends the channel: what it holds goes back to the queues."""
         if self.closed:
             return
-        self.closed = True
         with contextlib.suppress(Exception):
             for tag in list(self._mail_ids):
                 self.basic_cancel(tag)
+        self.closed = True
         session = self.session
         if session is not None:
             if session.is_open:

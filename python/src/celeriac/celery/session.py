@@ -6,10 +6,12 @@ channel of the process resumes the session, and the leases of tasks that run go 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import socket
 import threading
+import weakref
 from collections import deque
 from functools import partial
 from time import monotonic
@@ -322,6 +324,13 @@ class Session:
                 for delivery in push.deliveries:
                     self.add(delivery)
 
+    def leave(self) -> None:
+        """Ends the session when the interpreter ends. The broker then gives back what is held, and
+        does not wait for the lease."""
+        self._stopped.set()
+        if self.is_open and self.pid == os.getpid():
+            self.line.close(1.0)
+
     def lose(self) -> None:
         """Closes the socket without a word. The broker keeps the leases for a while."""
         if self._line is not None:
@@ -349,6 +358,13 @@ class Sessions:
 
     def __init__(self) -> None:
         self._lost: list[Session] = []
+        self._all: weakref.WeakSet[Session] = weakref.WeakSet()
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        for session in list(self._all):
+            with contextlib.suppress(Exception):
+                session.leave()
 
     def lose(self, session: Session) -> None:
         """Keeps a session whose connection is gone."""
@@ -365,6 +381,7 @@ class Sessions:
             session = Session(url)
             session.names = names
             session.open()
+            self._all.add(session)
             return session
         session.names = names
         session.open()
