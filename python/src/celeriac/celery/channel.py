@@ -17,6 +17,7 @@ from celeriac import _codec as wire
 from celeriac.celery import envelope, messages
 from celeriac.celery.declaring import Declaring
 from celeriac.celery.envelope import Raw
+from celeriac.celery.faults import CONNECTION_ERRORS
 from celeriac.celery.publishing import PublishBatch, publish
 from celeriac.celery.revoking import note_revoked, note_runnable
 from celeriac.celery.session import Run, Session, sessions
@@ -390,7 +391,7 @@ class Channel(Declaring, base.StdChannel):
             or self.connection.loop is None
             or (is_end and self.connection.loop_thread != threading.get_ident())
         ):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 self.session.flush(at_once=not is_end)
 
     # The end

@@ -10,6 +10,9 @@ report that ends the run carries it.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celeriac import _codec as wire
@@ -92,6 +95,16 @@ def _inner(exc_info: Any) -> Any:
     return getattr(exc_info.exception, "exc", None) or exc_info.exception
 
 
+def _job(request: Callable[[], Any]) -> Any:
+    """What the pool makes of a request; None before the request is given to the pool."""
+    found = request()
+    result = getattr(found, "_apply_result", None)
+    if result is None:
+        return None
+    # The pool of threads keeps nothing that the request could know.
+    return result() or True
+
+
 def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
     """The class of requests with reports."""
     from billiard.exceptions import WorkerLostError
@@ -109,6 +122,7 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
                 self._celeriac_run = run = channel.run_of(message.delivery_tag)
                 if run is not None:
                     run.has_end, run.writes = True, blocks
+                    run.job_of = partial(_job, weakref.ref(self))
                     if place is not None and place == channel.place:
                         message.properties[RIDES] = True
 

@@ -13,12 +13,13 @@ import socket
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
 from celeriac import _codec as wire
-from celeriac.celery.faults import channel_error
+from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
 from celeriac.celery.line import CALL_SECONDS, Line
 from celeriac.errors import BrokerError
 from celeriac.url import BrokerUrl
@@ -43,9 +44,11 @@ class Run:
         "id",
         "is_accepted",
         "is_ended",
+        "is_handed",
         "is_lost",
         "is_over",
         "is_settled",
+        "job_of",
         "last",
         "lease",
         "queue",
@@ -67,6 +70,10 @@ class Run:
         """Whether the run is over, so that an acknowledgement ends the lease."""
         self.is_ended = False
         """Whether the report that ends the lease was made."""
+        self.is_handed = False
+        """Whether the pool got the task before the connection was lost: Celery runs it."""
+        self.job_of: Callable[[], Any] | None = None
+        """What the pool makes of the task, where the hook knows it."""
         self.is_lost = False
         """Whether the process that ran the task died."""
         self.last: Any = None
@@ -90,6 +97,9 @@ class Session:
         """The names of the tasks to deliver; None for any."""
         self._line: Line | None = None
         self._session_id = ""
+        self._resumed: frozenset[int] = frozenset()
+        """Leases that the session held already when it was resumed. The broker delivers them again,
+        maybe after the report that ends them."""
         self._lost_at = 0.0
         self._lock = threading.Lock()
         self._reports: deque[tuple[Run | None, wire.TaskReport]] = deque()
@@ -139,6 +149,7 @@ class Session:
             for lease in list(self.runs):
                 if lease not in held:
                     del self.runs[lease]
+            self._resumed = frozenset(self.runs)
         self._let_go()
         self.flush()
         threading.Thread(
@@ -146,9 +157,13 @@ class Session:
         ).start()
 
     def _let_go(self) -> None:
-        """Releases the leases that Celery has dropped with the lost connection: all that no
-        process of the pool had accepted."""
-        idle = [run for run in self.runs.values() if not run.is_accepted and not run.is_ended]
+        """Releases the leases that Celery has dropped with the lost connection: all that the pool
+        did not get."""
+        idle = [
+            run
+            for run in self.runs.values()
+            if not run.is_accepted and not run.is_handed and not run.is_ended
+        ]
         for run in sorted(idle, key=lambda run: run.lease, reverse=True):
             self.end(run, wire.Release())
 
@@ -216,7 +231,7 @@ class Session:
 
     def add(self, delivery: wire.Delivery) -> Run | None:
         """Notes a delivery. None for one that the session holds already."""
-        if delivery.lease in self.runs:
+        if delivery.lease in self.runs or delivery.lease in self._resumed:
             return None
         run = self.runs[delivery.lease] = Run(delivery)
         return run
@@ -241,7 +256,7 @@ class Session:
                 run.unsent = report = wire.TaskReport(id=run.id, lease=run.lease, report=body)
                 self._reports.append((run, report))
         if run.writes:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*CONNECTION_ERRORS):
                 self.flush()
 
     def flush(self, *, at_once: bool = True) -> None:
@@ -333,6 +348,8 @@ class Session:
 
     def lose(self) -> None:
         """Closes the socket without a word. The broker keeps the leases for a while."""
+        for run in list(self.runs.values()):
+            run.is_handed = not run.is_accepted and run.job_of is not None and _holds(run.job_of())
         if self._line is not None:
             self._line.drop()
         self._lost_at = monotonic()
@@ -387,6 +404,23 @@ class Sessions:
         session.open()
         self._lost.remove(session)
         return session
+
+
+def _holds(job: Any) -> bool:
+    """Whether the pool runs this job although the connection is lost.
+
+    The pool of processes drops the jobs that no process has begun, also one that is in the pipe to
+    its process, which runs it all the same. So such a job is marked as begun, and is not dropped.
+    """
+    if job is None:
+        return False
+    if not hasattr(job, "_write_to"):
+        # What threads and greenlets have got they run.
+        return True
+    if job._write_to is None:
+        return False
+    job._accepted = True
+    return True
 
 
 sessions = Sessions()
