@@ -113,3 +113,27 @@ def note(path, name):
     with open(path, "a") as file:
         file.write(f"{name}\n")
     time.sleep(0.01)
+
+
+class OddError(Exception):
+    """An error that cannot be made again from its arguments."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+        self.two = two
+
+
+@app.task
+def odd(kind):
+    """Ends in a way that a backend may not be able to store."""
+    if kind == "big_result":
+        return "x" * 900_000
+    if kind == "huge_result":
+        return "x" * 5_000_000
+    if kind == "odd_result":
+        return object()
+    if kind == "set_result":
+        return {1, 2}
+    if kind == "big_error":
+        raise ValueError("y" * 20_000_000)
+    raise OddError("one", object())

@@ -185,7 +185,7 @@ class Channel(Declaring, base.StdChannel):
             return
         self.connection.collect_pushes()
         for run in sorted(self.session.runs.values(), key=lambda run: run.lease, reverse=True):
-            if run.queue == queue and run.lease not in self._tags and not run.is_ended:
+            if run.queue == queue and not run.is_seen and not run.is_ended:
                 self.session.end(run, wire.Release())
         self.session.flush()
 
@@ -253,6 +253,7 @@ class Channel(Declaring, base.StdChannel):
         elif delivery.generation > 1:
             note_runnable(delivery.id)
         raw = messages.raw_of(delivery, self.connection.options)
+        run.is_seen = True
         if no_ack:
             self.session.end(run, wire.Complete())
         else:
@@ -300,6 +301,7 @@ class Channel(Declaring, base.StdChannel):
         run = session.add(delivery) if delivery is not None else None
         if delivery is None or run is None:
             return None
+        run.is_seen = True
         if no_ack:
             session.end(run, wire.Complete())
             session.flush()

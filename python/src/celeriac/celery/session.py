@@ -47,6 +47,7 @@ class Run:
         "is_handed",
         "is_lost",
         "is_over",
+        "is_seen",
         "is_settled",
         "job_of",
         "last",
@@ -64,6 +65,8 @@ class Run:
         """Whether Celery will say when the run is over. The acknowledgement is no end then."""
         self.is_accepted = False
         """Whether Started or Settle was reported."""
+        self.is_seen = False
+        """Whether a consumer has got the message."""
         self.is_settled = False
         """Whether Settle was reported: the task never runs again."""
         self.is_over = False
