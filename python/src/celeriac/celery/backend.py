@@ -17,7 +17,7 @@ from celeriac.celery import kept
 from celeriac.celery.chords import Chords
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
-from celeriac.celery.shapes import META, error_of, meta_of
+from celeriac.celery.shapes import META, cut_texts, error_of, meta_of
 from celeriac.celery.waiting import ResultConsumer
 from celeriac.client import Client
 from celeriac.errors import BrokerError, CeleriacError
@@ -193,6 +193,8 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         **_: Any,
     ) -> Any:
         meta = self._get_result_meta(result, state, traceback=traceback, request=request)
+        if state in states.EXCEPTION_STATES:
+            cut_texts(meta)
         meta["task_id"] = str(task_id)
         body = _bytes(self.encode(meta))
         run = run_of_request(request, task_id)

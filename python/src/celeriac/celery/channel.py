@@ -343,13 +343,7 @@ class Channel(Declaring, base.StdChannel):
                 body = wire.PutBackMail(tags=[-tag]) if requeue else wire.AckMail(tags=[-tag])
                 self.ask_any(body)
             elif self.session is not None:
-                error = wire.TaskError(kind="rejected", message="the worker rejected the message")
-                report: Any = wire.Release(lost=run.is_lost)
-                if not requeue:
-                    # What a run has left as its outcome says more than the rejection.
-                    has_result = run.is_over and bool(getattr(run.last, "result", None))
-                    report = run.last if has_result else wire.Reject(error=error)
-                self.session.end(run, report)
+                self.session.end(run, rejection(run, requeue=requeue))
         self.flush_if_alone()
 
     def basic_recover(self, requeue: bool = True) -> None:
@@ -424,9 +418,12 @@ class Channel(Declaring, base.StdChannel):
             sessions.lose(self.session)
 
 
-def rejection(run: Run, *, requeue: bool) -> wire.Release | wire.Reject:
+def rejection(run: Run, *, requeue: bool) -> Any:
     """The report that gives a task back, or that makes it dead."""
     if requeue:
         return wire.Release(lost=run.is_lost)
+    if run.is_over and getattr(run.last, "result", None):
+        # What a run has left as its outcome says more than the rejection.
+        return run.last
     error = wire.TaskError(kind="rejected", message="the worker rejected the message")
     return wire.Reject(error=error)

@@ -20,7 +20,7 @@ from celeriac.celery import kept
 from celeriac.celery.channel import Channel, rejection
 from celeriac.celery.envelope import RIDES
 from celeriac.celery.session import Run
-from celeriac.celery.shapes import META
+from celeriac.celery.shapes import META, task_error
 
 
 def install() -> None:
@@ -56,12 +56,13 @@ def _place_of_results(task: Any) -> tuple[str, int] | None:
 
 
 def _failure(exc_info: Any) -> wire.Fail:
-    error = wire.TaskError(
-        kind=type(_inner(exc_info)).__name__,
-        message=str(_inner(exc_info)),
-        traceback=str(exc_info.traceback or ""),
-    )
-    return wire.Fail(error=error, final=True)
+    inner = _inner(exc_info)
+    try:
+        message = str(inner)
+    except Exception as error:
+        message = f"the error has no text: {type(error).__name__}"
+    told = task_error(type(inner).__name__, message, str(exc_info.traceback or ""))
+    return wire.Fail(error=told, final=True)
 
 
 def _success(answer: Any) -> wire.Complete:

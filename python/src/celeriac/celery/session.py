@@ -283,7 +283,7 @@ class Session:
             if run is not None:
                 run.unsent = None
             batch.append(report)
-            size += len(getattr(report.report, "result", b""))
+            size += _size_of(report.report)
         return batch
 
     def _answered(self, batch: list[wire.TaskReport], answer: Any) -> None:
@@ -407,6 +407,13 @@ class Sessions:
         session.open()
         self._lost.remove(session)
         return session
+
+
+def _size_of(report: Any) -> int:
+    """About how many bytes a report has."""
+    error = getattr(report, "error", None)
+    texts = len(error.message) + len(error.traceback) if error is not None else 0
+    return len(getattr(report, "result", b"") or b"") + texts
 
 
 def _holds(job: Any) -> bool:
