@@ -18,6 +18,9 @@ SCHEMES = ("celeriac", "celeriacs")
 
 TRANSPORT = "celeriac.celery.transport:Transport"
 
+SCHEMES = ("celeriac", "celeriacs")
+"""The second one asks for TLS. The transport says that there is none."""
+
 serializer: tuple[Callable[[Any], str], Callable[[Any], Any], str, str] = (
     json.dumps,
     json.loads,
@@ -28,7 +31,7 @@ serializer: tuple[Callable[[Any], str], Callable[[Any], Any], str, str] = (
 
 
 def register() -> None:
-    """Adds the scheme to the transports of kombu. Without kombu nothing happens."""
+    """Adds the schemes to the transports of kombu. Without kombu nothing happens."""
     # kombu may be absent, broken, or of a version that keeps its transports elsewhere.
     with contextlib.suppress(Exception):
         from kombu import transport

@@ -48,7 +48,7 @@ class Client:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | BrokerUrl | None = None,
         *,
         timeout: float = 30.0,
         connect_timeout: float = 10.0,

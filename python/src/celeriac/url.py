@@ -13,6 +13,10 @@ from celeriac.errors import InvalidUrl
 DEFAULT_PORT = 23537
 DEFAULT_URL = f"celeriac://127.0.0.1:{DEFAULT_PORT}"
 SCHEME = "celeriac://"
+NO_TLS = (
+    "the broker speaks no TLS, which celeriacs:// or an option for ssl asks for; "
+    "write celeriac:// and lead the connection through a tunnel"
+)
 
 _TOKEN_FILE_BYTES_MAX = 64 * 1024
 """More than the longest token. The bound ends the reading of a device in place of the file."""
@@ -44,10 +48,7 @@ class BrokerUrl:
             raise InvalidUrl(f"the address of the broker is a {type(text).__name__}, not a text")
         text = text.strip()
         if text.startswith("celeriacs://"):
-            raise InvalidUrl(
-                "this version has no TLS: write celeriac:// and protect the way to the broker by "
-                "other means, such as a private network or a tunnel"
-            )
+            raise InvalidUrl(NO_TLS)
         if not text.startswith(SCHEME):
             raise InvalidUrl(
                 "the address of the broker must begin with celeriac://, "
@@ -58,8 +59,8 @@ class BrokerUrl:
         place, slash, rest = _split_first(place, "/?#")
         if rest or slash not in ("", "/"):
             raise InvalidUrl(
-                "no text may follow the port; a token is written before an @, "
-                "as in celeriac://:token@localhost"
+                "no text may follow the port: a broker has no databases and no virtual hosts; a "
+                "token is written before an @, as in celeriac://:token@localhost"
             )
         host, port = _host_and_port(place)
         return BrokerUrl(host, port, _decoded(token.removeprefix(":")))
@@ -90,8 +91,10 @@ class BrokerUrl:
         return f"BrokerUrl({str(self)!r})"
 
 
-def broker_url(text: str | None = None, environment: Mapping[str, str] | None = None) -> BrokerUrl:
-    """The broker of this text, or else of the environment.
+def broker_url(
+    text: str | BrokerUrl | None = None, environment: Mapping[str, str] | None = None
+) -> BrokerUrl:
+    """The broker of this text, or else of the environment. A `BrokerUrl` is returned as it is.
 
     - `CELERIAC_URL` is the address when there is no text; the default is
       `celeriac://127.0.0.1:23537`.
@@ -99,6 +102,8 @@ def broker_url(text: str | None = None, environment: Mapping[str, str] | None = 
       token.
     - Without both, `CELERIAC_TOKEN` is the token.
     """
+    if isinstance(text, BrokerUrl):
+        return text
     variables = os.environ if environment is None else environment
     if text is None:
         try:

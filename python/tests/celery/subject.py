@@ -1,9 +1,13 @@
 """The app of the tests. The worker is a process of its own, as users run it."""
 
+import json
 import os
+import signal
 import time
 
 from celery.app.backends import BACKEND_ALIASES
+from celery.exceptions import Reject
+from kombu.common import Broadcast
 
 import celeriac._register  # noqa: F401 - the tests run without installing the package.
 from celery import Celery
@@ -12,6 +16,10 @@ BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
 URL = os.environ.get("CELERIAC_TEST_URL", "celeriac://127.0.0.1:1")
 app = Celery("subject", broker=URL, backend=URL)
 app.conf.broker_connection_retry_on_startup = True
+app.conf.broker_transport_options = json.loads(os.environ.get("CELERIAC_TEST_OPTIONS", "{}"))
+app.conf.update(json.loads(os.environ.get("CELERIAC_TEST_CONF", "{}")))
+if "celeriac_test_broadcast" in app.conf:
+    app.conf.task_queues = (Broadcast(app.conf["celeriac_test_broadcast"]),)
 
 
 @app.task
@@ -59,3 +67,86 @@ def slow_tracked(seconds):
 def slow_late(seconds):
     time.sleep(seconds)
     return seconds
+
+
+@app.task(bind=True)
+def replaced(self, number):
+    raise self.replace(add.s(number, number))
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_late():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def die_early():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mark(path):
+    """Notes a run in a file, and counts the runs that it has seen."""
+    with open(path, "a") as file:
+        file.write("x")
+    return os.path.getsize(path)
+
+
+@app.task(acks_late=True)
+def mark_and_wait_once(path):
+    runs = mark(path)
+    if runs == 1:
+        time.sleep(600)
+    return runs
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_once(path):
+    runs = mark(path)
+    if runs == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return runs
+
+
+@app.task(bind=True, acks_late=True)
+def reject_once(self, path):
+    runs = mark(path)
+    if runs == 1:
+        raise Reject("not now", requeue=True)
+    return [runs, self.request.delivery_info["redelivered"]]
+
+
+@app.task(acks_late=True)
+def reject_for_good():
+    raise Reject("never", requeue=False)
+
+
+@app.task(acks_late=True)
+def note(path, name):
+    """Notes a run by its name in a file."""
+    with open(path, "a") as file:
+        file.write(f"{name}\n")
+    time.sleep(0.01)
+
+
+class OddError(Exception):
+    """An error that cannot be made again from its arguments."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+        self.two = two
+
+
+@app.task
+def odd(kind):
+    """Ends in a way that a backend may not be able to store."""
+    if kind == "big_result":
+        return "x" * 900_000
+    if kind == "huge_result":
+        return "x" * 5_000_000
+    if kind == "odd_result":
+        return object()
+    if kind == "set_result":
+        return {1, 2}
+    if kind == "big_error":
+        raise ValueError("y" * 20_000_000)
+    raise OddError("one", object())

@@ -18,7 +18,7 @@ from celeriac.celery.chords import Chords
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
 from celeriac.celery.places import address_of
-from celeriac.celery.shapes import META, error_of, meta_of
+from celeriac.celery.shapes import META, cut_texts, error_of, meta_of
 from celeriac.celery.waiting import ResultConsumer
 from celeriac.client import Client
 from celeriac.errors import BrokerError, CeleriacError
@@ -48,7 +48,7 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         self.thread_safe = True
         self._url = str(url or "")
         self._broker: BrokerUrl = address_of(self._url)
-        self.client = _client(self._broker)
+        self.client = Client(self._broker)
         """It opens its connection at the first call, and one of its own in each process."""
         self.ttl_ms = _milliseconds(self.expires)
         failure_expires = self.app.conf.get("result_failure_expires")
@@ -198,6 +198,8 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         **_: Any,
     ) -> Any:
         meta = self._get_result_meta(result, state, traceback=traceback, request=request)
+        if state in states.EXCEPTION_STATES:
+            cut_texts(meta)
         meta["task_id"] = str(task_id)
         body = _bytes(self.encode(meta))
         run = run_of_request(request, task_id)
@@ -212,12 +214,6 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether Celery may try again, where it was told to."""
         return isinstance(exc, CeleriacError) and exc.retryable
-
-
-def _client(url: BrokerUrl) -> Client:
-    client = Client(f"celeriac://{url.address}")
-    client._link.url = url
-    return client
 
 
 def _bytes(value: Any) -> bytes:

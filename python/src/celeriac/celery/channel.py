@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,9 @@ from celeriac.errors import BrokerError
 
 _TOGETHER_SECONDS = 0.05
 """So long a released task waits at most for others that are released after it."""
+
+_NAMES_MAX = 10_000
+"""A worker with more names takes tasks of any name."""
 
 
 class Channel(Declaring, base.StdChannel):
@@ -50,6 +53,7 @@ class Channel(Declaring, base.StdChannel):
         self._prefetch = 0
         self._releases: list[Run] = []
         """Runs that go back to their queues with the next flush."""
+        self._names: frozenset[str] | None = None
 
     @property
     def place(self) -> tuple[str, int] | None:
@@ -194,14 +198,24 @@ class Channel(Declaring, base.StdChannel):
             return
         self.connection.collect_pushes()
         for run in sorted(self.session.runs.values(), key=lambda run: run.lease, reverse=True):
-            if run.queue == queue and run.lease not in self._tags and not run.is_ended:
+            if run.queue == queue and not run.is_seen and not run.is_ended:
                 self.session.end(run, wire.Release())
         self.session.flush()
 
     def _session(self) -> Session:
         if self.session is None:
-            self.session = self.connection.open_session()
+            self.session = self.connection.open_session(self._names)
         return self.session
+
+    def announce(self, names: Iterable[str]) -> None:
+        """From now on tasks of these names are delivered, and messages that are no tasks."""
+        if self.connection.options.any_name:
+            return
+        self._names = frozenset((*names, messages.PLAIN))
+        if len(self._names) > _NAMES_MAX:
+            self._names = None
+        if self.session is not None and self.session.is_open:
+            self.session.announce(self._names)
 
     # Events
 
@@ -251,7 +265,8 @@ class Channel(Declaring, base.StdChannel):
             note_revoked(delivery.id)
         elif delivery.generation > 1:
             note_runnable(delivery.id)
-        raw = messages.raw_of(delivery)
+        raw = messages.raw_of(delivery, self.connection.options)
+        run.is_seen = True
         if no_ack:
             self.session.end(run, wire.Complete())
         else:
@@ -308,12 +323,18 @@ class Channel(Declaring, base.StdChannel):
         run = session.add(delivery) if delivery is not None else None
         if delivery is None or run is None:
             return None
+        run.is_seen = True
         if no_ack:
             session.end(run, wire.Complete())
             session.flush()
         else:
             self._tags[run.lease] = run
-        return self._message(messages.raw_of(delivery), run.lease, delivery.redelivered, None)
+        return self._message(
+            messages.raw_of(delivery, self.connection.options),
+            run.lease,
+            delivery.redelivered,
+            None,
+        )
 
     def _fetch_mail(self, mailbox: str, no_ack: bool) -> Any:
         while True:
@@ -354,13 +375,13 @@ class Channel(Declaring, base.StdChannel):
                 body = wire.PutBackMail(tags=[-tag]) if requeue else wire.AckMail(tags=[-tag])
                 self.ask_any(body)
             elif self.session is not None:
-                error = wire.TaskError(kind="rejected", message="the worker rejected the message")
                 if requeue:
                     self._releases.append(run)
                 else:
                     # What a run has left as its outcome says more than the rejection.
                     has_result = run.is_over and bool(getattr(run.last, "result", None))
-                    self.session.end(run, run.last if has_result else wire.Reject(error=error))
+                    end = run.last if has_result else rejection(run, requeue=False)
+                    self.session.end(run, end)
         if not self._releases or not any(run is not None for run in self._tags.values()):
             self.flush_if_alone()
         elif len(self._releases) == 1 and self.is_alone:
@@ -374,7 +395,7 @@ class Channel(Declaring, base.StdChannel):
         releases, self._releases = self._releases, []
         if self.session is not None:
             for run in sorted(releases, key=lambda run: run.lease, reverse=True):
-                self.session.end(run, wire.Release(lost=run.is_lost))
+                self.session.end(run, rejection(run, requeue=True))
 
     def basic_recover(self, requeue: bool = True) -> None:
         """Gives back all messages that are not acknowledged."""
@@ -439,10 +460,10 @@ class Channel(Declaring, base.StdChannel):
         """Ends the channel: what it holds goes back to the queues."""
         if self.closed:
             return
-        self.closed = True
         with contextlib.suppress(Exception):
             for tag in list(self._mail_ids):
                 self.basic_cancel(tag)
+        self.closed = True
         session = self.session
         if session is not None:
             self._release()
@@ -460,3 +481,14 @@ class Channel(Declaring, base.StdChannel):
         self.closed = True
         if self.session is not None:
             sessions.lose(self.session)
+
+
+def rejection(run: Run, *, requeue: bool) -> Any:
+    """The report that gives a task back, or that makes it dead."""
+    if requeue:
+        return wire.Release(lost=run.is_lost)
+    if run.is_over and getattr(run.last, "result", None):
+        # What a run has left as its outcome says more than the rejection.
+        return run.last
+    error = wire.TaskError(kind="rejected", message="the worker rejected the message")
+    return wire.Reject(error=error)

@@ -17,6 +17,7 @@ from celeriac import _codec as wire
 from celeriac.celery.channel import Channel
 from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS, lost
 from celeriac.celery.line import Line
+from celeriac.celery.options import options_of
 from celeriac.celery.pipeline import Pipeline, keep
 from celeriac.celery.routes import Routes
 from celeriac.celery.session import BEGIN_SECONDS, Session, sessions
@@ -34,7 +35,7 @@ class Connection:
     def __init__(self, client: Any, url: BrokerUrl, seconds: float) -> None:
         self.client = client
         self.url = url
-        self.options: dict[str, Any] = dict(client.transport_options or {})
+        self.options = options_of(client.transport_options)
         self.routes = Routes()
         self.channels: list[Channel] = []
         self.events: deque[Event] = deque()
@@ -51,8 +52,7 @@ class Connection:
         """For requests on this line: another thread may wait for what this one has published."""
         self.pipelines: list[Pipeline] = []
         """Those whose tasks are sent again on a new line."""
-        is_pipelined = self.options.get("confirm") == "pipeline"
-        self.pipeline = Pipeline(self) if is_pipelined else None
+        self.pipeline = Pipeline(self) if self.options.is_pipelined else None
         if self.pipeline is not None:
             keep(self.pipeline)
 
@@ -125,9 +125,9 @@ class Connection:
                 found.append(session.line if session.is_open else self.line)
         return found
 
-    def open_session(self) -> Session:
-        """A session of a worker, for a channel."""
-        session = sessions.open(self.url)
+    def open_session(self, names: frozenset[str] | None) -> Session:
+        """A session of a worker, for a channel. Without names it takes tasks of any name."""
+        session = sessions.open(self.url, names)
         self.watch(session.line)
         return session
 

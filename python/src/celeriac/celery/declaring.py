@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from amqp import exceptions as amqp
 from amqp.protocol import queue_declare_ok_t
 
 from celeriac import _codec as wire
-from celeriac.celery.faults import channel_error
+from celeriac.celery.faults import NotFound as NoSuchQueue
+from celeriac.celery.faults import PreconditionFailed, channel_error
 from celeriac.errors import BrokerError, NotFound
 
 _M = TypeVar("_M", bound=wire.Message)
@@ -76,7 +76,7 @@ class Declaring:
             return
         kind = _TYPES.get(type)
         if kind is None:
-            raise amqp.PreconditionFailed(f"the broker has no exchanges of the type {type}")
+            raise PreconditionFailed(f"the broker has no exchanges of the type {type}")
         body = wire.DeclareExchange(
             exchange=exchange, type=kind, auto_delete=auto_delete, passive=passive
         )
@@ -201,11 +201,11 @@ class Declaring:
         if if_unused or if_empty:
             declared = self._declare_passive(queue)
             if (if_unused and declared.consumer_count) or (if_empty and declared.message_count):
-                raise amqp.PreconditionFailed(f"the queue {queue} is in use")
+                raise PreconditionFailed(f"the queue {queue} is in use")
         self.connection.routes.queues.discard(queue)
         try:
             return self.ask(wire.DeleteQueue(queue=queue), wire.CountReply, "Queue.delete").count
-        except amqp.NotFound:
+        except NoSuchQueue:
             # AMQP has nothing against the end of a queue that does not exist.
             return 0
 

@@ -10,14 +10,17 @@ report that ends the run carries it.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celeriac import _codec as wire
 from celeriac.celery import kept
-from celeriac.celery.channel import Channel
+from celeriac.celery.channel import Channel, rejection
 from celeriac.celery.envelope import RIDES
 from celeriac.celery.session import Run
-from celeriac.celery.shapes import META
+from celeriac.celery.shapes import META, task_error
 
 
 def install() -> None:
@@ -53,12 +56,13 @@ def _place_of_results(task: Any) -> tuple[str, int] | None:
 
 
 def _failure(exc_info: Any) -> wire.Fail:
-    error = wire.TaskError(
-        kind=type(_inner(exc_info)).__name__,
-        message=str(_inner(exc_info)),
-        traceback=str(exc_info.traceback or ""),
-    )
-    return wire.Fail(error=error, final=True)
+    inner = _inner(exc_info)
+    try:
+        message = str(inner)
+    except Exception as error:
+        message = f"the error has no text: {type(error).__name__}"
+    told = task_error(type(inner).__name__, message, str(exc_info.traceback or ""))
+    return wire.Fail(error=told, final=True)
 
 
 def _success(answer: Any) -> wire.Complete:
@@ -71,13 +75,14 @@ def _success(answer: Any) -> wire.Complete:
 
 def _end(exc_info: Any) -> wire.Complete | wire.Fail:
     """The end of a run whose process answers with an exception."""
-    from celery.exceptions import Ignore, Retry
+    from celery.exceptions import Ignore, Reject, Retry
 
     found = kept.kept_in(exc_info)
     if found is not None and found.state == "SUCCESS":
         return _success(exc_info)
-    if isinstance(_inner(exc_info), (Ignore, Retry)):
-        # They are no failures, and have stored what they mean.
+    if isinstance(_inner(exc_info), (Ignore, Reject, Retry)):
+        # They are no failures, and have stored what they mean. `reject` says what comes of a task
+        # that was not acknowledged.
         return wire.Complete(result_ttl_ms=0)
     report = _failure(exc_info)
     if found is not None:
@@ -91,9 +96,22 @@ def _inner(exc_info: Any) -> Any:
     return getattr(exc_info.exception, "exc", None) or exc_info.exception
 
 
+def _job(request: Callable[[], Any]) -> Any:
+    """What the pool makes of a request; None before the request is given to the pool."""
+    found = request()
+    result = getattr(found, "_apply_result", None)
+    if result is None:
+        return None
+    # The pool of threads keeps nothing that the request could know.
+    return result() or True
+
+
 def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
     """The class of requests with reports."""
     from billiard.exceptions import WorkerLostError
+
+    # A pool that ends by an exit has lost its process as well.
+    lost_kinds = (WorkerLostError, SystemExit, KeyboardInterrupt)
 
     class Reporting(base):
         def __init__(self, message: Any, *args: Any, **options: Any) -> None:
@@ -105,6 +123,7 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
                 self._celeriac_run = run = channel.run_of(message.delivery_tag)
                 if run is not None:
                     run.has_end, run.writes = True, blocks
+                    run.job_of = partial(_job, weakref.ref(self))
                     if place is not None and place == channel.place:
                         message.properties[RIDES] = True
 
@@ -136,8 +155,12 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
                 self._finish()
 
         def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
-            is_lost = isinstance(_inner(exc_info), WorkerLostError)
-            self._over(_end(exc_info), is_lost=is_lost)
+            is_lost = isinstance(_inner(exc_info), lost_kinds)
+            if getattr(self, "_already_cancelled", False):
+                # Celery has ended the process so that the task runs again: at a cold shutdown.
+                self._over(wire.Release())
+            else:
+                self._over(_end(exc_info), is_lost=is_lost)
             try:
                 return super().on_failure(exc_info, *args, **options)
             finally:
@@ -156,7 +179,7 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
             # Celery tells the channel in the next turn of the event loop, and the run is over now.
             run = self._celeriac_run
             if run is not None and run.is_over and requeue and not self.acknowledged:
-                run.last = wire.Release(lost=run.is_lost)
+                run.last = rejection(run, requeue=True)
             return super().reject(requeue)
 
         def _announce_revoked(self, *args: Any, **options: Any) -> Any:

@@ -17,7 +17,7 @@ from celeriac._dial import dial
 from celeriac._exchange import PROTOCOL
 from celeriac._hello import client_version, instance_name
 from celeriac._wire import FrameFault, FrameReader, other_protocol
-from celeriac.celery.faults import lost
+from celeriac.celery.faults import ENDING_CODES, connect_error, lost, too_large
 from celeriac.errors import BrokerError, NotABroker
 from celeriac.url import BrokerUrl
 
@@ -45,6 +45,7 @@ class Line:
         self.pushes: deque[Any] = deque()
         """What the broker sent unasked, oldest first."""
         self.is_broken = False
+        self.limits = wire.Limits()
         self.has_more = False
         """Whether the last read may have left something."""
         self._timeout = -1.0
@@ -72,6 +73,9 @@ class Line:
         )
         try:
             self.welcome = self.call(hello, wire.Welcome, seconds)
+        except BrokerError as error:
+            self.drop()
+            raise connect_error(error) from error
         except BaseException:
             self.drop()
             raise
@@ -93,7 +97,11 @@ class Line:
             request_id = self._last_id
             self._answers[request_id] = on_answer
         frame = wire.ClientFrame(request_id=request_id, timeout_ms=timeout_ms, body=body)
-        self._write(frame.encode())
+        try:
+            self._write(frame.encode())
+        except BaseException:
+            self._answers.pop(request_id, None)
+            raise
 
     def call(self, body: Any, kind: type[_M], seconds: float | None = None) -> _M:
         """Sends a request and waits for its answer. Raises `BrokerError` when it is refused."""
@@ -102,6 +110,8 @@ class Line:
         self.read_until(lambda: bool(answers), seconds)
         answer = answers[0]
         if isinstance(answer, wire.Error):
+            if answer.code in ENDING_CODES:
+                raise self._lose(answer.message)
             raise BrokerError.of(
                 answer.code, answer.message, answer.retryable, answer.retry_after_ms
             )
@@ -174,11 +184,11 @@ class Line:
         self.sock.close()
         self._writer.close()
 
-    def close(self) -> None:
+    def close(self, seconds: float = _GOODBYE_SECONDS) -> None:
         """Ends the session of this connection."""
         if not self.is_broken:
             with contextlib.suppress(Exception):
-                self.call(wire.Goodbye(), wire.Done, min(self.call_seconds, _GOODBYE_SECONDS))
+                self.call(wire.Goodbye(), wire.Done, min(self.call_seconds, seconds))
         self.drop()
 
     def _take(self, frame: wire.ServerFrame) -> None:
@@ -191,7 +201,7 @@ class Line:
             raise self._lose(body.error.message if body.error is not None else "it was closed")
         elif isinstance(body, wire.Error):
             # Requests without an answer are refused in this way. They are sent on.
-            if body.code in (wire.ErrorCode.MALFORMED, wire.ErrorCode.FRAME_TOO_LARGE):
+            if body.code in ENDING_CODES or body.code == wire.ErrorCode.FRAME_TOO_LARGE:
                 raise self._lose(body.message)
         elif body is not None and not isinstance(body, wire.HeartbeatReply):
             self.pushes.append(body)
@@ -199,6 +209,8 @@ class Line:
     def _write(self, frame: bytes) -> None:
         if self.is_broken:
             raise lost("it was closed")
+        if len(frame) > self.limits.frame_bytes_max > 0:
+            raise too_large(len(frame), self.limits.frame_bytes_max)
         data = len(frame).to_bytes(4, "big") + frame
         try:
             with self._lock:

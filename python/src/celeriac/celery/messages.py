@@ -20,14 +20,11 @@ from celeriac.celery.envelope import (
     packed,
     unpacked,
 )
+from celeriac.celery.options import Options
 
 PLAIN = "celeriac.message"
 """The name of a task that carries a message without a task's name."""
 
-LEAD_SECONDS = 10.0
-"""So long before its eta a task is handed out: Celery's workers show it as scheduled meanwhile."""
-
-DELIVERIES_MAX = 20
 _TAGS_MAX = 32
 
 
@@ -42,7 +39,7 @@ def submit_key_of(raw: Raw) -> str:
     return key if isinstance(key, str) and key else new_submit_key()
 
 
-def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Any) -> wire.Task:
+def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Options) -> wire.Task:
     """The task that carries this message to one queue."""
     headers, properties = raw.headers, raw.properties
     task_id, name = _names(raw)
@@ -54,7 +51,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Any)
         payload=raw.body,
         content_type=raw.content_type,
         shadow=_text(headers.get("shadow")),
-        priority=_priority(properties.get("priority")),
+        priority=options.priority(_priority(properties.get("priority"))),
         expires_in_ms=expiration_ms(properties.get("expiration")),
         root_id=_text(headers.get("root_id")),
         parent_id=_text(headers.get("parent_id")),
@@ -62,11 +59,11 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Any)
         submit_key=submit_key_of(raw),
         forget_at_end=is_plain,
         announce_end=bool(headers.get("group")) and not is_plain,
-        max_deliveries=int(options.get("max_deliveries", DELIVERIES_MAX)),
+        max_deliveries=options.max_deliveries,
     )
     # Retries are Celery's own. The attempts bound the runs whose worker was lost.
     task.retry = wire.RetryPolicy(max_attempts=task.max_deliveries)
-    task.on_conflict = wire.OnConflict.BESIDE
+    task.on_conflict = options.on_conflict
     if not is_plain and (headers.get("retries") or headers.get("replaced_task_nesting")):
         task.on_conflict = wire.OnConflict.SUPERSEDE
         task.supersedes_lease = lease_of_run(task.id)
@@ -77,18 +74,18 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Any)
         task.eta_at_ms = eta
         # A retry waits in the broker, which tells of RETRY only until it hands the task out.
         if task.on_conflict != wire.OnConflict.SUPERSEDE:
-            task.lead_ms = int(1000 * float(options.get("eta_lead", LEAD_SECONDS)))
+            task.lead_ms = int(1000 * options.eta_lead)
     _put_envelope(task, packed(raw, exchange, routing_key))
     return task
 
 
-def raw_of(delivery: wire.Delivery) -> Raw:
+def raw_of(delivery: wire.Delivery, options: Options) -> Raw:
     """The message that this task carries, or the message of Celery that a task of another client
     amounts to."""
     raw = _carried(delivery)
     # The process that runs the task reports its result under this run.
     raw.properties[RUN] = [delivery.id, delivery.lease]
-    raw.properties["priority"] = delivery.priority
+    raw.properties["priority"] = options.priority(delivery.priority)
     raw.properties.setdefault("delivery_tag", delivery.lease)
     return raw
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import time
 from typing import Any
 
@@ -17,6 +18,8 @@ Item = tuple[Raw, str, str, bool]
 """A message with its exchange, its routing key, and whether it must reach a queue."""
 
 _SUBMIT_MAX = 1000
+_SUBMIT_BYTES_MAX = 4 * 1024 * 1024
+"""The tasks of one submit have no more bytes, unless it is one task. A frame holds 16 MiB."""
 
 
 def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None) -> None:
@@ -28,12 +31,26 @@ def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None
         connection.fresh_line()
         for raw, exchange, routing_key, mandatory in items:
             tasks += _route(connection, raw, exchange, routing_key, mandatory)
-        for at in range(0, len(tasks), _SUBMIT_MAX):
-            part = tasks[at : at + _SUBMIT_MAX]
+        for some in _portions(tasks):
             if pipeline is not None:
-                pipeline.submit(part)
+                pipeline.submit(some)
             else:
-                _submit(connection, part)
+                _submit(connection, some)
+
+
+def _portions(tasks: list[wire.Task]) -> Iterator[list[wire.Task]]:
+    """The tasks in order, as many at a time as fit into one request."""
+    some: list[wire.Task] = []
+    size = 0
+    for task in tasks:
+        length = len(task.payload) + sum(len(value) for value in task.headers.values())
+        if some and (len(some) >= _SUBMIT_MAX or size + length > _SUBMIT_BYTES_MAX):
+            yield some
+            some, size = [], 0
+        some.append(task)
+        size += length
+    if some:
+        yield some
 
 
 def _route(
@@ -70,14 +87,14 @@ def _to_mailboxes(
     told a moment ago that the route leads to mailboxes alone."""
     routes, line = connection.routes, connection.line
     cancel = cancel_of(raw, exchange)
-    if cancel is not None:
-        line.call(cancel, wire.CancelReply)
     body = _message(raw, exchange, routing_key)
     body.mandatory = mandatory
-    if not mandatory and routes.leads_to_mailboxes(exchange, routing_key):
-        line.send(body)
-        return True
     try:
+        if cancel is not None:
+            line.call(cancel, wire.CancelReply)
+        if not mandatory and routes.leads_to_mailboxes(exchange, routing_key):
+            line.send(body)
+            return True
         count = line.call(body, wire.CountReply).count
     except InvalidArgument:
         routes.note_queues(exchange)

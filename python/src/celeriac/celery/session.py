@@ -6,19 +6,25 @@ channel of the process resumes the session, and the leases of tasks that run go 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import socket
 import threading
+import weakref
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from celeriac import _codec as wire
-from celeriac.celery.faults import CONNECTION_ERRORS
+from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
 from celeriac.celery.line import Line
+from celeriac.errors import BrokerError
 from celeriac.url import BrokerUrl
+
+_M = TypeVar("_M", bound=wire.Message)
 
 _REPORTS_MAX = 1000
 _REPORT_BYTES_MAX = 4 * 1024 * 1024
@@ -40,9 +46,12 @@ class Run:
         "id",
         "is_accepted",
         "is_ended",
+        "is_handed",
         "is_lost",
         "is_over",
+        "is_seen",
         "is_settled",
+        "job_of",
         "last",
         "lease",
         "queue",
@@ -58,12 +67,18 @@ class Run:
         """Whether Celery will say when the run is over. The acknowledgement is no end then."""
         self.is_accepted = False
         """Whether Started or Settle was reported."""
+        self.is_seen = False
+        """Whether a consumer has got the message."""
         self.is_settled = False
         """Whether Settle was reported: the task never runs again."""
         self.is_over = False
         """Whether the run is over, so that an acknowledgement ends the lease."""
         self.is_ended = False
         """Whether the report that ends the lease was made."""
+        self.is_handed = False
+        """Whether the pool got the task before the connection was lost: Celery runs it."""
+        self.job_of: Callable[[], Any] | None = None
+        """What the pool makes of the task, where the hook knows it."""
         self.is_lost = False
         """Whether the process that ran the task died."""
         self.last: Any = None
@@ -83,8 +98,13 @@ class Session:
         self.runs: dict[int, Run] = {}
         self.credit = 0
         self.queues: set[str] = set()
+        self.names: frozenset[str] | None = None
+        """The names of the tasks to deliver; None for any."""
         self._line: Line | None = None
         self._session_id = ""
+        self._resumed: frozenset[int] = frozenset()
+        """Leases that the session held already when it was resumed. The broker delivers them again,
+        maybe after the report that ends them."""
         self._lost_at = 0.0
         self._lock = threading.Lock()
         self._reports: deque[tuple[Run | None, wire.TaskReport]] = deque()
@@ -119,7 +139,11 @@ class Session:
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
         info = wire.WorkerInfo(
-            hostname=socket.gethostname()[:255], pid=self.pid, any_name=True, keeps_leases=True
+            hostname=socket.gethostname()[:255],
+            pid=self.pid,
+            task_names=sorted(self.names or ()),
+            any_name=self.names is None,
+            keeps_leases=True,
         )
         self._line = line = Line(self.url, worker=info, session_id=self._session_id)
         welcome = line.welcome
@@ -137,6 +161,7 @@ class Session:
             for lease in list(self.runs):
                 if lease not in held:
                     del self.runs[lease]
+            self._resumed = frozenset(self.runs)
         self._let_go()
         self.flush()
         threading.Thread(
@@ -144,9 +169,13 @@ class Session:
         ).start()
 
     def _let_go(self) -> None:
-        """Releases the leases that Celery has dropped with the lost connection: all that no
-        process of the pool had accepted."""
-        idle = [run for run in self.runs.values() if not run.is_accepted and not run.is_ended]
+        """Releases the leases that Celery has dropped with the lost connection: all that the pool
+        did not get."""
+        idle = [
+            run
+            for run in self.runs.values()
+            if not run.is_accepted and not run.is_handed and not run.is_ended
+        ]
         for run in sorted(idle, key=lambda run: run.lease, reverse=True):
             self.end(run, wire.Release())
 
@@ -159,31 +188,47 @@ class Session:
 
     # Queues and credit
 
+    def _ask(self, body: Any, kind: type[_M]) -> _M:
+        """Sends a request. A refusal is a channel error."""
+        try:
+            return self.line.call(body, kind)
+        except BrokerError as error:
+            raise channel_error(error, "Basic.consume") from error
+
     def serve(self, queue: str) -> None:
         """Adds a queue."""
         if queue not in self.queues:
             added = [wire.QueueSubscription(queue=queue, weight=_WEIGHT)]
-            self.line.call(wire.Serve(add_queues=added), wire.Done)
+            self._ask(wire.Serve(add_queues=added), wire.Done)
             self.queues.add(queue)
 
     def unserve(self, queue: str) -> None:
         """Takes a queue off. Its leases stay."""
         if queue in self.queues:
             self.queues.discard(queue)
-            self.line.call(wire.Serve(remove_queues=[queue]), wire.Done)
+            self._ask(wire.Serve(remove_queues=[queue]), wire.Done)
+
+    def announce(self, names: frozenset[str] | None) -> None:
+        """Says which names to deliver from now on."""
+        if names is None or self.names is None or names == self.names:
+            # Whoever takes any name goes on with it.
+            return
+        added, removed = sorted(names - self.names), sorted(self.names - names)
+        self._ask(wire.Serve(add_task_names=added, remove_task_names=removed), wire.Done)
+        self.names = names
 
     def set_credit(self, count: int) -> None:
         """Sets the number of leases that the session may hold; 0 stands for the most."""
         most = self.line.limits.credit_max or _CREDIT_MAX
         credit = min(count or most, most)
         if credit != self.credit:
-            self.line.call(wire.Credit(credit=credit), wire.Done)
+            self._ask(wire.Credit(credit=credit), wire.Done)
             self.credit = credit
 
     def take(self, queue: str) -> wire.Delivery | None:
         """Leases one ready task of a queue, if there is one."""
         pushes = self.line.pushes
-        if not self.line.call(wire.Take(queue=queue, count=1), wire.CountReply).count:
+        if not self._ask(wire.Take(queue=queue, count=1), wire.CountReply).count:
             return None
         # The delivery of a Take comes right before its answer.
         for push in reversed(pushes):
@@ -198,7 +243,7 @@ class Session:
 
     def add(self, delivery: wire.Delivery) -> Run | None:
         """Notes a delivery. None for one that the session holds already."""
-        if delivery.lease in self.runs:
+        if delivery.lease in self.runs or delivery.lease in self._resumed:
             return None
         run = self.runs[delivery.lease] = Run(delivery)
         return run
@@ -252,7 +297,7 @@ class Session:
             if run is not None:
                 run.unsent = None
             batch.append(report)
-            size += len(getattr(report.report, "result", b""))
+            size += _size_of(report.report)
         return batch
 
     def _answered(self, batch: list[wire.TaskReport], answer: Any) -> None:
@@ -302,7 +347,7 @@ class Session:
 
     def set_credit_zero(self) -> None:
         """From now on nothing is delivered."""
-        self.line.call(wire.Credit(), wire.Done)
+        self._ask(wire.Credit(), wire.Done)
         self.credit = 0
 
     def _take_unread(self) -> None:
@@ -311,8 +356,17 @@ class Session:
                 for delivery in push.deliveries:
                     self.add(delivery)
 
+    def leave(self) -> None:
+        """Ends the session when the interpreter ends. The broker then gives back what is held, and
+        does not wait for the lease."""
+        self._stopped.set()
+        if self.is_open and self.pid == os.getpid():
+            self.line.close(1.0)
+
     def lose(self) -> None:
         """Closes the socket without a word. The broker keeps the leases for a while."""
+        for run in list(self.runs.values()):
+            run.is_handed = not run.is_accepted and run.job_of is not None and _holds(run.job_of())
         if self._line is not None:
             self._line.drop()
         self._lost_at = monotonic()
@@ -338,6 +392,13 @@ class Sessions:
 
     def __init__(self) -> None:
         self._lost: list[Session] = []
+        self._all: weakref.WeakSet[Session] = weakref.WeakSet()
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        for session in list(self._all):
+            with contextlib.suppress(Exception):
+                session.leave()
 
     def lose(self, session: Session) -> None:
         """Keeps a session whose connection is gone."""
@@ -345,18 +406,45 @@ class Sessions:
         if session.is_worth_resuming() and session not in self._lost:
             self._lost.append(session)
 
-    def open(self, url: BrokerUrl) -> Session:
+    def open(self, url: BrokerUrl, names: frozenset[str] | None) -> Session:
         """Resumes a session of this broker, or begins one."""
         pid = os.getpid()
         self._lost = [session for session in self._lost if session.pid == pid]
         session = next((each for each in self._lost if each.url == url), None)
         if session is None:
             session = Session(url)
+            session.names = names
             session.open()
+            self._all.add(session)
             return session
+        session.names = names
         session.open()
         self._lost.remove(session)
         return session
+
+
+def _size_of(report: Any) -> int:
+    """About how many bytes a report has."""
+    error = getattr(report, "error", None)
+    texts = len(error.message) + len(error.traceback) if error is not None else 0
+    return len(getattr(report, "result", b"") or b"") + texts
+
+
+def _holds(job: Any) -> bool:
+    """Whether the pool runs this job although the connection is lost.
+
+    The pool of processes drops the jobs that no process has begun, also one that is in the pipe to
+    its process, which runs it all the same. So such a job is marked as begun, and is not dropped.
+    """
+    if job is None:
+        return False
+    if not hasattr(job, "_write_to"):
+        # What threads and greenlets have got they run.
+        return True
+    if job._write_to is None:
+        return False
+    job._accepted = True
+    return True
 
 
 sessions = Sessions()

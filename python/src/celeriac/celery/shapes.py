@@ -10,9 +10,14 @@ from celeriac import _codec as wire
 META = "application/vnd.celeriac.celery-meta"
 """The content type of a result that Celery's backend has encoded."""
 
+_TEXT_MAX = 16 * 1024
+_STORED_TEXT_MAX = 128 * 1024
+
 _State = wire.TaskState
 _OWN_EXCEPTIONS = {
     "worker_lost": ("WorkerLostError", "billiard.exceptions"),
+    "WorkerLostError": ("WorkerLostError", "billiard.exceptions"),
+    "TimeLimitExceeded": ("TimeLimitExceeded", "billiard.exceptions"),
     "revoked": ("TaskRevokedError", "celery.exceptions"),
 }
 
@@ -52,7 +57,39 @@ def error_of(meta: dict[str, Any]) -> wire.TaskError:
         kind = str(fields.get("exc_type") or meta.get("status", ""))
         told = fields.get("exc_message") or ""
         message = str(told[0] if isinstance(told, (list, tuple)) and told else told or "")
-    return wire.TaskError(kind=kind, message=message, traceback=str(meta.get("traceback") or ""))
+    return task_error(kind, message, str(meta.get("traceback") or ""))
+
+
+def cut_texts(meta: dict[str, Any]) -> None:
+    """Shortens the texts of an error that the broker would not take. Celery forgets a task in a
+    pool of threads whose failure cannot be stored."""
+    traceback, result = meta.get("traceback"), meta.get("result")
+    if isinstance(traceback, str) and len(traceback) > _STORED_TEXT_MAX:
+        meta["traceback"] = traceback[-_STORED_TEXT_MAX:]
+    if not isinstance(result, dict):
+        return
+    told = result.get("exc_message")
+    if isinstance(told, str):
+        told = told[:_STORED_TEXT_MAX]
+    elif isinstance(told, (list, tuple)):
+        room = _STORED_TEXT_MAX // max(len(told), 1)
+        told = [each[:room] if isinstance(each, str) else each for each in told]
+    meta["result"] = {**result, "exc_message": told}
+
+
+def task_error(kind: str, message: str, traceback: str = "") -> wire.TaskError:
+    """An error for the broker, which keeps so much of a text and no more."""
+    if len(traceback) > _TEXT_MAX:
+        # The end of a traceback says what happened.
+        traceback = traceback[-_TEXT_MAX:]
+    return wire.TaskError(
+        kind=_sound(kind[:255]), message=_sound(message[:_TEXT_MAX]), traceback=_sound(traceback)
+    )
+
+
+def _sound(text: str) -> str:
+    """The text without what UTF-8 cannot hold."""
+    return text.encode(errors="replace").decode()
 
 
 def _ended(info: wire.TaskInfo) -> dict[str, Any]:

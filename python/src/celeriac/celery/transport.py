@@ -10,10 +10,15 @@ from kombu.transport import base
 
 from celeriac._hello import client_version
 from celeriac.celery.connection import Connection
-from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS
+from celeriac.celery.faults import (
+    CHANNEL_ERRORS,
+    CONNECTION_ERRORS,
+    RECOVERABLE_CHANNEL_ERRORS,
+)
 from celeriac.celery.places import address_of
 from celeriac.celery.routes import bindings_of
-from celeriac.url import DEFAULT_PORT, BrokerUrl, broker_url
+from celeriac.errors import InvalidUrl
+from celeriac.url import DEFAULT_PORT, NO_TLS, BrokerUrl, broker_url
 
 _CONNECT_SECONDS = 10.0
 
@@ -47,7 +52,7 @@ class Transport(base.Transport):
     connection_errors = CONNECTION_ERRORS
     channel_errors = CHANNEL_ERRORS
     recoverable_connection_errors = CONNECTION_ERRORS
-    recoverable_channel_errors = CHANNEL_ERRORS
+    recoverable_channel_errors = RECOVERABLE_CHANNEL_ERRORS
 
     implements = base.Transport.implements.extend(
         asynchronous=True,
@@ -123,6 +128,9 @@ class Transport(base.Transport):
 def url_of(client: Any) -> BrokerUrl:
     """The address of the broker. The token stands in the place of the password, or of the user.
     kombu has taken the address apart. Raises `InvalidUrl`."""
+    if client.ssl:
+        # Without this error the token would go over the network as it is.
+        raise InvalidUrl(NO_TLS)
     host, path = client.hostname or "", (client.virtual_host or "").strip("/")
     if client.transport_cls == "celeriacs" or path:
         return address_of(f"{client.transport_cls}://{host or 'localhost'}/{path}")
@@ -148,9 +156,10 @@ def _join_celery_worker() -> None:
     from celery.worker.consumer.gossip import Gossip
     from celery.worker.consumer.mingle import Mingle
 
-    from celeriac.celery.hook import install
+    from celeriac.celery import hook, names
 
-    install()
+    hook.install()
+    names.install()
     for part in (Gossip, Mingle):
         part.compatible_transports = {*part.compatible_transports, Transport.driver_type}
 

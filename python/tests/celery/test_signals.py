@@ -1,0 +1,60 @@
+"""A worker that is told to end: what runs ends, and what waits goes back."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
+
+from kit import WAIT, until, worker
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_warm_shutdown_lets_tasks_end_and_gives_the_others_back(apps, quick_broker, pool):
+    queue = f"warm-{pool}"
+    with worker(quick_broker, "-c", "2", "-P", pool, "-Q", queue) as running:
+        early = apps.slow.apply_async((4,), queue=queue)
+        until(lambda: early.state == "STARTED", "the start")
+        late = apps.slow_late.apply_async((4,), queue=queue)
+        if pool != "solo":
+            until(lambda: late.state == "STARTED", "the start")
+        waiting = [apps.add.apply_async((n, n), queue=queue) for n in range(3)]
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(WAIT) == 0
+    assert early.state == "SUCCESS"
+    assert pool == "solo" or late.state == "SUCCESS"
+    began = time.monotonic()
+    with worker(quick_broker, "-c", "2", "-Q", queue) as second:
+        assert [each.get(timeout=WAIT) for each in waiting] == [0, 2, 4]
+        assert late.get(timeout=WAIT) == 4
+        assert f"[{early.id}]" not in second.log()
+    assert time.monotonic() - began < WAIT
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]])
+def test_a_cold_shutdown_is_quick_and_loses_no_task_that_acknowledges_late(
+    apps, quick_broker, tmp_path, signals
+):
+    queue, marks = f"cold-{len(signals)}", tmp_path / "marks"
+    with worker(quick_broker, "-c", "1", "-Q", queue) as running:
+        late = apps.mark_and_wait_once.apply_async((str(marks),), queue=queue)
+        until(marks.exists, "the start")
+        waiting = apps.add.apply_async((1, 1), queue=queue)
+        for each in signals:
+            running.process.send_signal(each)
+            time.sleep(0.5)
+        running.process.wait(WAIT)
+    with worker(quick_broker, "-c", "1", "-Q", queue):
+        assert late.get(timeout=WAIT) == 2
+        assert waiting.get(timeout=WAIT) == 2
+
+
+def test_a_task_that_runs_ends_also_when_its_queue_is_no_longer_consumed(apps, quick_broker):
+    with worker(quick_broker, "-c", "1", "-Q", "stay,leave"):
+        result = apps.slow.apply_async((2,), queue="leave")
+        until(lambda: result.state == "STARTED", "the start")
+        apps.app.control.cancel_consumer("leave", reply=True, timeout=WAIT, limit=1)
+        assert result.get(timeout=WAIT) == 2
