@@ -33,6 +33,7 @@ def _files(folder: Path) -> set[str]:
         for path in folder.rglob("*")
         if path.is_file()
         and path.suffix not in (".pyc", ".sqlite3")
+        and path.relative_to(folder).parts[0] != "data"
         and path.name not in ("token", "token.env")
     }
 
