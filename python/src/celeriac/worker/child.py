@@ -82,7 +82,7 @@ class Child:
         while (message := _receive(self._tasks)) is not None:
             self._run_message(marshal.loads(message))
 
-    def _run_message(self, message: list[tuple[int, list[Any]]]) -> None:
+    def _run_message(self, message: list[tuple[int, tuple[Any, ...]]]) -> None:
         shared = self._shared
         for place, (number, fields) in enumerate(message):
             before = shared.begun

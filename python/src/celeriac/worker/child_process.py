@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from time import monotonic
 from typing import Any
 
@@ -34,6 +35,7 @@ _FIELDS = (
     "expires_at_ms", "soft_time_limit_ms", "time_limit_ms", "root_id", "parent_id", "tags",
     "redelivered",
 )  # fmt: skip
+_fields_of = attrgetter(*_FIELDS)
 
 
 class ChildProcess:
@@ -116,8 +118,7 @@ class ChildProcess:
             self.given += 1
             held.place = self
             self.outstanding[self.given] = held
-            delivery = held.delivery
-            message.append((self.given, [getattr(delivery, name) for name in _FIELDS]))
+            message.append((self.given, _fields_of(held.delivery)))
         self.expected += expected
         self.send(message)
         if self._look_at is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from celeriac import _codec as wire
@@ -34,8 +33,6 @@ SPAN_MS_MAX = 100 * 365 * 24 * 3_600_000
 
 Tasks = Mapping[str, Task[..., Any]]
 
-_NOTHING = nullcontext()
-
 
 class Execution:
     """Runs the handlers of some tasks. An eager run shares the connections of its caller, so
@@ -60,8 +57,10 @@ class Execution:
             if task.is_async:
                 call = task.function(*args, **kwargs)
                 value = drive(call if around is None else awaited(around, call))
+            elif around is None:
+                value = task.function(*args, **kwargs)
             else:
-                with _NOTHING if around is None else around.function():
+                with around.function():
                     value = task.function(*args, **kwargs)
             return self.success(task, value, context)
         except BaseException as error:

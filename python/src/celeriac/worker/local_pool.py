@@ -34,6 +34,7 @@ class LocalPool:
         self._leases = leases
         self._slots = slots
         self._execution = Execution(tasks)
+        self._async_names = frozenset(name for name, task in tasks.items() if task.is_async)
         self._changed = threading.Condition(leases.lock)
         """Wakes a thread: a delivery waits, or a run may begin."""
         self._running = 0
@@ -127,8 +128,7 @@ class LocalPool:
             events.call_soon_threadsafe(events.stop)
 
     def _is_async(self, held: Held) -> bool:
-        task = self._execution.tasks.get(held.delivery.name)
-        return task is not None and task.is_async
+        return held.delivery.name in self._async_names
 
     def _context(self, held: Held) -> Context:
         # The fields of both kinds of deliveries are the same.
@@ -164,7 +164,8 @@ class LocalPool:
     ) -> tuple[Held, Context] | None:
         """Takes the report of one run, and then waits for the next delivery. None at the end."""
         leases = self._leases
-        with self._changed:
+        # The lock of `_changed`, whose own way to it is slower.
+        with leases.lock:
             if ended is not None and report is not None:
                 self._leave(ended, report)
             while True:
@@ -180,9 +181,8 @@ class LocalPool:
 
     def _wait_for_delivery(self) -> Held | None:
         while not self._is_closed:
-            begun = self._take_async()
-            if begun:
-                self._begin_async(begun)
+            if self._async_names:
+                self._begin_async(self._take_async())
             if self._running < self._slots:
                 held = self._leases.take()
                 if held is not None:
@@ -219,12 +219,13 @@ class LocalPool:
             self._staff()
 
     def _leave(self, held: Held, report: Encoded) -> None:
-        self._leases.end_encoded(held, report)
-        self._leases.ended += 1
+        leases = self._leases
+        leases.end_encoded(held, report)
+        leases.ended += 1
         if held.begun_at is not None:
-            self._leases.busy += monotonic() - held.begun_at
+            leases.busy += monotonic() - held.begun_at
         self._running -= 1
-        self._leases.wake()
+        leases.wake()
 
     # The event loop.
 
