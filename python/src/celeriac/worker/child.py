@@ -78,6 +78,7 @@ class Child:
         threading.Thread(target=self._listen, name="celeriac-control", daemon=True).start()
         self._app, tasks = _tasks_of(setup)
         self._execution.tasks = tasks
+        self._execution.middleware = self._app.middleware
         self._send(("ready",))
         while (message := _receive(self._tasks)) is not None:
             self._run_message(marshal.loads(message))

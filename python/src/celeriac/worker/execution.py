@@ -14,7 +14,10 @@ from celeriac import _codec as wire
 from celeriac._around import awaited, get_around
 from celeriac.context import Context, Delivered, enter, leave
 from celeriac.control import Ignore, Reject, Retry, TaskCancelled
-from celeriac.payload import codec_for
+from celeriac.errors import CeleriacError, ResultTooLarge
+from celeriac.middleware import Middleware
+from celeriac.middleware import call as call_hook
+from celeriac.payload import NotEncodable, codec_for
 from celeriac.task import Task
 
 log = logging.getLogger("celeriac.worker")
@@ -39,9 +42,15 @@ class Execution:
     nothing is done around it."""
 
     def __init__(
-        self, tasks: Tasks, result_bytes_max: int = 1 << 20, *, is_eager: bool = False
+        self,
+        tasks: Tasks,
+        result_bytes_max: int = 1 << 20,
+        *,
+        middleware: Sequence[Middleware] = (),
+        is_eager: bool = False,
     ) -> None:
         self.tasks = tasks
+        self.middleware = middleware
         self._is_eager = is_eager
         self.result_bytes_max = result_bytes_max
 
@@ -53,6 +62,8 @@ class Execution:
         token = enter(context)
         around = None if self._is_eager else get_around()
         try:
+            if self.middleware:
+                call_hook(self.middleware, "before", context)
             args, kwargs = arguments(task, delivered, context)
             if task.is_async:
                 call = task.function(*args, **kwargs)
@@ -62,9 +73,9 @@ class Execution:
             else:
                 with around.function():
                     value = task.function(*args, **kwargs)
-            return self.success(task, value, context)
+            return self._success(task, value, context)
         except BaseException as error:
-            return failure(task, context, error)
+            return self._failure(task, context, error)
         finally:
             leave(token)
 
@@ -74,28 +85,67 @@ class Execution:
         task = self.tasks[delivered.name]
         enter(context)
         try:
+            if self.middleware:
+                call_hook(self.middleware, "before", context)
             args, kwargs = arguments(task, delivered, context)
             call = task.function(*args, **kwargs)
             around = get_around()
             value = await (call if around is None else awaited(around, call))
-            return self.success(task, value, context)
+            return self._success(task, value, context)
         except BaseException as error:
-            return failure(task, context, error)
+            return self._failure(task, context, error)
 
-    def success(self, task: Task[..., Any], value: Any, context: Context) -> End:
+    def _success(self, task: Task[..., Any], value: Any, context: Context) -> End:
         """The report of a handler that returned, unless nobody could read its value."""
+        error: CeleriacError
         try:
             result = task.codec.encode_result(value)
-        except Exception as error:
-            log.warning("The result of %s cannot be written: %s", task.name, error)
-            return final_failure("invalid_result", f"the result cannot be written: {error}")
-        if len(result) > self.result_bytes_max:
+        except Exception as raised:
+            kind, message = "invalid_result", f"the result cannot be written: {raised}"
+            error = raised if isinstance(raised, CeleriacError) else NotEncodable("$", str(raised))
+        else:
+            if len(result) <= self.result_bytes_max:
+                self._succeeded(task, context)
+                return wire.Complete(result=result, content_type=task.codec.content_type)
+            kind = "result_too_large"
             message = f"the result has {len(result)} bytes, and {self.result_bytes_max} are allowed"
-            log.warning("The result of %s is too large: %s", task.name, message)
-            return final_failure("result_too_large", message)
+            error = ResultTooLarge(message)
+        log.warning("%s [%s]: %s", task.name, context.task_id, message)
+        if self.middleware:
+            self._call_after("after_failure", context, error)
+        return final_failure(kind, message)
+
+    def _succeeded(self, task: Task[..., Any], context: Context) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s [%s] succeeded in %.3f s", task.name, context.task_id, context.elapsed)
-        return wire.Complete(result=result, content_type=task.codec.content_type)
+        if self.middleware:
+            self._call_after("after_success", context)
+
+    def _failure(self, task: Task[..., Any], context: Context, error: BaseException) -> End:
+        """The report of a handler that raised."""
+        report = failure(task, context, error)
+        if self.middleware:
+            if isinstance(report, wire.Complete):
+                self._call_after("after_success", context)
+            elif context.is_dropped:
+                self._call_after("after_drop", context)
+            elif _may_run_again(report, context):
+                self._call_after("after_retry", context, error)
+            else:
+                self._call_after("after_failure", context, error)
+        return report
+
+    def _call_after(self, hook: str, context: Context, *error: BaseException) -> None:
+        """Calls the hooks of a run's end."""
+        elapsed = context.elapsed
+        call_hook(self.middleware, hook, context, *error, elapsed)
+        call_hook(self.middleware, "after", context, elapsed)
+
+
+def _may_run_again(report: End, context: Context) -> bool:
+    if isinstance(report, wire.Fail):
+        return not report.final and not context.is_last_attempt
+    return isinstance(report, wire.RetryLater)
 
 
 def arguments(

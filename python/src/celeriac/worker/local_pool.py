@@ -33,7 +33,7 @@ class LocalPool:
         self._app = app
         self._leases = leases
         self._slots = slots
-        self._execution = Execution(tasks)
+        self._execution = Execution(tasks, middleware=app.middleware)
         self._async_names = frozenset(name for name, task in tasks.items() if task.is_async)
         self._changed = threading.Condition(leases.lock)
         """Wakes a thread: a delivery waits, or a run may begin."""
