@@ -23,7 +23,7 @@ from celeriac.app import Celeriac, known_apps
 from celeriac.context import SOFT_LIMIT, Context, Delivered
 from celeriac.control import SoftTimeLimitExceeded
 from celeriac.task import Task
-from celeriac.worker.execution import Execution, failure
+from celeriac.worker.execution import Execution, failure, leave_fork, unforeseen
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
 from celeriac.worker.reports import END, PROGRESS, PROGRESS_INTERVAL, encoded
@@ -55,6 +55,7 @@ class Child:
         self._tasks = tasks
         self._control = control
         self._shared = Shared(memory)
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         """Guards what is gathered to be sent, and the writing itself."""
         self._items: list[tuple[int, int, int, bytes, float]] = []
@@ -113,8 +114,12 @@ class Child:
         except SoftTimeLimitExceeded as error:
             # The signal came while the handler was being left.
             report = failure(self._execution.tasks[delivered.name], context, error)
+        except BaseException as error:
+            report = unforeseen(error)
         finally:
             self._context = None
+        if os.getpid() != self._pid:
+            leave_fork(delivered.id)
         self._gather_late_progress()
         return encoded(delivered.id, delivered.lease, report).data
 
@@ -125,9 +130,19 @@ class Child:
         if self._events is None:
             self._events = asyncio.new_event_loop()
             asyncio.set_event_loop(self._events)
-        return self._events.run_until_complete(self._watched(awaitable))
+        try:
+            value, error = self._events.run_until_complete(self._watched(awaitable))
+        except BaseException:
+            # Something else on the loop ended it. Nobody knows in what state it is.
+            events, self._events = self._events, None
+            with contextlib.suppress(RuntimeError):
+                events.close()
+            raise
+        if error is not None:
+            raise error
+        return value
 
-    async def _watched(self, awaitable: Any) -> Any:
+    async def _watched(self, awaitable: Any) -> tuple[Any, BaseException | None]:
         import asyncio
 
         from celeriac.worker.stoppable import Stoppable, awaited
@@ -135,11 +150,12 @@ class Child:
         context = self._context
         assert context is not None
         events = asyncio.get_running_loop()
-        run = Stoppable(awaitable)
+        run = Stoppable(_outcome(awaitable))
         task = asyncio.ensure_future(awaited(run))
         context.listen(lambda what: _ask_soon(events, run, what, task))
         try:
-            return await task
+            outcome: tuple[Any, BaseException | None] = await task
+            return outcome
         finally:
             context.listen(None)
 
@@ -270,6 +286,15 @@ def load_all(modules: list[str]) -> None:
 
     for module in modules:
         import_module(module)
+
+
+async def _outcome(awaitable: Any) -> tuple[Any, BaseException | None]:
+    """The value or the error. asyncio throws SystemExit and KeyboardInterrupt out of its loop, so
+    they do not reach it."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
 
 
 def _ask_soon(

@@ -6,8 +6,10 @@ This module decides what a run's end means. The pools decide where a handler run
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from celeriac import _codec as wire
@@ -202,22 +204,40 @@ def final_failure(kind: str, message: str) -> wire.Fail:
     return wire.Fail(error=wire.TaskError(kind=kind, message=message), final=True)
 
 
+def unforeseen(error: BaseException) -> wire.Fail:
+    """The report of a run that ended outside its handler, in a way that nobody foresaw."""
+    told = task_error(error)
+    log.error(
+        "A run ended outside its handler: %s: %s\n%s", told.kind, told.message, told.traceback
+    )
+    return wire.Fail(error=told)
+
+
+def leave_fork(task_id: str) -> None:
+    """Ends a process that a handler forked and that came back from the handler. It has copies of
+    the worker's connections, and must not use them."""
+    with suppress(Exception):
+        log.error("A process that the task %s forked came back from the handler. It ends.", task_id)
+    os._exit(1)
+
+
 def unknown_task(name: str) -> wire.Fail:
     """The report of a delivery whose name this worker does not know."""
     return final_failure("unknown_task", f"this worker has no task {name!r}")
 
 
 def task_error(error: BaseException) -> wire.TaskError:
-    """An exception as the broker keeps it. Code of the user makes the texts, so it may fail too."""
+    """An exception as the broker keeps it. Code of the user makes the texts, so it may fail too,
+    in every way."""
     try:
         message = str(error)
-    except Exception:
+    except BaseException:
         message = "(the error cannot be shown: its __str__ failed)"
     try:
         # The first frame is the one above, in this module.
         trace = error.__traceback__.tb_next if error.__traceback__ else None
         text = "".join(traceback.format_exception(type(error), error, trace))
-    except Exception:
+    except BaseException:
         text = ""
     return wire.TaskError(
         kind=_cut(type(error).__name__, KIND_BYTES_MAX),
