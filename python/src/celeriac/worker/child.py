@@ -249,7 +249,7 @@ def main() -> None:
     os.close(memory)
     # A signal to the whole group is for the parent, which decides what becomes of its children. A
     # handler that does nothing, unlike SIG_IGN, is not passed on to programs of a task.
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, lambda *_: None)
     signal.signal(_SOFT_LIMIT_SIGNAL, child.on_soft_limit)
     try:

@@ -57,11 +57,11 @@ def run_command(options: argparse.Namespace, make: Callable[[], Worker]) -> int:
     """Runs the worker that `make` makes, with the options of `add_options`. Returns the code with
     which the command ends."""
     set_up_logs(getattr(logging, options.log_level.upper()))
-    if options.autoreload:
-        from celeriac.worker.reload import run_with_reload
-
-        return run_with_reload(make, _run)
     try:
+        if options.autoreload:
+            from celeriac.worker.reload import run_with_reload
+
+            return run_with_reload(make, _run)
         return _run(make())
     except CeleriacError as error:
         return _fail(error)
