@@ -42,7 +42,8 @@ _GATHER_SECONDS = 0.001
 #: How long a child without a task may take to end after its parent is gone.
 _EXIT_SECONDS = 2.0
 
-_IMPORT_FAILED = 3
+#: The code of a process that could not import the tasks.
+IMPORT_FAILED = 3
 
 #: The signal by which the control thread interrupts the main thread.
 _SOFT_LIMIT_SIGNAL = signal.SIGUSR1
@@ -77,7 +78,7 @@ class Child:
         set_up_logs(setup["level"])
         self._execution.result_bytes_max = setup["result_bytes_max"]
         threading.Thread(target=self._listen, name="celeriac-control", daemon=True).start()
-        self._app, tasks = _tasks_of(setup)
+        self._app, tasks = tasks_of(setup)
         self._execution.tasks = tasks
         self._execution.middleware = self._app.middleware
         self._send(("ready",))
@@ -245,6 +246,11 @@ class Child:
 def main() -> None:
     """Runs a child with the descriptors of the command line."""
     tasks, control, memory = map(int, sys.argv[2:5])
+    run_child(tasks, control, memory)
+
+
+def run_child(tasks: int, control: int, memory: int) -> None:
+    """Runs a child with these descriptors, until its parent closes the pipe."""
     child = Child(socket.socket(fileno=tasks), socket.socket(fileno=control), memory)
     os.close(memory)
     # A signal to the whole group is for the parent, which decides what becomes of its children. A
@@ -256,13 +262,13 @@ def main() -> None:
         child.run()
     except LoadError as error:
         print(error, file=sys.stderr)
-        raise SystemExit(_IMPORT_FAILED) from None
+        raise SystemExit(IMPORT_FAILED) from None
     except OSError:
         # The parent is gone.
         raise SystemExit(1) from None
 
 
-def _tasks_of(setup: dict[str, Any]) -> tuple[Celeriac, dict[str, Task[..., Any]]]:
+def tasks_of(setup: dict[str, Any]) -> tuple[Celeriac, dict[str, Task[..., Any]]]:
     """Imports the modules, and finds the app that has the tasks."""
     modules = setup["modules"]
     if any(":" in module for module in modules):

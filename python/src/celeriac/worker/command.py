@@ -15,7 +15,7 @@ from celeriac.errors import CeleriacError
 from celeriac.url import broker_url
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
-from celeriac.worker.settings import CREDIT_MAX, GRACE, POOLS
+from celeriac.worker.settings import CREDIT_MAX, GRACE, POOLS, START_METHODS
 from celeriac.worker.worker import Unanswered, Worker
 
 log = logging.getLogger("celeriac.worker")
@@ -93,6 +93,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "grace": options.grace,
         "instance": options.name,
         "max_tasks_per_child": options.max_tasks_per_child,
+        "start_method": options.start_method,
     }
 
 
@@ -228,6 +229,14 @@ def _add_rare_options(parser: argparse.ArgumentParser) -> None:
         type=_count,
         metavar="N",
         help="replace a child process after this many tasks",
+    )
+    add(
+        "--start-method",
+        choices=START_METHODS,
+        default=START_METHODS[0],
+        metavar="METHOD",
+        help="how a child process begins: spawn (the default), a fresh interpreter, or forkserver, "
+        "a copy of a process that has imported the tasks",
     )
     add(
         "-l",
