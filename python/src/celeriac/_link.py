@@ -25,7 +25,7 @@ _READ_BYTES = 64 * 1024
 _STEP_MAX = 3600.0
 """The longest time of one read. A socket takes no endless times."""
 _LOOK_AGAIN = 1.0
-"""After this time a thread looks whether the one that reads still does."""
+"""After this time a thread that waits looks whether another one has done its work."""
 
 
 class _Turn:
@@ -332,7 +332,9 @@ class Link:
     def _read(self, reader: socket.socket, deadline: float) -> None:
         """Reads once, at most until the deadline or until a heartbeat is due."""
         exchange = self.exchange
-        until = min(deadline, exchange.next_tick())
+        # A signal's handler may use the client in the midst of this read, and read the answer for
+        # which this call waits. Python then goes on with the read.
+        until = min(deadline, exchange.next_tick(), time.monotonic() + _LOOK_AGAIN)
         try:
             data = None
             with contextlib.suppress(TimeoutError, BlockingIOError):

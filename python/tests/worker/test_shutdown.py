@@ -125,14 +125,14 @@ def test_a_second_signal_ends_the_worker_at_once(command, pool):
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_signal_under_load_loses_nothing(app, command, pool):
     worker = command("--pool", pool, "--concurrency", "2")
-    results = app.submit_many(handlers.add.submission((number,)) for number in range(8000))
+    results = app.submit_many(handlers.add.submission((number,)) for number in range(4000))
     eventually(lambda: results[500].ready())
     worker.signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     states = [info.state for info in app.client.info([result.id for result in results])]
     assert set(states) <= {State.SUCCESS, State.QUEUED}
     command("--pool", "threads")
-    assert [result.get(timeout=30) for result in results] == list(range(1, 8001))
+    assert [result.get(timeout=30) for result in results] == list(range(1, 4001))
     infos = app.client.info([result.id for result in results])
     assert {info.attempts for info in infos} == {1}
 

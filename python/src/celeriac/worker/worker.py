@@ -68,7 +68,11 @@ class Worker:
 
         Raises the refusal of a broker that does not accept the worker, and `Unanswered`.
         """
-        heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        heard = list(_SIGNALS)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            # As `nohup` wants it. A shell has its background jobs ignore SIGINT too, but who sends
+            # that to a worker means it.
+            heard.remove(signal.SIGHUP)
         before = {each: signal.signal(each, self._on_signal) for each in heard}
         # The system may give a signal to another thread. A main thread that waits for a lock then
         # sleeps on, and Python runs its handlers on the main thread only. A read ends with the byte
