@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[Any]
+else:
+    # The class takes its parameter since Python 3.11.
+    _StreamHandler = logging.StreamHandler
 
 LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
-class _Handler(logging.StreamHandler[Any]):
+class _Handler(_StreamHandler):
     """Writes to the standard error. When that is gone, nothing is written and the worker goes on:
     logging itself would raise in the midst of a run."""
 
