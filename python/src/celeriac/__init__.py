@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         TaskUnknown,
     )
     from celeriac.info import Progress, State, TaskError, TaskInfo, WaitingFor
+    from celeriac.middleware import Middleware
     from celeriac.options import Backoff, Jitter, OnConflict, RetryPolicy, TaskOptions
     from celeriac.payload import Codec, NotDecodable, NotEncodable
     from celeriac.result import Change, Result
@@ -58,6 +59,7 @@ _MODULES = {
     "Context": "context",
     "Ignore": "control",
     "Jitter": "options",
+    "Middleware": "middleware",
     "NotDecodable": "payload",
     "NotEncodable": "payload",
     "OnConflict": "options",
@@ -107,6 +109,7 @@ __all__ = [
     "Context",
     "Ignore",
     "Jitter",
+    "Middleware",
     "NotDecodable",
     "NotEncodable",
     "OnConflict",
