@@ -58,13 +58,13 @@ class Transport(base.Transport):
 
     def __init__(self, client: Any, **_: Any) -> None:
         self.client = client
+        # kombu parses addresses, but would show a token in the place of the user's name. It asks
+        # the class whether to parse, and the object whether to show.
+        self.can_parse_url = True
         url = url_of(client)
         # From here on the token is a password to kombu, which shows no passwords.
         client.hostname, client.port = url.host, url.port
         client.userid, client.password = None, url.token or None
-        # kombu takes addresses apart, for it asks the class whether that may do so. It leaves it to
-        # this object to show them: an address without a host is that of the environment.
-        self.can_parse_url = True
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The address, whose token is masked."""
@@ -121,16 +121,17 @@ class Transport(base.Transport):
 
 
 def url_of(client: Any) -> BrokerUrl:
-    """The address of the broker. The token stands in the place of the password, or of the user.
-    kombu has taken the address apart. Raises `InvalidUrl`."""
-    host, path = client.hostname or "", (client.virtual_host or "").strip("/")
-    if client.transport_cls == "celeriacs" or path:
-        return address_of(f"{client.transport_cls}://{host or 'localhost'}/{path}")
-    if not (host or client.port or client.userid or client.password):
-        return address_of("")
+    """The address of the broker. The token stands in the place of the password, or of the user."""
+    scheme = getattr(client, "transport_cls", "celeriac")
+    if scheme == "celeriacs":
+        return address_of("celeriacs://host")
+    if (client.virtual_host or "/").strip("/"):
+        return address_of("celeriac://host/path")
+    if not client.hostname and not client.port:
+        return address_of("celeriac://")
+    host = client.hostname or "127.0.0.1"
     if "://" in host:
         return address_of(host)
-    host = host or "127.0.0.1"
     password = client.password() if callable(client.password) else client.password
     port = int(client.port or DEFAULT_PORT)
     token = password or client.userid or ""
