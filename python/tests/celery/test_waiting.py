@@ -340,6 +340,7 @@ except Exception as error:
 print("all came")
 """
     environment = {**os.environ, "CELERIAC_TEST_URL": broker.url}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
     environment["PYTHONPATH"] = os.pathsep.join((str(HERE.parent.parent / "src"), str(HERE)))
     done = subprocess.run(
         [sys.executable, "-c", script],
