@@ -34,3 +34,13 @@ def apps(quick_broker: ScratchBroker) -> Iterator[Any]:
     del os.environ["CELERIAC_TEST_URL"]
     # Each file of tests has its own broker.
     sys.modules.pop("subject", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_django() -> Iterator[None]:
+    """Tests of the package's part for Django name settings for the whole process. A worker of
+    Celery would look for them, and end."""
+    named = os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+    yield
+    if named is not None:
+        os.environ["DJANGO_SETTINGS_MODULE"] = named

@@ -160,9 +160,9 @@ def long_text(size):
 
 @app.task(bind=True)
 def progress(self, name):
-    self.update_state(state="HALF", meta={"done": 1})
     while not (NOTES / name).exists():
-        time.sleep(0.02)
+        self.update_state(state="HALF", meta={"done": 1})
+        time.sleep(0.05)
     return "all"
 
 
@@ -181,3 +181,9 @@ def total(numbers):
 def slow(seconds, value=None):
     time.sleep(seconds)
     return value
+
+
+@app.task(acks_late=True)
+def slow_late(seconds):
+    time.sleep(seconds)
+    return seconds

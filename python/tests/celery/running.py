@@ -31,12 +31,14 @@ def app_of(name, url, **environment):
 @contextlib.contextmanager
 def worker_of(name, url, pool, concurrency=2, options=(), **environment):
     """A worker as users start it."""
+    # Tests of the package's part for Django name settings that this worker has no use for.
+    inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     command = [sys.executable, "-m", "celery", "-A", name, "worker"]
     process = subprocess.Popen(
         [*command, "-l", "WARNING", "-P", pool, "-c", str(concurrency), *options],
         cwd=HERE,
         env={
-            **os.environ,
+            **inherited,
             "PYTHONPATH": str(HERE.parent.parent / "src"),
             "CELERIAC_TEST_URL": url,
             **environment,

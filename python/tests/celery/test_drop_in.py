@@ -40,9 +40,7 @@ def subject(broker):
 def worker(request, subject):
     """A worker with each pool in turn."""
     source = str(HERE.parent.parent / "src")
-    # Tests of the package's part for Django name settings that this worker has no use for.
     environment = {**os.environ, "PYTHONPATH": source}
-    environment.pop("DJANGO_SETTINGS_MODULE", None)
     command = [sys.executable, "-m", "celery", "-A", "subject", "worker", "-E", "-c", "2", "-P"]
     process = subprocess.Popen(
         [*command, request.param],

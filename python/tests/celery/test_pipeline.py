@@ -119,6 +119,7 @@ for number in range(300):
     subject.echo.delay(number)
 """
     environment = {**os.environ, "CELERIAC_TEST_URL": broker.url}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
     environment["PYTHONPATH"] = os.pathsep.join((str(HERE.parent.parent / "src"), str(HERE)))
     subprocess.run([sys.executable, "-c", script], env=environment, timeout=WAIT, check=True)
     assert stored(broker) == 300

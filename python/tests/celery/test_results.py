@@ -238,6 +238,23 @@ def test_a_process_of_the_pool_needs_no_connection_for_its_results(broker, has_h
     assert found == ([False] * 3 if has_hook else [False, True, True])
 
 
+def test_a_killed_worker_fails_its_early_task_and_gives_back_its_late_one():
+    with ScratchBroker() as own, Client(own.url) as client:
+        subject = app_of(NAME, own.url)
+        with worker_of(NAME, own.url, "prefork", 2) as process:
+            early = subject.slow.delay(8)
+            late = subject.slow_late.delay(8)
+            for result in (early, late):
+                wait_until(lambda name=result.id: client.get(name).state is State.STARTED)
+            process.kill()
+            process.wait()
+        with pytest.raises(WorkerLostError):
+            early.get(timeout=WAIT)
+        with worker_of(NAME, own.url, "prefork", 1):
+            assert late.get(timeout=WAIT) == 8
+        subject.app.close()
+
+
 def test_results_and_failures_expire_by_their_own_times(broker):
     settings = {"CELERIAC_TEST_EXPIRES": "3600", "CELERIAC_TEST_FAILURE_EXPIRES": "1"}
     with ScratchBroker() as own:
