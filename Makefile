@@ -1,7 +1,7 @@
 # What people type. The work is done by cargo and by the scripts in .ci, which run without make too.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo django test check fmt deny doc ci bench soak faults
+.PHONY: help demo django celery test check fmt deny doc ci bench soak faults
 
 help: ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
@@ -9,10 +9,11 @@ help: ## This list
 demo: ## The story: songs are analysed and clustered; FOLDER=path for your own audio files
 	cargo run --release --locked -p songs -- $(FOLDER)
 
-django: ## The story as a Django project: a view, a worker and a process that follows by token
-	cargo build --locked --bin celeriac
-	environment=$$(.ci/python) && cd examples/django/native && CELERIAC_BINARY="$(CURDIR)/target/debug/celeriac" \
-		PYTHONPATH="$(CURDIR)/python/src" "$$environment/bin/python" story.py
+django: ## The story as a Django project, told twice: with our worker, and with Celery's
+	.ci/django
+
+celery: ## Celery's own integration tests with our broker; QUICK=1 for a share of them
+	.ci/celery $(if $(QUICK),quick)
 
 test: ## Every test that guards a change
 	.ci/test

@@ -8,8 +8,9 @@ It needs Celery, redis-py, and the programs `celeriac` and `redis-server`. Each 
 port and a temporary folder, and one task is the same everywhere: it does nothing with 200 bytes.
 
 `us` is the processor time (user and system) for each task: of the process that submits, or of all
-processes of the worker. `server` is that of the server. Every figure is the median of the rounds;
-only the ratios of one run mean something.
+processes of the worker. `server` is that of the server. Every figure is the median of its turns,
+and a ratio is the median of the ratios of turns that followed each other: only those mean
+something.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ HERE = Path(__file__).resolve().parent
 sys.path[0] = str(HERE.parent / "src")
 sys.path.insert(1, str(HERE / "celery_subject"))
 
-from celeriac.scratch_broker import ScratchBroker
+from celeriac.scratch_broker import ScratchBroker  # noqa: E402
 
 ARGUMENT = "x" * 200
 TICK = os.sysconf("SC_CLK_TCK")
 SYSTEMS = ("celeriac", "redis everysec", "redis always")
 WORKLOADS = ("delay", "pipelined", "batch", "prefork", "threads", "roundtrip")
+POOLS = ("prefork", "threads")
 WARM_UP = 300
+Work = Callable[[int], "Figure"]
 
 
 class Server(NamedTuple):
@@ -90,11 +93,14 @@ def redis_server(fsync: str) -> Iterator[Server]:
 
 
 def processor_seconds(pid: int) -> float:
-    """User and system time of a process and of the children that live."""
+    """User and system time of a process and of the children that live. The children of this
+    process are the servers and the workers, which do not count as its own."""
     total = 0.0
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += (int(fields[11]) + int(fields[12])) / TICK
+        if pid == os.getpid():
+            return total
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             total += sum(processor_seconds(int(child)) for child in children.read_text().split())
     except (FileNotFoundError, ProcessLookupError):
@@ -154,96 +160,105 @@ def measured(tasks: int, server: Server, client: int, work: Callable[[], Any]) -
     return Figure(tasks / seconds, client_seconds / tasks * 1e6, server_seconds / tasks * 1e6)
 
 
-def producing(server: Server, workload: str, tasks: int) -> Figure:
+@contextlib.contextmanager
+def producing(server: Server, workload: str) -> Iterator[Work]:
     is_pipelined = workload == "pipelined"
     made = subject(server, {"confirm": "pipeline"} if is_pipelined else None)
-    task = made.nothing
+
+    def run(count: int) -> Figure:
+        if workload == "batch":
+            return measured(
+                count, server, os.getpid(), lambda: in_batches(made.app, made.nothing, count)
+            )
+        return measured(count, server, os.getpid(), lambda: one_by_one(count))
 
     def one_by_one(count: int) -> None:
         for _ in range(count):
-            task.delay(ARGUMENT)
+            made.nothing.delay(ARGUMENT)
         if is_pipelined and server.url.startswith("celeriac"):
             from celeriac.celery.pipeline import flush
 
             flush()
 
-    def run(count: int) -> None:
-        if workload == "batch":
-            in_batches(made.app, task, count)
-        else:
-            one_by_one(count)
-
     run(WARM_UP)
-    figure = measured(tasks, server, os.getpid(), lambda: run(tasks))
+    yield run
     made.app.control.purge()
     made.app.close()
-    return figure
 
 
-def working(server: Server, pool: str, tasks: int) -> Figure:
-    made = subject(server)
-    results: list[Any] = []
-    in_batches(made.app, made.nothing, WARM_UP + tasks, results)
-    concurrency = 8 if pool == "threads" else 2
-    with worker(server, pool, concurrency) as pid:
-        results[WARM_UP].get(timeout=60)
-
-        def wait() -> None:
-            for result in results[-20:]:
-                result.get(timeout=600)
-
-        figure = measured(tasks, server, pid, wait)
-    made.app.close()
-    return figure
-
-
-def round_trip(server: Server, tasks: int) -> Figure:
+@contextlib.contextmanager
+def round_trips(server: Server) -> Iterator[Work]:
     """The rate is the median time in milliseconds."""
     made = subject(server)
-    times: list[float] = []
 
-    def run() -> None:
-        for _ in range(tasks):
-            began = time.perf_counter()
-            made.nothing.delay(ARGUMENT).get(timeout=60)
-            times.append(time.perf_counter() - began)
+    def run(count: int) -> Figure:
+        times: list[float] = []
+
+        def work() -> None:
+            for _ in range(count):
+                began = time.perf_counter()
+                made.nothing.delay(ARGUMENT).get(timeout=60)
+                times.append(time.perf_counter() - began)
+
+        figure = measured(count, server, os.getpid(), work)
+        return figure._replace(rate=statistics.median(times) * 1000)
 
     with worker(server, "prefork", 2):
-        for _ in range(50):
-            made.nothing.delay(ARGUMENT).get(timeout=60)
-        figure = measured(tasks, server, os.getpid(), run)
+        run(50)
+        yield run
     made.app.close()
-    return figure._replace(rate=statistics.median(times) * 1000)
 
 
-def measure(server: Server, workload: str, scale: float) -> Figure:
-    is_ours = server.url.startswith("celeriac")
+@contextlib.contextmanager
+def working(server: Server, pool: str) -> Iterator[Work]:
+    """The worker finds all tasks in its queue, and the clock runs when it has warmed up."""
+    made = subject(server)
+
+    def run(count: int) -> Figure:
+        results: list[Any] = []
+        in_batches(made.app, made.nothing, WARM_UP + count, results)
+        with worker(server, pool, 8 if pool == "threads" else 2) as pid:
+            results[WARM_UP].get(timeout=60)
+
+            def wait() -> None:
+                for result in results[-20:]:
+                    result.get(timeout=600)
+
+            return measured(count, server, pid, wait)
+
+    yield run
+    made.app.close()
+
+
+def opened(server: Server, workload: str) -> contextlib.AbstractContextManager[Work]:
     if workload in ("delay", "pipelined", "batch"):
-        return producing(server, workload, int((6000 if workload == "batch" else 3000) * scale))
+        return producing(server, workload)
+    return round_trips(server) if workload == "roundtrip" else working(server, workload)
+
+
+def count_of(workload: str, name: str, scale: float) -> int:
+    """How many tasks one turn has. Turns are short, so that all systems meet the same other load
+    of the machine; those of workers have to begin anew."""
     if workload == "roundtrip":
-        return round_trip(server, int(400 * scale))
-    return working(server, workload, int((8000 if is_ours else 2500) * scale))
+        return int(40 * scale)
+    if workload in ("delay", "pipelined", "batch"):
+        return int(600 * scale) // 100 * 100
+    return int((4000 if name == "celeriac" else 1500) * scale)
 
 
 def show(workload: str, found: dict[str, list[Figure]]) -> None:
-    unit = "ms p50" if workload == "roundtrip" else "a second"
+    digits, unit = (2, "ms p50") if workload == "roundtrip" else (0, "a second")
     print(f"\n{workload}")
-    medians = {
-        name: Figure(*(statistics.median(values) for values in zip(*figures, strict=True)))
-        for name, figures in found.items()
-        if figures
-    }
-    for name, figure in medians.items():
-        line = (
-            f"  {name:16} {figure.rate:9,.2f} {unit:9}"
-            if workload == "roundtrip"
-            else (f"  {name:16} {figure.rate:9,.0f} {unit:9}")
-        )
-        line += f" {figure.client_us:7,.0f} us  server {figure.server_us:6,.0f} us"
-        ours = medians.get("celeriac")
-        if ours is not None and name != "celeriac":
-            line += f"   ours: {ours.rate / figure.rate:5.2f} x"
-            line += f", processor time {ours.client_us / max(figure.client_us, 1e-9):5.2f} x"
+    ours = found.get("celeriac", [])
+    for name, figures in found.items():
+        medians = Figure(*(statistics.median(values) for values in zip(*figures, strict=True)))
+        line = f"  {name:16} {medians.rate:9,.{digits}f} {unit:9}"
+        line += f" {medians.client_us:7,.0f} us  server {medians.server_us:6,.0f} us"
+        if ours and figures is not ours:
+            pairs = list(zip(ours, figures, strict=True))
+            rate = statistics.median(own.rate / other.rate for own, other in pairs)
+            time_ = sum(own.client_us for own, _ in pairs) / sum(o.client_us for _, o in pairs)
+            line += f"   ours: {rate:5.2f} x, processor time {time_:5.2f} x"
         print(line)
     sys.stdout.flush()
 
@@ -266,10 +281,15 @@ def main() -> None:
             context = redis_server(fsync) if fsync else celeriac_server()
             servers[name] = stack.enter_context(context)
         for workload in chosen(WORKLOADS):
-            found: dict[str, list[Figure]] = {name: [] for name in servers}
-            for _ in range(settings.rounds):
-                for name, server in servers.items():
-                    found[name].append(measure(server, workload, settings.scale))
+            with contextlib.ExitStack() as turns:
+                works = {
+                    name: turns.enter_context(opened(server, workload))
+                    for name, server in servers.items()
+                }
+                found: dict[str, list[Figure]] = {name: [] for name in works}
+                for _ in range(settings.rounds * (1 if workload in POOLS else 5)):
+                    for name, work in works.items():
+                        found[name].append(work(count_of(workload, name, settings.scale)))
             show(workload, found)
 
 

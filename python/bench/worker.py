@@ -1,26 +1,48 @@
 """Measures how many no-op tasks a second one worker runs, with the broker on the same machine.
 
     python bench/worker.py --pool threads --tasks 60000
+    python bench/worker.py --rounds 5 --all
 
-The tasks are in the broker before the worker begins. The clock runs from the first to the last
-result that the broker has stored. Processor time is that of the worker, with its child processes.
+The tasks are in the broker before the worker begins, and it keeps their results. The clock runs
+from the first to the last result that the broker has stored. The processor time is that of the same
+span: of the worker with its child processes, and of the broker. Beside other load on the machine it
+says more than the rate. With several rounds every figure is the median.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
+import statistics
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 from celeriac import Celeriac
 from celeriac.scratch_broker import ScratchBroker
+from processor import processor_seconds
 
 app = Celeriac()
 
 PER_REQUEST = 2_000
+
+#: What `--all` measures: the pool, the concurrency, the task.
+ALL = [
+    ("threads", 1, "noop"),
+    ("threads", 2, "noop"),
+    ("processes", 1, "noop"),
+    ("processes", 2, "noop"),
+    ("asyncio", 100, "noop_async"),
+]
+
+
+class Figures(NamedTuple):
+    """What one round gives: tasks a second, and microseconds of processor time for each task."""
+
+    rate: float
+    worker: float
+    broker: float
 
 
 @app.task(name="bench.noop")
@@ -36,23 +58,52 @@ async def noop_async(number: int) -> int:
 
 
 def main() -> None:
-    """Runs the measurement, or, as its own child, the worker."""
+    """Runs the measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pool", default="threads")
     parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--tasks", type=int, default=60_000)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--task", choices=("noop", "noop_async"), default="noop")
+    parser.add_argument("--all", action="store_true", help="every pool, instead of one")
     options = parser.parse_args()
+    ways = ALL if options.all else [(options.pool, options.concurrency, options.task)]
+    rounds: dict[tuple[str, int, str], list[Figures]] = {way: [] for way in ways}
+    # The ways take turns, so that the load of the machine is the same for all.
+    for _ in range(options.rounds):
+        for way in ways:
+            rounds[way].append(measure(*way, options.tasks))
+    for (pool, concurrency, task), figures in rounds.items():
+        rate, worker, broker = (statistics.median(each) for each in zip(*figures, strict=True))
+        print(
+            f"{task} {pool} x{concurrency}: {rate:,.0f} tasks a second; processor time of a task: "
+            f"worker {worker:.1f} us, broker {broker:.1f} us"
+        )
+
+
+def measure(pool: str, concurrency: int, task: str, count: int) -> Figures:
+    """One round, with a broker and a worker of its own."""
     with ScratchBroker("--log", "warn") as broker:
         app.url = broker.url
-        task = noop if options.task == "noop" else noop_async
-        ids = submit(task, options.tasks)
-        seconds, processor = measure(options, ids)
-    print(
-        f"{options.task} {options.pool} x{options.concurrency}: "
-        f"{options.tasks / seconds:,.0f} tasks a second, "
-        f"{processor / options.tasks * 1e6:.1f} us of processor time a task"
-    )
+        ids = submit(noop if task == "noop" else noop_async, count)
+        environment = {**os.environ, "CELERIAC_URL": app.url, "PYTHONPATH": path()}
+        command = [sys.executable, "-m", "celeriac.worker.command", "worker:app"]
+        command += ["--pool", pool, "--concurrency", str(concurrency), "--log-level", "warning"]
+        worker = subprocess.Popen(command, env=environment, cwd=os.path.dirname(__file__) or ".")
+        try:
+            pids = (worker.pid, broker.pid or 0)
+            app.client.wait(ids[:1], timeout=60)
+            begun, before = time.perf_counter(), [processor_seconds(pid) for pid in pids]
+            for begin in range(0, count, 10_000):
+                app.client.wait(ids[begin : begin + 10_000], timeout=300)
+            seconds = time.perf_counter() - begun
+            after = [processor_seconds(pid) for pid in pids]
+        finally:
+            worker.terminate()
+            worker.wait()
+        app.close()
+    used = [(b - a) / count * 1e6 for a, b in zip(before, after, strict=True)]
+    return Figures(count / seconds, *used)
 
 
 def submit(task, count: int) -> list[str]:
@@ -62,26 +113,6 @@ def submit(task, count: int) -> list[str]:
         numbers = range(begin, min(begin + PER_REQUEST, count))
         ids += [result.id for result in app.submit_many(task.submission((n,)) for n in numbers)]
     return ids
-
-
-def measure(options: argparse.Namespace, ids: list[str]) -> tuple[float, float]:
-    """Runs the worker, and returns the seconds and its processor time."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "CELERIAC_URL": app.url, "PYTHONPATH": path()}
-    command = [sys.executable, "-m", "celeriac.worker.command", "worker:app"]
-    command += ["--pool", options.pool, "--concurrency", str(options.concurrency)]
-    command += ["--log-level", "warning"]
-    worker = subprocess.Popen(command, env=environment, cwd=os.path.dirname(__file__) or ".")
-    app.client.wait(ids[:1], timeout=60)
-    begun = time.perf_counter()
-    for begin in range(0, len(ids), 10_000):
-        app.client.wait(ids[begin : begin + 10_000], timeout=300)
-    seconds = time.perf_counter() - begun
-    worker.terminate()
-    worker.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, processor
 
 
 def path() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,3 +45,12 @@ def played() -> Iterator[PlayedBroker]:
     """A listener whose answers the test writes."""
     with PlayedBroker() as listening:
         yield listening
+
+
+@pytest.fixture(scope="session")
+def entry_points(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH, by which Celery finds the package without an installation."""
+    folder = tmp_path_factory.mktemp("entry-points")
+    tool = Path(__file__).resolve().parents[1] / "tools" / "entry_points.py"
+    subprocess.run([sys.executable, str(tool), str(folder)], check=True)
+    return folder

@@ -78,7 +78,8 @@ def test_every_end_that_is_cut_off_is_noticed_or_leaves_whole_fields() -> None:
     """A frame that is cut within a field must not pass for a shorter message."""
     for case in vectors.read("broker.txt"):
         whole = _codec.ServerFrame.decode(case.frame)
-        for size in range(1, len(case.frame)):
+        # At each byte of a short frame, and at 500 places of a long one.
+        for size in range(1, len(case.frame), 1 + len(case.frame) // 500):
             try:
                 part = _codec.ServerFrame.decode(case.frame[:size])
             except DecodeError:

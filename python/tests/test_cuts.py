@@ -22,7 +22,7 @@ from cutting_proxy import CuttingProxy
 
 def places(stop: int) -> list[int]:
     """Each of the first bytes would take long; these are enough to meet each field's edge."""
-    return [*range(1, 12), *range(12, stop, 7)]
+    return [*range(1, 12), *range(12, stop, 11)]
 
 
 def converse(client: Client, queue: str) -> list[str]:
@@ -90,11 +90,11 @@ def with_asyncio(url: str, queue: str) -> list[str]:
 def test_the_connection_breaks_on_the_way_to_the_broker(
     broker: ScratchBroker, work: Callable[[str, str], list[str]]
 ) -> None:
-    assert sum(run_cut(broker, work, up=place) for place in places(700)) > 80
+    assert sum(run_cut(broker, work, up=place) for place in places(700)) > 50
 
 
 @pytest.mark.parametrize("work", [blocking, with_asyncio])
 def test_the_connection_breaks_on_the_way_to_the_client(
     broker: ScratchBroker, work: Callable[[str, str], list[str]]
 ) -> None:
-    assert sum(run_cut(broker, work, down=place) for place in places(260)) > 35
+    assert sum(run_cut(broker, work, down=place) for place in places(260)) > 22

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import _codec
+from celeriac import Celeriac, _codec
 from celeriac.errors import InvalidArgument, WrongType
 from celeriac.options import Backoff, Jitter, OnConflict, RetryPolicy, TaskOptions
 
@@ -211,6 +211,19 @@ def test_a_retry_policy_names_its_wrong_value(settings: dict[str, Any], reason: 
 def test_eta_and_countdown_exclude_each_other() -> None:
     with pytest.raises(InvalidArgument, match="countdown and eta"):
         TaskOptions(eta=NOON, countdown=5)
+
+
+def test_an_option_that_does_not_exist_is_named() -> None:
+    app = Celeriac()
+    task = app.task(lambda: None, name="plain")
+    for use in (
+        lambda: task.apply_async(max_retries=3),
+        lambda: app.send_task("plain", max_retries=3),
+        lambda: app.task(name="other", max_retries=3)(print),
+        lambda: TaskOptions().replace(max_retries=3),
+    ):
+        with pytest.raises(WrongType, match="there is no option 'max_retries' of a task"):
+            use()
 
 
 def test_a_short_span_is_not_lost() -> None:

@@ -42,7 +42,19 @@ def test_a_call_is_written_as_the_other_clients_write_it():
 def test_a_call_is_read_as_the_other_clients_read_it():
     assert JSON.decode_call(b'[["a"], {"b": 1}]') == (["a"], {"b": 1})
     assert JSON.decode_call(b"[null,null]") == ((), {})
-    for wrong in (b"", b"{}", b"[1]", b"[{},[]]", b"[[],{},1]", b"[[NaN],{}]", b"\xff", b"garbage"):
+    assert JSON.decode_call(b" \n[ [1 , 2],{ }]\t\n") == ([1, 2], {})
+    for wrong in (
+        b"",
+        b"{}",
+        b"[1]",
+        b"[{},[]]",
+        b"[[],{},1]",
+        b"[[NaN],{}]",
+        b"\xff",
+        b"garbage",
+        b"[[],{}]x",
+        b" ",
+    ):
         with pytest.raises(NotDecodable):
             JSON.decode_call(wrong)
 

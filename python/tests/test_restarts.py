@@ -344,3 +344,17 @@ def test_a_connection_that_ended_in_a_pause_is_noticed_before_the_next_call(
         assert client.submit("n", task_id="own").kind is SubmitKind.CREATED
     # Nothing was written into the connection that had ended, so no question was needed.
     assert seen == ["own"]
+
+
+def test_a_client_that_was_idle_for_longer_than_all_limits_goes_on() -> None:
+    with (
+        ScratchBroker("--lease-ms", "600", "--heartbeat-ms", "100") as broker,
+        Client(broker.url, timeout=10) as client,
+    ):
+        task_id = client.submit("bench.idle").id
+        # No thread sends heartbeats meanwhile. The broker ends no session that has no leases.
+        time.sleep(3)
+        assert client.get(task_id).state is State.QUEUED
+        assert not client.wait([task_id], timeout=3).satisfied
+        outcomes = client.submit_many([Submission("bench.idle")] * 100)
+        assert all(isinstance(each, Submitted) for each in outcomes)

@@ -362,7 +362,7 @@ class Writer:
 
     def _decode_bytes(self, field: Field, put: str) -> list[str]:
         if field.kind == "string":
-            return [put.format('str(data[at:stop], "utf-8")')]
+            return [put.format("data[at:stop].decode()")]
         if field.kind == "bytes":
             return [put.format("data[at:stop]")]
         if field.kind == "map":

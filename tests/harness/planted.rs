@@ -30,7 +30,7 @@ pub struct Bug {
 }
 
 /// All bugs.
-pub const BUGS: [Bug; 16] = [
+pub const BUGS: [Bug; 17] = [
     // A commit returns before its bytes are durable: what was confirmed is lost with the next
     // crash.
     Bug {
@@ -107,6 +107,15 @@ pub const BUGS: [Bug; 16] = [
         file: "broker/machine/src/conflicts.rs",
         before: "OnConflict::RunAgainIfFinished if !is_over => self",
         after: "OnConflict::RunAgainIfFinished if !is_over && !IS_PLANTED => self",
+    },
+    // A submit that is to run beside another task is joined to it.
+    Bug {
+        name: "JoinInPlaceOfBeside",
+        promise: "promise 7",
+        file: "broker/machine/src/conflicts.rs",
+        before: "OnConflict::Beside if !is_over => self.create_beside(step, submission),",
+        after: "OnConflict::Beside if !is_over && IS_PLANTED => self.joined(slot),\n            \
+                OnConflict::Beside if !is_over => self.create_beside(step, submission),",
     },
     // What ended is dropped at once, whatever time it was given.
     Bug {

@@ -1,10 +1,13 @@
 //! Producers and workers on raw connections. They go on over any number of broker deaths and write
 //! a history. Tame clients submit and run tasks. Wild clients use all options of a task, cancel,
-//! forget and submit again, and their workers vanish now and then.
+//! forget and submit again, and gather chords. Their workers vanish now and then, put outcomes, and
+//! let handlers submit their own ids again.
 
+mod gatherer;
 mod producer;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -107,15 +110,21 @@ impl Traffic {
 
     /// Waits until every confirmed task has ended or its time is over, and reads its state.
     pub async fn read_all(&self) {
-        let ids: Vec<String> = self.history.confirmed().into_iter().collect();
         let deadline = Instant::now() + SETTLE;
-        let mut left = ids.clone();
-        while !left.is_empty() && Instant::now() < deadline {
-            left = self.unfinished(&left).await;
+        let mut ended = BTreeSet::new();
+        loop {
+            // A run that submits its own id again confirms a submit that was never answered.
+            let left: Vec<String> = self.history.confirmed().difference(&ended).cloned().collect();
+            if left.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            let unfinished: BTreeSet<String> = self.unfinished(&left).await.into_iter().collect();
+            ended.extend(left.into_iter().filter(|id| !unfinished.contains(id)));
             // The pause before the next look at the tasks that have not ended.
             sleep(RETRY_PAUSE).await;
         }
         self.history.note(Event::Settled);
+        let ids: Vec<String> = self.history.confirmed().into_iter().collect();
         self.unfinished(&ids).await;
     }
 

@@ -15,6 +15,9 @@ use celeriac_history::History;
 /// tasks may wait by then.
 const FINISH: Duration = Duration::from_secs(120);
 
+/// How many clients gather the same chords.
+const GATHERERS: usize = 3;
+
 /// Running producers and workers of one broker.
 #[derive(Debug)]
 pub struct TrafficRun {
@@ -44,6 +47,7 @@ impl TrafficRun {
         let mut workers: Vec<_> =
             (0..each).map(|number| tokio::spawn(traffic.clone().work(number))).collect();
         producers.push(tokio::spawn(traffic.clone().produce_in_order()));
+        producers.extend((0..GATHERERS).map(|number| tokio::spawn(traffic.clone().gather(number))));
         workers.push(tokio::spawn(traffic.clone().work_in_order()));
         Self::of(traffic, producers, workers)
     }

@@ -133,13 +133,7 @@ impl ProducerProgram {
     fn act(&mut self, client: &Client, under_way: &mut JoinSet<()>) {
         let (client, findings) = (client.clone(), self.environment.findings.clone());
         match self.random.below(20) {
-            0..11 => {
-                let many = if self.random.one_in(5) { self.random.between(2, 30) } else { 1 };
-                let tasks: Vec<Submission> = (0..many).map(|_| self.task()).collect();
-                under_way.spawn(async move {
-                    expect(&findings, "submit", client.submit_many(tasks).await);
-                });
-            }
+            0..11 => self.submit(client, under_way),
             11 => {
                 let (ids, force) =
                     (self.environment.task_ids.some(&mut self.random, 3), self.random.one_in(2));
@@ -199,17 +193,35 @@ impl ProducerProgram {
         }
     }
 
-    pub fn task(&mut self) -> Submission {
-        let random = &mut self.random;
-        let id = match random.below(10) {
-            0 => Some(format!("shared-{}", random.below(SHARED_IDS))),
-            1 => self.environment.task_ids.some(random, 1).pop(),
+    fn submit(&mut self, client: Client, under_way: &mut JoinSet<()>) {
+        let many = if self.random.one_in(5) { self.random.between(2, 30) } else { 1 };
+        let tasks: Vec<Submission> = (0..many).map(|_| self.task()).collect();
+        let Environment { findings, task_ids, .. } = self.environment.clone();
+        under_way.spawn(async move {
+            let submitted = client.submit_many(tasks).await;
+            // A task beside another has an id of its own.
+            for task in submitted.iter().flatten().flatten() {
+                task_ids.add(&task.id);
+            }
+            expect(&findings, "submit", submitted);
+        });
+    }
+
+    fn task_id(&mut self) -> Option<String> {
+        match self.random.below(10) {
+            0 => Some(format!("shared-{}", self.random.below(SHARED_IDS))),
+            1 => self.environment.task_ids.some(&mut self.random, 1).pop(),
             2 => None,
             _ => {
                 self.made += 1;
                 Some(format!("p{}-{}", self.node, self.made))
             }
-        };
+        }
+    }
+
+    pub fn task(&mut self) -> Submission {
+        let id = self.task_id();
+        let random = &mut self.random;
         let (mut plan, is_brief) = (plan(random), random.one_in(15));
         if is_brief {
             plan = Plan {
@@ -226,9 +238,10 @@ impl ProducerProgram {
             task = task.task_id(id);
         }
         self.environment.task_ids.add(task.id());
-        task = match random.below(6) {
+        task = match random.below(7) {
             0 => task.on_conflict(OnConflict::Reject),
             1 => task.on_conflict(OnConflict::Replace),
+            2 => task.on_conflict(OnConflict::Beside),
             _ => task,
         };
         if random.one_in(3) {

@@ -2,6 +2,7 @@
 //! them. At the end all faults stop, every task gets the time to end, and the state of every task
 //! is read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -406,7 +407,14 @@ impl World {
 
     fn ids(&self) -> Vec<String> {
         let of_poison_queue = self.poison_queue.iter().flat_map(PoisonQueue::ids);
-        self.environment.task_ids.all().into_iter().chain(of_poison_queue).collect()
+        let mut ids: Vec<String> =
+            self.environment.task_ids.all().into_iter().chain(of_poison_queue).collect();
+        // Nobody may have heard of the id of a task beside another but the tap.
+        let known: BTreeSet<&String> = ids.iter().collect();
+        let confirmed = self.history.confirmed();
+        let unheard: Vec<String> = confirmed.into_iter().filter(|id| !known.contains(id)).collect();
+        ids.extend(unheard);
+        ids
     }
 
     pub fn tasks(&self) -> usize {

@@ -134,8 +134,10 @@ impl Machine {
             State::Scheduled | State::Queued | State::Retry | State::Leased
                 if self.announces_end(slot) =>
             {
+                let is_held = self.tasks.task(slot).state == State::Leased;
                 self.call_off(step, slot, &how.reason);
-                CancelOutcome::Revoked
+                // The worker may have begun it and not said so yet.
+                if is_held { CancelOutcome::Signalled } else { CancelOutcome::Revoked }
             }
             State::Scheduled | State::Queued | State::Retry | State::Leased => {
                 self.note_signal(slot, &mut how.taken);

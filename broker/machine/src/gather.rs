@@ -367,7 +367,8 @@ impl Machine {
         let chord = self.chords.chord_mut(key);
         (chord.size, chord.lease, chord.is_done) = (record.size, record.lease, record.is_done);
         chord.is_stored = true;
-        chord.expires_at = chord.expires_at.max(monotonic(now, record.expires_at));
+        // A later record of the chord takes the place of an earlier one.
+        chord.expires_at = monotonic(now, record.expires_at);
     }
 
     pub(crate) fn unrestore_chord(&mut self, group: &TaskId) {

@@ -61,6 +61,14 @@ impl Machine {
             );
             assert!(task.lease() <= self.latest_lease && task.serial() <= self.latest_serial);
         }
+        self.check_sessions(leased);
+        self.check_queues(&counts);
+        self.check_mail();
+        self.check_chords();
+    }
+
+    /// Compares the sessions with the tasks, of which `leased` are leased.
+    fn check_sessions(&self, leased: usize) {
         let held: usize =
             self.sessions.all.values().map(|session| session.consumer.leases.len()).sum();
         assert_eq!(leased, held, "every lease is some task's");
@@ -81,9 +89,6 @@ impl Machine {
                 "the session counts its observed ids"
             );
         }
-        self.check_queues(&counts);
-        self.check_mail();
-        self.check_chords();
     }
 
     fn check_mail(&self) {

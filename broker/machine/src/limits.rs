@@ -51,11 +51,16 @@ impl Machine {
         let Some(task) = self.tasks.try_task(timer.slot) else { return false };
         match timer.kind {
             Kind::Due => {
-                matches!(task.state, State::Scheduled | State::Retry) && task.due() == timer.at
+                let is_of_it = match task.state {
+                    State::Scheduled => true,
+                    // The timer of an eta may be of the task that had this slot before.
+                    State::Retry => timer.is_steady,
+                    _ => false,
+                };
+                is_of_it && task.due() == timer.at
             }
             Kind::Expires => {
-                let at = self.expiry(timer.slot).map(|(Moment::At(at) | Moment::Steady(at))| at);
-                !task.state.is_terminal() && at == Some(timer.at)
+                !task.state.is_terminal() && self.expiry(timer.slot) == Some(timer.moment())
             }
             Kind::Forget => task.state.is_terminal() && task.due() == timer.at,
         }

@@ -169,7 +169,8 @@ impl Machine {
         let is_of_that_run = outcome.lease != 0 && outcome.lease == task.lease();
         let is_earlier = outcome.lease != 0 && outcome.lease < task.lease();
         let says_the_same = is_of_that_run && state == outcome.kind.end_state();
-        if name != PROGRESS_TASK_NAME && (state == State::Success || says_the_same) {
+        let is_kept = name != PROGRESS_TASK_NAME && (state == State::Success || says_the_same);
+        if is_kept && !is_earlier {
             return Ok((state, generation));
         }
         if is_earlier || is_of_that_run && !self.is_put_task(task) {

@@ -159,8 +159,8 @@ impl Machine {
             None if task.is_leased() => task.state = State::Queued,
             None => {}
         }
-        // No broker writes a task that waits after a cancel, unless it waits for the announcement of
-        // its end. A task that was cancelled must not begin.
+        // No broker writes a task that waits after a cancel, unless it waits for the announcement
+        // of its end. A task that was cancelled must not begin.
         let cancel_as = match changed.cancel {
             Cancel::Silent | Cancel::Told if self.tasks.task(slot).is_waiting() => {
                 Cancel::CalledOff

@@ -32,6 +32,22 @@ pub(crate) struct Timer {
     pub at: Timestamp,
     pub slot: Slot,
     pub kind: Kind,
+    /// Whether the time is one of the steady clock.
+    pub is_steady: bool,
+}
+
+impl Timer {
+    fn new(moment: Moment, slot: Slot, kind: Kind) -> Self {
+        let (at, is_steady) = match moment {
+            Moment::At(at) => (at, false),
+            Moment::Steady(at) => (at, true),
+        };
+        Self { at, slot, kind, is_steady }
+    }
+
+    pub fn moment(&self) -> Moment {
+        if self.is_steady { Moment::Steady(self.at) } else { Moment::At(self.at) }
+    }
 }
 
 /// The event of a monotonic timer.
@@ -76,28 +92,36 @@ impl Packed {
         Self(place << 40 | u64::from(timer.slot) << 8 | timer.kind as u64)
     }
 
-    fn unpack(self, bucket: i64) -> Timer {
+    fn unpack(self, bucket: i64, is_steady: bool) -> Timer {
         let kind = match self.0 & 0xFF {
             0 => Kind::Due,
             1 => Kind::Expires,
             _ => Kind::Forget,
         };
         let at = bucket.saturating_mul(BUCKET_MS).saturating_add_unsigned(self.0 >> 40);
-        Timer { at, slot: (self.0 >> 8) as Slot, kind }
+        Timer { at, slot: (self.0 >> 8) as Slot, kind, is_steady }
     }
 }
 
 /// All timers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Timers {
     wall: TaskTimers,
     steady: TaskTimers,
     mono: BTreeSet<(Monotonic, MonoTimer)>,
 }
 
+impl Default for Timers {
+    fn default() -> Self {
+        let steady = TaskTimers { is_steady: true, ..TaskTimers::default() };
+        Self { wall: TaskTimers::default(), steady, mono: BTreeSet::new() }
+    }
+}
+
 /// Timers of tasks on one clock.
 #[derive(Debug, Default)]
 struct TaskTimers {
+    is_steady: bool,
     /// Timers of the present bucket and of the time before it, in order.
     near: BinaryHeap<Reverse<Timer>>,
     /// The number of the first bucket after the present bucket, or a later bucket.
@@ -108,10 +132,11 @@ struct TaskTimers {
 
 impl Timers {
     pub fn set(&mut self, moment: Moment, slot: Slot, kind: Kind) {
-        match moment {
-            Moment::At(at) => self.wall.set(Timer { at, slot, kind }),
-            Moment::Steady(at) => self.steady.set(Timer { at, slot, kind }),
-        }
+        let timers = match moment {
+            Moment::At(_) => &mut self.wall,
+            Moment::Steady(_) => &mut self.steady,
+        };
+        timers.set(Timer::new(moment, slot, kind));
     }
 
     pub fn set_mono(&mut self, at: Monotonic, timer: MonoTimer) {
@@ -198,7 +223,9 @@ impl TaskTimers {
             let (number, bucket) = entry.remove_entry();
             self.far_from = Some(number + 1);
             self.far_timers -= bucket.timers.len();
-            self.near.extend(bucket.timers.into_iter().map(|timer| Reverse(timer.unpack(number))));
+            let unpacked =
+                bucket.timers.into_iter().map(|timer| timer.unpack(number, self.is_steady));
+            self.near.extend(unpacked.map(Reverse));
         }
         self.near.peek().map(|Reverse(timer)| *timer).filter(|timer| timer.at <= now)
     }
@@ -214,12 +241,13 @@ impl TaskTimers {
     }
 
     fn compact(&mut self, holds: impl Fn(&Timer) -> bool) {
+        let is_steady = self.is_steady;
         self.near.retain(|Reverse(timer)| holds(timer));
         self.far.retain(|number, bucket| {
-            bucket.timers.retain(|timer| holds(&timer.unpack(*number)));
+            bucket.timers.retain(|timer| holds(&timer.unpack(*number, is_steady)));
             bucket.timers.shrink_to_fit();
             // An empty bucket is removed, because it would wake the broker for nothing.
-            let first = bucket.timers.iter().map(|timer| timer.unpack(*number).at).min();
+            let first = bucket.timers.iter().map(|timer| timer.unpack(*number, is_steady).at).min();
             first.is_some_and(|first| {
                 bucket.first = first;
                 true
@@ -252,7 +280,10 @@ mod tests {
             if at > i64::MIN {
                 assert_eq!(pop_wall(&mut timers, at - 1), None);
             }
-            assert_eq!(pop_wall(&mut timers, at), Some(Timer { at, slot, kind: Kind::Expires }));
+            assert_eq!(
+                pop_wall(&mut timers, at),
+                Some(Timer::new(Moment::At(at), slot, Kind::Expires))
+            );
         }
         assert_eq!(timers.next_wall(), None);
     }

@@ -19,8 +19,10 @@ from pathlib import Path
 from celeriac.scratch_broker import ScratchBroker
 
 FOLDER = Path(__file__).resolve().parent
+MANAGE = (sys.executable, "manage.py")
+WORKER = (*MANAGE, "celeriac_worker", "--concurrency", "2")
 TITLES = ("Dynamite", "Thriller", "Hello")
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 def main() -> int:
@@ -30,48 +32,65 @@ def main() -> int:
         print(f"broker   {broker.url}")
         environment = {
             **os.environ,
+            "DJANGO_SETTINGS_MODULE": "music.settings",
             "CELERIAC_URL": broker.url,
             "SONGS_DATABASE": os.path.join(data, "songs.sqlite3"),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "PYTHONUNBUFFERED": "1",
         }
-        manage(environment, "migrate", "--verbosity", "0", "--run-syncdb")
-        stack.enter_context(process(environment, data, "celeriac_worker", "-c", "2"))
+        run(environment, "migrate", "--verbosity", "0")
         port = free_port()
-        arguments = ("runserver", "--noreload", f"127.0.0.1:{port}")
-        stack.enter_context(process(environment, data, *arguments))
-        return click(f"http://127.0.0.1:{port}", environment)
+        web = (*MANAGE, "runserver", "--noreload", f"127.0.0.1:{port}")
+        stack.enter_context(process("web", web, environment, data))
+        browser = Browser(f"http://127.0.0.1:{port}")
+        browser.open_page()
+        print(f"page     {browser.site}")
+        with process("worker", WORKER, environment, data):
+            is_told = with_a_worker(browser, environment)
+        print("worker   has ended, and there is no other one")
+        return int(not (is_told and without_a_worker(browser, environment)))
 
 
-def click(site: str, environment: dict[str, str]) -> int:
-    """What a user does: opens the page, sends songs, and looks at their progress."""
-    browser = Browser(site)
-    browser.open_page()
-    print(f"page     {site}")
+def with_a_worker(browser: "Browser", environment: dict[str, str]) -> bool:
+    """What a user does: sends songs, looks at their progress, and has the first one run again."""
     tokens = {}
     for title in TITLES:
         begun = time.monotonic()
         tokens[title] = browser.send(title)
         print(f"sent     {title}: answered in {(time.monotonic() - begun) * 1000:.0f} ms")
-    title, token = next(iter(tokens.items()))
-    print(f"follow   {title}, by its token in another process")
-    for line in manage(environment, "follow", token).splitlines():
+    first = tokens[TITLES[0]]
+    print(f"follow   {TITLES[0]}, by its token in another process")
+    for line in run(environment, "follow", first).splitlines():
         print(f"         {line}")
-    has_failed = False
-    for title, token in tokens.items():
-        last = list(browser.events(token))[-1]
+    ended = [browser.end_of(token) for token in tokens.values()]
+    for title, last in zip(TITLES, ended, strict=True):
         print(f"browser  {title}: {last['state']} {last.get('result')}")
-        has_failed |= last["state"] != "SUCCESS"
-    unknown = next(browser.events("song-of-nobody"))
+    browser.post(f"songs/{first}/again")
+    last = browser.end_of(first)
+    print(f"again    {TITLES[0]}, under the same token: {last['state']} {last.get('result')}")
+    unknown = browser.end_of("song-of-nobody")
     print(f"browser  a token that nobody knows: {unknown['state']}")
-    return int(has_failed or unknown["state"] != "UNKNOWN")
+    is_told = all(each["state"] == "SUCCESS" for each in (*ended, last))
+    return is_told and last["result"]["songs"] == len(TITLES) and unknown["state"] == "UNKNOWN"
+
+
+def without_a_worker(browser: "Browser", environment: dict[str, str]) -> bool:
+    """A task that is called off, or that expires, ends although nobody can run it."""
+    token = browser.send("Bad")
+    browser.post(f"songs/{token}/revoke")
+    revoked = browser.end_of(token)
+    print(f"revoke   Bad: {revoked['state']} {revoked.get('result')}")
+    token = run(environment, "send", "Umbrella", "--expires", "1").strip()
+    expired = browser.end_of(token)
+    print(f"expires  Umbrella, after one second: {expired['state']} {expired.get('result')}")
+    return revoked["state"] == expired["state"] == "REVOKED"
 
 
 class Browser:
     """A client of the site that keeps its cookies."""
 
     def __init__(self, site: str) -> None:
-        self._site = site
+        self.site = site
         self._cookies = http.cookiejar.CookieJar()
         handler = urllib.request.HTTPCookieProcessor(self._cookies)
         self._opener = urllib.request.build_opener(handler)
@@ -81,7 +100,7 @@ class Browser:
         until = time.monotonic() + START_SECONDS
         while True:
             try:
-                self._opener.open(self._site, timeout=5).read()
+                self._opener.open(self.site, timeout=5).read()
                 return
             except urllib.error.HTTPError:
                 raise
@@ -92,50 +111,56 @@ class Browser:
 
     def send(self, title: str) -> str:
         """Sends a song as the form does, and returns its token."""
+        return self.post("songs", title=title)["token"]
+
+    def post(self, address: str, **fields: str) -> dict:
+        """Sends a form of the page."""
         secret = next(each.value for each in self._cookies if each.name == "csrftoken")
-        form = urllib.parse.urlencode({"title": title, "csrfmiddlewaretoken": secret}).encode()
-        with self._opener.open(f"{self._site}/songs", form, timeout=10) as answer:
-            return json.load(answer)["token"]
+        form = urllib.parse.urlencode({**fields, "csrfmiddlewaretoken": secret}).encode()
+        with self._opener.open(f"{self.site}/{address}", form, timeout=30) as answer:
+            return json.load(answer)
 
-    def events(self, token: str) -> Iterator[dict]:
-        """The server-sent events of a song."""
-        with self._opener.open(f"{self._site}/songs/{token}/events", timeout=60) as answer:
-            for line in answer:
-                if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
+    def end_of(self, token: str) -> dict:
+        """The last of the server-sent events of a song."""
+        address = f"{self.site}/changes?token={urllib.parse.quote(token)}"
+        with self._opener.open(address, timeout=90) as answer:
+            told = [json.loads(line[6:]) for line in answer if line.startswith(b"data: ")]
+        return told[-1]
 
 
-def manage(environment: dict[str, str], *arguments: str) -> str:
+def run(environment: dict[str, str], *arguments: str) -> str:
     """Runs a command of the project to its end, and returns what it wrote."""
-    command = [sys.executable, "manage.py", *arguments]
     done = subprocess.run(
-        command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, text=True, timeout=120
+        [*MANAGE, *arguments],
+        cwd=FOLDER,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
     )
     done.check_returncode()
     return done.stdout
 
 
 @contextmanager
-def process(environment: dict[str, str], data: str, *arguments: str) -> Iterator[None]:
-    """Runs a command of the project until the end of the block. After an error its log is shown."""
-    log = Path(data, f"{arguments[0]}.log")
+def process(
+    name: str, command: tuple[str, ...], environment: dict[str, str], data: str
+) -> Iterator[None]:
+    """Runs a process of the project until the end of the block. After an error its log is shown."""
+    log = Path(data, f"{name}.log")
     with open(log, "wb") as written:
         running = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments],
-            cwd=FOLDER,
-            env=environment,
-            stdout=written,
-            stderr=written,
+            command, cwd=FOLDER, env=environment, stdout=written, stderr=written
         )
     try:
         yield
     except BaseException:
-        print(f"{arguments[0]} wrote:\n{log.read_text(errors='replace')}", file=sys.stderr)
+        print(f"{name} wrote:\n{log.read_text(errors='replace')}", file=sys.stderr)
         raise
     finally:
         running.terminate()
         with suppress(subprocess.TimeoutExpired):
-            running.wait(10)
+            running.wait(15)
         if running.poll() is None:
             running.kill()
             running.wait()

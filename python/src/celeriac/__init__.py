@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from celeriac import _with_kombu as _with_kombu
+
 if TYPE_CHECKING:
     from celeriac import errors
     from celeriac.aio import AsyncClient
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         TaskUnknown,
     )
     from celeriac.info import Progress, State, TaskError, TaskInfo, WaitingFor
+    from celeriac.middleware import Middleware
     from celeriac.options import Backoff, Jitter, OnConflict, RetryPolicy, TaskOptions
     from celeriac.payload import Codec, NotDecodable, NotEncodable
     from celeriac.result import Change, Result
@@ -56,6 +59,7 @@ _MODULES = {
     "Context": "context",
     "Ignore": "control",
     "Jitter": "options",
+    "Middleware": "middleware",
     "NotDecodable": "payload",
     "NotEncodable": "payload",
     "OnConflict": "options",
@@ -105,6 +109,7 @@ __all__ = [
     "Context",
     "Ignore",
     "Jitter",
+    "Middleware",
     "NotDecodable",
     "NotEncodable",
     "OnConflict",

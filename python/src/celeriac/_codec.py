@@ -2258,7 +2258,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.id = str(data[at:stop], "utf-8")
+            m.id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2272,7 +2272,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.name = str(data[at:stop], "utf-8")
+            m.name = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2286,7 +2286,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.queue = str(data[at:stop], "utf-8")
+            m.queue = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2314,7 +2314,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.content_type = str(data[at:stop], "utf-8")
+            m.content_type = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2346,7 +2346,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.shadow = str(data[at:stop], "utf-8")
+            m.shadow = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2499,7 +2499,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.root_id = str(data[at:stop], "utf-8")
+            m.root_id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2513,7 +2513,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.parent_id = str(data[at:stop], "utf-8")
+            m.parent_id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2527,7 +2527,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.tags.append(str(data[at:stop], "utf-8"))
+            m.tags.append(data[at:stop].decode())
             at = stop
             if at >= end:
                 key = 0
@@ -2556,7 +2556,7 @@ def _read_task(data: bytes, at: int, end: int) -> Task:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.submit_key = str(data[at:stop], "utf-8")
+            m.submit_key = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -2922,7 +2922,7 @@ def _read_submit_outcome(data: bytes, at: int, end: int) -> SubmitOutcome:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.id = str(data[at:stop], "utf-8")
+            m.id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3246,7 +3246,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.id = str(data[at:stop], "utf-8")
+            m.id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3299,7 +3299,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.name = str(data[at:stop], "utf-8")
+            m.name = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3313,7 +3313,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.queue = str(data[at:stop], "utf-8")
+            m.queue = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3327,7 +3327,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.shadow = str(data[at:stop], "utf-8")
+            m.shadow = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3372,7 +3372,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.tags.append(str(data[at:stop], "utf-8"))
+            m.tags.append(data[at:stop].decode())
             at = stop
             if at >= end:
                 key = 0
@@ -3389,7 +3389,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.root_id = str(data[at:stop], "utf-8")
+            m.root_id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3403,7 +3403,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.parent_id = str(data[at:stop], "utf-8")
+            m.parent_id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3521,7 +3521,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.worker = str(data[at:stop], "utf-8")
+            m.worker = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3619,7 +3619,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.result_content_type = str(data[at:stop], "utf-8")
+            m.result_content_type = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3633,7 +3633,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.revoked_reason = str(data[at:stop], "utf-8")
+            m.revoked_reason = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3659,7 +3659,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.actor = str(data[at:stop], "utf-8")
+            m.actor = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -3687,7 +3687,7 @@ def _read_task_info(data: bytes, at: int, end: int) -> TaskInfo:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.content_type = str(data[at:stop], "utf-8")
+            m.content_type = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4296,7 +4296,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.id = str(data[at:stop], "utf-8")
+            m.id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4322,7 +4322,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.name = str(data[at:stop], "utf-8")
+            m.name = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4336,7 +4336,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.queue = str(data[at:stop], "utf-8")
+            m.queue = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4364,7 +4364,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.content_type = str(data[at:stop], "utf-8")
+            m.content_type = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4396,7 +4396,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.shadow = str(data[at:stop], "utf-8")
+            m.shadow = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4538,7 +4538,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.root_id = str(data[at:stop], "utf-8")
+            m.root_id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4552,7 +4552,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.parent_id = str(data[at:stop], "utf-8")
+            m.parent_id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4566,7 +4566,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.tags.append(str(data[at:stop], "utf-8"))
+            m.tags.append(data[at:stop].decode())
             at = stop
             if at >= end:
                 key = 0
@@ -4607,7 +4607,7 @@ def _read_delivery(data: bytes, at: int, end: int) -> Delivery:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.revoked_reason = str(data[at:stop], "utf-8")
+            m.revoked_reason = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4769,7 +4769,7 @@ def _read_task_report(data: bytes, at: int, end: int) -> TaskReport:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.id = str(data[at:stop], "utf-8")
+            m.id = data[at:stop].decode()
             at = stop
             if at >= end:
                 break
@@ -4921,7 +4921,7 @@ def _read_complete(data: bytes, at: int, end: int) -> Complete:
             if size > 127:
                 size, at = _long(data, at, size)
             stop = at + size
-            m.content_type = str(data[at:stop], "utf-8")
+            m.content_type = data[at:stop].decode()
             at = stop
             if at >= end:
                 break

@@ -27,7 +27,7 @@ _STEP_MAX = 3600.0
 _TELL_SECONDS = 0.1
 """So long the end of a watch may take to write. What is left is written with the next call."""
 _LOOK_AGAIN = 1.0
-"""After this time a thread looks whether the one that reads still does."""
+"""After this time a thread that waits looks whether another one has done its work."""
 
 
 class _Turn:
@@ -368,7 +368,9 @@ class Link:
     def _read(self, reader: socket.socket, deadline: float) -> None:
         """Reads once, at most until the deadline or until a heartbeat is due."""
         exchange = self.exchange
-        until = min(deadline, exchange.next_tick())
+        # A signal's handler may use the client in the midst of this read, and read the answer for
+        # which this call waits. Python then goes on with the read.
+        until = min(deadline, exchange.next_tick(), time.monotonic() + _LOOK_AGAIN)
         try:
             data = None
             with contextlib.suppress(TimeoutError, BlockingIOError):

@@ -22,6 +22,11 @@ class DecodeError(ValueError):
 
 
 def _varint(value: int) -> bytes:
+    # Numbers of two and of three bytes, as most leases have, need no loop.
+    if 127 < value < 1 << 14:
+        return bytes((value & 127 | 128, value >> 7))
+    if 127 < value < 1 << 21:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
     parts = bytearray()
     while value > 127:
         parts.append(value & 127 | 128)
@@ -44,9 +49,17 @@ def long_number(data: bytes, at: int, first: int) -> tuple[int, int]:
     """The rest of a number whose first byte, already read, says that more bytes follow. The second
     item is the place after it."""
     byte = data[at]
-    at += 1
-    value = first & 127
-    shift = 7
+    if byte < 128:
+        return first & 127 | byte << 7, at + 1
+    value = first & 127 | (byte & 127) << 7
+    byte = data[at + 1]
+    if byte < 128:
+        return value | byte << 14, at + 2
+    # Most numbers have ended by now.
+    value |= (byte & 127) << 14
+    byte = data[at + 2]
+    at += 3
+    shift = 21
     while byte > 127:
         value |= (byte & 127) << shift
         shift += 7
@@ -267,7 +280,7 @@ def _value(cls: type[Message], kind: str, data: bytes, at: int) -> tuple[Any, in
         return convert(value), at
     stop = at + value
     if kind == "string":
-        return str(data[at:stop], "utf-8"), stop
+        return data[at:stop].decode(), stop
     if kind == "bytes":
         return data[at:stop], stop
     if kind.startswith("packed"):

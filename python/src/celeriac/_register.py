@@ -13,6 +13,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+SCHEMES = ("celeriac", "celeriacs")
+"""The second one is known so that it is refused with the reason."""
+
 TRANSPORT = "celeriac.celery.transport:Transport"
 
 SCHEMES = ("celeriac", "celeriacs")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from celeriac.client import Client
 from celeriac.context import lineage
 from celeriac.errors import CeleriacError, WrongType
+from celeriac.middleware import Middleware
 from celeriac.options import TaskOptions
 from celeriac.payload import JSON, Codec
 from celeriac.submission import Submission
@@ -48,7 +49,8 @@ class Celeriac:
 
     Without `url` the environment counts: `CELERIAC_URL`, and `CELERIAC_TOKEN_FILE` or
     `CELERIAC_TOKEN`. `queue` and `codec` are those of tasks that name none. `timeout` is the time
-    of each call in seconds. Making an app does not connect; the first call does.
+    of each call in seconds. `middleware` has hooks around every run in a worker of this app. Making
+    an app does not connect; the first call does.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Celeriac:
         codec: str | Codec = "json",
         timeout: float = 30.0,
         instance: str | None = None,
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         global _latest
         self.url = url
@@ -66,6 +69,9 @@ class Celeriac:
         self.codec = codec
         self.timeout = timeout
         self.instance = instance
+        self.middleware = list(middleware)
+        """Called around every run of a task in a worker of this app. It may be added to until the
+        worker begins."""
         self._tasks: dict[str, Task[..., Any]] = {}
         self._lock = threading.Lock()
         self._client: Client | None = None
@@ -329,7 +335,9 @@ def _make(
         given.setdefault("queue", app.queue)
     if "task_id" in given:
         raise WrongType("task_id belongs to one submit, not to the task.")
-    return Task(function, name=name, app=app, options=TaskOptions(**given), codec=codec, **own)
+    return Task(
+        function, name=name, app=app, options=TaskOptions().replace(**given), codec=codec, **own
+    )
 
 
 def module_of(function: Callable[..., Any]) -> str:

@@ -211,6 +211,11 @@ class Context:
         return self.asked & (CANCEL | DROP) != 0
 
     @property
+    def is_dropped(self) -> bool:
+        """Whether the worker gives the run up: nobody takes its outcome any more."""
+        return self.asked & DROP != 0
+
+    @property
     def soft_time_limit_exceeded(self) -> bool:
         """Whether the soft time limit is over."""
         return self.asked & SOFT_LIMIT != 0

@@ -188,7 +188,9 @@ class EagerClient(Client):
             self._tasks[info.id] = replace(self._tasks[info.id], progress=progress)
 
         context = Context(delivered, self._app, report_progress)
-        return Execution(self._app.tasks, is_eager=True).run(delivered, context, _drive)
+        app = self._app
+        execution = Execution(app.tasks, middleware=app.middleware, is_eager=True)
+        return execution.run(delivered, context, _drive)
 
 
 class EagerAsyncClient(AsyncClient):

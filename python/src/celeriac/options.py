@@ -12,7 +12,7 @@ from typing import Any
 from celeriac import _codec, _values
 from celeriac._protobuf import number
 from celeriac._values import Span
-from celeriac.errors import InvalidArgument
+from celeriac.errors import InvalidArgument, WrongType
 
 
 class OnConflict(enum.Enum):
@@ -154,6 +154,9 @@ class TaskOptions:
         >>> TaskOptions(queue="songs").replace(priority=9).priority
         9
         """
+        if not changes.keys() <= _NAMES:
+            unknown = ", ".join(repr(name) for name in sorted(changes.keys() - _NAMES))
+            raise WrongType(f"there is no option {unknown} of a task; TaskOptions has them all")
         return dataclasses.replace(self, **changes)
 
     def to_task(
@@ -237,6 +240,8 @@ class TaskOptions:
             wire.retry = retry.to_wire(self.max_attempts)
         return wire
 
+
+_NAMES = frozenset(each.name for each in dataclasses.fields(TaskOptions) if each.init)
 
 _ENDS_MAX = 256
 """For how many names one object keeps the encoded ends."""

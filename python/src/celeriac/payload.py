@@ -73,14 +73,41 @@ def _refuse_constant(name: str) -> Any:
 
 # A value that contains itself ends as a RecursionError, so that the check for circles, which costs
 # time at every list, is not needed.
-_encode_text: Callable[[Any], str] = json.JSONEncoder(
+_encoder = json.JSONEncoder(
     ensure_ascii=False,
     check_circular=False,
     allow_nan=False,
     separators=(",", ":"),
     default=_refuse,
-).encode
-_decode_text: Callable[[str], Any] = json.JSONDecoder(parse_constant=_refuse_constant).decode
+)
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _text_encoder() -> Callable[[Any], str]:
+    """What writes a value as JSON. `JSONEncoder.encode` makes its inner encoder anew at each call,
+    which takes longer than a small value itself: one that was made before does the same."""
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    try:
+        quoted = json.encoder.encode_basestring
+        encode = make(None, _refuse, quoted, None, ":", ",", False, False, False)
+        encode({"": [None]}, 0)
+    except (AttributeError, TypeError):
+        # Another Python than CPython, or one with another inner encoder.
+        return _encoder.encode
+    return lambda value: "".join(encode(value, 0))
+
+
+def _decode_text(text: str) -> Any:
+    """The value of a JSON text. Nearly all texts have no space around the value."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _decoder.decode(text)
+    return value if end == len(text) else _decoder.decode(text)
+
+
+_encode_text = _text_encoder()
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 
 
 def to_json(value: Any) -> bytes:

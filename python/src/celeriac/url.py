@@ -59,8 +59,8 @@ class BrokerUrl:
         place, slash, rest = _split_first(place, "/?#")
         if rest or slash not in ("", "/"):
             raise InvalidUrl(
-                "no text may follow the port; a token is written before an @, "
-                "as in celeriac://:token@localhost"
+                "no text may follow the port: a broker has no databases and no virtual hosts; a "
+                "token is written before an @, as in celeriac://:token@localhost"
             )
         host, port = _host_and_port(place)
         return BrokerUrl(host, port, _decoded(token.removeprefix(":")))

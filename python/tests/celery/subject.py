@@ -39,6 +39,13 @@ def again(self):
     return self.request.retries
 
 
+@app.task(bind=True, max_retries=1)
+def again_soon(self):
+    if self.request.retries:
+        return self.request.retries
+    raise self.retry(exc=ValueError("not yet"), countdown=3)
+
+
 @app.task
 def total(numbers):
     return sum(numbers)
@@ -46,6 +53,12 @@ def total(numbers):
 
 @app.task
 def slow(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task(track_started=True)
+def slow_tracked(seconds):
     time.sleep(seconds)
     return seconds
 

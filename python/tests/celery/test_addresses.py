@@ -1,95 +1,78 @@
-"""The two addresses of an app: with tokens, wrong ones, and those of no broker."""
-
-from __future__ import annotations
-
-import subprocess
+"""Addresses in the settings of Celery: their tokens stay secret, and faults are named."""
 
 import pytest
 
 pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
 
 from celery.app.backends import BACKEND_ALIASES
-from kit import WAIT, Worker
 from kombu import Connection
-from kombu.exceptions import OperationalError
 
-import celeriac._register  # noqa: F401 - the tests run without installing the package.
+import celeriac._register
+from celeriac.celery.backend import CeleriacBackend
 from celeriac.errors import InvalidUrl
-from celeriac.scratch_broker import ScratchBroker
 from celery import Celery
 
-TOKEN = "s3cret-token"
-NOBODY = "celeriac://127.0.0.1:1"
+# The tests run without installing the package.
+assert celeriac._register
+BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
+PLACES = ["celeriac://:s3cret@broker.example:9", "celeriac://s3cret@broker.example:9"]
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    file = tmp_path_factory.mktemp("token") / "token"
-    file.write_text(TOKEN)
-    with ScratchBroker("--token-file", str(file)) as broker:
-        yield broker
+@pytest.mark.parametrize("url", PLACES)
+def test_the_token_is_masked_in_both_places(url):
+    connection = Connection(url)
+    for text in (connection.as_uri(), repr(connection), str(connection.info()["hostname"])):
+        assert "s3cret" not in text
+        assert "broker.example" in text
+    assert connection.info()["userid"] is None
+    assert "s3cret" in connection.as_uri(include_password=True)
+    backend = CeleriacBackend(app=Celery("addresses"), url=url)
+    assert "s3cret" not in backend.as_uri()
+    assert backend.as_uri(include_password=True) == url
 
 
-def app_of(url):
-    BACKEND_ALIASES["celeriac"] = "celeriac.celery.backend:CeleriacBackend"
-    return Celery("addresses", broker=url, backend=url)
+@pytest.mark.parametrize("url", PLACES)
+def test_celery_shows_no_token(url):
+    app = Celery("addresses", broker=url, backend=url)
+    assert "s3cret" not in app.connection_for_write().as_uri()
+    assert "s3cret" not in app.backend.as_uri()
+    assert app.backend.place == ("broker.example", 9)
 
 
-@pytest.mark.parametrize("place", [f":{TOKEN}@", f"{TOKEN}@"])
-def test_a_token_opens_both_addresses_and_is_not_shown(guarded, place):
-    app = app_of(guarded.url.replace("//", f"//{place}"))
-    result = app.send_task("nobody.knows")
-    assert result.state == "PENDING"
-    with app.connection() as connection:
-        shown = [connection.as_uri(), app.backend.as_uri(), repr(connection)]
-    assert not [text for text in shown if TOKEN in text]
+@pytest.mark.parametrize("url", PLACES)
+def test_copies_of_a_connection_keep_the_token(url):
+    connection = Connection(url)
+    for each in (connection, connection.clone(), connection.clone().clone()):
+        each.transport.as_uri("")
+        assert (each.hostname, each.port, each.password) == ("broker.example", 9, "s3cret")
+    other = Connection("celeriac://first;" + url)
+    other.maybe_switch_next()
+    assert "s3cret" not in other.as_uri()
+    assert (other.hostname, other.password) == ("broker.example", "s3cret")
 
 
-def test_a_wrong_token_is_an_operational_error_at_once(guarded):
-    app = app_of(guarded.url.replace("//", "//:wrong@"))
-    with pytest.raises(OperationalError, match="the token is missing or wrong"):
-        app.send_task("nobody.knows")
+def test_an_address_without_a_host_is_that_of_the_environment(monkeypatch):
+    monkeypatch.setenv("CELERIAC_URL", "celeriac://:s3cret@elsewhere.example:7")
+    connection = Connection("celeriac://")
+    assert connection.as_uri() == "celeriac://:**@elsewhere.example:7//"
+    assert CeleriacBackend(app=Celery("addresses"), url="celeriac://").place == (
+        "elsewhere.example",
+        7,
+    )
 
 
-def test_a_worker_with_a_wrong_token_ends_and_says_why(guarded):
-    worker = Worker(guarded, CELERIAC_TEST_URL=guarded.url.replace("//", "//:wr0ng-token@"))
-    try:
-        assert worker.process.wait(WAIT) != 0
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        raise
-    assert "the token is missing or wrong" in worker.log()
-    assert "wr0ng-token" not in worker.log()
-
-
-@pytest.mark.parametrize("retry", [True, False])
-def test_without_a_broker_publishing_is_an_operational_error(retry):
-    with pytest.raises(OperationalError, match="no connection to a broker"):
-        app_of(NOBODY).send_task("nobody.knows", retry=retry)
-
-
-def test_without_a_broker_commands_are_operational_errors():
-    app = app_of(NOBODY)
-    for command in (app.control.inspect().ping, app.control.purge):
-        with pytest.raises(OperationalError, match="no connection to a broker"):
-            command()
-
-
-def test_who_asks_for_tls_gets_an_error_and_no_open_connection():
-    for connection in (
-        Connection("celeriacs://127.0.0.1:1"),
-        Connection(NOBODY, ssl=True),
-        Connection(NOBODY, ssl={"ca_certs": "ca.pem"}),
-    ):
-        with pytest.raises(InvalidUrl, match="no TLS"):
-            connection.connect()
-    # kombu has one pool of connections for each address, whether with TLS or without.
-    app = Celery("addresses", broker="celeriac://127.0.0.1:2")
-    app.conf.broker_use_ssl = True
-    with pytest.raises(InvalidUrl, match="no TLS"):
-        app.send_task("nobody.knows")
-
-
-def test_the_number_of_a_database_is_refused():
-    with pytest.raises(InvalidUrl, match="nothing may follow the port"):
-        Connection("celeriac://127.0.0.1:1/0").connect()
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("celeriacs://:s3cret@broker.example", "no TLS"),
+        ("celeriac://broker.example:port", "port"),
+        ("celeriac://broker.example/vhost", "no text may follow"),
+    ],
+)
+def test_a_wrong_address_is_refused_with_the_reason(url, reason):
+    # kombu itself refuses a port that is no number.
+    with pytest.raises(ValueError, match=f"(?i){reason}") as refusal:
+        Connection(url).connect()
+    assert "s3cret" not in str(refusal.value)
+    with pytest.raises(InvalidUrl, match=reason):
+        CeleriacBackend(app=Celery("addresses"), url=url)

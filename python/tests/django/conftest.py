@@ -11,7 +11,8 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-os.environ["DJANGO_SETTINGS_MODULE"] = "django_settings"
+SETTINGS = "DJANGO_SETTINGS_MODULE"
+os.environ[SETTINGS] = "django_settings"
 
 try:
     import django.conf  # `import django` alone would find this folder.
@@ -20,6 +21,8 @@ except ImportError:
 else:
     HAS_DJANGO = True
     django.setup()
+# Other folders start workers of Celery, which would look for this project.
+del os.environ[SETTINGS]
 
 #: Django 6.0 is the first one with `django.tasks`.
 HAS_TASKS = HAS_DJANGO and django.VERSION >= (6, 0)
@@ -45,6 +48,12 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector):
     skipped = Skipped.from_parent(parent, path=module_path)
     skipped.reason = reason
     return skipped
+
+
+@pytest.fixture(autouse=True)
+def settings_module(monkeypatch) -> None:
+    """Processes that a test starts find the project."""
+    monkeypatch.setenv(SETTINGS, "django_settings")
 
 
 @pytest.fixture

@@ -12,14 +12,58 @@ from celeriac import (
     Celeriac,
     Context,
     Ignore,
+    Middleware,
     Reject,
     Retry,
     SoftTimeLimitExceeded,
     TaskCancelled,
+    current_context,
     shared_task,
 )
 
-app = Celeriac(queue="tests")
+
+class Notes(Middleware):
+    """Writes a line for each hook into the file that the header `notes` of the task names."""
+
+    def before(self, context: Context) -> None:
+        self._note(context, "before")
+
+    def after_success(self, context: Context, elapsed: float) -> None:
+        self._note(context, f"success {elapsed < 60}")
+
+    def after_failure(self, context: Context, error: BaseException, elapsed: float) -> None:
+        self._note(context, f"failure {type(error).__name__}")
+
+    def after_retry(self, context: Context, error: BaseException, elapsed: float) -> None:
+        self._note(context, f"retry {type(error).__name__}")
+
+    def after_drop(self, context: Context, elapsed: float) -> None:
+        self._note(context, "drop")
+
+    def after(self, context: Context, elapsed: float) -> None:
+        self._note(context, "after")
+
+    @staticmethod
+    def _note(context: Context, text: str) -> None:
+        if "notes" in context.headers:
+            assert current_context() is context
+            with open(context.headers["notes"], "a") as notes:
+                notes.write(text + "\n")
+
+
+class Faulty(Middleware):
+    """Its hooks fail for tasks with the header `notes`."""
+
+    def before(self, context: Context) -> None:
+        if "notes" in context.headers:
+            raise OSError("a hook of the tests")
+
+    def after(self, context: Context, elapsed: float) -> None:
+        if "notes" in context.headers:
+            sys.exit(1)
+
+
+app = Celeriac(queue="tests", middleware=[Faulty(), Notes()])
 
 
 @app.task(name="add")

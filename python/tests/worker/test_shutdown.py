@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -25,6 +26,29 @@ def test_an_idle_worker_ends_at_once(command, pool, number):
     worker.signal(number)
     assert worker.wait() == 0
     assert time.monotonic() - begun < 15
+
+
+def test_a_hang_up_without_a_terminal_is_ignored(command):
+    worker = command("--pool", "processes", "--concurrency", "1")
+    result = handlers.deaf.delay(1.0)
+    wait_for_state(result, State.STARTED)
+    worker.signal_all(signal.SIGHUP)
+    worker.wait_for("SIGHUP has no meaning")
+    assert result.get(timeout=20)
+    assert result.info().deliveries == 1
+
+
+def test_a_signal_before_the_worker_has_a_driver_is_not_lost(app, monkeypatch):
+    worker = app.worker(pool="threads", queues=[app.queue])
+    made = worker._pool
+
+    def interrupted(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return made(*given)
+
+    monkeypatch.setattr(worker, "_pool", interrupted)
+    # Without the signal it would run for ever.
+    worker.run()
 
 
 def test_a_worker_without_a_broker_ends_at_once(app, command):
@@ -101,14 +125,14 @@ def test_a_second_signal_ends_the_worker_at_once(command, pool):
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_signal_under_load_loses_nothing(app, command, pool):
     worker = command("--pool", pool, "--concurrency", "2")
-    results = app.submit_many(handlers.add.submission((number,)) for number in range(8000))
+    results = app.submit_many(handlers.add.submission((number,)) for number in range(4000))
     eventually(lambda: results[500].ready())
     worker.signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     states = [info.state for info in app.client.info([result.id for result in results])]
     assert set(states) <= {State.SUCCESS, State.QUEUED}
     command("--pool", "threads")
-    assert [result.get(timeout=30) for result in results] == list(range(1, 8001))
+    assert [result.get(timeout=30) for result in results] == list(range(1, 4001))
     infos = app.client.info([result.id for result in results])
     assert {info.attempts for info in infos} == {1}
 

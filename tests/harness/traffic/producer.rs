@@ -130,11 +130,16 @@ impl Producer {
                 wire::OnConflict::RunAgainIfFinished,
                 wire::OnConflict::Reject,
                 wire::OnConflict::Replace,
+                wire::OnConflict::Beside,
             ];
-            let policy = policy[self.random.below(3) as usize];
-            let payload =
-                Bytes::from(format!("[[\"{id} again {}\"],{{}}]", self.random.below(1_000)));
-            wire::Task { payload, on_conflict: policy.into(), ..tame(&id, self.queue) }
+            let policy = policy[self.random.below(4) as usize];
+            let mut task = wire::Task { on_conflict: policy.into(), ..tame(&id, self.queue) };
+            let number = self.random.below(1_000);
+            task.payload = Bytes::from(format!("[[\"{id} again {number}\"],{{}}]"));
+            if policy == wire::OnConflict::Beside || self.random.below(4) == 0 {
+                task.submit_key = format!("{:x}", self.random.bits());
+            }
+            task
         });
         let tasks: Vec<_> = tasks.collect();
         if tasks.is_empty() { self.batch(true) } else { Request::Submit(wire::Submit { tasks }) }
@@ -178,7 +183,7 @@ fn pause(queue: &str, paused: bool) -> Request {
     Request::PauseQueues(wire::PauseQueues { queues: vec![queue.into()], paused })
 }
 
-fn tame(id: &str, queue: &str) -> wire::Task {
+pub(super) fn tame(id: &str, queue: &str) -> wire::Task {
     let retry = wire::RetryPolicy {
         delay_ms: Some(5),
         backoff: wire::Backoff::Fixed.into(),
@@ -219,6 +224,11 @@ fn wild(mut task: wire::Task, random: &mut RandomSource, is_ordered: bool) -> wi
         }
         6 => task.retry = Some(wire::RetryPolicy { max_attempts: Some(1), ..Default::default() }),
         7 => task.early_ack = true,
+        12 => task.announce_end = true,
+        13 => {
+            task.announce_end = true;
+            task.expires_in_ms = Some(random.between(1, 60));
+        }
         8 => task.max_deliveries = Some(random.between(1, 3) as u32),
         9 => {
             let filler = "x".repeat(random.below(40_000) as usize);

@@ -1,11 +1,12 @@
 //! Workers resume their sessions after every lost connection, and send their reports until these
 //! are answered. Wild ones also fail, release, are slow, and vanish like a killed process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{self, ErrorCode};
 use tokio::time::{Instant, sleep, timeout};
@@ -15,6 +16,8 @@ use crate::RandomSource;
 use crate::raw::{self, Answer, Lost, RawConnection, Request};
 
 const CREDIT: u32 = 60;
+/// A task of this generation does not submit itself again.
+const GENERATIONS_MAX: u32 = 4;
 /// The pause between two heartbeats of a worker that has nothing to send.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// How long a worker waits for a push before it continues with the tasks that it has begun.
@@ -29,6 +32,11 @@ struct Worker {
     session: String,
     /// Reports without an answer, in the order in which they were first sent.
     unanswered: Vec<wire::TaskReport>,
+    /// What the handlers send by themselves before their worker reports: the next run of their own
+    /// id, or the outcome of their run.
+    of_handlers: VecDeque<Request>,
+    /// Whether handlers may still submit. In the end they may not, or the tasks would never end.
+    is_producing: bool,
     seen: BTreeSet<u64>,
     /// Tasks that have begun and take long.
     slow: BTreeMap<u64, wire::Delivery>,
@@ -71,6 +79,7 @@ impl Traffic {
                 *worker = Worker::new(worker.number, worker.queue, true, worker.random.fork());
                 return Err(Lost("it vanished".into()));
             }
+            worker.is_producing = self.producing.load(Ordering::SeqCst);
             let reports = match timeout(LOOK, connection.push()).await {
                 Err(_) => worker.go_on(),
                 Ok(Err(lost)) => return Err(lost),
@@ -94,10 +103,14 @@ impl Traffic {
         worker: &mut Worker,
         reports: Vec<wire::TaskReport>,
     ) -> Result<(), Lost> {
+        worker.unanswered.extend(reports.iter().cloned());
+        while let Some(request) = worker.of_handlers.front() {
+            soon(connection.try_request(request.clone())).await?;
+            worker.of_handlers.pop_front();
+        }
         if reports.is_empty() {
             return Ok(());
         }
-        worker.unanswered.extend(reports.iter().cloned());
         let body = wire::Report { reports: reports.clone() };
         let Answer::ReportReply(reply) =
             soon(connection.try_request(Request::Report(body))).await?
@@ -125,6 +138,8 @@ impl Worker {
             random,
             session: String::new(),
             unanswered: Vec::new(),
+            of_handlers: VecDeque::new(),
+            is_producing: true,
             seen: BTreeSet::new(),
             slow: BTreeMap::new(),
             spoke: Instant::now(),
@@ -143,6 +158,12 @@ impl Worker {
         let mut reports = Vec::new();
         for delivery in deliveries {
             if !self.seen.insert(delivery.lease) {
+                continue;
+            }
+            if !delivery.revoked_reason.is_empty() {
+                let kind = "revoked".to_owned();
+                let error = Some(wire::TaskError { kind, ..Default::default() });
+                reports.push(raw::report(&delivery, Report::Reject(wire::Reject { error })));
                 continue;
             }
             if self.is_wild && self.random.below(20) == 0 {
@@ -180,8 +201,31 @@ impl Worker {
             2 => Report::Fail(wire::Fail { error: error(), r#final: true, ..Default::default() }),
             3 => Report::Reject(wire::Reject { error: error() }),
             4 => raw::fail("a random failure"),
+            5 if self.is_producing && delivery.generation < GENERATIONS_MAX => {
+                let next = self.next_run(delivery);
+                self.of_handlers.push_back(next);
+                raw::complete(b"a run that was superseded")
+            }
+            6 => {
+                self.of_handlers.push_back(outcome(delivery));
+                raw::complete(b"after the outcome")
+            }
             _ => raw::complete(&result_of(&delivery.payload)),
         }
+    }
+
+    /// The handler submits its own id again.
+    fn next_run(&mut self, delivery: &wire::Delivery) -> Request {
+        let number = self.random.below(1_000);
+        let task = wire::Task {
+            queue: delivery.queue.clone(),
+            payload: Bytes::from(format!("[[\"{} once more {number}\"],{{}}]", delivery.id)),
+            on_conflict: wire::OnConflict::Supersede.into(),
+            supersedes_lease: delivery.lease,
+            submit_key: format!("{:x}", self.random.bits()),
+            ..raw::task(&delivery.id, NAME)
+        };
+        Request::Submit(wire::Submit { tasks: vec![task] })
     }
 
     /// Nothing was pushed: ends one of the slow tasks.
@@ -202,4 +246,16 @@ impl Worker {
             _ => Vec::new(),
         }
     }
+}
+
+/// The process of a handler puts the result, and the report of its worker comes later.
+fn outcome(delivery: &wire::Delivery) -> Request {
+    let outcome = wire::TaskOutcome {
+        id: delivery.id.clone(),
+        lease: delivery.lease,
+        state: "SUCCESS".into(),
+        body: result_of(&delivery.payload).into(),
+        ..Default::default()
+    };
+    Request::PutOutcome(wire::PutOutcome { outcomes: vec![outcome] })
 }

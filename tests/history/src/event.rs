@@ -166,8 +166,14 @@ pub enum RequestItem {
     List,
     /// Lists queues.
     Queues,
-    /// A report of a worker.
+    /// A report of a worker, or an outcome that a client put, as the report that it amounts to.
     Report(Box<wire::TaskReport>),
+    /// A part of a chord.
+    ChordPart(Box<wire::ChordPart>),
+    /// A change of a chord, or a claim of its lease.
+    ChordExtend(Box<wire::ChordExtend>),
+    /// The body of a chord was sent.
+    ChordDone(wire::ChordDone),
     /// The credit of a worker: how many leases it wants to hold.
     Credit(u32),
     /// A client says goodbye.
@@ -195,6 +201,8 @@ pub enum Answer {
     Queues(Vec<wire::QueueInfo>),
     /// To [`RequestItem::Report`].
     Report(wire::ReportOutcome),
+    /// To [`RequestItem::ChordPart`] and [`RequestItem::ChordExtend`].
+    Chord(Box<wire::ChordReply>),
     /// To all others: the request was carried out.
     Done,
 }

@@ -19,6 +19,8 @@ pub(super) struct Index<'h> {
     pub(super) leases: BTreeMap<u64, Lease<'h>>,
     pub(super) connections: BTreeMap<ConnectionId, Connection<'h>>,
     pub(super) sessions: BTreeMap<&'h str, Session>,
+    /// The requests about each chord, in the order in which they were sent.
+    pub(super) chords: BTreeMap<&'h str, Vec<ChordRequest<'h>>>,
     /// Each request to purge or delete a queue.
     pub(super) purges: Vec<QueueOperation<'h>>,
     /// Each request to pause a queue, and each answer that shows a paused queue.
@@ -50,12 +52,30 @@ pub(super) struct Task<'h> {
     pub(super) seen: Vec<Seen<'h>>,
 }
 
-/// A submit of this id. Submits whose whole request was refused are left out: they did nothing.
+/// A submit of this id, or of another one beside whose task the task of this id runs. Submits whose
+/// whole request was refused are left out: they did nothing.
+#[derive(Clone, Copy)]
 pub(super) struct Submit<'h> {
     pub(super) asked: Position,
     pub(super) answered: Option<(Position, &'h wire::SubmitOutcome)>,
     pub(super) connection: ConnectionId,
     pub(super) task: &'h wire::Task,
+}
+
+/// A request about a chord.
+pub(super) struct ChordRequest<'h> {
+    pub(super) asked: Position,
+    /// The answer to a `ChordDone` has no reply.
+    pub(super) answered: Option<(Position, Option<&'h wire::ChordReply>)>,
+    pub(super) connection: ConnectionId,
+    pub(super) ask: ChordAsk<'h>,
+}
+
+/// What a request about a chord asks for.
+pub(super) enum ChordAsk<'h> {
+    Part(&'h wire::ChordPart),
+    Extend(&'h wire::ChordExtend),
+    Done(&'h wire::ChordDone),
 }
 
 /// A request about one id, and its answer.
@@ -161,8 +181,16 @@ impl Reported<'_> {
 }
 
 impl Lease<'_> {
+    /// Whether the worker only announces the end of the task, and does not begin it.
+    pub(super) fn is_announcement(&self) -> bool {
+        !self.delivery.revoked_reason.is_empty()
+    }
+
     /// The first report from which it follows that the handler began.
     pub(super) fn begun(&self) -> Option<Position> {
+        if self.is_announcement() {
+            return None;
+        }
         self.reports.iter().filter(|report| !report.is_release()).map(|report| report.asked).min()
     }
 

@@ -51,7 +51,7 @@ impl Default for Promises {
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Its number, 1 to 13.
+    /// Its number, 1 to 14.
     pub promise: u8,
     /// The id of the task, and how the promise was broken.
     pub line: String,
@@ -148,7 +148,7 @@ impl History {
         )
     }
 
-    /// The ids whose submit the broker confirmed.
+    /// The ids of the tasks that the broker confirmed. A task beside another has an id of its own.
     pub fn confirmed(&self) -> BTreeSet<String> {
         let written = self.0.written.lock().expect("no thread panics while it holds this lock");
         let entries = &written.entries;
@@ -156,11 +156,12 @@ impl History {
             Event::Answered { item, answer: Answer::Submit(outcome) }
                 if outcome.error.is_none() =>
             {
-                Some(*item)
+                Some((*item, &outcome.id))
             }
             _ => None,
         });
-        let ids = confirmed.filter_map(|item| match &entries[item].event {
+        let ids = confirmed.filter_map(|(item, beside)| match &entries[item].event {
+            _ if !beside.is_empty() => Some(beside.clone()),
             Event::Asked(RequestItem::Submit(task)) => Some(task.id.clone()),
             _ => None,
         });

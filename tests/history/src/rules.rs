@@ -1,8 +1,9 @@
-//! The thirteen promises, one group to a file. Each rule reports only what the history proves: a
+//! The fourteen promises, one group to a file. Each rule reports only what the history proves: a
 //! request without an answer happened once or not at all, and in every doubt the rule decides for
 //! the broker.
 
 mod charges;
+mod chords;
 mod content;
 mod identity;
 mod kept;
@@ -32,6 +33,7 @@ pub(super) fn judge(index: &Index<'_>) -> Vec<Broken> {
     versions::a_version_names_one_state(index, &mut broken);
     unbegun::what_is_held_back_does_not_begin(index, &mut broken);
     charges::only_what_began_is_charged(index, &mut broken);
+    chords::a_chord_is_counted_and_sent_once(index, &mut broken);
     broken.0
 }
 

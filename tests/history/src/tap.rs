@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use celeriac_proto::wire::client_frame::Body as ClientBody;
 use celeriac_proto::wire::server_frame::Body as ServerBody;
+use celeriac_proto::wire::task_report::Report;
 use celeriac_proto::wire::{self, ClientFrame, ErrorCode, ServerFrame};
 
 use super::History;
@@ -145,6 +146,12 @@ fn items(body: &ClientBody) -> Vec<RequestItem> {
             .iter()
             .map(|report| RequestItem::Report(Box::new(report.clone())))
             .collect(),
+        ClientBody::PutOutcome(put) => put.outcomes.iter().map(put_as_report).collect(),
+        ClientBody::ChordPart(part) => vec![RequestItem::ChordPart(Box::new(part.clone()))],
+        ClientBody::ChordExtend(extend) => {
+            vec![RequestItem::ChordExtend(Box::new(extend.clone()))]
+        }
+        ClientBody::ChordDone(done) => vec![RequestItem::ChordDone(done.clone())],
         ClientBody::PurgeQueue(purge) => vec![RequestItem::Purge { queue: purge.queue.clone() }],
         ClientBody::DeleteQueue(delete) => {
             vec![RequestItem::Delete { queue: delete.queue.clone() }]
@@ -181,6 +188,10 @@ fn answers(body: ServerBody) -> Vec<Answer> {
         ServerBody::WaitReply(reply) => reply.tasks.into_iter().map(read).collect(),
         ServerBody::WatchReply(reply) => reply.tasks.into_iter().map(read).collect(),
         ServerBody::ReportReply(reply) => reply.outcomes.into_iter().map(Answer::Report).collect(),
+        ServerBody::PutOutcomeReply(reply) => {
+            reply.outcomes.iter().map(|stored| Answer::Report(stored_as_reported(stored))).collect()
+        }
+        ServerBody::ChordReply(reply) => vec![Answer::Chord(Box::new(reply))],
         ServerBody::CancelReply(reply) => {
             reply.outcomes.iter().map(|outcome| Answer::Cancel(outcome.kind())).collect()
         }
@@ -191,4 +202,25 @@ fn answers(body: ServerBody) -> Vec<Answer> {
         ServerBody::QueueList(list) => vec![Answer::Queues(list.queues)],
         _ => vec![Answer::Done],
     }
+}
+
+/// The report that has the same effect as an outcome. The outcome of no run has the lease 0.
+fn put_as_report(outcome: &wire::TaskOutcome) -> RequestItem {
+    let error = outcome.error.clone();
+    let report = match &*outcome.state {
+        "SUCCESS" => {
+            let (result, content_type) = (outcome.body.clone(), outcome.content_type.clone());
+            Report::Complete(wire::Complete { result, content_type, ..wire::Complete::default() })
+        }
+        "FAILURE" => Report::Fail(wire::Fail { error, r#final: true, ..wire::Fail::default() }),
+        "REVOKED" => Report::Reject(wire::Reject { error }),
+        _ => Report::Progress(wire::ProgressReport::default()),
+    };
+    let (id, lease) = (outcome.id.clone(), outcome.lease);
+    RequestItem::Report(Box::new(wire::TaskReport { id, lease, report: Some(report) }))
+}
+
+fn stored_as_reported(stored: &wire::StoredOutcome) -> wire::ReportOutcome {
+    let code = stored.error.as_ref().map_or(0, |error| error.code);
+    wire::ReportOutcome { code, state: stored.state }
 }

@@ -43,6 +43,11 @@ pub(super) struct Revoked {
 }
 
 impl Submit<'_> {
+    /// The id that its task has if it runs beside the task of the id that was submitted.
+    pub(super) fn id_beside(&self) -> String {
+        format!("{}~{}", self.task.id, self.task.submit_key)
+    }
+
     /// The kind of its outcome and the generation.
     pub(super) fn outcome(&self) -> Option<(Kind, u32)> {
         self.answered.map(|(_, outcome)| (outcome.kind(), outcome.generation))
@@ -117,6 +122,12 @@ impl<'h> Task<'h> {
         !makers.is_empty() && makers.into_iter().all(|submit| submit.task.early_ack)
     }
 
+    /// Whether a worker may announce the end of this generation. It then shows its end later than a
+    /// cancel was answered, and a worker that holds it already may begin it after its expiry.
+    pub(super) fn may_announce_end(&self, generation: u32) -> bool {
+        self.makers(generation).into_iter().any(|submit| submit.task.announce_end)
+    }
+
     /// When a client was first told that the broker has this id.
     pub(super) fn first_confirmed(&self) -> Option<Position> {
         self.submits
@@ -150,8 +161,9 @@ impl<'h> Index<'h> {
             .map(|purge| purge.asked)
             .min();
         let many = self.cancels_of_many.first().copied();
-        let replaced =
-            task.submits.iter().filter(|submit| submit.task.on_conflict() == OnConflict::Replace);
+        let replaced = task.submits.iter().filter(|submit| {
+            matches!(submit.task.on_conflict(), OnConflict::Replace | OnConflict::Supersede)
+        });
         // The request that made this generation does not replace it.
         let replaced =
             replaced.filter(|submit| generation.is_none_or(|known| submit.made() != Some(known)));

@@ -2,6 +2,7 @@
 //! number, and what is merely unknown must not be reported.
 
 mod charges;
+mod chords;
 mod content;
 mod identity;
 mod kept;

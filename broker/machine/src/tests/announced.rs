@@ -110,7 +110,7 @@ fn a_worker_that_holds_the_task_is_told_and_keeps_the_lease() {
             w: deliver a lease 1 attempt 1 delivery 1
         cancel a
             w: signal Cooperative leases [1] (cancelled)
-            c: ("a", Revoked)
+            c: ("a", Signalled)
         get a
             c: a Leased g1 v3
         release a
@@ -228,7 +228,7 @@ fn a_task_that_was_called_off_comes_back_from_its_worker_as_called_off() {
             w: deliver a lease 1 attempt 1 delivery 1
         cancel a
             w: signal Cooperative leases [1] (cancelled)
-            c: ("a", Revoked)
+            c: ("a", Signalled)
         bye w
             w: done
             w: closed
@@ -246,7 +246,7 @@ fn a_task_that_was_called_off_comes_back_from_its_worker_as_called_off() {
             c: Created { state: Queued }
         cancel b
             v: signal Cooperative leases [3] (cancelled)
-            c: ("b", Revoked)
+            c: ("b", Signalled)
         pause default
             v: signal TakenBack leases [3] (the queue is paused)
             c: done

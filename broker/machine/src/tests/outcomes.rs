@@ -243,9 +243,9 @@ fn a_superseded_run_tells_only_of_its_retry() {
         complete a
             w: Ok(Success)
         put a lease=1 state=RETRY
-            c: Success g2
+            c: StaleLease Some(Success): the run of this lease is over, and the task has ended otherwise
         put a lease=1 state=FAILURE
-            c: Success g2
+            c: StaleLease Some(Success): the run of this lease is over, and the task has ended otherwise
     "#]]);
 }
 

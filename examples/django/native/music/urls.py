@@ -6,5 +6,7 @@ from songs import views
 urlpatterns = [
     path("", views.page),
     path("songs", views.submit),
-    path("songs/<str:token>/events", views.events),
+    path("songs/<str:token>/again", views.again),
+    path("songs/<str:token>/revoke", views.revoke),
+    path("changes", views.changes),
 ]

@@ -1,28 +1,27 @@
-"""The page, the submit of a song, and the stream of its changes."""
+"""The page, the submit of a song, its second run, its end, and the stream of changes."""
 
 import json
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from celeriac.django import app
+from songs import work
 from songs.models import Song
-from songs.tasks import analyse
 
-#: After this many seconds the browser asks for the stream again.
-STREAM_SECONDS = 60
+#: The page shows so many songs at most.
+SHOWN_MAX = 20
 
 
 @require_GET
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> HttpResponse:
-    return render(request, "page.html")
+    latest = Song.objects.order_by("-pk").values("token", "title")[:SHOWN_MAX]
+    return render(request, "page.html", {"songs": list(latest), "shown_max": SHOWN_MAX})
 
 
 @require_POST
@@ -31,41 +30,36 @@ def submit(request: HttpRequest) -> HttpResponse:
     title = request.POST.get("title", "").strip()[:200]
     if not title:
         return JsonResponse({"error": "A song needs a title."}, status=400)
-    token = f"song-{uuid.uuid4()}"
     with transaction.atomic():
-        Song.objects.create(token=token, title=title)
-        # The worker reads the song, so it must not begin before the commit.
-        analyse.apply_async_on_commit(
-            (token,),
-            task_id=token,
-            shadow=f"analyse: {title[:80]}"[:200],
-            expires=timedelta(hours=1),
-        )
+        song = Song.objects.create(token=f"song-{uuid.uuid4()}", title=title)
+        work.submit(song)
+    return JsonResponse({"token": song.token}, status=202)
+
+
+@require_POST
+def again(request: HttpRequest, token: str) -> HttpResponse:
+    """Runs the task of a song once more, under the same token."""
+    work.submit(get_object_or_404(Song, token=token))
+    return JsonResponse({"token": token}, status=202)
+
+
+@require_POST
+def revoke(request: HttpRequest, token: str) -> HttpResponse:
+    """Calls the task of a song off."""
+    work.revoke(get_object_or_404(Song, token=token).token)
     return JsonResponse({"token": token}, status=202)
 
 
 @require_GET
-def events(request: HttpRequest, token: str) -> HttpResponse:
-    """The changes of a task as server-sent events. The last one has the result."""
-    response = StreamingHttpResponse(_events(token), content_type="text/event-stream")
+def changes(request: HttpRequest) -> HttpResponse:
+    """The changes of the named tasks as server-sent events. Browsers open few connections to one
+    site, so one stream serves all songs of a page."""
+    tokens = request.GET.getlist("token")[:SHOWN_MAX]
+    response = StreamingHttpResponse(_events(tokens), content_type="text/event-stream")
     response["Cache-Control"] = "no-cache"
     return response
 
 
-def _events(token: str) -> Iterator[str]:
-    result = app.result(token)
-    if not result.info().is_known:
-        yield _event({"state": "UNKNOWN", "ended": True})
-        return
-    for change in result.watch(timeout=STREAM_SECONDS):
-        told = {"state": str(change.state), "ended": change.state.is_ended}
-        if change.progress is not None:
-            told["progress"] = {"word": change.progress.state, **change.progress.meta}
-        if told["ended"]:
-            value = result.get(propagate=False)
-            told["result"] = str(value) if isinstance(value, Exception) else value
-        yield _event(told)
-
-
-def _event(told: dict) -> str:
-    return f"data: {json.dumps(told)}\n\n"
+def _events(tokens: list[str]) -> Iterator[str]:
+    for told in work.changes(tokens):
+        yield f"data: {json.dumps(told)}\n\n"

@@ -17,11 +17,12 @@ from celeriac.celery import kept
 from celeriac.celery.chords import Chords
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
+from celeriac.celery.places import address_of
 from celeriac.celery.shapes import META, cut_texts, error_of, meta_of
 from celeriac.celery.waiting import ResultConsumer
 from celeriac.client import Client
 from celeriac.errors import BrokerError, CeleriacError
-from celeriac.url import BrokerUrl, broker_url
+from celeriac.url import BrokerUrl
 from celery import states
 
 _M = TypeVar("_M", bound=wire.Message)
@@ -46,7 +47,7 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         # Celery would make a backend for each thread, with a connection of its own.
         self.thread_safe = True
         self._url = str(url or "")
-        self._broker: BrokerUrl = _address(self._url)
+        self._broker: BrokerUrl = address_of(self._url)
         self.client = Client(self._broker)
         """It opens its connection at the first call, and one of its own in each process."""
         self.ttl_ms = _milliseconds(self.expires)
@@ -149,11 +150,13 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         """How long an outcome of this state is kept."""
         return self.failure_ttl_ms if state == states.FAILURE else self.ttl_ms
 
-    def _put(self, task_id: str, lease: int, found: Kept, error: Any) -> None:
+    def _put(
+        self, stored_id: str, lease: int, found: Kept, error: Any, task_id: str | None = None
+    ) -> None:
         """The broker refuses the outcome of a run whose place another run has taken, which is no
         fault."""
         outcome = wire.TaskOutcome(
-            id=task_id,
+            id=stored_id,
             lease=lease,
             state=found.state,
             body=found.body,
@@ -163,10 +166,12 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         )
         refusal = self._put_once(outcome)
         if refusal is not None and refusal.code == wire.ErrorCode.STALE_LEASE:
-            if not lease or not self._is_elsewhere(task_id):
+            if not lease or not self._is_elsewhere(stored_id):
                 return
             # The lease is one of another broker, which carries the task and not its result.
-            outcome.lease = 0
+            outcome.id, outcome.lease = task_id or stored_id, 0
+            if outcome.id != stored_id:
+                self._is_elsewhere(outcome.id)
             refusal = self._put_once(outcome)
         if refusal is not None:
             raise BrokerError.of(refusal.code, refusal.message, refusal.retryable)
@@ -203,17 +208,12 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
             return result
         error = error_of(meta) if state in states.EXCEPTION_STATES else None
         stored_id, lease = run or (str(task_id), 0)
-        self._put(stored_id, lease, found, error)
+        self._put(stored_id, lease, found, error, str(task_id))
         return result
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether Celery may try again, where it was told to."""
         return isinstance(exc, CeleriacError) and exc.retryable
-
-
-def _address(url: str) -> BrokerUrl:
-    # Celery names the scheme alone when the address has no other part.
-    return broker_url(None if url.rstrip(":/") in ("", "celeriac") else url.rstrip("/"))
 
 
 def _bytes(value: Any) -> bytes:

@@ -18,9 +18,14 @@ from celeriac.celery import envelope, messages
 from celeriac.celery.declaring import Declaring
 from celeriac.celery.envelope import Raw
 from celeriac.celery.faults import CONNECTION_ERRORS
+from celeriac.celery.mail import MailCall, put_in_order
 from celeriac.celery.publishing import PublishBatch, publish
 from celeriac.celery.revoking import note_revoked, note_runnable
 from celeriac.celery.session import Run, Session, sessions
+from celeriac.errors import BrokerError
+
+_TOGETHER_SECONDS = 0.05
+"""So long a released task waits at most for others that are released after it."""
 
 _NAMES_MAX = 10_000
 """A worker with more names takes tasks of any name."""
@@ -46,6 +51,8 @@ class Channel(Declaring, base.StdChannel):
         self._on_cancel: dict[str, Callable[[str], Any]] = {}
         self._tags: dict[int, Run | None] = {}
         self._prefetch = 0
+        self._releases: list[Run] = []
+        """Runs that go back to their queues with the next flush."""
         self._names: frozenset[str] | None = None
 
     @property
@@ -94,7 +101,8 @@ class Channel(Declaring, base.StdChannel):
     ) -> None:
         """Publishes a message. It is stored when this returns."""
         raw = message if isinstance(message, Raw) else self.prepare_message(message)
-        publish(self.connection, [(raw, exchange or "", routing_key or "", mandatory)])
+        items = [(raw, exchange or "", routing_key or "", mandatory)]
+        publish(self.connection, items, self.connection.pipeline)
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """Collects messages and sends them together."""
@@ -164,19 +172,24 @@ class Channel(Declaring, base.StdChannel):
         self._on_cancel.pop(consumer_tag, None)
         self.no_ack_consumers.discard(consumer_tag)
         mail_id = self._mail_ids.pop(consumer_tag, None)
-        if mail_id is not None:
-            # The broker puts back what was not acknowledged.
-            self.connection.mail.pop(mail_id, None)
-            # With its connection the consumer has ended already. Celery cancels it all the same.
-            if not self.closed and not self.connection.line.is_broken:
-                with contextlib.suppress(ChannelError):
-                    self.ask(wire.Unconsume(consumer_id=mail_id), wire.Done, "Basic.cancel")
-        elif self.session is not None and self.session.is_open:
-            if not any(each[0] == queue for each in self._consumers.values()):
-                self.session.unserve(queue)
-            if not self.session.queues:
-                self.session.set_credit_zero()
-            self._give_back(queue)
+        # With a lost connection the consumer is gone already. Who reads finds the loss: Celery's
+        # worker cancels its consumers afterwards, and expects no further error.
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            if mail_id is not None:
+                # The broker puts back what was not acknowledged.
+                self.connection.mail.pop(mail_id, None)
+                with contextlib.suppress(BrokerError):
+                    self.connection.line.call(wire.Unconsume(consumer_id=mail_id), wire.Done)
+            elif self.session is not None and self.session.is_open:
+                self._stop_serving(queue)
+
+    def _stop_serving(self, queue: str) -> None:
+        assert self.session is not None
+        if not any(each[0] == queue for each in self._consumers.values()):
+            self.session.unserve(queue)
+        if not self.session.queues:
+            self.session.set_credit_zero()
+        self._give_back(queue)
 
     def _give_back(self, queue: str) -> None:
         """Releases the deliveries of a queue that no callback has seen, the newest first."""
@@ -233,9 +246,9 @@ class Channel(Declaring, base.StdChannel):
             if lease in self._tags and not run.is_accepted:
                 note_revoked(run.id)
 
-    def _deliver(self, run: Run, delivery: wire.Delivery) -> None:
+    def _deliver(self, run: Run, delivery: wire.Delivery) -> bool:
         if run.is_ended:
-            return
+            return False
         assert self.session is not None
         if delivery.report_start:
             # The broker has to know of the start before the handler begins.
@@ -246,7 +259,7 @@ class Channel(Declaring, base.StdChannel):
         )
         if found is None:
             self.session.end(run, wire.Release())
-            return
+            return False
         tag, (_queue, callback, no_ack) = found
         if delivery.revoked_reason:
             note_revoked(delivery.id)
@@ -259,44 +272,53 @@ class Channel(Declaring, base.StdChannel):
         else:
             self._tags[run.lease] = run
         callback(self._message(raw, run.lease, delivery.redelivered, tag))
+        return True
 
-    def mail_call(self, tag: str, mail: wire.MailMessage) -> Callable[[], None]:
-        """The event of one message of a mailbox."""
-        return partial(self._deliver_mail, tag, mail)
+    def collect_mail(self, tag: str, mails: list[wire.MailMessage], events: deque[Any]) -> None:
+        """Makes events of messages of a mailbox. Those that wait here for one consumer are in
+        the order of their priorities."""
+        calls = [MailCall(self, tag, mail) for mail in mails]
+        events.extend((self, call) for call in calls)
+        if any(call.raw.priority for call in calls):
+            put_in_order(events, self, tag)
 
-    def _deliver_mail(self, tag: str, mail: wire.MailMessage) -> None:
+    def deliver_mail(self, tag: str, mail: wire.MailMessage, raw: Raw) -> bool:
+        """Calls the consumer of a mailbox, unless it has ended or the message came too late."""
         found = self._consumers.get(tag)
         if found is None:
-            return
+            return False
         _queue, callback, no_ack = found
-        callback(self._mail_message(mail, no_ack, tag))
+        if raw.is_expired:
+            self.connection.line.send(wire.AckMail(tags=[mail.tag]))
+            return False
+        callback(self._mail_message(mail, raw, no_ack, tag))
+        return True
 
-    def _mail_message(self, mail: wire.MailMessage, no_ack: bool, tag: str | None) -> Any:
-        raw = envelope.unpacked(mail.properties, mail.body, mail.content_type)
+    def _mail_message(self, mail: wire.MailMessage, raw: Raw, no_ack: bool, tag: str | None) -> Any:
         if no_ack:
             self.connection.line.send(wire.AckMail(tags=[mail.tag]))
         else:
             self._tags[-mail.tag] = None
         return self._message(raw, -mail.tag, mail.redelivered, tag)
 
-    def ended_call(self, tag: str) -> Callable[[], None]:
+    def ended_call(self, tag: str) -> Callable[[], bool]:
         """The event that a consumer has ended because its mailbox did."""
         return partial(self._end_consumer, tag)
 
-    def _end_consumer(self, tag: str) -> None:
+    def _end_consumer(self, tag: str) -> bool:
         self._consumers.pop(tag, None)
         self._mail_ids.pop(tag, None)
         on_cancel = self._on_cancel.pop(tag, None)
         if on_cancel is not None:
             on_cancel(tag)
+        return True
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Any:
         """One message that is ready, or None."""
         if self.is_mailbox(queue):
-            reply = self.ask(wire.FetchMail(mailbox=queue), wire.FetchMailReply, "Basic.get")
-            return self._mail_message(reply.message, no_ack, None) if reply.message else None
+            return self._fetch_mail(queue, no_ack)
         session = self._session()
-        session.settle()
+        self.settle()
         delivery = session.take(queue)
         run = session.add(delivery) if delivery is not None else None
         if delivery is None or run is None:
@@ -313,6 +335,16 @@ class Channel(Declaring, base.StdChannel):
             delivery.redelivered,
             None,
         )
+
+    def _fetch_mail(self, mailbox: str, no_ack: bool) -> Any:
+        while True:
+            reply = self.ask(wire.FetchMail(mailbox=mailbox), wire.FetchMailReply, "Basic.get")
+            if reply.message is None:
+                return None
+            raw = envelope.mail_of(reply.message)
+            if not raw.is_expired:
+                return self._mail_message(reply.message, raw, no_ack, None)
+            self.connection.line.send(wire.AckMail(tags=[reply.message.tag]))
 
     # Acknowledgements
 
@@ -343,8 +375,27 @@ class Channel(Declaring, base.StdChannel):
                 body = wire.PutBackMail(tags=[-tag]) if requeue else wire.AckMail(tags=[-tag])
                 self.ask_any(body)
             elif self.session is not None:
-                self.session.end(run, rejection(run, requeue=requeue))
-        self.flush_if_alone()
+                if requeue:
+                    self._releases.append(run)
+                else:
+                    # What a run has left as its outcome says more than the rejection.
+                    has_result = run.is_over and bool(getattr(run.last, "result", None))
+                    end = run.last if has_result else rejection(run, requeue=False)
+                    self.session.end(run, end)
+        if not self._releases or not any(run is not None for run in self._tags.values()):
+            self.flush_if_alone()
+        elif len(self._releases) == 1 and self.is_alone:
+            # More of them may follow at once, and they keep their order when they go together.
+            timer = threading.Timer(_TOGETHER_SECONDS, self.flush_if_alone)
+            timer.daemon = True
+            timer.start()
+
+    def _release(self) -> None:
+        """The broker puts each released task in front of its queue. So the newest goes first."""
+        releases, self._releases = self._releases, []
+        if self.session is not None:
+            for run in sorted(releases, key=lambda run: run.lease, reverse=True):
+                self.session.end(run, rejection(run, requeue=True))
 
     def basic_recover(self, requeue: bool = True) -> None:
         """Gives back all messages that are not acknowledged."""
@@ -364,7 +415,7 @@ class Channel(Declaring, base.StdChannel):
         if self.session is not None:
             self._tags.pop(run.lease, None)
             self.session.end(run, run.last)
-            self.flush_if_alone(is_end=True)
+            self.flush_if_alone(is_run=True)
 
     def accept(self, run: Run, *, is_settled: bool) -> None:
         """A process of the pool has begun the task, and the task may run again unless it is
@@ -372,23 +423,36 @@ class Channel(Declaring, base.StdChannel):
         if self.session is not None and not run.is_accepted:
             run.is_accepted, run.is_settled = True, is_settled
             self.session.report(run, wire.Settle() if is_settled else wire.Started())
-            self.flush_if_alone()
+            self.flush_if_alone(is_run=True)
 
     def flush(self) -> None:
         """Sends the reports that wait. An answer from the broker lets the event loop come back."""
-        if self.session is not None and self.session.has_reports:
-            self.session.flush(at_once=False)
+        if self.session is not None:
+            self._release()
+            if self.session.has_reports:
+                self.session.flush(at_once=False)
 
-    def flush_if_alone(self, *, is_end: bool = False) -> None:
+    def settle(self) -> None:
+        """Waits until the broker has answered all reports."""
+        if self.session is not None:
+            self._release()
+            self.session.settle()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no event loop collects what is reported."""
+        return self.connection is None or self.connection.loop is None
+
+    def flush_if_alone(self, *, is_run: bool = False) -> None:
         """Outside of an event loop reports leave at once. The loop collects them; the end of a run
         in another thread would find the loop asleep."""
-        if self.session is not None and (
-            self.connection is None
-            or self.connection.loop is None
-            or (is_end and self.connection.loop_thread != threading.get_ident())
-        ):
+        if self.session is None:
+            return
+        is_alone = self.is_alone
+        if is_alone or (is_run and self.connection.loop_thread != threading.get_ident()):
             with contextlib.suppress(*CONNECTION_ERRORS):
-                self.session.flush(at_once=not is_end)
+                self._release()
+                self.session.flush(at_once=is_alone)
 
     # The end
 
@@ -402,6 +466,7 @@ class Channel(Declaring, base.StdChannel):
         self.closed = True
         session = self.session
         if session is not None:
+            self._release()
             if session.is_open:
                 with contextlib.suppress(Exception):
                     self.connection.unwatch(session.line)

@@ -8,6 +8,7 @@ from typing import Any
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError
 from celery.result import GroupResult, allow_join_result
+from celery.utils.functional import _regen
 
 from celeriac import _codec as wire
 from celeriac.errors import BrokerError
@@ -40,6 +41,9 @@ class Chords:
     def apply_chord(self, header_result_args: Any, body: Any, **_: Any) -> None:
         """Stores the header where its members are groups: their results are joined later."""
         self.ensure_chords_allowed()  # type: ignore[attr-defined]
+        if isinstance(header_result_args[1], _regen):
+            # The members come from a generator, which is followed while they are published.
+            return
         header = self.app.GroupResult(*header_result_args)
         if any(isinstance(each, GroupResult) for each in header.results):
             header.save(backend=self)
@@ -131,7 +135,9 @@ class Chords:
         task_id, state, result = self.decode(part)
         if state in ("FAILURE", "REVOKED"):
             error = self.exception_to_python(result)  # type: ignore[attr-defined]
-            raise ChordError(f"Dependency {task_id} raised {error!r}")
+            # Where the body is a group, Celery stores the cause for each of its tasks.
+            cause = error if isinstance(error, Exception) else None
+            raise ChordError(f"Dependency {task_id} raised {error!r}") from cause
         return result
 
     def _done(self, group: str, lease: int) -> None:

@@ -4,8 +4,8 @@ each channel that leases tasks."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import selectors
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,14 +15,18 @@ from typing import Any
 
 from celeriac import _codec as wire
 from celeriac.celery.channel import Channel
-from celeriac.celery.faults import lost
+from celeriac.celery.faults import CHANNEL_ERRORS, CONNECTION_ERRORS, lost
 from celeriac.celery.line import Line
 from celeriac.celery.options import options_of
+from celeriac.celery.pipeline import Pipeline, keep
 from celeriac.celery.routes import Routes
-from celeriac.celery.session import Session, sessions
+from celeriac.celery.session import BEGIN_SECONDS, Session, sessions
 from celeriac.url import BrokerUrl
 
-Event = tuple[Channel, Callable[[], None]]
+log = logging.getLogger("celeriac.celery")
+
+Event = tuple[Channel, Callable[[], bool]]
+"""A call of a consumer, which says whether the consumer was there to be called."""
 
 
 class Connection:
@@ -40,9 +44,17 @@ class Connection:
         """The channel and the tag of each consumer of a mailbox."""
         self.loop: Any = None
         self.loop_thread = 0
+        self._has_timer = False
         self._seconds = seconds
         self._ids = count(1)
         self.line = Line(url, seconds=seconds)
+        self.lock = threading.RLock()
+        """For requests on this line: another thread may wait for what this one has published."""
+        self.pipelines: list[Pipeline] = []
+        """Those whose tasks are sent again on a new line."""
+        self.pipeline = Pipeline(self) if self.options.is_pipelined else None
+        if self.pipeline is not None:
+            keep(self.pipeline)
 
     # What kombu asks
 
@@ -57,9 +69,16 @@ class Connection:
         return self
 
     @property
-    def sock(self) -> socket.socket:
-        """The socket of the line for requests."""
-        return self.line.sock
+    def sock(self) -> Connection:
+        """What Celery takes for the socket of the connection."""
+        return self
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Bounds the time that the broker has to answer. Celery asks for this before it ends a
+        connection whose other side may have fallen silent."""
+        for line in self.lines():
+            if seconds is not None:
+                line.bound(seconds)
 
     def channel(self, channel_id: int | None = None) -> Channel:
         """Opens a channel."""
@@ -73,6 +92,15 @@ class Connection:
             with contextlib.suppress(Exception):
                 channel.close()
         self.unregister()
+        if self.pipeline is not None:
+            try:
+                self.pipeline.flush()
+            except CONNECTION_ERRORS as error:
+                log.warning("Tasks wait for another connection to be confirmed: %s", error)
+            except CHANNEL_ERRORS:
+                # The refusal is in the log, and there is no later publish to raise it.
+                pass
+            self.pipeline.leave()
         self.line.close()
 
     def collect(self) -> None:
@@ -82,6 +110,8 @@ class Connection:
             channel.collect()
         self.channels.clear()
         self.events.clear()
+        if self.pipeline is not None:
+            self.pipeline.leave()
         self.line.drop()
 
     # Lines
@@ -117,6 +147,8 @@ class Connection:
         self.line = Line(self.url, seconds=self._seconds)
         self.watch(self.line)
         self.routes.forget()
+        for pipeline in self.pipelines:
+            pipeline.resend()
 
     # Events
 
@@ -128,9 +160,9 @@ class Connection:
             # An answer to earlier reports lets the next ones go.
             self.flush()
             self.collect_pushes()
-            if self.events:
-                self._dispatch()
-                return
+            while self.events:
+                if self._dispatch():
+                    return
             left = 3600.0 if deadline is None else deadline - monotonic()
             if not self._wait(max(left, 0.0)) and left <= 0:
                 raise TimeoutError("no message came in time")
@@ -155,12 +187,12 @@ class Connection:
         for channel in self.channels:
             channel.flush()
 
-    def _dispatch(self) -> None:
+    def _dispatch(self) -> bool:
         channel, call = self.events.popleft()
-        if not channel.closed:
-            call()
+        was_called = not channel.closed and call()
         if self.loop is None:
             channel.flush_if_alone()
+        return was_called
 
     def _wait(self, seconds: float) -> bool:
         lines = self.lines()
@@ -183,8 +215,7 @@ class Connection:
                 found = self.mail.get(push.consumer_id)
                 if found is not None:
                     channel, tag = found
-                    for message in push.messages:
-                        self.events.append((channel, channel.mail_call(tag, message)))
+                    channel.collect_mail(tag, push.messages, self.events)
             elif isinstance(push, wire.ConsumerEnded):
                 self._end_consumer(push.consumer_id)
         for channel in self.channels:
@@ -202,6 +233,7 @@ class Connection:
         """Reads whenever a socket can be read."""
         self.unregister()
         self.loop = loop
+        self._has_timer = False
         self.loop_thread = threading.get_ident()
         for line in self.lines():
             self.watch(line)
@@ -222,6 +254,20 @@ class Connection:
         if not self.line.is_broken:
             self._dispatch_all()
             self.flush()
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Lets the loop come back for reports that wait for no answer."""
+        if not self._has_timer and any(
+            channel.session is not None and channel.session.has_beginnings
+            for channel in self.channels
+        ):
+            self._has_timer = True
+            self.loop.call_later(BEGIN_SECONDS, self._on_timer)
+
+    def _on_timer(self) -> None:
+        # The loop calls `on_tick` next.
+        self._has_timer = False
 
     def watch(self, line: Line) -> None:
         """Lets the event loop read this line."""

@@ -34,9 +34,9 @@ class Declaring:
         try:
             if isinstance(body, _WAIT_FOR_REPORTS):
                 for channel in self.connection.channels:
-                    if channel.session is not None:
-                        channel.session.settle()
-            answer: _M = self.connection.fresh_line().call(body, kind)
+                    channel.settle()
+            with self.connection.lock:
+                answer: _M = self.connection.fresh_line().call(body, kind)
         except BrokerError as error:
             raise channel_error(error, method) from error
         return answer
@@ -50,9 +50,9 @@ class Declaring:
         if name in self.connection.routes.queues:
             return False
         try:
-            self.connection.fresh_line().call(
-                wire.DeclareMailbox(mailbox=name, passive=True), wire.MailboxReply
-            )
+            body = wire.DeclareMailbox(mailbox=name, passive=True)
+            with self.connection.lock:
+                self.connection.fresh_line().call(body, wire.MailboxReply)
         except NotFound:
             return False
         except BrokerError as error:

@@ -6,8 +6,11 @@ import base64
 import json
 from datetime import date, datetime
 from decimal import Decimal
+from time import time
 from typing import Any, NamedTuple
 from uuid import UUID
+
+from celeriac import _codec as wire
 
 HEADER = "celeriac.amqp"
 """The header of a task, under which the bytes stand."""
@@ -33,6 +36,11 @@ _BYTES, _TIME = "__celeriac_bytes__", "__celeriac_time__"
 """Both begin with the mark."""
 
 
+_EXPIRES = "u"
+"""The field with the time, in seconds since 1970, after which no reader of a mailbox gets the
+message. A task has its expiry in the broker."""
+
+
 class Raw(NamedTuple):
     """A message as a channel takes and gives it."""
 
@@ -43,17 +51,33 @@ class Raw(NamedTuple):
     properties: dict[str, Any]
     exchange: str = ""
     routing_key: str = ""
+    expires_at: float | None = None
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the message came to its reader too late."""
+        return self.expires_at is not None and time() >= self.expires_at
+
+    @property
+    def priority(self) -> int:
+        """The priority, from 0 to 9. A message without one has the lowest, as in AMQP."""
+        try:
+            return min(max(int(self.properties.get("priority") or 0), 0), 9)
+        except (TypeError, ValueError):
+            return 0
 
 
-def packed(raw: Raw, exchange: str, routing_key: str) -> bytes:
+def packed(raw: Raw, exchange: str, routing_key: str, expires_at: float | None = None) -> bytes:
     """All but the body and its content type."""
-    fields = {
+    fields: dict[str, Any] = {
         "h": raw.headers,
         "p": {name: value for name, value in raw.properties.items() if name not in _OWN},
         "e": raw.content_encoding,
         "x": exchange,
         "r": routing_key,
     }
+    if expires_at is not None:
+        fields[_EXPIRES] = expires_at
     return json.dumps(fields, default=_tagged, separators=(",", ":"), skipkeys=True).encode()
 
 
@@ -63,6 +87,7 @@ def unpacked(data: bytes, body: bytes, content_type: str) -> Raw:
     fields = json.loads(data, object_hook=_untagged) if _MARK in data else json.loads(data)
     if not isinstance(fields, dict):
         raise ValueError("the envelope of a message is no object")
+    expires_at = fields.get(_EXPIRES)
     return Raw(
         body,
         content_type,
@@ -71,7 +96,16 @@ def unpacked(data: bytes, body: bytes, content_type: str) -> Raw:
         dict(fields.get("p") or {}),
         str(fields.get("x") or ""),
         str(fields.get("r") or ""),
+        float(expires_at) if isinstance(expires_at, (int, float)) else None,
     )
+
+
+def mail_of(mail: wire.MailMessage) -> Raw:
+    """A message of a mailbox. One that another program has published has no envelope of ours."""
+    try:
+        return unpacked(mail.properties, mail.body, mail.content_type)
+    except (ValueError, TypeError):
+        return Raw(mail.body, mail.content_type, "", {}, {}, mail.exchange, mail.routing_key)
 
 
 def _tagged(value: Any) -> Any:

@@ -166,13 +166,6 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
             finally:
                 self._finish()
 
-        def reject(self, requeue: bool = False) -> None:
-            # Celery rejects the message when the event loop comes round, which is after the end.
-            run = self._celeriac_run
-            if run is not None and run.is_over and not self.acknowledged:
-                run.last = rejection(run, requeue=requeue)
-            super().reject(requeue)
-
         def on_timeout(self, soft: bool, timeout: Any) -> Any:
             if not soft:
                 error = wire.TaskError(kind="TimeLimitExceeded", message=f"{timeout} s")
@@ -181,6 +174,13 @@ def _reporting(base: Any, blocks: bool, place: tuple[str, int] | None) -> Any:
                 return super().on_timeout(soft, timeout)
             finally:
                 self._finish()
+
+        def reject(self, requeue: bool = False) -> Any:
+            # Celery tells the channel in the next turn of the event loop, and the run is over now.
+            run = self._celeriac_run
+            if run is not None and run.is_over and requeue and not self.acknowledged:
+                run.last = rejection(run, requeue=True)
+            return super().reject(requeue)
 
         def _announce_revoked(self, *args: Any, **options: Any) -> Any:
             self._over(wire.Complete(result_ttl_ms=0))

@@ -28,6 +28,7 @@ _READ_BYTES = 256 * 1024
 _NO_WAIT = 0.0
 _IDLE_SECONDS = 1.0
 """After a pause of this length the broker may have closed the connection."""
+_GOODBYE_SECONDS = 2.0
 
 
 class Line:
@@ -49,6 +50,8 @@ class Line:
         """Whether the last read may have left something."""
         self._timeout = -1.0
         self._used_at = monotonic()
+        self.call_seconds = CALL_SECONDS
+        """So long a request waits for its answer."""
         self._reader = FrameReader()
         self._answers: dict[int, Callable[[Any], None]] = {}
         self._last_id = 0
@@ -100,7 +103,7 @@ class Line:
             self._answers.pop(request_id, None)
             raise
 
-    def call(self, body: Any, kind: type[_M], seconds: float = CALL_SECONDS) -> _M:
+    def call(self, body: Any, kind: type[_M], seconds: float | None = None) -> _M:
         """Sends a request and waits for its answer. Raises `BrokerError` when it is refused."""
         answers: list[Any] = []
         self.post(body, answers.append)
@@ -116,9 +119,9 @@ class Line:
             raise self._lose(f"the answer is a {type(answer).__name__}, not a {kind.__name__}")
         return answer
 
-    def read_until(self, is_done: Callable[[], bool], seconds: float) -> None:
+    def read_until(self, is_done: Callable[[], bool], seconds: float | None = None) -> None:
         """Reads until this is true. A broker that does not answer in time ends the connection."""
-        deadline = monotonic() + seconds
+        deadline = monotonic() + (self.call_seconds if seconds is None else seconds)
         while not is_done():
             left = deadline - monotonic()
             if left <= 0:
@@ -171,17 +174,21 @@ class Line:
         except OSError:
             return True
 
+    def bound(self, seconds: float) -> None:
+        """From now on the broker has this time at most to answer, and to take what is sent."""
+        self.call_seconds = min(self.call_seconds, seconds)
+
     def drop(self) -> None:
         """Closes the descriptors without a word. After a fork the parent keeps its own."""
         self.is_broken = True
         self.sock.close()
         self._writer.close()
 
-    def close(self, seconds: float = 2.0) -> None:
+    def close(self, seconds: float = _GOODBYE_SECONDS) -> None:
         """Ends the session of this connection."""
         if not self.is_broken:
             with contextlib.suppress(Exception):
-                self.call(wire.Goodbye(), wire.Done, seconds)
+                self.call(wire.Goodbye(), wire.Done, min(self.call_seconds, seconds))
         self.drop()
 
     def _take(self, frame: wire.ServerFrame) -> None:
@@ -217,7 +224,7 @@ class Line:
         except (BlockingIOError, InterruptedError):
             sent = 0
         if sent < len(data):
-            self._writer.settimeout(CALL_SECONDS)
+            self._writer.settimeout(self.call_seconds)
             try:
                 self._writer.sendall(memoryview(data)[sent:])
             finally:

@@ -52,7 +52,7 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Opti
         content_type=raw.content_type,
         shadow=_text(headers.get("shadow")),
         priority=options.priority(_priority(properties.get("priority"))),
-        expires_in_ms=_expiration(properties.get("expiration")),
+        expires_in_ms=expiration_ms(properties.get("expiration")),
         root_id=_text(headers.get("root_id")),
         parent_id=_text(headers.get("parent_id")),
         tags=_tags(headers),
@@ -72,7 +72,9 @@ def task_of(raw: Raw, exchange: str, routing_key: str, queue: str, options: Opti
     eta = _eta_ms(headers.get("eta"))
     if eta is not None:
         task.eta_at_ms = eta
-        task.lead_ms = int(1000 * options.eta_lead)
+        # A retry waits in the broker, which tells of RETRY only until it hands the task out.
+        if task.on_conflict != wire.OnConflict.SUPERSEDE:
+            task.lead_ms = int(1000 * options.eta_lead)
     _put_envelope(task, packed(raw, exchange, routing_key))
     return task
 
@@ -89,14 +91,17 @@ def raw_of(delivery: wire.Delivery, options: Options) -> Raw:
 
 
 def _carried(delivery: wire.Delivery) -> Raw:
-    data = delivery.headers.get(HEADER)
-    if data is not None:
-        return unpacked(bytes(data), delivery.payload, delivery.content_type)
-    length = delivery.headers.get(IN_FRONT)
-    if length is not None:
-        size = int(length)
-        body = delivery.payload[size:]
-        return unpacked(delivery.payload[:size], body, delivery.content_type)
+    payload, content_type = delivery.payload, delivery.content_type
+    data, length = delivery.headers.get(HEADER), delivery.headers.get(IN_FRONT)
+    try:
+        if data is not None:
+            return unpacked(bytes(data), payload, content_type)
+        if length is not None:
+            size = int(length)
+            return unpacked(payload[:size], payload[size:], content_type)
+    except (ValueError, TypeError):
+        # Celery discards a message that is none of its own, and says so.
+        return Raw(payload, content_type, "", {}, {})
     headers: dict[str, Any] = {
         "lang": "py",
         "task": delivery.name,
@@ -179,7 +184,8 @@ def _priority(value: Any) -> int:
     return min(max(int(value or 0), 0), 9)
 
 
-def _expiration(value: Any) -> int | None:
+def expiration_ms(value: Any) -> int | None:
+    """The time that AMQP's property `expiration` gives a message to reach a reader."""
     return None if value in (None, "") else max(int(float(value)), 1)
 
 

@@ -35,6 +35,8 @@ class Options(NamedTuple):
     """Whether a worker of Celery takes, and discards, tasks that it does not know."""
     is_reversed: bool = False
     """Whether 0 is the highest priority, as on Redis."""
+    is_pipelined: bool = False
+    """Whether a publish returns before the broker has confirmed it."""
 
     def priority(self, value: int) -> int:
         """The priority in the broker for one of a message, and the reverse."""
@@ -50,6 +52,9 @@ def options_of(values: Mapping[str, Any] | None) -> Options:
     order = given.get("priority_order", "amqp")
     if order not in ("amqp", "redis"):
         raise _invalid("priority_order", order, "'amqp' or 'redis'")
+    confirm = given.get("confirm", "each")
+    if confirm not in ("each", "pipeline"):
+        raise _invalid("confirm", confirm, "'each' or 'pipeline'")
     any_name = given.get("any_name", False)
     if not isinstance(any_name, bool):
         raise _invalid("any_name", any_name, "True or False")
@@ -60,7 +65,12 @@ def options_of(values: Mapping[str, Any] | None) -> Options:
     if not _is_number(lead, (int, float)) or not 0 <= lead <= 86_400:
         raise _invalid("eta_lead", lead, "a number of seconds from 0 to 86400")
     return Options(
-        _ON_CONFLICT[conflict], deliveries, float(lead), any_name, is_reversed=order == "redis"
+        _ON_CONFLICT[conflict],
+        deliveries,
+        float(lead),
+        any_name,
+        is_reversed=order == "redis",
+        is_pipelined=confirm == "pipeline",
     )
 
 

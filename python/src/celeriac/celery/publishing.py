@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import time
 from typing import Any
 
 from celeriac import _codec as wire
 from celeriac.celery import kept, messages
 from celeriac.celery.envelope import Raw, packed
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
+from celeriac.celery.pipeline import Pipeline
 from celeriac.celery.revoking import cancel_of
 from celeriac.errors import BrokerError, InvalidArgument, NotFound
 
@@ -20,15 +22,20 @@ _SUBMIT_BYTES_MAX = 4 * 1024 * 1024
 """The tasks of one submit have no more bytes, unless it is one task. A frame holds 16 MiB."""
 
 
-def publish(connection: Any, items: list[Item]) -> None:
-    """Publishes messages in order. Raises a channel error for the first that is refused."""
+def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None) -> None:
+    """Publishes messages in order. Raises a channel error for the first that is refused; with a
+    pipeline the answers come later."""
     tasks: list[wire.Task] = []
     kept.let_go()
-    connection.fresh_line()
-    for raw, exchange, routing_key, mandatory in items:
-        tasks += _route(connection, raw, exchange, routing_key, mandatory)
-    for some in _portions(tasks):
-        _submit(connection, some)
+    with connection.lock:
+        connection.fresh_line()
+        for raw, exchange, routing_key, mandatory in items:
+            tasks += _route(connection, raw, exchange, routing_key, mandatory)
+        for some in _portions(tasks):
+            if pipeline is not None:
+                pipeline.submit(some)
+            else:
+                _submit(connection, some)
 
 
 def _portions(tasks: list[wire.Task]) -> Iterator[list[wire.Task]]:
@@ -63,9 +70,8 @@ def _route(
         connection, raw, exchange, routing_key, mandatory
     ):
         queues, mailboxes = routes.destinations(exchange, routing_key, line)
-        data = packed(raw, exchange, routing_key)
         for name in mailboxes:
-            line.send(_message(raw, "", name, data))
+            line.send(_message(raw, exchange, routing_key, mailbox=name))
         if mandatory and not queues and not mailboxes:
             raise channel_error(NotFound("no queue takes the message"), "Basic.publish")
     options = connection.options
@@ -75,32 +81,46 @@ def _route(
 def _to_mailboxes(
     connection: Any, raw: Raw, exchange: str, routing_key: str, mandatory: bool
 ) -> bool:
-    """Publishes to mailboxes. False when the route leads to a queue of tasks."""
+    """Publishes to mailboxes. False when the route leads to a queue of tasks.
+
+    AMQP confirms no such message, and this waits for no answer either, as long as an answer has
+    told a moment ago that the route leads to mailboxes alone."""
+    routes, line = connection.routes, connection.line
     cancel = cancel_of(raw, exchange)
-    body = _message(raw, exchange, routing_key, packed(raw, exchange, routing_key))
+    body = _message(raw, exchange, routing_key)
     body.mandatory = mandatory
     try:
         if cancel is not None:
-            connection.line.call(cancel, wire.CancelReply)
-        connection.line.call(body, wire.CountReply)
+            line.call(cancel, wire.CancelReply)
+        if not mandatory and routes.leads_to_mailboxes(exchange, routing_key):
+            line.send(body)
+            return True
+        count = line.call(body, wire.CountReply).count
     except InvalidArgument:
-        connection.routes.forget()
+        routes.note_queues(exchange)
         return False
     except NotFound as error:
         if mandatory:
             raise channel_error(error, "Basic.publish") from error
+        return True
     except BrokerError as error:
         raise channel_error(error, "Basic.publish") from error
+    if count or exchange:
+        # A name that leads nowhere may be that of a queue of tasks the next moment.
+        routes.note_mailboxes(exchange, routing_key)
     return True
 
 
-def _message(raw: Raw, exchange: str, routing_key: str, data: bytes) -> wire.Publish:
+def _message(raw: Raw, exchange: str, routing_key: str, mailbox: str = "") -> wire.Publish:
+    """The message for all mailboxes on its route, or for one of them."""
+    life = messages.expiration_ms(raw.properties.get("expiration"))
+    expires_at = None if life is None else time() + life / 1000
     return wire.Publish(
-        exchange=exchange,
-        routing_key=routing_key,
+        exchange="" if mailbox else exchange,
+        routing_key=mailbox or routing_key,
         body=raw.body,
         content_type=raw.content_type,
-        properties=data,
+        properties=packed(raw, exchange, routing_key, expires_at),
     )
 
 
@@ -129,6 +149,9 @@ class PublishBatch:
         self.channel = channel
         self._max_size = max_size
         self._items: list[Item] = []
+        connection = channel.connection
+        self._waits = connection.pipeline is None
+        self._pipeline: Pipeline = connection.pipeline or Pipeline(connection)
 
     def publish(
         self,
@@ -141,18 +164,30 @@ class PublishBatch:
         """Adds a message."""
         self._items.append((message, exchange or "", routing_key or "", mandatory))
         if len(self._items) >= self._max_size:
-            self.flush()
+            self._send()
 
-    def flush(self) -> None:
-        """Publishes what was added. It is stored when this returns."""
+    def _send(self) -> None:
         items, self._items = self._items, []
         if items:
-            publish(self.channel.connection, items)
+            publish(self.channel.connection, items, self._pipeline)
+
+    def flush(self) -> None:
+        """Publishes what was added. It is stored when this returns, and so is all that was sent
+        before; with pipelined publishing it is sent."""
+        self._send()
+        if self._waits:
+            self._pipeline.flush()
 
     def discard(self) -> None:
         """Drops what was not published."""
         self._items = []
 
     def close(self) -> None:
-        """Ends the batch. `flush` has published what it had."""
+        """Ends the batch. `flush` has published what it had; after an error of the caller this
+        waits for what was sent before."""
         self.discard()
+        if self._waits:
+            try:
+                self._pipeline.flush()
+            finally:
+                self.channel.connection.pipelines.remove(self._pipeline)

@@ -14,6 +14,8 @@ from celeriac.celery.line import Line
 _FRESH_SECONDS = 1.0
 """Bindings of other processes are seen after this time at the latest."""
 
+_NOTED_MAX = 1000
+
 
 class Routes:
     """The bindings of the broker, for one connection."""
@@ -23,10 +25,33 @@ class Routes:
         """Names that are known to be queues of tasks."""
         self._bindings: dict[str, list[wire.BindingInfo]] = {}
         self._listed_at = 0.0
+        self._to_queues: set[str] = set()
+        """Exchanges that are bound to a queue of tasks, or were so lately."""
+        self._to_mailboxes: dict[tuple[str, str], float] = {}
+        """When the broker has last said that an exchange and a routing key lead to mailboxes
+        alone."""
 
     def forget(self) -> None:
         """Something has changed: the next look asks the broker."""
         self._listed_at = 0.0
+        self._to_mailboxes.clear()
+
+    def note_queues(self, exchange: str) -> None:
+        """The broker says that a message to this exchange belongs into a queue of tasks."""
+        self.forget()
+        if exchange:
+            self._to_queues.add(exchange)
+
+    def note_mailboxes(self, exchange: str, routing_key: str) -> None:
+        """The broker has put a message into mailboxes, and into no queue."""
+        if len(self._to_mailboxes) >= _NOTED_MAX:
+            self._to_mailboxes.clear()
+        self._to_mailboxes[exchange, routing_key] = monotonic()
+
+    def leads_to_mailboxes(self, exchange: str, routing_key: str) -> bool:
+        """Whether the broker said a moment ago that this route leads to mailboxes alone."""
+        told_at = self._to_mailboxes.get((exchange, routing_key))
+        return told_at is not None and monotonic() - told_at < _FRESH_SECONDS
 
     def of(self, exchange: str, line: Line) -> list[wire.BindingInfo]:
         """The bindings of one exchange."""
@@ -55,11 +80,17 @@ class Routes:
         return list(queues), list(mailboxes)
 
     def leads_to_queues(self, exchange: str, line: Line) -> bool:
-        """Whether this exchange is bound to a queue of tasks."""
-        return any(
+        """Whether this exchange is bound to a queue of tasks, as far as this connection was told.
+        A message to another exchange tells: the broker refuses to put it into mailboxes."""
+        if exchange not in self._to_queues:
+            return False
+        if any(
             binding.destination is not None and binding.destination.queue
             for binding in self.of(exchange, line)
-        )
+        ):
+            return True
+        self._to_queues.discard(exchange)
+        return False
 
 
 def bindings_of(line: Line) -> list[wire.BindingInfo]:

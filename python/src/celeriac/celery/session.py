@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from celeriac import _codec as wire
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
-from celeriac.celery.line import CALL_SECONDS, Line
+from celeriac.celery.line import Line
 from celeriac.errors import BrokerError
 from celeriac.url import BrokerUrl
 
@@ -29,9 +29,11 @@ _M = TypeVar("_M", bound=wire.Message)
 _REPORTS_MAX = 1000
 _REPORT_BYTES_MAX = 4 * 1024 * 1024
 """The results of one request take at most this much. The broker takes 16 MiB."""
-_IN_FLIGHT_MAX = 2
+_IN_FLIGHT_MAX = 1
 """While so many requests with reports are unanswered, further reports wait and leave together. The
 broker writes one to its disk meanwhile, and would not begin with more."""
+BEGIN_SECONDS = 0.004
+"""So long the report of a beginning waits: the end of a short task takes its place."""
 _CREDIT_MAX = 10_000
 _WEIGHT = 1
 
@@ -106,6 +108,8 @@ class Session:
         self._lost_at = 0.0
         self._lock = threading.Lock()
         self._reports: deque[tuple[Run | None, wire.TaskReport]] = deque()
+        self._due_at = 0.0
+        """When the first report that waits leaves at the latest, without an answer in the way."""
         self._unanswered: deque[list[wire.TaskReport]] = deque()
         self._stopped = threading.Event()
 
@@ -126,6 +130,11 @@ class Session:
     def has_reports(self) -> bool:
         """Whether reports wait."""
         return bool(self._reports)
+
+    @property
+    def has_beginnings(self) -> bool:
+        """Whether all reports that wait are of beginnings, and nothing else lets them leave."""
+        return bool(self._reports) and not self._unanswered and monotonic() < self._due_at
 
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
@@ -252,6 +261,10 @@ class Session:
 
     def _queue(self, run: Run, body: Any) -> None:
         with self._lock:
+            if not isinstance(body, (wire.Started, wire.Settle)):
+                self._due_at = 0.0
+            elif not self._reports:
+                self._due_at = monotonic() + BEGIN_SECONDS
             unsent = run.unsent
             if unsent is not None and _takes_the_place(body, unsent.report):
                 unsent.report = body
@@ -263,11 +276,12 @@ class Session:
                 self.flush()
 
     def flush(self, *, at_once: bool = True) -> None:
-        """Sends the reports that wait. Without a connection they wait for the next one; unless it
-        must be at once, they also wait for answers to earlier ones."""
+        """Sends the reports that wait. Without a connection they wait for the next one. Unless it
+        must be at once, they also wait for answers to earlier ones, and beginnings for ends."""
         while self._reports and self.is_open:
             with self._lock:
-                if not at_once and len(self._unanswered) >= _IN_FLIGHT_MAX:
+                is_full = len(self._unanswered) >= _IN_FLIGHT_MAX
+                if not at_once and (is_full or monotonic() < self._due_at):
                     return
                 batch = self._next_batch()
                 if not batch:
@@ -311,7 +325,7 @@ class Session:
         """Waits until the broker has answered all reports."""
         if self.is_open:
             self.flush()
-            self.line.read_until(lambda: not self._unanswered, CALL_SECONDS)
+            self.line.read_until(lambda: not self._unanswered)
 
     # The end
 

@@ -27,17 +27,22 @@ def is_ended(info: wire.TaskInfo) -> bool:
     return info.state in (_State.SUCCESS, _State.FAILURE, _State.REVOKED)
 
 
+def is_bare(info: wire.TaskInfo) -> bool:
+    """Whether the task succeeded without any result."""
+    return info.state == _State.SUCCESS and not info.result and not info.result_content_type
+
+
 def meta_of(info: wire.TaskInfo) -> bytes | dict[str, Any] | None:
     """The stored meta as it was encoded, or the fields of a meta that nobody has stored; None for a
-    task of which Celery knows nothing yet."""
+    task of which Celery knows nothing yet. A task that runs is one of those: with
+    `task_track_started` the worker has stored a meta that says so, and without it programs wait for
+    the first state that is not PENDING."""
     if is_ended(info):
         if info.result and info.result_content_type == META:
             return bytes(info.result)
         return _ended(info)
     if info.progress is not None and info.progress.meta:
         return bytes(info.progress.meta)
-    if info.state == _State.STARTED:
-        return _fields(info, "STARTED", {"hostname": info.worker})
     return None
 
 

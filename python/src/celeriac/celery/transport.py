@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from urllib.parse import quote
 
 from kombu.transport import base
 
@@ -14,6 +15,7 @@ from celeriac.celery.faults import (
     CONNECTION_ERRORS,
     RECOVERABLE_CHANNEL_ERRORS,
 )
+from celeriac.celery.places import address_of
 from celeriac.celery.routes import bindings_of
 from celeriac.errors import InvalidUrl
 from celeriac.url import DEFAULT_PORT, NO_TLS, BrokerUrl, broker_url
@@ -61,9 +63,19 @@ class Transport(base.Transport):
 
     def __init__(self, client: Any, **_: Any) -> None:
         self.client = client
-        if client.userid and not client.password:
-            # kombu shows the user of an address in logs, and masks the password.
-            client.userid, client.password = None, client.userid
+        url = url_of(client)
+        # From here on the token is a password to kombu, which shows no passwords.
+        client.hostname, client.port = url.host, url.port
+        client.userid, client.password = None, url.token or None
+        # kombu takes addresses apart, for it asks the class whether that may do so. It leaves it to
+        # this object to show them: an address without a host is that of the environment.
+        self.can_parse_url = True
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """The address, whose token is masked."""
+        url = url_of(self.client)
+        token = quote(url.token, safe="") if include_password else mask
+        return f"celeriac://{f':{token}@' if url.token else ''}{url.address}//"
 
     def driver_version(self) -> str:
         """The version of this package."""
@@ -78,9 +90,6 @@ class Transport(base.Transport):
         """Opens a connection."""
         _join_celery_worker()
         client = self.client
-        for name, value in self.default_connection_params.items():
-            if not getattr(client, name, None):
-                setattr(client, name, value)
         return Connection(client, url_of(client), float(client.connect_timeout or _CONNECT_SECONDS))
 
     def verify_connection(self, connection: Connection) -> bool:
@@ -117,16 +126,19 @@ class Transport(base.Transport):
 
 
 def url_of(client: Any) -> BrokerUrl:
-    """The address of the broker. The token stands in the place of the password, or of the user."""
-    if client.ssl or client.transport_cls == "celeriacs":
+    """The address of the broker. The token stands in the place of the password, or of the user.
+    kombu has taken the address apart. Raises `InvalidUrl`."""
+    if client.ssl:
         # Without this error the token would go over the network as it is.
         raise InvalidUrl(NO_TLS)
-    if client.virtual_host not in (None, "", "/"):
-        raise InvalidUrl(
-            "a broker has no databases and no virtual hosts: nothing may follow the port, "
-            f"as in celeriac://:token@localhost:{DEFAULT_PORT}"
-        )
-    host = client.hostname or "127.0.0.1"
+    host, path = client.hostname or "", (client.virtual_host or "").strip("/")
+    if client.transport_cls == "celeriacs" or path:
+        return address_of(f"{client.transport_cls}://{host or 'localhost'}/{path}")
+    if not (host or client.port or client.userid or client.password):
+        return address_of("")
+    if "://" in host:
+        return address_of(host)
+    host = host or "127.0.0.1"
     password = client.password() if callable(client.password) else client.password
     port = int(client.port or DEFAULT_PORT)
     token = password or client.userid or ""

@@ -20,7 +20,7 @@ from celeriac import _codec as wire
 from celeriac._calls import Call
 from celeriac._link import Link
 from celeriac._watching import WatchedStates
-from celeriac.celery.shapes import is_ended, meta_of
+from celeriac.celery.shapes import is_bare, is_ended, meta_of
 from celery import states
 
 _INTERVAL = 1.0
@@ -118,11 +118,13 @@ class ResultConsumer(BaseResultConsumer):
                 self.consume_from(node.id)
         link = self._link
         self._begin()
+        if timeout is None or timeout >= _INTERVAL:
+            # The present states are the first news. To wait for them is for those without time.
+            return
         # The copy is made at once, while other threads change the dictionary.
         watches = list(self._watched.values())
         mine = [watch for watch in dict.fromkeys(watches) if not watch.has_begun()]
-        seconds = _BEGIN_SECONDS if timeout is None else min(timeout, _BEGIN_SECONDS)
-        link.wait(lambda: all(watch.has_begun() for watch in mine), monotonic() + seconds)
+        link.wait(lambda: all(watch.has_begun() for watch in mine), monotonic() + _BEGIN_SECONDS)
         self._handle_news()
 
     def drain_events(self, timeout: float | None = None) -> None:
@@ -300,6 +302,10 @@ class ResultConsumer(BaseResultConsumer):
     def _handle(self, info: wire.TaskInfo) -> None:
         if not is_ended(info) and not self.on_message:
             return
+        if is_bare(info):
+            # The message was acknowledged and the record dropped, and the result may come later.
+            body = wire.Get(ids=[info.id], with_results=True)
+            info = self.backend.ask(body, wire.GetReply).tasks[0]
         try:
             meta: Any = meta_of(info)
             if meta is None:

@@ -9,8 +9,8 @@ Two sides meet in `leases`, and nowhere else:
   what `reports` keeps; `credit` says how many tasks to hold; `loop` waits for all of them.
 - A pool runs handlers. `local_pool` has threads and an event loop. `process_pool` has child
   processes: `child_process` is one of them as the parent sees it, `child` is the program that it
-  runs, and `shared` is the memory that both see. `execution` decides for all pools what the end of
-  a handler means.
+  runs, `fork_server` makes such processes by copying one, and `shared` is the memory that both
+  see. `execution` decides for all pools what the end of a handler means.
 
 `worker` puts the two together, with the `settings` of its user; `command`, `loading`, `logs` and
 `reload` are the command line.

@@ -23,7 +23,7 @@ from celeriac.app import Celeriac, known_apps
 from celeriac.context import SOFT_LIMIT, Context, Delivered
 from celeriac.control import SoftTimeLimitExceeded
 from celeriac.task import Task
-from celeriac.worker.execution import Execution, failure
+from celeriac.worker.execution import Execution, failure, leave_fork, unforeseen
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
 from celeriac.worker.reports import END, PROGRESS, PROGRESS_INTERVAL, encoded
@@ -42,7 +42,8 @@ _GATHER_SECONDS = 0.001
 #: How long a child without a task may take to end after its parent is gone.
 _EXIT_SECONDS = 2.0
 
-_IMPORT_FAILED = 3
+#: The code of a process that could not import the tasks.
+IMPORT_FAILED = 3
 
 #: The signal by which the control thread interrupts the main thread.
 _SOFT_LIMIT_SIGNAL = signal.SIGUSR1
@@ -55,6 +56,7 @@ class Child:
         self._tasks = tasks
         self._control = control
         self._shared = Shared(memory)
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         """Guards what is gathered to be sent, and the writing itself."""
         self._items: list[tuple[int, int, int, bytes, float]] = []
@@ -76,13 +78,14 @@ class Child:
         set_up_logs(setup["level"])
         self._execution.result_bytes_max = setup["result_bytes_max"]
         threading.Thread(target=self._listen, name="celeriac-control", daemon=True).start()
-        self._app, tasks = _tasks_of(setup)
+        self._app, tasks = tasks_of(setup)
         self._execution.tasks = tasks
+        self._execution.middleware = self._app.middleware
         self._send(("ready",))
         while (message := _receive(self._tasks)) is not None:
             self._run_message(marshal.loads(message))
 
-    def _run_message(self, message: list[tuple[int, list[Any]]]) -> None:
+    def _run_message(self, message: list[tuple[int, tuple[Any, ...]]]) -> None:
         shared = self._shared
         for place, (number, fields) in enumerate(message):
             before = shared.begun
@@ -112,8 +115,12 @@ class Child:
         except SoftTimeLimitExceeded as error:
             # The signal came while the handler was being left.
             report = failure(self._execution.tasks[delivered.name], context, error)
+        except BaseException as error:
+            report = unforeseen(error)
         finally:
             self._context = None
+        if os.getpid() != self._pid:
+            leave_fork(delivered.id)
         self._gather_late_progress()
         return encoded(delivered.id, delivered.lease, report).data
 
@@ -124,9 +131,19 @@ class Child:
         if self._events is None:
             self._events = asyncio.new_event_loop()
             asyncio.set_event_loop(self._events)
-        return self._events.run_until_complete(self._watched(awaitable))
+        try:
+            value, error = self._events.run_until_complete(self._watched(awaitable))
+        except BaseException:
+            # Something else on the loop ended it. Nobody knows in what state it is.
+            events, self._events = self._events, None
+            with contextlib.suppress(RuntimeError):
+                events.close()
+            raise
+        if error is not None:
+            raise error
+        return value
 
-    async def _watched(self, awaitable: Any) -> Any:
+    async def _watched(self, awaitable: Any) -> tuple[Any, BaseException | None]:
         import asyncio
 
         from celeriac.worker.stoppable import Stoppable, awaited
@@ -134,11 +151,12 @@ class Child:
         context = self._context
         assert context is not None
         events = asyncio.get_running_loop()
-        run = Stoppable(awaitable)
+        run = Stoppable(_outcome(awaitable))
         task = asyncio.ensure_future(awaited(run))
         context.listen(lambda what: _ask_soon(events, run, what, task))
         try:
-            return await task
+            outcome: tuple[Any, BaseException | None] = await task
+            return outcome
         finally:
             context.listen(None)
 
@@ -228,24 +246,29 @@ class Child:
 def main() -> None:
     """Runs a child with the descriptors of the command line."""
     tasks, control, memory = map(int, sys.argv[2:5])
+    run_child(tasks, control, memory)
+
+
+def run_child(tasks: int, control: int, memory: int) -> None:
+    """Runs a child with these descriptors, until its parent closes the pipe."""
     child = Child(socket.socket(fileno=tasks), socket.socket(fileno=control), memory)
     os.close(memory)
     # A signal to the whole group is for the parent, which decides what becomes of its children. A
     # handler that does nothing, unlike SIG_IGN, is not passed on to programs of a task.
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, lambda *_: None)
     signal.signal(_SOFT_LIMIT_SIGNAL, child.on_soft_limit)
     try:
         child.run()
     except LoadError as error:
         print(error, file=sys.stderr)
-        raise SystemExit(_IMPORT_FAILED) from None
+        raise SystemExit(IMPORT_FAILED) from None
     except OSError:
         # The parent is gone.
         raise SystemExit(1) from None
 
 
-def _tasks_of(setup: dict[str, Any]) -> tuple[Celeriac, dict[str, Task[..., Any]]]:
+def tasks_of(setup: dict[str, Any]) -> tuple[Celeriac, dict[str, Task[..., Any]]]:
     """Imports the modules, and finds the app that has the tasks."""
     modules = setup["modules"]
     if any(":" in module for module in modules):
@@ -269,6 +292,15 @@ def load_all(modules: list[str]) -> None:
 
     for module in modules:
         import_module(module)
+
+
+async def _outcome(awaitable: Any) -> tuple[Any, BaseException | None]:
+    """The value or the error. asyncio throws SystemExit and KeyboardInterrupt out of its loop, so
+    they do not reach it."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
 
 
 def _ask_soon(

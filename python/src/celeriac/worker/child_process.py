@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from celeriac._wire import FrameReader
 from celeriac.worker.channel import Channel, ChannelClosed
@@ -34,12 +35,40 @@ _FIELDS = (
     "expires_at_ms", "soft_time_limit_ms", "time_limit_ms", "root_id", "parent_id", "tags",
     "redelivered",
 )  # fmt: skip
+_fields_of = attrgetter(*_FIELDS)
+
+
+class Process(Protocol):
+    """What a pool uses of `subprocess.Popen`."""
+
+    returncode: int | None
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+#: Starts a process that runs a child with these three descriptors.
+Start = Callable[[tuple[int, int, int]], Process]
+
+
+def spawn(descriptors: tuple[int, int, int]) -> Process:
+    """Starts a fresh interpreter. A plain fork beside threads could inherit a held lock."""
+    command = [sys.executable, "-c", _PROGRAM, package_path(), *map(str, descriptors)]
+    return subprocess.Popen(command, pass_fds=descriptors)
 
 
 class ChildProcess:
     """A child process and its pipes. The driver's thread alone uses it."""
 
-    def __init__(self, loop: Loop, on_message: Callable[[ChildProcess, Any], None]) -> None:
+    def __init__(
+        self, loop: Loop, on_message: Callable[[ChildProcess, Any], None], start: Start
+    ) -> None:
         self._loop = loop
         self._on_message = on_message
         self.is_ready = False
@@ -59,10 +88,9 @@ class ChildProcess:
         self._look_again = _LOOK_FIRST
         self._seen_at: dict[int, float] = {}
         """When the parent saw that a task had begun."""
-        self._start()
+        self._open(start)
 
-    def _start(self) -> None:
-        """Starts a fresh interpreter. A plain fork beside threads could inherit a held lock."""
+    def _open(self, start: Start) -> None:
         ours, theirs = socket.socketpair()
         self._control, control = socket.socketpair()
         memory = shared_descriptor()
@@ -70,8 +98,7 @@ class ChildProcess:
         try:
             self.shared = Shared(memory)
             self.shared.limit = NO_LIMIT
-            command = [sys.executable, "-c", _PROGRAM, _package_path(), *map(str, descriptors)]
-            self.process = subprocess.Popen(command, pass_fds=descriptors)
+            self.process = start(descriptors)
         finally:
             theirs.close()
             control.close()
@@ -116,8 +143,7 @@ class ChildProcess:
             self.given += 1
             held.place = self
             self.outstanding[self.given] = held
-            delivery = held.delivery
-            message.append((self.given, [getattr(delivery, name) for name in _FIELDS]))
+            message.append((self.given, _fields_of(held.delivery)))
         self.expected += expected
         self.send(message)
         if self._look_at is None:
@@ -267,6 +293,6 @@ class ChildProcess:
             self._on_message(self, None)
 
 
-def _package_path() -> str:
+def package_path() -> str:
     """Where the child finds this package, wherever the parent has found it."""
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

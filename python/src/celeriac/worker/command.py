@@ -15,7 +15,7 @@ from celeriac.errors import CeleriacError
 from celeriac.url import broker_url
 from celeriac.worker.loading import LoadError, load
 from celeriac.worker.logs import set_up_logs
-from celeriac.worker.settings import CREDIT_MAX, GRACE, POOLS
+from celeriac.worker.settings import CREDIT_MAX, GRACE, POOLS, START_METHODS
 from celeriac.worker.worker import Unanswered, Worker
 
 log = logging.getLogger("celeriac.worker")
@@ -57,11 +57,11 @@ def run_command(options: argparse.Namespace, make: Callable[[], Worker]) -> int:
     """Runs the worker that `make` makes, with the options of `add_options`. Returns the code with
     which the command ends."""
     set_up_logs(getattr(logging, options.log_level.upper()))
-    if options.autoreload:
-        from celeriac.worker.reload import run_with_reload
-
-        return run_with_reload(make, _run)
     try:
+        if options.autoreload:
+            from celeriac.worker.reload import run_with_reload
+
+            return run_with_reload(make, _run)
         return _run(make())
     except CeleriacError as error:
         return _fail(error)
@@ -93,6 +93,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "grace": options.grace,
         "instance": options.name,
         "max_tasks_per_child": options.max_tasks_per_child,
+        "start_method": options.start_method,
     }
 
 
@@ -228,6 +229,14 @@ def _add_rare_options(parser: argparse.ArgumentParser) -> None:
         type=_count,
         metavar="N",
         help="replace a child process after this many tasks",
+    )
+    add(
+        "--start-method",
+        choices=START_METHODS,
+        default=START_METHODS[0],
+        metavar="METHOD",
+        help="how a child process begins: spawn (the default), a fresh interpreter, or forkserver, "
+        "a copy of a process that has imported the tasks",
     )
     add(
         "-l",

@@ -6,16 +6,20 @@ This module decides what a run's end means. The pools decide where a handler run
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import suppress
 from typing import Any
 
 from celeriac import _codec as wire
 from celeriac._around import awaited, get_around
 from celeriac.context import Context, Delivered, enter, leave
 from celeriac.control import Ignore, Reject, Retry, TaskCancelled
-from celeriac.payload import codec_for
+from celeriac.errors import CeleriacError, ResultTooLarge
+from celeriac.middleware import Middleware
+from celeriac.middleware import call as call_hook
+from celeriac.payload import NotEncodable, codec_for
 from celeriac.task import Task
 
 log = logging.getLogger("celeriac.worker")
@@ -34,17 +38,21 @@ SPAN_MS_MAX = 100 * 365 * 24 * 3_600_000
 
 Tasks = Mapping[str, Task[..., Any]]
 
-_NOTHING = nullcontext()
-
 
 class Execution:
     """Runs the handlers of some tasks. An eager run shares the connections of its caller, so
     nothing is done around it."""
 
     def __init__(
-        self, tasks: Tasks, result_bytes_max: int = 1 << 20, *, is_eager: bool = False
+        self,
+        tasks: Tasks,
+        result_bytes_max: int = 1 << 20,
+        *,
+        middleware: Sequence[Middleware] = (),
+        is_eager: bool = False,
     ) -> None:
         self.tasks = tasks
+        self.middleware = middleware
         self._is_eager = is_eager
         self.result_bytes_max = result_bytes_max
 
@@ -56,16 +64,20 @@ class Execution:
         token = enter(context)
         around = None if self._is_eager else get_around()
         try:
+            if self.middleware:
+                call_hook(self.middleware, "before", context)
             args, kwargs = arguments(task, delivered, context)
             if task.is_async:
                 call = task.function(*args, **kwargs)
                 value = drive(call if around is None else awaited(around, call))
+            elif around is None:
+                value = task.function(*args, **kwargs)
             else:
-                with _NOTHING if around is None else around.function():
+                with around.function():
                     value = task.function(*args, **kwargs)
-            return self.success(task, value, context)
+            return self._success(task, value, context)
         except BaseException as error:
-            return failure(task, context, error)
+            return self._failure(task, context, error)
         finally:
             leave(token)
 
@@ -75,28 +87,67 @@ class Execution:
         task = self.tasks[delivered.name]
         enter(context)
         try:
+            if self.middleware:
+                call_hook(self.middleware, "before", context)
             args, kwargs = arguments(task, delivered, context)
             call = task.function(*args, **kwargs)
             around = get_around()
             value = await (call if around is None else awaited(around, call))
-            return self.success(task, value, context)
+            return self._success(task, value, context)
         except BaseException as error:
-            return failure(task, context, error)
+            return self._failure(task, context, error)
 
-    def success(self, task: Task[..., Any], value: Any, context: Context) -> End:
+    def _success(self, task: Task[..., Any], value: Any, context: Context) -> End:
         """The report of a handler that returned, unless nobody could read its value."""
+        error: CeleriacError
         try:
             result = task.codec.encode_result(value)
-        except Exception as error:
-            log.warning("The result of %s cannot be written: %s", task.name, error)
-            return final_failure("invalid_result", f"the result cannot be written: {error}")
-        if len(result) > self.result_bytes_max:
+        except Exception as raised:
+            kind, message = "invalid_result", f"the result cannot be written: {raised}"
+            error = raised if isinstance(raised, CeleriacError) else NotEncodable("$", str(raised))
+        else:
+            if len(result) <= self.result_bytes_max:
+                self._succeeded(task, context)
+                return wire.Complete(result=result, content_type=task.codec.content_type)
+            kind = "result_too_large"
             message = f"the result has {len(result)} bytes, and {self.result_bytes_max} are allowed"
-            log.warning("The result of %s is too large: %s", task.name, message)
-            return final_failure("result_too_large", message)
+            error = ResultTooLarge(message)
+        log.warning("%s [%s]: %s", task.name, context.task_id, message)
+        if self.middleware:
+            self._call_after("after_failure", context, error)
+        return final_failure(kind, message)
+
+    def _succeeded(self, task: Task[..., Any], context: Context) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s [%s] succeeded in %.3f s", task.name, context.task_id, context.elapsed)
-        return wire.Complete(result=result, content_type=task.codec.content_type)
+        if self.middleware:
+            self._call_after("after_success", context)
+
+    def _failure(self, task: Task[..., Any], context: Context, error: BaseException) -> End:
+        """The report of a handler that raised."""
+        report = failure(task, context, error)
+        if self.middleware:
+            if isinstance(report, wire.Complete):
+                self._call_after("after_success", context)
+            elif context.is_dropped:
+                self._call_after("after_drop", context)
+            elif _may_run_again(report, context):
+                self._call_after("after_retry", context, error)
+            else:
+                self._call_after("after_failure", context, error)
+        return report
+
+    def _call_after(self, hook: str, context: Context, *error: BaseException) -> None:
+        """Calls the hooks of a run's end."""
+        elapsed = context.elapsed
+        call_hook(self.middleware, hook, context, *error, elapsed)
+        call_hook(self.middleware, "after", context, elapsed)
+
+
+def _may_run_again(report: End, context: Context) -> bool:
+    if isinstance(report, wire.Fail):
+        return not report.final and not context.is_last_attempt
+    return isinstance(report, wire.RetryLater)
 
 
 def arguments(
@@ -153,22 +204,40 @@ def final_failure(kind: str, message: str) -> wire.Fail:
     return wire.Fail(error=wire.TaskError(kind=kind, message=message), final=True)
 
 
+def unforeseen(error: BaseException) -> wire.Fail:
+    """The report of a run that ended outside its handler, in a way that nobody foresaw."""
+    told = task_error(error)
+    log.error(
+        "A run ended outside its handler: %s: %s\n%s", told.kind, told.message, told.traceback
+    )
+    return wire.Fail(error=told)
+
+
+def leave_fork(task_id: str) -> None:
+    """Ends a process that a handler forked and that came back from the handler. It has copies of
+    the worker's connections, and must not use them."""
+    with suppress(Exception):
+        log.error("A process that the task %s forked came back from the handler. It ends.", task_id)
+    os._exit(1)
+
+
 def unknown_task(name: str) -> wire.Fail:
     """The report of a delivery whose name this worker does not know."""
     return final_failure("unknown_task", f"this worker has no task {name!r}")
 
 
 def task_error(error: BaseException) -> wire.TaskError:
-    """An exception as the broker keeps it. Code of the user makes the texts, so it may fail too."""
+    """An exception as the broker keeps it. Code of the user makes the texts, so it may fail too,
+    in every way."""
     try:
         message = str(error)
-    except Exception:
+    except BaseException:
         message = "(the error cannot be shown: its __str__ failed)"
     try:
         # The first frame is the one above, in this module.
         trace = error.__traceback__.tb_next if error.__traceback__ else None
         text = "".join(traceback.format_exception(type(error), error, trace))
-    except Exception:
+    except BaseException:
         text = ""
     return wire.TaskError(
         kind=_cut(type(error).__name__, KIND_BYTES_MAX),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from functools import partial
 from time import monotonic
@@ -17,7 +18,7 @@ from typing import Any
 from celeriac import _codec as wire
 from celeriac.app import Celeriac
 from celeriac.context import DROP, Context
-from celeriac.worker.execution import Execution, Tasks, task_error
+from celeriac.worker.execution import Execution, Tasks, leave_fork, unforeseen
 from celeriac.worker.leases import RELEASE, RELEASE_UNBEGUN, RUNNING, Held, Leases
 from celeriac.worker.loop import Loop
 from celeriac.worker.reports import Encoded, encoded
@@ -33,9 +34,11 @@ class LocalPool:
         self._app = app
         self._leases = leases
         self._slots = slots
-        self._execution = Execution(tasks)
+        self._execution = Execution(tasks, middleware=app.middleware)
+        self._async_names = frozenset(name for name, task in tasks.items() if task.is_async)
         self._changed = threading.Condition(leases.lock)
         """Wakes a thread: a delivery waits, or a run may begin."""
+        self._pid = os.getpid()
         self._running = 0
         self._threads = 0
         self._idle = 0
@@ -126,9 +129,19 @@ class LocalPool:
         if events is not None:
             events.call_soon_threadsafe(events.stop)
 
+    def _serve(self, events: asyncio.AbstractEventLoop) -> None:
+        """The thread of the event loop, until `close` stops it. Code of a handler may stop it too,
+        and a task of its own that raises `SystemExit` does: the other runs go on then."""
+        asyncio.set_event_loop(events)
+        while self._events is events:
+            try:
+                events.run_forever()
+            except BaseException as error:
+                log.error("A handler's own task raised on the event loop: %r", error)
+        events.close()
+
     def _is_async(self, held: Held) -> bool:
-        task = self._execution.tasks.get(held.delivery.name)
-        return task is not None and task.is_async
+        return held.delivery.name in self._async_names
 
     def _context(self, held: Held) -> Context:
         # The fields of both kinds of deliveries are the same.
@@ -156,7 +169,12 @@ class LocalPool:
         while taken is not None:
             held, context = taken
             delivered: Any = held.delivery
-            report = self._execution.run(delivered, context, _drive)
+            try:
+                report = self._execution.run(delivered, context, _drive)
+            except BaseException as error:
+                report = unforeseen(error)
+            if os.getpid() != self._pid:
+                leave_fork(held.id)
             taken = self._next(held, _encoded(held, report))
 
     def _next(
@@ -164,7 +182,8 @@ class LocalPool:
     ) -> tuple[Held, Context] | None:
         """Takes the report of one run, and then waits for the next delivery. None at the end."""
         leases = self._leases
-        with self._changed:
+        # The lock of `_changed`, whose own way to it is slower.
+        with leases.lock:
             if ended is not None and report is not None:
                 self._leave(ended, report)
             while True:
@@ -180,9 +199,8 @@ class LocalPool:
 
     def _wait_for_delivery(self) -> Held | None:
         while not self._is_closed:
-            begun = self._take_async()
-            if begun:
-                self._begin_async(begun)
+            if self._async_names:
+                self._begin_async(self._take_async())
             if self._running < self._slots:
                 held = self._leases.take()
                 if held is not None:
@@ -219,12 +237,13 @@ class LocalPool:
             self._staff()
 
     def _leave(self, held: Held, report: Encoded) -> None:
-        self._leases.end_encoded(held, report)
-        self._leases.ended += 1
+        leases = self._leases
+        leases.end_encoded(held, report)
+        leases.ended += 1
         if held.begun_at is not None:
-            self._leases.busy += monotonic() - held.begun_at
+            leases.busy += monotonic() - held.begun_at
         self._running -= 1
-        self._leases.wake()
+        leases.wake()
 
     # The event loop.
 
@@ -256,7 +275,7 @@ class LocalPool:
             if self._events is None:
                 events = self._events = asyncio.new_event_loop()
                 threading.Thread(
-                    target=_serve, args=(events,), name="celeriac-asyncio", daemon=True
+                    target=self._serve, args=(events,), name="celeriac-asyncio", daemon=True
                 ).start()
             return self._events
 
@@ -296,18 +315,14 @@ class LocalPool:
         self._runs.discard(task)
         # A task that is cancelled before its first step has no result.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        report = task.result() if error is None else encoded_failure(error)
+        report = task.result() if error is None else unforeseen(error)
+        if os.getpid() != self._pid:
+            leave_fork(held.id)
         with self._changed:
             self._leave(held, _encoded(held, report))
             begun = self._take_async()
             self._staff()
         self._start_all(begun)
-
-
-def encoded_failure(error: BaseException) -> Any:
-    """The report of a run that ended in a way that `Execution` did not foresee."""
-    log.error("A run ended outside its handler.", exc_info=error)
-    return wire.Fail(error=task_error(error))
 
 
 def _drive(awaitable: Any) -> Any:
@@ -317,14 +332,6 @@ def _drive(awaitable: Any) -> Any:
 
 async def _value_of(awaitable: Any) -> Any:
     return await awaitable
-
-
-def _serve(events: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(events)
-    try:
-        events.run_forever()
-    finally:
-        events.close()
 
 
 def _encoded(held: Held, report: Any) -> Encoded:

@@ -18,7 +18,8 @@ from celeriac import _codec as wire
 from celeriac.app import Celeriac
 from celeriac.errors import InvalidArgument
 from celeriac.task import Task
-from celeriac.worker.child_process import ChildProcess
+from celeriac.worker.child_process import ChildProcess, Start, package_path, spawn
+from celeriac.worker.fork_server import ForkServer
 from celeriac.worker.leases import (
     RELEASE,
     RELEASE_LOST,
@@ -73,6 +74,11 @@ class ProcessPool:
             "level": log.getEffectiveLevel(),
             "result_bytes_max": 1 << 20,
         }
+        self._start: Start = spawn
+        self._fork_server: ForkServer | None = None
+        if settings.start_method == "forkserver":
+            self._fork_server = ForkServer(package_path(), self._setup)
+            self._start = self._fork_server.start
         self._children: list[ChildProcess] = []
         self._ended: list[ChildProcess] = []
         """Children that were told to end and are not reaped yet."""
@@ -208,6 +214,8 @@ class ProcessPool:
         for child in [*self._children, *self._ended]:
             child.reap(max(until - monotonic(), 0.001))
         self._children.clear()
+        if self._fork_server is not None:
+            self._fork_server.close()
 
     def _take_back(self, child: ChildProcess, now: float) -> None:
         taken_back = child.take_back(now)
@@ -324,8 +332,7 @@ class ProcessPool:
         lost, unbegun = child.died()
         self._children.remove(child)
         child.kill()
-        child.process.wait()
-        how = _how_ended(child.process.returncode)
+        how = _how_ended(child.process.wait())
         killed = current is not None and current.state != RUNNING
         if killed or self._is_closed:
             log.info("The child process %d was killed with its task.", child.pid)
@@ -347,7 +354,7 @@ class ProcessPool:
         """Starts children for all places that have none."""
         while len(self._children) < self._slots and not self._is_closed:
             try:
-                child = ChildProcess(self._loop, self._on_message)
+                child = ChildProcess(self._loop, self._on_message, self._start)
             except OSError as error:
                 self._spawn_later(str(error))
                 return

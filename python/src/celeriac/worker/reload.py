@@ -29,10 +29,7 @@ def run_with_reload(make: Callable[[], Worker], run: Callable[[Worker], int]) ->
     except CeleriacError as error:
         print(f"celeriac-worker: {error}", file=sys.stderr)
         log.info("The worker waits until a file changes.")
-        try:
-            _wait_for_change(files, threading.Event())
-        except KeyboardInterrupt:
-            return 1
+        _wait_for_change(files, threading.Event())
         return _begin_again()
     ended = threading.Event()
     changed = threading.Event()

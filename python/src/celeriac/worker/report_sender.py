@@ -102,7 +102,7 @@ class ReportSender:
         again = []
         for report, outcome in zip(batch, outcomes, strict=True):
             code = outcome.code
-            if code in (_Code.UNSPECIFIED, _Code.RESULT_TOO_LARGE):
+            if not code or code == _Code.RESULT_TOO_LARGE:
                 # With a result that is too large the broker has already ended the task.
                 if report.kind == END:
                     held.pop(report.lease, None)

@@ -14,6 +14,9 @@ from celeriac.errors import InvalidArgument, WrongType
 
 POOLS = ("processes", "threads", "asyncio")
 
+#: How a child process begins.
+START_METHODS = ("spawn", "forkserver")
+
 #: How many handlers run at once on an event loop, where no number is given.
 ASYNCIO_CONCURRENCY = 100
 
@@ -44,12 +47,21 @@ class Settings:
     """The name of the worker in listings; by default host, process and a random part."""
     max_tasks_per_child: int | None = None
     """After this many tasks a child process is replaced by a new one."""
+    start_method: str = START_METHODS[0]
+    """How a child process begins. `spawn`: as a fresh interpreter that imports the tasks.
+    `forkserver`: as a copy of a process that has imported them, which is faster and takes less
+    memory; the tasks must not start threads or open connections when they are imported."""
     modules: Iterable[str] = ()
     """The modules that a child process imports; by default those of the tasks."""
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
             raise InvalidArgument(f"pool is {self.pool!r}; it is one of {', '.join(POOLS)}.")
+        if self.start_method not in START_METHODS:
+            raise InvalidArgument(
+                f"start_method is {self.start_method!r}; it is one of {', '.join(START_METHODS)}. "
+                "A plain fork beside the threads of a worker is not safe."
+            )
         if self.concurrency is None:
             default = ASYNCIO_CONCURRENCY if self.pool == "asyncio" else (os.cpu_count() or 1)
             self.concurrency = default

@@ -15,7 +15,7 @@ from celeriac.task import Task
 from celeriac.url import broker_url
 from celeriac.worker.broker import Broker, worker_info
 from celeriac.worker.credit import Credit
-from celeriac.worker.driver import GRACEFUL, IMMEDIATE, Driver
+from celeriac.worker.driver import GO_ON, GRACEFUL, IMMEDIATE, Driver
 from celeriac.worker.leases import Leases
 from celeriac.worker.loop import Loop
 from celeriac.worker.pool import Pool
@@ -55,17 +55,25 @@ class Worker:
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
+        self._requested = GO_ON
         self._has_ended = threading.Event()
         self._on_end: Callable[[], int] = lambda: 0
         """Wakes the main thread in `run`."""
 
     def run(self) -> None:
         """Works until a signal or an order of the broker ends the worker. The first SIGTERM or
-        SIGINT ends it in order, the second one at once. Call it on the main thread.
+        SIGINT ends it in order, the second one at once. SIGHUP does so in a terminal, which sends
+        it when it is closed; without a terminal, and below `nohup`, it is ignored. Call this on the
+        main thread.
 
         Raises the refusal of a broker that does not accept the worker, and `Unanswered`.
         """
-        before = {each: signal.signal(each, self._on_signal) for each in _SIGNALS}
+        heard = list(_SIGNALS)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            # As `nohup` wants it. A shell has its background jobs ignore SIGINT too, but who sends
+            # that to a worker means it.
+            heard.remove(signal.SIGHUP)
+        before = {each: signal.signal(each, self._on_signal) for each in heard}
         # The system may give a signal to another thread. A main thread that waits for a lock then
         # sleeps on, and Python runs its handlers on the main thread only. A read ends with the byte
         # that Python writes for every signal.
@@ -104,6 +112,7 @@ class Worker:
         credit = Credit(settings.slots, settings.credit)
         self._loop = loop
         self._driver = Driver(loop, broker, leases, pool, credit, settings.grace_seconds)
+        self._driver.requested = self._requested
         log.info(
             "The worker %s begins: %d tasks, queues %s, %d %s, broker %s.",
             self.instance,
@@ -165,15 +174,26 @@ class Worker:
             self._on_end()
 
     def _request(self, what: int) -> None:
+        # A signal may come before there is a driver: `start` looks at the wish again.
+        self._requested = max(self._requested, what)
         driver, loop = self._driver, self._loop
         if driver is not None and loop is not None:
-            driver.requested = max(driver.requested, what)
+            driver.requested = self._requested
             loop.wake()
 
     def _on_signal(self, number: int, _: object) -> None:
-        driver = self._driver
-        again = driver is not None and driver.requested >= GRACEFUL
-        self._request(IMMEDIATE if again else GRACEFUL)
+        if number == signal.SIGHUP and not _has_terminal():
+            log.info("SIGHUP has no meaning for the worker, ignored.")
+            return
+        self._request(IMMEDIATE if self._requested >= GRACEFUL else GRACEFUL)
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

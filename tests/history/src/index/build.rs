@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use celeriac_proto::wire::{self, ErrorCode, cancel_signal};
+use celeriac_proto::wire::{self, ErrorCode, OnConflict, cancel_signal};
 
-use super::{Connection, IdRequest, Index, Lease, QueueOperation, Reported, Seen, Session};
-use super::{Submit, Task};
+use super::{ChordAsk, ChordRequest, Connection, IdRequest, Index, Lease, QueueOperation};
+use super::{Reported, Seen, Session, Submit, Task};
 use crate::Promises;
 use crate::clocks::Clocks;
 use crate::event::{Answer, ConnectionId, Entry, Event, Position, RequestItem};
@@ -50,6 +50,7 @@ impl<'h> Index<'h> {
             leases: BTreeMap::new(),
             connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            chords: BTreeMap::new(),
             purges: Vec::new(),
             pauses: Vec::new(),
             resumes: Vec::new(),
@@ -74,6 +75,7 @@ impl<'h> Index<'h> {
             }
         }
         index.apply_requests_by_filter();
+        index.find_tasks_beside_others();
         index.assign_reports_to_leases();
         index.find_when_leases_were_given();
         index
@@ -165,6 +167,15 @@ impl<'h> Index<'h> {
                 self.read_states(item, request)
             }
             RequestItem::Report(report) => self.read_report(report, request),
+            RequestItem::ChordPart(part) => {
+                self.read_chord(&part.group, ChordAsk::Part(part), request)
+            }
+            RequestItem::ChordExtend(extend) => {
+                self.read_chord(&extend.group, ChordAsk::Extend(extend), request)
+            }
+            RequestItem::ChordDone(done) => {
+                self.read_chord(&done.group, ChordAsk::Done(done), request)
+            }
             RequestItem::Credit(credit) if *credit > 0 => {
                 self.connection(request.connection).credit.get_or_insert(request.position);
             }
@@ -183,7 +194,20 @@ impl<'h> Index<'h> {
             Answer::Submit(outcome) => Some(outcome),
             _ => None,
         });
-        self.task(&task.id).submits.push(Submit { asked, answered, connection, task });
+        let beside = answered.map(|(_, outcome)| &*outcome.id).filter(|id| !id.is_empty());
+        let id = beside.unwrap_or(&task.id);
+        self.task(id).submits.push(Submit { asked, answered, connection, task });
+    }
+
+    fn read_chord(&mut self, group: &'h str, ask: ChordAsk<'h>, request: Sent<'h>) {
+        let Sent { position: asked, connection, .. } = request;
+        let answered = request.answered(|answer| match answer {
+            Answer::Chord(reply) => Some(Some(&**reply)),
+            Answer::Done => Some(None),
+            _ => None,
+        });
+        let request = ChordRequest { asked, answered, connection, ask };
+        self.chords.entry(group).or_default().push(request);
     }
 
     /// Requests that end tasks, or that run ended tasks again.
@@ -297,6 +321,20 @@ impl<'h> Index<'h> {
         // told.
         for task in self.tasks.values_mut() {
             task.seen.sort_by_key(|seen| seen.told);
+        }
+    }
+
+    /// A submit without an answer may have made a task beside another.
+    fn find_tasks_beside_others(&mut self) {
+        let is_unsure = |submit: &&Submit<'_>| {
+            submit.answered.is_none() && submit.task.on_conflict() == OnConflict::Beside
+        };
+        let unsure = self.tasks.values().flat_map(|task| &task.submits).filter(is_unsure);
+        let unsure: Vec<Submit<'h>> = unsure.copied().collect();
+        for submit in unsure {
+            if let Some(task) = self.tasks.get_mut(&*submit.id_beside()) {
+                task.submits.push(submit);
+            }
         }
     }
 

@@ -19,7 +19,8 @@ pub(super) fn only_what_began_is_charged(index: &Index<'_>, broken: &mut Finding
         no_attempt_exceeds_the_limit(index, id, task, broken);
         for pair in task.leases.windows(2) {
             let (lease, next) = (&index.leases[&pair[0]], &index.leases[&pair[1]]);
-            if lease.delivery.generation == next.delivery.generation {
+            let is_announced = lease.is_announcement() || next.is_announcement();
+            if lease.delivery.generation == next.delivery.generation && !is_announced {
                 an_unbegun_lease_is_not_counted(index, id, lease, next, broken);
                 what_was_settled_does_not_run_again(id, lease, next, broken);
             }
@@ -37,7 +38,8 @@ fn no_attempt_exceeds_the_limit(
     broken: &mut Findings,
 ) {
     let mut begun: BTreeMap<u32, u32> = BTreeMap::new();
-    for lease in task.leases.iter().map(|number| &index.leases[number]) {
+    let leases = task.leases.iter().map(|number| &index.leases[number]);
+    for lease in leases.filter(|lease| !lease.is_announcement()) {
         let (number, generation, attempt) =
             (lease.delivery.lease, lease.delivery.generation, lease.delivery.attempt);
         let Some(limit) = task.attempts_max(generation) else { continue };

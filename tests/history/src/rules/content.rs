@@ -9,7 +9,9 @@ use crate::index::{Index, Lease, Submit, Task};
 
 pub(super) fn nothing_appears_and_nothing_changes(index: &Index<'_>, broken: &mut Findings) {
     for (id, task) in &index.tasks {
-        let first = task.submits.iter().map(|submit| submit.asked).min().unwrap_or(Position::MAX);
+        let submitted = task.submits.iter().map(|submit| submit.asked);
+        let put = task.reports.iter().filter(|put| put.lease == 0).map(|put| put.asked);
+        let first = submitted.chain(put).min().unwrap_or(Position::MAX);
         let seen = task.seen.iter().filter(|seen| seen.info.state() != TaskState::Unknown);
         let shown = seen.map(|seen| seen.told).min();
         let delivered = task.leases.iter().map(|lease| index.leases[lease].first_seen()).min();
@@ -85,13 +87,21 @@ fn results_are_those_of_workers(
                     .get(&lease)
                     .is_none_or(|lease| lease.delivery.generation == generation)
         };
-        let sent: Vec<(&Bytes, bool)> = task
-            .reports
-            .iter()
-            .filter(|report| report.asked < seen.told && of_generation(report.lease))
+        let reports = || {
+            let reports = task.reports.iter();
+            reports.filter(|report| report.asked < seen.told && of_generation(report.lease))
+        };
+        // Reports after the end of a run change nothing.
+        let over = reports()
+            .filter(|report| report.ends_the_lease())
+            .filter_map(|report| report.accepted())
+            .min()
+            .unwrap_or(Position::MAX);
+        let sent: Vec<(&Bytes, bool)> = reports()
             .filter_map(|report| match report.what {
                 task_report::Report::Complete(complete) => {
-                    Some((&complete.result, report.accepted().is_some()))
+                    let is_sure = report.accepted().is_some() && report.asked < over;
+                    Some((&complete.result, is_sure))
                 }
                 _ => None,
             })

@@ -1,7 +1,7 @@
 //! Promise 7: an id has one generation at a time, and joins and conflicts follow the policy.
 //! Promise 9: a request without an answer happened once or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_proto::wire::submit_outcome::Kind;
 use celeriac_proto::wire::{ErrorCode, OnConflict, TaskState, task_report};
@@ -19,6 +19,7 @@ pub(super) fn one_id_has_one_generation_at_a_time(index: &Index<'_>, broken: &mu
         }
         if !is_unsure {
             no_generation_is_made_twice(id, task, broken);
+            one_key_makes_one_generation(id, task, broken);
             the_older_generation_is_over(index, id, task, broken);
         }
     }
@@ -42,6 +43,7 @@ fn answer_follows_the_policy(
     match outcome.kind() {
         Kind::Refused
             if submit.code() == Some(ErrorCode::TaskExists)
+                && policy != OnConflict::Beside
                 && (policy != OnConflict::Reject || !may_be_there) =>
         {
             broken.add(7, format!("{id}: refused as a task that exists under {policy:?}"));
@@ -49,6 +51,11 @@ fn answer_follows_the_policy(
         Kind::Created if was_there && !index.may_be_gone(task, answered) => {
             broken.add(7, format!("{id}: created although it was there"));
         }
+        Kind::Created if submit.task.id != id => is_beside_another(index, id, submit, broken),
+        // The broker knows a submit that comes again by its key.
+        Kind::Joined if others().any(|other| is_sent_before(other, submit)) => {}
+        // The run that asked was over already, or its task was revoked.
+        Kind::Joined if policy == OnConflict::Supersede && may_be_there => {}
         Kind::Joined => {
             if policy != OnConflict::RunAgainIfFinished
                 || !may_be_there
@@ -64,7 +71,7 @@ fn answer_follows_the_policy(
             let before = generation.saturating_sub(1);
             if policy == OnConflict::Reject || !may_be_there {
                 broken.add(7, format!("{id}: got generation {generation} under {policy:?}"));
-            } else if policy == OnConflict::RunAgainIfFinished
+            } else if matches!(policy, OnConflict::RunAgainIfFinished | OnConflict::Beside)
                 && !is_unsure
                 && index.may_have_ended(task, Some(before), answered).is_none()
             {
@@ -78,6 +85,27 @@ fn answer_follows_the_policy(
     }
 }
 
+/// Whether one submit is an earlier try of another.
+fn is_sent_before(one: &Submit<'_>, other: &Submit<'_>) -> bool {
+    let (key, other_key) = (&one.task.submit_key, &other.task.submit_key);
+    one.asked < other.asked && !key.is_empty() && key == other_key
+}
+
+/// A task has an id of its own only because another task has the id that was submitted.
+fn is_beside_another(index: &Index<'_>, id: &str, submit: &Submit<'_>, broken: &mut Findings) {
+    let plain = &*submit.task.id;
+    let told = submit.answered.map_or(Position::MAX, |(told, _)| told);
+    let may_be_there = index.tasks.get(plain).is_some_and(|task| {
+        task.submits.iter().any(|other| other.asked < told && other.code().is_none())
+    });
+    if submit.task.on_conflict() != OnConflict::Beside || id != submit.id_beside() {
+        let policy = submit.task.on_conflict();
+        broken.add(7, format!("{id}: made by a submit of {plain} under {policy:?}"));
+    } else if !may_be_there {
+        broken.add(7, format!("{id}: made beside {plain}, which nobody submitted"));
+    }
+}
+
 /// Whether a client was told, before this position, that this generation has ended.
 fn has_ended(index: &Index<'_>, task: &Task<'_>, generation: u32, by: Position) -> bool {
     let is_of = |lease: u64| {
@@ -87,10 +115,11 @@ fn has_ended(index: &Index<'_>, task: &Task<'_>, generation: u32, by: Position) 
         let complete = matches!(report.what, task_report::Report::Complete(_));
         complete && is_of(report.lease) && report.accepted().is_some_and(|told| told < by)
     });
-    let revoked = index
-        .revoked(task)
-        .iter()
-        .any(|revoked| revoked.told < by && revoked.generation == generation);
+    let revoked = !task.may_announce_end(generation)
+        && index
+            .revoked(task)
+            .iter()
+            .any(|revoked| revoked.told < by && revoked.generation == generation);
     let mut seen = task.seen.iter();
     let seen = seen.any(|seen| {
         seen.told < by && seen.info.generation == generation && is_ended(seen.info.state())
@@ -105,6 +134,20 @@ fn no_generation_is_made_twice(id: &str, task: &Task<'_>, broken: &mut Findings)
     }
     for (generation, times) in made.into_iter().filter(|(_, times)| *times > 1) {
         broken.add(7, format!("{id}: generation {generation} was made {times} times"));
+    }
+}
+
+/// A submit that comes again is known by its key while its generation is the latest one.
+fn one_key_makes_one_generation(id: &str, task: &Task<'_>, broken: &mut Findings) {
+    let mut by_key: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    for submit in task.submits.iter().filter(|submit| !submit.task.submit_key.is_empty()) {
+        by_key.entry(&submit.task.submit_key).or_default().extend(submit.made());
+    }
+    for made in by_key.values() {
+        if let Some(before) = made.iter().find(|before| made.contains(&(*before + 1))) {
+            let after = before + 1;
+            broken.add(9, format!("{id}: one key made the generations {before} and {after}"));
+        }
     }
 }
 
@@ -178,7 +221,9 @@ pub(super) fn an_unknown_request_happened_once_or_not_at_all(
                 Some(_) => submit.made().is_some_and(|made| made <= generation),
             });
             let replays = task.replays.iter().filter(|asked| **asked < position);
-            let makers = makers.count() + replays.count();
+            // An outcome of no run may make a generation that never runs.
+            let puts = task.reports.iter().filter(|put| put.lease == 0 && put.asked < position);
+            let makers = makers.count() + replays.count() + puts.count();
             if (makers as u64) < u64::from(generation) {
                 broken.add(9, format!("{id}: has generation {generation}, and {makers} requests could have made one"));
                 break;

@@ -23,12 +23,14 @@ pub(super) fn every_redelivery_has_a_cause(index: &Index<'_>, broken: &mut Findi
         if index.may_name_two_tasks(task) {
             continue;
         }
-        for number in &task.leases {
-            within_limits(id, task, &index.leases[number], broken);
+        let leases = task.leases.iter().map(|number| &index.leases[number]);
+        for lease in leases.filter(|lease| !lease.is_announcement()) {
+            within_limits(id, task, lease, broken);
         }
         for pair in task.leases.windows(2) {
             let (lease, next) = (&index.leases[&pair[0]], &index.leases[&pair[1]]);
-            if lease.delivery.generation == next.delivery.generation {
+            let is_announced = lease.is_announcement() || next.is_announcement();
+            if lease.delivery.generation == next.delivery.generation && !is_announced {
                 judge_pair(index, id, lease, next, broken);
                 after_the_last_attempt(id, task, lease, next, broken);
             }

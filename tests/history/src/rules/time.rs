@@ -50,6 +50,9 @@ fn ends(index: &Index<'_>, task: &Task<'_>) -> Vec<End> {
     }
     for revoked in index.revoked(task) {
         let (asked, told, generation) = (revoked.asked, revoked.told, revoked.generation);
+        if task.may_announce_end(generation) {
+            continue;
+        }
         ends.push(End { asked, told, generation, state: TaskState::Revoked });
     }
     ends
@@ -140,16 +143,18 @@ fn starts_in_time(
     broken: &mut Findings,
 ) {
     let generation = lease.delivery.generation;
-    // A replay of a dead task has no ETA.
-    if task.may_be_replayed(generation) {
+    // A replay of a dead task has no ETA. A task that was called off waits for nothing.
+    if task.may_be_replayed(generation) || lease.is_announcement() {
         return;
     }
     let makers = task.makers(generation);
+    let lead_ms = makers.iter().filter_map(|submit| submit.task.lead_ms).max().unwrap_or(0);
     let (seen, number) = (lease.first_seen(), lease.delivery.lease);
     let asked = makers.iter().map(|submit| submit.asked).min().unwrap_or(0).min(seen);
     let etas: Option<Vec<Due>> = makers.iter().map(|submit| index.eta(submit, seen)).collect();
     let early = etas.into_iter().flatten().map(|eta| index.early_ms(&eta, asked, seen)).min();
-    if let Some(early_ms) = early.filter(|ms| *ms > index.promises.clock_ms as i64) {
+    let clock_ms = index.promises.clock_ms.saturating_add(lead_ms);
+    if let Some(early_ms) = early.filter(|ms| *ms > clock_ms as i64) {
         broken
             .add(10, format!("{id}: delivered under lease {number} {early_ms} ms before its eta"));
     }
@@ -166,6 +171,7 @@ fn starts_in_time(
     let begun = lease.reports.iter().filter(|report| !report.is_release());
     let counted = begun.filter_map(|report| report.accepted()).min();
     if let (Some(began), Some(counted)) = (lease.begun(), counted)
+        && !task.may_announce_end(generation)
         && is_expired(began, counted)
     {
         broken.add(10, format!("{id}: begun under lease {number} after its expiry"));
@@ -180,8 +186,12 @@ fn what_was_revoked_never_runs(
 ) {
     for revoked in index.revoked(task) {
         let of_it = task.leases.iter().map(|number| &index.leases[number]);
+        let is_announced = task.may_announce_end(revoked.generation);
         for lease in of_it.filter(|lease| lease.delivery.generation == revoked.generation) {
             let number = lease.delivery.lease;
+            if lease.is_announcement() {
+                continue;
+            }
             if lease.given_after > revoked.told {
                 broken
                     .add(10, format!("{id}: delivered under lease {number} after it was revoked"));
@@ -191,7 +201,8 @@ fn what_was_revoked_never_runs(
             let reports = || lease.reports.iter().filter(|report| !report.is_release());
             let begun = reports().map(|report| report.asked).min();
             let counts = reports().any(|report| report.accepted().is_some());
-            if counts && begun.is_some_and(|begun| begun > revoked.told) {
+            // The report of a worker that announces the end counts as the announcement.
+            if counts && !is_announced && begun.is_some_and(|begun| begun > revoked.told) {
                 broken.add(
                     10,
                     format!("{id}: a report under lease {number} counted after it was revoked"),

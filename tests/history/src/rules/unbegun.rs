@@ -6,7 +6,7 @@ use celeriac_proto::wire::TaskState;
 
 use super::Findings;
 use crate::event::Position;
-use crate::index::{Index, Lease, QueueOperation, Task};
+use crate::index::{Index, Lease, QueueOperation, Seen, Task};
 
 pub(super) fn what_is_held_back_does_not_begin(index: &Index<'_>, broken: &mut Findings) {
     for pause in &index.pauses {
@@ -22,6 +22,43 @@ pub(super) fn what_is_held_back_does_not_begin(index: &Index<'_>, broken: &mut F
             what_was_purged_does_not_begin(index, id, task, purge, broken);
         }
         what_was_shown_as_revoked_does_not_begin(index, id, task, broken);
+        what_was_called_off_does_not_begin(index, id, task, broken);
+    }
+}
+
+/// After a worker was asked to announce the end of a task, the task is not given to begin, and it
+/// does not end otherwise.
+fn what_was_called_off_does_not_begin(
+    index: &Index<'_>,
+    id: &str,
+    task: &Task<'_>,
+    broken: &mut Findings,
+) {
+    if index.may_name_two_tasks(task) {
+        return;
+    }
+    let leases = || task.leases.iter().map(|number| &index.leases[number]);
+    for lease in leases().filter(|lease| lease.is_announcement()) {
+        let (number, generation) = (lease.delivery.lease, lease.delivery.generation);
+        let again = leases().find(|later| {
+            let is_of_it = later.delivery.generation == generation && !later.is_announcement();
+            is_of_it && later.delivery.lease > number
+        });
+        if let Some(again) = again {
+            let again = again.delivery.lease;
+            broken.add(
+                12,
+                format!("{id}: called off under lease {number}, and given under lease {again}"),
+            );
+        }
+        let is_end = |seen: &&Seen<'_>| {
+            seen.info.generation == generation
+                && matches!(seen.info.state(), TaskState::Success | TaskState::Failure)
+        };
+        if let Some(seen) = task.seen.iter().find(is_end) {
+            let state = seen.info.state();
+            broken.add(12, format!("{id}: called off under lease {number}, and then {state:?}"));
+        }
     }
 }
 
@@ -57,7 +94,7 @@ fn took_effect_by(index: &Index<'_>, operation: &QueueOperation<'_>) -> Position
 
 fn nothing_begins_in_a_pause(paused: &Paused<'_>, lease: &Lease<'_>, broken: &mut Findings) {
     let (id, number, queue) = (&lease.delivery.id, lease.delivery.lease, paused.queue);
-    if lease.delivery.queue != queue {
+    if lease.delivery.queue != queue || lease.is_announcement() {
         return;
     }
     if lease.given_after > paused.from && lease.first_seen() < paused.to {
@@ -116,7 +153,9 @@ fn what_was_purged_does_not_begin(
         })
     };
     // A submit that joined the task may have named another queue.
-    for lease in leases().filter(|lease| lease.delivery.queue == purge.queue) {
+    let is_given =
+        |lease: &&Lease<'_>| lease.delivery.queue == purge.queue && !lease.is_announcement();
+    for lease in leases().filter(is_given) {
         let (generation, number) = (lease.delivery.generation, lease.delivery.lease);
         let Some(confirmed) = was_there(generation).filter(|_| !may_have_run(generation)) else {
             continue;

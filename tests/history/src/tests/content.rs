@@ -91,3 +91,23 @@ fn another_result_than_the_confirmed_one_is_found() {
     script.read_as(success("a", "result"));
     script.is_good();
 }
+
+#[test]
+fn a_report_after_the_end_of_its_run_changes_nothing() {
+    let mut script = good();
+    script.accepted(WORKER, "a", 1, complete("later"));
+    let mut changed = script.clone();
+    changed.read_as(success("a", "later"));
+    changed.breaks(2, "shows another result than the confirmed one");
+    script.read_as(success("a", "result"));
+    script.is_good();
+}
+
+#[test]
+fn an_outcome_of_no_run_makes_what_nobody_submitted() {
+    let mut script = Script::new();
+    script.accepted(PRODUCER, "put", 0, complete("result")).read_as(success("put", "result"));
+    script.is_good();
+    script.read_as(success("other", "result"));
+    script.breaks(2, "other: shown, and nobody submitted it");
+}

@@ -149,3 +149,95 @@ fn a_request_that_was_refused_as_a_whole_made_nothing() {
     script.deliver(WORKER, "a", 1);
     script.breaks(2, "nobody submitted it");
 }
+
+fn keyed(policy: wire::OnConflict, key: &str) -> wire::Task {
+    wire::Task { submit_key: key.into(), ..with_policy(policy) }
+}
+
+/// The outcome of a submit whose task got an id of its own.
+fn told_beside(script: &mut Script, submit: Position, id: &str) {
+    let outcome =
+        wire::SubmitOutcome { kind: Kind::Created.into(), id: id.into(), ..Default::default() };
+    script.answer(submit, Answer::Submit(outcome));
+}
+
+#[test]
+fn a_task_beside_another_is_a_task_of_its_own() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    let beside = script.submit(keyed(wire::OnConflict::Beside, "k"));
+    told_beside(&mut script, beside, "a~k");
+    script.deliver(WORKER, "a", 1).deliver(OTHER, "a~k", 2);
+    script.accepted(OTHER, "a~k", 2, complete("other")).accepted(WORKER, "a", 1, complete("one"));
+    let mut lost = script.clone();
+    lost.read("a~k", TaskState::Unknown);
+    lost.breaks(1, "a~k: confirmed, and unknown");
+    script.settled().read_as(success("a~k", "other")).read_as(success("a", "one"));
+    script.is_good();
+}
+
+#[test]
+fn a_submit_without_an_answer_may_have_made_a_task_beside_another() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    script.submit(keyed(wire::OnConflict::Beside, "k"));
+    script.deliver(WORKER, "a~k", 2).deliver(WORKER, "a", 3);
+    script.is_good();
+    script.deliver(WORKER, "a~other", 4);
+    script.breaks(2, "a~other: delivered, and nobody submitted it");
+}
+
+#[test]
+fn a_task_beside_nothing_or_under_a_strange_id_is_found() {
+    let mut script = Script::new();
+    let beside = script.submit(keyed(wire::OnConflict::Beside, "k"));
+    told_beside(&mut script, beside, "a~k");
+    script.breaks(7, "made beside a, which nobody submitted");
+    let mut script = Script::new();
+    script.created(task("a"));
+    let beside = script.submit(keyed(wire::OnConflict::Beside, "k"));
+    told_beside(&mut script, beside, "b");
+    script.breaks(7, "b: made by a submit of a under Beside");
+}
+
+#[test]
+fn a_submit_that_was_to_run_beside_and_was_joined_is_found() {
+    let mut script = Script::new();
+    script.created(task("a"));
+    let joined = script.submit(keyed(wire::OnConflict::Beside, "k"));
+    script.told(joined, Kind::Joined, 1);
+    script.breaks(7, "joined in the state");
+}
+
+#[test]
+fn a_submit_that_comes_again_is_joined_by_its_key() {
+    for policy in [wire::OnConflict::Reject, wire::OnConflict::Beside, wire::OnConflict::Replace] {
+        let mut script = Script::new();
+        script.created(keyed(policy, "k"));
+        let again = script.submit(keyed(policy, "k"));
+        let mut twice = script.clone();
+        script.told(again, Kind::Joined, 1);
+        script.is_good();
+        twice.told(again, Kind::NewGeneration, 2);
+        twice.breaks(9, "one key made the generations 1 and 2");
+    }
+}
+
+#[test]
+fn a_run_that_was_superseded_counts_no_more() {
+    let mut script = Script::new();
+    script.created(task("a")).deliver(WORKER, "a", 1).accepted(WORKER, "a", 1, started());
+    let next = script.submit(keyed(wire::OnConflict::Supersede, "k"));
+    script.told(next, Kind::NewGeneration, 2);
+    let mut counted = script.clone();
+    counted.accepted(WORKER, "a", 1, complete("result"));
+    counted.breaks(7, "a report on generation 1 counted");
+    let mut shown = script.clone();
+    shown.read_as(success("a", "result"));
+    shown.breaks(7, "generation 1 was shown");
+    let late = script.report(WORKER, "a", 1, complete("result"));
+    script.reported(late, ErrorCode::StaleLease);
+    let joined = script.submit(keyed(wire::OnConflict::Supersede, "j"));
+    script.told(joined, Kind::Joined, 2);
+    script.is_good();
+}

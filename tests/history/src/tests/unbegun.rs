@@ -246,3 +246,36 @@ fn a_cancel_of_many_says_whom_it_revoked() {
     script.accepted(WORKER, "a", 1, started());
     script.breaks(10, "counted after it was revoked");
 }
+
+fn announced(id: &str, lease: u64) -> wire::Delivery {
+    wire::Delivery { revoked_reason: "cancelled".into(), ..delivery(id, lease) }
+}
+
+fn rejected() -> Report {
+    Report::Reject(wire::Reject::default())
+}
+
+/// A task that was cancelled, and whose end a worker announces.
+fn called_off() -> Script {
+    let mut script = Script::new();
+    script.created(wire::Task { announce_end: true, ..task("a") });
+    script.cancel("a", cancel_outcome::Kind::Revoked).deliver_as(WORKER, announced("a", 1));
+    script
+}
+
+#[test]
+fn a_worker_may_announce_the_end_of_what_was_revoked() {
+    let mut script = called_off();
+    script.accepted(WORKER, "a", 1, rejected()).settled().read("a", TaskState::Revoked);
+    script.is_good();
+}
+
+#[test]
+fn what_was_called_off_and_is_given_to_begin_is_found() {
+    let mut script = called_off();
+    script.deliver(OTHER, "a", 2);
+    script.breaks(12, "called off under lease 1, and given under lease 2");
+    let mut script = called_off();
+    script.accepted(WORKER, "a", 1, complete("result")).read_as(success("a", "result"));
+    script.breaks(12, "called off under lease 1, and then Success");
+}

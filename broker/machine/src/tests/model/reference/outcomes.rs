@@ -26,12 +26,15 @@ impl Reference {
         let (names_lease, names_it) = (put.lease != 0, put.lease == task.lease);
         let is_end = !matches!(put.says, Says::Retry | Says::Progress);
         if task.state.is_terminal() {
+            if names_lease && put.lease < task.lease {
+                return Err(Code::StaleLease);
+            }
             let is_same = names_lease && names_it && task.state == state_of(put.says);
             if !task.is_put_progress && (task.state == State::Success || is_same) {
                 return Ok((task.state, task.generation));
             }
             let is_put = task.submit.queue == PUT_QUEUE;
-            if names_lease && (put.lease < task.lease || names_it && !is_put) {
+            if names_lease && names_it && !is_put {
                 return Err(Code::StaleLease);
             }
             return Ok(self.make_put_task(id, put, task.generation + 1, slot));

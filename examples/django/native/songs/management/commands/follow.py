@@ -2,7 +2,7 @@
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from celeriac.django import app
+from songs import work
 
 
 class Command(BaseCommand):
@@ -12,14 +12,19 @@ class Command(BaseCommand):
         parser.add_argument("token")
 
     def handle(self, *_: object, token: str, **__: object) -> None:
-        result = app.result(token)
-        if not result.info().is_known:
-            raise CommandError(f"The broker knows no task {token!r}.")
-        for change in result.watch():
-            progress = ""
-            if change.progress is not None:
-                meta = change.progress.meta
-                progress = f" {change.progress.state} {meta['step']} of {meta['of']}"
-            self.stdout.write(f"{change.state}{progress}")
-            self.stdout.flush()
-        self.stdout.write(f"result: {result.get()}")
+        ended = False
+        while not ended:
+            for told in work.changes([token]):
+                self._show(told)
+                ended = told["ended"]
+
+    def _show(self, told: dict) -> None:
+        if told["state"] == "UNKNOWN":
+            raise CommandError(f"There is no song with the token {told['token']!r}.")
+        line, progress = told["state"], told.get("progress")
+        if progress and not told["ended"]:
+            line += f" {progress['word']} {progress['step']} of {progress['of']}"
+        if told["ended"]:
+            line += f" {told['result']}"
+        self.stdout.write(line)
+        self.stdout.flush()

@@ -1,0 +1,35 @@
+"""What the worker does. `autodiscover_tasks` finds this module by its name."""
+
+import os
+import time
+
+from celery import Task, shared_task
+from songs.features import cluster, measure
+from songs.models import Song
+
+#: The work of the example is very short, so each step waits for this many seconds.
+PAUSE = float(os.environ.get("SONGS_PAUSE", "0.4"))
+
+STEPS = 5
+
+
+@shared_task(name="songs.analyse", bind=True)
+def analyse(self: Task, token: str) -> dict:
+    """Measures a song, and then groups all songs that are measured."""
+    song = Song.objects.get(token=token)
+    for step in range(1, STEPS):
+        self.update_state(state="PREPROCESSING", meta={"step": step, "of": STEPS})
+        time.sleep(PAUSE)
+    song.tempo, song.loudness = measure(song.title)
+    song.save(update_fields=["tempo", "loudness"])
+
+    self.update_state(state="CLUSTERING", meta={"step": STEPS, "of": STEPS})
+    time.sleep(PAUSE)
+    measured = list(Song.objects.exclude(tempo=None).order_by("pk"))
+    groups = cluster([(each.tempo, each.loudness) for each in measured])
+    for each, group in zip(measured, groups, strict=True):
+        each.group = group
+    Song.objects.bulk_update(measured, ["group"])
+    own = next(each for each in measured if each.pk == song.pk)
+    tempo = round(own.tempo, 1)
+    return {"title": song.title, "tempo": tempo, "group": own.group, "songs": len(measured)}
