@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -45,6 +46,9 @@ class Worker:
         Worker.count += 1
         self.name = f"w{Worker.count}@test"
         self.log_path = Path(broker.folder) / f"worker-{Worker.count}.log"
+        # The tests wait for the state STARTED, which Celery stores when it is told to.
+        conf = {"task_track_started": True, **json.loads(variables.get("CELERIAC_TEST_CONF", "{}"))}
+        variables["CELERIAC_TEST_CONF"] = json.dumps(conf)
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", self.name]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
