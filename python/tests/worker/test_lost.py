@@ -116,6 +116,31 @@ def test_an_idle_worker_gets_what_waits_behind_a_long_task(app, command):
     assert not long.ready()
 
 
+def test_a_child_that_is_stopped_keeps_at_most_what_it_runs(app, run):
+    run(pool="processes", concurrency=2)
+    children: set[int] = set()
+
+    def has_found_both():
+        both = app.submit_many(handlers.deaf.submission((0.1,)) for _ in range(2))
+        children.update(result.get() for result in both)
+        return len(children) == 2
+
+    eventually(has_found_both, 20)
+    # Texts that fill the pipe to the child. The first ones tell the worker that they are short.
+    text = "x" * 200_000
+    tasks = [handlers.length.submission((text,)) for _ in range(60)]
+    assert [result.get() for result in app.submit_many(tasks)] == [200_000] * 60
+    stopped = children.pop()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        results = app.submit_many(tasks)
+        eventually(lambda: sum(result.ready() for result in results) >= 59, 20)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert [result.get() for result in results] == [200_000] * 60
+    assert {info.deliveries for info in app.client.info([each.id for each in results])} == {1}
+
+
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
