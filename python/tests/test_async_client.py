@@ -309,7 +309,9 @@ def test_nothing_listens_or_another_program_does(played: PlayedBroker) -> None:
     run(played.url, work)
 
 
-def test_an_answer_that_never_comes(played: PlayedBroker) -> None:
+def test_an_answer_that_never_comes(played: PlayedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac._reading._WAIT_MARGIN", 0.3)
+
     def script(peer: Peer) -> None:
         peer.greet()
         peer.wait_for_end()
