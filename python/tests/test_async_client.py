@@ -191,6 +191,61 @@ def test_a_wait_that_is_cancelled_is_taken_back(broker: ScratchBroker) -> None:
     run(broker.url, work)
 
 
+def test_a_call_that_is_cancelled_at_any_moment_leaves_nothing(broker: ScratchBroker) -> None:
+    async def work(client: AsyncClient) -> None:
+        ids = [(await client.submit("n")).id for _ in range(3)]
+
+        async def batch() -> None:
+            async with client.batch():
+                for _ in range(5):
+                    await client.submit("n")
+
+        async def watch() -> None:
+            async for _ in client.watch(ids, timeout=0.5):
+                pass
+
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: client.submit("n"),
+            lambda: client.submit_many([Submission("n")] * 1500),
+            lambda: client.info(ids),
+            lambda: client.wait(ids, timeout=0.05),
+            lambda: client.cancel(["unknown"]),
+            lambda: client.admin.queues(),
+            batch,
+            watch,
+        ]
+        for call in calls:
+            for steps in (*range(25), 50, 100, 200):
+                task = asyncio.ensure_future(call())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            assert (await client.get(ids[0])).state is State.QUEUED
+        exchange = client._link.exchange
+        while exchange.has_work:
+            await asyncio.sleep(0.01)
+        assert not exchange._pending
+
+    run(broker.url, work)
+
+
+def test_a_first_call_that_is_cancelled_while_it_connects_leaves_nothing(
+    broker: ScratchBroker,
+) -> None:
+    async def work(_: AsyncClient) -> None:
+        for steps in range(0, 40, 2):
+            async with AsyncClient(broker.url, timeout=20) as fresh:
+                task = asyncio.ensure_future(fresh.submit("n"))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                assert (await fresh.submit("n")).kind is SubmitKind.CREATED
+
+    run(broker.url, work)
+
+
 def test_operators_requests(broker: ScratchBroker) -> None:
     async def work(client: AsyncClient) -> None:
         name, admin = new("queue"), client.admin
@@ -254,7 +309,9 @@ def test_nothing_listens_or_another_program_does(played: PlayedBroker) -> None:
     run(played.url, work)
 
 
-def test_an_answer_that_never_comes(played: PlayedBroker) -> None:
+def test_an_answer_that_never_comes(played: PlayedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeriac._reading._WAIT_MARGIN", 0.3)
+
     def script(peer: Peer) -> None:
         peer.greet()
         peer.wait_for_end()

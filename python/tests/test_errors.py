@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from datetime import timedelta
 
 import pytest
 
 from celeriac import _codec, errors
-from celeriac.errors import BrokerError, CeleriacError
+from celeriac.errors import BrokerError, CeleriacError, TaskNotEnded
 
 CLASSES = [
     each
@@ -81,3 +82,8 @@ def test_a_failed_batch_may_be_tried_again_when_all_of_its_failures_may() -> Non
     assert errors.BatchFailed([("a", full)]).retryable
     assert not errors.BatchFailed([("a", full), ("b", exists)]).retryable
     assert "2 tasks" in str(errors.BatchFailed([("a", full), ("b", exists)]))
+
+
+def test_a_wait_may_have_its_time_as_a_timedelta() -> None:
+    error = TaskNotEnded("task-1", "QUEUED", timedelta(milliseconds=1500))
+    assert str(error) == "the task 'task-1' is QUEUED after 1.5 s"

@@ -226,6 +226,49 @@ def test_an_option_that_does_not_exist_is_named() -> None:
             use()
 
 
+@pytest.mark.parametrize("args", [5, None, "text", b"bytes", {"a": 1}, {1, 2}])
+def test_arguments_that_have_no_order_are_refused(args: Any) -> None:
+    app = Celeriac()
+    task = app.task(lambda *values: values, name="plain")
+    for use in (lambda: task.submission(args), lambda: app.send_task("plain", args)):
+        with pytest.raises(WrongType, match="arguments are a tuple or a list"):
+            use()
+    for named in ([1], "text", 5):
+        with pytest.raises(WrongType, match="named arguments are a dict"):
+            task.submission((), named)  # type: ignore[arg-type]
+
+
+def test_arguments_may_come_from_a_generator() -> None:
+    task = Celeriac().task(lambda *values: values, name="plain")
+    assert task.submission(each for each in (1, 2)).payload == b"[[1,2],{}]"
+
+
+def test_what_is_no_name_or_no_middleware_is_refused() -> None:
+    app = Celeriac()
+    for name in (5, "x" * 300, "\ud800"):
+        with pytest.raises(InvalidArgument, match="name"):
+            app.task(name=name)(print)  # type: ignore[call-overload]
+    assert not app.tasks.keys() & {5, "x" * 300, "\ud800"}
+    with pytest.raises(WrongType, match="middleware is a int"):
+        Celeriac(middleware=[5])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"queues": [5]}, "queues is a int"),
+        ({"queues": {"": 1}}, "queues must have 1 to 255 bytes"),
+        ({"grace": "soon"}, "grace is 'soon'"),
+        ({"instance": "x" * 300}, "instance must have"),
+        ({"modules": "songs"}, "modules is a text"),
+        ({"start_method": "fork"}, "plain fork"),
+    ],
+)
+def test_a_wrong_setting_of_a_worker_is_named(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidArgument, match=told):
+        Celeriac().worker(**settings)
+
+
 def test_a_short_span_is_not_lost() -> None:
     assert TaskOptions(countdown=1e-9).to_task("n").countdown_ms in (0, 1)
     assert TaskOptions(countdown=0.0001).to_task("n").countdown_ms == 1

@@ -353,8 +353,8 @@ def test_a_client_that_was_idle_for_longer_than_all_limits_goes_on() -> None:
     ):
         task_id = client.submit("bench.idle").id
         # No thread sends heartbeats meanwhile. The broker ends no session that has no leases.
-        time.sleep(3)
+        time.sleep(1.5)
         assert client.get(task_id).state is State.QUEUED
-        assert not client.wait([task_id], timeout=3).satisfied
+        assert not client.wait([task_id], timeout=1.5).satisfied
         outcomes = client.submit_many([Submission("bench.idle")] * 100)
         assert all(isinstance(each, Submitted) for each in outcomes)

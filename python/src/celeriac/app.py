@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from celeriac import _values
 from celeriac.client import Client
 from celeriac.context import lineage
 from celeriac.errors import CeleriacError, WrongType
@@ -17,7 +18,7 @@ from celeriac.middleware import Middleware
 from celeriac.options import TaskOptions
 from celeriac.payload import JSON, Codec
 from celeriac.submission import Submission
-from celeriac.task import Errors, P, R, Task, changed
+from celeriac.task import Errors, P, R, Task, changed, checked_call
 
 if TYPE_CHECKING:
     import asyncio
@@ -70,6 +71,8 @@ class Celeriac:
         self.timeout = timeout
         self.instance = instance
         self.middleware = list(middleware)
+        for each in self.middleware:
+            _values.instance("middleware", each, Middleware)
         """Called around every run of a task in a worker of this app. It may be added to until the
         worker begins."""
         self._tasks: dict[str, Task[..., Any]] = {}
@@ -288,7 +291,7 @@ class Celeriac:
         if parent_id:
             options = {"root_id": root_id, "parent_id": parent_id, **options}
         chosen = changed(TaskOptions(queue=self.queue), options)
-        payload = codec.encode_call(args, kwargs or {})
+        payload = codec.encode_call(*checked_call(args, kwargs))
         return Submission(name, payload, chosen, task_id, codec.content_type)
 
 
@@ -325,6 +328,7 @@ def _make(
         raise WrongType(f"{function!r} is no function, so it cannot be a task.")
     given = dict(settings)
     name = given.pop("name", None) or f"{module_of(function)}.{function.__qualname__}"
+    _values.key("name", name)
     own = {
         key: given.pop(key)
         for key in ("retry_for", "no_retry_for", "ignore_result")

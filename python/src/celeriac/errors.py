@@ -6,6 +6,7 @@ package never prints a token in an error.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
 
@@ -320,7 +321,8 @@ class TaskNotEnded(CeleriacError, TimeoutError):
 
     retryable = True
 
-    def __init__(self, task_id: str, state: str, timeout: float) -> None:
-        super().__init__(f"the task {task_id!r} is {state} after {timeout:g} s")
+    def __init__(self, task_id: str, state: str, timeout: float | timedelta) -> None:
+        span = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        super().__init__(f"the task {task_id!r} is {state} after {span:g} s")
         self.task_id = task_id
         self.state = state

@@ -97,7 +97,7 @@ def _text_encoder() -> Callable[[Any], str]:
     return lambda value: "".join(encode(value, 0))
 
 
-def _decode_text(text: str) -> Any:
+def _scanned(text: str) -> Any:
     """The value of a JSON text. Nearly all texts have no space around the value."""
     try:
         value, end = _scan(text, 0)
@@ -107,6 +107,9 @@ def _decode_text(text: str) -> Any:
 
 
 _encode_text = _text_encoder()
+# PyPy has no encoder in C, and a decoder of its own behind `decode`.
+_has_c = getattr(json.encoder, "c_make_encoder", None) is not None
+_decode_text: Callable[[str], Any] = _scanned if _has_c else _decoder.decode
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from celeriac.context import Context, lineage
@@ -172,9 +172,7 @@ class Task(Generic[P, R]):
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Submission:
         """The task with its arguments and options, for `app.submit_many`."""
-        kwargs = kwargs or {}
-        if isinstance(args, (str, bytes)):
-            raise WrongType("The arguments are a tuple or a list; write one argument as (value,).")
+        args, kwargs = checked_call(args, kwargs)
         self.check_arguments(args, kwargs)
         chosen = self.options
         task_id = options.pop("task_id", None)
@@ -192,6 +190,21 @@ class Task(Generic[P, R]):
     def is_retryable(self, error: BaseException) -> bool:
         """Whether the task may run again after this error, as far as it has attempts left."""
         return isinstance(error, self.retry_for) and not isinstance(error, self.no_retry_for)
+
+
+def checked_call(
+    args: Iterable[Any], kwargs: Mapping[str, Any] | None
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments of a call that is submitted, or `WrongType`."""
+    if not isinstance(args, (list, tuple)):
+        # A dict or a set has no order of arguments.
+        if isinstance(args, (str, bytes, Mapping, Set)) or not isinstance(args, Iterable):
+            raise WrongType("The arguments are a tuple or a list; write one argument as (value,).")
+        args = tuple(args)
+    kwargs = {} if kwargs is None else kwargs
+    if not isinstance(kwargs, Mapping):
+        raise WrongType(f"The named arguments are a dict, not a {type(kwargs).__name__}.")
+    return args, kwargs
 
 
 def changed(options: TaskOptions, changes: dict[str, Any]) -> TaskOptions:

@@ -115,6 +115,15 @@ def note_and_nap(path: str, seconds: float) -> None:
         notes.write("ended\n")
 
 
+@app.task(name="count")
+def count(path: str, number: int) -> int:
+    """Writes its number, so that a test sees which tasks ran and how often."""
+    with open(path, "a") as numbers:
+        numbers.write(f"{number}\n")
+    time.sleep(0.002)
+    return os.getpid()
+
+
 @app.task(name="stoppable")
 def stoppable(context: Context) -> str:
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections import Counter
 
 import handlers
 import pytest
@@ -114,6 +116,53 @@ def test_an_idle_worker_gets_what_waits_behind_a_long_task(app, command):
     assert [result.get() for result in short] == [1, 2, 3]
     assert time.monotonic() - begun < 15
     assert not long.ready()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_children_that_are_killed_under_load_lose_nothing(app, run, tmp_path, method):
+    run(pool="processes", concurrency=2, start_method=method)
+    path = tmp_path / "numbers"
+    tasks = [handlers.count.submission((str(path), number)) for number in range(1500)]
+    results = app.submit_many(tasks)
+    killed = 0
+    for place in range(0, 1500, 150):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(results[place].get(timeout=30), signal.SIGKILL)
+            killed += 1
+    for result in results:
+        result.get(timeout=60)
+    runs = Counter(map(int, path.read_text().split()))
+    infos = app.client.info([result.id for result in results])
+    deliveries = {number: info.deliveries for number, info in enumerate(infos)}
+    assert killed
+    assert runs.keys() == deliveries.keys()
+    # A task runs again only where the broker was told that its run was lost.
+    assert all(runs[number] <= deliveries[number] for number in runs)
+
+
+def test_a_child_that_is_stopped_keeps_at_most_what_it_runs(app, run):
+    run(pool="processes", concurrency=2)
+    children: set[int] = set()
+
+    def has_found_both():
+        both = app.submit_many(handlers.deaf.submission((0.1,)) for _ in range(2))
+        children.update(result.get() for result in both)
+        return len(children) == 2
+
+    eventually(has_found_both, 20)
+    # Texts that fill the pipe to the child. The first ones tell the worker that they are short.
+    text = "x" * 200_000
+    tasks = [handlers.length.submission((text,)) for _ in range(60)]
+    assert [result.get() for result in app.submit_many(tasks)] == [200_000] * 60
+    stopped = children.pop()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        results = app.submit_many(tasks)
+        eventually(lambda: sum(result.ready() for result in results) >= 59, 20)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert [result.get() for result in results] == [200_000] * 60
+    assert {info.deliveries for info in app.client.info([each.id for each in results])} == {1}
 
 
 def _runs(pid: int) -> bool:

@@ -28,6 +28,9 @@ _PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from celeriac.worker.child im
 #: How soon the parent looks whether a child has begun what it was given, at first and at last.
 _LOOK_FIRST, _LOOK_LAST = 0.002, 0.02
 
+#: After this time a child that runs nothing should have begun what it was given, in seconds.
+_ASLEEP_SECONDS = 2.0
+
 #: The order of the fields in which a delivery goes to a child; those of `context.Delivered`.
 _FIELDS = (
     "id", "lease", "name", "queue", "payload", "content_type", "headers", "shadow", "priority",
@@ -82,6 +85,8 @@ class ChildProcess:
         self.expected = 0.0
         """How many seconds the outstanding tasks will probably take."""
         self.started_at = monotonic()
+        self._moved_at = 0.0
+        """When it last got a task while it had none, or ended one."""
         self._withdrawn: set[int] = set()
         self._withdraw_at: float | None = None
         self._look_at: float | None = None
@@ -138,6 +143,8 @@ class ChildProcess:
 
     def give(self, tasks: Iterable[Held], expected: float) -> None:
         """Gives it these tasks, which will take so many seconds."""
+        if not self.outstanding:
+            self._moved_at = monotonic()
         message = []
         for held in tasks:
             self.given += 1
@@ -153,6 +160,7 @@ class ChildProcess:
     def resolve(self, number: int) -> Held | None:
         """A task has ended, or was not begun at the parent's wish. Returns it, unless it was taken
         back before."""
+        self._moved_at = monotonic()
         self._seen_at.pop(number, None)
         self._withdrawn.discard(number)
         held = self.outstanding.pop(number, None)
@@ -220,6 +228,16 @@ class ChildProcess:
         if self._look_at is None or len(self.outstanding) <= 1:
             return None
         return self._seen_at.get(self.shared.begun)
+
+    def is_asleep(self, now: float) -> bool:
+        """Whether it has not begun what it was given, although it runs nothing: it was stopped, or
+        the system gives it no time."""
+        return (
+            bool(self.outstanding)
+            and self.current is None
+            and self._withdraw_at is None
+            and now - self._moved_at >= _ASLEEP_SECONDS
+        )
 
     def next_at(self) -> float | None:
         """When the parent should look again."""

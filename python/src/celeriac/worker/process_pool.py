@@ -187,6 +187,8 @@ class ProcessPool:
             stuck_since = child.stuck_since()
             if stuck_since is not None and now - stuck_since >= STUCK_SECONDS:
                 child.unstick()
+            elif child.is_asleep(now):
+                child.withdraw()
             self._take_back(child, now)
         if now >= self._death_at:
             self._death_at = now + DEATH_INTERVAL

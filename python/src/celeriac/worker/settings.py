@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from celeriac import _values
 from celeriac.errors import InvalidArgument, WrongType
 
 POOLS = ("processes", "threads", "asyncio")
@@ -72,6 +73,12 @@ class Settings:
             _within("max_tasks_per_child", self.max_tasks_per_child, 1, 1 << 40)
         if isinstance(self.grace, timedelta):
             self.grace = self.grace.total_seconds()
+        if not isinstance(self.grace, (int, float)):
+            raise WrongType(f"grace is {self.grace!r}; it is a number of seconds.")
+        if self.instance is not None:
+            _values.key("instance", self.instance)
+        if isinstance(self.modules, str):
+            raise WrongType("modules is a text; it is a list of names.")
         if not 0 <= self.grace < float("inf"):
             raise InvalidArgument(f"grace is {self.grace!r}; it is a number of seconds from 0 on.")
         self.modules = tuple(self.modules)
@@ -111,6 +118,10 @@ def _within(option: str, value: Any, least: int, most: int) -> int:
 def _weights(queues: Mapping[str, int] | Iterable[str]) -> dict[str, int]:
     if isinstance(queues, str):
         raise WrongType("queues is a text; it is a list of names, or a dict with their weights.")
+    if not isinstance(queues, Mapping):
+        queues = list(queues)
+    for name in queues:
+        _values.key("queues", name)
     if isinstance(queues, Mapping):
         return {
             name: _within(f"the weight of {name!r}", queues[name], 1, 1 << 31) for name in queues
