@@ -20,7 +20,7 @@ from celeriac.celery.line import Line
 from celeriac.celery.options import options_of
 from celeriac.celery.pipeline import Pipeline, keep
 from celeriac.celery.routes import Routes
-from celeriac.celery.session import BEGIN_SECONDS, Session, sessions
+from celeriac.celery.session import Session, sessions
 from celeriac.url import BrokerUrl
 
 log = logging.getLogger("celeriac.celery")
@@ -44,7 +44,6 @@ class Connection:
         """The channel and the tag of each consumer of a mailbox."""
         self.loop: Any = None
         self.loop_thread = 0
-        self._has_timer = False
         self._seconds = seconds
         self._ids = count(1)
         self.line = Line(url, seconds=seconds)
@@ -233,7 +232,6 @@ class Connection:
         """Reads whenever a socket can be read."""
         self.unregister()
         self.loop = loop
-        self._has_timer = False
         self.loop_thread = threading.get_ident()
         for line in self.lines():
             self.watch(line)
@@ -254,20 +252,6 @@ class Connection:
         if not self.line.is_broken:
             self._dispatch_all()
             self.flush()
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        """Lets the loop come back for reports that wait for no answer."""
-        if not self._has_timer and any(
-            channel.session is not None and channel.session.has_beginnings
-            for channel in self.channels
-        ):
-            self._has_timer = True
-            self.loop.call_later(BEGIN_SECONDS, self._on_timer)
-
-    def _on_timer(self) -> None:
-        # The loop calls `on_tick` next.
-        self._has_timer = False
 
     def watch(self, line: Line) -> None:
         """Lets the event loop read this line."""

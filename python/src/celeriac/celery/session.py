@@ -32,7 +32,7 @@ _REPORT_BYTES_MAX = 4 * 1024 * 1024
 _IN_FLIGHT_MAX = 1
 """While so many requests with reports are unanswered, further reports wait and leave together. The
 broker writes one to its disk meanwhile, and would not begin with more."""
-BEGIN_SECONDS = 0.004
+_BEGIN_SECONDS = 0.004
 """So long the report of a beginning waits: the end of a short task takes its place."""
 _CREDIT_MAX = 10_000
 _WEIGHT = 1
@@ -112,6 +112,8 @@ class Session:
         """When the first report that waits leaves at the latest, without an answer in the way."""
         self._unanswered: deque[list[wire.TaskReport]] = deque()
         self._stopped = threading.Event()
+        self._has_begun = threading.Event()
+        """Set when only reports of beginnings wait."""
 
     @property
     def line(self) -> Line:
@@ -130,11 +132,6 @@ class Session:
     def has_reports(self) -> bool:
         """Whether reports wait."""
         return bool(self._reports)
-
-    @property
-    def has_beginnings(self) -> bool:
-        """Whether all reports that wait are of beginnings, and nothing else lets them leave."""
-        return bool(self._reports) and not self._unanswered and monotonic() < self._due_at
 
     def open(self) -> None:
         """Connects, and resumes the session when there was one."""
@@ -180,11 +177,20 @@ class Session:
             self.end(run, wire.Release())
 
     def _beat(self, line: Line, stopped: threading.Event) -> None:
-        """The event loop may stand still for longer than a lease. So a thread sends these."""
+        """The event loop may stand still for longer than a lease, and its poll sleeps for a second
+        at least. So a thread sends heartbeats, and the beginnings that no end has followed."""
         seconds = max(line.welcome.heartbeat_ms / 1000, 0.05)
-        while not stopped.wait(seconds) and not line.is_broken:
-            with contextlib.suppress(Exception):
-                line.post(wire.Heartbeat(running=len(self.runs)), lambda _: None)
+        due_at = monotonic() + seconds
+        while not stopped.is_set() and not line.is_broken:
+            if self._has_begun.wait(max(due_at - monotonic(), 0.0)):
+                self._has_begun.clear()
+                stopped.wait(_BEGIN_SECONDS)
+                with contextlib.suppress(Exception):
+                    self.flush(at_once=False)
+            if monotonic() >= due_at:
+                due_at = monotonic() + seconds
+                with contextlib.suppress(Exception):
+                    line.post(wire.Heartbeat(running=len(self.runs)), lambda _: None)
 
     # Queues and credit
 
@@ -264,7 +270,8 @@ class Session:
             if not isinstance(body, (wire.Started, wire.Settle)):
                 self._due_at = 0.0
             elif not self._reports:
-                self._due_at = monotonic() + BEGIN_SECONDS
+                self._due_at = monotonic() + _BEGIN_SECONDS
+                self._has_begun.set()
             unsent = run.unsent
             if unsent is not None and _takes_the_place(body, unsent.report):
                 unsent.report = body
@@ -332,6 +339,7 @@ class Session:
     def close(self) -> None:
         """Gives back what is held, in order, and ends the session."""
         self._stopped.set()
+        self._has_begun.set()
         line = self._line
         if line is not None and not line.is_broken:
             with contextlib.suppress(Exception):
@@ -360,6 +368,7 @@ class Session:
         """Ends the session when the interpreter ends. The broker then gives back what is held, and
         does not wait for the lease."""
         self._stopped.set()
+        self._has_begun.set()
         if self.is_open and self.pid == os.getpid():
             self.line.close(1.0)
 
