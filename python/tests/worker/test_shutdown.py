@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
+import sys
 import time
+from pathlib import Path
 
 import handlers
 import pytest
@@ -36,6 +39,26 @@ def test_a_hang_up_without_a_terminal_is_ignored(command):
     worker.wait_for("SIGHUP has no meaning")
     assert result.get(timeout=20)
     assert result.info().deliveries == 1
+
+
+def test_a_terminal_that_is_closed_ends_the_worker(app):
+    child, terminal = pty.fork()
+    if not child:
+        try:
+            os.chdir(Path(__file__).parent)
+            paths = os.pathsep.join(filter(None, sys.path))
+            os.environ.update(CELERIAC_URL=app.url, PYTHONPATH=paths)
+            command = ["-m", "celeriac.worker.command", "handlers", "--queues", app.queue]
+            os.execv(sys.executable, [sys.executable, *command])
+        finally:
+            os._exit(1)
+    try:
+        assert handlers.add.delay(1).get(timeout=20) == 2
+    finally:
+        os.close(terminal)
+        ended: list[int] = []
+        eventually(lambda: ended.extend(os.waitpid(child, os.WNOHANG)) or ended[-2], 20)
+    assert ended[-1] == 0
 
 
 def test_a_signal_before_the_worker_has_a_driver_is_not_lost(app, monkeypatch):

@@ -56,6 +56,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
         self._requested = GO_ON
+        self._ends_at_hang_up = False
         self._has_ended = threading.Event()
         self._on_end: Callable[[], int] = lambda: 0
         """Wakes the main thread in `run`."""
@@ -68,6 +69,8 @@ class Worker:
 
         Raises the refusal of a broker that does not accept the worker, and `Unanswered`.
         """
+        # At the hang-up itself the terminal is gone.
+        self._ends_at_hang_up = _has_terminal()
         heard = list(_SIGNALS)
         if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
             # As `nohup` wants it. A shell has its background jobs ignore SIGINT too, but who sends
@@ -182,7 +185,7 @@ class Worker:
             loop.wake()
 
     def _on_signal(self, number: int, _: object) -> None:
-        if number == signal.SIGHUP and not _has_terminal():
+        if number == signal.SIGHUP and not self._ends_at_hang_up:
             log.info("SIGHUP has no meaning for the worker, ignored.")
             return
         self._request(IMMEDIATE if self._requested >= GRACEFUL else GRACEFUL)
