@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import Any
 
 from celery.canvas import maybe_signature
@@ -17,6 +18,10 @@ log = logging.getLogger("celeriac.celery")
 
 _LEASE_SECONDS = 60.0
 _PARTS_PREFIX = "chord-"
+
+
+class LostLease(Exception):
+    """This worker may not send the body of the chord any more."""
 
 
 class Chords:
@@ -75,8 +80,15 @@ class Chords:
         if reply.done or not reply.lease:
             return
         callback = maybe_signature(request.chord, app=self.app)
+        begun_at = monotonic()
         try:
-            self._send_body(group, callback, self._results(group, reply))
+            results = self._results(group, reply)
+            if monotonic() - begun_at > self._lease_seconds() / 2:
+                self._renew(group, reply.lease)
+            self._send_body(group, callback, results)
+        except LostLease as error:
+            log.warning("Another worker sends the body of the chord %s: %s", group, error)
+            return
         except ChordError as error:
             log.exception("The chord %s failed.", group)
             self.chord_error_from_stack(callback, error)  # type: ignore[attr-defined]
@@ -85,8 +97,7 @@ class Chords:
             self.chord_error_from_stack(  # type: ignore[attr-defined]
                 callback, ChordError(f"Join error: {error!r}")
             )
-        finally:
-            self._done(group, reply.lease)
+        self._done(group, reply.lease)
 
     def _send_body(self, group: str, callback: Any, results: list[Any]) -> None:
         try:
@@ -139,6 +150,16 @@ class Chords:
             cause = error if isinstance(error, Exception) else None
             raise ChordError(f"Dependency {task_id} raised {error!r}") from cause
         return result
+
+    def _renew(self, group: str, lease: int) -> None:
+        """Raises `LostLease` when the joining took so long that another worker has the lease."""
+        ask = wire.ChordExtend(
+            group=_PARTS_PREFIX + group, lease=lease, lease_ms=int(self._lease_seconds() * 1000)
+        )
+        try:
+            self.ask(ask, wire.ChordReply)
+        except BrokerError as error:
+            raise LostLease(str(error)) from error
 
     def _done(self, group: str, lease: int) -> None:
         try:

@@ -21,6 +21,7 @@ from celeriac.celery.envelope import (
     unpacked,
 )
 from celeriac.celery.options import Options
+from celeriac.celery.revoking import tag_of
 
 PLAIN = "celeriac.message"
 """The name of a task that carries a message without a task's name."""
@@ -213,7 +214,7 @@ def _tags(headers: dict[str, Any]) -> list[str]:
     tags: dict[str, None] = {}
     for name, values in stamps.items():
         for value in values if isinstance(values, (list, tuple, set)) else [values]:
-            tag = f"{name}={value}"
+            tag = tag_of(name, value)
             if len(tag.encode()) <= 255:
                 tags[tag] = None
     return list(tags)[:_TAGS_MAX]

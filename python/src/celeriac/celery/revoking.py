@@ -10,25 +10,41 @@ from celeriac import _codec as wire
 from celeriac.celery.envelope import Raw
 
 
-def cancel_of(raw: Raw, exchange: str) -> wire.Cancel | None:
-    """The cancel that goes before a broadcast of `revoke`, so that a task is revoked although no
+def cancels_of(raw: Raw, exchange: str) -> list[wire.Cancel]:
+    """The cancels that go before a broadcast of a revoke, so that tasks are revoked although no
     worker is there. A task that runs is left to its worker."""
     if not exchange.endswith(".pidbox") or b"revoke" not in raw.body:
-        return None
+        return []
     try:
         command = json.loads(raw.body)
     except ValueError:
-        return None
+        return []
     if not isinstance(command, dict) or command.get("destination"):
-        return None
+        return []
     arguments = command.get("arguments")
-    if command.get("method") != "revoke" or not isinstance(arguments, dict):
-        return None
-    ids = arguments.get("task_id")
-    named = [str(each) for each in (ids if isinstance(ids, (list, tuple)) else [ids]) if each]
-    if not named:
-        return None
-    return wire.Cancel(ids=named, mode=wire.CancelMode.WAITING, reason="revoked")
+    if not isinstance(arguments, dict):
+        return []
+    if command.get("method") == "revoke":
+        ids = [str(each) for each in _listed(arguments.get("task_id")) if each]
+        return [_cancel(ids=ids)] if ids else []
+    headers = arguments.get("headers")
+    if command.get("method") == "revoke_by_stamped_headers" and isinstance(headers, dict):
+        stamps = [(name, value) for name, values in headers.items() for value in _listed(values)]
+        return [_cancel(tag=tag_of(name, value)) for name, value in stamps]
+    return []
+
+
+def tag_of(name: str, value: object) -> str:
+    """The tag of the tasks that have a stamp of this name and value."""
+    return f"{name}={value}"
+
+
+def _cancel(**target: Any) -> wire.Cancel:
+    return wire.Cancel(mode=wire.CancelMode.WAITING, reason="revoked", **target)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple, set)) else [value]
 
 
 def note_revoked(task_id: str) -> None:

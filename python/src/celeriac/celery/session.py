@@ -108,6 +108,8 @@ class Session:
         self._lost_at = 0.0
         self._lock = threading.Lock()
         self._reports: deque[tuple[Run | None, wire.TaskReport]] = deque()
+        self._singles = 0
+        """So many reports are sent one by one: the broker has refused them together."""
         self._due_at = 0.0
         """When the first report that waits leaves at the latest, without an answer in the way."""
         self._unanswered: deque[list[wire.TaskReport]] = deque()
@@ -299,7 +301,9 @@ class Session:
     def _next_batch(self) -> list[wire.TaskReport]:
         batch: list[wire.TaskReport] = []
         size = 0
-        while self._reports and len(batch) < _REPORTS_MAX and size < _REPORT_BYTES_MAX:
+        most = 1 if self._singles else _REPORTS_MAX
+        self._singles = max(self._singles - 1, 0)
+        while self._reports and len(batch) < most and size < _REPORT_BYTES_MAX:
             run, report = self._reports.popleft()
             if run is not None:
                 run.unsent = None
@@ -313,7 +317,9 @@ class Session:
         with self._lock:
             if batch in self._unanswered:
                 self._unanswered.remove(batch)
-            if isinstance(answer, wire.Error) and answer.retryable:
+            if isinstance(answer, wire.Error) and (answer.retryable or len(batch) > 1):
+                # One report that the broker cannot take must not cost the others.
+                self._singles += 0 if answer.retryable else len(batch)
                 self._reports.extendleft((None, report) for report in reversed(batch))
                 return
             for report in batch:
