@@ -12,8 +12,9 @@ demo: ## The story: songs are analysed and clustered; FOLDER=path for your own a
 django: ## The story as a Django project, told twice: with our worker, and with Celery's
 	.ci/django
 
-celery: ## Celery's own integration tests with our broker; QUICK=1 for a share of them
+celery: ## Celery's own tests with our broker, then each version and pool; QUICK=1 for a share of the tests
 	.ci/celery $(if $(QUICK),quick)
+	$(if $(QUICK),,CELERIAC_BINARY="$(CURDIR)/target/debug/celeriac" .ci/celery-versions)
 
 test: ## Every test that guards a change
 	.ci/test
