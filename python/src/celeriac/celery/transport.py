@@ -67,6 +67,9 @@ class Transport(base.Transport):
         # From here on the token is a password to kombu, which shows no passwords.
         client.hostname, client.port = url.host, url.port
         client.userid, client.password = None, url.token or None
+        # kombu takes addresses apart, for it asks the class whether that may do so. It leaves it to
+        # this object to show them: an address without a host is that of the environment.
+        self.can_parse_url = True
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The address, whose token is masked."""
