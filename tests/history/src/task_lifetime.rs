@@ -4,8 +4,8 @@
 use celeriac_proto::wire::submit_outcome::Kind;
 use celeriac_proto::wire::{self, ErrorCode, OnConflict, TaskState, cancel_outcome, task_report};
 
-use super::event::Position;
-use super::index::{Index, Submit, Task};
+use super::event::{ConnectionId, Position};
+use super::index::{Index, Lease, Submit, Task};
 
 /// After so many deliveries the limit may be near: deliveries that no client saw may have reached
 /// it.
@@ -191,7 +191,9 @@ impl<'h> Index<'h> {
         // A task on its last attempt ends when its worker is lost. A worker may have begun it and
         // died before it could report that.
         let leases = task.leases.iter().filter_map(|lease| self.leases.get(lease));
-        let begun = leases.filter(|lease| lease.first_seen() < by && !lease.is_released());
+        let leases: Vec<&Lease<'_>> = leases.filter(|lease| lease.first_seen() < by).collect();
+        let begun = leases.iter().filter(|lease| !lease.is_released()).count();
+        let begun = begun + self.deliveries_unseen(&leases, submit.asked, by);
         let attempts_max = submit
             .task
             .retry
@@ -203,12 +205,44 @@ impl<'h> Index<'h> {
         let deliveries = deliveries.map(|lease| lease.delivery.deliveries).max().unwrap_or(0);
         let limit = submit.task.max_deliveries.unwrap_or(DELIVERIES_MAX);
         expires
-            || begun.count() >= attempts_max as usize
+            || begun >= attempts_max as usize
             || submit.task.time_limit_ms.is_some()
             || submit.task.early_ack
             || is_settled
             || limit < DELIVERIES_NEAR_THE_LIMIT
             || deliveries >= DELIVERIES_NEAR_THE_LIMIT
+    }
+
+    /// To how many connections a task may have been delivered between two entries that never read
+    /// the delivery, apart from the readers of these leases.
+    pub(super) fn deliveries_unseen(
+        &self,
+        leases: &[&Lease<'_>],
+        from: Position,
+        to: Position,
+    ) -> usize {
+        let read_it = |id: &ConnectionId| {
+            leases.iter().any(|lease| lease.sights.iter().any(|(_, connection)| connection == id))
+        };
+        let unread = self.connections.iter().filter(|(id, connection)| {
+            let was_there = connection.connecting < to && self.may_seem_alive(**id, from);
+            let read_all = connection.last_answered.is_some_and(|asked| asked > to);
+            connection.credit.is_some() && was_there && !read_all && !read_it(id)
+        });
+        unread.count()
+    }
+
+    /// Whether the broker may still take a connection for alive at an entry. Of a worker whose
+    /// machine is gone the broker hears nothing until its session is over.
+    fn may_seem_alive(&self, id: ConnectionId, position: Position) -> bool {
+        let Some(gone) = self.connections[&id].gone.filter(|gone| *gone <= position) else {
+            return true;
+        };
+        let session = self.session_of(id).and_then(|session| self.sessions.get(session));
+        let patience_ms = session.map_or(0, |session| session.lease_ms) + self.promises.late_ms;
+        let is_down = self.downs.iter().any(|down| (gone..position).contains(down));
+        let silent_ms = self.clocks.mono(position).saturating_sub(self.clocks.mono(gone));
+        !is_down && silent_ms <= patience_ms
     }
 
     /// The time after which no attempt of the task begins.

@@ -195,24 +195,15 @@ fn is_surely_held(index: &Index<'_>, lease: &Lease<'_>, position: Position, othe
 }
 
 /// Whether the task may have been delivered to a worker that never read the delivery: a worker
-/// whose connection broke meanwhile and that is none of the readers of these leases, or a worker
-/// from which a pause took the task back.
+/// whose connection broke and that is none of the readers of these leases, or a worker from which
+/// a pause took the task back.
 fn may_have_been_given_unseen(
     index: &Index<'_>,
     leases: &[&Lease<'_>],
     from: Position,
     to: Position,
 ) -> bool {
-    let read_it = |id: &u64| {
-        leases.iter().any(|lease| lease.sights.iter().any(|(_, connection)| connection == id))
-    };
-    let unread = index.connections.iter().any(|(id, connection)| {
-        let was_there =
-            connection.connecting < to && connection.gone.is_none_or(|gone| gone > from);
-        let read_all = connection.last_answered.is_some_and(|asked| asked > to);
-        connection.credit.is_some() && was_there && !read_all && !read_it(id)
-    });
-    unread
+    index.deliveries_unseen(leases, from, to) > 0
         || index
             .pauses
             .iter()

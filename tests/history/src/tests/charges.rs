@@ -164,6 +164,23 @@ fn what_never_began_is_not_given_up_as_worker_lost() {
     script.is_good();
 }
 
+/// A worker whose machine went away before the task was submitted.
+fn gone_before(silent_ms: u64) -> Script {
+    let mut script = Script::new();
+    script.push(WORKER, Event::Disconnected);
+    script.pass(silent_ms).created(at_most(1)).alive(OTHER).pass(LEASE_MS);
+    script.read_as(worker_lost("a")).alive(OTHER);
+    script
+}
+
+#[test]
+fn a_worker_that_is_gone_may_be_given_tasks_until_its_session_is_over() {
+    gone_before(LEASE_MS / 2).is_good();
+    let over = gone_before(LEASE_MS + 1);
+    over.breaks(1, "a: generation 1 is Failure, and nothing ended it");
+    over.breaks(13, "FAILURE `worker_lost` after 0 leases of which none began, 0 alone");
+}
+
 #[test]
 fn what_was_lost_alone_too_often_may_be_given_up() {
     let mut script = Script::new();
