@@ -220,15 +220,15 @@ fn bounded(count: u32, max: u32, what: &'static str, shape: &Shape) -> Result<()
 /// Removes one field from the front of a message. Returns its number, and its content if the
 /// content has a length. Returns `None` when the bytes are not a whole field.
 pub(crate) fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
-    let (number, wire_type) = decode_key(message).ok()?;
+    let (number, wire_type) = key(message)?;
     let length = match wire_type {
         WireType::Varint => {
-            decode_varint(message).ok()?;
+            varint(message)?;
             return Some((number, None));
         }
         WireType::SixtyFourBit => 8,
         WireType::ThirtyTwoBit => 4,
-        WireType::LengthDelimited => usize::try_from(decode_varint(message).ok()?).ok()?,
+        WireType::LengthDelimited => usize::try_from(varint(message)?).ok()?,
         // No message of this protocol has groups. The fields in a group count as if they stood
         // beside it, and the decoder bounds how deep it follows groups.
         WireType::StartGroup | WireType::EndGroup => 0,
@@ -236,6 +236,31 @@ pub(crate) fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Option<&'a 
     let (content, rest) = message.split_at_checked(length)?;
     *message = rest;
     Some((number, (wire_type == WireType::LengthDelimited).then_some(content)))
+}
+
+/// Removes the number and the wire type of a field. Nearly all of them have one byte.
+#[inline]
+fn key(message: &mut &[u8]) -> Option<(u32, WireType)> {
+    let (number, wire_type) = match **message {
+        [first @ 8..0x80, ..] => {
+            *message = &message[1..];
+            (first >> 3, first & 7)
+        }
+        _ => return decode_key(message).ok(),
+    };
+    Some((number.into(), WireType::try_from(u64::from(wire_type)).ok()?))
+}
+
+/// Removes a number. Nearly all of them have one byte.
+#[inline]
+fn varint(message: &mut &[u8]) -> Option<u64> {
+    match **message {
+        [first @ ..0x80, ..] => {
+            *message = &message[1..];
+            Some(first.into())
+        }
+        _ => decode_varint(message).ok(),
+    }
 }
 
 #[cfg(test)]

@@ -142,13 +142,11 @@ pub fn ask(body: Option<client_frame::Body>, timeout_ms: u64, bounds: &Bounds) -
         Heartbeat(beat) => Ask::Heartbeat { memory_bytes: beat.memory_bytes },
         Submit(submit) => {
             batch(submit.tasks.len())?;
-            Ask::Produce(Produce::Submit(
-                submit.tasks.into_iter().map(|task| submission(task, bounds)).collect(),
-            ))
+            Ask::Produce(Produce::Submit(each(submit.tasks, |task| submission(task, bounds))))
         }
         Report(report) => {
             batch(report.reports.len())?;
-            Ask::Work(Work::Report(report.reports.into_iter().map(task_report).collect()))
+            Ask::Work(Work::Report(each(report.reports, task_report)))
         }
         Credit(credit) => Ask::Work(self::credit(credit)?),
         Serve(serve) => Ask::Work(self::serve(serve)?),
@@ -211,6 +209,14 @@ fn batch(items: usize) -> Checked<()> {
             Err(invalid(format!("a batch has 1 to {BATCH_ITEMS_MAX} items, this one has {items}")))
         }
     }
+}
+
+/// Decodes the items of a batch into a vector of their number. `collect` would use the memory of the
+/// items again, which is much larger, and then shrink it, which costs more than new memory.
+fn each<Item, Decoded>(items: Vec<Item>, decode: impl Fn(Item) -> Decoded) -> Vec<Decoded> {
+    let mut decoded = Vec::with_capacity(items.len());
+    decoded.extend(items.into_iter().map(decode));
+    decoded
 }
 
 fn ids(ids: Vec<String>) -> Checked<Vec<TaskId>> {
