@@ -1,13 +1,14 @@
 //! Connections and their sessions: a client connects, resumes its session, gives signs of life, is
 //! silent for too long, disconnects or says goodbye.
 
-use celeriac_record::{Cancel, ClosedBy, Lease, Name, Named, Record, SessionRecord, State};
+use celeriac_record::{Cancel, Lease, Name, Named, Record, SessionRecord, State};
 
 use crate::Machine;
 use crate::command::{
     Answer, Code, Connect, ConnectionKey, Effect, Message, Order, Push, Refusal, SignalKind,
 };
 use crate::keys::SessionKey;
+use crate::lease::Loss;
 use crate::session::Session;
 use crate::step::{Asker, Step};
 use crate::timers::MonoTimer;
@@ -195,7 +196,11 @@ impl Machine {
             if why == EndOfSession::Goodbye && is_unstarted {
                 self.take_back(step, slot);
             } else {
-                self.lose_lease(step, slot, ClosedBy::Nobody);
+                let loss = match why {
+                    EndOfSession::Silence => Loss::Silence,
+                    EndOfSession::Goodbye => Loss::Goodbye,
+                };
+                self.lose_lease(step, slot, loss);
             }
         }
         self.drop_connection(step, key, None);
