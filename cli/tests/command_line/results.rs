@@ -8,7 +8,7 @@ use celeriac_proto::wire::{self, task_report::Report};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Broker, CommandOutput, within_deadline};
+use crate::process::{Broker, CommandOutput, documents, within_deadline};
 use crate::worker::Worker;
 
 fn started() -> (Broker, Worker, TempDir) {
