@@ -117,10 +117,13 @@ pub(super) fn warn_of_others(folder: &Folder) {
         return;
     }
     let names = folder.names(folder.path()).unwrap_or_default();
-    let open: Vec<_> =
-        names.iter().filter(|name| is_ours(name) && is_open(&folder.path().join(name))).collect();
+    let open: Vec<_> = names
+        .iter()
+        .filter(|name| is_ours(name) && is_open(&folder.path().join(name)))
+        .map(String::as_str)
+        .collect();
     let path = folder.path().display();
-    tracing::warn!(files = ?open, "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
+    tracing::warn!(folder = %path, files = open.join(", "), "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
