@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use self::config::{ConfigLayer, InvalidSetting, ServeConfig};
 use self::config_file::ConfigFile;
-use self::units::names_of;
+use self::names::names_of;
 use crate::allocator::give_back_when_idle;
 use crate::exit::{Exit, Failure};
 use crate::logging::{self, LineWriter, Log, Queue};
@@ -29,6 +29,7 @@ use crate::token::{self, token_variable};
 
 mod config;
 mod config_file;
+mod names;
 mod units;
 
 /// The end of the help of this command.

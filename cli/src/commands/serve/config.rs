@@ -21,7 +21,7 @@ use crate::logging::{LogFormat, parse_filter};
 use crate::token::read_token;
 
 /// One layer of the configuration: the command line with the environment, or the file. A setting
-/// without a value comes from the layer below. `units.rs` explains the settings with two names.
+/// without a value comes from the layer below. `names.rs` explains the settings with two names.
 #[derive(Args, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConfigLayer {
