@@ -6,6 +6,7 @@
 mod command_line;
 mod documents;
 mod layers;
+mod logging;
 mod packages;
 mod planted;
 mod purity;

@@ -286,7 +286,7 @@ impl Driver {
         let result = tokio::time::timeout(timeout, self.commit_the_rest())
             .await
             .unwrap_or_else(|_| Err(RunError::overdue(timeout)));
-        info!(tasks = self.machine.tasks(), "closed");
+        info!(tasks = self.machine.tasks(), "the data folder is closed");
         result
     }
 

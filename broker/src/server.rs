@@ -23,7 +23,7 @@ use crate::driver::{Driver, INPUTS_MAX, Input};
 use crate::error::RunError;
 use crate::lobby::Lobby;
 use crate::room::Room;
-use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared};
+use crate::session::{self, Decoding, FrameRooms, REQUESTS_WEIGHT_MAX, Shared, WrongTokens};
 use crate::size;
 
 /// The most payload bytes that are leased to one worker at once.
@@ -107,7 +107,14 @@ impl Broker {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let places = descriptors::places(self.config.connections_max);
-        info!(tasks = self.machine.tasks(), address = ?listener.local_addr().ok(), "ready");
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            address = listener.local_addr().ok().map(display),
+            data = %self.config.data.display(),
+            format = self.store.format(),
+            tasks = self.machine.tasks(),
+            "the broker is ready"
+        );
         let (mut driver, shared) = self.start(places, Decoding::Apart, commit::start)?;
         let inputs = shared.inputs.clone();
         let sessions = TaskTracker::new();
@@ -115,7 +122,7 @@ impl Broker {
         tokio::select! {
             ended = &mut driver => return ended.unwrap_or_else(|_| Err(RunError::panicked())),
             () = accept => unreachable!("accepting goes on until it is dropped"),
-            () = shutdown => info!("shutting down"),
+            () = shutdown => info!("the broker shuts down"),
         }
         // The driver may have failed at this moment; its result says so. The driver must learn of
         // the shutdown before any connection does: a connection that learns of it first disconnects
@@ -143,9 +150,11 @@ impl Broker {
         let commit_timeout = Duration::from_millis(config.commit_timeout_ms);
         let Config { frame_bytes_max, result_bytes_max, .. } = config;
         let commits = commit(store, CommitConfig { frame_bytes_max, result_bytes_max })?;
-        let driver = Driver::new(machine, clock, receiver, heard, commits, commit_timeout);
+        let driver = Driver::new(machine, clock.clone(), receiver, heard, commits, commit_timeout);
         let driver = tokio::spawn(driver.run(restored));
         let shared = Shared {
+            clock,
+            wrong_tokens: WrongTokens::default(),
             inputs,
             signs,
             lobby: Lobby::new(places.guests, places.connections),
@@ -242,7 +251,7 @@ impl Largest {
         if needed > config.frame_bytes_max {
             warn!(
                 frame_bytes_max = config.frame_bytes_max,
-                needed,
+                needed_bytes = needed,
                 "stored tasks are larger than the limits of today: clients are told to take longer frames"
             );
             config.frame_bytes_max = needed;
@@ -285,6 +294,6 @@ fn prepare_socket(stream: &TcpStream) {
         .set_nodelay(true)
         .and_then(|()| socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive));
     if let Err(error) = set {
-        warn!(%error, "socket options");
+        warn!(%error, "cannot set the options of a socket");
     }
 }

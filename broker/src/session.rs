@@ -8,6 +8,7 @@ mod handshake;
 mod in_flight;
 mod reader;
 mod requests;
+mod wrong_tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::Input;
 use crate::lobby::{Guest, Lobby};
@@ -36,6 +38,7 @@ pub(crate) use reader::FrameRooms;
 use reader::Reader;
 use requests::EndOfRequests;
 pub(crate) use requests::{Decoding, REQUESTS_WEIGHT_MAX};
+pub(crate) use wrong_tokens::WrongTokens;
 
 /// A write that makes no progress for this long ends the connection.
 const WRITE: Duration = Duration::from_secs(30);
@@ -53,6 +56,8 @@ const BYTES_PER_WRITE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub config: Config,
+    pub clock: Clock,
+    pub wrong_tokens: WrongTokens,
     pub inputs: mpsc::Sender<Input>,
     /// Signs of life from connections of which the driver has no request.
     pub signs: mpsc::UnboundedSender<ConnectionKey>,
@@ -102,24 +107,27 @@ pub(crate) async fn run(
     let (connect, _seat) = match handshake.await {
         Ok(admitted) => admitted,
         Err(farewell) => {
-            debug!(%peer, ?farewell, "no handshake");
+            if farewell.is_about_the_token() {
+                shared.wrong_tokens.note(peer, shared.clock.now().mono);
+            }
+            debug!(%peer, reason = farewell.reason(), "a connection ends before its session");
             return farewell.say(&mut write).await;
         }
     };
     drop(guest);
     if let Some(worker) = &connect.worker {
-        info!(%peer, connection, instance = &*connect.instance, names = worker.task_names.len(), "worker connected");
+        info!(%peer, connection, worker = &*connect.instance, task_names = worker.task_names.len(), "a worker connects");
     } else {
-        debug!(%peer, connection, instance = &*connect.instance, "connected");
+        debug!(%peer, connection, instance = &*connect.instance, "a client connects");
     }
     reader.codec.set_frame_bytes_max(shared.config.frame_bytes_max);
     reader.pulse.signs = Some((connection, shared.signs.clone()));
-    let is_worker = connect.worker.is_some();
+    let (is_worker, instance) = (connect.worker.is_some(), connect.instance.clone());
     let reason = serve(reader, write, connect, &shared).await;
     if is_worker {
-        info!(%peer, connection, reason, "worker disconnected");
+        info!(%peer, connection, worker = &*instance, reason, "a worker disconnects");
     } else {
-        debug!(%peer, connection, reason, "disconnected");
+        debug!(%peer, connection, reason, "a client disconnects");
     }
 }
 
@@ -259,6 +267,20 @@ enum Farewell {
 impl Farewell {
     fn refuse(code: Code, message: &str) -> Self {
         Farewell::Refusal(0, Refusal::new(code, message))
+    }
+
+    fn is_about_the_token(&self) -> bool {
+        matches!(self, Farewell::Refusal(_, Refusal { code: Code::Unauthenticated, .. }))
+    }
+
+    /// The reason, for the log.
+    fn reason(&self) -> &str {
+        match self {
+            Farewell::Refusal(_, refusal) => &refusal.message,
+            Farewell::Http => "the client speaks HTTP",
+            Farewell::Tls => "the client speaks TLS",
+            Farewell::Silence => "the client closed the connection, or speaks another protocol",
+        }
     }
 
     async fn say(self, write: &mut impl Outgoing) {

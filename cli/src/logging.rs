@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -19,8 +19,11 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use crate::exit::Failure;
 use crate::printable::{clean, clean_json};
 
+pub(crate) use self::directives::parse as parse_filter;
 pub(crate) use self::queue::{LineWriter, Queue};
 
+mod directives;
+mod journal;
 mod queue;
 
 /// The format of a line of the log.
@@ -33,18 +36,42 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Checks a filter such as `info` or `warn,celeriac_broker=debug`.
-pub(crate) fn check_filter(filter: &str) -> Result<EnvFilter, String> {
-    EnvFilter::builder().parse(filter).map_err(|error| error.to_string())
+/// The form of the lines: the format, and whether each line begins with its level for the journal.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    format: LogFormat,
+    has_prefixes: bool,
+}
+
+/// A log that has been started.
+pub(crate) struct Log {
+    form: Form,
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl Log {
+    /// Writes the sentence of a failure that ends the process, whatever the filter says. In JSON
+    /// it is an object like every other line.
+    pub(crate) fn failure(&self, sentence: &str) {
+        let Form { format, has_prefixes } = self.form;
+        self.queue.push(match format {
+            LogFormat::Json => self.form.line(Level::ERROR, sentence, None),
+            LogFormat::Text => {
+                let prefix = if has_prefixes { journal::prefix(Level::ERROR) } else { "" };
+                format!("{prefix}celeriac: {}\n", clean(sentence)).into_bytes()
+            }
+        });
+    }
 }
 
 /// Starts the log. It also has the panics of all threads. Called once, before the broker starts.
-pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Arc<Queue>, Failure> {
-    let filter = check_filter(filter)
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, Failure> {
+    let form = Form { format, has_prefixes: journal::is_stderr() };
+    let filter = parse_filter(filter)
         .map_err(|error| Failure::usage(format!("log filter `{filter}`: {error}")))?;
     let queue = Queue::start(move |lost| {
-        format.line(
-            "WARN",
+        form.line(
+            Level::WARN,
             &format!("{lost} lines of this log could not be written and are missing"),
             None,
         )
@@ -55,19 +82,19 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Arc<Queue>, Failu
         .with_env_filter(filter)
         .with_ansi(false)
         .log_internal_errors(false);
-    let builder = builder.with_writer(Sink { queue: queue.clone(), format });
+    let builder = builder.with_writer(Sink { queue: queue.clone(), form });
     match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|error| Failure::error(format!("cannot start the log: {error}")))?;
-    log_panics(queue.clone(), format);
-    Ok(queue)
+    log_panics(queue.clone(), form);
+    Ok(Log { form, queue })
 }
 
 /// Sends panics to the log. The default hook of Rust waits for stderr, and panics itself when it
 /// cannot write.
-fn log_panics(queue: Arc<Queue>, format: LogFormat) {
+fn log_panics(queue: Arc<Queue>, form: Form) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
         let place = panic.location().map(|location| format!(" at {location}")).unwrap_or_default();
@@ -79,34 +106,38 @@ fn log_panics(queue: Arc<Queue>, format: LogFormat) {
         let backtrace = std::backtrace::Backtrace::capture();
         let is_captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
         let backtrace = is_captured.then(|| backtrace.to_string());
-        queue.push(format.line("ERROR", &text, backtrace.as_deref()));
+        queue.push(form.line(Level::ERROR, &text, backtrace.as_deref()));
     }));
 }
 
-impl LogFormat {
+impl Form {
     /// A line of this program, which the filter does not apply to. In text the backtrace follows on
     /// more lines. It needs no escapes, because this program made it.
-    fn line(self, level: &'static str, message: &str, backtrace: Option<&str>) -> Vec<u8> {
+    fn line(self, level: Level, message: &str, backtrace: Option<&str>) -> Vec<u8> {
         let mut time = String::new();
         // If the time cannot be formatted, the line has none.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let target = module_path!();
-        match self {
+        let prefix = if self.has_prefixes { journal::prefix(level) } else { "" };
+        match self.format {
             LogFormat::Text => {
-                let backtrace = backtrace.map(|text| format!("{text}\n")).unwrap_or_default();
-                format!("{time} {level:>5} {target}: {}\n{backtrace}", clean(message)).into_bytes()
+                let mut text = format!("{prefix}{time} {level:>5} {target}: {}\n", clean(message));
+                for line in backtrace.into_iter().flat_map(str::lines) {
+                    text.extend([prefix, line, "\n"]);
+                }
+                text.into_bytes()
             }
             LogFormat::Json => {
                 let mut event = json!({
                     "timestamp": time,
-                    "level": level,
+                    "level": level.as_str(),
                     "message": message,
                     "target": target,
                 });
                 if let Some(backtrace) = backtrace {
                     event["backtrace"] = backtrace.into();
                 }
-                format!("{}\n", clean_json(&event.to_string())).into_bytes()
+                format!("{prefix}{}\n", clean_json(&event.to_string())).into_bytes()
             }
         }
     }
@@ -115,28 +146,40 @@ impl LogFormat {
 /// The writer of tracing: it puts each event into the queue as one line.
 struct Sink {
     queue: Arc<Queue>,
-    format: LogFormat,
+    form: Form,
+}
+
+/// The writer of one event.
+struct EventWriter<'a> {
+    sink: &'a Sink,
+    level: Level,
 }
 
 impl<'a> MakeWriter<'a> for Sink {
-    type Writer = &'a Self;
+    type Writer = EventWriter<'a>;
 
-    fn make_writer(&'a self) -> &'a Self {
-        self
+    fn make_writer(&'a self) -> EventWriter<'a> {
+        EventWriter { sink: self, level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> EventWriter<'a> {
+        EventWriter { sink: self, level: *event.level() }
     }
 }
 
-impl io::Write for &Sink {
+impl io::Write for EventWriter<'_> {
     /// Tracing writes each event with one call, and with a line break at its end.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        let mut line = match self.format {
-            LogFormat::Text => clean(text),
-            LogFormat::Json => clean_json(text).into_owned(),
-        };
+        let Form { format, has_prefixes } = self.sink.form;
+        let mut line = if has_prefixes { journal::prefix(self.level) } else { "" }.to_owned();
+        match format {
+            LogFormat::Text => line.push_str(&clean(text)),
+            LogFormat::Json => line.push_str(&clean_json(text)),
+        }
         line.push('\n');
-        self.queue.push(line.into_bytes());
+        self.sink.queue.push(line.into_bytes());
         Ok(event.len())
     }
 

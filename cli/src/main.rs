@@ -22,9 +22,11 @@ use crate::printable::{clean, clean_lines};
 
 mod allocator;
 mod arguments;
+mod byte_size;
 mod commands;
 mod confirm;
 mod connection;
+mod environment;
 mod exit;
 mod filter;
 mod json;
@@ -72,7 +74,7 @@ First steps, in three terminals:
 `celeriac help COMMAND` explains a command.";
 
 fn main() -> ExitCode {
-    let matches = match Arguments::command().try_get_matches() {
+    let matches = match environment::without_empty(Arguments::command()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return print_clap(&error),
     };
@@ -161,7 +163,7 @@ fn print_clap(error: &clap::Error) -> ExitCode {
         return Exit::Usage.into();
     }
     if error.use_stderr() {
-        let text = error.render().to_string();
+        let text = environment::text_of(error, Arguments::command());
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
         print_to_stderr(&clean_lines(&mask_tokens(text)));
         return Exit::Usage.into();

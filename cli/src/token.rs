@@ -20,10 +20,11 @@ const BYTES_MAX: u64 = 64 * 1024;
 /// The variable is not text. The process must not run without a token that was set.
 pub(crate) fn token_variable() -> Result<Option<String>, Failure> {
     match std::env::var("CELERIAC_TOKEN") {
-        Ok(token) => Ok(Some(token)),
+        // An empty variable counts as not set, as all variables do.
+        Ok(token) => Ok(Some(token).filter(|token| !token.is_empty())),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => {
-            Err(Failure::usage("CELERIAC_TOKEN: token has a character that is not visible ASCII"))
+            Err(Failure::usage("CELERIAC_TOKEN: the value is not text in UTF-8"))
         }
     }
 }

@@ -123,7 +123,7 @@ const BROKER_MODULES: [(&str, &[&str]); 15] = [
             "size",
         ],
     ),
-    ("session", &["driver", "lobby", "outgoing", "send_queue", "config", "room", "size"]),
+    ("session", &["driver", "lobby", "outgoing", "send_queue", "clock", "config", "room", "size"]),
     ("lobby", &[]),
     ("room", &[]),
     ("driver", &["commit", "send_queue", "clock", "error", "room"]),

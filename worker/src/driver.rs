@@ -250,7 +250,7 @@ impl Driver {
     /// Begins a graceful shutdown.
     fn drain(&mut self) {
         let running = self.leases.running();
-        tracing::info!(running, grace = ?self.grace, "the worker shuts down");
+        tracing::info!(running, grace_ms = self.grace.as_millis() as u64, "the worker shuts down");
         self.stop_taking();
         self.phase = Phase::Draining { until: deadline_after(self.grace) };
     }

@@ -186,7 +186,8 @@ impl Worker {
         tracing::info!(
             instance = options.instance_id,
             concurrency,
-            ?credit,
+            credit_min = credit.least,
+            credit_max = credit.most,
             "a worker of {url} starts"
         );
         keep_backtraces();

@@ -27,8 +27,8 @@ pub use self::ask::{
 };
 pub use self::chord::{ChordAsk, ChordExtend, ChordPart, ChordState};
 pub use self::effect::{
-    Answer, CancelOutcome, Code, Effect, Message, Outlines, Push, Refusal, ReportOutcome,
-    SignalKind, SubmitOutcome,
+    Answer, CancelOutcome, Code, Effect, LostWorker, Message, Outlines, Push, Refusal,
+    ReportOutcome, SignalKind, SubmitOutcome,
 };
 pub use self::mail::{
     Binding, BindingOutline, DeliveredMail, DestinationName, Mail, MailConsumerKey, MailMessage,

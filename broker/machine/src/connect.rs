@@ -1,11 +1,13 @@
 //! Connections and their sessions: a client connects, resumes its session, gives signs of life, is
 //! silent for too long, disconnects or says goodbye.
 
+use celeriac_proto::TaskId;
 use celeriac_record::{Cancel, Lease, Name, Named, Record, SessionRecord, State};
 
 use crate::Machine;
 use crate::command::{
-    Answer, Code, Connect, ConnectionKey, Effect, Message, Order, Push, Refusal, SignalKind,
+    Answer, Code, Connect, ConnectionKey, Effect, LostWorker, Message, Order, Push, Refusal,
+    SignalKind,
 };
 use crate::keys::SessionKey;
 use crate::lease::Loss;
@@ -186,6 +188,7 @@ impl Machine {
         if why == EndOfSession::Silence {
             self.suspect_leases(key);
         }
+        let mut lost = self.lost_worker(step, key, why);
         self.unsubscribe(key);
         let mut leases = self.sessions.consumer(key).leases.clone();
         leases.sort_unstable_by_key(|slot| self.tasks.task(*slot).order());
@@ -200,11 +203,36 @@ impl Machine {
                     EndOfSession::Silence => Loss::Silence,
                     EndOfSession::Goodbye => Loss::Goodbye,
                 };
-                self.lose_lease(step, slot, loss);
+                let id = self.tasks.id(self.tasks.task(slot));
+                let state = self.lose_lease(step, slot, loss);
+                // A task that was queued again may have expired.
+                let found = self.tasks.find(&id).map(|slot| self.tasks.task(slot).state);
+                note_task(&mut lost, id, found.unwrap_or(state));
             }
+        }
+        if why == EndOfSession::Silence && self.sessions.session(key).is_of_worker()
+            || lost.queued + lost.failed + lost.revoked > 0
+        {
+            // The last task that was lost is the oldest one.
+            lost.tasks.reverse();
+            step.push(Effect::WorkerLost(Box::new(lost)));
         }
         self.drop_connection(step, key, None);
         self.remove_session(step, key);
+    }
+
+    /// The worker of a session that ends, before its tasks are lost.
+    fn lost_worker(&self, step: &Step<'_>, key: SessionKey, why: EndOfSession) -> LostWorker {
+        let session = self.sessions.session(key);
+        let silent_ms = step.now.mono.saturating_sub(session.seen);
+        LostWorker {
+            instance: session.instance.clone(),
+            silent_ms: (why == EndOfSession::Silence).then_some(silent_ms),
+            queued: 0,
+            failed: 0,
+            revoked: 0,
+            tasks: Vec::new(),
+        }
     }
 
     fn remove_session(&mut self, step: &mut Step<'_>, key: SessionKey) {
@@ -282,4 +310,17 @@ impl Machine {
         }
         keys.len() as u64
     }
+}
+
+/// Counts a lost task, and keeps the latest of them: the oldest task comes last.
+fn note_task(lost: &mut LostWorker, id: TaskId, state: State) {
+    match state {
+        State::Failure => lost.failed += 1,
+        State::Revoked => lost.revoked += 1,
+        _ => lost.queued += 1,
+    }
+    if lost.tasks.len() == LostWorker::TASKS_MAX {
+        lost.tasks.remove(0);
+    }
+    lost.tasks.push((id, state));
 }

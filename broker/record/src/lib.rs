@@ -232,6 +232,20 @@ pub enum State {
 }
 
 impl State {
+    /// The name that people and programs see.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Scheduled => "SCHEDULED",
+            State::Queued => "QUEUED",
+            State::Leased => "LEASED",
+            State::Started => "STARTED",
+            State::Retry => "RETRY",
+            State::Success => "SUCCESS",
+            State::Failure => "FAILURE",
+            State::Revoked => "REVOKED",
+        }
+    }
+
     /// SUCCESS, FAILURE and REVOKED never change within a generation.
     pub fn is_terminal(self) -> bool {
         matches!(self, State::Success | State::Failure | State::Revoked)

@@ -3,12 +3,12 @@
 //! simulation at moments that it chooses.
 
 use celeriac_machine::command::{
-    Answer, Code, ConnectionKey, DeliveryOutline, Effect, Message, Outlines, Refusal, RequestId,
-    TaskOutline,
+    Answer, Code, ConnectionKey, DeliveryOutline, Effect, LostWorker, Message, Outlines, Refusal,
+    RequestId, TaskOutline,
 };
 use celeriac_record::Record;
 use celeriac_store::{Error, Store};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Batch;
 use super::backup::Backup;
@@ -40,11 +40,12 @@ pub(crate) struct Committer {
 #[must_use = "the clients wait for it"]
 pub(crate) struct Committed(Vec<Departure>);
 
-/// Something that happens to a connection once the batch is durable.
+/// Something that happens once the batch is durable.
 #[derive(Debug)]
 enum Departure {
     Message(ConnectionKey, Outgoing, Weight),
     Close(ConnectionKey),
+    Log(Box<LostWorker>),
 }
 
 impl Committer {
@@ -103,6 +104,7 @@ impl Committer {
                 }
                 Effect::Keep(connection, request, task) => self.keep(connection, request, task)?,
                 Effect::Close(connection) => departures.push(Departure::Close(connection)),
+                Effect::WorkerLost(lost) => departures.push(Departure::Log(lost)),
                 Effect::Backup { connection, request, folder, tasks } => {
                     self.backups.push(Backup { connection, request, folder, tasks });
                 }
@@ -266,6 +268,7 @@ impl Committer {
     fn depart(&mut self, departure: Departure) {
         match departure {
             Departure::Close(connection) => self.connections.end(connection),
+            Departure::Log(lost) => log_lost(&lost),
             Departure::Message(connection, message, weight) => {
                 if !self.connections.send(connection, message, weight) {
                     debug!(connection, "a message for a connection that is gone");
@@ -273,6 +276,23 @@ impl Committer {
             }
         }
     }
+}
+
+/// One line for a lost worker, whatever the number of its tasks.
+fn log_lost(lost: &LostWorker) {
+    let LostWorker { instance, silent_ms, queued, failed, revoked, tasks } = lost;
+    let oldest: Vec<_> = tasks.iter().map(|(id, state)| format!("{id} {}", state.name())).collect();
+    let lost_tasks = queued + failed + revoked;
+    warn!(
+        worker = &**instance,
+        silent_ms,
+        lost_tasks,
+        queued_again = queued,
+        failed,
+        revoked,
+        oldest_tasks = oldest.join(", "),
+        "a worker is lost"
+    );
 }
 
 /// Whether the broker may refuse this answer for lack of room. The answer to a watch is never

@@ -148,7 +148,7 @@ impl Connections {
     fn close(&mut self, connection: ConnectionKey) {
         if let Some(peer) = self.all.remove(&connection) {
             let waiting = peer.queue.gauge().waiting();
-            warn!(connection, waiting, "closed: it does not read what it is sent");
+            warn!(connection, waiting, "a connection is closed: its client does not read");
             peer.queue.kill.cancel();
             self.leaving.push(peer.queue.gauge().clone());
         }

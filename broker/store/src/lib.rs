@@ -141,6 +141,11 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
+    /// The format in which the store writes.
+    pub fn format(&self) -> u32 {
+        u32::from(chunk::FORMAT)
+    }
+
     /// The locations of a task's live records, including records of the open batch.
     pub fn locate(&self, slot: Slot) -> Option<Located> {
         self.index.locate(slot)

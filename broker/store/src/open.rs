@@ -8,7 +8,7 @@ use super::error::Error;
 use super::medium::Medium;
 use super::room::Outlook;
 use super::survey::{self, Survey};
-use super::{Marks, Store, StoreConfig};
+use super::{Marks, Store, StoreConfig, Usage};
 
 impl Store {
     /// Opens the log on a medium, and hands every live record to `load`.
@@ -55,7 +55,17 @@ impl Store {
                 std::thread::Builder::new().name("store closing".into()).spawn(move || drop(store));
             return Err(error);
         }
-        tracing::info!(folder = %store.medium.place().display(), usage = ?store.usage()?, "the store is open");
+        let Usage { live_bytes, log_bytes, chunks, file_bytes, disk_free_bytes, .. } =
+            store.usage()?;
+        tracing::info!(
+            folder = %store.medium.place().display(),
+            live_bytes,
+            log_bytes,
+            chunks,
+            file_bytes,
+            disk_free_bytes,
+            "the data folder is open"
+        );
         Ok((store, marks))
     }
 

@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
 
 use celeriac_broker::{Broker, RunError};
 use clap::parser::ValueSource;
@@ -19,9 +18,10 @@ use tokio::sync::oneshot;
 
 use self::config::{ConfigLayer, InvalidSetting, ServeConfig};
 use self::config_file::ConfigFile;
+use self::names::names_of;
 use crate::allocator::give_back_when_idle;
 use crate::exit::{Exit, Failure};
-use crate::logging::{self, LineWriter, Queue};
+use crate::logging::{self, LineWriter, Log, Queue};
 use crate::output::{Output, print_to_stderr};
 use crate::printable::clean;
 use crate::signals::ShutdownSignals;
@@ -29,6 +29,8 @@ use crate::token::{self, token_variable};
 
 mod config;
 mod config_file;
+mod names;
+mod units;
 
 /// The end of the help of this command.
 pub(crate) const SETTINGS_HELP: &str = "\
@@ -64,30 +66,39 @@ pub(crate) fn run(
     let mut log = None;
     let outcome = check_and_serve(arguments, token_file, matches, output, &mut log);
     let outcome = match outcome {
-        Err(Failure::Sentence { exit, sentence }) => {
-            // If the queue cannot be started either, the sentence goes the way of all commands.
-            let Some(queue) = log.take().or_else(|| Queue::start(|_| Vec::new()).ok()) else {
-                return Err(Failure::new(exit, sentence));
-            };
-            queue.push(format!("celeriac: {}\n", clean(&sentence)).into_bytes());
-            log = Some(queue);
-            Ok(exit)
-        }
+        Err(Failure::Sentence { exit, sentence }) => match &log {
+            Some(log) => {
+                log.failure(&sentence);
+                Ok(exit)
+            }
+            None => return fail_without_log(exit, sentence),
+        },
         outcome => outcome,
     };
     if let Some(log) = log {
-        log.flush();
+        log.queue.flush();
     }
     outcome
 }
 
-/// Does the work of `run`. When the log is started, `log` has its queue, also after a failure.
+/// Writes the sentence of a failure before the log was started.
+fn fail_without_log(exit: Exit, sentence: String) -> Result<Exit, Failure> {
+    // If the queue cannot be started either, the sentence goes the way of all commands.
+    let Ok(queue) = Queue::start(|_| Vec::new()) else {
+        return Err(Failure::new(exit, sentence));
+    };
+    queue.push(format!("celeriac: {}\n", clean(&sentence)).into_bytes());
+    queue.flush();
+    Ok(exit)
+}
+
+/// Does the work of `run`. When the log was started, `log` has it, also after a failure.
 fn check_and_serve(
     arguments: ServeArguments,
     token_file: Option<PathBuf>,
     matches: &ArgMatches,
     output: &mut Output,
-    log: &mut Option<Arc<Queue>>,
+    log: &mut Option<Log>,
 ) -> Result<Exit, Failure> {
     let is_check_only = arguments.check_config;
     let Loaded { config, warnings } = load(arguments, token_file, matches)?;
@@ -177,6 +188,12 @@ fn load(
     let mut layer = arguments.layer;
     layer.token = token_variable()?;
     layer.token_file = token_file;
+    let given = matches.subcommand_matches("serve");
+    let source = |name: &str| given.and_then(|given| given.value_source(name));
+    layer.settle(source).map_err(|(name, exact)| {
+        let given = |name| shown(name, source(name));
+        Failure::usage(format!("{} and {} are both set, keep one", given(name), given(exact)))
+    })?;
     let file = arguments.config.as_deref().map(ConfigFile::read).transpose()?;
     if let Some(file) = &file {
         layer = layer.over(file.parse()?);
@@ -200,13 +217,23 @@ fn load(
 fn origin(key: &str, file: Option<&ConfigFile>, matches: &ArgMatches) -> Option<String> {
     let flag = if key == "token" { "token_file" } else { key };
     let serve = matches.subcommand_matches("serve")?;
-    match serve.value_source(flag) {
-        Some(ValueSource::CommandLine) => Some(format!("--{}", flag.replace('_', "-"))),
-        Some(ValueSource::EnvVariable) => Some(format!("CELERIAC_{}", flag.to_uppercase())),
-        _ if key == "token" && std::env::var_os("CELERIAC_TOKEN").is_some() => {
-            Some("CELERIAC_TOKEN".to_owned())
+    for source in [ValueSource::CommandLine, ValueSource::EnvVariable] {
+        let names = names_of(flag);
+        if let Some(name) = names.iter().find(|name| serve.value_source(name) == Some(source)) {
+            return Some(shown(name, Some(source)));
         }
-        _ => file.and_then(|file| file.place(key)),
+    }
+    if key == "token" && std::env::var_os("CELERIAC_TOKEN").is_some_and(|token| !token.is_empty()) {
+        return Some("CELERIAC_TOKEN".to_owned());
+    }
+    names_of(key).into_iter().find_map(|name| file?.place(name))
+}
+
+/// The name of a setting as a flag, or as a variable.
+fn shown(name: &str, source: Option<ValueSource>) -> String {
+    match source {
+        Some(ValueSource::EnvVariable) => format!("CELERIAC_{}", name.to_uppercase()),
+        _ => format!("--{}", name.replace('_', "-")),
     }
 }
 
@@ -245,7 +272,7 @@ async fn serve_until_signalled(config: ServeConfig) -> Result<Exit, Failure> {
         outcome = &mut broker => return exit_after(outcome),
         signal = signals.next() => signal,
     };
-    tracing::info!(signal, "shutting down");
+    tracing::info!(signal, "a signal ends the broker");
     notify_manager(NotifyState::Stopping);
     // The broker may have just ended by itself; then nothing receives this.
     let _ = shut_down.send(());
@@ -306,7 +333,7 @@ fn notify_manager(state: NotifyState<'_>) {
 fn exit_after(outcome: Result<(), RunError>) -> Result<Exit, Failure> {
     match outcome {
         Ok(()) => {
-            tracing::info!("stopped");
+            tracing::info!("the broker has ended");
             Ok(Exit::Success)
         }
         Err(error) => Err(Failure::new(Exit::Broker(error.exit_code()), error.to_string())),

@@ -256,7 +256,9 @@ fn a_log_in_json_is_one_object_per_line() {
     assert_eq!(output.code, Some(0), "{output:?}");
     let lines = documents(&output.stderr);
     assert!(
-        lines.iter().any(|line| line["message"] == "shutting down" && line["signal"] == "SIGTERM"),
+        lines.iter().any(
+            |line| line["message"] == "a signal ends the broker" && line["signal"] == "SIGTERM"
+        ),
         "{lines:?}"
     );
 }

@@ -40,7 +40,11 @@ fn signals_without_a_meaning_are_logged_and_do_not_end_the_broker() {
             output.stderr
         );
     }
-    assert!(output.stderr.contains("shutting down signal=\"SIGTERM\""), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("a signal ends the broker signal=\"SIGTERM\""),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn quit_ends_a_broker_like_term() {
     broker.run(&["submit", "songs.cluster", "--id", "a"]);
     let output = broker.stop("QUIT");
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.stderr.contains("stopped"), "{}", output.stderr);
+    assert!(output.stderr.contains("the broker has ended"), "{}", output.stderr);
 }
 
 /// A broker whose terminal is closed after its start, and its address.
@@ -59,7 +63,7 @@ fn without_its_terminal(data: &TempDir, script: &str) -> (Child, String) {
     let mut command = Command::new("setsid");
     command.args(["--ctty", "sh", "-c", script]).arg(plain.get_program()).args(plain.get_args());
     let mut terminal = Terminal::open(command);
-    terminal.wait_for("ready tasks=");
+    terminal.wait_for("the broker is ready");
     terminal.wait_for("celeriac: listening on ");
     let line = terminal.seen().split("celeriac: listening on ").nth(1).expect("it was seen");
     let address = line.split_whitespace().next().expect("an address").to_owned();

@@ -343,17 +343,11 @@ fn a_token_is_never_shown() {
     let output = finish(&mut command, "");
     assert!(!output.stdout.contains("hunter2"), "{output:?}");
 
-    for (token, problem) in [("", "token is empty"), ("hunter 2", "not visible ASCII")] {
-        let output = finish(
-            celeriac(&["serve", "--data", "d", "--check-config"]).env("CELERIAC_TOKEN", token),
-            "",
-        );
-        assert_eq!(output.code, Some(2), "{output:?}");
-        assert!(
-            output.stderr.contains(problem) && !output.stderr.contains("hunter 2"),
-            "{output:?}"
-        );
-    }
+    let mut command = celeriac(&["serve", "--data", "d", "--check-config"]);
+    let output = finish(command.env("CELERIAC_TOKEN", "hunter 2"), "");
+    assert_eq!(output.code, Some(2), "{output:?}");
+    let stderr = &output.stderr;
+    assert!(stderr.contains("not visible ASCII") && !stderr.contains("hunter 2"), "{output:?}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use celeriac_machine::command::{
-    Answer, Ask, Code, Command, ConnectionKey, DeliveryOutline, Effect, Message, Now, Outlines,
-    Refusal, TaskOutline, WorkerOutline,
+    Answer, Ask, Code, Command, ConnectionKey, DeliveryOutline, Effect, LostWorker, Message, Now,
+    Outlines, Refusal, TaskOutline, WorkerOutline,
 };
 use celeriac_machine::{Effects, Machine, MachineConfig};
 use celeriac_proto::wire::{self, ClientFrame, ServerFrame, client_frame::Body};
@@ -223,6 +223,7 @@ impl World {
                         peer.connection = None;
                     }
                 }
+                Effect::WorkerLost(lost) => assert!(lost.tasks.len() <= LostWorker::TASKS_MAX),
                 Effect::Backup { tasks, .. } => assert_eq!(tasks, self.machine.tasks() as u64),
             }
         }

@@ -1,6 +1,7 @@
 //! The effects that the machine asks for, and the messages that it sends to connections.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use celeriac_proto::{InvalidName, MailboxName, QueueName, TaskId};
 use celeriac_record::{Lease, Order, Record, SessionId, Slot, State, TaskKey, Timestamp};
@@ -29,6 +30,8 @@ pub enum Effect {
     Keep(ConnectionKey, RequestId, TaskOutline),
     /// Close this connection. The machine sends no more messages to it.
     Close(ConnectionKey),
+    /// A worker lost its leases. This is for the log alone.
+    WorkerLost(Box<LostWorker>),
     /// Copy the stored records once the batch is durable. The store gives the answer.
     Backup {
         connection: ConnectionKey,
@@ -37,6 +40,25 @@ pub enum Effect {
         /// The number of tasks.
         tasks: u64,
     },
+}
+
+/// A worker whose session ended without an outcome of its tasks, and what happened to these tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostWorker {
+    pub instance: Arc<str>,
+    /// How long nothing was heard of the worker. `None`: it said goodbye.
+    pub silent_ms: Option<u64>,
+    /// The tasks that wait again, that ended as FAILURE, and that are REVOKED.
+    pub queued: u64,
+    pub failed: u64,
+    pub revoked: u64,
+    /// The oldest of these tasks, each with its new state; at most [`LostWorker::TASKS_MAX`].
+    pub tasks: Vec<(TaskId, State)>,
+}
+
+impl LostWorker {
+    /// The most tasks that are named: their ids fit into one line of a log.
+    pub const TASKS_MAX: usize = 10;
 }
 
 /// A message to a connection.

@@ -411,6 +411,7 @@ impl Model {
                 }
                 // The model asks for the states that it compares, so it need not keep this task.
                 Effect::Keep(..) => {}
+                Effect::WorkerLost(_) => {}
                 Effect::Replay { .. } | Effect::Backup { .. } => {
                     unreachable!("the model never asks for it")
                 }

@@ -179,7 +179,7 @@ impl Scene {
                     self.log
                         .push(Record::Submitted(Box::new(submitted.again(key, generation, at))));
                 }
-                Effect::Drop(_) | Effect::Backup { .. } => {}
+                Effect::Drop(_) | Effect::Backup { .. } | Effect::WorkerLost(_) => {}
                 Effect::Send(connection, message) => said.extend(self.say(connection, message)),
                 Effect::Keep(connection, _, task) => {
                     said.push(format!("{}: is to be shown {}", self.name(connection), view(&task)));

@@ -331,7 +331,7 @@ impl World {
                     let ended = task.task.is_some_and(|task| task.state.is_terminal());
                     assert!(ended, "a wait keeps only ended tasks that are not forgotten yet");
                 }
-                Effect::Backup { .. } => {}
+                Effect::Backup { .. } | Effect::WorkerLost(_) => {}
                 Effect::Close(connection) => {
                     let closed =
                         self.peers.iter_mut().find(|peer| peer.connection == Some(connection));

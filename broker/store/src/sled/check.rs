@@ -21,16 +21,16 @@ use crate::survey;
 
 /// The beginning of a copy's name.
 const COPY: &str = "celeriac-check-";
-/// The states of tasks and their names, in the order of a task's life.
-const STATES: [(State, &str); 8] = [
-    (State::Scheduled, "SCHEDULED"),
-    (State::Queued, "QUEUED"),
-    (State::Leased, "LEASED"),
-    (State::Started, "STARTED"),
-    (State::Retry, "RETRY"),
-    (State::Success, "SUCCESS"),
-    (State::Failure, "FAILURE"),
-    (State::Revoked, "REVOKED"),
+/// The states of tasks, in the order of a task's life.
+const STATES: [State; 8] = [
+    State::Scheduled,
+    State::Queued,
+    State::Leased,
+    State::Started,
+    State::Retry,
+    State::Success,
+    State::Failure,
+    State::Revoked,
 ];
 
 /// The content of a sound data folder.
@@ -210,7 +210,7 @@ impl Count {
         let tasks_in = |state| self.states.values().filter(|found| **found == state).count() as u64;
         Report {
             format,
-            tasks: STATES.iter().map(|(state, name)| (*name, tasks_in(*state))).collect(),
+            tasks: STATES.iter().map(|state| (state.name(), tasks_in(*state))).collect(),
             queues: self.queues.len() as u64,
             chunks: self.chunks,
             live_bytes: self.live_bytes,

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::files::{self, PRIVATE_FOLDER, sync_folder};
+use super::files::{self, LOST_AND_FOUND, PRIVATE_FOLDER, sync_folder};
 use super::folder::{Folder, room_in};
 use super::log::{Log, SEGMENT_BYTES};
 use super::open::unreadable;
@@ -21,8 +21,6 @@ use crate::medium::{Copier, Copy};
 
 /// Chunks written to the copy in one batch.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// A folder that some file systems have in their root.
-const LOST_AND_FOUND: &str = "lost+found";
 /// The factor for the room that sled needs beside the log, while it writes and afterwards.
 const ROOM_FACTOR: u64 = 2;
 const ROOM_BYTES: u64 = 8 * SEGMENT_BYTES as u64;

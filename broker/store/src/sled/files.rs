@@ -14,6 +14,9 @@ use crate::error::Error;
 pub(super) const PRIVATE_FOLDER: u32 = 0o700;
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 
+/// The folder that a new file system has.
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
+
 /// Makes the folder and its missing parent folders so that only this user can read them, whatever
 /// the umask.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
@@ -51,6 +54,17 @@ fn is_ours(name: &str) -> bool {
     OF_SLED.contains(&name)
         || ["lock", "format", "format.new", "durable", "ballast", REHEARSAL].contains(&name)
         || name.starts_with("snap.")
+}
+
+/// Whether a folder may have this file or folder before it is a data folder: the first start makes
+/// files of these names before `format`, `ballast` stays when someone has removed the data by hand,
+/// and a new file system has `lost+found`.
+pub(super) fn is_of_a_new_folder(path: &Path) -> bool {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("lock" | "format.new" | "ballast") => path.is_file(),
+        Some(LOST_AND_FOUND) => path.is_dir(),
+        _ => false,
+    }
 }
 
 /// Refuses all but regular files: opening a pipe waits for ever, a device is not a disk, and the
@@ -103,10 +117,13 @@ pub(super) fn warn_of_others(folder: &Folder) {
         return;
     }
     let names = folder.names(folder.path()).unwrap_or_default();
-    let open: Vec<_> =
-        names.iter().filter(|name| is_ours(name) && is_open(&folder.path().join(name))).collect();
+    let open: Vec<_> = names
+        .iter()
+        .filter(|name| is_ours(name) && is_open(&folder.path().join(name)))
+        .map(String::as_str)
+        .collect();
     let path = folder.path().display();
-    tracing::warn!(files = ?open, "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
+    tracing::warn!(folder = %path, files = open.join(", "), "other users may look into the data folder: take that from them with `chmod -R go= {path}`");
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {

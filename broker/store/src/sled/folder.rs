@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::files::{
-    PRIVATE_FILE, make_folder, make_or_open, refuse_irregular, sync_folder, write_synced,
+    PRIVATE_FILE, is_of_a_new_folder, make_folder, make_or_open, refuse_irregular, sync_folder,
+    write_synced,
 };
 use super::note::{NOTE_BYTES, Note};
 use crate::chunk::FORMAT;
@@ -34,7 +35,8 @@ pub(super) const REHEARSAL: &str = "rehearsal";
 pub(super) struct Folder {
     path: PathBuf,
     /// This file stays open: closing it releases the lock.
-    _lock: Option<File>,
+    #[allow(dead_code, reason = "it is held to be dropped")]
+    lock: Option<File>,
     notes: Option<File>,
     note_sequence: u64,
     /// The snapshot that sled made or used at this start.
@@ -69,17 +71,29 @@ impl Folder {
             sync_folder(parent)?;
         }
         refuse_irregular(&path)?;
-        let lock = make_or_open(&path.join("lock"))?;
-        wait_for_lock(&path, || lock.try_lock())?;
-        Ok(Self {
+        let mut folder = Self::unlocked(path);
+        let names = folder.names(&folder.path)?;
+        // The folder of another program gets no file at all, not even the lock. Another broker may
+        // be making its files here: it has made the lock first.
+        if !names.iter().any(|name| name == "lock") && folder.read_format()?.is_none() {
+            folder.refuse_foreign(&names)?;
+        }
+        let lock = make_or_open(&folder.path.join("lock"))?;
+        wait_for_lock(&folder.path, || lock.try_lock())?;
+        folder.lock = Some(lock);
+        Ok(folder)
+    }
+
+    fn unlocked(path: PathBuf) -> Self {
+        Self {
             path,
-            _lock: Some(lock),
+            lock: None,
             notes: None,
             note_sequence: 0,
             snapshot: 0,
             required: Vec::new(),
             file_bytes: 0,
-        })
+        }
     }
 
     /// Locks an existing folder against brokers, and changes nothing in it. A copy may have no file
@@ -103,15 +117,7 @@ impl Folder {
         if let Some(lock) = &lock {
             wait_for_lock(&path, || lock.try_lock_shared())?;
         }
-        Ok(Self {
-            path,
-            _lock: lock,
-            notes: None,
-            note_sequence: 0,
-            snapshot: 0,
-            required: Vec::new(),
-            file_bytes: 0,
-        })
+        Ok(Self { lock, ..Self::unlocked(path) })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -153,12 +159,22 @@ impl Folder {
         if self.read_format()?.is_some() {
             return Ok(());
         }
-        for name in OF_SLED.iter().chain(&["durable"]) {
-            if self.path.join(name).exists() {
-                return Err(self.foreign(format!("it has a file `{name}` but none named `format`")));
-            }
-        }
+        self.refuse_foreign(&self.names(&self.path)?)?;
         self.write_format()
+    }
+
+    /// Refuses a folder without the file `format`, unless it is empty or has only what the first
+    /// start leaves when it is killed before it has made that file.
+    fn refuse_foreign(&self, names: &[String]) -> Result<(), Error> {
+        let lost =
+            OF_SLED.iter().chain(&["durable"]).find(|lost| names.iter().any(|n| n == **lost));
+        if let Some(name) = lost {
+            return Err(self.foreign(format!("it has a file `{name}` but none named `format`")));
+        }
+        match names.iter().find(|name| !is_of_a_new_folder(&self.path.join(name))) {
+            Some(name) => Err(self.foreign(format!("it is not empty, it holds `{name}`"))),
+            None => Ok(()),
+        }
     }
 
     /// From now on the folder counts as a data folder.
@@ -437,8 +453,8 @@ mod tests {
     #[test]
     fn note_comes_back_from_the_place_that_is_whole() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("db"), b"12345").unwrap();
         let mut first = Folder::lock(folder.path()).unwrap();
+        fs::write(folder.path().join("db"), b"12345").unwrap();
         assert_eq!(first.read_note().unwrap(), None);
         for chunk in 1..=3 {
             first.note(chunk, 100 * chunk as i64).unwrap();

@@ -93,6 +93,50 @@ fn what_is_no_regular_file_is_refused_in_place_of_any_file() {
 }
 
 #[test]
+fn folder_that_holds_something_else_is_refused_and_gets_no_file() {
+    let foreign: [&[&str]; 5] =
+        [&["passwd"], &["lost+found/", "notes"], &["lock/"], &[".hidden"], &["lock", "notes"]];
+    for case in foreign {
+        let home = tempfile::tempdir().unwrap();
+        make(home.path(), case);
+        let before = names(home.path());
+        let refused = open(home.path()).unwrap_err();
+        assert_eq!(refused.exit_code(), 17, "{case:?}: {refused}");
+        assert_eq!(names(home.path()), before, "{case:?}");
+    }
+}
+
+#[test]
+fn empty_disk_and_every_state_of_a_killed_first_start_are_new_folders() {
+    let new: [&[&str]; 6] = [
+        &[],
+        &["lost+found/"],
+        &["lock"],
+        &["lock", "format.new"],
+        &["lost+found/", "lock", "format.new"],
+        &["lock", "ballast"],
+    ];
+    for case in new {
+        let home = tempfile::tempdir().unwrap();
+        make(home.path(), case);
+        filled(home.path()).close().unwrap();
+        // A data folder may hold files of the operator too.
+        make(home.path(), &["notes"]);
+        filled(home.path()).close().unwrap();
+    }
+}
+
+/// Makes empty files, and folders where the name ends with a slash.
+fn make(folder: &Path, names: &[&str]) {
+    for name in names {
+        match name.strip_suffix('/') {
+            Some(name) => fs::create_dir(folder.join(name)).unwrap(),
+            None => fs::write(folder.join(name), b"").unwrap(),
+        }
+    }
+}
+
+#[test]
 fn file_that_is_removed_replaced_or_cut_is_noticed_before_anything_more_is_confirmed() {
     let harms: [(&str, Harm); 11] = [
         ("durable", |path| fs::remove_file(path).unwrap()),

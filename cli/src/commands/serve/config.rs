@@ -14,12 +14,14 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 
+use super::units::{parse_ms, size, span};
+use crate::byte_size::parse_bytes;
 use crate::exit::Failure;
-use crate::logging::{LogFormat, check_filter};
+use crate::logging::{LogFormat, parse_filter};
 use crate::token::read_token;
 
 /// One layer of the configuration: the command line with the environment, or the file. A setting
-/// without a value comes from the layer below.
+/// without a value comes from the layer below. `names.rs` explains the settings with two names.
 #[derive(Args, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConfigLayer {
@@ -54,42 +56,72 @@ pub(super) struct ConfigLayer {
     #[arg(skip)]
     pub(super) token_file: Option<PathBuf>,
 
-    /// The time between two heartbeats of an idle connection, in milliseconds [default: 5000]
-    #[arg(long, env = "CELERIAC_HEARTBEAT_MS", value_name = "MS")]
+    /// The time between two heartbeats of an idle connection [default: 5s]
+    #[arg(long, env = "CELERIAC_HEARTBEAT", value_name = "SPAN", value_parser = parse_ms)]
+    #[serde(deserialize_with = "span")]
+    pub(super) heartbeat: Option<u64>,
+
+    #[arg(long, env = "CELERIAC_HEARTBEAT_MS", value_name = "MS", hide = true)]
     pub(super) heartbeat_ms: Option<u64>,
 
-    /// The silence after which a worker loses its leases, in milliseconds [default: 15000]
-    #[arg(long, env = "CELERIAC_LEASE_MS", value_name = "MS")]
+    /// The silence after which a worker loses its leases [default: 15s]
+    #[arg(long, env = "CELERIAC_LEASE", value_name = "SPAN", value_parser = parse_ms)]
+    #[serde(deserialize_with = "span")]
+    pub(super) lease: Option<u64>,
+
+    #[arg(long, env = "CELERIAC_LEASE_MS", value_name = "MS", hide = true)]
     pub(super) lease_ms: Option<u64>,
 
-    /// The longest frame, in bytes [default: 16 MiB]
-    #[arg(long, env = "CELERIAC_FRAME_BYTES_MAX", value_name = "BYTES")]
-    pub(super) frame_bytes_max: Option<usize>,
+    /// The longest frame [default: 16MiB]
+    #[arg(long, env = "CELERIAC_FRAME_MAX", value_name = "SIZE", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "size")]
+    pub(super) frame_max: Option<u64>,
 
-    /// The largest payload of a task, in bytes [default: 8 MiB]
-    #[arg(long, env = "CELERIAC_PAYLOAD_BYTES_MAX", value_name = "BYTES")]
-    pub(super) payload_bytes_max: Option<usize>,
+    #[arg(long, env = "CELERIAC_FRAME_BYTES_MAX", value_name = "BYTES", hide = true)]
+    pub(super) frame_bytes_max: Option<u64>,
 
-    /// The largest result of a task, in bytes [default: 1 MiB]
-    #[arg(long, env = "CELERIAC_RESULT_BYTES_MAX", value_name = "BYTES")]
-    pub(super) result_bytes_max: Option<usize>,
+    /// The largest payload of a task [default: 8MiB]
+    #[arg(long, env = "CELERIAC_PAYLOAD_MAX", value_name = "SIZE", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "size")]
+    pub(super) payload_max: Option<u64>,
+
+    #[arg(long, env = "CELERIAC_PAYLOAD_BYTES_MAX", value_name = "BYTES", hide = true)]
+    pub(super) payload_bytes_max: Option<u64>,
+
+    /// The largest result of a task [default: 1MiB]
+    #[arg(long, env = "CELERIAC_RESULT_MAX", value_name = "SIZE", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "size")]
+    pub(super) result_max: Option<u64>,
+
+    #[arg(long, env = "CELERIAC_RESULT_BYTES_MAX", value_name = "BYTES", hide = true)]
+    pub(super) result_bytes_max: Option<u64>,
 
     /// The most connections; each needs a file descriptor [default: 10000]
     #[arg(long, env = "CELERIAC_CONNECTIONS_MAX", value_name = "COUNT")]
     pub(super) connections_max: Option<usize>,
 
-    /// How long an ended task is kept if neither the task nor its queue sets a time, in
-    /// milliseconds [default: one day]
-    #[arg(long, env = "CELERIAC_RESULT_TTL_MS", value_name = "MS")]
+    /// How long an ended task is kept if neither the task nor its queue sets a time [default: 1d]
+    #[arg(long, env = "CELERIAC_RESULT_TTL", value_name = "SPAN", value_parser = parse_ms)]
+    #[serde(deserialize_with = "span")]
+    pub(super) result_ttl: Option<u64>,
+
+    #[arg(long, env = "CELERIAC_RESULT_TTL_MS", value_name = "MS", hide = true)]
     pub(super) result_ttl_ms: Option<u64>,
 
-    /// The free disk space below which new tasks are refused, in bytes [default: 64 MiB]
-    #[arg(long, env = "CELERIAC_DISK_RESERVE_BYTES", value_name = "BYTES")]
+    /// The free disk space below which new tasks are refused [default: 64MiB]
+    #[arg(long, env = "CELERIAC_DISK_RESERVE", value_name = "SIZE", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "size")]
+    pub(super) disk_reserve: Option<u64>,
+
+    #[arg(long, env = "CELERIAC_DISK_RESERVE_BYTES", value_name = "BYTES", hide = true)]
     pub(super) disk_reserve_bytes: Option<u64>,
 
-    /// The time limit of a commit, in milliseconds; a slower commit ends the process [default:
-    /// 10000]
-    #[arg(long, env = "CELERIAC_COMMIT_TIMEOUT_MS", value_name = "MS")]
+    /// The time limit of a commit; a slower commit ends the process [default: 10s]
+    #[arg(long, env = "CELERIAC_COMMIT_TIMEOUT", value_name = "SPAN", value_parser = parse_ms)]
+    #[serde(deserialize_with = "span")]
+    pub(super) commit_timeout: Option<u64>,
+
+    #[arg(long, env = "CELERIAC_COMMIT_TIMEOUT_MS", value_name = "MS", hide = true)]
     pub(super) commit_timeout_ms: Option<u64>,
 }
 
@@ -122,6 +154,8 @@ impl ConfigLayer {
             result_ttl_ms: self.result_ttl_ms.or(below.result_ttl_ms),
             disk_reserve_bytes: self.disk_reserve_bytes.or(below.disk_reserve_bytes),
             commit_timeout_ms: self.commit_timeout_ms.or(below.commit_timeout_ms),
+            // `settle` has moved the other values to the exact names.
+            ..Self::default()
         }
     }
 
@@ -142,9 +176,9 @@ impl ConfigLayer {
                 token,
                 heartbeat_ms: self.heartbeat_ms.unwrap_or(default.heartbeat_ms),
                 lease_ms: self.lease_ms.unwrap_or(default.lease_ms),
-                frame_bytes_max: self.frame_bytes_max.unwrap_or(default.frame_bytes_max),
-                payload_bytes_max: self.payload_bytes_max.unwrap_or(default.payload_bytes_max),
-                result_bytes_max: self.result_bytes_max.unwrap_or(default.result_bytes_max),
+                frame_bytes_max: in_memory(self.frame_bytes_max, default.frame_bytes_max),
+                payload_bytes_max: in_memory(self.payload_bytes_max, default.payload_bytes_max),
+                result_bytes_max: in_memory(self.result_bytes_max, default.result_bytes_max),
                 connections_max: self.connections_max.unwrap_or(default.connections_max),
                 result_ttl_ms: self.result_ttl_ms.unwrap_or(default.result_ttl_ms),
                 disk_reserve_bytes: self.disk_reserve_bytes.unwrap_or(default.disk_reserve_bytes),
@@ -152,6 +186,11 @@ impl ConfigLayer {
             },
         })
     }
+}
+
+/// A size of something that must fit into memory, or the default.
+fn in_memory(bytes: Option<u64>, default: usize) -> usize {
+    bytes.map_or(default, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// The configuration that `serve` runs with: every setting with its value. Its serialized form
@@ -178,7 +217,7 @@ impl ServeConfig {
         self.broker
             .check()
             .map_err(|error| InvalidSetting { key: error.key(), sentence: error.to_string() })?;
-        check_filter(&self.log).map_err(|error| InvalidSetting {
+        parse_filter(&self.log).map_err(|error| InvalidSetting {
             key: "log",
             sentence: format!("log filter `{}`: {error}", self.log),
         })?;

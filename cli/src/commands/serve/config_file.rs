@@ -34,13 +34,18 @@ impl ConfigFile {
     /// # Errors
     /// A usage failure that names the file, and the line if there is one.
     pub(super) fn parse(&self) -> Result<ConfigLayer, Failure> {
-        let layer: ConfigLayer = toml::from_str(&self.text).map_err(|error| self.wrong(&error))?;
+        let mut layer: ConfigLayer =
+            toml::from_str(&self.text).map_err(|error| self.wrong(&error))?;
         if layer.token.is_some() && layer.token_file.is_some() {
             let place = self.place("token_file").unwrap_or_else(|| self.path.display().to_string());
             return Err(Failure::usage(format!(
                 "{place}: token and token_file are both set, keep one"
             )));
         }
+        layer.settle(|_| None).map_err(|(name, exact)| {
+            let place = self.place(name).unwrap_or_else(|| self.path.display().to_string());
+            Failure::usage(format!("{place}: {name} and {exact} are both set, keep one"))
+        })?;
         Ok(layer)
     }
 
