@@ -30,6 +30,7 @@ pub(crate) struct SharedOptions {
     /// `serve` requires this token from every client. The other commands send it to the broker if
     /// the URL has no token. CELERIAC_TOKEN holds the token itself.
     #[arg(long, global = true, env = "CELERIAC_TOKEN_FILE", value_name = "FILE")]
+    #[arg(hide_short_help = true)]
     pub(crate) token_file: Option<PathBuf>,
 
     /// Print JSON for programs, one document per line
@@ -39,7 +40,7 @@ pub(crate) struct SharedOptions {
     /// Give up if the broker does not answer within this time, such as 10, 500ms or 2m [default:
     /// 10 seconds]
     #[arg(long, global = true, env = "CELERIAC_TIMEOUT")]
-    #[arg(value_parser = parse_span, value_name = "SECONDS")]
+    #[arg(value_parser = parse_span, value_name = "SECONDS", hide_short_help = true)]
     pub(crate) timeout: Option<Duration>,
 }
 

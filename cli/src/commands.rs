@@ -22,56 +22,90 @@ pub(crate) mod submit;
 pub(crate) mod tasks;
 pub(crate) mod top;
 pub(crate) mod watch;
+pub(crate) mod work;
 pub(crate) mod workers;
 
 /// A command with its arguments. The doc comments are the help texts.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run the broker
-    #[command(after_help = serve::SETTINGS_HELP)]
+    #[command(after_help = example(SERVE), after_long_help = long_help(SERVE, serve::SETTINGS_HELP))]
     Serve(Box<serve::ServeArguments>),
     /// Submit a task
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(SUBMIT), after_long_help = long_help(SUBMIT, EXIT_CODES))]
     Submit(Box<submit::SubmitArguments>),
     /// Show the state of tasks
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(STATUS), after_long_help = long_help(STATUS, EXIT_CODES))]
     Status(status::StatusArguments),
     /// Show one task with its whole history
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(SHOW), after_long_help = long_help(SHOW, EXIT_CODES))]
     Show(show::ShowArguments),
     /// List tasks
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(TASKS), after_long_help = long_help(TASKS, EXIT_CODES))]
     Tasks(Box<tasks::TasksArguments>),
     /// Print the result of a task
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(RESULT), after_long_help = long_help(RESULT, EXIT_CODES))]
     Result(result::ResultArguments),
     /// Print each transition of tasks until they have ended
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(WATCH), after_long_help = long_help(WATCH, EXIT_CODES))]
     Watch(watch::WatchArguments),
     /// Drop ended tasks with their results
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(FORGET), after_long_help = long_help(FORGET, EXIT_CODES))]
     Forget(forget::ForgetArguments),
     /// Cancel tasks
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(CANCEL), after_long_help = long_help(CANCEL, EXIT_CODES))]
     Cancel(cancel::CancelArguments),
     /// List the queues, pause them, empty them, or set their bounds
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(QUEUES), after_long_help = long_help(QUEUES, EXIT_CODES))]
     Queues(queues::QueuesArguments),
     /// List dead tasks, run them again, or drop them
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(DEAD), after_long_help = long_help(DEAD, EXIT_CODES))]
     Dead(Box<dead::DeadArguments>),
     /// List the workers, or give them orders
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(WORKERS), after_long_help = long_help(WORKERS, EXIT_CODES))]
     Workers(workers::WorkersArguments),
+    /// Run a command for each task: a worker without code
+    #[command(after_help = example(WORK), after_long_help = long_help(WORK, EXIT_CODES))]
+    Work(work::WorkArguments),
     /// Show rates, queues and workers live
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(TOP), after_long_help = long_help(TOP, EXIT_CODES))]
     Top(top::TopArguments),
     /// Copy the data of a running broker into a new folder
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = example(BACKUP), after_long_help = long_help(BACKUP, EXIT_CODES))]
     Backup(backup::BackupArguments),
     /// Check whether a data folder that no broker uses is sound
-    #[command(after_help = check::EXIT_CODES)]
+    #[command(after_help = example(CHECK), after_long_help = long_help(CHECK, check::EXIT_CODES))]
     Check(check::CheckArguments),
     /// Print a completion script for a shell
+    #[command(after_help = example(COMPLETIONS))]
     Completions(completions::CompletionsArguments),
+}
+
+// What a user types first, for the help of each command.
+const SERVE: &str = "celeriac serve --data ./data";
+const SUBMIT: &str = "celeriac submit songs.cluster --args '[\"Dynamite\"]' --queue songs --wait";
+const STATUS: &str = "celeriac status song-7";
+const SHOW: &str = "celeriac show song-7";
+const TASKS: &str = "celeriac tasks --queue songs --state started";
+const RESULT: &str = "celeriac result song-7 --wait 10m";
+const WATCH: &str = "celeriac watch song-7";
+const FORGET: &str = "celeriac forget song-7";
+const CANCEL: &str = "celeriac cancel song-7";
+const QUEUES: &str = "celeriac queues\n  celeriac queues pause songs";
+const DEAD: &str = "celeriac dead list --newer-than 1d\n  celeriac dead replay --queue songs";
+const WORKERS: &str = "celeriac workers\n  celeriac workers quiet worker-1";
+const WORK: &str = "celeriac work --name songs.preprocess --queue songs -- ./analyse {0}";
+const TOP: &str = "celeriac top";
+const BACKUP: &str = "celeriac backup /var/backups/celeriac/monday";
+const CHECK: &str = "celeriac check /var/lib/celeriac";
+const COMPLETIONS: &str = "celeriac completions bash > /etc/bash_completion.d/celeriac";
+
+/// The end of the short help: what a user types first.
+fn example(lines: &str) -> String {
+    format!("Example:\n  {lines}")
+}
+
+/// The end of the long help.
+fn long_help(example_lines: &str, more: &str) -> String {
+    format!("{}\n\n{more}", example(example_lines))
 }

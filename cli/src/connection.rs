@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac_client::{BrokerUrl, Client, Error, ErrorCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::arguments::SharedOptions;
 use crate::exit::{Exit, Failure};
@@ -12,31 +14,101 @@ use crate::output::print_to_stderr;
 use crate::printable::clean;
 use crate::token::{read_token, token_variable, warning};
 
+const SCHEME: &str = "celeriac://";
 const DEFAULT_URL: &str = "celeriac://127.0.0.1:23537";
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A broker answers a Hello within milliseconds. After this time the command looks what else may
+/// be at the address.
+const SLOW_HANDSHAKE: Duration = Duration::from_secs(1);
+/// The time that another server has to show what it is.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connects within `--timeout`, which then also bounds every request.
 pub(crate) async fn connect(shared: &SharedOptions) -> Result<Client, Failure> {
-    let url = with_token(shared.url.as_deref().unwrap_or(DEFAULT_URL), shared.token_file.as_ref())?;
+    let url = broker(shared)?;
     let timeout = shared.timeout.unwrap_or(DEFAULT_TIMEOUT);
     let connecting = Client::builder(&url)
         .instance(instance())
         .timeout(timeout)
         .connect_timeout(timeout)
         .connect();
-    match tokio::time::timeout(timeout, connecting).await {
-        Ok(connected) => connected.map_err(failure),
-        Err(_) => Err(Failure::new(
+    let address = address(shared);
+    tokio::select! {
+        connected = connecting => match connected {
+            Ok(client) => Ok(client),
+            Err(error) => Err(explain(&address, error).await),
+        },
+        () = tokio::time::sleep(timeout) => Err(Failure::new(
             Exit::Unreachable,
             format!("the broker did not answer within {timeout:?}"),
         )),
+        other = other_server_after(SLOW_HANDSHAKE, &address) => Err(other),
     }
+}
+
+/// The failure for a connection that could not be made, with what else answers at the address.
+async fn explain(address: &str, error: Error) -> Failure {
+    // Only what answers, but not as a broker, is worth another look.
+    if !matches!(error, Error::Handshake { code: ErrorCode::Unspecified, .. }) {
+        return failure(error);
+    }
+    match tokio::time::timeout(PROBE_TIMEOUT, probe(address)).await {
+        Ok(Some(server)) => not_a_broker(address, server),
+        _ => failure(error),
+    }
+}
+
+/// Waits until the handshake has taken longer than with any broker. Then it returns only if the
+/// server at the address is known to be none.
+async fn other_server_after(patience: Duration, address: &str) -> Failure {
+    tokio::time::sleep(patience).await;
+    match tokio::time::timeout(PROBE_TIMEOUT, probe(address)).await {
+        Ok(Some(server)) => not_a_broker(address, server),
+        _ => std::future::pending().await,
+    }
+}
+
+fn not_a_broker(address: &str, server: &str) -> Failure {
+    let sentence = format!("{address} is {server} and not a broker of Celeriac: check the address");
+    Failure::new(Exit::Unreachable, sentence)
+}
+
+/// Asks in the words of HTTP, which a server of HTTP or TLS answers and a broker refuses.
+async fn probe(address: &str) -> Option<&'static str> {
+    let mut server = TcpStream::connect(address).await.ok()?;
+    server.write_all(b"GET / HTTP/1.0\r\n\r\n").await.ok()?;
+    let mut answer = [0; 5];
+    server.read_exact(&mut answer).await.ok()?;
+    match &answer {
+        b"HTTP/" => Some("a server of HTTP"),
+        // A record of TLS: an alert, which says that the request was not TLS.
+        [0x15, 0x03, ..] => Some("a server of TLS"),
+        _ => None,
+    }
+}
+
+/// The URL of the broker with the token.
+pub(crate) fn broker(shared: &SharedOptions) -> Result<String, Failure> {
+    with_token(&url(shared), shared.token_file.as_ref())
 }
 
 /// The address of the broker for people: the URL without its token.
 pub(crate) fn address(shared: &SharedOptions) -> String {
-    let url = shared.url.as_deref().unwrap_or(DEFAULT_URL);
-    url.parse::<BrokerUrl>().map(|url| url.address()).unwrap_or_default()
+    url(shared).parse::<BrokerUrl>().map(|url| url.address()).unwrap_or_default()
+}
+
+/// The URL of the broker. People also write `host:port` alone.
+fn url(shared: &SharedOptions) -> String {
+    match shared.url.as_deref().map(str::trim) {
+        None | Some("") => DEFAULT_URL.to_owned(),
+        Some(url) if url.contains("://") => url.to_owned(),
+        Some(address) if address.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            format!("{SCHEME}{address}")
+        }
+        // The sentence about a wrong address is clearer than one about a host that is not found.
+        Some(text) => text.to_owned(),
+    }
 }
 
 /// The URL of a broker at `host:port`.
@@ -86,7 +158,12 @@ pub(crate) fn failure(error: Error) -> Failure {
         Error::TaskFailed { .. } => Exit::Failed,
         Error::TaskRevoked { .. } => Exit::Revoked,
         Error::Url(_) | Error::Encode(_) => Exit::Usage,
-        Error::Refused { code, .. } => refused(*code),
+        Error::Handshake { code: ErrorCode::Unauthenticated, .. } => Exit::Token,
+        Error::Handshake { retryable: true, .. } => Exit::Later,
+        Error::Refused { code, retryable, .. } => match refused(*code) {
+            Exit::Error if *retryable => Exit::Later,
+            exit => exit,
+        },
         _ => Exit::Error,
     };
     Failure::new(exit, error.to_string())

@@ -18,6 +18,9 @@ Exit codes:
   6  the task was REVOKED
   7  the task has not ended, or not within the given time; or tasks of the
      queue are running
+  8  the broker does not accept the token, or needs one
+  9  the broker refused for now, as for a full queue: the same command may
+     succeed later
  22  the process gets no more memory";
 
 /// The outcome of a command, as the shell sees it.
@@ -39,6 +42,10 @@ pub(crate) enum Exit {
     Revoked,
     /// The task has not ended, or not within the given time.
     Unfinished,
+    /// The token is missing or wrong.
+    Token,
+    /// The broker refused, and may not refuse later.
+    Later,
     /// `serve` could not listen on its address.
     Address,
     /// The broker ended with this code.
@@ -59,6 +66,8 @@ impl Exit {
             Self::Failed => 5,
             Self::Revoked => 6,
             Self::Unfinished => 7,
+            Self::Token => 8,
+            Self::Later => 9,
             Self::Address => 10,
             Self::Broker(code) => code,
             Self::Memory => 22,

@@ -3,8 +3,10 @@
 //! This file parses the arguments, runs the command, and turns its outcome into an exit code. The
 //! files in `commands` do the work. Nothing in this crate knows the wire format or the store.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
@@ -12,7 +14,7 @@ use crate::arguments::SharedOptions;
 use crate::commands::Command;
 use crate::commands::{
     backup, cancel, check, completions, dead, forget, queues, result, serve, show, status, submit,
-    tasks, top, watch, workers,
+    tasks, top, watch, work, workers,
 };
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::output::{Format, Output, print_to_stderr};
@@ -32,6 +34,7 @@ mod logging;
 mod output;
 mod printable;
 mod queue_view;
+mod reader;
 mod signals;
 mod task_document;
 mod task_history;
@@ -47,13 +50,23 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// A durable task queue: the broker, and the commands that talk to it.
 #[derive(Parser)]
-#[command(name = "celeriac", version, after_help = EXIT_CODES, arg_required_else_help = false)]
+#[command(name = "celeriac", version, arg_required_else_help = true)]
+#[command(after_help = FIRST_STEPS, after_long_help = format!("{FIRST_STEPS}\n\n{EXIT_CODES}"))]
 struct Arguments {
     #[command(flatten, next_help_heading = "Shared options")]
     shared: SharedOptions,
     #[command(subcommand)]
     command: Command,
 }
+
+/// The end of the short help: the way from nothing to the result of a task.
+const FIRST_STEPS: &str = "\
+First steps, in three terminals:
+  celeriac serve --data ./data
+  celeriac work --name hello --queue default -- echo Hello
+  celeriac submit hello --wait
+
+`celeriac help COMMAND` explains a command.";
 
 fn main() -> ExitCode {
     let matches = match environment::without_empty(Arguments::command()).try_get_matches() {
@@ -78,7 +91,10 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
     let Arguments { shared, command } = arguments;
     let output = &mut Output::new(if shared.json { Format::Json } else { Format::Text });
-    if !matches!(command, Command::Serve(_) | Command::Top(_) | Command::Check(_)) {
+    if !matches!(
+        command,
+        Command::Serve(_) | Command::Top(_) | Command::Check(_) | Command::Work(_)
+    ) {
         signals::end_as_first_process()?;
     }
     match command {
@@ -97,6 +113,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Queues(queues) => block_on(queues::run(queues, &shared, output)),
         Command::Dead(dead) => block_on(dead::run(*dead, &shared, output)),
         Command::Workers(workers) => block_on(workers::run(workers, &shared, output)),
+        Command::Work(work) => block_on(work::run(work, &shared, output)),
         Command::Top(top) => block_on(top::run(&top, &shared, output)),
         Command::Backup(backup) => block_on(backup::run(backup, &shared, output)),
         Command::Check(check) => check::run(&check, output),
@@ -131,15 +148,41 @@ fn refuse_client_flags(matches: &ArgMatches) -> Result<(), Failure> {
 /// Prints the help, the version or the error of clap. Help and version go to stdout. An error goes
 /// to stderr in the form of all commands.
 fn print_clap(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    ) {
+        // If stderr is closed there is no other place for the help.
+        let _ = write!(io::stderr(), "{}", help_of_group());
+        return Exit::Usage.into();
+    }
     if error.use_stderr() {
         let text = environment::text_of(error, Arguments::command());
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
         print_to_stderr(&clean_lines(&mask_tokens(text)));
         return Exit::Usage.into();
     }
-    // A reader that closed stdout is no failure.
-    let _ = error.print();
-    Exit::Success.into()
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(Failure::from) {
+        Err(Failure::Sentence { exit, sentence }) => {
+            print_to_stderr(&clean(&sentence));
+            exit.into()
+        }
+        // A reader that closed stdout is no failure.
+        Ok(()) | Err(Failure::ReaderGone) => Exit::Success.into(),
+    }
+}
+
+/// The short help of the program, or of the command whose subcommand is missing.
+fn help_of_group() -> clap::builder::StyledStr {
+    let mut command = Arguments::command();
+    command.build();
+    for word in std::env::args().skip(1) {
+        if let Some(named) = command.find_subcommand(&word) {
+            command = named.clone();
+        }
+    }
+    command.render_help()
 }
 
 /// Masks the text before an `@` in each word. That text may be the token of an address that

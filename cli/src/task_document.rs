@@ -45,6 +45,8 @@ pub(crate) struct TaskDocument<'a> {
     errors: Vec<ErrorDocument<'a>>,
     result: Option<Box<RawValue>>,
     result_content_type: &'a str,
+    payload: Option<Box<RawValue>>,
+    payload_content_type: &'a str,
     revoked_reason: &'a str,
     actor: &'a str,
     cancel_requested: bool,
@@ -103,6 +105,9 @@ impl<'a> TaskDocument<'a> {
             errors: task.errors.iter().map(ErrorDocument::new).collect(),
             result: has_result.then(|| embed(&task.result, &task.result_content_type)),
             result_content_type: &task.result_content_type,
+            payload: (!task.payload.is_empty())
+                .then(|| embed(&task.payload, &task.payload_content_type)),
+            payload_content_type: &task.payload_content_type,
             revoked_reason: &task.revoked_reason,
             actor: &task.actor,
             cancel_requested: task.cancel_requested,

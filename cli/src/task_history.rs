@@ -6,7 +6,8 @@
 use std::time::SystemTime;
 
 use celeriac_client::{Client, State, TaskError, TaskFilter, TaskInfo};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::connection::failure;
 use crate::exit::Failure;
@@ -14,7 +15,7 @@ use crate::json::shown;
 use crate::output::{Output, details_lines, table_lines};
 use crate::printable::clean;
 use crate::task_document::TaskDocument;
-use crate::task_view::{HEADINGS, details, failed_attempt, row};
+use crate::task_view::{HEADINGS, details, failed_attempt, row, without_outcome};
 use crate::time::{absolute, absolute_and_relative, ms, now_ms, relative};
 
 /// How many tasks of a tree are searched for children. A tree may have any number of tasks, and
@@ -39,11 +40,17 @@ impl TaskHistory {
     /// Asks the broker for the task and its children.
     pub(crate) async fn fetch(client: &Client, id: &str) -> Result<Self, Failure> {
         let task = client.info_with_results(&[id]).await.map_err(failure)?.pop();
-        let task = task.ok_or_else(|| {
+        let mut task = task.ok_or_else(|| {
             Failure::error("the answer of the broker does not have the requested task")
         })?;
         if task.state == State::Unknown {
             return Ok(Self { task, children: Vec::new() });
+        }
+        let with_payload = client.info_with_payloads(&[id]).await.map_err(failure)?.pop();
+        // Between the two answers the id may have got another run, with another payload.
+        if let Some(same) = with_payload.filter(|same| same.generation == task.generation) {
+            task.payload = same.payload;
+            task.payload_content_type = same.payload_content_type;
         }
         let children = children(client, &task).await?;
         Ok(Self { task, children })
@@ -86,6 +93,7 @@ fn lines(task: &TaskInfo, children: &[TaskInfo], now_ms: i64) -> Vec<String> {
     if task.state == State::Unknown {
         return lines;
     }
+    section(&mut lines, "ARGUMENTS", argument_lines(task));
     section(&mut lines, "HISTORY", event_lines(task, now_ms));
     for error in &task.errors {
         section(&mut lines, &failed_attempt(error), traceback(error, now_ms));
@@ -117,7 +125,7 @@ fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
         return rows;
     }
     rows.push(("priority", task.priority.to_string()));
-    rows.push(("deliveries", task.deliveries.to_string()));
+    rows.extend(without_outcome(task).map(|count| ("deliveries", count)));
     rows.push(("generation", task.generation.to_string()));
     rows.push(("version", task.version.to_string()));
     if let Some(progress) = &task.progress {
@@ -162,6 +170,42 @@ fn event_lines(task: &TaskInfo, now_ms: i64) -> Vec<String> {
 
 fn event_line(event: &Event, now_ms: i64) -> String {
     format!("{}  {:<10}  {}", absolute(event.at_ms), relative(event.at_ms, now_ms), event.text)
+}
+
+/// The arguments with which the task was submitted.
+fn argument_lines(task: &TaskInfo) -> Vec<String> {
+    if task.payload.is_empty() {
+        return vec!["the broker keeps them no longer".to_owned()];
+    }
+    match task.payload_content_type.as_str() {
+        "" | "application/json" => match serde_json::from_slice(&task.payload) {
+            Ok(Arguments(args, kwargs)) => vec![
+                format!("args    {}", bounded(args.get())),
+                format!("kwargs  {}", bounded(kwargs.get())),
+            ],
+            // Another program may write JSON of another shape.
+            Err(_) => vec![bounded(&shown(&task.payload))],
+        },
+        content_type => {
+            vec![format!("{} ({})", bounded(&shown(&task.payload)), clean(content_type))]
+        }
+    }
+}
+
+/// The payload of every client that calls tasks by name.
+#[derive(Deserialize)]
+struct Arguments<'a>(#[serde(borrow)] &'a RawValue, #[serde(borrow)] &'a RawValue);
+
+/// A text that may be as long as a payload, shortened for people.
+fn bounded(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 2_000;
+    let text = clean(text);
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => {
+            format!("{}… ({} bytes in all; `show --raw` prints them)", &text[..end], text.len())
+        }
+        None => text,
+    }
 }
 
 fn traceback(error: &TaskError, now_ms: i64) -> Vec<String> {

@@ -24,6 +24,10 @@ pub(crate) struct PageOptions {
     /// With --json: print the tracebacks of errors too
     #[arg(long)]
     tracebacks: bool,
+
+    /// With --json: print the arguments of the tasks too
+    #[arg(long, requires = "json")]
+    payloads: bool,
 }
 
 /// The tasks of one request.
@@ -49,7 +53,10 @@ pub(crate) async fn print_list<const N: usize>(
             true => client.tasks_with_tracebacks(filter.clone(), wanted as u32, cursor).await,
             false => client.tasks(filter.clone(), wanted as u32, cursor).await,
         };
-        let page = page.map_err(failure)?;
+        let mut page = page.map_err(failure)?;
+        if pages.payloads {
+            add_payloads(client, &mut page.tasks).await?;
+        }
         let printed = page.tasks.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let has_more = page.tasks.len() > printed;
         let tasks = &page.tasks[..printed];
@@ -72,4 +79,18 @@ pub(crate) async fn print_list<const N: usize>(
             return Ok(());
         }
     }
+}
+
+/// Asks for the payloads of listed tasks. A listing itself has none.
+async fn add_payloads(client: &Client, tasks: &mut [TaskInfo]) -> Result<(), Failure> {
+    let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
+    let with_payloads = client.info_with_payloads(&ids).await.map_err(failure)?;
+    for (task, same) in tasks.iter_mut().zip(with_payloads) {
+        // Between the two answers the id may have got another run, or have been forgotten.
+        if same.generation == task.generation {
+            task.payload = same.payload;
+            task.payload_content_type = same.payload_content_type;
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The result of a task on stdout, for `result` and `submit --wait`: the value alone, or the reason
 //! why there is none.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use celeriac_client::{Client, State, TaskInfo, WaitMode};
@@ -8,10 +9,42 @@ use celeriac_client::{Client, State, TaskInfo, WaitMode};
 use crate::connection::failure;
 use crate::exit::{Exit, Failure};
 use crate::json::shown;
-use crate::output::Output;
+use crate::output::{Output, print_to_stderr};
 use crate::printable::clean;
+use crate::reader::until_reader_gone;
 use crate::task_document::TaskDocument;
-use crate::task_view::failed_attempt;
+use crate::task_view::{failed_attempt, why_it_waits};
+
+/// The time between two looks at a task that somebody waits for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Waits for the outcome of a request that waits for the end of a task. If the task does not begin,
+/// stderr has the reason: a person who waits in vain must not have to guess it.
+pub(crate) async fn waiting<T>(
+    client: &Client,
+    id: &str,
+    outcome: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = until_reader_gone(outcome) => outcome,
+        never = print_reasons(client, id) => match never {},
+    }
+}
+
+/// Prints why a task waits, and again when there is another reason.
+async fn print_reasons(client: &Client, id: &str) -> Infallible {
+    let mut last = None;
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        // If the broker does not answer, the request that waits reports it.
+        let task = client.info(&[id]).await.ok().and_then(|mut tasks| tasks.pop());
+        let reason = task.as_ref().and_then(why_it_waits);
+        if reason.is_some() && reason != last {
+            print_to_stderr(reason.as_deref().unwrap_or_default());
+        }
+        last = reason;
+    }
+}
 
 /// Waits for the end of a task and prints its result.
 pub(crate) async fn wait_and_print(
@@ -22,7 +55,10 @@ pub(crate) async fn wait_and_print(
 ) -> Result<Exit, Failure> {
     let waited = match span {
         Duration::ZERO => None,
-        span => client.wait(&[id], WaitMode::All, span).await.map_err(failure)?.tasks.pop(),
+        span => {
+            let ended = async { client.wait(&[id], WaitMode::All, span).await.map_err(failure) };
+            waiting(client, id, ended).await?.tasks.pop()
+        }
     };
     let present = client.info_with_results(&[id]).await.map_err(failure)?.pop();
     // The broker forgets a task whose result is not kept as soon as it ends. Then only the answer

@@ -8,7 +8,9 @@ use celeriac_client::{Progress, State, TaskError, TaskInfo, WaitingFor};
 use crate::exit::Exit;
 use crate::json::shown;
 use crate::printable::clean;
-use crate::time::{absolute_and_relative, ms, now_ms, relative, rough, time_of_day, whole_ms};
+use crate::time::{
+    absolute, absolute_and_relative, ms, now_ms, relative, rough, time_of_day, whole_ms,
+};
 
 /// The exit code of a command that shows a task: an id without a task is not found.
 pub(crate) fn exit_if_unknown(task: &TaskInfo) -> Exit {
@@ -55,7 +57,7 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String
         ("worker", clean(&task.worker)),
         ("changed by", clean(&task.actor)),
         ("attempts", attempts(task)),
-        ("deliveries", if_repeated(task.deliveries)),
+        ("deliveries", without_outcome(task).filter(|_| task.deliveries > 1).unwrap_or_default()),
         ("generation", if_repeated(task.generation)),
         ("tags", clean(&task.tags.join(", "))),
         ("root", clean(&task.root_id)),
@@ -69,6 +71,11 @@ pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String
     }
     rows.retain(|(_, value)| !value.is_empty());
     rows
+}
+
+/// The count of deliveries, which says how often the task was handed out and no report followed.
+pub(crate) fn without_outcome(task: &TaskInfo) -> Option<String> {
+    (task.deliveries > 0).then(|| format!("{} without an outcome", task.deliveries))
 }
 
 /// Whether a line names the task. One task alone needs no name.
@@ -119,6 +126,25 @@ fn note(task: &TaskInfo, now_ms: i64) -> String {
         State::Failure => last_error(task),
         State::Revoked => clean(&task.revoked_reason),
         _ => String::new(),
+    }
+}
+
+/// Why a task that has not begun waits. `None` if it only waits for its turn, or does not wait.
+pub(crate) fn why_it_waits(task: &TaskInfo) -> Option<String> {
+    let (id, queue, name) = (clean(&task.id), clean(&task.queue), clean(&task.name));
+    let time = || task.eta.map(|eta| absolute(ms(eta))).unwrap_or_default();
+    match (task.state, task.waiting_for) {
+        (State::Queued, WaitingFor::Worker) => Some(format!(
+            "task {id} waits: no worker serves the queue {queue} and knows the name {name}"
+        )),
+        (State::Queued, WaitingFor::Queue) => {
+            Some(format!("task {id} waits: the queue {queue} is paused"))
+        }
+        (State::Scheduled, _) => Some(format!("task {id} waits until {}", time())),
+        (State::Retry, _) => {
+            Some(format!("task {id} waits until {}: {}", time(), last_error(task)))
+        }
+        _ => None,
     }
 }
 

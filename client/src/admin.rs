@@ -107,8 +107,7 @@ impl Client {
     /// # Errors
     /// As [`Client::queues`].
     pub async fn pause_queues(&self, queues: &[impl AsRef<str>]) -> Result<(), Error> {
-        let pause = wire::PauseQueues { queues: owned(queues), paused: true };
-        self.order(client_frame::Body::PauseQueues(pause)).await
+        self.set_paused(queues, true).await
     }
 
     /// Resumes queues: the broker delivers from them again.
@@ -116,8 +115,15 @@ impl Client {
     /// # Errors
     /// As [`Client::queues`].
     pub async fn resume_queues(&self, queues: &[impl AsRef<str>]) -> Result<(), Error> {
-        let resume = wire::PauseQueues { queues: owned(queues), paused: false };
-        self.order(client_frame::Body::PauseQueues(resume)).await
+        self.set_paused(queues, false).await
+    }
+
+    async fn set_paused(&self, queues: &[impl AsRef<str>], paused: bool) -> Result<(), Error> {
+        for queues in queues.chunks(self.ids_per_request()) {
+            let pause = wire::PauseQueues { queues: owned(queues), paused };
+            self.order(client_frame::Body::PauseQueues(pause)).await?;
+        }
+        Ok(())
     }
 
     /// Revokes every waiting task of a queue, and returns how many they were. Leased tasks go on.
@@ -205,16 +211,18 @@ impl Client {
     }
 
     /// Runs these dead tasks again, and returns how many of them were found. An id that does not
-    /// exist, or whose task is not dead, is not counted.
+    /// exist, or whose task is not dead, is not counted. More ids than one request may name go in
+    /// several requests: after an error the first of them may have been carried out.
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn replay_dead(&self, ids: &[impl AsRef<str>]) -> Result<u64, Error> {
-        self.count(client_frame::Body::ReplayDead(wire::ReplayDead {
-            ids: owned(ids),
-            filter: None,
-        }))
-        .await
+        let mut count = 0;
+        for ids in ids.chunks(self.ids_per_request()) {
+            let replay = wire::ReplayDead { ids: owned(ids), filter: None };
+            count += self.count(client_frame::Body::ReplayDead(replay)).await?;
+        }
+        Ok(count)
     }
 
     /// Runs the dead tasks again that match the filter, and returns how many they were.
@@ -236,16 +244,18 @@ impl Client {
         self.count(client_frame::Body::ReplayDead(replay)).await
     }
 
-    /// Drops these dead tasks, and returns how many of them were found.
+    /// Drops these dead tasks, and returns how many of them were found. Many ids go in several
+    /// requests, as those of [`Client::replay_dead`] do.
     ///
     /// # Errors
     /// As [`Client::purge_queue`].
     pub async fn discard_dead(&self, ids: &[impl AsRef<str>]) -> Result<u64, Error> {
-        self.count(client_frame::Body::DiscardDead(wire::DiscardDead {
-            ids: owned(ids),
-            ..Default::default()
-        }))
-        .await
+        let mut count = 0;
+        for ids in ids.chunks(self.ids_per_request()) {
+            let discard = wire::DiscardDead { ids: owned(ids), ..Default::default() };
+            count += self.count(client_frame::Body::DiscardDead(discard)).await?;
+        }
+        Ok(count)
     }
 
     /// Drops the dead tasks that match the filter, and returns how many they were. The broker

@@ -14,7 +14,7 @@ use crate::args::IntoArgs;
 use crate::batches::{submit_all, submit_one};
 use crate::connection::{Connection, ConnectionOptions, Connector};
 use crate::error::{Error, Refusal};
-use crate::getting;
+use crate::getting::{self, With};
 use crate::handle::TaskHandle;
 use crate::info::TaskInfo;
 use crate::submission::{Lineage, Submission, Submitted};
@@ -344,7 +344,7 @@ impl Client {
     /// As [`Connection::request`]. An id that does not exist is no error: its state is
     /// [`crate::State::Unknown`].
     pub async fn info(&self, ids: &[impl AsRef<str>]) -> Result<Vec<TaskInfo>, Error> {
-        self.get(ids, false).await
+        self.get(ids, With::Nothing).await
     }
 
     /// As [`Client::info`], with the results of those tasks that ended as Success.
@@ -364,18 +364,24 @@ impl Client {
     /// # Errors
     /// As [`Client::info`].
     pub async fn info_with_results(&self, ids: &[impl AsRef<str>]) -> Result<Vec<TaskInfo>, Error> {
-        self.get(ids, true).await
+        self.get(ids, With::Results).await
     }
 
-    async fn get(
+    /// As [`Client::info`], with the payloads as they were submitted: see [`TaskInfo::payload`].
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub async fn info_with_payloads(
         &self,
         ids: &[impl AsRef<str>],
-        with_results: bool,
     ) -> Result<Vec<TaskInfo>, Error> {
+        self.get(ids, With::Payloads).await
+    }
+
+    async fn get(&self, ids: &[impl AsRef<str>], with: With) -> Result<Vec<TaskInfo>, Error> {
         let mut tasks = Vec::with_capacity(ids.len());
         for ids in ids.chunks(self.ids_per_request()) {
-            let some =
-                getting::get(&self.connection, owned(ids), with_results, self.timeout).await?;
+            let some = getting::get(&self.connection, owned(ids), with, self.timeout).await?;
             tasks.extend(some.into_iter().map(TaskInfo::from));
         }
         Ok(tasks)

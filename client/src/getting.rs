@@ -9,16 +9,25 @@ use tokio::time::Instant;
 use crate::connection::{Connection, deadline_after};
 use crate::error::Error;
 
+/// The large part of a task that the broker sends with its state. A frame may not hold both of a
+/// task, so a request asks for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum With {
+    Nothing,
+    Results,
+    Payloads,
+}
+
 /// The tasks of these ids, in order.
 pub(crate) async fn get(
     connection: &Connection,
     ids: Vec<String>,
-    with_results: bool,
+    with: With,
     timeout: Duration,
 ) -> Result<Vec<wire::TaskInfo>, Error> {
     // An answer without any task leaves all of them out.
     let all = (0..ids.len() as u32).collect();
-    rest(connection, &ids, Vec::new(), all, with_results, timeout).await
+    rest(connection, &ids, Vec::new(), all, with, timeout).await
 }
 
 /// Completes an answer about these ids: asks for the tasks that the answer left out, until all are
@@ -28,7 +37,7 @@ pub(crate) async fn rest(
     ids: &[String],
     tasks: Vec<wire::TaskInfo>,
     left_out: Vec<u32>,
-    with_results: bool,
+    with: With,
     timeout: Duration,
 ) -> Result<Vec<wire::TaskInfo>, Error> {
     if left_out.is_empty() {
@@ -40,8 +49,12 @@ pub(crate) async fn rest(
     let mut open = left_out;
     while !open.is_empty() {
         let asked = open.iter().map(|place| ids[*place as usize].clone()).collect();
-        let body =
-            client_frame::Body::Get(wire::Get { ids: asked, with_results, with_payloads: false });
+        let get = wire::Get {
+            ids: asked,
+            with_results: with == With::Results,
+            with_payloads: with == With::Payloads,
+        };
+        let body = client_frame::Body::Get(get);
         let left = deadline.saturating_duration_since(Instant::now());
         let server_frame::Body::GetReply(reply) = connection.request(body, left).await? else {
             return Err(Error::unexpected("a GetReply"));

@@ -235,6 +235,12 @@ pub struct TaskInfo {
     pub result: Bytes,
     /// The content type of the result: `application/json`, or what the worker says.
     pub result_content_type: String,
+    /// The arguments of the task as they were submitted. Empty unless the request asked for payloads
+    /// ([`Client::info_with_payloads`](crate::Client::info_with_payloads)), and for an ended task
+    /// whose payload was too large to be kept beside its end.
+    pub payload: Bytes,
+    /// The content type of the payload, as it was submitted. Empty means JSON: `[args, kwargs]`.
+    pub payload_content_type: String,
     /// Why the task was revoked, for example `expired`, `cancelled` or `replaced`.
     pub revoked_reason: String,
     /// Who made the latest transition: the instance of a worker or a client, or `broker`. Empty
@@ -338,6 +344,8 @@ impl From<wire::TaskInfo> for TaskInfo {
             errors: task.errors.into_iter().map(TaskError::from).collect(),
             result: detached(task.result),
             result_content_type: task.result_content_type,
+            payload: detached(task.payload),
+            payload_content_type: task.content_type,
             revoked_reason: task.revoked_reason,
             actor: task.actor,
             cancel_requested: task.cancel_requested,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::client::{Client, owned};
 use crate::connection::deadline_after;
 use crate::error::Error;
-use crate::getting;
+use crate::getting::{self, With};
 use crate::info::TaskInfo;
 
 /// How many of the tasks must have ended before a wait is over.
@@ -80,7 +80,8 @@ impl Client {
                 .await
                 .map_err(|error| with_whole_time(error, timeout))?;
             let tasks =
-                getting::rest(&self.connection, &ids, tasks, left_out, false, self.timeout).await?;
+                getting::rest(&self.connection, &ids, tasks, left_out, With::Nothing, self.timeout)
+                    .await?;
             waited.satisfied &= satisfied;
             waited.tasks.extend(tasks.into_iter().map(TaskInfo::from));
         }

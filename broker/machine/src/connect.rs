@@ -2,7 +2,7 @@
 //! silent for too long, disconnects or says goodbye.
 
 use celeriac_proto::TaskId;
-use celeriac_record::{Cancel, ClosedBy, Lease, Name, Named, Record, SessionRecord, State};
+use celeriac_record::{Cancel, Lease, Name, Named, Record, SessionRecord, State};
 
 use crate::Machine;
 use crate::command::{
@@ -10,6 +10,7 @@ use crate::command::{
     SignalKind,
 };
 use crate::keys::SessionKey;
+use crate::lease::Loss;
 use crate::session::Session;
 use crate::step::{Asker, Step};
 use crate::timers::MonoTimer;
@@ -198,8 +199,12 @@ impl Machine {
             if why == EndOfSession::Goodbye && is_unstarted {
                 self.take_back(step, slot);
             } else {
+                let loss = match why {
+                    EndOfSession::Silence => Loss::Silence,
+                    EndOfSession::Goodbye => Loss::Goodbye,
+                };
                 let id = self.tasks.id(self.tasks.task(slot));
-                let state = self.lose_lease(step, slot, ClosedBy::Nobody);
+                let state = self.lose_lease(step, slot, loss);
                 // A task that was queued again may have expired.
                 let found = self.tasks.find(&id).map(|slot| self.tasks.task(slot).state);
                 note_task(&mut lost, id, found.unwrap_or(state));

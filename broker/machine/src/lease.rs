@@ -14,6 +14,26 @@ use crate::task::Task;
 use crate::timers::MonoTimer;
 use crate::transitions::{Cause, broker_error};
 
+/// How the holder of a lease was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Nothing was heard of its session for the lease time.
+    Silence,
+    /// It ended its session with the lease.
+    Goodbye,
+    /// It lives, and reported that the process of the handler died.
+    Handler,
+}
+
+impl Loss {
+    fn closed_by(self) -> ClosedBy {
+        match self {
+            Self::Silence | Self::Goodbye => ClosedBy::Nobody,
+            Self::Handler => ClosedBy::Lost,
+        }
+    }
+}
+
 impl Machine {
     /// Gives a queued task to a consumer.
     pub(crate) fn grant_lease(&mut self, step: &mut Step<'_>, slot: Slot, holder: SessionKey) {
@@ -125,12 +145,8 @@ impl Machine {
 
     /// The holder of the lease is lost without an outcome: the task runs again, or it fails if it
     /// lost workers too often. The loss counts against a task only if the task had begun.
-    pub(crate) fn lose_lease(
-        &mut self,
-        step: &mut Step<'_>,
-        slot: Slot,
-        closed_by: ClosedBy,
-    ) -> State {
+    pub(crate) fn lose_lease(&mut self, step: &mut Step<'_>, slot: Slot, loss: Loss) -> State {
+        let closed_by = loss.closed_by();
         let (is_run_once, announces_end) = (self.is_run_once(slot), self.announces_end(slot));
         let task = self.tasks.task(slot);
         let deliveries_max = self.deliveries_max(task);
@@ -154,10 +170,30 @@ impl Machine {
         } else if is_to_blame && run.deliveries.saturating_add(run.silent) >= deliveries_max {
             "workers were lost with this task too often"
         } else {
+            if started {
+                let error = self.lost_attempt(step, slot, loss);
+                self.keep_error(slot, error);
+            }
             return self.requeue(step, slot, closed_by, Cause::WorkerLost);
         };
         let error: TaskError = broker_error("worker_lost", message, step.now, run.attempts);
         self.fail(step, slot, closed_by, error, Cause::WorkerLost)
+    }
+
+    /// The error of an attempt that ended with its worker. Another attempt follows, and who looks at
+    /// the task must see why.
+    fn lost_attempt(&self, step: &Step<'_>, slot: Slot, loss: Loss) -> TaskError {
+        let run = self.tasks.run(self.tasks.task(slot)).expect("a leased task has a run");
+        let worker = &run.worker;
+        let message = match loss {
+            Loss::Silence => {
+                let seconds = self.config.lease_ms as f64 / 1_000.0;
+                format!("the worker {worker} was silent for {seconds} s")
+            }
+            Loss::Goodbye => format!("the worker {worker} ended before the task did"),
+            Loss::Handler => format!("the process of the handler on {worker} died"),
+        };
+        broker_error("worker_lost", &message, step.now, run.attempts)
     }
 
     /// Takes the lease from its holder. A report of a failure, a release or a take-back undoes the

@@ -7,6 +7,7 @@ use celeriac_record::{Body, ClosedBy, MAX_DELIVERIES_DEFAULT, Progress, RetryPol
 use crate::Machine;
 use crate::command::{Code, Failure, Release, ReportKind, ReportOutcome, TaskReport};
 use crate::keys::SessionKey;
+use crate::lease::Loss;
 use crate::retry::delay_ms;
 use crate::step::Step;
 use crate::task::Task;
@@ -195,7 +196,7 @@ impl Machine {
         self.ensure_started_in_passing(step, slot);
         let run = self.tasks.run_mut(slot).expect("a leased task has a run");
         run.losses = run.losses.saturating_add(1);
-        self.lose_lease(step, slot, ClosedBy::Lost)
+        self.lose_lease(step, slot, Loss::Handler)
     }
 
     /// Whether the task must not begin again, however its run ends.

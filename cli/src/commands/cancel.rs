@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac_client::{CancelMode, CancelOutcome};
+use celeriac_client::{CancelMode, CancelOutcome, Client, TaskFilter, TaskInfo};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
@@ -80,16 +80,19 @@ pub(crate) async fn run(
         arguments.confirm.consent("a cancel by root or tag")?.ask(&question).await?;
     }
     let client = connect(shared).await?;
-    let cancelled = match (arguments.root, arguments.tag) {
+    let cancelled = match (&arguments.root, &arguments.tag) {
         (Some(root), _) => client.cancel_tree(root, mode).await,
         (None, Some(tag)) => client.cancel_tagged(tag, mode).await,
         (None, None) => client.cancel(&arguments.ids, mode).await,
     };
     let cancelled = cancelled.map_err(failure)?;
-    client.close().await;
-    if cancelled.is_empty() && !output.is_json() {
-        output.line("no unfinished task matches")?;
+    if cancelled.is_empty() {
+        fail_if_none_is_known(&client, &arguments).await?;
+        if !output.is_json() {
+            output.line("no unfinished task matches")?;
+        }
     }
+    client.close().await;
     let mut exit = Exit::Success;
     for task in &cancelled {
         let report = report(task.outcome);
@@ -100,6 +103,33 @@ pub(crate) async fn run(
         }
     }
     Ok(exit)
+}
+
+/// Fails if the broker knows no task of the tree or with the tag, ended tasks included.
+async fn fail_if_none_is_known(
+    client: &Client,
+    arguments: &CancelArguments,
+) -> Result<(), Failure> {
+    let (filter, sentence) = match (&arguments.root, &arguments.tag) {
+        (Some(root), _) => {
+            let first = client.info(&[root]).await.map_err(failure)?;
+            if first.iter().any(TaskInfo::is_there) {
+                return Ok(());
+            }
+            (
+                TaskFilter::new().root_id(root),
+                format!("no task {}, and none of its tree", clean(root)),
+            )
+        }
+        (None, Some(tag)) => {
+            (TaskFilter::new().tag(tag), format!("no task with the tag {}", clean(tag)))
+        }
+        (None, None) => return Ok(()),
+    };
+    match client.tasks(filter, 1, None).await.map_err(failure)?.tasks.is_empty() {
+        true => Err(Failure::new(Exit::NotFound, sentence)),
+        false => Ok(()),
+    }
 }
 
 fn report(outcome: CancelOutcome) -> Report {

@@ -15,6 +15,10 @@ pub(crate) struct ShowArguments {
     /// The id of the task
     #[arg(value_parser = parse_id, value_name = "ID")]
     id: String,
+
+    /// Print only the arguments, as they were submitted, byte by byte
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
 }
 
 /// Shows the task. An id without a task is shown as UNKNOWN, and the exit code is 4.
@@ -26,6 +30,10 @@ pub(crate) async fn run(
     let client = connect(shared).await?;
     let history = TaskHistory::fetch(&client, &arguments.id).await?;
     client.close().await;
-    history.print(output)?;
+    if arguments.raw && history.task.is_there() {
+        output.bytes(&history.task.payload)?;
+    } else {
+        history.print(output)?;
+    }
     Ok(exit_if_unknown(&history.task))
 }

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::json::{parse_args, parse_kwargs, read_stdin};
 use crate::output::Output;
 use crate::printable::clean;
-use crate::task_result::{print_result, wait_and_print};
+use crate::task_result::{print_result, wait_and_print, waiting};
 use crate::time::{Moment, parse_moment, parse_moment_or_span, parse_span};
 
 /// The arguments of `submit`.
@@ -170,10 +170,14 @@ async fn wait_for_end(
     span: Duration,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    match tokio::time::timeout(span, end_of(watch, submitted.generation)).await {
-        Ok(Some(task)) => print_result(&task, output),
+    let ended = async {
+        let end = end_of(watch, submitted.generation);
+        Ok(tokio::time::timeout(span, end).await.ok().flatten())
+    };
+    match waiting(client, &submitted.id, ended).await? {
+        Some(task) => print_result(&task, output),
         // The time is over, or the broker has forgotten the task. Its present state is the answer.
-        Ok(None) | Err(_) => wait_and_print(client, &submitted.id, Duration::ZERO, output).await,
+        None => wait_and_print(client, &submitted.id, Duration::ZERO, output).await,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::arguments::{SharedOptions, parse_id};
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
+use crate::reader::until_reader_gone;
 use crate::task_document::TaskDocument;
 use crate::task_view::{IdColumn, transition};
 use crate::time::parse_span;
@@ -38,6 +39,7 @@ pub(crate) async fn run(
     let watch = client.watch(&ids).await.map_err(failure)?;
     let mut tasks = WatchedTasks::default();
     let printing = tasks.print_until_over(watch, ids.len(), output);
+    let printing = until_reader_gone(printing);
     match arguments.wait {
         Some(span) => {
             // When the time is over, the tasks that have not ended count as unfinished.

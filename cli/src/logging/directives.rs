@@ -8,8 +8,16 @@ use tracing_subscriber::EnvFilter;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The parts of the program that log: ours, and the libraries below them.
-const TARGETS: [&str; 6] =
-    ["celeriac", "celeriac_broker", "celeriac_store", "sled", "tokio", "mio"];
+const TARGETS: [&str; 8] = [
+    "celeriac",
+    "celeriac_broker",
+    "celeriac_store",
+    "celeriac_worker",
+    "celeriac_client",
+    "sled",
+    "tokio",
+    "mio",
+];
 
 /// Parses a filter such as `info` or `warn,celeriac_broker=debug`. A level without a target is for
 /// Celeriac; libraries log what is wrong, and everything at `trace`.

@@ -177,7 +177,7 @@ fn a_wrong_token_is_refused_and_the_right_one_works_from_url_variable_and_file()
     let broker = Broker::ready(serve);
 
     let refused = broker.run(&["queues"]);
-    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused:?}");
+    assert_eq!((refused.code, refused.stderr.lines().count()), (Some(8), 1), "{refused:?}");
     assert_eq!(
         finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "s3%cret"), "").code,
         Some(0)

@@ -4,6 +4,7 @@
 mod backup;
 mod broker;
 mod dead;
+mod door;
 mod foreign_text;
 mod full_answers;
 mod listing;
@@ -19,5 +20,6 @@ mod signals;
 mod terminal;
 mod top;
 mod usage;
+mod work;
 mod worker;
 mod workers;

@@ -8,7 +8,7 @@ use celeriac_proto::wire::{self, task_report::Report};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Broker, CommandOutput, within_deadline};
+use crate::process::{Broker, CommandOutput, documents, within_deadline};
 use crate::worker::Worker;
 
 fn started() -> (Broker, Worker, TempDir) {
@@ -146,10 +146,15 @@ fn the_readme_names_every_field_of_every_document() {
         &["cancel", "a"],
         &["forget", "a"],
     ];
+    let mut work = broker.command(&["work", "--json", "--name", "other", "--", "true"]);
+    let mut work = work.stdout(std::process::Stdio::piped()).spawn().expect("the binary starts");
+    broker.run(&["submit", "other", "--wait"]);
+    let ending = next_line(&mut std::io::BufReader::new(work.stdout.take().expect("piped")));
+    work.kill().and_then(|()| work.wait()).expect("it runs");
     let printed = commands.map(|command| broker.run(&[command, &["--json"]].concat()).stdout);
-    for text in [submitted].iter().chain(&printed) {
-        let document: Value =
-            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    for text in [submitted, ending].iter().chain(&printed) {
+        // The documents of one command have the same fields.
+        let document = &documents(text)[0];
         for field in document.as_object().expect("an object").keys() {
             let named =
                 readme.contains(&format!("`{field}`")) || readme.contains(&format!("\"{field}\""));

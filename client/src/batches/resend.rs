@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{TimeLimit, outcomes, submit_body, submitted_tasks};
 use crate::connection::{Connection, Purpose, Reply};
 use crate::error::Error;
-use crate::getting;
+use crate::getting::{self, With};
 use crate::submission::IdOrigin;
 
 /// A batch that may have to be sent again, and what is known of its outcome.
@@ -166,7 +166,7 @@ impl<'c> Resend<'c> {
             return Ok(HashMap::new());
         }
         let left = self.time.deadline.saturating_duration_since(Instant::now());
-        let tasks = getting::get(self.connection, ids, false, left).await?;
+        let tasks = getting::get(self.connection, ids, With::Nothing, left).await?;
         Ok(tasks.into_iter().map(|task| (task.id.clone(), task)).collect())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use celeriac_client::{Client, RetryPolicy, State, Submission, WaitMode};
+use celeriac_client::{Client, RetryPolicy, State, Submission, TaskError, WaitMode};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -124,7 +124,9 @@ async fn lifecycle(client: &Client, numbers: std::ops::Range<u64>, counts: &Coun
     );
     let infos = client.info_with_results(&ids).await.expect("answered over every kill");
     for (info, number) in infos.iter().zip(numbers) {
-        assert!(info.state == State::Success && info.errors.is_empty(), "{info:?}");
+        // Workers are killed meanwhile. A task keeps the attempts that it lost with them.
+        let is_lost = |error: &TaskError| error.kind == "worker_lost";
+        assert!(info.state == State::Success && info.errors.iter().all(is_lost), "{info:?}");
         assert_eq!(info.output::<u64>().expect("a number"), number, "{info:?}");
     }
     client.forget(&ids).await.expect("answered over every kill");

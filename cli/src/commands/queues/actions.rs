@@ -1,5 +1,6 @@
 //! The subcommands of `queues` that change a queue: pause, resume, purge, delete, set.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use celeriac_client::{Client, QueueInfo, QueueSettings};
@@ -23,7 +24,7 @@ pub(super) enum QueuesSubcommand {
     Pause(PauseArguments),
     /// Deliver tasks of these queues again
     #[command(after_help = EXIT_CODES)]
-    Resume(PauseArguments),
+    Resume(QueuesArguments),
     /// Revoke every waiting task of a queue
     #[command(after_help = EXIT_CODES)]
     Purge(PurgeArguments),
@@ -35,9 +36,20 @@ pub(super) enum QueuesSubcommand {
     Set(SetArguments),
 }
 
-/// The arguments of `queues pause` and `queues resume`.
+/// The arguments of `queues pause`.
 #[derive(Args)]
 pub(super) struct PauseArguments {
+    #[command(flatten)]
+    which: QueuesArguments,
+
+    /// Pause also queues that do not exist yet: the broker makes them, paused
+    #[arg(long)]
+    create: bool,
+}
+
+/// The arguments of `queues resume`.
+#[derive(Args)]
+pub(super) struct QueuesArguments {
     /// The names of the queues
     #[arg(required = true, value_parser = parse_queue, value_name = "QUEUE")]
     queues: Vec<QueueName>,
@@ -129,6 +141,13 @@ enum Delivery {
     Resumed,
 }
 
+/// What happens with a queue that does not exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Created,
+    Refused,
+}
+
 /// Runs a subcommand.
 pub(super) async fn run(
     subcommand: QueuesSubcommand,
@@ -136,11 +155,12 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     match subcommand {
-        QueuesSubcommand::Pause(arguments) => {
-            set_delivery(&arguments.queues, Delivery::Paused, shared, output).await
+        QueuesSubcommand::Pause(PauseArguments { which, create }) => {
+            let missing = if create { Missing::Created } else { Missing::Refused };
+            set_delivery(&which.queues, Delivery::Paused, missing, shared, output).await
         }
-        QueuesSubcommand::Resume(arguments) => {
-            set_delivery(&arguments.queues, Delivery::Resumed, shared, output).await
+        QueuesSubcommand::Resume(which) => {
+            set_delivery(&which.queues, Delivery::Resumed, Missing::Refused, shared, output).await
         }
         QueuesSubcommand::Purge(arguments) => purge(arguments, shared, output).await,
         QueuesSubcommand::Delete(arguments) => delete(arguments, shared, output).await,
@@ -151,10 +171,14 @@ pub(super) async fn run(
 async fn set_delivery(
     queues: &[QueueName],
     delivery: Delivery,
+    missing: Missing,
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let client = connect(shared).await?;
+    if missing == Missing::Refused {
+        refuse_missing(&client, queues).await?;
+    }
     let names: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
     let (answer, outcome) = match delivery {
         Delivery::Paused => (client.pause_queues(&names).await, "paused"),
@@ -171,6 +195,21 @@ async fn set_delivery(
         }
     }
     Ok(Exit::Success)
+}
+
+/// Fails if one of the queues does not exist. Nothing was changed then: a misspelled name must not
+/// look like a paused queue.
+async fn refuse_missing(client: &Client, queues: &[QueueName]) -> Result<(), Failure> {
+    let present: BTreeSet<String> =
+        client.queues().await.map_err(failure)?.into_iter().map(|queue| queue.name).collect();
+    match queues.iter().find(|queue| !present.contains(queue.as_str())) {
+        Some(missing) => Err(no_queue(missing)),
+        None => Ok(()),
+    }
+}
+
+fn no_queue(name: &QueueName) -> Failure {
+    Failure::new(Exit::NotFound, format!("no queue {}", clean(name)))
 }
 
 async fn purge(
@@ -205,7 +244,7 @@ async fn delete(
 
 async fn existing(client: &Client, name: &QueueName) -> Result<QueueInfo, Failure> {
     let queue = client.queue(name.as_str()).await.map_err(failure)?;
-    queue.ok_or_else(|| Failure::new(Exit::NotFound, format!("no queue {}", clean(name))))
+    queue.ok_or_else(|| no_queue(name))
 }
 
 fn waiting(queue: &QueueInfo) -> String {

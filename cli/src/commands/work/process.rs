@@ -1,0 +1,303 @@
+//! The process of a command: it gets the arguments of its task on stdin, and its stdout is the
+//! result. A process group of its own holds the command and everything that it starts, so that a
+//! cancel or the end of the worker reaches all of them.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use celeriac_worker::{Context, TaskFailure};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::value::RawValue;
+use std::os::unix::process::ExitStatusExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::time::Instant;
+
+use super::command::Command;
+
+/// The longest output that is read, so that a command cannot fill the memory. The broker has a
+/// lower limit for results.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The end of stderr that is kept for the error of the task.
+const ERROR_BYTES_MAX: usize = 8 * 1024;
+/// How long the output is read after the end of the command. A process that the command left in the
+/// background may hold it open.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How a command is ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The time between SIGTERM and SIGKILL.
+    pub(super) grace: Duration,
+}
+
+/// Runs a command to its end, and returns its result as JSON.
+///
+/// # Errors
+/// The command cannot be started, or it did not end with exit code 0.
+pub(super) async fn run(
+    command: Command,
+    stdin: Bytes,
+    context: &Context,
+    limits: Limits,
+) -> Result<Bytes, TaskFailure> {
+    let mut child = spawn(&command, context)?;
+    let mut group = ProcessGroup::of(&child);
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let mut output = CommandOutput::default();
+    let reading = output.exchange(stdin, pipes);
+    let status = wait(&mut child, &group, reading, context, limits).await;
+    let status = status.map_err(|error| {
+        TaskFailure::new("command", format!("cannot wait for {}: {error}", command.program))
+    })?;
+    group.has_ended();
+    output.into_result(status)
+}
+
+fn spawn(command: &Command, context: &Context) -> Result<Child, TaskFailure> {
+    tokio::process::Command::new(&command.program)
+        .args(&command.arguments)
+        .env("CELERIAC_TASK_ID", context.id())
+        .env("CELERIAC_TASK_NAME", context.name())
+        .env("CELERIAC_TASK_QUEUE", context.queue())
+        .env("CELERIAC_TASK_ATTEMPT", context.attempt().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| {
+            TaskFailure::new("command", format!("cannot start {}: {error}", command.program))
+        })
+}
+
+/// Waits for the end of the command and of its output. A cancel, or the soft time limit, sends
+/// SIGTERM, and SIGKILL follows after the grace.
+async fn wait(
+    child: &mut Child,
+    group: &ProcessGroup,
+    reading: impl Future<Output = ()>,
+    context: &Context,
+    limits: Limits,
+) -> std::io::Result<ExitStatus> {
+    tokio::pin!(reading);
+    let told_to_stop = async {
+        tokio::select! {
+            () = context.cancelled() => {}
+            () = context.soft_limit() => {}
+        }
+    };
+    tokio::pin!(told_to_stop);
+    let (mut is_read, mut is_told, mut kill_at) = (false, false, None);
+    let status = loop {
+        let kill = async {
+            match kill_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = child.wait() => break status?,
+            () = &mut reading, if !is_read => is_read = true,
+            () = &mut told_to_stop, if !is_told => {
+                is_told = true;
+                kill_at = Some(Instant::now() + limits.grace);
+                group.signal(Signal::TERM);
+            }
+            () = kill => {
+                kill_at = None;
+                group.signal(Signal::KILL);
+            }
+        }
+    };
+    if !is_read {
+        let _ = tokio::time::timeout(OUTPUT_PATIENCE, reading).await;
+    }
+    Ok(status)
+}
+
+/// The process group of a command. When this value is dropped before the command has ended, the
+/// whole group is killed: the hard time limit is over, or the worker ends.
+struct ProcessGroup(Option<Pid>);
+
+impl ProcessGroup {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.0 {
+            // The group may have ended meanwhile.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    fn has_ended(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// What a command wrote.
+#[derive(Default)]
+struct CommandOutput {
+    stdout: Vec<u8>,
+    /// The end of stderr.
+    stderr: Vec<u8>,
+}
+
+impl CommandOutput {
+    /// Writes to stdin and reads the output, until all three are closed.
+    async fn exchange(
+        &mut self,
+        input: Bytes,
+        (stdin, stdout, stderr): (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>),
+    ) {
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // The command need not read its arguments here.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        tokio::join!(feed, read_all(stdout, &mut self.stdout), read_end(stderr, &mut self.stderr));
+    }
+
+    fn into_result(self, status: ExitStatus) -> Result<Bytes, TaskFailure> {
+        if !status.success() {
+            return Err(self.into_failure(status));
+        }
+        if self.stdout.len() > OUTPUT_BYTES_MAX {
+            let message = format!("the command printed more than {OUTPUT_BYTES_MAX} bytes");
+            return Err(TaskFailure::fatal("result_too_large", message));
+        }
+        let text = String::from_utf8(self.stdout).map_err(|_| {
+            TaskFailure::fatal("result", "the command printed bytes that are not UTF-8 text")
+        })?;
+        Ok(as_json(text.trim_end_matches(['\n', '\r'])))
+    }
+
+    /// The failure for a command that did not succeed: its exit code, and the end of stderr.
+    fn into_failure(self, status: ExitStatus) -> TaskFailure {
+        let ended = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("ended by signal {signal}"),
+            (None, None) => "ended in an unknown way".to_owned(),
+        };
+        let stderr = String::from_utf8_lossy(&self.stderr);
+        let last_line = stderr.lines().rev().find(|line| !line.trim().is_empty());
+        let message = match last_line {
+            Some(line) => format!("{ended}: {}", line.trim()),
+            None => ended,
+        };
+        TaskFailure::new("command", message).with_traceback(stderr.trim_end())
+    }
+}
+
+/// The output as JSON: unchanged if it is JSON, else as a string. Nothing at all is null.
+fn as_json(text: &str) -> Bytes {
+    if text.is_empty() {
+        return Bytes::from_static(b"null");
+    }
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => Bytes::copy_from_slice(text.as_bytes()),
+        Err(_) => serde_json::Value::from(text).to_string().into(),
+    }
+}
+
+/// Reads the whole output, and throws away what is over the limit.
+async fn read_all(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    read(source, |bytes| {
+        // One byte over the limit says that the output was longer.
+        let room = (OUTPUT_BYTES_MAX + 1).saturating_sub(kept.len());
+        kept.extend_from_slice(&bytes[..room.min(bytes.len())]);
+    })
+    .await;
+}
+
+/// Passes stderr on to that of this process, and keeps its end.
+async fn read_end(source: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    read(source, |bytes| {
+        use std::io::Write;
+        // Nobody may read stderr. The command must go on.
+        let _ = std::io::stderr().write_all(bytes);
+        kept.extend_from_slice(bytes);
+        let over = kept.len().saturating_sub(ERROR_BYTES_MAX);
+        kept.drain(..over);
+    })
+    .await;
+}
+
+async fn read(source: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8])) {
+    let Some(mut source) = source else { return };
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = source.read(&mut buffer).await {
+        take(&buffer[..count]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ran(script: &str, stdin: &'static [u8]) -> Result<String, TaskFailure> {
+        let arguments = vec!["-c".to_owned(), script.to_owned()];
+        let command = Command { program: "sh".to_owned(), arguments };
+        let limits = Limits { grace: Duration::from_secs(10) };
+        let context = Context::detached("song-7");
+        let result = run(command, Bytes::from_static(stdin), &context, limits).await?;
+        Ok(String::from_utf8(result.to_vec()).expect("JSON is text"))
+    }
+
+    #[tokio::test]
+    async fn stdout_is_the_result_as_json_or_as_a_text() {
+        let result = async |script| ran(script, b"").await.expect("it succeeds");
+        assert_eq!(result("echo '{\"tempo\": 114.0}'").await, "{\"tempo\": 114.0}");
+        assert_eq!(result("echo Hello \\\"you\\\"").await, "\"Hello \\\"you\\\"\"");
+        assert_eq!(result("true").await, "null");
+        assert_eq!(result("echo $CELERIAC_TASK_ID").await, "\"song-7\"");
+        assert_eq!(ran("cat", b"[[1], {}]").await.expect("it succeeds"), "[[1], {}]");
+    }
+
+    #[tokio::test]
+    async fn a_failure_has_the_exit_code_and_the_end_of_stderr() {
+        let failure = ran("echo first >&2; echo no such song >&2; exit 3", b"").await;
+        let failure = failure.expect_err("it fails");
+        assert_eq!((failure.kind(), failure.message()), ("command", "exit code 3: no such song"));
+        assert_eq!(failure.traceback(), "first\nno such song");
+        assert!(failure.is_retryable());
+        let killed = ran("kill -9 $$", b"").await.expect_err("it is killed");
+        assert_eq!(killed.message(), "ended by signal 9");
+        let not_text = ran("printf '\\377'", b"").await.expect_err("not text");
+        assert!(!not_text.is_retryable(), "{not_text:?}");
+    }
+
+    #[tokio::test]
+    async fn a_long_output_and_an_unread_input_hold_nothing_up() {
+        let long = ran("head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero >&2", b"");
+        assert_eq!(long.await.expect("it succeeds").len(), 300_002);
+        const UNREAD: &[u8] = &[b' '; 1_000_000];
+        assert_eq!(ran("echo 1", UNREAD).await.expect("it succeeds"), "1");
+        let over = ran("head -c 17000000 /dev/zero | tr '\\0' 1", b"").await;
+        assert_eq!(over.expect_err("too long").kind(), "result_too_large");
+    }
+
+    #[tokio::test]
+    async fn what_the_command_leaves_in_the_background_does_not_hold_up_its_end() {
+        assert_eq!(ran("sleep 1000 & echo $!", b"").await.expect("it succeeds").len() > 1, true);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_cannot_start_is_a_failure() {
+        let command = Command { program: "/does/not/exist".to_owned(), arguments: Vec::new() };
+        let limits = Limits { grace: Duration::ZERO };
+        let failure = run(command, Bytes::new(), &Context::detached("a"), limits).await;
+        assert!(failure.expect_err("no program").message().starts_with("cannot start /does"));
+    }
+}

@@ -1,0 +1,113 @@
+//! `celeriac work`: a worker that runs a command for each task.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use crate::process::{Broker, documents, within_deadline};
+use tempfile::TempDir;
+
+fn started() -> (Broker, TempDir) {
+    let data = TempDir::new().expect("a folder");
+    (Broker::start(data.path(), &[]), data)
+}
+
+/// A worker in its own process. Dropping this value kills the process.
+struct CommandWorker(Child);
+
+impl CommandWorker {
+    /// Starts `celeriac work --json` with these arguments.
+    fn start(broker: &Broker, arguments: &[&str]) -> Self {
+        let mut command = broker.command(&["work", "--json"]);
+        Self(command.args(arguments).stdout(Stdio::piped()).spawn().expect("the binary starts"))
+    }
+
+    fn stop(mut self) -> (Option<i32>, Vec<serde_json::Value>) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        let stdout = BufReader::new(self.0.stdout.take().expect("piped"));
+        let lines = within_deadline(move || stdout.lines().collect::<Result<Vec<_>, _>>());
+        let code = self.0.wait().expect("it can be waited for").code();
+        (code, documents(&lines.expect("stdout is text").join("\n")))
+    }
+}
+
+impl Drop for CommandWorker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_shell_command_is_a_whole_worker() {
+    let (broker, _data) = started();
+    let script = "read line; echo \"{\\\"title\\\": \\\"$1\\\", \\\"stdin\\\": $line}\"";
+    let worker = CommandWorker::start(
+        &broker,
+        &["--name", "songs.preprocess", "--queue", "songs", "--", "sh", "-c", script, "sh", "{0}"],
+    );
+    let submit = ["submit", "songs.preprocess", "--queue", "songs", "--id", "song-7", "--wait"];
+    let result = broker.run(&[&submit[..], &["--args", "[\"Dyna mite\"]"]].concat());
+    assert_eq!(
+        result.stdout, "{\"title\": \"Dyna mite\", \"stdin\": [[\"Dyna mite\"], {}]}\n",
+        "{result:?}"
+    );
+    let (code, endings) = worker.stop();
+    assert_eq!((code, endings.len()), (Some(0), 1), "{endings:?}");
+    assert_eq!((&endings[0]["id"], &endings[0]["error"]), (&"song-7".into(), &().into()));
+}
+
+#[test]
+fn a_command_that_fails_is_tried_again_and_its_task_has_the_end_of_stderr() {
+    let (broker, _data) = started();
+    let script = "echo no such song >&2; exit 3";
+    let worker = CommandWorker::start(&broker, &["--name", "n", "--", "sh", "-c", script]);
+    let failed = broker.run(&["submit", "n", "--id", "a", "--max-attempts", "1", "--wait"]);
+    assert_eq!(failed.code, Some(5), "{failed:?}");
+    assert!(failed.stderr.contains("command: exit code 3: no such song"), "{failed:?}");
+    let (_, endings) = worker.stop();
+    assert_eq!(endings[0]["error"], "command: exit code 3: no such song");
+}
+
+#[test]
+fn a_cancel_ends_the_command_and_all_that_it_started() {
+    let (broker, data) = started();
+    let pid_file = data.path().join("pid-of-the-child");
+    let script = format!("sleep 1000 & echo $! > {}; wait", pid_file.display());
+    let _worker = CommandWorker::start(&broker, &["--name", "n", "--", "sh", "-c", &script]);
+    assert_eq!(broker.run(&["submit", "n", "--id", "a"]).code, Some(0));
+    let pid = within_deadline(move || {
+        loop {
+            match std::fs::read_to_string(&pid_file) {
+                Ok(pid) if pid.ends_with('\n') => return pid.trim().to_owned(),
+                _ => std::thread::yield_now(),
+            }
+        }
+    });
+    assert_eq!(broker.run(&["cancel", "a"]).code, Some(0));
+    let end = broker.run(&["result", "a", "--wait"]);
+    assert_eq!(end.code, Some(6), "{end:?}");
+    let is_alive = move || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        !status.is_empty() && !status.contains("State:\tZ")
+    };
+    within_deadline(move || while is_alive() {});
+}
+
+#[test]
+fn a_worker_without_a_broker_ends_with_3_and_a_command_without_a_program_with_2() {
+    let absent = crate::process::run(&[
+        "work",
+        "--url",
+        "127.0.0.1:1",
+        "--timeout",
+        "100ms",
+        "--name",
+        "n",
+        "--",
+        "true",
+    ]);
+    assert_eq!(absent.code, Some(3), "{absent:?}");
+    assert_eq!(crate::process::run(&["work", "--name", "n"]).code, Some(2));
+    assert_eq!(crate::process::run(&["work", "--name", "n", "--", ""]).code, Some(2));
+}
