@@ -10,6 +10,7 @@ use std::time::Duration;
 use celeriac_proto::{QueueName, TaskId, TaskName};
 use clap::Args;
 
+use crate::output::Color;
 use crate::time::parse_span;
 
 /// The options of every client command.
@@ -36,6 +37,11 @@ pub(crate) struct SharedOptions {
     /// Print JSON for programs, one document per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
+
+    /// Colour text for people: auto does so on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(value_name = "auto|always|never")]
+    pub(crate) color: Color,
 
     /// Give up if the broker does not answer within this time, such as 10, 500ms or 2m [default:
     /// 10 seconds]

@@ -30,12 +30,17 @@ mod environment;
 mod exit;
 mod filter;
 mod json;
+mod line;
 mod logging;
 mod output;
 mod printable;
 mod queue_view;
 mod reader;
+#[cfg(test)]
+mod screens;
 mod signals;
+mod table;
+mod task_columns;
 mod task_document;
 mod task_history;
 mod task_list;
@@ -90,7 +95,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments, matches: &ArgMatches) -> Result<Exit, Failure> {
     let Arguments { shared, command } = arguments;
-    let output = &mut Output::new(if shared.json { Format::Json } else { Format::Text });
+    let format = if shared.json { Format::Json } else { Format::Text };
+    let output = &mut Output::new(format, shared.color);
     if !matches!(
         command,
         Command::Serve(_) | Command::Top(_) | Command::Check(_) | Command::Work(_)

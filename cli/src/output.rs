@@ -1,17 +1,20 @@
 //! Where a command writes: tables and lines for people, one JSON document per line for programs.
 //!
 //! [`Output`] writes to stdout, and only the result of a command goes there. [`print_to_stderr`]
-//! writes failures and warnings. The log is in `logging.rs`. There are no colours: states are
-//! words. Every function here but [`Output::bytes`] escapes the characters that a terminal obeys
-//! or does not show.
+//! writes failures and warnings. The log is in `logging.rs`. Every function here but
+//! [`Output::bytes`] escapes the characters that a terminal obeys or does not show, or takes lines
+//! in which they are escaped already. This is the only file that knows how wide the terminal is,
+//! and whether there are colours.
 
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
+use clap::ValueEnum;
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
+use crate::line::{Line, Text, width};
 use crate::printable::{clean_json, clean_lines};
+use crate::table::Table;
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +25,66 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Whether text for people has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal that can show colours, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always, also into a pipe
+    Always,
+    /// Never
+    Never,
+}
+
 /// Stdout in the form that the caller asked for.
 pub(crate) struct Output {
     pub(crate) format: Format,
     /// The result of a task is printed byte by byte: a program reads it, or a person asked for it.
     pub(crate) is_raw: bool,
+    has_colours: bool,
     stdout: StdoutLock<'static>,
 }
 
+/// The size of a terminal in characters. A part is absent when there is no terminal, or when the
+/// terminal does not tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Size {
+    pub(crate) width: Option<usize>,
+    pub(crate) height: Option<usize>,
+}
+
 impl Output {
-    pub(crate) fn new(format: Format) -> Self {
+    pub(crate) fn new(format: Format, color: Color) -> Self {
         let stdout = io::stdout().lock();
-        Self { format, is_raw: !stdout.is_terminal(), stdout }
+        let is_terminal = stdout.is_terminal();
+        let variable = |name| std::env::var_os(name).unwrap_or_default();
+        let has_colours = match color {
+            Color::Auto => {
+                let term = variable("TERM");
+                is_terminal && variable("NO_COLOR").is_empty() && !term.is_empty() && term != "dumb"
+            }
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Self { format, is_raw: !is_terminal, has_colours, stdout }
     }
 
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
+    }
+
+    /// The size of the terminal at this moment.
+    pub(crate) fn size(&self) -> Size {
+        if !self.stdout.is_terminal() {
+            return Size::default();
+        }
+        // Some terminals report 0 for what they do not know.
+        let known = |length: u16| (length > 0).then_some(length.into());
+        tcgetwinsize(&self.stdout).map_or(Size::default(), |size| Size {
+            width: known(size.ws_col),
+            height: known(size.ws_row),
+        })
     }
 
     /// One line for people.
@@ -59,47 +106,39 @@ impl Output {
         self.stdout.flush()
     }
 
-    /// Rows under headings.
-    pub(crate) fn table<const N: usize>(
-        &mut self,
-        headings: [&str; N],
-        rows: &[[String; N]],
-    ) -> io::Result<()> {
-        self.lines(&table_lines(headings, rows))
+    /// Rows under headings, fitted to the terminal.
+    pub(crate) fn table(&mut self, table: &Table) -> io::Result<()> {
+        self.lines(&table.lines(self.size().width))
     }
 
     /// Lines for people, flushed together.
-    pub(crate) fn lines(&mut self, lines: &[String]) -> io::Result<()> {
+    pub(crate) fn lines(&mut self, lines: &[Line]) -> io::Result<()> {
         for line in lines {
-            writeln!(self.stdout, "{}", clean_lines(line))?;
+            writeln!(self.stdout, "{}", line.render(self.has_colours))?;
         }
         self.stdout.flush()
     }
 
+    /// A line as [`Output::lines`] prints it, for a command that places it on the terminal itself.
+    pub(crate) fn rendered(&self, line: &Line) -> String {
+        line.render(self.has_colours)
+    }
+
     /// Names and values, one pair per line.
-    pub(crate) fn details(&mut self, rows: &[(&str, String)]) -> io::Result<()> {
+    pub(crate) fn details<V: Into<Text> + Clone>(&mut self, rows: &[(&str, V)]) -> io::Result<()> {
         self.lines(&details_lines(rows))
     }
 }
 
 /// Names and values, one pair per line, with the values aligned.
-pub(crate) fn details_lines(rows: &[(&str, String)]) -> Vec<String> {
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect()
-}
-
-/// Rows under headings. The columns are aligned and no lines are drawn, so that people and `awk`
-/// can read the table.
-pub(crate) fn table_lines<const N: usize>(
-    headings: [&str; N],
-    rows: &[[String; N]],
-) -> Vec<String> {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(headings).add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
+pub(crate) fn details_lines<V: Into<Text> + Clone>(rows: &[(&str, V)]) -> Vec<Line> {
+    let name_width = rows.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
+    let line = |(name, value): &(&str, V)| {
+        let mut line = Line::from(format!("{name:name_width$}  "));
+        line.push(value.clone());
+        line
+    };
+    rows.iter().map(line).collect()
 }
 
 /// Prints a failure or a warning. All commands print them in this form.

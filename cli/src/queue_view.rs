@@ -1,4 +1,4 @@
-//! A queue as programs read it, and the parts of its row for people that `queues` and `top` share.
+//! A queue as programs read it, the table of `queues`, and the parts of a row that `top` shares.
 //!
 //! The names in [`QueueDocument`] are a contract with scripts: `cli/README.md` lists them, and a
 //! test compares the two.
@@ -6,6 +6,8 @@
 use celeriac_client::{QueueInfo, QueueSettings};
 use serde::Serialize;
 
+use crate::line::{Text, Tone};
+use crate::table::{ALWAYS, Column, Table};
 use crate::time::{rough, whole_ms};
 
 /// A queue for programs.
@@ -79,15 +81,57 @@ pub(crate) fn oldest_ready(queue: &QueueInfo) -> String {
     if queue.ready > 0 { rough(whole_ms(queue.oldest_ready)) } else { "-".to_owned() }
 }
 
+/// The queues for people.
+pub(crate) fn table(queues: &[QueueInfo]) -> Table {
+    let mut table = Table::new(&[
+        name_column(),
+        Column::number("READY", ALWAYS),
+        Column::number("SCHEDULED", 6),
+        Column::number("LEASED", 3),
+        Column::number("DEAD", 2),
+        Column::number("OLDEST", 5),
+        Column::number("WORKERS", 4),
+        Column::number("SUBMITTED", 7),
+        Column::number("ENDED", 8),
+        Column::word("NOTE", 1),
+    ]);
+    for queue in queues {
+        table.push(vec![
+            queue.name.as_str().into(),
+            queue.ready.to_string().into(),
+            queue.scheduled.to_string().into(),
+            queue.leased.to_string().into(),
+            dead(queue),
+            oldest_ready(queue).into(),
+            queue.workers.to_string().into(),
+            queue.submitted_total.to_string().into(),
+            queue.ended_total.to_string().into(),
+            note(queue),
+        ]);
+    }
+    table
+}
+
+/// The column with the names of queues.
+pub(crate) fn name_column() -> Column {
+    Column::name("QUEUE", 16)
+}
+
+/// The number of dead tasks.
+pub(crate) fn dead(queue: &QueueInfo) -> Text {
+    let tone = if queue.dead > 0 { Tone::Bad } else { Tone::Plain };
+    Text::new(&queue.dead.to_string(), tone)
+}
+
 /// Why the queue delivers no tasks, or takes no new ones; empty if it does both.
-pub(crate) fn note(queue: &QueueInfo) -> &'static str {
+pub(crate) fn note(queue: &QueueInfo) -> Text {
     let unfinished = queue.ready + queue.scheduled + queue.leased;
     let reached = |bound: Option<u64>, present: u64| bound.is_some_and(|bound| present >= bound);
     match (queue.paused, queue.workers) {
-        (true, _) => "paused",
-        (false, 0) if queue.ready > 0 => "no worker",
-        _ if reached(queue.settings.tasks_max, unfinished) => "full",
-        _ if reached(queue.settings.bytes_max, queue.bytes) => "full",
-        _ => "",
+        (true, _) => Text::new("paused", Tone::Warning),
+        (false, 0) if queue.ready > 0 => Text::new("no worker", Tone::Bad),
+        _ if reached(queue.settings.tasks_max, unfinished) => Text::new("full", Tone::Bad),
+        _ if reached(queue.settings.bytes_max, queue.bytes) => Text::new("full", Tone::Bad),
+        _ => "".into(),
     }
 }

@@ -12,10 +12,12 @@ use serde_json::value::RawValue;
 use crate::connection::failure;
 use crate::exit::Failure;
 use crate::json::shown;
-use crate::output::{Output, details_lines, table_lines};
+use crate::line::{Line, Text, Tone};
+use crate::output::{Output, details_lines};
 use crate::printable::clean;
+use crate::task_columns::{USUAL, table};
 use crate::task_document::TaskDocument;
-use crate::task_view::{HEADINGS, details, failed_attempt, row, without_outcome};
+use crate::task_view::{details, failed_attempt, without_outcome};
 use crate::time::{absolute, absolute_and_relative, ms, now_ms, relative};
 
 /// How many tasks of a tree are searched for children. A tree may have any number of tasks, and
@@ -62,7 +64,8 @@ impl TaskHistory {
             let children = self.children.iter().map(|child| child.id.as_str()).collect();
             output.document(&Document { task: TaskDocument::new(&self.task), children })?;
         } else {
-            output.lines(&lines(&self.task, &self.children, now_ms()))?;
+            let width = output.size().width;
+            output.lines(&lines(&self.task, &self.children, now_ms(), width))?;
         }
         Ok(())
     }
@@ -87,36 +90,53 @@ async fn children(client: &Client, task: &TaskInfo) -> Result<Vec<TaskInfo>, Fai
     Ok(children)
 }
 
-/// The text for people.
-fn lines(task: &TaskInfo, children: &[TaskInfo], now_ms: i64) -> Vec<String> {
+/// The text for people. Only the table of children is fitted to the width of the terminal.
+pub(crate) fn lines(
+    task: &TaskInfo,
+    children: &[TaskInfo],
+    now_ms: i64,
+    width: Option<usize>,
+) -> Vec<Line> {
     let mut lines = details_lines(&in_full(task, now_ms));
     if task.state == State::Unknown {
         return lines;
     }
-    section(&mut lines, "ARGUMENTS", argument_lines(task));
-    section(&mut lines, "HISTORY", event_lines(task, now_ms));
+    section(&mut lines, "ARGUMENTS", plain(argument_lines(task)));
+    section(&mut lines, "HISTORY", plain(event_lines(task, now_ms)));
     for error in &task.errors {
-        section(&mut lines, &failed_attempt(error), traceback(error, now_ms));
+        section(&mut lines, &failed_attempt(error), plain(traceback(error, now_ms)));
     }
     if task.state == State::Success {
-        section(&mut lines, "RESULT", vec![result(task)]);
+        section(&mut lines, "RESULT", plain(vec![result(task)]));
     }
     if !children.is_empty() {
-        let rows: Vec<_> = children.iter().map(|child| row(child, now_ms)).collect();
-        section(&mut lines, "SUBMITTED BY THIS TASK", table_lines(HEADINGS, &rows));
+        let width = width.map(|width| width.saturating_sub(INDENT.len()));
+        let table = table(children, &USUAL, now_ms).lines(width);
+        section(&mut lines, "SUBMITTED BY THIS TASK", table);
     }
     lines
 }
 
-fn section(lines: &mut Vec<String>, heading: &str, content: Vec<String>) {
-    lines.push(String::new());
-    lines.push(heading.to_owned());
-    lines.extend(content.into_iter().map(|line| format!("  {line}").trim_end().to_owned()));
+/// The blanks before each line of a section.
+const INDENT: &str = "  ";
+
+fn section(lines: &mut Vec<Line>, heading: &str, content: Vec<Line>) {
+    lines.push(Line::default());
+    lines.push(Text::new(heading, Tone::Heading).into());
+    for content in content {
+        let mut line = Line::from(INDENT);
+        line.append(content);
+        lines.push(line);
+    }
+}
+
+fn plain(lines: Vec<String>) -> Vec<Line> {
+    lines.iter().map(|line| Line::from(line.trim_end())).collect()
 }
 
 /// The rows of `status` without the rows that have their own section, and with the counts that
 /// `status` shows only if they are unusual.
-fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
+fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, Text)> {
     const IN_SECTIONS: [&str; 5] = ["submitted", "leased", "started", "finished", "error"];
     const COUNTS: [&str; 2] = ["deliveries", "generation"];
     let mut rows = details(task, now_ms);
@@ -124,17 +144,17 @@ fn in_full(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
     if task.state == State::Unknown {
         return rows;
     }
-    rows.push(("priority", task.priority.to_string()));
-    rows.extend(without_outcome(task).map(|count| ("deliveries", count)));
-    rows.push(("generation", task.generation.to_string()));
-    rows.push(("version", task.version.to_string()));
+    rows.push(("priority", task.priority.to_string().into()));
+    rows.extend(without_outcome(task).map(|count| ("deliveries", count.into())));
+    rows.push(("generation", task.generation.to_string().into()));
+    rows.push(("version", task.version.to_string().into()));
     if let Some(progress) = &task.progress {
         let report = format!("{} {}", clean(&progress.state), shown(&progress.meta));
         let time = absolute_and_relative(ms(progress.at), now_ms);
-        rows.push(("progress", format!("{} — {time}", report.trim_end())));
+        rows.push(("progress", format!("{} — {time}", report.trim_end()).into()));
     }
     if task.cancel_requested {
-        rows.push(("cancel", "it runs and was asked to stop".to_owned()));
+        rows.push(("cancel", "it runs and was asked to stop".into()));
     }
     rows
 }
@@ -165,11 +185,12 @@ fn event_lines(task: &TaskInfo, now_ms: i64) -> Vec<String> {
     // The sort is stable: events of one millisecond stay in the order above, which is the order in
     // which they happen.
     events.sort_by_key(|event| event.at_ms);
-    events.iter().map(|event| event_line(event, now_ms)).collect()
-}
-
-fn event_line(event: &Event, now_ms: i64) -> String {
-    format!("{}  {:<10}  {}", absolute(event.at_ms), relative(event.at_ms, now_ms), event.text)
+    let ago: Vec<String> = events.iter().map(|event| relative(event.at_ms, now_ms)).collect();
+    let width = ago.iter().map(String::len).max().unwrap_or(0);
+    let line = |(event, ago): (&Event, &String)| {
+        format!("{}  {ago:width$}  {}", absolute(event.at_ms), event.text)
+    };
+    events.iter().zip(&ago).map(line).collect()
 }
 
 /// The arguments with which the task was submitted.

@@ -1,25 +1,46 @@
-//! A listing of tasks, page after page, for `tasks` and `dead list`.
+//! A listing of tasks for `tasks` and `dead list`: sorted, or page after page as the broker has
+//! them.
+//!
+//! The broker lists tasks in one order only, which is not the order of their times. So a sorted
+//! listing asks for all tasks that match, and keeps those that it will print.
 
-use celeriac_client::{Client, TaskFilter, TaskInfo};
-use clap::Args;
+use std::cmp::Ordering;
+
+use celeriac_client::{Client, TaskFilter, TaskInfo, TaskPage};
+use clap::{Args, ValueEnum};
 
 use crate::connection::failure;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::table::Table;
+use crate::task_columns::{TaskColumn, chosen_table, table};
 use crate::task_document::TaskDocument;
 use crate::time::now_ms;
 
-/// How many tasks are printed, and how much of each.
+/// How many tasks are printed, in which order, and how much of each.
 #[derive(Args)]
-pub(crate) struct PageOptions {
+pub(crate) struct ListOptions {
     /// Print at most this many tasks
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
 
-    /// Print all tasks
+    /// Print all tasks, unsorted if there is no --sort
     #[arg(long, conflicts_with = "limit")]
     all: bool,
+
+    /// Sort the tasks [default: newest; `dead list`: ended]
+    ///
+    /// The command reads all tasks that match from the broker, and prints the first ones of this
+    /// order. With `none` it reads no more than it prints.
+    #[arg(long, value_enum, value_name = "ORDER")]
+    sort: Option<TaskOrder>,
+
+    /// Show these columns, separated by commas
+    ///
+    /// Ids are then whole, and no column is left out, also on a narrow terminal.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "COLUMNS")]
+    columns: Vec<TaskColumn>,
 
     /// With --json: print the tracebacks of errors too
     #[arg(long)]
@@ -30,53 +51,153 @@ pub(crate) struct PageOptions {
     payloads: bool,
 }
 
+/// The order of a listing. Tasks that are equal in it are ordered from the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TaskOrder {
+    /// Those that were submitted last come first
+    Newest,
+    /// Those that were submitted first come first
+    Oldest,
+    /// Those that ended last come first, and unfinished tasks at the end
+    Ended,
+    /// By the states, in the order of a task's life
+    State,
+    /// By the names
+    Task,
+    /// By the queues
+    Queue,
+    /// By the ids
+    Id,
+    /// As the broker has them: the fastest way
+    None,
+}
+
+impl TaskOrder {
+    fn compare(self, left: &TaskInfo, right: &TaskInfo) -> Ordering {
+        match self {
+            Self::Newest => right.submitted_at.cmp(&left.submitted_at),
+            Self::Oldest => left.submitted_at.cmp(&right.submitted_at),
+            Self::Ended => right.finished_at.cmp(&left.finished_at),
+            Self::State => left.state.cmp(&right.state),
+            Self::Task => left.title().cmp(right.title()),
+            Self::Queue => left.queue.cmp(&right.queue),
+            Self::Id => left.id.cmp(&right.id),
+            Self::None => Ordering::Equal,
+        }
+    }
+}
+
 /// The tasks of one request.
 const PAGE_TASKS_MAX: u64 = 1000;
 
-/// Prints the tasks that match, one page after the other. For people each page is its own table, so
-/// that a list of any length needs little memory.
-pub(crate) async fn print_list<const N: usize>(
+/// The payloads of one request. Each may have some megabytes.
+const PAYLOADS_MAX: usize = 16;
+
+/// The line below a listing that left out tasks.
+const MORE: &str = "… and more: --limit COUNT or --all shows them";
+
+/// Prints the tasks that match.
+pub(crate) async fn print_list(
     client: &Client,
     filter: TaskFilter,
-    pages: &PageOptions,
-    headings: [&str; N],
-    row: impl Fn(&TaskInfo, i64) -> [String; N],
+    options: &ListOptions,
+    usual: (&[TaskColumn], TaskOrder),
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let mut left = if pages.all { u64::MAX } else { pages.limit };
-    let mut cursor = None;
-    let mut is_first = true;
-    loop {
-        // One task more than is printed shows whether there are more.
-        let wanted = left.saturating_add(1).min(PAGE_TASKS_MAX);
-        let page = match pages.tracebacks {
-            true => client.tasks_with_tracebacks(filter.clone(), wanted as u32, cursor).await,
-            false => client.tasks(filter.clone(), wanted as u32, cursor).await,
-        };
-        let mut page = page.map_err(failure)?;
-        if pages.payloads {
-            add_payloads(client, &mut page.tasks).await?;
+    let (columns, order) = usual;
+    // All tasks may be more than the memory holds, so they are sorted only on demand.
+    let order = options.sort.unwrap_or(if options.all { TaskOrder::None } else { order });
+    let listing = Listing { client, filter, options, columns };
+    match order {
+        TaskOrder::None => listing.print_pages(output).await,
+        order => listing.print_sorted(order, output).await,
+    }
+}
+
+struct Listing<'a> {
+    client: &'a Client,
+    filter: TaskFilter,
+    options: &'a ListOptions,
+    columns: &'a [TaskColumn],
+}
+
+impl Listing<'_> {
+    /// Prints one page after the other. For people each page is its own table, so that a list of
+    /// any length needs little memory.
+    async fn print_pages(&self, output: &mut Output) -> Result<(), Failure> {
+        let mut left = if self.options.all { u64::MAX } else { self.options.limit };
+        let mut before = None;
+        loop {
+            // One task more than is printed shows whether there are more.
+            let wanted = left.saturating_add(1).min(PAGE_TASKS_MAX);
+            let mut page = self.page_after(before.as_ref(), wanted).await?;
+            let printed = page.tasks.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let has_more = page.tasks.len() > printed;
+            left -= printed as u64;
+            if before.is_none() || printed > 0 {
+                self.print(&mut page.tasks[..printed], output).await?;
+            }
+            if has_more && !output.is_json() {
+                output.line(MORE)?;
+            }
+            if has_more || page.cursor.is_none() {
+                return Ok(());
+            }
+            before = Some(page);
         }
-        let printed = page.tasks.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let has_more = page.tasks.len() > printed;
-        let tasks = &page.tasks[..printed];
-        left -= printed as u64;
-        if output.is_json() {
+    }
+
+    /// Reads all pages, and prints the first tasks in this order.
+    async fn print_sorted(&self, order: TaskOrder, output: &mut Output) -> Result<(), Failure> {
+        let limit = if self.options.all { u64::MAX } else { self.options.limit };
+        let mut first = FirstTasks::new(order, usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut before = None;
+        loop {
+            let mut page = self.page_after(before.as_ref(), PAGE_TASKS_MAX).await?;
+            first.add(std::mem::take(&mut page.tasks));
+            if page.cursor.is_none() {
+                break;
+            }
+            before = Some(page);
+        }
+        let (mut tasks, has_more) = first.finish();
+        self.print(&mut tasks, output).await?;
+        if has_more && !output.is_json() {
+            output.line(MORE)?;
+        }
+        Ok(())
+    }
+
+    /// The first page, or the page after this one.
+    async fn page_after(&self, before: Option<&TaskPage>, count: u64) -> Result<TaskPage, Failure> {
+        let cursor = before.and_then(|page| page.cursor.clone());
+        let (filter, count) = (self.filter.clone(), count as u32);
+        match self.options.tracebacks {
+            true => self.client.tasks_with_tracebacks(filter, count, cursor).await,
+            false => self.client.tasks(filter, count, cursor).await,
+        }
+        .map_err(failure)
+    }
+
+    async fn print(&self, tasks: &mut [TaskInfo], output: &mut Output) -> Result<(), Failure> {
+        if !output.is_json() {
+            return Ok(output.table(&self.table(tasks, now_ms()))?);
+        }
+        for tasks in tasks.chunks_mut(PAYLOADS_MAX) {
+            if self.options.payloads {
+                add_payloads(self.client, tasks).await?;
+            }
             for task in tasks {
                 output.document(&TaskDocument::new(task))?;
             }
-        } else if is_first || printed > 0 {
-            let now_ms = now_ms();
-            let rows: Vec<_> = tasks.iter().map(|task| row(task, now_ms)).collect();
-            output.table(headings, &rows)?;
         }
-        is_first = false;
-        if has_more && !output.is_json() {
-            output.line("… and more: --limit COUNT or --all shows them")?;
-        }
-        cursor = page.cursor;
-        if has_more || cursor.is_none() {
-            return Ok(());
+        Ok(())
+    }
+
+    fn table(&self, tasks: &[TaskInfo], now_ms: i64) -> Table {
+        match self.options.columns.as_slice() {
+            [] => table(tasks, self.columns, now_ms),
+            chosen => chosen_table(tasks, chosen, now_ms),
         }
     }
 }
@@ -93,4 +214,90 @@ async fn add_payloads(client: &Client, tasks: &mut [TaskInfo]) -> Result<(), Fai
         }
     }
     Ok(())
+}
+
+/// The first tasks of an order, out of any number of tasks.
+struct FirstTasks {
+    order: TaskOrder,
+    limit: usize,
+    /// At most twice the limit, and a page.
+    tasks: Vec<TaskInfo>,
+    left_out: bool,
+}
+
+impl FirstTasks {
+    fn new(order: TaskOrder, limit: usize) -> Self {
+        Self { order, limit, tasks: Vec::new(), left_out: false }
+    }
+
+    fn add(&mut self, tasks: Vec<TaskInfo>) {
+        self.tasks.extend(tasks);
+        if self.tasks.len() / 2 > self.limit {
+            self.shorten();
+        }
+    }
+
+    /// Sorts the tasks, and drops those beyond the limit. The ids make the order complete.
+    fn shorten(&mut self) {
+        self.tasks.sort_by(|left, right| {
+            let newest = || TaskOrder::Newest.compare(left, right);
+            let order = self.order.compare(left, right).then_with(newest);
+            order.then_with(|| left.id.cmp(&right.id))
+        });
+        self.left_out |= self.tasks.len() > self.limit;
+        self.tasks.truncate(self.limit);
+    }
+
+    /// The tasks, and whether there are more.
+    fn finish(mut self) -> (Vec<TaskInfo>, bool) {
+        self.shorten();
+        (self.tasks, self.left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_proto::wire;
+
+    use super::*;
+
+    fn task(number: i64) -> TaskInfo {
+        wire::TaskInfo {
+            id: format!("{number:03}"),
+            state: wire::TaskState::Queued.into(),
+            submitted_at_ms: number / 2,
+            ..Default::default()
+        }
+        .into()
+    }
+
+    fn ids(order: TaskOrder, limit: usize, numbers: impl Iterator<Item = i64>) -> Vec<String> {
+        let mut first = FirstTasks::new(order, limit);
+        for number in numbers {
+            first.add(vec![task(number)]);
+            assert!(first.tasks.len() <= 2 * limit + 1);
+        }
+        let (tasks, has_more) = first.finish();
+        assert!(has_more);
+        tasks.into_iter().map(|task| task.id).collect()
+    }
+
+    #[test]
+    fn the_first_tasks_of_an_order_are_kept_and_no_more_than_twice_as_many() {
+        let up = || 1..100;
+        assert_eq!(ids(TaskOrder::Newest, 3, up()), ["098", "099", "096"]);
+        assert_eq!(ids(TaskOrder::Newest, 3, up().rev()), ["098", "099", "096"]);
+        assert_eq!(ids(TaskOrder::Oldest, 3, up()), ["001", "002", "003"]);
+        assert_eq!(ids(TaskOrder::Id, 2, up().rev()), ["001", "002"]);
+        // Nothing has ended: from the newest.
+        assert_eq!(ids(TaskOrder::Ended, 1, up()), ["098"]);
+    }
+
+    #[test]
+    fn nothing_is_left_out_of_a_short_list() {
+        let mut first = FirstTasks::new(TaskOrder::Newest, 2);
+        first.add(vec![task(2), task(4)]);
+        let (tasks, has_more) = first.finish();
+        assert_eq!((tasks[0].id.as_str(), tasks.len(), has_more), ("004", 2, false));
+    }
 }

@@ -1,5 +1,5 @@
-//! A task for people: a row among others, details, or a line for one transition. `task_document`
-//! has a task for programs.
+//! A task for people: its details, a line for one transition, and the parts of both. `task_columns`
+//! has a task among others, and `task_document` a task for programs.
 
 use std::time::SystemTime;
 
@@ -7,67 +7,52 @@ use celeriac_client::{Progress, State, TaskError, TaskInfo, WaitingFor};
 
 use crate::exit::Exit;
 use crate::json::shown;
+use crate::line::{Line, Text};
 use crate::printable::clean;
-use crate::time::{
-    absolute, absolute_and_relative, ms, now_ms, relative, rough, time_of_day, whole_ms,
-};
+use crate::time::{absolute, absolute_and_relative, ms, relative, rough, time_of_day, whole_ms};
 
 /// The exit code of a command that shows a task: an id without a task is not found.
 pub(crate) fn exit_if_unknown(task: &TaskInfo) -> Exit {
     if task.state == State::Unknown { Exit::NotFound } else { Exit::Success }
 }
 
-/// The headings of [`row`].
-pub(crate) const HEADINGS: [&str; 7] =
-    ["ID", "STATE", "TASK", "QUEUE", "ATTEMPTS", "SUBMITTED", "NOTE"];
-
-/// A task among others.
-pub(crate) fn row(task: &TaskInfo, now_ms: i64) -> [String; 7] {
-    [
-        clean(&task.id),
-        task.state.to_string(),
-        clean(task.title()),
-        clean(&task.queue),
-        attempts(task),
-        task.submitted_at.map(|time| relative(ms(time), now_ms)).unwrap_or_default(),
-        shortened(&note(task, now_ms)),
-    ]
-}
-
 /// One task in detail. Rows without a value are left out, and so are counts with their usual value.
-pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, String)> {
+pub(crate) fn details(task: &TaskInfo, now_ms: i64) -> Vec<(&'static str, Text)> {
     let time = |time: Option<SystemTime>| {
         time.map(|time| absolute_and_relative(ms(time), now_ms)).unwrap_or_default()
     };
     let if_repeated = |count: u32| if count > 1 { count.to_string() } else { String::new() };
-    let mut rows = vec![
-        ("id", clean(&task.id)),
-        ("state", task.state.to_string()),
-        ("note", note(task, now_ms)),
-        ("task", clean(&task.name)),
-        ("shadow", clean(&task.shadow)),
-        ("queue", clean(&task.queue)),
-        ("submitted", time(task.submitted_at)),
-        ("due", time(task.eta)),
-        ("expires", time(task.expires_at)),
-        ("leased", time(task.leased_at)),
-        ("started", time(task.started_at)),
-        ("finished", time(task.finished_at)),
-        ("kept until", time(task.forget_at)),
-        ("worker", clean(&task.worker)),
-        ("changed by", clean(&task.actor)),
-        ("attempts", attempts(task)),
-        ("deliveries", without_outcome(task).filter(|_| task.deliveries > 1).unwrap_or_default()),
-        ("generation", if_repeated(task.generation)),
-        ("tags", clean(&task.tags.join(", "))),
-        ("root", clean(&task.root_id)),
-        ("parent", clean(&task.parent_id)),
+    let mut rows: Vec<(&'static str, Text)> = vec![
+        ("id", task.id.as_str().into()),
+        ("state", Text::state(task.state)),
+        ("note", note(task, now_ms).into()),
+        ("task", task.name.as_str().into()),
+        ("shadow", task.shadow.as_str().into()),
+        ("queue", task.queue.as_str().into()),
+        ("submitted", time(task.submitted_at).into()),
+        ("due", time(task.eta).into()),
+        ("expires", time(task.expires_at).into()),
+        ("leased", time(task.leased_at).into()),
+        ("started", time(task.started_at).into()),
+        ("finished", time(task.finished_at).into()),
+        ("kept until", time(task.forget_at).into()),
+        ("worker", task.worker.as_str().into()),
+        ("changed by", task.actor.as_str().into()),
+        ("attempts", attempts(task).into()),
+        (
+            "deliveries",
+            without_outcome(task).filter(|_| task.deliveries > 1).unwrap_or_default().into(),
+        ),
+        ("generation", if_repeated(task.generation).into()),
+        ("tags", task.tags.join(", ").into()),
+        ("root", task.root_id.as_str().into()),
+        ("parent", task.parent_id.as_str().into()),
     ];
     for (key, value) in &task.headers {
-        rows.push(("header", format!("{}={}", clean(key), shown(value))));
+        rows.push(("header", format!("{key}={}", shown(value)).into()));
     }
     for error in &task.errors {
-        rows.push(("error", failed_attempt(error)));
+        rows.push(("error", failed_attempt(error).into()));
     }
     rows.retain(|(_, value)| !value.is_empty());
     rows
@@ -78,25 +63,35 @@ pub(crate) fn without_outcome(task: &TaskInfo) -> Option<String> {
     (task.deliveries > 0).then(|| format!("{} without an outcome", task.deliveries))
 }
 
-/// Whether a line names the task. One task alone needs no name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IdColumn {
-    Shown,
-    Hidden,
+/// The width of the column of ids in the lines of [`transition`], so that the lines of several
+/// tasks are aligned. One task alone needs no name.
+pub(crate) fn id_width(ids: &[&String]) -> Option<usize> {
+    let widths = ids.iter().map(|id| Text::from(id.as_str()).width());
+    widths.max().filter(|_| ids.len() > 1)
 }
 
 /// One transition as a line: time, id, state, and the note for this state.
-pub(crate) fn transition(task: &TaskInfo, id_column: IdColumn) -> String {
-    let now_ms = now_ms();
-    let id = match id_column {
-        IdColumn::Shown => format!("{}  ", clean(&task.id)),
-        IdColumn::Hidden => String::new(),
-    };
-    let line = format!("{}  {id}{:9}  {}", time_of_day(now_ms), task.state, note(task, now_ms));
-    line.trim_end().to_owned()
+pub(crate) fn transition(task: &TaskInfo, id_width: Option<usize>, now_ms: i64) -> Line {
+    const STATE_WIDTH: usize = 9;
+    let mut line = Line::from(format!("{}  ", time_of_day(now_ms)));
+    if let Some(width) = id_width {
+        let id = Text::from(task.id.as_str());
+        let blank = width.saturating_sub(id.width()) + 2;
+        line.push(id);
+        line.push(" ".repeat(blank));
+    }
+    let (state, note) = (Text::state(task.state), note(task, now_ms));
+    let blank = STATE_WIDTH.saturating_sub(state.width()) + 2;
+    line.push(state);
+    if !note.is_empty() {
+        line.push(" ".repeat(blank));
+        line.push(note);
+    }
+    line
 }
 
-fn attempts(task: &TaskInfo) -> String {
+/// The attempts that began, of those that are allowed.
+pub(crate) fn attempts(task: &TaskInfo) -> String {
     if task.attempts_max == 0 {
         String::new()
     } else {
@@ -105,7 +100,7 @@ fn attempts(task: &TaskInfo) -> String {
 }
 
 /// The most useful fact about a task in its state: why it waits, its progress, or why it ended.
-fn note(task: &TaskInfo, now_ms: i64) -> String {
+pub(crate) fn note(task: &TaskInfo, now_ms: i64) -> String {
     let due =
         || task.eta.map(|eta| format!("due {}", relative(ms(eta), now_ms))).unwrap_or_default();
     match task.state {
@@ -162,6 +157,7 @@ fn progress(progress: &Progress) -> String {
     format!("{}{meta}", clean(&progress.state))
 }
 
+/// The latest failed attempt; empty when none failed.
 fn last_error(task: &TaskInfo) -> String {
     task.errors.last().map(failed_attempt).unwrap_or_default()
 }
@@ -174,13 +170,4 @@ pub(crate) fn failed_attempt(error: &TaskError) -> String {
 fn run_time(task: &TaskInfo) -> Option<String> {
     let span = task.finished_at?.duration_since(task.started_at?).ok()?;
     Some(rough(whole_ms(span)))
-}
-
-/// Shortens a text, so that a row of a table fits on one line. `show` prints the whole text.
-pub(crate) fn shortened(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 60;
-    match text.char_indices().nth(CHARACTERS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -106,7 +106,7 @@ pub(crate) fn whole_ms(span: Duration) -> u64 {
 /// A time for people, in the time zone of this machine: `2026-11-22 10:57:17.250`.
 pub(crate) fn absolute(at_ms: i64) -> String {
     match Timestamp::from_millisecond(at_ms) {
-        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        Ok(time) => time.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
         Err(_) => match EPOCH.checked_add(SignedDuration::from_millis(at_ms)) {
             Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
             // The calendar does not hold this time, so the number is shown.
@@ -118,9 +118,14 @@ pub(crate) fn absolute(at_ms: i64) -> String {
 /// The time of day, for lines that are printed one after the other.
 pub(crate) fn time_of_day(at_ms: i64) -> String {
     match Timestamp::from_millisecond(at_ms) {
-        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string(),
+        Ok(time) => time.to_zoned(zone()).strftime("%H:%M:%S%.3f").to_string(),
         Err(_) => at_ms.to_string(),
     }
+}
+
+/// The time zone of this machine. Expected texts of tests are in UTC.
+fn zone() -> TimeZone {
+    if cfg!(test) { TimeZone::UTC } else { TimeZone::system() }
 }
 
 /// The distance of a time from now: `3m ago`, `in 2h`.

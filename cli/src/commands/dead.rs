@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use celeriac_client::{Client, State, TaskInfo};
+use celeriac_client::{Client, State};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
@@ -14,10 +14,9 @@ use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::filter::FilterOptions;
 use crate::output::{Format, Output};
 use crate::printable::clean;
+use crate::task_columns::DEAD;
 use crate::task_history::TaskHistory;
-use crate::task_list::{PageOptions, print_list};
-use crate::task_view::{failed_attempt, shortened};
-use crate::time::{ms, relative};
+use crate::task_list::{ListOptions, TaskOrder, print_list};
 
 /// The arguments of `dead`.
 #[derive(Args)]
@@ -48,7 +47,7 @@ struct ListArguments {
     #[command(flatten)]
     filter: FilterOptions,
     #[command(flatten)]
-    pages: PageOptions,
+    list: ListOptions,
 }
 
 /// The arguments of `dead show`.
@@ -98,8 +97,6 @@ struct Document<'a> {
     count: u64,
 }
 
-const HEADINGS: [&str; 6] = ["ID", "TASK", "QUEUE", "ATTEMPTS", "DIED", "ERROR"];
-
 /// Runs a subcommand.
 pub(crate) async fn run(
     arguments: DeadArguments,
@@ -110,7 +107,8 @@ pub(crate) async fn run(
         DeadSubcommand::List(arguments) => {
             let client = connect(shared).await?;
             let filter = arguments.filter.to_client().state(State::Failure);
-            let listed = print_list(&client, filter, &arguments.pages, HEADINGS, row, output).await;
+            let usual = (DEAD.as_slice(), TaskOrder::Ended);
+            let listed = print_list(&client, filter, &arguments.list, usual, output).await;
             client.close().await;
             listed.map(|()| Exit::Success)
         }
@@ -190,15 +188,4 @@ async fn finish(
             Err(Failure::new(Exit::NotFound, format!("{missing} of {named} ids name no dead task")))
         }
     }
-}
-
-fn row(task: &TaskInfo, now_ms: i64) -> [String; 6] {
-    [
-        clean(&task.id),
-        clean(task.title()),
-        clean(&task.queue),
-        format!("{}/{}", task.attempts, task.attempts_max),
-        task.finished_at.map(|at| relative(ms(at), now_ms)).unwrap_or_default(),
-        task.errors.last().map(|error| shortened(&failed_attempt(error))).unwrap_or_default(),
-    ]
 }

@@ -1,6 +1,5 @@
 //! `celeriac queues`: lists the queues with their counts. `queues::actions` changes queues.
 
-use celeriac_client::QueueInfo;
 use celeriac_proto::QueueName;
 use clap::Args;
 
@@ -9,7 +8,7 @@ use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::printable::clean;
-use crate::queue_view::{QueueDocument, note, oldest_ready};
+use crate::queue_view::{QueueDocument, table};
 
 mod actions;
 
@@ -24,19 +23,6 @@ pub(crate) struct QueuesArguments {
     #[arg(value_parser = parse_queue, value_name = "QUEUE")]
     queues: Vec<QueueName>,
 }
-
-const HEADINGS: [&str; 10] = [
-    "QUEUE",
-    "READY",
-    "SCHEDULED",
-    "LEASED",
-    "DEAD",
-    "OLDEST",
-    "WORKERS",
-    "SUBMITTED",
-    "ENDED",
-    "NOTE",
-];
 
 /// Lists the queues, or runs a subcommand.
 pub(crate) async fn run(
@@ -68,25 +54,10 @@ async fn list(
             output.document(&QueueDocument::new(queue))?;
         }
     } else {
-        output.table(HEADINGS, &queues.iter().map(row).collect::<Vec<_>>())?;
+        output.table(&table(&queues))?;
     }
     match wanted.iter().find(|name| !queues.iter().any(|queue| queue.name == name.as_str())) {
         Some(name) => Err(Failure::new(Exit::NotFound, format!("no queue {}", clean(name)))),
         None => Ok(Exit::Success),
     }
-}
-
-fn row(queue: &QueueInfo) -> [String; 10] {
-    [
-        clean(&queue.name),
-        queue.ready.to_string(),
-        queue.scheduled.to_string(),
-        queue.leased.to_string(),
-        queue.dead.to_string(),
-        oldest_ready(queue),
-        queue.workers.to_string(),
-        queue.submitted_total.to_string(),
-        queue.ended_total.to_string(),
-        note(queue).to_owned(),
-    ]
 }

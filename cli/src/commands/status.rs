@@ -6,8 +6,9 @@ use crate::arguments::{SharedOptions, parse_id};
 use crate::connection::{connect, failure};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::task_columns::{USUAL, table};
 use crate::task_document::TaskDocument;
-use crate::task_view::{HEADINGS, details, exit_if_unknown, row};
+use crate::task_view::{details, exit_if_unknown};
 use crate::time::now_ms;
 
 /// The arguments of `status`.
@@ -36,10 +37,7 @@ pub(crate) async fn run(
             }
         }
         [task] => output.details(&details(task, now_ms))?,
-        tasks => {
-            let rows: Vec<_> = tasks.iter().map(|task| row(task, now_ms)).collect();
-            output.table(HEADINGS, &rows)?;
-        }
+        tasks => output.table(&table(tasks, &USUAL, now_ms))?,
     }
     Ok(tasks.iter().map(exit_if_unknown).fold(Exit::Success, Exit::and))
 }

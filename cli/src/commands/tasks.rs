@@ -8,8 +8,8 @@ use crate::connection::connect;
 use crate::exit::{Exit, Failure};
 use crate::filter::FilterOptions;
 use crate::output::Output;
-use crate::task_list::{PageOptions, print_list};
-use crate::task_view::{HEADINGS, row};
+use crate::task_columns::USUAL;
+use crate::task_list::{ListOptions, TaskOrder, print_list};
 
 /// The arguments of `tasks`.
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub(crate) struct TasksArguments {
     filter: FilterOptions,
 
     #[command(flatten)]
-    pages: PageOptions,
+    list: ListOptions,
 }
 
 /// The states that an existing task can have.
@@ -64,7 +64,8 @@ pub(crate) async fn run(
     for state in &arguments.states {
         filter = filter.state((*state).into());
     }
-    let listed = print_list(&client, filter, &arguments.pages, HEADINGS, row, output).await;
+    let usual = (USUAL.as_slice(), TaskOrder::Newest);
+    let listed = print_list(&client, filter, &arguments.list, usual, output).await;
     client.close().await;
     listed.map(|()| Exit::Success)
 }

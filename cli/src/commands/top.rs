@@ -1,26 +1,38 @@
 //! `celeriac top`: rates, queues and workers, once a second until the user ends it.
 //!
-//! This file has the loop. `top::frame` has the content of a frame, and `top::screen` has the
-//! terminal.
+//! This file has the loops. `top::snapshot` asks the broker, `top::view` knows what the user wants
+//! to see, `top::frame` makes the lines of a frame, and `top::screen` has the terminal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use celeriac_client::Client;
 use clap::Args;
+use crossterm::event::Event;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::frame::{Frame, Snapshot};
+use self::frame::Around;
 use self::screen::Screen;
+use self::snapshot::Snapshot;
+use self::view::{Pressed, View};
 use crate::arguments::SharedOptions;
 use crate::connection::{address, connect};
 use crate::exit::{Exit, Failure};
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, Size};
+use crate::time::{now_ms, time_of_day};
 
 mod frame;
 mod screen;
+mod snapshot;
+mod view;
 
 /// The time between two snapshots.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time between two looks at the connection.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The last answer of a broker that answers is younger than this.
+const LATE_AFTER: Duration = Duration::from_secs(3);
 
 /// The arguments of `top`.
 #[derive(Args)]
@@ -60,7 +72,7 @@ pub(crate) async fn run(
 }
 
 /// Prints frames one below the other. The first frame needs two snapshots, because one alone has no
-/// rates.
+/// rates. On a terminal a frame fits on the screen; without one it has all rows.
 async fn print(
     client: &Client,
     frames: Frames,
@@ -71,22 +83,21 @@ async fn print(
     let mut before = Snapshot::take(client).await?;
     let mut is_first = true;
     loop {
-        let next = async {
-            tokio::time::sleep(INTERVAL).await;
-            Snapshot::take(client).await
-        };
         let now = tokio::select! {
             () = signals.received() => return Ok(()),
-            snapshot = next => snapshot?,
+            snapshot = take_after(client, INTERVAL) => snapshot?.since(&before),
         };
-        let frame = Frame::new(Some(&before), &now);
         match output.format {
-            Format::Json => output.document(&frame.document())?,
+            Format::Json => output.document(&now.document())?,
             Format::Text => {
                 if !is_first {
                     output.line("")?;
                 }
-                output.lines(&frame.lines(address, "", None))?;
+                let around = Around { address, notice: "" };
+                // The line below a frame is for the prompt of the shell.
+                let Size { width, height } = output.size();
+                let size = Size { width, height: height.map(|height| height.saturating_sub(1)) };
+                output.lines(&frame::lines(&now, &around, &mut View::default(), size))?;
             }
         }
         if frames == Frames::One {
@@ -95,6 +106,11 @@ async fn print(
         is_first = false;
         before = now;
     }
+}
+
+async fn take_after(client: &Client, pause: Duration) -> Result<Snapshot, Failure> {
+    tokio::time::sleep(pause).await;
+    Snapshot::take(client).await
 }
 
 /// Shows each frame in place of the one before, on the whole terminal. While the broker does not
@@ -106,28 +122,101 @@ async fn show_live(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let mut screen = Screen::enter()?;
-    let (mut before, mut present): (Option<Snapshot>, Option<Snapshot>) = (None, None);
+    let mut view = View::default();
+    let mut contact = Contact::new();
+    let mut present: Option<Snapshot> = None;
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    let mut next = Box::pin(take_after(client, Duration::ZERO));
     loop {
-        let taken = tokio::select! {
+        let has_changed = tokio::select! {
             () = signals.received() => return Ok(()),
-            () = screen.quit() => return Ok(()),
-            snapshot = Snapshot::take(client) => snapshot,
-        };
-        let notice = match taken {
-            Ok(now) => {
-                before = present.replace(now);
-                String::new()
+            event = screen.event() => match event {
+                None => return Ok(()),
+                Some(Event::Key(key)) => match view.press(&key) {
+                    Pressed::Quit => return Ok(()),
+                    pressed => pressed == Pressed::Changed,
+                },
+                Some(event) => matches!(event, Event::Resize(..)),
+            },
+            taken = &mut next => {
+                next.set(take_after(client, INTERVAL));
+                contact.see(&taken);
+                match taken {
+                    Ok(now) => present = Some(match &present {
+                        Some(before) => now.since(before),
+                        None => now,
+                    }),
+                    Err(Failure::Sentence { .. }) => {}
+                    Err(reader_gone) => return Err(reader_gone),
+                }
+                true
             }
-            Err(Failure::Sentence { sentence, .. }) => sentence,
-            Err(reader_gone) => return Err(reader_gone),
+            _ = looks.tick() => contact.look(client),
         };
-        if let Some(now) = &present {
-            screen.draw(&Frame::new(before.as_ref(), now), address, &notice, output)?;
+        if has_changed {
+            let around = Around { address, notice: &contact.notice() };
+            let size = screen.size(output);
+            let above_keys =
+                Size { height: size.height.map(|height| height.saturating_sub(1)), ..size };
+            let lines = match &present {
+                Some(now) => frame::lines(now, &around, &mut view, above_keys),
+                None => frame::lines_without_answer(&around, size),
+            };
+            screen.draw(lines, view.keys(), output)?;
         }
-        tokio::select! {
-            () = signals.received() => return Ok(()),
-            () = screen.quit() => return Ok(()),
-            () = tokio::time::sleep(INTERVAL) => {}
+    }
+}
+
+/// Whether the broker answers, and since when it does not.
+struct Contact {
+    answered_at: Instant,
+    answered_at_ms: i64,
+    /// Since when there is no connection.
+    lost_at_ms: Option<i64>,
+    is_late: bool,
+    /// Why the latest request failed; empty if it did not.
+    trouble: String,
+}
+
+impl Contact {
+    fn new() -> Self {
+        let (answered_at, answered_at_ms) = (Instant::now(), now_ms());
+        let trouble = String::new();
+        Self { answered_at, answered_at_ms, lost_at_ms: None, is_late: false, trouble }
+    }
+
+    /// Takes the outcome of a request.
+    fn see(&mut self, taken: &Result<Snapshot, Failure>) {
+        match taken {
+            Ok(_) => *self = Self::new(),
+            Err(Failure::Sentence { sentence, .. }) => self.trouble.clone_from(sentence),
+            Err(Failure::ReaderGone) => {}
+        }
+    }
+
+    /// Looks at the connection. Requests outlast a lost connection until their time-out, so their
+    /// outcome would come too late. True when the notice is another one.
+    fn look(&mut self, client: &Client) -> bool {
+        let before = (self.lost_at_ms, self.is_late);
+        self.lost_at_ms = match client.connection().is_connected() {
+            true => None,
+            false => self.lost_at_ms.or_else(|| Some(now_ms())),
+        };
+        self.is_late = self.answered_at.elapsed() > LATE_AFTER;
+        before != (self.lost_at_ms, self.is_late)
+    }
+
+    fn notice(&self) -> String {
+        let time = |at_ms: i64| time_of_day(at_ms).chars().take(8).collect::<String>();
+        let notice = match self.lost_at_ms {
+            Some(at_ms) => format!("no connection since {}", time(at_ms)),
+            None if self.is_late => format!("no answer since {}", time(self.answered_at_ms)),
+            None => String::new(),
+        };
+        match (notice.is_empty(), self.trouble.is_empty()) {
+            (_, true) => notice,
+            (true, false) => self.trouble.clone(),
+            (false, false) => format!("{notice}: {}", self.trouble),
         }
     }
 }
@@ -159,4 +248,20 @@ impl EndSignals {
             _ = self.hang_up.recv() => {}
         }
     }
+}
+
+/// A frame of the example in `screens`, from two moments.
+#[cfg(test)]
+pub(crate) fn lines_for_test(
+    moments: [(Instant, i64); 2],
+    width: Option<usize>,
+    height: usize,
+) -> Vec<crate::line::Line> {
+    use crate::screens::{queues, workers};
+    let [before, now] = moments;
+    let before = Snapshot::new(before.0, before.1, queues(0), workers());
+    let now = Snapshot::new(now.0, now.1, queues(1), workers()).since(&before);
+    let around = Around { address: "127.0.0.1:23537", notice: "no connection since 10:57:17" };
+    let size = Size { width, height: Some(height) };
+    frame::lines(&now, &around, &mut View::default(), size)
 }

@@ -12,8 +12,8 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output};
 use crate::reader::until_reader_gone;
 use crate::task_document::TaskDocument;
-use crate::task_view::{IdColumn, transition};
-use crate::time::parse_span;
+use crate::task_view::{id_width, transition};
+use crate::time::{now_ms, parse_span};
 
 /// The arguments of `watch`.
 #[derive(Args)]
@@ -38,8 +38,7 @@ pub(crate) async fn run(
     let client = connect(shared).await?;
     let watch = client.watch(&ids).await.map_err(failure)?;
     let mut tasks = WatchedTasks::default();
-    let printing = tasks.print_until_over(watch, ids.len(), output);
-    let printing = until_reader_gone(printing);
+    let printing = until_reader_gone(tasks.print_until_over(watch, &ids, output));
     match arguments.wait {
         Some(span) => {
             // When the time is over, the tasks that have not ended count as unfinished.
@@ -71,17 +70,18 @@ impl WatchedTasks {
     async fn print_until_over(
         &mut self,
         mut watch: Watch,
-        count: usize,
+        ids: &[&String],
         output: &mut Output,
     ) -> Result<(), Failure> {
-        let id_column = if count > 1 { IdColumn::Shown } else { IdColumn::Hidden };
-        while self.last_seen.len() < count || self.last_seen.values().any(|task| !task.is_over) {
+        let id_width = id_width(ids);
+        while self.last_seen.len() < ids.len() || self.last_seen.values().any(|task| !task.is_over)
+        {
             let Some(task) = watch.next().await else {
                 return Err(Failure::new(Exit::Unreachable, "the broker ended the watch"));
             };
             match output.format {
                 Format::Json => output.document(&TaskDocument::new(&task))?,
-                Format::Text => output.line(&transition(&task, id_column))?,
+                Format::Text => output.lines(&[transition(&task, id_width, now_ms())])?,
             }
             self.see(&task);
         }

@@ -1,6 +1,6 @@
 //! `celeriac workers`: lists the workers, and gives them orders.
 
-use celeriac_client::{Client, TaskInfo, WorkerOrder, WorkerStatus};
+use celeriac_client::{Client, WorkerOrder, WorkerStatus};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 
@@ -8,10 +8,10 @@ use crate::arguments::SharedOptions;
 use crate::confirm::ConfirmOptions;
 use crate::connection::{connect, failure};
 use crate::exit::{EXIT_CODES, Exit, Failure};
-use crate::output::{Format, Output, table_lines};
+use crate::output::{Format, Output};
 use crate::printable::clean;
-use crate::time::{absolute_and_relative, ms, now_ms, rough};
-use crate::worker_view::{HEADINGS, WorkerDocument, held, memory, row, state};
+use crate::time::now_ms;
+use crate::worker_view::{WorkerDocument, details, table};
 
 /// The arguments of `workers`.
 #[derive(Args)]
@@ -87,8 +87,10 @@ pub(crate) async fn run(
             client.close().await;
             match workers.as_slice() {
                 workers if output.is_json() => print_documents(workers, output)?,
-                [worker] if instances.len() == 1 => print_details(worker, output)?,
-                workers => print_table(workers, output)?,
+                [worker] if instances.len() == 1 => {
+                    output.lines(&details(worker, now_ms(), output.size().width))?
+                }
+                workers => output.table(&table(workers, now_ms()))?,
             }
             Ok(Exit::Success)
         }
@@ -166,55 +168,4 @@ fn print_documents(workers: &[WorkerStatus], output: &mut Output) -> Result<(), 
         output.document(&WorkerDocument::new(worker))?;
     }
     Ok(())
-}
-
-fn print_table(workers: &[WorkerStatus], output: &mut Output) -> Result<(), Failure> {
-    let now_ms = now_ms();
-    let rows: Vec<_> = workers.iter().map(|worker| row(worker, now_ms)).collect();
-    Ok(output.table(HEADINGS, &rows)?)
-}
-
-/// Prints one worker in detail, with the tasks that it holds.
-fn print_details(worker: &WorkerStatus, output: &mut Output) -> Result<(), Failure> {
-    const TASK_HEADINGS: [&str; 5] = ["RUNNING", "TASK", "QUEUE", "STATE", "SINCE"];
-    let now_ms = now_ms();
-    output.details(&details(worker, now_ms))?;
-    if !worker.running.is_empty() {
-        let rows: Vec<_> = worker.running.iter().map(|task| task_row(task, now_ms)).collect();
-        output.line("")?;
-        output.lines(&table_lines(TASK_HEADINGS, &rows))?;
-        if worker.running_left_out > 0 {
-            output.line(&format!("… and {} more", worker.running_left_out))?;
-        }
-    }
-    Ok(())
-}
-
-fn details(worker: &WorkerStatus, now_ms: i64) -> Vec<(&'static str, String)> {
-    vec![
-        ("instance", clean(&worker.instance_id)),
-        ("state", state(worker).to_owned()),
-        ("host", clean(&worker.hostname)),
-        ("pid", worker.pid.to_string()),
-        ("memory", memory(worker.memory_bytes)),
-        ("connected", absolute_and_relative(ms(worker.connected_at), now_ms)),
-        ("seen", absolute_and_relative(ms(worker.seen_at), now_ms)),
-        ("running", format!("{} of {} at once", held(worker), worker.concurrency)),
-        ("credit", worker.credit.to_string()),
-        ("queues", clean(&worker.queues.join(", "))),
-        ("tasks", clean(&worker.task_names.join(", "))),
-    ]
-}
-
-fn task_row(task: &TaskInfo, now_ms: i64) -> [String; 5] {
-    let since = task.started_at.or(task.leased_at);
-    [
-        clean(&task.id),
-        clean(task.title()),
-        clean(&task.queue),
-        task.state.to_string(),
-        since
-            .map(|at| rough(now_ms.saturating_sub(ms(at)).max(0).unsigned_abs()))
-            .unwrap_or_default(),
-    ]
 }

@@ -58,7 +58,9 @@ fn each_filter_finds_its_tasks() {
         (&["--older-than", "1h"], &[]),
         (&["--newer-than", "1h"], &["a-1", "a-2", "b-1", "c-1"]),
     ] {
-        assert_eq!(ids(&broker, arguments), found, "{arguments:?}");
+        let mut listed = ids(&broker, arguments);
+        listed.sort();
+        assert_eq!(listed, found, "{arguments:?}");
     }
     let table = broker.run(&["tasks", "--tag", "y"]);
     assert!(table.stdout.starts_with("ID ") && table.stdout.lines().count() == 2, "{table:?}");
@@ -81,6 +83,32 @@ fn a_listing_goes_on_over_its_pages() {
     assert_eq!((cut.lines().count(), cut.contains("--all shows them")), (4, true), "{cut}");
     let whole = broker.run(&["tasks", "--limit", "1100"]).stdout;
     assert!(!whole.contains("--all shows them"), "nothing is left out");
+}
+
+#[test]
+fn a_listing_begins_with_the_newest_or_as_it_is_asked_to() {
+    let (broker, _data) = started();
+    for (id, queue) in [("b", "songs"), ("c", "mail"), ("a", "songs")] {
+        broker.run(&["submit", "songs.cluster", "--id", id, "--queue", queue]);
+        // The next task is at least a millisecond younger.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    for (arguments, found) in [
+        ([].as_slice(), ["a", "c", "b"].as_slice()),
+        (&["--limit", "1"], &["a"]),
+        (&["--sort", "oldest", "--limit", "2"], &["b", "c"]),
+        (&["--sort", "id"], &["a", "b", "c"]),
+        (&["--sort", "queue"], &["c", "a", "b"]),
+        (&["--sort", "none"], &["b", "c", "a"]),
+        (&["--all"], &["b", "c", "a"]),
+        (&["--all", "--sort", "newest"], &["a", "c", "b"]),
+    ] {
+        assert_eq!(ids(&broker, arguments), found, "{arguments:?}");
+    }
+    let table = broker.run(&["tasks", "--columns", "queue,id", "--sort", "id"]).stdout;
+    assert_eq!(table, "QUEUE  ID\nsongs  a\nsongs  b\nmail   c\n");
+    let wrong = broker.run(&["tasks", "--columns", "colour"]);
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
 }
 
 #[test]

@@ -14,9 +14,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The binary, without the variables of the environment that could change its behaviour.
 pub(crate) fn celeriac(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_celeriac"));
-    for (name, _) in std::env::vars()
-        .filter(|(name, _)| name.starts_with("CELERIAC_") || name == "NOTIFY_SOCKET")
-    {
+    for (name, _) in std::env::vars().filter(|(name, _)| {
+        name.starts_with("CELERIAC_") || ["NOTIFY_SOCKET", "NO_COLOR"].contains(&name.as_str())
+    }) {
         command.env_remove(name);
     }
     command.args(arguments);

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 
 use crate::process::{Broker, documents, within_deadline};
@@ -18,11 +19,20 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) fn open(mut command: Command) -> Self {
+    pub(crate) fn open(command: Command) -> Self {
+        // A terminal that does not tell its size.
+        Self::open_with_size(command, 0, 0)
+    }
+
+    /// A terminal of this many columns and lines, which can show colours.
+    pub(crate) fn open_with_size(mut command: Command, columns: u16, lines: u16) -> Self {
+        command.env("TERM", "xterm-256color");
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a terminal");
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
+        let size = Winsize { ws_col: columns, ws_row: lines, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&master, size).expect("a size");
         let path = ptsname(&master, Vec::new()).expect("a name").into_string().expect("text");
         let side =
             || Stdio::from(File::options().read(true).write(true).open(&path).expect("opened"));
@@ -120,10 +130,69 @@ fn top_survives_the_end_of_the_broker_and_ends_with_0_on_a_signal() {
     let mut terminal = Terminal::open(broker.command(&["top", "--timeout", "1"]));
     terminal.wait_for("QUEUE");
     broker.stop("TERM");
+    // This comes at once; the failure of the request comes after its timeout.
+    terminal.wait_for("no connection since ");
     terminal.wait_for("no answer within 1s");
     let pid = terminal.child.id().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().expect("kill runs").success());
     let (code, shown) = terminal.end();
     assert_eq!(code, Some(0), "{shown:?}");
     assert!(shown.ends_with("\u{1b}[?1049l"), "{shown:?}");
+}
+
+#[test]
+fn tables_fit_the_terminal_and_have_colours_only_where_they_are_wanted() {
+    const RED: &str = "\u{1b}[31m";
+    let (broker, _data) = started();
+    let id = "019f3a1c-7b3c-7def-8a10-0242ac120002";
+    broker.run(&["submit", "songs.cluster", "--id", id, "--queue", "songs"]);
+    let shown = |arguments: &[&str], columns| {
+        let (code, text) = Terminal::open_with_size(broker.command(arguments), columns, 24).end();
+        assert_eq!(code, Some(0), "{text}");
+        text
+    };
+    let narrow = shown(&["tasks", "--color", "never"], 50);
+    let (heading, row) = narrow.split_once("\r\n").expect("two lines");
+    assert!(heading.ends_with(" …") && heading.chars().count() <= 50, "{narrow}");
+    assert!(row.starts_with("019f3a1c-7") && row.contains("…"), "{narrow}");
+    assert!(shown(&["tasks"], 120).contains(id));
+    assert!(shown(&["tasks", "--columns", "id,state"], 20).contains(id));
+    assert!(broker.run(&["tasks"]).stdout.contains(id));
+
+    assert!(shown(&["queues"], 120).contains(RED));
+    let no_colours = |arguments: &[&str], variable: (&str, &str)| {
+        let mut command = broker.command(arguments);
+        command.env(variable.0, variable.1);
+        let (_, text) = Terminal::open_with_size(command, 120, 24).end();
+        assert!(text.contains("no worker") && !text.contains('\u{1b}'), "{text:?}");
+    };
+    no_colours(&["queues"], ("NO_COLOR", "1"));
+    no_colours(&["queues", "--color", "never"], ("COLORTERM", "truecolor"));
+    assert!(!broker.run(&["queues"]).stdout.contains('\u{1b}'));
+    assert!(broker.run(&["queues", "--color", "always"]).stdout.contains(RED));
+    let json = broker.run(&["queues", "--json", "--color", "always"]).stdout;
+    assert!(!json.contains('\u{1b}'), "{json}");
+}
+
+#[test]
+fn top_on_a_small_screen_scrolls_and_filters() {
+    let (broker, _data) = started();
+    for number in 10..30 {
+        broker.run(&["submit", "songs.cluster", "--queue", &format!("queue-{number}")]);
+    }
+    let mut terminal = Terminal::open_with_size(broker.command(&["top"]), 60, 14);
+    terminal.wait_for("queue-10");
+    terminal.wait_for("… 15 more");
+    terminal.wait_for("q quit");
+    assert!(!terminal.seen().contains("queue-29"));
+    terminal.press("\u{1b}[F");
+    terminal.wait_for("queue-29");
+    terminal.press("/-27");
+    terminal.wait_for("/-27_");
+    terminal.press("\rq");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(0), "{shown:?}");
+    // The frames after the last key of the filter.
+    let filtered = shown.rsplit("/-2_").next().expect("a frame");
+    assert!(filtered.contains("queue-27") && !filtered.contains("queue-26"), "{filtered:?}");
 }

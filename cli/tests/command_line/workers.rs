@@ -17,7 +17,7 @@ fn started() -> (Broker, Worker, TempDir) {
 fn workers_are_listed_with_the_tasks_that_they_run() {
     let (broker, mut worker, _data) = started();
     assert!(
-        broker.run(&["workers"]).stdout.contains("worker-1  idle   0/1"),
+        broker.run(&["workers"]).stdout.contains("worker-1  idle       0/1"),
         "{:?}",
         broker.run(&["workers"])
     );

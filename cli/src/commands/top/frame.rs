@@ -1,176 +1,183 @@
-//! A frame of `top`: a snapshot of the broker, with the rates since the snapshot before it.
-//!
-//! A rate is the difference of two totals over the time between the snapshots, by the clock of this
-//! machine. This file knows no terminal.
+//! A frame of `top` for people: the head, the busiest queues and the busiest workers, as far as
+//! there is room. Only rows that are shown are built. This file knows no terminal.
 
-use std::time::Instant;
+use std::cmp::Ordering;
 
-use celeriac_client::{Client, QueueInfo, TaskInfo, WorkerStatus};
-use serde::Serialize;
+use celeriac_client::{QueueInfo, TaskInfo, WorkerStatus};
 
-use crate::connection::failure;
-use crate::exit::Failure;
-use crate::output::table_lines;
-use crate::printable::clean;
-use crate::queue_view::{QueueDocument, note, oldest_ready};
-use crate::time::{ms, now_ms, rough, time_of_day};
-use crate::worker_view::{self, WorkerDocument};
+use super::snapshot::Snapshot;
+use super::view::{Pane, View};
+use crate::line::{Line, Text, Tone};
+use crate::output::Size;
+use crate::queue_view::{self, dead, oldest_ready};
+use crate::table::{ALWAYS, Column, Table};
+use crate::time::{ms, rough, time_of_day};
+use crate::worker_view::{self, held, memory, running, state};
 
-/// The lines besides the rows of the two tables: the head, the notice, two headings, and the blank
-/// line between the tables.
-const LINES_AROUND: usize = 5;
+/// The lines besides the rows of the two tables, below the notice: two headings, and the blank line
+/// between the tables.
+const LINES_AROUND: usize = 3;
 
-/// The queues and workers at one moment.
-pub(super) struct Snapshot {
-    at: Instant,
-    at_ms: i64,
-    queues: Vec<QueueInfo>,
-    workers: Vec<WorkerStatus>,
+/// What a frame shows besides the snapshot.
+pub(super) struct Around<'a> {
+    /// The address of the broker.
+    pub(super) address: &'a str,
+    /// What is wrong; empty if nothing is.
+    pub(super) notice: &'a str,
 }
 
-impl Snapshot {
-    pub(super) async fn take(client: &Client) -> Result<Self, Failure> {
-        let mut workers = client.workers().await.map_err(failure)?;
-        workers.sort_by(|left, right| left.instance_id.cmp(&right.instance_id));
-        let mut queues = client.queues().await.map_err(failure)?;
-        queues.sort_by(|left, right| left.name.cmp(&right.name));
-        Ok(Self { at: Instant::now(), at_ms: now_ms(), queues, workers })
-    }
+/// The lines of a frame: as many as fit into this size.
+pub(super) fn lines(
+    snapshot: &Snapshot,
+    around: &Around<'_>,
+    view: &mut View,
+    size: Size,
+) -> Vec<Line> {
+    let queues = busiest_queues(snapshot, view);
+    let workers = busiest_workers(snapshot, view);
+    let mut lines = head(snapshot, around.address, size.width);
+    lines.push(Text::new(around.notice, Tone::Bad).into());
+    let all = Rows { queues: queues.len(), workers: workers.len() };
+    let room = match size.height {
+        None => all,
+        Some(height) => all.share(height.saturating_sub(lines.len() + LINES_AROUND)),
+    };
+    let part = Part::new(view, Pane::Queues, queues.len(), room.queues);
+    let table = queue_table(snapshot, part.of(&queues));
+    lines.extend(table.lines(size.width));
+    lines.extend(part.rest());
+    lines.push(Line::default());
+    let part = Part::new(view, Pane::Workers, workers.len(), room.workers);
+    let table = worker_table(snapshot, part.of(&workers));
+    lines.extend(table.lines(size.width));
+    lines.extend(part.rest());
+    lines.into_iter().map(|line| line.cut(size.width)).collect()
 }
 
-/// Tasks per second.
-#[derive(Clone, Copy, Default)]
-struct Rates {
-    submitted: f64,
-    ended: f64,
+/// The frame before the first answer of the broker.
+pub(super) fn lines_without_answer(around: &Around<'_>, size: Size) -> Vec<Line> {
+    let head = Line::from(around.address);
+    let notice = Line::from(Text::new(around.notice, Tone::Bad));
+    [head, notice].into_iter().map(|line| line.cut(size.width)).collect()
 }
 
-/// A snapshot with the rates since the one before. The first snapshot has no rates.
-pub(super) struct Frame<'a> {
-    now: &'a Snapshot,
-    /// One element for each queue, in the order of the queues.
-    rates: Option<Vec<Rates>>,
-}
-
-/// A frame for programs.
-#[derive(Serialize)]
-pub(super) struct Document<'a> {
-    at_ms: i64,
-    submitted_per_second: f64,
-    ended_per_second: f64,
-    queues: Vec<QueueDocument<'a>>,
-    workers: Vec<WorkerDocument<'a>>,
-}
-
-impl<'a> Frame<'a> {
-    pub(super) fn new(before: Option<&Snapshot>, now: &'a Snapshot) -> Self {
-        let rates =
-            before.map(|before| now.queues.iter().map(|queue| rates(before, now, queue)).collect());
-        Self { now, rates }
-    }
-
-    /// The rates of all queues together.
-    fn sum(&self) -> Option<Rates> {
-        let mut sum = Rates::default();
-        for rates in self.rates.as_ref()? {
-            sum.submitted += rates.submitted;
-            sum.ended += rates.ended;
-        }
-        Some(sum)
-    }
-
-    pub(super) fn document(&self) -> Document<'a> {
-        let sum = self.sum().unwrap_or_default();
-        let queue = |(index, queue): (usize, &'a QueueInfo)| {
-            let rates = self.rates.as_ref().map(|rates| rates[index]).unwrap_or_default();
-            QueueDocument::new(queue).with_rates(rates.submitted, rates.ended)
-        };
-        Document {
-            at_ms: self.now.at_ms,
-            submitted_per_second: sum.submitted,
-            ended_per_second: sum.ended,
-            queues: self.now.queues.iter().enumerate().map(queue).collect(),
-            workers: self.now.workers.iter().map(WorkerDocument::new).collect(),
+/// The totals of all queues and workers. What does not fit on one line goes to the next, so that no
+/// number is cut.
+fn head(snapshot: &Snapshot, address: &str, width: Option<usize>) -> Vec<Line> {
+    let sum = |count: fn(&QueueInfo) -> u64| snapshot.queues.iter().map(count).sum::<u64>();
+    let rates = snapshot.sum();
+    let parts = [
+        address.to_owned(),
+        time_of_day(snapshot.at_ms).chars().take(8).collect(),
+        format!("in {}/s", rate(rates.map(|rates| rates.submitted))),
+        format!("out {}/s", rate(rates.map(|rates| rates.ended))),
+        format!("ready {}", sum(|queue| queue.ready)),
+        format!("scheduled {}", sum(|queue| queue.scheduled)),
+        format!("leased {}", sum(|queue| queue.leased)),
+        format!("dead {}", sum(|queue| queue.dead)),
+        format!("workers {}", snapshot.workers.len()),
+    ];
+    let mut lines = vec![Line::default()];
+    for part in parts {
+        let part = Text::from(part);
+        let last = lines.len() - 1;
+        let needed = lines[last].width() + 2 + part.width();
+        if lines[last].width() == 0 {
+            lines[last].push(part);
+        } else if width.is_some_and(|width| needed > width) {
+            lines.push(part.into());
+        } else {
+            lines[last].push("  ");
+            lines[last].push(part);
         }
     }
-
-    /// The text for people, with at most `lines_max` lines.
-    pub(super) fn lines(
-        &self,
-        address: &str,
-        notice: &str,
-        lines_max: Option<usize>,
-    ) -> Vec<String> {
-        let queues: Vec<_> =
-            (0..self.now.queues.len()).map(|index| self.queue_row(index)).collect();
-        let workers: Vec<_> =
-            self.now.workers.iter().map(|worker| worker_row(worker, self.now.at_ms)).collect();
-        let all = Rows { queues: queues.len(), workers: workers.len() };
-        let shown = match lines_max {
-            None => all,
-            Some(lines) => all.share(lines.saturating_sub(LINES_AROUND)),
-        };
-        let mut lines = vec![self.head(address), clean(notice)];
-        lines.extend(cut(table_lines(QUEUE_HEADINGS, &queues), shown.queues));
-        lines.push(String::new());
-        lines.extend(cut(table_lines(WORKER_HEADINGS, &workers), shown.workers));
-        lines
-    }
-
-    fn head(&self, address: &str) -> String {
-        let sum = |count: fn(&QueueInfo) -> u64| self.now.queues.iter().map(count).sum::<u64>();
-        let rates = self.sum();
-        format!(
-            "{}  {}  in {}/s  out {}/s  ready {}  scheduled {}  leased {}  dead {}  workers {}",
-            clean(address),
-            &time_of_day(self.now.at_ms)[..8],
-            rate(rates.map(|rates| rates.submitted)),
-            rate(rates.map(|rates| rates.ended)),
-            sum(|queue| queue.ready),
-            sum(|queue| queue.scheduled),
-            sum(|queue| queue.leased),
-            sum(|queue| queue.dead),
-            self.now.workers.len(),
-        )
-    }
-
-    fn queue_row(&self, index: usize) -> [String; 10] {
-        let queue = &self.now.queues[index];
-        let rates = self.rates.as_ref().map(|rates| rates[index]);
-        [
-            clean(&queue.name),
-            rate(rates.map(|rates| rates.submitted)),
-            rate(rates.map(|rates| rates.ended)),
-            queue.ready.to_string(),
-            queue.scheduled.to_string(),
-            queue.leased.to_string(),
-            queue.dead.to_string(),
-            oldest_ready(queue),
-            queue.workers.to_string(),
-            note(queue).to_owned(),
-        ]
-    }
+    lines
 }
 
-const QUEUE_HEADINGS: [&str; 10] =
-    ["QUEUE", "IN/S", "OUT/S", "READY", "SCHEDULED", "LEASED", "DEAD", "OLDEST", "WORKERS", "NOTE"];
-const WORKER_HEADINGS: [&str; 7] =
-    ["WORKER", "STATE", "RUNNING", "MEMORY", "HOST", "PID", "LONGEST"];
+/// The indices of the queues that the filter lets through: those with the highest rates first, and
+/// of these the ones with the most ready tasks.
+fn busiest_queues(snapshot: &Snapshot, view: &View) -> Vec<usize> {
+    let rate = |index: usize| {
+        let rates = snapshot.rates_of(index).unwrap_or_default();
+        rates.submitted + rates.ended
+    };
+    let queues = &snapshot.queues;
+    let is_shown = |index: &usize| view.shows([&queues[*index].name, ""]);
+    let mut shown: Vec<usize> = (0..queues.len()).filter(is_shown).collect();
+    // The sort is stable: equal queues stay in the order of their names.
+    shown.sort_by(|left, right| {
+        let ready = || queues[*right].ready.cmp(&queues[*left].ready);
+        rate(*right).partial_cmp(&rate(*left)).unwrap_or(Ordering::Equal).then_with(ready)
+    });
+    shown
+}
 
-/// The rates of one queue. The totals of a new queue began at 0, and so did those of every queue if
-/// the broker was restarted in between.
-fn rates(before: &Snapshot, now: &Snapshot, queue: &QueueInfo) -> Rates {
-    let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
-    let earlier = before.queues.iter().find(|earlier| earlier.name == queue.name);
-    let per_second =
-        |total: u64, earlier: u64| total.checked_sub(earlier).unwrap_or(total) as f64 / seconds;
-    Rates {
-        submitted: per_second(
-            queue.submitted_total,
-            earlier.map_or(0, |earlier| earlier.submitted_total),
-        ),
-        ended: per_second(queue.ended_total, earlier.map_or(0, |earlier| earlier.ended_total)),
+/// The indices of the workers that the filter lets through: those that hold the most tasks first.
+fn busiest_workers(snapshot: &Snapshot, view: &View) -> Vec<usize> {
+    let workers = &snapshot.workers;
+    let is_shown = |index: &usize| {
+        let worker = &workers[*index];
+        view.shows([&worker.instance_id, &worker.hostname])
+    };
+    let mut shown: Vec<usize> = (0..workers.len()).filter(is_shown).collect();
+    shown.sort_by(|left, right| held(&workers[*right]).cmp(&held(&workers[*left])));
+    shown
+}
+
+fn queue_table(snapshot: &Snapshot, indices: &[usize]) -> Table {
+    let mut table = Table::new(&[
+        queue_view::name_column(),
+        Column::number("IN/S", ALWAYS),
+        Column::number("OUT/S", ALWAYS),
+        Column::number("READY", ALWAYS),
+        Column::number("SCHEDULED", 6),
+        Column::number("LEASED", 3),
+        Column::number("DEAD", 2),
+        Column::number("OLDEST", 5),
+        Column::number("WORKERS", 4),
+        Column::word("NOTE", 1),
+    ]);
+    for index in indices {
+        let (queue, rates) = (&snapshot.queues[*index], snapshot.rates_of(*index));
+        table.push(vec![
+            queue.name.as_str().into(),
+            rate(rates.map(|rates| rates.submitted)).into(),
+            rate(rates.map(|rates| rates.ended)).into(),
+            queue.ready.to_string().into(),
+            queue.scheduled.to_string().into(),
+            queue.leased.to_string().into(),
+            dead(queue),
+            oldest_ready(queue).into(),
+            queue.workers.to_string().into(),
+            queue_view::note(queue),
+        ]);
     }
+    table
+}
+
+fn worker_table(snapshot: &Snapshot, indices: &[usize]) -> Table {
+    let mut table = Table::new(&[
+        worker_view::name_column("WORKER"),
+        Column::word("STATE", ALWAYS),
+        Column::number("RUNNING", ALWAYS),
+        Column::number("MEMORY", 2),
+        Column::text("HOST", 3, 8),
+        Column::number("PID", 4),
+        Column::text("LONGEST", 1, 12),
+    ]);
+    for index in indices {
+        let worker = &snapshot.workers[*index];
+        table.push(vec![
+            worker.instance_id.as_str().into(),
+            state(worker),
+            running(worker).into(),
+            memory(worker.memory_bytes).into(),
+            worker.hostname.as_str().into(),
+            worker.pid.to_string().into(),
+            longest_running(worker, snapshot.at_ms).unwrap_or_default().into(),
+        ]);
+    }
+    table
 }
 
 fn rate(rate: Option<f64>) -> String {
@@ -181,19 +188,13 @@ fn rate(rate: Option<f64>) -> String {
     }
 }
 
-fn worker_row(worker: &WorkerStatus, now_ms: i64) -> [String; 7] {
-    let [instance, state, running, memory, _, host, pid, _] = worker_view::row(worker, now_ms);
-    let longest = longest_running(worker, now_ms).unwrap_or_default();
-    [instance, state, running, memory, host, pid, longest]
-}
-
 /// The task that has run longest on this worker, with the time that it has run.
 fn longest_running(worker: &WorkerStatus, now_ms: i64) -> Option<String> {
     let started_ms = |task: &TaskInfo| task.started_at.map(ms);
     let started = worker.running.iter().filter(|task| task.started_at.is_some());
     let longest = started.min_by_key(|task| started_ms(task))?;
     let span = rough(now_ms.saturating_sub(started_ms(longest)?).max(0).unsigned_abs());
-    Some(format!("{span}  {}", clean(longest.title())))
+    Some(format!("{span}  {}", longest.title()))
 }
 
 /// The number of rows of the two tables.
@@ -212,16 +213,37 @@ impl Rows {
     }
 }
 
-/// A table of at most `rows` rows under its heading. If rows are left out, the last line says how
-/// many.
-fn cut(mut table: Vec<String>, rows: usize) -> Vec<String> {
-    let left_out = table.len().saturating_sub(rows + 1);
-    if left_out > 0 {
-        table.truncate(rows.max(1));
-        // This line takes the place of a row.
-        table.push(format!("… {} more", left_out + usize::from(rows > 0)));
+/// The part of a table that is shown. If it is not all, one row less is shown, and a line takes its
+/// place that says how many rows are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    above: usize,
+    shown: usize,
+    below: usize,
+    has_rest_line: bool,
+}
+
+impl Part {
+    /// The part of `rows` rows in the room for `room` rows, at the place that the user chose.
+    fn new(view: &mut View, pane: Pane, rows: usize, room: usize) -> Self {
+        let has_rest_line = rows > room && room > 0;
+        let shown = room.min(rows) - usize::from(has_rest_line);
+        let above = view.place(pane, rows, shown);
+        let shown = shown.min(rows - above);
+        Self { above, shown, below: rows - above - shown, has_rest_line }
     }
-    table
+
+    fn of(self, indices: &[usize]) -> &[usize] {
+        &indices[self.above..self.above + self.shown]
+    }
+
+    fn rest(self) -> Option<Line> {
+        let text = match self.above {
+            0 => format!("… {} more", self.below),
+            above => format!("… {above} above, {} below", self.below),
+        };
+        self.has_rest_line.then(|| Text::new(&text, Tone::Faint).into())
+    }
 }
 
 #[cfg(test)]
@@ -243,9 +265,17 @@ mod tests {
 
     #[test]
     fn a_table_that_is_cut_says_how_much_is_left_out() {
-        let table = |rows: usize| (0..=rows).map(|row| row.to_string()).collect::<Vec<_>>();
-        assert_eq!(cut(table(2), 2), table(2));
-        assert_eq!(cut(table(5), 3), ["0", "1", "2", "… 3 more"]);
+        let mut view = View::default();
+        let part = |view: &mut View, rows, room| {
+            let part = Part::new(view, Pane::Queues, rows, room);
+            (part.above, part.shown, part.rest().map(|line| line.render(false)))
+        };
+        assert_eq!(part(&mut view, 2, 2), (0, 2, None));
+        assert_eq!(part(&mut view, 5, 3), (0, 2, Some("… 3 more".to_owned())));
+        assert_eq!(part(&mut view, 5, 0), (0, 0, None));
+        let down = crossterm::event::KeyCode::Down.into();
+        view.press(&down);
+        assert_eq!(part(&mut view, 5, 3), (1, 2, Some("… 1 above, 2 below".to_owned())));
     }
 
     #[test]

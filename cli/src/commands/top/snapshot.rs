@@ -1,0 +1,114 @@
+//! What the broker says at one moment, and the rates since the moment before.
+//!
+//! A rate is the difference of two totals over the time between the snapshots, by the clock of this
+//! machine.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use celeriac_client::{Client, QueueInfo, WorkerStatus};
+use serde::Serialize;
+
+use crate::connection::failure;
+use crate::exit::Failure;
+use crate::queue_view::QueueDocument;
+use crate::time::now_ms;
+use crate::worker_view::WorkerDocument;
+
+/// The queues and workers at one moment, sorted by their names.
+pub(super) struct Snapshot {
+    at: Instant,
+    pub(super) at_ms: i64,
+    pub(super) queues: Vec<QueueInfo>,
+    pub(super) workers: Vec<WorkerStatus>,
+    /// The rates since the snapshot before, one element for each queue. The first has none.
+    pub(super) rates: Option<Vec<Rates>>,
+}
+
+/// Tasks per second.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rates {
+    pub(super) submitted: f64,
+    pub(super) ended: f64,
+}
+
+/// A snapshot for programs.
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
+    at_ms: i64,
+    submitted_per_second: f64,
+    ended_per_second: f64,
+    queues: Vec<QueueDocument<'a>>,
+    workers: Vec<WorkerDocument<'a>>,
+}
+
+impl Snapshot {
+    pub(super) async fn take(client: &Client) -> Result<Self, Failure> {
+        let workers = client.workers().await.map_err(failure)?;
+        let queues = client.queues().await.map_err(failure)?;
+        Ok(Self::new(Instant::now(), now_ms(), queues, workers))
+    }
+
+    pub(super) fn new(
+        at: Instant,
+        at_ms: i64,
+        mut queues: Vec<QueueInfo>,
+        mut workers: Vec<WorkerStatus>,
+    ) -> Self {
+        queues.sort_by(|left, right| left.name.cmp(&right.name));
+        workers.sort_by(|left, right| left.instance_id.cmp(&right.instance_id));
+        Self { at, at_ms, queues, workers, rates: None }
+    }
+
+    /// The same snapshot with the rates since another. The totals of a new queue began at 0, and so
+    /// did those of every queue if the broker was restarted in between.
+    pub(super) fn since(mut self, before: &Self) -> Self {
+        let seconds = self.at.duration_since(before.at).as_secs_f64().max(0.001);
+        let per_second =
+            |total: u64, earlier: u64| total.checked_sub(earlier).unwrap_or(total) as f64 / seconds;
+        let totals: HashMap<&str, (u64, u64)> = before
+            .queues
+            .iter()
+            .map(|queue| (queue.name.as_str(), (queue.submitted_total, queue.ended_total)))
+            .collect();
+        let rates = |queue: &QueueInfo| {
+            let earlier = totals.get(queue.name.as_str()).copied().unwrap_or_default();
+            Rates {
+                submitted: per_second(queue.submitted_total, earlier.0),
+                ended: per_second(queue.ended_total, earlier.1),
+            }
+        };
+        self.rates = Some(self.queues.iter().map(rates).collect());
+        self
+    }
+
+    /// The rates of all queues together.
+    pub(super) fn sum(&self) -> Option<Rates> {
+        let mut sum = Rates::default();
+        for rates in self.rates.as_ref()? {
+            sum.submitted += rates.submitted;
+            sum.ended += rates.ended;
+        }
+        Some(sum)
+    }
+
+    /// The rates of the queue at this index.
+    pub(super) fn rates_of(&self, index: usize) -> Option<Rates> {
+        self.rates.as_ref().map(|rates| rates[index])
+    }
+
+    pub(super) fn document(&self) -> Document<'_> {
+        let sum = self.sum().unwrap_or_default();
+        let queue = |(index, queue)| {
+            let rates = self.rates_of(index).unwrap_or_default();
+            QueueDocument::new(queue).with_rates(rates.submitted, rates.ended)
+        };
+        Document {
+            at_ms: self.at_ms,
+            submitted_per_second: sum.submitted,
+            ended_per_second: sum.ended,
+            queues: self.queues.iter().enumerate().map(queue).collect(),
+            workers: self.workers.iter().map(WorkerDocument::new).collect(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the user of `top` looks at: the filter, the table that the keys scroll, and how far it was
+//! scrolled. The keys change it. This file knows neither the terminal nor the broker.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use crate::line::{Line, Text, Tone};
+
+/// The longest filter, in characters.
+const FILTER_CHARACTERS_MAX: usize = 200;
+
+/// One of the two tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Pane {
+    #[default]
+    Queues,
+    Workers,
+}
+
+/// What a key did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pressed {
+    /// It ends the command.
+    Quit,
+    /// The screen may have to be drawn anew.
+    Changed,
+    Nothing,
+}
+
+/// The filter and the place in both tables.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    /// Rows are shown whose names have this text.
+    filter: String,
+    is_editing: bool,
+    pane: Pane,
+    queues: Place,
+    workers: Place,
+}
+
+/// The part of a table that is shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// The rows above the first one that is shown.
+    above: usize,
+    /// The rows that the last frame showed.
+    shown: usize,
+}
+
+impl View {
+    /// Whether the filter lets a row with one of these names through. Capitals do not matter.
+    pub(super) fn shows(&self, names: [&str; 2]) -> bool {
+        if !self.is_filtered() {
+            return true;
+        }
+        let filter = self.filter.to_lowercase();
+        names.iter().any(|name| name.to_lowercase().contains(&filter))
+    }
+
+    fn is_filtered(&self) -> bool {
+        !self.filter.is_empty()
+    }
+
+    /// The first row to show of a table with this many rows, when there is room for `room`. Keeps
+    /// the place within the table, which may have become shorter.
+    pub(super) fn place(&mut self, pane: Pane, rows: usize, room: usize) -> usize {
+        let place = self.place_in(pane);
+        place.shown = room;
+        place.above = place.above.min(rows.saturating_sub(room));
+        place.above
+    }
+
+    fn place_in(&mut self, pane: Pane) -> &mut Place {
+        match pane {
+            Pane::Queues => &mut self.queues,
+            Pane::Workers => &mut self.workers,
+        }
+    }
+
+    /// Takes a key.
+    pub(super) fn press(&mut self, key: &KeyEvent) -> Pressed {
+        if key.kind != KeyEventKind::Press {
+            return Pressed::Nothing;
+        }
+        match key.code {
+            KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                return Pressed::Quit;
+            }
+            KeyCode::Esc => self.set_filter(String::new(), false),
+            KeyCode::Tab => {
+                self.pane = match self.pane {
+                    Pane::Queues => Pane::Workers,
+                    Pane::Workers => Pane::Queues,
+                };
+            }
+            KeyCode::Up => self.scroll(|place| place.above.saturating_sub(1)),
+            KeyCode::Down => self.scroll(|place| place.above.saturating_add(1)),
+            KeyCode::PageUp => self.scroll(|place| place.above.saturating_sub(place.shown)),
+            KeyCode::PageDown => self.scroll(|place| place.above.saturating_add(place.shown)),
+            KeyCode::Home => self.scroll(|_| 0),
+            KeyCode::End => self.scroll(|_| usize::MAX),
+            KeyCode::Enter => self.is_editing = false,
+            KeyCode::Backspace if self.is_editing => {
+                let mut filter = self.filter.clone();
+                filter.pop();
+                self.set_filter(filter, true);
+            }
+            KeyCode::Char(character) if self.is_editing => {
+                if self.filter.chars().count() < FILTER_CHARACTERS_MAX {
+                    self.set_filter(format!("{}{character}", self.filter), true);
+                }
+            }
+            KeyCode::Char('q' | 'Q') => return Pressed::Quit,
+            KeyCode::Char('/') => self.is_editing = true,
+            _ => return Pressed::Nothing,
+        }
+        Pressed::Changed
+    }
+
+    fn set_filter(&mut self, filter: String, is_editing: bool) {
+        (self.filter, self.is_editing) = (filter, is_editing);
+        (self.queues.above, self.workers.above) = (0, 0);
+    }
+
+    fn scroll(&mut self, above: impl Fn(&Place) -> usize) {
+        let place = self.place_in(self.pane);
+        place.above = above(place);
+    }
+
+    /// The last line of the screen: the keys, and the filter.
+    pub(super) fn keys(&self) -> Line {
+        let mut line = Line::default();
+        if self.is_editing {
+            line.push(Text::new(&format!("/{}_", self.filter), Tone::Heading));
+            line.push(Text::new("  Enter keep  Esc clear", Tone::Faint));
+            return line;
+        }
+        if self.is_filtered() {
+            line.push(Text::new(&format!("/{}", self.filter), Tone::Heading));
+            line.push(Text::new("  Esc clear  ", Tone::Faint));
+        }
+        let pane = match self.pane {
+            Pane::Queues => "queues",
+            Pane::Workers => "workers",
+        };
+        let keys =
+            format!("q quit  / filter  ↑ ↓ PgUp PgDn Home End scroll {pane}  Tab other table");
+        line.push(Text::new(&keys, Tone::Faint));
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn press(view: &mut View, codes: &[KeyCode]) -> Pressed {
+        let key = |code: &KeyCode| KeyEvent::new(*code, KeyModifiers::NONE);
+        codes.iter().map(|code| view.press(&key(code))).last().expect("a key")
+    }
+
+    fn keys(text: &str) -> Vec<KeyCode> {
+        text.chars().map(KeyCode::Char).collect()
+    }
+
+    #[test]
+    fn q_and_control_c_quit_and_other_keys_do_not() {
+        let mut view = View::default();
+        let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        assert_eq!(view.press(&control_c), Pressed::Quit);
+        assert_eq!(press(&mut view, &keys("q")), Pressed::Quit);
+        assert_eq!(press(&mut view, &keys("c")), Pressed::Nothing);
+        assert_eq!(press(&mut view, &[KeyCode::Esc]), Pressed::Changed);
+    }
+
+    #[test]
+    fn a_filter_is_typed_kept_and_cleared() {
+        let mut view = View::default();
+        // In a filter, q is a letter.
+        assert_eq!(press(&mut view, &keys("/qU")), Pressed::Changed);
+        assert!(view.shows(["a-Queue", ""]) && view.shows(["", "qu"]) && !view.shows(["a", "q"]));
+        assert_eq!(view.keys().render(false), "/qU_  Enter keep  Esc clear");
+        press(&mut view, &[KeyCode::Backspace, KeyCode::Enter]);
+        assert!(view.shows(["a", "q"]));
+        assert!(view.keys().render(false).starts_with("/q  Esc clear  q quit  "));
+        press(&mut view, &[KeyCode::Esc]);
+        assert!(view.shows(["a", "b"]));
+        press(&mut view, &keys(&format!("/{}", "x".repeat(1_000))));
+        assert_eq!(view.filter.len(), FILTER_CHARACTERS_MAX);
+        assert_eq!(press(&mut view, &[KeyCode::Enter, KeyCode::Char('q')]), Pressed::Quit);
+    }
+
+    #[test]
+    fn the_keys_scroll_one_table_within_its_rows() {
+        let mut view = View::default();
+        let mut above = |codes: &[KeyCode]| {
+            press(&mut view, codes);
+            (view.place(Pane::Queues, 30, 10), view.place(Pane::Workers, 12, 10))
+        };
+        use KeyCode::{Down, End, Home, PageDown, PageUp, Tab, Up};
+        assert_eq!(above(&[Down, Down]), (2, 0));
+        assert_eq!(above(&[PageDown]), (12, 0));
+        assert_eq!(above(&[End]), (20, 0));
+        assert_eq!(above(&[Down, Down]), (20, 0));
+        assert_eq!(above(&[Up]), (19, 0));
+        assert_eq!(above(&[PageUp]), (9, 0));
+        assert_eq!(above(&[Tab, PageDown]), (9, 2));
+        assert_eq!(above(&[Tab, Home, Up]), (0, 2));
+        // A table that became shorter is shown to its end.
+        assert_eq!(view.place(Pane::Workers, 3, 10), 0);
+    }
+}

@@ -1,0 +1,294 @@
+//! Text for people: each text with its tone, measured and cut by the width that a terminal shows.
+//!
+//! A [`Text`] is made safe when it is created, so that its width is the width of what is shown.
+//! [`Line::render`] adds the colours at the very end; `output.rs` decides whether there are any.
+
+use anstyle::{AnsiColor, Style};
+use celeriac_client::State;
+use unicode_width::UnicodeWidthChar;
+
+use crate::printable::clean;
+
+/// The mark of a text that was cut.
+const CUT: char = '…';
+
+/// What a text says, apart from its words. Each tone has one colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// No colour.
+    Plain,
+    /// A heading.
+    Heading,
+    /// Less important than the text around it.
+    Faint,
+    /// Something waits, as it should.
+    Waiting,
+    /// Something is under way.
+    Running,
+    /// All is well.
+    Good,
+    /// Something is not as usual, and may become well by itself.
+    Warning,
+    /// Something is wrong.
+    Bad,
+}
+
+impl Tone {
+    /// The tone of a task's state.
+    pub(crate) fn of(state: State) -> Self {
+        match state {
+            State::Scheduled | State::Queued => Self::Waiting,
+            State::Leased | State::Started => Self::Running,
+            State::Retry => Self::Warning,
+            State::Success => Self::Good,
+            State::Failure => Self::Bad,
+            _ => Self::Faint,
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Plain => Style::new(),
+            Self::Heading => Style::new().bold(),
+            Self::Faint => AnsiColor::BrightBlack.on_default(),
+            Self::Waiting => AnsiColor::Cyan.on_default(),
+            Self::Running => AnsiColor::Yellow.on_default(),
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Warning => AnsiColor::Magenta.on_default(),
+            Self::Bad => AnsiColor::Red.on_default(),
+        }
+    }
+}
+
+/// A text on one line, safe to show, with its tone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text {
+    text: String,
+    tone: Tone,
+}
+
+impl Text {
+    pub(crate) fn new(text: &str, tone: Tone) -> Self {
+        Self { text: clean(text), tone }
+    }
+
+    /// The state of a task in its tone.
+    pub(crate) fn state(state: State) -> Self {
+        Self::new(&state.to_string(), Tone::of(state))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        width(&self.text)
+    }
+
+    /// The text within this width; if it does not fit, its beginning and `…`.
+    pub(crate) fn cut(&self, width: usize) -> Self {
+        Self { text: cut(&self.text, width), tone: self.tone }
+    }
+
+    /// The text within this width; if it does not fit, its beginning, `…` and its end. Ids that
+    /// begin alike still differ.
+    pub(crate) fn cut_in_the_middle(&self, width: usize) -> Self {
+        Self { text: cut_in_the_middle(&self.text, width), tone: self.tone }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self::new(text, Tone::Plain)
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self::new(&text, Tone::Plain)
+    }
+}
+
+/// A line of texts, each with its own tone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Line {
+    texts: Vec<Text>,
+}
+
+impl Line {
+    pub(crate) fn push(&mut self, text: impl Into<Text>) {
+        let text = text.into();
+        match self.texts.last_mut() {
+            _ if text.is_empty() => {}
+            Some(last) if last.tone == text.tone => last.text.push_str(&text.text),
+            _ => self.texts.push(text),
+        }
+    }
+
+    /// Adds all texts of another line.
+    pub(crate) fn append(&mut self, other: Self) {
+        other.texts.into_iter().for_each(|text| self.push(text));
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.texts.iter().map(Text::width).sum()
+    }
+
+    /// The line within this width, with `…` at its end if it does not fit.
+    pub(crate) fn cut(self, width: Option<usize>) -> Self {
+        let Some(width) = width.filter(|width| self.width() > *width) else { return self };
+        let mut line = Self::default();
+        for text in self.texts {
+            let (left, needed) = (width - line.width(), text.width());
+            // The last text that is shown keeps room for the mark, or is cut itself.
+            if needed >= left {
+                let text = match needed > left {
+                    true => text.cut(left),
+                    false => Text { text: format!("{}{CUT}", text.text), ..text }.cut(left),
+                };
+                line.push(text);
+                break;
+            }
+            line.push(text);
+        }
+        line
+    }
+
+    /// The line as it goes to stdout.
+    pub(crate) fn render(&self, has_colours: bool) -> String {
+        let mut shown = String::new();
+        for Text { text, tone } in &self.texts {
+            let style = tone.style();
+            if has_colours && *tone != Tone::Plain {
+                shown.push_str(&format!("{style}{text}{style:#}"));
+            } else {
+                shown.push_str(text);
+            }
+        }
+        shown
+    }
+}
+
+impl<T: Into<Text>> From<T> for Line {
+    fn from(text: T) -> Self {
+        let mut line = Self::default();
+        line.push(text);
+        line
+    }
+}
+
+/// The columns of a terminal that a character takes: 2 for 다, 0 for an accent on the character
+/// before.
+fn columns(character: char) -> usize {
+    character.width().unwrap_or(0)
+}
+
+/// The columns of a terminal that a text takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.chars().map(columns).sum()
+}
+
+/// The text within a width; if it does not fit, its beginning and `…`.
+pub(crate) fn cut(text: &str, width_max: usize) -> String {
+    if width(text) <= width_max {
+        return text.to_owned();
+    }
+    match width_max {
+        0 => String::new(),
+        _ => format!("{}{CUT}", beginning(text, width_max - 1)),
+    }
+}
+
+fn cut_in_the_middle(text: &str, width_max: usize) -> String {
+    if width(text) <= width_max || width_max < 3 {
+        return cut(text, width_max);
+    }
+    let end_width = (width_max - 1) / 2;
+    let mut left = end_width;
+    let fits = |character: &char| {
+        left.checked_sub(columns(*character)).inspect(|still| left = *still).is_some()
+    };
+    let mut end: Vec<char> = text.chars().rev().take_while(fits).collect();
+    // An accent needs the character before it, which was cut off.
+    while end.last().is_some_and(|character| columns(*character) == 0) {
+        end.pop();
+    }
+    let end: String = end.into_iter().rev().collect();
+    format!("{}{CUT}{end}", beginning(text, width_max - 1 - width(&end)))
+}
+
+/// The longest beginning of a text within a width.
+fn beginning(text: &str, width_max: usize) -> &str {
+    let mut width = 0;
+    let first_left_out = text.char_indices().find(|(_, character)| {
+        width += columns(*character);
+        width > width_max
+    });
+    first_left_out.map_or(text, |(at, _)| &text[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_by_the_width_that_a_terminal_shows() {
+        let cases = [
+            ("leased 40", 8, "leased …"),
+            ("leased 4", 8, "leased 4"),
+            ("ééé", 2, "é…"),
+            ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…"),
+            // A wide character is not cut in half.
+            ("다이너마이트", 6, "다이…"),
+            ("다이너마이트", 12, "다이너마이트"),
+            ("any", 0, ""),
+            ("any", 1, "…"),
+            ("", 3, ""),
+        ];
+        for (text, width_max, shown) in cases {
+            assert_eq!(cut(text, width_max), shown);
+            assert!(width(shown) <= width_max);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_cut_in_the_middle_keeps_both_ends() {
+        let cases = [
+            ("0192f3a1-7b3c", 9, "0192…7b3c"),
+            ("0192f3a1-7b3c", 13, "0192f3a1-7b3c"),
+            ("다이너마이트", 9, "다이…이트"),
+            ("다이너마이트", 8, "다이…트"),
+            ("abcdee\u{301}\u{301}", 4, "ab…e\u{301}\u{301}"),
+            ("0192f3a1", 2, "0…"),
+        ];
+        for (text, width_max, shown) in cases {
+            assert_eq!(cut_in_the_middle(text, width_max), shown);
+            assert!(width(shown) <= width_max);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_cut_always_has_the_mark() {
+        let line = || {
+            let mut line = Line::from("abc");
+            line.push(Text::new("def", Tone::Bad));
+            line.push("gh");
+            line
+        };
+        let shown = |width| line().cut(Some(width)).render(false);
+        assert_eq!(
+            [8, 7, 6, 4, 3, 1, 0].map(shown),
+            ["abcdefgh", "abcdef…", "abcde…", "abc…", "ab…", "…", ""]
+        );
+        assert_eq!(line().cut(None), line());
+    }
+
+    #[test]
+    fn colours_surround_text_that_was_made_safe() {
+        let mut line = Line::from("a");
+        line.push(Text::new("\u{1b}[2J", Tone::Bad));
+        assert_eq!(line.render(false), "a\\u{1b}[2J");
+        assert_eq!(line.render(true), "a\u{1b}[31m\\u{1b}[2J\u{1b}[0m");
+        assert_eq!(line.width(), 10);
+    }
+}

@@ -1,0 +1,296 @@
+//! Tests of what people see: every table and screen at four widths, with and without colours.
+//!
+//! The expected texts are in the folder `screens`; `UPDATE_EXPECT=1` writes them anew. The rows have
+//! what clients may choose: text that would control a terminal, wide characters, long texts.
+
+use std::time::{Duration, Instant};
+
+use celeriac_client::{QueueInfo, TaskInfo, WorkerStatus};
+use celeriac_proto::wire::{self, TaskState};
+use expect_test::{ExpectFile, expect_file};
+
+use crate::commands::top;
+use crate::line::Line;
+use crate::task_columns::{DEAD, TaskColumn, USUAL, chosen_table, table};
+use crate::{queue_view, task_history, task_view, worker_view};
+
+/// 2026-11-22 10:57:17.250 in UTC.
+const NOW_MS: i64 = 1_795_345_037_250;
+
+/// The widths of the terminals.
+const WIDTHS: [usize; 4] = [40, 80, 120, 200];
+
+/// Text that clears the screen, turns text around, and breaks a line.
+const HOSTILE: &str = "a\u{1b}[2J\u{9b}2J\u{202e}b\nc";
+
+fn task(id: &str, state: TaskState) -> wire::TaskInfo {
+    wire::TaskInfo {
+        id: id.to_owned(),
+        state: state.into(),
+        generation: 1,
+        version: 3,
+        name: "songs.preprocess".to_owned(),
+        queue: "default".to_owned(),
+        priority: 4,
+        submitted_at_ms: NOW_MS - 843_000,
+        attempts: 1,
+        attempts_max: 4,
+        worker: "host-4711".to_owned(),
+        ..Default::default()
+    }
+}
+
+fn error(attempt: u32, message: &str) -> wire::TaskError {
+    wire::TaskError {
+        kind: "ValueError".to_owned(),
+        message: message.to_owned(),
+        traceback: "at songs.py:7\n\tdecode(\u{1b}[2J)".to_owned(),
+        at_ms: NOW_MS - 720_000,
+        attempt,
+    }
+}
+
+fn tasks() -> Vec<TaskInfo> {
+    let progress = wire::Progress {
+        state: "PROGRESS".to_owned(),
+        meta: "{\"percent\":40}".into(),
+        at_ms: NOW_MS - 1_000,
+    };
+    let tasks = [
+        wire::TaskInfo {
+            progress: Some(progress),
+            started_at_ms: Some(NOW_MS - 3_000),
+            ..task("019f3a1c-7b3c-7def-8a10-0242ac120002", TaskState::Started)
+        },
+        wire::TaskInfo {
+            waiting_for: wire::WaitingFor::Worker.into(),
+            attempts: 0,
+            ..task("019f3a1c-7b3c-7def-8a10-0242ac120003", TaskState::Queued)
+        },
+        wire::TaskInfo {
+            name: "songs.다이너마이트".to_owned(),
+            queue: "노래".to_owned(),
+            started_at_ms: Some(NOW_MS - 9_100),
+            finished_at_ms: Some(NOW_MS - 2_000),
+            ..task("다이너마이트-다이너마이트-다이너마이트", TaskState::Success)
+        },
+        wire::TaskInfo {
+            shadow: HOSTILE.to_owned(),
+            queue: HOSTILE.to_owned(),
+            errors: vec![error(1, HOSTILE)],
+            eta_at_ms: Some(NOW_MS + 30_000),
+            ..task(HOSTILE, TaskState::Retry)
+        },
+        wire::TaskInfo {
+            eta_at_ms: Some(NOW_MS + 7_200_000),
+            attempts: 0,
+            ..task("user-42", TaskState::Scheduled)
+        },
+        wire::TaskInfo {
+            revoked_reason: "expired".to_owned(),
+            ..task(&"long-".repeat(40), TaskState::Revoked)
+        },
+    ];
+    tasks.into_iter().map(TaskInfo::from).collect()
+}
+
+fn dead_tasks() -> Vec<TaskInfo> {
+    let dead = |id, message: &str| wire::TaskInfo {
+        attempts: 4,
+        started_at_ms: Some(NOW_MS - 730_000),
+        finished_at_ms: Some(NOW_MS - 720_000),
+        errors: vec![error(3, "no song"), error(4, message)],
+        ..task(id, TaskState::Failure)
+    };
+    let tasks = [
+        dead("song-7", "no song"),
+        dead("019f3a1c-7b3c-7def-8a10-0242ac120002", &"노래가 없어요 ".repeat(20)),
+        dead(HOSTILE, HOSTILE),
+    ];
+    tasks.into_iter().map(TaskInfo::from).collect()
+}
+
+pub(crate) fn queues(round: u64) -> Vec<QueueInfo> {
+    let queue = |name: &str, ready, rate, workers| wire::QueueInfo {
+        name: name.to_owned(),
+        ready,
+        scheduled: 12,
+        leased: 3,
+        oldest_ready_ms: 75_000,
+        workers,
+        submitted_total: 1_000 + round * rate,
+        ended_total: 900 + round * rate / 2,
+        ..Default::default()
+    };
+    let queues = [
+        queue("default", 123_456, 7, 4),
+        queue("idle", 0, 0, 1),
+        wire::QueueInfo { dead: 2, ..queue("노래", 40, 1_200, 0) },
+        wire::QueueInfo { paused: true, ..queue(HOSTILE, 1, 0, 1) },
+        queue(&"long.".repeat(50), 5, 3, 1),
+    ];
+    queues.into_iter().map(QueueInfo::from).collect()
+}
+
+pub(crate) fn workers() -> Vec<WorkerStatus> {
+    let running = || wire::TaskInfo {
+        started_at_ms: Some(NOW_MS - 3_250),
+        ..task("019f3a1c-7b3c-7def-8a10-0242ac120002", TaskState::Started)
+    };
+    let worker = |instance: &str, running: Vec<wire::TaskInfo>| wire::WorkerStatus {
+        instance_id: instance.to_owned(),
+        hostname: "host".to_owned(),
+        pid: 4711,
+        queues: vec!["default".to_owned(), "노래".to_owned()],
+        task_names: vec!["songs.preprocess".to_owned(), HOSTILE.to_owned()],
+        concurrency: 8,
+        credit: 16,
+        running,
+        memory_bytes: 50_000_000,
+        connected_at_ms: NOW_MS - 7_200_000,
+        seen_at_ms: NOW_MS - 500,
+        ..Default::default()
+    };
+    let hostile = wire::TaskInfo { name: HOSTILE.to_owned(), ..task(HOSTILE, TaskState::Leased) };
+    let workers = [
+        worker("idle-1", Vec::new()),
+        wire::WorkerStatus {
+            running_left_out: 40,
+            ..worker("host-4711", vec![running(), hostile])
+        },
+        wire::WorkerStatus {
+            lost: true,
+            hostname: HOSTILE.to_owned(),
+            ..worker(HOSTILE, vec![running()])
+        },
+        wire::WorkerStatus {
+            quiet: true,
+            memory_bytes: 0,
+            ..worker("worker-019f3a1c-7b3c-7def-8a10-0242ac120002.다이너마이트", Vec::new())
+        },
+    ];
+    workers.into_iter().map(WorkerStatus::from).collect()
+}
+
+/// Whether every line of a screen is at most as wide as the terminal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fits {
+    Yes,
+    No,
+}
+
+/// Compares a screen at each width with its expected text.
+fn check(expected: ExpectFile, fits: Fits, lines: impl Fn(Option<usize>) -> Vec<Line>) {
+    let mut text = String::new();
+    for width in WIDTHS {
+        let lines = lines(Some(width));
+        if fits == Fits::Yes {
+            for line in &lines {
+                assert!(line.width() <= width, "wider than {width}: {line:?}");
+            }
+        }
+        for (colours, has_colours) in [("", false), (", with colours", true)] {
+            text.push_str(&format!("== {width} columns{colours}\n"));
+            for line in &lines {
+                text.push_str(&line.render(has_colours).replace('\u{1b}', "␛"));
+                text.push('\n');
+            }
+        }
+    }
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn tasks_fit_the_terminal() {
+    check(expect_file!["./screens/tasks.txt"], Fits::Yes, |width| {
+        table(&tasks(), &USUAL, NOW_MS).lines(width)
+    });
+}
+
+#[test]
+fn chosen_columns_of_tasks_are_all_shown() {
+    const CHOSEN: [TaskColumn; 4] =
+        [TaskColumn::Note, TaskColumn::Id, TaskColumn::Worker, TaskColumn::Due];
+    check(expect_file!["./screens/tasks-columns.txt"], Fits::No, |width| {
+        chosen_table(&tasks(), &CHOSEN, NOW_MS).lines(width)
+    });
+}
+
+#[test]
+fn dead_tasks_fit_the_terminal() {
+    check(expect_file!["./screens/dead-list.txt"], Fits::Yes, |width| {
+        table(&dead_tasks(), &DEAD, NOW_MS).lines(width)
+    });
+}
+
+#[test]
+fn the_status_of_several_tasks_fits_the_terminal() {
+    let mut tasks = tasks();
+    let unknown = wire::TaskInfo { id: "nobody".to_owned(), ..Default::default() };
+    tasks.truncate(1);
+    tasks.push(unknown.into());
+    check(expect_file!["./screens/status.txt"], Fits::Yes, |width| {
+        table(&tasks, &USUAL, NOW_MS).lines(width)
+    });
+}
+
+#[test]
+fn a_task_is_shown_with_its_whole_history() {
+    let task = wire::TaskInfo {
+        tags: vec!["x".to_owned(), HOSTILE.to_owned()],
+        leased_at_ms: Some(NOW_MS - 731_000),
+        started_at_ms: Some(NOW_MS - 730_000),
+        finished_at_ms: Some(NOW_MS - 720_000),
+        errors: vec![error(1, HOSTILE)],
+        payload: "[[\"\u{9b}2J다\"],{\"limit\":3}]".into(),
+        ..task("019f3a1c-7b3c-7def-8a10-0242ac120001", TaskState::Failure)
+    };
+    check(expect_file!["./screens/show.txt"], Fits::No, |width| {
+        task_history::lines(&task.clone().into(), &tasks(), NOW_MS, width)
+    });
+}
+
+#[test]
+fn the_lines_of_several_watched_tasks_are_aligned() {
+    let tasks = tasks();
+    let ids: Vec<&String> = tasks.iter().take(3).map(|task| &task.id).collect();
+    let lines: Vec<Line> = tasks
+        .iter()
+        .take(3)
+        .map(|task| task_view::transition(task, task_view::id_width(&ids), NOW_MS))
+        .collect();
+    let alone = task_view::transition(&tasks[0], task_view::id_width(&ids[..1]), NOW_MS);
+    check(expect_file!["./screens/watch.txt"], Fits::No, |_| {
+        lines.iter().chain([&alone]).cloned().collect()
+    });
+}
+
+#[test]
+fn queues_fit_the_terminal() {
+    check(expect_file!["./screens/queues.txt"], Fits::Yes, |width| {
+        queue_view::table(&queues(1)).lines(width)
+    });
+}
+
+#[test]
+fn workers_fit_the_terminal() {
+    check(expect_file!["./screens/workers.txt"], Fits::Yes, |width| {
+        worker_view::table(&workers(), NOW_MS).lines(width)
+    });
+}
+
+#[test]
+fn a_worker_is_shown_with_its_tasks() {
+    check(expect_file!["./screens/worker.txt"], Fits::No, |width| {
+        worker_view::details(&workers()[1], NOW_MS, width)
+    });
+}
+
+#[test]
+fn top_fits_the_terminal() {
+    let before = Instant::now();
+    let moments = [before, before + Duration::from_secs(2)];
+    check(expect_file!["./screens/top.txt"], Fits::Yes, |width| {
+        top::lines_for_test(moments.map(|at| (at, NOW_MS)), width, 16)
+    });
+}
