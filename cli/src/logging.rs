@@ -46,10 +46,15 @@ struct Form {
 /// A log that has been started.
 pub(crate) struct Log {
     form: Form,
-    pub(crate) queue: Arc<Queue>,
+    queue: Arc<Queue>,
 }
 
 impl Log {
+    /// Waits until all lines are written, but not for long: the reader may have stopped.
+    pub(crate) fn flush(&self) {
+        self.queue.flush();
+    }
+
     /// Writes the sentence of a failure that ends the process, whatever the filter says. In JSON
     /// it is an object like every other line.
     pub(crate) fn failure(&self, sentence: &str) {

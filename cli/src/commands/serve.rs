@@ -76,7 +76,7 @@ pub(crate) fn run(
         outcome => outcome,
     };
     if let Some(log) = log {
-        log.queue.flush();
+        log.flush();
     }
     outcome
 }

@@ -104,7 +104,7 @@ fn wrong_tokens_and_other_protocols_have_lines_and_no_token_is_in_the_log() {
     for _ in 0..3 {
         let refused =
             finish(broker.command(&["queues"]).env("CELERIAC_TOKEN", "wrong-0123456789"), "");
-        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert_eq!(refused.code, Some(8), "{refused:?}");
     }
     let mut http = TcpStream::connect(&broker.address).expect("connected");
     http.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
