@@ -85,6 +85,14 @@ def test_a_get_is_one_watch(subject, monkeypatch):
     assert [kind for kind in sent if kind not in wanted] == [wire.Watch, wire.Unwatch]
 
 
+def test_a_get_is_woken_by_the_result_and_never_sleeps(subject, monkeypatch):
+    slept = []
+    monkeypatch.setattr(asynchronous, "sleep", slept.append)
+    assert subject.slow.delay(0.3, "value").get(timeout=WAIT) == "value"
+    assert group(subject.echo.s(number) for number in range(3))().get(timeout=WAIT) == [0, 1, 2]
+    assert slept == []
+
+
 def test_a_group_is_one_watch_and_is_not_polled(subject, monkeypatch):
     result = group(subject.slow.s(0.2 * number, number) for number in range(8))()
     sent = requests(subject, monkeypatch)
