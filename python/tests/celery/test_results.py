@@ -11,8 +11,10 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import TimeLimitExceeded
 from running import WAIT, app_of, wait_until, worker_of
 
+from celeriac.app import Celeriac
 from celeriac.client import Client
 from celeriac.info import State
+from celeriac.payload import NotDecodable
 from celeriac.scratch_broker import ScratchBroker
 from celery import chord, group
 
@@ -225,6 +227,19 @@ def test_extended_results(subject, kind):
     result = subject.echo.delay(7)
     result.get(timeout=WAIT)
     assert (result.name, result.args) == (f"{NAME}.echo", [7])
+
+
+def test_a_program_without_celery_reads_results_of_celery(subject, broker, kind):
+    result = subject.echo.delay({"song": [1, None]})
+    result.get(timeout=WAIT)
+    app = Celeriac(broker.url)
+    found = app.result(result.id)
+    if "compressed" in kind:
+        with pytest.raises(NotDecodable, match="result_compression; read it in that app"):
+            found.get(timeout=WAIT)
+    else:
+        assert found.get(timeout=WAIT) == {"song": [1, None]}
+    app.close()
 
 
 @pytest.mark.parametrize("has_hook", [True, False])

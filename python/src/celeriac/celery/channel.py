@@ -491,4 +491,4 @@ def rejection(run: Run, *, requeue: bool) -> Any:
         # What a run has left as its outcome says more than the rejection.
         return run.last
     error = wire.TaskError(kind="rejected", message="the worker rejected the message")
-    return wire.Reject(error=error)
+    return wire.Reject(error=run.fault or error)

@@ -42,6 +42,7 @@ class Run:
     """One lease, from its delivery to the report that ends it."""
 
     __slots__ = (
+        "fault",
         "has_end",
         "id",
         "is_accepted",
@@ -81,6 +82,8 @@ class Run:
         """What the pool makes of the task, where the hook knows it."""
         self.is_lost = False
         """Whether the process that ran the task died."""
+        self.fault: wire.TaskError | None = None
+        """Why the message is rejected, where Celery does not tell it to the channel."""
         self.last: Any = None
         """The report that an acknowledgement of the run makes."""
         self.unsent: wire.TaskReport | None = None
