@@ -28,7 +28,7 @@ def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None
     tasks: list[wire.Task] = []
     kept.let_go()
     with connection.lock:
-        connection.fresh_line()
+        connection.fresh_line(is_publish=True)
         for raw, exchange, routing_key, mandatory in items:
             tasks += _route(connection, raw, exchange, routing_key, mandatory)
         for some in _portions(tasks):
