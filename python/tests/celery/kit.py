@@ -118,5 +118,9 @@ def worker(broker: ScratchBroker, *options: str, **variables: str) -> Iterator[W
     started = Worker(broker, *options, **variables)
     try:
         yield started.ready()
+    except BaseException:
+        # pytest shows it with the failure.
+        print(started.log()[-3000:])
+        raise
     finally:
         started.stop()
