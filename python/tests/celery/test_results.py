@@ -215,10 +215,14 @@ def test_a_late_acknowledged_task_whose_process_dies_runs_again(subject, notes, 
 def test_a_success_outlives_the_process_that_dies_after_it(subject, notes, only_prefork):
     result = subject.ends.delay("die")
     assert result.get(timeout=WAIT) == "die"
+
+    def noted():
+        return [line for line in lines(notes / "on_success") if result.id in line]
+
+    # The task leaves its note after the result, and dies then.
+    wait_until(noted)
     subject.echo.delay(1).get(timeout=WAIT)
-    assert [line for line in lines(notes / "on_success") if result.id in line] == [
-        f"{result.id} SUCCESS"
-    ]
+    assert noted() == [f"{result.id} SUCCESS"]
 
 
 def test_extended_results(subject, kind):
