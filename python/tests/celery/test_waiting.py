@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
 
 from celery.backends import asynchronous
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeout
 from celery.result import AsyncResult, ResultSet
 from running import HERE, WAIT, app_of, wait_until, worker_of
@@ -296,6 +298,25 @@ def test_waiting_goes_on_over_a_restart_of_the_broker():
             assert found == ["told"]
             assert many().get(timeout=WAIT) == [0, 1, 2]
         subject.app.close()
+
+
+def test_the_first_connection_may_take_longer_than_a_look_at_the_interval():
+    with ScratchBroker() as broker:
+        subject = app_of(NAME, broker.url)
+        result = subject.echo.apply_async((1,), queue="nobody")
+        result.revoke()
+        other = app_of(NAME, broker.url)
+        os.kill(broker.pid, signal.SIGSTOP)
+        # The time is what the test is about: the waiting looks up every second.
+        going_on = threading.Timer(1.5, os.kill, (broker.pid, signal.SIGCONT))
+        going_on.start()
+        try:
+            with pytest.raises(TaskRevokedError):
+                other.app.AsyncResult(result.id).get(timeout=WAIT)
+        finally:
+            going_on.join()
+        subject.app.close()
+        other.app.close()
 
 
 def test_an_end_while_the_connection_is_lost_is_not_missed():

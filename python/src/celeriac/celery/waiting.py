@@ -162,7 +162,11 @@ class ResultConsumer(BaseResultConsumer):
             now = monotonic()
             if deadline is not None and now >= deadline:
                 raise TimeoutError("the time is over")
-            until = now + _INTERVAL if deadline is None else min(now + _INTERVAL, deadline)
+            # The first connection may take its time. It fails by itself.
+            was_open = self._link.exchange.was_open
+            until = now + (_INTERVAL if was_open else _BEGIN_SECONDS)
+            if deadline is not None:
+                until = min(until, deadline)
             self._begin()
             self._link.wait(self._until(p, seen), until)
             self._handle_news()
