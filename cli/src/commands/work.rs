@@ -97,7 +97,7 @@ pub(crate) async fn run(
     while let Ok(ending) = endings.try_recv() {
         print(&ending, output)?;
     }
-    log.queue.flush();
+    log.flush();
     outcome.map(|()| Exit::Success).map_err(|error| match error {
         RunError::Connection(error) => failure(error),
         RunError::Setup(fault) => Failure::usage(fault),
