@@ -7,7 +7,8 @@ help: ## This list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
 
 demo: ## The story: songs are analysed and clustered; FOLDER=path for your own audio files
-	cargo run --release --locked -p songs -- $(FOLDER)
+	@test -x target/release/songs || echo "The first run compiles for some minutes; after that the demo takes seconds."
+	cargo run --release --locked -p songs -- $(if $(FOLDER),"$(FOLDER)")
 
 django: ## The story as a Django project, told twice: with our worker, and with Celery's
 	.ci/django

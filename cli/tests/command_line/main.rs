@@ -4,6 +4,7 @@
 mod backup;
 mod broker;
 mod dead;
+mod documents;
 mod door;
 mod foreign_text;
 mod full_answers;
