@@ -1,5 +1,7 @@
-//! `celeriac submit`: submits one task by its name, with JSON arguments.
+//! `celeriac submit`: submits one task by its name, with JSON arguments. `submit::lines` submits the
+//! tasks of a file.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use celeriac_client::{
@@ -18,12 +20,19 @@ use crate::printable::clean;
 use crate::task_result::{print_result, wait_and_print, waiting};
 use crate::time::{Moment, parse_moment, parse_moment_or_span, parse_span};
 
+mod lines;
+
 /// The arguments of `submit`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct SubmitArguments {
     /// The name of the task to run, such as songs.cluster
-    #[arg(value_parser = parse_name)]
-    name: TaskName,
+    #[arg(value_parser = parse_name, required_unless_present = "lines")]
+    name: Option<TaskName>,
+
+    /// Submit a task for each line of this file, a JSON object such as {"id": "a", "args": [1]};
+    /// `-` reads stdin. What a line leaves out comes from the other flags
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "wait"])]
+    lines: Option<PathBuf>,
 
     /// The positional arguments, a JSON array; `-` reads them from stdin
     #[arg(long, default_value = "[]", value_name = "JSON", allow_hyphen_values = true)]
@@ -138,6 +147,15 @@ pub(crate) async fn run(
     shared: &SharedOptions,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    if let Some(file) = &arguments.lines {
+        if arguments.args == "-" || arguments.kwargs == "-" {
+            return Err(Failure::usage("--args and --kwargs of --lines are not read from stdin"));
+        }
+        let client = connect(shared).await?;
+        let exit = lines::submit_lines(&client, file, &arguments, output).await;
+        client.close().await;
+        return exit;
+    }
     let wait = arguments.wait;
     let submission = submission(arguments)?;
     let client = connect(shared).await?;
@@ -198,7 +216,8 @@ async fn end_of(mut watch: Watch, generation: u32) -> Option<TaskInfo> {
 
 fn submission(arguments: SubmitArguments) -> Result<Submission, Failure> {
     let payload = payload(&arguments.args, &arguments.kwargs)?;
-    let mut submission = Submission::new(arguments.name)
+    let name = arguments.name.ok_or_else(|| Failure::usage("the task has no name"))?;
+    let mut submission = Submission::new(name)
         .payload(payload, "application/json")
         .on_conflict(arguments.on_conflict.into());
     submission = match arguments.eta.or(arguments.countdown.map(Moment::In)) {

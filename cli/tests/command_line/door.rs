@@ -138,6 +138,37 @@ fn the_arguments_of_a_task_can_be_seen() {
 }
 
 #[test]
+fn the_tasks_of_a_file_are_submitted_line_by_line() {
+    let (broker, data) = started();
+    let lines: String = (0..2_500)
+        .map(|number| format!("{{\"id\": \"{number}\", \"args\": [{number}]}}\n"))
+        .collect();
+    let file = data.path().join("tasks.jsonl");
+    let other = "{\"name\": \"m\", \"queue\": \"other\", \"tags\": [\"b\"]}";
+    std::fs::write(&file, format!("{lines}\n{other}\n")).expect("written");
+    let mut submit = broker.command(&["submit", "n", "--queue", "songs", "--tag", "a", "--lines"]);
+    let submitted = finish(submit.arg(&file), "");
+    assert_eq!(submitted.stdout, "2501 submitted, 0 refused\n", "{submitted:?}");
+    let document = &documents(&broker.run(&["show", "2499", "--json"]).stdout)[0];
+    assert_eq!(document["payload"], serde_json::json!([[2499], {}]));
+    let others = documents(&broker.run(&["tasks", "--json", "--queue", "other"]).stdout);
+    assert_eq!(others[0]["name"], "m", "{others:?}");
+    assert_eq!(others[0]["tags"], serde_json::json!(["a", "b"]));
+
+    let wrong = "{\"id\": \"x\"}\n{\"idd\": \"y\"}\n";
+    let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), wrong);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("line 2: unknown field `idd`"), "{refused:?}");
+    assert!(refused.stderr.contains("1 tasks of the lines before it"), "{refused:?}");
+    assert_eq!(broker.run(&["status", "x"]).code, Some(0));
+    let full = "{\"id\": \"y\", \"priority\": 10}\n";
+    let refused = finish(&mut broker.command(&["submit", "n", "--lines", "-"]), full);
+    assert_eq!((refused.code, refused.stdout.lines().count()), (Some(2), 1), "{refused:?}");
+    let no_name = finish(&mut broker.command(&["submit", "--lines", "-"]), "{}\n");
+    assert!(no_name.stderr.contains("line 1: the task has no name"), "{no_name:?}");
+}
+
+#[test]
 fn help_that_cannot_be_written_is_a_failure() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
     let mut help = crate::process::celeriac(&["--help"]);
