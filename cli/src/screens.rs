@@ -1,9 +1,7 @@
 //! Tests of what people see: every table and screen at four widths, with and without colours.
 //!
-//! The expected texts are in the folder `screens`; `UPDATE_EXPECT=1` writes them anew. The rows have
-//! what clients may choose: text that would control a terminal, wide characters, long texts.
-
-use std::time::{Duration, Instant};
+//! The expected texts are in the folder `screens`; `UPDATE_EXPECT=1` writes them anew. The rows
+//! have what clients may choose: text that would control a terminal, wide characters, long texts.
 
 use celeriac_client::{QueueInfo, TaskInfo, WorkerStatus};
 use celeriac_proto::wire::{self, TaskState};
@@ -11,6 +9,7 @@ use expect_test::{ExpectFile, expect_file};
 
 use crate::commands::top;
 use crate::line::Line;
+use crate::output::Size;
 use crate::task_columns::{DEAD, TaskColumn, USUAL, chosen_table, table};
 use crate::{queue_view, task_history, task_view, worker_view};
 
@@ -110,7 +109,7 @@ fn dead_tasks() -> Vec<TaskInfo> {
     tasks.into_iter().map(TaskInfo::from).collect()
 }
 
-pub(crate) fn queues(round: u64) -> Vec<QueueInfo> {
+fn queues(round: u64) -> Vec<QueueInfo> {
     let queue = |name: &str, ready, rate, workers| wire::QueueInfo {
         name: name.to_owned(),
         ready,
@@ -132,7 +131,7 @@ pub(crate) fn queues(round: u64) -> Vec<QueueInfo> {
     queues.into_iter().map(QueueInfo::from).collect()
 }
 
-pub(crate) fn workers() -> Vec<WorkerStatus> {
+fn workers() -> Vec<WorkerStatus> {
     let running = || wire::TaskInfo {
         started_at_ms: Some(NOW_MS - 3_250),
         ..task("019f3a1c-7b3c-7def-8a10-0242ac120002", TaskState::Started)
@@ -288,9 +287,8 @@ fn a_worker_is_shown_with_its_tasks() {
 
 #[test]
 fn top_fits_the_terminal() {
-    let before = Instant::now();
-    let moments = [before, before + Duration::from_secs(2)];
     check(expect_file!["./screens/top.txt"], Fits::Yes, |width| {
-        top::lines_for_test(moments.map(|at| (at, NOW_MS)), width, 16)
+        let size = Size { width, height: Some(16) };
+        top::tests::frame_of((queues(0), workers()), (queues(1), workers()), NOW_MS, size)
     });
 }

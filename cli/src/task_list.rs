@@ -2,15 +2,18 @@
 //! them.
 //!
 //! The broker lists tasks in one order only, which is not the order of their times. So a sorted
-//! listing asks for all tasks that match, and keeps those that it will print.
+//! listing asks for all tasks that match, and keeps those that it will print. The newest tasks are
+//! asked for by their time: those of the last second, of the last ten seconds, and so on.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use celeriac_client::{Client, TaskFilter, TaskInfo, TaskPage};
 use clap::{Args, ValueEnum};
 
 use crate::connection::failure;
 use crate::exit::Failure;
+use crate::filter::Times;
 use crate::output::Output;
 use crate::table::Table;
 use crate::task_columns::{TaskColumn, chosen_table, table};
@@ -31,8 +34,8 @@ pub(crate) struct ListOptions {
 
     /// Sort the tasks [default: newest; `dead list`: ended]
     ///
-    /// The command reads all tasks that match from the broker, and prints the first ones of this
-    /// order. With `none` it reads no more than it prints.
+    /// Except with `newest` and `none`, the command reads all tasks that match from the broker, and
+    /// prints the first ones of this order.
     #[arg(long, value_enum, value_name = "ORDER")]
     sort: Option<TaskOrder>,
 
@@ -99,7 +102,7 @@ const MORE: &str = "… and more: --limit COUNT or --all shows them";
 /// Prints the tasks that match.
 pub(crate) async fn print_list(
     client: &Client,
-    filter: TaskFilter,
+    (filter, times): (TaskFilter, Times),
     options: &ListOptions,
     usual: (&[TaskColumn], TaskOrder),
     output: &mut Output,
@@ -107,7 +110,7 @@ pub(crate) async fn print_list(
     let (columns, order) = usual;
     // All tasks may be more than the memory holds, so they are sorted only on demand.
     let order = options.sort.unwrap_or(if options.all { TaskOrder::None } else { order });
-    let listing = Listing { client, filter, options, columns };
+    let listing = Listing { client, filter, times, options, columns };
     match order {
         TaskOrder::None => listing.print_pages(output).await,
         order => listing.print_sorted(order, output).await,
@@ -117,6 +120,7 @@ pub(crate) async fn print_list(
 struct Listing<'a> {
     client: &'a Client,
     filter: TaskFilter,
+    times: Times,
     options: &'a ListOptions,
     columns: &'a [TaskColumn],
 }
@@ -130,7 +134,7 @@ impl Listing<'_> {
         loop {
             // One task more than is printed shows whether there are more.
             let wanted = left.saturating_add(1).min(PAGE_TASKS_MAX);
-            let mut page = self.page_after(before.as_ref(), wanted).await?;
+            let mut page = self.page_after(&self.filter, before.as_ref(), wanted).await?;
             let printed = page.tasks.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let has_more = page.tasks.len() > printed;
             left -= printed as u64;
@@ -147,19 +151,14 @@ impl Listing<'_> {
         }
     }
 
-    /// Reads all pages, and prints the first tasks in this order.
+    /// Prints the first tasks in this order.
     async fn print_sorted(&self, order: TaskOrder, output: &mut Output) -> Result<(), Failure> {
         let limit = if self.options.all { u64::MAX } else { self.options.limit };
-        let mut first = FirstTasks::new(order, usize::try_from(limit).unwrap_or(usize::MAX));
-        let mut before = None;
-        loop {
-            let mut page = self.page_after(before.as_ref(), PAGE_TASKS_MAX).await?;
-            first.add(std::mem::take(&mut page.tasks));
-            if page.cursor.is_none() {
-                break;
-            }
-            before = Some(page);
-        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let first = match order {
+            TaskOrder::Newest => self.read_newest(limit).await?,
+            order => self.read(&self.filter, FirstTasks::new(order, limit)).await?,
+        };
         let (mut tasks, has_more) = first.finish();
         self.print(&mut tasks, output).await?;
         if has_more && !output.is_json() {
@@ -168,10 +167,54 @@ impl Listing<'_> {
         Ok(())
     }
 
+    /// Reads the newest tasks: of the shortest span that has more than enough, or else all that
+    /// match. The clock of the broker may be another one; then the span is a longer one.
+    async fn read_newest(&self, limit: usize) -> Result<FirstTasks, Failure> {
+        let mut first = FirstTasks::new(TaskOrder::Newest, limit);
+        let page = self.page_after(&self.filter, None, PAGE_TASKS_MAX).await?;
+        if page.cursor.is_none() {
+            first.add(page.tasks);
+            return Ok(first);
+        }
+        let spans =
+            std::iter::successors(Some(Duration::from_secs(1)), |span| span.checked_mul(10));
+        let starts = spans.map_while(|span| self.times.before.checked_sub(span));
+        for start in starts.take_while(|start| *start > self.times.after) {
+            let filter = self.filter.clone().submitted_after(start);
+            let first = self.read(&filter, FirstTasks::new(TaskOrder::Newest, limit)).await?;
+            if first.has_more() {
+                return Ok(first);
+            }
+        }
+        self.read(&self.filter, first).await
+    }
+
+    /// Adds all tasks that match.
+    async fn read(
+        &self,
+        filter: &TaskFilter,
+        mut first: FirstTasks,
+    ) -> Result<FirstTasks, Failure> {
+        let mut before = None;
+        loop {
+            let mut page = self.page_after(filter, before.as_ref(), PAGE_TASKS_MAX).await?;
+            first.add(std::mem::take(&mut page.tasks));
+            if page.cursor.is_none() {
+                return Ok(first);
+            }
+            before = Some(page);
+        }
+    }
+
     /// The first page, or the page after this one.
-    async fn page_after(&self, before: Option<&TaskPage>, count: u64) -> Result<TaskPage, Failure> {
+    async fn page_after(
+        &self,
+        filter: &TaskFilter,
+        before: Option<&TaskPage>,
+        count: u64,
+    ) -> Result<TaskPage, Failure> {
         let cursor = before.and_then(|page| page.cursor.clone());
-        let (filter, count) = (self.filter.clone(), count as u32);
+        let (filter, count) = (filter.clone(), count as u32);
         match self.options.tracebacks {
             true => self.client.tasks_with_tracebacks(filter, count, cursor).await,
             false => self.client.tasks(filter, count, cursor).await,
@@ -246,6 +289,11 @@ impl FirstTasks {
         });
         self.left_out |= self.tasks.len() > self.limit;
         self.tasks.truncate(self.limit);
+    }
+
+    /// Whether there are more tasks than the limit.
+    fn has_more(&self) -> bool {
+        self.left_out || self.tasks.len() > self.limit
     }
 
     /// The tasks, and whether there are more.

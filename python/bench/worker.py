@@ -4,9 +4,10 @@
     python bench/worker.py --rounds 5 --all
 
 The tasks are in the broker before the worker begins, and it keeps their results. The clock runs
-from the first to the last result that the broker has stored. The processor time is that of the same
-span: of the worker with its child processes, and of the broker. Beside other load on the machine it
-says more than the rate. With several rounds every figure is the median.
+from the first to the last result that the broker has stored, by the broker's own times: this
+program sleeps meanwhile, and reads them afterwards. The processor time is that of the same span: of
+the worker with its child processes, and of the broker. Beside other load on the machine it says
+more than the rate. With several rounds every figure is the median.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from typing import NamedTuple
 
 from celeriac import Celeriac
@@ -26,6 +26,9 @@ from processor import processor_seconds
 app = Celeriac()
 
 PER_REQUEST = 2_000
+
+#: The measurement waits for this many tasks, the last ones.
+LAST = 100
 
 #: What `--all` measures: the pool, the concurrency, the task.
 ALL = [
@@ -93,17 +96,26 @@ def measure(pool: str, concurrency: int, task: str, count: int) -> Figures:
         try:
             pids = (worker.pid, broker.pid or 0)
             app.client.wait(ids[:1], timeout=60)
-            begun, before = time.perf_counter(), [processor_seconds(pid) for pid in pids]
-            for begin in range(0, count, 10_000):
-                app.client.wait(ids[begin : begin + 10_000], timeout=300)
-            seconds = time.perf_counter() - begun
+            before = [processor_seconds(pid) for pid in pids]
+            app.client.wait(ids[-LAST:], timeout=300)
             after = [processor_seconds(pid) for pid in pids]
+            seconds = span(ids)
         finally:
             worker.terminate()
             worker.wait()
         app.close()
     used = [(b - a) / count * 1e6 for a, b in zip(before, after, strict=True)]
     return Figures(count / seconds, *used)
+
+
+def span(ids: list[str]) -> float:
+    """The seconds from the end of the first task to that of the last."""
+    ends = []
+    for begin in range(0, len(ids), PER_REQUEST):
+        some = ids[begin : begin + PER_REQUEST]
+        app.client.wait(some, timeout=60)
+        ends += [info.finished_at for info in app.client.info(some)]
+    return (max(ends) - min(ends)).total_seconds()
 
 
 def submit(task, count: int) -> list[str]:

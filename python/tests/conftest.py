@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,32 @@ if SOURCES not in sys.path:
 from celeriac.client import Client  # noqa: E402
 from celeriac.scratch_broker import ScratchBroker  # noqa: E402
 from played_broker import PlayedBroker  # noqa: E402
+
+LONG_TESTS = {
+    "test_broker_kills.py",
+    "test_examples.py",
+    "test_known_reports.py",
+    "test_lost_workers.py",
+    "test_neighbours.py",
+    "test_odd_results.py",
+    "test_shutdown.py",
+    "test_signals.py",
+    "test_transport_options.py",
+}
+"""Files of tests that take seconds each and share little. Where several processes run tests, any
+of them takes the next of these. The tests of every other file stay together, with its fixtures."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return nodeid if Path(file).name in LONG_TESTS else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import vectors
-from celeriac import _codec
+from celeriac import _codec, _reading
 from celeriac._calls import Call
 from celeriac._codec import Message
 from celeriac._exchange import Exchange
@@ -26,6 +26,8 @@ from celeriac.errors import (
     ProtocolError,
     TaskExists,
 )
+from celeriac.info import State
+from celeriac.waiting import WaitMode
 from conversation import NOW, Conversation
 from played_broker import WELCOME
 
@@ -293,6 +295,16 @@ def test_a_refusal_for_a_moment_is_tried_again_until_the_deadline() -> None:
     submit = talk.call(_codec.Submit(tasks=[_codec.Task(id="a", name="n")]), NOW + 9)
     talk.answer(talk.sent()[0].request_id, overloaded)
     assert submit.done, "the caller of a submit sees that a limit is reached"
+
+
+def test_a_wait_has_one_second_more_than_its_time_for_its_answer() -> None:
+    exchange = Conversation().exchange
+    flow = _reading.wait(
+        exchange, ["a"], 8, 30, mode=WaitMode.ALL, until=State.SUCCESS, with_results=True
+    )
+    call = next(flow).post[0]
+    assert call.waits_until is not None
+    assert call.deadline - call.waits_until == pytest.approx(1)
 
 
 def test_the_end_of_the_time_leaves_nothing_behind() -> None:

@@ -250,18 +250,36 @@ impl EndSignals {
     }
 }
 
-/// A frame of the example in `screens`, from two moments.
 #[cfg(test)]
-pub(crate) fn lines_for_test(
-    moments: [(Instant, i64); 2],
-    width: Option<usize>,
-    height: usize,
-) -> Vec<crate::line::Line> {
-    use crate::screens::{queues, workers};
-    let [before, now] = moments;
-    let before = Snapshot::new(before.0, before.1, queues(0), workers());
-    let now = Snapshot::new(now.0, now.1, queues(1), workers()).since(&before);
-    let around = Around { address: "127.0.0.1:23537", notice: "no connection since 10:57:17" };
-    let size = Size { width, height: Some(height) };
-    frame::lines(&now, &around, &mut View::default(), size)
+pub(crate) mod tests {
+    use celeriac_client::{QueueInfo, WorkerStatus};
+
+    use super::*;
+    use crate::line::Line;
+
+    /// What the broker says at one moment.
+    type Answers = (Vec<QueueInfo>, Vec<WorkerStatus>);
+
+    /// The frame after two moments, for the tests of what people see.
+    pub(crate) fn frame_of(before: Answers, now: Answers, now_ms: i64, size: Size) -> Vec<Line> {
+        let at = Instant::now();
+        let before = Snapshot::new(at, now_ms, before.0, before.1);
+        let now = Snapshot::new(at + 2 * INTERVAL, now_ms, now.0, now.1).since(&before);
+        let around = Around { address: "127.0.0.1:23537", notice: "no connection since 10:57:17" };
+        frame::lines(&now, &around, &mut View::default(), size)
+    }
+
+    #[test]
+    fn a_notice_says_since_when_there_is_no_connection_or_no_answer() {
+        let mut contact = Contact { answered_at_ms: 37_000, ..Contact::new() };
+        assert_eq!(contact.notice(), "");
+        contact.is_late = true;
+        assert_eq!(contact.notice(), "no answer since 00:00:37");
+        contact.lost_at_ms = Some(38_000);
+        assert_eq!(contact.notice(), "no connection since 00:00:38");
+        contact.see(&Err(Failure::error("no answer within 10s")));
+        assert_eq!(contact.notice(), "no connection since 00:00:38: no answer within 10s");
+        contact.see(&Ok(Snapshot::new(Instant::now(), 0, Vec::new(), Vec::new())));
+        assert_eq!(contact.notice(), "");
+    }
 }

@@ -15,6 +15,12 @@ fn is_hidden(character: char) -> bool {
     !character.is_ascii_graphic() && EVIL.contains(character)
 }
 
+/// The text without the sequences that begin and end a colour.
+fn without_colours(text: &str) -> String {
+    let codes = ["0", "1", "31", "32", "33", "35", "36", "90"];
+    codes.iter().fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
+}
+
 fn started() -> (Broker, Worker, TempDir) {
     let data = TempDir::new().expect("a folder");
     let broker = Broker::start(data.path(), &[]);
@@ -62,12 +68,12 @@ fn every_command_shows_text_from_clients_with_escapes() {
         &["forget", &gone],
         &["cancel", &gone],
     ];
-    for json in [&["--json"][..], &[]] {
+    for form in [&["--json"][..], &[], &["--color", "always"]] {
         for command in commands {
-            let output = broker.run(&[command, json].concat());
-            let all = format!("{}{}", output.stdout, output.stderr);
-            assert!(!all.contains(is_hidden), "{command:?} {json:?}: {all:?}");
-            if !json.is_empty() {
+            let output = broker.run(&[command, form].concat());
+            let all = without_colours(&format!("{}{}", output.stdout, output.stderr));
+            assert!(!all.contains(is_hidden), "{command:?} {form:?}: {all:?}");
+            if form == ["--json"] {
                 documents(&output.stdout);
             }
         }

@@ -79,9 +79,19 @@ fn a_listing_goes_on_over_its_pages() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 1_100);
+    broker.run(&["submit", "n", "--id", "newest"]);
+    for arguments in [
+        ["--limit", "1", "--sort", "newest"].as_slice(),
+        &["--limit", "1", "--newer-than", "1h"],
+        &["--limit", "1", "--older-than", "0s"],
+        &["--limit", "1", "--sort", "oldest", "--id-prefix", "new"],
+    ] {
+        assert_eq!(ids(&broker, arguments), ["newest"], "{arguments:?}");
+    }
+    assert_eq!(ids(&broker, &["--limit", "5000"])[0], "newest");
     let cut = broker.run(&["tasks", "--limit", "2"]).stdout;
     assert_eq!((cut.lines().count(), cut.contains("--all shows them")), (4, true), "{cut}");
-    let whole = broker.run(&["tasks", "--limit", "1100"]).stdout;
+    let whole = broker.run(&["tasks", "--limit", "1101"]).stdout;
     assert!(!whole.contains("--all shows them"), "nothing is left out");
 }
 

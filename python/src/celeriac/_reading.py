@@ -16,7 +16,7 @@ from celeriac.errors import BrokerError, CeleriacError, InvalidArgument, Protoco
 from celeriac.info import STATES, State, TaskInfo, info_of
 from celeriac.waiting import Waited, WaitMode
 
-_WAIT_MARGIN = 5.0
+_WAIT_MARGIN = 1.0
 """How much longer than its own time a Wait has for its answer, which comes at the end of it."""
 _KINDS = {kind.value: kind for kind in CancelKind}
 

@@ -16,6 +16,9 @@ from celeriac.errors import CeleriacError
 #: The content type of a payload or a result that names none.
 JSON_TYPE = "application/json"
 
+#: The content type of a result that an app of Celery has stored.
+CELERY_TYPE = "application/vnd.celeriac.celery-meta"
+
 #: The deepest nesting of lists and dicts that readers of JSON accept, the outermost included.
 DEPTH_MAX = 127
 
@@ -276,6 +279,18 @@ def codec_for(content_type: str) -> Codec:
     if codec is None:
         raise NotDecodable(f"no codec of this program reads the content type {content_type!r}")
     return codec
+
+
+def celery_value(data: bytes, task_id: str) -> Any:
+    """The value in a result that an app of Celery has stored, which is JSON unless the app has
+    another `result_serializer`."""
+    try:
+        return from_json(data)["result"]
+    except (NotDecodable, KeyError, TypeError):
+        raise NotDecodable(
+            "an app of Celery has stored the result, with a result_serializer other than json or "
+            f"with result_compression; read it in that app: app.AsyncResult({task_id!r}).get()"
+        ) from None
 
 
 def _fault(value: Any) -> NotEncodable | None:

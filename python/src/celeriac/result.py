@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from celeriac.cancel import CancelKind, CancelMode
 from celeriac.errors import CeleriacError, TaskFailed, TaskNotEnded, TaskRevoked, TaskUnknown
 from celeriac.info import State, TaskInfo
-from celeriac.payload import codec_for, from_json
+from celeriac.payload import CELERY_TYPE, celery_value, codec_for, from_json
 
 if TYPE_CHECKING:
     from celeriac.app import Celeriac
@@ -184,6 +184,8 @@ def report_of(info: TaskInfo) -> Report | None:
 def value_of(info: TaskInfo) -> Any:
     """The value that the function of an ended task returned. Raises what `Result.get` raises."""
     if info.state is State.SUCCESS:
+        if info.result_content_type == CELERY_TYPE:
+            return celery_value(info.result, info.id)
         return codec_for(info.result_content_type).decode_result(info.result)
     if info.state is State.FAILURE:
         error = info.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,9 +13,12 @@ import time
 
 from celeriac.binary import find_binary
 from celeriac.errors import CeleriacError
+from celeriac.url import DEFAULT_PORT
 
 #: How long the broker may take to listen, and to end, in seconds.
 _START_SECONDS, _END_SECONDS = 20.0, 10.0
+_PORTS = 10_000
+"""From so many ports a broker takes one by chance."""
 
 
 class BrokerNotStarted(CeleriacError):
@@ -98,7 +102,24 @@ class ScratchBroker:
 
 
 def _free_port() -> int:
+    """A port below those that the system gives to connections: between the end of a broker and its
+    next start no connection of another program takes it."""
+    first = _first_of_the_system()
+    for _ in range(100 if first > 2 * _PORTS else 0):
+        port = random.randrange(first - _PORTS, first)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            if port != DEFAULT_PORT:
+                return port
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+        given: int = sock.getsockname()[1]
+        return given
+
+
+def _first_of_the_system() -> int:
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from celeriac.client import Client
 from celeriac.scratch_broker import ScratchBroker
 
 HERE = Path(__file__).parent
@@ -73,6 +74,24 @@ class Worker:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log()[-3000:]}") from None
 
+    def is_back(self, broker: ScratchBroker, said_before: int) -> None:
+        """Waits until the worker has a connection to the broker that was started anew. It says so,
+        but not when it was connecting while the broker ended: it then goes on without a word."""
+        with Client(broker.url) as client:
+
+            def is_connected() -> bool:
+                found = [each for each in client.admin.workers() if each.pid == self.process.pid]
+                return self.said() > said_before or any(not each.lost for each in found)
+
+            try:
+                until(is_connected, "the new connection")
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self.log()[-3000:]}") from None
+
+    def said(self) -> int:
+        """How often the worker has said that it is connected."""
+        return self.log().count("Connected to")
+
     def ready(self) -> Worker:
         """Waits until the worker takes tasks."""
         self.says(" ready.")
@@ -99,5 +118,9 @@ def worker(broker: ScratchBroker, *options: str, **variables: str) -> Iterator[W
     started = Worker(broker, *options, **variables)
     try:
         yield started.ready()
+    except BaseException:
+        # pytest shows it with the failure.
+        print(started.log()[-3000:])
+        raise
     finally:
         started.stop()

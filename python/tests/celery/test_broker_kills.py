@@ -51,16 +51,14 @@ def test_every_task_runs_once(apps, quick_broker, tmp_path, pool):
     with worker(quick_broker, *options) as first, worker(quick_broker, *options) as second:
         for load in loads:
             load.start()
-        for count in (1, 2):
+        for _ in range(2):
             seen = len(runs())
             until(lambda seen=seen: len(runs()) > seen + 50, "further runs")
+            said = [each.said() for each in (first, second)]
             quick_broker.kill()
             quick_broker.start()
-            for each in (first, second):
-                until(
-                    lambda each=each, count=count: each.log().count("Connected to") > count,
-                    "the new connection",
-                )
+            for each, before in zip((first, second), said, strict=True):
+                each.is_back(quick_broker, before)
         for load in loads:
             load.stopped.set()
             load.join()

@@ -23,14 +23,12 @@ def runs_in(marks):
 def test_a_worker_consumes_after_its_broker_was_lost_several_times_in_a_row(apps, quick_broker):
     """celery 8030, 8384, 9054: it connected again, and took no more tasks."""
     with worker(quick_broker, "-c", "1", "-Q", "lost") as running:
-        for count in range(1, 5):
+        for _ in range(4):
+            said = running.said()
             quick_broker.kill()
             quick_broker.start()
             # The next loss comes while the worker looks for its neighbours.
-            until(
-                lambda count=count: running.log().count("Connected to") > count,
-                "the new connection",
-            )
+            running.is_back(quick_broker, said)
         assert apps.add.apply_async((1, 1), queue="lost").get(timeout=WAIT) == 2
         until(lambda: apps.app.control.inspect(timeout=2).ping(), "an answer")
 
@@ -65,6 +63,10 @@ def test_workers_that_end_while_tasks_arrive_lose_none(apps, quick_broker, tmp_p
 
     def publish():
         while not stopped.is_set():
+            if len(published) - len(runs_in(marks)) > 200:
+                # On a slow machine the backlog would grow for as long as workers begin.
+                time.sleep(0.01)
+                continue
             name = f"task-{len(published)}"
             apps.note.apply_async((str(marks), name), queue="ending")
             published.append(name)
@@ -101,9 +103,10 @@ def test_a_reply_that_nobody_waits_for_harms_no_worker(apps, quick_broker):
         assert asked.returncode != 0
         assert busy.get(timeout=WAIT) == 8
         assert control.inspect(timeout=WAIT, limit=1).ping()
+        said = running.said()
         quick_broker.kill()
         quick_broker.start()
-        until(lambda: running.log().count("Connected to") == 2, "the new connection")
+        running.is_back(quick_broker, said)
         # A command that comes before the worker listens again is lost, as with every broker.
         until(lambda: control.inspect(timeout=2).ping(), "an answer")
         assert "Control command error" not in running.log()

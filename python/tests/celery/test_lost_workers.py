@@ -106,6 +106,19 @@ def test_a_member_that_ends_with_no_worker_up_fails_its_chord(apps, quick_broker
     assert member.state == "REVOKED"
 
 
+@pytest.mark.parametrize("step", ["on_chord_part_return", "_send_body", "_done"])
+def test_a_chord_ends_when_the_process_of_a_late_member_is_killed_at_its_end(
+    apps, quick_broker, tmp_path, step
+):
+    marks = tmp_path / "marks"
+    with worker(quick_broker, "-c", "1"):
+        members = [apps.add.s(1, 1), apps.die_once_at.s(str(marks), step)]
+        result = chord(members)(apps.total.s())
+        assert result.get(timeout=WAIT) == 3
+        until(lambda: result.parent.successful(), "the outcomes of the members")
+    assert marks.read_text() == "xx"
+
+
 def test_a_token_shows_its_new_run_at_once_and_in_the_end(apps, quick_broker):
     with worker(quick_broker, "-c", "1", "-Q", "token"):
         first = apps.add.apply_async((1, 1), queue="token", task_id="token")

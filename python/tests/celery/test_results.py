@@ -11,8 +11,10 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import TimeLimitExceeded
 from running import WAIT, app_of, wait_until, worker_of
 
+from celeriac.app import Celeriac
 from celeriac.client import Client
 from celeriac.info import State
+from celeriac.payload import NotDecodable
 from celeriac.scratch_broker import ScratchBroker
 from celery import chord, group
 
@@ -213,10 +215,14 @@ def test_a_late_acknowledged_task_whose_process_dies_runs_again(subject, notes, 
 def test_a_success_outlives_the_process_that_dies_after_it(subject, notes, only_prefork):
     result = subject.ends.delay("die")
     assert result.get(timeout=WAIT) == "die"
+
+    def noted():
+        return [line for line in lines(notes / "on_success") if result.id in line]
+
+    # The task leaves its note after the result, and dies then.
+    wait_until(noted)
     subject.echo.delay(1).get(timeout=WAIT)
-    assert [line for line in lines(notes / "on_success") if result.id in line] == [
-        f"{result.id} SUCCESS"
-    ]
+    assert noted() == [f"{result.id} SUCCESS"]
 
 
 def test_extended_results(subject, kind):
@@ -225,6 +231,19 @@ def test_extended_results(subject, kind):
     result = subject.echo.delay(7)
     result.get(timeout=WAIT)
     assert (result.name, result.args) == (f"{NAME}.echo", [7])
+
+
+def test_a_program_without_celery_reads_results_of_celery(subject, broker, kind):
+    result = subject.echo.delay({"song": [1, None]})
+    result.get(timeout=WAIT)
+    app = Celeriac(broker.url)
+    found = app.result(result.id)
+    if "compressed" in kind:
+        with pytest.raises(NotDecodable, match="result_compression; read it in that app"):
+            found.get(timeout=WAIT)
+    else:
+        assert found.get(timeout=WAIT) == {"song": [1, None]}
+    app.close()
 
 
 @pytest.mark.parametrize("has_hook", [True, False])

@@ -289,6 +289,15 @@ def test_a_consumer_of_a_lost_connection_is_cancelled_without_an_error(make):
         assert not connection.connected
 
 
+def test_a_declaration_right_after_a_restart_of_the_broker_finds_the_new_one():
+    with ScratchBroker() as broker, kombu.Connection(broker.url) as connection:
+        for _ in range(3):
+            queue_of_tasks()(connection.default_channel).declare()
+            broker.kill()
+            broker.start()
+        queue_of_tasks()(connection.default_channel).declare()
+
+
 def test_the_end_of_a_connection_to_a_silent_broker_is_bounded():
     with ScratchBroker() as broker:
         connection = kombu.Connection(broker.url)

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
 
 from billiard.exceptions import WorkerLostError
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import NotRegistered, TaskRevokedError
 from kit import WAIT, until, worker
 from kombu import Connection
 from kombu.exceptions import OperationalError
@@ -111,9 +111,11 @@ def test_a_task_that_no_worker_knows_waits_for_one_that_does(app, apps, quick_br
 
 
 def test_a_worker_with_any_name_discards_what_it_does_not_know(app, quick_broker):
-    app.send_task("later.task", task_id="discarded", queue="any")
+    result = app.send_task("later.task", task_id="discarded", queue="any")
     with worker(quick_broker, "-Q", "any", CELERIAC_TEST_OPTIONS='{"any_name": true}') as running:
         running.says("Received unregistered task of type 'later.task'")
+        with pytest.raises(NotRegistered, match=r"later\.task"):
+            result.get(timeout=WAIT)
 
 
 def test_a_task_that_is_registered_later_is_announced_when_the_pool_restarts(app, quick_broker):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("celery.exceptions", reason="Celery is not installed in this environment")
 
 from celery.backends import asynchronous
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeout
 from celery.result import AsyncResult, ResultSet
 from running import HERE, WAIT, app_of, wait_until, worker_of
@@ -83,6 +85,14 @@ def test_a_get_is_one_watch(subject, monkeypatch):
     assert result.get(timeout=WAIT) == "value"
     wanted = (wire.Heartbeat,)
     assert [kind for kind in sent if kind not in wanted] == [wire.Watch, wire.Unwatch]
+
+
+def test_a_get_is_woken_by_the_result_and_never_sleeps(subject, monkeypatch):
+    slept = []
+    monkeypatch.setattr(asynchronous, "sleep", slept.append)
+    assert subject.slow.delay(0.3, "value").get(timeout=WAIT) == "value"
+    assert group(subject.echo.s(number) for number in range(3))().get(timeout=WAIT) == [0, 1, 2]
+    assert slept == []
 
 
 def test_a_group_is_one_watch_and_is_not_polled(subject, monkeypatch):
@@ -288,6 +298,25 @@ def test_waiting_goes_on_over_a_restart_of_the_broker():
             assert found == ["told"]
             assert many().get(timeout=WAIT) == [0, 1, 2]
         subject.app.close()
+
+
+def test_the_first_connection_may_take_longer_than_a_look_at_the_interval():
+    with ScratchBroker() as broker:
+        subject = app_of(NAME, broker.url)
+        result = subject.echo.apply_async((1,), queue="nobody")
+        result.revoke()
+        other = app_of(NAME, broker.url)
+        os.kill(broker.pid, signal.SIGSTOP)
+        # The time is what the test is about: the waiting looks up every second.
+        going_on = threading.Timer(1.5, os.kill, (broker.pid, signal.SIGCONT))
+        going_on.start()
+        try:
+            with pytest.raises(TaskRevokedError):
+                other.app.AsyncResult(result.id).get(timeout=WAIT)
+        finally:
+            going_on.join()
+        subject.app.close()
+        other.app.close()
 
 
 def test_an_end_while_the_connection_is_lost_is_not_missed():

@@ -50,10 +50,10 @@ def project(broker, tmp_path_factory):
     worker.wait(10)
 
 
-@pytest.mark.parametrize("name", ["shop.views", "shop.mails"])
+@pytest.mark.parametrize("name", ["shop.views", "shop.welcome"])
 def test_a_block_runs_and_prints_what_its_comments_say(project, name):
     folder, variables = project
-    if name == "shop.mails" and not HAS_TASKS:
+    if name == "shop.welcome" and not HAS_TASKS:
         pytest.skip(f"Django {django.__version__} has no django.tasks")
     code = f"import django, runpy; django.setup(); runpy.run_module({name!r}, run_name='__main__')"
     done = subprocess.run(

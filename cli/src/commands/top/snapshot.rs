@@ -112,3 +112,37 @@ impl Snapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use celeriac_proto::wire;
+
+    use super::*;
+
+    fn queue(name: &str, submitted_total: u64, ended_total: u64) -> QueueInfo {
+        let name = name.to_owned();
+        wire::QueueInfo { name, submitted_total, ended_total, ..Default::default() }.into()
+    }
+
+    #[test]
+    fn rates_are_those_of_each_queue_since_the_snapshot_before() {
+        let at = Instant::now();
+        let before = [queue("gone", 9, 9), queue("b", 100, 50), queue("restarted", 100, 100)];
+        let now = [queue("restarted", 4, 2), queue("new", 10, 0), queue("b", 120, 60)];
+        let before = Snapshot::new(at, 0, before.to_vec(), Vec::new());
+        let now = Snapshot::new(at + Duration::from_secs(2), 0, now.to_vec(), Vec::new());
+        assert!(now.rates_of(0).is_none() && now.sum().is_none());
+        let now = now.since(&before);
+        let rates = |index: usize| {
+            let rates = now.rates_of(index).expect("there was one before");
+            (now.queues[index].name.as_str(), rates.submitted, rates.ended)
+        };
+        assert_eq!(
+            [0, 1, 2].map(rates),
+            [("b", 10.0, 5.0), ("new", 5.0, 0.0), ("restarted", 2.0, 1.0)]
+        );
+        assert_eq!(now.sum().map(|sum| (sum.submitted, sum.ended)), Some((17.0, 6.0)));
+    }
+}

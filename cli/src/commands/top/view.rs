@@ -105,7 +105,8 @@ impl View {
                 self.set_filter(filter, true);
             }
             KeyCode::Char(character) if self.is_editing => {
-                if self.filter.chars().count() < FILTER_CHARACTERS_MAX {
+                let is_text = (key.modifiers - KeyModifiers::SHIFT).is_empty();
+                if is_text && self.filter.chars().count() < FILTER_CHARACTERS_MAX {
                     self.set_filter(format!("{}{character}", self.filter), true);
                 }
             }
@@ -175,8 +176,10 @@ mod tests {
     #[test]
     fn a_filter_is_typed_kept_and_cleared() {
         let mut view = View::default();
-        // In a filter, q is a letter.
-        assert_eq!(press(&mut view, &keys("/qU")), Pressed::Changed);
+        // In a filter, q is a letter, and Ctrl-U is not.
+        press(&mut view, &keys("/q"));
+        view.press(&KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL));
+        view.press(&KeyEvent::new(KeyCode::Char('U'), KeyModifiers::SHIFT));
         assert!(view.shows(["a-Queue", ""]) && view.shows(["", "qu"]) && !view.shows(["a", "q"]));
         assert_eq!(view.keys().render(false), "/qU_  Enter keep  Esc clear");
         press(&mut view, &[KeyCode::Backspace, KeyCode::Enter]);

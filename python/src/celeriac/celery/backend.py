@@ -14,7 +14,7 @@ from celeriac import _codec as wire
 from celeriac._calls import Call
 from celeriac._values import SPAN_MS_MAX
 from celeriac.celery import kept
-from celeriac.celery.chords import Chords
+from celeriac.celery.chords import Chords, _Held
 from celeriac.celery.kept import Kept
 from celeriac.celery.messages import run_of_request
 from celeriac.celery.places import address_of
@@ -48,6 +48,7 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
         self.thread_safe = True
         self._url = str(url or "")
         self._broker: BrokerUrl = address_of(self._url)
+        self._held = _Held()
         self.client = Client(self._broker)
         """It opens its connection at the first call, and one of its own in each process."""
         self.ttl_ms = _milliseconds(self.expires)
@@ -208,7 +209,12 @@ class CeleriacBackend(Chords, AsyncBackendMixin, BaseKeyValueStoreBackend):
             return result
         error = error_of(meta) if state in states.EXCEPTION_STATES else None
         stored_id, lease = run or (str(task_id), 0)
-        self._put(stored_id, lease, found, error, str(task_id))
+
+        def store() -> None:
+            self._put(stored_id, lease, found, error, str(task_id))
+
+        if not self.hold(str(task_id), store):
+            store()
         return result
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:

@@ -20,7 +20,7 @@ from celeriac.celery.envelope import Raw
 from celeriac.celery.faults import CONNECTION_ERRORS
 from celeriac.celery.mail import MailCall, put_in_order
 from celeriac.celery.publishing import PublishBatch, publish
-from celeriac.celery.revoking import note_revoked, note_runnable
+from celeriac.celery.revoking import note_revoked, note_runnable, without_later_runs
 from celeriac.celery.session import Run, Session, sessions
 from celeriac.errors import BrokerError
 
@@ -291,7 +291,7 @@ class Channel(Declaring, base.StdChannel):
         if raw.is_expired:
             self.connection.line.send(wire.AckMail(tags=[mail.tag]))
             return False
-        callback(self._mail_message(mail, raw, no_ack, tag))
+        callback(self._mail_message(mail, without_later_runs(raw), no_ack, tag))
         return True
 
     def _mail_message(self, mail: wire.MailMessage, raw: Raw, no_ack: bool, tag: str | None) -> Any:
@@ -491,4 +491,4 @@ def rejection(run: Run, *, requeue: bool) -> Any:
         # What a run has left as its outcome says more than the rejection.
         return run.last
     error = wire.TaskError(kind="rejected", message="the worker rejected the message")
-    return wire.Reject(error=error)
+    return wire.Reject(error=run.fault or error)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -12,11 +15,14 @@ from celery.result import GroupResult, allow_join_result
 from celery.utils.functional import _regen
 
 from celeriac import _codec as wire
+from celeriac._calls import Call
 from celeriac.errors import BrokerError
+from celery import states
 
 log = logging.getLogger("celeriac.celery")
 
 _LEASE_SECONDS = 60.0
+_DONE_SECONDS = 30.0
 _PARTS_PREFIX = "chord-"
 
 
@@ -24,15 +30,29 @@ class LostLease(Exception):
     """This worker may not send the body of the chord any more."""
 
 
+class _Held(threading.local):
+    """The outcome of the member of a chord that ends in this thread."""
+
+    task_id = ""
+    store: Callable[[], Any] | None = None
+
+
 class Chords:
-    """The part of the backend that Celery's canvas calls for chords."""
+    """The part of the backend that Celery's canvas calls for chords.
+
+    The outcome of a member ends its run, and a run that has ended is not done again when its worker
+    dies. So the part of the chord is stored before the outcome. A run that is done again sends its
+    part again, and the body too when the chord is complete and not done.
+    """
 
     app: Any
+    client: Any
     ask: Any
     encode: Any
     decode: Any
     encode_result: Any
     chord_ttl_ms: int
+    _held: _Held
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Says how many members a chord has."""
@@ -60,8 +80,81 @@ class Chords:
             wire.ChordReply,
         )
 
+    # A member that ends
+
+    def mark_as_done(
+        self,
+        task_id: str,
+        result: Any,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.SUCCESS,
+    ) -> None:
+        """A task has succeeded."""
+        with self._part_first(task_id, request):
+            super().mark_as_done(task_id, result, request, store_result, state)  # type: ignore[misc]
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: Any,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = states.FAILURE,
+    ) -> None:
+        """A task has failed."""
+        with self._part_first(task_id, request):
+            super().mark_as_failure(  # type: ignore[misc]
+                task_id, exc, traceback, request, store_result, call_errbacks, state
+            )
+
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: str = "",
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.REVOKED,
+    ) -> None:
+        """A worker will not do a task."""
+        with self._part_first(task_id, request):
+            super().mark_as_revoked(task_id, reason, request, store_result, state)  # type: ignore[misc]
+
+    @contextmanager
+    def _part_first(self, task_id: str, request: Any) -> Iterator[None]:
+        """Within this block the outcome of a member waits for its part."""
+        if not request or not request.chord:
+            yield
+            return
+        self._held.task_id, self._held.store = task_id, None
+        try:
+            yield
+        finally:
+            self._held.task_id = ""
+            self._store_held()
+
+    def hold(self, task_id: str, store: Callable[[], Any]) -> bool:
+        """Whether the outcome of a task is stored later, after the part of its chord."""
+        if task_id != self._held.task_id:
+            return False
+        self._held.store = store
+        return True
+
+    def _store_held(self) -> None:
+        store, self._held.store = self._held.store, None
+        if store is not None:
+            store()
+
     def on_chord_part_return(self, request: Any, state: str, result: Any, **_: Any) -> None:
         """A member has ended: its part is stored, and the last one sends the body."""
+        try:
+            self._store_part(request, state, result)
+        finally:
+            self._store_held()
+
+    def _store_part(self, request: Any, state: str, result: Any) -> None:
         task_id, group = request.id, request.group
         if not task_id or not group:
             return
@@ -79,7 +172,19 @@ class Chords:
         )
         if reply.done or not reply.lease:
             return
-        callback = maybe_signature(request.chord, app=self.app)
+        if not self._runs_again(request):
+            self._store_held()
+        if self._send(group, reply, maybe_signature(request.chord, app=self.app)):
+            self._done(group, reply.lease)
+
+    def _runs_again(self, request: Any) -> bool:
+        """Whether the member is done again when its worker dies now. Another member of the chord
+        may then be the one that sends the body."""
+        task = self.app.tasks.get(getattr(request, "task", None))
+        return task is not None and bool(task.acks_late)
+
+    def _send(self, group: str, reply: wire.ChordReply, callback: Any) -> bool:
+        """Sends the body, or fails it. Whether this worker had the right to."""
         begun_at = monotonic()
         try:
             results = self._results(group, reply)
@@ -88,7 +193,7 @@ class Chords:
             self._send_body(group, callback, results)
         except LostLease as error:
             log.warning("Another worker sends the body of the chord %s: %s", group, error)
-            return
+            return False
         except ChordError as error:
             log.exception("The chord %s failed.", group)
             self.chord_error_from_stack(callback, error)  # type: ignore[attr-defined]
@@ -97,7 +202,7 @@ class Chords:
             self.chord_error_from_stack(  # type: ignore[attr-defined]
                 callback, ChordError(f"Join error: {error!r}")
             )
-        self._done(group, reply.lease)
+        return True
 
     def _send_body(self, group: str, callback: Any, results: list[Any]) -> None:
         try:
@@ -111,6 +216,8 @@ class Chords:
     def _results(self, group: str, reply: wire.ChordReply) -> list[Any]:
         header = GroupResult.restore(group, backend=self, app=self.app)
         if header is not None:
+            # The join reads the result of this member too.
+            self._store_held()
             header.on_ready()
             with allow_join_result():
                 joined: list[Any] = header.join_native(
@@ -162,13 +269,17 @@ class Chords:
             raise LostLease(str(error)) from error
 
     def _done(self, group: str, lease: int) -> None:
+        body = wire.ChordDone(
+            group=_PARTS_PREFIX + group, lease=lease, result_ttl_ms=self.chord_ttl_ms
+        )
+        call = Call.of(body, monotonic() + _DONE_SECONDS)
+        link = self.client._link
+        link.post([call])
+        # Both leave together: the body may end at once, and its reader may look at the members.
+        self._store_held()
+        link.run([call])
         try:
-            self.ask(
-                wire.ChordDone(
-                    group=_PARTS_PREFIX + group, lease=lease, result_ttl_ms=self.chord_ttl_ms
-                ),
-                wire.Done,
-            )
+            call.result(wire.Done)
         except BrokerError as error:
             log.warning("The chord %s was not closed: %s", group, error)
 

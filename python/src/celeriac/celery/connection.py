@@ -130,10 +130,11 @@ class Connection:
         self.watch(session.line)
         return session
 
-    def fresh_line(self) -> Line:
+    def fresh_line(self, *, is_publish: bool = False) -> Line:
         """The line for requests. When the broker has closed an idle one, another is opened, unless
-        mailboxes are consumed on it: who has those must hear of the loss."""
-        if not self.mail and self.line.has_ended():
+        mailboxes are consumed on it: who has those must hear of the loss. A publish looks only
+        after a pause: kombu sends it again when its line breaks."""
+        if not self.mail and (self.line.has_ended() if is_publish else self.line.has_ended(0.0)):
             self.reopen()
         return self.line
 

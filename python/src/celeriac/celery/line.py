@@ -160,11 +160,12 @@ class Line:
             self._timeout = timeout
             self.sock.settimeout(timeout)
 
-    def has_ended(self) -> bool:
-        """Whether the other side has closed the connection during a pause."""
+    def has_ended(self, pause: float = _IDLE_SECONDS) -> bool:
+        """Whether the other side has closed the connection during a pause. A connection that was
+        used a shorter time ago counts as open."""
         if self.is_broken:
             return True
-        if monotonic() - self._used_at < _IDLE_SECONDS:
+        if monotonic() - self._used_at < pause:
             return False
         try:
             self._set_timeout(_NO_WAIT)

@@ -75,7 +75,7 @@ class Pipeline:
         while self._unanswered or self._again:
             try:
                 with self._connection.lock:
-                    self._connection.fresh_line()
+                    self._connection.fresh_line(is_publish=True)
                     self._post_again()
                     self._read_until_below(1, max(deadline - monotonic(), 0.01))
             except CONNECTION_ERRORS:

@@ -11,7 +11,7 @@ from celeriac.celery import kept, messages
 from celeriac.celery.envelope import Raw, packed
 from celeriac.celery.faults import CONNECTION_ERRORS, channel_error
 from celeriac.celery.pipeline import Pipeline
-from celeriac.celery.revoking import cancels_of
+from celeriac.celery.revoking import cancels_of, with_ended
 from celeriac.errors import BrokerError, InvalidArgument, NotFound
 
 Item = tuple[Raw, str, str, bool]
@@ -28,7 +28,7 @@ def publish(connection: Any, items: list[Item], pipeline: Pipeline | None = None
     tasks: list[wire.Task] = []
     kept.let_go()
     with connection.lock:
-        connection.fresh_line()
+        connection.fresh_line(is_publish=True)
         for raw, exchange, routing_key, mandatory in items:
             tasks += _route(connection, raw, exchange, routing_key, mandatory)
         for some in _portions(tasks):
@@ -86,11 +86,11 @@ def _to_mailboxes(
     AMQP confirms no such message, and this waits for no answer either, as long as an answer has
     told a moment ago that the route leads to mailboxes alone."""
     routes, line = connection.routes, connection.line
-    body = _message(raw, exchange, routing_key)
-    body.mandatory = mandatory
     try:
-        for cancel in cancels_of(raw, exchange):
-            line.call(cancel, wire.CancelReply)
+        cancels = cancels_of(raw, exchange)
+        raw = with_ended(raw, [line.call(cancel, wire.CancelReply) for cancel in cancels])
+        body = _message(raw, exchange, routing_key)
+        body.mandatory = mandatory
         if not mandatory and routes.leads_to_mailboxes(exchange, routing_key):
             line.send(body)
             return True

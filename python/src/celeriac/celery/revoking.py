@@ -7,7 +7,12 @@ import sys
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac.cancel import CancelKind
 from celeriac.celery.envelope import Raw
+from celeriac.celery.session import sessions
+
+ENDED = "celeriac_ended"
+"""The property of a broadcast that names the tasks that the broker has revoked already."""
 
 
 def cancels_of(raw: Raw, exchange: str) -> list[wire.Cancel]:
@@ -32,6 +37,29 @@ def cancels_of(raw: Raw, exchange: str) -> list[wire.Cancel]:
         stamps = [(name, value) for name, values in headers.items() for value in _listed(values)]
         return [_cancel(tag=tag_of(name, value)) for name, value in stamps]
     return []
+
+
+def with_ended(raw: Raw, replies: list[wire.CancelReply]) -> Raw:
+    """The broadcast, with the ids of the tasks that its cancels have ended."""
+    outcomes = [outcome for reply in replies for outcome in reply.outcomes]
+    ended = [each.id for each in outcomes if each.kind == CancelKind.REVOKED.value]
+    return raw._replace(properties={**raw.properties, ENDED: ended}) if ended else raw
+
+
+def without_later_runs(raw: Raw) -> Raw:
+    """The broadcast as this process's worker shall read it. A worker may hold the next run of an id
+    before it reads the revoke of the one before: that run goes on. Where the broker has revoked a
+    run that this worker holds, it tells so by the lease."""
+    ended = raw.properties.get(ENDED)
+    later = {each for each in ended if sessions.holds_again(each)} if ended else set()
+    if not later:
+        return raw
+    command = json.loads(raw.body)
+    arguments = command["arguments"]
+    if "task_id" in arguments:
+        ids = [each for each in _listed(arguments["task_id"]) if each not in later]
+        arguments["task_id"] = ids
+    return raw._replace(body=json.dumps(command).encode())
 
 
 def tag_of(name: str, value: object) -> str:

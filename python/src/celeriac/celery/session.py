@@ -42,9 +42,11 @@ class Run:
     """One lease, from its delivery to the report that ends it."""
 
     __slots__ = (
+        "fault",
         "has_end",
         "id",
         "is_accepted",
+        "is_again",
         "is_ended",
         "is_handed",
         "is_lost",
@@ -63,6 +65,8 @@ class Run:
         self.id = delivery.id
         self.lease = delivery.lease
         self.queue = delivery.queue
+        self.is_again = delivery.generation > 1 and not delivery.revoked_reason
+        """Whether the id was used before."""
         self.has_end = False
         """Whether Celery will say when the run is over. The acknowledgement is no end then."""
         self.is_accepted = False
@@ -81,6 +85,8 @@ class Run:
         """What the pool makes of the task, where the hook knows it."""
         self.is_lost = False
         """Whether the process that ran the task died."""
+        self.fault: wire.TaskError | None = None
+        """Why the message is rejected, where Celery does not tell it to the channel."""
         self.last: Any = None
         """The report that an acknowledgement of the run makes."""
         self.unsent: wire.TaskReport | None = None
@@ -414,6 +420,11 @@ class Sessions:
         for session in list(self._all):
             with contextlib.suppress(Exception):
                 session.leave()
+
+    def holds_again(self, task_id: str) -> bool:
+        """Whether this process holds a run of an id that was used before."""
+        runs = [run for session in list(self._all) for run in list(session.runs.values())]
+        return any(run.id == task_id and run.is_again and not run.is_ended for run in runs)
 
     def lose(self, session: Session) -> None:
         """Keeps a session whose connection is gone."""

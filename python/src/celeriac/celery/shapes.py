@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from celeriac import _codec as wire
+from celeriac.payload import CELERY_TYPE
 
-META = "application/vnd.celeriac.celery-meta"
+META = CELERY_TYPE
 """The content type of a result that Celery's backend has encoded."""
 
 _TEXT_MAX = 16 * 1024
@@ -19,6 +20,7 @@ _OWN_EXCEPTIONS = {
     "WorkerLostError": ("WorkerLostError", "billiard.exceptions"),
     "TimeLimitExceeded": ("TimeLimitExceeded", "billiard.exceptions"),
     "revoked": ("TaskRevokedError", "celery.exceptions"),
+    "NotRegistered": ("NotRegistered", "celery.exceptions"),
 }
 
 

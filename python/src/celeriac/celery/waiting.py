@@ -12,9 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
+from types import FunctionType
 from typing import Any
 
 from celery.backends.asynchronous import BaseResultConsumer, greenletDrainer
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from celeriac import _codec as wire
 from celeriac._calls import Call
@@ -52,6 +54,7 @@ class ResultConsumer(BaseResultConsumer):
     """
 
     _connection_errors = (ConnectionError,)
+    on_message: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -159,7 +162,11 @@ class ResultConsumer(BaseResultConsumer):
             now = monotonic()
             if deadline is not None and now >= deadline:
                 raise TimeoutError("the time is over")
-            until = now + _INTERVAL if deadline is None else min(now + _INTERVAL, deadline)
+            # The first connection may take its time. It fails by itself.
+            was_open = self._link.exchange.was_open
+            until = now + (_INTERVAL if was_open else _BEGIN_SECONDS)
+            if deadline is not None:
+                until = min(until, deadline)
             self._begin()
             self._link.wait(self._until(p, seen), until)
             self._handle_news()
@@ -175,9 +182,33 @@ class ResultConsumer(BaseResultConsumer):
         with self._lock:
             self._waiters[key] = self._waiters.get(key, 0) + 1
         try:
-            yield from super()._wait_for_pending(result, **options)
+            if self._has_drainer:
+                yield from super()._wait_for_pending(result, **options)
+            else:
+                yield from self._wait_awake(result, **options)
         finally:
             self._leave(result)
+
+    def _wait_awake(
+        self,
+        result: Any,
+        timeout: float | None = None,
+        on_interval: Any = None,
+        on_message: Any = None,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """Does what Celery does, and never sleeps after a change. Even a sleep of no time gives
+        the processor away for a moment."""
+        self.on_wait_for_pending(result, timeout=timeout, **options)
+        before, self.on_message = self.on_message, on_message
+        try:
+            yield from self.drain_events_until(
+                result.on_ready, timeout=timeout, on_interval=on_interval
+            )
+        except TimeoutError:
+            raise CeleryTimeoutError("The operation timed out.") from None
+        finally:
+            self.on_message = before
 
     def on_state_change(self, meta: Any, message: Any) -> None:
         """One state of a task."""
@@ -187,7 +218,10 @@ class ResultConsumer(BaseResultConsumer):
         task_id = meta["task_id"]
         # First: who comes now begins another watch, and those who came before are found.
         self.cancel_for(task_id)
-        super().on_state_change(meta, message)
+        if self._has_drainer:
+            super().on_state_change(meta, message)
+        else:
+            _note_change(self, meta, message)
         # Celery keeps a result that nobody waits for, and would take it for that of a later run.
         with contextlib.suppress(KeyError):
             kept = self._pending_messages.pop(task_id)
@@ -318,6 +352,17 @@ class ResultConsumer(BaseResultConsumer):
             # A result that this process cannot read. Who waits for it hears why.
             meta = {"status": states.FAILURE, "result": error, "traceback": None, "children": []}
         self.on_state_change({**meta, "task_id": info.id}, None)
+
+
+def _sleepless(function: Any) -> Any:
+    """A copy of a function of Celery that does not sleep. The function ends with a sleep of no
+    time, which gives the processor away while the caller has its result already."""
+    names = {**function.__globals__, "sleep": lambda _: None}
+    code, defaults = function.__code__, function.__defaults__
+    return FunctionType(code, names, function.__name__, defaults, function.__closure__)
+
+
+_note_change = _sleepless(BaseResultConsumer.on_state_change)
 
 
 def _leaves(result: Any) -> Iterator[Any]:

@@ -32,8 +32,6 @@ from celeriac.worker.shared import Shared
 if TYPE_CHECKING:
     import asyncio
 
-    from celeriac.worker.stoppable import Stoppable
-
 log = logging.getLogger("celeriac.worker")
 
 #: Results wait at most this long for each other, in seconds, while tasks are short.
@@ -146,14 +144,13 @@ class Child:
     async def _watched(self, awaitable: Any) -> tuple[Any, BaseException | None]:
         import asyncio
 
-        from celeriac.worker.stoppable import Stoppable, awaited
+        from celeriac.worker.stoppable import Stoppable
 
         context = self._context
         assert context is not None
-        events = asyncio.get_running_loop()
         run = Stoppable(_outcome(awaitable))
-        task = asyncio.ensure_future(awaited(run))
-        context.listen(lambda what: _ask_soon(events, run, what, task))
+        task = run.start(asyncio.get_running_loop())
+        context.listen(run.ask_soon)
         try:
             outcome: tuple[Any, BaseException | None] = await task
             return outcome
@@ -301,13 +298,6 @@ async def _outcome(awaitable: Any) -> tuple[Any, BaseException | None]:
         return await awaitable, None
     except BaseException as error:
         return None, error
-
-
-def _ask_soon(
-    events: asyncio.AbstractEventLoop, run: Stoppable, what: int, task: asyncio.Task[Any]
-) -> None:
-    with contextlib.suppress(RuntimeError):
-        events.call_soon_threadsafe(run.ask, what, task)
 
 
 def _write(sock: socket.socket, message: Any) -> None:

@@ -7,7 +7,6 @@ the context, and takes its place in the pool until it returns.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import threading
@@ -22,7 +21,7 @@ from celeriac.worker.execution import Execution, Tasks, leave_fork, unforeseen
 from celeriac.worker.leases import RELEASE, RELEASE_UNBEGUN, RUNNING, Held, Leases
 from celeriac.worker.loop import Loop
 from celeriac.worker.reports import Encoded, encoded
-from celeriac.worker.stoppable import Stoppable, awaited
+from celeriac.worker.stoppable import Stoppable
 
 log = logging.getLogger("celeriac.worker")
 
@@ -46,6 +45,9 @@ class LocalPool:
         self._events: asyncio.AbstractEventLoop | None = None
         self._events_lock = threading.Lock()
         self._runs: set[asyncio.Task[Any]] = set()
+        self._ended: list[tuple[Held, Encoded]] = []
+        """The runs on the event loop that have ended in this turn of the loop, with their reports.
+        """
         self._unbegun: set[Held] = set()
         """The runs that wait until the broker has the report of their start."""
 
@@ -186,6 +188,7 @@ class LocalPool:
         with leases.lock:
             if ended is not None and report is not None:
                 self._leave(ended, report)
+                leases.wake()
             while True:
                 held = self._wait_for_delivery()
                 if held is None:
@@ -237,25 +240,25 @@ class LocalPool:
             self._staff()
 
     def _leave(self, held: Held, report: Encoded) -> None:
+        """A run has ended. The caller has the lock, and wakes the driver."""
         leases = self._leases
         leases.end_encoded(held, report)
         leases.ended += 1
         if held.begun_at is not None:
             leases.busy += monotonic() - held.begun_at
         self._running -= 1
-        leases.wake()
 
     # The event loop.
 
     def _take_async(self) -> list[Held]:
         """Takes the deliveries in front of the queue that are for the event loop."""
-        leases = self._leases
-        taken = []
+        leases, waiting, names = self._leases, self._leases.waiting, self._async_names
+        taken: list[Held] = []
         while (
-            leases.waiting
+            waiting
             and self._running < self._slots
+            and waiting[0].delivery.name in names
             and not self._is_closed
-            and self._is_async(leases.waiting[0])
         ):
             held = leases.take()
             assert held is not None
@@ -281,36 +284,33 @@ class LocalPool:
 
     def _start_all(self, begun: list[Held]) -> None:
         """On the event loop: begins these runs."""
-        for held in begun:
-            with self._leases.lock:
+        leases = self._leases
+        runs: list[tuple[Held, Context]] = []
+        with leases.lock:
+            for held in begun:
                 if held.state != RUNNING:
                     self._running -= 1
                     continue
-                context = self._context(held)
-                self._leases.begin(held)
-            self._start(held, context)
+                runs.append((held, self._context(held)))
+                leases.begin(held)
+        events = asyncio.get_running_loop()
+        for held, context in runs:
+            self._start(events, held, context)
 
-    def _start(self, held: Held, context: Context) -> None:
+    def _start(self, events: asyncio.AbstractEventLoop, held: Held, context: Context) -> None:
         """Begins a run as one task of asyncio."""
         delivered: Any = held.delivery
         run = Stoppable(self._execution.run_async(delivered, context))
-        events = asyncio.get_running_loop()
-        task = events.create_task(awaited(run))
+        task = run.start(events)
         # asyncio itself keeps no reference, and a run could vanish.
         self._runs.add(task)
         task.add_done_callback(partial(self._on_done, held, context))
-
-        def ask(what: int) -> None:
-            # A loop that is closed has no run to stop.
-            with contextlib.suppress(RuntimeError):
-                events.call_soon_threadsafe(run.ask, what, task)
-
-        context.listen(ask)
+        context.listen(run.ask_soon)
         if context.asked:
-            run.ask(context.asked, task)
+            run.ask(context.asked)
 
     def _on_done(self, held: Held, context: Context, task: asyncio.Task[Any]) -> None:
-        """On the event loop: a run has ended, and another one takes its place."""
+        """On the event loop: a run has ended."""
         context.listen(None)
         self._runs.discard(task)
         # A task that is cancelled before its first step has no result.
@@ -318,11 +318,22 @@ class LocalPool:
         report = task.result() if error is None else unforeseen(error)
         if os.getpid() != self._pid:
             leave_fork(held.id)
-        with self._changed:
-            self._leave(held, _encoded(held, report))
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._end_all)
+        self._ended.append((held, _encoded(held, report)))
+
+    def _end_all(self) -> None:
+        """On the event loop: the runs that have ended in this turn of the loop leave together, and
+        other runs take their places."""
+        ended, self._ended = self._ended, []
+        with self._leases.lock:
+            for held, report in ended:
+                self._leave(held, report)
             begun = self._take_async()
             self._staff()
-        self._start_all(begun)
+        self._leases.wake()
+        if begun:
+            self._start_all(begun)
 
 
 def _drive(awaitable: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 
 from celeriac import _codec as wire
 from celeriac._protobuf import number
@@ -42,14 +43,19 @@ def encoded(task_id: str, lease: int, report: object) -> Encoded:
 def _success(task_id: str, lease: int, report: wire.Complete) -> bytes:
     """The bytes of nearly all reports, in a third of the time. A test compares them with those of
     the codec."""
-    data, result, kind = task_id.encode(), report.result, report.content_type.encode()
-    body = b""
+    data, result = task_id.encode(), report.result
+    body = _kind_field(report.content_type)
     if result:
-        body = b"\n%b%b" % (number(len(result)), result)
-    if kind:
-        body = b"%b\x12%b%b" % (body, number(len(kind)), kind)
+        body = b"\n%b%b%b" % (number(len(result)), result, body)
     head = (number(len(data)), data, number(lease), number(len(body)))
     return b"\n%b%b\x10%b*%b%b" % (*head, body)
+
+
+@lru_cache(maxsize=64)
+def _kind_field(kind: str) -> bytes:
+    """The field with the content type, of which there are few."""
+    data = kind.encode()
+    return b"\x12%b%b" % (number(len(data)), data) if data else b""
 
 
 def kind_of(report: object) -> int:
