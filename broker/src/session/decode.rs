@@ -211,8 +211,8 @@ fn batch(items: usize) -> Checked<()> {
     }
 }
 
-/// Decodes the items of a batch into a vector of their number. `collect` would use the memory of the
-/// items again, which is much larger, and then shrink it, which costs more than new memory.
+/// Decodes the items of a batch into a vector of their number. `collect` would use the memory of
+/// the items again, which is much larger, and then shrink it, which costs more than new memory.
 fn each<Item, Decoded>(items: Vec<Item>, decode: impl Fn(Item) -> Decoded) -> Vec<Decoded> {
     let mut decoded = Vec::with_capacity(items.len());
     decoded.extend(items.into_iter().map(decode));
