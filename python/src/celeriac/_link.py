@@ -68,9 +68,10 @@ class Link:
         """Begins anew, in a new object or in a child process."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._left: deque[WatchedStates] = deque()
-        """Watches that nobody follows any more. The garbage collector may end a watch at any
-        moment, also while its thread holds the lock: this takes no lock."""
+        self._left: deque[WatchedStates | Call] = deque()
+        """Watches that nobody follows any more, and requests whose answers nobody needs. The
+        garbage collector may end a watch at any moment, also while its thread holds the lock: this
+        takes no lock."""
         self._waiters: list[threading.Lock] = []
         """The threads that wait for the one that reads: releasing a lock wakes its thread."""
         self._socket: socket.socket | None = None
@@ -110,12 +111,15 @@ class Link:
 
     def post(self, calls: Sequence[Call]) -> None:
         """Sends requests without waiting for their answers."""
+        self.begin(calls)
+        if self.exchange.is_open:
+            self._write(max(call.deadline for call in calls))
+
+    def begin(self, calls: Sequence[Call]) -> None:
+        """Begins requests. `write` sends them, or who waits next."""
         self._check_process()
         with self._lock:
             self._send(calls)
-            is_open = self.exchange.is_open
-        if is_open:
-            self._write(max(call.deadline for call in calls))
 
     def run(self, calls: Sequence[Call]) -> None:
         """Waits until each of these posted requests is answered, or its deadline has come."""
@@ -152,7 +156,14 @@ class Link:
     def end_watch(self, states: WatchedStates, *, at_once: bool = False) -> None:
         """Ends a watch. The broker hears of it with the next call, or at once when no thread is in
         the way. This waits for no lock."""
-        self._left.append(states)
+        self._leave(states, at_once=at_once)
+
+    def end_wait(self, call: Call) -> None:
+        """Withdraws a `Wait`, in the same way, and at once when no thread is in the way."""
+        self._leave(call, at_once=True)
+
+    def _leave(self, left: WatchedStates | Call, *, at_once: bool) -> None:
+        self._left.append(left)
         if not at_once or self._pid != os.getpid() or self._is_within():
             return
         if not self._lock.acquire(blocking=False):
@@ -213,9 +224,11 @@ class Link:
     def _end_watches(self) -> None:
         """Ends the watches that nobody follows any more."""
         while self._left:
-            states = self._left.popleft()
-            if states.owner is self.exchange.watches:
-                self.exchange.watches.end(states)
+            left = self._left.popleft()
+            if isinstance(left, Call):
+                self.exchange.abandon(left, time.monotonic())
+            elif left.owner is self.exchange.watches:
+                self.exchange.watches.end(left)
 
     def _notice_end(self, now: float) -> None:
         """After a pause: whether the broker has closed the connection meanwhile, so that no request

@@ -79,12 +79,78 @@ def test_sending_a_task_asks_the_backend_nothing(subject, monkeypatch):
     assert sent == []
 
 
-def test_a_get_is_one_watch(subject, monkeypatch):
+def test_a_get_is_one_request(subject, monkeypatch):
     result = subject.slow.delay(0.3, "value")
     sent = requests(subject, monkeypatch)
     assert result.get(timeout=WAIT) == "value"
-    wanted = (wire.Heartbeat,)
-    assert [kind for kind in sent if kind not in wanted] == [wire.Watch, wire.Unwatch]
+    assert [kind for kind in sent if kind is not wire.Heartbeat] == [wire.Wait]
+
+
+def test_a_get_of_every_change_is_one_watch(subject, monkeypatch):
+    result = subject.slow.delay(0.3, "value")
+    sent = requests(subject, monkeypatch)
+    assert result.get(timeout=WAIT, on_message=lambda _: None) == "value"
+    found = [kind for kind in sent if kind is not wire.Heartbeat]
+    assert found == [wire.Watch, wire.Unwatch]
+
+
+def test_a_get_without_time_is_one_watch_and_a_get_that_is_given_up_is_withdrawn(
+    subject, monkeypatch
+):
+    result = subject.echo.apply_async((1,), queue="nobody")
+    sent = requests(subject, monkeypatch)
+    with pytest.raises(CeleryTimeout):
+        result.get(timeout=0.1)
+    with pytest.raises(CeleryTimeout):
+        result.get(timeout=1.1)
+    found = [kind for kind in sent if kind is not wire.Heartbeat]
+    assert found == [wire.Watch, wire.Unwatch, wire.Wait, wire.Unwait]
+
+
+def test_a_get_of_a_task_that_nobody_has_sent_yet_waits_for_it(subject, monkeypatch):
+    name = f"later-{os.urandom(4).hex()}"
+    sent = requests(subject, monkeypatch)
+    found = []
+    result = subject.app.AsyncResult(name)
+    waiting = threading.Thread(target=lambda: found.append(result.get(timeout=WAIT)))
+    waiting.start()
+    wait_until(lambda: watches(subject) == 1)
+    subject.echo.apply_async(("sent",), task_id=name)
+    waiting.join(WAIT)
+    assert found == ["sent"]
+    kinds = [kind for kind in sent if kind is not wire.Heartbeat]
+    assert kinds == [wire.Wait, wire.Watch, wire.Unwatch]
+
+
+def test_a_get_of_an_id_with_progress_alone_waits_for_its_end(subject):
+    name = f"progress-{os.urandom(4).hex()}"
+    backend = subject.app.backend
+    backend.store_result(name, {"done": 1}, "HALF")
+    found = []
+    result = subject.app.AsyncResult(name)
+    waiting = threading.Thread(target=lambda: found.append(result.get(timeout=WAIT)))
+    waiting.start()
+    wait_until(lambda: watches(subject) == 1)
+    backend.store_result(name, "all", "SUCCESS")
+    waiting.join(WAIT)
+    assert found == ["all"]
+
+
+@knows_all_waiters
+def test_who_wants_every_change_hears_of_it_beside_one_who_waits_for_the_end(subject):
+    name = f"token-{os.urandom(4).hex()}"
+    found, seen = [], []
+    first, second = subject.app.AsyncResult(name), subject.app.AsyncResult(name)
+    subject.slow.apply_async((2.0, "value"), task_id=name, countdown=1)
+    waiting = threading.Thread(target=lambda: found.append(first.get(timeout=WAIT)))
+    waiting.start()
+    wait_until(lambda: name in subject.app.backend.result_consumer._watched)
+    with pytest.raises(CeleryTimeout):
+        second.get(timeout=0.1)
+    assert second.get(timeout=WAIT, on_message=seen.append) == "value"
+    waiting.join(WAIT)
+    assert found == ["value"]
+    assert seen[-1]["status"] == "SUCCESS"
 
 
 def test_a_get_is_woken_by_the_result_and_never_sleeps(subject, monkeypatch):

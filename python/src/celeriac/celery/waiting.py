@@ -1,12 +1,15 @@
 """Waiting for results: the broker pushes each change of the tasks for which somebody waits.
 
 Nothing is watched because a task was sent. A watch begins when somebody waits, with the present
-states, and it ends when nobody waits any more. No thread runs in the background.
+states, and it ends when nobody waits any more. Who waits for the end of one task, as `get` does,
+sends a `Wait` in place of a watch: one answer comes, and there is nothing to end. No thread runs in
+the background.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections import deque
@@ -23,6 +26,7 @@ from celeriac._calls import Call
 from celeriac._link import Link
 from celeriac._watching import WatchedStates
 from celeriac.celery.shapes import is_bare, is_ended, meta_of
+from celeriac.errors import CeleriacError
 from celery import states
 
 _INTERVAL = 1.0
@@ -45,6 +49,45 @@ class _Watch(WatchedStates):
         """Whether the present states have come, or an error."""
         return bool(self.calls) and all(call.done for call in self.calls)
 
+    def withdraw(self, link: Link) -> None:
+        """Ends the watch at the broker."""
+        link.end_watch(self, at_once=True)
+
+
+class _Wait:
+    """The wait for the end of one task."""
+
+    error: CeleriacError | None = None
+
+    def __init__(self, task_id: str) -> None:
+        self.ids = [task_id]
+        self.left = {task_id}
+        body = wire.Wait(ids=self.ids, with_results=True)
+        self.call = Call.of(body, then=self._answered, waits_until=math.inf)
+        self.notify: Callable[[wire.TaskInfo | None], None]
+        """Called with the task that has ended. None stands for a task whose end has not come with
+        the answer, which is watched then, and for an error."""
+
+    def _answered(self, call: Call) -> None:
+        info = None
+        if call.error is not None:
+            self.error = call.error
+        elif isinstance(call.answer, wire.WaitReply) and call.answer.tasks:
+            info = call.answer.tasks[0]
+        if self.left:
+            # Somebody still waits.
+            self.notify(info if info is not None and is_ended(info) else None)
+
+    def has_begun(self) -> bool:
+        """Whether the answer has come."""
+        return self.call.done
+
+    def withdraw(self, link: Link) -> None:
+        """Withdraws the request."""
+        self.left.clear()
+        if not self.call.done:
+            link.end_wait(self.call)
+
 
 class ResultConsumer(BaseResultConsumer):
     """One for each backend. Any thread may wait, and each handles all changes that have come.
@@ -63,13 +106,14 @@ class ResultConsumer(BaseResultConsumer):
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._watched: dict[str, _Watch] = {}
-        self._wanted: dict[str, None] = {}
-        """Ids that the next one who waits watches."""
+        self._watched: dict[str, _Watch | _Wait] = {}
+        self._wanted: dict[str, bool] = {}
+        """Ids that the next one who waits watches, and whether the end of the task alone is not
+        enough."""
         self._gone: deque[str] = deque()
         """Ids for which nobody waits any more."""
-        self._news: deque[tuple[_Watch, wire.TaskInfo | None]] = deque()
-        """Changes that nobody has handled; None for the failure of a watch."""
+        self._news: deque[tuple[_Watch | _Wait, wire.TaskInfo | None]] = deque()
+        """Changes that nobody has handled; None for a watch that does not go on."""
         self._handled = 0
         self._drained = 0
         self._waiters: dict[int, int] = {}
@@ -98,13 +142,24 @@ class ResultConsumer(BaseResultConsumer):
 
     def consume_from(self, task_id: str) -> None:
         """Notes an id. The next one who waits watches it."""
+        self._want(task_id, is_watch=False)
+
+    def _want(self, task_id: str, *, is_watch: bool) -> None:
         if self._pid != os.getpid():
             self.on_after_fork()
         with self._lock:
             self._drop_gone()
-            if task_id in self._watched or task_id in self._wanted:
+            watch = self._watched.get(task_id)
+            if is_watch and isinstance(watch, _Wait):
+                # Another thread waits for the end alone. From now on the watch tells both.
+                del self._watched[task_id]
+                watch.withdraw(self._link)
+            elif watch is not None or task_id in self._wanted:
+                is_watch |= self._wanted.get(task_id, False)
+                if watch is None:
+                    self._wanted[task_id] = is_watch
                 return
-            self._wanted[task_id] = None
+            self._wanted[task_id] = is_watch
         self._flush_gone()
         if self._has_drainer:
             self._link.wake()
@@ -116,12 +171,14 @@ class ResultConsumer(BaseResultConsumer):
 
     def on_wait_for_pending(self, result: Any, timeout: float | None = None, **_: Any) -> None:
         """Watches what is not watched yet, and handles the present states."""
+        has_time = timeout is None or timeout >= _INTERVAL
+        is_watch = self._has_drainer or self.on_message is not None or not has_time
         for node in _leaves(result):
             if not getattr(node, "_cache", None):
-                self.consume_from(node.id)
+                self._want(node.id, is_watch=is_watch)
         link = self._link
         self._begin()
-        if timeout is None or timeout >= _INTERVAL:
+        if has_time:
             # The present states are the first news. To wait for them is for those without time.
             return
         # The copy is made at once, while other threads change the dictionary.
@@ -199,9 +256,9 @@ class ResultConsumer(BaseResultConsumer):
     ) -> Iterator[Any]:
         """Does what Celery does, and never sleeps after a change. Even a sleep of no time gives
         the processor away for a moment."""
-        self.on_wait_for_pending(result, timeout=timeout, **options)
         before, self.on_message = self.on_message, on_message
         try:
+            self.on_wait_for_pending(result, timeout=timeout, **options)
             yield from self.drain_events_until(
                 result.on_ready, timeout=timeout, on_interval=on_interval
             )
@@ -240,8 +297,10 @@ class ResultConsumer(BaseResultConsumer):
         if self._wanted or self._gone:
             with self._lock:
                 self._drop_gone()
-                ids = list(self._wanted)
+                ids, is_watch = list(self._wanted), any(self._wanted.values())
                 self._wanted.clear()
+                if len(ids) == 1 and not is_watch:
+                    self._begin_wait(ids.pop())
                 for at in range(0, len(ids), _WATCHED_MAX):
                     watch = _Watch(ids[at : at + _WATCHED_MAX])
                     watch.notify = self._noticer(watch)
@@ -250,6 +309,12 @@ class ResultConsumer(BaseResultConsumer):
                     watch.calls = link.begin_watch(watch, monotonic() + _BEGIN_SECONDS)
             self._flush_gone()
             link.write()
+
+    def _begin_wait(self, task_id: str) -> None:
+        """Waits for the end of one task. The caller holds the lock."""
+        wait = self._watched[task_id] = _Wait(task_id)
+        wait.notify = lambda info: self._news.append((wait, info))
+        self._link.begin([wait.call])
 
     def _noticer(self, watch: _Watch) -> Callable[[], None]:
         """What the link calls, with its lock, when a watch has something."""
@@ -278,15 +343,15 @@ class ResultConsumer(BaseResultConsumer):
             if watch is not None:
                 watch.left.discard(task_id)
                 if not watch.left:
-                    self._link.end_watch(watch, at_once=True)
+                    watch.withdraw(self._link)
 
     def _suspend(self) -> None:
         """Ends all watches. What they were for is wanted again by the next one who waits."""
         with self._lock:
             self._drop_gone()
-            for watch in set(self._watched.values()):
-                self._link.end_watch(watch, at_once=True)
-            self._wanted.update(dict.fromkeys(self._watched))
+            for watch in dict.fromkeys(self._watched.values()):
+                watch.withdraw(self._link)
+            self._wanted.update(dict.fromkeys(self._watched, False))
             self._watched.clear()
 
     def _leave(self, result: Any) -> None:
@@ -313,9 +378,8 @@ class ResultConsumer(BaseResultConsumer):
             except IndexError:
                 return
             try:
-                if info is not None:
-                    self._handle(info)
-                else:
+                is_over = info is not None and self._handle(info)
+                if info is None or (isinstance(watch, _Wait) and not is_over):
                     self._fail(watch)
             finally:
                 self._link.wake(self._count)
@@ -323,19 +387,22 @@ class ResultConsumer(BaseResultConsumer):
     def _count(self) -> None:
         self._handled += 1
 
-    def _fail(self, watch: _Watch) -> None:
-        """A watch has failed. This thread tells why, and others begin another one."""
+    def _fail(self, watch: _Watch | _Wait) -> None:
+        """A watch has failed, or a wait is not enough. This thread tells why it has failed, and
+        whoever still waits begins a watch."""
         with self._lock:
             for task_id in watch.ids:
                 if self._watched.get(task_id) is watch:
                     del self._watched[task_id]
-                    self._wanted[task_id] = None
+                    self._wanted[task_id] = True
         if watch.error is not None:
             raise watch.error
 
-    def _handle(self, info: wire.TaskInfo) -> None:
+    def _handle(self, info: wire.TaskInfo) -> bool:
+        """Handles one state. Whether the task is over for Celery: what the broker keeps for an id
+        without a task is an ended record, also when it is the progress of a run."""
         if not is_ended(info) and not self.on_message:
-            return
+            return False
         if is_bare(info):
             # The message was acknowledged and the record dropped, and the result may come later.
             body = wire.Get(ids=[info.id], with_results=True)
@@ -343,7 +410,7 @@ class ResultConsumer(BaseResultConsumer):
         try:
             meta: Any = meta_of(info)
             if meta is None:
-                return
+                return False
             if isinstance(meta, dict):
                 meta = self.backend.meta_from_decoded(meta)
             else:
@@ -352,6 +419,7 @@ class ResultConsumer(BaseResultConsumer):
             # A result that this process cannot read. Who waits for it hears why.
             meta = {"status": states.FAILURE, "result": error, "traceback": None, "children": []}
         self.on_state_change({**meta, "task_id": info.id}, None)
+        return meta["status"] in states.READY_STATES
 
 
 def _sleepless(function: Any) -> Any:
