@@ -258,7 +258,8 @@ def test_a_process_of_the_pool_needs_no_connection_for_its_results(broker, has_h
 
 
 def test_a_killed_worker_fails_its_early_task_and_gives_back_its_late_one():
-    with ScratchBroker() as own, Client(own.url) as client:
+    quick = ("--lease-ms", "4000", "--heartbeat-ms", "1000")
+    with ScratchBroker(*quick) as own, Client(own.url) as client:
         subject = app_of(NAME, own.url)
         with worker_of(NAME, own.url, "prefork", 2) as process:
             early = subject.slow.delay(8)
