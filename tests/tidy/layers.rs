@@ -45,7 +45,7 @@ const CRATES: &[Rule] = &[
     Rule { folder: "worker/macros", project: &[], never: &["tokio", "sled", "clap"] },
     Rule {
         folder: "cli",
-        project: &["celeriac-broker", "celeriac-client", "celeriac-proto"],
+        project: &["celeriac-broker", "celeriac-client", "celeriac-proto", "celeriac-worker"],
         never: &["sled"],
     },
     Rule {

@@ -180,8 +180,8 @@ impl Machine {
         self.fail(step, slot, closed_by, error, Cause::WorkerLost)
     }
 
-    /// The error of an attempt that ended with its worker. Another attempt follows, and who looks at
-    /// the task must see why.
+    /// The error of an attempt that ended with its worker. Another attempt follows, and the task
+    /// must show why.
     fn lost_attempt(&self, step: &Step<'_>, slot: Slot, loss: Loss) -> TaskError {
         let run = self.tasks.run(self.tasks.task(slot)).expect("a leased task has a run");
         let worker = &run.worker;

@@ -64,3 +64,44 @@ fn every_worker_is_told_to_shut_down() {
             c: count 2
     "#]]);
 }
+
+#[test]
+fn each_lost_attempt_is_among_the_errors_of_its_task() {
+    check(expect![[r#"
+        connect c
+            c: welcome new leases []
+        submit a
+            c: Created { state: Queued }
+        connect w runs=job
+            w: welcome new leases []
+        credit w 1
+            w: done
+            w: deliver a lease 1 attempt 1 delivery 1
+        start a
+            w: Ok(Started)
+        lose w
+            w: closed
+        after 15s
+        stored a
+            Queued v4 as job, error the worker w was silent for 15 s
+        connect v runs=job
+            v: welcome new leases []
+        credit v 1
+            v: done
+            v: deliver a lease 2 attempt 2 delivery 2 again
+        start a
+            v: Ok(Started)
+        release a lost
+            v: Ok(Queued)
+            v: deliver a lease 3 attempt 3 delivery 3 report start again
+        stored a
+            Leased v8 as job, error the worker w was silent for 15 s, error the process of the handler on v died
+        start a
+            v: Ok(Started)
+        bye v
+            v: done
+            v: closed
+        stored a
+            Queued v10 as job, error the worker w was silent for 15 s, error the process of the handler on v died, error the worker v ended before the task did
+    "#]]);
+}

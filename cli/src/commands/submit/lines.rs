@@ -11,7 +11,7 @@ use celeriac_client::{Client, Submission};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{SubmitArguments, print, submission};
+use super::task::{TaskArguments, print, submission};
 use crate::arguments::{parse_id, parse_name, parse_queue};
 use crate::connection::failure;
 use crate::exit::{Exit, Failure};
@@ -56,7 +56,7 @@ struct Counts {
 pub(super) async fn submit_lines(
     client: &Client,
     file: &Path,
-    defaults: &SubmitArguments,
+    defaults: &TaskArguments,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let mut lines = Lines::open(file)?;
@@ -145,7 +145,7 @@ impl Lines {
     /// The tasks of the next lines with their numbers, and why there are no more of them.
     fn batch(
         &mut self,
-        defaults: &SubmitArguments,
+        defaults: &TaskArguments,
     ) -> (Vec<(u64, Submission)>, Result<BatchEnd, String>) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_TASKS && bytes < BATCH_BYTES {
@@ -180,7 +180,7 @@ impl Lines {
 }
 
 /// The task of a line, with the flags of the command where the line says nothing.
-fn task(line: &str, defaults: &SubmitArguments) -> Result<Submission, String> {
+fn task(line: &str, defaults: &TaskArguments) -> Result<Submission, String> {
     let line: TaskLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let mut arguments = defaults.clone();
     if let Some(name) = &line.name {
