@@ -91,11 +91,11 @@ pub(crate) async fn run(
     let outcome = loop {
         tokio::select! {
             outcome = &mut working => break outcome,
-            Some(ending) = endings.recv() => print(&ending, output)?,
+            Some(ending) = endings.recv() => print(&ending, output),
         }
     };
     while let Ok(ending) = endings.try_recv() {
-        print(&ending, output)?;
+        print(&ending, output);
     }
     log.flush();
     outcome.map(|()| Exit::Success).map_err(|error| match error {
@@ -158,9 +158,10 @@ struct Ending {
     error: Option<String>,
 }
 
-fn print(ending: &Ending, output: &mut Output) -> Result<(), Failure> {
-    match output.format {
-        Format::Json => output.document(ending)?,
+/// Prints the end of a command. The tasks go on when nobody reads it.
+fn print(ending: &Ending, output: &mut Output) {
+    let _ = match output.format {
+        Format::Json => output.document(ending),
         Format::Text => {
             let (time, id, name) = (time_of_day(now_ms()), clean(&ending.id), clean(&ending.name));
             let end = match &ending.error {
@@ -168,8 +169,7 @@ fn print(ending: &Ending, output: &mut Output) -> Result<(), Failure> {
                 Some(error) => format!("failed: {}", clean(error)),
             };
             let run_time = rough(ending.run_ms);
-            output.line(&format!("{time}  {id}  {name}  {end} after {run_time}"))?;
+            output.line(&format!("{time}  {id}  {name}  {end} after {run_time}"))
         }
-    }
-    Ok(())
+    };
 }

@@ -95,6 +95,18 @@ fn a_cancel_ends_the_command_and_all_that_it_started() {
 }
 
 #[test]
+fn a_worker_whose_lines_nobody_reads_goes_on() {
+    let (broker, _data) = started();
+    let mut worker = CommandWorker::start(&broker, &["--name", "n", "--", "echo", "{0}"]);
+    drop(worker.0.stdout.take());
+    for number in ["1", "2", "3"] {
+        let args = format!("[{number}]");
+        let result = broker.run(&["submit", "n", "--args", &args, "--wait"]);
+        assert_eq!(result.stdout, format!("{number}\n"), "{result:?}");
+    }
+}
+
+#[test]
 fn a_worker_without_a_broker_ends_with_3_and_a_command_without_a_program_with_2() {
     let absent = crate::process::run(&[
         "work",
