@@ -43,6 +43,14 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// With this pause a made song takes about a second.
 const MADE_SONGS_PACE_MS: u64 = 40;
 
+/// Printed at the end. The first command is for a folder with the source code of Celeriac.
+const NEXT_STEPS: &str = "
+Next, tasks of your own; serve and work go on until Ctrl-C (see README.md):
+  cargo install --locked --path cli
+  celeriac serve --data ./data
+  celeriac work --name greet --queue default -- echo hello {0}
+  celeriac submit greet --args '[\"world\"]' --wait";
+
 /// Analyses and groups the songs of a folder through a task queue, and shows the progress.
 #[derive(Debug, Parser)]
 #[command(name = "songs", version)]
@@ -145,6 +153,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("none of the songs could be analysed:\n{}", reasons.join("\n"));
     };
     screen.print(table::summary(&songs, &outcomes, &clusters, screen.columns()).trim_end());
+    screen.print(NEXT_STEPS);
     Ok(())
 }
 

@@ -77,6 +77,11 @@ fn songs_of_a_given_folder_are_grouped_and_other_files_are_left_out() {
     assert!(text.contains("2 songs submitted"), "{text}");
     assert!(text.contains("empty.mp3: the file is empty"), "{text}");
     assert!(text.contains("group A (middle): tone"), "{text}");
+    let (_, next_steps) = text.split_once("\nNext, ").expect("the next steps");
+    for command in ["cargo install ", "celeriac serve ", "celeriac work ", "celeriac submit "] {
+        assert!(next_steps.contains(&format!("\n  {command}")), "{text}");
+    }
+    assert!(next_steps.lines().all(|line| line.len() <= 72), "{text}");
 }
 
 #[test]
