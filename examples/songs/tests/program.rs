@@ -101,3 +101,12 @@ fn folder_without_songs_and_folder_of_broken_songs_are_errors() {
         "{text}"
     );
 }
+
+#[test]
+fn song_of_a_killed_worker_is_ended_by_another_worker() {
+    let output = songs(&[Path::new("--pace=20")]);
+    let text = printed(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("worker-2 was killed (SIGKILL) in \"preprocess: "), "{text}");
+    assert!(text.contains("worker-1 began this song again, and no song was lost"), "{text}");
+}
